@@ -1,0 +1,5 @@
+//! Regenerates the client crate's stubs and descriptor sets: `cargo generate`.
+
+fn main() -> anyhow::Result<()> {
+    hangar_tests::codegen::write()
+}

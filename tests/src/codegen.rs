@@ -1,0 +1,103 @@
+//! Generates the client crate's stubs and descriptor sets from `proto/`, without protoc.
+//!
+//! The output is committed, so that nobody who builds Hangar needs a protobuf compiler; the test
+//! `generated_code` regenerates it in memory and compares. [`write`] brings it up to date.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use prost::Message;
+use protox::Compiler;
+use prost_types::FileDescriptorSet;
+
+/// Where the generated files live, from the workspace's root.
+pub const OUTPUT: &str = "client/src/gen";
+
+/// Files of the public API, from `proto/`.
+const PUBLIC: &[&str] = &[
+    "hangar/v1/error_reason.proto",
+    "hangar/v1/inference_service.proto",
+    "hangar/v1/model.proto",
+    "hangar/v1/model_service.proto",
+];
+
+/// Files between the server and its workers, from `proto/`.
+const PRIVATE: &[&str] = &["hangar/worker/v1/worker_service.proto"];
+
+/// Root of the workspace.
+pub fn workspace() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests).to_path_buf()
+}
+
+/// Generates everything in memory: file name to content.
+///
+/// # Errors
+///
+/// When a proto does not compile.
+pub fn generate() -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    let public = compile(PUBLIC)?;
+    files.insert("hangar.v1.bin".to_owned(), descriptor_set(&public).encode_to_vec());
+    let mut all = PUBLIC.to_vec();
+    all.extend(PRIVATE);
+    files.extend(stubs(compile(&all)?)?);
+    Ok(files)
+}
+
+/// Writes what [`generate`] gives into the client crate, and deletes what it does not.
+///
+/// # Errors
+///
+/// When a proto does not compile or a file cannot be written.
+pub fn write() -> Result<()> {
+    let output = workspace().join(OUTPUT);
+    if output.exists() {
+        std::fs::remove_dir_all(&output)?;
+    }
+    std::fs::create_dir_all(&output)?;
+    for (name, content) in generate()? {
+        std::fs::write(output.join(name), content)?;
+    }
+    Ok(())
+}
+
+fn compile(files: &[&str]) -> Result<FileDescriptorSet> {
+    let mut compiler = Compiler::new([workspace().join("proto")])?;
+    compiler.include_source_info(true).include_imports(true);
+    compiler.open_files(files).context("compiling the protos")?;
+    Ok(compiler.file_descriptor_set())
+}
+
+/// The set that reflection serves: without comments, which only the generator needs.
+fn descriptor_set(set: &FileDescriptorSet) -> FileDescriptorSet {
+    let mut set = set.clone();
+    for file in &mut set.file {
+        file.source_code_info = None;
+    }
+    set
+}
+
+fn stubs(set: FileDescriptorSet) -> Result<BTreeMap<String, Vec<u8>>> {
+    let out = tempfile::tempdir()?;
+    tonic_prost_build::configure()
+        .out_dir(out.path())
+        .build_transport(true)
+        .bytes(".")
+        .extern_path(".google.rpc.Status", "::tonic_types::Status")
+        .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
+        .compile_fds(set)
+        .context("generating the stubs")?;
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(out.path())? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("hangar.") {
+            files.insert(name, std::fs::read(entry.path())?);
+        }
+    }
+    Ok(files)
+}
