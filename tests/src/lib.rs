@@ -1,3 +1,4 @@
 //! What the end-to-end suites share.
 
-pub mod codegen;
+pub mod fixtures;
+pub mod scripted;

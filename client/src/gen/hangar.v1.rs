@@ -204,8 +204,8 @@ pub struct ModelSpec {
     #[prost(string, repeated, tag = "6")]
     pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Labels to find the model by. At most 64, keys and values of at most 63 characters.
-    #[prost(map = "string, string", tag = "7")]
-    pub labels: ::std::collections::HashMap<
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,

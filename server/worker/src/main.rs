@@ -1,2 +1,214 @@
-//! Placeholder.
-fn main() {}
+//! hangar-worker: the process that hosts exactly one mistral.rs engine.
+//!
+//! The `hangar` server starts it with a configuration on its standard input, gets one ready message on its
+//! standard output, and uses the model over a private Unix socket. The worker ends when it is asked to,
+//! when its engine dies, or when its server is gone, whichever comes first; it is never restarted within
+//! itself.
+
+mod demo;
+mod engine;
+mod failure;
+mod handshake;
+mod inspect;
+mod lifeline;
+mod service;
+mod stats;
+mod status;
+mod stop;
+mod telemetry;
+mod utf8;
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use hangar_client::worker::v1::WorkerConfig;
+use hangar_client::worker::v1::worker_config::Source;
+use hangar_client::worker::v1::worker_ready::Outcome;
+use hangar_client::worker::v1::worker_service_server::WorkerServiceServer;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::engine::load::Plan;
+use crate::failure::Failure;
+use crate::handshake::{ENGINE_VERSION, HandshakeError, PROTOCOL_VERSION};
+use crate::inspect::Inspection;
+use crate::lifeline::{ExitCode, exit_now};
+use crate::service::Worker;
+use crate::telemetry::Telemetry;
+
+/// Threads for calls; the engine has its own.
+const CALL_THREADS: usize = 2;
+
+/// Largest request in bytes: a long prompt. The server's own limit is below it.
+const MAX_REQUEST: usize = 64 << 20;
+
+/// How long the last answers may take to leave when the worker ends.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What the program says to a person.
+const EXPLANATION: &str = "\
+hangar-worker hosts one model for the hangar server, which starts it by itself.
+There is nothing to be done with it by hand: run `hangar serve` or `hangar demo`.";
+
+fn main() {
+    let code = match arguments() {
+        Some(code) => code,
+        None => run().unwrap_or_else(|e| {
+            eprintln!("hangar-worker: {e:#}");
+            ExitCode::System
+        }),
+    };
+    exit_now(code);
+}
+
+/// Answers a person, if one started the program.
+fn arguments() -> Option<ExitCode> {
+    match std::env::args().nth(1).as_deref() {
+        Some("--version" | "-V") => {
+            let version = env!("CARGO_PKG_VERSION");
+            println!("hangar-worker {version} (mistral.rs {ENGINE_VERSION})");
+            Some(ExitCode::Asked)
+        }
+        Some("--help" | "-h") => {
+            println!("{EXPLANATION}");
+            Some(ExitCode::Asked)
+        }
+        Some(other) => {
+            eprintln!("hangar-worker: unknown argument {other}\n{EXPLANATION}");
+            Some(ExitCode::Usage)
+        }
+        None if std::io::stdin().is_terminal() => {
+            eprintln!("{EXPLANATION}");
+            Some(ExitCode::Usage)
+        }
+        None => None,
+    }
+}
+
+/// A worker's life up to the point where its calls can be answered.
+fn run() -> anyhow::Result<ExitCode> {
+    lifeline::without_backtraces().context("starting anew without backtraces")?;
+    lifeline::die_with_parent().context("asking for the parent-death signal")?;
+    let mut ready = lifeline::take_stdout().context("taking the standard output")?;
+    let config = match handshake::read_config(&mut std::io::stdin().lock()) {
+        Ok(config) => config,
+        Err(HandshakeError::Empty) => {
+            eprintln!("{EXPLANATION}");
+            return Ok(ExitCode::Usage);
+        }
+        Err(e) => return Err(e).context("reading the configuration"),
+    };
+    if config.protocol_version != PROTOCOL_VERSION {
+        let failure = Failure::internal(format!(
+            "The server speaks version {} of the protocol with its workers, this worker (hangar-worker \
+             {}) version {PROTOCOL_VERSION}. Install server and worker of the same version.",
+            config.protocol_version,
+            env!("CARGO_PKG_VERSION")
+        ));
+        handshake::write_ready(&mut ready, Outcome::Failure(failure.into()))?;
+        return Ok(ExitCode::Usage);
+    }
+    if !lifeline::is_child_of(config.server_pid) {
+        return Ok(ExitCode::Orphan);
+    }
+    lifeline::watch_stdin().context("starting the lifeline")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CALL_THREADS)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(host(config, ready))
+}
+
+/// Inspects the model, tells the server, and serves it to the end.
+async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode> {
+    let telemetry = Telemetry::start(&config);
+    lifeline::die_first();
+    let max_concurrency = config.max_concurrency.max(1) as usize;
+    let socket = config.socket_path.clone();
+    let inspection = tokio::task::spawn_blocking(move || inspect(&config)).await?;
+    let inspection = match inspection {
+        Ok(inspection) => inspection,
+        Err(failure) => {
+            tracing::warn!(
+                reason = failure.reason,
+                message = failure.message,
+                "unusable"
+            );
+            handshake::write_ready(&mut ready, Outcome::Failure(failure.into()))?;
+            flush(telemetry).await;
+            return Ok(ExitCode::Unusable);
+        }
+    };
+    // Before the ready message, so that the server's first call finds it.
+    let listener = UnixListener::bind(&socket).with_context(|| format!("listening on {socket}"))?;
+    let outcome = Outcome::Inspection(inspection.to_message());
+    handshake::write_ready(&mut ready, outcome)?;
+    drop(ready);
+    let plan = Plan {
+        inspection,
+        max_concurrency,
+    };
+    let code = serve(listener, plan).await?;
+    flush(telemetry).await;
+    Ok(code)
+}
+
+/// Finds and inspects the model's files.
+fn inspect(config: &WorkerConfig) -> Result<Inspection, Failure> {
+    match &config.source {
+        Some(Source::Path(path)) => inspect::inspect(config, Path::new(path)),
+        Some(Source::Demo(_)) => {
+            let path = demo::unpack(Path::new(&config.cache_dir))?;
+            let mut inspection = inspect::inspect(config, &path)?;
+            inspection.metadata.model_name = demo::NAME.into();
+            Ok(inspection)
+        }
+        None => Err(Failure::internal("the configuration names no model")),
+    }
+}
+
+/// Answers calls until the worker is asked to end or its engine dies.
+async fn serve(listener: UnixListener, plan: Plan) -> anyhow::Result<ExitCode> {
+    let (end, engine_died) = (CancellationToken::new(), CancellationToken::new());
+    let worker = Worker::new(plan, end.clone(), engine_died.clone());
+    let service = WorkerServiceServer::new(worker.clone()).max_decoding_message_size(MAX_REQUEST);
+    let goodbye = CancellationToken::new();
+    let server = Server::builder()
+        .add_service(service)
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener),
+            goodbye.clone().cancelled_owned(),
+        );
+    tokio::pin!(server);
+    let code = tokio::select! {
+        served = &mut server => {
+            served.context("serving")?;
+            return Ok(ExitCode::System);
+        }
+        () = end.cancelled() => ExitCode::Asked,
+        () = engine_died.cancelled() => ExitCode::EngineDied,
+    };
+    let farewell = async {
+        // Requests that were with the engine get their error, and then the connections end.
+        worker.idle().await;
+        goodbye.cancel();
+    };
+    let both = async { tokio::join!(farewell, server) };
+    if tokio::time::timeout(FAREWELL, both).await.is_err() {
+        tracing::debug!("connections were still open at the end");
+    }
+    Ok(code)
+}
+
+/// Sends the traces that are still held back.
+async fn flush(telemetry: Telemetry) {
+    if let Err(e) = tokio::task::spawn_blocking(move || telemetry.flush()).await {
+        tracing::warn!(error = %e, "telemetry could not be flushed");
+    }
+}

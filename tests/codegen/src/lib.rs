@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use prost::Message;
-use protox::Compiler;
 use prost_types::FileDescriptorSet;
+use protox::Compiler;
 
 /// Where the generated files live, from the workspace's root.
 pub const OUTPUT: &str = "client/src/gen";
@@ -29,8 +29,8 @@ const PRIVATE: &[&str] = &["hangar/worker/v1/worker_service.proto"];
 
 /// Root of the workspace.
 pub fn workspace() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().unwrap_or(tests).to_path_buf()
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).unwrap_or(own).to_path_buf()
 }
 
 /// Generates everything in memory: file name to content.
@@ -41,7 +41,10 @@ pub fn workspace() -> PathBuf {
 pub fn generate() -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
     let public = compile(PUBLIC)?;
-    files.insert("hangar.v1.bin".to_owned(), descriptor_set(&public).encode_to_vec());
+    files.insert(
+        "hangar.v1.bin".to_owned(),
+        descriptor_set(&public).encode_to_vec(),
+    );
     let mut all = PUBLIC.to_vec();
     all.extend(PRIVATE);
     files.extend(stubs(compile(&all)?)?);
@@ -87,6 +90,8 @@ fn stubs(set: FileDescriptorSet) -> Result<BTreeMap<String, Vec<u8>>> {
         .out_dir(out.path())
         .build_transport(true)
         .bytes(".")
+        // In the order of their keys, so that equal messages have equal bytes.
+        .btree_map(".")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
         .compile_fds(set)

@@ -1,5 +1,5 @@
 //! Regenerates the client crate's stubs and descriptor sets: `cargo generate`.
 
 fn main() -> anyhow::Result<()> {
-    hangar_tests::codegen::write()
+    hangar_codegen::write()
 }

@@ -1,0 +1,98 @@
+//! `hangarctl generate`: text, as it is made.
+
+use hangar_client::{
+    Client, Generate, GenerateEvent,
+    v1::{FinishReason, GenerateDone, GenerateResponse},
+};
+
+use crate::{
+    args::GenerateArgs,
+    output::{self, Failure, Writer},
+    table::span_of,
+};
+
+pub(crate) async fn run(
+    client: &Client,
+    mut args: GenerateArgs,
+    writer: &Writer,
+) -> Result<(), Failure> {
+    let prompt = output::text_or_stdin(args.prompt.take())?;
+    let mut stream = request(client, prompt, args).stream().await?;
+    let mut ends_in_newline = true;
+    while let Some(event) = stream.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                if !ends_in_newline {
+                    writer.line("")?;
+                }
+                return Err(error.into());
+            }
+        };
+        if writer.is_json() {
+            let response = GenerateResponse { event: Some(event) };
+            writer.message_line("hangar.v1.GenerateResponse", &response)?;
+            continue;
+        }
+        match event {
+            GenerateEvent::Chunk(chunk) if chunk.text.is_empty() => {}
+            GenerateEvent::Chunk(chunk) => {
+                ends_in_newline = chunk.text.ends_with('\n');
+                writer.text(&chunk.text)?;
+            }
+            GenerateEvent::Done(done) => {
+                if !ends_in_newline {
+                    writer.line("")?;
+                }
+                tell_end(&done);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn request(client: &Client, prompt: String, args: GenerateArgs) -> Generate {
+    let mut generate = client.generate(args.model);
+    generate = if args.raw {
+        generate.prompt(prompt)
+    } else {
+        let system = args.system.into_iter();
+        system
+            .fold(generate, |generate, text| generate.message("system", text))
+            .message("user", prompt)
+    };
+    generate = args.stop.into_iter().fold(generate, Generate::stop);
+    if let Some(timeout) = args.timeout {
+        generate = generate.timeout(timeout);
+    }
+    generate.with(|request| {
+        request.max_tokens = args.max_tokens.unwrap_or(0);
+        let sampling = request.sampling.get_or_insert_default();
+        sampling.temperature = args.temperature;
+        sampling.top_p = args.top_p;
+        sampling.top_k = args.top_k;
+        sampling.min_p = args.min_p;
+    })
+}
+
+/// Tells a person why the answer ended and how fast it was.
+fn tell_end(done: &GenerateDone) {
+    if output::is_unattended() {
+        return;
+    }
+    let usage = done.usage.unwrap_or_default();
+    let timings = done.timings.unwrap_or_default();
+    let speed = timings
+        .tokens_per_second
+        .map(|speed| format!(", {speed:.1} tokens/s"))
+        .unwrap_or_default();
+    let why = match done.finish_reason() {
+        FinishReason::Length => "; it was cut off at its longest length",
+        _ => "",
+    };
+    let first = span_of(timings.time_to_first_token.as_ref());
+    eprintln!(
+        "[{} tokens in, {} out, first after {first}{speed}{why}]",
+        usage.prompt_tokens, usage.completion_tokens
+    );
+}

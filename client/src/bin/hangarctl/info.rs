@@ -1,0 +1,283 @@
+//! `hangarctl info`: the server and its models.
+
+use hangar_client::{
+    Client,
+    v1::{
+        GetInfoResponse, ModelInfo, ModelMetadata, ModelMetrics, ModelStatus, ServerInfo,
+        SystemInfo,
+    },
+};
+
+use crate::{
+    args::InfoArgs,
+    output::{Failure, Writer},
+    table::{
+        ago, bytes, fields, percent, progress, short, span_of, state, table, trimmed, unless_zero,
+    },
+};
+
+pub(crate) async fn run(client: &Client, args: InfoArgs, writer: &Writer) -> Result<(), Failure> {
+    let is_about_one = args.model.is_some();
+    let mut call = client.info().metrics();
+    if let Some(model) = args.model {
+        call = call.model(model);
+    }
+    let info = call.send().await?;
+    if writer.is_json() {
+        return writer.message("hangar.v1.GetInfoResponse", &info);
+    }
+    if is_about_one {
+        return info
+            .models
+            .iter()
+            .try_for_each(|model| writer.line(&model_text(model)));
+    }
+    writer.line(&server_text(&info))
+}
+
+fn server_text(info: &GetInfoResponse) -> String {
+    let server = info.server.clone().unwrap_or_default();
+    let system = info.system.clone().unwrap_or_default();
+    let mut text = server_fields(&server, &system);
+    for device in &info.devices {
+        text += &format!(
+            "\nDevice {}: {}, {} free of {}",
+            device.ordinal,
+            device.name,
+            bytes(device.memory_free_bytes),
+            bytes(device.memory_total_bytes)
+        );
+    }
+    if let Some(cache) = &info.cache {
+        text += &format!(
+            "\nCache: {} in {} entries",
+            bytes(cache.size_bytes),
+            cache.entries
+        );
+    }
+    if info.models.is_empty() {
+        return text + "\n\nNo models. `hangarctl load demo --demo` loads the built-in one.";
+    }
+    text += &format!("\n\n{}", models_table(&info.models));
+    if info.truncated {
+        text += "\nThere are more models than these.";
+    }
+    text
+}
+
+fn server_fields(server: &ServerInfo, system: &SystemInfo) -> String {
+    let usage = system
+        .cpu_usage
+        .map(|usage| format!(", {} in use", percent(usage)))
+        .unwrap_or_default();
+    fields([
+        (
+            "Server",
+            [server.version.as_str(), &server.commit]
+                .join(" ")
+                .trim_end()
+                .to_owned(),
+        ),
+        (
+            "Engine",
+            [server.engine.as_str(), &server.engine_version]
+                .join(" ")
+                .trim()
+                .to_owned(),
+        ),
+        ("Uptime", span_of(server.uptime.as_ref())),
+        ("Platform", system.platform.clone()),
+        ("CPU", format!("{} cores{usage}", system.cpu_cores)),
+        (
+            "Memory",
+            format!(
+                "{} available of {}, models hold {}",
+                bytes(system.memory_available_bytes),
+                bytes(system.memory_total_bytes),
+                bytes(system.memory_models_bytes)
+            ),
+        ),
+        (
+            "Disk",
+            format!(
+                "{} free of {}",
+                bytes(system.disk_available_bytes),
+                bytes(system.disk_total_bytes)
+            ),
+        ),
+    ])
+}
+
+fn models_table(models: &[ModelInfo]) -> String {
+    let mut table = table([
+        "MODEL",
+        "STATE",
+        "PARAMETERS",
+        "DTYPE",
+        "CONTEXT",
+        "MEMORY",
+        "RUNNING",
+        "WAITING",
+        "SINCE",
+    ]);
+    for model in models {
+        let status = model.status.clone().unwrap_or_default();
+        let metadata = model.metadata.clone().unwrap_or_default();
+        table.add_row([
+            model.model_id.clone(),
+            state_text(&status),
+            parameters(&metadata),
+            short(metadata.dtype().as_str_name(), "DATA_TYPE_").to_owned(),
+            unless_zero(metadata.context_length.into()),
+            memory(&status),
+            status.in_flight.to_string(),
+            status.queued.to_string(),
+            ago(status.since.as_ref()),
+        ]);
+    }
+    trimmed(&table)
+}
+
+fn model_text(model: &ModelInfo) -> String {
+    let status = model.status.clone().unwrap_or_default();
+    let metadata = model.metadata.clone().unwrap_or_default();
+    let mut text = fields([
+        ("Model", model.model_id.clone()),
+        ("Aliases", model.aliases.join(", ")),
+        ("State", state_text(&status)),
+        ("Since", ago(status.since.as_ref())),
+        ("Reason", status.reason.clone()),
+        ("Message", status.message.clone()),
+        (
+            "Progress",
+            status.progress.as_ref().map(progress).unwrap_or_default(),
+        ),
+        (
+            "Desired",
+            short(model.desired_state().as_str_name(), "DESIRED_STATE_").to_owned(),
+        ),
+        (
+            "Suspended",
+            short(model.suspend_reason().as_str_name(), "SUSPEND_REASON_").to_owned(),
+        ),
+        ("Worker", unless_zero(status.worker_pid.into())),
+        ("Memory", memory(&status)),
+        ("Load", status.load_id.clone()),
+        ("Attempt", unless_zero(status.attempt.into())),
+        ("Restarts", unless_zero(status.restarts)),
+    ]);
+    text = text + "\n" + &metadata_fields(&metadata);
+    if let Some(metrics) = &model.metrics {
+        text = text + "\n" + &metrics_fields(metrics);
+    }
+    for load in &model.recent_loads {
+        let outcome = short(load.outcome().as_str_name(), "LOAD_OUTCOME_");
+        let began = ago(load.start_time.as_ref());
+        text += &format!(
+            "\n Load {} {outcome} {} (began {began})",
+            load.load_id, load.reason
+        );
+    }
+    text
+}
+
+fn metadata_fields(metadata: &ModelMetadata) -> String {
+    fields([
+        ("Architecture", metadata.architecture.clone()),
+        ("Name", metadata.model_name.clone()),
+        ("Base", metadata.base_model.clone()),
+        ("Adapters", metadata.adapters.join(", ")),
+        (
+            "Kind",
+            short(metadata.kind().as_str_name(), "MODEL_KIND_").to_owned(),
+        ),
+        ("Parameters", parameters(metadata)),
+        (
+            "Data type",
+            short(metadata.dtype().as_str_name(), "DATA_TYPE_").to_owned(),
+        ),
+        ("Quantization", metadata.quantization.clone()),
+        ("Context", unless_zero(metadata.context_length.into())),
+        ("Vocabulary", unless_zero(metadata.vocabulary_size.into())),
+        (
+            "Format",
+            short(metadata.format().as_str_name(), "MODEL_FORMAT_").to_owned(),
+        ),
+        ("Source", metadata.source.clone()),
+        (
+            "Size",
+            if metadata.size_bytes == 0 {
+                String::new()
+            } else {
+                bytes(metadata.size_bytes)
+            },
+        ),
+        ("Device", metadata.device.clone()),
+        ("Load time", span_of(metadata.load_duration.as_ref())),
+        ("Loaded", ago(metadata.loaded_time.as_ref())),
+        ("Last used", ago(metadata.last_used_time.as_ref())),
+    ])
+}
+
+fn metrics_fields(metrics: &ModelMetrics) -> String {
+    let requests = format!(
+        "{}, of them {} succeeded, {} failed, {} cancelled; {} running, {} waiting",
+        metrics.requests_total,
+        metrics.requests_succeeded,
+        metrics.requests_failed,
+        metrics.requests_cancelled,
+        metrics.in_flight,
+        metrics.queued
+    );
+    let first = metrics.time_to_first_token.unwrap_or_default();
+    let each = metrics.time_per_output_token.unwrap_or_default();
+    fields([
+        ("Requests", requests),
+        (
+            "Tokens",
+            format!(
+                "{} in, {} out",
+                metrics.prompt_tokens, metrics.completion_tokens
+            ),
+        ),
+        (
+            "Speed",
+            format!(
+                "{:.1} tokens/s in the last minute",
+                metrics.tokens_per_second
+            ),
+        ),
+        ("First token", span_of(first.p50.as_ref())),
+        ("Each token", span_of(each.p50.as_ref())),
+    ])
+}
+
+fn state_text(status: &ModelStatus) -> String {
+    match &status.progress {
+        Some(progress) => format!("{} {}", state(status), percent(progress.fraction)),
+        None => state(status).to_owned(),
+    }
+}
+
+fn memory(status: &ModelStatus) -> String {
+    let Some(memory) = &status.memory else {
+        return String::new();
+    };
+    match memory.device_bytes {
+        0 => bytes(memory.host_bytes),
+        device => format!("{} + {} device", bytes(memory.host_bytes), bytes(device)),
+    }
+}
+
+/// Number of weights, for example "1.2M".
+fn parameters(metadata: &ModelMetadata) -> String {
+    #[allow(clippy::cast_precision_loss)]
+    let count = metadata.parameter_count as f64;
+    match metadata.parameter_count {
+        0 => String::new(),
+        1..1_000 => format!("{count}"),
+        1_000..1_000_000 => format!("{:.1}K", count / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1}M", count / 1e6),
+        _ => format!("{:.1}B", count / 1e9),
+    }
+}

@@ -1,0 +1,225 @@
+//! Generate: text, as it is made.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt};
+use tonic::Streaming;
+use tracing::{Instrument, Span};
+
+use crate::{
+    client::Client,
+    convert::to_proto_duration,
+    error::Error,
+    trace,
+    v1::{ChatMessage, GenerateDone, GenerateRequest, GenerateResponse, Sampling},
+};
+
+/// A piece of an answer, or its end.
+pub use crate::v1::generate_response::Event as GenerateEvent;
+
+/// Generates text. Made by [`Client::generate`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is generated before `stream` or `text`"]
+pub struct Generate {
+    client: Client,
+    request: GenerateRequest,
+}
+
+/// An answer as it is made: chunks, then one [`GenerateEvent::Done`], or an error.
+///
+/// Dropping it ends the generation.
+#[derive(Debug)]
+pub struct GenerateStream {
+    responses: Option<Streaming<GenerateResponse>>,
+    server: String,
+    span: Span,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// The text.
+    pub text: String,
+    /// Why it ended and what it took.
+    pub done: GenerateDone,
+}
+
+impl Generate {
+    pub(crate) fn new(client: Client, model_id: String) -> Self {
+        Self {
+            client,
+            request: GenerateRequest {
+                model_id,
+                ..Default::default()
+            },
+        }
+    }
+
+    /// Text to go on with, as it is. In place of messages.
+    pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.request.prompt = prompt.into();
+        self
+    }
+
+    /// Adds a message to the conversation. `role` is "system", "user", "assistant" or "tool".
+    pub fn message(mut self, role: impl Into<String>, content: impl Into<String>) -> Self {
+        let message = ChatMessage {
+            role: role.into(),
+            content: content.into(),
+            ..Default::default()
+        };
+        self.request.messages.push(message);
+        self
+    }
+
+    /// Longest answer in tokens.
+    pub fn max_tokens(mut self, tokens: u32) -> Self {
+        self.request.max_tokens = tokens;
+        self
+    }
+
+    /// Adds a text that ends the answer and is not part of it.
+    pub fn stop(mut self, text: impl Into<String>) -> Self {
+        self.request.stop.push(text.into());
+        self
+    }
+
+    /// From 0 (always the most likely token) to 2.
+    pub fn temperature(mut self, temperature: f32) -> Self {
+        self.sampling_mut().temperature = Some(temperature);
+        self
+    }
+
+    /// Smallest set of tokens whose probabilities add up to this, in (0, 1].
+    pub fn top_p(mut self, top_p: f32) -> Self {
+        self.sampling_mut().top_p = Some(top_p);
+        self
+    }
+
+    /// The K most likely tokens; 0 for all.
+    pub fn top_k(mut self, top_k: u32) -> Self {
+        self.sampling_mut().top_k = Some(top_k);
+        self
+    }
+
+    /// Tokens at least this likely, relative to the most likely one, in [0, 1].
+    pub fn min_p(mut self, min_p: f32) -> Self {
+        self.sampling_mut().min_p = Some(min_p);
+        self
+    }
+
+    /// All sampling parameters at once.
+    pub fn sampling(mut self, sampling: Sampling) -> Self {
+        self.request.sampling = Some(sampling);
+        self
+    }
+
+    /// Ends the generation after this time, queue included, with DEADLINE_EXCEEDED.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.request.timeout = Some(to_proto_duration(timeout));
+        self
+    }
+
+    /// Id for logs and traces.
+    pub fn request_id(mut self, request_id: impl Into<String>) -> Self {
+        self.request.request_id = request_id.into();
+        self
+    }
+
+    /// Changes the request in ways that the other methods do not offer.
+    pub fn with(mut self, change: impl FnOnce(&mut GenerateRequest)) -> Self {
+        change(&mut self.request);
+        self
+    }
+
+    /// Begins the answer. Never tried again: part of it may have been made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with MODEL_NOT_FOUND, MODEL_NOT_LOADED, MODEL_LOADING, QUEUE_FULL,
+    /// CONTEXT_EXCEEDED or INVALID_FIELD.
+    pub async fn stream(self) -> Result<GenerateStream, Error> {
+        let span = trace::client_span("hangar.v1.InferenceService/Generate");
+        let server = self.client.server().to_owned();
+        let mut stub = self.client.inference_service();
+        match stub.generate(self.request).instrument(span.clone()).await {
+            Ok(response) => Ok(GenerateStream {
+                responses: Some(response.into_inner()),
+                server,
+                span,
+            }),
+            Err(status) => {
+                let error = Error::from_status(&server, status);
+                trace::record(&span, Some(&error));
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for the whole answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`stream`](Self::stream), and when the answer breaks off: [`Error::Refused`] with
+    /// MODEL_UNLOADED, WORKER_DIED, WORKER_HUNG or DEADLINE_EXCEEDED.
+    pub async fn text(self) -> Result<Completion, Error> {
+        let mut stream = self.stream().await?;
+        let mut text = String::new();
+        while let Some(event) = stream.next().await {
+            match event? {
+                GenerateEvent::Chunk(chunk) => text.push_str(&chunk.text),
+                GenerateEvent::Done(done) => return Ok(Completion { text, done }),
+            }
+        }
+        Err(UNFINISHED)
+    }
+
+    fn sampling_mut(&mut self) -> &mut Sampling {
+        self.request.sampling.get_or_insert_default()
+    }
+}
+
+const UNFINISHED: Error = Error::Protocol("the answer ended without saying why");
+
+impl GenerateStream {
+    /// The next piece. `None` after [`GenerateEvent::Done`] or an error.
+    pub async fn next(&mut self) -> Option<Result<GenerateEvent, Error>> {
+        StreamExt::next(self).await
+    }
+
+    fn end(&mut self, error: Option<&Error>) {
+        self.responses = None;
+        trace::record(&self.span, error);
+    }
+}
+
+impl Stream for GenerateStream {
+    type Item = Result<GenerateEvent, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            let Some(responses) = &mut this.responses else {
+                return Poll::Ready(None);
+            };
+            let error = match ready!(responses.poll_next_unpin(cx)) {
+                Some(Ok(GenerateResponse { event: Some(event) })) => {
+                    if matches!(event, GenerateEvent::Done(_)) {
+                        this.end(None);
+                    }
+                    return Poll::Ready(Some(Ok(event)));
+                }
+                // An event that is newer than this client.
+                Some(Ok(GenerateResponse { event: None })) => continue,
+                Some(Err(status)) => Error::from_status(&this.server, status),
+                None => UNFINISHED,
+            };
+            this.end(Some(&error));
+            return Poll::Ready(Some(Err(error)));
+        }
+    }
+}

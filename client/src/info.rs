@@ -1,0 +1,61 @@
+//! GetInfo: what the server is, has and does.
+
+use crate::{
+    call::Call,
+    client::Client,
+    error::Error,
+    v1::{GetInfoRequest, GetInfoResponse, InfoView},
+};
+
+/// A GetInfo call. Made by [`Client::info`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is asked before `send`"]
+pub struct Info {
+    client: Client,
+    request: GetInfoRequest,
+}
+
+impl Info {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client,
+            request: GetInfoRequest::default(),
+        }
+    }
+
+    /// Only about this model.
+    pub fn model(mut self, model_id: impl Into<String>) -> Self {
+        self.request.model_id = model_id.into();
+        self
+    }
+
+    /// How much to tell of each model. Default: everything of one model, the basics of all.
+    pub fn view(mut self, view: InfoView) -> Self {
+        self.request.set_view(view);
+        self
+    }
+
+    /// Adds what the models did since the server started.
+    pub fn metrics(mut self) -> Self {
+        self.request.include_metrics = true;
+        self
+    }
+
+    /// Asks. Tried again when the server cannot be reached.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with MODEL_NOT_FOUND for an unknown model.
+    pub async fn send(self) -> Result<GetInfoResponse, Error> {
+        let call = Call {
+            method: "hangar.v1.ModelService/GetInfo",
+            deadline: Some(self.client.settings().timeout),
+        };
+        let stub = self.client.model_service();
+        let send = |request| {
+            let mut stub = stub.clone();
+            async move { stub.get_info(request).await }
+        };
+        call.send(&self.client, self.request, send).await
+    }
+}

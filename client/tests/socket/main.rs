@@ -1,0 +1,8 @@
+//! The client and the command line against a scripted server on a real socket.
+
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod hangarctl;
+mod reconnect;
+mod script;

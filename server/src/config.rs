@@ -1,0 +1,243 @@
+//! Configuration: what the command line, the environment and the configuration file say.
+//!
+//! Invariant: a setting comes from its flag, else its environment variable, else its key in the file,
+//! else its default, and a [`Settings`] that exists has been checked as a whole.
+
+mod directories;
+mod layer;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use layer::Layer;
+pub use values::LogFormat;
+
+/// Version of the package.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Commit that the binary was built from; empty when built outside a checkout.
+pub const COMMIT: &str = env!("HANGAR_COMMIT");
+/// Version with the commit, for people.
+pub const LONG_VERSION: &str = env!("HANGAR_VERSION");
+
+/// The command line of `hangar`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hangar",
+    version = LONG_VERSION,
+    about = "Hosts mistral.rs models, each in a process of its own, behind one gRPC service",
+    after_help = "Every setting can also be given in the environment (HANGAR_...) or in the \
+                  file named by --config; the command line goes first, then the environment, \
+                  then the file."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `hangar` does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service until SIGTERM or Ctrl-C
+    Serve(ServeArguments),
+    /// Load, watch, ask and unload the built-in model, then keep serving
+    Demo(DemoArguments),
+}
+
+/// Arguments of `hangar serve`.
+#[derive(Debug, Default, Args)]
+pub struct ServeArguments {
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingsArguments,
+}
+
+/// Arguments of `hangar demo`.
+#[derive(Debug, Default, Args)]
+pub struct DemoArguments {
+    /// End after the demonstration instead of serving on
+    #[arg(long)]
+    pub exit: bool,
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingsArguments,
+}
+
+/// Where settings come from: flags, environment and a file.
+#[derive(Debug, Default, Args)]
+pub struct SettingsArguments {
+    /// Configuration file (TOML); its keys are the names of the flags with underscores
+    #[arg(long, short, env = "HANGAR_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Flags and environment.
+    #[command(flatten)]
+    pub layer: Layer,
+}
+
+/// What the server runs with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Address of the main port: the gRPC API.
+    pub listen: SocketAddr,
+    /// Address of the ops port: metrics and health.
+    pub ops_listen: SocketAddr,
+    /// Whether addresses other than loopback may be bound without TLS and tokens.
+    pub insecure_listen: bool,
+    /// Most connections of a port at the same time.
+    pub max_connections: usize,
+    /// Largest request message in bytes.
+    pub max_request_bytes: usize,
+    /// Whether the reflection services are offered.
+    pub reflection: bool,
+    /// Directory of what outlives the server. Absolute.
+    pub data_dir: PathBuf,
+    /// Directory of the workers' sockets. Absolute, and short enough for a socket's path.
+    pub runtime_dir: PathBuf,
+    /// Directories that local models may be in. Absolute, without symbolic links.
+    pub model_roots: Vec<PathBuf>,
+    /// The worker's binary. Absolute.
+    pub worker: PathBuf,
+    /// Most loads at the same time.
+    pub max_concurrent_loads: usize,
+    /// Most registered models.
+    pub max_models: usize,
+    /// Requests of a model that run at the same time, where its spec does not say.
+    pub default_max_concurrency: u32,
+    /// Requests of a model that wait, where its spec does not say.
+    pub default_max_queue: u32,
+    /// Longest load, where the request does not say.
+    pub load_timeout: Duration,
+    /// Longest drain of an unload, where the request does not say.
+    pub drain_timeout: Duration,
+    /// Longest start of a worker, the inspection of the model's files included.
+    pub ready_timeout: Duration,
+    /// Time that a worker has to end when asked to, before it is killed.
+    pub kill_timeout: Duration,
+    /// Longest shutdown of the server.
+    pub shutdown_timeout: Duration,
+    /// A worker with requests in flight that makes no step for this long hangs.
+    pub hang_timeout: Duration,
+    /// Added to `hang_timeout` for each token of the longest prompt in flight.
+    pub hang_timeout_per_prompt_token: Duration,
+    /// A load without progress for this long is stalled.
+    pub stall_timeout: Duration,
+    /// Added to `stall_timeout` for each GiB of the model's files.
+    pub stall_timeout_per_gib: Duration,
+    /// Transitions kept for watchers that resume.
+    pub watch_ring: usize,
+    /// A watch stream without an event for this long gets a heartbeat.
+    pub watch_heartbeat: Duration,
+    /// Most watch streams at the same time.
+    pub max_watchers: usize,
+    /// Form of the log.
+    pub log_format: LogFormat,
+    /// Filter of the log, as `tracing_subscriber::EnvFilter` reads it.
+    pub log: String,
+    /// Where traces and metrics go over OTLP (gRPC). `None`: nowhere.
+    pub otlp_endpoint: Option<String>,
+    /// Share of traces without a sampled parent that are recorded, from 0 to 1.
+    pub trace_sample_ratio: f64,
+}
+
+/// Why the settings cannot be used. The text names the setting and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The configuration file cannot be read or says something wrong.
+    #[error("configuration file {}: {message}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A setting has a value that cannot be used.
+    #[error("{key}: {message}")]
+    Invalid {
+        /// Name of the setting, as in the file.
+        key: &'static str,
+        /// What is wrong, and what to do.
+        message: String,
+    },
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// Puts flags, environment, file and defaults together, and checks the result.
+    ///
+    /// Reads the configuration file and looks at the given paths, but creates nothing.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file or the setting that is wrong.
+    pub fn load(arguments: SettingsArguments) -> Result<Self, ConfigError> {
+        let file = match &arguments.config {
+            Some(path) => Layer::from_file(path)?,
+            None => Layer::default(),
+        };
+        let settings = arguments.layer.over(file).resolve()?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Creates the data and the runtime directory where they are missing, and makes sure that only this
+    /// user can get at them and that the worker's binary is there.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] for a directory that cannot be created or that belongs to another user,
+    /// and for a worker that is missing.
+    pub fn prepare(&self) -> Result<(), ConfigError> {
+        directories::make_private("data_dir", &self.data_dir)?;
+        directories::make_private("runtime_dir", &self.runtime_dir)?;
+        directories::check_worker(&self.worker)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        for (key, address) in [("listen", self.listen), ("ops_listen", self.ops_listen)] {
+            if !address.ip().to_canonical().is_loopback() && !self.insecure_listen {
+                return Err(ConfigError::invalid(
+                    key,
+                    format!(
+                        "{address} is not a loopback address, and connections are neither encrypted \
+                         nor authenticated: bind 127.0.0.1, or give --insecure-listen if only \
+                         trusted clients can reach it"
+                    ),
+                ));
+            }
+        }
+        if self.listen == self.ops_listen && self.listen.port() != 0 {
+            return Err(ConfigError::invalid(
+                "ops_listen",
+                format!(
+                    "{} is the main port already: take another port",
+                    self.listen
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+// === impl ConfigError ===
+
+impl ConfigError {
+    fn invalid(key: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid {
+            key,
+            message: message.into(),
+        }
+    }
+
+    fn file(path: &Path, message: impl ToString) -> Self {
+        Self::File {
+            path: path.to_owned(),
+            message: message.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

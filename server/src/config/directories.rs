@@ -1,0 +1,179 @@
+//! Paths among the settings: where they are by default, and what they must fulfil.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::ConfigError;
+
+/// Length of a socket's path that is surely allowed; Linux ends at 108 bytes, others earlier.
+const MAX_SOCKET_PATH: usize = 99;
+/// Length of the longest name of a socket: `/`, 16 characters, `.sock`.
+const SOCKET_NAME: usize = 1 + 16 + 5;
+
+/// The data directory, made absolute.
+pub(super) fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let default = || {
+        // The XDG specification wants relative paths to be ignored.
+        variable("XDG_STATE_HOME")
+            .filter(|path| path.is_absolute())
+            .or_else(|| {
+                let home = variable("HOME").filter(|path| path.is_absolute())?;
+                Some(home.join(".local/state"))
+            })
+            .map(|state| state.join("hangar"))
+    };
+    let missing = "has no default because neither XDG_STATE_HOME nor HOME is set: give --data-dir";
+    let path = given
+        .or_else(default)
+        .ok_or_else(|| ConfigError::invalid("data_dir", missing))?;
+    absolute("data_dir", &path)
+}
+
+/// The runtime directory, made absolute; by default one that is short enough for sockets.
+pub(super) fn runtime_dir(given: Option<PathBuf>, data_dir: &Path) -> Result<PathBuf, ConfigError> {
+    let Some(given) = given else {
+        let beside = data_dir.join("run");
+        return Ok(if is_short(&beside) {
+            beside
+        } else {
+            temporary(data_dir)
+        });
+    };
+    let path = absolute("runtime_dir", &given)?;
+    if is_short(&path) {
+        return Ok(path);
+    }
+    Err(ConfigError::invalid(
+        "runtime_dir",
+        format!(
+            "{} is too long for the path of a socket: take one of at most {} bytes",
+            path.display(),
+            MAX_SOCKET_PATH - SOCKET_NAME
+        ),
+    ))
+}
+
+/// The allowed roots, without symbolic links. Each must be a directory.
+pub(super) fn model_roots(given: Vec<PathBuf>) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut roots = Vec::with_capacity(given.len());
+    for path in given {
+        let root = path
+            .canonicalize()
+            .and_then(|root| match root.is_dir() {
+                true => Ok(root),
+                false => Err(io::ErrorKind::NotADirectory.into()),
+            })
+            .map_err(|error| {
+                ConfigError::invalid(
+                    "model_root",
+                    format!("{}: {error}: name a directory that exists", path.display()),
+                )
+            })?;
+        if !roots.contains(&root) {
+            roots.push(root);
+        }
+    }
+    Ok(roots)
+}
+
+/// The worker's binary, made absolute; by default the one beside the running binary.
+pub(super) fn worker(given: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+    if let Some(path) = given {
+        return absolute("worker", &path);
+    }
+    let own = std::env::current_exe().map_err(|error| {
+        ConfigError::invalid(
+            "worker",
+            format!("the running binary cannot be found ({error}): give --worker"),
+        )
+    })?;
+    Ok(own.with_file_name("hangar-worker"))
+}
+
+/// Makes sure that the worker's binary is a file that can be executed.
+pub(super) fn check_worker(path: &Path) -> Result<(), ConfigError> {
+    let problem = match fs::metadata(path) {
+        Ok(file) if !file.is_file() => "is not a file".to_owned(),
+        Ok(file) if file.permissions().mode() & 0o111 == 0 => "is not executable".to_owned(),
+        Ok(_) => return Ok(()),
+        Err(error) => error.to_string(),
+    };
+    Err(ConfigError::invalid(
+        "worker",
+        format!(
+            "{}: {problem}: put hangar-worker beside hangar, or give --worker",
+            path.display()
+        ),
+    ))
+}
+
+/// Creates a directory where it is missing and takes it from everybody else.
+///
+/// A directory of another user is refused: in a shared place somebody else could have made it first.
+pub(super) fn make_private(key: &'static str, path: &Path) -> Result<(), ConfigError> {
+    let wrong = |error: io::Error| {
+        ConfigError::invalid(
+            key,
+            format!(
+                "{}: {error}: name a directory that can be written",
+                path.display()
+            ),
+        )
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(wrong)?;
+    let directory = fs::symlink_metadata(path).map_err(wrong)?;
+    let own = directory.uid() == rustix::process::geteuid().as_raw();
+    if directory.is_symlink() {
+        // The link itself says nothing about who may change its target: look there.
+        return make_private(key, &path.canonicalize().map_err(wrong)?);
+    }
+    if !own {
+        return Err(ConfigError::invalid(
+            key,
+            format!(
+                "{} belongs to another user: name one of your own",
+                path.display()
+            ),
+        ));
+    }
+    if directory.mode() & 0o077 != 0 {
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// A short private directory that is always the same for a data directory.
+fn temporary(data_dir: &Path) -> PathBuf {
+    let digest = Sha256::digest(data_dir.as_os_str().as_bytes());
+    let digest: String = digest[..6]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let name = format!("hangar-{}-{digest}", rustix::process::geteuid().as_raw());
+    let path = std::env::temp_dir().join(&name);
+    if is_short(&path) && path.is_absolute() {
+        path
+    } else {
+        Path::new("/tmp").join(name)
+    }
+}
+
+fn is_short(directory: &Path) -> bool {
+    OsStr::len(directory.as_os_str()) + SOCKET_NAME <= MAX_SOCKET_PATH
+}
+
+fn absolute(key: &'static str, path: &Path) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path)
+        .map_err(|error| ConfigError::invalid(key, format!("{}: {error}", path.display())))
+}

@@ -1,0 +1,210 @@
+//! Kinds of values, how they are written, and what each must fulfil by itself.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::ValueEnum;
+use serde::{Deserialize, Deserializer};
+
+use super::ConfigError;
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A span of time, written as `30s`, `1m 30s` or `50ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Seconds(Duration);
+
+/// A number of bytes, written as `16MiB`, `500kB` or `1048576`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Size(u64);
+
+/// A text that is not a value of its kind.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ValueError(String);
+
+// === impl LogFormat ===
+
+impl LogFormat {
+    /// Text when a person reads along, else JSON.
+    pub(super) fn detect() -> Self {
+        if std::io::stderr().is_terminal() {
+            Self::Text
+        } else {
+            Self::Json
+        }
+    }
+}
+
+// === impl Seconds ===
+
+impl FromStr for Seconds {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        humantime::parse_duration(text).map(Self).map_err(|error| {
+            ValueError(format!(
+                "{text:?} is not a span of time ({error}): write it like 30s, 5m or 50ms"
+            ))
+        })
+    }
+}
+
+impl TryFrom<String> for Seconds {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
+impl From<Seconds> for Duration {
+    fn from(seconds: Seconds) -> Self {
+        seconds.0
+    }
+}
+
+// === impl Size ===
+
+impl FromStr for Size {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        text.parse::<ByteSize>()
+            .map(|size| Self(size.as_u64()))
+            .map_err(|_| {
+                ValueError(format!(
+                    "{text:?} is not a size: write it like 16MiB, 500kB or 4096"
+                ))
+            })
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
+/// At least one.
+pub(super) fn count<T>(key: &'static str, given: Option<T>, default: T) -> Result<T, ConfigError>
+where
+    T: PartialEq + From<u8>,
+{
+    match given {
+        Some(zero) if zero == T::from(0) => Err(ConfigError::invalid(key, "must be at least 1")),
+        given => Ok(given.unwrap_or(default)),
+    }
+}
+
+/// More than no time.
+pub(super) fn positive(
+    key: &'static str,
+    given: Option<Seconds>,
+    default: Duration,
+) -> Result<Duration, ConfigError> {
+    match given.map_or(default, Duration::from) {
+        Duration::ZERO => Err(ConfigError::invalid(key, "must be more than 0s")),
+        time => Ok(time),
+    }
+}
+
+/// Size of a request: from 4 KiB to 2 GiB, the most that a gRPC message can have in practice.
+pub(super) fn size(key: &'static str, given: Option<Size>) -> Result<usize, ConfigError> {
+    let allowed = ByteSize::kib(4)..=ByteSize::gib(2);
+    let size = given.map_or(ByteSize::mib(16), |size| ByteSize::b(size.0));
+    match usize::try_from(size.as_u64()) {
+        Ok(bytes) if allowed.contains(&size) => Ok(bytes),
+        _ => Err(ConfigError::invalid(
+            key,
+            format!("{size} is out of range: must be from 4KiB to 2GiB"),
+        )),
+    }
+}
+
+/// From 0 to 1.
+pub(super) fn ratio(
+    key: &'static str,
+    given: Option<f64>,
+    default: f64,
+) -> Result<f64, ConfigError> {
+    let ratio = given.unwrap_or(default);
+    if (0.0..=1.0).contains(&ratio) {
+        Ok(ratio)
+    } else {
+        Err(ConfigError::invalid(
+            key,
+            format!("{ratio} is out of range: must be from 0 to 1"),
+        ))
+    }
+}
+
+/// A URL that a gRPC client can connect to.
+pub(super) fn endpoint(given: Option<String>) -> Result<Option<String>, ConfigError> {
+    let Some(text) = given else { return Ok(None) };
+    let usable = text.parse::<http::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
+    });
+    if usable {
+        Ok(Some(text))
+    } else {
+        Err(ConfigError::invalid(
+            "otlp_endpoint",
+            format!("{text:?} is not a URL of a collector: write it like http://localhost:4317"),
+        ))
+    }
+}
+
+/// An empty text in the environment means that a setting is not given.
+pub(super) fn not_empty(given: Option<String>) -> Option<String> {
+    given.filter(|text| !text.is_empty())
+}
+
+/// Reads a path or a list of paths.
+pub(super) fn one_or_more<'de, D>(deserializer: D) -> Result<Option<Vec<PathBuf>>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    struct Paths;
+
+    impl<'de> serde::de::Visitor<'de> for Paths {
+        type Value = Vec<PathBuf>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a path or a list of paths")
+        }
+
+        fn visit_str<E>(self, path: &str) -> Result<Self::Value, E> {
+            Ok(vec![PathBuf::from(path)])
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(
+            self,
+            mut paths: A,
+        ) -> Result<Self::Value, A::Error> {
+            let mut all = Vec::new();
+            while let Some(path) = paths.next_element()? {
+                all.push(path);
+            }
+            Ok(all)
+        }
+    }
+
+    deserializer.deserialize_any(Paths).map(Some)
+}

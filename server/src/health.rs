@@ -1,0 +1,75 @@
+//! Whether the server and its models are well, as health checks ask it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    lifecycle::Fleet,
+    model::{ModelId, Stage},
+    rpc::health::HealthSource,
+    status::Hub,
+};
+
+/// Answers health checks from what the fleet publishes.
+///
+/// - `liveness`: the process answers, which proves that its own loop turns.
+/// - `startup`: the ports are bound.
+/// - `readiness`, the empty name and the names of the API's services: started and not shutting down. One
+///   bad model must not take the healthy ones out of their Service, so models do not count.
+/// - `model/<id>`: the model is READY.
+pub struct Health {
+    fleet: Arc<Fleet>,
+    hub: Arc<Hub>,
+    started: AtomicBool,
+    stopping: AtomicBool,
+}
+
+/// Services of the API that have the server's readiness.
+const SERVICES: &[&str] = &["", "readiness", "hangar.v1.ModelService", "hangar.v1.InferenceService"];
+
+// === impl Health ===
+
+impl Health {
+    /// The health of `fleet`, which publishes to `hub`.
+    pub fn new(fleet: Arc<Fleet>, hub: Arc<Hub>) -> Arc<Self> {
+        Arc::new(Self { fleet, hub, started: AtomicBool::new(false), stopping: AtomicBool::new(false) })
+    }
+
+    /// The ports are bound.
+    pub fn set_started(&self) {
+        self.started.store(true, Ordering::Release);
+        self.hub.touch();
+    }
+
+    /// The server is shutting down.
+    pub fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.hub.touch();
+    }
+
+    fn is_ready(&self) -> bool {
+        self.started.load(Ordering::Acquire) && !self.stopping.load(Ordering::Acquire)
+    }
+}
+
+impl HealthSource for Health {
+    fn serving(&self, service: &str) -> Option<bool> {
+        match service {
+            "liveness" => Some(true),
+            "startup" => Some(self.started.load(Ordering::Acquire)),
+            service if SERVICES.contains(&service) => Some(self.is_ready()),
+            service => {
+                let id = ModelId::parse(service.strip_prefix("model/")?).ok()?;
+                Some(self.fleet.model(&id).ok()?.status().stage == Stage::Ready)
+            }
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.hub.news()
+    }
+}

@@ -1,0 +1,228 @@
+//! Who may use a model's worker, and when.
+//!
+//! A [`Gate`] is open while its model is READY. What passes gets a [`Permit`] from the gate's lane: at
+//! most so many at a time run, at most so many wait, first come, first served. Closing the gate keeps
+//! newcomers out; cutting it off ends those inside too.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::Instant,
+};
+
+use crate::{
+    model::{Failure, GenerationDefaults},
+    worker::Client,
+};
+
+/// Lets requests through to a worker, or not.
+#[derive(Debug, Default)]
+pub(super) struct Gate(Mutex<Option<Arc<Lane>>>);
+
+/// The way to one worker.
+#[derive(Debug)]
+pub(super) struct Lane {
+    client: Client,
+    defaults: GenerationDefaults,
+    slots: Arc<Semaphore>,
+    max_concurrency: u32,
+    max_queue: u32,
+    crowd: watch::Sender<Crowd>,
+    cut: watch::Sender<Option<Failure>>,
+}
+
+/// Who is on a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Crowd {
+    pub(super) running: u32,
+    pub(super) waiting: u32,
+    /// When the first of those that run began, if any does.
+    pub(super) busy_since: Option<Instant>,
+}
+
+/// The right to use a worker, given back when dropped.
+#[derive(Debug)]
+pub struct Permit {
+    lane: Arc<Lane>,
+    cut: watch::Receiver<Option<Failure>>,
+    queued: Duration,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// A request that was not let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The gate is closed: the model is not READY.
+    Closed,
+    /// As many wait as may.
+    QueueFull {
+        /// How many that is.
+        limit: u32,
+    },
+    /// The worker went while the request waited.
+    CutOff(Failure),
+}
+
+/// A place in the queue.
+struct Waiting<'a>(&'a Lane);
+
+// === impl Gate ===
+
+impl Gate {
+    /// Opens the gate to `lane`.
+    pub(super) fn open(&self, lane: Arc<Lane>) {
+        *self.lane() = Some(lane);
+    }
+
+    /// Keeps newcomers out.
+    pub(super) fn close(&self) {
+        *self.lane() = None;
+    }
+
+    /// Waits for the right to use the worker. Safe to cancel: the place in the queue is given back.
+    pub(super) async fn admit(&self) -> Result<Permit, Refusal> {
+        let lane = self.lane().clone().ok_or(Refusal::Closed)?;
+        let began = Instant::now();
+        let mut cut = lane.cut.subscribe();
+        let slot = match lane.slots.clone().try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => {
+                let _place = lane.queue()?;
+                tokio::select! {
+                    biased;
+                    failure = cut_off(&mut cut) => return Err(Refusal::CutOff(failure)),
+                    slot = lane.slots.clone().acquire_owned() => slot.map_err(|_| Refusal::Closed)?,
+                }
+            }
+        };
+        lane.crowd.send_modify(|crowd| {
+            crowd.running += 1;
+            crowd.busy_since.get_or_insert_with(Instant::now);
+        });
+        let permit = Permit { lane, cut, queued: began.elapsed(), _slot: slot };
+        match permit.failure() {
+            Some(failure) => Err(Refusal::CutOff(failure)),
+            None => Ok(permit),
+        }
+    }
+
+    /// Who is inside, or nobody when the gate is closed.
+    pub(super) fn crowd(&self) -> Crowd {
+        self.lane().as_ref().map(|lane| lane.crowd()).unwrap_or_default()
+    }
+
+    fn lane(&self) -> MutexGuard<'_, Option<Arc<Lane>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Lane ===
+
+impl Lane {
+    /// A lane to `client` for `max_concurrency` requests at a time and `max_queue` that wait.
+    pub(super) fn new(client: Client, defaults: GenerationDefaults, max_concurrency: u32, max_queue: u32) -> Self {
+        Self {
+            client,
+            defaults,
+            slots: Arc::new(Semaphore::new(max_concurrency as usize)),
+            max_concurrency,
+            max_queue,
+            crowd: watch::Sender::default(),
+            cut: watch::Sender::new(None),
+        }
+    }
+
+    /// Ends all that run or wait, with `failure`. The first failure stays.
+    pub(super) fn cut_off(&self, failure: Failure) {
+        self.cut.send_if_modified(|cut| {
+            let first = cut.is_none();
+            cut.get_or_insert(failure);
+            first
+        });
+    }
+
+    /// Who is on the lane.
+    pub(super) fn crowd(&self) -> Crowd {
+        *self.crowd.borrow()
+    }
+
+    /// Waits until nobody runs or waits.
+    pub(super) async fn empty(&self) {
+        let mut crowd = self.crowd.subscribe();
+        // The sender lives as long as this lane, so the wait cannot fail.
+        let _ = crowd.wait_for(|crowd| crowd.running == 0 && crowd.waiting == 0).await;
+    }
+
+    fn queue(&self) -> Result<Waiting<'_>, Refusal> {
+        let queued = self.crowd.send_if_modified(|crowd| {
+            let room = crowd.waiting < self.max_queue;
+            crowd.waiting += u32::from(room);
+            room
+        });
+        if queued { Ok(Waiting(self)) } else { Err(Refusal::QueueFull { limit: self.max_queue }) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.crowd.send_modify(|crowd| crowd.waiting -= 1);
+    }
+}
+
+// === impl Permit ===
+
+impl Permit {
+    /// Calls to the worker.
+    pub fn client(&self) -> Client {
+        self.lane.client.clone()
+    }
+
+    /// What the spec says for requests that do not.
+    pub fn defaults(&self) -> &GenerationDefaults {
+        &self.lane.defaults
+    }
+
+    /// How long the request waited.
+    pub fn queued(&self) -> Duration {
+        self.queued
+    }
+
+    /// Requests that run at the same time on this worker, at most.
+    pub fn max_concurrency(&self) -> u32 {
+        self.lane.max_concurrency
+    }
+
+    /// Waits until the request has to end, and gives the reason. Safe to cancel.
+    pub async fn cut_off(&mut self) -> Failure {
+        cut_off(&mut self.cut).await
+    }
+
+    /// Why the request has to end, if it has to.
+    pub fn failure(&self) -> Option<Failure> {
+        self.cut.borrow().clone()
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.lane.crowd.send_modify(|crowd| {
+            crowd.running -= 1;
+            if crowd.running == 0 {
+                crowd.busy_since = None;
+            }
+        });
+    }
+}
+
+async fn cut_off(cut: &mut watch::Receiver<Option<Failure>>) -> Failure {
+    let failure = cut.wait_for(Option::is_some).await.ok().and_then(|cut| cut.clone());
+    match failure {
+        Some(failure) => failure,
+        // The lane lives as long as its permits do.
+        None => std::future::pending().await,
+    }
+}

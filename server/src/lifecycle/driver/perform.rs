@@ -1,0 +1,292 @@
+//! Applying events, performing actions, publishing transitions.
+
+use std::{
+    sync::{Arc, atomic::{AtomicU64, Ordering}},
+    time::SystemTime,
+};
+
+use hangar_client::worker::v1::WorkerConfig;
+use tokio::time::Instant;
+
+use super::{Driver, Slot, Stopping};
+use crate::{
+    lifecycle::{
+        admission::Lane,
+        driver::answer::Verification,
+        run::Run,
+        timers::Timer,
+    },
+    model::{
+        Failure, LoadId, LoadOutcome, LoadRecord, Phase, ProgressMeter, Stage,
+        state::{Action, Event},
+    },
+};
+
+/// Tells the sockets of this server's workers apart.
+static SOCKETS: AtomicU64 = AtomicU64::new(0);
+
+impl Driver {
+    /// Applies `event`, performs what comes of it and publishes the new state.
+    pub(super) fn apply(&mut self, event: Event) {
+        let (next, actions) = match self.state.on(event) {
+            Ok(transition) => transition,
+            Err(rejected) => {
+                tracing::debug!(model = %self.model.id(), %rejected, "event ignored");
+                return;
+            }
+        };
+        let before = std::mem::replace(&mut self.state, next);
+        let mut resume = None;
+        for action in &actions {
+            self.prepare(action);
+        }
+        if self.state.stage() != before.stage() {
+            self.enter(before.stage());
+        }
+        for action in actions {
+            match action {
+                Action::Resume(load) => resume = Some(load),
+                other => self.perform(other),
+            }
+        }
+        if let Some(load) = resume {
+            self.apply(Event::Load(load));
+        }
+    }
+
+    /// What has to be true before the transition is seen: the gate and the figures that go with it.
+    fn prepare(&mut self, action: &Action) {
+        match action {
+            Action::Admit => self.admit(),
+            Action::Drain => self.model.gate.close(),
+            Action::CutOff(failure) => self.cut_off(failure),
+            Action::ScheduleRetry(attempt) => {
+                let wait = self.spec.restart_policy().backoff(*attempt, fastrand::f64());
+                self.timers.set(Timer::Retry, Instant::now() + wait);
+                self.status.next_retry = Some(SystemTime::now() + wait);
+            }
+            Action::Finish(_, LoadOutcome::Succeeded) => self.take_note_of_success(),
+            _ => {}
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::RequestSlot => {
+                let slots = self.context.slots.clone();
+                self.slot = Slot::Waiting(Box::pin(slots.acquire_owned()));
+            }
+            Action::ReleaseSlot => self.slot = Slot::None,
+            Action::Spawn => self.spawn(),
+            Action::BuildEngine => {
+                if let Some(run) = &self.run {
+                    run.build();
+                }
+            }
+            Action::Drain => self.timers.set(Timer::Drain, Instant::now() + self.drain_timeout),
+            Action::Stop => self.stop(),
+            Action::Kill => self.kill(),
+            Action::Verify => self.verify(),
+            Action::Finish(load, outcome) => self.finish(&load, outcome),
+            // The driver has no sources that would have to be downloaded.
+            Action::Download | Action::StopDownload => {}
+            Action::Admit | Action::CutOff(_) | Action::ScheduleRetry(_) | Action::Resume(_) => {}
+        }
+    }
+
+    /// Publishes that the model left `before`.
+    fn enter(&mut self, before: Stage) {
+        let stage = self.state.stage();
+        let now = SystemTime::now();
+        if before == Stage::Backoff {
+            self.timers.clear(Timer::Retry);
+            self.status.next_retry = None;
+        }
+        if before == Stage::Draining {
+            self.timers.clear(Timer::Drain);
+        }
+        match stage {
+            Stage::Pending => self.begin_attempt(before),
+            Stage::Starting => self.meter.enter(Phase::Starting, 0),
+            Stage::Loading => self.meter.enter(Phase::Loading, self.weight_bytes()),
+            Stage::Warming => self.meter.enter(Phase::Warming, self.weight_bytes()),
+            Stage::Ready => {
+                let stable = self.spec.restart_policy().stable_period;
+                self.timers.set(Timer::Stable, Instant::now() + stable);
+            }
+            _ => {}
+        }
+        if before == Stage::Ready {
+            self.timers.clear(Timer::Stable);
+            self.model.learn(|facts| facts.ready_since = None);
+            if stage == Stage::Backoff {
+                self.load.restart = true;
+                self.load.began = Instant::now();
+                self.load.began_at = now;
+                self.meter = ProgressMeter::new();
+            }
+        }
+        if !matches!(stage, Stage::Starting | Stage::Loading | Stage::Warming | Stage::Ready | Stage::Draining | Stage::Unloading)
+        {
+            self.forget_worker();
+        }
+        self.status.stage = stage;
+        self.status.generation = self.status.generation.next();
+        self.status.since = now;
+        self.refresh();
+        tracing::info!(
+            model = %self.model.id(),
+            state = stage.name(),
+            generation = self.status.generation.0,
+            reason = self.status.failure.as_ref().map(|f| f.reason.name()),
+            message = self.status.failure.as_ref().map(|f| f.message.as_str()),
+            "model.transition"
+        );
+        self.model.set_status(self.status.clone());
+        self.context.hub.transition(self.status.clone());
+    }
+
+    fn begin_attempt(&mut self, before: Stage) {
+        if before == Stage::Backoff {
+            self.status.restarts += 1;
+            if self.load.restart {
+                self.timers.set(Timer::Load, Instant::now() + self.load.timeout);
+            }
+        } else {
+            self.meter = ProgressMeter::new();
+        }
+        self.meter.enter(Phase::Pending, 0);
+    }
+
+    /// Brings the status in line with the state and with what is known of the worker.
+    fn refresh(&mut self) {
+        let status = &mut self.status;
+        if let Some(load) = self.state.load() {
+            status.load_id = Some(load.id.clone());
+            status.attempt = load.attempt;
+        }
+        status.failure = self.state.failure();
+        let stage = self.state.stage();
+        status.progress = (stage.is_loading() && stage != Stage::Backoff).then(|| self.meter.current());
+        let crowd = self.lane.as_ref().map(|lane| lane.crowd()).unwrap_or_default();
+        status.in_flight = crowd.running;
+        status.queued = crowd.waiting;
+    }
+
+    /// Publishes progress, which is no transition.
+    pub(super) fn publish_progress(&mut self) {
+        self.refresh();
+        self.model.set_status(self.status.clone());
+        self.context.hub.progress(self.status.clone());
+    }
+
+    /// Takes note of figures that watchers are not told about.
+    pub(super) fn note(&mut self) {
+        self.refresh();
+        self.model.set_status(self.status.clone());
+        self.context.hub.note(self.status.clone());
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.observer.as_ref().map_or(0, |observer| observer.weight_bytes())
+    }
+
+    fn spawn(&mut self) {
+        let context = self.context.clone();
+        let spec = self.spec.clone();
+        let number = SOCKETS.fetch_add(1, Ordering::Relaxed);
+        let socket = context.runtime_dir.join(format!("w{number}.sock"));
+        let config = WorkerConfig {
+            model_id: self.model.id().to_string(),
+            socket_path: socket.display().to_string(),
+            max_concurrency: spec.max_concurrency.unwrap_or(context.limits.max_concurrency),
+            ..context.worker_config(&spec)
+        };
+        self.run = Some(Run::start(&context, self.model.id(), &spec.source, config));
+    }
+
+    fn admit(&mut self) {
+        let Some(client) = self.client.clone() else { return };
+        let limits = &self.context.limits;
+        let concurrency = self.spec.max_concurrency.unwrap_or(limits.max_concurrency);
+        let queue = self.spec.max_queue.unwrap_or(limits.max_queue);
+        let lane = Arc::new(Lane::new(client, self.spec.generation_defaults.clone(), concurrency, queue));
+        self.lane = Some(lane.clone());
+        self.model.gate.open(lane);
+    }
+
+    fn cut_off(&mut self, failure: &Failure) {
+        self.model.gate.close();
+        if let Some(lane) = &self.lane {
+            lane.cut_off(failure.clone());
+        }
+    }
+
+    fn stop(&mut self) {
+        self.take_reading();
+        if let Some(run) = &self.run {
+            run.stop();
+        }
+        self.timers.set(Timer::Stop, Instant::now() + self.context.limits.kill_timeout);
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.take_reading();
+        self.stopping.killed = true;
+        if let Some(run) = &self.run {
+            run.kill();
+        }
+        self.timers.clear(Timer::Stop);
+        self.timers.set(Timer::Kill, Instant::now() + self.context.limits.kill_timeout);
+    }
+
+    /// What the worker holds just before it goes.
+    fn take_reading(&mut self) {
+        if let Some(observer) = &mut self.observer
+            && self.stopping.began.is_none()
+        {
+            self.stopping.held = observer.memory_now();
+        }
+        self.stopping.began.get_or_insert_with(Instant::now);
+    }
+
+    /// A reaped process has given back all host memory, and workers hold no device memory.
+    fn verify(&mut self) {
+        let report = self.unload_report(Verification::Reaped);
+        self.apply(Event::Verified);
+        self.answer_unloads(&report);
+    }
+
+    fn forget_worker(&mut self) {
+        self.timers.clear(Timer::Stop);
+        self.timers.clear(Timer::Kill);
+        self.observer = None;
+        self.client = None;
+        self.lane = None;
+        self.stopping = Stopping::default();
+        self.status.memory = None;
+        self.status.worker_pid = None;
+    }
+
+    fn take_note_of_success(&mut self) {
+        let now = SystemTime::now();
+        let took = self.load.began.elapsed();
+        self.model.learn(|facts| {
+            facts.metadata.load_duration = Some(took);
+            facts.metadata.loaded = Some(now);
+            facts.ready_since = Some(now);
+        });
+    }
+
+    fn finish(&mut self, load_id: &LoadId, outcome: LoadOutcome) {
+        self.timers.clear(Timer::Load);
+        self.model.record(&LoadRecord {
+            load_id: load_id.clone(),
+            outcome: outcome.clone(),
+            started: self.load.began_at,
+            ended: SystemTime::now(),
+            attempts: self.status.attempt,
+        });
+        self.answer_loads(load_id, &outcome);
+    }
+}

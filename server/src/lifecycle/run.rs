@@ -1,0 +1,277 @@
+//! One worker process from its start to its end, as a task that reports to the model's driver.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use hangar_client::v1::{DemoSource, ModelMetadata};
+use hangar_client::worker::v1::{
+    LoadRequest, ModelInspection, ShutdownRequest, WatchStatsRequest, WorkerConfig, WorkerFailure, load_response::Event,
+    worker_config,
+};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{fleet::Context, observer::Pulse};
+use crate::{
+    model::{Failure, ModelId, Reason, Source},
+    telemetry,
+    worker::{self, Client, Exit, HandshakeError, Process, SpawnError},
+};
+
+/// What a worker reports. [`Report::Exited`] always comes, and comes last.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// The process runs.
+    Spawned { pid: u32, pulse: Pulse },
+    /// The files look usable.
+    Inspected { inspection: Box<ModelInspection>, client: Client },
+    /// The engine is built.
+    EngineBuilt(Box<ModelMetadata>),
+    /// A token was generated.
+    Warmed,
+    /// It cannot go on, but may still live.
+    Fault(Failure),
+    /// No process lives any more.
+    Exited(Failure),
+}
+
+/// The driver's end of a run.
+#[derive(Debug)]
+pub(super) struct Run {
+    reports: mpsc::Receiver<Report>,
+    orders: Orders,
+}
+
+/// What the driver wants of a run.
+#[derive(Clone, Debug)]
+struct Orders {
+    build: CancellationToken,
+    stop: CancellationToken,
+    kill: CancellationToken,
+}
+
+/// Time that a worker which reported its own failure, or lost its connection, has to end by itself.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+// === impl Run ===
+
+impl Run {
+    /// Starts a worker that hosts `source` as `config` says.
+    pub(super) fn start(context: &Arc<Context>, model: &ModelId, source: &Source, config: WorkerConfig) -> Self {
+        let (sender, reports) = mpsc::channel(16);
+        let orders = Orders {
+            build: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+        };
+        let life = live(context.clone(), model.clone(), source.clone(), config, orders.clone(), sender);
+        context.tracker.spawn(life);
+        Self { reports, orders }
+    }
+
+    /// What comes next. Safe to cancel. `None` after [`Report::Exited`].
+    pub(super) async fn next(&mut self) -> Option<Report> {
+        self.reports.recv().await
+    }
+
+    /// Lets the worker build its engine.
+    pub(super) fn build(&self) {
+        self.orders.build.cancel();
+    }
+
+    /// Asks the worker to exit.
+    pub(super) fn stop(&self) {
+        self.orders.stop.cancel();
+    }
+
+    /// Kills the worker.
+    pub(super) fn kill(&self) {
+        self.orders.kill.cancel();
+    }
+}
+
+async fn live(
+    context: Arc<Context>,
+    model: ModelId,
+    source: Source,
+    mut config: WorkerConfig,
+    orders: Orders,
+    reports: mpsc::Sender<Report>,
+) {
+    // Looked up anew for each run: a link may have been changed since the model was registered.
+    config.source = match context.roots.locate(&source).await {
+        Ok(Some(path)) => Some(config_source(path)),
+        Ok(None) => Some(worker_config::Source::Demo(DemoSource {})),
+        Err(error) => return tell(&reports, Report::Exited(error.into())).await,
+    };
+    let socket = PathBuf::from(&config.socket_path);
+    let exited = match Process::spawn(&context.spawner, context.program.clone(), &model, &context.tracker).await {
+        Ok((process, starting)) => {
+            let pulse = Pulse::default();
+            tell(&reports, Report::Spawned { pid: process.pid(), pulse: pulse.clone() }).await;
+            let talk = Talk { context: &context, socket: socket.clone(), orders: &orders, reports: &reports, pulse };
+            attend(&process, talk.run(starting, &config), &orders, &reports).await
+        }
+        Err(error) => cannot_start(&error),
+    };
+    // The worker leaves its socket behind when it is killed, and there may be none yet.
+    let _ = tokio::fs::remove_file(&socket).await;
+    tell(&reports, Report::Exited(exited)).await;
+}
+
+fn config_source(path: PathBuf) -> worker_config::Source {
+    worker_config::Source::Path(path.to_string_lossy().into_owned())
+}
+
+/// Waits for the end of `process`, carries out `orders`, and reports how `talk` with it ended.
+async fn attend(
+    process: &Process,
+    talk: impl Future<Output = Result<(), Lost>>,
+    orders: &Orders,
+    reports: &mpsc::Sender<Report>,
+) -> Failure {
+    let mut talk = Box::pin(talk);
+    let mut talking = true;
+    let mut killed = false;
+    let exit = loop {
+        tokio::select! {
+            exit = process.exited() => break exit,
+            () = orders.kill.cancelled(), if !killed => {
+                process.kill();
+                killed = true;
+            }
+            end = &mut talk, if talking => {
+                talking = false;
+                match (end, timeout(LAST_WORDS, process.exited()).await) {
+                    (Err(Lost::Because(failure)), _) => tell(reports, Report::Fault(failure)).await,
+                    (_, Ok(exit)) => break exit,
+                    (Err(Lost::Connection), Err(_)) => tell(reports, Report::Fault(deaf())).await,
+                    (Ok(()), Err(_)) => {}
+                }
+            }
+        }
+    };
+    // What the worker said before it ended may still be on its way.
+    if talking && let Ok(Err(Lost::Because(failure))) = timeout(LAST_WORDS, talk).await {
+        tell(reports, Report::Fault(failure)).await;
+    }
+    died(exit, &process.last_words())
+}
+
+/// The conversation with one worker.
+struct Talk<'a> {
+    context: &'a Context,
+    socket: PathBuf,
+    orders: &'a Orders,
+    reports: &'a mpsc::Sender<Report>,
+    pulse: Pulse,
+}
+
+/// A conversation that broke off.
+enum Lost {
+    /// The worker said why, or kept silent for too long.
+    Because(Failure),
+    /// The connection went; the end of the process tells more.
+    Connection,
+}
+
+// === impl Talk ===
+
+impl Talk<'_> {
+    async fn run(self, starting: worker::Starting, config: &WorkerConfig) -> Result<(), Lost> {
+        let ready_timeout = self.context.limits.ready_timeout;
+        let greeting = async {
+            let ready = starting.handshake(config).await?;
+            Ok::<_, HandshakeError>(ready)
+        };
+        let ready = match timeout(ready_timeout, greeting).await {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(HandshakeError::Closed)) => return Err(Lost::Connection),
+            Ok(Err(error)) => return Err(Lost::Because(Failure::new(Reason::WorkerDied, error.to_string()))),
+            Err(_) => return Err(Lost::Because(silent(ready_timeout))),
+        };
+        self.context.engine_version.store(Some(Arc::new(ready.engine_version)));
+        let inspection = Box::new(ready.outcome.map_err(|failure| Lost::Because(told(failure)))?);
+        let mut client = worker::connect(self.socket.clone()).await.map_err(|_| Lost::Connection)?;
+        tell(self.reports, Report::Inspected { inspection, client: client.clone() }).await;
+        tokio::select! {
+            () = self.orders.stop.cancelled() => {}
+            ended = self.serve(client.clone()) => ended?,
+        }
+        // Whether or not it answers, its exit is what counts; the driver kills it if that does not come.
+        let _ = client.shutdown(ShutdownRequest {}).await;
+        Ok(())
+    }
+
+    async fn serve(&self, mut client: Client) -> Result<(), Lost> {
+        self.orders.build.cancelled().await;
+        let mut request = tonic::Request::new(LoadRequest {});
+        telemetry::propagate(request.metadata_mut());
+        let mut load = client.load(request).await.map_err(|_| Lost::Connection)?.into_inner();
+        loop {
+            let response = load.message().await.map_err(|_| Lost::Connection)?.ok_or(Lost::Connection)?;
+            match response.event {
+                Some(Event::EngineBuilt(built)) => {
+                    tell(self.reports, Report::EngineBuilt(Box::new(built.metadata.unwrap_or_default()))).await;
+                }
+                Some(Event::Warmed(_)) => break,
+                Some(Event::Failed(failure)) => return Err(Lost::Because(told(failure))),
+                None => return Err(Lost::Connection),
+            }
+        }
+        tell(self.reports, Report::Warmed).await;
+        self.listen(client).await
+    }
+
+    /// Follows the engine's pulse. A pulse that ends is noticed by the time that it stands still.
+    async fn listen(&self, mut client: Client) -> Result<(), Lost> {
+        let interval = (self.context.limits.hang_timeout / 8).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        let interval = prost_types::Duration::try_from(interval).ok();
+        let stats = client.watch_stats(WatchStatsRequest { interval }).await;
+        let mut stats = stats.map_err(|_| Lost::Connection)?.into_inner();
+        while let Ok(Some(beat)) = stats.message().await {
+            self.pulse.beats(&beat);
+        }
+        Err(Lost::Connection)
+    }
+}
+
+/// Reports to a driver, which outlives the run unless the server is being torn down.
+async fn tell(reports: &mpsc::Sender<Report>, report: Report) {
+    let _ = reports.send(report).await;
+}
+
+fn told(failure: WorkerFailure) -> Failure {
+    let reason = Reason::from_name(&failure.reason).unwrap_or(Reason::ModelUnusable);
+    Failure::new(reason, failure.message)
+}
+
+fn silent(limit: Duration) -> Failure {
+    let message = format!("the worker was not ready within {:.1} s; load again, or raise --ready-timeout", limit.as_secs_f64());
+    Failure::new(Reason::LoadStalled, message)
+}
+
+fn deaf() -> Failure {
+    Failure::new(Reason::WorkerDied, "the worker closed its connection; it was killed")
+}
+
+fn died(exit: Exit, last_words: &[String]) -> Failure {
+    let mut message = format!("the worker process {exit}");
+    if exit == Exit::Signal(9) {
+        message.push_str("; unless somebody killed it, the system may have run out of memory");
+    }
+    if let Some(words) = last_words.last() {
+        message.push_str("; its last words were: ");
+        message.extend(words.chars().take(400));
+    }
+    Failure::new(Reason::WorkerDied, message)
+}
+
+fn cannot_start(error: &SpawnError) -> Failure {
+    let message = match error {
+        SpawnError::Execute { path, source } => {
+            format!("the worker {path} cannot be started: {source}; install hangar-worker beside hangar, or give --worker")
+        }
+        SpawnError::Handshake(error) => error.to_string(),
+    };
+    Failure::new(Reason::DeviceUnavailable, message)
+}

@@ -1,0 +1,146 @@
+//! Which files models may be loaded from.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::model::{Failure, Reason, Source};
+
+/// Directories that models may be loaded from, with all links resolved.
+#[derive(Clone, Debug, Default)]
+pub struct ModelRoots(Vec<PathBuf>);
+
+/// A source that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It lies outside the roots, or leaves them by a link.
+    #[error(
+        "{path} is not below one of the server's model roots ({roots}); move the model there or start the server \
+         with another --model-root"
+    )]
+    NotAllowed {
+        /// The path as it was given.
+        path: String,
+        /// The roots.
+        roots: String,
+    },
+    /// It is not there, or cannot be looked at.
+    #[error("{path} cannot be used: {source}; check the path and its permissions")]
+    Unreadable {
+        /// The path as it was given.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+// === impl ModelRoots ===
+
+impl ModelRoots {
+    /// Resolves `roots`.
+    ///
+    /// # Errors
+    ///
+    /// The first root that does not exist or is no directory.
+    pub fn resolve(roots: &[PathBuf]) -> Result<Self, SourceError> {
+        let resolve = |root: &PathBuf| {
+            let unreadable =
+                |source| SourceError::Unreadable { path: root.display().to_string(), source };
+            let resolved = root.canonicalize().map_err(unreadable)?;
+            if resolved.is_dir() {
+                Ok(resolved)
+            } else {
+                Err(unreadable(io::ErrorKind::NotADirectory.into()))
+            }
+        };
+        roots.iter().map(resolve).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The path to load `source` from, with all links resolved; `None` for the demo model.
+    ///
+    /// # Errors
+    ///
+    /// See [`SourceError`].
+    pub async fn locate(&self, source: &Source) -> Result<Option<PathBuf>, SourceError> {
+        let Source::Path(path) = source else { return Ok(None) };
+        match tokio::fs::canonicalize(path).await {
+            Ok(resolved) if self.contain(&resolved) => Ok(Some(resolved)),
+            Ok(_) => Err(self.not_allowed(path)),
+            // Whether something exists is told only of what lies below a root.
+            Err(_) if !self.contain_parent(path).await => Err(self.not_allowed(path)),
+            Err(source) => Err(SourceError::Unreadable { path: path.display().to_string(), source }),
+        }
+    }
+
+    fn contain(&self, resolved: &Path) -> bool {
+        self.0.iter().any(|root| resolved.starts_with(root))
+    }
+
+    async fn contain_parent(&self, path: &Path) -> bool {
+        for parent in path.ancestors().skip(1) {
+            if let Ok(resolved) = tokio::fs::canonicalize(parent).await {
+                return self.contain(&resolved);
+            }
+        }
+        false
+    }
+
+    fn not_allowed(&self, path: &Path) -> SourceError {
+        let roots: Vec<_> = self.0.iter().map(|root| root.display().to_string()).collect();
+        let roots = if roots.is_empty() { "there are none".to_owned() } else { roots.join(", ") };
+        SourceError::NotAllowed { path: path.display().to_string(), roots }
+    }
+}
+
+// === impl SourceError ===
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        let reason = match error {
+            SourceError::NotAllowed { .. } => Reason::SourceNotAllowed,
+            SourceError::Unreadable { .. } => Reason::ModelUnusable,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    async fn locate(roots: &ModelRoots, path: PathBuf) -> Result<Option<PathBuf>, SourceError> {
+        roots.locate(&Source::Path(path)).await
+    }
+
+    #[tokio::test]
+    async fn only_what_lies_below_a_root_is_allowed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let base = dir.path().canonicalize().expect("a path");
+        for name in ["models/m", "models-secret/m"] {
+            std::fs::create_dir_all(base.join(name)).expect("a directory");
+        }
+        symlink(base.join("models-secret/m"), base.join("models/leaves")).expect("a link");
+        symlink(base.join("models/m"), base.join("models/stays")).expect("a link");
+        let roots = ModelRoots::resolve(&[base.join("models")]).expect("a root");
+
+        let inside = base.join("models/m");
+        assert_eq!(locate(&roots, inside.clone()).await.ok(), Some(Some(inside.clone())));
+        assert_eq!(locate(&roots, base.join("models/stays")).await.ok(), Some(Some(inside)));
+        for outside in ["models-secret/m", "models/leaves", "models/../models-secret/m", "models-secret/none"] {
+            let refused = locate(&roots, base.join(outside)).await;
+            assert!(matches!(refused, Err(SourceError::NotAllowed { .. })), "{outside}");
+        }
+        let missing = locate(&roots, base.join("models/none/at/all")).await;
+        assert!(matches!(missing, Err(SourceError::Unreadable { .. })));
+    }
+
+    #[tokio::test]
+    async fn without_a_root_only_the_demo_is_allowed() {
+        let roots = ModelRoots::default();
+        assert!(roots.locate(&Source::Demo).await.is_ok());
+        assert!(matches!(locate(&roots, "/".into()).await, Err(SourceError::NotAllowed { .. })));
+    }
+}

@@ -1,0 +1,54 @@
+//! `hangar`: the server's command line.
+
+use std::{
+    io::Write,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::Parser;
+use hangar_server::{
+    config::{Cli, Command, Settings},
+    demo,
+    server::Server,
+    signal,
+    telemetry::Telemetry,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(arguments) => serve(arguments.settings).await,
+        Command::Demo(arguments) => demo::run(arguments).await,
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("hangar: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(arguments: hangar_server::config::SettingsArguments) -> anyhow::Result<ExitCode> {
+    let settings = Settings::load(arguments)?;
+    let telemetry = Telemetry::start(&settings).context("cannot start telemetry")?;
+    let signals = signal::Signals::listen()?;
+    let server = Server::start(&settings, &telemetry).await?;
+    announce(&server)?;
+    signals.terminated().await;
+    let orderly = signals.or_second(server.stop()).await;
+    telemetry.shutdown().await;
+    Ok(if orderly == Some(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Tells scripts, on standard output, where the server listens.
+fn announce(server: &Server) -> anyhow::Result<()> {
+    let line = serde_json::json!({
+        "listen": server.listen().to_string(),
+        "ops_listen": server.ops_listen().to_string(),
+        "pid": std::process::id(),
+    });
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("cannot write to standard output")
+}

@@ -1,0 +1,16 @@
+//! What a model is and how it lives: plain types and the pure state machine, without I/O.
+
+mod failure;
+mod id;
+mod progress;
+mod retry;
+mod spec;
+pub mod state;
+mod status;
+
+pub use failure::{Failure, Reason};
+pub use id::{Epoch, Generation, InvalidModelId, LoadId, ModelId, Revision};
+pub use progress::{Phase, Progress, ProgressMeter};
+pub use retry::{RestartMode, RestartPolicy};
+pub use spec::{DataType, Etag, Format, GenerationDefaults, Kind, Sampling, Source, Spec};
+pub use status::{LoadOutcome, LoadRecord, Memory, Metadata, Stage, Status};

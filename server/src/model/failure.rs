@@ -1,0 +1,121 @@
+//! Why a load or a worker failed.
+
+use std::fmt;
+
+/// A failure of a model, for its status and for those who wait for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Stable name of the cause.
+    pub reason: Reason,
+    /// In words, with what to do about it.
+    pub message: String,
+}
+
+/// Causes of a model's failure; each is the name of a value of `hangar.v1.ErrorReason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Files missing, corrupt or not supported, or the loaded model cannot answer.
+    ModelUnusable,
+    /// The source lies outside the allowed roots.
+    SourceNotAllowed,
+    /// The device, its driver or a library of it is missing.
+    DeviceUnavailable,
+    /// The model does not fit.
+    InsufficientMemory,
+    /// The disk is full.
+    StorageFull,
+    /// The worker process died.
+    WorkerDied,
+    /// The worker made no step for too long.
+    WorkerHung,
+    /// The load did not end within its time.
+    LoadTimeout,
+    /// The load made no progress for too long.
+    LoadStalled,
+    /// An unload ended the load.
+    LoadCancelled,
+    /// The model was unloaded while a request ran or waited.
+    ModelUnloaded,
+    /// The server is shutting down.
+    ShuttingDown,
+    /// The worker process was killed but could not be reaped; nothing of it can be reused.
+    Unreaped,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// A failure with `reason` and `message`.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason.name(), self.message)
+    }
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// All causes.
+    pub const ALL: [Self; 13] = [
+        Self::ModelUnusable,
+        Self::SourceNotAllowed,
+        Self::DeviceUnavailable,
+        Self::InsufficientMemory,
+        Self::StorageFull,
+        Self::WorkerDied,
+        Self::WorkerHung,
+        Self::LoadTimeout,
+        Self::LoadStalled,
+        Self::LoadCancelled,
+        Self::ModelUnloaded,
+        Self::ShuttingDown,
+        Self::Unreaped,
+    ];
+
+    /// The name that goes over the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ModelUnusable => "MODEL_UNUSABLE",
+            Self::SourceNotAllowed => "SOURCE_NOT_ALLOWED",
+            Self::DeviceUnavailable => "DEVICE_UNAVAILABLE",
+            Self::InsufficientMemory => "INSUFFICIENT_MEMORY",
+            Self::StorageFull => "STORAGE_FULL",
+            Self::WorkerDied => "WORKER_DIED",
+            Self::WorkerHung => "WORKER_HUNG",
+            Self::LoadTimeout => "LOAD_TIMEOUT",
+            Self::LoadStalled => "LOAD_STALLED",
+            Self::LoadCancelled => "LOAD_CANCELLED",
+            Self::ModelUnloaded => "MODEL_UNLOADED",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::Unreaped => "UNREAPED",
+        }
+    }
+
+    /// The cause of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+
+    /// Whether another attempt may succeed without anybody doing anything.
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::WorkerDied | Self::WorkerHung | Self::LoadStalled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_read_back() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_name(reason.name()), Some(reason));
+        }
+        assert_eq!(Reason::from_name("NOPE"), None);
+    }
+}

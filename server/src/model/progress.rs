@@ -1,0 +1,145 @@
+//! How far a load is, from what was observed.
+
+use std::time::Duration;
+
+/// How far a load is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// What is being done.
+    pub phase: Phase,
+    /// Bytes of the model's files that were seen to be read in this phase.
+    pub bytes_done: u64,
+    /// Bytes of the model's files; 0 when not known yet.
+    pub bytes_total: u64,
+    /// Share of the load that is done, from 0 to 1; 1 only when READY.
+    pub fraction: f64,
+    /// Time left until READY, where it can be told.
+    pub eta: Option<Duration>,
+}
+
+/// Steps of a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants are those of hangar.v1.LoadPhase")]
+pub enum Phase {
+    Pending,
+    Downloading,
+    Starting,
+    Loading,
+    Warming,
+}
+
+/// Turns observed bytes into progress that never goes back within a load.
+///
+/// Reading the weights counts for 95 % of a load; the rest is building the engine around them and the
+/// first token. The estimate is the time that the remaining bytes take at the speed since reading began;
+/// it is given only between 10 % and 95 % of the bytes, where that speed says something.
+#[derive(Clone, Debug)]
+pub struct ProgressMeter {
+    current: Progress,
+}
+
+/// Share of a load that reading the weights stands for.
+const LOADING_SHARE: f64 = 0.95;
+
+/// Fraction that everything but READY stays below.
+const ALMOST: f64 = 0.99;
+
+// === impl ProgressMeter ===
+
+impl ProgressMeter {
+    /// A load that waits for its slot.
+    pub fn new() -> Self {
+        let current =
+            Progress { phase: Phase::Pending, bytes_done: 0, bytes_total: 0, fraction: 0.0, eta: None };
+        Self { current }
+    }
+
+    /// The progress as it stands.
+    pub fn current(&self) -> Progress {
+        self.current
+    }
+
+    /// Enters `phase`, in which `bytes_total` bytes are to be read.
+    pub fn enter(&mut self, phase: Phase, bytes_total: u64) {
+        let floor = if phase == Phase::Warming { LOADING_SHARE } else { 0.0 };
+        let bytes_done = if phase == Phase::Warming { bytes_total } else { 0 };
+        self.current = Progress {
+            phase,
+            bytes_done,
+            bytes_total,
+            fraction: self.current.fraction.max(floor).min(ALMOST),
+            eta: None,
+        };
+    }
+
+    /// Takes note of `bytes` that were seen `elapsed` after the phase began, and gives the new progress
+    /// if it differs from the last.
+    pub fn observe(&mut self, bytes: u64, elapsed: Duration) -> Option<Progress> {
+        let before = self.current;
+        let total = before.bytes_total;
+        let done = bytes.min(total).max(before.bytes_done);
+        let share = if total == 0 { 0.0 } else { done as f64 / total as f64 };
+        self.current.bytes_done = done;
+        self.current.fraction = before.fraction.max(share * LOADING_SHARE).min(ALMOST);
+        self.current.eta = (0.1..0.95).contains(&share).then(|| elapsed.mul_f64((1.0 - share) / share));
+        let moved = done != before.bytes_done || self.current.eta.is_some() != before.eta.is_some();
+        moved.then_some(self.current)
+    }
+}
+
+impl Default for ProgressMeter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn no_estimate_before_there_is_something_to_tell() {
+        let mut meter = ProgressMeter::new();
+        meter.enter(Phase::Loading, 1000);
+        assert_eq!(meter.observe(50, Duration::from_secs(1)).and_then(|p| p.eta), None);
+        let eta = meter.observe(500, Duration::from_secs(2)).and_then(|p| p.eta);
+        assert_eq!(eta, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn an_unchanged_reading_is_no_news() {
+        let mut meter = ProgressMeter::new();
+        meter.enter(Phase::Loading, 1000);
+        assert!(meter.observe(100, Duration::from_secs(1)).is_some());
+        assert!(meter.observe(100, Duration::from_secs(2)).is_none());
+        assert!(meter.observe(90, Duration::from_secs(3)).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn progress_never_goes_back_and_never_claims_the_end(
+            total in 0u64..10_000,
+            readings in prop::collection::vec((0u64..20_000, 0u64..100), 0..50),
+            retry_at in 0usize..50,
+        ) {
+            let mut meter = ProgressMeter::new();
+            meter.enter(Phase::Loading, total);
+            let mut last = 0.0;
+            for (step, (bytes, secs)) in readings.into_iter().enumerate() {
+                if step == retry_at {
+                    meter.enter(Phase::Pending, 0);
+                    meter.enter(Phase::Loading, total);
+                }
+                meter.observe(bytes, Duration::from_secs(secs));
+                let now = meter.current();
+                prop_assert!(now.fraction >= last && now.fraction < 1.0);
+                prop_assert!(now.bytes_done <= now.bytes_total);
+                last = now.fraction;
+            }
+            meter.enter(Phase::Warming, total);
+            prop_assert!(meter.current().fraction >= last && meter.current().fraction < 1.0);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Whether and when a failed model is tried again.
+
+use std::time::Duration;
+
+use super::{Failure, Reason};
+
+/// When a model is restarted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestartMode {
+    /// Never.
+    Never,
+    /// After a failure that may pass by itself.
+    #[default]
+    OnFailure,
+    /// After any failure.
+    Always,
+}
+
+/// What happens when a worker dies or a load fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// When to restart.
+    pub mode: RestartMode,
+    /// Attempts in a row before the model is FAILED, the first included.
+    pub max_attempts: u32,
+    /// Wait before the second attempt; doubles with each further one.
+    pub initial_backoff: Duration,
+    /// Longest wait, jitter not counted.
+    pub max_backoff: Duration,
+    /// Time READY after which the count of attempts starts anew.
+    pub stable_period: Duration,
+}
+
+// === impl RestartPolicy ===
+
+impl RestartPolicy {
+    /// Whether a model that failed in its `attempt`th attempt gets another one.
+    ///
+    /// A time-out never does: it used up what the caller gave to all attempts together.
+    pub fn retries(&self, failure: &Failure, attempt: u32) -> bool {
+        let wanted = match self.mode {
+            RestartMode::Never => false,
+            RestartMode::OnFailure => failure.reason.is_transient(),
+            RestartMode::Always => failure.reason != Reason::LoadTimeout,
+        };
+        wanted && attempt < self.max_attempts
+    }
+
+    /// How long to wait after the failed `attempt`, from 1. `jitter`, from 0 to 1, spreads the wait
+    /// over 75 % to 125 % of its nominal length, so that models that died together do not come back
+    /// together.
+    pub fn backoff(&self, attempt: u32, jitter: f64) -> Duration {
+        let doublings = attempt.saturating_sub(1).min(31);
+        let nominal = self.initial_backoff.saturating_mul(1 << doublings).min(self.max_backoff);
+        nominal.mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0))
+    }
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            mode: RestartMode::default(),
+            max_attempts: 5,
+            initial_backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(60),
+            stable_period: Duration::from_secs(600),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(mode: RestartMode) -> RestartPolicy {
+        RestartPolicy { mode, max_attempts: 3, ..RestartPolicy::default() }
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again_on_failure() {
+        let policy = policy(RestartMode::OnFailure);
+        assert!(policy.retries(&Failure::new(Reason::WorkerDied, ""), 1));
+        assert!(!policy.retries(&Failure::new(Reason::ModelUnusable, ""), 1));
+        assert!(!policy.retries(&Failure::new(Reason::LoadTimeout, ""), 1));
+    }
+
+    #[test]
+    fn attempts_are_bounded_in_every_mode() {
+        for mode in [RestartMode::Never, RestartMode::OnFailure, RestartMode::Always] {
+            assert!(!policy(mode).retries(&Failure::new(Reason::WorkerDied, ""), 3));
+        }
+        assert!(policy(RestartMode::Always).retries(&Failure::new(Reason::ModelUnusable, ""), 2));
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let policy = RestartPolicy::default();
+        let nominal = |attempt| policy.backoff(attempt, 0.5);
+        assert_eq!(nominal(1), Duration::from_secs(1));
+        assert_eq!(nominal(2), Duration::from_secs(2));
+        assert_eq!(nominal(7), Duration::from_secs(60));
+        assert_eq!(nominal(u32::MAX), Duration::from_secs(60));
+        assert_eq!(policy.backoff(1, 0.0), Duration::from_millis(750));
+        assert_eq!(policy.backoff(1, 1.0), Duration::from_millis(1250));
+    }
+}

@@ -1,0 +1,187 @@
+//! Where a model stands and what is known about it.
+
+use std::time::{Duration, SystemTime};
+
+use super::{DataType, Failure, Format, Generation, Kind, LoadId, ModelId, Progress};
+
+/// Where a model stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// The model.
+    pub model_id: ModelId,
+    /// Its stage of life.
+    pub stage: Stage,
+    /// Rises by one with each transition.
+    pub generation: Generation,
+    /// The load that led here.
+    pub load_id: Option<LoadId>,
+    /// How far the load is, while one is under way.
+    pub progress: Option<Progress>,
+    /// Why, where something went wrong.
+    pub failure: Option<Failure>,
+    /// What the worker holds.
+    pub memory: Option<Memory>,
+    /// The worker's process id.
+    pub worker_pid: Option<u32>,
+    /// Which attempt of the load this is, from 1; 0 before the first.
+    pub attempt: u32,
+    /// When the next attempt is made.
+    pub next_retry: Option<SystemTime>,
+    /// Restarts after a fault since the server started.
+    pub restarts: u64,
+    /// Requests that run.
+    pub in_flight: u32,
+    /// Requests that wait.
+    pub queued: u32,
+    /// When the model came into this stage.
+    pub since: SystemTime,
+}
+
+/// States of a model's life without their data, as users see them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the variants are those of hangar.v1.ModelState")]
+pub enum Stage {
+    Unloaded,
+    Pending,
+    Downloading,
+    Starting,
+    Loading,
+    Warming,
+    Ready,
+    Draining,
+    Unloading,
+    Backoff,
+    Failed,
+}
+
+/// What a worker holds, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Anonymous and shared memory and swap of its process.
+    pub host_bytes: u64,
+    /// Device memory.
+    pub device_bytes: u64,
+}
+
+/// What is known about a model, as far as it has been observed.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(missing_docs, reason = "the fields are those of hangar.v1.ModelMetadata")]
+pub struct Metadata {
+    pub architecture: String,
+    pub model_name: String,
+    pub base_model: String,
+    pub tokenizer_id: String,
+    pub kind: Option<Kind>,
+    pub input_modalities: Vec<String>,
+    pub output_modalities: Vec<String>,
+    pub parameter_count: u64,
+    pub dtype: Option<DataType>,
+    pub quantization: String,
+    pub context_length: u32,
+    pub trained_context_length: u32,
+    pub vocabulary_size: u32,
+    pub format: Option<Format>,
+    pub size_bytes: u64,
+    pub device: String,
+    pub load_duration: Option<Duration>,
+    pub loaded: Option<SystemTime>,
+}
+
+/// How a load ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadRecord {
+    /// The load.
+    pub load_id: LoadId,
+    /// How it ended.
+    pub outcome: LoadOutcome,
+    /// When it began.
+    pub started: SystemTime,
+    /// When it ended.
+    pub ended: SystemTime,
+    /// Attempts that it took.
+    pub attempts: u32,
+}
+
+/// How a load ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadOutcome {
+    /// The model became READY.
+    Succeeded,
+    /// The model became FAILED.
+    Failed(Failure),
+    /// An unload ended it.
+    Cancelled,
+}
+
+// === impl Stage ===
+
+impl Stage {
+    /// All stages.
+    pub const ALL: [Self; 11] = [
+        Self::Unloaded,
+        Self::Pending,
+        Self::Downloading,
+        Self::Starting,
+        Self::Loading,
+        Self::Warming,
+        Self::Ready,
+        Self::Draining,
+        Self::Unloading,
+        Self::Backoff,
+        Self::Failed,
+    ];
+
+    /// Lower-case name, for logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unloaded => "unloaded",
+            Self::Pending => "pending",
+            Self::Downloading => "downloading",
+            Self::Starting => "starting",
+            Self::Loading => "loading",
+            Self::Warming => "warming",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Unloading => "unloading",
+            Self::Backoff => "backoff",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether a load is under way, waits between attempts included.
+    pub fn is_loading(self) -> bool {
+        matches!(
+            self,
+            Self::Pending | Self::Downloading | Self::Starting | Self::Loading | Self::Warming | Self::Backoff
+        )
+    }
+
+    /// Whether the model has a worker or is about to get one.
+    pub fn is_active(self) -> bool {
+        !matches!(self, Self::Unloaded | Self::Failed)
+    }
+}
+
+// === impl Status ===
+
+impl Status {
+    /// The status of a model that was never loaded.
+    pub fn unloaded(model_id: ModelId) -> Self {
+        Self {
+            model_id,
+            stage: Stage::Unloaded,
+            generation: Generation::default(),
+            load_id: None,
+            progress: None,
+            failure: None,
+            memory: None,
+            worker_pid: None,
+            attempt: 0,
+            next_retry: None,
+            restarts: 0,
+            in_flight: 0,
+            queued: 0,
+            since: SystemTime::now(),
+        }
+    }
+}

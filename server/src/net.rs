@@ -1,0 +1,485 @@
+//! Serves HTTP on a TCP listener: accepts, limits, keeps alive and ends connections.
+//!
+//! Invariant: every connection and every HTTP/2 stream runs in a task that [`serve`] has joined when it
+//! returns, and it returns at most `grace` (and a moment) after `stop`.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::server::TcpConnectInfo;
+use tower::ServiceExt;
+
+/// Error of a service or a response body.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What an HTTP/2 client sends first (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Time that a new connection has to send the preface or the first bytes of a request.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time that a connection without streams has to answer GOAWAY before it is dropped.
+const IDLE_LINGER: Duration = Duration::from_millis(500);
+/// Shortest and longest pause after a failed accept.
+const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Which HTTP versions a listener speaks, without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/2 with prior knowledge only.
+    Http2,
+    /// HTTP/1.1, and HTTP/2 with prior knowledge.
+    Http1AndHttp2,
+}
+
+/// Limits of a listener and its connections.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Name of the listener in logs.
+    pub name: &'static str,
+    /// HTTP versions.
+    pub protocol: Protocol,
+    /// Connections at the same time; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// HTTP/2 streams at the same time on one connection.
+    pub max_concurrent_streams: u32,
+    /// Size of a request's headers in bytes.
+    pub max_header_list_size: u32,
+    /// An HTTP/2 connection is pinged after this time without a frame.
+    pub keep_alive_interval: Duration,
+    /// And dropped when the ping is not answered for this time.
+    pub keep_alive_timeout: Duration,
+}
+
+/// Runs the tasks of a connection's HTTP/2 streams; all end with `kill`.
+#[derive(Clone, Debug)]
+struct StreamExecutor {
+    streams: TaskTracker,
+    kill: CancellationToken,
+}
+
+/// What the connections of a listener share.
+#[derive(Clone)]
+struct Connections {
+    options: ServeOptions,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    kill: CancellationToken,
+}
+
+/// Serves `service` on `listener` until `stop`, then ends the connections within `grace`.
+///
+/// After `stop` nothing more is accepted; clients get GOAWAY (HTTP/2) or `connection: close`
+/// (HTTP/1.1), and requests in flight may end. What is left after `grace` is dropped, also
+/// connections that never answer. When this returns, all tasks of the listener have ended.
+///
+/// A failed accept (for example EMFILE) is logged and retried after a pause. Requests carry tonic's
+/// [`TcpConnectInfo`] in their extensions.
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    service: S,
+    options: ServeOptions,
+    stop: CancellationToken,
+    grace: Duration,
+) where
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let connections = Connections {
+        options,
+        tasks: TaskTracker::new(),
+        stop,
+        kill: CancellationToken::new(),
+    };
+    connections.accept(listener, service).await;
+    connections.end(grace).await;
+}
+
+// === impl ServeOptions ===
+
+impl ServeOptions {
+    /// Options of the main port: HTTP/2 only.
+    pub fn main(max_connections: usize) -> Self {
+        Self {
+            name: "main",
+            protocol: Protocol::Http2,
+            max_connections,
+            max_concurrent_streams: 1024,
+            max_header_list_size: 16 * 1024,
+            keep_alive_interval: Duration::from_secs(20),
+            keep_alive_timeout: Duration::from_secs(20),
+        }
+    }
+
+    /// Options of the ops port: HTTP/1.1 and HTTP/2.
+    pub fn ops(max_connections: usize) -> Self {
+        Self {
+            name: "ops",
+            protocol: Protocol::Http1AndHttp2,
+            max_concurrent_streams: 128,
+            ..Self::main(max_connections)
+        }
+    }
+
+    fn builder(&self, executor: StreamExecutor) -> auto::Builder<StreamExecutor> {
+        let mut builder = auto::Builder::new(executor);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(FIRST_BYTES_TIMEOUT)
+            .max_buf_size(self.max_header_list_size as usize);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(self.keep_alive_interval)
+            .keep_alive_timeout(self.keep_alive_timeout)
+            .max_concurrent_streams(self.max_concurrent_streams)
+            .max_header_list_size(self.max_header_list_size);
+        match self.protocol {
+            Protocol::Http2 => builder.http2_only(),
+            Protocol::Http1AndHttp2 => builder,
+        }
+    }
+}
+
+// === impl StreamExecutor ===
+
+impl<F> Executor<F> for StreamExecutor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let kill = self.kill.clone();
+        self.streams.spawn(async move {
+            tokio::select! {
+                () = stream => {}
+                () = kill.cancelled_owned() => {}
+            }
+        });
+    }
+}
+
+// === impl Connections ===
+
+impl Connections {
+    /// Accepts connections until `stop`.
+    async fn accept<S, B>(&self, listener: TcpListener, service: S)
+    where
+        S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let slots = Arc::new(Semaphore::new(self.options.max_connections));
+        let next = async || {
+            let mut pause = ACCEPT_BACKOFF.0;
+            // The semaphore is never closed: without a slot there is nothing to accept.
+            let slot = slots.clone().acquire_owned().await.ok()?;
+            loop {
+                match listener.accept().await {
+                    Ok((stream, peer)) => return Some((stream, peer, slot)),
+                    Err(error) if is_peers_fault(&error) => {}
+                    Err(error) => {
+                        tracing::error!(listener = self.options.name, %error, "cannot accept");
+                        sleep(pause).await;
+                        pause = (pause * 2).min(ACCEPT_BACKOFF.1);
+                    }
+                }
+            }
+        };
+        while let Some(Some((stream, peer, slot))) = self.stop.run_until_cancelled(next()).await {
+            let connections = self.clone();
+            let service = service.clone();
+            self.tasks.spawn(async move {
+                connections.run(stream, peer, service).await;
+                drop(slot);
+            });
+        }
+    }
+
+    /// Runs one connection to its end.
+    async fn run<S, B>(&self, stream: TcpStream, peer: SocketAddr, service: S)
+    where
+        S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+        }
+        let spoke = self.stop.run_until_cancelled(has_spoken(&stream)).await;
+        if spoke != Some(true) {
+            return;
+        }
+        let info = TcpConnectInfo {
+            local_addr: stream.local_addr().ok(),
+            remote_addr: Some(peer),
+        };
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(info.clone());
+            service.clone().oneshot(request)
+        });
+        let executor = StreamExecutor {
+            streams: TaskTracker::new(),
+            kill: self.kill.clone(),
+        };
+        let streams = executor.streams.clone();
+        let builder = self.options.builder(executor);
+        let mut connection =
+            std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = self.stop.cancelled() => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = self.lingered(&streams) => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(listener = self.options.name, %peer, %error, "connection ended");
+        }
+        streams.close();
+        streams.wait().await;
+    }
+
+    /// Ends when a connection that was told to go may be dropped: on `kill`, or when it is idle.
+    ///
+    /// An idle HTTP/2 connection ends by itself only if its client answers; one that does not would
+    /// hold up the shutdown until the deadline. HTTP/1.1 requests run in the connection's own task
+    /// and cannot be counted here; hyper closes idle HTTP/1.1 connections without an answer.
+    async fn lingered(&self, streams: &TaskTracker) {
+        if self.options.protocol != Protocol::Http2 {
+            return self.kill.cancelled().await;
+        }
+        streams.close();
+        let idle = async {
+            loop {
+                streams.wait().await;
+                sleep(IDLE_LINGER).await;
+                if streams.is_empty() {
+                    return;
+                }
+            }
+        };
+        self.kill.run_until_cancelled(idle).await;
+    }
+
+    /// Waits for all connections, after `grace` by force.
+    async fn end(&self, grace: Duration) {
+        self.tasks.close();
+        if timeout(grace, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                listener = self.options.name,
+                connections = self.tasks.len(),
+                "dropping connections that did not end in time"
+            );
+        }
+        self.kill.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+/// Whether the client sent the HTTP/2 preface, or something else that is not its beginning, in time.
+///
+/// hyper sets no limit to the time before the preface, so that silent connections would hold their
+/// slots for ever.
+async fn has_spoken(stream: &TcpStream) -> bool {
+    let speak = async {
+        let mut first = [0; PREFACE.len()];
+        loop {
+            match stream.peek(&mut first).await {
+                Ok(0) | Err(_) => return false,
+                Ok(n) if n == first.len() || first[..n] != PREFACE[..n] => return true,
+                // What was peeked keeps the socket readable: look again after a while.
+                Ok(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    timeout(FIRST_BYTES_TIMEOUT, speak).await.unwrap_or(false)
+}
+
+/// Whether a failed accept concerns only the connection that was being accepted.
+fn is_peers_fault(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    const GRACE: Duration = Duration::from_millis(200);
+
+    struct Server {
+        address: SocketAddr,
+        stop: CancellationToken,
+        ended: JoinHandle<()>,
+    }
+
+    impl Server {
+        /// Serves `/` with "here", and `/slow` with nothing: it tells `started` and waits for ever.
+        async fn start(options: ServeOptions) -> (Self, mpsc::Receiver<()>) {
+            let (started, slow) = mpsc::channel(8);
+            let router = axum::Router::new()
+                .route("/", axum::routing::get(async || "here"))
+                .route(
+                    "/slow",
+                    axum::routing::get(async move || {
+                        started.send(()).await.unwrap();
+                        std::future::pending::<()>().await
+                    }),
+                );
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let stop = CancellationToken::new();
+            let served = serve(listener, router, options, stop.clone(), GRACE);
+            let ended = tokio::task::spawn(served);
+            (
+                Self {
+                    address,
+                    stop,
+                    ended,
+                },
+                slow,
+            )
+        }
+
+        async fn http2(&self) -> hyper::client::conn::http2::SendRequest<axum::body::Body> {
+            let stream = TcpStream::connect(self.address).await.unwrap();
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let (sender, connection) =
+                hyper::client::conn::http2::handshake(executor, TokioIo::new(stream))
+                    .await
+                    .unwrap();
+            tokio::task::spawn(connection);
+            sender
+        }
+
+        fn get(&self, path: &str) -> Request<axum::body::Body> {
+            let uri = format!("http://{}{path}", self.address);
+            Request::builder()
+                .uri(uri)
+                .body(axum::body::Body::empty())
+                .unwrap()
+        }
+    }
+
+    /// What a raw connection gets until its end after sending `text`.
+    async fn exchange(address: SocketAddr, text: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset is as good an end as any.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn the_main_port_speaks_http2_only() {
+        let (server, _slow) = Server::start(ServeOptions::main(8)).await;
+        let response = server
+            .http2()
+            .await
+            .send_request(server.get("/"))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 200);
+        let answer = exchange(server.address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(!answer.contains("HTTP/1.1 200"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn the_ops_port_speaks_both_versions() {
+        let (server, _slow) = Server::start(ServeOptions::ops(8)).await;
+        let response = server
+            .http2()
+            .await
+            .send_request(server.get("/"))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 200);
+        let request = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let answer = exchange(server.address, request).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with("here"),
+            "{answer}"
+        );
+    }
+
+    #[tokio::test]
+    async fn stop_ends_idle_connections_at_once() {
+        let (server, _slow) = Server::start(ServeOptions::main(8)).await;
+        let mut client = server.http2().await;
+        client.send_request(server.get("/")).await.unwrap();
+        server.stop.cancel();
+        server.ended.await.unwrap();
+        assert!(TcpStream::connect(server.address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_left_after_the_grace_is_dropped() {
+        for options in [ServeOptions::main(8), ServeOptions::ops(8)] {
+            let (server, mut slow) = Server::start(options).await;
+            let mut client = server.http2().await;
+            let request = client.send_request(server.get("/slow"));
+            let silent = TcpStream::connect(server.address).await.unwrap();
+            let stop = async {
+                slow.recv().await.unwrap();
+                server.stop.cancel();
+            };
+            let (answer, ()) = tokio::join!(request, stop);
+            assert!(answer.is_err());
+            server.ended.await.unwrap();
+            drop(silent);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_over_the_limit_waits_for_another_to_end() {
+        let (server, _slow) = Server::start(ServeOptions::main(1)).await;
+        let mut first = server.http2().await;
+        first.send_request(server.get("/")).await.unwrap();
+        let mut second = server.http2().await;
+        let mut waiting = std::pin::pin!(second.send_request(server.get("/")));
+        // Whatever the first one gets answered, the second one is not served meanwhile.
+        for _ in 0..10 {
+            first.send_request(server.get("/")).await.unwrap();
+            assert!(futures::poll!(waiting.as_mut()).is_pending());
+        }
+        drop(first);
+        assert_eq!(waiting.await.unwrap().status(), 200);
+    }
+}

@@ -1,0 +1,214 @@
+//! One Generate call: from its check to its last response.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::BoxStream};
+use hangar_client::{
+    v1::{GenerateRequest, GenerateResponse, generate_response::Event},
+    worker::v1 as worker,
+};
+use tokio::time::{Instant, sleep_until};
+use tonic::{Request, Status, Streaming};
+
+use super::{
+    error::ApiError,
+    inference_service::explain,
+    validate::{Violations, refuse},
+};
+use crate::{
+    lifecycle::{Permit, RequestRecord},
+    model::{Failure, Reason},
+    telemetry, wire,
+};
+
+/// The responses of a Generate call. Dropping it ends the generation.
+pub struct Generation(BoxStream<'static, Result<GenerateResponse, Status>>);
+
+/// What a call holds until it has ended.
+struct Call {
+    chunks: Streaming<worker::GenerateResponse>,
+    permit: Permit,
+    record: RequestRecord,
+    deadline: Option<Instant>,
+}
+
+/// What comes next.
+enum Step {
+    Response(worker::GenerateResponse),
+    Failed(Status),
+    Expired,
+    CutOff(Failure),
+}
+
+/// Longest text of a request in bytes.
+const MAX_TEXT: usize = 8 << 20;
+
+/// Checks `request` and gives its deadline.
+///
+/// # Errors
+///
+/// All that is wrong with it, or the first field that this server cannot honour.
+pub(super) fn check(request: &GenerateRequest) -> Result<Option<Instant>, ApiError> {
+    refuse(&[
+        ("seed", request.seed.is_some()),
+        ("logprobs", request.logprobs),
+        ("top_logprobs", request.top_logprobs != 0),
+        ("constraint", request.constraint.is_some()),
+        ("tools", !request.tools.is_empty()),
+        ("tool_choice", !request.tool_choice.is_empty()),
+        ("chat_template_options", request.chat_template_options.is_some()),
+        ("priority", request.priority != 0),
+        ("messages.parts", request.messages.iter().any(|message| !message.parts.is_empty())),
+        ("messages.tool_calls", request.messages.iter().any(|message| !message.tool_calls.is_empty())),
+        ("messages.tool_call_id", request.messages.iter().any(|message| !message.tool_call_id.is_empty())),
+    ])?;
+    let mut violations = Violations::default();
+    let one = request.prompt.is_empty() != request.messages.is_empty();
+    violations.check(one, "prompt", "give exactly one of prompt and messages");
+    let text = request.prompt.len() + request.messages.iter().map(|message| message.content.len()).sum::<usize>();
+    violations.check(text <= MAX_TEXT, "prompt", "must have at most 8 MiB");
+    for (n, message) in request.messages.iter().enumerate() {
+        let known = matches!(message.role.as_str(), "system" | "user" | "assistant" | "tool");
+        let what = "must be \"system\", \"user\", \"assistant\" or \"tool\"";
+        violations.check(known, &format!("messages[{n}].role"), what);
+    }
+    violations.sampling("sampling", request.sampling.as_ref());
+    violations.stops("stop", &request.stop);
+    violations.request_id(&request.request_id);
+    let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
+    violations.finish()?;
+    Ok(timeout.map(|timeout| Instant::now() + timeout))
+}
+
+/// `work`, if it ends before `deadline`.
+pub(super) async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, work).await.map_err(|_| ApiError::DeadlineExceeded)?,
+        None => work.await,
+    }
+}
+
+// === impl Generation ===
+
+impl Generation {
+    /// Begins `request` on the worker that `permit` is for.
+    pub(super) async fn begin(
+        request: GenerateRequest,
+        mut permit: Permit,
+        record: RequestRecord,
+        deadline: Option<Instant>,
+    ) -> Result<Self, Status> {
+        let mut call = Request::new(with_defaults(request, &permit));
+        telemetry::propagate(call.metadata_mut());
+        let mut client = permit.client();
+        let begun = tokio::select! {
+            begun = client.generate(call) => begun,
+            () = expiry(deadline) => Err(ApiError::DeadlineExceeded.into()),
+            failure = permit.cut_off() => Err(ApiError::Failed(failure).into()),
+        };
+        match begun {
+            Ok(response) => {
+                let call = Call { chunks: response.into_inner(), permit, record, deadline };
+                Ok(Self(futures::stream::unfold(Some(call), Call::next).boxed()))
+            }
+            Err(status) => {
+                let status = explain(status, &mut permit).await;
+                record.fail();
+                Err(status)
+            }
+        }
+    }
+}
+
+impl Stream for Generation {
+    type Item = Result<GenerateResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(context)
+    }
+}
+
+// === impl Call ===
+
+impl Call {
+    /// The next response, and the call unless it has ended.
+    fn next(call: Option<Self>) -> BoxFuture<'static, Option<(Result<GenerateResponse, Status>, Option<Self>)>> {
+        async move {
+            let mut call = call?;
+            Some(match call.step().await {
+                Step::Response(response) => call.pass_on(response),
+                Step::Expired => call.fail(ApiError::DeadlineExceeded.into()),
+                Step::CutOff(failure) => call.fail(ApiError::Failed(failure).into()),
+                Step::Failed(status) => {
+                    let status = explain(status, &mut call.permit).await;
+                    call.fail(status)
+                }
+            })
+        }
+        .boxed()
+    }
+
+    async fn step(&mut self) -> Step {
+        tokio::select! {
+            biased;
+            () = expiry(self.deadline) => Step::Expired,
+            message = self.chunks.message() => match message {
+                Ok(Some(response)) => Step::Response(response),
+                Ok(None) => Step::Failed(Status::unavailable("the worker ended the answer without an end")),
+                Err(status) => Step::Failed(status),
+            },
+            failure = self.permit.cut_off() => Step::CutOff(failure),
+        }
+    }
+
+    fn pass_on(mut self, response: worker::GenerateResponse) -> (Result<GenerateResponse, Status>, Option<Self>) {
+        match response.event {
+            Some(worker::generate_response::Event::Chunk(chunk)) => {
+                self.record.tokens(u32::try_from(chunk.token_ids.len()).unwrap_or(u32::MAX).max(1));
+                (Ok(GenerateResponse { event: Some(Event::Chunk(chunk)) }), Some(self))
+            }
+            Some(worker::generate_response::Event::Done(done)) => {
+                let usage = done.usage.unwrap_or_default();
+                self.record.succeed(usage.prompt_tokens, usage.completion_tokens);
+                (Ok(GenerateResponse { event: Some(Event::Done(done)) }), None)
+            }
+            None => {
+                let failure = Failure::new(Reason::WorkerDied, "the worker sent an empty response");
+                self.fail(ApiError::Failed(failure).into())
+            }
+        }
+    }
+
+    fn fail(self, status: Status) -> (Result<GenerateResponse, Status>, Option<Self>) {
+        self.record.fail();
+        (Err(status), None)
+    }
+}
+
+async fn expiry(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The request as the worker gets it: with the spec's defaults where it says nothing.
+fn with_defaults(mut request: GenerateRequest, permit: &Permit) -> worker::GenerateRequest {
+    let defaults = permit.defaults();
+    let asked = Violations::default().sampling("sampling", request.sampling.as_ref());
+    request.sampling = Some(wire::sampling(&asked.or(defaults.sampling)));
+    if request.max_tokens == 0 {
+        request.max_tokens = defaults.max_tokens.unwrap_or_default();
+    }
+    if request.stop.is_empty() {
+        request.stop.clone_from(&defaults.stop);
+    }
+    worker::GenerateRequest { request: Some(request), queued: wire::duration(permit.queued()) }
+}

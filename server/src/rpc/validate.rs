@@ -1,0 +1,165 @@
+//! Requests into domain types. All that is wrong with a request is told at once.
+
+mod spec;
+
+use std::time::Duration;
+
+use hangar_client::v1;
+
+use super::error::ApiError;
+use crate::model::{ModelId, Sampling};
+
+pub(super) use spec::spec;
+
+/// Longest wait, drain or time-out that a request may ask for.
+const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Longest request id in bytes.
+const MAX_REQUEST_ID: usize = 128;
+
+/// Stop texts of a request, and bytes of each.
+const MAX_STOPS: usize = 16;
+const MAX_STOP_BYTES: usize = 256;
+
+/// What is wrong with a request.
+#[derive(Debug, Default)]
+pub(super) struct Violations(Vec<(String, String)>);
+
+// === impl Violations ===
+
+impl Violations {
+    /// Takes note that `field` is wrong.
+    pub(super) fn add(&mut self, field: impl Into<String>, what: impl Into<String>) {
+        self.0.push((field.into(), what.into()));
+    }
+
+    /// Takes note that `field` is wrong unless `right`.
+    pub(super) fn check(&mut self, right: bool, field: &str, what: &str) {
+        if !right {
+            self.add(field, what);
+        }
+    }
+
+    /// Takes note of an error, if `result` is one.
+    pub(super) fn note<T, E: ToString>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.add(field, error.to_string())).ok()
+    }
+
+    /// Nothing, or all that is wrong.
+    pub(super) fn finish(self) -> Result<(), ApiError> {
+        if self.0.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.0)) }
+    }
+
+    /// A model's id.
+    pub(super) fn model_id(&mut self, field: &str, id: &str) -> Option<ModelId> {
+        if id.is_empty() {
+            self.add(field, "is required");
+            return None;
+        }
+        self.note(field, ModelId::parse(id))
+    }
+
+    /// A request's id.
+    pub(super) fn request_id(&mut self, id: &str) {
+        self.check(id.len() <= MAX_REQUEST_ID, "request_id", "must have at most 128 characters");
+    }
+
+    /// A length of time of at least `min` and at most a week; `None` when it is not given or wrong.
+    pub(super) fn duration(
+        &mut self,
+        field: &str,
+        duration: Option<prost_types::Duration>,
+        min: Duration,
+    ) -> Option<Duration> {
+        let duration = match Duration::try_from(duration?) {
+            Ok(duration) if duration >= min && duration <= MAX_DURATION => return Some(duration),
+            Ok(_) | Err(_) => format!("must be from {} s to a week", min.as_secs_f64()),
+        };
+        self.add(field, duration);
+        None
+    }
+
+    /// Sampling parameters, each in its range.
+    pub(super) fn sampling(&mut self, prefix: &str, sampling: Option<&v1::Sampling>) -> Sampling {
+        let sampling = sampling.copied().unwrap_or_default();
+        let mut range = |name: &str, value: Option<f32>, right: fn(f32) -> bool, what: &str| {
+            if value.is_some_and(|value| !right(value)) {
+                self.add(format!("{prefix}.{name}"), what);
+            }
+        };
+        range("temperature", sampling.temperature, |x| (0.0..=2.0).contains(&x), "must be from 0 to 2");
+        range("top_p", sampling.top_p, |x| x > 0.0 && x <= 1.0, "must be above 0 and at most 1");
+        range("min_p", sampling.min_p, |x| (0.0..=1.0).contains(&x), "must be from 0 to 1");
+        let penalty: fn(f32) -> bool = |x| (-2.0..=2.0).contains(&x);
+        range("frequency_penalty", sampling.frequency_penalty, penalty, "must be from -2 to 2");
+        range("presence_penalty", sampling.presence_penalty, penalty, "must be from -2 to 2");
+        let repetition: fn(f32) -> bool = |x| x > 0.0 && x <= 2.0;
+        range("repetition_penalty", sampling.repetition_penalty, repetition, "must be above 0 and at most 2");
+        Sampling {
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            top_k: sampling.top_k,
+            min_p: sampling.min_p,
+            frequency_penalty: sampling.frequency_penalty,
+            presence_penalty: sampling.presence_penalty,
+            repetition_penalty: sampling.repetition_penalty,
+        }
+    }
+
+    /// Stop texts.
+    pub(super) fn stops(&mut self, field: &str, stops: &[String]) {
+        self.check(stops.len() <= MAX_STOPS, field, "must have at most 16 entries");
+        for (n, stop) in stops.iter().enumerate() {
+            let right = !stop.is_empty() && stop.len() <= MAX_STOP_BYTES;
+            self.check(right, &format!("{field}[{n}]"), "must have from 1 to 256 bytes");
+        }
+    }
+}
+
+/// Fields that this server knows and cannot honour.
+pub(super) fn refuse(fields: &[(&str, bool)]) -> Result<(), ApiError> {
+    match fields.iter().find(|(_, given)| *given) {
+        Some((field, _)) => Err(ApiError::NotImplemented((*field).to_owned())),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sampling_outside_its_ranges_is_refused_and_nan_with_it() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -3.0, 3.0] {
+            let sampling = v1::Sampling {
+                temperature: Some(bad),
+                top_p: Some(bad),
+                top_k: None,
+                min_p: Some(bad),
+                frequency_penalty: Some(bad),
+                presence_penalty: Some(bad),
+                repetition_penalty: Some(bad),
+            };
+            let mut violations = Violations::default();
+            violations.sampling("sampling", Some(&sampling));
+            assert_eq!(violations.0.len(), 6, "{bad}");
+        }
+        let mut violations = Violations::default();
+        let edges = v1::Sampling { temperature: Some(0.0), top_p: Some(1.0), ..v1::Sampling::default() };
+        violations.sampling("sampling", Some(&edges));
+        assert!(violations.finish().is_ok());
+    }
+
+    #[test]
+    fn durations_are_bounded_on_both_sides() {
+        let mut violations = Violations::default();
+        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        assert_eq!(violations.duration("a", seconds(5), Duration::ZERO), Some(Duration::from_secs(5)));
+        assert_eq!(violations.duration("a", None, Duration::ZERO), None);
+        assert!(violations.0.is_empty());
+        for bad in [-1, 0, 8 * 24 * 3600, i64::MAX, i64::MIN] {
+            assert_eq!(violations.duration("a", seconds(bad), Duration::from_secs(1)), None, "{bad}");
+        }
+        assert_eq!(violations.0.len(), 5);
+    }
+}

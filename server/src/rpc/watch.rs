@@ -1,0 +1,173 @@
+//! WatchStatus: what a watcher hears, as encoded responses.
+
+use std::{collections::VecDeque, time::SystemTime};
+
+use bytes::Bytes;
+use futures::stream;
+use hangar_client::v1::{
+    ChangeKind, ModelChanged, ModelStatus, StatusSnapshot, WatchHeartbeat, WatchStatusResponse,
+    watch_status_response::Event as Body,
+};
+use prost::Message;
+use tonic::Status;
+
+use super::{error::ApiError, shared_stream::EncodedStream};
+use crate::{
+    model::{Epoch, Revision},
+    status::{Change, Event, Notice, Watch},
+    wire,
+};
+
+/// Size of a part of a snapshot in bytes, at most.
+const PART: usize = 256 * 1024;
+
+/// What the envelope of a part needs at most.
+const ENVELOPE: usize = 256;
+
+/// Between epoch and revision in a resume token.
+const SEPARATOR: char = '-';
+
+/// Where a token says that a watch had not got its snapshot whole.
+const NOTHING: &str = "0x";
+
+/// The responses of `watch`, which belongs to `epoch`.
+pub(super) fn responses(watch: Watch, epoch: Epoch) -> EncodedStream {
+    let state = Some((watch, epoch, VecDeque::new()));
+    Box::pin(stream::unfold(state, |state| async move {
+        let (mut watch, epoch, mut parts) = state?;
+        if let Some(part) = parts.pop_front() {
+            return Some((Ok(part), Some((watch, epoch, parts))));
+        }
+        let response = match watch.next().await {
+            Notice::Closed => return Some((Err(Status::from(ApiError::ShuttingDown)), None)),
+            Notice::Event(event) => event.encoded(|event| encode_event(event, &epoch)),
+            Notice::Heartbeat { revision } => heartbeat(&epoch, revision),
+            Notice::Snapshot { models, reset, revision } => {
+                let models = models.iter().map(wire::status).collect();
+                parts = snapshot(models, reset, &epoch, revision);
+                parts.pop_front().unwrap_or_default()
+            }
+        };
+        Some((Ok(response), Some((watch, epoch, parts))))
+    }))
+}
+
+/// The position that `token` stands for: `None` begins anew, `Some(None)` is a position that cannot be
+/// resumed from.
+///
+/// # Errors
+///
+/// When it is no token.
+pub(super) fn parse_token(token: &str, epoch: &Epoch) -> Result<Option<Option<Revision>>, ApiError> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let (of, position) = token.split_once(SEPARATOR).ok_or(ApiError::InvalidToken)?;
+    if of.len() != epoch.as_str().len() || !of.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(ApiError::InvalidToken);
+    }
+    if position == NOTHING {
+        return Ok(Some(None));
+    }
+    let revision = position.parse().map(Revision).map_err(|_| ApiError::InvalidToken)?;
+    Ok(Some((of == epoch.as_str()).then_some(revision)))
+}
+
+fn token(epoch: &Epoch, revision: Revision) -> String {
+    format!("{}{SEPARATOR}{}", epoch.as_str(), revision.0)
+}
+
+fn encode_event(event: &Event, epoch: &Epoch) -> Bytes {
+    let kind = match event.change {
+        Change::Transition(_) => ChangeKind::Transition,
+        Change::Progress(_) => ChangeKind::Progress,
+    };
+    let changed = ModelChanged {
+        revision: event.revision.0,
+        kind: kind.into(),
+        status: Some(wire::status(event.status())),
+        ..ModelChanged::default()
+    };
+    encode(token(epoch, event.revision), Body::Changed(changed))
+}
+
+fn heartbeat(epoch: &Epoch, revision: Revision) -> Bytes {
+    let time = Some(SystemTime::now().into());
+    encode(token(epoch, revision), Body::Heartbeat(WatchHeartbeat { time }))
+}
+
+/// The snapshot of `models` in parts. Only the last one's token resumes behind it.
+fn snapshot(models: Vec<ModelStatus>, reset: bool, epoch: &Epoch, revision: Revision) -> VecDeque<Bytes> {
+    let mut parts: Vec<Vec<ModelStatus>> = vec![Vec::new()];
+    let mut size = ENVELOPE;
+    for model in models {
+        let length = model.encoded_len() + 8;
+        if size + length > PART {
+            parts.push(Vec::new());
+            size = ENVELOPE;
+        }
+        size += length;
+        if let Some(part) = parts.last_mut() {
+            part.push(model);
+        }
+    }
+    let last = parts.len() - 1;
+    let encode_part = |(n, models): (usize, Vec<ModelStatus>)| {
+        let complete = n == last;
+        let token = if complete { token(epoch, revision) } else { format!("{}{SEPARATOR}{NOTHING}", epoch.as_str()) };
+        encode(token, Body::Snapshot(StatusSnapshot { models, reset, complete }))
+    };
+    parts.into_iter().enumerate().map(encode_part).collect()
+}
+
+fn encode(resume_token: String, event: Body) -> Bytes {
+    WatchStatusResponse { resume_token, event: Some(event) }.encode_to_vec().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_back() {
+        let epoch = Epoch::fresh();
+        let parse = |token: &str| parse_token(token, &epoch).ok();
+        assert_eq!(parse(&token(&epoch, Revision(7))), Some(Some(Some(Revision(7)))));
+        assert_eq!(parse(&token(&Epoch::fresh(), Revision(7))), Some(Some(None)));
+        assert_eq!(parse(""), Some(None));
+    }
+
+    #[test]
+    fn other_texts_are_no_tokens() {
+        let epoch = Epoch::fresh();
+        let short = format!("{}-", epoch.as_str());
+        let negative = format!("{}--1", epoch.as_str());
+        for text in ["x", "-", "1-2", &short, &negative, epoch.as_str(), "zz-1"] {
+            assert!(matches!(parse_token(text, &epoch), Err(ApiError::InvalidToken)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_large_snapshot_comes_in_parts_of_which_only_the_last_can_be_resumed() {
+        let epoch = Epoch::fresh();
+        let model = |n: usize| ModelStatus {
+            model_id: format!("model-{n:05}"),
+            message: "x".repeat(1000),
+            ..ModelStatus::default()
+        };
+        let parts = snapshot((0..1000).map(model).collect(), true, &epoch, Revision(5));
+        assert!(parts.len() > 1);
+        let mut models = Vec::new();
+        for (n, part) in parts.iter().enumerate() {
+            assert!(part.len() <= PART);
+            let response = WatchStatusResponse::decode(part.clone()).expect("a response");
+            let resume = parse_token(&response.resume_token, &epoch).expect("a token");
+            let Some(Body::Snapshot(snapshot)) = response.event else { panic!("no snapshot") };
+            assert!(snapshot.reset);
+            assert_eq!(snapshot.complete, n + 1 == parts.len());
+            assert_eq!(resume, Some(snapshot.complete.then_some(Revision(5))));
+            models.extend(snapshot.models);
+        }
+        assert_eq!(models.len(), 1000);
+    }
+}

@@ -1,0 +1,281 @@
+//! One server: its parts put together, started in order and stopped in order.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use hangar_client::{v1::inference_service_server::InferenceServiceServer, worker::v1::WorkerConfig};
+use rustix::fs::{FlockOperation, flock};
+use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{codec::CompressionEncoding, service::Routes};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    catalog::MemoryCatalog,
+    config::{ConfigError, Settings},
+    health::Health,
+    lifecycle::{Fleet, Limits, ModelRoots, Resources, SourceError},
+    net::{self, ServeOptions},
+    ops,
+    rpc::{
+        ApiError, InferenceApi, ModelApi, ModelApiOptions, WatchRoute, deadline::DeadlineLayer, health::HealthService,
+        reflection,
+    },
+    status::Hub,
+    system::SystemMonitor,
+    telemetry::{RpcLayer, Telemetry},
+    worker::{Program, Spawner},
+};
+
+/// A running server. It has to be ended with [`Server::stop`].
+pub struct Server {
+    listen: SocketAddr,
+    ops_listen: SocketAddr,
+    fleet: Arc<Fleet>,
+    hub: Arc<Hub>,
+    health: Arc<Health>,
+    main: Port,
+    ops: Port,
+    shutdown_timeout: Duration,
+    _lock: File,
+}
+
+/// A server that did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A model root cannot be used.
+    #[error(transparent)]
+    ModelRoot(#[from] SourceError),
+    /// Another server uses the data directory.
+    #[error("{0} is in use by another hangar; stop that one or give another --data-dir")]
+    Locked(String),
+    /// A port cannot be bound.
+    #[error("cannot listen on {address}: {source}; stop what listens there or give another address")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Something else that the server needs of the system.
+    #[error("{what}: {source}")]
+    System {
+        /// What failed.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The descriptors that reflection serves are damaged.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// The task that serves a port.
+struct Port {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// What is left for the end of workers and connections when all time for draining is used up.
+const MARGIN: Duration = Duration::from_secs(5);
+
+// === impl Server ===
+
+impl Server {
+    /// Starts a server. When this returns it serves.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub async fn start(settings: &Settings, telemetry: &Telemetry) -> Result<Self, StartError> {
+        settings.prepare()?;
+        let lock = lock(&settings.data_dir)?;
+        remove_sockets(&settings.runtime_dir)?;
+        let main_listener = bind(settings.listen).await?;
+        let ops_listener = bind(settings.ops_listen).await?;
+        let listen = address(&main_listener)?;
+        let ops_listen = address(&ops_listener)?;
+
+        let hub = Hub::new(settings.watch_ring);
+        let fleet = Fleet::new(resources(settings, hub.clone())?);
+        telemetry.observe(fleet.clone(), hub.clone());
+        let health = Health::new(fleet.clone(), hub.clone());
+        let tracker = TaskTracker::new();
+
+        let main_stop = CancellationToken::new();
+        let routes = routes(settings, &fleet, &hub, &health, &main_stop)?;
+        let service = ServiceBuilder::new()
+            .layer(RpcLayer::new())
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(DeadlineLayer)
+            .service(routes.into_axum_router());
+        let options = ServeOptions::main(settings.max_connections);
+        let serving = net::serve(main_listener, service, options, main_stop.clone(), settings.shutdown_timeout);
+        let main = Port { stop: main_stop, task: tracker.spawn(serving) };
+
+        let ops_stop = CancellationToken::new();
+        let router = ops::router(health.clone(), telemetry.metrics(), ops_stop.clone());
+        let options = ServeOptions::ops(settings.max_connections);
+        let serving = net::serve(ops_listener, router, options, ops_stop.clone(), MARGIN);
+        let ops = Port { stop: ops_stop, task: tracker.spawn(serving) };
+
+        health.set_started();
+        tracing::info!(%listen, %ops_listen, "serving");
+        let shutdown_timeout = settings.shutdown_timeout;
+        Ok(Self { listen, ops_listen, fleet, hub, health, main, ops, shutdown_timeout, _lock: lock })
+    }
+
+    /// Address of the main port.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Address of the ops port.
+    pub fn ops_listen(&self) -> SocketAddr {
+        self.ops_listen
+    }
+
+    /// Stops in order: readiness off, no new connections, watches ended, models drained and unloaded,
+    /// connections closed. Says whether that was done within the shutdown time-out; if not, workers end
+    /// with the process.
+    pub async fn stop(self) -> bool {
+        tracing::info!("shutting down");
+        self.health.set_stopping();
+        self.fleet.close();
+        self.hub.close();
+        self.main.stop.cancel();
+        let orderly = async {
+            self.fleet.shutdown().await;
+            joined("main", self.main.task).await;
+            self.ops.stop.cancel();
+            joined("ops", self.ops.task).await;
+        };
+        let in_time = tokio::time::timeout(self.shutdown_timeout, orderly).await.is_ok();
+        if !in_time {
+            tracing::error!("the shutdown took too long; what is left ends with the process");
+        }
+        in_time
+    }
+}
+
+async fn joined(name: &str, task: JoinHandle<()>) {
+    if let Err(error) = task.await {
+        tracing::error!(name, %error, "a port's task ended badly");
+    }
+}
+
+fn routes(
+    settings: &Settings,
+    fleet: &Arc<Fleet>,
+    hub: &Arc<Hub>,
+    health: &Arc<Health>,
+    stop: &CancellationToken,
+) -> Result<Routes, StartError> {
+    let options = ModelApiOptions {
+        load_timeout: settings.load_timeout,
+        drain_timeout: settings.drain_timeout,
+        max_watchers: settings.max_watchers,
+        heartbeat: settings.watch_heartbeat,
+    };
+    let system = SystemMonitor::new(settings.data_dir.clone());
+    let models = ModelApi::new(fleet.clone(), hub.clone(), Arc::new(system), options);
+    let inference = InferenceServiceServer::new(InferenceApi::new(fleet.clone()))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .max_decoding_message_size(settings.max_request_bytes);
+    let checks = HealthService::new(health.clone(), stop.clone(), settings.max_watchers);
+    let routes = Routes::new(WatchRoute::new(Arc::new(models), settings.max_request_bytes))
+        .add_service(inference)
+        .add_service(checks.into_server());
+    if !settings.reflection {
+        return Ok(routes);
+    }
+    Ok(routes.add_service(reflection::v1()?).add_service(reflection::v1alpha()?))
+}
+
+fn resources(settings: &Settings, hub: Arc<Hub>) -> Result<Resources, StartError> {
+    let spawner = Spawner::start(Handle::current());
+    let cache_dir = settings.data_dir.join("cache");
+    let system = |what| move |source| StartError::System { what, source };
+    std::fs::create_dir_all(&cache_dir).map_err(system("cannot create the cache directory"))?;
+    Ok(Resources {
+        catalog: Arc::new(MemoryCatalog::new(settings.max_models)),
+        hub,
+        roots: ModelRoots::resolve(&settings.model_roots)?,
+        program: Program { path: settings.worker.clone() },
+        spawner: spawner.map_err(system("cannot start a thread"))?,
+        runtime_dir: settings.runtime_dir.clone(),
+        cache_dir,
+        worker_template: WorkerConfig {
+            otlp_endpoint: settings.otlp_endpoint.clone().unwrap_or_default(),
+            log_filter: settings.log.clone(),
+            trace_sample_ratio: settings.trace_sample_ratio,
+            ..WorkerConfig::default()
+        },
+        limits: limits(settings),
+    })
+}
+
+fn limits(settings: &Settings) -> Limits {
+    let left = settings.shutdown_timeout.saturating_sub(settings.kill_timeout * 2 + MARGIN);
+    Limits {
+        concurrent_loads: settings.max_concurrent_loads,
+        max_concurrency: settings.default_max_concurrency,
+        max_queue: settings.default_max_queue,
+        ready_timeout: settings.ready_timeout,
+        kill_timeout: settings.kill_timeout,
+        hang_timeout: settings.hang_timeout,
+        hang_timeout_per_prompt_token: settings.hang_timeout_per_prompt_token,
+        stall_timeout: settings.stall_timeout,
+        stall_timeout_per_gib: settings.stall_timeout_per_gib,
+        drain_timeout: settings.drain_timeout.min(left),
+    }
+}
+
+/// Keeps a second server out of the data directory for as long as the file is open.
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let path = data_dir.join("lock");
+    let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = open.map_err(|source| StartError::System { what: "cannot open the lock of the data directory", source })?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => Err(StartError::Locked(data_dir.display().to_string())),
+    }
+}
+
+/// Removes the sockets that a server which was killed has left behind.
+fn remove_sockets(runtime_dir: &Path) -> Result<(), StartError> {
+    let system = |source| StartError::System { what: "cannot clean the runtime directory", source };
+    for entry in std::fs::read_dir(runtime_dir).map_err(system)? {
+        let path = entry.map_err(system)?.path();
+        if path.extension().is_some_and(|extension| extension == "sock") {
+            std::fs::remove_file(&path).map_err(system)?;
+        }
+    }
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::System { what: "cannot read a port's address", source })
+}
+
+/// The answer to a call whose handler panicked.
+fn panicked(cause: Box<dyn std::any::Any + Send>) -> http::Response<tonic::body::Body> {
+    let text = cause.downcast_ref::<&str>().map(ToString::to_string).or_else(|| cause.downcast_ref::<String>().cloned());
+    let cause = text.unwrap_or_else(|| "a panic without words".to_owned());
+    tonic::Status::from(ApiError::Internal(cause)).into_http()
+}

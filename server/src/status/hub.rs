@@ -1,0 +1,191 @@
+//! The sequence of all models' transitions, and where each model stands.
+//!
+//! Invariants: revisions rise by one; the ring holds the last of them without a gap; the current status
+//! of each model is that of its last transition, with newer progress. Watchers pull from here at their
+//! own pace, so a slow one costs nothing but its cursor.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{Epoch, ModelId, Revision, Status};
+
+/// Something that happened.
+#[derive(Debug)]
+pub struct Event {
+    /// Position in the sequence; for progress, that of the last transition.
+    pub revision: Revision,
+    /// What happened.
+    pub change: Change,
+    encoded: OnceLock<Bytes>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Change {
+    /// A model came into a state.
+    Transition(Status),
+    /// A load went on.
+    Progress(Status),
+}
+
+/// Takes what drivers publish and gives it to watchers.
+#[derive(Debug)]
+pub struct Hub {
+    epoch: Epoch,
+    capacity: usize,
+    journal: Mutex<Journal>,
+    news: watch::Sender<u64>,
+    closed: CancellationToken,
+    pub(super) watchers: Arc<AtomicUsize>,
+}
+
+/// What the lock protects.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    pub(super) revision: Revision,
+    pub(super) ring: VecDeque<Arc<Event>>,
+    pub(super) models: BTreeMap<ModelId, Status>,
+    pub(super) progress: BTreeMap<ModelId, Arc<Event>>,
+}
+
+// === impl Event ===
+
+impl Event {
+    fn new(revision: Revision, change: Change) -> Arc<Self> {
+        Arc::new(Self { revision, change, encoded: OnceLock::new() })
+    }
+
+    /// The model's status after it.
+    pub fn status(&self) -> &Status {
+        match &self.change {
+            Change::Transition(status) | Change::Progress(status) => status,
+        }
+    }
+
+    /// The event as it goes over the wire: encoded by the first who asks, shared by all others.
+    pub fn encoded(&self, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        self.encoded.get_or_init(|| encode(self)).clone()
+    }
+}
+
+// === impl Hub ===
+
+impl Hub {
+    /// A hub that remembers the last `capacity` transitions.
+    pub fn new(capacity: usize) -> Arc<Self> {
+        Arc::new(Self {
+            epoch: Epoch::fresh(),
+            capacity: capacity.max(1),
+            journal: Mutex::default(),
+            news: watch::Sender::new(0),
+            closed: CancellationToken::new(),
+            watchers: Arc::default(),
+        })
+    }
+
+    /// Identifies this run of the server.
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// Makes a model known without a transition, if it is not.
+    pub fn introduce(&self, status: Status) {
+        self.journal().models.entry(status.model_id.clone()).or_insert(status);
+        self.touch();
+    }
+
+    /// A model came into a state.
+    pub fn transition(&self, status: Status) {
+        let mut journal = self.journal();
+        let revision = journal.revision.next();
+        journal.revision = revision;
+        journal.progress.remove(&status.model_id);
+        journal.models.insert(status.model_id.clone(), status.clone());
+        if journal.ring.len() == self.capacity {
+            journal.ring.pop_front();
+        }
+        journal.ring.push_back(Event::new(revision, Change::Transition(status)));
+        drop(journal);
+        self.touch();
+    }
+
+    /// A load went on.
+    pub fn progress(&self, status: Status) {
+        let mut journal = self.journal();
+        let id = status.model_id.clone();
+        journal.models.insert(id.clone(), status.clone());
+        let event = Event::new(journal.revision, Change::Progress(status));
+        journal.progress.insert(id, event);
+        drop(journal);
+        self.touch();
+    }
+
+    /// Takes note of figures that nobody is told about, such as memory.
+    pub fn note(&self, status: Status) {
+        self.journal().models.insert(status.model_id.clone(), status);
+    }
+
+    /// Where all models stand, at one moment, by id.
+    pub fn snapshot(&self) -> BTreeMap<ModelId, Status> {
+        self.journal().models.clone()
+    }
+
+    /// Number of watchers.
+    pub fn watchers(&self) -> usize {
+        self.watchers.load(Ordering::Relaxed)
+    }
+
+    /// Ends all watches, now and later ones.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Changes with everything that is published, and with [`Hub::touch`].
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// Makes everybody look again.
+    pub fn touch(&self) {
+        self.news.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) fn closed(&self) -> &CancellationToken {
+        &self.closed
+    }
+
+    pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
+        // Nothing panics while it holds the lock, so a poisoned one still holds a whole journal.
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Journal ===
+
+impl Journal {
+    /// The oldest transition that is remembered.
+    pub(super) fn oldest(&self) -> Option<Revision> {
+        self.ring.front().map(|event| event.revision)
+    }
+
+    /// Whether everything after `cursor` is remembered.
+    pub(super) fn reaches(&self, cursor: Revision) -> bool {
+        cursor <= self.revision && self.oldest().is_none_or(|oldest| cursor.next() >= oldest)
+    }
+
+    /// At most `limit` transitions after `cursor`, which the ring has to reach.
+    pub(super) fn after(&self, cursor: Revision, limit: usize) -> Vec<Arc<Event>> {
+        let Some(oldest) = self.oldest() else { return Vec::new() };
+        let skip = usize::try_from(cursor.next().0.saturating_sub(oldest.0)).unwrap_or(usize::MAX);
+        self.ring.iter().skip(skip).take(limit).cloned().collect()
+    }
+}

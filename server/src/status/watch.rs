@@ -1,0 +1,247 @@
+//! One watcher: a cursor into the hub's sequence.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::hub::{Event, Hub};
+use crate::model::{ModelId, Revision, Status};
+
+/// Which models a watcher wants to hear of.
+#[derive(Clone, Debug, Default)]
+pub enum Filter {
+    /// All, also those to come.
+    #[default]
+    All,
+    /// These; they need not be known yet.
+    Only(BTreeSet<ModelId>),
+}
+
+/// What a watcher hears.
+#[derive(Debug)]
+pub enum Notice {
+    /// Where all models stand. With `reset`, continuity was lost.
+    Snapshot {
+        /// The models.
+        models: Vec<Status>,
+        /// Continuity was lost.
+        reset: bool,
+        /// The last transition that it includes.
+        revision: Revision,
+    },
+    /// Something happened.
+    Event(Arc<Event>),
+    /// Nothing happened for a while.
+    Heartbeat {
+        /// The last transition.
+        revision: Revision,
+    },
+    /// The server is shutting down; nothing follows.
+    Closed,
+}
+
+/// A position that cannot be resumed from.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the position lies in the future")]
+pub struct ResumeError;
+
+/// A watcher. Holds at most a small batch of events; what it has not fetched yet stays in the hub, and
+/// if the hub forgets it first, the watcher is caught up with a reset.
+#[derive(Debug)]
+pub struct Watch {
+    hub: Arc<Hub>,
+    news: watch::Receiver<u64>,
+    filter: Filter,
+    cursor: Revision,
+    begin: Begin,
+    batch: VecDeque<Arc<Event>>,
+    pace: Pace,
+    heartbeat: Duration,
+    _subscription: Subscription,
+}
+
+/// Whether a snapshot is due.
+#[derive(Debug, PartialEq, Eq)]
+enum Begin {
+    Snapshot { reset: bool },
+    Done,
+}
+
+/// Spaces out the progress of each model.
+#[derive(Debug)]
+struct Pace {
+    interval: Duration,
+    told: BTreeMap<ModelId, (Arc<Event>, Instant)>,
+}
+
+/// Counts a watcher for as long as it lives.
+#[derive(Debug)]
+struct Subscription(Arc<AtomicUsize>);
+
+/// Events that are fetched at once.
+const BATCH: usize = 64;
+
+// === impl Watch ===
+
+impl Watch {
+    /// A watcher that begins with a snapshot, or behind `resume` where that is possible. `resume` is
+    /// `Some(None)` for a position of another epoch. Progress of a model comes at most once per
+    /// `interval`; a heartbeat comes when nothing else did for the time `heartbeat`.
+    ///
+    /// # Errors
+    ///
+    /// When `resume` lies in the future.
+    pub fn new(
+        hub: Arc<Hub>,
+        filter: Filter,
+        resume: Option<Option<Revision>>,
+        interval: Duration,
+        heartbeat: Duration,
+    ) -> Result<Self, ResumeError> {
+        let (cursor, begin) = match resume {
+            None => (Revision::default(), Begin::Snapshot { reset: false }),
+            Some(None) => (Revision::default(), Begin::Snapshot { reset: true }),
+            Some(Some(cursor)) if cursor > hub.journal().revision => return Err(ResumeError),
+            Some(Some(cursor)) => (cursor, Begin::Done),
+        };
+        let news = hub.news();
+        let _subscription = Subscription::new(&hub.watchers);
+        let pace = Pace { interval, told: BTreeMap::new() };
+        Ok(Self { hub, news, filter, cursor, begin, batch: VecDeque::new(), pace, heartbeat, _subscription })
+    }
+
+    /// The next notice. Safe to cancel: nothing is lost.
+    pub async fn next(&mut self) -> Notice {
+        let quiet_until = Instant::now() + self.heartbeat;
+        loop {
+            self.news.mark_unchanged();
+            if let Some(notice) = self.poll() {
+                return notice;
+            }
+            if self.hub.closed().is_cancelled() {
+                return Notice::Closed;
+            }
+            let progress_due = self.progress_due().unwrap_or(quiet_until);
+            tokio::select! {
+                _ = self.news.changed() => {}
+                () = self.hub.closed().cancelled() => {}
+                () = tokio::time::sleep_until(progress_due.min(quiet_until)) => {
+                    if Instant::now() >= quiet_until {
+                        return Notice::Heartbeat { revision: self.cursor };
+                    }
+                }
+            }
+        }
+    }
+
+    /// What can be told now.
+    fn poll(&mut self) -> Option<Notice> {
+        let hub = self.hub.clone();
+        loop {
+            if let Some(event) = self.batch.pop_front() {
+                if self.filter.admits(&event.status().model_id) {
+                    return Some(Notice::Event(event));
+                }
+                continue;
+            }
+            let journal = hub.journal();
+            if self.begin == Begin::Done && !journal.reaches(self.cursor) {
+                self.begin = Begin::Snapshot { reset: true };
+            }
+            if let Begin::Snapshot { reset } = self.begin {
+                self.begin = Begin::Done;
+                self.cursor = journal.revision;
+                let models = journal.models.values().filter(|s| self.filter.admits(&s.model_id)).cloned().collect();
+                self.pace.skip(journal.progress.values());
+                return Some(Notice::Snapshot { models, reset, revision: journal.revision });
+            }
+            let batch = journal.after(self.cursor, BATCH);
+            let Some(last) = batch.last() else {
+                let filter = &self.filter;
+                return self.pace.next(journal.progress.values().filter(|e| filter.admits(&e.status().model_id)));
+            };
+            self.cursor = last.revision;
+            self.batch.extend(batch);
+        }
+    }
+
+    /// When progress that is held back may be told.
+    fn progress_due(&self) -> Option<Instant> {
+        let journal = self.hub.journal();
+        let admitted = journal.progress.values().filter(|e| self.filter.admits(&e.status().model_id));
+        self.pace.due(admitted)
+    }
+}
+
+// === impl Filter ===
+
+impl Filter {
+    fn admits(&self, id: &ModelId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(ids) => ids.contains(id),
+        }
+    }
+}
+
+// === impl Pace ===
+
+impl Pace {
+    /// Takes all of `current` as told: a snapshot has just shown it.
+    fn skip<'a>(&mut self, current: impl Iterator<Item = &'a Arc<Event>>) {
+        let now = Instant::now();
+        self.told = current.map(|event| (event.status().model_id.clone(), (event.clone(), now))).collect();
+    }
+
+    /// The first of `current` that is news and not too soon.
+    fn next<'a>(&mut self, current: impl Iterator<Item = &'a Arc<Event>> + Clone) -> Option<Notice> {
+        let now = Instant::now();
+        let event = current.clone().find(|event| self.when(event).is_some_and(|due| due <= now)).cloned();
+        if event.is_none() && self.told.len() > current.clone().count() {
+            let loading: BTreeSet<_> = current.map(|event| &event.status().model_id).collect();
+            self.told.retain(|id, _| loading.contains(id));
+        }
+        let event = event?;
+        self.told.insert(event.status().model_id.clone(), (event.clone(), now));
+        Some(Notice::Event(event))
+    }
+
+    fn due<'a>(&self, current: impl Iterator<Item = &'a Arc<Event>>) -> Option<Instant> {
+        current.filter_map(|event| self.when(event)).min()
+    }
+
+    /// When `event` may be told; `None` when it was.
+    fn when(&self, event: &Arc<Event>) -> Option<Instant> {
+        match self.told.get(&event.status().model_id) {
+            None => Some(Instant::now()),
+            Some((told, _)) if Arc::ptr_eq(told, event) => None,
+            Some((_, at)) => Some(*at + self.interval),
+        }
+    }
+}
+
+// === impl Subscription ===
+
+impl Subscription {
+    fn new(watchers: &Arc<AtomicUsize>) -> Self {
+        watchers.fetch_add(1, Ordering::Relaxed);
+        Self(watchers.clone())
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

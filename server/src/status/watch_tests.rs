@@ -1,0 +1,145 @@
+//! Watchers against a real hub.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Generation, Phase, Progress, Stage};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn id(n: u64) -> ModelId {
+    ModelId::parse(&format!("m{n}")).expect("a well-formed id")
+}
+
+fn status(model: u64, generation: u64) -> Status {
+    Status { generation: Generation(generation), ..Status::unloaded(id(model)) }
+}
+
+fn loading(model: u64, bytes: u64) -> Status {
+    let progress = Progress { phase: Phase::Loading, bytes_done: bytes, bytes_total: 100, fraction: 0.1, eta: None };
+    Status { stage: Stage::Loading, progress: Some(progress), ..Status::unloaded(id(model)) }
+}
+
+fn watch(hub: &Arc<Hub>, resume: Option<Option<Revision>>) -> Watch {
+    Watch::new(hub.clone(), Filter::All, resume, Duration::ZERO, HOUR).expect("a position of the past")
+}
+
+/// The revisions of all events that can be told now.
+fn revisions(watch: &mut Watch) -> Vec<u64> {
+    std::iter::from_fn(|| match watch.poll() {
+        Some(Notice::Event(event)) => Some(event.revision.0),
+        _ => None,
+    })
+    .collect()
+}
+
+#[test]
+fn a_watch_begins_with_a_snapshot_and_goes_on_behind_it() {
+    let hub = Hub::new(10);
+    hub.transition(status(1, 1));
+    let mut watch = watch(&hub, None);
+    let first = watch.poll();
+    assert!(matches!(first, Some(Notice::Snapshot { ref models, reset: false, .. }) if models.len() == 1));
+    hub.transition(status(1, 2));
+    assert_eq!(revisions(&mut watch), [2]);
+}
+
+#[test]
+fn a_slow_watcher_is_reset_and_misses_nothing_silently() {
+    let hub = Hub::new(4);
+    let mut watch = watch(&hub, None);
+    watch.poll();
+    for generation in 1..=10 {
+        hub.transition(status(1, generation));
+    }
+    let caught_up = watch.poll();
+    assert!(matches!(caught_up, Some(Notice::Snapshot { reset: true, revision: Revision(10), .. })));
+    hub.transition(status(1, 11));
+    assert_eq!(revisions(&mut watch), [11]);
+}
+
+#[test]
+fn a_position_of_another_epoch_is_reset_and_one_of_the_future_refused() {
+    let hub = Hub::new(4);
+    hub.transition(status(1, 1));
+    assert!(matches!(watch(&hub, Some(None)).poll(), Some(Notice::Snapshot { reset: true, .. })));
+    let future = Watch::new(hub.clone(), Filter::All, Some(Some(Revision(2))), HOUR, HOUR);
+    assert_eq!(future.err(), Some(ResumeError));
+    assert_eq!(hub.watchers(), 0);
+}
+
+#[test]
+fn a_filter_hides_other_models_and_takes_unknown_ones() {
+    let hub = Hub::new(10);
+    let only = Filter::Only([id(2)].into());
+    let mut watch = Watch::new(hub.clone(), only, None, HOUR, HOUR).expect("no position");
+    assert!(matches!(watch.poll(), Some(Notice::Snapshot { models, .. }) if models.is_empty()));
+    hub.transition(status(1, 1));
+    hub.transition(status(2, 1));
+    assert_eq!(revisions(&mut watch), [2]);
+}
+
+#[test]
+fn progress_is_coalesced_and_never_told_after_the_transition_that_ended_it() {
+    let hub = Hub::new(10);
+    let mut watch = watch(&hub, None);
+    watch.poll();
+    for bytes in 1..50 {
+        hub.progress(loading(1, bytes));
+    }
+    let told = watch.poll();
+    let bytes = |notice: &Option<Notice>| match notice {
+        Some(Notice::Event(event)) => event.status().progress.map(|p| p.bytes_done),
+        _ => None,
+    };
+    assert_eq!(bytes(&told), Some(49));
+    hub.progress(loading(1, 60));
+    hub.transition(status(1, 1));
+    assert!(matches!(watch.poll(), Some(Notice::Event(event)) if event.status().stage == Stage::Unloaded));
+    assert!(watch.poll().is_none());
+}
+
+#[tokio::test]
+async fn a_closed_hub_ends_its_watches() {
+    let hub = Hub::new(10);
+    let mut watch = watch(&hub, None);
+    watch.next().await;
+    hub.close();
+    assert!(matches!(watch.next().await, Notice::Closed));
+}
+
+#[tokio::test]
+async fn silence_is_broken_by_heartbeats() {
+    let hub = Hub::new(10);
+    let mut watch =
+        Watch::new(hub, Filter::All, None, HOUR, Duration::from_millis(1)).expect("no position");
+    watch.next().await;
+    assert!(matches!(watch.next().await, Notice::Heartbeat { .. }));
+}
+
+proptest! {
+    #[test]
+    fn resumed_watches_add_up_to_an_undisturbed_one(
+        steps in prop::collection::vec((0u64..4, any::<bool>(), any::<bool>()), 1..200),
+    ) {
+        let hub = Hub::new(1000);
+        let mut undisturbed = watch(&hub, None);
+        undisturbed.poll();
+        let mut disturbed = watch(&hub, None);
+        disturbed.poll();
+        let mut seen = Vec::new();
+        let mut last = Revision::default();
+        for (model, disconnect, read) in steps {
+            hub.transition(status(model, 0));
+            if disconnect {
+                disturbed = watch(&hub, Some(Some(last)));
+            }
+            if read && let Some(Notice::Event(event)) = disturbed.poll() {
+                last = event.revision;
+                seen.push(last.0);
+            }
+        }
+        seen.extend(revisions(&mut disturbed));
+        prop_assert_eq!(seen, revisions(&mut undisturbed));
+    }
+}

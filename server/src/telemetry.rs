@@ -1,0 +1,181 @@
+//! Traces, metrics and logs of the server.
+//!
+//! Invariant: one meter provider feeds both `/metrics` and, where an endpoint is set, OTLP; a trace that
+//! a caller began is carried on to the workers.
+
+pub mod model;
+mod propagation;
+pub mod rpc;
+mod views;
+
+use std::time::Duration;
+
+use opentelemetry::metrics::{Meter, MeterProvider};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{ExporterBuildError, MetricExporter, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::config::{LogFormat, Settings, VERSION};
+
+pub use propagation::{extract, propagate};
+
+/// Name of the server in telemetry, unless the environment variable OTEL_SERVICE_NAME says another.
+const SERVICE_NAME: &str = "hangar";
+/// Only our own spans are exported: the exporter's own would make for ever more.
+const OWN_TARGETS: &str = "hangar";
+/// Time that an export may take.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Telemetry of a process. Call [`Telemetry::shutdown`] before the process ends.
+#[derive(Debug)]
+pub struct Telemetry {
+    registry: prometheus::Registry,
+    meters: SdkMeterProvider,
+    tracers: Option<SdkTracerProvider>,
+}
+
+/// Why telemetry cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The log filter is not one.
+    #[error("log: not a filter: {0}: write it like info,hangar_server=debug")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// The exporter for the collector cannot be made.
+    #[error("otlp_endpoint: {0}")]
+    Exporter(#[from] ExporterBuildError),
+    /// The metrics cannot be registered.
+    #[error("metrics cannot be collected: {0}")]
+    Registry(#[from] opentelemetry_sdk::error::OTelSdkError),
+    /// The process has a subscriber already.
+    #[error("the log is set up already: {0}")]
+    Subscriber(#[from] TryInitError),
+}
+
+// === impl Telemetry ===
+
+impl Telemetry {
+    /// Sets up the log on standard error, traces, metrics and the propagation of W3C trace context for
+    /// the whole process. Must be called within a Tokio runtime, once.
+    ///
+    /// # Errors
+    /// [`TelemetryError`].
+    pub fn init(settings: &Settings) -> Result<Self, TelemetryError> {
+        let telemetry = Self::without_log(settings)?;
+        let filter = EnvFilter::try_new(&settings.log)?;
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let log = match settings.log_format {
+            LogFormat::Text => {
+                use std::io::IsTerminal;
+                lines.with_ansi(std::io::stderr().is_terminal()).boxed()
+            }
+            LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        };
+        let traces = telemetry.tracers.as_ref().map(|tracers| {
+            tracing_opentelemetry::layer()
+                .with_tracer(tracers.tracer(SERVICE_NAME))
+                .with_filter(Targets::new().with_target(OWN_TARGETS, LevelFilter::INFO))
+        });
+        tracing_subscriber::registry()
+            .with(log.with_filter(filter))
+            .with(traces)
+            .try_init()?;
+        Ok(telemetry)
+    }
+
+    /// Traces and metrics without a log: spans go nowhere until a subscriber is set. For several
+    /// servers in one process. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`TelemetryError`].
+    pub fn without_log(settings: &Settings) -> Result<Self, TelemetryError> {
+        opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+        let registry = prometheus::Registry::new();
+        let scraped = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .build()?;
+        let mut meters = SdkMeterProvider::builder()
+            .with_resource(resource())
+            .with_reader(scraped)
+            .with_view(views::limit_series(settings.max_models));
+        let mut tracers = None;
+        if let Some(endpoint) = &settings.otlp_endpoint {
+            let metrics = MetricExporter::builder()
+                .with_tonic()
+                .with_endpoint(endpoint)
+                .with_timeout(EXPORT_TIMEOUT)
+                .build()?;
+            let spans = SpanExporter::builder()
+                .with_tonic()
+                .with_endpoint(endpoint)
+                .with_timeout(EXPORT_TIMEOUT)
+                .build()?;
+            meters = meters.with_periodic_exporter(metrics);
+            let share = Sampler::TraceIdRatioBased(settings.trace_sample_ratio);
+            let provider = SdkTracerProvider::builder()
+                .with_resource(resource())
+                .with_sampler(Sampler::ParentBased(Box::new(share)))
+                .with_batch_exporter(spans)
+                .build();
+            tracers = Some(provider);
+        }
+        Ok(Self {
+            registry,
+            meters: meters.build(),
+            tracers,
+        })
+    }
+
+    /// Makes instruments.
+    pub fn meter(&self) -> Meter {
+        self.meters.meter(SERVICE_NAME)
+    }
+
+    /// Where all metrics can be gathered for `/metrics`.
+    pub fn registry(&self) -> prometheus::Registry {
+        self.registry.clone()
+    }
+
+    /// Sends what is still to be sent and ends all exporters, in at most `limit`.
+    pub async fn shutdown(self, limit: Duration) {
+        let Self {
+            meters, tracers, ..
+        } = self;
+        let flush = tokio::task::spawn_blocking(move || {
+            let traces = tracers.map(|tracers| tracers.shutdown_with_timeout(limit));
+            let metrics = meters.shutdown_with_timeout(limit);
+            traces
+                .into_iter()
+                .chain([metrics])
+                .collect::<Result<(), _>>()
+        });
+        match tokio::time::timeout(limit, flush).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "the last telemetry could not be sent"),
+            Ok(Err(error)) => tracing::error!(%error, "telemetry did not end well"),
+            Err(_) => tracing::warn!("the last telemetry could not be sent in time"),
+        }
+    }
+}
+
+fn resource() -> Resource {
+    let resource = Resource::builder().with_attributes([
+        opentelemetry::KeyValue::new("service.version", VERSION),
+        opentelemetry::KeyValue::new("service.instance.id", uuid::Uuid::new_v4().to_string()),
+    ]);
+    match std::env::var_os("OTEL_SERVICE_NAME") {
+        Some(_) => resource.build(),
+        None => resource.with_service_name(SERVICE_NAME).build(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+//! Messages from and to the types of [`crate::model`], for both the public API and the workers.
+
+use std::time::{Duration, SystemTime};
+
+use hangar_client::{v1, worker::v1::WorkerConfig};
+
+use crate::model::{
+    DataType, Failure, Format, GenerationDefaults, Kind, LoadOutcome, LoadRecord, Memory, Metadata, Phase, Progress,
+    RestartMode, RestartPolicy, Sampling, Source, Spec, Stage, Status,
+};
+
+/// What a worker for `spec` is told, without what belongs to one run.
+pub fn worker_config(spec: &Spec, template: &WorkerConfig) -> WorkerConfig {
+    WorkerConfig {
+        kind: kind(spec.kind).into(),
+        format: format(spec.format).into(),
+        device: "cpu".to_owned(),
+        dtype: dtype(spec.dtype).into(),
+        context_length: spec.context_length.unwrap_or_default(),
+        ..template.clone()
+    }
+}
+
+/// What a worker tells about a model.
+pub fn metadata(message: v1::ModelMetadata) -> Metadata {
+    Metadata {
+        kind: (message.kind() == v1::ModelKind::Text).then_some(Kind::Text),
+        dtype: match message.dtype() {
+            v1::DataType::Unspecified => None,
+            v1::DataType::F32 => Some(DataType::F32),
+            v1::DataType::F16 => Some(DataType::F16),
+            v1::DataType::Bf16 => Some(DataType::Bf16),
+        },
+        format: match message.format() {
+            v1::ModelFormat::Safetensors => Some(Format::Safetensors),
+            v1::ModelFormat::Gguf => Some(Format::Gguf),
+            v1::ModelFormat::Unspecified | v1::ModelFormat::Uqff => None,
+        },
+        architecture: message.architecture,
+        model_name: message.model_name,
+        base_model: message.base_model,
+        tokenizer_id: message.tokenizer_id,
+        input_modalities: message.input_modalities,
+        output_modalities: message.output_modalities,
+        parameter_count: message.parameter_count,
+        quantization: message.quantization,
+        context_length: message.context_length,
+        trained_context_length: message.trained_context_length,
+        vocabulary_size: message.vocabulary_size,
+        size_bytes: message.size_bytes,
+        device: message.device,
+        load_duration: None,
+        loaded: None,
+    }
+}
+
+/// What is known about a model from `source`.
+pub fn metadata_message(
+    metadata: &Metadata,
+    source: &Source,
+    last_used: Option<SystemTime>,
+) -> v1::ModelMetadata {
+    v1::ModelMetadata {
+        architecture: metadata.architecture.clone(),
+        model_name: metadata.model_name.clone(),
+        base_model: metadata.base_model.clone(),
+        tokenizer_id: metadata.tokenizer_id.clone(),
+        is_lora: false,
+        lora_rank: 0,
+        adapters: Vec::new(),
+        kind: kind(metadata.kind).into(),
+        input_modalities: metadata.input_modalities.clone(),
+        output_modalities: metadata.output_modalities.clone(),
+        parameter_count: metadata.parameter_count,
+        dtype: dtype(metadata.dtype).into(),
+        quantization: metadata.quantization.clone(),
+        context_length: metadata.context_length,
+        vocabulary_size: metadata.vocabulary_size,
+        format: format(metadata.format).into(),
+        source: source.to_string(),
+        resolved_revision: String::new(),
+        size_bytes: metadata.size_bytes,
+        load_duration: metadata.load_duration.and_then(duration),
+        loaded_time: metadata.loaded.map(Into::into),
+        last_used_time: last_used.map(Into::into),
+        device: metadata.device.clone(),
+        trained_context_length: metadata.trained_context_length,
+    }
+}
+
+/// How a model is to be run.
+pub fn spec(spec: &Spec) -> v1::ModelSpec {
+    let source = match &spec.source {
+        Source::Path(path) => v1::model_source::Source::Path(path.display().to_string()),
+        Source::Demo => v1::model_source::Source::Demo(v1::DemoSource {}),
+    };
+    v1::ModelSpec {
+        source: Some(v1::ModelSource { source: Some(source) }),
+        display_name: spec.display_name.clone(),
+        description: spec.description.clone(),
+        provider: spec.provider.clone(),
+        languages: spec.languages.clone(),
+        capabilities: spec.capabilities.clone(),
+        labels: spec.labels.clone().into_iter().collect(),
+        kind: kind(spec.kind).into(),
+        format: format(spec.format).into(),
+        device: spec.device.clone(),
+        dtype: dtype(spec.dtype).into(),
+        context_length: spec.context_length.unwrap_or_default(),
+        max_concurrency: spec.max_concurrency.unwrap_or_default(),
+        max_queue: spec.max_queue,
+        generation_defaults: (spec.generation_defaults != GenerationDefaults::default())
+            .then(|| generation_defaults(&spec.generation_defaults)),
+        restart_policy: spec.restart_policy.map(restart_policy),
+        ..v1::ModelSpec::default()
+    }
+}
+
+/// Where a model stands.
+pub fn status(status: &Status) -> v1::ModelStatus {
+    v1::ModelStatus {
+        model_id: status.model_id.to_string(),
+        state: state(status.stage).into(),
+        generation: status.generation.0,
+        load_id: status.load_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        progress: status.progress.map(progress),
+        reason: reason(status.failure.as_ref()),
+        message: status.failure.as_ref().map(|f| f.message.clone()).unwrap_or_default(),
+        memory: status.memory.map(memory),
+        worker_pid: status.worker_pid.unwrap_or_default(),
+        attempt: status.attempt,
+        next_retry_time: status.next_retry.map(Into::into),
+        restarts: status.restarts,
+        in_flight: status.in_flight,
+        queued: status.queued,
+        since: Some(status.since.into()),
+    }
+}
+
+/// How a load ended.
+pub fn load_record(record: &LoadRecord) -> v1::LoadRecord {
+    let (outcome, failure) = match &record.outcome {
+        LoadOutcome::Succeeded => (v1::LoadOutcome::Succeeded, None),
+        LoadOutcome::Failed(failure) => (v1::LoadOutcome::Failed, Some(failure)),
+        LoadOutcome::Cancelled => (v1::LoadOutcome::Cancelled, None),
+    };
+    v1::LoadRecord {
+        load_id: record.load_id.to_string(),
+        outcome: outcome.into(),
+        reason: reason(failure),
+        message: failure.map(|f| f.message.clone()).unwrap_or_default(),
+        start_time: Some(record.started.into()),
+        end_time: Some(record.ended.into()),
+        attempts: record.attempts,
+    }
+}
+
+/// How the next token is chosen.
+pub fn sampling(sampling: &Sampling) -> v1::Sampling {
+    v1::Sampling {
+        temperature: sampling.temperature,
+        top_p: sampling.top_p,
+        top_k: sampling.top_k,
+        min_p: sampling.min_p,
+        frequency_penalty: sampling.frequency_penalty,
+        presence_penalty: sampling.presence_penalty,
+        repetition_penalty: sampling.repetition_penalty,
+    }
+}
+
+/// A length of time; `None` where the message cannot express it.
+pub fn duration(duration: Duration) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(duration).ok()
+}
+
+fn generation_defaults(defaults: &GenerationDefaults) -> v1::GenerationDefaults {
+    v1::GenerationDefaults {
+        sampling: (defaults.sampling != Sampling::default()).then(|| sampling(&defaults.sampling)),
+        max_tokens: defaults.max_tokens.unwrap_or_default(),
+        stop: defaults.stop.clone(),
+    }
+}
+
+fn restart_policy(policy: RestartPolicy) -> v1::RestartPolicy {
+    let mode = match policy.mode {
+        RestartMode::Never => v1::RestartMode::Never,
+        RestartMode::OnFailure => v1::RestartMode::OnFailure,
+        RestartMode::Always => v1::RestartMode::Always,
+    };
+    v1::RestartPolicy {
+        mode: mode.into(),
+        max_attempts: policy.max_attempts,
+        initial_backoff: duration(policy.initial_backoff),
+        max_backoff: duration(policy.max_backoff),
+        stable_period: duration(policy.stable_period),
+    }
+}
+
+fn progress(progress: Progress) -> v1::Progress {
+    let phase = match progress.phase {
+        Phase::Pending => v1::LoadPhase::Pending,
+        Phase::Downloading => v1::LoadPhase::Downloading,
+        Phase::Starting => v1::LoadPhase::Starting,
+        Phase::Loading => v1::LoadPhase::Loading,
+        Phase::Warming => v1::LoadPhase::Warming,
+    };
+    v1::Progress {
+        phase: phase.into(),
+        bytes_done: progress.bytes_done,
+        bytes_total: progress.bytes_total,
+        fraction: progress.fraction,
+        eta: progress.eta.and_then(duration),
+    }
+}
+
+fn memory(memory: Memory) -> v1::ModelMemory {
+    v1::ModelMemory { host_bytes: memory.host_bytes, device_bytes: memory.device_bytes }
+}
+
+fn reason(failure: Option<&Failure>) -> String {
+    failure.map(|failure| failure.reason.name().to_owned()).unwrap_or_default()
+}
+
+fn state(stage: Stage) -> v1::ModelState {
+    match stage {
+        Stage::Unloaded => v1::ModelState::Unloaded,
+        Stage::Pending => v1::ModelState::Pending,
+        Stage::Downloading => v1::ModelState::Downloading,
+        Stage::Starting => v1::ModelState::Starting,
+        Stage::Loading => v1::ModelState::Loading,
+        Stage::Warming => v1::ModelState::Warming,
+        Stage::Ready => v1::ModelState::Ready,
+        Stage::Draining => v1::ModelState::Draining,
+        Stage::Unloading => v1::ModelState::Unloading,
+        Stage::Backoff => v1::ModelState::Backoff,
+        Stage::Failed => v1::ModelState::Failed,
+    }
+}
+
+fn kind(kind: Option<Kind>) -> v1::ModelKind {
+    match kind {
+        None => v1::ModelKind::Unspecified,
+        Some(Kind::Text) => v1::ModelKind::Text,
+    }
+}
+
+fn format(format: Option<Format>) -> v1::ModelFormat {
+    match format {
+        None => v1::ModelFormat::Unspecified,
+        Some(Format::Safetensors) => v1::ModelFormat::Safetensors,
+        Some(Format::Gguf) => v1::ModelFormat::Gguf,
+    }
+}
+
+fn dtype(dtype: Option<DataType>) -> v1::DataType {
+    match dtype {
+        None => v1::DataType::Unspecified,
+        Some(DataType::F32) => v1::DataType::F32,
+        Some(DataType::F16) => v1::DataType::F16,
+        Some(DataType::Bf16) => v1::DataType::Bf16,
+    }
+}

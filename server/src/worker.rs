@@ -1,0 +1,17 @@
+//! Worker processes: starting them, talking to them, watching them from outside, and reaping them.
+//!
+//! One [`Process`] stands for one child. The task behind it is the only one that signals and reaps the
+//! child, so a signal can never hit a stranger that got its process id.
+
+mod channel;
+mod handshake;
+mod log;
+mod process;
+mod reading;
+mod spawner;
+
+pub use channel::{Client, connect};
+pub use handshake::{HandshakeError, PROTOCOL_VERSION, Ready};
+pub use process::{Exit, Process, SpawnError, Starting};
+pub use reading::{Reading, memory_of};
+pub use spawner::{Program, Spawner};

@@ -1,0 +1,126 @@
+//! The first words between server and worker: one length-delimited message each way.
+
+use std::io;
+
+use hangar_client::worker::v1::{ModelInspection, WorkerConfig, WorkerFailure, WorkerReady, worker_ready::Outcome};
+use prost::Message;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Version of the protocol between server and worker. Both sides refuse another one.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Longest ready frame in bytes.
+const MAX_FRAME: usize = 1 << 20;
+
+/// What a worker found.
+#[derive(Debug)]
+pub struct Ready {
+    /// Version of the engine.
+    pub engine_version: String,
+    /// What the model's files tell, or why they are no use.
+    pub outcome: Result<ModelInspection, WorkerFailure>,
+}
+
+/// A worker that did not become ready.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// It ended, or closed its output, before it answered.
+    #[error("the worker ended before it was ready")]
+    Closed,
+    /// Its pipes failed.
+    #[error("the pipe to the worker failed")]
+    Pipe(#[source] io::Error),
+    /// It answered with something that is no ready frame.
+    #[error("the worker's first words make no sense; is it a hangar-worker?")]
+    Garbage,
+    /// It speaks another version of the protocol.
+    #[error("the worker speaks version {0} of the protocol and the server version {PROTOCOL_VERSION}; install both from one release")]
+    Version(u32),
+}
+
+/// Sends `config`.
+pub(super) async fn send(pipe: &mut (impl AsyncWrite + Unpin), config: &WorkerConfig) -> Result<(), HandshakeError> {
+    let written = async {
+        pipe.write_all(&config.encode_length_delimited_to_vec()).await?;
+        pipe.flush().await
+    };
+    match written.await {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(HandshakeError::Closed),
+        Err(error) => Err(HandshakeError::Pipe(error)),
+    }
+}
+
+/// Receives the answer.
+pub(super) async fn receive(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Ready, HandshakeError> {
+    let mut frame = vec![0; length(pipe).await?];
+    pipe.read_exact(&mut frame).await.map_err(closed_or_broken)?;
+    let ready = WorkerReady::decode(&*frame).map_err(|_| HandshakeError::Garbage)?;
+    if ready.protocol_version != PROTOCOL_VERSION {
+        return Err(HandshakeError::Version(ready.protocol_version));
+    }
+    let outcome = match ready.outcome {
+        Some(Outcome::Inspection(inspection)) => Ok(inspection),
+        Some(Outcome::Failure(failure)) => Err(failure),
+        None => return Err(HandshakeError::Garbage),
+    };
+    Ok(Ready { engine_version: ready.engine_version, outcome })
+}
+
+/// Reads the varint before a message.
+async fn length(pipe: &mut (impl AsyncRead + Unpin)) -> Result<usize, HandshakeError> {
+    let mut length = 0;
+    for shift in [0, 7, 14, 21] {
+        let byte = pipe.read_u8().await.map_err(closed_or_broken)?;
+        length |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return if length <= MAX_FRAME { Ok(length) } else { Err(HandshakeError::Garbage) };
+        }
+    }
+    Err(HandshakeError::Garbage)
+}
+
+fn closed_or_broken(error: io::Error) -> HandshakeError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => HandshakeError::Closed,
+        _ => HandshakeError::Pipe(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn receive_bytes(bytes: &[u8]) -> Result<Ready, HandshakeError> {
+        receive(&mut &*bytes).await
+    }
+
+    fn frame(version: u32, outcome: Option<Outcome>) -> Vec<u8> {
+        let ready = WorkerReady {
+            protocol_version: version,
+            worker_version: String::new(),
+            engine_version: "e".to_owned(),
+            outcome,
+        };
+        ready.encode_length_delimited_to_vec()
+    }
+
+    #[tokio::test]
+    async fn an_inspection_is_received() {
+        let outcome = Outcome::Inspection(ModelInspection { weight_bytes: 300, ..Default::default() });
+        let ready = receive_bytes(&frame(PROTOCOL_VERSION, Some(outcome))).await.expect("a frame");
+        assert_eq!(ready.outcome.expect("an inspection").weight_bytes, 300);
+    }
+
+    #[tokio::test]
+    async fn everything_else_is_refused() {
+        let other = frame(PROTOCOL_VERSION + 1, None);
+        assert!(matches!(receive_bytes(&other).await, Err(HandshakeError::Version(_))));
+        assert!(matches!(receive_bytes(&frame(PROTOCOL_VERSION, None)).await, Err(HandshakeError::Garbage)));
+        assert!(matches!(receive_bytes(b"").await, Err(HandshakeError::Closed)));
+        assert!(matches!(receive_bytes(b"\x7fshort").await, Err(HandshakeError::Closed)));
+        assert!(matches!(receive_bytes(b"\xff\xff\xff\xff\xff").await, Err(HandshakeError::Garbage)));
+        assert!(matches!(receive_bytes(b"\xff\xff\xff\x7f").await, Err(HandshakeError::Garbage)));
+        assert!(matches!(receive_bytes(b"\x03abc").await, Err(HandshakeError::Garbage)));
+    }
+}

@@ -1,0 +1,202 @@
+//! One child process and the task that owns it.
+
+use std::{fmt, io, os::unix::process::ExitStatusExt, process::ExitStatus};
+
+use hangar_client::worker::v1::WorkerConfig;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    process::{Child, ChildStdin, ChildStdout},
+    sync::{mpsc, oneshot, watch},
+};
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, info_span};
+
+use super::{
+    handshake::{self, HandshakeError, Ready},
+    log::{self, Tail},
+    spawner::{Program, Spawner},
+};
+use crate::model::ModelId;
+
+/// A worker process. Dropping this does not end it: its task waits for its end all the same, and closes
+/// its standard input when told to, which ends it.
+#[derive(Debug)]
+pub struct Process {
+    pid: u32,
+    signals: mpsc::Sender<Signal>,
+    exit: watch::Receiver<Option<Exit>>,
+    tail: Tail,
+}
+
+/// How a worker process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It ended by itself with this status.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// The system did not tell.
+    Unknown,
+}
+
+/// A worker that could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The program cannot be executed.
+    #[error("cannot execute {path}")]
+    Execute {
+        /// The program.
+        path: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The program ran but did not become ready.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+}
+
+// === impl Process ===
+
+impl Process {
+    /// Starts a worker for `model` on tasks of `tracker`. The worker still waits for its configuration:
+    /// give it one with [`Starting::handshake`].
+    ///
+    /// # Errors
+    ///
+    /// When the program cannot be executed.
+    pub async fn spawn(
+        spawner: &Spawner,
+        program: Program,
+        model: &ModelId,
+        tracker: &TaskTracker,
+    ) -> Result<(Self, Starting), SpawnError> {
+        let path = program.path.display().to_string();
+        let mut child =
+            spawner.spawn(program).await.map_err(|source| SpawnError::Execute { path: path.clone(), source })?;
+        let pid = child.id().unwrap_or_default();
+        let span = info_span!("worker", model = %model, pid);
+        let tail = Tail::default();
+        let (signals, inbox) = mpsc::channel(4);
+        let (exit_sender, exit) = watch::channel(None);
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take();
+        if let Some(stderr) = child.stderr.take() {
+            tracker.spawn(log::drain(stderr, tail.clone()).instrument(span.clone()));
+        }
+        let (lifeline, held) = oneshot::channel();
+        tracker.spawn(own(child, inbox, held, exit_sender).instrument(span.clone()));
+        let starting = Starting { stdin, stdout, lifeline, tail: tail.clone(), span, tracker: tracker.clone() };
+        Ok((Self { pid, signals, exit, tail }, starting))
+    }
+
+    /// The process id. It is not given to another process before [`Process::exited`] has told the end.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends SIGKILL, if the process has not ended.
+    pub fn kill(&self) {
+        // Full means that signals are on their way already.
+        let _ = self.signals.try_send(Signal::KILL);
+    }
+
+    /// Sends SIGTERM, if the process has not ended.
+    pub fn terminate(&self) {
+        let _ = self.signals.try_send(Signal::TERM);
+    }
+
+    /// Waits until the process was reaped.
+    pub async fn exited(&self) -> Exit {
+        let mut exit = self.exit.clone();
+        let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
+        ended.unwrap_or(Exit::Unknown)
+    }
+
+    /// The last lines that the process wrote to its standard error.
+    pub fn last_words(&self) -> Vec<String> {
+        self.tail.lines()
+    }
+}
+
+/// A worker that waits for its configuration.
+#[derive(Debug)]
+pub struct Starting {
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    lifeline: oneshot::Sender<ChildStdin>,
+    tail: Tail,
+    span: tracing::Span,
+    tracker: TaskTracker,
+}
+
+impl Starting {
+    /// Gives the worker its configuration and waits for what it answers. Its standard input stays open
+    /// until the process has ended; what it writes to its standard output afterwards is logged.
+    ///
+    /// # Errors
+    ///
+    /// When the worker ends, answers with something else or speaks another version of the protocol.
+    pub async fn handshake(self, config: &WorkerConfig) -> Result<Ready, HandshakeError> {
+        let (Some(mut stdin), Some(mut stdout)) = (self.stdin, self.stdout) else {
+            return Err(HandshakeError::Closed);
+        };
+        let sent = handshake::send(&mut stdin, config).await;
+        // A task that is gone has reaped the worker: nothing is left to hold on to.
+        let _ = self.lifeline.send(stdin);
+        sent?;
+        let ready = handshake::receive(&mut stdout).await;
+        self.tracker.spawn(log::drain(stdout, self.tail).instrument(self.span));
+        ready
+    }
+}
+
+/// Owns `child`, and the lifeline that comes to hold its standard input open, until it was reaped.
+async fn own(
+    mut child: Child,
+    mut signals: mpsc::Receiver<Signal>,
+    lifeline: oneshot::Receiver<ChildStdin>,
+    exit: watch::Sender<Option<Exit>>,
+) {
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status,
+            Some(signal) = signals.recv() => {
+                let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+                if let Some(Err(error)) = pid.map(|pid| kill_process(pid, signal)) {
+                    tracing::warn!(%error, ?signal, "cannot signal the worker");
+                }
+            }
+        }
+    };
+    drop(lifeline);
+    let ended = status.map_or(Exit::Unknown, Exit::from);
+    tracing::debug!(exit = %ended, "worker reaped");
+    exit.send_replace(Some(ended));
+}
+
+// === impl Exit ===
+
+impl From<ExitStatus> for Exit {
+    fn from(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, Some(signal)) => Self::Signal(signal),
+            (None, None) => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "ended with status {code}"),
+            Self::Signal(9) => f.write_str("was killed (SIGKILL)"),
+            Self::Signal(6) => f.write_str("aborted (SIGABRT)"),
+            Self::Signal(11) => f.write_str("crashed (SIGSEGV)"),
+            Self::Signal(15) => f.write_str("was terminated (SIGTERM)"),
+            Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
+            Self::Unknown => f.write_str("ended"),
+        }
+    }
+}

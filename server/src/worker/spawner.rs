@@ -1,0 +1,86 @@
+//! Starts child processes from one thread that lives as long as the server.
+//!
+//! A worker asks the kernel to be killed when its parent dies, and the kernel counts the death of the
+//! *thread* that started it. Threads of the async runtime come and go; this one does not.
+
+use std::{io, path::PathBuf, process::Stdio, sync::mpsc, thread};
+
+use tokio::{
+    process::{Child, Command},
+    runtime::Handle,
+    sync::oneshot,
+};
+
+/// The program that workers run.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its path.
+    pub path: PathBuf,
+}
+
+/// Starts child processes. Cheap to clone; the thread ends with the last clone.
+#[derive(Clone, Debug)]
+pub struct Spawner {
+    orders: mpsc::SyncSender<Order>,
+}
+
+#[derive(Debug)]
+struct Order {
+    program: Program,
+    reply: oneshot::Sender<io::Result<Child>>,
+}
+
+/// Processes that may wait to be started; each of them holds a load slot, of which there are fewer.
+const ORDERS: usize = 256;
+
+/// What workers get of the server's environment. The rest may hold secrets.
+const ENVIRONMENT: &[&str] = &["PATH", "LD_LIBRARY_PATH", "TMPDIR", "LANG", "LC_ALL", "TZ", "RAYON_NUM_THREADS"];
+
+// === impl Spawner ===
+
+impl Spawner {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread.
+    pub fn start(runtime: Handle) -> io::Result<Self> {
+        let (orders, inbox) = mpsc::sync_channel::<Order>(ORDERS);
+        thread::Builder::new().name("hangar-spawner".to_owned()).spawn(move || {
+            let _guard = runtime.enter();
+            for order in inbox {
+                let child = command(&order.program).spawn();
+                // A caller that is gone drops the child's standard input with it, which ends the child.
+                let _ = order.reply.send(child);
+            }
+        })?;
+        Ok(Self { orders })
+    }
+
+    /// Starts `program` with pipes on its standard streams, in a process group of its own, so that a
+    /// Ctrl-C on the server's terminal reaches the server only.
+    ///
+    /// # Errors
+    ///
+    /// When the program cannot be executed.
+    pub(super) async fn spawn(&self, program: Program) -> io::Result<Child> {
+        let (reply, child) = oneshot::channel();
+        let gone = || io::Error::other("the spawner thread has ended");
+        let order = Order { program, reply };
+        self.orders.try_send(order).map_err(|error| io::Error::other(format!("the spawner thread: {error}")))?;
+        child.await.map_err(|_| gone())?
+    }
+}
+
+fn command(program: &Program) -> Command {
+    let mut command = Command::new(&program.path);
+    command
+        .env_clear()
+        .envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .env("RUST_BACKTRACE", "0")
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}

@@ -1,0 +1,80 @@
+//! A loaded model: what the service needs to use it, without a lock around it.
+//!
+//! The engine itself runs on its own thread behind [`Engine::sender`]. Everything that can be answered
+//! without it (tokens, templates, limits) is answered here, so that no request disturbs another.
+
+pub(crate) mod answer;
+pub(crate) mod chat;
+pub(crate) mod generate;
+pub(crate) mod load;
+pub(crate) mod prompt;
+pub(crate) mod sampling;
+pub(crate) mod tap;
+pub(crate) mod vocabulary;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mistralrs::core::{MistralRs, ModelGenerationDefaults, Request};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::engine::chat::Chat;
+use crate::engine::vocabulary::Vocabulary;
+use crate::stats::Stats;
+
+/// A loaded model.
+pub(crate) struct Engine {
+    /// Kept for as long as the engine is to run.
+    runner: Mutex<Option<Arc<MistralRs>>>,
+    /// The engine's own queue. Never taken anew from the runner, which would start a dead engine again.
+    sender: mpsc::Sender<Request>,
+    vocabulary: Vocabulary,
+    /// How conversations are put, or why they cannot be.
+    chat: Result<Chat, String>,
+    /// Longest sequence of prompt and answer in tokens.
+    context_length: usize,
+    /// Tokens that end an answer.
+    end_tokens: Arc<[u32]>,
+    generation_defaults: Option<ModelGenerationDefaults>,
+    stats: Arc<Stats>,
+    next_request: AtomicUsize,
+    /// Requests that are with the engine.
+    requests: TaskTracker,
+}
+
+impl Engine {
+    /// Tokens and texts.
+    pub(crate) fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// Returns when the engine is dead.
+    pub(crate) async fn dead(&self) {
+        self.sender.closed().await;
+    }
+
+    /// Returns when no request is with the engine any more.
+    pub(crate) async fn idle(&self) {
+        self.requests.close();
+        self.requests.wait().await;
+    }
+
+    /// Tells the engine to end. Requests that are with it end without a finish.
+    pub(crate) fn stop(&self) {
+        drop(self.lock_runner().take());
+    }
+
+    /// Whether [`Engine::stop`] was called.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.lock_runner().is_none()
+    }
+
+    fn lock_runner(&self) -> std::sync::MutexGuard<'_, Option<Arc<MistralRs>>> {
+        self.runner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn request_id(&self) -> usize {
+        self.next_request.fetch_add(1, Ordering::Relaxed)
+    }
+}

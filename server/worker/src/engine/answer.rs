@@ -1,0 +1,175 @@
+//! From the tokens of an answer to what its caller gets: whole characters, no stop text, exact counts.
+
+use std::time::{Duration, Instant};
+
+use hangar_client::v1::{FinishReason, GenerateChunk, GenerateDone, GenerateTimings, Usage};
+
+use crate::engine::tap::Step;
+use crate::engine::vocabulary::Vocabulary;
+use crate::stop::{Released, StopMatcher};
+use crate::utf8::Utf8Joiner;
+
+/// An answer as it is made.
+pub(crate) struct Answer {
+    vocabulary: Vocabulary,
+    joiner: Utf8Joiner,
+    stops: StopMatcher,
+    /// What the caller has not got yet.
+    chunk: GenerateChunk,
+    /// Whether a space that the tokenizer hides at the beginning of a text is still to be left out.
+    strip_space: bool,
+    prompt_tokens: u32,
+    completion_tokens: u32,
+    queued: Option<prost_types::Duration>,
+    started: Instant,
+    first: Option<Instant>,
+    latest: Option<Instant>,
+}
+
+/// How an answer stands after a step.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Standing {
+    /// It goes on.
+    Open,
+    /// It is complete.
+    Done(Box<GenerateDone>),
+    /// The model's scores are not numbers.
+    Failed,
+}
+
+impl Answer {
+    /// An answer to a prompt of that many tokens, which ends at these texts. `is_chat` says that it
+    /// begins a text of its own and does not go on with the prompt's.
+    pub(crate) fn new(
+        vocabulary: Vocabulary,
+        prompt_tokens: usize,
+        stops: Vec<String>,
+        is_chat: bool,
+        queued: Option<prost_types::Duration>,
+    ) -> Self {
+        Self {
+            vocabulary,
+            joiner: Utf8Joiner::default(),
+            stops: StopMatcher::new(stops),
+            chunk: GenerateChunk::default(),
+            strip_space: is_chat,
+            prompt_tokens: u32::try_from(prompt_tokens).unwrap_or(u32::MAX),
+            completion_tokens: 0,
+            queued,
+            started: Instant::now(),
+            first: None,
+            latest: None,
+        }
+    }
+
+    /// Takes what the engine did.
+    pub(crate) fn take(&mut self, step: Step) -> Standing {
+        match step {
+            Step::NoScores => Standing::Failed,
+            Step::EndToken { at } => {
+                self.first.get_or_insert(at);
+                self.finish(FinishReason::Stop)
+            }
+            Step::Token { token, at, last } => {
+                self.first.get_or_insert(at);
+                self.latest = Some(at);
+                self.completion_tokens += 1;
+                self.chunk.token_ids.push(token);
+                let text = self.text_of(token);
+                if let Some(done) = self.release(&text) {
+                    return done;
+                }
+                if last {
+                    self.finish(FinishReason::Length)
+                } else {
+                    Standing::Open
+                }
+            }
+        }
+    }
+
+    /// What the caller has not got yet; afterwards it has.
+    pub(crate) fn take_chunk(&mut self) -> GenerateChunk {
+        std::mem::take(&mut self.chunk)
+    }
+
+    /// Whether there is something that the caller has not got yet.
+    pub(crate) fn has_chunk(&self) -> bool {
+        !self.chunk.token_ids.is_empty() || !self.chunk.text.is_empty()
+    }
+
+    /// Tokens of the prompt.
+    pub(crate) fn prompt_tokens(&self) -> u32 {
+        self.prompt_tokens
+    }
+
+    /// Tokens that were made.
+    pub(crate) fn completion_tokens(&self) -> u32 {
+        self.completion_tokens
+    }
+
+    fn text_of(&mut self, token: u32) -> String {
+        let mut bytes = self.vocabulary.bytes_of(token);
+        if self.strip_space && !bytes.is_empty() {
+            self.strip_space = false;
+            if self.vocabulary.hides_first_space(token) {
+                bytes.remove(0);
+            }
+        }
+        self.joiner.push(&bytes)
+    }
+
+    /// Gives out text; the end if a stop text came.
+    fn release(&mut self, text: &str) -> Option<Standing> {
+        match self.stops.push(text) {
+            Released::Text(text) => {
+                self.chunk.text.push_str(&text);
+                None
+            }
+            Released::Stopped { text, stop } => {
+                self.chunk.text.push_str(&text);
+                Some(self.done(FinishReason::Stop, stop))
+            }
+        }
+    }
+
+    /// Ends the answer after the text that is still held back.
+    fn finish(&mut self, reason: FinishReason) -> Standing {
+        let rest = self.joiner.finish();
+        if let Some(done) = self.release(&rest) {
+            return done;
+        }
+        let held = self.stops.finish();
+        self.chunk.text.push_str(&held);
+        self.done(reason, String::new())
+    }
+
+    fn done(&self, reason: FinishReason, stop: String) -> Standing {
+        Standing::Done(Box::new(GenerateDone {
+            finish_reason: reason.into(),
+            usage: Some(Usage {
+                prompt_tokens: self.prompt_tokens,
+                completion_tokens: self.completion_tokens,
+            }),
+            timings: Some(self.timings()),
+            stop,
+            tool_calls: Vec::new(),
+        }))
+    }
+
+    fn timings(&self) -> GenerateTimings {
+        let first = self.first.map(|first| first.duration_since(self.started));
+        let decoding = match (self.first, self.latest) {
+            (Some(first), Some(latest)) => latest.saturating_duration_since(first),
+            _ => Duration::ZERO,
+        };
+        let further = self.completion_tokens.saturating_sub(1);
+        let seconds = decoding.as_secs_f64();
+        GenerateTimings {
+            queued: self.queued,
+            time_to_first_token: first.and_then(|first| first.try_into().ok()),
+            decoding: decoding.try_into().ok(),
+            tokens_per_second: (further > 0 && seconds > 0.0).then(|| f64::from(further) / seconds),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Puts a conversation into the model's chat template.
+//!
+//! Done as the engine does it (the same template library, settings, functions and rewriting of what the
+//! library does not know), so that a conversation gives the prompt that the engine would make; but here,
+//! where the variables are the caller's, the tokens can be counted before the engine sees the request, and
+//! a faulty template cannot disturb the engine.
+
+use chrono::Utc;
+use either::Either;
+use hangar_client::v1::ChatMessage;
+use minijinja::value::{Kwargs, Value};
+use minijinja::{Environment, Error, ErrorKind};
+use mistralrs::core::ChatTemplate;
+use serde_json::{Map, json};
+
+/// Name of the template in its environment.
+const NAME: &str = "chat";
+
+/// A chat template that was compiled.
+#[derive(Debug)]
+pub(crate) struct Chat {
+    environment: Environment<'static>,
+    /// Variables that every conversation gets.
+    variables: Map<String, serde_json::Value>,
+    /// Token at the beginning of a text, if the model has one.
+    pub(crate) bos_token: Option<String>,
+}
+
+impl Chat {
+    /// Compiles the template and tries it with a conversation of one message.
+    ///
+    /// The error says in words why conversations are not possible.
+    pub(crate) fn new(template: &ChatTemplate) -> Result<Self, String> {
+        let source = source(template).ok_or("the model has no chat template")?;
+        let mut environment = Environment::new();
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_lstrip_blocks(true);
+        environment.set_trim_blocks(true);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_filter("tojson", tojson);
+        environment.add_function("strftime_now", strftime_now);
+        environment
+            .add_template_owned(NAME, rewritten(&source))
+            .map_err(|e| format!("the model's chat template is broken: {}", words(&e)))?;
+        let bos_token = template.bos_tok();
+        let variables = json!({
+            "bos_token": bos_token,
+            "eos_token": template.eos_tok(),
+            "unk_token": template.unk_tok(),
+            "enable_thinking": true,
+            "reasoning_effort": "medium",
+        });
+        let serde_json::Value::Object(variables) = variables else {
+            return Err("the variables are an object".into());
+        };
+        let chat = Self {
+            environment,
+            variables,
+            bos_token,
+        };
+        let hello = ChatMessage {
+            role: "user".into(),
+            content: "Hello".into(),
+            ..ChatMessage::default()
+        };
+        chat.render(&[hello], &Map::new())
+            .map_err(|e| format!("the model's chat template fails: {e}"))?;
+        Ok(chat)
+    }
+
+    /// The prompt for a conversation, up to where the answer begins. `options` are variables for the
+    /// template and take precedence. The error is what the template said.
+    pub(crate) fn render(
+        &self,
+        messages: &[ChatMessage],
+        options: &Map<String, serde_json::Value>,
+    ) -> Result<String, String> {
+        let mut variables = self.variables.clone();
+        let today = Utc::now().format("%d, %B, %Y").to_string();
+        variables.insert("date_string".into(), today.into());
+        variables.extend(options.clone());
+        let messages: Vec<_> = messages
+            .iter()
+            .map(|message| json!({"role": message.role, "content": message.content}))
+            .collect();
+        variables.insert("messages".into(), messages.into());
+        variables.insert("add_generation_prompt".into(), true.into());
+        self.environment
+            .get_template(NAME)
+            .and_then(|template| template.render(Value::from_serialize(&variables)))
+            .map_err(|e| words(&e))
+    }
+}
+
+/// The template for conversations without tools.
+fn source(template: &ChatTemplate) -> Option<String> {
+    match &template.chat_template.as_ref()?.0 {
+        Either::Left(source) => Some(source.clone()),
+        Either::Right(named) => named
+            .iter()
+            .find_map(|entry| match entry.get("name") {
+                Some(name) if name == "default" => entry.get("template").cloned(),
+                Some(_) => None,
+                None => entry.get("default").cloned(),
+            })
+            .or_else(|| named.last()?.get("template").cloned()),
+    }
+}
+
+/// Replaces what templates for Python use and the template library does not have.
+fn rewritten(source: &str) -> String {
+    let mut source = descending_ranges(&source.replace("[::-1]", "|reverse"));
+    if source.contains("{{ meta }}") {
+        source = source
+            .replace("{%- set meta = message.get(\"metadata\", \"\") %}", "")
+            .replace("{{ meta }}", "");
+    }
+    if source.contains("{% generation %}") && source.contains("{% endgeneration %}") {
+        source = source
+            .replace("{% generation %}", "")
+            .replace("{% endgeneration %}", "");
+    }
+    source
+}
+
+/// Turns `range(N, -1, -1)` into `range(N)|reverse`.
+fn descending_ranges(source: &str) -> String {
+    const OPEN: &str = "range(";
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find(OPEN) {
+        let (before, after) = rest.split_at(at + OPEN.len());
+        out.push_str(before);
+        rest = after;
+        if let Some((first, tail)) = after.split_once(',')
+            && !first.is_empty()
+            && let Some(tail) = downwards(tail)
+        {
+            out.push_str(first);
+            out.push_str(")|reverse");
+            rest = tail;
+        }
+    }
+    out + rest
+}
+
+/// What follows ` -1, -1)`.
+fn downwards(text: &str) -> Option<&str> {
+    text.trim_start()
+        .strip_prefix("-1,")?
+        .trim_start()
+        .strip_prefix("-1)")
+}
+
+/// An error of the template library and what caused it, in one line.
+fn words(error: &Error) -> String {
+    let mut words = error
+        .detail()
+        .map_or_else(|| error.kind().to_string(), ToOwned::to_owned);
+    if let Some(line) = error.line() {
+        words.push_str(&format!(" (line {line} of the template)"));
+    }
+    words
+}
+
+fn raise_exception(message: String) -> Result<String, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message))
+}
+
+fn strftime_now(format: String) -> Result<String, Error> {
+    use std::fmt::Write;
+    let mut now = String::new();
+    // An unknown specifier makes the formatting fail.
+    write!(now, "{}", Utc::now().format(&format))
+        .map_err(|_| Error::new(ErrorKind::InvalidOperation, "strftime_now: bad format"))?;
+    Ok(now)
+}
+
+fn tojson(value: Value, kwargs: Kwargs) -> Result<Value, Error> {
+    let bad = |e: serde_json::Error| {
+        Error::new(ErrorKind::BadSerialization, "cannot serialize to JSON").with_source(e)
+    };
+    let text = if let Ok(indent) = kwargs.get::<usize>("indent") {
+        let indent = b" ".repeat(indent.min(16));
+        let formatter = serde_json::ser::PrettyFormatter::with_indent(&indent);
+        let mut bytes = Vec::new();
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+        serde::Serialize::serialize(&value, &mut serializer).map_err(bad)?;
+        String::from_utf8_lossy(&bytes).into_owned()
+    } else {
+        serde_json::to_string(&value).map_err(bad)?
+    };
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => safe.push_str("\\u003c"),
+            '>' => safe.push_str("\\u003e"),
+            '&' => safe.push_str("\\u0026"),
+            '\'' => safe.push_str("\\u0027"),
+            _ => safe.push(c),
+        }
+    }
+    Ok(Value::from_safe_string(safe))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat(source: &str) -> Result<Chat, String> {
+        let template = json!({"chat_template": source, "bos_token": "<s>"});
+        Chat::new(&serde_json::from_value(template).expect("a template"))
+    }
+
+    fn message(role: &str, content: &str) -> ChatMessage {
+        ChatMessage {
+            role: role.into(),
+            content: content.into(),
+            ..ChatMessage::default()
+        }
+    }
+
+    #[test]
+    fn a_conversation_is_rendered() {
+        let chat = chat(
+            "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}\n{% endfor %}\
+             {% if add_generation_prompt %}[assistant]{% endif %}",
+        )
+        .expect("a template");
+        let prompt = chat.render(&[message("user", "a <b>")], &Map::new());
+        assert_eq!(prompt, Ok("<s>[user]a <b>\n[assistant]".into()));
+    }
+
+    #[test]
+    fn options_take_precedence() {
+        let chat = chat("{{ enable_thinking }}").expect("a template");
+        assert_eq!(chat.render(&[], &Map::new()), Ok("True".into()));
+        let options = Map::from_iter([("enable_thinking".to_owned(), false.into())]);
+        assert_eq!(chat.render(&[], &options), Ok("False".into()));
+    }
+
+    #[test]
+    fn a_broken_template_is_told() {
+        let error = chat("{% for x in %}").expect_err("broken");
+        assert!(error.contains("broken"), "{error}");
+        let template = serde_json::from_value(json!({})).expect("a template");
+        assert!(Chat::new(&template).is_err());
+    }
+
+    #[test]
+    fn what_a_template_raises_is_told() {
+        let chat =
+            chat("{% if messages[0].role != 'user' %}{{ raise_exception('no') }}{% endif %}")
+                .expect("a template");
+        let error = chat.render(&[message("system", "x")], &Map::new());
+        assert!(error.is_err_and(|e| e.starts_with("no")));
+    }
+
+    #[test]
+    fn idioms_of_python_are_rewritten() {
+        assert_eq!(
+            rewritten("{% for i in range(n - 1, -1, -1) %}{{ x[::-1] }}"),
+            "{% for i in range(n - 1)|reverse %}{{ x|reverse }}"
+        );
+        assert_eq!(rewritten("range(a, b) range("), "range(a, b) range(");
+    }
+
+    #[test]
+    fn the_template_named_default_is_used() {
+        let template = json!({"chat_template": [
+            {"name": "tool_use", "template": "tools"},
+            {"name": "default", "template": "plain"},
+        ]});
+        let template = serde_json::from_value(template).expect("a template");
+        let chat = Chat::new(&template).expect("a template");
+        assert_eq!(chat.render(&[], &Map::new()), Ok("plain".into()));
+    }
+}

@@ -1,0 +1,239 @@
+//! Builds the engine from inspected files.
+//!
+//! Building blocks its thread and panics on some faults, so it has a thread of its own. The core's loaders
+//! are used with the files that were inspected: the SDK's would look for files by themselves, and on the
+//! network where they find none.
+
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+
+use candle_core::Device;
+use hangar_client::v1::{DataType, ModelMetadata};
+use mistralrs::core::{
+    AdapterPaths, ChatTemplate, DefaultSchedulerMethod, DeviceMapSetting, GGUFLoaderBuilder,
+    GGUFSpecificConfig, Loader, LocalModelPaths, MistralRs, MistralRsBuilder, ModelDType,
+    ModelGenerationDefaults, ModelPaths, NormalLoaderBuilder, NormalSpecificConfig, Pipeline,
+    SchedulerConfig,
+};
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use crate::engine::Engine;
+use crate::engine::chat::Chat;
+use crate::engine::vocabulary::Vocabulary;
+use crate::failure::{Failure, panic_message};
+use crate::inspect::{DirectoryFiles, Files, Inspection};
+use crate::stats::Stats;
+
+/// Stack of the thread that loads.
+const STACK: usize = 16 << 20;
+
+/// The engine's model as it was loaded, before its engine runs.
+type Loaded = Arc<tokio::sync::Mutex<dyn Pipeline + Send + Sync>>;
+
+/// What an engine is built from.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// The model.
+    pub(crate) inspection: Inspection,
+    /// Requests that run at the same time.
+    pub(crate) max_concurrency: usize,
+}
+
+/// What the loaded model tells about itself.
+struct Facts {
+    vocabulary: Vocabulary,
+    chat: Option<Arc<ChatTemplate>>,
+    end_tokens: Arc<[u32]>,
+    context_length: usize,
+    defaults: Option<ModelGenerationDefaults>,
+}
+
+/// Builds the engine, on a thread of its own, and tells what is known about the model then.
+pub(crate) async fn load(
+    plan: Plan,
+    stats: Arc<Stats>,
+) -> Result<(Engine, ModelMetadata), Failure> {
+    let (done, built) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("load".into())
+        .stack_size(STACK)
+        .spawn(move || {
+            let result = catch_unwind(AssertUnwindSafe(|| build(&plan, stats)));
+            // Nobody waits any more only when the process is about to end.
+            let _ = done.send(result.unwrap_or_else(|panic| Err(refused(&panic_message(&*panic)))));
+        })
+        .map_err(|e| Failure::internal(format!("no thread could be started: {e}")))?;
+    built
+        .await
+        .unwrap_or_else(|_| Err(Failure::internal("the thread that loads ended by itself")))
+}
+
+fn build(plan: &Plan, stats: Arc<Stats>) -> Result<(Engine, ModelMetadata), Failure> {
+    let inspection = &plan.inspection;
+    let dtype = model_dtype(inspection.dtype);
+    let loaded = match &inspection.files {
+        Files::Directory(files) => load_directory(files, dtype),
+        Files::Gguf(file) => load_gguf(file, dtype),
+    }?;
+    let facts = Facts::of(&loaded, inspection)?;
+    let metadata = ModelMetadata {
+        context_length: u32::try_from(facts.context_length).unwrap_or(u32::MAX),
+        vocabulary_size: facts.vocabulary.size(),
+        ..inspection.metadata.clone()
+    };
+    let runner = start(loaded, plan.max_concurrency)?;
+    let sender = runner
+        .get_sender(None)
+        .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))?;
+    let chat = match &facts.chat {
+        Some(template) => Chat::new(template),
+        None => Err("the model has no chat template".into()),
+    };
+    if let Err(why) = &chat {
+        tracing::warn!(why, "the model takes no messages");
+    }
+    let engine = Engine {
+        runner: Mutex::new(Some(runner)),
+        sender,
+        vocabulary: facts.vocabulary,
+        chat,
+        context_length: facts.context_length,
+        end_tokens: facts.end_tokens,
+        generation_defaults: facts.defaults,
+        stats,
+        next_request: AtomicUsize::new(1),
+        requests: TaskTracker::new(),
+    };
+    Ok((engine, metadata))
+}
+
+fn load_directory(files: &DirectoryFiles, dtype: ModelDType) -> Result<Loaded, Failure> {
+    let directory = files.directory.to_string_lossy().into_owned();
+    let loader = NormalLoaderBuilder::new(
+        NormalSpecificConfig::default(),
+        None,
+        None,
+        Some(directory),
+        false,
+        None,
+    )
+    .build(None)
+    .map_err(|e| refused(&format!("{e:#}")))?;
+    let paths = LocalModelPaths {
+        tokenizer_filename: files.tokenizer.clone(),
+        config_filename: files.config.clone(),
+        template_filename: files.template.clone(),
+        filenames: files.weights.clone(),
+        adapter_paths: AdapterPaths::None,
+        gen_conf: files.generation_config.clone(),
+        preprocessor_config: None,
+        processor_config: None,
+        chat_template_json_filename: files.template_json.clone(),
+    };
+    load_paths(&*loader, paths, dtype)
+}
+
+fn load_gguf(file: &PathBuf, dtype: ModelDType) -> Result<Loaded, Failure> {
+    let directory = file.parent().unwrap_or(file).to_string_lossy().into_owned();
+    let name = file.to_string_lossy().into_owned();
+    let config = GGUFSpecificConfig::default();
+    let loader =
+        GGUFLoaderBuilder::new(None, None, directory, vec![name], config, false, None).build();
+    let paths = LocalModelPaths {
+        // Empty: the one in the file.
+        tokenizer_filename: PathBuf::new(),
+        config_filename: PathBuf::new(),
+        template_filename: None,
+        filenames: vec![file.clone()],
+        adapter_paths: AdapterPaths::None,
+        gen_conf: None,
+        preprocessor_config: None,
+        processor_config: None,
+        chat_template_json_filename: None,
+    };
+    load_paths(&*loader, paths, dtype)
+}
+
+fn load_paths(
+    loader: &dyn Loader,
+    paths: LocalModelPaths<PathBuf>,
+    dtype: ModelDType,
+) -> Result<Loaded, Failure> {
+    let paths: Box<dyn ModelPaths> = Box::new(paths);
+    loader
+        .load_model_from_path(
+            &paths,
+            &dtype,
+            &Device::Cpu,
+            true,
+            DeviceMapSetting::dummy(),
+            None,
+            None,
+        )
+        .map_err(|e| refused(&format!("{e:#}")))
+}
+
+/// Starts the engine. The SDK's own trial run is left out (it needs a runtime of several threads, and
+/// passes where real requests fail): the caller warms the engine up.
+fn start(loaded: Loaded, max_concurrency: usize) -> Result<Arc<MistralRs>, Failure> {
+    let count = NonZeroUsize::new(max_concurrency).unwrap_or(NonZeroUsize::MIN);
+    let scheduler = SchedulerConfig::DefaultScheduler {
+        method: DefaultSchedulerMethod::Fixed(count),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::internal(format!("no runtime could be started: {e}")))?;
+    // The prefix cache holds memory that no estimate covers, and makes an answer depend on earlier ones.
+    let builder = MistralRsBuilder::new(loaded, scheduler, false, None)
+        .with_no_prefix_cache(true)
+        .with_prefix_cache_n(0);
+    Ok(runtime.block_on(builder.build()))
+}
+
+impl Facts {
+    fn of(loaded: &Loaded, inspection: &Inspection) -> Result<Self, Failure> {
+        let pipeline = loaded
+            .try_lock()
+            .map_err(|_| Failure::internal("the loaded model is in use"))?;
+        let metadata = pipeline.get_metadata();
+        let (Some(tokenizer), Some(bytes)) = (pipeline.tokenizer(), metadata.tok_env()) else {
+            return Err(Failure::unusable(
+                "The model has no tokenizer. Add the tokenizer.json that belongs to it.",
+            ));
+        };
+        let allowed = metadata.max_seq_len;
+        let asked = inspection.context_length.map(|length| length as usize);
+        let mut end_tokens = metadata.eos_tok.clone();
+        end_tokens.dedup();
+        Ok(Self {
+            vocabulary: Vocabulary::new(tokenizer, bytes, inspection.vocabulary_size),
+            chat: pipeline.get_chat_template(),
+            end_tokens: end_tokens.into(),
+            context_length: asked.unwrap_or(allowed).min(allowed),
+            defaults: pipeline.generation_defaults(),
+        })
+    }
+}
+
+/// The data type in the engine's terms; always an explicit one, since the engine's own choice probes for
+/// accelerators.
+fn model_dtype(dtype: DataType) -> ModelDType {
+    match dtype {
+        DataType::F32 => ModelDType::F32,
+        DataType::Bf16 => ModelDType::BF16,
+        DataType::F16 | DataType::Unspecified => ModelDType::F16,
+    }
+}
+
+fn refused(why: &str) -> Failure {
+    let why = why.trim().trim_end_matches('.');
+    Failure::unusable(format!(
+        "The engine cannot load the model: {why}. Check that config.json, tokenizer and weights belong \
+         together and are complete."
+    ))
+}

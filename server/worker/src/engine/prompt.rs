@@ -1,0 +1,169 @@
+//! From a request to the tokens of its prompt, checked against what the model can compute.
+//!
+//! What passes here cannot make the engine fail: prompts that are empty or too long and tokens outside of
+//! the vocabulary would be raw tensor errors there, and hit other requests in the same batch.
+
+use hangar_client::v1::GenerateRequest;
+use prost_types::value::Kind;
+use serde_json::{Map, Value};
+use tonic::Status;
+
+use crate::engine::Engine;
+use crate::status;
+
+/// Deepest nesting of template options.
+const MAX_DEPTH: usize = 16;
+
+/// A prompt that the engine can compute.
+#[derive(Debug)]
+pub(crate) struct Prompt {
+    /// Its tokens: at least one.
+    pub(crate) tokens: Vec<u32>,
+    /// Longest answer in tokens: at least one.
+    pub(crate) max_tokens: usize,
+    /// Whether it was made from messages.
+    pub(crate) is_chat: bool,
+}
+
+impl Engine {
+    /// Makes and checks the prompt of a request. Blocks for as long as the prompt is long.
+    pub(crate) fn prompt(&self, request: &GenerateRequest) -> Result<Prompt, Status> {
+        let is_chat = !request.messages.is_empty();
+        let tokens = match (is_chat, request.prompt.is_empty()) {
+            (true, true) => self.chat_tokens(request)?,
+            (false, false) => self.encode("prompt", &request.prompt)?,
+            (true, false) => {
+                return Err(status::invalid_field(
+                    "prompt",
+                    "give either prompt or messages, not both",
+                ));
+            }
+            (false, true) => {
+                return Err(status::invalid_field("prompt", "give a prompt or messages"));
+            }
+        };
+        let field = if is_chat { "messages" } else { "prompt" };
+        self.check_tokens(field, &tokens)?;
+        let max_tokens = self.room_for(field, tokens.len(), request.max_tokens as usize)?;
+        Ok(Prompt {
+            tokens,
+            max_tokens,
+            is_chat,
+        })
+    }
+
+    fn chat_tokens(&self, request: &GenerateRequest) -> Result<Vec<u32>, Status> {
+        let chat = self.chat.as_ref().map_err(|why| {
+            status::unsupported_by_model(format!(
+                "this model cannot take messages, since {why}; use prompt instead, or give the model \
+                 a chat template"
+            ))
+        })?;
+        let options = options(request)?;
+        let prompt = chat.render(&request.messages, &options).map_err(|why| {
+            status::invalid_field(
+                "messages",
+                format!("the model's chat template refuses them: {why}"),
+            )
+        })?;
+        let mut tokens = self.encode("messages", &prompt)?;
+        // A template that writes the token of a text's beginning meets a tokenizer that adds it.
+        if let Some(bos) = &chat.bos_token
+            && prompt.starts_with(bos.as_str())
+            && let Some(bos) = self.vocabulary.token(bos)
+            && tokens.starts_with(&[bos, bos])
+        {
+            tokens.remove(0);
+        }
+        Ok(tokens)
+    }
+
+    fn encode(&self, field: &str, text: &str) -> Result<Vec<u32>, Status> {
+        self.vocabulary.encode(text, true).map_err(|why| {
+            status::invalid_field(field, format!("the model's tokenizer refuses it: {why}"))
+        })
+    }
+
+    fn check_tokens(&self, field: &str, tokens: &[u32]) -> Result<(), Status> {
+        if tokens.is_empty() {
+            return Err(status::invalid_field(field, "has no tokens"));
+        }
+        let size = self.vocabulary.size();
+        if let Some(token) = tokens.iter().find(|token| **token >= size) {
+            return Err(status::invalid_field(
+                field,
+                format!(
+                    "contains token {token}, which the tokenizer knows but the model with its \
+                     vocabulary of {size} tokens does not"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Longest answer that the context leaves; `asked` is zero where the caller left it open.
+    fn room_for(&self, field: &str, prompt: usize, asked: usize) -> Result<usize, Status> {
+        let context = self.context_length;
+        let left = context.saturating_sub(prompt);
+        if left == 0 {
+            return Err(status::context_exceeded(
+                field,
+                format!(
+                    "is {prompt} tokens long, which leaves no room for an answer in the model's \
+                     context of {context} tokens"
+                ),
+            ));
+        }
+        if asked > left {
+            return Err(status::context_exceeded(
+                "max_tokens",
+                format!(
+                    "{asked} and the prompt's {prompt} tokens are more than the model's context of \
+                     {context} tokens; at most {left} are left"
+                ),
+            ));
+        }
+        Ok(if asked == 0 { left } else { asked })
+    }
+}
+
+/// The caller's variables for the chat template.
+fn options(request: &GenerateRequest) -> Result<Map<String, Value>, Status> {
+    let Some(options) = &request.chat_template_options else {
+        return Ok(Map::new());
+    };
+    let mut variables = Map::new();
+    for (name, value) in &options.fields {
+        let value = json(value, MAX_DEPTH).ok_or_else(|| {
+            status::invalid_field("chat_template_options", "is nested too deeply")
+        })?;
+        variables.insert(name.clone(), value);
+    }
+    Ok(variables)
+}
+
+/// The value as JSON, where whole numbers are integers; `None` if it is nested too deeply.
+fn json(value: &prost_types::Value, depth: usize) -> Option<Value> {
+    let depth = depth.checked_sub(1)?;
+    Some(match value.kind.as_ref() {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(value)) => (*value).into(),
+        Some(Kind::StringValue(value)) => value.clone().into(),
+        Some(Kind::NumberValue(value)) if value.fract() == 0.0 && value.abs() < 9e15 => {
+            (*value as i64).into()
+        }
+        Some(Kind::NumberValue(value)) => (*value).into(),
+        Some(Kind::ListValue(list)) => {
+            let values: Option<Vec<_>> = list.values.iter().map(|v| json(v, depth)).collect();
+            values?.into()
+        }
+        Some(Kind::StructValue(fields)) => {
+            let fields: Option<Map<_, _>> = fields
+                .fields
+                .iter()
+                .map(|(name, value)| Some((name.clone(), json(value, depth)?)))
+                .collect();
+            fields?.into()
+        }
+    })
+}

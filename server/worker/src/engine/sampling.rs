@@ -1,0 +1,358 @@
+//! Chooses the next token from the model's scores.
+//!
+//! Hangar does this itself: the engine applies `min_p` only together with `top_p`, counts penalties over
+//! the prompt too, does not check ranges, and does not tell which token it chose. The order is penalties,
+//! temperature, `top_k`, `top_p`, `min_p`, as in the reference implementations.
+
+use std::collections::HashMap;
+
+use hangar_client::v1::Sampling;
+use mistralrs::core::ModelGenerationDefaults;
+
+/// Temperatures below this choose the most likely token.
+const GREEDY_BELOW: f32 = 1e-7;
+
+/// How tokens are chosen; every value is within its range.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rules {
+    temperature: f32,
+    top_p: f32,
+    top_k: usize,
+    min_p: f32,
+    frequency_penalty: f32,
+    presence_penalty: f32,
+    repetition_penalty: f32,
+}
+
+/// Chooses the tokens of one answer.
+#[derive(Debug)]
+pub(crate) struct Chooser {
+    rules: Rules,
+    random: fastrand::Rng,
+    /// How often each token occurred: in the prompt and in the answer.
+    occurred: HashMap<u32, Occurrences>,
+}
+
+/// The model gave no scores to choose from.
+#[derive(Debug, thiserror::Error)]
+#[error("the model's scores are not numbers")]
+pub(crate) struct NoScores;
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Occurrences {
+    answer: u32,
+}
+
+impl Rules {
+    /// Always the most likely token.
+    pub(crate) fn greedy() -> Self {
+        Self {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            repetition_penalty: 1.0,
+        }
+    }
+
+    /// What the request says, else what the model's generation config says, else the defaults that
+    /// `hangar.v1.Sampling` documents. Values out of range are moved to its end.
+    pub(crate) fn resolve(
+        request: Option<&Sampling>,
+        model: Option<&ModelGenerationDefaults>,
+    ) -> Self {
+        let request = request.cloned().unwrap_or_default();
+        let model = model.cloned().unwrap_or_default();
+        let greedy = (model.do_sample == Some(false)).then_some(0.0);
+        let temperature = request
+            .temperature
+            .or(greedy)
+            .or(model.temperature.map(|value| value as f32));
+        let top_p = request.top_p.or(model.top_p.map(|value| value as f32));
+        let top_k = request.top_k.map(|value| value as usize).or(model.top_k);
+        let min_p = request.min_p.or(model.min_p.map(|value| value as f32));
+        let repetition = request.repetition_penalty.or(model.repetition_penalty);
+        Self {
+            temperature: within(temperature, 0.0, 2.0, 1.0),
+            top_p: within(top_p, f32::MIN_POSITIVE, 1.0, 1.0),
+            top_k: top_k.unwrap_or(0),
+            min_p: within(min_p, 0.0, 1.0, 0.0),
+            frequency_penalty: within(request.frequency_penalty, -2.0, 2.0, 0.0),
+            presence_penalty: within(request.presence_penalty, -2.0, 2.0, 0.0),
+            repetition_penalty: within(repetition, f32::MIN_POSITIVE, 2.0, 1.0),
+        }
+    }
+
+    fn is_greedy(&self) -> bool {
+        self.temperature < GREEDY_BELOW
+    }
+}
+
+impl Chooser {
+    /// Chooses by these rules after this prompt. With a seed, the same scores give the same tokens.
+    pub(crate) fn new(rules: Rules, prompt: &[u32], seed: Option<u64>) -> Self {
+        let occurred = if rules.repetition_penalty == 1.0 {
+            HashMap::new()
+        } else {
+            let unused = Occurrences::default();
+            prompt.iter().map(|token| (*token, unused)).collect()
+        };
+        Self {
+            rules,
+            random: seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+            occurred,
+        }
+    }
+
+    /// Chooses a token. `scores` holds one for each token and is used as working space.
+    pub(crate) fn choose(&mut self, scores: &mut [f32]) -> Result<u32, NoScores> {
+        self.penalize(scores);
+        let best = most_likely(scores)?;
+        let token = if self.rules.is_greedy() {
+            best
+        } else {
+            self.draw(scores, scores[best])
+        };
+        let token = u32::try_from(token).map_err(|_| NoScores)?;
+        self.occurred.entry(token).or_default().answer += 1;
+        Ok(token)
+    }
+
+    fn penalize(&self, scores: &mut [f32]) {
+        let rules = &self.rules;
+        for (token, occurrences) in &self.occurred {
+            let Some(score) = scores.get_mut(*token as usize) else {
+                continue;
+            };
+            if occurrences.answer > 0 {
+                *score -= rules.frequency_penalty * occurrences.answer as f32;
+                *score -= rules.presence_penalty;
+            }
+            if *score > 0.0 {
+                *score /= rules.repetition_penalty;
+            } else {
+                *score *= rules.repetition_penalty;
+            }
+        }
+    }
+
+    /// Draws one of the tokens that the rules leave, each as often as the model says.
+    fn draw(&mut self, scores: &[f32], best: f32) -> usize {
+        let scale = f64::from(self.rules.temperature);
+        let weight = |score: f32| (f64::from(score - best) / scale).exp();
+        // Relative to the most likely token, whose weight is 1.
+        let mut candidates: Vec<(usize, f64)> = scores
+            .iter()
+            .enumerate()
+            .map(|(token, score)| (token, weight(*score)))
+            .filter(|(_, weight)| *weight > 0.0)
+            .collect();
+        let (top_k, top_p) = (self.rules.top_k, f64::from(self.rules.top_p));
+        let by_weight =
+            |a: &(usize, f64), b: &(usize, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        if top_k > 0 && top_k < candidates.len() {
+            candidates.select_nth_unstable_by(top_k - 1, by_weight);
+            candidates.truncate(top_k);
+        }
+        if top_p < 1.0 {
+            candidates.sort_unstable_by(by_weight);
+            keep_most_likely(&mut candidates, top_p);
+        }
+        let min_p = f64::from(self.rules.min_p);
+        candidates.retain(|(_, weight)| *weight >= min_p);
+        let total: f64 = candidates.iter().map(|(_, weight)| weight).sum();
+        let mut at = self.random.f64() * total;
+        for (token, weight) in &candidates {
+            at -= weight;
+            if at < 0.0 {
+                return *token;
+            }
+        }
+        // Only rounding leads here.
+        candidates.last().map_or(0, |(token, _)| *token)
+    }
+}
+
+/// Keeps the fewest candidates, sorted by weight, that make up `share` of all.
+fn keep_most_likely(candidates: &mut Vec<(usize, f64)>, share: f64) {
+    let total: f64 = candidates.iter().map(|(_, weight)| weight).sum();
+    let mut sum = 0.0;
+    let enough = candidates.iter().position(|(_, weight)| {
+        sum += weight;
+        sum >= share * total
+    });
+    candidates.truncate(enough.map_or(candidates.len(), |last| last + 1));
+}
+
+/// The first of the tokens with the highest score.
+fn most_likely(scores: &[f32]) -> Result<usize, NoScores> {
+    let mut best: Option<(usize, f32)> = None;
+    for (token, score) in scores.iter().enumerate() {
+        if score.is_nan() || *score == f32::INFINITY {
+            return Err(NoScores);
+        }
+        if best.is_none_or(|(_, highest)| *score > highest) {
+            best = Some((token, *score));
+        }
+    }
+    match best {
+        Some((token, score)) if score.is_finite() => Ok(token),
+        _ => Err(NoScores),
+    }
+}
+
+fn within(value: Option<f32>, low: f32, high: f32, default: f32) -> f32 {
+    match value {
+        Some(value) if !value.is_nan() => value.clamp(low, high),
+        _ => default,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chooser(change: impl FnOnce(&mut Rules)) -> Chooser {
+        let mut rules = Rules::resolve(None, None);
+        change(&mut rules);
+        Chooser::new(rules, &[], Some(1))
+    }
+
+    /// Tokens that are chosen in 2,000 draws from the same scores.
+    fn chosen(mut chooser: Chooser, scores: &[f32]) -> Vec<u32> {
+        let mut all: Vec<u32> = (0..2000)
+            .map(|_| {
+                chooser.occurred.clear();
+                chooser.choose(&mut scores.to_vec()).expect("scores")
+            })
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_most_likely() {
+        let mut chooser = Chooser::new(Rules::greedy(), &[], None);
+        assert_eq!(chooser.choose(&mut [1.0, 3.0, 3.0]).expect("scores"), 1);
+    }
+
+    #[test]
+    fn the_request_comes_before_the_model_and_the_model_before_the_default() {
+        let model = ModelGenerationDefaults {
+            temperature: Some(0.5),
+            top_k: Some(7),
+            ..ModelGenerationDefaults::default()
+        };
+        let request = Sampling {
+            temperature: Some(0.25),
+            ..Sampling::default()
+        };
+        let rules = Rules::resolve(Some(&request), Some(&model));
+        assert_eq!(
+            (rules.temperature, rules.top_k, rules.top_p),
+            (0.25, 7, 1.0)
+        );
+    }
+
+    #[test]
+    fn a_model_that_does_not_sample_is_greedy_unless_asked() {
+        let model = ModelGenerationDefaults {
+            do_sample: Some(false),
+            temperature: Some(0.7),
+            ..ModelGenerationDefaults::default()
+        };
+        assert!(Rules::resolve(None, Some(&model)).is_greedy());
+        let request = Sampling {
+            temperature: Some(1.5),
+            ..Sampling::default()
+        };
+        assert!(!Rules::resolve(Some(&request), Some(&model)).is_greedy());
+    }
+
+    #[test]
+    fn values_out_of_range_are_moved_into_it() {
+        let request = Sampling {
+            temperature: Some(-1.0),
+            top_p: Some(7.0),
+            min_p: Some(f32::NAN),
+            ..Sampling::default()
+        };
+        let rules = Rules::resolve(Some(&request), None);
+        assert_eq!(
+            (rules.temperature, rules.top_p, rules.min_p),
+            (0.0, 1.0, 0.0)
+        );
+    }
+
+    #[test]
+    fn top_k_top_p_and_min_p_leave_the_most_likely() {
+        let scores = [0.0, 2.0, 1.0, -1.0];
+        assert_eq!(chosen(chooser(|_| ()), &scores), [0, 1, 2, 3]);
+        assert_eq!(chosen(chooser(|rules| rules.top_k = 2), &scores), [1, 2]);
+        assert_eq!(chosen(chooser(|rules| rules.top_p = 0.5), &scores), [1]);
+        assert_eq!(chosen(chooser(|rules| rules.min_p = 0.3), &scores), [1, 2]);
+        assert_eq!(chosen(chooser(|rules| rules.min_p = 1.0), &scores), [1]);
+    }
+
+    #[test]
+    fn frequencies_follow_the_scores() {
+        let mut chooser = chooser(|_| ());
+        let scores = [0.0, 3.0f32.ln()];
+        let draws = 20_000;
+        let ones: u32 = (0..draws)
+            .map(|_| chooser.choose(&mut scores.to_vec()).expect("scores"))
+            .sum();
+        let share = f64::from(ones) / f64::from(draws);
+        assert!((share - 0.75).abs() < 0.02, "{share}");
+    }
+
+    #[test]
+    fn a_seed_repeats_an_answer() {
+        let draw = || {
+            let mut chooser = Chooser::new(Rules::resolve(None, None), &[], Some(42));
+            (0..50)
+                .map(|_| chooser.choose(&mut [0.0; 100]).expect("scores"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(draw(), draw());
+    }
+
+    #[test]
+    fn frequency_and_presence_count_in_the_answer_only() {
+        let rules = Rules {
+            frequency_penalty: 1.0,
+            presence_penalty: 1.0,
+            ..Rules::greedy()
+        };
+        let mut chooser = Chooser::new(rules, &[1], None);
+        let scores = [0.0, 1.5];
+        let mut next = || chooser.choose(&mut scores.to_vec()).expect("scores");
+        assert_eq!([next(), next(), next()], [1, 0, 1]);
+    }
+
+    #[test]
+    fn repetition_counts_in_the_prompt_too() {
+        let rules = Rules {
+            repetition_penalty: 2.0,
+            ..Rules::greedy()
+        };
+        let mut chooser = Chooser::new(rules, &[1], None);
+        assert_eq!(chooser.choose(&mut [1.0, 1.5]).expect("scores"), 0);
+    }
+
+    #[test]
+    fn scores_that_are_no_numbers_are_an_error() {
+        for scores in [
+            vec![0.0, f32::NAN],
+            vec![f32::INFINITY, 0.0],
+            vec![f32::NEG_INFINITY; 2],
+            vec![],
+        ] {
+            let mut chooser = Chooser::new(Rules::greedy(), &[], None);
+            assert!(chooser.choose(&mut scores.clone()).is_err());
+        }
+    }
+}

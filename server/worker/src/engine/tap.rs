@@ -1,0 +1,185 @@
+//! The place in the engine where tokens are chosen, and where they are told.
+//!
+//! A tap is the logits processor of one request: the engine shows it the scores of each step, it chooses
+//! the token and leaves the engine no other. So the exact tokens are known, an answer can be ended at any
+//! step, and a token that the engine makes beyond the end is known to be none of the answer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use mistralrs::core::CustomLogitsProcessor;
+use tokio::sync::mpsc;
+
+use crate::engine::sampling::Chooser;
+use crate::stats::Stats;
+
+/// What happened at a step of the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A token of the answer was made.
+    Token {
+        /// The token.
+        token: u32,
+        /// When.
+        at: Instant,
+        /// Whether it is the last one that was allowed.
+        last: bool,
+    },
+    /// The model ended the answer.
+    EndToken {
+        /// When.
+        at: Instant,
+    },
+    /// The model's scores are not numbers.
+    NoScores,
+}
+
+/// Chooses and tells the tokens of one answer.
+pub(crate) struct Tap {
+    chooser: Mutex<Chooser>,
+    end_tokens: Arc<[u32]>,
+    /// How many tokens may still be made.
+    left: Mutex<usize>,
+    ended: AtomicBool,
+    steps: mpsc::Sender<Step>,
+    stats: Arc<Stats>,
+}
+
+impl Tap {
+    /// A tap for an answer of at most `max_tokens`, and the steps that it tells.
+    pub(crate) fn new(
+        chooser: Chooser,
+        end_tokens: Arc<[u32]>,
+        max_tokens: usize,
+        stats: Arc<Stats>,
+    ) -> (Arc<Self>, mpsc::Receiver<Step>) {
+        // One step a token and one more to end: sending never fails for want of room.
+        let (steps, told) = mpsc::channel(max_tokens + 2);
+        let tap = Self {
+            chooser: Mutex::new(chooser),
+            end_tokens,
+            left: Mutex::new(max_tokens),
+            ended: AtomicBool::new(false),
+            steps,
+            stats,
+        };
+        (Arc::new(tap), told)
+    }
+
+    /// Ends the answer at the engine's next step. Nothing is told any more.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Token that makes the engine end the sequence, where the model has one.
+    fn end_token(&self) -> u32 {
+        self.end_tokens.first().copied().unwrap_or(0)
+    }
+
+    fn step(&self, scores: &mut [f32]) -> u32 {
+        self.stats.count_step();
+        if self.ended.load(Ordering::Relaxed) {
+            return self.end_token();
+        }
+        let mut chooser = self.chooser.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = Instant::now();
+        let (token, step) = match chooser.choose(scores) {
+            Err(_) => (self.end_token(), Step::NoScores),
+            Ok(token) if self.end_tokens.contains(&token) => (token, Step::EndToken { at }),
+            Ok(token) => {
+                let last = self.take_one();
+                (token, Step::Token { token, at, last })
+            }
+        };
+        if !matches!(step, Step::Token { last: false, .. }) {
+            self.end();
+        }
+        // Nobody listens any more only when the answer is of no use to anybody.
+        if self.steps.try_send(step).is_err() {
+            self.end();
+        }
+        token
+    }
+
+    /// Counts a token; whether it is the last one.
+    fn take_one(&self) -> bool {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        *left = left.saturating_sub(1);
+        *left == 0
+    }
+}
+
+impl CustomLogitsProcessor for Tap {
+    fn apply(&self, logits: &Tensor, _context: &[u32]) -> candle_core::Result<Tensor> {
+        let mut scores: Vec<f32> = logits.to_vec1()?;
+        let token = self.step(&mut scores) as usize;
+        scores.fill(f32::NEG_INFINITY);
+        if let Some(score) = scores.get_mut(token) {
+            *score = 0.0;
+        }
+        let count = scores.len();
+        Tensor::from_vec(scores, count, &Device::Cpu)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sampling::Rules;
+
+    fn tap(max_tokens: usize) -> (Arc<Tap>, mpsc::Receiver<Step>) {
+        let chooser = Chooser::new(Rules::greedy(), &[], None);
+        Tap::new(chooser, [0].into(), max_tokens, Arc::default())
+    }
+
+    #[test]
+    fn the_engine_is_left_no_other_token() {
+        let (tap, _told) = tap(5);
+        let scores = Tensor::new(&[0.0f32, 1.0, 2.0], &Device::Cpu).expect("scores");
+        let left = tap.apply(&scores, &[]).expect("scores");
+        let left: Vec<f32> = left.to_vec1().expect("scores");
+        assert_eq!(left, [f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0]);
+    }
+
+    #[test]
+    fn the_last_token_is_marked_and_then_the_answer_ends() {
+        let (tap, mut told) = tap(2);
+        let tokens: Vec<u32> = (0..4).map(|_| tap.step(&mut [0.0, 1.0])).collect();
+        assert_eq!(tokens, [1, 1, 0, 0]);
+        assert!(matches!(
+            told.try_recv(),
+            Ok(Step::Token { last: false, .. })
+        ));
+        assert!(matches!(
+            told.try_recv(),
+            Ok(Step::Token { last: true, .. })
+        ));
+        assert!(told.try_recv().is_err());
+    }
+
+    #[test]
+    fn an_end_token_ends_the_answer() {
+        let (tap, mut told) = tap(5);
+        assert_eq!(tap.step(&mut [1.0, 0.0]), 0);
+        assert!(matches!(told.try_recv(), Ok(Step::EndToken { .. })));
+        assert_eq!(tap.step(&mut [0.0, 1.0]), 0);
+        assert!(told.try_recv().is_err());
+    }
+
+    #[test]
+    fn an_ended_answer_goes_no_further() {
+        let (tap, mut told) = tap(5);
+        tap.end();
+        assert_eq!(tap.step(&mut [0.0, 1.0]), 0);
+        assert!(told.try_recv().is_err());
+    }
+
+    #[test]
+    fn scores_that_are_no_numbers_are_told() {
+        let (tap, mut told) = tap(5);
+        tap.step(&mut [f32::NAN, 1.0]);
+        assert_eq!(told.try_recv(), Ok(Step::NoScores));
+    }
+}

@@ -1,0 +1,144 @@
+//! Why a model cannot be served, in words that a person can act upon.
+//!
+//! A [`Failure`] is the model's fault or the spec's, never the server's: its message says what is wrong
+//! and what to do, is one paragraph of at most [`MAX_MESSAGE`] bytes, and holds no backtrace.
+
+use std::any::Any;
+
+use hangar_client::worker::v1::WorkerFailure;
+
+/// Longest message in bytes.
+pub(crate) const MAX_MESSAGE: usize = 1000;
+
+/// Reason for files that cannot be served; see `hangar.v1.ErrorReason`.
+const MODEL_UNUSABLE: &str = "MODEL_UNUSABLE";
+/// Reason for a device that is not there; see `hangar.v1.ErrorReason`.
+const DEVICE_UNAVAILABLE: &str = "DEVICE_UNAVAILABLE";
+/// Reason for a full disk; see `hangar.v1.ErrorReason`.
+const STORAGE_FULL: &str = "STORAGE_FULL";
+/// Reason for a fault of the worker itself; see `hangar.v1.ErrorReason`.
+const INTERNAL: &str = "INTERNAL";
+
+/// Why the worker cannot serve its model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub(crate) struct Failure {
+    /// Name of a `hangar.v1.ErrorReason` without its prefix.
+    pub(crate) reason: &'static str,
+    /// One paragraph.
+    pub(crate) message: String,
+}
+
+impl Failure {
+    /// The model's files are missing, corrupt or not supported, or the loaded model cannot answer.
+    pub(crate) fn unusable(message: impl AsRef<str>) -> Self {
+        Self::new(MODEL_UNUSABLE, message)
+    }
+
+    /// The device is not there, or this build of the worker cannot use it.
+    pub(crate) fn device(message: impl AsRef<str>) -> Self {
+        Self::new(DEVICE_UNAVAILABLE, message)
+    }
+
+    /// The disk is full.
+    pub(crate) fn storage(message: impl AsRef<str>) -> Self {
+        Self::new(STORAGE_FULL, message)
+    }
+
+    /// The worker or its caller did something wrong.
+    pub(crate) fn internal(message: impl AsRef<str>) -> Self {
+        Self::new(INTERNAL, message)
+    }
+
+    fn new(reason: &'static str, message: impl AsRef<str>) -> Self {
+        Self {
+            reason,
+            message: one_paragraph(message.as_ref()),
+        }
+    }
+}
+
+impl From<Failure> for WorkerFailure {
+    fn from(failure: Failure) -> Self {
+        Self {
+            reason: failure.reason.into(),
+            message: failure.message,
+        }
+    }
+}
+
+/// Puts a text of the engine into one paragraph of at most [`MAX_MESSAGE`] bytes: without a backtrace,
+/// line ends and control characters.
+pub(crate) fn one_paragraph(text: &str) -> String {
+    let mut words = String::new();
+    for line in text.lines() {
+        if is_backtrace(line) {
+            break;
+        }
+        for word in line.split(|c: char| c.is_whitespace() || c.is_control()) {
+            if word.is_empty() {
+                continue;
+            }
+            if !words.is_empty() {
+                words.push(' ');
+            }
+            words.push_str(word);
+        }
+    }
+    if words.len() > MAX_MESSAGE {
+        let end = floor_char_boundary(&words, MAX_MESSAGE - '…'.len_utf8());
+        words.truncate(end);
+        words.push('…');
+    }
+    words
+}
+
+/// What a caught panic said.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "the engine panicked without a message".to_owned())
+}
+
+fn is_backtrace(line: &str) -> bool {
+    let line = line.trim_start();
+    let frame = || {
+        let digits = line.find(|c: char| !c.is_ascii_digit()).unwrap_or(0);
+        digits > 0 && line[digits..].starts_with(": ")
+    };
+    line.starts_with("stack backtrace:") || line.starts_with("Stack backtrace:") || frame()
+}
+
+fn floor_char_boundary(text: &str, at: usize) -> usize {
+    (0..=at)
+        .rev()
+        .find(|&index| text.is_char_boundary(index))
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_one_paragraph() {
+        assert_eq!(one_paragraph("a\n  b\tc\r\n\nd"), "a b c d");
+    }
+
+    #[test]
+    fn a_backtrace_is_left_out() {
+        let text = "shape mismatch\n   0: candle_core::error\n   1: main";
+        assert_eq!(one_paragraph(text), "shape mismatch");
+        let text = "shape mismatch\n\nStack backtrace:\n  whatever";
+        assert_eq!(one_paragraph(text), "shape mismatch");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        let cut = one_paragraph(&"ä".repeat(MAX_MESSAGE));
+        assert!(cut.len() <= MAX_MESSAGE);
+        assert!(cut.ends_with('…'));
+    }
+}

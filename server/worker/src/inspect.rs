@@ -1,0 +1,179 @@
+//! Looks at a model's files before the engine does, in a bounded way.
+//!
+//! The engine panics on some malformed files and aborts the process on others, and it notices many faults
+//! only after reading gigabytes. What passes here is well-formed as far as headers and small files tell;
+//! nothing here allocates by a length that a file claims, reads anything but regular files, or panics.
+
+mod directory;
+mod files;
+mod gguf;
+mod model_config;
+mod need;
+mod safetensors;
+mod tokenizer;
+
+use std::path::{Path, PathBuf};
+
+use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
+use hangar_client::worker::v1::{ModelInspection, ProgressMeasure, WorkerConfig};
+
+use crate::failure::{Failure, panic_message};
+pub(crate) use directory::DirectoryFiles;
+
+/// Stack of the thread that inspects.
+const STACK: usize = 16 << 20;
+
+/// Files that the engine is to load.
+#[derive(Debug, Clone)]
+pub(crate) enum Files {
+    /// Safetensors and what belongs to them.
+    Directory(DirectoryFiles),
+    /// One GGUF file.
+    Gguf(PathBuf),
+}
+
+/// What the headers of a model's files tell, and how it is to be loaded.
+#[derive(Debug, Clone)]
+pub(crate) struct Inspection {
+    /// What to load.
+    pub(crate) files: Files,
+    /// Data type of the weights in memory; never unspecified.
+    pub(crate) dtype: DataType,
+    /// Longest sequence in tokens, where the files or the spec tell it.
+    pub(crate) context_length: Option<u32>,
+    /// Rows of the embedding, where the files tell it.
+    pub(crate) vocabulary_size: Option<u32>,
+    /// As far as known.
+    pub(crate) metadata: ModelMetadata,
+    weight_bytes: u64,
+    measure: ProgressMeasure,
+    need_host_bytes: u64,
+}
+
+impl Inspection {
+    /// For the ready message.
+    pub(crate) fn to_message(&self) -> ModelInspection {
+        ModelInspection {
+            metadata: Some(self.metadata.clone()),
+            weight_bytes: self.weight_bytes,
+            progress_measure: self.measure.into(),
+            need_host_bytes: self.need_host_bytes,
+            need_device_bytes: 0,
+        }
+    }
+}
+
+/// Inspects the model at `path`. Runs on its own thread, so that whatever a file does to a parser stays
+/// there. Blocks.
+pub(crate) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
+    let (config, path) = (config.clone(), path.to_owned());
+    let thread = std::thread::Builder::new()
+        .name("inspect".into())
+        .stack_size(STACK)
+        .spawn(move || inspect_here(&config, &path))
+        .map_err(|e| Failure::internal(format!("no thread could be started: {e}")))?;
+    thread.join().unwrap_or_else(|panic| {
+        Err(Failure::unusable(format!(
+            "The model's files could not be read: {}. Check that they are complete and were not changed.",
+            panic_message(&*panic)
+        )))
+    })
+}
+
+fn inspect_here(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
+    check_device(&config.device)?;
+    check_kind(config.kind())?;
+    let about = files::about(path)?;
+    match (about.is_dir(), config.format()) {
+        (_, ModelFormat::Uqff) => Err(uqff()),
+        (true, ModelFormat::Unspecified | ModelFormat::Safetensors) => {
+            directory::inspect(config, path)
+        }
+        (false, ModelFormat::Unspecified | ModelFormat::Gguf) => gguf::inspect(config, path),
+        (true, ModelFormat::Gguf) => Err(Failure::unusable(format!(
+            "The format is GGUF, but {} is a directory. Give the path of the GGUF file.",
+            files::name(path)
+        ))),
+        (false, ModelFormat::Safetensors) => Err(Failure::unusable(format!(
+            "The format is safetensors, but {} is a file. Give the path of the model's directory.",
+            files::name(path)
+        ))),
+    }
+}
+
+fn check_device(device: &str) -> Result<(), Failure> {
+    if device.is_empty() || device == "cpu" {
+        return Ok(());
+    }
+    Err(Failure::device(format!(
+        "The device is {device}, but this worker computes on the CPU only. Set the device to cpu."
+    )))
+}
+
+fn check_kind(kind: ModelKind) -> Result<(), Failure> {
+    let name = match kind {
+        ModelKind::Unspecified | ModelKind::Text => return Ok(()),
+        ModelKind::Multimodal => "multimodal",
+        ModelKind::Embedding => "embedding",
+        ModelKind::Image => "image",
+        ModelKind::Speech => "speech",
+    };
+    Err(Failure::unusable(format!(
+        "Models of kind {name} are not supported by this version of Hangar. Load a text model."
+    )))
+}
+
+fn uqff() -> Failure {
+    Failure::unusable(
+        "UQFF files are not supported by this version of Hangar. Load the safetensors or the GGUF file \
+         that they were made from.",
+    )
+}
+
+/// The data type that was asked for, else one that a CPU computes well: F32 for weights stored so, else
+/// F16.
+fn choose_dtype(asked: DataType, stored_as_f32: bool) -> DataType {
+    match asked {
+        DataType::Unspecified if stored_as_f32 => DataType::F32,
+        DataType::Unspecified => DataType::F16,
+        asked => asked,
+    }
+}
+
+/// Length to serve: what was asked for, which the model has to allow; else all that it allows.
+fn choose_context(asked: u32, allowed: Option<u32>) -> Result<Option<u32>, Failure> {
+    match (asked, allowed) {
+        (0, allowed) => Ok(allowed),
+        (asked, Some(allowed)) if asked > allowed => Err(Failure::unusable(format!(
+            "The context length of {asked} tokens is more than the {allowed} that the model was made \
+             for. Leave context_length out or set it to at most {allowed}."
+        ))),
+        (asked, _) => Ok(Some(asked)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_in_f32_stay_so_and_others_become_f16() {
+        assert_eq!(choose_dtype(DataType::Unspecified, true), DataType::F32);
+        assert_eq!(choose_dtype(DataType::Unspecified, false), DataType::F16);
+        assert_eq!(choose_dtype(DataType::Bf16, true), DataType::Bf16);
+    }
+
+    #[test]
+    fn the_context_is_never_longer_than_the_model_allows() {
+        assert_eq!(choose_context(0, Some(256)).ok(), Some(Some(256)));
+        assert_eq!(choose_context(100, Some(256)).ok(), Some(Some(100)));
+        assert!(choose_context(257, Some(256)).is_err());
+    }
+
+    #[test]
+    fn other_kinds_and_devices_are_refused() {
+        assert!(check_kind(ModelKind::Embedding).is_err());
+        assert!(check_device("cuda:0").is_err());
+        assert!(check_device("cpu").is_ok());
+    }
+}

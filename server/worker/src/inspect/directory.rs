@@ -1,0 +1,367 @@
+//! A directory with safetensors: which of its files make up the model, and whether they fit together.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
+use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
+
+use super::model_config::ModelConfig;
+use super::need::Need;
+use super::safetensors::Tensor;
+use super::{Files, Inspection, choose_context, choose_dtype, files, safetensors, tokenizer, uqff};
+use crate::failure::Failure;
+
+/// More entries than a model's directory has.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Files of a model in a directory.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DirectoryFiles {
+    /// The directory.
+    pub(crate) directory: PathBuf,
+    /// config.json.
+    pub(crate) config: PathBuf,
+    /// tokenizer.json.
+    pub(crate) tokenizer: PathBuf,
+    /// chat_template.jinja, else tokenizer_config.json.
+    pub(crate) template: Option<PathBuf>,
+    /// chat_template.json.
+    pub(crate) template_json: Option<PathBuf>,
+    /// generation_config.json.
+    pub(crate) generation_config: Option<PathBuf>,
+    /// The weights, in order.
+    pub(crate) weights: Vec<PathBuf>,
+}
+
+/// Inspects the directory at `path`.
+pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
+    let names = list(path)?;
+    check_what_it_is(&names)?;
+    let (files, tokenizer_id) = find(path, &names)?;
+    let model = ModelConfig::read(&files.config)?;
+    let weights = Weights::read(&files.weights)?;
+    let dtype = choose_dtype(config.dtype(), weights.stored_as_f32());
+    let context_length = choose_context(config.context_length, model.context_length)?;
+    let vocabulary_size = weights.vocabulary.or(model.vocabulary_size);
+    let number = if dtype == DataType::F32 { 4 } else { 2 };
+    let need = Need {
+        weights: weights.bytes_in_memory(number),
+        shape: model.shape,
+        number,
+        context: context_length.unwrap_or(0).into(),
+        trained_context: model.context_length.unwrap_or(0).into(),
+        concurrency: config.max_concurrency.max(1).into(),
+        vocabulary: vocabulary_size.unwrap_or(0).into(),
+        tokenizer: files::about(&files.tokenizer)?.len(),
+    };
+    let metadata = ModelMetadata {
+        architecture: model.architecture,
+        model_name: model.name.unwrap_or_else(|| files::name(path)),
+        tokenizer_id: tokenizer_id.unwrap_or_default(),
+        kind: ModelKind::Text.into(),
+        input_modalities: vec!["text".into()],
+        output_modalities: vec!["text".into()],
+        parameter_count: weights.parameters,
+        dtype: dtype.into(),
+        quantization: model.quantization.unwrap_or_default(),
+        context_length: context_length.unwrap_or(0),
+        trained_context_length: model.context_length.unwrap_or(0),
+        vocabulary_size: vocabulary_size.unwrap_or(0),
+        format: ModelFormat::Safetensors.into(),
+        size_bytes: weights.file_bytes,
+        device: "cpu".into(),
+        ..ModelMetadata::default()
+    };
+    Ok(Inspection {
+        files: Files::Directory(files),
+        dtype,
+        context_length,
+        vocabulary_size,
+        metadata,
+        weight_bytes: weights.file_bytes,
+        measure: ProgressMeasure::RssFile,
+        need_host_bytes: need.bytes(),
+    })
+}
+
+/// What the headers of the weights tell together.
+#[derive(Default)]
+struct Weights {
+    file_bytes: u64,
+    parameters: u64,
+    /// Elements of tensors that the engine converts.
+    floats: u64,
+    /// Those of them that are stored as F32.
+    floats_f32: u64,
+    /// Bytes of tensors that stay as they are.
+    others: u64,
+    /// Rows of the embedding.
+    vocabulary: Option<u32>,
+}
+
+impl Weights {
+    fn read(paths: &[PathBuf]) -> Result<Self, Failure> {
+        let mut all = Self::default();
+        for path in paths {
+            all.file_bytes += files::about(path)?.len();
+            for tensor in safetensors::tensors(path)? {
+                all.add(&tensor);
+            }
+        }
+        if all.parameters == 0 {
+            return Err(Failure::unusable(
+                "The model's safetensors hold no weights. Get a complete copy of the model.",
+            ));
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, tensor: &Tensor) {
+        self.parameters = self.parameters.saturating_add(tensor.elements);
+        if matches!(tensor.dtype.as_str(), "F16" | "BF16" | "F32" | "F64") {
+            self.floats = self.floats.saturating_add(tensor.elements);
+            if tensor.dtype == "F32" {
+                self.floats_f32 = self.floats_f32.saturating_add(tensor.elements);
+            }
+        } else {
+            self.others = self.others.saturating_add(tensor.bytes);
+        }
+        let is_embedding = ["embed_tokens.weight", "wte.weight", "embed_in.weight"]
+            .iter()
+            .any(|end| tensor.name.ends_with(end));
+        if is_embedding && let [rows, _] = tensor.shape[..] {
+            self.vocabulary = u32::try_from(rows).ok();
+        }
+    }
+
+    fn stored_as_f32(&self) -> bool {
+        self.floats_f32 > self.floats / 2
+    }
+
+    fn bytes_in_memory(&self, number: u64) -> u64 {
+        self.floats
+            .saturating_mul(number)
+            .saturating_add(self.others)
+    }
+}
+
+fn list(path: &Path) -> Result<BTreeSet<String>, Failure> {
+    let entries = std::fs::read_dir(path).map_err(|e| files::cannot_read(path, &e))?;
+    let mut names = BTreeSet::new();
+    for entry in entries.take(MAX_ENTRIES) {
+        let entry = entry.map_err(|e| files::cannot_read(path, &e))?;
+        // A name that is no UTF-8 is none of a model's files.
+        if let Ok(name) = entry.file_name().into_string() {
+            names.insert(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Refuses what is recognised as something else than a text model.
+fn check_what_it_is(names: &BTreeSet<String>) -> Result<(), Failure> {
+    let has = |name: &str| names.contains(name);
+    let find = |end: &str| names.iter().find(|name| name.ends_with(end));
+    let weights = names.iter().any(|name| is_weights(name));
+    if has("config_sentence_transformers.json") {
+        return Err(Failure::unusable(
+            "This is an embedding model, which this version of Hangar does not support. Load a text \
+             model.",
+        ));
+    }
+    if has("model_index.json") {
+        return Err(Failure::unusable(
+            "This is an image model, which this version of Hangar does not support. Load a text model.",
+        ));
+    }
+    if has("adapter_config.json") && !weights {
+        return Err(Failure::unusable(
+            "This is a LoRA adapter without its base model. Load the base model.",
+        ));
+    }
+    if find(".uqff").is_some() && !weights {
+        return Err(uqff());
+    }
+    if !has("config.json")
+        && let Some(file) = find(".gguf")
+    {
+        return Err(Failure::unusable(format!(
+            "This is a directory with GGUF files. Give the path of one of them, for example of {file}."
+        )));
+    }
+    Ok(())
+}
+
+/// Finds the model's files and checks the small ones; also gives the tokenizer's class.
+fn find(
+    path: &Path,
+    names: &BTreeSet<String>,
+) -> Result<(DirectoryFiles, Option<String>), Failure> {
+    let optional = |name: &str| names.contains(name).then(|| path.join(name));
+    let required = |name: &str, what: &str| {
+        optional(name).ok_or_else(|| {
+            Failure::unusable(format!(
+                "The directory has no {name}, which holds {what}. Add the file that belongs to the \
+                 model."
+            ))
+        })
+    };
+    let mut files = DirectoryFiles {
+        directory: path.to_owned(),
+        config: required("config.json", "the model's architecture")?,
+        weights: weights(path, names)?,
+        tokenizer: required("tokenizer.json", "the model's tokenizer")?,
+        template: optional("chat_template.jinja"),
+        template_json: optional("chat_template.json"),
+        generation_config: optional("generation_config.json"),
+    };
+    let made = tokenizer::read_tokenizer(&files.tokenizer)?;
+    let mut tokenizer_id = None;
+    if let Some(config) = optional("tokenizer_config.json") {
+        tokenizer_id = tokenizer::check_tokenizer_config(&config, &made)?;
+        files.template.get_or_insert(config);
+    }
+    if let Some(template) = optional("chat_template.jinja") {
+        tokenizer::check_template(&template)?;
+    }
+    if let Some(template) = &files.template_json {
+        tokenizer::check_template_json(template)?;
+    }
+    if let Some(config) = &files.generation_config {
+        tokenizer::check_generation_config(config, &made)?;
+    }
+    Ok((files, tokenizer_id))
+}
+
+/// The files with the weights.
+fn weights(path: &Path, names: &BTreeSet<String>) -> Result<Vec<PathBuf>, Failure> {
+    let shards: Vec<(u32, u32, &String)> = names
+        .iter()
+        .filter_map(|name| shard(name).map(|(number, count)| (number, count, name)))
+        .collect();
+    let single = ["model.safetensors", "consolidated.safetensors"]
+        .into_iter()
+        .find(|name| names.contains(*name));
+    let indexed = names.contains("model.safetensors.index.json");
+    if let Some(name) = single
+        && (shards.is_empty() || (name == "model.safetensors" && !indexed))
+    {
+        return Ok(vec![path.join(name)]);
+    }
+    if let Some((_, count, _)) = shards.first() {
+        let present: BTreeSet<u32> = shards.iter().map(|(number, ..)| *number).collect();
+        let missing = (1..=*count).find(|number| !present.contains(number));
+        if let Some(missing) = missing {
+            return Err(Failure::unusable(format!(
+                "Part {missing} of the model's {count} safetensors is missing. Get a complete copy of \
+                 the model."
+            )));
+        }
+        return Ok(shards.iter().map(|(.., name)| path.join(name)).collect());
+    }
+    Err(no_weights(names))
+}
+
+fn no_weights(names: &BTreeSet<String>) -> Failure {
+    let pickled = |name: &&String| {
+        name.ends_with(".pt")
+            || name.ends_with(".pth")
+            || name.ends_with(".ckpt")
+            || (name.ends_with(".bin") && name.contains("model"))
+    };
+    if let Some(name) = names.iter().find(pickled) {
+        return Failure::unusable(format!(
+            "The weights are pickled ({name}). Such files can run code when they are read and are \
+             refused: convert the model to safetensors."
+        ));
+    }
+    if let Some(name) = names.iter().find(|name| name.ends_with(".safetensors")) {
+        return Failure::unusable(format!(
+            "The directory has no weights by the names that are looked for, but {name}. Name them \
+             model.safetensors, or model-00001-of-00002.safetensors and so on."
+        ));
+    }
+    Failure::unusable(
+        "The directory has no weights. Add the model's safetensors: model.safetensors, or \
+         model-00001-of-00002.safetensors and so on.",
+    )
+}
+
+fn is_weights(name: &str) -> bool {
+    name == "model.safetensors" || name == "consolidated.safetensors" || shard(name).is_some()
+}
+
+/// Number and count of a part, from its name `model-NUMBER-of-COUNT.safetensors`.
+fn shard(name: &str) -> Option<(u32, u32)> {
+    let numbers = name.strip_prefix("model-")?.strip_suffix(".safetensors")?;
+    let (number, count) = numbers.split_once("-of-")?;
+    Some((number.parse().ok()?, count.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn chosen(all: &[&str]) -> Result<Vec<String>, String> {
+        weights(Path::new("m"), &names(all))
+            .map(|paths| paths.iter().map(|path| files::name(path)).collect())
+            .map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn all_parts_are_needed() {
+        let parts = [
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+        ];
+        assert_eq!(chosen(&parts).expect("parts"), parts);
+        let error = chosen(&parts[..1]).expect_err("a part is missing");
+        assert!(error.contains("Part 2"), "{error}");
+    }
+
+    #[test]
+    fn a_single_file_is_found_among_others() {
+        assert_eq!(
+            chosen(&[
+                "model.safetensors",
+                "pytorch_model.bin",
+                "adapter_model.safetensors"
+            ]),
+            Ok(vec!["model.safetensors".into()])
+        );
+    }
+
+    #[test]
+    fn pickled_weights_are_refused() {
+        for name in [
+            "pytorch_model.bin",
+            "pytorch_model-00001-of-00002.bin",
+            "a.pt",
+            "b.pth",
+        ] {
+            let error = chosen(&[name]).expect_err("pickled");
+            assert!(
+                error.contains("convert the model to safetensors"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_models_are_recognised() {
+        for (name, word) in [
+            ("config_sentence_transformers.json", "embedding"),
+            ("adapter_config.json", "LoRA"),
+            ("a.uqff", "UQFF"),
+            ("a.gguf", "a.gguf"),
+        ] {
+            let error = check_what_it_is(&names(&[name])).expect_err(name);
+            assert!(error.message.contains(word), "{error}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Opens a model's files: regular ones only, and only as much of them as is allowed.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::failure::Failure;
+
+/// Type and size of what is at `path`, which has to be a directory or a regular file.
+pub(super) fn about(path: &Path) -> Result<Metadata, Failure> {
+    let about = std::fs::metadata(path).map_err(|e| cannot_read(path, &e))?;
+    check_type(path, &about)?;
+    Ok(about)
+}
+
+/// Opens a regular file for reading.
+///
+/// What is no regular file is not opened, since opening a device or a pipe can do something or block; and
+/// should it be exchanged in between, opening does not block and is noticed.
+pub(super) fn open(path: &Path) -> Result<(File, u64), Failure> {
+    let about = about(path)?;
+    if about.is_dir() {
+        return Err(Failure::unusable(format!(
+            "{} is a directory where a file is needed.",
+            name(path)
+        )));
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|e| cannot_read(path, &e))?;
+    let about = file.metadata().map_err(|e| cannot_read(path, &e))?;
+    check_type(path, &about)?;
+    Ok((file, about.len()))
+}
+
+/// All of a regular file, if it is at most `limit` bytes.
+pub(super) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let (file, length) = open(path)?;
+    if length > limit {
+        return Err(Failure::unusable(format!(
+            "{} is {length} bytes long, more than the {limit} that such a file may have. Check that it \
+             is the right file.",
+            name(path)
+        )));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|e| cannot_read(path, &e))?;
+    Ok(bytes)
+}
+
+/// A regular JSON file of at most `limit` bytes.
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    limit: u64,
+) -> Result<T, Failure> {
+    let bytes = read(path, limit)?;
+    serde_json::from_slice(&bytes).map_err(|e| {
+        Failure::unusable(format!(
+            "{} is malformed: {e}. Get an intact copy of the file.",
+            name(path)
+        ))
+    })
+}
+
+/// Name of a file for messages, without its directory.
+pub(super) fn name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Why a file cannot be read.
+pub(super) fn cannot_read(path: &Path, error: &std::io::Error) -> Failure {
+    let name = name(path);
+    Failure::unusable(match error.kind() {
+        ErrorKind::NotFound => format!("{name} does not exist. Check the path of the model."),
+        ErrorKind::PermissionDenied => {
+            format!("{name} may not be read. Give the server's user the permission to read it.")
+        }
+        _ => format!("{name} cannot be read: {error}."),
+    })
+}
+
+fn check_type(path: &Path, about: &Metadata) -> Result<(), Failure> {
+    let kind = about.file_type();
+    let found = if kind.is_file() || kind.is_dir() {
+        return Ok(());
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_block_device() || kind.is_char_device() {
+        "a device"
+    } else {
+        "neither a file nor a directory"
+    };
+    Err(Failure::unusable(format!(
+        "{} is {found}. A model is a directory with safetensors or a GGUF file.",
+        name(path)
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_refused_without_being_opened() {
+        let error = open(Path::new("/dev/null")).expect_err("a device");
+        assert!(error.message.contains("a device"), "{error}");
+    }
+
+    #[test]
+    fn a_pipe_is_refused_without_blocking() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("config.json");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo").success());
+        let error = read(&path, 10).expect_err("a pipe");
+        assert!(error.message.contains("a pipe"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_not_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("config.json");
+        std::fs::write(&path, "0123456789").expect("a file");
+        assert!(read(&path, 9).is_err());
+        assert_eq!(read(&path, 10).ok(), Some(b"0123456789".to_vec()));
+    }
+}

@@ -1,0 +1,320 @@
+//! A GGUF file: whether the engine can load it.
+
+mod header;
+mod tensor_type;
+
+use std::collections::HashMap;
+use std::io::BufReader;
+use std::path::Path;
+
+use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
+use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
+
+use self::header::{Header, Tensor, Value};
+use super::model_config::Shape;
+use super::need::Need;
+use super::{Files, Inspection, choose_context, choose_dtype, files};
+use crate::failure::Failure;
+
+/// Architectures that the engine loads from GGUF.
+const ARCHITECTURES: [&str; 8] = [
+    "llama",
+    "mistral3",
+    "phi2",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "qwen3moe",
+    "starcoder2",
+];
+
+/// Kinds of tokenizers that the engine can make from GGUF.
+const TOKENIZERS: [&str; 3] = ["gpt2", "llama", "replit"];
+
+/// More layers than any model has: what claims more is broken.
+const MAX_LAYERS: u64 = 10_000;
+
+/// Inspects the file at `path`.
+pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
+    refuse_other_files(path)?;
+    let (file, length) = files::open(path)?;
+    let header = Header::read(BufReader::new(file), length).map_err(|why| {
+        Failure::unusable(format!(
+            "{} is no intact GGUF file: {why}. Get a complete copy of the file.",
+            files::name(path)
+        ))
+    })?;
+    Model::new(&header)
+        .and_then(|model| model.inspect(config, path, length))
+        .map_err(|failure| Failure {
+            message: format!("{}: {}", files::name(path), failure.message),
+            ..failure
+        })
+}
+
+/// A header that the engine can make use of.
+struct Model<'a> {
+    header: &'a Header,
+    architecture: &'a str,
+    layers: u64,
+    context_length: u32,
+}
+
+impl<'a> Model<'a> {
+    fn new(header: &'a Header) -> Result<Self, Failure> {
+        let architecture = header.text("general.architecture").ok_or_else(|| {
+            Failure::unusable("The file names no architecture. Get another copy.")
+        })?;
+        if !ARCHITECTURES.contains(&architecture) {
+            return Err(Failure::unusable(format!(
+                "The engine cannot load the architecture {architecture} from GGUF. Load one of {}, or \
+                 the model's safetensors.",
+                ARCHITECTURES.join(", ")
+            )));
+        }
+        if header.number("split.count").is_some_and(|count| count > 1) {
+            return Err(Failure::unusable(
+                "The file is one part of several. Merge the parts into one file, for example with \
+                 llama-gguf-split --merge.",
+            ));
+        }
+        let number = |name: &str| {
+            let name = format!("{architecture}.{name}");
+            header.number(&name).filter(|value| *value > 0).ok_or_else(|| {
+                Failure::unusable(format!(
+                    "The file has no {name}, which the engine needs. Convert the model to GGUF anew."
+                ))
+            })
+        };
+        let layers = number("block_count")?;
+        if layers > MAX_LAYERS {
+            return Err(Failure::unusable(format!(
+                "The file claims {layers} layers. Get another copy of it."
+            )));
+        }
+        let context_length = u32::try_from(number("context_length")?).unwrap_or(u32::MAX);
+        check_tokenizer(header)?;
+        check_tensors(header)?;
+        Ok(Self {
+            header,
+            architecture,
+            layers,
+            context_length,
+        })
+    }
+
+    fn inspect(
+        &self,
+        config: &WorkerConfig,
+        path: &Path,
+        length: u64,
+    ) -> Result<Inspection, Failure> {
+        let header = self.header;
+        let main_type = main_type(&header.tensors);
+        let dtype = choose_dtype(config.dtype(), main_type == "F32");
+        let context_length = choose_context(config.context_length, Some(self.context_length))?;
+        let vocabulary_size = self.vocabulary_size();
+        let general = |name: &str| header.text(&format!("general.{name}")).unwrap_or_default();
+        let stored = matches!(main_type, "F32" | "F16" | "BF16");
+        let model_name = match general("name") {
+            "" => files::name(path),
+            name => name.to_owned(),
+        };
+        let metadata = ModelMetadata {
+            architecture: self.architecture.into(),
+            model_name,
+            base_model: general("base_model.0.name").into(),
+            tokenizer_id: header
+                .text("tokenizer.ggml.model")
+                .unwrap_or_default()
+                .into(),
+            kind: ModelKind::Text.into(),
+            input_modalities: vec!["text".into()],
+            output_modalities: vec!["text".into()],
+            parameter_count: header.tensors.iter().map(|tensor| tensor.elements).sum(),
+            dtype: dtype.into(),
+            quantization: if stored { "" } else { main_type }.into(),
+            context_length: context_length.unwrap_or(0),
+            trained_context_length: self.context_length,
+            vocabulary_size: vocabulary_size.unwrap_or(0),
+            format: ModelFormat::Gguf.into(),
+            size_bytes: length,
+            device: "cpu".into(),
+            ..ModelMetadata::default()
+        };
+        Ok(Inspection {
+            files: Files::Gguf(path.to_owned()),
+            dtype,
+            context_length,
+            vocabulary_size,
+            metadata,
+            weight_bytes: length,
+            measure: ProgressMeasure::ReadChars,
+            need_host_bytes: self.need(config, dtype, context_length).bytes(),
+        })
+    }
+
+    fn embedding(&self) -> Option<&Tensor> {
+        let mut tensors = self.header.tensors.iter();
+        tensors.find(|tensor| tensor.name == "token_embd.weight")
+    }
+
+    /// Rows of the embedding, whose shape is given innermost first.
+    fn vocabulary_size(&self) -> Option<u32> {
+        u32::try_from(*self.embedding()?.shape.get(1)?).ok()
+    }
+
+    fn need(&self, config: &WorkerConfig, dtype: DataType, context: Option<u32>) -> Need {
+        let number = |name: &str| {
+            let name = format!("{}.{name}", self.architecture);
+            self.header.number(&name).unwrap_or(0)
+        };
+        let heads = number("attention.head_count");
+        let kv_heads = match number("attention.head_count_kv") {
+            0 => heads,
+            count => count,
+        };
+        let hidden_size = number("embedding_length");
+        let head_size = match number("attention.key_length") {
+            0 => hidden_size.checked_div(heads).unwrap_or(0),
+            size => size,
+        };
+        let stored: u64 = self.header.tensors.iter().map(|tensor| tensor.bytes).sum();
+        // The engine keeps quantized tensors as they are, but the embedding as F32.
+        let embedding = self.embedding().map_or(0, |tensor| tensor.elements);
+        Need {
+            weights: stored.saturating_add(embedding.saturating_mul(4)),
+            shape: Shape {
+                layers: self.layers,
+                kv_heads,
+                head_size,
+                hidden_size,
+                intermediate_size: number("feed_forward_length"),
+            },
+            number: if dtype == DataType::F32 { 4 } else { 2 },
+            context: context.unwrap_or(0).into(),
+            trained_context: self.context_length.into(),
+            concurrency: config.max_concurrency.max(1).into(),
+            vocabulary: self.vocabulary_size().unwrap_or(0).into(),
+            tokenizer: self.header.bytes,
+        }
+    }
+}
+
+/// What the engine would panic on while it makes a tokenizer.
+fn check_tokenizer(header: &Header) -> Result<(), Failure> {
+    let unusable = |why: String| {
+        Failure::unusable(format!(
+            "{why} Convert the model to GGUF anew, with its tokenizer."
+        ))
+    };
+    let model = header
+        .text("tokenizer.ggml.model")
+        .ok_or_else(|| unusable("The file has no tokenizer.".into()))?;
+    if !TOKENIZERS.contains(&model) {
+        return Err(Failure::unusable(format!(
+            "The engine cannot make a tokenizer of the kind {model} from GGUF. Load the model's \
+             safetensors."
+        )));
+    }
+    let length = |name: &str| match header.values.get(name) {
+        Some(Value::List(length)) => Some(*length),
+        _ => None,
+    };
+    let tokens = length("tokenizer.ggml.tokens")
+        .filter(|count| *count > 0)
+        .ok_or_else(|| unusable("The file's tokenizer has no tokens.".into()))?;
+    let (companion, equal) = match model {
+        "gpt2" => ("tokenizer.ggml.merges", false),
+        _ => ("tokenizer.ggml.scores", true),
+    };
+    match length(companion) {
+        None => {
+            return Err(unusable(format!(
+                "The file's tokenizer has no {companion}."
+            )));
+        }
+        Some(count) if equal && count != tokens => {
+            return Err(unusable(format!(
+                "The file's tokenizer has {tokens} tokens but {count} {companion}."
+            )));
+        }
+        Some(_) => {}
+    }
+    if header.number("tokenizer.ggml.eos_token_id").is_none() {
+        return Err(unusable(
+            "The file's tokenizer has no token that ends a text.".into(),
+        ));
+    }
+    for name in ["eos_token_id", "bos_token_id", "unknown_token_id"] {
+        let id = header.number(&format!("tokenizer.ggml.{name}"));
+        if let Some(id) = id.filter(|id| *id >= tokens) {
+            return Err(unusable(format!(
+                "The file's {name} is {id}, but its tokenizer has only {tokens} tokens."
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_tensors(header: &Header) -> Result<(), Failure> {
+    if header.tensors.is_empty() {
+        return Err(Failure::unusable(
+            "The file holds no weights. Get a complete copy.",
+        ));
+    }
+    if let Some(tensor) = header.tensors.iter().find(|tensor| !tensor.loadable) {
+        return Err(Failure::unusable(format!(
+            "The engine cannot read weights of the type {} ({}). Quantize the model to a type like \
+             Q4_K or Q8_0.",
+            tensor.type_name, tensor.name
+        )));
+    }
+    Ok(())
+}
+
+/// Type of most of the weights.
+fn main_type(tensors: &[Tensor]) -> &'static str {
+    let mut bytes: HashMap<&'static str, u64> = HashMap::new();
+    for tensor in tensors {
+        *bytes.entry(tensor.type_name).or_default() += tensor.bytes;
+    }
+    bytes
+        .into_iter()
+        .max_by_key(|(name, bytes)| (*bytes, *name))
+        .map_or("", |(name, _)| name)
+}
+
+/// Files that people take for models.
+fn refuse_other_files(path: &Path) -> Result<(), Failure> {
+    let name = files::name(path);
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") => Err(Failure::unusable(format!(
+            "{name} is only the weights of a model. Give the path of the model's directory."
+        ))),
+        Some("bin" | "pt" | "pth" | "ckpt" | "pkl") => Err(Failure::unusable(format!(
+            "{name} is pickled. Such files can run code when they are read and are refused: convert the \
+             model to safetensors."
+        ))),
+        Some("uqff") => Err(super::uqff()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_files_are_refused_by_name() {
+        for (name, word) in [
+            ("model.safetensors", "directory"),
+            ("pytorch_model.bin", "convert"),
+            ("a.uqff", "UQFF"),
+        ] {
+            let error = refuse_other_files(Path::new(name)).expect_err(name);
+            assert!(error.message.contains(word), "{error}");
+        }
+        assert!(refuse_other_files(Path::new("model.gguf")).is_ok());
+    }
+}

@@ -1,0 +1,173 @@
+//! The fields of a model's config.json that Hangar itself uses.
+
+use std::path::Path;
+
+use mistralrs::core::{MultimodalLoaderType, NormalLoaderType};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::files;
+use crate::failure::Failure;
+
+/// Longest config.json in bytes.
+const MAX_CONFIG: u64 = 16 << 20;
+
+/// More layers than any model has: what claims more is broken.
+const MAX_LAYERS: u64 = 10_000;
+
+/// What a config.json says.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ModelConfig {
+    /// Class of the model, for example "LlamaForCausalLM".
+    pub(super) architecture: String,
+    /// Name that the file gives, if it is one and not a path.
+    pub(super) name: Option<String>,
+    /// Way in which the stored weights are quantized, for example "gptq".
+    pub(super) quantization: Option<String>,
+    /// Longest sequence.
+    pub(super) context_length: Option<u32>,
+    /// Rows of the embedding.
+    pub(super) vocabulary_size: Option<u32>,
+    /// Size of the cache of one token.
+    pub(super) shape: Shape,
+}
+
+/// Sizes of which the need for memory follows; zero where not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Layers.
+    pub(super) layers: u64,
+    /// Heads of keys and values in each layer.
+    pub(super) kv_heads: u64,
+    /// Numbers in a key of a head.
+    pub(super) head_size: u64,
+    /// Numbers between layers.
+    pub(super) hidden_size: u64,
+    /// Numbers within a layer.
+    pub(super) intermediate_size: u64,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    architectures: Option<Vec<String>>,
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+}
+
+impl ModelConfig {
+    /// Reads the file and checks that the engine has the model's architecture.
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let raw: Raw = files::read_json(path, MAX_CONFIG)?;
+        let architecture = raw
+            .architectures
+            .and_then(|all| all.into_iter().next())
+            .ok_or_else(|| {
+                Failure::unusable(
+                    "config.json names no architecture. Get the config.json that belongs to the model; \
+                     its `architectures` says for example [\"LlamaForCausalLM\"].",
+                )
+            })?;
+        check_architecture(&architecture)?;
+        let config = Self::from_fields(architecture, &raw.fields);
+        if config.shape.layers > MAX_LAYERS {
+            return Err(Failure::unusable(format!(
+                "config.json claims {} layers. Get the config.json that belongs to the model.",
+                config.shape.layers
+            )));
+        }
+        Ok(config)
+    }
+
+    fn from_fields(architecture: String, fields: &Map<String, Value>) -> Self {
+        let nested = fields.get("text_config").and_then(Value::as_object);
+        let field = |name: &str| {
+            fields
+                .get(name)
+                .or_else(|| nested.and_then(|nested| nested.get(name)))
+        };
+        let number = |name: &str| field(name).and_then(Value::as_u64);
+        let small = |name: &str| number(name).and_then(|value| u32::try_from(value).ok());
+        let heads = number("num_attention_heads").unwrap_or(0);
+        let hidden_size = number("hidden_size").unwrap_or(0);
+        let head_size = number("head_dim")
+            .or_else(|| hidden_size.checked_div(heads))
+            .unwrap_or(0);
+        Self {
+            architecture,
+            name: field("_name_or_path")
+                .and_then(Value::as_str)
+                .filter(|name| !name.is_empty() && !name.starts_with(['/', '.', '~']))
+                .map(ToOwned::to_owned),
+            quantization: field("quantization_config").map(|config| {
+                let method = config.get("quant_method").and_then(Value::as_str);
+                method.unwrap_or("quantized").to_owned()
+            }),
+            context_length: small("max_position_embeddings").filter(|length| *length > 0),
+            vocabulary_size: small("vocab_size"),
+            shape: Shape {
+                layers: number("num_hidden_layers").unwrap_or(0),
+                kv_heads: number("num_key_value_heads").unwrap_or(heads),
+                head_size,
+                hidden_size,
+                intermediate_size: number("intermediate_size").unwrap_or(0),
+            },
+        }
+    }
+}
+
+fn check_architecture(name: &str) -> Result<(), Failure> {
+    if NormalLoaderType::from_causal_lm_name(name).is_ok() {
+        return Ok(());
+    }
+    if MultimodalLoaderType::from_causal_lm_name(name).is_ok() {
+        return Err(Failure::unusable(format!(
+            "{name} is a multimodal model, which this version of Hangar does not support. Load a text \
+             model."
+        )));
+    }
+    Err(Failure::unusable(format!(
+        "The architecture {name} is not supported by the engine (mistral.rs {}). Load a model of a \
+         supported one, for example LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, \
+         Qwen3ForCausalLM, Gemma2ForCausalLM or Phi3ForCausalLM.",
+        crate::handshake::ENGINE_VERSION
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn config(fields: Value) -> ModelConfig {
+        ModelConfig::from_fields("X".into(), fields.as_object().expect("an object"))
+    }
+
+    #[test]
+    fn sizes_are_derived_where_they_are_not_given() {
+        let config = config(json!({
+            "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2,
+            "max_position_embeddings": 256, "vocab_size": 261,
+        }));
+        assert_eq!((config.shape.kv_heads, config.shape.head_size), (4, 16));
+        assert_eq!(config.context_length, Some(256));
+    }
+
+    #[test]
+    fn absurd_fields_do_no_harm() {
+        let config = config(json!({
+            "hidden_size": -1, "num_attention_heads": 0, "vocab_size": 1e30, "_name_or_path": "/a/b",
+            "max_position_embeddings": "x",
+        }));
+        assert_eq!(config.shape, Shape::default());
+        assert_eq!((config.context_length, config.name), (None, None));
+    }
+
+    #[test]
+    fn architectures_that_the_engine_lacks_are_refused() {
+        assert!(check_architecture("LlamaForCausalLM").is_ok());
+        assert!(check_architecture("FooForCausalLM").is_err());
+        let error = check_architecture("Qwen2VLForConditionalGeneration").expect_err("multimodal");
+        assert!(error.message.contains("multimodal"), "{error}");
+    }
+}

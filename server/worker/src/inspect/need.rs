@@ -1,0 +1,148 @@
+//! How much memory a model is expected to need on the host.
+//!
+//! The sum of
+//! - the weights in the data type that they have in memory,
+//! - the key-value cache: `2 × layers × kv_heads × head_size × bytes of a number` a token, for
+//!   `max_concurrency` sequences of the full context (rounded up to the engine's steps of 512 tokens), and
+//!   as much again where sequences can run together, since the engine then works on a copy,
+//! - the tables of positions, which the engine makes for the length that the model was made for: six bytes
+//!   for each of a head's numbers, while they are made,
+//! - working space: for up to 1,024 tokens of a prompt, `4 × (hidden + intermediate)` numbers of 4 bytes
+//!   each, and the scores of the vocabulary,
+//! - the tokenizer, at eight times the size of its file,
+//! - a fixed 64 MiB for the process.
+
+use super::model_config::Shape;
+
+/// Tokens by which the engine lets a cache grow.
+const CACHE_STEP: u64 = 512;
+
+/// Tokens of a prompt that are computed at a time.
+const CHUNK: u64 = 1024;
+
+/// What a process needs without a model.
+const PROCESS: u64 = 64 << 20;
+
+/// What the need depends on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Need {
+    /// Bytes of the weights in memory.
+    pub(super) weights: u64,
+    /// Sizes of the model.
+    pub(super) shape: Shape,
+    /// Bytes of a number in the cache.
+    pub(super) number: u64,
+    /// Longest sequence in tokens.
+    pub(super) context: u64,
+    /// Longest sequence that the model was made for, in tokens.
+    pub(super) trained_context: u64,
+    /// Sequences at the same time.
+    pub(super) concurrency: u64,
+    /// Tokens of the vocabulary.
+    pub(super) vocabulary: u64,
+    /// Bytes of the tokenizer's file.
+    pub(super) tokenizer: u64,
+}
+
+impl Need {
+    /// The need in bytes. Absurd sizes give `u64::MAX` and not a wrong sum.
+    pub(super) fn bytes(&self) -> u64 {
+        self.weights
+            .saturating_add(self.cache())
+            .saturating_add(self.positions())
+            .saturating_add(self.working_space())
+            .saturating_add(self.tokenizer.saturating_mul(8))
+            .saturating_add(PROCESS)
+    }
+
+    fn cache(&self) -> u64 {
+        let tokens = self.context.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
+        let copies = if self.concurrency > 1 { 2 } else { 1 };
+        [
+            2,
+            self.shape.layers,
+            self.shape.kv_heads,
+            self.shape.head_size,
+            self.number,
+            tokens,
+            self.concurrency,
+            copies,
+        ]
+        .into_iter()
+        .fold(1, u64::saturating_mul)
+    }
+
+    fn positions(&self) -> u64 {
+        self.trained_context
+            .saturating_mul(self.shape.head_size)
+            .saturating_mul(6)
+    }
+
+    fn working_space(&self) -> u64 {
+        let width = self
+            .shape
+            .hidden_size
+            .saturating_add(self.shape.intermediate_size);
+        let layer = width
+            .saturating_mul(4)
+            .saturating_mul(self.context.min(CHUNK));
+        layer
+            .saturating_add(self.vocabulary)
+            .saturating_mul(self.concurrency)
+            .saturating_mul(4)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape {
+        layers: 2,
+        kv_heads: 2,
+        head_size: 16,
+        hidden_size: 64,
+        intermediate_size: 128,
+    };
+
+    #[test]
+    fn the_cache_is_counted_for_every_sequence() {
+        let need = Need {
+            shape: SHAPE,
+            number: 2,
+            context: 256,
+            concurrency: 1,
+            ..Need::default()
+        };
+        assert_eq!(need.cache(), 2 * 2 * 2 * 16 * 2 * 512);
+        let more = Need {
+            concurrency: 4,
+            ..need
+        };
+        assert_eq!(more.cache(), 8 * need.cache());
+    }
+
+    #[test]
+    fn weights_are_counted_as_they_are() {
+        let need = Need {
+            weights: 1 << 30,
+            ..Need::default()
+        };
+        assert_eq!(need.bytes(), (1 << 30) + PROCESS);
+    }
+
+    #[test]
+    fn absurd_sizes_do_not_wrap() {
+        let need = Need {
+            shape: Shape {
+                layers: u64::MAX,
+                ..SHAPE
+            },
+            number: 4,
+            context: u64::MAX - 1000,
+            concurrency: 9,
+            ..Need::default()
+        };
+        assert_eq!(need.bytes(), u64::MAX);
+    }
+}

@@ -1,0 +1,303 @@
+//! The worker's side of `hangar.worker.v1.WorkerService`.
+//!
+//! One model, loaded at most once, used until the worker is asked to end or its engine dies. Each call's
+//! span is the child of the caller's.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use hangar_client::v1::DataType;
+use hangar_client::worker::v1::load_response::Event;
+use hangar_client::worker::v1::worker_service_server::WorkerService;
+use hangar_client::worker::v1::{
+    DetokenizeRequest, DetokenizeResponse, EngineBuilt, EngineWarmed, GenerateRequest,
+    GenerateResponse, LoadRequest, LoadResponse, ShutdownRequest, ShutdownResponse,
+    TokenizeRequest, TokenizeResponse, WatchStatsRequest, WatchStatsResponse,
+};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status};
+use tracing::{Instrument, Span, info_span};
+
+use crate::engine::Engine;
+use crate::engine::load::{Plan, load};
+use crate::failure::Failure;
+use crate::stats::Stats;
+use crate::{status, telemetry};
+
+/// Shortest time between two statistics.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Time between two statistics where the caller does not say.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long an engine that was told to end is waited for.
+const STOP_NOTICE: Duration = Duration::from_secs(2);
+
+/// Answers of a streaming call.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct Worker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    plan: Plan,
+    stats: Arc<Stats>,
+    load_called: AtomicBool,
+    engine: OnceLock<Arc<Engine>>,
+    /// Cancelled when the worker ends.
+    end: CancellationToken,
+    /// Cancelled when the engine died.
+    engine_died: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Worker {
+    /// A service for this model. It cancels `end` when it was asked to end, and `engine_died` when its
+    /// engine died.
+    pub(crate) fn new(plan: Plan, end: CancellationToken, engine_died: CancellationToken) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                plan,
+                stats: Arc::default(),
+                load_called: AtomicBool::new(false),
+                engine: OnceLock::new(),
+                end,
+                engine_died,
+                tasks: TaskTracker::new(),
+            }),
+        }
+    }
+
+    /// Returns when no request is with the engine any more.
+    pub(crate) async fn idle(&self) {
+        if let Some(engine) = self.inner.engine.get() {
+            engine.idle().await;
+        }
+    }
+
+    /// The loaded model, for a call that is to use it.
+    fn engine(&self) -> Result<&Arc<Engine>, Status> {
+        if self.inner.end.is_cancelled() {
+            return Err(status::unloaded());
+        }
+        if self.inner.engine_died.is_cancelled() {
+            return Err(status::worker_died());
+        }
+        self.inner.engine.get().ok_or_else(status::not_loaded)
+    }
+}
+
+/// The caller of Load.
+struct Listener(mpsc::Sender<Result<LoadResponse, Status>>);
+
+impl Listener {
+    /// Tells the caller, if it still listens.
+    async fn tell(&self, event: Event) {
+        let response = LoadResponse { event: Some(event) };
+        let _ = self.0.send(Ok(response)).await;
+    }
+}
+
+impl Inner {
+    /// Loads the model and tells how far it is. Nobody may listen: the load goes on.
+    async fn load(self: Arc<Self>, listener: Listener) {
+        match self.build(&listener).await {
+            Ok(warmed) => listener.tell(Event::Warmed(warmed)).await,
+            Err(failure) => {
+                tracing::warn!(reason = failure.reason, message = failure.message, "load failed");
+                listener.tell(Event::Failed(failure.into())).await;
+            }
+        }
+    }
+
+    async fn build(self: &Arc<Self>, listener: &Listener) -> Result<EngineWarmed, Failure> {
+        let started = Instant::now();
+        let (engine, metadata) = load(self.plan.clone(), Arc::clone(&self.stats)).await?;
+        tracing::info!(elapsed = ?started.elapsed(), "the engine is built");
+        let engine = Arc::new(engine);
+        self.tasks
+            .spawn(watch(Arc::clone(&engine), Arc::clone(self)));
+        let built = EngineBuilt {
+            metadata: Some(metadata),
+        };
+        listener.tell(Event::EngineBuilt(built)).await;
+        let warming = Instant::now();
+        engine
+            .warm_up()
+            .await
+            .map_err(|status| cannot_answer(self.plan.inspection.dtype, &status))?;
+        let elapsed = warming.elapsed();
+        tracing::info!(?elapsed, "a first token was generated");
+        // The load is called once, so the place is empty.
+        let _ = self.engine.set(engine);
+        Ok(EngineWarmed {
+            elapsed: elapsed.try_into().ok(),
+        })
+    }
+}
+
+/// Tells when the engine dies without having been told to.
+async fn watch(engine: Arc<Engine>, inner: Arc<Inner>) {
+    engine.dead().await;
+    if !engine.is_stopped() {
+        tracing::error!("the engine died");
+        inner.engine_died.cancel();
+    }
+}
+
+fn cannot_answer(dtype: DataType, status: &Status) -> Failure {
+    let why = status.message().trim_end_matches('.');
+    let what_to_do = match dtype {
+        DataType::Bf16 => "A CPU cannot compute in BF16: set dtype to f16 or f32, or leave it out.",
+        DataType::F16 => "If the weights are intact, set dtype to f32.",
+        _ => "Check that config.json and weights belong together.",
+    };
+    Failure::unusable(format!(
+        "The model was loaded but cannot answer: {why}. {what_to_do}"
+    ))
+}
+
+fn span<T>(name: &'static str, request: &Request<T>) -> Span {
+    let span = info_span!(
+        "worker",
+        otel.name = name,
+        otel.kind = "server",
+        gen_ai.usage.input_tokens = tracing::field::Empty,
+        gen_ai.usage.output_tokens = tracing::field::Empty,
+    );
+    telemetry::adopt(&span, request.metadata());
+    span
+}
+
+#[tonic::async_trait]
+impl WorkerService for Worker {
+    type LoadStream = Answers<LoadResponse>;
+    type GenerateStream = Answers<GenerateResponse>;
+    type WatchStatsStream = Answers<WatchStatsResponse>;
+
+    async fn load(
+        &self,
+        request: Request<LoadRequest>,
+    ) -> Result<Response<Self::LoadStream>, Status> {
+        if self.inner.load_called.swap(true, Ordering::SeqCst) {
+            return Err(Status::failed_precondition("Load was called before"));
+        }
+        let (events, stream) = mpsc::channel(4);
+        let span = span("worker.load", &request);
+        let load = Arc::clone(&self.inner).load(Listener(events));
+        self.inner.tasks.spawn(load.instrument(span));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn generate(
+        &self,
+        request: Request<GenerateRequest>,
+    ) -> Result<Response<Self::GenerateStream>, Status> {
+        let engine = self.engine()?;
+        let span = span("worker.generate", &request);
+        let stream = engine
+            .generate(request.into_inner())
+            .instrument(span)
+            .await?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn tokenize(
+        &self,
+        request: Request<TokenizeRequest>,
+    ) -> Result<Response<TokenizeResponse>, Status> {
+        let vocabulary = self.engine()?.vocabulary().clone();
+        let span = span("worker.tokenize", &request);
+        let request = request.into_inner();
+        let tokens = move || vocabulary.encode(&request.text, request.add_special_tokens);
+        let token_ids = blocking(tokens)
+            .instrument(span)
+            .await?
+            .map_err(|why| status::invalid_field("text", why))?;
+        Ok(Response::new(TokenizeResponse { token_ids }))
+    }
+
+    async fn detokenize(
+        &self,
+        request: Request<DetokenizeRequest>,
+    ) -> Result<Response<DetokenizeResponse>, Status> {
+        let vocabulary = self.engine()?.vocabulary().clone();
+        let span = span("worker.detokenize", &request);
+        let request = request.into_inner();
+        vocabulary
+            .check(&request.token_ids)
+            .map_err(|why| status::invalid_field("token_ids", why))?;
+        let text = move || vocabulary.decode(&request.token_ids, request.skip_special_tokens);
+        let text = blocking(text)
+            .instrument(span)
+            .await?
+            .map_err(|why| status::invalid_field("token_ids", why))?;
+        Ok(Response::new(DetokenizeResponse { text }))
+    }
+
+    async fn watch_stats(
+        &self,
+        request: Request<WatchStatsRequest>,
+    ) -> Result<Response<Self::WatchStatsStream>, Status> {
+        let interval = match request.into_inner().interval {
+            None => DEFAULT_INTERVAL,
+            Some(interval) => Duration::try_from(interval)
+                .map_err(|_| status::invalid_field("interval", "is negative"))?
+                .max(SHORTEST_INTERVAL),
+        };
+        let (stats, stream) = mpsc::channel(1);
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn(async move {
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = inner.end.cancelled() => return,
+                    () = inner.engine_died.cancelled() => return,
+                    () = stats.closed() => return,
+                }
+                if stats.send(Ok(inner.stats.read())).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn shutdown(
+        &self,
+        _request: Request<ShutdownRequest>,
+    ) -> Result<Response<ShutdownResponse>, Status> {
+        tracing::info!("asked to end");
+        self.inner.end.cancel();
+        if let Some(engine) = self.inner.engine.get() {
+            engine.stop();
+            if tokio::time::timeout(STOP_NOTICE, engine.dead())
+                .await
+                .is_err()
+            {
+                tracing::warn!("the engine did not end in time");
+            }
+        }
+        Ok(Response::new(ShutdownResponse {}))
+    }
+}
+
+/// Runs what blocks where it may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| status::internal(format!("the tokenizer failed: {e}")))
+}

@@ -1,0 +1,179 @@
+//! Finds the texts that end an answer, and holds back what may be the beginning of one.
+//!
+//! The answer ends where the first stop text is complete; of several that are complete at the same
+//! character, the longest counts. What comes out does not depend on how the text is cut into pieces,
+//! never contains a stop text, and is everything that came before it.
+
+/// Looks for stop texts in a stream of text.
+#[derive(Debug)]
+pub(crate) struct StopMatcher {
+    stops: Vec<String>,
+    /// Text that was not given out: the beginning of some stop text.
+    held: String,
+}
+
+/// What can be given out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Released {
+    /// This text; more may come.
+    Text(String),
+    /// This text, and then nothing more: the stop text `stop` follows it.
+    Stopped {
+        /// Last text of the answer.
+        text: String,
+        /// The stop text that ended it.
+        stop: String,
+    },
+}
+
+impl StopMatcher {
+    /// Looks for these texts. Empty ones are ignored.
+    pub(crate) fn new(stops: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(),
+            held: String::new(),
+        }
+    }
+
+    /// Takes further text. Not to be called after it has stopped.
+    pub(crate) fn push(&mut self, text: &str) -> Released {
+        self.held.push_str(text);
+        if let Some((start, stop)) = self.first_stop() {
+            let stop = stop.to_owned();
+            self.held.truncate(start);
+            return Released::Stopped {
+                text: std::mem::take(&mut self.held),
+                stop,
+            };
+        }
+        let kept = self
+            .held
+            .split_off(self.held.len() - self.longest_beginning());
+        Released::Text(std::mem::replace(&mut self.held, kept))
+    }
+
+    /// Ends the text: what was held back is no stop text.
+    pub(crate) fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+
+    /// Start and text of the stop text that is complete first.
+    fn first_stop(&self) -> Option<(usize, &str)> {
+        self.stops
+            .iter()
+            .filter_map(|stop| Some((self.held.find(stop.as_str())?, stop.as_str())))
+            .min_by_key(|(start, stop)| (start + stop.len(), *start))
+    }
+
+    /// Length in bytes of the longest end of the held text with which a stop text begins.
+    fn longest_beginning(&self) -> usize {
+        let longest = self.stops.iter().map(|stop| stop.len() - 1).max();
+        let longest = longest.unwrap_or(0).min(self.held.len());
+        (1..=longest)
+            .rev()
+            .filter(|length| self.held.is_char_boundary(self.held.len() - length))
+            .find(|length| {
+                let end = &self.held[self.held.len() - length..];
+                self.stops.iter().any(|stop| stop.starts_with(end))
+            })
+            .unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Gives the text that came out and the stop text, if one was found.
+    fn run(stops: &[&str], pieces: &[&str]) -> (String, Option<String>) {
+        let mut matcher = StopMatcher::new(stops.iter().map(|stop| (*stop).to_owned()));
+        let mut out = String::new();
+        for piece in pieces {
+            match matcher.push(piece) {
+                Released::Text(text) => out.push_str(&text),
+                Released::Stopped { text, stop } => return (out + &text, Some(stop)),
+            }
+        }
+        (out + &matcher.finish(), None)
+    }
+
+    /// The same by definition: character by character, looking at everything.
+    fn by_definition(stops: &[String], text: &str) -> (String, Option<String>) {
+        for (at, c) in text.char_indices() {
+            let so_far = &text[..at + c.len_utf8()];
+            let found = stops.iter().filter(|stop| so_far.ends_with(stop.as_str()));
+            if let Some(stop) = found.max_by_key(|stop| stop.len()) {
+                return (
+                    so_far[..so_far.len() - stop.len()].into(),
+                    Some(stop.clone()),
+                );
+            }
+        }
+        (text.into(), None)
+    }
+
+    #[test]
+    fn a_stop_text_across_pieces_does_not_leak() {
+        assert_eq!(
+            run(&["STOP"], &["one S", "T", "OP two"]),
+            ("one ".into(), Some("STOP".into()))
+        );
+    }
+
+    #[test]
+    fn what_was_held_back_in_vain_is_given_out() {
+        assert_eq!(
+            run(&["STOP"], &["one ST", "ART"]),
+            ("one START".into(), None)
+        );
+        assert_eq!(run(&["STOP"], &["one ST"]), ("one ST".into(), None));
+    }
+
+    #[test]
+    fn of_two_that_end_together_the_longer_counts() {
+        assert_eq!(
+            run(&["bc", "abc"], &["xa", "bc"]),
+            ("x".into(), Some("abc".into()))
+        );
+    }
+
+    #[test]
+    fn the_one_that_is_complete_first_counts() {
+        assert_eq!(
+            run(&["abcd", "bc"], &["xabcd"]),
+            ("xa".into(), Some("bc".into()))
+        );
+    }
+
+    #[test]
+    fn a_stop_text_that_overlaps_itself_is_found() {
+        assert_eq!(
+            run(&["aab"], &["a", "a", "a", "b"]),
+            ("a".into(), Some("aab".into()))
+        );
+    }
+
+    #[test]
+    fn without_stop_texts_everything_passes_at_once() {
+        let mut matcher = StopMatcher::new([String::new()]);
+        assert_eq!(matcher.push("text"), Released::Text("text".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_no_difference(
+            stops in prop::collection::vec("[abü]{1,4}", 0..4),
+            pieces in prop::collection::vec("[abü]{0,4}", 0..12),
+        ) {
+            let names: Vec<&str> = stops.iter().map(String::as_str).collect();
+            let parts: Vec<&str> = pieces.iter().map(String::as_str).collect();
+            let out = run(&names, &parts);
+            prop_assert_eq!(&out, &by_definition(&stops, &pieces.concat()));
+            for stop in &stops {
+                prop_assert!(!out.0.contains(stop.as_str()));
+            }
+        }
+    }
+}

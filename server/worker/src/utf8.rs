@@ -1,0 +1,82 @@
+//! Turns the bytes of tokens into whole characters: a character is never split, and all that comes out is
+//! what a lossy conversion of all bytes at once would give.
+
+/// Joins bytes to characters.
+#[derive(Debug, Default)]
+pub(crate) struct Utf8Joiner {
+    /// Beginning of a character; at most three bytes.
+    rest: Vec<u8>,
+}
+
+impl Utf8Joiner {
+    /// Takes further bytes and gives the characters that are whole now. Bytes that cannot belong to any
+    /// character become U+FFFD.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
+        self.rest.extend_from_slice(bytes);
+        let mut text = String::with_capacity(self.rest.len());
+        let mut taken = 0;
+        loop {
+            match std::str::from_utf8(&self.rest[taken..]) {
+                Ok(valid) => {
+                    text.push_str(valid);
+                    taken = self.rest.len();
+                    break;
+                }
+                Err(e) => {
+                    let valid = &self.rest[taken..taken + e.valid_up_to()];
+                    text.push_str(&String::from_utf8_lossy(valid));
+                    taken += e.valid_up_to();
+                    let Some(invalid) = e.error_len() else {
+                        break;
+                    };
+                    text.push(char::REPLACEMENT_CHARACTER);
+                    taken += invalid;
+                }
+            }
+        }
+        self.rest.drain(..taken);
+        text
+    }
+
+    /// Ends the text: the beginning of a character that never became whole is U+FFFD.
+    pub(crate) fn finish(&mut self) -> String {
+        let rest = std::mem::take(&mut self.rest);
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_character_is_held_back_until_it_is_whole() {
+        let mut joiner = Utf8Joiner::default();
+        let bytes = "ü€😀".as_bytes();
+        let texts: Vec<String> = bytes.iter().map(|byte| joiner.push(&[*byte])).collect();
+        assert_eq!(texts, ["", "ü", "", "", "€", "", "", "", "😀"]);
+        assert_eq!(joiner.finish(), "");
+    }
+
+    #[test]
+    fn a_character_that_stays_incomplete_is_replaced_at_the_end() {
+        let mut joiner = Utf8Joiner::default();
+        assert_eq!(joiner.push(&[b'a', 0xe2, 0x82]), "a");
+        assert_eq!(joiner.finish(), "\u{fffd}");
+    }
+
+    proptest! {
+        #[test]
+        fn equals_a_lossy_conversion_of_everything(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..6), 0..20),
+        ) {
+            let mut joiner = Utf8Joiner::default();
+            let mut text: String = chunks.iter().map(|chunk| joiner.push(chunk)).collect();
+            text.push_str(&joiner.finish());
+            let all = chunks.concat();
+            prop_assert_eq!(text, String::from_utf8_lossy(&all).into_owned());
+        }
+    }
+}

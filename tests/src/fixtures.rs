@@ -1,0 +1,207 @@
+//! Models made for the tests: tiny ones with random weights, and broken ones.
+//!
+//! Everything is written below one temporary directory and is the same in each run. All that these
+//! models say is printable ASCII, also when it is sampled, and their end token never comes: an answer
+//! is exactly as long as it was asked to be.
+
+mod broken;
+mod checkpoint;
+mod gguf;
+mod shape;
+mod vocabulary;
+mod weights;
+
+pub use broken::{Broken, Effect};
+pub use gguf::Quantization;
+pub use shape::{Family, Shape};
+pub use vocabulary::{CHAT_TEMPLATE, Vocabulary};
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use checkpoint::Store;
+
+/// Temporary directory with a model root; what it holds is written when it is asked for.
+#[derive(Debug)]
+pub struct Fixtures {
+    directory: tempfile::TempDir,
+}
+
+impl Fixtures {
+    /// Makes an empty model root.
+    ///
+    /// # Errors
+    ///
+    /// When the temporary directory cannot be made.
+    pub fn new() -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("hangar-models-")
+            .tempdir()?;
+        let fixtures = Self { directory };
+        std::fs::create_dir(fixtures.root())?;
+        std::fs::create_dir(fixtures.outside())?;
+        Ok(fixtures)
+    }
+
+    /// The model root, without symlinks in its path.
+    pub fn root(&self) -> PathBuf {
+        self.base().join("models")
+    }
+
+    /// A directory that lies beside the model root, not in it.
+    pub fn outside(&self) -> PathBuf {
+        self.base().join("outside")
+    }
+
+    /// An empty directory in the root, for example for a script of the scripted worker.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub fn directory(&self, name: &str) -> Result<PathBuf> {
+        let path = self.root().join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// A Llama with f32 weights and a context of 256 tokens, as a safetensors directory.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn llama(&self) -> Result<PathBuf> {
+        self.safetensors("llama", Family::Llama, &Shape::TINY)
+    }
+
+    /// As [`Self::llama`] with a context of 16,384 tokens, for answers that take a while.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn long_llama(&self) -> Result<PathBuf> {
+        self.safetensors(
+            "long-llama",
+            Family::Llama,
+            &Shape {
+                context: 16_384,
+                ..Shape::TINY
+            },
+        )
+    }
+
+    /// A Qwen3 with f32 weights and a context of 256 tokens, as a safetensors directory.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn qwen3(&self) -> Result<PathBuf> {
+        self.safetensors("qwen3", Family::Qwen3, &Shape::TINY)
+    }
+
+    /// A Llama as a GGUF file, with a context of 256 tokens.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn llama_gguf(&self, quantization: Quantization) -> Result<PathBuf> {
+        self.gguf(
+            &format!("llama-{quantization}.gguf"),
+            Family::Llama,
+            quantization,
+        )
+    }
+
+    /// A Qwen3 as a GGUF file with f32 weights and a context of 256 tokens.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn qwen3_gguf(&self) -> Result<PathBuf> {
+        self.gguf("qwen3-f32.gguf", Family::Qwen3, Quantization::F32)
+    }
+
+    /// A Llama of some 443 million parameters in bf16, two files of together 886 MB.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn big_llama(&self) -> Result<PathBuf> {
+        let path = self.root().join("big-llama");
+        if !path.exists() {
+            let store = Store {
+                shards: 2,
+                ..Store::BF16
+            };
+            checkpoint::write(&path, Family::Llama, &Shape::BIG, store)?;
+        }
+        Ok(path)
+    }
+
+    /// A model with this fault; the path of a GGUF file or of a directory.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn broken(&self, broken: Broken) -> Result<PathBuf> {
+        broken::write(self, broken)
+    }
+
+    fn base(&self) -> PathBuf {
+        let path: &Path = self.directory.path();
+        path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+    }
+
+    fn safetensors(&self, name: &str, family: Family, shape: &Shape) -> Result<PathBuf> {
+        let path = self.root().join(name);
+        if !path.exists() {
+            checkpoint::write(&path, family, shape, Store::F32)?;
+        }
+        Ok(path)
+    }
+
+    fn gguf(&self, name: &str, family: Family, quantization: Quantization) -> Result<PathBuf> {
+        let path = self.root().join(name);
+        if !path.exists() {
+            gguf::Content {
+                family,
+                quantization,
+                ..gguf::Content::default()
+            }
+            .write(&path)?;
+        }
+        Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn fixtures_are_the_same_each_time() -> Result<()> {
+        let (one, two) = (Fixtures::new()?, Fixtures::new()?);
+        let file = "model.safetensors";
+        assert_eq!(
+            fs::read(one.llama()?.join(file))?,
+            fs::read(two.llama()?.join(file))?
+        );
+        assert_eq!(fs::read(one.qwen3_gguf()?)?, fs::read(two.qwen3_gguf()?)?);
+        Ok(())
+    }
+
+    #[test]
+    fn every_broken_model_can_be_written() -> Result<()> {
+        let fixtures = Fixtures::new()?;
+        for broken in Broken::ALL {
+            let path = fixtures.broken(broken)?;
+            assert!(
+                path.symlink_metadata().is_ok(),
+                "{broken:?}: {}",
+                path.display()
+            );
+        }
+        Ok(())
+    }
+}

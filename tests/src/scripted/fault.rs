@@ -1,0 +1,38 @@
+//! Ways for a process to stop working.
+
+use rustix::process::{Signal, getpid, kill_process};
+use serde::{Deserialize, Serialize};
+
+/// How a worker stops working.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// SIGKILL, as from the kernel when memory is short.
+    #[default]
+    Kill,
+    /// SIGABRT, as after an allocation that failed.
+    Abort,
+    /// SIGSEGV.
+    Segfault,
+    /// An exit with this code.
+    Exit(i32),
+    /// SIGSTOP: it lives, and nothing but SIGKILL reaches it.
+    Stop,
+}
+
+impl Fault {
+    /// Makes it happen to this process. Comes back only from `Stop`, and then not before someone
+    /// sends SIGCONT.
+    pub(super) fn strike(self) {
+        let signal = match self {
+            Self::Exit(code) => std::process::exit(code),
+            Self::Abort => std::process::abort(),
+            Self::Kill => Signal::KILL,
+            Self::Segfault => Signal::SEGV,
+            Self::Stop => Signal::STOP,
+        };
+        if let Err(error) = kill_process(getpid(), signal) {
+            eprintln!("cannot signal myself: {error}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! A scripted answer.
+
+use std::{future::pending, sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use hangar_client::{
+    v1::{FinishReason, GenerateChunk, GenerateDone, GenerateTimings, Usage},
+    worker::v1::{GenerateRequest, GenerateResponse, generate_response},
+};
+use tonic::Status;
+
+use super::{
+    events::{Event, report},
+    gate::pass,
+    worker::Worker,
+};
+
+const DEFAULT_TOKENS: u32 = 16;
+
+/// An answer that is being made. Dropped before its end it counts as given up by its caller.
+#[derive(Debug)]
+pub(super) struct Answer {
+    worker: Arc<Worker>,
+    request: GenerateRequest,
+    /// Tokens made so far.
+    made: u32,
+    done: bool,
+}
+
+impl Answer {
+    pub(super) fn new(worker: Arc<Worker>, request: GenerateRequest) -> Self {
+        report(&worker.directory, Event::Generate);
+        worker.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self {
+            worker,
+            request,
+            made: 0,
+            done: false,
+        }
+    }
+
+    /// The next response; nothing at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<GenerateResponse>, Status> {
+        if self.done {
+            return Ok(None);
+        }
+        self.fault().await?;
+        let script = &self.worker.script.generate;
+        if self.done {
+            return Ok(None);
+        }
+        if self.made >= self.length() {
+            self.done = true;
+            return Ok(Some(self.last()));
+        }
+        pass(&self.worker.directory, script.gate.as_deref()).await?;
+        if script.token_interval_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(script.token_interval_ms)).await;
+        }
+        Ok(Some(self.token()))
+    }
+
+    /// Does what the script wants after so many tokens.
+    async fn fault(&mut self) -> Result<(), Status> {
+        let script = &self.worker.script.generate;
+        let now = Some(self.made);
+        if script.hang_after == now {
+            pending::<()>().await;
+        }
+        if script.die_after == now {
+            self.worker.script.die_with.strike();
+        }
+        if script.error_after == now {
+            self.done = true;
+            return Err(Status::internal("the script wants an error"));
+        }
+        self.done = script.end_after == now;
+        Ok(())
+    }
+
+    fn token(&mut self) -> GenerateResponse {
+        let text = match self.worker.script.generate.text.as_str() {
+            "" => "t{i} ",
+            text => text,
+        };
+        let text = text.replace("{i}", &self.made.to_string());
+        let chunk = GenerateChunk {
+            text,
+            token_ids: vec![self.made % 256],
+            logprobs: Vec::new(),
+        };
+        self.made += 1;
+        self.worker.steps.fetch_add(1, Ordering::Relaxed);
+        GenerateResponse {
+            event: Some(generate_response::Event::Chunk(chunk)),
+        }
+    }
+
+    fn last(&self) -> GenerateResponse {
+        let reason = if self.made == self.limit() {
+            FinishReason::Length
+        } else {
+            FinishReason::Stop
+        };
+        let done = GenerateDone {
+            finish_reason: reason.into(),
+            usage: Some(Usage {
+                prompt_tokens: self.prompt(),
+                completion_tokens: self.made,
+            }),
+            timings: Some(GenerateTimings {
+                queued: self.request.queued,
+                ..GenerateTimings::default()
+            }),
+            ..GenerateDone::default()
+        };
+        GenerateResponse {
+            event: Some(generate_response::Event::Done(done)),
+        }
+    }
+
+    fn length(&self) -> u32 {
+        self.worker
+            .script
+            .generate
+            .tokens
+            .unwrap_or(u32::MAX)
+            .min(self.limit())
+    }
+
+    fn limit(&self) -> u32 {
+        let script = self.worker.script.generate.tokens;
+        match self
+            .request
+            .request
+            .as_ref()
+            .map_or(0, |request| request.max_tokens)
+        {
+            0 => script.map_or(DEFAULT_TOKENS, |tokens| tokens.saturating_add(1)),
+            limit => limit,
+        }
+    }
+
+    /// One token for each byte.
+    fn prompt(&self) -> u32 {
+        let length = self.request.request.as_ref().map_or(0, |request| {
+            let messages: usize = request.messages.iter().map(|m| m.content.len()).sum();
+            request.prompt.len() + messages
+        });
+        u32::try_from(length).unwrap_or(u32::MAX)
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.worker.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let event = if self.done {
+            Event::GenerateDone
+        } else {
+            Event::GenerateDropped
+        };
+        report(&self.worker.directory, event);
+    }
+}

@@ -1,0 +1,141 @@
+//! The worker's service, as scripted.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream, stream::BoxStream};
+use hangar_client::worker::v1::{
+    DetokenizeRequest, DetokenizeResponse, GenerateRequest, GenerateResponse, LoadRequest,
+    LoadResponse, ShutdownRequest, ShutdownResponse, TokenizeRequest, TokenizeResponse,
+    WatchStatsRequest, WatchStatsResponse, worker_service_server::WorkerService,
+};
+use tonic::{Request, Response, Status};
+
+use super::{
+    events::{Event, report},
+    fault::Fault,
+    generation::Answer,
+    loading::{Step, response},
+    script::{ShutdownKind, StatsKind},
+    worker::Worker,
+};
+
+/// The service of a worker.
+#[derive(Clone, Debug)]
+pub(super) struct Service(pub(super) Arc<Worker>);
+
+/// A load that goes on. Dropped before its end it counts as given up by its caller.
+struct Loading {
+    worker: Arc<Worker>,
+    step: Step,
+    ended: bool,
+}
+
+#[tonic::async_trait]
+impl WorkerService for Service {
+    type LoadStream = BoxStream<'static, Result<LoadResponse, Status>>;
+    type GenerateStream = BoxStream<'static, Result<GenerateResponse, Status>>;
+    type WatchStatsStream = BoxStream<'static, Result<WatchStatsResponse, Status>>;
+
+    async fn load(
+        &self,
+        _request: Request<LoadRequest>,
+    ) -> Result<Response<Self::LoadStream>, Status> {
+        report(&self.0.directory, Event::Load);
+        let loading = Loading {
+            worker: Arc::clone(&self.0),
+            step: Step::Build,
+            ended: false,
+        };
+        let steps = stream::try_unfold(loading, async |mut loading| {
+            let Some((event, step)) = loading.worker.load_step(loading.step).await? else {
+                loading.ended = true;
+                return Ok(None);
+            };
+            loading.step = step;
+            loading.ended = step == Step::End;
+            Ok(Some((response(event), loading)))
+        });
+        let stopping = self.0.stopping.clone().cancelled_owned();
+        Ok(Response::new(steps.take_until(stopping).boxed()))
+    }
+
+    async fn generate(
+        &self,
+        request: Request<GenerateRequest>,
+    ) -> Result<Response<Self::GenerateStream>, Status> {
+        let answer = Answer::new(Arc::clone(&self.0), request.into_inner());
+        let responses = stream::try_unfold(answer, async |mut answer| {
+            Ok(answer.next().await?.map(|response| (response, answer)))
+        });
+        let stopping = self.0.stopping.clone().cancelled_owned();
+        Ok(Response::new(responses.take_until(stopping).boxed()))
+    }
+
+    async fn tokenize(
+        &self,
+        request: Request<TokenizeRequest>,
+    ) -> Result<Response<TokenizeResponse>, Status> {
+        let token_ids = request.into_inner().text.bytes().map(u32::from).collect();
+        Ok(Response::new(TokenizeResponse { token_ids }))
+    }
+
+    async fn detokenize(
+        &self,
+        request: Request<DetokenizeRequest>,
+    ) -> Result<Response<DetokenizeResponse>, Status> {
+        let ids = request.into_inner().token_ids.into_iter();
+        let bytes: Vec<u8> = ids.map(|id| u8::try_from(id).unwrap_or(b'?')).collect();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Response::new(DetokenizeResponse { text }))
+    }
+
+    async fn watch_stats(
+        &self,
+        request: Request<WatchStatsRequest>,
+    ) -> Result<Response<Self::WatchStatsStream>, Status> {
+        let interval = request
+            .into_inner()
+            .interval
+            .and_then(|d| Duration::try_from(d).ok());
+        let interval = interval
+            .unwrap_or(Duration::from_secs(1))
+            .max(Duration::from_millis(1));
+        let worker = Arc::clone(&self.0);
+        let ticks = stream::unfold(tokio::time::interval(interval), move |mut ticks| {
+            let worker = Arc::clone(&worker);
+            async move {
+                ticks.tick().await;
+                Some((Ok(worker.stats()), ticks))
+            }
+        });
+        let stats = match self.0.script.stats {
+            StatsKind::Ok | StatsKind::Busy => ticks.boxed(),
+            StatsKind::Stop => ticks.take(1).boxed(),
+            StatsKind::Silent => stream::pending().boxed(),
+        };
+        let stopping = self.0.stopping.clone().cancelled_owned();
+        Ok(Response::new(stats.take_until(stopping).boxed()))
+    }
+
+    async fn shutdown(
+        &self,
+        _request: Request<ShutdownRequest>,
+    ) -> Result<Response<ShutdownResponse>, Status> {
+        report(&self.0.directory, Event::Shutdown);
+        match self.0.script.shutdown {
+            ShutdownKind::Ok => self.0.stopping.cancel(),
+            ShutdownKind::Ignore => {}
+            ShutdownKind::Hang => pending().await,
+            ShutdownKind::Die => Fault::Kill.strike(),
+        }
+        Ok(Response::new(ShutdownResponse {}))
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        if !self.ended {
+            report(&self.worker.directory, Event::LoadDropped);
+        }
+    }
+}
