@@ -68,7 +68,7 @@ pub struct DemoArguments {
 }
 
 /// Where settings come from: flags, environment and a file.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct SettingsArguments {
     /// Configuration file (TOML); its keys are the names of the flags with underscores
     #[arg(long, short, env = "HANGAR_CONFIG", value_name = "FILE")]
@@ -183,15 +183,15 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Creates the data and the runtime directory where they are missing, and makes sure that only this
-    /// user can get at them and that the worker's binary is there.
+    /// Creates the data and the runtime directory where they are missing, makes sure that nobody else
+    /// can get at the runtime directory, and that the worker's binary is there.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] for a directory that cannot be created or that belongs to another user,
-    /// and for a worker that is missing.
+    /// [`ConfigError::Invalid`] for a directory that cannot be created or is open to others, and for a
+    /// worker that is missing.
     pub fn prepare(&self) -> Result<(), ConfigError> {
-        directories::make_private("data_dir", &self.data_dir)?;
-        directories::make_private("runtime_dir", &self.runtime_dir)?;
+        directories::make_data_dir(&self.data_dir)?;
+        directories::make_runtime_dir(&self.runtime_dir)?;
         directories::check_worker(&self.worker)
     }
 

@@ -18,7 +18,7 @@ pub use driver::{LoadTicket, UnloadReport, Verification};
 pub use fleet::{Fleet, LoadError, LoadOptions, Resources, UnknownModel};
 pub use model::{Facts, Model};
 pub use source::{ModelRoots, SourceError};
-pub use usage::{Latency, RequestRecord, Usage, UsageReport};
+pub use usage::{Latency, Operation, RequestRecord, Usage, UsageReport};
 
 use std::time::Duration;
 

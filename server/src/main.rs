@@ -3,6 +3,7 @@
 use std::{
     io::Write,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -14,6 +15,9 @@ use hangar_server::{
     signal,
     telemetry::Telemetry,
 };
+
+/// Time that the last telemetry has to be sent.
+const FLUSH: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -32,13 +36,13 @@ async fn main() -> ExitCode {
 
 async fn serve(arguments: hangar_server::config::SettingsArguments) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(arguments)?;
-    let telemetry = Telemetry::start(&settings).context("cannot start telemetry")?;
+    let telemetry = Telemetry::init(&settings)?;
     let signals = signal::Signals::listen()?;
     let server = Server::start(&settings, &telemetry).await?;
     announce(&server)?;
     signals.terminated().await;
     let orderly = signals.or_second(server.stop()).await;
-    telemetry.shutdown().await;
+    telemetry.shutdown(FLUSH).await;
     Ok(if orderly == Some(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

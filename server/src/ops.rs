@@ -74,3 +74,105 @@ async fn unknown(headers: HeaderMap) -> Response {
         (StatusCode::NOT_FOUND, "not found\n").into_response()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, Request};
+    use http_body_util::BodyExt;
+    use prometheus::IntCounter;
+    use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
+    use tonic::Code;
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    /// Alive and started, but not ready.
+    struct Starting(watch::Sender<u64>);
+
+    impl HealthSource for Starting {
+        fn serving(&self, service: &str) -> Option<bool> {
+            match service {
+                LIVENESS | STARTUP => Some(true),
+                READINESS => Some(false),
+                _ => None,
+            }
+        }
+
+        fn changes(&self) -> watch::Receiver<u64> {
+            self.0.subscribe()
+        }
+    }
+
+    fn ops() -> Router {
+        let registry = Registry::new();
+        let counter = IntCounter::new("visits_total", "Visits").unwrap();
+        counter.inc();
+        registry.register(Box::new(counter)).unwrap();
+        let source = Arc::new(Starting(watch::Sender::new(0)));
+        let health = HealthService::new(source.clone(), CancellationToken::new(), 8);
+        router(registry, source, health.into_server())
+    }
+
+    async fn get(path: &str) -> (StatusCode, HeaderMap, String) {
+        request(Method::GET, path, "").await
+    }
+
+    async fn request(method: Method, path: &str, form: &str) -> (StatusCode, HeaderMap, String) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(CONTENT_TYPE, form)
+            .body(axum::body::Body::empty())
+            .unwrap();
+        let (parts, body) = ops().oneshot(request).await.unwrap().into_parts();
+        let text = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        (parts.status, parts.headers, text)
+    }
+
+    #[tokio::test]
+    async fn probes_tell_health_over_http() {
+        assert_eq!(get("/livez").await.0, StatusCode::OK);
+        assert_eq!(get("/startupz").await.0, StatusCode::OK);
+        assert_eq!(get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(get("/").await.0, StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_shown_as_text() {
+        let (status, headers, text) = get("/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(
+            headers[CONTENT_TYPE]
+                .to_str()
+                .unwrap()
+                .starts_with("text/plain; version=0.0.4")
+        );
+        assert!(text.contains("visits_total 1"), "{text}");
+        let (status, ..) = request(Method::POST, "/metrics", "").await;
+        assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[tokio::test]
+    async fn health_is_offered_over_grpc() {
+        let mut client = HealthClient::new(ops());
+        let ask = |service: &str| HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let alive = client.check(ask(LIVENESS)).await.unwrap().into_inner();
+        assert_eq!(alive.status(), ServingStatus::Serving);
+        let unknown = client.check(ask("model/x")).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::NotFound);
+    }
+
+    #[tokio::test]
+    async fn other_grpc_calls_are_unimplemented() {
+        let (status, headers, _) = request(Method::POST, "/a.B/C", "application/grpc+proto").await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(headers["grpc-status"], "12");
+    }
+}

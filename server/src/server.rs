@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{codec::CompressionEncoding, service::Routes};
+use tonic_health::pb::health_server::HealthServer;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -21,7 +22,7 @@ use crate::{
     catalog::MemoryCatalog,
     config::{ConfigError, Settings},
     health::Health,
-    lifecycle::{Fleet, Limits, ModelRoots, Resources, SourceError},
+    lifecycle::{Fleet, Limits, Model, ModelRoots, Resources, SourceError},
     net::{self, ServeOptions},
     ops,
     rpc::{
@@ -30,7 +31,11 @@ use crate::{
     },
     status::Hub,
     system::SystemMonitor,
-    telemetry::{RpcLayer, Telemetry},
+    telemetry::{
+        Telemetry,
+        model::{MemorySample, ModelMetrics, ModelSample, observe_models},
+        rpc::RpcLayer,
+    },
     worker::{Program, Spawner},
 };
 
@@ -107,15 +112,20 @@ impl Server {
         let ops_listen = address(&ops_listener)?;
 
         let hub = Hub::new(settings.watch_ring);
-        let fleet = Fleet::new(resources(settings, hub.clone())?);
-        telemetry.observe(fleet.clone(), hub.clone());
+        let meter = telemetry.meter();
+        let metrics = ModelMetrics::new(&meter);
+        let fleet = Fleet::new(resources(settings, hub.clone(), metrics.clone())?);
+        let sampled = fleet.clone();
+        observe_models(&meter, Arc::new(move || samples(&sampled)));
         let health = Health::new(fleet.clone(), hub.clone());
         let tracker = TaskTracker::new();
 
         let main_stop = CancellationToken::new();
-        let routes = routes(settings, &fleet, &hub, &health, &main_stop)?;
+        let checks = HealthService::new(health.clone(), main_stop.clone(), settings.max_watchers).into_server();
+        let models = model_api(settings, &fleet, &hub, metrics);
+        let routes = routes(settings, models, &fleet, checks.clone())?;
         let service = ServiceBuilder::new()
-            .layer(RpcLayer::new())
+            .layer(RpcLayer::new(&meter))
             .layer(CatchPanicLayer::custom(panicked))
             .layer(DeadlineLayer)
             .service(routes.into_axum_router());
@@ -124,7 +134,7 @@ impl Server {
         let main = Port { stop: main_stop, task: tracker.spawn(serving) };
 
         let ops_stop = CancellationToken::new();
-        let router = ops::router(health.clone(), telemetry.metrics(), ops_stop.clone());
+        let router = ops::router(telemetry.registry(), health.clone(), checks);
         let options = ServeOptions::ops(settings.max_connections);
         let serving = net::serve(ops_listener, router, options, ops_stop.clone(), MARGIN);
         let ops = Port { stop: ops_stop, task: tracker.spawn(serving) };
@@ -174,13 +184,7 @@ async fn joined(name: &str, task: JoinHandle<()>) {
     }
 }
 
-fn routes(
-    settings: &Settings,
-    fleet: &Arc<Fleet>,
-    hub: &Arc<Hub>,
-    health: &Arc<Health>,
-    stop: &CancellationToken,
-) -> Result<Routes, StartError> {
+fn model_api(settings: &Settings, fleet: &Arc<Fleet>, hub: &Arc<Hub>, metrics: ModelMetrics) -> ModelApi {
     let options = ModelApiOptions {
         load_timeout: settings.load_timeout,
         drain_timeout: settings.drain_timeout,
@@ -188,22 +192,29 @@ fn routes(
         heartbeat: settings.watch_heartbeat,
     };
     let system = SystemMonitor::new(settings.data_dir.clone());
-    let models = ModelApi::new(fleet.clone(), hub.clone(), Arc::new(system), options);
+    ModelApi::new(fleet.clone(), hub.clone(), system, metrics, options)
+}
+
+fn routes(
+    settings: &Settings,
+    models: ModelApi,
+    fleet: &Arc<Fleet>,
+    checks: HealthServer<HealthService<Health>>,
+) -> Result<Routes, StartError> {
     let inference = InferenceServiceServer::new(InferenceApi::new(fleet.clone()))
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(settings.max_request_bytes);
-    let checks = HealthService::new(health.clone(), stop.clone(), settings.max_watchers);
     let routes = Routes::new(WatchRoute::new(Arc::new(models), settings.max_request_bytes))
         .add_service(inference)
-        .add_service(checks.into_server());
+        .add_service(checks);
     if !settings.reflection {
         return Ok(routes);
     }
     Ok(routes.add_service(reflection::v1()?).add_service(reflection::v1alpha()?))
 }
 
-fn resources(settings: &Settings, hub: Arc<Hub>) -> Result<Resources, StartError> {
+fn resources(settings: &Settings, hub: Arc<Hub>, metrics: ModelMetrics) -> Result<Resources, StartError> {
     let spawner = Spawner::start(Handle::current());
     let cache_dir = settings.data_dir.join("cache");
     let system = |what| move |source| StartError::System { what, source };
@@ -218,11 +229,13 @@ fn resources(settings: &Settings, hub: Arc<Hub>) -> Result<Resources, StartError
         cache_dir,
         worker_template: WorkerConfig {
             otlp_endpoint: settings.otlp_endpoint.clone().unwrap_or_default(),
-            log_filter: settings.log.clone(),
+            // At info the engine tells more than its host's log should hold.
+            log_filter: format!("mistralrs=warn,mistralrs_core=warn,mistralrs_quant=warn,{}", settings.log),
             trace_sample_ratio: settings.trace_sample_ratio,
             ..WorkerConfig::default()
         },
         limits: limits(settings),
+        metrics,
     })
 }
 
@@ -240,6 +253,26 @@ fn limits(settings: &Settings) -> Limits {
         stall_timeout_per_gib: settings.stall_timeout_per_gib,
         drain_timeout: settings.drain_timeout.min(left),
     }
+}
+
+/// All models as metrics show them.
+fn samples(fleet: &Fleet) -> Vec<ModelSample> {
+    let sample = |model: &Arc<Model>| {
+        let status = model.status();
+        let usage = model.usage();
+        let (in_flight, queued) = model.crowd();
+        ModelSample {
+            model: model.id().to_string(),
+            state: status.stage.name(),
+            memory: status.memory.map(|m| MemorySample { host: m.host_bytes, device: m.device_bytes }),
+            in_flight: in_flight.into(),
+            queued: queued.into(),
+            restarts: status.restarts,
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+        }
+    };
+    fleet.all().iter().map(sample).collect()
 }
 
 /// Keeps a second server out of the data directory for as long as the file is open.

@@ -17,9 +17,11 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer};
 
@@ -78,14 +80,9 @@ impl Telemetry {
             }
             LogFormat::Json => lines.json().flatten_event(true).boxed(),
         };
-        let traces = telemetry.tracers.as_ref().map(|tracers| {
-            tracing_opentelemetry::layer()
-                .with_tracer(tracers.tracer(SERVICE_NAME))
-                .with_filter(Targets::new().with_target(OWN_TARGETS, LevelFilter::INFO))
-        });
         tracing_subscriber::registry()
             .with(log.with_filter(filter))
-            .with(traces)
+            .with(telemetry.traces())
             .try_init()?;
         Ok(telemetry)
     }
@@ -131,6 +128,18 @@ impl Telemetry {
             registry,
             meters: meters.build(),
             tracers,
+        })
+    }
+
+    /// Layer that sends our own spans to the collector. `None` without one.
+    pub fn traces<S>(&self) -> Option<impl Layer<S> + use<S>>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        self.tracers.as_ref().map(|tracers| {
+            tracing_opentelemetry::layer()
+                .with_tracer(tracers.tracer(SERVICE_NAME))
+                .with_filter(Targets::new().with_target(OWN_TARGETS, LevelFilter::INFO))
         })
     }
 

@@ -1,4 +1,6 @@
 //! What the end-to-end suites share.
 
 pub mod fixtures;
+pub mod hangar;
+pub mod processes;
 pub mod scripted;

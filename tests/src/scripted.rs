@@ -22,3 +22,6 @@ pub use process::run;
 pub use script::{
     Flood, GenerateScript, LoadKind, LoadScript, ReadyKind, Script, ShutdownKind, StatsKind,
 };
+
+#[cfg(test)]
+mod tests;

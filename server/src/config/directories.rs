@@ -114,43 +114,60 @@ pub(super) fn check_worker(path: &Path) -> Result<(), ConfigError> {
     ))
 }
 
-/// Creates a directory where it is missing and takes it from everybody else.
+/// Creates the data directory, for this user alone, where it is missing.
 ///
-/// A directory of another user is refused: in a shared place somebody else could have made it first.
-pub(super) fn make_private(key: &'static str, path: &Path) -> Result<(), ConfigError> {
-    let wrong = |error: io::Error| {
-        ConfigError::invalid(
-            key,
+/// One that exists stays as it is, whoever owns it: a volume is often given through its group.
+pub(super) fn make_data_dir(path: &Path) -> Result<(), ConfigError> {
+    let directory = make("data_dir", path)?;
+    let open_to_all = directory.mode() & 0o002 != 0;
+    if open_to_all {
+        return Err(ConfigError::invalid(
+            "data_dir",
             format!(
-                "{}: {error}: name a directory that can be written",
+                "{} can be written by everybody: name a directory inside it",
                 path.display()
             ),
-        )
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(wrong)?;
-    let directory = fs::symlink_metadata(path).map_err(wrong)?;
-    let own = directory.uid() == rustix::process::geteuid().as_raw();
-    if directory.is_symlink() {
-        // The link itself says nothing about who may change its target: look there.
-        return make_private(key, &path.canonicalize().map_err(wrong)?);
+        ));
     }
-    if !own {
+    Ok(())
+}
+
+/// Creates the runtime directory where it is missing, and takes it from everybody else.
+///
+/// One of another user is refused: in a shared place somebody else could have made it first.
+pub(super) fn make_runtime_dir(path: &Path) -> Result<(), ConfigError> {
+    let directory = make("runtime_dir", path)?;
+    if directory.uid() != rustix::process::geteuid().as_raw() {
         return Err(ConfigError::invalid(
-            key,
+            "runtime_dir",
             format!(
-                "{} belongs to another user: name one of your own",
+                "{} belongs to another user: name a directory inside it, or another one",
                 path.display()
             ),
         ));
     }
     if directory.mode() & 0o077 != 0 {
-        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(wrong)?;
+        fs::set_permissions(path, Permissions::from_mode(0o700))
+            .map_err(|error| unusable("runtime_dir", path, &error))?;
     }
     Ok(())
+}
+
+/// Creates a directory for this user alone where it is missing.
+fn make(key: &'static str, path: &Path) -> Result<fs::Metadata, ConfigError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.and_then(|()| fs::metadata(path))
+        .map_err(|error| unusable(key, path, &error))
+}
+
+fn unusable(key: &'static str, path: &Path, error: &io::Error) -> ConfigError {
+    ConfigError::invalid(
+        key,
+        format!(
+            "{}: {error}: name a directory that can be written",
+            path.display()
+        ),
+    )
 }
 
 /// A short private directory that is always the same for a data directory.

@@ -245,21 +245,42 @@ fn sockets_always_fit_into_the_runtime_directory() {
     assert!(load(&[&format!("--runtime-dir=/{}", "d".repeat(80))]).is_err());
 }
 
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
 #[test]
-fn directories_are_made_private() {
+fn the_runtime_directory_is_private() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("a/b");
-    directories::make_private("data_dir", &path).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    directories::make_private("data_dir", &path).unwrap();
-    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o700);
+    directories::make_runtime_dir(&path).unwrap();
+    set_mode(&path, 0o755);
+    directories::make_runtime_dir(&path).unwrap();
+    assert_eq!(mode(&path), 0o700);
+}
+
+#[test]
+fn the_data_directory_is_made_private_and_left_as_it_is() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("a/b");
+    directories::make_data_dir(&path).unwrap();
+    assert_eq!(mode(&path), 0o700);
+    set_mode(&path, 0o770);
+    directories::make_data_dir(&path).unwrap();
+    assert_eq!(mode(&path), 0o770);
+    set_mode(&path, 0o777);
+    let error = directories::make_data_dir(&path).unwrap_err();
+    assert!(error.to_string().contains("everybody"), "{error}");
 }
 
 #[test]
 fn a_directory_that_cannot_be_made_is_named() {
     let file = NamedTempFile::new().unwrap();
-    let error = directories::make_private("data_dir", &file.path().join("x")).unwrap_err();
+    let error = directories::make_data_dir(&file.path().join("x")).unwrap_err();
     assert!(error.to_string().starts_with("data_dir: "), "{error}");
 }
 

@@ -56,6 +56,7 @@ pub(super) struct Driver {
     timers: Timers,
     waiters: Waiters,
     load: LoadClock,
+    entered: Instant,
     drain_timeout: Duration,
     stopping: Stopping,
 }
@@ -116,6 +117,7 @@ impl Driver {
             timers: Timers::default(),
             waiters: Waiters::default(),
             load: LoadClock { began: now, began_at: SystemTime::now(), timeout: Duration::ZERO, restart: false },
+            entered: now,
             drain_timeout: Duration::ZERO,
             stopping: Stopping::default(),
         }
@@ -187,7 +189,10 @@ impl Driver {
                 self.learn(*metadata);
                 self.apply(Event::EngineBuilt);
             }
-            Report::Warmed => self.apply(Event::Warmed),
+            Report::Warmed => {
+                self.status.memory = self.observer.as_mut().map(|observer| observer.memory_now());
+                self.apply(Event::Warmed);
+            }
             Report::Fault(failure) => self.apply(Event::Fault(failure)),
             Report::Exited(failure) => {
                 self.run = None;

@@ -23,8 +23,9 @@ use super::{
 };
 use crate::{
     catalog::{Catalog, Entry, OnConflict, RegisterError},
-    model::{ModelId, Spec, Status},
+    model::{ModelId, Source, Spec, Status},
     status::Hub,
+    telemetry::model::ModelMetrics,
     wire,
     worker::{Program, Spawner},
 };
@@ -57,6 +58,8 @@ pub struct Resources {
     pub worker_template: WorkerConfig,
     /// Limits and deadlines.
     pub limits: Limits,
+    /// Where loads, unloads and requests are recorded.
+    pub metrics: ModelMetrics,
 }
 
 /// What the drivers of a fleet share.
@@ -70,6 +73,7 @@ pub(super) struct Context {
     pub(super) slots: Arc<Semaphore>,
     pub(super) tracker: TaskTracker,
     pub(super) engine_version: ArcSwapOption<String>,
+    pub(super) metrics: ModelMetrics,
     /// Ends the drivers.
     pub(super) retired: CancellationToken,
     cache_dir: PathBuf,
@@ -117,6 +121,9 @@ pub struct UnknownModel {
 /// Commands that wait for a driver.
 const INBOX: usize = 64;
 
+/// Id under which the demo model can be loaded without a spec.
+const DEMO: &str = "demo";
+
 /// Ids that an error tells.
 const KNOWN_IDS: usize = 10;
 
@@ -135,6 +142,7 @@ impl Fleet {
             limits: resources.limits,
             tracker: TaskTracker::new(),
             engine_version: ArcSwapOption::empty(),
+            metrics: resources.metrics,
             retired: CancellationToken::new(),
             cache_dir: resources.cache_dir,
             worker_template: resources.worker_template,
@@ -159,7 +167,7 @@ impl Fleet {
                 let on_conflict = if options.force { OnConflict::Replace } else { OnConflict::Refuse };
                 self.catalog.register(id.clone(), spec, on_conflict).await?
             }
-            None => self.catalog.get(id).await.ok_or_else(|| self.unknown(id))?,
+            None => self.registered(id).await?,
         };
         let (reply, ticket) = oneshot::channel();
         let model = self.introduce(&entry).ok_or(LoadError::ShuttingDown)?;
@@ -178,14 +186,14 @@ impl Fleet {
         if self.closing.is_cancelled() {
             return Err(LoadError::ShuttingDown);
         }
-        let registered = self.catalog.get(id).await;
-        match (&options.spec, registered) {
-            (None, None) => Err(self.unknown(id).into()),
-            (None, Some(_)) => Ok(()),
-            (Some(spec), Some(entry)) if *entry.spec != *spec && !options.force => {
+        let Some(spec) = &options.spec else {
+            return self.registered(id).await.map(|_| ());
+        };
+        match self.catalog.get(id).await {
+            Some(entry) if *entry.spec != *spec && !options.force => {
                 Err(RegisterError::Conflict(Box::new(entry)).into())
             }
-            (Some(spec), _) => match self.context.roots.locate(&spec.source).await {
+            _ => match self.context.roots.locate(&spec.source).await {
                 // What is missing may come: the load itself tells, and is seen to fail.
                 Ok(_) | Err(SourceError::Unreadable { .. }) => Ok(()),
                 Err(error @ SourceError::NotAllowed { .. }) => Err(error.into()),
@@ -267,6 +275,17 @@ impl Fleet {
         self.context.tracker.wait().await;
     }
 
+    /// What is registered under `id`. The demo model need not be: its name is enough.
+    async fn registered(&self, id: &ModelId) -> Result<Entry, LoadError> {
+        match self.catalog.get(id).await {
+            Some(entry) => Ok(entry),
+            None if id.as_str() == DEMO => {
+                Ok(self.catalog.register(id.clone(), Spec::of(Source::Demo), OnConflict::Refuse).await?)
+            }
+            None => Err(self.unknown(id).into()),
+        }
+    }
+
     /// The model of `entry`, with a driver. `None` when the fleet is closed.
     fn introduce(&self, entry: &Entry) -> Option<Arc<Model>> {
         let mut models = self.models();
@@ -277,7 +296,7 @@ impl Fleet {
             return Some(model.clone());
         }
         let (commands, inbox) = mpsc::channel(INBOX);
-        let model = Arc::new(Model::new(entry.clone(), commands));
+        let model = Arc::new(Model::new(entry.clone(), commands, self.context.metrics.clone()));
         self.context.hub.introduce(Status::clone(&model.status()));
         let driver = Driver::new(self.context.clone(), model.clone(), inbox);
         self.context.tracker.spawn(driver.drive());

@@ -8,11 +8,12 @@ use tokio::sync::mpsc;
 use super::{
     admission::{Gate, Permit, Refusal},
     driver::Command,
-    usage::{RequestRecord, Usage, UsageReport},
+    usage::{Operation, RequestRecord, Usage, UsageReport},
 };
 use crate::{
     catalog::Entry,
     model::{LoadRecord, Metadata, ModelId, Status},
+    telemetry::model::ModelMetrics,
 };
 
 /// A model: what is known of it, and the way to its worker.
@@ -47,7 +48,7 @@ const RECENT_LOADS: usize = 8;
 // === impl Model ===
 
 impl Model {
-    pub(super) fn new(entry: Entry, commands: mpsc::Sender<Command>) -> Self {
+    pub(super) fn new(entry: Entry, commands: mpsc::Sender<Command>, metrics: ModelMetrics) -> Self {
         let status = Status::unloaded(entry.id.clone());
         let id = entry.id.clone();
         let facts = Facts {
@@ -58,10 +59,10 @@ impl Model {
             ready_since: None,
         };
         Self {
+            usage: Arc::new(Usage::new(id.clone(), metrics)),
             id,
             facts: ArcSwap::from_pointee(facts),
             status: ArcSwap::from_pointee(status),
-            usage: Arc::default(),
             gate: Gate::default(),
             commands,
         }
@@ -88,8 +89,8 @@ impl Model {
     }
 
     /// A request for it begins.
-    pub fn begin_request(&self) -> RequestRecord {
-        self.usage.begin()
+    pub fn begin_request(&self, operation: Operation) -> RequestRecord {
+        self.usage.begin(operation)
     }
 
     /// Requests that run and that wait.

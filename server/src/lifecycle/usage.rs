@@ -8,9 +8,27 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::{
+    model::ModelId,
+    telemetry::model::{ModelMetrics, RequestSample},
+};
+
 /// Counts what a model does.
-#[derive(Debug, Default)]
-pub struct Usage(Mutex<Counters>);
+#[derive(Debug)]
+pub struct Usage {
+    model: ModelId,
+    metrics: ModelMetrics,
+    counters: Mutex<Counters>,
+}
+
+/// What a request asks for, by the names of the GenAI semantic conventions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// An answer to a conversation.
+    Chat,
+    /// The continuation of a text.
+    TextCompletion,
+}
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -60,6 +78,7 @@ pub struct Latency {
 #[derive(Debug)]
 pub struct RequestRecord {
     usage: Arc<Usage>,
+    operation: Operation,
     began: Instant,
     first: Option<Instant>,
     last: Option<Instant>,
@@ -76,12 +95,18 @@ const RATE_SECONDS: u64 = 60;
 // === impl Usage ===
 
 impl Usage {
+    /// Nothing yet, of `model`; what happens is recorded with `metrics` too.
+    pub fn new(model: ModelId, metrics: ModelMetrics) -> Self {
+        Self { model, metrics, counters: Mutex::default() }
+    }
+
     /// A request begins.
-    pub fn begin(self: &Arc<Self>) -> RequestRecord {
+    pub fn begin(self: &Arc<Self>, operation: Operation) -> RequestRecord {
         let mut counters = self.lock();
         counters.report.total += 1;
         counters.report.last_used = Some(SystemTime::now());
-        RequestRecord { usage: self.clone(), began: Instant::now(), first: None, last: None, tokens: 0, ended: false }
+        let began = Instant::now();
+        RequestRecord { usage: self.clone(), operation, began, first: None, last: None, tokens: 0, ended: false }
     }
 
     /// What was counted so far.
@@ -100,7 +125,7 @@ impl Usage {
     }
 
     fn lock(&self) -> MutexGuard<'_, Counters> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -156,29 +181,58 @@ impl RequestRecord {
 
     /// The request ended well after `prompt_tokens` and `completion_tokens` tokens.
     pub fn succeed(mut self, prompt_tokens: u32, completion_tokens: u32) {
-        self.ended = true;
         let untold = completion_tokens.saturating_sub(self.tokens);
+        self.tokens += untold;
+        self.end(None);
         let mut counters = self.usage.lock();
         counters.report.succeeded += 1;
         counters.report.prompt_tokens += u64::from(prompt_tokens);
         counters.tokens(u64::from(untold));
-        if let (Some(first), Some(last)) = (self.first, self.last)
-            && completion_tokens > 1
-        {
-            remember(&mut counters.per_token, (last - first) / (completion_tokens - 1));
+        if let Some(per_token) = self.per_token() {
+            remember(&mut counters.per_token, per_token);
         }
     }
 
-    /// The request ended with an error.
-    pub fn fail(mut self) {
-        self.ended = true;
+    /// The request ended with an error of this reason.
+    pub fn fail(mut self, reason: &'static str) {
+        self.end(Some(reason));
         self.usage.lock().report.failed += 1;
+    }
+
+    fn end(&mut self, error: Option<&'static str>) {
+        self.ended = true;
+        self.usage.metrics.request_ended(&RequestSample {
+            model: self.usage.model.as_str(),
+            operation: self.operation.name(),
+            duration: self.began.elapsed(),
+            time_to_first_token: self.first.map(|first| first - self.began),
+            time_per_output_token: self.per_token(),
+            error,
+        });
+    }
+
+    /// Mean time of the tokens after the first.
+    fn per_token(&self) -> Option<Duration> {
+        let gaps = self.tokens.checked_sub(1).filter(|gaps| *gaps > 0)?;
+        Some((self.last? - self.first?) / gaps)
+    }
+}
+
+// === impl Operation ===
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::TextCompletion => "text_completion",
+        }
     }
 }
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
         if !self.ended {
+            self.end(Some("CANCELLED"));
             self.usage.lock().report.cancelled += 1;
         }
     }
@@ -188,12 +242,17 @@ impl Drop for RequestRecord {
 mod tests {
     use super::*;
 
+    fn usage() -> Arc<Usage> {
+        let model = ModelId::parse("m").expect("a well-formed id");
+        Arc::new(Usage::new(model, ModelMetrics::default()))
+    }
+
     #[test]
     fn every_request_is_counted_once() {
-        let usage = Arc::new(Usage::default());
-        usage.begin().succeed(3, 5);
-        usage.begin().fail();
-        drop(usage.begin());
+        let usage = usage();
+        usage.begin(Operation::Chat).succeed(3, 5);
+        usage.begin(Operation::Chat).fail("WORKER_DIED");
+        drop(usage.begin(Operation::Chat));
         let report = usage.report();
         assert_eq!((report.total, report.succeeded, report.failed, report.cancelled), (3, 1, 1, 1));
         assert_eq!((report.prompt_tokens, report.completion_tokens), (3, 5));
@@ -201,8 +260,8 @@ mod tests {
 
     #[test]
     fn tokens_are_not_counted_twice() {
-        let usage = Arc::new(Usage::default());
-        let mut record = usage.begin();
+        let usage = usage();
+        let mut record = usage.begin(Operation::Chat);
         record.tokens(2);
         record.tokens(1);
         record.succeed(1, 4);

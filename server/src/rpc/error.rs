@@ -74,6 +74,9 @@ pub enum ApiError {
     Internal(String),
 }
 
+/// Prefix of the values of ErrorReason.
+const PREFIX: &str = "ERROR_REASON_";
+
 /// When to ask again after a fault that a restart cures.
 const RESTART_RETRY: Duration = Duration::from_secs(1);
 
@@ -199,10 +202,22 @@ fn failed(failure: Failure) -> Status {
     Status::with_error_details(code, failure.message, details)
 }
 
-fn details<const N: usize>(reason: ErrorReason, metadata: [(&str, String); N]) -> ErrorDetails {
+/// The reason that `status` carries, for metrics: one of a bounded set.
+pub(super) fn reason_of(status: &Status) -> &'static str {
+    let name = status.get_details_error_info().map(|info| format!("{PREFIX}{}", info.reason)).unwrap_or_default();
+    let reason = ErrorReason::from_str_name(&name).unwrap_or_default();
+    bare(reason)
+}
+
+/// The name of `reason` as it goes over the wire.
+fn bare(reason: ErrorReason) -> &'static str {
     let name = reason.as_str_name();
+    name.strip_prefix(PREFIX).unwrap_or(name)
+}
+
+fn details<const N: usize>(reason: ErrorReason, metadata: [(&str, String); N]) -> ErrorDetails {
     let metadata: HashMap<_, _> = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    ErrorDetails::with_error_info(name.strip_prefix("ERROR_REASON_").unwrap_or(name), DOMAIN, metadata)
+    ErrorDetails::with_error_info(bare(reason), DOMAIN, metadata)
 }
 
 impl From<UnknownModel> for ApiError {

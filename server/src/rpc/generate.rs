@@ -15,12 +15,12 @@ use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Status, Streaming};
 
 use super::{
-    error::ApiError,
+    error::{ApiError, reason_of},
     inference_service::explain,
     validate::{Violations, refuse},
 };
 use crate::{
-    lifecycle::{Permit, RequestRecord},
+    lifecycle::{Operation, Permit, RequestRecord},
     model::{Failure, Reason},
     telemetry, wire,
 };
@@ -84,6 +84,11 @@ pub(super) fn check(request: &GenerateRequest) -> Result<Option<Instant>, ApiErr
     Ok(timeout.map(|timeout| Instant::now() + timeout))
 }
 
+/// What `request` asks for.
+pub(super) fn operation(request: &GenerateRequest) -> Operation {
+    if request.messages.is_empty() { Operation::TextCompletion } else { Operation::Chat }
+}
+
 /// `work`, if it ends before `deadline`.
 pub(super) async fn within<T>(
     deadline: Option<Instant>,
@@ -120,7 +125,7 @@ impl Generation {
             }
             Err(status) => {
                 let status = explain(status, &mut permit).await;
-                record.fail();
+                record.fail(reason_of(&status));
                 Err(status)
             }
         }
@@ -187,7 +192,7 @@ impl Call {
     }
 
     fn fail(self, status: Status) -> (Result<GenerateResponse, Status>, Option<Self>) {
-        self.record.fail();
+        self.record.fail(reason_of(&status));
         (Err(status), None)
     }
 }

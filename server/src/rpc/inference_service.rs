@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use tonic_types::StatusExt;
 
 use super::{
-    error::{ApiError, DOMAIN},
+    error::{ApiError, DOMAIN, reason_of},
     generate::{self, Generation},
     validate::Violations,
 };
@@ -70,13 +70,14 @@ impl InferenceService for InferenceApi {
         let request = request.into_inner();
         let deadline = generate::check(&request)?;
         let model = self.model(&request.model_id)?;
-        let record = model.begin_request();
+        let record = model.begin_request(generate::operation(&request));
         let admitted = generate::within(deadline, self.admit(&model)).await;
         let permit = match admitted {
             Ok(permit) => permit,
             Err(error) => {
-                record.fail();
-                return Err(error.into());
+                let status = Status::from(error);
+                record.fail(reason_of(&status));
+                return Err(status);
             }
         };
         Generation::begin(request, permit, record, deadline).await.map(Response::new)

@@ -26,6 +26,7 @@ use crate::{
     model::ModelId,
     status::{Filter, Hub, Watch},
     system::SystemMonitor,
+    telemetry::model::ModelMetrics,
     wire,
 };
 
@@ -53,8 +54,9 @@ pub struct ModelApiOptions {
 struct Core {
     fleet: Arc<Fleet>,
     hub: Arc<Hub>,
-    system: Arc<SystemMonitor>,
+    system: SystemMonitor,
     options: ModelApiOptions,
+    metrics: ModelMetrics,
     started: Started,
 }
 
@@ -71,15 +73,21 @@ const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 impl ModelApi {
     /// Serves `fleet`, whose transitions go to `hub`.
-    pub fn new(fleet: Arc<Fleet>, hub: Arc<Hub>, system: Arc<SystemMonitor>, options: ModelApiOptions) -> Self {
+    pub fn new(
+        fleet: Arc<Fleet>,
+        hub: Arc<Hub>,
+        system: SystemMonitor,
+        metrics: ModelMetrics,
+        options: ModelApiOptions,
+    ) -> Self {
         let started = Started { at: SystemTime::now(), clock: Instant::now() };
-        let core = Arc::new(Core { fleet, hub, system, options, started });
+        let core = Arc::new(Core { fleet, hub, system, options, metrics, started });
         Self { core, loads: RequestIds::default(), unloads: RequestIds::default() }
     }
 
     /// The encoded responses of WatchStatus.
     pub(super) fn watch(&self, request: WatchStatusRequest) -> Result<EncodedStream, ApiError> {
-        let Core { hub, options, .. } = &*self.core;
+        let Core { hub, options, metrics, .. } = &*self.core;
         let mut violations = Violations::default();
         let interval = violations.duration("progress_interval", request.progress_interval, MIN_INTERVAL);
         violations.check(request.model_ids.len() <= MAX_FILTER, "model_ids", "must have at most 1000 entries");
@@ -96,7 +104,7 @@ impl ModelApi {
         let interval = interval.unwrap_or(MIN_INTERVAL);
         let watch = Watch::new(hub.clone(), filter, resume, interval, options.heartbeat)
             .map_err(|_| ApiError::InvalidToken)?;
-        Ok(watch::responses(watch, hub.epoch().clone()))
+        Ok(watch::responses(watch, hub.epoch().clone(), metrics.watcher()))
     }
 }
 

@@ -15,6 +15,7 @@ use super::{error::ApiError, shared_stream::EncodedStream};
 use crate::{
     model::{Epoch, Revision},
     status::{Change, Event, Notice, Watch},
+    telemetry::model::WatcherGuard,
     wire,
 };
 
@@ -30,16 +31,16 @@ const SEPARATOR: char = '-';
 /// Where a token says that a watch had not got its snapshot whole.
 const NOTHING: &str = "0x";
 
-/// The responses of `watch`, which belongs to `epoch`.
-pub(super) fn responses(watch: Watch, epoch: Epoch) -> EncodedStream {
+/// The responses of `watch`, which belongs to `epoch`. `guard` counts it for as long as it lives.
+pub(super) fn responses(watch: Watch, epoch: Epoch, guard: WatcherGuard) -> EncodedStream {
     let state = Some((watch, epoch, VecDeque::new()));
-    Box::pin(stream::unfold(state, |state| async move {
+    Box::pin(stream::unfold((state, guard), |(state, guard)| async move {
         let (mut watch, epoch, mut parts) = state?;
         if let Some(part) = parts.pop_front() {
-            return Some((Ok(part), Some((watch, epoch, parts))));
+            return Some((Ok(part), (Some((watch, epoch, parts)), guard)));
         }
         let response = match watch.next().await {
-            Notice::Closed => return Some((Err(Status::from(ApiError::ShuttingDown)), None)),
+            Notice::Closed => return Some((Err(Status::from(ApiError::ShuttingDown)), (None, guard))),
             Notice::Event(event) => event.encoded(|event| encode_event(event, &epoch)),
             Notice::Heartbeat { revision } => heartbeat(&epoch, revision),
             Notice::Snapshot { models, reset, revision } => {
@@ -48,7 +49,7 @@ pub(super) fn responses(watch: Watch, epoch: Epoch) -> EncodedStream {
                 parts.pop_front().unwrap_or_default()
             }
         };
-        Some((Ok(response), Some((watch, epoch, parts))))
+        Some((Ok(response), (Some((watch, epoch, parts)), guard)))
     }))
 }
 

@@ -77,7 +77,7 @@ fn write(line: &[u8], tail: &Tail, window: &mut Window) {
     let mut fields = line.fields;
     let message = fields.remove("message").and_then(|m| m.as_str().map(ToOwned::to_owned)).unwrap_or_default();
     let source = line.target;
-    let rest = if fields.is_empty() { String::new() } else { serde_json::Value::from(fields).to_string() };
+    let rest = (!fields.is_empty()).then(|| serde_json::Value::from(fields).to_string());
     match line.level.as_str() {
         "ERROR" => {
             tail.push(&message);

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mistralrs::core::{MistralRs, ModelGenerationDefaults, Request};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::engine::chat::Chat;
@@ -38,8 +38,10 @@ pub(crate) struct Engine {
     end_tokens: Arc<[u32]>,
     generation_defaults: Option<ModelGenerationDefaults>,
     stats: Arc<Stats>,
+    /// Whose turn it is to be with the engine.
+    turns: Semaphore,
     next_request: AtomicUsize,
-    /// Requests that are with the engine.
+    /// Requests that were taken.
     requests: TaskTracker,
 }
 
@@ -54,7 +56,7 @@ impl Engine {
         self.sender.closed().await;
     }
 
-    /// Returns when no request is with the engine any more.
+    /// Returns when every request has got its end.
     pub(crate) async fn idle(&self) {
         self.requests.close();
         self.requests.wait().await;

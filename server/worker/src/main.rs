@@ -33,7 +33,6 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use crate::engine::load::Plan;
 use crate::failure::Failure;
 use crate::handshake::{ENGINE_VERSION, HandshakeError, PROTOCOL_VERSION};
 use crate::inspect::Inspection;
@@ -129,7 +128,6 @@ fn run() -> anyhow::Result<ExitCode> {
 async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::start(&config);
     lifeline::die_first();
-    let max_concurrency = config.max_concurrency.max(1) as usize;
     let socket = config.socket_path.clone();
     let inspection = tokio::task::spawn_blocking(move || inspect(&config)).await?;
     let inspection = match inspection {
@@ -137,8 +135,8 @@ async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode>
         Err(failure) => {
             tracing::warn!(
                 reason = failure.reason,
-                message = failure.message,
-                "unusable"
+                why = failure.message,
+                "the model is unusable"
             );
             handshake::write_ready(&mut ready, Outcome::Failure(failure.into()))?;
             flush(telemetry).await;
@@ -150,11 +148,7 @@ async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode>
     let outcome = Outcome::Inspection(inspection.to_message());
     handshake::write_ready(&mut ready, outcome)?;
     drop(ready);
-    let plan = Plan {
-        inspection,
-        max_concurrency,
-    };
-    let code = serve(listener, plan).await?;
+    let code = serve(listener, inspection).await?;
     flush(telemetry).await;
     Ok(code)
 }
@@ -174,9 +168,9 @@ fn inspect(config: &WorkerConfig) -> Result<Inspection, Failure> {
 }
 
 /// Answers calls until the worker is asked to end or its engine dies.
-async fn serve(listener: UnixListener, plan: Plan) -> anyhow::Result<ExitCode> {
+async fn serve(listener: UnixListener, inspection: Inspection) -> anyhow::Result<ExitCode> {
     let (end, engine_died) = (CancellationToken::new(), CancellationToken::new());
-    let worker = Worker::new(plan, end.clone(), engine_died.clone());
+    let worker = Worker::new(inspection, end.clone(), engine_died.clone());
     let service = WorkerServiceServer::new(worker.clone()).max_decoding_message_size(MAX_REQUEST);
     let goodbye = CancellationToken::new();
     let server = Server::builder()

@@ -21,12 +21,13 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument, Span, info_span};
 
 use crate::engine::Engine;
-use crate::engine::load::{Plan, load};
+use crate::engine::load::load;
 use crate::failure::Failure;
+use crate::inspect::Inspection;
 use crate::stats::Stats;
 use crate::{status, telemetry};
 
@@ -49,7 +50,7 @@ pub(crate) struct Worker {
 }
 
 struct Inner {
-    plan: Plan,
+    inspection: Inspection,
     stats: Arc<Stats>,
     load_called: AtomicBool,
     engine: OnceLock<Arc<Engine>>,
@@ -63,10 +64,14 @@ struct Inner {
 impl Worker {
     /// A service for this model. It cancels `end` when it was asked to end, and `engine_died` when its
     /// engine died.
-    pub(crate) fn new(plan: Plan, end: CancellationToken, engine_died: CancellationToken) -> Self {
+    pub(crate) fn new(
+        inspection: Inspection,
+        end: CancellationToken,
+        engine_died: CancellationToken,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
-                plan,
+                inspection,
                 stats: Arc::default(),
                 load_called: AtomicBool::new(false),
                 engine: OnceLock::new(),
@@ -77,7 +82,7 @@ impl Worker {
         }
     }
 
-    /// Returns when no request is with the engine any more.
+    /// Returns when every request has got its end.
     pub(crate) async fn idle(&self) {
         if let Some(engine) = self.inner.engine.get() {
             engine.idle().await;
@@ -113,7 +118,11 @@ impl Inner {
         match self.build(&listener).await {
             Ok(warmed) => listener.tell(Event::Warmed(warmed)).await,
             Err(failure) => {
-                tracing::warn!(reason = failure.reason, message = failure.message, "load failed");
+                tracing::warn!(
+                    reason = failure.reason,
+                    why = failure.message,
+                    "the load failed"
+                );
                 listener.tell(Event::Failed(failure.into())).await;
             }
         }
@@ -121,7 +130,7 @@ impl Inner {
 
     async fn build(self: &Arc<Self>, listener: &Listener) -> Result<EngineWarmed, Failure> {
         let started = Instant::now();
-        let (engine, metadata) = load(self.plan.clone(), Arc::clone(&self.stats)).await?;
+        let (engine, metadata) = load(self.inspection.clone(), Arc::clone(&self.stats)).await?;
         tracing::info!(elapsed = ?started.elapsed(), "the engine is built");
         let engine = Arc::new(engine);
         self.tasks
@@ -134,7 +143,7 @@ impl Inner {
         engine
             .warm_up()
             .await
-            .map_err(|status| cannot_answer(self.plan.inspection.dtype, &status))?;
+            .map_err(|status| cannot_answer(self.inspection.dtype, &status))?;
         let elapsed = warming.elapsed();
         tracing::info!(?elapsed, "a first token was generated");
         // The load is called once, so the place is empty.
@@ -155,7 +164,11 @@ async fn watch(engine: Arc<Engine>, inner: Arc<Inner>) {
 }
 
 fn cannot_answer(dtype: DataType, status: &Status) -> Failure {
-    let why = status.message().trim_end_matches('.');
+    let panic = telemetry::last_panic().filter(|_| status.code() == Code::Unavailable);
+    let why = match &panic {
+        Some(panic) => format!("its engine panicked ({panic})"),
+        None => status.message().trim_end_matches('.').to_owned(),
+    };
     let what_to_do = match dtype {
         DataType::Bf16 => "A CPU cannot compute in BF16: set dtype to f16 or f32, or leave it out.",
         DataType::F16 => "If the weights are intact, set dtype to f32.",

@@ -2,6 +2,7 @@
 //! logs, and traces over OTLP when an endpoint is configured.
 
 use std::panic::PanicHookInfo;
+use std::sync::{Mutex, PoisonError};
 
 use hangar_client::worker::v1::WorkerConfig;
 use opentelemetry::KeyValue;
@@ -20,6 +21,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// What is logged when the configuration does not say.
 const DEFAULT_FILTER: &str = "info";
+
+/// What the last panic of a thread said.
+static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 /// Telemetry that was set up, to be flushed at the end.
 pub(crate) struct Telemetry {
@@ -81,6 +85,12 @@ pub(crate) fn adopt(span: &Span, metadata: &MetadataMap) {
     let _ = span.set_parent(parent);
 }
 
+/// What the last panic of a thread said, if there was one.
+pub(crate) fn last_panic() -> Option<String> {
+    let last = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner);
+    last.clone()
+}
+
 struct Carrier<'a>(&'a MetadataMap);
 
 impl Extractor for Carrier<'_> {
@@ -129,4 +139,5 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
     tracing::error!(thread, location, panic = message, "a thread panicked");
+    *LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.to_owned());
 }

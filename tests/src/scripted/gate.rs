@@ -3,19 +3,21 @@
 //! A gate is a FIFO. Both sides open it for reading and writing, so that neither waits for the other
 //! and no end of file comes; a byte in it lets the worker pass once.
 
-use std::{io, path::Path};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
 
 use anyhow::Result;
-use rustix::fs::{CWD, FileType, Mode, mknodat};
-use tokio::{
-    io::AsyncReadExt,
-    net::unix::pipe::{OpenOptions, Sender},
-};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use tokio::{io::AsyncReadExt, net::unix::pipe::OpenOptions as PipeOptions};
 
 /// The test's side of a gate. Made closed.
 #[derive(Debug)]
 pub struct Gate {
-    pipe: Sender,
+    pipe: File,
 }
 
 impl Gate {
@@ -23,11 +25,16 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// When the FIFO cannot be made. Needs a Tokio runtime.
+    /// When the FIFO cannot be made.
     pub fn new(directory: &Path, name: &str) -> Result<Self> {
         let path = directory.join(name);
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
-        let pipe = OpenOptions::new().read_write(true).open_sender(&path)?;
+        let flags = i32::try_from(OFlags::NONBLOCK.bits())?;
+        let pipe = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(flags)
+            .open(&path)?;
         Ok(Self { pipe })
     }
 
@@ -37,7 +44,7 @@ impl Gate {
     ///
     /// When the pipe is full: 65,536 passes are the most that can be saved up.
     pub fn step(&self, times: usize) -> Result<()> {
-        let written = self.pipe.try_write(&vec![0; times])?;
+        let written = (&self.pipe).write(&vec![0; times])?;
         anyhow::ensure!(
             written == times,
             "only {written} of {times} steps fit into the gate"
@@ -51,7 +58,7 @@ impl Gate {
     ///
     /// When the pipe is broken.
     pub fn open(&self) -> Result<()> {
-        match self.pipe.try_write(&[0; 60_000]) {
+        match (&self.pipe).write(&[0; 60_000]) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error.into()),
             _ => Ok(()),
         }
@@ -61,7 +68,7 @@ impl Gate {
 /// Waits at a gate, on the worker's side. One that nobody made is open.
 pub(super) async fn pass(directory: &Path, name: Option<&str>) -> io::Result<()> {
     let Some(name) = name else { return Ok(()) };
-    let mut pipe = match OpenOptions::new()
+    let mut pipe = match PipeOptions::new()
         .read_write(true)
         .open_receiver(directory.join(name))
     {

@@ -12,7 +12,8 @@ use crate::{
     args::InfoArgs,
     output::{Failure, Writer},
     table::{
-        ago, bytes, fields, percent, progress, short, span_of, state, table, trimmed, unless_zero,
+        Field, ago, bytes, fields, percent, progress, short, span_of, state, table, trimmed,
+        unless_zero,
     },
 };
 
@@ -141,7 +142,8 @@ fn models_table(models: &[ModelInfo]) -> String {
 fn model_text(model: &ModelInfo) -> String {
     let status = model.status.clone().unwrap_or_default();
     let metadata = model.metadata.clone().unwrap_or_default();
-    let mut text = fields([
+    let metrics = model.metrics.as_ref().map(metrics_fields);
+    let general = [
         ("Model", model.model_id.clone()),
         ("Aliases", model.aliases.join(", ")),
         ("State", state_text(&status)),
@@ -165,11 +167,12 @@ fn model_text(model: &ModelInfo) -> String {
         ("Load", status.load_id.clone()),
         ("Attempt", unless_zero(status.attempt.into())),
         ("Restarts", unless_zero(status.restarts)),
-    ]);
-    text = text + "\n" + &metadata_fields(&metadata);
-    if let Some(metrics) = &model.metrics {
-        text = text + "\n" + &metrics_fields(metrics);
-    }
+    ];
+    let all = general
+        .into_iter()
+        .chain(metadata_fields(&metadata))
+        .chain(metrics.into_iter().flatten());
+    let mut text = fields(all);
     for load in &model.recent_loads {
         let outcome = short(load.outcome().as_str_name(), "LOAD_OUTCOME_");
         let began = ago(load.start_time.as_ref());
@@ -181,8 +184,8 @@ fn model_text(model: &ModelInfo) -> String {
     text
 }
 
-fn metadata_fields(metadata: &ModelMetadata) -> String {
-    fields([
+fn metadata_fields(metadata: &ModelMetadata) -> [Field; 17] {
+    [
         ("Architecture", metadata.architecture.clone()),
         ("Name", metadata.model_name.clone()),
         ("Base", metadata.base_model.clone()),
@@ -216,10 +219,10 @@ fn metadata_fields(metadata: &ModelMetadata) -> String {
         ("Load time", span_of(metadata.load_duration.as_ref())),
         ("Loaded", ago(metadata.loaded_time.as_ref())),
         ("Last used", ago(metadata.last_used_time.as_ref())),
-    ])
+    ]
 }
 
-fn metrics_fields(metrics: &ModelMetrics) -> String {
+fn metrics_fields(metrics: &ModelMetrics) -> [Field; 5] {
     let requests = format!(
         "{}, of them {} succeeded, {} failed, {} cancelled; {} running, {} waiting",
         metrics.requests_total,
@@ -231,7 +234,7 @@ fn metrics_fields(metrics: &ModelMetrics) -> String {
     );
     let first = metrics.time_to_first_token.unwrap_or_default();
     let each = metrics.time_per_output_token.unwrap_or_default();
-    fields([
+    [
         ("Requests", requests),
         (
             "Tokens",
@@ -249,7 +252,7 @@ fn metrics_fields(metrics: &ModelMetrics) -> String {
         ),
         ("First token", span_of(first.p50.as_ref())),
         ("Each token", span_of(each.p50.as_ref())),
-    ])
+    ]
 }
 
 fn state_text(status: &ModelStatus) -> String {

@@ -16,8 +16,11 @@ pub(crate) fn table<const N: usize>(headings: [&str; N]) -> Table {
     table
 }
 
-/// Lines of a name and a value each; lines without a value are left out.
-pub(crate) fn fields<const N: usize>(fields: [(&str, String); N]) -> String {
+/// A name and its value.
+pub(crate) type Field = (&'static str, String);
+
+/// A line for each field; those without a value are left out.
+pub(crate) fn fields(fields: impl IntoIterator<Item = Field>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {

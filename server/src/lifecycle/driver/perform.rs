@@ -98,6 +98,7 @@ impl Driver {
     fn enter(&mut self, before: Stage) {
         let stage = self.state.stage();
         let now = SystemTime::now();
+        self.record_phase(before, stage);
         if before == Stage::Backoff {
             self.timers.clear(Timer::Retry);
             self.status.next_retry = None;
@@ -144,6 +145,20 @@ impl Driver {
         );
         self.model.set_status(self.status.clone());
         self.context.hub.transition(self.status.clone());
+    }
+
+    /// Records how long the phase `before` of a load took, and how it ended.
+    fn record_phase(&mut self, before: Stage, stage: Stage) {
+        let took = std::mem::replace(&mut self.entered, Instant::now()).elapsed();
+        if !before.is_loading() || before == Stage::Backoff {
+            return;
+        }
+        let outcome = match stage {
+            Stage::Failed | Stage::Backoff => "failed",
+            Stage::Unloaded | Stage::Unloading => "cancelled",
+            _ => "succeeded",
+        };
+        self.context.metrics.load_phase_ended(self.model.id().as_str(), before.name(), outcome, took);
     }
 
     fn begin_attempt(&mut self, before: Stage) {
@@ -253,6 +268,8 @@ impl Driver {
     /// A reaped process has given back all host memory, and workers hold no device memory.
     fn verify(&mut self) {
         let report = self.unload_report(Verification::Reaped);
+        let took = self.stopping.began.map(|began| began.elapsed()).unwrap_or_default();
+        self.context.metrics.unloaded(self.model.id().as_str(), took);
         self.apply(Event::Verified);
         self.answer_unloads(&report);
     }
@@ -280,6 +297,12 @@ impl Driver {
 
     fn finish(&mut self, load_id: &LoadId, outcome: LoadOutcome) {
         self.timers.clear(Timer::Load);
+        let name = match outcome {
+            LoadOutcome::Succeeded => "succeeded",
+            LoadOutcome::Failed(_) => "failed",
+            LoadOutcome::Cancelled => "cancelled",
+        };
+        self.context.metrics.load_phase_ended(self.model.id().as_str(), "total", name, self.load.began.elapsed());
         self.model.record(&LoadRecord {
             load_id: load_id.clone(),
             outcome: outcome.clone(),

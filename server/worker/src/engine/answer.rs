@@ -20,7 +20,7 @@ pub(crate) struct Answer {
     strip_space: bool,
     prompt_tokens: u32,
     completion_tokens: u32,
-    queued: Option<prost_types::Duration>,
+    queued: Duration,
     started: Instant,
     first: Option<Instant>,
     latest: Option<Instant>,
@@ -45,7 +45,7 @@ impl Answer {
         prompt_tokens: usize,
         stops: Vec<String>,
         is_chat: bool,
-        queued: Option<prost_types::Duration>,
+        queued: Duration,
     ) -> Self {
         Self {
             vocabulary,
@@ -166,7 +166,7 @@ impl Answer {
         let further = self.completion_tokens.saturating_sub(1);
         let seconds = decoding.as_secs_f64();
         GenerateTimings {
-            queued: self.queued,
+            queued: self.queued.try_into().ok(),
             time_to_first_token: first.and_then(|first| first.try_into().ok()),
             decoding: decoding.try_into().ok(),
             tokens_per_second: (further > 0 && seconds > 0.0).then(|| f64::from(further) / seconds),

@@ -1,12 +1,17 @@
 //! Runs one request: hands it to the engine, and what the engine makes to the caller.
 //!
+//! Requests take turns: one at a time is with the engine, in the order in which they came. The engine could
+//! take several, but on a CPU it computes a step of several sequences wrongly (its attention mixes them up),
+//! and what waits for another it computes anew in a way that can change its answer. So an answer is the same
+//! whatever else is asked at the time.
+//!
 //! The engine is read promptly, whatever the caller does: what a slow caller has not taken yet is put
 //! together to one chunk, so nothing stalls and little is held. A caller that goes away ends the answer at
-//! the engine's next step. The engine's side of the request is never dropped while the engine may still
-//! write to it, since a failed write can end the engine.
+//! the engine's next step. The engine's side of a request is kept until the engine has let go of it, since
+//! a failed write can end the engine.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hangar_client::v1::GenerateDone;
 use hangar_client::worker::v1::generate_response::Event;
@@ -14,7 +19,7 @@ use hangar_client::worker::v1::{GenerateRequest, GenerateResponse};
 use mistralrs::core::{
     CustomLogitsProcessor, NormalRequest, Request, RequestMessage, Response, SamplingParams,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::Instrument;
@@ -39,15 +44,31 @@ const DEATH_NOTICE: Duration = Duration::from_millis(500);
 /// What a caller of Generate gets.
 pub(crate) type Responses = ReceiverStream<Result<GenerateResponse, Status>>;
 
-/// A request that is with the engine.
+/// The caller's end.
+type Caller = mpsc::Sender<Result<GenerateResponse, Status>>;
+
+/// A request on its way.
 struct Run {
+    engine: Arc<Engine>,
+    prompt: Prompt,
+    chooser: Chooser,
+    stops: Vec<String>,
+    /// Time that it waited at the server.
+    queued: Duration,
+    caller: Caller,
+}
+
+/// A request that is with the engine.
+struct Turn {
     engine: Arc<Engine>,
     tap: Arc<Tap>,
     steps: mpsc::Receiver<Step>,
     responses: mpsc::Receiver<Response>,
+    /// Ends when the engine has let go of the request.
+    let_go: oneshot::Receiver<()>,
     answer: Answer,
     in_flight: InFlight,
-    caller: mpsc::Sender<Result<GenerateResponse, Status>>,
+    caller: Caller,
 }
 
 /// How a run ended.
@@ -63,7 +84,11 @@ impl Engine {
         self: &Arc<Self>,
         request: GenerateRequest,
     ) -> Result<Responses, Status> {
-        let queued = request.queued;
+        let queued = match request.queued {
+            None => Duration::ZERO,
+            Some(queued) => Duration::try_from(queued)
+                .map_err(|_| status::invalid_field("queued", "is negative"))?,
+        };
         let request = request
             .request
             .ok_or_else(|| status::invalid_field("request", "is required"))?;
@@ -79,7 +104,7 @@ impl Engine {
         let defaults = self.generation_defaults.as_ref();
         let rules = Rules::resolve(request.sampling.as_ref(), defaults);
         let chooser = Chooser::new(rules, &prompt.tokens, request.seed);
-        self.run(prompt, chooser, request.stop, queued).await
+        Ok(self.run(prompt, chooser, request.stop, queued))
     }
 
     /// Generates a token from a short prompt. The error says why there is none.
@@ -97,7 +122,7 @@ impl Engine {
             max_tokens: 1,
             is_chat: false,
         };
-        let mut responses = self.run(prompt, chooser, Vec::new(), None).await?;
+        let mut responses = self.run(prompt, chooser, Vec::new(), Duration::ZERO);
         while let Some(response) = tokio_stream::StreamExt::next(&mut responses).await {
             if let Some(Event::Done(_)) = response?.event {
                 return Ok(());
@@ -106,48 +131,26 @@ impl Engine {
         Err(status::internal("the answer ended without its end"))
     }
 
-    async fn run(
+    /// Lets a request wait for its turn and run.
+    fn run(
         self: &Arc<Self>,
         prompt: Prompt,
         chooser: Chooser,
         stops: Vec<String>,
-        queued: Option<prost_types::Duration>,
-    ) -> Result<Responses, Status> {
-        let (to_run, responses) = mpsc::channel(prompt.max_tokens + SPARE_RESPONSES);
-        let (tap, steps) = Tap::new(
-            chooser,
-            Arc::clone(&self.end_tokens),
-            prompt.max_tokens,
-            Arc::clone(&self.stats),
-        );
+        queued: Duration,
+    ) -> Responses {
         let (caller, stream) = mpsc::channel(WAITING_CHUNKS);
         let run = Run {
             engine: Arc::clone(self),
-            tap: Arc::clone(&tap),
-            steps,
-            responses,
-            answer: Answer::new(
-                self.vocabulary.clone(),
-                prompt.tokens.len(),
-                stops,
-                prompt.is_chat,
-                queued,
-            ),
-            in_flight: self.stats.begin(prompt.tokens.len()),
+            prompt,
+            chooser,
+            stops,
+            queued,
             caller,
         };
-        let request = Request::Normal(Box::new(engine_request(
-            self.request_id(),
-            prompt,
-            tap,
-            to_run,
-        )));
-        if self.sender.send(request).await.is_err() {
-            return Err(self.ended_without_reason().await);
-        }
         self.requests
-            .spawn(run.run().instrument(tracing::Span::current()));
-        Ok(ReceiverStream::new(stream))
+            .spawn(run.wait_and_run().instrument(tracing::Span::current()));
+        ReceiverStream::new(stream)
     }
 
     /// Why the engine broke off an answer: it is being stopped, it died, or neither is known.
@@ -163,13 +166,71 @@ impl Engine {
 }
 
 impl Run {
+    async fn wait_and_run(self) {
+        let engine = Arc::clone(&self.engine);
+        let waited = Instant::now();
+        let turn = tokio::select! {
+            biased;
+            () = self.caller.closed() => return,
+            turn = engine.turns.acquire() => turn,
+        };
+        // The turns are never closed.
+        let Ok(_turn) = turn else { return };
+        let caller = self.caller.clone();
+        match self.begin(waited.elapsed()).await {
+            Some(turn) => turn.run().await,
+            None => {
+                // A caller that has gone wants no error.
+                let _ = caller.send(Err(engine.ended_without_reason().await)).await;
+            }
+        }
+    }
+
+    /// Hands the request to the engine; `None` if it takes none any more.
+    async fn begin(self, waited: Duration) -> Option<Turn> {
+        let Self {
+            engine,
+            prompt,
+            chooser,
+            stops,
+            queued,
+            caller,
+        } = self;
+        let (to_run, responses) = mpsc::channel(prompt.max_tokens + SPARE_RESPONSES);
+        let end_tokens = Arc::clone(&engine.end_tokens);
+        let stats = Arc::clone(&engine.stats);
+        let (tap, steps) = Tap::new(chooser, end_tokens, prompt.max_tokens, stats);
+        let (lent, let_go) = tap.lend();
+        let turn = Turn {
+            tap,
+            steps,
+            responses,
+            let_go,
+            answer: Answer::new(
+                engine.vocabulary.clone(),
+                prompt.tokens.len(),
+                stops,
+                prompt.is_chat,
+                queued + waited,
+            ),
+            in_flight: engine.stats.begin(prompt.tokens.len()),
+            caller,
+            engine: Arc::clone(&engine),
+        };
+        let request = engine_request(engine.request_id(), prompt, Arc::new(lent), to_run);
+        let request = Request::Normal(Box::new(request));
+        engine.sender.send(request).await.ok().map(|()| turn)
+    }
+}
+
+impl Turn {
     async fn run(mut self) {
         let end = self.follow().await;
         self.tap.end();
         let Self {
             engine,
-            tap,
             responses,
+            let_go,
             mut answer,
             in_flight,
             caller,
@@ -178,12 +239,12 @@ impl Run {
         let span = tracing::Span::current();
         span.record("gen_ai.usage.input_tokens", answer.prompt_tokens());
         span.record("gen_ai.usage.output_tokens", answer.completion_tokens());
-        let ended = async move {
-            let _in_flight = in_flight;
-            let _tap = tap;
-            engine_lets_go(&engine, responses).await;
-        };
-        tokio::join!(ended, deliver(&mut answer, end, caller));
+        // A slow caller does not keep the turn.
+        engine
+            .requests
+            .spawn(async move { deliver(&mut answer, end, caller).await });
+        engine_lets_go(&engine, responses, let_go).await;
+        drop(in_flight);
     }
 
     /// Follows the engine to the end of the answer, giving the caller what it takes.
@@ -217,11 +278,7 @@ impl Run {
 }
 
 /// Gives the caller the rest and the end.
-async fn deliver(
-    answer: &mut Answer,
-    end: End,
-    caller: mpsc::Sender<Result<GenerateResponse, Status>>,
-) {
+async fn deliver(answer: &mut Answer, end: End, caller: Caller) {
     let last = match end {
         End::Abandoned => return,
         End::Done(done) => Ok(response(Event::Done(*done))),
@@ -239,20 +296,26 @@ async fn deliver(
 
 /// Reads what the engine still writes until it has let go of the request. An engine without an end token
 /// can only be made to let go by a reader that is gone.
-async fn engine_lets_go(engine: &Engine, mut responses: mpsc::Receiver<Response>) {
+async fn engine_lets_go(
+    engine: &Engine,
+    mut responses: mpsc::Receiver<Response>,
+    let_go: oneshot::Receiver<()>,
+) {
     if engine.end_tokens.is_empty() {
-        return;
+        drop(responses);
+    } else {
+        while responses.recv().await.is_some() {}
     }
-    while responses.recv().await.is_some() {}
+    // It is told by the other side being dropped.
+    let _ = let_go.await;
 }
 
 fn engine_request(
     id: usize,
     prompt: Prompt,
-    tap: Arc<Tap>,
+    tap: Arc<dyn CustomLogitsProcessor>,
     responses: mpsc::Sender<Response>,
 ) -> NormalRequest {
-    let tap: Arc<dyn CustomLogitsProcessor> = tap;
     // The tap leaves one token to choose, which the engine does greedily.
     let sampling = SamplingParams {
         temperature: Some(0.0),

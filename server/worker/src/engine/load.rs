@@ -6,7 +6,7 @@
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +18,7 @@ use mistralrs::core::{
     ModelGenerationDefaults, ModelPaths, NormalLoaderBuilder, NormalSpecificConfig, Pipeline,
     SchedulerConfig,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::engine::Engine;
@@ -34,15 +34,6 @@ const STACK: usize = 16 << 20;
 /// The engine's model as it was loaded, before its engine runs.
 type Loaded = Arc<tokio::sync::Mutex<dyn Pipeline + Send + Sync>>;
 
-/// What an engine is built from.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    /// The model.
-    pub(crate) inspection: Inspection,
-    /// Requests that run at the same time.
-    pub(crate) max_concurrency: usize,
-}
-
 /// What the loaded model tells about itself.
 struct Facts {
     vocabulary: Vocabulary,
@@ -54,7 +45,7 @@ struct Facts {
 
 /// Builds the engine, on a thread of its own, and tells what is known about the model then.
 pub(crate) async fn load(
-    plan: Plan,
+    inspection: Inspection,
     stats: Arc<Stats>,
 ) -> Result<(Engine, ModelMetadata), Failure> {
     let (done, built) = oneshot::channel();
@@ -62,7 +53,7 @@ pub(crate) async fn load(
         .name("load".into())
         .stack_size(STACK)
         .spawn(move || {
-            let result = catch_unwind(AssertUnwindSafe(|| build(&plan, stats)));
+            let result = catch_unwind(AssertUnwindSafe(|| build(&inspection, stats)));
             // Nobody waits any more only when the process is about to end.
             let _ = done.send(result.unwrap_or_else(|panic| Err(refused(&panic_message(&*panic)))));
         })
@@ -72,8 +63,7 @@ pub(crate) async fn load(
         .unwrap_or_else(|_| Err(Failure::internal("the thread that loads ended by itself")))
 }
 
-fn build(plan: &Plan, stats: Arc<Stats>) -> Result<(Engine, ModelMetadata), Failure> {
-    let inspection = &plan.inspection;
+fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<(Engine, ModelMetadata), Failure> {
     let dtype = model_dtype(inspection.dtype);
     let loaded = match &inspection.files {
         Files::Directory(files) => load_directory(files, dtype),
@@ -85,7 +75,7 @@ fn build(plan: &Plan, stats: Arc<Stats>) -> Result<(Engine, ModelMetadata), Fail
         vocabulary_size: facts.vocabulary.size(),
         ..inspection.metadata.clone()
     };
-    let runner = start(loaded, plan.max_concurrency)?;
+    let runner = start(loaded)?;
     let sender = runner
         .get_sender(None)
         .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))?;
@@ -105,6 +95,7 @@ fn build(plan: &Plan, stats: Arc<Stats>) -> Result<(Engine, ModelMetadata), Fail
         end_tokens: facts.end_tokens,
         generation_defaults: facts.defaults,
         stats,
+        turns: Semaphore::new(1),
         next_request: AtomicUsize::new(1),
         requests: TaskTracker::new(),
     };
@@ -137,7 +128,7 @@ fn load_directory(files: &DirectoryFiles, dtype: ModelDType) -> Result<Loaded, F
     load_paths(&*loader, paths, dtype)
 }
 
-fn load_gguf(file: &PathBuf, dtype: ModelDType) -> Result<Loaded, Failure> {
+fn load_gguf(file: &Path, dtype: ModelDType) -> Result<Loaded, Failure> {
     let directory = file.parent().unwrap_or(file).to_string_lossy().into_owned();
     let name = file.to_string_lossy().into_owned();
     let config = GGUFSpecificConfig::default();
@@ -148,7 +139,7 @@ fn load_gguf(file: &PathBuf, dtype: ModelDType) -> Result<Loaded, Failure> {
         tokenizer_filename: PathBuf::new(),
         config_filename: PathBuf::new(),
         template_filename: None,
-        filenames: vec![file.clone()],
+        filenames: vec![file.to_owned()],
         adapter_paths: AdapterPaths::None,
         gen_conf: None,
         preprocessor_config: None,
@@ -179,16 +170,16 @@ fn load_paths(
 
 /// Starts the engine. The SDK's own trial run is left out (it needs a runtime of several threads, and
 /// passes where real requests fail): the caller warms the engine up.
-fn start(loaded: Loaded, max_concurrency: usize) -> Result<Arc<MistralRs>, Failure> {
-    let count = NonZeroUsize::new(max_concurrency).unwrap_or(NonZeroUsize::MIN);
+fn start(loaded: Loaded) -> Result<Arc<MistralRs>, Failure> {
+    // Requests take turns.
     let scheduler = SchedulerConfig::DefaultScheduler {
-        method: DefaultSchedulerMethod::Fixed(count),
+        method: DefaultSchedulerMethod::Fixed(NonZeroUsize::MIN),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::internal(format!("no runtime could be started: {e}")))?;
-    // The prefix cache holds memory that no estimate covers, and makes an answer depend on earlier ones.
+    // The prefix cache is never emptied on a CPU, and makes an answer depend on earlier ones.
     let builder = MistralRsBuilder::new(loaded, scheduler, false, None)
         .with_no_prefix_cache(true)
         .with_prefix_cache_n(0);

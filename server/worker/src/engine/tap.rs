@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use mistralrs::core::CustomLogitsProcessor;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::sampling::Chooser;
 use crate::stats::Stats;
@@ -47,6 +47,12 @@ pub(crate) struct Tap {
     stats: Arc<Stats>,
 }
 
+/// A tap while the engine has it.
+pub(crate) struct Lent {
+    tap: Arc<Tap>,
+    _held: oneshot::Sender<()>,
+}
+
 impl Tap {
     /// A tap for an answer of at most `max_tokens`, and the steps that it tells.
     pub(crate) fn new(
@@ -66,6 +72,16 @@ impl Tap {
             stats,
         };
         (Arc::new(tap), told)
+    }
+
+    /// What the engine gets of this tap, and what ends when the engine has let go of it.
+    pub(crate) fn lend(self: &Arc<Self>) -> (Lent, oneshot::Receiver<()>) {
+        let (held, let_go) = oneshot::channel();
+        let lent = Lent {
+            tap: Arc::clone(self),
+            _held: held,
+        };
+        (lent, let_go)
     }
 
     /// Ends the answer at the engine's next step. Nothing is told any more.
@@ -111,10 +127,10 @@ impl Tap {
     }
 }
 
-impl CustomLogitsProcessor for Tap {
+impl CustomLogitsProcessor for Lent {
     fn apply(&self, logits: &Tensor, _context: &[u32]) -> candle_core::Result<Tensor> {
         let mut scores: Vec<f32> = logits.to_vec1()?;
-        let token = self.step(&mut scores) as usize;
+        let token = self.tap.step(&mut scores) as usize;
         scores.fill(f32::NEG_INFINITY);
         if let Some(score) = scores.get_mut(token) {
             *score = 0.0;
@@ -138,9 +154,19 @@ mod tests {
     fn the_engine_is_left_no_other_token() {
         let (tap, _told) = tap(5);
         let scores = Tensor::new(&[0.0f32, 1.0, 2.0], &Device::Cpu).expect("scores");
-        let left = tap.apply(&scores, &[]).expect("scores");
+        let (lent, _let_go) = tap.lend();
+        let left = lent.apply(&scores, &[]).expect("scores");
         let left: Vec<f32> = left.to_vec1().expect("scores");
         assert_eq!(left, [f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0]);
+    }
+
+    #[test]
+    fn it_is_told_when_the_engine_has_let_go() {
+        let (tap, _told) = tap(5);
+        let (lent, mut let_go) = tap.lend();
+        assert_eq!(let_go.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        drop(lent);
+        assert_eq!(let_go.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     }
 
     #[test]

@@ -51,7 +51,6 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         number,
         context: context_length.unwrap_or(0).into(),
         trained_context: model.context_length.unwrap_or(0).into(),
-        concurrency: config.max_concurrency.max(1).into(),
         vocabulary: vocabulary_size.unwrap_or(0).into(),
         tokenizer: files::about(&files.tokenizer)?.len(),
     };

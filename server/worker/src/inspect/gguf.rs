@@ -150,7 +150,7 @@ impl<'a> Model<'a> {
             metadata,
             weight_bytes: length,
             measure: ProgressMeasure::ReadChars,
-            need_host_bytes: self.need(config, dtype, context_length).bytes(),
+            need_host_bytes: self.need(dtype, context_length).bytes(),
         })
     }
 
@@ -164,7 +164,7 @@ impl<'a> Model<'a> {
         u32::try_from(*self.embedding()?.shape.get(1)?).ok()
     }
 
-    fn need(&self, config: &WorkerConfig, dtype: DataType, context: Option<u32>) -> Need {
+    fn need(&self, dtype: DataType, context: Option<u32>) -> Need {
         let number = |name: &str| {
             let name = format!("{}.{name}", self.architecture);
             self.header.number(&name).unwrap_or(0)
@@ -194,7 +194,6 @@ impl<'a> Model<'a> {
             number: if dtype == DataType::F32 { 4 } else { 2 },
             context: context.unwrap_or(0).into(),
             trained_context: self.context_length.into(),
-            concurrency: config.max_concurrency.max(1).into(),
             vocabulary: self.vocabulary_size().unwrap_or(0).into(),
             tokenizer: self.header.bytes,
         }

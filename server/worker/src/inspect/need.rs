@@ -2,9 +2,8 @@
 //!
 //! The sum of
 //! - the weights in the data type that they have in memory,
-//! - the key-value cache: `2 × layers × kv_heads × head_size × bytes of a number` a token, for
-//!   `max_concurrency` sequences of the full context (rounded up to the engine's steps of 512 tokens), and
-//!   as much again where sequences can run together, since the engine then works on a copy,
+//! - the key-value cache: `2 × layers × kv_heads × head_size × bytes of a number` a token, for one sequence
+//!   of the full context (rounded up to the engine's steps of 512 tokens), since requests take turns,
 //! - the tables of positions, which the engine makes for the length that the model was made for: six bytes
 //!   for each of a head's numbers, while they are made,
 //! - working space: for up to 1,024 tokens of a prompt, `4 × (hidden + intermediate)` numbers of 4 bytes
@@ -36,8 +35,6 @@ pub(super) struct Need {
     pub(super) context: u64,
     /// Longest sequence that the model was made for, in tokens.
     pub(super) trained_context: u64,
-    /// Sequences at the same time.
-    pub(super) concurrency: u64,
     /// Tokens of the vocabulary.
     pub(super) vocabulary: u64,
     /// Bytes of the tokenizer's file.
@@ -57,7 +54,6 @@ impl Need {
 
     fn cache(&self) -> u64 {
         let tokens = self.context.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
-        let copies = if self.concurrency > 1 { 2 } else { 1 };
         [
             2,
             self.shape.layers,
@@ -65,8 +61,6 @@ impl Need {
             self.shape.head_size,
             self.number,
             tokens,
-            self.concurrency,
-            copies,
         ]
         .into_iter()
         .fold(1, u64::saturating_mul)
@@ -86,10 +80,7 @@ impl Need {
         let layer = width
             .saturating_mul(4)
             .saturating_mul(self.context.min(CHUNK));
-        layer
-            .saturating_add(self.vocabulary)
-            .saturating_mul(self.concurrency)
-            .saturating_mul(4)
+        layer.saturating_add(self.vocabulary).saturating_mul(4)
     }
 }
 
@@ -106,20 +97,14 @@ mod tests {
     };
 
     #[test]
-    fn the_cache_is_counted_for_every_sequence() {
+    fn the_cache_is_counted_in_whole_steps() {
         let need = Need {
             shape: SHAPE,
             number: 2,
             context: 256,
-            concurrency: 1,
             ..Need::default()
         };
         assert_eq!(need.cache(), 2 * 2 * 2 * 16 * 2 * 512);
-        let more = Need {
-            concurrency: 4,
-            ..need
-        };
-        assert_eq!(more.cache(), 8 * need.cache());
     }
 
     #[test]
@@ -140,7 +125,6 @@ mod tests {
             },
             number: 4,
             context: u64::MAX - 1000,
-            concurrency: 9,
             ..Need::default()
         };
         assert_eq!(need.bytes(), u64::MAX);

@@ -1,0 +1,149 @@
+//! Tests over real sockets: versions, limits, and how connections end.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+const GRACE: Duration = Duration::from_millis(200);
+
+struct Server {
+    address: SocketAddr,
+    stop: CancellationToken,
+    ended: JoinHandle<()>,
+}
+
+impl Server {
+    /// Serves `/` with "here", and `/slow` with nothing: it tells `started` and waits for ever.
+    async fn start(options: ServeOptions) -> (Self, mpsc::Receiver<()>) {
+        let (started, slow) = mpsc::channel(8);
+        let router = axum::Router::new()
+            .route("/", axum::routing::get(async || "here"))
+            .route(
+                "/slow",
+                axum::routing::get(async move || {
+                    started.send(()).await.unwrap();
+                    std::future::pending::<()>().await
+                }),
+            );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let served = serve(listener, router, options, stop.clone(), GRACE);
+        let ended = TaskTracker::new().spawn(served);
+        (
+            Self {
+                address,
+                stop,
+                ended,
+            },
+            slow,
+        )
+    }
+
+    async fn http2(&self) -> hyper::client::conn::http2::SendRequest<axum::body::Body> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(executor, TokioIo::new(stream))
+                .await
+                .unwrap();
+        TaskTracker::new().spawn(connection);
+        sender
+    }
+
+    fn get(&self, path: &str) -> Request<axum::body::Body> {
+        let uri = format!("http://{}{path}", self.address);
+        Request::builder()
+            .uri(uri)
+            .body(axum::body::Body::empty())
+            .unwrap()
+    }
+}
+
+/// What a raw connection gets until its end after sending `text`.
+async fn exchange(address: SocketAddr, text: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A reset is as good an end as any.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn the_main_port_speaks_http2_only() {
+    let (server, _slow) = Server::start(ServeOptions::main(8)).await;
+    let response = server
+        .http2()
+        .await
+        .send_request(server.get("/"))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    let answer = exchange(server.address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(!answer.contains("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_ops_port_speaks_both_versions() {
+    let (server, _slow) = Server::start(ServeOptions::ops(8)).await;
+    let response = server
+        .http2()
+        .await
+        .send_request(server.get("/"))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    let request = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answer = exchange(server.address, request).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("here"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn stop_ends_idle_connections_at_once() {
+    let (server, _slow) = Server::start(ServeOptions::main(8)).await;
+    let mut client = server.http2().await;
+    client.send_request(server.get("/")).await.unwrap();
+    server.stop.cancel();
+    server.ended.await.unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_left_after_the_grace_is_dropped() {
+    for options in [ServeOptions::main(8), ServeOptions::ops(8)] {
+        let (server, mut slow) = Server::start(options).await;
+        let mut client = server.http2().await;
+        let request = client.send_request(server.get("/slow"));
+        let silent = TcpStream::connect(server.address).await.unwrap();
+        let stop = async {
+            slow.recv().await.unwrap();
+            server.stop.cancel();
+        };
+        let (answer, ()) = tokio::join!(request, stop);
+        assert!(answer.is_err());
+        server.ended.await.unwrap();
+        drop(silent);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_over_the_limit_waits_for_another_to_end() {
+    let (server, _slow) = Server::start(ServeOptions::main(1)).await;
+    let mut first = server.http2().await;
+    first.send_request(server.get("/")).await.unwrap();
+    let mut second = server.http2().await;
+    let mut waiting = std::pin::pin!(second.send_request(server.get("/")));
+    // Whatever the first one gets answered, the second one is not served meanwhile.
+    for _ in 0..10 {
+        first.send_request(server.get("/")).await.unwrap();
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+    }
+    drop(first);
+    assert_eq!(waiting.await.unwrap().status(), 200);
+}

@@ -1,0 +1,69 @@
+//! The workspace's own binaries, beside the test's.
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use anyhow::{Context, Result};
+
+/// Directory of binaries to use as they are, in place of those that a build makes.
+const OVERRIDE: &str = "HANGAR_TESTS_BIN_DIR";
+
+/// Path of one of the workspace's binaries. The first call of a process builds them all.
+///
+/// # Errors
+///
+/// When the build fails or makes no such binary.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    static DIRECTORY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let directory = DIRECTORY.get_or_init(|| prepare().map_err(|error| format!("{error:#}")));
+    let directory = directory
+        .as_ref()
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    let path = directory.join(name);
+    anyhow::ensure!(path.is_file(), "there is no {}", path.display());
+    Ok(path)
+}
+
+fn prepare() -> Result<PathBuf> {
+    if let Some(directory) = std::env::var_os(OVERRIDE) {
+        return Ok(PathBuf::from(directory).canonicalize()?);
+    }
+    let directory = directory()?;
+    build(directory.file_name() == Some(OsStr::new("release")))?;
+    Ok(directory)
+}
+
+/// Where Cargo puts the binaries of the profile that this test was built with.
+fn directory() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let deps = test.parent().context("the test lies nowhere")?;
+    let parent = if deps.ends_with("deps") {
+        deps.parent()
+    } else {
+        Some(deps)
+    };
+    Ok(parent.context("the test lies nowhere")?.to_path_buf())
+}
+
+/// Builds what is not up to date, with the same features as `cargo test` in the workspace's root, so
+/// that the engine is not built twice.
+fn build(release: bool) -> Result<()> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(tests.parent().unwrap_or(tests))
+        .args(["build", "--bins"])
+        .args(release.then_some("--release"))
+        .output()
+        .context("running cargo")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(
+        output.status.success(),
+        "building the binaries failed:\n{errors}"
+    );
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! How a server is started.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Result;
+use hangar_client::v1::{ModelSource, ModelSpec, RestartMode, RestartPolicy, model_source::Source};
+
+use super::binaries::binary;
+use crate::fixtures::Fixtures;
+
+/// How a server is started. Time-outs that a test does not set are the server's own.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    worker: Worker,
+    data_dir: Option<PathBuf>,
+    arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
+}
+
+/// Which worker a server starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Worker {
+    /// The real one.
+    #[default]
+    Real,
+    /// One that does what the script in the model's directory says.
+    Scripted,
+    /// This one.
+    At(PathBuf),
+}
+
+impl Options {
+    /// A server that may load these models.
+    pub fn new(fixtures: &Fixtures) -> Self {
+        Self::default().root(&fixtures.root())
+    }
+
+    /// As [`Self::new`], with the scripted worker.
+    pub fn scripted(fixtures: &Fixtures) -> Self {
+        Self::new(fixtures).worker(Worker::Scripted)
+    }
+
+    /// Chooses the worker.
+    pub fn worker(mut self, worker: Worker) -> Self {
+        self.worker = worker;
+        self
+    }
+
+    /// Adds a model root.
+    pub fn root(self, path: &Path) -> Self {
+        self.argument("--model-root").argument(path)
+    }
+
+    /// Keeps the data here, so that it outlives the server.
+    pub fn data_in(mut self, path: &Path) -> Self {
+        self.data_dir = Some(path.to_path_buf());
+        self
+    }
+
+    /// Adds an argument of the command line.
+    pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Sets a flag such as "--hang-timeout" to a time.
+    pub fn time(self, flag: &str, time: Duration) -> Self {
+        self.argument(flag)
+            .argument(format!("{}ms", time.as_millis()))
+    }
+
+    /// Sets a variable of the server's environment, which is otherwise empty.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    pub(super) fn data_dir(&self, directory: &Path) -> PathBuf {
+        self.data_dir
+            .clone()
+            .unwrap_or_else(|| directory.join("data"))
+    }
+
+    pub(super) fn arguments(&self) -> Result<Vec<OsString>> {
+        let worker = match &self.worker {
+            Worker::Real => binary("hangar-worker")?,
+            Worker::Scripted => binary("scripted-worker")?,
+            Worker::At(path) => path.clone(),
+        };
+        let mut arguments = vec!["--worker".into(), worker.into_os_string()];
+        arguments.extend(self.arguments.iter().cloned());
+        Ok(arguments)
+    }
+
+    pub(super) fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+/// A spec for a model at this path, which is not restarted when it fails.
+pub fn spec(path: &Path) -> ModelSpec {
+    let path = path.to_string_lossy().into_owned();
+    ModelSpec {
+        source: Some(ModelSource {
+            source: Some(Source::Path(path)),
+        }),
+        restart_policy: Some(RestartPolicy {
+            mode: RestartMode::Never.into(),
+            ..RestartPolicy::default()
+        }),
+        ..ModelSpec::default()
+    }
+}
