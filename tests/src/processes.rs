@@ -100,7 +100,10 @@ pub async fn ended(pid: u32, within: Duration) -> Result<()> {
     let wait = tokio::task::spawn_blocking(move || {
         poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&limit))
     });
-    anyhow::ensure!(wait.await?? == 1, "process {pid} has not ended within {within:?}");
+    anyhow::ensure!(
+        wait.await?? == 1,
+        "process {pid} has not ended within {within:?}"
+    );
     Ok(())
 }
 
@@ -168,7 +171,7 @@ mod tests {
     fn memory_that_is_taken_is_seen() -> Result<()> {
         let pid = std::process::id();
         let before = host_bytes(pid)?;
-        let block = vec![1_u8; 64 << 20];
+        let block = std::hint::black_box(vec![1_u8; 64 << 20]);
         let grown = host_bytes(pid)?.saturating_sub(before);
         assert!(grown > 60 << 20, "{grown} of {}", block.len());
         assert!(file_bytes(pid)? > 0 && open_files(pid)? > 2 && threads(pid)? > 0);

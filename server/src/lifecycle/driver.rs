@@ -18,6 +18,8 @@ use tokio::{
     time::Instant,
 };
 
+use tracing::Span;
+
 use super::{
     admission::Lane,
     fleet::Context,
@@ -57,6 +59,8 @@ pub(super) struct Driver {
     waiters: Waiters,
     load: LoadClock,
     entered: Instant,
+    /// Covers the load that is under way, from the call that asked for it to its end.
+    load_span: Span,
     drain_timeout: Duration,
     stopping: Stopping,
 }
@@ -118,6 +122,7 @@ impl Driver {
             waiters: Waiters::default(),
             load: LoadClock { began: now, began_at: SystemTime::now(), timeout: Duration::ZERO, restart: false },
             entered: now,
+            load_span: Span::none(),
             drain_timeout: Duration::ZERO,
             stopping: Stopping::default(),
         }

@@ -14,6 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Span;
 
 use super::{
     Limits,
@@ -171,7 +172,7 @@ impl Fleet {
         };
         let (reply, ticket) = oneshot::channel();
         let model = self.introduce(&entry).ok_or(LoadError::ShuttingDown)?;
-        let command = LoadCommand { entry, force: options.force, timeout: options.timeout, reply };
+        let command = LoadCommand { entry, force: options.force, timeout: options.timeout, span: Span::current(), reply };
         let sent = model.commands.send(Command::Load(command)).await;
         sent.map_err(|_| LoadError::ShuttingDown)?;
         ticket.await.map_err(|_| LoadError::ShuttingDown)
@@ -221,7 +222,8 @@ impl Fleet {
     ///
     /// When no such model is registered.
     pub fn model(&self, id: &ModelId) -> Result<Arc<Model>, UnknownModel> {
-        self.models().get(id).cloned().ok_or_else(|| self.unknown(id))
+        let model = self.models().get(id).cloned();
+        model.ok_or_else(|| self.unknown(id))
     }
 
     /// All models, by id.

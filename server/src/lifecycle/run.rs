@@ -9,6 +9,7 @@ use hangar_client::worker::v1::{
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use super::{fleet::Context, observer::Pulse};
 use crate::{
@@ -55,15 +56,21 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 // === impl Run ===
 
 impl Run {
-    /// Starts a worker that hosts `source` as `config` says.
-    pub(super) fn start(context: &Arc<Context>, model: &ModelId, source: &Source, config: WorkerConfig) -> Self {
+    /// Starts a worker that hosts `source` as `config` says; `span` is that of the load.
+    pub(super) fn start(
+        context: &Arc<Context>,
+        model: &ModelId,
+        source: &Source,
+        config: WorkerConfig,
+        span: Span,
+    ) -> Self {
         let (sender, reports) = mpsc::channel(16);
         let orders = Orders {
             build: CancellationToken::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
         };
-        let life = live(context.clone(), model.clone(), source.clone(), config, orders.clone(), sender);
+        let life = live(context.clone(), model.clone(), source.clone(), config, orders.clone(), sender, span);
         context.tracker.spawn(life);
         Self { reports, orders }
     }
@@ -96,6 +103,7 @@ async fn live(
     mut config: WorkerConfig,
     orders: Orders,
     reports: mpsc::Sender<Report>,
+    span: Span,
 ) {
     // Looked up anew for each run: a link may have been changed since the model was registered.
     config.source = match context.roots.locate(&source).await {
@@ -109,7 +117,7 @@ async fn live(
             let pulse = Pulse::default();
             tell(&reports, Report::Spawned { pid: process.pid(), pulse: pulse.clone() }).await;
             let talk = Talk { context: &context, socket: socket.clone(), orders: &orders, reports: &reports, pulse };
-            attend(&process, talk.run(starting, &config), &orders, &reports).await
+            attend(&process, talk.run(starting, &config, span), &orders, &reports).await
         }
         Err(error) => cannot_start(&error),
     };
@@ -177,13 +185,9 @@ enum Lost {
 // === impl Talk ===
 
 impl Talk<'_> {
-    async fn run(self, starting: worker::Starting, config: &WorkerConfig) -> Result<(), Lost> {
+    async fn run(self, starting: worker::Starting, config: &WorkerConfig, span: Span) -> Result<(), Lost> {
         let ready_timeout = self.context.limits.ready_timeout;
-        let greeting = async {
-            let ready = starting.handshake(config).await?;
-            Ok::<_, HandshakeError>(ready)
-        };
-        let ready = match timeout(ready_timeout, greeting).await {
+        let ready = match timeout(ready_timeout, starting.handshake(config)).await {
             Ok(Ok(ready)) => ready,
             Ok(Err(HandshakeError::Closed)) => return Err(Lost::Connection),
             Ok(Err(error)) => return Err(Lost::Because(Failure::new(Reason::WorkerDied, error.to_string()))),
@@ -195,15 +199,21 @@ impl Talk<'_> {
         tell(self.reports, Report::Inspected { inspection, client: client.clone() }).await;
         tokio::select! {
             () = self.orders.stop.cancelled() => {}
-            ended = self.serve(client.clone()) => ended?,
+            ended = self.serve(client.clone(), span) => ended?,
         }
         // Whether or not it answers, its exit is what counts; the driver kills it if that does not come.
         let _ = client.shutdown(ShutdownRequest {}).await;
         Ok(())
     }
 
-    async fn serve(&self, mut client: Client) -> Result<(), Lost> {
+    async fn serve(&self, client: Client, span: Span) -> Result<(), Lost> {
         self.orders.build.cancelled().await;
+        self.load(client.clone()).instrument(span).await?;
+        tell(self.reports, Report::Warmed).await;
+        self.listen(client).await
+    }
+
+    async fn load(&self, mut client: Client) -> Result<(), Lost> {
         let mut request = tonic::Request::new(LoadRequest {});
         telemetry::propagate(request.metadata_mut());
         let mut load = client.load(request).await.map_err(|_| Lost::Connection)?.into_inner();
@@ -213,13 +223,11 @@ impl Talk<'_> {
                 Some(Event::EngineBuilt(built)) => {
                     tell(self.reports, Report::EngineBuilt(Box::new(built.metadata.unwrap_or_default()))).await;
                 }
-                Some(Event::Warmed(_)) => break,
+                Some(Event::Warmed(_)) => return Ok(()),
                 Some(Event::Failed(failure)) => return Err(Lost::Because(told(failure))),
                 None => return Err(Lost::Connection),
             }
         }
-        tell(self.reports, Report::Warmed).await;
-        self.listen(client).await
     }
 
     /// Follows the engine's pulse. A pulse that ends is noticed by the time that it stands still.

@@ -54,7 +54,18 @@ pub(super) struct Journal {
     pub(super) revision: Revision,
     pub(super) ring: VecDeque<Arc<Event>>,
     pub(super) models: BTreeMap<ModelId, Status>,
-    pub(super) progress: BTreeMap<ModelId, Arc<Event>>,
+    pub(super) progress: BTreeMap<ModelId, Latest>,
+    serial: u64,
+}
+
+/// The latest progress of a model.
+#[derive(Clone, Debug)]
+pub(super) struct Latest {
+    /// Tells it from earlier and later progress.
+    pub(super) serial: u64,
+    /// The progress, at the revision of the last transition of any model: whoever has heard of that one
+    /// and resumes from here hears nothing twice.
+    pub(super) event: Arc<Event>,
 }
 
 // === impl Event ===
@@ -74,6 +85,14 @@ impl Event {
     /// The event as it goes over the wire: encoded by the first who asks, shared by all others.
     pub fn encoded(&self, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
         self.encoded.get_or_init(|| encode(self)).clone()
+    }
+}
+
+// === impl Latest ===
+
+impl Latest {
+    pub(super) fn model_id(&self) -> &ModelId {
+        &self.event.status().model_id
     }
 }
 
@@ -114,6 +133,9 @@ impl Hub {
             journal.ring.pop_front();
         }
         journal.ring.push_back(Event::new(revision, Change::Transition(status)));
+        for latest in journal.progress.values_mut() {
+            latest.event = Event::new(revision, Change::Progress(latest.event.status().clone()));
+        }
         drop(journal);
         self.touch();
     }
@@ -124,7 +146,9 @@ impl Hub {
         let id = status.model_id.clone();
         journal.models.insert(id.clone(), status.clone());
         let event = Event::new(journal.revision, Change::Progress(status));
-        journal.progress.insert(id, event);
+        journal.serial += 1;
+        let serial = journal.serial;
+        journal.progress.insert(id, Latest { serial, event });
         drop(journal);
         self.touch();
     }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::hub::{Event, Hub};
+use super::hub::{Event, Hub, Latest};
 use crate::model::{ModelId, Revision, Status};
 
 /// Which models a watcher wants to hear of.
@@ -78,7 +78,7 @@ enum Begin {
 #[derive(Debug)]
 struct Pace {
     interval: Duration,
-    told: BTreeMap<ModelId, (Arc<Event>, Instant)>,
+    told: BTreeMap<ModelId, (u64, Instant)>,
 }
 
 /// Counts a watcher for as long as it lives.
@@ -165,7 +165,7 @@ impl Watch {
             let batch = journal.after(self.cursor, BATCH);
             let Some(last) = batch.last() else {
                 let filter = &self.filter;
-                return self.pace.next(journal.progress.values().filter(|e| filter.admits(&e.status().model_id)));
+                return self.pace.next(journal.progress.values().filter(|p| filter.admits(p.model_id())));
             };
             self.cursor = last.revision;
             self.batch.extend(batch);
@@ -175,7 +175,7 @@ impl Watch {
     /// When progress that is held back may be told.
     fn progress_due(&self) -> Option<Instant> {
         let journal = self.hub.journal();
-        let admitted = journal.progress.values().filter(|e| self.filter.admits(&e.status().model_id));
+        let admitted = journal.progress.values().filter(|p| self.filter.admits(p.model_id()));
         self.pace.due(admitted)
     }
 }
@@ -195,33 +195,34 @@ impl Filter {
 
 impl Pace {
     /// Takes all of `current` as told: a snapshot has just shown it.
-    fn skip<'a>(&mut self, current: impl Iterator<Item = &'a Arc<Event>>) {
+    fn skip<'a>(&mut self, current: impl Iterator<Item = &'a Latest>) {
         let now = Instant::now();
-        self.told = current.map(|event| (event.status().model_id.clone(), (event.clone(), now))).collect();
+        self.told = current.map(|latest| (latest.model_id().clone(), (latest.serial, now))).collect();
     }
 
     /// The first of `current` that is news and not too soon.
-    fn next<'a>(&mut self, current: impl Iterator<Item = &'a Arc<Event>> + Clone) -> Option<Notice> {
+    fn next<'a>(&mut self, current: impl Iterator<Item = &'a Latest> + Clone) -> Option<Notice> {
         let now = Instant::now();
-        let event = current.clone().find(|event| self.when(event).is_some_and(|due| due <= now)).cloned();
-        if event.is_none() && self.told.len() > current.clone().count() {
-            let loading: BTreeSet<_> = current.map(|event| &event.status().model_id).collect();
-            self.told.retain(|id, _| loading.contains(id));
-        }
-        let event = event?;
-        self.told.insert(event.status().model_id.clone(), (event.clone(), now));
-        Some(Notice::Event(event))
+        let Some(news) = current.clone().find(|latest| self.when(latest).is_some_and(|due| due <= now)) else {
+            if self.told.len() > current.clone().count() {
+                let loading: BTreeSet<_> = current.map(Latest::model_id).collect();
+                self.told.retain(|id, _| loading.contains(id));
+            }
+            return None;
+        };
+        self.told.insert(news.model_id().clone(), (news.serial, now));
+        Some(Notice::Event(news.event.clone()))
     }
 
-    fn due<'a>(&self, current: impl Iterator<Item = &'a Arc<Event>>) -> Option<Instant> {
-        current.filter_map(|event| self.when(event)).min()
+    fn due<'a>(&self, current: impl Iterator<Item = &'a Latest>) -> Option<Instant> {
+        current.filter_map(|latest| self.when(latest)).min()
     }
 
-    /// When `event` may be told; `None` when it was.
-    fn when(&self, event: &Arc<Event>) -> Option<Instant> {
-        match self.told.get(&event.status().model_id) {
+    /// When `latest` may be told; `None` when it was.
+    fn when(&self, latest: &Latest) -> Option<Instant> {
+        match self.told.get(latest.model_id()) {
             None => Some(Instant::now()),
-            Some((told, _)) if Arc::ptr_eq(told, event) => None,
+            Some((told, _)) if *told == latest.serial => None,
             Some((_, at)) => Some(*at + self.interval),
         }
     }

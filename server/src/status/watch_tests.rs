@@ -99,6 +99,18 @@ fn progress_is_coalesced_and_never_told_after_the_transition_that_ended_it() {
     assert!(watch.poll().is_none());
 }
 
+#[test]
+fn progress_is_told_at_the_revision_of_the_last_transition() {
+    let hub = Hub::new(10);
+    let mut watch = watch(&hub, None);
+    watch.poll();
+    hub.progress(loading(1, 10));
+    hub.transition(status(2, 1));
+    assert_eq!(revisions(&mut watch), [1, 1]);
+    hub.transition(status(2, 2));
+    assert_eq!(revisions(&mut watch), [2]);
+}
+
 #[tokio::test]
 async fn a_closed_hub_ends_its_watches() {
     let hub = Hub::new(10);

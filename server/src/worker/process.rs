@@ -75,7 +75,8 @@ impl Process {
         let mut child =
             spawner.spawn(program).await.map_err(|source| SpawnError::Execute { path: path.clone(), source })?;
         let pid = child.id().unwrap_or_default();
-        let span = info_span!("worker", model = %model, pid);
+        // For the log only: a span of the traces would be open for the worker's whole life.
+        let span = info_span!(target: "worker", "worker", model = %model, pid);
         let tail = Tail::default();
         let (signals, inbox) = mpsc::channel(4);
         let (exit_sender, exit) = watch::channel(None);

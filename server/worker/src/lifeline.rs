@@ -42,6 +42,7 @@ pub(crate) fn without_backtraces() -> std::io::Result<()> {
     }
     let mut again = Command::new("/proc/self/exe");
     again.args(std::env::args_os().skip(1));
+    again.arg0(std::env::args_os().next().unwrap_or_default());
     for name in BACKTRACE_VARIABLES {
         again.env(name, "0");
     }

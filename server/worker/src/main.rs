@@ -6,6 +6,7 @@
 //! itself.
 
 mod demo;
+mod ending;
 mod engine;
 mod failure;
 mod handshake;
@@ -29,10 +30,12 @@ use hangar_client::worker::v1::worker_config::Source;
 use hangar_client::worker::v1::worker_ready::Outcome;
 use hangar_client::worker::v1::worker_service_server::WorkerServiceServer;
 use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use crate::ending::Ending;
 use crate::failure::Failure;
 use crate::handshake::{ENGINE_VERSION, HandshakeError, PROTOCOL_VERSION};
 use crate::inspect::Inspection;
@@ -128,6 +131,8 @@ fn run() -> anyhow::Result<ExitCode> {
 async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::start(&config);
     lifeline::die_first();
+    // An interrupt from a terminal reaches the server and its workers: it is the server's to act upon.
+    let _interrupts = signal(SignalKind::interrupt()).context("taking interrupts")?;
     let socket = config.socket_path.clone();
     let inspection = tokio::task::spawn_blocking(move || inspect(&config)).await?;
     let inspection = match inspection {
@@ -167,10 +172,10 @@ fn inspect(config: &WorkerConfig) -> Result<Inspection, Failure> {
     }
 }
 
-/// Answers calls until the worker is asked to end or its engine dies.
+/// Answers calls until the worker is to end.
 async fn serve(listener: UnixListener, inspection: Inspection) -> anyhow::Result<ExitCode> {
-    let (end, engine_died) = (CancellationToken::new(), CancellationToken::new());
-    let worker = Worker::new(inspection, end.clone(), engine_died.clone());
+    let ending = Ending::default();
+    let worker = Worker::new(inspection, ending.clone());
     let service = WorkerServiceServer::new(worker.clone()).max_decoding_message_size(MAX_REQUEST);
     let goodbye = CancellationToken::new();
     let server = Server::builder()
@@ -185,8 +190,7 @@ async fn serve(listener: UnixListener, inspection: Inspection) -> anyhow::Result
             served.context("serving")?;
             return Ok(ExitCode::System);
         }
-        () = end.cancelled() => ExitCode::Asked,
-        () = engine_died.cancelled() => ExitCode::EngineDied,
+        code = ending.begun() => code,
     };
     let farewell = async {
         // Requests that were with the engine get their error, and then the connections end.

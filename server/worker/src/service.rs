@@ -19,15 +19,16 @@ use hangar_client::worker::v1::{
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument, Span, info_span};
 
+use crate::ending::Ending;
 use crate::engine::Engine;
 use crate::engine::load::load;
 use crate::failure::Failure;
 use crate::inspect::Inspection;
+use crate::lifeline::ExitCode;
 use crate::stats::Stats;
 use crate::{status, telemetry};
 
@@ -54,29 +55,21 @@ struct Inner {
     stats: Arc<Stats>,
     load_called: AtomicBool,
     engine: OnceLock<Arc<Engine>>,
-    /// Cancelled when the worker ends.
-    end: CancellationToken,
-    /// Cancelled when the engine died.
-    engine_died: CancellationToken,
+    ending: Ending,
     tasks: TaskTracker,
 }
 
 impl Worker {
-    /// A service for this model. It cancels `end` when it was asked to end, and `engine_died` when its
-    /// engine died.
-    pub(crate) fn new(
-        inspection: Inspection,
-        end: CancellationToken,
-        engine_died: CancellationToken,
-    ) -> Self {
+    /// A service for this model. It begins the worker's end when it is asked to, when the load fails, and
+    /// when the engine dies.
+    pub(crate) fn new(inspection: Inspection, ending: Ending) -> Self {
         Self {
             inner: Arc::new(Inner {
                 inspection,
                 stats: Arc::default(),
                 load_called: AtomicBool::new(false),
                 engine: OnceLock::new(),
-                end,
-                engine_died,
+                ending,
                 tasks: TaskTracker::new(),
             }),
         }
@@ -91,13 +84,11 @@ impl Worker {
 
     /// The loaded model, for a call that is to use it.
     fn engine(&self) -> Result<&Arc<Engine>, Status> {
-        if self.inner.end.is_cancelled() {
-            return Err(status::unloaded());
+        match self.inner.ending.reason() {
+            None => self.inner.engine.get().ok_or_else(status::not_loaded),
+            Some(ExitCode::EngineDied) => Err(status::worker_died()),
+            Some(_) => Err(status::unloaded()),
         }
-        if self.inner.engine_died.is_cancelled() {
-            return Err(status::worker_died());
-        }
-        self.inner.engine.get().ok_or_else(status::not_loaded)
     }
 }
 
@@ -124,6 +115,7 @@ impl Inner {
                     "the load failed"
                 );
                 listener.tell(Event::Failed(failure.into())).await;
+                self.ending.begin(ExitCode::Unusable);
             }
         }
     }
@@ -159,7 +151,7 @@ async fn watch(engine: Arc<Engine>, inner: Arc<Inner>) {
     engine.dead().await;
     if !engine.is_stopped() {
         tracing::error!("the engine died");
-        inner.engine_died.cancel();
+        inner.ending.begin(ExitCode::EngineDied);
     }
 }
 
@@ -275,8 +267,7 @@ impl WorkerService for Worker {
             loop {
                 tokio::select! {
                     _ = ticks.tick() => {}
-                    () = inner.end.cancelled() => return,
-                    () = inner.engine_died.cancelled() => return,
+                    _ = inner.ending.begun() => return,
                     () = stats.closed() => return,
                 }
                 if stats.send(Ok(inner.stats.read())).await.is_err() {
@@ -292,7 +283,7 @@ impl WorkerService for Worker {
         _request: Request<ShutdownRequest>,
     ) -> Result<Response<ShutdownResponse>, Status> {
         tracing::info!("asked to end");
-        self.inner.end.cancel();
+        self.inner.ending.begin(ExitCode::Asked);
         if let Some(engine) = self.inner.engine.get() {
             engine.stop();
             if tokio::time::timeout(STOP_NOTICE, engine.dead())

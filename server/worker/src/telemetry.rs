@@ -46,7 +46,12 @@ impl Telemetry {
             Err(problem) => (None, Some(problem)),
         };
         let traces = provider.as_ref().map(|provider| {
-            tracing_opentelemetry::layer().with_tracer(provider.tracer("hangar-worker"))
+            tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer("hangar-worker"))
+                .with_location(false)
+                .with_threads(false)
+                .with_target(false)
+                .with_tracked_inactivity(false)
         });
         tracing_subscriber::registry()
             .with(filter)

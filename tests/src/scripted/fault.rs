@@ -1,5 +1,7 @@
 //! Ways for a process to stop working.
 
+use std::time::Duration;
+
 use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +22,16 @@ pub enum Fault {
     Stop,
 }
 
+/// Time for what was said before to leave the process.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
 impl Fault {
+    /// As [`Self::strike`], once the answers that were given before are on their way.
+    pub(super) async fn strike_soon(self) {
+        tokio::time::sleep(LAST_WORDS).await;
+        self.strike();
+    }
+
     /// Makes it happen to this process. Comes back only from `Stop`, and then not before someone
     /// sends SIGCONT.
     pub(super) fn strike(self) {

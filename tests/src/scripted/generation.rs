@@ -67,7 +67,7 @@ impl Answer {
             pending::<()>().await;
         }
         if script.die_after == now {
-            self.worker.script.die_with.strike();
+            self.worker.script.die_with.strike_soon().await;
         }
         if script.error_after == now {
             self.done = true;

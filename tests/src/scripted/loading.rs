@@ -55,7 +55,7 @@ impl Worker {
         match &script.kind {
             LoadKind::Hang => pending().await,
             LoadKind::Spin => spin().await,
-            LoadKind::Die(fault) => fault.strike(),
+            LoadKind::Die(fault) => fault.strike_soon().await,
             LoadKind::EndEarly => return Ok(None),
             LoadKind::Error => return Err(Status::internal("the script wants an error")),
             LoadKind::Fail { reason, message } => {
@@ -77,7 +77,7 @@ impl Worker {
         let start = Instant::now();
         match self.script.load.kind {
             LoadKind::NeverWarm => pending().await,
-            LoadKind::DieWarming(fault) => fault.strike(),
+            LoadKind::DieWarming(fault) => fault.strike_soon().await,
             _ => pass(&self.directory, self.script.load.warm_gate.as_deref()).await?,
         }
         let elapsed = start.elapsed().try_into().ok();

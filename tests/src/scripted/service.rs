@@ -126,7 +126,7 @@ impl WorkerService for Service {
             ShutdownKind::Ok => self.0.stopping.cancel(),
             ShutdownKind::Ignore => {}
             ShutdownKind::Hang => pending().await,
-            ShutdownKind::Die => Fault::Kill.strike(),
+            ShutdownKind::Die => Fault::Kill.strike_soon().await,
         }
         Ok(Response::new(ShutdownResponse {}))
     }

@@ -1,5 +1,7 @@
 //! `hangarctl health`: the standard gRPC health service.
 
+use std::time::Duration;
+
 use hangar_client::{Client, Error};
 use serde_json::json;
 use tonic_health::pb::{
@@ -11,11 +13,16 @@ use crate::{
     output::{Failure, Writer},
 };
 
+/// Time for the answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
 pub(crate) async fn run(client: &Client, args: HealthArgs, writer: &Writer) -> Result<(), Failure> {
     let request = HealthCheckRequest {
         service: args.service.clone(),
     };
-    let answer = HealthClient::new(client.transport()).check(request).await;
+    let mut stub = HealthClient::new(client.transport());
+    let answer = tokio::time::timeout(LIMIT, stub.check(request)).await;
+    let answer = answer.map_err(|_| Error::Deadline { deadline: LIMIT })?;
     let status = answer
         .map_err(|status| Error::from_answer(client, status))?
         .into_inner()

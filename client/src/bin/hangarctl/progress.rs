@@ -44,7 +44,8 @@ impl LoadBar {
             )]
             self.bar
                 .set_position((progress.fraction.clamp(0.0, 1.0) * STEPS as f64) as u64);
-            self.bar.set_message(table::progress(progress));
+            let text = format!("{} {}", table::state(status), table::progress(progress));
+            self.bar.set_message(text);
         } else if state != self.state {
             self.bar.set_message(table::state(status));
         }

@@ -98,13 +98,9 @@ pub(crate) fn unless_zero(number: u64) -> String {
     }
 }
 
-/// How far a load is, for example "LOADING 42 % of 1.2 GiB, 3s left".
+/// How far a load is, for example "42 %, 1.2 GiB of 2.9 GiB, 3s left".
 pub(crate) fn progress(progress: &v1::Progress) -> String {
-    let mut text = format!(
-        "{} {}",
-        short(progress.phase().as_str_name(), "LOAD_PHASE_"),
-        percent(progress.fraction)
-    );
+    let mut text = percent(progress.fraction);
     if progress.bytes_total > 0 {
         text += &format!(
             ", {} of {}",
@@ -135,14 +131,10 @@ mod tests {
             fraction: 0.42,
             ..Default::default()
         };
-        known.set_phase(v1::LoadPhase::Loading);
-        assert_eq!(progress(&known), "LOADING 42 %");
+        assert_eq!(progress(&known), "42 %");
         (known.bytes_done, known.bytes_total) = (1024, 2048);
         known.eta = Some(convert::to_proto_duration(Duration::from_secs(3)));
-        assert_eq!(
-            progress(&known),
-            "LOADING 42 %, 1.0 KiB of 2.0 KiB, 3s left"
-        );
+        assert_eq!(progress(&known), "42 %, 1.0 KiB of 2.0 KiB, 3s left");
     }
 
     #[test]

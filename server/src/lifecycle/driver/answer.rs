@@ -6,6 +6,7 @@ use tokio::{
     sync::oneshot,
     time::Instant,
 };
+use tracing::{Span, info_span};
 
 use super::{Driver, LoadClock};
 use crate::{
@@ -31,6 +32,8 @@ pub(in crate::lifecycle) struct LoadCommand {
     /// Load anew although it is READY.
     pub(in crate::lifecycle) force: bool,
     pub(in crate::lifecycle) timeout: Duration,
+    /// The call that asks.
+    pub(in crate::lifecycle) span: Span,
     pub(in crate::lifecycle) reply: oneshot::Sender<LoadTicket>,
 }
 
@@ -107,18 +110,15 @@ impl Driver {
             facts.entry = command.entry.clone();
             facts.wanted = true;
         });
-        // The state's own actions may ask for the load's time and spec, so they are set first.
-        let before = (self.spec.clone(), self.load);
-        let now = Instant::now();
-        self.spec = spec;
-        self.load =
-            LoadClock { began: now, began_at: SystemTime::now(), timeout: command.timeout, restart: false };
+        // A load that this one replaces is finished on the way, with its own clock.
         self.apply(event);
         let open = self.state.load().or(self.state.next()).map(|load| load.id.clone());
         if open.as_ref() == Some(&id) {
-            self.timers.set(Timer::Load, now + command.timeout);
-        } else {
-            (self.spec, self.load) = before;
+            let began = Instant::now();
+            self.spec = spec;
+            self.load = LoadClock { began, began_at: SystemTime::now(), timeout: command.timeout, restart: false };
+            self.load_span = info_span!(parent: &command.span, "model.load", model = %self.model.id(), load = %id);
+            self.timers.set(Timer::Load, began + command.timeout);
         }
         let ready = self.state.stage() == Stage::Ready;
         let load_id = open.unwrap_or(id);

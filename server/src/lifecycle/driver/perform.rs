@@ -7,6 +7,7 @@ use std::{
 
 use hangar_client::worker::v1::WorkerConfig;
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::{Driver, Slot, Stopping};
 use crate::{
@@ -40,7 +41,8 @@ impl Driver {
         for action in &actions {
             self.prepare(action);
         }
-        if self.state.stage() != before.stage() {
+        let replaced = self.state.load().zip(before.load()).is_some_and(|(now, then)| now.id != then.id);
+        if self.state.stage() != before.stage() || replaced {
             self.enter(before.stage());
         }
         for action in actions {
@@ -162,7 +164,8 @@ impl Driver {
     }
 
     fn begin_attempt(&mut self, before: Stage) {
-        if before == Stage::Backoff {
+        let again = self.state.load().map(|load| &load.id) == self.status.load_id.as_ref();
+        if before == Stage::Backoff && again {
             self.status.restarts += 1;
             if self.load.restart {
                 self.timers.set(Timer::Load, Instant::now() + self.load.timeout);
@@ -217,7 +220,8 @@ impl Driver {
             max_concurrency: spec.max_concurrency.unwrap_or(context.limits.max_concurrency),
             ..context.worker_config(&spec)
         };
-        self.run = Some(Run::start(&context, self.model.id(), &spec.source, config));
+        let span = self.load_span.clone();
+        self.run = Some(Run::start(&context, self.model.id(), &spec.source, config, span));
     }
 
     fn admit(&mut self) {
@@ -297,6 +301,7 @@ impl Driver {
 
     fn finish(&mut self, load_id: &LoadId, outcome: LoadOutcome) {
         self.timers.clear(Timer::Load);
+        self.load_span = Span::none();
         let name = match outcome {
             LoadOutcome::Succeeded => "succeeded",
             LoadOutcome::Failed(_) => "failed",

@@ -44,7 +44,12 @@ impl Engine {
         };
         let field = if is_chat { "messages" } else { "prompt" };
         self.check_tokens(field, &tokens)?;
-        let max_tokens = self.room_for(field, tokens.len(), request.max_tokens as usize)?;
+        let max_tokens = room_for(
+            field,
+            self.context_length,
+            tokens.len(),
+            request.max_tokens as usize,
+        )?;
         Ok(Prompt {
             tokens,
             max_tokens,
@@ -100,31 +105,30 @@ impl Engine {
         }
         Ok(())
     }
+}
 
-    /// Longest answer that the context leaves; `asked` is zero where the caller left it open.
-    fn room_for(&self, field: &str, prompt: usize, asked: usize) -> Result<usize, Status> {
-        let context = self.context_length;
-        let left = context.saturating_sub(prompt);
-        if left == 0 {
-            return Err(status::context_exceeded(
-                field,
-                format!(
-                    "is {prompt} tokens long, which leaves no room for an answer in the model's \
-                     context of {context} tokens"
-                ),
-            ));
-        }
-        if asked > left {
-            return Err(status::context_exceeded(
-                "max_tokens",
-                format!(
-                    "{asked} and the prompt's {prompt} tokens are more than the model's context of \
-                     {context} tokens; at most {left} are left"
-                ),
-            ));
-        }
-        Ok(if asked == 0 { left } else { asked })
+/// Longest answer that the context leaves; `asked` is zero where the caller left it open.
+fn room_for(field: &str, context: usize, prompt: usize, asked: usize) -> Result<usize, Status> {
+    let left = context.saturating_sub(prompt);
+    if left == 0 {
+        return Err(status::context_exceeded(
+            field,
+            format!(
+                "is {prompt} tokens long, which leaves no room for an answer in the model's context of \
+                 {context} tokens"
+            ),
+        ));
     }
+    if asked > left {
+        return Err(status::context_exceeded(
+            "max_tokens",
+            format!(
+                "{asked} and the prompt's {prompt} tokens are more than the model's context of {context} \
+                 tokens; at most {left} are left"
+            ),
+        ));
+    }
+    Ok(if asked == 0 { left } else { asked })
 }
 
 /// The caller's variables for the chat template.
@@ -166,4 +170,42 @@ fn json(value: &prost_types::Value, depth: usize) -> Option<Value> {
             fields?.into()
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::{ListValue, Struct};
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_gets_what_was_asked_for_or_what_is_left() {
+        let room = |prompt, asked| room_for("prompt", 100, prompt, asked).ok();
+        assert_eq!(room(90, 0), Some(10));
+        assert_eq!(room(90, 10), Some(10));
+        assert_eq!(room(90, 3), Some(3));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for (prompt, asked) in [(100, 0), (101, 1), (90, 11), (0, usize::MAX)] {
+            let refused = room_for("prompt", 100, prompt, asked).expect_err("too long");
+            assert_eq!(refused.code(), Code::InvalidArgument);
+        }
+    }
+
+    #[test]
+    fn options_become_json_with_whole_numbers() {
+        let kind = |kind| prost_types::Value { kind: Some(kind) };
+        let list = Kind::ListValue(ListValue {
+            values: vec![kind(Kind::NumberValue(3.0)), kind(Kind::NumberValue(0.5))],
+        });
+        let fields = Struct {
+            fields: [("a".to_owned(), kind(list))].into(),
+        };
+        let value = kind(Kind::StructValue(fields));
+        assert_eq!(json(&value, 3), Some(serde_json::json!({"a": [3, 0.5]})));
+        assert_eq!(json(&value, 2), None);
+    }
 }
