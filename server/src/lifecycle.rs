@@ -6,6 +6,7 @@
 mod admission;
 mod driver;
 mod fleet;
+mod memory;
 mod model;
 mod observer;
 mod run;
@@ -15,6 +16,7 @@ mod usage;
 
 pub use admission::{Permit, Refusal};
 pub use driver::{LoadTicket, UnloadReport, Verification};
+pub use memory::Memory;
 pub use fleet::{Fleet, LoadError, LoadOptions, Resources, UnknownModel};
 pub use model::{Facts, Model};
 pub use source::{ModelRoots, SourceError};

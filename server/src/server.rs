@@ -22,7 +22,7 @@ use crate::{
     catalog::MemoryCatalog,
     config::{ConfigError, Settings},
     health::Health,
-    lifecycle::{Fleet, Limits, Model, ModelRoots, Resources, SourceError},
+    lifecycle::{Fleet, Limits, Memory, Model, ModelRoots, Resources, SourceError},
     net::{self, ServeOptions},
     ops,
     rpc::{
@@ -114,7 +114,9 @@ impl Server {
         let hub = Hub::new(settings.watch_ring);
         let meter = telemetry.meter();
         let metrics = ModelMetrics::new(&meter);
-        let fleet = Fleet::new(resources(settings, hub.clone(), metrics.clone())?);
+        let system = Arc::new(SystemMonitor::new(settings.data_dir.clone()));
+        let memory = Memory::new(system.clone());
+        let fleet = Fleet::new(resources(settings, hub.clone(), memory, metrics.clone())?);
         let sampled = fleet.clone();
         observe_models(&meter, Arc::new(move || samples(&sampled)));
         let health = Health::new(fleet.clone(), hub.clone());
@@ -122,7 +124,7 @@ impl Server {
 
         let main_stop = CancellationToken::new();
         let checks = HealthService::new(health.clone(), main_stop.clone(), settings.max_watchers).into_server();
-        let models = model_api(settings, &fleet, &hub, metrics);
+        let models = model_api(settings, &fleet, &hub, system, metrics);
         let routes = routes(settings, models, &fleet, checks.clone())?;
         let service = ServiceBuilder::new()
             .layer(RpcLayer::new(&meter))
@@ -184,14 +186,19 @@ async fn joined(name: &str, task: JoinHandle<()>) {
     }
 }
 
-fn model_api(settings: &Settings, fleet: &Arc<Fleet>, hub: &Arc<Hub>, metrics: ModelMetrics) -> ModelApi {
+fn model_api(
+    settings: &Settings,
+    fleet: &Arc<Fleet>,
+    hub: &Arc<Hub>,
+    system: Arc<SystemMonitor>,
+    metrics: ModelMetrics,
+) -> ModelApi {
     let options = ModelApiOptions {
         load_timeout: settings.load_timeout,
         drain_timeout: settings.drain_timeout,
         max_watchers: settings.max_watchers,
         heartbeat: settings.watch_heartbeat,
     };
-    let system = SystemMonitor::new(settings.data_dir.clone());
     ModelApi::new(fleet.clone(), hub.clone(), system, metrics, options)
 }
 
@@ -214,7 +221,12 @@ fn routes(
     Ok(routes.add_service(reflection::v1()?).add_service(reflection::v1alpha()?))
 }
 
-fn resources(settings: &Settings, hub: Arc<Hub>, metrics: ModelMetrics) -> Result<Resources, StartError> {
+fn resources(
+    settings: &Settings,
+    hub: Arc<Hub>,
+    memory: Memory,
+    metrics: ModelMetrics,
+) -> Result<Resources, StartError> {
     let spawner = Spawner::start(Handle::current());
     let cache_dir = settings.data_dir.join("cache");
     let system = |what| move |source| StartError::System { what, source };
@@ -234,6 +246,7 @@ fn resources(settings: &Settings, hub: Arc<Hub>, metrics: ModelMetrics) -> Resul
             trace_sample_ratio: settings.trace_sample_ratio,
             ..WorkerConfig::default()
         },
+        memory,
         limits: limits(settings),
         metrics,
     })

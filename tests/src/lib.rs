@@ -3,4 +3,5 @@
 pub mod fixtures;
 pub mod hangar;
 pub mod processes;
+pub mod refusals;
 pub mod scripted;

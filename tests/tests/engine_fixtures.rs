@@ -1,7 +1,13 @@
 //! The models that the tests make do what the other suites take for granted.
 
 use anyhow::Result;
-use hangar_client::{Client, v1::FinishReason};
+use hangar_client::{
+    Client, Error,
+    v1::{
+        ErrorReason::{ModelUnusable, SourceNotAllowed, UnsupportedByModel},
+        FinishReason,
+    },
+};
 use hangar_tests::{
     fixtures::{Broken, Effect, Fixtures, Quantization},
     hangar::{Hangar, Options, spec},
@@ -40,7 +46,6 @@ async fn every_sound_model_answers_in_ascii_as_its_prompt_wants() -> Result<()> 
             .await?;
         let one = greedy(&client, "m", "Hello").await?;
         let other = greedy(&client, "m", "What is this?").await?;
-        println!("{}: {one:?} {other:?}", path.display());
         assert_ne!(one, other, "{}", path.display());
         assert!(
             one.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
@@ -69,30 +74,38 @@ async fn every_broken_model_has_its_effect() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let hangar = Hangar::start(Options::new(&fixtures)).await?;
     let client = hangar.client().await?;
-    for (number, broken) in (0..).zip(Broken::ALL) {
-        let id = format!("m{number}");
-        let loaded = client
+    for broken in Broken::ALL {
+        let id = format!("{broken:?}");
+        let load = client
             .load(&id)
             .spec(spec(&fixtures.broken(broken)?))
             .wait()
             .await;
-        match &loaded {
-            Ok(_) => println!("{broken:?}: loaded"),
-            Err(error) => println!("{broken:?}: {:?} {error}", error.reason()),
-        }
-        if loaded.is_ok() {
-            let chat = client
-                .generate(&id)
-                .message("user", "x")
-                .max_tokens(3)
-                .text()
-                .await;
-            println!("  chat {chat:?}");
-            client.unload(&id).send().await?;
-        }
-        let expected = matches!(broken.effect(), Effect::Harmless | Effect::NoChat);
-        if loaded.is_ok() != expected {
-            println!("  UNEXPECTED");
+        let reason = load.as_ref().err().and_then(Error::reason);
+        match broken.effect() {
+            Effect::NotAllowed => {
+                assert_eq!(reason, Some(SourceNotAllowed), "{broken:?}: {load:?}")
+            }
+            Effect::Unusable => assert_eq!(reason, Some(ModelUnusable), "{broken:?}: {load:?}"),
+            Effect::Harmless | Effect::NoChat => {
+                load?;
+                client
+                    .generate(&id)
+                    .prompt("x")
+                    .max_tokens(3)
+                    .text()
+                    .await?;
+                let chat = client
+                    .generate(&id)
+                    .message("user", "x")
+                    .max_tokens(3)
+                    .text()
+                    .await;
+                let reason = chat.err().and_then(|error| error.reason());
+                let no_chat = broken.effect() == Effect::NoChat;
+                assert_eq!(reason, no_chat.then_some(UnsupportedByModel), "{broken:?}");
+                client.unload(&id).send().await?;
+            }
         }
     }
     Ok(())

@@ -230,7 +230,8 @@ pub struct ModelSpec {
     /// Longest sequence of prompt and answer in tokens. Zero: as long as the model allows.
     #[prost(uint32, tag = "14")]
     pub context_length: u32,
-    /// How many requests run at the same time. Zero: the server's default.
+    /// How many requests run at the same time, as far as the engine can: on a CPU they take turns. Zero:
+    /// the server's default.
     #[prost(uint32, tag = "15")]
     pub max_concurrency: u32,
     /// How many further requests may wait. Unset: the server's default; zero: none waits.

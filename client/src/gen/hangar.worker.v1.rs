@@ -108,6 +108,9 @@ pub struct ModelInspection {
     /// Device memory that the model is expected to need, in bytes.
     #[prost(uint64, tag = "5")]
     pub need_device_bytes: u64,
+    /// Requests that the engine can run at the same time on this device, at least 1.
+    #[prost(uint32, tag = "6")]
+    pub max_concurrency: u32,
 }
 /// Why a worker cannot serve the model.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

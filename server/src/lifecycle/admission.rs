@@ -29,6 +29,8 @@ pub(super) struct Lane {
     client: Client,
     defaults: GenerationDefaults,
     slots: Arc<Semaphore>,
+    /// Places for calls that the engine has no part in.
+    asides: Arc<Semaphore>,
     max_concurrency: u32,
     max_queue: u32,
     crowd: watch::Sender<Crowd>,
@@ -40,6 +42,8 @@ pub(super) struct Lane {
 pub(super) struct Crowd {
     pub(super) running: u32,
     pub(super) waiting: u32,
+    /// Calls that the engine has no part in.
+    pub(super) aside: u32,
     /// When the first of those that run began, if any does.
     pub(super) busy_since: Option<Instant>,
 }
@@ -50,7 +54,8 @@ pub struct Permit {
     lane: Arc<Lane>,
     cut: watch::Receiver<Option<Failure>>,
     queued: Duration,
-    _slot: OwnedSemaphorePermit,
+    aside: bool,
+    _place: OwnedSemaphorePermit,
 }
 
 /// A request that was not let through.
@@ -69,6 +74,9 @@ pub enum Refusal {
 
 /// A place in the queue.
 struct Waiting<'a>(&'a Lane);
+
+/// Calls at the same time that the engine has no part in. They are short, and further ones wait.
+const ASIDES: usize = 8;
 
 // === impl Gate ===
 
@@ -103,11 +111,22 @@ impl Gate {
             crowd.running += 1;
             crowd.busy_since.get_or_insert_with(Instant::now);
         });
-        let permit = Permit { lane, cut, queued: began.elapsed(), _slot: slot };
-        match permit.failure() {
-            Some(failure) => Err(Refusal::CutOff(failure)),
-            None => Ok(permit),
-        }
+        Permit { lane, cut, queued: began.elapsed(), aside: false, _place: slot }.checked()
+    }
+
+    /// Waits for the right to call the worker for something that the engine has no part in. Requests
+    /// that run do not stand against it. Safe to cancel.
+    pub(super) async fn admit_aside(&self) -> Result<Permit, Refusal> {
+        let lane = self.lane().clone().ok_or(Refusal::Closed)?;
+        let began = Instant::now();
+        let mut cut = lane.cut.subscribe();
+        let place = tokio::select! {
+            biased;
+            failure = cut_off(&mut cut) => return Err(Refusal::CutOff(failure)),
+            place = lane.asides.clone().acquire_owned() => place.map_err(|_| Refusal::Closed)?,
+        };
+        lane.crowd.send_modify(|crowd| crowd.aside += 1);
+        Permit { lane, cut, queued: began.elapsed(), aside: true, _place: place }.checked()
     }
 
     /// Who is inside, or nobody when the gate is closed.
@@ -129,6 +148,7 @@ impl Lane {
             client,
             defaults,
             slots: Arc::new(Semaphore::new(max_concurrency as usize)),
+            asides: Arc::new(Semaphore::new(ASIDES)),
             max_concurrency,
             max_queue,
             crowd: watch::Sender::default(),
@@ -154,7 +174,7 @@ impl Lane {
     pub(super) async fn empty(&self) {
         let mut crowd = self.crowd.subscribe();
         // The sender lives as long as this lane, so the wait cannot fail.
-        let _ = crowd.wait_for(|crowd| crowd.running == 0 && crowd.waiting == 0).await;
+        let _ = crowd.wait_for(|crowd| crowd.running + crowd.waiting + crowd.aside == 0).await;
     }
 
     fn queue(&self) -> Result<Waiting<'_>, Refusal> {
@@ -205,11 +225,22 @@ impl Permit {
     pub fn failure(&self) -> Option<Failure> {
         self.cut.borrow().clone()
     }
+
+    fn checked(self) -> Result<Self, Refusal> {
+        match self.failure() {
+            Some(failure) => Err(Refusal::CutOff(failure)),
+            None => Ok(self),
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.lane.crowd.send_modify(|crowd| {
+            if self.aside {
+                crowd.aside -= 1;
+                return;
+            }
             crowd.running -= 1;
             if crowd.running == 0 {
                 crowd.busy_since = None;

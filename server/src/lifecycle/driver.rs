@@ -53,6 +53,8 @@ pub(super) struct Driver {
     run: Option<Run>,
     observer: Option<Observer>,
     client: Option<Client>,
+    /// Requests that the engine can run at the same time.
+    engine_concurrency: u32,
     lane: Option<Arc<Lane>>,
     meter: ProgressMeter,
     timers: Timers,
@@ -116,6 +118,7 @@ impl Driver {
             run: None,
             observer: None,
             client: None,
+            engine_concurrency: 1,
             lane: None,
             meter: ProgressMeter::new(),
             timers: Timers::default(),
@@ -187,8 +190,10 @@ impl Driver {
                     observer.begin_load(&inspection);
                 }
                 self.client = Some(client);
+                self.engine_concurrency = inspection.max_concurrency.max(1);
+                let refusal = self.context.memory.refuse(inspection.need_host_bytes);
                 self.learn(inspection.metadata.unwrap_or_default());
-                self.apply(Event::Inspected);
+                self.apply(refusal.map_or(Event::Inspected, Event::Fault));
             }
             Report::EngineBuilt(metadata) => {
                 self.learn(*metadata);

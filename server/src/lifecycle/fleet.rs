@@ -18,6 +18,7 @@ use tracing::Span;
 
 use super::{
     Limits,
+    memory::Memory,
     driver::{Command, Driver, LoadCommand, LoadTicket, UnloadCommand, UnloadReport},
     model::Model,
     source::{ModelRoots, SourceError},
@@ -57,6 +58,8 @@ pub struct Resources {
     pub cache_dir: PathBuf,
     /// What workers get besides the model: telemetry.
     pub worker_template: WorkerConfig,
+    /// What there is of memory.
+    pub memory: Memory,
     /// Limits and deadlines.
     pub limits: Limits,
     /// Where loads, unloads and requests are recorded.
@@ -75,6 +78,7 @@ pub(super) struct Context {
     pub(super) tracker: TaskTracker,
     pub(super) engine_version: ArcSwapOption<String>,
     pub(super) metrics: ModelMetrics,
+    pub(super) memory: Memory,
     /// Ends the drivers.
     pub(super) retired: CancellationToken,
     cache_dir: PathBuf,
@@ -144,6 +148,7 @@ impl Fleet {
             tracker: TaskTracker::new(),
             engine_version: ArcSwapOption::empty(),
             metrics: resources.metrics,
+            memory: resources.memory,
             retired: CancellationToken::new(),
             cache_dir: resources.cache_dir,
             worker_template: resources.worker_template,
@@ -244,6 +249,12 @@ impl Fleet {
     /// Version of the engine, as the last worker told it.
     pub fn engine_version(&self) -> Option<Arc<String>> {
         self.context.engine_version.load_full()
+    }
+
+    /// Runs a task that ends at the latest when the worker that it uses is cut off; [`Fleet::shutdown`]
+    /// waits for it.
+    pub fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.context.tracker.spawn(task);
     }
 
     /// Begins no more loads.

@@ -108,6 +108,16 @@ impl Model {
         self.gate.admit().await
     }
 
+    /// As [`Self::admit`], for a call that the engine has no part in: requests that run do not stand
+    /// against it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refusal`].
+    pub async fn admit_aside(&self) -> Result<Permit, Refusal> {
+        self.gate.admit_aside().await
+    }
+
     pub(super) fn set_status(&self, status: Status) {
         self.status.store(Arc::new(status));
     }

@@ -199,6 +199,12 @@ impl RequestRecord {
         self.usage.lock().report.failed += 1;
     }
 
+    /// The request was not let in: it does not count.
+    pub fn turn_away(mut self) {
+        self.ended = true;
+        self.usage.lock().report.total -= 1;
+    }
+
     fn end(&mut self, error: Option<&'static str>) {
         self.ended = true;
         self.usage.metrics.request_ended(&RequestSample {
@@ -253,6 +259,7 @@ mod tests {
         usage.begin(Operation::Chat).succeed(3, 5);
         usage.begin(Operation::Chat).fail("WORKER_DIED");
         drop(usage.begin(Operation::Chat));
+        usage.begin(Operation::Chat).turn_away();
         let report = usage.report();
         assert_eq!((report.total, report.succeeded, report.failed, report.cancelled), (3, 1, 1, 1));
         assert_eq!((report.prompt_tokens, report.completion_tokens), (3, 5));

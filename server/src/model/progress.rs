@@ -31,8 +31,8 @@ pub enum Phase {
 /// Turns observed bytes into progress that never goes back within a load.
 ///
 /// Reading the weights counts for 95 % of a load; the rest is building the engine around them and the
-/// first token. The estimate is the time that the remaining bytes take at the speed since reading began;
-/// it is given only between 10 % and 95 % of the bytes, where that speed says something.
+/// first token. The estimate takes what is left of the load to go on at the speed since reading began; it
+/// is given only between 10 % and 95 % of the bytes, where that speed says something.
 #[derive(Clone, Debug)]
 pub struct ProgressMeter {
     current: Progress,
@@ -79,9 +79,11 @@ impl ProgressMeter {
         let total = before.bytes_total;
         let done = bytes.min(total).max(before.bytes_done);
         let share = if total == 0 { 0.0 } else { done as f64 / total as f64 };
+        let done_of_load = share * LOADING_SHARE;
+        let left = || elapsed.mul_f64((1.0 - done_of_load) / done_of_load);
         self.current.bytes_done = done;
-        self.current.fraction = before.fraction.max(share * LOADING_SHARE).min(ALMOST);
-        self.current.eta = (0.1..0.95).contains(&share).then(|| elapsed.mul_f64((1.0 - share) / share));
+        self.current.fraction = before.fraction.max(done_of_load).min(ALMOST);
+        self.current.eta = (0.1..0.95).contains(&share).then(left);
         let moved = done != before.bytes_done || self.current.eta.is_some() != before.eta.is_some();
         moved.then_some(self.current)
     }
@@ -104,8 +106,8 @@ mod tests {
         let mut meter = ProgressMeter::new();
         meter.enter(Phase::Loading, 1000);
         assert_eq!(meter.observe(50, Duration::from_secs(1)).and_then(|p| p.eta), None);
-        let eta = meter.observe(500, Duration::from_secs(2)).and_then(|p| p.eta);
-        assert_eq!(eta, Some(Duration::from_secs(2)));
+        let eta = meter.observe(500, Duration::from_secs(19)).and_then(|p| p.eta);
+        assert_eq!(eta, Some(Duration::from_secs(21)));
     }
 
     #[test]

@@ -196,6 +196,9 @@ fn failed(failure: Failure) -> Status {
         Reason::ShuttingDown => (Code::Unavailable, ErrorReason::ShuttingDown, true),
     };
     let mut details = details(reason, []);
+    if failure.reason == Reason::InsufficientMemory {
+        details.add_quota_failure_violation("host memory", failure.message.clone());
+    }
     if retry {
         details.set_retry_info(Some(RESTART_RETRY));
     }

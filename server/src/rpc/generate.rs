@@ -1,4 +1,10 @@
 //! One Generate call: from its check to its last response.
+//!
+//! A task of its own takes what the worker makes as it comes, whatever the caller does: a caller that
+//! does not read keeps neither its place nor the engine, and its deadline holds all the same. A caller
+//! that goes away ends the task.
+
+mod outbox;
 
 use std::{
     pin::Pin,
@@ -6,13 +12,15 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::BoxStream};
+use futures::Stream;
 use hangar_client::{
-    v1::{GenerateRequest, GenerateResponse, generate_response::Event},
+    v1::{GenerateChunk, GenerateDone, GenerateRequest, GenerateResponse, generate_response::Event},
     worker::v1 as worker,
 };
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Status, Streaming};
+use tracing::Instrument;
 
 use super::{
     error::{ApiError, reason_of},
@@ -20,13 +28,16 @@ use super::{
     validate::{Violations, refuse},
 };
 use crate::{
-    lifecycle::{Operation, Permit, RequestRecord},
-    model::{Failure, Reason},
+    lifecycle::{Fleet, Operation, Permit, RequestRecord},
     telemetry, wire,
 };
+use outbox::{Inbox, Outbox};
 
 /// The responses of a Generate call. Dropping it ends the generation.
-pub struct Generation(BoxStream<'static, Result<GenerateResponse, Status>>);
+pub struct Generation {
+    responses: Inbox,
+    _caller: DropGuard,
+}
 
 /// What a call holds until it has ended.
 struct Call {
@@ -38,10 +49,9 @@ struct Call {
 
 /// What comes next.
 enum Step {
-    Response(worker::GenerateResponse),
+    Chunk(GenerateChunk),
+    Done(GenerateDone),
     Failed(Status),
-    Expired,
-    CutOff(Failure),
 }
 
 /// Longest text of a request in bytes.
@@ -105,6 +115,7 @@ pub(super) async fn within<T>(
 impl Generation {
     /// Begins `request` on the worker that `permit` is for.
     pub(super) async fn begin(
+        fleet: &Fleet,
         request: GenerateRequest,
         mut permit: Permit,
         record: RequestRecord,
@@ -121,7 +132,15 @@ impl Generation {
         match begun {
             Ok(response) => {
                 let call = Call { chunks: response.into_inner(), permit, record, deadline };
-                Ok(Self(futures::stream::unfold(Some(call), Call::next).boxed()))
+                let (outbox, responses) = outbox::outbox();
+                let gone = CancellationToken::new();
+                let caller = gone.clone().drop_guard();
+                let task = async move {
+                    // Dropped with its caller gone, the call counts as given up.
+                    gone.run_until_cancelled_owned(call.run(outbox)).await;
+                };
+                fleet.run(task.in_current_span());
+                Ok(Self { responses, _caller: caller })
             }
             Err(status) => {
                 let status = explain(status, &mut permit).await;
@@ -136,64 +155,55 @@ impl Stream for Generation {
     type Item = Result<GenerateResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_next_unpin(context)
+        self.responses.poll_next(context)
     }
 }
 
 // === impl Call ===
 
 impl Call {
-    /// The next response, and the call unless it has ended.
-    fn next(call: Option<Self>) -> BoxFuture<'static, Option<(Result<GenerateResponse, Status>, Option<Self>)>> {
-        async move {
-            let mut call = call?;
-            Some(match call.step().await {
-                Step::Response(response) => call.pass_on(response),
-                Step::Expired => call.fail(ApiError::DeadlineExceeded.into()),
-                Step::CutOff(failure) => call.fail(ApiError::Failed(failure).into()),
-                Step::Failed(status) => {
-                    let status = explain(status, &mut call.permit).await;
-                    call.fail(status)
+    /// Puts all that comes into `outbox`. By the time that the last response is there, the place is free
+    /// and the request is counted.
+    async fn run(mut self, mut outbox: Outbox) {
+        loop {
+            match self.step().await {
+                Step::Chunk(chunk) => {
+                    // A chunk may hold nothing but text that was held back.
+                    let tokens = u32::try_from(chunk.token_ids.len()).unwrap_or(u32::MAX);
+                    if tokens > 0 {
+                        self.record.tokens(tokens);
+                    }
+                    outbox.put(chunk);
                 }
-            })
+                Step::Done(done) => {
+                    let usage = done.usage.unwrap_or_default();
+                    self.record.succeed(usage.prompt_tokens, usage.completion_tokens);
+                    drop(self.permit);
+                    return outbox.end(Ok(GenerateResponse { event: Some(Event::Done(done)) }));
+                }
+                Step::Failed(status) => {
+                    let status = explain(status, &mut self.permit).await;
+                    self.record.fail(reason_of(&status));
+                    drop(self.permit);
+                    return outbox.end(Err(status));
+                }
+            }
         }
-        .boxed()
     }
 
     async fn step(&mut self) -> Step {
-        tokio::select! {
+        let message = tokio::select! {
             biased;
-            () = expiry(self.deadline) => Step::Expired,
-            message = self.chunks.message() => match message {
-                Ok(Some(response)) => Step::Response(response),
-                Ok(None) => Step::Failed(Status::unavailable("the worker ended the answer without an end")),
-                Err(status) => Step::Failed(status),
-            },
-            failure = self.permit.cut_off() => Step::CutOff(failure),
+            () = expiry(self.deadline) => return Step::Failed(ApiError::DeadlineExceeded.into()),
+            message = self.chunks.message() => message,
+            failure = self.permit.cut_off() => return Step::Failed(ApiError::Failed(failure).into()),
+        };
+        match message.map(|response| response.and_then(|response| response.event)) {
+            Ok(Some(worker::generate_response::Event::Chunk(chunk))) => Step::Chunk(chunk),
+            Ok(Some(worker::generate_response::Event::Done(done))) => Step::Done(done),
+            Ok(None) => Step::Failed(Status::unavailable("the worker ended the answer without an end")),
+            Err(status) => Step::Failed(status),
         }
-    }
-
-    fn pass_on(mut self, response: worker::GenerateResponse) -> (Result<GenerateResponse, Status>, Option<Self>) {
-        match response.event {
-            Some(worker::generate_response::Event::Chunk(chunk)) => {
-                self.record.tokens(u32::try_from(chunk.token_ids.len()).unwrap_or(u32::MAX).max(1));
-                (Ok(GenerateResponse { event: Some(Event::Chunk(chunk)) }), Some(self))
-            }
-            Some(worker::generate_response::Event::Done(done)) => {
-                let usage = done.usage.unwrap_or_default();
-                self.record.succeed(usage.prompt_tokens, usage.completion_tokens);
-                (Ok(GenerateResponse { event: Some(Event::Done(done)) }), None)
-            }
-            None => {
-                let failure = Failure::new(Reason::WorkerDied, "the worker sent an empty response");
-                self.fail(ApiError::Failed(failure).into())
-            }
-        }
-    }
-
-    fn fail(self, status: Status) -> (Result<GenerateResponse, Status>, Option<Self>) {
-        self.record.fail(reason_of(&status));
-        (Err(status), None)
     }
 }
 

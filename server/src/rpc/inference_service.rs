@@ -9,10 +9,11 @@ use hangar_client::{
     },
     worker::v1 as worker,
 };
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;
 
 use super::{
+    deadline::Deadline,
     error::{ApiError, DOMAIN, reason_of},
     generate::{self, Generation},
     validate::Violations,
@@ -51,8 +52,14 @@ impl InferenceApi {
         Ok(self.fleet.model(&id)?)
     }
 
-    async fn admit(&self, model: &Model) -> Result<Permit, ApiError> {
-        match model.admit().await {
+    /// Admits a call that the engine has no part in.
+    async fn admit_aside(&self, model_id: &str) -> Result<Permit, ApiError> {
+        let model = self.model(model_id)?;
+        self.admitted(&model, model.admit_aside().await)
+    }
+
+    fn admitted(&self, model: &Model, answer: Result<Permit, Refusal>) -> Result<Permit, ApiError> {
+        match answer {
             Ok(permit) => Ok(permit),
             Err(_) if self.fleet.is_closing() => Err(ApiError::ShuttingDown),
             Err(Refusal::QueueFull { limit }) => Err(ApiError::QueueFull { limit }),
@@ -67,20 +74,24 @@ impl InferenceService for InferenceApi {
     type GenerateStream = Generation;
 
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Generation>, Status> {
+        let called_until = request.extensions().get::<Deadline>().map(|deadline| deadline.0);
         let request = request.into_inner();
-        let deadline = generate::check(&request)?;
+        let deadline = generate::check(&request)?.into_iter().chain(called_until).min();
         let model = self.model(&request.model_id)?;
         let record = model.begin_request(generate::operation(&request));
-        let admitted = generate::within(deadline, self.admit(&model)).await;
-        let permit = match admitted {
-            Ok(permit) => permit,
+        let admit = async { self.admitted(&model, model.admit().await) };
+        match generate::within(deadline, admit).await {
+            Ok(permit) => Generation::begin(&self.fleet, request, permit, record, deadline).await.map(Response::new),
+            Err(error @ (ApiError::NotLoaded { .. } | ApiError::Loading { .. } | ApiError::ShuttingDown)) => {
+                record.turn_away();
+                Err(error.into())
+            }
             Err(error) => {
                 let status = Status::from(error);
                 record.fail(reason_of(&status));
-                return Err(status);
+                Err(status)
             }
-        };
-        Generation::begin(request, permit, record, deadline).await.map(Response::new)
+        }
     }
 
     async fn embed(&self, _: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
@@ -89,7 +100,7 @@ impl InferenceService for InferenceApi {
 
     async fn tokenize(&self, request: Request<TokenizeRequest>) -> Result<Response<TokenizeResponse>, Status> {
         let request = request.into_inner();
-        let mut permit = self.admit(&*self.model(&request.model_id)?).await?;
+        let mut permit = self.admit_aside(&request.model_id).await?;
         let mut call = Request::new(worker::TokenizeRequest {
             text: request.text,
             add_special_tokens: request.add_special_tokens,
@@ -104,7 +115,7 @@ impl InferenceService for InferenceApi {
 
     async fn detokenize(&self, request: Request<DetokenizeRequest>) -> Result<Response<DetokenizeResponse>, Status> {
         let request = request.into_inner();
-        let mut permit = self.admit(&*self.model(&request.model_id)?).await?;
+        let mut permit = self.admit_aside(&request.model_id).await?;
         let mut call = Request::new(worker::DetokenizeRequest {
             token_ids: request.token_ids,
             skip_special_tokens: request.skip_special_tokens,
@@ -134,7 +145,10 @@ fn closed(model: &Model) -> ApiError {
 pub(super) async fn explain(status: Status, permit: &mut Permit) -> Status {
     let told = status.get_details_error_info().is_some_and(|info| info.domain == DOMAIN);
     if told && permit.failure().is_none() {
-        return status;
+        return match status.code() {
+            Code::Internal => ApiError::Internal(status.message().to_owned()).into(),
+            _ => status,
+        };
     }
     let failure = tokio::time::timeout(NEWS, permit.cut_off()).await.unwrap_or_else(|_| {
         Failure::new(Reason::WorkerDied, "the connection to the model's worker broke; try again")

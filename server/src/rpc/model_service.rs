@@ -54,7 +54,7 @@ pub struct ModelApiOptions {
 struct Core {
     fleet: Arc<Fleet>,
     hub: Arc<Hub>,
-    system: SystemMonitor,
+    system: Arc<SystemMonitor>,
     options: ModelApiOptions,
     metrics: ModelMetrics,
     started: Started,
@@ -76,7 +76,7 @@ impl ModelApi {
     pub fn new(
         fleet: Arc<Fleet>,
         hub: Arc<Hub>,
-        system: SystemMonitor,
+        system: Arc<SystemMonitor>,
         metrics: ModelMetrics,
         options: ModelApiOptions,
     ) -> Self {
@@ -195,13 +195,14 @@ impl Core {
             Some(load_model_request::Target::All(_)) => None,
             None => violations.model_id("model_id", ""),
         };
+        let spec = request.spec.as_ref().map(|spec| validate::spec(spec, "spec", &mut violations));
         violations.finish()?;
+        request.spec.as_ref().map_or(Ok(()), validate::refuse_later_fields)?;
         validate::refuse(&[
             ("all", matches!(request.target, Some(load_model_request::Target::All(_)))),
             ("session_id", !request.session_id.is_empty()),
         ])?;
         let Some(id) = id else { return Err(ApiError::invalid("model_id", "is required")) };
-        let spec = request.spec.as_ref().map(|spec| validate::spec(spec, "spec")).transpose()?;
         let timeout = timeout.unwrap_or(self.options.load_timeout);
         let options = LoadOptions { spec, force: request.force_reload, timeout };
         if request.validate_only {

@@ -203,7 +203,7 @@ impl Pace {
     /// The first of `current` that is news and not too soon.
     fn next<'a>(&mut self, current: impl Iterator<Item = &'a Latest> + Clone) -> Option<Notice> {
         let now = Instant::now();
-        let Some(news) = current.clone().find(|latest| self.when(latest).is_some_and(|due| due <= now)) else {
+        let Some(news) = current.clone().find(|latest| self.when(latest, now).is_some_and(|due| due <= now)) else {
             if self.told.len() > current.clone().count() {
                 let loading: BTreeSet<_> = current.map(Latest::model_id).collect();
                 self.told.retain(|id, _| loading.contains(id));
@@ -215,13 +215,14 @@ impl Pace {
     }
 
     fn due<'a>(&self, current: impl Iterator<Item = &'a Latest>) -> Option<Instant> {
-        current.filter_map(|latest| self.when(latest)).min()
+        let now = Instant::now();
+        current.filter_map(|latest| self.when(latest, now)).min()
     }
 
-    /// When `latest` may be told; `None` when it was.
-    fn when(&self, latest: &Latest) -> Option<Instant> {
+    /// When `latest` may be told, as of `now`; `None` when it was.
+    fn when(&self, latest: &Latest, now: Instant) -> Option<Instant> {
         match self.told.get(latest.model_id()) {
-            None => Some(Instant::now()),
+            None => Some(now),
             Some((told, _)) if *told == latest.serial => None,
             Some((_, at)) => Some(*at + self.interval),
         }

@@ -50,6 +50,9 @@ pub(crate) struct Inspection {
     need_host_bytes: u64,
 }
 
+/// On a CPU the engine mixes up the attention of sequences that decode together, so they take turns.
+const MAX_CONCURRENCY: u32 = 1;
+
 impl Inspection {
     /// For the ready message.
     pub(crate) fn to_message(&self) -> ModelInspection {
@@ -59,6 +62,7 @@ impl Inspection {
             progress_measure: self.measure.into(),
             need_host_bytes: self.need_host_bytes,
             need_device_bytes: 0,
+            max_concurrency: MAX_CONCURRENCY,
         }
     }
 }

@@ -54,7 +54,7 @@ impl Worker {
         self.read_weights().await?;
         match &script.kind {
             LoadKind::Hang => pending().await,
-            LoadKind::Spin => spin().await,
+            LoadKind::Spin => spin().await?,
             LoadKind::Die(fault) => fault.strike_soon().await,
             LoadKind::EndEarly => return Ok(None),
             LoadKind::Error => return Err(Status::internal("the script wants an error")),
@@ -116,12 +116,13 @@ pub(super) fn response(event: Event) -> LoadResponse {
     LoadResponse { event: Some(event) }
 }
 
-async fn spin<T>() -> T {
-    std::thread::spawn(|| {
+async fn spin<T>() -> io::Result<T> {
+    let thread = std::thread::Builder::new().name("spin".to_owned());
+    let _spinning = thread.spawn(|| {
         loop {
             std::hint::spin_loop();
         }
-    });
+    })?;
     pending().await
 }
 

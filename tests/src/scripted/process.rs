@@ -190,6 +190,7 @@ fn inspection(config: &WorkerConfig, script: &Script) -> ModelInspection {
         progress_measure: ProgressMeasure::ReadChars.into(),
         need_host_bytes: script.need_host_bytes,
         need_device_bytes: 0,
+        max_concurrency: config.max_concurrency,
     }
 }
 

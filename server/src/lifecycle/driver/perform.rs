@@ -227,7 +227,8 @@ impl Driver {
     fn admit(&mut self) {
         let Some(client) = self.client.clone() else { return };
         let limits = &self.context.limits;
-        let concurrency = self.spec.max_concurrency.unwrap_or(limits.max_concurrency);
+        let wanted = self.spec.max_concurrency.unwrap_or(limits.max_concurrency);
+        let concurrency = wanted.min(self.engine_concurrency);
         let queue = self.spec.max_queue.unwrap_or(limits.max_queue);
         let lane = Arc::new(Lane::new(client, self.spec.generation_defaults.clone(), concurrency, queue));
         self.lane = Some(lane.clone());

@@ -16,30 +16,24 @@ use crate::{
 const MAX_CONCURRENCY: u32 = 1024;
 const MAX_QUEUE: u32 = 100_000;
 
-/// The spec that `message` describes.
-///
-/// # Errors
-///
-/// All that is wrong with it, or the first field that this server cannot honour.
-pub(in crate::rpc) fn spec(message: &v1::ModelSpec, prefix: &str) -> Result<Spec, ApiError> {
-    refuse_later_fields(message)?;
-    let mut violations = Violations::default();
+/// The spec that `message`, the field `prefix` of a request, describes. What is wrong with it is added to
+/// `violations`; the spec is of use only if nothing is.
+pub(in crate::rpc) fn spec(message: &v1::ModelSpec, prefix: &str, violations: &mut Violations) -> Spec {
     let at = |field: &str| format!("{prefix}.{field}");
-    check_texts(message, &at, &mut violations);
+    check_texts(message, &at, violations);
     let concurrency = message.max_concurrency <= MAX_CONCURRENCY;
     violations.check(concurrency, &at("max_concurrency"), "must be at most 1024");
     let queue = message.max_queue.is_none_or(|queue| queue <= MAX_QUEUE);
     violations.check(queue, &at("max_queue"), "must be at most 100000");
-    let device = matches!(message.device.as_str(), "" | "auto" | "cpu");
+    let device = matches!(message.device.as_str(), "" | "auto" | "cpu" | "cuda") || message.device.starts_with("cuda:");
     violations.check(device, &at("device"), "must be \"auto\", \"cpu\", \"cuda\" or \"cuda:\" and an ordinal or UUID");
-    let kind = kind(message, &at, &mut violations);
-    let format = format(message, &at, &mut violations);
-    let dtype = dtype(message, &at, &mut violations);
-    let defaults = defaults(message, &at, &mut violations);
-    let restart_policy = message.restart_policy.as_ref().map(|policy| restart(policy, &at, &mut violations));
-    let source = source(message, &at, &mut violations);
-    violations.finish()?;
-    Ok(Spec {
+    let kind = kind(message, &at, violations);
+    let format = format(message, &at, violations);
+    let dtype = dtype(message, &at, violations);
+    let defaults = defaults(message, &at, violations);
+    let restart_policy = message.restart_policy.as_ref().map(|policy| restart(policy, &at, violations));
+    let source = source(message, &at, violations);
+    Spec {
         display_name: message.display_name.clone(),
         description: message.description.clone(),
         provider: message.provider.clone(),
@@ -56,11 +50,15 @@ pub(in crate::rpc) fn spec(message: &v1::ModelSpec, prefix: &str) -> Result<Spec
         generation_defaults: defaults,
         restart_policy,
         ..Spec::of(source.unwrap_or(Source::Demo))
-    })
+    }
 }
 
-/// What only later versions can honour.
-fn refuse_later_fields(spec: &v1::ModelSpec) -> Result<(), ApiError> {
+/// Refuses what this server knows and cannot honour.
+///
+/// # Errors
+///
+/// The first such field.
+pub(in crate::rpc) fn refuse_later_fields(spec: &v1::ModelSpec) -> Result<(), ApiError> {
     let source = spec.source.as_ref().and_then(|source| source.source.as_ref());
     let hub = matches!(source, Some(model_source::Source::HuggingFace(_)));
     let later_kind = !matches!(spec.kind(), v1::ModelKind::Unspecified | v1::ModelKind::Text);
@@ -196,7 +194,9 @@ mod tests {
             generation_defaults: Some(v1::GenerationDefaults { max_tokens: 5, ..Default::default() }),
             ..demo()
         };
-        let spec = spec(&message, "spec").expect("a good spec");
+        let mut violations = Violations::default();
+        let spec = spec(&message, "spec", &mut violations);
+        violations.finish().expect("a good spec");
         assert_eq!(crate::wire::spec(&spec), message);
     }
 
@@ -209,14 +209,16 @@ mod tests {
             max_concurrency: 1_000_000,
             ..v1::ModelSpec::default()
         };
-        let Err(ApiError::Invalid(violations)) = spec(&message, "spec") else { panic!("accepted") };
+        let mut violations = Violations::default();
+        spec(&message, "spec", &mut violations);
+        let Err(ApiError::Invalid(violations)) = violations.finish() else { panic!("accepted") };
         let fields: Vec<_> = violations.iter().map(|(field, _)| field.as_str()).collect();
         assert_eq!(fields, ["spec.display_name", "spec.max_concurrency", "spec.device", "spec.dtype", "spec.source"]);
     }
 
     #[test]
     fn what_cannot_be_honoured_is_refused_by_name() {
-        let refused = |message: v1::ModelSpec| match spec(&message, "spec") {
+        let refused = |message: v1::ModelSpec| match refuse_later_fields(&message) {
             Err(ApiError::NotImplemented(field)) => field,
             other => panic!("{other:?}"),
         };
@@ -229,6 +231,8 @@ mod tests {
     fn relative_paths_are_refused() {
         let source = Some(model_source::Source::Path("models/m".to_owned()));
         let message = v1::ModelSpec { source: Some(v1::ModelSource { source }), ..demo() };
-        assert!(matches!(spec(&message, "spec"), Err(ApiError::Invalid(_))));
+        let mut violations = Violations::default();
+        spec(&message, "spec", &mut violations);
+        assert!(matches!(violations.finish(), Err(ApiError::Invalid(_))));
     }
 }

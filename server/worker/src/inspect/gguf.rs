@@ -115,7 +115,6 @@ impl<'a> Model<'a> {
         let context_length = choose_context(config.context_length, Some(self.context_length))?;
         let vocabulary_size = self.vocabulary_size();
         let general = |name: &str| header.text(&format!("general.{name}")).unwrap_or_default();
-        let stored = matches!(main_type, "F32" | "F16" | "BF16");
         let model_name = match general("name") {
             "" => files::name(path),
             name => name.to_owned(),
@@ -133,7 +132,7 @@ impl<'a> Model<'a> {
             output_modalities: vec!["text".into()],
             parameter_count: header.tensors.iter().map(|tensor| tensor.elements).sum(),
             dtype: dtype.into(),
-            quantization: if stored { "" } else { main_type }.into(),
+            quantization: quantization(main_type).into(),
             context_length: context_length.unwrap_or(0),
             trained_context_length: self.context_length,
             vocabulary_size: vocabulary_size.unwrap_or(0),
@@ -202,14 +201,9 @@ impl<'a> Model<'a> {
 
 /// What the engine would panic on while it makes a tokenizer.
 fn check_tokenizer(header: &Header) -> Result<(), Failure> {
-    let unusable = |why: String| {
-        Failure::unusable(format!(
-            "{why} Convert the model to GGUF anew, with its tokenizer."
-        ))
-    };
     let model = header
         .text("tokenizer.ggml.model")
-        .ok_or_else(|| unusable("The file has no tokenizer.".into()))?;
+        .ok_or_else(|| tokenizer_unusable("The file has no tokenizer."))?;
     if !TOKENIZERS.contains(&model) {
         return Err(Failure::unusable(format!(
             "The engine cannot make a tokenizer of the kind {model} from GGUF. Load the model's \
@@ -222,38 +216,50 @@ fn check_tokenizer(header: &Header) -> Result<(), Failure> {
     };
     let tokens = length("tokenizer.ggml.tokens")
         .filter(|count| *count > 0)
-        .ok_or_else(|| unusable("The file's tokenizer has no tokens.".into()))?;
+        .ok_or_else(|| tokenizer_unusable("The file's tokenizer has no tokens."))?;
     let (companion, equal) = match model {
         "gpt2" => ("tokenizer.ggml.merges", false),
         _ => ("tokenizer.ggml.scores", true),
     };
     match length(companion) {
         None => {
-            return Err(unusable(format!(
+            return Err(tokenizer_unusable(format!(
                 "The file's tokenizer has no {companion}."
             )));
         }
         Some(count) if equal && count != tokens => {
-            return Err(unusable(format!(
+            return Err(tokenizer_unusable(format!(
                 "The file's tokenizer has {tokens} tokens but {count} {companion}."
             )));
         }
         Some(_) => {}
     }
+    check_special_tokens(header, tokens)
+}
+
+/// Checks the tokens with a meaning of their own: the engine looks them up without asking.
+fn check_special_tokens(header: &Header, tokens: u64) -> Result<(), Failure> {
     if header.number("tokenizer.ggml.eos_token_id").is_none() {
-        return Err(unusable(
-            "The file's tokenizer has no token that ends a text.".into(),
+        return Err(tokenizer_unusable(
+            "The file's tokenizer has no token that ends a text.",
         ));
     }
     for name in ["eos_token_id", "bos_token_id", "unknown_token_id"] {
         let id = header.number(&format!("tokenizer.ggml.{name}"));
         if let Some(id) = id.filter(|id| *id >= tokens) {
-            return Err(unusable(format!(
+            return Err(tokenizer_unusable(format!(
                 "The file's {name} is {id}, but its tokenizer has only {tokens} tokens."
             )));
         }
     }
     Ok(())
+}
+
+fn tokenizer_unusable(why: impl AsRef<str>) -> Failure {
+    let why = why.as_ref();
+    Failure::unusable(format!(
+        "{why} Convert the model to GGUF anew, with its tokenizer."
+    ))
 }
 
 fn check_tensors(header: &Header) -> Result<(), Failure> {
@@ -282,6 +288,14 @@ fn main_type(tensors: &[Tensor]) -> &'static str {
         .into_iter()
         .max_by_key(|(name, bytes)| (*bytes, *name))
         .map_or("", |(name, _)| name)
+}
+
+/// Quantization of weights of this type; empty for none.
+fn quantization(main_type: &str) -> &str {
+    match main_type {
+        "F32" | "F16" | "BF16" => "",
+        quantized => quantized,
+    }
 }
 
 /// Files that people take for models.
