@@ -22,7 +22,11 @@ use screen::Screen;
 const MODEL: &str = "demo";
 
 /// What it is asked.
-const QUESTIONS: &[&str] = &["What is Hangar?", "What does UnloadModel do?", "What is 17 + 25?"];
+const QUESTIONS: &[&str] = &[
+    "What is Hangar?",
+    "What does UnloadModel do?",
+    "What is 17 + 25?",
+];
 
 /// Longest answer in tokens.
 const MAX_TOKENS: u32 = 96;
@@ -38,9 +42,14 @@ const FLUSH: Duration = Duration::from_secs(1);
 pub async fn run(mut arguments: DemoArguments) -> anyhow::Result<ExitCode> {
     let screen = Screen::new();
     // Whatever the demonstration writes goes with it, unless a directory was asked for.
-    let scratch = tempfile::Builder::new().prefix("hangar-demo-").tempdir().context("no temporary directory")?;
+    let scratch = tempfile::Builder::new()
+        .prefix("hangar-demo-")
+        .tempdir()
+        .context("no temporary directory")?;
     let layer = &mut arguments.settings.layer;
-    layer.data_dir.get_or_insert_with(|| scratch.path().to_path_buf());
+    layer
+        .data_dir
+        .get_or_insert_with(|| scratch.path().to_path_buf());
     layer.log.get_or_insert_with(|| "warn".to_owned());
     let signals = Signals::listen()?;
     let (server, telemetry) = start(arguments.settings).await?;
@@ -55,7 +64,11 @@ pub async fn run(mut arguments: DemoArguments) -> anyhow::Result<ExitCode> {
     let orderly = signals.or_second(server.stop()).await;
     telemetry.shutdown(FLUSH).await;
     played?;
-    Ok(if orderly == Some(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if orderly == Some(true) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Starts the server, on free ports if the usual ones are taken and none were asked for.
@@ -89,20 +102,33 @@ async fn play(server: &Server, screen: &Screen) -> anyhow::Result<()> {
 }
 
 async fn load(client: &Client, screen: &Screen) -> anyhow::Result<()> {
-    screen.step("Load", "LoadModel starts a worker process for the model; WatchStatus shows how it gets on.");
+    screen.step(
+        "Load",
+        "LoadModel starts a worker process for the model; WatchStatus shows how it gets on.",
+    );
     let bar = screen.progress_bar();
-    let loaded = client.load(MODEL).demo().wait_with(|status| bar.show(status)).await;
+    let loaded = client
+        .load(MODEL)
+        .demo()
+        .wait_with(|status| bar.show(status))
+        .await;
     bar.finish();
     let loaded = loaded?;
     let state = loaded.status.as_ref().map(|status| status.state());
-    anyhow::ensure!(state == Some(ModelState::Ready), "the model is not ready but {state:?}");
+    anyhow::ensure!(
+        state == Some(ModelState::Ready),
+        "the model is not ready but {state:?}"
+    );
     Ok(())
 }
 
 async fn inspect(client: &Client, screen: &Screen) -> anyhow::Result<()> {
     screen.step("Look", "GetInfo tells what the server knows of it.");
     let info = client.info().model(MODEL).send().await?;
-    let model: &ModelInfo = info.models.first().context("GetInfo does not know the model")?;
+    let model: &ModelInfo = info
+        .models
+        .first()
+        .context("GetInfo does not know the model")?;
     screen.model(model);
     Ok(())
 }
@@ -111,7 +137,11 @@ async fn ask(client: &Client, screen: &Screen) -> anyhow::Result<()> {
     screen.step("Ask", "Generate streams the answers, chunk by chunk.");
     for question in QUESTIONS {
         screen.question(question);
-        let request = client.generate(MODEL).message("user", *question).temperature(0.0).max_tokens(MAX_TOKENS);
+        let request = client
+            .generate(MODEL)
+            .message("user", *question)
+            .temperature(0.0)
+            .max_tokens(MAX_TOKENS);
         let mut answer = request.stream().await?;
         while let Some(event) = answer.next().await {
             match event? {

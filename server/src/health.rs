@@ -29,14 +29,24 @@ pub struct Health {
 }
 
 /// Services of the API that have the server's readiness.
-const SERVICES: &[&str] = &["", "readiness", "hangar.v1.ModelService", "hangar.v1.InferenceService"];
+const SERVICES: &[&str] = &[
+    "",
+    "readiness",
+    "hangar.v1.ModelService",
+    "hangar.v1.InferenceService",
+];
 
 // === impl Health ===
 
 impl Health {
     /// The health of `fleet`, which publishes to `hub`.
     pub fn new(fleet: Arc<Fleet>, hub: Arc<Hub>) -> Arc<Self> {
-        Arc::new(Self { fleet, hub, started: AtomicBool::new(false), stopping: AtomicBool::new(false) })
+        Arc::new(Self {
+            fleet,
+            hub,
+            started: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        })
     }
 
     /// The ports are bound.

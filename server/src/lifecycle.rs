@@ -16,8 +16,8 @@ mod usage;
 
 pub use admission::{Permit, Refusal};
 pub use driver::{LoadTicket, UnloadReport, Verification};
-pub use memory::Memory;
 pub use fleet::{Fleet, LoadError, LoadOptions, Resources, UnknownModel};
+pub use memory::Memory;
 pub use model::{Facts, Model};
 pub use source::{ModelRoots, SourceError};
 pub use usage::{Latency, Operation, RequestRecord, Usage, UsageReport};

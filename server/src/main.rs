@@ -1,10 +1,6 @@
 //! `hangar`: the server's command line.
 
-use std::{
-    io::Write,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
@@ -43,7 +39,11 @@ async fn serve(arguments: hangar_server::config::SettingsArguments) -> anyhow::R
     signals.terminated().await;
     let orderly = signals.or_second(server.stop()).await;
     telemetry.shutdown(FLUSH).await;
-    Ok(if orderly == Some(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if orderly == Some(true) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Tells scripts, on standard output, where the server listens.
@@ -54,5 +54,7 @@ fn announce(server: &Server) -> anyhow::Result<()> {
         "pid": std::process::id(),
     });
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("cannot write to standard output")
+    writeln!(stdout, "{line}")
+        .and_then(|()| stdout.flush())
+        .context("cannot write to standard output")
 }

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use hangar_client::{v1::inference_service_server::InferenceServiceServer, worker::v1::WorkerConfig};
+use hangar_client::{
+    v1::inference_service_server::InferenceServiceServer, worker::v1::WorkerConfig,
+};
 use rustix::fs::{FlockOperation, flock};
 use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -26,8 +28,8 @@ use crate::{
     net::{self, ServeOptions},
     ops,
     rpc::{
-        ApiError, InferenceApi, ModelApi, ModelApiOptions, WatchRoute, deadline::DeadlineLayer, health::HealthService,
-        reflection,
+        ApiError, InferenceApi, ModelApi, ModelApiOptions, WatchRoute, deadline::DeadlineLayer,
+        health::HealthService, reflection,
     },
     status::Hub,
     system::SystemMonitor,
@@ -65,7 +67,9 @@ pub enum StartError {
     #[error("{0} is in use by another hangar; stop that one or give another --data-dir")]
     Locked(String),
     /// A port cannot be bound.
-    #[error("cannot listen on {address}: {source}; stop what listens there or give another address")]
+    #[error(
+        "cannot listen on {address}: {source}; stop what listens there or give another address"
+    )]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -123,7 +127,8 @@ impl Server {
         let tracker = TaskTracker::new();
 
         let main_stop = CancellationToken::new();
-        let checks = HealthService::new(health.clone(), main_stop.clone(), settings.max_watchers).into_server();
+        let checks = HealthService::new(health.clone(), main_stop.clone(), settings.max_watchers)
+            .into_server();
         let models = model_api(settings, &fleet, &hub, system, metrics);
         let routes = routes(settings, models, &fleet, checks.clone())?;
         let service = ServiceBuilder::new()
@@ -132,19 +137,41 @@ impl Server {
             .layer(DeadlineLayer)
             .service(routes.into_axum_router());
         let options = ServeOptions::main(settings.max_connections);
-        let serving = net::serve(main_listener, service, options, main_stop.clone(), settings.shutdown_timeout);
-        let main = Port { stop: main_stop, task: tracker.spawn(serving) };
+        let serving = net::serve(
+            main_listener,
+            service,
+            options,
+            main_stop.clone(),
+            settings.shutdown_timeout,
+        );
+        let main = Port {
+            stop: main_stop,
+            task: tracker.spawn(serving),
+        };
 
         let ops_stop = CancellationToken::new();
         let router = ops::router(telemetry.registry(), health.clone(), checks);
         let options = ServeOptions::ops(settings.max_connections);
         let serving = net::serve(ops_listener, router, options, ops_stop.clone(), MARGIN);
-        let ops = Port { stop: ops_stop, task: tracker.spawn(serving) };
+        let ops = Port {
+            stop: ops_stop,
+            task: tracker.spawn(serving),
+        };
 
         health.set_started();
         tracing::info!(%listen, %ops_listen, "serving");
         let shutdown_timeout = settings.shutdown_timeout;
-        Ok(Self { listen, ops_listen, fleet, hub, health, main, ops, shutdown_timeout, _lock: lock })
+        Ok(Self {
+            listen,
+            ops_listen,
+            fleet,
+            hub,
+            health,
+            main,
+            ops,
+            shutdown_timeout,
+            _lock: lock,
+        })
     }
 
     /// Address of the main port.
@@ -172,7 +199,9 @@ impl Server {
             self.ops.stop.cancel();
             joined("ops", self.ops.task).await;
         };
-        let in_time = tokio::time::timeout(self.shutdown_timeout, orderly).await.is_ok();
+        let in_time = tokio::time::timeout(self.shutdown_timeout, orderly)
+            .await
+            .is_ok();
         if !in_time {
             tracing::error!("the shutdown took too long; what is left ends with the process");
         }
@@ -212,13 +241,18 @@ fn routes(
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(settings.max_request_bytes);
-    let routes = Routes::new(WatchRoute::new(Arc::new(models), settings.max_request_bytes))
-        .add_service(inference)
-        .add_service(checks);
+    let routes = Routes::new(WatchRoute::new(
+        Arc::new(models),
+        settings.max_request_bytes,
+    ))
+    .add_service(inference)
+    .add_service(checks);
     if !settings.reflection {
         return Ok(routes);
     }
-    Ok(routes.add_service(reflection::v1()?).add_service(reflection::v1alpha()?))
+    Ok(routes
+        .add_service(reflection::v1()?)
+        .add_service(reflection::v1alpha()?))
 }
 
 fn resources(
@@ -235,14 +269,19 @@ fn resources(
         catalog: Arc::new(MemoryCatalog::new(settings.max_models)),
         hub,
         roots: ModelRoots::resolve(&settings.model_roots)?,
-        program: Program { path: settings.worker.clone() },
+        program: Program {
+            path: settings.worker.clone(),
+        },
         spawner: spawner.map_err(system("cannot start a thread"))?,
         runtime_dir: settings.runtime_dir.clone(),
         cache_dir,
         worker_template: WorkerConfig {
             otlp_endpoint: settings.otlp_endpoint.clone().unwrap_or_default(),
             // At info the engine tells more than its host's log should hold.
-            log_filter: format!("mistralrs=warn,mistralrs_core=warn,mistralrs_quant=warn,{}", settings.log),
+            log_filter: format!(
+                "mistralrs=warn,mistralrs_core=warn,mistralrs_quant=warn,{}",
+                settings.log
+            ),
             trace_sample_ratio: settings.trace_sample_ratio,
             ..WorkerConfig::default()
         },
@@ -253,7 +292,9 @@ fn resources(
 }
 
 fn limits(settings: &Settings) -> Limits {
-    let left = settings.shutdown_timeout.saturating_sub(settings.kill_timeout * 2 + MARGIN);
+    let left = settings
+        .shutdown_timeout
+        .saturating_sub(settings.kill_timeout * 2 + MARGIN);
     Limits {
         concurrent_loads: settings.max_concurrent_loads,
         max_concurrency: settings.default_max_concurrency,
@@ -277,7 +318,10 @@ fn samples(fleet: &Fleet) -> Vec<ModelSample> {
         ModelSample {
             model: model.id().to_string(),
             state: status.stage.name(),
-            memory: status.memory.map(|m| MemorySample { host: m.host_bytes, device: m.device_bytes }),
+            memory: status.memory.map(|m| MemorySample {
+                host: m.host_bytes,
+                device: m.device_bytes,
+            }),
             in_flight: in_flight.into(),
             queued: queued.into(),
             restarts: status.restarts,
@@ -291,8 +335,15 @@ fn samples(fleet: &Fleet) -> Vec<ModelSample> {
 /// Keeps a second server out of the data directory for as long as the file is open.
 fn lock(data_dir: &Path) -> Result<File, StartError> {
     let path = data_dir.join("lock");
-    let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = open.map_err(|source| StartError::System { what: "cannot open the lock of the data directory", source })?;
+    let open = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = open.map_err(|source| StartError::System {
+        what: "cannot open the lock of the data directory",
+        source,
+    })?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(_) => Err(StartError::Locked(data_dir.display().to_string())),
@@ -301,10 +352,16 @@ fn lock(data_dir: &Path) -> Result<File, StartError> {
 
 /// Removes the sockets that a server which was killed has left behind.
 fn remove_sockets(runtime_dir: &Path) -> Result<(), StartError> {
-    let system = |source| StartError::System { what: "cannot clean the runtime directory", source };
+    let system = |source| StartError::System {
+        what: "cannot clean the runtime directory",
+        source,
+    };
     for entry in std::fs::read_dir(runtime_dir).map_err(system)? {
         let path = entry.map_err(system)?.path();
-        if path.extension().is_some_and(|extension| extension == "sock") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "sock")
+        {
             std::fs::remove_file(&path).map_err(system)?;
         }
     }
@@ -312,16 +369,24 @@ fn remove_sockets(runtime_dir: &Path) -> Result<(), StartError> {
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Bind { address, source })
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|source| StartError::System { what: "cannot read a port's address", source })
+    listener.local_addr().map_err(|source| StartError::System {
+        what: "cannot read a port's address",
+        source,
+    })
 }
 
 /// The answer to a call whose handler panicked.
 fn panicked(cause: Box<dyn std::any::Any + Send>) -> http::Response<tonic::body::Body> {
-    let text = cause.downcast_ref::<&str>().map(ToString::to_string).or_else(|| cause.downcast_ref::<String>().cloned());
+    let text = cause
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| cause.downcast_ref::<String>().cloned());
     let cause = text.unwrap_or_else(|| "a panic without words".to_owned());
     tonic::Status::from(ApiError::Internal(cause)).into_http()
 }

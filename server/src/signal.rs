@@ -20,7 +20,10 @@ impl Signals {
     ///
     /// When the system does not let them be caught.
     pub fn listen() -> io::Result<Self> {
-        Ok(Self(Mutex::new((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))))
+        Ok(Self(Mutex::new((
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        ))))
     }
 
     /// Waits for one of them.

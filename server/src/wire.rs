@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use hangar_client::{v1, worker::v1::WorkerConfig};
 
 use crate::model::{
-    DataType, Failure, Format, GenerationDefaults, Kind, LoadOutcome, LoadRecord, Memory, Metadata, Phase, Progress,
-    RestartMode, RestartPolicy, Sampling, Source, Spec, Stage, Status,
+    DataType, Failure, Format, GenerationDefaults, Kind, LoadOutcome, LoadRecord, Memory, Metadata,
+    Phase, Progress, RestartMode, RestartPolicy, Sampling, Source, Spec, Stage, Status,
 };
 
 /// What a worker for `spec` is told, without what belongs to one run.
@@ -95,7 +95,9 @@ pub fn spec(spec: &Spec) -> v1::ModelSpec {
         Source::Demo => v1::model_source::Source::Demo(v1::DemoSource {}),
     };
     v1::ModelSpec {
-        source: Some(v1::ModelSource { source: Some(source) }),
+        source: Some(v1::ModelSource {
+            source: Some(source),
+        }),
         display_name: spec.display_name.clone(),
         description: spec.description.clone(),
         provider: spec.provider.clone(),
@@ -122,10 +124,18 @@ pub fn status(status: &Status) -> v1::ModelStatus {
         model_id: status.model_id.to_string(),
         state: state(status.stage).into(),
         generation: status.generation.0,
-        load_id: status.load_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        load_id: status
+            .load_id
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         progress: status.progress.map(progress),
         reason: reason(status.failure.as_ref()),
-        message: status.failure.as_ref().map(|f| f.message.clone()).unwrap_or_default(),
+        message: status
+            .failure
+            .as_ref()
+            .map(|f| f.message.clone())
+            .unwrap_or_default(),
         memory: status.memory.map(memory),
         worker_pid: status.worker_pid.unwrap_or_default(),
         attempt: status.attempt,
@@ -214,11 +224,16 @@ fn progress(progress: Progress) -> v1::Progress {
 }
 
 fn memory(memory: Memory) -> v1::ModelMemory {
-    v1::ModelMemory { host_bytes: memory.host_bytes, device_bytes: memory.device_bytes }
+    v1::ModelMemory {
+        host_bytes: memory.host_bytes,
+        device_bytes: memory.device_bytes,
+    }
 }
 
 fn reason(failure: Option<&Failure>) -> String {
-    failure.map(|failure| failure.reason.name().to_owned()).unwrap_or_default()
+    failure
+        .map(|failure| failure.reason.name().to_owned())
+        .unwrap_or_default()
 }
 
 fn state(stage: Stage) -> v1::ModelState {

@@ -111,7 +111,14 @@ impl Gate {
             crowd.running += 1;
             crowd.busy_since.get_or_insert_with(Instant::now);
         });
-        Permit { lane, cut, queued: began.elapsed(), aside: false, _place: slot }.checked()
+        Permit {
+            lane,
+            cut,
+            queued: began.elapsed(),
+            aside: false,
+            _place: slot,
+        }
+        .checked()
     }
 
     /// Waits for the right to call the worker for something that the engine has no part in. Requests
@@ -126,12 +133,22 @@ impl Gate {
             place = lane.asides.clone().acquire_owned() => place.map_err(|_| Refusal::Closed)?,
         };
         lane.crowd.send_modify(|crowd| crowd.aside += 1);
-        Permit { lane, cut, queued: began.elapsed(), aside: true, _place: place }.checked()
+        Permit {
+            lane,
+            cut,
+            queued: began.elapsed(),
+            aside: true,
+            _place: place,
+        }
+        .checked()
     }
 
     /// Who is inside, or nobody when the gate is closed.
     pub(super) fn crowd(&self) -> Crowd {
-        self.lane().as_ref().map(|lane| lane.crowd()).unwrap_or_default()
+        self.lane()
+            .as_ref()
+            .map(|lane| lane.crowd())
+            .unwrap_or_default()
     }
 
     fn lane(&self) -> MutexGuard<'_, Option<Arc<Lane>>> {
@@ -143,7 +160,12 @@ impl Gate {
 
 impl Lane {
     /// A lane to `client` for `max_concurrency` requests at a time and `max_queue` that wait.
-    pub(super) fn new(client: Client, defaults: GenerationDefaults, max_concurrency: u32, max_queue: u32) -> Self {
+    pub(super) fn new(
+        client: Client,
+        defaults: GenerationDefaults,
+        max_concurrency: u32,
+        max_queue: u32,
+    ) -> Self {
         Self {
             client,
             defaults,
@@ -174,7 +196,9 @@ impl Lane {
     pub(super) async fn empty(&self) {
         let mut crowd = self.crowd.subscribe();
         // The sender lives as long as this lane, so the wait cannot fail.
-        let _ = crowd.wait_for(|crowd| crowd.running + crowd.waiting + crowd.aside == 0).await;
+        let _ = crowd
+            .wait_for(|crowd| crowd.running + crowd.waiting + crowd.aside == 0)
+            .await;
     }
 
     fn queue(&self) -> Result<Waiting<'_>, Refusal> {
@@ -183,7 +207,13 @@ impl Lane {
             crowd.waiting += u32::from(room);
             room
         });
-        if queued { Ok(Waiting(self)) } else { Err(Refusal::QueueFull { limit: self.max_queue }) }
+        if queued {
+            Ok(Waiting(self))
+        } else {
+            Err(Refusal::QueueFull {
+                limit: self.max_queue,
+            })
+        }
     }
 }
 
@@ -250,7 +280,11 @@ impl Drop for Permit {
 }
 
 async fn cut_off(cut: &mut watch::Receiver<Option<Failure>>) -> Failure {
-    let failure = cut.wait_for(Option::is_some).await.ok().and_then(|cut| cut.clone());
+    let failure = cut
+        .wait_for(Option::is_some)
+        .await
+        .ok()
+        .and_then(|cut| cut.clone());
     match failure {
         Some(failure) => failure,
         // The lane lives as long as its permits do.

@@ -38,8 +38,8 @@ use crate::{
 };
 use answer::Waiters;
 
-pub use answer::{LoadTicket, UnloadReport, Verification};
 pub(super) use answer::{Command, LoadCommand, UnloadCommand};
+pub use answer::{LoadTicket, UnloadReport, Verification};
 
 /// Drives one model.
 pub(super) struct Driver {
@@ -103,7 +103,11 @@ const SERVING_LOOKS: Duration = Duration::from_secs(1);
 // === impl Driver ===
 
 impl Driver {
-    pub(super) fn new(context: Arc<Context>, model: Arc<Model>, inbox: mpsc::Receiver<Command>) -> Self {
+    pub(super) fn new(
+        context: Arc<Context>,
+        model: Arc<Model>,
+        inbox: mpsc::Receiver<Command>,
+    ) -> Self {
         let status = Status::clone(&model.status());
         let spec = model.facts().entry.spec.clone();
         let now = Instant::now();
@@ -123,7 +127,12 @@ impl Driver {
             meter: ProgressMeter::new(),
             timers: Timers::default(),
             waiters: Waiters::default(),
-            load: LoadClock { began: now, began_at: SystemTime::now(), timeout: Duration::ZERO, restart: false },
+            load: LoadClock {
+                began: now,
+                began_at: SystemTime::now(),
+                timeout: Duration::ZERO,
+                restart: false,
+            },
             entered: now,
             load_span: Span::none(),
             drain_timeout: Duration::ZERO,
@@ -165,7 +174,10 @@ impl Driver {
         let Some(run) = &mut self.run else { return };
         run.kill();
         let gone = async { while run.next().await.is_some() {} };
-        if tokio::time::timeout(self.context.limits.kill_timeout, gone).await.is_err() {
+        if tokio::time::timeout(self.context.limits.kill_timeout, gone)
+            .await
+            .is_err()
+        {
             tracing::error!(model = %self.model.id(), "the worker cannot be reaped and is left to the system");
         }
     }
@@ -206,7 +218,10 @@ impl Driver {
             Report::Fault(failure) => self.apply(Event::Fault(failure)),
             Report::Exited(failure) => {
                 self.run = None;
-                self.apply(Event::Exited { failure, restart: LoadId::fresh() });
+                self.apply(Event::Exited {
+                    failure,
+                    restart: LoadId::fresh(),
+                });
             }
         }
     }
@@ -216,7 +231,11 @@ impl Driver {
         self.model.learn(|facts| {
             let load_duration = facts.metadata.load_duration;
             let loaded = facts.metadata.loaded;
-            facts.metadata = Metadata { load_duration, loaded, ..learned.clone() };
+            facts.metadata = Metadata {
+                load_duration,
+                loaded,
+                ..learned.clone()
+            };
         });
     }
 
@@ -229,7 +248,10 @@ impl Driver {
                      timeout",
                     self.state.stage().name().to_uppercase()
                 );
-                self.apply(Event::LoadExpired(Failure::new(Reason::LoadTimeout, message)));
+                self.apply(Event::LoadExpired(Failure::new(
+                    Reason::LoadTimeout,
+                    message,
+                )));
             }
             Timer::Retry => self.apply(Event::RetryDue),
             Timer::Drain => self.apply(Event::DrainExpired),
@@ -247,13 +269,21 @@ impl Driver {
 
     /// Looks at the worker: progress and stalls of a load, hangs of an engine, memory.
     fn look(&mut self) {
-        let Some(observer) = &mut self.observer else { return };
+        let Some(observer) = &mut self.observer else {
+            return;
+        };
         observer.look();
         self.status.memory = Some(observer.memory());
         let stage = self.state.stage();
-        let crowd = self.lane.as_ref().map(|lane| lane.crowd()).unwrap_or_default();
+        let crowd = self
+            .lane
+            .as_ref()
+            .map(|lane| lane.crowd())
+            .unwrap_or_default();
         let fault = match stage {
-            Stage::Starting | Stage::Loading | Stage::Warming => observer.stalled(&self.context.limits),
+            Stage::Starting | Stage::Loading | Stage::Warming => {
+                observer.stalled(&self.context.limits)
+            }
             Stage::Ready | Stage::Draining => observer.hung(crowd, &self.context.limits),
             _ => None,
         };

@@ -18,8 +18,8 @@ use tracing::Span;
 
 use super::{
     Limits,
-    memory::Memory,
     driver::{Command, Driver, LoadCommand, LoadTicket, UnloadCommand, UnloadReport},
+    memory::Memory,
     model::Model,
     source::{ModelRoots, SourceError},
 };
@@ -170,14 +170,24 @@ impl Fleet {
         self.check_load(id, &options).await?;
         let entry = match options.spec {
             Some(spec) => {
-                let on_conflict = if options.force { OnConflict::Replace } else { OnConflict::Refuse };
+                let on_conflict = if options.force {
+                    OnConflict::Replace
+                } else {
+                    OnConflict::Refuse
+                };
                 self.catalog.register(id.clone(), spec, on_conflict).await?
             }
             None => self.registered(id).await?,
         };
         let (reply, ticket) = oneshot::channel();
         let model = self.introduce(&entry).ok_or(LoadError::ShuttingDown)?;
-        let command = LoadCommand { entry, force: options.force, timeout: options.timeout, span: Span::current(), reply };
+        let command = LoadCommand {
+            entry,
+            force: options.force,
+            timeout: options.timeout,
+            span: Span::current(),
+            reply,
+        };
         let sent = model.commands.send(Command::Load(command)).await;
         sent.map_err(|_| LoadError::ShuttingDown)?;
         ticket.await.map_err(|_| LoadError::ShuttingDown)
@@ -212,10 +222,20 @@ impl Fleet {
     /// # Errors
     ///
     /// When no such model is registered.
-    pub async fn unload(&self, id: &ModelId, drain_timeout: Duration) -> Result<UnloadReport, UnknownModel> {
+    pub async fn unload(
+        &self,
+        id: &ModelId,
+        drain_timeout: Duration,
+    ) -> Result<UnloadReport, UnknownModel> {
         let model = self.model(id)?;
         let (reply, report) = oneshot::channel();
-        let sent = model.commands.send(Command::Unload(UnloadCommand { drain_timeout, reply })).await;
+        let sent = model
+            .commands
+            .send(Command::Unload(UnloadCommand {
+                drain_timeout,
+                reply,
+            }))
+            .await;
         let gone = || self.unknown(id);
         sent.map_err(|_| gone())?;
         report.await.map_err(|_| gone())
@@ -243,7 +263,11 @@ impl Fleet {
 
     /// Models that have a worker or are about to get one, by id.
     pub fn active(&self) -> Vec<ModelId> {
-        self.statuses().into_iter().filter(|(_, s)| s.stage.is_active()).map(|(id, _)| id).collect()
+        self.statuses()
+            .into_iter()
+            .filter(|(_, s)| s.stage.is_active())
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// Version of the engine, as the last worker told it.
@@ -275,7 +299,10 @@ impl Fleet {
         for model in self.all() {
             unloads.spawn(async move {
                 let (reply, report) = oneshot::channel();
-                let command = Command::Unload(UnloadCommand { drain_timeout: drain, reply });
+                let command = Command::Unload(UnloadCommand {
+                    drain_timeout: drain,
+                    reply,
+                });
                 if model.commands.send(command).await.is_ok() {
                     // A driver that is gone has left no worker behind.
                     let _ = report.await;
@@ -292,9 +319,10 @@ impl Fleet {
     async fn registered(&self, id: &ModelId) -> Result<Entry, LoadError> {
         match self.catalog.get(id).await {
             Some(entry) => Ok(entry),
-            None if id.as_str() == DEMO => {
-                Ok(self.catalog.register(id.clone(), Spec::of(Source::Demo), OnConflict::Refuse).await?)
-            }
+            None if id.as_str() == DEMO => Ok(self
+                .catalog
+                .register(id.clone(), Spec::of(Source::Demo), OnConflict::Refuse)
+                .await?),
             None => Err(self.unknown(id).into()),
         }
     }
@@ -309,7 +337,11 @@ impl Fleet {
             return Some(model.clone());
         }
         let (commands, inbox) = mpsc::channel(INBOX);
-        let model = Arc::new(Model::new(entry.clone(), commands, self.context.metrics.clone()));
+        let model = Arc::new(Model::new(
+            entry.clone(),
+            commands,
+            self.context.metrics.clone(),
+        ));
         self.context.hub.introduce(Status::clone(&model.status()));
         let driver = Driver::new(self.context.clone(), model.clone(), inbox);
         self.context.tracker.spawn(driver.drive());
@@ -319,7 +351,10 @@ impl Fleet {
 
     fn unknown(&self, id: &ModelId) -> UnknownModel {
         let known = self.models().keys().take(KNOWN_IDS).cloned().collect();
-        UnknownModel { id: id.clone(), known }
+        UnknownModel {
+            id: id.clone(),
+            known,
+        }
     }
 
     fn models(&self) -> MutexGuard<'_, BTreeMap<ModelId, Arc<Model>>> {

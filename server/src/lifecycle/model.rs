@@ -48,7 +48,11 @@ const RECENT_LOADS: usize = 8;
 // === impl Model ===
 
 impl Model {
-    pub(super) fn new(entry: Entry, commands: mpsc::Sender<Command>, metrics: ModelMetrics) -> Self {
+    pub(super) fn new(
+        entry: Entry,
+        commands: mpsc::Sender<Command>,
+        metrics: ModelMetrics,
+    ) -> Self {
         let status = Status::unloaded(entry.id.clone());
         let id = entry.id.clone();
         let facts = Facts {

@@ -56,7 +56,16 @@ impl Observer {
     /// Watches the worker `pid`, which was just started.
     pub(super) fn new(pid: u32, pulse: Pulse) -> Self {
         let reading = Reading::take(pid).unwrap_or_default();
-        Self { pid, pulse, last: reading, moved: Moved { at: Instant::now(), reading }, weights: None }
+        Self {
+            pid,
+            pulse,
+            last: reading,
+            moved: Moved {
+                at: Instant::now(),
+                reading,
+            },
+            weights: None,
+        }
     }
 
     /// The worker is about to read what it has inspected.
@@ -71,12 +80,17 @@ impl Observer {
 
     /// Looks at the worker.
     pub(super) fn look(&mut self) {
-        let Some(reading) = Reading::take(self.pid) else { return };
+        let Some(reading) = Reading::take(self.pid) else {
+            return;
+        };
         self.last = reading;
         let before = self.moved.reading;
         let bytes = reading.rss_file > before.rss_file || reading.read_chars > before.read_chars;
         if bytes || reading.cpu_time >= before.cpu_time + MOVEMENT {
-            self.moved = Moved { at: Instant::now(), reading };
+            self.moved = Moved {
+                at: Instant::now(),
+                reading,
+            };
         }
     }
 
@@ -128,8 +142,12 @@ impl Observer {
         let busy_since = crowd.busy_since?;
         let beat = self.pulse.beat();
         let reading = u32::try_from(beat.prefill_tokens).unwrap_or(u32::MAX);
-        let limit = limits.hang_timeout + limits.hang_timeout_per_prompt_token.saturating_mul(reading);
-        let still = beat.stepped.map_or(busy_since, |stepped| stepped.max(busy_since)).elapsed();
+        let limit =
+            limits.hang_timeout + limits.hang_timeout_per_prompt_token.saturating_mul(reading);
+        let still = beat
+            .stepped
+            .map_or(busy_since, |stepped| stepped.max(busy_since))
+            .elapsed();
         (still > limit).then(|| {
             let message = format!(
                 "the engine made no step for {:.1} s with {} requests running; its worker was killed",

@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use hangar_client::v1::{DemoSource, ModelMetadata};
 use hangar_client::worker::v1::{
-    LoadRequest, ModelInspection, ShutdownRequest, WatchStatsRequest, WorkerConfig, WorkerFailure, load_response::Event,
-    worker_config,
+    LoadRequest, ModelInspection, ShutdownRequest, WatchStatsRequest, WorkerConfig, WorkerFailure,
+    load_response::Event, worker_config,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,10 @@ pub(super) enum Report {
     /// The process runs.
     Spawned { pid: u32, pulse: Pulse },
     /// The files look usable.
-    Inspected { inspection: Box<ModelInspection>, client: Client },
+    Inspected {
+        inspection: Box<ModelInspection>,
+        client: Client,
+    },
     /// The engine is built.
     EngineBuilt(Box<ModelMetadata>),
     /// A token was generated.
@@ -70,7 +73,15 @@ impl Run {
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
         };
-        let life = live(context.clone(), model.clone(), source.clone(), config, orders.clone(), sender, span);
+        let life = live(
+            context.clone(),
+            model.clone(),
+            source.clone(),
+            config,
+            orders.clone(),
+            sender,
+            span,
+        );
         context.tracker.spawn(life);
         Self { reports, orders }
     }
@@ -112,12 +123,38 @@ async fn live(
         Err(error) => return tell(&reports, Report::Exited(error.into())).await,
     };
     let socket = PathBuf::from(&config.socket_path);
-    let exited = match Process::spawn(&context.spawner, context.program.clone(), &model, &context.tracker).await {
+    let exited = match Process::spawn(
+        &context.spawner,
+        context.program.clone(),
+        &model,
+        &context.tracker,
+    )
+    .await
+    {
         Ok((process, starting)) => {
             let pulse = Pulse::default();
-            tell(&reports, Report::Spawned { pid: process.pid(), pulse: pulse.clone() }).await;
-            let talk = Talk { context: &context, socket: socket.clone(), orders: &orders, reports: &reports, pulse };
-            attend(&process, talk.run(starting, &config, span), &orders, &reports).await
+            tell(
+                &reports,
+                Report::Spawned {
+                    pid: process.pid(),
+                    pulse: pulse.clone(),
+                },
+            )
+            .await;
+            let talk = Talk {
+                context: &context,
+                socket: socket.clone(),
+                orders: &orders,
+                reports: &reports,
+                pulse,
+            };
+            attend(
+                &process,
+                talk.run(starting, &config, span),
+                &orders,
+                &reports,
+            )
+            .await
         }
         Err(error) => cannot_start(&error),
     };
@@ -185,18 +222,43 @@ enum Lost {
 // === impl Talk ===
 
 impl Talk<'_> {
-    async fn run(self, starting: worker::Starting, config: &WorkerConfig, span: Span) -> Result<(), Lost> {
+    async fn run(
+        self,
+        starting: worker::Starting,
+        config: &WorkerConfig,
+        span: Span,
+    ) -> Result<(), Lost> {
         let ready_timeout = self.context.limits.ready_timeout;
         let ready = match timeout(ready_timeout, starting.handshake(config)).await {
             Ok(Ok(ready)) => ready,
             Ok(Err(HandshakeError::Closed)) => return Err(Lost::Connection),
-            Ok(Err(error)) => return Err(Lost::Because(Failure::new(Reason::WorkerDied, error.to_string()))),
+            Ok(Err(error)) => {
+                return Err(Lost::Because(Failure::new(
+                    Reason::WorkerDied,
+                    error.to_string(),
+                )));
+            }
             Err(_) => return Err(Lost::Because(silent(ready_timeout))),
         };
-        self.context.engine_version.store(Some(Arc::new(ready.engine_version)));
-        let inspection = Box::new(ready.outcome.map_err(|failure| Lost::Because(told(failure)))?);
-        let mut client = worker::connect(self.socket.clone()).await.map_err(|_| Lost::Connection)?;
-        tell(self.reports, Report::Inspected { inspection, client: client.clone() }).await;
+        self.context
+            .engine_version
+            .store(Some(Arc::new(ready.engine_version)));
+        let inspection = Box::new(
+            ready
+                .outcome
+                .map_err(|failure| Lost::Because(told(failure)))?,
+        );
+        let mut client = worker::connect(self.socket.clone())
+            .await
+            .map_err(|_| Lost::Connection)?;
+        tell(
+            self.reports,
+            Report::Inspected {
+                inspection,
+                client: client.clone(),
+            },
+        )
+        .await;
         tokio::select! {
             () = self.orders.stop.cancelled() => {}
             ended = self.serve(client.clone(), span) => ended?,
@@ -216,12 +278,24 @@ impl Talk<'_> {
     async fn load(&self, mut client: Client) -> Result<(), Lost> {
         let mut request = tonic::Request::new(LoadRequest {});
         telemetry::propagate(request.metadata_mut());
-        let mut load = client.load(request).await.map_err(|_| Lost::Connection)?.into_inner();
+        let mut load = client
+            .load(request)
+            .await
+            .map_err(|_| Lost::Connection)?
+            .into_inner();
         loop {
-            let response = load.message().await.map_err(|_| Lost::Connection)?.ok_or(Lost::Connection)?;
+            let response = load
+                .message()
+                .await
+                .map_err(|_| Lost::Connection)?
+                .ok_or(Lost::Connection)?;
             match response.event {
                 Some(Event::EngineBuilt(built)) => {
-                    tell(self.reports, Report::EngineBuilt(Box::new(built.metadata.unwrap_or_default()))).await;
+                    tell(
+                        self.reports,
+                        Report::EngineBuilt(Box::new(built.metadata.unwrap_or_default())),
+                    )
+                    .await;
                 }
                 Some(Event::Warmed(_)) => return Ok(()),
                 Some(Event::Failed(failure)) => return Err(Lost::Because(told(failure))),
@@ -232,7 +306,8 @@ impl Talk<'_> {
 
     /// Follows the engine's pulse. A pulse that ends is noticed by the time that it stands still.
     async fn listen(&self, mut client: Client) -> Result<(), Lost> {
-        let interval = (self.context.limits.hang_timeout / 8).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        let interval = (self.context.limits.hang_timeout / 8)
+            .clamp(Duration::from_millis(50), Duration::from_secs(1));
         let interval = prost_types::Duration::try_from(interval).ok();
         let stats = client.watch_stats(WatchStatsRequest { interval }).await;
         let mut stats = stats.map_err(|_| Lost::Connection)?.into_inner();
@@ -254,12 +329,18 @@ fn told(failure: WorkerFailure) -> Failure {
 }
 
 fn silent(limit: Duration) -> Failure {
-    let message = format!("the worker was not ready within {:.1} s; load again, or raise --ready-timeout", limit.as_secs_f64());
+    let message = format!(
+        "the worker was not ready within {:.1} s; load again, or raise --ready-timeout",
+        limit.as_secs_f64()
+    );
     Failure::new(Reason::LoadStalled, message)
 }
 
 fn deaf() -> Failure {
-    Failure::new(Reason::WorkerDied, "the worker closed its connection; it was killed")
+    Failure::new(
+        Reason::WorkerDied,
+        "the worker closed its connection; it was killed",
+    )
 }
 
 fn died(exit: Exit, last_words: &[String]) -> Failure {
@@ -277,7 +358,9 @@ fn died(exit: Exit, last_words: &[String]) -> Failure {
 fn cannot_start(error: &SpawnError) -> Failure {
     let message = match error {
         SpawnError::Execute { path, source } => {
-            format!("the worker {path} cannot be started: {source}; install hangar-worker beside hangar, or give --worker")
+            format!(
+                "the worker {path} cannot be started: {source}; install hangar-worker beside hangar, or give --worker"
+            )
         }
         SpawnError::Handshake(error) => error.to_string(),
     };

@@ -45,8 +45,10 @@ impl ModelRoots {
     /// The first root that does not exist or is no directory.
     pub fn resolve(roots: &[PathBuf]) -> Result<Self, SourceError> {
         let resolve = |root: &PathBuf| {
-            let unreadable =
-                |source| SourceError::Unreadable { path: root.display().to_string(), source };
+            let unreadable = |source| SourceError::Unreadable {
+                path: root.display().to_string(),
+                source,
+            };
             let resolved = root.canonicalize().map_err(unreadable)?;
             if resolved.is_dir() {
                 Ok(resolved)
@@ -54,7 +56,11 @@ impl ModelRoots {
                 Err(unreadable(io::ErrorKind::NotADirectory.into()))
             }
         };
-        roots.iter().map(resolve).collect::<Result<_, _>>().map(Self)
+        roots
+            .iter()
+            .map(resolve)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// The path to load `source` from, with all links resolved; `None` for the demo model.
@@ -63,13 +69,18 @@ impl ModelRoots {
     ///
     /// See [`SourceError`].
     pub async fn locate(&self, source: &Source) -> Result<Option<PathBuf>, SourceError> {
-        let Source::Path(path) = source else { return Ok(None) };
+        let Source::Path(path) = source else {
+            return Ok(None);
+        };
         match tokio::fs::canonicalize(path).await {
             Ok(resolved) if self.contain(&resolved) => Ok(Some(resolved)),
             Ok(_) => Err(self.not_allowed(path)),
             // Whether something exists is told only of what lies below a root.
             Err(_) if !self.contain_parent(path).await => Err(self.not_allowed(path)),
-            Err(source) => Err(SourceError::Unreadable { path: path.display().to_string(), source }),
+            Err(source) => Err(SourceError::Unreadable {
+                path: path.display().to_string(),
+                source,
+            }),
         }
     }
 
@@ -87,9 +98,20 @@ impl ModelRoots {
     }
 
     fn not_allowed(&self, path: &Path) -> SourceError {
-        let roots: Vec<_> = self.0.iter().map(|root| root.display().to_string()).collect();
-        let roots = if roots.is_empty() { "there are none".to_owned() } else { roots.join(", ") };
-        SourceError::NotAllowed { path: path.display().to_string(), roots }
+        let roots: Vec<_> = self
+            .0
+            .iter()
+            .map(|root| root.display().to_string())
+            .collect();
+        let roots = if roots.is_empty() {
+            "there are none".to_owned()
+        } else {
+            roots.join(", ")
+        };
+        SourceError::NotAllowed {
+            path: path.display().to_string(),
+            roots,
+        }
     }
 }
 
@@ -127,11 +149,25 @@ mod tests {
         let roots = ModelRoots::resolve(&[base.join("models")]).expect("a root");
 
         let inside = base.join("models/m");
-        assert_eq!(locate(&roots, inside.clone()).await.ok(), Some(Some(inside.clone())));
-        assert_eq!(locate(&roots, base.join("models/stays")).await.ok(), Some(Some(inside)));
-        for outside in ["models-secret/m", "models/leaves", "models/../models-secret/m", "models-secret/none"] {
+        assert_eq!(
+            locate(&roots, inside.clone()).await.ok(),
+            Some(Some(inside.clone()))
+        );
+        assert_eq!(
+            locate(&roots, base.join("models/stays")).await.ok(),
+            Some(Some(inside))
+        );
+        for outside in [
+            "models-secret/m",
+            "models/leaves",
+            "models/../models-secret/m",
+            "models-secret/none",
+        ] {
             let refused = locate(&roots, base.join(outside)).await;
-            assert!(matches!(refused, Err(SourceError::NotAllowed { .. })), "{outside}");
+            assert!(
+                matches!(refused, Err(SourceError::NotAllowed { .. })),
+                "{outside}"
+            );
         }
         let missing = locate(&roots, base.join("models/none/at/all")).await;
         assert!(matches!(missing, Err(SourceError::Unreadable { .. })));
@@ -141,6 +177,9 @@ mod tests {
     async fn without_a_root_only_the_demo_is_allowed() {
         let roots = ModelRoots::default();
         assert!(roots.locate(&Source::Demo).await.is_ok());
-        assert!(matches!(locate(&roots, "/".into()).await, Err(SourceError::NotAllowed { .. })));
+        assert!(matches!(
+            locate(&roots, "/".into()).await,
+            Err(SourceError::NotAllowed { .. })
+        ));
     }
 }

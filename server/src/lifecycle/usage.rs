@@ -97,7 +97,11 @@ const RATE_SECONDS: u64 = 60;
 impl Usage {
     /// Nothing yet, of `model`; what happens is recorded with `metrics` too.
     pub fn new(model: ModelId, metrics: ModelMetrics) -> Self {
-        Self { model, metrics, counters: Mutex::default() }
+        Self {
+            model,
+            metrics,
+            counters: Mutex::default(),
+        }
     }
 
     /// A request begins.
@@ -106,15 +110,27 @@ impl Usage {
         counters.report.total += 1;
         counters.report.last_used = Some(SystemTime::now());
         let began = Instant::now();
-        RequestRecord { usage: self.clone(), operation, began, first: None, last: None, tokens: 0, ended: false }
+        RequestRecord {
+            usage: self.clone(),
+            operation,
+            began,
+            first: None,
+            last: None,
+            tokens: 0,
+            ended: false,
+        }
     }
 
     /// What was counted so far.
     pub fn report(&self) -> UsageReport {
         let mut counters = self.lock();
         let now = counters.second();
-        let recent: u64 =
-            counters.seconds.iter().filter(|(second, _)| second + RATE_SECONDS > now).map(|(_, n)| n).sum();
+        let recent: u64 = counters
+            .seconds
+            .iter()
+            .filter(|(second, _)| second + RATE_SECONDS > now)
+            .map(|(_, n)| n)
+            .sum();
         let lived = (now + 1).min(RATE_SECONDS);
         UsageReport {
             tokens_per_second: recent as f64 / lived as f64,
@@ -134,7 +150,10 @@ impl Usage {
 impl Counters {
     /// Seconds since the first call.
     fn second(&mut self) -> u64 {
-        self.epoch.get_or_insert_with(Instant::now).elapsed().as_secs()
+        self.epoch
+            .get_or_insert_with(Instant::now)
+            .elapsed()
+            .as_secs()
     }
 
     fn tokens(&mut self, tokens: u64) {
@@ -144,7 +163,11 @@ impl Counters {
             Some((second, count)) if *second == now => *count += tokens,
             _ => self.seconds.push_back((now, tokens)),
         }
-        while self.seconds.front().is_some_and(|(second, _)| second + RATE_SECONDS <= now) {
+        while self
+            .seconds
+            .front()
+            .is_some_and(|(second, _)| second + RATE_SECONDS <= now)
+        {
             self.seconds.pop_front();
         }
     }
@@ -160,8 +183,17 @@ fn remember(latencies: &mut VecDeque<Duration>, latency: Duration) {
 fn latency(latencies: &VecDeque<Duration>) -> Option<Latency> {
     let mut sorted: Vec<_> = latencies.iter().copied().collect();
     sorted.sort_unstable();
-    let rank = |percent: usize| sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied();
-    Some(Latency { p50: rank(50)?, p95: rank(95)?, p99: rank(99)?, count: sorted.len() as u64 })
+    let rank = |percent: usize| {
+        sorted
+            .get((sorted.len() * percent).div_ceil(100).max(1) - 1)
+            .copied()
+    };
+    Some(Latency {
+        p50: rank(50)?,
+        p95: rank(95)?,
+        p99: rank(99)?,
+        count: sorted.len() as u64,
+    })
 }
 
 // === impl RequestRecord ===
@@ -261,7 +293,15 @@ mod tests {
         drop(usage.begin(Operation::Chat));
         usage.begin(Operation::Chat).turn_away();
         let report = usage.report();
-        assert_eq!((report.total, report.succeeded, report.failed, report.cancelled), (3, 1, 1, 1));
+        assert_eq!(
+            (
+                report.total,
+                report.succeeded,
+                report.failed,
+                report.cancelled
+            ),
+            (3, 1, 1, 1)
+        );
         assert_eq!((report.prompt_tokens, report.completion_tokens), (3, 5));
     }
 
@@ -281,7 +321,10 @@ mod tests {
         let latencies: VecDeque<_> = (1..=100).map(Duration::from_millis).collect();
         let latency = latency(&latencies).expect("there are observations");
         let ms = |d: Duration| d.as_millis();
-        assert_eq!((ms(latency.p50), ms(latency.p95), ms(latency.p99)), (50, 95, 99));
+        assert_eq!(
+            (ms(latency.p50), ms(latency.p95), ms(latency.p99)),
+            (50, 95, 99)
+        );
         assert_eq!(super::latency(&VecDeque::new()), None);
     }
 }

@@ -47,7 +47,10 @@ pub enum Reason {
 impl Failure {
     /// A failure with `reason` and `message`.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 }
 
@@ -103,7 +106,10 @@ impl Reason {
 
     /// Whether another attempt may succeed without anybody doing anything.
     pub fn is_transient(self) -> bool {
-        matches!(self, Self::WorkerDied | Self::WorkerHung | Self::LoadStalled)
+        matches!(
+            self,
+            Self::WorkerDied | Self::WorkerHung | Self::LoadStalled
+        )
     }
 }
 

@@ -44,7 +44,9 @@ impl ModelId {
     /// When it has not the form that [`ModelId`] describes.
     pub fn parse(id: &str) -> Result<Self, InvalidModelId> {
         let head = id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-        let tail = id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b));
+        let tail = id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b));
         let shape = !id.contains("..") && !id.contains("//") && !id.ends_with('/');
         if head && tail && shape && id.len() <= Self::MAX_LEN {
             Ok(Self(id.into()))
@@ -123,15 +125,27 @@ mod tests {
 
     #[test]
     fn ids_of_users_and_of_hubs_are_accepted() {
-        for id in ["demo", "Qwen/Qwen3-0.6B", "a", "0", "a.b_c-d", &"x".repeat(128)] {
-            assert_eq!(ModelId::parse(id).map(|id| id.to_string()), Ok(id.to_owned()));
+        for id in [
+            "demo",
+            "Qwen/Qwen3-0.6B",
+            "a",
+            "0",
+            "a.b_c-d",
+            &"x".repeat(128),
+        ] {
+            assert_eq!(
+                ModelId::parse(id).map(|id| id.to_string()),
+                Ok(id.to_owned())
+            );
         }
     }
 
     #[test]
     fn ids_of_wrong_form_are_refused() {
         let long = "x".repeat(129);
-        for id in ["", ".a", "-a", "/a", "_a", "a/", "a//b", "a..b", "..", "a b", "é", "a\n", "a\0", &long] {
+        for id in [
+            "", ".a", "-a", "/a", "_a", "a/", "a//b", "a..b", "..", "a b", "é", "a\n", "a\0", &long,
+        ] {
             assert_eq!(ModelId::parse(id), Err(InvalidModelId), "{id:?}");
         }
     }

@@ -49,8 +49,13 @@ const ALMOST: f64 = 0.99;
 impl ProgressMeter {
     /// A load that waits for its slot.
     pub fn new() -> Self {
-        let current =
-            Progress { phase: Phase::Pending, bytes_done: 0, bytes_total: 0, fraction: 0.0, eta: None };
+        let current = Progress {
+            phase: Phase::Pending,
+            bytes_done: 0,
+            bytes_total: 0,
+            fraction: 0.0,
+            eta: None,
+        };
         Self { current }
     }
 
@@ -61,8 +66,16 @@ impl ProgressMeter {
 
     /// Enters `phase`, in which `bytes_total` bytes are to be read.
     pub fn enter(&mut self, phase: Phase, bytes_total: u64) {
-        let floor = if phase == Phase::Warming { LOADING_SHARE } else { 0.0 };
-        let bytes_done = if phase == Phase::Warming { bytes_total } else { 0 };
+        let floor = if phase == Phase::Warming {
+            LOADING_SHARE
+        } else {
+            0.0
+        };
+        let bytes_done = if phase == Phase::Warming {
+            bytes_total
+        } else {
+            0
+        };
         self.current = Progress {
             phase,
             bytes_done,
@@ -78,7 +91,11 @@ impl ProgressMeter {
         let before = self.current;
         let total = before.bytes_total;
         let done = bytes.min(total).max(before.bytes_done);
-        let share = if total == 0 { 0.0 } else { done as f64 / total as f64 };
+        let share = if total == 0 {
+            0.0
+        } else {
+            done as f64 / total as f64
+        };
         let done_of_load = share * LOADING_SHARE;
         let left = || elapsed.mul_f64((1.0 - done_of_load) / done_of_load);
         self.current.bytes_done = done;
@@ -105,8 +122,15 @@ mod tests {
     fn no_estimate_before_there_is_something_to_tell() {
         let mut meter = ProgressMeter::new();
         meter.enter(Phase::Loading, 1000);
-        assert_eq!(meter.observe(50, Duration::from_secs(1)).and_then(|p| p.eta), None);
-        let eta = meter.observe(500, Duration::from_secs(19)).and_then(|p| p.eta);
+        assert_eq!(
+            meter
+                .observe(50, Duration::from_secs(1))
+                .and_then(|p| p.eta),
+            None
+        );
+        let eta = meter
+            .observe(500, Duration::from_secs(19))
+            .and_then(|p| p.eta);
         assert_eq!(eta, Some(Duration::from_secs(21)));
     }
 

@@ -51,7 +51,10 @@ impl RestartPolicy {
     /// together.
     pub fn backoff(&self, attempt: u32, jitter: f64) -> Duration {
         let doublings = attempt.saturating_sub(1).min(31);
-        let nominal = self.initial_backoff.saturating_mul(1 << doublings).min(self.max_backoff);
+        let nominal = self
+            .initial_backoff
+            .saturating_mul(1 << doublings)
+            .min(self.max_backoff);
         nominal.mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0))
     }
 }
@@ -73,7 +76,11 @@ mod tests {
     use super::*;
 
     fn policy(mode: RestartMode) -> RestartPolicy {
-        RestartPolicy { mode, max_attempts: 3, ..RestartPolicy::default() }
+        RestartPolicy {
+            mode,
+            max_attempts: 3,
+            ..RestartPolicy::default()
+        }
     }
 
     #[test]
@@ -86,7 +93,11 @@ mod tests {
 
     #[test]
     fn attempts_are_bounded_in_every_mode() {
-        for mode in [RestartMode::Never, RestartMode::OnFailure, RestartMode::Always] {
+        for mode in [
+            RestartMode::Never,
+            RestartMode::OnFailure,
+            RestartMode::Always,
+        ] {
             assert!(!policy(mode).retries(&Failure::new(Reason::WorkerDied, ""), 3));
         }
         assert!(policy(RestartMode::Always).retries(&Failure::new(Reason::ModelUnusable, ""), 2));

@@ -39,7 +39,10 @@ pub struct Status {
 
 /// States of a model's life without their data, as users see them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the variants are those of hangar.v1.ModelState")]
+#[allow(
+    missing_docs,
+    reason = "the variants are those of hangar.v1.ModelState"
+)]
 pub enum Stage {
     Unloaded,
     Pending,
@@ -65,7 +68,10 @@ pub struct Memory {
 
 /// What is known about a model, as far as it has been observed.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[allow(missing_docs, reason = "the fields are those of hangar.v1.ModelMetadata")]
+#[allow(
+    missing_docs,
+    reason = "the fields are those of hangar.v1.ModelMetadata"
+)]
 pub struct Metadata {
     pub architecture: String,
     pub model_name: String,
@@ -152,7 +158,12 @@ impl Stage {
     pub fn is_loading(self) -> bool {
         matches!(
             self,
-            Self::Pending | Self::Downloading | Self::Starting | Self::Loading | Self::Warming | Self::Backoff
+            Self::Pending
+                | Self::Downloading
+                | Self::Starting
+                | Self::Loading
+                | Self::Warming
+                | Self::Backoff
         )
     }
 

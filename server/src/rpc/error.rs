@@ -93,7 +93,10 @@ impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
         match error {
             ApiError::Invalid(violations) => {
-                let summary: Vec<_> = violations.iter().map(|(field, what)| format!("{field}: {what}")).collect();
+                let summary: Vec<_> = violations
+                    .iter()
+                    .map(|(field, what)| format!("{field}: {what}"))
+                    .collect();
                 let mut details = details(ErrorReason::InvalidField, []);
                 for (field, description) in violations {
                     details.add_bad_request_violation(field, description);
@@ -107,9 +110,17 @@ impl From<ApiError> for Status {
             ),
             ApiError::UnknownModel(unknown) => {
                 let known: Vec<_> = unknown.known.iter().map(ToString::to_string).collect();
-                let metadata = [("model_id", unknown.id.to_string()), ("known_model_ids", known.join(","))];
+                let metadata = [
+                    ("model_id", unknown.id.to_string()),
+                    ("known_model_ids", known.join(",")),
+                ];
                 let mut details = details(ErrorReason::ModelNotFound, metadata);
-                details.set_resource_info("hangar.v1.Model", unknown.id.as_str(), "", "no such model is registered");
+                details.set_resource_info(
+                    "hangar.v1.Model",
+                    unknown.id.as_str(),
+                    "",
+                    "no such model is registered",
+                );
                 Status::with_error_details(Code::NotFound, unknown.to_string(), details)
             }
             ApiError::SourceNotAllowed(message) => Status::with_error_details(
@@ -122,9 +133,16 @@ impl From<ApiError> for Status {
                     "model {model} is registered with another spec (version {version}); leave the spec out, or give \
                      force_reload to replace it"
                 );
-                let metadata = [("model_id", model.clone()), ("version", version.to_string())];
+                let metadata = [
+                    ("model_id", model.clone()),
+                    ("version", version.to_string()),
+                ];
                 let mut details = details(ErrorReason::SpecConflict, metadata);
-                details.add_precondition_failure_violation("SPEC", model, "the registered spec differs");
+                details.add_precondition_failure_violation(
+                    "SPEC",
+                    model,
+                    "the registered spec differs",
+                );
                 Status::with_error_details(Code::FailedPrecondition, message, details)
             }
             ApiError::Limit { what, limit } => Status::with_error_details(
@@ -138,7 +156,9 @@ impl From<ApiError> for Status {
                 details(ErrorReason::NotImplemented, [("field", field)]),
             ),
             ApiError::NotLoaded { model, failure } => {
-                let why = failure.map(|f| format!("; its last load failed: {f}")).unwrap_or_default();
+                let why = failure
+                    .map(|f| format!("; its last load failed: {f}"))
+                    .unwrap_or_default();
                 Status::with_error_details(
                     Code::FailedPrecondition,
                     format!("model {model} is not loaded; load it with LoadModel{why}"),
@@ -148,17 +168,24 @@ impl From<ApiError> for Status {
             ApiError::Loading { model, retry } => {
                 let mut details = details(ErrorReason::ModelLoading, [("model_id", model.clone())]);
                 details.set_retry_info(Some(retry));
-                let message = format!("model {model} is still loading; try again in {:.1} s", retry.as_secs_f64());
+                let message = format!(
+                    "model {model} is still loading; try again in {:.1} s",
+                    retry.as_secs_f64()
+                );
                 Status::with_error_details(Code::Unavailable, message, details)
             }
             ApiError::QueueFull { limit } => {
                 let mut details = details(ErrorReason::QueueFull, [("limit", limit.to_string())]);
                 details.set_retry_info(Some(RESTART_RETRY));
-                let message = format!("{limit} requests wait for this model already; try again later");
+                let message =
+                    format!("{limit} requests wait for this model already; try again later");
                 Status::with_error_details(Code::ResourceExhausted, message, details)
             }
             ApiError::Failed(failure) => failed(failure),
-            ApiError::ShuttingDown => failed(Failure::new(Reason::ShuttingDown, "the server is shutting down")),
+            ApiError::ShuttingDown => failed(Failure::new(
+                Reason::ShuttingDown,
+                "the server is shutting down",
+            )),
             ApiError::RequestIdReused => Status::with_error_details(
                 Code::InvalidArgument,
                 "request_id: was used before for another request; take a new one",
@@ -173,7 +200,11 @@ impl From<ApiError> for Status {
                 let id = Uuid::new_v4().to_string();
                 tracing::error!(error_id = id, cause, "internal error");
                 let message = format!("internal error; the server's log has the cause under {id}");
-                Status::with_error_details(Code::Internal, message, details(ErrorReason::Internal, [("error_id", id)]))
+                Status::with_error_details(
+                    Code::Internal,
+                    message,
+                    details(ErrorReason::Internal, [("error_id", id)]),
+                )
             }
         }
     }
@@ -184,8 +215,16 @@ fn failed(failure: Failure) -> Status {
     let (code, reason, retry) = match failure.reason {
         Reason::ModelUnusable => (Code::FailedPrecondition, ErrorReason::ModelUnusable, false),
         Reason::SourceNotAllowed => (Code::PermissionDenied, ErrorReason::SourceNotAllowed, false),
-        Reason::DeviceUnavailable => (Code::FailedPrecondition, ErrorReason::DeviceUnavailable, false),
-        Reason::InsufficientMemory => (Code::ResourceExhausted, ErrorReason::InsufficientMemory, false),
+        Reason::DeviceUnavailable => (
+            Code::FailedPrecondition,
+            ErrorReason::DeviceUnavailable,
+            false,
+        ),
+        Reason::InsufficientMemory => (
+            Code::ResourceExhausted,
+            ErrorReason::InsufficientMemory,
+            false,
+        ),
         Reason::StorageFull => (Code::ResourceExhausted, ErrorReason::StorageFull, false),
         Reason::WorkerDied => (Code::Unavailable, ErrorReason::WorkerDied, true),
         Reason::WorkerHung | Reason::Unreaped => (Code::Unavailable, ErrorReason::WorkerHung, true),
@@ -207,7 +246,10 @@ fn failed(failure: Failure) -> Status {
 
 /// The reason that `status` carries, for metrics: one of a bounded set.
 pub(super) fn reason_of(status: &Status) -> &'static str {
-    let name = status.get_details_error_info().map(|info| format!("{PREFIX}{}", info.reason)).unwrap_or_default();
+    let name = status
+        .get_details_error_info()
+        .map(|info| format!("{PREFIX}{}", info.reason))
+        .unwrap_or_default();
     let reason = ErrorReason::from_str_name(&name).unwrap_or_default();
     bare(reason)
 }
@@ -219,7 +261,10 @@ fn bare(reason: ErrorReason) -> &'static str {
 }
 
 fn details<const N: usize>(reason: ErrorReason, metadata: [(&str, String); N]) -> ErrorDetails {
-    let metadata: HashMap<_, _> = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let metadata: HashMap<_, _> = metadata
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
     ErrorDetails::with_error_info(bare(reason), DOMAIN, metadata)
 }
 
@@ -233,17 +278,22 @@ impl From<LoadError> for ApiError {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Unknown(unknown) => Self::UnknownModel(unknown),
-            LoadError::Source(error @ SourceError::NotAllowed { .. }) => Self::SourceNotAllowed(error.to_string()),
-            LoadError::Source(error @ SourceError::Unreadable { .. }) => Self::Failed(error.into()),
-            LoadError::Register(RegisterError::Conflict(entry)) => {
-                Self::SpecConflict { model: entry.id.to_string(), version: entry.version }
+            LoadError::Source(error @ SourceError::NotAllowed { .. }) => {
+                Self::SourceNotAllowed(error.to_string())
             }
-            LoadError::Register(RegisterError::Full(limit)) => Self::Limit { what: "registered models", limit },
+            LoadError::Source(error @ SourceError::Unreadable { .. }) => Self::Failed(error.into()),
+            LoadError::Register(RegisterError::Conflict(entry)) => Self::SpecConflict {
+                model: entry.id.to_string(),
+                version: entry.version,
+            },
+            LoadError::Register(RegisterError::Full(limit)) => Self::Limit {
+                what: "registered models",
+                limit,
+            },
             LoadError::ShuttingDown => Self::ShuttingDown,
         }
     }
 }
 
 #[cfg(test)]
-#[path = "error_tests.rs"]
 mod tests;

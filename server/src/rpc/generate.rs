@@ -14,7 +14,9 @@ use std::{
 
 use futures::Stream;
 use hangar_client::{
-    v1::{GenerateChunk, GenerateDone, GenerateRequest, GenerateResponse, generate_response::Event},
+    v1::{
+        GenerateChunk, GenerateDone, GenerateRequest, GenerateResponse, generate_response::Event,
+    },
     worker::v1 as worker,
 };
 use tokio::time::{Instant, sleep_until};
@@ -70,19 +72,48 @@ pub(super) fn check(request: &GenerateRequest) -> Result<Option<Instant>, ApiErr
         ("constraint", request.constraint.is_some()),
         ("tools", !request.tools.is_empty()),
         ("tool_choice", !request.tool_choice.is_empty()),
-        ("chat_template_options", request.chat_template_options.is_some()),
+        (
+            "chat_template_options",
+            request.chat_template_options.is_some(),
+        ),
         ("priority", request.priority != 0),
-        ("messages.parts", request.messages.iter().any(|message| !message.parts.is_empty())),
-        ("messages.tool_calls", request.messages.iter().any(|message| !message.tool_calls.is_empty())),
-        ("messages.tool_call_id", request.messages.iter().any(|message| !message.tool_call_id.is_empty())),
+        (
+            "messages.parts",
+            request
+                .messages
+                .iter()
+                .any(|message| !message.parts.is_empty()),
+        ),
+        (
+            "messages.tool_calls",
+            request
+                .messages
+                .iter()
+                .any(|message| !message.tool_calls.is_empty()),
+        ),
+        (
+            "messages.tool_call_id",
+            request
+                .messages
+                .iter()
+                .any(|message| !message.tool_call_id.is_empty()),
+        ),
     ])?;
     let mut violations = Violations::default();
     let one = request.prompt.is_empty() != request.messages.is_empty();
     violations.check(one, "prompt", "give exactly one of prompt and messages");
-    let text = request.prompt.len() + request.messages.iter().map(|message| message.content.len()).sum::<usize>();
+    let text = request.prompt.len()
+        + request
+            .messages
+            .iter()
+            .map(|message| message.content.len())
+            .sum::<usize>();
     violations.check(text <= MAX_TEXT, "prompt", "must have at most 8 MiB");
     for (n, message) in request.messages.iter().enumerate() {
-        let known = matches!(message.role.as_str(), "system" | "user" | "assistant" | "tool");
+        let known = matches!(
+            message.role.as_str(),
+            "system" | "user" | "assistant" | "tool"
+        );
         let what = "must be \"system\", \"user\", \"assistant\" or \"tool\"";
         violations.check(known, &format!("messages[{n}].role"), what);
     }
@@ -96,7 +127,11 @@ pub(super) fn check(request: &GenerateRequest) -> Result<Option<Instant>, ApiErr
 
 /// What `request` asks for.
 pub(super) fn operation(request: &GenerateRequest) -> Operation {
-    if request.messages.is_empty() { Operation::TextCompletion } else { Operation::Chat }
+    if request.messages.is_empty() {
+        Operation::TextCompletion
+    } else {
+        Operation::Chat
+    }
 }
 
 /// `work`, if it ends before `deadline`.
@@ -105,7 +140,9 @@ pub(super) async fn within<T>(
     work: impl Future<Output = Result<T, ApiError>>,
 ) -> Result<T, ApiError> {
     match deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline, work).await.map_err(|_| ApiError::DeadlineExceeded)?,
+        Some(deadline) => tokio::time::timeout_at(deadline, work)
+            .await
+            .map_err(|_| ApiError::DeadlineExceeded)?,
         None => work.await,
     }
 }
@@ -131,7 +168,12 @@ impl Generation {
         };
         match begun {
             Ok(response) => {
-                let call = Call { chunks: response.into_inner(), permit, record, deadline };
+                let call = Call {
+                    chunks: response.into_inner(),
+                    permit,
+                    record,
+                    deadline,
+                };
                 let (outbox, responses) = outbox::outbox();
                 let gone = CancellationToken::new();
                 let caller = gone.clone().drop_guard();
@@ -140,7 +182,10 @@ impl Generation {
                     gone.run_until_cancelled_owned(call.run(outbox)).await;
                 };
                 fleet.run(task.in_current_span());
-                Ok(Self { responses, _caller: caller })
+                Ok(Self {
+                    responses,
+                    _caller: caller,
+                })
             }
             Err(status) => {
                 let status = explain(status, &mut permit).await;
@@ -177,9 +222,12 @@ impl Call {
                 }
                 Step::Done(done) => {
                     let usage = done.usage.unwrap_or_default();
-                    self.record.succeed(usage.prompt_tokens, usage.completion_tokens);
+                    self.record
+                        .succeed(usage.prompt_tokens, usage.completion_tokens);
                     drop(self.permit);
-                    return outbox.end(Ok(GenerateResponse { event: Some(Event::Done(done)) }));
+                    return outbox.end(Ok(GenerateResponse {
+                        event: Some(Event::Done(done)),
+                    }));
                 }
                 Step::Failed(status) => {
                     let status = explain(status, &mut self.permit).await;
@@ -201,7 +249,9 @@ impl Call {
         match message.map(|response| response.and_then(|response| response.event)) {
             Ok(Some(worker::generate_response::Event::Chunk(chunk))) => Step::Chunk(chunk),
             Ok(Some(worker::generate_response::Event::Done(done))) => Step::Done(done),
-            Ok(None) => Step::Failed(Status::unavailable("the worker ended the answer without an end")),
+            Ok(None) => Step::Failed(Status::unavailable(
+                "the worker ended the answer without an end",
+            )),
             Err(status) => Step::Failed(status),
         }
     }
@@ -225,5 +275,8 @@ fn with_defaults(mut request: GenerateRequest, permit: &Permit) -> worker::Gener
     if request.stop.is_empty() {
         request.stop.clone_from(&defaults.stop);
     }
-    worker::GenerateRequest { request: Some(request), queued: wire::duration(permit.queued()) }
+    worker::GenerateRequest {
+        request: Some(request),
+        queued: wire::duration(permit.queued()),
+    }
 }

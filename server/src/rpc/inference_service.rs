@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use hangar_client::{
     v1::{
-        DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, GenerateRequest, TokenizeRequest,
-        TokenizeResponse, inference_service_server::InferenceService,
+        DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, GenerateRequest,
+        TokenizeRequest, TokenizeResponse, inference_service_server::InferenceService,
     },
     worker::v1 as worker,
 };
@@ -73,16 +73,31 @@ impl InferenceApi {
 impl InferenceService for InferenceApi {
     type GenerateStream = Generation;
 
-    async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Generation>, Status> {
-        let called_until = request.extensions().get::<Deadline>().map(|deadline| deadline.0);
+    async fn generate(
+        &self,
+        request: Request<GenerateRequest>,
+    ) -> Result<Response<Generation>, Status> {
+        let called_until = request
+            .extensions()
+            .get::<Deadline>()
+            .map(|deadline| deadline.0);
         let request = request.into_inner();
-        let deadline = generate::check(&request)?.into_iter().chain(called_until).min();
+        let deadline = generate::check(&request)?
+            .into_iter()
+            .chain(called_until)
+            .min();
         let model = self.model(&request.model_id)?;
         let record = model.begin_request(generate::operation(&request));
         let admit = async { self.admitted(&model, model.admit().await) };
         match generate::within(deadline, admit).await {
-            Ok(permit) => Generation::begin(&self.fleet, request, permit, record, deadline).await.map(Response::new),
-            Err(error @ (ApiError::NotLoaded { .. } | ApiError::Loading { .. } | ApiError::ShuttingDown)) => {
+            Ok(permit) => Generation::begin(&self.fleet, request, permit, record, deadline)
+                .await
+                .map(Response::new),
+            Err(
+                error @ (ApiError::NotLoaded { .. }
+                | ApiError::Loading { .. }
+                | ApiError::ShuttingDown),
+            ) => {
                 record.turn_away();
                 Err(error.into())
             }
@@ -98,7 +113,10 @@ impl InferenceService for InferenceApi {
         Err(ApiError::NotImplemented("Embed".to_owned()).into())
     }
 
-    async fn tokenize(&self, request: Request<TokenizeRequest>) -> Result<Response<TokenizeResponse>, Status> {
+    async fn tokenize(
+        &self,
+        request: Request<TokenizeRequest>,
+    ) -> Result<Response<TokenizeResponse>, Status> {
         let request = request.into_inner();
         let mut permit = self.admit_aside(&request.model_id).await?;
         let mut call = Request::new(worker::TokenizeRequest {
@@ -108,12 +126,17 @@ impl InferenceService for InferenceApi {
         telemetry::propagate(call.metadata_mut());
         let answer = permit.client().tokenize(call).await;
         match answer {
-            Ok(answer) => Ok(Response::new(TokenizeResponse { token_ids: answer.into_inner().token_ids })),
+            Ok(answer) => Ok(Response::new(TokenizeResponse {
+                token_ids: answer.into_inner().token_ids,
+            })),
             Err(status) => Err(explain(status, &mut permit).await),
         }
     }
 
-    async fn detokenize(&self, request: Request<DetokenizeRequest>) -> Result<Response<DetokenizeResponse>, Status> {
+    async fn detokenize(
+        &self,
+        request: Request<DetokenizeRequest>,
+    ) -> Result<Response<DetokenizeResponse>, Status> {
         let request = request.into_inner();
         let mut permit = self.admit_aside(&request.model_id).await?;
         let mut call = Request::new(worker::DetokenizeRequest {
@@ -123,7 +146,9 @@ impl InferenceService for InferenceApi {
         telemetry::propagate(call.metadata_mut());
         let answer = permit.client().detokenize(call).await;
         match answer {
-            Ok(answer) => Ok(Response::new(DetokenizeResponse { text: answer.into_inner().text })),
+            Ok(answer) => Ok(Response::new(DetokenizeResponse {
+                text: answer.into_inner().text,
+            })),
             Err(status) => Err(explain(status, &mut permit).await),
         }
     }
@@ -134,24 +159,37 @@ fn closed(model: &Model) -> ApiError {
     let status = model.status();
     let name = model.id().to_string();
     if status.stage.is_loading() {
-        let retry = status.progress.and_then(|progress| progress.eta).unwrap_or(LOADING_RETRY);
+        let retry = status
+            .progress
+            .and_then(|progress| progress.eta)
+            .unwrap_or(LOADING_RETRY);
         return ApiError::Loading { model: name, retry };
     }
-    ApiError::NotLoaded { model: name, failure: status.failure.clone() }
+    ApiError::NotLoaded {
+        model: name,
+        failure: status.failure.clone(),
+    }
 }
 
 /// What a caller is told when a call to the worker failed: the worker's own words if it said anything,
 /// else why its connection went.
 pub(super) async fn explain(status: Status, permit: &mut Permit) -> Status {
-    let told = status.get_details_error_info().is_some_and(|info| info.domain == DOMAIN);
+    let told = status
+        .get_details_error_info()
+        .is_some_and(|info| info.domain == DOMAIN);
     if told && permit.failure().is_none() {
         return match status.code() {
             Code::Internal => ApiError::Internal(status.message().to_owned()).into(),
             _ => status,
         };
     }
-    let failure = tokio::time::timeout(NEWS, permit.cut_off()).await.unwrap_or_else(|_| {
-        Failure::new(Reason::WorkerDied, "the connection to the model's worker broke; try again")
-    });
+    let failure = tokio::time::timeout(NEWS, permit.cut_off())
+        .await
+        .unwrap_or_else(|_| {
+            Failure::new(
+                Reason::WorkerDied,
+                "the connection to the model's worker broke; try again",
+            )
+        });
     ApiError::Failed(failure).into()
 }

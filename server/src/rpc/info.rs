@@ -38,7 +38,10 @@ pub(super) fn server(fleet: &Fleet, started: Started, epoch: &str) -> ServerInfo
         version: config::VERSION.to_owned(),
         commit: config::COMMIT.to_owned(),
         engine: ENGINE.to_owned(),
-        engine_version: fleet.engine_version().map(|version| version.to_string()).unwrap_or_default(),
+        engine_version: fleet
+            .engine_version()
+            .map(|version| version.to_string())
+            .unwrap_or_default(),
         start_time: Some(started.at.into()),
         uptime: wire::duration(started.clock.elapsed()),
         epoch: epoch.to_owned(),
@@ -51,7 +54,11 @@ pub(super) fn system(sample: &system::SystemInfo, models: &[Status]) -> SystemIn
         cpu_usage: sample.cpu_usage,
         memory_total_bytes: sample.memory_total_bytes,
         memory_available_bytes: sample.memory_available_bytes,
-        memory_models_bytes: models.iter().filter_map(|s| s.memory).map(|m| m.host_bytes).sum(),
+        memory_models_bytes: models
+            .iter()
+            .filter_map(|s| s.memory)
+            .map(|m| m.host_bytes)
+            .sum(),
         disk_total_bytes: sample.disk_total_bytes,
         disk_available_bytes: sample.disk_available_bytes,
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
@@ -64,8 +71,16 @@ pub(super) fn model(model: &Arc<Model>, status: &Status, detail: Detail) -> Mode
     let facts = model.facts();
     let usage = model.usage();
     let (in_flight, queued) = model.crowd();
-    let live = Status { in_flight, queued, ..status.clone() };
-    let desired = if facts.wanted { DesiredState::Loaded } else { DesiredState::Unloaded };
+    let live = Status {
+        in_flight,
+        queued,
+        ..status.clone()
+    };
+    let desired = if facts.wanted {
+        DesiredState::Loaded
+    } else {
+        DesiredState::Unloaded
+    };
     let metrics = || ModelMetrics {
         requests_total: usage.total,
         requests_succeeded: usage.succeeded,
@@ -80,19 +95,31 @@ pub(super) fn model(model: &Arc<Model>, status: &Status, detail: Detail) -> Mode
         time_to_first_token: usage.first_token.map(quantiles),
         time_per_output_token: usage.per_token.map(quantiles),
         restarts: status.restarts,
-        uptime: facts.ready_since.filter(|_| status.stage == Stage::Ready).and_then(since).and_then(wire::duration),
+        uptime: facts
+            .ready_since
+            .filter(|_| status.stage == Stage::Ready)
+            .and_then(since)
+            .and_then(wire::duration),
     };
     ModelInfo {
         model_id: model.id().to_string(),
         aliases: Vec::new(),
         status: Some(wire::status(&live)),
-        metadata: Some(wire::metadata_message(&facts.metadata, &facts.entry.spec.source, usage.last_used)),
+        metadata: Some(wire::metadata_message(
+            &facts.metadata,
+            &facts.entry.spec.source,
+            usage.last_used,
+        )),
         metrics: detail.metrics.then(metrics),
         spec: detail.full.then(|| wire::spec(&facts.entry.spec)),
         desired_state: desired.into(),
         suspend_reason: 0,
         holders: Vec::new(),
-        recent_loads: if detail.full { facts.recent_loads.iter().map(wire::load_record).collect() } else { Vec::new() },
+        recent_loads: if detail.full {
+            facts.recent_loads.iter().map(wire::load_record).collect()
+        } else {
+            Vec::new()
+        },
         version: facts.entry.version,
         etag: facts.entry.etag.0.clone(),
         reload_required: false,

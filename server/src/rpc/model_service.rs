@@ -7,9 +7,10 @@ use std::{
 
 use futures::FutureExt;
 use hangar_client::v1::{
-    GetInfoRequest, GetInfoResponse, InfoView, LoadModelRequest, LoadModelResponse, ModelLoad, ModelUnload,
-    SwitchModelRequest, SwitchModelResponse, UnloadModelRequest, UnloadModelResponse, UnloadVerification,
-    WatchStatusRequest, load_model_request, model_service_server::ModelService, unload_model_request,
+    GetInfoRequest, GetInfoResponse, InfoView, LoadModelRequest, LoadModelResponse, ModelLoad,
+    ModelUnload, SwitchModelRequest, SwitchModelResponse, UnloadModelRequest, UnloadModelResponse,
+    UnloadVerification, WatchStatusRequest, load_model_request, model_service_server::ModelService,
+    unload_model_request,
 };
 use tonic::{Request, Response, Status};
 
@@ -80,50 +81,96 @@ impl ModelApi {
         metrics: ModelMetrics,
         options: ModelApiOptions,
     ) -> Self {
-        let started = Started { at: SystemTime::now(), clock: Instant::now() };
-        let core = Arc::new(Core { fleet, hub, system, options, metrics, started });
-        Self { core, loads: RequestIds::default(), unloads: RequestIds::default() }
+        let started = Started {
+            at: SystemTime::now(),
+            clock: Instant::now(),
+        };
+        let core = Arc::new(Core {
+            fleet,
+            hub,
+            system,
+            options,
+            metrics,
+            started,
+        });
+        Self {
+            core,
+            loads: RequestIds::default(),
+            unloads: RequestIds::default(),
+        }
     }
 
     /// The encoded responses of WatchStatus.
     pub(super) fn watch(&self, request: WatchStatusRequest) -> Result<EncodedStream, ApiError> {
-        let Core { hub, options, metrics, .. } = &*self.core;
+        let Core {
+            hub,
+            options,
+            metrics,
+            ..
+        } = &*self.core;
         let mut violations = Violations::default();
-        let interval = violations.duration("progress_interval", request.progress_interval, MIN_INTERVAL);
-        violations.check(request.model_ids.len() <= MAX_FILTER, "model_ids", "must have at most 1000 entries");
+        let interval =
+            violations.duration("progress_interval", request.progress_interval, MIN_INTERVAL);
+        violations.check(
+            request.model_ids.len() <= MAX_FILTER,
+            "model_ids",
+            "must have at most 1000 entries",
+        );
         let mut ids = Vec::new();
         for (n, id) in request.model_ids.iter().take(MAX_FILTER).enumerate() {
             ids.extend(violations.model_id(&format!("model_ids[{n}]"), id));
         }
         violations.finish()?;
         let resume = watch::parse_token(&request.resume_token, hub.epoch())?;
-        if hub.watchers() >= options.max_watchers {
-            return Err(ApiError::Limit { what: "watchers", limit: options.max_watchers });
-        }
-        let filter = if ids.is_empty() { Filter::All } else { Filter::Only(ids.into_iter().collect()) };
+        let filter = if ids.is_empty() {
+            Filter::All
+        } else {
+            Filter::Only(ids.into_iter().collect())
+        };
         let interval = interval.unwrap_or(MIN_INTERVAL);
         let watch = Watch::new(hub.clone(), filter, resume, interval, options.heartbeat)
             .map_err(|_| ApiError::InvalidToken)?;
-        Ok(watch::responses(watch, hub.epoch().clone(), metrics.watcher()))
+        // Looked at when this one is counted, so that not even calls at the same moment get past the limit.
+        if hub.watchers() > options.max_watchers {
+            return Err(ApiError::Limit {
+                what: "watchers",
+                limit: options.max_watchers,
+            });
+        }
+        Ok(watch::responses(
+            watch,
+            hub.epoch().clone(),
+            metrics.watcher(),
+        ))
     }
 }
 
 #[tonic::async_trait]
 impl ModelService for ModelApi {
-    type WatchStatusStream = futures::stream::Empty<Result<hangar_client::v1::WatchStatusResponse, Status>>;
+    type WatchStatusStream =
+        futures::stream::Empty<Result<hangar_client::v1::WatchStatusResponse, Status>>;
 
-    async fn get_info(&self, request: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
+    async fn get_info(
+        &self,
+        request: Request<GetInfoRequest>,
+    ) -> Result<Response<GetInfoResponse>, Status> {
         Ok(Response::new(self.core.info(&request.into_inner()).await?))
     }
 
-    async fn load_model(&self, request: Request<LoadModelRequest>) -> Result<Response<LoadModelResponse>, Status> {
+    async fn load_model(
+        &self,
+        request: Request<LoadModelRequest>,
+    ) -> Result<Response<LoadModelResponse>, Status> {
         let request = request.into_inner();
         let core = self.core.clone();
         let work = {
             let request = request.clone();
             async move { Ok(core.load(request).await?) }.boxed()
         };
-        self.loads.once(&request.request_id, &request, work).await.map(Response::new)
+        self.loads
+            .once(&request.request_id, &request, work)
+            .await
+            .map(Response::new)
     }
 
     async fn unload_model(
@@ -136,10 +183,16 @@ impl ModelService for ModelApi {
             let request = request.clone();
             async move { Ok(core.unload(request).await?) }.boxed()
         };
-        self.unloads.once(&request.request_id, &request, work).await.map(Response::new)
+        self.unloads
+            .once(&request.request_id, &request, work)
+            .await
+            .map(Response::new)
     }
 
-    async fn switch_model(&self, _: Request<SwitchModelRequest>) -> Result<Response<SwitchModelResponse>, Status> {
+    async fn switch_model(
+        &self,
+        _: Request<SwitchModelRequest>,
+    ) -> Result<Response<SwitchModelResponse>, Status> {
         Err(ApiError::NotImplemented("SwitchModel".to_owned()).into())
     }
 
@@ -164,7 +217,8 @@ impl Core {
         };
         violations.finish()?;
         let detail = Detail {
-            full: request.view() == InfoView::Full || (only.is_some() && request.view() == InfoView::Unspecified),
+            full: request.view() == InfoView::Full
+                || (only.is_some() && request.view() == InfoView::Unspecified),
             metrics: request.include_metrics,
         };
         let models = match &only {
@@ -173,16 +227,27 @@ impl Core {
         };
         let statuses = self.fleet.statuses();
         let stands = |model: &Arc<crate::lifecycle::Model>| {
-            statuses.get(model.id()).cloned().unwrap_or_else(|| (*model.status()).clone())
+            statuses
+                .get(model.id())
+                .cloned()
+                .unwrap_or_else(|| (*model.status()).clone())
         };
         let standing: Vec<_> = statuses.values().cloned().collect();
         Ok(GetInfoResponse {
-            server: Some(info::server(&self.fleet, self.started, self.hub.epoch().as_str())),
+            server: Some(info::server(
+                &self.fleet,
+                self.started,
+                self.hub.epoch().as_str(),
+            )),
             system: Some(info::system(&self.system.sample(), &standing)),
             devices: Vec::new(),
             cache: None,
             truncated: models.len() > MAX_MODELS,
-            models: models.iter().take(MAX_MODELS).map(|m| info::model(m, &stands(m), detail)).collect(),
+            models: models
+                .iter()
+                .take(MAX_MODELS)
+                .map(|m| info::model(m, &stands(m), detail))
+                .collect(),
         })
     }
 
@@ -195,22 +260,41 @@ impl Core {
             Some(load_model_request::Target::All(_)) => None,
             None => violations.model_id("model_id", ""),
         };
-        let spec = request.spec.as_ref().map(|spec| validate::spec(spec, "spec", &mut violations));
+        let spec = request
+            .spec
+            .as_ref()
+            .map(|spec| validate::spec(spec, "spec", &mut violations));
         violations.finish()?;
-        request.spec.as_ref().map_or(Ok(()), validate::refuse_later_fields)?;
+        request
+            .spec
+            .as_ref()
+            .map_or(Ok(()), validate::refuse_later_fields)?;
         validate::refuse(&[
-            ("all", matches!(request.target, Some(load_model_request::Target::All(_)))),
+            (
+                "all",
+                matches!(request.target, Some(load_model_request::Target::All(_))),
+            ),
             ("session_id", !request.session_id.is_empty()),
         ])?;
-        let Some(id) = id else { return Err(ApiError::invalid("model_id", "is required")) };
+        let Some(id) = id else {
+            return Err(ApiError::invalid("model_id", "is required"));
+        };
         let timeout = timeout.unwrap_or(self.options.load_timeout);
-        let options = LoadOptions { spec, force: request.force_reload, timeout };
+        let options = LoadOptions {
+            spec,
+            force: request.force_reload,
+            timeout,
+        };
         if request.validate_only {
             self.fleet.check_load(&id, &options).await?;
             return Ok(LoadModelResponse::default());
         }
         let ticket = self.fleet.load(&id, options).await?;
-        let load = if request.wait { self.settle(&id, ticket).await? } else { self.answer(&id, &ticket) };
+        let load = if request.wait {
+            self.settle(&id, ticket).await?
+        } else {
+            self.answer(&id, &ticket)
+        };
         Ok(LoadModelResponse { loads: vec![load] })
     }
 
@@ -219,14 +303,22 @@ impl Core {
         if let Some(outcome) = ticket.outcome.take() {
             let ended = outcome.await.map_err(|_| ApiError::ShuttingDown)?;
             ticket.status = ended.map_err(|failure| {
-                if self.fleet.is_closing() { ApiError::ShuttingDown } else { ApiError::Failed(failure) }
+                if self.fleet.is_closing() {
+                    ApiError::ShuttingDown
+                } else {
+                    ApiError::Failed(failure)
+                }
             })?;
         }
         Ok(self.answer(id, &ticket))
     }
 
     fn answer(&self, id: &ModelId, ticket: &LoadTicket) -> ModelLoad {
-        let estimate = self.fleet.model(id).ok().and_then(|model| model.facts().metadata.load_duration);
+        let estimate = self
+            .fleet
+            .model(id)
+            .ok()
+            .and_then(|model| model.facts().metadata.load_duration);
         ModelLoad {
             model_id: id.to_string(),
             load_id: ticket.load_id.to_string(),
@@ -253,10 +345,23 @@ impl Core {
         };
         violations.finish()?;
         validate::refuse(&[("session_id", !request.session_id.is_empty())])?;
-        let drain = if request.force { Duration::ZERO } else { drain.unwrap_or(self.options.drain_timeout) };
-        let unloads = futures::future::try_join_all(ids.iter().map(|id| self.unload_one(id, drain))).await?;
-        let models_remaining = self.fleet.active().iter().map(ToString::to_string).collect();
-        Ok(UnloadModelResponse { unloads, models_remaining })
+        let drain = if request.force {
+            Duration::ZERO
+        } else {
+            drain.unwrap_or(self.options.drain_timeout)
+        };
+        let unloads =
+            futures::future::try_join_all(ids.iter().map(|id| self.unload_one(id, drain))).await?;
+        let models_remaining = self
+            .fleet
+            .active()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        Ok(UnloadModelResponse {
+            unloads,
+            models_remaining,
+        })
     }
 
     async fn unload_one(&self, id: &ModelId, drain: Duration) -> Result<ModelUnload, ApiError> {
@@ -282,6 +387,8 @@ impl Core {
 
 impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }

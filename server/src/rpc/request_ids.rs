@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, future::{BoxFuture, Shared}};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -68,7 +71,10 @@ impl<T: Clone + Send + Sync + 'static> RequestIds<T> {
         result
     }
 
-    #[allow(clippy::type_complexity, reason = "a name would say no more than the type does")]
+    #[allow(
+        clippy::type_complexity,
+        reason = "a name would say no more than the type does"
+    )]
     fn join(
         &self,
         id: &str,
@@ -78,18 +84,33 @@ impl<T: Clone + Send + Sync + 'static> RequestIds<T> {
         let mut entries = self.entries();
         entries.expire();
         if let Some(call) = entries.calls.get(id) {
-            return if call.body == body { Ok((call.began, call.answer.clone())) } else { Err(ApiError::RequestIdReused) };
+            return if call.body == body {
+                Ok((call.began, call.answer.clone()))
+            } else {
+                Err(ApiError::RequestIdReused)
+            };
         }
         let began = Instant::now();
         let answer = work.shared();
         entries.ages.push_back((began, id.to_owned()));
-        entries.calls.insert(id.to_owned(), Call { body, began, answer: answer.clone() });
+        entries.calls.insert(
+            id.to_owned(),
+            Call {
+                body,
+                began,
+                answer: answer.clone(),
+            },
+        );
         Ok((began, answer))
     }
 
     fn forget(&self, id: &str, began: Instant) {
         let mut entries = self.entries();
-        if entries.calls.get(id).is_some_and(|call| call.began == began) {
+        if entries
+            .calls
+            .get(id)
+            .is_some_and(|call| call.began == began)
+        {
             entries.calls.remove(id);
         }
     }
@@ -101,7 +122,12 @@ impl<T: Clone + Send + Sync + 'static> RequestIds<T> {
 
 impl<T: Clone> Default for RequestIds<T> {
     fn default() -> Self {
-        Self { entries: Mutex::new(Entries { calls: HashMap::new(), ages: VecDeque::new() }) }
+        Self {
+            entries: Mutex::new(Entries {
+                calls: HashMap::new(),
+                ages: VecDeque::new(),
+            }),
+        }
     }
 }
 
@@ -124,7 +150,10 @@ impl<T: Clone> Entries<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
 
     use hangar_client::v1::GetInfoRequest;
     use tonic::Code;
@@ -132,14 +161,21 @@ mod tests {
     use super::*;
 
     fn body(model: &str) -> GetInfoRequest {
-        GetInfoRequest { model_id: model.to_owned(), ..GetInfoRequest::default() }
+        GetInfoRequest {
+            model_id: model.to_owned(),
+            ..GetInfoRequest::default()
+        }
     }
 
     fn count(calls: &Arc<AtomicU32>, fail: bool) -> BoxFuture<'static, Result<u32, Status>> {
         let calls = calls.clone();
         async move {
             let n = calls.fetch_add(1, Ordering::Relaxed);
-            if fail { Err(Status::unavailable("later")) } else { Ok(n) }
+            if fail {
+                Err(Status::unavailable("later"))
+            } else {
+                Ok(n)
+            }
         }
         .boxed()
     }
@@ -149,17 +185,28 @@ mod tests {
         let ids = RequestIds::default();
         let calls = Arc::default();
         for _ in 0..3 {
-            assert_eq!(ids.once("a", &body("m"), count(&calls, false)).await.ok(), Some(0));
+            assert_eq!(
+                ids.once("a", &body("m"), count(&calls, false)).await.ok(),
+                Some(0)
+            );
         }
-        assert_eq!(ids.once("b", &body("m"), count(&calls, false)).await.ok(), Some(1));
-        assert_eq!(ids.once("", &body("m"), count(&calls, false)).await.ok(), Some(2));
+        assert_eq!(
+            ids.once("b", &body("m"), count(&calls, false)).await.ok(),
+            Some(1)
+        );
+        assert_eq!(
+            ids.once("", &body("m"), count(&calls, false)).await.ok(),
+            Some(2)
+        );
     }
 
     #[tokio::test]
     async fn another_body_is_refused() {
         let ids = RequestIds::default();
         let calls = Arc::default();
-        ids.once("a", &body("m"), count(&calls, false)).await.expect("the first call");
+        ids.once("a", &body("m"), count(&calls, false))
+            .await
+            .expect("the first call");
         let refused = ids.once("a", &body("n"), count(&calls, false)).await;
         assert_eq!(refused.map_err(|s| s.code()), Err(Code::InvalidArgument));
     }
@@ -168,8 +215,15 @@ mod tests {
     async fn a_failure_is_not_remembered() {
         let ids = RequestIds::default();
         let calls = Arc::default();
-        assert!(ids.once("a", &body("m"), count(&calls, true)).await.is_err());
-        assert_eq!(ids.once("a", &body("m"), count(&calls, false)).await.ok(), Some(1));
+        assert!(
+            ids.once("a", &body("m"), count(&calls, true))
+                .await
+                .is_err()
+        );
+        assert_eq!(
+            ids.once("a", &body("m"), count(&calls, false)).await.ok(),
+            Some(1)
+        );
     }
 
     #[tokio::test]
@@ -179,7 +233,10 @@ mod tests {
         let first = async { receiver.await.map_err(|_| Status::internal("gone")) }.boxed();
         let never = futures::future::pending().boxed();
         let request = body("m");
-        let both = futures::future::join(ids.once("a", &request, first), ids.once("a", &request, never));
+        let both = futures::future::join(
+            ids.once("a", &request, first),
+            ids.once("a", &request, never),
+        );
         sender.send(7).expect("somebody waits");
         let (first, second) = both.await;
         assert_eq!((first.ok(), second.ok()), (Some(7), Some(7)));
@@ -190,7 +247,9 @@ mod tests {
         let ids = RequestIds::default();
         let calls = Arc::default();
         for n in 0..REMEMBERED + 10 {
-            ids.once(&n.to_string(), &body("m"), count(&calls, false)).await.expect("new");
+            ids.once(&n.to_string(), &body("m"), count(&calls, false))
+                .await
+                .expect("new");
         }
         assert!(ids.entries().calls.len() <= REMEMBERED);
     }

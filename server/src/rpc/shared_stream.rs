@@ -14,7 +14,9 @@ use std::{
 
 use bytes::{BufMut, Bytes};
 use futures::{FutureExt, Stream, future::BoxFuture};
-use hangar_client::v1::{WatchStatusRequest, WatchStatusResponse, model_service_server::ModelServiceServer};
+use hangar_client::v1::{
+    WatchStatusRequest, WatchStatusResponse, model_service_server::ModelServiceServer,
+};
 use http_body_util::BodyExt;
 use tonic::{
     Request, Response, Status,
@@ -60,7 +62,11 @@ impl WatchRoute {
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd)
             .max_decoding_message_size(max_request_bytes);
-        Self { inner, api, max_request_bytes }
+        Self {
+            inner,
+            api,
+            max_request_bytes,
+        }
     }
 }
 
@@ -87,8 +93,15 @@ impl Service<http::Request<Body>> for WatchRoute {
             .apply_max_message_size_config(Some(self.max_request_bytes), None)
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd);
-        async move { Ok(grpc.server_streaming(WatchCall(api), request.map(|body| Body::new(body.boxed_unsync()))).await) }
-            .boxed()
+        async move {
+            Ok(grpc
+                .server_streaming(
+                    WatchCall(api),
+                    request.map(|body| Body::new(body.boxed_unsync())),
+                )
+                .await)
+        }
+        .boxed()
     }
 }
 

@@ -42,12 +42,18 @@ impl Violations {
 
     /// Takes note of an error, if `result` is one.
     pub(super) fn note<T, E: ToString>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.add(field, error.to_string())).ok()
+        result
+            .map_err(|error| self.add(field, error.to_string()))
+            .ok()
     }
 
     /// Nothing, or all that is wrong.
     pub(super) fn finish(self) -> Result<(), ApiError> {
-        if self.0.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.0)) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::Invalid(self.0))
+        }
     }
 
     /// A model's id.
@@ -61,7 +67,11 @@ impl Violations {
 
     /// A request's id.
     pub(super) fn request_id(&mut self, id: &str) {
-        self.check(id.len() <= MAX_REQUEST_ID, "request_id", "must have at most 128 characters");
+        self.check(
+            id.len() <= MAX_REQUEST_ID,
+            "request_id",
+            "must have at most 128 characters",
+        );
     }
 
     /// A length of time of at least `min` and at most a week; `None` when it is not given or wrong.
@@ -87,14 +97,44 @@ impl Violations {
                 self.add(format!("{prefix}.{name}"), what);
             }
         };
-        range("temperature", sampling.temperature, |x| (0.0..=2.0).contains(&x), "must be from 0 to 2");
-        range("top_p", sampling.top_p, |x| x > 0.0 && x <= 1.0, "must be above 0 and at most 1");
-        range("min_p", sampling.min_p, |x| (0.0..=1.0).contains(&x), "must be from 0 to 1");
+        range(
+            "temperature",
+            sampling.temperature,
+            |x| (0.0..=2.0).contains(&x),
+            "must be from 0 to 2",
+        );
+        range(
+            "top_p",
+            sampling.top_p,
+            |x| x > 0.0 && x <= 1.0,
+            "must be above 0 and at most 1",
+        );
+        range(
+            "min_p",
+            sampling.min_p,
+            |x| (0.0..=1.0).contains(&x),
+            "must be from 0 to 1",
+        );
         let penalty: fn(f32) -> bool = |x| (-2.0..=2.0).contains(&x);
-        range("frequency_penalty", sampling.frequency_penalty, penalty, "must be from -2 to 2");
-        range("presence_penalty", sampling.presence_penalty, penalty, "must be from -2 to 2");
+        range(
+            "frequency_penalty",
+            sampling.frequency_penalty,
+            penalty,
+            "must be from -2 to 2",
+        );
+        range(
+            "presence_penalty",
+            sampling.presence_penalty,
+            penalty,
+            "must be from -2 to 2",
+        );
         let repetition: fn(f32) -> bool = |x| x > 0.0 && x <= 2.0;
-        range("repetition_penalty", sampling.repetition_penalty, repetition, "must be above 0 and at most 2");
+        range(
+            "repetition_penalty",
+            sampling.repetition_penalty,
+            repetition,
+            "must be above 0 and at most 2",
+        );
         Sampling {
             temperature: sampling.temperature,
             top_p: sampling.top_p,
@@ -108,10 +148,18 @@ impl Violations {
 
     /// Stop texts.
     pub(super) fn stops(&mut self, field: &str, stops: &[String]) {
-        self.check(stops.len() <= MAX_STOPS, field, "must have at most 16 entries");
+        self.check(
+            stops.len() <= MAX_STOPS,
+            field,
+            "must have at most 16 entries",
+        );
         for (n, stop) in stops.iter().enumerate() {
             let right = !stop.is_empty() && stop.len() <= MAX_STOP_BYTES;
-            self.check(right, &format!("{field}[{n}]"), "must have from 1 to 256 bytes");
+            self.check(
+                right,
+                &format!("{field}[{n}]"),
+                "must have from 1 to 256 bytes",
+            );
         }
     }
 }
@@ -145,7 +193,11 @@ mod tests {
             assert_eq!(violations.0.len(), 6, "{bad}");
         }
         let mut violations = Violations::default();
-        let edges = v1::Sampling { temperature: Some(0.0), top_p: Some(1.0), ..v1::Sampling::default() };
+        let edges = v1::Sampling {
+            temperature: Some(0.0),
+            top_p: Some(1.0),
+            ..v1::Sampling::default()
+        };
         violations.sampling("sampling", Some(&edges));
         assert!(violations.finish().is_ok());
     }
@@ -154,11 +206,18 @@ mod tests {
     fn durations_are_bounded_on_both_sides() {
         let mut violations = Violations::default();
         let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
-        assert_eq!(violations.duration("a", seconds(5), Duration::ZERO), Some(Duration::from_secs(5)));
+        assert_eq!(
+            violations.duration("a", seconds(5), Duration::ZERO),
+            Some(Duration::from_secs(5))
+        );
         assert_eq!(violations.duration("a", None, Duration::ZERO), None);
         assert!(violations.0.is_empty());
         for bad in [-1, 0, 8 * 24 * 3600, i64::MAX, i64::MIN] {
-            assert_eq!(violations.duration("a", seconds(bad), Duration::from_secs(1)), None, "{bad}");
+            assert_eq!(
+                violations.duration("a", seconds(bad), Duration::from_secs(1)),
+                None,
+                "{bad}"
+            );
         }
         assert_eq!(violations.0.len(), 5);
     }

@@ -34,23 +34,32 @@ const NOTHING: &str = "0x";
 /// The responses of `watch`, which belongs to `epoch`. `guard` counts it for as long as it lives.
 pub(super) fn responses(watch: Watch, epoch: Epoch, guard: WatcherGuard) -> EncodedStream {
     let state = Some((watch, epoch, VecDeque::new()));
-    Box::pin(stream::unfold((state, guard), |(state, guard)| async move {
-        let (mut watch, epoch, mut parts) = state?;
-        if let Some(part) = parts.pop_front() {
-            return Some((Ok(part), (Some((watch, epoch, parts)), guard)));
-        }
-        let response = match watch.next().await {
-            Notice::Closed => return Some((Err(Status::from(ApiError::ShuttingDown)), (None, guard))),
-            Notice::Event(event) => event.encoded(|event| encode_event(event, &epoch)),
-            Notice::Heartbeat { revision } => heartbeat(&epoch, revision),
-            Notice::Snapshot { models, reset, revision } => {
-                let models = models.iter().map(wire::status).collect();
-                parts = snapshot(models, reset, &epoch, revision);
-                parts.pop_front().unwrap_or_default()
+    Box::pin(stream::unfold(
+        (state, guard),
+        |(state, guard)| async move {
+            let (mut watch, epoch, mut parts) = state?;
+            if let Some(part) = parts.pop_front() {
+                return Some((Ok(part), (Some((watch, epoch, parts)), guard)));
             }
-        };
-        Some((Ok(response), (Some((watch, epoch, parts)), guard)))
-    }))
+            let response = match watch.next().await {
+                Notice::Closed => {
+                    return Some((Err(Status::from(ApiError::ShuttingDown)), (None, guard)));
+                }
+                Notice::Event(event) => event.encoded(|event| encode_event(event, &epoch)),
+                Notice::Heartbeat { revision } => heartbeat(&epoch, revision),
+                Notice::Snapshot {
+                    models,
+                    reset,
+                    revision,
+                } => {
+                    let models = models.iter().map(wire::status).collect();
+                    parts = snapshot(models, reset, &epoch, revision);
+                    parts.pop_front().unwrap_or_default()
+                }
+            };
+            Some((Ok(response), (Some((watch, epoch, parts)), guard)))
+        },
+    ))
 }
 
 /// The position that `token` stands for: `None` begins anew, `Some(None)` is a position that cannot be
@@ -59,7 +68,10 @@ pub(super) fn responses(watch: Watch, epoch: Epoch, guard: WatcherGuard) -> Enco
 /// # Errors
 ///
 /// When it is no token.
-pub(super) fn parse_token(token: &str, epoch: &Epoch) -> Result<Option<Option<Revision>>, ApiError> {
+pub(super) fn parse_token(
+    token: &str,
+    epoch: &Epoch,
+) -> Result<Option<Option<Revision>>, ApiError> {
     if token.is_empty() {
         return Ok(None);
     }
@@ -70,7 +82,13 @@ pub(super) fn parse_token(token: &str, epoch: &Epoch) -> Result<Option<Option<Re
     if position == NOTHING {
         return Ok(Some(None));
     }
-    let revision = position.parse().map(Revision).map_err(|_| ApiError::InvalidToken)?;
+    if !position.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(ApiError::InvalidToken);
+    }
+    let revision = position
+        .parse()
+        .map(Revision)
+        .map_err(|_| ApiError::InvalidToken)?;
     Ok(Some((of == epoch.as_str()).then_some(revision)))
 }
 
@@ -94,11 +112,19 @@ fn encode_event(event: &Event, epoch: &Epoch) -> Bytes {
 
 fn heartbeat(epoch: &Epoch, revision: Revision) -> Bytes {
     let time = Some(SystemTime::now().into());
-    encode(token(epoch, revision), Body::Heartbeat(WatchHeartbeat { time }))
+    encode(
+        token(epoch, revision),
+        Body::Heartbeat(WatchHeartbeat { time }),
+    )
 }
 
 /// The snapshot of `models` in parts. Only the last one's token resumes behind it.
-fn snapshot(models: Vec<ModelStatus>, reset: bool, epoch: &Epoch, revision: Revision) -> VecDeque<Bytes> {
+fn snapshot(
+    models: Vec<ModelStatus>,
+    reset: bool,
+    epoch: &Epoch,
+    revision: Revision,
+) -> VecDeque<Bytes> {
     let mut parts: Vec<Vec<ModelStatus>> = vec![Vec::new()];
     let mut size = ENVELOPE;
     for model in models {
@@ -115,14 +141,30 @@ fn snapshot(models: Vec<ModelStatus>, reset: bool, epoch: &Epoch, revision: Revi
     let last = parts.len() - 1;
     let encode_part = |(n, models): (usize, Vec<ModelStatus>)| {
         let complete = n == last;
-        let token = if complete { token(epoch, revision) } else { format!("{}{SEPARATOR}{NOTHING}", epoch.as_str()) };
-        encode(token, Body::Snapshot(StatusSnapshot { models, reset, complete }))
+        let token = if complete {
+            token(epoch, revision)
+        } else {
+            format!("{}{SEPARATOR}{NOTHING}", epoch.as_str())
+        };
+        encode(
+            token,
+            Body::Snapshot(StatusSnapshot {
+                models,
+                reset,
+                complete,
+            }),
+        )
     };
     parts.into_iter().enumerate().map(encode_part).collect()
 }
 
 fn encode(resume_token: String, event: Body) -> Bytes {
-    WatchStatusResponse { resume_token, event: Some(event) }.encode_to_vec().into()
+    WatchStatusResponse {
+        resume_token,
+        event: Some(event),
+    }
+    .encode_to_vec()
+    .into()
 }
 
 #[cfg(test)]
@@ -133,8 +175,14 @@ mod tests {
     fn tokens_are_read_back() {
         let epoch = Epoch::fresh();
         let parse = |token: &str| parse_token(token, &epoch).ok();
-        assert_eq!(parse(&token(&epoch, Revision(7))), Some(Some(Some(Revision(7)))));
-        assert_eq!(parse(&token(&Epoch::fresh(), Revision(7))), Some(Some(None)));
+        assert_eq!(
+            parse(&token(&epoch, Revision(7))),
+            Some(Some(Some(Revision(7))))
+        );
+        assert_eq!(
+            parse(&token(&Epoch::fresh(), Revision(7))),
+            Some(Some(None))
+        );
         assert_eq!(parse(""), Some(None));
     }
 
@@ -144,7 +192,10 @@ mod tests {
         let short = format!("{}-", epoch.as_str());
         let negative = format!("{}--1", epoch.as_str());
         for text in ["x", "-", "1-2", &short, &negative, epoch.as_str(), "zz-1"] {
-            assert!(matches!(parse_token(text, &epoch), Err(ApiError::InvalidToken)), "{text}");
+            assert!(
+                matches!(parse_token(text, &epoch), Err(ApiError::InvalidToken)),
+                "{text}"
+            );
         }
     }
 
@@ -163,7 +214,9 @@ mod tests {
             assert!(part.len() <= PART);
             let response = WatchStatusResponse::decode(part.clone()).expect("a response");
             let resume = parse_token(&response.resume_token, &epoch).expect("a token");
-            let Some(Body::Snapshot(snapshot)) = response.event else { panic!("no snapshot") };
+            let Some(Body::Snapshot(snapshot)) = response.event else {
+                panic!("no snapshot")
+            };
             assert!(snapshot.reset);
             assert_eq!(snapshot.complete, n + 1 == parts.len());
             assert_eq!(resume, Some(snapshot.complete.then_some(Revision(5))));

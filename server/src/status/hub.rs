@@ -72,7 +72,11 @@ pub(super) struct Latest {
 
 impl Event {
     fn new(revision: Revision, change: Change) -> Arc<Self> {
-        Arc::new(Self { revision, change, encoded: OnceLock::new() })
+        Arc::new(Self {
+            revision,
+            change,
+            encoded: OnceLock::new(),
+        })
     }
 
     /// The model's status after it.
@@ -118,7 +122,10 @@ impl Hub {
 
     /// Makes a model known without a transition, if it is not.
     pub fn introduce(&self, status: Status) {
-        self.journal().models.entry(status.model_id.clone()).or_insert(status);
+        self.journal()
+            .models
+            .entry(status.model_id.clone())
+            .or_insert(status);
         self.touch();
     }
 
@@ -128,11 +135,15 @@ impl Hub {
         let revision = journal.revision.next();
         journal.revision = revision;
         journal.progress.remove(&status.model_id);
-        journal.models.insert(status.model_id.clone(), status.clone());
+        journal
+            .models
+            .insert(status.model_id.clone(), status.clone());
         if journal.ring.len() == self.capacity {
             journal.ring.pop_front();
         }
-        journal.ring.push_back(Event::new(revision, Change::Transition(status)));
+        journal
+            .ring
+            .push_back(Event::new(revision, Change::Transition(status)));
         for latest in journal.progress.values_mut() {
             latest.event = Event::new(revision, Change::Progress(latest.event.status().clone()));
         }
@@ -155,7 +166,9 @@ impl Hub {
 
     /// Takes note of figures that nobody is told about, such as memory.
     pub fn note(&self, status: Status) {
-        self.journal().models.insert(status.model_id.clone(), status);
+        self.journal()
+            .models
+            .insert(status.model_id.clone(), status);
     }
 
     /// Where all models stand, at one moment, by id.
@@ -180,7 +193,8 @@ impl Hub {
 
     /// Makes everybody look again.
     pub fn touch(&self) {
-        self.news.send_modify(|count| *count = count.wrapping_add(1));
+        self.news
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     pub(super) fn closed(&self) -> &CancellationToken {
@@ -208,7 +222,9 @@ impl Journal {
 
     /// At most `limit` transitions after `cursor`, which the ring has to reach.
     pub(super) fn after(&self, cursor: Revision, limit: usize) -> Vec<Arc<Event>> {
-        let Some(oldest) = self.oldest() else { return Vec::new() };
+        let Some(oldest) = self.oldest() else {
+            return Vec::new();
+        };
         let skip = usize::try_from(cursor.next().0.saturating_sub(oldest.0)).unwrap_or(usize::MAX);
         self.ring.iter().skip(skip).take(limit).cloned().collect()
     }

@@ -113,8 +113,21 @@ impl Watch {
         };
         let news = hub.news();
         let _subscription = Subscription::new(&hub.watchers);
-        let pace = Pace { interval, told: BTreeMap::new() };
-        Ok(Self { hub, news, filter, cursor, begin, batch: VecDeque::new(), pace, heartbeat, _subscription })
+        let pace = Pace {
+            interval,
+            told: BTreeMap::new(),
+        };
+        Ok(Self {
+            hub,
+            news,
+            filter,
+            cursor,
+            begin,
+            batch: VecDeque::new(),
+            pace,
+            heartbeat,
+            _subscription,
+        })
     }
 
     /// The next notice. Safe to cancel: nothing is lost.
@@ -158,14 +171,28 @@ impl Watch {
             if let Begin::Snapshot { reset } = self.begin {
                 self.begin = Begin::Done;
                 self.cursor = journal.revision;
-                let models = journal.models.values().filter(|s| self.filter.admits(&s.model_id)).cloned().collect();
+                let models = journal
+                    .models
+                    .values()
+                    .filter(|s| self.filter.admits(&s.model_id))
+                    .cloned()
+                    .collect();
                 self.pace.skip(journal.progress.values());
-                return Some(Notice::Snapshot { models, reset, revision: journal.revision });
+                return Some(Notice::Snapshot {
+                    models,
+                    reset,
+                    revision: journal.revision,
+                });
             }
             let batch = journal.after(self.cursor, BATCH);
             let Some(last) = batch.last() else {
                 let filter = &self.filter;
-                return self.pace.next(journal.progress.values().filter(|p| filter.admits(p.model_id())));
+                return self.pace.next(
+                    journal
+                        .progress
+                        .values()
+                        .filter(|p| filter.admits(p.model_id())),
+                );
             };
             self.cursor = last.revision;
             self.batch.extend(batch);
@@ -175,7 +202,10 @@ impl Watch {
     /// When progress that is held back may be told.
     fn progress_due(&self) -> Option<Instant> {
         let journal = self.hub.journal();
-        let admitted = journal.progress.values().filter(|p| self.filter.admits(p.model_id()));
+        let admitted = journal
+            .progress
+            .values()
+            .filter(|p| self.filter.admits(p.model_id()));
         self.pace.due(admitted)
     }
 }
@@ -197,20 +227,29 @@ impl Pace {
     /// Takes all of `current` as told: a snapshot has just shown it.
     fn skip<'a>(&mut self, current: impl Iterator<Item = &'a Latest>) {
         let now = Instant::now();
-        self.told = current.map(|latest| (latest.model_id().clone(), (latest.serial, now))).collect();
+        self.told = current
+            .map(|latest| (latest.model_id().clone(), (latest.serial, now)))
+            .collect();
     }
 
     /// The first of `current` that is news and not too soon.
     fn next<'a>(&mut self, current: impl Iterator<Item = &'a Latest> + Clone) -> Option<Notice> {
         let now = Instant::now();
-        let Some(news) = current.clone().find(|latest| self.when(latest, now).is_some_and(|due| due <= now)) else {
+        let Some(news) = current
+            .clone()
+            .find(|latest| self.when(latest, now).is_some_and(|due| due <= now))
+        else {
             if self.told.len() > current.clone().count() {
                 let loading: BTreeSet<_> = current.map(Latest::model_id).collect();
-                self.told.retain(|id, _| loading.contains(id));
+                // What was told a moment ago still counts: the next attempt's progress may not come sooner.
+                let interval = self.interval;
+                self.told
+                    .retain(|id, (_, at)| loading.contains(id) || now < *at + interval);
             }
             return None;
         };
-        self.told.insert(news.model_id().clone(), (news.serial, now));
+        self.told
+            .insert(news.model_id().clone(), (news.serial, now));
         Some(Notice::Event(news.event.clone()))
     }
 
@@ -245,5 +284,4 @@ impl Drop for Subscription {
 }
 
 #[cfg(test)]
-#[path = "watch_tests.rs"]
 mod tests;

@@ -35,5 +35,7 @@ pub async fn connect(socket: PathBuf) -> Result<Client, Error> {
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
     let channel = endpoint.connect_with_connector(connector).await?;
-    Ok(Client::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+    Ok(Client::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE))
 }

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use hangar_client::worker::v1::{ModelInspection, WorkerConfig, WorkerFailure, WorkerReady, worker_ready::Outcome};
+use hangar_client::worker::v1::{
+    ModelInspection, WorkerConfig, WorkerFailure, WorkerReady, worker_ready::Outcome,
+};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -34,14 +36,20 @@ pub enum HandshakeError {
     #[error("the worker's first words make no sense; is it a hangar-worker?")]
     Garbage,
     /// It speaks another version of the protocol.
-    #[error("the worker speaks version {0} of the protocol and the server version {PROTOCOL_VERSION}; install both from one release")]
+    #[error(
+        "the worker speaks version {0} of the protocol and the server version {PROTOCOL_VERSION}; install both from one release"
+    )]
     Version(u32),
 }
 
 /// Sends `config`.
-pub(super) async fn send(pipe: &mut (impl AsyncWrite + Unpin), config: &WorkerConfig) -> Result<(), HandshakeError> {
+pub(super) async fn send(
+    pipe: &mut (impl AsyncWrite + Unpin),
+    config: &WorkerConfig,
+) -> Result<(), HandshakeError> {
     let written = async {
-        pipe.write_all(&config.encode_length_delimited_to_vec()).await?;
+        pipe.write_all(&config.encode_length_delimited_to_vec())
+            .await?;
         pipe.flush().await
     };
     match written.await {
@@ -54,7 +62,9 @@ pub(super) async fn send(pipe: &mut (impl AsyncWrite + Unpin), config: &WorkerCo
 /// Receives the answer.
 pub(super) async fn receive(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Ready, HandshakeError> {
     let mut frame = vec![0; length(pipe).await?];
-    pipe.read_exact(&mut frame).await.map_err(closed_or_broken)?;
+    pipe.read_exact(&mut frame)
+        .await
+        .map_err(closed_or_broken)?;
     let ready = WorkerReady::decode(&*frame).map_err(|_| HandshakeError::Garbage)?;
     if ready.protocol_version != PROTOCOL_VERSION {
         return Err(HandshakeError::Version(ready.protocol_version));
@@ -64,7 +74,10 @@ pub(super) async fn receive(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Ready
         Some(Outcome::Failure(failure)) => Err(failure),
         None => return Err(HandshakeError::Garbage),
     };
-    Ok(Ready { engine_version: ready.engine_version, outcome })
+    Ok(Ready {
+        engine_version: ready.engine_version,
+        outcome,
+    })
 }
 
 /// Reads the varint before a message.
@@ -74,7 +87,11 @@ async fn length(pipe: &mut (impl AsyncRead + Unpin)) -> Result<usize, HandshakeE
         let byte = pipe.read_u8().await.map_err(closed_or_broken)?;
         length |= usize::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
-            return if length <= MAX_FRAME { Ok(length) } else { Err(HandshakeError::Garbage) };
+            return if length <= MAX_FRAME {
+                Ok(length)
+            } else {
+                Err(HandshakeError::Garbage)
+            };
         }
     }
     Err(HandshakeError::Garbage)
@@ -107,20 +124,46 @@ mod tests {
 
     #[tokio::test]
     async fn an_inspection_is_received() {
-        let outcome = Outcome::Inspection(ModelInspection { weight_bytes: 300, ..Default::default() });
-        let ready = receive_bytes(&frame(PROTOCOL_VERSION, Some(outcome))).await.expect("a frame");
+        let outcome = Outcome::Inspection(ModelInspection {
+            weight_bytes: 300,
+            ..Default::default()
+        });
+        let ready = receive_bytes(&frame(PROTOCOL_VERSION, Some(outcome)))
+            .await
+            .expect("a frame");
         assert_eq!(ready.outcome.expect("an inspection").weight_bytes, 300);
     }
 
     #[tokio::test]
     async fn everything_else_is_refused() {
         let other = frame(PROTOCOL_VERSION + 1, None);
-        assert!(matches!(receive_bytes(&other).await, Err(HandshakeError::Version(_))));
-        assert!(matches!(receive_bytes(&frame(PROTOCOL_VERSION, None)).await, Err(HandshakeError::Garbage)));
-        assert!(matches!(receive_bytes(b"").await, Err(HandshakeError::Closed)));
-        assert!(matches!(receive_bytes(b"\x7fshort").await, Err(HandshakeError::Closed)));
-        assert!(matches!(receive_bytes(b"\xff\xff\xff\xff\xff").await, Err(HandshakeError::Garbage)));
-        assert!(matches!(receive_bytes(b"\xff\xff\xff\x7f").await, Err(HandshakeError::Garbage)));
-        assert!(matches!(receive_bytes(b"\x03abc").await, Err(HandshakeError::Garbage)));
+        assert!(matches!(
+            receive_bytes(&other).await,
+            Err(HandshakeError::Version(_))
+        ));
+        assert!(matches!(
+            receive_bytes(&frame(PROTOCOL_VERSION, None)).await,
+            Err(HandshakeError::Garbage)
+        ));
+        assert!(matches!(
+            receive_bytes(b"").await,
+            Err(HandshakeError::Closed)
+        ));
+        assert!(matches!(
+            receive_bytes(b"\x7fshort").await,
+            Err(HandshakeError::Closed)
+        ));
+        assert!(matches!(
+            receive_bytes(b"\xff\xff\xff\xff\xff").await,
+            Err(HandshakeError::Garbage)
+        ));
+        assert!(matches!(
+            receive_bytes(b"\xff\xff\xff\x7f").await,
+            Err(HandshakeError::Garbage)
+        ));
+        assert!(matches!(
+            receive_bytes(b"\x03abc").await,
+            Err(HandshakeError::Garbage)
+        ));
     }
 }

@@ -75,7 +75,10 @@ fn write(line: &[u8], tail: &Tail, window: &mut Window) {
         return;
     };
     let mut fields = line.fields;
-    let message = fields.remove("message").and_then(|m| m.as_str().map(ToOwned::to_owned)).unwrap_or_default();
+    let message = fields
+        .remove("message")
+        .and_then(|m| m.as_str().map(ToOwned::to_owned))
+        .unwrap_or_default();
     let source = line.target;
     let rest = (!fields.is_empty()).then(|| serde_json::Value::from(fields).to_string());
     match line.level.as_str() {
@@ -101,7 +104,12 @@ impl Tail {
     }
 
     pub(super) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
     }
 }
 
@@ -115,7 +123,10 @@ struct Window {
 
 impl Window {
     fn new() -> Self {
-        Self { began: Instant::now(), lines: 0 }
+        Self {
+            began: Instant::now(),
+            lines: 0,
+        }
     }
 
     fn admits(&mut self) -> bool {
@@ -142,7 +153,9 @@ mod tests {
     #[tokio::test]
     async fn a_flood_is_read_to_its_end_and_its_tail_is_kept_short() {
         let tail = Tail::default();
-        let flood: Vec<u8> = (0..100_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+        let flood: Vec<u8> = (0..100_000)
+            .flat_map(|n| format!("line {n}\n").into_bytes())
+            .collect();
         drain(&*flood, tail.clone()).await;
         assert_eq!(tail.lines().len(), TAIL);
     }
@@ -151,6 +164,9 @@ mod tests {
     async fn a_line_without_end_is_cut() {
         let tail = Tail::default();
         drain(&*vec![b'x'; 10 * MAX_LINE], tail.clone()).await;
-        assert_eq!(tail.lines().iter().map(String::len).collect::<Vec<_>>(), [MAX_LINE]);
+        assert_eq!(
+            tail.lines().iter().map(String::len).collect::<Vec<_>>(),
+            [MAX_LINE]
+        );
     }
 }

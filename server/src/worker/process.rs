@@ -72,8 +72,13 @@ impl Process {
         tracker: &TaskTracker,
     ) -> Result<(Self, Starting), SpawnError> {
         let path = program.path.display().to_string();
-        let mut child =
-            spawner.spawn(program).await.map_err(|source| SpawnError::Execute { path: path.clone(), source })?;
+        let mut child = spawner
+            .spawn(program)
+            .await
+            .map_err(|source| SpawnError::Execute {
+                path: path.clone(),
+                source,
+            })?;
         let pid = child.id().unwrap_or_default();
         // For the log only: a span of the traces would be open for the worker's whole life.
         let span = info_span!(target: "worker", "worker", model = %model, pid);
@@ -87,8 +92,23 @@ impl Process {
         }
         let (lifeline, held) = oneshot::channel();
         tracker.spawn(own(child, inbox, held, exit_sender).instrument(span.clone()));
-        let starting = Starting { stdin, stdout, lifeline, tail: tail.clone(), span, tracker: tracker.clone() };
-        Ok((Self { pid, signals, exit, tail }, starting))
+        let starting = Starting {
+            stdin,
+            stdout,
+            lifeline,
+            tail: tail.clone(),
+            span,
+            tracker: tracker.clone(),
+        };
+        Ok((
+            Self {
+                pid,
+                signals,
+                exit,
+                tail,
+            },
+            starting,
+        ))
     }
 
     /// The process id. It is not given to another process before [`Process::exited`] has told the end.
@@ -110,7 +130,11 @@ impl Process {
     /// Waits until the process was reaped.
     pub async fn exited(&self) -> Exit {
         let mut exit = self.exit.clone();
-        let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
+        let ended = exit
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|exit| *exit);
         ended.unwrap_or(Exit::Unknown)
     }
 
@@ -147,7 +171,8 @@ impl Starting {
         let _ = self.lifeline.send(stdin);
         sent?;
         let ready = handshake::receive(&mut stdout).await;
-        self.tracker.spawn(log::drain(stdout, self.tail).instrument(self.span));
+        self.tracker
+            .spawn(log::drain(stdout, self.tail).instrument(self.span));
         ready
     }
 }

@@ -34,7 +34,15 @@ struct Order {
 const ORDERS: usize = 256;
 
 /// What workers get of the server's environment. The rest may hold secrets.
-const ENVIRONMENT: &[&str] = &["PATH", "LD_LIBRARY_PATH", "TMPDIR", "LANG", "LC_ALL", "TZ", "RAYON_NUM_THREADS"];
+const ENVIRONMENT: &[&str] = &[
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "TMPDIR",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "RAYON_NUM_THREADS",
+];
 
 // === impl Spawner ===
 
@@ -46,14 +54,16 @@ impl Spawner {
     /// When the system gives no thread.
     pub fn start(runtime: Handle) -> io::Result<Self> {
         let (orders, inbox) = mpsc::sync_channel::<Order>(ORDERS);
-        thread::Builder::new().name("hangar-spawner".to_owned()).spawn(move || {
-            let _guard = runtime.enter();
-            for order in inbox {
-                let child = command(&order.program).spawn();
-                // A caller that is gone drops the child's standard input with it, which ends the child.
-                let _ = order.reply.send(child);
-            }
-        })?;
+        thread::Builder::new()
+            .name("hangar-spawner".to_owned())
+            .spawn(move || {
+                let _guard = runtime.enter();
+                for order in inbox {
+                    let child = command(&order.program).spawn();
+                    // A caller that is gone drops the child's standard input with it, which ends the child.
+                    let _ = order.reply.send(child);
+                }
+            })?;
         Ok(Self { orders })
     }
 
@@ -67,7 +77,9 @@ impl Spawner {
         let (reply, child) = oneshot::channel();
         let gone = || io::Error::other("the spawner thread has ended");
         let order = Order { program, reply };
-        self.orders.try_send(order).map_err(|error| io::Error::other(format!("the spawner thread: {error}")))?;
+        self.orders
+            .try_send(order)
+            .map_err(|error| io::Error::other(format!("the spawner thread: {error}")))?;
         child.await.map_err(|_| gone())?
     }
 }
@@ -76,7 +88,11 @@ fn command(program: &Program) -> Command {
     let mut command = Command::new(&program.path);
     command
         .env_clear()
-        .envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(
+            ENVIRONMENT
+                .iter()
+                .filter_map(|name| Some((name, std::env::var_os(name)?))),
+        )
         .env("RUST_BACKTRACE", "0")
         .process_group(0)
         .stdin(Stdio::piped())

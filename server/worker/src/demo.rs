@@ -17,7 +17,6 @@ pub(crate) const NAME: &str = "hangar-demo";
 const NAME_BYTES: usize = 8;
 
 /// Names and contents of the model's files.
-#[cfg(demo_model)]
 const FILES: &[(&str, &[u8])] = &[
     ("config.json", include_bytes!("../demo/model/config.json")),
     (
@@ -37,16 +36,9 @@ const FILES: &[(&str, &[u8])] = &[
         include_bytes!("../demo/model/model.safetensors"),
     ),
 ];
-#[cfg(not(demo_model))]
-const FILES: &[(&str, &[u8])] = &[];
 
 /// Writes the demo model below `cache`, unless it is there, and gives its directory.
 pub(crate) fn unpack(cache: &Path) -> Result<PathBuf, Failure> {
-    if FILES.is_empty() {
-        return Err(Failure::unusable(
-            "This worker was built without the demo model. Load a model from a path.",
-        ));
-    }
     unpack_files(cache, FILES).map_err(|e| {
         let message = format!(
             "The demo model cannot be written to {}: {e}.",

@@ -2,10 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::{
-    sync::oneshot,
-    time::Instant,
-};
+use tokio::{sync::oneshot, time::Instant};
 use tracing::{Span, info_span};
 
 use super::{Driver, LoadClock};
@@ -101,22 +98,36 @@ impl Driver {
     fn obey_load(&mut self, command: LoadCommand) {
         let stage = self.state.stage();
         let another = *self.spec != *command.entry.spec;
-        let reload = (command.force && (stage == Stage::Ready || another)) || (another && stage.is_loading());
+        let reload = (command.force && (stage == Stage::Ready || another))
+            || (another && stage.is_loading());
         let spec = command.entry.spec.clone();
         let load = Load::first(spec.restart_policy());
         let id = load.id.clone();
-        let event = if reload { Event::Reload(load) } else { Event::Load(load) };
+        let event = if reload {
+            Event::Reload(load)
+        } else {
+            Event::Load(load)
+        };
         self.model.learn(|facts| {
             facts.entry = command.entry.clone();
             facts.wanted = true;
         });
         // A load that this one replaces is finished on the way, with its own clock.
         self.apply(event);
-        let open = self.state.load().or(self.state.next()).map(|load| load.id.clone());
+        let open = self
+            .state
+            .load()
+            .or(self.state.next())
+            .map(|load| load.id.clone());
         if open.as_ref() == Some(&id) {
             let began = Instant::now();
             self.spec = spec;
-            self.load = LoadClock { began, began_at: SystemTime::now(), timeout: command.timeout, restart: false };
+            self.load = LoadClock {
+                began,
+                began_at: SystemTime::now(),
+                timeout: command.timeout,
+                restart: false,
+            };
             self.load_span = info_span!(parent: &command.span, "model.load", model = %self.model.id(), load = %id);
             self.timers.set(Timer::Load, began + command.timeout);
         }
@@ -125,7 +136,12 @@ impl Driver {
         let outcome = (!ready).then(|| self.waiters.wait_for_load(load_id.clone()));
         let status = self.status.clone();
         // A caller that is gone does not end the load.
-        let _ = command.reply.send(LoadTicket { load_id, already_loaded: ready, status, outcome });
+        let _ = command.reply.send(LoadTicket {
+            load_id,
+            already_loaded: ready,
+            status,
+            outcome,
+        });
     }
 
     fn obey_unload(&mut self, command: UnloadCommand) {
@@ -149,8 +165,16 @@ impl Driver {
 
     /// What the unload that ends now did.
     pub(super) fn unload_report(&self, verification: Verification) -> UnloadReport {
-        let seen = self.observer.as_ref().map(|observer| observer.memory()).unwrap_or_default();
-        let held = if self.stopping.began.is_some() { self.stopping.held } else { seen };
+        let seen = self
+            .observer
+            .as_ref()
+            .map(|observer| observer.memory())
+            .unwrap_or_default();
+        let held = if self.stopping.began.is_some() {
+            self.stopping.held
+        } else {
+            seen
+        };
         UnloadReport {
             was_loaded: true,
             host_bytes: held.host_bytes,
@@ -168,8 +192,15 @@ impl Driver {
 
     /// Tells those who wait for an unload that the worker does not go, if that is so.
     pub(super) fn answer_unreaped(&mut self) {
-        if self.state.failure().is_some_and(|failure| failure.reason == Reason::Unreaped) {
-            let report = UnloadReport { host_bytes: 0, ..self.unload_report(Verification::TimedOut) };
+        if self
+            .state
+            .failure()
+            .is_some_and(|failure| failure.reason == Reason::Unreaped)
+        {
+            let report = UnloadReport {
+                host_bytes: 0,
+                ..self.unload_report(Verification::TimedOut)
+            };
             self.answer_unloads(&report);
         }
     }
@@ -178,11 +209,16 @@ impl Driver {
         let answer = match outcome {
             LoadOutcome::Succeeded => Ok(self.status.clone()),
             LoadOutcome::Failed(failure) => Err(failure.clone()),
-            LoadOutcome::Cancelled => {
-                Err(Failure::new(Reason::LoadCancelled, "an unload or another load ended this load"))
-            }
+            LoadOutcome::Cancelled => Err(Failure::new(
+                Reason::LoadCancelled,
+                "an unload or another load ended this load",
+            )),
         };
-        let (ended, waiting) = self.waiters.loads.drain(..).partition(|(id, _)| id == load_id);
+        let (ended, waiting) = self
+            .waiters
+            .loads
+            .drain(..)
+            .partition(|(id, _)| id == load_id);
         self.waiters.loads = waiting;
         for (_, waiter) in ended {
             let _ = waiter.send(answer.clone());

@@ -1,7 +1,10 @@
 //! Applying events, performing actions, publishing transitions.
 
 use std::{
-    sync::{Arc, atomic::{AtomicU64, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -11,12 +14,7 @@ use tracing::Span;
 
 use super::{Driver, Slot, Stopping};
 use crate::{
-    lifecycle::{
-        admission::Lane,
-        driver::answer::Verification,
-        run::Run,
-        timers::Timer,
-    },
+    lifecycle::{admission::Lane, driver::answer::Verification, run::Run, timers::Timer},
     model::{
         Failure, LoadId, LoadOutcome, LoadRecord, Phase, ProgressMeter, Stage,
         state::{Action, Event},
@@ -41,7 +39,11 @@ impl Driver {
         for action in &actions {
             self.prepare(action);
         }
-        let replaced = self.state.load().zip(before.load()).is_some_and(|(now, then)| now.id != then.id);
+        let replaced = self
+            .state
+            .load()
+            .zip(before.load())
+            .is_some_and(|(now, then)| now.id != then.id);
         if self.state.stage() != before.stage() || replaced {
             self.enter(before.stage());
         }
@@ -63,7 +65,10 @@ impl Driver {
             Action::Drain => self.model.gate.close(),
             Action::CutOff(failure) => self.cut_off(failure),
             Action::ScheduleRetry(attempt) => {
-                let wait = self.spec.restart_policy().backoff(*attempt, fastrand::f64());
+                let wait = self
+                    .spec
+                    .restart_policy()
+                    .backoff(*attempt, fastrand::f64());
                 self.timers.set(Timer::Retry, Instant::now() + wait);
                 self.status.next_retry = Some(SystemTime::now() + wait);
             }
@@ -85,7 +90,9 @@ impl Driver {
                     run.build();
                 }
             }
-            Action::Drain => self.timers.set(Timer::Drain, Instant::now() + self.drain_timeout),
+            Action::Drain => self
+                .timers
+                .set(Timer::Drain, Instant::now() + self.drain_timeout),
             Action::Stop => self.stop(),
             Action::Kill => self.kill(),
             Action::Verify => self.verify(),
@@ -129,8 +136,15 @@ impl Driver {
                 self.meter = ProgressMeter::new();
             }
         }
-        if !matches!(stage, Stage::Starting | Stage::Loading | Stage::Warming | Stage::Ready | Stage::Draining | Stage::Unloading)
-        {
+        if !matches!(
+            stage,
+            Stage::Starting
+                | Stage::Loading
+                | Stage::Warming
+                | Stage::Ready
+                | Stage::Draining
+                | Stage::Unloading
+        ) {
             self.forget_worker();
         }
         self.status.stage = stage;
@@ -160,7 +174,12 @@ impl Driver {
             Stage::Unloaded | Stage::Unloading => "cancelled",
             _ => "succeeded",
         };
-        self.context.metrics.load_phase_ended(self.model.id().as_str(), before.name(), outcome, took);
+        self.context.metrics.load_phase_ended(
+            self.model.id().as_str(),
+            before.name(),
+            outcome,
+            took,
+        );
     }
 
     fn begin_attempt(&mut self, before: Stage) {
@@ -168,7 +187,8 @@ impl Driver {
         if before == Stage::Backoff && again {
             self.status.restarts += 1;
             if self.load.restart {
-                self.timers.set(Timer::Load, Instant::now() + self.load.timeout);
+                self.timers
+                    .set(Timer::Load, Instant::now() + self.load.timeout);
             }
         } else {
             self.meter = ProgressMeter::new();
@@ -185,8 +205,13 @@ impl Driver {
         }
         status.failure = self.state.failure();
         let stage = self.state.stage();
-        status.progress = (stage.is_loading() && stage != Stage::Backoff).then(|| self.meter.current());
-        let crowd = self.lane.as_ref().map(|lane| lane.crowd()).unwrap_or_default();
+        status.progress =
+            (stage.is_loading() && stage != Stage::Backoff).then(|| self.meter.current());
+        let crowd = self
+            .lane
+            .as_ref()
+            .map(|lane| lane.crowd())
+            .unwrap_or_default();
         status.in_flight = crowd.running;
         status.queued = crowd.waiting;
     }
@@ -206,7 +231,9 @@ impl Driver {
     }
 
     fn weight_bytes(&self) -> u64 {
-        self.observer.as_ref().map_or(0, |observer| observer.weight_bytes())
+        self.observer
+            .as_ref()
+            .map_or(0, |observer| observer.weight_bytes())
     }
 
     fn spawn(&mut self) {
@@ -217,20 +244,35 @@ impl Driver {
         let config = WorkerConfig {
             model_id: self.model.id().to_string(),
             socket_path: socket.display().to_string(),
-            max_concurrency: spec.max_concurrency.unwrap_or(context.limits.max_concurrency),
+            max_concurrency: spec
+                .max_concurrency
+                .unwrap_or(context.limits.max_concurrency),
             ..context.worker_config(&spec)
         };
         let span = self.load_span.clone();
-        self.run = Some(Run::start(&context, self.model.id(), &spec.source, config, span));
+        self.run = Some(Run::start(
+            &context,
+            self.model.id(),
+            &spec.source,
+            config,
+            span,
+        ));
     }
 
     fn admit(&mut self) {
-        let Some(client) = self.client.clone() else { return };
+        let Some(client) = self.client.clone() else {
+            return;
+        };
         let limits = &self.context.limits;
         let wanted = self.spec.max_concurrency.unwrap_or(limits.max_concurrency);
         let concurrency = wanted.min(self.engine_concurrency);
         let queue = self.spec.max_queue.unwrap_or(limits.max_queue);
-        let lane = Arc::new(Lane::new(client, self.spec.generation_defaults.clone(), concurrency, queue));
+        let lane = Arc::new(Lane::new(
+            client,
+            self.spec.generation_defaults.clone(),
+            concurrency,
+            queue,
+        ));
         self.lane = Some(lane.clone());
         self.model.gate.open(lane);
     }
@@ -247,7 +289,10 @@ impl Driver {
         if let Some(run) = &self.run {
             run.stop();
         }
-        self.timers.set(Timer::Stop, Instant::now() + self.context.limits.kill_timeout);
+        self.timers.set(
+            Timer::Stop,
+            Instant::now() + self.context.limits.kill_timeout,
+        );
     }
 
     pub(super) fn kill(&mut self) {
@@ -257,7 +302,10 @@ impl Driver {
             run.kill();
         }
         self.timers.clear(Timer::Stop);
-        self.timers.set(Timer::Kill, Instant::now() + self.context.limits.kill_timeout);
+        self.timers.set(
+            Timer::Kill,
+            Instant::now() + self.context.limits.kill_timeout,
+        );
     }
 
     /// What the worker holds just before it goes.
@@ -273,8 +321,14 @@ impl Driver {
     /// A reaped process has given back all host memory, and workers hold no device memory.
     fn verify(&mut self) {
         let report = self.unload_report(Verification::Reaped);
-        let took = self.stopping.began.map(|began| began.elapsed()).unwrap_or_default();
-        self.context.metrics.unloaded(self.model.id().as_str(), took);
+        let took = self
+            .stopping
+            .began
+            .map(|began| began.elapsed())
+            .unwrap_or_default();
+        self.context
+            .metrics
+            .unloaded(self.model.id().as_str(), took);
         self.apply(Event::Verified);
         self.answer_unloads(&report);
     }
@@ -308,7 +362,12 @@ impl Driver {
             LoadOutcome::Failed(_) => "failed",
             LoadOutcome::Cancelled => "cancelled",
         };
-        self.context.metrics.load_phase_ended(self.model.id().as_str(), "total", name, self.load.began.elapsed());
+        self.context.metrics.load_phase_ended(
+            self.model.id().as_str(),
+            "total",
+            name,
+            self.load.began.elapsed(),
+        );
         self.model.record(&LoadRecord {
             load_id: load_id.clone(),
             outcome: outcome.clone(),

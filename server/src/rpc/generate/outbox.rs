@@ -75,7 +75,9 @@ impl Drop for Outbox {
         self.0.change(|held| {
             if !held.ended {
                 held.ended = true;
-                held.last = Some(Err(ApiError::Internal("the answer was dropped".to_owned()).into()));
+                held.last = Some(Err(
+                    ApiError::Internal("the answer was dropped".to_owned()).into()
+                ));
             }
         });
     }
@@ -88,7 +90,9 @@ impl Inbox {
     pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Last>> {
         let mut held = self.0.lock();
         if let Some(chunk) = held.chunks.pop_front() {
-            return Poll::Ready(Some(Ok(GenerateResponse { event: Some(Event::Chunk(chunk)) })));
+            return Poll::Ready(Some(Ok(GenerateResponse {
+                event: Some(Event::Chunk(chunk)),
+            })));
         }
         if held.ended {
             return Poll::Ready(held.last.take());
@@ -122,7 +126,11 @@ mod tests {
     use super::*;
 
     fn chunk(token: u32) -> GenerateChunk {
-        GenerateChunk { text: format!("{token} "), token_ids: vec![token], logprobs: Vec::new() }
+        GenerateChunk {
+            text: format!("{token} "),
+            token_ids: vec![token],
+            logprobs: Vec::new(),
+        }
     }
 
     async fn next(inbox: &mut Inbox) -> Option<Last> {
@@ -137,14 +145,22 @@ mod tests {
         }
         outbox.end(Ok(GenerateResponse::default()));
         let (mut chunks, mut tokens, mut text) = (0, Vec::new(), String::new());
-        while let Some(Ok(GenerateResponse { event: Some(Event::Chunk(chunk)) })) = next(&mut inbox).await {
+        while let Some(Ok(GenerateResponse {
+            event: Some(Event::Chunk(chunk)),
+        })) = next(&mut inbox).await
+        {
             chunks += 1;
             tokens.extend(chunk.token_ids);
             text.push_str(&chunk.text);
         }
         assert_eq!(chunks, CHUNKS);
         assert_eq!(tokens, (0..100).collect::<Vec<_>>());
-        assert_eq!(text, (0..100).map(|token| format!("{token} ")).collect::<String>());
+        assert_eq!(
+            text,
+            (0..100)
+                .map(|token| format!("{token} "))
+                .collect::<String>()
+        );
         assert!(next(&mut inbox).await.is_none());
     }
 

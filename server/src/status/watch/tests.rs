@@ -12,16 +12,30 @@ fn id(n: u64) -> ModelId {
 }
 
 fn status(model: u64, generation: u64) -> Status {
-    Status { generation: Generation(generation), ..Status::unloaded(id(model)) }
+    Status {
+        generation: Generation(generation),
+        ..Status::unloaded(id(model))
+    }
 }
 
 fn loading(model: u64, bytes: u64) -> Status {
-    let progress = Progress { phase: Phase::Loading, bytes_done: bytes, bytes_total: 100, fraction: 0.1, eta: None };
-    Status { stage: Stage::Loading, progress: Some(progress), ..Status::unloaded(id(model)) }
+    let progress = Progress {
+        phase: Phase::Loading,
+        bytes_done: bytes,
+        bytes_total: 100,
+        fraction: 0.1,
+        eta: None,
+    };
+    Status {
+        stage: Stage::Loading,
+        progress: Some(progress),
+        ..Status::unloaded(id(model))
+    }
 }
 
 fn watch(hub: &Arc<Hub>, resume: Option<Option<Revision>>) -> Watch {
-    Watch::new(hub.clone(), Filter::All, resume, Duration::ZERO, HOUR).expect("a position of the past")
+    Watch::new(hub.clone(), Filter::All, resume, Duration::ZERO, HOUR)
+        .expect("a position of the past")
 }
 
 /// The revisions of all events that can be told now.
@@ -39,7 +53,9 @@ fn a_watch_begins_with_a_snapshot_and_goes_on_behind_it() {
     hub.transition(status(1, 1));
     let mut watch = watch(&hub, None);
     let first = watch.poll();
-    assert!(matches!(first, Some(Notice::Snapshot { ref models, reset: false, .. }) if models.len() == 1));
+    assert!(
+        matches!(first, Some(Notice::Snapshot { ref models, reset: false, .. }) if models.len() == 1)
+    );
     hub.transition(status(1, 2));
     assert_eq!(revisions(&mut watch), [2]);
 }
@@ -53,7 +69,14 @@ fn a_slow_watcher_is_reset_and_misses_nothing_silently() {
         hub.transition(status(1, generation));
     }
     let caught_up = watch.poll();
-    assert!(matches!(caught_up, Some(Notice::Snapshot { reset: true, revision: Revision(10), .. })));
+    assert!(matches!(
+        caught_up,
+        Some(Notice::Snapshot {
+            reset: true,
+            revision: Revision(10),
+            ..
+        })
+    ));
     hub.transition(status(1, 11));
     assert_eq!(revisions(&mut watch), [11]);
 }
@@ -62,8 +85,17 @@ fn a_slow_watcher_is_reset_and_misses_nothing_silently() {
 fn a_position_of_another_epoch_is_reset_and_one_of_the_future_refused() {
     let hub = Hub::new(4);
     hub.transition(status(1, 1));
-    assert!(matches!(watch(&hub, Some(None)).poll(), Some(Notice::Snapshot { reset: true, .. })));
-    let future = Watch::new(hub.clone(), Filter::All, Some(Some(Revision(2))), HOUR, HOUR);
+    assert!(matches!(
+        watch(&hub, Some(None)).poll(),
+        Some(Notice::Snapshot { reset: true, .. })
+    ));
+    let future = Watch::new(
+        hub.clone(),
+        Filter::All,
+        Some(Some(Revision(2))),
+        HOUR,
+        HOUR,
+    );
     assert_eq!(future.err(), Some(ResumeError));
     assert_eq!(hub.watchers(), 0);
 }
@@ -95,7 +127,9 @@ fn progress_is_coalesced_and_never_told_after_the_transition_that_ended_it() {
     assert_eq!(bytes(&told), Some(49));
     hub.progress(loading(1, 60));
     hub.transition(status(1, 1));
-    assert!(matches!(watch.poll(), Some(Notice::Event(event)) if event.status().stage == Stage::Unloaded));
+    assert!(
+        matches!(watch.poll(), Some(Notice::Event(event)) if event.status().stage == Stage::Unloaded)
+    );
     assert!(watch.poll().is_none());
 }
 

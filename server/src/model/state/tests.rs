@@ -1,0 +1,363 @@
+//! Every row of the table of transitions.
+
+use std::time::Duration;
+
+mod lives;
+
+use super::{transition::unloaded, *};
+use crate::model::RestartMode;
+
+fn load(mode: RestartMode) -> Load {
+    let policy = RestartPolicy {
+        mode,
+        max_attempts: 3,
+        initial_backoff: Duration::ZERO,
+        ..Default::default()
+    };
+    Load {
+        id: LoadId::fresh(),
+        attempt: 1,
+        policy,
+        remote: false,
+    }
+}
+
+fn died() -> Failure {
+    Failure::new(Reason::WorkerDied, "it died")
+}
+
+fn broken() -> Failure {
+    Failure::new(Reason::ModelUnusable, "it is broken")
+}
+
+fn exited() -> Event {
+    Event::Exited {
+        failure: died(),
+        restart: LoadId::fresh(),
+    }
+}
+
+/// Runs `events` from UNLOADED and gives the last state and its actions.
+fn run(events: impl IntoIterator<Item = Event>) -> (State, Vec<Action>) {
+    let mut at = (State::Unloaded, vec![]);
+    for event in events {
+        at = at.0.on(event).expect("the event has a meaning here");
+    }
+    at
+}
+
+/// The events that lead from UNLOADED to each stage of a load with `load`.
+fn path(load: &Load, stage: Stage) -> Vec<Event> {
+    let all = [
+        (Stage::Pending, Event::Load(load.clone())),
+        (Stage::Starting, Event::SlotGranted),
+        (Stage::Loading, Event::Inspected),
+        (Stage::Warming, Event::EngineBuilt),
+        (Stage::Ready, Event::Warmed),
+        (Stage::Draining, Event::Unload(Cause::Asked)),
+        (Stage::Unloading, Event::Drained),
+    ];
+    let end = all
+        .iter()
+        .position(|(s, _)| *s == stage)
+        .expect("a stage of the way");
+    all[..=end].iter().map(|(_, event)| event.clone()).collect()
+}
+
+fn then(load: &Load, stage: Stage, event: Event) -> (State, Vec<Action>) {
+    run(path(load, stage).into_iter().chain([event]))
+}
+
+#[test]
+fn a_load_passes_every_stage_up_to_ready() {
+    let load = load(RestartMode::OnFailure);
+    for stage in [
+        Stage::Pending,
+        Stage::Starting,
+        Stage::Loading,
+        Stage::Warming,
+        Stage::Ready,
+    ] {
+        assert_eq!(run(path(&load, stage)).0.stage(), stage);
+    }
+    let (_, actions) = run(path(&load, Stage::Ready));
+    let finish = Action::Finish(load.id, LoadOutcome::Succeeded);
+    assert_eq!(actions, [Action::ReleaseSlot, Action::Admit, finish]);
+}
+
+#[test]
+fn only_a_hub_source_is_downloaded() {
+    let remote = Load {
+        remote: true,
+        ..load(RestartMode::OnFailure)
+    };
+    let (state, actions) = then(&remote, Stage::Pending, Event::SlotGranted);
+    assert_eq!(
+        (state.stage(), actions),
+        (Stage::Downloading, vec![Action::Download])
+    );
+    let (state, actions) = state.on(Event::Downloaded).expect("files came");
+    assert_eq!(
+        (state.stage(), actions),
+        (Stage::Starting, vec![Action::Spawn])
+    );
+}
+
+#[test]
+fn what_does_not_fit_fails_with_the_numbers() {
+    let load = load(RestartMode::OnFailure);
+    let refusal = Failure::new(Reason::InsufficientMemory, "needs 2 GiB, 1 GiB is free");
+    let (state, actions) = then(&load, Stage::Starting, Event::Fault(refusal.clone()));
+    assert_eq!(
+        (state.stage(), actions),
+        (Stage::Starting, vec![Action::Kill])
+    );
+    let (state, _) = state.on(exited()).expect("the worker went");
+    assert_eq!(
+        state,
+        State::Failed {
+            load,
+            failure: refusal
+        }
+    );
+}
+
+#[test]
+fn a_load_is_idempotent_while_loading_and_when_ready() {
+    let load = load(RestartMode::OnFailure);
+    let again = Event::Load(super::Load {
+        id: LoadId::fresh(),
+        ..load.clone()
+    });
+    for stage in [
+        Stage::Pending,
+        Stage::Starting,
+        Stage::Loading,
+        Stage::Warming,
+        Stage::Ready,
+    ] {
+        let (state, actions) = then(&load, stage, again.clone());
+        assert_eq!(state.load().map(|l| &l.id), Some(&load.id), "{stage:?}");
+        assert_eq!(actions, []);
+    }
+}
+
+#[test]
+fn an_unload_cancels_a_load_in_every_stage() {
+    let load = load(RestartMode::OnFailure);
+    let cancel = Action::Finish(load.id.clone(), LoadOutcome::Cancelled);
+    let (state, actions) = then(&load, Stage::Pending, Event::Unload(Cause::Asked));
+    assert_eq!(
+        (state, actions),
+        (State::Unloaded, vec![Action::ReleaseSlot, cancel.clone()])
+    );
+    for stage in [Stage::Starting, Stage::Loading, Stage::Warming] {
+        let (state, actions) = then(&load, stage, Event::Unload(Cause::Asked));
+        assert_eq!(state.stage(), Stage::Unloading, "{stage:?}");
+        assert_eq!(actions, [Action::ReleaseSlot, Action::Kill, cancel.clone()]);
+        let (state, actions) = state.on(exited()).expect("the worker went");
+        assert_eq!(actions, [Action::Verify]);
+        assert_eq!(state.on(Event::Verified), Ok((State::Unloaded, vec![])));
+    }
+}
+
+#[test]
+fn death_in_a_load_backs_off_until_the_attempts_are_used_up() {
+    let first = load(RestartMode::OnFailure);
+    for stage in [Stage::Starting, Stage::Loading, Stage::Warming] {
+        let mut state = run(path(&first, stage)).0;
+        for attempt in 1..3 {
+            let (backoff, actions) = state.on(exited()).expect("the worker died");
+            assert_eq!(backoff.stage(), Stage::Backoff);
+            assert_eq!(
+                actions,
+                [Action::ReleaseSlot, Action::ScheduleRetry(attempt)]
+            );
+            state = backoff
+                .on(Event::RetryDue)
+                .expect("time for another attempt")
+                .0;
+            assert_eq!(state.load().map(|l| l.attempt), Some(attempt + 1));
+            state = state.on(Event::SlotGranted).expect("a slot").0;
+        }
+        let (state, actions) = state.on(exited()).expect("the worker died");
+        assert_eq!(state.stage(), Stage::Failed);
+        assert!(actions.contains(&Action::Finish(
+            first.id.clone(),
+            LoadOutcome::Failed(died())
+        )));
+    }
+}
+
+#[test]
+fn what_another_attempt_cannot_cure_fails_at_once() {
+    let load = load(RestartMode::OnFailure);
+    let (state, _) = then(&load, Stage::Loading, Event::Fault(broken()));
+    let (state, _) = state.on(exited()).expect("the worker went");
+    assert_eq!(
+        state,
+        State::Failed {
+            load,
+            failure: broken()
+        }
+    );
+}
+
+#[test]
+fn a_condemned_worker_cannot_become_ready() {
+    let load = load(RestartMode::OnFailure);
+    let (state, _) = then(&load, Stage::Warming, Event::LoadExpired(broken()));
+    assert!(state.on(Event::Warmed).is_err());
+}
+
+#[test]
+fn every_cause_drains_a_ready_model_first() {
+    let load = load(RestartMode::OnFailure);
+    for cause in [Cause::Asked, Cause::Evicted, Cause::Idle, Cause::Switched] {
+        let (state, actions) = then(&load, Stage::Ready, Event::Unload(cause));
+        assert_eq!(
+            (state.stage(), actions),
+            (Stage::Draining, vec![Action::Drain])
+        );
+        for end in [Event::Drained, Event::DrainExpired] {
+            let (state, actions) = state.on(end).expect("the drain ended");
+            assert_eq!(state.stage(), Stage::Unloading);
+            assert_eq!(actions, [Action::CutOff(unloaded()), Action::Stop]);
+        }
+    }
+}
+
+#[test]
+fn only_ready_models_are_evicted() {
+    let load = load(RestartMode::OnFailure);
+    for stage in [
+        Stage::Pending,
+        Stage::Starting,
+        Stage::Loading,
+        Stage::Warming,
+    ] {
+        assert!(
+            run(path(&load, stage))
+                .0
+                .on(Event::Unload(Cause::Evicted))
+                .is_err()
+        );
+    }
+}
+
+#[test]
+fn death_of_a_ready_model_starts_a_new_load() {
+    let load = load(RestartMode::OnFailure);
+    let restart = LoadId::fresh();
+    let event = Event::Exited {
+        failure: died(),
+        restart: restart.clone(),
+    };
+    let (state, actions) = then(&load, Stage::Ready, event);
+    assert_eq!(actions, [Action::CutOff(died()), Action::ScheduleRetry(1)]);
+    assert_eq!(state.load().map(|l| &l.id), Some(&restart));
+}
+
+#[test]
+fn death_of_a_ready_model_that_is_never_restarted_is_final() {
+    let load = load(RestartMode::Never);
+    let (state, _) = then(&load, Stage::Ready, exited());
+    assert_eq!(
+        state,
+        State::Failed {
+            load,
+            failure: died()
+        }
+    );
+}
+
+#[test]
+fn a_hang_cuts_requests_off_and_kills() {
+    let load = load(RestartMode::OnFailure);
+    let hang = Failure::new(Reason::WorkerHung, "it hangs");
+    let (state, actions) = then(&load, Stage::Ready, Event::Fault(hang.clone()));
+    assert_eq!(actions, [Action::CutOff(hang.clone()), Action::Kill]);
+    let (state, _) = state.on(exited()).expect("the worker went");
+    assert_eq!(state.failure(), Some(hang));
+}
+
+#[test]
+fn a_stable_model_gets_all_its_attempts_again() {
+    let tired = Load {
+        attempt: 3,
+        ..load(RestartMode::OnFailure)
+    };
+    let (state, _) = then(&tired, Stage::Ready, Event::Stable);
+    assert_eq!(
+        state.on(exited()).map(|(s, _)| s.stage()),
+        Ok(Stage::Backoff)
+    );
+}
+
+#[test]
+fn death_while_draining_is_reported_with_its_reason() {
+    let (state, actions) = then(&load(RestartMode::OnFailure), Stage::Draining, exited());
+    assert_eq!(state.stage(), Stage::Unloading);
+    assert_eq!(actions, [Action::CutOff(died()), Action::Verify]);
+}
+
+#[test]
+fn a_load_during_an_unload_is_remembered() {
+    let first = load(RestartMode::OnFailure);
+    let second = load(RestartMode::OnFailure);
+    for stage in [Stage::Draining, Stage::Unloading] {
+        let mut state = then(&first, stage, Event::Load(second.clone())).0;
+        if stage == Stage::Draining {
+            state = state.on(Event::Drained).expect("drained").0;
+        }
+        let (state, _) = state.on(exited()).expect("the worker went");
+        let (state, actions) = state.on(Event::Verified).expect("verified");
+        assert_eq!(
+            (state, actions),
+            (State::Unloaded, vec![Action::Resume(second.clone())])
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_reaped_stays_unloading() {
+    let (state, _) = then(
+        &load(RestartMode::OnFailure),
+        Stage::Unloading,
+        Event::Unreaped,
+    );
+    assert_eq!(state.stage(), Stage::Unloading);
+    assert_eq!(state.failure().map(|f| f.reason), Some(Reason::Unreaped));
+    let (state, actions) = state.on(exited()).expect("it went after all");
+    assert_eq!(actions, [Action::Verify]);
+    assert_eq!(state.on(Event::Verified), Ok((State::Unloaded, vec![])));
+}
+
+#[test]
+fn back_off_and_failed_are_left_by_an_unload() {
+    let load = load(RestartMode::OnFailure);
+    let (backoff, _) = then(&load, Stage::Loading, exited());
+    let (state, actions) = backoff.on(Event::Unload(Cause::Asked)).expect("unload");
+    let cancel = Action::Finish(load.id.clone(), LoadOutcome::Cancelled);
+    assert_eq!((state, actions), (State::Unloaded, vec![cancel]));
+    let failed = State::Failed {
+        load,
+        failure: broken(),
+    };
+    assert_eq!(
+        failed.on(Event::Unload(Cause::Asked)),
+        Ok((State::Unloaded, vec![]))
+    );
+}
+
+#[test]
+fn the_time_of_a_load_counts_in_back_off_too() {
+    let load = load(RestartMode::OnFailure);
+    let (backoff, _) = then(&load, Stage::Loading, exited());
+    let expired = Failure::new(Reason::LoadTimeout, "300 s are over");
+    let (state, _) = backoff
+        .on(Event::LoadExpired(expired))
+        .expect("the time is over");
+    assert_eq!(state.stage(), Stage::Failed);
+    assert_eq!(state.failure().map(|f| f.reason), Some(Reason::LoadTimeout));
+}

@@ -1,0 +1,186 @@
+//! Random lives: whatever happens in whatever order, the invariants hold.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What surrounds a model: performs actions and says which events can come from outside.
+#[derive(Default)]
+struct World {
+    worker: bool,
+    slot: bool,
+    downloading: bool,
+    admitting: bool,
+    retry: bool,
+    open: Vec<LoadId>,
+}
+
+impl World {
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::RequestSlot => assert!(!std::mem::replace(&mut self.slot, true), "two slots"),
+            Action::ReleaseSlot => assert!(std::mem::replace(&mut self.slot, false), "no slot"),
+            Action::Download => self.downloading = true,
+            Action::StopDownload => self.downloading = false,
+            Action::Spawn => {
+                assert!(!std::mem::replace(&mut self.worker, true), "two workers");
+                self.downloading = false;
+            }
+            Action::BuildEngine | Action::Stop | Action::Kill => assert!(self.worker, "no worker"),
+            Action::Verify => assert!(!self.worker, "verified before the exit"),
+            Action::Admit => self.admitting = true,
+            Action::Drain | Action::CutOff(_) => self.admitting = false,
+            Action::ScheduleRetry(_) => self.retry = true,
+            Action::Finish(id, _) => {
+                let at = self
+                    .open
+                    .iter()
+                    .position(|open| *open == id)
+                    .expect("finished twice");
+                self.open.remove(at);
+            }
+            Action::Resume(load) => return Some(Event::Load(load)),
+        }
+        None
+    }
+
+    fn apply(&mut self, state: State, event: Event) -> State {
+        let wish = match &event {
+            Event::Load(load) | Event::Reload(load) => Some(load.id.clone()),
+            _ => None,
+        };
+        if let Event::Exited { .. } = event {
+            self.worker = false;
+        }
+        let Ok((mut next, actions)) = state.on(event) else {
+            return state;
+        };
+        let load_of = |s: &State| s.load().or(s.next()).map(|l| l.id.clone());
+        let taken = wish.filter(|id| {
+            next.next().map(|l| &l.id) == Some(id) || next.load().map(|l| &l.id) == Some(id)
+        });
+        if let Some(id) = taken.filter(|id| !self.open.contains(id)) {
+            self.open.push(id);
+        }
+        if next.stage() == Stage::Backoff && state.stage() == Stage::Ready {
+            self.open.extend(load_of(&next));
+        }
+        for action in actions {
+            if let Some(follow_up) = self.perform(action) {
+                next = self.apply(next, follow_up);
+            }
+        }
+        self.check(&next);
+        next
+    }
+
+    fn check(&self, state: &State) {
+        use Stage::{
+            Backoff, Downloading, Failed, Loading, Pending, Ready, Starting, Unloaded, Warming,
+        };
+        let stage = state.stage();
+        if matches!(stage, Unloaded | Pending | Downloading | Backoff | Failed) {
+            assert!(!self.worker, "a worker lives in {stage:?}");
+        }
+        let slotted = matches!(stage, Pending | Downloading | Starting | Loading | Warming);
+        assert_eq!(self.slot, slotted, "slot in {stage:?}");
+        let serving = matches!(state, State::Ready(run) if run.condemned.is_none());
+        assert_eq!(self.admitting, serving, "admission in {stage:?}");
+        assert!(stage == Ready || !self.admitting);
+        assert!(self.open.len() <= 1, "{} loads are open", self.open.len());
+    }
+}
+
+fn any_load() -> impl Strategy<Value = Load> {
+    let mode = prop_oneof![
+        Just(RestartMode::Never),
+        Just(RestartMode::OnFailure),
+        Just(RestartMode::Always)
+    ];
+    (mode, any::<bool>()).prop_map(|(mode, remote)| Load {
+        remote,
+        ..load(mode)
+    })
+}
+
+fn any_failure() -> impl Strategy<Value = Failure> {
+    prop::sample::select(Reason::ALL.to_vec()).prop_map(|reason| Failure::new(reason, "x"))
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let cause = prop::sample::select(vec![
+        Cause::Asked,
+        Cause::Evicted,
+        Cause::Idle,
+        Cause::Switched,
+    ]);
+    prop_oneof![
+        4 => any_load().prop_map(Event::Load),
+        1 => any_load().prop_map(Event::Reload),
+        2 => cause.prop_map(Event::Unload),
+        4 => Just(Event::SlotGranted),
+        2 => Just(Event::Downloaded),
+        4 => Just(Event::Inspected),
+        4 => Just(Event::EngineBuilt),
+        4 => Just(Event::Warmed),
+        1 => any_failure().prop_map(Event::Fault),
+        1 => any_failure().prop_map(Event::LoadExpired),
+        2 => any_failure().prop_map(|failure| Event::Exited { failure, restart: LoadId::fresh() }),
+        1 => Just(Event::Drained),
+        1 => Just(Event::DrainExpired),
+        1 => Just(Event::Unreaped),
+        3 => Just(Event::Verified),
+        3 => Just(Event::RetryDue),
+        1 => Just(Event::Stable),
+    ]
+}
+
+/// Whether the world can bring this event about now.
+fn possible(world: &World, state: &State, event: &Event) -> bool {
+    match event {
+        Event::Exited { .. }
+        | Event::Unreaped
+        | Event::Inspected
+        | Event::EngineBuilt
+        | Event::Warmed => world.worker,
+        Event::SlotGranted => world.slot && state.stage() == Stage::Pending,
+        Event::Downloaded => world.downloading,
+        Event::RetryDue => world.retry,
+        _ => true,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn random_lives_keep_the_invariants_and_end_unloaded(events in prop::collection::vec(any_event(), 0..80)) {
+        let mut world = World::default();
+        let mut state = State::Unloaded;
+        for event in events {
+            if possible(&world, &state, &event) {
+                state = world.apply(state, event);
+            }
+        }
+        for _ in 0..4 {
+            state = world.apply(state, Event::Unload(Cause::Asked));
+            state = world.apply(state, Event::Drained);
+            if world.worker {
+                state = world.apply(state, exited());
+            }
+            state = world.apply(state, Event::Verified);
+        }
+        prop_assert_eq!(state, State::Unloaded);
+        prop_assert!(!world.worker && !world.slot && world.open.is_empty());
+    }
+
+    #[test]
+    fn impossible_events_are_rejected_without_a_panic(events in prop::collection::vec(any_event(), 0..80)) {
+        let mut state = State::Unloaded;
+        for event in events {
+            if let Ok((next, _)) = state.on(event) {
+                state = next;
+            }
+        }
+    }
+}

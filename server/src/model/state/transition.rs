@@ -1,0 +1,372 @@
+//! The table of transitions.
+
+use super::{Action, Cause, Event, Load, Rejected, Remains, Run, State};
+use crate::model::{Failure, LoadOutcome, Reason, Stage};
+
+type Transition = Result<(State, Vec<Action>), Rejected>;
+
+impl State {
+    /// The state that `event` leads to, and what is to be done on the way.
+    ///
+    /// # Errors
+    ///
+    /// When `event` means nothing here: it comes too late, or from a worker that is gone.
+    pub fn on(&self, event: Event) -> Transition {
+        match self.clone() {
+            Self::Unloaded | Self::Failed { .. } => self.on_rest(event),
+            Self::Pending(load) => self.on_pending(load, event),
+            Self::Downloading(load) => self.on_downloading(load, event),
+            Self::Starting(run) | Self::Loading(run) | Self::Warming(run) => {
+                self.on_load(run, event)
+            }
+            Self::Ready(run) => self.on_ready(run, event),
+            Self::Draining { fault, next } => self.on_draining(fault, next, event),
+            Self::Unloading { worker, next } => self.on_unloading(worker, next, event),
+            Self::Backoff { load, failure } => self.on_backoff(load, failure, event),
+        }
+    }
+
+    fn on_rest(&self, event: Event) -> Transition {
+        match event {
+            Event::Load(load) | Event::Reload(load) => {
+                Ok((Self::Pending(load), vec![Action::RequestSlot]))
+            }
+            Event::Unload(Cause::Asked) => Ok((Self::Unloaded, vec![])),
+            other => self.reject(other),
+        }
+    }
+
+    fn on_pending(&self, load: Load, event: Event) -> Transition {
+        match event {
+            Event::Load(_) => self.stay(),
+            Event::SlotGranted if load.remote => {
+                Ok((Self::Downloading(load), vec![Action::Download]))
+            }
+            Event::SlotGranted => Ok((Self::Starting(Run::new(load)), vec![Action::Spawn])),
+            Event::Unload(Cause::Asked) => {
+                Ok((Self::Unloaded, vec![Action::ReleaseSlot, cancelled(load)]))
+            }
+            Event::Reload(next) => Ok((Self::Pending(next), vec![cancelled(load)])),
+            Event::Fault(failure) | Event::LoadExpired(failure) => {
+                Ok(give_up(load, failure, vec![Action::ReleaseSlot]))
+            }
+            other => self.reject(other),
+        }
+    }
+
+    fn on_downloading(&self, load: Load, event: Event) -> Transition {
+        let stop = || vec![Action::StopDownload, Action::ReleaseSlot];
+        match event {
+            Event::Load(_) => self.stay(),
+            Event::Downloaded => Ok((Self::Starting(Run::new(load)), vec![Action::Spawn])),
+            Event::Unload(Cause::Asked) => Ok((Self::Unloaded, with(stop(), cancelled(load)))),
+            Event::Reload(next) => {
+                let actions = with(with(stop(), cancelled(load)), Action::RequestSlot);
+                Ok((Self::Pending(next), actions))
+            }
+            Event::Fault(failure) | Event::LoadExpired(failure) => {
+                Ok(give_up(load, failure, stop()))
+            }
+            other => self.reject(other),
+        }
+    }
+
+    fn on_load(&self, run: Run, event: Event) -> Transition {
+        let condemned = run.condemned.is_some();
+        match event {
+            Event::Load(_) => self.stay(),
+            Event::Inspected if !condemned && self.stage() == Stage::Starting => {
+                Ok((Self::Loading(run), vec![Action::BuildEngine]))
+            }
+            Event::EngineBuilt if !condemned && self.stage() == Stage::Loading => {
+                Ok((Self::Warming(run), vec![]))
+            }
+            Event::Warmed if !condemned && self.stage() == Stage::Warming => {
+                let finish = Action::Finish(run.load.id.clone(), LoadOutcome::Succeeded);
+                Ok((
+                    Self::Ready(run),
+                    vec![Action::ReleaseSlot, Action::Admit, finish],
+                ))
+            }
+            Event::Fault(_) | Event::LoadExpired(_) if condemned => self.stay(),
+            Event::Fault(failure) | Event::LoadExpired(failure) => {
+                Ok((self.with_run(run.condemn(failure)), vec![Action::Kill]))
+            }
+            Event::Exited { failure, .. } => Ok(give_up(
+                run.load,
+                run.condemned.unwrap_or(failure),
+                vec![Action::ReleaseSlot],
+            )),
+            Event::Unreaped => {
+                let failure = run.condemned.unwrap_or_else(unreaped);
+                let finish = Action::Finish(run.load.id, LoadOutcome::Failed(failure));
+                let state = Self::Unloading {
+                    worker: Remains::Unreaped,
+                    next: None,
+                };
+                Ok((state, vec![Action::ReleaseSlot, finish]))
+            }
+            Event::Unload(Cause::Asked) => Ok(Self::abandon(run, None)),
+            Event::Reload(next) => Ok(Self::abandon(run, Some(next))),
+            other => self.reject(other),
+        }
+    }
+
+    fn on_ready(&self, run: Run, event: Event) -> Transition {
+        match event {
+            Event::Load(_) => self.stay(),
+            Event::Unload(_) => Ok((
+                Self::Draining {
+                    fault: run.condemned,
+                    next: None,
+                },
+                vec![Action::Drain],
+            )),
+            Event::Reload(next) => Ok((
+                Self::Draining {
+                    fault: run.condemned,
+                    next: Some(next),
+                },
+                vec![Action::Drain],
+            )),
+            Event::Fault(_) if run.condemned.is_some() => self.stay(),
+            Event::Fault(failure) => {
+                let actions = vec![Action::CutOff(failure.clone()), Action::Kill];
+                Ok((Self::Ready(run.condemn(failure)), actions))
+            }
+            Event::Exited { failure, restart } => {
+                let failure = run.condemned.unwrap_or(failure);
+                let cut_off = Action::CutOff(failure.clone());
+                if run.load.policy.retries(&failure, run.load.attempt) {
+                    let retry = Action::ScheduleRetry(run.load.attempt);
+                    let load = Load {
+                        id: restart,
+                        ..run.load
+                    };
+                    Ok((Self::Backoff { load, failure }, vec![cut_off, retry]))
+                } else {
+                    Ok((
+                        Self::Failed {
+                            load: run.load,
+                            failure,
+                        },
+                        vec![cut_off],
+                    ))
+                }
+            }
+            Event::Unreaped => {
+                let failure = run.condemned.unwrap_or_else(unreaped);
+                Ok((
+                    Self::Unloading {
+                        worker: Remains::Unreaped,
+                        next: None,
+                    },
+                    vec![Action::CutOff(failure)],
+                ))
+            }
+            Event::Stable => {
+                let load = Load {
+                    attempt: 1,
+                    ..run.load
+                };
+                Ok((Self::Ready(Run { load, ..run }), vec![]))
+            }
+            other => self.reject(other),
+        }
+    }
+
+    fn on_draining(&self, fault: Option<Failure>, next: Option<Load>, event: Event) -> Transition {
+        match event {
+            Event::Drained | Event::DrainExpired => {
+                let state = Self::Unloading {
+                    worker: Remains::Stopping,
+                    next,
+                };
+                Ok((state, vec![Action::CutOff(unloaded()), Action::Stop]))
+            }
+            Event::Exited { failure, .. } => {
+                let actions = vec![Action::CutOff(fault.unwrap_or(failure)), Action::Verify];
+                Ok((
+                    Self::Unloading {
+                        worker: Remains::Gone,
+                        next,
+                    },
+                    actions,
+                ))
+            }
+            Event::Fault(_) if fault.is_some() => self.stay(),
+            Event::Fault(failure) => {
+                let actions = vec![Action::CutOff(failure.clone()), Action::Kill];
+                Ok((
+                    Self::Draining {
+                        fault: Some(failure),
+                        next,
+                    },
+                    actions,
+                ))
+            }
+            Event::Unreaped => {
+                let failure = fault.unwrap_or_else(unreaped);
+                Ok((
+                    Self::Unloading {
+                        worker: Remains::Unreaped,
+                        next,
+                    },
+                    vec![Action::CutOff(failure)],
+                ))
+            }
+            other => {
+                let (next, actions) = self.remember(next, other)?;
+                Ok((Self::Draining { fault, next }, actions))
+            }
+        }
+    }
+
+    fn on_unloading(&self, worker: Remains, next: Option<Load>, event: Event) -> Transition {
+        match event {
+            Event::Exited { .. } if worker != Remains::Gone => Ok((
+                Self::Unloading {
+                    worker: Remains::Gone,
+                    next,
+                },
+                vec![Action::Verify],
+            )),
+            Event::Verified if worker == Remains::Gone => Ok((
+                Self::Unloaded,
+                next.map(Action::Resume).into_iter().collect(),
+            )),
+            Event::Unreaped if worker == Remains::Stopping => Ok((
+                Self::Unloading {
+                    worker: Remains::Unreaped,
+                    next,
+                },
+                vec![],
+            )),
+            Event::Fault(_) => self.stay(),
+            other => {
+                let (next, actions) = self.remember(next, other)?;
+                Ok((Self::Unloading { worker, next }, actions))
+            }
+        }
+    }
+
+    fn on_backoff(&self, load: Load, failure: Failure, event: Event) -> Transition {
+        match event {
+            Event::Load(_) => self.stay(),
+            Event::RetryDue => {
+                let load = Load {
+                    attempt: load.attempt + 1,
+                    ..load
+                };
+                Ok((Self::Pending(load), vec![Action::RequestSlot]))
+            }
+            Event::Unload(Cause::Asked) => Ok((Self::Unloaded, vec![cancelled(load)])),
+            Event::Reload(next) => Ok((
+                Self::Pending(next),
+                vec![cancelled(load), Action::RequestSlot],
+            )),
+            Event::LoadExpired(expired) => {
+                let message = format!(
+                    "{}; the last attempt failed: {}",
+                    expired.message, failure.message
+                );
+                Ok(fail(load, Failure { message, ..expired }, vec![]))
+            }
+            other => self.reject(other),
+        }
+    }
+
+    /// What an unload that is under way makes of a wish for what comes after it.
+    fn remember(
+        &self,
+        next: Option<Load>,
+        event: Event,
+    ) -> Result<(Option<Load>, Vec<Action>), Rejected> {
+        match (event, next) {
+            (Event::Load(load), None) | (Event::Reload(load), None) => Ok((Some(load), vec![])),
+            (Event::Load(_), Some(next)) => Ok((Some(next), vec![])),
+            (Event::Reload(load), Some(next)) => Ok((Some(load), vec![cancelled(next)])),
+            (Event::Unload(Cause::Asked), next) => {
+                Ok((None, next.map(cancelled).into_iter().collect()))
+            }
+            (Event::LoadExpired(failure), Some(next)) => Ok((
+                None,
+                vec![Action::Finish(next.id, LoadOutcome::Failed(failure))],
+            )),
+            (other, _) => Err(Rejected {
+                stage: self.stage(),
+                event: other,
+            }),
+        }
+    }
+
+    /// A load that is under way ends without a result; a load cannot be drained.
+    fn abandon(run: Run, next: Option<Load>) -> (Self, Vec<Action>) {
+        let actions = vec![Action::ReleaseSlot, Action::Kill, cancelled(run.load)];
+        (
+            Self::Unloading {
+                worker: Remains::Stopping,
+                next,
+            },
+            actions,
+        )
+    }
+
+    fn with_run(&self, run: Run) -> Self {
+        match self {
+            Self::Starting(_) => Self::Starting(run),
+            Self::Loading(_) => Self::Loading(run),
+            _ => Self::Warming(run),
+        }
+    }
+
+    fn stay(&self) -> Transition {
+        Ok((self.clone(), vec![]))
+    }
+
+    fn reject(&self, event: Event) -> Transition {
+        Err(Rejected {
+            stage: self.stage(),
+            event,
+        })
+    }
+}
+
+/// An attempt has failed and no worker lives: try again if the policy says so.
+fn give_up(load: Load, failure: Failure, mut actions: Vec<Action>) -> (State, Vec<Action>) {
+    if load.policy.retries(&failure, load.attempt) {
+        actions.push(Action::ScheduleRetry(load.attempt));
+        (State::Backoff { load, failure }, actions)
+    } else {
+        fail(load, failure, actions)
+    }
+}
+
+fn fail(load: Load, failure: Failure, actions: Vec<Action>) -> (State, Vec<Action>) {
+    let finish = Action::Finish(load.id.clone(), LoadOutcome::Failed(failure.clone()));
+    (State::Failed { load, failure }, with(actions, finish))
+}
+
+fn cancelled(load: Load) -> Action {
+    Action::Finish(load.id, LoadOutcome::Cancelled)
+}
+
+fn with(mut actions: Vec<Action>, action: Action) -> Vec<Action> {
+    actions.push(action);
+    actions
+}
+
+pub(super) fn unloaded() -> Failure {
+    Failure::new(
+        Reason::ModelUnloaded,
+        "the model was unloaded before the request ended; load it and ask again",
+    )
+}
+
+pub(super) fn unreaped() -> Failure {
+    Failure::new(
+        Reason::Unreaped,
+        "the worker was killed but the system keeps its process, most likely in a device or disk call; its \
+         memory stays reserved until it goes",
+    )
+}

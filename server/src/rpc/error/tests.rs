@@ -1,0 +1,163 @@
+//! The table of errors.
+
+use tonic_types::StatusExt;
+
+use super::*;
+use crate::model::ModelId;
+
+fn check(error: ApiError, code: Code, reason: &str) -> ErrorDetails {
+    let status = Status::from(error);
+    let details = status.get_error_details();
+    let info = details.error_info().expect("every error carries ErrorInfo");
+    assert_eq!(
+        (status.code(), info.reason.as_str(), info.domain.as_str()),
+        (code, reason, DOMAIN)
+    );
+    assert!(!status.message().is_empty());
+    details
+}
+
+#[test]
+fn every_error_has_its_code_and_reason() {
+    let model = || "m".to_owned();
+    let retry = Duration::from_secs(2);
+    check(
+        ApiError::InvalidToken,
+        Code::InvalidArgument,
+        "TOKEN_INVALID",
+    );
+    check(
+        ApiError::SourceNotAllowed("x".to_owned()),
+        Code::PermissionDenied,
+        "SOURCE_NOT_ALLOWED",
+    );
+    check(
+        ApiError::NotImplemented("spec.device".to_owned()),
+        Code::Unimplemented,
+        "NOT_IMPLEMENTED",
+    );
+    check(
+        ApiError::NotLoaded {
+            model: model(),
+            failure: None,
+        },
+        Code::FailedPrecondition,
+        "MODEL_NOT_LOADED",
+    );
+    check(ApiError::ShuttingDown, Code::Unavailable, "SHUTTING_DOWN");
+    check(
+        ApiError::RequestIdReused,
+        Code::InvalidArgument,
+        "REQUEST_ID_REUSED",
+    );
+    check(
+        ApiError::DeadlineExceeded,
+        Code::DeadlineExceeded,
+        "DEADLINE_EXCEEDED",
+    );
+    check(
+        ApiError::Limit {
+            what: "things",
+            limit: 3,
+        },
+        Code::ResourceExhausted,
+        "LIMIT_REACHED",
+    );
+
+    let bad = ApiError::Invalid(vec![
+        ("a".to_owned(), "x".to_owned()),
+        ("b".to_owned(), "y".to_owned()),
+    ]);
+    let details = check(bad, Code::InvalidArgument, "INVALID_FIELD");
+    assert_eq!(
+        details.bad_request().map(|b| b.field_violations.len()),
+        Some(2)
+    );
+
+    let id = |id| ModelId::parse(id).expect("a well-formed id");
+    let unknown = UnknownModel {
+        id: id("m"),
+        known: vec![id("a"), id("b")],
+    };
+    let details = check(unknown.into(), Code::NotFound, "MODEL_NOT_FOUND");
+    assert_eq!(
+        details.resource_info().map(|r| r.resource_name.as_str()),
+        Some("m")
+    );
+    assert_eq!(
+        details
+            .error_info()
+            .map(|i| i.metadata["known_model_ids"].as_str()),
+        Some("a,b")
+    );
+
+    let details = check(
+        ApiError::SpecConflict {
+            model: model(),
+            version: 1,
+        },
+        Code::FailedPrecondition,
+        "SPEC_CONFLICT",
+    );
+    assert!(details.precondition_failure().is_some());
+
+    let details = check(
+        ApiError::Loading {
+            model: model(),
+            retry,
+        },
+        Code::Unavailable,
+        "MODEL_LOADING",
+    );
+    assert_eq!(
+        details.retry_info().and_then(|r| r.retry_delay),
+        Some(retry)
+    );
+    let details = check(
+        ApiError::QueueFull { limit: 3 },
+        Code::ResourceExhausted,
+        "QUEUE_FULL",
+    );
+    assert!(details.retry_info().is_some());
+}
+
+#[test]
+fn every_failure_of_a_model_has_its_code_and_reason() {
+    for reason in Reason::ALL {
+        let (code, name) = match reason {
+            Reason::ModelUnusable => (Code::FailedPrecondition, "MODEL_UNUSABLE"),
+            Reason::SourceNotAllowed => (Code::PermissionDenied, "SOURCE_NOT_ALLOWED"),
+            Reason::DeviceUnavailable => (Code::FailedPrecondition, "DEVICE_UNAVAILABLE"),
+            Reason::InsufficientMemory => (Code::ResourceExhausted, "INSUFFICIENT_MEMORY"),
+            Reason::StorageFull => (Code::ResourceExhausted, "STORAGE_FULL"),
+            Reason::WorkerDied => (Code::Unavailable, "WORKER_DIED"),
+            Reason::WorkerHung | Reason::Unreaped => (Code::Unavailable, "WORKER_HUNG"),
+            Reason::LoadTimeout => (Code::DeadlineExceeded, "LOAD_TIMEOUT"),
+            Reason::LoadStalled => (Code::DeadlineExceeded, "LOAD_STALLED"),
+            Reason::LoadCancelled => (Code::Aborted, "LOAD_CANCELLED"),
+            Reason::ModelUnloaded => (Code::Unavailable, "MODEL_UNLOADED"),
+            Reason::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
+        };
+        let details = check(ApiError::Failed(Failure::new(reason, "words")), code, name);
+        let died = matches!(
+            reason,
+            Reason::WorkerDied | Reason::WorkerHung | Reason::Unreaped
+        );
+        assert_eq!(
+            details.retry_info().is_some(),
+            died || reason == Reason::ShuttingDown
+        );
+    }
+}
+
+#[test]
+fn internal_causes_are_logged_and_not_told() {
+    let status = Status::from(ApiError::Internal("the secret cause".to_owned()));
+    assert_eq!(status.code(), Code::Internal);
+    assert!(!status.message().contains("secret"));
+    let id = status
+        .get_error_details()
+        .error_info()
+        .map(|info| info.metadata["error_id"].clone());
+    assert!(id.is_some_and(|id| status.message().contains(&id)));
+}
