@@ -82,7 +82,7 @@ pub struct WatchBuilder {
 
 /// A stream of [`WatchEvent`]s that resumes by itself.
 ///
-/// It gives an error only when going on is hopeless (INVALID_ARGUMENT, PERMISSION_DENIED,
+/// It gives an error only when going on is hopeless (INVALID_ARGUMENT, OUT_OF_RANGE, PERMISSION_DENIED,
 /// UNAUTHENTICATED, UNIMPLEMENTED), and then ends. Dropping it ends the watch.
 pub struct Watch {
     state: State,
@@ -148,12 +148,13 @@ impl WatchBuilder {
     /// The stream. It connects when it is first polled.
     pub fn stream(self) -> Watch {
         let token = self.request.resume_token.clone();
+        let backoff = backoff(&self.client);
         let session = Session {
             cursor: Cursor::new(token.clone(), !self.request.model_ids.is_empty()),
             client: self.client,
             request: self.request,
             connection: None,
-            backoff: backoff(),
+            backoff,
             wait: Duration::ZERO,
             token_refused: false,
         };
@@ -188,7 +189,7 @@ impl Session {
             match self.receive().await {
                 Ok(response) => match self.cursor.accept(response) {
                     Ok(Some(event)) => {
-                        self.backoff = backoff();
+                        self.backoff = backoff(&self.client);
                         self.token_refused = false;
                         return Ok(event);
                     }
@@ -249,6 +250,7 @@ impl Session {
         matches!(
             error.code(),
             Code::InvalidArgument
+                | Code::OutOfRange
                 | Code::PermissionDenied
                 | Code::Unauthenticated
                 | Code::Unimplemented
@@ -266,10 +268,11 @@ impl Session {
     }
 }
 
-fn backoff() -> ExponentialBackoff {
+fn backoff(client: &Client) -> ExponentialBackoff {
+    let first = client.settings().retry.delay;
     ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(5))
+        .with_min_delay(first)
+        .with_max_delay(first.max(Duration::from_secs(5)))
         .without_max_times()
         .with_jitter()
         .build()

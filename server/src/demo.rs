@@ -78,7 +78,7 @@ async fn start(mut arguments: SettingsArguments) -> anyhow::Result<(Server, Tele
     let settings = Settings::load(arguments.clone())?;
     let telemetry = Telemetry::init(&settings)?;
     match Server::start(&settings, &telemetry).await {
-        Err(StartError::Bind { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {
+        Err(StartError::Bind { cause, .. }) if cause.kind() == io::ErrorKind::AddrInUse => {
             arguments.layer.listen = ports.0.or(Some(any));
             arguments.layer.ops_listen = ports.1.or(Some(any));
             let settings = Settings::load(arguments)?;

@@ -37,13 +37,16 @@ async fn serve(arguments: hangar_server::config::SettingsArguments) -> anyhow::R
     let server = Server::start(&settings, &telemetry).await?;
     announce(&server)?;
     signals.terminated().await;
-    let orderly = signals.or_second(server.stop()).await;
-    telemetry.shutdown(FLUSH).await;
-    Ok(if orderly == Some(true) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let stop = async {
+        let orderly = server.stop().await;
+        telemetry.shutdown(FLUSH).await;
+        orderly
+    };
+    if signals.or_second(stop).await != Some(true) {
+        // Nothing that is stuck may hold the process up. Workers end with it.
+        std::process::exit(1);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Tells scripts, on standard output, where the server listens.

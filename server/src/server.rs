@@ -68,21 +68,21 @@ pub enum StartError {
     Locked(String),
     /// A port cannot be bound.
     #[error(
-        "cannot listen on {address}: {source}; stop what listens there or give another address"
+        "cannot listen on {address}: {cause}; stop what listens there or give another address"
     )]
     Bind {
         /// The address.
         address: SocketAddr,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Something else that the server needs of the system.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     System {
         /// What failed.
         what: &'static str,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The descriptors that reflection serves are damaged.
     #[error("reflection: {0}")]
@@ -263,7 +263,7 @@ fn resources(
 ) -> Result<Resources, StartError> {
     let spawner = Spawner::start(Handle::current());
     let cache_dir = settings.data_dir.join("cache");
-    let system = |what| move |source| StartError::System { what, source };
+    let system = |what| move |cause| StartError::System { what, cause };
     std::fs::create_dir_all(&cache_dir).map_err(system("cannot create the cache directory"))?;
     Ok(Resources {
         catalog: Arc::new(MemoryCatalog::new(settings.max_models)),
@@ -340,9 +340,9 @@ fn lock(data_dir: &Path) -> Result<File, StartError> {
         .truncate(false)
         .write(true)
         .open(&path);
-    let file = open.map_err(|source| StartError::System {
+    let file = open.map_err(|cause| StartError::System {
         what: "cannot open the lock of the data directory",
-        source,
+        cause,
     })?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
@@ -352,9 +352,9 @@ fn lock(data_dir: &Path) -> Result<File, StartError> {
 
 /// Removes the sockets that a server which was killed has left behind.
 fn remove_sockets(runtime_dir: &Path) -> Result<(), StartError> {
-    let system = |source| StartError::System {
+    let system = |cause| StartError::System {
         what: "cannot clean the runtime directory",
-        source,
+        cause,
     };
     for entry in std::fs::read_dir(runtime_dir).map_err(system)? {
         let path = entry.map_err(system)?.path();
@@ -371,13 +371,13 @@ fn remove_sockets(runtime_dir: &Path) -> Result<(), StartError> {
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address)
         .await
-        .map_err(|source| StartError::Bind { address, source })
+        .map_err(|cause| StartError::Bind { address, cause })
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|source| StartError::System {
+    listener.local_addr().map_err(|cause| StartError::System {
         what: "cannot read a port's address",
-        source,
+        cause,
     })
 }
 

@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use checkpoint::Store;
 
+use crate::scripted::Script;
+
 /// Temporary directory with a model root; what it holds is written when it is asked for.
 #[derive(Debug)]
 pub struct Fixtures {
@@ -61,6 +63,17 @@ impl Fixtures {
     pub fn directory(&self, name: &str) -> Result<PathBuf> {
         let path = self.root().join(name);
         std::fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// A directory whose model, for the scripted worker, does what the script says.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn scripted(&self, name: &str, script: &Script) -> Result<PathBuf> {
+        let path = self.directory(name)?;
+        script.write(&path)?;
         Ok(path)
     }
 

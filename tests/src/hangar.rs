@@ -8,7 +8,8 @@ mod options;
 mod transitions;
 
 pub use binaries::binary;
-pub use options::{Options, Worker, spec};
+pub(crate) use binaries::build_directory;
+pub use options::{Options, Worker, restarting, spec};
 pub use transitions::Transitions;
 
 use std::{

@@ -1,35 +1,166 @@
-//! Progress of a model of 886 MB. Ignored by default; run with `cargo test --release --test big_model
-//! -- --ignored`.
+//! Progress of a model of 886 MB. Not part of the default run: `cargo big` runs it.
 
-use anyhow::Result;
-use hangar_tests::{
-    fixtures::Fixtures,
-    hangar::{Hangar, Options, spec},
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    WatchEvent,
+    convert::to_duration,
+    v1::{LoadPhase, ModelState, ModelStatus, Progress},
 };
+use hangar_tests::{
+    background::Background,
+    fixtures::Fixtures,
+    hangar::{DEADLINE, Hangar, Options, spec},
+    processes,
+};
+use tokio::time::{interval, timeout};
+
+/// What a worker has mapped, in bytes, and when.
+type Reading = (Instant, u64);
+
+/// How long before its message a progress may have been read.
+const AGE: Duration = Duration::from_millis(150);
+
+/// Reads what a worker has mapped, every 10 ms until the process ends or maps less again.
+async fn sample(worker: u32) -> Vec<Reading> {
+    let mut ticks = interval(Duration::from_millis(10));
+    let mut readings: Vec<Reading> = Vec::new();
+    loop {
+        ticks.tick().await;
+        let Ok(bytes) = processes::file_bytes(worker) else {
+            return readings;
+        };
+        let peak = readings.iter().map(|reading| reading.1).max();
+        if peak.is_some_and(|peak| bytes < peak / 2) {
+            return readings;
+        }
+        readings.push((Instant::now(), bytes));
+    }
+}
+
+/// Whether a reading shortly before the message says the same, within 5 % of the total.
+fn is_seen(progress: &Progress, came: Instant, readings: &[Reading]) -> bool {
+    let base = readings.first().map_or(0, |reading| reading.1);
+    let recent = readings
+        .iter()
+        .filter(|(at, _)| *at <= came && *at + AGE >= came);
+    recent
+        .map(|(_, bytes)| bytes.saturating_sub(base))
+        .any(|seen| seen.abs_diff(progress.bytes_done) * 20 <= progress.bytes_total)
+}
+
+fn assert_monotone(messages: &[(Instant, ModelStatus)]) {
+    let progress = messages.iter().filter_map(|(_, status)| status.progress);
+    let fractions: Vec<f64> = progress.map(|progress| progress.fraction).collect();
+    assert!(fractions.is_sorted(), "{fractions:?}");
+    assert!(
+        fractions
+            .iter()
+            .all(|fraction| (0.0..1.0).contains(fraction))
+    );
+}
+
+/// An estimate is of the right size: between a quarter and four times of what it really took.
+fn assert_plausible(messages: &[(Instant, ModelStatus)], ready: Instant) {
+    let estimates = messages
+        .iter()
+        .filter_map(|(came, status)| Some((*came, to_duration(&status.progress?.eta?))));
+    let mut told = 0;
+    for (came, eta) in estimates {
+        let left = ready - came;
+        let bounds =
+            (left / 4).saturating_sub(Duration::from_secs(1))..left * 4 + Duration::from_secs(1);
+        assert!(bounds.contains(&eta), "{eta:?} told, {left:?} left");
+        told += 1;
+    }
+    assert!(told > 0, "no estimate");
+}
 
 #[tokio::test]
-#[ignore = "writes 886 MB"]
 async fn progress_is_what_is_seen_from_outside() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let start = std::time::Instant::now();
     let path = fixtures.big_llama()?;
-    println!("written in {:?}", start.elapsed());
     let hangar = Hangar::start(Options::new(&fixtures)).await?;
     let client = hangar.client().await?;
-    let load = client.load("big").spec(spec(&path));
-    let load = load
-        .wait_with(|status| println!("{:?} {:?}", status.state(), status.progress))
-        .await?;
-    println!("{:?}", load.status);
-    let text = client
-        .generate("big")
-        .prompt("Hello")
-        .temperature(0.0)
-        .max_tokens(40)
-        .text()
-        .await?;
-    println!("{:?} {:?}", text.text, text.done.timings);
+    let mut watch = client.watch().model("big").stream();
+    watch.next().await.context("a snapshot")??;
+    client.load("big").spec(spec(&path)).send().await?;
+    let mut messages = Vec::new();
+    let mut sampling = None;
+    let ready = loop {
+        let event = timeout(DEADLINE, watch.next())
+            .await?
+            .context("the watch ended")??;
+        let came = Instant::now();
+        let (WatchEvent::Transition { status, .. } | WatchEvent::Progress { status }) = event
+        else {
+            continue;
+        };
+        match status.state() {
+            ModelState::Ready => break came,
+            ModelState::Loading if sampling.is_none() => {
+                sampling = Some(Background::start(sample(status.worker_pid)));
+            }
+            ModelState::Failed => anyhow::bail!("{status:?}"),
+            _ => {}
+        }
+        messages.push((came, status));
+    };
+    let readings = sampling.context("LOADING was not seen")?.end().await?;
+    let loading = messages
+        .iter()
+        .filter_map(|(came, status)| Some((*came, status.progress?)));
+    let loading = loading.filter(|(_, progress)| progress.phase() == LoadPhase::Loading);
+    let loading: Vec<_> = loading
+        .filter(|(_, progress)| progress.bytes_done > 0)
+        .collect();
+    println!(
+        "{} values of progress, {} readings",
+        loading.len(),
+        readings.len()
+    );
+    assert!(loading.len() >= 10, "{loading:?}");
+    for (came, progress) in &loading {
+        assert!(is_seen(progress, *came, &readings), "{progress:?}");
+    }
+    assert!(
+        loading
+            .iter()
+            .all(|(_, progress)| progress.bytes_total > 880_000_000)
+    );
+    assert_monotone(&messages);
+    assert_plausible(&messages, ready);
+
+    let answer = client.generate("big").prompt("Hello").temperature(0.0);
+    assert_eq!(answer.max_tokens(10).text().await?.text.len(), 10);
+    let worker = client.info().model("big").send().await?.models[0]
+        .status
+        .clone();
+    let worker = worker.context("a status")?.worker_pid;
+    let held = processes::host_bytes(worker)?;
     let unload = client.unload("big").send().await?;
-    println!("{unload:?}");
+    assert!(!processes::exists(worker));
+    assert!(
+        unload.host_bytes_freed.abs_diff(held) * 10 <= held,
+        "{held} seen, {unload:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_waiting_load_tells_its_progress() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let path = fixtures.big_llama()?;
+    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let client = hangar.client().await?;
+    let mut told = Vec::new();
+    let load = client.load("big").spec(spec(&path));
+    let load = load.wait_with(|status| told.push(status.clone())).await?;
+    assert_eq!(told.last(), load.status.as_ref());
+    let values = told
+        .iter()
+        .filter(|status| status.progress.is_some_and(|p| p.bytes_done > 0));
+    assert!(values.count() >= 10, "{told:?}");
     Ok(())
 }

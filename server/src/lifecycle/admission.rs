@@ -5,7 +5,7 @@
 //! newcomers out; cutting it off ends those inside too.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -21,7 +21,14 @@ use crate::{
 
 /// Lets requests through to a worker, or not.
 #[derive(Debug, Default)]
-pub(super) struct Gate(Mutex<Option<Arc<Lane>>>);
+pub(super) struct Gate(Mutex<Ways>);
+
+/// The way in, while there is one, and the one that was open last: those on it are counted to the end.
+#[derive(Debug, Default)]
+struct Ways {
+    open: Option<Arc<Lane>>,
+    last: Weak<Lane>,
+}
 
 /// The way to one worker.
 #[derive(Debug)]
@@ -83,17 +90,18 @@ const ASIDES: usize = 8;
 impl Gate {
     /// Opens the gate to `lane`.
     pub(super) fn open(&self, lane: Arc<Lane>) {
-        *self.lane() = Some(lane);
+        let last = Arc::downgrade(&lane);
+        *self.ways() = Ways { open: Some(lane), last };
     }
 
     /// Keeps newcomers out.
     pub(super) fn close(&self) {
-        *self.lane() = None;
+        self.ways().open = None;
     }
 
     /// Waits for the right to use the worker. Safe to cancel: the place in the queue is given back.
     pub(super) async fn admit(&self) -> Result<Permit, Refusal> {
-        let lane = self.lane().clone().ok_or(Refusal::Closed)?;
+        let lane = self.ways().open.clone().ok_or(Refusal::Closed)?;
         let began = Instant::now();
         let mut cut = lane.cut.subscribe();
         let slot = match lane.slots.clone().try_acquire_owned() {
@@ -124,7 +132,7 @@ impl Gate {
     /// Waits for the right to call the worker for something that the engine has no part in. Requests
     /// that run do not stand against it. Safe to cancel.
     pub(super) async fn admit_aside(&self) -> Result<Permit, Refusal> {
-        let lane = self.lane().clone().ok_or(Refusal::Closed)?;
+        let lane = self.ways().open.clone().ok_or(Refusal::Closed)?;
         let began = Instant::now();
         let mut cut = lane.cut.subscribe();
         let place = tokio::select! {
@@ -143,15 +151,13 @@ impl Gate {
         .checked()
     }
 
-    /// Who is inside, or nobody when the gate is closed.
+    /// Who is inside, also behind a closed gate.
     pub(super) fn crowd(&self) -> Crowd {
-        self.lane()
-            .as_ref()
-            .map(|lane| lane.crowd())
-            .unwrap_or_default()
+        let last = self.ways().last.upgrade();
+        last.map(|lane| lane.crowd()).unwrap_or_default()
     }
 
-    fn lane(&self) -> MutexGuard<'_, Option<Arc<Lane>>> {
+    fn ways(&self) -> MutexGuard<'_, Ways> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

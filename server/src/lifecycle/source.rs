@@ -14,7 +14,7 @@ pub struct ModelRoots(Vec<PathBuf>);
 /// A source that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// It lies outside the roots, or leaves them by a link.
+    /// It lies outside the roots, or leaves them by a link, be it one in the model's directory.
     #[error(
         "{path} is not below one of the server's model roots ({roots}); move the model there or start the server \
          with another --model-root"
@@ -73,7 +73,10 @@ impl ModelRoots {
             return Ok(None);
         };
         match tokio::fs::canonicalize(path).await {
-            Ok(resolved) if self.contain(&resolved) => Ok(Some(resolved)),
+            Ok(resolved) if self.contain(&resolved) => match self.leaving_link(&resolved).await {
+                Some(link) => Err(self.not_allowed(&link)),
+                None => Ok(Some(resolved)),
+            },
             Ok(_) => Err(self.not_allowed(path)),
             // Whether something exists is told only of what lies below a root.
             Err(_) if !self.contain_parent(path).await => Err(self.not_allowed(path)),
@@ -86,6 +89,21 @@ impl ModelRoots {
 
     fn contain(&self, resolved: &Path) -> bool {
         self.0.iter().any(|root| resolved.starts_with(root))
+    }
+
+    /// A link in `directory` that leads out of the roots, if there is one.
+    async fn leaving_link(&self, directory: &Path) -> Option<PathBuf> {
+        let mut entries = tokio::fs::read_dir(directory).await.ok()?;
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            let is_link = entry.file_type().await.is_ok_and(|kind| kind.is_symlink());
+            if is_link
+                && let Ok(resolved) = tokio::fs::canonicalize(entry.path()).await
+                && !self.contain(&resolved)
+            {
+                return Some(entry.path());
+            }
+        }
+        None
     }
 
     async fn contain_parent(&self, path: &Path) -> bool {
@@ -169,6 +187,9 @@ mod tests {
                 "{outside}"
             );
         }
+        symlink(base.join("models-secret"), base.join("models/m/weights")).expect("a link");
+        let refused = locate(&roots, base.join("models/m")).await;
+        assert!(matches!(refused, Err(SourceError::NotAllowed { .. })));
         let missing = locate(&roots, base.join("models/none/at/all")).await;
         assert!(matches!(missing, Err(SourceError::Unreadable { .. })));
     }

@@ -20,7 +20,7 @@
 mod transition;
 
 use self::transition::unreaped;
-use super::{Failure, LoadId, LoadOutcome, Reason, RestartPolicy, Stage};
+use super::{Failure, LoadId, LoadOutcome, RestartPolicy, Stage};
 
 /// Where a model stands, with what belongs to it there.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +50,8 @@ pub enum State {
     Unloading {
         /// What has become of the worker.
         worker: Remains,
+        /// Why the worker went before it was told to, when it did.
+        fault: Option<Failure>,
         /// What to load afterwards.
         next: Option<Load>,
     },
@@ -253,6 +255,7 @@ impl State {
                 worker: Remains::Unreaped,
                 ..
             } => Some(unreaped()),
+            Self::Unloading { fault, .. } => fault.clone(),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! InferenceService: admits requests and passes them to the models' workers.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use hangar_client::{
     v1::{
@@ -35,6 +35,9 @@ const LOADING_RETRY: Duration = Duration::from_secs(1);
 
 /// Time that the end of a worker's connection may be ahead of the news of why.
 const NEWS: Duration = Duration::from_secs(5);
+
+/// Time that a worker's bare error may be ahead of the news that the worker ended.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 // === impl InferenceApi ===
 
@@ -183,13 +186,16 @@ pub(super) async fn explain(status: Status, permit: &mut Permit) -> Status {
             _ => status,
         };
     }
-    let failure = tokio::time::timeout(NEWS, permit.cut_off())
-        .await
-        .unwrap_or_else(|_| {
-            Failure::new(
-                Reason::WorkerDied,
-                "the connection to the model's worker broke; try again",
-            )
-        });
-    ApiError::Failed(failure).into()
+    // What has no cause on this side was said by the worker, without a reason.
+    let said = status.code() == Code::Internal && status.source().is_none();
+    let patience = if said { LAST_WORDS } else { NEWS };
+    match tokio::time::timeout(patience, permit.cut_off()).await {
+        Ok(failure) => ApiError::Failed(failure),
+        Err(_) if said => ApiError::Internal(status.message().to_owned()),
+        Err(_) => ApiError::Failed(Failure::new(
+            Reason::WorkerDied,
+            "the connection to the model's worker broke; try again",
+        )),
+    }
+    .into()
 }

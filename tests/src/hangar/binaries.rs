@@ -12,7 +12,8 @@ use anyhow::{Context, Result};
 /// Directory of binaries to use as they are, in place of those that a build makes.
 const OVERRIDE: &str = "HANGAR_TESTS_BIN_DIR";
 
-/// Path of one of the workspace's binaries. The first call of a process builds them all.
+/// Path of one of the workspace's binaries, or of an example as `examples/NAME`. The first call of a process
+/// builds them all.
 ///
 /// # Errors
 ///
@@ -32,13 +33,13 @@ fn prepare() -> Result<PathBuf> {
     if let Some(directory) = std::env::var_os(OVERRIDE) {
         return Ok(PathBuf::from(directory).canonicalize()?);
     }
-    let directory = directory()?;
+    let directory = build_directory()?;
     build(directory.file_name() == Some(OsStr::new("release")))?;
     Ok(directory)
 }
 
 /// Where Cargo puts the binaries of the profile that this test was built with.
-fn directory() -> Result<PathBuf> {
+pub(crate) fn build_directory() -> Result<PathBuf> {
     let test = std::env::current_exe()?;
     let deps = test.parent().context("the test lies nowhere")?;
     let parent = if deps.ends_with("deps") {
@@ -54,12 +55,23 @@ fn directory() -> Result<PathBuf> {
 fn build(release: bool) -> Result<()> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    command
         .current_dir(tests.parent().unwrap_or(tests))
-        .args(["build", "--bins"])
-        .args(release.then_some("--release"))
-        .output()
-        .context("running cargo")?;
+        .args(["build", "--bins", "--examples"])
+        .args(release.then_some("--release"));
+    // `cargo test` tells the test about its own package. Build scripts that look at these variables
+    // would run again, and everything behind them, the engine included, would be built anew.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
+            .iter()
+            .any(|start| text.starts_with(start))
+        {
+            command.env_remove(&name);
+        }
+    }
+    let output = command.output().context("running cargo")?;
     let errors = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(
         output.status.success(),

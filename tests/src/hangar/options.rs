@@ -7,10 +7,16 @@ use std::{
 };
 
 use anyhow::Result;
-use hangar_client::v1::{ModelSource, ModelSpec, RestartMode, RestartPolicy, model_source::Source};
+use hangar_client::{
+    convert::to_proto_duration,
+    v1::{ModelSource, ModelSpec, RestartMode, RestartPolicy, model_source::Source},
+};
 
 use super::binaries::binary;
 use crate::fixtures::Fixtures;
+
+/// The shortest wait between two attempts that a spec may ask for.
+const SHORTEST_BACKOFF: Duration = Duration::from_millis(10);
 
 /// How a server is started. Time-outs that a test does not set are the server's own.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +106,20 @@ impl Options {
         self.environment
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+/// A spec for a model at this path, which is tried so many times in a row, at intervals of about 10 ms.
+pub fn restarting(path: &Path, mode: RestartMode, attempts: u32) -> ModelSpec {
+    ModelSpec {
+        restart_policy: Some(RestartPolicy {
+            mode: mode.into(),
+            max_attempts: attempts,
+            initial_backoff: Some(to_proto_duration(SHORTEST_BACKOFF)),
+            max_backoff: Some(to_proto_duration(SHORTEST_BACKOFF)),
+            ..RestartPolicy::default()
+        }),
+        ..spec(path)
     }
 }
 

@@ -25,6 +25,9 @@ pub enum Fault {
 /// Time for what was said before to leave the process.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
+/// Time for a signal to take effect.
+const DELIVERY: Duration = Duration::from_secs(1);
+
 impl Fault {
     /// As [`Self::strike`], once the answers that were given before are on their way.
     pub(super) async fn strike_soon(self) {
@@ -42,8 +45,14 @@ impl Fault {
             Self::Segfault => Signal::SEGV,
             Self::Stop => Signal::STOP,
         };
-        if let Err(error) = kill_process(getpid(), signal) {
-            eprintln!("cannot signal myself: {error}");
+        // Rust's own handler of SIGSEGV takes the first one and removes itself.
+        let attempts = if signal == Signal::SEGV { 10 } else { 1 };
+        for _ in 0..attempts {
+            if let Err(error) = kill_process(getpid(), signal) {
+                eprintln!("cannot signal myself: {error}");
+            }
+            // Another thread may be the one to take the signal, a little later.
+            std::thread::park_timeout(DELIVERY);
         }
     }
 }

@@ -173,7 +173,7 @@ fn nonsense(kind: &ReadyKind, ready: &WorkerReady) -> Vec<u8> {
             bytes.truncate(bytes.len() / 2);
             bytes
         }
-        _ => b"this is not what a worker says\n".to_vec(),
+        _ => b"this is not what a worker says\n".repeat(8),
     }
 }
 

@@ -189,6 +189,43 @@ pub struct Flood {
 }
 
 impl Script {
+    /// Does everything right, and waits where a test has made a gate: "ready" in STARTING, "load" in
+    /// LOADING, "warm" in WARMING, and "token" before each token.
+    pub fn gated() -> Self {
+        Self {
+            ready_gate: Some("ready".into()),
+            load: LoadScript {
+                gate: Some("load".into()),
+                warm_gate: Some("warm".into()),
+                ..LoadScript::default()
+            },
+            generate: GenerateScript {
+                gate: Some("token".into()),
+                ..GenerateScript::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Does everything right but the load, which ends in this way.
+    pub fn loading(kind: LoadKind) -> Self {
+        Self {
+            load: LoadScript {
+                kind,
+                ..LoadScript::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Does everything right but the answers.
+    pub fn generating(generate: GenerateScript) -> Self {
+        Self {
+            generate,
+            ..Self::default()
+        }
+    }
+
     /// Writes `script.json` into a model's directory.
     ///
     /// # Errors

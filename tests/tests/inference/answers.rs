@@ -16,7 +16,10 @@ async fn chunks_join_to_the_text_and_one_done_comes_last() -> Result<()> {
     assert_eq!(text_of(&chunks), whole.text);
     let tokens = tokens_of(&chunks);
     assert_eq!(tokens.len(), 40);
-    assert_eq!(served.client.detokenize("m", tokens).send().await?, whole.text);
+    assert_eq!(
+        served.client.detokenize("m", tokens).send().await?,
+        whole.text
+    );
     assert_eq!(done.finish_reason(), FinishReason::Length);
     assert_eq!(done.stop, "");
     Ok(())
@@ -125,12 +128,23 @@ async fn the_specs_defaults_apply_and_the_request_goes_before_them() -> Result<(
     let served = Served::with(|spec| spec.generation_defaults = Some(defaults)).await?;
     let request = || served.client.generate("m").prompt("Hello");
     let answer = request().text().await?;
-    assert_eq!((answer.text.as_str(), &answer.done.stop), (&text[..before], &stop));
+    assert_eq!(
+        (answer.text.as_str(), &answer.done.stop),
+        (&text[..before], &stop)
+    );
     let answer = request().stop("never said\u{1}").text().await?;
     assert_eq!(answer.text, text[..30]);
-    let answer = request().stop("never said\u{1}").max_tokens(7).text().await?;
+    let answer = request()
+        .stop("never said\u{1}")
+        .max_tokens(7)
+        .text()
+        .await?;
     assert_eq!(answer.text, text[..7]);
-    let hot = request().stop("never said\u{1}").temperature(2.0).text().await?;
+    let hot = request()
+        .stop("never said\u{1}")
+        .temperature(2.0)
+        .text()
+        .await?;
     assert_ne!(hot.text, text[..30]);
     Ok(())
 }
@@ -151,6 +165,9 @@ async fn the_models_end_token_ends_the_answer_and_is_not_counted() -> Result<()>
     assert_eq!(answer.text, text[..at]);
     assert_eq!(answer.done.finish_reason(), FinishReason::Stop);
     assert_eq!(answer.done.stop, "");
-    assert_eq!(answer.done.usage.unwrap_or_default().completion_tokens as usize, at);
+    assert_eq!(
+        answer.done.usage.unwrap_or_default().completion_tokens as usize,
+        at
+    );
     Ok(())
 }

@@ -32,7 +32,8 @@ use tokio::time::timeout;
 struct Served {
     hangar: Hangar,
     client: Client,
-    fixtures: Fixtures,
+    /// Kept for as long as the model may be loaded from it.
+    _fixtures: Fixtures,
 }
 
 impl Served {
@@ -79,7 +80,7 @@ impl Served {
         Ok(Self {
             hangar,
             client,
-            fixtures,
+            _fixtures: fixtures,
         })
     }
 

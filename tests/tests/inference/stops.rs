@@ -14,7 +14,9 @@ async fn said(served: &Served) -> Result<String> {
 
 async fn stopped(served: &Served, stops: &[&str]) -> Result<Completion> {
     let request = served.greedy("Hello").max_tokens(TOKENS);
-    let request = stops.iter().fold(request, |request, stop| request.stop(*stop));
+    let request = stops
+        .iter()
+        .fold(request, |request, stop| request.stop(*stop));
     Ok(request.text().await?)
 }
 
@@ -59,7 +61,10 @@ async fn of_several_stop_texts_the_first_that_is_complete_counts() -> Result<()>
     let (long, short, late) = (&text[20..40], &text[25..28], &text[50..55]);
     let at = text.find(short).unwrap_or(25);
     let answer = stopped(&served, &[late, long, short]).await?;
-    assert_eq!((answer.text.as_str(), answer.done.stop.as_str()), (&text[..at], short));
+    assert_eq!(
+        (answer.text.as_str(), answer.done.stop.as_str()),
+        (&text[..at], short)
+    );
     Ok(())
 }
 

@@ -112,6 +112,9 @@ impl Driver {
             facts.entry = command.entry.clone();
             facts.wanted = true;
         });
+        if reload {
+            self.drain_timeout = self.context.limits.drain_timeout;
+        }
         // A load that this one replaces is finished on the way, with its own clock.
         self.apply(event);
         let open = self

@@ -5,7 +5,7 @@ use std::time::Duration;
 mod lives;
 
 use super::{transition::unloaded, *};
-use crate::model::RestartMode;
+use crate::model::{Reason, RestartMode};
 
 fn load(mode: RestartMode) -> Load {
     let policy = RestartPolicy {
@@ -299,6 +299,7 @@ fn death_while_draining_is_reported_with_its_reason() {
     let (state, actions) = then(&load(RestartMode::OnFailure), Stage::Draining, exited());
     assert_eq!(state.stage(), Stage::Unloading);
     assert_eq!(actions, [Action::CutOff(died()), Action::Verify]);
+    assert_eq!(state.failure(), Some(died()));
 }
 
 #[test]

@@ -21,7 +21,11 @@ impl State {
             }
             Self::Ready(run) => self.on_ready(run, event),
             Self::Draining { fault, next } => self.on_draining(fault, next, event),
-            Self::Unloading { worker, next } => self.on_unloading(worker, next, event),
+            Self::Unloading {
+                worker,
+                fault,
+                next,
+            } => self.on_unloading(worker, fault, next, event),
             Self::Backoff { load, failure } => self.on_backoff(load, failure, event),
         }
     }
@@ -102,6 +106,7 @@ impl State {
                 let finish = Action::Finish(run.load.id, LoadOutcome::Failed(failure));
                 let state = Self::Unloading {
                     worker: Remains::Unreaped,
+                    fault: None,
                     next: None,
                 };
                 Ok((state, vec![Action::ReleaseSlot, finish]))
@@ -159,6 +164,7 @@ impl State {
                 Ok((
                     Self::Unloading {
                         worker: Remains::Unreaped,
+                        fault: None,
                         next: None,
                     },
                     vec![Action::CutOff(failure)],
@@ -180,15 +186,18 @@ impl State {
             Event::Drained | Event::DrainExpired => {
                 let state = Self::Unloading {
                     worker: Remains::Stopping,
+                    fault,
                     next,
                 };
                 Ok((state, vec![Action::CutOff(unloaded()), Action::Stop]))
             }
             Event::Exited { failure, .. } => {
-                let actions = vec![Action::CutOff(fault.unwrap_or(failure)), Action::Verify];
+                let failure = fault.unwrap_or(failure);
+                let actions = vec![Action::CutOff(failure.clone()), Action::Verify];
                 Ok((
                     Self::Unloading {
                         worker: Remains::Gone,
+                        fault: Some(failure),
                         next,
                     },
                     actions,
@@ -210,6 +219,7 @@ impl State {
                 Ok((
                     Self::Unloading {
                         worker: Remains::Unreaped,
+                        fault: None,
                         next,
                     },
                     vec![Action::CutOff(failure)],
@@ -222,11 +232,18 @@ impl State {
         }
     }
 
-    fn on_unloading(&self, worker: Remains, next: Option<Load>, event: Event) -> Transition {
+    fn on_unloading(
+        &self,
+        worker: Remains,
+        fault: Option<Failure>,
+        next: Option<Load>,
+        event: Event,
+    ) -> Transition {
         match event {
             Event::Exited { .. } if worker != Remains::Gone => Ok((
                 Self::Unloading {
                     worker: Remains::Gone,
+                    fault,
                     next,
                 },
                 vec![Action::Verify],
@@ -238,6 +255,7 @@ impl State {
             Event::Unreaped if worker == Remains::Stopping => Ok((
                 Self::Unloading {
                     worker: Remains::Unreaped,
+                    fault,
                     next,
                 },
                 vec![],
@@ -245,7 +263,12 @@ impl State {
             Event::Fault(_) => self.stay(),
             other => {
                 let (next, actions) = self.remember(next, other)?;
-                Ok((Self::Unloading { worker, next }, actions))
+                let state = Self::Unloading {
+                    worker,
+                    fault,
+                    next,
+                };
+                Ok((state, actions))
             }
         }
     }
@@ -306,6 +329,7 @@ impl State {
         (
             Self::Unloading {
                 worker: Remains::Stopping,
+                fault: None,
                 next,
             },
             actions,

@@ -1,0 +1,118 @@
+//! Other people's tools that tests run, from their package registries.
+//!
+//! A tool is made once, below the target directory, and made anew when its pins change. Tests that need it
+//! at the same time wait for the one that makes it.
+
+use std::{
+    fs::{self, File},
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::hangar::build_directory;
+
+/// Says that a tool is whole.
+const COMPLETE: &str = "complete";
+
+/// The folder with the pins and the scripts of the conformance tests.
+pub fn conformance() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance")
+}
+
+/// A Python with the packages that the conformance scripts need. Blocks while it is made.
+///
+/// # Errors
+///
+/// When there is no `python3` with the module `venv`, or a package cannot be had.
+pub fn python() -> Result<PathBuf> {
+    let pins = conformance().join("requirements.txt");
+    let directory = prepare("python", &pins, |directory| {
+        let missing = "needs python3 with its module venv (Debian: python3-venv)";
+        let mut venv = Command::new("python3");
+        run(venv.args(["-m", "venv"]).arg(directory)).context(missing)?;
+        let mut pip = Command::new(directory.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps"]);
+        pip.args(["--disable-pip-version-check", "--requirement"]);
+        run(pip.arg(&pins)).context("needs the Python package index")
+    })?;
+    Ok(directory.join("bin/python"))
+}
+
+/// buf, whose `buf curl` calls by reflection. Blocks while it is made.
+///
+/// # Errors
+///
+/// When there is no `npm`, or the package cannot be had.
+pub fn buf() -> Result<PathBuf> {
+    let pins = conformance().join("package.json");
+    let directory = prepare("buf", &pins, |directory| {
+        fs::create_dir(directory)?;
+        fs::copy(&pins, directory.join("package.json"))?;
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--silent", "--no-audit", "--no-fund"]);
+        npm.arg("--no-package-lock").current_dir(directory);
+        run(&mut npm).context("needs npm (Debian: npm) and its registry")
+    })?;
+    Ok(directory.join("node_modules/.bin/buf"))
+}
+
+/// The directory of a tool for these pins, made by `make` if it is not there.
+fn prepare(name: &str, pins: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let mut hash = DefaultHasher::new();
+    fs::read(pins)?.hash(&mut hash);
+    let build = build_directory()?;
+    let tools = build.parent().unwrap_or(&build).join("tools");
+    fs::create_dir_all(&tools)?;
+    // Held until the end of this function.
+    let lock = File::create(tools.join(format!("{name}.lock")))?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    let directory = tools.join(format!("{name}-{:016x}", hash.finish()));
+    let complete = directory.join(COMPLETE);
+    if !complete.exists() {
+        if directory.exists() {
+            fs::remove_dir_all(&directory)?;
+        }
+        make(&directory).with_context(|| format!("the tool {name} cannot be made"))?;
+        fs::write(complete, "")?;
+    }
+    Ok(directory)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(
+        output.status.success(),
+        "{command:?}: {}: {errors}",
+        output.status
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_is_made_once_and_anew_when_its_pins_change() -> Result<()> {
+        let directory = tempfile::tempdir()?;
+        let pins = directory.path().join("pins");
+        fs::write(&pins, directory.path().as_os_str().as_encoded_bytes())?;
+        let failed = prepare("test", &pins, |path| {
+            fs::create_dir(path)?;
+            anyhow::bail!("half way")
+        });
+        assert!(failed.is_err());
+        let made = prepare("test", &pins, |path| Ok(fs::create_dir(path)?))?;
+        let again = prepare("test", &pins, |_| anyhow::bail!("made twice"))?;
+        assert_eq!(made, again);
+        fs::write(&pins, "another")?;
+        assert!(prepare("test", &pins, |_| anyhow::bail!("not made")).is_err());
+        fs::remove_dir_all(made)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! Paths that models cannot be loaded from.
+
+use std::os::unix::fs::symlink;
+
+use anyhow::Result;
+use hangar_client::{
+    Error,
+    v1::{ErrorReason, ModelLoad},
+};
+use hangar_tests::{
+    fixtures::{Broken, Fixtures},
+    hangar::{Hangar, Options, spec},
+    refusals::{refusal, wrong_fields},
+};
+use tonic::Code;
+
+use crate::Bystander;
+
+async fn load(house: &Bystander, path: &str) -> Result<ModelLoad, Error> {
+    let mut spec = spec(&house.fixtures.root());
+    if let Some(hangar_client::v1::model_source::Source::Path(given)) = spec
+        .source
+        .as_mut()
+        .and_then(|source| source.source.as_mut())
+    {
+        path.clone_into(given);
+    }
+    house.client.load("m").spec(spec).wait().await
+}
+
+#[tokio::test]
+async fn what_lies_outside_of_the_roots_is_not_allowed_and_not_registered() -> Result<()> {
+    let house = Bystander::new().await?;
+    let root = house.fixtures.root();
+    let outside = house.fixtures.outside();
+    std::fs::write(outside.join("there"), "x")?;
+    symlink("/dev/zero", root.join("device"))?;
+    symlink(&outside, root.join("leaves"))?;
+    let with_foreign_weights = house.fixtures.broken(Broken::NoWeights)?;
+    let weights = "model.safetensors";
+    std::fs::copy(house.fixtures.llama()?.join(weights), outside.join(weights))?;
+    symlink(outside.join(weights), with_foreign_weights.join(weights))?;
+    let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    for path in [
+        "/".to_owned(),
+        "/etc/passwd".to_owned(),
+        "/dev/zero".to_owned(),
+        "/proc/self/mem".to_owned(),
+        path(outside.join("there")),
+        path(outside.join("not-there")),
+        path(root.join("../outside")),
+        path(root.join("../outside/not-there")),
+        path(root.join("device")),
+        path(root.join("leaves")),
+        path(root.join("leaves/there")),
+        path(root.join("leaves/not-there")),
+        path(house.fixtures.broken(Broken::SymlinkOut)?),
+        path(house.fixtures.broken(Broken::Device)?),
+        path(with_foreign_weights),
+        format!("{}-secret", root.display()),
+    ] {
+        let answer = load(&house, &path).await;
+        let refusal = refusal(
+            answer,
+            Code::PermissionDenied,
+            ErrorReason::SourceNotAllowed,
+        );
+        assert!(
+            refusal.message().contains("--model-root"),
+            "{path}: {refusal}"
+        );
+        let unknown = house.client.info().model("m").send().await;
+        self::refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
+    }
+    house.is_unharmed().await
+}
+
+#[tokio::test]
+async fn paths_of_wrong_form_are_refused() -> Result<()> {
+    let house = Bystander::new().await?;
+    let long = format!("/{}", "x".repeat(4096));
+    for path in ["", "models/m", "./m", "~/m", "/m\0", &long] {
+        assert_eq!(
+            wrong_fields(load(&house, path).await),
+            ["spec.source.path"],
+            "{path:?}"
+        );
+    }
+    house.is_unharmed().await
+}
+
+#[tokio::test]
+async fn what_is_no_model_is_unusable() -> Result<()> {
+    let house = Bystander::new().await?;
+    let root = house.fixtures.root();
+    for path in [
+        root.join("not-there"),
+        root.join("not/there/at/all"),
+        root.clone(),
+        house.fixtures.llama()?.join("config.json"),
+        house.fixtures.llama()?.join("model.safetensors"),
+        house.fixtures.llama()?.join("config.json/x"),
+    ] {
+        let id = format!("m{}", fastrand::u32(..));
+        let load = house.client.load(&id).spec(spec(&path)).wait().await;
+        refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
+        let status = house.model(&id).await?.status.unwrap_or_default();
+        assert_eq!(status.reason, "MODEL_UNUSABLE", "{}", path.display());
+    }
+    house.is_unharmed().await
+}
+
+#[tokio::test]
+async fn links_that_stay_within_the_roots_are_followed() -> Result<()> {
+    let house = Bystander::new().await?;
+    let path = house.fixtures.broken(Broken::NoWeights)?;
+    let weights = "model.safetensors";
+    symlink(house.fixtures.llama()?.join(weights), path.join(weights))?;
+    let link = house.fixtures.root().join("link");
+    symlink(path, &link)?;
+    house.client.load("m").spec(spec(&link)).wait().await?;
+    house.client.unload("m").send().await?;
+    house.is_unharmed().await
+}
+
+#[tokio::test]
+async fn a_path_may_hold_any_characters() -> Result<()> {
+    let house = Bystander::new().await?;
+    let path = house
+        .fixtures
+        .root()
+        .join("sp ace \u{1f600} 'quote\" %20\n");
+    symlink(house.fixtures.llama()?, &path)?;
+    house.client.load("m").spec(spec(&path)).wait().await?;
+    house.client.unload("m").send().await?;
+    house.is_unharmed().await
+}
+
+#[tokio::test]
+async fn a_server_without_roots_loads_nothing_from_disk() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let hangar = Hangar::start(Options::default()).await?;
+    let client = hangar.client().await?;
+    let load = client.load("m").spec(spec(&fixtures.llama()?)).wait().await;
+    refusal(load, Code::PermissionDenied, ErrorReason::SourceNotAllowed);
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! Specs that are refused.
+
+use anyhow::Result;
+use hangar_client::{
+    Error,
+    v1::{
+        DemoSource, ErrorReason, GenerationDefaults, HuggingFaceSource, LoadModelRequest,
+        LoraAdapter, MemoryHint, ModelFormat, ModelKind, ModelSource, ModelSpec, RestartPolicy,
+        Sampling, load_model_request::Target, model_source::Source,
+    },
+};
+use hangar_tests::refusals::{refusal, wrong_fields};
+use prost_types::Duration;
+use tonic::Code;
+
+use crate::Bystander;
+
+fn demo() -> ModelSpec {
+    ModelSpec {
+        source: Some(ModelSource {
+            source: Some(Source::Demo(DemoSource {})),
+        }),
+        ..ModelSpec::default()
+    }
+}
+
+async fn load(house: &Bystander, spec: ModelSpec) -> Result<(), Error> {
+    house.client.load("m").spec(spec).send().await.map(|_| ())
+}
+
+fn seconds(seconds: i64) -> Option<Duration> {
+    Some(Duration { seconds, nanos: 0 })
+}
+
+fn wrong_everywhere() -> ModelSpec {
+    ModelSpec {
+        source: Some(ModelSource {
+            source: Some(Source::Path("m".into())),
+        }),
+        display_name: "x".repeat(257),
+        description: "x".repeat(4097),
+        provider: "x".repeat(257),
+        languages: vec![String::new()],
+        capabilities: vec!["x".into(); 65],
+        labels: [("x".repeat(64), String::new())].into(),
+        kind: 99,
+        format: 99,
+        device: "tpu".into(),
+        dtype: 99,
+        max_concurrency: 1025,
+        max_queue: Some(100_001),
+        generation_defaults: Some(GenerationDefaults {
+            sampling: Some(Sampling {
+                temperature: Some(f32::NAN),
+                ..Sampling::default()
+            }),
+            max_tokens: 0,
+            stop: vec![String::new()],
+        }),
+        restart_policy: Some(RestartPolicy {
+            mode: 99,
+            max_attempts: 1001,
+            initial_backoff: seconds(-1),
+            max_backoff: seconds(i64::MAX),
+            stable_period: seconds(0),
+        }),
+        ..ModelSpec::default()
+    }
+}
+
+#[tokio::test]
+async fn every_violation_of_a_request_and_its_spec_is_told_at_once() -> Result<()> {
+    let house = Bystander::new().await?;
+    let request = LoadModelRequest {
+        target: Some(Target::ModelId("a//b".into())),
+        spec: Some(wrong_everywhere()),
+        timeout: seconds(-1),
+        request_id: "x".repeat(129),
+        ..LoadModelRequest::default()
+    };
+    let answer = house.client.model_service().load_model(request).await;
+    let answer = answer.map_err(|status| Error::from_answer(&house.client, status));
+    let mut fields = wrong_fields(answer);
+    fields.sort();
+    let mut expected = [
+        "model_id",
+        "request_id",
+        "timeout",
+        "spec.capabilities",
+        "spec.description",
+        "spec.device",
+        "spec.display_name",
+        "spec.dtype",
+        "spec.format",
+        "spec.generation_defaults.sampling.temperature",
+        "spec.generation_defaults.stop[0]",
+        "spec.kind",
+        "spec.labels",
+        "spec.languages",
+        "spec.max_concurrency",
+        "spec.max_queue",
+        "spec.provider",
+        "spec.restart_policy.initial_backoff",
+        "spec.restart_policy.max_attempts",
+        "spec.restart_policy.max_backoff",
+        "spec.restart_policy.mode",
+        "spec.restart_policy.stable_period",
+        "spec.source.path",
+    ];
+    expected.sort_unstable();
+    assert_eq!(fields, expected);
+    house.is_unharmed().await
+}
+
+#[tokio::test]
+async fn a_spec_has_a_source() -> Result<()> {
+    let house = Bystander::new().await?;
+    let answer = load(&house, ModelSpec::default()).await;
+    assert_eq!(wrong_fields(answer), ["spec.source"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn fields_of_later_versions_are_refused_by_name() -> Result<()> {
+    let house = Bystander::new().await?;
+    let hub = Source::HuggingFace(HuggingFaceSource {
+        repository: "Qwen/Qwen3-0.6B".into(),
+        ..HuggingFaceSource::default()
+    });
+    let change = |change: fn(&mut ModelSpec)| {
+        let mut spec = demo();
+        change(&mut spec);
+        spec
+    };
+    let later = [
+        (
+            "spec.source.hugging_face",
+            ModelSpec {
+                source: Some(ModelSource { source: Some(hub) }),
+                ..demo()
+            },
+        ),
+        ("spec.kind", change(|s| s.set_kind(ModelKind::Embedding))),
+        ("spec.format", change(|s| s.set_format(ModelFormat::Uqff))),
+        ("spec.device", change(|s| s.device = "cuda".into())),
+        ("spec.device", change(|s| s.device = "cuda:0".into())),
+        (
+            "spec.quantization",
+            change(|s| s.quantization = "q4k".into()),
+        ),
+        (
+            "spec.adapters",
+            change(|s| s.adapters = vec![LoraAdapter::default()]),
+        ),
+        (
+            "spec.chat_template",
+            change(|s| s.chat_template = "x".into()),
+        ),
+        ("spec.tokenizer", change(|s| s.tokenizer = "/x".into())),
+        (
+            "spec.memory_hint",
+            change(|s| s.memory_hint = Some(MemoryHint::default())),
+        ),
+        ("spec.idle_timeout", change(|s| s.idle_timeout = seconds(1))),
+        ("spec.pinned", change(|s| s.pinned = true)),
+        ("spec.required", change(|s| s.required = true)),
+        ("spec.preload", change(|s| s.preload = true)),
+        ("spec.priority", change(|s| s.priority = 1)),
+        ("spec.load_on_demand", change(|s| s.load_on_demand = true)),
+    ];
+    for (field, spec) in later {
+        let refusal = refusal(
+            load(&house, spec).await,
+            Code::Unimplemented,
+            ErrorReason::NotImplemented,
+        );
+        assert_eq!(refusal.details().metadata["field"], field);
+    }
+    let unknown = house.client.info().model("m").send().await;
+    refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_format_that_the_files_have_not_is_told() -> Result<()> {
+    let house = Bystander::new().await?;
+    let mut spec = hangar_tests::hangar::spec(&house.fixtures.llama()?);
+    spec.set_format(ModelFormat::Gguf);
+    let answer = house.client.load("m").spec(spec).wait().await;
+    let refusal = refusal(answer, Code::FailedPrecondition, ErrorReason::ModelUnusable);
+    assert!(refusal.message().contains("GGUF"), "{refusal}");
+    house.is_unharmed().await
+}
+
+#[tokio::test]
+async fn a_context_that_the_model_has_not_is_told() -> Result<()> {
+    let house = Bystander::new().await?;
+    for (id, context_length) in [("a", 257), ("b", u32::MAX)] {
+        let mut spec = hangar_tests::hangar::spec(&house.fixtures.llama()?);
+        spec.context_length = context_length;
+        let answer = house.client.load(id).spec(spec).wait().await;
+        let refusal = refusal(answer, Code::FailedPrecondition, ErrorReason::ModelUnusable);
+        assert!(refusal.message().contains("256"), "{refusal}");
+    }
+    house.is_unharmed().await
+}

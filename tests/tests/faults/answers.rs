@@ -1,0 +1,75 @@
+//! Answers that break off: an error ends them, never silence.
+
+use anyhow::Result;
+use hangar_client::v1::{ErrorReason, ModelState::Failed};
+use hangar_tests::{
+    lab::Lab,
+    refusals::refusal,
+    scripted::{Fault, GenerateScript, Script},
+};
+use tonic::Code;
+
+use crate::{chunk, end};
+
+#[tokio::test]
+async fn a_worker_that_dies_at_a_token_ends_the_answer() -> Result<()> {
+    for fault in [Fault::Kill, Fault::Abort, Fault::Exit(0)] {
+        let script = Script {
+            generate: GenerateScript {
+                die_after: Some(3),
+                ..GenerateScript::default()
+            },
+            die_with: fault,
+            ..Script::default()
+        };
+        let lab = Lab::start(&script).await?;
+        lab.ready().await?;
+        let mut transitions = lab.follow().await?;
+        let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+        for text in ["t0 ", "t1 ", "t2 "] {
+            assert_eq!(chunk(&mut answer).await?, text);
+        }
+        let died = refusal(
+            end(&mut answer).await,
+            Code::Unavailable,
+            ErrorReason::WorkerDied,
+        );
+        assert!(died.details().retry_after.is_some());
+        assert_eq!(transitions.next().await?.state(), Failed);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_without_an_end_is_an_error() -> Result<()> {
+    let generate = GenerateScript {
+        end_after: Some(2),
+        ..GenerateScript::default()
+    };
+    let lab = Lab::start(&Script::generating(generate)).await?;
+    lab.ready().await?;
+    let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+    assert_eq!(chunk(&mut answer).await?, "t0 ");
+    assert_eq!(chunk(&mut answer).await?, "t1 ");
+    let died = refusal(
+        end(&mut answer).await,
+        Code::Unavailable,
+        ErrorReason::WorkerDied,
+    );
+    assert!(died.details().retry_after.is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_that_fails_in_the_worker_is_an_error() -> Result<()> {
+    let generate = GenerateScript {
+        error_after: Some(1),
+        ..GenerateScript::default()
+    };
+    let lab = Lab::start(&Script::generating(generate)).await?;
+    lab.ready().await?;
+    let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+    assert_eq!(chunk(&mut answer).await?, "t0 ");
+    assert!(end(&mut answer).await.is_err());
+    Ok(())
+}

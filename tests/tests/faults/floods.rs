@@ -1,0 +1,77 @@
+//! Workers that write what nobody wants to read.
+
+use anyhow::{Context, Result};
+use hangar_tests::{
+    lab::Lab,
+    processes,
+    scripted::{Flood, Script},
+};
+
+const FLOOD: u64 = 300 << 20;
+
+async fn assert_bears(script: Script) -> Result<()> {
+    let lab = Lab::start(&script).await?;
+    // A load without a flood, so that the server has what it needs for a load.
+    let path = lab.fixtures.scripted("calm", &Script::default())?;
+    lab.client
+        .load("calm")
+        .spec(hangar_tests::hangar::spec(&path))
+        .wait()
+        .await?;
+    let before = processes::host_bytes(lab.hangar.pid())?;
+    lab.ready().await?;
+    let grown = processes::host_bytes(lab.hangar.pid())?.saturating_sub(before);
+    assert!(grown < 16 << 20, "the server grew by {grown} bytes");
+    let log = lab.hangar.log()?.len();
+    assert!(log < 4 << 20, "the server logged {log} bytes");
+    let answer = lab
+        .client
+        .generate("m")
+        .prompt("x")
+        .max_tokens(2)
+        .text()
+        .await?;
+    assert_eq!(answer.text, "t0 t1 ");
+    let status = lab.info().await?.status.context("a status")?;
+    assert_eq!((status.attempt, status.restarts), (1, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_flood_of_lines_on_standard_error_is_borne() -> Result<()> {
+    let flood_stderr = Flood {
+        bytes: FLOOD,
+        line: 120,
+    };
+    assert_bears(Script {
+        flood_stderr,
+        ..Script::default()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_flood_without_a_line_end_on_standard_error_is_borne() -> Result<()> {
+    let flood_stderr = Flood {
+        bytes: FLOOD,
+        line: 0,
+    };
+    assert_bears(Script {
+        flood_stderr,
+        ..Script::default()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_flood_on_standard_output_is_borne() -> Result<()> {
+    let flood_stdout = Flood {
+        bytes: FLOOD,
+        line: 4000,
+    };
+    assert_bears(Script {
+        flood_stdout,
+        ..Script::default()
+    })
+    .await
+}

@@ -1,0 +1,90 @@
+//! The first words of a worker, and what else may come in their place.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hangar_client::v1::{ErrorReason, ModelState::Failed};
+use hangar_tests::{
+    hangar::Options,
+    lab::Lab,
+    processes,
+    refusals::refusal,
+    scripted::{Fault, ReadyKind, Script},
+};
+use tonic::Code;
+
+/// Loads with these first words and gives the message that the load failed with.
+async fn first_words(ready: ReadyKind, code: Code, reason: ErrorReason) -> Result<String> {
+    let script = Script {
+        ready,
+        ..Script::default()
+    };
+    let lab = Lab::with(&script, |options: Options| {
+        options.time("--ready-timeout", Duration::from_secs(1))
+    })
+    .await?;
+    let mut transitions = lab.follow().await?;
+    let began = Instant::now();
+    let refusal = refusal(lab.load().wait().await, code, reason);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let failed = transitions.until(Failed).await?;
+    assert_eq!(failed.message, refusal.message());
+    assert!(processes::children(lab.hangar.pid())?.is_empty());
+    Ok(failed.message)
+}
+
+#[tokio::test]
+async fn silence_is_bounded() -> Result<()> {
+    for ready in [ReadyKind::Never, ReadyKind::Half] {
+        let message = first_words(ready, Code::DeadlineExceeded, ErrorReason::LoadStalled).await?;
+        assert!(message.contains("1.0 s"), "{message}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nonsense_is_refused() -> Result<()> {
+    for ready in [ReadyKind::Garbage, ReadyKind::Huge] {
+        let message = first_words(ready, Code::Unavailable, ErrorReason::WorkerDied).await?;
+        assert!(message.contains("make no sense"), "{message}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_version_is_refused() -> Result<()> {
+    let died = ErrorReason::WorkerDied;
+    let message = first_words(ReadyKind::WrongVersion, Code::Unavailable, died).await?;
+    assert!(
+        message.contains("version 2") && message.contains("version 1"),
+        "{message}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_or_closes_its_output_has_failed() -> Result<()> {
+    for ready in [
+        ReadyKind::Closed,
+        ReadyKind::Die(Fault::Abort),
+        ReadyKind::Die(Fault::Exit(0)),
+    ] {
+        first_words(ready, Code::Unavailable, ErrorReason::WorkerDied).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_files_is_told_in_the_workers_words() -> Result<()> {
+    let ready = ReadyKind::Failure {
+        reason: "MODEL_UNUSABLE".into(),
+        message: "There are no weights in that directory. Copy them there.".into(),
+    };
+    let unusable = ErrorReason::ModelUnusable;
+    let message = first_words(ready, Code::FailedPrecondition, unusable).await?;
+    assert_eq!(
+        message,
+        "There are no weights in that directory. Copy them there."
+    );
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! Engines that make no step any more, and those that only seem to.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    GenerateEvent,
+    v1::{
+        ErrorReason,
+        ModelState::{self, Backoff, Failed, Ready},
+        RestartMode::OnFailure,
+    },
+};
+use hangar_tests::{
+    hangar::{Options, Transitions, restarting},
+    lab::Lab,
+    processes,
+    refusals::refusal,
+    scripted::{Fault, GenerateScript, Script},
+};
+use tonic::Code;
+
+use crate::{chunk, end};
+
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// What a hang may take longer than its limit, on a machine that has other things to do.
+const SLACK: Duration = Duration::from_secs(4);
+
+fn hangs_after(tokens: u32) -> GenerateScript {
+    GenerateScript {
+        hang_after: Some(tokens),
+        ..GenerateScript::default()
+    }
+}
+
+/// A READY model that is restarted after faults, and whose limit for hangs is short.
+async fn lab(script: &Script) -> Result<(Lab, Transitions)> {
+    let lab = Lab::with(script, |options: Options| {
+        options.time("--hang-timeout", LIMIT)
+    })
+    .await?;
+    let mut transitions = lab.follow().await?;
+    let spec = restarting(&lab.directory, OnFailure, 5);
+    lab.client.load("m").spec(spec).wait().await?;
+    transitions.until(Ready).await?;
+    Ok((lab, transitions))
+}
+
+async fn assert_hang_is_cured(script: &Script) -> Result<()> {
+    let (lab, mut transitions) = lab(script).await?;
+    let worker = transitions.current().map_or(0, |status| status.worker_pid);
+    let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+    assert_eq!(chunk(&mut answer).await?, "t0 ");
+    assert_eq!(chunk(&mut answer).await?, "t1 ");
+    let began = Instant::now();
+    let hung = refusal(
+        end(&mut answer).await,
+        Code::Unavailable,
+        ErrorReason::WorkerHung,
+    );
+    let took = began.elapsed();
+    assert!(took > LIMIT / 2 && took < LIMIT + SLACK, "{took:?}");
+    assert!(hung.details().retry_after.is_some());
+    let backoff = transitions.next().await?;
+    assert_eq!(
+        (backoff.state(), backoff.reason.as_str()),
+        (Backoff, "WORKER_HUNG")
+    );
+    assert!(!processes::exists(worker));
+    let ready = transitions.until(Ready).await?;
+    assert_eq!(ready.restarts, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hang_in_an_answer_ends_it_and_the_worker_is_replaced() -> Result<()> {
+    assert_hang_is_cured(&Script::generating(hangs_after(2))).await
+}
+
+#[tokio::test]
+async fn a_stopped_worker_is_a_hang() -> Result<()> {
+    let script = Script {
+        generate: GenerateScript {
+            die_after: Some(2),
+            ..GenerateScript::default()
+        },
+        die_with: Fault::Stop,
+        ..Script::default()
+    };
+    assert_hang_is_cured(&script).await
+}
+
+#[tokio::test]
+async fn a_hang_is_noticed_although_the_caller_never_reads() -> Result<()> {
+    let (lab, mut transitions) = lab(&Script::generating(hangs_after(2))).await?;
+    let _answer = lab.client.generate("m").prompt("x").stream().await?;
+    assert_eq!(transitions.next().await?.reason, "WORKER_HUNG");
+    transitions.until(Ready).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hang_while_draining_ends_the_drain() -> Result<()> {
+    let (lab, mut transitions) = lab(&Script::generating(hangs_after(1))).await?;
+    let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+    chunk(&mut answer).await?;
+    let unload = lab
+        .client
+        .unload("m")
+        .drain_timeout(Duration::from_secs(50));
+    let (unload, hung) = tokio::join!(unload.send(), end(&mut answer));
+    refusal(hung, Code::Unavailable, ErrorReason::WorkerHung);
+    let unload = unload?;
+    assert!(unload.was_loaded && unload.killed);
+    transitions.until(ModelState::Draining).await?;
+    let unloading = transitions.next().await?;
+    assert_eq!(unloading.state(), ModelState::Unloading);
+    assert_eq!(unloading.reason, "WORKER_HUNG");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_slow_engine_does_not_hang() -> Result<()> {
+    let generate = GenerateScript {
+        token_interval_ms: 400,
+        ..GenerateScript::default()
+    };
+    let (lab, transitions) = lab(&Script::generating(generate)).await?;
+    let answer = lab
+        .client
+        .generate("m")
+        .prompt("x")
+        .max_tokens(6)
+        .text()
+        .await?;
+    assert_eq!(answer.text, "t0 t1 t2 t3 t4 t5 ");
+    assert_eq!(
+        transitions.current().map(|status| status.state()),
+        Some(Ready)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_read_is_no_hang() -> Result<()> {
+    let generate = GenerateScript {
+        token_interval_ms: 0,
+        text: "x".repeat(1000),
+        ..GenerateScript::default()
+    };
+    let (lab, _transitions) = lab(&Script::generating(generate)).await?;
+    let mut unread = lab
+        .client
+        .generate("m")
+        .prompt("x")
+        .max_tokens(3000)
+        .stream()
+        .await?;
+    // Far more than the windows of the connection hold, and longer than the limit.
+    let slow = lab.fixtures.scripted(
+        "slow",
+        &Script::generating(GenerateScript {
+            token_interval_ms: 500,
+            ..GenerateScript::default()
+        }),
+    )?;
+    let spec = restarting(&slow, OnFailure, 5);
+    lab.client.load("slow").spec(spec).wait().await?;
+    lab.client
+        .generate("slow")
+        .prompt("x")
+        .max_tokens(6)
+        .text()
+        .await?;
+    let mut length = 0;
+    while let Some(event) = unread.next().await {
+        if let GenerateEvent::Chunk(chunk) = event? {
+            length += chunk.text.len();
+        }
+    }
+    assert_eq!(length, 3_000_000);
+    let status = lab.info().await?.status.context("a status")?;
+    assert_eq!((status.state(), status.restarts), (Ready, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hung_model_that_is_not_to_be_restarted_fails() -> Result<()> {
+    let script = Script::generating(hangs_after(1));
+    let lab = Lab::with(&script, |options: Options| {
+        options.time("--hang-timeout", LIMIT)
+    })
+    .await?;
+    lab.ready().await?;
+    let mut transitions = lab.follow().await?;
+    let answer = lab.client.generate("m").prompt("x").text().await;
+    refusal(answer, Code::Unavailable, ErrorReason::WorkerHung);
+    let failed = transitions.next().await?;
+    assert_eq!(
+        (failed.state(), failed.reason.as_str()),
+        (Failed, "WORKER_HUNG")
+    );
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! A worker is killed from outside, in each state.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{
+    ErrorReason,
+    ModelState::{self, Draining, Failed, Loading, Starting, Unloaded, Unloading, Warming},
+};
+use hangar_tests::{
+    background::Background,
+    hangar::{DEADLINE, Options},
+    lab::Lab,
+    processes,
+    refusals::refusal,
+    scripted::{Event, Script, ShutdownKind},
+};
+use rustix::process::Signal;
+use tokio::time::timeout;
+use tonic::Code;
+
+use crate::{chunk, end};
+
+/// At once, on a machine that has other things to do.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+async fn a_kill_is_told_in(state: ModelState) -> Result<()> {
+    let lab = Lab::start(&Script::gated()).await?;
+    let mut held = lab.hold(state).await?;
+    let killed = Instant::now();
+    processes::signal(held.pid, Signal::KILL)?;
+    let failed = held.transitions.next().await?;
+    assert!(killed.elapsed() < AT_ONCE, "{:?}", killed.elapsed());
+    assert_eq!(
+        (failed.state(), failed.reason.as_str()),
+        (Failed, "WORKER_DIED")
+    );
+    assert!(failed.message.contains("SIGKILL"), "{}", failed.message);
+    assert_eq!(failed.worker_pid, 0);
+    assert!(!processes::exists(held.pid));
+    let died = refusal(
+        held.load.end().await?,
+        Code::Unavailable,
+        ErrorReason::WorkerDied,
+    );
+    assert!(died.details().retry_after.is_some());
+    held.gate.open()?;
+    lab.ready().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_killed_while_starting_is_told() -> Result<()> {
+    a_kill_is_told_in(Starting).await
+}
+
+#[tokio::test]
+async fn a_worker_killed_while_loading_is_told() -> Result<()> {
+    a_kill_is_told_in(Loading).await
+}
+
+#[tokio::test]
+async fn a_worker_killed_while_warming_is_told() -> Result<()> {
+    a_kill_is_told_in(Warming).await
+}
+
+#[tokio::test]
+async fn a_worker_killed_when_ready_ends_its_requests() -> Result<()> {
+    let lab = Lab::start(&Script::gated()).await?;
+    let worker = lab.ready().await?.worker_pid;
+    let gate = lab.gate("token")?;
+    let mut transitions = lab.follow().await?;
+    let mut running = lab.client.generate("m").prompt("x").stream().await?;
+    gate.step(1)?;
+    assert_eq!(chunk(&mut running).await?, "t0 ");
+    let killed = Instant::now();
+    processes::signal(worker, Signal::KILL)?;
+    let failed = transitions.next().await?;
+    assert!(killed.elapsed() < AT_ONCE, "{:?}", killed.elapsed());
+    assert_eq!(
+        (failed.state(), failed.reason.as_str()),
+        (Failed, "WORKER_DIED")
+    );
+    let died = refusal(
+        end(&mut running).await,
+        Code::Unavailable,
+        ErrorReason::WorkerDied,
+    );
+    assert!(died.details().retry_after.is_some());
+    assert!(killed.elapsed() < AT_ONCE, "{:?}", killed.elapsed());
+    let late = lab.client.generate("m").prompt("x").text().await;
+    let late = refusal(late, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
+    assert!(late.message().contains("WORKER_DIED"), "{late}");
+    let metrics = lab.info().await?.metrics.context("metrics")?;
+    assert_eq!((metrics.requests_failed, metrics.in_flight), (1, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_that_wait_are_ended_too() -> Result<()> {
+    let lab = Lab::start(&Script::gated()).await?;
+    let mut spec = lab.spec();
+    spec.max_concurrency = 1;
+    let load = lab.client.load("m").spec(spec).wait().await?;
+    let worker = load.status.context("a status")?.worker_pid;
+    let _gate = lab.gate("token")?;
+    let requests = [(); 3].map(|()| Background::start(lab.client.generate("m").prompt("x").text()));
+    lab.info_when(|info| {
+        info.status
+            .as_ref()
+            .is_some_and(|s| (s.in_flight, s.queued) == (1, 2))
+    })
+    .await?;
+    processes::signal(worker, Signal::KILL)?;
+    for request in requests {
+        let died = refusal(
+            request.end().await?,
+            Code::Unavailable,
+            ErrorReason::WorkerDied,
+        );
+        assert!(died.details().retry_after.is_some());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_killed_while_draining_is_told() -> Result<()> {
+    let lab = Lab::start(&Script::gated()).await?;
+    let worker = lab.ready().await?.worker_pid;
+    let _gate = lab.gate("token")?;
+    let mut events = lab.events()?;
+    let mut transitions = lab.follow().await?;
+    let running = Background::start(lab.client.generate("m").prompt("x").text());
+    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    let unload = Background::start(lab.client.unload("m").send());
+    transitions.until(Draining).await?;
+    processes::signal(worker, Signal::KILL)?;
+    let unloading = transitions.next().await?;
+    assert_eq!(unloading.state(), Unloading);
+    assert_eq!(unloading.reason, "WORKER_DIED");
+    let died = refusal(
+        running.end().await?,
+        Code::Unavailable,
+        ErrorReason::WorkerDied,
+    );
+    assert!(died.details().retry_after.is_some());
+    assert!(unload.end().await??.was_loaded);
+    assert_eq!(transitions.until(Unloaded).await?.reason, "");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_killed_while_unloading_ends_the_unload() -> Result<()> {
+    let script = Script {
+        shutdown: ShutdownKind::Ignore,
+        ..Script::default()
+    };
+    let lab = Lab::with(&script, |options: Options| {
+        options.time("--kill-timeout", DEADLINE)
+    })
+    .await?;
+    let worker = lab.ready().await?.worker_pid;
+    let mut transitions = lab.follow().await?;
+    let unload = Background::start(lab.client.unload("m").send());
+    transitions.until(Unloading).await?;
+    let killed = Instant::now();
+    processes::signal(worker, Signal::KILL)?;
+    let unload = unload.end().await??;
+    assert!(killed.elapsed() < AT_ONCE, "{:?}", killed.elapsed());
+    assert!(unload.was_loaded && !unload.killed);
+    assert!(!processes::exists(worker));
+    transitions.until(Unloaded).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_worker_outlives_a_killed_server() -> Result<()> {
+    for state in [Starting, Loading, Warming] {
+        let lab = Lab::start(&Script::gated()).await?;
+        let ready = lab.fixtures.scripted("n", &Script::default())?;
+        let ready = lab
+            .client
+            .load("n")
+            .spec(hangar_tests::hangar::spec(&ready))
+            .wait()
+            .await?;
+        let held = lab.hold(state).await?;
+        lab.hangar.kill()?;
+        for pid in [ready.status.context("a status")?.worker_pid, held.pid] {
+            processes::ended(pid, Duration::from_secs(1)).await?;
+        }
+    }
+    Ok(())
+}

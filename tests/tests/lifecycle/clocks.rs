@@ -1,0 +1,118 @@
+//! How long a load may take, and who may wait for it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{
+    ErrorReason, LoadOutcome,
+    ModelState::{Failed, Loading, Pending, Ready, Starting, Warming},
+};
+use hangar_tests::{
+    background::Background,
+    hangar::{DEADLINE, spec},
+    lab::Lab,
+    processes,
+    refusals::refusal,
+    scripted::Script,
+};
+use tonic::Code;
+
+const SHORT: Duration = Duration::from_millis(800);
+
+#[tokio::test]
+async fn a_load_fails_when_its_time_is_over() -> Result<()> {
+    for state in [Starting, Loading, Warming] {
+        let lab = Lab::start(&Script::gated()).await?;
+        let mut held = lab.hold_load(lab.load().timeout(SHORT), state).await?;
+        let failed = held.transitions.until(Failed).await?;
+        assert_eq!(failed.reason, "LOAD_TIMEOUT");
+        assert!(
+            failed
+                .message
+                .contains(state.as_str_name().trim_start_matches("MODEL_STATE_"))
+        );
+        processes::ended(held.pid, DEADLINE).await?;
+        let load = lab
+            .info()
+            .await?
+            .recent_loads
+            .into_iter()
+            .next()
+            .context("a load")?;
+        assert_eq!(load.outcome(), LoadOutcome::Failed);
+        assert_eq!((load.reason.as_str(), load.attempts), ("LOAD_TIMEOUT", 1));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_time_of_a_load_runs_while_it_waits_for_its_turn() -> Result<()> {
+    let one_at_a_time =
+        |options: hangar_tests::hangar::Options| options.argument("--max-concurrent-loads=1");
+    let lab = Lab::with(&Script::gated(), one_at_a_time).await?;
+    let _held = lab.hold(Loading).await?;
+    let path = lab.fixtures.scripted("n", &Script::default())?;
+    let waits = lab.client.load("n").spec(spec(&path)).timeout(SHORT);
+    let late = refusal(
+        waits.wait().await,
+        Code::DeadlineExceeded,
+        ErrorReason::LoadTimeout,
+    );
+    assert!(late.message().contains("PENDING"), "{late}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_of_the_time_out() -> Result<()> {
+    let lab = Lab::start(&Script::gated()).await?;
+    let _gate = lab.gate("load")?;
+    let load = lab.load().timeout(SHORT).wait().await;
+    refusal(load, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_load_outlives_the_deadline_of_its_caller() -> Result<()> {
+    let lab = Lab::start(&Script::gated()).await?;
+    let mut held = lab.hold(Loading).await?;
+    let error = lab.load().deadline(SHORT).wait().await.err();
+    assert_eq!(
+        error.map(|error| error.code()),
+        Some(Code::DeadlineExceeded)
+    );
+    held.gate.open()?;
+    assert_eq!(held.transitions.until(Ready).await?.worker_pid, held.pid);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_load_outlives_a_caller_that_goes_away() -> Result<()> {
+    let lab = Lab::start(&Script::gated()).await?;
+    let gate = lab.gate("load")?;
+    let mut transitions = lab.follow().await?;
+    let client = lab.hangar.client().await?;
+    let waiting = Background::start(client.load("m").spec(lab.spec()).wait());
+    let loading = transitions.until(Loading).await?;
+    // Takes the call and its connection along.
+    drop((waiting, client));
+    gate.open()?;
+    let ready = transitions.until(Ready).await?;
+    assert_eq!(ready.load_id, loading.load_id);
+    Ok(())
+}
+
+#[tokio::test]
+async fn loads_take_turns() -> Result<()> {
+    let one_at_a_time =
+        |options: hangar_tests::hangar::Options| options.argument("--max-concurrent-loads=1");
+    let lab = Lab::with(&Script::gated(), one_at_a_time).await?;
+    let held = lab.hold(Loading).await?;
+    let path = lab.fixtures.scripted("n", &Script::default())?;
+    let mut other = lab.hangar.follow("n").await?;
+    lab.client.load("n").spec(spec(&path)).send().await?;
+    assert_eq!(other.until(Pending).await?.worker_pid, 0);
+    assert_eq!(processes::children(lab.hangar.pid())?, [held.pid]);
+    held.gate.open()?;
+    other.until(Ready).await?;
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! GetInfo: one consistent picture of server, system and models.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    Error,
+    v1::{
+        DataType, DesiredState, ErrorReason, InfoView, LoadModelRequest, ModelFormat, ModelKind,
+        ModelMetadata, ModelState, SwitchModelRequest, UnloadModelRequest, load_model_request,
+        unload_model_request,
+    },
+};
+use hangar_tests::{
+    fixtures::{Family, Fixtures, Quantization, Shape},
+    hangar::{Hangar, Options, spec},
+    lab::Lab,
+    processes,
+    refusals::refusal,
+    scripted::{LoadKind, Script},
+};
+use tonic::Code;
+
+use crate::greedy;
+
+async fn metadata(path: &Path, fixtures: &Fixtures) -> Result<ModelMetadata> {
+    let hangar = Hangar::start(Options::new(fixtures)).await?;
+    let client = hangar.client().await?;
+    client.load("m").spec(spec(path)).wait().await?;
+    greedy(&client, "m", "Hello").await?;
+    let info = client.info().model("m").send().await?;
+    let model = info.models.into_iter().next().context("a model")?;
+    let metadata = model.metadata.context("metadata")?;
+    assert!(
+        metadata.source.contains(&*path.to_string_lossy()),
+        "{}",
+        metadata.source
+    );
+    assert!(metadata.load_duration.is_some() && metadata.loaded_time.is_some());
+    assert!(metadata.last_used_time.is_some());
+    assert_eq!(metadata.kind(), ModelKind::Text);
+    assert_eq!(metadata.input_modalities, ["text"]);
+    assert_eq!(metadata.output_modalities, ["text"]);
+    assert_eq!(metadata.context_length, 256);
+    assert_eq!(metadata.trained_context_length, 256);
+    assert_eq!(metadata.device, "cpu");
+    assert!(!metadata.model_name.is_empty() && !metadata.is_lora);
+    Ok(metadata)
+}
+
+#[tokio::test]
+async fn a_llama_directory_is_described() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let path = fixtures.llama()?;
+    let metadata = metadata(&path, &fixtures).await?;
+    let size = std::fs::metadata(path.join("model.safetensors"))?.len();
+    assert_eq!(metadata.size_bytes, size);
+    assert_eq!(metadata.architecture, "LlamaForCausalLM");
+    assert_eq!(metadata.format(), ModelFormat::Safetensors);
+    assert_eq!(metadata.dtype(), DataType::F32);
+    assert_eq!(metadata.quantization, "");
+    assert_eq!(
+        metadata.parameter_count,
+        Shape::TINY.parameters(Family::Llama) as u64
+    );
+    assert_eq!(metadata.vocabulary_size as usize, Shape::TINY.vocabulary);
+    assert_eq!(metadata.model_name, "llama");
+    assert!(!metadata.tokenizer_id.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_qwen3_directory_is_described() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let metadata = metadata(&fixtures.qwen3()?, &fixtures).await?;
+    assert_eq!(metadata.architecture, "Qwen3ForCausalLM");
+    assert_eq!(metadata.format(), ModelFormat::Safetensors);
+    assert_eq!(
+        metadata.parameter_count,
+        Shape::TINY.parameters(Family::Qwen3) as u64
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_gguf_file_is_described() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let path = fixtures.llama_gguf(Quantization::Q8_0)?;
+    let metadata = metadata(&path, &fixtures).await?;
+    assert_eq!(metadata.architecture, "llama");
+    assert_eq!(metadata.format(), ModelFormat::Gguf);
+    assert_eq!(metadata.quantization, "Q8_0");
+    assert_eq!(metadata.size_bytes, std::fs::metadata(&path)?.len());
+    // A GGUF vocabulary has one token more: that for what is unknown.
+    let shape = Shape {
+        vocabulary: Shape::TINY.vocabulary + 1,
+        ..Shape::TINY
+    };
+    assert_eq!(
+        metadata.parameter_count,
+        shape.parameters(Family::Llama) as u64
+    );
+    assert_eq!(metadata.vocabulary_size as usize, shape.vocabulary);
+    assert!(!metadata.tokenizer_id.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_told_beside_what_is() -> Result<()> {
+    let lab = Lab::start(&Script::loading(LoadKind::Error)).await?;
+    assert!(lab.load().wait().await.is_err());
+    let info = lab.info().await?;
+    assert_eq!(info.desired_state(), DesiredState::Loaded);
+    assert_eq!(info.status.context("a status")?.state(), ModelState::Failed);
+    lab.client.unload("m").send().await?;
+    let info = lab.info().await?;
+    assert_eq!(info.desired_state(), DesiredState::Unloaded);
+    assert_eq!(info.version, 1);
+    assert!(!info.etag.is_empty() && !info.reload_required);
+    assert!(info.aliases.is_empty() && info.holders.is_empty());
+    let sent = lab.spec();
+    let told = info.spec.context("a spec")?;
+    assert_eq!(
+        (told.source, told.restart_policy.map(|p| p.mode)),
+        (sent.source, sent.restart_policy.map(|p| p.mode))
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_server_and_its_system_are_described() -> Result<()> {
+    let lab = Lab::start(&Script::default()).await?;
+    lab.ready().await?;
+    let info = lab.client.info().send().await?;
+    let server = info.server.context("a server")?;
+    assert_eq!(server.engine, "mistral.rs");
+    assert_eq!(server.engine_version, "scripted");
+    assert!(!server.version.is_empty() && !server.epoch.is_empty());
+    assert!(server.start_time.is_some() && server.uptime.is_some());
+    let system = info.system.context("a system")?;
+    assert!((0.1..4096.0).contains(&system.cpu_cores));
+    assert!(
+        system
+            .cpu_usage
+            .is_none_or(|usage| (0.0..=1.0).contains(&usage))
+    );
+    assert!(system.memory_total_bytes > 64 << 20);
+    assert!(system.memory_available_bytes < system.memory_total_bytes);
+    assert!(system.disk_total_bytes > 0 && system.disk_available_bytes <= system.disk_total_bytes);
+    assert_eq!(
+        system.platform,
+        "linux ".to_owned() + std::env::consts::ARCH
+    );
+    let seen = processes::host_bytes(lab.hangar.pid())?;
+    let told = system.memory_server_bytes;
+    assert!(told.abs_diff(seen) * 2 < seen, "{told} told, {seen} seen");
+    assert!(system.memory_models_bytes > 0);
+    assert!(info.devices.is_empty() && info.cache.is_none() && !info.truncated);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_empty_request_tells_the_basics_of_all_models() -> Result<()> {
+    let lab = Lab::start(&Script::default()).await?;
+    assert!(lab.client.info().send().await?.models.is_empty());
+    for id in ["z", "a/b"] {
+        lab.client.load(id).spec(lab.spec()).wait().await?;
+    }
+    lab.ready().await?;
+    let models = lab.client.info().send().await?.models;
+    let ids: Vec<_> = models.iter().map(|model| model.model_id.as_str()).collect();
+    assert_eq!(ids, ["a/b", "m", "z"]);
+    assert!(
+        models
+            .iter()
+            .all(|model| model.spec.is_none() && model.metrics.is_none())
+    );
+    let full = lab
+        .client
+        .info()
+        .view(InfoView::Full)
+        .metrics()
+        .send()
+        .await?
+        .models;
+    assert!(
+        full.iter()
+            .all(|model| model.spec.is_some() && model.metrics.is_some())
+    );
+    assert!(full.iter().all(|model| model.recent_loads.len() == 1));
+    Ok(())
+}
+
+/// Makes sure that a call was refused because of one field.
+#[track_caller]
+fn assert_not_implemented<T: std::fmt::Debug>(
+    lab: &Lab,
+    answer: Result<T, tonic::Status>,
+    field: &str,
+) {
+    let answer = answer.map_err(|status| Error::from_answer(&lab.client, status));
+    let refusal = refusal(answer, Code::Unimplemented, ErrorReason::NotImplemented);
+    let told = refusal.details().metadata.get("field");
+    assert_eq!(told.map(String::as_str), Some(field));
+}
+
+#[tokio::test]
+async fn what_is_not_there_yet_is_refused_by_name() -> Result<()> {
+    let lab = Lab::start(&Script::default()).await?;
+    lab.ready().await?;
+    let mut service = lab.client.model_service();
+    let answer = service.switch_model(SwitchModelRequest::default()).await;
+    assert_not_implemented(&lab, answer, "SwitchModel");
+    let all = LoadModelRequest {
+        target: Some(load_model_request::Target::All(true)),
+        ..LoadModelRequest::default()
+    };
+    assert_not_implemented(&lab, service.load_model(all).await, "all");
+    let session = LoadModelRequest {
+        target: Some(load_model_request::Target::ModelId("m".into())),
+        session_id: "s".into(),
+        ..LoadModelRequest::default()
+    };
+    assert_not_implemented(&lab, service.load_model(session).await, "session_id");
+    let session = UnloadModelRequest {
+        target: Some(unload_model_request::Target::ModelId("m".into())),
+        session_id: "s".into(),
+        ..UnloadModelRequest::default()
+    };
+    assert_not_implemented(&lab, service.unload_model(session).await, "session_id");
+    Ok(())
+}

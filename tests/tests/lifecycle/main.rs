@@ -1,0 +1,31 @@
+//! Loading and unloading: what is promised of them when nothing goes wrong.
+
+mod clocks;
+mod history;
+mod info;
+mod loads;
+mod memory;
+mod models;
+mod reloads;
+mod repeats;
+mod unload_cancels;
+mod unload_drains;
+mod unloads;
+
+use anyhow::Result;
+use hangar_client::{Client, v1::ModelSpec};
+use hangar_tests::lab::Lab;
+
+/// The lab's spec, changed in a way that the scripted worker does not care about.
+fn other_spec(lab: &Lab) -> ModelSpec {
+    ModelSpec {
+        context_length: 77,
+        ..lab.spec()
+    }
+}
+
+/// A greedy answer of 40 tokens.
+async fn greedy(client: &Client, model: &str, prompt: &str) -> Result<String> {
+    let answer = client.generate(model).prompt(prompt).temperature(0.0);
+    Ok(answer.max_tokens(40).text().await?.text)
+}

@@ -1,0 +1,158 @@
+//! What becomes of running requests when their model is unloaded.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hangar_client::{
+    Completion, Error,
+    v1::{
+        DesiredState, ErrorReason,
+        ModelState::{Draining, Ready, Unloaded},
+        ModelUnload,
+    },
+};
+use hangar_tests::{
+    background::Background,
+    hangar::{DEADLINE, Transitions},
+    lab::Lab,
+    processes,
+    refusals::refusal,
+    scripted::{Event, Gate, Script},
+};
+use tokio::time::timeout;
+use tonic::Code;
+
+/// A model that an unload drains, because of a request that is held at the gate.
+struct Drain {
+    lab: Lab,
+    worker: u32,
+    gate: Gate,
+    transitions: Transitions,
+    answer: Background<Result<Completion, Error>>,
+    unload: Background<Result<ModelUnload, Error>>,
+}
+
+impl Drain {
+    async fn begin(limit: Duration) -> Result<Self> {
+        let lab = Lab::start(&Script::gated()).await?;
+        let worker = lab.ready().await?.worker_pid;
+        let gate = lab.gate("token")?;
+        let mut events = lab.events()?;
+        let mut transitions = lab.follow().await?;
+        let answer = lab.client.generate("m").prompt("x").max_tokens(3).text();
+        let answer = Background::start(answer);
+        timeout(DEADLINE, events.until(Event::Generate)).await??;
+        let unload = lab.client.unload("m").drain_timeout(limit).send();
+        let unload = Background::start(unload);
+        transitions.until(Draining).await?;
+        Ok(Self {
+            lab,
+            worker,
+            gate,
+            transitions,
+            answer,
+            unload,
+        })
+    }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn running_requests_may_end_and_no_other_begins() -> Result<()> {
+    let mut drain = Drain::begin(LONG).await?;
+    let late = drain.lab.client.generate("m").prompt("x").text().await;
+    refusal(late, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
+    let status = drain.lab.info().await?.status.unwrap_or_default();
+    assert_eq!((status.state(), status.in_flight), (Draining, 1));
+    drain.gate.open()?;
+    assert_eq!(drain.answer.end().await??.text, "t0 t1 t2 ");
+    let unload = drain.unload.end().await??;
+    assert!(unload.was_loaded && !unload.killed);
+    assert!(!processes::exists(drain.worker));
+    drain.transitions.until(Unloaded).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_that_outlast_the_drain_are_ended() -> Result<()> {
+    let drain = Drain::begin(Duration::from_millis(200)).await?;
+    let ended = refusal(
+        drain.answer.end().await?,
+        Code::Unavailable,
+        ErrorReason::ModelUnloaded,
+    );
+    assert_eq!(ended.details().retry_after, None);
+    let unload = drain.unload.end().await??;
+    assert!(unload.was_loaded && !unload.killed);
+    assert!(!processes::exists(drain.worker));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_forced_unload_does_not_drain() -> Result<()> {
+    let lab = Lab::start(&Script::gated()).await?;
+    lab.ready().await?;
+    let _gate = lab.gate("token")?;
+    let mut events = lab.events()?;
+    let answer = Background::start(lab.client.generate("m").prompt("x").text());
+    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    let began = Instant::now();
+    lab.client.unload("m").force().send().await?;
+    assert!(began.elapsed() < Duration::from_secs(10));
+    refusal(
+        answer.end().await?,
+        Code::Unavailable,
+        ErrorReason::ModelUnloaded,
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_unload_can_shorten_a_drain() -> Result<()> {
+    let drain = Drain::begin(LONG).await?;
+    let began = Instant::now();
+    let forced = drain.lab.client.unload("m").force().send().await?;
+    assert!(began.elapsed() < LONG / 4);
+    assert!(forced.was_loaded);
+    refusal(
+        drain.answer.end().await?,
+        Code::Unavailable,
+        ErrorReason::ModelUnloaded,
+    );
+    assert_eq!(
+        drain.unload.end().await??.host_bytes_freed,
+        forced.host_bytes_freed
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_unload_cannot_lengthen_a_drain() -> Result<()> {
+    let drain = Drain::begin(Duration::from_secs(1)).await?;
+    let second = drain.lab.client.unload("m").drain_timeout(LONG).send();
+    let began = Instant::now();
+    assert!(second.await?.was_loaded && began.elapsed() < LONG / 4);
+    assert!(drain.unload.end().await??.was_loaded);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_load_while_draining_is_remembered() -> Result<()> {
+    let mut drain = Drain::begin(LONG).await?;
+    let load = drain.lab.load().send().await?;
+    assert!(!load.already_loaded);
+    let info = drain.lab.info().await?;
+    assert_eq!(info.desired_state(), DesiredState::Loaded);
+    assert_eq!(info.status.unwrap_or_default().state(), Draining);
+    let waiting = Background::start(drain.lab.load().wait());
+    drain.gate.open()?;
+    assert_eq!(drain.answer.end().await??.text, "t0 t1 t2 ");
+    assert!(drain.unload.end().await??.was_loaded);
+    assert!(!processes::exists(drain.worker));
+    let ready = drain.transitions.until(Ready).await?;
+    assert_eq!(ready.load_id, load.load_id);
+    assert_ne!(ready.worker_pid, drain.worker);
+    assert_eq!(waiting.end().await??.load_id, load.load_id);
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! UnloadModel: what it says, and that what it says is so.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{
+    DesiredState, ErrorReason,
+    ModelState::{Failed, Ready, Unloaded, Unloading},
+    UnloadVerification,
+};
+use hangar_tests::{
+    background::Background,
+    hangar::{Options, spec},
+    lab::Lab,
+    processes,
+    refusals::refusal,
+    scripted::{LoadKind, Script, ShutdownKind},
+};
+use tonic::Code;
+
+#[tokio::test]
+async fn unloading_what_is_not_loaded_succeeds_and_says_so() -> Result<()> {
+    let lab = Lab::start(&Script::default()).await?;
+    lab.ready().await?;
+    assert!(lab.client.unload("m").send().await?.was_loaded);
+    let again = lab.client.unload("m").send().await?;
+    assert!(!again.was_loaded && !again.killed);
+    assert_eq!(again.verification(), UnloadVerification::Unspecified);
+    assert_eq!((again.host_bytes_freed, again.device_bytes_freed), (0, 0));
+    let unknown = lab.client.unload("n").send().await;
+    refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
+    Ok(())
+}
+
+#[tokio::test]
+async fn unloading_a_failed_model_clears_it() -> Result<()> {
+    let lab = Lab::start(&Script::loading(LoadKind::Error)).await?;
+    let mut transitions = lab.follow().await?;
+    assert!(lab.load().wait().await.is_err());
+    assert_eq!(transitions.until(Failed).await?.reason, "WORKER_DIED");
+    assert!(!lab.client.unload("m").send().await?.was_loaded);
+    let status = transitions.until(Unloaded).await?;
+    assert_eq!(status.reason, "");
+    assert_eq!(lab.info().await?.desired_state(), DesiredState::Unloaded);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unload_verifies_that_the_worker_is_gone() -> Result<()> {
+    let lab = Lab::start(&Script::default()).await?;
+    let worker = lab.ready().await?.worker_pid;
+    let unload = lab.client.unload("m").send().await?;
+    assert!(!processes::exists(worker));
+    assert!(unload.was_loaded && !unload.killed);
+    assert_eq!(unload.verification(), UnloadVerification::Reaped);
+    assert!(unload.host_bytes_freed > 0 && unload.elapsed.is_some());
+    let status = lab.info().await?.status.context("a status")?;
+    assert_eq!((status.state(), status.worker_pid), (Unloaded, 0));
+    assert!(status.memory.is_none() && status.progress.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_load_while_unloading_is_remembered() -> Result<()> {
+    let script = Script {
+        shutdown: ShutdownKind::Ignore,
+        ..Script::default()
+    };
+    let lab = Lab::with(&script, |options: Options| {
+        options.time("--kill-timeout", Duration::from_secs(1))
+    })
+    .await?;
+    let first = lab.ready().await?;
+    let mut transitions = lab.follow().await?;
+    let unload = Background::start(lab.client.unload("m").send());
+    transitions.until(Unloading).await?;
+    let load = lab.load().send().await?;
+    assert_ne!(load.load_id, first.load_id);
+    assert_eq!(lab.load().send().await?.load_id, load.load_id);
+    assert!(unload.end().await??.was_loaded);
+    assert!(!processes::exists(first.worker_pid));
+    assert_eq!(transitions.until(Ready).await?.load_id, load.load_id);
+    assert_eq!(lab.info().await?.desired_state(), DesiredState::Loaded);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_remembered_load_is_forgotten_by_the_next_unload() -> Result<()> {
+    let script = Script {
+        shutdown: ShutdownKind::Ignore,
+        ..Script::default()
+    };
+    let lab = Lab::with(&script, |options: Options| {
+        options.time("--kill-timeout", Duration::from_secs(1))
+    })
+    .await?;
+    lab.ready().await?;
+    let mut transitions = lab.follow().await?;
+    let one = Background::start(lab.client.unload("m").send());
+    transitions.until(Unloading).await?;
+    let load = Background::start(lab.load().wait());
+    lab.info_when(|info| info.desired_state() == DesiredState::Loaded)
+        .await?;
+    assert!(lab.client.unload("m").send().await?.was_loaded);
+    refusal(load.end().await?, Code::Aborted, ErrorReason::LoadCancelled);
+    assert!(one.end().await??.was_loaded);
+    transitions.until(Unloaded).await?;
+    let info = lab.info().await?;
+    assert_eq!(info.desired_state(), DesiredState::Unloaded);
+    assert_eq!(info.status.context("a status")?.state(), Unloaded);
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_models_are_unloaded_at_once() -> Result<()> {
+    let lab = Lab::start(&Script::default()).await?;
+    lab.ready().await?;
+    for id in ["a", "b"] {
+        let path = lab.fixtures.scripted(id, &Script::default())?;
+        lab.client.load(id).spec(spec(&path)).wait().await?;
+    }
+    assert_eq!(processes::children(lab.hangar.pid())?.len(), 3);
+    let answer = lab.client.unload_all().send().await?;
+    let ids: Vec<_> = answer
+        .unloads
+        .iter()
+        .map(|unload| unload.model_id.as_str())
+        .collect();
+    assert_eq!(ids, ["a", "b", "m"]);
+    assert!(
+        answer
+            .unloads
+            .iter()
+            .all(|unload| unload.was_loaded && unload.error.is_none())
+    );
+    assert!(answer.models_remaining.is_empty());
+    assert!(processes::children(lab.hangar.pid())?.is_empty());
+    assert!(lab.client.unload_all().send().await?.unloads.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unload_tells_which_models_remain() -> Result<()> {
+    let lab = Lab::start(&Script::default()).await?;
+    lab.ready().await?;
+    let path = lab.fixtures.scripted("n", &Script::default())?;
+    lab.client.load("n").spec(spec(&path)).wait().await?;
+    let request = hangar_client::v1::UnloadModelRequest {
+        target: Some(hangar_client::v1::unload_model_request::Target::ModelId(
+            "m".into(),
+        )),
+        ..Default::default()
+    };
+    let answer = lab.client.model_service().unload_model(request).await?;
+    assert_eq!(answer.into_inner().models_remaining, ["n"]);
+    Ok(())
+}

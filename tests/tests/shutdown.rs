@@ -1,0 +1,371 @@
+//! How a server ends, and what it leaves behind.
+
+use std::{ffi::OsString, path::Path, process::Stdio, time::Duration};
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    Client, GenerateEvent, Watch, WatchEvent,
+    v1::{ErrorReason, ModelState},
+};
+use hangar_tests::{
+    background::Background,
+    fixtures::Fixtures,
+    hangar::{DEADLINE, Hangar, Options, binary, spec},
+    http,
+    lab::Lab,
+    processes,
+    refusals::refusal,
+    scripted::{Gate, GenerateScript, LoadScript, Script, ShutdownKind},
+};
+use rustix::process::Signal;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    process::Command,
+    time::{Instant, timeout},
+};
+use tonic::Code;
+
+/// A model that makes a token for each step of the gate `token`.
+fn gated() -> Script {
+    Script {
+        generate: GenerateScript {
+            gate: Some("token".into()),
+            ..GenerateScript::default()
+        },
+        ..Script::default()
+    }
+}
+
+/// Waits until the server has begun to shut down: its watches end then.
+async fn shutting_down(mut watch: Watch) -> Result<()> {
+    let end = async {
+        loop {
+            match watch.next().await.context("the watch ended")?? {
+                WatchEvent::Disconnected { error, .. } => return anyhow::Ok(error),
+                _ => continue,
+            }
+        }
+    };
+    let end = timeout(DEADLINE, end).await??;
+    refusal(
+        Err::<(), _>(end),
+        Code::Unavailable,
+        ErrorReason::ShuttingDown,
+    );
+    Ok(())
+}
+
+/// A watch that has begun.
+async fn watching(client: &Client) -> Result<Watch> {
+    let mut watch = client.watch().stream();
+    watch.next().await.context("no snapshot")??;
+    Ok(watch)
+}
+
+/// What a server that does not start says.
+async fn refused(arguments: &[OsString]) -> Result<String> {
+    let output = Command::new(binary("hangar")?)
+        .arg("serve")
+        .arg("--worker")
+        .arg(binary("scripted-worker")?)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(DEADLINE, output).await??;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty(), "it announced itself");
+    Ok(String::from_utf8(output.stderr)?)
+}
+
+fn arguments(listen: &str, ops_listen: &str, data: &Path) -> Vec<OsString> {
+    let pairs = [
+        ("--listen", listen.into()),
+        ("--ops-listen", ops_listen.into()),
+    ];
+    let pairs = pairs.into_iter().chain([("--data-dir", data.into())]);
+    pairs
+        .flat_map(|(flag, value): (&str, OsString)| [flag.into(), value])
+        .collect()
+}
+
+/// Sockets in the runtime directory.
+fn sockets(data: &Path) -> Result<Vec<OsString>> {
+    let entries = std::fs::read_dir(data.join("run"))?;
+    let names = entries.map(|entry| Ok(entry?.file_name()));
+    Ok(names.collect::<std::io::Result<_>>()?)
+}
+
+#[tokio::test]
+async fn answers_may_end_and_nothing_is_left() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let data = directory.path().join("data");
+    let lab = Lab::with(&gated(), |options| options.data_in(&data)).await?;
+    let token = lab.gate("token")?;
+    let worker = lab.ready().await?.worker_pid;
+    let held = LoadScript {
+        gate: Some("load".into()),
+        ..LoadScript::default()
+    };
+    let loading = lab.fixtures.scripted(
+        "loading",
+        &Script {
+            load: held,
+            ..Script::default()
+        },
+    )?;
+    let _load = Gate::new(&loading, "load")?;
+    let mut transitions = lab.hangar.follow("loading").await?;
+    lab.client
+        .load("loading")
+        .spec(spec(&loading))
+        .send()
+        .await?;
+    let loader = transitions.until(ModelState::Loading).await?.worker_pid;
+    let watch = watching(&lab.client).await?;
+    let mut answer = lab
+        .client
+        .generate("m")
+        .prompt("x")
+        .max_tokens(3)
+        .stream()
+        .await?;
+    token.step(1)?;
+    answer.next().await.context("no token")??;
+
+    lab.hangar.signal(Signal::TERM)?;
+    shutting_down(watch).await?;
+    assert_eq!(
+        http::get(lab.hangar.ops_listen(), "/readyz").await?.status,
+        503
+    );
+    let late = lab.client.load("loading").send().await;
+    assert_eq!(
+        late.err().context("it still loads")?.code(),
+        Code::Unavailable
+    );
+    token.open()?;
+    let mut end = None;
+    while let Some(event) = answer.next().await.transpose()? {
+        end = Some(event);
+    }
+    let Some(GenerateEvent::Done(done)) = end else {
+        anyhow::bail!("the answer ended with {end:?}")
+    };
+    assert_eq!(done.usage.map(|usage| usage.completion_tokens), Some(3));
+    assert!(lab.hangar.ended(DEADLINE).await?.success());
+    assert!(sockets(&data)?.is_empty());
+    for pid in [worker, loader] {
+        assert!(!processes::exists(pid), "{pid} is there");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_end_is_cut_off() -> Result<()> {
+    let lab = Lab::with(&gated(), |options| {
+        options.time("--drain-timeout", Duration::from_millis(300))
+    })
+    .await?;
+    let token = lab.gate("token")?;
+    let worker = lab.ready().await?.worker_pid;
+    let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+    token.step(1)?;
+    answer.next().await.context("no token")??;
+    lab.hangar.signal(Signal::TERM)?;
+    let end = timeout(DEADLINE, answer.next())
+        .await?
+        .context("no error")?;
+    refusal(end, Code::Unavailable, ErrorReason::ModelUnloaded);
+    assert!(lab.hangar.ended(DEADLINE).await?.success());
+    assert!(!processes::exists(worker));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_go_is_killed() -> Result<()> {
+    let script = Script {
+        ignore_sigterm: true,
+        shutdown: ShutdownKind::Hang,
+        ..Script::default()
+    };
+    let lab = Lab::with(&script, |options| {
+        options.time("--kill-timeout", Duration::from_millis(300))
+    })
+    .await?;
+    let worker = lab.ready().await?.worker_pid;
+    lab.hangar.signal(Signal::TERM)?;
+    assert!(lab.hangar.ended(Duration::from_secs(10)).await?.success());
+    assert!(!processes::exists(worker));
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_do_not_hold_the_server_up() -> Result<()> {
+    let lab = Lab::start(&Script::default()).await?;
+    let silent = TcpStream::connect(lab.hangar.listen()).await?;
+    let silent_ops = TcpStream::connect(lab.hangar.ops_listen()).await?;
+    let idle = lab.hangar.client().await?;
+    idle.info().send().await?;
+    lab.hangar.signal(Signal::INT)?;
+    assert!(lab.hangar.ended(Duration::from_secs(5)).await?.success());
+    drop((silent, silent_ops, idle));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_server_at_once() -> Result<()> {
+    // A collector that never answers, which must not hold the server up either.
+    let collector = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", collector.local_addr()?);
+    let lab = Lab::with(&gated(), |options| {
+        options.argument("--otlp-endpoint").argument(endpoint)
+    })
+    .await?;
+    let _token = lab.gate("token")?;
+    let worker = lab.ready().await?.worker_pid;
+    let watch = watching(&lab.client).await?;
+    let client = lab.client.clone();
+    let answer = Background::start(async move { client.generate("m").prompt("x").text().await });
+    lab.status_when(|status| status.in_flight == 1).await?;
+    lab.hangar.signal(Signal::TERM)?;
+    shutting_down(watch).await?;
+    let asked = Instant::now();
+    lab.hangar.signal(Signal::TERM)?;
+    let status = lab.hangar.ended(Duration::from_secs(2)).await?;
+    assert_eq!(status.code(), Some(1), "after {:?}", asked.elapsed());
+    processes::ended(worker, Duration::from_secs(1)).await?;
+    assert_eq!(
+        answer.end().await?.err().context("it ended well")?.code(),
+        Code::Unavailable
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_collector_that_never_answers_does_not_hold_the_server_up() -> Result<()> {
+    let collector = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", collector.local_addr()?);
+    let lab = Lab::with(&Script::default(), |options| {
+        options.argument("--otlp-endpoint").argument(endpoint)
+    })
+    .await?;
+    lab.ready().await?;
+    lab.hangar.signal(Signal::TERM)?;
+    assert!(lab.hangar.ended(Duration::from_secs(10)).await?.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_data_is_refused() -> Result<()> {
+    let lab = Lab::start(&Script::default()).await?;
+    let any = "127.0.0.1:0";
+    let said = refused(&arguments(any, any, lab.hangar.data_dir())).await?;
+    let data = lab.hangar.data_dir().display().to_string();
+    for words in [data.as_str(), "in use by another hangar", "--data-dir"] {
+        assert!(said.contains(words), "{words:?} is not in {said:?}");
+    }
+    // The first one is none the worse for it.
+    lab.ready().await?;
+    assert!(lab.hangar.terminate().await?.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let taken = listener.local_addr()?.to_string();
+    let directory = tempfile::tempdir()?;
+    let data = directory.path().join("data");
+    let any = "127.0.0.1:0";
+    for (listen, ops_listen) in [(taken.as_str(), any), (any, taken.as_str())] {
+        let said = refused(&arguments(listen, ops_listen, &data)).await?;
+        for words in [taken.as_str(), "cannot listen", "another address"] {
+            assert!(said.contains(words), "{words:?} is not in {said:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn sockets_of_a_killed_server_are_removed() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let model = fixtures.scripted("m", &Script::default())?;
+    let directory = tempfile::tempdir()?;
+    let data = directory.path().join("data");
+    let options = Options::scripted(&fixtures).data_in(&data);
+    let hangar = Hangar::start(options.clone()).await?;
+    let load = hangar
+        .client()
+        .await?
+        .load("m")
+        .spec(spec(&model))
+        .wait()
+        .await?;
+    let worker = load.status.context("no status")?.worker_pid;
+    hangar.kill()?;
+    processes::ended(worker, Duration::from_secs(1)).await?;
+    assert_eq!(
+        sockets(&data)?.len(),
+        1,
+        "the killed server left none behind"
+    );
+
+    let hangar = Hangar::start(options).await?;
+    assert!(sockets(&data)?.is_empty());
+    let client = hangar.client().await?;
+    client.load("m").spec(spec(&model)).wait().await?;
+    assert_eq!(sockets(&data)?.len(), 1);
+    client.unload("m").send().await?;
+    assert!(sockets(&data)?.is_empty());
+    assert!(hangar.terminate().await?.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_worker_outlives_a_killed_server() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let client = hangar.client().await?;
+    client
+        .load("idle")
+        .spec(spec(&fixtures.qwen3()?))
+        .wait()
+        .await?;
+    client
+        .load("busy")
+        .spec(spec(&fixtures.long_llama()?))
+        .wait()
+        .await?;
+    let mut answer = client
+        .generate("busy")
+        .prompt("x")
+        .max_tokens(16_000)
+        .stream()
+        .await?;
+    answer.next().await.context("no token")??;
+    let workers = processes::children(hangar.pid())?;
+    assert_eq!(workers.len(), 2);
+    hangar.kill()?;
+    for worker in workers {
+        processes::ended(worker, Duration::from_secs(1)).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_worker_outlives_a_server_that_is_killed_in_a_load() -> Result<()> {
+    for state in [
+        ModelState::Starting,
+        ModelState::Loading,
+        ModelState::Warming,
+    ] {
+        let lab = Lab::start(&Script::gated()).await?;
+        let held = lab.hold(state).await?;
+        lab.hangar.kill()?;
+        processes::ended(held.pid, Duration::from_secs(1))
+            .await
+            .with_context(|| format!("{state:?}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! `/metrics`, as Prometheus reads it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_tests::{
+    fixtures::Fixtures,
+    hangar::{DEADLINE, Hangar, Options, spec},
+    lab::Lab,
+    metrics::Metrics,
+    scripted::{GenerateScript, Script},
+};
+use tokio::time::{interval, timeout};
+
+const CALLS: &str = "rpc_server_call_duration_seconds_count";
+const GENERATE: &str = "hangar.v1.InferenceService/Generate";
+const WATCH: &str = "hangar.v1.ModelService/WatchStatus";
+const M: (&str, &str) = ("model", "m");
+
+/// Waits until the metrics are such as no event tells.
+async fn metrics_when(hangar: &Hangar, is_so: impl Fn(&Metrics) -> bool) -> Result<Metrics> {
+    let mut ticks = interval(Duration::from_millis(20));
+    let look = async {
+        loop {
+            ticks.tick().await;
+            let metrics = Metrics::of(hangar.ops_listen()).await?;
+            if is_so(&metrics) {
+                return anyhow::Ok(metrics);
+            }
+        }
+    };
+    timeout(DEADLINE, look)
+        .await
+        .context("the metrics are not so")?
+}
+
+/// Calls of a method that ended with a status.
+fn calls(metrics: &Metrics, method: &str, status: &str) -> f64 {
+    let labels = [("rpc_method", method), ("rpc_response_status_code", status)];
+    metrics.value(CALLS, &labels).unwrap_or(0.0)
+}
+
+fn state(metrics: &Metrics, state: &str) -> Option<f64> {
+    metrics.value("hangar_model_state", &[M, ("state", state)])
+}
+
+#[tokio::test]
+async fn a_dropped_stream_is_counted_as_cancelled() -> Result<()> {
+    let generate = GenerateScript {
+        gate: Some("token".into()),
+        ..GenerateScript::default()
+    };
+    let lab = Lab::start(&Script {
+        generate,
+        ..Script::default()
+    })
+    .await?;
+    let gate = lab.gate("token")?;
+    lab.ready().await?;
+    let mut dropped = lab.client.generate("m").prompt("x").stream().await?;
+    gate.step(1)?;
+    dropped.next().await.context("no token")??;
+    let metrics = Metrics::of(lab.hangar.ops_listen()).await?;
+    assert_eq!(calls(&metrics, GENERATE, "CANCELLED"), 0.0);
+    drop(dropped);
+    let cancelled = |m: &Metrics| calls(m, GENERATE, "CANCELLED") == 1.0;
+    metrics_when(&lab.hangar, cancelled).await?;
+
+    gate.open()?;
+    lab.client
+        .generate("m")
+        .prompt("x")
+        .max_tokens(2)
+        .text()
+        .await?;
+    let mut watch = lab.client.watch().stream();
+    watch.next().await.context("no snapshot")??;
+    let watched = |m: &Metrics| m.value("hangar_watch_subscribers", &[]) == Some(1.0);
+    metrics_when(&lab.hangar, watched).await?;
+    drop(watch);
+    let ended = |m: &Metrics| calls(m, WATCH, "CANCELLED") == 1.0;
+    let metrics = metrics_when(&lab.hangar, ended).await?;
+    assert_eq!(metrics.value("hangar_watch_subscribers", &[]), Some(0.0));
+    assert_eq!(calls(&metrics, GENERATE, "CANCELLED"), 1.0);
+    assert_eq!(calls(&metrics, GENERATE, "OK"), 1.0);
+
+    assert!(
+        lab.client
+            .generate("nope")
+            .prompt("x")
+            .text()
+            .await
+            .is_err()
+    );
+    let metrics = Metrics::of(lab.hangar.ops_listen()).await?;
+    assert_eq!(calls(&metrics, GENERATE, "NOT_FOUND"), 1.0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn metrics_of_a_model_come_and_go_with_its_worker() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let client = hangar.client().await?;
+    let before = Metrics::of(hangar.ops_listen()).await?;
+    assert!(before.matching("hangar_model_state", &[M]).is_empty());
+
+    client
+        .load("m")
+        .spec(spec(&fixtures.long_llama()?))
+        .wait()
+        .await?;
+    let metrics = metrics_when(&hangar, |m| state(m, "ready") == Some(1.0)).await?;
+    assert_eq!(metrics.matching("hangar_model_state", &[M]).len(), 11);
+    assert_eq!(
+        metrics.value("hangar_model_state", &[M]),
+        Some(1.0),
+        "one state"
+    );
+    let host = metrics.value("hangar_model_memory_bytes", &[M, ("type", "host")]);
+    assert!(host.is_some_and(|bytes| bytes > 1e6), "{host:?}");
+    let load = "hangar_model_load_duration_seconds_count";
+    for phase in ["pending", "starting", "loading", "warming", "total"] {
+        let labels = [M, ("phase", phase), ("outcome", "succeeded")];
+        assert_eq!(metrics.value(load, &labels), Some(1.0), "{phase}");
+    }
+
+    let mut running = client
+        .generate("m")
+        .prompt("x")
+        .max_tokens(16_000)
+        .stream()
+        .await?;
+    running.next().await.context("no token")??;
+    let busy = |m: &Metrics| m.value("hangar_model_in_flight", &[M]) == Some(1.0);
+    metrics_when(&hangar, busy).await?;
+    drop(running);
+    let idle = |m: &Metrics| m.value("hangar_model_in_flight", &[M]) == Some(0.0);
+    metrics_when(&hangar, idle).await?;
+    client
+        .generate("m")
+        .message("user", "hello")
+        .max_tokens(5)
+        .text()
+        .await?;
+    let answered = |m: &Metrics| {
+        let labels = [M, ("type", "completion")];
+        m.value("hangar_model_tokens_total", &labels) >= Some(5.0)
+    };
+    let metrics = metrics_when(&hangar, answered).await?;
+    let chat = [
+        ("gen_ai_operation_name", "chat"),
+        ("gen_ai_request_model", "m"),
+    ];
+    for name in [
+        "request_duration",
+        "time_to_first_token",
+        "time_per_output_token",
+    ] {
+        let name = format!("gen_ai_server_{name}_seconds_count");
+        assert_eq!(metrics.value(&name, &chat), Some(1.0), "{name}");
+    }
+
+    client.unload("m").send().await?;
+    let metrics = metrics_when(&hangar, |m| state(m, "unloaded") == Some(1.0)).await?;
+    assert_eq!(
+        metrics.value("hangar_model_state", &[M]),
+        Some(1.0),
+        "one state"
+    );
+    assert!(
+        metrics
+            .matching("hangar_model_memory_bytes", &[M])
+            .is_empty()
+    );
+    assert_eq!(metrics.value("hangar_model_in_flight", &[M]), Some(0.0));
+    assert_eq!(metrics.value("hangar_model_queue_depth", &[M]), Some(0.0));
+    let unload = "hangar_model_unload_duration_seconds_count";
+    assert_eq!(metrics.value(unload, &[M]), Some(1.0));
+    Ok(())
+}
