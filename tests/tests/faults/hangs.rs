@@ -22,7 +22,7 @@ use tonic::Code;
 
 use crate::{chunk, end};
 
-const LIMIT: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_millis(1500);
 
 /// What a hang may take longer than its limit, on a machine that has other things to do.
 const SLACK: Duration = Duration::from_secs(4);

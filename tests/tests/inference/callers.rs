@@ -52,7 +52,7 @@ async fn a_caller_that_goes_away_frees_its_place_at_once() -> Result<()> {
     until_crowd(&served.client, 0, 0).await?;
     // Long before the answer that was given up would have ended.
     let after = served.greedy("Hi").max_tokens(20).text();
-    assert_eq!(timeout(Duration::from_secs(2), after).await??.text, before);
+    assert_eq!(timeout(Duration::from_secs(5), after).await??.text, before);
     let metrics = served.model().await?.metrics.context("metrics")?;
     assert_eq!((metrics.requests_total, metrics.requests_succeeded), (3, 2));
     assert_eq!(
@@ -72,7 +72,7 @@ async fn a_hundred_callers_that_vanish_leave_nothing_behind() -> Result<()> {
         let client = served.hangar.client().await?;
         let request = client.generate("m").prompt("Hello").max_tokens(LONG);
         let mut stream = pin!(request.stream());
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             drop(stream.await?);
         } else {
             // Gone while the request is on its way or waits.

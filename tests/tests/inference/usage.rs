@@ -103,7 +103,7 @@ async fn the_causes_of_internal_errors_stay_in_the_log() -> Result<()> {
     script.write(&path)?;
     let options = Options::scripted(&fixtures);
     let served = Served::start(fixtures, options, &path, |_| ()).await?;
-    let answer = tokio::time::timeout(Duration::from_secs(2), served.greedy("x").text()).await?;
+    let answer = tokio::time::timeout(Duration::from_secs(4), served.greedy("x").text()).await?;
     let refusal = refusal(answer, Code::Internal, ErrorReason::Internal);
     assert!(!refusal.message().contains("script"), "{refusal}");
     let id = &refusal.details().metadata["error_id"];

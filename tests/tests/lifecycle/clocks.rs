@@ -17,7 +17,7 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-const SHORT: Duration = Duration::from_millis(800);
+const SHORT: Duration = Duration::from_millis(1500);
 
 #[tokio::test]
 async fn a_load_fails_when_its_time_is_over() -> Result<()> {

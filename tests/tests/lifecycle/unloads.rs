@@ -67,7 +67,7 @@ async fn a_load_while_unloading_is_remembered() -> Result<()> {
         ..Script::default()
     };
     let lab = Lab::with(&script, |options: Options| {
-        options.time("--kill-timeout", Duration::from_secs(1))
+        options.time("--kill-timeout", Duration::from_secs(2))
     })
     .await?;
     let first = lab.ready().await?;
@@ -91,7 +91,7 @@ async fn a_remembered_load_is_forgotten_by_the_next_unload() -> Result<()> {
         ..Script::default()
     };
     let lab = Lab::with(&script, |options: Options| {
-        options.time("--kill-timeout", Duration::from_secs(1))
+        options.time("--kill-timeout", Duration::from_secs(2))
     })
     .await?;
     lab.ready().await?;
