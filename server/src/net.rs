@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -242,31 +243,35 @@ impl Connections {
         });
         let executor = StreamExecutor {
             streams: TaskTracker::new(),
-            kill: self.kill.clone(),
+            kill: self.kill.child_token(),
         };
-        let streams = executor.streams.clone();
-        let builder = self.options.builder(executor);
-        let mut connection =
-            std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => Some(ended),
-            () = self.stop.cancelled() => None,
-        };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = connection.as_mut() => ended,
-                    () = self.lingered(&streams) => Ok(()),
-                }
-            }
-        };
-        if let Err(error) = ended {
+        let (streams, kill) = (executor.streams.clone(), executor.kill.clone());
+        let connection = self.options.builder(executor);
+        let connection = connection.serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = self.drive(connection, &streams).await {
             tracing::debug!(listener = self.options.name, %peer, %error, "connection ended");
         }
+        // Nothing that its streams still do can be told to anybody, and not all of them notice.
+        kill.cancel();
         streams.close();
         streams.wait().await;
+    }
+
+    /// Runs an HTTP connection to its end, and closes it.
+    async fn drive<C>(&self, connection: C, streams: &TaskTracker) -> Result<(), BoxError>
+    where
+        C: GracefulConnection<Error = BoxError>,
+    {
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = self.stop.cancelled() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.lingered(streams) => Ok(()),
+        }
     }
 
     /// Ends when a connection that was told to go may be dropped: on `kill`, or when it is idle.

@@ -67,9 +67,7 @@ pub enum StartError {
     #[error("{0} is in use by another hangar; stop that one or give another --data-dir")]
     Locked(String),
     /// A port cannot be bound.
-    #[error(
-        "cannot listen on {address}: {cause}; stop what listens there or give another address"
-    )]
+    #[error("cannot listen on {address}: {cause}; stop what listens there or give another address")]
     Bind {
         /// The address.
         address: SocketAddr,

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::Path, process::Stdio, time::Duration};
 use anyhow::{Context, Result};
 use hangar_client::{
     Client, GenerateEvent, Watch, WatchEvent,
-    v1::{ErrorReason, ModelState},
+    v1::{ErrorReason, ModelInfo, ModelState},
 };
 use hangar_tests::{
     background::Background,
@@ -227,7 +227,8 @@ async fn a_second_signal_ends_the_server_at_once() -> Result<()> {
     let watch = watching(&lab.client).await?;
     let client = lab.client.clone();
     let answer = Background::start(async move { client.generate("m").prompt("x").text().await });
-    lab.status_when(|status| status.in_flight == 1).await?;
+    let is_running = |info: &ModelInfo| info.status.as_ref().is_some_and(|s| s.in_flight == 1);
+    lab.info_when(is_running).await?;
     lab.hangar.signal(Signal::TERM)?;
     shutting_down(watch).await?;
     let asked = Instant::now();

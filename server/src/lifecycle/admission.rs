@@ -91,7 +91,10 @@ impl Gate {
     /// Opens the gate to `lane`.
     pub(super) fn open(&self, lane: Arc<Lane>) {
         let last = Arc::downgrade(&lane);
-        *self.ways() = Ways { open: Some(lane), last };
+        *self.ways() = Ways {
+            open: Some(lane),
+            last,
+        };
     }
 
     /// Keeps newcomers out.

@@ -1,6 +1,10 @@
 //! InferenceService: admits requests and passes them to the models' workers.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use hangar_client::{
     v1::{
@@ -162,9 +166,11 @@ fn closed(model: &Model) -> ApiError {
     let status = model.status();
     let name = model.id().to_string();
     if status.stage.is_loading() {
+        let until = |time: SystemTime| time.duration_since(SystemTime::now()).ok();
         let retry = status
-            .progress
-            .and_then(|progress| progress.eta)
+            .next_retry
+            .and_then(until)
+            .or(status.progress.and_then(|progress| progress.eta))
             .unwrap_or(LOADING_RETRY);
         return ApiError::Loading { model: name, retry };
     }

@@ -28,8 +28,8 @@ impl Cutter {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let bytes = random.u64(1..6000);
-                let time = Duration::from_micros(random.u64(1..12_000));
+                let bytes = random.u64(1..10_000);
+                let time = Duration::from_micros(random.u64(1..30_000));
                 connections.spawn(timeout(time, carry(client, server, bytes)));
                 while connections.try_join_next().is_some() {}
             }

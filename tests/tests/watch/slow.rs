@@ -4,8 +4,8 @@ use anyhow::Result;
 use hangar_client::v1::{WatchStatusRequest, model_service_client::ModelServiceClient};
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{Hangar, Options},
-    processes::host_bytes,
+    hangar::{DEADLINE, Hangar, Options},
+    processes::{eventually, host_bytes, open_files},
 };
 use tonic::transport::Endpoint;
 
@@ -35,6 +35,7 @@ async fn a_watcher_that_does_not_read_costs_bounded_memory() -> Result<()> {
     // The server's memory settles first, without watchers.
     churn().await?;
     let before = host_bytes(hangar.pid())?;
+    let files = open_files(hangar.pid())?;
     let mut watches = Vec::new();
     for _ in 0..WATCHERS {
         let channel = Endpoint::from_shared(hangar.url())?.connect().await?;
@@ -53,5 +54,9 @@ async fn a_watcher_that_does_not_read_costs_bounded_memory() -> Result<()> {
     for watch in &mut watches {
         assert!(watch.message().await?.is_some());
     }
+    // Cut off with much on its way, none of them stays behind.
+    drop(watches);
+    let is_gone = || open_files(hangar.pid()).ok().filter(|now| *now <= files);
+    eventually("the connections are gone", DEADLINE, is_gone).await?;
     Ok(())
 }
