@@ -37,16 +37,14 @@ async fn serve(arguments: hangar_server::config::SettingsArguments) -> anyhow::R
     let server = Server::start(&settings, &telemetry).await?;
     announce(&server)?;
     signals.terminated().await;
-    let stop = async {
+    let mut stop = std::pin::pin!(async {
         let orderly = server.stop().await;
         telemetry.shutdown(FLUSH).await;
         orderly
-    };
-    if signals.or_second(stop).await != Some(true) {
-        // Nothing that is stuck may hold the process up. Workers end with it.
-        std::process::exit(1);
-    }
-    Ok(ExitCode::SUCCESS)
+    });
+    let orderly = signals.or_second(stop.as_mut()).await;
+    // Nothing that is stuck may hold the process up, not even in being dropped. Workers end with it.
+    std::process::exit(i32::from(orderly != Some(true)))
 }
 
 /// Tells scripts, on standard output, where the server listens.

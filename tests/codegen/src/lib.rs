@@ -1,7 +1,7 @@
 //! Generates the client crate's stubs and descriptor sets from `proto/`, without protoc.
 //!
 //! The output is committed, so that nobody who builds Hangar needs a protobuf compiler; the test
-//! `generated_code` regenerates it in memory and compares. [`write`] brings it up to date.
+//! `generated_code` regenerates it in memory and compares. [`write()`] brings it up to date.
 
 use std::{
     collections::BTreeMap,
@@ -51,7 +51,7 @@ pub fn generate() -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(files)
 }
 
-/// Writes what [`generate`] gives into the client crate, and deletes what it does not.
+/// Writes what [`generate()`] gives into the client crate, and deletes what it does not.
 ///
 /// # Errors
 ///
