@@ -199,7 +199,7 @@ pub(crate) struct GenerateArgs {
     pub(crate) model: String,
     /// The prompt. Read from standard input when it is "-" or missing.
     pub(crate) prompt: Option<String>,
-    /// The prompt is a message of a conversation, put into the model's chat template [default].
+    /// The prompt is a message of a conversation, put into the model's chat template (the default).
     #[arg(long, conflicts_with = "raw")]
     pub(crate) chat: bool,
     /// The prompt is text to go on with, as it is.
