@@ -65,6 +65,8 @@ pub struct ServeOptions {
     pub keep_alive_interval: Duration,
     /// And dropped when the ping is not answered for this time.
     pub keep_alive_timeout: Duration,
+    /// Drops all connections at once.
+    pub kill: CancellationToken,
 }
 
 /// Runs the tasks of a connection's HTTP/2 streams; all end with `kill`.
@@ -105,10 +107,10 @@ pub async fn serve<S, B>(
     B::Error: Into<BoxError>,
 {
     let connections = Connections {
-        options,
         tasks: TaskTracker::new(),
         stop,
-        kill: CancellationToken::new(),
+        kill: options.kill.clone(),
+        options,
     };
     connections.accept(listener, service).await;
     connections.end(grace).await;
@@ -127,6 +129,7 @@ impl ServeOptions {
             max_header_list_size: 16 * 1024,
             keep_alive_interval: Duration::from_secs(20),
             keep_alive_timeout: Duration::from_secs(20),
+            kill: CancellationToken::new(),
         }
     }
 

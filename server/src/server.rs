@@ -90,8 +90,12 @@ pub enum StartError {
 /// The task that serves a port.
 struct Port {
     stop: CancellationToken,
+    kill: CancellationToken,
     task: JoinHandle<()>,
 }
+
+/// Time that clients have to read what was made for them before the end.
+const UNREAD: Duration = Duration::from_secs(2);
 
 /// What is left for the end of workers and connections when all time for draining is used up.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -135,6 +139,7 @@ impl Server {
             .layer(DeadlineLayer)
             .service(routes.into_axum_router());
         let options = ServeOptions::main(settings.max_connections);
+        let main_kill = options.kill.clone();
         let serving = net::serve(
             main_listener,
             service,
@@ -144,15 +149,18 @@ impl Server {
         );
         let main = Port {
             stop: main_stop,
+            kill: main_kill,
             task: tracker.spawn(serving),
         };
 
         let ops_stop = CancellationToken::new();
         let router = ops::router(telemetry.registry(), health.clone(), checks);
         let options = ServeOptions::ops(settings.max_connections);
+        let ops_kill = options.kill.clone();
         let serving = net::serve(ops_listener, router, options, ops_stop.clone(), MARGIN);
         let ops = Port {
             stop: ops_stop,
+            kill: ops_kill,
             task: tracker.spawn(serving),
         };
 
@@ -191,11 +199,13 @@ impl Server {
         self.fleet.close();
         self.hub.close();
         self.main.stop.cancel();
+        let (main, ops) = (self.main, self.ops);
         let orderly = async {
             self.fleet.shutdown().await;
-            joined("main", self.main.task).await;
-            self.ops.stop.cancel();
-            joined("ops", self.ops.task).await;
+            // Nothing is made any more: what is left was not taken by those who should have read it.
+            main.end("main").await;
+            ops.stop.cancel();
+            ops.end("ops").await;
         };
         let in_time = tokio::time::timeout(self.shutdown_timeout, orderly)
             .await
@@ -207,9 +217,21 @@ impl Server {
     }
 }
 
-async fn joined(name: &str, task: JoinHandle<()>) {
-    if let Err(error) = task.await {
-        tracing::error!(name, %error, "a port's task ended badly");
+// === impl Port ===
+
+impl Port {
+    /// Waits for the port's connections to end, and drops those that do not.
+    async fn end(mut self, name: &str) {
+        let ended = match tokio::time::timeout(UNREAD, &mut self.task).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.kill.cancel();
+                self.task.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::error!(name, %error, "a port's task ended badly");
+        }
     }
 }
 

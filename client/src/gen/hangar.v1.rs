@@ -1565,7 +1565,8 @@ pub mod inference_service_client {
         }
         /// Splits a text into the model's tokens.
         ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL.
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL;
+        /// RESOURCE_EXHAUSTED/QUEUE_FULL.
         pub async fn tokenize(
             &mut self,
             request: impl tonic::IntoRequest<super::TokenizeRequest>,
@@ -1592,7 +1593,8 @@ pub mod inference_service_client {
         }
         /// Puts the model's tokens together to a text.
         ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL.
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL;
+        /// RESOURCE_EXHAUSTED/QUEUE_FULL.
         pub async fn detokenize(
             &mut self,
             request: impl tonic::IntoRequest<super::DetokenizeRequest>,
@@ -1659,7 +1661,8 @@ pub mod inference_service_server {
         ) -> std::result::Result<tonic::Response<super::EmbedResponse>, tonic::Status>;
         /// Splits a text into the model's tokens.
         ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL.
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL;
+        /// RESOURCE_EXHAUSTED/QUEUE_FULL.
         async fn tokenize(
             &self,
             request: tonic::Request<super::TokenizeRequest>,
@@ -1669,7 +1672,8 @@ pub mod inference_service_server {
         >;
         /// Puts the model's tokens together to a text.
         ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL.
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL;
+        /// RESOURCE_EXHAUSTED/QUEUE_FULL.
         async fn detokenize(
             &self,
             request: tonic::Request<super::DetokenizeRequest>,

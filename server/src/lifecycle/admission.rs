@@ -28,6 +28,8 @@ pub(super) struct Gate(Mutex<Ways>);
 struct Ways {
     open: Option<Arc<Lane>>,
     last: Weak<Lane>,
+    /// Why the way was cut off, until its worker has gone.
+    cut: Option<Failure>,
 }
 
 /// The way to one worker.
@@ -82,6 +84,12 @@ pub enum Refusal {
 /// A place in the queue.
 struct Waiting<'a>(&'a Lane);
 
+/// A place among the calls that the engine has no part in.
+struct Aside<'a>(&'a Lane);
+
+/// Calls that the engine has no part in, those that wait included.
+const MAX_ASIDES: u32 = 256;
+
 /// Calls at the same time that the engine has no part in. They are short, and further ones wait.
 const ASIDES: usize = 8;
 
@@ -94,34 +102,55 @@ impl Gate {
         *self.ways() = Ways {
             open: Some(lane),
             last,
+            cut: None,
         };
     }
 
     /// Keeps newcomers out.
     pub(super) fn close(&self) {
-        self.ways().open = None;
+        let mut ways = self.ways();
+        ways.open = None;
+        ways.cut = None;
+    }
+
+    /// Keeps newcomers out and tells them `failure`, until the gate is closed or opened.
+    pub(super) fn cut_off(&self, failure: Failure) {
+        let mut ways = self.ways();
+        ways.open = None;
+        ways.cut = Some(failure);
+    }
+
+    /// The way in.
+    fn way(&self) -> Result<Arc<Lane>, Refusal> {
+        let ways = self.ways();
+        match (&ways.open, &ways.cut) {
+            (Some(lane), _) => Ok(lane.clone()),
+            (None, Some(failure)) => Err(Refusal::CutOff(failure.clone())),
+            (None, None) => Err(Refusal::Closed),
+        }
     }
 
     /// Waits for the right to use the worker. Safe to cancel: the place in the queue is given back.
     pub(super) async fn admit(&self) -> Result<Permit, Refusal> {
-        let lane = self.ways().open.clone().ok_or(Refusal::Closed)?;
+        let lane = self.way()?;
         let began = Instant::now();
         let mut cut = lane.cut.subscribe();
         let slot = match lane.slots.clone().try_acquire_owned() {
-            Ok(slot) => slot,
+            Ok(slot) => {
+                lane.crowd.send_modify(Crowd::run);
+                slot
+            }
             Err(_) => {
-                let _place = lane.queue()?;
-                tokio::select! {
+                let place = lane.queue()?;
+                let slot = tokio::select! {
                     biased;
                     failure = cut_off(&mut cut) => return Err(Refusal::CutOff(failure)),
                     slot = lane.slots.clone().acquire_owned() => slot.map_err(|_| Refusal::Closed)?,
-                }
+                };
+                place.leave(Crowd::run);
+                slot
             }
         };
-        lane.crowd.send_modify(|crowd| {
-            crowd.running += 1;
-            crowd.busy_since.get_or_insert_with(Instant::now);
-        });
         Permit {
             lane,
             cut,
@@ -135,15 +164,17 @@ impl Gate {
     /// Waits for the right to call the worker for something that the engine has no part in. Requests
     /// that run do not stand against it. Safe to cancel.
     pub(super) async fn admit_aside(&self) -> Result<Permit, Refusal> {
-        let lane = self.ways().open.clone().ok_or(Refusal::Closed)?;
+        let lane = self.way()?;
         let began = Instant::now();
         let mut cut = lane.cut.subscribe();
+        let counted = lane.step_aside()?;
         let place = tokio::select! {
             biased;
             failure = cut_off(&mut cut) => return Err(Refusal::CutOff(failure)),
             place = lane.asides.clone().acquire_owned() => place.map_err(|_| Refusal::Closed)?,
         };
-        lane.crowd.send_modify(|crowd| crowd.aside += 1);
+        // From here on the permit counts.
+        std::mem::forget(counted);
         Permit {
             lane,
             cut,
@@ -162,6 +193,30 @@ impl Gate {
 
     fn ways(&self) -> MutexGuard<'_, Ways> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Crowd ===
+
+impl Crowd {
+    fn run(&mut self) {
+        self.running += 1;
+        self.busy_since.get_or_insert_with(Instant::now);
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting<'_> {
+    /// Leaves the queue for where `enter` counts it, in one change: whoever waits for the lane to be
+    /// empty sees the request in one place or the other.
+    fn leave(self, enter: impl FnOnce(&mut Crowd)) {
+        self.0.crowd.send_modify(|crowd| {
+            crowd.waiting -= 1;
+            enter(crowd);
+        });
+        // Counted out above; there is nothing in it to be dropped.
+        std::mem::forget(self);
     }
 }
 
@@ -223,6 +278,25 @@ impl Lane {
                 limit: self.max_queue,
             })
         }
+    }
+
+    fn step_aside(&self) -> Result<Aside<'_>, Refusal> {
+        let counted = self.crowd.send_if_modified(|crowd| {
+            let room = crowd.aside < MAX_ASIDES;
+            crowd.aside += u32::from(room);
+            room
+        });
+        if counted {
+            Ok(Aside(self))
+        } else {
+            Err(Refusal::QueueFull { limit: MAX_ASIDES })
+        }
+    }
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        self.0.crowd.send_modify(|crowd| crowd.aside -= 1);
     }
 }
 

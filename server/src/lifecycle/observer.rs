@@ -45,6 +45,7 @@ struct Beat {
     steps: u64,
     prefill_tokens: u64,
     stepped: Option<Instant>,
+    heard: Option<Instant>,
 }
 
 /// Processor time that counts as movement: more than what a worker uses that only waits.
@@ -139,8 +140,17 @@ impl Observer {
 
     /// The failure of an engine that has work and no longer steps.
     pub(super) fn hung(&self, crowd: Crowd, limits: &Limits) -> Option<Failure> {
-        let busy_since = crowd.busy_since?;
         let beat = self.pulse.beat();
+        if crowd.aside > 0
+            && beat
+                .heard
+                .is_some_and(|heard| heard.elapsed() > limits.hang_timeout)
+        {
+            let message =
+                "the worker has not been heard of while calls waited for it; it was killed";
+            return Some(Failure::new(Reason::WorkerHung, message));
+        }
+        let busy_since = crowd.busy_since?;
         let reading = u32::try_from(beat.prefill_tokens).unwrap_or(u32::MAX);
         let limit =
             limits.hang_timeout + limits.hang_timeout_per_prompt_token.saturating_mul(reading);
@@ -168,6 +178,7 @@ impl Pulse {
         if stats.steps != beat.steps {
             beat.stepped = Some(Instant::now());
         }
+        beat.heard = Some(Instant::now());
         beat.steps = stats.steps;
         beat.prefill_tokens = stats.prefill_tokens;
     }

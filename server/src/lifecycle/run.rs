@@ -117,7 +117,11 @@ async fn live(
     span: Span,
 ) {
     // Looked up anew for each run: a link may have been changed since the model was registered.
-    config.source = match context.roots.locate(&source).await {
+    let located = tokio::select! {
+        located = context.roots.locate(&source) => located,
+        () = orders.kill.cancelled() => return tell(&reports, Report::Exited(unstarted())).await,
+    };
+    config.source = match located {
         Ok(Some(path)) => Some(config_source(path)),
         Ok(None) => Some(worker_config::Source::Demo(DemoSource {})),
         Err(error) => return tell(&reports, Report::Exited(error.into())).await,
@@ -334,6 +338,13 @@ fn silent(limit: Duration) -> Failure {
         limit.as_secs_f64()
     );
     Failure::new(Reason::LoadStalled, message)
+}
+
+fn unstarted() -> Failure {
+    Failure::new(
+        Reason::WorkerDied,
+        "the load ended before its worker was started; check that the model's file system answers",
+    )
 }
 
 fn deaf() -> Failure {

@@ -246,6 +246,17 @@ impl State {
         }
     }
 
+    /// Whether the worker was killed and did not go.
+    pub fn is_unreaped(&self) -> bool {
+        matches!(
+            self,
+            Self::Unloading {
+                worker: Remains::Unreaped,
+                ..
+            }
+        )
+    }
+
     /// What went wrong, as far as users should know.
     pub fn failure(&self) -> Option<Failure> {
         match self {

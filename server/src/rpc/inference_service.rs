@@ -131,7 +131,11 @@ impl InferenceService for InferenceApi {
             add_special_tokens: request.add_special_tokens,
         });
         telemetry::propagate(call.metadata_mut());
-        let answer = permit.client().tokenize(call).await;
+        let mut client = permit.client();
+        let answer = tokio::select! {
+            answer = client.tokenize(call) => answer,
+            failure = permit.cut_off() => Err(ApiError::Failed(failure).into()),
+        };
         match answer {
             Ok(answer) => Ok(Response::new(TokenizeResponse {
                 token_ids: answer.into_inner().token_ids,
@@ -151,7 +155,11 @@ impl InferenceService for InferenceApi {
             skip_special_tokens: request.skip_special_tokens,
         });
         telemetry::propagate(call.metadata_mut());
-        let answer = permit.client().detokenize(call).await;
+        let mut client = permit.client();
+        let answer = tokio::select! {
+            answer = client.detokenize(call) => answer,
+            failure = permit.cut_off() => Err(ApiError::Failed(failure).into()),
+        };
         match answer {
             Ok(answer) => Ok(Response::new(DetokenizeResponse {
                 text: answer.into_inner().text,

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::error::ApiError;
+use super::{error::ApiError, validate::MAX_REQUEST_ID};
 
 /// The calls of one method.
 #[derive(Debug)]
@@ -60,7 +60,8 @@ impl<T: Clone + Send + Sync + 'static> RequestIds<T> {
         body: &impl Message,
         work: BoxFuture<'static, Result<T, Status>>,
     ) -> Result<T, Status> {
-        if id.is_empty() {
+        // What the work itself refuses is not remembered.
+        if id.is_empty() || id.len() > MAX_REQUEST_ID {
             return work.await;
         }
         let (began, answer) = self.join(id, Sha256::digest(body.encode_to_vec()).into(), work)?;
@@ -112,6 +113,7 @@ impl<T: Clone + Send + Sync + 'static> RequestIds<T> {
             .is_some_and(|call| call.began == began)
         {
             entries.calls.remove(id);
+            entries.ages.retain(|(at, of)| *at != began || of != id);
         }
     }
 
@@ -224,6 +226,28 @@ mod tests {
             ids.once("a", &body("m"), count(&calls, false)).await.ok(),
             Some(1)
         );
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_what_failed_or_is_too_long() {
+        let ids = RequestIds::default();
+        let calls = Arc::default();
+        for n in 0..10 {
+            let id = n.to_string();
+            assert!(
+                ids.once(&id, &body("m"), count(&calls, true))
+                    .await
+                    .is_err()
+            );
+        }
+        let long = "x".repeat(MAX_REQUEST_ID + 1);
+        assert!(
+            ids.once(&long, &body("m"), count(&calls, false))
+                .await
+                .is_ok()
+        );
+        let entries = ids.entries();
+        assert_eq!((entries.calls.len(), entries.ages.len()), (0, 0));
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ pub(super) use spec::{refuse_later_fields, spec};
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Longest request id in bytes.
-const MAX_REQUEST_ID: usize = 128;
+pub(super) const MAX_REQUEST_ID: usize = 128;
 
 /// Stop texts of a request, and bytes of each.
 const MAX_STOPS: usize = 16;

@@ -44,7 +44,8 @@ impl Driver {
             .load()
             .zip(before.load())
             .is_some_and(|(now, then)| now.id != then.id);
-        if self.state.stage() != before.stage() || replaced {
+        let lost = self.state.is_unreaped() && !before.is_unreaped();
+        if self.state.stage() != before.stage() || replaced || lost {
             self.enter(before.stage());
         }
         for action in actions {
@@ -135,6 +136,10 @@ impl Driver {
                 self.load.began_at = now;
                 self.meter = ProgressMeter::new();
             }
+        }
+        if stage == Stage::Backoff && self.load.restart {
+            // The next attempt has the whole time again.
+            self.timers.clear(Timer::Load);
         }
         if !matches!(
             stage,
@@ -278,7 +283,12 @@ impl Driver {
     }
 
     fn cut_off(&mut self, failure: &Failure) {
-        self.model.gate.close();
+        // A worker that is being killed serves nobody, but its model is READY until it has gone.
+        if self.state.stage() == Stage::Ready {
+            self.model.gate.cut_off(failure.clone());
+        } else {
+            self.model.gate.close();
+        }
         if let Some(lane) = &self.lane {
             lane.cut_off(failure.clone());
         }
