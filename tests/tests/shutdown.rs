@@ -214,6 +214,24 @@ async fn connections_that_say_nothing_do_not_hold_the_server_up() -> Result<()> 
 }
 
 #[tokio::test]
+async fn a_caller_that_does_not_read_does_not_hold_the_server_up() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let client = hangar.client().await?;
+    let load = client.load("m").spec(spec(&fixtures.long_llama()?));
+    load.wait().await?;
+    // More than what the transport takes from a server whose client does not read.
+    let request = client.generate("m").prompt("x").max_tokens(6_000);
+    let mut answer = request.stream().await?;
+    answer.next().await.context("no answer")??;
+    hangar.signal(Signal::TERM)?;
+    let ended = hangar.ended(Duration::from_secs(40)).await?;
+    assert!(ended.success());
+    drop(answer);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_the_server_at_once() -> Result<()> {
     // A collector that never answers, which must not hold the server up either.
     let collector = TcpListener::bind("127.0.0.1:0").await?;

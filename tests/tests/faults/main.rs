@@ -1,6 +1,7 @@
 //! Faults of workers: each is noticed, told, and stays that model's fault.
 
 mod answers;
+mod asides;
 mod floods;
 mod handshakes;
 mod hangs;

@@ -1,0 +1,40 @@
+//! Calls that the engine has no part in, while the worker is at fault.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{ErrorReason, ModelState};
+use hangar_tests::{
+    fixtures::Fixtures,
+    hangar::{Hangar, Options, spec},
+    processes,
+    refusals::refusal,
+};
+use rustix::process::Signal;
+use tonic::Code;
+
+#[tokio::test]
+async fn a_worker_that_falls_silent_under_tokenize_is_killed() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let options = Options::new(&fixtures).time("--hang-timeout", Duration::from_secs(1));
+    let hangar = Hangar::start(options).await?;
+    let client = hangar.client().await?;
+    let loaded = client
+        .load("m")
+        .spec(spec(&fixtures.llama()?))
+        .wait()
+        .await?;
+    let worker = loaded.status.context("a status")?.worker_pid;
+    let mut model = hangar.follow("m").await?;
+    processes::signal(worker, Signal::STOP)?;
+    let refused = refusal(
+        client.tokenize("m", "x").send().await,
+        Code::Unavailable,
+        ErrorReason::WorkerHung,
+    );
+    assert!(refused.details().retry_after.is_some());
+    let failed = model.until(ModelState::Failed).await?;
+    assert_eq!(failed.reason, "WORKER_HUNG");
+    assert!(!processes::is_running(worker));
+    Ok(())
+}
