@@ -698,7 +698,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=HERE / "model", help="directory of the model (default: model)"
     )
-    parser.add_argument("--seed", type=int, default=2, help="seed of data, split and weights (default: 2)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of data, split and weights (default: 1)")
     parser.add_argument("--steps", type=int, default=1300, help="training steps (default: 1300)")
     parser.add_argument(
         "--rows", type=int, default=32, help=f"rows of {ROW_TOKENS} tokens a step (default: 32)"
