@@ -116,9 +116,11 @@ fn left(end: Instant) -> Duration {
     end.saturating_duration_since(Instant::now())
 }
 
-/// A request id that no other call has, for calls that are to be safe to repeat.
-pub(crate) fn request_id() -> String {
-    format!("{:032x}", fastrand::u128(..))
+/// Gives a call that has no request id one that no other call has, so that it is safe to repeat.
+pub(crate) fn ensure_request_id(request_id: &mut String) {
+    if request_id.is_empty() {
+        *request_id = format!("{:032x}", fastrand::u128(..));
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,9 @@ use crate::{
     trace::{TraceContext, Transport},
     unload::{Unload, UnloadAll},
     v1::{
+        catalog_service_client::CatalogServiceClient,
         inference_service_client::InferenceServiceClient, model_service_client::ModelServiceClient,
+        session_service_client::SessionServiceClient,
     },
     watch::WatchBuilder,
 };
@@ -144,6 +146,16 @@ impl Client {
     /// The stub of InferenceService, for what the methods here do not cover.
     pub fn inference_service(&self) -> InferenceServiceClient<Transport> {
         InferenceServiceClient::new(self.transport()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// The stub of CatalogService, for what the methods here do not cover.
+    pub fn catalog_service(&self) -> CatalogServiceClient<Transport> {
+        CatalogServiceClient::new(self.transport()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// The stub of SessionService, for what the methods here do not cover.
+    pub fn session_service(&self) -> SessionServiceClient<Transport> {
+        SessionServiceClient::new(self.transport()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     /// The connection, for stubs of other services such as `grpc.health.v1`.

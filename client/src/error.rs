@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Code, Status};
 
 pub use self::refusal::{Details, Refusal, Violation};
-use crate::v1::ErrorReason;
+use crate::{switch::SwitchFailure, v1::ErrorReason};
 
 /// A cause, for [`std::error::Error::source`].
 type Cause = Arc<dyn std::error::Error + Send + Sync>;
@@ -49,6 +49,17 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
+    /// A switch ended, and not well.
+    #[error("{0}")]
+    Switch(Box<SwitchFailure>),
+    /// How something ended that the server had begun cannot be told any more.
+    #[error("how {what} ended is not known: {why}. `info` tells what the alias points at")]
+    OutcomeUnknown {
+        /// What was begun.
+        what: String,
+        /// Why nobody can tell.
+        why: &'static str,
+    },
     /// The server answered in a way that the protocol does not allow.
     #[error("the server broke the protocol: {0}. Check that its version fits this client's")]
     Protocol(&'static str),
@@ -62,6 +73,8 @@ impl Error {
             Self::Unreachable { .. } => Code::Unavailable,
             Self::Deadline { .. } => Code::DeadlineExceeded,
             Self::Address { .. } => Code::InvalidArgument,
+            Self::Switch(_) => Code::Aborted,
+            Self::OutcomeUnknown { .. } => Code::Unknown,
             Self::Protocol(_) => Code::Internal,
         }
     }
@@ -71,9 +84,12 @@ impl Error {
         refusal::code_name(self.code())
     }
 
-    /// The server's reason. `None`: it gave none, or one that this client does not know.
+    /// The server's reason, also for how a switch failed. `None`: it gave none, or one that this client does not know.
     pub fn reason(&self) -> Option<ErrorReason> {
-        self.details().and_then(Details::reason)
+        match self {
+            Self::Switch(failure) => failure.reason(),
+            _ => self.details().and_then(Details::reason),
+        }
     }
 
     /// What the server said about the error beyond its message.

@@ -15,7 +15,10 @@ use crate::{
     convert::to_proto_duration,
     error::Error,
     trace,
-    v1::{ChatMessage, GenerateDone, GenerateRequest, GenerateResponse, Sampling},
+    v1::{
+        ChatMessage, Constraint, GenerateDone, GenerateRequest, GenerateResponse, Sampling,
+        constraint::Constraint as Notation,
+    },
 };
 
 /// A piece of an answer, or its end.
@@ -118,6 +121,51 @@ impl Generate {
         self
     }
 
+    /// Same seed, same answer.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.request.seed = Some(seed);
+        self
+    }
+
+    /// Gives the log probability of each token, and of this many of the most likely ones (at most 20).
+    pub fn logprobs(mut self, top: u32) -> Self {
+        self.request.logprobs = true;
+        self.request.top_logprobs = top;
+        self
+    }
+
+    /// The answer conforms to this JSON schema. In place of another constraint.
+    pub fn json_schema(self, schema: impl Into<String>) -> Self {
+        self.constraint(Notation::JsonSchema(schema.into()))
+    }
+
+    /// The whole answer matches this regular expression. In place of another constraint.
+    pub fn regex(self, regex: impl Into<String>) -> Self {
+        self.constraint(Notation::Regex(regex.into()))
+    }
+
+    /// The answer conforms to this grammar in Lark's notation. In place of another constraint.
+    pub fn lark(self, grammar: impl Into<String>) -> Self {
+        self.constraint(Notation::Lark(grammar.into()))
+    }
+
+    /// Sets a variable of the chat template, for example `enable_thinking` to `false`. Only for messages.
+    pub fn template_option(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<prost_types::Value>,
+    ) -> Self {
+        let options = self.request.chat_template_options.get_or_insert_default();
+        options.fields.insert(name.into(), value.into());
+        self
+    }
+
+    /// Of waiting requests, the one with the highest priority runs first. The default is 0.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.request.priority = priority;
+        self
+    }
+
     /// Ends the generation after this time, queue included, with DEADLINE_EXCEEDED.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.request.timeout = Some(to_proto_duration(timeout));
@@ -176,6 +224,13 @@ impl Generate {
             }
         }
         Err(UNFINISHED)
+    }
+
+    fn constraint(mut self, notation: Notation) -> Self {
+        self.request.constraint = Some(Constraint {
+            constraint: Some(notation),
+        });
+        self
     }
 
     fn sampling_mut(&mut self) -> &mut Sampling {

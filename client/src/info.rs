@@ -41,11 +41,18 @@ impl Info {
         self
     }
 
+    /// Adds what the model did in each minute of the last day. Only together with [`Self::model`].
+    pub fn include_history(mut self) -> Self {
+        self.request.include_history = true;
+        self
+    }
+
     /// Asks. Tried again when the server cannot be reached.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] with MODEL_NOT_FOUND for an unknown model.
+    /// [`Error::Refused`] with MODEL_NOT_FOUND for an unknown model, and with INVALID_FIELD for the history
+    /// of no model.
     pub async fn send(self) -> Result<GetInfoResponse, Error> {
         let call = Call {
             method: "hangar.v1.ModelService/GetInfo",

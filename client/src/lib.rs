@@ -1,8 +1,9 @@
 //! Client of Hangar, a gRPC service that hosts mistral.rs engines and manages their life.
 //!
-//! [`Client`] covers the main job: load a model and watch it load, ask about it, use it, unload it.
-//! The generated stubs in [`v1`] cover everything else; [`Client::model_service`] and
-//! [`Client::inference_service`] give them on the same connection.
+//! [`Client`] covers the main jobs: load a model and watch it load, ask about it, use it, unload it;
+//! keep the catalog of models; switch an alias from one model to another; hold models for as long as a
+//! client lives. The generated stubs in [`v1`] cover everything else; [`Client::model_service`] and its
+//! like give them on the same connection.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), hangar_client::Error> {
@@ -18,22 +19,31 @@
 //! ```
 
 mod call;
+mod catalog;
 mod client;
 pub mod convert;
 mod error;
 mod generate;
 mod info;
 mod load;
+mod session;
+mod switch;
 mod tokens;
 mod trace;
 mod unload;
 mod watch;
 
+pub use catalog::{
+    CreateModel, DeleteModel, EditModel, Freshness, GetModel, GetModelIfChanged, ListModels,
+    ModelStream, UpdateModel,
+};
 pub use client::{Builder, Client};
 pub use error::{Details, Error, Refusal, Violation};
 pub use generate::{Completion, Generate, GenerateEvent, GenerateStream};
 pub use info::Info;
 pub use load::{Load, LoadAll};
+pub use session::{Session, SessionHandle};
+pub use switch::{Switch, SwitchFailure, Switching};
 pub use tokens::{Detokenize, Tokenize};
 pub use trace::{TraceContext, Transport};
 pub use unload::{Unload, UnloadAll};
@@ -52,6 +62,16 @@ pub mod v1 {
 
     /// Encoded `google.protobuf.FileDescriptorSet` of `hangar.v1` and all that it imports.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/hangar.v1.bin");
+}
+
+/// Generated messages and stubs of the Open Inference Protocol with Triton's extensions, which Hangar serves too.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+#[rustfmt::skip]
+pub mod inference {
+    include!("gen/inference.rs");
+
+    /// Encoded `google.protobuf.FileDescriptorSet` of `inference`.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/inference.bin");
 }
 
 /// Generated messages and stubs of `hangar.worker.v1`, between the server and its workers.

@@ -65,6 +65,13 @@ impl Load {
         self.source(Source::Demo(DemoSource {}))
     }
 
+    /// The session holds the model: when its last holder closes or lapses, the model is unloaded, unless it is
+    /// to be loaded anyway. Takes a [`&Session`](crate::Session) or a session's id.
+    pub fn session(mut self, session: impl Into<String>) -> Self {
+        self.request.session_id = session.into();
+        self
+    }
+
     /// The load fails after this time, all attempts together. Default 300 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.request.timeout = Some(to_proto_duration(timeout));
@@ -96,10 +103,20 @@ impl Load {
     /// # Errors
     ///
     /// [`Error::Refused`] with MODEL_NOT_FOUND for an unknown model without a spec, SPEC_CONFLICT,
-    /// INVALID_FIELD, SOURCE_NOT_ALLOWED.
+    /// INVALID_FIELD, SOURCE_NOT_ALLOWED, SESSION_NOT_FOUND.
     pub async fn send(self) -> Result<ModelLoad, Error> {
         let deadline = Some(self.deadline.unwrap_or(self.client.settings().timeout));
         one(self.send_any(deadline).await?)
+    }
+
+    /// Only checks the call: nothing is registered and nothing loaded.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub async fn validate(mut self) -> Result<ModelLoad, Error> {
+        self.request.validate_only = true;
+        self.send().await
     }
 
     /// Waits until the model is READY.
@@ -171,9 +188,7 @@ impl Load {
     }
 
     async fn send_any(mut self, deadline: Option<Duration>) -> Result<LoadModelResponse, Error> {
-        if self.request.request_id.is_empty() {
-            self.request.request_id = call::request_id();
-        }
+        call::ensure_request_id(&mut self.request.request_id);
         let call = Call {
             method: "hangar.v1.ModelService/LoadModel",
             deadline,
@@ -202,8 +217,7 @@ impl LoadAll {
         Self(self.0.request_id(request_id))
     }
 
-    /// As [`Load::send`]. How a single model failed is in its [`ModelLoad::error`], for which there is
-    /// `Error::from`.
+    /// As [`Load::send`]. How each model fared is in its [`ModelLoad::into_result`].
     ///
     /// # Errors
     ///
@@ -224,15 +238,24 @@ impl LoadAll {
     }
 }
 
-fn one(mut response: LoadModelResponse) -> Result<ModelLoad, Error> {
-    let load = response
-        .loads
-        .pop()
-        .ok_or(Error::Protocol("LoadModel gave no result for the model"))?;
-    match load.error {
-        Some(status) => Err(Error::from(status)),
-        None => Ok(load),
+impl ModelLoad {
+    /// This item of a load of all models, or how it failed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with what [`error`](Self::error) says, its reason and details included.
+    pub fn into_result(self) -> Result<Self, Error> {
+        match self.error {
+            Some(status) => Err(Error::from(status)),
+            None => Ok(self),
+        }
     }
+}
+
+fn one(mut response: LoadModelResponse) -> Result<ModelLoad, Error> {
+    let load = response.loads.pop();
+    load.ok_or(Error::Protocol("LoadModel gave no result for the model"))?
+        .into_result()
 }
 
 fn each_status(event: WatchEvent, mut tell: impl FnMut(&ModelStatus)) {

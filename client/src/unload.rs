@@ -11,10 +11,10 @@ use crate::{
 };
 
 /// The server's default for [`Unload::drain_timeout`].
-const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+pub(crate) const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
 /// Time that stopping and verifying may take after the drain.
-const STOP: Duration = Duration::from_secs(60);
+pub(crate) const STOP: Duration = Duration::from_secs(60);
 
 /// Unloads one model. Made by [`Client::unload`].
 #[derive(Clone, Debug)]
@@ -54,6 +54,13 @@ impl Unload {
         self
     }
 
+    /// The session may unload the model as its only holder, without [`force`](Self::force). Takes a
+    /// [`&Session`](crate::Session) or a session's id.
+    pub fn session(mut self, session: impl Into<String>) -> Self {
+        self.request.session_id = session.into();
+        self
+    }
+
     /// Id that makes the call safe to repeat, also by another process. Default: one of its own.
     pub fn request_id(mut self, request_id: impl Into<String>) -> Self {
         self.request.request_id = request_id.into();
@@ -68,17 +75,13 @@ impl Unload {
     /// [`Error::Refused`] with MODEL_NOT_FOUND, MODEL_REQUIRED or MODEL_HELD.
     pub async fn send(self) -> Result<ModelUnload, Error> {
         let unload = self.send_any().await?.unloads.pop();
-        let unload = unload.ok_or(Error::Protocol("UnloadModel gave no result for the model"))?;
-        match unload.error {
-            Some(status) => Err(Error::from(status)),
-            None => Ok(unload),
-        }
+        unload
+            .ok_or(Error::Protocol("UnloadModel gave no result for the model"))?
+            .into_result()
     }
 
     async fn send_any(mut self) -> Result<UnloadModelResponse, Error> {
-        if self.request.request_id.is_empty() {
-            self.request.request_id = call::request_id();
-        }
+        call::ensure_request_id(&mut self.request.request_id);
         let call = Call {
             method: "hangar.v1.ModelService/UnloadModel",
             deadline: Some(self.deadline()),
@@ -121,13 +124,26 @@ impl UnloadAll {
         Self(self.0.request_id(request_id))
     }
 
-    /// As [`Unload::send`]. How a single model failed is in its [`ModelUnload::error`], for which
-    /// there is `Error::from`.
+    /// As [`Unload::send`]. How each model fared is in its [`ModelUnload::into_result`].
     ///
     /// # Errors
     ///
     /// When the call as a whole failed.
     pub async fn send(self) -> Result<UnloadModelResponse, Error> {
         self.0.send_any().await
+    }
+}
+
+impl ModelUnload {
+    /// This item of an unload of all models, or how it failed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with what [`error`](Self::error) says, its reason and details included.
+    pub fn into_result(self) -> Result<Self, Error> {
+        match self.error {
+            Some(status) => Err(Error::from(status)),
+            None => Ok(self),
+        }
     }
 }

@@ -21,7 +21,9 @@ use crate::{
     client::Client,
     convert::to_proto_duration,
     error::Error,
-    v1::{ErrorReason, ModelChanged, ModelStatus, WatchStatusRequest, WatchStatusResponse},
+    v1::{
+        ErrorReason, ModelChanged, ModelStatus, SwitchInfo, WatchStatusRequest, WatchStatusResponse,
+    },
 };
 
 /// A server that sends nothing for this long, not even a heartbeat (every 15 s), is taken for gone.
@@ -58,6 +60,13 @@ pub enum WatchEvent {
         revision: u64,
         /// The model.
         model_id: String,
+    },
+    /// A switch of an alias began or ended.
+    Switched {
+        /// Position in the sequence of all models' transitions.
+        revision: u64,
+        /// The switch after it.
+        switch: Box<SwitchInfo>,
     },
     /// Nothing happened for a while.
     Heartbeat {

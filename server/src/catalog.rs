@@ -1,30 +1,55 @@
-//! What is registered: specs by model id, with versions and validators.
+//! What is registered: specs by model id, with versions, validators, aliases and what loads have taught.
+//!
+//! A [`Catalog`] keeps it in one SQLite file. Invariants: what a call has answered is on disk, whatever
+//! happens to the process; ids and aliases are one name space; only one thread writes, each call as one
+//! transaction; nothing here blocks an asynchronous task.
 
-mod memory;
+mod change;
+mod database;
+mod declare;
+mod desired;
+mod entry;
+mod error;
+mod history;
+mod list;
+mod names;
+mod notes;
+mod readers;
+mod requests;
+mod row;
+mod switches;
+mod writer;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{fmt, io, path::Path, sync::Arc};
 
-use futures::future::BoxFuture;
+use rusqlite::Connection;
 
 use crate::model::{Etag, ModelId, Spec};
 
-pub use memory::MemoryCatalog;
+pub use entry::{Attempt, Entry, Learned, LearnedMemory, NewEntry, Origin};
+pub use error::{
+    DeclareError, DeleteError, OpenError, RegisterError, StorageError, Taken, UpdateError,
+};
+pub use history::KeptSample;
+pub use list::{ListFilter, ListOrder, ListQuery, Page, Position, SourceKind};
+pub use notes::Note;
+pub use requests::{MakeAnswer, REMEMBERED, REMEMBERED_FOR, Remember, Remembered, RequestKey};
+pub use switches::Moved;
 
-/// A registered model.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The model.
-    pub id: ModelId,
-    /// How it is to be run.
-    pub spec: Arc<Spec>,
-    /// Rises by one with each change of the spec, from 1.
-    pub version: u64,
-    /// Strong validator of the spec.
-    pub etag: Etag,
-    /// When it was registered.
-    pub created: SystemTime,
-    /// When the spec was changed last.
-    pub updated: SystemTime,
+use names::Names;
+use readers::Readers;
+use writer::Writer;
+
+/// The catalog. Clones are the same catalog; it ends with [`Catalog::close`].
+#[derive(Clone)]
+pub struct Catalog(Arc<Inner>);
+
+struct Inner {
+    writer: Writer,
+    readers: Readers,
+    names: Arc<Names>,
+    capacity: usize,
+    page_key: [u8; 32],
 }
 
 /// What to do with a model that is registered with another spec.
@@ -36,34 +61,279 @@ pub enum OnConflict {
     Replace,
 }
 
-/// A spec that was not registered.
-#[derive(Debug, thiserror::Error)]
-pub enum RegisterError {
-    /// The model is registered with another spec.
-    #[error("the model is registered with another spec")]
-    Conflict(Box<Entry>),
-    /// There are as many models as there may be.
-    #[error("there are {0} models already")]
-    Full(usize),
+/// A change of an entry.
+#[derive(Clone, Debug)]
+pub struct EntryChange {
+    /// Only if this is its etag.
+    pub etag: Etag,
+    /// Its new spec; `None`: as it is.
+    pub spec: Option<Spec>,
+    /// Its new aliases; `None`: as they are.
+    pub aliases: Option<Vec<ModelId>>,
 }
 
-/// Keeps what is registered. One writer at a time: each call is atomic.
-pub trait Catalog: Send + Sync + 'static {
-    /// Registers `spec` under `id`. The same spec again changes nothing.
+/// An entry that was changed.
+#[derive(Clone, Debug)]
+pub struct Updated {
+    /// As it was.
+    pub before: Entry,
+    /// As it is.
+    pub after: Entry,
+}
+
+/// Threads that read.
+const READERS: usize = 2;
+
+// === impl Catalog ===
+
+impl Catalog {
+    /// Opens the catalog in the file at `path`, which is made if there is none, for at most `capacity`
+    /// models. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open(path: &Path, capacity: usize) -> Result<Self, OpenError> {
+        let of = |error: rusqlite::Error| OpenError::of(path, &error);
+        let connection = database::open(path)?;
+        // Writes, so that a disk which takes no writes is met here.
+        requests::forget(&connection).map_err(of)?;
+        let names = Arc::new(read_names(&connection).map_err(of)?);
+        let page_key = read_page_key(&connection).map_err(of)?;
+        let readers = (0..READERS)
+            .map(|_| database::open_to_read(path))
+            .collect::<Result<_, _>>()?;
+        let system = |error: io::Error| OpenError::system(path, &error);
+        Ok(Self(Arc::new(Inner {
+            readers: Readers::start(readers).map_err(system)?,
+            writer: Writer::start(connection, names.clone()).map_err(system)?,
+            names,
+            capacity,
+            page_key,
+        })))
+    }
+
+    /// Finishes what was begun and closes the file. Calls that come later fail.
+    pub async fn close(&self) {
+        self.0.readers.close().await;
+        self.0.writer.close().await;
+    }
+
+    /// What page tokens are signed with; goes with the file.
+    pub fn page_key(&self) -> &[u8; 32] {
+        &self.0.page_key
+    }
+
+    /// The id of the model that `name` is an alias of, else `name`.
+    pub fn resolve(&self, name: &ModelId) -> ModelId {
+        self.0.names.resolve(name)
+    }
+
+    /// Registers a model, and remembers the answer to `request` with it.
+    ///
+    /// # Errors
+    ///
+    /// See [`RegisterError`]: all but a conflict.
+    pub async fn create(
+        &self,
+        new: NewEntry,
+        request: Option<Remember>,
+    ) -> Result<Entry, RegisterError> {
+        let capacity = self.0.capacity;
+        let work = move |change: &mut change::Change<'_>| change.create(new, capacity, request);
+        self.0.writer.run(work).await
+    }
+
+    /// What [`Catalog::create`] would give, without doing it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::create`].
+    pub async fn check_create(&self, new: NewEntry) -> Result<Entry, RegisterError> {
+        let capacity = self.0.capacity;
+        let work = move |change: &mut change::Change<'_>| change.create(new, capacity, None);
+        self.0.writer.rehearse(work).await
+    }
+
+    /// Registers `spec` under `id`; where `id` is an alias, its model is meant. The same spec again changes
+    /// nothing.
     ///
     /// # Errors
     ///
     /// See [`RegisterError`].
-    fn register(
+    pub async fn register(
         &self,
         id: ModelId,
         spec: Spec,
         on_conflict: OnConflict,
-    ) -> BoxFuture<'_, Result<Entry, RegisterError>>;
+    ) -> Result<Entry, RegisterError> {
+        let capacity = self.0.capacity;
+        let work =
+            move |change: &mut change::Change<'_>| change.register(id, spec, on_conflict, capacity);
+        self.0.writer.run(work).await
+    }
 
-    /// The entry of `id`.
-    fn get<'a>(&'a self, id: &'a ModelId) -> BoxFuture<'a, Option<Entry>>;
+    /// The entry of `name`: an id or an alias.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub async fn get(&self, name: &ModelId) -> Result<Option<Entry>, StorageError> {
+        let name = name.clone();
+        self.read(move |connection| row::find(connection, &name))
+            .await
+    }
 
-    /// At most `limit` entries, by id.
-    fn list(&self, limit: usize) -> BoxFuture<'_, Vec<Entry>>;
+    /// A page of the list of entries.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub async fn list(&self, query: ListQuery) -> Result<Page, StorageError> {
+        self.read(move |connection| list::page(connection, &query))
+            .await
+    }
+
+    /// Changes the entry of `id`, and remembers the answer to `request` with it. Only another spec makes
+    /// another version and another etag.
+    ///
+    /// # Errors
+    ///
+    /// See [`UpdateError`].
+    pub async fn update(
+        &self,
+        id: &ModelId,
+        change: EntryChange,
+        request: Option<Remember>,
+    ) -> Result<Updated, UpdateError> {
+        let id = id.clone();
+        self.0
+            .writer
+            .run(move |tx| tx.update(&id, change, request))
+            .await
+    }
+
+    /// What [`Catalog::update`] would give, without doing it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::update`].
+    pub async fn check_update(
+        &self,
+        id: &ModelId,
+        change: EntryChange,
+    ) -> Result<Updated, UpdateError> {
+        let id = id.clone();
+        let work = move |tx: &mut change::Change<'_>| tx.update(&id, change, None);
+        self.0.writer.rehearse(work).await
+    }
+
+    /// Removes the entry of `id`, with its aliases if `force` is set, and remembers the answer to `request`
+    /// with that. Gives the entry as it was.
+    ///
+    /// # Errors
+    ///
+    /// See [`DeleteError`].
+    pub async fn delete(
+        &self,
+        id: &ModelId,
+        etag: Option<Etag>,
+        force: bool,
+        request: Option<Remember>,
+    ) -> Result<Entry, DeleteError> {
+        let id = id.clone();
+        self.0
+            .writer
+            .run(move |change| change.delete(&id, etag, force, request))
+            .await
+    }
+
+    /// What [`Catalog::delete`] would give, without doing it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::delete`].
+    pub async fn check_delete(
+        &self,
+        id: &ModelId,
+        etag: Option<Etag>,
+        force: bool,
+    ) -> Result<Entry, DeleteError> {
+        let id = id.clone();
+        let work = move |change: &mut change::Change<'_>| change.delete(&id, etag, force, None);
+        self.0.writer.rehearse(work).await
+    }
+
+    /// Makes the entries of the configuration file exactly these: others that came from there are removed,
+    /// and one that a call has registered under such an id becomes the file's. Those that are required or
+    /// preloaded are to be loaded from now on.
+    ///
+    /// # Errors
+    ///
+    /// See [`DeclareError`].
+    pub async fn declare(&self, entries: Vec<NewEntry>) -> Result<(), DeclareError> {
+        let capacity = self.0.capacity;
+        self.0
+            .writer
+            .run(move |change| declare::declare(change, entries, capacity))
+            .await
+    }
+
+    /// Ids of all models, in order.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub async fn ids(&self) -> Result<Vec<ModelId>, StorageError> {
+        self.read(|connection| list::ids(connection, None)).await
+    }
+
+    /// Ids of the first `limit` models, in order.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub async fn known(&self, limit: usize) -> Result<Vec<ModelId>, StorageError> {
+        self.read(move |connection| list::ids(connection, Some(limit)))
+            .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        self.0.readers.run(work).await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut change::Change<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        self.0
+            .writer
+            .run(move |change| work(change).map_err(StorageError::from))
+            .await
+    }
 }
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog")
+            .field("capacity", &self.0.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+fn read_names(connection: &Connection) -> rusqlite::Result<Names> {
+    let mut statement = connection.prepare("SELECT alias, model_id FROM aliases")?;
+    let names = statement.query_map([], |found| Ok((row::id(found, 0)?, row::id(found, 1)?)))?;
+    Ok(Names::new(names.collect::<Result<_, _>>()?))
+}
+
+fn read_page_key(connection: &Connection) -> rusqlite::Result<[u8; 32]> {
+    let sql = "SELECT value FROM secrets WHERE name = 'page_token'";
+    connection.query_row(sql, [], |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,9 @@
 //! else its default, and a [`Settings`] that exists has been checked as a whole.
 
 mod directories;
+mod hub;
 mod layer;
+mod models;
 mod values;
 
 use std::net::SocketAddr;
@@ -13,8 +15,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::download::HubOptions;
+
+pub use hub::HubLayer;
 pub use layer::Layer;
-pub use values::LogFormat;
+pub use models::DeclaredModel;
+pub use values::{LogFormat, Readiness};
 
 /// Version of the package.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -99,12 +105,24 @@ pub struct Settings {
     pub runtime_dir: PathBuf,
     /// Directories that local models may be in. Absolute, without symbolic links.
     pub model_roots: Vec<PathBuf>,
+    /// The model hub, and the cache of what comes from it.
+    pub hub: HubOptions,
     /// The worker's binary. Absolute.
     pub worker: PathBuf,
     /// Most loads at the same time.
     pub max_concurrent_loads: usize,
     /// Most registered models.
     pub max_models: usize,
+    /// Memory that models may hold together, in bytes. `None`: what the machine or the container has.
+    pub memory_limit: Option<u64>,
+    /// Share of the memory above which idle models are unloaded, above 0 and at most 1.
+    pub memory_high_watermark: f64,
+    /// What readiness waits for.
+    pub readiness: Readiness,
+    /// Models that the configuration file declares.
+    pub models: Vec<DeclaredModel>,
+    /// Most bytes of prepared weights that are kept. Zero: none are.
+    pub prepared_cache_size: u64,
     /// Requests of a model that run at the same time, where its spec does not say.
     pub default_max_concurrency: u32,
     /// Requests of a model that wait, where its spec does not say.
@@ -133,6 +151,8 @@ pub struct Settings {
     pub watch_heartbeat: Duration,
     /// Most watch streams at the same time.
     pub max_watchers: usize,
+    /// Length of the stretches of the models' histories: a minute, except where a test is in a hurry.
+    pub history_interval: Duration,
     /// Form of the log.
     pub log_format: LogFormat,
     /// Filter of the log, as `tracing_subscriber::EnvFilter` reads it.

@@ -8,6 +8,7 @@ use std::sync::{
 use tokio::sync::watch;
 
 use crate::{
+    config::Readiness,
     lifecycle::Fleet,
     model::{ModelId, Stage},
     rpc::health::HealthSource,
@@ -18,12 +19,13 @@ use crate::{
 ///
 /// - `liveness`: the process answers, which proves that its own loop turns.
 /// - `startup`: the ports are bound.
-/// - `readiness`, the empty name and the names of the API's services: started and not shutting down. One
-///   bad model must not take the healthy ones out of their Service, so models do not count.
+/// - `readiness`, the empty name and the names of the API's services: started, not shutting down, and every
+///   required model has been READY or FAILED once, or is READY, as [`Readiness`] says.
 /// - `model/<id>`: the model is READY.
 pub struct Health {
     fleet: Arc<Fleet>,
     hub: Arc<Hub>,
+    readiness: Readiness,
     started: AtomicBool,
     stopping: AtomicBool,
 }
@@ -32,18 +34,22 @@ pub struct Health {
 const SERVICES: &[&str] = &[
     "",
     "readiness",
-    "hangar.v1.ModelService",
+    "hangar.v1.CatalogService",
     "hangar.v1.InferenceService",
+    "hangar.v1.ModelService",
+    "hangar.v1.SessionService",
+    "inference.GRPCInferenceService",
 ];
 
 // === impl Health ===
 
 impl Health {
-    /// The health of `fleet`, which publishes to `hub`.
-    pub fn new(fleet: Arc<Fleet>, hub: Arc<Hub>) -> Arc<Self> {
+    /// The health of `fleet`, which publishes to `hub`; `readiness` says what that waits for.
+    pub fn new(fleet: Arc<Fleet>, hub: Arc<Hub>, readiness: Readiness) -> Arc<Self> {
         Arc::new(Self {
             fleet,
             hub,
+            readiness,
             started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         })
@@ -62,7 +68,12 @@ impl Health {
     }
 
     fn is_ready(&self) -> bool {
-        self.started.load(Ordering::Acquire) && !self.stopping.load(Ordering::Acquire)
+        let serves = self.started.load(Ordering::Acquire) && !self.stopping.load(Ordering::Acquire);
+        serves
+            && match self.readiness {
+                Readiness::Started => self.fleet.is_settled(),
+                Readiness::Required => self.fleet.required_are_ready(),
+            }
     }
 }
 
@@ -74,7 +85,8 @@ impl HealthSource for Health {
             service if SERVICES.contains(&service) => Some(self.is_ready()),
             service => {
                 let id = ModelId::parse(service.strip_prefix("model/")?).ok()?;
-                Some(self.fleet.model(&id).ok()?.status().stage == Stage::Ready)
+                let status = self.hub.status(&self.fleet.resolve(&id))?;
+                Some(status.stage == Stage::Ready)
             }
         }
     }

@@ -5,11 +5,13 @@
 pub mod catalog;
 pub mod config;
 pub mod demo;
+pub mod download;
 pub mod health;
 pub mod lifecycle;
 pub mod model;
 pub mod net;
 pub mod ops;
+pub mod prepared;
 pub mod rpc;
 pub mod server;
 pub mod signal;

@@ -1,34 +1,58 @@
 //! The life of models: from what was asked for to worker processes.
 //!
-//! [`Fleet`] is the way in. Behind it each model has one driver task, the only one that changes the
-//! model's state; everybody else sends it commands or reads what it publishes.
+//! [`Fleet`] is the way in: `orders` are loads and unloads, `switch` moves aliases, `sessions` hold models,
+//! `registry` changes what is registered, the `reconciler` brings back what was asked for. Behind it each model
+//! has one driver task, the only one that changes the model's state; everybody else sends it commands or reads
+//! what it publishes. `memory` decides who fits, `eviction` and `pressure` make room.
 
 mod admission;
+mod announce;
 mod driver;
+mod eviction;
 mod fleet;
+mod holds;
+mod ledger;
 mod memory;
 mod model;
 mod observer;
+mod orders;
+mod pressure;
+mod reconciler;
+mod registry;
 mod run;
+mod sampler;
+mod sessions;
+mod slots;
 mod source;
+mod switch;
 mod timers;
 mod usage;
 
 pub use admission::{Permit, Refusal};
 pub use driver::{LoadTicket, UnloadReport, Verification};
-pub use fleet::{Fleet, LoadError, LoadOptions, Resources, UnknownModel};
+pub use fleet::{FindError, Fleet, Resources, UnknownModel};
+pub use holds::Holder;
 pub use memory::Memory;
 pub use model::{Facts, Model};
-pub use source::{ModelRoots, SourceError};
-pub use usage::{Latency, Operation, RequestRecord, Usage, UsageReport};
+pub use orders::{LoadError, LoadOptions, UnloadError, UnloadOptions};
+pub use registry::{DeclarationError, RegistryError};
+pub use sampler::Sampling;
+pub use sessions::{Session, SessionId, TooManySessions, UnknownSession};
+pub use source::{ModelRoots, Place, SourceError};
+pub use switch::{SwitchError, SwitchOptions, SwitchTicket};
+pub use usage::{Latency, Operation, RequestRecord, Sample, Totals, Usage, UsageReport};
 
 use std::time::Duration;
 
 /// Limits and deadlines of lives.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Loads that run at the same time.
+    /// Loads that run at the same time on a device.
     pub concurrent_loads: usize,
+    /// Of a load that nobody set a time for.
+    pub load_timeout: Duration,
+    /// Share of the memory above which idle models go.
+    pub memory_high_watermark: f64,
     /// Requests that run at the same time on a model whose spec does not say.
     pub max_concurrency: u32,
     /// Requests that wait for a model whose spec does not say.

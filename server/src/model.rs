@@ -7,10 +7,17 @@ mod retry;
 mod spec;
 pub mod state;
 mod status;
+mod switch;
 
 pub use failure::{Failure, Reason};
 pub use id::{Epoch, Generation, InvalidModelId, LoadId, ModelId, Revision};
 pub use progress::{Phase, Progress, ProgressMeter};
 pub use retry::{RestartMode, RestartPolicy};
-pub use spec::{DataType, Etag, Format, GenerationDefaults, Kind, Sampling, Source, Spec};
-pub use status::{LoadOutcome, LoadRecord, Memory, Metadata, Stage, Status};
+pub use spec::{
+    Adapter, DataType, Etag, Format, GenerationDefaults, HubSource, Kind, MemoryHint, Sampling,
+    Source, Spec,
+};
+pub use status::{
+    LoadOutcome, LoadRecord, Memory, Metadata, Stage, Status, SuspendCause, Suspension,
+};
+pub use switch::{Switch, SwitchId, SwitchOutcome, SwitchStrategy};

@@ -1,19 +1,27 @@
 //! The public API over gRPC: the only room that knows `tonic::Status`.
 
+mod catalog_service;
 pub mod deadline;
+mod declared;
 mod error;
 mod generate;
 pub mod health;
 mod inference_service;
 mod info;
 mod model_service;
+mod open_inference;
 pub mod reflection;
 mod request_ids;
+mod session_service;
 mod shared_stream;
 mod validate;
 mod watch;
 
-pub use error::ApiError;
+pub use catalog_service::CatalogApi;
+pub use declared::declared;
+pub use error::{ApiError, CatalogRefusal};
 pub use inference_service::InferenceApi;
 pub use model_service::{ModelApi, ModelApiOptions};
+pub use open_inference::OpenInferenceApi;
+pub use session_service::SessionApi;
 pub use shared_stream::WatchRoute;

@@ -1,53 +1,49 @@
 //! One server: its parts put together, started in order and stopped in order.
 
-use std::{
-    fs::{File, OpenOptions},
-    io,
-    net::SocketAddr,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+mod leftovers;
+mod parts;
+mod routes;
 
-use hangar_client::{
-    v1::inference_service_server::InferenceServiceServer, worker::v1::WorkerConfig,
-};
-use rustix::fs::{FlockOperation, flock};
-use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
+use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{codec::CompressionEncoding, service::Routes};
-use tonic_health::pb::health_server::HealthServer;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    catalog::MemoryCatalog,
+    catalog::{Catalog, OpenError, StorageError},
     config::{ConfigError, Settings},
     health::Health,
-    lifecycle::{Fleet, Limits, Memory, Model, ModelRoots, Resources, SourceError},
+    lifecycle::{DeclarationError, Fleet, Memory, Model, Sampling, SourceError},
     net::{self, ServeOptions},
     ops,
     rpc::{
-        ApiError, InferenceApi, ModelApi, ModelApiOptions, WatchRoute, deadline::DeadlineLayer,
-        health::HealthService, reflection,
+        ApiError, CatalogApi, InferenceApi, OpenInferenceApi, SessionApi, deadline::DeadlineLayer,
+        declared, health::HealthService,
     },
     status::Hub,
-    system::SystemMonitor,
+    system::{DeviceMonitor, Nvml, SystemMonitor},
     telemetry::{
         Telemetry,
+        cache::observe_cache,
         model::{MemorySample, ModelMetrics, ModelSample, observe_models},
         rpc::RpcLayer,
     },
-    worker::{Program, Spawner},
 };
+use leftovers::{lock, remove_sockets};
+use parts::resources;
+use routes::{Apis, model_api, routes};
 
 /// A running server. It has to be ended with [`Server::stop`].
 pub struct Server {
     listen: SocketAddr,
     ops_listen: SocketAddr,
+    catalog: Catalog,
     fleet: Arc<Fleet>,
     hub: Arc<Hub>,
     health: Arc<Health>,
+    history: Sampling,
     main: Port,
     ops: Port,
     shutdown_timeout: Duration,
@@ -63,6 +59,15 @@ pub enum StartError {
     /// A model root cannot be used.
     #[error(transparent)]
     ModelRoot(#[from] SourceError),
+    /// The catalog cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] OpenError),
+    /// The catalog cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A declared model cannot be taken over.
+    #[error(transparent)]
+    Declaration(#[from] DeclarationError),
     /// Another server uses the data directory.
     #[error("{0} is in use by another hangar; stop that one or give another --data-dir")]
     Locked(String),
@@ -112,6 +117,7 @@ impl Server {
         settings.prepare()?;
         let lock = lock(&settings.data_dir)?;
         remove_sockets(&settings.runtime_dir)?;
+        let catalog = Catalog::open(&settings.data_dir.join("catalog.db"), settings.max_models)?;
         let main_listener = bind(settings.listen).await?;
         let ops_listener = bind(settings.ops_listen).await?;
         let listen = address(&main_listener)?;
@@ -120,19 +126,53 @@ impl Server {
         let hub = Hub::new(settings.watch_ring);
         let meter = telemetry.meter();
         let metrics = ModelMetrics::new(&meter);
-        let system = Arc::new(SystemMonitor::new(settings.data_dir.clone()));
-        let memory = Memory::new(system.clone());
-        let fleet = Fleet::new(resources(settings, hub.clone(), memory, metrics.clone())?);
+        let devices =
+            DeviceMonitor::start(Nvml::open).map_err(system_error("cannot start a thread"))?;
+        let system = SystemMonitor::new(settings.data_dir.clone()).with_devices(devices);
+        let system = Arc::new(system);
+        let memory = Memory::new(system.clone(), settings.memory_limit);
+        let fleet = Fleet::new(resources(
+            settings,
+            catalog.clone(),
+            hub.clone(),
+            memory,
+            metrics.clone(),
+        )?);
+        fleet.declare(declared(&settings.models)?).await?;
+        fleet.introduce_all(catalog.ids().await?);
+        if let Some(cache) = fleet.prepared() {
+            observe_cache(&meter, cache);
+        }
         let sampled = fleet.clone();
         observe_models(&meter, Arc::new(move || samples(&sampled)));
-        let health = Health::new(fleet.clone(), hub.clone());
+        let health = Health::new(fleet.clone(), hub.clone(), settings.readiness);
         let tracker = TaskTracker::new();
+        let history = Sampling::start(
+            fleet.clone(),
+            catalog.clone(),
+            settings.history_interval,
+            &tracker,
+        );
 
         let main_stop = CancellationToken::new();
         let checks = HealthService::new(health.clone(), main_stop.clone(), settings.max_watchers)
             .into_server();
-        let models = model_api(settings, &fleet, &hub, system, metrics);
-        let routes = routes(settings, models, &fleet, checks.clone())?;
+        let models = Arc::new(model_api(settings, &fleet, &hub, system, metrics));
+        let inference = InferenceApi::new(fleet.clone());
+        let apis = Apis {
+            catalog: CatalogApi::new(fleet.clone()),
+            open: OpenInferenceApi::new(
+                fleet.clone(),
+                models.clone(),
+                inference.clone(),
+                health.clone(),
+                main_stop.clone(),
+            ),
+            sessions: SessionApi::new(fleet.clone()),
+            models,
+            inference,
+        };
+        let routes = routes(settings, apis, checks.clone())?;
         let service = ServiceBuilder::new()
             .layer(RpcLayer::new(&meter))
             .layer(CatchPanicLayer::custom(panicked))
@@ -164,15 +204,18 @@ impl Server {
             task: tracker.spawn(serving),
         };
 
+        fleet.reconcile().await?;
         health.set_started();
         tracing::info!(%listen, %ops_listen, "serving");
         let shutdown_timeout = settings.shutdown_timeout;
         Ok(Self {
             listen,
             ops_listen,
+            catalog,
             fleet,
             hub,
             health,
+            history,
             main,
             ops,
             shutdown_timeout,
@@ -202,10 +245,12 @@ impl Server {
         let (main, ops) = (self.main, self.ops);
         let orderly = async {
             self.fleet.shutdown().await;
+            self.history.end().await;
             // Nothing is made any more: what is left was not taken by those who should have read it.
             main.end("main").await;
             ops.stop.cancel();
             ops.end("ops").await;
+            self.catalog.close().await;
         };
         let in_time = tokio::time::timeout(self.shutdown_timeout, orderly)
             .await
@@ -235,105 +280,15 @@ impl Port {
     }
 }
 
-fn model_api(
-    settings: &Settings,
-    fleet: &Arc<Fleet>,
-    hub: &Arc<Hub>,
-    system: Arc<SystemMonitor>,
-    metrics: ModelMetrics,
-) -> ModelApi {
-    let options = ModelApiOptions {
-        load_timeout: settings.load_timeout,
-        drain_timeout: settings.drain_timeout,
-        max_watchers: settings.max_watchers,
-        heartbeat: settings.watch_heartbeat,
-    };
-    ModelApi::new(fleet.clone(), hub.clone(), system, metrics, options)
-}
-
-fn routes(
-    settings: &Settings,
-    models: ModelApi,
-    fleet: &Arc<Fleet>,
-    checks: HealthServer<HealthService<Health>>,
-) -> Result<Routes, StartError> {
-    let inference = InferenceServiceServer::new(InferenceApi::new(fleet.clone()))
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(settings.max_request_bytes);
-    let routes = Routes::new(WatchRoute::new(
-        Arc::new(models),
-        settings.max_request_bytes,
-    ))
-    .add_service(inference)
-    .add_service(checks);
-    if !settings.reflection {
-        return Ok(routes);
-    }
-    Ok(routes
-        .add_service(reflection::v1()?)
-        .add_service(reflection::v1alpha()?))
-}
-
-fn resources(
-    settings: &Settings,
-    hub: Arc<Hub>,
-    memory: Memory,
-    metrics: ModelMetrics,
-) -> Result<Resources, StartError> {
-    let spawner = Spawner::start(Handle::current());
-    let cache_dir = settings.data_dir.join("cache");
-    let system = |what| move |cause| StartError::System { what, cause };
-    std::fs::create_dir_all(&cache_dir).map_err(system("cannot create the cache directory"))?;
-    Ok(Resources {
-        catalog: Arc::new(MemoryCatalog::new(settings.max_models)),
-        hub,
-        roots: ModelRoots::resolve(&settings.model_roots)?,
-        program: Program {
-            path: settings.worker.clone(),
-        },
-        spawner: spawner.map_err(system("cannot start a thread"))?,
-        runtime_dir: settings.runtime_dir.clone(),
-        cache_dir,
-        worker_template: WorkerConfig {
-            otlp_endpoint: settings.otlp_endpoint.clone().unwrap_or_default(),
-            // At info the engine tells more than its host's log should hold.
-            log_filter: format!(
-                "mistralrs=warn,mistralrs_core=warn,mistralrs_quant=warn,{}",
-                settings.log
-            ),
-            trace_sample_ratio: settings.trace_sample_ratio,
-            ..WorkerConfig::default()
-        },
-        memory,
-        limits: limits(settings),
-        metrics,
-    })
-}
-
-fn limits(settings: &Settings) -> Limits {
-    let left = settings
-        .shutdown_timeout
-        .saturating_sub(settings.kill_timeout * 2 + MARGIN);
-    Limits {
-        concurrent_loads: settings.max_concurrent_loads,
-        max_concurrency: settings.default_max_concurrency,
-        max_queue: settings.default_max_queue,
-        ready_timeout: settings.ready_timeout,
-        kill_timeout: settings.kill_timeout,
-        hang_timeout: settings.hang_timeout,
-        hang_timeout_per_prompt_token: settings.hang_timeout_per_prompt_token,
-        stall_timeout: settings.stall_timeout,
-        stall_timeout_per_gib: settings.stall_timeout_per_gib,
-        drain_timeout: settings.drain_timeout.min(left),
-    }
+fn system_error(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |cause| StartError::System { what, cause }
 }
 
 /// All models as metrics show them.
 fn samples(fleet: &Fleet) -> Vec<ModelSample> {
     let sample = |model: &Arc<Model>| {
         let status = model.status();
-        let usage = model.usage();
+        let totals = model.totals();
         let (in_flight, queued) = model.crowd();
         ModelSample {
             model: model.id().to_string(),
@@ -345,47 +300,11 @@ fn samples(fleet: &Fleet) -> Vec<ModelSample> {
             in_flight: in_flight.into(),
             queued: queued.into(),
             restarts: status.restarts,
-            prompt_tokens: usage.prompt_tokens,
-            completion_tokens: usage.completion_tokens,
+            prompt_tokens: totals.prompt_tokens,
+            completion_tokens: totals.completion_tokens,
         }
     };
     fleet.all().iter().map(sample).collect()
-}
-
-/// Keeps a second server out of the data directory for as long as the file is open.
-fn lock(data_dir: &Path) -> Result<File, StartError> {
-    let path = data_dir.join("lock");
-    let open = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
-    let file = open.map_err(|cause| StartError::System {
-        what: "cannot open the lock of the data directory",
-        cause,
-    })?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(_) => Err(StartError::Locked(data_dir.display().to_string())),
-    }
-}
-
-/// Removes the sockets that a server which was killed has left behind.
-fn remove_sockets(runtime_dir: &Path) -> Result<(), StartError> {
-    let system = |cause| StartError::System {
-        what: "cannot clean the runtime directory",
-        cause,
-    };
-    for entry in std::fs::read_dir(runtime_dir).map_err(system)? {
-        let path = entry.map_err(system)?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "sock")
-        {
-            std::fs::remove_file(&path).map_err(system)?;
-        }
-    }
-    Ok(())
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -7,9 +7,13 @@ use tokio::{
     sync::Mutex,
 };
 
-/// SIGTERM and SIGINT, caught from the moment that this exists.
+/// SIGTERM and SIGINT, caught from the moment that this exists. SIGXFSZ is caught too, so that a limit on the
+/// size of files is an error of the write that meets it and not the end of the server.
 #[derive(Debug)]
-pub struct Signals(Mutex<(Signal, Signal)>);
+pub struct Signals {
+    ending: Mutex<(Signal, Signal)>,
+    _file_too_large: Signal,
+}
 
 // === impl Signals ===
 
@@ -20,15 +24,19 @@ impl Signals {
     ///
     /// When the system does not let them be caught.
     pub fn listen() -> io::Result<Self> {
-        Ok(Self(Mutex::new((
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        ))))
+        let file_too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        Ok(Self {
+            ending: Mutex::new((
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            )),
+            _file_too_large: signal(file_too_large)?,
+        })
     }
 
     /// Waits for one of them.
     pub async fn terminated(&self) {
-        let mut signals = self.0.lock().await;
+        let mut signals = self.ending.lock().await;
         let (terminate, interrupt) = &mut *signals;
         tokio::select! {
             _ = terminate.recv() => {}

@@ -4,14 +4,18 @@
 //! a figure that cannot be read is the machine's, or zero, never a guess.
 
 mod cgroup;
+mod devices;
+mod nvml;
 mod proc;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cgroup::Groups;
+pub use devices::{Device, DeviceMonitor, DeviceReading, DeviceSource, OpenError};
+pub use nvml::Nvml;
 pub use proc::process_memory;
 use proc::{CpuTime, MachineMemory};
 
@@ -41,6 +45,7 @@ pub struct SystemMonitor {
     groups: Groups,
     directory: PathBuf,
     cpu: Mutex<CpuMeter>,
+    devices: Option<DeviceMonitor>,
 }
 
 /// Turns processor time into a share.
@@ -62,9 +67,22 @@ impl SystemMonitor {
             groups: Groups::of_this_process(),
             directory: directory.into(),
             cpu: Mutex::default(),
+            devices: None,
         };
         monitor.cpu_usage(monitor.cpu_cores());
         monitor
+    }
+
+    /// With the devices that `monitor` reads.
+    pub fn with_devices(mut self, monitor: DeviceMonitor) -> Self {
+        self.devices = Some(monitor);
+        self
+    }
+
+    /// Accelerators, as they were read last. Never waits.
+    pub fn devices(&self) -> Arc<DeviceReading> {
+        let monitor = self.devices.as_ref();
+        monitor.map(DeviceMonitor::latest).unwrap_or_default()
     }
 
     /// Resources now. Reads a few files of /proc and /sys.

@@ -3,6 +3,7 @@
 //! Invariant: one meter provider feeds both `/metrics` and, where an endpoint is set, OTLP; a trace that
 //! a caller began is carried on to the workers.
 
+pub mod cache;
 pub mod model;
 mod propagation;
 pub mod rpc;

@@ -4,9 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use hangar_client::{v1, worker::v1::WorkerConfig};
 
+use crate::catalog::Learned;
 use crate::model::{
-    DataType, Failure, Format, GenerationDefaults, Kind, LoadOutcome, LoadRecord, Memory, Metadata,
-    Phase, Progress, RestartMode, RestartPolicy, Sampling, Source, Spec, Stage, Status,
+    Adapter, DataType, Failure, Format, GenerationDefaults, Kind, LoadOutcome, LoadRecord, Memory,
+    Metadata, Phase, Progress, RestartMode, RestartPolicy, Sampling, Source, Spec, Stage, Status,
+    SuspendCause, Suspension, Switch, SwitchOutcome, SwitchStrategy,
 };
 
 /// What a worker for `spec` is told, without what belongs to one run.
@@ -17,6 +19,13 @@ pub fn worker_config(spec: &Spec, template: &WorkerConfig) -> WorkerConfig {
         device: "cpu".to_owned(),
         dtype: dtype(spec.dtype).into(),
         context_length: spec.context_length.unwrap_or_default(),
+        quantization: spec.quantization.clone(),
+        chat_template: spec.chat_template.clone(),
+        tokenizer: spec
+            .tokenizer
+            .as_ref()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default(),
         ..template.clone()
     }
 }
@@ -24,18 +33,9 @@ pub fn worker_config(spec: &Spec, template: &WorkerConfig) -> WorkerConfig {
 /// What a worker tells about a model.
 pub fn metadata(message: v1::ModelMetadata) -> Metadata {
     Metadata {
-        kind: (message.kind() == v1::ModelKind::Text).then_some(Kind::Text),
-        dtype: match message.dtype() {
-            v1::DataType::Unspecified => None,
-            v1::DataType::F32 => Some(DataType::F32),
-            v1::DataType::F16 => Some(DataType::F16),
-            v1::DataType::Bf16 => Some(DataType::Bf16),
-        },
-        format: match message.format() {
-            v1::ModelFormat::Safetensors => Some(Format::Safetensors),
-            v1::ModelFormat::Gguf => Some(Format::Gguf),
-            v1::ModelFormat::Unspecified | v1::ModelFormat::Uqff => None,
-        },
+        kind: kind_of(message.kind()),
+        dtype: dtype_of(message.dtype()),
+        format: format_of(message.format()),
         architecture: message.architecture,
         model_name: message.model_name,
         base_model: message.base_model,
@@ -49,6 +49,11 @@ pub fn metadata(message: v1::ModelMetadata) -> Metadata {
         vocabulary_size: message.vocabulary_size,
         size_bytes: message.size_bytes,
         device: message.device,
+        is_lora: message.is_lora,
+        lora_rank: message.lora_rank,
+        adapters: message.adapters,
+        resolved_revision: message.resolved_revision,
+        prepared: message.prepared,
         load_duration: None,
         loaded: None,
     }
@@ -65,9 +70,9 @@ pub fn metadata_message(
         model_name: metadata.model_name.clone(),
         base_model: metadata.base_model.clone(),
         tokenizer_id: metadata.tokenizer_id.clone(),
-        is_lora: false,
-        lora_rank: 0,
-        adapters: Vec::new(),
+        is_lora: metadata.is_lora,
+        lora_rank: metadata.lora_rank,
+        adapters: metadata.adapters.clone(),
         kind: kind(metadata.kind).into(),
         input_modalities: metadata.input_modalities.clone(),
         output_modalities: metadata.output_modalities.clone(),
@@ -78,13 +83,14 @@ pub fn metadata_message(
         vocabulary_size: metadata.vocabulary_size,
         format: format(metadata.format).into(),
         source: source.to_string(),
-        resolved_revision: String::new(),
+        resolved_revision: metadata.resolved_revision.clone(),
         size_bytes: metadata.size_bytes,
         load_duration: metadata.load_duration.and_then(duration),
         loaded_time: metadata.loaded.map(Into::into),
         last_used_time: last_used.map(Into::into),
         device: metadata.device.clone(),
         trained_context_length: metadata.trained_context_length,
+        prepared: metadata.prepared,
     }
 }
 
@@ -92,6 +98,11 @@ pub fn metadata_message(
 pub fn spec(spec: &Spec) -> v1::ModelSpec {
     let source = match &spec.source {
         Source::Path(path) => v1::model_source::Source::Path(path.display().to_string()),
+        Source::HuggingFace(hub) => v1::model_source::Source::HuggingFace(v1::HuggingFaceSource {
+            repository: hub.repository.clone(),
+            revision: hub.revision.clone(),
+            files: hub.files.clone(),
+        }),
         Source::Demo => v1::model_source::Source::Demo(v1::DemoSource {}),
     };
     v1::ModelSpec {
@@ -114,7 +125,32 @@ pub fn spec(spec: &Spec) -> v1::ModelSpec {
         generation_defaults: (spec.generation_defaults != GenerationDefaults::default())
             .then(|| generation_defaults(&spec.generation_defaults)),
         restart_policy: spec.restart_policy.map(restart_policy),
-        ..v1::ModelSpec::default()
+        quantization: spec.quantization.clone(),
+        adapters: spec.adapters.iter().map(adapter).collect(),
+        chat_template: spec.chat_template.clone(),
+        tokenizer: spec
+            .tokenizer
+            .as_ref()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default(),
+        memory_hint: spec.memory_hint.map(|hint| v1::MemoryHint {
+            host_bytes: hint.host_bytes,
+            device_bytes: hint.device_bytes,
+        }),
+        idle_timeout: spec.idle_timeout.and_then(duration),
+        pinned: spec.pinned,
+        required: spec.required,
+        preload: spec.preload,
+        priority: spec.priority,
+        load_on_demand: spec.load_on_demand,
+    }
+}
+
+/// A LoRA adapter.
+pub fn adapter(adapter: &Adapter) -> v1::LoraAdapter {
+    v1::LoraAdapter {
+        name: adapter.name.clone(),
+        path: adapter.path.display().to_string(),
     }
 }
 
@@ -131,11 +167,11 @@ pub fn status(status: &Status) -> v1::ModelStatus {
             .unwrap_or_default(),
         progress: status.progress.map(progress),
         reason: reason(status.failure.as_ref()),
-        message: status
-            .failure
-            .as_ref()
-            .map(|f| f.message.clone())
-            .unwrap_or_default(),
+        message: match (&status.failure, &status.suspended) {
+            (Some(failure), _) => failure.message.clone(),
+            (None, Some(suspension)) => suspension.message.clone(),
+            (None, None) => String::new(),
+        },
         memory: status.memory.map(memory),
         worker_pid: status.worker_pid.unwrap_or_default(),
         attempt: status.attempt,
@@ -144,6 +180,23 @@ pub fn status(status: &Status) -> v1::ModelStatus {
         in_flight: status.in_flight,
         queued: status.queued,
         since: Some(status.since.into()),
+        suspend_reason: suspend_reason(status.suspended.as_ref()).into(),
+    }
+}
+
+/// What earlier loads have taught.
+pub fn learned(learned: &Learned) -> v1::LearnedFacts {
+    let failure = learned.last_failure.as_ref();
+    v1::LearnedFacts {
+        memory: learned.memory.as_ref().map(|known| memory(known.ready)),
+        load_duration: learned.metadata.load_duration.and_then(duration),
+        loads_succeeded: learned.loads_succeeded,
+        loads_failed: learned.loads_failed,
+        last_failure_reason: reason(failure.map(|(failure, _)| failure)),
+        last_failure_message: failure
+            .map(|(failure, _)| failure.message.clone())
+            .unwrap_or_default(),
+        last_failure_time: failure.map(|(_, time)| (*time).into()),
     }
 }
 
@@ -162,6 +215,41 @@ pub fn load_record(record: &LoadRecord) -> v1::LoadRecord {
         start_time: Some(record.started.into()),
         end_time: Some(record.ended.into()),
         attempts: record.attempts,
+    }
+}
+
+/// A switch of an alias.
+pub fn switch(switch: &Switch) -> v1::SwitchInfo {
+    let failure = switch.failure.as_ref();
+    let outcome = match switch.outcome {
+        None => v1::SwitchOutcome::Unspecified,
+        Some(SwitchOutcome::Succeeded) => v1::SwitchOutcome::Succeeded,
+        Some(SwitchOutcome::RolledBack) => v1::SwitchOutcome::RolledBack,
+        Some(SwitchOutcome::RollbackFailed) => v1::SwitchOutcome::RollbackFailed,
+    };
+    v1::SwitchInfo {
+        switch_id: switch.id.to_string(),
+        alias: switch.alias.to_string(),
+        from_model_id: switch
+            .from
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        to_model_id: switch.to.to_string(),
+        strategy: switch_strategy(switch.strategy).into(),
+        outcome: outcome.into(),
+        reason: reason(failure),
+        message: failure.map(|f| f.message.clone()).unwrap_or_default(),
+        start_time: Some(switch.began.into()),
+        end_time: switch.ended.map(Into::into),
+    }
+}
+
+/// In which order a switch loads and unloads.
+pub fn switch_strategy(strategy: SwitchStrategy) -> v1::SwitchStrategy {
+    match strategy {
+        SwitchStrategy::LoadFirst => v1::SwitchStrategy::LoadFirst,
+        SwitchStrategy::UnloadFirst => v1::SwitchStrategy::UnloadFirst,
     }
 }
 
@@ -223,10 +311,20 @@ fn progress(progress: Progress) -> v1::Progress {
     }
 }
 
-fn memory(memory: Memory) -> v1::ModelMemory {
+/// What a worker holds.
+pub fn memory(memory: Memory) -> v1::ModelMemory {
     v1::ModelMemory {
         host_bytes: memory.host_bytes,
         device_bytes: memory.device_bytes,
+    }
+}
+
+/// Why a model is not loaded although it was asked for.
+pub fn suspend_reason(suspended: Option<&Suspension>) -> v1::SuspendReason {
+    match suspended.map(|suspension| suspension.cause) {
+        None => v1::SuspendReason::Unspecified,
+        Some(SuspendCause::Evicted) => v1::SuspendReason::Evicted,
+        Some(SuspendCause::Idle) => v1::SuspendReason::Idle,
     }
 }
 
@@ -252,10 +350,46 @@ fn state(stage: Stage) -> v1::ModelState {
     }
 }
 
+/// The kind that a message tells, if it tells one.
+pub fn kind_of(kind: v1::ModelKind) -> Option<Kind> {
+    match kind {
+        v1::ModelKind::Unspecified => None,
+        v1::ModelKind::Text => Some(Kind::Text),
+        v1::ModelKind::Multimodal => Some(Kind::Multimodal),
+        v1::ModelKind::Embedding => Some(Kind::Embedding),
+        v1::ModelKind::Image => Some(Kind::Image),
+        v1::ModelKind::Speech => Some(Kind::Speech),
+    }
+}
+
+/// The format that a message tells, if it tells one.
+pub fn format_of(format: v1::ModelFormat) -> Option<Format> {
+    match format {
+        v1::ModelFormat::Unspecified => None,
+        v1::ModelFormat::Safetensors => Some(Format::Safetensors),
+        v1::ModelFormat::Gguf => Some(Format::Gguf),
+        v1::ModelFormat::Uqff => Some(Format::Uqff),
+    }
+}
+
+/// The data type that a message tells, if it tells one.
+pub fn dtype_of(dtype: v1::DataType) -> Option<DataType> {
+    match dtype {
+        v1::DataType::Unspecified => None,
+        v1::DataType::F32 => Some(DataType::F32),
+        v1::DataType::F16 => Some(DataType::F16),
+        v1::DataType::Bf16 => Some(DataType::Bf16),
+    }
+}
+
 fn kind(kind: Option<Kind>) -> v1::ModelKind {
     match kind {
         None => v1::ModelKind::Unspecified,
         Some(Kind::Text) => v1::ModelKind::Text,
+        Some(Kind::Multimodal) => v1::ModelKind::Multimodal,
+        Some(Kind::Embedding) => v1::ModelKind::Embedding,
+        Some(Kind::Image) => v1::ModelKind::Image,
+        Some(Kind::Speech) => v1::ModelKind::Speech,
     }
 }
 
@@ -264,6 +398,7 @@ fn format(format: Option<Format>) -> v1::ModelFormat {
         None => v1::ModelFormat::Unspecified,
         Some(Format::Safetensors) => v1::ModelFormat::Safetensors,
         Some(Format::Gguf) => v1::ModelFormat::Gguf,
+        Some(Format::Uqff) => v1::ModelFormat::Uqff,
     }
 }
 

@@ -4,6 +4,7 @@
 //! child, so a signal can never hit a stranger that got its process id.
 
 mod channel;
+mod confine;
 mod handshake;
 mod log;
 mod process;
@@ -11,6 +12,7 @@ mod reading;
 mod spawner;
 
 pub use channel::{Client, connect};
+pub use confine::limit_memory;
 pub use handshake::{HandshakeError, PROTOCOL_VERSION, Ready};
 pub use process::{Exit, Process, SpawnError, Starting};
 pub use reading::{Reading, memory_of};

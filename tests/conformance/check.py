@@ -66,8 +66,24 @@ def methods(server, _path):
         "grpc.health.v1.Health": ["Check", "Watch"],
         "grpc.reflection.v1.ServerReflection": ["ServerReflectionInfo"],
         "grpc.reflection.v1alpha.ServerReflection": ["ServerReflectionInfo"],
+        "hangar.v1.CatalogService": ["CreateModel", "DeleteModel", "GetModel", "ListModels", "UpdateModel"],
         INFERENCE: ["Detokenize", "Embed", "Generate", "Tokenize"],
         MODELS: ["GetInfo", "LoadModel", "SwitchModel", "UnloadModel", "WatchStatus"],
+        "hangar.v1.SessionService": ["CloseSession", "CreateSession", "GetSession", "KeepAlive"],
+        "inference.GRPCInferenceService": [
+            "ModelConfig",
+            "ModelInfer",
+            "ModelMetadata",
+            "ModelReady",
+            "ModelStatistics",
+            "ModelStreamInfer",
+            "RepositoryIndex",
+            "RepositoryModelLoad",
+            "RepositoryModelUnload",
+            "ServerLive",
+            "ServerMetadata",
+            "ServerReady",
+        ],
     }
     equal(server.services(), sorted(expected))
     described = [f"{service}/{name}" for service, names in expected.items() for name in names]
@@ -124,8 +140,6 @@ def errors(server, path):
 
     request = {"resume_token": "x"}
     refused(server, f"{MODELS}/WatchStatus", request, code.INVALID_ARGUMENT, "TOKEN_INVALID")
-    request = {"alias": "a", "model_id": "m"}
-    refused(server, f"{MODELS}/SwitchModel", request, code.UNIMPLEMENTED, "NOT_IMPLEMENTED")
     request = {"model_id": "m", "inputs": ["x"]}
     refused(server, f"{INFERENCE}/Embed", request, code.UNIMPLEMENTED, "NOT_IMPLEMENTED")
 

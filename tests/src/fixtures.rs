@@ -102,6 +102,15 @@ impl Fixtures {
         )
     }
 
+    /// As [`Self::llama`] with rows of 256 numbers and more, as types such as q4k need.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn wide_llama(&self) -> Result<PathBuf> {
+        self.safetensors("wide-llama", Family::Llama, &Shape::WIDE)
+    }
+
     /// A Qwen3 with f32 weights and a context of 256 tokens, as a safetensors directory.
     ///
     /// # Errors

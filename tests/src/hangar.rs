@@ -55,8 +55,21 @@ struct Announcement {
     pid: u32,
 }
 
+/// A server that does not serve yet. Killed and reaped when dropped.
+struct Starting(Option<Child>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // Both fail only when it was reaped before.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 impl Hangar {
-    /// Starts a server and waits until it serves.
+    /// Starts a server and waits until it serves. Dropping the future kills the server.
     ///
     /// # Errors
     ///
@@ -65,8 +78,12 @@ impl Hangar {
     pub async fn start(options: Options) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("hangar-").tempdir()?;
         let data_dir = options.data_dir(directory.path());
-        let mut child = command(&options, &data_dir, directory.path())?.spawn()?;
+        let child = command(&options, &data_dir, directory.path())?.spawn()?;
+        let mut child = Starting(Some(child));
         let output = child
+            .0
+            .as_mut()
+            .context("there is no process")?
             .stdout
             .take()
             .context("the server has no standard output")?;
@@ -79,20 +96,20 @@ impl Hangar {
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(anyhow::anyhow!("the server does not serve")),
         };
-        match announcement {
-            Ok(announcement) => Ok(Self {
-                child,
-                announcement,
-                directory,
-                data_dir,
-                _output: output,
-            }),
+        let announcement = match announcement {
+            Ok(announcement) => announcement,
             Err(error) => {
-                child.kill()?;
-                child.wait()?;
-                Err(error.context(fs::read_to_string(log(directory.path()))?))
+                drop(child);
+                return Err(error.context(fs::read_to_string(log(directory.path()))?));
             }
-        }
+        };
+        Ok(Self {
+            child: child.0.take().context("there is no process")?,
+            announcement,
+            directory,
+            data_dir,
+            _output: output,
+        })
     }
 
     /// Address of the main port.

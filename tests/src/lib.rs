@@ -1,12 +1,17 @@
 //! What the end-to-end suites share.
 
 pub mod background;
+pub mod feed;
 pub mod fixtures;
 pub mod hangar;
+pub mod house;
 pub mod http;
+pub mod hub;
 pub mod lab;
+pub mod lives;
 pub mod metrics;
 pub mod processes;
 pub mod refusals;
 pub mod scripted;
+pub mod stubs;
 pub mod tools;

@@ -29,8 +29,22 @@ pub fn conformance() -> PathBuf {
 ///
 /// When there is no `python3` with the module `venv`, or a package cannot be had.
 pub fn python() -> Result<PathBuf> {
-    let pins = conformance().join("requirements.txt");
-    let directory = prepare("python", &pins, |directory| {
+    environment("python", "requirements.txt")
+}
+
+/// A Python with Triton's client. Blocks while it is made.
+///
+/// # Errors
+///
+/// As [`python`].
+pub fn tritonclient() -> Result<PathBuf> {
+    environment("tritonclient", "requirements-tritonclient.txt")
+}
+
+/// A Python with the packages of a file of pins.
+fn environment(name: &str, pins: &str) -> Result<PathBuf> {
+    let pins = conformance().join(pins);
+    let directory = prepare(name, &pins, |directory| {
         let missing = "needs python3 with its module venv (Debian: python3-venv)";
         let mut venv = Command::new("python3");
         run(venv.args(["-m", "venv"]).arg(directory)).context(missing)?;

@@ -11,7 +11,7 @@ use hangar_tests::{
     hangar::{DEADLINE, Hangar, Options, binary},
     tools,
 };
-use tokio::{process::Command, time::timeout};
+use tokio::{process::Command, task::spawn_blocking, time::timeout};
 
 const README: &str = include_str!("../../README.md");
 const CI: &str = include_str!("../../.ci/run");
@@ -170,6 +170,24 @@ async fn the_clients_example_plays_the_main_job() -> Result<()> {
     assert!(
         errors.contains("Ready") && errors.contains("bytes came back"),
         "{errors}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_example_for_tritons_client_gets_an_answer() -> Result<()> {
+    let block = README.split("```python\n").nth(1).context("an example")?;
+    let example = block.split("```").next().context("its end")?;
+    let hangar = Hangar::start(Options::new(&Fixtures::new()?)).await?;
+    let example = example.replace("localhost:50051", &hangar.listen().to_string());
+    let python = spawn_blocking(tools::tritonclient).await??;
+    let output = run(&python, &["-c".to_owned(), example], &hangar).await?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{errors}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("Hangar is a gRPC service that hosts"),
+        "{text}"
     );
     Ok(())
 }

@@ -24,13 +24,14 @@ use tonic_types::StatusExt;
 use ServingStatus::{NotServing, ServiceUnknown, Serving};
 
 /// Services that are there from the start.
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "",
     "liveness",
     "readiness",
     "startup",
     "hangar.v1.ModelService",
     "hangar.v1.InferenceService",
+    "inference.GRPCInferenceService",
 ];
 
 type Health = HealthClient<Channel>;

@@ -2,20 +2,149 @@
 
 use crate::v1::ErrorReason;
 
-/// What to do about `reason`, where the server's message does not tell by itself.
-pub(super) fn advice(reason: ErrorReason) -> Option<&'static str> {
+/// What to do about `reason`, where the server's `message` does not tell by itself.
+pub(super) fn advice(reason: ErrorReason, message: &str) -> Option<&'static str> {
+    let (told, text) = entry(reason)?;
+    (told.is_empty() || !message.contains(told)).then_some(text)
+}
+
+/// Words by which a message tells what to do, and what to do. Empty: no message tells.
+type Entry = (&'static str, &'static str);
+
+fn entry(reason: ErrorReason) -> Option<Entry> {
+    of_models(reason).or_else(|| of_servers(reason))
+}
+
+/// What a caller can do about models and what is registered.
+fn of_models(reason: ErrorReason) -> Option<Entry> {
     Some(match reason {
-        ErrorReason::ModelRequired | ErrorReason::ModelHeld => {
-            "Unload it with force if that is meant"
-        }
-        ErrorReason::InsufficientMemory => {
-            "Unload another model first, or take a smaller data type or context"
-        }
-        ErrorReason::LoadTimeout => "Give the load more time",
-        ErrorReason::WorkerDied | ErrorReason::WorkerHung => {
-            "The server's log has the worker's last words"
-        }
-        ErrorReason::HubDenied => "Check that the server's token may read the repository",
+        ErrorReason::ModelRequired => (
+            "force",
+            "Unload it with force if that is meant, or make it not required first",
+        ),
+        ErrorReason::ModelHeld => (
+            "force",
+            "Unload it with force if that is meant, or with the session that holds it alone",
+        ),
+        ErrorReason::ModelLoaded => ("force", "Unload it first, or delete it with force"),
+        ErrorReason::ModelAliased => (
+            "force",
+            "Switch its aliases to another model or remove them first, or delete it with force",
+        ),
+        ErrorReason::SpecConflict => (
+            "force",
+            "Leave the spec out, update the registered one, or replace it with a forced reload",
+        ),
+        ErrorReason::ModelExists => (
+            "",
+            "Take another name, or update, delete or switch the one that has it",
+        ),
+        ErrorReason::ModelDeclared => (
+            "change it there",
+            "Change it in the server's configuration file and restart the server",
+        ),
+        ErrorReason::EtagRequired => ("", "Get the model and give the etag that it has"),
+        ErrorReason::EtagMismatch => (
+            "read it again",
+            "Somebody else changed it: get the model anew and make the change on that",
+        ),
         _ => return None,
     })
+}
+
+/// What somebody can do about switches, sessions, the server and its machine.
+fn of_servers(reason: ErrorReason) -> Option<Entry> {
+    Some(match reason {
+        ErrorReason::SwitchInProgress => (
+            "",
+            "Wait until that switch has ended; `info` tells how it did",
+        ),
+        ErrorReason::SessionNotFound => (
+            "open ",
+            "It was closed or has lapsed, or the server was restarted: open another one",
+        ),
+        ErrorReason::StorageFull => ("", "Make room on the disk of the server's data directory"),
+        ErrorReason::LimitReached => (
+            "",
+            "Remove what is not needed any more, or raise the server's limit",
+        ),
+        ErrorReason::SourceNotAllowed => (
+            "",
+            "The server's settings name the directories and repositories that it may read",
+        ),
+        ErrorReason::RequestIdReused => ("a new one", "Give each call a request id of its own"),
+        ErrorReason::InsufficientMemory => (
+            "",
+            "Unload another model first, or take a smaller data type or context",
+        ),
+        ErrorReason::LoadTimeout => ("", "Give the load more time"),
+        ErrorReason::WorkerDied | ErrorReason::WorkerHung => {
+            ("", "The server's log has the worker's last words")
+        }
+        ErrorReason::HubDenied => ("", "Check that the server's token may read the repository"),
+        ErrorReason::HubUnavailable => (
+            "",
+            "Check that the server reaches the model hub; what was downloaded is kept",
+        ),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reasons whose messages tell what to do by themselves, or where nothing can be done.
+    const TOLD: &[&str] = &[
+        "UNSPECIFIED",
+        "MODEL_NOT_FOUND",
+        "INVALID_FIELD",
+        "TOKEN_INVALID",
+        "MODEL_UNUSABLE",
+        "UNSUPPORTED_BY_MODEL",
+        "DEVICE_UNAVAILABLE",
+        "QUEUE_FULL",
+        "MODEL_NOT_LOADED",
+        "MODEL_LOADING",
+        "MODEL_UNLOADED",
+        "LOAD_STALLED",
+        "LOAD_CANCELLED",
+        "CONTEXT_EXCEEDED",
+        "UNAUTHENTICATED",
+        "ROLE_REQUIRED",
+        "SHUTTING_DOWN",
+        "DEADLINE_EXCEEDED",
+        "NOT_IMPLEMENTED",
+        "INTERNAL",
+    ];
+
+    #[test]
+    fn every_reason_has_advice_or_needs_none() {
+        let mut number = 0;
+        while let Ok(reason) = ErrorReason::try_from(number) {
+            let name = reason.as_str_name().trim_start_matches("ERROR_REASON_");
+            let is_told = TOLD.contains(&name);
+            assert_ne!(entry(reason).is_some(), is_told, "{name}");
+            number += 1;
+        }
+        assert!(number > 40);
+    }
+
+    #[test]
+    fn advice_goes_on_behind_a_full_stop() {
+        let advices = (0..60).filter_map(|n| advice(ErrorReason::try_from(n).ok()?, ""));
+        for text in advices {
+            assert!(
+                text.starts_with(char::is_uppercase) && !text.ends_with('.'),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_message_tells_is_not_told_again() {
+        let message = "model m is loaded; unload it first, or give force";
+        assert_eq!(advice(ErrorReason::ModelLoaded, message), None);
+        assert!(advice(ErrorReason::ModelLoaded, "model m is loaded").is_some());
+    }
 }

@@ -170,6 +170,9 @@ impl fmt::Display for Refusal {
     /// `message (CODE/REASON); subject: what is wrong with it; try again in 2s. What to do`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = match self.message() {
+            "" if self.code() == Code::Unimplemented => {
+                "the server does not know this call; it may be older than this client"
+            }
             "" => "the server gave no message",
             message => message.trim_end_matches('.'),
         };
@@ -206,7 +209,8 @@ impl fmt::Display for Refusal {
         {
             write!(f, "; try again in {delay:.1?}")?;
         }
-        match self.details.reason().and_then(advice) {
+        let reason = self.details.reason();
+        match reason.and_then(|reason| advice(reason, message)) {
             Some(advice) => write!(f, ". {advice}"),
             None => Ok(()),
         }
@@ -257,6 +261,8 @@ mod tests {
         let refusal = Refusal::from(Status::internal(""));
         assert_eq!(refusal.details(), &Details::default());
         assert_eq!(refusal.to_string(), "the server gave no message (INTERNAL)");
+        let unknown = Refusal::from(Status::unimplemented("")).to_string();
+        assert!(unknown.starts_with("the server does not know this call"));
     }
 
     #[test]
@@ -283,7 +289,8 @@ mod tests {
         let held = refusal(Code::FailedPrecondition, "s1 holds it.", details).to_string();
         assert_eq!(
             held,
-            "s1 holds it (FAILED_PRECONDITION/MODEL_HELD). Unload it with force if that is meant"
+            "s1 holds it (FAILED_PRECONDITION/MODEL_HELD). Unload it with force if that is meant, or with the \
+             session that holds it alone"
         );
     }
 

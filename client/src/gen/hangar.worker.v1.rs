@@ -44,6 +44,28 @@ pub struct WorkerConfig {
     /// Share of traces that is recorded when the caller has not decided, from 0 to 1.
     #[prost(double, tag = "16")]
     pub trace_sample_ratio: f64,
+    /// From the spec: in-situ quantization, for example "q4k". Empty: none.
+    #[prost(string, tag = "17")]
+    pub quantization: ::prost::alloc::string::String,
+    /// Directory of prepared weights. Exists. Empty: none are read or written.
+    #[prost(string, tag = "18")]
+    pub prepared_dir: ::prost::alloc::string::String,
+    /// From the spec: a chat template in place of the model's own. Empty: the model's own.
+    #[prost(string, tag = "19")]
+    pub chat_template: ::prost::alloc::string::String,
+    /// From the spec: a tokenizer.json in place of the model's own, absolute and checked as `path` is.
+    #[prost(string, tag = "20")]
+    pub tokenizer: ::prost::alloc::string::String,
+    /// From the spec: adapters to merge into the weights; their paths are absolute and checked as `path` is.
+    #[prost(message, repeated, tag = "21")]
+    pub adapters: ::prost::alloc::vec::Vec<super::super::v1::LoraAdapter>,
+    /// Entries of `prepared_dir` whose digests were checked since the server started. The first use of any
+    /// other checks them.
+    #[prost(string, repeated, tag = "22")]
+    pub prepared_verified: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Largest entry in bytes that is worth writing into `prepared_dir`.
+    #[prost(uint64, tag = "23")]
+    pub prepared_capacity: u64,
     /// Where the model is.
     #[prost(oneof = "worker_config::Source", tags = "5, 6")]
     pub source: ::core::option::Option<worker_config::Source>,
@@ -111,6 +133,12 @@ pub struct ModelInspection {
     /// Requests that the engine can run at the same time on this device, at least 1.
     #[prost(uint32, tag = "6")]
     pub max_concurrency: u32,
+    /// What the cache of prepared weights has for this load.
+    #[prost(enumeration = "PreparedWeights", tag = "7")]
+    pub prepared: i32,
+    /// Name of the cache's entry. Empty where none is asked for.
+    #[prost(string, tag = "8")]
+    pub prepared_key: ::prost::alloc::string::String,
 }
 /// Why a worker cannot serve the model.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -171,6 +199,10 @@ pub struct GenerateRequest {
     /// Time that the request waited at the server, for its timings.
     #[prost(message, optional, tag = "2")]
     pub queued: ::core::option::Option<::prost_types::Duration>,
+    /// From the spec: longest answer in tokens where the request does not say. Cut to what the context
+    /// leaves. Zero: the model's own default.
+    #[prost(uint32, tag = "3")]
+    pub default_max_tokens: u32,
 }
 /// Response of Generate.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -246,12 +278,55 @@ pub struct WatchStatsResponse {
     #[prost(uint64, tag = "3")]
     pub prefill_tokens: u64,
 }
+/// Request of PrepareWeights.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrepareWeightsRequest {}
+/// Response of PrepareWeights.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrepareWeightsResponse {
+    /// Size of the new entry in bytes. Zero when there is nothing to write or it was there already.
+    #[prost(uint64, tag = "1")]
+    pub bytes: u64,
+}
 /// Request of Shutdown.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShutdownRequest {}
 /// Response of Shutdown.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShutdownResponse {}
+/// What the cache of prepared weights has for a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum PreparedWeights {
+    /// The load does not ask for any.
+    Unspecified = 0,
+    /// An entry, which the load reads.
+    Hit = 1,
+    /// Nothing that can be used.
+    Miss = 2,
+}
+impl PreparedWeights {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PREPARED_WEIGHTS_UNSPECIFIED",
+            Self::Hit => "PREPARED_WEIGHTS_HIT",
+            Self::Miss => "PREPARED_WEIGHTS_MISS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PREPARED_WEIGHTS_UNSPECIFIED" => Some(Self::Unspecified),
+            "PREPARED_WEIGHTS_HIT" => Some(Self::Hit),
+            "PREPARED_WEIGHTS_MISS" => Some(Self::Miss),
+            _ => None,
+        }
+    }
+}
 /// How the bytes that a load has read can be observed from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -503,6 +578,33 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("hangar.worker.v1.WorkerService", "WatchStats"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Writes the weights as they are now, prepared, into the cache. Called at most once, after the load.
+        pub async fn prepare_weights(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PrepareWeightsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PrepareWeightsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hangar.worker.v1.WorkerService/PrepareWeights",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("hangar.worker.v1.WorkerService", "PrepareWeights"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Asks the worker to drop its engine and exit. The answer comes before the exit.
         pub async fn shutdown(
             &mut self,
@@ -594,6 +696,14 @@ pub mod worker_service_server {
             &self,
             request: tonic::Request<super::WatchStatsRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchStatsStream>, tonic::Status>;
+        /// Writes the weights as they are now, prepared, into the cache. Called at most once, after the load.
+        async fn prepare_weights(
+            &self,
+            request: tonic::Request<super::PrepareWeightsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PrepareWeightsResponse>,
+            tonic::Status,
+        >;
         /// Asks the worker to drop its engine and exit. The answer comes before the exit.
         async fn shutdown(
             &self,
@@ -904,6 +1014,51 @@ pub mod worker_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hangar.worker.v1.WorkerService/PrepareWeights" => {
+                    #[allow(non_camel_case_types)]
+                    struct PrepareWeightsSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::UnaryService<super::PrepareWeightsRequest>
+                    for PrepareWeightsSvc<T> {
+                        type Response = super::PrepareWeightsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PrepareWeightsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::prepare_weights(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PrepareWeightsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -81,7 +81,9 @@ impl Cursor {
                 let time = heartbeat.time.as_ref().and_then(to_system_time);
                 Ok(Some(WatchEvent::Heartbeat { time }))
             }
-            Some(Event::Changed(_) | Event::Removed(_)) if self.in_snapshot() => {
+            Some(Event::Changed(_) | Event::Removed(_) | Event::Switched(_))
+                if self.in_snapshot() =>
+            {
                 self.lost("a change came before the snapshot was complete")
             }
             Some(Event::Changed(changed)) => self.changed(changed),
@@ -94,6 +96,11 @@ impl Cursor {
                         model_id: removed.model_id,
                     },
                 )
+            }
+            Some(Event::Switched(switched)) => {
+                let revision = switched.revision;
+                let switch = Box::new(switched.switch.unwrap_or_default());
+                self.step_to(revision, WatchEvent::Switched { revision, switch })
             }
             // An event that is newer than this client. Its token is not taken over inside a snapshot.
             Some(Event::Heartbeat(_)) | None => Ok(None),

@@ -7,7 +7,7 @@ use hangar_client::{
     v1::{
         FinishReason, GenerateChunk, GenerateDone, GenerateResponse, GetInfoResponse,
         LoadModelResponse, ModelInfo, ModelState, ModelUnload, ServerInfo, UnloadModelResponse,
-        UnloadVerification, generate_response::Event,
+        UnloadVerification, constraint::Constraint, generate_response::Event,
     },
 };
 use serde_json::Value;
@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 
 use crate::script::{Script, State, load, refused, snapshot, transition};
 
-async fn hangarctl(script: &Script, arguments: &[&str], input: &str) -> Output {
+pub(crate) async fn hangarctl(script: &Script, arguments: &[&str], input: &str) -> Output {
     let (client, _tasks) = script.serve().await;
     let mut child = Command::new(env!("CARGO_BIN_EXE_hangarctl"))
         .args(["--server", client.server()])
@@ -27,12 +27,13 @@ async fn hangarctl(script: &Script, arguments: &[&str], input: &str) -> Output {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).await.unwrap();
+    // A command that does not read its input may have ended.
+    let _ = stdin.write_all(input.as_bytes()).await;
     drop(stdin);
     child.wait_with_output().await.unwrap()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
@@ -99,6 +100,59 @@ async fn info_is_for_people_and_for_programs() {
     };
     assert_eq!(info["models"][0]["status"]["state"], "MODEL_STATE_READY");
     assert_eq!(info["server"]["uptime"], "61s");
+}
+
+#[tokio::test]
+async fn every_way_to_shape_an_answer_has_an_option() {
+    let generate = vec![chunk("{}"), done()];
+    let script = Script::new(State {
+        generate,
+        ..Default::default()
+    });
+    let file = std::env::temp_dir().join(format!("hangarctl-schema-{}", std::process::id()));
+    std::fs::write(&file, "{\"type\": \"object\"}\n").unwrap();
+    let schema = format!("@{}", file.display());
+    let arguments = [
+        "generate",
+        "m",
+        "hi",
+        "--seed",
+        "7",
+        "--logprobs",
+        "3",
+        "--priority",
+        "-2",
+        "--json-schema",
+        &schema,
+        "--template-option",
+        "enable_thinking=false",
+        "--template-option",
+        "style=plain",
+    ];
+    let output = hangarctl(&script, &arguments, "").await;
+    std::fs::remove_file(file).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let request = script.state().generate_requests.pop().unwrap();
+    assert_eq!(
+        (request.seed, request.logprobs, request.top_logprobs),
+        (Some(7), true, 3)
+    );
+    assert_eq!(request.priority, -2);
+    let constraint = request.constraint.and_then(|it| it.constraint);
+    let schema = Constraint::JsonSchema("{\"type\": \"object\"}".to_owned());
+    assert_eq!(constraint, Some(schema));
+    let options = request.chat_template_options.unwrap().fields;
+    assert_eq!(options["enable_thinking"], false.into());
+    assert_eq!(options["style"], "plain".into());
+    for wrong in [
+        &["--regex", "a", "--lark", "b"][..],
+        &["--template-option", "x"],
+        &["--raw", "--template-option", "x=1"],
+        &["--json-schema", "@/nowhere/at/all"],
+    ] {
+        let output = hangarctl(&script, &[&["generate", "m", "hi"], wrong].concat(), "").await;
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,11 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod all;
+mod catalog;
+mod commands;
 mod hangarctl;
 mod reconnect;
 mod script;
+mod sessions;
+mod switches;

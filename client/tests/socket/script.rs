@@ -1,5 +1,9 @@
 //! A server that answers by a script.
 
+mod asked;
+mod catalog;
+mod sessions;
+
 use std::{
     collections::{HashMap, VecDeque},
     pin::Pin,
@@ -14,10 +18,13 @@ use hangar_client::{
         ChangeKind, DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse,
         GenerateRequest, GenerateResponse, GetInfoRequest, GetInfoResponse, LoadModelRequest,
         LoadModelResponse, ModelChanged, ModelLoad, ModelState, ModelStatus, StatusSnapshot,
-        SwitchModelRequest, SwitchModelResponse, TokenizeRequest, TokenizeResponse,
-        UnloadModelRequest, UnloadModelResponse, WatchStatusRequest, WatchStatusResponse,
+        SwitchChanged, SwitchInfo, SwitchModelRequest, SwitchModelResponse, SwitchOutcome,
+        TokenizeRequest, TokenizeResponse, UnloadModelRequest, UnloadModelResponse,
+        WatchStatusRequest, WatchStatusResponse,
+        catalog_service_server::CatalogServiceServer,
         inference_service_server::{InferenceService, InferenceServiceServer},
         model_service_server::{ModelService, ModelServiceServer},
+        session_service_server::SessionServiceServer,
         watch_status_response::Event,
     },
 };
@@ -25,6 +32,8 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status, transport::Server};
 use tonic_types::{ErrorDetails, StatusExt};
+
+pub(crate) use self::{asked::Asked, catalog::Catalog, sessions::Sessions};
 
 /// What one connection of a watch gets; the stream ends after it.
 pub(crate) type Answers = Vec<Result<WatchStatusResponse, Status>>;
@@ -39,10 +48,16 @@ pub(crate) struct State {
     pub(crate) watches: VecDeque<Answers>,
     pub(crate) loads: VecDeque<Result<LoadModelResponse, Status>>,
     pub(crate) info: Option<GetInfoResponse>,
+    /// Answers of GetInfo before `info`.
+    pub(crate) infos: Asked<GetInfoRequest, GetInfoResponse>,
+    pub(crate) switches: Asked<SwitchModelRequest, SwitchModelResponse>,
+    pub(crate) catalog: Catalog,
+    pub(crate) sessions: Sessions,
     pub(crate) unload: Option<UnloadModelResponse>,
     pub(crate) generate: Vec<Result<GenerateResponse, Status>>,
     pub(crate) tokens: Vec<String>,
     pub(crate) load_requests: Vec<LoadModelRequest>,
+    pub(crate) unload_requests: Vec<UnloadModelRequest>,
     pub(crate) generate_requests: Vec<GenerateRequest>,
 }
 
@@ -64,6 +79,8 @@ impl Script {
         let address = listener.local_addr().unwrap();
         let server = Server::builder()
             .add_service(ModelServiceServer::new(self.clone()))
+            .add_service(CatalogServiceServer::new(self.clone()))
+            .add_service(SessionServiceServer::new(self.clone()))
             .add_service(InferenceServiceServer::new(self.clone()));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -115,22 +132,34 @@ impl ModelService for Script {
             .map(Response::new)
     }
 
-    async fn get_info(&self, _: Request<GetInfoRequest>) -> Answer<GetInfoResponse> {
-        self.state()
+    async fn get_info(&self, request: Request<GetInfoRequest>) -> Answer<GetInfoResponse> {
+        let mut state = self.state();
+        if !state.infos.answers.is_empty() {
+            return state.infos.answer(request);
+        }
+        state
             .info
             .clone()
             .map_or_else(missing, |info| Ok(Response::new(info)))
     }
 
-    async fn unload_model(&self, _: Request<UnloadModelRequest>) -> Answer<UnloadModelResponse> {
-        self.state()
+    async fn unload_model(
+        &self,
+        request: Request<UnloadModelRequest>,
+    ) -> Answer<UnloadModelResponse> {
+        let mut state = self.state();
+        state.unload_requests.push(request.into_inner());
+        state
             .unload
             .clone()
             .map_or_else(missing, |unload| Ok(Response::new(unload)))
     }
 
-    async fn switch_model(&self, _: Request<SwitchModelRequest>) -> Answer<SwitchModelResponse> {
-        missing()
+    async fn switch_model(
+        &self,
+        request: Request<SwitchModelRequest>,
+    ) -> Answer<SwitchModelResponse> {
+        self.state().switches.answer(request)
     }
 }
 
@@ -205,6 +234,29 @@ pub(crate) fn changed(
 
 pub(crate) fn transition(revision: u64) -> Result<WatchStatusResponse, Status> {
     changed(ChangeKind::Transition, revision, ModelState::Loading)
+}
+
+/// The switch `id` of the alias "chat" from "old" to "m".
+pub(crate) fn switch(id: &str, outcome: SwitchOutcome) -> SwitchInfo {
+    SwitchInfo {
+        switch_id: id.to_owned(),
+        alias: "chat".to_owned(),
+        from_model_id: "old".to_owned(),
+        to_model_id: "m".to_owned(),
+        outcome: outcome.into(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn switched(revision: u64, switch: SwitchInfo) -> Result<WatchStatusResponse, Status> {
+    let switched = SwitchChanged {
+        revision,
+        switch: Some(switch),
+    };
+    Ok(WatchStatusResponse {
+        resume_token: format!("t{revision}"),
+        event: Some(Event::Switched(switched)),
+    })
 }
 
 pub(crate) fn refused(code: Code, reason: &str) -> Status {

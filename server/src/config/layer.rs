@@ -1,15 +1,16 @@
 //! One source of settings, in which each may be missing: flags and environment, or the file.
 
-use std::net::{Ipv4Addr, SocketAddr};
+mod resolve;
+
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use serde::Deserialize;
 
-use super::values::{self, LogFormat, Seconds, Size};
-use super::{ConfigError, Settings, directories};
+use super::values::{self, LogFormat, Readiness, Seconds, Size};
+use super::{ConfigError, HubLayer};
 
 /// Settings of one source. The flags' names with underscores are the file's keys.
 #[derive(Clone, Debug, Default, PartialEq, Args, Deserialize)]
@@ -96,6 +97,10 @@ pub struct Layer {
         help_heading = "Files"
     )]
     pub worker: Option<PathBuf>,
+    /// The model hub.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub hub: HubLayer,
 
     /// Most loads at the same time; more wait [default: 2]
     #[arg(
@@ -105,7 +110,7 @@ pub struct Layer {
         help_heading = "Models"
     )]
     pub max_concurrent_loads: Option<usize>,
-    /// Most registered models [default: 1000]
+    /// Most registered models [default: 100000]
     #[arg(
         long,
         env = "HANGAR_MAX_MODELS",
@@ -113,6 +118,43 @@ pub struct Layer {
         help_heading = "Models"
     )]
     pub max_models: Option<usize>,
+    /// Memory that models may hold together, for example 48GiB [default: what there is]
+    #[arg(
+        long,
+        env = "HANGAR_MEMORY_LIMIT",
+        value_name = "SIZE",
+        help_heading = "Models"
+    )]
+    pub memory_limit: Option<Size>,
+    /// Share of the memory above which the idle model that was used least recently is unloaded, from 0 to
+    /// 1 [default: 0.9]
+    #[arg(
+        long,
+        env = "HANGAR_MEMORY_HIGH_WATERMARK",
+        value_name = "SHARE",
+        help_heading = "Models"
+    )]
+    pub memory_high_watermark: Option<f64>,
+    /// What readiness waits for: "started" for the required models to have been READY or FAILED once,
+    /// "required" for all of them to be READY [default: started]
+    #[arg(
+        long,
+        env = "HANGAR_READINESS",
+        value_name = "RULE",
+        help_heading = "Models"
+    )]
+    pub readiness: Option<Readiness>,
+    /// Models that are declared: in the file only.
+    #[arg(skip)]
+    pub models: Option<Vec<config::Value>>,
+    /// Most that is kept of weights prepared for quicker loads; 0 keeps none [default: 64GiB]
+    #[arg(
+        long,
+        env = "HANGAR_PREPARED_CACHE_SIZE",
+        value_name = "SIZE",
+        help_heading = "Models"
+    )]
+    pub prepared_cache_size: Option<Size>,
     /// Requests of a model that run at the same time, where its spec does not say [default: 4]
     #[arg(
         long,
@@ -228,6 +270,15 @@ pub struct Layer {
     )]
     pub max_watchers: Option<usize>,
 
+    /// Length of the stretches of the models' histories, 1,440 of which are kept [default: 60s]
+    #[arg(
+        long,
+        env = "HANGAR_HISTORY_INTERVAL",
+        value_name = "TIME",
+        help_heading = "Telemetry",
+        hide = true
+    )]
+    pub history_interval: Option<Seconds>,
     /// Form of the log on standard error [default: text on a terminal, else json]
     #[arg(
         long,
@@ -271,101 +322,20 @@ impl Layer {
     /// wrong kind.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|e| ConfigError::file(path, e))?;
-        config::Config::builder()
-            .add_source(config::File::from_str(&text, config::FileFormat::Toml))
-            .build()
-            .and_then(config::Config::try_deserialize)
-            .map_err(|e| ConfigError::file(path, e))
-    }
-
-    /// These settings, and `below` where they are missing.
-    pub fn over(self, below: Self) -> Self {
-        Self {
-            listen: self.listen.or(below.listen),
-            ops_listen: self.ops_listen.or(below.ops_listen),
-            insecure_listen: self.insecure_listen.or(below.insecure_listen),
-            max_connections: self.max_connections.or(below.max_connections),
-            max_request_bytes: self.max_request_bytes.or(below.max_request_bytes),
-            reflection: self.reflection.or(below.reflection),
-            data_dir: self.data_dir.or(below.data_dir),
-            runtime_dir: self.runtime_dir.or(below.runtime_dir),
-            model_roots: self.model_roots.or(below.model_roots),
-            worker: self.worker.or(below.worker),
-            max_concurrent_loads: self.max_concurrent_loads.or(below.max_concurrent_loads),
-            max_models: self.max_models.or(below.max_models),
-            default_max_concurrency: self
-                .default_max_concurrency
-                .or(below.default_max_concurrency),
-            default_max_queue: self.default_max_queue.or(below.default_max_queue),
-            load_timeout: self.load_timeout.or(below.load_timeout),
-            drain_timeout: self.drain_timeout.or(below.drain_timeout),
-            ready_timeout: self.ready_timeout.or(below.ready_timeout),
-            kill_timeout: self.kill_timeout.or(below.kill_timeout),
-            shutdown_timeout: self.shutdown_timeout.or(below.shutdown_timeout),
-            hang_timeout: self.hang_timeout.or(below.hang_timeout),
-            hang_timeout_per_prompt_token: self
-                .hang_timeout_per_prompt_token
-                .or(below.hang_timeout_per_prompt_token),
-            stall_timeout: self.stall_timeout.or(below.stall_timeout),
-            stall_timeout_per_gib: self.stall_timeout_per_gib.or(below.stall_timeout_per_gib),
-            watch_ring: self.watch_ring.or(below.watch_ring),
-            watch_heartbeat: self.watch_heartbeat.or(below.watch_heartbeat),
-            max_watchers: self.max_watchers.or(below.max_watchers),
-            log_format: self.log_format.or(below.log_format),
-            log: self.log.or(below.log),
-            otlp_endpoint: self.otlp_endpoint.or(below.otlp_endpoint),
-            trace_sample_ratio: self.trace_sample_ratio.or(below.trace_sample_ratio),
-        }
-    }
-
-    /// Fills in the defaults and checks each value by itself.
-    ///
-    /// # Errors
-    /// [`ConfigError::Invalid`] naming the setting.
-    pub(super) fn resolve(self) -> Result<Settings, ConfigError> {
-        use values::{count, not_empty, positive, ratio};
-        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let seconds = Duration::from_secs;
-        let data_dir = directories::data_dir(self.data_dir)?;
-        Ok(Settings {
-            listen: self.listen.unwrap_or(loopback(50051)),
-            ops_listen: self.ops_listen.unwrap_or(loopback(9464)),
-            insecure_listen: self.insecure_listen.unwrap_or(false),
-            max_connections: count("max_connections", self.max_connections, 1024)?,
-            max_request_bytes: values::size("max_request_bytes", self.max_request_bytes)?,
-            reflection: self.reflection.unwrap_or(true),
-            runtime_dir: directories::runtime_dir(self.runtime_dir, &data_dir)?,
-            data_dir,
-            model_roots: directories::model_roots(self.model_roots.unwrap_or_default())?,
-            worker: directories::worker(self.worker)?,
-            max_concurrent_loads: count("max_concurrent_loads", self.max_concurrent_loads, 2)?,
-            max_models: count("max_models", self.max_models, 1000)?,
-            default_max_concurrency: count(
-                "default_max_concurrency",
-                self.default_max_concurrency,
-                4,
-            )?,
-            default_max_queue: self.default_max_queue.unwrap_or(64),
-            load_timeout: positive("load_timeout", self.load_timeout, seconds(300))?,
-            drain_timeout: self.drain_timeout.map_or(seconds(30), Duration::from),
-            ready_timeout: positive("ready_timeout", self.ready_timeout, seconds(30))?,
-            kill_timeout: positive("kill_timeout", self.kill_timeout, seconds(5))?,
-            shutdown_timeout: positive("shutdown_timeout", self.shutdown_timeout, seconds(60))?,
-            hang_timeout: positive("hang_timeout", self.hang_timeout, seconds(30))?,
-            hang_timeout_per_prompt_token: self
-                .hang_timeout_per_prompt_token
-                .map_or(Duration::from_millis(50), Duration::from),
-            stall_timeout: positive("stall_timeout", self.stall_timeout, seconds(60))?,
-            stall_timeout_per_gib: self
-                .stall_timeout_per_gib
-                .map_or(seconds(20), Duration::from),
-            watch_ring: count("watch_ring", self.watch_ring, 10_000)?,
-            watch_heartbeat: positive("watch_heartbeat", self.watch_heartbeat, seconds(15))?,
-            max_watchers: count("max_watchers", self.max_watchers, 1024)?,
-            log_format: self.log_format.unwrap_or_else(LogFormat::detect),
-            log: not_empty(self.log).unwrap_or_else(|| "info".to_owned()),
-            otlp_endpoint: values::endpoint(not_empty(self.otlp_endpoint))?,
-            trace_sample_ratio: ratio("trace_sample_ratio", self.trace_sample_ratio, 1.0)?,
-        })
+        let read = || {
+            let file = config::File::from_str(&text, config::FileFormat::Toml);
+            let whole = config::Config::builder().add_source(file).build()?;
+            // A flattened struct would take unknown keys.
+            let (hub, rest) = whole
+                .cache
+                .into_table()?
+                .into_iter()
+                .partition::<config::Map<_, _>, _>(|(key, _)| key.starts_with("hub_"));
+            let value = |table| config::Value::new(None, config::ValueKind::Table(table));
+            let hub = value(hub).try_deserialize()?;
+            let layer: Self = value(rest).try_deserialize()?;
+            Ok(Self { hub, ..layer })
+        };
+        read().map_err(|error: config::ConfigError| ConfigError::file(path, error))
     }
 }

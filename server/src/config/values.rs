@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -20,6 +20,18 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// What readiness waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Readiness {
+    /// Every required model has been READY or FAILED once: one bad model does not take the healthy ones out
+    /// of their Service.
+    #[default]
+    Started,
+    /// Every required model is READY.
+    Required,
 }
 
 /// A span of time, written as `30s`, `1m 30s` or `50ms`.
@@ -102,6 +114,12 @@ impl TryFrom<String> for Size {
     }
 }
 
+impl From<Size> for u64 {
+    fn from(size: Size) -> Self {
+        size.0
+    }
+}
+
 /// At least one.
 pub(super) fn count<T>(key: &'static str, given: Option<T>, default: T) -> Result<T, ConfigError>
 where
@@ -176,35 +194,36 @@ pub(super) fn not_empty(given: Option<String>) -> Option<String> {
     given.filter(|text| !text.is_empty())
 }
 
-/// Reads a path or a list of paths.
-pub(super) fn one_or_more<'de, D>(deserializer: D) -> Result<Option<Vec<PathBuf>>, D::Error>
+/// Reads a text or a list of texts.
+pub(super) fn one_or_more<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where
     D: Deserializer<'de>,
+    T: Deserialize<'de> + From<String>,
 {
-    struct Paths;
+    struct Texts<T>(PhantomData<T>);
 
-    impl<'de> serde::de::Visitor<'de> for Paths {
-        type Value = Vec<PathBuf>;
+    impl<'de, T: Deserialize<'de> + From<String>> serde::de::Visitor<'de> for Texts<T> {
+        type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a path or a list of paths")
+            f.write_str("a text or a list of texts")
         }
 
-        fn visit_str<E>(self, path: &str) -> Result<Self::Value, E> {
-            Ok(vec![PathBuf::from(path)])
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(vec![T::from(text.to_owned())])
         }
 
         fn visit_seq<A: serde::de::SeqAccess<'de>>(
             self,
-            mut paths: A,
+            mut texts: A,
         ) -> Result<Self::Value, A::Error> {
             let mut all = Vec::new();
-            while let Some(path) = paths.next_element()? {
-                all.push(path);
+            while let Some(text) = texts.next_element()? {
+                all.push(text);
             }
             Ok(all)
         }
     }
 
-    deserializer.deserialize_any(Paths).map(Some)
+    deserializer.deserialize_any(Texts(PhantomData)).map(Some)
 }

@@ -1,8 +1,12 @@
 //! Who may use a model's worker, and when.
 //!
-//! A [`Gate`] is open while its model is READY. What passes gets a [`Permit`] from the gate's lane: at
-//! most so many at a time run, at most so many wait, first come, first served. Closing the gate keeps
-//! newcomers out; cutting it off ends those inside too.
+//! A [`Gate`] is open while its model is READY. What passes gets a [`Permit`] from the gate's [`Lane`]: at
+//! most so many at a time run, at most so many wait, by priority and then first come, first served. Closing
+//! the gate keeps newcomers out; cutting it off ends those inside too. A gate that is closed because it is
+//! idle was idle at that moment: nobody is between the gate and the lane.
+
+mod lane;
+mod queue;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -10,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, watch},
     time::Instant,
 };
 
@@ -18,6 +22,9 @@ use crate::{
     model::{Failure, GenerationDefaults},
     worker::Client,
 };
+use queue::Slot;
+
+pub(super) use lane::{Crowd, Lane, LaneLimits};
 
 /// Lets requests through to a worker, or not.
 #[derive(Debug, Default)]
@@ -32,39 +39,23 @@ struct Ways {
     cut: Option<Failure>,
 }
 
-/// The way to one worker.
-#[derive(Debug)]
-pub(super) struct Lane {
-    client: Client,
-    defaults: GenerationDefaults,
-    slots: Arc<Semaphore>,
-    /// Places for calls that the engine has no part in.
-    asides: Arc<Semaphore>,
-    max_concurrency: u32,
-    max_queue: u32,
-    crowd: watch::Sender<Crowd>,
-    cut: watch::Sender<Option<Failure>>,
-}
-
-/// Who is on a lane.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Crowd {
-    pub(super) running: u32,
-    pub(super) waiting: u32,
-    /// Calls that the engine has no part in.
-    pub(super) aside: u32,
-    /// When the first of those that run began, if any does.
-    pub(super) busy_since: Option<Instant>,
-}
-
 /// The right to use a worker, given back when dropped.
 #[derive(Debug)]
 pub struct Permit {
     lane: Arc<Lane>,
+    defaults: Arc<GenerationDefaults>,
     cut: watch::Receiver<Option<Failure>>,
     queued: Duration,
-    aside: bool,
-    _place: OwnedSemaphorePermit,
+    place: Place,
+}
+
+/// What a permit stands for.
+#[derive(Debug)]
+enum Place {
+    /// A place at the engine.
+    Engine { _slot: Slot },
+    /// A place for a call that the engine has no part in.
+    Aside { _place: OwnedSemaphorePermit },
 }
 
 /// A request that was not let through.
@@ -80,18 +71,6 @@ pub enum Refusal {
     /// The worker went while the request waited.
     CutOff(Failure),
 }
-
-/// A place in the queue.
-struct Waiting<'a>(&'a Lane);
-
-/// A place among the calls that the engine has no part in.
-struct Aside<'a>(&'a Lane);
-
-/// Calls that the engine has no part in, those that wait included.
-const MAX_ASIDES: u32 = 256;
-
-/// Calls at the same time that the engine has no part in. They are short, and further ones wait.
-const ASIDES: usize = 8;
 
 // === impl Gate ===
 
@@ -120,6 +99,22 @@ impl Gate {
         ways.cut = Some(failure);
     }
 
+    /// Keeps newcomers out if nobody is inside and nobody was for the time `idle`. Says whether it did.
+    pub(super) fn close_if_idle(&self, idle: Duration) -> bool {
+        let mut ways = self.ways();
+        let closed = ways.open.as_ref().is_some_and(|lane| lane.close(idle));
+        if closed {
+            ways.open = None;
+        }
+        closed
+    }
+
+    /// When the last request left, or the gate was opened, if it is open and nobody is inside.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let ways = self.ways();
+        ways.open.as_ref().and_then(|lane| lane.idle_since())
+    }
+
     /// The way in.
     fn way(&self) -> Result<Arc<Lane>, Refusal> {
         let ways = self.ways();
@@ -130,35 +125,30 @@ impl Gate {
         }
     }
 
-    /// Waits for the right to use the worker. Safe to cancel: the place in the queue is given back.
-    pub(super) async fn admit(&self) -> Result<Permit, Refusal> {
+    /// Waits for the right to use the worker: of those that wait, the highest `priority` goes first. Safe
+    /// to cancel: the place in the queue is given back.
+    pub(super) async fn admit(&self, priority: i32) -> Result<Permit, Refusal> {
         let lane = self.way()?;
         let began = Instant::now();
         let mut cut = lane.cut.subscribe();
-        let slot = match lane.slots.clone().try_acquire_owned() {
-            Ok(slot) => {
-                lane.crowd.send_modify(Crowd::run);
+        let slot = match lane.slots.try_take() {
+            Some(slot) => {
+                lane.enter(Crowd::run)?;
                 slot
             }
-            Err(_) => {
+            None => {
                 let place = lane.queue()?;
                 let slot = tokio::select! {
                     biased;
                     failure = cut_off(&mut cut) => return Err(Refusal::CutOff(failure)),
-                    slot = lane.slots.clone().acquire_owned() => slot.map_err(|_| Refusal::Closed)?,
+                    slot = lane.slots.take(priority) => slot,
                 };
                 place.leave(Crowd::run);
                 slot
             }
         };
-        Permit {
-            lane,
-            cut,
-            queued: began.elapsed(),
-            aside: false,
-            _place: slot,
-        }
-        .checked()
+        let place = Place::Engine { _slot: slot };
+        Permit::new(lane, cut, began.elapsed(), place).checked()
     }
 
     /// Waits for the right to call the worker for something that the engine has no part in. Requests
@@ -175,14 +165,8 @@ impl Gate {
         };
         // From here on the permit counts.
         std::mem::forget(counted);
-        Permit {
-            lane,
-            cut,
-            queued: began.elapsed(),
-            aside: true,
-            _place: place,
-        }
-        .checked()
+        let place = Place::Aside { _place: place };
+        Permit::new(lane, cut, began.elapsed(), place).checked()
     }
 
     /// Who is inside, also behind a closed gate.
@@ -196,119 +180,24 @@ impl Gate {
     }
 }
 
-// === impl Crowd ===
-
-impl Crowd {
-    fn run(&mut self) {
-        self.running += 1;
-        self.busy_since.get_or_insert_with(Instant::now);
-    }
-}
-
-// === impl Waiting ===
-
-impl Waiting<'_> {
-    /// Leaves the queue for where `enter` counts it, in one change: whoever waits for the lane to be
-    /// empty sees the request in one place or the other.
-    fn leave(self, enter: impl FnOnce(&mut Crowd)) {
-        self.0.crowd.send_modify(|crowd| {
-            crowd.waiting -= 1;
-            enter(crowd);
-        });
-        // Counted out above; there is nothing in it to be dropped.
-        std::mem::forget(self);
-    }
-}
-
-// === impl Lane ===
-
-impl Lane {
-    /// A lane to `client` for `max_concurrency` requests at a time and `max_queue` that wait.
-    pub(super) fn new(
-        client: Client,
-        defaults: GenerationDefaults,
-        max_concurrency: u32,
-        max_queue: u32,
-    ) -> Self {
-        Self {
-            client,
-            defaults,
-            slots: Arc::new(Semaphore::new(max_concurrency as usize)),
-            asides: Arc::new(Semaphore::new(ASIDES)),
-            max_concurrency,
-            max_queue,
-            crowd: watch::Sender::default(),
-            cut: watch::Sender::new(None),
-        }
-    }
-
-    /// Ends all that run or wait, with `failure`. The first failure stays.
-    pub(super) fn cut_off(&self, failure: Failure) {
-        self.cut.send_if_modified(|cut| {
-            let first = cut.is_none();
-            cut.get_or_insert(failure);
-            first
-        });
-    }
-
-    /// Who is on the lane.
-    pub(super) fn crowd(&self) -> Crowd {
-        *self.crowd.borrow()
-    }
-
-    /// Waits until nobody runs or waits.
-    pub(super) async fn empty(&self) {
-        let mut crowd = self.crowd.subscribe();
-        // The sender lives as long as this lane, so the wait cannot fail.
-        let _ = crowd
-            .wait_for(|crowd| crowd.running + crowd.waiting + crowd.aside == 0)
-            .await;
-    }
-
-    fn queue(&self) -> Result<Waiting<'_>, Refusal> {
-        let queued = self.crowd.send_if_modified(|crowd| {
-            let room = crowd.waiting < self.max_queue;
-            crowd.waiting += u32::from(room);
-            room
-        });
-        if queued {
-            Ok(Waiting(self))
-        } else {
-            Err(Refusal::QueueFull {
-                limit: self.max_queue,
-            })
-        }
-    }
-
-    fn step_aside(&self) -> Result<Aside<'_>, Refusal> {
-        let counted = self.crowd.send_if_modified(|crowd| {
-            let room = crowd.aside < MAX_ASIDES;
-            crowd.aside += u32::from(room);
-            room
-        });
-        if counted {
-            Ok(Aside(self))
-        } else {
-            Err(Refusal::QueueFull { limit: MAX_ASIDES })
-        }
-    }
-}
-
-impl Drop for Aside<'_> {
-    fn drop(&mut self) {
-        self.0.crowd.send_modify(|crowd| crowd.aside -= 1);
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.crowd.send_modify(|crowd| crowd.waiting -= 1);
-    }
-}
-
 // === impl Permit ===
 
 impl Permit {
+    fn new(
+        lane: Arc<Lane>,
+        cut: watch::Receiver<Option<Failure>>,
+        queued: Duration,
+        place: Place,
+    ) -> Self {
+        Self {
+            defaults: lane.defaults.load_full(),
+            lane,
+            cut,
+            queued,
+            place,
+        }
+    }
+
     /// Calls to the worker.
     pub fn client(&self) -> Client {
         self.lane.client.clone()
@@ -316,7 +205,7 @@ impl Permit {
 
     /// What the spec says for requests that do not.
     pub fn defaults(&self) -> &GenerationDefaults {
-        &self.lane.defaults
+        &self.defaults
     }
 
     /// How long the request waited.
@@ -326,7 +215,7 @@ impl Permit {
 
     /// Requests that run at the same time on this worker, at most.
     pub fn max_concurrency(&self) -> u32 {
-        self.lane.max_concurrency
+        self.lane.crowd().limits.max_concurrency
     }
 
     /// Waits until the request has to end, and gives the reason. Safe to cancel.
@@ -349,15 +238,14 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        let aside = matches!(self.place, Place::Aside { .. });
         self.lane.crowd.send_modify(|crowd| {
-            if self.aside {
+            if aside {
                 crowd.aside -= 1;
-                return;
+            } else {
+                crowd.running -= 1;
             }
-            crowd.running -= 1;
-            if crowd.running == 0 {
-                crowd.busy_since = None;
-            }
+            crowd.leave();
         });
     }
 }

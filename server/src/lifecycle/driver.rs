@@ -5,6 +5,8 @@
 //! a command is always answered at once.
 
 mod answer;
+mod download;
+mod keep;
 mod perform;
 
 use std::{
@@ -12,9 +14,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hangar_client::v1::ModelMetadata;
+use futures::future::BoxFuture;
+use hangar_client::{v1::ModelMetadata, worker::v1::ModelInspection};
 use tokio::{
-    sync::{AcquireError, OwnedSemaphorePermit, mpsc},
+    sync::{
+        mpsc,
+        oneshot::{self, error::RecvError},
+    },
     time::Instant,
 };
 
@@ -23,12 +29,16 @@ use tracing::Span;
 use super::{
     admission::Lane,
     fleet::Context,
+    memory::Claim,
     model::Model,
     observer::Observer,
     run::{Report, Run},
+    slots::Slot,
     timers::{Timer, Timers},
 };
 use crate::{
+    catalog::Attempt,
+    download::Snapshot,
     model::{
         Failure, LoadId, Memory, Metadata, ProgressMeter, Reason, Spec, Stage, Status,
         state::{Event, State},
@@ -37,8 +47,9 @@ use crate::{
     worker::Client,
 };
 use answer::Waiters;
+use download::Download;
 
-pub(super) use answer::{Command, LoadCommand, UnloadCommand};
+pub(super) use answer::{Command, EvictCommand, LoadCommand, UnloadCommand};
 pub use answer::{LoadTicket, UnloadReport, Verification};
 
 /// Drives one model.
@@ -48,8 +59,21 @@ pub(super) struct Driver {
     inbox: mpsc::Receiver<Command>,
     state: State,
     status: Status,
+    /// What the engine was built from, or will be.
     spec: Arc<Spec>,
-    slot: Slot,
+    place: Place,
+    /// Whether others may be evicted for the load that is under way.
+    may_evict: bool,
+    inspection: Option<Box<ModelInspection>>,
+    admission: Option<BoxFuture<'static, Result<Claim, Failure>>>,
+    claim: Option<Claim>,
+    /// The most that the worker was seen to hold.
+    peak: Memory,
+    /// The attempt that is on disk.
+    attempt: Option<Attempt>,
+    download: Option<Download>,
+    /// What was downloaded for the last load.
+    snapshot: Option<Snapshot>,
     run: Option<Run>,
     observer: Option<Observer>,
     client: Option<Client>,
@@ -65,16 +89,16 @@ pub(super) struct Driver {
     load_span: Span,
     drain_timeout: Duration,
     stopping: Stopping,
+    /// The model is being deleted: the driver ends.
+    retiring: bool,
 }
 
 /// A place among the loads that run at the same time.
-enum Slot {
+enum Place {
     None,
-    Waiting(SlotFuture),
-    Held { _permit: OwnedSemaphorePermit },
+    Waiting(oneshot::Receiver<Slot>),
+    Held { _slot: Slot },
 }
-
-type SlotFuture = futures::future::BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>;
 
 /// The time of the load that is under way.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +142,15 @@ impl Driver {
             state: State::Unloaded,
             status,
             spec,
-            slot: Slot::None,
+            place: Place::None,
+            may_evict: false,
+            inspection: None,
+            admission: None,
+            claim: None,
+            peak: Memory::default(),
+            attempt: None,
+            download: None,
+            snapshot: None,
             run: None,
             observer: None,
             client: None,
@@ -137,10 +169,11 @@ impl Driver {
             load_span: Span::none(),
             drain_timeout: Duration::ZERO,
             stopping: Stopping::default(),
+            retiring: false,
         }
     }
 
-    /// Drives until the fleet retires it.
+    /// Drives until the fleet retires it, or its model is deleted.
     pub(super) async fn drive(mut self) {
         let retired = self.context.retired.clone();
         let mut looks = tokio::time::interval(LOADING_LOOKS);
@@ -153,15 +186,21 @@ impl Driver {
                 looks = tokio::time::interval_at(Instant::now() + pace, pace);
                 looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             }
+            if self.retiring {
+                return;
+            }
             let draining = self.state.stage() == Stage::Draining;
             tokio::select! {
                 () = retired.cancelled() => return self.retire().await,
                 Some(command) = self.inbox.recv() => self.obey(command),
                 Some(report) = next_report(&mut self.run) => self.hear(report),
-                Ok(permit) = granted(&mut self.slot) => {
-                    self.slot = Slot::Held { _permit: permit };
+                Some(news) = download::next(&mut self.download) => self.hear_of_download(news),
+                Ok(slot) = granted(&mut self.place) => {
+                    self.place = Place::Held { _slot: slot };
+                    self.take_spec();
                     self.apply(Event::SlotGranted);
                 }
+                decision = admitted(&mut self.admission) => self.memory_decided(decision),
                 timer = self.timers.next() => self.expire(timer),
                 () = emptied(self.lane.as_deref()), if draining => self.apply(Event::Drained),
                 _ = looks.tick(), if self.observer.is_some() => self.look(),
@@ -198,21 +237,21 @@ impl Driver {
                 self.publish_progress();
             }
             Report::Inspected { inspection, client } => {
-                if let Some(observer) = &mut self.observer {
-                    observer.begin_load(&inspection);
-                }
                 self.client = Some(client);
                 self.engine_concurrency = inspection.max_concurrency.max(1);
-                let refusal = self.context.memory.refuse(inspection.need_host_bytes);
-                self.learn(inspection.metadata.unwrap_or_default());
-                self.apply(refusal.map_or(Event::Inspected, Event::Fault));
+                self.learn(inspection.metadata.clone().unwrap_or_default());
+                self.request_memory(inspection);
             }
             Report::EngineBuilt(metadata) => {
                 self.learn(*metadata);
                 self.apply(Event::EngineBuilt);
             }
             Report::Warmed => {
-                self.status.memory = self.observer.as_mut().map(|observer| observer.memory_now());
+                if let Some(observer) = &mut self.observer {
+                    let memory = observer.memory_now();
+                    self.measured(memory);
+                }
+                self.settle();
                 self.apply(Event::Warmed);
             }
             Report::Fault(failure) => self.apply(Event::Fault(failure)),
@@ -227,11 +266,12 @@ impl Driver {
     }
 
     fn learn(&self, metadata: ModelMetadata) {
-        let learned = wire::metadata(metadata);
+        let learned = self.with_revision(wire::metadata(metadata));
         self.model.learn(|facts| {
-            let load_duration = facts.metadata.load_duration;
-            let loaded = facts.metadata.loaded;
-            facts.metadata = Metadata {
+            let metadata = &mut facts.learned.metadata;
+            let load_duration = metadata.load_duration;
+            let loaded = metadata.loaded;
+            *metadata = Metadata {
                 load_duration,
                 loaded,
                 ..learned.clone()
@@ -260,6 +300,9 @@ impl Driver {
                 self.kill();
             }
             Timer::Kill => {
+                if let Some(claim) = &self.claim {
+                    claim.stick();
+                }
                 self.apply(Event::Unreaped);
                 self.answer_unreaped();
             }
@@ -272,8 +315,16 @@ impl Driver {
         let Some(observer) = &mut self.observer else {
             return;
         };
+        if self.admission.is_some() {
+            // It waits for memory, and has nothing to do meanwhile.
+            observer.excuse();
+        }
         observer.look();
-        self.status.memory = Some(observer.memory());
+        let memory = observer.memory();
+        self.measured(memory);
+        let Some(observer) = &self.observer else {
+            return;
+        };
         let stage = self.state.stage();
         let crowd = self
             .lane
@@ -295,8 +346,10 @@ impl Driver {
             Some(_) => self.publish_progress(),
             None => self.note(),
         }
-        if let Some(failure) = fault {
-            self.apply(Event::Fault(failure));
+        match fault {
+            Some(failure) => self.apply(Event::Fault(failure)),
+            None if stage == Stage::Ready => self.end_idleness(),
+            None => {}
         }
     }
 }
@@ -308,10 +361,19 @@ async fn next_report(run: &mut Option<Run>) -> Option<Report> {
     }
 }
 
-async fn granted(slot: &mut Slot) -> Result<OwnedSemaphorePermit, AcquireError> {
-    match slot {
-        Slot::Waiting(waiting) => waiting.await,
-        Slot::None | Slot::Held { .. } => std::future::pending().await,
+async fn granted(place: &mut Place) -> Result<Slot, RecvError> {
+    match place {
+        Place::Waiting(turn) => turn.await,
+        Place::None | Place::Held { .. } => std::future::pending().await,
+    }
+}
+
+async fn admitted(
+    admission: &mut Option<BoxFuture<'static, Result<Claim, Failure>>>,
+) -> Result<Claim, Failure> {
+    match admission {
+        Some(admission) => admission.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,31 +1,33 @@
-//! All models: the way in to their lives.
+//! All models: what they share, where they are found, and how they end together.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use hangar_client::worker::v1::WorkerConfig;
-use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::Span;
 
 use super::{
     Limits,
-    driver::{Command, Driver, LoadCommand, LoadTicket, UnloadCommand, UnloadReport},
+    driver::{Command, Driver, UnloadCommand},
+    holds::{Holder, Holds},
     memory::Memory,
     model::Model,
-    source::{ModelRoots, SourceError},
+    pressure,
+    sessions::{self, Sessions},
+    slots::Slots,
+    source::ModelRoots,
+    switch::Switches,
 };
 use crate::{
-    catalog::{Catalog, Entry, OnConflict, RegisterError},
-    model::{ModelId, Source, Spec, Status},
+    catalog::{Catalog, Entry, Learned, ListQuery, StorageError},
+    download::Downloads,
+    model::{ModelId, Spec, Stage, Status},
+    prepared::PreparedCache,
     status::Hub,
     telemetry::model::ModelMetrics,
     wire,
@@ -34,20 +36,20 @@ use crate::{
 
 /// All models. Cheap to share; ends with [`Fleet::shutdown`].
 pub struct Fleet {
-    context: Arc<Context>,
-    catalog: Arc<dyn Catalog>,
-    models: Mutex<BTreeMap<ModelId, Arc<Model>>>,
-    closing: CancellationToken,
+    pub(super) context: Arc<Context>,
+    pub(super) catalog: Catalog,
 }
 
 /// What a fleet is made of.
 pub struct Resources {
     /// What is registered.
-    pub catalog: Arc<dyn Catalog>,
+    pub catalog: Catalog,
     /// Where transitions are published.
     pub hub: Arc<Hub>,
     /// Where models may be loaded from.
     pub roots: ModelRoots,
+    /// Brings models from the hub.
+    pub downloads: Arc<Downloads>,
     /// The worker program.
     pub program: Program,
     /// Starts it.
@@ -56,6 +58,8 @@ pub struct Resources {
     pub runtime_dir: PathBuf,
     /// Directory for files that workers make.
     pub cache_dir: PathBuf,
+    /// What is kept of prepared weights.
+    pub prepared: Option<Arc<PreparedCache>>,
     /// What workers get besides the model: telemetry.
     pub worker_template: WorkerConfig,
     /// What there is of memory.
@@ -68,49 +72,34 @@ pub struct Resources {
 
 /// What the drivers of a fleet share.
 pub(super) struct Context {
+    pub(super) catalog: Catalog,
     pub(super) hub: Arc<Hub>,
     pub(super) roots: ModelRoots,
+    pub(super) downloads: Arc<Downloads>,
     pub(super) program: Program,
     pub(super) spawner: Spawner,
     pub(super) runtime_dir: PathBuf,
     pub(super) limits: Limits,
-    pub(super) slots: Arc<Semaphore>,
+    pub(super) slots: Slots,
     pub(super) tracker: TaskTracker,
     pub(super) engine_version: ArcSwapOption<String>,
     pub(super) metrics: ModelMetrics,
     pub(super) memory: Memory,
+    pub(super) holds: Holds,
+    pub(super) sessions: Sessions,
+    pub(super) switches: Switches,
+    /// Held from the commit of what was asked for until its driver has heard of it.
+    pub(super) orders: tokio::sync::Mutex<()>,
+    /// No more loads are begun.
+    pub(super) closing: CancellationToken,
+    pub(super) prepared: Option<Arc<PreparedCache>>,
     /// Ends the drivers.
     pub(super) retired: CancellationToken,
+    models: Mutex<BTreeMap<ModelId, Arc<Model>>>,
+    /// Required models that have been neither READY nor FAILED since the start.
+    unsettled: Mutex<BTreeSet<ModelId>>,
     cache_dir: PathBuf,
     worker_template: WorkerConfig,
-}
-
-/// How to load.
-#[derive(Clone, Debug)]
-pub struct LoadOptions {
-    /// Registers the model, or has to equal what is registered.
-    pub spec: Option<Spec>,
-    /// Load anew although it is READY, and replace a spec that differs.
-    pub force: bool,
-    /// Time for all attempts together.
-    pub timeout: Duration,
-}
-
-/// A load that was not begun.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// No such model.
-    #[error(transparent)]
-    Unknown(#[from] UnknownModel),
-    /// The source may not be used.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The spec was not registered.
-    #[error(transparent)]
-    Register(#[from] RegisterError),
-    /// The server is shutting down.
-    #[error("the server is shutting down")]
-    ShuttingDown,
 }
 
 /// An id that nothing is registered under.
@@ -123,11 +112,19 @@ pub struct UnknownModel {
     pub known: Vec<ModelId>,
 }
 
+/// A name that stands for no model, or whose model cannot be looked up.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// No such model.
+    #[error(transparent)]
+    Unknown(#[from] UnknownModel),
+    /// The catalog cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
 /// Commands that wait for a driver.
 const INBOX: usize = 64;
-
-/// Id under which the demo model can be loaded without a spec.
-const DEMO: &str = "demo";
 
 /// Ids that an error tells.
 const KNOWN_IDS: usize = 10;
@@ -137,142 +134,112 @@ const KNOWN_IDS: usize = 10;
 impl Fleet {
     /// A fleet without models.
     pub fn new(resources: Resources) -> Arc<Self> {
-        let context = Context {
+        let context = Arc::new(Context {
+            catalog: resources.catalog.clone(),
             hub: resources.hub,
             roots: resources.roots,
+            downloads: resources.downloads,
             program: resources.program,
             spawner: resources.spawner,
             runtime_dir: resources.runtime_dir,
-            slots: Arc::new(Semaphore::new(resources.limits.concurrent_loads.max(1))),
+            slots: Slots::new(resources.limits.concurrent_loads),
             limits: resources.limits,
             tracker: TaskTracker::new(),
             engine_version: ArcSwapOption::empty(),
             metrics: resources.metrics,
             memory: resources.memory,
+            holds: Holds::default(),
+            sessions: Sessions::default(),
+            switches: Switches::default(),
+            orders: tokio::sync::Mutex::default(),
+            closing: CancellationToken::new(),
+            prepared: resources.prepared,
             retired: CancellationToken::new(),
+            models: Mutex::default(),
+            unsettled: Mutex::default(),
             cache_dir: resources.cache_dir,
             worker_template: resources.worker_template,
-        };
+        });
+        context.tracker.spawn(sessions::expire(context.clone()));
+        context.tracker.spawn(pressure::relieve(context.clone()));
         Arc::new(Self {
-            context: Arc::new(context),
+            context,
             catalog: resources.catalog,
-            models: Mutex::default(),
-            closing: CancellationToken::new(),
         })
     }
 
-    /// Loads the model `id`. Answers when its driver has taken the order.
-    ///
-    /// # Errors
-    ///
-    /// See [`LoadError`].
-    pub async fn load(&self, id: &ModelId, options: LoadOptions) -> Result<LoadTicket, LoadError> {
-        self.check_load(id, &options).await?;
-        let entry = match options.spec {
-            Some(spec) => {
-                let on_conflict = if options.force {
-                    OnConflict::Replace
-                } else {
-                    OnConflict::Refuse
-                };
-                self.catalog.register(id.clone(), spec, on_conflict).await?
-            }
-            None => self.registered(id).await?,
-        };
-        let (reply, ticket) = oneshot::channel();
-        let model = self.introduce(&entry).ok_or(LoadError::ShuttingDown)?;
-        let command = LoadCommand {
-            entry,
-            force: options.force,
-            timeout: options.timeout,
-            span: Span::current(),
-            reply,
-        };
-        let sent = model.commands.send(Command::Load(command)).await;
-        sent.map_err(|_| LoadError::ShuttingDown)?;
-        ticket.await.map_err(|_| LoadError::ShuttingDown)
+    /// The model that `name`, an id or an alias, stands for, if it was loaded or asked for since the start.
+    pub fn introduced(&self, name: &ModelId) -> Option<Arc<Model>> {
+        self.context.model(&self.catalog.resolve(name))
     }
 
-    /// Checks a load as far as that can be done without beginning it.
-    ///
-    /// # Errors
-    ///
-    /// See [`LoadError`].
-    pub async fn check_load(&self, id: &ModelId, options: &LoadOptions) -> Result<(), LoadError> {
-        if self.closing.is_cancelled() {
-            return Err(LoadError::ShuttingDown);
-        }
-        let Some(spec) = &options.spec else {
-            return self.registered(id).await.map(|_| ());
-        };
-        match self.catalog.get(id).await {
-            Some(entry) if *entry.spec != *spec && !options.force => {
-                Err(RegisterError::Conflict(Box::new(entry)).into())
-            }
-            _ => match self.context.roots.locate(&spec.source).await {
-                // What is missing may come: the load itself tells, and is seen to fail.
-                Ok(_) | Err(SourceError::Unreadable { .. }) => Ok(()),
-                Err(error @ SourceError::NotAllowed { .. }) => Err(error.into()),
-            },
-        }
-    }
-
-    /// Unloads the model `id` and answers when its worker is gone.
-    ///
-    /// # Errors
-    ///
-    /// When no such model is registered.
-    pub async fn unload(
-        &self,
-        id: &ModelId,
-        drain_timeout: Duration,
-    ) -> Result<UnloadReport, UnknownModel> {
-        let model = self.model(id)?;
-        let (reply, report) = oneshot::channel();
-        let sent = model
-            .commands
-            .send(Command::Unload(UnloadCommand {
-                drain_timeout,
-                reply,
-            }))
-            .await;
-        let gone = || self.unknown(id);
-        sent.map_err(|_| gone())?;
-        report.await.map_err(|_| gone())
-    }
-
-    /// The model `id`.
-    ///
-    /// # Errors
-    ///
-    /// When no such model is registered.
-    pub fn model(&self, id: &ModelId) -> Result<Arc<Model>, UnknownModel> {
-        let model = self.models().get(id).cloned();
-        model.ok_or_else(|| self.unknown(id))
-    }
-
-    /// All models, by id.
+    /// All models that were loaded or asked for since the start, by id.
     pub fn all(&self) -> Vec<Arc<Model>> {
-        self.models().values().cloned().collect()
+        self.context.all()
     }
 
-    /// Where all models stand, at one moment, by id.
-    pub fn statuses(&self) -> BTreeMap<ModelId, Status> {
-        self.context.hub.snapshot()
+    /// The entry that `name`, an id or an alias, stands for.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the catalog cannot be read.
+    pub async fn find(&self, name: &ModelId) -> Result<Entry, FindError> {
+        match self.catalog.get(name).await? {
+            Some(entry) => Ok(entry),
+            None => Err(self.unknown(name).await.into()),
+        }
     }
 
-    /// Models that have a worker or are about to get one, by id.
-    pub fn active(&self) -> Vec<ModelId> {
-        self.statuses()
-            .into_iter()
-            .filter(|(_, s)| s.stage.is_active())
-            .map(|(id, _)| id)
-            .collect()
+    /// The entries of the first `limit` models, by id, and whether there are more.
+    ///
+    /// # Errors
+    ///
+    /// When the catalog cannot be read.
+    pub async fn first(&self, limit: usize) -> Result<(Vec<Entry>, bool), StorageError> {
+        let query = ListQuery {
+            limit,
+            ..ListQuery::default()
+        };
+        let page = self.catalog.list(query).await?;
+        Ok((page.entries, page.next.is_some()))
+    }
+
+    /// Where all models stand that have a worker or are about to get one, by id.
+    pub fn active(&self) -> Vec<Status> {
+        self.context.hub.select(|status| status.stage.is_active())
+    }
+
+    /// Who holds the model `id`.
+    pub fn holders(&self, id: &ModelId) -> Vec<Holder> {
+        self.context.holds.holders(id)
     }
 
     /// Version of the engine, as the last worker told it.
     pub fn engine_version(&self) -> Option<Arc<String>> {
         self.context.engine_version.load_full()
+    }
+
+    /// Whether every required model has been READY or FAILED since the start.
+    pub fn is_settled(&self) -> bool {
+        self.context.unsettled().is_empty()
+    }
+
+    /// Whether every required model that is known to be one is READY.
+    pub fn required_are_ready(&self) -> bool {
+        let ready = |model: &Arc<Model>| {
+            !model.facts().entry.spec.required || model.status().stage == Stage::Ready
+        };
+        self.is_settled() && self.all().iter().all(ready)
+    }
+
+    /// The id that `name`, an id or an alias, stands for.
+    pub fn resolve(&self, name: &ModelId) -> ModelId {
+        self.catalog.resolve(name)
+    }
+
+    /// The cache of prepared weights, if any are kept.
+    pub fn prepared(&self) -> Option<&Arc<PreparedCache>> {
+        self.context.prepared.as_ref()
     }
 
     /// Runs a task that ends at the latest when the worker that it uses is cut off; [`Fleet::shutdown`]
@@ -283,27 +250,24 @@ impl Fleet {
 
     /// Begins no more loads.
     pub fn close(&self) {
-        self.closing.cancel();
+        self.context.closing.cancel();
     }
 
     /// Whether the fleet is closed.
     pub fn is_closing(&self) -> bool {
-        self.closing.is_cancelled()
+        self.context.closing.is_cancelled()
     }
 
-    /// Drains and unloads all models, then waits for every task. Bounded by the drain and kill time-outs.
+    /// Drains and unloads all models, then waits for every task. What was asked for stays as it is. Bounded
+    /// by the drain and kill time-outs.
     pub async fn shutdown(&self) {
         self.close();
         let drain = self.context.limits.drain_timeout;
         let mut unloads = JoinSet::new();
         for model in self.all() {
             unloads.spawn(async move {
-                let (reply, report) = oneshot::channel();
-                let command = Command::Unload(UnloadCommand {
-                    drain_timeout: drain,
-                    reply,
-                });
-                if model.commands.send(command).await.is_ok() {
+                let (command, report) = UnloadCommand::new(drain);
+                if model.commands.send(Command::Unload(command)).await.is_ok() {
                     // A driver that is gone has left no worker behind.
                     let _ = report.await;
                 }
@@ -313,22 +277,40 @@ impl Fleet {
         self.context.retired.cancel();
         self.context.tracker.close();
         self.context.tracker.wait().await;
+        self.context.downloads.close().await;
     }
 
-    /// What is registered under `id`. The demo model need not be: its name is enough.
-    async fn registered(&self, id: &ModelId) -> Result<Entry, LoadError> {
-        match self.catalog.get(id).await {
-            Some(entry) => Ok(entry),
-            None if id.as_str() == DEMO => Ok(self
-                .catalog
-                .register(id.clone(), Spec::of(Source::Demo), OnConflict::Refuse)
-                .await?),
-            None => Err(self.unknown(id).into()),
+    /// What is registered under `name`, if anything.
+    pub(super) async fn entry(&self, name: &ModelId) -> Result<Option<Entry>, StorageError> {
+        self.catalog.get(name).await
+    }
+
+    /// What to tell of `id`, which nothing is registered under.
+    pub async fn unknown(&self, id: &ModelId) -> UnknownModel {
+        // Without the hint the error is as good.
+        let known = self.catalog.known(KNOWN_IDS).await.unwrap_or_default();
+        UnknownModel {
+            id: id.clone(),
+            known,
         }
+    }
+}
+
+// === impl Context ===
+
+impl Context {
+    /// The model `id`, if it was introduced.
+    pub(super) fn model(&self, id: &ModelId) -> Option<Arc<Model>> {
+        self.models().get(id).cloned()
+    }
+
+    /// All models that were introduced, by id.
+    pub(super) fn all(&self) -> Vec<Arc<Model>> {
+        self.models().values().cloned().collect()
     }
 
     /// The model of `entry`, with a driver. `None` when the fleet is closed.
-    fn introduce(&self, entry: &Entry) -> Option<Arc<Model>> {
+    pub(super) fn introduce(self: &Arc<Self>, entry: &Entry) -> Option<Arc<Model>> {
         let mut models = self.models();
         if self.closing.is_cancelled() {
             return None;
@@ -337,34 +319,44 @@ impl Fleet {
             return Some(model.clone());
         }
         let (commands, inbox) = mpsc::channel(INBOX);
-        let model = Arc::new(Model::new(
-            entry.clone(),
-            commands,
-            self.context.metrics.clone(),
-        ));
-        self.context.hub.introduce(Status::clone(&model.status()));
-        let driver = Driver::new(self.context.clone(), model.clone(), inbox);
-        self.context.tracker.spawn(driver.drive());
+        let model = Arc::new(Model::new(entry.clone(), commands, self.metrics.clone()));
+        self.hub.introduce(Status::clone(&model.status()));
+        let driver = Driver::new(self.clone(), model.clone(), inbox);
+        self.tracker.spawn(driver.drive());
         models.insert(entry.id.clone(), model.clone());
         Some(model)
     }
 
-    fn unknown(&self, id: &ModelId) -> UnknownModel {
-        let known = self.models().keys().take(KNOWN_IDS).cloned().collect();
-        UnknownModel {
-            id: id.clone(),
-            known,
+    /// Forgets the model `id`, whose driver has ended.
+    pub(super) fn forget(&self, id: &ModelId) {
+        self.models().remove(id);
+    }
+
+    /// Readiness waits for these models.
+    pub(super) fn await_required(&self, required: impl Iterator<Item = ModelId>) {
+        self.unsettled().extend(required);
+    }
+
+    /// The model `id` has been READY or FAILED, or need not be any more.
+    pub(super) fn settled(&self, id: &ModelId) {
+        if self.unsettled().remove(id) {
+            self.hub.touch();
         }
     }
 
-    fn models(&self) -> MutexGuard<'_, BTreeMap<ModelId, Arc<Model>>> {
-        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What a model of `spec` needs of the host's memory in bytes, as far as that is known without looking
+    /// into its files: what the operator says, else what it held last time.
+    pub(super) fn known_need(&self, spec: &Spec, learned: &Learned) -> Option<u64> {
+        let hinted = spec.memory_hint.map(|hint| hint.host_bytes);
+        hinted.filter(|bytes| *bytes > 0).or_else(|| {
+            let (peak, built) = learned
+                .memory
+                .as_ref()
+                .map(|known| (known.peak, &known.spec))?;
+            built.builds_the_same_as(spec).then_some(peak.host_bytes)
+        })
     }
-}
 
-// === impl Context ===
-
-impl Context {
     /// What a worker for `spec` is told, without what belongs to one run.
     pub(super) fn worker_config(&self, spec: &Spec) -> WorkerConfig {
         WorkerConfig {
@@ -373,5 +365,15 @@ impl Context {
             cache_dir: self.cache_dir.display().to_string(),
             ..wire::worker_config(spec, &self.worker_template)
         }
+    }
+
+    fn models(&self) -> MutexGuard<'_, BTreeMap<ModelId, Arc<Model>>> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, BTreeSet<ModelId>> {
+        self.unsettled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

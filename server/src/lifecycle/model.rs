@@ -1,6 +1,12 @@
 //! One model as everybody but its driver sees it.
 
-use std::{collections::VecDeque, sync::Arc, time::SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
@@ -8,11 +14,11 @@ use tokio::sync::mpsc;
 use super::{
     admission::{Gate, Permit, Refusal},
     driver::Command,
-    usage::{Operation, RequestRecord, Usage, UsageReport},
+    usage::{Operation, RequestRecord, Sample, Totals, Usage, UsageReport},
 };
 use crate::{
-    catalog::Entry,
-    model::{LoadRecord, Metadata, ModelId, Status},
+    catalog::{Entry, Learned},
+    model::{ModelId, Spec, Status},
     telemetry::model::ModelMetrics,
 };
 
@@ -23,6 +29,7 @@ pub struct Model {
     facts: ArcSwap<Facts>,
     status: ArcSwap<Status>,
     usage: Arc<Usage>,
+    admitted: AtomicU64,
     pub(super) gate: Gate,
     pub(super) commands: mpsc::Sender<Command>,
 }
@@ -30,20 +37,17 @@ pub struct Model {
 /// What is known of a model besides its status.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// How it is registered.
+    /// How it is registered. What was learned is below.
     pub entry: Entry,
-    /// What its files and its engine tell.
-    pub metadata: Metadata,
-    /// The last loads, newest first.
-    pub recent_loads: VecDeque<LoadRecord>,
-    /// Whether it was asked to be loaded.
-    pub wanted: bool,
+    /// What its loads have taught.
+    pub learned: Learned,
+    /// Whether it is to be loaded.
+    pub desired: bool,
+    /// What its worker was started with, if there is one.
+    pub built: Option<Arc<Spec>>,
     /// Since when it has been READY, if it is.
     pub ready_since: Option<SystemTime>,
 }
-
-/// Loads that are remembered.
-const RECENT_LOADS: usize = 8;
 
 // === impl Model ===
 
@@ -53,20 +57,18 @@ impl Model {
         commands: mpsc::Sender<Command>,
         metrics: ModelMetrics,
     ) -> Self {
-        let status = Status::unloaded(entry.id.clone());
-        let id = entry.id.clone();
-        let facts = Facts {
-            entry,
-            metadata: Metadata::default(),
-            recent_loads: VecDeque::new(),
-            wanted: false,
-            ready_since: None,
+        let status = Status {
+            suspended: entry.suspended.clone(),
+            ..Status::unloaded(entry.id.clone())
         };
+        let id = entry.id.clone();
+        let facts = Facts::of(entry);
         Self {
             usage: Arc::new(Usage::new(id.clone(), metrics)),
             id,
             facts: ArcSwap::from_pointee(facts),
             status: ArcSwap::from_pointee(status),
+            admitted: AtomicU64::new(0),
             gate: Gate::default(),
             commands,
         }
@@ -89,7 +91,27 @@ impl Model {
 
     /// What it did.
     pub fn usage(&self) -> UsageReport {
-        self.usage.report()
+        self.usage.report(self.status().memory)
+    }
+
+    /// What it did since the server started. Quicker than [`Self::usage`].
+    pub fn totals(&self) -> Totals {
+        self.usage.totals()
+    }
+
+    /// What it did in each minute of the last day in which it was loaded or used, oldest first.
+    pub fn history(&self) -> Vec<Sample> {
+        self.usage.history()
+    }
+
+    /// Adds what it did since the last sample to the history. Only the sampler does.
+    pub(super) fn sample_history(&self) -> Option<Sample> {
+        self.usage.sample(self.status().memory)
+    }
+
+    /// Puts samples of an earlier run of the server before those of this one.
+    pub(super) fn restore_history(&self, earlier: Vec<Sample>) {
+        self.usage.restore(earlier);
     }
 
     /// A request for it begins.
@@ -103,13 +125,13 @@ impl Model {
         (crowd.running, crowd.waiting)
     }
 
-    /// Waits for the right to use its worker. Safe to cancel.
+    /// Waits for the right to use its worker, the highest `priority` first. Safe to cancel.
     ///
     /// # Errors
     ///
     /// See [`Refusal`].
-    pub async fn admit(&self) -> Result<Permit, Refusal> {
-        self.gate.admit().await
+    pub async fn admit(&self, priority: i32) -> Result<Permit, Refusal> {
+        self.gate.admit(priority).await
     }
 
     /// As [`Self::admit`], for a call that the engine has no part in: requests that run do not stand
@@ -127,7 +149,7 @@ impl Model {
     }
 
     /// Changes what is known. Only the driver and the fleet do, and never the same fields.
-    pub(super) fn learn(&self, change: impl Fn(&mut Facts)) {
+    pub(super) fn learn(&self, mut change: impl FnMut(&mut Facts)) {
         self.facts.rcu(|facts| {
             let mut facts = Facts::clone(facts);
             change(&mut facts);
@@ -135,10 +157,49 @@ impl Model {
         });
     }
 
-    pub(super) fn record(&self, record: &LoadRecord) {
+    /// What it may hold before that is more than was admitted, if its worker holds anything.
+    pub(super) fn admitted(&self) -> Option<u64> {
+        let admitted = self.admitted.load(Ordering::Relaxed);
+        (admitted > 0).then_some(admitted)
+    }
+
+    /// It may hold so much; zero for nothing.
+    pub(super) fn set_admitted(&self, bytes: u64) {
+        self.admitted.store(bytes, Ordering::Relaxed);
+    }
+
+    /// It is registered so, unless something newer is known. Says whether that was news.
+    pub(super) fn set_entry(&self, entry: Entry) -> bool {
+        let mut news = false;
         self.learn(|facts| {
-            facts.recent_loads.push_front(record.clone());
-            facts.recent_loads.truncate(RECENT_LOADS);
+            let known = &facts.entry;
+            let older = known.uid == entry.uid && known.version > entry.version;
+            news = !older && known.etag != entry.etag;
+            if !older {
+                facts.entry = entry.clone();
+            }
         });
+        news
+    }
+}
+
+// === impl Facts ===
+
+impl Facts {
+    /// What is known of a model that nothing was done with yet.
+    pub fn of(entry: Entry) -> Self {
+        Self {
+            learned: entry.learned.clone(),
+            desired: entry.desired,
+            built: None,
+            ready_since: None,
+            entry,
+        }
+    }
+
+    /// Whether the spec was changed in a way that needs a reload.
+    pub fn reload_required(&self) -> bool {
+        let built = self.built.as_ref();
+        built.is_some_and(|built| !built.builds_the_same_as(&self.entry.spec))
     }
 }

@@ -79,6 +79,11 @@ impl Observer {
         });
     }
 
+    /// The worker has no reason to move at present.
+    pub(super) fn excuse(&mut self) {
+        self.moved.at = Instant::now();
+    }
+
     /// Looks at the worker.
     pub(super) fn look(&mut self) {
         let Some(reading) = Reading::take(self.pid) else {

@@ -1,22 +1,38 @@
 //! One worker process from its start to its end, as a task that reports to the model's driver.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+mod failures;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use hangar_client::v1::{DemoSource, ModelMetadata};
 use hangar_client::worker::v1::{
-    LoadRequest, ModelInspection, ShutdownRequest, WatchStatsRequest, WorkerConfig, WorkerFailure,
+    LoadRequest, ModelInspection, ShutdownRequest, WatchStatsRequest, WorkerConfig,
     load_response::Event, worker_config,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{OnceCell, mpsc},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
-use super::{fleet::Context, observer::Pulse};
-use crate::{
-    model::{Failure, ModelId, Reason, Source},
-    telemetry,
-    worker::{self, Client, Exit, HandshakeError, Process, SpawnError},
+use super::{
+    fleet::Context,
+    observer::Pulse,
+    source::{Place, SourceError},
 };
+use crate::{
+    catalog::Attempt,
+    model::{Failure, ModelId, Reason, Source},
+    prepared::Lease,
+    telemetry,
+    worker::{self, Client, HandshakeError, Process},
+};
+use failures::{cannot_start, deaf, died, silent, told, unstarted};
 
 /// What a worker reports. [`Report::Exited`] always comes, and comes last.
 #[derive(Debug)]
@@ -45,6 +61,21 @@ pub(super) struct Run {
     orders: Orders,
 }
 
+/// What a run is for.
+#[derive(Debug)]
+pub(super) struct Task {
+    /// The model.
+    pub(super) model: ModelId,
+    /// What the worker hosts, unless the configuration names it already.
+    pub(super) source: Source,
+    /// How.
+    pub(super) config: WorkerConfig,
+    /// The attempt, which is written down before the worker is started.
+    pub(super) attempt: Option<Attempt>,
+    /// The load's.
+    pub(super) span: Span,
+}
+
 /// What the driver wants of a run.
 #[derive(Clone, Debug)]
 struct Orders {
@@ -59,29 +90,15 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 // === impl Run ===
 
 impl Run {
-    /// Starts a worker that hosts `source` as `config` says; `span` is that of the load.
-    pub(super) fn start(
-        context: &Arc<Context>,
-        model: &ModelId,
-        source: &Source,
-        config: WorkerConfig,
-        span: Span,
-    ) -> Self {
+    /// Starts a worker for `task`.
+    pub(super) fn start(context: &Arc<Context>, task: Task) -> Self {
         let (sender, reports) = mpsc::channel(16);
         let orders = Orders {
             build: CancellationToken::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
         };
-        let life = live(
-            context.clone(),
-            model.clone(),
-            source.clone(),
-            config,
-            orders.clone(),
-            sender,
-            span,
-        );
+        let life = live(context.clone(), task, orders.clone(), sender);
         context.tracker.spawn(life);
         Self { reports, orders }
     }
@@ -107,26 +124,43 @@ impl Run {
     }
 }
 
-async fn live(
-    context: Arc<Context>,
-    model: ModelId,
-    source: Source,
-    mut config: WorkerConfig,
-    orders: Orders,
-    reports: mpsc::Sender<Report>,
-    span: Span,
-) {
-    // Looked up anew for each run: a link may have been changed since the model was registered.
-    let located = tokio::select! {
-        located = context.roots.locate(&source) => located,
-        () = orders.kill.cancelled() => return tell(&reports, Report::Exited(unstarted())).await,
-    };
-    config.source = match located {
-        Ok(Some(path)) => Some(config_source(path)),
-        Ok(None) => Some(worker_config::Source::Demo(DemoSource {})),
-        Err(error) => return tell(&reports, Report::Exited(error.into())).await,
-    };
+async fn live(context: Arc<Context>, task: Task, orders: Orders, reports: mpsc::Sender<Report>) {
+    let Task {
+        model,
+        source,
+        mut config,
+        attempt,
+        span,
+    } = task;
+    if config.source.is_none() {
+        // Looked up anew for each run: a link may have been changed since the model was registered.
+        let located = tokio::select! {
+            located = context.roots.locate(&source) => located,
+            () = orders.kill.cancelled() => return tell(&reports, Report::Exited(unstarted())).await,
+        };
+        config.source = match config_source(located) {
+            Ok(source) => Some(source),
+            Err(failure) => return tell(&reports, Report::Exited(failure)).await,
+        };
+    }
+    if !config.tokenizer.is_empty() {
+        let tokenizer = Path::new(&config.tokenizer);
+        match context.roots.locate_path(tokenizer).await {
+            Ok(path) => config.tokenizer = path.to_string_lossy().into_owned(),
+            Err(error) => return tell(&reports, Report::Exited(error.into())).await,
+        }
+    }
+    // On disk before the worker is started: it may take the server down with it.
+    if let Some(attempt) = attempt
+        && let Err(error) = context.catalog.begin_attempt(&model, attempt).await
+    {
+        return tell(&reports, Report::Exited(error.into())).await;
+    }
+    if let Some(cache) = &context.prepared {
+        cache.tell(&mut config);
+    }
     let socket = PathBuf::from(&config.socket_path);
+    let lease = OnceCell::new();
     let exited = match Process::spawn(
         &context.spawner,
         context.program.clone(),
@@ -151,6 +185,9 @@ async fn live(
                 orders: &orders,
                 reports: &reports,
                 pulse,
+                model: &model,
+                pid: process.pid(),
+                lease: &lease,
             };
             attend(
                 &process,
@@ -165,10 +202,22 @@ async fn live(
     // The worker leaves its socket behind when it is killed, and there may be none yet.
     let _ = tokio::fs::remove_file(&socket).await;
     tell(&reports, Report::Exited(exited)).await;
+    if let Some(lease) = lease.into_inner() {
+        lease.end().await;
+    }
 }
 
-fn config_source(path: PathBuf) -> worker_config::Source {
-    worker_config::Source::Path(path.to_string_lossy().into_owned())
+fn config_source(located: Result<Place, SourceError>) -> Result<worker_config::Source, Failure> {
+    match located? {
+        Place::Path(path) => Ok(worker_config::Source::Path(
+            path.to_string_lossy().into_owned(),
+        )),
+        Place::Demo => Ok(worker_config::Source::Demo(DemoSource {})),
+        Place::Hub => Err(Failure::new(
+            Reason::HubUnavailable,
+            "the model's files were not downloaded; load it again",
+        )),
+    }
 }
 
 /// Waits for the end of `process`, carries out `orders`, and reports how `talk` with it ended.
@@ -199,8 +248,11 @@ async fn attend(
             }
         }
     };
-    // What the worker said before it ended may still be on its way.
-    if talking && let Ok(Err(Lost::Because(failure))) = timeout(LAST_WORDS, talk).await {
+    // What the worker said before it ended may still be on its way. What is killed has nothing to say.
+    if talking
+        && !killed
+        && let Ok(Err(Lost::Because(failure))) = timeout(LAST_WORDS, talk).await
+    {
         tell(reports, Report::Fault(failure)).await;
     }
     died(exit, &process.last_words())
@@ -213,6 +265,10 @@ struct Talk<'a> {
     orders: &'a Orders,
     reports: &'a mpsc::Sender<Report>,
     pulse: Pulse,
+    model: &'a ModelId,
+    pid: u32,
+    /// Of prepared weights, once the worker has told what it makes use of.
+    lease: &'a OnceCell<Lease>,
 }
 
 /// A conversation that broke off.
@@ -252,6 +308,12 @@ impl Talk<'_> {
                 .outcome
                 .map_err(|failure| Lost::Because(told(failure)))?,
         );
+        if let Some(cache) = &self.context.prepared
+            && let Some(lease) = cache.lease(self.model, self.pid, &inspection)
+        {
+            // The worker tells once.
+            let _ = self.lease.set(lease);
+        }
         let mut client = worker::connect(self.socket.clone())
             .await
             .map_err(|_| Lost::Connection)?;
@@ -276,7 +338,16 @@ impl Talk<'_> {
         self.orders.build.cancelled().await;
         self.load(client.clone()).instrument(span).await?;
         tell(self.reports, Report::Warmed).await;
-        self.listen(client).await
+        let prepare = async {
+            if let Some(lease) = self.lease.get() {
+                lease.write(client.clone()).await;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            ended = self.listen(client.clone()) => ended,
+            never = prepare => never,
+        }
     }
 
     async fn load(&self, mut client: Client) -> Result<(), Lost> {
@@ -295,11 +366,11 @@ impl Talk<'_> {
                 .ok_or(Lost::Connection)?;
             match response.event {
                 Some(Event::EngineBuilt(built)) => {
-                    tell(
-                        self.reports,
-                        Report::EngineBuilt(Box::new(built.metadata.unwrap_or_default())),
-                    )
-                    .await;
+                    let metadata = Box::new(built.metadata.unwrap_or_default());
+                    if let Some(lease) = self.lease.get() {
+                        lease.built(metadata.prepared).await;
+                    }
+                    tell(self.reports, Report::EngineBuilt(metadata)).await;
                 }
                 Some(Event::Warmed(_)) => return Ok(()),
                 Some(Event::Failed(failure)) => return Err(Lost::Because(told(failure))),
@@ -325,55 +396,4 @@ impl Talk<'_> {
 /// Reports to a driver, which outlives the run unless the server is being torn down.
 async fn tell(reports: &mpsc::Sender<Report>, report: Report) {
     let _ = reports.send(report).await;
-}
-
-fn told(failure: WorkerFailure) -> Failure {
-    let reason = Reason::from_name(&failure.reason).unwrap_or(Reason::ModelUnusable);
-    Failure::new(reason, failure.message)
-}
-
-fn silent(limit: Duration) -> Failure {
-    let message = format!(
-        "the worker was not ready within {:.1} s; load again, or raise --ready-timeout",
-        limit.as_secs_f64()
-    );
-    Failure::new(Reason::LoadStalled, message)
-}
-
-fn unstarted() -> Failure {
-    Failure::new(
-        Reason::WorkerDied,
-        "the load ended before its worker was started; check that the model's file system answers",
-    )
-}
-
-fn deaf() -> Failure {
-    Failure::new(
-        Reason::WorkerDied,
-        "the worker closed its connection; it was killed",
-    )
-}
-
-fn died(exit: Exit, last_words: &[String]) -> Failure {
-    let mut message = format!("the worker process {exit}");
-    if exit == Exit::Signal(9) {
-        message.push_str("; unless somebody killed it, the system may have run out of memory");
-    }
-    if let Some(words) = last_words.last() {
-        message.push_str("; its last words were: ");
-        message.extend(words.chars().take(400));
-    }
-    Failure::new(Reason::WorkerDied, message)
-}
-
-fn cannot_start(error: &SpawnError) -> Failure {
-    let message = match error {
-        SpawnError::Execute { path, source } => {
-            format!(
-                "the worker {path} cannot be started: {source}; install hangar-worker beside hangar, or give --worker"
-            )
-        }
-        SpawnError::Handshake(error) => error.to_string(),
-    };
-    Failure::new(Reason::DeviceUnavailable, message)
 }

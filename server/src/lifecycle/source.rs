@@ -5,11 +5,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::model::{Failure, Reason, Source};
+use crate::{
+    download::Repositories,
+    model::{Failure, Reason, Source, Spec},
+};
 
-/// Directories that models may be loaded from, with all links resolved.
+/// Directories that models may be loaded from, with all links resolved, and repositories of the hub.
 #[derive(Clone, Debug, Default)]
-pub struct ModelRoots(Vec<PathBuf>);
+pub struct ModelRoots {
+    directories: Vec<PathBuf>,
+    repositories: Repositories,
+}
+
+/// Where a model that may be loaded has its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the worker.
+    Demo,
+    /// At this path, in which all links are resolved.
+    Path(PathBuf),
+    /// On the hub, from which they have to be downloaded.
+    Hub,
+}
 
 /// A source that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +41,17 @@ pub enum SourceError {
         path: String,
         /// The roots.
         roots: String,
+    },
+    /// It is a repository of the hub that may not be loaded.
+    #[error(
+        "the repository {repository} may not be loaded; those that may are: {allowed}; start the server with \
+         --hub-repositories {repository}, with a pattern such as 'Qwen/*', or with '*' for all"
+    )]
+    RepositoryNotAllowed {
+        /// The repository.
+        repository: String,
+        /// The patterns of those that are allowed.
+        allowed: String,
     },
     /// It is not there, or cannot be looked at.
     #[error("{path} cannot be used: {source}; check the path and its permissions")]
@@ -60,22 +88,67 @@ impl ModelRoots {
             .iter()
             .map(resolve)
             .collect::<Result<_, _>>()
-            .map(Self)
+            .map(|directories| Self {
+                directories,
+                repositories: Repositories::default(),
+            })
     }
 
-    /// The path to load `source` from, with all links resolved; `None` for the demo model.
+    /// As `self`, with the repositories that may be loaded.
+    #[must_use]
+    pub fn with_repositories(self, repositories: Repositories) -> Self {
+        Self {
+            repositories,
+            ..self
+        }
+    }
+
+    /// Checks all paths of `spec`. A path that is not allowed is told before one that is not there.
     ///
     /// # Errors
     ///
     /// See [`SourceError`].
-    pub async fn locate(&self, source: &Source) -> Result<Option<PathBuf>, SourceError> {
-        let Source::Path(path) = source else {
-            return Ok(None);
+    pub async fn check(&self, spec: &Spec) -> Result<(), SourceError> {
+        let source = self.locate(&spec.source).await.map(|_| ());
+        let tokenizer = match &spec.tokenizer {
+            Some(path) => self.locate_path(path).await.map(|_| ()),
+            None => Ok(()),
         };
+        match (source, tokenizer) {
+            (Err(SourceError::Unreadable { .. }), Err(second @ SourceError::NotAllowed { .. })) => {
+                Err(second)
+            }
+            (source, tokenizer) => source.and(tokenizer),
+        }
+    }
+
+    /// Where the files of `source` are, if they may be loaded.
+    ///
+    /// # Errors
+    ///
+    /// See [`SourceError`].
+    pub async fn locate(&self, source: &Source) -> Result<Place, SourceError> {
+        match source {
+            Source::Demo => Ok(Place::Demo),
+            Source::Path(path) => self.locate_path(path).await.map(Place::Path),
+            Source::HuggingFace(hub) if self.repositories.allow(&hub.repository) => Ok(Place::Hub),
+            Source::HuggingFace(hub) => Err(SourceError::RepositoryNotAllowed {
+                repository: hub.repository.clone(),
+                allowed: self.repositories.to_string(),
+            }),
+        }
+    }
+
+    /// `path` with all links resolved.
+    ///
+    /// # Errors
+    ///
+    /// See [`SourceError`].
+    pub async fn locate_path(&self, path: &Path) -> Result<PathBuf, SourceError> {
         match tokio::fs::canonicalize(path).await {
             Ok(resolved) if self.contain(&resolved) => match self.leaving_link(&resolved).await {
                 Some(link) => Err(self.not_allowed(&link)),
-                None => Ok(Some(resolved)),
+                None => Ok(resolved),
             },
             Ok(_) => Err(self.not_allowed(path)),
             // Whether something exists is told only of what lies below a root.
@@ -88,7 +161,9 @@ impl ModelRoots {
     }
 
     fn contain(&self, resolved: &Path) -> bool {
-        self.0.iter().any(|root| resolved.starts_with(root))
+        self.directories
+            .iter()
+            .any(|root| resolved.starts_with(root))
     }
 
     /// A link in `directory` that leads out of the roots, if there is one.
@@ -117,7 +192,7 @@ impl ModelRoots {
 
     fn not_allowed(&self, path: &Path) -> SourceError {
         let roots: Vec<_> = self
-            .0
+            .directories
             .iter()
             .map(|root| root.display().to_string())
             .collect();
@@ -138,7 +213,9 @@ impl ModelRoots {
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
         let reason = match error {
-            SourceError::NotAllowed { .. } => Reason::SourceNotAllowed,
+            SourceError::NotAllowed { .. } | SourceError::RepositoryNotAllowed { .. } => {
+                Reason::SourceNotAllowed
+            }
             SourceError::Unreadable { .. } => Reason::ModelUnusable,
         };
         Self::new(reason, error.to_string())
@@ -150,8 +227,9 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::model::HubSource;
 
-    async fn locate(roots: &ModelRoots, path: PathBuf) -> Result<Option<PathBuf>, SourceError> {
+    async fn locate(roots: &ModelRoots, path: PathBuf) -> Result<Place, SourceError> {
         roots.locate(&Source::Path(path)).await
     }
 
@@ -169,11 +247,11 @@ mod tests {
         let inside = base.join("models/m");
         assert_eq!(
             locate(&roots, inside.clone()).await.ok(),
-            Some(Some(inside.clone()))
+            Some(Place::Path(inside.clone()))
         );
         assert_eq!(
             locate(&roots, base.join("models/stays")).await.ok(),
-            Some(Some(inside))
+            Some(Place::Path(inside))
         );
         for outside in [
             "models-secret/m",
@@ -195,6 +273,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_tokenizer_is_looked_up_like_a_model() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let base = dir.path().canonicalize().expect("a path");
+        std::fs::create_dir_all(base.join("models/m")).expect("a directory");
+        std::fs::write(base.join("tokenizer.json"), "{}").expect("a file");
+        std::fs::write(base.join("models/tokenizer.json"), "{}").expect("a file");
+        let roots = ModelRoots::resolve(&[base.join("models")]).expect("a root");
+        let check = async |source: &str, tokenizer: &str| {
+            let mut spec = Spec::of(Source::Path(base.join(source)));
+            spec.tokenizer = Some(base.join(tokenizer));
+            roots.check(&spec).await
+        };
+        assert!(check("models/m", "models/tokenizer.json").await.is_ok());
+        let none = check("models/m", "models/none.json").await;
+        assert!(matches!(none, Err(SourceError::Unreadable { .. })));
+        for source in ["models/m", "models/none"] {
+            let outside = check(source, "tokenizer.json").await;
+            assert!(matches!(outside, Err(SourceError::NotAllowed { .. })));
+        }
+    }
+
+    #[tokio::test]
     async fn without_a_root_only_the_demo_is_allowed() {
         let roots = ModelRoots::default();
         assert!(roots.locate(&Source::Demo).await.is_ok());
@@ -202,5 +302,25 @@ mod tests {
             locate(&roots, "/".into()).await,
             Err(SourceError::NotAllowed { .. })
         ));
+    }
+
+    #[tokio::test]
+    async fn only_repositories_that_are_listed_are_allowed() {
+        let hub = |repository: &str| {
+            Source::HuggingFace(HubSource {
+                repository: repository.to_owned(),
+                revision: "main".to_owned(),
+                files: vec![],
+            })
+        };
+        let roots = ModelRoots::default();
+        let refused = roots.locate(&hub("a/b")).await;
+        assert!(matches!(
+            refused,
+            Err(SourceError::RepositoryNotAllowed { .. })
+        ));
+        let roots = roots.with_repositories(Repositories::new(vec!["a/*".to_owned()]));
+        assert_eq!(roots.locate(&hub("a/b")).await.ok(), Some(Place::Hub));
+        assert!(roots.locate(&hub("b/a")).await.is_err());
     }
 }

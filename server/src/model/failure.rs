@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A failure of a model, for its status and for those who wait for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Stable name of the cause.
     pub reason: Reason,
@@ -12,7 +14,8 @@ pub struct Failure {
 }
 
 /// Causes of a model's failure; each is the name of a value of `hangar.v1.ErrorReason`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reason {
     /// Files missing, corrupt or not supported, or the loaded model cannot answer.
     ModelUnusable,
@@ -40,6 +43,14 @@ pub enum Reason {
     ShuttingDown,
     /// The worker process was killed but could not be reaped; nothing of it can be reused.
     Unreaped,
+    /// The model hub cannot be reached.
+    HubUnavailable,
+    /// The model hub refused.
+    HubDenied,
+    /// The model cannot do what was asked.
+    UnsupportedByModel,
+    /// The server's own disk or memory failed it.
+    Internal,
 }
 
 // === impl Failure ===
@@ -64,7 +75,7 @@ impl fmt::Display for Failure {
 
 impl Reason {
     /// All causes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::ModelUnusable,
         Self::SourceNotAllowed,
         Self::DeviceUnavailable,
@@ -78,6 +89,10 @@ impl Reason {
         Self::ModelUnloaded,
         Self::ShuttingDown,
         Self::Unreaped,
+        Self::HubUnavailable,
+        Self::HubDenied,
+        Self::UnsupportedByModel,
+        Self::Internal,
     ];
 
     /// The name that goes over the wire.
@@ -96,6 +111,10 @@ impl Reason {
             Self::ModelUnloaded => "MODEL_UNLOADED",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Unreaped => "UNREAPED",
+            Self::HubUnavailable => "HUB_UNAVAILABLE",
+            Self::HubDenied => "HUB_DENIED",
+            Self::UnsupportedByModel => "UNSUPPORTED_BY_MODEL",
+            Self::Internal => "INTERNAL",
         }
     }
 
@@ -108,7 +127,7 @@ impl Reason {
     pub fn is_transient(self) -> bool {
         matches!(
             self,
-            Self::WorkerDied | Self::WorkerHung | Self::LoadStalled
+            Self::WorkerDied | Self::WorkerHung | Self::LoadStalled | Self::HubUnavailable
         )
     }
 }

@@ -2,12 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Name of a model: `[A-Za-z0-9][A-Za-z0-9._/-]{0,127}` without `..`, `//` or a trailing `/`.
 ///
 /// Ids are compared as they are: those differing in case are different models.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ModelId(Arc<str>);
 
 /// A text that is not the name of a model.
@@ -16,7 +18,8 @@ pub struct ModelId(Arc<str>);
 pub struct InvalidModelId;
 
 /// One load of a model, from its request to its outcome, all attempts included.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub struct LoadId(Arc<str>);
 
 /// Counts the transitions of one model.
@@ -67,6 +70,20 @@ impl fmt::Display for ModelId {
     }
 }
 
+impl TryFrom<String> for ModelId {
+    type Error = InvalidModelId;
+
+    fn try_from(id: String) -> Result<Self, InvalidModelId> {
+        Self::parse(&id)
+    }
+}
+
+impl From<ModelId> for String {
+    fn from(id: ModelId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
+
 // === impl LoadId ===
 
 impl LoadId {
@@ -84,6 +101,18 @@ impl LoadId {
 impl fmt::Display for LoadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl From<String> for LoadId {
+    fn from(id: String) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<LoadId> for String {
+    fn from(id: LoadId) -> Self {
+        id.0.as_ref().to_owned()
     }
 }
 

@@ -31,14 +31,23 @@ pub enum Phase {
 /// Turns observed bytes into progress that never goes back within a load.
 ///
 /// Reading the weights counts for 95 % of a load; the rest is building the engine around them and the
-/// first token. The estimate takes what is left of the load to go on at the speed since reading began; it
-/// is given only between 10 % and 95 % of the bytes, where that speed says something.
+/// first token. Where they have to be downloaded first, that counts for 80 %, and reading for what is left
+/// of the 95. The estimate takes what is left of the load to go on at the speed since the phase began; it is
+/// given only from the first 10 % of the phase that were seen up to 95 % of the bytes, where that speed says
+/// something.
 #[derive(Clone, Debug)]
 pub struct ProgressMeter {
     current: Progress,
+    /// Something had to be downloaded.
+    downloads: bool,
+    /// Share of the load that was done when the phase was first seen.
+    first: Option<f64>,
 }
 
-/// Share of a load that reading the weights stands for.
+/// Share of a load that is done when the files are downloaded, if they had to be.
+const DOWNLOADING_SHARE: f64 = 0.8;
+
+/// Share of a load that is done when the weights are read.
 const LOADING_SHARE: f64 = 0.95;
 
 /// Fraction that everything but READY stays below.
@@ -56,7 +65,11 @@ impl ProgressMeter {
             fraction: 0.0,
             eta: None,
         };
-        Self { current }
+        Self {
+            current,
+            downloads: false,
+            first: None,
+        }
     }
 
     /// The progress as it stands.
@@ -76,6 +89,7 @@ impl ProgressMeter {
         } else {
             0
         };
+        self.first = None;
         self.current = Progress {
             phase,
             bytes_done,
@@ -96,13 +110,33 @@ impl ProgressMeter {
         } else {
             done as f64 / total as f64
         };
-        let done_of_load = share * LOADING_SHARE;
-        let left = || elapsed.mul_f64((1.0 - done_of_load) / done_of_load);
+        let downloading = before.phase == Phase::Downloading;
+        self.downloads |= downloading && done < total;
+        let (from, to) = self.span();
+        let done_of_load = from + share * (to - from);
+        // What was downloaded before says nothing about the speed.
+        let first = if downloading { done_of_load } else { from };
+        let seen = done_of_load - *self.first.get_or_insert(first);
+        let left = || elapsed.mul_f64((1.0 - done_of_load) / seen);
         self.current.bytes_done = done;
         self.current.fraction = before.fraction.max(done_of_load).min(ALMOST);
-        self.current.eta = (0.1..0.95).contains(&share).then(left);
+        let telling = seen > 0.0 && seen >= 0.1 * (to - from) && share < 0.95;
+        self.current.eta = telling.then(left);
         let moved = done != before.bytes_done || self.current.eta.is_some() != before.eta.is_some();
         moved.then_some(self.current)
+    }
+
+    /// The share of the load at the beginning and at the end of the phase.
+    fn span(&self) -> (f64, f64) {
+        let downloaded = if self.downloads {
+            DOWNLOADING_SHARE
+        } else {
+            0.0
+        };
+        match self.current.phase {
+            Phase::Downloading => (0.0, downloaded),
+            _ => (downloaded, LOADING_SHARE),
+        }
     }
 }
 
@@ -141,6 +175,31 @@ mod tests {
         assert!(meter.observe(100, Duration::from_secs(1)).is_some());
         assert!(meter.observe(100, Duration::from_secs(2)).is_none());
         assert!(meter.observe(90, Duration::from_secs(3)).is_none());
+    }
+
+    #[test]
+    fn a_download_counts_for_what_had_to_be_downloaded() {
+        let second = Duration::from_secs(1);
+        let mut meter = ProgressMeter::new();
+        meter.enter(Phase::Downloading, 1000);
+        meter.observe(500, Duration::ZERO);
+        assert_eq!((meter.current().fraction, meter.current().eta), (0.4, None));
+        // 250 bytes are 0.2 of the load: the 0.4 that are left take twice as long.
+        let eta = meter.observe(750, second).and_then(|p| p.eta);
+        assert_eq!(eta.map(|eta| eta.as_millis()), Some(2000));
+        meter.observe(1000, second * 2);
+        meter.enter(Phase::Loading, 900);
+        assert_eq!(meter.current().fraction, 0.8);
+        meter.observe(450, second);
+        assert!((meter.current().fraction - 0.875).abs() < 1e-9);
+
+        let mut meter = ProgressMeter::new();
+        meter.enter(Phase::Downloading, 1000);
+        meter.observe(1000, second);
+        assert_eq!(meter.current().fraction, 0.0);
+        meter.enter(Phase::Loading, 1000);
+        meter.observe(500, second);
+        assert_eq!(meter.current().fraction, 0.475);
     }
 
     proptest! {

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Failure, Reason};
 
 /// When a model is restarted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RestartMode {
     /// Never.
     Never,
@@ -17,17 +20,21 @@ pub enum RestartMode {
 }
 
 /// What happens when a worker dies or a load fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RestartPolicy {
     /// When to restart.
     pub mode: RestartMode,
     /// Attempts in a row before the model is FAILED, the first included.
     pub max_attempts: u32,
     /// Wait before the second attempt; doubles with each further one.
+    #[serde(with = "humantime_serde")]
     pub initial_backoff: Duration,
     /// Longest wait, jitter not counted.
+    #[serde(with = "humantime_serde")]
     pub max_backoff: Duration,
     /// Time READY after which the count of attempts starts anew.
+    #[serde(with = "humantime_serde")]
     pub stable_period: Duration,
 }
 

@@ -1,73 +1,180 @@
 //! What a model is made from and how it is to be run.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use super::RestartPolicy;
 
 /// What a model is made from and how it is to be run, checked and complete.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Its serialized form is that of the catalog and of declarations in the configuration file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Spec {
     /// Where the files are.
     pub source: Source,
     /// Name for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub display_name: String,
     /// Text for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// Who made the model.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub provider: String,
     /// Languages, as BCP 47 tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub languages: Vec<String>,
     /// What the model is meant for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<String>,
     /// Labels to find the model by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Kind; `None`: found out from the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
     /// Format; `None`: found out from the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Device as it was given: empty, "auto" or "cpu".
+    /// Device as it was given: empty, "auto", "cpu", "cuda", "cuda:ORDINAL" or "cuda:UUID".
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub device: String,
     /// Data type; `None`: chosen for the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<DataType>,
+    /// In-situ quantization, for example "q4k"; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub quantization: String,
+    /// Adapters that are merged into the weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<Adapter>,
     /// Longest sequence in tokens; `None`: as long as the model allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u32>,
     /// Requests that run at the same time; `None`: the server's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<u32>,
     /// Requests that may wait; `None`: the server's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_queue: Option<u32>,
+    /// Chat template in place of the model's own; empty: the model's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub chat_template: String,
+    /// Path of a tokenizer.json in place of the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
     /// What a request gets where it does not say otherwise.
+    #[serde(default)]
     pub generation_defaults: GenerationDefaults,
+    /// What the operator knows about the memory that the model needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_hint: Option<MemoryHint>,
+    /// Unload after this time without a request; `None`: never.
+    #[serde(
+        default,
+        with = "humantime_serde",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub idle_timeout: Option<Duration>,
+    /// Never evicted to make room.
+    #[serde(default)]
+    pub pinned: bool,
+    /// Readiness of the server waits for it, and unloading it needs force.
+    #[serde(default)]
+    pub required: bool,
+    /// Load when the server starts.
+    #[serde(default)]
+    pub preload: bool,
+    /// Higher loads first and is evicted last.
+    #[serde(default)]
+    pub priority: i32,
+    /// A request loads it when it is not loaded.
+    #[serde(default)]
+    pub load_on_demand: bool,
     /// What happens after a failure; `None`: the default policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
 }
 
 /// Where a model's files are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Source {
     /// A directory or a GGUF file.
     Path(PathBuf),
+    /// A repository of the Hugging Face hub.
+    HuggingFace(HubSource),
     /// The model that is built into the worker.
     Demo,
 }
 
-/// Kinds of models that a worker can host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A repository of the Hugging Face hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubSource {
+    /// For example "Qwen/Qwen3-0.6B".
+    pub repository: String,
+    /// Branch, tag or commit.
+    #[serde(default = "main_revision")]
+    pub revision: String,
+    /// Only these files; empty: all that loading needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+}
+
+/// A LoRA adapter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adapter {
+    /// Name to show.
+    pub name: String,
+    /// Its directory.
+    pub path: PathBuf,
+}
+
+/// What the operator knows about the memory that a model needs, in bytes; zero where nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemoryHint {
+    /// Host memory.
+    pub host_bytes: u64,
+    /// Device memory.
+    pub device_bytes: u64,
+}
+
+/// Kinds of models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Text in, text out.
     Text,
+    /// Text, images or audio in, text out.
+    Multimodal,
+    /// Text in, vectors out.
+    Embedding,
+    /// Text in, images out.
+    Image,
+    /// Text in, audio out.
+    Speech,
 }
 
 /// Formats of model files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Format {
     /// A directory with safetensors.
     Safetensors,
     /// One GGUF file.
     Gguf,
+    /// A directory with UQFF.
+    Uqff,
 }
 
 /// Data types of weights in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DataType {
     /// 32-bit floating point.
     F32,
@@ -78,7 +185,8 @@ pub enum DataType {
 }
 
 /// What a request gets where it does not say otherwise.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct GenerationDefaults {
     /// Sampling parameters.
     pub sampling: Sampling,
@@ -89,7 +197,8 @@ pub struct GenerationDefaults {
 }
 
 /// How the next token is chosen; each in the range that `hangar.v1.Sampling` gives.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the fields are those of hangar.v1.Sampling")]
 pub struct Sampling {
     pub temperature: Option<f32>,
@@ -122,12 +231,38 @@ impl Spec {
             format: None,
             device: String::new(),
             dtype: None,
+            quantization: String::new(),
+            adapters: Vec::new(),
             context_length: None,
             max_concurrency: None,
             max_queue: None,
+            chat_template: String::new(),
+            tokenizer: None,
             generation_defaults: GenerationDefaults::default(),
+            memory_hint: None,
+            idle_timeout: None,
+            pinned: false,
+            required: false,
+            preload: false,
+            priority: 0,
+            load_on_demand: false,
             restart_policy: None,
         }
+    }
+
+    /// Whether an engine that was built from `self` serves `other` too: they differ at most in what holds
+    /// from the next request on.
+    pub fn builds_the_same_as(&self, other: &Self) -> bool {
+        self.built_from() == other.built_from()
+    }
+
+    /// What the engine is built from.
+    fn built_from(&self) -> impl PartialEq + '_ {
+        (
+            (&self.source, self.kind, self.format, &self.device),
+            (self.dtype, &self.quantization, &self.adapters),
+            (self.context_length, &self.chat_template, &self.tokenizer),
+        )
     }
 
     /// The restart policy in force.
@@ -142,9 +277,16 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => path.display().fmt(f),
+            Self::HuggingFace(hub) => write!(f, "{} at {}", hub.repository, hub.revision),
             Self::Demo => f.write_str("built-in demo model"),
         }
     }
+}
+
+// === impl HubSource ===
+
+fn main_revision() -> String {
+    "main".to_owned()
 }
 
 // === impl Sampling ===

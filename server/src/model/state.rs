@@ -246,6 +246,37 @@ impl State {
         }
     }
 
+    /// Whether its worker is on its way out while the state still says otherwise.
+    pub fn is_condemned(&self) -> bool {
+        match self {
+            Self::Starting(run) | Self::Loading(run) | Self::Warming(run) | Self::Ready(run) => {
+                run.condemned.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// From now on `policy` says what happens after a failure, and `remote` whether an attempt begins with a
+    /// download.
+    pub fn renew(&mut self, policy: RestartPolicy, remote: bool) {
+        let load = match self {
+            Self::Pending(load) | Self::Downloading(load) | Self::Backoff { load, .. } => load,
+            Self::Starting(run) | Self::Loading(run) | Self::Warming(run) | Self::Ready(run) => {
+                &mut run.load
+            }
+            Self::Draining {
+                next: Some(load), ..
+            }
+            | Self::Unloading {
+                next: Some(load), ..
+            } => load,
+            Self::Draining { .. } | Self::Unloading { .. } => return,
+            Self::Unloaded | Self::Failed { .. } => return,
+        };
+        load.policy = policy;
+        load.remote = remote;
+    }
+
     /// Whether the worker was killed and did not go.
     pub fn is_unreaped(&self) -> bool {
         matches!(

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use super::{DataType, Failure, Format, Generation, Kind, LoadId, ModelId, Progress};
 
 /// Where a model stands.
@@ -35,6 +37,27 @@ pub struct Status {
     pub queued: u32,
     /// When the model came into this stage.
     pub since: SystemTime,
+    /// Why the model is not loaded although it was asked for.
+    pub suspended: Option<Suspension>,
+}
+
+/// Why a model is not loaded although it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// The cause.
+    pub cause: SuspendCause,
+    /// The story, in words.
+    pub message: String,
+}
+
+/// Causes of a suspension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SuspendCause {
+    /// Room was needed.
+    Evicted,
+    /// Nobody used it for its idle time-out.
+    Idle,
 }
 
 /// States of a model's life without their data, as users see them.
@@ -58,7 +81,7 @@ pub enum Stage {
 }
 
 /// What a worker holds, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// Anonymous and shared memory and swap of its process.
     pub host_bytes: u64,
@@ -67,7 +90,8 @@ pub struct Memory {
 }
 
 /// What is known about a model, as far as it has been observed.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(
     missing_docs,
     reason = "the fields are those of hangar.v1.ModelMetadata"
@@ -89,12 +113,17 @@ pub struct Metadata {
     pub format: Option<Format>,
     pub size_bytes: u64,
     pub device: String,
+    pub is_lora: bool,
+    pub lora_rank: u32,
+    pub adapters: Vec<String>,
+    pub resolved_revision: String,
+    pub prepared: bool,
     pub load_duration: Option<Duration>,
     pub loaded: Option<SystemTime>,
 }
 
 /// How a load ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadRecord {
     /// The load.
     pub load_id: LoadId,
@@ -109,7 +138,8 @@ pub struct LoadRecord {
 }
 
 /// How a load ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LoadOutcome {
     /// The model became READY.
     Succeeded,
@@ -193,6 +223,7 @@ impl Status {
             in_flight: 0,
             queued: 0,
             since: SystemTime::now(),
+            suspended: None,
         }
     }
 }

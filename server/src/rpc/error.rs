@@ -1,5 +1,8 @@
 //! What callers are told when something goes wrong.
 
+mod catalog;
+mod lifecycle;
+
 use std::{collections::HashMap, time::Duration};
 
 use hangar_client::v1::ErrorReason;
@@ -8,10 +11,11 @@ use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
 
 use crate::{
-    catalog::RegisterError,
-    lifecycle::{LoadError, SourceError, UnknownModel},
+    lifecycle::{Holder, UnknownModel, UnknownSession},
     model::{Failure, Reason},
 };
+
+pub use catalog::CatalogRefusal;
 
 /// Domain of all error details.
 pub(super) const DOMAIN: &str = "hangar.v1";
@@ -25,6 +29,13 @@ pub enum ApiError {
     InvalidToken,
     /// No such model.
     UnknownModel(UnknownModel),
+    /// The model has another version.
+    UnknownVersion {
+        /// The model.
+        model: String,
+        /// The version that it has.
+        version: u64,
+    },
     /// The source may not be used.
     SourceNotAllowed(String),
     /// The spec differs from the registered one.
@@ -34,6 +45,21 @@ pub enum ApiError {
         /// The registered spec's version.
         version: u64,
     },
+    /// The catalog refuses.
+    Catalog(CatalogRefusal),
+    /// No such session.
+    UnknownSession(UnknownSession),
+    /// The model is required.
+    Required(String),
+    /// Others hold the model.
+    Held {
+        /// The model.
+        model: String,
+        /// Who.
+        holders: Vec<Holder>,
+    },
+    /// Another switch of the alias is under way.
+    SwitchInProgress(String),
     /// A limit of the server was reached.
     Limit {
         /// What is limited.
@@ -47,8 +73,8 @@ pub enum ApiError {
     NotLoaded {
         /// The model.
         model: String,
-        /// Why, if it failed.
-        failure: Option<Failure>,
+        /// Why, in words, where that is known.
+        why: Option<String>,
     },
     /// The model is loading.
     Loading {
@@ -123,6 +149,19 @@ impl From<ApiError> for Status {
                 );
                 Status::with_error_details(Code::NotFound, unknown.to_string(), details)
             }
+            ApiError::UnknownVersion { model, version } => {
+                let message = format!(
+                    "model {model} has version {version} only; give that, or none for whatever there is"
+                );
+                let metadata = [
+                    ("model_id", model.clone()),
+                    ("version", version.to_string()),
+                ];
+                let mut details = details(ErrorReason::ModelNotFound, metadata);
+                let what = "no such version is registered";
+                details.set_resource_info("hangar.v1.Model", model, "", what);
+                Status::with_error_details(Code::NotFound, message, details)
+            }
             ApiError::SourceNotAllowed(message) => Status::with_error_details(
                 Code::PermissionDenied,
                 message,
@@ -145,6 +184,44 @@ impl From<ApiError> for Status {
                 );
                 Status::with_error_details(Code::FailedPrecondition, message, details)
             }
+            ApiError::Catalog(refusal) => refusal.into(),
+            ApiError::UnknownSession(unknown) => {
+                let mut details = details(
+                    ErrorReason::SessionNotFound,
+                    [("session_id", unknown.0.clone())],
+                );
+                let what = "no such session is open";
+                details.set_resource_info("hangar.v1.Session", unknown.0.clone(), "", what);
+                Status::with_error_details(Code::NotFound, unknown.to_string(), details)
+            }
+            ApiError::Required(model) => {
+                let message =
+                    format!("model {model} is required; give force to unload it all the same");
+                let metadata = [("model_id", model.clone())];
+                let mut details = details(ErrorReason::ModelRequired, metadata);
+                details.add_precondition_failure_violation("REQUIRED", model, message.clone());
+                Status::with_error_details(Code::FailedPrecondition, message, details)
+            }
+            ApiError::Held { model, holders } => {
+                let holders: Vec<_> = holders.iter().map(ToString::to_string).collect();
+                let holders = holders.join(",");
+                let message = format!(
+                    "model {model} is held by {holders}; wait until they let go, or give force to unload it all the \
+                     same"
+                );
+                let metadata = [("model_id", model.clone()), ("holders", holders)];
+                let mut details = details(ErrorReason::ModelHeld, metadata);
+                details.add_precondition_failure_violation("HELD", model, message.clone());
+                Status::with_error_details(Code::FailedPrecondition, message, details)
+            }
+            ApiError::SwitchInProgress(alias) => Status::with_error_details(
+                Code::Aborted,
+                format!(
+                    "another switch of {alias} is under way; wait for its outcome, which WatchStatus tells, and try \
+                     again"
+                ),
+                details(ErrorReason::SwitchInProgress, [("alias", alias)]),
+            ),
             ApiError::Limit { what, limit } => Status::with_error_details(
                 Code::ResourceExhausted,
                 format!("the server's limit of {limit} {what} is reached"),
@@ -155,10 +232,8 @@ impl From<ApiError> for Status {
                 format!("{field} is known but not supported by this server; leave it out"),
                 details(ErrorReason::NotImplemented, [("field", field)]),
             ),
-            ApiError::NotLoaded { model, failure } => {
-                let why = failure
-                    .map(|f| format!("; its last load failed: {f}"))
-                    .unwrap_or_default();
+            ApiError::NotLoaded { model, why } => {
+                let why = why.map(|why| format!("; {why}")).unwrap_or_default();
                 Status::with_error_details(
                     Code::FailedPrecondition,
                     format!("model {model} is not loaded; load it with LoadModel{why}"),
@@ -233,6 +308,14 @@ fn failed(failure: Failure) -> Status {
         Reason::LoadCancelled => (Code::Aborted, ErrorReason::LoadCancelled, false),
         Reason::ModelUnloaded => (Code::Unavailable, ErrorReason::ModelUnloaded, false),
         Reason::ShuttingDown => (Code::Unavailable, ErrorReason::ShuttingDown, true),
+        Reason::HubUnavailable => (Code::Unavailable, ErrorReason::HubUnavailable, true),
+        Reason::HubDenied => (Code::PermissionDenied, ErrorReason::HubDenied, false),
+        Reason::UnsupportedByModel => (
+            Code::FailedPrecondition,
+            ErrorReason::UnsupportedByModel,
+            false,
+        ),
+        Reason::Internal => return ApiError::Internal(failure.message).into(),
     };
     let mut details = details(reason, []);
     if failure.reason == Reason::InsufficientMemory {
@@ -271,27 +354,6 @@ fn details<const N: usize>(reason: ErrorReason, metadata: [(&str, String); N]) -
 impl From<UnknownModel> for ApiError {
     fn from(error: UnknownModel) -> Self {
         Self::UnknownModel(error)
-    }
-}
-
-impl From<LoadError> for ApiError {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Unknown(unknown) => Self::UnknownModel(unknown),
-            LoadError::Source(error @ SourceError::NotAllowed { .. }) => {
-                Self::SourceNotAllowed(error.to_string())
-            }
-            LoadError::Source(error @ SourceError::Unreadable { .. }) => Self::Failed(error.into()),
-            LoadError::Register(RegisterError::Conflict(entry)) => Self::SpecConflict {
-                model: entry.id.to_string(),
-                version: entry.version,
-            },
-            LoadError::Register(RegisterError::Full(limit)) => Self::Limit {
-                what: "registered models",
-                limit,
-            },
-            LoadError::ShuttingDown => Self::ShuttingDown,
-        }
     }
 }
 

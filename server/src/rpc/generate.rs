@@ -4,12 +4,13 @@
 //! does not read keeps neither its place nor the engine, and its deadline holds all the same. A caller
 //! that goes away ends the task.
 
+mod check;
 mod outbox;
+mod span;
 
 use std::{
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures::Stream;
@@ -22,18 +23,21 @@ use hangar_client::{
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Status, Streaming};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::{
     error::{ApiError, reason_of},
     inference_service::explain,
-    validate::{Violations, refuse},
+    validate::Violations,
 };
 use crate::{
     lifecycle::{Fleet, Operation, Permit, RequestRecord},
     telemetry, wire,
 };
 use outbox::{Inbox, Outbox};
+
+pub(super) use check::check;
+pub(super) use span::{begin as begin_span, failed as span_failed};
 
 /// The responses of a Generate call. Dropping it ends the generation.
 pub struct Generation {
@@ -47,6 +51,8 @@ struct Call {
     permit: Permit,
     record: RequestRecord,
     deadline: Option<Instant>,
+    /// Of the whole generation.
+    span: Span,
 }
 
 /// What comes next.
@@ -54,75 +60,6 @@ enum Step {
     Chunk(GenerateChunk),
     Done(GenerateDone),
     Failed(Status),
-}
-
-/// Longest text of a request in bytes.
-const MAX_TEXT: usize = 8 << 20;
-
-/// Checks `request` and gives its deadline.
-///
-/// # Errors
-///
-/// All that is wrong with it, or the first field that this server cannot honour.
-pub(super) fn check(request: &GenerateRequest) -> Result<Option<Instant>, ApiError> {
-    refuse(&[
-        ("seed", request.seed.is_some()),
-        ("logprobs", request.logprobs),
-        ("top_logprobs", request.top_logprobs != 0),
-        ("constraint", request.constraint.is_some()),
-        ("tools", !request.tools.is_empty()),
-        ("tool_choice", !request.tool_choice.is_empty()),
-        (
-            "chat_template_options",
-            request.chat_template_options.is_some(),
-        ),
-        ("priority", request.priority != 0),
-        (
-            "messages.parts",
-            request
-                .messages
-                .iter()
-                .any(|message| !message.parts.is_empty()),
-        ),
-        (
-            "messages.tool_calls",
-            request
-                .messages
-                .iter()
-                .any(|message| !message.tool_calls.is_empty()),
-        ),
-        (
-            "messages.tool_call_id",
-            request
-                .messages
-                .iter()
-                .any(|message| !message.tool_call_id.is_empty()),
-        ),
-    ])?;
-    let mut violations = Violations::default();
-    let one = request.prompt.is_empty() != request.messages.is_empty();
-    violations.check(one, "prompt", "give exactly one of prompt and messages");
-    let text = request.prompt.len()
-        + request
-            .messages
-            .iter()
-            .map(|message| message.content.len())
-            .sum::<usize>();
-    violations.check(text <= MAX_TEXT, "prompt", "must have at most 8 MiB");
-    for (n, message) in request.messages.iter().enumerate() {
-        let known = matches!(
-            message.role.as_str(),
-            "system" | "user" | "assistant" | "tool"
-        );
-        let what = "must be \"system\", \"user\", \"assistant\" or \"tool\"";
-        violations.check(known, &format!("messages[{n}].role"), what);
-    }
-    violations.sampling("sampling", request.sampling.as_ref());
-    violations.stops("stop", &request.stop);
-    violations.request_id(&request.request_id);
-    let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
-    violations.finish()?;
-    Ok(timeout.map(|timeout| Instant::now() + timeout))
 }
 
 /// What `request` asks for.
@@ -173,6 +110,7 @@ impl Generation {
                     permit,
                     record,
                     deadline,
+                    span: Span::current(),
                 };
                 let (outbox, responses) = outbox::outbox();
                 let gone = CancellationToken::new();
@@ -189,6 +127,7 @@ impl Generation {
             }
             Err(status) => {
                 let status = explain(status, &mut permit).await;
+                span::failed(&Span::current(), reason_of(&status));
                 record.fail(reason_of(&status));
                 Err(status)
             }
@@ -221,6 +160,7 @@ impl Call {
                     outbox.put(chunk);
                 }
                 Step::Done(done) => {
+                    span::done(&self.span, &done);
                     let usage = done.usage.unwrap_or_default();
                     self.record
                         .succeed(usage.prompt_tokens, usage.completion_tokens);
@@ -231,6 +171,7 @@ impl Call {
                 }
                 Step::Failed(status) => {
                     let status = explain(status, &mut self.permit).await;
+                    span::failed(&self.span, reason_of(&status));
                     self.record.fail(reason_of(&status));
                     drop(self.permit);
                     return outbox.end(Err(status));
@@ -269,14 +210,12 @@ fn with_defaults(mut request: GenerateRequest, permit: &Permit) -> worker::Gener
     let defaults = permit.defaults();
     let asked = Violations::default().sampling("sampling", request.sampling.as_ref());
     request.sampling = Some(wire::sampling(&asked.or(defaults.sampling)));
-    if request.max_tokens == 0 {
-        request.max_tokens = defaults.max_tokens.unwrap_or_default();
-    }
     if request.stop.is_empty() {
         request.stop.clone_from(&defaults.stop);
     }
     worker::GenerateRequest {
         request: Some(request),
         queued: wire::duration(permit.queued()),
+        default_max_tokens: defaults.max_tokens.unwrap_or_default(),
     }
 }

@@ -13,8 +13,10 @@ use hangar_client::{
     },
     worker::v1 as worker,
 };
+use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;
+use tracing::Instrument;
 
 use super::{
     deadline::Deadline,
@@ -23,8 +25,8 @@ use super::{
     validate::Violations,
 };
 use crate::{
-    lifecycle::{Fleet, Model, Permit, Refusal},
-    model::{Failure, Reason},
+    lifecycle::{Fleet, Model, Operation, Permit, Refusal, RequestRecord},
+    model::{Failure, ModelId, Reason, Stage},
     telemetry,
 };
 
@@ -33,6 +35,9 @@ use crate::{
 pub struct InferenceApi {
     fleet: Arc<Fleet>,
 }
+
+/// How often a request goes elsewhere, or loads its model anew, before it is turned away.
+const DETOURS: usize = 3;
 
 /// When to ask again for a model that loads without an estimate.
 const LOADING_RETRY: Duration = Duration::from_secs(1);
@@ -51,18 +56,134 @@ impl InferenceApi {
         Self { fleet }
     }
 
-    fn model(&self, id: &str) -> Result<Arc<Model>, ApiError> {
+    /// The model that `name` stands for. One that is loaded on demand is loaded first.
+    async fn model(&self, name: &str) -> Result<Arc<Model>, ApiError> {
         let mut violations = Violations::default();
-        let id = violations.model_id("model_id", id);
+        let id = violations.model_id("model_id", name);
         violations.finish()?;
         let id = id.ok_or_else(|| ApiError::invalid("model_id", "is required"))?;
-        Ok(self.fleet.model(&id)?)
+        if let Some(model) = self.fleet.introduced(&id) {
+            self.check_room(&model)?;
+            if model.status().stage != Stage::Ready && may_load_on_demand(&model) {
+                let entry = model.facts().entry.clone();
+                self.fleet
+                    .load_on_demand(entry)
+                    .await
+                    .map_err(ApiError::Failed)?;
+            }
+            return Ok(model);
+        }
+        let entry = self.fleet.find(&id).await?;
+        if !entry.spec.load_on_demand {
+            return Err(ApiError::NotLoaded {
+                model: entry.id.to_string(),
+                why: entry.suspended.map(|suspension| suspension.message),
+            });
+        }
+        self.fleet
+            .load_on_demand(entry)
+            .await
+            .map_err(ApiError::Failed)?;
+        let model = self.fleet.introduced(&id);
+        model.ok_or(ApiError::ShuttingDown)
+    }
+
+    /// Refuses what would bring `model` back while a switch has unloaded it to make room for another.
+    fn check_room(&self, model: &Model) -> Result<(), ApiError> {
+        if model.status().stage == Stage::Ready {
+            return Ok(());
+        }
+        let Some(new) = self.fleet.makes_room_for(model.id()) else {
+            return Ok(());
+        };
+        let status = self.fleet.introduced(&new).map(|new| new.status());
+        let eta = status.and_then(|status| status.progress?.eta);
+        Err(ApiError::Loading {
+            model: new.to_string(),
+            retry: eta.unwrap_or(LOADING_RETRY),
+        })
+    }
+
+    /// The model to try after `model`, which stands behind `name`, has turned a request away: its alias may
+    /// have moved, or it may have been evicted, while the request was on its way.
+    async fn instead_of(&self, model: &Model, name: &str) -> Result<Option<Arc<Model>>, ApiError> {
+        let Ok(id) = ModelId::parse(name) else {
+            return Ok(None);
+        };
+        if self.fleet.resolve(&id) != *model.id() {
+            return self.model(name).await.map(Some);
+        }
+        self.check_room(model)?;
+        if !may_load_on_demand(model) {
+            return Ok(None);
+        }
+        let entry = model.facts().entry.clone();
+        self.fleet
+            .load_on_demand(entry)
+            .await
+            .map_err(ApiError::Failed)?;
+        Ok(self.fleet.introduced(&id))
     }
 
     /// Admits a call that the engine has no part in.
-    async fn admit_aside(&self, model_id: &str) -> Result<Permit, ApiError> {
-        let model = self.model(model_id)?;
+    async fn admit_aside(&self, name: &str) -> Result<Permit, ApiError> {
+        let mut model = self.model(name).await?;
+        for _ in 0..DETOURS {
+            match self.admitted(&model, model.admit_aside().await) {
+                Err(error @ (ApiError::NotLoaded { .. } | ApiError::Loading { .. })) => {
+                    model = self.instead_of(&model, name).await?.ok_or(error)?;
+                }
+                admitted => return admitted,
+            }
+        }
         self.admitted(&model, model.admit_aside().await)
+    }
+
+    /// Admits a call that the engine answers.
+    async fn admit_generation(
+        &self,
+        request: &GenerateRequest,
+        operation: Operation,
+        deadline: Option<Instant>,
+    ) -> Result<(Permit, RequestRecord), Status> {
+        let name = &request.model_id;
+        let mut model = generate::within(deadline, self.model(name)).await?;
+        let mut record = model.begin_request(operation);
+        let admit = async { self.admitted(&model, model.admit(request.priority).await) };
+        let mut admitted = generate::within(deadline, admit).await;
+        for _ in 0..DETOURS {
+            let Err(ApiError::NotLoaded { .. } | ApiError::Loading { .. }) = &admitted else {
+                break;
+            };
+            match generate::within(deadline, self.instead_of(&model, name)).await {
+                Ok(Some(now)) => model = now,
+                Ok(None) => break,
+                Err(error) => {
+                    admitted = Err(error);
+                    break;
+                }
+            }
+            record.turn_away();
+            record = model.begin_request(operation);
+            let admit = async { self.admitted(&model, model.admit(request.priority).await) };
+            admitted = generate::within(deadline, admit).await;
+        }
+        match admitted {
+            Ok(permit) => Ok((permit, record)),
+            Err(
+                error @ (ApiError::NotLoaded { .. }
+                | ApiError::Loading { .. }
+                | ApiError::ShuttingDown),
+            ) => {
+                record.turn_away();
+                Err(error.into())
+            }
+            Err(error) => {
+                let status = Status::from(error);
+                record.fail(reason_of(&status));
+                Err(status)
+            }
+        }
     }
 
     fn admitted(&self, model: &Model, answer: Result<Permit, Refusal>) -> Result<Permit, ApiError> {
@@ -93,24 +214,17 @@ impl InferenceService for InferenceApi {
             .into_iter()
             .chain(called_until)
             .min();
-        let model = self.model(&request.model_id)?;
-        let record = model.begin_request(generate::operation(&request));
-        let admit = async { self.admitted(&model, model.admit().await) };
-        match generate::within(deadline, admit).await {
-            Ok(permit) => Generation::begin(&self.fleet, request, permit, record, deadline)
-                .await
-                .map(Response::new),
-            Err(
-                error @ (ApiError::NotLoaded { .. }
-                | ApiError::Loading { .. }
-                | ApiError::ShuttingDown),
-            ) => {
-                record.turn_away();
-                Err(error.into())
+        let operation = generate::operation(&request);
+        let span = generate::begin_span(&request, operation);
+        match self.admit_generation(&request, operation, deadline).await {
+            Ok((permit, record)) => {
+                Generation::begin(&self.fleet, request, permit, record, deadline)
+                    .instrument(span)
+                    .await
+                    .map(Response::new)
             }
-            Err(error) => {
-                let status = Status::from(error);
-                record.fail(reason_of(&status));
+            Err(status) => {
+                generate::span_failed(&span, reason_of(&status));
                 Err(status)
             }
         }
@@ -182,10 +296,21 @@ fn closed(model: &Model) -> ApiError {
             .unwrap_or(LOADING_RETRY);
         return ApiError::Loading { model: name, retry };
     }
-    ApiError::NotLoaded {
-        model: name,
-        failure: status.failure.clone(),
-    }
+    let why = match (&status.failure, &status.suspended) {
+        (Some(failure), _) => Some(format!("its last load failed: {failure}")),
+        (None, Some(suspension)) => Some(suspension.message.clone()),
+        (None, None) => None,
+    };
+    ApiError::NotLoaded { model: name, why }
+}
+
+/// Whether a request may load `model`. One that has failed is not tried again and again, unless there was
+/// just no room for it.
+fn may_load_on_demand(model: &Model) -> bool {
+    let status = model.status();
+    let starved = |failure: &Failure| failure.reason == Reason::InsufficientMemory;
+    let given_up = status.stage == Stage::Failed && !status.failure.as_ref().is_some_and(starved);
+    model.facts().entry.spec.load_on_demand && !given_up
 }
 
 /// What a caller is told when a call to the worker failed: the worker's own words if it said anything,

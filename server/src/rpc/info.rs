@@ -1,20 +1,27 @@
 //! GetInfo: one snapshot of everything.
 
+mod devices;
+mod metrics;
+mod snapshot;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use hangar_client::v1::{
-    DesiredState, LatencyQuantiles, ModelInfo, ModelMetrics, ServerInfo, SystemInfo,
-};
+use hangar_client::v1::{CacheInfo, DesiredState, ModelInfo, ModelMetrics, ServerInfo, SystemInfo};
 
 use crate::{
+    catalog::Entry,
     config,
-    lifecycle::{Fleet, Latency, Model},
+    lifecycle::{Facts, Fleet, Holder, Model},
     model::{Stage, Status},
+    prepared::PreparedCache,
     system, wire,
 };
+
+use devices::{Holding, devices};
+pub(super) use snapshot::Sources;
 
 /// When this run of the server began.
 #[derive(Clone, Copy, Debug)]
@@ -25,15 +32,16 @@ pub(super) struct Started {
 
 /// How much to tell of each model.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Detail {
-    pub(super) full: bool,
-    pub(super) metrics: bool,
+struct Detail {
+    full: bool,
+    metrics: bool,
+    history: bool,
 }
 
 /// Name of the engine.
 const ENGINE: &str = "mistral.rs";
 
-pub(super) fn server(fleet: &Fleet, started: Started, epoch: &str) -> ServerInfo {
+fn server(fleet: &Fleet, started: Started, epoch: &str) -> ServerInfo {
     ServerInfo {
         version: config::VERSION.to_owned(),
         commit: config::COMMIT.to_owned(),
@@ -48,13 +56,14 @@ pub(super) fn server(fleet: &Fleet, started: Started, epoch: &str) -> ServerInfo
     }
 }
 
-pub(super) fn system(sample: &system::SystemInfo, models: &[Status]) -> SystemInfo {
+/// The machine; `holding` are those models that hold memory.
+fn system(sample: &system::SystemInfo, holding: &[Status]) -> SystemInfo {
     SystemInfo {
         cpu_cores: sample.cpu_cores,
         cpu_usage: sample.cpu_usage,
         memory_total_bytes: sample.memory_total_bytes,
         memory_available_bytes: sample.memory_available_bytes,
-        memory_models_bytes: models
+        memory_models_bytes: holding
             .iter()
             .filter_map(|s| s.memory)
             .map(|m| m.host_bytes)
@@ -66,80 +75,85 @@ pub(super) fn system(sample: &system::SystemInfo, models: &[Status]) -> SystemIn
     }
 }
 
-/// What is known of `model`, which stands as `status` says.
-pub(super) fn model(model: &Arc<Model>, status: &Status, detail: Detail) -> ModelInfo {
-    let facts = model.facts();
-    let usage = model.usage();
-    let (in_flight, queued) = model.crowd();
+fn cache(cache: &PreparedCache) -> CacheInfo {
+    let report = cache.report();
+    CacheInfo {
+        directory: cache.directory().display().to_string(),
+        size_bytes: report.size,
+        entries: report.entries,
+        hits: report.hits,
+        misses: report.misses,
+        hit_rate: metrics::rate(report.hits, report.hits + report.misses),
+    }
+}
+
+/// What is known of the model of `entry`, which stands as `status` says; `model` if it was introduced.
+fn model(
+    entry: Entry,
+    model: Option<&Model>,
+    status: &Status,
+    holders: &[Holder],
+    detail: Detail,
+) -> ModelInfo {
+    let facts = match model {
+        Some(model) => model.facts(),
+        None => Arc::new(Facts::of(entry)),
+    };
+    let last_used = model.and_then(|model| model.totals().last_used);
+    let (in_flight, queued) = model.map(Model::crowd).unwrap_or_default();
     let live = Status {
         in_flight,
         queued,
         ..status.clone()
     };
-    let desired = if facts.wanted {
+    let desired = if facts.desired {
         DesiredState::Loaded
     } else {
         DesiredState::Unloaded
     };
+    let learned = &facts.learned;
+    let ready_since = facts.ready_since.filter(|_| status.stage == Stage::Ready);
     let metrics = || ModelMetrics {
-        requests_total: usage.total,
-        requests_succeeded: usage.succeeded,
-        requests_failed: usage.failed,
-        requests_cancelled: usage.cancelled,
-        success_rate: rate(usage.succeeded, usage.succeeded + usage.failed),
-        in_flight,
-        queued,
-        prompt_tokens: usage.prompt_tokens,
-        completion_tokens: usage.completion_tokens,
-        tokens_per_second: usage.tokens_per_second,
-        time_to_first_token: usage.first_token.map(quantiles),
-        time_per_output_token: usage.per_token.map(quantiles),
-        restarts: status.restarts,
-        uptime: facts
-            .ready_since
-            .filter(|_| status.stage == Stage::Ready)
-            .and_then(since)
-            .and_then(wire::duration),
+        uptime: ready_since.and_then(since).and_then(wire::duration),
+        ..metrics::metrics(&model.map(Model::usage).unwrap_or_default(), &live)
     };
+    let history = |model: &Model| model.history().iter().map(metrics::sample).collect();
     ModelInfo {
-        model_id: model.id().to_string(),
-        aliases: Vec::new(),
+        model_id: facts.entry.id.to_string(),
+        aliases: facts
+            .entry
+            .aliases
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         status: Some(wire::status(&live)),
         metadata: Some(wire::metadata_message(
-            &facts.metadata,
+            &learned.metadata,
             &facts.entry.spec.source,
-            usage.last_used,
+            last_used.or(learned.last_used),
         )),
         metrics: detail.metrics.then(metrics),
         spec: detail.full.then(|| wire::spec(&facts.entry.spec)),
         desired_state: desired.into(),
-        suspend_reason: 0,
-        holders: Vec::new(),
+        suspend_reason: wire::suspend_reason(status.suspended.as_ref()).into(),
+        holders: holders.iter().map(ToString::to_string).collect(),
         recent_loads: if detail.full {
-            facts.recent_loads.iter().map(wire::load_record).collect()
+            learned.recent_loads.iter().map(wire::load_record).collect()
         } else {
             Vec::new()
         },
         version: facts.entry.version,
         etag: facts.entry.etag.0.clone(),
-        reload_required: false,
+        reload_required: facts.reload_required(),
+        history: model
+            .filter(|_| detail.history)
+            .map(history)
+            .unwrap_or_default(),
+        learned: Some(wire::learned(learned)),
     }
-}
-
-fn rate(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
 }
 
 /// A clock that was set back gives no length of time.
 fn since(time: SystemTime) -> Option<Duration> {
     time.elapsed().ok()
-}
-
-fn quantiles(latency: Latency) -> LatencyQuantiles {
-    LatencyQuantiles {
-        p50: wire::duration(latency.p50),
-        p95: wire::duration(latency.p95),
-        p99: wire::duration(latency.p99),
-        count: latency.count,
-    }
 }

@@ -1,5 +1,10 @@
 //! ModelService: parses requests, asks the fleet, converts answers.
 
+mod info;
+mod load;
+mod switch;
+mod unload;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -7,28 +12,22 @@ use std::{
 
 use futures::FutureExt;
 use hangar_client::v1::{
-    GetInfoRequest, GetInfoResponse, InfoView, LoadModelRequest, LoadModelResponse, ModelLoad,
-    ModelUnload, SwitchModelRequest, SwitchModelResponse, UnloadModelRequest, UnloadModelResponse,
-    UnloadVerification, WatchStatusRequest, load_model_request, model_service_server::ModelService,
-    unload_model_request,
+    GetInfoRequest, GetInfoResponse, LoadModelRequest, LoadModelResponse, SwitchModelRequest,
+    SwitchModelResponse, UnloadModelRequest, UnloadModelResponse, WatchStatusRequest,
+    model_service_server::ModelService,
 };
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{
-    error::ApiError,
-    info::{self, Detail, Started},
-    request_ids::RequestIds,
-    shared_stream::EncodedStream,
-    validate::{self, Violations},
-    watch,
+    error::ApiError, info::Started, request_ids::RequestIds, shared_stream::EncodedStream,
+    validate::Violations, watch,
 };
 use crate::{
-    lifecycle::{Fleet, LoadOptions, LoadTicket, Verification},
-    model::ModelId,
+    lifecycle::Fleet,
     status::{Filter, Hub, Watch},
     system::SystemMonitor,
     telemetry::model::ModelMetrics,
-    wire,
 };
 
 /// Implements ModelService.
@@ -37,6 +36,7 @@ pub struct ModelApi {
     core: Arc<Core>,
     loads: RequestIds<LoadModelResponse>,
     unloads: RequestIds<UnloadModelResponse>,
+    switches: RequestIds<SwitchModelResponse>,
 }
 
 /// Settings of [`ModelApi`].
@@ -61,9 +61,6 @@ struct Core {
     started: Started,
 }
 
-/// Models in one answer.
-const MAX_MODELS: usize = 1000;
-
 /// Models that a watcher may name.
 const MAX_FILTER: usize = 1000;
 
@@ -85,6 +82,7 @@ impl ModelApi {
             at: SystemTime::now(),
             clock: Instant::now(),
         };
+        let (catalog, tasks) = (fleet.catalog().clone(), fleet.tasks());
         let core = Arc::new(Core {
             fleet,
             hub,
@@ -95,8 +93,9 @@ impl ModelApi {
         });
         Self {
             core,
-            loads: RequestIds::default(),
-            unloads: RequestIds::default(),
+            loads: RequestIds::new("LoadModel", catalog.clone(), tasks.clone()),
+            unloads: RequestIds::new("UnloadModel", catalog.clone(), tasks.clone()),
+            switches: RequestIds::new("SwitchModel", catalog, tasks),
         }
     }
 
@@ -191,9 +190,18 @@ impl ModelService for ModelApi {
 
     async fn switch_model(
         &self,
-        _: Request<SwitchModelRequest>,
+        request: Request<SwitchModelRequest>,
     ) -> Result<Response<SwitchModelResponse>, Status> {
-        Err(ApiError::NotImplemented("SwitchModel".to_owned()).into())
+        let request = request.into_inner();
+        let core = self.core.clone();
+        let work = {
+            let request = request.clone();
+            async move { Ok(core.switch(request).await?) }.boxed()
+        };
+        self.switches
+            .once(&request.request_id, &request, work)
+            .await
+            .map(Response::new)
     }
 
     /// Never called: [`super::WatchRoute`] serves this method from shared bytes.
@@ -205,190 +213,20 @@ impl ModelService for ModelApi {
     }
 }
 
-// === impl Core ===
-
-impl Core {
-    async fn info(&self, request: &GetInfoRequest) -> Result<GetInfoResponse, ApiError> {
-        let mut violations = Violations::default();
-        violations.note("view", InfoView::try_from(request.view));
-        let only = match request.model_id.as_str() {
-            "" => None,
-            id => violations.model_id("model_id", id),
-        };
-        violations.finish()?;
-        let detail = Detail {
-            full: request.view() == InfoView::Full
-                || (only.is_some() && request.view() == InfoView::Unspecified),
-            metrics: request.include_metrics,
-        };
-        let models = match &only {
-            Some(id) => vec![self.fleet.model(id)?],
-            None => self.fleet.all(),
-        };
-        let statuses = self.fleet.statuses();
-        let stands = |model: &Arc<crate::lifecycle::Model>| {
-            statuses
-                .get(model.id())
-                .cloned()
-                .unwrap_or_else(|| (*model.status()).clone())
-        };
-        let standing: Vec<_> = statuses.values().cloned().collect();
-        Ok(GetInfoResponse {
-            server: Some(info::server(
-                &self.fleet,
-                self.started,
-                self.hub.epoch().as_str(),
-            )),
-            system: Some(info::system(&self.system.sample(), &standing)),
-            devices: Vec::new(),
-            cache: None,
-            truncated: models.len() > MAX_MODELS,
-            models: models
-                .iter()
-                .take(MAX_MODELS)
-                .map(|m| info::model(m, &stands(m), detail))
-                .collect(),
-        })
-    }
-
-    async fn load(&self, request: LoadModelRequest) -> Result<LoadModelResponse, ApiError> {
-        let mut violations = Violations::default();
-        violations.request_id(&request.request_id);
-        let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
-        let id = match &request.target {
-            Some(load_model_request::Target::ModelId(id)) => violations.model_id("model_id", id),
-            Some(load_model_request::Target::All(_)) => None,
-            None => violations.model_id("model_id", ""),
-        };
-        let spec = request
-            .spec
-            .as_ref()
-            .map(|spec| validate::spec(spec, "spec", &mut violations));
-        violations.finish()?;
-        request
-            .spec
-            .as_ref()
-            .map_or(Ok(()), validate::refuse_later_fields)?;
-        validate::refuse(&[
-            (
-                "all",
-                matches!(request.target, Some(load_model_request::Target::All(_))),
-            ),
-            ("session_id", !request.session_id.is_empty()),
-        ])?;
-        let Some(id) = id else {
-            return Err(ApiError::invalid("model_id", "is required"));
-        };
-        let timeout = timeout.unwrap_or(self.options.load_timeout);
-        let options = LoadOptions {
-            spec,
-            force: request.force_reload,
-            timeout,
-        };
-        if request.validate_only {
-            self.fleet.check_load(&id, &options).await?;
-            return Ok(LoadModelResponse::default());
-        }
-        let ticket = self.fleet.load(&id, options).await?;
-        let load = if request.wait {
-            self.settle(&id, ticket).await?
-        } else {
-            self.answer(&id, &ticket)
-        };
-        Ok(LoadModelResponse { loads: vec![load] })
-    }
-
-    /// Waits until the load has ended. A caller that goes away leaves the load running.
-    async fn settle(&self, id: &ModelId, mut ticket: LoadTicket) -> Result<ModelLoad, ApiError> {
-        if let Some(outcome) = ticket.outcome.take() {
-            let ended = outcome.await.map_err(|_| ApiError::ShuttingDown)?;
-            ticket.status = ended.map_err(|failure| {
-                if self.fleet.is_closing() {
-                    ApiError::ShuttingDown
-                } else {
-                    ApiError::Failed(failure)
-                }
-            })?;
-        }
-        Ok(self.answer(id, &ticket))
-    }
-
-    fn answer(&self, id: &ModelId, ticket: &LoadTicket) -> ModelLoad {
-        let estimate = self
-            .fleet
-            .model(id)
-            .ok()
-            .and_then(|model| model.facts().metadata.load_duration);
-        ModelLoad {
-            model_id: id.to_string(),
-            load_id: ticket.load_id.to_string(),
-            already_loaded: ticket.already_loaded,
-            status: Some(wire::status(&ticket.status)),
-            estimated_load_time: estimate.and_then(wire::duration),
-            error: None,
-        }
-    }
-
-    async fn unload(&self, request: UnloadModelRequest) -> Result<UnloadModelResponse, ApiError> {
-        let mut violations = Violations::default();
-        violations.request_id(&request.request_id);
-        let drain = violations.duration("drain_timeout", request.drain_timeout, Duration::ZERO);
-        let ids = match &request.target {
-            Some(unload_model_request::Target::ModelId(id)) => {
-                violations.model_id("model_id", id).into_iter().collect()
-            }
-            Some(unload_model_request::Target::All(true)) => self.fleet.active(),
-            Some(unload_model_request::Target::All(false)) | None => {
-                violations.add("model_id", "is required, or all");
-                Vec::new()
-            }
-        };
-        violations.finish()?;
-        validate::refuse(&[("session_id", !request.session_id.is_empty())])?;
-        let drain = if request.force {
-            Duration::ZERO
-        } else {
-            drain.unwrap_or(self.options.drain_timeout)
-        };
-        let unloads =
-            futures::future::try_join_all(ids.iter().map(|id| self.unload_one(id, drain))).await?;
-        let models_remaining = self
-            .fleet
-            .active()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        Ok(UnloadModelResponse {
-            unloads,
-            models_remaining,
-        })
-    }
-
-    async fn unload_one(&self, id: &ModelId, drain: Duration) -> Result<ModelUnload, ApiError> {
-        let began = Instant::now();
-        let report = self.fleet.unload(id, drain).await?;
-        let verification = match report.verification {
-            Verification::Nothing => UnloadVerification::Unspecified,
-            Verification::Reaped => UnloadVerification::Reaped,
-            Verification::TimedOut => UnloadVerification::TimedOut,
-        };
-        Ok(ModelUnload {
-            model_id: id.to_string(),
-            was_loaded: report.was_loaded,
-            host_bytes_freed: report.host_bytes,
-            device_bytes_freed: report.device_bytes,
-            verification: verification.into(),
-            elapsed: wire::duration(began.elapsed()),
-            error: None,
-            killed: report.killed,
-        })
-    }
-}
-
 impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Core")
             .field("options", &self.options)
             .finish_non_exhaustive()
+    }
+}
+
+/// `status` as an item of an answer.
+fn item_error(status: &Status) -> tonic_types::Status {
+    let whole = tonic_types::Status::decode(status.details()).ok();
+    tonic_types::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: whole.map(|whole| whole.details).unwrap_or_default(),
     }
 }

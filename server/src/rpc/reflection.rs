@@ -1,6 +1,6 @@
 //! Server reflection: lets tools describe and call every service without a proto file.
 //!
-//! Both versions of the protocol serve the same files: `hangar.v1`, health, reflection itself, and the
+//! Both versions of the protocol serve the same files: `hangar.v1`, the Open Inference Protocol, health, reflection itself, and the
 //! error details of `google.rpc`, which tools need to show error details in words.
 
 use tonic_reflection::server::{Builder, Error};
@@ -27,6 +27,7 @@ fn builder() -> Builder<'static> {
     Builder::configure()
         .include_reflection_service(false)
         .register_encoded_file_descriptor_set(hangar_client::v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(hangar_client::inference::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
@@ -71,8 +72,11 @@ mod tests {
                 "grpc.health.v1.Health",
                 "grpc.reflection.v1.ServerReflection",
                 "grpc.reflection.v1alpha.ServerReflection",
+                "hangar.v1.CatalogService",
                 "hangar.v1.InferenceService",
                 "hangar.v1.ModelService",
+                "hangar.v1.SessionService",
+                "inference.GRPCInferenceService",
             ]
         );
     }
@@ -82,6 +86,7 @@ mod tests {
         for symbol in [
             "hangar.v1.ModelService",
             "hangar.v1.InferenceService",
+            "inference.GRPCInferenceService",
             "grpc.health.v1.Health",
             "google.rpc.Status",
             "google.rpc.ErrorInfo",

@@ -1,13 +1,13 @@
 //! Calls that are safe to repeat.
 //!
 //! The same id with the same body joins the call that is under way or gets the answer that it gave; with
-//! another body it is refused. Answers are remembered for a day; failures are not, so that they can be
-//! tried again.
+//! another body it is refused. Answers are remembered in the catalog for a day; failures are not, so that
+//! they can be tried again. A call with an id goes on when its callers go away: whoever repeats it finds
+//! what came of it.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures::{
@@ -16,39 +16,66 @@ use futures::{
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 use tonic::Status;
+use tracing::Instrument;
 
 use super::{error::ApiError, validate::MAX_REQUEST_ID};
+use crate::catalog::{Catalog, Entry, Remember, Remembered, RequestKey};
 
 /// The calls of one method.
 #[derive(Debug)]
 pub(super) struct RequestIds<T: Clone> {
-    entries: Mutex<Entries<T>>,
+    method: &'static str,
+    catalog: Catalog,
+    tasks: TaskTracker,
+    calls: Calls<T>,
 }
 
-#[derive(Debug)]
-struct Entries<T: Clone> {
-    calls: HashMap<String, Call<T>>,
-    ages: VecDeque<(Instant, String)>,
+/// What a call is known by.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    key: RequestKey,
+    digest: [u8; 32],
 }
+
+/// Calls that are under way.
+type Calls<T> = Arc<Mutex<HashMap<String, Call<T>>>>;
+
+type Answer<T> = Shared<BoxFuture<'static, Result<T, Status>>>;
 
 #[derive(Debug)]
 struct Call<T: Clone> {
-    body: [u8; 32],
-    began: Instant,
-    answer: Shared<BoxFuture<'static, Result<T, Status>>>,
+    digest: [u8; 32],
+    answer: Answer<T>,
 }
 
-/// How long an answer is remembered.
-const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// Takes a call away when it has ended, in whatever way.
+struct Ended<T: Clone> {
+    calls: Calls<T>,
+    id: String,
+}
 
-/// How many are.
-const REMEMBERED: usize = 10_000;
+/// Calls that may be under way.
+const MAX_CALLS: usize = 10_000;
+
+/// Largest answer that is remembered, in bytes. What gives longer ones can be done again without harm.
+const MAX_ANSWER: usize = 1 << 20;
 
 // === impl RequestIds ===
 
-impl<T: Clone + Send + Sync + 'static> RequestIds<T> {
+impl<T: Message + Default + Clone + 'static> RequestIds<T> {
+    /// The calls of `method`. Those under way run as `tasks`.
+    pub(super) fn new(method: &'static str, catalog: Catalog, tasks: TaskTracker) -> Self {
+        Self {
+            method,
+            catalog,
+            tasks,
+            calls: Calls::default(),
+        }
+    }
+
     /// Does `work` for `body`, once for each `id`; an empty id stands for none.
     ///
     /// # Errors
@@ -60,221 +87,156 @@ impl<T: Clone + Send + Sync + 'static> RequestIds<T> {
         body: &impl Message,
         work: BoxFuture<'static, Result<T, Status>>,
     ) -> Result<T, Status> {
-        // What the work itself refuses is not remembered.
-        if id.is_empty() || id.len() > MAX_REQUEST_ID {
-            return work.await;
-        }
-        let (began, answer) = self.join(id, Sha256::digest(body.encode_to_vec()).into(), work)?;
-        let result = answer.await;
-        if result.is_err() {
-            self.forget(id, began);
-        }
-        result
+        let catalog = self.catalog.clone();
+        let remembering = move |claim: Option<Claim>| {
+            async move {
+                let answer = work.await?;
+                if let Some(claim) = claim {
+                    claim.keep(&catalog, &answer).await;
+                }
+                Ok(answer)
+            }
+            .boxed()
+        };
+        self.once_with(id, body, remembering).await
     }
 
-    #[allow(
-        clippy::type_complexity,
-        reason = "a name would say no more than the type does"
-    )]
-    fn join(
+    /// As [`Self::once`], for work that has its answer remembered by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::once`].
+    pub(super) async fn once_with(
         &self,
         id: &str,
-        body: [u8; 32],
-        work: BoxFuture<'static, Result<T, Status>>,
-    ) -> Result<(Instant, Shared<BoxFuture<'static, Result<T, Status>>>), ApiError> {
-        let mut entries = self.entries();
-        entries.expire();
-        if let Some(call) = entries.calls.get(id) {
-            return if call.body == body {
-                Ok((call.began, call.answer.clone()))
+        body: &impl Message,
+        work: impl FnOnce(Option<Claim>) -> BoxFuture<'static, Result<T, Status>> + Send + 'static,
+    ) -> Result<T, Status> {
+        // What the work itself refuses is not remembered.
+        if id.is_empty() || id.len() > MAX_REQUEST_ID {
+            return work(None).await;
+        }
+        let claim = Claim {
+            key: RequestKey {
+                principal: String::new(),
+                method: self.method,
+                id: id.to_owned(),
+            },
+            digest: Sha256::digest(body.encode_to_vec()).into(),
+        };
+        self.join(claim, work)?.await
+    }
+
+    /// The call that is under way, begun if there is none.
+    fn join(
+        &self,
+        claim: Claim,
+        work: impl FnOnce(Option<Claim>) -> BoxFuture<'static, Result<T, Status>> + Send + 'static,
+    ) -> Result<Answer<T>, ApiError> {
+        let mut calls = lock(&self.calls);
+        if let Some(call) = calls.get(&claim.key.id) {
+            return if call.digest == claim.digest {
+                Ok(call.answer.clone())
             } else {
                 Err(ApiError::RequestIdReused)
             };
         }
-        let began = Instant::now();
-        let answer = work.shared();
-        entries.ages.push_back((began, id.to_owned()));
-        entries.calls.insert(
-            id.to_owned(),
-            Call {
-                body,
-                began,
-                answer: answer.clone(),
-            },
-        );
-        Ok((began, answer))
-    }
-
-    fn forget(&self, id: &str, began: Instant) {
-        let mut entries = self.entries();
-        if entries
-            .calls
-            .get(id)
-            .is_some_and(|call| call.began == began)
-        {
-            entries.calls.remove(id);
-            entries.ages.retain(|(at, of)| *at != began || of != id);
+        if calls.len() >= MAX_CALLS {
+            return Err(ApiError::Limit {
+                what: "calls with a request_id",
+                limit: MAX_CALLS,
+            });
         }
-    }
-
-    fn entries(&self) -> MutexGuard<'_, Entries<T>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        let (reply, answer) = oneshot::channel();
+        let answer = async move { answer.await.unwrap_or_else(|_| Err(broken_off())) };
+        let answer = answer.boxed().shared();
+        let id = claim.key.id.clone();
+        let call = Call {
+            digest: claim.digest,
+            answer: answer.clone(),
+        };
+        let ended = Ended {
+            calls: self.calls.clone(),
+            id: id.clone(),
+        };
+        calls.insert(id, call);
+        let catalog = self.catalog.clone();
+        let run = async move {
+            let result = match recall(&catalog, &claim).await {
+                Ok(Some(answer)) => Ok(answer),
+                Ok(None) => work(Some(claim)).await,
+                Err(error) => Err(error.into()),
+            };
+            // From now on the answer is found in the catalog.
+            drop(ended);
+            let _ = reply.send(result);
+        };
+        self.tasks.spawn(run.in_current_span());
+        Ok(answer)
     }
 }
 
-impl<T: Clone> Default for RequestIds<T> {
-    fn default() -> Self {
-        Self {
-            entries: Mutex::new(Entries {
-                calls: HashMap::new(),
-                ages: VecDeque::new(),
-            }),
+// === impl Claim ===
+
+impl Claim {
+    /// Has what `answer` makes of an entry remembered together with the entry's change.
+    pub(super) fn with<A: Message>(
+        self,
+        answer: impl FnOnce(&Entry) -> A + Send + 'static,
+    ) -> Remember {
+        Remember {
+            key: self.key,
+            digest: self.digest,
+            answer: Box::new(move |entry| answer(entry).encode_to_vec()),
+        }
+    }
+
+    /// Remembers `answer`. What was done is done: that it cannot be remembered is no reason to fail.
+    async fn keep(self, catalog: &Catalog, answer: &impl Message) {
+        let answer = answer.encode_to_vec();
+        if answer.len() > MAX_ANSWER {
+            return;
+        }
+        let remembered = Remembered {
+            digest: self.digest,
+            answer,
+        };
+        if let Err(error) = catalog.remember(self.key, remembered).await {
+            tracing::warn!(%error, "an answer is not remembered");
         }
     }
 }
 
-// === impl Entries ===
+// === impl Ended ===
 
-impl<T: Clone> Entries<T> {
-    /// Forgets what is too old, and the oldest of what is too much.
-    fn expire(&mut self) {
-        while let Some((began, id)) = self.ages.front() {
-            if began.elapsed() < REMEMBERED_FOR && self.ages.len() < REMEMBERED {
-                break;
-            }
-            if self.calls.get(id).is_some_and(|call| call.began == *began) {
-                self.calls.remove(id);
-            }
-            self.ages.pop_front();
-        }
+impl<T: Clone> Drop for Ended<T> {
+    fn drop(&mut self) {
+        lock(&self.calls).remove(&self.id);
     }
+}
+
+/// The answer that was given to the call, if there is one.
+async fn recall<T: Message + Default>(
+    catalog: &Catalog,
+    claim: &Claim,
+) -> Result<Option<T>, ApiError> {
+    match catalog.recall(&claim.key).await? {
+        Some(found) if found.digest != claim.digest => Err(ApiError::RequestIdReused),
+        Some(found) => match T::decode(found.answer.as_slice()) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) => Err(ApiError::Internal(format!("a remembered answer: {error}"))),
+        },
+        None => Ok(None),
+    }
+}
+
+fn broken_off() -> Status {
+    ApiError::Internal("a call with a request id was broken off".to_owned()).into()
+}
+
+fn lock<T: Clone>(calls: &Calls<T>) -> MutexGuard<'_, HashMap<String, Call<T>>> {
+    calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    };
-
-    use hangar_client::v1::GetInfoRequest;
-    use tonic::Code;
-
-    use super::*;
-
-    fn body(model: &str) -> GetInfoRequest {
-        GetInfoRequest {
-            model_id: model.to_owned(),
-            ..GetInfoRequest::default()
-        }
-    }
-
-    fn count(calls: &Arc<AtomicU32>, fail: bool) -> BoxFuture<'static, Result<u32, Status>> {
-        let calls = calls.clone();
-        async move {
-            let n = calls.fetch_add(1, Ordering::Relaxed);
-            if fail {
-                Err(Status::unavailable("later"))
-            } else {
-                Ok(n)
-            }
-        }
-        .boxed()
-    }
-
-    #[tokio::test]
-    async fn a_repeated_call_gets_the_first_answer() {
-        let ids = RequestIds::default();
-        let calls = Arc::default();
-        for _ in 0..3 {
-            assert_eq!(
-                ids.once("a", &body("m"), count(&calls, false)).await.ok(),
-                Some(0)
-            );
-        }
-        assert_eq!(
-            ids.once("b", &body("m"), count(&calls, false)).await.ok(),
-            Some(1)
-        );
-        assert_eq!(
-            ids.once("", &body("m"), count(&calls, false)).await.ok(),
-            Some(2)
-        );
-    }
-
-    #[tokio::test]
-    async fn another_body_is_refused() {
-        let ids = RequestIds::default();
-        let calls = Arc::default();
-        ids.once("a", &body("m"), count(&calls, false))
-            .await
-            .expect("the first call");
-        let refused = ids.once("a", &body("n"), count(&calls, false)).await;
-        assert_eq!(refused.map_err(|s| s.code()), Err(Code::InvalidArgument));
-    }
-
-    #[tokio::test]
-    async fn a_failure_is_not_remembered() {
-        let ids = RequestIds::default();
-        let calls = Arc::default();
-        assert!(
-            ids.once("a", &body("m"), count(&calls, true))
-                .await
-                .is_err()
-        );
-        assert_eq!(
-            ids.once("a", &body("m"), count(&calls, false)).await.ok(),
-            Some(1)
-        );
-    }
-
-    #[tokio::test]
-    async fn nothing_is_kept_of_what_failed_or_is_too_long() {
-        let ids = RequestIds::default();
-        let calls = Arc::default();
-        for n in 0..10 {
-            let id = n.to_string();
-            assert!(
-                ids.once(&id, &body("m"), count(&calls, true))
-                    .await
-                    .is_err()
-            );
-        }
-        let long = "x".repeat(MAX_REQUEST_ID + 1);
-        assert!(
-            ids.once(&long, &body("m"), count(&calls, false))
-                .await
-                .is_ok()
-        );
-        let entries = ids.entries();
-        assert_eq!((entries.calls.len(), entries.ages.len()), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn a_duplicate_joins_the_call_under_way() {
-        let ids = RequestIds::default();
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let first = async { receiver.await.map_err(|_| Status::internal("gone")) }.boxed();
-        let never = futures::future::pending().boxed();
-        let request = body("m");
-        let both = futures::future::join(
-            ids.once("a", &request, first),
-            ids.once("a", &request, never),
-        );
-        sender.send(7).expect("somebody waits");
-        let (first, second) = both.await;
-        assert_eq!((first.ok(), second.ok()), (Some(7), Some(7)));
-    }
-
-    #[tokio::test]
-    async fn memory_is_bounded() {
-        let ids = RequestIds::default();
-        let calls = Arc::default();
-        for n in 0..REMEMBERED + 10 {
-            ids.once(&n.to_string(), &body("m"), count(&calls, false))
-                .await
-                .expect("new");
-        }
-        assert!(ids.entries().calls.len() <= REMEMBERED);
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! Requests into domain types. All that is wrong with a request is told at once.
 
+mod source;
 mod spec;
 
 use std::time::Duration;
@@ -16,6 +17,9 @@ const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Longest request id in bytes.
 pub(super) const MAX_REQUEST_ID: usize = 128;
+
+/// Aliases of a model.
+const MAX_ALIASES: usize = 16;
 
 /// Stop texts of a request, and bytes of each.
 const MAX_STOPS: usize = 16;
@@ -65,6 +69,31 @@ impl Violations {
         self.note(field, ModelId::parse(id))
     }
 
+    /// Other names of the model `id`.
+    pub(super) fn aliases(
+        &mut self,
+        field: &str,
+        aliases: &[String],
+        id: Option<&ModelId>,
+    ) -> Vec<ModelId> {
+        self.check(
+            aliases.len() <= MAX_ALIASES,
+            field,
+            "must have at most 16 entries",
+        );
+        let mut parsed = Vec::new();
+        for (n, alias) in aliases.iter().take(MAX_ALIASES).enumerate() {
+            let field = format!("{field}[{n}]");
+            let Some(alias) = self.model_id(&field, alias) else {
+                continue;
+            };
+            self.check(Some(&alias) != id, &field, "is the model's own id");
+            self.check(!parsed.contains(&alias), &field, "is given twice");
+            parsed.push(alias);
+        }
+        parsed
+    }
+
     /// A request's id.
     pub(super) fn request_id(&mut self, id: &str) {
         self.check(
@@ -81,12 +110,28 @@ impl Violations {
         duration: Option<prost_types::Duration>,
         min: Duration,
     ) -> Option<Duration> {
-        let duration = match Duration::try_from(duration?) {
-            Ok(duration) if duration >= min && duration <= MAX_DURATION => return Some(duration),
-            Ok(_) | Err(_) => format!("must be from {} s to a week", min.as_secs_f64()),
-        };
-        self.add(field, duration);
-        None
+        self.duration_within(field, duration, min, MAX_DURATION)
+    }
+
+    /// A length of time of at least `min` and at most `max`; `None` when it is not given or wrong.
+    pub(super) fn duration_within(
+        &mut self,
+        field: &str,
+        duration: Option<prost_types::Duration>,
+        min: Duration,
+        max: Duration,
+    ) -> Option<Duration> {
+        let given = duration?;
+        // The least number of seconds cannot be negated, which the conversion does.
+        let duration = (given.seconds >= 0).then(|| Duration::try_from(given));
+        match duration {
+            Some(Ok(duration)) if duration >= min && duration <= max => Some(duration),
+            _ => {
+                let (min, max) = (min.as_secs_f64(), humantime::format_duration(max));
+                self.add(field, format!("must be from {min} s to {max}"));
+                None
+            }
+        }
     }
 
     /// Sampling parameters, each in its range.

@@ -5,15 +5,15 @@ use std::{collections::VecDeque, time::SystemTime};
 use bytes::Bytes;
 use futures::stream;
 use hangar_client::v1::{
-    ChangeKind, ModelChanged, ModelStatus, StatusSnapshot, WatchHeartbeat, WatchStatusResponse,
-    watch_status_response::Event as Body,
+    ChangeKind, ModelChanged, ModelRemoved, ModelStatus, StatusSnapshot, SwitchChanged,
+    WatchHeartbeat, WatchStatusResponse, watch_status_response::Event as Body,
 };
 use prost::Message;
 use tonic::Status;
 
 use super::{error::ApiError, shared_stream::EncodedStream};
 use crate::{
-    model::{Epoch, Revision},
+    model::{self, Epoch, Revision},
     status::{Change, Event, Notice, Watch},
     telemetry::model::WatcherGuard,
     wire,
@@ -97,17 +97,34 @@ fn token(epoch: &Epoch, revision: Revision) -> String {
 }
 
 fn encode_event(event: &Event, epoch: &Epoch) -> Bytes {
-    let kind = match event.change {
-        Change::Transition(_) => ChangeKind::Transition,
-        Change::Progress(_) => ChangeKind::Progress,
-    };
-    let changed = ModelChanged {
-        revision: event.revision.0,
+    let revision = event.revision.0;
+    let changed = |kind: ChangeKind, status: &model::Status| ModelChanged {
+        revision,
         kind: kind.into(),
-        status: Some(wire::status(event.status())),
+        status: Some(wire::status(status)),
         ..ModelChanged::default()
     };
-    encode(token(epoch, event.revision), Body::Changed(changed))
+    let body = match &event.change {
+        Change::Transition(status) => Body::Changed(changed(ChangeKind::Transition, status)),
+        Change::Progress(status) => Body::Changed(changed(ChangeKind::Progress, status)),
+        Change::Spec { status, version } => Body::Changed(ModelChanged {
+            version: *version,
+            ..changed(ChangeKind::Spec, status)
+        }),
+        Change::Aliases { status, aliases } => Body::Changed(ModelChanged {
+            aliases: aliases.iter().map(ToString::to_string).collect(),
+            ..changed(ChangeKind::Aliases, status)
+        }),
+        Change::Removed(id) => Body::Removed(ModelRemoved {
+            model_id: id.to_string(),
+            revision,
+        }),
+        Change::Switched(switch) => Body::Switched(SwitchChanged {
+            revision,
+            switch: Some(wire::switch(switch)),
+        }),
+    };
+    encode(token(epoch, event.revision), body)
 }
 
 fn heartbeat(epoch: &Epoch, revision: Revision) -> Bytes {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Epoch, ModelId, Revision, Status};
+use crate::model::{Epoch, ModelId, Revision, Status, Switch};
 
 /// Something that happened.
 #[derive(Debug)]
@@ -35,6 +35,24 @@ pub enum Change {
     Transition(Status),
     /// A load went on.
     Progress(Status),
+    /// A model's spec was changed.
+    Spec {
+        /// Where the model stands.
+        status: Status,
+        /// Version of the spec.
+        version: u64,
+    },
+    /// A model's aliases were changed.
+    Aliases {
+        /// Where the model stands.
+        status: Status,
+        /// The aliases, in order.
+        aliases: Vec<ModelId>,
+    },
+    /// A model is no longer registered.
+    Removed(ModelId),
+    /// A switch of an alias began or ended.
+    Switched(Switch),
 }
 
 /// Takes what drivers publish and gives it to watchers.
@@ -61,6 +79,7 @@ pub(super) struct Journal {
 /// The latest progress of a model.
 #[derive(Clone, Debug)]
 pub(super) struct Latest {
+    pub(super) status: Status,
     /// Tells it from earlier and later progress.
     pub(super) serial: u64,
     /// The progress, at the revision of the last transition of any model: whoever has heard of that one
@@ -79,10 +98,19 @@ impl Event {
         })
     }
 
-    /// The model's status after it.
-    pub fn status(&self) -> &Status {
+    /// Whether it concerns a name for which `watched` holds.
+    pub fn concerns(&self, watched: impl Fn(&ModelId) -> bool) -> bool {
         match &self.change {
-            Change::Transition(status) | Change::Progress(status) => status,
+            Change::Transition(status)
+            | Change::Progress(status)
+            | Change::Spec { status, .. }
+            | Change::Aliases { status, .. } => watched(&status.model_id),
+            Change::Removed(id) => watched(id),
+            Change::Switched(switch) => {
+                watched(&switch.alias)
+                    || watched(&switch.to)
+                    || switch.from.as_ref().is_some_and(watched)
+            }
         }
     }
 
@@ -96,7 +124,7 @@ impl Event {
 
 impl Latest {
     pub(super) fn model_id(&self) -> &ModelId {
-        &self.event.status().model_id
+        &self.status.model_id
     }
 }
 
@@ -129,23 +157,64 @@ impl Hub {
         self.touch();
     }
 
+    /// Makes many models known at once, as [`Hub::introduce`] does.
+    pub fn introduce_all(&self, statuses: impl IntoIterator<Item = Status>) {
+        let mut journal = self.journal();
+        for status in statuses {
+            let id = status.model_id.clone();
+            journal.models.entry(id).or_insert(status);
+        }
+        drop(journal);
+        self.touch();
+    }
+
     /// A model came into a state.
     pub fn transition(&self, status: Status) {
         let mut journal = self.journal();
-        let revision = journal.revision.next();
-        journal.revision = revision;
         journal.progress.remove(&status.model_id);
         journal
             .models
             .insert(status.model_id.clone(), status.clone());
+        self.append(journal, Change::Transition(status));
+    }
+
+    /// The spec of the model `id` was changed.
+    pub fn spec_changed(&self, id: &ModelId, version: u64) {
+        let journal = self.journal();
+        let status = journal.status(id);
+        self.append(journal, Change::Spec { status, version });
+    }
+
+    /// The aliases of the model `id` were changed.
+    pub fn aliases_changed(&self, id: &ModelId, aliases: Vec<ModelId>) {
+        let journal = self.journal();
+        let status = journal.status(id);
+        self.append(journal, Change::Aliases { status, aliases });
+    }
+
+    /// The model `id` is no longer registered.
+    pub fn remove(&self, id: &ModelId) {
+        let mut journal = self.journal();
+        journal.progress.remove(id);
+        if journal.models.remove(id).is_some() {
+            self.append(journal, Change::Removed(id.clone()));
+        }
+    }
+
+    /// A switch began or ended.
+    pub fn switched(&self, switch: Switch) {
+        self.append(self.journal(), Change::Switched(switch));
+    }
+
+    fn append(&self, mut journal: MutexGuard<'_, Journal>, change: Change) {
+        let revision = journal.revision.next();
+        journal.revision = revision;
         if journal.ring.len() == self.capacity {
             journal.ring.pop_front();
         }
-        journal
-            .ring
-            .push_back(Event::new(revision, Change::Transition(status)));
+        journal.ring.push_back(Event::new(revision, change));
         for latest in journal.progress.values_mut() {
-            latest.event = Event::new(revision, Change::Progress(latest.event.status().clone()));
+            latest.event = Event::new(revision, Change::Progress(latest.status.clone()));
         }
         drop(journal);
         self.touch();
@@ -156,24 +225,50 @@ impl Hub {
         let mut journal = self.journal();
         let id = status.model_id.clone();
         journal.models.insert(id.clone(), status.clone());
-        let event = Event::new(journal.revision, Change::Progress(status));
+        let event = Event::new(journal.revision, Change::Progress(status.clone()));
         journal.serial += 1;
         let serial = journal.serial;
-        journal.progress.insert(id, Latest { serial, event });
+        let latest = Latest {
+            status,
+            serial,
+            event,
+        };
+        journal.progress.insert(id, latest);
         drop(journal);
         self.touch();
     }
 
     /// Takes note of figures that nobody is told about, such as memory.
     pub fn note(&self, status: Status) {
-        self.journal()
-            .models
-            .insert(status.model_id.clone(), status);
+        let mut journal = self.journal();
+        // A model that was removed meanwhile stays removed.
+        if let Some(known) = journal.models.get_mut(&status.model_id) {
+            *known = status;
+        }
     }
 
     /// Where all models stand, at one moment, by id.
     pub fn snapshot(&self) -> BTreeMap<ModelId, Status> {
         self.journal().models.clone()
+    }
+
+    /// Where the first `limit` models stand, at one moment, by id, and whether there are more.
+    pub fn first(&self, limit: usize) -> (Vec<Status>, bool) {
+        let journal = self.journal();
+        let first = journal.models.values().take(limit).cloned().collect();
+        (first, journal.models.len() > limit)
+    }
+
+    /// Where those models stand for which `wanted` holds, at one moment, by id.
+    pub fn select(&self, wanted: impl Fn(&Status) -> bool) -> Vec<Status> {
+        let journal = self.journal();
+        let selected = journal.models.values().filter(|status| wanted(status));
+        selected.cloned().collect()
+    }
+
+    /// Where the model `id` stands, if it is known.
+    pub fn status(&self, id: &ModelId) -> Option<Status> {
+        self.journal().models.get(id).cloned()
     }
 
     /// Number of watchers.
@@ -210,6 +305,11 @@ impl Hub {
 // === impl Journal ===
 
 impl Journal {
+    fn status(&self, id: &ModelId) -> Status {
+        let known = self.models.get(id).cloned();
+        known.unwrap_or_else(|| Status::unloaded(id.clone()))
+    }
+
     /// The oldest transition that is remembered.
     pub(super) fn oldest(&self) -> Option<Revision> {
         self.ring.front().map(|event| event.revision)

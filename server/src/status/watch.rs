@@ -159,7 +159,7 @@ impl Watch {
         let hub = self.hub.clone();
         loop {
             if let Some(event) = self.batch.pop_front() {
-                if self.filter.admits(&event.status().model_id) {
+                if event.concerns(|id| self.filter.admits(id)) {
                     return Some(Notice::Event(event));
                 }
                 continue;

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{AsyncInstrument, Histogram, Meter, UpDownCounter};
+use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter, UpDownCounter};
+
+use crate::model::SuspendCause;
 
 /// States of a model, as they stand in the attribute `state`.
 pub const STATES: [&str; 11] = [
@@ -80,6 +82,7 @@ pub struct RequestSample<'a> {
 pub struct ModelMetrics {
     load_duration: Histogram<f64>,
     unload_duration: Histogram<f64>,
+    evictions: Counter<u64>,
     watchers: UpDownCounter<i64>,
     request_duration: Histogram<f64>,
     time_to_first_token: Histogram<f64>,
@@ -139,6 +142,11 @@ impl ModelMetrics {
                 "Time of an unload, drain included",
                 &LOAD_BUCKETS,
             ),
+            evictions: meter
+                .u64_counter("hangar.model.evictions")
+                .with_unit("{eviction}")
+                .with_description("Models that were unloaded without being asked to")
+                .build(),
             watchers: meter
                 .i64_up_down_counter("hangar.watch.subscribers")
                 .with_unit("{subscriber}")
@@ -186,6 +194,16 @@ impl ModelMetrics {
     pub fn unloaded(&self, model: &str, duration: Duration) {
         self.unload_duration
             .record(duration.as_secs_f64(), &[of_model(model)]);
+    }
+
+    /// The model `model` was evicted, or unloaded for idleness.
+    pub fn evicted(&self, model: &str, cause: SuspendCause) {
+        let cause = match cause {
+            SuspendCause::Evicted => "memory",
+            SuspendCause::Idle => "idle",
+        };
+        let cause = KeyValue::new("hangar.eviction.cause", cause);
+        self.evictions.add(1, &[of_model(model), cause]);
     }
 
     /// A watch stream was opened.

@@ -79,6 +79,7 @@ impl RpcLayer {
             .build();
         let methods = [
             hangar_client::v1::FILE_DESCRIPTOR_SET,
+            hangar_client::inference::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
@@ -305,7 +306,8 @@ fn is_fault(code: Code) -> bool {
     )
 }
 
-fn name_of(code: Code) -> &'static str {
+/// The name of `code` as it is written in the gRPC specification.
+pub(crate) fn name_of(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

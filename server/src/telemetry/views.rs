@@ -7,7 +7,8 @@ const SERIES_OF_A_MODEL: usize = 16;
 /// Series that instruments without a model may have: methods by status codes.
 const SERIES_OF_CALLS: usize = 2000;
 
-/// Lets instruments of models have a few series for each model that may be registered.
+/// Lets instruments of models have a few series for each model that may be registered, as far as that is
+/// bearable: only models that were loaded since the start have any.
 ///
 /// What goes beyond is counted in one series with the attribute `otel.metric.overflow`.
 pub(super) fn limit_series(

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
 use super::{
+    confine,
     handshake::{self, HandshakeError, Ready},
     log::{self, Tail},
     spawner::{Program, Spawner},
@@ -80,6 +81,9 @@ impl Process {
                 source,
             })?;
         let pid = child.id().unwrap_or_default();
+        if let Err(error) = confine::offer_to_the_oom_killer(pid) {
+            tracing::debug!(%error, pid, "cannot set the worker's oom_score_adj");
+        }
         // For the log only: a span of the traces would be open for the worker's whole life.
         let span = info_span!(target: "worker", "worker", model = %model, pid);
         let tail = Tail::default();

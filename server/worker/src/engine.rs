@@ -7,6 +7,8 @@ pub(crate) mod answer;
 pub(crate) mod chat;
 pub(crate) mod generate;
 pub(crate) mod load;
+pub(crate) mod logprobs;
+pub(crate) mod picker;
 pub(crate) mod prompt;
 pub(crate) mod sampling;
 pub(crate) mod tap;
@@ -21,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::engine::chat::Chat;
 use crate::engine::vocabulary::Vocabulary;
+use crate::grammar::Grammars;
 use crate::stats::Stats;
 
 /// A loaded model.
@@ -30,6 +33,7 @@ pub(crate) struct Engine {
     /// The engine's own queue. Never taken anew from the runner, which would start a dead engine again.
     sender: mpsc::Sender<Request>,
     vocabulary: Vocabulary,
+    grammars: Grammars,
     /// How conversations are put, or why they cannot be.
     chat: Result<Chat, String>,
     /// Longest sequence of prompt and answer in tokens.

@@ -11,6 +11,7 @@ mod model_config;
 mod need;
 mod safetensors;
 mod tokenizer;
+mod weights;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,8 @@ use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_client::worker::v1::{ModelInspection, ProgressMeasure, WorkerConfig};
 
 use crate::failure::{Failure, panic_message};
+use crate::prepared::Prepared;
+use crate::quantization::Quantization;
 pub(crate) use directory::DirectoryFiles;
 
 /// Stack of the thread that inspects.
@@ -29,7 +32,12 @@ pub(crate) enum Files {
     /// Safetensors and what belongs to them.
     Directory(DirectoryFiles),
     /// One GGUF file.
-    Gguf(PathBuf),
+    Gguf {
+        /// The file.
+        file: PathBuf,
+        /// tokenizer.json in place of what the file holds.
+        tokenizer: Option<PathBuf>,
+    },
 }
 
 /// What the headers of a model's files tell, and how it is to be loaded.
@@ -39,6 +47,8 @@ pub(crate) struct Inspection {
     pub(crate) files: Files,
     /// Data type of the weights in memory; never unspecified.
     pub(crate) dtype: DataType,
+    /// What the weights are quantized to when they are loaded.
+    pub(crate) quantization: Option<InSitu>,
     /// Longest sequence in tokens, where the files or the spec tell it.
     pub(crate) context_length: Option<u32>,
     /// Rows of the embedding, where the files tell it.
@@ -48,6 +58,19 @@ pub(crate) struct Inspection {
     weight_bytes: u64,
     measure: ProgressMeasure,
     need_host_bytes: u64,
+    /// Chat template in place of the model's own; empty: the model's own.
+    pub(crate) chat_template: String,
+}
+
+/// Quantization of the weights when they are loaded.
+#[derive(Debug, Clone)]
+pub(crate) struct InSitu {
+    /// The type.
+    pub(crate) to: Quantization,
+    /// What is there already.
+    pub(crate) prepared: Prepared,
+    /// Expected size of the prepared weights in bytes.
+    pub(crate) bytes: u64,
 }
 
 /// On a CPU the engine mixes up the attention of sequences that decode together, so they take turns.
@@ -63,7 +86,15 @@ impl Inspection {
             need_host_bytes: self.need_host_bytes,
             need_device_bytes: 0,
             max_concurrency: MAX_CONCURRENCY,
+            prepared: self
+                .prepared()
+                .map_or(0, |prepared| prepared.to_message().into()),
+            prepared_key: self.prepared().map_or_else(String::new, Prepared::key),
         }
+    }
+
+    fn prepared(&self) -> Option<&Prepared> {
+        self.quantization.as_ref().map(|in_situ| &in_situ.prepared)
     }
 }
 

@@ -9,9 +9,12 @@ mod demo;
 mod ending;
 mod engine;
 mod failure;
+mod grammar;
 mod handshake;
 mod inspect;
 mod lifeline;
+mod prepared;
+mod quantization;
 mod service;
 mod stats;
 mod status;
@@ -80,6 +83,10 @@ fn arguments() -> Option<ExitCode> {
             println!("{EXPLANATION}");
             Some(ExitCode::Asked)
         }
+        Some(grammar::ARGUMENT) => Some(grammar::serve().unwrap_or_else(|e| {
+            eprintln!("hangar-worker: following grammars: {e:#}");
+            ExitCode::System
+        })),
         Some(other) => {
             eprintln!("hangar-worker: unknown argument {other}\n{EXPLANATION}");
             Some(ExitCode::Usage)
@@ -133,6 +140,8 @@ async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode>
     lifeline::die_first();
     // An interrupt from a terminal reaches the server and its workers: it is the server's to act upon.
     let _interrupts = signal(SignalKind::interrupt()).context("taking interrupts")?;
+    // A file that grows beyond a limit is an error of its writer, and not the end of the process.
+    let _limits = signal(SignalKind::from_raw(libc::SIGXFSZ)).context("taking file size limits")?;
     let socket = config.socket_path.clone();
     let inspection = tokio::task::spawn_blocking(move || inspect(&config)).await?;
     let inspection = match inspection {

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hangar_client::v1::DataType;
@@ -13,10 +13,11 @@ use hangar_client::worker::v1::load_response::Event;
 use hangar_client::worker::v1::worker_service_server::WorkerService;
 use hangar_client::worker::v1::{
     DetokenizeRequest, DetokenizeResponse, EngineBuilt, EngineWarmed, GenerateRequest,
-    GenerateResponse, LoadRequest, LoadResponse, ShutdownRequest, ShutdownResponse,
-    TokenizeRequest, TokenizeResponse, WatchStatsRequest, WatchStatsResponse,
+    GenerateResponse, LoadRequest, LoadResponse, PrepareWeightsRequest, PrepareWeightsResponse,
+    ShutdownRequest, ShutdownResponse, TokenizeRequest, TokenizeResponse, WatchStatsRequest,
+    WatchStatsResponse,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
@@ -25,12 +26,17 @@ use tracing::{Instrument, Span, info_span};
 
 use crate::ending::Ending;
 use crate::engine::Engine;
-use crate::engine::load::load;
+use crate::engine::load::{Built, load};
 use crate::failure::Failure;
 use crate::inspect::Inspection;
 use crate::lifeline::ExitCode;
+use crate::prepared::Draft;
 use crate::stats::Stats;
 use crate::{status, telemetry};
+
+/// Longest text in bytes that is split into tokens for a caller: tokens take some two hundred times the memory
+/// that their text does, and the worker's memory is limited.
+const MAX_TEXT: usize = 1 << 20;
 
 /// Shortest time between two statistics.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -40,6 +46,9 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long an engine that was told to end is waited for.
 const STOP_NOTICE: Duration = Duration::from_secs(2);
+
+/// Priority of what nobody waits for, as `nice` has it.
+const LOWEST_PRIORITY: i32 = 19;
 
 /// Answers of a streaming call.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -55,6 +64,8 @@ struct Inner {
     stats: Arc<Stats>,
     load_called: AtomicBool,
     engine: OnceLock<Arc<Engine>>,
+    /// Prepared weights that the load has written.
+    draft: Mutex<Option<Draft>>,
     ending: Ending,
     tasks: TaskTracker,
 }
@@ -69,6 +80,7 @@ impl Worker {
                 stats: Arc::default(),
                 load_called: AtomicBool::new(false),
                 engine: OnceLock::new(),
+                draft: Mutex::default(),
                 ending,
                 tasks: TaskTracker::new(),
             }),
@@ -122,8 +134,14 @@ impl Inner {
 
     async fn build(self: &Arc<Self>, listener: &Listener) -> Result<EngineWarmed, Failure> {
         let started = Instant::now();
-        let (engine, metadata) = load(self.inspection.clone(), Arc::clone(&self.stats)).await?;
-        tracing::info!(elapsed = ?started.elapsed(), "the engine is built");
+        let Built {
+            engine,
+            metadata,
+            draft,
+        } = load(self.inspection.clone(), Arc::clone(&self.stats)).await?;
+        *self.draft.lock().unwrap_or_else(PoisonError::into_inner) = draft;
+        let prepared = metadata.prepared;
+        tracing::info!(elapsed = ?started.elapsed(), prepared, "the engine is built");
         let engine = Arc::new(engine);
         self.tasks
             .spawn(watch(Arc::clone(&engine), Arc::clone(self)));
@@ -223,6 +241,9 @@ impl WorkerService for Worker {
         let vocabulary = self.engine()?.vocabulary().clone();
         let span = span("worker.tokenize", &request);
         let request = request.into_inner();
+        if request.text.len() > MAX_TEXT {
+            return Err(status::invalid_field("text", "must have at most 1 MiB"));
+        }
         let tokens = move || vocabulary.encode(&request.text, request.add_special_tokens);
         let token_ids = blocking(tokens)
             .instrument(span)
@@ -278,6 +299,22 @@ impl WorkerService for Worker {
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
+    async fn prepare_weights(
+        &self,
+        request: Request<PrepareWeightsRequest>,
+    ) -> Result<Response<PrepareWeightsResponse>, Status> {
+        self.engine()?;
+        let draft = self.inner.draft.lock();
+        let draft = draft.unwrap_or_else(PoisonError::into_inner).take();
+        let Some(draft) = draft else {
+            return Ok(Response::new(PrepareWeightsResponse { bytes: 0 }));
+        };
+        let bytes = finish(draft)
+            .instrument(span("worker.prepare_weights", &request))
+            .await?;
+        Ok(Response::new(PrepareWeightsResponse { bytes }))
+    }
+
     async fn shutdown(
         &self,
         _request: Request<ShutdownRequest>,
@@ -304,4 +341,27 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| status::internal(format!("the tokenizer failed: {e}")))
+}
+
+/// Makes an entry of prepared weights, on a thread that stands back behind requests.
+async fn finish(draft: Draft) -> Result<u64, Status> {
+    let started = Instant::now();
+    let (done, finished) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("prepare".into())
+        .spawn(move || {
+            // Without an id: this thread only.
+            if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
+                tracing::debug!(%error, "the priority could not be lowered");
+            }
+            // Nobody waits any more only when the process is about to end.
+            let _ = done.send(draft.finish());
+        })
+        .map_err(|e| status::internal(format!("no thread could be started: {e}")))?;
+    let bytes = finished
+        .await
+        .map_err(|_| status::internal("the thread that prepares weights ended by itself"))?
+        .map_err(|e| status::internal(format!("prepared weights could not be written: {e}")))?;
+    tracing::info!(bytes, elapsed = ?started.elapsed(), "prepared weights were written");
+    Ok(bytes)
 }

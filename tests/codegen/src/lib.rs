@@ -18,10 +18,18 @@ pub const OUTPUT: &str = "client/src/gen";
 
 /// Files of the public API, from `proto/`.
 const PUBLIC: &[&str] = &[
+    "hangar/v1/catalog_service.proto",
     "hangar/v1/error_reason.proto",
     "hangar/v1/inference_service.proto",
     "hangar/v1/model.proto",
     "hangar/v1/model_service.proto",
+    "hangar/v1/session_service.proto",
+];
+
+/// Files of the Open Inference Protocol, from `proto/`.
+const OPEN_INFERENCE: &[&str] = &[
+    "inference/grpc_service.proto",
+    "inference/model_config.proto",
 ];
 
 /// Files between the server and its workers, from `proto/`.
@@ -40,12 +48,12 @@ pub fn workspace() -> PathBuf {
 /// When a proto does not compile.
 pub fn generate() -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
-    let public = compile(PUBLIC)?;
-    files.insert(
-        "hangar.v1.bin".to_owned(),
-        descriptor_set(&public).encode_to_vec(),
-    );
+    for (name, protos) in [("hangar.v1.bin", PUBLIC), ("inference.bin", OPEN_INFERENCE)] {
+        let set = descriptor_set(&compile(protos)?);
+        files.insert(name.to_owned(), set.encode_to_vec());
+    }
     let mut all = PUBLIC.to_vec();
+    all.extend(OPEN_INFERENCE);
     all.extend(PRIVATE);
     files.extend(stubs(compile(&all)?)?);
     Ok(files)
@@ -100,7 +108,7 @@ fn stubs(set: FileDescriptorSet) -> Result<BTreeMap<String, Vec<u8>>> {
     for entry in std::fs::read_dir(out.path())? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("hangar.") {
+        if name.starts_with("hangar.") || name == "inference.rs" {
             files.insert(name, std::fs::read(entry.path())?);
         }
     }

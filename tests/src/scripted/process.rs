@@ -191,6 +191,7 @@ fn inspection(config: &WorkerConfig, script: &Script) -> ModelInspection {
         need_host_bytes: script.need_host_bytes,
         need_device_bytes: 0,
         max_concurrency: config.max_concurrency,
+        ..ModelInspection::default()
     }
 }
 

@@ -5,8 +5,9 @@ use std::{future::pending, sync::Arc, time::Duration};
 use futures::{StreamExt, stream, stream::BoxStream};
 use hangar_client::worker::v1::{
     DetokenizeRequest, DetokenizeResponse, GenerateRequest, GenerateResponse, LoadRequest,
-    LoadResponse, ShutdownRequest, ShutdownResponse, TokenizeRequest, TokenizeResponse,
-    WatchStatsRequest, WatchStatsResponse, worker_service_server::WorkerService,
+    LoadResponse, PrepareWeightsRequest, PrepareWeightsResponse, ShutdownRequest, ShutdownResponse,
+    TokenizeRequest, TokenizeResponse, WatchStatsRequest, WatchStatsResponse,
+    worker_service_server::WorkerService,
 };
 use tonic::{Request, Response, Status};
 
@@ -115,6 +116,13 @@ impl WorkerService for Service {
         };
         let stopping = self.0.stopping.clone().cancelled_owned();
         Ok(Response::new(stats.take_until(stopping).boxed()))
+    }
+
+    async fn prepare_weights(
+        &self,
+        _request: Request<PrepareWeightsRequest>,
+    ) -> Result<Response<PrepareWeightsResponse>, Status> {
+        Ok(Response::new(PrepareWeightsResponse::default()))
     }
 
     async fn shutdown(

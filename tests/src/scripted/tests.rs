@@ -119,6 +119,7 @@ async fn a_worker_without_faults_loads_answers_and_ends() -> Result<()> {
     let request = GenerateRequest {
         request: Some(request),
         queued: None,
+        ..GenerateRequest::default()
     };
     let answer: Vec<_> = client
         .generate(request)

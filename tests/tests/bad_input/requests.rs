@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use hangar_client::{
     Client, Error,
     v1::{
-        ErrorReason, GetInfoRequest, LoadModelRequest, SwitchModelRequest, UnloadModelRequest,
-        WatchStatusRequest, load_model_request, unload_model_request,
+        EmbedRequest, ErrorReason, GetInfoRequest, LoadModelRequest, SwitchModelRequest,
+        UnloadModelRequest, WatchStatusRequest, load_model_request, unload_model_request,
     },
 };
 use hangar_tests::{
@@ -217,18 +217,34 @@ async fn tokens_that_this_server_did_not_give_are_refused() -> Result<()> {
 async fn what_only_later_versions_do_is_refused_by_name() -> Result<()> {
     let house = Bystander::new().await?;
     let client = &house.client;
-    let all = LoadModelRequest {
-        target: Some(load_model_request::Target::All(true)),
-        ..LoadModelRequest::default()
-    };
+    let answer = client
+        .inference_service()
+        .embed(EmbedRequest::default())
+        .await;
+    let answer = answer
+        .map(|_| ())
+        .map_err(|status| Error::from_answer(client, status));
+    let refusal = refusal(answer, Code::Unimplemented, ErrorReason::NotImplemented);
+    assert_eq!(refusal.details().metadata["field"], "Embed");
+    house.is_unharmed().await
+}
+
+#[tokio::test]
+async fn sessions_and_switches_that_do_not_hold_together_are_refused() -> Result<()> {
+    let house = Bystander::new().await?;
+    let client = &house.client;
     let session = LoadModelRequest {
         session_id: "s".into(),
         ..load_of("sound")
     };
-    let unload_session = UnloadModelRequest {
+    let answer = load(client, session).await;
+    refusal(answer, Code::NotFound, ErrorReason::SessionNotFound);
+    let session = UnloadModelRequest {
         session_id: "s".into(),
         ..unload_of("sound")
     };
+    let answer = unload(client, session).await;
+    refusal(answer, Code::NotFound, ErrorReason::SessionNotFound);
     let switch = client
         .model_service()
         .switch_model(SwitchModelRequest::default())
@@ -236,16 +252,7 @@ async fn what_only_later_versions_do_is_refused_by_name() -> Result<()> {
     let switch = switch
         .map(|_| ())
         .map_err(|status| Error::from_answer(client, status));
-    let answers = [
-        ("all", load(client, all).await),
-        ("session_id", load(client, session).await),
-        ("session_id", unload(client, unload_session).await),
-        ("SwitchModel", switch),
-    ];
-    for (field, answer) in answers {
-        let refusal = refusal(answer, Code::Unimplemented, ErrorReason::NotImplemented);
-        assert_eq!(refusal.details().metadata["field"], field);
-    }
+    assert_eq!(wrong_fields(switch), ["alias", "model_id"]);
     house.is_unharmed().await
 }
 

@@ -44,6 +44,7 @@ async fn a_prompt_that_fills_the_context_is_refused() -> Result<()> {
         let answer = served.greedy(&"x".repeat(length)).text().await;
         let refusal = refusal(answer, Code::InvalidArgument, ErrorReason::ContextExceeded);
         assert_eq!(refusal.details().fields[0].subject, "prompt");
+        // As many tokens as bytes.
         assert!(refusal.message().contains(&length.to_string()), "{refusal}");
     }
     let chat = served

@@ -2,12 +2,20 @@
 
 mod answers;
 mod callers;
+mod constraints;
+mod crowds;
 mod deadlines;
+mod defaults;
+mod grammars;
 mod limits;
+mod logprobs;
 mod models;
+mod priorities;
 mod queue;
 mod requests;
+mod seeds;
 mod stops;
+mod templates;
 mod tokens;
 mod unloads;
 mod usage;
@@ -18,8 +26,8 @@ use anyhow::{Context, Result};
 use hangar_client::{
     Client, Generate,
     v1::{
-        GenerateChunk, GenerateDone, GenerateRequest, ModelInfo, ModelSpec, Sampling,
-        generate_response::Event,
+        ChatMessage, DemoSource, GenerateChunk, GenerateDone, GenerateRequest, ModelInfo,
+        ModelSource, ModelSpec, Sampling, generate_response::Event, model_source::Source,
     },
 };
 use hangar_tests::{
@@ -47,6 +55,12 @@ impl Served {
         let fixtures = Fixtures::new()?;
         let path = fixtures.llama()?;
         Self::of(fixtures, &path, change).await
+    }
+
+    /// With the demo model.
+    async fn demo() -> Result<Self> {
+        let source = Some(Source::Demo(DemoSource {}));
+        Self::with(|spec| spec.source = Some(ModelSource { source })).await
     }
 
     /// With a context of 16,384 tokens and a changed spec.
@@ -150,6 +164,14 @@ async fn responses(
         }
     }
     Ok((chunks, done.context("no end")?))
+}
+
+fn message(role: &str, content: &str) -> ChatMessage {
+    ChatMessage {
+        role: role.into(),
+        content: content.into(),
+        ..ChatMessage::default()
+    }
 }
 
 fn text_of(chunks: &[GenerateChunk]) -> String {

@@ -92,6 +92,16 @@ impl Recorded {
         }
     }
 
+    /// The whole number of an attribute.
+    pub(crate) fn number(&self, key: &str) -> Option<i64> {
+        let attributes = self.span.attributes.iter();
+        let attribute = attributes.into_iter().find(|one| one.key == key)?;
+        match attribute.value.as_ref()?.value.as_ref()? {
+            Value::IntValue(number) => Some(*number),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_kind(&self, kind: SpanKind) -> bool {
         self.span.kind() == kind
     }

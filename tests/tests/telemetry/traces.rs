@@ -110,6 +110,7 @@ async fn a_call_is_one_trace_from_the_command_to_the_worker() -> Result<()> {
     let generate = spans.one("hangar-worker: worker.generate")?;
     let expected = [
         "hangar-worker: worker.generate".to_owned(),
+        "hangar: text_completion m".to_owned(),
         format!("hangar: {GENERATE}"),
         format!("hangarctl: {GENERATE}"),
         "hangarctl: hangarctl generate".to_owned(),
@@ -170,10 +171,54 @@ async fn a_trace_that_a_caller_began_is_carried_on() -> Result<()> {
     }
     for title in [
         "hangar: hangar.v1.InferenceService/Generate",
+        "hangar: text_completion m",
         "hangar-worker: worker.generate",
     ] {
         assert!(spans.one(title).is_err(), "{title} was recorded");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_generation_has_a_span_by_the_conventions_for_gen_ai() -> Result<()> {
+    let scene = Scene::begin().await?;
+    let model = scene.fixtures.llama()?;
+    scene
+        .hangarctl(&["load", "m", "--path", text(&model)?])
+        .await?;
+    let asked = ["generate", "m", "hello", "--max-tokens", "4", "--seed", "7"];
+    scene.hangarctl(&asked).await?;
+    let refused = [
+        "generate",
+        "m",
+        "hello",
+        "--raw",
+        "--max-tokens",
+        "4000000000",
+    ];
+    assert!(scene.hangarctl(&refused).await.is_err());
+    let spans = scene.end().await?;
+    let chat = spans.one("hangar: chat m")?;
+    assert!(chat.is_kind(SpanKind::Internal));
+    for (name, value) in [
+        ("gen_ai.operation.name", "chat"),
+        ("gen_ai.provider.name", "mistral.rs"),
+        ("gen_ai.request.model", "m"),
+        ("gen_ai.response.finish_reasons", "[\"length\"]"),
+    ] {
+        assert_eq!(chat.attribute(name), Some(value), "{name}");
+    }
+    for (name, value) in [
+        ("gen_ai.request.max_tokens", 4),
+        ("gen_ai.request.seed", 7),
+        ("gen_ai.usage.output_tokens", 4),
+    ] {
+        assert_eq!(chat.number(name), Some(value), "{name}");
+    }
+    assert!(chat.number("gen_ai.usage.input_tokens") > Some(0));
+    let failed = spans.one("hangar: text_completion m")?;
+    assert_eq!(failed.attribute("error.type"), Some("CONTEXT_EXCEEDED"));
+    assert_eq!(failed.number("gen_ai.usage.output_tokens"), None);
     Ok(())
 }
 

@@ -1,9 +1,15 @@
 //! The command line's arguments.
 
+pub(crate) mod models;
+pub(crate) mod session;
+pub(crate) mod spec;
+pub(crate) mod switch;
+
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hangar_client::v1;
+
+use self::{models::ModelsCommand, session::SessionCommand, spec::SpecArgs, switch::SwitchArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -20,6 +26,12 @@ Examples:
   hangarctl info demo
   hangarctl info --output json | jq -r '.models[] | [.modelId, .status.state] | @tsv'";
 
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  hangarctl report demo
+  hangarctl report demo --minutes
+  hangarctl report demo --output json | jq -r '.history[] | [.startTime, .requests, .tokensPerSecond] | @tsv'";
+
 const LOAD_EXAMPLES: &str = "\
 Examples:
   hangarctl load demo --demo
@@ -34,6 +46,21 @@ Examples:
   hangarctl unload demo --drain-timeout 5s
   hangarctl unload --all --force";
 
+const SWITCH_EXAMPLES: &str = "\
+Examples:
+  hangarctl switch chat qwen-2 --wait
+  hangarctl switch chat qwen-2 --path /models/Qwen3-1.7B --strategy load-first --wait
+  hangarctl switch chat qwen-2 --dry-run
+
+Where the switch fails, the alias stays where it was and the exit code is 1.";
+
+const SESSION_EXAMPLES: &str = "\
+Examples:
+  SESSION=$(hangarctl session create --ttl 5m)
+  hangarctl load qwen --session $SESSION
+  hangarctl session keepalive $SESSION
+  hangarctl session close $SESSION";
+
 const WATCH_EXAMPLES: &str = "\
 Examples:
   hangarctl watch
@@ -45,9 +72,12 @@ Examples:
   hangarctl generate demo 'What is Hangar?'
   hangarctl generate qwen --system 'Answer in French.' 'What is the capital of Peru?'
   hangarctl generate qwen --raw 'Once upon a time' --max-tokens 64 --temperature 0
+  hangarctl generate qwen 'Name a city.' --json-schema @city.json --seed 7
+  hangarctl generate qwen 'What is 17 + 25?' --regex '[0-9]+' --logprobs 3
+  hangarctl generate qwen 'Hi' --template-option enable_thinking=false
   git diff | hangarctl generate qwen --system 'Write a commit message.' -";
 
-/// Loads, watches, uses and unloads models on a Hangar server.
+/// Keeps, loads, watches, uses, switches and unloads models on a Hangar server.
 #[derive(Debug, Parser)]
 #[command(name = "hangarctl", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -63,6 +93,9 @@ pub(crate) struct Cli {
     /// How to write results. JSON is canonical protobuf JSON, for streams one object a line.
     #[arg(long, short, global = true, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+    /// Short for --output json.
+    #[arg(long, global = true, conflicts_with = "output")]
+    pub(crate) json: bool,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -83,18 +116,30 @@ pub(crate) enum Command {
     /// Show the server and its models, or one model in full.
     #[command(after_help = INFO_EXAMPLES)]
     Info(InfoArgs),
+    /// Show what a model did in the last day, by the hour.
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
     /// Make a model ready.
     #[command(after_help = LOAD_EXAMPLES)]
     Load(Box<LoadArgs>),
     /// Stop a model; done when its process is gone.
     #[command(after_help = UNLOAD_EXAMPLES)]
     Unload(UnloadArgs),
+    /// Point an alias at another model: load that, move the alias, unload the old one.
+    #[command(after_help = SWITCH_EXAMPLES)]
+    Switch(Box<SwitchArgs>),
+    /// Keep the catalog: list, get, create, update and delete models.
+    #[command(subcommand, visible_alias = "model")]
+    Models(ModelsCommand),
+    /// Hold models for as long as a session lives.
+    #[command(subcommand, after_help = SESSION_EXAMPLES)]
+    Session(SessionCommand),
     /// Follow the status of models; resumes by itself after a disconnect.
     #[command(after_help = WATCH_EXAMPLES)]
     Watch(WatchArgs),
     /// Generate text, written as it is made.
     #[command(after_help = GENERATE_EXAMPLES)]
-    Generate(GenerateArgs),
+    Generate(Box<GenerateArgs>),
     /// Split a text into a model's tokens.
     Tokenize(TokenizeArgs),
     /// Put a model's tokens together to a text.
@@ -110,6 +155,16 @@ pub(crate) struct InfoArgs {
     pub(crate) model: Option<String>,
 }
 
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Id of the model.
+    pub(crate) model: String,
+    /// Show every minute in which the model was loaded or used.
+    #[arg(long)]
+    pub(crate) minutes: bool,
+}
+
 /// Arguments of `load`.
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
@@ -117,29 +172,8 @@ pub(crate) struct LoadArgs {
     #[arg(required_unless_present = "all")]
     pub(crate) model: Option<String>,
     /// Load all registered models.
-    #[arg(long, conflicts_with_all = ["model", "force_reload", "path", "demo", "spec", "dtype", "context_length"])]
+    #[arg(long, conflicts_with_all = ["model", "force_reload", "session"])]
     pub(crate) all: bool,
-    /// Directory or GGUF file of the model on the server's machine.
-    #[arg(long, conflicts_with_all = ["demo", "spec"])]
-    pub(crate) path: Option<String>,
-    /// The small model that is built into Hangar.
-    #[arg(long, conflicts_with = "spec")]
-    pub(crate) demo: bool,
-    /// The whole spec as JSON (hangar.v1.ModelSpec).
-    #[arg(long, value_name = "JSON")]
-    pub(crate) spec: Option<String>,
-    /// Data type of the weights in memory.
-    #[arg(long, value_enum)]
-    pub(crate) dtype: Option<DataType>,
-    /// Longest sequence of prompt and answer in tokens.
-    #[arg(long, value_name = "TOKENS")]
-    pub(crate) context_length: Option<u32>,
-    /// How many requests run at the same time.
-    #[arg(long, value_name = "N")]
-    pub(crate) max_concurrency: Option<u32>,
-    /// How many further requests may wait.
-    #[arg(long, value_name = "N")]
-    pub(crate) max_queue: Option<u32>,
     /// Do not wait until the model is READY.
     #[arg(long)]
     pub(crate) no_wait: bool,
@@ -149,17 +183,11 @@ pub(crate) struct LoadArgs {
     /// The load fails after this time, for example 90s or 10m; the server's default is 5m.
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub(crate) timeout: Option<Duration>,
-}
-
-/// Data type of the weights in memory.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum DataType {
-    /// 32-bit floating point.
-    F32,
-    /// 16-bit IEEE floating point.
-    F16,
-    /// 16-bit brain floating point.
-    Bf16,
+    /// Session that is to hold the model.
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+    #[command(flatten)]
+    pub(crate) spec: SpecArgs,
 }
 
 /// Arguments of `unload`.
@@ -177,6 +205,9 @@ pub(crate) struct UnloadArgs {
     /// How long running requests may go on, for example 5s; the server's default is 30s.
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub(crate) drain_timeout: Option<Duration>,
+    /// Session that may unload the model as its only holder.
+    #[arg(long, value_name = "ID", conflicts_with = "all")]
+    pub(crate) session: Option<String>,
 }
 
 /// Arguments of `watch`.
@@ -226,6 +257,33 @@ pub(crate) struct GenerateArgs {
     /// Text that ends the answer; may be given more than once.
     #[arg(long, value_name = "TEXT")]
     pub(crate) stop: Vec<String>,
+    /// Same seed, same answer.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Show how likely each token was, with so many of the most likely ones (at most 20).
+    #[arg(long, value_name = "TOP", num_args = 0..=1, default_missing_value = "0")]
+    pub(crate) logprobs: Option<u32>,
+    /// The answer conforms to this JSON schema; @FILE reads it from a file.
+    #[arg(long, value_name = "SCHEMA", group = "constraint")]
+    pub(crate) json_schema: Option<String>,
+    /// The whole answer matches this regular expression; @FILE reads it from a file.
+    #[arg(long, value_name = "REGEX", group = "constraint")]
+    pub(crate) regex: Option<String>,
+    /// The answer conforms to this grammar in Lark's notation; @FILE reads it from a file.
+    #[arg(long, value_name = "GRAMMAR", group = "constraint")]
+    pub(crate) lark: Option<String>,
+    /// Variable of the chat template, as NAME=VALUE with a value in JSON (or a plain text); may be given
+    /// more than once.
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "raw", value_parser = named_value)]
+    pub(crate) template_option: Vec<(String, String)>,
+    /// Of waiting requests, the one with the highest priority runs first.
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    pub(crate) priority: i32,
     /// The generation ends after this time, for example 30s.
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub(crate) timeout: Option<Duration>,
@@ -264,28 +322,37 @@ pub(crate) struct HealthArgs {
     pub(crate) service: String,
 }
 
+impl Cli {
+    /// How to write results.
+    pub(crate) fn output(&self) -> Output {
+        match self.json {
+            true => Output::Json,
+            false => self.output,
+        }
+    }
+}
+
+fn named_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 impl Command {
     /// Name of the command, and the model that it is about.
     pub(crate) fn subject(&self) -> (&'static str, Option<&str>) {
         match self {
             Self::Info(args) => ("info", args.model.as_deref()),
+            Self::Report(args) => ("report", Some(&args.model)),
             Self::Load(args) => ("load", args.model.as_deref()),
             Self::Unload(args) => ("unload", args.model.as_deref()),
+            Self::Switch(args) => ("switch", Some(&args.model)),
+            Self::Models(command) => command.subject(),
+            Self::Session(command) => (command.name(), None),
             Self::Watch(_) => ("watch", None),
             Self::Generate(args) => ("generate", Some(&args.model)),
             Self::Tokenize(args) => ("tokenize", Some(&args.model)),
             Self::Detokenize(args) => ("detokenize", Some(&args.model)),
             Self::Health(_) => ("health", None),
-        }
-    }
-}
-
-impl From<DataType> for v1::DataType {
-    fn from(dtype: DataType) -> Self {
-        match dtype {
-            DataType::F32 => Self::F32,
-            DataType::F16 => Self::F16,
-            DataType::Bf16 => Self::Bf16,
         }
     }
 }

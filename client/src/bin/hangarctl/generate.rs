@@ -1,5 +1,7 @@
 //! `hangarctl generate`: text, as it is made.
 
+mod logprobs;
+
 use hangar_client::{
     Client, Generate, GenerateEvent,
     v1::{FinishReason, GenerateDone, GenerateResponse},
@@ -7,6 +9,7 @@ use hangar_client::{
 
 use crate::{
     args::GenerateArgs,
+    json,
     output::{self, Failure, Writer},
     table::span_of,
 };
@@ -17,8 +20,9 @@ pub(crate) async fn run(
     writer: &Writer,
 ) -> Result<(), Failure> {
     let prompt = output::text_or_stdin(args.prompt.take())?;
-    let mut stream = request(client, prompt, args).stream().await?;
+    let mut stream = request(client, prompt, args)?.stream().await?;
     let mut ends_in_newline = true;
+    let mut likelihoods = Vec::new();
     while let Some(event) = stream.next().await {
         let event = match event {
             Ok(event) => event,
@@ -35,14 +39,20 @@ pub(crate) async fn run(
             continue;
         }
         match event {
-            GenerateEvent::Chunk(chunk) if chunk.text.is_empty() => {}
+            GenerateEvent::Chunk(chunk) if chunk.text.is_empty() => {
+                likelihoods.extend(chunk.logprobs);
+            }
             GenerateEvent::Chunk(chunk) => {
+                likelihoods.extend(chunk.logprobs);
                 ends_in_newline = chunk.text.ends_with('\n');
                 writer.text(&chunk.text)?;
             }
             GenerateEvent::Done(done) => {
                 if !ends_in_newline {
                     writer.line("")?;
+                }
+                for line in likelihoods.drain(..).map(|token| logprobs::line(&token)) {
+                    writer.line(&line)?;
                 }
                 tell_end(&done);
             }
@@ -51,7 +61,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn request(client: &Client, prompt: String, args: GenerateArgs) -> Generate {
+fn request(client: &Client, prompt: String, args: GenerateArgs) -> Result<Generate, Failure> {
     let mut generate = client.generate(args.model);
     generate = if args.raw {
         generate.prompt(prompt)
@@ -65,14 +75,30 @@ fn request(client: &Client, prompt: String, args: GenerateArgs) -> Generate {
     if let Some(timeout) = args.timeout {
         generate = generate.timeout(timeout);
     }
-    generate.with(|request| {
+    if let Some(schema) = args.json_schema {
+        generate = generate.json_schema(output::text_or_file(schema)?);
+    }
+    if let Some(regex) = args.regex {
+        generate = generate.regex(output::text_or_file(regex)?);
+    }
+    if let Some(grammar) = args.lark {
+        generate = generate.lark(output::text_or_file(grammar)?);
+    }
+    if let Some(top) = args.logprobs {
+        generate = generate.logprobs(top);
+    }
+    for (name, value) in args.template_option {
+        generate = generate.template_option(name, json::value(&value));
+    }
+    Ok(generate.priority(args.priority).with(|request| {
+        request.seed = args.seed;
         request.max_tokens = args.max_tokens.unwrap_or(0);
         let sampling = request.sampling.get_or_insert_default();
         sampling.temperature = args.temperature;
         sampling.top_p = args.top_p;
         sampling.top_k = args.top_k;
         sampling.min_p = args.min_p;
-    })
+    }))
 }
 
 /// Tells a person why the answer ended and how fast it was.

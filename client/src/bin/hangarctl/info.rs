@@ -1,11 +1,13 @@
 //! `hangarctl info`: the server and its models.
 
+mod machine;
+mod metrics;
+mod notes;
+mod switches;
+
 use hangar_client::{
     Client,
-    v1::{
-        GetInfoResponse, ModelInfo, ModelMetadata, ModelMetrics, ModelStatus, ServerInfo,
-        SystemInfo,
-    },
+    v1::{GetInfoResponse, ModelInfo, ModelMetadata, ModelStatus, ServerInfo, SystemInfo},
 };
 
 use crate::{
@@ -41,27 +43,20 @@ fn server_text(info: &GetInfoResponse) -> String {
     let system = info.system.clone().unwrap_or_default();
     let mut text = server_fields(&server, &system);
     for device in &info.devices {
-        text += &format!(
-            "\nDevice {}: {}, {} free of {}",
-            device.ordinal,
-            device.name,
-            bytes(device.memory_free_bytes),
-            bytes(device.memory_total_bytes)
-        );
+        text += &format!("\n{}", machine::device(device));
     }
     if let Some(cache) = &info.cache {
-        text += &format!(
-            "\nCache: {} in {} entries",
-            bytes(cache.size_bytes),
-            cache.entries
-        );
+        text += &format!("\n{}", machine::cache(cache));
     }
     if info.models.is_empty() {
         return text + "\n\nNo models. `hangarctl load demo --demo` loads the built-in one.";
     }
     text += &format!("\n\n{}", models_table(&info.models));
     if info.truncated {
-        text += "\nThere are more models than these.";
+        text += "\nThere are more models than these: `hangarctl models list` has them all.";
+    }
+    if !info.switches.is_empty() {
+        text += &format!("\n\n{}", switches::switches_table(&info.switches));
     }
     text
 }
@@ -92,10 +87,11 @@ fn server_fields(server: &ServerInfo, system: &SystemInfo) -> String {
         (
             "Memory",
             format!(
-                "{} available of {}, models hold {}",
+                "{} available of {}, models hold {}, the server {}",
                 bytes(system.memory_available_bytes),
                 bytes(system.memory_total_bytes),
-                bytes(system.memory_models_bytes)
+                bytes(system.memory_models_bytes),
+                bytes(system.memory_server_bytes)
             ),
         ),
         (
@@ -112,6 +108,7 @@ fn server_fields(server: &ServerInfo, system: &SystemInfo) -> String {
 fn models_table(models: &[ModelInfo]) -> String {
     let mut table = table([
         "MODEL",
+        "ALIASES",
         "STATE",
         "PARAMETERS",
         "DTYPE",
@@ -120,12 +117,14 @@ fn models_table(models: &[ModelInfo]) -> String {
         "RUNNING",
         "WAITING",
         "SINCE",
+        "NOTES",
     ]);
     for model in models {
         let status = model.status.clone().unwrap_or_default();
         let metadata = model.metadata.clone().unwrap_or_default();
         table.add_row([
             model.model_id.clone(),
+            model.aliases.join(","),
             state_text(&status),
             parameters(&metadata),
             short(metadata.dtype().as_str_name(), "DATA_TYPE_").to_owned(),
@@ -134,6 +133,7 @@ fn models_table(models: &[ModelInfo]) -> String {
             status.in_flight.to_string(),
             status.queued.to_string(),
             ago(status.since.as_ref()),
+            notes::notes(model),
         ]);
     }
     trimmed(&table)
@@ -142,11 +142,28 @@ fn models_table(models: &[ModelInfo]) -> String {
 fn model_text(model: &ModelInfo) -> String {
     let status = model.status.clone().unwrap_or_default();
     let metadata = model.metadata.clone().unwrap_or_default();
-    let metrics = model.metrics.as_ref().map(metrics_fields);
-    let general = [
+    let metrics = model.metrics.as_ref().map(metrics::metrics_fields);
+    let all = general_fields(model, &status)
+        .into_iter()
+        .chain(metadata_fields(&metadata))
+        .chain(metrics.into_iter().flatten());
+    let mut text = fields(all);
+    for load in &model.recent_loads {
+        let outcome = short(load.outcome().as_str_name(), "LOAD_OUTCOME_");
+        let began = ago(load.start_time.as_ref());
+        text += &format!(
+            "\n Load {} {outcome} {} (began {began})",
+            load.load_id, load.reason
+        );
+    }
+    text
+}
+
+fn general_fields(model: &ModelInfo, status: &ModelStatus) -> [Field; 19] {
+    [
         ("Model", model.model_id.clone()),
         ("Aliases", model.aliases.join(", ")),
-        ("State", state_text(&status)),
+        ("State", state_text(status)),
         ("Since", ago(status.since.as_ref())),
         ("Reason", status.reason.clone()),
         ("Message", status.message.clone()),
@@ -162,26 +179,30 @@ fn model_text(model: &ModelInfo) -> String {
             "Suspended",
             short(model.suspend_reason().as_str_name(), "SUSPEND_REASON_").to_owned(),
         ),
+        ("Held by", model.holders.join(", ")),
+        ("Version", unless_zero(model.version)),
+        ("Etag", model.etag.clone()),
+        (
+            "Reload",
+            match model.reload_required {
+                true => "required for all of the spec to hold".to_owned(),
+                false => String::new(),
+            },
+        ),
+        (
+            "Learned",
+            model
+                .learned
+                .as_ref()
+                .map(notes::learned)
+                .unwrap_or_default(),
+        ),
         ("Worker", unless_zero(status.worker_pid.into())),
-        ("Memory", memory(&status)),
+        ("Memory", memory(status)),
         ("Load", status.load_id.clone()),
         ("Attempt", unless_zero(status.attempt.into())),
         ("Restarts", unless_zero(status.restarts)),
-    ];
-    let all = general
-        .into_iter()
-        .chain(metadata_fields(&metadata))
-        .chain(metrics.into_iter().flatten());
-    let mut text = fields(all);
-    for load in &model.recent_loads {
-        let outcome = short(load.outcome().as_str_name(), "LOAD_OUTCOME_");
-        let began = ago(load.start_time.as_ref());
-        text += &format!(
-            "\n Load {} {outcome} {} (began {began})",
-            load.load_id, load.reason
-        );
-    }
-    text
+    ]
 }
 
 fn metadata_fields(metadata: &ModelMetadata) -> [Field; 17] {
@@ -219,39 +240,6 @@ fn metadata_fields(metadata: &ModelMetadata) -> [Field; 17] {
         ("Load time", span_of(metadata.load_duration.as_ref())),
         ("Loaded", ago(metadata.loaded_time.as_ref())),
         ("Last used", ago(metadata.last_used_time.as_ref())),
-    ]
-}
-
-fn metrics_fields(metrics: &ModelMetrics) -> [Field; 5] {
-    let requests = format!(
-        "{}, of them {} succeeded, {} failed, {} cancelled; {} running, {} waiting",
-        metrics.requests_total,
-        metrics.requests_succeeded,
-        metrics.requests_failed,
-        metrics.requests_cancelled,
-        metrics.in_flight,
-        metrics.queued
-    );
-    let first = metrics.time_to_first_token.unwrap_or_default();
-    let each = metrics.time_per_output_token.unwrap_or_default();
-    [
-        ("Requests", requests),
-        (
-            "Tokens",
-            format!(
-                "{} in, {} out",
-                metrics.prompt_tokens, metrics.completion_tokens
-            ),
-        ),
-        (
-            "Speed",
-            format!(
-                "{:.1} tokens/s in the last minute",
-                metrics.tokens_per_second
-            ),
-        ),
-        ("First token", span_of(first.p50.as_ref())),
-        ("Each token", span_of(each.p50.as_ref())),
     ]
 }
 

@@ -44,6 +44,38 @@ pub(crate) fn from_str<M: Message + Default>(name: &str, json: &str) -> Result<M
     message.transcode_to().map_err(said)
 }
 
+/// The message `name` from TOML with the names of protobuf JSON; unknown fields are refused.
+pub(crate) fn from_toml<M: Message + Default>(name: &str, text: &str) -> Result<M, Failure> {
+    let value: serde_json::Value = toml::from_str(text)
+        .map_err(|error| Failure::Usage(format!("this is no TOML: {error}")))?;
+    from_str(name, &value.to_string())
+}
+
+/// A value for a variable: JSON, or else the text itself.
+pub(crate) fn value(text: &str) -> prost_types::Value {
+    let plain = || serde_json::Value::String(text.to_owned());
+    to_value(serde_json::from_str(text).unwrap_or_else(|_| plain()))
+}
+
+fn to_value(json: serde_json::Value) -> prost_types::Value {
+    use prost_types::value::Kind;
+    match json {
+        serde_json::Value::Null => Kind::NullValue(0).into(),
+        serde_json::Value::Bool(value) => value.into(),
+        serde_json::Value::Number(value) => value.as_f64().unwrap_or_default().into(),
+        serde_json::Value::String(value) => value.into(),
+        serde_json::Value::Array(values) => {
+            values.into_iter().map(to_value).collect::<Vec<_>>().into()
+        }
+        serde_json::Value::Object(fields) => {
+            let fields = fields
+                .into_iter()
+                .map(|(name, value)| (name, to_value(value)));
+            fields.collect::<std::collections::BTreeMap<_, _>>().into()
+        }
+    }
+}
+
 fn descriptor(name: &str) -> Result<MessageDescriptor, Failure> {
     pool()?
         .get_message_by_name(name)
@@ -130,6 +162,20 @@ mod tests {
         assert_eq!(spec.map(|spec| spec.context_length), Some(9));
         for wrong in ["{", r#"{"sauce":{}}"#, "{} {}"] {
             assert!(from_str::<v1::ModelSpec>(name, wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_spec_is_read_from_toml() {
+        let name = "hangar.v1.ModelSpec";
+        let text = "context_length = 9\nidle_timeout = \"60s\"\n\n[source]\npath = \"/m\"\n\n\
+                    [labels]\n\"a.b\" = \"c\"\n";
+        let spec: v1::ModelSpec = from_toml(name, text).unwrap_or_else(|_| panic!("no spec"));
+        assert_eq!(spec.context_length, 9);
+        assert_eq!(spec.idle_timeout.map(|timeout| timeout.seconds), Some(60));
+        assert_eq!(spec.labels.get("a.b").map(String::as_str), Some("c"));
+        for wrong in ["[", "sauce = 1", "context_length = \"many\""] {
+            assert!(from_toml::<v1::ModelSpec>(name, wrong).is_err(), "{wrong}");
         }
     }
 }

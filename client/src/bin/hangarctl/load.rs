@@ -2,14 +2,14 @@
 
 use hangar_client::{
     Client, Error, Load,
-    v1::{DemoSource, LoadModelResponse, ModelLoad, ModelSource, ModelSpec, model_source::Source},
+    v1::{LoadModelResponse, ModelLoad},
 };
 
 use crate::{
-    args::LoadArgs,
-    json,
+    args::{LoadArgs, spec::SpecArgs},
     output::{Failure, Writer},
     progress::LoadBar,
+    spec,
     table::{progress, span_of, state, table, trimmed},
 };
 
@@ -40,6 +40,11 @@ pub(crate) async fn run(
 }
 
 async fn run_all(client: &Client, args: &LoadArgs, writer: &Writer) -> Result<(), Failure> {
+    if args.spec != SpecArgs::default() {
+        let message =
+            "--all loads models as they are registered; `hangarctl models update` changes one";
+        return Err(Failure::Usage(message.to_owned()));
+    }
     let mut load = client.load_all();
     if let Some(timeout) = args.timeout {
         load = load.timeout(timeout);
@@ -79,8 +84,11 @@ async fn run_all(client: &Client, args: &LoadArgs, writer: &Writer) -> Result<()
 
 fn request(client: &Client, model: &str, args: &LoadArgs) -> Result<Load, Failure> {
     let mut load = client.load(model);
-    if let Some(spec) = spec(args)? {
+    if let Some(spec) = spec::given(&args.spec)? {
         load = load.spec(spec);
+    }
+    if let Some(session) = &args.session {
+        load = load.session(session);
     }
     if let Some(timeout) = args.timeout {
         load = load.timeout(timeout);
@@ -89,38 +97,6 @@ fn request(client: &Client, model: &str, args: &LoadArgs) -> Result<Load, Failur
         load = load.force_reload();
     }
     Ok(load)
-}
-
-/// The spec that the arguments describe. `None`: none of them does.
-fn spec(args: &LoadArgs) -> Result<Option<ModelSpec>, Failure> {
-    let mut spec = match &args.spec {
-        Some(json) => json::from_str("hangar.v1.ModelSpec", json)?,
-        None => ModelSpec::default(),
-    };
-    if let Some(path) = &args.path {
-        spec.source = Some(ModelSource {
-            source: Some(Source::Path(path.clone())),
-        });
-    }
-    if args.demo {
-        spec.source = Some(ModelSource {
-            source: Some(Source::Demo(DemoSource {})),
-        });
-    }
-    if let Some(dtype) = args.dtype {
-        spec.set_dtype(dtype.into());
-    }
-    spec.context_length = args.context_length.unwrap_or(spec.context_length);
-    spec.max_concurrency = args.max_concurrency.unwrap_or(spec.max_concurrency);
-    spec.max_queue = args.max_queue.or(spec.max_queue);
-    if spec == ModelSpec::default() {
-        return Ok(None);
-    }
-    if spec.source.is_none() {
-        let message = "settings of a model need its source too: --path, --demo or --spec";
-        return Err(Failure::Usage(message.to_owned()));
-    }
-    Ok(Some(spec))
 }
 
 fn sentence(load: &ModelLoad) -> String {
@@ -135,50 +111,5 @@ fn sentence(load: &ModelLoad) -> String {
     match span_of(load.estimated_load_time.as_ref()) {
         time if time.is_empty() || load.already_loaded => text,
         time => format!("{text}; a load takes about {time}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::args::{Cli, Command};
-
-    fn parsed(arguments: &[&str]) -> Result<Option<ModelSpec>, Failure> {
-        let cli = Cli::parse_from(["hangarctl", "load"].iter().chain(arguments));
-        match cli.command {
-            Command::Load(args) => spec(&args),
-            _ => unreachable!(),
-        }
-    }
-
-    #[test]
-    fn a_known_model_needs_no_spec() {
-        assert!(matches!(parsed(&["m", "--no-wait"]), Ok(None)));
-    }
-
-    #[test]
-    fn settings_need_a_source() {
-        assert!(matches!(
-            parsed(&["m", "--dtype", "f16"]),
-            Err(Failure::Usage(_))
-        ));
-    }
-
-    #[test]
-    fn settings_change_a_given_spec() {
-        let arguments = [
-            "m",
-            "--spec",
-            r#"{"source":{"path":"/m"},"contextLength":5}"#,
-            "--context-length",
-            "6",
-        ];
-        let Ok(Some(spec)) = parsed(&arguments) else {
-            panic!("no spec")
-        };
-        assert_eq!(spec.context_length, 6);
-        assert!(spec.source.is_some());
     }
 }

@@ -6,8 +6,13 @@ mod health;
 mod info;
 mod json;
 mod load;
+mod models;
 mod output;
 mod progress;
+mod report;
+mod session;
+mod spec;
+mod switch;
 mod table;
 mod telemetry;
 mod tokens;
@@ -37,7 +42,7 @@ async fn main() -> ExitCode {
         otel.status_code = tracing::field::Empty,
         hangar.model.id = model,
     );
-    let writer = Writer::new(cli.output);
+    let writer = Writer::new(cli.output());
     let result = run(cli, &writer).instrument(span.clone()).await;
     let code = match &result {
         Ok(()) => 0,
@@ -59,10 +64,14 @@ async fn run(cli: Cli, writer: &Writer) -> Result<(), Failure> {
         .await?;
     match cli.command {
         Command::Info(args) => info::run(&client, args, writer).await,
+        Command::Report(args) => report::run(&client, args, writer).await,
         Command::Load(args) => load::run(&client, *args, writer).await,
         Command::Unload(args) => unload::run(&client, args, writer).await,
+        Command::Switch(args) => switch::run(&client, *args, writer).await,
+        Command::Models(command) => models::run(&client, command, writer).await,
+        Command::Session(command) => session::run(&client, command, writer).await,
         Command::Watch(args) => watch::run(&client, args, writer).await,
-        Command::Generate(args) => generate::run(&client, args, writer).await,
+        Command::Generate(args) => generate::run(&client, *args, writer).await,
         Command::Tokenize(args) => tokens::tokenize(&client, args, writer).await,
         Command::Detokenize(args) => tokens::detokenize(&client, args, writer).await,
         Command::Health(args) => health::run(&client, args, writer).await,

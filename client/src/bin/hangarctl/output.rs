@@ -6,7 +6,7 @@ use hangar_client::Error;
 use prost::Message;
 use serde_json::json;
 
-use crate::{args::Output, json};
+use crate::{args::Output, json, table::short};
 
 /// Writes results to standard output.
 pub(crate) struct Writer {
@@ -89,10 +89,14 @@ impl Failure {
 
 fn error_json(error: &Error, message: &str) -> serde_json::Value {
     let details = error.details();
+    // A reason that this client does not know has a name all the same.
+    let reason = details
+        .and_then(|details| details.reason_name.as_deref())
+        .or_else(|| Some(short(error.reason()?.as_str_name(), "ERROR_REASON_")));
     json!({
         "error": {
             "code": error.code_name(),
-            "reason": details.and_then(|details| details.reason_name.as_deref()),
+            "reason": reason,
             "message": message,
             "metadata": details.map(|details| &details.metadata),
             "retryAfterSeconds": error.retry_after().map(|delay| delay.as_secs_f64()),
@@ -120,6 +124,16 @@ pub(crate) fn text_or_stdin(text: Option<String>) -> Result<String, Failure> {
     match text {
         Some(text) if text != "-" => Ok(text),
         _ => Ok(io::read_to_string(io::stdin())?),
+    }
+}
+
+/// The text itself, or the contents of FILE when it is "@FILE".
+pub(crate) fn text_or_file(text: String) -> Result<String, Failure> {
+    match text.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file)
+            .map(|text| text.trim_end().to_owned())
+            .map_err(|error| Failure::Usage(format!("{file} cannot be read: {error}"))),
+        None => Ok(text),
     }
 }
 

@@ -60,6 +60,20 @@ pub(crate) fn span(duration: Duration) -> String {
     humantime::format_duration(rounded).to_string()
 }
 
+/// A latency, for example "0.4ms", "12ms" or "1s 200ms".
+pub(crate) fn latency(duration: Duration) -> String {
+    if duration < Duration::from_millis(10) {
+        format!("{:.1}ms", duration.as_secs_f64() * 1e3)
+    } else {
+        span(duration)
+    }
+}
+
+/// A share of successes, never rounded up, for example "99.9 %".
+pub(crate) fn success(share: f64) -> String {
+    format!("{} %", (share * 1e3).floor() / 10.0)
+}
+
 /// A time span of a message; empty when it is not set.
 pub(crate) fn span_of(duration: Option<&prost_types::Duration>) -> String {
     duration
@@ -74,6 +88,30 @@ pub(crate) fn ago(time: Option<&prost_types::Timestamp>) -> String {
     let age = time.map(|time| SystemTime::now().duration_since(time).unwrap_or_default());
     age.map(|age| format!("{} ago", span(Duration::from_secs(age.as_secs()))))
         .unwrap_or_default()
+}
+
+/// How long until a time of a message, or how long ago it was; empty when it is not set.
+pub(crate) fn from_now(time: Option<&prost_types::Timestamp>) -> String {
+    let Some(at) = time.and_then(convert::to_system_time) else {
+        return String::new();
+    };
+    match at.duration_since(SystemTime::now()) {
+        Ok(left) => format!("in {}", span(Duration::from_secs(left.as_secs()))),
+        Err(_) => ago(time),
+    }
+}
+
+/// The time from one time of a message to another; empty when one is not set.
+pub(crate) fn between(
+    start: Option<&prost_types::Timestamp>,
+    end: Option<&prost_types::Timestamp>,
+) -> String {
+    let start = start.and_then(convert::to_system_time);
+    let end = end.and_then(convert::to_system_time);
+    let time = start
+        .zip(end)
+        .and_then(|(start, end)| end.duration_since(start).ok());
+    time.map(span).unwrap_or_default()
 }
 
 /// A state without its prefix, for example "READY".
@@ -123,6 +161,19 @@ mod tests {
         assert_eq!(span(Duration::from_micros(1_234_567)), "1s 200ms");
         assert_eq!(span(Duration::from_millis(83_456)), "1m 23s");
         assert_eq!(span(Duration::from_micros(4_900)), "4ms");
+    }
+
+    #[test]
+    fn latencies_below_a_millisecond_are_told() {
+        assert_eq!(latency(Duration::from_micros(449)), "0.4ms");
+        assert_eq!(latency(Duration::from_micros(12_900)), "12ms");
+    }
+
+    #[test]
+    fn one_failure_of_many_shows() {
+        assert_eq!(success(1.0), "100 %");
+        assert_eq!(success(99_999.0 / 100_000.0), "99.9 %");
+        assert_eq!(success(0.0), "0 %");
     }
 
     #[test]

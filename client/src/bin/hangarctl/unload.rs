@@ -21,6 +21,9 @@ pub(crate) async fn run(client: &Client, args: UnloadArgs, writer: &Writer) -> R
             if let Some(timeout) = args.drain_timeout {
                 unload = unload.drain_timeout(timeout);
             }
+            if let Some(session) = args.session {
+                unload = unload.session(session);
+            }
             UnloadModelResponse {
                 unloads: vec![unload.send().await?],
                 ..Default::default()

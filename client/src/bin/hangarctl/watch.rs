@@ -5,8 +5,9 @@ use std::time::SystemTime;
 use hangar_client::{
     Client, Watch, WatchEvent,
     v1::{
-        ChangeKind, ModelChanged, ModelRemoved, ModelStatus, StatusSnapshot, WatchHeartbeat,
-        WatchStatusResponse, watch_status_response::Event,
+        ChangeKind, ModelChanged, ModelRemoved, ModelStatus, StatusSnapshot, SwitchChanged,
+        SwitchInfo, SwitchOutcome, WatchHeartbeat, WatchStatusResponse,
+        watch_status_response::Event,
     },
 };
 
@@ -74,6 +75,10 @@ fn message(event: WatchEvent) -> Option<Event> {
         WatchEvent::Removed { revision, model_id } => {
             Event::Removed(ModelRemoved { model_id, revision })
         }
+        WatchEvent::Switched { revision, switch } => Event::Switched(SwitchChanged {
+            revision,
+            switch: Some(*switch),
+        }),
         WatchEvent::Heartbeat { time } => Event::Heartbeat(WatchHeartbeat {
             time: time.map(Into::into),
         }),
@@ -101,11 +106,39 @@ fn lines(event: &WatchEvent) -> Vec<String> {
                 .as_ref()
                 .map_or("", |status| &status.model_id);
             let what = short(changed.kind().as_str_name(), "CHANGE_KIND_");
-            vec![line(format!("{model}  changed: {what}"))]
+            let detail = match changed.kind() {
+                ChangeKind::Spec => format!("version {}", changed.version),
+                ChangeKind::Aliases => changed.aliases.join(", "),
+                _ => String::new(),
+            };
+            let text = format!("{model}  changed: {what} {detail}");
+            vec![line(text.trim_end().to_owned())]
         }
         WatchEvent::Removed { model_id, .. } => vec![line(format!("{model_id}  removed"))],
+        WatchEvent::Switched { switch, .. } => vec![line(switched(switch))],
         _ => Vec::new(),
     }
+}
+
+fn switched(switch: &SwitchInfo) -> String {
+    let what = match switch.outcome() {
+        SwitchOutcome::Unspecified => "switching",
+        SwitchOutcome::Succeeded => "switched",
+        SwitchOutcome::RolledBack => "rolled back",
+        SwitchOutcome::RollbackFailed => "rollback failed",
+    };
+    let SwitchInfo {
+        alias,
+        from_model_id,
+        to_model_id,
+        message,
+        ..
+    } = switch;
+    let mut text = format!("{alias}  {what}: {from_model_id} to {to_model_id}");
+    if !message.is_empty() {
+        text += &format!("  {message}");
+    }
+    text
 }
 
 fn status_text(status: &ModelStatus) -> String {

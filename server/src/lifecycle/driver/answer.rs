@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{Span, info_span};
 
-use super::{Driver, LoadClock};
+use super::{Driver, LoadClock, keep::is_remote};
 use crate::{
-    catalog::Entry,
-    lifecycle::timers::Timer,
+    catalog::{Attempt, Entry, Note},
+    lifecycle::{orders::LoadOrder, timers::Timer},
     model::{
-        Failure, LoadId, LoadOutcome, Reason, Stage, Status,
+        Failure, LoadId, LoadOutcome, Reason, Stage, Status, SuspendCause,
         state::{Cause, Event, Load},
     },
 };
@@ -18,17 +18,22 @@ use crate::{
 /// What a driver is asked to do.
 #[derive(Debug)]
 pub(in crate::lifecycle) enum Command {
-    Load(LoadCommand),
+    Load(Box<LoadCommand>),
     Unload(UnloadCommand),
+    Evict(EvictCommand),
+    /// The entry was changed.
+    Respec(Box<Entry>),
+    /// Kill the worker, if there is one.
+    Condemn(Failure),
+    /// End, if no worker lives and none is wanted, and say whether that is so.
+    Retire(oneshot::Sender<bool>),
 }
 
 /// Load the model.
 #[derive(Debug)]
 pub(in crate::lifecycle) struct LoadCommand {
     pub(in crate::lifecycle) entry: Entry,
-    /// Load anew although it is READY.
-    pub(in crate::lifecycle) force: bool,
-    pub(in crate::lifecycle) timeout: Duration,
+    pub(in crate::lifecycle) order: LoadOrder,
     /// The call that asks.
     pub(in crate::lifecycle) span: Span,
     pub(in crate::lifecycle) reply: oneshot::Sender<LoadTicket>,
@@ -38,7 +43,21 @@ pub(in crate::lifecycle) struct LoadCommand {
 #[derive(Debug)]
 pub(in crate::lifecycle) struct UnloadCommand {
     pub(in crate::lifecycle) drain_timeout: Duration,
+    /// The model is not to be loaded any more.
+    pub(in crate::lifecycle) undesired: bool,
+    /// Only if nobody wants the model: nobody holds it and it is not to stay loaded.
+    pub(in crate::lifecycle) unless_wanted: bool,
     pub(in crate::lifecycle) reply: oneshot::Sender<UnloadReport>,
+}
+
+/// Unload the model if nobody uses it and nobody did for the time `idle`.
+#[derive(Debug)]
+pub(in crate::lifecycle) struct EvictCommand {
+    pub(in crate::lifecycle) cause: SuspendCause,
+    pub(in crate::lifecycle) message: String,
+    pub(in crate::lifecycle) idle: Duration,
+    /// Whether the model is on its way out.
+    pub(in crate::lifecycle) reply: oneshot::Sender<bool>,
 }
 
 /// A load that is under way or was not needed.
@@ -90,28 +109,47 @@ pub(super) struct Waiters {
 impl Driver {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
-            Command::Load(command) => self.obey_load(command),
+            Command::Load(command) => self.obey_load(*command),
             Command::Unload(command) => self.obey_unload(command),
+            Command::Evict(command) => {
+                let gone = self.evict(command.cause, command.message, command.idle);
+                let _ = command.reply.send(gone);
+            }
+            Command::Respec(entry) => self.respec(*entry),
+            Command::Condemn(failure) => self.apply(Event::Fault(failure)),
+            Command::Retire(reply) => {
+                self.retiring = !self.state.stage().is_active();
+                let _ = reply.send(self.retiring);
+            }
         }
     }
 
     fn obey_load(&mut self, command: LoadCommand) {
+        let LoadCommand {
+            entry,
+            order,
+            span,
+            reply,
+        } = command;
         let stage = self.state.stage();
-        let another = *self.spec != *command.entry.spec;
-        let reload = (command.force && (stage == Stage::Ready || another))
-            || (another && stage.is_loading());
-        let spec = command.entry.spec.clone();
-        let load = Load::first(spec.restart_policy());
+        let another = !self.spec.builds_the_same_as(&entry.spec);
+        let reload = order.force && (stage == Stage::Ready || (another && stage.is_loading()));
+        let load = Load {
+            attempt: order.crashed.as_ref().map_or(1, |attempt| attempt.number),
+            remote: is_remote(&entry.spec),
+            ..Load::first(entry.spec.restart_policy())
+        };
         let id = load.id.clone();
         let event = if reload {
             Event::Reload(load)
         } else {
             Event::Load(load)
         };
-        self.model.learn(|facts| {
-            facts.entry = command.entry.clone();
-            facts.wanted = true;
-        });
+        // Whoever joins a load takes no rights from it.
+        self.may_evict = order.may_evict || (self.may_evict && stage.is_loading() && !reload);
+        self.unsuspend();
+        self.model.learn(|facts| facts.desired |= order.desired);
+        self.respec(entry);
         if reload {
             self.drain_timeout = self.context.limits.drain_timeout;
         }
@@ -123,23 +161,18 @@ impl Driver {
             .or(self.state.next())
             .map(|load| load.id.clone());
         if open.as_ref() == Some(&id) {
-            let began = Instant::now();
-            self.spec = spec;
-            self.load = LoadClock {
-                began,
-                began_at: SystemTime::now(),
-                timeout: command.timeout,
-                restart: false,
-            };
-            self.load_span = info_span!(parent: &command.span, "model.load", model = %self.model.id(), load = %id);
-            self.timers.set(Timer::Load, began + command.timeout);
+            self.begin_clock(&id, order.timeout, &span);
+        }
+        if let Some(attempt) = order.crashed.filter(|_| stage == Stage::Unloaded) {
+            self.fail_crashed_attempt(attempt);
         }
         let ready = self.state.stage() == Stage::Ready;
         let load_id = open.unwrap_or(id);
-        let outcome = (!ready).then(|| self.waiters.wait_for_load(load_id.clone()));
+        let over = ready || !self.state.stage().is_active();
+        let outcome = (!over).then(|| self.waiters.wait_for_load(load_id.clone()));
         let status = self.status.clone();
         // A caller that is gone does not end the load.
-        let _ = command.reply.send(LoadTicket {
+        let _ = reply.send(LoadTicket {
             load_id,
             already_loaded: ready,
             status,
@@ -147,8 +180,45 @@ impl Driver {
         });
     }
 
+    fn begin_clock(&mut self, id: &LoadId, timeout: Duration, span: &Span) {
+        let began = Instant::now();
+        self.load = LoadClock {
+            began,
+            began_at: SystemTime::now(),
+            timeout,
+            restart: false,
+        };
+        self.load_span =
+            info_span!(parent: span, "model.load", model = %self.model.id(), load = %id);
+        self.timers.set(Timer::Load, began + timeout);
+    }
+
+    /// The server died in `attempt`: it is over, and the policy says whether there is another.
+    fn fail_crashed_attempt(&mut self, attempt: Attempt) {
+        let message = format!(
+            "the server ended during attempt {} of a load; if the model takes the whole container down, give it a \
+             memory_hint or a smaller context_length",
+            attempt.number
+        );
+        self.apply(Event::Fault(Failure::new(Reason::WorkerDied, message)));
+        let id = self.model.id();
+        self.context.catalog.note(id, Note::AttemptEnded(attempt));
+    }
+
     fn obey_unload(&mut self, command: UnloadCommand) {
-        self.model.learn(|facts| facts.wanted = false);
+        if command.unless_wanted && (self.is_held() || self.model.facts().desired) {
+            let _ = command.reply.send(UnloadReport::nothing());
+            return;
+        }
+        if command.undesired {
+            self.model.learn(|facts| facts.desired = false);
+            if self.unsuspend() {
+                // No transition tells that it is not suspended any more.
+                self.publish_progress();
+            }
+            // Readiness does not wait for what nobody wants any more.
+            self.context.settled(self.model.id());
+        }
         let deadline = Instant::now() + command.drain_timeout;
         let draining = self.state.stage() == Stage::Draining;
         self.drain_timeout = command.drain_timeout;
@@ -229,6 +299,36 @@ impl Driver {
     }
 }
 
+// === impl UnloadCommand ===
+
+impl UnloadCommand {
+    /// Unload within `drain_timeout`, whatever was asked for, and the report of it.
+    pub(in crate::lifecycle) fn new(
+        drain_timeout: Duration,
+    ) -> (Self, oneshot::Receiver<UnloadReport>) {
+        let (reply, report) = oneshot::channel();
+        let command = Self {
+            drain_timeout,
+            undesired: false,
+            unless_wanted: false,
+            reply,
+        };
+        (command, report)
+    }
+
+    /// As [`Self::new`], if nobody wants the model by the time that its driver hears of it.
+    pub(in crate::lifecycle) fn unless_wanted(
+        drain_timeout: Duration,
+    ) -> (Self, oneshot::Receiver<UnloadReport>) {
+        let (command, report) = Self::new(drain_timeout);
+        let command = Self {
+            unless_wanted: true,
+            ..command
+        };
+        (command, report)
+    }
+}
+
 // === impl Waiters ===
 
 impl Waiters {
@@ -243,7 +343,8 @@ impl Waiters {
 // === impl UnloadReport ===
 
 impl UnloadReport {
-    fn nothing() -> Self {
+    /// Of a model that was not loaded.
+    pub(in crate::lifecycle) fn nothing() -> Self {
         Self {
             was_loaded: false,
             host_bytes: 0,

@@ -5,24 +5,34 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use hangar_client::worker::v1::WorkerConfig;
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::{Driver, Slot, Stopping};
+use super::{Driver, Place, Stopping};
 use crate::{
-    lifecycle::{admission::Lane, driver::answer::Verification, run::Run, timers::Timer},
+    catalog::{Attempt, Learned, Note},
+    lifecycle::{
+        admission::Lane,
+        driver::answer::Verification,
+        run::{Run, Task},
+        slots::Rank,
+        timers::Timer,
+    },
     model::{
-        Failure, LoadId, LoadOutcome, LoadRecord, Phase, ProgressMeter, Stage,
+        Failure, LoadId, LoadOutcome, LoadRecord, Memory, Phase, ProgressMeter, Spec, Stage,
         state::{Action, Event},
     },
 };
 
 /// Tells the sockets of this server's workers apart.
 static SOCKETS: AtomicU64 = AtomicU64::new(0);
+
+/// The device that all models are on.
+const CPU: &str = "cpu";
 
 impl Driver {
     /// Applies `event`, performs what comes of it and publishes the new state.
@@ -66,10 +76,8 @@ impl Driver {
             Action::Drain => self.model.gate.close(),
             Action::CutOff(failure) => self.cut_off(failure),
             Action::ScheduleRetry(attempt) => {
-                let wait = self
-                    .spec
-                    .restart_policy()
-                    .backoff(*attempt, fastrand::f64());
+                let policy = self.model.facts().entry.spec.restart_policy();
+                let wait = policy.backoff(*attempt, fastrand::f64());
                 self.timers.set(Timer::Retry, Instant::now() + wait);
                 self.status.next_retry = Some(SystemTime::now() + wait);
             }
@@ -81,25 +89,31 @@ impl Driver {
     fn perform(&mut self, action: Action) {
         match action {
             Action::RequestSlot => {
-                let slots = self.context.slots.clone();
-                self.slot = Slot::Waiting(Box::pin(slots.acquire_owned()));
+                let spec = self.model.facts().entry.spec.clone();
+                let rank = Rank {
+                    required: spec.required,
+                    priority: spec.priority,
+                };
+                self.place = Place::Waiting(self.context.slots.request(CPU, rank));
             }
-            Action::ReleaseSlot => self.slot = Slot::None,
+            Action::ReleaseSlot => self.place = Place::None,
             Action::Spawn => self.spawn(),
             Action::BuildEngine => {
                 if let Some(run) = &self.run {
                     run.build();
                 }
             }
-            Action::Drain => self
-                .timers
-                .set(Timer::Drain, Instant::now() + self.drain_timeout),
+            Action::Drain => {
+                self.leave();
+                self.timers
+                    .set(Timer::Drain, Instant::now() + self.drain_timeout);
+            }
             Action::Stop => self.stop(),
             Action::Kill => self.kill(),
             Action::Verify => self.verify(),
             Action::Finish(load, outcome) => self.finish(&load, outcome),
-            // The driver has no sources that would have to be downloaded.
-            Action::Download | Action::StopDownload => {}
+            Action::Download => self.download(),
+            Action::StopDownload => self.download = None,
             Action::Admit | Action::CutOff(_) | Action::ScheduleRetry(_) | Action::Resume(_) => {}
         }
     }
@@ -118,11 +132,13 @@ impl Driver {
         }
         match stage {
             Stage::Pending => self.begin_attempt(before),
+            Stage::Downloading => self.meter.enter(Phase::Downloading, 0),
             Stage::Starting => self.meter.enter(Phase::Starting, 0),
             Stage::Loading => self.meter.enter(Phase::Loading, self.weight_bytes()),
             Stage::Warming => self.meter.enter(Phase::Warming, self.weight_bytes()),
             Stage::Ready => {
-                let stable = self.spec.restart_policy().stable_period;
+                self.end_attempt();
+                let stable = self.model.facts().entry.spec.restart_policy().stable_period;
                 self.timers.set(Timer::Stable, Instant::now() + stable);
             }
             _ => {}
@@ -137,6 +153,12 @@ impl Driver {
                 self.meter = ProgressMeter::new();
             }
         }
+        if stage != Stage::Starting {
+            self.admission = None;
+        }
+        if matches!(stage, Stage::Ready | Stage::Failed) {
+            self.context.settled(self.model.id());
+        }
         if stage == Stage::Backoff && self.load.restart {
             // The next attempt has the whole time again.
             self.timers.clear(Timer::Load);
@@ -150,6 +172,7 @@ impl Driver {
                 | Stage::Draining
                 | Stage::Unloading
         ) {
+            self.remember_peak();
             self.forget_worker();
         }
         self.status.stage = stage;
@@ -212,6 +235,13 @@ impl Driver {
         let stage = self.state.stage();
         status.progress =
             (stage.is_loading() && stage != Stage::Backoff).then(|| self.meter.current());
+        if let Some(progress) = &mut status.progress
+            && matches!(stage, Stage::Starting | Stage::Loading | Stage::Warming)
+        {
+            // Where the bytes do not tell yet, the last load does.
+            let left = expected_left(&self.model.facts().learned, &self.spec, self.load.began);
+            progress.eta = progress.eta.or(left);
+        }
         let crowd = self
             .lane
             .as_ref()
@@ -244,40 +274,54 @@ impl Driver {
     fn spawn(&mut self) {
         let context = self.context.clone();
         let spec = self.spec.clone();
+        self.peak = Memory::default();
+        self.model.learn(|facts| facts.built = Some(spec.clone()));
+        self.attempt = self.state.load().map(|load| Attempt {
+            load_id: load.id.clone(),
+            number: load.attempt,
+        });
         let number = SOCKETS.fetch_add(1, Ordering::Relaxed);
         let socket = context.runtime_dir.join(format!("w{number}.sock"));
         let config = WorkerConfig {
             model_id: self.model.id().to_string(),
             socket_path: socket.display().to_string(),
+            source: self.downloaded_source(),
             max_concurrency: spec
                 .max_concurrency
                 .unwrap_or(context.limits.max_concurrency),
             ..context.worker_config(&spec)
         };
-        let span = self.load_span.clone();
-        self.run = Some(Run::start(
-            &context,
-            self.model.id(),
-            &spec.source,
+        let task = Task {
+            model: self.model.id().clone(),
+            source: spec.source.clone(),
             config,
-            span,
-        ));
+            attempt: self.attempt.clone(),
+            span: self.load_span.clone(),
+        };
+        self.run = Some(Run::start(&context, task));
+    }
+
+    /// The attempt that is on disk has come to an end that the server saw.
+    fn end_attempt(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            let note = Note::AttemptEnded(attempt);
+            self.context.catalog.note(self.model.id(), note);
+        }
+    }
+
+    /// What the worker holds is on its way back.
+    fn leave(&self) {
+        if let Some(claim) = &self.claim {
+            claim.leave();
+        }
     }
 
     fn admit(&mut self) {
         let Some(client) = self.client.clone() else {
             return;
         };
-        let limits = &self.context.limits;
-        let wanted = self.spec.max_concurrency.unwrap_or(limits.max_concurrency);
-        let concurrency = wanted.min(self.engine_concurrency);
-        let queue = self.spec.max_queue.unwrap_or(limits.max_queue);
-        let lane = Arc::new(Lane::new(
-            client,
-            self.spec.generation_defaults.clone(),
-            concurrency,
-            queue,
-        ));
+        let defaults = self.model.facts().entry.spec.generation_defaults.clone();
+        let lane = Arc::new(Lane::new(client, defaults, self.lane_limits()));
         self.lane = Some(lane.clone());
         self.model.gate.open(lane);
     }
@@ -295,6 +339,7 @@ impl Driver {
     }
 
     fn stop(&mut self) {
+        self.leave();
         self.take_reading();
         if let Some(run) = &self.run {
             run.stop();
@@ -306,6 +351,7 @@ impl Driver {
     }
 
     pub(super) fn kill(&mut self) {
+        self.leave();
         self.take_reading();
         self.stopping.killed = true;
         if let Some(run) = &self.run {
@@ -344,6 +390,12 @@ impl Driver {
     }
 
     fn forget_worker(&mut self) {
+        self.end_attempt();
+        self.admission = None;
+        self.claim = None;
+        self.model.set_admitted(0);
+        self.inspection = None;
+        self.model.learn(|facts| facts.built = None);
         self.timers.clear(Timer::Stop);
         self.timers.clear(Timer::Kill);
         self.observer = None;
@@ -358,8 +410,8 @@ impl Driver {
         let now = SystemTime::now();
         let took = self.load.began.elapsed();
         self.model.learn(|facts| {
-            facts.metadata.load_duration = Some(took);
-            facts.metadata.loaded = Some(now);
+            facts.learned.metadata.load_duration = Some(took);
+            facts.learned.metadata.loaded = Some(now);
             facts.ready_since = Some(now);
         });
     }
@@ -378,7 +430,7 @@ impl Driver {
             name,
             self.load.began.elapsed(),
         );
-        self.model.record(&LoadRecord {
+        self.remember(&LoadRecord {
             load_id: load_id.clone(),
             outcome: outcome.clone(),
             started: self.load.began_at,
@@ -387,4 +439,12 @@ impl Driver {
         });
         self.answer_loads(load_id, &outcome);
     }
+}
+
+/// What is left of a load that began at `began` and takes as long as the last one of the same kind did.
+fn expected_left(learned: &Learned, spec: &Spec, began: Instant) -> Option<Duration> {
+    let known = learned.memory.as_ref()?;
+    let took = learned.metadata.load_duration?;
+    let left = took.checked_sub(began.elapsed())?;
+    known.spec.builds_the_same_as(spec).then_some(left)
 }

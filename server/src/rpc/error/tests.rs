@@ -1,5 +1,7 @@
 //! The table of errors.
 
+mod catalog;
+
 use tonic_types::StatusExt;
 
 use super::*;
@@ -39,10 +41,18 @@ fn every_error_has_its_code_and_reason() {
     check(
         ApiError::NotLoaded {
             model: model(),
-            failure: None,
+            why: None,
         },
         Code::FailedPrecondition,
         "MODEL_NOT_LOADED",
+    );
+    check(
+        ApiError::UnknownVersion {
+            model: model(),
+            version: 2,
+        },
+        Code::NotFound,
+        "MODEL_NOT_FOUND",
     );
     check(ApiError::ShuttingDown, Code::Unavailable, "SHUTTING_DOWN");
     check(
@@ -137,16 +147,21 @@ fn every_failure_of_a_model_has_its_code_and_reason() {
             Reason::LoadCancelled => (Code::Aborted, "LOAD_CANCELLED"),
             Reason::ModelUnloaded => (Code::Unavailable, "MODEL_UNLOADED"),
             Reason::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
+            Reason::HubUnavailable => (Code::Unavailable, "HUB_UNAVAILABLE"),
+            Reason::HubDenied => (Code::PermissionDenied, "HUB_DENIED"),
+            Reason::UnsupportedByModel => (Code::FailedPrecondition, "UNSUPPORTED_BY_MODEL"),
+            Reason::Internal => (Code::Internal, "INTERNAL"),
         };
         let details = check(ApiError::Failed(Failure::new(reason, "words")), code, name);
-        let died = matches!(
+        let passing = matches!(
             reason,
-            Reason::WorkerDied | Reason::WorkerHung | Reason::Unreaped
+            Reason::WorkerDied
+                | Reason::WorkerHung
+                | Reason::Unreaped
+                | Reason::ShuttingDown
+                | Reason::HubUnavailable
         );
-        assert_eq!(
-            details.retry_info().is_some(),
-            died || reason == Reason::ShuttingDown
-        );
+        assert_eq!(details.retry_info().is_some(), passing);
     }
 }
 

@@ -1,18 +1,28 @@
 //! Specs.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use hangar_client::v1::{self, model_source};
+use hangar_client::v1;
 
-use super::{Violations, refuse};
+use super::{
+    Violations, refuse,
+    source::{adapters, path, source},
+};
 use crate::{
-    model::{DataType, Format, GenerationDefaults, Kind, RestartMode, RestartPolicy, Source, Spec},
+    model::{
+        DataType, Format, GenerationDefaults, Kind, MemoryHint, RestartMode, RestartPolicy, Source,
+        Spec,
+    },
     rpc::error::ApiError,
+    wire,
 };
 
 /// Requests that may run at the same time on one model, or wait for it.
 const MAX_CONCURRENCY: u32 = 1024;
 const MAX_QUEUE: u32 = 100_000;
+
+/// Longest chat template in bytes.
+const MAX_TEMPLATE: usize = 256 * 1024;
 
 /// The spec that `message`, the field `prefix` of a request, describes. What is wrong with it is added to
 /// `violations`; the spec is of use only if nothing is.
@@ -42,6 +52,31 @@ pub(in crate::rpc) fn spec(
         .restart_policy
         .as_ref()
         .map(|policy| restart(policy, &at, violations));
+    let quantization = message.quantization.len() <= 32
+        && message
+            .quantization
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    violations.check(
+        quantization,
+        &at("quantization"),
+        "must be a type of quantization such as \"q4k\" or \"q8_0\"",
+    );
+    violations.check(
+        message.chat_template.len() <= MAX_TEMPLATE,
+        &at("chat_template"),
+        "must have at most 256 KiB",
+    );
+    let tokenizer = (!message.tokenizer.is_empty())
+        .then(|| path(&message.tokenizer, &at("tokenizer"), violations));
+    let adapters = adapters(message, &at, violations);
+    let tick = Duration::from_millis(10);
+    let idle_timeout = violations.duration(&at("idle_timeout"), message.idle_timeout, tick);
+    violations.check(
+        (-1000..=1000).contains(&message.priority),
+        &at("priority"),
+        "must be from -1000 to 1000",
+    );
     let source = source(message, &at, violations);
     Spec {
         display_name: message.display_name.clone(),
@@ -59,7 +94,21 @@ pub(in crate::rpc) fn spec(
         max_queue: message.max_queue,
         generation_defaults: defaults,
         restart_policy,
-        ..Spec::of(source.unwrap_or(Source::Demo))
+        quantization: message.quantization.to_ascii_lowercase(),
+        adapters,
+        chat_template: message.chat_template.clone(),
+        tokenizer,
+        memory_hint: message.memory_hint.as_ref().map(|hint| MemoryHint {
+            host_bytes: hint.host_bytes,
+            device_bytes: hint.device_bytes,
+        }),
+        idle_timeout,
+        pinned: message.pinned,
+        required: message.required,
+        preload: message.preload,
+        priority: message.priority,
+        load_on_demand: message.load_on_demand,
+        source: source.unwrap_or(Source::Demo),
     }
 }
 
@@ -69,31 +118,15 @@ pub(in crate::rpc) fn spec(
 ///
 /// The first such field.
 pub(in crate::rpc) fn refuse_later_fields(spec: &v1::ModelSpec) -> Result<(), ApiError> {
-    let source = spec
-        .source
-        .as_ref()
-        .and_then(|source| source.source.as_ref());
-    let hub = matches!(source, Some(model_source::Source::HuggingFace(_)));
     let later_kind = !matches!(
         spec.kind(),
         v1::ModelKind::Unspecified | v1::ModelKind::Text
     );
     refuse(&[
-        ("spec.source.hugging_face", hub),
         ("spec.kind", later_kind),
         ("spec.format", spec.format() == v1::ModelFormat::Uqff),
         ("spec.device", spec.device.starts_with("cuda")),
-        ("spec.quantization", !spec.quantization.is_empty()),
         ("spec.adapters", !spec.adapters.is_empty()),
-        ("spec.chat_template", !spec.chat_template.is_empty()),
-        ("spec.tokenizer", !spec.tokenizer.is_empty()),
-        ("spec.memory_hint", spec.memory_hint.is_some()),
-        ("spec.idle_timeout", spec.idle_timeout.is_some()),
-        ("spec.pinned", spec.pinned),
-        ("spec.required", spec.required),
-        ("spec.preload", spec.preload),
-        ("spec.priority", spec.priority != 0),
-        ("spec.load_on_demand", spec.load_on_demand),
     ])
 }
 
@@ -136,41 +169,13 @@ fn check_texts(spec: &v1::ModelSpec, at: &impl Fn(&str) -> String, violations: &
     );
 }
 
-fn source(
-    spec: &v1::ModelSpec,
-    at: &impl Fn(&str) -> String,
-    violations: &mut Violations,
-) -> Option<Source> {
-    match spec
-        .source
-        .as_ref()
-        .and_then(|source| source.source.as_ref())
-    {
-        Some(model_source::Source::Path(path)) => {
-            let right = path.starts_with('/') && path.len() <= 4096 && !path.contains('\0');
-            violations.check(
-                right,
-                &at("source.path"),
-                "must be an absolute path of at most 4096 bytes",
-            );
-            Some(Source::Path(PathBuf::from(path)))
-        }
-        Some(model_source::Source::Demo(_)) => Some(Source::Demo),
-        Some(model_source::Source::HuggingFace(_)) => None,
-        None => {
-            violations.add(at("source"), "is required: give path or demo");
-            None
-        }
-    }
-}
-
 fn kind(
     spec: &v1::ModelSpec,
     at: &impl Fn(&str) -> String,
     violations: &mut Violations,
 ) -> Option<Kind> {
-    violations.note(&at("kind"), v1::ModelKind::try_from(spec.kind));
-    (spec.kind() == v1::ModelKind::Text).then_some(Kind::Text)
+    let kind = violations.note(&at("kind"), v1::ModelKind::try_from(spec.kind))?;
+    wire::kind_of(kind)
 }
 
 fn format(
@@ -178,11 +183,8 @@ fn format(
     at: &impl Fn(&str) -> String,
     violations: &mut Violations,
 ) -> Option<Format> {
-    match violations.note(&at("format"), v1::ModelFormat::try_from(spec.format))? {
-        v1::ModelFormat::Safetensors => Some(Format::Safetensors),
-        v1::ModelFormat::Gguf => Some(Format::Gguf),
-        v1::ModelFormat::Unspecified | v1::ModelFormat::Uqff => None,
-    }
+    let format = violations.note(&at("format"), v1::ModelFormat::try_from(spec.format))?;
+    wire::format_of(format)
 }
 
 fn dtype(
@@ -190,12 +192,8 @@ fn dtype(
     at: &impl Fn(&str) -> String,
     violations: &mut Violations,
 ) -> Option<DataType> {
-    match violations.note(&at("dtype"), v1::DataType::try_from(spec.dtype))? {
-        v1::DataType::Unspecified => None,
-        v1::DataType::F32 => Some(DataType::F32),
-        v1::DataType::F16 => Some(DataType::F16),
-        v1::DataType::Bf16 => Some(DataType::Bf16),
-    }
+    let dtype = violations.note(&at("dtype"), v1::DataType::try_from(spec.dtype))?;
+    wire::dtype_of(dtype)
 }
 
 fn defaults(
@@ -262,6 +260,8 @@ fn given(value: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use hangar_client::v1::model_source;
+
     use super::*;
 
     fn demo() -> v1::ModelSpec {
@@ -325,20 +325,6 @@ mod tests {
             Err(ApiError::NotImplemented(field)) => field,
             other => panic!("{other:?}"),
         };
-        assert_eq!(
-            refused(v1::ModelSpec {
-                pinned: true,
-                ..demo()
-            }),
-            "spec.pinned"
-        );
-        assert_eq!(
-            refused(v1::ModelSpec {
-                quantization: "q4k".to_owned(),
-                ..demo()
-            }),
-            "spec.quantization"
-        );
         assert_eq!(
             refused(v1::ModelSpec {
                 device: "cuda:0".to_owned(),

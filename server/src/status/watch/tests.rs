@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::Change, *};
 use crate::model::{Generation, Phase, Progress, Stage};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -121,15 +121,17 @@ fn progress_is_coalesced_and_never_told_after_the_transition_that_ended_it() {
     }
     let told = watch.poll();
     let bytes = |notice: &Option<Notice>| match notice {
-        Some(Notice::Event(event)) => event.status().progress.map(|p| p.bytes_done),
+        Some(Notice::Event(event)) => match &event.change {
+            Change::Progress(status) => status.progress.map(|p| p.bytes_done),
+            _ => None,
+        },
         _ => None,
     };
     assert_eq!(bytes(&told), Some(49));
     hub.progress(loading(1, 60));
     hub.transition(status(1, 1));
-    assert!(
-        matches!(watch.poll(), Some(Notice::Event(event)) if event.status().stage == Stage::Unloaded)
-    );
+    assert!(matches!(watch.poll(), Some(Notice::Event(event))
+            if matches!(&event.change, Change::Transition(status) if status.stage == Stage::Unloaded)));
     assert!(watch.poll().is_none());
 }
 

@@ -2,8 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use hangar_client::v1::{FinishReason, GenerateChunk, GenerateDone, GenerateTimings, Usage};
+use hangar_client::v1::{
+    FinishReason, GenerateChunk, GenerateDone, GenerateTimings, TokenLogprob, TopLogprob, Usage,
+};
 
+use crate::engine::logprobs::Likelihood;
+use crate::engine::picker::Fault;
 use crate::engine::tap::Step;
 use crate::engine::vocabulary::Vocabulary;
 use crate::stop::{Released, StopMatcher};
@@ -18,12 +22,26 @@ pub(crate) struct Answer {
     chunk: GenerateChunk,
     /// Whether a space that the tokenizer hides at the beginning of a text is still to be left out.
     strip_space: bool,
+    /// Whether half of a character is left out at the end.
+    whole: bool,
     prompt_tokens: u32,
     completion_tokens: u32,
     queued: Duration,
     started: Instant,
     first: Option<Instant>,
     latest: Option<Instant>,
+}
+
+/// What the text of an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// It goes on with the prompt's.
+    GoesOn,
+    /// It is one of its own, at whose beginning the tokenizer may hide a space.
+    Begins,
+    /// It conforms to a grammar, which counts every character: nothing is left out at its beginning, and
+    /// no half of a character is shown at its end.
+    Conforms,
 }
 
 /// How an answer stands after a step.
@@ -33,18 +51,17 @@ pub(crate) enum Standing {
     Open,
     /// It is complete.
     Done(Box<GenerateDone>),
-    /// The model's scores are not numbers.
-    Failed,
+    /// It cannot go on.
+    Failed(Fault),
 }
 
 impl Answer {
-    /// An answer to a prompt of that many tokens, which ends at these texts. `is_chat` says that it
-    /// begins a text of its own and does not go on with the prompt's.
+    /// An answer to a prompt of that many tokens, which ends at these texts.
     pub(crate) fn new(
         vocabulary: Vocabulary,
         prompt_tokens: usize,
         stops: Vec<String>,
-        is_chat: bool,
+        manner: Manner,
         queued: Duration,
     ) -> Self {
         Self {
@@ -52,7 +69,8 @@ impl Answer {
             joiner: Utf8Joiner::default(),
             stops: StopMatcher::new(stops),
             chunk: GenerateChunk::default(),
-            strip_space: is_chat,
+            strip_space: manner == Manner::Begins,
+            whole: manner == Manner::Conforms,
             prompt_tokens: u32::try_from(prompt_tokens).unwrap_or(u32::MAX),
             completion_tokens: 0,
             queued,
@@ -65,16 +83,25 @@ impl Answer {
     /// Takes what the engine did.
     pub(crate) fn take(&mut self, step: Step) -> Standing {
         match step {
-            Step::NoScores => Standing::Failed,
+            Step::Failed(fault) => Standing::Failed(fault),
             Step::EndToken { at } => {
                 self.first.get_or_insert(at);
                 self.finish(FinishReason::Stop)
             }
-            Step::Token { token, at, last } => {
+            Step::Token {
+                token,
+                at,
+                last,
+                likelihood,
+            } => {
                 self.first.get_or_insert(at);
                 self.latest = Some(at);
                 self.completion_tokens += 1;
                 self.chunk.token_ids.push(token);
+                if let Some(likelihood) = likelihood {
+                    let logprob = self.logprob(token, &likelihood);
+                    self.chunk.logprobs.push(logprob);
+                }
                 let text = self.text_of(token);
                 if let Some(done) = self.release(&text) {
                     return done;
@@ -108,6 +135,21 @@ impl Answer {
         self.completion_tokens
     }
 
+    fn logprob(&self, token: u32, likelihood: &Likelihood) -> TokenLogprob {
+        let text = |token| String::from_utf8_lossy(&self.vocabulary.bytes_of(token)).into_owned();
+        let top = |(token_id, logprob): &(u32, f32)| TopLogprob {
+            token_id: *token_id,
+            text: text(*token_id),
+            logprob: *logprob,
+        };
+        TokenLogprob {
+            token_id: token,
+            text: text(token),
+            logprob: likelihood.logprob,
+            top: likelihood.top.iter().map(top).collect(),
+        }
+    }
+
     fn text_of(&mut self, token: u32) -> String {
         let mut bytes = self.vocabulary.bytes_of(token);
         if self.strip_space && !bytes.is_empty() {
@@ -135,7 +177,10 @@ impl Answer {
 
     /// Ends the answer after the text that is still held back.
     fn finish(&mut self, reason: FinishReason) -> Standing {
-        let rest = self.joiner.finish();
+        let mut rest = self.joiner.finish();
+        if self.whole {
+            rest.clear();
+        }
         if let Some(done) = self.release(&rest) {
             return done;
         }

@@ -27,11 +27,17 @@ pub(crate) struct Chat {
 }
 
 impl Chat {
-    /// Compiles the template and tries it with a conversation of one message.
+    /// Compiles the template and tries it with a conversation of one message. `own` comes with the model;
+    /// `given`, unless it is empty, takes its place.
     ///
     /// The error says in words why conversations are not possible.
-    pub(crate) fn new(template: &ChatTemplate) -> Result<Self, String> {
-        let source = source(template).ok_or("the model has no chat template")?;
+    pub(crate) fn of(own: Option<&ChatTemplate>, given: &str) -> Result<Self, String> {
+        let source = match given {
+            "" => own
+                .and_then(source)
+                .ok_or("the model has no chat template")?,
+            given => given.to_owned(),
+        };
         let mut environment = Environment::new();
         environment
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -42,12 +48,12 @@ impl Chat {
         environment.add_function("strftime_now", strftime_now);
         environment
             .add_template_owned(NAME, rewritten(&source))
-            .map_err(|e| format!("the model's chat template is broken: {}", words(&e)))?;
-        let bos_token = template.bos_tok();
+            .map_err(|e| format!("the chat template is broken: {}", words(&e)))?;
+        let bos_token = own.and_then(ChatTemplate::bos_tok);
         let variables = json!({
             "bos_token": bos_token,
-            "eos_token": template.eos_tok(),
-            "unk_token": template.unk_tok(),
+            "eos_token": own.and_then(ChatTemplate::eos_tok),
+            "unk_token": own.and_then(ChatTemplate::unk_tok),
             "enable_thinking": true,
             "reasoning_effort": "medium",
         });
@@ -65,7 +71,7 @@ impl Chat {
             ..ChatMessage::default()
         };
         chat.render(&[hello], &Map::new())
-            .map_err(|e| format!("the model's chat template fails: {e}"))?;
+            .map_err(|e| format!("the chat template fails: {e}"))?;
         Ok(chat)
     }
 
@@ -210,7 +216,8 @@ mod tests {
 
     fn chat(source: &str) -> Result<Chat, String> {
         let template = json!({"chat_template": source, "bos_token": "<s>"});
-        Chat::new(&serde_json::from_value(template).expect("a template"))
+        let template = serde_json::from_value(template).expect("a template");
+        Chat::of(Some(&template), "")
     }
 
     fn message(role: &str, content: &str) -> ChatMessage {
@@ -245,7 +252,8 @@ mod tests {
         let error = chat("{% for x in %}").expect_err("broken");
         assert!(error.contains("broken"), "{error}");
         let template = serde_json::from_value(json!({})).expect("a template");
-        assert!(Chat::new(&template).is_err());
+        assert!(Chat::of(Some(&template), "").is_err());
+        assert!(Chat::of(None, "").is_err());
     }
 
     #[test]
@@ -273,7 +281,9 @@ mod tests {
             {"name": "default", "template": "plain"},
         ]});
         let template = serde_json::from_value(template).expect("a template");
-        let chat = Chat::new(&template).expect("a template");
+        let chat = Chat::of(Some(&template), "").expect("a template");
         assert_eq!(chat.render(&[], &Map::new()), Ok("plain".into()));
+        let chat = Chat::of(Some(&template), "given").expect("a template");
+        assert_eq!(chat.render(&[], &Map::new()), Ok("given".into()));
     }
 }

@@ -25,7 +25,8 @@ use tonic::Status;
 use tracing::Instrument;
 
 use crate::engine::Engine;
-use crate::engine::answer::{Answer, Standing};
+use crate::engine::answer::{Answer, Manner, Standing};
+use crate::engine::picker::Picker;
 use crate::engine::prompt::Prompt;
 use crate::engine::sampling::{Chooser, Rules};
 use crate::engine::tap::{Step, Tap};
@@ -51,7 +52,7 @@ type Caller = mpsc::Sender<Result<GenerateResponse, Status>>;
 struct Run {
     engine: Arc<Engine>,
     prompt: Prompt,
-    chooser: Chooser,
+    picker: Picker,
     stops: Vec<String>,
     /// Time that it waited at the server.
     queued: Duration,
@@ -89,22 +90,20 @@ impl Engine {
             Some(queued) => Duration::try_from(queued)
                 .map_err(|_| status::invalid_field("queued", "is negative"))?,
         };
+        let default_max_tokens = request.default_max_tokens;
         let request = request
             .request
             .ok_or_else(|| status::invalid_field("request", "is required"))?;
         let engine = Arc::clone(self);
         let made = tokio::task::spawn_blocking(move || {
-            let prompt = engine.prompt(&request);
-            (prompt, request)
+            let prompt = engine.prompt(&request, default_max_tokens as usize)?;
+            let picker = engine.picker(&request, &prompt.tokens)?;
+            Ok::<_, Status>((prompt, picker, request.stop))
         });
-        let (prompt, request) = made
+        let (prompt, picker, stops) = made
             .await
-            .map_err(|e| status::internal(format!("the prompt could not be made: {e}")))?;
-        let prompt = prompt?;
-        let defaults = self.generation_defaults.as_ref();
-        let rules = Rules::resolve(request.sampling.as_ref(), defaults);
-        let chooser = Chooser::new(rules, &prompt.tokens, request.seed);
-        Ok(self.run(prompt, chooser, request.stop, queued))
+            .map_err(|e| status::internal(format!("the prompt could not be made: {e}")))??;
+        Ok(self.run(prompt, picker, stops, queued))
     }
 
     /// Generates a token from a short prompt. The error says why there is none.
@@ -120,9 +119,10 @@ impl Engine {
         let prompt = Prompt {
             tokens,
             max_tokens: 1,
-            is_chat: false,
+            manner: Manner::GoesOn,
         };
-        let mut responses = self.run(prompt, chooser, Vec::new(), Duration::ZERO);
+        let picker = Picker::new(chooser);
+        let mut responses = self.run(prompt, picker, Vec::new(), Duration::ZERO);
         while let Some(response) = tokio_stream::StreamExt::next(&mut responses).await {
             if let Some(Event::Done(_)) = response?.event {
                 return Ok(());
@@ -135,7 +135,7 @@ impl Engine {
     fn run(
         self: &Arc<Self>,
         prompt: Prompt,
-        chooser: Chooser,
+        picker: Picker,
         stops: Vec<String>,
         queued: Duration,
     ) -> Responses {
@@ -143,7 +143,7 @@ impl Engine {
         let run = Run {
             engine: Arc::clone(self),
             prompt,
-            chooser,
+            picker,
             stops,
             queued,
             caller,
@@ -191,7 +191,7 @@ impl Run {
         let Self {
             engine,
             prompt,
-            chooser,
+            picker,
             stops,
             queued,
             caller,
@@ -199,7 +199,7 @@ impl Run {
         let (to_run, responses) = mpsc::channel(prompt.max_tokens + SPARE_RESPONSES);
         let end_tokens = Arc::clone(&engine.end_tokens);
         let stats = Arc::clone(&engine.stats);
-        let (tap, steps) = Tap::new(chooser, end_tokens, prompt.max_tokens, stats);
+        let (tap, steps) = Tap::new(picker, end_tokens, prompt.max_tokens, stats);
         let (lent, let_go) = tap.lend();
         let turn = Turn {
             tap,
@@ -210,7 +210,7 @@ impl Run {
                 engine.vocabulary.clone(),
                 prompt.tokens.len(),
                 stops,
-                prompt.is_chat,
+                prompt.manner,
                 queued + waited,
             ),
             in_flight: engine.stats.begin(prompt.tokens.len()),
@@ -258,7 +258,7 @@ impl Turn {
                     match self.answer.take(step) {
                         Standing::Open => {}
                         Standing::Done(done) => return End::Done(done),
-                        Standing::Failed => return End::Failed(no_scores()),
+                        Standing::Failed(fault) => return End::Failed(fault.into()),
                     }
                 }
                 Ok(permit) = self.caller.reserve(), if self.answer.has_chunk() => {
@@ -341,10 +341,6 @@ fn refusal(response: Response) -> Option<Status> {
         | Response::CompletionDone(_) => return None,
         _ => status::internal("the engine answered with something that is no text"),
     })
-}
-
-fn no_scores() -> Status {
-    status::internal("the model computed scores that are not numbers (NaN or infinite)")
 }
 
 fn response(event: Event) -> GenerateResponse {

@@ -4,6 +4,8 @@
 //! are used with the files that were inspected: the SDK's would look for files by themselves, and on the
 //! network where they find none.
 
+mod quantized;
+
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -14,7 +16,7 @@ use candle_core::Device;
 use hangar_client::v1::{DataType, ModelMetadata};
 use mistralrs::core::{
     AdapterPaths, ChatTemplate, DefaultSchedulerMethod, DeviceMapSetting, GGUFLoaderBuilder,
-    GGUFSpecificConfig, Loader, LocalModelPaths, MistralRs, MistralRsBuilder, ModelDType,
+    GGUFSpecificConfig, IsqType, Loader, LocalModelPaths, MistralRs, MistralRsBuilder, ModelDType,
     ModelGenerationDefaults, ModelPaths, NormalLoaderBuilder, NormalSpecificConfig, Pipeline,
     SchedulerConfig,
 };
@@ -25,7 +27,9 @@ use crate::engine::Engine;
 use crate::engine::chat::Chat;
 use crate::engine::vocabulary::Vocabulary;
 use crate::failure::{Failure, panic_message};
+use crate::grammar::Grammars;
 use crate::inspect::{DirectoryFiles, Files, Inspection};
+use crate::prepared::Draft;
 use crate::stats::Stats;
 
 /// Stack of the thread that loads.
@@ -33,6 +37,24 @@ const STACK: usize = 16 << 20;
 
 /// The engine's model as it was loaded, before its engine runs.
 type Loaded = Arc<tokio::sync::Mutex<dyn Pipeline + Send + Sync>>;
+
+/// A model whose engine runs.
+pub(crate) struct Built {
+    /// The engine.
+    pub(crate) engine: Engine,
+    /// All that is known about the model.
+    pub(crate) metadata: ModelMetadata,
+    /// Prepared weights that were written on the way and are not an entry yet.
+    pub(crate) draft: Option<Draft>,
+}
+
+/// What the engine has loaded, and where it had it from.
+struct Weights {
+    model: Loaded,
+    /// They were read prepared.
+    prepared: bool,
+    draft: Option<Draft>,
+}
 
 /// What the loaded model tells about itself.
 struct Facts {
@@ -44,10 +66,7 @@ struct Facts {
 }
 
 /// Builds the engine, on a thread of its own, and tells what is known about the model then.
-pub(crate) async fn load(
-    inspection: Inspection,
-    stats: Arc<Stats>,
-) -> Result<(Engine, ModelMetadata), Failure> {
+pub(crate) async fn load(inspection: Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     let (done, built) = oneshot::channel();
     std::thread::Builder::new()
         .name("load".into())
@@ -63,32 +82,45 @@ pub(crate) async fn load(
         .unwrap_or_else(|_| Err(Failure::internal("the thread that loads ended by itself")))
 }
 
-fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<(Engine, ModelMetadata), Failure> {
+fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     let dtype = model_dtype(inspection.dtype);
-    let loaded = match &inspection.files {
-        Files::Directory(files) => load_directory(files, dtype),
-        Files::Gguf(file) => load_gguf(file, dtype),
-    }?;
+    let Weights {
+        model: loaded,
+        prepared,
+        draft,
+    } = match (&inspection.files, &inspection.quantization) {
+        (Files::Directory(files), Some(in_situ)) => quantized::load(files, dtype, in_situ)?,
+        (Files::Directory(files), None) => load_directory(files, dtype)?.into(),
+        (Files::Gguf { file, tokenizer }, _) => {
+            load_gguf(file, tokenizer.as_deref(), dtype)?.into()
+        }
+    };
     let facts = Facts::of(&loaded, inspection)?;
     let metadata = ModelMetadata {
         context_length: u32::try_from(facts.context_length).unwrap_or(u32::MAX),
         vocabulary_size: facts.vocabulary.size(),
+        prepared,
         ..inspection.metadata.clone()
     };
     let runner = start(loaded)?;
     let sender = runner
         .get_sender(None)
         .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))?;
-    let chat = match &facts.chat {
-        Some(template) => Chat::new(template),
-        None => Err("the model has no chat template".into()),
-    };
+    let chat = Chat::of(facts.chat.as_deref(), &inspection.chat_template);
+    if let Err(why) = &chat
+        && !inspection.chat_template.is_empty()
+    {
+        return Err(Failure::unusable(format!(
+            "The spec's chat template cannot be used: {why}. Correct chat_template or leave it out."
+        )));
+    }
     if let Err(why) = &chat {
         tracing::warn!(why, "the model takes no messages");
     }
     let engine = Engine {
         runner: Mutex::new(Some(runner)),
         sender,
+        grammars: Grammars::new(facts.vocabulary.clone()),
         vocabulary: facts.vocabulary,
         chat,
         context_length: facts.context_length,
@@ -99,22 +131,34 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<(Engine, ModelMet
         next_request: AtomicUsize::new(1),
         requests: TaskTracker::new(),
     };
-    Ok((engine, metadata))
+    Ok(Built {
+        engine,
+        metadata,
+        draft,
+    })
 }
 
 fn load_directory(files: &DirectoryFiles, dtype: ModelDType) -> Result<Loaded, Failure> {
-    let directory = files.directory.to_string_lossy().into_owned();
-    let loader = NormalLoaderBuilder::new(
-        NormalSpecificConfig::default(),
-        None,
-        None,
-        Some(directory),
-        false,
-        None,
-    )
-    .build(None)
-    .map_err(|e| refused(&format!("{e:#}")))?;
-    let paths = LocalModelPaths {
+    let loader = directory_loader(&files.directory, NormalSpecificConfig::default(), None)?;
+    load_paths(&*loader, directory_paths(files), dtype, None)
+}
+
+fn directory_loader(
+    directory: &Path,
+    config: NormalSpecificConfig,
+    tokenizer: Option<&Path>,
+) -> Result<Box<dyn Loader>, Failure> {
+    let name = directory.to_string_lossy().into_owned();
+    let tokenizer = tokenizer.map(|path| path.to_string_lossy().into_owned());
+    NormalLoaderBuilder::new(config, None, tokenizer, Some(name), false, None)
+        // Nothing is looked for there, but without it the engine chooses a directory by itself.
+        .hf_cache_path(directory.to_owned())
+        .build(None)
+        .map_err(|e| refused(&format!("{e:#}")))
+}
+
+fn directory_paths(files: &DirectoryFiles) -> LocalModelPaths<PathBuf> {
+    LocalModelPaths {
         tokenizer_filename: files.tokenizer.clone(),
         config_filename: files.config.clone(),
         template_filename: files.template.clone(),
@@ -124,11 +168,10 @@ fn load_directory(files: &DirectoryFiles, dtype: ModelDType) -> Result<Loaded, F
         preprocessor_config: None,
         processor_config: None,
         chat_template_json_filename: files.template_json.clone(),
-    };
-    load_paths(&*loader, paths, dtype)
+    }
 }
 
-fn load_gguf(file: &Path, dtype: ModelDType) -> Result<Loaded, Failure> {
+fn load_gguf(file: &Path, tokenizer: Option<&Path>, dtype: ModelDType) -> Result<Loaded, Failure> {
     let directory = file.parent().unwrap_or(file).to_string_lossy().into_owned();
     let name = file.to_string_lossy().into_owned();
     let config = GGUFSpecificConfig::default();
@@ -136,7 +179,7 @@ fn load_gguf(file: &Path, dtype: ModelDType) -> Result<Loaded, Failure> {
         GGUFLoaderBuilder::new(None, None, directory, vec![name], config, false, None).build();
     let paths = LocalModelPaths {
         // Empty: the one in the file.
-        tokenizer_filename: PathBuf::new(),
+        tokenizer_filename: tokenizer.map(Path::to_owned).unwrap_or_default(),
         config_filename: PathBuf::new(),
         template_filename: None,
         filenames: vec![file.to_owned()],
@@ -146,13 +189,14 @@ fn load_gguf(file: &Path, dtype: ModelDType) -> Result<Loaded, Failure> {
         processor_config: None,
         chat_template_json_filename: None,
     };
-    load_paths(&*loader, paths, dtype)
+    load_paths(&*loader, paths, dtype, None)
 }
 
 fn load_paths(
     loader: &dyn Loader,
     paths: LocalModelPaths<PathBuf>,
     dtype: ModelDType,
+    quantization: Option<IsqType>,
 ) -> Result<Loaded, Failure> {
     let paths: Box<dyn ModelPaths> = Box::new(paths);
     loader
@@ -162,7 +206,7 @@ fn load_paths(
             &Device::Cpu,
             true,
             DeviceMapSetting::dummy(),
-            None,
+            quantization,
             None,
         )
         .map_err(|e| refused(&format!("{e:#}")))
@@ -184,6 +228,16 @@ fn start(loaded: Loaded) -> Result<Arc<MistralRs>, Failure> {
         .with_no_prefix_cache(true)
         .with_prefix_cache_n(0);
     Ok(runtime.block_on(builder.build()))
+}
+
+impl From<Loaded> for Weights {
+    fn from(model: Loaded) -> Self {
+        Self {
+            model,
+            prepared: false,
+            draft: None,
+        }
+    }
 }
 
 impl Facts {

@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 use tonic::Status;
 
 use crate::engine::Engine;
+use crate::engine::answer::Manner;
+use crate::engine::vocabulary::SLICE;
 use crate::status;
 
 /// Deepest nesting of template options.
@@ -21,13 +23,18 @@ pub(crate) struct Prompt {
     pub(crate) tokens: Vec<u32>,
     /// Longest answer in tokens: at least one.
     pub(crate) max_tokens: usize,
-    /// Whether it was made from messages.
-    pub(crate) is_chat: bool,
+    /// What the answer's text is to the prompt's.
+    pub(crate) manner: Manner,
 }
 
 impl Engine {
-    /// Makes and checks the prompt of a request. Blocks for as long as the prompt is long.
-    pub(crate) fn prompt(&self, request: &GenerateRequest) -> Result<Prompt, Status> {
+    /// Makes and checks the prompt of a request. `default_max_tokens` is what the spec says where the
+    /// request does not, or zero. Blocks for as long as the prompt is long.
+    pub(crate) fn prompt(
+        &self,
+        request: &GenerateRequest,
+        default_max_tokens: usize,
+    ) -> Result<Prompt, Status> {
         let is_chat = !request.messages.is_empty();
         let tokens = match (is_chat, request.prompt.is_empty()) {
             (true, true) => self.chat_tokens(request)?,
@@ -50,11 +57,30 @@ impl Engine {
             tokens.len(),
             request.max_tokens as usize,
         )?;
+        let default = match default_max_tokens {
+            0 => self.longest_by_model(tokens.len()),
+            default => Some(default),
+        };
+        let max_tokens = match default {
+            Some(default) if request.max_tokens == 0 => max_tokens.min(default),
+            _ => max_tokens,
+        };
         Ok(Prompt {
             tokens,
             max_tokens,
-            is_chat,
+            manner: match (&request.constraint, is_chat) {
+                (Some(_), _) => Manner::Conforms,
+                (None, true) => Manner::Begins,
+                (None, false) => Manner::GoesOn,
+            },
         })
+    }
+
+    /// Longest answer to a prompt of that many tokens by the model's generation config.
+    fn longest_by_model(&self, prompt: usize) -> Option<usize> {
+        let defaults = self.generation_defaults.as_ref()?;
+        let whole = || defaults.max_length?.checked_sub(prompt);
+        defaults.max_new_tokens.or_else(whole).filter(|n| *n > 0)
     }
 
     fn chat_tokens(&self, request: &GenerateRequest) -> Result<Vec<u32>, Status> {
@@ -84,9 +110,19 @@ impl Engine {
     }
 
     fn encode(&self, field: &str, text: &str) -> Result<Vec<u32>, Status> {
-        self.vocabulary.encode(text, true).map_err(|why| {
-            status::invalid_field(field, format!("the model's tokenizer refuses it: {why}"))
-        })
+        let refused =
+            |why| status::invalid_field(field, format!("the model's tokenizer refuses it: {why}"));
+        let context = self.context_length;
+        if text.len() > SLICE && self.vocabulary.is_beyond(text, context).map_err(refused)? {
+            return Err(status::context_exceeded(
+                field,
+                format!(
+                    "has {} bytes, which are far more tokens than the {context} of the model's context",
+                    text.len()
+                ),
+            ));
+        }
+        self.vocabulary.encode(text, true).map_err(refused)
     }
 
     fn check_tokens(&self, field: &str, tokens: &[u32]) -> Result<(), Status> {

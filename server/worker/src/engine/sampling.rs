@@ -240,21 +240,49 @@ mod tests {
     }
 
     #[test]
-    fn the_request_comes_before_the_model_and_the_model_before_the_default() {
+    fn every_field_comes_from_the_request_then_the_model_then_the_default() {
         let model = ModelGenerationDefaults {
             temperature: Some(0.5),
+            top_p: Some(0.5),
             top_k: Some(7),
+            min_p: Some(0.5),
+            repetition_penalty: Some(1.5),
             ..ModelGenerationDefaults::default()
         };
         let request = Sampling {
             temperature: Some(0.25),
-            ..Sampling::default()
+            top_p: Some(0.25),
+            top_k: Some(3),
+            min_p: Some(0.25),
+            frequency_penalty: Some(0.25),
+            presence_penalty: Some(0.25),
+            repetition_penalty: Some(1.25),
         };
-        let rules = Rules::resolve(Some(&request), Some(&model));
+        let fields = |rules: Rules| {
+            let penalties = [rules.frequency_penalty, rules.presence_penalty];
+            let filters = [rules.temperature, rules.top_p, rules.min_p];
+            (filters, rules.top_k, penalties, rules.repetition_penalty)
+        };
+        let resolved = |request, model| fields(Rules::resolve(request, model));
+        let (asked, own) = (Some(&request), Some(&model));
         assert_eq!(
-            (rules.temperature, rules.top_k, rules.top_p),
-            (0.25, 7, 1.0)
+            resolved(asked, own),
+            ([0.25; 3], 3, [0.25; 2], 1.25),
+            "the request"
         );
+        assert_eq!(
+            resolved(None, own),
+            ([0.5; 3], 7, [0.0; 2], 1.5),
+            "the model"
+        );
+        let default = ([1.0, 1.0, 0.0], 0, [0.0; 2], 1.0);
+        assert_eq!(resolved(None, None), default, "the default");
+        let greedy = ModelGenerationDefaults {
+            do_sample: Some(false),
+            ..model
+        };
+        assert!(Rules::resolve(None, Some(&greedy)).is_greedy());
+        assert!(!Rules::resolve(asked, Some(&greedy)).is_greedy());
     }
 
     #[test]

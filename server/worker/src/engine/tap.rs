@@ -12,11 +12,12 @@ use candle_core::{Device, Tensor};
 use mistralrs::core::CustomLogitsProcessor;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::sampling::Chooser;
+use crate::engine::logprobs::Likelihood;
+use crate::engine::picker::{Fault, Pick, Picker};
 use crate::stats::Stats;
 
 /// What happened at a step of the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
     /// A token of the answer was made.
     Token {
@@ -26,19 +27,21 @@ pub(crate) enum Step {
         at: Instant,
         /// Whether it is the last one that was allowed.
         last: bool,
+        /// How likely it was, if that is to be told.
+        likelihood: Option<Likelihood>,
     },
-    /// The model ended the answer.
+    /// The model ended the answer, or its grammar did.
     EndToken {
         /// When.
         at: Instant,
     },
-    /// The model's scores are not numbers.
-    NoScores,
+    /// No token could be chosen.
+    Failed(Fault),
 }
 
 /// Chooses and tells the tokens of one answer.
 pub(crate) struct Tap {
-    chooser: Mutex<Chooser>,
+    picker: Mutex<Picker>,
     end_tokens: Arc<[u32]>,
     /// How many tokens may still be made.
     left: Mutex<usize>,
@@ -56,7 +59,7 @@ pub(crate) struct Lent {
 impl Tap {
     /// A tap for an answer of at most `max_tokens`, and the steps that it tells.
     pub(crate) fn new(
-        chooser: Chooser,
+        picker: Picker,
         end_tokens: Arc<[u32]>,
         max_tokens: usize,
         stats: Arc<Stats>,
@@ -64,7 +67,7 @@ impl Tap {
         // One step a token and one more to end: sending never fails for want of room.
         let (steps, told) = mpsc::channel(max_tokens + 2);
         let tap = Self {
-            chooser: Mutex::new(chooser),
+            picker: Mutex::new(picker),
             end_tokens,
             left: Mutex::new(max_tokens),
             ended: AtomicBool::new(false),
@@ -99,14 +102,24 @@ impl Tap {
         if self.ended.load(Ordering::Relaxed) {
             return self.end_token();
         }
-        let mut chooser = self.chooser.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut picker = self.picker.lock().unwrap_or_else(PoisonError::into_inner);
+        let picked = picker.pick(scores, &self.end_tokens);
         let at = Instant::now();
-        let (token, step) = match chooser.choose(scores) {
-            Err(_) => (self.end_token(), Step::NoScores),
-            Ok(token) if self.end_tokens.contains(&token) => (token, Step::EndToken { at }),
-            Ok(token) => {
+        let (token, step) = match picked {
+            Err(fault) => (self.end_token(), Step::Failed(fault)),
+            Ok(Pick::End) => (self.end_token(), Step::EndToken { at }),
+            Ok(Pick::Token { token, likelihood }) => {
                 let last = self.take_one();
-                (token, Step::Token { token, at, last })
+                if !last {
+                    picker.go_on(token);
+                }
+                let step = Step::Token {
+                    token,
+                    at,
+                    last,
+                    likelihood,
+                };
+                (token, step)
             }
         };
         if !matches!(step, Step::Token { last: false, .. }) {
@@ -143,11 +156,11 @@ impl CustomLogitsProcessor for Lent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sampling::Rules;
+    use crate::engine::sampling::{Chooser, Rules};
 
     fn tap(max_tokens: usize) -> (Arc<Tap>, mpsc::Receiver<Step>) {
-        let chooser = Chooser::new(Rules::greedy(), &[], None);
-        Tap::new(chooser, [0].into(), max_tokens, Arc::default())
+        let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None));
+        Tap::new(picker, [0].into(), max_tokens, Arc::default())
     }
 
     #[test]
@@ -206,6 +219,6 @@ mod tests {
     fn scores_that_are_no_numbers_are_told() {
         let (tap, mut told) = tap(5);
         tap.step(&mut [f32::NAN, 1.0]);
-        assert_eq!(told.try_recv(), Ok(Step::NoScores));
+        assert_eq!(told.try_recv(), Ok(Step::Failed(Fault::NoScores)));
     }
 }

@@ -1,15 +1,24 @@
 //! The model's tokens: from texts, to texts, and the bytes of each.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use mistralrs::core::llguidance::toktrie::TokEnv;
 use tokenizers::Tokenizer;
+
+/// Longest text in bytes that is split into tokens without a look at how many these are.
+pub(crate) const SLICE: usize = 256 << 10;
+
+/// Tokens that a text cut in two may have more than the whole, at most: those of a few long words.
+const CUT: usize = 256;
 
 /// The model's tokens.
 #[derive(Clone)]
 pub(crate) struct Vocabulary {
     tokenizer: Arc<Tokenizer>,
     bytes: TokEnv,
+    /// Tokens that were added for their text, such as `<think>`, which [`TokEnv`] takes for special ones.
+    plain: Arc<HashMap<u32, String>>,
     /// Rows of the model's embedding: tokens at or above cannot be computed.
     size: u32,
 }
@@ -19,9 +28,12 @@ impl Vocabulary {
     /// files do not tell.
     pub(crate) fn new(tokenizer: Arc<Tokenizer>, bytes: TokEnv, size: Option<u32>) -> Self {
         let known = u32::try_from(tokenizer.get_vocab_size(true)).unwrap_or(u32::MAX);
+        let added = tokenizer.get_added_tokens_decoder().into_iter();
+        let plain = added.filter(|(_, token)| !token.special);
         Self {
-            tokenizer,
             bytes,
+            plain: Arc::new(plain.map(|(id, token)| (id, token.content)).collect()),
+            tokenizer,
             size: size.unwrap_or(known),
         }
     }
@@ -52,6 +64,24 @@ impl Vocabulary {
             .map_err(|e| e.to_string())
     }
 
+    /// Whether `text` has more than `limit` tokens by far. Splits it slice by slice, because all tokens of a
+    /// long text at once take some two hundred times the memory that the text does.
+    pub(crate) fn is_beyond(&self, text: &str, limit: usize) -> Result<bool, String> {
+        let mut rest = text;
+        let mut tokens: usize = 0;
+        while !rest.is_empty() {
+            let (slice, after) = rest.split_at(rest.floor_char_boundary(SLICE).max(1));
+            tokens += self.encode(slice, false)?.len();
+            // A cut may make one token into two, and more where whole words are tokens.
+            tokens = tokens.saturating_sub(CUT);
+            if tokens > limit {
+                return Ok(true);
+            }
+            rest = after;
+        }
+        Ok(false)
+    }
+
     /// Puts tokens together to a text, as the tokenizer does: bytes that are not UTF-8 become U+FFFD.
     pub(crate) fn decode(&self, tokens: &[u32], skip_special: bool) -> Result<String, String> {
         self.tokenizer
@@ -67,10 +97,29 @@ impl Vocabulary {
     /// Bytes of a token; none for a special one.
     pub(crate) fn bytes_of(&self, token: u32) -> Vec<u8> {
         const SPACE_MARK: &[u8] = "▁".as_bytes();
+        if let Some(text) = self.plain.get(&token) {
+            return text.clone().into_bytes();
+        }
         let bytes = self.bytes.tok_trie().decode_ext(&[token], false);
         match bytes.strip_prefix(SPACE_MARK) {
             Some(rest) => [b" ", rest].concat(),
             None => bytes,
+        }
+    }
+
+    /// Number of tokens that the tokenizer knows.
+    pub(crate) fn known(&self) -> u32 {
+        u32::try_from(self.bytes.tok_trie().vocab_size()).unwrap_or(u32::MAX)
+    }
+
+    /// Bytes of a token as grammars see them: those of its text, or its name behind a mark if it is a
+    /// special one.
+    pub(crate) fn grammar_bytes(&self, token: u32) -> Vec<u8> {
+        let trie = self.bytes.tok_trie();
+        if trie.is_special_token(token) && !self.plain.contains_key(&token) {
+            trie.token(token).to_vec()
+        } else {
+            self.bytes_of(token)
         }
     }
 
@@ -81,5 +130,40 @@ impl Vocabulary {
             && self
                 .decode(&[token], false)
                 .is_ok_and(|text| !text.starts_with(' '))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mistralrs::core::llguidance::toktrie::{ApproximateTokEnv, TokRxInfo, TokTrie};
+
+    use super::*;
+
+    #[test]
+    fn tokens_that_were_added_for_their_text_have_it_and_special_ones_have_none() {
+        let token = |id: u32, content: &str, special: bool| {
+            serde_json::json!({
+                "id": id, "content": content, "special": special, "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false,
+            })
+        };
+        let tokenizer = serde_json::json!({
+            "version": "1.0",
+            "added_tokens": [token(1, "<think>", false), token(2, "<|im_end|>", true)],
+            "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"},
+        });
+        let tokenizer = Tokenizer::from_bytes(tokenizer.to_string()).expect("a tokenizer");
+        let words = [
+            b"a".to_vec(),
+            b"\xff<think>".to_vec(),
+            b"\xff<|im_end|>".to_vec(),
+        ];
+        let trie = TokTrie::from(&TokRxInfo::new(3, 2), &words);
+        let bytes: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+        let vocabulary = Vocabulary::new(Arc::new(tokenizer), bytes, None);
+        let texts: Vec<_> = (0..3).map(|token| vocabulary.bytes_of(token)).collect();
+        assert_eq!(texts, [b"a".to_vec(), b"<think>".to_vec(), Vec::new()]);
+        assert_eq!(vocabulary.grammar_bytes(1), b"<think>");
+        assert_eq!(vocabulary.grammar_bytes(2), b"\xff<|im_end|>");
     }
 }

@@ -8,9 +8,11 @@ use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
 
 use super::model_config::ModelConfig;
 use super::need::Need;
-use super::safetensors::Tensor;
-use super::{Files, Inspection, choose_context, choose_dtype, files, safetensors, tokenizer, uqff};
+use super::weights::Weights;
+use super::{Files, InSitu, Inspection, choose_context, choose_dtype, files, tokenizer, uqff};
 use crate::failure::Failure;
+use crate::prepared::Prepared;
+use crate::quantization::Quantization;
 
 /// More entries than a model's directory has.
 const MAX_ENTRIES: usize = 10_000;
@@ -38,15 +40,17 @@ pub(crate) struct DirectoryFiles {
 pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
     let names = list(path)?;
     check_what_it_is(&names)?;
-    let (files, tokenizer_id) = find(path, &names)?;
+    let (files, tokenizer_id) = find(config, path, &names)?;
     let model = ModelConfig::read(&files.config)?;
-    let weights = Weights::read(&files.weights)?;
+    let quantization = quantization(&config.quantization, &model)?;
+    let weights = Weights::read(&files.weights, quantization)?;
     let dtype = choose_dtype(config.dtype(), weights.stored_as_f32());
     let context_length = choose_context(config.context_length, model.context_length)?;
     let vocabulary_size = weights.vocabulary.or(model.vocabulary_size);
     let number = if dtype == DataType::F32 { 4 } else { 2 };
     let need = Need {
         weights: weights.bytes_in_memory(number),
+        quantizing: weights.bytes_while_quantized(number),
         shape: model.shape,
         number,
         context: context_length.unwrap_or(0).into(),
@@ -63,7 +67,10 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         output_modalities: vec!["text".into()],
         parameter_count: weights.parameters,
         dtype: dtype.into(),
-        quantization: model.quantization.unwrap_or_default(),
+        quantization: quantization
+            .map(Quantization::name)
+            .or(model.quantization)
+            .unwrap_or_default(),
         context_length: context_length.unwrap_or(0),
         trained_context_length: model.context_length.unwrap_or(0),
         vocabulary_size: vocabulary_size.unwrap_or(0),
@@ -72,76 +79,41 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         device: "cpu".into(),
         ..ModelMetadata::default()
     };
+    let quantization = quantization.map(|to| InSitu {
+        to,
+        prepared: Prepared::look_up(config, &files.config, &files.weights, dtype, to),
+        bytes: weights.bytes_in_memory(number),
+    });
+    let weight_bytes = match &quantization {
+        Some(InSitu {
+            prepared: Prepared::Hit(entry),
+            ..
+        }) => entry.bytes(),
+        _ => weights.file_bytes,
+    };
     Ok(Inspection {
         files: Files::Directory(files),
         dtype,
+        quantization,
         context_length,
         vocabulary_size,
         metadata,
-        weight_bytes: weights.file_bytes,
+        weight_bytes,
         measure: ProgressMeasure::RssFile,
         need_host_bytes: need.bytes(),
+        chat_template: config.chat_template.clone(),
     })
 }
 
-/// What the headers of the weights tell together.
-#[derive(Default)]
-struct Weights {
-    file_bytes: u64,
-    parameters: u64,
-    /// Elements of tensors that the engine converts.
-    floats: u64,
-    /// Those of them that are stored as F32.
-    floats_f32: u64,
-    /// Bytes of tensors that stay as they are.
-    others: u64,
-    /// Rows of the embedding.
-    vocabulary: Option<u32>,
-}
-
-impl Weights {
-    fn read(paths: &[PathBuf]) -> Result<Self, Failure> {
-        let mut all = Self::default();
-        for path in paths {
-            all.file_bytes += files::about(path)?.len();
-            for tensor in safetensors::tensors(path)? {
-                all.add(&tensor);
-            }
-        }
-        if all.parameters == 0 {
-            return Err(Failure::unusable(
-                "The model's safetensors hold no weights. Get a complete copy of the model.",
-            ));
-        }
-        Ok(all)
-    }
-
-    fn add(&mut self, tensor: &Tensor) {
-        self.parameters = self.parameters.saturating_add(tensor.elements);
-        if matches!(tensor.dtype.as_str(), "F16" | "BF16" | "F32" | "F64") {
-            self.floats = self.floats.saturating_add(tensor.elements);
-            if tensor.dtype == "F32" {
-                self.floats_f32 = self.floats_f32.saturating_add(tensor.elements);
-            }
-        } else {
-            self.others = self.others.saturating_add(tensor.bytes);
-        }
-        let is_embedding = ["embed_tokens.weight", "wte.weight", "embed_in.weight"]
-            .iter()
-            .any(|end| tensor.name.ends_with(end));
-        if is_embedding && let [rows, _] = tensor.shape[..] {
-            self.vocabulary = u32::try_from(rows).ok();
-        }
-    }
-
-    fn stored_as_f32(&self) -> bool {
-        self.floats_f32 > self.floats / 2
-    }
-
-    fn bytes_in_memory(&self, number: u64) -> u64 {
-        self.floats
-            .saturating_mul(number)
-            .saturating_add(self.others)
+/// The quantization that was asked for, which weights that are quantized already cannot have.
+fn quantization(asked: &str, model: &ModelConfig) -> Result<Option<Quantization>, Failure> {
+    match (asked, &model.quantization) {
+        ("", _) => Ok(None),
+        (asked, None) => Quantization::parse(asked).map(Some),
+        (asked, Some(stored)) => Err(Failure::unusable(format!(
+            "The weights are stored quantized ({stored}) and cannot be quantized to {asked}. Leave the \
+             quantization out, or load the model that they were made from."
+        ))),
     }
 }
 
@@ -194,6 +166,7 @@ fn check_what_it_is(names: &BTreeSet<String>) -> Result<(), Failure> {
 
 /// Finds the model's files and checks the small ones; also gives the tokenizer's class.
 fn find(
+    config: &WorkerConfig,
     path: &Path,
     names: &BTreeSet<String>,
 ) -> Result<(DirectoryFiles, Option<String>), Failure> {
@@ -210,7 +183,10 @@ fn find(
         directory: path.to_owned(),
         config: required("config.json", "the model's architecture")?,
         weights: weights(path, names)?,
-        tokenizer: required("tokenizer.json", "the model's tokenizer")?,
+        tokenizer: match tokenizer::given(config) {
+            Some(tokenizer) => tokenizer,
+            None => required("tokenizer.json", "the model's tokenizer")?,
+        },
         template: optional("chat_template.jinja"),
         template_json: optional("chat_template.json"),
         generation_config: optional("generation_config.json"),

@@ -13,7 +13,7 @@ use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
 use self::header::{Header, Tensor, Value};
 use super::model_config::Shape;
 use super::need::Need;
-use super::{Files, Inspection, choose_context, choose_dtype, files};
+use super::{Files, Inspection, choose_context, choose_dtype, files, tokenizer};
 use crate::failure::Failure;
 
 /// Architectures that the engine loads from GGUF.
@@ -37,6 +37,7 @@ const MAX_LAYERS: u64 = 10_000;
 /// Inspects the file at `path`.
 pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
     refuse_other_files(path)?;
+    refuse_quantization(&config.quantization)?;
     let (file, length) = files::open(path)?;
     let header = Header::read(BufReader::new(file), length).map_err(|why| {
         Failure::unusable(format!(
@@ -44,12 +45,23 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
             files::name(path)
         ))
     })?;
-    Model::new(&header)
+    Model::new(&header, config)
         .and_then(|model| model.inspect(config, path, length))
         .map_err(|failure| Failure {
             message: format!("{}: {}", files::name(path), failure.message),
             ..failure
         })
+}
+
+/// GGUF files hold weights as they are to be used.
+fn refuse_quantization(asked: &str) -> Result<(), Failure> {
+    if asked.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::unusable(format!(
+        "The weights of a GGUF file cannot be quantized to {asked} when they are loaded. Leave the \
+         quantization out, or load the safetensors that the file was made from."
+    )))
 }
 
 /// A header that the engine can make use of.
@@ -61,7 +73,7 @@ struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
-    fn new(header: &'a Header) -> Result<Self, Failure> {
+    fn new(header: &'a Header, config: &WorkerConfig) -> Result<Self, Failure> {
         let architecture = header.text("general.architecture").ok_or_else(|| {
             Failure::unusable("The file names no architecture. Get another copy.")
         })?;
@@ -93,7 +105,10 @@ impl<'a> Model<'a> {
             )));
         }
         let context_length = u32::try_from(number("context_length")?).unwrap_or(u32::MAX);
-        check_tokenizer(header)?;
+        match tokenizer::given(config) {
+            Some(path) => drop(tokenizer::read_tokenizer(&path)?),
+            None => check_tokenizer(header)?,
+        }
         check_tensors(header)?;
         Ok(Self {
             header,
@@ -142,14 +157,19 @@ impl<'a> Model<'a> {
             ..ModelMetadata::default()
         };
         Ok(Inspection {
-            files: Files::Gguf(path.to_owned()),
+            files: Files::Gguf {
+                file: path.to_owned(),
+                tokenizer: tokenizer::given(config),
+            },
             dtype,
+            quantization: None,
             context_length,
             vocabulary_size,
             metadata,
             weight_bytes: length,
             measure: ProgressMeasure::ReadChars,
             need_host_bytes: self.need(dtype, context_length).bytes(),
+            chat_template: config.chat_template.clone(),
         })
     }
 
@@ -183,6 +203,7 @@ impl<'a> Model<'a> {
         let embedding = self.embedding().map_or(0, |tensor| tensor.elements);
         Need {
             weights: stored.saturating_add(embedding.saturating_mul(4)),
+            quantizing: 0,
             shape: Shape {
                 layers: self.layers,
                 kv_heads,

@@ -2,6 +2,7 @@
 //!
 //! The sum of
 //! - the weights in the data type that they have in memory,
+//! - what is needed for a while to quantize them,
 //! - the key-value cache: `2 × layers × kv_heads × head_size × bytes of a number` a token, for one sequence
 //!   of the full context (rounded up to the engine's steps of 512 tokens), since requests take turns,
 //! - the tables of positions, which the engine makes for the length that the model was made for: six bytes
@@ -27,6 +28,8 @@ const PROCESS: u64 = 64 << 20;
 pub(super) struct Need {
     /// Bytes of the weights in memory.
     pub(super) weights: u64,
+    /// Bytes beyond that while they are quantized.
+    pub(super) quantizing: u64,
     /// Sizes of the model.
     pub(super) shape: Shape,
     /// Bytes of a number in the cache.
@@ -45,6 +48,7 @@ impl Need {
     /// The need in bytes. Absurd sizes give `u64::MAX` and not a wrong sum.
     pub(super) fn bytes(&self) -> u64 {
         self.weights
+            .saturating_add(self.quantizing)
             .saturating_add(self.cache())
             .saturating_add(self.positions())
             .saturating_add(self.working_space())

@@ -1,8 +1,9 @@
 //! The files around a tokenizer: what the engine would panic on is found here.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use hangar_client::worker::v1::WorkerConfig;
 use mistralrs::core::ChatTemplate;
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,6 +17,11 @@ const MAX_TOKENIZER: u64 = 256 << 20;
 
 /// Longest other file in bytes.
 const MAX_FILE: u64 = 16 << 20;
+
+/// The tokenizer in place of the model's own, if one is given.
+pub(super) fn given(config: &WorkerConfig) -> Option<PathBuf> {
+    (!config.tokenizer.is_empty()).then(|| PathBuf::from(&config.tokenizer))
+}
 
 /// Makes the tokenizer of this file.
 pub(super) fn read_tokenizer(path: &Path) -> Result<Tokenizer, Failure> {

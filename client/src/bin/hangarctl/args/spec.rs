@@ -1,0 +1,178 @@
+//! Arguments that describe a model.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use hangar_client::v1;
+
+/// A key and a value, as in `team=search`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+/// How a model is to be run. Single settings go over those of `--spec` or `--file`.
+#[derive(Debug, Default, PartialEq, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct SpecArgs {
+    /// Directory or GGUF file of the model on the server's machine.
+    #[arg(long, conflicts_with_all = ["demo", "hugging_face"])]
+    pub(crate) path: Option<String>,
+    /// The small model that is built into Hangar.
+    #[arg(long, conflicts_with = "hugging_face")]
+    pub(crate) demo: bool,
+    /// Repository of the Hugging Face hub, for example Qwen/Qwen3-0.6B.
+    #[arg(long, visible_alias = "hf", value_name = "REPOSITORY")]
+    pub(crate) hugging_face: Option<String>,
+    /// Branch, tag or commit of the repository.
+    #[arg(long, requires = "hugging_face")]
+    pub(crate) revision: Option<String>,
+    /// Only this file of the repository; may be given more than once.
+    #[arg(long, requires = "hugging_face", value_name = "FILE")]
+    pub(crate) hub_file: Vec<String>,
+    /// The whole spec as JSON (hangar.v1.ModelSpec).
+    #[arg(long, value_name = "JSON", conflicts_with = "file")]
+    pub(crate) spec: Option<String>,
+    /// File with the whole spec, as JSON or as TOML with the same names; "-" is standard input.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Name for people.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) display_name: Option<String>,
+    /// Free text for people.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+    /// Label to find the model by; may be given more than once.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) label: Vec<Label>,
+    /// Kind of the model; found out from its files where it is not given.
+    #[arg(long, value_enum)]
+    pub(crate) kind: Option<Kind>,
+    /// Device to load on: auto, cpu, cuda, cuda:ORDINAL or cuda:UUID.
+    #[arg(long)]
+    pub(crate) device: Option<String>,
+    /// Data type of the weights in memory.
+    #[arg(long, value_enum)]
+    pub(crate) dtype: Option<DataType>,
+    /// In-situ quantization while loading, for example q4k.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) quantization: Option<String>,
+    /// Longest sequence of prompt and answer in tokens.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context_length: Option<u32>,
+    /// How many requests run at the same time.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_concurrency: Option<u32>,
+    /// How many further requests may wait.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_queue: Option<u32>,
+    /// Temperature where a request gives none.
+    #[arg(long, value_name = "T")]
+    pub(crate) default_temperature: Option<f32>,
+    /// Longest answer in tokens where a request does not say.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) default_max_tokens: Option<u32>,
+    /// Unload after this time without a request, for example 10m.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Never evict the model to make room.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) pinned: Option<bool>,
+    /// Readiness of the server waits for the model, and unloading it needs force.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) required: Option<bool>,
+    /// Load the model when the server starts.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) preload: Option<bool>,
+    /// A request for the model loads it when it is not loaded.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) load_on_demand: Option<bool>,
+    /// Higher loads first and is evicted last.
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    pub(crate) priority: Option<i32>,
+    /// When to restart the model's worker.
+    #[arg(long, value_enum)]
+    pub(crate) restart: Option<Restart>,
+}
+
+/// Data type of the weights in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DataType {
+    /// 32-bit floating point.
+    F32,
+    /// 16-bit IEEE floating point.
+    F16,
+    /// 16-bit brain floating point.
+    Bf16,
+}
+
+/// Kind of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Text in, text out.
+    Text,
+    /// Text, images or audio in, text out.
+    Multimodal,
+    /// Text in, vectors out.
+    Embedding,
+    /// Text in, images out.
+    Image,
+    /// Text in, audio out.
+    Speech,
+}
+
+/// When a worker is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Restart {
+    /// Never.
+    Never,
+    /// After it died or hung, or a load failed in a way that may pass.
+    OnFailure,
+    /// After any failure.
+    Always,
+}
+
+/// Reads `KEY=VALUE`; the value of `KEY` alone is empty.
+pub(crate) fn label(text: &str) -> Result<Label, String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.is_empty() {
+        return Err("a label has a key, as in team=search".to_owned());
+    }
+    Ok(Label {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    })
+}
+
+impl From<DataType> for v1::DataType {
+    fn from(dtype: DataType) -> Self {
+        match dtype {
+            DataType::F32 => Self::F32,
+            DataType::F16 => Self::F16,
+            DataType::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+impl From<Kind> for v1::ModelKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Text => Self::Text,
+            Kind::Multimodal => Self::Multimodal,
+            Kind::Embedding => Self::Embedding,
+            Kind::Image => Self::Image,
+            Kind::Speech => Self::Speech,
+        }
+    }
+}
+
+impl From<Restart> for v1::RestartMode {
+    fn from(restart: Restart) -> Self {
+        match restart {
+            Restart::Never => Self::Never,
+            Restart::OnFailure => Self::OnFailure,
+            Restart::Always => Self::Always,
+        }
+    }
+}

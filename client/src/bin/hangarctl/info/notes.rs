@@ -1,0 +1,83 @@
+//! What is remarkable about a model.
+
+use hangar_client::v1::{
+    DesiredState, LearnedFacts, ModelInfo, ModelState, ModelStatus, SuspendReason,
+};
+
+use crate::table::{bytes, span_of};
+
+/// In a few words, for a table; empty where all is as it should be.
+pub(super) fn notes(model: &ModelInfo) -> String {
+    let mut notes = Vec::new();
+    match model.suspend_reason() {
+        SuspendReason::Unspecified => {}
+        SuspendReason::Evicted => notes.push("evicted".to_owned()),
+        SuspendReason::Idle => notes.push("unloaded when idle".to_owned()),
+    }
+    let state = model.status.as_ref().map(ModelStatus::state);
+    let is_down = matches!(state, Some(ModelState::Unloaded | ModelState::Failed));
+    if is_down && notes.is_empty() && model.desired_state() == DesiredState::Loaded {
+        notes.push("to be loaded".to_owned());
+    }
+    match model.holders.len() {
+        0 => {}
+        1 => notes.push("held".to_owned()),
+        holders => notes.push(format!("held by {holders}")),
+    }
+    if model.reload_required {
+        notes.push("reload required".to_owned());
+    }
+    notes.join(", ")
+}
+
+/// What earlier loads have taught; empty where there were none.
+pub(super) fn learned(facts: &LearnedFacts) -> String {
+    let mut parts = Vec::new();
+    if let Some(memory) = &facts.memory {
+        parts.push(format!(
+            "takes {}",
+            bytes(memory.host_bytes + memory.device_bytes)
+        ));
+    }
+    match span_of(facts.load_duration.as_ref()) {
+        time if time.is_empty() => {}
+        time => parts.push(format!("loads in {time}")),
+    }
+    if facts.loads_succeeded + facts.loads_failed > 0 {
+        parts.push(format!(
+            "{} loads succeeded, {} failed",
+            facts.loads_succeeded, facts.loads_failed
+        ));
+    }
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_is_as_it_should_be_has_no_notes() {
+        let mut model = ModelInfo::default();
+        assert_eq!(notes(&model), "");
+        model.set_desired_state(DesiredState::Loaded);
+        let status = model.status.get_or_insert_default();
+        status.set_state(ModelState::Ready);
+        assert_eq!(notes(&model), "");
+    }
+
+    #[test]
+    fn what_differs_from_what_was_asked_for_is_noted() {
+        let mut model = ModelInfo {
+            holders: vec!["a".to_owned(), "b".to_owned()],
+            reload_required: true,
+            ..Default::default()
+        };
+        model.set_desired_state(DesiredState::Loaded);
+        let status = model.status.get_or_insert_default();
+        status.set_state(ModelState::Unloaded);
+        assert_eq!(notes(&model), "to be loaded, held by 2, reload required");
+        model.set_suspend_reason(SuspendReason::Evicted);
+        assert_eq!(notes(&model), "evicted, held by 2, reload required");
+    }
+}

@@ -1,0 +1,222 @@
+//! The spec that arguments describe.
+
+use std::{fs, io, path::Path};
+
+use hangar_client::{
+    convert::to_proto_duration,
+    v1::{
+        DemoSource, HuggingFaceSource, ModelSource, ModelSpec, RestartMode, model_source::Source,
+    },
+};
+
+use crate::{args::spec::SpecArgs, json, output::Failure};
+
+const NAME: &str = "hangar.v1.ModelSpec";
+
+/// The spec that the arguments describe. `None`: none of them does.
+pub(crate) fn given(args: &SpecArgs) -> Result<Option<ModelSpec>, Failure> {
+    let mut spec = whole(args)?.unwrap_or_default();
+    apply(args, &mut spec);
+    if spec == ModelSpec::default() {
+        return Ok(None);
+    }
+    if spec.source.is_none() {
+        let message = "settings of a model need its source too: --path, --demo, --hugging-face, \
+                       --spec or --file";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    Ok(Some(spec))
+}
+
+/// The spec that `--spec` or `--file` gives.
+pub(crate) fn whole(args: &SpecArgs) -> Result<Option<ModelSpec>, Failure> {
+    match (&args.spec, &args.file) {
+        (Some(json), _) => Ok(Some(json::from_str(NAME, json)?)),
+        (None, Some(path)) => Ok(Some(read(path)?)),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Puts the single settings over `spec`.
+pub(crate) fn apply(args: &SpecArgs, spec: &mut ModelSpec) {
+    if let Some(source) = source(args) {
+        spec.source = Some(ModelSource {
+            source: Some(source),
+        });
+    }
+    for label in &args.label {
+        spec.labels.insert(label.key.clone(), label.value.clone());
+    }
+    set(&mut spec.display_name, args.display_name.clone());
+    set(&mut spec.description, args.description.clone());
+    set(&mut spec.device, args.device.clone());
+    set(&mut spec.quantization, args.quantization.clone());
+    set(&mut spec.context_length, args.context_length);
+    set(&mut spec.max_concurrency, args.max_concurrency);
+    set(&mut spec.max_queue, args.max_queue.map(Some));
+    let idle_timeout = args.idle_timeout.map(to_proto_duration);
+    set(&mut spec.idle_timeout, idle_timeout.map(Some));
+    set(&mut spec.pinned, args.pinned);
+    set(&mut spec.required, args.required);
+    set(&mut spec.preload, args.preload);
+    set(&mut spec.load_on_demand, args.load_on_demand);
+    set(&mut spec.priority, args.priority);
+    if let Some(kind) = args.kind {
+        spec.set_kind(kind.into());
+    }
+    if let Some(dtype) = args.dtype {
+        spec.set_dtype(dtype.into());
+    }
+    if let Some(mode) = args.restart.map(RestartMode::from) {
+        spec.restart_policy.get_or_insert_default().set_mode(mode);
+    }
+    if let Some(temperature) = args.default_temperature {
+        let defaults = spec.generation_defaults.get_or_insert_default();
+        defaults.sampling.get_or_insert_default().temperature = Some(temperature);
+    }
+    if let Some(tokens) = args.default_max_tokens {
+        spec.generation_defaults.get_or_insert_default().max_tokens = tokens;
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn source(args: &SpecArgs) -> Option<Source> {
+    if args.demo {
+        return Some(Source::Demo(DemoSource {}));
+    }
+    if let Some(repository) = &args.hugging_face {
+        return Some(Source::HuggingFace(HuggingFaceSource {
+            repository: repository.clone(),
+            revision: args.revision.clone().unwrap_or_default(),
+            files: args.hub_file.clone(),
+        }));
+    }
+    args.path.clone().map(Source::Path)
+}
+
+/// Reads a file as TOML if it is named so, else as JSON; standard input as JSON if it begins like it.
+fn read(path: &Path) -> Result<ModelSpec, Failure> {
+    let is_stdin = path == Path::new("-");
+    let text = match is_stdin {
+        true => io::read_to_string(io::stdin()),
+        false => fs::read_to_string(path),
+    };
+    let text = text.map_err(|error| {
+        Failure::Usage(format!(
+            "cannot read the spec from {}: {error}",
+            path.display()
+        ))
+    })?;
+    let is_toml = match path.extension() {
+        Some(extension) => extension == "toml",
+        None => !text.trim_start().starts_with('{'),
+    };
+    let spec = match is_toml {
+        true => json::from_toml(NAME, &text),
+        false => json::from_str(NAME, &text),
+    };
+    spec.map_err(|failure| match failure {
+        Failure::Usage(message) => Failure::Usage(format!("{}: {message}", path.display())),
+        failure => failure,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn parsed(arguments: &[&str]) -> Result<Option<ModelSpec>, Failure> {
+        let cli = Cli::parse_from(["hangarctl", "load"].iter().chain(arguments));
+        match cli.command {
+            Command::Load(args) => given(&args.spec),
+            _ => unreachable!(),
+        }
+    }
+
+    fn spec(arguments: &[&str]) -> ModelSpec {
+        match parsed(arguments) {
+            Ok(Some(spec)) => spec,
+            _ => panic!("no spec"),
+        }
+    }
+
+    #[test]
+    fn a_known_model_needs_no_spec() {
+        assert!(matches!(parsed(&["m", "--no-wait"]), Ok(None)));
+    }
+
+    #[test]
+    fn settings_need_a_source() {
+        assert!(matches!(
+            parsed(&["m", "--dtype", "f16"]),
+            Err(Failure::Usage(_))
+        ));
+    }
+
+    #[test]
+    fn settings_change_a_given_spec() {
+        let json = r#"{"source":{"path":"/m"},"contextLength":5,"pinned":true}"#;
+        let spec = spec(&[
+            "m",
+            "--spec",
+            json,
+            "--context-length",
+            "6",
+            "--pinned=false",
+            "--path",
+            "/other",
+        ]);
+        assert_eq!((spec.context_length, spec.pinned), (6, false));
+        let source = spec.source.and_then(|source| source.source);
+        assert_eq!(source, Some(Source::Path("/other".to_owned())));
+    }
+
+    #[test]
+    fn settings_lie_where_the_server_looks_for_them() {
+        let spec = spec(&[
+            "m",
+            "--hf",
+            "Qwen/Qwen3",
+            "--revision",
+            "r",
+            "--label",
+            "a=b=c",
+            "--default-temperature",
+            "0.5",
+            "--idle-timeout",
+            "10m",
+            "--priority",
+            "-3",
+            "--preload",
+            "--restart",
+            "never",
+        ]);
+        let hub = HuggingFaceSource {
+            repository: "Qwen/Qwen3".to_owned(),
+            revision: "r".to_owned(),
+            files: vec![],
+        };
+        let source = spec.source.and_then(|source| source.source);
+        assert_eq!(source, Some(Source::HuggingFace(hub)));
+        assert_eq!(spec.labels.get("a").map(String::as_str), Some("b=c"));
+        let sampling = spec
+            .generation_defaults
+            .and_then(|defaults| defaults.sampling);
+        assert_eq!(
+            sampling.and_then(|sampling| sampling.temperature),
+            Some(0.5)
+        );
+        assert_eq!(spec.idle_timeout.map(|timeout| timeout.seconds), Some(600));
+        assert_eq!((spec.priority, spec.preload), (-3, true));
+        let mode = spec.restart_policy.map(|policy| policy.mode());
+        assert_eq!(mode, Some(RestartMode::Never));
+    }
+}

@@ -1,0 +1,57 @@
+use super::*;
+
+fn update() -> UpdateModel {
+    let client = Client::connect_lazy("http://127.0.0.1:1").unwrap();
+    UpdateModel::new(client, "m".to_owned())
+}
+
+fn paths(update: &UpdateModel) -> Vec<&str> {
+    let mask = update.request.update_mask.as_ref().unwrap();
+    mask.paths.iter().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn a_setter_names_only_its_own_field() {
+    let update = update()
+        .temperature(0.5)
+        .top_p(None)
+        .priority(3)
+        .pinned(false);
+    let expected = [
+        "spec.generation_defaults.sampling.temperature",
+        "spec.generation_defaults.sampling.top_p",
+        "spec.priority",
+        "spec.pinned",
+    ];
+    assert_eq!(paths(&update), expected);
+    let spec = update.request.model.unwrap().spec.unwrap();
+    let sampling = spec.generation_defaults.unwrap().sampling.unwrap();
+    assert_eq!((sampling.temperature, sampling.top_p), (Some(0.5), None));
+    assert_eq!(spec.priority, 3);
+}
+
+#[tokio::test]
+async fn a_field_that_is_set_twice_is_named_once() {
+    let update = update().priority(3).priority(4);
+    assert_eq!(paths(&update), ["spec.priority"]);
+}
+
+#[tokio::test]
+async fn fields_of_a_spec_are_named_below_it() {
+    let spec = ModelSpec {
+        description: "d".to_owned(),
+        ..Default::default()
+    };
+    let update = update().spec_fields(spec.clone(), ["description", "memory_hint.host_bytes"]);
+    assert_eq!(
+        paths(&update),
+        ["spec.description", "spec.memory_hint.host_bytes"]
+    );
+    assert_eq!(update.request.model.unwrap().spec, Some(spec));
+}
+
+#[tokio::test]
+async fn aliases_and_the_whole_spec_are_fields_of_the_entry() {
+    let update = update().spec(ModelSpec::default()).aliases(["a"]);
+    assert_eq!(paths(&update), ["spec", "aliases"]);
+}

@@ -1,0 +1,274 @@
+//! Changes of entries: what they do to the tables, within one transaction.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use uuid::Uuid;
+
+use super::{
+    Attempt, DeleteError, Entry, EntryChange, Learned, NewEntry, OnConflict, Origin, RegisterError,
+    Remember, Taken, UpdateError, Updated, names::Renamed, requests, row,
+};
+use crate::model::{Etag, ModelId, Spec};
+
+/// A transaction, and what it does to names.
+pub(super) struct Change<'c> {
+    tx: Transaction<'c>,
+    names: Vec<Renamed>,
+}
+
+// === impl Change ===
+
+impl<'c> Change<'c> {
+    pub(super) fn new(tx: Transaction<'c>) -> Self {
+        Self {
+            tx,
+            names: Vec::new(),
+        }
+    }
+
+    /// Puts it on disk; tells what aliases stand for from now on.
+    pub(super) fn commit(self) -> rusqlite::Result<Vec<Renamed>> {
+        self.tx.commit()?;
+        Ok(self.names)
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.tx
+    }
+
+    /// The entry that `name` stands for.
+    pub(super) fn find(&self, name: &ModelId) -> rusqlite::Result<Option<Entry>> {
+        row::find(&self.tx, name)
+    }
+
+    /// Number of entries.
+    pub(super) fn count(&self) -> rusqlite::Result<usize> {
+        let n: i64 = self
+            .tx
+            .prepare_cached("SELECT n FROM counts WHERE name = 'models'")?
+            .query_row([], |row| row.get(0))?;
+        Ok(usize::try_from(n).unwrap_or_default())
+    }
+
+    pub(super) fn create(
+        &mut self,
+        new: NewEntry,
+        capacity: usize,
+        request: Option<Remember>,
+    ) -> Result<Entry, RegisterError> {
+        if let Some(by) = self.owner(&new.id)? {
+            return Err(Taken { name: new.id, by }.into());
+        }
+        if self.count()? >= capacity {
+            return Err(RegisterError::Full(capacity));
+        }
+        let mut entry = fresh(new)?;
+        let aliases = std::mem::take(&mut entry.aliases);
+        row::write(&self.tx, &entry)?;
+        self.set_aliases::<RegisterError>(&mut entry, aliases)?;
+        requests::remember(&self.tx, request, &entry)?;
+        Ok(entry)
+    }
+
+    pub(super) fn register(
+        &mut self,
+        id: ModelId,
+        spec: Spec,
+        on_conflict: OnConflict,
+        capacity: usize,
+    ) -> Result<Entry, RegisterError> {
+        let Some(mut entry) = self.find(&id)? else {
+            let new = NewEntry {
+                id,
+                spec,
+                aliases: Vec::new(),
+                origin: Origin::Api,
+            };
+            return self.create(new, capacity, None);
+        };
+        if *entry.spec == spec {
+            return Ok(entry);
+        }
+        if on_conflict == OnConflict::Refuse {
+            return Err(RegisterError::Conflict(Box::new(entry)));
+        }
+        if entry.origin == Origin::File {
+            return Err(RegisterError::Declared(entry.id));
+        }
+        replace_spec(&mut entry, spec)?;
+        row::write(&self.tx, &entry)?;
+        Ok(entry)
+    }
+
+    pub(super) fn update(
+        &mut self,
+        name: &ModelId,
+        change: EntryChange,
+        request: Option<Remember>,
+    ) -> Result<Updated, UpdateError> {
+        let before = self.find(name)?.ok_or(UpdateError::Unknown)?;
+        if before.etag != change.etag {
+            return Err(UpdateError::Stale(before.etag));
+        }
+        if before.origin == Origin::File {
+            return Err(UpdateError::Declared);
+        }
+        let mut after = before.clone();
+        if let Some(spec) = change.spec
+            && *after.spec != spec
+        {
+            replace_spec(&mut after, spec)?;
+            row::write(&self.tx, &after)?;
+        }
+        if let Some(aliases) = change.aliases {
+            self.set_aliases::<UpdateError>(&mut after, aliases)?;
+        }
+        requests::remember(&self.tx, request, &after)?;
+        Ok(Updated { before, after })
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        id: &ModelId,
+        etag: Option<Etag>,
+        force: bool,
+        request: Option<Remember>,
+    ) -> Result<Entry, DeleteError> {
+        let entry = self.find(id)?.filter(|entry| entry.id == *id);
+        let entry = entry.ok_or(DeleteError::Unknown)?;
+        if etag.is_some_and(|etag| etag != entry.etag) {
+            return Err(DeleteError::Stale(entry.etag));
+        }
+        if entry.origin == Origin::File {
+            return Err(DeleteError::Declared);
+        }
+        if !entry.aliases.is_empty() && !force {
+            return Err(DeleteError::Aliased(entry.aliases));
+        }
+        self.remove(&entry)?;
+        requests::remember(&self.tx, request, &entry)?;
+        Ok(entry)
+    }
+
+    /// Removes `entry` with its aliases and labels.
+    pub(super) fn remove(&mut self, entry: &Entry) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached("DELETE FROM models WHERE id = ?1")?
+            .execute([entry.id.as_str()])?;
+        let gone = entry.aliases.iter().map(|alias| (alias.clone(), None));
+        self.names.extend(gone);
+        Ok(())
+    }
+
+    /// Gives `entry` these aliases in place of those that it has.
+    pub(super) fn set_aliases<E>(
+        &mut self,
+        entry: &mut Entry,
+        aliases: Vec<ModelId>,
+    ) -> Result<(), E>
+    where
+        E: From<Taken> + From<rusqlite::Error>,
+    {
+        let mut aliases = aliases;
+        aliases.sort_unstable();
+        aliases.dedup();
+        if aliases == entry.aliases {
+            return Ok(());
+        }
+        for alias in std::mem::take(&mut entry.aliases) {
+            self.drop_alias(alias)?;
+        }
+        for alias in &aliases {
+            if let Some(by) = self.owner(alias)? {
+                let name = alias.clone();
+                return Err(Taken { name, by }.into());
+            }
+            self.point_alias(alias.clone(), &entry.id)?;
+        }
+        entry.aliases = aliases;
+        Ok(())
+    }
+
+    /// Makes a free alias, or one that exists, stand for the model `id`.
+    pub(super) fn point_alias(&mut self, alias: ModelId, id: &ModelId) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached(
+                "INSERT INTO aliases (alias, model_id) VALUES (?1, ?2) ON CONFLICT (alias) DO UPDATE SET model_id = \
+                 excluded.model_id",
+            )?
+            .execute([alias.as_str(), id.as_str()])?;
+        self.names.push((alias, Some(id.clone())));
+        Ok(())
+    }
+
+    pub(super) fn drop_alias(&mut self, alias: ModelId) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached("DELETE FROM aliases WHERE alias = ?1")?
+            .execute([alias.as_str()])?;
+        self.names.push((alias, None));
+        Ok(())
+    }
+
+    /// The model that `name` stands for, whether as its id or as an alias.
+    pub(super) fn owner(&self, name: &ModelId) -> rusqlite::Result<Option<ModelId>> {
+        self.tx
+            .prepare_cached(
+                "SELECT id FROM models WHERE id = ?1 UNION ALL SELECT model_id FROM aliases WHERE alias = ?1",
+            )?
+            .query_row([name.as_str()], |found| row::id(found, 0))
+            .optional()
+    }
+
+    pub(super) fn set_desired(&mut self, id: &ModelId, desired: bool) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached(
+                // What is so already is not written again, which would cost a flush of the disk.
+                "UPDATE models SET desired = ?2, suspended = iif(?2, NULL, suspended) WHERE id = ?1 AND (desired != ?2 \
+                 OR (?2 AND suspended IS NOT NULL))",
+            )?
+            .execute(params![id.as_str(), desired])?;
+        Ok(())
+    }
+
+    pub(super) fn begin_attempt(
+        &mut self,
+        id: &ModelId,
+        attempt: &Attempt,
+    ) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached("UPDATE models SET attempt = ?2 WHERE id = ?1")?
+            .execute([id.as_str(), &row::to_json(attempt)?])?;
+        Ok(())
+    }
+}
+
+/// The entry that `new` becomes. Its aliases have still to be given to it.
+pub(super) fn fresh(new: NewEntry) -> rusqlite::Result<Entry> {
+    let uid = Uuid::new_v4();
+    let now = row::now();
+    Ok(Entry {
+        etag: row::etag(&uid, &new.spec)?,
+        id: new.id,
+        uid,
+        spec: Arc::new(new.spec),
+        version: 1,
+        created: now,
+        updated: now,
+        origin: new.origin,
+        aliases: new.aliases,
+        desired: false,
+        suspended: None,
+        attempt: None,
+        learned: Learned::default(),
+    })
+}
+
+/// Gives `entry` another spec: a new version.
+pub(super) fn replace_spec(entry: &mut Entry, spec: Spec) -> rusqlite::Result<()> {
+    entry.version += 1;
+    entry.etag = row::etag(&entry.uid, &spec)?;
+    entry.updated = row::now();
+    entry.spec = Arc::new(spec);
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! What is asked for, and how far that has come: desired state, attempts to load, and what loads teach.
+
+use super::{Attempt, Catalog, Entry, Note, StorageError, list};
+use crate::model::ModelId;
+
+impl Catalog {
+    /// Takes note of whether a model is to be loaded. If it is, it is no longer suspended.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be written.
+    pub async fn set_desired(&self, id: &ModelId, desired: bool) -> Result<(), StorageError> {
+        let id = id.clone();
+        self.write(move |change| change.set_desired(&id, desired))
+            .await
+    }
+
+    /// Takes note of an attempt to load a model before it begins.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be written.
+    pub async fn begin_attempt(&self, id: &ModelId, attempt: Attempt) -> Result<(), StorageError> {
+        let id = id.clone();
+        self.write(move |change| change.begin_attempt(&id, &attempt))
+            .await
+    }
+
+    /// Has something written down soon, before any call that comes later. Never waits; a note that cannot be
+    /// written is logged and lost.
+    pub fn note(&self, id: &ModelId, note: Note) {
+        self.0.writer.note(id, note);
+    }
+
+    /// Entries that are to be loaded, are required or preloaded, or were being loaded: required ones first,
+    /// then by falling priority, then by id.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub async fn wanted(&self) -> Result<Vec<Entry>, StorageError> {
+        self.read(list::wanted).await
+    }
+}

@@ -1,0 +1,117 @@
+//! What is known of a registered model.
+
+use std::{collections::VecDeque, sync::Arc, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::model::{
+    Etag, Failure, LoadId, LoadRecord, Memory, Metadata, ModelId, Spec, Suspension,
+};
+
+/// A registered model.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The model.
+    pub id: ModelId,
+    /// Tells it from an earlier one of the same id.
+    pub uid: Uuid,
+    /// How it is to be run.
+    pub spec: Arc<Spec>,
+    /// Rises by one with each change of the spec, from 1.
+    pub version: u64,
+    /// Strong validator of the uid and the spec.
+    pub etag: Etag,
+    /// When it was registered.
+    pub created: SystemTime,
+    /// When the spec was changed last.
+    pub updated: SystemTime,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Other names of it, in order.
+    pub aliases: Vec<ModelId>,
+    /// Whether it is to be loaded.
+    pub desired: bool,
+    /// Why it is not loaded although it is to be.
+    pub suspended: Option<Suspension>,
+    /// An attempt to load it that was begun and of which no end is known.
+    pub attempt: Option<Attempt>,
+    /// What earlier loads have taught.
+    pub learned: Learned,
+}
+
+/// A model to be registered.
+#[derive(Clone, Debug)]
+pub struct NewEntry {
+    /// Its id.
+    pub id: ModelId,
+    /// How it is to be run.
+    pub spec: Spec,
+    /// Other names of it.
+    pub aliases: Vec<ModelId>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where an entry comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A call.
+    Api,
+    /// The configuration file.
+    File,
+}
+
+/// An attempt to load a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The load.
+    pub load_id: LoadId,
+    /// Which attempt of it, from 1.
+    pub number: u32,
+}
+
+/// What earlier loads of a model have taught. Goes with the entry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Learned {
+    /// What its files and its engine told.
+    pub metadata: Metadata,
+    /// What its worker held.
+    pub memory: Option<LearnedMemory>,
+    /// The last loads, newest first.
+    pub recent_loads: VecDeque<LoadRecord>,
+    /// Loads that succeeded.
+    pub loads_succeeded: u64,
+    /// Loads that failed.
+    pub loads_failed: u64,
+    /// The last failure, and when that was.
+    pub last_failure: Option<(Failure, SystemTime)>,
+    /// When the last request came, as of the end of the last load.
+    pub last_used: Option<SystemTime>,
+}
+
+/// Loads that are remembered.
+const RECENT_LOADS: usize = 8;
+
+// === impl Learned ===
+
+impl Learned {
+    /// Takes note of how a load ended.
+    pub fn record(&mut self, record: &LoadRecord) {
+        self.recent_loads.push_front(record.clone());
+        self.recent_loads.truncate(RECENT_LOADS);
+    }
+}
+
+/// What the worker of a model held.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LearnedMemory {
+    /// Once it was READY.
+    pub ready: Memory,
+    /// At most until then.
+    pub peak: Memory,
+    /// The spec that it was built from.
+    pub spec: Spec,
+}

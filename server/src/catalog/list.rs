@@ -1,0 +1,247 @@
+//! Lists of entries, in pages.
+//!
+//! Invariant: a page begins right after the position where the one before ended, so that entries which
+//! come and go meanwhile neither repeat nor hide others. A page costs the same wherever it is.
+
+use std::time::SystemTime;
+
+use rusqlite::{Connection, ToSql, params_from_iter};
+
+use super::{Entry, row};
+use crate::model::{Kind, ModelId, Source};
+
+/// What to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListQuery {
+    /// Which entries.
+    pub filter: ListFilter,
+    /// In which order; entries that are equal in it are ordered by id.
+    pub order: ListOrder,
+    /// From the last to the first.
+    pub descending: bool,
+    /// Only what comes after this position.
+    pub after: Option<Position>,
+    /// Most entries of the page.
+    pub limit: usize,
+}
+
+/// Which entries to list: those that match all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListFilter {
+    /// From such a source.
+    pub source: Option<SourceKind>,
+    /// Of this kind, as the spec or a load tells it.
+    pub kind: Option<Kind>,
+    /// With these labels; `None` stands for any value.
+    pub labels: Vec<(String, Option<String>)>,
+}
+
+/// Kinds of [`Source`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants are those of Source")]
+pub enum SourceKind {
+    Path,
+    HuggingFace,
+    Demo,
+}
+
+/// What to order by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListOrder {
+    /// The id.
+    #[default]
+    Id,
+    /// The time of registration.
+    Created,
+    /// The time of the last change of the spec.
+    Updated,
+}
+
+/// Where a page ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The last entry's time that the list is ordered by, in microseconds since 1970; 0 where it is ordered
+    /// by id.
+    pub key: i64,
+    /// The last entry's id.
+    pub id: ModelId,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// Where the next page begins; `None`: this is the last.
+    pub next: Option<Position>,
+    /// Entries on all pages together.
+    pub total: u64,
+}
+
+/// The query.
+struct Sql {
+    conditions: Vec<String>,
+    values: Vec<Box<dyn ToSql>>,
+}
+
+/// The entries of a page.
+pub(super) fn page(connection: &Connection, query: &ListQuery) -> rusqlite::Result<Page> {
+    let mut sql = Sql::of(&query.filter);
+    let total = sql.total(connection)?;
+    let compared = if query.descending { "<" } else { ">" };
+    let direction = if query.descending { "DESC" } else { "ASC" };
+    let column = match query.order {
+        ListOrder::Id => None,
+        ListOrder::Created => Some("created"),
+        ListOrder::Updated => Some("updated"),
+    };
+    if let Some(after) = &query.after {
+        match column {
+            None => sql.and(
+                &format!("id {compared} ?"),
+                [Box::new(after.id.to_string())],
+            ),
+            Some(column) => sql.and(
+                &format!("({column}, id) {compared} (?, ?)"),
+                [
+                    Box::new(after.key) as Box<dyn ToSql>,
+                    Box::new(after.id.to_string()),
+                ],
+            ),
+        }
+    }
+    let order = match column {
+        None => format!("id {direction}"),
+        Some(column) => format!("{column} {direction}, id {direction}"),
+    };
+    let text = format!(
+        "SELECT {} FROM models{} ORDER BY {order} LIMIT {}",
+        row::COLUMNS,
+        sql.condition(),
+        query.limit.saturating_add(1),
+    );
+    let mut statement = connection.prepare_cached(&text)?;
+    let rows = statement.query_map(params_from_iter(&sql.values), row::read)?;
+    let mut entries = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let more = entries.len() > query.limit;
+    entries.truncate(query.limit);
+    let last = entries.last().filter(|_| more);
+    let next = last.map(|entry| query.order.position(entry));
+    Ok(Page {
+        entries,
+        next,
+        total,
+    })
+}
+
+/// Entries that are to be loaded or were being loaded: required ones first, then by priority.
+pub(super) fn wanted(connection: &Connection) -> rusqlite::Result<Vec<Entry>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {} FROM models WHERE desired = 1 OR required = 1 OR preload = 1 OR attempt IS NOT NULL ORDER BY \
+         required DESC, priority DESC, id",
+        row::COLUMNS
+    ))?;
+    let rows = statement.query_map([], row::read)?;
+    rows.collect()
+}
+
+/// Ids of all models, or of the first `limit`, in order.
+pub(super) fn ids(connection: &Connection, limit: Option<usize>) -> rusqlite::Result<Vec<ModelId>> {
+    let limit = limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+    let mut statement = connection.prepare_cached("SELECT id FROM models ORDER BY id LIMIT ?1")?;
+    let ids = statement.query_map([limit], |found| row::id(found, 0))?;
+    ids.collect()
+}
+
+// === impl ListOrder ===
+
+impl ListOrder {
+    /// Where `entry` stands in a list in this order.
+    pub fn position(self, entry: &Entry) -> Position {
+        let time = match self {
+            Self::Id => SystemTime::UNIX_EPOCH,
+            Self::Created => entry.created,
+            Self::Updated => entry.updated,
+        };
+        Position {
+            key: row::micros(time),
+            id: entry.id.clone(),
+        }
+    }
+}
+
+// === impl SourceKind ===
+
+impl SourceKind {
+    /// How the table names it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::HuggingFace => "hugging_face",
+            Self::Demo => "demo",
+        }
+    }
+}
+
+impl From<&Source> for SourceKind {
+    fn from(source: &Source) -> Self {
+        match source {
+            Source::Path(_) => Self::Path,
+            Source::HuggingFace(_) => Self::HuggingFace,
+            Source::Demo => Self::Demo,
+        }
+    }
+}
+
+// === impl Sql ===
+
+impl Sql {
+    fn of(filter: &ListFilter) -> Self {
+        let mut sql = Self {
+            conditions: Vec::new(),
+            values: Vec::new(),
+        };
+        if let Some(source) = filter.source {
+            sql.and("source = ?", [Box::new(source.name())]);
+        }
+        if let Some(kind) = filter.kind {
+            sql.and("kind = ?", [Box::new(row::kind_name(kind))]);
+        }
+        for (key, value) in &filter.labels {
+            let key: Box<dyn ToSql> = Box::new(key.clone());
+            match value {
+                None => sql.and("id IN (SELECT model_id FROM labels WHERE key = ?)", [key]),
+                Some(value) => sql.and(
+                    "id IN (SELECT model_id FROM labels WHERE key = ? AND value = ?)",
+                    [key, Box::new(value.clone())],
+                ),
+            }
+        }
+        sql
+    }
+
+    fn and<const N: usize>(&mut self, condition: &str, values: [Box<dyn ToSql>; N]) {
+        self.conditions.push(condition.to_owned());
+        self.values.extend(values);
+    }
+
+    fn condition(&self) -> String {
+        if self.conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", self.conditions.join(" AND "))
+        }
+    }
+
+    /// How many entries match.
+    fn total(&self, connection: &Connection) -> rusqlite::Result<u64> {
+        let text = if self.conditions.is_empty() {
+            "SELECT n FROM counts WHERE name = 'models'".to_owned()
+        } else {
+            format!("SELECT count(*) FROM models{}", self.condition())
+        };
+        let mut statement = connection.prepare_cached(&text)?;
+        let total: i64 = statement.query_row(params_from_iter(&self.values), |row| row.get(0))?;
+        Ok(total.unsigned_abs())
+    }
+}

@@ -1,0 +1,97 @@
+//! The threads that read. They see what is committed, and no writer holds them up.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    error::StorageError,
+    writer::{closed, join},
+};
+
+/// The way to the threads that read.
+#[derive(Debug)]
+pub(super) struct Readers {
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    threads: Vec<Mutex<Option<JoinHandle<()>>>>,
+}
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// Jobs that wait; more of them wait in their callers.
+const QUEUE: usize = 64;
+
+// === impl Readers ===
+
+impl Readers {
+    /// Starts a thread for each of `connections`.
+    pub(super) fn start(connections: Vec<Connection>) -> io::Result<Self> {
+        let (jobs, inbox) = mpsc::channel::<Job>(QUEUE);
+        let inbox = Arc::new(Mutex::new(inbox));
+        let mut threads = Vec::new();
+        for (n, mut connection) in connections.into_iter().enumerate() {
+            let inbox = inbox.clone();
+            let thread = thread::Builder::new()
+                .name(format!("catalog-read-{n}"))
+                .spawn(move || {
+                    while let Some(job) = next(&inbox) {
+                        job(&mut connection);
+                    }
+                })?;
+            threads.push(Mutex::new(Some(thread)));
+        }
+        Ok(Self {
+            jobs: Mutex::new(Some(jobs)),
+            threads,
+        })
+    }
+
+    /// Reads with `work`, which sees one moment of the catalog.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let (reply, outcome) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let read = connection
+                .transaction()
+                .and_then(|tx| work(&tx))
+                .map_err(StorageError::from);
+            // Nobody may wait any more.
+            let _ = reply.send(read);
+        });
+        let jobs = self
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let jobs = jobs.ok_or_else(closed)?;
+        jobs.send(job).await.map_err(|_| closed())?;
+        drop(jobs);
+        outcome.await.map_err(|_| closed())?
+    }
+
+    /// Reads what waits and ends the threads.
+    pub(super) async fn close(&self) {
+        self.jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        for thread in &self.threads {
+            join(thread).await;
+        }
+    }
+}
+
+/// The next job. One idle thread waits for it, the others for that one.
+fn next(inbox: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
+    inbox
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .blocking_recv()
+}

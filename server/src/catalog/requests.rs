@@ -1,0 +1,168 @@
+//! Answers to calls that are safe to repeat, kept for a day.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Catalog, Entry, StorageError, row};
+
+/// Which call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    /// Who calls; empty where nobody says.
+    pub principal: String,
+    /// What is called.
+    pub method: &'static str,
+    /// The caller's id of the call.
+    pub id: String,
+}
+
+/// An answer that was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Digest of the request.
+    pub digest: [u8; 32],
+    /// The answer, encoded.
+    pub answer: Vec<u8>,
+}
+
+/// An answer to be remembered with the change that it tells about.
+pub struct Remember {
+    /// The call.
+    pub key: RequestKey,
+    /// Digest of the request.
+    pub digest: [u8; 32],
+    /// Makes the answer, encoded, from the entry: as it is after the change, or was before it was removed.
+    pub answer: Box<MakeAnswer>,
+}
+
+/// Makes an answer, encoded, from an entry.
+pub type MakeAnswer = dyn FnOnce(&Entry) -> Vec<u8> + Send;
+
+/// How long an answer is remembered.
+pub const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// How many are.
+pub const REMEMBERED: i64 = 10_000;
+
+// === impl Catalog ===
+
+impl Catalog {
+    /// The answer that was given to a call, if it was less than a day ago.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub async fn recall(&self, key: &RequestKey) -> Result<Option<Remembered>, StorageError> {
+        let key = key.clone();
+        self.read(move |connection| read(connection, &key)).await
+    }
+
+    /// Remembers the answer to a call.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub async fn remember(
+        &self,
+        key: RequestKey,
+        remembered: Remembered,
+    ) -> Result<(), StorageError> {
+        self.write(move |change| write(change.connection(), &key, &remembered))
+            .await
+    }
+}
+
+impl fmt::Debug for Remember {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remember")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Remembers what `request` makes of `entry`.
+pub(super) fn remember(
+    connection: &Connection,
+    request: Option<Remember>,
+    entry: &Entry,
+) -> rusqlite::Result<()> {
+    let Some(request) = request else {
+        return Ok(());
+    };
+    let remembered = Remembered {
+        digest: request.digest,
+        answer: (request.answer)(entry),
+    };
+    write(connection, &request.key, &remembered)
+}
+
+/// Remembers an answer, and forgets what is too old and the oldest of what is too much.
+pub(super) fn write(
+    connection: &Connection,
+    key: &RequestKey,
+    remembered: &Remembered,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO requests (method, principal, id, digest, answer, time) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON \
+             CONFLICT (method, principal, id) DO UPDATE SET digest = excluded.digest, answer = excluded.answer, time \
+             = excluded.time",
+        )?
+        .execute(params![
+            key.method,
+            key.principal,
+            key.id,
+            remembered.digest,
+            remembered.answer,
+            row::micros(SystemTime::now()),
+        ])?;
+    forget(connection)
+}
+
+/// Forgets what is too old, and the oldest of what is too much.
+pub(super) fn forget(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM requests WHERE time < ?1")?
+        .execute([oldest()])?;
+    let n: i64 = connection
+        .prepare_cached("SELECT n FROM counts WHERE name = 'requests'")?
+        .query_row([], |row| row.get(0))?;
+    if n > REMEMBERED {
+        connection
+            .prepare_cached(
+                "DELETE FROM requests WHERE rowid IN (SELECT rowid FROM requests ORDER BY time LIMIT ?1)",
+            )?
+            .execute([n - REMEMBERED])?;
+    }
+    Ok(())
+}
+
+/// The answer that was given to a call.
+pub(super) fn read(
+    connection: &Connection,
+    key: &RequestKey,
+) -> rusqlite::Result<Option<Remembered>> {
+    connection
+        .prepare_cached(
+            "SELECT digest, answer FROM requests WHERE method = ?1 AND principal = ?2 AND id = ?3 AND time >= ?4",
+        )?
+        .query_row(
+            params![key.method, key.principal, key.id, oldest()],
+            |row| {
+                Ok(Remembered {
+                    digest: row.get(0)?,
+                    answer: row.get(1)?,
+                })
+            },
+        )
+        .optional()
+}
+
+fn oldest() -> i64 {
+    let since = SystemTime::now().checked_sub(REMEMBERED_FOR);
+    row::micros(since.unwrap_or(SystemTime::UNIX_EPOCH))
+}

@@ -1,0 +1,190 @@
+//! Files that are opened, and files that are refused and left as they are.
+
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
+
+use rusqlite::Connection;
+
+use super::*;
+
+/// All files of a directory but the index of a journal, which a reader builds anew.
+fn contents(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(lab.directory.path()).expect("a directory");
+    files
+        .map(|file| file.expect("a file"))
+        .map(|file| {
+            let name = file.file_name().to_string_lossy().into_owned();
+            (name, fs::read(file.path()).expect("readable"))
+        })
+        .filter(|(name, _)| !name.ends_with("-shm"))
+        .collect()
+}
+
+/// Why the catalog of `lab` is refused, after which it has to be as it was.
+fn refusal(lab: &Lab) -> OpenError {
+    let before = contents(lab);
+    let refusal = Catalog::open(&lab.path(), 10).expect_err("refused");
+    assert_eq!(contents(lab), before, "the files were changed");
+    let text = refusal.to_string();
+    assert!(text.contains(&lab.path().display().to_string()), "{text}");
+    refusal
+}
+
+async fn closed() -> Lab {
+    let lab = Lab::new();
+    lab.create_with("m", &["a"]).await.expect("created");
+    lab.catalog.close().await;
+    lab
+}
+
+#[tokio::test]
+async fn an_empty_file_becomes_a_catalog() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("catalog.db");
+    fs::write(&path, "").expect("written");
+    let catalog = Catalog::open(&path, 10).expect("a new catalog");
+    let lab = Lab { directory, catalog };
+    lab.create("m").await;
+    let version: i64 = Connection::open(lab.path())
+        .and_then(|connection| {
+            connection.pragma_query_value(None, "user_version", |row| row.get(0))
+        })
+        .expect("a version");
+    assert_eq!(version, database::known_version());
+}
+
+#[tokio::test]
+async fn a_catalog_whose_making_was_cut_short_is_made() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("catalog.db");
+    let connection = Connection::open(&path).expect("a file");
+    connection
+        .pragma_update(None, "journal_mode", "wal")
+        .expect("written");
+    drop(connection);
+    let catalog = Catalog::open(&path, 10).expect("a new catalog");
+    catalog.create(new("m"), None).await.expect("created");
+}
+
+#[tokio::test]
+async fn a_catalog_is_the_same_when_opened_again() {
+    let lab = Lab::new();
+    let entry = lab.create_with("m", &["a"]).await.expect("created");
+    let lab = lab.reopened().await.reopened().await;
+    let again = lab.entry("a").await.expect("there");
+    assert_eq!((again.uid, again.etag), (entry.uid, entry.etag));
+}
+
+#[tokio::test]
+async fn a_newer_catalog_is_refused_untouched() {
+    let lab = closed().await;
+    let newer = database::known_version() + 1;
+    let connection = Connection::open(lab.path()).expect("a file");
+    connection
+        .pragma_update(None, "user_version", newer)
+        .expect("written");
+    drop(connection);
+    let refusal = refusal(&lab);
+    assert!(matches!(&refusal, OpenError::Newer { found, .. } if *found == newer));
+    assert!(refusal.to_string().contains("newer"));
+}
+
+#[tokio::test]
+async fn a_newer_catalog_is_known_by_its_journal_too() {
+    let lab = Lab::new();
+    lab.create("m").await;
+    let newer = database::known_version() + 1;
+    let written = lab.catalog.write(move |change| {
+        change
+            .connection()
+            .pragma_update(None, "user_version", newer)
+    });
+    written.await.expect("written");
+    let directory = tempfile::tempdir().expect("a directory");
+    for file in ["catalog.db", "catalog.db-wal"] {
+        let from = lab.directory.path().join(file);
+        fs::copy(from, directory.path().join(file)).expect("a copy");
+    }
+    let left = Lab {
+        directory,
+        catalog: lab.catalog.clone(),
+    };
+    assert!(matches!(refusal(&left), OpenError::Newer { .. }));
+}
+
+#[tokio::test]
+async fn a_file_of_garbage_is_refused_untouched() {
+    let lab = closed().await;
+    for garbage in [
+        vec![b'x'; 10],
+        vec![0; 8192],
+        b"not a database at all, but a text that is somewhat longer than a header\n".repeat(100),
+    ] {
+        fs::write(lab.path(), garbage).expect("written");
+        assert!(matches!(refusal(&lab), OpenError::Corrupt { .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_catalog_is_refused_untouched() {
+    let lab = closed().await;
+    let whole = fs::read(lab.path()).expect("readable");
+    let mut damaged = whole.clone();
+    // Beyond the first page, which holds the schema.
+    damaged[4096..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    fs::write(lab.path(), damaged).expect("written");
+    assert!(matches!(refusal(&lab), OpenError::Corrupt { .. }));
+    fs::write(lab.path(), &whole[..whole.len() / 2]).expect("written");
+    assert!(matches!(refusal(&lab), OpenError::Corrupt { .. }));
+}
+
+#[tokio::test]
+async fn another_programs_database_is_refused_untouched() {
+    let lab = closed().await;
+    fs::remove_file(lab.path()).expect("removed");
+    let connection = Connection::open(lab.path()).expect("a file");
+    connection
+        .execute_batch("CREATE TABLE contacts (name TEXT)")
+        .expect("written");
+    drop(connection);
+    let refusal = refusal(&lab);
+    assert!(refusal.to_string().contains("not a catalog of hangar"));
+}
+
+#[tokio::test]
+async fn a_catalog_that_cannot_be_written_is_refused_untouched() {
+    let lab = closed().await;
+    let directory = lab.directory.path();
+    let set = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
+    };
+    for (file, directory_mode) in [(0o444, 0o755), (0o444, 0o555), (0o644, 0o555)] {
+        set(&lab.path(), file);
+        set(directory, directory_mode);
+        // Permissions do not bind the superuser, unless this thread gives that up.
+        let refused = std::thread::scope(|scope| {
+            let open = || {
+                give_up_privileges();
+                refusal(&lab)
+            };
+            scope.spawn(open).join().expect("no panic")
+        });
+        set(directory, 0o755);
+        assert!(matches!(refused, OpenError::ReadOnly { .. }), "{refused:?}");
+    }
+}
+
+fn give_up_privileges() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let mut sets = capabilities(None).expect("capabilities");
+    sets.effective.remove(CapabilitySet::DAC_OVERRIDE);
+    set_capabilities(None, sets).expect("less capabilities");
+}
+
+#[tokio::test]
+async fn a_directory_in_its_place_is_refused() {
+    let lab = closed().await;
+    fs::remove_file(lab.path()).expect("removed");
+    fs::create_dir(lab.path()).expect("made");
+    let refused = Catalog::open(&lab.path(), 10);
+    assert!(refused.is_err_and(|error| error.to_string().contains("catalog.db")));
+}

@@ -1,0 +1,134 @@
+//! Ids and aliases are one name space.
+
+use super::*;
+
+fn taken(result: Result<Entry, RegisterError>) -> (String, String) {
+    match result {
+        Err(RegisterError::Taken(taken)) => (taken.name.to_string(), taken.by.to_string()),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_given_once() {
+    let lab = Lab::new();
+    lab.create_with("m", &["a", "b"]).await.expect("created");
+    let pair = |name: &str| (name.to_owned(), "m".to_owned());
+    assert_eq!(taken(lab.create_with("m", &[]).await), pair("m"));
+    assert_eq!(taken(lab.create_with("a", &[]).await), pair("a"));
+    assert_eq!(taken(lab.create_with("n", &["b"]).await), pair("b"));
+    assert_eq!(taken(lab.create_with("n", &["m"]).await), pair("m"));
+    let own = lab.create_with("n", &["n"]).await;
+    assert_eq!(taken(own), ("n".to_owned(), "n".to_owned()));
+    assert_eq!(lab.ids().await, ["m"]);
+}
+
+#[tokio::test]
+async fn the_tables_themselves_refuse_a_name_that_is_taken() {
+    let lab = Lab::new();
+    lab.create_with("m", &["a"]).await.expect("created");
+    for statement in [
+        "INSERT INTO aliases VALUES ('m', 'm')",
+        "INSERT INTO models SELECT 'a', uid, spec, version, etag, origin, created, updated, source, kind, required, \
+         preload, priority, desired, suspended, attempt, learned FROM models",
+    ] {
+        let refused = lab
+            .catalog
+            .write(move |change| change.connection().execute(statement, []))
+            .await;
+        assert!(
+            matches!(&refused, Err(StorageError::Failed(why)) if why.contains("the ")),
+            "{refused:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn ids_that_differ_in_case_are_different_models() {
+    let lab = Lab::new();
+    lab.create_with("Model", &["ALIAS"]).await.expect("created");
+    lab.create_with("model", &["alias"]).await.expect("created");
+    assert_eq!(lab.ids().await, ["Model", "model"]);
+    let entry = lab.entry("ALIAS").await.expect("there");
+    assert_eq!(entry.id, id("Model"));
+}
+
+#[tokio::test]
+async fn an_alias_stands_for_its_model() {
+    let lab = Lab::new();
+    lab.create_with("m", &["z", "a", "a"])
+        .await
+        .expect("created");
+    let entry = lab.entry("z").await.expect("there");
+    assert_eq!((entry.id, entry.aliases), (id("m"), vec![id("a"), id("z")]));
+    assert_eq!(lab.catalog.resolve(&id("a")), id("m"));
+    assert_eq!(lab.catalog.resolve(&id("m")), id("m"));
+    assert_eq!(lab.catalog.resolve(&id("unknown")), id("unknown"));
+    let registered = lab
+        .catalog
+        .register(id("a"), named("new"), OnConflict::Replace)
+        .await
+        .expect("registered");
+    assert_eq!((registered.id, registered.version), (id("m"), 2));
+}
+
+#[tokio::test]
+async fn aliases_change_without_a_new_version() {
+    let lab = Lab::new();
+    let first = lab.create_with("m", &["a", "b"]).await.expect("created");
+    let updated = lab
+        .catalog
+        .update(
+            &first.id,
+            EntryChange {
+                etag: first.etag.clone(),
+                spec: None,
+                aliases: Some(vec![id("b"), id("c")]),
+            },
+            None,
+        )
+        .await
+        .expect("updated");
+    assert_eq!(updated.after.aliases, [id("b"), id("c")]);
+    assert_eq!((updated.after.etag, updated.after.version), (first.etag, 1));
+    assert_eq!(lab.catalog.resolve(&id("a")), id("a"));
+    assert_eq!(lab.catalog.resolve(&id("c")), id("m"));
+    assert!(lab.entry("a").await.is_none());
+}
+
+#[tokio::test]
+async fn a_refused_change_leaves_all_names_as_they_were() {
+    let lab = Lab::new();
+    lab.create("other").await;
+    let first = lab.create_with("m", &["a"]).await.expect("created");
+    let refused = lab
+        .catalog
+        .update(
+            &first.id,
+            EntryChange {
+                etag: first.etag,
+                spec: Some(named("new")),
+                aliases: Some(vec![id("b"), id("other")]),
+            },
+            None,
+        )
+        .await;
+    assert!(matches!(refused, Err(UpdateError::Taken(taken)) if taken.name == id("other")));
+    assert_eq!(lab.catalog.resolve(&id("a")), id("m"));
+    assert_eq!(lab.catalog.resolve(&id("b")), id("b"));
+    assert_eq!(lab.entry("m").await.map(|entry| entry.version), Some(1));
+}
+
+#[tokio::test]
+async fn a_model_with_aliases_goes_by_force_only() {
+    let lab = Lab::new();
+    let first = lab.create_with("m", &["a"]).await.expect("created");
+    let refused = lab.catalog.delete(&first.id, None, false, None).await;
+    assert!(matches!(refused, Err(DeleteError::Aliased(aliases)) if aliases == [id("a")]));
+    let by_alias = lab.catalog.delete(&id("a"), None, true, None).await;
+    assert!(matches!(by_alias, Err(DeleteError::Unknown)));
+    let gone = lab.catalog.delete(&first.id, None, true, None).await;
+    assert_eq!(gone.map(|entry| entry.uid).ok(), Some(first.uid));
+    assert_eq!(lab.catalog.resolve(&id("a")), id("a"));
+    lab.create("a").await;
+}

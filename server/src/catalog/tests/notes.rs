@@ -1,0 +1,122 @@
+//! What is written down without anybody waiting.
+
+use super::*;
+use crate::model::{LoadId, SuspendCause, Suspension};
+
+fn suspension() -> Option<Suspension> {
+    Some(Suspension {
+        cause: SuspendCause::Idle,
+        message: "idle".to_owned(),
+    })
+}
+
+fn attempt(number: u32) -> Attempt {
+    Attempt {
+        load_id: LoadId::from("load".to_owned()),
+        number,
+    }
+}
+
+#[tokio::test]
+async fn a_later_call_finds_what_was_noted_before() {
+    let lab = Lab::new();
+    let entry = lab.create("m").await;
+    lab.catalog.set_desired(&entry.id, true).await.expect("set");
+    lab.catalog.note(&entry.id, Note::Suspended(suspension()));
+    lab.create("n").await;
+    let entry = lab.entry("m").await.expect("there");
+    assert_eq!((entry.desired, entry.suspended), (true, suspension()));
+    lab.catalog.note(&entry.id, Note::Suspended(suspension()));
+    lab.catalog.set_desired(&entry.id, true).await.expect("set");
+    let entry = lab.entry("m").await.expect("there");
+    assert_eq!(entry.suspended, None);
+}
+
+#[tokio::test]
+async fn to_be_unloaded_leaves_a_suspension() {
+    let lab = Lab::new();
+    let entry = lab.create("m").await;
+    lab.catalog.note(&entry.id, Note::Suspended(suspension()));
+    lab.catalog
+        .set_desired(&entry.id, false)
+        .await
+        .expect("set");
+    let entry = lab.entry("m").await.expect("there");
+    assert_eq!((entry.desired, entry.suspended), (false, suspension()));
+}
+
+#[tokio::test]
+async fn the_last_note_counts_and_closing_writes_it() {
+    let lab = Lab::new();
+    let entry = lab.create("m").await;
+    for n in 0..1_000 {
+        let learned = Box::new(Learned {
+            loads_failed: n,
+            ..Learned::default()
+        });
+        lab.catalog.note(&entry.id, Note::Learned(learned));
+    }
+    let lab = lab.reopened().await;
+    let entry = lab.entry("m").await.expect("there");
+    assert_eq!(entry.learned.loads_failed, 999);
+}
+
+#[tokio::test]
+async fn the_end_of_an_attempt_takes_its_own_marker_only() {
+    let lab = Lab::new();
+    let entry = lab.create("m").await;
+    let begin = lab.catalog.begin_attempt(&entry.id, attempt(1));
+    begin.await.expect("begun");
+    lab.catalog.note(&entry.id, Note::AttemptEnded(attempt(2)));
+    lab.create("n").await;
+    let marked = lab.entry("m").await.and_then(|entry| entry.attempt);
+    assert_eq!(marked, Some(attempt(1)));
+    lab.catalog.note(&entry.id, Note::AttemptEnded(attempt(1)));
+    let begin = lab.catalog.begin_attempt(&entry.id, attempt(2));
+    begin.await.expect("begun");
+    let marked = lab.entry("m").await.and_then(|entry| entry.attempt);
+    assert_eq!(marked, Some(attempt(2)));
+}
+
+#[tokio::test]
+async fn a_marker_survives_a_crash() {
+    let lab = Lab::new();
+    let entry = lab.create("m").await;
+    let begin = lab.catalog.begin_attempt(&entry.id, attempt(1));
+    begin.await.expect("begun");
+    let left = lab.after_a_crash();
+    let wanted = left.catalog.wanted().await.expect("readable");
+    assert_eq!(wanted.len(), 1);
+    assert_eq!(wanted[0].attempt, Some(attempt(1)));
+}
+
+#[tokio::test]
+async fn wanted_models_come_in_their_order() {
+    let lab = Lab::new();
+    let spec = |required, preload, priority| Spec {
+        required,
+        preload,
+        priority,
+        ..named("m")
+    };
+    for (name, spec) in [
+        ("unwanted", spec(false, false, 9)),
+        ("desired", spec(false, false, 3)),
+        ("preloaded", spec(false, true, 5)),
+        ("required-late", spec(true, false, 1)),
+        ("required-soon", spec(true, false, 2)),
+    ] {
+        let entry = lab.catalog.create(NewEntry { spec, ..new(name) }, None);
+        entry.await.expect("created");
+    }
+    lab.catalog
+        .set_desired(&id("desired"), true)
+        .await
+        .expect("set");
+    let wanted = lab.catalog.wanted().await.expect("readable");
+    let ids: Vec<_> = wanted.iter().map(|entry| entry.id.as_str()).collect();
+    assert_eq!(
+        ids,
+        ["required-soon", "required-late", "preloaded", "desired"]
+    );
+}

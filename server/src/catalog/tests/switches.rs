@@ -1,0 +1,99 @@
+//! Switches of aliases.
+
+use std::time::SystemTime;
+
+use super::*;
+use crate::model::{Switch, SwitchId, SwitchOutcome, SwitchStrategy};
+
+fn switch(alias: &str, from: Option<&str>, to: &str) -> Switch {
+    Switch {
+        id: SwitchId::fresh(),
+        alias: id(alias),
+        from: from.map(id),
+        to: id(to),
+        strategy: SwitchStrategy::LoadFirst,
+        outcome: None,
+        failure: None,
+        began: SystemTime::now(),
+        ended: None,
+    }
+}
+
+fn ended(switch: &Switch, outcome: SwitchOutcome) -> Switch {
+    Switch {
+        outcome: Some(outcome),
+        ended: Some(SystemTime::now()),
+        ..switch.clone()
+    }
+}
+
+const MOVED: Option<Moved> = Some(Moved { unload_old: true });
+
+#[tokio::test]
+async fn an_alias_moves_with_what_is_desired_in_one_step() {
+    let lab = Lab::new();
+    let old = lab.create_with("old", &["a"]).await.expect("created");
+    lab.create("new").await;
+    lab.catalog.set_desired(&old.id, true).await.expect("set");
+    let begun = switch("a", Some("old"), "new");
+    lab.catalog.begin_switch(&begun).await.expect("begun");
+    assert_eq!(lab.catalog.resolve(&id("a")), id("old"));
+    let left = lab.after_a_crash();
+    let unfinished = left.catalog.switches(10).await.expect("readable");
+    assert_eq!(unfinished, std::slice::from_ref(&begun));
+
+    let done = ended(&begun, SwitchOutcome::Succeeded);
+    lab.catalog.end_switch(&done, MOVED).await.expect("ended");
+    assert_eq!(lab.catalog.resolve(&id("a")), id("new"));
+    let left = lab.after_a_crash();
+    assert_eq!(left.catalog.switches(10).await, Ok(vec![done]));
+    let desired = |entry: Option<Entry>| entry.map(|entry| (entry.desired, entry.aliases.len()));
+    assert_eq!(desired(left.entry("old").await), Some((false, 0)));
+    assert_eq!(desired(left.entry("new").await), Some((true, 1)));
+}
+
+#[tokio::test]
+async fn a_switch_that_fails_leaves_the_alias() {
+    let lab = Lab::new();
+    lab.create_with("old", &["a"]).await.expect("created");
+    lab.create("new").await;
+    let begun = switch("a", Some("old"), "new");
+    lab.catalog.begin_switch(&begun).await.expect("begun");
+    let done = ended(&begun, SwitchOutcome::RolledBack);
+    lab.catalog.end_switch(&done, None).await.expect("ended");
+    assert_eq!(lab.catalog.resolve(&id("a")), id("old"));
+    assert_eq!(lab.catalog.switches(10).await, Ok(vec![done]));
+}
+
+#[tokio::test]
+async fn an_alias_is_made_but_never_of_a_models_id() {
+    let lab = Lab::new();
+    lab.create("m").await;
+    lab.create("n").await;
+    let first = ended(&switch("a", None, "m"), SwitchOutcome::Succeeded);
+    lab.catalog.end_switch(&first, MOVED).await.expect("ended");
+    assert_eq!(lab.catalog.resolve(&id("a")), id("m"));
+    let wrong = ended(&switch("n", None, "m"), SwitchOutcome::Succeeded);
+    let refused = lab.catalog.end_switch(&wrong, MOVED).await;
+    assert!(matches!(refused, Err(RegisterError::Taken(taken)) if taken.by == id("n")));
+    let gone = ended(&switch("b", None, "gone"), SwitchOutcome::Succeeded);
+    let refused = lab.catalog.end_switch(&gone, MOVED).await;
+    assert!(matches!(refused, Err(RegisterError::Unknown(model)) if model == id("gone")));
+    assert_eq!(lab.catalog.switches(10).await.map(|all| all.len()), Ok(1));
+}
+
+#[tokio::test]
+async fn only_the_last_switch_of_an_alias_is_remembered() {
+    let lab = Lab::new();
+    lab.create("m").await;
+    let mut last = Vec::new();
+    for alias in ["b", "a", "b", "b"] {
+        let done = ended(&switch(alias, None, "m"), SwitchOutcome::Succeeded);
+        lab.catalog.end_switch(&done, MOVED).await.expect("ended");
+        last.retain(|known: &Switch| known.alias != done.alias);
+        last.push(done);
+    }
+    last.sort_by(|x, y| x.alias.cmp(&y.alias));
+    assert_eq!(lab.catalog.switches(10).await, Ok(last.clone()));
+    assert_eq!(lab.catalog.switches(1).await, Ok(vec![last[0].clone()]));
+}

@@ -1,0 +1,172 @@
+//! The one thread that writes.
+//!
+//! Invariant: what was answered is on disk. Jobs are done one after another, each as one transaction;
+//! notes that wait are written before the next job.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Note, change::Change, error::StorageError, names::Names, notes::Notes};
+use crate::model::ModelId;
+
+/// The way to the thread that writes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Message>,
+    notes: Arc<Notes>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+type Job = Box<dyn FnOnce(&mut Connection, &Names) + Send>;
+
+enum Message {
+    Job(Job),
+    Notes,
+    Close,
+}
+
+/// Jobs that wait; more of them wait in their callers.
+const QUEUE: usize = 64;
+
+// === impl Writer ===
+
+impl Writer {
+    /// Starts the thread, which owns `connection` from now on.
+    pub(super) fn start(connection: Connection, names: Arc<Names>) -> io::Result<Self> {
+        let (jobs, inbox) = mpsc::channel(QUEUE);
+        let notes = Arc::new(Notes::default());
+        let waiting = notes.clone();
+        let thread = thread::Builder::new()
+            .name("catalog-write".to_owned())
+            .spawn(move || write(connection, inbox, &names, &waiting))?;
+        Ok(Self {
+            jobs,
+            notes,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Does `work` as one transaction. What it returns is on disk; on an error nothing has changed. Goes on
+    /// when the caller stops waiting.
+    pub(super) async fn run<T, E>(
+        &self,
+        work: impl FnOnce(&mut Change<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StorageError> + From<rusqlite::Error> + Send + 'static,
+    {
+        let (reply, outcome) = oneshot::channel();
+        let job: Job = Box::new(move |connection, names| {
+            // Nobody may wait any more.
+            let _ = reply.send(transact(connection, names, work));
+        });
+        let sent = self.jobs.send(Message::Job(job)).await;
+        sent.map_err(|_| closed())?;
+        outcome.await.map_err(|_| closed())?
+    }
+
+    /// Does `work` and then undoes it: tells whether it would be done.
+    pub(super) async fn rehearse<T, E>(
+        &self,
+        work: impl FnOnce(&mut Change<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StorageError> + From<rusqlite::Error> + Send + 'static,
+    {
+        let (reply, outcome) = oneshot::channel();
+        let job: Job = Box::new(move |connection, _| {
+            let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+            // Dropping a change undoes it.
+            let done = begun
+                .map_err(E::from)
+                .and_then(|tx| work(&mut Change::new(tx)));
+            let _ = reply.send(done);
+        });
+        let sent = self.jobs.send(Message::Job(job)).await;
+        sent.map_err(|_| closed())?;
+        outcome.await.map_err(|_| closed())?
+    }
+
+    /// Has a note written soon.
+    pub(super) fn note(&self, id: &ModelId, note: Note) {
+        if !self.notes.add(id, note) {
+            return;
+        }
+        match self.jobs.try_send(Message::Notes) {
+            // Where jobs wait, the note is written before the first of them.
+            Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                tracing::warn!(%id, "a note came after the catalog was closed");
+            }
+        }
+    }
+
+    /// Writes what waits and ends the thread.
+    pub(super) async fn close(&self) {
+        // It has ended already if that fails.
+        let _ = self.jobs.send(Message::Close).await;
+        join(&self.thread).await;
+    }
+}
+
+/// Waits for a thread that is about to end.
+pub(super) async fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
+    let handle = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(handle) = handle {
+        let joined = tokio::task::spawn_blocking(move || handle.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("a thread of the catalog ended badly");
+        }
+    }
+}
+
+/// What a call gets that comes too late.
+pub(super) fn closed() -> StorageError {
+    StorageError::Failed("it is closed".to_owned())
+}
+
+fn transact<T, E>(
+    connection: &mut Connection,
+    names: &Names,
+    work: impl FnOnce(&mut Change<'_>) -> Result<T, E>,
+) -> Result<T, E>
+where
+    E: From<rusqlite::Error>,
+{
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut change = Change::new(tx);
+    let done = work(&mut change)?;
+    names.apply(change.commit()?);
+    Ok(done)
+}
+
+/// The thread.
+fn write(
+    mut connection: Connection,
+    mut inbox: mpsc::Receiver<Message>,
+    names: &Names,
+    notes: &Notes,
+) {
+    while let Some(message) = inbox.blocking_recv() {
+        notes.write(&mut connection);
+        match message {
+            Message::Job(job) => job(&mut connection, names),
+            Message::Notes => {}
+            // What came before is still done.
+            Message::Close => inbox.close(),
+        }
+    }
+    notes.write(&mut connection);
+    // Closing the last connection writes the journal back into the file and removes it.
+    if let Err((_, error)) = connection.close() {
+        tracing::error!(%error, "the catalog was not closed cleanly; nothing is lost");
+    }
+}

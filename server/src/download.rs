@@ -1,0 +1,210 @@
+//! Model files from a hub, in the cache directory.
+//!
+//! The cache has the layout of the hub's own tools (`blobs`, `snapshots`, `refs`), so that they can fill it
+//! or read it. Invariants: a file has its name in `blobs` only when it is whole and is what the hub
+//! announced; a snapshot is recorded as complete only when all of its files are; a repository is downloaded
+//! by one load at a time, and another waits for its turn.
+
+mod cache;
+mod error;
+mod file_names;
+mod hub_client;
+mod listing;
+mod part;
+mod progress;
+mod repositories;
+mod selection;
+mod space;
+mod token;
+mod transfer;
+
+pub use cache::Snapshot;
+pub use error::DownloadError;
+pub use progress::Progress;
+pub use repositories::Repositories;
+pub use token::Token;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio_util::task::TaskTracker;
+
+use self::{
+    cache::{Evidence, Repository},
+    hub_client::HubClient,
+    listing::HubFile,
+    transfer::Transfer,
+};
+use crate::model::HubSource;
+
+/// How the hub is used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HubOptions {
+    /// The hub's URL, without a slash at its end.
+    pub endpoint: String,
+    /// What the hub knows this server by.
+    pub token: Option<Token>,
+    /// Whether only what is in the cache is used.
+    pub offline: bool,
+    /// Directory of the downloaded files.
+    pub cache_dir: PathBuf,
+    /// Repositories that may be loaded.
+    pub repositories: Repositories,
+    /// A download that gets no byte for this long fails.
+    pub stall_timeout: Duration,
+}
+
+/// Downloads of one server. Its files are written by tasks that [`Downloads::close`] waits for.
+#[derive(Debug)]
+pub struct Downloads {
+    options: HubOptions,
+    turns: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
+    writers: TaskTracker,
+}
+
+/// The right to change the files of a repository.
+type Turn = Arc<OwnedMutexGuard<()>>;
+
+/// Files of a repository that are downloaded at the same time.
+const PARALLEL_FILES: usize = 4;
+
+// === impl Downloads ===
+
+impl Downloads {
+    /// Downloads as `options` say; creates the cache directory, for this user alone, where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be created or resolved.
+    pub fn new(options: HubOptions) -> io::Result<Self> {
+        let mut maker = DirBuilder::new();
+        maker.recursive(true).mode(0o700);
+        maker.create(&options.cache_dir)?;
+        let cache_dir = options.cache_dir.canonicalize()?;
+        Ok(Self {
+            options: HubOptions {
+                cache_dir,
+                ..options
+            },
+            turns: Mutex::default(),
+            writers: TaskTracker::new(),
+        })
+    }
+
+    /// Brings the files of `source` into the cache, as far as they are not there, and gives the snapshot
+    /// with them. What was done is told to `progress`.
+    ///
+    /// A snapshot of a commit that is complete is used without asking the hub; one of a branch or tag also
+    /// when the hub cannot be reached. Safe to cancel: what has come stays, and the next download of it
+    /// goes on from there.
+    ///
+    /// # Errors
+    ///
+    /// See [`DownloadError`].
+    pub async fn fetch(
+        &self,
+        source: &HubSource,
+        progress: &Progress,
+    ) -> Result<Snapshot, DownloadError> {
+        let turn: Turn = Arc::new(self.turn(&source.repository).lock_owned().await);
+        let repository = Repository::new(&self.options.cache_dir, &source.repository);
+        if file_names::is_commit(&source.revision)
+            && let Some(snapshot) = repository.find(source, Evidence::Recorded).await?
+        {
+            return Ok(snapshot);
+        }
+        if self.options.offline {
+            let found = repository.find(source, Evidence::Any).await?;
+            return found.ok_or_else(|| DownloadError::offline(source));
+        }
+        let client = HubClient::new(&self.options).await?;
+        let listing = match client.list(source).await {
+            Ok(listing) => listing,
+            Err(error) if error.is_transient() => {
+                let found = repository.find(source, Evidence::Any).await?;
+                let snapshot = found.ok_or_else(|| error.clone())?;
+                tracing::warn!(repository = source.repository, commit = snapshot.commit, %error,
+                    "the hub is not available; using what was downloaded before");
+                return Ok(snapshot);
+            }
+            Err(error) => return Err(error),
+        };
+        let chosen = selection::choose(&listing.names(), &source.files)?;
+        let files = client.describe(source, &listing, &chosen).await?;
+        let transfer = Transfer {
+            client: &client,
+            repository: &repository,
+            source,
+            commit: &listing.commit,
+            turn: &turn,
+            writers: &self.writers,
+            progress,
+        };
+        self.bring(&transfer, &files).await?;
+        repository
+            .publish(source, listing.commit, files)
+            .await
+            .map_err(|error| DownloadError::storage(&self.options.cache_dir, &error))
+    }
+
+    /// Waits until no file is being written any more. Downloads have to be cancelled before.
+    pub async fn close(&self) {
+        self.writers.close();
+        self.writers.wait().await;
+    }
+
+    /// Downloads what is missing of `files`.
+    async fn bring(&self, transfer: &Transfer<'_>, files: &[HubFile]) -> Result<(), DownloadError> {
+        let directory = &self.options.cache_dir;
+        let held = transfer.repository.held(files).await;
+        let held = held.map_err(|error| DownloadError::storage(directory, &error))?;
+        let total = files
+            .iter()
+            .fold(0, |sum: u64, file| sum.saturating_add(file.size));
+        let done = held.iter().sum();
+        transfer.progress.begin(total, done);
+        // Two files may have the same contents.
+        let mut blobs = HashSet::new();
+        let missing: Vec<_> = files
+            .iter()
+            .filter(|file| !transfer.repository.has(file) && blobs.insert(&file.blob))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        space::check(directory, total.saturating_sub(done))?;
+        tracing::info!(
+            repository = transfer.source.repository,
+            commit = transfer.commit,
+            files = missing.len(),
+            bytes = total,
+            held = done,
+            "model.download"
+        );
+        stream::iter(missing)
+            .map(Ok)
+            .try_for_each_concurrent(PARALLEL_FILES, |file| transfer.fetch(file))
+            .await
+    }
+
+    /// The lock of a repository. Those that nobody uses are forgotten.
+    fn turn(&self, repository: &str) -> Arc<AsyncMutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = turns.get(repository).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        turns.insert(repository.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+}

@@ -1,0 +1,168 @@
+//! What a repository has at one commit.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use super::{DownloadError, file_names};
+
+/// The files of a repository at one commit. All names stay inside the directory that they are put in.
+#[derive(Clone, Debug)]
+pub(super) struct Listing {
+    pub(super) commit: String,
+    files: Vec<Listed>,
+}
+
+/// A file, as far as the listing tells.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Listed {
+    #[serde(rename = "rfilename")]
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) size: Option<u64>,
+    #[serde(default, rename = "blobId")]
+    pub(super) blob: Option<String>,
+    #[serde(default)]
+    pub(super) lfs: Option<Lfs>,
+}
+
+/// What is told of a file that lies in the large file storage.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Lfs {
+    #[serde(alias = "oid")]
+    sha256: Option<String>,
+    size: Option<u64>,
+}
+
+/// A file of which all is known that a download needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HubFile {
+    pub(super) name: String,
+    pub(super) size: u64,
+    /// Name of its contents in the cache: what the hub calls them.
+    pub(super) blob: String,
+}
+
+/// The hub's answer.
+#[derive(Deserialize)]
+struct RepositoryInfo {
+    sha: String,
+    siblings: Vec<Listed>,
+}
+
+// === impl Listing ===
+
+impl Listing {
+    /// Reads the hub's answer.
+    ///
+    /// # Errors
+    ///
+    /// [`DownloadError::Unavailable`] when it cannot be understood, [`DownloadError::Unusable`] when a name
+    /// would lead out of its directory.
+    pub(super) fn read(body: &[u8]) -> Result<Self, DownloadError> {
+        let info: RepositoryInfo = serde_json::from_slice(body).map_err(|error| {
+            DownloadError::Unavailable(format!(
+                "the hub's list of files cannot be understood: {error}"
+            ))
+        })?;
+        if !file_names::is_commit(&info.sha) {
+            return Err(DownloadError::Unavailable(
+                "the hub does not tell which commit it lists".to_owned(),
+            ));
+        }
+        let hostile = |file: &&Listed| !file_names::is_inside(&file.name);
+        if let Some(file) = info.siblings.iter().find(hostile) {
+            return Err(DownloadError::Unusable(format!(
+                "the repository has a file whose name leads out of it ({:?}); nothing of it is used",
+                file.name.chars().take(100).collect::<String>()
+            )));
+        }
+        Ok(Self {
+            commit: info.sha,
+            files: info.siblings,
+        })
+    }
+
+    /// The names of all files.
+    pub(super) fn names(&self) -> BTreeSet<&str> {
+        self.files.iter().map(|file| file.name.as_str()).collect()
+    }
+
+    /// What is told of the file `name`.
+    pub(super) fn file(&self, name: &str) -> Option<&Listed> {
+        self.files.iter().find(|file| file.name == name)
+    }
+}
+
+// === impl Listed ===
+
+impl Listed {
+    /// The file, if the listing tells enough of it.
+    pub(super) fn described(&self) -> Option<HubFile> {
+        let lfs = self.lfs.as_ref();
+        let sha256 = lfs
+            .and_then(|lfs| lfs.sha256.as_ref())
+            .filter(|digest| file_names::is_sha256(digest));
+        let blob = self
+            .blob
+            .as_ref()
+            .filter(|blob| file_names::is_file_name(blob));
+        Some(HubFile {
+            name: self.name.clone(),
+            size: lfs.and_then(|lfs| lfs.size).or(self.size)?,
+            blob: match lfs {
+                Some(_) => sha256?.clone(),
+                None => blob?.clone(),
+            },
+        })
+    }
+}
+
+// === impl HubFile ===
+
+impl HubFile {
+    /// The SHA-256 digest of the contents, where the hub tells it.
+    pub(super) fn sha256(&self) -> Option<&str> {
+        Some(self.blob.as_str()).filter(|blob| file_names::is_sha256(blob))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(file: &str) -> Result<Listing, DownloadError> {
+        let sha = "a".repeat(40);
+        Listing::read(format!(r#"{{"sha": "{sha}", "siblings": [{file}]}}"#).as_bytes())
+    }
+
+    #[test]
+    fn sizes_and_digests_are_read_where_they_are_told() {
+        let digest = "b".repeat(64);
+        let lfs = format!(
+            r#"{{"rfilename": "m", "size": 9, "blobId": "c", "lfs": {{"sha256": "{digest}", "size": 9, "pointerSize": 1}}}}"#
+        );
+        let listing = read(&lfs).unwrap();
+        let file = listing.file("m").and_then(Listed::described).unwrap();
+        assert_eq!((file.size, file.sha256()), (9, Some(digest.as_str())));
+        let listing = read(r#"{"rfilename": "m", "size": 9, "blobId": "c"}"#).unwrap();
+        let file = listing.file("m").and_then(Listed::described).unwrap();
+        assert_eq!(
+            (file.size, file.blob.as_str(), file.sha256()),
+            (9, "c", None)
+        );
+        let bare = read(r#"{"rfilename": "m"}"#).unwrap();
+        assert_eq!(bare.file("m").and_then(Listed::described), None);
+        let evil = read(r#"{"rfilename": "m", "size": 1, "blobId": "../../x"}"#).unwrap();
+        assert_eq!(evil.file("m").and_then(Listed::described), None);
+    }
+
+    #[test]
+    fn a_listing_with_a_name_that_leads_out_is_refused_as_a_whole() {
+        let error = read(r#"{"rfilename": "../../.ssh/authorized_keys"}"#).unwrap_err();
+        assert!(matches!(error, DownloadError::Unusable(_)), "{error:?}");
+        let error = Listing::read(br#"{"sha": "../..", "siblings": []}"#).unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+        assert!(Listing::read(b"<html>").unwrap_err().is_transient());
+    }
+}

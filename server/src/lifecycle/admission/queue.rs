@@ -1,0 +1,241 @@
+//! Places at a worker's engine, and who gets the next one: of those that wait, the one of the highest
+//! priority, and of several, the one that came first.
+//!
+//! Invariant: while a place is free, nobody waits.
+
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+/// Places, whose number may be changed.
+#[derive(Debug)]
+pub(super) struct Slots(Mutex<Queue>);
+
+/// A place. Dropped, it goes to the next one that waits.
+#[derive(Debug)]
+pub(super) struct Slot(Arc<Slots>);
+
+#[derive(Debug)]
+struct Queue {
+    places: usize,
+    /// More than there are places while some that were taken away are still in use.
+    taken: usize,
+    waiting: BTreeMap<Rank, oneshot::Sender<Slot>>,
+    /// How many have waited.
+    arrivals: u64,
+}
+
+/// Who comes first: the least one.
+type Rank = (Reverse<i32>, u64);
+
+/// Leaves the queue when dropped.
+struct Ticket {
+    slots: Arc<Slots>,
+    rank: Rank,
+}
+
+// === impl Slots ===
+
+impl Slots {
+    /// So many places, all free.
+    pub(super) fn new(places: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Queue {
+            places,
+            taken: 0,
+            waiting: BTreeMap::new(),
+            arrivals: 0,
+        })))
+    }
+
+    /// A place, if one is free.
+    pub(super) fn try_take(self: &Arc<Self>) -> Option<Slot> {
+        let mut queue = self.lock();
+        let free = queue.taken < queue.places;
+        queue.taken += usize::from(free);
+        free.then(|| Slot(self.clone()))
+    }
+
+    /// From now on there are `places` places. One that is in use and too much goes when it is given back.
+    pub(super) fn resize(self: &Arc<Self>, places: usize) {
+        self.lock().places = places;
+        while let Some(slot) = self.try_take() {
+            let next = self.lock().waiting.pop_first();
+            match next {
+                // One that has just gone gives its place back.
+                Some((_, next)) => drop(next.send(slot)),
+                None => {
+                    // Nobody waits: the place stays free.
+                    drop(slot);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for a place. Safe to cancel: a place that comes too late goes on to the next.
+    pub(super) async fn take(self: &Arc<Self>, priority: i32) -> Slot {
+        loop {
+            if let Some(slot) = self.try_take() {
+                return slot;
+            }
+            let Some((ticket, slot)) = self.queue_up(priority) else {
+                continue;
+            };
+            let slot = slot.await;
+            drop(ticket);
+            // The sender is kept until it is used.
+            if let Ok(slot) = slot {
+                return slot;
+            }
+        }
+    }
+
+    /// A place in the queue; `None` when a place became free meanwhile.
+    fn queue_up(self: &Arc<Self>, priority: i32) -> Option<(Ticket, oneshot::Receiver<Slot>)> {
+        let mut queue = self.lock();
+        if queue.taken < queue.places {
+            return None;
+        }
+        let rank = (Reverse(priority), queue.arrivals);
+        queue.arrivals += 1;
+        let (sender, slot) = oneshot::channel();
+        queue.waiting.insert(rank, sender);
+        let slots = self.clone();
+        Some((Ticket { slots, rank }, slot))
+    }
+
+    /// Who is next, or nobody; then the place is free.
+    fn next(&self) -> Option<oneshot::Sender<Slot>> {
+        let mut queue = self.lock();
+        if queue.taken > queue.places {
+            queue.taken -= 1;
+            return None;
+        }
+        let next = queue.waiting.pop_first();
+        if next.is_none() {
+            queue.taken -= 1;
+        }
+        next.map(|(_, sender)| sender)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(next) = self.0.next() {
+            // One that has just gone gives its place back: what was not taken is dropped here.
+            let _ = next.send(Self(self.0.clone()));
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.slots.lock().waiting.remove(&self.rank);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Lets everybody that can go on do so.
+    async fn settle() {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_highest_priority_goes_first_and_then_who_came_first() {
+        let slots = Slots::new(1);
+        let held = slots.try_take().expect("a free place");
+        let (served, mut order) = mpsc::channel(5);
+        let waiting = [(1, 0), (2, 5), (3, -1), (4, 5), (5, 0)].map(|(name, priority)| {
+            let (slots, served) = (slots.clone(), served.clone());
+            async move {
+                let slot = slots.take(priority).await;
+                served.try_send(name).expect("listening");
+                drop(slot);
+            }
+        });
+        let release = async {
+            settle().await;
+            drop(held);
+        };
+        tokio::join!(join_all(waiting), release);
+        let order: Vec<u32> = std::iter::from_fn(|| order.try_recv().ok()).collect();
+        assert_eq!(order, [2, 4, 1, 5, 3]);
+        assert!(slots.try_take().is_some());
+        assert_eq!(slots.lock().waiting.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_loses_no_place() {
+        let slots = Slots::new(2);
+        let (first, second) = (slots.try_take(), slots.try_take());
+        assert!(first.is_some() && second.is_some() && slots.try_take().is_none());
+        let mut gone: Vec<_> = (0..10).map(|n| Box::pin(slots.take(n))).collect();
+        for waiting in &mut gone {
+            assert!(futures::poll!(waiting).is_pending());
+        }
+        // Half of them go while they wait, half of them with a place in their hands.
+        gone.truncate(5);
+        drop((first, second));
+        drop(gone);
+        assert_eq!(slots.lock().taken, 0);
+        assert_eq!(slots.lock().waiting.len(), 0);
+        let taken = join_all([slots.take(0), slots.take(0)]).await;
+        assert!(slots.try_take().is_none());
+        drop(taken);
+        assert_eq!(slots.lock().taken, 0);
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_does_not_overtake() {
+        let slots = Slots::new(1);
+        let held = slots.try_take();
+        let mut waiting = Box::pin(slots.take(i32::MIN));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(held);
+        assert!(slots.try_take().is_none());
+        drop(waiting.await);
+        assert!(slots.try_take().is_some());
+    }
+
+    #[tokio::test]
+    async fn places_that_were_taken_away_go_when_they_are_given_back() {
+        let slots = Slots::new(2);
+        let (first, second) = (slots.try_take(), slots.try_take());
+        slots.resize(1);
+        drop(first);
+        assert!(slots.try_take().is_none());
+        drop(second);
+        assert!(slots.try_take().is_some());
+    }
+
+    #[tokio::test]
+    async fn new_places_are_for_those_that_wait() {
+        let slots = Slots::new(1);
+        let _held = slots.try_take();
+        let mut waiting = [Box::pin(slots.take(0)), Box::pin(slots.take(0))];
+        for one in &mut waiting {
+            assert!(futures::poll!(one).is_pending());
+        }
+        slots.resize(4);
+        let taken = join_all(waiting).await;
+        assert_eq!(taken.len(), 2);
+        let last = slots.try_take();
+        assert!(last.is_some() && slots.try_take().is_none());
+    }
+}

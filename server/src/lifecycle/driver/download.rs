@@ -1,0 +1,177 @@
+//! The files of a load that come from the hub.
+//!
+//! A task of its own brings them. It tells the driver how far it is, and ends when the driver lets go of it.
+
+use std::{sync::Arc, time::Duration};
+
+use hangar_client::worker::v1::worker_config;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
+
+use super::Driver;
+use crate::{
+    download::{Progress, Snapshot},
+    lifecycle::fleet::Context,
+    model::{Failure, HubSource, Metadata, Phase, Source, state::Event},
+};
+
+/// A download that is under way. Dropping it ends the download; what has come stays.
+pub(super) struct Download {
+    news: mpsc::Receiver<News>,
+    /// When its size was known.
+    began: Option<Instant>,
+    _stop: DropGuard,
+}
+
+/// What a download tells.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Bytes that are there, and bytes of all files.
+    Bytes { done: u64, total: u64 },
+    /// All is there.
+    Done(Snapshot),
+    /// It cannot go on.
+    Failed(Failure),
+}
+
+/// Between two tellings of how far a download is.
+const TELLINGS: Duration = Duration::from_millis(100);
+
+impl Driver {
+    /// Begins to download what the spec names. A restart takes the commit that was loaded before.
+    pub(super) fn download(&mut self) {
+        let Source::HuggingFace(source) = &self.spec.source else {
+            return;
+        };
+        let mut source = source.clone();
+        if let Some(snapshot) = self.snapshot.take()
+            && self.load.restart
+        {
+            source.revision = snapshot.commit;
+        }
+        let (sender, news) = mpsc::channel(4);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let work = bring(self.context.clone(), source, sender).instrument(self.load_span.clone());
+        self.context.tracker.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stopped.cancelled() => {}
+                () = work => {}
+            }
+        });
+        self.download = Some(Download {
+            news,
+            began: None,
+            _stop: stop.drop_guard(),
+        });
+    }
+
+    pub(super) fn hear_of_download(&mut self, news: News) {
+        match news {
+            News::Bytes { done, total } => {
+                let Some(download) = &mut self.download else {
+                    return;
+                };
+                let began = *download.began.get_or_insert_with(|| {
+                    self.meter.enter(Phase::Downloading, total);
+                    Instant::now()
+                });
+                if self.meter.observe(done, began.elapsed()).is_some() {
+                    self.publish_progress();
+                }
+            }
+            News::Done(snapshot) => {
+                self.download = None;
+                self.snapshot = Some(snapshot);
+                self.apply(Event::Downloaded);
+            }
+            News::Failed(failure) => {
+                self.download = None;
+                self.apply(Event::Fault(failure));
+            }
+        }
+    }
+
+    /// Where the files are that were downloaded for this load.
+    pub(super) fn downloaded_source(&self) -> Option<worker_config::Source> {
+        let (_, snapshot) = self.downloaded()?;
+        let path = snapshot.path.to_string_lossy().into_owned();
+        Some(worker_config::Source::Path(path))
+    }
+
+    /// `metadata` with what is known of the repository.
+    pub(super) fn with_revision(&self, metadata: Metadata) -> Metadata {
+        let Some((source, snapshot)) = self.downloaded() else {
+            return metadata;
+        };
+        // The worker knows the files only, and names a model that has no name after its directory.
+        let named = metadata.model_name != snapshot.commit;
+        Metadata {
+            resolved_revision: snapshot.commit.clone(),
+            model_name: if named {
+                metadata.model_name
+            } else {
+                source.repository.clone()
+            },
+            ..metadata
+        }
+    }
+
+    fn downloaded(&self) -> Option<(&HubSource, &Snapshot)> {
+        match &self.spec.source {
+            Source::HuggingFace(source) => Some((source, self.snapshot.as_ref()?)),
+            Source::Path(_) | Source::Demo => None,
+        }
+    }
+}
+
+/// What a download tells next. Safe to cancel; waits for ever when there is none.
+pub(super) async fn next(download: &mut Option<Download>) -> Option<News> {
+    match download {
+        Some(download) => download.news.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn bring(context: Arc<Context>, source: HubSource, news: mpsc::Sender<News>) {
+    // Asked anew for each download: the server may have been started with another list since the model was
+    // registered.
+    let source = Source::HuggingFace(source);
+    let located = context.roots.locate(&source).await;
+    let Source::HuggingFace(source) = &source else {
+        return;
+    };
+    if let Err(error) = located {
+        return tell(&news, News::Failed(error.into())).await;
+    }
+    let progress = Progress::default();
+    let mut fetch = std::pin::pin!(context.downloads.fetch(source, &progress));
+    let mut ticks = interval(TELLINGS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = None;
+    loop {
+        tokio::select! {
+            end = &mut fetch => {
+                let end = end.map_or_else(|error| News::Failed(error.into()), News::Done);
+                return tell(&news, end).await;
+            }
+            _ = ticks.tick() => {
+                let bytes = progress.bytes();
+                if let Some((done, total)) = bytes && bytes != told {
+                    told = bytes;
+                    tell(&news, News::Bytes { done, total }).await;
+                }
+            }
+        }
+    }
+}
+
+/// Tells a driver, which lets go of the download when it does not want to hear of it any more.
+async fn tell(sender: &mpsc::Sender<News>, news: News) {
+    let _ = sender.send(news).await;
+}

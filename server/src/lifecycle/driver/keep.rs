@@ -1,0 +1,240 @@
+//! What a model keeps to while it lives: its memory, its limits, and what is remembered of it.
+
+use std::time::{Duration, SystemTime};
+
+use hangar_client::worker::v1::ModelInspection;
+
+use super::Driver;
+use crate::{
+    catalog::{Entry, LearnedMemory, Note},
+    lifecycle::{
+        admission::LaneLimits,
+        eviction::{Evictor, may_be_evicted},
+        ledger::with_headroom,
+        memory::Claim,
+    },
+    model::{
+        Failure, LoadOutcome, LoadRecord, Memory, Source, Spec, Stage, SuspendCause, Suspension,
+        state::{Cause, Event},
+    },
+    worker,
+};
+
+impl Driver {
+    /// Asks for the memory that the model needs. The answer comes with [`super::admitted`].
+    pub(super) fn request_memory(&mut self, inspection: Box<ModelInspection>) {
+        let spec = &self.spec;
+        let learned = self.model.facts().learned.clone();
+        let known = self.context.known_need(spec, &learned);
+        let need = known.unwrap_or(inspection.need_host_bytes);
+        let evictor = Evictor::for_model(&self.context, spec.priority, self.may_evict);
+        let memory = self.context.memory.clone();
+        let id = self.model.id().clone();
+        self.inspection = Some(inspection);
+        self.admission = Some(Box::pin(memory.admit(id, need, evictor)));
+    }
+
+    /// The memory was given, or not.
+    pub(super) fn memory_decided(&mut self, decision: Result<Claim, Failure>) {
+        self.admission = None;
+        let event = match decision {
+            Ok(claim) => {
+                self.confine(&claim);
+                self.model.set_admitted(claim.admitted());
+                self.claim = Some(claim);
+                if let (Some(observer), Some(inspection)) = (&mut self.observer, &self.inspection) {
+                    observer.begin_load(inspection);
+                }
+                Event::Inspected
+            }
+            Err(failure) => Event::Fault(failure),
+        };
+        self.apply(event);
+    }
+
+    /// Lets the worker have what was admitted and no more: what goes beyond fails there, and nowhere else.
+    fn confine(&self, claim: &Claim) {
+        let Some(pid) = self.status.worker_pid else {
+            return;
+        };
+        // What the last life held says what to expect, not what this one may come to need.
+        let hinted = self
+            .spec
+            .memory_hint
+            .is_some_and(|hint| hint.host_bytes > 0);
+        let inspected = match &self.inspection {
+            Some(inspection) if !hinted => with_headroom(inspection.need_host_bytes),
+            _ => 0,
+        };
+        if let Err(error) = worker::limit_memory(pid, claim.admitted().max(inspected)) {
+            tracing::warn!(model = %self.model.id(), %error, "cannot limit the worker's memory");
+        }
+    }
+
+    /// Takes note of what the worker was seen to hold.
+    pub(super) fn measured(&mut self, memory: Memory) {
+        self.status.memory = Some(memory);
+        if let Some(claim) = &self.claim {
+            claim.measure(memory.host_bytes);
+        }
+        if self.state.stage().is_loading() || self.state.stage() == Stage::Ready {
+            self.peak.host_bytes = self.peak.host_bytes.max(memory.host_bytes);
+            self.peak.device_bytes = self.peak.device_bytes.max(memory.device_bytes);
+        }
+    }
+
+    /// What the worker holds now is what it claims from now on.
+    pub(super) fn settle(&self) {
+        if let (Some(claim), Some(memory)) = (&self.claim, self.status.memory) {
+            claim.settle(memory.host_bytes);
+        }
+    }
+
+    /// Unloads the model if nobody uses it, nobody did for the time `idle`, and the rules allow it.
+    pub(super) fn evict(&mut self, cause: SuspendCause, message: String, idle: Duration) -> bool {
+        let allowed = match cause {
+            SuspendCause::Evicted => may_be_evicted(&self.context, &self.model),
+            SuspendCause::Idle => !self.model.facts().entry.spec.required && !self.is_held(),
+        };
+        let serves = self.state.stage() == Stage::Ready && !self.state.is_condemned();
+        if !allowed || !serves || !self.model.gate.close_if_idle(idle) {
+            return false;
+        }
+        tracing::info!(model = %self.model.id(), %message, "model.evict");
+        let id = self.model.id();
+        self.context.metrics.evicted(id.as_str(), cause);
+        let suspension = Suspension { cause, message };
+        self.context
+            .catalog
+            .note(id, Note::Suspended(Some(suspension.clone())));
+        self.status.suspended = Some(suspension);
+        self.drain_timeout = Duration::ZERO;
+        self.apply(Event::Unload(match cause {
+            SuspendCause::Evicted => Cause::Evicted,
+            SuspendCause::Idle => Cause::Idle,
+        }));
+        true
+    }
+
+    /// Unloads a model that nobody has used for its idle time-out.
+    pub(super) fn end_idleness(&mut self) {
+        let Some(limit) = self.model.facts().entry.spec.idle_timeout else {
+            return;
+        };
+        let idle = self.model.gate.idle_since().map(|since| since.elapsed());
+        if idle.is_some_and(|idle| idle >= limit) {
+            let message = format!(
+                "unloaded because nobody used it for {:.1} s, its idle_timeout; load it again when it is needed",
+                limit.as_secs_f64()
+            );
+            self.evict(SuspendCause::Idle, message, limit);
+        }
+    }
+
+    /// Somebody wants the model again, or nobody does any more. Says whether it was suspended.
+    pub(super) fn unsuspend(&mut self) -> bool {
+        let suspended = self.status.suspended.take().is_some();
+        if suspended {
+            let id = self.model.id();
+            self.context.catalog.note(id, Note::Suspended(None));
+        }
+        suspended
+    }
+
+    /// The entry was changed: what can hold from the next request on does, and the rest from the next start
+    /// of a worker.
+    pub(super) fn respec(&mut self, entry: Entry) {
+        if !self.model.set_entry(entry) {
+            return;
+        }
+        let spec = self.model.facts().entry.spec.clone();
+        if !spec.required {
+            self.context.settled(self.model.id());
+        }
+        self.state.renew(spec.restart_policy(), is_remote(&spec));
+        if let Some(lane) = &self.lane {
+            lane.adjust(spec.generation_defaults.clone(), self.lane_limits());
+        }
+    }
+
+    /// The attempt that begins now is made with the newest spec.
+    pub(super) fn take_spec(&mut self) {
+        self.spec = self.model.facts().entry.spec.clone();
+        self.state
+            .renew(self.spec.restart_policy(), is_remote(&self.spec));
+    }
+
+    /// How many requests may be on the lane.
+    pub(super) fn lane_limits(&self) -> LaneLimits {
+        let spec = self.model.facts().entry.spec.clone();
+        let limits = &self.context.limits;
+        let wanted = spec.max_concurrency.unwrap_or(limits.max_concurrency);
+        LaneLimits {
+            max_concurrency: wanted.min(self.engine_concurrency),
+            max_queue: spec.max_queue.unwrap_or(limits.max_queue),
+        }
+    }
+
+    /// Takes note of how a load ended, for good.
+    pub(super) fn remember(&mut self, record: &LoadRecord) {
+        let memory = self.status.memory.map(|ready| LearnedMemory {
+            ready,
+            peak: self.peak,
+            spec: (*self.spec).clone(),
+        });
+        let last_used = self.model.totals().last_used;
+        self.model.learn(|facts| {
+            let learned = &mut facts.learned;
+            match &record.outcome {
+                LoadOutcome::Succeeded => {
+                    learned.loads_succeeded += 1;
+                    learned.memory.clone_from(&memory);
+                }
+                LoadOutcome::Failed(failure) => {
+                    learned.loads_failed += 1;
+                    learned.last_failure = Some((failure.clone(), SystemTime::now()));
+                }
+                LoadOutcome::Cancelled => {}
+            }
+            learned.last_used = last_used.or(learned.last_used);
+            learned.record(record);
+        });
+        self.note_learned();
+    }
+
+    /// The worker has gone: the highest that it was seen to hold is kept for the next time.
+    pub(super) fn remember_peak(&mut self) {
+        let peak = std::mem::take(&mut self.peak);
+        let last_used = self.model.totals().last_used;
+        let mut news = false;
+        self.model.learn(|facts| {
+            let learned = &mut facts.learned;
+            news = last_used.is_some() && learned.last_used != last_used;
+            learned.last_used = last_used.or(learned.last_used);
+            if let Some(memory) = &mut learned.memory
+                && memory.peak.host_bytes < peak.host_bytes
+            {
+                memory.peak = peak;
+                news = true;
+            }
+        });
+        if news {
+            self.note_learned();
+        }
+    }
+
+    fn note_learned(&self) {
+        let learned = self.model.facts().learned.clone();
+        let note = Note::Learned(Box::new(learned));
+        self.context.catalog.note(self.model.id(), note);
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.context.holds.is_held(self.model.id())
+    }
+}
+
+/// Whether the files of a model of `spec` have to be downloaded.
+pub(super) fn is_remote(spec: &Spec) -> bool {
+    matches!(spec.source, Source::HuggingFace(_))
+}

@@ -1,0 +1,101 @@
+//! Who holds which models: sessions, and switches that are under way.
+//!
+//! Invariant: a model is in the map exactly as long as somebody holds it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::sessions::SessionId;
+use crate::model::{ModelId, SwitchId};
+
+/// Who holds which models.
+#[derive(Debug, Default)]
+pub(super) struct Holds(Mutex<BTreeMap<ModelId, BTreeSet<Holder>>>);
+
+/// Somebody who holds a model.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    /// A session.
+    Session(SessionId),
+    /// A switch, until it has ended.
+    Switch(SwitchId),
+}
+
+// === impl Holds ===
+
+impl Holds {
+    /// `holder` holds `model`.
+    pub(super) fn add(&self, model: &ModelId, holder: Holder) {
+        self.lock().entry(model.clone()).or_default().insert(holder);
+    }
+
+    /// `holder` holds `model` no more. Says whether nobody does now.
+    pub(super) fn remove(&self, model: &ModelId, holder: &Holder) -> bool {
+        let mut holds = self.lock();
+        let Some(holders) = holds.get_mut(model) else {
+            return true;
+        };
+        holders.remove(holder);
+        let free = holders.is_empty();
+        if free {
+            holds.remove(model);
+        }
+        free
+    }
+
+    /// Nobody holds `model` any more, unless there is a holder for which `stays` holds.
+    ///
+    /// # Errors
+    ///
+    /// The holders that stay. Then nothing has changed.
+    pub(super) fn release(
+        &self,
+        model: &ModelId,
+        stays: impl Fn(&Holder) -> bool,
+    ) -> Result<(), Vec<Holder>> {
+        let mut holds = self.lock();
+        let holders = holds.get(model).into_iter().flatten();
+        let staying: Vec<_> = holders.filter(|holder| stays(holder)).cloned().collect();
+        if !staying.is_empty() {
+            return Err(staying);
+        }
+        holds.remove(model);
+        Ok(())
+    }
+
+    /// Who holds `model`.
+    pub(super) fn holders(&self, model: &ModelId) -> Vec<Holder> {
+        let holds = self.lock();
+        holds.get(model).into_iter().flatten().cloned().collect()
+    }
+
+    /// Models that `holder` holds.
+    pub(super) fn held_by(&self, holder: &Holder) -> Vec<ModelId> {
+        let holds = self.lock();
+        let held = holds.iter().filter(|(_, holders)| holders.contains(holder));
+        held.map(|(model, _)| model.clone()).collect()
+    }
+
+    /// Whether somebody holds `model`.
+    pub(super) fn is_held(&self, model: &ModelId) -> bool {
+        self.lock().contains_key(model)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ModelId, BTreeSet<Holder>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Holder ===
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(id) => write!(f, "session/{id}"),
+            Self::Switch(id) => write!(f, "switch/{id}"),
+        }
+    }
+}

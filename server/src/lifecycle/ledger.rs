@@ -1,0 +1,187 @@
+//! Who holds how much memory, and whether another model fits. Without clock or I/O.
+//!
+//! Invariant: what is admitted together never claims more than there is, as far as needs were told right:
+//! a model that loads claims its reservation, or what it was seen to hold where that is more; a model that
+//! has settled claims what it was seen to hold.
+
+use std::collections::BTreeMap;
+
+use crate::model::ModelId;
+
+/// What every model claims, in bytes.
+#[derive(Debug, Default)]
+pub(super) struct Ledger(BTreeMap<ModelId, Claim>);
+
+/// What there is, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Supply {
+    /// For all models together.
+    pub(super) limit: u64,
+    /// What the system can still give.
+    pub(super) available: u64,
+}
+
+/// What a model claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Claim {
+    reserved: u64,
+    measured: u64,
+    tenure: Tenure,
+}
+
+/// How long a claim is to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tenure {
+    /// The model loads: its reservation is taken for what it will hold.
+    Loading,
+    /// The model is READY: it holds what it was seen to hold.
+    Settled,
+    /// The model is going: what it holds comes back.
+    Leaving,
+    /// The model's worker cannot be reaped: nobody knows when it comes back.
+    Stuck,
+}
+
+/// What to do about a model that wants in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// It fits, and its reservation was made.
+    Admitted,
+    /// It fits once these have gone.
+    Evict(Vec<ModelId>),
+    /// It may fit once those that load or go have settled or gone.
+    Wait,
+    /// It does not fit.
+    Refused {
+        /// What it may have.
+        free: u64,
+        /// What evictions would add to that.
+        evictable: u64,
+    },
+}
+
+/// What a model is given beyond its expected need, in percent: estimates are wrong, and a system without
+/// any free memory is of no use.
+const HEADROOM_PERCENT: u64 = 120;
+
+/// `need` with headroom.
+pub(super) fn with_headroom(need: u64) -> u64 {
+    let wide = (u128::from(need) * u128::from(HEADROOM_PERCENT)).div_ceil(100);
+    u64::try_from(wide).unwrap_or(u64::MAX)
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// Decides about the model `id`, which needs `need` bytes. `candidates` may be evicted for it, the first
+    /// first. Only [`Decision::Admitted`] changes anything.
+    pub(super) fn decide(
+        &mut self,
+        id: &ModelId,
+        need: u64,
+        supply: Supply,
+        candidates: &[ModelId],
+    ) -> Decision {
+        let want = with_headroom(need);
+        let free = self.free(supply);
+        if want <= free {
+            let claim = Claim {
+                reserved: want,
+                measured: 0,
+                tenure: Tenure::Loading,
+            };
+            self.0.insert(id.clone(), claim);
+            return Decision::Admitted;
+        }
+        let leaving = self.sum(|claim| match claim.tenure {
+            Tenure::Leaving => claim.measured,
+            _ => 0,
+        });
+        if want <= free.saturating_add(leaving) {
+            return Decision::Wait;
+        }
+        let mut soon = free.saturating_add(leaving);
+        let mut evicted = Vec::new();
+        for candidate in candidates {
+            if let Some(claim) = self.0.get(candidate) {
+                soon = soon.saturating_add(claim.measured);
+                evicted.push(candidate.clone());
+            }
+            if want <= soon {
+                return Decision::Evict(evicted);
+            }
+        }
+        let unsettled = self.sum(Claim::unsettled);
+        if want <= soon.saturating_add(unsettled) {
+            return Decision::Wait;
+        }
+        Decision::Refused {
+            free,
+            evictable: soon - free - leaving,
+        }
+    }
+
+    /// What another model could have now, with headroom.
+    pub(super) fn free(&self, supply: Supply) -> u64 {
+        let claimed = self.sum(Claim::bytes);
+        // What models hold is gone from what the system can give; what they are about to take is not.
+        let promised = self.sum(Claim::unsettled);
+        let of_limit = supply.limit.saturating_sub(claimed);
+        of_limit.min(supply.available.saturating_sub(promised))
+    }
+
+    /// What all models hold together, without those that are going.
+    pub(super) fn held(&self) -> u64 {
+        self.sum(|claim| match claim.tenure {
+            Tenure::Leaving => 0,
+            Tenure::Loading | Tenure::Settled | Tenure::Stuck => claim.measured,
+        })
+    }
+
+    /// What the model `id` may hold before it is more than was admitted, if it has a claim.
+    pub(super) fn admitted(&self, id: &ModelId) -> Option<u64> {
+        self.0.get(id).map(|claim| claim.reserved)
+    }
+
+    /// The model `id` was seen to hold `bytes`.
+    pub(super) fn measure(&mut self, id: &ModelId, bytes: u64) {
+        if let Some(claim) = self.0.get_mut(id) {
+            claim.measured = bytes;
+        }
+    }
+
+    /// The claim of `id` is to last so.
+    pub(super) fn set_tenure(&mut self, id: &ModelId, tenure: Tenure) {
+        if let Some(claim) = self.0.get_mut(id) {
+            claim.tenure = tenure;
+        }
+    }
+
+    /// The model `id` claims nothing any more.
+    pub(super) fn release(&mut self, id: &ModelId) {
+        self.0.remove(id);
+    }
+
+    fn sum(&self, part: impl Fn(&Claim) -> u64) -> u64 {
+        self.0.values().map(part).fold(0, u64::saturating_add)
+    }
+}
+
+// === impl Claim ===
+
+impl Claim {
+    fn bytes(&self) -> u64 {
+        self.measured.saturating_add(self.unsettled())
+    }
+
+    /// What it was promised and has not taken yet.
+    fn unsettled(&self) -> u64 {
+        match self.tenure {
+            Tenure::Loading => self.reserved.saturating_sub(self.measured),
+            Tenure::Settled | Tenure::Leaving | Tenure::Stuck => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

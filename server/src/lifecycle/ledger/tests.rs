@@ -1,0 +1,162 @@
+//! Decisions of the ledger.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn id(n: usize) -> ModelId {
+    ModelId::parse(&format!("m{n}")).expect("a well-formed id")
+}
+
+fn supply(bytes: u64) -> Supply {
+    Supply {
+        limit: bytes,
+        available: u64::MAX,
+    }
+}
+
+/// A ledger in which models of these sizes have settled.
+fn settled(sizes: &[u64]) -> Ledger {
+    let mut ledger = Ledger::default();
+    for (n, size) in sizes.iter().enumerate() {
+        let decision = ledger.decide(&id(n), *size, supply(u64::MAX), &[]);
+        assert_eq!(decision, Decision::Admitted);
+        ledger.measure(&id(n), *size);
+        ledger.set_tenure(&id(n), Tenure::Settled);
+    }
+    ledger
+}
+
+#[test]
+fn a_need_is_admitted_with_headroom() {
+    let mut ledger = Ledger::default();
+    let refused = ledger.decide(&id(0), 100, supply(119), &[]);
+    assert!(matches!(refused, Decision::Refused { free: 119, .. }));
+    let admitted = ledger.decide(&id(0), 100, supply(120), &[]);
+    assert_eq!(admitted, Decision::Admitted);
+    assert_eq!(ledger.free(supply(120)), 0);
+}
+
+#[test]
+fn what_a_load_was_promised_is_not_given_twice() {
+    let mut ledger = Ledger::default();
+    let both = Supply {
+        limit: 1000,
+        available: 240,
+    };
+    assert_eq!(ledger.decide(&id(0), 100, both, &[]), Decision::Admitted);
+    assert_eq!(ledger.decide(&id(1), 100, both, &[]), Decision::Admitted);
+    // It may still settle for less.
+    assert_eq!(ledger.decide(&id(2), 100, both, &[]), Decision::Wait);
+    assert!(matches!(
+        ledger.decide(&id(2), 500, both, &[]),
+        Decision::Refused { .. }
+    ));
+}
+
+#[test]
+fn a_reservation_becomes_the_measurement_when_the_model_settles() {
+    let mut ledger = Ledger::default();
+    assert_eq!(
+        ledger.decide(&id(0), 100, supply(200), &[]),
+        Decision::Admitted
+    );
+    ledger.measure(&id(0), 40);
+    assert_eq!(ledger.free(supply(200)), 80);
+    ledger.set_tenure(&id(0), Tenure::Settled);
+    assert_eq!(ledger.free(supply(200)), 160);
+    ledger.release(&id(0));
+    assert_eq!(ledger.free(supply(200)), 200);
+}
+
+#[test]
+fn no_more_is_evicted_than_makes_the_room() {
+    let mut ledger = settled(&[100, 100, 100]);
+    let candidates = [id(1), id(0), id(2)];
+    let one = ledger.decide(&id(9), 80, supply(300), &candidates);
+    assert_eq!(one, Decision::Evict(vec![id(1)]));
+    let two = ledger.decide(&id(9), 160, supply(300), &candidates);
+    assert_eq!(two, Decision::Evict(vec![id(1), id(0)]));
+    let none = ledger.decide(&id(9), 300, supply(300), &candidates);
+    assert_eq!(
+        none,
+        Decision::Refused {
+            free: 0,
+            evictable: 300
+        }
+    );
+}
+
+#[test]
+fn memory_that_is_on_its_way_back_is_waited_for() {
+    let mut ledger = settled(&[100, 100]);
+    ledger.set_tenure(&id(0), Tenure::Leaving);
+    let waits = ledger.decide(&id(9), 80, supply(200), &[id(1)]);
+    assert_eq!(waits, Decision::Wait);
+    ledger.set_tenure(&id(0), Tenure::Stuck);
+    let evicts = ledger.decide(&id(9), 80, supply(200), &[id(1)]);
+    assert_eq!(evicts, Decision::Evict(vec![id(1)]));
+}
+
+#[test]
+fn what_is_promised_or_going_is_not_held() {
+    let mut ledger = settled(&[100, 100]);
+    assert_eq!(
+        ledger.decide(&id(2), 50, supply(260), &[]),
+        Decision::Admitted
+    );
+    assert_eq!(ledger.held(), 200);
+    ledger.measure(&id(2), 10);
+    assert_eq!(ledger.held(), 210);
+    ledger.set_tenure(&id(0), Tenure::Leaving);
+    assert_eq!(ledger.held(), 110);
+}
+
+#[test]
+fn enormous_needs_do_not_overflow() {
+    let mut ledger = settled(&[u64::MAX / 2]);
+    assert!(matches!(
+        ledger.decide(&id(9), u64::MAX, supply(u64::MAX), &[id(0)]),
+        Decision::Refused { .. } | Decision::Evict(_)
+    ));
+}
+
+proptest! {
+    /// Whatever comes and goes, admitted models never claim more than there is.
+    #[test]
+    fn claims_never_exceed_the_limit(steps in prop::collection::vec((0..6usize, 0..4u8, 1..200u64), 1..200)) {
+        let limit = 500;
+        let mut ledger = Ledger::default();
+        let mut loading = BTreeMap::new();
+        let mut known = BTreeSet::new();
+        for (n, what, need) in steps {
+            match what {
+                0 if !known.contains(&n)
+                    && ledger.decide(&id(n), need, supply(limit), &[]) == Decision::Admitted =>
+                {
+                    loading.insert(n, need);
+                    known.insert(n);
+                }
+                1 => {
+                    if let Some(need) = loading.remove(&n) {
+                        ledger.measure(&id(n), need);
+                        ledger.set_tenure(&id(n), Tenure::Settled);
+                    }
+                }
+                2 => {
+                    loading.remove(&n);
+                    ledger.set_tenure(&id(n), Tenure::Leaving);
+                }
+                3 => {
+                    loading.remove(&n);
+                    known.remove(&n);
+                    ledger.release(&id(n));
+                }
+                _ => {}
+            }
+            prop_assert!(ledger.sum(Claim::bytes) <= limit);
+        }
+    }
+}

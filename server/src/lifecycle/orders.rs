@@ -1,0 +1,336 @@
+//! Loads and unloads, as they are asked for.
+//!
+//! What was asked for is committed to the catalog before a driver hears of it, and before anybody is told
+//! that it was heard. Both happen under one lock, so that what is on disk is what the driver heard last.
+
+mod unload;
+
+pub use unload::{UnloadError, UnloadOptions};
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tracing::Span;
+
+use super::{
+    Fleet, SourceError,
+    driver::{Command, LoadCommand, LoadTicket},
+    fleet::UnknownModel,
+    sessions::{UnknownSession, let_go},
+};
+use crate::{
+    catalog::{Attempt, Entry, OnConflict, RegisterError, StorageError},
+    model::{Failure, ModelId, Reason, Source, Spec, Stage},
+};
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Registers the model, or has to equal what is registered.
+    pub spec: Option<Spec>,
+    /// Load anew although it is READY, and replace a spec that differs.
+    pub force: bool,
+    /// Time for all attempts together.
+    pub timeout: Duration,
+    /// The session that holds the model; `None`: the model is to stay loaded.
+    pub session: Option<String>,
+    /// Whether others may be evicted for it.
+    pub may_evict: bool,
+}
+
+/// What a driver is to do about a load.
+#[derive(Clone, Debug)]
+pub(super) struct LoadOrder {
+    pub(super) force: bool,
+    pub(super) timeout: Duration,
+    /// The model is to stay loaded.
+    pub(super) desired: bool,
+    pub(super) may_evict: bool,
+    /// The server died in this attempt, which counts.
+    pub(super) crashed: Option<Attempt>,
+}
+
+/// A load that was not begun.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No such model.
+    #[error(transparent)]
+    Unknown(#[from] UnknownModel),
+    /// No such session.
+    #[error(transparent)]
+    Session(#[from] UnknownSession),
+    /// The source may not be used.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The spec was not registered.
+    #[error(transparent)]
+    Register(RegisterError),
+    /// The catalog cannot be read or written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+/// Id under which the demo model can be loaded without a spec.
+const DEMO: &str = "demo";
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Loads the model that `name` stands for. Answers when its driver has taken the order.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadError`].
+    pub async fn load(
+        &self,
+        name: &ModelId,
+        options: LoadOptions,
+    ) -> Result<LoadTicket, LoadError> {
+        self.check_load(name, &options).await?;
+        let turn = self.context.orders.lock().await;
+        let entry = self.registered(name, options.spec, options.force).await?;
+        let hold = match &options.session {
+            Some(session) => Some(self.hold(session, &entry.id)?),
+            None => {
+                self.catalog.set_desired(&entry.id, true).await?;
+                None
+            }
+        };
+        let order = LoadOrder {
+            force: options.force,
+            desired: options.session.is_none(),
+            may_evict: options.may_evict,
+            ..LoadOrder::by_the_server(options.timeout)
+        };
+        let id = entry.id.clone();
+        let ticket = self.order(entry, order).await;
+        drop(turn);
+        if let Some(holder) = hold
+            && (ticket.is_err() || !self.holders(&id).contains(&holder))
+        {
+            // The session may have ended before the model's driver heard of the load.
+            let_go(&self.context, &id, &holder);
+        }
+        ticket
+    }
+
+    /// Checks a load as far as that can be done without beginning it.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadError`].
+    pub async fn check_load(&self, name: &ModelId, options: &LoadOptions) -> Result<(), LoadError> {
+        if self.is_closing() {
+            return Err(LoadError::ShuttingDown);
+        }
+        if let Some(session) = &options.session {
+            self.session(session)?;
+        }
+        let entry = self.entry(name).await?;
+        let Some(spec) = &options.spec else {
+            return match entry {
+                None if name.as_str() != DEMO => Err(self.unknown(name).await.into()),
+                _ => Ok(()),
+            };
+        };
+        match entry {
+            Some(entry) if *entry.spec != *spec && !options.force => Err(LoadError::Register(
+                RegisterError::Conflict(Box::new(entry)),
+            )),
+            _ => self.check_sources(spec).await.map_err(Into::into),
+        }
+    }
+
+    /// Whether a model may be loaded from what `spec` names. What is missing may come: a load tells, and is
+    /// seen to fail.
+    ///
+    /// # Errors
+    ///
+    /// When they may not.
+    pub async fn check_sources(&self, spec: &Spec) -> Result<(), SourceError> {
+        match self.context.roots.check(spec).await {
+            Ok(_) | Err(SourceError::Unreadable { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Loads the model of `entry` for a request that needs it, and waits until it is READY.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become READY.
+    pub async fn load_on_demand(&self, entry: Entry) -> Result<(), Failure> {
+        let order = LoadOrder {
+            may_evict: true,
+            ..LoadOrder::by_the_server(self.context.limits.load_timeout)
+        };
+        self.order_and_wait(entry, order).await
+    }
+
+    /// How long a load lasts that nobody set a time for.
+    pub(super) fn default_load_timeout(&self) -> Duration {
+        self.context.limits.load_timeout
+    }
+
+    /// The entry of `name`, registered if it was not. The demo model need not be: its name is enough.
+    pub(super) async fn registered(
+        &self,
+        name: &ModelId,
+        spec: Option<Spec>,
+        replace: bool,
+    ) -> Result<Entry, LoadError> {
+        let on_conflict = if replace {
+            OnConflict::Replace
+        } else {
+            OnConflict::Refuse
+        };
+        let spec = match spec {
+            Some(spec) => spec,
+            None => match self.entry(name).await? {
+                Some(entry) => return Ok(entry),
+                None if name.as_str() == DEMO => Spec::of(Source::Demo),
+                None => return Err(self.unknown(name).await.into()),
+            },
+        };
+        let before = self.entry(name).await?;
+        let entry = self
+            .catalog
+            .register(name.clone(), spec, on_conflict)
+            .await?;
+        self.announce(before.as_ref(), &entry).await;
+        Ok(entry)
+    }
+
+    /// Gives the order to the driver of the model of `entry`.
+    pub(super) async fn order(
+        &self,
+        entry: Entry,
+        order: LoadOrder,
+    ) -> Result<LoadTicket, LoadError> {
+        let id = entry.id.clone();
+        let (reply, ticket) = oneshot::channel();
+        let model = self
+            .context
+            .introduce(&entry)
+            .ok_or(LoadError::ShuttingDown)?;
+        let known = self.entry(&id).await?;
+        if known.is_none_or(|known| known.uid != entry.uid) {
+            // Deleted since the entry was read, perhaps before there was a driver to be retired.
+            self.withdraw(&entry).await;
+            return Err(self.unknown(&id).await.into());
+        }
+        let command = LoadCommand {
+            entry,
+            order,
+            span: Span::current(),
+            reply,
+        };
+        let sent = model.commands.send(Command::Load(Box::new(command))).await;
+        let answer = match sent {
+            Ok(()) => ticket.await.ok(),
+            Err(_) => None,
+        };
+        match answer {
+            Some(ticket) => Ok(ticket),
+            None if self.is_closing() => Err(LoadError::ShuttingDown),
+            None => Err(self.unknown(&id).await.into()),
+        }
+    }
+
+    /// As [`Self::order`], and waits until the load has ended.
+    pub(super) async fn order_and_wait(
+        &self,
+        entry: Entry,
+        order: LoadOrder,
+    ) -> Result<(), Failure> {
+        let ticket = self.order(entry, order).await.map_err(|error| {
+            let reason = match &error {
+                LoadError::ShuttingDown => Reason::ShuttingDown,
+                LoadError::Storage(StorageError::Full) => Reason::StorageFull,
+                _ => Reason::ModelUnloaded,
+            };
+            Failure::new(reason, error.to_string())
+        })?;
+        let Some(outcome) = ticket.outcome else {
+            return Ok(());
+        };
+        let down = || Failure::new(Reason::ShuttingDown, "the server is shutting down");
+        outcome.await.map_err(|_| down())?.map(|_| ())
+    }
+
+    /// What is known to be asked for of the model `id`, after that was committed.
+    pub(super) fn note_desired(&self, id: &ModelId, desired: bool) {
+        if let Some(model) = self.context.model(id) {
+            model.learn(|facts| facts.desired = desired);
+        }
+    }
+
+    /// Models that `all` stands for when loading: all that are registered but those that are FAILED.
+    ///
+    /// # Errors
+    ///
+    /// When the catalog cannot be read.
+    pub async fn loadable(&self) -> Result<Vec<ModelId>, StorageError> {
+        let failed = |id: &ModelId| {
+            let model = self.context.model(id);
+            model.is_some_and(|model| model.status().stage == Stage::Failed)
+        };
+        let mut ids = self.catalog.ids().await?;
+        ids.retain(|id| !failed(id));
+        Ok(ids)
+    }
+}
+
+// === impl LoadOptions ===
+
+impl LoadOptions {
+    /// A load that takes at most `timeout`, of what is registered.
+    pub fn new(timeout: Duration) -> Self {
+        Self {
+            spec: None,
+            force: false,
+            timeout,
+            session: None,
+            may_evict: true,
+        }
+    }
+}
+
+// === impl LoadOrder ===
+
+impl LoadOrder {
+    /// A load that nobody but the server asks for.
+    pub(super) fn by_the_server(timeout: Duration) -> Self {
+        Self {
+            force: false,
+            timeout,
+            desired: false,
+            may_evict: false,
+            crashed: None,
+        }
+    }
+}
+
+// === impl LoadError ===
+
+impl From<RegisterError> for LoadError {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::Storage(error) => Self::Storage(error),
+            other => Self::Register(other),
+        }
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        let reason = match error {
+            StorageError::Full => Reason::StorageFull,
+            StorageError::Failed(_) => Reason::Internal,
+        };
+        Self::new(reason, error.to_string())
+    }
+}

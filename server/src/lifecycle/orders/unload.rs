@@ -1,0 +1,140 @@
+//! Unloads, and what is no longer asked for.
+
+use std::time::Duration;
+
+use super::super::{
+    Fleet,
+    driver::{Command, UnloadCommand, UnloadReport},
+    fleet::{FindError, UnknownModel},
+    holds::Holder,
+};
+use crate::{
+    catalog::StorageError,
+    model::{ModelId, Stage},
+};
+
+/// How to unload.
+#[derive(Clone, Debug)]
+pub struct UnloadOptions {
+    /// For requests that run.
+    pub drain_timeout: Duration,
+    /// Also when the model is required or held.
+    pub force: bool,
+    /// The session that asks: its own hold does not count.
+    pub session: Option<String>,
+}
+
+/// An unload that was not begun.
+#[derive(Debug, thiserror::Error)]
+pub enum UnloadError {
+    /// No such model.
+    #[error(transparent)]
+    Unknown(#[from] UnknownModel),
+    /// The model is required.
+    #[error("the model is required; give force to unload it all the same")]
+    Required,
+    /// Others hold the model.
+    #[error("others hold the model; give force to unload it all the same")]
+    Held(Vec<Holder>),
+    /// The catalog cannot be read or written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Unloads the model that `name` stands for and answers when its worker is gone.
+    ///
+    /// # Errors
+    ///
+    /// See [`UnloadError`].
+    pub async fn unload(
+        &self,
+        name: &ModelId,
+        options: UnloadOptions,
+    ) -> Result<(ModelId, UnloadReport), UnloadError> {
+        let entry = self.find(name).await.map_err(UnloadError::from)?;
+        let id = entry.id.clone();
+        if entry.spec.required && !options.force {
+            return Err(UnloadError::Required);
+        }
+        let stays = |holder: &Holder| match (holder, &options.session) {
+            _ if options.force => false,
+            (Holder::Session(held), Some(session)) => held.to_string() != *session,
+            _ => true,
+        };
+        let mut others = self.holders(&id);
+        others.retain(stays);
+        if !others.is_empty() {
+            return Err(UnloadError::Held(others));
+        }
+        let turn = self.context.orders.lock().await;
+        self.catalog.set_desired(&id, false).await?;
+        if let Err(others) = self.context.holds.release(&id, stays) {
+            // Somebody came to hold it this moment.
+            self.catalog.set_desired(&id, entry.desired).await?;
+            return Err(UnloadError::Held(others));
+        }
+        let Some(model) = self.context.model(&id) else {
+            return Ok((id, UnloadReport::nothing()));
+        };
+        let (command, report) = UnloadCommand::new(options.drain_timeout);
+        let command = UnloadCommand {
+            undesired: true,
+            ..command
+        };
+        let sent = model.commands.send(Command::Unload(command)).await;
+        drop(turn);
+        // A driver that is gone has left no worker behind.
+        let report = match sent {
+            Ok(()) => report.await.unwrap_or_else(|_| UnloadReport::nothing()),
+            Err(_) => UnloadReport::nothing(),
+        };
+        Ok((id, report))
+    }
+
+    /// Models that are to be loaded but have no worker and get none by themselves, as they are suspended or
+    /// have FAILED, are no longer to be loaded; without `force` all but the required ones.
+    ///
+    /// # Errors
+    ///
+    /// When the catalog cannot be read or written.
+    pub async fn forget_asleep(&self, force: bool) -> Result<(), StorageError> {
+        let _turn = self.context.orders.lock().await;
+        for entry in self.catalog.wanted().await? {
+            let model = self.context.model(&entry.id);
+            let stage = model.as_ref().map(|model| model.status().stage);
+            let active = stage.is_some_and(Stage::is_active);
+            if !entry.desired || active || (entry.spec.required && !force) {
+                continue;
+            }
+            self.catalog.set_desired(&entry.id, false).await?;
+            match model {
+                // No longer suspended, and otherwise as it is.
+                Some(model) if stage == Some(Stage::Unloaded) => {
+                    let (command, _) = UnloadCommand::new(Duration::ZERO);
+                    let command = UnloadCommand {
+                        undesired: true,
+                        ..command
+                    };
+                    // A driver that is gone has nothing to forget.
+                    let _ = model.commands.send(Command::Unload(command)).await;
+                }
+                _ => self.note_desired(&entry.id, false),
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl UnloadError ===
+
+impl From<FindError> for UnloadError {
+    fn from(error: FindError) -> Self {
+        match error {
+            FindError::Unknown(unknown) => Self::Unknown(unknown),
+            FindError::Storage(error) => Self::Storage(error),
+        }
+    }
+}

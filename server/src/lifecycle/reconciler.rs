@@ -1,0 +1,69 @@
+//! Drives what is to what was asked for when the server starts.
+//!
+//! What was asked for is in the catalog: a model that is desired, required or to be preloaded is loaded, the
+//! required ones first, then by priority, then those used last. Suspended ones are left alone. A marker of an
+//! attempt that nobody saw the end of means that the server died with it: it counts as a failed one.
+
+use std::{cmp::Reverse, sync::Arc};
+
+use super::{Fleet, LoadError, orders::LoadOrder};
+use crate::{
+    catalog::{Entry, Note, StorageError},
+    model::Status,
+};
+
+impl Fleet {
+    /// Begins all loads that were asked for, and brings switches to an end that a crash interrupted.
+    ///
+    /// # Errors
+    ///
+    /// When the catalog cannot be read.
+    pub async fn reconcile(self: &Arc<Self>) -> Result<(), StorageError> {
+        self.recover_switches().await?;
+        let mut wanted: Vec<Entry> = self.catalog.wanted().await?;
+        wanted.sort_by_key(|entry| {
+            let spec = &entry.spec;
+            let used = entry.learned.last_used;
+            Reverse((spec.required, spec.priority, used))
+        });
+        let asked_for = |entry: &Entry| {
+            entry.spec.required
+                || entry.spec.preload
+                || (entry.desired && entry.suspended.is_none())
+        };
+        let required = wanted.iter().filter(|entry| entry.spec.required);
+        self.context
+            .await_required(required.map(|entry| entry.id.clone()));
+        for entry in wanted {
+            if !asked_for(&entry) {
+                self.forget_attempt(&entry);
+                self.context.hub.note(Status {
+                    suspended: entry.suspended.clone(),
+                    ..Status::unloaded(entry.id.clone())
+                });
+                continue;
+            }
+            let id = entry.id.clone();
+            let order = LoadOrder {
+                crashed: entry.attempt.clone(),
+                desired: true,
+                // The others have what the required ones leave.
+                may_evict: entry.spec.required,
+                ..LoadOrder::by_the_server(self.default_load_timeout())
+            };
+            match self.order(entry, order).await {
+                Ok(_) | Err(LoadError::ShuttingDown) => {}
+                Err(error) => tracing::error!(model = %id, %error, "cannot be loaded at the start"),
+            }
+        }
+        Ok(())
+    }
+
+    /// An attempt of a model that is not to be loaded any more does not count.
+    fn forget_attempt(&self, entry: &Entry) {
+        if let Some(attempt) = entry.attempt.clone() {
+            let note = Note::AttemptEnded(attempt);
+            self.catalog.note(&entry.id, note);
+        }
+    }
+}

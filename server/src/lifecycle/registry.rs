@@ -1,0 +1,233 @@
+//! Changes of the catalog that the lives of models have to hear of.
+//!
+//! What was changed is committed before anybody hears of it, and watchers hear of changes in the order of
+//! their commits as far as they come through here.
+
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use super::{Fleet, SourceError, UnloadError, UnloadOptions, UnloadReport, fleet::UnknownModel};
+use crate::{
+    catalog::{
+        Catalog, DeclareError, DeleteError, Entry, EntryChange, NewEntry, RegisterError, Remember,
+        StorageError, UpdateError,
+    },
+    model::{Etag, ModelId},
+};
+
+/// A change that was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// No such model.
+    #[error(transparent)]
+    Unknown(#[from] UnknownModel),
+    /// The source may not be used.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The model was not registered.
+    #[error(transparent)]
+    Create(#[from] RegisterError),
+    /// The entry was not changed.
+    #[error("{0}: {1}")]
+    Update(ModelId, #[source] UpdateError),
+    /// The entry was not removed.
+    #[error("{0}: {1}")]
+    Delete(ModelId, #[source] DeleteError),
+    /// The model is loaded.
+    #[error("the model {0} is loaded")]
+    Loaded(ModelId),
+    /// The catalog cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+/// Models that the configuration file declares and that cannot be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum DeclarationError {
+    /// The source may not be used.
+    #[error("models: {id}: source: {error}")]
+    Source {
+        /// The model.
+        id: ModelId,
+        /// Why.
+        error: SourceError,
+    },
+    /// The catalog refuses.
+    #[error(transparent)]
+    Catalog(#[from] DeclareError),
+}
+
+/// How often a model is unloaded for its deletion that others load again meanwhile.
+const UNLOADS: usize = 3;
+
+impl Fleet {
+    /// What is registered.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Tasks that [`Fleet::shutdown`] waits for.
+    pub fn tasks(&self) -> TaskTracker {
+        self.context.tracker.clone()
+    }
+
+    /// Registers a model, and remembers the answer to `request` with it.
+    ///
+    /// # Errors
+    ///
+    /// See [`RegistryError`].
+    pub async fn create(
+        &self,
+        new: NewEntry,
+        request: Option<Remember>,
+    ) -> Result<Entry, RegistryError> {
+        self.check_open()?;
+        self.check_sources(&new.spec).await?;
+        let entry = self.catalog.create(new, request).await?;
+        self.announce(None, &entry).await;
+        Ok(entry)
+    }
+
+    /// What [`Fleet::create`] would give, without doing it.
+    ///
+    /// # Errors
+    ///
+    /// See [`RegistryError`].
+    pub async fn check_create(&self, new: NewEntry) -> Result<Entry, RegistryError> {
+        self.check_open()?;
+        self.check_sources(&new.spec).await?;
+        Ok(self.catalog.check_create(new).await?)
+    }
+
+    /// Changes the entry of `id`, and remembers the answer to `request` with it. Says also whether the model
+    /// has to be reloaded for all of it to hold.
+    ///
+    /// # Errors
+    ///
+    /// See [`RegistryError`].
+    pub async fn update(
+        &self,
+        id: &ModelId,
+        change: EntryChange,
+        request: Option<Remember>,
+    ) -> Result<(Entry, bool), RegistryError> {
+        self.check_change(&change).await?;
+        let updated = self.catalog.update(id, change, request).await;
+        let updated = updated.map_err(|error| RegistryError::Update(id.clone(), error))?;
+        let reload = self.needs_reload(&updated.after);
+        self.announce(Some(&updated.before), &updated.after).await;
+        Ok((updated.after, reload))
+    }
+
+    /// What [`Fleet::update`] would give, without doing it.
+    ///
+    /// # Errors
+    ///
+    /// See [`RegistryError`].
+    pub async fn check_update(
+        &self,
+        id: &ModelId,
+        change: EntryChange,
+    ) -> Result<(Entry, bool), RegistryError> {
+        self.check_change(&change).await?;
+        let updated = self.catalog.check_update(id, change).await;
+        let updated = updated.map_err(|error| RegistryError::Update(id.clone(), error))?;
+        let reload = self.needs_reload(&updated.after);
+        Ok((updated.after, reload))
+    }
+
+    /// Removes the entry of `id`. A loaded model is unloaded first, if `force` is set. The answer that
+    /// `request` makes of the unload is remembered with the removal. Gives what the unload did, if there was
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// See [`RegistryError`].
+    pub async fn delete(
+        &self,
+        id: &ModelId,
+        etag: Option<Etag>,
+        force: bool,
+        request: impl FnOnce(Option<UnloadReport>) -> Option<Remember>,
+    ) -> Result<Option<UnloadReport>, RegistryError> {
+        let refused = |error| RegistryError::Delete(id.clone(), error);
+        self.check_open()?;
+        // Nothing is unloaded for a call that is refused then.
+        let checked = self.catalog.check_delete(id, etag.clone(), force).await;
+        checked.map_err(refused)?;
+        let mut report: Option<UnloadReport> = None;
+        let mut unloads = 0;
+        loop {
+            // No load comes between the end of the driver and that of the entry.
+            let turn = self.context.orders.lock().await;
+            if self.retire(id).await {
+                let deleted = self.catalog.delete(id, etag, force, request(report)).await;
+                deleted.map_err(refused)?;
+                self.context.hub.remove(id);
+                return Ok(report);
+            }
+            drop(turn);
+            if !force || unloads == UNLOADS {
+                return Err(RegistryError::Loaded(id.clone()));
+            }
+            let unloaded = self.unload_for_deletion(id).await?;
+            if unloaded.was_loaded {
+                report = Some(unloaded);
+            }
+            unloads += 1;
+        }
+    }
+
+    /// Makes the entries of the configuration file exactly these.
+    ///
+    /// # Errors
+    ///
+    /// See [`DeclarationError`].
+    pub async fn declare(&self, entries: Vec<NewEntry>) -> Result<(), DeclarationError> {
+        for entry in &entries {
+            let checked = self.check_sources(&entry.spec).await;
+            checked.map_err(|error| DeclarationError::Source {
+                id: entry.id.clone(),
+                error,
+            })?;
+        }
+        Ok(self.catalog.declare(entries).await?)
+    }
+
+    async fn unload_for_deletion(&self, id: &ModelId) -> Result<UnloadReport, RegistryError> {
+        let options = UnloadOptions {
+            drain_timeout: Duration::ZERO,
+            force: true,
+            session: None,
+        };
+        match self.unload(id, options).await {
+            Ok((_, report)) => Ok(report),
+            Err(UnloadError::Unknown(unknown)) => Err(unknown.into()),
+            Err(UnloadError::Storage(error)) => Err(error.into()),
+            // Not with force.
+            Err(UnloadError::Required | UnloadError::Held(_)) => {
+                Err(RegistryError::Loaded(id.clone()))
+            }
+        }
+    }
+
+    async fn check_change(&self, change: &EntryChange) -> Result<(), RegistryError> {
+        self.check_open()?;
+        if let Some(spec) = &change.spec {
+            self.check_sources(spec).await?;
+        }
+        Ok(())
+    }
+
+    fn check_open(&self) -> Result<(), RegistryError> {
+        if self.is_closing() {
+            Err(RegistryError::ShuttingDown)
+        } else {
+            Ok(())
+        }
+    }
+}

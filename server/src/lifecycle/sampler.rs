@@ -1,0 +1,138 @@
+//! The day's history of all models: one task samples them, and keeps what it saw in the catalog.
+//!
+//! Invariant: what a model did is in exactly one sample, also when a sample is late or the last one comes
+//! early because the server stops.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Fleet, Sample};
+use crate::{
+    catalog::{Catalog, KeptSample},
+    model::ModelId,
+};
+
+/// The running task.
+#[derive(Debug)]
+pub struct Sampling {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+struct Sampler {
+    fleet: Arc<Fleet>,
+    store: Catalog,
+    interval: Duration,
+}
+
+/// How far back the history reaches.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Models that are looked at in one go, with the other tasks waiting.
+const GO: usize = 1000;
+
+// === impl Sampling ===
+
+impl Sampling {
+    /// Restores what `store` holds of the models of `fleet`, then samples them in every `interval`.
+    pub fn start(
+        fleet: Arc<Fleet>,
+        store: Catalog,
+        interval: Duration,
+        tracker: &TaskTracker,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let sampler = Sampler {
+            fleet,
+            store,
+            interval,
+        };
+        let task = tracker.spawn(sampler.run(stop.clone()));
+        Self { stop, task }
+    }
+
+    /// Takes the last samples and ends.
+    pub async fn end(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the history's task ended badly");
+        }
+    }
+}
+
+// === impl Sampler ===
+
+impl Sampler {
+    async fn run(self, stop: CancellationToken) {
+        let mut ticks = interval_at(Instant::now() + self.interval, self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        self.restore().await;
+        loop {
+            let going = stop.run_until_cancelled(ticks.tick()).await.is_some();
+            let samples = self.sample().await;
+            if !samples.is_empty()
+                && let Err(error) = self.store.append_samples(samples).await
+            {
+                tracing::error!(%error, "cannot keep the history");
+            }
+            if !going {
+                return;
+            }
+        }
+    }
+
+    async fn restore(&self) {
+        let since = SystemTime::now().checked_sub(DAY);
+        let since = since.unwrap_or(SystemTime::UNIX_EPOCH);
+        let kept = match self.store.samples(since).await {
+            Ok(kept) => kept,
+            Err(error) => return tracing::error!(%error, "cannot read the history"),
+        };
+        let mut of_models: HashMap<_, Vec<_>> = HashMap::new();
+        for kept in kept {
+            // One of another version is of no use.
+            if let Ok(sample) = serde_json::from_str::<Sample>(&kept.sample) {
+                of_models.entry(kept.id).or_default().push(sample);
+            }
+        }
+        for (id, samples) in of_models {
+            // One that was deleted has no history.
+            if let Ok(entry) = self.fleet.find(&id).await
+                && let Some(model) = self.fleet.context.introduce(&entry)
+            {
+                model.restore_history(samples);
+            }
+        }
+    }
+
+    async fn sample(&self) -> Vec<KeptSample> {
+        let mut samples = Vec::new();
+        for models in self.fleet.all().chunks(GO) {
+            samples.extend(
+                models
+                    .iter()
+                    .filter_map(|model| kept(model.id(), model.sample_history()?)),
+            );
+            tokio::task::yield_now().await;
+        }
+        samples
+    }
+}
+
+/// `sample` as the catalog keeps it.
+fn kept(id: &ModelId, sample: Sample) -> Option<KeptSample> {
+    Some(KeptSample {
+        id: id.clone(),
+        began: sample.start(),
+        sample: serde_json::to_string(&sample).ok()?,
+    })
+}

@@ -1,0 +1,254 @@
+//! Switches: an alias moves from one model to another without a gap, or not at all.
+//!
+//! The alias, what was asked for, and the switch's outcome change in one transaction once the new model is
+//! READY. Until then everything on disk is as before, so that a switch which a crash interrupts has never
+//! happened. Both models are held meanwhile. [`work`] is what goes on after the caller was answered.
+
+mod work;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use self::work::Work;
+use super::{Fleet, LoadError, LoadOptions};
+use crate::{
+    catalog::{Entry, StorageError},
+    model::{
+        Failure, ModelId, Reason, Spec, Stage, Switch, SwitchId, SwitchOutcome, SwitchStrategy,
+    },
+};
+
+/// How to switch.
+#[derive(Clone, Debug)]
+pub struct SwitchOptions {
+    /// Registers the new model, or has to equal what is registered.
+    pub spec: Option<Spec>,
+    /// `None`: whatever memory allows.
+    pub strategy: Option<SwitchStrategy>,
+    /// For the old model's requests.
+    pub drain_timeout: Duration,
+    /// For the new model's load.
+    pub timeout: Duration,
+}
+
+/// A switch that is under way.
+#[derive(Clone, Debug)]
+pub struct SwitchTicket {
+    /// The switch.
+    pub switch: Switch,
+    /// How long it takes, from what is known.
+    pub estimate: Option<Duration>,
+}
+
+/// A switch that was not begun.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    /// The new model cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The alias is a model's id.
+    #[error("{0} is a model's id; only an alias can be switched")]
+    NotAnAlias(ModelId),
+    /// Another switch of the alias is under way.
+    #[error("another switch of {0} is under way; wait for its outcome in WatchStatus")]
+    InProgress(ModelId),
+}
+
+/// The last switch of each alias.
+#[derive(Debug, Default)]
+pub(super) struct Switches(Mutex<BTreeMap<ModelId, Switch>>);
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Points `alias` at the model `to` and answers once that is under way.
+    ///
+    /// # Errors
+    ///
+    /// See [`SwitchError`].
+    pub async fn switch(
+        self: &Arc<Self>,
+        alias: &ModelId,
+        to: &ModelId,
+        options: SwitchOptions,
+    ) -> Result<SwitchTicket, SwitchError> {
+        self.check_switch(alias, to, &options).await?;
+        let to = self.registered(to, options.spec.clone(), false).await?;
+        let from = self.target_of(alias);
+        let strategy = self.strategy(&to, from.as_ref(), &options);
+        let switch = Switch {
+            id: SwitchId::fresh(),
+            alias: alias.clone(),
+            from,
+            to: to.id.clone(),
+            strategy,
+            outcome: None,
+            failure: None,
+            began: SystemTime::now(),
+            ended: None,
+        };
+        let last = self.context.switches.begin(&switch)?;
+        let begun = if self.target_of(alias) == switch.from {
+            self.catalog.begin_switch(&switch).await
+        } else {
+            // Another switch has come and gone since.
+            self.context.switches.undo(&switch, last);
+            return Err(SwitchError::InProgress(alias.clone()));
+        };
+        if let Err(error) = begun {
+            self.context.switches.undo(&switch, last);
+            return Err(LoadError::Storage(error).into());
+        }
+        let estimate = self.estimate(&to);
+        let work = Work::new(self, switch.clone(), to, options);
+        self.context.hub.switched(switch.clone());
+        let fleet = self.clone();
+        self.context
+            .tracker
+            .spawn(async move { fleet.carry_out(work).await });
+        Ok(SwitchTicket { switch, estimate })
+    }
+
+    /// Checks a switch without beginning it.
+    ///
+    /// # Errors
+    ///
+    /// See [`SwitchError`].
+    pub async fn check_switch(
+        &self,
+        alias: &ModelId,
+        to: &ModelId,
+        options: &SwitchOptions,
+    ) -> Result<(), SwitchError> {
+        let taken = self.entry(alias).await.map_err(LoadError::from)?;
+        if taken.is_some_and(|entry| entry.id == *alias) {
+            return Err(SwitchError::NotAnAlias(alias.clone()));
+        }
+        let load = LoadOptions {
+            spec: options.spec.clone(),
+            ..LoadOptions::new(options.timeout)
+        };
+        self.check_load(to, &load).await?;
+        if self.context.switches.is_busy(alias) {
+            return Err(SwitchError::InProgress(alias.clone()));
+        }
+        Ok(())
+    }
+
+    /// The last switch of each alias, by alias, at most `limit`.
+    pub fn switches(&self, limit: usize) -> Vec<Switch> {
+        let switches = self.context.switches.lock();
+        switches.values().take(limit).cloned().collect()
+    }
+
+    /// The model that the model `id` makes room for: it is the old one of a switch that is under way and
+    /// unloads first.
+    pub fn makes_room_for(&self, id: &ModelId) -> Option<ModelId> {
+        let switches = self.context.switches.lock();
+        let by = |switch: &&Switch| {
+            is_under_way(Some(switch))
+                && switch.strategy == SwitchStrategy::UnloadFirst
+                && switch.from.as_ref() == Some(id)
+                && switch.to != *id
+        };
+        switches.values().find(by).map(|switch| switch.to.clone())
+    }
+
+    /// Takes over what is known of earlier switches. One that was interrupted has never happened.
+    pub(super) async fn recover_switches(&self) -> Result<(), StorageError> {
+        for mut switch in self.catalog.switches(usize::MAX).await? {
+            if switch.outcome.is_none() {
+                switch.outcome = Some(SwitchOutcome::RolledBack);
+                switch.ended = Some(SystemTime::now());
+                switch.failure = Some(Failure::new(
+                    Reason::ShuttingDown,
+                    "the server ended before the switch did; switch again",
+                ));
+                if let Err(error) = self.catalog.end_switch(&switch, None).await {
+                    tracing::error!(switch = %switch.id, %error, "cannot record the end of a switch");
+                }
+            }
+            self.context.switches.put(&switch);
+        }
+        Ok(())
+    }
+
+    /// The model that `alias` stands for, if there is such an alias.
+    fn target_of(&self, alias: &ModelId) -> Option<ModelId> {
+        let resolved = self.catalog.resolve(alias);
+        (resolved != *alias).then_some(resolved)
+    }
+
+    fn strategy(
+        &self,
+        to: &Entry,
+        from: Option<&ModelId>,
+        options: &SwitchOptions,
+    ) -> SwitchStrategy {
+        let active = |id: &ModelId| {
+            let model = self.context.model(id);
+            model.is_some_and(|model| model.status().stage.is_active())
+        };
+        options.strategy.unwrap_or_else(|| {
+            let need = self.context.known_need(&to.spec, &to.learned);
+            // Without knowing what it needs, the one that can always be rolled back is tried.
+            let fits = need.is_none_or(|need| self.context.memory.has_room_for(need));
+            let makes_room = from.is_some_and(|old| *old != to.id && active(old));
+            if active(&to.id) || fits || !makes_room {
+                SwitchStrategy::LoadFirst
+            } else {
+                SwitchStrategy::UnloadFirst
+            }
+        })
+    }
+
+    fn estimate(&self, to: &Entry) -> Option<Duration> {
+        match self.context.model(&to.id) {
+            Some(model) if model.status().stage == Stage::Ready => Some(Duration::ZERO),
+            Some(model) => model.facts().learned.metadata.load_duration,
+            None => to.learned.metadata.load_duration,
+        }
+    }
+}
+
+// === impl Switches ===
+
+impl Switches {
+    /// Takes note of `switch` and gives the last one of its alias, unless that is under way.
+    fn begin(&self, switch: &Switch) -> Result<Option<Switch>, SwitchError> {
+        let mut switches = self.lock();
+        let alias = &switch.alias;
+        if is_under_way(switches.get(alias)) {
+            return Err(SwitchError::InProgress(alias.clone()));
+        }
+        Ok(switches.insert(alias.clone(), switch.clone()))
+    }
+
+    /// `switch` was not begun after all; `last` was the one before it.
+    fn undo(&self, switch: &Switch, last: Option<Switch>) {
+        let mut switches = self.lock();
+        match last {
+            Some(last) => switches.insert(switch.alias.clone(), last),
+            None => switches.remove(&switch.alias),
+        };
+    }
+
+    fn put(&self, switch: &Switch) {
+        self.lock().insert(switch.alias.clone(), switch.clone());
+    }
+
+    fn is_busy(&self, alias: &ModelId) -> bool {
+        is_under_way(self.lock().get(alias))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ModelId, Switch>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_under_way(switch: Option<&Switch>) -> bool {
+    switch.is_some_and(|switch| switch.outcome.is_none())
+}

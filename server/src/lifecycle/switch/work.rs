@@ -1,0 +1,227 @@
+//! Carrying a switch out: loading, moving the alias, unloading, and going back where that fails.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    super::{
+        Fleet, Model,
+        driver::{Command, UnloadCommand},
+        holds::Holder,
+        orders::LoadOrder,
+        sessions::let_go,
+    },
+    SwitchOptions,
+};
+use crate::{
+    catalog::{Entry, Moved, RegisterError, StorageError},
+    model::{Failure, ModelId, Reason, Switch, SwitchOutcome, SwitchStrategy},
+};
+
+/// What a switch goes on with once it has begun.
+pub(super) struct Work {
+    switch: Switch,
+    to: Entry,
+    options: SwitchOptions,
+    /// Models that are loaded although nobody asked for them to stay: they outlive the switch's hold.
+    on_demand: Vec<ModelId>,
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    pub(super) async fn carry_out(self: Arc<Self>, work: Work) {
+        let Work {
+            mut switch,
+            to,
+            options,
+            on_demand,
+        } = work;
+        let made_room = switch.strategy == SwitchStrategy::UnloadFirst
+            && self.make_room(&switch, options.drain_timeout).await;
+        let result = match self.load_new(&to, options.timeout).await {
+            Ok(()) => self.move_alias(&mut switch).await,
+            Err(failure) => Err(failure),
+        };
+        let unload_old = match result {
+            Ok(unload_old) => unload_old,
+            Err(failure) => {
+                if !self.roll_back(&mut switch, failure, made_room).await {
+                    return;
+                }
+                false
+            }
+        };
+        self.context.switches.put(&switch);
+        self.context.hub.switched(switch.clone());
+        tracing::info!(
+            switch = %switch.id, alias = %switch.alias, to = %switch.to, outcome = ?switch.outcome,
+            message = switch.failure.as_ref().map(|failure| failure.message.as_str()), "model.switch"
+        );
+        self.let_go_of_both(&switch, unload_old, &on_demand);
+        if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
+            let (command, report) = UnloadCommand::unless_wanted(options.drain_timeout);
+            if self.send(old, Command::Unload(command)).await {
+                let _ = report.await;
+            }
+        }
+    }
+
+    /// Holds the switch's models no more. What a session that has closed meanwhile left to the switch is
+    /// unloaded.
+    fn let_go_of_both(&self, switch: &Switch, unload_old: bool, on_demand: &[ModelId]) {
+        let holder = Holder::Switch(switch.id.clone());
+        for model in both(switch) {
+            let old = Some(model) == switch.from.as_ref();
+            if on_demand.contains(model) || (old && unload_old) {
+                self.context.holds.remove(model, &holder);
+            } else {
+                let_go(&self.context, model, &holder);
+            }
+        }
+    }
+
+    /// Unloads the old model if nobody else needs it, and says whether it did. What was asked for stays as
+    /// it is.
+    async fn make_room(&self, switch: &Switch, drain_timeout: Duration) -> bool {
+        let Some(old) = &switch.from else {
+            return false;
+        };
+        let own = Holder::Switch(switch.id.clone());
+        let held = self.holders(old).iter().any(|holder| *holder != own);
+        // What cannot be read is taken for wanted.
+        if held || self.old_is_wanted(switch).await.unwrap_or(true) {
+            return false;
+        }
+        let model = self.context.model(old);
+        if model.is_none_or(|model| !model.status().stage.is_active()) {
+            return false;
+        }
+        let (command, report) = UnloadCommand::new(drain_timeout);
+        self.send(old, Command::Unload(command)).await && report.await.is_ok()
+    }
+
+    async fn load_new(&self, to: &Entry, timeout: Duration) -> Result<(), Failure> {
+        let order = LoadOrder {
+            may_evict: true,
+            ..LoadOrder::by_the_server(timeout)
+        };
+        self.order_and_wait(to.clone(), order).await
+    }
+
+    /// Moves the alias, and says whether the old model is to be unloaded unless somebody holds it. Watchers are told of the aliases
+    /// before they are told that the switch has ended.
+    async fn move_alias(&self, switch: &mut Switch) -> Result<bool, Failure> {
+        let turn = self.context.orders.lock().await;
+        let unload_old = !self.old_is_wanted(switch).await?;
+        let ended = Switch {
+            outcome: Some(SwitchOutcome::Succeeded),
+            ended: Some(SystemTime::now()),
+            ..switch.clone()
+        };
+        let moved = Some(Moved { unload_old });
+        let recorded = self.catalog.end_switch(&ended, moved).await;
+        recorded.map_err(|error| match error {
+            RegisterError::Storage(error) => error.into(),
+            other => Failure::new(Reason::ModelUnloaded, other.to_string()),
+        })?;
+        *switch = ended;
+        self.note_desired(&switch.to, true);
+        if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
+            self.note_desired(old, false);
+        }
+        drop(turn);
+        for model in both(switch) {
+            self.announce_aliases(model).await;
+        }
+        Ok(unload_old)
+    }
+
+    /// Goes back to how it was before the switch. Says whether that came to an end; a server that is shutting
+    /// down leaves the switch open, and the next start finds that it has never happened.
+    async fn roll_back(&self, switch: &mut Switch, failure: Failure, made_room: bool) -> bool {
+        let mut failure = failure;
+        let mut outcome = SwitchOutcome::RolledBack;
+        if made_room && let Err(second) = self.bring_back(switch).await {
+            outcome = SwitchOutcome::RollbackFailed;
+            failure.message = format!(
+                "{}; then the old model could not be brought back: {}",
+                failure.message, second.message
+            );
+        }
+        if self.is_closing() {
+            return false;
+        }
+        switch.outcome = Some(outcome);
+        switch.failure = Some(failure);
+        switch.ended = Some(SystemTime::now());
+        if let Err(error) = self.catalog.end_switch(switch, None).await {
+            tracing::error!(switch = %switch.id, %error, "cannot record the end of a switch");
+        }
+        true
+    }
+
+    async fn bring_back(&self, switch: &Switch) -> Result<(), Failure> {
+        let Some(old) = &switch.from else {
+            return Ok(());
+        };
+        let gone = || Failure::new(Reason::ModelUnloaded, "it is no longer registered");
+        let entry = self.catalog.get(old).await?;
+        let entry = entry.filter(|entry| entry.id == *old).ok_or_else(gone)?;
+        // The switch's own time-out is the new model's.
+        self.load_new(&entry, self.default_load_timeout()).await
+    }
+
+    /// Whether the old model is to stay loaded without the alias. One that is only held goes with its last
+    /// holder.
+    async fn old_is_wanted(&self, switch: &Switch) -> Result<bool, StorageError> {
+        let Some(old) = switch.from.as_ref().filter(|old| **old != switch.to) else {
+            return Ok(true);
+        };
+        let entry = self.catalog.get(old).await?;
+        let Some(entry) = entry.filter(|entry| entry.id == *old) else {
+            return Ok(true);
+        };
+        let aliased = entry.aliases.iter().any(|alias| *alias != switch.alias);
+        Ok(entry.spec.required || aliased)
+    }
+
+    /// Says whether the driver of the model `id`, if there is one, will obey.
+    async fn send(&self, id: &ModelId, command: Command) -> bool {
+        match self.context.model(id) {
+            Some(model) => model.commands.send(command).await.is_ok(),
+            None => false,
+        }
+    }
+}
+
+// === impl Work ===
+
+impl Work {
+    /// What is to be done for `switch`, whose models it holds from now on.
+    pub(super) fn new(fleet: &Fleet, switch: Switch, to: Entry, options: SwitchOptions) -> Self {
+        let context = &fleet.context;
+        let unasked = |id: &&ModelId| {
+            let active = |model: &Model| model.status().stage.is_active() && !model.facts().desired;
+            !context.holds.is_held(id) && context.model(id).is_some_and(|model| active(&model))
+        };
+        let on_demand = both(&switch).filter(unasked).cloned().collect();
+        for model in both(&switch) {
+            context.holds.add(model, Holder::Switch(switch.id.clone()));
+        }
+        Self {
+            switch,
+            to,
+            options,
+            on_demand,
+        }
+    }
+}
+
+/// The new model, and the old one where that is another.
+fn both(switch: &Switch) -> impl Iterator<Item = &ModelId> {
+    let old = switch.from.iter().filter(|old| **old != switch.to);
+    std::iter::once(&switch.to).chain(old)
+}

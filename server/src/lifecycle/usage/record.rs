@@ -1,0 +1,125 @@
+//! One request, from its admission to its end.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Observation, Usage};
+use crate::telemetry::model::RequestSample;
+
+/// What a request asks for, by the names of the GenAI semantic conventions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// An answer to a conversation.
+    Chat,
+    /// The continuation of a text.
+    TextCompletion,
+}
+
+/// Counts one request. Dropped before its end was told, it counts as cancelled.
+#[derive(Debug)]
+pub struct RequestRecord {
+    usage: Arc<Usage>,
+    operation: Operation,
+    began: Instant,
+    first: Option<Instant>,
+    last: Option<Instant>,
+    tokens: u32,
+    ended: bool,
+}
+
+// === impl RequestRecord ===
+
+impl RequestRecord {
+    pub(super) fn new(usage: Arc<Usage>, operation: Operation, began: Instant) -> Self {
+        Self {
+            usage,
+            operation,
+            began,
+            first: None,
+            last: None,
+            tokens: 0,
+            ended: false,
+        }
+    }
+
+    /// So many tokens of the answer came. Takes no lock but at the first.
+    pub fn tokens(&mut self, tokens: u32) {
+        let now = Instant::now();
+        if self.first.is_none() {
+            self.first = Some(now);
+            let latency = now - self.began;
+            self.usage.observe(now, Observation::FirstToken(latency));
+        }
+        self.last = Some(now);
+        self.tokens += tokens;
+        self.usage.count_tokens(now, tokens);
+    }
+
+    /// The request ended well after `prompt_tokens` and `completion_tokens` tokens.
+    pub fn succeed(mut self, prompt_tokens: u32, completion_tokens: u32) {
+        let untold = completion_tokens.saturating_sub(self.tokens);
+        self.tokens += untold;
+        let ending = Observation::Succeeded {
+            prompt_tokens,
+            per_token: self.per_token(),
+        };
+        let now = self.end(None);
+        self.usage.count_tokens(now, untold);
+        self.usage.observe(now, ending);
+    }
+
+    /// The request ended with an error of this reason.
+    pub fn fail(mut self, reason: &'static str) {
+        let now = self.end(Some(reason));
+        self.usage.observe(now, Observation::Failed);
+    }
+
+    /// The request was not let in: it does not count.
+    pub fn turn_away(mut self) {
+        self.ended = true;
+        self.usage.lock().totals.requests -= 1;
+    }
+
+    fn end(&mut self, error: Option<&'static str>) -> Instant {
+        self.ended = true;
+        let now = Instant::now();
+        self.usage.metrics.request_ended(&RequestSample {
+            model: self.usage.model.as_str(),
+            operation: self.operation.name(),
+            duration: now - self.began,
+            time_to_first_token: self.first.map(|first| first - self.began),
+            time_per_output_token: self.per_token(),
+            error,
+        });
+        now
+    }
+
+    /// Mean time of the tokens after the first.
+    fn per_token(&self) -> Option<Duration> {
+        let gaps = self.tokens.checked_sub(1).filter(|gaps| *gaps > 0)?;
+        Some((self.last? - self.first?) / gaps)
+    }
+}
+
+impl Drop for RequestRecord {
+    fn drop(&mut self) {
+        if !self.ended {
+            let now = self.end(Some("CANCELLED"));
+            self.usage.observe(now, Observation::Cancelled);
+        }
+    }
+}
+
+// === impl Operation ===
+
+impl Operation {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::TextCompletion => "text_completion",
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The cache of prepared weights: what workers have quantized once, kept for later loads.
+//!
+//! Workers write and read the entries; the server owns their directory: its size is bounded, the entries
+//! that were not used for longest go first, and none goes that a living worker uses. What is in an entry is
+//! the workers' affair. An entry's files are never changed, so nothing here can harm a load: where an entry
+//! is missing, the weights are quantized anew.
+
+mod directory;
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use hangar_client::worker::v1::{
+    ModelInspection, PrepareWeightsRequest, PreparedWeights, WorkerConfig,
+};
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use crate::{model::ModelId, worker::Client};
+use directory::Directory;
+
+/// The cache. Cheap to share.
+#[derive(Debug)]
+pub struct PreparedCache {
+    directory: Directory,
+    limit: u64,
+    books: Mutex<Books>,
+    /// Whose turn it is to write: one model's.
+    turn: Semaphore,
+}
+
+/// What there is of prepared weights, and what they were good for since the server started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheReport {
+    /// Size of all entries in bytes.
+    pub size: u64,
+    /// Number of entries.
+    pub entries: u64,
+    /// Loads that used an entry.
+    pub hits: u64,
+    /// Loads that could have used one, had there been one.
+    pub misses: u64,
+}
+
+/// A worker's use of an entry, which stays as long as this is not ended.
+#[derive(Debug)]
+pub struct Lease {
+    cache: Arc<PreparedCache>,
+    model: ModelId,
+    key: String,
+    worker: u32,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    report: CacheReport,
+    /// Entries whose digests a worker has checked since the server started.
+    verified: HashSet<String>,
+    /// Living workers of each entry.
+    leases: HashMap<String, usize>,
+}
+
+// === impl PreparedCache ===
+
+impl PreparedCache {
+    /// The cache in `directory`, of at most `limit` bytes. What killed workers have left there goes. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be made.
+    pub fn open(directory: PathBuf, limit: u64) -> io::Result<Arc<Self>> {
+        let directory = Directory::open(directory)?;
+        directory.remove_leftovers();
+        let cache = Self {
+            directory,
+            limit,
+            books: Mutex::default(),
+            turn: Semaphore::new(1),
+        };
+        cache.tidy();
+        Ok(Arc::new(cache))
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What there is.
+    pub fn report(&self) -> CacheReport {
+        self.books().report
+    }
+
+    /// Tells a worker about the cache, if its model can make use of it.
+    pub fn tell(&self, config: &mut WorkerConfig) {
+        if config.quantization.is_empty() {
+            return;
+        }
+        config.prepared_dir = self.directory.path().display().to_string();
+        config.prepared_capacity = self.limit;
+        config.prepared_verified = self.books().verified.iter().cloned().collect();
+    }
+
+    /// The lease of a worker that has found its entry, or where that is to be.
+    pub fn lease(
+        self: &Arc<Self>,
+        model: &ModelId,
+        worker: u32,
+        inspection: &ModelInspection,
+    ) -> Option<Lease> {
+        let key = &inspection.prepared_key;
+        if inspection.prepared() == PreparedWeights::Unspecified || !directory::is_key(key) {
+            return None;
+        }
+        *self.books().leases.entry(key.clone()).or_default() += 1;
+        Some(Lease {
+            cache: self.clone(),
+            model: model.clone(),
+            key: key.clone(),
+            worker,
+        })
+    }
+
+    /// Brings the size below the limit, and the figures up to date. Blocks.
+    fn tidy(&self) {
+        let mut entries = self.directory.entries();
+        entries.sort_by_key(|entry| entry.used);
+        let mut size: u64 = entries.iter().map(|entry| entry.size).sum();
+        let mut count = entries.len() as u64;
+        for entry in entries {
+            if size <= self.limit {
+                break;
+            }
+            // Set aside under the lock: no worker can take a lease of it in between.
+            let set_aside = {
+                let mut books = self.books();
+                if books.leases.contains_key(&entry.key) {
+                    continue;
+                }
+                books.verified.remove(&entry.key);
+                self.directory.set_aside(&entry.key)
+            };
+            let removed = set_aside.and_then(std::fs::remove_dir_all);
+            match removed {
+                Ok(()) => {
+                    tracing::info!(
+                        key = entry.key,
+                        bytes = entry.size,
+                        "prepared weights were evicted"
+                    );
+                    size -= entry.size;
+                    count -= 1;
+                }
+                Err(error) => {
+                    tracing::warn!(key = entry.key, %error, "prepared weights cannot be removed");
+                }
+            }
+        }
+        let report = &mut self.books().report;
+        report.size = size;
+        report.entries = count;
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// The engine was built, from `prepared` weights or not.
+    pub async fn built(&self, prepared: bool) {
+        {
+            let mut books = self.cache.books();
+            if prepared {
+                books.report.hits += 1;
+                // The worker has checked them if it was not told that this was done before.
+                books.verified.insert(self.key.clone());
+            } else {
+                books.report.misses += 1;
+                books.verified.remove(&self.key);
+            }
+        }
+        if prepared {
+            let (cache, key) = (self.cache.clone(), self.key.clone());
+            wait(move || cache.directory.touch(&key)).await;
+        }
+    }
+
+    /// Has the worker make an entry of what it has written while it loaded, when its turn comes. Safe to
+    /// cancel: the worker goes on as long as it lives.
+    pub async fn write(&self, mut client: Client) {
+        let Ok(_turn) = self.cache.turn.acquire().await else {
+            return;
+        };
+        let model = &self.model;
+        match client.prepare_weights(PrepareWeightsRequest {}).await {
+            Ok(response) => {
+                let bytes = response.into_inner().bytes;
+                if bytes > 0 {
+                    self.cache.books().verified.insert(self.key.clone());
+                    tracing::info!(%model, key = self.key, bytes, "prepared weights were written");
+                }
+            }
+            Err(status) => {
+                tracing::warn!(%model, %status, "prepared weights could not be written");
+            }
+        }
+        self.tidy().await;
+    }
+
+    /// The worker is gone: what it has not finished goes too.
+    pub async fn end(self) {
+        {
+            let mut books = self.cache.books();
+            if let Some(count) = books.leases.get_mut(&self.key) {
+                *count -= 1;
+                if *count == 0 {
+                    books.leases.remove(&self.key);
+                }
+            }
+        }
+        let cache = self.cache.clone();
+        wait(move || cache.directory.remove_draft(&self.key, self.worker)).await;
+        let cache = self.cache.clone();
+        wait(move || cache.tidy()).await;
+    }
+
+    async fn tidy(&self) {
+        let cache = self.cache.clone();
+        wait(move || cache.tidy()).await;
+    }
+}
+
+/// Does what blocks where it may.
+async fn wait(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = spawn_blocking(work).await {
+        tracing::error!(%error, "the cache of prepared weights");
+    }
+}
+
+#[cfg(test)]
+mod tests;

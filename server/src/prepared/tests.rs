@@ -1,0 +1,138 @@
+use std::{fs, time::Duration};
+
+use super::*;
+
+const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const C: &str = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
+
+/// An entry of 1,000 bytes that was used so many seconds after the epoch.
+fn entry(root: &Path, name: &str, used: u64) {
+    let path = root.join(name);
+    fs::create_dir(&path).expect("a directory");
+    fs::write(path.join("weights-0.uqff"), vec![0; 998]).expect("a file");
+    let manifest = path.join("manifest.json");
+    fs::write(&manifest, "{}").expect("a file");
+    let time = std::time::UNIX_EPOCH + Duration::from_secs(used);
+    let file = fs::File::open(manifest).expect("the file");
+    file.set_modified(time).expect("a time");
+}
+
+fn cache(root: &Path, limit: u64) -> Arc<PreparedCache> {
+    PreparedCache::open(root.to_path_buf(), limit).expect("a cache")
+}
+
+fn inspection(key: &str, prepared: PreparedWeights) -> ModelInspection {
+    ModelInspection {
+        prepared: prepared.into(),
+        prepared_key: key.to_owned(),
+        ..ModelInspection::default()
+    }
+}
+
+fn lease(cache: &Arc<PreparedCache>, key: &str) -> Lease {
+    let model = ModelId::parse("m").expect("an id");
+    let lease = cache.lease(&model, 7, &inspection(key, PreparedWeights::Hit));
+    lease.expect("a lease")
+}
+
+#[test]
+fn what_was_not_used_for_longest_goes_first() {
+    let root = tempfile::tempdir().expect("a directory");
+    for (key, used) in [(A, 2), (B, 1), (C, 3)] {
+        entry(root.path(), key, used);
+    }
+    let report = cache(root.path(), 2_500).report();
+    assert_eq!((report.size, report.entries), (2_000, 2));
+    assert!(!root.path().join(B).exists());
+}
+
+#[test]
+fn leftovers_go_at_the_start_and_strangers_stay() {
+    let root = tempfile::tempdir().expect("a directory");
+    let leftovers = [format!("{A}.partial-12"), format!("{B}.removed")];
+    for name in &leftovers {
+        entry(root.path(), name, 1);
+    }
+    entry(root.path(), "notes", 1);
+    assert_eq!(cache(root.path(), 0).report(), CacheReport::default());
+    for name in &leftovers {
+        assert!(!root.path().join(name).exists(), "{name}");
+    }
+    assert!(root.path().join("notes").exists());
+}
+
+#[tokio::test]
+async fn an_entry_in_use_stays_until_its_worker_is_gone() {
+    let root = tempfile::tempdir().expect("a directory");
+    let cache = cache(root.path(), 1_500);
+    entry(root.path(), A, 1);
+    let (one, two) = (lease(&cache, A), lease(&cache, A));
+    entry(root.path(), B, 2);
+    cache.tidy();
+    assert!(root.path().join(A).exists());
+    assert!(!root.path().join(B).exists());
+    entry(root.path(), B, 2);
+    one.end().await;
+    assert!(root.path().join(A).exists());
+    entry(root.path(), C, 3);
+    two.end().await;
+    assert!(!root.path().join(A).exists());
+    assert_eq!(cache.report().entries, 1);
+}
+
+#[tokio::test]
+async fn what_a_worker_did_not_finish_goes_with_it() {
+    let root = tempfile::tempdir().expect("a directory");
+    let cache = cache(root.path(), 1_500);
+    let lease = lease(&cache, A);
+    entry(root.path(), &format!("{A}.partial-7"), 1);
+    entry(root.path(), &format!("{A}.partial-8"), 1);
+    lease.end().await;
+    assert!(!root.path().join(format!("{A}.partial-7")).exists());
+    assert!(root.path().join(format!("{A}.partial-8")).exists());
+}
+
+#[tokio::test]
+async fn hits_and_misses_are_counted_by_what_the_load_did() {
+    let root = tempfile::tempdir().expect("a directory");
+    let cache = cache(root.path(), 1_500);
+    let lease = lease(&cache, A);
+    lease.built(true).await;
+    lease.built(false).await;
+    lease.built(true).await;
+    let report = cache.report();
+    assert_eq!((report.hits, report.misses), (2, 1));
+}
+
+#[tokio::test]
+async fn what_was_checked_is_told_to_later_workers_of_quantized_models() {
+    let root = tempfile::tempdir().expect("a directory");
+    let cache = cache(root.path(), 1_500);
+    lease(&cache, A).built(true).await;
+    let mut config = WorkerConfig::default();
+    cache.tell(&mut config);
+    assert_eq!(config, WorkerConfig::default());
+    config.quantization = "q4k".to_owned();
+    cache.tell(&mut config);
+    assert_eq!(config.prepared_verified, [A]);
+    assert_eq!(config.prepared_capacity, 1_500);
+    lease(&cache, A).built(false).await;
+    cache.tell(&mut config);
+    assert!(config.prepared_verified.is_empty());
+}
+
+#[test]
+fn only_a_load_that_asks_for_prepared_weights_has_a_lease() {
+    let root = tempfile::tempdir().expect("a directory");
+    let cache = cache(root.path(), 1_500);
+    let model = ModelId::parse("m").expect("an id");
+    for (key, prepared) in [
+        (A, PreparedWeights::Unspecified),
+        ("", PreparedWeights::Miss),
+        ("../../etc", PreparedWeights::Hit),
+    ] {
+        let lease = cache.lease(&model, 7, &inspection(key, prepared));
+        assert!(lease.is_none(), "{key}");
+    }
+}

@@ -1,0 +1,232 @@
+//! What callers are told when the catalog refuses.
+
+use hangar_client::v1::ErrorReason;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use super::{ApiError, details};
+use crate::{
+    catalog::{DeleteError, RegisterError, StorageError, Taken, UpdateError},
+    lifecycle::{RegistryError, UnknownModel},
+    model::{Etag, ModelId},
+};
+
+/// What the catalog refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CatalogRefusal {
+    /// An id or an alias is taken.
+    Taken(Taken),
+    /// A change needs the entry's etag.
+    EtagRequired {
+        /// The model.
+        model: ModelId,
+        /// Its etag.
+        etag: Etag,
+    },
+    /// The entry has another etag.
+    Stale {
+        /// The model.
+        model: ModelId,
+        /// Its etag.
+        etag: Etag,
+    },
+    /// The model is loaded.
+    Loaded(ModelId),
+    /// The model has aliases.
+    Aliased {
+        /// The model.
+        model: ModelId,
+        /// The aliases.
+        aliases: Vec<ModelId>,
+    },
+    /// The model is declared in the configuration file.
+    Declared(ModelId),
+    /// The disk is full.
+    StorageFull,
+    /// A page token was not made by this server for this list.
+    PageToken,
+}
+
+impl From<CatalogRefusal> for Status {
+    fn from(refusal: CatalogRefusal) -> Self {
+        match refusal {
+            CatalogRefusal::Taken(taken) => {
+                let metadata = [
+                    ("name", taken.name.to_string()),
+                    ("model_id", taken.by.to_string()),
+                ];
+                let mut details = details(ErrorReason::ModelExists, metadata);
+                details.set_resource_info("hangar.v1.Model", taken.name.as_str(), "", "exists");
+                Status::with_error_details(Code::AlreadyExists, taken.to_string(), details)
+            }
+            CatalogRefusal::EtagRequired { model, etag } => precondition(
+                ErrorReason::EtagRequired,
+                "ETAG",
+                &model,
+                format!("etag: is required; {model} has {}", etag.0),
+                ("etag", etag.0),
+            ),
+            CatalogRefusal::Stale { model, etag } => Status::with_error_details(
+                Code::Aborted,
+                format!(
+                    "model {model} was changed meanwhile; read it again, its etag is {}",
+                    etag.0
+                ),
+                details(
+                    ErrorReason::EtagMismatch,
+                    [("model_id", model.to_string()), ("etag", etag.0)],
+                ),
+            ),
+            CatalogRefusal::Loaded(model) => precondition(
+                ErrorReason::ModelLoaded,
+                "LOADED",
+                &model,
+                format!("model {model} is loaded; unload it first, or give force"),
+                ("model_id", model.to_string()),
+            ),
+            CatalogRefusal::Aliased { model, aliases } => {
+                let aliases: Vec<_> = aliases.iter().map(ToString::to_string).collect();
+                let aliases = aliases.join(",");
+                precondition(
+                    ErrorReason::ModelAliased,
+                    "ALIASED",
+                    &model,
+                    format!(
+                        "model {model} has the aliases {aliases}; take them away first, or give force"
+                    ),
+                    ("aliases", aliases),
+                )
+            }
+            CatalogRefusal::Declared(model) => precondition(
+                ErrorReason::ModelDeclared,
+                "DECLARED",
+                &model,
+                format!(
+                    "model {model} is declared in the server's configuration file; change it there"
+                ),
+                ("model_id", model.to_string()),
+            ),
+            CatalogRefusal::StorageFull => {
+                let mut details = details(ErrorReason::StorageFull, []);
+                details.add_quota_failure_violation(
+                    "data directory",
+                    "no room for what was to be written",
+                );
+                Status::with_error_details(
+                    Code::ResourceExhausted,
+                    "the disk of the server's data directory is full; nothing was changed",
+                    details,
+                )
+            }
+            CatalogRefusal::PageToken => Status::with_error_details(
+                Code::InvalidArgument,
+                "page_token: was not given by this server for this filter and order; begin again without it",
+                details(ErrorReason::TokenInvalid, []),
+            ),
+        }
+    }
+}
+
+fn precondition(
+    reason: ErrorReason,
+    kind: &str,
+    model: &ModelId,
+    message: String,
+    metadata: (&str, String),
+) -> Status {
+    let mut details = details(reason, [("model_id", model.to_string()), metadata]);
+    details.add_precondition_failure_violation(kind, model.as_str(), message.clone());
+    Status::with_error_details(Code::FailedPrecondition, message, details)
+}
+
+impl From<CatalogRefusal> for ApiError {
+    fn from(refusal: CatalogRefusal) -> Self {
+        Self::Catalog(refusal)
+    }
+}
+
+impl From<StorageError> for ApiError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Full => CatalogRefusal::StorageFull.into(),
+            StorageError::Failed(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<RegisterError> for ApiError {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::Conflict(entry) => Self::SpecConflict {
+                model: entry.id.to_string(),
+                version: entry.version,
+            },
+            RegisterError::Taken(taken) => CatalogRefusal::Taken(taken).into(),
+            RegisterError::Full(limit) => Self::Limit {
+                what: "registered models",
+                limit,
+            },
+            RegisterError::Declared(id) => CatalogRefusal::Declared(id).into(),
+            RegisterError::Unknown(id) => Self::UnknownModel(UnknownModel {
+                id,
+                known: Vec::new(),
+            }),
+            RegisterError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<RegistryError> for ApiError {
+    fn from(error: RegistryError) -> Self {
+        let unknown = |id| UnknownModel {
+            id,
+            known: Vec::new(),
+        };
+        match error {
+            RegistryError::Unknown(unknown) => Self::UnknownModel(unknown),
+            RegistryError::Source(error) => error.into(),
+            RegistryError::Create(error) => error.into(),
+            RegistryError::Update(id, error) => Self::of_update(error, unknown(id)),
+            RegistryError::Delete(id, error) => Self::of_delete(error, unknown(id)),
+            RegistryError::Loaded(id) => CatalogRefusal::Loaded(id).into(),
+            RegistryError::Storage(error) => error.into(),
+            RegistryError::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}
+
+impl ApiError {
+    /// What `error` says about a change of the entry of `model`, where that is known.
+    fn of_update(error: UpdateError, model: UnknownModel) -> Self {
+        match error {
+            UpdateError::Unknown => Self::UnknownModel(model),
+            UpdateError::Stale(etag) => CatalogRefusal::Stale {
+                model: model.id,
+                etag,
+            }
+            .into(),
+            UpdateError::Declared => CatalogRefusal::Declared(model.id).into(),
+            UpdateError::Taken(taken) => CatalogRefusal::Taken(taken).into(),
+            UpdateError::Storage(error) => error.into(),
+        }
+    }
+
+    /// What `error` says about a removal of the entry of `model`.
+    pub(in crate::rpc) fn of_delete(error: DeleteError, model: UnknownModel) -> Self {
+        match error {
+            DeleteError::Unknown => Self::UnknownModel(model),
+            DeleteError::Stale(etag) => CatalogRefusal::Stale {
+                model: model.id,
+                etag,
+            }
+            .into(),
+            DeleteError::Declared => CatalogRefusal::Declared(model.id).into(),
+            DeleteError::Aliased(aliases) => CatalogRefusal::Aliased {
+                model: model.id,
+                aliases,
+            }
+            .into(),
+            DeleteError::Storage(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What callers are told when the lifecycle refuses.
+
+use super::{ApiError, CatalogRefusal};
+use crate::{
+    catalog::Taken,
+    lifecycle::{
+        FindError, LoadError, SourceError, SwitchError, TooManySessions, UnknownSession,
+        UnloadError,
+    },
+    model::ModelId,
+};
+
+impl From<FindError> for ApiError {
+    fn from(error: FindError) -> Self {
+        match error {
+            FindError::Unknown(unknown) => Self::UnknownModel(unknown),
+            FindError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<LoadError> for ApiError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Unknown(unknown) => Self::UnknownModel(unknown),
+            LoadError::Session(unknown) => Self::UnknownSession(unknown),
+            LoadError::Source(error) => error.into(),
+            LoadError::Register(error) => error.into(),
+            LoadError::Storage(error) => error.into(),
+            LoadError::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}
+
+impl From<SourceError> for ApiError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::NotAllowed { .. } | SourceError::RepositoryNotAllowed { .. } => {
+                Self::SourceNotAllowed(error.to_string())
+            }
+            SourceError::Unreadable { .. } => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<SwitchError> for ApiError {
+    fn from(error: SwitchError) -> Self {
+        match error {
+            SwitchError::Load(error) => error.into(),
+            SwitchError::NotAnAlias(id) => CatalogRefusal::Taken(Taken {
+                name: id.clone(),
+                by: id,
+            })
+            .into(),
+            SwitchError::InProgress(alias) => Self::SwitchInProgress(alias.to_string()),
+        }
+    }
+}
+
+impl From<UnknownSession> for ApiError {
+    fn from(error: UnknownSession) -> Self {
+        Self::UnknownSession(error)
+    }
+}
+
+impl From<TooManySessions> for ApiError {
+    fn from(TooManySessions(limit): TooManySessions) -> Self {
+        Self::Limit {
+            what: "sessions",
+            limit,
+        }
+    }
+}
+
+impl ApiError {
+    /// Why the model `id` was not unloaded.
+    pub(in crate::rpc) fn of_unload(error: UnloadError, id: &ModelId) -> Self {
+        match error {
+            UnloadError::Unknown(unknown) => Self::UnknownModel(unknown),
+            UnloadError::Required => Self::Required(id.to_string()),
+            UnloadError::Held(holders) => Self::Held {
+                model: id.to_string(),
+                holders,
+            },
+            UnloadError::Storage(error) => error.into(),
+        }
+    }
+}

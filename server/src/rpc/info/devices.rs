@@ -1,0 +1,80 @@
+//! Accelerators, as messages.
+
+use hangar_client::v1::DeviceInfo;
+
+use crate::system::{Device, DeviceReading};
+
+/// Memory that a model's worker holds on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Holding {
+    /// The device, as the model's metadata name it: "cuda:" and an UUID or ordinal.
+    pub(super) device: String,
+    /// Bytes.
+    pub(super) bytes: u64,
+}
+
+pub(super) fn devices(reading: &DeviceReading, holdings: &[Holding]) -> Vec<DeviceInfo> {
+    let held = |device: &Device| {
+        let on_it = holdings.iter().filter(|held| is_on(&held.device, device));
+        on_it.map(|held| held.bytes).sum()
+    };
+    reading
+        .devices
+        .iter()
+        .map(|device| DeviceInfo {
+            uuid: device.uuid.clone(),
+            ordinal: device.ordinal,
+            name: device.name.clone(),
+            memory_total_bytes: device.memory_total_bytes,
+            memory_free_bytes: device.memory_free_bytes,
+            memory_models_bytes: held(device),
+            utilization: device.utilization,
+            driver_version: device.driver_version.clone(),
+            cuda_version: device.cuda_version.clone(),
+            sampled_at: reading.sampled.map(Into::into),
+        })
+        .collect()
+}
+
+fn is_on(place: &str, device: &Device) -> bool {
+    let name = place.strip_prefix("cuda:");
+    name.is_some_and(|name| name == device.uuid || name == device.ordinal.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn memory_of_models_is_that_of_those_on_the_device() {
+        let device = |ordinal, uuid: &str| Device {
+            uuid: uuid.to_owned(),
+            ordinal,
+            ..Device::default()
+        };
+        let reading = DeviceReading {
+            sampled: Some(SystemTime::UNIX_EPOCH),
+            devices: vec![device(0, "GPU-a"), device(1, "GPU-b")],
+        };
+        let held = [
+            ("cuda:GPU-a", 1),
+            ("cuda:0", 2),
+            ("cuda:GPU-b", 4),
+            ("cpu", 8),
+            ("cuda:7", 16),
+        ];
+        let holdings = held.map(|(device, bytes)| Holding {
+            device: device.to_owned(),
+            bytes,
+        });
+        let told = devices(&reading, &holdings);
+        let bytes: Vec<_> = told
+            .iter()
+            .map(|device| device.memory_models_bytes)
+            .collect();
+        assert_eq!(bytes, [3, 4]);
+        assert!(told.iter().all(|device| device.sampled_at.is_some()));
+    }
+}

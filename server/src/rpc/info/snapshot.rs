@@ -1,0 +1,102 @@
+//! The answer to GetInfo.
+//!
+//! Invariant: its cost is that of the models that it tells of and of those that hold memory, however many
+//! are registered.
+
+use hangar_client::v1::{GetInfoRequest, GetInfoResponse, InfoView, ModelInfo};
+
+use super::{Detail, Holding, Started, cache, devices, model, server, system};
+use crate::{
+    catalog::Entry,
+    lifecycle::Fleet,
+    model::Status,
+    rpc::{error::ApiError, validate::Violations},
+    status::Hub,
+    system::SystemMonitor,
+    wire,
+};
+
+/// What GetInfo tells of.
+#[derive(Clone, Copy)]
+pub(in crate::rpc) struct Sources<'a> {
+    pub(in crate::rpc) fleet: &'a Fleet,
+    pub(in crate::rpc) hub: &'a Hub,
+    pub(in crate::rpc) system: &'a SystemMonitor,
+    pub(in crate::rpc) started: Started,
+}
+
+/// Models in one answer.
+const MAX_MODELS: usize = 1000;
+
+// === impl Sources ===
+
+impl Sources<'_> {
+    /// Answers `request`. Reads a few files of /proc, and the catalog.
+    pub(in crate::rpc) async fn answer(
+        &self,
+        request: &GetInfoRequest,
+    ) -> Result<GetInfoResponse, ApiError> {
+        let mut violations = Violations::default();
+        violations.note("view", InfoView::try_from(request.view));
+        let only = match request.model_id.as_str() {
+            "" => None,
+            id => violations.model_id("model_id", id),
+        };
+        let about_one = !request.model_id.is_empty();
+        violations.check(
+            about_one || !request.include_history,
+            "include_history",
+            "is given with a model_id only",
+        );
+        violations.finish()?;
+        let detail = Detail {
+            full: request.view() == InfoView::Full
+                || (about_one && request.view() == InfoView::Unspecified),
+            metrics: request.include_metrics,
+            history: request.include_history,
+        };
+        let (entries, truncated) = match &only {
+            Some(name) => (vec![self.fleet.find(name).await?], false),
+            None => self.fleet.first(MAX_MODELS).await?,
+        };
+        let holding = self.hub.select(|status| status.memory.is_some());
+        Ok(GetInfoResponse {
+            server: Some(server(self.fleet, self.started, self.hub.epoch().as_str())),
+            system: Some(system(&self.system.sample(), &holding)),
+            devices: devices(&self.system.devices(), &self.on_devices(&holding)),
+            cache: self.fleet.prepared().map(|kept| cache(kept)),
+            switches: self
+                .fleet
+                .switches(MAX_MODELS)
+                .iter()
+                .map(wire::switch)
+                .collect(),
+            truncated,
+            models: entries
+                .into_iter()
+                .map(|entry| self.model(entry, detail))
+                .collect(),
+        })
+    }
+
+    fn model(&self, entry: Entry, detail: Detail) -> ModelInfo {
+        let id = entry.id.clone();
+        let status = self.hub.status(&id);
+        let status = status.unwrap_or_else(|| Status::unloaded(id.clone()));
+        let holders = self.fleet.holders(&id);
+        let introduced = self.fleet.introduced(&id);
+        model(entry, introduced.as_deref(), &status, &holders, detail)
+    }
+
+    /// What models, which hold memory, have on devices.
+    fn on_devices(&self, holding: &[Status]) -> Vec<Holding> {
+        let on_device = |status: &Status| {
+            let bytes = status.memory?.device_bytes;
+            let model = self.fleet.introduced(&status.model_id);
+            let model = model.filter(|_| bytes > 0)?;
+            let device = model.facts().learned.metadata.device.clone();
+            Some(Holding { device, bytes })
+        };
+        holding.iter().filter_map(on_device).collect()
+    }
+}

@@ -1,0 +1,18 @@
+//! GetInfo.
+
+use hangar_client::v1::{GetInfoRequest, GetInfoResponse};
+
+use super::Core;
+use crate::rpc::{error::ApiError, info::Sources};
+
+impl Core {
+    pub(super) async fn info(&self, request: &GetInfoRequest) -> Result<GetInfoResponse, ApiError> {
+        let sources = Sources {
+            fleet: &self.fleet,
+            hub: &self.hub,
+            system: &self.system,
+            started: self.started,
+        };
+        sources.answer(request).await
+    }
+}

@@ -1,0 +1,163 @@
+//! LoadModel.
+
+use std::time::Duration;
+
+use hangar_client::v1::{
+    LoadModelRequest, LoadModelResponse, ModelLoad, load_model_request::Target,
+};
+use tonic::Status;
+
+use super::{Core, item_error};
+use crate::{
+    lifecycle::{LoadOptions, LoadTicket},
+    model::ModelId,
+    rpc::{
+        error::ApiError,
+        validate::{self, Violations},
+    },
+    wire,
+};
+
+/// What is to be loaded.
+enum Wanted {
+    One(ModelId),
+    All,
+}
+
+impl Core {
+    pub(super) async fn load(
+        &self,
+        request: LoadModelRequest,
+    ) -> Result<LoadModelResponse, ApiError> {
+        let (wanted, options) = self.parse(&request)?;
+        match wanted {
+            Wanted::One(id) if request.validate_only => {
+                self.fleet.check_load(&id, &options).await?;
+                Ok(LoadModelResponse::default())
+            }
+            Wanted::All if request.validate_only => {
+                self.check_all(&options)?;
+                Ok(LoadModelResponse::default())
+            }
+            Wanted::One(id) => {
+                let ticket = self.fleet.load(&id, options).await?;
+                let load = if request.wait {
+                    self.settle(ticket).await?
+                } else {
+                    self.answer(&ticket)
+                };
+                Ok(LoadModelResponse { loads: vec![load] })
+            }
+            Wanted::All => self.load_all(options, request.wait).await,
+        }
+    }
+
+    fn parse(&self, request: &LoadModelRequest) -> Result<(Wanted, LoadOptions), ApiError> {
+        let mut violations = Violations::default();
+        violations.request_id(&request.request_id);
+        let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
+        let wanted = match &request.target {
+            Some(Target::ModelId(id)) => violations.model_id("model_id", id).map(Wanted::One),
+            Some(Target::All(true)) => Some(Wanted::All),
+            Some(Target::All(false)) | None => {
+                violations.add("model_id", "is required, or all");
+                None
+            }
+        };
+        let of_all = matches!(wanted, Some(Wanted::All));
+        violations.check(
+            !of_all || request.spec.is_none(),
+            "spec",
+            "must not be given with all",
+        );
+        let spec = request
+            .spec
+            .as_ref()
+            .map(|spec| validate::spec(spec, "spec", &mut violations));
+        violations.finish()?;
+        request
+            .spec
+            .as_ref()
+            .map_or(Ok(()), validate::refuse_later_fields)?;
+        let wanted = wanted.ok_or_else(|| ApiError::invalid("model_id", "is required"))?;
+        let options = LoadOptions {
+            spec,
+            force: request.force_reload,
+            session: (!request.session_id.is_empty()).then(|| request.session_id.clone()),
+            // What is loaded together does not evict each other.
+            may_evict: !of_all,
+            ..LoadOptions::new(timeout.unwrap_or(self.options.load_timeout))
+        };
+        Ok((wanted, options))
+    }
+
+    /// What would be wrong with each load.
+    fn check_all(&self, options: &LoadOptions) -> Result<(), ApiError> {
+        if self.fleet.is_closing() {
+            return Err(ApiError::ShuttingDown);
+        }
+        match &options.session {
+            Some(session) => Ok(self.fleet.session(session).map(drop)?),
+            None => Ok(()),
+        }
+    }
+
+    async fn load_all(
+        &self,
+        options: LoadOptions,
+        wait: bool,
+    ) -> Result<LoadModelResponse, ApiError> {
+        self.check_all(&options)?;
+        let mut tickets = Vec::new();
+        for id in self.fleet.loadable().await? {
+            let ticket = self.fleet.load(&id, options.clone()).await;
+            tickets.push((id, ticket.map_err(ApiError::from)));
+        }
+        let mut loads = Vec::new();
+        for (id, ticket) in tickets {
+            let load = match ticket {
+                Ok(ticket) if wait => self.settle(ticket).await,
+                Ok(ticket) => Ok(self.answer(&ticket)),
+                Err(error) => Err(error),
+            };
+            loads.push(load.unwrap_or_else(|error| ModelLoad {
+                model_id: id.to_string(),
+                status: self.hub.status(&id).as_ref().map(wire::status),
+                error: Some(item_error(&Status::from(error))),
+                ..ModelLoad::default()
+            }));
+        }
+        Ok(LoadModelResponse { loads })
+    }
+
+    /// Waits until the load has ended. A caller that goes away leaves the load running.
+    async fn settle(&self, mut ticket: LoadTicket) -> Result<ModelLoad, ApiError> {
+        if let Some(outcome) = ticket.outcome.take() {
+            let ended = outcome.await.map_err(|_| ApiError::ShuttingDown)?;
+            ticket.status = ended.map_err(|failure| {
+                if self.fleet.is_closing() {
+                    ApiError::ShuttingDown
+                } else {
+                    ApiError::Failed(failure)
+                }
+            })?;
+        } else if let Some(failure) = ticket.status.failure.take() {
+            return Err(ApiError::Failed(failure));
+        }
+        Ok(self.answer(&ticket))
+    }
+
+    fn answer(&self, ticket: &LoadTicket) -> ModelLoad {
+        let id = &ticket.status.model_id;
+        let model = self.fleet.introduced(id);
+        let estimate = model.and_then(|model| model.facts().learned.metadata.load_duration);
+        ModelLoad {
+            model_id: id.to_string(),
+            load_id: ticket.load_id.to_string(),
+            already_loaded: ticket.already_loaded,
+            status: Some(wire::status(&ticket.status)),
+            estimated_load_time: estimate.and_then(wire::duration),
+            error: None,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! ModelStreamInfer: many requests of one call side by side.
+//!
+//! A request waits for its turn in a task of its own, which ends when the turn came: a caller that does not
+//! read never keeps a place that nobody uses. From there on the generation holds itself up for nobody.
+//! Dropping the responses ends all requests of the call.
+
+use std::{future::ready, pin::Pin};
+
+use futures::{Stream, StreamExt, stream};
+use hangar_client::{
+    inference::{
+        InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
+        infer_parameter::ParameterChoice,
+    },
+    v1::{
+        GenerateRequest, GenerateResponse, generate_response::Event,
+        inference_service_server::InferenceService as _,
+    },
+};
+use tokio::sync::oneshot;
+use tonic::{Status, Streaming};
+use tracing::{Instrument, Span};
+
+use super::{Answer, Ask, OpenInferenceApi, within};
+use crate::{
+    rpc::{
+        deadline::Deadline,
+        error::{ApiError, reason_of},
+        generate::Generation,
+    },
+    telemetry::rpc::name_of,
+};
+
+/// The responses of a call.
+pub(super) type Responses =
+    Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
+
+/// The responses of a request.
+type OfRequest = Pin<Box<dyn Stream<Item = ModelStreamInferResponse> + Send>>;
+
+/// One request of a call.
+#[derive(Clone)]
+struct Call {
+    api: OpenInferenceApi,
+    deadline: Option<Deadline>,
+    span: Span,
+}
+
+/// Requests of a call that run or wait at the same time.
+const PARALLEL: usize = 64;
+
+/// Says whether a response is the last of its request.
+const FINAL: &str = "triton_final_response";
+
+/// The responses to `requests`.
+pub(super) fn responses(
+    api: OpenInferenceApi,
+    requests: Streaming<ModelInferRequest>,
+    deadline: Option<Deadline>,
+) -> Responses {
+    let stop = api.stop.clone();
+    let stopped = stop.clone();
+    let call = Call {
+        api,
+        deadline,
+        span: Span::current(),
+    };
+    let farewell = async move {
+        stopped
+            .is_cancelled()
+            .then(|| Err(ApiError::ShuttingDown.into()))
+    };
+    requests
+        .take_until(stop.cancelled_owned())
+        .map(move |request| match request {
+            Ok(request) => stream::once(call.clone().answer(request))
+                .flatten()
+                .map(Ok)
+                .boxed(),
+            Err(status) => stream::once(ready(Err(status))).boxed(),
+        })
+        .flatten_unordered(PARALLEL)
+        .chain(stream::once(farewell).filter_map(ready))
+        .boxed()
+}
+
+// === impl Call ===
+
+impl Call {
+    async fn answer(self, request: ModelInferRequest) -> OfRequest {
+        let failed = Failed {
+            model: request.model_name.clone(),
+            id: request.id.clone(),
+        };
+        let begun = async {
+            let ask = self.api.ask(request).await?;
+            let generation = self.begin(ask.generate.clone()).await?;
+            Ok((ask, generation))
+        };
+        match begun.await {
+            Ok((ask, generation)) => pieces(ask, generation, failed).boxed(),
+            Err(status) => stream::once(ready(failed.response(&status))).boxed(),
+        }
+    }
+
+    /// Begins a generation.
+    async fn begin(&self, request: GenerateRequest) -> Result<Generation, Status> {
+        let (mut begun, generation) = oneshot::channel();
+        let inference = self.api.inference.clone();
+        let call = within(request, self.deadline);
+        let task = async move {
+            tokio::select! {
+                () = begun.closed() => {}
+                answer = inference.generate(call) => {
+                    // A caller that went away drops what was begun.
+                    let _ = begun.send(answer);
+                }
+            }
+        };
+        self.api.fleet.run(task.instrument(self.span.clone()));
+        match generation.await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => Err(ApiError::Internal("the request was dropped".to_owned()).into()),
+        }
+    }
+}
+
+/// The responses to `ask`, which `generation` answers.
+fn pieces(
+    ask: Ask,
+    generation: Generation,
+    failed: Failed,
+) -> impl Stream<Item = ModelStreamInferResponse> + Send {
+    let (stream, empty_final) = (ask.stream, ask.empty_final);
+    let mut answer = Answer::new(ask.form);
+    generation.flat_map(move |response| {
+        let responses = match response.map(|GenerateResponse { event }| event) {
+            Ok(Some(Event::Chunk(chunk))) if stream => vec![told(answer.piece(chunk), false)],
+            Ok(Some(Event::Chunk(chunk))) => {
+                answer.add(chunk);
+                Vec::new()
+            }
+            Ok(Some(Event::Done(done))) => {
+                let mut last = vec![told(answer.end(&done), !empty_final)];
+                last.extend(empty_final.then(|| told(answer.empty(), true)));
+                last
+            }
+            Ok(None) => Vec::new(),
+            Err(status) => vec![failed.response(&status)],
+        };
+        stream::iter(responses)
+    })
+}
+
+fn told(mut response: ModelInferResponse, last: bool) -> ModelStreamInferResponse {
+    let last = parameter(ParameterChoice::BoolParam(last));
+    response.parameters.insert(FINAL.to_owned(), last);
+    ModelStreamInferResponse {
+        error_message: String::new(),
+        infer_response: Some(response),
+    }
+}
+
+fn parameter(choice: ParameterChoice) -> InferParameter {
+    InferParameter {
+        parameter_choice: Some(choice),
+    }
+}
+
+/// What tells a failed request from others.
+struct Failed {
+    model: String,
+    id: String,
+}
+
+// === impl Failed ===
+
+impl Failed {
+    fn response(&self, status: &Status) -> ModelStreamInferResponse {
+        let text = |text: &str| parameter(ParameterChoice::StringParam(text.to_owned()));
+        let mut response = told(
+            ModelInferResponse {
+                model_name: self.model.clone(),
+                id: self.id.clone(),
+                ..ModelInferResponse::default()
+            },
+            true,
+        );
+        if let Some(response) = &mut response.infer_response {
+            let code = text(name_of(status.code()));
+            response.parameters.insert("error_code".to_owned(), code);
+            let reason = text(reason_of(status));
+            response
+                .parameters
+                .insert("error_reason".to_owned(), reason);
+        }
+        response.error_message = match status.message() {
+            // An empty message would say that nothing went wrong.
+            "" => status.code().description().to_owned(),
+            message => message.to_owned(),
+        };
+        response
+    }
+}

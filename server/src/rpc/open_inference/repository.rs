@@ -1,0 +1,161 @@
+//! Triton's repository extension: what is registered, loads and unloads.
+
+use std::collections::BTreeMap;
+
+use hangar_client::{
+    inference::{
+        ModelRepositoryParameter, RepositoryIndexRequest, RepositoryModelLoadRequest,
+        RepositoryModelUnloadRequest, model_repository_parameter::ParameterChoice,
+        repository_index_response::ModelIndex,
+    },
+    v1::{
+        LoadModelRequest, UnloadModelRequest, load_model_request,
+        model_service_server::ModelService, unload_model_request,
+    },
+};
+use tonic::{Request, Status};
+
+use super::{OpenInferenceApi, model_id, shown};
+use crate::{
+    catalog::Entry,
+    model::{self, Stage},
+    rpc::{
+        error::ApiError,
+        validate::{Violations, refuse},
+    },
+};
+
+/// More models than a catalog can hold.
+const ALL: usize = u32::MAX as usize;
+
+// === impl OpenInferenceApi ===
+
+impl OpenInferenceApi {
+    /// All registered models.
+    pub(super) async fn index(
+        &self,
+        request: &RepositoryIndexRequest,
+    ) -> Result<Vec<ModelIndex>, ApiError> {
+        check_repository(&request.repository_name)?;
+        let (entries, _) = self.fleet.first(ALL).await?;
+        let mut models: Vec<_> = entries.iter().map(|entry| self.index_of(entry)).collect();
+        if request.ready {
+            models.retain(|model| model.state == READY);
+        }
+        Ok(models)
+    }
+
+    fn index_of(&self, entry: &Entry) -> ModelIndex {
+        let (state, reason) = match self.fleet.introduced(&entry.id) {
+            Some(model) => state(&model.status()),
+            None => {
+                let suspended = entry.suspended.clone();
+                let status = model::Status {
+                    suspended,
+                    ..model::Status::unloaded(entry.id.clone())
+                };
+                state(&status)
+            }
+        };
+        ModelIndex {
+            name: entry.id.to_string(),
+            version: entry.version.to_string(),
+            state: state.to_owned(),
+            reason,
+        }
+    }
+
+    /// Loads a model and waits until it is READY.
+    pub(super) async fn load(&self, request: &RepositoryModelLoadRequest) -> Result<(), Status> {
+        check_repository(&request.repository_name)?;
+        let id = model_id("model_name", &request.model_name)?;
+        let file = |name: &String| name.starts_with("file:");
+        refuse(&[
+            (
+                "parameters.config",
+                request.parameters.contains_key("config"),
+            ),
+            ("parameters.file", request.parameters.keys().any(file)),
+        ])?;
+        check_parameters(&request.parameters, |_, _| false)?;
+        let model = self.fleet.introduced(&id);
+        let load = LoadModelRequest {
+            target: Some(load_model_request::Target::ModelId(id.to_string())),
+            wait: true,
+            force_reload: model.is_some_and(|model| model.facts().reload_required()),
+            ..LoadModelRequest::default()
+        };
+        self.models.load_model(Request::new(load)).await?;
+        Ok(())
+    }
+
+    /// Drains and unloads a model.
+    pub(super) async fn unload(
+        &self,
+        request: &RepositoryModelUnloadRequest,
+    ) -> Result<(), Status> {
+        check_repository(&request.repository_name)?;
+        let id = model_id("model_name", &request.model_name)?;
+        check_parameters(&request.parameters, |name, choice| {
+            name == "unload_dependents" && matches!(choice, Some(ParameterChoice::BoolParam(_)))
+        })?;
+        let unload = UnloadModelRequest {
+            target: Some(unload_model_request::Target::ModelId(id.to_string())),
+            ..UnloadModelRequest::default()
+        };
+        self.models.unload_model(Request::new(unload)).await?;
+        Ok(())
+    }
+}
+
+const READY: &str = "READY";
+
+/// The state of a model by the name that Triton has for it, and why it is not READY.
+fn state(status: &model::Status) -> (&'static str, String) {
+    let failure = status.failure.as_ref().map(ToString::to_string);
+    match status.stage {
+        Stage::Ready => (READY, String::new()),
+        Stage::Pending
+        | Stage::Downloading
+        | Stage::Starting
+        | Stage::Loading
+        | Stage::Warming
+        | Stage::Backoff => {
+            let stage = status.stage.name().to_owned();
+            ("LOADING", failure.unwrap_or(stage))
+        }
+        Stage::Draining | Stage::Unloading => ("UNLOADING", status.stage.name().to_owned()),
+        Stage::Unloaded | Stage::Failed => {
+            let suspended = status.suspended.as_ref();
+            let why = failure.or(suspended.map(|suspension| suspension.message.clone()));
+            ("UNAVAILABLE", why.unwrap_or_else(|| "unloaded".to_owned()))
+        }
+    }
+}
+
+fn check_repository(name: &str) -> Result<(), ApiError> {
+    if name.is_empty() {
+        return Ok(());
+    }
+    let what = "must be empty: there is one repository, without a name";
+    Err(ApiError::invalid("repository_name", what))
+}
+
+/// Refuses a parameter that is not `right`.
+fn check_parameters(
+    parameters: &BTreeMap<String, ModelRepositoryParameter>,
+    right: impl Fn(&str, Option<&ParameterChoice>) -> bool,
+) -> Result<(), ApiError> {
+    let mut violations = Violations::default();
+    let wrong = |(name, parameter): &(&String, &ModelRepositoryParameter)| {
+        !right(name, parameter.parameter_choice.as_ref())
+    };
+    if let Some((name, _)) = parameters.iter().find(wrong) {
+        let what = format!(
+            "{} is no parameter of this call, or of another type",
+            shown(name)
+        );
+        violations.add("parameters", what);
+    }
+    violations.finish()
+}

@@ -1,0 +1,107 @@
+//! SessionService: models that are held for as long as a client lives.
+
+use std::{sync::Arc, time::Duration};
+
+use hangar_client::v1::{
+    self, CloseSessionRequest, CloseSessionResponse, CreateSessionRequest, CreateSessionResponse,
+    GetSessionRequest, GetSessionResponse, KeepAliveRequest, KeepAliveResponse,
+    session_service_server::SessionService,
+};
+use tonic::{Request, Response, Status};
+
+use super::{error::ApiError, validate::Violations};
+use crate::{
+    lifecycle::{Fleet, Session},
+    wire,
+};
+
+/// Implements SessionService.
+#[derive(Clone)]
+pub struct SessionApi {
+    fleet: Arc<Fleet>,
+}
+
+/// Time to live of a session whose request does not say.
+const DEFAULT_TTL: Duration = Duration::from_secs(60);
+
+/// Shortest and longest time to live.
+const MIN_TTL: Duration = Duration::from_secs(1);
+const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
+
+// === impl SessionApi ===
+
+impl SessionApi {
+    /// Keeps the sessions of `fleet`.
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        Self { fleet }
+    }
+}
+
+#[tonic::async_trait]
+impl SessionService for SessionApi {
+    async fn create_session(
+        &self,
+        request: Request<CreateSessionRequest>,
+    ) -> Result<Response<CreateSessionResponse>, Status> {
+        let mut violations = Violations::default();
+        let ttl = violations.duration_within("ttl", request.into_inner().ttl, MIN_TTL, MAX_TTL);
+        violations.finish()?;
+        if self.fleet.is_closing() {
+            return Err(ApiError::ShuttingDown.into());
+        }
+        let session = self.fleet.open_session(ttl.unwrap_or(DEFAULT_TTL));
+        Ok(Response::new(CreateSessionResponse {
+            session: Some(message(session.map_err(ApiError::from)?)),
+        }))
+    }
+
+    async fn keep_alive(
+        &self,
+        request: Request<KeepAliveRequest>,
+    ) -> Result<Response<KeepAliveResponse>, Status> {
+        let id = given(request.into_inner().session_id)?;
+        let session = self.fleet.keep_session_alive(&id);
+        Ok(Response::new(KeepAliveResponse {
+            session: Some(message(session.map_err(ApiError::from)?)),
+        }))
+    }
+
+    async fn close_session(
+        &self,
+        request: Request<CloseSessionRequest>,
+    ) -> Result<Response<CloseSessionResponse>, Status> {
+        let id = given(request.into_inner().session_id)?;
+        let unloading = self.fleet.close_session(&id).map_err(ApiError::from)?;
+        Ok(Response::new(CloseSessionResponse {
+            unloading_model_ids: unloading.iter().map(ToString::to_string).collect(),
+        }))
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<GetSessionRequest>,
+    ) -> Result<Response<GetSessionResponse>, Status> {
+        let id = given(request.into_inner().session_id)?;
+        let session = self.fleet.session(&id).map_err(ApiError::from)?;
+        Ok(Response::new(GetSessionResponse {
+            session: Some(message(session)),
+        }))
+    }
+}
+
+fn given(id: String) -> Result<String, ApiError> {
+    if id.is_empty() {
+        return Err(ApiError::invalid("session_id", "is required"));
+    }
+    Ok(id)
+}
+
+fn message(session: Session) -> v1::Session {
+    v1::Session {
+        session_id: session.id.to_string(),
+        ttl: wire::duration(session.ttl),
+        create_time: Some(session.created.into()),
+        expire_time: Some(session.expires.into()),
+        model_ids: session.models.iter().map(ToString::to_string).collect(),
+    }
+}

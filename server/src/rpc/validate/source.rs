@@ -1,0 +1,121 @@
+//! Where a model's files come from.
+
+use std::path::PathBuf;
+
+use hangar_client::v1::{self, model_source};
+
+use super::Violations;
+use crate::model::{Adapter, HubSource, Source};
+
+pub(super) fn source(
+    spec: &v1::ModelSpec,
+    at: &impl Fn(&str) -> String,
+    violations: &mut Violations,
+) -> Option<Source> {
+    match spec
+        .source
+        .as_ref()
+        .and_then(|source| source.source.as_ref())
+    {
+        Some(model_source::Source::Path(given)) => {
+            Some(Source::Path(path(given, &at("source.path"), violations)))
+        }
+        Some(model_source::Source::Demo(_)) => Some(Source::Demo),
+        Some(model_source::Source::HuggingFace(hub)) => {
+            Some(Source::HuggingFace(repository(hub, at, violations)))
+        }
+        None => {
+            violations.add(at("source"), "is required: give path, hugging_face or demo");
+            None
+        }
+    }
+}
+
+pub(super) fn path(path: &str, field: &str, violations: &mut Violations) -> PathBuf {
+    let right = path.starts_with('/') && path.len() <= 4096 && !path.contains('\0');
+    violations.check(
+        right,
+        field,
+        "must be an absolute path of at most 4096 bytes",
+    );
+    PathBuf::from(path)
+}
+
+fn repository(
+    hub: &v1::HuggingFaceSource,
+    at: &impl Fn(&str) -> String,
+    violations: &mut Violations,
+) -> HubSource {
+    let name = |text: &str| {
+        !text.is_empty()
+            && text.len() <= 96
+            && !text.contains("..")
+            && !text.starts_with(['.', '-'])
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    let mut parts = hub.repository.split('/');
+    let right =
+        parts.next().is_some_and(name) && parts.next().is_none_or(name) && parts.next().is_none();
+    violations.check(
+        right,
+        &at("source.hugging_face.repository"),
+        "must be a repository such as \"Qwen/Qwen3-0.6B\"",
+    );
+    let relative = |text: &str| {
+        text.len() <= 255
+            && !text.starts_with('/')
+            && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b))
+    };
+    let revision = hub.revision.is_empty() || relative(&hub.revision);
+    violations.check(
+        revision,
+        &at("source.hugging_face.revision"),
+        "must be a branch, a tag or a commit",
+    );
+    let files = hub.files.len() <= 256 && hub.files.iter().all(|file| relative(file));
+    violations.check(
+        files,
+        &at("source.hugging_face.files"),
+        "must have at most 256 relative paths of letters, digits and ._/-",
+    );
+    HubSource {
+        repository: hub.repository.clone(),
+        revision: if hub.revision.is_empty() {
+            "main".to_owned()
+        } else {
+            hub.revision.clone()
+        },
+        files: hub.files.clone(),
+    }
+}
+
+pub(super) fn adapters(
+    spec: &v1::ModelSpec,
+    at: &impl Fn(&str) -> String,
+    violations: &mut Violations,
+) -> Vec<Adapter> {
+    violations.check(
+        spec.adapters.len() <= 16,
+        &at("adapters"),
+        "must have at most 16 entries",
+    );
+    let mut adapters = Vec::new();
+    for (n, adapter) in spec.adapters.iter().take(16).enumerate() {
+        let field = format!("adapters[{n}]");
+        violations.check(
+            !adapter.name.is_empty() && adapter.name.len() <= 63,
+            &at(&format!("{field}.name")),
+            "must have from 1 to 63 bytes",
+        );
+        adapters.push(Adapter {
+            name: adapter.name.clone(),
+            path: path(&adapter.path, &at(&format!("{field}.path")), violations),
+        });
+    }
+    adapters
+}

@@ -1,0 +1,46 @@
+//! What other servers have left in the directories, or still hold.
+
+use std::{
+    fs::{File, OpenOptions},
+    path::Path,
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::StartError;
+
+/// Keeps a second server out of the data directory for as long as the file is open.
+pub(super) fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let path = data_dir.join("lock");
+    let open = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = open.map_err(|cause| StartError::System {
+        what: "cannot open the lock of the data directory",
+        cause,
+    })?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => Err(StartError::Locked(data_dir.display().to_string())),
+    }
+}
+
+/// Removes the sockets that a server which was killed has left behind.
+pub(super) fn remove_sockets(runtime_dir: &Path) -> Result<(), StartError> {
+    let system = |cause| StartError::System {
+        what: "cannot clean the runtime directory",
+        cause,
+    };
+    for entry in std::fs::read_dir(runtime_dir).map_err(system)? {
+        let path = entry.map_err(system)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "sock")
+        {
+            std::fs::remove_file(&path).map_err(system)?;
+        }
+    }
+    Ok(())
+}

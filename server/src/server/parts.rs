@@ -1,0 +1,95 @@
+//! What the fleet is made of, as the settings say.
+
+use std::{path::PathBuf, sync::Arc};
+
+use hangar_client::worker::v1::WorkerConfig;
+use tokio::runtime::Handle;
+
+use super::{MARGIN, StartError, system_error};
+use crate::{
+    catalog::Catalog,
+    config::Settings,
+    download::Downloads,
+    lifecycle::{Limits, Memory, ModelRoots, Resources},
+    prepared::PreparedCache,
+    status::Hub,
+    telemetry::model::ModelMetrics,
+    worker::{Program, Spawner},
+};
+
+pub(super) fn resources(
+    settings: &Settings,
+    catalog: Catalog,
+    hub: Arc<Hub>,
+    memory: Memory,
+    metrics: ModelMetrics,
+) -> Result<Resources, StartError> {
+    let spawner = Spawner::start(Handle::current());
+    let cache_dir = settings.data_dir.join("cache");
+    let failed = system_error("cannot create the cache directory");
+    std::fs::create_dir_all(&cache_dir).map_err(failed)?;
+    let failed = system_error("cannot create the hub's cache directory");
+    let downloads = Downloads::new(settings.hub.clone()).map_err(failed)?;
+    let roots = ModelRoots::resolve(&settings.model_roots)?;
+    Ok(Resources {
+        catalog,
+        hub,
+        roots: roots.with_repositories(settings.hub.repositories.clone()),
+        downloads: Arc::new(downloads),
+        program: Program {
+            path: settings.worker.clone(),
+        },
+        spawner: spawner.map_err(system_error("cannot start a thread"))?,
+        runtime_dir: settings.runtime_dir.clone(),
+        prepared: prepared(settings, cache_dir.join("prepared"))?,
+        cache_dir,
+        worker_template: WorkerConfig {
+            otlp_endpoint: settings.otlp_endpoint.clone().unwrap_or_default(),
+            // At info the engine tells more than its host's log should hold.
+            log_filter: format!(
+                "mistralrs=warn,mistralrs_core=warn,mistralrs_quant=warn,{}",
+                settings.log
+            ),
+            trace_sample_ratio: settings.trace_sample_ratio,
+            ..WorkerConfig::default()
+        },
+        memory,
+        limits: limits(settings),
+        metrics,
+    })
+}
+
+/// The cache of prepared weights, if any are to be kept.
+fn prepared(
+    settings: &Settings,
+    directory: PathBuf,
+) -> Result<Option<Arc<PreparedCache>>, StartError> {
+    if settings.prepared_cache_size == 0 {
+        return Ok(None);
+    }
+    let cache = PreparedCache::open(directory, settings.prepared_cache_size);
+    cache.map(Some).map_err(|cause| StartError::System {
+        what: "cannot create the directory of prepared weights",
+        cause,
+    })
+}
+
+fn limits(settings: &Settings) -> Limits {
+    let left = settings
+        .shutdown_timeout
+        .saturating_sub(settings.kill_timeout * 2 + MARGIN);
+    Limits {
+        concurrent_loads: settings.max_concurrent_loads,
+        load_timeout: settings.load_timeout,
+        memory_high_watermark: settings.memory_high_watermark,
+        max_concurrency: settings.default_max_concurrency,
+        max_queue: settings.default_max_queue,
+        ready_timeout: settings.ready_timeout,
+        kill_timeout: settings.kill_timeout,
+        hang_timeout: settings.hang_timeout,
+        hang_timeout_per_prompt_token: settings.hang_timeout_per_prompt_token,
+        stall_timeout: settings.stall_timeout,
+        stall_timeout_per_gib: settings.stall_timeout_per_gib,
+        drain_timeout: settings.drain_timeout.min(left),
+    }
+}

@@ -1,0 +1,93 @@
+//! The services of the main port.
+
+use std::sync::Arc;
+
+use hangar_client::{
+    inference::grpc_inference_service_server::GrpcInferenceServiceServer,
+    v1::{
+        catalog_service_server::CatalogServiceServer,
+        inference_service_server::InferenceServiceServer,
+        session_service_server::SessionServiceServer,
+    },
+};
+use tonic::{codec::CompressionEncoding, service::Routes};
+use tonic_health::pb::health_server::HealthServer;
+
+use super::StartError;
+use crate::{
+    config::Settings,
+    health::Health,
+    lifecycle::Fleet,
+    rpc::{
+        CatalogApi, InferenceApi, ModelApi, ModelApiOptions, OpenInferenceApi, SessionApi,
+        WatchRoute, health::HealthService, reflection,
+    },
+    status::Hub,
+    system::SystemMonitor,
+    telemetry::model::ModelMetrics,
+};
+
+/// The API's services.
+pub(super) struct Apis {
+    pub(super) models: Arc<ModelApi>,
+    pub(super) catalog: CatalogApi,
+    pub(super) inference: InferenceApi,
+    pub(super) open: OpenInferenceApi,
+    pub(super) sessions: SessionApi,
+}
+
+pub(super) fn model_api(
+    settings: &Settings,
+    fleet: &Arc<Fleet>,
+    hub: &Arc<Hub>,
+    system: Arc<SystemMonitor>,
+    metrics: ModelMetrics,
+) -> ModelApi {
+    let options = ModelApiOptions {
+        load_timeout: settings.load_timeout,
+        drain_timeout: settings.drain_timeout,
+        max_watchers: settings.max_watchers,
+        heartbeat: settings.watch_heartbeat,
+    };
+    ModelApi::new(fleet.clone(), hub.clone(), system, metrics, options)
+}
+
+pub(super) fn routes(
+    settings: &Settings,
+    apis: Apis,
+    checks: HealthServer<HealthService<Health>>,
+) -> Result<Routes, StartError> {
+    let Apis {
+        models,
+        catalog,
+        inference,
+        open,
+        sessions,
+    } = apis;
+    let inference = InferenceServiceServer::new(inference)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .max_decoding_message_size(settings.max_request_bytes);
+    let open = GrpcInferenceServiceServer::new(open)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .max_decoding_message_size(settings.max_request_bytes);
+    let catalog = CatalogServiceServer::new(catalog)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .max_decoding_message_size(settings.max_request_bytes);
+    let sessions =
+        SessionServiceServer::new(sessions).max_decoding_message_size(settings.max_request_bytes);
+    let routes = Routes::new(WatchRoute::new(models, settings.max_request_bytes))
+        .add_service(sessions)
+        .add_service(catalog)
+        .add_service(inference)
+        .add_service(open)
+        .add_service(checks);
+    if !settings.reflection {
+        return Ok(routes);
+    }
+    Ok(routes
+        .add_service(reflection::v1()?)
+        .add_service(reflection::v1alpha()?))
+}

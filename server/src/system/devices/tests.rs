@@ -1,0 +1,96 @@
+//! Tests of the thread, with a record of a driver in place of one.
+
+use std::sync::mpsc::sync_channel;
+
+use super::*;
+
+/// Gives one reading of the record each time that it is let.
+struct Replay {
+    readings: std::vec::IntoIter<Option<Vec<Device>>>,
+    steps: Receiver<()>,
+    read: SyncSender<()>,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    readings: Vec<Option<Vec<Device>>>,
+}
+
+const WAIT: Duration = Duration::from_secs(10);
+
+impl DeviceSource for Replay {
+    fn read(&mut self) -> Result<Vec<Device>, String> {
+        // Tells that what was read before is published by now.
+        let _ = self.read.send(());
+        self.steps.recv().map_err(|_| "the test is over")?;
+        let reading = self.readings.next().ok_or("the record is over")?;
+        reading.ok_or_else(|| "Unknown Error".to_owned())
+    }
+}
+
+fn record() -> Vec<Option<Vec<Device>>> {
+    let record: Record = serde_json::from_str(include_str!("two_gpus.json")).expect("a record");
+    record.readings
+}
+
+#[test]
+fn the_last_reading_stands_while_the_driver_hangs_and_when_it_fails() {
+    let (step, steps) = sync_channel(0);
+    let (read, reads) = sync_channel(0);
+    let source = Replay {
+        readings: record().into_iter(),
+        steps,
+        read,
+    };
+    let monitor = DeviceMonitor::start_every(Duration::from_millis(1), move || Ok(source));
+    let monitor = monitor.expect("a thread");
+    reads.recv_timeout(WAIT).expect("a first reading");
+    assert_eq!(*monitor.latest(), DeviceReading::default(), "it hangs");
+    let mut last = Vec::new();
+    let mut sampled = None;
+    for reading in record() {
+        step.send(()).expect("the thread reads");
+        reads.recv_timeout(WAIT).expect("a further reading");
+        let latest = monitor.latest();
+        match reading {
+            Some(devices) => {
+                assert!(latest.sampled > sampled);
+                last = devices;
+            }
+            None => assert_eq!(latest.sampled, sampled),
+        }
+        assert_eq!(latest.devices, last);
+        sampled = latest.sampled;
+    }
+    assert_eq!(last.len(), 1);
+}
+
+#[test]
+fn the_thread_ends_with_its_monitor() {
+    let (step, steps) = sync_channel(1);
+    let (read, reads) = sync_channel(0);
+    let source = Replay {
+        readings: record().into_iter(),
+        steps,
+        read,
+    };
+    let monitor = DeviceMonitor::start_every(WAIT * 60, move || Ok(source)).expect("a thread");
+    reads.recv_timeout(WAIT).expect("a first reading");
+    drop(monitor);
+    step.send(()).expect("the thread reads");
+    let ended = reads.recv_timeout(WAIT);
+    assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn a_machine_without_a_driver_has_no_devices() {
+    let (told, tells) = sync_channel(0);
+    let monitor = DeviceMonitor::start(move || {
+        let _ = told.send(());
+        Err::<Replay, _>(OpenError::Absent("no such library".to_owned()))
+    });
+    let monitor = monitor.expect("a thread");
+    tells.recv_timeout(WAIT).expect("it was opened");
+    let latest = monitor.latest();
+    assert!(latest.sampled.is_none() && latest.devices.is_empty());
+}

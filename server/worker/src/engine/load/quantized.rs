@@ -1,0 +1,153 @@
+//! Weights that are quantized when they are loaded, or were before.
+//!
+//! The engine can write prepared weights only while it loads. So they are written there, into a draft,
+//! which becomes an entry after the load; and whatever goes wrong with drafts and entries, the weights are
+//! quantized anew in the end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use candle_core::Device;
+use mistralrs::TokenSource;
+use mistralrs::core::{DeviceMapSetting, Loader, ModelDType, NormalSpecificConfig};
+
+use super::{Loaded, Weights, directory_loader, directory_paths, load_paths};
+use crate::failure::{Failure, panic_message};
+use crate::inspect::{DirectoryFiles, InSitu};
+use crate::prepared::{Draft, Entry, Place, Prepared};
+
+/// Loads the weights in these files, or what was prepared of them.
+pub(super) fn load(
+    files: &DirectoryFiles,
+    dtype: ModelDType,
+    in_situ: &InSitu,
+) -> Result<Weights, Failure> {
+    match &in_situ.prepared {
+        Prepared::NotAsked | Prepared::Useless(_) => quantize(files, dtype, in_situ, None),
+        Prepared::Miss(place) => quantize(files, dtype, in_situ, Some(place)),
+        Prepared::Hit(entry) => {
+            if let Some(model) = load_entry(files, dtype, entry) {
+                return Ok(Weights {
+                    model,
+                    prepared: true,
+                    draft: None,
+                });
+            }
+            quantize(files, dtype, in_situ, Some(entry.place()))
+        }
+    }
+}
+
+/// Loads what was prepared. `None` when it cannot be used.
+fn load_entry(files: &DirectoryFiles, dtype: ModelDType, entry: &Entry) -> Option<Loaded> {
+    if let Err(why) = entry.verify_once() {
+        tracing::warn!(why, "prepared weights are damaged and are replaced");
+        return None;
+    }
+    let load = AssertUnwindSafe(|| read(files, dtype, entry));
+    let why = match catch_unwind(load) {
+        Ok(Ok(model)) => return Some(model),
+        Ok(Err(failure)) => failure.message,
+        Err(panic) => panic_message(&*panic),
+    };
+    // Read intact and yet not to be loaded: it would be no better the next time.
+    if entry.verify().is_ok() {
+        tracing::warn!(
+            why,
+            "the engine cannot load what it has written of this model"
+        );
+        if let Err(error) = entry.mark_useless() {
+            tracing::warn!(%error, "that could not be noted");
+        }
+    } else {
+        tracing::warn!(why, "prepared weights cannot be loaded and are replaced");
+    }
+    None
+}
+
+fn read(files: &DirectoryFiles, dtype: ModelDType, entry: &Entry) -> Result<Loaded, Failure> {
+    let config = NormalSpecificConfig {
+        from_uqff: Some(entry.quantized().collect()),
+        ..NormalSpecificConfig::default()
+    };
+    let directory = entry.directory();
+    if !directory.is_dir() {
+        return Err(Failure::internal("the entry is gone"));
+    }
+    let loader = directory_loader(&directory, config, Some(&files.tokenizer))?;
+    take_over(&*loader, dtype)?;
+    let mut paths = directory_paths(files);
+    paths.filenames = entry.residual().into_iter().collect();
+    load_paths(&*loader, paths, dtype, None)
+}
+
+/// Makes the loader take over the names of its quantized files, which it does only on its way of looking
+/// for a model's other files. It looks into the entry's directory, since that exists never on the network,
+/// finds names enough, and gives up as soon as it reads config.json, which is empty.
+fn take_over(loader: &dyn Loader, dtype: ModelDType) -> Result<(), Failure> {
+    let given_up = loader.load_model_from_hf(
+        None,
+        TokenSource::None,
+        &dtype,
+        &Device::Cpu,
+        true,
+        DeviceMapSetting::dummy(),
+        None,
+        None,
+    );
+    match given_up {
+        Err(error) if error.is::<serde_json::Error>() => Ok(()),
+        Err(error) => Err(Failure::internal(format!("{error:#}"))),
+        Ok(_) => Err(Failure::internal("the entry holds a whole model")),
+    }
+}
+
+/// Quantizes the weights and writes them for later loads, if there is a place for that.
+fn quantize(
+    files: &DirectoryFiles,
+    dtype: ModelDType,
+    in_situ: &InSitu,
+    place: Option<&Place>,
+) -> Result<Weights, Failure> {
+    let draft = place.and_then(|place| begin(place, in_situ.bytes));
+    let load = |draft: Option<&Draft>| {
+        let config = NormalSpecificConfig {
+            write_uqff: draft.map(Draft::path),
+            ..NormalSpecificConfig::default()
+        };
+        let loader = directory_loader(&files.directory, config, None)?;
+        let to = Some(in_situ.to.engine());
+        load_paths(&*loader, directory_paths(files), dtype, to)
+    };
+    let Some(draft) = draft else {
+        return load(None).map(Weights::from);
+    };
+    let loaded = catch_unwind(AssertUnwindSafe(|| load(Some(&draft))));
+    let failure = match loaded.unwrap_or_else(|panic| Err(super::refused(&panic_message(&*panic))))
+    {
+        Ok(model) => {
+            return Ok(Weights {
+                model,
+                prepared: false,
+                draft: Some(draft),
+            });
+        }
+        Err(failure) => failure,
+    };
+    let began_to_write = !draft.is_empty();
+    draft.discard();
+    if !began_to_write {
+        return Err(failure);
+    }
+    let why = failure.message;
+    tracing::warn!(
+        why,
+        "prepared weights could not be written; loading again without that"
+    );
+    load(None).map(Weights::from)
+}
+
+fn begin(place: &Place, bytes: u64) -> Option<Draft> {
+    Draft::begin(place, bytes)
+        .inspect_err(|error| tracing::warn!(%error, "prepared weights are not written"))
+        .ok()
+}

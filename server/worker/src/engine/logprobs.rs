@@ -1,0 +1,93 @@
+//! How likely the model holds its tokens: natural logarithms of the probabilities that its scores give,
+//! before penalties, temperature, filters and grammars.
+
+use std::cmp::Ordering;
+
+/// What is told of a token of the answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Likelihood {
+    /// The token's own.
+    pub(crate) logprob: f32,
+    /// The most likely tokens and theirs, best first.
+    pub(crate) top: Vec<(u32, f32)>,
+}
+
+/// The likelihood of `token` among these scores, with the `top` most likely ones. `None` if the scores are
+/// not numbers.
+pub(crate) fn likelihood(scores: &[f32], token: u32, top: usize) -> Option<Likelihood> {
+    let best = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = scores
+        .iter()
+        .map(|score| f64::from(score - best).exp())
+        .sum();
+    let total = f64::from(best) + sum.ln();
+    let logprob = |score: f32| (f64::from(score) - total) as f32;
+    let own = logprob(*scores.get(token as usize)?);
+    if own.is_nan() {
+        return None;
+    }
+    let mut order: Vec<u32> = (0..u32::try_from(scores.len()).ok()?).collect();
+    let better = |a: &u32, b: &u32| -> Ordering {
+        let (of_a, of_b) = (scores[*a as usize], scores[*b as usize]);
+        of_b.total_cmp(&of_a).then(a.cmp(b))
+    };
+    let top = top.min(order.len());
+    if top > 0 && top < order.len() {
+        order.select_nth_unstable_by(top - 1, better);
+    }
+    order.truncate(top);
+    order.sort_unstable_by(better);
+    Some(Likelihood {
+        logprob: own,
+        top: order
+            .into_iter()
+            .map(|token| (token, logprob(scores[token as usize])))
+            .filter(|(_, logprob)| logprob.is_finite())
+            .collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_add_up_to_one_and_the_best_come_first() {
+        let scores = [0.5, 2.0, -1.0, 2.0];
+        let told = likelihood(&scores, 2, 4).expect("numbers");
+        let tokens: Vec<u32> = told.top.iter().map(|(token, _)| *token).collect();
+        assert_eq!(tokens, [1, 3, 0, 2]);
+        let sum: f32 = told.top.iter().map(|(_, logprob)| logprob.exp()).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+        assert_eq!(told.logprob, told.top[3].1);
+    }
+
+    #[test]
+    fn no_more_are_told_than_there_are_or_were_asked_for() {
+        assert_eq!(
+            likelihood(&[1.0, 2.0], 0, 20).expect("numbers").top.len(),
+            2
+        );
+        assert_eq!(
+            likelihood(&[1.0, 2.0, 3.0], 0, 2)
+                .expect("numbers")
+                .top
+                .len(),
+            2
+        );
+        assert!(
+            likelihood(&[1.0, 2.0], 0, 0)
+                .expect("numbers")
+                .top
+                .is_empty()
+        );
+        let none = likelihood(&[1.0, f32::NEG_INFINITY], 0, 2).expect("numbers");
+        assert_eq!(none.top, [(0, 0.0)]);
+    }
+
+    #[test]
+    fn large_scores_do_not_overflow() {
+        let told = likelihood(&[1e30, 1e30], 0, 0).expect("numbers");
+        assert!((told.logprob - 0.5f32.ln()).abs() < 1e-3 || told.logprob == 0.0);
+    }
+}

@@ -1,0 +1,108 @@
+//! Picks the tokens of one answer: the grammar says which may come, the rules choose among them, and what
+//! is told of the chosen one is read off the model's own scores.
+
+use hangar_client::v1::GenerateRequest;
+use tonic::Status;
+
+use crate::engine::Engine;
+use crate::engine::logprobs::{Likelihood, likelihood};
+use crate::engine::sampling::{Chooser, Rules};
+use crate::grammar::{Grammar, GrammarError, Standing};
+use crate::status;
+
+/// Picks the tokens of one answer.
+pub(crate) struct Picker {
+    chooser: Chooser,
+    grammar: Option<Grammar>,
+    /// How many most likely tokens are told with each; `None`: nothing is told.
+    top: Option<usize>,
+}
+
+/// What comes next in an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Pick {
+    /// A token.
+    Token {
+        /// The token.
+        token: u32,
+        /// How likely it was, if that is to be told.
+        likelihood: Option<Likelihood>,
+    },
+    /// The end.
+    End,
+}
+
+/// Nothing can come next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    /// The model's scores are not numbers.
+    #[error("the model computed scores that are not numbers (NaN or infinite)")]
+    NoScores,
+    /// The grammar cannot be followed.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
+}
+
+impl Picker {
+    /// Picks by the rules alone.
+    pub(crate) fn new(chooser: Chooser) -> Self {
+        Self {
+            chooser,
+            grammar: None,
+            top: None,
+        }
+    }
+
+    /// What comes next. `scores` holds the model's for each token and is used as working space.
+    pub(crate) fn pick(&mut self, scores: &mut [f32], end_tokens: &[u32]) -> Result<Pick, Fault> {
+        let own = self.top.map(|_| scores.to_vec());
+        if let Some(grammar) = &mut self.grammar
+            && grammar.restrict(scores, end_tokens)? == Standing::Complete
+        {
+            return Ok(Pick::End);
+        }
+        let token = self.chooser.choose(scores).map_err(|_| Fault::NoScores)?;
+        if end_tokens.contains(&token) {
+            return Ok(Pick::End);
+        }
+        let likelihood = match (own, self.top) {
+            (Some(own), Some(top)) => Some(likelihood(&own, token, top).ok_or(Fault::NoScores)?),
+            _ => None,
+        };
+        Ok(Pick::Token { token, likelihood })
+    }
+
+    /// Goes on behind this token: another one is to come.
+    pub(crate) fn go_on(&mut self, token: u32) {
+        if let Some(grammar) = &mut self.grammar {
+            grammar.accept(token);
+        }
+    }
+}
+
+impl Engine {
+    /// What picks the tokens of an answer to this request. Blocks while a grammar is compiled.
+    pub(crate) fn picker(
+        &self,
+        request: &GenerateRequest,
+        prompt: &[u32],
+    ) -> Result<Picker, Status> {
+        let defaults = self.generation_defaults.as_ref();
+        let rules = Rules::resolve(request.sampling.as_ref(), defaults);
+        let grammar = request.constraint.as_ref();
+        Ok(Picker {
+            chooser: Chooser::new(rules, prompt, request.seed),
+            grammar: grammar.map(|it| self.grammars.begin(it)).transpose()?,
+            top: request.logprobs.then_some(request.top_logprobs as usize),
+        })
+    }
+}
+
+impl From<Fault> for Status {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::NoScores => status::internal(fault.to_string()),
+            Fault::Grammar(error) => error.into(),
+        }
+    }
+}

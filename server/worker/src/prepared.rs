@@ -1,0 +1,108 @@
+//! Prepared weights: quantized once, kept in a directory of the server's, read by later loads.
+//!
+//! An entry is a directory named by its key, with the engine's files (UQFF and what is left unquantized)
+//! and a manifest. It appears by a rename when it is whole. The key covers everything that the weights in
+//! it depend on, so an entry is never changed: what does not fit its manifest is no entry. Nothing here
+//! fails a load: without an entry the weights are quantized anew.
+
+mod digest;
+mod draft;
+mod entry;
+mod key;
+mod manifest;
+
+use std::path::{Path, PathBuf};
+
+use hangar_client::v1::DataType;
+use hangar_client::worker::v1::{PreparedWeights, WorkerConfig};
+
+use crate::quantization::Quantization;
+pub(crate) use draft::Draft;
+pub(crate) use entry::Entry;
+pub(crate) use key::Key;
+
+/// What there is for a load.
+#[derive(Debug, Clone)]
+pub(crate) enum Prepared {
+    /// The load does not ask for any.
+    NotAsked,
+    /// The engine was seen to fail with what it had written for this load.
+    Useless(Place),
+    /// An entry.
+    Hit(Box<Entry>),
+    /// No entry that can be used.
+    Miss(Place),
+}
+
+/// Where an entry is or is to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// Directory of all entries.
+    root: PathBuf,
+    key: Key,
+    /// Largest entry that is to be written, in bytes.
+    capacity: u64,
+}
+
+impl Prepared {
+    /// Looks for an entry for weights in these files.
+    pub(crate) fn look_up(
+        config: &WorkerConfig,
+        model: &Path,
+        weights: &[PathBuf],
+        dtype: DataType,
+        quantization: Quantization,
+    ) -> Self {
+        // Adapters are merged into the weights, and come in too many combinations to be worth keeping.
+        if config.prepared_dir.is_empty() || !config.adapters.is_empty() {
+            return Self::NotAsked;
+        }
+        let key = match Key::of(model, weights, dtype, quantization) {
+            Ok(key) => key,
+            Err(error) => {
+                tracing::warn!(%error, "the weights cannot be told from others and are not prepared");
+                return Self::NotAsked;
+            }
+        };
+        let place = Place {
+            root: PathBuf::from(&config.prepared_dir),
+            key,
+            capacity: config.prepared_capacity,
+        };
+        let verified = config.prepared_verified.contains(&place.key.to_string());
+        match Entry::open(&place, verified) {
+            Ok(Some(entry)) if entry.is_useless() => Self::Useless(place),
+            Ok(Some(entry)) => Self::Hit(Box::new(entry)),
+            Ok(None) => Self::Miss(place),
+            Err(why) => {
+                tracing::warn!(key = %place.key, why, "prepared weights cannot be used");
+                Self::Miss(place)
+            }
+        }
+    }
+
+    /// For the ready message.
+    pub(crate) fn to_message(&self) -> PreparedWeights {
+        match self {
+            Self::NotAsked | Self::Useless(_) => PreparedWeights::Unspecified,
+            Self::Hit(_) => PreparedWeights::Hit,
+            Self::Miss(_) => PreparedWeights::Miss,
+        }
+    }
+
+    /// Name of the entry; empty where none is asked for.
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Self::NotAsked => String::new(),
+            Self::Hit(entry) => entry.place().key.to_string(),
+            Self::Useless(place) | Self::Miss(place) => place.key.to_string(),
+        }
+    }
+}
+
+impl Place {
+    /// The entry's directory.
+    fn directory(&self) -> PathBuf {
+        self.root.join(self.key.to_string())
+    }
+}

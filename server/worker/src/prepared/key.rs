@@ -1,0 +1,150 @@
+//! The name of an entry: a digest of everything that prepared weights depend on.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use hangar_client::v1::DataType;
+use sha2::{Digest, Sha256};
+
+use super::digest;
+use super::manifest::{FORMAT, Source};
+use crate::handshake::ENGINE_VERSION;
+use crate::quantization::Quantization;
+
+/// Kind of device that the weights are prepared for.
+const DEVICE: &str = "cpu";
+
+/// Name of an entry, and what it was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key {
+    digest: String,
+    source: Source,
+}
+
+impl Key {
+    /// The key of the weights in these files, of a model whose config.json is `model`.
+    ///
+    /// The tokenizer, the templates and the generation defaults are always read from the model itself, so
+    /// they have no part in it.
+    pub(super) fn of(
+        model: &Path,
+        weights: &[PathBuf],
+        dtype: DataType,
+        quantization: Quantization,
+    ) -> io::Result<Self> {
+        let mut source = Source {
+            engine: ENGINE_VERSION.into(),
+            device: DEVICE.into(),
+            dtype: dtype.as_str_name().into(),
+            quantization: quantization.name(),
+            config: digest::whole(&File::open(model)?)?,
+            weights: Vec::new(),
+        };
+        for path in weights {
+            let file = File::open(path)?;
+            let about = file.metadata()?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            // Not the time of the last change of attributes: mounting a volume in a container may change
+            // the owner of all its files.
+            source.weights.push(format!(
+                "{name} {} {}.{:09} {} {}",
+                about.len(),
+                about.mtime(),
+                about.mtime_nsec(),
+                about.ino(),
+                digest::sample(&file)?,
+            ));
+        }
+        let mut text = Sha256::new();
+        text.update(format!("hangar prepared weights {FORMAT}\n"));
+        text.update(serde_json::to_vec(&source).map_err(io::Error::other)?);
+        Ok(Self {
+            digest: digest::hex(text),
+            source,
+        })
+    }
+
+    /// What it was made from.
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    struct Model {
+        directory: tempfile::TempDir,
+    }
+
+    impl Model {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().expect("a directory");
+            let model = Self { directory };
+            std::fs::write(model.config(), "{}").expect("a file");
+            std::fs::write(model.weights(), "weights").expect("a file");
+            model
+        }
+
+        fn config(&self) -> PathBuf {
+            self.directory.path().join("config.json")
+        }
+
+        fn weights(&self) -> PathBuf {
+            self.directory.path().join("model.safetensors")
+        }
+
+        fn key(&self, dtype: DataType, quantization: &str) -> String {
+            let quantization = Quantization::parse(quantization).expect("a type");
+            let key = Key::of(&self.config(), &[self.weights()], dtype, quantization);
+            key.expect("a key").to_string()
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_same_as_long_as_nothing_changes() {
+        let model = Model::new();
+        let key = model.key(DataType::F16, "q4k");
+        assert_eq!(model.key(DataType::F16, "Q4K"), key);
+        assert_eq!(key.len(), 64);
+    }
+
+    #[test]
+    fn whatever_the_weights_depend_on_changes_the_key() {
+        let model = Model::new();
+        let key = model.key(DataType::F16, "q4k");
+        assert_ne!(model.key(DataType::F32, "q4k"), key);
+        assert_ne!(model.key(DataType::F16, "q8_0"), key);
+        std::fs::write(model.config(), "{ }").expect("a file");
+        let other = model.key(DataType::F16, "q4k");
+        assert_ne!(other, key);
+        let file = File::options().write(true).open(model.weights());
+        let later = SystemTime::now() + Duration::from_secs(9);
+        file.expect("a file").set_modified(later).expect("a time");
+        assert_ne!(model.key(DataType::F16, "q4k"), other);
+    }
+
+    #[test]
+    fn a_change_that_keeps_size_and_time_changes_the_key() {
+        let model = Model::new();
+        let key = model.key(DataType::F16, "q4k");
+        let time = std::fs::metadata(model.weights()).and_then(|about| about.modified());
+        std::fs::write(model.weights(), "weightS").expect("a file");
+        let file = File::options().write(true).open(model.weights());
+        let file = file.expect("a file");
+        file.set_modified(time.expect("a time")).expect("a time");
+        assert_ne!(model.key(DataType::F16, "q4k"), key);
+    }
+}
