@@ -1,0 +1,274 @@
+//! ListModels.
+
+use hangar_client::v1::{
+    ListModelsRequest, ListModelsResponse, ModelFilter, ModelKind, ModelOrder, SourceKind,
+};
+
+use super::*;
+
+impl House {
+    async fn list(&mut self, request: &ListModelsRequest) -> Result<ListModelsResponse, Status> {
+        let response = self.catalog.list_models(request.clone()).await?;
+        Ok(response.into_inner())
+    }
+
+    /// All pages of what `request` asks for.
+    async fn pages(&mut self, request: &ListModelsRequest) -> Result<Vec<Vec<String>>> {
+        let mut request = request.clone();
+        let mut pages = Vec::new();
+        loop {
+            let page = self.list(&request).await?;
+            pages.push(page.models.into_iter().map(|m| m.model_id).collect());
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                return Ok(pages);
+            }
+        }
+    }
+}
+
+fn by(order: ModelOrder, descending: bool) -> ListModelsRequest {
+    ListModelsRequest {
+        page_size: 2,
+        order_by: order.into(),
+        descending,
+        ..ListModelsRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn an_empty_catalog_is_an_empty_page() -> Result<()> {
+    let mut house = House::new().await?;
+    let page = house.list(&ListModelsRequest::default()).await?;
+    assert_eq!(page, ListModelsResponse::default());
+    Ok(())
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_in_every_order() -> Result<()> {
+    let mut house = House::new().await?;
+    let mut first = None;
+    for id in ["c", "a", "e", "b", "d"] {
+        let created = house.create(id).await?;
+        first.get_or_insert(created);
+    }
+    let first = first.context("an entry")?;
+    house.update(renamed(&first, "new")).await?;
+    for (order, expected) in [
+        (ModelOrder::Unspecified, ["a", "b", "c", "d", "e"]),
+        (ModelOrder::Id, ["a", "b", "c", "d", "e"]),
+        (ModelOrder::CreateTime, ["c", "a", "e", "b", "d"]),
+        (ModelOrder::UpdateTime, ["a", "e", "b", "d", "c"]),
+    ] {
+        let pages = house.pages(&by(order, false)).await?;
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(pages.concat(), expected, "{order:?}");
+        let mut reversed = house.pages(&by(order, true)).await?.concat();
+        reversed.reverse();
+        assert_eq!(reversed, expected, "{order:?}");
+        let page = house.list(&by(order, false)).await?;
+        assert_eq!(page.total_size, 5);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_goes_on_where_the_one_before_ended_whatever_came_and_went() -> Result<()> {
+    let mut house = House::new().await?;
+    for id in ["b", "d", "f"] {
+        house.create(id).await?;
+    }
+    let mut request = by(ModelOrder::Id, false);
+    let page = house.list(&request).await?;
+    request.page_token = page.next_page_token;
+    house.delete("d", false).await?;
+    house.create("a").await?;
+    house.create("e").await?;
+    let page = house.list(&request).await?;
+    let ids: Vec<_> = page.models.iter().map(|m| m.model_id.as_str()).collect();
+    assert_eq!(ids, ["e", "f"]);
+    assert_eq!((page.total_size, &*page.next_page_token), (4, ""));
+    Ok(())
+}
+
+#[tokio::test]
+async fn filters_find_what_matches_all_of_them() -> Result<()> {
+    let mut house = House::new().await?;
+    let directory = house.fixtures.directory("m")?;
+    for (id, source, kind, labels) in [
+        ("demo", demo(), ModelKind::Text, &[("team", "a")][..]),
+        ("path", from(&directory), ModelKind::Text, &[("team", "b")]),
+        (
+            "both",
+            from(&directory),
+            ModelKind::Unspecified,
+            &[("team", "a"), ("tier", "1")],
+        ),
+    ] {
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let request = CreateModelRequest {
+            spec: Some(ModelSpec {
+                source,
+                kind: kind.into(),
+                labels: labels.iter().map(own).collect(),
+                ..ModelSpec::default()
+            }),
+            ..new(id)
+        };
+        house.catalog.create_model(request).await?;
+    }
+    let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let filter = |source: SourceKind, kind: ModelKind, labels: &[(String, String)]| ModelFilter {
+        source: source.into(),
+        kind: kind.into(),
+        labels: labels.iter().cloned().collect(),
+    };
+    let (any_source, any_kind) = (SourceKind::Unspecified, ModelKind::Unspecified);
+    for (filter, expected) in [
+        (
+            filter(any_source, any_kind, &[]),
+            vec!["both", "demo", "path"],
+        ),
+        (
+            filter(SourceKind::Path, any_kind, &[]),
+            vec!["both", "path"],
+        ),
+        (
+            filter(any_source, ModelKind::Text, &[]),
+            vec!["demo", "path"],
+        ),
+        (
+            filter(any_source, any_kind, &[label("team", "a")]),
+            vec!["both", "demo"],
+        ),
+        (
+            filter(
+                any_source,
+                any_kind,
+                &[label("team", ""), label("tier", "1")],
+            ),
+            vec!["both"],
+        ),
+        (
+            filter(SourceKind::Demo, ModelKind::Text, &[label("team", "b")]),
+            vec![],
+        ),
+    ] {
+        let request = ListModelsRequest {
+            filter: Some(filter),
+            page_size: 2,
+            ..ListModelsRequest::default()
+        };
+        assert_eq!(house.pages(&request).await?.concat(), expected);
+        let page = house.list(&request).await?;
+        assert_eq!(page.total_size, expected.len() as u64);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn tokens_that_are_forged_foreign_or_cut_are_refused() -> Result<()> {
+    let mut house = House::new().await?;
+    for id in ["a", "b", "c"] {
+        house.create(id).await?;
+    }
+    let request = by(ModelOrder::Id, false);
+    let token = house.list(&request).await?.next_page_token;
+    let with = |token: &str, request: &ListModelsRequest| ListModelsRequest {
+        page_token: token.to_owned(),
+        ..request.clone()
+    };
+    let last = token.chars().next_back().context("a token")?;
+    let forged = format!(
+        "{}{}",
+        &token[..token.len() - 1],
+        if last == '0' { '1' } else { '0' }
+    );
+    let filtered = ListModelsRequest {
+        filter: Some(ModelFilter {
+            source: SourceKind::Demo.into(),
+            ..ModelFilter::default()
+        }),
+        ..request.clone()
+    };
+    let mut other = House::new().await?;
+    for id in ["a", "b", "c"] {
+        other.create(id).await?;
+    }
+    let foreign = other.list(&request).await?.next_page_token;
+    for bad in [
+        with(&forged, &request),
+        with(&token[..token.len() - 2], &request),
+        with("x", &request),
+        with(&foreign, &request),
+        with(&token, &filtered),
+        with(&token, &by(ModelOrder::Id, true)),
+        with(&token, &by(ModelOrder::CreateTime, false)),
+    ] {
+        let refused = house.list(&bad).await;
+        refusal(refused, Code::InvalidArgument, ErrorReason::TokenInvalid);
+    }
+    // Another size of pages is no other list, and a restart is none either.
+    let larger = ListModelsRequest {
+        page_size: 1000,
+        ..with(&token, &request)
+    };
+    assert_eq!(house.list(&larger).await?.models.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_list_is_told_at_once() -> Result<()> {
+    let mut house = House::new().await?;
+    let request = ListModelsRequest {
+        page_size: 1001,
+        order_by: 99,
+        filter: Some(ModelFilter {
+            source: 99,
+            kind: 99,
+            labels: [(String::new(), String::new())].into(),
+        }),
+        ..ListModelsRequest::default()
+    };
+    let mut fields = wrong_fields(house.list(&request).await);
+    fields.sort();
+    assert_eq!(
+        fields,
+        [
+            "filter.kind",
+            "filter.labels",
+            "filter.source",
+            "order_by",
+            "page_size"
+        ]
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_is_never_larger_than_clients_take() -> Result<()> {
+    let mut house = House::new().await?;
+    // 300 entries of some 17 kB each.
+    let labels = |n: usize| (format!("{n:063}"), "v".repeat(63));
+    let ids: Vec<_> = (0..300).map(|n| format!("m{n:03}")).collect();
+    for id in &ids {
+        let request = CreateModelRequest {
+            spec: Some(ModelSpec {
+                source: demo(),
+                description: "é".repeat(4096),
+                labels: (0..64).map(labels).collect(),
+                ..ModelSpec::default()
+            }),
+            ..new(id)
+        };
+        house.catalog.create_model(request).await?;
+    }
+    let request = ListModelsRequest {
+        page_size: 1000,
+        ..ListModelsRequest::default()
+    };
+    let pages = house.pages(&request).await?;
+    assert!(pages.len() > 1 && pages.iter().all(|page| !page.is_empty()));
+    assert_eq!(pages.concat(), ids);
+    Ok(())
+}

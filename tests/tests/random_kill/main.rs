@@ -1,0 +1,201 @@
+//! SIGKILL at random moments while clients create, change, delete, load and unload models: nothing that was
+//! acknowledged is lost, what should be loaded comes back, and nothing is left behind.
+//!
+//! `HANGAR_TESTS_KILLS` says how often, `HANGAR_TESTS_SEED` makes a run like an earlier one.
+
+mod clients;
+mod truth;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    Client, Error,
+    v1::{ErrorReason, ModelState},
+};
+use hangar_tests::{
+    hangar::{DEADLINE, Hangar},
+    lives::Lives,
+};
+use tokio::{task::JoinSet, time::timeout};
+
+use clients::Actor;
+use truth::{Known, Truth};
+
+/// Kills in a run that nobody sets a number for.
+const KILLS: u64 = 100;
+
+/// After so many kills the desired models have to come back.
+const LOOK_AFTER: u64 = 10;
+
+/// Clients.
+const CLIENTS: u64 = 3;
+
+/// Time that a server lives, in milliseconds.
+const LIFE: std::ops::Range<u64> = 5..250;
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// What is registered under `id`, if anything is.
+async fn observe(client: &Client, id: &str) -> Result<Option<Known>> {
+    let model = match client.get_model(id).send().await {
+        Err(error) if error.reason() == Some(ErrorReason::ModelNotFound) => return Ok(None),
+        model => model?,
+    };
+    let info = client.info().model(id).send().await?.models;
+    let desired = info.first().context("no info")?.desired_state();
+    Ok(Some(Known::of(model, desired)))
+}
+
+/// Compares all that is registered with what may be, and takes it for what is from now on.
+async fn compare(client: &Client, truths: &mut BTreeMap<String, Truth>) -> Result<()> {
+    for (id, truth) in truths.iter_mut() {
+        let seen = observe(client, id).await?;
+        truth.settle(seen).with_context(|| format!("model {id}"))?;
+    }
+    let mut listed = client.list_models().page_size(5).stream();
+    let mut count = 0;
+    while let Some(model) = listed.next().await {
+        let id = model?.model_id;
+        let truth = truths
+            .get(&id)
+            .with_context(|| format!("{id} was never created"))?;
+        anyhow::ensure!(truth.entry.is_some(), "{id} is listed");
+        count += 1;
+    }
+    let expected = truths
+        .values()
+        .filter(|truth| truth.entry.is_some())
+        .count();
+    anyhow::ensure!(count == expected, "{count} of {expected} models are listed");
+    Ok(())
+}
+
+/// Waits until every model that should be loaded is READY, and no other has a worker.
+async fn come_back(hangar: &Hangar, truths: &BTreeMap<String, Truth>) -> Result<()> {
+    for (id, truth) in truths {
+        if truth.entry.as_ref().is_some_and(|known| known.desired) {
+            hangar.follow(id).await?.until(ModelState::Ready).await?;
+        }
+    }
+    let info = hangar.client().await?.info().send().await?;
+    for model in info.models {
+        let status = model.status.context("a status")?;
+        let desired = truths[&model.model_id]
+            .entry
+            .as_ref()
+            .is_some_and(|known| known.desired);
+        let state = if desired {
+            ModelState::Ready
+        } else {
+            ModelState::Unloaded
+        };
+        anyhow::ensure!(status.state() == state, "{status:?}");
+    }
+    Ok(())
+}
+
+/// Lives that end before the server serves, of so many.
+const STILLBORN: u64 = 4;
+
+/// Starts a server and kills it before it serves, or soon after.
+async fn stillborn(lives: &Lives, random: &mut fastrand::Rng) -> Result<()> {
+    let moment = Duration::from_micros(random.u64(0..20_000));
+    // A server that did not start by itself is an error; one that was killed is not.
+    if let Ok(started) = timeout(moment, lives.start()).await {
+        started?.kill()?;
+    }
+    lives.no_process_left(DEADLINE).await
+}
+
+/// One life of a server: it is checked, used and killed.
+async fn live(
+    lives: &Lives,
+    truths: &mut BTreeMap<String, Truth>,
+    random: &mut fastrand::Rng,
+    number: u64,
+) -> Result<usize> {
+    let hangar = lives.start().await?;
+    let client = Client::builder(hangar.url()).retries(0).connect().await?;
+    compare(&client, truths).await?;
+    if number.is_multiple_of(LOOK_AFTER) {
+        timeout(DEADLINE, come_back(&hangar, truths)).await??;
+    }
+    let killed = Arc::new(AtomicBool::new(false));
+    let mut actors = JoinSet::new();
+    for owner in 0..CLIENTS {
+        let actor = Actor::new(owner, &client, lives, truths, random.u64(..), &killed)?;
+        actors.spawn(actor.act());
+    }
+    // The moment of the kill is the one thing that is to be random in time.
+    // The moment of the kill is chosen at random; nothing is waited for.
+    let moment = Duration::from_millis(random.u64(LIFE));
+    let _ = timeout(moment, std::future::pending::<()>()).await;
+    killed.store(true, Ordering::SeqCst);
+    hangar.kill()?;
+    let mut acknowledged = 0;
+    while let Some(actor) = actors.join_next().await {
+        let actor = actor??;
+        acknowledged += actor.acknowledged;
+        truths.extend(actor.truths);
+    }
+    lives.no_process_left(DEADLINE).await?;
+    Ok(acknowledged)
+}
+
+async fn survive(kills: u64, seed: u64) -> Result<()> {
+    let lives = Lives::real()?;
+    lives.fixtures.llama()?;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut truths = BTreeMap::new();
+    let mut acknowledged = 0;
+    for number in 0..kills {
+        if number % STILLBORN == 1 {
+            let born = stillborn(&lives, &mut random).await;
+            born.with_context(|| format!("life {number} of {kills}, killed at its start"))?;
+            continue;
+        }
+        let life = live(&lives, &mut truths, &mut random, number).await;
+        acknowledged += life.with_context(|| format!("life {number} of {kills}"))?;
+    }
+    let hangar = lives.start().await?;
+    let client = hangar.client().await?;
+    compare(&client, &mut truths).await?;
+    timeout(DEADLINE, come_back(&hangar, &truths)).await??;
+    let desired = truths
+        .values()
+        .filter(|truth| truth.entry.as_ref().is_some_and(|known| known.desired));
+    println!(
+        "{kills} kills, {acknowledged} acknowledged changes, {} models back",
+        desired.count()
+    );
+    anyhow::ensure!(acknowledged as u64 > kills / 2, "next to nothing was done");
+    hangar.terminate().await?;
+    lives.no_process_left(DEADLINE).await?;
+    anyhow::ensure!(lives.sockets()? == 0, "sockets are left");
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_by_sigkill_at_random_moments() -> Result<()> {
+    let kills = setting("HANGAR_TESTS_KILLS").unwrap_or(KILLS);
+    let seed = setting("HANGAR_TESTS_SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("HANGAR_TESTS_SEED={seed} HANGAR_TESTS_KILLS={kills}");
+    survive(kills, seed)
+        .await
+        .with_context(|| format!("HANGAR_TESTS_SEED={seed}"))
+}
+
+/// Whether a call failed because the server was killed, so that nobody knows what became of it.
+fn is_broken_off(error: &Error) -> bool {
+    error.is_unreachable() || error.reason().is_none()
+}

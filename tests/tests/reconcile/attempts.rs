@@ -1,0 +1,168 @@
+//! Attempts survive the server's own death: a load that kills the container does not loop for ever.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    convert::to_proto_duration,
+    v1::{
+        LoadOutcome, ModelSpec,
+        ModelState::{Backoff, Failed, Loading, Ready, Unloaded},
+        ModelStatus,
+        RestartMode::{Never, OnFailure},
+        RestartPolicy,
+    },
+};
+use hangar_tests::{
+    hangar::{Hangar, restarting, spec},
+    lives::Lives,
+    scripted::{Gate, Script},
+};
+
+use crate::info;
+
+/// A server that was killed while its model `m` was LOADING, and the gate that the model waits at.
+async fn die_loading(lives: &Lives, spec: impl Fn(&Path) -> ModelSpec) -> Result<Gate> {
+    let directory = lives.model("m", &Script::gated())?;
+    let gate = Gate::new(&directory, "load")?;
+    let hangar = lives.start().await?;
+    let mut transitions = hangar.follow("m").await?;
+    let client = hangar.client().await?;
+    client.load("m").spec(spec(&directory)).send().await?;
+    transitions.until(Loading).await?;
+    lives.kill(hangar).await?;
+    Ok(gate)
+}
+
+/// Where the model stands once it is at rest, in BACKOFF or FAILED.
+async fn given_up(hangar: &Hangar) -> Result<ModelStatus> {
+    let mut transitions = hangar.follow("m").await?;
+    loop {
+        if let Some(status) = transitions.current()
+            && [Backoff, Failed].contains(&status.state())
+        {
+            return Ok(status.clone());
+        }
+        transitions.next().await?;
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_the_server_died_in_counts() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let gate = die_loading(&lives, |path| restarting(path, OnFailure, 3)).await?;
+    let hangar = lives.start().await?;
+    let second = hangar.follow("m").await?.until(Loading).await?;
+    assert_eq!(second.attempt, 2);
+    lives.kill(hangar).await?;
+
+    let hangar = lives.start().await?;
+    let mut transitions = hangar.follow("m").await?;
+    let third = transitions.until(Loading).await?;
+    assert_eq!(third.attempt, 3);
+    gate.step(1)?;
+    transitions.until(Ready).await?;
+    let loads = info(&hangar.client().await?, "m").await?.recent_loads;
+    assert_eq!(loads[0].outcome(), LoadOutcome::Succeeded);
+    assert_eq!(loads[0].attempts, 3);
+    lives.kill(hangar).await?;
+
+    // READY is a clean end: it begins anew.
+    gate.open()?;
+    let hangar = lives.start().await?;
+    let ready = hangar.follow("m").await?.until(Ready).await?;
+    assert_eq!(ready.attempt, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_last_attempt_is_the_last_one_across_restarts() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let _gate = die_loading(&lives, |path| restarting(path, OnFailure, 2)).await?;
+    let hangar = lives.start().await?;
+    hangar.follow("m").await?.until(Loading).await?;
+    lives.kill(hangar).await?;
+
+    let hangar = lives.start().await?;
+    let failed = given_up(&hangar).await?;
+    assert_eq!(
+        (failed.state(), failed.reason.as_str(), failed.attempt),
+        (Failed, "WORKER_DIED", 2)
+    );
+    for words in ["the server ended during attempt 2", "memory_hint"] {
+        assert!(failed.message.contains(words), "{}", failed.message);
+    }
+    assert!(lives.processes().len() == 1, "only the server runs");
+    let loads = info(&hangar.client().await?, "m").await?.recent_loads;
+    assert_eq!(
+        (loads[0].outcome(), loads[0].attempts),
+        (LoadOutcome::Failed, 2)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_model_that_is_never_restarted_is_not_tried_again() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let gate = die_loading(&lives, spec_never).await?;
+    gate.open()?;
+    let hangar = lives.start().await?;
+    let failed = given_up(&hangar).await?;
+    assert_eq!(
+        (failed.state(), failed.reason.as_str(), failed.attempt),
+        (Failed, "WORKER_DIED", 1)
+    );
+    // A request begins anew.
+    let load = hangar.client().await?.load("m").wait().await?;
+    assert_eq!(load.status.context("a status")?.attempt, 1);
+    Ok(())
+}
+
+fn spec_never(path: &Path) -> ModelSpec {
+    restarting(path, Never, 5)
+}
+
+#[tokio::test]
+async fn the_back_off_after_the_servers_death_is_that_of_the_policy() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let patient = |path: &Path| ModelSpec {
+        restart_policy: Some(RestartPolicy {
+            mode: OnFailure.into(),
+            initial_backoff: Some(to_proto_duration(Duration::from_secs(600))),
+            max_backoff: Some(to_proto_duration(Duration::from_secs(600))),
+            ..RestartPolicy::default()
+        }),
+        ..spec(path)
+    };
+    let _gate = die_loading(&lives, patient).await?;
+    let hangar = lives.start().await?;
+    let waits = given_up(&hangar).await?;
+    assert_eq!(
+        (waits.state(), waits.reason.as_str(), waits.attempt),
+        (Backoff, "WORKER_DIED", 1)
+    );
+    let retry =
+        waits.next_retry_time.context("a time")?.seconds - waits.since.context("a time")?.seconds;
+    assert!((449..=751).contains(&retry), "{retry} s");
+    let mut transitions = hangar.follow("m").await?;
+    hangar.client().await?.unload("m").send().await?;
+    let unloaded = transitions.next().await?;
+    assert_eq!(unloaded.state(), Unloaded);
+    assert!(unloaded.next_retry_time.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_attempt_of_a_model_that_was_unloaded_since_does_not_count() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let _gate = die_loading(&lives, |path| restarting(path, OnFailure, 9)).await?;
+    let hangar = lives.start().await?;
+    hangar.follow("m").await?.until(Loading).await?;
+    hangar.client().await?.unload("m").send().await?;
+    lives.kill(hangar).await?;
+    std::fs::remove_file(lives.fixtures.root().join("m/load"))?;
+    let hangar = lives.start().await?;
+    let load = hangar.client().await?.load("m").wait().await?;
+    assert_eq!(load.status.context("a status")?.attempt, 1);
+    Ok(())
+}

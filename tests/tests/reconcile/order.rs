@@ -1,0 +1,147 @@
+//! In which order models come back.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    WatchEvent,
+    v1::{ModelSpec, ModelState, ModelStatus, RestartMode::OnFailure, SuspendReason},
+};
+use hangar_tests::{
+    hangar::{DEADLINE, Hangar, Options, restarting},
+    lives::Lives,
+    scripted::{Gate, LoadScript, Script},
+};
+use tokio::time::timeout;
+
+/// Id, required, preload, priority.
+const MODELS: [(&str, bool, bool, i32); 6] = [
+    ("a-used-first", false, false, 0),
+    ("b-used-last", false, true, 0),
+    ("c-important", false, false, 7),
+    ("d-required", true, false, -3),
+    ("e-required-more", true, false, -2),
+    ("f-unimportant", false, true, -9),
+];
+
+/// What the models become READY in.
+const ORDER: [&str; 6] = [
+    "e-required-more",
+    "d-required",
+    "c-important",
+    "b-used-last",
+    "a-used-first",
+    "f-unimportant",
+];
+
+fn one_at_a_time(options: Options) -> Options {
+    options.argument("--max-concurrent-loads").argument("1")
+}
+
+/// Ids of models in the order in which they become READY, from a snapshot on in which none is.
+async fn become_ready(hangar: &Hangar, gates: &[Gate]) -> Result<Vec<String>> {
+    let mut watch = hangar.client().await?.watch().stream();
+    let mut ready = Vec::new();
+    let follow = async {
+        while ready.len() < MODELS.len() {
+            match watch.next().await.context("the watch ended")?? {
+                WatchEvent::Snapshot { models, .. } => {
+                    assert_held(&models);
+                    for gate in gates {
+                        gate.open()?;
+                    }
+                }
+                WatchEvent::Transition { status, .. } if status.state() == ModelState::Ready => {
+                    ready.push(status.model_id);
+                }
+                _ => {}
+            }
+        }
+        Ok(ready)
+    };
+    timeout(DEADLINE, follow).await?
+}
+
+/// The first model has the only place. The others wait for it, or for their next attempt.
+fn assert_held(models: &[ModelStatus]) {
+    for status in models {
+        let first = status.model_id == ORDER[0];
+        let waits = [ModelState::Pending, ModelState::Backoff].contains(&status.state());
+        assert_eq!(waits, !first, "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn required_models_come_first_then_priority_then_the_last_used() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let hangar = lives.with(one_at_a_time).await?;
+    let client = hangar.client().await?;
+    let mut gates = Vec::new();
+    for (id, required, preload, priority) in MODELS {
+        let directory = lives.model(id, &Script::gated())?;
+        let spec = ModelSpec {
+            required,
+            preload,
+            priority,
+            ..restarting(&directory, OnFailure, 9)
+        };
+        client.load(id).spec(spec).wait().await?;
+        client.generate(id).prompt("x").max_tokens(1).text().await?;
+        gates.push(Gate::new(&directory, "load")?);
+    }
+    // What was used when is written down when a model goes.
+    client.unload_all().force().send().await?;
+    for (id, ..) in MODELS {
+        client
+            .load(id)
+            .timeout(Duration::from_secs(300))
+            .send()
+            .await?;
+    }
+    lives.kill(hangar).await?;
+
+    let hangar = lives.with(one_at_a_time).await?;
+    assert_eq!(become_ready(&hangar, &gates).await?, ORDER);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_required_model_that_comes_late_has_its_room_all_the_same() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let taking = |die_on_attempts| Script {
+        need_host_bytes: 100 << 20,
+        load: LoadScript {
+            memory_bytes: 100 << 20,
+            ..LoadScript::default()
+        },
+        die_on_attempts,
+        ..Script::default()
+    };
+    let hangar = lives.start().await?;
+    let client = hangar.client().await?;
+    for (id, required, dies) in [("other", false, vec![]), ("required", true, vec![2])] {
+        let spec = ModelSpec {
+            required,
+            ..restarting(&lives.model(id, &taking(dies))?, OnFailure, 9)
+        };
+        client.load(id).spec(spec).wait().await?;
+    }
+    lives.kill(hangar).await?;
+
+    // Its first attempt of this life dies. Meanwhile the other one takes the place, and the room.
+    let small = |options| {
+        one_at_a_time(options)
+            .argument("--memory-limit")
+            .argument("150MiB")
+    };
+    let hangar = lives.with(small).await?;
+    let mut other = hangar.follow("other").await?;
+    hangar
+        .follow("required")
+        .await?
+        .until(ModelState::Ready)
+        .await?;
+    let gone = other.until(ModelState::Unloaded).await?;
+    assert_eq!(gone.suspend_reason(), SuspendReason::Evicted);
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! When the server says that it is ready.
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{
+    ModelSpec,
+    ModelState::{Failed, Ready},
+};
+use hangar_tests::{
+    hangar::{DEADLINE, Hangar, Options, spec},
+    http,
+    lives::Lives,
+    scripted::{Gate, LoadKind, Script},
+};
+use tokio::time::timeout;
+use tonic::{Streaming, transport::Endpoint};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse,
+    health_check_response::ServingStatus::{self, NotServing, Serving},
+    health_client::HealthClient,
+};
+
+/// Readiness as the ops port tells it, from now on.
+async fn readiness(hangar: &Hangar) -> Result<Streaming<HealthCheckResponse>> {
+    let ops = format!("http://{}", hangar.ops_listen());
+    let channel = Endpoint::from_shared(ops)?.connect().await?;
+    let request = HealthCheckRequest {
+        service: "readiness".to_owned(),
+    };
+    Ok(HealthClient::new(channel)
+        .watch(request)
+        .await?
+        .into_inner())
+}
+
+async fn next(stream: &mut Streaming<HealthCheckResponse>) -> Result<ServingStatus> {
+    let message = timeout(DEADLINE, stream.message()).await;
+    let message = message.context("readiness does not change")??;
+    Ok(message.context("the health watch ended")?.status())
+}
+
+/// Waits until a model has failed.
+async fn has_failed(hangar: &Hangar, model: &str) -> Result<()> {
+    let mut failing = hangar.follow(model).await?;
+    while failing
+        .current()
+        .is_none_or(|status| status.state() != Failed)
+    {
+        failing.next().await?;
+    }
+    Ok(())
+}
+
+fn strict(options: Options) -> Options {
+    options.argument("--readiness").argument("required")
+}
+
+fn unusable() -> Script {
+    Script::loading(LoadKind::Fail {
+        reason: "MODEL_UNUSABLE".into(),
+        message: "It will never work. Give it up.".into(),
+    })
+}
+
+/// A catalog with the required models "good", which waits at a gate, and "bad", which fails, and another
+/// model "slow" that is only to be loaded and waits too.
+async fn prepare(lives: &Lives) -> Result<[Gate; 2]> {
+    let hangar = lives.start().await?;
+    let client = hangar.client().await?;
+    let good = lives.model("good", &Script::gated())?;
+    let bad = lives.model("bad", &unusable())?;
+    let slow = lives.model("slow", &Script::gated())?;
+    let required = |path| ModelSpec {
+        required: true,
+        ..spec(path)
+    };
+    client.load("good").spec(required(&good)).wait().await?;
+    assert!(
+        client
+            .load("bad")
+            .spec(required(&bad))
+            .wait()
+            .await
+            .is_err()
+    );
+    client.load("slow").spec(spec(&slow)).wait().await?;
+    let gates = [Gate::new(&good, "load")?, Gate::new(&slow, "load")?];
+    lives.kill(hangar).await?;
+    Ok(gates)
+}
+
+#[tokio::test]
+async fn readiness_waits_until_each_required_model_was_ready_or_failed() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let [good, _slow] = prepare(&lives).await?;
+    let hangar = lives.start().await?;
+    let mut told = readiness(&hangar).await?;
+    assert_eq!(next(&mut told).await?, NotServing);
+    has_failed(&hangar, "bad").await?;
+    // The bad one has failed; the good one is still on its way.
+    let ops = hangar.ops_listen();
+    assert_eq!(http::get(ops, "/readyz").await?.status, 503);
+    assert_eq!(http::get(ops, "/startupz").await?.status, 200);
+    assert_eq!(http::get(ops, "/livez").await?.status, 200);
+    good.step(1)?;
+    // Neither the bad one nor one that is not required holds it up.
+    assert_eq!(next(&mut told).await?, Serving);
+    assert_eq!(http::get(ops, "/readyz").await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn readiness_stays_when_a_required_model_goes_later() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let [good, _slow] = prepare(&lives).await?;
+    let hangar = lives.start().await?;
+    let mut told = readiness(&hangar).await?;
+    good.step(1)?;
+    while next(&mut told).await? != Serving {}
+    hangar.client().await?.unload("good").force().send().await?;
+    let ops = hangar.ops_listen();
+    assert_eq!(http::get(ops, "/readyz").await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn strict_readiness_needs_every_required_model() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let [good, _slow] = prepare(&lives).await?;
+    let hangar = lives.with(strict).await?;
+    let mut told = readiness(&hangar).await?;
+    good.step(1)?;
+    hangar.follow("good").await?.until(Ready).await?;
+    let ops = hangar.ops_listen();
+    assert_eq!(http::get(ops, "/readyz").await?.status, 503);
+    has_failed(&hangar, "bad").await?;
+    lives.model("bad", &Script::default())?;
+    let client = hangar.client().await?;
+    client.load("bad").wait().await?;
+    assert_eq!(next(&mut told).await?, NotServing);
+    assert_eq!(next(&mut told).await?, Serving);
+    client.unload("good").force().send().await?;
+    assert_eq!(next(&mut told).await?, NotServing);
+    Ok(())
+}
+
+#[tokio::test]
+async fn readiness_does_not_wait_for_a_required_model_that_was_unloaded() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let [_good, _slow] = prepare(&lives).await?;
+    let hangar = lives.start().await?;
+    let mut told = readiness(&hangar).await?;
+    assert_eq!(next(&mut told).await?, NotServing);
+    hangar.client().await?.unload("good").force().send().await?;
+    assert_eq!(next(&mut told).await?, Serving);
+    Ok(())
+}

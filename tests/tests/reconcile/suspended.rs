@@ -1,0 +1,161 @@
+//! A model that was evicted or unloaded for being idle is left alone until somebody asks for it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    WatchEvent,
+    convert::to_proto_duration,
+    v1::{
+        DesiredState::Loaded,
+        ErrorReason, ModelSpec,
+        ModelState::{Ready, Unloaded},
+        SuspendReason::{self, Evicted, Idle, Unspecified},
+    },
+};
+use hangar_tests::{
+    hangar::{DEADLINE, Hangar, Options, spec},
+    lives::Lives,
+    refusals::refusal,
+    scripted::{LoadScript, Script},
+};
+use tokio::time::timeout;
+use tonic::Code;
+
+use crate::info;
+
+const MIB: u64 = 1 << 20;
+
+/// A model that takes so much memory and says so.
+fn taking(bytes: u64) -> Script {
+    Script {
+        need_host_bytes: bytes,
+        load: LoadScript {
+            memory_bytes: bytes,
+            ..LoadScript::default()
+        },
+        ..Script::default()
+    }
+}
+
+/// Room for one model of 100 MiB.
+fn small(options: Options) -> Options {
+    options.argument("--memory-limit").argument("150MiB")
+}
+
+/// The model is suspended for `reason`, also in its second life, and LoadModel lifts that for good.
+async fn stays_suspended(lives: &Lives, hangar: Hangar, reason: SuspendReason) -> Result<()> {
+    let told = assert_suspended(&hangar, reason).await?;
+    // The next change writes down what came before it.
+    let flush = lives.model("flush", &Script::default())?;
+    hangar
+        .client()
+        .await?
+        .load("flush")
+        .spec(spec(&flush))
+        .wait()
+        .await?;
+    lives.kill(hangar).await?;
+
+    let hangar = lives.with(small).await?;
+    hangar.follow("flush").await?.until(Ready).await?;
+    assert_eq!(assert_suspended(&hangar, reason).await?, told);
+    let client = hangar.client().await?;
+    let early = client.generate("m").prompt("x").text().await;
+    let early = refusal(early, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
+    assert!(early.message().contains(&told), "{early}");
+    if reason == Evicted {
+        client.unload("other").send().await?;
+    }
+    let ready = client.load("m").wait().await?.status.context("a status")?;
+    assert_eq!(ready.suspend_reason(), Unspecified);
+    assert!(ready.message.is_empty());
+    lives.kill(hangar).await?;
+
+    let hangar = lives.with(small).await?;
+    let back = hangar.follow("m").await?.until(Ready).await?;
+    assert_eq!(back.suspend_reason(), Unspecified);
+    Ok(())
+}
+
+/// The model is suspended for `reason`, as GetInfo and the watch tell; gives the words.
+async fn assert_suspended(hangar: &Hangar, reason: SuspendReason) -> Result<String> {
+    let info = info(&hangar.client().await?, "m").await?;
+    let status = info.status.clone().context("a status")?;
+    assert_eq!(status.state(), Unloaded);
+    assert_eq!(
+        (info.desired_state(), info.suspend_reason()),
+        (Loaded, reason)
+    );
+    let transitions = hangar.follow("m").await?;
+    let watched = transitions.current().context("a status")?;
+    assert_eq!(watched.suspend_reason(), reason);
+    assert_eq!(
+        (watched.state(), &watched.message),
+        (Unloaded, &status.message)
+    );
+    assert!(status.reason.is_empty(), "nothing went wrong");
+    Ok(status.message)
+}
+
+#[tokio::test]
+async fn an_evicted_model_stays_suspended_until_it_is_loaded() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let hangar = lives.with(small).await?;
+    let client = hangar.client().await?;
+    let mut transitions = hangar.follow("m").await?;
+    for id in ["m", "other"] {
+        let directory = lives.model(id, &taking(100 * MIB))?;
+        client.load(id).spec(spec(&directory)).wait().await?;
+    }
+    let gone = transitions.until(Unloaded).await?;
+    assert!(
+        gone.message.contains("make room for other"),
+        "{}",
+        gone.message
+    );
+    stays_suspended(&lives, hangar, Evicted).await
+}
+
+#[tokio::test]
+async fn an_idle_model_stays_suspended_until_it_is_loaded() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let hangar = lives.with(small).await?;
+    let client = hangar.client().await?;
+    let mut transitions = hangar.follow("m").await?;
+    let directory = lives.model("m", &Script::default())?;
+    let spec = ModelSpec {
+        idle_timeout: Some(to_proto_duration(Duration::from_secs(1))),
+        ..spec(&directory)
+    };
+    client.load("m").spec(spec).wait().await?;
+    transitions.until(Ready).await?;
+    let gone = transitions.until(Unloaded).await?;
+    assert!(gone.message.contains("idle_timeout"), "{}", gone.message);
+    stays_suspended(&lives, hangar, Idle).await
+}
+
+#[tokio::test]
+async fn an_unload_ends_the_suspension() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let hangar = lives.with(small).await?;
+    let client = hangar.client().await?;
+    for id in ["m", "other"] {
+        let directory = lives.model(id, &taking(100 * MIB))?;
+        client.load(id).spec(spec(&directory)).wait().await?;
+    }
+    assert_eq!(info(&client, "m").await?.suspend_reason(), Evicted);
+    let mut watch = client.watch().model("m").stream();
+    watch.next().await.context("a snapshot")??;
+    client.unload("m").send().await?;
+    let after = info(&client, "m").await?;
+    assert_eq!(after.suspend_reason(), Unspecified);
+    assert!(after.status.context("a status")?.message.is_empty());
+    // A watcher hears of it although nothing else has changed.
+    let told = timeout(DEADLINE, watch.next()).await?;
+    match told.context("the watch ended")?? {
+        WatchEvent::Progress { status } => assert_eq!(status.suspend_reason(), Unspecified),
+        event => anyhow::bail!("{event:?}"),
+    }
+    Ok(())
+}
