@@ -1,0 +1,189 @@
+//! LoadModel of all models.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use hangar_client::{
+    convert::to_proto_duration,
+    v1::{ErrorReason, LoadModelRequest, MemoryHint, ModelLoad, ModelSpec, ModelState},
+};
+use hangar_tests::{
+    fixtures::Fixtures,
+    hangar::Options,
+    house::House,
+    processes,
+    refusals::wrong_fields,
+    scripted::{LoadKind, LoadScript, Script},
+};
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use crate::{all, assert_failed, state};
+
+fn ids(loads: &[ModelLoad]) -> Vec<&str> {
+    loads.iter().map(|load| load.model_id.as_str()).collect()
+}
+
+#[tokio::test]
+async fn each_model_has_its_own_answer() -> Result<()> {
+    let house = House::real().await?;
+    let none = house.stubs.load(all()).await?.loads;
+    assert!(none.is_empty(), "nothing is registered");
+    house.qwen("a").await?;
+    house.llama("b").await?;
+    house.client.unload("b").send().await?;
+    // Registered, never tried: its failure is the answer to this call.
+    let mut feed = house.feed().await?;
+    let broken = house.client.load("c").spec(house.broken_spec()?);
+    broken.send().await?;
+    feed.until("c", ModelState::Failed).await?;
+    house.client.unload("c").send().await?;
+
+    let loads = house.stubs.load(all()).await?.loads;
+    assert_eq!(ids(&loads), ["a", "b", "c"]);
+    assert!(loads[0].already_loaded && loads[0].error.is_none());
+    assert!(!loads[1].already_loaded && loads[1].error.is_none());
+    for load in &loads[..2] {
+        let status = load.status.clone().unwrap_or_default();
+        assert_eq!(status.state(), ModelState::Ready);
+        assert!(!load.load_id.is_empty());
+    }
+    let error = loads[2].error.as_ref();
+    assert_failed(error, Code::FailedPrecondition, ErrorReason::ModelUnusable);
+    let status = loads[2].status.clone().unwrap_or_default();
+    assert_eq!(status.state(), ModelState::Failed);
+    house.answer("a").await?;
+    house.answer("b").await?;
+    assert!(house.stubs.is_desired("b").await?);
+
+    let loads = house.stubs.load(all()).await?.loads;
+    assert_eq!(ids(&loads), ["a", "b"], "what has FAILED is left out");
+    assert!(loads.iter().all(|load| load.already_loaded));
+    Ok(())
+}
+
+#[tokio::test]
+async fn members_are_not_evicted_for_each_other() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let options = Options::scripted(&fixtures)
+        .argument("--memory-limit")
+        .argument((512_u64 << 20).to_string());
+    let house = House::open(fixtures, options).await?;
+    let sized = |spec: ModelSpec, mib: u64| ModelSpec {
+        memory_hint: Some(MemoryHint {
+            host_bytes: mib << 20,
+            ..MemoryHint::default()
+        }),
+        ..spec
+    };
+    let script = Script {
+        load: LoadScript {
+            memory_bytes: 200 << 20,
+            ..LoadScript::default()
+        },
+        ..Script::default()
+    };
+    for model in ["idle", "small"] {
+        let (_, spec) = house.script(model, &script)?;
+        house.load(model, sized(spec, 200)).await?;
+        house.client.unload(model).send().await?;
+    }
+    let (_, spec) = house.script("big", &Script::default())?;
+    let big = house
+        .client
+        .load("big")
+        .spec(sized(spec, 400))
+        .send()
+        .await?;
+    assert!(!big.already_loaded);
+    house.client.unload("big").send().await?;
+    let pid = house
+        .client
+        .load("idle")
+        .wait()
+        .await?
+        .status
+        .unwrap_or_default()
+        .worker_pid;
+
+    let loads = house.stubs.load(all()).await?.loads;
+    assert_eq!(ids(&loads), ["big", "idle", "small"]);
+    let error = loads[0].error.as_ref();
+    let status = assert_failed(
+        error,
+        Code::ResourceExhausted,
+        ErrorReason::InsufficientMemory,
+    );
+    assert!(status.get_details_quota_failure().is_some(), "the numbers");
+    let idle = house.stubs.info("idle").await?.status.unwrap_or_default();
+    assert_eq!((idle.state(), idle.worker_pid), (ModelState::Ready, pid));
+    assert_eq!(state(&house, "small").await?, ModelState::Ready);
+    // Alone it may have the room of the others.
+    house.client.load("big").wait().await?;
+    assert_eq!(state(&house, "idle").await?, ModelState::Unloaded);
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_does_not_have_to_be_waited_for() -> Result<()> {
+    let house = House::scripted().await?;
+    for model in ["a", "b", "c"] {
+        let (_, spec) = house.script(model, &Script::default())?;
+        house.load(model, spec).await?;
+        house.client.unload(model).send().await?;
+    }
+    let mut feed = house.feed().await?;
+    let begun = LoadModelRequest {
+        wait: false,
+        ..all()
+    };
+    let loads = house.stubs.load(begun).await?.loads;
+    assert_eq!(ids(&loads), ["a", "b", "c"]);
+    for load in &loads {
+        assert!(!load.already_loaded && load.error.is_none());
+        assert!(load.estimated_load_time.is_some());
+        let status = feed.until(&load.model_id, ModelState::Ready).await?;
+        assert_eq!(status.load_id, load.load_id);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_time_out_is_each_models_own() -> Result<()> {
+    let house = House::scripted().await?;
+    let (_, fine) = house.script("fine", &Script::default())?;
+    house.load("fine", fine).await?;
+    house.client.unload("fine").send().await?;
+    let (_, hangs) = house.script("hangs", &Script::loading(LoadKind::Hang))?;
+    house.client.load("hangs").spec(hangs).send().await?;
+    house.client.unload("hangs").send().await?;
+    let hurried = LoadModelRequest {
+        timeout: Some(to_proto_duration(Duration::from_secs(2))),
+        ..all()
+    };
+    let loads = house.stubs.load(hurried).await?.loads;
+    assert!(loads[0].error.is_none(), "{loads:?}");
+    let error = loads[1].error.as_ref();
+    assert_failed(error, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_takes_no_spec_and_a_mere_check_loads_nothing() -> Result<()> {
+    let house = House::scripted().await?;
+    let (_, spec) = house.script("m", &Script::default())?;
+    house.load("m", spec.clone()).await?;
+    house.client.unload("m").send().await?;
+    let request = LoadModelRequest {
+        spec: Some(spec),
+        ..all()
+    };
+    assert_eq!(wrong_fields(house.stubs.load(request).await), ["spec"]);
+    let checked = LoadModelRequest {
+        validate_only: true,
+        ..all()
+    };
+    assert!(house.stubs.load(checked).await?.loads.is_empty());
+    assert!(processes::children(house.hangar.pid())?.is_empty());
+    Ok(())
+}

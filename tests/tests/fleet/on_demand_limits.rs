@@ -1,0 +1,120 @@
+//! Time and room for models that a request loads.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use hangar_client::{
+    convert::to_proto_duration,
+    v1::{ErrorReason, MemoryHint, ModelSpec, ModelState, SuspendReason},
+};
+use hangar_tests::{
+    background::Background,
+    fixtures::Fixtures,
+    hangar::Options,
+    house::{House, answer},
+    refusals::refusal,
+    scripted::{Gate, LoadScript, Script},
+};
+use tonic::Code;
+
+/// A server with the model "m", which is loaded on demand, is not loaded, and waits at a gate in its load.
+async fn gated() -> Result<(House, Gate)> {
+    let house = House::scripted().await?;
+    let (path, spec) = house.script("m", &Script::gated())?;
+    let spec = ModelSpec {
+        load_on_demand: true,
+        ..spec
+    };
+    house.load("m", spec).await?;
+    house.client.unload("m").send().await?;
+    Ok((house, Gate::new(&path, "load")?))
+}
+
+#[tokio::test]
+async fn a_request_waits_no_longer_than_its_deadline_and_the_load_goes_on() -> Result<()> {
+    let (house, gate) = gated().await?;
+    let hurried = house.client.generate("m").prompt("x").max_tokens(1);
+    let refused = hurried.timeout(Duration::from_millis(100)).text().await;
+    refusal(
+        refused,
+        Code::DeadlineExceeded,
+        ErrorReason::DeadlineExceeded,
+    );
+    let mut feed = house.feed().await?;
+    feed.until("m", ModelState::Loading).await?;
+    gate.open()?;
+    feed.until("m", ModelState::Ready).await?;
+    house.answer("m").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_the_load_to_the_others() -> Result<()> {
+    let (house, gate) = gated().await?;
+    let mut feed = house.feed().await?;
+    let client = house.hangar.client().await?;
+    let lost = Background::start(async move { answer(&client, "m").await });
+    feed.until("m", ModelState::Loading).await?;
+    let client = house.client.clone();
+    let other = Background::start(async move { answer(&client, "m").await });
+    drop(lost);
+    gate.open()?;
+    other.end().await??;
+    assert_eq!(house.stubs.info("m").await?.recent_loads.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unload_ends_what_waits_for_a_load() -> Result<()> {
+    let (house, _gate) = gated().await?;
+    let mut feed = house.feed().await?;
+    let client = house.client.clone();
+    let waits = Background::start(async move { answer(&client, "m").await });
+    feed.until("m", ModelState::Loading).await?;
+    house.client.unload("m").send().await?;
+    refusal(
+        waits.end().await?,
+        Code::Aborted,
+        ErrorReason::LoadCancelled,
+    );
+    Ok(())
+}
+
+/// There is room for one of two models, and requests ask for both in turn.
+#[tokio::test]
+async fn models_on_demand_make_room_for_each_other() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let options = Options::scripted(&fixtures)
+        .argument("--memory-limit")
+        .argument((300_u64 << 20).to_string());
+    let house = House::open(fixtures, options).await?;
+    let script = Script {
+        load: LoadScript {
+            memory_bytes: 200 << 20,
+            ..LoadScript::default()
+        },
+        ..Script::default()
+    };
+    for model in ["a", "b"] {
+        let (_, spec) = house.script(model, &script)?;
+        let spec = ModelSpec {
+            load_on_demand: true,
+            memory_hint: Some(MemoryHint {
+                host_bytes: 200 << 20,
+                ..MemoryHint::default()
+            }),
+            idle_timeout: Some(to_proto_duration(Duration::from_secs(3600))),
+            ..spec
+        };
+        house.load(model, spec).await?;
+    }
+    let mut feed = house.feed().await?;
+    for (model, other) in [("a", "b"), ("b", "a"), ("a", "b")] {
+        house.answer(model).await?;
+        let status = feed.until(other, ModelState::Unloaded).await?;
+        assert_eq!(status.suspend_reason(), SuspendReason::Evicted);
+        assert!(house.stubs.is_desired(other).await?);
+        feed.until(model, ModelState::Ready).await?;
+    }
+    Ok(())
+}

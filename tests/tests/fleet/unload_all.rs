@@ -1,0 +1,124 @@
+//! UnloadModel of all models.
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{
+    ErrorReason, ModelSpec, ModelState, UnloadModelRequest, UnloadModelResponse,
+    unload_model_request::Target,
+};
+use hangar_tests::{
+    fixtures::Fixtures, hangar::Options, house::House, processes, refusals::refusal,
+    scripted::Script, stubs::load_for,
+};
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use crate::{assert_failed, state};
+
+fn all(force: bool) -> UnloadModelRequest {
+    UnloadModelRequest {
+        target: Some(Target::All(true)),
+        force,
+        ..UnloadModelRequest::default()
+    }
+}
+
+fn ids(answer: &UnloadModelResponse) -> Vec<&str> {
+    let unloads = answer.unloads.iter();
+    unloads.map(|unload| unload.model_id.as_str()).collect()
+}
+
+/// A server with "held", "plain" and "required", which are loaded as they are named.
+async fn house() -> Result<(House, String)> {
+    let house = House::scripted().await?;
+    for (model, required) in [("plain", false), ("required", true)] {
+        let (_, spec) = house.script(model, &Script::default())?;
+        house.load(model, ModelSpec { required, ..spec }).await?;
+    }
+    let session = house.stubs.create_session(None).await?;
+    let (_, spec) = house.script("held", &Script::default())?;
+    house.stubs.load(load_for(&session, "held", spec)).await?;
+    Ok((house, session.session_id))
+}
+
+#[tokio::test]
+async fn what_is_required_or_held_stays() -> Result<()> {
+    let (house, session) = house().await?;
+    let answer = house.stubs.unload(all(false)).await?;
+    assert_eq!(ids(&answer), ["held", "plain"]);
+    let error = answer.unloads[0].error.as_ref();
+    let status = assert_failed(error, Code::FailedPrecondition, ErrorReason::ModelHeld);
+    let info = status.get_details_error_info().context("a reason")?;
+    assert_eq!(info.metadata["holders"], format!("session/{session}"));
+    assert!(!answer.unloads[0].was_loaded);
+    assert!(answer.unloads[1].was_loaded && answer.unloads[1].error.is_none());
+    assert_eq!(answer.models_remaining, ["held", "required"]);
+    assert_eq!(state(&house, "held").await?, ModelState::Ready);
+    assert_eq!(state(&house, "required").await?, ModelState::Ready);
+    assert!(!house.stubs.is_desired("plain").await?);
+
+    let refused = house.client.unload("required").send().await;
+    let refused = refusal(
+        refused,
+        Code::FailedPrecondition,
+        ErrorReason::ModelRequired,
+    );
+    assert_eq!(refused.details().metadata["model_id"], "required");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_unloads_what_it_alone_holds() -> Result<()> {
+    let (house, session_id) = house().await?;
+    let request = UnloadModelRequest {
+        session_id,
+        ..all(false)
+    };
+    let answer = house.stubs.unload(request).await?;
+    assert_eq!(ids(&answer), ["held", "plain"]);
+    assert!(answer.unloads.iter().all(|unload| unload.error.is_none()));
+    assert_eq!(answer.models_remaining, ["required"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn force_leaves_nothing() -> Result<()> {
+    let (house, session) = house().await?;
+    let answer = house.stubs.unload(all(true)).await?;
+    assert_eq!(ids(&answer), ["held", "plain", "required"]);
+    assert!(
+        answer
+            .unloads
+            .iter()
+            .all(|unload| unload.was_loaded && unload.error.is_none())
+    );
+    assert!(answer.models_remaining.is_empty());
+    assert!(processes::children(house.hangar.pid())?.is_empty());
+    assert!(house.stubs.session(&session).await?.model_ids.is_empty());
+    assert!(!house.stubs.is_desired("required").await?);
+    Ok(())
+}
+
+/// Neither what runs nor what would be tried again comes back with the next start.
+#[tokio::test]
+async fn nothing_is_asked_for_any_more() -> Result<()> {
+    let data = tempfile::tempdir()?;
+    let fixtures = Fixtures::new()?;
+    let options = Options::new(&fixtures).data_in(data.path());
+    let house = House::open(fixtures, options.clone()).await?;
+    house.llama("fine").await?;
+    let failed = house.load("failed", house.broken_spec()?).await;
+    refusal(failed, Code::FailedPrecondition, ErrorReason::ModelUnusable);
+    assert!(house.stubs.is_desired("failed").await?);
+    house.stubs.unload(all(false)).await?;
+    for model in ["fine", "failed"] {
+        assert!(!house.stubs.is_desired(model).await?, "{model}");
+    }
+    let house = house.after_a_kill(options).await?;
+    for model in ["fine", "failed"] {
+        let info = house.stubs.info(model).await?;
+        let status = info.status.unwrap_or_default();
+        assert_eq!(status.state(), ModelState::Unloaded, "{model}");
+        assert_eq!(status.load_id, "", "{model}");
+    }
+    Ok(())
+}

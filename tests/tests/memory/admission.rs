@@ -1,0 +1,231 @@
+//! Who is let in, and what those are told who are not.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use futures::future::join;
+use hangar_client::v1::{ErrorReason, MemoryHint, ModelSpec, ModelState::Failed};
+use hangar_tests::{
+    hangar::{Options, spec},
+    lab::Lab,
+    lives::Lives,
+    refusals::refusal,
+    scripted::{LoadScript, Script},
+};
+use tonic::Code;
+
+use crate::house::House;
+
+const MIB: u64 = 1 << 20;
+
+/// A tiny model that nothing may evict.
+fn pinned(spec: ModelSpec) -> ModelSpec {
+    ModelSpec {
+        pinned: true,
+        ..spec
+    }
+}
+
+/// How long the quickest of three refused loads of `c` takes: what is refused does not keep its place among
+/// the loads for long.
+async fn quickest_refusal(house: &House) -> Result<Duration> {
+    let mut quickest = Duration::MAX;
+    for _ in 0..3 {
+        let began = Instant::now();
+        assert!(house.client.load("c").wait().await.is_err());
+        quickest = quickest.min(began.elapsed());
+    }
+    Ok(quickest)
+}
+
+#[tokio::test]
+async fn a_refusal_tells_the_numbers_and_leaves_the_others_alone() -> Result<()> {
+    let house = House::for_units(2.6).await?;
+    let client = &house.client;
+    let mut before = Vec::new();
+    for id in ["a", "b"] {
+        let load = client.load(id).spec(pinned(house.spec()?)).wait().await?;
+        before.push((
+            load.status.context("a status")?.worker_pid,
+            house.touch(id).await?,
+        ));
+    }
+    let mut transitions = house.follow("c").await?;
+    let refused = client.load("c").spec(house.spec()?).wait().await;
+    let refused = refusal(
+        refused,
+        Code::ResourceExhausted,
+        ErrorReason::InsufficientMemory,
+    );
+    let quota = refused.details().quotas.first().context("a QuotaFailure")?;
+    assert_eq!(quota.subject, "host memory");
+    for words in [
+        "needs about",
+        "with headroom",
+        "is free",
+        "evicting idle models would add 0 B",
+    ] {
+        assert!(quota.description.contains(words), "{words}: {refused}");
+    }
+    while transitions.next().await?.state() != Failed {}
+    let failed = transitions.current().context("a status")?;
+    assert_eq!(failed.reason, "INSUFFICIENT_MEMORY");
+    assert!(failed.worker_pid == 0 && failed.next_retry_time.is_none());
+    for (id, (pid, said)) in ["a", "b"].into_iter().zip(before) {
+        assert_eq!(house.status(id).await?.worker_pid, pid);
+        assert_eq!(house.touch(id).await?, said);
+    }
+    // With room there is no further obstacle.
+    assert!(quickest_refusal(&house).await? < Duration::from_millis(900));
+    client.unload("a").send().await?;
+    client.load("c").wait().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_operators_hint_counts() -> Result<()> {
+    let house = House::for_units(2.6).await?;
+    let client = &house.client;
+    let greedy = house.needing(house.unit * 5 / 2)?;
+    let refused = client.load("m").spec(greedy.clone()).wait().await;
+    refusal(
+        refused,
+        Code::ResourceExhausted,
+        ErrorReason::InsufficientMemory,
+    );
+    let modest = house.needing(house.unit * 2)?;
+    client.load("m").spec(modest).force_reload().wait().await?;
+    let refused = client.load("m").spec(greedy).force_reload().wait().await;
+    refusal(
+        refused,
+        Code::ResourceExhausted,
+        ErrorReason::InsufficientMemory,
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_measured_counts_next_time() -> Result<()> {
+    let lives = Lives::scripted()?;
+    let script = Script {
+        need_host_bytes: 10 * MIB,
+        load: LoadScript {
+            memory_bytes: 100 * MIB,
+            ..LoadScript::default()
+        },
+        ..Script::default()
+    };
+    let path = lives.model("m", &script)?;
+    let limit = |options: Options| options.argument("--memory-limit").argument("110MiB");
+    let hangar = lives.with(limit).await?;
+    let client = hangar.client().await?;
+    client.load("m").spec(spec(&path)).wait().await?;
+    client.unload("m").send().await?;
+    let refused = client.load("m").wait().await;
+    let refused = refusal(
+        refused,
+        Code::ResourceExhausted,
+        ErrorReason::InsufficientMemory,
+    );
+    assert!(refused.message().contains("needs about 10"), "{refused}");
+    // What was learned of another build of the model says nothing of this one.
+    let other = ModelSpec {
+        context_length: 77,
+        ..spec(&path)
+    };
+    client.load("m").spec(other).force_reload().wait().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_loads_are_not_both_let_in_on_the_same_memory() -> Result<()> {
+    let lab = Lab::with(&Script::default(), |options| {
+        options.argument("--memory-limit").argument("200MiB")
+    })
+    .await?;
+    let script = Script {
+        need_host_bytes: 100 * MIB,
+        load: LoadScript {
+            memory_bytes: 100 * MIB,
+            ..LoadScript::default()
+        },
+        ..Script::default()
+    };
+    let loads = ["one", "two"].map(|id| {
+        let directory = lab.fixtures.scripted(id, &script);
+        let client = lab.client.clone();
+        async move {
+            let spec = pinned(spec(&directory?));
+            anyhow::Ok(client.load(id).spec(spec).wait().await)
+        }
+    });
+    let [one, two] = loads;
+    let (one, two) = join(one, two).await;
+    let (one, two) = (one?, two?);
+    assert_ne!(one.is_ok(), two.is_ok(), "{one:?} {two:?}");
+    let refused = if one.is_ok() { two } else { one };
+    refusal(
+        refused,
+        Code::ResourceExhausted,
+        ErrorReason::InsufficientMemory,
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_load_waits_for_what_another_load_leaves_over() -> Result<()> {
+    let lab = Lab::with(&Script::default(), |options| {
+        options.argument("--memory-limit").argument("200MiB")
+    })
+    .await?;
+    // It says to need far more than it takes.
+    let first = Script {
+        need_host_bytes: 150 * MIB,
+        ..Script::gated()
+    };
+    let second = Script {
+        need_host_bytes: 100 * MIB,
+        ..Script::default()
+    };
+    let directory = lab.fixtures.scripted("first", &first)?;
+    let gate = hangar_tests::scripted::Gate::new(&directory, "load")?;
+    let mut transitions = lab.hangar.follow("first").await?;
+    let spec_of_first = pinned(spec(&directory));
+    lab.client.load("first").spec(spec_of_first).send().await?;
+    transitions
+        .until(hangar_client::v1::ModelState::Loading)
+        .await?;
+    let directory = lab.fixtures.scripted("second", &second)?;
+    let mut waits = lab.hangar.follow("second").await?;
+    lab.client
+        .load("second")
+        .spec(spec(&directory))
+        .send()
+        .await?;
+    waits.until(hangar_client::v1::ModelState::Starting).await?;
+    gate.step(1)?;
+    waits.until(hangar_client::v1::ModelState::Ready).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_need_that_no_eviction_can_meet_evicts_nobody() -> Result<()> {
+    let house = House::for_units(2.6).await?;
+    house.load_all(["a", "b"]).await?;
+    let spec = ModelSpec {
+        memory_hint: Some(MemoryHint {
+            host_bytes: house.unit * 3,
+            device_bytes: 0,
+        }),
+        ..house.spec()?
+    };
+    let refused = house.client.load("huge").spec(spec).wait().await;
+    let refused = refusal(
+        refused,
+        Code::ResourceExhausted,
+        ErrorReason::InsufficientMemory,
+    );
+    assert!(!refused.message().contains("would add 0 B"), "{refused}");
+    assert_eq!(house.ready().await?, ["a", "b"]);
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! Who has to go to make room, and who never does.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use hangar_client::{
+    Load,
+    v1::{
+        DesiredState::Loaded,
+        ErrorReason, ModelSpec,
+        ModelState::{Draining, Ready, Unloaded},
+        SuspendReason::Evicted,
+    },
+};
+use hangar_tests::{
+    background::Background,
+    hangar::{Options, spec},
+    lab::Lab,
+    refusals::refusal,
+    scripted::{GenerateScript, LoadScript, Script},
+};
+use tonic::Code;
+
+use crate::house::House;
+
+#[tokio::test]
+async fn the_idle_model_that_was_used_least_recently_goes() -> Result<()> {
+    let house = House::for_units(2.6).await?;
+    house.load_all(["a", "b"]).await?;
+    house.touch("a").await?;
+    let mut transitions = house.follow("b").await?;
+    house.client.load("c").spec(house.spec()?).wait().await?;
+    let draining = transitions.until(Draining).await?;
+    assert_eq!(
+        (draining.suspend_reason(), draining.in_flight),
+        (Evicted, 0)
+    );
+    let gone = transitions.until(Unloaded).await?;
+    for words in ["make room for c", "pin it"] {
+        assert!(gone.message.contains(words), "{}", gone.message);
+    }
+    assert!(gone.reason.is_empty() && gone.memory.is_none());
+    assert_eq!(house.ready().await?, ["a", "c"]);
+    let info = house.info("b").await?;
+    assert_eq!(
+        (info.suspend_reason(), info.desired_state()),
+        (Evicted, Loaded)
+    );
+    // Asked for again, it comes back in the place of another.
+    house.client.load("b").wait().await?;
+    assert_eq!(house.ready().await?, ["b", "c"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn pinned_and_required_models_are_never_evicted() -> Result<()> {
+    let house = House::for_units(2.6).await?;
+    let pinned = ModelSpec {
+        pinned: true,
+        ..house.spec()?
+    };
+    let required = ModelSpec {
+        required: true,
+        ..house.spec()?
+    };
+    house.client.load("pinned").spec(pinned).wait().await?;
+    house.client.load("required").spec(required).wait().await?;
+    let refused = house.client.load("c").spec(house.spec()?).wait().await;
+    refusal(
+        refused,
+        Code::ResourceExhausted,
+        ErrorReason::InsufficientMemory,
+    );
+    assert_eq!(house.ready().await?, ["pinned", "required"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_held_model_is_evicted_only_when_its_last_holder_lets_go() -> Result<()> {
+    let house = House::for_units(2.6).await?;
+    let session = house.client.open_session(Duration::from_secs(60)).await?;
+    for id in ["a", "b"] {
+        house.client.load(id).spec(house.spec()?).wait().await?;
+        house.client.load(id).session(&session).wait().await?;
+    }
+    let refused = house.client.load("c").spec(house.spec()?).wait().await;
+    refusal(
+        refused,
+        Code::ResourceExhausted,
+        ErrorReason::InsufficientMemory,
+    );
+    assert_eq!(house.ready().await?, ["a", "b"]);
+    session.close().await?;
+    house.client.load("c").wait().await?;
+    assert_eq!(house.ready().await?, ["b", "c"]);
+    Ok(())
+}
+
+/// A model that takes 100 MiB, and waits before each token where there is a gate.
+fn hundred() -> Script {
+    Script {
+        need_host_bytes: 100 << 20,
+        load: LoadScript {
+            memory_bytes: 100 << 20,
+            ..LoadScript::default()
+        },
+        generate: GenerateScript {
+            gate: Some("token".into()),
+            ..GenerateScript::default()
+        },
+        ..Script::default()
+    }
+}
+
+#[tokio::test]
+async fn a_busy_model_is_not_evicted_and_neither_is_one_of_higher_priority() -> Result<()> {
+    let room = |options: Options| options.argument("--memory-limit").argument("260MiB");
+    let lab = Lab::with(&hundred(), room).await?;
+    let other = |id: &str, priority| -> Result<Load> {
+        let spec = ModelSpec {
+            priority,
+            ..spec(&lab.fixtures.scripted(id, &hundred())?)
+        };
+        Ok(lab.client.load(id).spec(spec))
+    };
+    lab.ready().await?;
+    other("important", 1)?.wait().await?;
+    let gate = lab.gate("token")?;
+    let answer = lab.client.generate("m").prompt("x").max_tokens(3);
+    let answer = Background::start(answer.text());
+    lab.info_when(|info| {
+        info.status
+            .as_ref()
+            .is_some_and(|status| status.in_flight == 1)
+    })
+    .await?;
+    let refused = other("c", 0)?.wait().await;
+    let (code, reason) = (Code::ResourceExhausted, ErrorReason::InsufficientMemory);
+    refusal(refused, code, reason);
+    // For somebody of its own rank it has to go; the busy one does not.
+    let mut important = lab.hangar.follow("important").await?;
+    let mut busy = lab.follow().await?;
+    other("d", 1)?.wait().await?;
+    important.until(Unloaded).await?;
+    gate.open()?;
+    assert_eq!(
+        answer
+            .end()
+            .await??
+            .done
+            .usage
+            .map(|usage| usage.completion_tokens),
+        Some(3)
+    );
+    lab.info_when(|info| {
+        info.status
+            .as_ref()
+            .is_some_and(|status| status.in_flight == 0)
+    })
+    .await?;
+    assert_eq!(busy.current().map(|status| status.state()), Some(Ready));
+    // No longer busy, it goes.
+    other("c", 0)?.wait().await?;
+    assert_eq!(busy.next().await?.suspend_reason(), Evicted);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_evicted_model_is_loaded_on_demand() -> Result<()> {
+    let house = House::for_units(1.5).await?;
+    for id in ["a", "b"] {
+        let spec = ModelSpec {
+            load_on_demand: true,
+            ..house.spec()?
+        };
+        house.client.load(id).spec(spec).wait().await?;
+    }
+    let mut transitions = house.follow("a").await?;
+    let first = house.touch("a").await?;
+    let ready = transitions.until(Ready).await?;
+    assert!(ready.message.is_empty());
+    for _ in 0..3 {
+        house.touch("b").await?;
+        assert_eq!(house.ready().await?, ["b"]);
+        assert_eq!(house.touch("a").await?, first);
+        assert_eq!(house.ready().await?, ["a"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn loading_all_evicts_none_of_them() -> Result<()> {
+    let house = House::for_units(2.6).await?;
+    house.load_all(["a", "b", "c"]).await?;
+    let before = house.ready().await?;
+    let all = house.client.load_all().wait().await?;
+    let failed: Vec<_> = all
+        .loads
+        .iter()
+        .filter(|load| load.error.is_some())
+        .collect();
+    assert_eq!(failed.len(), 1, "{all:?}");
+    assert_eq!(house.ready().await?, before);
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! Memory: who is let in, who has to go, and what happens to a worker that takes more than it was given.
+
+mod admission;
+mod eviction;
+mod house;
+mod idle;
+mod limits;
+mod pressure;
+mod traffic;
+mod watermark;

@@ -1,0 +1,84 @@
+//! The high watermark: who goes although everybody was let in by the rules.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    convert::to_proto_duration,
+    v1::{
+        ModelSpec,
+        ModelState::{Draining, Loading, Ready, Unloaded},
+        SuspendReason::Evicted,
+    },
+};
+use hangar_tests::{
+    hangar::spec,
+    lab::Lab,
+    scripted::{Gate, Script},
+};
+
+use crate::house::House;
+
+#[tokio::test]
+async fn above_the_high_watermark_the_least_recently_used_model_goes() -> Result<()> {
+    let house = House::with(3.0, |options| {
+        options.argument("--memory-high-watermark").argument("0.5")
+    })
+    .await?;
+    let pinned = ModelSpec {
+        pinned: true,
+        ..house.spec()?
+    };
+    // One unit of three is below the mark, two are above it.
+    house.client.load("pinned").spec(pinned).wait().await?;
+    let mut transitions = house.follow("m").await?;
+    house.client.load("m").spec(house.spec()?).wait().await?;
+    let draining = transitions.until(Draining).await?;
+    assert_eq!(draining.suspend_reason(), Evicted);
+    let gone = transitions.until(Unloaded).await?;
+    assert!(
+        gone.message.contains("high watermark of 50 %"),
+        "{}",
+        gone.message
+    );
+    assert_eq!(house.ready().await?, ["pinned"]);
+    Ok(())
+}
+
+/// Longer than the server takes from one look at the memory to the next.
+const LOOKS: Duration = Duration::from_millis(2500);
+
+#[tokio::test]
+async fn what_a_load_was_only_promised_evicts_nobody() -> Result<()> {
+    let lab = Lab::with(&Script::default(), |options| {
+        options.argument("--memory-limit").argument("1GiB")
+    })
+    .await?;
+    lab.ready().await?;
+    // With its headroom nearly all that there is, and it takes next to nothing.
+    let modest = Script {
+        need_host_bytes: 840 << 20,
+        ..Script::gated()
+    };
+    let directory = lab.fixtures.scripted("modest", &modest)?;
+    let _gate = Gate::new(&directory, "load")?;
+    let mut loading = lab.hangar.follow("modest").await?;
+    lab.client
+        .load("modest")
+        .spec(spec(&directory))
+        .send()
+        .await?;
+    loading.until(Loading).await?;
+    // A clock: when this one has gone, the server has looked.
+    let clock = lab.fixtures.scripted("clock", &Script::default())?;
+    let clock = ModelSpec {
+        idle_timeout: Some(to_proto_duration(LOOKS)),
+        pinned: true,
+        ..spec(&clock)
+    };
+    let mut ticks = lab.hangar.follow("clock").await?;
+    lab.client.load("clock").spec(clock).wait().await?;
+    ticks.until(Unloaded).await?;
+    assert_eq!(lab.info().await?.status.context("a status")?.state(), Ready);
+    Ok(())
+}

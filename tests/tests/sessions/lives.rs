@@ -1,0 +1,117 @@
+//! How long sessions live.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    convert::{to_duration, to_system_time},
+    v1::{ErrorReason, Session},
+};
+use hangar_tests::{
+    house::House,
+    refusals::{refusal, wrong_fields},
+};
+use tokio::time::interval;
+use tonic::Code;
+
+use crate::session;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Time from the opening of a session to its end, as it stands.
+fn life(session: &Session) -> Result<Duration> {
+    let time = |time: Option<prost_types::Timestamp>| {
+        time.as_ref().and_then(to_system_time).context("a time")
+    };
+    Ok(time(session.expire_time)?.duration_since(time(session.create_time)?)?)
+}
+
+#[tokio::test]
+async fn a_session_lives_between_a_second_and_a_day() -> Result<()> {
+    let house = House::scripted().await?;
+    let wrong = [
+        Duration::ZERO,
+        Duration::from_millis(999),
+        DAY + Duration::from_nanos(1),
+    ];
+    for ttl in wrong {
+        let refused = house.stubs.create_session(Some(ttl)).await;
+        assert_eq!(wrong_fields(refused), ["ttl"], "{ttl:?}");
+    }
+    for ttl in [Duration::from_secs(1), DAY] {
+        let session = house.stubs.create_session(Some(ttl)).await?;
+        assert_eq!(session.ttl.as_ref().map(to_duration), Some(ttl));
+        let off = life(&session)?.abs_diff(ttl);
+        assert!(off < Duration::from_secs(1), "{session:?}");
+    }
+    let session = session(&house).await?;
+    let ttl = session.ttl.as_ref().map(to_duration);
+    assert_eq!(ttl, Some(Duration::from_secs(60)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_is_found_until_it_is_closed() -> Result<()> {
+    let house = House::scripted().await?;
+    let before = SystemTime::now();
+    let created = session(&house).await?;
+    let created_at = created.create_time.as_ref().and_then(to_system_time);
+    assert!(created_at.context("a time")? >= before - Duration::from_secs(1));
+    let other = session(&house).await?;
+    assert_ne!(created.session_id, other.session_id);
+    let found = house.stubs.session(&created.session_id).await?;
+    assert_eq!(found.session_id, created.session_id);
+    assert_eq!(found.create_time, created.create_time);
+    assert!(found.model_ids.is_empty());
+    assert!(house.stubs.close(&created.session_id).await?.is_empty());
+    for unknown in [created.session_id.as_str(), "no-such-session"] {
+        let answers = [
+            house.stubs.session(unknown).await.map(drop),
+            house.stubs.keep_alive(unknown).await.map(drop),
+            house.stubs.close(unknown).await.map(drop),
+        ];
+        for answer in answers {
+            let refused = refusal(answer, Code::NotFound, ErrorReason::SessionNotFound);
+            let told = refused.details().metadata.get("session_id");
+            assert_eq!(told.map(String::as_str), Some(unknown));
+        }
+    }
+    house.stubs.session(&other.session_id).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_has_to_be_named() -> Result<()> {
+    let house = House::scripted().await?;
+    let answers = [
+        house.stubs.session("").await.map(drop),
+        house.stubs.keep_alive("").await.map(drop),
+        house.stubs.close("").await.map(drop),
+    ];
+    for answer in answers {
+        assert_eq!(wrong_fields(answer), ["session_id"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn keeping_alive_starts_the_time_anew_and_asking_does_not() -> Result<()> {
+    let house = House::scripted().await?;
+    let ttl = Some(Duration::from_secs(2));
+    let kept = house.stubs.create_session(ttl).await?.session_id;
+    let left = house.stubs.create_session(ttl).await?;
+    let mut ticks = interval(Duration::from_millis(50));
+    let mut life_of_kept = Duration::ZERO;
+    let gone = loop {
+        ticks.tick().await;
+        life_of_kept = life(&house.stubs.keep_alive(&kept).await?)?.max(life_of_kept);
+        match house.stubs.session(&left.session_id).await {
+            Ok(found) => assert!(life(&found)? < Duration::from_secs(3), "{found:?}"),
+            gone => break gone,
+        }
+    };
+    refusal(gone, Code::NotFound, ErrorReason::SessionNotFound);
+    assert!(life_of_kept > Duration::from_secs(3), "{life_of_kept:?}");
+    house.stubs.session(&kept).await?;
+    Ok(())
+}

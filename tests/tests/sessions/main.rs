@@ -1,0 +1,43 @@
+//! SessionService: models that are held for as long as a client lives.
+
+mod ends;
+mod holds;
+mod lives;
+mod unloads;
+mod vanishing;
+
+use anyhow::Result;
+use hangar_client::v1::{LoadModelRequest, ModelLoad, ModelSpec, Session};
+use hangar_tests::{house::House, stubs::load_for};
+
+/// Opens a session that nobody has to keep alive.
+async fn session(house: &House) -> Result<Session> {
+    Ok(house.stubs.create_session(None).await?)
+}
+
+/// Loads a model for a session.
+async fn load(
+    house: &House,
+    session: &Session,
+    model_id: &str,
+    spec: ModelSpec,
+) -> Result<ModelLoad> {
+    send(house, load_for(session, model_id, spec)).await
+}
+
+async fn send(house: &House, request: LoadModelRequest) -> Result<ModelLoad> {
+    let answer = house.stubs.load(request).await?;
+    Ok(answer.loads.into_iter().next().unwrap_or_default())
+}
+
+/// A session among the holders of a model.
+fn holder(session: &Session) -> String {
+    format!("session/{}", session.session_id)
+}
+
+/// Holders in the order in which they are told.
+fn holders(sessions: &[&Session]) -> Vec<String> {
+    let mut holders: Vec<_> = sessions.iter().map(|session| holder(session)).collect();
+    holders.sort();
+    holders
+}

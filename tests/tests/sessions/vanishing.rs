@@ -1,0 +1,87 @@
+//! Clients that go without a word.
+
+use std::{process::Stdio, time::Duration};
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{ErrorReason, ModelState};
+use hangar_tests::{
+    background::Background,
+    hangar::{DEADLINE, binary},
+    house::House,
+    processes,
+    refusals::refusal,
+    scripted::Script,
+    stubs::{Stubs, load_for},
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    time::{interval, timeout},
+};
+use tonic::Code;
+
+const TTL: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_client_that_is_killed_frees_its_models() -> Result<()> {
+    let house = House::real().await?;
+    house.llama("m").await?;
+    house.client.unload("m").send().await?;
+    let mut feed = house.feed().await?;
+    let mut client = Command::new(binary("session-holder")?)
+        .args([house.hangar.url().as_str(), "m"])
+        .arg(TTL.as_millis().to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let output = client.stdout.take().context("an output")?;
+    let mut lines = BufReader::new(output).lines();
+    let session_id = timeout(DEADLINE, lines.next_line()).await??;
+    let session_id = session_id.context("the client ended")?;
+    feed.until("m", ModelState::Ready).await?;
+    let found = house.stubs.session(&session_id).await?;
+    assert_eq!(found.model_ids, ["m"]);
+    client.kill().await?;
+    feed.until("m", ModelState::Unloaded).await?;
+    assert!(processes::children(house.hangar.pid())?.is_empty());
+    let gone = house.stubs.session(&session_id).await;
+    refusal(gone, Code::NotFound, ErrorReason::SessionNotFound);
+    assert!(!house.stubs.is_desired("m").await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_model_outlives_a_client_that_is_not_its_last_holder() -> Result<()> {
+    let house = House::scripted().await?;
+    let (_, spec) = house.script("m", &Script::default())?;
+    let client = house.hangar.client().await?;
+    let stubs = Stubs::new(&client);
+    let lost = stubs.create_session(Some(TTL)).await?;
+    let kept = house.stubs.create_session(None).await?;
+    let id = lost.session_id.clone();
+    let alive: Background<Result<()>> = Background::start(async move {
+        let mut ticks = interval(TTL / 20);
+        loop {
+            ticks.tick().await;
+            stubs.keep_alive(&id).await?;
+        }
+    });
+    house.stubs.load(load_for(&lost, "m", spec.clone())).await?;
+    house.stubs.load(load_for(&kept, "m", spec)).await?;
+    let mut feed = house.feed().await?;
+    drop((alive, client));
+    let mut ticks = interval(Duration::from_millis(20));
+    let lapsed = async {
+        while house.stubs.session(&lost.session_id).await.is_ok() {
+            ticks.tick().await;
+        }
+    };
+    timeout(DEADLINE, lapsed).await?;
+    let info = house.stubs.info("m").await?;
+    assert_eq!(info.holders, [format!("session/{}", kept.session_id)]);
+    assert_eq!(feed.state("m"), ModelState::Ready);
+    assert_eq!(house.stubs.close(&kept.session_id).await?, ["m"]);
+    feed.until("m", ModelState::Unloaded).await?;
+    Ok(())
+}

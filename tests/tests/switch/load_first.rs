@@ -1,0 +1,114 @@
+//! The old model serves until the new one is READY, and then goes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hangar_client::{
+    GenerateEvent,
+    convert::to_proto_duration,
+    v1::{ErrorReason, ModelState, SwitchModelRequest, SwitchOutcome, SwitchStrategy},
+};
+use hangar_tests::{
+    feed::News,
+    house::House,
+    refusals::refusal,
+    scripted::{Gate, Script},
+    stubs::switch,
+};
+use tonic::Code;
+
+use crate::{ALIAS, carried_out, last, one_and_two, point, target};
+
+#[tokio::test]
+async fn the_old_model_goes_once_the_new_one_serves() -> Result<()> {
+    let house = House::real().await?;
+    let mut feed = one_and_two(&house).await?;
+    let request = switch(ALIAS, "two", SwitchStrategy::LoadFirst);
+    let begun = house.stubs.switch(request).await?;
+    let news = feed.news_to_end_of(&begun.switch_id).await?;
+    let states_of_one = news
+        .iter()
+        .filter(|news| matches!(news, News::State(model, _) if model == "one"));
+    assert_eq!(states_of_one.count(), 0, "{news:?}");
+    let tail = &news[news.len() - 4..];
+    assert_eq!(tail[0], News::State("two".into(), ModelState::Ready));
+    assert_eq!(tail[1], News::Aliases("two".into(), vec![ALIAS.into()]));
+    assert_eq!(tail[2], News::Aliases("one".into(), vec![]));
+    for state in [
+        ModelState::Draining,
+        ModelState::Unloading,
+        ModelState::Unloaded,
+    ] {
+        assert_eq!(feed.next().await?, News::State("one".into(), state));
+    }
+    let ended = last(&house).await?;
+    assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
+    assert_eq!(ended.strategy(), SwitchStrategy::LoadFirst);
+    assert_eq!(house.stubs.info("two").await?.aliases, [ALIAS]);
+    assert!(house.stubs.info("one").await?.aliases.is_empty());
+    assert!(house.stubs.is_desired("two").await?);
+    assert!(!house.stubs.is_desired("one").await?);
+    Ok(())
+}
+
+/// Not after the server's own 30 s.
+#[tokio::test]
+async fn the_old_models_requests_have_the_drain_timeout_of_the_switch() -> Result<()> {
+    let house = House::scripted().await?;
+    let (path, old) = house.script("old", &Script::gated())?;
+    let (_, new) = house.script("new", &Script::default())?;
+    let gate = Gate::new(&path, "token")?;
+    house.load("old", old).await?;
+    let mut feed = house.feed().await?;
+    point(&house, &mut feed, "old").await?;
+    let mut stream = house.client.generate(ALIAS).prompt("x").stream().await?;
+    gate.step(1)?;
+    let first = stream.next().await;
+    assert!(
+        matches!(first, Some(Ok(GenerateEvent::Chunk(_)))),
+        "{first:?}"
+    );
+    let request = SwitchModelRequest {
+        spec: Some(new),
+        drain_timeout: Some(to_proto_duration(Duration::from_millis(50))),
+        ..switch(ALIAS, "new", SwitchStrategy::LoadFirst)
+    };
+    let ended = carried_out(&house, &mut feed, request).await?;
+    assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
+    let began = Instant::now();
+    let cut = stream.next().await;
+    let cut = cut.unwrap_or_else(|| panic!("the stream ended without an error"));
+    refusal(cut, Code::Unavailable, ErrorReason::ModelUnloaded);
+    feed.until("old", ModelState::Unloaded).await?;
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(target(&house).await?, "new");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_old_model_that_was_still_loading_goes_too() -> Result<()> {
+    let house = House::scripted().await?;
+    let (path, old) = house.script("old", &Script::gated())?;
+    let (_, new) = house.script("new", &Script::default())?;
+    house.load("old", old).await?;
+    let mut feed = house.feed().await?;
+    point(&house, &mut feed, "old").await?;
+    house.client.unload("old").send().await?;
+    let _gate = Gate::new(&path, "load")?;
+    house.client.load("old").send().await?;
+    feed.until("old", ModelState::Unloaded).await?;
+    feed.until("old", ModelState::Loading).await?;
+    let request = SwitchModelRequest {
+        spec: Some(new),
+        ..switch(ALIAS, "new", SwitchStrategy::LoadFirst)
+    };
+    let ended = carried_out(&house, &mut feed, request).await?;
+    assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
+    feed.until("old", ModelState::Unloaded).await?;
+    assert!(!house.stubs.is_desired("old").await?);
+    Ok(())
+}

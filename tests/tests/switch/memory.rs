@@ -1,0 +1,65 @@
+//! Which strategy AUTO takes.
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{ModelState, SwitchOutcome, SwitchStrategy};
+use hangar_tests::{fixtures::Fixtures, hangar::Options, house::House, stubs::switch};
+
+use crate::{ALIAS, carried_out, one_and_two, state, target};
+
+/// What a model that is loaded holds, in bytes.
+async fn held(house: &House, model_id: &str) -> Result<u64> {
+    let status = house.stubs.info(model_id).await?.status;
+    let memory = status.and_then(|status| status.memory).context("memory")?;
+    Ok(memory.host_bytes)
+}
+
+/// A second server with the data of the first, which has seen what both models hold, and with memory for
+/// so much of that. What the switch's strategy is.
+async fn strategy(share: f64) -> Result<SwitchStrategy> {
+    let data = tempfile::tempdir()?;
+    let fixtures = Fixtures::new()?;
+    let options = Options::new(&fixtures).data_in(data.path());
+    let house = House::open(fixtures, options).await?;
+    let mut feed = one_and_two(&house).await?;
+    let request = switch(ALIAS, "two", SwitchStrategy::LoadFirst);
+    carried_out(&house, &mut feed, request).await?;
+    let two = held(&house, "two").await?;
+    let back = switch(ALIAS, "one", SwitchStrategy::LoadFirst);
+    carried_out(&house, &mut feed, back).await?;
+    let one = held(&house, "one").await?;
+    feed.until("two", ModelState::Unloaded).await?;
+
+    let limit = ((one + two) as f64 * share) as u64;
+    let House {
+        hangar, fixtures, ..
+    } = house;
+    hangar.terminate().await?;
+    let options = Options::new(&fixtures)
+        .data_in(data.path())
+        .argument("--memory-limit")
+        .argument(limit.to_string());
+    let house = House::open(fixtures, options).await?;
+    let mut feed = house.feed().await?;
+    feed.until("one", ModelState::Ready).await?;
+    let request = switch(ALIAS, "two", SwitchStrategy::Auto);
+    let ended = carried_out(&house, &mut feed, request).await?;
+    assert_eq!(ended.outcome(), SwitchOutcome::Succeeded, "{ended:?}");
+    assert_eq!(target(&house).await?, "two");
+    feed.until("one", ModelState::Unloaded).await?;
+    assert_eq!(state(&house, "two").await?, ModelState::Ready);
+    house.answer(ALIAS).await?;
+    Ok(ended.strategy())
+}
+
+#[tokio::test]
+async fn auto_loads_first_where_both_models_fit() -> Result<()> {
+    assert_eq!(strategy(4.0).await?, SwitchStrategy::LoadFirst);
+    Ok(())
+}
+
+#[tokio::test]
+async fn auto_unloads_first_where_only_one_fits() -> Result<()> {
+    // One of them with its headroom, but not both.
+    assert_eq!(strategy(0.85).await?, SwitchStrategy::UnloadFirst);
+    Ok(())
+}
