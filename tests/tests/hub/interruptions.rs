@@ -1,0 +1,172 @@
+//! Downloads that are interrupted go on from where they were.
+
+use anyhow::Result;
+use hangar_client::v1::{
+    ErrorReason,
+    ModelState::{Backoff, Downloading, Failed, Ready, Unloaded},
+};
+use hangar_tests::{
+    background::Background,
+    hangar::{Hangar, Options},
+    hub::{Fault, hub_spec},
+    refusals::refusal,
+};
+use tonic::Code;
+
+use crate::{House, REPOSITORY, WEIGHTS, impatient, parts, says, until_part};
+
+#[tokio::test]
+async fn a_connection_that_breaks_off_is_taken_up_at_the_same_byte() -> Result<()> {
+    let house = House::new().await?;
+    let size = house.weights()?;
+    house.hub.fault(WEIGHTS, Fault::Break(size / 3));
+    house.hub.fault(WEIGHTS, Fault::Break(size / 3));
+    house
+        .client
+        .load("m")
+        .spec(hub_spec(REPOSITORY, &[], 1))
+        .wait()
+        .await?;
+    let requests = house.hub.requests_for(WEIGHTS);
+    // What was handed to a connection that breaks may be lost on the way.
+    assert_eq!(requests.len(), 3, "{requests:?}");
+    assert!(
+        requests[1].from > 0 && requests[1].from <= size / 3,
+        "{requests:?}"
+    );
+    assert!(requests[2].from > requests[1].from, "{requests:?}");
+    assert_eq!(requests[2].from + requests[2].served, size);
+    assert!(!says(&house.client, "m").await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_that_brings_nothing_is_not_taken_up_for_ever() -> Result<()> {
+    let house = House::new().await?;
+    house.hub.fault(WEIGHTS, Fault::Break(0));
+    let load = house
+        .client
+        .load("m")
+        .spec(hub_spec(REPOSITORY, &[], 1))
+        .wait()
+        .await;
+    refusal(load, Code::Unavailable, ErrorReason::HubUnavailable);
+    assert_eq!(house.hub.requests_for(WEIGHTS).len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hub_that_stalls_fails_the_attempt_and_the_next_goes_on() -> Result<()> {
+    let house = House::with(impatient).await?;
+    let half = house.weights()? / 2;
+    house.hub.fault(WEIGHTS, Fault::Stall(half));
+    let mut transitions = house.hangar.follow("m").await?;
+    house
+        .client
+        .load("m")
+        .spec(hub_spec(REPOSITORY, &[], 2))
+        .send()
+        .await?;
+    transitions.until(Downloading).await?;
+    let failed = transitions.next().await?;
+    assert_eq!(
+        (failed.state(), failed.reason.as_str()),
+        (Backoff, "HUB_UNAVAILABLE")
+    );
+    assert!(
+        failed.message.contains("nothing for 0.5 s"),
+        "{}",
+        failed.message
+    );
+    assert_eq!(transitions.until(Ready).await?.attempt, 2);
+    let requests = house.hub.requests_for(WEIGHTS);
+    assert_eq!(requests.len(), 2, "{requests:?}");
+    assert_eq!(
+        (requests[1].from, requests[1].from + requests[1].served),
+        (half, half * 2 + house.weights()? % 2)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_goes_on_when_it_is_started_again() -> Result<()> {
+    let data = tempfile::tempdir()?;
+    let house = House::with(|options| options.data_in(data.path())).await?;
+    let size = house.weights()?;
+    house.hub.fault(WEIGHTS, Fault::Hold(vec![size / 2]));
+    let spec = hub_spec(REPOSITORY, &[], 1);
+    house.client.load("m").spec(spec.clone()).send().await?;
+    until_part(&house.cache(), size / 2).await?;
+    house.hangar.kill()?;
+    let options = house
+        .hub
+        .options(Options::new(&house.fixtures))
+        .data_in(data.path());
+    let hangar = Hangar::start(options).await?;
+    let client = hangar.client().await?;
+    client.load("m").spec(spec).wait().await?;
+    let requests = house.hub.requests_for(WEIGHTS);
+    assert_eq!(
+        (requests.len(), requests[1].from),
+        (2, size / 2),
+        "{requests:?}"
+    );
+    assert_eq!(requests[1].served, size - size / 2);
+    assert!(parts(&data.path().join("hub")).is_empty());
+    assert!(!says(&client, "m").await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unload_ends_a_download_and_keeps_what_has_come() -> Result<()> {
+    let house = House::new().await?;
+    let half = house.weights()? / 2;
+    house.hub.fault(WEIGHTS, Fault::Hold(vec![half]));
+    let mut transitions = house.hangar.follow("m").await?;
+    let load = house
+        .client
+        .load("m")
+        .spec(hub_spec(REPOSITORY, &[], 3))
+        .wait();
+    let load = Background::start(load);
+    transitions.until(Downloading).await?;
+    until_part(&house.cache(), half).await?;
+    house.client.unload("m").send().await?;
+    assert_eq!(transitions.next().await?.state(), Unloaded);
+    refusal(load.end().await?, Code::Aborted, ErrorReason::LoadCancelled);
+    assert_eq!(parts(&house.cache()), [half]);
+    house.client.load("m").wait().await?;
+    assert_eq!(house.hub.requests_for(WEIGHTS)[1].from, half);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_time_of_a_load_covers_its_download() -> Result<()> {
+    let house = House::new().await?;
+    house.hub.fault(WEIGHTS, Fault::Hold(vec![1]));
+    let mut transitions = house.hangar.follow("m").await?;
+    let load = house.client.load("m").spec(hub_spec(REPOSITORY, &[], 3));
+    let load = load
+        .timeout(std::time::Duration::from_millis(500))
+        .wait()
+        .await;
+    let refused = refusal(load, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
+    assert!(refused.message().contains("DOWNLOADING"), "{refused}");
+    assert_eq!(transitions.states_to(Failed).await?.len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_a_download() -> Result<()> {
+    let house = House::new().await?;
+    house.hub.fault(WEIGHTS, Fault::Hold(vec![1]));
+    house
+        .client
+        .load("m")
+        .spec(hub_spec(REPOSITORY, &[], 3))
+        .send()
+        .await?;
+    until_part(&house.cache(), 1).await?;
+    assert_eq!(house.hangar.terminate().await?.code(), Some(0));
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! Preparing holds nothing up, and leaves nothing behind.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hangar_client::v1::ModelState;
+use hangar_tests::processes;
+use rustix::process::Signal;
+
+use crate::House;
+
+#[tokio::test]
+async fn an_unload_does_not_wait_for_weights_to_be_prepared() -> Result<()> {
+    let house = House::new().await?;
+    let model = house.model("q4k")?;
+    for _ in 0..5 {
+        house.load(&model).await?;
+        let began = Instant::now();
+        let unload = house.client.unload("m").send().await?;
+        assert!(unload.was_loaded);
+        assert!(began.elapsed() < Duration::from_secs(5));
+        house.names_when(|_| true).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_worker_leaves_no_half_written_entry() -> Result<()> {
+    let house =
+        House::with(|options| options.time("--kill-timeout", Duration::from_millis(200))).await?;
+    let model = house.model("q4k")?;
+    let mut transitions = house.hangar.follow("m").await?;
+    house.client.load("m").spec(model.clone()).send().await?;
+    let worker = transitions.until(ModelState::Warming).await?.worker_pid;
+    // From here on the worker does nothing by itself.
+    processes::signal(worker, Signal::STOP)?;
+    house.client.unload("m").send().await?;
+    assert!(!processes::exists(worker));
+    house.names_when(|_| true).await?;
+    house.turn(&model).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn models_of_the_same_weights_share_an_entry() -> Result<()> {
+    let house = House::new().await?;
+    let model = house.model("q4k")?;
+    let loads = ["a", "b"].map(|id| house.client.load(id).spec(model.clone()).wait());
+    futures::future::try_join_all(loads).await?;
+    house.cache_when(|cache| cache.entries == 1).await?;
+    for id in ["a", "b"] {
+        house.client.unload(id).send().await?;
+    }
+    house.names_when(|_| true).await?;
+    house.entry()?;
+    assert!(house.turn(&model).await?.0.prepared);
+    Ok(())
+}
