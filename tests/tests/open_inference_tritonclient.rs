@@ -1,0 +1,41 @@
+//! The Open Inference Protocol through Triton's own Python client.
+
+use std::{path::Path, process::Stdio};
+
+use anyhow::Result;
+use hangar_tests::{
+    fixtures::Fixtures,
+    hangar::{DEADLINE, Hangar, Options},
+    tools,
+};
+use rstest::rstest;
+use tokio::{process::Command, task::spawn_blocking, time::timeout};
+
+#[rstest]
+#[case::a_model_lives("life")]
+#[case::the_demo_model_answers("infer")]
+#[case::a_stream_answers_many("stream")]
+#[case::errors_have_their_codes("errors")]
+#[case::the_wire_format_is_the_published_one("descriptors")]
+#[tokio::test]
+async fn tritonclient(#[case] check: &str) -> Result<()> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let python = spawn_blocking(tools::tritonclient).await??;
+    let hangar = Hangar::start(Options::new(&Fixtures::new()?)).await?;
+    let output = Command::new(python)
+        // Leaves no compiled files behind.
+        .arg("-B")
+        .arg(tools::conformance().join("check_tritonclient.py"))
+        .args([check, &hangar.listen().to_string()])
+        .arg(workspace.join("server/worker/demo/answers.json"))
+        .arg(workspace.join("client/src/gen/inference.bin"))
+        .env("NO_PROXY", "127.0.0.1")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(DEADLINE, output).await??;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert_eq!(output.stdout, b"ok\n", "{errors}");
+    Ok(())
+}
