@@ -8,6 +8,7 @@ mod deadlines;
 mod defaults;
 mod grammars;
 mod limits;
+mod live;
 mod logprobs;
 mod models;
 mod priorities;
