@@ -14,6 +14,7 @@ use crate::{
     model::{Etag, Spec},
     rpc::{
         error::{ApiError, CatalogRefusal},
+        model_service::unload_message,
         request_ids::Claim,
         validate::{self, Violations},
     },
@@ -115,7 +116,7 @@ impl Core {
         let etag = (!request.etag.is_empty()).then_some(Etag(request.etag));
         let mut response = DeleteModelResponse::default();
         let remember = |report: Option<UnloadReport>| {
-            let unload = report.map(|report| message::unload(&id, &report, began.elapsed()));
+            let unload = report.map(|report| unload_message(&id, &report, began.elapsed()));
             response = DeleteModelResponse { unload };
             let answer = response.clone();
             claim.map(|claim| claim.with(move |_| answer))

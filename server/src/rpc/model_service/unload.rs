@@ -10,7 +10,7 @@ use tonic::Status;
 
 use super::{Core, item_error};
 use crate::{
-    lifecycle::{UnloadOptions, Verification},
+    lifecycle::{UnloadOptions, UnloadReport, Verification},
     model::ModelId,
     rpc::{error::ApiError, validate::Violations},
     wire,
@@ -96,20 +96,29 @@ impl Core {
         let unloaded = self.fleet.unload(name, options).await;
         let (id, report) =
             unloaded.map_err(|error| ApiError::of_unload(error, &self.fleet.resolve(name)))?;
-        let verification = match report.verification {
-            Verification::Nothing => UnloadVerification::Unspecified,
-            Verification::Reaped => UnloadVerification::Reaped,
-            Verification::TimedOut => UnloadVerification::TimedOut,
-        };
-        Ok(ModelUnload {
-            model_id: id.to_string(),
-            was_loaded: report.was_loaded,
-            host_bytes_freed: report.host_bytes,
-            device_bytes_freed: report.device_bytes,
-            verification: verification.into(),
-            elapsed: wire::duration(began.elapsed()),
-            error: None,
-            killed: report.killed,
-        })
+        Ok(message(&id, &report, began.elapsed()))
+    }
+}
+
+/// What unloading the model `id` did.
+pub(in crate::rpc) fn message(
+    id: &ModelId,
+    report: &UnloadReport,
+    elapsed: Duration,
+) -> ModelUnload {
+    let verification = match report.verification {
+        Verification::Nothing => UnloadVerification::Unspecified,
+        Verification::Reaped => UnloadVerification::Reaped,
+        Verification::TimedOut => UnloadVerification::TimedOut,
+    };
+    ModelUnload {
+        model_id: id.to_string(),
+        was_loaded: report.was_loaded,
+        host_bytes_freed: report.host_bytes,
+        device_bytes_freed: report.device_bytes,
+        verification: verification.into(),
+        elapsed: wire::duration(elapsed),
+        error: None,
+        killed: report.killed,
     }
 }
