@@ -12,6 +12,7 @@ mod eviction;
 mod fleet;
 mod holds;
 mod ledger;
+mod load_slots;
 mod memory;
 mod model;
 mod observer;

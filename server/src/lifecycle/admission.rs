@@ -6,7 +6,6 @@
 //! idle was idle at that moment: nobody is between the gate and the lane.
 
 mod lane;
-mod queue;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -18,11 +17,11 @@ use tokio::{
     time::Instant,
 };
 
+use super::slots::Slot;
 use crate::{
     model::{Failure, GenerationDefaults},
     worker::Client,
 };
-use queue::Slot;
 
 pub(super) use lane::{Crowd, Lane, LaneLimits};
 
@@ -53,7 +52,7 @@ pub struct Permit {
 #[derive(Debug)]
 enum Place {
     /// A place at the engine.
-    Engine { _slot: Slot },
+    Engine { _slot: Slot<i32> },
     /// A place for a call that the engine has no part in.
     Aside { _place: OwnedSemaphorePermit },
 }

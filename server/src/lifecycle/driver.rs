@@ -16,24 +16,18 @@ use std::{
 
 use futures::future::BoxFuture;
 use hangar_client::{v1::ModelMetadata, worker::v1::ModelInspection};
-use tokio::{
-    sync::{
-        mpsc,
-        oneshot::{self, error::RecvError},
-    },
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use tracing::Span;
 
 use super::{
     admission::Lane,
     fleet::Context,
+    load_slots::LoadSlot,
     memory::Claim,
     model::Model,
     observer::Observer,
     run::{Report, Run},
-    slots::Slot,
     timers::{Timer, Timers},
 };
 use crate::{
@@ -96,8 +90,8 @@ pub(super) struct Driver {
 /// A place among the loads that run at the same time.
 enum Place {
     None,
-    Waiting(oneshot::Receiver<Slot>),
-    Held { _slot: Slot },
+    Waiting(BoxFuture<'static, LoadSlot>),
+    Held { _slot: LoadSlot },
 }
 
 /// The time of the load that is under way.
@@ -195,7 +189,7 @@ impl Driver {
                 Some(command) = self.inbox.recv() => self.obey(command),
                 Some(report) = next_report(&mut self.run) => self.hear(report),
                 Some(news) = download::next(&mut self.download) => self.hear_of_download(news),
-                Ok(slot) = granted(&mut self.place) => {
+                slot = granted(&mut self.place) => {
                     self.place = Place::Held { _slot: slot };
                     self.take_spec();
                     self.apply(Event::SlotGranted);
@@ -361,7 +355,7 @@ async fn next_report(run: &mut Option<Run>) -> Option<Report> {
     }
 }
 
-async fn granted(place: &mut Place) -> Result<Slot, RecvError> {
+async fn granted(place: &mut Place) -> LoadSlot {
     match place {
         Place::Waiting(turn) => turn.await,
         Place::None | Place::Held { .. } => std::future::pending().await,

@@ -1,218 +1,241 @@
-//! Places among the loads that run at the same time on a device.
+//! Places that are few, such as those at an engine, and who gets the next one: of those that wait, the one of
+//! the highest rank, and of several, the one that came first.
 //!
-//! Invariant: no more places of a device are taken than it has, and whoever waits with the highest priority
-//! is next; among equals, who came first.
+//! Invariant: while a place is free, nobody waits.
 
 use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BinaryHeap},
+    cmp::Reverse,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::oneshot;
 
-/// The places of all devices. Cheap to share.
-#[derive(Clone, Debug)]
-pub(super) struct Slots {
-    queues: Arc<Mutex<Queues>>,
-}
-
-/// Who loads before whom.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank {
-    /// Required models go first.
-    pub(super) required: bool,
-    /// Then those of higher priority.
-    pub(super) priority: i32,
-}
-
-/// A place that is taken, given back when dropped.
+/// Places, whose number may be changed.
 #[derive(Debug)]
-pub(super) struct Slot {
-    queues: Arc<Mutex<Queues>>,
-    device: Arc<str>,
-}
+pub(super) struct Slots<R: Ord + Copy>(Mutex<Queue<R>>);
+
+/// A place. Dropped, it goes to the next one that waits.
+#[derive(Debug)]
+pub(super) struct Slot<R: Ord + Copy>(Arc<Slots<R>>);
 
 #[derive(Debug)]
-struct Queues {
-    /// Places that a device has.
+struct Queue<R: Ord + Copy> {
     places: usize,
-    devices: BTreeMap<Arc<str>, Device>,
+    /// More than there are places while some that were taken away are still in use.
+    taken: usize,
+    waiting: BTreeMap<Turn<R>, oneshot::Sender<Slot<R>>>,
+    /// How many have waited.
     arrivals: u64,
 }
 
-#[derive(Debug, Default)]
-struct Device {
-    taken: usize,
-    waiting: BinaryHeap<Waiting>,
-}
+/// Who comes first: the least one.
+type Turn<R> = (Reverse<R>, u64);
 
-#[derive(Debug)]
-struct Waiting {
-    rank: Rank,
-    arrival: u64,
-    turn: oneshot::Sender<Slot>,
+/// Leaves the queue when dropped.
+struct Ticket<R: Ord + Copy> {
+    slots: Arc<Slots<R>>,
+    turn: Turn<R>,
 }
 
 // === impl Slots ===
 
-impl Slots {
-    /// `places` places on each device, at least one.
-    pub(super) fn new(places: usize) -> Self {
-        Self {
-            queues: Arc::new(Mutex::new(Queues {
-                places: places.max(1),
-                devices: BTreeMap::new(),
-                arrivals: 0,
-            })),
+impl<R: Ord + Copy> Slots<R> {
+    /// So many places, all free.
+    pub(super) fn new(places: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Queue {
+            places,
+            taken: 0,
+            waiting: BTreeMap::new(),
+            arrivals: 0,
+        })))
+    }
+
+    /// A place, if one is free.
+    pub(super) fn try_take(self: &Arc<Self>) -> Option<Slot<R>> {
+        let mut queue = self.lock();
+        let free = queue.taken < queue.places;
+        queue.taken += usize::from(free);
+        free.then(|| Slot(self.clone()))
+    }
+
+    /// From now on there are `places` places. One that is in use and too much goes when it is given back.
+    pub(super) fn resize(self: &Arc<Self>, places: usize) {
+        self.lock().places = places;
+        while let Some(slot) = self.try_take() {
+            let next = self.lock().waiting.pop_first();
+            match next {
+                // One that has just gone gives its place back.
+                Some((_, next)) => drop(next.send(slot)),
+                None => {
+                    // Nobody waits: the place stays free.
+                    drop(slot);
+                    return;
+                }
+            }
         }
     }
 
-    /// Queues for a place on `device`. Whoever drops the receiver leaves the queue.
-    pub(super) fn request(&self, device: &str, rank: Rank) -> oneshot::Receiver<Slot> {
-        let (turn, place) = oneshot::channel();
-        let mut queues = lock(&self.queues);
-        let arrival = queues.arrivals;
-        queues.arrivals += 1;
-        let device: Arc<str> = device.into();
-        queues
-            .devices
-            .entry(device.clone())
-            .or_default()
-            .waiting
-            .push(Waiting {
-                rank,
-                arrival,
-                turn,
-            });
-        drop(queues);
-        serve(&self.queues, &device);
-        place
+    /// Waits for a place. Safe to cancel: a place that comes too late goes on to the next.
+    pub(super) async fn take(self: &Arc<Self>, rank: R) -> Slot<R> {
+        loop {
+            if let Some(slot) = self.try_take() {
+                return slot;
+            }
+            let Some((ticket, slot)) = self.queue_up(rank) else {
+                continue;
+            };
+            let slot = slot.await;
+            drop(ticket);
+            // The sender is kept until it is used.
+            if let Ok(slot) = slot {
+                return slot;
+            }
+        }
+    }
+
+    /// A place in the queue; `None` when a place became free meanwhile.
+    fn queue_up(self: &Arc<Self>, rank: R) -> Option<(Ticket<R>, oneshot::Receiver<Slot<R>>)> {
+        let mut queue = self.lock();
+        if queue.taken < queue.places {
+            return None;
+        }
+        let turn = (Reverse(rank), queue.arrivals);
+        queue.arrivals += 1;
+        let (sender, slot) = oneshot::channel();
+        queue.waiting.insert(turn, sender);
+        let slots = self.clone();
+        Some((Ticket { slots, turn }, slot))
+    }
+
+    /// Who is next, or nobody; then the place is free.
+    fn next(&self) -> Option<oneshot::Sender<Slot<R>>> {
+        let mut queue = self.lock();
+        if queue.taken > queue.places {
+            queue.taken -= 1;
+            return None;
+        }
+        let next = queue.waiting.pop_first();
+        if next.is_none() {
+            queue.taken -= 1;
+        }
+        next.map(|(_, sender)| sender)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<R>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Gives free places of `device` to those who are next.
-fn serve(queues: &Arc<Mutex<Queues>>, device: &Arc<str>) {
-    loop {
-        let mut locked = lock(queues);
-        let places = locked.places;
-        let Some(of_device) = locked.devices.get_mut(device) else {
-            return;
-        };
-        if of_device.taken >= places {
-            return;
-        }
-        let Some(next) = of_device.waiting.pop() else {
-            return;
-        };
-        if next.turn.is_closed() {
-            continue;
-        }
-        of_device.taken += 1;
-        drop(locked);
-        let slot = Slot {
-            queues: queues.clone(),
-            device: device.clone(),
-        };
-        // Whoever has left the queue this moment gives the place back by dropping it.
-        let _ = next.turn.send(slot);
-    }
-}
-
-fn lock(queues: &Mutex<Queues>) -> MutexGuard<'_, Queues> {
-    queues.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-// === impl Slot ===
-
-impl Drop for Slot {
+impl<R: Ord + Copy> Drop for Slot<R> {
     fn drop(&mut self) {
-        if let Some(device) = lock(&self.queues).devices.get_mut(&self.device) {
-            device.taken -= 1;
+        if let Some(next) = self.0.next() {
+            // One that has just gone gives its place back: what was not taken is dropped here.
+            let _ = next.send(Self(self.0.clone()));
         }
-        serve(&self.queues, &self.device);
     }
 }
 
-// === impl Waiting ===
-
-impl PartialEq for Waiting {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Waiting {}
-
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Waiting {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_arrival = other.arrival.cmp(&self.arrival);
-        self.rank.cmp(&other.rank).then(by_arrival)
+impl<R: Ord + Copy> Drop for Ticket<R> {
+    fn drop(&mut self) {
+        self.slots.lock().waiting.remove(&self.turn);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::future::join_all;
+    use tokio::sync::mpsc;
+
     use super::*;
 
-    fn rank(priority: i32) -> Rank {
-        Rank {
-            required: false,
-            priority,
+    /// Lets everybody that can go on do so.
+    async fn settle() {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
         }
     }
 
     #[tokio::test]
-    async fn the_highest_rank_is_next_and_among_equals_the_first() {
+    async fn the_highest_rank_goes_first_and_then_who_came_first() {
         let slots = Slots::new(1);
-        let held = slots.request("cpu", rank(0)).await.expect("free");
-        let required = Rank {
-            required: true,
-            priority: -5,
+        let held = slots.try_take().expect("a free place");
+        let (served, mut order) = mpsc::channel(5);
+        let waiting = [(1, 0), (2, 5), (3, -1), (4, 5), (5, 0)].map(|(name, priority)| {
+            let (slots, served) = (slots.clone(), served.clone());
+            async move {
+                let slot = slots.take(priority).await;
+                served.try_send(name).expect("listening");
+                drop(slot);
+            }
+        });
+        let release = async {
+            settle().await;
+            drop(held);
         };
-        let waiting = [rank(1), rank(2), rank(2), required].map(|rank| slots.request("cpu", rank));
-        let [mut low, mut first, mut second, mut required] = waiting;
-        assert!(required.try_recv().is_err());
-        drop(held);
-        let taken = required.try_recv().expect("required models go first");
-        drop(taken);
-        let taken = first.try_recv().expect("the first of the higher priority");
-        assert!(second.try_recv().is_err() && low.try_recv().is_err());
-        drop(taken);
-        drop(second.try_recv().expect("its turn"));
-        drop(low.try_recv().expect("its turn"));
+        tokio::join!(join_all(waiting), release);
+        let order: Vec<u32> = std::iter::from_fn(|| order.try_recv().ok()).collect();
+        assert_eq!(order, [2, 4, 1, 5, 3]);
+        assert!(slots.try_take().is_some());
+        assert_eq!(slots.lock().waiting.len(), 0);
     }
 
     #[tokio::test]
-    async fn who_leaves_the_queue_holds_nobody_up() {
-        let slots = Slots::new(1);
-        let held = slots.request("cpu", rank(0)).await.expect("free");
-        for _ in 0..10_000 {
-            drop(slots.request("cpu", rank(9)));
+    async fn who_goes_away_loses_no_place() {
+        let slots = Slots::new(2);
+        let (first, second) = (slots.try_take(), slots.try_take());
+        assert!(first.is_some() && second.is_some() && slots.try_take().is_none());
+        let mut gone: Vec<_> = (0..10).map(|n| Box::pin(slots.take(n))).collect();
+        for waiting in &mut gone {
+            assert!(futures::poll!(waiting).is_pending());
         }
-        let next = slots.request("cpu", rank(0));
+        // Half of them go while they wait, half of them with a place in their hands.
+        gone.truncate(5);
+        drop((first, second));
+        drop(gone);
+        assert_eq!(slots.lock().taken, 0);
+        assert_eq!(slots.lock().waiting.len(), 0);
+        let taken = join_all([slots.take(0), slots.take(0)]).await;
+        assert!(slots.try_take().is_none());
+        drop(taken);
+        assert_eq!(slots.lock().taken, 0);
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_does_not_overtake() {
+        let slots = Slots::new(1);
+        let held = slots.try_take();
+        let mut waiting = Box::pin(slots.take(i32::MIN));
+        assert!(futures::poll!(&mut waiting).is_pending());
         drop(held);
-        assert!(next.await.is_ok());
+        assert!(slots.try_take().is_none());
+        drop(waiting.await);
+        assert!(slots.try_take().is_some());
     }
 
     #[tokio::test]
-    async fn devices_do_not_wait_for_each_other() {
-        let slots = Slots::new(1);
-        let _held = slots.request("cpu", rank(0)).await.expect("free");
-        assert!(slots.request("cuda:0", rank(0)).try_recv().is_ok());
+    async fn places_that_were_taken_away_go_when_they_are_given_back() {
+        let slots = Slots::<i32>::new(2);
+        let (first, second) = (slots.try_take(), slots.try_take());
+        slots.resize(1);
+        drop(first);
+        assert!(slots.try_take().is_none());
+        drop(second);
+        assert!(slots.try_take().is_some());
     }
 
     #[tokio::test]
-    async fn a_place_that_nobody_took_is_given_back() {
+    async fn new_places_are_for_those_that_wait() {
         let slots = Slots::new(1);
-        // Granted at once, and dropped with the receiver.
-        drop(slots.request("cpu", rank(0)));
-        assert!(slots.request("cpu", rank(0)).try_recv().is_ok());
+        let _held = slots.try_take();
+        let mut waiting = [Box::pin(slots.take(0)), Box::pin(slots.take(0))];
+        for one in &mut waiting {
+            assert!(futures::poll!(one).is_pending());
+        }
+        slots.resize(4);
+        let taken = join_all(waiting).await;
+        assert_eq!(taken.len(), 2);
+        let last = slots.try_take();
+        assert!(last.is_some() && slots.try_take().is_none());
     }
 }

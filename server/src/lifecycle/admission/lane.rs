@@ -8,8 +8,9 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Refusal, queue::Slots};
+use super::Refusal;
 use crate::{
+    lifecycle::slots::Slots,
     model::{Failure, GenerationDefaults},
     worker::Client,
 };
@@ -19,7 +20,7 @@ use crate::{
 pub(in crate::lifecycle) struct Lane {
     pub(super) client: Client,
     pub(super) defaults: ArcSwap<GenerationDefaults>,
-    pub(super) slots: Arc<Slots>,
+    pub(super) slots: Arc<Slots<i32>>,
     /// Places for calls that the engine has no part in.
     pub(super) asides: Arc<Semaphore>,
     opened: Instant,

@@ -18,8 +18,8 @@ use crate::{
     lifecycle::{
         admission::Lane,
         driver::answer::Verification,
+        load_slots::Rank,
         run::{Run, Task},
-        slots::Rank,
         timers::Timer,
     },
     model::{
@@ -94,7 +94,7 @@ impl Driver {
                     required: spec.required,
                     priority: spec.priority,
                 };
-                self.place = Place::Waiting(self.context.slots.request(CPU, rank));
+                self.place = Place::Waiting(Box::pin(self.context.slots.take(CPU, rank)));
             }
             Action::ReleaseSlot => self.place = Place::None,
             Action::Spawn => self.spawn(),
