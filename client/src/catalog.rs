@@ -25,10 +25,10 @@ impl Client {
     ///
     /// ```no_run
     /// # async fn example(client: hangar_client::Client) -> Result<(), hangar_client::Error> {
-    /// use hangar_client::v1::{ModelSource, ModelSpec, model_source::Source};
+    /// use hangar_client::v1::{ModelSpec, model_source::Source};
     ///
-    /// let source = ModelSource { source: Some(Source::Path("/models/qwen".to_owned())) };
-    /// let spec = ModelSpec { source: Some(source), preload: true, ..Default::default() };
+    /// let source = Source::Path("/models/qwen".to_owned());
+    /// let spec = ModelSpec { source: Some(source.into()), preload: true, ..Default::default() };
     /// let model = client.create_model("qwen", spec).alias("chat").send().await?;
     /// println!("{} version {}", model.model_id, model.version);
     /// # Ok(())

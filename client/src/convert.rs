@@ -1,6 +1,8 @@
-//! Conversions between the well-known types of protobuf and those of the standard library.
+//! Conversions between the well-known types of protobuf and those of the standard library, and of sources.
 
 use std::time::{Duration, SystemTime};
+
+use crate::v1::{ModelSource, model_source::Source};
 
 /// Longest duration that protobuf allows: about 10,000 years, in seconds.
 const LONGEST: u64 = 315_576_000_000;
@@ -22,6 +24,14 @@ pub fn to_duration(duration: &prost_types::Duration) -> Duration {
 /// A protobuf timestamp as a system time; `None` when the system cannot represent it.
 pub fn to_system_time(timestamp: &prost_types::Timestamp) -> Option<SystemTime> {
     SystemTime::try_from(*timestamp).ok()
+}
+
+impl From<Source> for ModelSource {
+    fn from(source: Source) -> Self {
+        Self {
+            source: Some(source),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use crate::{
     convert::to_proto_duration,
     error::Error,
     v1::{
-        DemoSource, LoadModelRequest, LoadModelResponse, ModelLoad, ModelSource, ModelSpec,
-        ModelState, ModelStatus, load_model_request::Target, model_source::Source,
+        DemoSource, LoadModelRequest, LoadModelResponse, ModelLoad, ModelSpec, ModelState,
+        ModelStatus, load_model_request::Target, model_source::Source,
     },
     watch::WatchEvent,
 };
@@ -181,9 +181,7 @@ impl Load {
 
     fn source(mut self, source: Source) -> Self {
         let spec = self.request.spec.get_or_insert_default();
-        spec.source = Some(ModelSource {
-            source: Some(source),
-        });
+        spec.source = Some(source.into());
         self
     }
 

@@ -13,8 +13,8 @@ use crate::{
     error::Error,
     unload::{DEFAULT_DRAIN, STOP},
     v1::{
-        DemoSource, ModelSource, ModelSpec, ModelStatus, SwitchInfo, SwitchModelRequest,
-        SwitchModelResponse, SwitchStrategy, model_source::Source,
+        DemoSource, ModelSpec, ModelStatus, SwitchInfo, SwitchModelRequest, SwitchModelResponse,
+        SwitchStrategy, model_source::Source,
     },
 };
 
@@ -161,9 +161,7 @@ impl Switch {
 
     fn source(mut self, source: Source) -> Self {
         let spec = self.request.spec.get_or_insert_default();
-        spec.source = Some(ModelSource {
-            source: Some(source),
-        });
+        spec.source = Some(source.into());
         self
     }
 

@@ -15,9 +15,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use axum::body::Bytes;
-use hangar_client::v1::{
-    HuggingFaceSource, ModelSource, ModelSpec, RestartMode, model_source::Source,
-};
+use hangar_client::v1::{HuggingFaceSource, ModelSpec, RestartMode, model_source::Source};
 use sha2::{Digest, Sha256};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
@@ -245,9 +243,7 @@ pub fn hub_spec(repository: &str, files: &[&str], attempts: u32) -> ModelSpec {
         files: files.iter().map(ToString::to_string).collect(),
     };
     ModelSpec {
-        source: Some(ModelSource {
-            source: Some(Source::HuggingFace(source)),
-        }),
+        source: Some(Source::HuggingFace(source).into()),
         ..restarting(Path::new("/"), RestartMode::OnFailure, attempts)
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use hangar_client::{
     convert::to_proto_duration,
-    v1::{ModelSource, ModelSpec, RestartMode, RestartPolicy, model_source::Source},
+    v1::{ModelSpec, RestartMode, RestartPolicy, model_source::Source},
 };
 
 use super::binaries::binary;
@@ -127,9 +127,7 @@ pub fn restarting(path: &Path, mode: RestartMode, attempts: u32) -> ModelSpec {
 pub fn spec(path: &Path) -> ModelSpec {
     let path = path.to_string_lossy().into_owned();
     ModelSpec {
-        source: Some(ModelSource {
-            source: Some(Source::Path(path)),
-        }),
+        source: Some(Source::Path(path).into()),
         restart_policy: Some(RestartPolicy {
             mode: RestartMode::Never.into(),
             ..RestartPolicy::default()

@@ -114,15 +114,11 @@ fn aliased(id: &str, aliases: &[&str]) -> CreateModelRequest {
 }
 
 fn demo() -> Option<ModelSource> {
-    Some(ModelSource {
-        source: Some(Source::Demo(DemoSource {})),
-    })
+    Some(Source::Demo(DemoSource {}).into())
 }
 
 fn from(path: &Path) -> Option<ModelSource> {
-    Some(ModelSource {
-        source: Some(Source::Path(path.to_string_lossy().into_owned())),
-    })
+    Some(Source::Path(path.to_string_lossy().into_owned()).into())
 }
 
 fn named(name: &str) -> ModelSpec {

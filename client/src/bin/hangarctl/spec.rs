@@ -4,9 +4,7 @@ use std::{fs, io, path::Path};
 
 use hangar_client::{
     convert::to_proto_duration,
-    v1::{
-        DemoSource, HuggingFaceSource, ModelSource, ModelSpec, RestartMode, model_source::Source,
-    },
+    v1::{DemoSource, HuggingFaceSource, ModelSpec, RestartMode, model_source::Source},
 };
 
 use crate::{args::spec::SpecArgs, json, output::Failure};
@@ -40,9 +38,7 @@ pub(crate) fn whole(args: &SpecArgs) -> Result<Option<ModelSpec>, Failure> {
 /// Puts the single settings over `spec`.
 pub(crate) fn apply(args: &SpecArgs, spec: &mut ModelSpec) {
     if let Some(source) = source(args) {
-        spec.source = Some(ModelSource {
-            source: Some(source),
-        });
+        spec.source = Some(source.into());
     }
     for label in &args.label {
         spec.labels.insert(label.key.clone(), label.value.clone());
