@@ -280,11 +280,6 @@ impl Fleet {
         self.context.downloads.close().await;
     }
 
-    /// What is registered under `name`, if anything.
-    pub(super) async fn entry(&self, name: &ModelId) -> Result<Option<Entry>, StorageError> {
-        self.catalog.get(name).await
-    }
-
     /// What to tell of `id`, which nothing is registered under.
     pub async fn unknown(&self, id: &ModelId) -> UnknownModel {
         // Without the hint the error is as good.

@@ -129,7 +129,7 @@ impl Fleet {
         if let Some(session) = &options.session {
             self.session(session)?;
         }
-        let entry = self.entry(name).await?;
+        let entry = self.catalog.get(name).await?;
         let Some(spec) = &options.spec else {
             return match entry {
                 None if name.as_str() != DEMO => Err(self.unknown(name).await.into()),
@@ -189,13 +189,13 @@ impl Fleet {
         };
         let spec = match spec {
             Some(spec) => spec,
-            None => match self.entry(name).await? {
+            None => match self.catalog.get(name).await? {
                 Some(entry) => return Ok(entry),
                 None if name.as_str() == DEMO => Spec::of(Source::Demo),
                 None => return Err(self.unknown(name).await.into()),
             },
         };
-        let before = self.entry(name).await?;
+        let before = self.catalog.get(name).await?;
         let entry = self
             .catalog
             .register(name.clone(), spec, on_conflict)
@@ -216,7 +216,7 @@ impl Fleet {
             .context
             .introduce(&entry)
             .ok_or(LoadError::ShuttingDown)?;
-        let known = self.entry(&id).await?;
+        let known = self.catalog.get(&id).await?;
         if known.is_none_or(|known| known.uid != entry.uid) {
             // Deleted since the entry was read, perhaps before there was a driver to be retired.
             self.withdraw(&entry).await;

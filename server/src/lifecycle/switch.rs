@@ -123,7 +123,7 @@ impl Fleet {
         to: &ModelId,
         options: &SwitchOptions,
     ) -> Result<(), SwitchError> {
-        let taken = self.entry(alias).await.map_err(LoadError::from)?;
+        let taken = self.catalog.get(alias).await.map_err(LoadError::from)?;
         if taken.is_some_and(|entry| entry.id == *alias) {
             return Err(SwitchError::NotAnAlias(alias.clone()));
         }
