@@ -74,6 +74,8 @@ pub(super) struct Journal {
     pub(super) models: BTreeMap<ModelId, Status>,
     pub(super) progress: BTreeMap<ModelId, Latest>,
     serial: u64,
+    /// What comes after it is not told any more.
+    last: Option<Revision>,
 }
 
 /// The latest progress of a model.
@@ -276,8 +278,12 @@ impl Hub {
         self.watchers.load(Ordering::Relaxed)
     }
 
-    /// Ends all watches, now and later ones.
+    /// Ends all watches, now and later ones. What happens from now on is told to nobody.
     pub fn close(&self) {
+        let mut journal = self.journal();
+        let revision = journal.revision;
+        journal.last.get_or_insert(revision);
+        drop(journal);
         self.closed.cancel();
     }
 
@@ -315,17 +321,24 @@ impl Journal {
         self.ring.front().map(|event| event.revision)
     }
 
+    /// Whether the hub is closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// Whether everything after `cursor` is remembered.
     pub(super) fn reaches(&self, cursor: Revision) -> bool {
         cursor <= self.revision && self.oldest().is_none_or(|oldest| cursor.next() >= oldest)
     }
 
-    /// At most `limit` transitions after `cursor`, which the ring has to reach.
+    /// At most `limit` transitions after `cursor`, which the ring has to reach; none after the last that is told.
     pub(super) fn after(&self, cursor: Revision, limit: usize) -> Vec<Arc<Event>> {
         let Some(oldest) = self.oldest() else {
             return Vec::new();
         };
         let skip = usize::try_from(cursor.next().0.saturating_sub(oldest.0)).unwrap_or(usize::MAX);
-        self.ring.iter().skip(skip).take(limit).cloned().collect()
+        let told = |event: &&Arc<Event>| self.last.is_none_or(|last| event.revision <= last);
+        let after = self.ring.iter().skip(skip).take_while(told);
+        after.take(limit).cloned().collect()
     }
 }

@@ -186,6 +186,9 @@ impl Watch {
             }
             let batch = journal.after(self.cursor, BATCH);
             let Some(last) = batch.last() else {
+                if journal.is_closed() {
+                    return None;
+                }
                 let filter = &self.filter;
                 return self.pace.next(
                     journal

@@ -152,7 +152,12 @@ async fn a_closed_hub_ends_its_watches() {
     let hub = Hub::new(10);
     let mut watch = watch(&hub, None);
     watch.next().await;
+    hub.transition(status(1, 1));
     hub.close();
+    // What happened before is told, and nothing of what the end of the server does to the models.
+    hub.transition(status(1, 2));
+    hub.progress(loading(2, 1));
+    assert!(matches!(watch.next().await, Notice::Event(event) if event.revision.0 == 1));
     assert!(matches!(watch.next().await, Notice::Closed));
 }
 
