@@ -1582,7 +1582,7 @@ pub enum ChangeKind {
     Transition = 1,
     /// Progress of a load. May be left out and coalesced.
     Progress = 2,
-    /// The spec.
+    /// The spec: the model was created, or its spec was changed.
     Spec = 3,
     /// The aliases.
     Aliases = 4,

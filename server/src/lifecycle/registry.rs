@@ -89,6 +89,8 @@ impl Fleet {
         self.check_sources(&new.spec).await?;
         let entry = self.catalog.create(new, request).await?;
         self.announce(None, &entry).await;
+        // No transition tells of it, as it does of a model that is registered by its load.
+        self.context.hub.spec_changed(&entry.id, entry.version);
         Ok(entry)
     }
 

@@ -96,11 +96,21 @@ async fn watchers_hear_of_what_comes_changes_and_goes() -> Result<()> {
     assert!(matches!(heard().await?, WatchEvent::Snapshot { .. }));
     let created = house.create("m").await?;
     house.update(renamed(&created, "new")).await?;
-    let changed = match heard().await? {
-        WatchEvent::Changed(changed) => changed,
-        other => anyhow::bail!("not a change: {other:?}"),
-    };
-    assert_eq!((changed.kind(), changed.version), (ChangeKind::Spec, 2));
+    for version in [1, 2] {
+        let changed = match heard().await? {
+            WatchEvent::Changed(changed) => changed,
+            other => anyhow::bail!("not a change: {other:?}"),
+        };
+        assert_eq!(
+            (changed.kind(), changed.version),
+            (ChangeKind::Spec, version)
+        );
+        let status = changed.status.context("no status")?;
+        assert_eq!(
+            (&*status.model_id, status.state()),
+            ("m", ModelState::Unloaded)
+        );
+    }
     house.delete("m", false).await?;
     let removed = heard().await?;
     assert!(
