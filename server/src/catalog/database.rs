@@ -17,6 +17,7 @@ const APPLICATION: i64 = 0x486e_6772;
 const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("schema/0001.sql")),
     M::up(include_str!("schema/0002.sql")),
+    M::up(include_str!("schema/0003.sql")),
 ];
 
 /// How long a connection waits for another.

@@ -1,5 +1,7 @@
 //! Models that the configuration file declares.
 
+mod declared_aliases;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
@@ -8,7 +10,8 @@ use super::{
     row,
 };
 
-/// Makes the entries of the configuration file exactly these.
+/// Makes the entries of the configuration file exactly these. An alias that was switched stays where it is for
+/// as long as the file says the same of it as when it was switched.
 pub(super) fn declare(
     change: &mut Change<'_>,
     declared: Vec<NewEntry>,
@@ -16,38 +19,33 @@ pub(super) fn declare(
 ) -> Result<(), DeclareError> {
     let ids: BTreeSet<_> = declared.iter().map(|new| new.id.clone()).collect();
     let mut known = BTreeMap::new();
-    for mut entry in from_file(change)? {
-        if !ids.contains(&entry.id) {
+    for entry in from_file(change)? {
+        if ids.contains(&entry.id) {
+            known.insert(entry.id.clone(), entry);
+        } else {
             change.remove(&entry)?;
-            continue;
         }
-        // Before any is given, so that declared models can swap aliases.
-        for alias in std::mem::take(&mut entry.aliases) {
-            change.drop_alias(alias)?;
-        }
-        known.insert(entry.id.clone(), entry);
     }
-    let mut entries = Vec::new();
+    let mut aliases = Vec::new();
     for mut new in declared {
-        let aliases = std::mem::take(&mut new.aliases);
+        let of_it = std::mem::take(&mut new.aliases);
+        aliases.extend(of_it.into_iter().map(|alias| (alias, new.id.clone())));
         let entry = known.remove(&new.id);
-        entries.push((take_over(change, new, entry)?, aliases));
+        take_over(change, new, entry)?;
     }
-    for (mut entry, aliases) in entries {
-        change.set_aliases::<DeclareError>(&mut entry, aliases)?;
-    }
+    declared_aliases::declare(change, aliases)?;
     if change.count()? > capacity {
         return Err(DeclareError::Full(capacity));
     }
     Ok(())
 }
 
-/// The entry of a declared model, without its aliases.
+/// Makes a declared model's entry, as far as its aliases are not concerned.
 fn take_over(
     change: &mut Change<'_>,
     new: NewEntry,
     known: Option<Entry>,
-) -> Result<Entry, DeclareError> {
+) -> Result<(), DeclareError> {
     let known = match known {
         Some(entry) => Some(entry),
         None => match change.owner(&new.id)? {
@@ -63,13 +61,18 @@ fn take_over(
             if *entry.spec != new.spec {
                 replace_spec(&mut entry, new.spec)?;
             }
+            if entry.origin == Origin::Api {
+                for alias in std::mem::take(&mut entry.aliases) {
+                    change.drop_alias(alias)?;
+                }
+            }
             entry.origin = Origin::File;
             entry
         }
     };
     entry.desired |= entry.spec.required || entry.spec.preload;
     row::write(change.connection(), &entry)?;
-    Ok(entry)
+    Ok(())
 }
 
 fn from_file(change: &Change<'_>) -> rusqlite::Result<Vec<Entry>> {

@@ -74,6 +74,19 @@ async fn declared_models_are_the_files_until_it_says_otherwise() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_switch_of_a_declared_alias_outlives_a_restart() -> Result<()> {
+    let site = Site::new()?;
+    let text = "[[models]]\nid = \"a\"\naliases = [\"x\"]\nsource = \"demo\"\n";
+    let (hangar, mut catalog) = site.start(text).await?;
+    create(&mut catalog, "api").await?;
+    hangar.client().await?.switch("x", "api").wait().await?;
+    hangar.terminate().await?;
+    let (_hangar, mut catalog) = site.start(text).await?;
+    assert_eq!(get(&mut catalog, "x").await?.model_id, "api");
+    Ok(())
+}
+
+#[tokio::test]
 async fn declared_models_are_not_changed_by_calls() -> Result<()> {
     let site = Site::new()?;
     let (_hangar, mut catalog) = site

@@ -41,6 +41,49 @@ async fn declared_models_can_swap_aliases() {
 }
 
 #[tokio::test]
+async fn a_switch_of_a_declared_alias_outlives_a_start() {
+    let lab = Lab::new();
+    lab.create("api").await;
+    let file = || vec![declared("a", &["x", "y"]), declared("b", &[])];
+    lab.catalog.declare(file()).await.expect("declared");
+    for (alias, model) in [("x", "b"), ("y", "api"), ("new", "b")] {
+        lab.switch(alias, model).await;
+        lab.catalog.declare(file()).await.expect("declared");
+        assert_eq!(lab.catalog.resolve(&id(alias)), id(model), "{alias}");
+    }
+    let aliases = lab.entry("b").await.expect("there").aliases;
+    assert_eq!(aliases, [id("new"), id("x")]);
+}
+
+#[tokio::test]
+async fn what_the_file_says_anew_of_an_alias_is_newer_than_a_switch() {
+    let lab = Lab::new();
+    lab.create("api").await;
+    let file = vec![declared("a", &["x", "y"]), declared("b", &[])];
+    lab.catalog.declare(file).await.expect("declared");
+    for (alias, model) in [("x", "api"), ("y", "api"), ("new", "b")] {
+        lab.switch(alias, model).await;
+    }
+    let file = vec![declared("a", &["new"]), declared("b", &["x"])];
+    lab.catalog.declare(file).await.expect("declared");
+    // Of y the file says nothing any more, and it is not the file's model that it stands for.
+    for (alias, model) in [("x", "b"), ("y", "api"), ("new", "a")] {
+        assert_eq!(lab.catalog.resolve(&id(alias)), id(model), "{alias}");
+    }
+}
+
+#[tokio::test]
+async fn an_alias_whose_switched_model_is_gone_is_the_files_again() {
+    let lab = Lab::new();
+    let file = vec![declared("a", &["x"]), declared("b", &[])];
+    lab.catalog.declare(file).await.expect("declared");
+    lab.switch("x", "b").await;
+    let file = vec![declared("a", &["x"])];
+    lab.catalog.declare(file).await.expect("declared");
+    assert_eq!(lab.catalog.resolve(&id("x")), id("a"));
+}
+
+#[tokio::test]
 async fn a_model_of_the_same_id_becomes_the_files() {
     let lab = Lab::new();
     let api = lab.create("m").await;

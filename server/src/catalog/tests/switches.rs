@@ -29,6 +29,16 @@ fn ended(switch: &Switch, outcome: SwitchOutcome) -> Switch {
 
 const MOVED: Option<Moved> = Some(Moved { unload_old: true });
 
+impl Lab {
+    /// Switches `alias` to the model `to`.
+    pub(super) async fn switch(&self, alias: &str, to: &str) {
+        let begun = switch(alias, None, to);
+        self.catalog.begin_switch(&begun).await.expect("begun");
+        let done = ended(&begun, SwitchOutcome::Succeeded);
+        self.catalog.end_switch(&done, MOVED).await.expect("ended");
+    }
+}
+
 #[tokio::test]
 async fn an_alias_moves_with_what_is_desired_in_one_step() {
     let lab = Lab::new();
