@@ -24,4 +24,4 @@ pub use inference_service::InferenceApi;
 pub use model_service::{ModelApi, ModelApiOptions};
 pub use open_inference::OpenInferenceApi;
 pub use session_service::SessionApi;
-pub use shared_stream::WatchRoute;
+pub use shared_stream::{EncodedRoute, GenerateRoute, WatchRoute};

@@ -3,23 +3,27 @@
 //! A task of its own takes what the worker makes as it comes, whatever the caller does: a caller that
 //! does not read keeps neither its place nor the engine, and its deadline holds all the same. A caller
 //! that goes away ends the task.
+//!
+//! Responses pass as the worker has encoded them: they are looked into, and decoded only for a caller who does
+//! not keep up, or who wants them decoded.
 
 mod check;
 mod outbox;
+mod peek;
 mod span;
 
 use std::{
-    pin::Pin,
-    task::{Context, Poll},
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use futures::Stream;
 use hangar_client::{
-    v1::{
-        GenerateChunk, GenerateDone, GenerateRequest, GenerateResponse, generate_response::Event,
-    },
+    v1::{GenerateDone, GenerateRequest, GenerateResponse},
     worker::v1 as worker,
 };
+use prost::Message;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Status, Streaming};
@@ -35,19 +39,23 @@ use crate::{
     telemetry, wire,
 };
 use outbox::{Inbox, Outbox};
+use peek::{Peek, peek};
 
 pub(super) use check::check;
 pub(super) use span::{begin as begin_span, failed as span_failed};
 
-/// The responses of a Generate call. Dropping it ends the generation.
+/// The encoded responses of a Generate call. Dropping it ends the generation.
 pub struct Generation {
     responses: Inbox,
     _caller: DropGuard,
 }
 
+/// The responses of a [`Generation`], decoded.
+pub struct Decoded(Generation);
+
 /// What a call holds until it has ended.
 struct Call {
-    chunks: Streaming<worker::GenerateResponse>,
+    responses: Streaming<Bytes>,
     permit: Permit,
     record: RequestRecord,
     deadline: Option<Instant>,
@@ -55,11 +63,13 @@ struct Call {
     span: Span,
 }
 
-/// What comes next.
-enum Step {
-    Chunk(GenerateChunk),
-    Done(GenerateDone),
+/// How a call ended.
+enum End {
+    /// With this, which is encoded behind it.
+    Done(GenerateDone, Bytes),
     Failed(Status),
+    /// The worker does not speak as it should.
+    Malformed(String),
 }
 
 /// What `request` asks for.
@@ -106,7 +116,7 @@ impl Generation {
         match begun {
             Ok(response) => {
                 let call = Call {
-                    chunks: response.into_inner(),
+                    responses: response.into_inner(),
                     permit,
                     record,
                     deadline,
@@ -136,10 +146,30 @@ impl Generation {
 }
 
 impl Stream for Generation {
-    type Item = Result<GenerateResponse, Status>;
+    type Item = Result<Bytes, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.responses.poll_next(context)
+    }
+}
+
+// === impl Decoded ===
+
+impl From<Generation> for Decoded {
+    fn from(generation: Generation) -> Self {
+        Self(generation)
+    }
+}
+
+impl Stream for Decoded {
+    type Item = Result<GenerateResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let response = ready!(self.0.responses.poll_next(context));
+        Poll::Ready(response.map(|response| {
+            GenerateResponse::decode(response?)
+                .map_err(|error| ApiError::Internal(error.to_string()).into())
+        }))
     }
 }
 
@@ -149,51 +179,61 @@ impl Call {
     /// Puts all that comes into `outbox`. By the time that the last response is there, the place is free
     /// and the request is counted.
     async fn run(mut self, mut outbox: Outbox) {
-        loop {
-            match self.step().await {
-                Step::Chunk(chunk) => {
-                    // A chunk may hold nothing but text that was held back.
-                    let tokens = u32::try_from(chunk.token_ids.len()).unwrap_or(u32::MAX);
-                    if tokens > 0 {
-                        self.record.tokens(tokens);
-                    }
-                    outbox.put(chunk);
-                }
-                Step::Done(done) => {
-                    span::done(&self.span, &done);
-                    let usage = done.usage.unwrap_or_default();
-                    self.record
-                        .succeed(usage.prompt_tokens, usage.completion_tokens);
-                    drop(self.permit);
-                    return outbox.end(Ok(GenerateResponse {
-                        event: Some(Event::Done(done)),
-                    }));
-                }
-                Step::Failed(status) => {
-                    let status = explain(status, &mut self.permit).await;
-                    span::failed(&self.span, reason_of(&status));
-                    self.record.fail(reason_of(&status));
-                    drop(self.permit);
-                    return outbox.end(Err(status));
-                }
+        let last = match self.follow(&mut outbox).await {
+            End::Done(done, response) => {
+                span::done(&self.span, &done);
+                let usage = done.usage.unwrap_or_default();
+                self.record
+                    .succeed(usage.prompt_tokens, usage.completion_tokens);
+                drop(self.permit);
+                return outbox.end(Ok(response));
             }
-        }
+            End::Failed(status) => explain(status, &mut self.permit).await,
+            End::Malformed(what) => ApiError::Internal(what).into(),
+        };
+        span::failed(&self.span, reason_of(&last));
+        self.record.fail(reason_of(&last));
+        drop(self.permit);
+        outbox.end(Err(last));
     }
 
-    async fn step(&mut self) -> Step {
-        let message = tokio::select! {
-            biased;
-            () = expiry(self.deadline) => return Step::Failed(ApiError::DeadlineExceeded.into()),
-            message = self.chunks.message() => message,
-            failure = self.permit.cut_off() => return Step::Failed(ApiError::Failed(failure).into()),
-        };
-        match message.map(|response| response.and_then(|response| response.event)) {
-            Ok(Some(worker::generate_response::Event::Chunk(chunk))) => Step::Chunk(chunk),
-            Ok(Some(worker::generate_response::Event::Done(done))) => Step::Done(done),
-            Ok(None) => Step::Failed(Status::unavailable(
-                "the worker ended the answer without an end",
-            )),
-            Err(status) => Step::Failed(status),
+    /// Puts all chunks into `outbox`.
+    async fn follow(&mut self, outbox: &mut Outbox) -> End {
+        let Self {
+            responses,
+            permit,
+            record,
+            deadline,
+            ..
+        } = self;
+        let (mut expired, mut cut_off) = (pin!(expiry(*deadline)), pin!(permit.cut_off()));
+        loop {
+            let response = tokio::select! {
+                biased;
+                () = &mut expired => return End::Failed(ApiError::DeadlineExceeded.into()),
+                response = responses.message() => response,
+                failure = &mut cut_off => return End::Failed(ApiError::Failed(failure).into()),
+            };
+            let response = match response {
+                Ok(Some(response)) => response,
+                Ok(None) => {
+                    let what = "the worker ended the answer without an end";
+                    return End::Failed(Status::unavailable(what));
+                }
+                Err(status) => return End::Failed(status),
+            };
+            match peek(&response) {
+                Ok(Peek::Chunk { tokens }) => {
+                    if tokens > 0 {
+                        record.tokens(tokens);
+                    }
+                    if let Err(error) = outbox.put(response) {
+                        return End::Malformed(error.to_string());
+                    }
+                }
+                Ok(Peek::Done(done)) => return End::Done(done, response),
+                Err(malformed) => return End::Malformed(malformed.to_string()),
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use tracing::Instrument;
 use super::{
     deadline::Deadline,
     error::{ApiError, DOMAIN, reason_of},
-    generate::{self, Generation},
+    generate::{self, Decoded, Generation},
     validate::Violations,
 };
 use crate::{
@@ -54,6 +54,35 @@ impl InferenceApi {
     /// Uses the models of `fleet`.
     pub fn new(fleet: Arc<Fleet>) -> Self {
         Self { fleet }
+    }
+
+    /// Generates text. This is [`Generate`](InferenceService::generate), with encoded responses.
+    pub(super) async fn begin(
+        &self,
+        request: Request<GenerateRequest>,
+    ) -> Result<Generation, Status> {
+        let called_until = request
+            .extensions()
+            .get::<Deadline>()
+            .map(|deadline| deadline.0);
+        let request = request.into_inner();
+        let deadline = generate::check(&request)?
+            .into_iter()
+            .chain(called_until)
+            .min();
+        let operation = generate::operation(&request);
+        let span = generate::begin_span(&request, operation);
+        match self.admit_generation(&request, operation, deadline).await {
+            Ok((permit, record)) => {
+                Generation::begin(&self.fleet, request, permit, record, deadline)
+                    .instrument(span)
+                    .await
+            }
+            Err(status) => {
+                generate::span_failed(&span, reason_of(&status));
+                Err(status)
+            }
+        }
     }
 
     /// The model that `name` stands for. One that is loaded on demand is loaded first.
@@ -199,35 +228,14 @@ impl InferenceApi {
 
 #[tonic::async_trait]
 impl InferenceService for InferenceApi {
-    type GenerateStream = Generation;
+    type GenerateStream = Decoded;
 
+    /// For calls of the server's own: [`super::GenerateRoute`] serves the method from the workers' bytes.
     async fn generate(
         &self,
         request: Request<GenerateRequest>,
-    ) -> Result<Response<Generation>, Status> {
-        let called_until = request
-            .extensions()
-            .get::<Deadline>()
-            .map(|deadline| deadline.0);
-        let request = request.into_inner();
-        let deadline = generate::check(&request)?
-            .into_iter()
-            .chain(called_until)
-            .min();
-        let operation = generate::operation(&request);
-        let span = generate::begin_span(&request, operation);
-        match self.admit_generation(&request, operation, deadline).await {
-            Ok((permit, record)) => {
-                Generation::begin(&self.fleet, request, permit, record, deadline)
-                    .instrument(span)
-                    .await
-                    .map(Response::new)
-            }
-            Err(status) => {
-                generate::span_failed(&span, reason_of(&status));
-                Err(status)
-            }
-        }
+    ) -> Result<Response<Decoded>, Status> {
+        Ok(Response::new(self.begin(request).await?.into()))
     }
 
     async fn embed(&self, _: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {

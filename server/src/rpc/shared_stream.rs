@@ -1,11 +1,12 @@
 //! Streams whose messages were encoded elsewhere.
 //!
-//! The generated server encodes every message for every caller. A watch event goes to many, so
-//! [`WatchRoute`] takes WatchStatus out of the generated server's hands and sends bytes that all
-//! watchers share.
+//! The generated server encodes every message for every caller. A watch event goes to many, and a piece of
+//! an answer comes encoded from its worker, so [`EncodedRoute`] takes such a method out of the generated
+//! server's hands and sends bytes as they are.
 
 use std::{
     convert::Infallible,
+    fmt,
     marker::PhantomData,
     pin::Pin,
     sync::Arc,
@@ -15,9 +16,11 @@ use std::{
 use bytes::{BufMut, Bytes};
 use futures::{FutureExt, Stream, future::BoxFuture};
 use hangar_client::v1::{
-    WatchStatusRequest, WatchStatusResponse, model_service_server::ModelServiceServer,
+    GenerateRequest, WatchStatusRequest, inference_service_server::InferenceServiceServer,
+    model_service_server::ModelServiceServer,
 };
 use http_body_util::BodyExt;
+use prost::Message;
 use tonic::{
     Request, Response, Status,
     body::Body,
@@ -27,113 +30,166 @@ use tonic::{
 use tonic_prost::ProstCodec;
 use tower::Service;
 
-use super::model_service::ModelApi;
+use super::{inference_service::InferenceApi, model_service::ModelApi};
 
-/// ModelService, with WatchStatus sent from shared bytes.
-#[derive(Clone, Debug)]
-pub struct WatchRoute {
-    inner: ModelServiceServer<ModelApi>,
-    api: Arc<ModelApi>,
+/// A service, one method of which is answered with encoded messages.
+pub struct EncodedRoute<S, R> {
+    inner: S,
+    path: &'static str,
+    method: Arc<dyn Method<R>>,
     max_request_bytes: usize,
 }
 
-/// The method that is taken out.
-const WATCH_STATUS: &str = "/hangar.v1.ModelService/WatchStatus";
+/// ModelService, with WatchStatus sent from bytes that all watchers share.
+pub type WatchRoute = EncodedRoute<ModelServiceServer<ModelApi>, WatchStatusRequest>;
+
+/// InferenceService, with Generate sent as the workers have encoded it.
+pub type GenerateRoute = EncodedRoute<InferenceServiceServer<InferenceApi>, GenerateRequest>;
 
 /// A stream of encoded messages.
 pub(super) type EncodedStream = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
-/// Sends bytes as they are, as messages of the type `T`; decodes requests of the type `U`.
+/// The answer to a request.
+pub(super) type Answer = BoxFuture<'static, Result<Response<EncodedStream>, Status>>;
+
+/// A method that answers with encoded messages.
+trait Method<R>: Fn(Request<R>) -> Answer + Send + Sync {}
+
+/// Sends bytes as they are; decodes requests of the type `R`.
 #[derive(Debug)]
-struct EncodedCodec<T, U>(PhantomData<(T, U)>);
+struct EncodedCodec<R>(PhantomData<R>);
 
 /// Copies encoded messages into the frame.
 #[derive(Debug)]
 struct CopyBytes;
 
-struct WatchCall(Arc<ModelApi>);
+struct MethodCall<R>(Arc<dyn Method<R>>);
 
-// === impl WatchRoute ===
+// === impl EncodedRoute ===
 
 impl WatchRoute {
     /// Serves `api`, taking requests of at most `max_request_bytes`.
-    pub fn new(api: Arc<ModelApi>, max_request_bytes: usize) -> Self {
+    pub fn watch(api: Arc<ModelApi>, max_request_bytes: usize) -> Self {
         let inner = ModelServiceServer::from_arc(api.clone())
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd)
             .max_decoding_message_size(max_request_bytes);
+        let method = move |request: Request<WatchStatusRequest>| {
+            let api = api.clone();
+            async move { Ok(Response::new(api.watch(request.into_inner())?)) }.boxed()
+        };
         Self {
             inner,
-            api,
+            path: "/hangar.v1.ModelService/WatchStatus",
+            method: Arc::new(method),
             max_request_bytes,
         }
     }
 }
 
-impl NamedService for WatchRoute {
-    const NAME: &'static str = <ModelServiceServer<ModelApi> as NamedService>::NAME;
+impl GenerateRoute {
+    /// Serves `api`, taking requests of at most `max_request_bytes`.
+    pub fn generate(api: InferenceApi, max_request_bytes: usize) -> Self {
+        let inner = InferenceServiceServer::new(api.clone())
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+            .max_decoding_message_size(max_request_bytes);
+        let method = move |request: Request<GenerateRequest>| {
+            let api = api.clone();
+            async move {
+                let answer: EncodedStream = Box::pin(api.begin(request).await?);
+                Ok(Response::new(answer))
+            }
+            .boxed()
+        };
+        Self {
+            inner,
+            path: "/hangar.v1.InferenceService/Generate",
+            method: Arc::new(method),
+            max_request_bytes,
+        }
+    }
 }
 
-impl Service<http::Request<Body>> for WatchRoute {
+impl<S: Clone, R> Clone for EncodedRoute<S, R> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            method: self.method.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<S, R> fmt::Debug for EncodedRoute<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncodedRoute")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: NamedService, R> NamedService for EncodedRoute<S, R> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S, R> Service<http::Request<Body>> for EncodedRoute<S, R>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+    R: Message + Default + 'static,
+{
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if request.uri().path() != WATCH_STATUS {
-            return self.inner.call(request);
+        if request.uri().path() != self.path {
+            return self.inner.call(request).boxed();
         }
-        let api = self.api.clone();
-        let codec = EncodedCodec::<WatchStatusResponse, WatchStatusRequest>(PhantomData);
-        let mut grpc = Grpc::new(codec)
+        let method = MethodCall(self.method.clone());
+        let mut grpc = Grpc::new(EncodedCodec::<R>(PhantomData))
             .apply_max_message_size_config(Some(self.max_request_bytes), None)
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd);
         async move {
-            Ok(grpc
-                .server_streaming(
-                    WatchCall(api),
-                    request.map(|body| Body::new(body.boxed_unsync())),
-                )
-                .await)
+            let request = request.map(|body| Body::new(body.boxed_unsync()));
+            Ok(grpc.server_streaming(method, request).await)
         }
         .boxed()
     }
 }
 
-impl ServerStreamingService<WatchStatusRequest> for WatchCall {
+impl<R, F> Method<R> for F where F: Fn(Request<R>) -> Answer + Send + Sync {}
+
+impl<R> ServerStreamingService<R> for MethodCall<R> {
     type Response = Bytes;
     type ResponseStream = EncodedStream;
-    type Future = BoxFuture<'static, Result<Response<EncodedStream>, Status>>;
+    type Future = Answer;
 
-    fn call(&mut self, request: Request<WatchStatusRequest>) -> Self::Future {
-        let api = self.0.clone();
-        async move { Ok(Response::new(api.watch(request.into_inner())?)) }.boxed()
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        (self.0)(request)
     }
 }
 
 // === impl EncodedCodec ===
 
-impl<T, U> Codec for EncodedCodec<T, U>
-where
-    T: prost::Message + Send + 'static,
-    U: prost::Message + Default + Send + 'static,
-{
+impl<R: Message + Default + 'static> Codec for EncodedCodec<R> {
     type Encode = Bytes;
-    type Decode = U;
+    type Decode = R;
     type Encoder = CopyBytes;
-    type Decoder = <ProstCodec<T, U> as Codec>::Decoder;
+    type Decoder = <ProstCodec<R, R> as Codec>::Decoder;
 
     fn encoder(&mut self) -> CopyBytes {
         CopyBytes
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<T, U>::default().decoder()
+        ProstCodec::<R, R>::default().decoder()
     }
 }
 

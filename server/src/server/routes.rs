@@ -5,9 +5,7 @@ use std::sync::Arc;
 use hangar_client::{
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
     v1::{
-        catalog_service_server::CatalogServiceServer,
-        inference_service_server::InferenceServiceServer,
-        session_service_server::SessionServiceServer,
+        catalog_service_server::CatalogServiceServer, session_service_server::SessionServiceServer,
     },
 };
 use tonic::{codec::CompressionEncoding, service::Routes};
@@ -19,8 +17,8 @@ use crate::{
     health::Health,
     lifecycle::Fleet,
     rpc::{
-        CatalogApi, InferenceApi, ModelApi, ModelApiOptions, OpenInferenceApi, SessionApi,
-        WatchRoute, health::HealthService, reflection,
+        CatalogApi, GenerateRoute, InferenceApi, ModelApi, ModelApiOptions, OpenInferenceApi,
+        SessionApi, WatchRoute, health::HealthService, reflection,
     },
     status::Hub,
     system::SystemMonitor,
@@ -64,10 +62,6 @@ pub(super) fn routes(
         open,
         sessions,
     } = apis;
-    let inference = InferenceServiceServer::new(inference)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(settings.max_request_bytes);
     let open = GrpcInferenceServiceServer::new(open)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
@@ -78,10 +72,13 @@ pub(super) fn routes(
         .max_decoding_message_size(settings.max_request_bytes);
     let sessions =
         SessionServiceServer::new(sessions).max_decoding_message_size(settings.max_request_bytes);
-    let routes = Routes::new(WatchRoute::new(models, settings.max_request_bytes))
+    let routes = Routes::new(WatchRoute::watch(models, settings.max_request_bytes))
         .add_service(sessions)
         .add_service(catalog)
-        .add_service(inference)
+        .add_service(GenerateRoute::generate(
+            inference,
+            settings.max_request_bytes,
+        ))
         .add_service(open)
         .add_service(checks);
     if !settings.reflection {

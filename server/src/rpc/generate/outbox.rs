@@ -1,7 +1,7 @@
-//! Responses that a caller of Generate has not taken yet.
+//! Encoded responses that a caller of Generate has not taken yet.
 //!
-//! Putting one in never waits. Beyond a few, chunks are put together, so that a slow caller finds fewer
-//! and longer ones; what is held is never more than the answer.
+//! Putting one in never waits. Beyond a few, chunks are decoded and put together, so that a slow caller finds
+//! fewer and longer ones; what is held is never more than the answer.
 
 use std::{
     collections::VecDeque,
@@ -9,12 +9,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use hangar_client::v1::{GenerateChunk, GenerateResponse, generate_response::Event};
+use prost::{DecodeError, Message};
 use tonic::Status;
 
 use crate::rpc::error::ApiError;
 
-type Last = Result<GenerateResponse, Status>;
+type Response = Result<Bytes, Status>;
 
 /// The side that the responses come from.
 pub(super) struct Outbox(Arc<Shared>);
@@ -27,8 +29,10 @@ struct Shared(Mutex<Held>);
 
 #[derive(Default)]
 struct Held {
-    chunks: VecDeque<GenerateChunk>,
-    last: Option<Last>,
+    chunks: VecDeque<Bytes>,
+    /// What came after these.
+    rest: Option<GenerateChunk>,
+    last: Option<Response>,
     ended: bool,
     caller: Option<Waker>,
 }
@@ -45,23 +49,29 @@ pub(super) fn outbox() -> (Outbox, Inbox) {
 // === impl Outbox ===
 
 impl Outbox {
-    /// Adds a chunk.
-    pub(super) fn put(&mut self, chunk: GenerateChunk) {
+    /// Adds a response that is a chunk.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be decoded, should it have to be.
+    pub(super) fn put(&mut self, response: Bytes) -> Result<(), DecodeError> {
         self.0.change(|held| {
-            let full = held.chunks.len() == CHUNKS;
-            match held.chunks.back_mut().filter(|_| full) {
-                Some(last) => {
-                    last.text.push_str(&chunk.text);
-                    last.token_ids.extend(chunk.token_ids);
-                    last.logprobs.extend(chunk.logprobs);
-                }
-                None => held.chunks.push_back(chunk),
+            if held.rest.is_none() && held.chunks.len() < CHUNKS {
+                held.chunks.push_back(response);
+                return Ok(());
             }
-        });
+            let rest = held.rest.get_or_insert_default();
+            if let Some(Event::Chunk(chunk)) = GenerateResponse::decode(response)?.event {
+                rest.text.push_str(&chunk.text);
+                rest.token_ids.extend(chunk.token_ids);
+                rest.logprobs.extend(chunk.logprobs);
+            }
+            Ok(())
+        })
     }
 
     /// Adds the last response.
-    pub(super) fn end(self, last: Last) {
+    pub(super) fn end(self, last: Response) {
         self.0.change(|held| {
             held.ended = true;
             held.last = Some(last);
@@ -87,12 +97,16 @@ impl Drop for Outbox {
 
 impl Inbox {
     /// The next response; `None` after the last.
-    pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Last>> {
+    pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Response>> {
         let mut held = self.0.lock();
-        if let Some(chunk) = held.chunks.pop_front() {
-            return Poll::Ready(Some(Ok(GenerateResponse {
-                event: Some(Event::Chunk(chunk)),
-            })));
+        if let Some(response) = held.chunks.pop_front() {
+            return Poll::Ready(Some(Ok(response)));
+        }
+        if let Some(rest) = held.rest.take() {
+            drop(held);
+            let event = Some(Event::Chunk(rest));
+            let response = GenerateResponse { event }.encode_to_vec();
+            return Poll::Ready(Some(Ok(response.into())));
         }
         if held.ended {
             return Poll::Ready(held.last.take());
@@ -105,15 +119,15 @@ impl Inbox {
 // === impl Shared ===
 
 impl Shared {
-    fn change(&self, change: impl FnOnce(&mut Held)) {
-        let caller = {
+    fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
+        let (changed, caller) = {
             let mut held = self.lock();
-            change(&mut held);
-            held.caller.take()
+            (change(&mut held), held.caller.take())
         };
         if let Some(caller) = caller {
             caller.wake();
         }
+        changed
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -125,15 +139,17 @@ impl Shared {
 mod tests {
     use super::*;
 
-    fn chunk(token: u32) -> GenerateChunk {
-        GenerateChunk {
+    fn chunk(token: u32) -> Bytes {
+        let chunk = GenerateChunk {
             text: format!("{token} "),
             token_ids: vec![token],
             logprobs: Vec::new(),
-        }
+        };
+        let event = Some(Event::Chunk(chunk));
+        GenerateResponse { event }.encode_to_vec().into()
     }
 
-    async fn next(inbox: &mut Inbox) -> Option<Last> {
+    async fn next(inbox: &mut Inbox) -> Option<Response> {
         std::future::poll_fn(|context| inbox.poll_next(context)).await
     }
 
@@ -141,19 +157,20 @@ mod tests {
     async fn what_is_not_taken_is_put_together_and_nothing_is_lost() {
         let (mut outbox, mut inbox) = outbox();
         for token in 0..100 {
-            outbox.put(chunk(token));
+            outbox.put(chunk(token)).expect("a chunk");
         }
-        outbox.end(Ok(GenerateResponse::default()));
+        outbox.end(Ok(Bytes::new()));
         let (mut chunks, mut tokens, mut text) = (0, Vec::new(), String::new());
-        while let Some(Ok(GenerateResponse {
-            event: Some(Event::Chunk(chunk)),
-        })) = next(&mut inbox).await
-        {
+        while let Some(Ok(response)) = next(&mut inbox).await {
+            let response = GenerateResponse::decode(response).expect("a response");
+            let Some(Event::Chunk(chunk)) = response.event else {
+                break;
+            };
             chunks += 1;
             tokens.extend(chunk.token_ids);
             text.push_str(&chunk.text);
         }
-        assert_eq!(chunks, CHUNKS);
+        assert_eq!(chunks, CHUNKS + 1);
         assert_eq!(tokens, (0..100).collect::<Vec<_>>());
         assert_eq!(
             text,
@@ -165,11 +182,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_caller_that_reads_again_gets_responses_as_they_came() {
+        let (mut outbox, mut inbox) = outbox();
+        for token in 0..100 {
+            outbox.put(chunk(token)).expect("a chunk");
+        }
+        for _ in 0..=CHUNKS {
+            assert!(next(&mut inbox).await.is_some());
+        }
+        outbox.put(chunk(100)).expect("a chunk");
+        assert_eq!(
+            next(&mut inbox).await.and_then(Result::ok),
+            Some(chunk(100))
+        );
+    }
+
+    #[tokio::test]
     async fn a_caller_that_waits_is_woken() {
         let (mut outbox, mut inbox) = outbox();
         let give = async {
             tokio::task::yield_now().await;
-            outbox.put(chunk(1));
+            outbox.put(chunk(1)).expect("a chunk");
             tokio::task::yield_now().await;
             outbox.end(Err(Status::aborted("no")));
         };

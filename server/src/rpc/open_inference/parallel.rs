@@ -26,7 +26,7 @@ use crate::{
     rpc::{
         deadline::Deadline,
         error::{ApiError, reason_of},
-        generate::Generation,
+        generate::Decoded,
     },
     telemetry::rpc::name_of,
 };
@@ -104,7 +104,7 @@ impl Call {
     }
 
     /// Begins a generation.
-    async fn begin(&self, request: GenerateRequest) -> Result<Generation, Status> {
+    async fn begin(&self, request: GenerateRequest) -> Result<Decoded, Status> {
         let (mut begun, generation) = oneshot::channel();
         let inference = self.api.inference.clone();
         let call = within(request, self.deadline);
@@ -128,7 +128,7 @@ impl Call {
 /// The responses to `ask`, which `generation` answers.
 fn pieces(
     ask: Ask,
-    generation: Generation,
+    generation: Decoded,
     failed: Failed,
 ) -> impl Stream<Item = ModelStreamInferResponse> + Send {
     let (stream, empty_final) = (ask.stream, ask.empty_final);
