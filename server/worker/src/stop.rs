@@ -12,20 +12,6 @@ pub(crate) struct StopMatcher {
     held: String,
 }
 
-/// What can be given out.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Released {
-    /// This text; more may come.
-    Text(String),
-    /// This text, and then nothing more: the stop text `stop` follows it.
-    Stopped {
-        /// Last text of the answer.
-        text: String,
-        /// The stop text that ended it.
-        stop: String,
-    },
-}
-
 impl StopMatcher {
     /// Looks for these texts. Empty ones are ignored.
     pub(crate) fn new(stops: impl IntoIterator<Item = String>) -> Self {
@@ -35,26 +21,27 @@ impl StopMatcher {
         }
     }
 
-    /// Takes further text. Not to be called after it has stopped.
-    pub(crate) fn push(&mut self, text: &str) -> Released {
-        self.held.push_str(text);
-        if let Some((start, stop)) = self.first_stop() {
-            let stop = stop.to_owned();
-            self.held.truncate(start);
-            return Released::Stopped {
-                text: std::mem::take(&mut self.held),
-                stop,
-            };
+    /// Takes further text and adds what can be given out to `out`. Gives the stop text if one follows that;
+    /// nothing is to be taken any more then.
+    pub(crate) fn push(&mut self, text: &str, out: &mut String) -> Option<String> {
+        if self.stops.is_empty() {
+            out.push_str(text);
+            return None;
         }
-        let kept = self
-            .held
-            .split_off(self.held.len() - self.longest_beginning());
-        Released::Text(std::mem::replace(&mut self.held, kept))
+        self.held.push_str(text);
+        let (given, stop) = match self.first_stop() {
+            Some((start, stop)) => (start, Some(stop.to_owned())),
+            None => (self.held.len() - self.longest_beginning(), None),
+        };
+        out.push_str(&self.held[..given]);
+        self.held.drain(..given);
+        stop
     }
 
     /// Ends the text: what was held back is no stop text.
-    pub(crate) fn finish(&mut self) -> String {
-        std::mem::take(&mut self.held)
+    pub(crate) fn finish(&mut self, out: &mut String) {
+        out.push_str(&self.held);
+        self.held.clear();
     }
 
     /// Start and text of the stop text that is complete first.
@@ -91,12 +78,12 @@ mod tests {
         let mut matcher = StopMatcher::new(stops.iter().map(|stop| (*stop).to_owned()));
         let mut out = String::new();
         for piece in pieces {
-            match matcher.push(piece) {
-                Released::Text(text) => out.push_str(&text),
-                Released::Stopped { text, stop } => return (out + &text, Some(stop)),
+            if let Some(stop) = matcher.push(piece, &mut out) {
+                return (out, Some(stop));
             }
         }
-        (out + &matcher.finish(), None)
+        matcher.finish(&mut out);
+        (out, None)
     }
 
     /// The same by definition: character by character, looking at everything.
@@ -158,7 +145,9 @@ mod tests {
     #[test]
     fn without_stop_texts_everything_passes_at_once() {
         let mut matcher = StopMatcher::new([String::new()]);
-        assert_eq!(matcher.push("text"), Released::Text("text".into()));
+        let mut out = String::new();
+        assert_eq!(matcher.push("text", &mut out), None);
+        assert_eq!(out, "text");
     }
 
     proptest! {

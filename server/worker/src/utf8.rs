@@ -9,11 +9,16 @@ pub(crate) struct Utf8Joiner {
 }
 
 impl Utf8Joiner {
-    /// Takes further bytes and gives the characters that are whole now. Bytes that cannot belong to any
-    /// character become U+FFFD.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
+    /// Takes further bytes and adds the characters that are whole now to `text`. Bytes that cannot belong to
+    /// any character become U+FFFD.
+    pub(crate) fn push(&mut self, bytes: &[u8], text: &mut String) {
+        if self.rest.is_empty()
+            && let Ok(whole) = std::str::from_utf8(bytes)
+        {
+            text.push_str(whole);
+            return;
+        }
         self.rest.extend_from_slice(bytes);
-        let mut text = String::with_capacity(self.rest.len());
         let mut taken = 0;
         loop {
             match std::str::from_utf8(&self.rest[taken..]) {
@@ -35,13 +40,12 @@ impl Utf8Joiner {
             }
         }
         self.rest.drain(..taken);
-        text
     }
 
     /// Ends the text: the beginning of a character that never became whole is U+FFFD.
-    pub(crate) fn finish(&mut self) -> String {
-        let rest = std::mem::take(&mut self.rest);
-        String::from_utf8_lossy(&rest).into_owned()
+    pub(crate) fn finish(&mut self, text: &mut String) {
+        text.push_str(&String::from_utf8_lossy(&self.rest));
+        self.rest.clear();
     }
 }
 
@@ -51,20 +55,35 @@ mod tests {
 
     use super::*;
 
+    fn push(joiner: &mut Utf8Joiner, bytes: &[u8]) -> String {
+        let mut text = String::new();
+        joiner.push(bytes, &mut text);
+        text
+    }
+
+    fn finish(joiner: &mut Utf8Joiner) -> String {
+        let mut text = String::new();
+        joiner.finish(&mut text);
+        text
+    }
+
     #[test]
     fn a_character_is_held_back_until_it_is_whole() {
         let mut joiner = Utf8Joiner::default();
         let bytes = "ü€😀".as_bytes();
-        let texts: Vec<String> = bytes.iter().map(|byte| joiner.push(&[*byte])).collect();
+        let texts: Vec<String> = bytes
+            .iter()
+            .map(|byte| push(&mut joiner, &[*byte]))
+            .collect();
         assert_eq!(texts, ["", "ü", "", "", "€", "", "", "", "😀"]);
-        assert_eq!(joiner.finish(), "");
+        assert_eq!(finish(&mut joiner), "");
     }
 
     #[test]
     fn a_character_that_stays_incomplete_is_replaced_at_the_end() {
         let mut joiner = Utf8Joiner::default();
-        assert_eq!(joiner.push(&[b'a', 0xe2, 0x82]), "a");
-        assert_eq!(joiner.finish(), "\u{fffd}");
+        assert_eq!(push(&mut joiner, &[b'a', 0xe2, 0x82]), "a");
+        assert_eq!(finish(&mut joiner), "\u{fffd}");
     }
 
     proptest! {
@@ -73,8 +92,8 @@ mod tests {
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..6), 0..20),
         ) {
             let mut joiner = Utf8Joiner::default();
-            let mut text: String = chunks.iter().map(|chunk| joiner.push(chunk)).collect();
-            text.push_str(&joiner.finish());
+            let mut text: String = chunks.iter().map(|chunk| push(&mut joiner, chunk)).collect();
+            text.push_str(&finish(&mut joiner));
             let all = chunks.concat();
             prop_assert_eq!(text, String::from_utf8_lossy(&all).into_owned());
         }

@@ -10,7 +10,7 @@ use crate::engine::logprobs::Likelihood;
 use crate::engine::picker::Fault;
 use crate::engine::tap::Step;
 use crate::engine::vocabulary::Vocabulary;
-use crate::stop::{Released, StopMatcher};
+use crate::stop::StopMatcher;
 use crate::utf8::Utf8Joiner;
 
 /// An answer as it is made.
@@ -20,6 +20,8 @@ pub(crate) struct Answer {
     stops: StopMatcher,
     /// What the caller has not got yet.
     chunk: GenerateChunk,
+    /// Working space: the text of a step.
+    text: String,
     /// Whether a space that the tokenizer hides at the beginning of a text is still to be left out.
     strip_space: bool,
     /// Whether half of a character is left out at the end.
@@ -69,6 +71,7 @@ impl Answer {
             joiner: Utf8Joiner::default(),
             stops: StopMatcher::new(stops),
             chunk: GenerateChunk::default(),
+            text: String::new(),
             strip_space: manner == Manner::Begins,
             whole: manner == Manner::Conforms,
             prompt_tokens: u32::try_from(prompt_tokens).unwrap_or(u32::MAX),
@@ -102,8 +105,8 @@ impl Answer {
                     let logprob = self.logprob(token, &likelihood);
                     self.chunk.logprobs.push(logprob);
                 }
-                let text = self.text_of(token);
-                if let Some(done) = self.release(&text) {
+                self.join(token);
+                if let Some(done) = self.release() {
                     return done;
                 }
                 if last {
@@ -150,42 +153,35 @@ impl Answer {
         }
     }
 
-    fn text_of(&mut self, token: u32) -> String {
-        let mut bytes = self.vocabulary.bytes_of(token);
+    /// Adds the characters that are whole with this token to the step's text.
+    fn join(&mut self, token: u32) {
+        let bytes = self.vocabulary.bytes_of(token);
+        let mut bytes = &*bytes;
         if self.strip_space && !bytes.is_empty() {
             self.strip_space = false;
             if self.vocabulary.hides_first_space(token) {
-                bytes.remove(0);
+                bytes = &bytes[1..];
             }
         }
-        self.joiner.push(&bytes)
+        self.joiner.push(bytes, &mut self.text);
     }
 
-    /// Gives out text; the end if a stop text came.
-    fn release(&mut self, text: &str) -> Option<Standing> {
-        match self.stops.push(text) {
-            Released::Text(text) => {
-                self.chunk.text.push_str(&text);
-                None
-            }
-            Released::Stopped { text, stop } => {
-                self.chunk.text.push_str(&text);
-                Some(self.done(FinishReason::Stop, stop))
-            }
-        }
+    /// Gives out the step's text; the end if a stop text came.
+    fn release(&mut self) -> Option<Standing> {
+        let stop = self.stops.push(&self.text, &mut self.chunk.text);
+        self.text.clear();
+        stop.map(|stop| self.done(FinishReason::Stop, stop))
     }
 
     /// Ends the answer after the text that is still held back.
     fn finish(&mut self, reason: FinishReason) -> Standing {
-        let mut rest = self.joiner.finish();
-        if self.whole {
-            rest.clear();
+        if !self.whole {
+            self.joiner.finish(&mut self.text);
         }
-        if let Some(done) = self.release(&rest) {
+        if let Some(done) = self.release() {
             return done;
         }
-        let held = self.stops.finish();
-        self.chunk.text.push_str(&held);
+        self.stops.finish(&mut self.chunk.text);
         self.done(reason, String::new())
     }
 

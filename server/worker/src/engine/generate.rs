@@ -29,7 +29,7 @@ use crate::engine::answer::{Answer, Manner, Standing};
 use crate::engine::picker::Picker;
 use crate::engine::prompt::Prompt;
 use crate::engine::sampling::{Chooser, Rules};
-use crate::engine::tap::{Step, Tap};
+use crate::engine::tap::{Tap, Told};
 use crate::stats::InFlight;
 use crate::status;
 
@@ -63,7 +63,7 @@ struct Run {
 struct Turn {
     engine: Arc<Engine>,
     tap: Arc<Tap>,
-    steps: mpsc::Receiver<Step>,
+    steps: Told,
     responses: mpsc::Receiver<Response>,
     /// Ends when the engine has let go of the request.
     let_go: oneshot::Receiver<()>,
@@ -249,29 +249,33 @@ impl Turn {
 
     /// Follows the engine to the end of the answer, giving the caller what it takes.
     async fn follow(&mut self) -> End {
+        let mut over = None;
         loop {
+            // Before anything is said of the engine's responses: a step is told before the one to it.
+            while let Some(step) = self.steps.next() {
+                self.in_flight.prefilled();
+                match self.answer.take(step) {
+                    Standing::Open => {}
+                    Standing::Done(done) => return End::Done(done),
+                    Standing::Failed(fault) => return End::Failed(fault.into()),
+                }
+            }
+            match over {
+                None => {}
+                Some(Some(status)) => return End::Failed(status),
+                Some(None) => return End::Failed(self.engine.ended_without_reason().await),
+            }
             tokio::select! {
                 biased;
                 () = self.caller.closed() => return End::Abandoned,
-                Some(step) = self.steps.recv() => {
-                    self.in_flight.prefilled();
-                    match self.answer.take(step) {
-                        Standing::Open => {}
-                        Standing::Done(done) => return End::Done(done),
-                        Standing::Failed(fault) => return End::Failed(fault.into()),
-                    }
-                }
                 Ok(permit) = self.caller.reserve(), if self.answer.has_chunk() => {
                     permit.send(Ok(response(Event::Chunk(self.answer.take_chunk()))));
                 }
-                engine = self.responses.recv() => match engine.map(refusal) {
-                    Some(None) => {}
-                    Some(Some(status)) => return End::Failed(status),
-                    None => {
-                        let status = self.engine.ended_without_reason().await;
-                        return End::Failed(status);
-                    }
+                engine = self.responses.recv() => match engine {
+                    Some(response) => over = refusal(response).map(Some),
+                    None => over = Some(None),
                 },
+                () = self.steps.overdue() => {}
             }
         }
     }

@@ -3,6 +3,10 @@
 //! A tap is the logits processor of one request: the engine shows it the scores of each step, it chooses
 //! the token and leaves the engine no other. So the exact tokens are known, an answer can be ended at any
 //! step, and a token that the engine makes beyond the end is known to be none of the answer.
+//!
+//! The engine answers to most steps with a response of its own, microseconds later. That wakes whoever
+//! follows the answer, so that telling the step wakes nobody: on the engine's thread, each wake counts.
+//! [`Told::overdue`] covers what the engine does not answer to.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +14,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use mistralrs::core::CustomLogitsProcessor;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::engine::logprobs::Likelihood;
 use crate::engine::picker::{Fault, Pick, Picker};
@@ -47,7 +51,14 @@ pub(crate) struct Tap {
     left: Mutex<usize>,
     ended: AtomicBool,
     steps: mpsc::Sender<Step>,
+    overdue: Arc<Notify>,
     stats: Arc<Stats>,
+}
+
+/// The steps that a tap tells.
+pub(crate) struct Told {
+    steps: mpsc::Receiver<Step>,
+    overdue: Arc<Notify>,
 }
 
 /// A tap while the engine has it.
@@ -63,18 +74,20 @@ impl Tap {
         end_tokens: Arc<[u32]>,
         max_tokens: usize,
         stats: Arc<Stats>,
-    ) -> (Arc<Self>, mpsc::Receiver<Step>) {
+    ) -> (Arc<Self>, Told) {
         // One step a token and one more to end: sending never fails for want of room.
-        let (steps, told) = mpsc::channel(max_tokens + 2);
+        let (sender, steps) = mpsc::channel(max_tokens + 2);
+        let overdue = Arc::<Notify>::default();
         let tap = Self {
             picker: Mutex::new(picker),
             end_tokens,
             left: Mutex::new(max_tokens),
             ended: AtomicBool::new(false),
-            steps,
+            steps: sender,
+            overdue: Arc::clone(&overdue),
             stats,
         };
-        (Arc::new(tap), told)
+        (Arc::new(tap), Told { steps, overdue })
     }
 
     /// What the engine gets of this tap, and what ends when the engine has let go of it.
@@ -122,12 +135,14 @@ impl Tap {
                 (token, step)
             }
         };
-        if !matches!(step, Step::Token { last: false, .. }) {
+        let last = !matches!(step, Step::Token { last: false, .. });
+        // Nobody listens any more only when the answer is of no use to anybody.
+        if self.steps.try_send(step).is_err() || last {
             self.end();
         }
-        // Nobody listens any more only when the answer is of no use to anybody.
-        if self.steps.try_send(step).is_err() {
-            self.end();
+        let untold = self.steps.max_capacity() - self.steps.capacity();
+        if last || untold > 1 {
+            self.overdue.notify_one();
         }
         token
     }
@@ -137,6 +152,18 @@ impl Tap {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         *left = left.saturating_sub(1);
         *left == 0
+    }
+}
+
+impl Told {
+    /// The next step, if there is one already.
+    pub(crate) fn next(&mut self) -> Option<Step> {
+        self.steps.try_recv().ok()
+    }
+
+    /// Returns when there are steps that the engine may not answer to. Safe to cancel.
+    pub(crate) async fn overdue(&self) {
+        self.overdue.notified().await;
     }
 }
 
@@ -158,7 +185,7 @@ mod tests {
     use super::*;
     use crate::engine::sampling::{Chooser, Rules};
 
-    fn tap(max_tokens: usize) -> (Arc<Tap>, mpsc::Receiver<Step>) {
+    fn tap(max_tokens: usize) -> (Arc<Tap>, Told) {
         let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None));
         Tap::new(picker, [0].into(), max_tokens, Arc::default())
     }
@@ -187,24 +214,18 @@ mod tests {
         let (tap, mut told) = tap(2);
         let tokens: Vec<u32> = (0..4).map(|_| tap.step(&mut [0.0, 1.0])).collect();
         assert_eq!(tokens, [1, 1, 0, 0]);
-        assert!(matches!(
-            told.try_recv(),
-            Ok(Step::Token { last: false, .. })
-        ));
-        assert!(matches!(
-            told.try_recv(),
-            Ok(Step::Token { last: true, .. })
-        ));
-        assert!(told.try_recv().is_err());
+        assert!(matches!(told.next(), Some(Step::Token { last: false, .. })));
+        assert!(matches!(told.next(), Some(Step::Token { last: true, .. })));
+        assert_eq!(told.next(), None);
     }
 
     #[test]
     fn an_end_token_ends_the_answer() {
         let (tap, mut told) = tap(5);
         assert_eq!(tap.step(&mut [1.0, 0.0]), 0);
-        assert!(matches!(told.try_recv(), Ok(Step::EndToken { .. })));
+        assert!(matches!(told.next(), Some(Step::EndToken { .. })));
         assert_eq!(tap.step(&mut [0.0, 1.0]), 0);
-        assert!(told.try_recv().is_err());
+        assert_eq!(told.next(), None);
     }
 
     #[test]
@@ -212,13 +233,34 @@ mod tests {
         let (tap, mut told) = tap(5);
         tap.end();
         assert_eq!(tap.step(&mut [0.0, 1.0]), 0);
-        assert!(told.try_recv().is_err());
+        assert_eq!(told.next(), None);
     }
 
     #[test]
     fn scores_that_are_no_numbers_are_told() {
         let (tap, mut told) = tap(5);
         tap.step(&mut [f32::NAN, 1.0]);
-        assert_eq!(told.try_recv(), Ok(Step::Failed(Fault::NoScores)));
+        assert_eq!(told.next(), Some(Step::Failed(Fault::NoScores)));
+    }
+
+    async fn is_overdue(told: &Told) -> bool {
+        tokio::select! {
+            biased;
+            () = told.overdue() => true,
+            () = std::future::ready(()) => false,
+        }
+    }
+
+    #[tokio::test]
+    async fn steps_are_overdue_when_two_wait_and_when_the_answer_has_ended() {
+        let (tap, mut told) = tap(5);
+        tap.step(&mut [0.0, 1.0]);
+        assert!(!is_overdue(&told).await);
+        tap.step(&mut [0.0, 1.0]);
+        assert!(is_overdue(&told).await);
+        assert!(told.next().is_some() && told.next().is_some());
+        assert!(!is_overdue(&told).await);
+        tap.step(&mut [1.0, 0.0]);
+        assert!(is_overdue(&told).await);
     }
 }

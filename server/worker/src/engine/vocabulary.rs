@@ -1,9 +1,10 @@
 //! The model's tokens: from texts, to texts, and the bytes of each.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mistralrs::core::llguidance::toktrie::TokEnv;
+use mistralrs::core::llguidance::toktrie::{TokEnv, TokTrie};
 use tokenizers::Tokenizer;
 
 /// Longest text in bytes that is split into tokens without a look at how many these are.
@@ -95,15 +96,18 @@ impl Vocabulary {
     }
 
     /// Bytes of a token; none for a special one.
-    pub(crate) fn bytes_of(&self, token: u32) -> Vec<u8> {
+    pub(crate) fn bytes_of(&self, token: u32) -> Cow<'_, [u8]> {
         const SPACE_MARK: &[u8] = "▁".as_bytes();
         if let Some(text) = self.plain.get(&token) {
-            return text.clone().into_bytes();
+            return text.as_bytes().into();
         }
-        let bytes = self.bytes.tok_trie().decode_ext(&[token], false);
+        let bytes = self.bytes.tok_trie().token(token);
+        if bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER) {
+            return Cow::default();
+        }
         match bytes.strip_prefix(SPACE_MARK) {
-            Some(rest) => [b" ", rest].concat(),
-            None => bytes,
+            Some(rest) => [b" ", rest].concat().into(),
+            None => bytes.into(),
         }
     }
 
@@ -119,7 +123,7 @@ impl Vocabulary {
         if trie.is_special_token(token) && !self.plain.contains_key(&token) {
             trie.token(token).to_vec()
         } else {
-            self.bytes_of(token)
+            self.bytes_of(token).into_owned()
         }
     }
 
@@ -135,7 +139,7 @@ impl Vocabulary {
 
 #[cfg(test)]
 mod tests {
-    use mistralrs::core::llguidance::toktrie::{ApproximateTokEnv, TokRxInfo, TokTrie};
+    use mistralrs::core::llguidance::toktrie::{ApproximateTokEnv, TokRxInfo};
 
     use super::*;
 
@@ -161,7 +165,9 @@ mod tests {
         let trie = TokTrie::from(&TokRxInfo::new(3, 2), &words);
         let bytes: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let vocabulary = Vocabulary::new(Arc::new(tokenizer), bytes, None);
-        let texts: Vec<_> = (0..3).map(|token| vocabulary.bytes_of(token)).collect();
+        let texts: Vec<_> = (0..3)
+            .map(|token| vocabulary.bytes_of(token).into_owned())
+            .collect();
         assert_eq!(texts, [b"a".to_vec(), b"<think>".to_vec(), Vec::new()]);
         assert_eq!(vocabulary.grammar_bytes(1), b"<think>");
         assert_eq!(vocabulary.grammar_bytes(2), b"\xff<|im_end|>");
