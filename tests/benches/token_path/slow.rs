@@ -1,0 +1,75 @@
+//! What callers that do not read cost one that does, and what each of them holds in the server.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use hangar_client::{Client, GenerateStream};
+use hangar_tests::{
+    hangar::{DEADLINE, Hangar, spec},
+    processes,
+};
+use tokio::time::{interval, timeout};
+
+use super::{Spread, ask};
+
+/// Callers that read nothing.
+const SLOW: u32 = 20;
+
+/// Tokens of each answer.
+const TOKENS: u32 = 1000;
+
+/// Answers of the caller that reads, with the others and without them, in turn.
+const ROUNDS: usize = 10;
+
+/// Measures and prints.
+pub(super) async fn report(hangar: &Hangar, path: &Path, factor: f64) -> Result<()> {
+    let client = hangar.client().await?;
+    client.load("slow").spec(spec(path)).wait().await?;
+    // Not counted.
+    ask(&client, "slow", "a", TOKENS).await?;
+    let rounds = ((ROUNDS as f64 * factor) as usize).max(1);
+    let (mut ratios, mut held) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let prompt = format!("{round:04}");
+        let alone = ask(&client, "slow", &prompt, TOKENS).await?.rate();
+        let before = processes::host_bytes(hangar.pid())?;
+        let unread = unread(hangar).await?;
+        let after = processes::host_bytes(hangar.pid())?;
+        held.push((after as f64 - before as f64) / f64::from(SLOW) / 1024.0);
+        let beside = ask(&client, "slow", &prompt, TOKENS).await?.rate();
+        ratios.push(beside / alone);
+        drop(unread);
+    }
+    println!("\n{SLOW} callers that do not read their {TOKENS} tokens, tiny model");
+    println!("  another's tokens a second, ratio {}", Spread::of(ratios));
+    println!("  held for each of them, KiB       {}", Spread::of(held));
+    client.unload("slow").send().await?;
+    Ok(())
+}
+
+/// Streams that nobody reads and that are complete.
+async fn unread(hangar: &Hangar) -> Result<Vec<(Client, GenerateStream)>> {
+    let mut streams = Vec::new();
+    for n in 0..SLOW {
+        // A connection of its own, as another caller would have.
+        let client = hangar.client().await?;
+        let request = client.generate("slow").prompt(format!("{n}"));
+        let request = request.temperature(0.0).max_tokens(TOKENS);
+        streams.push((client, request.stream().await?));
+    }
+    let client = hangar.client().await?;
+    let mut ticks = interval(Duration::from_millis(10));
+    let done = async {
+        loop {
+            ticks.tick().await;
+            let info = client.info().model("slow").metrics().send().await?;
+            let model = info.models.first().context("no model")?;
+            let metrics = model.metrics.as_ref().context("no metrics")?;
+            if metrics.in_flight == 0 && metrics.queued == 0 {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    timeout(DEADLINE, done).await??;
+    Ok(streams)
+}
