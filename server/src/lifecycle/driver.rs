@@ -231,7 +231,7 @@ impl Driver {
                 self.publish_progress();
             }
             Report::Inspected { inspection, client } => {
-                self.client = Some(client);
+                self.client = Some(*client);
                 self.engine_concurrency = inspection.max_concurrency.max(1);
                 self.learn(inspection.metadata.clone().unwrap_or_default());
                 self.request_memory(inspection);

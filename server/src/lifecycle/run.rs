@@ -42,7 +42,7 @@ pub(super) enum Report {
     /// The files look usable.
     Inspected {
         inspection: Box<ModelInspection>,
-        client: Client,
+        client: Box<Client>,
     },
     /// The engine is built.
     EngineBuilt(Box<ModelMetadata>),
@@ -321,7 +321,7 @@ impl Talk<'_> {
             self.reports,
             Report::Inspected {
                 inspection,
-                client: client.clone(),
+                client: Box::new(client.clone()),
             },
         )
         .await;
