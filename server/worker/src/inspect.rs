@@ -45,6 +45,8 @@ pub(crate) enum Files {
 pub(crate) struct Inspection {
     /// What to load.
     pub(crate) files: Files,
+    /// What the model is for; never unspecified.
+    pub(crate) kind: ModelKind,
     /// Data type of the weights in memory; never unspecified.
     pub(crate) dtype: DataType,
     /// What the weights are quantized to when they are loaded.

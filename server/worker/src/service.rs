@@ -141,7 +141,8 @@ impl Inner {
         } = load(self.inspection.clone(), Arc::clone(&self.stats)).await?;
         *self.draft.lock().unwrap_or_else(PoisonError::into_inner) = draft;
         let prepared = metadata.prepared;
-        tracing::info!(elapsed = ?started.elapsed(), prepared, "the engine is built");
+        let kind = self.inspection.kind.as_str_name();
+        tracing::info!(elapsed = ?started.elapsed(), kind, prepared, "the engine is built");
         let engine = Arc::new(engine);
         self.tasks
             .spawn(watch(Arc::clone(&engine), Arc::clone(self)));

@@ -93,6 +93,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
     };
     Ok(Inspection {
         files: Files::Directory(files),
+        kind: ModelKind::Text,
         dtype,
         quantization,
         context_length,

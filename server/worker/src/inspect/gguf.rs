@@ -161,6 +161,7 @@ impl<'a> Model<'a> {
                 file: path.to_owned(),
                 tokenizer: tokenizer::given(config),
             },
+            kind: ModelKind::Text,
             dtype,
             quantization: None,
             context_length,
