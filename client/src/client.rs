@@ -9,6 +9,7 @@ use tonic::{
 
 use crate::{
     call::Retry,
+    embed::Embed,
     error::Error,
     generate::Generate,
     info::Info,
@@ -122,6 +123,11 @@ impl Client {
     /// Generates text.
     pub fn generate(&self, model_id: impl Into<String>) -> Generate {
         Generate::new(self.clone(), model_id.into())
+    }
+
+    /// Turns texts into vectors.
+    pub fn embed(&self, model_id: impl Into<String>) -> Embed {
+        Embed::new(self.clone(), model_id.into())
     }
 
     /// Splits a text into a model's tokens.

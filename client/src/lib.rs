@@ -22,6 +22,7 @@ mod call;
 mod catalog;
 mod client;
 pub mod convert;
+mod embed;
 mod error;
 mod generate;
 mod info;
@@ -38,6 +39,7 @@ pub use catalog::{
     ModelStream, UpdateModel,
 };
 pub use client::{Builder, Client};
+pub use embed::Embed;
 pub use error::{Details, Error, Refusal, Violation};
 pub use generate::{Completion, Generate, GenerateEvent, GenerateStream};
 pub use info::Info;

@@ -3,6 +3,7 @@
 mod catalog_service;
 pub mod deadline;
 mod declared;
+mod embed;
 mod error;
 mod generate;
 pub mod health;

@@ -54,6 +54,7 @@ pub fn metadata(message: v1::ModelMetadata) -> Metadata {
         adapters: message.adapters,
         resolved_revision: message.resolved_revision,
         prepared: message.prepared,
+        embedding_size: message.embedding_size,
         load_duration: None,
         loaded: None,
     }
@@ -91,6 +92,7 @@ pub fn metadata_message(
         device: metadata.device.clone(),
         trained_context_length: metadata.trained_context_length,
         prepared: metadata.prepared,
+        embedding_size: metadata.embedding_size,
     }
 }
 

@@ -188,6 +188,39 @@ def errors(client, _answers, _descriptors):
     refused("FAILED_PRECONDITION", "not loaded", client.infer, "demo", inputs("Hello"))
 
 
+def embed(client, _answers, _descriptors):
+    """An embedding model gives a vector of length one for each text, whatever the shape of the input."""
+    client.load_model("e")
+    metadata = client.get_model_metadata("e")
+    equal([(tensor.name, tensor.datatype, list(tensor.shape)) for tensor in metadata.inputs], [("text_input", "BYTES", [-1])])
+    ((name, datatype, shape),) = [(tensor.name, tensor.datatype, list(tensor.shape)) for tensor in metadata.outputs]
+    equal((name, datatype, shape), ("embedding", "FP32", [-1, 64]))
+    config = client.get_model_config("e").config
+    equal((config.model_transaction_policy.decoupled, list(config.output[0].dims)), (False, [-1, 64]))
+
+    words = ["one", "two", "three"]
+    results = {}
+    for shape in ([3], [3, 1]):
+        tensor = triton.InferInput("text_input", shape, "BYTES")
+        tensor.set_data_from_numpy(np.array([word.encode() for word in words], dtype=np.object_).reshape(shape))
+        result = client.infer("e", [tensor], request_id="7")
+        vectors = result.as_numpy("embedding")
+        equal((vectors.shape, vectors.dtype, result.get_response().id), ((3, 64), np.float32, "7"))
+        equal(bool(np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)), True)
+        results[len(shape)] = vectors
+    equal(bool((results[1] == results[2]).all()), True)
+    (alone,) = client.infer("e", [text("text_input", "two")]).as_numpy("embedding")
+    equal(bool((alone == results[1][1]).all()), True)
+    (statistics,) = client.get_inference_statistics("e").model_stats
+    equal(statistics.inference_count, 3)
+
+    refused("INVALID_ARGUMENT", "stream", client.infer, "e", [text("text_input", "x"), flag("stream", True)])
+    refused("INVALID_ARGUMENT", "text_output", client.infer, "e", [text("text_input", "x")],
+            outputs=[triton.InferRequestedOutput("text_output")])
+    refused("INVALID_ARGUMENT", "empty", client.infer, "e", [text("text_input", "")])
+    client.unload_model("e")
+
+
 def shape_of(field):
     """What decides how a field is written on the wire, and how code names it."""
     return (field.name, field.number, field.type, field.is_repeated, bool(field.containing_oneof))
@@ -235,7 +268,7 @@ def descriptors(_client, _answers, path):
     equal((compared > 100, len(service.methods)), (True, 12))
 
 
-CHECKS = {check.__name__: check for check in (life, infer, stream, errors, descriptors)}
+CHECKS = {check.__name__: check for check in (life, infer, stream, embed, errors, descriptors)}
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@
 
 mod broken;
 mod checkpoint;
+mod embedding;
 mod gguf;
 mod shape;
 mod vocabulary;
 mod weights;
 
 pub use broken::{Broken, Effect};
+pub use embedding::Embedding;
 pub use gguf::Quantization;
 pub use shape::{Family, Shape};
 pub use vocabulary::{CHAT_TEMPLATE, Vocabulary};
@@ -118,6 +120,19 @@ impl Fixtures {
     /// When it cannot be written.
     pub fn qwen3(&self) -> Result<PathBuf> {
         self.safetensors("qwen3", Family::Qwen3, &Shape::TINY)
+    }
+
+    /// An embedding model with f32 weights and a context of 256 tokens, as a safetensors directory.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn embedding(&self, embedding: Embedding) -> Result<PathBuf> {
+        let path = self.root().join(embedding.name());
+        if !path.exists() {
+            embedding.write(&path)?;
+        }
+        Ok(path)
     }
 
     /// A Llama as a GGUF file, with a context of 256 tokens.

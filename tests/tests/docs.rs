@@ -7,7 +7,7 @@ use std::{path::Path, process::Output};
 
 use anyhow::{Context, Result, bail};
 use hangar_tests::{
-    fixtures::Fixtures,
+    fixtures::{Embedding, Fixtures},
     hangar::{DEADLINE, Hangar, Options, binary},
     tools,
 };
@@ -100,8 +100,10 @@ async fn run(program: &Path, arguments: &[String], hangar: &Hangar) -> Result<Ou
     Ok(timeout(DEADLINE, command.output()).await??)
 }
 
-async fn run_line(line: &str, hangar: &Hangar, model: &Path) -> Result<()> {
-    let line = line.replace("/models/m", &model.display().to_string());
+async fn run_line(line: &str, hangar: &Hangar, models: &[(&str, &Path)]) -> Result<()> {
+    let line = models.iter().fold(line.to_owned(), |line, (name, path)| {
+        line.replace(name, &path.display().to_string())
+    });
     let words = words(&line);
     let (program, arguments) = match words[0].as_str() {
         "grpcurl" => (tools::buf()?, buf_arguments(&words[1..], &hangar.url())?),
@@ -141,7 +143,8 @@ fn the_commands_that_build_and_test_are_those_of_ci() {
 #[tokio::test]
 async fn every_other_command_works_in_the_order_of_the_text() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let model = fixtures.llama()?;
+    let (text, embedding) = (fixtures.llama()?, fixtures.embedding(Embedding::Qwen3)?);
+    let models = [("/models/m", &*text), ("/models/e", &*embedding)];
     let hangar = Hangar::start(Options::new(&fixtures)).await?;
     let lines: Vec<_> = commands(README)
         .into_iter()
@@ -149,7 +152,7 @@ async fn every_other_command_works_in_the_order_of_the_text() -> Result<()> {
         .collect();
     assert!(lines.len() >= 15, "{lines:?}");
     for line in lines {
-        run_line(line, &hangar, &model).await?;
+        run_line(line, &hangar, &models).await?;
     }
     Ok(())
 }

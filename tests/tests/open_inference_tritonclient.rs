@@ -4,8 +4,8 @@ use std::{path::Path, process::Stdio};
 
 use anyhow::Result;
 use hangar_tests::{
-    fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options},
+    fixtures::{Embedding, Fixtures},
+    hangar::{DEADLINE, Hangar, Options, spec},
     tools,
 };
 use rstest::rstest;
@@ -15,13 +15,20 @@ use tokio::{process::Command, task::spawn_blocking, time::timeout};
 #[case::a_model_lives("life")]
 #[case::the_demo_model_answers("infer")]
 #[case::a_stream_answers_many("stream")]
+#[case::an_embedding_model_gives_vectors("embed")]
 #[case::errors_have_their_codes("errors")]
 #[case::the_wire_format_is_the_published_one("descriptors")]
 #[tokio::test]
 async fn tritonclient(#[case] check: &str) -> Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let python = spawn_blocking(tools::tritonclient).await??;
-    let hangar = Hangar::start(Options::new(&Fixtures::new()?)).await?;
+    let fixtures = Fixtures::new()?;
+    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    if check == "embed" {
+        let spec = spec(&fixtures.embedding(Embedding::Qwen3)?);
+        let client = hangar.client().await?;
+        client.create_model("e", spec).send().await?;
+    }
     let output = Command::new(python)
         // Leaves no compiled files behind.
         .arg("-B")

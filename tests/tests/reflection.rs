@@ -260,14 +260,8 @@ async fn errors_carry_their_details() -> Result<()> {
     let unknown = json!({"model_id": "nope"});
     let method = "hangar.v1.ModelService/GetInfo";
     let types = [INFO, "google.rpc.ResourceInfo"];
-    curl.refused(
-        method,
-        unknown.clone(),
-        "not_found",
-        "MODEL_NOT_FOUND",
-        &types,
-    )
-    .await?;
+    curl.refused(method, unknown, "not_found", "MODEL_NOT_FOUND", &types)
+        .await?;
     let method = "hangar.v1.ModelService/LoadModel";
     let types = [INFO, "google.rpc.BadRequest"];
     curl.refused(
@@ -278,8 +272,12 @@ async fn errors_carry_their_details() -> Result<()> {
         &types,
     )
     .await?;
-    let method = "hangar.v1.InferenceService/Embed";
-    curl.refused(method, unknown, "unimplemented", "NOT_IMPLEMENTED", &[INFO])
+    let method = "hangar.v1.ModelService/LoadModel";
+    let source = json!({"demo": {}});
+    let later = json!({
+        "model_id": "later", "spec": {"source": source, "kind": "MODEL_KIND_IMAGE"},
+    });
+    curl.refused(method, later, "unimplemented", "NOT_IMPLEMENTED", &[INFO])
         .await?;
     let method = "grpc.health.v1.Health/Check";
     let service = json!({"service": "nope"});

@@ -365,11 +365,14 @@ pub struct ModelMetadata {
     /// Whether the weights came prepared from the cache.
     #[prost(bool, tag = "25")]
     pub prepared: bool,
+    /// Numbers in a vector of an embedding model. Zero for other kinds.
+    #[prost(uint32, tag = "26")]
+    pub embedding_size: u32,
 }
 /// What a model did since the server started.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct ModelMetrics {
-    /// Generate calls that were admitted or refused for a full queue.
+    /// Generate and Embed calls that were admitted or refused for a full queue.
     #[prost(uint64, tag = "1")]
     pub requests_total: u64,
     /// Those that ended well.
@@ -3711,15 +3714,21 @@ pub struct EmbedRequest {
     /// The model or alias. Required.
     #[prost(string, tag = "1")]
     pub model_id: ::prost::alloc::string::String,
-    /// Texts.
+    /// Texts: from 1 to 1,024, none of them empty, of together at most 8 MiB. Each may be as long as the model's
+    /// context: longer ones are refused with CONTEXT_EXCEEDED and not cut. What the model's instructions put
+    /// before a text, such as "query: ", is the caller's to write.
     #[prost(string, repeated, tag = "2")]
     pub inputs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Ends the call after this time with DEADLINE_EXCEEDED.
+    /// Ends the call after this time, queue included, with DEADLINE_EXCEEDED. Unset: the call's own deadline
+    /// only.
     #[prost(message, optional, tag = "3")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
     /// Goes into logs and traces. At most 128 characters.
     #[prost(string, tag = "4")]
     pub request_id: ::prost::alloc::string::String,
+    /// Of waiting requests, the one with the highest runs first, as for Generate.
+    #[prost(int32, tag = "5")]
+    pub priority: i32,
 }
 /// Response of Embed.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3737,7 +3746,7 @@ pub struct Embedding {
     /// Its elements.
     #[prost(float, repeated, tag = "1")]
     pub values: ::prost::alloc::vec::Vec<f32>,
-    /// Tokens of its input.
+    /// Tokens of its input, those that the tokenizer puts around it included.
     #[prost(uint32, tag = "2")]
     pub token_count: u32,
 }
@@ -3946,7 +3955,13 @@ pub mod inference_service_client {
                 .insert(GrpcMethod::new("hangar.v1.InferenceService", "Generate"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Turns texts into vectors.
+        /// Turns texts into vectors, as the model's own modules have it: the tokens that its tokenizer puts around
+        /// a text, its pooling, its dense layers. Vectors of models that normalise have length one (within 1e-6), so
+        /// that their dot product is the cosine of the angle between them; Qwen3 and Gemma embedding models do.
+        ///
+        /// A text gives the same vector alone and in company. All inputs are checked before the first is computed.
+        /// A response takes four bytes for each number of each vector: clients that limit the size of messages
+        /// (commonly to 4 MiB) send smaller batches, or raise the limit.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, CONTEXT_EXCEEDED; FAILED_PRECONDITION/
         /// UNSUPPORTED_BY_MODEL; RESOURCE_EXHAUSTED/QUEUE_FULL.
@@ -4059,7 +4074,13 @@ pub mod inference_service_server {
             &self,
             request: tonic::Request<super::GenerateRequest>,
         ) -> std::result::Result<tonic::Response<Self::GenerateStream>, tonic::Status>;
-        /// Turns texts into vectors.
+        /// Turns texts into vectors, as the model's own modules have it: the tokens that its tokenizer puts around
+        /// a text, its pooling, its dense layers. Vectors of models that normalise have length one (within 1e-6), so
+        /// that their dot product is the cosine of the angle between them; Qwen3 and Gemma embedding models do.
+        ///
+        /// A text gives the same vector alone and in company. All inputs are checked before the first is computed.
+        /// A response takes four bytes for each number of each vector: clients that limit the size of messages
+        /// (commonly to 4 MiB) send smaller batches, or raise the limit.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, CONTEXT_EXCEEDED; FAILED_PRECONDITION/
         /// UNSUPPORTED_BY_MODEL; RESOURCE_EXHAUSTED/QUEUE_FULL.

@@ -224,6 +224,20 @@ pub mod generate_response {
         Done(super::super::super::v1::GenerateDone),
     }
 }
+/// Request of Embed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EmbedRequest {
+    /// Texts.
+    #[prost(string, repeated, tag = "1")]
+    pub inputs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Response of Embed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EmbedResponse {
+    /// One for each input, in order.
+    #[prost(message, repeated, tag = "1")]
+    pub embeddings: ::prost::alloc::vec::Vec<super::super::v1::Embedding>,
+}
 /// Request of Tokenize.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TokenizeRequest {
@@ -268,7 +282,7 @@ pub struct WatchStatsRequest {
 /// Response of WatchStats.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchStatsResponse {
-    /// Steps that the engine has made: rises with each token of any request.
+    /// Steps that the engine has made: rises with each token, and each vector, of any request.
     #[prost(uint64, tag = "1")]
     pub steps: u64,
     /// Requests that are with the engine.
@@ -503,6 +517,29 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("hangar.worker.v1.WorkerService", "Generate"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Turns texts into vectors. For a caller that goes away the one that is with the engine is still computed,
+        /// and no further ones.
+        pub async fn embed(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EmbedRequest>,
+        ) -> std::result::Result<tonic::Response<super::EmbedResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hangar.worker.v1.WorkerService/Embed",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("hangar.worker.v1.WorkerService", "Embed"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Splits a text into tokens.
         pub async fn tokenize(
             &mut self,
@@ -669,6 +706,12 @@ pub mod worker_service_server {
             &self,
             request: tonic::Request<super::GenerateRequest>,
         ) -> std::result::Result<tonic::Response<Self::GenerateStream>, tonic::Status>;
+        /// Turns texts into vectors. For a caller that goes away the one that is with the engine is still computed,
+        /// and no further ones.
+        async fn embed(
+            &self,
+            request: tonic::Request<super::EmbedRequest>,
+        ) -> std::result::Result<tonic::Response<super::EmbedResponse>, tonic::Status>;
         /// Splits a text into tokens.
         async fn tokenize(
             &self,
@@ -878,6 +921,50 @@ pub mod worker_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hangar.worker.v1.WorkerService/Embed" => {
+                    #[allow(non_camel_case_types)]
+                    struct EmbedSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::UnaryService<super::EmbedRequest> for EmbedSvc<T> {
+                        type Response = super::EmbedResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EmbedRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::embed(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EmbedSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -118,6 +118,7 @@ pub struct Metadata {
     pub adapters: Vec<String>,
     pub resolved_revision: String,
     pub prepared: bool,
+    pub embedding_size: u32,
     pub load_duration: Option<Duration>,
     pub loaded: Option<SystemTime>,
 }

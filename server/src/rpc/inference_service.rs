@@ -20,13 +20,14 @@ use tracing::Instrument;
 
 use super::{
     deadline::Deadline,
+    embed,
     error::{ApiError, DOMAIN, reason_of},
     generate::{self, Decoded, Generation},
     validate::Violations,
 };
 use crate::{
     lifecycle::{Fleet, Model, Operation, Permit, Refusal, RequestRecord},
-    model::{Failure, ModelId, Reason, Stage},
+    model::{Failure, Kind, ModelId, Reason, Stage},
     telemetry,
 };
 
@@ -72,7 +73,8 @@ impl InferenceApi {
             .min();
         let operation = generate::operation(&request);
         let span = generate::begin_span(&request, operation);
-        match self.admit_generation(&request, operation, deadline).await {
+        let (name, priority) = (&request.model_id, request.priority);
+        match self.admit(name, priority, operation, deadline).await {
             Ok((permit, record)) => {
                 Generation::begin(&self.fleet, request, permit, record, deadline)
                     .instrument(span)
@@ -85,13 +87,19 @@ impl InferenceApi {
         }
     }
 
-    /// The model that `name` stands for. One that is loaded on demand is loaded first.
-    async fn model(&self, name: &str) -> Result<Arc<Model>, ApiError> {
+    /// The model that `name` stands for, if it can do what `operation` asks. One that is loaded on demand is
+    /// loaded first.
+    async fn model(
+        &self,
+        name: &str,
+        operation: Option<Operation>,
+    ) -> Result<Arc<Model>, ApiError> {
         let mut violations = Violations::default();
         let id = violations.model_id("model_id", name);
         violations.finish()?;
         let id = id.ok_or_else(|| ApiError::invalid("model_id", "is required"))?;
         if let Some(model) = self.fleet.introduced(&id) {
+            check_kind(kind_of(&model), operation)?;
             self.check_room(&model)?;
             if model.status().stage != Stage::Ready && may_load_on_demand(&model) {
                 let entry = model.facts().entry.clone();
@@ -99,10 +107,12 @@ impl InferenceApi {
                     .load_on_demand(entry)
                     .await
                     .map_err(ApiError::Failed)?;
+                check_kind(kind_of(&model), operation)?;
             }
             return Ok(model);
         }
         let entry = self.fleet.find(&id).await?;
+        check_kind(entry.spec.kind, operation)?;
         if !entry.spec.load_on_demand {
             return Err(ApiError::NotLoaded {
                 model: entry.id.to_string(),
@@ -113,8 +123,9 @@ impl InferenceApi {
             .load_on_demand(entry)
             .await
             .map_err(ApiError::Failed)?;
-        let model = self.fleet.introduced(&id);
-        model.ok_or(ApiError::ShuttingDown)
+        let model = self.fleet.introduced(&id).ok_or(ApiError::ShuttingDown)?;
+        check_kind(kind_of(&model), operation)?;
+        Ok(model)
     }
 
     /// Refuses what would bring `model` back while a switch has unloaded it to make room for another.
@@ -135,12 +146,17 @@ impl InferenceApi {
 
     /// The model to try after `model`, which stands behind `name`, has turned a request away: its alias may
     /// have moved, or it may have been evicted, while the request was on its way.
-    async fn instead_of(&self, model: &Model, name: &str) -> Result<Option<Arc<Model>>, ApiError> {
+    async fn instead_of(
+        &self,
+        model: &Model,
+        name: &str,
+        operation: Option<Operation>,
+    ) -> Result<Option<Arc<Model>>, ApiError> {
         let Ok(id) = ModelId::parse(name) else {
             return Ok(None);
         };
         if self.fleet.resolve(&id) != *model.id() {
-            return self.model(name).await.map(Some);
+            return self.model(name, operation).await.map(Some);
         }
         self.check_room(model)?;
         if !may_load_on_demand(model) {
@@ -156,11 +172,11 @@ impl InferenceApi {
 
     /// Admits a call that the engine has no part in.
     async fn admit_aside(&self, name: &str) -> Result<Permit, ApiError> {
-        let mut model = self.model(name).await?;
+        let mut model = self.model(name, None).await?;
         for _ in 0..DETOURS {
             match self.admitted(&model, model.admit_aside().await) {
                 Err(error @ (ApiError::NotLoaded { .. } | ApiError::Loading { .. })) => {
-                    model = self.instead_of(&model, name).await?.ok_or(error)?;
+                    model = self.instead_of(&model, name, None).await?.ok_or(error)?;
                 }
                 admitted => return admitted,
             }
@@ -169,22 +185,23 @@ impl InferenceApi {
     }
 
     /// Admits a call that the engine answers.
-    async fn admit_generation(
+    async fn admit(
         &self,
-        request: &GenerateRequest,
+        name: &str,
+        priority: i32,
         operation: Operation,
         deadline: Option<Instant>,
     ) -> Result<(Permit, RequestRecord), Status> {
-        let name = &request.model_id;
-        let mut model = generate::within(deadline, self.model(name)).await?;
+        let asked = Some(operation);
+        let mut model = generate::within(deadline, self.model(name, asked)).await?;
         let mut record = model.begin_request(operation);
-        let admit = async { self.admitted(&model, model.admit(request.priority).await) };
+        let admit = async { self.admitted(&model, model.admit(priority).await) };
         let mut admitted = generate::within(deadline, admit).await;
         for _ in 0..DETOURS {
             let Err(ApiError::NotLoaded { .. } | ApiError::Loading { .. }) = &admitted else {
                 break;
             };
-            match generate::within(deadline, self.instead_of(&model, name)).await {
+            match generate::within(deadline, self.instead_of(&model, name, asked)).await {
                 Ok(Some(now)) => model = now,
                 Ok(None) => break,
                 Err(error) => {
@@ -194,7 +211,7 @@ impl InferenceApi {
             }
             record.turn_away();
             record = model.begin_request(operation);
-            let admit = async { self.admitted(&model, model.admit(request.priority).await) };
+            let admit = async { self.admitted(&model, model.admit(priority).await) };
             admitted = generate::within(deadline, admit).await;
         }
         match admitted {
@@ -238,8 +255,34 @@ impl InferenceService for InferenceApi {
         Ok(Response::new(self.begin(request).await?.into()))
     }
 
-    async fn embed(&self, _: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
-        Err(ApiError::NotImplemented("Embed".to_owned()).into())
+    async fn embed(
+        &self,
+        request: Request<EmbedRequest>,
+    ) -> Result<Response<EmbedResponse>, Status> {
+        let called_until = request
+            .extensions()
+            .get::<Deadline>()
+            .map(|deadline| deadline.0);
+        let request = request.into_inner();
+        let deadline = embed::check(&request)?
+            .into_iter()
+            .chain(called_until)
+            .min();
+        let span = embed::begin_span(&request);
+        let (name, priority) = (&request.model_id, request.priority);
+        match self
+            .admit(name, priority, Operation::Embeddings, deadline)
+            .await
+        {
+            Ok((permit, record)) => embed::embed(request, permit, record, deadline)
+                .instrument(span)
+                .await
+                .map(Response::new),
+            Err(status) => {
+                generate::span_failed(&span, reason_of(&status));
+                Err(status)
+            }
+        }
     }
 
     async fn tokenize(
@@ -289,6 +332,35 @@ impl InferenceService for InferenceApi {
             Err(status) => Err(explain(status, &mut permit).await),
         }
     }
+}
+
+/// What a model is for, as its spec or, while it is READY, its files say.
+fn kind_of(model: &Model) -> Option<Kind> {
+    let facts = model.facts();
+    match model.status().stage {
+        Stage::Ready => facts.learned.metadata.kind,
+        _ => facts.entry.spec.kind,
+    }
+}
+
+/// Refuses what a model of this kind cannot do. One whose kind is not known says so itself.
+fn check_kind(kind: Option<Kind>, operation: Option<Operation>) -> Result<(), ApiError> {
+    let embeds = operation == Some(Operation::Embeddings);
+    let what = match (kind, operation) {
+        (None, _) | (_, None) => return Ok(()),
+        (Some(Kind::Embedding), _) if embeds => return Ok(()),
+        (Some(Kind::Embedding), _) => {
+            "this model gives vectors and no text; use Embed, or load a text model"
+        }
+        (Some(_), _) if embeds => {
+            "this model gives no vectors; use Generate, or load an embedding model"
+        }
+        (Some(_), _) => return Ok(()),
+    };
+    Err(ApiError::Failed(Failure::new(
+        Reason::UnsupportedByModel,
+        what,
+    )))
 }
 
 /// What a caller is told of a model whose gate is closed.

@@ -5,6 +5,7 @@
 
 mod answer;
 mod ask;
+mod embedding;
 mod parallel;
 mod repository;
 mod sampling;
@@ -25,9 +26,7 @@ use hangar_client::{
         ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest,
         ServerReadyResponse, grpc_inference_service_server::GrpcInferenceService,
     },
-    v1::{
-        GenerateRequest, generate_response::Event, inference_service_server::InferenceService as _,
-    },
+    v1::{generate_response::Event, inference_service_server::InferenceService as _},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -39,7 +38,7 @@ use super::{
 use crate::{
     config,
     lifecycle::{Fleet, Model},
-    model::{Kind, ModelId, Stage},
+    model::{Failure, Kind, ModelId, Reason, Stage},
 };
 use answer::Answer;
 use ask::Ask;
@@ -56,12 +55,20 @@ pub struct OpenInferenceApi {
     stop: CancellationToken,
 }
 
+/// What a request asks for.
+enum Asked {
+    Text(Box<Ask>),
+    Vectors(embedding::Ask),
+}
+
 /// A registered model that a request names.
 struct Named {
     id: ModelId,
     version: u64,
     /// `None` until its first load has told.
     kind: Option<Kind>,
+    /// Numbers in a vector of an embedding model; zero until its first load has told.
+    embedding_size: u32,
     /// If it was loaded or asked for since the start.
     model: Option<Arc<Model>>,
 }
@@ -109,6 +116,7 @@ impl OpenInferenceApi {
                     id: facts.entry.id.clone(),
                     version: facts.entry.version,
                     kind: facts.entry.spec.kind.or(facts.learned.metadata.kind),
+                    embedding_size: facts.learned.metadata.embedding_size,
                     model: Some(model.clone()),
                 }
             }
@@ -117,6 +125,7 @@ impl OpenInferenceApi {
                 Named {
                     version: entry.version,
                     kind: entry.spec.kind.or(entry.learned.metadata.kind),
+                    embedding_size: entry.learned.metadata.embedding_size,
                     id: entry.id,
                     model: None,
                 }
@@ -132,14 +141,36 @@ impl OpenInferenceApi {
     }
 
     /// What `request` asks for.
-    async fn ask(&self, request: ModelInferRequest) -> Result<Ask, ApiError> {
+    async fn ask(&self, request: ModelInferRequest) -> Result<Asked, ApiError> {
         let version = &request.model_version;
         let named = self.named("model_name", &request.model_name, version);
         let named = named.await?;
         // A model whose kind is not known is taken at its word: the worker says what it cannot do.
-        match Task::of(named.kind.unwrap_or(Kind::Text))? {
-            Task::Generate => Ask::parse(request, named.version),
+        let wanted = match embedding::is_wanted(&request) {
+            true => Task::Embed,
+            false => Task::Generate,
+        };
+        match named.kind.map_or(Ok(wanted), Task::of)? {
+            Task::Generate if wanted == Task::Embed => Err(ApiError::Failed(Failure::new(
+                Reason::UnsupportedByModel,
+                "this model gives no vectors; ask it for text_output, or load an embedding model",
+            ))),
+            Task::Generate => Ask::parse(request, named.version).map(|ask| Asked::Text(ask.into())),
+            Task::Embed => embedding::Ask::parse(request, named.version).map(Asked::Vectors),
         }
+    }
+}
+
+impl OpenInferenceApi {
+    /// The vectors that `ask` wants.
+    async fn vectors(
+        &self,
+        ask: embedding::Ask,
+        deadline: Option<Deadline>,
+    ) -> Result<ModelInferResponse, Status> {
+        let call = within(ask.embed, deadline);
+        let vectors = self.inference.embed(call).await?.into_inner();
+        Ok(ask.form.response(vectors))
     }
 }
 
@@ -208,7 +239,10 @@ impl GrpcInferenceService for OpenInferenceApi {
         request: Request<ModelInferRequest>,
     ) -> Result<Response<ModelInferResponse>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
-        let ask = self.ask(request.into_inner()).await?;
+        let ask = match self.ask(request.into_inner()).await? {
+            Asked::Text(ask) => *ask,
+            Asked::Vectors(ask) => return self.vectors(ask, deadline).await.map(Response::new),
+        };
         if ask.stream {
             let what = "stream must not be true in ModelInfer, which gives one response; use ModelStreamInfer";
             return Err(ApiError::invalid("inputs", what).into());
@@ -291,7 +325,7 @@ fn model_id(field: &str, name: &str) -> Result<ModelId, ApiError> {
 }
 
 /// A call with the `deadline` of the call that it is made for.
-fn within(request: GenerateRequest, deadline: Option<Deadline>) -> Request<GenerateRequest> {
+fn within<T>(request: T, deadline: Option<Deadline>) -> Request<T> {
     let mut call = Request::new(request);
     if let Some(deadline) = deadline {
         call.extensions_mut().insert(deadline);

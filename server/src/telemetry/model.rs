@@ -65,7 +65,7 @@ pub type Snapshot = Arc<dyn Fn() -> Vec<ModelSample> + Send + Sync>;
 pub struct RequestSample<'a> {
     /// The model's id.
     pub model: &'a str,
-    /// `chat` for messages, `text_completion` for a prompt.
+    /// `chat` for messages, `text_completion` for a prompt, `embeddings` for vectors.
     pub operation: &'static str,
     /// From its admission to its end.
     pub duration: Duration,

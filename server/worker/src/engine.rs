@@ -5,6 +5,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod chat;
+pub(crate) mod embed;
 pub(crate) mod generate;
 pub(crate) mod load;
 pub(crate) mod logprobs;
@@ -22,6 +23,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::engine::chat::Chat;
+use crate::engine::embed::Embedder;
 use crate::engine::vocabulary::Vocabulary;
 use crate::grammar::Grammars;
 use crate::stats::Stats;
@@ -36,6 +38,8 @@ pub(crate) struct Engine {
     grammars: Grammars,
     /// How conversations are put, or why they cannot be.
     chat: Result<Chat, String>,
+    /// How vectors are made, for an embedding model.
+    embedder: Option<Embedder>,
     /// Longest sequence of prompt and answer in tokens.
     context_length: usize,
     /// Tokens that end an answer.

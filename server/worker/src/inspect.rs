@@ -5,9 +5,11 @@
 //! nothing here allocates by a length that a file claims, reads anything but regular files, or panics.
 
 mod directory;
+mod embedding;
 mod files;
 mod gguf;
 mod model_config;
+mod modules;
 mod need;
 mod safetensors;
 mod tokenizer;
@@ -22,6 +24,7 @@ use crate::failure::{Failure, panic_message};
 use crate::prepared::Prepared;
 use crate::quantization::Quantization;
 pub(crate) use directory::DirectoryFiles;
+pub(crate) use modules::{Modules, Pooling};
 
 /// Stack of the thread that inspects.
 const STACK: usize = 16 << 20;
@@ -45,6 +48,8 @@ pub(crate) enum Files {
 pub(crate) struct Inspection {
     /// What to load.
     pub(crate) files: Files,
+    /// What the model is for; never unspecified.
+    pub(crate) kind: ModelKind,
     /// Data type of the weights in memory; never unspecified.
     pub(crate) dtype: DataType,
     /// What the weights are quantized to when they are loaded.
@@ -90,6 +95,14 @@ impl Inspection {
                 .prepared()
                 .map_or(0, |prepared| prepared.to_message().into()),
             prepared_key: self.prepared().map_or_else(String::new, Prepared::key),
+        }
+    }
+
+    /// What makes a vector of the transformer's output, for an embedding model.
+    pub(crate) fn modules(&self) -> Option<&Modules> {
+        match &self.files {
+            Files::Directory(files) => files.modules.as_ref(),
+            Files::Gguf { .. } => None,
         }
     }
 
@@ -147,9 +160,8 @@ fn check_device(device: &str) -> Result<(), Failure> {
 
 fn check_kind(kind: ModelKind) -> Result<(), Failure> {
     let name = match kind {
-        ModelKind::Unspecified | ModelKind::Text => return Ok(()),
+        ModelKind::Unspecified | ModelKind::Text | ModelKind::Embedding => return Ok(()),
         ModelKind::Multimodal => "multimodal",
-        ModelKind::Embedding => "embedding",
         ModelKind::Image => "image",
         ModelKind::Speech => "speech",
     };
@@ -207,7 +219,8 @@ mod tests {
 
     #[test]
     fn other_kinds_and_devices_are_refused() {
-        assert!(check_kind(ModelKind::Embedding).is_err());
+        assert!(check_kind(ModelKind::Embedding).is_ok());
+        assert!(check_kind(ModelKind::Image).is_err());
         assert!(check_device("cuda:0").is_err());
         assert!(check_device("cpu").is_ok());
     }

@@ -12,10 +12,10 @@ use hangar_client::v1::DataType;
 use hangar_client::worker::v1::load_response::Event;
 use hangar_client::worker::v1::worker_service_server::WorkerService;
 use hangar_client::worker::v1::{
-    DetokenizeRequest, DetokenizeResponse, EngineBuilt, EngineWarmed, GenerateRequest,
-    GenerateResponse, LoadRequest, LoadResponse, PrepareWeightsRequest, PrepareWeightsResponse,
-    ShutdownRequest, ShutdownResponse, TokenizeRequest, TokenizeResponse, WatchStatsRequest,
-    WatchStatsResponse,
+    DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, EngineBuilt, EngineWarmed,
+    GenerateRequest, GenerateResponse, LoadRequest, LoadResponse, PrepareWeightsRequest,
+    PrepareWeightsResponse, ShutdownRequest, ShutdownResponse, TokenizeRequest, TokenizeResponse,
+    WatchStatsRequest, WatchStatsResponse,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
@@ -141,7 +141,8 @@ impl Inner {
         } = load(self.inspection.clone(), Arc::clone(&self.stats)).await?;
         *self.draft.lock().unwrap_or_else(PoisonError::into_inner) = draft;
         let prepared = metadata.prepared;
-        tracing::info!(elapsed = ?started.elapsed(), prepared, "the engine is built");
+        let kind = self.inspection.kind.as_str_name();
+        tracing::info!(elapsed = ?started.elapsed(), kind, prepared, "the engine is built");
         let engine = Arc::new(engine);
         self.tasks
             .spawn(watch(Arc::clone(&engine), Arc::clone(self)));
@@ -155,7 +156,7 @@ impl Inner {
             .await
             .map_err(|status| cannot_answer(self.inspection.dtype, &status))?;
         let elapsed = warming.elapsed();
-        tracing::info!(?elapsed, "a first token was generated");
+        tracing::info!(?elapsed, "a first request was answered");
         // The load is called once, so the place is empty.
         let _ = self.engine.set(engine);
         Ok(EngineWarmed {
@@ -232,6 +233,16 @@ impl WorkerService for Worker {
             .instrument(span)
             .await?;
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn embed(
+        &self,
+        request: Request<EmbedRequest>,
+    ) -> Result<Response<EmbedResponse>, Status> {
+        let engine = self.engine()?;
+        let span = span("worker.embed", &request);
+        let answer = engine.embed(request.into_inner()).instrument(span).await?;
+        Ok(Response::new(answer))
     }
 
     async fn tokenize(

@@ -199,7 +199,10 @@ fn metadata(config: &WorkerConfig) -> ModelMetadata {
     ModelMetadata {
         architecture: "Scripted".to_owned(),
         model_name: config.model_id.clone(),
-        kind: ModelKind::Text.into(),
+        kind: match config.kind() {
+            ModelKind::Unspecified => ModelKind::Text.into(),
+            kind => kind.into(),
+        },
         input_modalities: vec!["text".to_owned()],
         output_modalities: vec!["text".to_owned()],
         parameter_count: 1,

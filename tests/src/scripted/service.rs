@@ -4,10 +4,10 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream, stream::BoxStream};
 use hangar_client::worker::v1::{
-    DetokenizeRequest, DetokenizeResponse, GenerateRequest, GenerateResponse, LoadRequest,
-    LoadResponse, PrepareWeightsRequest, PrepareWeightsResponse, ShutdownRequest, ShutdownResponse,
-    TokenizeRequest, TokenizeResponse, WatchStatsRequest, WatchStatsResponse,
-    worker_service_server::WorkerService,
+    DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, GenerateRequest,
+    GenerateResponse, LoadRequest, LoadResponse, PrepareWeightsRequest, PrepareWeightsResponse,
+    ShutdownRequest, ShutdownResponse, TokenizeRequest, TokenizeResponse, WatchStatsRequest,
+    WatchStatsResponse, worker_service_server::WorkerService,
 };
 use tonic::{Request, Response, Status};
 
@@ -70,6 +70,19 @@ impl WorkerService for Service {
         });
         let stopping = self.0.stopping.clone().cancelled_owned();
         Ok(Response::new(responses.take_until(stopping).boxed()))
+    }
+
+    async fn embed(
+        &self,
+        request: Request<EmbedRequest>,
+    ) -> Result<Response<EmbedResponse>, Status> {
+        let answer = Answer::of_texts(Arc::clone(&self.0), request.into_inner());
+        tokio::select! {
+            embeddings = answer.embeddings() => Ok(Response::new(EmbedResponse {
+                embeddings: embeddings?,
+            })),
+            () = self.0.stopping.cancelled() => Err(Status::unavailable("the worker ends")),
+        }
     }
 
     async fn tokenize(

@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use hangar_client::{
     Client, Error,
     v1::{
-        EmbedRequest, ErrorReason, GetInfoRequest, LoadModelRequest, SwitchModelRequest,
-        UnloadModelRequest, WatchStatusRequest, load_model_request, unload_model_request,
+        ErrorReason, GetInfoRequest, LoadModelRequest, SwitchModelRequest, UnloadModelRequest,
+        WatchStatusRequest, load_model_request, unload_model_request,
     },
 };
 use hangar_tests::{
@@ -211,22 +211,6 @@ async fn tokens_that_this_server_did_not_give_are_refused() -> Result<()> {
         refusal(answer, Code::InvalidArgument, ErrorReason::TokenInvalid);
     }
     Ok(())
-}
-
-#[tokio::test]
-async fn what_only_later_versions_do_is_refused_by_name() -> Result<()> {
-    let house = Bystander::new().await?;
-    let client = &house.client;
-    let answer = client
-        .inference_service()
-        .embed(EmbedRequest::default())
-        .await;
-    let answer = answer
-        .map(|_| ())
-        .map_err(|status| Error::from_answer(client, status));
-    let refusal = refusal(answer, Code::Unimplemented, ErrorReason::NotImplemented);
-    assert_eq!(refusal.details().metadata["field"], "Embed");
-    house.is_unharmed().await
 }
 
 #[tokio::test]

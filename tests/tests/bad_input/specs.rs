@@ -129,7 +129,7 @@ async fn fields_of_later_versions_are_refused_by_name() -> Result<()> {
         spec
     };
     let later = [
-        ("spec.kind", change(|s| s.set_kind(ModelKind::Embedding))),
+        ("spec.kind", change(|s| s.set_kind(ModelKind::Image))),
         ("spec.format", change(|s| s.set_format(ModelFormat::Uqff))),
         ("spec.device", change(|s| s.device = "cuda".into())),
         ("spec.device", change(|s| s.device = "cuda:0".into())),

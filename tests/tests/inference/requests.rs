@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{
-    ChatMessage, ContentPart, EmbedRequest, ErrorReason, GenerateRequest, Sampling, Tool, ToolCall,
+    ChatMessage, ContentPart, ErrorReason, GenerateRequest, Sampling, Tool, ToolCall,
 };
 use hangar_client::{Error, GenerateEvent};
 use hangar_tests::refusals::{refusal, wrong_fields};
@@ -162,20 +162,6 @@ async fn fields_of_later_versions_are_refused_by_name() -> Result<()> {
         assert_eq!(refusal.details().metadata["field"], field);
         assert!(refusal.message().contains(field), "{refusal}");
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn embeddings_are_for_later() -> Result<()> {
-    let served = Served::tiny().await?;
-    let request = EmbedRequest {
-        model_id: "m".into(),
-        inputs: vec!["x".into()],
-        ..EmbedRequest::default()
-    };
-    let answer = served.client.inference_service().embed(request).await;
-    let answer = answer.map_err(|status| Error::from_answer(&served.client, status));
-    refusal(answer, Code::Unimplemented, ErrorReason::NotImplemented);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod answers;
 mod callers;
 mod descriptions;
+mod embeddings;
 mod repository;
 mod streams;
 mod tensors;

@@ -1,5 +1,6 @@
 //! The command line's arguments.
 
+pub(crate) mod embed;
 pub(crate) mod models;
 pub(crate) mod session;
 pub(crate) mod spec;
@@ -9,7 +10,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use self::{models::ModelsCommand, session::SessionCommand, spec::SpecArgs, switch::SwitchArgs};
+use self::{
+    embed::EmbedArgs, models::ModelsCommand, session::SessionCommand, spec::SpecArgs,
+    switch::SwitchArgs,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -140,6 +144,9 @@ pub(crate) enum Command {
     /// Generate text, written as it is made.
     #[command(after_help = GENERATE_EXAMPLES)]
     Generate(Box<GenerateArgs>),
+    /// Turn texts into vectors.
+    #[command(after_help = embed::EXAMPLES)]
+    Embed(EmbedArgs),
     /// Split a text into a model's tokens.
     Tokenize(TokenizeArgs),
     /// Put a model's tokens together to a text.
@@ -350,6 +357,7 @@ impl Command {
             Self::Session(command) => (command.name(), None),
             Self::Watch(_) => ("watch", None),
             Self::Generate(args) => ("generate", Some(&args.model)),
+            Self::Embed(args) => ("embed", Some(&args.model)),
             Self::Tokenize(args) => ("tokenize", Some(&args.model)),
             Self::Detokenize(args) => ("detokenize", Some(&args.model)),
             Self::Health(_) => ("health", None),

@@ -1,6 +1,7 @@
 //! `hangarctl`: the command line of Hangar.
 
 mod args;
+mod embed;
 mod generate;
 mod health;
 mod info;
@@ -72,6 +73,7 @@ async fn run(cli: Cli, writer: &Writer) -> Result<(), Failure> {
         Command::Session(command) => session::run(&client, command, writer).await,
         Command::Watch(args) => watch::run(&client, args, writer).await,
         Command::Generate(args) => generate::run(&client, *args, writer).await,
+        Command::Embed(args) => embed::run(&client, args, writer).await,
         Command::Tokenize(args) => tokens::tokenize(&client, args, writer).await,
         Command::Detokenize(args) => tokens::detokenize(&client, args, writer).await,
         Command::Health(args) => health::run(&client, args, writer).await,

@@ -15,6 +15,8 @@ pub enum Operation {
     Chat,
     /// The continuation of a text.
     TextCompletion,
+    /// Vectors of texts.
+    Embeddings,
 }
 
 /// Counts one request. Dropped before its end was told, it counts as cancelled.
@@ -120,6 +122,7 @@ impl Operation {
         match self {
             Self::Chat => "chat",
             Self::TextCompletion => "text_completion",
+            Self::Embeddings => "embeddings",
         }
     }
 }

@@ -139,11 +139,11 @@ mod tests {
     use hangar_client::v1::{TopLogprob, Usage};
 
     use super::*;
-    use crate::rpc::open_inference::task::Task;
+    use crate::rpc::open_inference::task;
 
     fn answer(echo: &str) -> Answer {
         Answer::new(Form {
-            outputs: Task::Generate.outputs(),
+            outputs: task::outputs(),
             echo: echo.to_owned(),
             ..Form::default()
         })

@@ -10,10 +10,10 @@ use hangar_client::{
 use serde_json::Map;
 
 use super::{
-    sampling, shown,
+    sampling, shown, task,
     task::{
         CUMULATIVE, EXCLUDE_INPUT, LOGPROBS, ON_REQUEST, SAMPLING_PARAMETERS, STREAM, TEXT_INPUT,
-        TEXT_OUTPUT, Task, Tensor,
+        TEXT_OUTPUT, Tensor,
     },
     tensors::{self, Element},
 };
@@ -82,11 +82,7 @@ impl Ask {
             model_id: request.model_name.clone(),
             ..GenerateRequest::default()
         };
-        let inputs = Inputs(tensors::read(
-            &request,
-            &Task::Generate.inputs(),
-            &mut violations,
-        ));
+        let inputs = Inputs(tensors::read(&request, &task::inputs(), &mut violations));
         let empty_final = settings(&request, &inputs, &mut generate, &mut violations);
         let stream = inputs.flag(STREAM).unwrap_or_default();
         let exclude = inputs.flag(EXCLUDE_INPUT);
@@ -141,7 +137,7 @@ impl Inputs {
 }
 
 /// Refuses what other servers of this protocol can do.
-fn refuse_extensions(request: &ModelInferRequest) -> Result<(), ApiError> {
+pub(super) fn refuse_extensions(request: &ModelInferRequest) -> Result<(), ApiError> {
     let given = |name: &str| request.parameters.contains_key(name);
     let shared = |parameters: &BTreeMap<String, InferParameter>| {
         parameters
@@ -178,7 +174,7 @@ fn settings(
 ) -> bool {
     let sampled = inputs.bytes(SAMPLING_PARAMETERS);
     let given = &request.parameters;
-    let empty_final = parameters(given, sampled.is_some(), generate, violations);
+    let empty_final = parameters(given, Some(sampled.is_some()), generate, violations);
     if let Some(text) = sampled {
         let object = sampling::object(&text, violations);
         sampling::apply(&object, SAMPLING_PARAMETERS.name, generate, violations);
@@ -189,11 +185,11 @@ fn settings(
     empty_final
 }
 
-/// Reads the parameters of a request, and says whether it wants an empty final response. With `sampled`, those
-/// for sampling are elsewhere.
-fn parameters(
+/// Reads the parameters of a request, and says whether it wants an empty final response. `sampled` says whether
+/// those for sampling are elsewhere; `None`: there are none.
+pub(super) fn parameters(
     parameters: &BTreeMap<String, InferParameter>,
-    sampled: bool,
+    sampled: Option<bool>,
     generate: &mut GenerateRequest,
     violations: &mut Violations,
 ) -> bool {
@@ -211,8 +207,8 @@ fn parameters(
                 generate.timeout = timeout.flatten().and_then(wire::duration);
             }
             // Clients send them both ways at once.
-            (name, _) if sampling::is_known(name) && sampled => {}
-            (name, _) if sampling::is_known(name) => {
+            (name, _) if sampling::is_known(name) && sampled == Some(true) => {}
+            (name, _) if sampling::is_known(name) && sampled.is_some() => {
                 object.insert(name.to_owned(), sampling::value(parameter));
             }
             (name, _) => {
@@ -254,7 +250,7 @@ fn outputs(
     inputs: &Inputs,
     violations: &mut Violations,
 ) -> Vec<Tensor> {
-    let known = Task::Generate.outputs();
+    let known = task::outputs();
     if request.outputs.len() > MAX_NAMED {
         violations.add("outputs", "must have at most 16 entries");
     }

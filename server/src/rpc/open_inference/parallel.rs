@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
 use tracing::{Instrument, Span};
 
-use super::{Answer, Ask, OpenInferenceApi, within};
+use super::{Answer, Ask, Asked, OpenInferenceApi, embedding, within};
 use crate::{
     rpc::{
         deadline::Deadline,
@@ -93,35 +93,59 @@ impl Call {
             id: request.id.clone(),
         };
         let begun = async {
-            let ask = self.api.ask(request).await?;
-            let generation = self.begin(ask.generate.clone()).await?;
-            Ok((ask, generation))
+            Ok(match self.api.ask(request).await? {
+                Asked::Text(ask) => {
+                    let generation = self.begin(ask.generate.clone()).await?;
+                    pieces(*ask, generation, failed.clone()).boxed()
+                }
+                Asked::Vectors(ask) => stream::iter(self.vectors(ask).await?).boxed(),
+            })
         };
         match begun.await {
-            Ok((ask, generation)) => pieces(ask, generation, failed).boxed(),
+            Ok(responses) => responses,
             Err(status) => stream::once(ready(failed.response(&status))).boxed(),
         }
     }
 
+    /// The responses with the vectors that `ask` wants.
+    async fn vectors(&self, ask: embedding::Ask) -> Result<Vec<ModelStreamInferResponse>, Status> {
+        let (empty_final, form) = (ask.empty_final, ask.form.clone());
+        let (api, deadline) = (self.api.clone(), self.deadline);
+        let vectors = self.apart(async move { api.vectors(ask, deadline).await });
+        let vectors = vectors.await?;
+        let mut responses = vec![told(vectors, !empty_final)];
+        responses.extend(empty_final.then(|| told(form.empty(), true)));
+        Ok(responses)
+    }
+
     /// Begins a generation.
     async fn begin(&self, request: GenerateRequest) -> Result<Decoded, Status> {
-        let (mut begun, generation) = oneshot::channel();
         let inference = self.api.inference.clone();
         let call = within(request, self.deadline);
+        let generation = self.apart(async move { inference.generate(call).await });
+        Ok(generation.await?.into_inner())
+    }
+
+    /// Does `work` in a task of its own, so that it goes on while the caller does not read. A caller that went
+    /// away ends it.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Status>> + Send + 'static,
+    ) -> Result<T, Status> {
+        let (mut done, answer) = oneshot::channel();
         let task = async move {
             tokio::select! {
-                () = begun.closed() => {}
-                answer = inference.generate(call) => {
+                () = done.closed() => {}
+                answer = work => {
                     // A caller that went away drops what was begun.
-                    let _ = begun.send(answer);
+                    let _ = done.send(answer);
                 }
             }
         };
         self.api.fleet.run(task.instrument(self.span.clone()));
-        match generation.await {
-            Ok(answer) => Ok(answer?.into_inner()),
-            Err(_) => Err(ApiError::Internal("the request was dropped".to_owned()).into()),
-        }
+        answer.await.unwrap_or_else(|_| {
+            Err(ApiError::Internal("the request was dropped".to_owned()).into())
+        })
     }
 }
 
@@ -168,6 +192,7 @@ fn parameter(choice: ParameterChoice) -> InferParameter {
 }
 
 /// What tells a failed request from others.
+#[derive(Clone)]
 struct Failed {
     model: String,
     id: String,

@@ -5,7 +5,7 @@ use hangar_client::inference::{
     model_metadata_response::TensorMetadata,
 };
 
-use super::Named;
+use super::{Named, embedding};
 use crate::{
     model::{Failure, Kind, Reason},
     rpc::error::ApiError,
@@ -16,9 +16,11 @@ use crate::{
 pub(super) enum Task {
     /// Text in, text out, by the conventions of Triton's vLLM backend.
     Generate,
+    /// Texts in, vectors out.
+    Embed,
 }
 
-/// A tensor that a task takes or gives.
+/// A tensor that a text model takes or gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tensor {
     pub(super) name: &'static str,
@@ -39,7 +41,7 @@ pub(super) enum Datatype {
 pub(super) const SHAPE: [i64; 1] = [1];
 
 /// What runs models.
-const PLATFORM: &str = "mistralrs";
+pub(super) const PLATFORM: &str = "mistralrs";
 
 pub(super) const TEXT_INPUT: Tensor = Tensor {
     optional: false,
@@ -70,6 +72,20 @@ pub(super) const ON_REQUEST: [(Tensor, Tensor); 5] = [
     (RETURN_CUMULATIVE, CUMULATIVE),
 ];
 
+/// What a text model takes.
+pub(super) fn inputs() -> Vec<Tensor> {
+    let mut inputs = vec![TEXT_INPUT, STREAM, SAMPLING_PARAMETERS, EXCLUDE_INPUT];
+    inputs.extend(ON_REQUEST.map(|(input, _)| input));
+    inputs
+}
+
+/// What a text model gives.
+pub(super) fn outputs() -> Vec<Tensor> {
+    let mut outputs = vec![TEXT_OUTPUT];
+    outputs.extend(ON_REQUEST.map(|(_, output)| output));
+    outputs
+}
+
 // === impl Task ===
 
 impl Task {
@@ -81,62 +97,42 @@ impl Task {
     pub(super) fn of(kind: Kind) -> Result<Self, ApiError> {
         match kind {
             Kind::Text | Kind::Multimodal => Ok(Self::Generate),
-            Kind::Embedding => Err(ApiError::NotImplemented("an embedding model".to_owned())),
+            Kind::Embedding => Ok(Self::Embed),
             Kind::Image | Kind::Speech => Err(ApiError::Failed(Failure::new(
                 Reason::UnsupportedByModel,
-                "the Open Inference Protocol serves models that give text; this one does not",
+                "the Open Inference Protocol serves models that give text or vectors; this one does not",
             ))),
-        }
-    }
-
-    /// What it takes.
-    pub(super) fn inputs(self) -> Vec<Tensor> {
-        match self {
-            Self::Generate => {
-                let mut inputs = vec![TEXT_INPUT, STREAM, SAMPLING_PARAMETERS, EXCLUDE_INPUT];
-                inputs.extend(ON_REQUEST.map(|(input, _)| input));
-                inputs
-            }
-        }
-    }
-
-    /// What it gives.
-    pub(super) fn outputs(self) -> Vec<Tensor> {
-        match self {
-            Self::Generate => {
-                let mut outputs = vec![TEXT_OUTPUT];
-                outputs.extend(ON_REQUEST.map(|(_, output)| output));
-                outputs
-            }
         }
     }
 
     /// What ModelMetadata tells of a model for this task.
     pub(super) fn metadata(self, named: &Named) -> ModelMetadataResponse {
+        if self == Self::Embed {
+            return embedding::metadata(named);
+        }
         let metadata = |tensors: Vec<Tensor>| tensors.iter().map(Tensor::metadata).collect();
         ModelMetadataResponse {
             name: named.id.to_string(),
             versions: vec![named.version.to_string()],
             platform: PLATFORM.to_owned(),
-            inputs: metadata(self.inputs()),
-            outputs: metadata(self.outputs()),
+            inputs: metadata(inputs()),
+            outputs: metadata(outputs()),
         }
     }
 
     /// What ModelConfig tells of a model for this task.
     pub(super) fn config(self, named: &Named) -> ModelConfig {
+        if self == Self::Embed {
+            return embedding::config(named);
+        }
         ModelConfig {
             name: named.id.to_string(),
             platform: PLATFORM.to_owned(),
             max_batch_size: 0,
-            input: self.inputs().iter().map(Tensor::input).collect(),
-            output: self.outputs().iter().map(Tensor::output).collect(),
+            input: inputs().iter().map(Tensor::input).collect(),
+            output: outputs().iter().map(Tensor::output).collect(),
             backend: PLATFORM.to_owned(),
-            model_transaction_policy: Some(ModelTransactionPolicy {
-                decoupled: match self {
-                    Self::Generate => true,
-                },
-            }),
+            model_transaction_policy: Some(ModelTransactionPolicy { decoupled: true }),
         }
     }
 }
@@ -183,7 +179,7 @@ impl Datatype {
         }
     }
 
-    fn config(self) -> DataType {
+    pub(super) fn config(self) -> DataType {
         match self {
             Self::Bytes => DataType::TypeString,
             Self::Bool => DataType::TypeBool,

@@ -85,6 +85,7 @@ impl Engine {
         self: &Arc<Self>,
         request: GenerateRequest,
     ) -> Result<Responses, Status> {
+        self.check_gives_text()?;
         let queued = match request.queued {
             None => Duration::ZERO,
             Some(queued) => Duration::try_from(queued)
@@ -106,7 +107,7 @@ impl Engine {
         Ok(self.run(prompt, picker, stops, queued))
     }
 
-    /// Generates a token from a short prompt. The error says why there is none.
+    /// Answers a short prompt: with a token, or a vector. The error says why there is none.
     pub(crate) async fn warm_up(self: &Arc<Self>) -> Result<(), Status> {
         let tokens = self.vocabulary.encode("Hello", true).unwrap_or_default();
         let known = |token: &u32| *token < self.vocabulary.size();
@@ -115,6 +116,9 @@ impl Engine {
             tokens.push(0);
         }
         tokens.truncate(self.context_length.saturating_sub(1).max(1));
+        if self.embedder.is_some() {
+            return self.compute(vec![tokens]).await.map(drop);
+        }
         let chooser = Chooser::new(Rules::greedy(), &[], None);
         let prompt = Prompt {
             tokens,
@@ -154,7 +158,7 @@ impl Engine {
     }
 
     /// Why the engine broke off an answer: it is being stopped, it died, or neither is known.
-    async fn ended_without_reason(&self) -> Status {
+    pub(super) async fn ended_without_reason(&self) -> Status {
         if self.is_stopped() {
             return status::unloaded();
         }

@@ -4,6 +4,7 @@
 //! are used with the files that were inspected: the SDK's would look for files by themselves, and on the
 //! network where they find none.
 
+mod embedding;
 mod quantized;
 
 use std::num::NonZeroUsize;
@@ -13,7 +14,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use candle_core::Device;
-use hangar_client::v1::{DataType, ModelMetadata};
+use hangar_client::v1::{DataType, ModelKind, ModelMetadata};
 use mistralrs::core::{
     AdapterPaths, ChatTemplate, DefaultSchedulerMethod, DeviceMapSetting, GGUFLoaderBuilder,
     GGUFSpecificConfig, IsqType, Loader, LocalModelPaths, MistralRs, MistralRsBuilder, ModelDType,
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::engine::Engine;
 use crate::engine::chat::Chat;
+use crate::engine::embed::Embedder;
 use crate::engine::vocabulary::Vocabulary;
 use crate::failure::{Failure, panic_message};
 use crate::grammar::Grammars;
@@ -106,15 +108,19 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     let sender = runner
         .get_sender(None)
         .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))?;
+    let embedder = Embedder::of(inspection);
     let chat = Chat::of(facts.chat.as_deref(), &inspection.chat_template);
     if let Err(why) = &chat
         && !inspection.chat_template.is_empty()
+        && embedder.is_none()
     {
         return Err(Failure::unusable(format!(
             "The spec's chat template cannot be used: {why}. Correct chat_template or leave it out."
         )));
     }
-    if let Err(why) = &chat {
+    if let Err(why) = &chat
+        && embedder.is_none()
+    {
         tracing::warn!(why, "the model takes no messages");
     }
     let engine = Engine {
@@ -123,6 +129,7 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
         grammars: Grammars::new(facts.vocabulary.clone()),
         vocabulary: facts.vocabulary,
         chat,
+        embedder,
         context_length: facts.context_length,
         end_tokens: facts.end_tokens,
         generation_defaults: facts.defaults,
@@ -139,6 +146,9 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
 }
 
 fn load_directory(files: &DirectoryFiles, dtype: ModelDType) -> Result<Loaded, Failure> {
+    if let Some(modules) = &files.modules {
+        return embedding::load(files, modules, dtype);
+    }
     let loader = directory_loader(&files.directory, NormalSpecificConfig::default(), None)?;
     load_paths(&*loader, directory_paths(files), dtype, None)
 }
@@ -194,7 +204,7 @@ fn load_gguf(file: &Path, tokenizer: Option<&Path>, dtype: ModelDType) -> Result
 
 fn load_paths(
     loader: &dyn Loader,
-    paths: LocalModelPaths<PathBuf>,
+    paths: impl ModelPaths + 'static,
     dtype: ModelDType,
     quantization: Option<IsqType>,
 ) -> Result<Loaded, Failure> {
@@ -246,7 +256,9 @@ impl Facts {
             .try_lock()
             .map_err(|_| Failure::internal("the loaded model is in use"))?;
         let metadata = pipeline.get_metadata();
-        let (Some(tokenizer), Some(bytes)) = (pipeline.tokenizer(), metadata.tok_env()) else {
+        let bytes = metadata.tok_env();
+        let complete = bytes.is_some() || inspection.kind == ModelKind::Embedding;
+        let Some(tokenizer) = pipeline.tokenizer().filter(|_| complete) else {
             return Err(Failure::unusable(
                 "The model has no tokenizer. Add the tokenizer.json that belongs to it.",
             ));

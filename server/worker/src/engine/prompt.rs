@@ -109,7 +109,7 @@ impl Engine {
         Ok(tokens)
     }
 
-    fn encode(&self, field: &str, text: &str) -> Result<Vec<u32>, Status> {
+    pub(super) fn encode(&self, field: &str, text: &str) -> Result<Vec<u32>, Status> {
         let refused =
             |why| status::invalid_field(field, format!("the model's tokenizer refuses it: {why}"));
         let context = self.context_length;
@@ -125,7 +125,7 @@ impl Engine {
         self.vocabulary.encode(text, true).map_err(refused)
     }
 
-    fn check_tokens(&self, field: &str, tokens: &[u32]) -> Result<(), Status> {
+    pub(super) fn check_tokens(&self, field: &str, tokens: &[u32]) -> Result<(), Status> {
         if tokens.is_empty() {
             return Err(status::invalid_field(field, "has no tokens"));
         }

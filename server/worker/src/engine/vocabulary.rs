@@ -17,7 +17,8 @@ const CUT: usize = 256;
 #[derive(Clone)]
 pub(crate) struct Vocabulary {
     tokenizer: Arc<Tokenizer>,
-    bytes: TokEnv,
+    /// `None` for a model that gives no text.
+    bytes: Option<TokEnv>,
     /// Tokens that were added for their text, such as `<think>`, which [`TokEnv`] takes for special ones.
     plain: Arc<HashMap<u32, String>>,
     /// Rows of the model's embedding: tokens at or above cannot be computed.
@@ -27,7 +28,7 @@ pub(crate) struct Vocabulary {
 impl Vocabulary {
     /// Tokens of this tokenizer for a model with `size` rows in its embedding; `None` where the model's
     /// files do not tell.
-    pub(crate) fn new(tokenizer: Arc<Tokenizer>, bytes: TokEnv, size: Option<u32>) -> Self {
+    pub(crate) fn new(tokenizer: Arc<Tokenizer>, bytes: Option<TokEnv>, size: Option<u32>) -> Self {
         let known = u32::try_from(tokenizer.get_vocab_size(true)).unwrap_or(u32::MAX);
         let added = tokenizer.get_added_tokens_decoder().into_iter();
         let plain = added.filter(|(_, token)| !token.special);
@@ -101,7 +102,10 @@ impl Vocabulary {
         if let Some(text) = self.plain.get(&token) {
             return text.as_bytes().into();
         }
-        let bytes = self.bytes.tok_trie().token(token);
+        let Some(bytes) = &self.bytes else {
+            return Cow::default();
+        };
+        let bytes = bytes.tok_trie().token(token);
         if bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER) {
             return Cow::default();
         }
@@ -113,13 +117,18 @@ impl Vocabulary {
 
     /// Number of tokens that the tokenizer knows.
     pub(crate) fn known(&self) -> u32 {
-        u32::try_from(self.bytes.tok_trie().vocab_size()).unwrap_or(u32::MAX)
+        let known = self.bytes.as_ref();
+        let known = known.map_or(0, |bytes| bytes.tok_trie().vocab_size());
+        u32::try_from(known).unwrap_or(u32::MAX)
     }
 
     /// Bytes of a token as grammars see them: those of its text, or its name behind a mark if it is a
     /// special one.
     pub(crate) fn grammar_bytes(&self, token: u32) -> Vec<u8> {
-        let trie = self.bytes.tok_trie();
+        let Some(bytes) = &self.bytes else {
+            return self.bytes_of(token);
+        };
+        let trie = bytes.tok_trie();
         if trie.is_special_token(token) && !self.plain.contains_key(&token) {
             trie.token(token).to_vec()
         } else {
@@ -164,7 +173,7 @@ mod tests {
         ];
         let trie = TokTrie::from(&TokRxInfo::new(3, 2), &words);
         let bytes: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
-        let vocabulary = Vocabulary::new(Arc::new(tokenizer), bytes, None);
+        let vocabulary = Vocabulary::new(Arc::new(tokenizer), Some(bytes), None);
         let texts: Vec<_> = (0..3)
             .map(|token| vocabulary.bytes_of(token).into_owned())
             .collect();

@@ -7,9 +7,12 @@ use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
 
 use super::model_config::ModelConfig;
+use super::modules::Modules;
 use super::need::Need;
 use super::weights::Weights;
-use super::{Files, InSitu, Inspection, choose_context, choose_dtype, files, tokenizer, uqff};
+use super::{
+    Files, InSitu, Inspection, choose_context, choose_dtype, embedding, files, tokenizer, uqff,
+};
 use crate::failure::Failure;
 use crate::prepared::Prepared;
 use crate::quantization::Quantization;
@@ -34,18 +37,29 @@ pub(crate) struct DirectoryFiles {
     pub(crate) generation_config: Option<PathBuf>,
     /// The weights, in order.
     pub(crate) weights: Vec<PathBuf>,
+    /// What makes a vector of the transformer's output, for an embedding model.
+    pub(crate) modules: Option<Modules>,
 }
 
 /// Inspects the directory at `path`.
 pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
     let names = list(path)?;
     check_what_it_is(&names)?;
-    let (files, tokenizer_id) = find(config, path, &names)?;
-    let model = ModelConfig::read(&files.config)?;
+    let kind = embedding::kind(config.kind(), &names)?;
+    let (mut files, tokenizer_id) = find(config, path, &names)?;
+    let model = ModelConfig::read(&files.config, kind)?;
     let quantization = quantization(&config.quantization, &model)?;
-    let weights = Weights::read(&files.weights, quantization)?;
-    let dtype = choose_dtype(config.dtype(), weights.stored_as_f32());
     let context_length = choose_context(config.context_length, model.context_length)?;
+    if kind == ModelKind::Embedding {
+        embedding::check(&model, &config.quantization, context_length)?;
+        files.modules = Some(Modules::read(path, model.shape.hidden_size)?);
+    }
+    let dense = files.modules.iter().flat_map(Modules::weights);
+    let all_weights: Vec<_> = files.weights.iter().chain(dense).cloned().collect();
+    let weights = Weights::read(&all_weights, quantization)?;
+    embedding::check_names(kind, &weights)?;
+    let dtype = choose_dtype(config.dtype(), weights.stored_as_f32());
+    let dtype = embedding::dtype(config.dtype(), files.modules.as_ref(), dtype)?;
     let vocabulary_size = weights.vocabulary.or(model.vocabulary_size);
     let number = if dtype == DataType::F32 { 4 } else { 2 };
     let need = Need {
@@ -57,14 +71,20 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         trained_context: model.context_length.unwrap_or(0).into(),
         vocabulary: vocabulary_size.unwrap_or(0).into(),
         tokenizer: files::about(&files.tokenizer)?.len(),
+        pair: (kind == ModelKind::Embedding)
+            .then(|| embedding::mask_bytes(&model.architecture, number)),
     };
     let metadata = ModelMetadata {
         architecture: model.architecture,
         model_name: model.name.unwrap_or_else(|| files::name(path)),
         tokenizer_id: tokenizer_id.unwrap_or_default(),
-        kind: ModelKind::Text.into(),
+        kind: kind.into(),
         input_modalities: vec!["text".into()],
-        output_modalities: vec!["text".into()],
+        output_modalities: vec![match kind {
+            ModelKind::Embedding => "embedding".into(),
+            _ => "text".into(),
+        }],
+        embedding_size: files.modules.as_ref().map_or(0, |modules| modules.size),
         parameter_count: weights.parameters,
         dtype: dtype.into(),
         quantization: quantization
@@ -93,6 +113,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
     };
     Ok(Inspection {
         files: Files::Directory(files),
+        kind,
         dtype,
         quantization,
         context_length,
@@ -130,17 +151,11 @@ fn list(path: &Path) -> Result<BTreeSet<String>, Failure> {
     Ok(names)
 }
 
-/// Refuses what is recognised as something else than a text model.
+/// Refuses what is recognised as something else than a text or an embedding model.
 fn check_what_it_is(names: &BTreeSet<String>) -> Result<(), Failure> {
     let has = |name: &str| names.contains(name);
     let find = |end: &str| names.iter().find(|name| name.ends_with(end));
     let weights = names.iter().any(|name| is_weights(name));
-    if has("config_sentence_transformers.json") {
-        return Err(Failure::unusable(
-            "This is an embedding model, which this version of Hangar does not support. Load a text \
-             model.",
-        ));
-    }
     if has("model_index.json") {
         return Err(Failure::unusable(
             "This is an image model, which this version of Hangar does not support. Load a text model.",
@@ -190,6 +205,7 @@ fn find(
         template: optional("chat_template.jinja"),
         template_json: optional("chat_template.json"),
         generation_config: optional("generation_config.json"),
+        modules: None,
     };
     let made = tokenizer::read_tokenizer(&files.tokenizer)?;
     let mut tokenizer_id = None;
@@ -330,7 +346,6 @@ mod tests {
     #[test]
     fn other_models_are_recognised() {
         for (name, word) in [
-            ("config_sentence_transformers.json", "embedding"),
             ("adapter_config.json", "LoRA"),
             ("a.uqff", "UQFF"),
             ("a.gguf", "a.gguf"),

@@ -37,6 +37,7 @@ const MAX_LAYERS: u64 = 10_000;
 /// Inspects the file at `path`.
 pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
     refuse_other_files(path)?;
+    refuse_other_kinds(config.kind())?;
     refuse_quantization(&config.quantization)?;
     let (file, length) = files::open(path)?;
     let header = Header::read(BufReader::new(file), length).map_err(|why| {
@@ -51,6 +52,17 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
             message: format!("{}: {}", files::name(path), failure.message),
             ..failure
         })
+}
+
+/// The engine loads text models only from such files.
+fn refuse_other_kinds(asked: ModelKind) -> Result<(), Failure> {
+    if asked != ModelKind::Embedding {
+        return Ok(());
+    }
+    Err(Failure::unusable(
+        "The spec's kind is embedding, but the engine loads no embedding models from GGUF files. Load the \
+         model's safetensors.",
+    ))
 }
 
 /// GGUF files hold weights as they are to be used.
@@ -161,6 +173,7 @@ impl<'a> Model<'a> {
                 file: path.to_owned(),
                 tokenizer: tokenizer::given(config),
             },
+            kind: ModelKind::Text,
             dtype,
             quantization: None,
             context_length,
@@ -216,6 +229,7 @@ impl<'a> Model<'a> {
             trained_context: self.context_length.into(),
             vocabulary: self.vocabulary_size().unwrap_or(0).into(),
             tokenizer: self.header.bytes,
+            pair: None,
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use hangar_client::v1::ModelKind;
 use mistralrs::core::{MultimodalLoaderType, NormalLoaderType};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::files;
+use super::{embedding, files};
 use crate::failure::Failure;
 
 /// Longest config.json in bytes.
@@ -28,6 +29,8 @@ pub(super) struct ModelConfig {
     pub(super) context_length: Option<u32>,
     /// Rows of the embedding.
     pub(super) vocabulary_size: Option<u32>,
+    /// A sliding window that is given, but not to be used.
+    pub(super) unused_window: Option<u32>,
     /// Size of the cache of one token.
     pub(super) shape: Shape,
 }
@@ -55,8 +58,8 @@ struct Raw {
 }
 
 impl ModelConfig {
-    /// Reads the file and checks that the engine has the model's architecture.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    /// Reads the file and checks that the engine has the model's architecture for models of this kind.
+    pub(super) fn read(path: &Path, kind: ModelKind) -> Result<Self, Failure> {
         let raw: Raw = files::read_json(path, MAX_CONFIG)?;
         let architecture = raw
             .architectures
@@ -67,7 +70,10 @@ impl ModelConfig {
                      its `architectures` says for example [\"LlamaForCausalLM\"].",
                 )
             })?;
-        check_architecture(&architecture)?;
+        match kind {
+            ModelKind::Embedding => embedding::check_architecture(&architecture)?,
+            _ => check_architecture(&architecture)?,
+        }
         let config = Self::from_fields(architecture, &raw.fields);
         if config.shape.layers > MAX_LAYERS {
             return Err(Failure::unusable(format!(
@@ -104,6 +110,8 @@ impl ModelConfig {
             }),
             context_length: small("max_position_embeddings").filter(|length| *length > 0),
             vocabulary_size: small("vocab_size"),
+            unused_window: small("sliding_window")
+                .filter(|_| field("use_sliding_window") == Some(&Value::Bool(false))),
             shape: Shape {
                 layers: number("num_hidden_layers").unwrap_or(0),
                 kv_heads: number("num_key_value_heads").unwrap_or(heads),

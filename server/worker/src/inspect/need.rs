@@ -9,6 +9,8 @@
 //!   for each of a head's numbers, while they are made,
 //! - working space: for up to 1,024 tokens of a prompt, `4 × (hidden + intermediate)` numbers of 4 bytes
 //!   each, and the scores of the vocabulary,
+//! - for a model that takes a text as a whole, no cache, working space for all of its context, and the masks
+//!   of its attention, which have an entry for each pair of tokens,
 //! - the tokenizer, at eight times the size of its file,
 //! - a fixed 64 MiB for the process.
 
@@ -42,6 +44,8 @@ pub(super) struct Need {
     pub(super) vocabulary: u64,
     /// Bytes of the tokenizer's file.
     pub(super) tokenizer: u64,
+    /// Bytes of masks for each pair of tokens, if a text is taken as a whole and nothing of it kept.
+    pub(super) pair: Option<u64>,
 }
 
 impl Need {
@@ -57,6 +61,9 @@ impl Need {
     }
 
     fn cache(&self) -> u64 {
+        if self.pair.is_some() {
+            return 0;
+        }
         let tokens = self.context.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
         [
             2,
@@ -81,10 +88,16 @@ impl Need {
             .shape
             .hidden_size
             .saturating_add(self.shape.intermediate_size);
-        let layer = width
+        let layer = width.saturating_mul(4).saturating_mul(match self.pair {
+            None => self.context.min(CHUNK),
+            Some(_) => self.context,
+        });
+        let pairs = self.context.saturating_mul(self.context);
+        let masks = pairs.saturating_mul(self.pair.unwrap_or(0));
+        layer
+            .saturating_add(self.vocabulary)
             .saturating_mul(4)
-            .saturating_mul(self.context.min(CHUNK));
-        layer.saturating_add(self.vocabulary).saturating_mul(4)
+            .saturating_add(masks)
     }
 }
 
@@ -118,6 +131,20 @@ mod tests {
             ..Need::default()
         };
         assert_eq!(need.bytes(), (1 << 30) + PROCESS);
+    }
+
+    #[test]
+    fn what_takes_a_text_as_a_whole_has_masks_and_no_cache() {
+        let need = Need {
+            shape: SHAPE,
+            number: 4,
+            context: 2048,
+            pair: Some(10),
+            ..Need::default()
+        };
+        assert_eq!(need.cache(), 0);
+        let layer = 4 * (64 + 128) * 2048 * 4;
+        assert_eq!(need.working_space(), layer + 10 * 2048 * 2048);
     }
 
     #[test]

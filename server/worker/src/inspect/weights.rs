@@ -24,6 +24,8 @@ pub(super) struct Weights {
     pub(super) parameters: u64,
     /// Rows of the embedding.
     pub(super) vocabulary: Option<u32>,
+    /// Whether they are named as those of a transformer without a head.
+    pub(super) bare: bool,
     quantization: Option<Quantization>,
     /// Elements of tensors that the engine converts.
     floats: u64,
@@ -96,6 +98,7 @@ impl Weights {
 
     fn add(&mut self, tensor: &Tensor) {
         self.parameters = self.parameters.saturating_add(tensor.elements);
+        self.bare |= tensor.name == "embed_tokens.weight";
         let is_embedding = ["embed_tokens.weight", "wte.weight", "embed_in.weight"]
             .iter()
             .any(|end| tensor.name.ends_with(end));

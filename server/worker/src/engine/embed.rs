@@ -1,0 +1,307 @@
+//! Makes vectors of texts.
+//!
+//! One text is with the engine at a time: the engine would pad texts of different lengths and pool the padding
+//! with them. So a vector is the same whatever else is asked at the time. What the engine makes is received by
+//! a task that outlives the caller, since a failed write ends the engine; a caller that goes away is noticed
+//! between two texts.
+
+use std::sync::Arc;
+
+use hangar_client::v1::Embedding;
+use hangar_client::worker::v1::{EmbedRequest, EmbedResponse};
+use mistralrs::core::{NormalRequest, Request, RequestMessage, Response, SamplingParams};
+use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
+use tracing::Instrument;
+
+use crate::engine::Engine;
+use crate::inspect::{Inspection, Modules, Pooling};
+use crate::status;
+
+/// How an embedding model makes its vectors, as far as the engine does not.
+#[derive(Debug)]
+pub(crate) struct Embedder {
+    /// Numbers in a vector.
+    size: usize,
+    /// The engine gives the sum of the tokens' vectors where their mean is wanted.
+    sums: bool,
+    /// Vectors have length one.
+    unit: bool,
+    /// The engine cannot take a single token.
+    twice: bool,
+}
+
+/// Texts of one request on their way.
+struct Batch {
+    engine: Arc<Engine>,
+    inputs: Vec<Vec<u32>>,
+    caller: oneshot::Sender<Result<Vec<Embedding>, Status>>,
+}
+
+impl Embedder {
+    /// That of the inspected model, if it is one for embeddings.
+    pub(crate) fn of(inspection: &Inspection) -> Option<Self> {
+        let modules = inspection.modules()?;
+        Some(Self {
+            twice: inspection.metadata.architecture == CAUSAL,
+            ..Self::new(modules)
+        })
+    }
+
+    fn new(modules: &Modules) -> Self {
+        Self {
+            size: modules.size as usize,
+            sums: modules.pooling == Pooling::Mean && !modules.scaled,
+            unit: modules.unit,
+            twice: false,
+        }
+    }
+
+    /// What the engine gets for a text of these tokens.
+    fn fed(&self, mut tokens: Vec<u32>) -> Vec<u32> {
+        // The engine panics on a single token where each token sees those before it only. Twice the same one
+        // gives the same vector in both places: what is attended to is the same in each.
+        if self.twice && tokens.len() == 1 {
+            tokens.extend_from_within(..);
+        }
+        tokens
+    }
+
+    /// The vector of a text, from what the engine made of `fed` tokens. The error says what is wrong with it.
+    fn finish(&self, made: Vec<f32>, fed: usize) -> Result<Vec<f32>, String> {
+        if made.len() != self.size {
+            return Err(format!(
+                "the engine made a vector of {} numbers in place of {}",
+                made.len(),
+                self.size
+            ));
+        }
+        let squares: f64 = made.iter().map(|x| f64::from(*x).powi(2)).sum();
+        if !squares.is_finite() {
+            return Err("the engine made a vector that is not finite".into());
+        }
+        let scale = match (self.unit, self.sums) {
+            (true, _) if squares == 0.0 => {
+                return Err("the engine made a vector of nothing but zeros".into());
+            }
+            (true, _) => squares.sqrt().recip(),
+            #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+            (false, true) => (fed as f64).recip(),
+            (false, false) => return Ok(made),
+        };
+        #[allow(clippy::cast_possible_truncation, reason = "back to what it was")]
+        let scaled = made.iter().map(|x| (f64::from(*x) * scale) as f32);
+        Ok(scaled.collect())
+    }
+}
+
+/// Architecture whose tokens see those before them only.
+const CAUSAL: &str = "Qwen3ForCausalLM";
+
+impl Engine {
+    /// Makes a vector of each text.
+    pub(crate) async fn embed(
+        self: &Arc<Self>,
+        request: EmbedRequest,
+    ) -> Result<EmbedResponse, Status> {
+        if self.embedder.is_none() {
+            return Err(status::unsupported_by_model(
+                "this model gives text and no vectors; use Generate, or load an embedding model",
+            ));
+        }
+        let engine = Arc::clone(self);
+        let inputs = tokio::task::spawn_blocking(move || {
+            let inputs = request.inputs.iter().enumerate();
+            inputs
+                .map(|(n, text)| engine.input(n, text))
+                .collect::<Result<Vec<_>, Status>>()
+        });
+        let inputs = inputs
+            .await
+            .map_err(|e| status::internal(format!("the inputs could not be made: {e}")))??;
+        let embeddings = self.compute(inputs).await?;
+        Ok(EmbedResponse { embeddings })
+    }
+
+    /// Makes a vector of each text, given in tokens that were checked.
+    pub(super) async fn compute(
+        self: &Arc<Self>,
+        inputs: Vec<Vec<u32>>,
+    ) -> Result<Vec<Embedding>, Status> {
+        let (caller, answer) = oneshot::channel();
+        let batch = Batch {
+            engine: Arc::clone(self),
+            inputs,
+            caller,
+        };
+        self.requests
+            .spawn(batch.wait_and_run().instrument(tracing::Span::current()));
+        answer
+            .await
+            .unwrap_or_else(|_| Err(status::internal("the request ended without an answer")))
+    }
+
+    /// Refuses to generate text with an embedding model.
+    pub(super) fn check_gives_text(&self) -> Result<(), Status> {
+        match &self.embedder {
+            None => Ok(()),
+            Some(_) => Err(status::unsupported_by_model(
+                "this model gives vectors and no text; use Embed, or load a text model",
+            )),
+        }
+    }
+
+    /// The tokens of the `n`th text. Blocks for as long as it is long.
+    fn input(&self, n: usize, text: &str) -> Result<Vec<u32>, Status> {
+        let field = format!("inputs[{n}]");
+        let tokens = self.encode(&field, text)?;
+        self.check_tokens(&field, &tokens)?;
+        if tokens.len() > self.context_length {
+            return Err(status::context_exceeded(
+                &field,
+                format!(
+                    "is {} tokens long, more than the {} of the model's context",
+                    tokens.len(),
+                    self.context_length
+                ),
+            ));
+        }
+        Ok(tokens)
+    }
+
+    /// The vector of one text.
+    async fn vector(&self, embedder: &Embedder, tokens: Vec<u32>) -> Result<Embedding, Status> {
+        let token_count = tokens.len();
+        let tokens = embedder.fed(tokens);
+        let fed = tokens.len();
+        let _in_flight = self.stats.begin(fed);
+        // Room for the one answer that there is.
+        let (to_run, mut responses) = mpsc::channel(1);
+        let message = RequestMessage::EmbeddingTokens { prompt: tokens };
+        let sampling = SamplingParams::neutral();
+        let id = self.request_id();
+        let request = NormalRequest::new_simple(message, sampling, to_run, id, None, None);
+        let request = Request::Normal(Box::new(request));
+        if self.sender.send(request).await.is_err() {
+            return Err(self.ended_without_reason().await);
+        }
+        let response = responses.recv().await;
+        self.stats.count_step();
+        let made = match response {
+            Some(Response::Embeddings { embeddings, .. }) => embeddings,
+            Some(Response::ValidationError(e)) => {
+                return Err(status::invalid_field("inputs", e.to_string()));
+            }
+            Some(Response::InternalError(e)) => return Err(status::internal(e.to_string())),
+            Some(Response::ModelError(e, _) | Response::CompletionModelError(e, _)) => {
+                return Err(status::internal(e));
+            }
+            Some(_) => {
+                return Err(status::internal(
+                    "the engine answered with something that is no vector",
+                ));
+            }
+            None => return Err(self.ended_without_reason().await),
+        };
+        let values = embedder.finish(made, fed).map_err(status::internal)?;
+        Ok(Embedding {
+            values,
+            token_count: u32::try_from(token_count).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+impl Batch {
+    async fn wait_and_run(mut self) {
+        let engine = Arc::clone(&self.engine);
+        let turn = tokio::select! {
+            biased;
+            () = self.caller.closed() => return,
+            turn = engine.turns.acquire() => turn,
+        };
+        // The turns are never closed, and only embedding models get here.
+        let (Ok(_turn), Some(embedder)) = (turn, &engine.embedder) else {
+            return;
+        };
+        let mut embeddings = Vec::with_capacity(self.inputs.len());
+        let mut count = 0;
+        for tokens in std::mem::take(&mut self.inputs) {
+            if self.caller.is_closed() {
+                return;
+            }
+            match engine.vector(embedder, tokens).await {
+                Ok(embedding) => {
+                    count += i64::from(embedding.token_count);
+                    embeddings.push(embedding);
+                }
+                Err(status) => {
+                    // A caller that has gone wants no error.
+                    let _ = self.caller.send(Err(status));
+                    return;
+                }
+            }
+        }
+        tracing::Span::current().record("gen_ai.usage.input_tokens", count);
+        let _ = self.caller.send(Ok(embeddings));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Embedder = Embedder {
+        size: 2,
+        sums: false,
+        unit: false,
+        twice: false,
+    };
+
+    #[test]
+    fn vectors_are_scaled_as_the_model_wants_it() {
+        let made = || vec![3.0, -4.0];
+        assert_eq!(PLAIN.finish(made(), 5), Ok(made()));
+        let unit = Embedder {
+            unit: true,
+            sums: true,
+            ..PLAIN
+        };
+        assert_eq!(unit.finish(made(), 5), Ok(vec![0.6, -0.8]));
+        let mean = Embedder {
+            sums: true,
+            ..PLAIN
+        };
+        assert_eq!(mean.finish(made(), 2), Ok(vec![1.5, -2.0]));
+    }
+
+    #[test]
+    fn no_vector_leaves_that_is_none() {
+        let unit = Embedder {
+            unit: true,
+            ..PLAIN
+        };
+        for wrong in [
+            vec![f32::NAN, 1.0],
+            vec![1.0, f32::INFINITY],
+            vec![0.0, 0.0],
+            vec![1.0],
+            vec![],
+        ] {
+            assert!(unit.finish(wrong.clone(), 1).is_err(), "{wrong:?}");
+        }
+        // Numbers whose squares no F32 holds are still numbers.
+        let large = unit.finish(vec![1e30, 0.0], 1).expect("a vector");
+        assert_eq!(large, [1.0, 0.0]);
+    }
+
+    #[test]
+    fn only_a_single_token_is_fed_twice() {
+        let causal = Embedder {
+            twice: true,
+            ..PLAIN
+        };
+        assert_eq!(causal.fed(vec![7]), [7, 7]);
+        assert_eq!(causal.fed(vec![7, 8]), [7, 8]);
+        assert_eq!(PLAIN.fed(vec![7]), [7]);
+    }
+}

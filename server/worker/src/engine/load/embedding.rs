@@ -1,0 +1,34 @@
+//! Loads an embedding model.
+
+use mistralrs::core::{
+    AdapterPaths, EmbeddingLoaderBuilder, EmbeddingModelPaths, EmbeddingSpecificConfig, ModelDType,
+};
+
+use super::{Loaded, load_paths};
+use crate::failure::Failure;
+use crate::inspect::{DirectoryFiles, Modules};
+
+/// Loads the weights in these files with these modules behind them.
+pub(super) fn load(
+    files: &DirectoryFiles,
+    modules: &Modules,
+    dtype: ModelDType,
+) -> Result<Loaded, Failure> {
+    let name = files.directory.to_string_lossy().into_owned();
+    let loader = EmbeddingLoaderBuilder::new(EmbeddingSpecificConfig::default(), None, Some(name))
+        // Nothing is looked for there, but without it the engine chooses a directory by itself.
+        .hf_cache_path(files.directory.clone())
+        .build(None);
+    // The engine keeps the name of its own type to itself, but reads it.
+    let steps = serde_json::to_value(&modules.steps)
+        .and_then(serde_json::from_value)
+        .map_err(|e| Failure::internal(format!("the modules cannot be handed over: {e}")))?;
+    let paths = EmbeddingModelPaths {
+        tokenizer_filename: files.tokenizer.clone(),
+        config_filename: files.config.clone(),
+        modules: steps,
+        filenames: files.weights.clone(),
+        adapter_paths: AdapterPaths::None,
+    };
+    load_paths(&*loader, paths, dtype, None)
+}

@@ -1,0 +1,149 @@
+//! What is special about an embedding model in a directory.
+
+use std::collections::BTreeSet;
+
+use hangar_client::v1::{DataType, ModelKind};
+use mistralrs::core::EmbeddingLoaderType;
+
+use super::model_config::ModelConfig;
+use super::modules::{LIST, MARK, Modules, Pooling};
+use super::weights::Weights;
+use crate::failure::Failure;
+
+/// What the model in a directory with files of these names is for: what the spec says, if it says anything.
+pub(super) fn kind(asked: ModelKind, names: &BTreeSet<String>) -> Result<ModelKind, Failure> {
+    let listed = names.contains(LIST);
+    match asked {
+        ModelKind::Unspecified if listed || names.contains(MARK) => Ok(ModelKind::Embedding),
+        ModelKind::Unspecified => Ok(ModelKind::Text),
+        ModelKind::Embedding if !listed => Err(Failure::unusable(
+            "The spec's kind is embedding, but the directory has no modules.json, which says how an \
+             embedding model makes its vectors. Add the file that belongs to the model, or leave the kind \
+             out.",
+        )),
+        asked => Ok(asked),
+    }
+}
+
+/// Checks that the engine has embedding models of this architecture.
+pub(super) fn check_architecture(name: &str) -> Result<(), Failure> {
+    if EmbeddingLoaderType::from_causal_lm_name(name).is_ok() {
+        return Ok(());
+    }
+    Err(Failure::unusable(format!(
+        "Embedding models of the architecture {name} are not supported by the engine (mistral.rs {}). Load \
+         one of Qwen3 (Qwen3ForCausalLM) or Gemma (Gemma3TextModel).",
+        crate::handshake::ENGINE_VERSION
+    )))
+}
+
+/// Checks that the weights are named as those of this kind of model are.
+pub(super) fn check_names(kind: ModelKind, weights: &Weights) -> Result<(), Failure> {
+    match (kind, weights.bare) {
+        (ModelKind::Text, true) => Err(Failure::unusable(
+            "The spec's kind is text, but the weights are those of an embedding model: they have no head \
+             that chooses tokens. Set the kind to embedding or leave it out.",
+        )),
+        (ModelKind::Embedding, false) => Err(Failure::unusable(
+            "The weights are not those of an embedding model: there is no embed_tokens.weight among them. \
+             Get the model as the sentence-transformers library writes it, or set the kind to text if it \
+             is a text model.",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Checks what else the engine would compute wrongly or not at all.
+pub(super) fn check(
+    model: &ModelConfig,
+    quantization: &str,
+    context: Option<u32>,
+) -> Result<(), Failure> {
+    if !quantization.is_empty() {
+        return Err(Failure::unusable(format!(
+            "Embedding models cannot be quantized to {quantization} when they are loaded. Leave the \
+             quantization out."
+        )));
+    }
+    let Some(context) = context else {
+        return Err(Failure::unusable(
+            "config.json has no max_position_embeddings. Get the config.json that belongs to the model.",
+        ));
+    };
+    match model.unused_window {
+        Some(window) if window < context => Err(Failure::unusable(format!(
+            "config.json has a sliding_window of {window} tokens that is not to be used, but the engine uses \
+             it. Set context_length to at most {window}, or take sliding_window out of config.json."
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The data type that was asked for, else one in which the engine computes such vectors well. Sums of many
+/// tokens' vectors are beyond F16.
+pub(super) fn dtype(
+    asked: DataType,
+    modules: Option<&Modules>,
+    chosen: DataType,
+) -> Result<DataType, Failure> {
+    match (asked, modules.map(|modules| modules.pooling)) {
+        (DataType::F16, Some(Pooling::Mean)) => Err(Failure::unusable(
+            "Embedding models that pool by the mean cannot be computed in F16, whose numbers are too small \
+             for the sums. Set dtype to f32 or leave it out.",
+        )),
+        (DataType::Unspecified, Some(Pooling::Mean)) => Ok(DataType::F32),
+        _ => Ok(chosen),
+    }
+}
+
+/// Bytes that the masks of attention take for each pair of tokens, where a number takes `number` bytes: the
+/// masks themselves, what they are made from, and a copy in F32.
+pub(super) fn mask_bytes(architecture: &str, number: u64) -> u64 {
+    const F32: u64 = 4;
+    match architecture {
+        // One for all layers, and one for those with a window.
+        "Gemma3TextModel" => 2 * number + 2 * F32,
+        _ => number + 2 + F32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn files_tell_the_kind_unless_the_spec_does() {
+        let of = |asked, files: &[&str]| kind(asked, &names(files)).ok();
+        use ModelKind::{Embedding, Text, Unspecified};
+        assert_eq!(of(Unspecified, &["config.json"]), Some(Text));
+        assert_eq!(of(Unspecified, &[LIST]), Some(Embedding));
+        assert_eq!(of(Unspecified, &[MARK]), Some(Embedding));
+        assert_eq!(of(Text, &[LIST, MARK]), Some(Text));
+        assert_eq!(of(Embedding, &[LIST]), Some(Embedding));
+        assert_eq!(of(Embedding, &["config.json"]), None);
+    }
+
+    #[test]
+    fn only_what_the_engine_has_is_taken() {
+        assert!(check_architecture("Qwen3ForCausalLM").is_ok());
+        assert!(check_architecture("Gemma3TextModel").is_ok());
+        assert!(check_architecture("BertModel").is_err());
+    }
+
+    #[test]
+    fn a_window_that_the_engine_would_use_all_the_same_is_refused() {
+        let model = |unused_window| ModelConfig {
+            unused_window,
+            ..ModelConfig::default()
+        };
+        assert!(check(&model(None), "", Some(256)).is_ok());
+        assert!(check(&model(Some(256)), "", Some(256)).is_ok());
+        assert!(check(&model(Some(255)), "", Some(256)).is_err());
+        assert!(check(&model(None), "", None).is_err());
+        assert!(check(&model(None), "q4k", Some(256)).is_err());
+    }
+}

@@ -1,0 +1,337 @@
+//! The modules of an embedding model: what is done with its transformer's output to make one vector of it.
+//!
+//! `modules.json` lists them in the format of the sentence-transformers library. What passes here the engine
+//! computes as that library does; what it would compute otherwise, or panic on, is refused.
+
+mod dense;
+mod pooling;
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::files;
+use crate::failure::Failure;
+pub(crate) use pooling::Pooling;
+
+/// Longest modules.json, or configuration of a module, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// More modules than any model has.
+const MAX_MODULES: usize = 16;
+
+/// The file that lists the modules.
+pub(super) const LIST: &str = "modules.json";
+
+/// The file by which the sentence-transformers library marks its models.
+pub(super) const MARK: &str = "config_sentence_transformers.json";
+
+/// What makes a vector of the transformer's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Modules {
+    /// How the tokens' vectors become one.
+    pub(crate) pooling: Pooling,
+    /// What the engine is to do, in order.
+    pub(crate) steps: Vec<Step>,
+    /// Whether the engine scales vectors to length one somewhere on the way.
+    pub(crate) scaled: bool,
+    /// Whether vectors have length one in the end. The engine has no part in that.
+    pub(crate) unit: bool,
+    /// Numbers in a vector.
+    pub(crate) size: u32,
+}
+
+/// A module, in the form in which the engine reads its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) enum Step {
+    /// The transformer.
+    Transformer {
+        /// Its directory in the model's.
+        path: String,
+    },
+    /// Makes one vector of many.
+    Pooling {
+        /// Its directory in the model's.
+        path: String,
+        /// Its config.json.
+        config: PathBuf,
+    },
+    /// A matrix.
+    Dense {
+        /// Its directory in the model's.
+        path: String,
+        /// Its config.json.
+        config: PathBuf,
+        /// Its weights.
+        model: PathBuf,
+    },
+    /// Scales to length one.
+    Normalize {
+        /// Its directory in the model's.
+        path: String,
+    },
+}
+
+/// An entry of the list.
+#[derive(Deserialize)]
+struct Entry {
+    path: String,
+    #[serde(rename = "type")]
+    class: String,
+}
+
+impl Modules {
+    /// Reads the modules of the model in `directory`, whose transformer gives vectors of `hidden` numbers.
+    pub(super) fn read(directory: &Path, hidden: u64) -> Result<Self, Failure> {
+        let entries: Vec<Entry> = files::read_json(&directory.join(LIST), MAX_FILE)?;
+        if entries.len() > MAX_MODULES {
+            return Err(wrong(format!("it lists {} modules", entries.len())));
+        }
+        let mut reader = Reader::new(directory, hidden);
+        for entry in &entries {
+            reader.add(entry)?;
+        }
+        reader.finish()
+    }
+
+    /// The weights of dense layers.
+    pub(super) fn weights(&self) -> impl Iterator<Item = &PathBuf> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Dense { model, .. } => Some(model),
+            _ => None,
+        })
+    }
+}
+
+/// Modules as far as they were read.
+struct Reader<'a> {
+    directory: &'a Path,
+    paths: BTreeSet<String>,
+    pooling: Option<Pooling>,
+    steps: Vec<Step>,
+    /// A dense layer adds something to what was pooled, before that is scaled to length one.
+    shifted: bool,
+    scaled: bool,
+    size: u64,
+}
+
+impl<'a> Reader<'a> {
+    fn new(directory: &'a Path, hidden: u64) -> Self {
+        Self {
+            directory,
+            paths: BTreeSet::new(),
+            pooling: None,
+            steps: Vec::new(),
+            shifted: false,
+            scaled: false,
+            size: hidden,
+        }
+    }
+
+    fn add(&mut self, entry: &Entry) -> Result<(), Failure> {
+        let path = entry.path.clone();
+        check_path(&path)?;
+        if !self.paths.insert(path.clone()) {
+            return Err(wrong(format!("two of its modules are in {path:?}")));
+        }
+        // As the engine reads it: with or without the name of the library before it.
+        let class = entry.class.rsplit('.').next().unwrap_or_default();
+        let class = class.to_ascii_lowercase();
+        let place = self.directory.join(&path);
+        match (class.as_str(), self.steps.len()) {
+            ("transformer", 0) if path.is_empty() => {
+                self.steps.push(Step::Transformer { path });
+            }
+            ("transformer", 0) => {
+                return Err(wrong(format!(
+                    "its transformer is in {path:?} and not in the model's own directory"
+                )));
+            }
+            (_, 0) => return Err(wrong("its first module is no Transformer".into())),
+            ("pooling", 1) => {
+                let config = place.join("config.json");
+                self.pooling = Some(Pooling::read(&config, self.size)?);
+                self.steps.push(Step::Pooling { path, config });
+            }
+            (_, 1) => return Err(wrong("its second module is no Pooling".into())),
+            ("dense", _) => {
+                let (config, model) = (place.join("config.json"), place.join("model.safetensors"));
+                let dense = dense::read(&config, &model, self.size)?;
+                self.shifted |= dense.bias && !self.scaled;
+                self.size = dense.size;
+                self.steps.push(Step::Dense {
+                    path,
+                    config,
+                    model,
+                });
+            }
+            ("normalize", _) => {
+                self.scaled = true;
+                self.steps.push(Step::Normalize { path });
+            }
+            _ => {
+                return Err(wrong(format!(
+                    "the engine has no module {:?} in this place",
+                    shown(&entry.class)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Modules, Failure> {
+        let pooling = self
+            .pooling
+            .ok_or_else(|| wrong("it lists no Transformer and Pooling".into()))?;
+        if pooling == Pooling::Mean && self.shifted {
+            return Err(Failure::unusable(
+                "The engine takes the sum of the tokens' vectors where the model wants their mean, which \
+                 its dense layer with a bias makes wrong. Load a model whose dense layers have no bias.",
+            ));
+        }
+        // The last scaling is not left to the engine, whose numbers may be too small for it.
+        let mut unit = false;
+        while matches!(self.steps.last(), Some(Step::Normalize { .. })) {
+            self.steps.pop();
+            unit = true;
+        }
+        let scaled = self
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Normalize { .. }));
+        let size = u32::try_from(self.size)
+            .map_err(|_| wrong(format!("its vectors have {} numbers", self.size)))?;
+        Ok(Modules {
+            pooling,
+            steps: self.steps,
+            scaled,
+            unit,
+            size,
+        })
+    }
+}
+
+/// Checks that a module's directory is in the model's.
+fn check_path(path: &str) -> Result<(), Failure> {
+    let mut parts = Path::new(path).components();
+    let right = match (parts.next(), parts.next()) {
+        (None, None) => true,
+        (Some(Component::Normal(name)), None) => name == path,
+        _ => false,
+    };
+    if right {
+        return Ok(());
+    }
+    Err(wrong(format!(
+        "{:?} is no directory in the model's own",
+        shown(path)
+    )))
+}
+
+fn wrong(why: String) -> Failure {
+    Failure::unusable(format!(
+        "modules.json cannot be used: {why}. Get the files that belong to the model, as the \
+         sentence-transformers library writes them."
+    ))
+}
+
+/// The beginning of a text that a file gives.
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn written(modules: &Value, pooling: &Value) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at(LIST), modules.to_string()).expect("a file");
+        std::fs::create_dir(at("1_Pooling")).expect("a directory");
+        let config = at("1_Pooling/config.json");
+        std::fs::write(config, pooling.to_string()).expect("a file");
+        directory
+    }
+
+    fn module(path: &str, class: &str) -> Value {
+        let class = format!("sentence_transformers.models.{class}");
+        json!({"idx": 0, "name": "0", "path": path, "type": class})
+    }
+
+    fn pooling(mode: &str) -> Value {
+        let mut config = json!({"word_embedding_dimension": 8, "include_prompt": true});
+        for name in pooling::MODES {
+            config[name] = json!(name == mode);
+        }
+        config
+    }
+
+    fn read(modules: &[Value]) -> Result<Modules, String> {
+        let directory = written(&json!(modules), &pooling("pooling_mode_lasttoken"));
+        Modules::read(directory.path(), 8).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn the_last_scaling_is_not_the_engines() {
+        let modules = read(&[
+            module("", "Transformer"),
+            module("1_Pooling", "Pooling"),
+            module("2_Normalize", "Normalize"),
+        ])
+        .expect("modules");
+        assert_eq!(modules.steps.len(), 2);
+        assert!(modules.unit && !modules.scaled);
+        assert_eq!((modules.pooling, modules.size), (Pooling::LastToken, 8));
+    }
+
+    #[test]
+    fn without_a_scaling_vectors_are_as_they_come() {
+        let modules = [module("", "Transformer"), module("1_Pooling", "Pooling")];
+        assert!(!read(&modules).expect("modules").unit);
+    }
+
+    #[test]
+    fn what_the_engine_would_panic_on_is_refused() {
+        let (transformer, pooling) = (module("", "Transformer"), module("1_Pooling", "Pooling"));
+        for (modules, word) in [
+            (vec![], "no Transformer"),
+            (vec![pooling.clone()], "first module"),
+            (vec![transformer.clone()], "no Transformer and Pooling"),
+            (vec![transformer.clone(), transformer.clone()], "two of its"),
+            (
+                vec![transformer.clone(), module("2", "Normalize")],
+                "second module",
+            ),
+            (
+                vec![transformer.clone(), pooling.clone(), module("2", "LSTM")],
+                "LSTM",
+            ),
+            (
+                vec![transformer.clone(), module("../1_Pooling", "Pooling")],
+                "no directory",
+            ),
+            (
+                vec![transformer.clone(), module("/etc", "Pooling")],
+                "no directory",
+            ),
+            (vec![module("0_T", "Transformer")], "own directory"),
+        ] {
+            let error = read(&modules).expect_err(word);
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_missing_or_malformed_is_told() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let error = Modules::read(directory.path(), 8).expect_err("missing");
+        assert!(error.message.contains(LIST), "{error}");
+        std::fs::write(directory.path().join(LIST), "{").expect("a file");
+        let error = Modules::read(directory.path(), 8).expect_err("malformed");
+        assert!(error.message.contains("malformed"), "{error}");
+    }
+}

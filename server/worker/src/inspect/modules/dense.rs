@@ -1,0 +1,72 @@
+//! A dense layer behind the pooling.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::MAX_FILE;
+use crate::failure::Failure;
+use crate::inspect::{files, safetensors};
+
+/// The activation that the engine has, by both of its names.
+const IDENTITY: [&str; 2] = ["Identity", "torch.nn.modules.linear.Identity"];
+
+/// A dense layer.
+pub(super) struct Dense {
+    /// Numbers in the vectors that it gives.
+    pub(super) size: u64,
+    /// Whether it adds something to them.
+    pub(super) bias: bool,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    in_features: u64,
+    out_features: u64,
+    bias: bool,
+    activation_function: String,
+}
+
+/// Reads a layer that takes vectors of `size` numbers. The engine panics where config and weights differ.
+pub(super) fn read(config: &Path, model: &Path, size: u64) -> Result<Dense, Failure> {
+    let config: Config = files::read_json(config, MAX_FILE).map_err(of_dense)?;
+    if config.in_features != size {
+        return Err(Failure::unusable(format!(
+            "A dense layer of the model takes vectors of {} numbers, but gets {size}. Get the files that \
+             belong together.",
+            config.in_features
+        )));
+    }
+    if !IDENTITY.contains(&config.activation_function.as_str()) {
+        return Err(Failure::unusable(
+            "A dense layer of the model has an activation that the engine does not have. Load a model \
+             whose dense layers have the activation torch.nn.modules.linear.Identity.",
+        ));
+    }
+    let tensors = safetensors::tensors(model).map_err(of_dense)?;
+    let has = |name: &str, shape: &[u64]| {
+        tensors
+            .iter()
+            .any(|tensor| tensor.name == name && tensor.shape == shape)
+    };
+    let out = config.out_features;
+    let whole = has("linear.weight", &[out, size]) && (!config.bias || has("linear.bias", &[out]));
+    if !whole || out == 0 {
+        return Err(Failure::unusable(format!(
+            "The weights of a dense layer of the model are not those of its config.json, which makes \
+             {out} numbers of {size}. Get the files that belong together."
+        )));
+    }
+    Ok(Dense {
+        size: out,
+        bias: config.bias,
+    })
+}
+
+/// Says of which files a failure tells.
+fn of_dense(failure: Failure) -> Failure {
+    Failure {
+        message: format!("In a dense layer of the model: {}", failure.message),
+        ..failure
+    }
+}

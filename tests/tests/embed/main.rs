@@ -1,0 +1,146 @@
+//! Embed over real sockets, with real engines on tiny embedding models of both kinds.
+
+mod broken;
+mod ends;
+mod info;
+mod kinds;
+mod lengths;
+mod requests;
+mod vanishing;
+mod vectors;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    Client,
+    v1::{ModelInfo, ModelSpec},
+};
+use hangar_tests::{
+    fixtures::{Embedding, Fixtures},
+    hangar::{DEADLINE, Hangar, Options, spec},
+};
+use tokio::time::timeout;
+
+/// A server with one loaded embedding model, `m`.
+struct Served {
+    hangar: Hangar,
+    client: Client,
+    fixtures: Fixtures,
+}
+
+impl Served {
+    /// With this model.
+    async fn of(embedding: Embedding) -> Result<Self> {
+        Self::with(embedding, |_| ()).await
+    }
+
+    /// With this model and a changed spec.
+    async fn with(embedding: Embedding, change: impl FnOnce(&mut ModelSpec)) -> Result<Self> {
+        let fixtures = Fixtures::new()?;
+        let hangar = Hangar::start(Options::new(&fixtures)).await?;
+        let client = hangar.client().await?;
+        let mut spec = spec(&fixtures.embedding(embedding)?);
+        change(&mut spec);
+        client.load("m").spec(spec).wait().await?;
+        Ok(Self {
+            hangar,
+            client,
+            fixtures,
+        })
+    }
+
+    /// The vectors of these texts.
+    async fn vectors<T: Into<String>>(
+        &self,
+        texts: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<Vec<f32>>> {
+        let response = self.client.embed("m").inputs(texts).send().await?;
+        Ok(response.embeddings.into_iter().map(|e| e.values).collect())
+    }
+
+    /// The vector of a text.
+    async fn vector(&self, text: &str) -> Result<Vec<f32>> {
+        self.vectors([text]).await?.pop().context("a vector")
+    }
+
+    /// What the server tells of the model.
+    async fn model(&self) -> Result<ModelInfo> {
+        model(&self.client).await
+    }
+
+    /// Process of the model's worker.
+    async fn worker(&self) -> Result<u32> {
+        Ok(self.model().await?.status.context("a status")?.worker_pid)
+    }
+}
+
+async fn model(client: &Client) -> Result<ModelInfo> {
+    let info = client.info().model("m").metrics().send().await?;
+    info.models.into_iter().next().context("the model")
+}
+
+/// Asks until so many requests run and so many wait. Arrivals and departures of callers are told by
+/// nothing else.
+async fn until_crowd(client: &Client, in_flight: u32, queued: u32) -> Result<()> {
+    let ask = async {
+        loop {
+            let metrics = model(client).await?.metrics.context("metrics")?;
+            if (metrics.in_flight, metrics.queued) == (in_flight, queued) {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    let asked = timeout(DEADLINE, ask).await;
+    asked.with_context(|| format!("never {in_flight} requests ran and {queued} waited"))?
+}
+
+/// Texts that take seconds together.
+fn many() -> Vec<String> {
+    let text = |n: usize| format!("{n:04} {}", "lorem ipsum ".repeat(20));
+    (0..1024).map(text).collect()
+}
+
+/// Length of a vector.
+fn length(vector: &[f32]) -> f64 {
+    let squares: f64 = vector.iter().map(|x| f64::from(*x).powi(2)).sum();
+    squares.sqrt()
+}
+
+/// Largest difference between two vectors in a number.
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+    differences.fold(0.0, f32::max)
+}
+
+/// A copy of the model at `path`, `changed` in the model root.
+fn copy(fixtures: &Fixtures, path: &Path) -> Result<PathBuf> {
+    let to = fixtures.root().join("changed");
+    if to.exists() {
+        std::fs::remove_dir_all(&to)?;
+    }
+    copy_directory(path, &to)?;
+    Ok(to)
+}
+
+fn copy_directory(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let place = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &place)?;
+        } else {
+            std::fs::copy(entry.path(), place)?;
+        }
+    }
+    Ok(())
+}
+
+/// Changes a JSON file.
+fn change_json(path: &Path, change: impl FnOnce(&mut serde_json::Value)) -> Result<()> {
+    let mut json = serde_json::from_slice(&std::fs::read(path)?)?;
+    change(&mut json);
+    Ok(std::fs::write(path, serde_json::to_vec(&json)?)?)
+}
