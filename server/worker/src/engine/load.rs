@@ -4,6 +4,7 @@
 //! are used with the files that were inspected: the SDK's would look for files by themselves, and on the
 //! network where they find none.
 
+mod multimodal;
 mod quantized;
 
 use std::num::NonZeroUsize;
@@ -89,6 +90,10 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
         prepared,
         draft,
     } = match (&inspection.files, &inspection.quantization) {
+        (Files::Directory(files), quantization) if let Some(model) = &inspection.multimodal => {
+            let to = quantization.as_ref().map(|in_situ| in_situ.to.engine());
+            multimodal::load(files, model, dtype, to)?.into()
+        }
         (Files::Directory(files), Some(in_situ)) => quantized::load(files, dtype, in_situ)?,
         (Files::Directory(files), None) => load_directory(files, dtype)?.into(),
         (Files::Gguf { file, tokenizer }, _) => {
@@ -106,7 +111,10 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     let sender = runner
         .get_sender(None)
         .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))?;
-    let chat = Chat::of(facts.chat.as_deref(), &inspection.chat_template);
+    let chat = match inspection.chat_template() {
+        Some(template) => Chat::of(facts.chat.as_deref(), template),
+        None => Err("the model has no chat template".into()),
+    };
     if let Err(why) = &chat
         && !inspection.chat_template.is_empty()
     {
@@ -126,6 +134,10 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
         context_length: facts.context_length,
         end_tokens: facts.end_tokens,
         generation_defaults: facts.defaults,
+        images: inspection
+            .multimodal
+            .as_ref()
+            .map(|model| model.images.clone()),
         stats,
         turns: Semaphore::new(1),
         next_request: AtomicUsize::new(1),

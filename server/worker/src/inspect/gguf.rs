@@ -13,7 +13,7 @@ use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
 use self::header::{Header, Tensor, Value};
 use super::model_config::Shape;
 use super::need::Need;
-use super::{Files, Inspection, choose_context, choose_dtype, files, tokenizer};
+use super::{Files, Inspection, check_kind_found, choose_context, choose_dtype, files, tokenizer};
 use crate::failure::Failure;
 
 /// Architectures that the engine loads from GGUF.
@@ -156,11 +156,14 @@ impl<'a> Model<'a> {
             device: "cpu".into(),
             ..ModelMetadata::default()
         };
+        check_kind_found(config.kind(), ModelKind::Text, self.architecture)?;
         Ok(Inspection {
             files: Files::Gguf {
                 file: path.to_owned(),
                 tokenizer: tokenizer::given(config),
             },
+            kind: ModelKind::Text,
+            multimodal: None,
             dtype,
             quantization: None,
             context_length,
@@ -216,6 +219,7 @@ impl<'a> Model<'a> {
             trained_context: self.context_length.into(),
             vocabulary: self.vocabulary_size().unwrap_or(0).into(),
             tokenizer: self.header.bytes,
+            images: 0,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! - working space: for up to 1,024 tokens of a prompt, `4 × (hidden + intermediate)` numbers of 4 bytes
 //!   each, and the scores of the vocabulary,
 //! - the tokenizer, at eight times the size of its file,
+//! - what images need where the model takes them,
 //! - a fixed 64 MiB for the process.
 
 use super::model_config::Shape;
@@ -42,6 +43,8 @@ pub(super) struct Need {
     pub(super) vocabulary: u64,
     /// Bytes of the tokenizer's file.
     pub(super) tokenizer: u64,
+    /// Bytes for images.
+    pub(super) images: u64,
 }
 
 impl Need {
@@ -53,6 +56,7 @@ impl Need {
             .saturating_add(self.positions())
             .saturating_add(self.working_space())
             .saturating_add(self.tokenizer.saturating_mul(8))
+            .saturating_add(self.images)
             .saturating_add(PROCESS)
     }
 
