@@ -6,6 +6,7 @@
 
 mod check;
 mod outbox;
+mod parts;
 mod span;
 
 use std::{
