@@ -6,6 +6,7 @@
 
 mod broken;
 mod checkpoint;
+mod gemma3;
 mod gguf;
 mod shape;
 mod vocabulary;
@@ -118,6 +119,20 @@ impl Fixtures {
     /// When it cannot be written.
     pub fn qwen3(&self) -> Result<PathBuf> {
         self.safetensors("qwen3", Family::Qwen3, &Shape::TINY)
+    }
+
+    /// A Gemma 3 that looks at images, each of which becomes four tokens between two special ones and four
+    /// line ends, with f32 weights and a context of 256 tokens.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn gemma3(&self) -> Result<PathBuf> {
+        let path = self.root().join("gemma3");
+        if !path.exists() {
+            gemma3::write(&path)?;
+        }
+        Ok(path)
     }
 
     /// A Llama as a GGUF file, with a context of 256 tokens.
