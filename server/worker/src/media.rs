@@ -1,4 +1,4 @@
-//! Images and audio of requests: decoded within limits, on threads that may block.
+//! Images of requests: decoded within limits, on threads that may block.
 //!
 //! Whatever the bytes are, decoding takes at most [`DECODING_BYTES`] of memory and ends with an image or
 //! with an error that a caller can act upon.

@@ -10,6 +10,7 @@ use tonic::Status;
 use crate::engine::Engine;
 use crate::media::Picture;
 use crate::status;
+use crate::vision::{ImageRule, Look};
 
 /// An image of a request.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub(super) struct Seen<'a> {
     /// Where it is in the request.
     pub(super) field: String,
     pub(super) picture: Picture<'a>,
+    pub(super) look: Look,
 }
 
 /// Messages without parts, and the images that were in them.
@@ -43,7 +45,7 @@ impl Engine {
                         let field = at("image");
                         let rule = self.images.as_ref().ok_or_else(|| no_image(&field))?;
                         content.push_str(rule.mark);
-                        images.push(see(field, bytes)?);
+                        images.push(see(rule, field, bytes)?);
                     }
                     Some(Part::Audio(_)) => return Err(self.no_audio(&at("audio"))),
                     None => {
@@ -81,8 +83,16 @@ fn no_image(field: &str) -> Status {
     ))
 }
 
-fn see(field: String, bytes: &[u8]) -> Result<Seen<'_>, Status> {
+fn see<'a>(rule: &ImageRule, field: String, bytes: &'a [u8]) -> Result<Seen<'a>, Status> {
     let picture =
         Picture::open(bytes).map_err(|fault| status::invalid_field(&field, fault.to_string()))?;
-    Ok(Seen { field, picture })
+    let look = rule
+        .sight
+        .look(picture.width, picture.height)
+        .map_err(|why| status::invalid_field(&field, why))?;
+    Ok(Seen {
+        field,
+        picture,
+        look,
+    })
 }

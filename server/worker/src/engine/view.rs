@@ -10,6 +10,7 @@ use tonic::Status;
 use crate::engine::Engine;
 use crate::engine::conversation::Seen;
 use crate::status;
+use crate::vision::Look;
 
 /// A prompt with images.
 #[derive(Debug)]
@@ -47,7 +48,10 @@ impl Engine {
         let refused =
             |why| status::invalid_field(FIELD, format!("the model's tokenizer refuses it: {why}"));
         let again = self.vocabulary.decode(&tokens, false).map_err(refused)?;
-        let total = tokens.len() + images.len() * rule.look.tokens;
+        let looks: Vec<Look> = images.iter().map(|image| image.look).collect();
+        let total = looks
+            .iter()
+            .fold(tokens.len(), |sum, look| sum + look.tokens);
         if total > self.context_length {
             return Err(status::context_exceeded(
                 FIELD,
@@ -59,7 +63,7 @@ impl Engine {
             ));
         }
         let expanded = rule
-            .expand(&again, images.len())
+            .expand(&again, &looks)
             .ok_or_else(|| misplaced(FIELD, rule.mark))?;
         let tokens = self.vocabulary.encode(&expanded, false).map_err(refused)?;
         Ok((tokens, text.to_owned()))
@@ -80,12 +84,13 @@ impl Engine {
             Some(token) => tokens.iter().filter(|other| **other == token).count(),
             None => 0,
         };
-        if count(rule.token) != images.len() * rule.look.tokens {
-            return Err(misplaced(field, rule.token));
-        }
-        let others = rule.reserved.iter().filter(|text| **text != rule.token);
-        for text in others {
-            if images.is_empty() && count(text) > 0 {
+        let expected = images.iter().map(|image| image.look.tokens).sum();
+        let others = rule
+            .others
+            .iter()
+            .map(|(text, each)| (*text, each * images.len()));
+        for (text, expected) in std::iter::once((rule.token, expected)).chain(others) {
+            if count(text) != expected {
                 return Err(misplaced(field, text));
             }
         }
@@ -104,13 +109,13 @@ impl Engine {
                     .picture
                     .decode()
                     .map_err(|fault| status::invalid_field(&seen.field, fault.to_string()))?;
-                Ok(rule.resize(image))
+                Ok(rule.resize(image, seen.look))
             })
             .collect();
         Ok(Some(View {
             text,
             images: decoded?,
-            patches: images.len() * rule.look.patches,
+            patches: images.iter().map(|seen| seen.look.patches).sum(),
         }))
     }
 }

@@ -2,7 +2,9 @@
 //! it loads them, or when it meets the first image, is found here.
 
 mod gemma3;
+mod qwen3_vl;
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -62,8 +64,43 @@ struct WithEncoder {
     vision_config: Encoder,
 }
 
+/// What processor_config.json says.
+#[derive(Default, Deserialize)]
+struct Processor {
+    #[serde(alias = "image_seq_length")]
+    image_seq_len: Option<usize>,
+    chat_template: Option<String>,
+}
+
+/// What preprocessor_config.json says, in the types that the engine reads it as.
+#[derive(Deserialize)]
+struct Preprocessor {
+    do_resize: Option<bool>,
+    do_rescale: Option<bool>,
+    do_normalize: Option<bool>,
+    do_pan_and_scan: Option<bool>,
+    rescale_factor: Option<f64>,
+    #[serde(alias = "resample")]
+    resampling: Option<usize>,
+    size: Option<HashMap<String, u32>>,
+    min_pixels: Option<u64>,
+    max_pixels: Option<u64>,
+    patch_size: Option<u32>,
+    merge_size: Option<u32>,
+    temporal_patch_size: Option<u32>,
+    #[serde(alias = "norm_mean")]
+    #[serde(rename = "image_mean")]
+    _image_mean: Option<[f64; 3]>,
+    #[serde(alias = "norm_std")]
+    #[serde(rename = "image_std")]
+    _image_std: Option<[f64; 3]>,
+}
+
 /// Architectures that can be served, for messages.
-pub(super) const ARCHITECTURES: &[&str] = &["Gemma3ForConditionalGeneration"];
+pub(super) const ARCHITECTURES: &[&str] = &[
+    "Gemma3ForConditionalGeneration",
+    "Qwen3VLForConditionalGeneration",
+];
 
 /// The engine's loader for an architecture that can be served.
 pub(super) fn loader(architecture: &str) -> Option<MultimodalLoaderType> {
@@ -94,8 +131,11 @@ pub(super) fn inspect(
         Some(path) => files::read_json(path, MAX_FILE)?,
         None => Processor::default(),
     };
-    let images = gemma3::rule(files, &preprocessor_config, &processor, tokenizer)?;
-    for token in images.reserved {
+    let images = match loader {
+        MultimodalLoaderType::Qwen3VL => qwen3_vl::rule(files, &preprocessor_config, tokenizer)?,
+        _ => gemma3::rule(files, &preprocessor_config, &processor, tokenizer)?,
+    };
+    for (token, _) in images.others {
         if tokenizer.token_to_id(token).is_none() {
             return Err(Failure::unusable(format!(
                 "tokenizer.json has no token {token}, which stands for images. Get the tokenizer that \
@@ -106,7 +146,7 @@ pub(super) fn inspect(
     let encoder: WithEncoder = files::read_json(&files.config, MAX_FILE)?;
     Ok(Some(Multimodal {
         loader,
-        need: need(encoder.vision_config, images.look.patches as u64),
+        need: need(encoder.vision_config, images.sight.most_patches()),
         images,
         preprocessor_config,
         // The engine would take the chat template in it before any other.
@@ -114,33 +154,6 @@ pub(super) fn inspect(
         template: template(files, processor.chat_template)?,
         verbatim: verbatim(Path::new(&config.cache_dir))?,
     }))
-}
-
-/// What processor_config.json says.
-#[derive(Default, Deserialize)]
-struct Processor {
-    #[serde(alias = "image_seq_length")]
-    image_seq_len: Option<usize>,
-    chat_template: Option<String>,
-}
-
-/// What preprocessor_config.json says, in the types that the engine reads it as.
-#[derive(Deserialize)]
-struct Preprocessor {
-    do_resize: Option<bool>,
-    do_rescale: Option<bool>,
-    do_normalize: Option<bool>,
-    do_pan_and_scan: Option<bool>,
-    rescale_factor: Option<f64>,
-    #[serde(alias = "resample")]
-    resampling: Option<usize>,
-    size: Option<std::collections::HashMap<String, u32>>,
-    #[serde(alias = "norm_mean")]
-    #[serde(rename = "image_mean")]
-    _image_mean: Option<[f64; 3]>,
-    #[serde(alias = "norm_std")]
-    #[serde(rename = "image_std")]
-    _image_std: Option<[f64; 3]>,
 }
 
 impl Preprocessor {

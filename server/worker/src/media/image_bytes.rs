@@ -59,6 +59,10 @@ pub(crate) enum ImageFault {
 pub(crate) struct Picture<'a> {
     bytes: &'a [u8],
     format: ImageFormat,
+    /// Pixels as it is shown.
+    pub(crate) width: u32,
+    /// Pixels as it is shown.
+    pub(crate) height: u32,
 }
 
 impl<'a> Picture<'a> {
@@ -71,10 +75,23 @@ impl<'a> Picture<'a> {
         if !is_taken(format) {
             return Err(ImageFault::Format(format!("{format:?}").to_uppercase()));
         }
-        let size = guarded(|| Ok(reader(bytes, format).into_decoder()?.dimensions()));
-        let (width, height) = size?;
+        let (width, height) = guarded(|| {
+            let mut decoder = reader(bytes, format).into_decoder()?;
+            let (width, height) = decoder.dimensions();
+            let turned = is_turned(orientation(&mut decoder));
+            Ok(if turned {
+                (height, width)
+            } else {
+                (width, height)
+            })
+        })?;
         check_size(width, height)?;
-        Ok(Self { bytes, format })
+        Ok(Self {
+            bytes,
+            format,
+            width,
+            height,
+        })
     }
 
     /// Decodes the image, the first one of several, as it is shown and without transparency. Blocks.
@@ -124,6 +141,16 @@ fn check_size(width: u32, height: u32) -> Result<(), ImageFault> {
 /// How the camera was held. What cannot be read counts as upright.
 fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
     decoder.orientation().unwrap_or(Orientation::NoTransforms)
+}
+
+fn is_turned(orientation: Orientation) -> bool {
+    matches!(
+        orientation,
+        Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH
+    )
 }
 
 /// Runs a decoder, whose panics are the image's fault.

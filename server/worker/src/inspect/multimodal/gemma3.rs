@@ -10,7 +10,7 @@ use tokenizers::Tokenizer;
 use super::{MAX_FILE, Preprocessor, Processor, wrong};
 use crate::failure::Failure;
 use crate::inspect::{DirectoryFiles, files};
-use crate::vision::{ImageRule, Look};
+use crate::vision::{ImageRule, Look, Sight};
 
 const BEGIN: &str = "<start_of_image>";
 const TOKEN: &str = "<image_soft_token>";
@@ -77,16 +77,17 @@ pub(super) fn rule(
     check(&preprocessor, side)?;
     Ok(ImageRule {
         mark: BEGIN,
+        place: BEGIN,
         before: "\n\n<start_of_image>",
         token: TOKEN,
         after: "<end_of_image>\n\n",
-        reserved: &[BEGIN, TOKEN, END],
-        look: Look {
+        others: &[(BEGIN, 1), (END, 1)],
+        sight: Sight::Same(Look {
             width: side,
             height: side,
             tokens,
             patches,
-        },
+        }),
         filter: preprocessor.filter(FilterType::Triangle)?,
     })
 }
