@@ -7,12 +7,13 @@ mod callers;
 mod contexts;
 mod models;
 mod parts;
+mod sizes;
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use hangar_client::{
-    Client, Completion, Error, Generate,
+    Client, Completion, Error, Generate, GenerateEvent,
     v1::{ModelInfo, ModelSpec, content_part::Part},
 };
 use hangar_tests::{
@@ -69,6 +70,19 @@ impl Served {
     /// The answer to a message of these parts.
     async fn answer(&self, parts: impl IntoIterator<Item = Part>) -> Result<Completion, Error> {
         self.greedy().parts("user", parts).text().await
+    }
+
+    /// Log probabilities of the answer's tokens, which tell more than its text.
+    async fn likelihoods(&self, parts: impl IntoIterator<Item = Part>) -> Result<Vec<f32>> {
+        let request = self.greedy().parts("user", parts).logprobs(0);
+        let mut stream = request.stream().await?;
+        let mut likelihoods = Vec::new();
+        while let Some(event) = stream.next().await {
+            if let GenerateEvent::Chunk(chunk) = event? {
+                likelihoods.extend(chunk.logprobs.iter().map(|token| token.logprob));
+            }
+        }
+        Ok(likelihoods)
     }
 
     /// What the server tells of the model.

@@ -96,7 +96,7 @@ async fn a_text_cannot_pretend_to_be_an_image() -> Result<()> {
         let prompt = served.greedy().prompt(format!("a {mark} b")).text().await;
         assert_eq!(wrong_fields(prompt), ["prompt"], "{mark}");
     }
-    for mark in ["<start_of_image>", "<image_soft_token>"] {
+    for mark in ["<start_of_image>", "<image_soft_token>", "<end_of_image>"] {
         let mixed = served.answer([picture(1)?, text(mark)]).await;
         assert_eq!(wrong_fields(mixed), ["messages"], "{mark}");
     }
