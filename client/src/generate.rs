@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
+use prost::bytes::Bytes;
 use tonic::Streaming;
 use tracing::{Instrument, Span};
 
@@ -16,8 +17,8 @@ use crate::{
     error::Error,
     trace,
     v1::{
-        ChatMessage, Constraint, GenerateDone, GenerateRequest, GenerateResponse, Sampling,
-        constraint::Constraint as Notation,
+        ChatMessage, Constraint, ContentPart, GenerateDone, GenerateRequest, GenerateResponse,
+        Sampling, constraint::Constraint as Notation, content_part::Part,
     },
 };
 
@@ -73,6 +74,31 @@ impl Generate {
         let message = ChatMessage {
             role: role.into(),
             content: content.into(),
+            ..Default::default()
+        };
+        self.request.messages.push(message);
+        self
+    }
+
+    /// Adds a message of the role "user" with images before its text, for models that take images. `images`
+    /// are the contents of PNG, JPEG, WebP, GIF or BMP files.
+    pub fn message_with_images<I>(self, images: I, text: impl Into<String>) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<Bytes>,
+    {
+        let images = images.into_iter().map(|image| Part::Image(image.into()));
+        self.parts("user", images.chain([Part::Text(text.into())]))
+    }
+
+    /// Adds a message in parts: texts and images in any order.
+    pub fn parts(mut self, role: impl Into<String>, parts: impl IntoIterator<Item = Part>) -> Self {
+        let parts = parts
+            .into_iter()
+            .map(|part| ContentPart { part: Some(part) });
+        let message = ChatMessage {
+            role: role.into(),
+            parts: parts.collect(),
             ..Default::default()
         };
         self.request.messages.push(message);

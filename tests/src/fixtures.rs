@@ -7,8 +7,11 @@
 mod broken;
 mod checkpoint;
 mod embedding;
+mod gemma3;
 mod gguf;
+mod qwen3_vl;
 mod shape;
+mod tensors;
 mod vocabulary;
 mod weights;
 
@@ -131,6 +134,34 @@ impl Fixtures {
         let path = self.root().join(embedding.name());
         if !path.exists() {
             embedding.write(&path)?;
+        }
+        Ok(path)
+    }
+
+    /// A Gemma 3 that looks at images, each of which becomes four tokens between two special ones and four
+    /// line ends, with f32 weights and a context of 256 tokens.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn gemma3(&self) -> Result<PathBuf> {
+        let path = self.root().join("gemma3");
+        if !path.exists() {
+            gemma3::write(&path)?;
+        }
+        Ok(path)
+    }
+
+    /// A Qwen3-VL that looks at images at about their own size: each 8 by 8 pixels become a token, of images
+    /// of 256 to 4,096 pixels; with f32 weights and a context of 512 tokens.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn qwen3_vl(&self) -> Result<PathBuf> {
+        let path = self.root().join("qwen3-vl");
+        if !path.exists() {
+            qwen3_vl::write(&path)?;
         }
         Ok(path)
     }

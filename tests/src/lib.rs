@@ -7,6 +7,7 @@ pub mod hangar;
 pub mod house;
 pub mod http;
 pub mod hub;
+pub mod images;
 pub mod lab;
 pub mod lives;
 pub mod metrics;

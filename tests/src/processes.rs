@@ -32,6 +32,15 @@ pub fn file_bytes(pid: u32) -> Result<u64> {
     Ok(status(pid)?.rssfile.unwrap_or(0) * KIB)
 }
 
+/// Most memory that a process has had at a time, file pages included, in bytes: VmHWM.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn peak_bytes(pid: u32) -> Result<u64> {
+    Ok(status(pid)?.vmhwm.unwrap_or(0) * KIB)
+}
+
 /// Number of open file descriptors of a process.
 ///
 /// # Errors

@@ -3518,7 +3518,9 @@ pub struct ChatMessage {
     /// What is said.
     #[prost(string, tag = "2")]
     pub content: ::prost::alloc::string::String,
-    /// What is said, in parts, in place of `content`.
+    /// What is said, in parts, in place of `content`. The model gets them one after the other with nothing in
+    /// between. At most 256 in a request. Texts go to every model; images and audio only to those whose
+    /// `input_modalities` have them (else FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL), in messages of role "user".
     #[prost(message, repeated, tag = "3")]
     pub parts: ::prost::alloc::vec::Vec<ContentPart>,
     /// Calls that the assistant asked for.
@@ -3543,10 +3545,13 @@ pub mod content_part {
         /// Text.
         #[prost(string, tag = "1")]
         Text(::prost::alloc::string::String),
-        /// An encoded image (PNG, JPEG, WebP, …).
+        /// An encoded image: PNG, JPEG, WebP, GIF or BMP, at most 8,192 pixels on a side and 16,777,216 in all.
+        /// Of several in one file the first, turned as the camera says, without transparency. At most 8 in a
+        /// request, whose size is bounded by the server's `max_request_bytes`. What an image costs in tokens of
+        /// the context is the model's matter.
         #[prost(bytes, tag = "2")]
         Image(::prost::bytes::Bytes),
-        /// Encoded audio (WAV, FLAC, MP3, …).
+        /// Encoded audio. No model of this version takes any.
         #[prost(bytes, tag = "3")]
         Audio(::prost::bytes::Bytes),
     }

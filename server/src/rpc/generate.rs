@@ -9,6 +9,7 @@
 
 mod check;
 mod outbox;
+mod parts;
 mod peek;
 mod span;
 

@@ -68,12 +68,17 @@ fn unpack_files(cache: &Path, files: &[(&str, &[u8])]) -> std::io::Result<PathBu
     let directory = cache.join(format!("demo-{name}"));
     std::fs::create_dir_all(&directory)?;
     for (name, contents) in files {
-        let path = directory.join(name);
-        if !holds(&path, contents)? {
-            write(&path, contents)?;
-        }
+        place(&directory.join(name), contents)?;
     }
     Ok(directory)
+}
+
+/// Writes the file, unless it holds exactly these contents.
+pub(crate) fn place(path: &Path, contents: &[u8]) -> std::io::Result<()> {
+    if holds(path, contents)? {
+        return Ok(());
+    }
+    write(path, contents)
 }
 
 /// Whether the file has exactly these contents.

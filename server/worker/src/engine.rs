@@ -5,6 +5,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod chat;
+mod conversation;
 pub(crate) mod embed;
 pub(crate) mod generate;
 pub(crate) mod load;
@@ -13,7 +14,9 @@ pub(crate) mod picker;
 pub(crate) mod prompt;
 pub(crate) mod sampling;
 pub(crate) mod tap;
+mod view;
 pub(crate) mod vocabulary;
+mod warm_up;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +30,7 @@ use crate::engine::embed::Embedder;
 use crate::engine::vocabulary::Vocabulary;
 use crate::grammar::Grammars;
 use crate::stats::Stats;
+use crate::vision::ImageRule;
 
 /// A loaded model.
 pub(crate) struct Engine {
@@ -45,6 +49,8 @@ pub(crate) struct Engine {
     /// Tokens that end an answer.
     end_tokens: Arc<[u32]>,
     generation_defaults: Option<ModelGenerationDefaults>,
+    /// How the model takes images, if it does.
+    images: Option<ImageRule>,
     stats: Arc<Stats>,
     /// Whose turn it is to be with the engine.
     turns: Semaphore,

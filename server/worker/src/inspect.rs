@@ -10,6 +10,7 @@ mod files;
 mod gguf;
 mod model_config;
 mod modules;
+mod multimodal;
 mod need;
 mod safetensors;
 mod tokenizer;
@@ -25,6 +26,7 @@ use crate::prepared::Prepared;
 use crate::quantization::Quantization;
 pub(crate) use directory::DirectoryFiles;
 pub(crate) use modules::{Modules, Pooling};
+pub(crate) use multimodal::Multimodal;
 
 /// Stack of the thread that inspects.
 const STACK: usize = 16 << 20;
@@ -48,8 +50,10 @@ pub(crate) enum Files {
 pub(crate) struct Inspection {
     /// What to load.
     pub(crate) files: Files,
-    /// What the model is for; never unspecified.
+    /// What the model is; never unspecified.
     pub(crate) kind: ModelKind,
+    /// What there is to know about a multimodal model beside that.
+    pub(crate) multimodal: Option<Multimodal>,
     /// Data type of the weights in memory; never unspecified.
     pub(crate) dtype: DataType,
     /// What the weights are quantized to when they are loaded.
@@ -106,6 +110,15 @@ impl Inspection {
         }
     }
 
+    /// The chat template to use: empty for the one that the engine finds, `None` where there is none.
+    pub(crate) fn chat_template(&self) -> Option<&str> {
+        // The engine has another one for multimodal models, which is of no use here.
+        if self.kind != ModelKind::Multimodal || !self.chat_template.is_empty() {
+            return Some(&self.chat_template);
+        }
+        self.multimodal.as_ref()?.template.as_deref()
+    }
+
     fn prepared(&self) -> Option<&Prepared> {
         self.quantization.as_ref().map(|in_situ| &in_situ.prepared)
     }
@@ -160,14 +173,34 @@ fn check_device(device: &str) -> Result<(), Failure> {
 
 fn check_kind(kind: ModelKind) -> Result<(), Failure> {
     let name = match kind {
-        ModelKind::Unspecified | ModelKind::Text | ModelKind::Embedding => return Ok(()),
-        ModelKind::Multimodal => "multimodal",
+        ModelKind::Unspecified | ModelKind::Text | ModelKind::Multimodal | ModelKind::Embedding => {
+            return Ok(());
+        }
         ModelKind::Image => "image",
         ModelKind::Speech => "speech",
     };
     Err(Failure::unusable(format!(
         "Models of kind {name} are not supported by this version of Hangar. Load a text model."
     )))
+}
+
+/// Checks that the files hold a model of the kind that was asked for.
+fn check_kind_found(asked: ModelKind, found: ModelKind, what: &str) -> Result<(), Failure> {
+    if asked == ModelKind::Unspecified || asked == found {
+        return Ok(());
+    }
+    Err(Failure::unusable(format!(
+        "The spec says that the model is of kind {}, but its files are those of kind {} ({what}). Correct \
+         the kind or leave it out.",
+        kind_name(asked),
+        kind_name(found)
+    )))
+}
+
+fn kind_name(kind: ModelKind) -> &'static str {
+    kind.as_str_name()
+        .strip_prefix("MODEL_KIND_")
+        .unwrap_or("UNSPECIFIED")
 }
 
 fn uqff() -> Failure {

@@ -13,6 +13,7 @@ mod grammar;
 mod handshake;
 mod inspect;
 mod lifeline;
+mod media;
 mod prepared;
 mod quantization;
 mod service;
@@ -21,6 +22,7 @@ mod status;
 mod stop;
 mod telemetry;
 mod utf8;
+mod vision;
 
 use std::fs::File;
 use std::io::IsTerminal;

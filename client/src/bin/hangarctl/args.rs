@@ -6,7 +6,7 @@ pub(crate) mod session;
 pub(crate) mod spec;
 pub(crate) mod switch;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -243,6 +243,9 @@ pub(crate) struct GenerateArgs {
     /// The prompt is text to go on with, as it is.
     #[arg(long, conflicts_with = "system")]
     pub(crate) raw: bool,
+    /// Image before the prompt, for models that take images; may be given more than once.
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    pub(crate) image: Vec<PathBuf>,
     /// A system message before the prompt.
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,

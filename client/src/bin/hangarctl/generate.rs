@@ -2,6 +2,8 @@
 
 mod logprobs;
 
+use std::path::PathBuf;
+
 use hangar_client::{
     Client, Generate, GenerateEvent,
     v1::{FinishReason, GenerateDone, GenerateResponse},
@@ -67,9 +69,8 @@ fn request(client: &Client, prompt: String, args: GenerateArgs) -> Result<Genera
         generate.prompt(prompt)
     } else {
         let system = args.system.into_iter();
-        system
-            .fold(generate, |generate, text| generate.message("system", text))
-            .message("user", prompt)
+        let generate = system.fold(generate, |generate, text| generate.message("system", text));
+        with_images(generate, &args.image, prompt)?
     };
     generate = args.stop.into_iter().fold(generate, Generate::stop);
     if let Some(timeout) = args.timeout {
@@ -99,6 +100,19 @@ fn request(client: &Client, prompt: String, args: GenerateArgs) -> Result<Genera
         sampling.top_k = args.top_k;
         sampling.min_p = args.min_p;
     }))
+}
+
+/// Adds the prompt as a message behind these images.
+fn with_images(
+    generate: Generate,
+    images: &[PathBuf],
+    prompt: String,
+) -> Result<Generate, Failure> {
+    if images.is_empty() {
+        return Ok(generate.message("user", prompt));
+    }
+    let contents: Result<Vec<_>, _> = images.iter().map(output::contents).collect();
+    Ok(generate.message_with_images(contents?, prompt))
 }
 
 /// Tells a person why the answer ended and how fast it was.

@@ -1,6 +1,9 @@
 //! Where results and failures are written, and in which form.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    path::Path,
+};
 
 use hangar_client::Error;
 use prost::Message;
@@ -135,6 +138,13 @@ pub(crate) fn text_or_file(text: String) -> Result<String, Failure> {
             .map_err(|error| Failure::Usage(format!("{file} cannot be read: {error}"))),
         None => Ok(text),
     }
+}
+
+/// The contents of a file.
+pub(crate) fn contents(file: impl AsRef<Path>) -> Result<Vec<u8>, Failure> {
+    let file = file.as_ref();
+    std::fs::read(file)
+        .map_err(|error| Failure::Usage(format!("{} cannot be read: {error}", file.display())))
 }
 
 /// Whether nobody would see what is written to standard error.

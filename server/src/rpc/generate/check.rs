@@ -6,6 +6,7 @@ use prost_types::{Struct, Value, value::Kind};
 use std::time::Duration;
 use tokio::time::Instant;
 
+use super::parts;
 use crate::rpc::{
     error::ApiError,
     validate::{Violations, refuse},
@@ -36,6 +37,7 @@ pub(in crate::rpc) fn check(request: &GenerateRequest) -> Result<Option<Instant>
     refuse_later_fields(request)?;
     let mut violations = Violations::default();
     check_text(request, &mut violations);
+    parts::check(&request.messages, &mut violations);
     violations.sampling("sampling", request.sampling.as_ref());
     violations.stops("stop", &request.stop);
     check_logprobs(request, &mut violations);
@@ -59,10 +61,6 @@ fn refuse_later_fields(request: &GenerateRequest) -> Result<(), ApiError> {
         ("tools", !request.tools.is_empty()),
         ("tool_choice", !request.tool_choice.is_empty()),
         (
-            "messages.parts",
-            messages.iter().any(|message| !message.parts.is_empty()),
-        ),
-        (
             "messages.tool_calls",
             messages
                 .iter()
@@ -81,7 +79,8 @@ fn check_text(request: &GenerateRequest, violations: &mut Violations) {
     let one = request.prompt.is_empty() != request.messages.is_empty();
     violations.check(one, "prompt", "give exactly one of prompt and messages");
     let messages = request.messages.iter().map(|message| message.content.len());
-    let text = request.prompt.len() + messages.sum::<usize>();
+    let parts = parts::text_bytes(&request.messages);
+    let text = request.prompt.len() + messages.sum::<usize>() + parts;
     violations.check(text <= MAX_TEXT, "prompt", "must have at most 8 MiB");
     for (n, message) in request.messages.iter().enumerate() {
         let known = matches!(

@@ -120,7 +120,10 @@ pub(in crate::rpc) fn spec(
 pub(in crate::rpc) fn refuse_later_fields(spec: &v1::ModelSpec) -> Result<(), ApiError> {
     let later_kind = !matches!(
         spec.kind(),
-        v1::ModelKind::Unspecified | v1::ModelKind::Text | v1::ModelKind::Embedding
+        v1::ModelKind::Unspecified
+            | v1::ModelKind::Text
+            | v1::ModelKind::Multimodal
+            | v1::ModelKind::Embedding
     );
     refuse(&[
         ("spec.kind", later_kind),

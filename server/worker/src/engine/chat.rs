@@ -34,7 +34,7 @@ impl Chat {
     pub(crate) fn of(own: Option<&ChatTemplate>, given: &str) -> Result<Self, String> {
         let source = match given {
             "" => own
-                .and_then(source)
+                .and_then(template_source)
                 .ok_or("the model has no chat template")?,
             given => given.to_owned(),
         };
@@ -100,7 +100,7 @@ impl Chat {
 }
 
 /// The template for conversations without tools.
-fn source(template: &ChatTemplate) -> Option<String> {
+pub(crate) fn template_source(template: &ChatTemplate) -> Option<String> {
     match &template.chat_template.as_ref()?.0 {
         Either::Left(source) => Some(source.clone()),
         Either::Right(named) => named

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use either::Either;
 use hangar_client::v1::GenerateDone;
 use hangar_client::worker::v1::generate_response::Event;
 use hangar_client::worker::v1::{GenerateRequest, GenerateResponse};
@@ -25,11 +26,11 @@ use tonic::Status;
 use tracing::Instrument;
 
 use crate::engine::Engine;
-use crate::engine::answer::{Answer, Manner, Standing};
+use crate::engine::answer::{Answer, Standing};
 use crate::engine::picker::Picker;
 use crate::engine::prompt::Prompt;
-use crate::engine::sampling::{Chooser, Rules};
 use crate::engine::tap::{Tap, Told};
+use crate::engine::view::View;
 use crate::stats::InFlight;
 use crate::status;
 
@@ -107,36 +108,8 @@ impl Engine {
         Ok(self.run(prompt, picker, stops, queued))
     }
 
-    /// Answers a short prompt: with a token, or a vector. The error says why there is none.
-    pub(crate) async fn warm_up(self: &Arc<Self>) -> Result<(), Status> {
-        let tokens = self.vocabulary.encode("Hello", true).unwrap_or_default();
-        let known = |token: &u32| *token < self.vocabulary.size();
-        let mut tokens: Vec<u32> = tokens.into_iter().filter(known).collect();
-        if tokens.is_empty() {
-            tokens.push(0);
-        }
-        tokens.truncate(self.context_length.saturating_sub(1).max(1));
-        if self.embedder.is_some() {
-            return self.compute(vec![tokens]).await.map(drop);
-        }
-        let chooser = Chooser::new(Rules::greedy(), &[], None);
-        let prompt = Prompt {
-            tokens,
-            max_tokens: 1,
-            manner: Manner::GoesOn,
-        };
-        let picker = Picker::new(chooser);
-        let mut responses = self.run(prompt, picker, Vec::new(), Duration::ZERO);
-        while let Some(response) = tokio_stream::StreamExt::next(&mut responses).await {
-            if let Some(Event::Done(_)) = response?.event {
-                return Ok(());
-            }
-        }
-        Err(status::internal("the answer ended without its end"))
-    }
-
     /// Lets a request wait for its turn and run.
-    fn run(
+    pub(super) fn run(
         self: &Arc<Self>,
         prompt: Prompt,
         picker: Picker,
@@ -217,7 +190,7 @@ impl Run {
                 prompt.manner,
                 queued + waited,
             ),
-            in_flight: engine.stats.begin(prompt.tokens.len()),
+            in_flight: engine.stats.begin(work(&prompt)),
             caller,
             engine: Arc::clone(&engine),
         };
@@ -324,17 +297,40 @@ fn engine_request(
     tap: Arc<dyn CustomLogitsProcessor>,
     responses: mpsc::Sender<Response>,
 ) -> NormalRequest {
+    let message = match prompt.view {
+        Some(view) => with_images(view),
+        None => RequestMessage::CompletionTokens(prompt.tokens),
+    };
     // The tap leaves one token to choose, which the engine does greedily.
     let sampling = SamplingParams {
         temperature: Some(0.0),
         max_len: Some(prompt.max_tokens),
         ..SamplingParams::neutral()
     };
-    let message = RequestMessage::CompletionTokens(prompt.tokens);
     let mut request = NormalRequest::new_simple(message, sampling, responses, id, None, None);
     request.is_streaming = true;
     request.logits_processors = Some(vec![tap]);
     request
+}
+
+/// A conversation of one message, which the engine's chat template leaves as it is.
+fn with_images(view: View) -> RequestMessage {
+    let role = ("role".to_owned(), Either::Left("user".to_owned()));
+    let content = ("content".to_owned(), Either::Left(view.text));
+    RequestMessage::MultimodalChat {
+        images: view.images,
+        audios: Vec::new(),
+        videos: Vec::new(),
+        messages: vec![[role, content].into_iter().collect()],
+        enable_thinking: None,
+        reasoning_effort: None,
+    }
+}
+
+/// What the engine has to compute before the first token, in tokens: a patch of an image counts as one.
+fn work(prompt: &Prompt) -> usize {
+    let patches = prompt.view.as_ref().map_or(0, |view| view.patches);
+    prompt.tokens.len() + patches
 }
 
 /// What an engine's response says against going on; `None` for one that says nothing.

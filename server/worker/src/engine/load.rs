@@ -5,6 +5,7 @@
 //! network where they find none.
 
 mod embedding;
+mod multimodal;
 mod quantized;
 
 use std::num::NonZeroUsize;
@@ -91,6 +92,10 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
         prepared,
         draft,
     } = match (&inspection.files, &inspection.quantization) {
+        (Files::Directory(files), quantization) if let Some(model) = &inspection.multimodal => {
+            let to = quantization.as_ref().map(|in_situ| in_situ.to.engine());
+            multimodal::load(files, model, dtype, to)?.into()
+        }
         (Files::Directory(files), Some(in_situ)) => quantized::load(files, dtype, in_situ)?,
         (Files::Directory(files), None) => load_directory(files, dtype)?.into(),
         (Files::Gguf { file, tokenizer }, _) => {
@@ -109,7 +114,10 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
         .get_sender(None)
         .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))?;
     let embedder = Embedder::of(inspection);
-    let chat = Chat::of(facts.chat.as_deref(), &inspection.chat_template);
+    let chat = match inspection.chat_template() {
+        Some(template) => Chat::of(facts.chat.as_deref(), template),
+        None => Err("the model has no chat template".into()),
+    };
     if let Err(why) = &chat
         && !inspection.chat_template.is_empty()
         && embedder.is_none()
@@ -133,6 +141,10 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
         context_length: facts.context_length,
         end_tokens: facts.end_tokens,
         generation_defaults: facts.defaults,
+        images: inspection
+            .multimodal
+            .as_ref()
+            .map(|model| model.images.clone()),
         stats,
         turns: Semaphore::new(1),
         next_request: AtomicUsize::new(1),

@@ -3,13 +3,15 @@
 //! What passes here cannot make the engine fail: prompts that are empty or too long and tokens outside of
 //! the vocabulary would be raw tensor errors there, and hit other requests in the same batch.
 
-use hangar_client::v1::GenerateRequest;
+use hangar_client::v1::{ChatMessage, GenerateRequest};
 use prost_types::value::Kind;
 use serde_json::{Map, Value};
 use tonic::Status;
 
 use crate::engine::Engine;
 use crate::engine::answer::Manner;
+use crate::engine::conversation::{Conversation, Seen};
+use crate::engine::view::View;
 use crate::engine::vocabulary::SLICE;
 use crate::status;
 
@@ -25,6 +27,8 @@ pub(crate) struct Prompt {
     pub(crate) max_tokens: usize,
     /// What the answer's text is to the prompt's.
     pub(crate) manner: Manner,
+    /// What the engine gets in place of the tokens when there are images.
+    pub(crate) view: Option<View>,
 }
 
 impl Engine {
@@ -36,9 +40,10 @@ impl Engine {
         default_max_tokens: usize,
     ) -> Result<Prompt, Status> {
         let is_chat = !request.messages.is_empty();
-        let tokens = match (is_chat, request.prompt.is_empty()) {
-            (true, true) => self.chat_tokens(request)?,
-            (false, false) => self.encode("prompt", &request.prompt)?,
+        let Conversation { messages, images } = self.conversation(request)?;
+        let (tokens, text) = match (is_chat, request.prompt.is_empty()) {
+            (true, true) => self.chat_tokens(request, &messages, &images)?,
+            (false, false) => (self.encode("prompt", &request.prompt)?, String::new()),
             (true, false) => {
                 return Err(status::invalid_field(
                     "prompt",
@@ -51,6 +56,7 @@ impl Engine {
         };
         let field = if is_chat { "messages" } else { "prompt" };
         self.check_tokens(field, &tokens)?;
+        self.check_places(field, &tokens, &images)?;
         let max_tokens = room_for(
             field,
             self.context_length,
@@ -65,9 +71,12 @@ impl Engine {
             Some(default) if request.max_tokens == 0 => max_tokens.min(default),
             _ => max_tokens,
         };
+        // Only now, when everything else is right.
+        let view = self.view(text, &images)?;
         Ok(Prompt {
             tokens,
             max_tokens,
+            view,
             manner: match (&request.constraint, is_chat) {
                 (Some(_), _) => Manner::Conforms,
                 (None, true) => Manner::Begins,
@@ -83,7 +92,14 @@ impl Engine {
         defaults.max_new_tokens.or_else(whole).filter(|n| *n > 0)
     }
 
-    fn chat_tokens(&self, request: &GenerateRequest) -> Result<Vec<u32>, Status> {
+    /// The tokens of a conversation in the model's chat template, and the text that the engine makes the
+    /// same tokens of if there are images.
+    fn chat_tokens(
+        &self,
+        request: &GenerateRequest,
+        messages: &[ChatMessage],
+        images: &[Seen<'_>],
+    ) -> Result<(Vec<u32>, String), Status> {
         let chat = self.chat.as_ref().map_err(|why| {
             status::unsupported_by_model(format!(
                 "this model cannot take messages, since {why}; use prompt instead, or give the model \
@@ -91,12 +107,15 @@ impl Engine {
             ))
         })?;
         let options = options(request)?;
-        let prompt = chat.render(&request.messages, &options).map_err(|why| {
+        let prompt = chat.render(messages, &options).map_err(|why| {
             status::invalid_field(
                 "messages",
                 format!("the model's chat template refuses them: {why}"),
             )
         })?;
+        if !images.is_empty() {
+            return self.image_tokens(chat.bos_token.as_deref(), &prompt, images);
+        }
         let mut tokens = self.encode("messages", &prompt)?;
         // A template that writes the token of a text's beginning meets a tokenizer that adds it.
         if let Some(bos) = &chat.bos_token
@@ -106,7 +125,7 @@ impl Engine {
         {
             tokens.remove(0);
         }
-        Ok(tokens)
+        Ok((tokens, prompt))
     }
 
     pub(super) fn encode(&self, field: &str, text: &str) -> Result<Vec<u32>, Status> {

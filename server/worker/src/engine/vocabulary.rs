@@ -126,7 +126,7 @@ impl Vocabulary {
     /// special one.
     pub(crate) fn grammar_bytes(&self, token: u32) -> Vec<u8> {
         let Some(bytes) = &self.bytes else {
-            return self.bytes_of(token);
+            return self.bytes_of(token).into_owned();
         };
         let trie = bytes.tok_trie();
         if trie.is_special_token(token) && !self.plain.contains_key(&token) {

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
+use tokenizers::Tokenizer;
 
 use super::model_config::ModelConfig;
 use super::modules::Modules;
 use super::need::Need;
 use super::weights::Weights;
 use super::{
-    Files, InSitu, Inspection, choose_context, choose_dtype, embedding, files, tokenizer, uqff,
+    Files, InSitu, Inspection, check_kind_found, choose_context, choose_dtype, embedding, files,
+    multimodal, tokenizer, uqff,
 };
 use crate::failure::Failure;
 use crate::prepared::Prepared;
@@ -45,9 +47,12 @@ pub(crate) struct DirectoryFiles {
 pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
     let names = list(path)?;
     check_what_it_is(&names)?;
-    let kind = embedding::kind(config.kind(), &names)?;
-    let (mut files, tokenizer_id) = find(config, path, &names)?;
-    let model = ModelConfig::read(&files.config, kind)?;
+    let wanted = embedding::kind(config.kind(), &names)?;
+    let (mut files, made, tokenizer_id) = find(config, path, &names)?;
+    let model = ModelConfig::read(&files.config, wanted)?;
+    let kind = model.kind;
+    check_kind_found(config.kind(), kind, &model.architecture)?;
+    let multimodal = multimodal::inspect(config, &model.architecture, &files, &made)?;
     let quantization = quantization(&config.quantization, &model)?;
     let context_length = choose_context(config.context_length, model.context_length)?;
     if kind == ModelKind::Embedding {
@@ -73,13 +78,14 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         tokenizer: files::about(&files.tokenizer)?.len(),
         pair: (kind == ModelKind::Embedding)
             .then(|| embedding::mask_bytes(&model.architecture, number)),
+        images: multimodal.as_ref().map_or(0, |model| model.need),
     };
     let metadata = ModelMetadata {
         architecture: model.architecture,
         model_name: model.name.unwrap_or_else(|| files::name(path)),
         tokenizer_id: tokenizer_id.unwrap_or_default(),
         kind: kind.into(),
-        input_modalities: vec!["text".into()],
+        input_modalities: modalities(kind),
         output_modalities: vec![match kind {
             ModelKind::Embedding => "embedding".into(),
             _ => "text".into(),
@@ -101,7 +107,11 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
     };
     let quantization = quantization.map(|to| InSitu {
         to,
-        prepared: Prepared::look_up(config, &files.config, &files.weights, dtype, to),
+        // The engine's way to prepared weights is that of text models.
+        prepared: match model.kind {
+            ModelKind::Text => Prepared::look_up(config, &files.config, &files.weights, dtype, to),
+            _ => Prepared::NotAsked,
+        },
         bytes: weights.bytes_in_memory(number),
     });
     let weight_bytes = match &quantization {
@@ -114,6 +124,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
     Ok(Inspection {
         files: Files::Directory(files),
         kind,
+        multimodal,
         dtype,
         quantization,
         context_length,
@@ -124,6 +135,15 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         need_host_bytes: need.bytes(),
         chat_template: config.chat_template.clone(),
     })
+}
+
+/// What a model of this kind takes.
+fn modalities(kind: ModelKind) -> Vec<String> {
+    let taken: &[&str] = match kind {
+        ModelKind::Multimodal => &["text", "image"],
+        _ => &["text"],
+    };
+    taken.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// The quantization that was asked for, which weights that are quantized already cannot have.
@@ -179,12 +199,12 @@ fn check_what_it_is(names: &BTreeSet<String>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Finds the model's files and checks the small ones; also gives the tokenizer's class.
+/// Finds the model's files and checks the small ones; also gives the tokenizer and its class.
 fn find(
     config: &WorkerConfig,
     path: &Path,
     names: &BTreeSet<String>,
-) -> Result<(DirectoryFiles, Option<String>), Failure> {
+) -> Result<(DirectoryFiles, Tokenizer, Option<String>), Failure> {
     let optional = |name: &str| names.contains(name).then(|| path.join(name));
     let required = |name: &str, what: &str| {
         optional(name).ok_or_else(|| {
@@ -222,7 +242,7 @@ fn find(
     if let Some(config) = &files.generation_config {
         tokenizer::check_generation_config(config, &made)?;
     }
-    Ok((files, tokenizer_id))
+    Ok((files, made, tokenizer_id))
 }
 
 /// The files with the weights.

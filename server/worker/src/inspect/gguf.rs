@@ -13,7 +13,7 @@ use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
 use self::header::{Header, Tensor, Value};
 use super::model_config::Shape;
 use super::need::Need;
-use super::{Files, Inspection, choose_context, choose_dtype, files, tokenizer};
+use super::{Files, Inspection, check_kind_found, choose_context, choose_dtype, files, tokenizer};
 use crate::failure::Failure;
 
 /// Architectures that the engine loads from GGUF.
@@ -168,12 +168,14 @@ impl<'a> Model<'a> {
             device: "cpu".into(),
             ..ModelMetadata::default()
         };
+        check_kind_found(config.kind(), ModelKind::Text, self.architecture)?;
         Ok(Inspection {
             files: Files::Gguf {
                 file: path.to_owned(),
                 tokenizer: tokenizer::given(config),
             },
             kind: ModelKind::Text,
+            multimodal: None,
             dtype,
             quantization: None,
             context_length,
@@ -230,6 +232,7 @@ impl<'a> Model<'a> {
             vocabulary: self.vocabulary_size().unwrap_or(0).into(),
             tokenizer: self.header.bytes,
             pair: None,
+            images: 0,
         }
     }
 }

@@ -7,7 +7,7 @@ use mistralrs::core::{MultimodalLoaderType, NormalLoaderType};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{embedding, files};
+use super::{embedding, files, multimodal};
 use crate::failure::Failure;
 
 /// Longest config.json in bytes.
@@ -21,6 +21,8 @@ const MAX_LAYERS: u64 = 10_000;
 pub(super) struct ModelConfig {
     /// Class of the model, for example "LlamaForCausalLM".
     pub(super) architecture: String,
+    /// What the architecture makes it.
+    pub(super) kind: ModelKind,
     /// Name that the file gives, if it is one and not a path.
     pub(super) name: Option<String>,
     /// Way in which the stored weights are quantized, for example "gptq".
@@ -59,7 +61,7 @@ struct Raw {
 
 impl ModelConfig {
     /// Reads the file and checks that the engine has the model's architecture for models of this kind.
-    pub(super) fn read(path: &Path, kind: ModelKind) -> Result<Self, Failure> {
+    pub(super) fn read(path: &Path, wanted: ModelKind) -> Result<Self, Failure> {
         let raw: Raw = files::read_json(path, MAX_CONFIG)?;
         let architecture = raw
             .architectures
@@ -70,11 +72,17 @@ impl ModelConfig {
                      its `architectures` says for example [\"LlamaForCausalLM\"].",
                 )
             })?;
-        match kind {
-            ModelKind::Embedding => embedding::check_architecture(&architecture)?,
-            _ => check_architecture(&architecture)?,
-        }
-        let config = Self::from_fields(architecture, &raw.fields);
+        let kind = match wanted {
+            ModelKind::Embedding => {
+                embedding::check_architecture(&architecture)?;
+                wanted
+            }
+            _ => kind(&architecture)?,
+        };
+        let config = Self {
+            kind,
+            ..Self::from_fields(architecture, &raw.fields)
+        };
         if config.shape.layers > MAX_LAYERS {
             return Err(Failure::unusable(format!(
                 "config.json claims {} layers. Get the config.json that belongs to the model.",
@@ -93,13 +101,18 @@ impl ModelConfig {
         };
         let number = |name: &str| field(name).and_then(Value::as_u64);
         let small = |name: &str| number(name).and_then(|value| u32::try_from(value).ok());
-        let heads = number("num_attention_heads").unwrap_or(0);
+        // Gemma 3 leaves out what the engine knows.
+        let gemma3 = architecture.starts_with("Gemma3");
+        let known = |value| gemma3.then_some(value);
+        let heads = number("num_attention_heads").or(known(8)).unwrap_or(0);
         let hidden_size = number("hidden_size").unwrap_or(0);
         let head_size = number("head_dim")
+            .or(known(256))
             .or_else(|| hidden_size.checked_div(heads))
             .unwrap_or(0);
         Self {
             architecture,
+            kind: ModelKind::Unspecified,
             name: field("_name_or_path")
                 .and_then(Value::as_str)
                 .filter(|name| !name.is_empty() && !name.starts_with(['/', '.', '~']))
@@ -108,13 +121,15 @@ impl ModelConfig {
                 let method = config.get("quant_method").and_then(Value::as_str);
                 method.unwrap_or("quantized").to_owned()
             }),
-            context_length: small("max_position_embeddings").filter(|length| *length > 0),
+            context_length: small("max_position_embeddings")
+                .or(gemma3.then_some(131_072))
+                .filter(|length| *length > 0),
             vocabulary_size: small("vocab_size"),
             unused_window: small("sliding_window")
                 .filter(|_| field("use_sliding_window") == Some(&Value::Bool(false))),
             shape: Shape {
                 layers: number("num_hidden_layers").unwrap_or(0),
-                kv_heads: number("num_key_value_heads").unwrap_or(heads),
+                kv_heads: number("num_key_value_heads").or(known(4)).unwrap_or(heads),
                 head_size,
                 hidden_size,
                 intermediate_size: number("intermediate_size").unwrap_or(0),
@@ -123,14 +138,19 @@ impl ModelConfig {
     }
 }
 
-fn check_architecture(name: &str) -> Result<(), Failure> {
+/// What kind of model the architecture makes, if the engine has it and it can be served.
+fn kind(name: &str) -> Result<ModelKind, Failure> {
     if NormalLoaderType::from_causal_lm_name(name).is_ok() {
-        return Ok(());
+        return Ok(ModelKind::Text);
+    }
+    if multimodal::loader(name).is_some() {
+        return Ok(ModelKind::Multimodal);
     }
     if MultimodalLoaderType::from_causal_lm_name(name).is_ok() {
         return Err(Failure::unusable(format!(
-            "{name} is a multimodal model, which this version of Hangar does not support. Load a text \
-             model."
+            "{name} is a multimodal model of an architecture that this version of Hangar does not support. \
+             Load one of {}, or a text model.",
+            multimodal::ARCHITECTURES.join(", ")
         )));
     }
     Err(Failure::unusable(format!(
@@ -173,9 +193,11 @@ mod tests {
 
     #[test]
     fn architectures_that_the_engine_lacks_are_refused() {
-        assert!(check_architecture("LlamaForCausalLM").is_ok());
-        assert!(check_architecture("FooForCausalLM").is_err());
-        let error = check_architecture("Qwen2VLForConditionalGeneration").expect_err("multimodal");
+        assert_eq!(kind("LlamaForCausalLM"), Ok(ModelKind::Text));
+        let gemma = kind("Gemma3ForConditionalGeneration");
+        assert_eq!(gemma, Ok(ModelKind::Multimodal));
+        assert!(kind("FooForCausalLM").is_err());
+        let error = kind("Idefics2ForConditionalGeneration").expect_err("multimodal");
         assert!(error.message.contains("multimodal"), "{error}");
     }
 }

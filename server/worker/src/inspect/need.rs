@@ -12,6 +12,7 @@
 //! - for a model that takes a text as a whole, no cache, working space for all of its context, and the masks
 //!   of its attention, which have an entry for each pair of tokens,
 //! - the tokenizer, at eight times the size of its file,
+//! - what images need where the model takes them,
 //! - a fixed 64 MiB for the process.
 
 use super::model_config::Shape;
@@ -46,6 +47,8 @@ pub(super) struct Need {
     pub(super) tokenizer: u64,
     /// Bytes of masks for each pair of tokens, if a text is taken as a whole and nothing of it kept.
     pub(super) pair: Option<u64>,
+    /// Bytes for images.
+    pub(super) images: u64,
 }
 
 impl Need {
@@ -57,6 +60,7 @@ impl Need {
             .saturating_add(self.positions())
             .saturating_add(self.working_space())
             .saturating_add(self.tokenizer.saturating_mul(8))
+            .saturating_add(self.images)
             .saturating_add(PROCESS)
     }
 

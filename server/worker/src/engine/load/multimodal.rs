@@ -1,0 +1,31 @@
+//! Loads a model that takes more than text.
+
+use mistralrs::core::{
+    IsqType, LocalModelPaths, ModelDType, MultimodalLoaderBuilder, MultimodalSpecificConfig,
+};
+
+use super::{Loaded, directory_paths, load_paths};
+use crate::failure::Failure;
+use crate::inspect::{DirectoryFiles, Multimodal};
+
+/// Loads the model in these files, quantized if that is asked for.
+pub(super) fn load(
+    files: &DirectoryFiles,
+    model: &Multimodal,
+    dtype: ModelDType,
+    quantization: Option<IsqType>,
+) -> Result<Loaded, Failure> {
+    let name = files.directory.to_string_lossy().into_owned();
+    let verbatim = model.verbatim.to_string_lossy().into_owned();
+    let config = MultimodalSpecificConfig::default();
+    let loader = MultimodalLoaderBuilder::new(config, None, None, Some(name), Some(verbatim))
+        // Nothing is looked for there, but without it the engine chooses a directory by itself.
+        .hf_cache_path(files.directory.clone())
+        .build(Some(model.loader.clone()));
+    let paths = LocalModelPaths {
+        preprocessor_config: Some(model.preprocessor_config.clone()),
+        processor_config: model.processor_config.clone(),
+        ..directory_paths(files)
+    };
+    load_paths(&*loader, paths, dtype, quantization)
+}

@@ -1,0 +1,130 @@
+//! A prompt with images, as the engine gets it.
+//!
+//! The engine puts a conversation into a chat template, takes its tokens, and puts each image's tokens in
+//! their place by turning the tokens into text and back. The same is done here beforehand, so that what the
+//! engine will compute is known and fits.
+
+use image::DynamicImage;
+use tonic::Status;
+
+use crate::engine::Engine;
+use crate::engine::conversation::Seen;
+use crate::status;
+use crate::vision::Look;
+
+/// A prompt with images.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// The prompt with a mark for each image.
+    pub(crate) text: String,
+    /// The images at the size at which the model looks at them, in order.
+    pub(crate) images: Vec<DynamicImage>,
+    /// Patches that the vision encoder computes.
+    pub(crate) patches: usize,
+}
+
+impl Engine {
+    /// The tokens that the engine makes of a prompt with images, and the text that it has to get for it.
+    pub(super) fn image_tokens(
+        &self,
+        bos: Option<&str>,
+        prompt: &str,
+        images: &[Seen<'_>],
+    ) -> Result<(Vec<u32>, String), Status> {
+        const FIELD: &str = "messages";
+        let Some(rule) = &self.images else {
+            return Err(status::internal("images without a rule for them"));
+        };
+        let mut text = prompt;
+        let mut tokens = self.encode(FIELD, text)?;
+        // A template that writes the token of a text's beginning meets a tokenizer that adds it.
+        if let Some(rest) = bos.and_then(|bos| text.strip_prefix(bos))
+            && let [first, second, ..] = tokens[..]
+            && first == second
+        {
+            text = rest;
+            tokens = self.encode(FIELD, text)?;
+        }
+        let refused =
+            |why| status::invalid_field(FIELD, format!("the model's tokenizer refuses it: {why}"));
+        let again = self.vocabulary.decode(&tokens, false).map_err(refused)?;
+        let looks: Vec<Look> = images.iter().map(|image| image.look).collect();
+        let total = looks
+            .iter()
+            .fold(tokens.len(), |sum, look| sum + look.tokens);
+        if total > self.context_length {
+            return Err(status::context_exceeded(
+                FIELD,
+                format!(
+                    "is {total} tokens long with its {} images, more than the model's context of {} tokens",
+                    images.len(),
+                    self.context_length
+                ),
+            ));
+        }
+        let expanded = rule
+            .expand(&again, &looks)
+            .ok_or_else(|| misplaced(FIELD, rule.mark))?;
+        let tokens = self.vocabulary.encode(&expanded, false).map_err(refused)?;
+        Ok((tokens, text.to_owned()))
+    }
+
+    /// Checks that only images have brought the tokens that stand for images into the prompt: the engine
+    /// would look for images that are not there.
+    pub(super) fn check_places(
+        &self,
+        field: &str,
+        tokens: &[u32],
+        images: &[Seen<'_>],
+    ) -> Result<(), Status> {
+        let Some(rule) = &self.images else {
+            return Ok(());
+        };
+        let count = |text: &str| match self.vocabulary.token(text) {
+            Some(token) => tokens.iter().filter(|other| **other == token).count(),
+            None => 0,
+        };
+        let expected = images.iter().map(|image| image.look.tokens).sum();
+        let others = rule
+            .others
+            .iter()
+            .map(|(text, each)| (*text, each * images.len()));
+        for (text, expected) in std::iter::once((rule.token, expected)).chain(others) {
+            if count(text) != expected {
+                return Err(misplaced(field, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes the images for the engine; `None` without images.
+    pub(super) fn view(&self, text: String, images: &[Seen<'_>]) -> Result<Option<View>, Status> {
+        let Some(rule) = self.images.as_ref().filter(|_| !images.is_empty()) else {
+            return Ok(None);
+        };
+        let decoded: Result<Vec<_>, Status> = images
+            .iter()
+            .map(|seen| {
+                let image = seen
+                    .picture
+                    .decode()
+                    .map_err(|fault| status::invalid_field(&seen.field, fault.to_string()))?;
+                Ok(rule.resize(image, seen.look))
+            })
+            .collect();
+        Ok(Some(View {
+            text,
+            images: decoded?,
+            patches: images.iter().map(|seen| seen.look.patches).sum(),
+        }))
+    }
+}
+
+fn misplaced(field: &str, text: &str) -> Status {
+    status::invalid_field(
+        field,
+        format!(
+            "has {text} in a text, which stands for an image in this model; give images as parts"
+        ),
+    )
+}

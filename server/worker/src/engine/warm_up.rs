@@ -1,0 +1,85 @@
+//! The first answers of a model, before anybody else's: a load can succeed and every request fail.
+
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hangar_client::v1::content_part::Part;
+use hangar_client::v1::{ChatMessage, ContentPart, GenerateRequest};
+use hangar_client::worker::v1::generate_response::Event;
+use image::{DynamicImage, ImageFormat, RgbImage};
+use tonic::Status;
+
+use crate::engine::Engine;
+use crate::engine::answer::Manner;
+use crate::engine::picker::Picker;
+use crate::engine::prompt::Prompt;
+use crate::engine::sampling::{Chooser, Rules};
+use crate::status;
+
+/// Pixels on the side of the first image.
+const SIDE: u32 = 64;
+
+impl Engine {
+    /// Answers a short prompt: with a vector, or with a token and, where the model takes images, one from an
+    /// image. The error says why there is none.
+    pub(crate) async fn warm_up(self: &Arc<Self>) -> Result<(), Status> {
+        let tokens = self.vocabulary.encode("Hello", true).unwrap_or_default();
+        let known = |token: &u32| *token < self.vocabulary.size();
+        let mut tokens: Vec<u32> = tokens.into_iter().filter(known).collect();
+        if tokens.is_empty() {
+            tokens.push(0);
+        }
+        tokens.truncate(self.context_length.saturating_sub(1).max(1));
+        if self.embedder.is_some() {
+            return self.compute(vec![tokens]).await.map(drop);
+        }
+        let prompt = Prompt {
+            tokens,
+            max_tokens: 1,
+            manner: Manner::GoesOn,
+            view: None,
+        };
+        self.first_token(prompt).await?;
+        match self.first_image() {
+            Some(prompt) => self.first_token(prompt).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A prompt with an image; `None` where images cannot be used or do not fit into the context.
+    fn first_image(&self) -> Option<Prompt> {
+        self.images.as_ref()?;
+        let image = DynamicImage::ImageRgb8(RgbImage::new(SIDE, SIDE));
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, ImageFormat::Png).ok()?;
+        let part = ContentPart {
+            part: Some(Part::Image(bytes.into_inner().into())),
+        };
+        let request = GenerateRequest {
+            messages: vec![ChatMessage {
+                role: "user".into(),
+                parts: vec![part],
+                ..ChatMessage::default()
+            }],
+            max_tokens: 1,
+            ..GenerateRequest::default()
+        };
+        self.prompt(&request, 0)
+            .inspect_err(|status| {
+                tracing::warn!(why = status.message(), "images were not tried");
+            })
+            .ok()
+    }
+
+    async fn first_token(self: &Arc<Self>, prompt: Prompt) -> Result<(), Status> {
+        let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None));
+        let mut responses = self.run(prompt, picker, Vec::new(), Duration::ZERO);
+        while let Some(response) = tokio_stream::StreamExt::next(&mut responses).await {
+            if let Some(Event::Done(_)) = response?.event {
+                return Ok(());
+            }
+        }
+        Err(status::internal("the answer ended without its end"))
+    }
+}

@@ -1,0 +1,269 @@
+//! The files that a multimodal model has beside those of a text model: what the engine would panic on when
+//! it loads them, or when it meets the first image, is found here.
+
+mod gemma3;
+mod qwen3_vl;
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use hangar_client::worker::v1::WorkerConfig;
+use image::imageops::FilterType;
+use mistralrs::core::{ChatTemplate, MultimodalLoaderType};
+use serde::Deserialize;
+use tokenizers::Tokenizer;
+
+use super::directory::DirectoryFiles;
+use super::files;
+use crate::demo::place;
+use crate::engine::chat::template_source;
+use crate::failure::Failure;
+use crate::media::MAX_IMAGES;
+use crate::vision::ImageRule;
+
+/// Longest file in bytes.
+const MAX_FILE: u64 = 16 << 20;
+
+/// A chat template that gives a message as it is. The engine puts every conversation with images into its
+/// chat template by itself; with this one, it gets prompts that are made already.
+const VERBATIM: (&str, &str) = ("verbatim.jinja", "{{ messages[0]['content'] }}");
+
+/// What there is to know about a multimodal model beside what every model has.
+#[derive(Debug, Clone)]
+pub(crate) struct Multimodal {
+    /// The engine's loader for the architecture.
+    pub(crate) loader: MultimodalLoaderType,
+    /// How it takes images.
+    pub(crate) images: ImageRule,
+    /// preprocessor_config.json.
+    pub(crate) preprocessor_config: PathBuf,
+    /// processor_config.json, if the engine is to read it.
+    pub(crate) processor_config: Option<PathBuf>,
+    /// The model's own chat template.
+    pub(crate) template: Option<String>,
+    /// The chat template for the engine.
+    pub(crate) verbatim: PathBuf,
+    /// Bytes that images need in memory beside the weights.
+    pub(crate) need: u64,
+}
+
+/// Sizes of a vision encoder, as far as the need for memory follows from them.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+struct Encoder {
+    #[serde(default)]
+    hidden_size: u64,
+    #[serde(default)]
+    intermediate_size: u64,
+}
+
+/// What config.json says about the vision encoder.
+#[derive(Deserialize)]
+struct WithEncoder {
+    #[serde(default)]
+    vision_config: Encoder,
+}
+
+/// What processor_config.json says.
+#[derive(Default, Deserialize)]
+struct Processor {
+    #[serde(alias = "image_seq_length")]
+    image_seq_len: Option<usize>,
+    chat_template: Option<String>,
+}
+
+/// What preprocessor_config.json says, in the types that the engine reads it as.
+#[derive(Deserialize)]
+struct Preprocessor {
+    do_resize: Option<bool>,
+    do_rescale: Option<bool>,
+    do_normalize: Option<bool>,
+    do_pan_and_scan: Option<bool>,
+    rescale_factor: Option<f64>,
+    #[serde(alias = "resample")]
+    resampling: Option<usize>,
+    size: Option<HashMap<String, u32>>,
+    min_pixels: Option<u64>,
+    max_pixels: Option<u64>,
+    patch_size: Option<u32>,
+    merge_size: Option<u32>,
+    temporal_patch_size: Option<u32>,
+    #[serde(alias = "norm_mean")]
+    #[serde(rename = "image_mean")]
+    _image_mean: Option<[f64; 3]>,
+    #[serde(alias = "norm_std")]
+    #[serde(rename = "image_std")]
+    _image_std: Option<[f64; 3]>,
+}
+
+/// Architectures that can be served, for messages.
+pub(super) const ARCHITECTURES: &[&str] = &[
+    "Gemma3ForConditionalGeneration",
+    "Qwen3VLForConditionalGeneration",
+];
+
+/// The engine's loader for an architecture that can be served.
+pub(super) fn loader(architecture: &str) -> Option<MultimodalLoaderType> {
+    if !ARCHITECTURES.contains(&architecture) {
+        return None;
+    }
+    MultimodalLoaderType::from_causal_lm_name(architecture).ok()
+}
+
+/// Inspects what the model of `architecture` in these files has beside that.
+pub(super) fn inspect(
+    config: &WorkerConfig,
+    architecture: &str,
+    files: &DirectoryFiles,
+    tokenizer: &Tokenizer,
+) -> Result<Option<Multimodal>, Failure> {
+    let Some(loader) = loader(architecture) else {
+        return Ok(None);
+    };
+    if !config.adapters.is_empty() {
+        return Err(Failure::unusable(
+            "The engine merges adapters into text models only. Leave the adapters out.",
+        ));
+    }
+    let preprocessor_config = files.directory.join("preprocessor_config.json");
+    let processor_config = optional(files.directory.join("processor_config.json"))?;
+    let processor = match &processor_config {
+        Some(path) => files::read_json(path, MAX_FILE)?,
+        None => Processor::default(),
+    };
+    let images = match loader {
+        MultimodalLoaderType::Qwen3VL => qwen3_vl::rule(files, &preprocessor_config, tokenizer)?,
+        _ => gemma3::rule(files, &preprocessor_config, &processor, tokenizer)?,
+    };
+    for (token, _) in images.others {
+        if tokenizer.token_to_id(token).is_none() {
+            return Err(Failure::unusable(format!(
+                "tokenizer.json has no token {token}, which stands for images. Get the tokenizer that \
+                 belongs to the model."
+            )));
+        }
+    }
+    let encoder: WithEncoder = files::read_json(&files.config, MAX_FILE)?;
+    Ok(Some(Multimodal {
+        loader,
+        need: need(encoder.vision_config, images.sight.most_patches()),
+        images,
+        preprocessor_config,
+        // The engine would take the chat template in it before any other.
+        processor_config: processor_config.filter(|_| processor.chat_template.is_none()),
+        template: template(files, processor.chat_template)?,
+        verbatim: verbatim(Path::new(&config.cache_dir))?,
+    }))
+}
+
+impl Preprocessor {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        files::read_json(path, MAX_FILE)
+    }
+
+    /// The filter by its number in Pillow, as the engine has them.
+    fn filter(&self, default: FilterType) -> Result<FilterType, Failure> {
+        match self.resampling {
+            None => Ok(default),
+            Some(0 | 4) => Ok(FilterType::Nearest),
+            Some(1) => Ok(FilterType::Lanczos3),
+            Some(2) => Ok(FilterType::Triangle),
+            Some(3) => Ok(FilterType::CatmullRom),
+            Some(other) => Err(wrong(format!("asks for the filter {other}"))),
+        }
+    }
+}
+
+/// Why preprocessor_config.json cannot be used.
+fn wrong(what: impl std::fmt::Display) -> Failure {
+    Failure::unusable(format!(
+        "preprocessor_config.json {what}, which the engine cannot do. Get the preprocessor_config.json that \
+         belongs to the model."
+    ))
+}
+
+fn optional(path: PathBuf) -> Result<Option<PathBuf>, Failure> {
+    match path.try_exists() {
+        Ok(exists) => Ok(exists.then_some(path)),
+        Err(e) => Err(files::cannot_read(&path, &e)),
+    }
+}
+
+/// Bytes for the vision encoder to compute as many images as a request may have: about ten times its width
+/// and twice that of its inner layers, for each patch.
+fn need(encoder: Encoder, patches: u64) -> u64 {
+    const NUMBER: u64 = 4;
+    let width = encoder
+        .hidden_size
+        .saturating_mul(10)
+        .saturating_add(encoder.intermediate_size.saturating_mul(2));
+    width
+        .saturating_mul(patches)
+        .saturating_mul(NUMBER)
+        .saturating_mul(MAX_IMAGES as u64)
+        .saturating_add(crate::media::DECODING_BYTES)
+}
+
+/// The model's own chat template, from the first of the files that has one.
+fn template(files: &DirectoryFiles, processor: Option<String>) -> Result<Option<String>, Failure> {
+    #[derive(Deserialize)]
+    struct Alone {
+        chat_template: String,
+    }
+    let jinja = |path: &PathBuf| path.extension().is_some_and(|end| end == "jinja");
+    if let Some(path) = files.template.as_ref().filter(|path| jinja(path)) {
+        let bytes = files::read(path, MAX_FILE)?;
+        return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    if let Some(path) = &files.template_json {
+        let alone: Alone = files::read_json(path, MAX_FILE)?;
+        return Ok(Some(alone.chat_template));
+    }
+    if processor.is_some() {
+        return Ok(processor);
+    }
+    let Some(path) = &files.template else {
+        return Ok(None);
+    };
+    let template: ChatTemplate = files::read_json(path, MAX_FILE)?;
+    Ok(template_source(&template))
+}
+
+fn verbatim(cache: &Path) -> Result<PathBuf, Failure> {
+    let (name, contents) = VERBATIM;
+    let path = cache.join(name);
+    place(&path, contents.as_bytes()).map_err(|e| {
+        let message = format!("{} cannot be written: {e}.", path.display());
+        match e.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                Failure::storage(format!("{message} Free some space."))
+            }
+            _ => Failure::unusable(format!("{message} Check the server's data directory.")),
+        }
+    })?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn architectures_that_can_be_served_are_the_engines() {
+        for name in ARCHITECTURES {
+            assert!(loader(name).is_some(), "{name}");
+        }
+        assert!(loader("Idefics2ForConditionalGeneration").is_none());
+    }
+
+    #[test]
+    fn the_need_grows_with_the_encoder() {
+        let encoder = Encoder {
+            hidden_size: 100,
+            intermediate_size: 200,
+        };
+        let one = need(encoder, 1) - crate::media::DECODING_BYTES;
+        assert_eq!(one, (1000 + 400) * 4 * MAX_IMAGES as u64);
+        assert_eq!(need(encoder, u64::MAX), u64::MAX);
+    }
+}

@@ -1,0 +1,228 @@
+//! How a model takes images: what stands for one in a prompt, as what the model looks at it, and how many
+//! tokens it becomes.
+//!
+//! It is what the engine does by itself later, told beforehand: so a prompt can be counted before the engine
+//! sees it, and an image is brought to its final size (which the engine then leaves as it is) before it is
+//! kept for the request's turn.
+
+use std::ops::RangeInclusive;
+
+use image::DynamicImage;
+use image::imageops::FilterType;
+
+/// How a model takes images.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ImageRule {
+    /// What stands for an image in a prompt, as chat templates write it.
+    pub(crate) mark: &'static str,
+    /// The part of the mark in whose place the engine puts an image's tokens.
+    pub(crate) place: &'static str,
+    /// What the engine puts before them.
+    pub(crate) before: &'static str,
+    /// The token that is there once for each token of an image.
+    pub(crate) token: &'static str,
+    /// What the engine puts after them.
+    pub(crate) after: &'static str,
+    /// Other tokens that only images may bring into a prompt, and how many each image brings.
+    pub(crate) others: &'static [(&'static str, usize)],
+    /// As what the model looks at images.
+    pub(crate) sight: Sight,
+    /// How images are brought to that size.
+    pub(crate) filter: FilterType,
+}
+
+/// As what a model looks at images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// At all of them as the same.
+    Same(Look),
+    /// At each at about its own size, in whole cells of `patch × merge` pixels, of which each becomes a token.
+    Cells {
+        /// Side of a patch in pixels.
+        patch: u32,
+        /// Patches along the side of a cell.
+        merge: u32,
+        /// Smaller images are enlarged to so many pixels.
+        min_pixels: u64,
+        /// Larger images are reduced to so many pixels.
+        max_pixels: u64,
+    },
+}
+
+/// An image's size in pixels and what it becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// Pixels.
+    pub(crate) width: u32,
+    /// Pixels.
+    pub(crate) height: u32,
+    /// Tokens.
+    pub(crate) tokens: usize,
+    /// Patches that the vision encoder computes.
+    pub(crate) patches: usize,
+}
+
+/// Most that a side may be longer than the other one.
+const MAX_RATIO: f64 = 200.0;
+
+impl ImageRule {
+    /// The image at the size at which the model looks at it.
+    pub(crate) fn resize(&self, image: DynamicImage, look: Look) -> DynamicImage {
+        if (image.width(), image.height()) == (look.width, look.height) {
+            return image;
+        }
+        image.resize_exact(look.width, look.height, self.filter)
+    }
+
+    /// The prompt as the engine makes it with the images' tokens in their places. `None` if it has more or
+    /// fewer places than there are images.
+    pub(crate) fn expand(&self, prompt: &str, looks: &[Look]) -> Option<String> {
+        let mut pieces = prompt.split(self.place);
+        let mut expanded = pieces.next()?.to_owned();
+        let mut looks = looks.iter();
+        for piece in pieces {
+            expanded.push_str(self.before);
+            expanded.push_str(&self.token.repeat(looks.next()?.tokens));
+            expanded.push_str(self.after);
+            expanded.push_str(piece);
+        }
+        looks.next().is_none().then_some(expanded)
+    }
+}
+
+impl Sight {
+    /// As what the model looks at an image of this size. The error says what is wrong with the size.
+    pub(crate) fn look(&self, width: u32, height: u32) -> Result<Look, String> {
+        match *self {
+            Self::Same(look) => Ok(look),
+            Self::Cells {
+                patch,
+                merge,
+                min_pixels,
+                max_pixels,
+            } => {
+                let cell = patch * merge;
+                let (width, height) = whole_cells(width, height, cell, min_pixels..=max_pixels)?;
+                let tokens = (width / cell) as usize * (height / cell) as usize;
+                Ok(Look {
+                    width,
+                    height,
+                    tokens,
+                    patches: tokens * (merge * merge) as usize,
+                })
+            }
+        }
+    }
+
+    /// Most patches that the vision encoder computes for an image.
+    pub(crate) fn most_patches(&self) -> u64 {
+        match *self {
+            Self::Same(look) => look.patches as u64,
+            Self::Cells {
+                patch, max_pixels, ..
+            } => max_pixels / u64::from(patch * patch).max(1),
+        }
+    }
+}
+
+/// Width and height in whole cells with an area within these pixels, as the `smart_resize` of the Qwen models
+/// has them.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole_cells(
+    width: u32,
+    height: u32,
+    cell: u32,
+    pixels: RangeInclusive<u64>,
+) -> Result<(u32, u32), String> {
+    if width < cell || height < cell {
+        return Err(format!(
+            "is {width} x {height} pixels; this model needs at least {cell} on each side"
+        ));
+    }
+    let (w, h, side) = (f64::from(width), f64::from(height), f64::from(cell));
+    if w.max(h) / w.min(h) > MAX_RATIO {
+        return Err(format!(
+            "is {width} x {height} pixels; for this model no side may be more than {MAX_RATIO} times as long \
+             as the other"
+        ));
+    }
+    let area = |(w, h): (u32, u32)| u64::from(w) * u64::from(h);
+    let nearest = |length: f64| (length / side).round() as u32 * cell;
+    let plain = (nearest(w), nearest(h));
+    let fitted = if area(plain) > *pixels.end() {
+        let by = (w * h / *pixels.end() as f64).sqrt();
+        let fit = |length: f64| (length / by / side).floor() as u32 * cell;
+        (fit(w), fit(h))
+    } else if area(plain) < *pixels.start() {
+        let by = (*pixels.start() as f64 / (w * h)).sqrt();
+        let fit = |length: f64| (length * by / side).ceil() as u32 * cell;
+        (fit(w), fit(h))
+    } else {
+        plain
+    };
+    // Narrow images lose a side when they are reduced, or grow beyond the most when they are enlarged.
+    if !pixels.contains(&area(fitted)) {
+        return Err(format!(
+            "is {width} x {height} pixels, which is too narrow for this model"
+        ));
+    }
+    Ok(fitted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: ImageRule = ImageRule {
+        mark: "<image>",
+        place: "<image>",
+        before: "[",
+        token: "x",
+        after: "]",
+        others: &[],
+        sight: Sight::Same(Look {
+            width: 4,
+            height: 4,
+            tokens: 3,
+            patches: 9,
+        }),
+        filter: FilterType::Triangle,
+    };
+
+    #[test]
+    fn each_place_gets_the_tokens_of_its_image() {
+        let look = |tokens| Look {
+            width: 1,
+            height: 1,
+            tokens,
+            patches: 0,
+        };
+        let expanded = RULE.expand("a<image>b<image>", &[look(2), look(1)]);
+        assert_eq!(expanded.as_deref(), Some("a[xx]b[x]"));
+        assert_eq!(RULE.expand("a<image>", &[]), None);
+        assert_eq!(RULE.expand("a", &[look(1)]), None);
+        assert_eq!(RULE.expand("a", &[]).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn sizes_are_whole_cells_within_the_limits_and_stay_so() {
+        let (min_pixels, max_pixels) = (56 * 56, 28 * 28 * 100);
+        let sight = Sight::Cells {
+            patch: 14,
+            merge: 2,
+            min_pixels,
+            max_pixels,
+        };
+        for (width, height) in [(28, 28), (100, 30), (5000, 3000), (57, 4000), (31, 29)] {
+            let look = sight.look(width, height).expect("a size");
+            let area = look.width * look.height;
+            assert_eq!((look.width % 28, look.height % 28), (0, 0));
+            assert!((min_pixels..=max_pixels).contains(&area.into()), "{look:?}");
+            assert_eq!(look.tokens * 28 * 28, area as usize);
+            assert_eq!(sight.look(look.width, look.height), Ok(look));
+        }
+        for (width, height) in [(27, 100), (28, 28 * 201), (60, 12_000)] {
+            assert!(sight.look(width, height).is_err(), "{width} x {height}");
+        }
+    }
+}
