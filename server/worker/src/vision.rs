@@ -114,13 +114,19 @@ impl Sight {
         }
     }
 
-    /// Most patches that the vision encoder computes for an image.
-    pub(crate) fn most_patches(&self) -> u64 {
+    /// Most patches that the vision encoder computes for an image, and most tokens that it becomes.
+    pub(crate) fn most(&self) -> (u64, u64) {
         match *self {
-            Self::Same(look) => look.patches as u64,
+            Self::Same(look) => (look.patches as u64, look.tokens as u64),
             Self::Cells {
-                patch, max_pixels, ..
-            } => max_pixels / u64::from(patch * patch).max(1),
+                patch,
+                merge,
+                max_pixels,
+                ..
+            } => {
+                let patches = max_pixels / u64::from(patch * patch).max(1);
+                (patches, patches / u64::from(merge * merge).max(1))
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use hangar_tests::{
     processes,
     refusals::wrong_fields,
 };
-use image::{Delay, Frame, ImageFormat, codecs::gif::GifEncoder};
+use image::{Delay, DynamicImage, Frame, ImageFormat, codecs::gif::GifEncoder};
 
 use crate::{Part, Served, picture, text};
 
@@ -144,6 +144,24 @@ async fn what_is_no_image_is_refused_and_harms_nothing() -> Result<()> {
         let after = served.answer([picture(1)?, text("What?")]).await?.text;
         assert_eq!(after, before, "{}", bad.name);
     }
+    assert_eq!(served.worker().await?, worker);
+    let peak = processes::peak_bytes(worker)?;
+    assert!(peak < MEMORY, "{peak} bytes");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_largest_images_together_take_bounded_memory() -> Result<()> {
+    let served = Served::gemma().await?;
+    let worker = served.worker().await?;
+    let before = served.answer([picture(1)?]).await?.text;
+    // Eight bytes a pixel, which is the most that comes.
+    let image = DynamicImage::ImageRgba16(plain([7, 80, 200], 4096, 4096).into_rgba16());
+    let png = Part::Image(encoded(&image, ImageFormat::Png)?.into());
+    drop(image);
+    let answer = served.answer(vec![png; 8]).await?;
+    assert_eq!(answer.text.len(), 12);
+    assert_eq!(served.answer([picture(1)?]).await?.text, before);
     assert_eq!(served.worker().await?, worker);
     let peak = processes::peak_bytes(worker)?;
     assert!(peak < MEMORY, "{peak} bytes");

@@ -4,6 +4,7 @@ mod answers;
 mod audio;
 mod bad_images;
 mod callers;
+mod command;
 mod contexts;
 mod models;
 mod parts;

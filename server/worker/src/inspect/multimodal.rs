@@ -19,7 +19,7 @@ use super::files;
 use crate::demo::place;
 use crate::engine::chat::template_source;
 use crate::failure::Failure;
-use crate::media::MAX_IMAGES;
+use crate::media::{DECODING_BYTES, MAX_IMAGES};
 use crate::vision::ImageRule;
 
 /// Longest file in bytes.
@@ -28,6 +28,12 @@ const MAX_FILE: u64 = 16 << 20;
 /// A chat template that gives a message as it is. The engine puts every conversation with images into its
 /// chat template by itself; with this one, it gets prompts that are made already.
 const VERBATIM: (&str, &str) = ("verbatim.jinja", "{{ messages[0]['content'] }}");
+
+/// Images of which the engine keeps what its encoder made of them.
+const KEPT_IMAGES: u64 = 32;
+
+/// Bytes of a number, at most.
+const NUMBER: u64 = 4;
 
 /// What there is to know about a multimodal model beside what every model has.
 #[derive(Debug, Clone)]
@@ -48,20 +54,30 @@ pub(crate) struct Multimodal {
     pub(crate) need: u64,
 }
 
-/// Sizes of a vision encoder, as far as the need for memory follows from them.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+/// Sizes in config.json of which the need of images for memory follows.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Sizes {
+    #[serde(default)]
+    vision_config: Encoder,
+    #[serde(default)]
+    text_config: Decoder,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
 struct Encoder {
     #[serde(default)]
     hidden_size: u64,
     #[serde(default)]
     intermediate_size: u64,
+    /// Layers whose results also go to the text half.
+    #[serde(default)]
+    deepstack_visual_indexes: Vec<u32>,
 }
 
-/// What config.json says about the vision encoder.
-#[derive(Deserialize)]
-struct WithEncoder {
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Decoder {
     #[serde(default)]
-    vision_config: Encoder,
+    hidden_size: u64,
 }
 
 /// What processor_config.json says.
@@ -143,10 +159,10 @@ pub(super) fn inspect(
             )));
         }
     }
-    let encoder: WithEncoder = files::read_json(&files.config, MAX_FILE)?;
+    let sizes: Sizes = files::read_json(&files.config, MAX_FILE)?;
     Ok(Some(Multimodal {
         loader,
-        need: need(encoder.vision_config, images.sight.most_patches()),
+        need: need(&sizes, images.sight.most()),
         images,
         preprocessor_config,
         // The engine would take the chat template in it before any other.
@@ -189,19 +205,33 @@ fn optional(path: PathBuf) -> Result<Option<PathBuf>, Failure> {
     }
 }
 
-/// Bytes for the vision encoder to compute as many images as a request may have: about ten times its width
-/// and twice that of its inner layers, for each patch.
-fn need(encoder: Encoder, patches: u64) -> u64 {
-    const NUMBER: u64 = 4;
+/// Bytes for images:
+///
+/// - to compute as many as a request may have: about ten times the encoder's width and twice that of its inner
+///   layers, for each patch,
+/// - what the engine keeps of the last ones: the width of the text half for each token, once more for each
+///   layer whose results go there too,
+/// - to decode one.
+///
+/// `most` is the most that an image becomes.
+fn need(sizes: &Sizes, most: (u64, u64)) -> u64 {
+    let (patches, tokens) = most;
+    let encoder = &sizes.vision_config;
     let width = encoder
         .hidden_size
         .saturating_mul(10)
         .saturating_add(encoder.intermediate_size.saturating_mul(2));
-    width
+    let computed = width
         .saturating_mul(patches)
+        .saturating_mul(MAX_IMAGES as u64);
+    let layers = 1 + encoder.deepstack_visual_indexes.len() as u64;
+    let kept = [tokens, sizes.text_config.hidden_size, layers, KEPT_IMAGES]
+        .into_iter()
+        .fold(1, u64::saturating_mul);
+    computed
+        .saturating_add(kept)
         .saturating_mul(NUMBER)
-        .saturating_mul(MAX_IMAGES as u64)
-        .saturating_add(crate::media::DECODING_BYTES)
+        .saturating_add(DECODING_BYTES)
 }
 
 /// The model's own chat template, from the first of the files that has one.
@@ -257,13 +287,18 @@ mod tests {
     }
 
     #[test]
-    fn the_need_grows_with_the_encoder() {
-        let encoder = Encoder {
-            hidden_size: 100,
-            intermediate_size: 200,
+    fn the_need_grows_with_what_images_become() {
+        let sizes = Sizes {
+            vision_config: Encoder {
+                hidden_size: 100,
+                intermediate_size: 200,
+                deepstack_visual_indexes: vec![1, 2],
+            },
+            text_config: Decoder { hidden_size: 50 },
         };
-        let one = need(encoder, 1) - crate::media::DECODING_BYTES;
-        assert_eq!(one, (1000 + 400) * 4 * MAX_IMAGES as u64);
-        assert_eq!(need(encoder, u64::MAX), u64::MAX);
+        let without = |most| need(&sizes, most) - DECODING_BYTES;
+        assert_eq!(without((1, 0)), (1000 + 400) * 4 * MAX_IMAGES as u64);
+        assert_eq!(without((0, 1)), 50 * 3 * 4 * 32);
+        assert_eq!(need(&sizes, (u64::MAX, 0)), u64::MAX);
     }
 }

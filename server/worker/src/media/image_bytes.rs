@@ -232,6 +232,27 @@ mod tests {
         assert!(matches!(decoded(&png[..40]), Err(ImageFault::Broken(_))));
     }
 
+    /// The JPEG with a note of how the camera was held.
+    fn turned(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+        let exif = [
+            b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".as_slice(),
+            &[orientation, 0, 0, 0, 0, 0, 0, 0],
+        ]
+        .concat();
+        let length = u8::try_from(exif.len() + 2).expect("a short segment");
+        [&jpeg[..2], &[0xFF, 0xE1, 0, length], &exif, &jpeg[2..]].concat()
+    }
+
+    #[test]
+    fn an_image_is_turned_as_the_camera_says() {
+        let jpeg = encoded(40, 24, ImageFormat::Jpeg);
+        let upright = decoded(&jpeg).expect("an image");
+        let turned = turned(&jpeg, 6);
+        let picture = Picture::open(&turned).expect("an image");
+        assert_eq!((picture.width, picture.height), (24, 40));
+        assert_eq!(picture.decode(), Ok(upright.rotate90()));
+    }
+
     #[test]
     fn sizes_are_refused_by_the_header_alone() {
         assert_eq!(check_size(0, 5), Err(ImageFault::NoPixels(0, 5)));
