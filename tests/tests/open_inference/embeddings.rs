@@ -203,7 +203,11 @@ async fn what_is_wrong_with_tensors_is_told() -> Result<()> {
     let many = vec!["a"; 1025];
     for (request, field) in [
         (ask(vec![]), "inputs"),
-        (ask(vec![texts(&["a"]), flag("stream", true)]), "inputs"),
+        (ask(vec![texts(&["a"]), texts(&["b"])]), "inputs"),
+        (
+            ask(vec![texts(&["a"]), flag("stream", true)]),
+            "inputs[1].name",
+        ),
         (ask(vec![text("prompt", "a")]), "inputs[0].name"),
         (ask(vec![shape(&[])]), "inputs[0].shape"),
         (ask(vec![shape(&[0])]), "inputs[0].shape"),
