@@ -8,7 +8,7 @@ use std::{path::Path, process::Output};
 use anyhow::{Context, Result, bail};
 use hangar_tests::{
     fixtures::{Embedding, Fixtures},
-    hangar::{DEADLINE, Hangar, Options, binary},
+    hangar::{DEADLINE, Hangar, Options, binary, spec},
     tools,
 };
 use tokio::{process::Command, task::spawn_blocking, time::timeout};
@@ -174,6 +174,26 @@ async fn the_clients_example_plays_the_main_job() -> Result<()> {
         errors.contains("Ready") && errors.contains("bytes came back"),
         "{errors}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_clients_example_for_embeddings_compares_texts() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let spec = spec(&fixtures.embedding(Embedding::Gemma)?);
+    let client = hangar.client().await?;
+    client.load("e").spec(spec).wait().await?;
+    let arguments = [hangar.url(), "e".to_owned()];
+    let output = run(&binary("examples/embed")?, &arguments, &hangar).await?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{errors}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text.lines().count(), 3, "{text}");
+    for line in text.lines() {
+        let near: f32 = line.split("  ").next().context("a number")?.parse()?;
+        assert!((-1.0..=1.0).contains(&near), "{line}");
+    }
     Ok(())
 }
 

@@ -698,6 +698,9 @@ pub mod grpc_inference_service_client {
     /// "rank" (null where it is not known) and "decoded_token".
     /// cumulative_logprob       FP32   Sum of the log probabilities so far.
     ///
+    /// An embedding model takes text_input alone, BYTES of shape \[n\] or \[n, 1\], and gives the output embedding, FP32 of
+    /// shape \[n, size\], with the vectors that hangar.v1's Embed gives; in ModelStreamInfer too, as one response.
+    ///
     /// Tensors come in `contents` or in `raw_input_contents`, for all inputs of a request alike, and the response
     /// answers in kind. An output is also given when it is named in `outputs`; where that names any, only those.
     ///
@@ -1324,6 +1327,9 @@ pub mod grpc_inference_service_server {
     /// logprobs                 BYTES  JSON: for each of these tokens an object from token ids to "logprob",
     /// "rank" (null where it is not known) and "decoded_token".
     /// cumulative_logprob       FP32   Sum of the log probabilities so far.
+    ///
+    /// An embedding model takes text_input alone, BYTES of shape \[n\] or \[n, 1\], and gives the output embedding, FP32 of
+    /// shape \[n, size\], with the vectors that hangar.v1's Embed gives; in ModelStreamInfer too, as one response.
     ///
     /// Tensors come in `contents` or in `raw_input_contents`, for all inputs of a request alike, and the response
     /// answers in kind. An output is also given when it is named in `outputs`; where that names any, only those.

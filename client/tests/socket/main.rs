@@ -6,6 +6,7 @@
 mod all;
 mod catalog;
 mod commands;
+mod embeds;
 mod hangarctl;
 mod reconnect;
 mod script;

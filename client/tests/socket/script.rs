@@ -55,6 +55,7 @@ pub(crate) struct State {
     pub(crate) sessions: Sessions,
     pub(crate) unload: Option<UnloadModelResponse>,
     pub(crate) generate: Vec<Result<GenerateResponse, Status>>,
+    pub(crate) embeds: Asked<EmbedRequest, EmbedResponse>,
     pub(crate) tokens: Vec<String>,
     pub(crate) load_requests: Vec<LoadModelRequest>,
     pub(crate) unload_requests: Vec<UnloadModelRequest>,
@@ -175,8 +176,8 @@ impl InferenceService for Script {
         )))))
     }
 
-    async fn embed(&self, _: Request<EmbedRequest>) -> Answer<EmbedResponse> {
-        missing()
+    async fn embed(&self, request: Request<EmbedRequest>) -> Answer<EmbedResponse> {
+        self.state().embeds.answer(request)
     }
 
     async fn tokenize(&self, request: Request<TokenizeRequest>) -> Answer<TokenizeResponse> {

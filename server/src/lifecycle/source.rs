@@ -166,16 +166,26 @@ impl ModelRoots {
             .any(|root| resolved.starts_with(root))
     }
 
-    /// A link in `directory` that leads out of the roots, if there is one.
+    /// A link in `directory`, or in a directory in it, that leads out of the roots, if there is one.
     async fn leaving_link(&self, directory: &Path) -> Option<PathBuf> {
-        let mut entries = tokio::fs::read_dir(directory).await.ok()?;
-        while let Ok(Some(entry)) = entries.next_entry().await {
-            let is_link = entry.file_type().await.is_ok_and(|kind| kind.is_symlink());
-            if is_link
-                && let Ok(resolved) = tokio::fs::canonicalize(entry.path()).await
-                && !self.contain(&resolved)
-            {
-                return Some(entry.path());
+        let mut directories = vec![directory.to_path_buf()];
+        while let Some(place) = directories.pop() {
+            let Ok(mut entries) = tokio::fs::read_dir(&place).await else {
+                continue;
+            };
+            while let Ok(Some(entry)) = entries.next_entry().await {
+                let Ok(kind) = entry.file_type().await else {
+                    continue;
+                };
+                // The modules of an embedding model have directories of their own, and nothing is deeper.
+                if kind.is_dir() && place == directory {
+                    directories.push(entry.path());
+                } else if kind.is_symlink()
+                    && let Ok(resolved) = tokio::fs::canonicalize(entry.path()).await
+                    && !self.contain(&resolved)
+                {
+                    return Some(entry.path());
+                }
             }
         }
         None

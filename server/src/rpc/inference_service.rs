@@ -1,5 +1,7 @@
 //! InferenceService: admits requests and passes them to the models' workers.
 
+mod kind;
+
 use std::{
     error::Error,
     sync::Arc,
@@ -27,9 +29,10 @@ use super::{
 };
 use crate::{
     lifecycle::{Fleet, Model, Operation, Permit, Refusal, RequestRecord},
-    model::{Failure, Kind, ModelId, Reason, Stage},
+    model::{Failure, ModelId, Reason, Stage},
     telemetry,
 };
+use kind::{check_kind, kind_of};
 
 /// Implements InferenceService.
 #[derive(Clone)]
@@ -332,35 +335,6 @@ impl InferenceService for InferenceApi {
             Err(status) => Err(explain(status, &mut permit).await),
         }
     }
-}
-
-/// What a model is for, as its spec or, while it is READY, its files say.
-fn kind_of(model: &Model) -> Option<Kind> {
-    let facts = model.facts();
-    match model.status().stage {
-        Stage::Ready => facts.learned.metadata.kind,
-        _ => facts.entry.spec.kind,
-    }
-}
-
-/// Refuses what a model of this kind cannot do. One whose kind is not known says so itself.
-fn check_kind(kind: Option<Kind>, operation: Option<Operation>) -> Result<(), ApiError> {
-    let embeds = operation == Some(Operation::Embeddings);
-    let what = match (kind, operation) {
-        (None, _) | (_, None) => return Ok(()),
-        (Some(Kind::Embedding), _) if embeds => return Ok(()),
-        (Some(Kind::Embedding), _) => {
-            "this model gives vectors and no text; use Embed, or load a text model"
-        }
-        (Some(_), _) if embeds => {
-            "this model gives no vectors; use Generate, or load an embedding model"
-        }
-        (Some(_), _) => return Ok(()),
-    };
-    Err(ApiError::Failed(Failure::new(
-        Reason::UnsupportedByModel,
-        what,
-    )))
 }
 
 /// What a caller is told of a model whose gate is closed.

@@ -4,6 +4,7 @@
 //! only after reading gigabytes. What passes here is well-formed as far as headers and small files tell;
 //! nothing here allocates by a length that a file claims, reads anything but regular files, or panics.
 
+mod bidirectional;
 mod directory;
 mod embedding;
 mod files;

@@ -81,6 +81,7 @@ async fn an_engine_that_hangs_in_a_request_is_replaced() -> Result<()> {
     let answer = lab.client.inference_service().embed(request).await;
     let answer = answer.map_err(|status| hangar_client::Error::from_answer(&lab.client, status));
     refusal(answer, Code::Unavailable, ErrorReason::WorkerHung);
+    assert_eq!(transitions.next().await?.state(), ModelState::Backoff);
     assert_eq!(transitions.until(ModelState::Ready).await?.restarts, 1);
     Ok(())
 }

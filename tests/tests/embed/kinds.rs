@@ -119,7 +119,7 @@ async fn a_kind_that_the_files_are_not_of_fails_the_load() -> Result<()> {
         (
             fixtures.embedding(Embedding::Qwen3)?,
             ModelKind::Text,
-            "kind is text",
+            "without a head",
         ),
         (
             fixtures.embedding(Embedding::Gemma)?,

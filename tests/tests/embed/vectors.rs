@@ -148,3 +148,23 @@ async fn what_the_modules_do_not_ask_for_is_not_done() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_window_to_both_sides_is_half_as_wide_on_each() -> Result<()> {
+    let served = Served::of(Embedding::Gemma).await?;
+    let path = served.fixtures.embedding(Embedding::Gemma)?;
+    let path = copy(&served.fixtures, &path)?;
+    change_json(&path.join("config.json"), |config| {
+        config["sliding_window"] = 100_000.into();
+    })?;
+    served.client.load("wide").spec(spec(&path)).wait().await?;
+    // The window of 128 tokens reaches to 64 on each side; two are around the text.
+    for (bytes, same) in [(63, true), (64, false), (120, false)] {
+        let text = "x y".repeat(40)[..bytes].to_owned();
+        let narrow = served.vector(&text).await?;
+        let wide = served.client.embed("wide").input(text).send().await?;
+        let distance = distance(&narrow, &wide.embeddings[0].values);
+        assert_eq!(distance < 1e-6, same, "{bytes}: {distance}");
+    }
+    Ok(())
+}

@@ -1,7 +1,6 @@
 //! Embedding models.
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
 use futures::{StreamExt, stream};
 use hangar_client::inference::{
     DataType, InferTensorContents, ModelConfigRequest, ModelInferRequest, ModelInferResponse,
@@ -23,7 +22,7 @@ async fn served(kind: Embedding) -> Result<Served> {
 
 fn texts(texts: &[&str]) -> InferInputTensor {
     let contents = InferTensorContents {
-        bytes_contents: texts.iter().map(|t| Bytes::from(t.to_string())).collect(),
+        bytes_contents: texts.iter().map(|t| t.to_string().into()).collect(),
         ..InferTensorContents::default()
     };
     InferInputTensor {
@@ -195,7 +194,7 @@ async fn what_is_wrong_with_tensors_is_told() -> Result<()> {
     short.raw_input_contents[0].truncate(6);
     let mut bad = ask(vec![texts(&["a"])]);
     let contents = bad.inputs[0].contents.as_mut().context("contents")?;
-    contents.bytes_contents[0] = Bytes::from_static(b"\xff");
+    contents.bytes_contents[0] = vec![0xff].into();
     let mut unknown = ask(vec![texts(&["a"])]);
     unknown.outputs.push(output("text_output"));
     let mut sampled = ask(vec![texts(&["a"])]);
@@ -204,7 +203,11 @@ async fn what_is_wrong_with_tensors_is_told() -> Result<()> {
     let many = vec!["a"; 1025];
     for (request, field) in [
         (ask(vec![]), "inputs"),
-        (ask(vec![texts(&["a"]), flag("stream", true)]), "inputs"),
+        (ask(vec![texts(&["a"]), texts(&["b"])]), "inputs"),
+        (
+            ask(vec![texts(&["a"]), flag("stream", true)]),
+            "inputs[1].name",
+        ),
         (ask(vec![text("prompt", "a")]), "inputs[0].name"),
         (ask(vec![shape(&[])]), "inputs[0].shape"),
         (ask(vec![shape(&[0])]), "inputs[0].shape"),

@@ -8,7 +8,7 @@ use hangar_client::v1::{
     load_model_request::Target, model_service_client::ModelServiceClient,
 };
 use hangar_tests::{
-    fixtures::Fixtures,
+    fixtures::{Embedding, Fixtures},
     hangar::{DEADLINE, Hangar, Options, binary, spec},
 };
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -219,6 +219,42 @@ async fn a_generation_has_a_span_by_the_conventions_for_gen_ai() -> Result<()> {
     let failed = spans.one("hangar: text_completion m")?;
     assert_eq!(failed.attribute("error.type"), Some("CONTEXT_EXCEEDED"));
     assert_eq!(failed.number("gen_ai.usage.output_tokens"), None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn vectors_have_a_span_by_the_conventions_for_gen_ai() -> Result<()> {
+    let scene = Scene::begin().await?;
+    let model = scene.fixtures.embedding(Embedding::Gemma)?;
+    scene
+        .hangarctl(&["load", "e", "--path", text(&model)?])
+        .await?;
+    scene
+        .hangarctl(&["embed", "e", "xylophone", "hello"])
+        .await?;
+    let spans = scene.end().await?;
+    let vectors = spans.one("hangar: embeddings e")?;
+    assert!(vectors.is_kind(SpanKind::Internal));
+    for (name, value) in [
+        ("gen_ai.operation.name", "embeddings"),
+        ("gen_ai.provider.name", "mistral.rs"),
+        ("gen_ai.request.model", "e"),
+    ] {
+        assert_eq!(vectors.attribute(name), Some(value), "{name}");
+    }
+    assert_eq!(
+        vectors.number("gen_ai.embeddings.dimension.count"),
+        Some(32)
+    );
+    let tokens = Some(9 + 2 + 5 + 2);
+    assert_eq!(vectors.number("gen_ai.usage.input_tokens"), tokens);
+    let worker = spans.one("hangar-worker: worker.embed")?;
+    assert_eq!(worker.number("gen_ai.usage.input_tokens"), tokens);
+    let path = spans.path(worker)?;
+    assert_eq!(path[1], "hangar: embeddings e", "{path:?}");
+    for span in &spans.0 {
+        assert!(!format!("{span:?}").contains("xylophone"));
+    }
     Ok(())
 }
 

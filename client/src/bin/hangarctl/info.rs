@@ -205,7 +205,7 @@ fn general_fields(model: &ModelInfo, status: &ModelStatus) -> [Field; 19] {
     ]
 }
 
-fn metadata_fields(metadata: &ModelMetadata) -> [Field; 17] {
+fn metadata_fields(metadata: &ModelMetadata) -> [Field; 18] {
     [
         ("Architecture", metadata.architecture.clone()),
         ("Name", metadata.model_name.clone()),
@@ -223,6 +223,7 @@ fn metadata_fields(metadata: &ModelMetadata) -> [Field; 17] {
         ("Quantization", metadata.quantization.clone()),
         ("Context", unless_zero(metadata.context_length.into())),
         ("Vocabulary", unless_zero(metadata.vocabulary_size.into())),
+        ("Vectors of", unless_zero(metadata.embedding_size.into())),
         (
             "Format",
             short(metadata.format().as_str_name(), "MODEL_FORMAT_").to_owned(),

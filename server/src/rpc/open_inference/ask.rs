@@ -57,7 +57,7 @@ struct Inputs(BTreeMap<&'static str, Element>);
 
 /// Parameters and outputs that a request may name: more than there are, and not so many that an error about
 /// each is large.
-const MAX_NAMED: usize = 16;
+pub(super) const MAX_NAMED: usize = 16;
 
 /// Time for the request in microseconds, queue included.
 const TIMEOUT: &str = "timeout";

@@ -16,7 +16,7 @@ use hangar_client::{
 
 use super::{
     Named,
-    ask::{parameters, refuse_extensions},
+    ask::{MAX_NAMED, parameters, refuse_extensions},
     shown,
     task::{Datatype, PLATFORM, TEXT_INPUT},
 };
@@ -191,39 +191,8 @@ fn size(named: &Named) -> i64 {
 
 /// The texts of `request`; what is wrong with it goes to `violations`.
 fn texts(request: &ModelInferRequest, violations: &mut Violations) -> Vec<String> {
-    let [input] = &request.inputs[..] else {
-        let what = format!(
-            "must have one entry, text_input; there are {}",
-            request.inputs.len()
-        );
-        violations.add("inputs", what);
-        return Vec::new();
-    };
-    if input.name != TEXT_INPUT.name {
-        let what = format!("{} is no input of this model", shown(&input.name));
-        violations.add("inputs[0].name", what);
-        return Vec::new();
-    }
-    let raws = &request.raw_input_contents;
-    if raws.len() > 1 {
-        let what = format!("must have one entry or none; it has {}", raws.len());
-        violations.add("raw_input_contents", what);
-        return Vec::new();
-    }
-    let Some(count) = count(input, violations) else {
-        return Vec::new();
-    };
-    let empty = InferTensorContents::default();
-    let contents = input.contents.as_ref().unwrap_or(&empty);
-    let elements = match raws.first() {
-        Some(_) if *contents != empty => {
-            let what = "must not be given together with raw_input_contents";
-            violations.add("inputs[0].contents", what);
-            return Vec::new();
-        }
-        Some(raw) => violations.note("raw_input_contents[0]", from_raw(raw.clone(), count)),
-        None => violations.note("inputs[0].contents", from_typed(contents, count)),
-    };
+    let elements = text_input(request, violations)
+        .and_then(|input| elements(input, &request.raw_input_contents, violations));
     let mut texts = Vec::new();
     for (n, element) in elements.unwrap_or_default().into_iter().enumerate() {
         match String::from_utf8(element.to_vec()) {
@@ -235,6 +204,53 @@ fn texts(request: &ModelInferRequest, violations: &mut Violations) -> Vec<String
         }
     }
     texts
+}
+
+/// The one input that there is to be.
+fn text_input<'a>(
+    request: &'a ModelInferRequest,
+    violations: &mut Violations,
+) -> Option<&'a InferInputTensor> {
+    let is_known = |input: &InferInputTensor| input.name == TEXT_INPUT.name;
+    let others = request.inputs.iter().enumerate();
+    let others = others.filter(|(_, input)| !is_known(input));
+    for (n, input) in others.take(MAX_NAMED) {
+        let what = format!("{} is no input of this model", shown(&input.name));
+        violations.add(format!("inputs[{n}].name"), what);
+    }
+    match &request.inputs[..] {
+        [input] => Some(input).filter(|input| is_known(input)),
+        inputs => {
+            let no_others = inputs.iter().all(is_known);
+            violations.check(!no_others, "inputs", "must have one entry, text_input");
+            None
+        }
+    }
+}
+
+/// The elements of `input`, which `raws` may hold.
+fn elements(
+    input: &InferInputTensor,
+    raws: &[Bytes],
+    violations: &mut Violations,
+) -> Option<Vec<Bytes>> {
+    if raws.len() > 1 {
+        let what = format!("must have one entry or none; it has {}", raws.len());
+        violations.add("raw_input_contents", what);
+        return None;
+    }
+    let count = count(input, violations)?;
+    let empty = InferTensorContents::default();
+    let contents = input.contents.as_ref().unwrap_or(&empty);
+    match raws.first() {
+        Some(_) if *contents != empty => {
+            let what = "must not be given together with raw_input_contents";
+            violations.add("inputs[0].contents", what);
+            None
+        }
+        Some(raw) => violations.note("raw_input_contents[0]", from_raw(raw.clone(), count)),
+        None => violations.note("inputs[0].contents", from_typed(contents, count)),
+    }
 }
 
 /// How many texts an input says that it has.

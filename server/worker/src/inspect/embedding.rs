@@ -10,6 +10,9 @@ use super::modules::{LIST, MARK, Modules, Pooling};
 use super::weights::Weights;
 use crate::failure::Failure;
 
+/// The architecture whose tokens see those on both of their sides.
+const GEMMA: &str = "Gemma3TextModel";
+
 /// What the model in a directory with files of these names is for: what the spec says, if it says anything.
 pub(super) fn kind(asked: ModelKind, names: &BTreeSet<String>) -> Result<ModelKind, Failure> {
     let listed = names.contains(LIST);
@@ -41,8 +44,9 @@ pub(super) fn check_architecture(name: &str) -> Result<(), Failure> {
 pub(super) fn check_names(kind: ModelKind, weights: &Weights) -> Result<(), Failure> {
     match (kind, weights.bare) {
         (ModelKind::Text, true) => Err(Failure::unusable(
-            "The spec's kind is text, but the weights are those of an embedding model: they have no head \
-             that chooses tokens. Set the kind to embedding or leave it out.",
+            "The model is taken for a text model, but its weights are those of an embedding model, without a \
+             head that chooses tokens. Set the kind to embedding or leave it out, and add modules.json if it \
+             is missing.",
         )),
         (ModelKind::Embedding, false) => Err(Failure::unusable(
             "The weights are not those of an embedding model: there is no embed_tokens.weight among them. \
@@ -70,6 +74,9 @@ pub(super) fn check(
             "config.json has no max_position_embeddings. Get the config.json that belongs to the model.",
         ));
     };
+    if model.architecture == GEMMA {
+        model.bidirectional.check(model.shape.layers)?;
+    }
     match model.unused_window {
         Some(window) if window < context => Err(Failure::unusable(format!(
             "config.json has a sliding_window of {window} tokens that is not to be used, but the engine uses \
@@ -102,7 +109,7 @@ pub(super) fn mask_bytes(architecture: &str, number: u64) -> u64 {
     const F32: u64 = 4;
     match architecture {
         // One for all layers, and one for those with a window.
-        "Gemma3TextModel" => 2 * number + 2 * F32,
+        GEMMA => 2 * number + 2 * F32,
         _ => number + 2 + F32,
     }
 }

@@ -7,6 +7,7 @@ use mistralrs::core::{MultimodalLoaderType, NormalLoaderType};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::bidirectional::Bidirectional;
 use super::{embedding, files, multimodal};
 use crate::failure::Failure;
 
@@ -33,6 +34,8 @@ pub(super) struct ModelConfig {
     pub(super) vocabulary_size: Option<u32>,
     /// A sliding window that is given, but not to be used.
     pub(super) unused_window: Option<u32>,
+    /// How the attention of a Gemma embedding model is given.
+    pub(super) bidirectional: Bidirectional,
     /// Size of the cache of one token.
     pub(super) shape: Shape,
 }
@@ -125,6 +128,7 @@ impl ModelConfig {
                 .or(gemma3.then_some(131_072))
                 .filter(|length| *length > 0),
             vocabulary_size: small("vocab_size"),
+            bidirectional: Bidirectional::of(&field),
             unused_window: small("sliding_window")
                 .filter(|_| field("use_sliding_window") == Some(&Value::Bool(false))),
             shape: Shape {

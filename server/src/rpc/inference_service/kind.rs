@@ -1,0 +1,60 @@
+//! What models of each kind can do.
+
+use crate::{
+    lifecycle::{Model, Operation},
+    model::{Failure, Kind, Reason, Stage},
+    rpc::error::ApiError,
+};
+
+/// What a model is for, as its spec or, while it is READY, its files say.
+pub(super) fn kind_of(model: &Model) -> Option<Kind> {
+    let facts = model.facts();
+    match model.status().stage {
+        Stage::Ready => facts.learned.metadata.kind,
+        _ => facts.entry.spec.kind,
+    }
+}
+
+/// Refuses what a model of this kind cannot do. One whose kind is not known says so itself.
+pub(super) fn check_kind(kind: Option<Kind>, operation: Option<Operation>) -> Result<(), ApiError> {
+    let embeds = operation == Some(Operation::Embeddings);
+    let what = match (kind, operation) {
+        (None, _) | (_, None) => return Ok(()),
+        (Some(Kind::Embedding), _) if embeds => return Ok(()),
+        (Some(Kind::Embedding), _) => {
+            "this model gives vectors and no text; use Embed, or load a text model"
+        }
+        (Some(_), _) if embeds => {
+            "this model gives no vectors; use Generate, or load an embedding model"
+        }
+        (Some(_), _) => return Ok(()),
+    };
+    Err(ApiError::Failed(Failure::new(
+        Reason::UnsupportedByModel,
+        what,
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_and_text_are_of_different_models() {
+        use Operation::{Chat, Embeddings, TextCompletion};
+        for (kind, operation, right) in [
+            (None, Some(Embeddings), true),
+            (None, Some(Chat), true),
+            (Some(Kind::Embedding), None, true),
+            (Some(Kind::Embedding), Some(Embeddings), true),
+            (Some(Kind::Embedding), Some(Chat), false),
+            (Some(Kind::Embedding), Some(TextCompletion), false),
+            (Some(Kind::Text), Some(TextCompletion), true),
+            (Some(Kind::Text), Some(Embeddings), false),
+            (Some(Kind::Multimodal), Some(Embeddings), false),
+        ] {
+            let checked = check_kind(kind, operation).is_ok();
+            assert_eq!(checked, right, "{kind:?} {operation:?}");
+        }
+    }
+}
