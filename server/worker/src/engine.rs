@@ -10,6 +10,7 @@ pub(crate) mod embed;
 pub(crate) mod generate;
 pub(crate) mod load;
 pub(crate) mod logprobs;
+pub(crate) mod pace;
 pub(crate) mod picker;
 pub(crate) mod prompt;
 pub(crate) mod sampling;

@@ -5,8 +5,8 @@
 //! and what waits for another it computes anew in a way that can change its answer. So an answer is the same
 //! whatever else is asked at the time.
 //!
-//! The engine is read promptly, whatever the caller does: what a slow caller has not taken yet is put
-//! together to one chunk, so nothing stalls and little is held. A caller that goes away ends the answer at
+//! The engine is read whatever the caller does: what a slow caller has not taken yet is put together to one
+//! chunk, so nothing stalls and little is held. A caller that goes away ends the answer at
 //! the engine's next step. The engine's side of a request is kept until the engine has let go of it, since
 //! a failed write can end the engine.
 
@@ -27,6 +27,7 @@ use tracing::Instrument;
 
 use crate::engine::Engine;
 use crate::engine::answer::{Answer, Standing};
+use crate::engine::pace::Pace;
 use crate::engine::picker::Picker;
 use crate::engine::prompt::Prompt;
 use crate::engine::tap::{Tap, Told};
@@ -69,6 +70,7 @@ struct Turn {
     /// Ends when the engine has let go of the request.
     let_go: oneshot::Receiver<()>,
     answer: Answer,
+    pace: Pace,
     in_flight: InFlight,
     caller: Caller,
 }
@@ -190,6 +192,7 @@ impl Run {
                 prompt.manner,
                 queued + waited,
             ),
+            pace: Pace::default(),
             in_flight: engine.stats.begin(work(&prompt)),
             caller,
             engine: Arc::clone(&engine),
@@ -242,11 +245,23 @@ impl Turn {
                 Some(Some(status)) => return End::Failed(status),
                 Some(None) => return End::Failed(self.engine.ended_without_reason().await),
             }
+            if let Some(until) = self.pace.pause(Instant::now()) {
+                // The engine wakes nobody meanwhile.
+                tokio::select! {
+                    biased;
+                    () = self.caller.closed() => return End::Abandoned,
+                    () = self.steps.ended() => {}
+                    () = tokio::time::sleep_until(until.into()) => {}
+                }
+                continue;
+            }
             tokio::select! {
                 biased;
                 () = self.caller.closed() => return End::Abandoned,
+                () = self.steps.ended() => {}
                 Ok(permit) = self.caller.reserve(), if self.answer.has_chunk() => {
                     permit.send(Ok(response(Event::Chunk(self.answer.take_chunk()))));
+                    self.pace.sent(Instant::now());
                 }
                 engine = self.responses.recv() => match engine {
                     Some(response) => over = refusal(response).map(Some),

@@ -6,7 +6,7 @@
 //!
 //! The engine answers to most steps with a response of its own, microseconds later. That wakes whoever
 //! follows the answer, so that telling the step wakes nobody: on the engine's thread, each wake counts.
-//! [`Told::overdue`] covers what the engine does not answer to.
+//! [`Told::overdue`] covers what the engine does not answer to, [`Told::ended`] the end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,6 +52,7 @@ pub(crate) struct Tap {
     ended: AtomicBool,
     steps: mpsc::Sender<Step>,
     overdue: Arc<Notify>,
+    over: Arc<Notify>,
     stats: Arc<Stats>,
 }
 
@@ -59,6 +60,7 @@ pub(crate) struct Tap {
 pub(crate) struct Told {
     steps: mpsc::Receiver<Step>,
     overdue: Arc<Notify>,
+    over: Arc<Notify>,
 }
 
 /// A tap while the engine has it.
@@ -77,7 +79,7 @@ impl Tap {
     ) -> (Arc<Self>, Told) {
         // One step a token and one more to end: sending never fails for want of room.
         let (sender, steps) = mpsc::channel(max_tokens + 2);
-        let overdue = Arc::<Notify>::default();
+        let (overdue, over) = (Arc::<Notify>::default(), Arc::<Notify>::default());
         let tap = Self {
             picker: Mutex::new(picker),
             end_tokens,
@@ -85,9 +87,15 @@ impl Tap {
             ended: AtomicBool::new(false),
             steps: sender,
             overdue: Arc::clone(&overdue),
+            over: Arc::clone(&over),
             stats,
         };
-        (Arc::new(tap), Told { steps, overdue })
+        let told = Told {
+            steps,
+            overdue,
+            over,
+        };
+        (Arc::new(tap), told)
     }
 
     /// What the engine gets of this tap, and what ends when the engine has let go of it.
@@ -141,7 +149,9 @@ impl Tap {
             self.end();
         }
         let untold = self.steps.max_capacity() - self.steps.capacity();
-        if last || untold > 1 {
+        if last {
+            self.over.notify_one();
+        } else if untold > 1 {
             self.overdue.notify_one();
         }
         token
@@ -161,7 +171,12 @@ impl Told {
         self.steps.try_recv().ok()
     }
 
-    /// Returns when there are steps that the engine may not answer to. Safe to cancel.
+    /// Returns when the last step was told. Safe to cancel.
+    pub(crate) async fn ended(&self) {
+        self.over.notified().await;
+    }
+
+    /// Returns when there are steps, but not the last one, that the engine may not answer to. Safe to cancel.
     pub(crate) async fn overdue(&self) {
         self.overdue.notified().await;
     }
@@ -243,24 +258,33 @@ mod tests {
         assert_eq!(told.next(), Some(Step::Failed(Fault::NoScores)));
     }
 
-    async fn is_overdue(told: &Told) -> bool {
+    async fn is_ready(wait: impl Future<Output = ()>) -> bool {
         tokio::select! {
             biased;
-            () = told.overdue() => true,
+            () = wait => true,
             () = std::future::ready(()) => false,
         }
     }
 
     #[tokio::test]
-    async fn steps_are_overdue_when_two_wait_and_when_the_answer_has_ended() {
+    async fn steps_are_overdue_when_two_wait() {
         let (tap, mut told) = tap(5);
         tap.step(&mut [0.0, 1.0]);
-        assert!(!is_overdue(&told).await);
+        assert!(!is_ready(told.overdue()).await);
         tap.step(&mut [0.0, 1.0]);
-        assert!(is_overdue(&told).await);
+        assert!(is_ready(told.overdue()).await);
         assert!(told.next().is_some() && told.next().is_some());
-        assert!(!is_overdue(&told).await);
-        tap.step(&mut [1.0, 0.0]);
-        assert!(is_overdue(&told).await);
+        assert!(!is_ready(told.overdue()).await);
+    }
+
+    #[tokio::test]
+    async fn the_last_step_is_told_at_once() {
+        for max_tokens in [1, 5] {
+            let (tap, told) = tap(max_tokens);
+            tap.step(&mut [0.0, 1.0]);
+            assert_eq!(is_ready(told.ended()).await, max_tokens == 1);
+            tap.step(&mut [1.0, 0.0]);
+            assert_eq!(is_ready(told.ended()).await, max_tokens == 5);
+        }
     }
 }
