@@ -6,6 +6,7 @@ mod constraints;
 mod crowds;
 mod deadlines;
 mod defaults;
+mod extremes;
 mod grammars;
 mod limits;
 mod live;

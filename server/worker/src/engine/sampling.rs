@@ -29,19 +29,14 @@ pub(crate) struct Rules {
 pub(crate) struct Chooser {
     rules: Rules,
     random: fastrand::Rng,
-    /// How often each token occurred: in the prompt and in the answer.
-    occurred: HashMap<u32, Occurrences>,
+    /// How often each token of prompt and answer occurred in the answer.
+    occurred: HashMap<u32, u32>,
 }
 
 /// The model gave no scores to choose from.
 #[derive(Debug, thiserror::Error)]
 #[error("the model's scores are not numbers")]
 pub(crate) struct NoScores;
-
-#[derive(Debug, Default, Clone, Copy)]
-struct Occurrences {
-    answer: u32,
-}
 
 impl Rules {
     /// Always the most likely token.
@@ -85,6 +80,11 @@ impl Rules {
         }
     }
 
+    fn penalizes_nothing(&self) -> bool {
+        let none = self.frequency_penalty == 0.0 && self.presence_penalty == 0.0;
+        none && self.repetition_penalty == 1.0
+    }
+
     fn is_greedy(&self) -> bool {
         self.temperature < GREEDY_BELOW
     }
@@ -96,8 +96,7 @@ impl Chooser {
         let occurred = if rules.repetition_penalty == 1.0 {
             HashMap::new()
         } else {
-            let unused = Occurrences::default();
-            prompt.iter().map(|token| (*token, unused)).collect()
+            prompt.iter().map(|token| (*token, 0)).collect()
         };
         Self {
             rules,
@@ -116,22 +115,28 @@ impl Chooser {
             self.draw(scores, scores[best])
         };
         let token = u32::try_from(token).map_err(|_| NoScores)?;
-        self.occurred.entry(token).or_default().answer += 1;
+        if !self.rules.penalizes_nothing() {
+            *self.occurred.entry(token).or_default() += 1;
+        }
         Ok(token)
     }
 
     fn penalize(&self, scores: &mut [f32]) {
         let rules = &self.rules;
+        if rules.penalizes_nothing() {
+            return;
+        }
         for (token, occurrences) in &self.occurred {
             let Some(score) = scores.get_mut(*token as usize) else {
                 continue;
             };
-            if occurrences.answer > 0 {
-                *score -= rules.frequency_penalty * occurrences.answer as f32;
+            if *occurrences > 0 {
+                *score -= rules.frequency_penalty * *occurrences as f32;
                 *score -= rules.presence_penalty;
             }
-            if *score > 0.0 {
-                *score /= rules.repetition_penalty;
+            if *score > 0.0 && score.is_finite() {
+                // The smallest penalties would make an infinity of it.
+                *score = (*score / rules.repetition_penalty).min(f32::MAX);
             } else {
                 *score *= rules.repetition_penalty;
             }
@@ -237,6 +242,15 @@ mod tests {
     fn greedy_takes_the_first_of_the_most_likely() {
         let mut chooser = Chooser::new(Rules::greedy(), &[], None);
         assert_eq!(chooser.choose(&mut [1.0, 3.0, 3.0]).expect("scores"), 1);
+    }
+
+    #[test]
+    fn the_smallest_penalty_leaves_numbers() {
+        let mut chooser = chooser(|rules| rules.repetition_penalty = f32::MIN_POSITIVE);
+        for _ in 0..2 {
+            let chosen = chooser.choose(&mut [1.0, 50.0, -50.0]);
+            assert_eq!(chosen.expect("numbers"), 1);
+        }
     }
 
     #[test]
@@ -373,14 +387,10 @@ mod tests {
 
     #[test]
     fn scores_that_are_no_numbers_are_an_error() {
-        for scores in [
-            vec![0.0, f32::NAN],
-            vec![f32::INFINITY, 0.0],
-            vec![f32::NEG_INFINITY; 2],
-            vec![],
-        ] {
+        const INFINITE: f32 = f32::INFINITY;
+        for scores in [&[0.0, f32::NAN][..], &[INFINITE, 0.0], &[-INFINITE; 2], &[]] {
             let mut chooser = Chooser::new(Rules::greedy(), &[], None);
-            assert!(chooser.choose(&mut scores.clone()).is_err());
+            assert!(chooser.choose(&mut scores.to_vec()).is_err());
         }
     }
 }
