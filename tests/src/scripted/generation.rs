@@ -73,6 +73,10 @@ impl Answer {
         if self.done {
             return Ok(None);
         }
+        if script.nothing_after == Some(self.made) {
+            self.done = true;
+            return Ok(Some(GenerateResponse::default()));
+        }
         if self.made >= self.length() {
             self.done = true;
             return Ok(Some(self.last()));

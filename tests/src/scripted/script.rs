@@ -146,6 +146,8 @@ pub struct GenerateScript {
     pub error_after: Option<u32>,
     /// After so many tokens the stream ends without a last message.
     pub end_after: Option<u32>,
+    /// After so many tokens a response comes that is neither a chunk nor the end.
+    pub nothing_after: Option<u32>,
 }
 
 /// What WatchStats does.

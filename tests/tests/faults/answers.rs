@@ -73,3 +73,30 @@ async fn an_answer_that_fails_in_the_worker_is_an_error() -> Result<()> {
     assert!(end(&mut answer).await.is_err());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_response_that_is_none_is_an_error_whose_cause_stays_in_the_log() -> Result<()> {
+    let generate = GenerateScript {
+        nothing_after: Some(1),
+        ..GenerateScript::default()
+    };
+    let lab = Lab::start(&Script::generating(generate)).await?;
+    lab.ready().await?;
+    let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+    assert_eq!(chunk(&mut answer).await?, "t0 ");
+    let broken = refusal(
+        end(&mut answer).await,
+        Code::Internal,
+        ErrorReason::Internal,
+    );
+    let id = &broken.details().metadata["error_id"];
+    let log = lab.hangar.log()?;
+    let line = log.lines().find(|line| line.contains(id.as_str()));
+    assert!(
+        line.is_some_and(|line| line.contains("something that is no response")),
+        "{log}"
+    );
+    let metrics = lab.info().await?.metrics.unwrap_or_default();
+    assert_eq!((metrics.requests_failed, metrics.in_flight), (1, 0));
+    Ok(())
+}

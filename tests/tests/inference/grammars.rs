@@ -152,6 +152,37 @@ async fn what_explodes_is_refused_and_harms_nothing() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_is_nested_deeply_is_followed_or_refused_and_harms_nothing() -> Result<()> {
+    const DEPTH: usize = 10_000;
+    let model = Unharmed::begin(Served::tiny().await?).await?;
+    let nested = |open: &str, inner: &str, close: &str| {
+        [open.repeat(DEPTH).as_str(), inner, &close.repeat(DEPTH)].concat()
+    };
+    let allowed = |answer: Result<String, Error>, field: &str| match answer {
+        Ok(answer) => assert_eq!(answer, "a", "{field}"),
+        refused => assert_eq!(wrong_fields(refused), [field]),
+    };
+    let regex = nested("(", "a", ")");
+    allowed(model.ask(|it| it.regex(regex)).await, "constraint.regex");
+    let regex = nested("(?:", "a", ")+");
+    let answer = model.ask(|it| it.regex(regex).max_tokens(1)).await;
+    allowed(answer, "constraint.regex");
+    let lark = format!("start: {}", nested("(", "\"a\"", ")"));
+    allowed(model.ask(|it| it.lark(lark)).await, "constraint.lark");
+    for schema in [
+        nested(r#"{"not":"#, "{}", "}"),
+        nested(r#"{"items":"#, "{}", "}"),
+        nested(r#"{"anyOf":["#, "{}", "]}"),
+        nested("[", "", "]"),
+        format!(r#"{{"const": {}}}"#, nested("[", "1", "]")),
+    ] {
+        let answer = model.ask(|it| it.json_schema(schema)).await;
+        assert_eq!(wrong_fields(answer), ["constraint.json_schema"]);
+    }
+    model.end().await
+}
+
+#[tokio::test]
 async fn what_is_long_and_simple_is_followed() -> Result<()> {
     let model = Unharmed::begin(Served::tiny().await?).await?;
     let regex = "a".repeat(100_000);
