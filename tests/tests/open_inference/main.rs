@@ -1,10 +1,14 @@
 //! The Open Inference Protocol over real sockets, with real engines, through its generated stubs.
 
 mod answers;
+mod bounds;
 mod callers;
 mod descriptions;
 mod embeddings;
+mod logprobs;
+mod priorities;
 mod repository;
+mod seeds;
 mod streams;
 mod tensors;
 
@@ -64,6 +68,14 @@ impl Served {
         let served = Self::start("m").await?;
         let path = served.fixtures.long_llama()?;
         served.load(&path, change).await?;
+        Ok(served)
+    }
+
+    /// With the tiny Llama and a context of 256 tokens, `m`.
+    async fn tiny() -> Result<Self> {
+        let served = Self::start("m").await?;
+        let path = served.fixtures.llama()?;
+        served.load(&path, |_| ()).await?;
         Ok(served)
     }
 
@@ -217,8 +229,10 @@ fn outputs(response: &ModelInferResponse) -> BTreeMap<String, Vec<u8>> {
             assert!(response.raw_output_contents.is_empty());
             let texts = contents.bytes_contents.iter().flatten().copied();
             let numbers = contents.uint_contents.iter();
+            let floats = contents.fp32_contents.iter();
             texts
                 .chain(numbers.flat_map(|number| number.to_le_bytes()))
+                .chain(floats.flat_map(|number| number.to_le_bytes()))
                 .collect()
         }
         None => {

@@ -39,7 +39,10 @@ impl Call {
     }
 
     /// All responses to a request, when no other runs.
-    async fn ask(&mut self, request: ModelInferRequest) -> Result<Vec<ModelStreamInferResponse>> {
+    pub(crate) async fn ask(
+        &mut self,
+        request: ModelInferRequest,
+    ) -> Result<Vec<ModelStreamInferResponse>> {
         self.requests.send(request).await?;
         let mut responses = Vec::new();
         loop {

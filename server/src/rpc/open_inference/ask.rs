@@ -61,6 +61,8 @@ pub(super) const MAX_NAMED: usize = 16;
 
 /// Time for the request in microseconds, queue included.
 const TIMEOUT: &str = "timeout";
+/// Level of the request: 1 goes before 2 and so on, and each before requests without a level, or with 0.
+const PRIORITY: &str = "priority";
 const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
 
 /// Longest time, as for every request, and shortest.
@@ -147,7 +149,6 @@ pub(super) fn refuse_extensions(request: &ModelInferRequest) -> Result<(), ApiEr
     let (inputs, outputs) = (&request.inputs, &request.outputs);
     refuse(&[
         ("parameters.sequence_id", given("sequence_id")),
-        ("parameters.priority", given("priority")),
         (
             "inputs.parameters.shared_memory_region",
             inputs.iter().any(|input| shared(&input.parameters)),
@@ -206,6 +207,10 @@ pub(super) fn parameters(
                 let timeout = violations.note("parameters.timeout", timeout(choice.as_ref()));
                 generate.timeout = timeout.flatten().and_then(wire::duration);
             }
+            (PRIORITY, choice) => {
+                let priority = violations.note("parameters.priority", priority(choice.as_ref()));
+                generate.priority = priority.unwrap_or_default();
+            }
             // Clients send them both ways at once.
             (name, _) if sampling::is_known(name) && sampled == Some(true) => {}
             (name, _) if sampling::is_known(name) && sampled.is_some() => {
@@ -221,17 +226,29 @@ pub(super) fn parameters(
     empty_final
 }
 
+/// A level as Generate has it, where the highest number goes first and zero is the default.
+fn priority(choice: Option<&ParameterChoice>) -> Result<i32, &'static str> {
+    match whole(choice) {
+        Some(0) => Ok(0),
+        Some(level) => Ok(i32::try_from(level).map_or(1, |level| i32::MAX - level + 1)),
+        None => Err("must be a whole number that is not negative"),
+    }
+}
+
 /// A time in microseconds; zero for none.
 fn timeout(choice: Option<&ParameterChoice>) -> Result<Option<Duration>, &'static str> {
-    let micros = match choice {
-        Some(ParameterChoice::Int64Param(micros)) => u64::try_from(*micros).ok(),
-        Some(ParameterChoice::Uint64Param(micros)) => Some(*micros),
-        _ => None,
-    };
-    match micros.map(Duration::from_micros) {
+    match whole(choice).map(Duration::from_micros) {
         Some(Duration::ZERO) => Ok(None),
         Some(timeout) if timeout <= MAX_TIMEOUT => Ok(Some(timeout.max(MIN_TIMEOUT))),
         _ => Err("must be a whole number of microseconds, at most a week"),
+    }
+}
+
+fn whole(choice: Option<&ParameterChoice>) -> Option<u64> {
+    match choice {
+        Some(ParameterChoice::Int64Param(number)) => u64::try_from(*number).ok(),
+        Some(ParameterChoice::Uint64Param(number)) => Some(*number),
+        _ => None,
     }
 }
 
@@ -271,4 +288,18 @@ fn outputs(
     let wanted =
         |tensor: &Tensor| named(tensor) || all && (*tensor == TEXT_OUTPUT || flagged(tensor));
     known.into_iter().filter(wanted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_go_before_each_other_and_before_none() {
+        let levels = [1, 2, 3, i32::MAX as u64, u64::MAX, 0];
+        let priorities = levels.map(|level| priority(Some(&ParameterChoice::Uint64Param(level))));
+        assert!(priorities.is_sorted_by(|a, b| a.unwrap() >= b.unwrap()));
+        assert_eq!((priorities[0], priorities[3]), (Ok(i32::MAX), Ok(1)));
+        assert_eq!((priorities[4], priorities[5]), (Ok(1), Ok(0)));
+    }
 }
