@@ -41,6 +41,19 @@ pub fn peak_bytes(pid: u32) -> Result<u64> {
     Ok(status(pid)?.vmhwm.unwrap_or(0) * KIB)
 }
 
+/// Processor time that a process has used, all of its threads together.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = process(pid)?.stat()?;
+    let ticks = (stat.utime + stat.stime) as f64;
+    Ok(Duration::from_secs_f64(
+        ticks / procfs::ticks_per_second() as f64,
+    ))
+}
+
 /// Number of open file descriptors of a process.
 ///
 /// # Errors

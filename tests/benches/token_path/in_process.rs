@@ -67,6 +67,11 @@ impl InProcess {
         })
     }
 
+    /// Its process.
+    pub(super) fn pid(&self) -> Result<u32> {
+        self.child.id().context("the program ended")
+    }
+
     /// Ends it.
     pub(super) async fn end(self) -> Result<()> {
         let Self {

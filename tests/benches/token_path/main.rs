@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hangar_client::{
     Client, GenerateEvent,
     v1::{DataType, ModelSpec},
@@ -23,6 +23,7 @@ use hangar_client::{
 use hangar_tests::{
     fixtures::Fixtures,
     hangar::{Hangar, Options, spec},
+    processes,
 };
 
 use in_process::InProcess;
@@ -54,6 +55,8 @@ struct Told {
 /// The two ways to the same model.
 struct Both {
     hangar: Client,
+    server: u32,
+    worker: u32,
     model: &'static str,
     in_process: InProcess,
     asked: usize,
@@ -104,36 +107,20 @@ async fn compare(hangar: &Hangar, case: &Case, factor: f64) -> Result<()> {
         },
         ..spec(&case.path)
     };
-    client.load(case.id).spec(spec).wait().await?;
+    let loaded = client.load(case.id).spec(spec).wait().await?;
     let mut both = Both {
         in_process: InProcess::start(&case.path, case.dtype).await?,
         hangar: client.clone(),
+        server: hangar.pid(),
+        worker: loaded.status.context("a status")?.worker_pid,
         model: case.id,
         asked: 0,
     };
     println!("\n{}", case.name);
     // Not counted: the first answers of a process take longer.
     both.ask(case.tokens).await?;
-    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..times(case.rounds) {
-        let (hangar, alone) = both.ask(case.tokens).await?;
-        ours.push(hangar.rate());
-        theirs.push(alone.rate());
-        ratios.push(hangar.rate() / alone.rate());
-    }
-    println!("  tokens a second, in one process  {}", Spread::of(theirs));
-    println!("  tokens a second, through Hangar  {}", Spread::of(ours));
-    println!("  ratio of a round                 {}", Spread::of(ratios));
-    let (mut ours, mut theirs, mut added) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..times(case.firsts) {
-        let (hangar, alone) = both.ask(FEW).await?;
-        ours.push(millis(hangar.first));
-        theirs.push(millis(alone.first));
-        added.push(millis(hangar.first) - millis(alone.first));
-    }
-    println!("  first token, in one process, ms  {}", Spread::of(theirs));
-    println!("  first token, through Hangar, ms  {}", Spread::of(ours));
-    println!("  added in a round, ms             {}", Spread::of(added));
+    both.speed(times(case.rounds), case.tokens).await?;
+    both.first_tokens(times(case.firsts)).await?;
     both.in_process.end().await?;
     client.unload(case.id).send().await?;
     Ok(())
@@ -170,6 +157,51 @@ fn millis(time: Duration) -> f64 {
 // === impl Both ===
 
 impl Both {
+    async fn speed(&mut self, rounds: usize, tokens: u32) -> Result<()> {
+        let before = self.busy()?;
+        let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            let (hangar, alone) = self.ask(tokens).await?;
+            ours.push(hangar.rate());
+            theirs.push(alone.rate());
+            ratios.push(hangar.rate() / alone.rate());
+        }
+        println!("  tokens a second, in one process  {}", Spread::of(theirs));
+        println!("  tokens a second, through Hangar  {}", Spread::of(ours));
+        println!("  ratio of a round                 {}", Spread::of(ratios));
+        let after = self.busy()?;
+        let made = rounds as f64 * f64::from(tokens);
+        let [alone, worker, server] =
+            std::array::from_fn(|n| millis(after[n].saturating_sub(before[n])) / made);
+        println!("  processor time of a token, ms    {alone:9.3}  in one process");
+        println!("                                   {worker:9.3}  in the worker");
+        println!("                                   {server:9.3}  in the server");
+        Ok(())
+    }
+
+    async fn first_tokens(&mut self, rounds: usize) -> Result<()> {
+        let (mut ours, mut theirs, mut added) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            let (hangar, alone) = self.ask(FEW).await?;
+            ours.push(millis(hangar.first));
+            theirs.push(millis(alone.first));
+            added.push(millis(hangar.first) - millis(alone.first));
+        }
+        println!("  first token, in one process, ms  {}", Spread::of(theirs));
+        println!("  first token, through Hangar, ms  {}", Spread::of(ours));
+        println!("  added in a round, ms             {}", Spread::of(added));
+        Ok(())
+    }
+
+    /// Processor time so far of mistral.rs alone, the worker and the server.
+    fn busy(&self) -> Result<[Duration; 3]> {
+        Ok([
+            processes::cpu_time(self.in_process.pid()?)?,
+            processes::cpu_time(self.worker)?,
+            processes::cpu_time(self.server)?,
+        ])
+    }
+
     /// Asks both the same; the answers are those of Hangar and of the engine alone.
     async fn ask(&mut self, tokens: u32) -> Result<(Told, Told)> {
         self.asked += 1;

@@ -3,12 +3,15 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use hangar_client::{Client, GenerateStream};
+use hangar_client::v1::{
+    GenerateRequest, GenerateResponse, Sampling, inference_service_client::InferenceServiceClient,
+};
 use hangar_tests::{
     hangar::{DEADLINE, Hangar, spec},
     processes,
 };
 use tokio::time::{interval, timeout};
+use tonic::{Streaming, transport::Endpoint};
 
 use super::{Spread, ask};
 
@@ -47,15 +50,24 @@ pub(super) async fn report(hangar: &Hangar, path: &Path, factor: f64) -> Result<
     Ok(())
 }
 
-/// Streams that nobody reads and that are complete.
-async fn unread(hangar: &Hangar) -> Result<Vec<(Client, GenerateStream)>> {
+/// Streams that nobody reads and that are complete. Each takes no more than a kilobyte.
+async fn unread(hangar: &Hangar) -> Result<Vec<Streaming<GenerateResponse>>> {
     let mut streams = Vec::new();
     for n in 0..SLOW {
         // A connection of its own, as another caller would have.
-        let client = hangar.client().await?;
-        let request = client.generate("slow").prompt(format!("{n}"));
-        let request = request.temperature(0.0).max_tokens(TOKENS);
-        streams.push((client, request.stream().await?));
+        let endpoint = Endpoint::from_shared(hangar.url())?.initial_stream_window_size(1024);
+        let mut stub = InferenceServiceClient::new(endpoint.connect().await?);
+        let request = GenerateRequest {
+            model_id: "slow".to_owned(),
+            prompt: n.to_string(),
+            max_tokens: TOKENS,
+            sampling: Some(Sampling {
+                temperature: Some(0.0),
+                ..Sampling::default()
+            }),
+            ..GenerateRequest::default()
+        };
+        streams.push(stub.generate(request).await?.into_inner());
     }
     let client = hangar.client().await?;
     let mut ticks = interval(Duration::from_millis(10));
