@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
 
+use super::adapters::{self, Adapter};
 use super::model_config::ModelConfig;
 use super::need::Need;
 use super::weights::Weights;
@@ -34,16 +35,19 @@ pub(crate) struct DirectoryFiles {
     pub(crate) generation_config: Option<PathBuf>,
     /// The weights, in order.
     pub(crate) weights: Vec<PathBuf>,
+    /// What is merged into them, in order.
+    pub(crate) adapters: Vec<Adapter>,
 }
 
 /// Inspects the directory at `path`.
 pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
     let names = list(path)?;
     check_what_it_is(&names)?;
-    let (files, tokenizer_id) = find(config, path, &names)?;
+    let (mut files, tokenizer_id) = find(config, path, &names)?;
     let model = ModelConfig::read(&files.config)?;
     let quantization = quantization(&config.quantization, &model)?;
     let weights = Weights::read(&files.weights, quantization)?;
+    files.adapters = adapters::inspect(&config.adapters, &model, &files.weights)?;
     let dtype = choose_dtype(config.dtype(), weights.stored_as_f32());
     let context_length = choose_context(config.context_length, model.context_length)?;
     let vocabulary_size = weights.vocabulary.or(model.vocabulary_size);
@@ -51,6 +55,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
     let need = Need {
         weights: weights.bytes_in_memory(number),
         quantizing: weights.bytes_while_quantized(number),
+        merging: adapters::bytes_to_merge(&files.adapters),
         shape: model.shape,
         number,
         context: context_length.unwrap_or(0).into(),
@@ -58,7 +63,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         vocabulary: vocabulary_size.unwrap_or(0).into(),
         tokenizer: files::about(&files.tokenizer)?.len(),
     };
-    let metadata = ModelMetadata {
+    let mut metadata = ModelMetadata {
         architecture: model.architecture,
         model_name: model.name.unwrap_or_else(|| files::name(path)),
         tokenizer_id: tokenizer_id.unwrap_or_default(),
@@ -79,6 +84,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         device: "cpu".into(),
         ..ModelMetadata::default()
     };
+    adapters::describe(&files.adapters, &mut metadata);
     let quantization = quantization.map(|to| InSitu {
         to,
         prepared: Prepared::look_up(config, &files.config, &files.weights, dtype, to),
@@ -89,7 +95,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
             prepared: Prepared::Hit(entry),
             ..
         }) => entry.bytes(),
-        _ => weights.file_bytes,
+        _ => weights.file_bytes + adapters::file_bytes(&files.adapters),
     };
     Ok(Inspection {
         files: Files::Directory(files),
@@ -148,7 +154,8 @@ fn check_what_it_is(names: &BTreeSet<String>) -> Result<(), Failure> {
     }
     if has("adapter_config.json") && !weights {
         return Err(Failure::unusable(
-            "This is a LoRA adapter without its base model. Load the base model.",
+            "This is a LoRA adapter without its base model. Load the base model, and name the adapter in the \
+             spec's adapters.",
         ));
     }
     if find(".uqff").is_some() && !weights {
@@ -190,6 +197,7 @@ fn find(
         template: optional("chat_template.jinja"),
         template_json: optional("chat_template.json"),
         generation_config: optional("generation_config.json"),
+        adapters: Vec::new(),
     };
     let made = tokenizer::read_tokenizer(&files.tokenizer)?;
     let mut tokenizer_id = None;
