@@ -7,12 +7,14 @@
 mod broken;
 mod checkpoint;
 mod gguf;
+mod lora;
 mod shape;
 mod vocabulary;
 mod weights;
 
 pub use broken::{Broken, Effect};
 pub use gguf::Quantization;
+pub use lora::Lora;
 pub use shape::{Family, Shape};
 pub use vocabulary::{CHAT_TEMPLATE, Vocabulary};
 
@@ -156,6 +158,17 @@ impl Fixtures {
             };
             checkpoint::write(&path, Family::Llama, &Shape::BIG, store)?;
         }
+        Ok(path)
+    }
+
+    /// A LoRA adapter, in a directory of this name.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn adapter(&self, name: &str, lora: &Lora) -> Result<PathBuf> {
+        let path = self.directory(name)?;
+        lora.write(&path)?;
         Ok(path)
     }
 
