@@ -11,7 +11,7 @@ mod layers;
 
 use std::path::{Path, PathBuf};
 
-use hangar_client::v1::{LoraAdapter, ModelMetadata};
+use hangar_client::v1::{LoraAdapter, ModelKind, ModelMetadata};
 
 use self::adapter_config::AdapterConfig;
 use self::base::Base;
@@ -75,12 +75,15 @@ pub(super) fn inspect(
 pub(super) fn refuse(given: &[LoraAdapter], what: &str) -> Result<(), Failure> {
     match given.first() {
         None => Ok(()),
-        Some(adapter) => Err(Failure::unusable(format!(
-            "The adapter {} cannot be used: the engine merges no adapters into {what}. Leave the adapters \
-             out, or load the safetensors of a text model.",
-            adapter.name
-        ))),
+        Some(adapter) => Err(none_into(&adapter.name, what)),
     }
+}
+
+fn none_into(name: &str, what: &str) -> Failure {
+    Failure::unusable(format!(
+        "The adapter {name} cannot be used: the engine merges no adapters into {what}. Leave the adapters \
+         out, or load the safetensors of a text model."
+    ))
 }
 
 /// What the adapters' files take on the disk in bytes.
@@ -100,11 +103,15 @@ pub(super) fn bytes_to_merge(adapters: &[Adapter]) -> u64 {
         .saturating_add(file_bytes(adapters))
 }
 
-/// Puts what the adapters tell into the model's metadata.
-pub(super) fn describe(adapters: &[Adapter], metadata: &mut ModelMetadata) {
+/// Puts what the adapters tell into the metadata of a model, which has to be one for text: the engine's loaders
+/// of other kinds leave adapters out.
+pub(super) fn describe(adapters: &[Adapter], metadata: &mut ModelMetadata) -> Result<(), Failure> {
     let Some(first) = adapters.first() else {
-        return;
+        return Ok(());
     };
+    if metadata.kind() != ModelKind::Text {
+        return Err(none_into(&first.name, "a model that is not for text"));
+    }
     let base = first.base.clone();
     let rank = adapters.iter().map(|adapter| adapter.rank).max();
     metadata.is_lora = true;
@@ -112,6 +119,7 @@ pub(super) fn describe(adapters: &[Adapter], metadata: &mut ModelMetadata) {
     metadata.adapters = adapters.iter().map(|it| it.name.clone()).collect();
     metadata.base_model = base.unwrap_or_else(|| metadata.model_name.clone());
     metadata.size_bytes = metadata.size_bytes.saturating_add(file_bytes(adapters));
+    Ok(())
 }
 
 fn read(given: &LoraAdapter, base: &Base) -> Result<Adapter, Failure> {
@@ -181,18 +189,31 @@ mod tests {
     fn adapters_are_told_in_their_order_with_the_largest_rank() {
         let mut metadata = ModelMetadata {
             model_name: "m".into(),
+            kind: ModelKind::Text.into(),
             size_bytes: 5,
             ..ModelMetadata::default()
         };
-        describe(&[], &mut metadata);
+        describe(&[], &mut metadata).expect("none");
         assert!(!metadata.is_lora && metadata.base_model.is_empty());
-        describe(&[adapter("b", 4), adapter("a", 8)], &mut metadata);
+        let adapters = [adapter("b", 4), adapter("a", 8)];
+        describe(&adapters, &mut metadata).expect("a text model");
         assert_eq!(metadata.adapters, ["b", "a"]);
         assert_eq!((metadata.lora_rank, metadata.size_bytes), (8, 205));
         assert_eq!(
             (metadata.is_lora, metadata.base_model.as_str()),
             (true, "m")
         );
+    }
+
+    #[test]
+    fn models_of_other_kinds_take_none() {
+        let mut metadata = ModelMetadata {
+            kind: ModelKind::Embedding.into(),
+            ..ModelMetadata::default()
+        };
+        assert!(describe(&[], &mut metadata).is_ok());
+        let error = describe(&[adapter("radio", 4)], &mut metadata).expect_err("no text model");
+        assert!(error.message.contains("radio"), "{error}");
     }
 
     #[test]

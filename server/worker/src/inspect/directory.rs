@@ -84,7 +84,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         device: "cpu".into(),
         ..ModelMetadata::default()
     };
-    adapters::describe(&files.adapters, &mut metadata);
+    adapters::describe(&files.adapters, &mut metadata)?;
     let quantization = quantization.map(|to| InSitu {
         to,
         prepared: Prepared::look_up(config, &files.config, &files.weights, dtype, to),
