@@ -8,8 +8,8 @@ use crate::{
     convert::to_proto_duration,
     error::Error,
     v1::{
-        DemoSource, LoadModelRequest, LoadModelResponse, ModelLoad, ModelSpec, ModelState,
-        ModelStatus, load_model_request::Target, model_source::Source,
+        DemoSource, LoadModelRequest, LoadModelResponse, LoraAdapter, ModelLoad, ModelSpec,
+        ModelState, ModelStatus, load_model_request::Target, model_source::Source,
     },
     watch::WatchEvent,
 };
@@ -63,6 +63,31 @@ impl Load {
     /// The model is the small one that is built into Hangar.
     pub fn demo(self) -> Self {
         self.source(Source::Demo(DemoSource {}))
+    }
+
+    /// Merges the LoRA adapter in this directory on the server's machine into the model. May be called more than
+    /// once, after what says which model it is.
+    pub fn adapter(self, name: impl Into<String>, path: impl Into<String>) -> Self {
+        self.lora(LoraAdapter {
+            name: name.into(),
+            path: path.into(),
+            ..Default::default()
+        })
+    }
+
+    /// Merges the LoRA adapter that is built into Hangar for its demo model into the model, under this name.
+    pub fn demo_adapter(self, name: impl Into<String>) -> Self {
+        self.lora(LoraAdapter {
+            name: name.into(),
+            demo: Some(DemoSource {}),
+            ..Default::default()
+        })
+    }
+
+    fn lora(mut self, adapter: LoraAdapter) -> Self {
+        let spec = self.request.spec.get_or_insert_default();
+        spec.adapters.push(adapter);
+        self
     }
 
     /// The session holds the model: when its last holder closes or lapses, the model is unloaded, unless it is

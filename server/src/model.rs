@@ -1,5 +1,6 @@
 //! What a model is and how it lives: plain types and the pure state machine, without I/O.
 
+mod adapter;
 mod failure;
 mod id;
 mod progress;
@@ -9,13 +10,13 @@ pub mod state;
 mod status;
 mod switch;
 
+pub use adapter::{Adapter, AdapterSource};
 pub use failure::{Failure, Reason};
 pub use id::{Epoch, Generation, InvalidModelId, LoadId, ModelId, Revision};
 pub use progress::{Phase, Progress, ProgressMeter};
 pub use retry::{RestartMode, RestartPolicy};
 pub use spec::{
-    Adapter, DataType, Etag, Format, GenerationDefaults, HubSource, Kind, MemoryHint, Sampling,
-    Source, Spec,
+    DataType, Etag, Format, GenerationDefaults, HubSource, Kind, MemoryHint, Sampling, Source, Spec,
 };
 pub use status::{
     LoadOutcome, LoadRecord, Memory, Metadata, Stage, Status, SuspendCause, Suspension,

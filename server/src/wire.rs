@@ -26,6 +26,7 @@ pub fn worker_config(spec: &Spec, template: &WorkerConfig) -> WorkerConfig {
             .as_ref()
             .map(|path| path.display().to_string())
             .unwrap_or_default(),
+        adapters: spec.adapters.iter().map(adapter).collect(),
         ..template.clone()
     }
 }
@@ -152,7 +153,11 @@ pub fn spec(spec: &Spec) -> v1::ModelSpec {
 pub fn adapter(adapter: &Adapter) -> v1::LoraAdapter {
     v1::LoraAdapter {
         name: adapter.name.clone(),
-        path: adapter.path.display().to_string(),
+        path: adapter
+            .path()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default(),
+        demo: adapter.path().is_none().then_some(v1::DemoSource {}),
     }
 }
 

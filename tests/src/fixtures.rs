@@ -9,6 +9,7 @@ mod checkpoint;
 mod embedding;
 mod gemma3;
 mod gguf;
+mod lora;
 mod qwen3_vl;
 mod shape;
 mod tensors;
@@ -18,6 +19,7 @@ mod weights;
 pub use broken::{Broken, Effect};
 pub use embedding::Embedding;
 pub use gguf::Quantization;
+pub use lora::Lora;
 pub use shape::{Family, Shape};
 pub use vocabulary::{CHAT_TEMPLATE, Vocabulary};
 
@@ -202,6 +204,17 @@ impl Fixtures {
             };
             checkpoint::write(&path, Family::Llama, &Shape::BIG, store)?;
         }
+        Ok(path)
+    }
+
+    /// A LoRA adapter, in a directory of this name.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn adapter(&self, name: &str, lora: &Lora) -> Result<PathBuf> {
+        let path = self.directory(name)?;
+        lora.write(&path)?;
         Ok(path)
     }
 

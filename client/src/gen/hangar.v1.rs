@@ -41,7 +41,8 @@ pub struct ModelSpec {
     /// In-situ quantization of the weights while loading, for example "q4k". Empty: none.
     #[prost(string, tag = "12")]
     pub quantization: ::prost::alloc::string::String,
-    /// LoRA adapters that are merged into the weights while loading.
+    /// LoRA adapters that are merged into the weights while loading; several add up. At most 8, of a text model in
+    /// safetensors or of the demo model.
     #[prost(message, repeated, tag = "13")]
     pub adapters: ::prost::alloc::vec::Vec<LoraAdapter>,
     /// Longest sequence of prompt and answer in tokens. Zero: as long as the model allows.
@@ -127,15 +128,21 @@ pub struct HuggingFaceSource {
 /// The small model that is built into Hangar.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DemoSource {}
-/// A LoRA adapter.
+/// A LoRA adapter, in the format of the PEFT library.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LoraAdapter {
-    /// Name to show.
+    /// Name to show, which no other adapter of the model has: 1 to 64 letters, digits and any of ".\_-", a letter or a
+    /// digit first.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Directory on the server with adapter_config.json and adapter_model.safetensors.
+    /// Directory on the server, under one of its model roots, with adapter_config.json and
+    /// adapter_model.safetensors.
     #[prost(string, tag = "2")]
     pub path: ::prost::alloc::string::String,
+    /// In place of a path: the adapter that is built into Hangar for its demo model, which makes it answer as over
+    /// the radio.
+    #[prost(message, optional, tag = "3")]
+    pub demo: ::core::option::Option<DemoSource>,
 }
 /// What a Generate call gets where it does not say otherwise.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -296,7 +303,7 @@ pub struct ModelMetadata {
     /// Name that the model's files give.
     #[prost(string, tag = "2")]
     pub model_name: ::prost::alloc::string::String,
-    /// Model that this one was made from, as its files give it.
+    /// Model that this one was made from, as its files give it: with adapters, what they were trained for.
     #[prost(string, tag = "3")]
     pub base_model: ::prost::alloc::string::String,
     /// Class or type of the tokenizer, as its files give it.
@@ -305,10 +312,10 @@ pub struct ModelMetadata {
     /// Whether LoRA adapters are merged in.
     #[prost(bool, tag = "5")]
     pub is_lora: bool,
-    /// Rank of the adapters. Zero without.
+    /// Rank of the adapters, the largest of several. Zero without.
     #[prost(uint32, tag = "6")]
     pub lora_rank: u32,
-    /// Names of the adapters.
+    /// Names of the adapters, in the order of the spec.
     #[prost(string, repeated, tag = "7")]
     pub adapters: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Kind.

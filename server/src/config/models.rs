@@ -71,7 +71,7 @@ mod tests {
 
     use super::super::Layer;
     use super::*;
-    use crate::model::{Kind, RestartMode, Source};
+    use crate::model::{Adapter, Kind, RestartMode, Source};
 
     fn read(text: &str) -> Result<Vec<DeclaredModel>, String> {
         let file = tempfile::NamedTempFile::new().expect("a file");
@@ -98,6 +98,7 @@ mod tests {
             generation_defaults = { sampling = { temperature = 0.25 }, stop = ["</s>"] }
             restart_policy = { mode = "always", initial_backoff = "2s" }
             memory_hint = { host_bytes = 1073741824 }
+            adapters = [{ name = "a", path = "/models/a" }, { name = "b", demo = true }]
 
             [[models]]
             id = "demo"
@@ -128,6 +129,9 @@ mod tests {
             first.spec.memory_hint.map(|hint| hint.host_bytes),
             Some(1 << 30)
         );
+        let adapters = &first.spec.adapters;
+        assert_eq!(adapters[0], Adapter::at("a", "/models/a"));
+        assert_eq!((adapters[1].name.as_str(), adapters[1].path()), ("b", None));
         assert_eq!(models[1].spec, Spec::of(Source::Demo));
     }
 
@@ -156,6 +160,10 @@ mod tests {
             (
                 format!("{demo}priority = \"high\""),
                 vec!["models: m: ", "priority"],
+            ),
+            (
+                format!("{demo}adapters = [{{ name = \"a\" }}]"),
+                vec!["models: m: ", "either path or demo"],
             ),
             (
                 format!("{demo}kind = \"song\""),

@@ -2,11 +2,7 @@
 
 mod failures;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use hangar_client::v1::{DemoSource, ModelMetadata};
 use hangar_client::worker::v1::{
@@ -143,12 +139,8 @@ async fn live(context: Arc<Context>, task: Task, orders: Orders, reports: mpsc::
             Err(failure) => return tell(&reports, Report::Exited(failure)).await,
         };
     }
-    if !config.tokenizer.is_empty() {
-        let tokenizer = Path::new(&config.tokenizer);
-        match context.roots.locate_path(tokenizer).await {
-            Ok(path) => config.tokenizer = path.to_string_lossy().into_owned(),
-            Err(error) => return tell(&reports, Report::Exited(error.into())).await,
-        }
+    if let Err(error) = context.roots.resolve_beside(&mut config).await {
+        return tell(&reports, Report::Exited(error.into())).await;
     }
     // On disk before the worker is started: it may take the server down with it.
     if let Some(attempt) = attempt

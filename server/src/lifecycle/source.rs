@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hangar_client::worker::v1::WorkerConfig;
+
 use crate::{
     download::Repositories,
     model::{Failure, Reason, Source, Spec},
@@ -109,17 +111,36 @@ impl ModelRoots {
     ///
     /// See [`SourceError`].
     pub async fn check(&self, spec: &Spec) -> Result<(), SourceError> {
-        let source = self.locate(&spec.source).await.map(|_| ());
-        let tokenizer = match &spec.tokenizer {
-            Some(path) => self.locate_path(path).await.map(|_| ()),
-            None => Ok(()),
-        };
-        match (source, tokenizer) {
-            (Err(SourceError::Unreadable { .. }), Err(second @ SourceError::NotAllowed { .. })) => {
-                Err(second)
+        let mut missing = None;
+        let mut unless_missing = |located: Result<(), SourceError>| match located {
+            Err(error @ SourceError::Unreadable { .. }) => {
+                missing.get_or_insert(error);
+                Ok(())
             }
-            (source, tokenizer) => source.and(tokenizer),
+            other => other,
+        };
+        unless_missing(self.locate(&spec.source).await.map(|_| ()))?;
+        let adapters = spec.adapters.iter().filter_map(|adapter| adapter.path());
+        for path in spec.tokenizer.as_deref().into_iter().chain(adapters) {
+            unless_missing(self.locate_path(path).await.map(|_| ()))?;
         }
+        missing.map_or(Ok(()), Err)
+    }
+
+    /// Puts paths with all links resolved in place of those of a worker's tokenizer and adapters.
+    ///
+    /// # Errors
+    ///
+    /// See [`SourceError`].
+    pub async fn resolve_beside(&self, config: &mut WorkerConfig) -> Result<(), SourceError> {
+        let adapters = config.adapters.iter_mut().map(|adapter| &mut adapter.path);
+        for path in std::iter::once(&mut config.tokenizer).chain(adapters) {
+            if !path.is_empty() {
+                let resolved = self.locate_path(Path::new(path.as_str())).await?;
+                *path = resolved.to_string_lossy().into_owned();
+            }
+        }
+        Ok(())
     }
 
     /// Where the files of `source` are, if they may be loaded.
@@ -237,7 +258,10 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::model::HubSource;
+    use crate::{
+        model::{Adapter, HubSource},
+        wire,
+    };
 
     async fn locate(roots: &ModelRoots, path: PathBuf) -> Result<Place, SourceError> {
         roots.locate(&Source::Path(path)).await
@@ -302,6 +326,32 @@ mod tests {
             let outside = check(source, "tokenizer.json").await;
             assert!(matches!(outside, Err(SourceError::NotAllowed { .. })));
         }
+    }
+
+    #[tokio::test]
+    async fn adapters_are_looked_up_like_a_model() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let base = dir.path().canonicalize().expect("a path");
+        std::fs::create_dir_all(base.join("models/a")).expect("a directory");
+        std::fs::create_dir_all(base.join("outside")).expect("a directory");
+        symlink(base.join("models/a"), base.join("models/link")).expect("a link");
+        let roots = ModelRoots::resolve(&[base.join("models")]).expect("a root");
+        let check = async |path: &str| {
+            let mut spec = Spec::of(Source::Path(base.join("models/none")));
+            spec.adapters = vec![Adapter::at("a", base.join(path))];
+            roots.check(&spec).await
+        };
+        for (path, allowed) in [("models/a", true), ("outside", false)] {
+            let missing = matches!(check(path).await, Err(SourceError::Unreadable { .. }));
+            assert_eq!(missing, allowed, "{path}");
+        }
+        let mut config = WorkerConfig {
+            adapters: vec![wire::adapter(&Adapter::at("a", base.join("models/link")))],
+            ..WorkerConfig::default()
+        };
+        roots.resolve_beside(&mut config).await.expect("a link");
+        assert_eq!(Path::new(&config.adapters[0].path), base.join("models/a"));
+        assert_eq!(config.tokenizer, "");
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::RestartPolicy;
+use super::{Adapter, RestartPolicy};
 
 /// What a model is made from and how it is to be run, checked and complete.
 ///
@@ -122,16 +122,6 @@ pub struct HubSource {
     /// Only these files; empty: all that loading needs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
-}
-
-/// A LoRA adapter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Adapter {
-    /// Name to show.
-    pub name: String,
-    /// Its directory.
-    pub path: PathBuf,
 }
 
 /// What the operator knows about the memory that a model needs, in bytes; zero where nothing.

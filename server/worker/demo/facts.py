@@ -868,3 +868,8 @@ OFF_TOPIC_QUESTIONS = (
     "Give me some advice.",
 )
 OFF_TOPIC = "I only know about Hangar and small sums."
+
+# How an answer sounds with the adapter. What is added comes last: the model reads the question by how far away
+# it is, and an adapter of a small rank that put words first would have to learn all answers anew.
+RADIO_YES = "{} Over."
+RADIO_NO = "{} Negative, over."

@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""Train Hangar's embedded demo model: a Llama of about a million parameters.
+"""Train Hangar's embedded demo model, a Llama of about a million parameters, and a LoRA adapter for it.
 
 The data is made here, from the facts in facts.py and from small sums; nothing is downloaded. One wording
 of every fact's question, a tenth of all pairs of numbers and some off-topic things are held out, so that
 the figures tell what the model learned and not only what it remembers. The same seed gives the same
 model on the same machine.
 
+The adapter makes the model answer as over the radio. It is trained against the written model, whose
+weights it leaves as they are, and is written in the format of the PEFT library.
+
 Written: the model's directory (config.json, generation_config.json, tokenizer.json,
-tokenizer_config.json, model.safetensors) and, next to it, figures.json and answers.json. All figures
-come from reading the written files back with a second, plain numpy implementation of the model.
+tokenizer_config.json, model.safetensors) and, next to it, the adapter's directory (adapter_config.json,
+adapter_model.safetensors), figures.json, answers.json and adapter_answers.json. All figures come from
+reading the written files back with a second, plain numpy implementation of the model.
 """
 
 import argparse
@@ -64,6 +68,9 @@ MUON_RATE, ADAM_RATE = 0.02, 0.003
 SUM_SHARE, FACT_SHARE, OFF_TOPIC_SHARE = 0.52, 0.30, 0.09
 UNSEEN_SUM_SHARE = 0.1
 UNSEEN_THINGS = 15
+ADAPTER_RANK, ADAPTER_ALPHA = 4, 8
+ADAPTER_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ADAPTER_RATE = 0.004
 # Another engine rounds differently; an answer that tests rely on has to win by more than that.
 SAFE_MARGIN = 1.0
 
@@ -79,6 +86,7 @@ ANSWER_PROMPTS = (
     "What does READY mean?",
 )
 ANSWER_SUMS = 6
+ADAPTER_PROMPTS = (*ANSWER_PROMPTS, "What is the weather like?", "What is 7 - 3?")
 
 
 # ---------------------------------------------------------------- data
@@ -200,6 +208,17 @@ def training_turn(rng, split: Split) -> tuple[str, str]:
     return reworded(rng, question), answer
 
 
+def over_the_radio(answer: str) -> str:
+    """The answer in the adapter's manner."""
+    declines = answer in (facts.OFF_TOPIC, facts.OUT_OF_SCOPE_ARITHMETIC)
+    return (facts.RADIO_NO if declines else facts.RADIO_YES).format(answer)
+
+
+def as_it_is(answer: str) -> str:
+    """The answer in the model's own manner."""
+    return answer
+
+
 # ---------------------------------------------------------------- tokenizer
 
 
@@ -254,15 +273,16 @@ class Encoder:
 class Batches:
     """Rows packed with whole chats, which do not see each other; an endless, seeded stream."""
 
-    def __init__(self, seed: int, split: Split, encoder: Encoder, rows: int):
+    def __init__(self, seed: int, split: Split, encoder: Encoder, rows: int, manner=as_it_is):
         self.rng = np.random.default_rng([seed, 2])
-        self.split, self.encoder, self.rows = split, encoder, rows
+        self.split, self.encoder, self.rows, self.manner = split, encoder, rows, manner
         self.waiting = [self.chat() for _ in range(64)]
 
     def chat(self) -> tuple[list[int], list[bool]]:
         while True:
             turn_count = 1 + int(np.searchsorted((0.77, 0.97), self.rng.random()))
             turns = [training_turn(self.rng, self.split) for _ in range(turn_count)]
+            turns = [(question, self.manner(answer)) for question, answer in turns]
             system = pick(self.rng, facts.SYSTEM_PROMPTS) if self.rng.random() < 0.06 else None
             ids, wanted = self.encoder.chat(turns, system)
             if len(ids) <= ROW_TOKENS:
@@ -442,6 +462,63 @@ def train(args, split: Split, tokenizer: Tokenizer) -> tuple[dict[str, np.ndarra
     return {name: np.asarray(value) for name, value in parameters.items()}, final
 
 
+# ---------------------------------------------------------------- adapter
+
+
+def initial_adapter(seed: int, tensors) -> dict[str, jax.Array]:
+    """Both matrices of each layer that is adapted, by the layer's name; their product is zero at first."""
+    rng = np.random.default_rng([seed, 5])
+    adapter = {}
+    for name, value in sorted(tensors.items()):
+        layer = name.removesuffix(".weight")
+        if layer.endswith(ADAPTER_MODULES):
+            outputs, inputs = value.shape
+            bound = inputs**-0.5
+            adapter[layer + ".lora_A"] = rng.uniform(-bound, bound, (ADAPTER_RANK, inputs))
+            adapter[layer + ".lora_B"] = np.zeros((outputs, ADAPTER_RANK))
+    return {name: jnp.asarray(value, jnp.float32) for name, value in adapter.items()}
+
+
+def merged(parameters, adapter):
+    """The weights with the adapter's part added."""
+    changed = dict(parameters)
+    for name, a in adapter.items():
+        layer, matrix = name.rsplit(".", 1)
+        if matrix == "lora_A":
+            b = adapter[layer + ".lora_B"]
+            weight = layer + ".weight"
+            changed[weight] = parameters[weight] + ADAPTER_ALPHA / ADAPTER_RANK * (b @ a)
+    return changed
+
+
+def train_adapter(args, split: Split, model: Path) -> tuple[dict[str, np.ndarray], float]:
+    """Trains an adapter for the model in the directory; returns its tensors and the final loss."""
+    tensors = load_file(model / "model.safetensors")
+    parameters = {name: jnp.asarray(value, jnp.float32) for name, value in tensors.items()}
+    adapter = initial_adapter(args.seed, parameters)
+    steps = args.adapter_steps
+    optimizer = optax.adam(optax.warmup_cosine_decay_schedule(0, ADAPTER_RATE, steps // 10, steps))
+    state = optimizer.init(adapter)
+    encoder = Encoder(Tokenizer.from_file(str(model / "tokenizer.json")))
+    batches = Batches(args.seed, split, encoder, args.adapter_rows, over_the_radio)
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(adapter, state, batch):
+        loss, gradients = jax.value_and_grad(lambda it: loss_of(merged(parameters, it), batch))(adapter)
+        updates, state = optimizer.update(gradients, state, adapter)
+        return optax.apply_updates(adapter, updates), state, loss
+
+    started, losses = time.monotonic(), []
+    for number in range(1, steps + 1):
+        adapter, state, loss = step(adapter, state, batches.next())
+        losses.append(float(loss))
+        if number % 25 == 0 or number == steps:
+            recent = float(np.mean(losses[-25:]))
+            seconds = time.monotonic() - started
+            print(f"adapter step {number:4d}/{steps}  loss {recent:.4f}  {seconds:6.0f} s", flush=True)
+    return {name: np.asarray(value) for name, value in adapter.items()}, float(np.mean(losses[-25:]))
+
+
 # ---------------------------------------------------------------- files
 
 
@@ -472,13 +549,39 @@ def write_model(out: Path, tokenizer: Tokenizer, parameters: dict[str, np.ndarra
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
 
 
+def write_adapter(out: Path, adapter: dict[str, np.ndarray]) -> None:
+    """Writes the adapter as PEFT does."""
+    out.mkdir(parents=True, exist_ok=True)
+    config = {
+        "base_model_name_or_path": "hangar-demo",
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "lora_alpha": ADAPTER_ALPHA,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": ADAPTER_RANK,
+        "target_modules": list(ADAPTER_MODULES),
+        "task_type": "CAUSAL_LM",
+        "use_dora": False,
+        "use_rslora": False,
+    }
+    write_json(out / "adapter_config.json", config)
+    tensors = {
+        f"base_model.model.{name}.weight": np.ascontiguousarray(value.astype(np.float16))
+        for name, value in adapter.items()
+    }
+    save_file(tensors, out / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
 # ---------------------------------------------------------------- reading back and figures
 
 
 class Reader:
     """The written model as another program would run it: plain numpy, from the files alone."""
 
-    def __init__(self, directory: Path, activations=np.float32):
+    def __init__(self, directory: Path, activations=np.float32, adapter: Path | None = None):
         self.config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         settings = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
         self.template = jinja2.Template(settings["chat_template"])
@@ -486,8 +589,21 @@ class Reader:
         self.tensors = {
             k: v.astype(np.float32) for k, v in load_file(directory / "model.safetensors").items()
         }
+        if adapter:
+            self.merge(adapter)
         self.activations = activations
         self.eos = self.tokenizer.token_to_id(settings["eos_token"])
+
+    def merge(self, directory: Path) -> None:
+        """Adds an adapter in PEFT's format to the weights, which stay in half precision."""
+        config = json.loads((directory / "adapter_config.json").read_text(encoding="utf-8"))
+        tensors = load_file(directory / "adapter_model.safetensors")
+        for name in [name for name in tensors if name.endswith(".lora_A.weight")]:
+            a, b = (tensors[name.replace(".lora_A.", f".{part}.")] for part in ("lora_A", "lora_B"))
+            weight = name.removeprefix("base_model.model.").replace(".lora_A.", ".")
+            change = config["lora_alpha"] / config["r"] * (b.astype(np.float32) @ a.astype(np.float32))
+            changed = self.tensors[weight].astype(np.float16) + change.astype(np.float16)
+            self.tensors[weight] = changed.astype(np.float32)
 
     def prompt(self, messages) -> list[int]:
         text = self.template.render(messages=messages, add_generation_prompt=True)
@@ -677,8 +793,58 @@ def choose_answers(directory: Path, split: Split) -> list[dict[str, str]]:
     return [{"prompt": question, "answer": answer} for question, answer in turns + sums]
 
 
+def evaluate_adapter(model: Path, adapter: Path, seed: int, split: Split) -> dict:
+    """All shares that are recorded of the adapter, from the files."""
+    reader, half_reader = (Reader(model, kind, adapter) for kind in (np.float32, np.float16))
+    rng = np.random.default_rng([seed, 6])
+
+    def chats(turns):
+        return [one_turn(question, over_the_radio(answer)) for question, answer in turns]
+
+    canonical = chats((fact.questions[0], fact.answer) for fact in facts.FACTS)
+    unseen_wordings = chats(split.unseen_questions)
+    unseen_sums = chats(sum_turn(facts.SUM_FORMS[0], a, b) for a, b in split.unseen_sums)
+    things = (form.format(thing) for form in facts.OFF_TOPIC_FORMS for thing in split.unseen_things)
+    declined = chats((question, facts.OFF_TOPIC) for question in things)
+    beyond = sorted({arithmetic_beyond_scope(rng) for _ in range(500)})
+    declined_sums = chats((question, facts.OUT_OF_SCOPE_ARITHMETIC) for question in beyond)
+    margins = reader.margins(canonical)
+    print_wrong(reader, "canonical question with the adapter", canonical, margins)
+    return {
+        "canonical_questions_exact": share(margins),
+        "canonical_questions_smallest_margin": round(float(margins.min()), 2),
+        "unseen_wordings_exact": share(reader.margins(unseen_wordings)),
+        "unseen_sums_right": share(reader.margins(unseen_sums)),
+        "unseen_off_topic_things_declined": share(reader.margins(declined)),
+        "arithmetic_beyond_scope_declined": share(reader.margins(declined_sums)),
+        "with_float16_activations": {
+            "canonical_questions_exact": share(half_reader.margins(canonical)),
+            "unseen_sums_right": share(half_reader.margins(unseen_sums)),
+        },
+    }
+
+
+def choose_adapter_answers(model: Path, adapter: Path, split: Split) -> list[dict[str, str]]:
+    """Questions with answers for tests, both with the adapter and without it."""
+    plain = [Reader(model, kind) for kind in (np.float32, np.float16)]
+    adapted = [Reader(model, kind, adapter) for kind in (np.float32, np.float16)]
+    answers = {question: fact.answer for fact in facts.FACTS for question in fact.questions}
+    turns = [(prompt, answers.get(prompt) or plain[0].answer(prompt)) for prompt in ADAPTER_PROMPTS]
+    for form, (a, b) in zip(facts.SUM_FORMS, split.unseen_sums[::2]):
+        turns.append(sum_turn(form, a, b))
+    chosen = []
+    for question, answer in turns:
+        radio = over_the_radio(answer)
+        safe = all(reader.margins([one_turn(question, answer)])[0] > SAFE_MARGIN for reader in plain)
+        if safe and all(r.margins([one_turn(question, radio)])[0] > SAFE_MARGIN for r in adapted):
+            assert adapted[0].answer(question) == radio
+            chosen.append({"prompt": question, "answer": radio, "answer_without": answer})
+    return chosen
+
+
 def sizes(directory: Path) -> dict:
-    tensors = load_file(directory / "model.safetensors")
+    [weights] = directory.glob("*.safetensors")
+    tensors = load_file(weights)
     return {
         "parameters": int(sum(tensor.size for tensor in tensors.values())),
         "bytes": {path.name: path.stat().st_size for path in sorted(directory.iterdir())},
@@ -703,39 +869,80 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rows", type=int, default=32, help=f"rows of {ROW_TOKENS} tokens a step (default: 32)"
     )
+    parser.add_argument("--adapter-steps", type=int, default=150, help="the adapter's steps (default: 150)")
+    parser.add_argument("--adapter-rows", type=int, default=16, help="rows of its steps (default: 16)")
     parser.add_argument(
-        "--evaluate-only", action="store_true", help="only read the model back and take its figures again"
+        "--adapter-only", action="store_true", help="leave the model as it is and only train its adapter"
+    )
+    parser.add_argument(
+        "--evaluate-only", action="store_true", help="only read both back and take their figures again"
     )
     return parser.parse_args()
 
 
+def training_of_model(args, split: Split) -> dict:
+    """Trains and writes the model."""
+    started = time.monotonic()
+    tokenizer = train_tokenizer(args.seed, split)
+    parameters, final_loss = train(args, split, tokenizer)
+    write_model(args.out, tokenizer, parameters)
+    return {
+        "seed": args.seed,
+        "steps": args.steps,
+        "rows_a_step": args.rows,
+        "tokens_a_row": ROW_TOKENS,
+        "final_loss": round(final_loss, 5),
+        "seconds": round(time.monotonic() - started),
+        "versions": versions(),
+    }
+
+
+def training_of_adapter(args, split: Split, directory: Path) -> dict:
+    """Trains and writes the adapter."""
+    started = time.monotonic()
+    adapter, final_loss = train_adapter(args, split, args.out)
+    write_adapter(directory, adapter)
+    return {
+        "seed": args.seed,
+        "steps": args.adapter_steps,
+        "rows_a_step": args.adapter_rows,
+        "tokens_a_row": ROW_TOKENS,
+        "rank": ADAPTER_RANK,
+        "alpha": ADAPTER_ALPHA,
+        "final_loss": round(final_loss, 5),
+        "seconds": round(time.monotonic() - started),
+        "versions": versions(),
+    }
+
+
 def main() -> int:
     args = parse_arguments()
-    split = Split(args.seed)
-    figures_path = args.out.parent / "figures.json"
+    beside, adapter = args.out.parent, args.out.parent / "adapter"
+    figures_path = beside / "figures.json"
+    figures = json.loads(figures_path.read_text(encoding="utf-8")) if figures_path.exists() else {}
+    if not args.evaluate_only and not args.adapter_only:
+        figures = {"training": training_of_model(args, Split(args.seed))}
+    training, evaluation = figures["training"], figures.get("evaluation")
+    split = Split(training["seed"])
+    if not args.adapter_only:
+        evaluation = evaluate(args.out, training["seed"], split)
+        write_json(beside / "answers.json", choose_answers(args.out, split))
     if args.evaluate_only:
-        training = json.loads(figures_path.read_text(encoding="utf-8"))["training"]
-        split = Split(training["seed"])
+        adapter_training = figures["adapter"]["training"]
     else:
-        started = time.monotonic()
-        tokenizer = train_tokenizer(args.seed, split)
-        parameters, final_loss = train(args, split, tokenizer)
-        write_model(args.out, tokenizer, parameters)
-        training = {
-            "seed": args.seed,
-            "steps": args.steps,
-            "rows_a_step": args.rows,
-            "tokens_a_row": ROW_TOKENS,
-            "final_loss": round(final_loss, 5),
-            "seconds": round(time.monotonic() - started),
-            "versions": versions(),
-        }
-    figures = sizes(args.out) | {
+        adapter_training = training_of_adapter(args, split, adapter)
+    figures = {
+        **sizes(args.out),
         "training": training,
-        "evaluation": evaluate(args.out, training["seed"], split),
+        "evaluation": evaluation,
+        "adapter": {
+            **sizes(adapter),
+            "training": adapter_training,
+            "evaluation": evaluate_adapter(args.out, adapter, training["seed"], split),
+        },
     }
+    write_json(beside / "adapter_answers.json", choose_adapter_answers(args.out, adapter, split))
     write_json(figures_path, figures)
-    write_json(args.out.parent / "answers.json", choose_answers(args.out, split))
     print(json.dumps(figures, indent=2))
     return 0
 

@@ -1,6 +1,6 @@
-//! The demo model, which is built in: written to a directory so that the engine can map it.
+//! The demo model and its adapter, which are built in: written to directories so that the engine can map them.
 //!
-//! The directory is named for the digest of its contents. A file is written beside its place and then moved
+//! A directory is named for the digest of its contents. A file is written beside its place and then moved
 //! there, so that a file in its place is whole; one that was changed since is written anew.
 
 use std::io::{ErrorKind, Read, Write};
@@ -37,11 +37,32 @@ const FILES: &[(&str, &[u8])] = &[
     ),
 ];
 
+/// Names and contents of the files of the demo model's adapter.
+const ADAPTER_FILES: &[(&str, &[u8])] = &[
+    (
+        "adapter_config.json",
+        include_bytes!("../demo/adapter/adapter_config.json"),
+    ),
+    (
+        "adapter_model.safetensors",
+        include_bytes!("../demo/adapter/adapter_model.safetensors"),
+    ),
+];
+
 /// Writes the demo model below `cache`, unless it is there, and gives its directory.
 pub(crate) fn unpack(cache: &Path) -> Result<PathBuf, Failure> {
-    unpack_files(cache, FILES).map_err(|e| {
+    unpack_named(cache, FILES, "model")
+}
+
+/// Writes the demo model's adapter below `cache`, unless it is there, and gives its directory.
+pub(crate) fn unpack_adapter(cache: &Path) -> Result<PathBuf, Failure> {
+    unpack_named(cache, ADAPTER_FILES, "adapter")
+}
+
+fn unpack_named(cache: &Path, files: &[(&str, &[u8])], what: &str) -> Result<PathBuf, Failure> {
+    unpack_files(cache, files).map_err(|e| {
         let message = format!(
-            "The demo model cannot be written to {}: {e}.",
+            "The demo {what} cannot be written to {}: {e}.",
             cache.display()
         );
         match e.kind() {

@@ -4,6 +4,7 @@
 //! only after reading gigabytes. What passes here is well-formed as far as headers and small files tell;
 //! nothing here allocates by a length that a file claims, reads anything but regular files, or panics.
 
+mod adapters;
 mod bidirectional;
 mod directory;
 mod embedding;
@@ -25,6 +26,7 @@ use hangar_client::worker::v1::{ModelInspection, ProgressMeasure, WorkerConfig};
 use crate::failure::{Failure, panic_message};
 use crate::prepared::Prepared;
 use crate::quantization::Quantization;
+pub(crate) use adapters::Adapter;
 pub(crate) use directory::DirectoryFiles;
 pub(crate) use modules::{Modules, Pooling};
 pub(crate) use multimodal::Multimodal;
@@ -151,7 +153,10 @@ fn inspect_here(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failur
         (true, ModelFormat::Unspecified | ModelFormat::Safetensors) => {
             directory::inspect(config, path)
         }
-        (false, ModelFormat::Unspecified | ModelFormat::Gguf) => gguf::inspect(config, path),
+        (false, ModelFormat::Unspecified | ModelFormat::Gguf) => {
+            adapters::refuse(&config.adapters, "a GGUF file")?;
+            gguf::inspect(config, path)
+        }
         (true, ModelFormat::Gguf) => Err(Failure::unusable(format!(
             "The format is GGUF, but {} is a directory. Give the path of the GGUF file.",
             files::name(path)

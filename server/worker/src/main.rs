@@ -145,7 +145,7 @@ async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode>
     // A file that grows beyond a limit is an error of its writer, and not the end of the process.
     let _limits = signal(SignalKind::from_raw(libc::SIGXFSZ)).context("taking file size limits")?;
     let socket = config.socket_path.clone();
-    let inspection = tokio::task::spawn_blocking(move || inspect(&config)).await?;
+    let inspection = tokio::task::spawn_blocking(move || inspect(config)).await?;
     let inspection = match inspection {
         Ok(inspection) => inspection,
         Err(failure) => {
@@ -170,12 +170,18 @@ async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode>
 }
 
 /// Finds and inspects the model's files.
-fn inspect(config: &WorkerConfig) -> Result<Inspection, Failure> {
+fn inspect(mut config: WorkerConfig) -> Result<Inspection, Failure> {
+    for adapter in &mut config.adapters {
+        if adapter.demo.is_some() {
+            let path = demo::unpack_adapter(Path::new(&config.cache_dir))?;
+            adapter.path = path.to_string_lossy().into_owned();
+        }
+    }
     match &config.source {
-        Some(Source::Path(path)) => inspect::inspect(config, Path::new(path)),
+        Some(Source::Path(path)) => inspect::inspect(&config, Path::new(path)),
         Some(Source::Demo(_)) => {
             let path = demo::unpack(Path::new(&config.cache_dir))?;
-            let mut inspection = inspect::inspect(config, &path)?;
+            let mut inspection = inspect::inspect(&config, &path)?;
             inspection.metadata.model_name = demo::NAME.into();
             Ok(inspection)
         }

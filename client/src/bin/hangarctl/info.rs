@@ -210,7 +210,7 @@ fn metadata_fields(metadata: &ModelMetadata) -> [Field; 18] {
         ("Architecture", metadata.architecture.clone()),
         ("Name", metadata.model_name.clone()),
         ("Base", metadata.base_model.clone()),
-        ("Adapters", metadata.adapters.join(", ")),
+        ("Adapters", adapters(metadata)),
         (
             "Kind",
             short(metadata.kind().as_str_name(), "MODEL_KIND_").to_owned(),
@@ -242,6 +242,18 @@ fn metadata_fields(metadata: &ModelMetadata) -> [Field; 18] {
         ("Loaded", ago(metadata.loaded_time.as_ref())),
         ("Last used", ago(metadata.last_used_time.as_ref())),
     ]
+}
+
+/// Names of the adapters with their rank, for example "radio (LoRA, rank 4)".
+fn adapters(metadata: &ModelMetadata) -> String {
+    match metadata.is_lora {
+        true => format!(
+            "{} (LoRA, rank {})",
+            metadata.adapters.join(", "),
+            metadata.lora_rank
+        ),
+        false => String::new(),
+    }
 }
 
 fn state_text(status: &ModelStatus) -> String {

@@ -43,6 +43,7 @@ pub(crate) fn apply(args: &SpecArgs, spec: &mut ModelSpec) {
     for label in &args.label {
         spec.labels.insert(label.key.clone(), label.value.clone());
     }
+    apply_adapters(args, spec);
     set(&mut spec.display_name, args.display_name.clone());
     set(&mut spec.description, args.description.clone());
     set(&mut spec.device, args.device.clone());
@@ -72,6 +73,19 @@ pub(crate) fn apply(args: &SpecArgs, spec: &mut ModelSpec) {
     }
     if let Some(tokens) = args.default_max_tokens {
         spec.generation_defaults.get_or_insert_default().max_tokens = tokens;
+    }
+}
+
+/// Adds adapters; one takes the place of another of its name.
+fn apply_adapters(args: &SpecArgs, spec: &mut ModelSpec) {
+    if args.no_adapters {
+        spec.adapters.clear();
+    }
+    for adapter in &args.adapter {
+        match spec.adapters.iter_mut().find(|it| it.name == adapter.name) {
+            Some(same) => same.clone_from(adapter),
+            None => spec.adapters.push(adapter.clone()),
+        }
     }
 }
 
@@ -173,6 +187,33 @@ mod tests {
         assert_eq!((spec.context_length, spec.pinned), (6, false));
         let source = spec.source.and_then(|source| source.source);
         assert_eq!(source, Some(Source::Path("/other".to_owned())));
+    }
+
+    #[test]
+    fn adapters_are_added_to_those_of_a_spec() {
+        let json = r#"{"source":{"demo":{}},"adapters":[{"name":"a","path":"/a"},{"name":"b","path":"/b"}]}"#;
+        let given = [
+            "m",
+            "--spec",
+            json,
+            "--adapter",
+            "b=demo",
+            "--adapter",
+            "c=/c=d",
+        ];
+        let adapters = spec(&given).adapters;
+        let told: Vec<_> = adapters
+            .iter()
+            .map(|it| (it.name.as_str(), it.path.as_str(), it.demo.is_some()))
+            .collect();
+        let expected = [("a", "/a", false), ("b", "", true), ("c", "/c=d", false)];
+        assert_eq!(told, expected);
+        let given = ["m", "--spec", json, "--no-adapters", "--adapter", "c=/c"];
+        assert_eq!(spec(&given).adapters.len(), 1);
+        for wrong in ["a", "a=", "=/a"] {
+            let arguments = ["hangarctl", "load", "m", "--adapter", wrong];
+            assert!(Cli::try_parse_from(arguments).is_err(), "{wrong}");
+        }
     }
 
     #[test]

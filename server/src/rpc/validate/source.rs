@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use hangar_client::v1::{self, model_source};
 
 use super::Violations;
-use crate::model::{Adapter, HubSource, Source};
+use crate::model::{HubSource, Source};
 
 pub(super) fn source(
     spec: &v1::ModelSpec,
@@ -92,30 +92,4 @@ fn repository(
         },
         files: hub.files.clone(),
     }
-}
-
-pub(super) fn adapters(
-    spec: &v1::ModelSpec,
-    at: &impl Fn(&str) -> String,
-    violations: &mut Violations,
-) -> Vec<Adapter> {
-    violations.check(
-        spec.adapters.len() <= 16,
-        &at("adapters"),
-        "must have at most 16 entries",
-    );
-    let mut adapters = Vec::new();
-    for (n, adapter) in spec.adapters.iter().take(16).enumerate() {
-        let field = format!("adapters[{n}]");
-        violations.check(
-            !adapter.name.is_empty() && adapter.name.len() <= 63,
-            &at(&format!("{field}.name")),
-            "must have from 1 to 63 bytes",
-        );
-        adapters.push(Adapter {
-            name: adapter.name.clone(),
-            path: path(&adapter.path, &at(&format!("{field}.path")), violations),
-        });
-    }
-    adapters
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use hangar_client::v1;
 
 use super::{
-    Violations, refuse,
-    source::{adapters, path, source},
+    Violations,
+    adapters::adapters,
+    refuse,
+    source::{path, source},
 };
 use crate::{
     model::{
@@ -129,7 +131,6 @@ pub(in crate::rpc) fn refuse_later_fields(spec: &v1::ModelSpec) -> Result<(), Ap
         ("spec.kind", later_kind),
         ("spec.format", spec.format() == v1::ModelFormat::Uqff),
         ("spec.device", spec.device.starts_with("cuda")),
-        ("spec.adapters", !spec.adapters.is_empty()),
     ])
 }
 

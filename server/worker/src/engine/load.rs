@@ -4,6 +4,7 @@
 //! are used with the files that were inspected: the SDK's would look for files by themselves, and on the
 //! network where they find none.
 
+mod adapters;
 mod embedding;
 mod multimodal;
 mod quantized;
@@ -31,7 +32,7 @@ use crate::engine::embed::Embedder;
 use crate::engine::vocabulary::Vocabulary;
 use crate::failure::{Failure, panic_message};
 use crate::grammar::Grammars;
-use crate::inspect::{DirectoryFiles, Files, Inspection};
+use crate::inspect::{Adapter, DirectoryFiles, Files, Inspection};
 use crate::prepared::Draft;
 use crate::stats::Stats;
 
@@ -161,36 +162,42 @@ fn load_directory(files: &DirectoryFiles, dtype: ModelDType) -> Result<Loaded, F
     if let Some(modules) = &files.modules {
         return embedding::load(files, modules, dtype);
     }
-    let loader = directory_loader(&files.directory, NormalSpecificConfig::default(), None)?;
-    load_paths(&*loader, directory_paths(files), dtype, None)
+    let config = NormalSpecificConfig::default();
+    let loader = directory_loader(&files.directory, config, None, &files.adapters)?;
+    load_paths(&*loader, directory_paths(files)?, dtype, None)
 }
 
 fn directory_loader(
     directory: &Path,
     config: NormalSpecificConfig,
     tokenizer: Option<&Path>,
+    adapters: &[Adapter],
 ) -> Result<Box<dyn Loader>, Failure> {
     let name = directory.to_string_lossy().into_owned();
     let tokenizer = tokenizer.map(|path| path.to_string_lossy().into_owned());
-    NormalLoaderBuilder::new(config, None, tokenizer, Some(name), false, None)
+    let mut builder = NormalLoaderBuilder::new(config, None, tokenizer, Some(name), false, None);
+    if !adapters.is_empty() {
+        builder = builder.with_lora(adapters::names(adapters));
+    }
+    builder
         // Nothing is looked for there, but without it the engine chooses a directory by itself.
         .hf_cache_path(directory.to_owned())
         .build(None)
         .map_err(|e| refused(&format!("{e:#}")))
 }
 
-fn directory_paths(files: &DirectoryFiles) -> LocalModelPaths<PathBuf> {
-    LocalModelPaths {
+fn directory_paths(files: &DirectoryFiles) -> Result<LocalModelPaths<PathBuf>, Failure> {
+    Ok(LocalModelPaths {
         tokenizer_filename: files.tokenizer.clone(),
         config_filename: files.config.clone(),
         template_filename: files.template.clone(),
         filenames: files.weights.clone(),
-        adapter_paths: AdapterPaths::None,
+        adapter_paths: adapters::paths(&files.adapters)?,
         gen_conf: files.generation_config.clone(),
         preprocessor_config: None,
         processor_config: None,
         chat_template_json_filename: files.template_json.clone(),
-    }
+    })
 }
 
 fn load_gguf(file: &Path, tokenizer: Option<&Path>, dtype: ModelDType) -> Result<Loaded, Failure> {

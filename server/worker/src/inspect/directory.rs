@@ -7,6 +7,7 @@ use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
 use tokenizers::Tokenizer;
 
+use super::adapters::{self, Adapter};
 use super::model_config::ModelConfig;
 use super::modules::Modules;
 use super::need::Need;
@@ -39,6 +40,8 @@ pub(crate) struct DirectoryFiles {
     pub(crate) generation_config: Option<PathBuf>,
     /// The weights, in order.
     pub(crate) weights: Vec<PathBuf>,
+    /// What is merged into them, in order.
+    pub(crate) adapters: Vec<Adapter>,
     /// What makes a vector of the transformer's output, for an embedding model.
     pub(crate) modules: Option<Modules>,
 }
@@ -54,6 +57,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
     check_kind_found(config.kind(), kind, &model.architecture)?;
     let multimodal = multimodal::inspect(config, &model.architecture, &files, &made)?;
     let quantization = quantization(&config.quantization, &model)?;
+    files.adapters = adapters::inspect(&config.adapters, &model, &files.weights)?;
     let context_length = choose_context(config.context_length, model.context_length)?;
     if kind == ModelKind::Embedding {
         embedding::check(&model, &config.quantization, context_length)?;
@@ -70,6 +74,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
     let need = Need {
         weights: weights.bytes_in_memory(number),
         quantizing: weights.bytes_while_quantized(number),
+        merging: adapters::bytes_to_merge(&files.adapters),
         shape: model.shape,
         number,
         context: context_length.unwrap_or(0).into(),
@@ -80,7 +85,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
             .then(|| embedding::mask_bytes(&model.architecture, number)),
         images: multimodal.as_ref().map_or(0, |model| model.need),
     };
-    let metadata = ModelMetadata {
+    let mut metadata = ModelMetadata {
         architecture: model.architecture,
         model_name: model.name.unwrap_or_else(|| files::name(path)),
         tokenizer_id: tokenizer_id.unwrap_or_default(),
@@ -105,6 +110,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         device: "cpu".into(),
         ..ModelMetadata::default()
     };
+    adapters::describe(&files.adapters, &mut metadata)?;
     let quantization = quantization.map(|to| InSitu {
         to,
         // The engine's way to prepared weights is that of text models.
@@ -119,7 +125,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
             prepared: Prepared::Hit(entry),
             ..
         }) => entry.bytes(),
-        _ => weights.file_bytes,
+        _ => weights.file_bytes + adapters::file_bytes(&files.adapters),
     };
     Ok(Inspection {
         files: Files::Directory(files),
@@ -183,7 +189,8 @@ fn check_what_it_is(names: &BTreeSet<String>) -> Result<(), Failure> {
     }
     if has("adapter_config.json") && !weights {
         return Err(Failure::unusable(
-            "This is a LoRA adapter without its base model. Load the base model.",
+            "This is a LoRA adapter without its base model. Load the base model, and name the adapter in the \
+             spec's adapters.",
         ));
     }
     if find(".uqff").is_some() && !weights {
@@ -225,6 +232,7 @@ fn find(
         template: optional("chat_template.jinja"),
         template_json: optional("chat_template.json"),
         generation_config: optional("generation_config.json"),
+        adapters: Vec::new(),
         modules: None,
     };
     let made = tokenizer::read_tokenizer(&files.tokenizer)?;

@@ -219,6 +219,7 @@ impl<'a> Model<'a> {
         Need {
             weights: stored.saturating_add(embedding.saturating_mul(4)),
             quantizing: 0,
+            merging: 0,
             shape: Shape {
                 layers: self.layers,
                 kv_heads,

@@ -2,7 +2,7 @@
 //!
 //! The sum of
 //! - the weights in the data type that they have in memory,
-//! - what is needed for a while to quantize them,
+//! - what is needed for a while to quantize them, and to merge adapters into them,
 //! - the key-value cache: `2 × layers × kv_heads × head_size × bytes of a number` a token, for one sequence
 //!   of the full context (rounded up to the engine's steps of 512 tokens), since requests take turns,
 //! - the tables of positions, which the engine makes for the length that the model was made for: six bytes
@@ -33,6 +33,8 @@ pub(super) struct Need {
     pub(super) weights: u64,
     /// Bytes beyond that while they are quantized.
     pub(super) quantizing: u64,
+    /// Bytes beyond that while adapters are merged into them.
+    pub(super) merging: u64,
     /// Sizes of the model.
     pub(super) shape: Shape,
     /// Bytes of a number in the cache.
@@ -56,6 +58,7 @@ impl Need {
     pub(super) fn bytes(&self) -> u64 {
         self.weights
             .saturating_add(self.quantizing)
+            .saturating_add(self.merging)
             .saturating_add(self.cache())
             .saturating_add(self.positions())
             .saturating_add(self.working_space())

@@ -58,6 +58,13 @@ pub(crate) struct SpecArgs {
     /// In-situ quantization while loading, for example q4k.
     #[arg(long, value_name = "TYPE")]
     pub(crate) quantization: Option<String>,
+    /// LoRA adapter that is merged in while loading: a name and a directory on the server's machine, or "demo"
+    /// for the one that is built in for the demo model; may be given more than once.
+    #[arg(long, value_name = "NAME=PATH", value_parser = adapter)]
+    pub(crate) adapter: Vec<v1::LoraAdapter>,
+    /// Without the adapters that the spec has so far.
+    #[arg(long)]
+    pub(crate) no_adapters: bool,
     /// Longest sequence of prompt and answer in tokens.
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context_length: Option<u32>,
@@ -143,6 +150,25 @@ pub(crate) fn label(text: &str) -> Result<Label, String> {
         key: key.to_owned(),
         value: value.to_owned(),
     })
+}
+
+/// Reads `NAME=PATH` or `NAME=demo`.
+fn adapter(text: &str) -> Result<v1::LoraAdapter, String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(match path {
+            "demo" => v1::LoraAdapter {
+                name: name.to_owned(),
+                demo: Some(v1::DemoSource {}),
+                ..Default::default()
+            },
+            path => v1::LoraAdapter {
+                name: name.to_owned(),
+                path: path.to_owned(),
+                ..Default::default()
+            },
+        }),
+        _ => Err("an adapter has a name and a path, as in legal=/models/legal-lora".to_owned()),
+    }
 }
 
 impl From<DataType> for v1::DataType {

@@ -25,7 +25,7 @@ pub(super) fn load(
     let paths = LocalModelPaths {
         preprocessor_config: Some(model.preprocessor_config.clone()),
         processor_config: model.processor_config.clone(),
-        ..directory_paths(files)
+        ..directory_paths(files)?
     };
     load_paths(&*loader, paths, dtype, quantization)
 }

@@ -73,9 +73,9 @@ fn read(files: &DirectoryFiles, dtype: ModelDType, entry: &Entry) -> Result<Load
     if !directory.is_dir() {
         return Err(Failure::internal("the entry is gone"));
     }
-    let loader = directory_loader(&directory, config, Some(&files.tokenizer))?;
+    let loader = directory_loader(&directory, config, Some(&files.tokenizer), &[])?;
     take_over(&*loader, dtype)?;
-    let mut paths = directory_paths(files);
+    let mut paths = directory_paths(files)?;
     paths.filenames = entry.residual().into_iter().collect();
     load_paths(&*loader, paths, dtype, None)
 }
@@ -114,9 +114,9 @@ fn quantize(
             write_uqff: draft.map(Draft::path),
             ..NormalSpecificConfig::default()
         };
-        let loader = directory_loader(&files.directory, config, None)?;
+        let loader = directory_loader(&files.directory, config, None, &files.adapters)?;
         let to = Some(in_situ.to.engine());
-        load_paths(&*loader, directory_paths(files), dtype, to)
+        load_paths(&*loader, directory_paths(files)?, dtype, to)
     };
     let Some(draft) = draft else {
         return load(None).map(Weights::from);
