@@ -1,6 +1,9 @@
 //! Random adapters of tiny models: the answers are those of weights that were changed by hand.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use hangar_client::v1::ModelSpec;
@@ -14,12 +17,7 @@ use serde_json::json;
 use crate::{adapter, babble, info, with_adapter};
 
 /// A copy of a model with adapters merged in, each with its scale.
-fn merged(
-    house: &House,
-    model: &PathBuf,
-    name: &str,
-    adapters: &[(&Lora, f32)],
-) -> Result<PathBuf> {
+fn merged(house: &House, model: &Path, name: &str, adapters: &[(&Lora, f32)]) -> Result<PathBuf> {
     let directory = house.fixtures.directory(name)?;
     for entry in fs::read_dir(model)? {
         let entry = entry?;
