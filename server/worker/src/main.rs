@@ -48,8 +48,9 @@ use crate::lifeline::{ExitCode, exit_now};
 use crate::service::Worker;
 use crate::telemetry::Telemetry;
 
-/// Threads for calls; the engine has its own.
-const CALL_THREADS: usize = 2;
+/// Threads for calls; the engine has its own, and so has what blocks. A second one would wake for each token,
+/// and take its time from the engine.
+const CALL_THREADS: usize = 1;
 
 /// Largest request in bytes: a long prompt. The server's own limit is below it.
 const MAX_REQUEST: usize = 64 << 20;
