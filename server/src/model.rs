@@ -1,5 +1,6 @@
 //! What a model is and how it lives: plain types and the pure state machine, without I/O.
 
+mod device;
 mod failure;
 mod id;
 mod progress;
@@ -9,6 +10,7 @@ pub mod state;
 mod status;
 mod switch;
 
+pub use device::DeviceWish;
 pub use failure::{Failure, Reason};
 pub use id::{Epoch, Generation, InvalidModelId, LoadId, ModelId, Revision};
 pub use progress::{Phase, Progress, ProgressMeter};
@@ -18,6 +20,6 @@ pub use spec::{
     Source, Spec,
 };
 pub use status::{
-    LoadOutcome, LoadRecord, Memory, Metadata, Stage, Status, SuspendCause, Suspension,
+    KvBlocks, LoadOutcome, LoadRecord, Memory, Metadata, Stage, Status, SuspendCause, Suspension,
 };
 pub use switch::{Switch, SwitchId, SwitchOutcome, SwitchStrategy};

@@ -1,6 +1,7 @@
 //! One worker process from its start to its end, as a task that reports to the model's driver.
 
 mod failures;
+mod pulse;
 
 use std::{
     path::{Path, PathBuf},
@@ -10,8 +11,8 @@ use std::{
 
 use hangar_client::v1::{DemoSource, ModelMetadata};
 use hangar_client::worker::v1::{
-    LoadRequest, ModelInspection, ShutdownRequest, WatchStatsRequest, WorkerConfig,
-    load_response::Event, worker_config,
+    LoadRequest, ModelInspection, ShutdownRequest, WorkerConfig, load_response::Event,
+    worker_config,
 };
 use tokio::{
     sync::{OnceCell, mpsc},
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use super::{
+    devices::CPU,
     fleet::Context,
     observer::Pulse,
     source::{Place, SourceError},
@@ -30,7 +32,7 @@ use crate::{
     model::{Failure, ModelId, Reason, Source},
     prepared::Lease,
     telemetry,
-    worker::{self, Client, HandshakeError, Process},
+    worker::{self, Client, HandshakeError, Process, Program},
 };
 use failures::{cannot_start, deaf, died, silent, told, unstarted};
 
@@ -70,6 +72,8 @@ pub(super) struct Task {
     pub(super) source: Source,
     /// How.
     pub(super) config: WorkerConfig,
+    /// Which worker.
+    pub(super) program: Program,
     /// The attempt, which is written down before the worker is started.
     pub(super) attempt: Option<Attempt>,
     /// The load's.
@@ -129,6 +133,7 @@ async fn live(context: Arc<Context>, task: Task, orders: Orders, reports: mpsc::
         model,
         source,
         mut config,
+        program,
         attempt,
         span,
     } = task;
@@ -161,14 +166,7 @@ async fn live(context: Arc<Context>, task: Task, orders: Orders, reports: mpsc::
     }
     let socket = PathBuf::from(&config.socket_path);
     let lease = OnceCell::new();
-    let exited = match Process::spawn(
-        &context.spawner,
-        context.program.clone(),
-        &model,
-        &context.tracker,
-    )
-    .await
-    {
+    let exited = match Process::spawn(&context.spawner, program, &model, &context.tracker).await {
         Ok((process, starting)) => {
             let pulse = Pulse::default();
             tell(
@@ -187,6 +185,7 @@ async fn live(context: Arc<Context>, task: Task, orders: Orders, reports: mpsc::
                 pulse,
                 model: &model,
                 pid: process.pid(),
+                on_device: config.device != CPU,
                 lease: &lease,
             };
             attend(
@@ -255,7 +254,7 @@ async fn attend(
     {
         tell(reports, Report::Fault(failure)).await;
     }
-    died(exit, &process.last_words())
+    died(exit, &process.last_words().await)
 }
 
 /// The conversation with one worker.
@@ -267,6 +266,8 @@ struct Talk<'a> {
     pulse: Pulse,
     model: &'a ModelId,
     pid: u32,
+    /// Whether the model is on a device other than the CPU.
+    on_device: bool,
     /// Of prepared weights, once the worker has told what it makes use of.
     lease: &'a OnceCell<Lease>,
 }
@@ -337,6 +338,7 @@ impl Talk<'_> {
     async fn serve(&self, client: Client, span: Span) -> Result<(), Lost> {
         self.orders.build.cancelled().await;
         self.load(client.clone()).instrument(span).await?;
+        self.take_stock(client.clone()).await;
         tell(self.reports, Report::Warmed).await;
         let prepare = async {
             if let Some(lease) = self.lease.get() {
@@ -377,19 +379,6 @@ impl Talk<'_> {
                 None => return Err(Lost::Connection),
             }
         }
-    }
-
-    /// Follows the engine's pulse. A pulse that ends is noticed by the time that it stands still.
-    async fn listen(&self, mut client: Client) -> Result<(), Lost> {
-        let interval = (self.context.limits.hang_timeout / 8)
-            .clamp(Duration::from_millis(50), Duration::from_secs(1));
-        let interval = prost_types::Duration::try_from(interval).ok();
-        let stats = client.watch_stats(WatchStatsRequest { interval }).await;
-        let mut stats = stats.map_err(|_| Lost::Connection)?.into_inner();
-        while let Ok(Some(beat)) = stats.message().await {
-            self.pulse.beats(&beat);
-        }
-        Err(Lost::Connection)
     }
 }
 

@@ -11,6 +11,8 @@ use std::{
 
 use tokio::sync::oneshot;
 
+use super::devices::CPU;
+
 /// The places of all devices. Cheap to share.
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
@@ -35,8 +37,10 @@ pub(super) struct Slot {
 
 #[derive(Debug)]
 struct Queues {
-    /// Places that a device has.
-    places: usize,
+    /// Places that the CPU has.
+    cpu: usize,
+    /// Places that any other device has.
+    accelerator: usize,
     devices: BTreeMap<Arc<str>, Device>,
     arrivals: u64,
 }
@@ -57,11 +61,12 @@ struct Waiting {
 // === impl Slots ===
 
 impl Slots {
-    /// `places` places on each device, at least one.
-    pub(super) fn new(places: usize) -> Self {
+    /// So many places on the CPU and on each other device, at least one.
+    pub(super) fn new(cpu: usize, accelerator: usize) -> Self {
         Self {
             queues: Arc::new(Mutex::new(Queues {
-                places: places.max(1),
+                cpu: cpu.max(1),
+                accelerator: accelerator.max(1),
                 devices: BTreeMap::new(),
                 arrivals: 0,
             })),
@@ -95,7 +100,11 @@ impl Slots {
 fn serve(queues: &Arc<Mutex<Queues>>, device: &Arc<str>) {
     loop {
         let mut locked = lock(queues);
-        let places = locked.places;
+        let places = if **device == *CPU {
+            locked.cpu
+        } else {
+            locked.accelerator
+        };
         let Some(of_device) = locked.devices.get_mut(device) else {
             return;
         };
@@ -170,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_highest_rank_is_next_and_among_equals_the_first() {
-        let slots = Slots::new(1);
+        let slots = Slots::new(1, 1);
         let held = slots.request("cpu", rank(0)).await.expect("free");
         let required = Rank {
             required: true,
@@ -191,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_leaves_the_queue_holds_nobody_up() {
-        let slots = Slots::new(1);
+        let slots = Slots::new(1, 1);
         let held = slots.request("cpu", rank(0)).await.expect("free");
         for _ in 0..10_000 {
             drop(slots.request("cpu", rank(9)));
@@ -203,14 +212,24 @@ mod tests {
 
     #[tokio::test]
     async fn devices_do_not_wait_for_each_other() {
-        let slots = Slots::new(1);
+        let slots = Slots::new(1, 1);
         let _held = slots.request("cpu", rank(0)).await.expect("free");
         assert!(slots.request("cuda:0", rank(0)).try_recv().is_ok());
     }
 
     #[tokio::test]
+    async fn the_cpu_has_other_places_than_the_rest() {
+        let slots = Slots::new(2, 1);
+        let request = |device| slots.request(device, rank(0)).try_recv();
+        let (first, second) = (request("cpu"), request("cpu"));
+        assert!(first.is_ok() && second.is_ok() && request("cpu").is_err());
+        let (first, other) = (request("cuda:a"), request("cuda:b"));
+        assert!(first.is_ok() && other.is_ok() && request("cuda:a").is_err());
+    }
+
+    #[tokio::test]
     async fn a_place_that_nobody_took_is_given_back() {
-        let slots = Slots::new(1);
+        let slots = Slots::new(1, 1);
         // Granted at once, and dropped with the receiver.
         drop(slots.request("cpu", rank(0)));
         assert!(slots.request("cpu", rank(0)).try_recv().is_ok());

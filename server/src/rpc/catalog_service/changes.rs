@@ -15,6 +15,7 @@ use crate::{
     rpc::{
         error::{ApiError, CatalogRefusal},
         request_ids::Claim,
+        unloaded::unloaded,
         validate::{self, Violations},
     },
 };
@@ -115,7 +116,7 @@ impl Core {
         let etag = (!request.etag.is_empty()).then_some(Etag(request.etag));
         let mut response = DeleteModelResponse::default();
         let remember = |report: Option<UnloadReport>| {
-            let unload = report.map(|report| message::unload(&id, &report, began.elapsed()));
+            let unload = report.map(|report| unloaded(&id, &report, began.elapsed()));
             response = DeleteModelResponse { unload };
             let answer = response.clone();
             claim.map(|claim| claim.with(move |_| answer))
