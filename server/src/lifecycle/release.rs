@@ -32,6 +32,7 @@ pub(super) struct Outlook {
 pub(super) struct Release {
     pub(super) context: Arc<Context>,
     pub(super) model: ModelId,
+    pub(super) pid: Option<u32>,
     pub(super) gpu: Gpu,
     /// The device before the worker was started.
     pub(super) before: Outlook,
@@ -62,16 +63,17 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 // === impl Outlook ===
 
 impl Outlook {
-    /// The device `gpu` in `reading`, to the model `id`. `None` when the driver does not know the device.
+    /// The device `gpu` in `reading`, to the model `id`, whose worker is or was the process `own`. `None` when
+    /// the driver does not know the device.
     pub(super) fn of(
         reading: &DeviceReading,
         gpu: &Gpu,
         id: &ModelId,
+        own: Option<u32>,
         context: &Context,
     ) -> Option<Self> {
         let device = reading.device(&gpu.uuid)?;
         let pid = |id: &ModelId| context.model(id)?.status().worker_pid;
-        let own = pid(id);
         let workers = context.worker_pids();
         let mut outlook = Self {
             free: device.memory_free_bytes,
@@ -80,10 +82,13 @@ impl Outlook {
         };
         for process in device.processes.iter().flatten() {
             let bytes = process.bytes.unwrap_or_default();
-            if !workers.contains(&process.pid) {
-                outlook.strangers.insert(process.pid, bytes);
-            } else if Some(process.pid) != own {
+            if Some(process.pid) == own {
+                continue;
+            }
+            if workers.contains(&process.pid) {
                 outlook.others += bytes;
+            } else {
+                outlook.strangers.insert(process.pid, bytes);
             }
         }
         // Those that the driver does not tell of are taken by what they claim.
@@ -173,7 +178,7 @@ impl Release {
         if reading.trouble.is_some() {
             return None;
         }
-        Outlook::of(&reading, &self.gpu, &self.model, &self.context)
+        Outlook::of(&reading, &self.gpu, &self.model, self.pid, &self.context)
     }
 
     fn judge(&self, now: &Outlook) -> Option<Verification> {

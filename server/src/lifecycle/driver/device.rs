@@ -12,6 +12,7 @@ use crate::{
         memory::Claim,
         release::{Outlook, Release, Released},
         slots::{Rank, Slot},
+        timers::Timer,
     },
     model::{DeviceWish, Failure, ModelId, Reason, Spec, state::Event},
 };
@@ -101,7 +102,8 @@ impl Driver {
     pub(super) fn look_at_device(&mut self) {
         let Some(on) = &mut self.on_gpu else { return };
         let reading = self.context.devices.system().devices();
-        let outlook = Outlook::of(&reading, &on.gpu, self.model.id(), &self.context);
+        let pid = self.status.worker_pid;
+        let outlook = Outlook::of(&reading, &on.gpu, self.model.id(), pid, &self.context);
         on.last = outlook.unwrap_or_else(|| on.last.clone());
     }
 
@@ -131,6 +133,8 @@ impl Driver {
             return false;
         };
         claim.reaped();
+        self.timers.clear(Timer::Stop);
+        self.timers.clear(Timer::Kill);
         let patience = self.release_patience();
         self.releasing = Some(Box::pin(release.observe(patience)));
         true
@@ -169,6 +173,7 @@ impl Driver {
         Some(Release {
             context: self.context.clone(),
             model: self.model.id().clone(),
+            pid: self.status.worker_pid,
             gpu: on.gpu,
             before: on.before,
             last: on.last,
@@ -260,7 +265,7 @@ async fn survey(context: &Context, id: &ModelId, gpu: Gpu) -> Result<OnGpu, Fail
     let reading = context.devices.system().fresh_devices(PATIENCE).await;
     let seen = reading
         .ok()
-        .and_then(|reading| Outlook::of(&reading, &gpu, id, context));
+        .and_then(|reading| Outlook::of(&reading, &gpu, id, None, context));
     match seen {
         Some(before) => Ok(OnGpu {
             gpu,
