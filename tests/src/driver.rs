@@ -95,7 +95,16 @@ impl Driver {
     ///
     /// When that cannot be written.
     pub fn take(&self, ordinal: usize, bytes: u64) -> Result<()> {
-        hold(&self.gpu(ordinal), bytes)
+        hold(&self.gpu(ordinal), std::process::id(), bytes)
+    }
+
+    /// The process `pid` holds so much of the device.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be written.
+    pub fn grow(&self, ordinal: usize, pid: u32, bytes: u64) -> Result<()> {
+        hold(&self.gpu(ordinal), pid, bytes)
     }
 
     /// Whether no call returns.
@@ -172,14 +181,14 @@ pub(crate) fn take_as_worker(bytes: u64) -> Result<()> {
         let gpu = gpu?.path();
         let info = fs::read_to_string(gpu.join("info"))?;
         if info.lines().next() == Some(&shown) {
-            return hold(&gpu, bytes);
+            return hold(&gpu, std::process::id(), bytes);
         }
     }
     anyhow::bail!("there is no device {shown}")
 }
 
-fn hold(gpu: &Path, bytes: u64) -> Result<()> {
-    let path = gpu.join("held").join(std::process::id().to_string());
+fn hold(gpu: &Path, pid: u32, bytes: u64) -> Result<()> {
+    let path = gpu.join("held").join(pid.to_string());
     write_whole(&path, &bytes.to_string())
 }
 

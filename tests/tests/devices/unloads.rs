@@ -111,3 +111,23 @@ async fn a_driver_that_does_not_tell_of_processes_is_enough() -> Result<()> {
     assert_eq!(told(&unload), (UnloadVerification::DeviceObserved, 4 * GIB));
     Ok(())
 }
+
+#[tokio::test]
+async fn what_another_model_came_to_hold_while_it_served_is_allowed_for() -> Result<()> {
+    let house = House::with_gpus(&[20]).await?;
+    let other = house.load("other", "cuda", 3 * GIB).await?.worker_pid;
+    house.load("m", "cuda", 4 * GIB).await?;
+    house.driver.grow(0, other, 4 * GIB)?;
+    let unload = house.client.unload("m").send().await?;
+    assert_eq!(unload.verification(), UnloadVerification::DeviceObserved);
+    // Where the driver does not tell who it was, that is told.
+    house.driver.keep_quiet(true)?;
+    house.load("m", "cuda", 4 * GIB).await?;
+    house.driver.grow(0, other, 5 * GIB)?;
+    house
+        .devices_when(|devices| devices[0].memory_free_bytes == 11 * GIB)
+        .await?;
+    let unload = house.client.unload("m").send().await?;
+    assert_eq!(told(&unload), (UnloadVerification::SharedDevice, 4 * GIB));
+    Ok(())
+}
