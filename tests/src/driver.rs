@@ -107,6 +107,16 @@ impl Driver {
         hold(&self.gpu(ordinal), pid, bytes)
     }
 
+    /// The driver does not tell of the process `pid` any more.
+    ///
+    /// # Errors
+    ///
+    /// When it did not.
+    pub fn forget(&self, ordinal: usize, pid: u32) -> Result<()> {
+        let path = self.gpu(ordinal).join("held").join(pid.to_string());
+        Ok(fs::remove_file(path)?)
+    }
+
     /// Whether no call returns.
     ///
     /// # Errors

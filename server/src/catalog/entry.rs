@@ -128,6 +128,8 @@ fn cpu() -> String {
 impl LearnedMemory {
     /// Whether a model of `spec` on `device` is expected to hold the same.
     pub fn is_of(&self, spec: &Spec, device: &str) -> bool {
-        self.device == device && self.spec.builds_the_same_as(spec)
+        // On a GPU the cache for all requests is taken at once.
+        let as_many = self.spec.max_concurrency == spec.max_concurrency || device == cpu();
+        self.device == device && as_many && self.spec.builds_the_same_as(spec)
     }
 }

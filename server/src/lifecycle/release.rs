@@ -22,6 +22,9 @@ pub(super) struct Outlook {
     free: u64,
     /// What the model's own worker holds, in bytes, where the driver tells.
     own: Option<u64>,
+    /// Whether the driver tells of any of this server's workers. Else the ids that it tells are not those of
+    /// this container, and nobody knows who is a stranger.
+    sees_workers: bool,
     /// What other models hold, in bytes.
     others: u64,
     /// Processes that are none of this server's workers and what they hold, by id.
@@ -82,13 +85,13 @@ impl Outlook {
         };
         for process in device.processes.iter().flatten() {
             let bytes = process.bytes.unwrap_or_default();
-            if Some(process.pid) == own {
-                continue;
-            }
-            if workers.contains(&process.pid) {
-                outlook.others += bytes;
-            } else {
+            let is_own = Some(process.pid) == own;
+            let is_worker = is_own || workers.contains(&process.pid);
+            outlook.sees_workers |= is_worker;
+            if !is_worker {
                 outlook.strangers.insert(process.pid, bytes);
+            } else if !is_own {
+                outlook.others += bytes;
             }
         }
         // Those that the driver does not tell of are taken by what they claim.
@@ -108,12 +111,32 @@ impl Outlook {
         self.own
     }
 
+    /// What the device lost since `self`, in bytes, that neither other models nor other processes have, as
+    /// seen from `now`; `None` when it gained.
+    pub(super) fn lost(&self, now: &Self) -> Option<u64> {
+        let lost = if now.sees_workers {
+            self.missing(now)
+        } else {
+            let (then, now) = (self.clone(), now.clone());
+            then.without_strangers().missing(&now.without_strangers())
+        };
+        u64::try_from(lost).ok()
+    }
+
     /// What is missing of what the device would have free if nothing but other models and processes had
     /// changed since `self`, seen from `now`; less than zero when there is more.
-    pub(super) fn missing(&self, now: &Self) -> i128 {
+    fn missing(&self, now: &Self) -> i128 {
         let others = i128::from(self.others) - i128::from(now.others);
         let strangers = self.held_by_strangers() - now.held_by_strangers();
         i128::from(self.free) + others + strangers - i128::from(now.free)
+    }
+
+    /// As one who does not know strangers from workers sees it.
+    fn without_strangers(self) -> Self {
+        Self {
+            strangers: BTreeMap::new(),
+            ..self
+        }
     }
 
     fn held_by_strangers(&self) -> i128 {
@@ -147,7 +170,11 @@ impl Outlook {
 
 impl Release {
     /// Reads the device until its memory is back, or for at most the time `patience`.
-    pub(super) async fn observe(self, patience: Duration) -> Released {
+    pub(super) async fn observe(mut self, patience: Duration) -> Released {
+        if !self.last.sees_workers {
+            self.before = self.before.without_strangers();
+            self.last = self.last.without_strangers();
+        }
         let deadline = Instant::now() + patience;
         let mut wait = FIRST_WAIT;
         let mut seen = None;
@@ -178,7 +205,12 @@ impl Release {
         if reading.trouble.is_some() {
             return None;
         }
-        Outlook::of(&reading, &self.gpu, &self.model, self.pid, &self.context)
+        let outlook = Outlook::of(&reading, &self.gpu, &self.model, self.pid, &self.context)?;
+        Some(if self.last.sees_workers {
+            outlook
+        } else {
+            outlook.without_strangers()
+        })
     }
 
     fn judge(&self, now: &Outlook) -> Option<Verification> {
@@ -230,6 +262,7 @@ mod tests {
         Outlook {
             free: free * MIB,
             own: None,
+            sees_workers: true,
             others: others * MIB,
             strangers: strangers.collect(),
         }

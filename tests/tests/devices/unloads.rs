@@ -131,3 +131,25 @@ async fn what_another_model_came_to_hold_while_it_served_is_allowed_for() -> Res
     assert_eq!(told(&unload), (UnloadVerification::SharedDevice, 4 * GIB));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_worker_that_the_driver_tells_by_another_number_is_not_taken_for_a_stranger() -> Result<()>
+{
+    let house = House::with_gpus(&[10]).await?;
+    let worker = house.load("m", "cuda", 4 * GIB).await?.worker_pid;
+    // As a driver does that tells of processes by the numbers of the host, and not of the container.
+    let alias = std::process::id();
+    house.driver.grow(0, alias, 4 * GIB)?;
+    house.driver.forget(0, worker)?;
+    house.driver.set(0, &house.gpus[0].without(MIB))?;
+    house
+        .devices_when(|devices| devices[0].memory_free_bytes == 6 * GIB - MIB)
+        .await?;
+    let mut transitions = house.hangar.follow("m").await?;
+    let unload = Background::start(house.client.unload("m").send());
+    transitions.until(ModelState::Unloading).await?;
+    house.driver.forget(0, alias)?;
+    let unload = unload.end().await??;
+    assert_eq!(unload.verification(), UnloadVerification::DeviceObserved);
+    Ok(())
+}

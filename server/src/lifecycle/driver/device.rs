@@ -114,7 +114,7 @@ impl Driver {
         let Some(on) = &mut self.on_gpu else { return };
         // Loads that run at the same time on a device take from each other's sight.
         let likely = told..=told.saturating_add(UNTOLD);
-        let taken = u64::try_from(on.before.missing(&on.last)).ok();
+        let taken = on.before.lost(&on.last);
         on.taken = taken.filter(|taken| told == 0 || likely.contains(taken));
     }
 
