@@ -9,4 +9,5 @@ mod hung_driver;
 mod missing;
 mod selection;
 mod slots;
+mod stops;
 mod unloads;
