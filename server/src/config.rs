@@ -109,8 +109,12 @@ pub struct Settings {
     pub hub: HubOptions,
     /// The worker's binary. Absolute.
     pub worker: PathBuf,
-    /// Most loads at the same time.
+    /// The binary of the workers for GPUs. Absolute; there need not be one.
+    pub worker_cuda: PathBuf,
+    /// Most loads at the same time on the CPU.
     pub max_concurrent_loads: usize,
+    /// Most loads at the same time on each GPU.
+    pub max_concurrent_device_loads: usize,
     /// Most registered models.
     pub max_models: usize,
     /// Memory that models may hold together, in bytes. `None`: what the machine or the container has.
@@ -135,6 +139,8 @@ pub struct Settings {
     pub ready_timeout: Duration,
     /// Time that a worker has to end when asked to, before it is killed.
     pub kill_timeout: Duration,
+    /// Time that a GPU has to have its memory back once a worker has gone.
+    pub device_release_timeout: Duration,
     /// Longest shutdown of the server.
     pub shutdown_timeout: Duration,
     /// A worker with requests in flight that makes no step for this long hangs.
@@ -213,6 +219,11 @@ impl Settings {
         directories::make_data_dir(&self.data_dir)?;
         directories::make_runtime_dir(&self.runtime_dir)?;
         directories::check_worker(&self.worker)
+    }
+
+    /// Whether the binary of the workers for GPUs is there.
+    pub fn has_cuda_worker(&self) -> bool {
+        directories::check_executable(&self.worker_cuda).is_ok()
     }
 
     fn check(&self) -> Result<(), ConfigError> {

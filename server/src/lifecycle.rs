@@ -3,10 +3,13 @@
 //! [`Fleet`] is the way in: `orders` are loads and unloads, `switch` moves aliases, `sessions` hold models,
 //! `registry` changes what is registered, the `reconciler` brings back what was asked for. Behind it each model
 //! has one driver task, the only one that changes the model's state; everybody else sends it commands or reads
-//! what it publishes. `memory` decides who fits, `eviction` and `pressure` make room.
+//! what it publishes. `memory` decides who fits,
+//! `eviction` and `pressure` make room; `devices` chooses GPUs, and `release` sees to it that they have their memory
+//! back.
 
 mod admission;
 mod announce;
+mod devices;
 mod driver;
 mod eviction;
 mod fleet;
@@ -20,6 +23,7 @@ mod orders;
 mod pressure;
 mod reconciler;
 mod registry;
+mod release;
 mod run;
 mod sampler;
 mod sessions;
@@ -30,6 +34,7 @@ mod timers;
 mod usage;
 
 pub use admission::{Permit, Refusal};
+pub use devices::{CudaWorker, Devices};
 pub use driver::{LoadTicket, UnloadReport, Verification};
 pub use fleet::{FindError, Fleet, Resources, UnknownModel};
 pub use holds::Holder;
@@ -48,8 +53,12 @@ use std::time::Duration;
 /// Limits and deadlines of lives.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Loads that run at the same time on a device.
+    /// Loads that run at the same time on the CPU.
     pub concurrent_loads: usize,
+    /// Loads that run at the same time on each other device.
+    pub concurrent_device_loads: usize,
+    /// From the end of a worker to giving up on seeing its device's memory come back.
+    pub device_release_timeout: Duration,
     /// Of a load that nobody set a time for.
     pub load_timeout: Duration,
     /// Share of the memory above which idle models go.

@@ -1,6 +1,7 @@
 //! What a model is and how it lives: plain types and the pure state machine, without I/O.
 
 mod adapter;
+mod device;
 mod failure;
 mod id;
 mod progress;
@@ -11,6 +12,7 @@ mod status;
 mod switch;
 
 pub use adapter::{Adapter, AdapterSource};
+pub use device::DeviceWish;
 pub use failure::{Failure, Reason};
 pub use id::{Epoch, Generation, InvalidModelId, LoadId, ModelId, Revision};
 pub use progress::{Phase, Progress, ProgressMeter};
@@ -19,6 +21,6 @@ pub use spec::{
     DataType, Etag, Format, GenerationDefaults, HubSource, Kind, MemoryHint, Sampling, Source, Spec,
 };
 pub use status::{
-    LoadOutcome, LoadRecord, Memory, Metadata, Stage, Status, SuspendCause, Suspension,
+    KvBlocks, LoadOutcome, LoadRecord, Memory, Metadata, Stage, Status, SuspendCause, Suspension,
 };
 pub use switch::{Switch, SwitchId, SwitchOutcome, SwitchStrategy};

@@ -15,6 +15,7 @@ pub mod reflection;
 mod request_ids;
 mod session_service;
 mod shared_stream;
+mod unloaded;
 mod validate;
 mod watch;
 

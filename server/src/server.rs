@@ -15,7 +15,7 @@ use crate::{
     catalog::{Catalog, OpenError, StorageError},
     config::{ConfigError, Settings},
     health::Health,
-    lifecycle::{DeclarationError, Fleet, Memory, Model, Sampling, SourceError},
+    lifecycle::{DeclarationError, Fleet, Model, Sampling, SourceError},
     net::{self, ServeOptions},
     ops,
     rpc::{
@@ -130,12 +130,11 @@ impl Server {
             DeviceMonitor::start(Nvml::open).map_err(system_error("cannot start a thread"))?;
         let system = SystemMonitor::new(settings.data_dir.clone()).with_devices(devices);
         let system = Arc::new(system);
-        let memory = Memory::new(system.clone(), settings.memory_limit);
         let fleet = Fleet::new(resources(
             settings,
             catalog.clone(),
             hub.clone(),
-            memory,
+            &system,
             metrics.clone(),
         )?);
         fleet.declare(declared(&settings.models)?).await?;
@@ -297,6 +296,9 @@ fn samples(fleet: &Fleet) -> Vec<ModelSample> {
                 host: m.host_bytes,
                 device: m.device_bytes,
             }),
+            kv_blocks: status
+                .kv_blocks
+                .map(|blocks| (blocks.used.into(), blocks.total.into())),
             in_flight: in_flight.into(),
             queued: queued.into(),
             restarts: status.restarts,

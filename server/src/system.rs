@@ -14,7 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cgroup::Groups;
-pub use devices::{Device, DeviceMonitor, DeviceReading, DeviceSource, OpenError};
+pub use devices::{
+    Device, DeviceMonitor, DeviceProcess, DeviceReading, DeviceSource, Driver, DriverSilent,
+    OpenError,
+};
 pub use nvml::Nvml;
 pub use proc::process_memory;
 use proc::{CpuTime, MachineMemory};
@@ -83,6 +86,28 @@ impl SystemMonitor {
     pub fn devices(&self) -> Arc<DeviceReading> {
         let monitor = self.devices.as_ref();
         monitor.map(DeviceMonitor::latest).unwrap_or_default()
+    }
+
+    /// Sees to it that what [`Self::devices`] tells is soon no older than `age`. Never waits.
+    pub fn refresh_devices(&self, age: Duration) {
+        if let Some(monitor) = &self.devices {
+            monitor.refresh(age);
+        }
+    }
+
+    /// Accelerators, as they are read from now on. Waits for at most the time `patience`.
+    ///
+    /// # Errors
+    ///
+    /// When the driver does not answer in time.
+    pub async fn fresh_devices(
+        &self,
+        patience: Duration,
+    ) -> Result<Arc<DeviceReading>, DriverSilent> {
+        match &self.devices {
+            Some(monitor) => monitor.fresh(patience).await,
+            None => Err(DriverSilent),
+        }
     }
 
     /// Resources now. Reads a few files of /proc and /sys.

@@ -1,6 +1,7 @@
 //! What the end-to-end suites share.
 
 pub mod background;
+pub mod driver;
 pub mod feed;
 pub mod fixtures;
 pub mod hangar;

@@ -32,7 +32,9 @@ pub struct ModelSpec {
     /// Format of the files. Unspecified: found out from the files.
     #[prost(enumeration = "ModelFormat", tag = "9")]
     pub format: i32,
-    /// Device to load on: "auto" (default), "cpu", "cuda", "cuda:ORDINAL" or "cuda:UUID".
+    /// Device to load on: "cpu"; "cuda:ORDINAL" or "cuda:UUID" for that GPU, as GetInfo tells them; "cuda" for
+    /// the GPU with the most free memory; "auto" (default) for the same where there is a GPU and a CUDA worker
+    /// is installed, else the CPU.
     #[prost(string, tag = "10")]
     pub device: ::prost::alloc::string::String,
     /// Data type of the weights in memory. Unspecified: one that the device computes well.
@@ -230,7 +232,8 @@ pub struct ModelStatus {
     /// How far the load is. Unset when nothing is loading.
     #[prost(message, optional, tag = "5")]
     pub progress: ::core::option::Option<Progress>,
-    /// Why, as the name of an ErrorReason without its prefix, or UNREAPED. Empty when all is well.
+    /// Why, as the name of an ErrorReason without its prefix, or UNREAPED, or DEVICE_MEMORY_HELD when the model
+    /// was unloaded and its device's memory was not seen to come back. Empty when all is well.
     #[prost(string, tag = "6")]
     pub reason: ::prost::alloc::string::String,
     /// The same in words, with what to do about it.
@@ -363,7 +366,7 @@ pub struct ModelMetadata {
     /// When the last request came.
     #[prost(message, optional, tag = "22")]
     pub last_used_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Device that the model is on, for example "cpu".
+    /// Device that the model is on: "cpu", or "cuda:" and the GPU's UUID.
     #[prost(string, tag = "23")]
     pub device: ::prost::alloc::string::String,
     /// Length up to which the model was made to work, in tokens.
@@ -424,6 +427,12 @@ pub struct ModelMetrics {
     /// The last 60 seconds.
     #[prost(message, optional, tag = "15")]
     pub last_minute: ::core::option::Option<UsageSample>,
+    /// Blocks of the KV cache that are in use.
+    #[prost(uint32, tag = "16")]
+    pub kv_blocks_used: u32,
+    /// Blocks of the KV cache. Zero: it is not kept in blocks, or the model is not READY.
+    #[prost(uint32, tag = "17")]
+    pub kv_blocks_total: u32,
 }
 /// What a model did in a stretch of time.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -1238,7 +1247,7 @@ pub struct ModelUnload {
     /// Host memory that the worker held just before the stop and that the system has back, in bytes.
     #[prost(uint64, tag = "3")]
     pub host_bytes_freed: u64,
-    /// Device memory that came back, in bytes.
+    /// Device memory that came back, in bytes: the observed change of what the device has free.
     #[prost(uint64, tag = "4")]
     pub device_bytes_freed: u64,
     /// How that was verified.
@@ -1475,9 +1484,11 @@ pub enum UnloadVerification {
     Unspecified = 0,
     /// The worker process was reaped, so the system has all of its memory back.
     Reaped = 1,
-    /// The device's free memory was seen to rise.
+    /// The device's free memory was seen to come back to within 64 MiB of what it was before the load, save
+    /// for what other models took or gave meanwhile.
     DeviceObserved = 2,
-    /// Another process changed the device's free memory meanwhile.
+    /// The same, as far as can be told: a process that is none of this server's workers changed the device's
+    /// free memory between the load and the unload.
     SharedDevice = 3,
     /// The memory was not seen to come back in time.
     TimedOut = 4,

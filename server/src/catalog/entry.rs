@@ -114,4 +114,22 @@ pub struct LearnedMemory {
     pub peak: Memory,
     /// The spec that it was built from.
     pub spec: Spec,
+    /// The device that it was on: "cpu", or "cuda:" and a UUID.
+    #[serde(default = "cpu")]
+    pub device: String,
+}
+
+fn cpu() -> String {
+    "cpu".to_owned()
+}
+
+// === impl LearnedMemory ===
+
+impl LearnedMemory {
+    /// Whether a model of `spec` on `device` is expected to hold the same.
+    pub fn is_of(&self, spec: &Spec, device: &str) -> bool {
+        // On a GPU the cache for all requests is taken at once.
+        let as_many = self.spec.max_concurrency == spec.max_concurrency || device == cpu();
+        self.device == device && as_many && self.spec.builds_the_same_as(spec)
+    }
 }

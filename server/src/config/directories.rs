@@ -88,30 +88,57 @@ pub(super) fn worker(given: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     if let Some(path) = given {
         return absolute("worker", &path);
     }
+    beside("worker", "hangar-worker")
+}
+
+/// The binary `name` beside the running one.
+fn beside(key: &'static str, name: &str) -> Result<PathBuf, ConfigError> {
     let own = std::env::current_exe().map_err(|error| {
+        let flag = key.replace('_', "-");
         ConfigError::invalid(
-            "worker",
-            format!("the running binary cannot be found ({error}): give --worker"),
+            key,
+            format!("the running binary cannot be found ({error}): give --{flag}"),
         )
     })?;
-    Ok(own.with_file_name("hangar-worker"))
+    Ok(own.with_file_name(name))
+}
+
+/// The binary of the workers for GPUs, made absolute; by default the one beside the running binary. One that is given has
+/// to be there.
+pub(super) fn worker_cuda(given: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+    let Some(path) = given else {
+        return beside("worker_cuda", "hangar-worker-cuda");
+    };
+    let path = absolute("worker_cuda", &path)?;
+    check_executable(&path).map_err(|problem| {
+        let advice = "name the worker for GPUs, or leave this out where there is none";
+        ConfigError::invalid(
+            "worker_cuda",
+            format!("{}: {problem}: {advice}", path.display()),
+        )
+    })?;
+    Ok(path)
 }
 
 /// Makes sure that the worker's binary is a file that can be executed.
 pub(super) fn check_worker(path: &Path) -> Result<(), ConfigError> {
-    let problem = match fs::metadata(path) {
-        Ok(file) if !file.is_file() => "is not a file".to_owned(),
-        Ok(file) if file.permissions().mode() & 0o111 == 0 => "is not executable".to_owned(),
-        Ok(_) => return Ok(()),
-        Err(error) => error.to_string(),
-    };
-    Err(ConfigError::invalid(
-        "worker",
-        format!(
-            "{}: {problem}: put hangar-worker beside hangar, or give --worker",
-            path.display()
-        ),
-    ))
+    check_executable(path).map_err(|problem| {
+        let advice = "put hangar-worker beside hangar, or give --worker";
+        ConfigError::invalid("worker", format!("{}: {problem}: {advice}", path.display()))
+    })
+}
+
+/// Makes sure that `path` is a file that can be executed.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(super) fn check_executable(path: &Path) -> Result<(), String> {
+    match fs::metadata(path) {
+        Ok(file) if !file.is_file() => Err("is not a file".to_owned()),
+        Ok(file) if file.permissions().mode() & 0o111 == 0 => Err("is not executable".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Creates the data directory, for this user alone, where it is missing.

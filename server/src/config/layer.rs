@@ -97,12 +97,21 @@ pub struct Layer {
         help_heading = "Files"
     )]
     pub worker: Option<PathBuf>,
+    /// Binary of the workers for GPUs [default: hangar-worker-cuda beside this binary; without it, models
+    /// are on the CPU]
+    #[arg(
+        long,
+        env = "HANGAR_WORKER_CUDA",
+        value_name = "FILE",
+        help_heading = "Files"
+    )]
+    pub worker_cuda: Option<PathBuf>,
     /// The model hub.
     #[command(flatten)]
     #[serde(skip)]
     pub hub: HubLayer,
 
-    /// Most loads at the same time; more wait [default: 2]
+    /// Most loads at the same time on the CPU; more wait [default: 2]
     #[arg(
         long,
         env = "HANGAR_MAX_CONCURRENT_LOADS",
@@ -110,6 +119,14 @@ pub struct Layer {
         help_heading = "Models"
     )]
     pub max_concurrent_loads: Option<usize>,
+    /// Most loads at the same time on each GPU; more wait [default: 1]
+    #[arg(
+        long,
+        env = "HANGAR_MAX_CONCURRENT_DEVICE_LOADS",
+        value_name = "COUNT",
+        help_heading = "Models"
+    )]
+    pub max_concurrent_device_loads: Option<usize>,
     /// Most registered models [default: 100000]
     #[arg(
         long,
@@ -204,6 +221,15 @@ pub struct Layer {
         help_heading = "Time limits"
     )]
     pub kill_timeout: Option<Seconds>,
+    /// Time that a GPU has to have its memory back once a worker has gone; an unload waits for it
+    /// [default: 10s]
+    #[arg(
+        long,
+        env = "HANGAR_DEVICE_RELEASE_TIMEOUT",
+        value_name = "TIME",
+        help_heading = "Time limits"
+    )]
+    pub device_release_timeout: Option<Seconds>,
     /// Longest shutdown of the server [default: 60s]
     #[arg(
         long,

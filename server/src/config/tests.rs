@@ -120,6 +120,24 @@ fn flags_of_truth_need_no_value() {
 }
 
 #[test]
+fn the_worker_for_gpus_need_not_be_there_unless_it_is_named() {
+    let settings = load(&[]).unwrap();
+    let beside = std::env::current_exe().unwrap();
+    let beside = beside.with_file_name("hangar-worker-cuda");
+    assert_eq!(settings.worker_cuda, beside);
+    assert!(!settings.has_cuda_worker());
+    let named = load(&["--worker-cuda=/bin/sh"]).unwrap();
+    assert_eq!(named.worker_cuda, Path::new("/bin/sh"));
+    assert!(named.has_cuda_worker());
+    let refused = load(&["--worker-cuda=/no/such/worker"]).unwrap_err();
+    let refused = refused.to_string();
+    assert!(
+        refused.starts_with("worker_cuda: /no/such/worker: "),
+        "{refused}"
+    );
+}
+
+#[test]
 fn model_roots_are_repeatable_and_unique() {
     let arguments = [
         "--model-root=/",

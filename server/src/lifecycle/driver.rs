@@ -5,6 +5,7 @@
 //! a command is always answered at once.
 
 mod answer;
+mod device;
 mod download;
 mod keep;
 mod perform;
@@ -15,18 +16,20 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use hangar_client::{v1::ModelMetadata, worker::v1::ModelInspection};
+use hangar_client::worker::v1::ModelInspection;
 use tokio::{sync::mpsc, time::Instant};
 
 use tracing::Span;
 
 use super::{
     admission::Lane,
+    devices::Heading,
     fleet::Context,
     load_slots::LoadSlot,
     memory::Claim,
     model::Model,
     observer::Observer,
+    release::Released,
     run::{Report, Run},
     timers::{Timer, Timers},
 };
@@ -34,13 +37,13 @@ use crate::{
     catalog::Attempt,
     download::Snapshot,
     model::{
-        Failure, LoadId, Memory, Metadata, ProgressMeter, Reason, Spec, Stage, Status,
+        Failure, LoadId, Memory, ProgressMeter, Reason, Spec, Stage, Status,
         state::{Event, State},
     },
-    wire,
     worker::Client,
 };
 use answer::Waiters;
+use device::{Berth, OnGpu};
 use download::Download;
 
 pub(super) use answer::{Command, EvictCommand, LoadCommand, UnloadCommand};
@@ -56,6 +59,12 @@ pub(super) struct Driver {
     /// What the engine was built from, or will be.
     spec: Arc<Spec>,
     place: Place,
+    /// The GPU that the model is on, or was on last; `None`: the CPU.
+    on_gpu: Option<OnGpu>,
+    /// A look at the GPU after its worker has gone.
+    releasing: Option<BoxFuture<'static, Released>>,
+    /// What the last unload left behind.
+    leftover: Option<Failure>,
     /// Whether others may be evicted for the load that is under way.
     may_evict: bool,
     inspection: Option<Box<ModelInspection>>,
@@ -90,8 +99,19 @@ pub(super) struct Driver {
 /// A place among the loads that run at the same time.
 enum Place {
     None,
-    Waiting(BoxFuture<'static, LoadSlot>),
-    Held { _slot: LoadSlot },
+    /// For one on the CPU.
+    Waiting {
+        turn: BoxFuture<'static, LoadSlot>,
+        /// What the spec said of the device.
+        wish: String,
+    },
+    /// The device is still to be chosen, or its queue is waited in.
+    Seeking(BoxFuture<'static, Result<Berth, Failure>>),
+    Held {
+        _slot: LoadSlot,
+        /// Until the model has a reservation.
+        heading: Option<Heading>,
+    },
 }
 
 /// The time of the load that is under way.
@@ -137,6 +157,9 @@ impl Driver {
             status,
             spec,
             place: Place::None,
+            on_gpu: None,
+            releasing: None,
+            leftover: None,
             may_evict: false,
             inspection: None,
             admission: None,
@@ -189,11 +212,8 @@ impl Driver {
                 Some(command) = self.inbox.recv() => self.obey(command),
                 Some(report) = next_report(&mut self.run) => self.hear(report),
                 Some(news) = download::next(&mut self.download) => self.hear_of_download(news),
-                slot = granted(&mut self.place) => {
-                    self.place = Place::Held { _slot: slot };
-                    self.take_spec();
-                    self.apply(Event::SlotGranted);
-                }
+                berth = device::granted(&mut self.place) => self.place_granted(berth),
+                released = device::released(&mut self.releasing) => self.device_released(released),
                 decision = admitted(&mut self.admission) => self.memory_decided(decision),
                 timer = self.timers.next() => self.expire(timer),
                 () = emptied(self.lane.as_deref()), if draining => self.apply(Event::Drained),
@@ -226,7 +246,11 @@ impl Driver {
     fn hear(&mut self, report: Report) {
         match report {
             Report::Spawned { pid, pulse } => {
-                self.observer = Some(Observer::new(pid, pulse));
+                let device = self.on_gpu.as_ref().map(|on| {
+                    let system = self.context.devices.system().clone();
+                    (system, on.gpu.uuid.clone())
+                });
+                self.observer = Some(Observer::new(pid, pulse, device));
                 self.status.worker_pid = Some(pid);
                 self.publish_progress();
             }
@@ -245,6 +269,10 @@ impl Driver {
                     let memory = observer.memory_now();
                     self.measured(memory);
                 }
+                self.note_taken();
+                if let Some(memory) = self.status.memory {
+                    self.measured(memory);
+                }
                 self.settle();
                 self.apply(Event::Warmed);
             }
@@ -257,20 +285,6 @@ impl Driver {
                 });
             }
         }
-    }
-
-    fn learn(&self, metadata: ModelMetadata) {
-        let learned = self.with_revision(wire::metadata(metadata));
-        self.model.learn(|facts| {
-            let metadata = &mut facts.learned.metadata;
-            let load_duration = metadata.load_duration;
-            let loaded = metadata.loaded;
-            *metadata = Metadata {
-                load_duration,
-                loaded,
-                ..learned.clone()
-            };
-        });
     }
 
     fn expire(&mut self, timer: Timer) {
@@ -315,6 +329,10 @@ impl Driver {
         }
         observer.look();
         let memory = observer.memory();
+        self.status.kv_blocks = observer.kv_blocks();
+        if self.stopping.began.is_none() {
+            self.look_at_device();
+        }
         self.measured(memory);
         let Some(observer) = &self.observer else {
             return;
@@ -352,13 +370,6 @@ async fn next_report(run: &mut Option<Run>) -> Option<Report> {
     match run {
         Some(run) => run.next().await,
         None => std::future::pending().await,
-    }
-}
-
-async fn granted(place: &mut Place) -> LoadSlot {
-    match place {
-        Place::Waiting(turn) => turn.await,
-        Place::None | Place::Held { .. } => std::future::pending().await,
     }
 }
 

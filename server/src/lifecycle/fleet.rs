@@ -1,5 +1,7 @@
 //! All models: what they share, where they are found, and how they end together.
 
+mod places;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -13,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Limits,
+    devices::Devices,
     driver::{Command, Driver, UnloadCommand},
     holds::{Holder, Holds},
     load_slots::LoadSlots,
@@ -24,7 +27,7 @@ use super::{
     switch::Switches,
 };
 use crate::{
-    catalog::{Catalog, Entry, Learned, ListQuery, StorageError},
+    catalog::{Catalog, Entry, ListQuery, StorageError},
     download::Downloads,
     model::{ModelId, Spec, Stage, Status},
     prepared::PreparedCache,
@@ -50,7 +53,7 @@ pub struct Resources {
     pub roots: ModelRoots,
     /// Brings models from the hub.
     pub downloads: Arc<Downloads>,
-    /// The worker program.
+    /// The worker program for models on the CPU.
     pub program: Program,
     /// Starts it.
     pub spawner: Spawner,
@@ -64,6 +67,8 @@ pub struct Resources {
     pub worker_template: WorkerConfig,
     /// What there is of memory.
     pub memory: Memory,
+    /// The GPUs that models may be on.
+    pub devices: Arc<Devices>,
     /// Limits and deadlines.
     pub limits: Limits,
     /// Where loads, unloads and requests are recorded.
@@ -85,6 +90,7 @@ pub(super) struct Context {
     pub(super) engine_version: ArcSwapOption<String>,
     pub(super) metrics: ModelMetrics,
     pub(super) memory: Memory,
+    pub(super) devices: Arc<Devices>,
     pub(super) holds: Holds,
     pub(super) sessions: Sessions,
     pub(super) switches: Switches,
@@ -142,12 +148,16 @@ impl Fleet {
             program: resources.program,
             spawner: resources.spawner,
             runtime_dir: resources.runtime_dir,
-            slots: LoadSlots::new(resources.limits.concurrent_loads),
+            slots: LoadSlots::new(
+                resources.limits.concurrent_loads,
+                resources.limits.concurrent_device_loads,
+            ),
             limits: resources.limits,
             tracker: TaskTracker::new(),
             engine_version: ArcSwapOption::empty(),
             metrics: resources.metrics,
             memory: resources.memory,
+            devices: resources.devices,
             holds: Holds::default(),
             sessions: Sessions::default(),
             switches: Switches::default(),
@@ -337,19 +347,6 @@ impl Context {
         if self.unsettled().remove(id) {
             self.hub.touch();
         }
-    }
-
-    /// What a model of `spec` needs of the host's memory in bytes, as far as that is known without looking
-    /// into its files: what the operator says, else what it held last time.
-    pub(super) fn known_need(&self, spec: &Spec, learned: &Learned) -> Option<u64> {
-        let hinted = spec.memory_hint.map(|hint| hint.host_bytes);
-        hinted.filter(|bytes| *bytes > 0).or_else(|| {
-            let (peak, built) = learned
-                .memory
-                .as_ref()
-                .map(|known| (known.peak, &known.spec))?;
-            built.builds_the_same_as(spec).then_some(peak.host_bytes)
-        })
     }
 
     /// What a worker for `spec` is told, without what belongs to one run.

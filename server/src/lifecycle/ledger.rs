@@ -8,9 +8,13 @@ use std::collections::BTreeMap;
 
 use crate::model::ModelId;
 
-/// What every model claims, in bytes.
+/// What every model claims of one memory, in bytes.
 #[derive(Debug, Default)]
-pub(super) struct Ledger(BTreeMap<ModelId, Claim>);
+pub(super) struct Ledger {
+    claims: BTreeMap<ModelId, Claim>,
+    /// What workers held that are gone and whose memory was not seen to come back yet.
+    departing: u64,
+}
 
 /// What there is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +49,8 @@ pub(super) enum Tenure {
 /// What to do about a model that wants in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// It fits, and its reservation was made.
-    Admitted,
+    /// It fits.
+    Fits,
     /// It fits once these have gone.
     Evict(Vec<ModelId>),
     /// It may fit once those that load or go have settled or gone.
@@ -73,37 +77,26 @@ pub(super) fn with_headroom(need: u64) -> u64 {
 // === impl Ledger ===
 
 impl Ledger {
-    /// Decides about the model `id`, which needs `need` bytes. `candidates` may be evicted for it, the first
-    /// first. Only [`Decision::Admitted`] changes anything.
-    pub(super) fn decide(
-        &mut self,
-        id: &ModelId,
-        need: u64,
-        supply: Supply,
-        candidates: &[ModelId],
-    ) -> Decision {
+    /// Decides about a model that needs `need` bytes. `candidates` may be evicted for it, the first first;
+    /// those that claim nothing here are of no help and stay.
+    pub(super) fn weigh(&self, need: u64, supply: Supply, candidates: &[ModelId]) -> Decision {
         let want = with_headroom(need);
         let free = self.free(supply);
         if want <= free {
-            let claim = Claim {
-                reserved: want,
-                measured: 0,
-                tenure: Tenure::Loading,
-            };
-            self.0.insert(id.clone(), claim);
-            return Decision::Admitted;
+            return Decision::Fits;
         }
-        let leaving = self.sum(|claim| match claim.tenure {
+        let going = self.sum(|claim| match claim.tenure {
             Tenure::Leaving => claim.measured,
             _ => 0,
         });
-        if want <= free.saturating_add(leaving) {
+        let leaving = going.saturating_add(self.departing);
+        let mut soon = free.saturating_add(leaving);
+        if want <= soon {
             return Decision::Wait;
         }
-        let mut soon = free.saturating_add(leaving);
         let mut evicted = Vec::new();
         for candidate in candidates {
-            if let Some(claim) = self.0.get(candidate) {
+            if let Some(claim) = self.claims.get(candidate) {
                 soon = soon.saturating_add(claim.measured);
                 evicted.push(candidate.clone());
             }
@@ -121,9 +114,19 @@ impl Ledger {
         }
     }
 
+    /// Promises the model `id` what it needs, with headroom.
+    pub(super) fn reserve(&mut self, id: &ModelId, need: u64) {
+        let claim = Claim {
+            reserved: with_headroom(need),
+            measured: 0,
+            tenure: Tenure::Loading,
+        };
+        self.claims.insert(id.clone(), claim);
+    }
+
     /// What another model could have now, with headroom.
     pub(super) fn free(&self, supply: Supply) -> u64 {
-        let claimed = self.sum(Claim::bytes);
+        let claimed = self.sum(Claim::bytes).saturating_add(self.departing);
         // What models hold is gone from what the system can give; what they are about to take is not.
         let promised = self.sum(Claim::unsettled);
         let of_limit = supply.limit.saturating_sub(claimed);
@@ -138,32 +141,53 @@ impl Ledger {
         })
     }
 
+    /// What models other than `id` were seen to hold, and what workers held that are gone and whose memory
+    /// was not seen to come back yet.
+    pub(super) fn others(&self, id: &ModelId) -> (Vec<(ModelId, u64)>, u64) {
+        let others = self.claims.iter().filter(|(other, _)| *other != id);
+        let held = others.map(|(other, claim)| (other.clone(), claim.measured));
+        (held.collect(), self.departing)
+    }
+
     /// What the model `id` may hold before it is more than was admitted, if it has a claim.
     pub(super) fn admitted(&self, id: &ModelId) -> Option<u64> {
-        self.0.get(id).map(|claim| claim.reserved)
+        self.claims.get(id).map(|claim| claim.reserved)
     }
 
     /// The model `id` was seen to hold `bytes`.
     pub(super) fn measure(&mut self, id: &ModelId, bytes: u64) {
-        if let Some(claim) = self.0.get_mut(id) {
+        if let Some(claim) = self.claims.get_mut(id) {
             claim.measured = bytes;
         }
     }
 
     /// The claim of `id` is to last so.
     pub(super) fn set_tenure(&mut self, id: &ModelId, tenure: Tenure) {
-        if let Some(claim) = self.0.get_mut(id) {
+        if let Some(claim) = self.claims.get_mut(id) {
             claim.tenure = tenure;
         }
     }
 
-    /// The model `id` claims nothing any more.
-    pub(super) fn release(&mut self, id: &ModelId) {
-        self.0.remove(id);
+    /// The model `id` claims nothing any more. Gives what it was seen to hold.
+    pub(super) fn release(&mut self, id: &ModelId) -> u64 {
+        self.claims.remove(id).map_or(0, |claim| claim.measured)
+    }
+
+    /// The worker of the model `id` is gone: what it held is on its way back without it. Gives that, for
+    /// [`Ledger::arrived`].
+    pub(super) fn depart(&mut self, id: &ModelId) -> u64 {
+        let held = self.release(id);
+        self.departing = self.departing.saturating_add(held);
+        held
+    }
+
+    /// What was on its way back is not waited for any more.
+    pub(super) fn arrived(&mut self, bytes: u64) {
+        self.departing = self.departing.saturating_sub(bytes);
     }
 
     fn sum(&self, part: impl Fn(&Claim) -> u64) -> u64 {
-        self.0.values().map(part).fold(0, u64::saturating_add)
+        self.claims.values().map(part).fold(0, u64::saturating_add)
     }
 }
 

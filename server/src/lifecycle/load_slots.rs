@@ -5,13 +5,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::slots::{Slot, Slots};
+use super::{
+    devices::CPU,
+    slots::{Slot, Slots},
+};
 
 /// The places of all devices.
 #[derive(Debug)]
 pub(super) struct LoadSlots {
-    /// Places that a device has.
-    places: usize,
+    /// Places that the CPU has.
+    cpu: usize,
+    /// Places that any other device has.
+    accelerator: usize,
     devices: Mutex<BTreeMap<String, Arc<Slots<Rank>>>>,
 }
 
@@ -30,10 +35,11 @@ pub(super) struct Rank {
 // === impl LoadSlots ===
 
 impl LoadSlots {
-    /// `places` places on each device, at least one.
-    pub(super) fn new(places: usize) -> Self {
+    /// So many places on the CPU and on each other device, at least one.
+    pub(super) fn new(cpu: usize, accelerator: usize) -> Self {
         Self {
-            places: places.max(1),
+            cpu: cpu.max(1),
+            accelerator: accelerator.max(1),
             devices: Mutex::default(),
         }
     }
@@ -44,10 +50,15 @@ impl LoadSlots {
         device: &str,
         rank: Rank,
     ) -> impl Future<Output = LoadSlot> + Send + use<> {
+        let places = if device == CPU {
+            self.cpu
+        } else {
+            self.accelerator
+        };
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         let slots = devices
             .entry(device.to_owned())
-            .or_insert_with(|| Slots::new(self.places))
+            .or_insert_with(|| Slots::new(places))
             .clone();
         async move { slots.take(rank).await }
     }
@@ -65,7 +76,7 @@ mod tests {
 
     #[tokio::test]
     async fn required_models_go_before_those_of_higher_priority() {
-        let slots = LoadSlots::new(1);
+        let slots = LoadSlots::new(1, 1);
         let held = slots.take("cpu", Rank::default()).await;
         let ranks = [rank(false, 1), rank(false, 2), rank(true, -5)];
         let mut waiting = ranks.map(|rank| slots.take("cpu", rank).boxed());
@@ -80,8 +91,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_cpu_has_other_places_than_the_rest() {
+        let slots = LoadSlots::new(2, 1);
+        let take = |device| slots.take(device, Rank::default()).now_or_never();
+        let (first, second) = (take("cpu"), take("cpu"));
+        assert!(first.is_some() && second.is_some() && take("cpu").is_none());
+        let (first, other) = (take("cuda:a"), take("cuda:b"));
+        assert!(first.is_some() && other.is_some() && take("cuda:a").is_none());
+    }
+
+    #[tokio::test]
     async fn devices_do_not_wait_for_each_other() {
-        let slots = LoadSlots::new(1);
+        let slots = LoadSlots::new(1, 1);
         let _held = slots.take("cpu", Rank::default()).await;
         assert!(
             slots

@@ -1,4 +1,7 @@
-//! The host's memory: what there is, who claims it, and who is let in.
+//! The memory of the host and of its devices: what there is, who claims it, and who is let in.
+
+mod ledgers;
+mod shortage;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,11 +12,17 @@ use bytesize::ByteSize;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::ledger::{Decision, Ledger, Supply, Tenure, with_headroom};
-use crate::{
-    model::{Failure, ModelId, Reason},
-    system::{SystemInfo, SystemMonitor},
+use super::{
+    devices::Gpu,
+    ledger::{Supply, Tenure, with_headroom},
 };
+use crate::{
+    model::{Failure, Memory as Bytes, ModelId, Reason},
+    system::{Device, DeviceReading, SystemInfo, SystemMonitor},
+};
+use ledgers::{Ledgers, Supplies, Verdict};
+
+pub(super) use ledgers::Need;
 
 /// What there is of memory. Cheap to share.
 #[derive(Clone, Debug)]
@@ -23,8 +32,8 @@ pub struct Memory(Arc<Inner>);
 struct Inner {
     system: Arc<SystemMonitor>,
     limit: Option<u64>,
-    ledger: Mutex<Ledger>,
-    /// Changes with the ledger.
+    ledgers: Mutex<Ledgers>,
+    /// Changes with the ledgers.
     changes: watch::Sender<u64>,
     /// Held while somebody decides and evicts, so that no two make room at the expense of each other.
     turn: tokio::sync::Mutex<()>,
@@ -35,6 +44,16 @@ struct Inner {
 pub(super) struct Claim {
     memory: Memory,
     id: ModelId,
+    /// UUID of the device that the model is on, if it is on one.
+    device: Option<Arc<str>>,
+}
+
+/// What a dead worker held of a device's memory: until this is dropped, it is on its way back.
+#[derive(Debug)]
+pub(super) struct Departure {
+    memory: Memory,
+    device: Arc<str>,
+    bytes: u64,
 }
 
 /// Makes room.
@@ -59,70 +78,108 @@ pub(super) struct Fill {
 /// How long to wait for news of memory that nobody announces.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a driver is waited for that is asked what a device has free.
+const DRIVER_PATIENCE: Duration = Duration::from_secs(5);
+
 // === impl Memory ===
 
 impl Memory {
     /// Memory as `system` sees it, limits of the container included; models may have at most `limit` bytes
-    /// of it together.
+    /// of the host's together, and of a device's what there is.
     pub fn new(system: Arc<SystemMonitor>, limit: Option<u64>) -> Self {
         Self(Arc::new(Inner {
             system,
             limit,
-            ledger: Mutex::default(),
+            ledgers: Mutex::default(),
             changes: watch::Sender::new(0),
             turn: tokio::sync::Mutex::default(),
         }))
     }
 
-    /// Lets the model `id`, which needs `need` bytes, in as soon as there is room, and makes room with
+    /// Lets the model `id`, which has this `need`, in as soon as there is room, and makes room with
     /// `evictor` where there is none. Safe to cancel.
     ///
     /// # Errors
     ///
-    /// When it does not fit.
+    /// When it does not fit, or its device cannot be asked.
     pub(super) async fn admit(
         self,
         id: ModelId,
-        need: u64,
+        need: Need,
         evictor: impl Evict,
     ) -> Result<Claim, Failure> {
         let mut changes = self.0.changes.subscribe();
         loop {
             changes.mark_unchanged();
-            match self.decide(&id, need, &evictor).await {
-                Decision::Admitted => return Ok(Claim { memory: self, id }),
-                Decision::Evict(_) => {}
-                Decision::Wait => {
+            match self.decide(&id, &need, &evictor).await? {
+                Verdict::Admitted => {
+                    return Ok(Claim {
+                        memory: self,
+                        id,
+                        device: need.device.map(|(gpu, _)| gpu.uuid),
+                    });
+                }
+                Verdict::Evict(_) => {}
+                Verdict::Wait => {
                     // What is free also changes without the ledger.
                     let _ = tokio::time::timeout(PATIENCE, changes.changed()).await;
                 }
-                Decision::Refused { free, evictable } => {
-                    return Err(refused(need, free, evictable));
-                }
+                // What was read of the device may be older than the change.
+                Verdict::Refused(_) if changes.has_changed().unwrap_or(false) => {}
+                Verdict::Refused(shortage) => return Err(shortage.into()),
             }
         }
     }
 
-    async fn decide(&self, id: &ModelId, need: u64, evictor: &impl Evict) -> Decision {
+    async fn decide(
+        &self,
+        id: &ModelId,
+        need: &Need,
+        evictor: &impl Evict,
+    ) -> Result<Verdict, Failure> {
+        // Not in turn: a driver that hangs holds up only those who need it.
+        let device = match &need.device {
+            Some((gpu, _)) => Some(self.supply_of(gpu).await?),
+            None => None,
+        };
         let _turn = self.0.turn.lock().await;
-        let supply = self.supply();
+        let host = self.supply();
         let candidates = evictor.candidates();
-        let decision = self.ledger().decide(id, need, supply, &candidates);
-        if let Decision::Evict(ids) = &decision {
+        let supplies = Supplies { host, device };
+        let verdict = self.ledgers().decide(id, need, supplies, &candidates);
+        if let Verdict::Evict(ids) = &verdict {
             let message = format!(
                 "evicted to make room for {id}, which needs {}; load it again when there is room, or pin it",
-                iec(need)
+                need.in_words()
             );
             for id in ids {
                 evictor.evict(id, &message).await;
             }
         }
-        decision
+        Ok(verdict)
     }
 
-    /// Whether a model that needs `need` bytes could be let in now without evicting anything.
-    pub(super) fn has_room_for(&self, need: u64) -> bool {
-        with_headroom(need) <= self.ledger().free(self.supply())
+    /// Whether a model of this `need` could be let in now without evicting anything, as far as the last
+    /// reading of its device tells.
+    pub(super) fn has_room_for(&self, need: &Need) -> bool {
+        let host = with_headroom(need.host) <= self.ledgers().host.free(self.supply());
+        let reading = self.0.system.devices();
+        let device = need.device.as_ref().is_none_or(|(gpu, need)| {
+            let device = reading.device(&gpu.uuid);
+            device.is_some_and(|device| with_headroom(*need) <= self.free_on(device))
+        });
+        host && device
+    }
+
+    /// What another model could have of `device`, with headroom.
+    pub(super) fn free_on(&self, device: &Device) -> u64 {
+        self.ledgers().free_on(&device.uuid, supply(device))
+    }
+
+    /// What models other than `id` hold of the device `uuid`, in bytes, and what dead workers held of it that
+    /// was not seen to come back yet.
+    pub(super) fn others_on(&self, uuid: &str, id: &ModelId) -> (Vec<(ModelId, u64)>, u64) {
+        self.ledgers().others_on(uuid, id)
     }
 
     /// How full it is.
@@ -131,7 +188,7 @@ impl Memory {
         let total = system.memory_total_bytes.max(1) as f64;
         let left = system.memory_available_bytes as f64 / total;
         let of_limit = self.0.limit.map_or(0.0, |limit| {
-            self.ledger().held() as f64 / limit.max(1) as f64
+            self.ledgers().host.held() as f64 / limit.max(1) as f64
         });
         Fill {
             share: of_limit.max(1.0 - left),
@@ -151,85 +208,150 @@ impl Memory {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Ledger)) {
-        change(&mut self.ledger());
+    async fn supply_of(&self, gpu: &Gpu) -> Result<Supply, Failure> {
+        let unavailable = |why: &str| {
+            let message = format!("{gpu} cannot be used: {why}; see what nvidia-smi says");
+            Failure::new(Reason::DeviceUnavailable, message).about(gpu.place())
+        };
+        let reading = self.0.system.fresh_devices(DRIVER_PATIENCE).await;
+        let reading = reading.map_err(|silent| unavailable(&silent.to_string()))?;
+        if let DeviceReading {
+            trouble: Some(why), ..
+        } = &*reading
+        {
+            return Err(unavailable(why));
+        }
+        match reading.device(&gpu.uuid) {
+            Some(device) => Ok(supply(device)),
+            None => Err(unavailable("the driver does not know it any more")),
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Ledgers) -> T) -> T {
+        let changed = change(&mut self.ledgers());
         self.0
             .changes
             .send_modify(|count| *count = count.wrapping_add(1));
+        changed
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ledgers(&self) -> MutexGuard<'_, Ledgers> {
+        let ledgers = self.0.ledgers.lock();
+        ledgers.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 // === impl Claim ===
 
 impl Claim {
-    /// The model was seen to hold `bytes`.
-    pub(super) fn measure(&self, bytes: u64) {
+    /// The model was seen to hold this.
+    pub(super) fn measure(&self, held: Bytes) {
         // Nobody waits for a model to grow.
-        self.memory.ledger().measure(&self.id, bytes);
+        let mut ledgers = self.memory.ledgers();
+        ledgers.measure(&self.id, self.device.as_ref(), held);
     }
 
-    /// The model was seen to hold `bytes`, and that is what it claims from now on.
-    pub(super) fn settle(&self, bytes: u64) {
-        self.memory.change(|ledger| {
-            ledger.measure(&self.id, bytes);
-            ledger.set_tenure(&self.id, Tenure::Settled);
+    /// The model was seen to hold this, and that is what it claims from now on. Where nobody tells what it
+    /// has of its device, that is what it was promised.
+    pub(super) fn settle(&self, held: Bytes) {
+        let device = self.device.as_ref();
+        self.memory.change(|ledgers| {
+            let promised = device.and_then(|uuid| ledgers.device(uuid).admitted(&self.id));
+            let device_bytes = match held.device_bytes {
+                0 => promised.unwrap_or_default(),
+                told => told,
+            };
+            let held = Bytes {
+                device_bytes,
+                ..held
+            };
+            ledgers.measure(&self.id, device, held);
+            ledgers.set_tenure(&self.id, device, Tenure::Settled);
         });
     }
 
     /// The model is going.
     pub(super) fn leave(&self) {
-        self.memory
-            .change(|ledger| ledger.set_tenure(&self.id, Tenure::Leaving));
+        self.set_tenure(Tenure::Leaving);
     }
 
     /// The model's worker cannot be reaped.
     pub(super) fn stick(&self) {
-        self.memory
-            .change(|ledger| ledger.set_tenure(&self.id, Tenure::Stuck));
+        self.set_tenure(Tenure::Stuck);
     }
 
-    /// What was admitted, in bytes.
+    /// The model's worker was reaped: the host has its memory back.
+    pub(super) fn reaped(&self) {
+        self.memory.change(|ledgers| ledgers.host.release(&self.id));
+    }
+
+    /// The model's worker is gone, and what it held of a device comes back without the model.
+    pub(super) fn depart(self) -> Option<Departure> {
+        let device = self.device.clone()?;
+        let bytes = self.memory.change(|ledgers| {
+            ledgers.host.release(&self.id);
+            ledgers.device(&device).depart(&self.id)
+        });
+        let memory = self.memory.clone();
+        Some(Departure {
+            memory,
+            device,
+            bytes,
+        })
+    }
+
+    /// What was admitted of the host's memory, in bytes.
     pub(super) fn admitted(&self) -> u64 {
-        self.memory.ledger().admitted(&self.id).unwrap_or_default()
+        let ledgers = self.memory.ledgers();
+        ledgers.host.admitted(&self.id).unwrap_or_default()
+    }
+
+    fn set_tenure(&self, tenure: Tenure) {
+        let device = self.device.as_ref();
+        self.memory
+            .change(|ledgers| ledgers.set_tenure(&self.id, device, tenure));
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.memory.change(|ledger| ledger.release(&self.id));
+        self.memory.change(|ledgers| {
+            ledgers.host.release(&self.id);
+            if let Some(uuid) = &self.device {
+                ledgers.device(uuid).release(&self.id);
+            }
+        });
     }
 }
 
-fn refused(need: u64, free: u64, evictable: u64) -> Failure {
-    let message = format!(
-        "the model needs about {} of memory, {} with headroom, {} is free and evicting idle models would add {}; \
-         unload other models, or give it a shorter context_length, a quantization or a smaller dtype",
-        iec(need),
-        iec(with_headroom(need)),
-        iec(free),
-        iec(evictable),
-    );
-    Failure::new(Reason::InsufficientMemory, message)
+// === impl Departure ===
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        self.memory
+            .change(|ledgers| ledgers.device(&self.device).arrived(self.bytes));
+    }
+}
+
+// === impl Need ===
+
+impl Need {
+    fn in_words(&self) -> String {
+        match &self.device {
+            None => iec(self.host).to_string(),
+            Some((gpu, bytes)) => format!("{} and {} on {gpu}", iec(self.host), iec(*bytes)),
+        }
+    }
+}
+
+/// What there is of the memory of `device`. Other processes' part of it is not available.
+fn supply(device: &Device) -> Supply {
+    Supply {
+        limit: device.memory_total_bytes,
+        available: device.memory_free_bytes,
+    }
 }
 
 pub(super) fn iec(bytes: u64) -> impl std::fmt::Display {
     ByteSize(bytes).display().iec()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_tells_the_numbers() {
-        let refusal = refused(10 << 30, 11 << 30, 1 << 30);
-        assert_eq!(refusal.reason, Reason::InsufficientMemory);
-        for number in ["10.0 GiB", "12.0 GiB", "11.0 GiB", "1.0 GiB"] {
-            assert!(refusal.message.contains(number), "{}", refusal.message);
-        }
-    }
 }

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::{Limits, admission::Crowd};
 use crate::{
-    model::{Failure, Memory, Reason},
+    model::{Failure, KvBlocks, Memory, Reason},
+    system::SystemMonitor,
     worker::Reading,
 };
 
@@ -16,6 +17,8 @@ use crate::{
 pub(super) struct Observer {
     pid: u32,
     pulse: Pulse,
+    /// Where the device is read that the worker is on, and its UUID.
+    device: Option<(Arc<SystemMonitor>, Arc<str>)>,
     last: Reading,
     moved: Moved,
     weights: Option<Weights>,
@@ -46,20 +49,30 @@ struct Beat {
     prefill_tokens: u64,
     stepped: Option<Instant>,
     heard: Option<Instant>,
+    device_bytes: u64,
+    kv_blocks: KvBlocks,
 }
 
 /// Processor time that counts as movement: more than what a worker uses that only waits.
 const MOVEMENT: Duration = Duration::from_millis(200);
 
+/// How old a reading of a device may be that a worker is on.
+const REFRESH: Duration = Duration::from_secs(1);
+
 // === impl Observer ===
 
 impl Observer {
-    /// Watches the worker `pid`, which was just started.
-    pub(super) fn new(pid: u32, pulse: Pulse) -> Self {
+    /// Watches the worker `pid`, which was just started, on the CPU or on the device of this UUID.
+    pub(super) fn new(
+        pid: u32,
+        pulse: Pulse,
+        device: Option<(Arc<SystemMonitor>, Arc<str>)>,
+    ) -> Self {
         let reading = Reading::take(pid).unwrap_or_default();
         Self {
             pid,
             pulse,
+            device,
             last: reading,
             moved: Moved {
                 at: Instant::now(),
@@ -90,6 +103,7 @@ impl Observer {
             return;
         };
         self.last = reading;
+        self.last.memory.device_bytes = self.device_bytes();
         let before = self.moved.reading;
         let bytes = reading.rss_file > before.rss_file || reading.read_chars > before.read_chars;
         if bytes || reading.cpu_time >= before.cpu_time + MOVEMENT {
@@ -98,6 +112,31 @@ impl Observer {
                 reading,
             };
         }
+    }
+
+    /// What the worker has of its device, in bytes: what it says, else what the driver said last. Zero when
+    /// nobody tells.
+    fn device_bytes(&self) -> u64 {
+        let Some((system, uuid)) = &self.device else {
+            return 0;
+        };
+        system.refresh_devices(REFRESH);
+        match self.pulse.beat().device_bytes {
+            0 => {
+                let reading = system.devices();
+                let device = reading.device(uuid);
+                device
+                    .and_then(|device| device.bytes_of(self.pid))
+                    .unwrap_or_default()
+            }
+            told => told,
+        }
+    }
+
+    /// The blocks of the engine's KV cache, as the worker told last, if it keeps its cache in blocks.
+    pub(super) fn kv_blocks(&self) -> Option<KvBlocks> {
+        let blocks = self.pulse.beat().kv_blocks;
+        (blocks.total > 0).then_some(blocks)
     }
 
     /// What the worker holds, as of the last look.
@@ -186,6 +225,11 @@ impl Pulse {
         beat.heard = Some(Instant::now());
         beat.steps = stats.steps;
         beat.prefill_tokens = stats.prefill_tokens;
+        beat.device_bytes = stats.device_bytes;
+        beat.kv_blocks = KvBlocks {
+            used: stats.kv_blocks_used,
+            total: stats.kv_blocks_total,
+        };
     }
 
     fn beat(&self) -> Beat {

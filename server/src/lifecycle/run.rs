@@ -1,13 +1,14 @@
 //! One worker process from its start to its end, as a task that reports to the model's driver.
 
 mod failures;
+mod pulse;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use hangar_client::v1::{DemoSource, ModelMetadata};
 use hangar_client::worker::v1::{
-    LoadRequest, ModelInspection, ShutdownRequest, WatchStatsRequest, WorkerConfig,
-    load_response::Event, worker_config,
+    LoadRequest, ModelInspection, ShutdownRequest, WorkerConfig, load_response::Event,
+    worker_config,
 };
 use tokio::{
     sync::{OnceCell, mpsc},
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use super::{
+    devices::CPU,
     fleet::Context,
     observer::Pulse,
     source::{Place, SourceError},
@@ -26,7 +28,7 @@ use crate::{
     model::{Failure, ModelId, Reason, Source},
     prepared::Lease,
     telemetry,
-    worker::{self, Client, HandshakeError, Process},
+    worker::{self, Client, HandshakeError, Process, Program},
 };
 use failures::{cannot_start, deaf, died, silent, told, unstarted};
 
@@ -66,6 +68,8 @@ pub(super) struct Task {
     pub(super) source: Source,
     /// How.
     pub(super) config: WorkerConfig,
+    /// Which worker.
+    pub(super) program: Program,
     /// The attempt, which is written down before the worker is started.
     pub(super) attempt: Option<Attempt>,
     /// The load's.
@@ -125,6 +129,7 @@ async fn live(context: Arc<Context>, task: Task, orders: Orders, reports: mpsc::
         model,
         source,
         mut config,
+        program,
         attempt,
         span,
     } = task;
@@ -153,14 +158,7 @@ async fn live(context: Arc<Context>, task: Task, orders: Orders, reports: mpsc::
     }
     let socket = PathBuf::from(&config.socket_path);
     let lease = OnceCell::new();
-    let exited = match Process::spawn(
-        &context.spawner,
-        context.program.clone(),
-        &model,
-        &context.tracker,
-    )
-    .await
-    {
+    let exited = match Process::spawn(&context.spawner, program, &model, &context.tracker).await {
         Ok((process, starting)) => {
             let pulse = Pulse::default();
             tell(
@@ -179,6 +177,7 @@ async fn live(context: Arc<Context>, task: Task, orders: Orders, reports: mpsc::
                 pulse,
                 model: &model,
                 pid: process.pid(),
+                on_device: config.device != CPU,
                 lease: &lease,
             };
             attend(
@@ -247,7 +246,7 @@ async fn attend(
     {
         tell(reports, Report::Fault(failure)).await;
     }
-    died(exit, &process.last_words())
+    died(exit, &process.last_words().await)
 }
 
 /// The conversation with one worker.
@@ -259,6 +258,8 @@ struct Talk<'a> {
     pulse: Pulse,
     model: &'a ModelId,
     pid: u32,
+    /// Whether the model is on a device other than the CPU.
+    on_device: bool,
     /// Of prepared weights, once the worker has told what it makes use of.
     lease: &'a OnceCell<Lease>,
 }
@@ -329,6 +330,7 @@ impl Talk<'_> {
     async fn serve(&self, client: Client, span: Span) -> Result<(), Lost> {
         self.orders.build.cancelled().await;
         self.load(client.clone()).instrument(span).await?;
+        self.take_stock(client.clone()).await;
         tell(self.reports, Report::Warmed).await;
         let prepare = async {
             if let Some(lease) = self.lease.get() {
@@ -369,19 +371,6 @@ impl Talk<'_> {
                 None => return Err(Lost::Connection),
             }
         }
-    }
-
-    /// Follows the engine's pulse. A pulse that ends is noticed by the time that it stands still.
-    async fn listen(&self, mut client: Client) -> Result<(), Lost> {
-        let interval = (self.context.limits.hang_timeout / 8)
-            .clamp(Duration::from_millis(50), Duration::from_secs(1));
-        let interval = prost_types::Duration::try_from(interval).ok();
-        let stats = client.watch_stats(WatchStatsRequest { interval }).await;
-        let mut stats = stats.map_err(|_| Lost::Connection)?.into_inner();
-        while let Ok(Some(beat)) = stats.message().await {
-            self.pulse.beats(&beat);
-        }
-        Err(Lost::Connection)
     }
 }
 

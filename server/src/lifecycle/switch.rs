@@ -193,9 +193,8 @@ impl Fleet {
             model.is_some_and(|model| model.status().stage.is_active())
         };
         options.strategy.unwrap_or_else(|| {
-            let need = self.context.known_need(&to.spec, &to.learned);
             // Without knowing what it needs, the one that can always be rolled back is tried.
-            let fits = need.is_none_or(|need| self.context.memory.has_room_for(need));
+            let fits = self.context.has_room_for(to);
             let makes_room = from.is_some_and(|old| *old != to.id && active(old));
             if active(&to.id) || fits || !makes_room {
                 SwitchStrategy::LoadFirst

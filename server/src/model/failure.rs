@@ -11,6 +11,9 @@ pub struct Failure {
     pub reason: Reason,
     /// In words, with what to do about it.
     pub message: String,
+    /// What it is about, where that is worth a name: a device, a library, the memory of one device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
 }
 
 /// Causes of a model's failure; each is the name of a value of `hangar.v1.ErrorReason`.
@@ -43,6 +46,8 @@ pub enum Reason {
     ShuttingDown,
     /// The worker process was killed but could not be reaped; nothing of it can be reused.
     Unreaped,
+    /// The worker has gone, and its device's memory was not seen to come back.
+    DeviceMemoryHeld,
     /// The model hub cannot be reached.
     HubUnavailable,
     /// The model hub refused.
@@ -61,6 +66,16 @@ impl Failure {
         Self {
             reason,
             message: message.into(),
+            subject: None,
+        }
+    }
+
+    /// This failure, which is about `subject`.
+    #[must_use]
+    pub fn about(self, subject: impl Into<String>) -> Self {
+        Self {
+            subject: Some(subject.into()),
+            ..self
         }
     }
 }
@@ -75,7 +90,7 @@ impl fmt::Display for Failure {
 
 impl Reason {
     /// All causes.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ModelUnusable,
         Self::SourceNotAllowed,
         Self::DeviceUnavailable,
@@ -89,6 +104,7 @@ impl Reason {
         Self::ModelUnloaded,
         Self::ShuttingDown,
         Self::Unreaped,
+        Self::DeviceMemoryHeld,
         Self::HubUnavailable,
         Self::HubDenied,
         Self::UnsupportedByModel,
@@ -111,6 +127,7 @@ impl Reason {
             Self::ModelUnloaded => "MODEL_UNLOADED",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Unreaped => "UNREAPED",
+            Self::DeviceMemoryHeld => "DEVICE_MEMORY_HELD",
             Self::HubUnavailable => "HUB_UNAVAILABLE",
             Self::HubDenied => "HUB_DENIED",
             Self::UnsupportedByModel => "UNSUPPORTED_BY_MODEL",

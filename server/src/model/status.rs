@@ -23,6 +23,8 @@ pub struct Status {
     pub failure: Option<Failure>,
     /// What the worker holds.
     pub memory: Option<Memory>,
+    /// How full the engine's KV cache is, where it is kept in blocks.
+    pub kv_blocks: Option<KvBlocks>,
     /// The worker's process id.
     pub worker_pid: Option<u32>,
     /// Which attempt of the load this is, from 1; 0 before the first.
@@ -87,6 +89,15 @@ pub struct Memory {
     pub host_bytes: u64,
     /// Device memory.
     pub device_bytes: u64,
+}
+
+/// Blocks of a KV cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KvBlocks {
+    /// Those that sequences have.
+    pub used: u32,
+    /// All.
+    pub total: u32,
 }
 
 /// What is known about a model, as far as it has been observed.
@@ -217,6 +228,7 @@ impl Status {
             progress: None,
             failure: None,
             memory: None,
+            kv_blocks: None,
             worker_pid: None,
             attempt: 0,
             next_retry: None,

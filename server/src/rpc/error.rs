@@ -302,7 +302,9 @@ fn failed(failure: Failure) -> Status {
         ),
         Reason::StorageFull => (Code::ResourceExhausted, ErrorReason::StorageFull, false),
         Reason::WorkerDied => (Code::Unavailable, ErrorReason::WorkerDied, true),
-        Reason::WorkerHung | Reason::Unreaped => (Code::Unavailable, ErrorReason::WorkerHung, true),
+        Reason::WorkerHung | Reason::Unreaped | Reason::DeviceMemoryHeld => {
+            (Code::Unavailable, ErrorReason::WorkerHung, true)
+        }
         Reason::LoadTimeout => (Code::DeadlineExceeded, ErrorReason::LoadTimeout, false),
         Reason::LoadStalled => (Code::DeadlineExceeded, ErrorReason::LoadStalled, false),
         Reason::LoadCancelled => (Code::Aborted, ErrorReason::LoadCancelled, false),
@@ -318,8 +320,16 @@ fn failed(failure: Failure) -> Status {
         Reason::Internal => return ApiError::Internal(failure.message).into(),
     };
     let mut details = details(reason, []);
-    if failure.reason == Reason::InsufficientMemory {
-        details.add_quota_failure_violation("host memory", failure.message.clone());
+    match (failure.reason, failure.subject) {
+        (Reason::InsufficientMemory, subject) => {
+            let subject = subject.unwrap_or_else(|| "host memory".to_owned());
+            details.add_quota_failure_violation(subject, failure.message.clone());
+        }
+        (Reason::DeviceUnavailable, Some(subject)) => {
+            let what = failure.message.clone();
+            details.add_precondition_failure_violation("DEVICE", subject, what);
+        }
+        _ => {}
     }
     if retry {
         details.set_retry_info(Some(RESTART_RETRY));

@@ -30,8 +30,6 @@ use crate::{
     telemetry::model::ModelMetrics,
 };
 
-pub(super) use unload::message as unload_message;
-
 /// Implements ModelService.
 #[derive(Debug)]
 pub struct ModelApi {

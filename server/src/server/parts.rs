@@ -10,9 +10,10 @@ use crate::{
     catalog::Catalog,
     config::Settings,
     download::Downloads,
-    lifecycle::{Limits, Memory, ModelRoots, Resources},
+    lifecycle::{CudaWorker, Devices, Limits, Memory, ModelRoots, Resources},
     prepared::PreparedCache,
     status::Hub,
+    system::SystemMonitor,
     telemetry::model::ModelMetrics,
     worker::{Program, Spawner},
 };
@@ -21,7 +22,7 @@ pub(super) fn resources(
     settings: &Settings,
     catalog: Catalog,
     hub: Arc<Hub>,
-    memory: Memory,
+    system: &Arc<SystemMonitor>,
     metrics: ModelMetrics,
 ) -> Result<Resources, StartError> {
     let spawner = Spawner::start(Handle::current());
@@ -38,6 +39,7 @@ pub(super) fn resources(
         downloads: Arc::new(downloads),
         program: Program {
             path: settings.worker.clone(),
+            environment: Vec::new(),
         },
         spawner: spawner.map_err(system_error("cannot start a thread"))?,
         runtime_dir: settings.runtime_dir.clone(),
@@ -53,7 +55,14 @@ pub(super) fn resources(
             trace_sample_ratio: settings.trace_sample_ratio,
             ..WorkerConfig::default()
         },
-        memory,
+        memory: Memory::new(system.clone(), settings.memory_limit),
+        devices: Devices::new(
+            system.clone(),
+            CudaWorker {
+                path: settings.worker_cuda.clone(),
+                installed: settings.has_cuda_worker(),
+            },
+        ),
         limits: limits(settings),
         metrics,
     })
@@ -80,6 +89,8 @@ fn limits(settings: &Settings) -> Limits {
         .saturating_sub(settings.kill_timeout * 2 + MARGIN);
     Limits {
         concurrent_loads: settings.max_concurrent_loads,
+        concurrent_device_loads: settings.max_concurrent_device_loads,
+        device_release_timeout: settings.device_release_timeout,
         load_timeout: settings.load_timeout,
         memory_high_watermark: settings.memory_high_watermark,
         max_concurrency: settings.default_max_concurrency,

@@ -1,7 +1,8 @@
 //! Accelerators, as a thread of its own reads them.
 //!
-//! Invariant: nobody waits for a driver, which can hang. What is told is the last reading that came back,
-//! with the time at which it was taken; a driver that stopped answering shows by that time.
+//! Invariant: nobody waits for a driver, which can hang, longer than he said he would. What is told is the
+//! last reading that came back, with the time at which it was taken; a driver that stopped answering shows
+//! by that time.
 
 use std::{
     io,
@@ -10,11 +11,11 @@ use std::{
         mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
     },
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 /// An accelerator at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,15 +36,47 @@ pub struct Device {
     pub driver_version: String,
     /// Version of CUDA that the driver supports, for example "12.4".
     pub cuda_version: String,
+    /// Processes that compute on it. `None` where the driver does not tell.
+    #[serde(default)]
+    pub processes: Option<Vec<DeviceProcess>>,
+}
+
+/// A process that computes on an accelerator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceProcess {
+    /// Its id, where the driver sees it: not that of the container's name space.
+    pub pid: u32,
+    /// Memory that it has there, in bytes. `None` where the driver does not tell.
+    pub bytes: Option<u64>,
 }
 
 /// What a driver said.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeviceReading {
+    /// Whether there is a driver.
+    pub driver: Driver,
     /// When. `None` when it has said nothing yet, or there is none.
     pub sampled: Option<SystemTime>,
+    /// When the driver was asked last, among the times that it answered or failed.
+    pub asked: Option<Instant>,
+    /// Why it could not answer the last time, if it could not: then the devices are those of `sampled`.
+    pub trouble: Option<String>,
     /// Its devices, by ordinal.
     pub devices: Vec<Device>,
+}
+
+/// Whether there is a driver.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// Nobody knows yet: it has not answered so far.
+    #[default]
+    Silent,
+    /// It has answered.
+    Works,
+    /// There is none, in words.
+    Absent(String),
+    /// There is one that does not work, in words.
+    Broken(String),
 }
 
 /// Where readings come from: a driver, or a record of one.
@@ -67,20 +100,27 @@ pub enum OpenError {
     Broken(String),
 }
 
+/// A driver that did not answer in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the driver does not answer")]
+pub struct DriverSilent;
+
 /// Reads devices. The thread ends with it, as soon as the driver lets it.
 #[derive(Debug)]
 pub struct DeviceMonitor {
-    latest: Arc<ArcSwap<DeviceReading>>,
-    _open: SyncSender<()>,
+    latest: watch::Receiver<Arc<DeviceReading>>,
+    /// Each message asks for a reading.
+    requests: SyncSender<()>,
 }
 
-/// Time between two readings.
+/// Between two readings that nobody asked for.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 // === impl DeviceMonitor ===
 
 impl DeviceMonitor {
-    /// Opens a source and reads it every five seconds, in a thread of its own. Returns at once.
+    /// Opens a source and reads it when asked to, and every five seconds, in a thread of its own. Returns at
+    /// once.
     ///
     /// # Errors
     ///
@@ -95,49 +135,125 @@ impl DeviceMonitor {
         interval: Duration,
         open: impl FnOnce() -> Result<S, OpenError> + Send + 'static,
     ) -> io::Result<Self> {
-        let latest = Arc::new(ArcSwap::default());
-        let (_open, closed) = mpsc::sync_channel(1);
-        let published = latest.clone();
+        let (published, latest) = watch::channel(Arc::default());
+        let (requests, asked) = mpsc::sync_channel(1);
         // Not joined: the driver may never return to it.
         thread::Builder::new()
             .name("hangar-devices".to_owned())
             .spawn(move || match open() {
-                Ok(source) => watch(source, interval, &published, &closed),
-                Err(OpenError::Absent(why)) => tracing::debug!(why, "there are no devices"),
-                Err(OpenError::Broken(why)) => tracing::warn!(why, "devices cannot be read"),
+                Ok(source) => watch(source, interval, &published, &asked),
+                Err(OpenError::Absent(why)) => {
+                    tracing::debug!(why, "there are no devices");
+                    close(&published, Driver::Absent(why));
+                }
+                Err(OpenError::Broken(why)) => {
+                    tracing::warn!(why, "devices cannot be read");
+                    close(&published, Driver::Broken(why));
+                }
             })?;
-        Ok(Self { latest, _open })
+        Ok(Self { latest, requests })
     }
 
     /// The last reading. Never waits.
     pub fn latest(&self) -> Arc<DeviceReading> {
-        self.latest.load_full()
+        self.latest.borrow().clone()
     }
+
+    /// Sees to it that there is a reading that is no older than `age` soon. Never waits.
+    pub fn refresh(&self, age: Duration) {
+        let asked = self.latest.borrow().asked;
+        if asked.is_none_or(|asked| asked.elapsed() >= age) {
+            // Full means that one has been asked for and was not begun.
+            let _ = self.requests.try_send(());
+        }
+    }
+
+    /// A reading that was begun after this call, or the last word on a driver that is not there. Waits for
+    /// at most the time `patience`. Safe to cancel.
+    ///
+    /// # Errors
+    ///
+    /// When none came in time.
+    pub async fn fresh(&self, patience: Duration) -> Result<Arc<DeviceReading>, DriverSilent> {
+        let now = Instant::now();
+        let mut latest = self.latest.clone();
+        let _ = self.requests.try_send(());
+        let fresh = latest.wait_for(|reading| reading.is_final() || reading.asked >= Some(now));
+        let reading = tokio::time::timeout(patience, fresh).await;
+        match reading {
+            Ok(Ok(reading)) => Ok(reading.clone()),
+            // A thread that is gone says nothing more.
+            Ok(Err(_)) | Err(_) => Err(DriverSilent),
+        }
+    }
+}
+
+// === impl DeviceReading ===
+
+impl DeviceReading {
+    /// Whether nothing will follow.
+    fn is_final(&self) -> bool {
+        matches!(self.driver, Driver::Absent(_) | Driver::Broken(_))
+    }
+
+    /// The device of this UUID.
+    pub fn device(&self, uuid: &str) -> Option<&Device> {
+        self.devices.iter().find(|device| device.uuid == uuid)
+    }
+}
+
+// === impl Device ===
+
+impl Device {
+    /// What the process `pid` has there, in bytes, where the driver tells.
+    pub fn bytes_of(&self, pid: u32) -> Option<u64> {
+        let mut processes = self.processes.iter().flatten();
+        processes.find(|process| process.pid == pid)?.bytes
+    }
+}
+
+fn close(published: &watch::Sender<Arc<DeviceReading>>, driver: Driver) {
+    published.send_replace(Arc::new(DeviceReading {
+        driver,
+        ..DeviceReading::default()
+    }));
 }
 
 fn watch(
     mut source: impl DeviceSource,
     interval: Duration,
-    published: &ArcSwap<DeviceReading>,
-    closed: &Receiver<()>,
+    published: &watch::Sender<Arc<DeviceReading>>,
+    requests: &Receiver<()>,
 ) {
     let mut works = true;
     loop {
+        let asked = Some(Instant::now());
         match source.read() {
             Ok(devices) => {
                 works = true;
-                published.store(Arc::new(DeviceReading {
+                published.send_replace(Arc::new(DeviceReading {
+                    driver: Driver::Works,
                     sampled: Some(SystemTime::now()),
+                    asked,
+                    trouble: None,
                     devices,
                 }));
             }
-            Err(why) if works => {
+            Err(why) => {
+                if works {
+                    tracing::warn!(why, "devices cannot be read; the last reading stands");
+                }
                 works = false;
-                tracing::warn!(why, "devices cannot be read; the last reading stands");
+                let last = DeviceReading::clone(&published.borrow());
+                published.send_replace(Arc::new(DeviceReading {
+                    driver: Driver::Works,
+                    asked,
+                    trouble: Some(why),
+                    ..last
+                }));
             }
-            Err(_) => {}
         }
-        if closed.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
+        if requests.recv_timeout(interval) == Err(RecvTimeoutError::Disconnected) {
             return;
         }
     }

@@ -3,10 +3,11 @@
 //! The library is opened when the server runs: the binary needs none.
 
 use nvml_wrapper::{
-    Nvml as Library, cuda_driver_version_major, cuda_driver_version_minor, error::NvmlError,
+    Device as Handle, Nvml as Library, cuda_driver_version_major, cuda_driver_version_minor,
+    enums::device::UsedGpuMemory, error::NvmlError, struct_wrappers::device::ProcessInfo,
 };
 
-use super::devices::{Device, DeviceSource, OpenError};
+use super::devices::{Device, DeviceProcess, DeviceSource, OpenError};
 
 /// The opened library.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ impl Nvml {
             utilization: busy.map(|busy| f64::from(busy.gpu) / 100.0),
             driver_version: versions.driver.clone(),
             cuda_version: versions.cuda.clone(),
+            processes: processes(&device),
         })
     }
 
@@ -68,6 +70,19 @@ impl DeviceSource for Nvml {
         };
         Ok((0..count).filter_map(read).collect())
     }
+}
+
+/// Processes that compute on `device`, if the driver tells them.
+fn processes(device: &Handle<'_>) -> Option<Vec<DeviceProcess>> {
+    let told = |process: ProcessInfo| DeviceProcess {
+        pid: process.pid,
+        bytes: match process.used_gpu_memory {
+            UsedGpuMemory::Used(bytes) => Some(bytes),
+            UsedGpuMemory::Unavailable => None,
+        },
+    };
+    let processes = device.running_compute_processes().ok()?;
+    Some(processes.into_iter().map(told).collect())
 }
 
 struct Versions {

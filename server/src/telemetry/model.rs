@@ -3,6 +3,8 @@
 //! Invariant: what can be counted from the models' own state is observed from a snapshot when metrics are
 //! collected, so that a model that is gone has no series any more. Only durations are recorded by calls.
 
+mod kv_blocks;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,6 +38,8 @@ pub struct ModelSample {
     pub state: &'static str,
     /// What its worker holds. `None` when there is none.
     pub memory: Option<MemorySample>,
+    /// Blocks of its KV cache that are in use, and all of them. `None` where it is not kept in blocks.
+    pub kv_blocks: Option<(u64, u64)>,
     /// Requests that run.
     pub in_flight: u64,
     /// Requests that wait.
@@ -329,6 +333,7 @@ pub fn observe_models(meter: &Meter, snapshot: Snapshot) {
             }
         })
         .build();
+    kv_blocks::observe(meter, samples.clone());
     meter
         .u64_observable_gauge("hangar.model.memory")
         .with_unit("By")

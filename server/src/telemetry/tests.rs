@@ -183,6 +183,7 @@ fn sample(model: &str, state: &'static str) -> ModelSample {
             host: 4096,
             device: 1,
         }),
+        kv_blocks: loaded.then_some((8, 9)),
         in_flight: 3,
         queued: 4,
         restarts: 5,
@@ -229,6 +230,9 @@ async fn models_are_shown_as_they_are_and_vanish_with_their_models() {
         of("hangar_model_memory_bytes", &[c, ("type", "host")]),
         None
     );
+    assert_eq!(of("hangar_model_kv_blocks_used", &[a]), Some(8.0));
+    assert_eq!(of("hangar_model_kv_blocks_total", &[a]), Some(9.0));
+    assert_eq!(of("hangar_model_kv_blocks_total", &[c]), None);
     assert_eq!(of("hangar_model_in_flight", &[a]), Some(3.0));
     assert_eq!(of("hangar_model_queue_depth", &[a]), Some(4.0));
     assert_eq!(of("hangar_model_restarts_total", &[a]), Some(5.0));

@@ -14,10 +14,15 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
 /// The last lines that a worker wrote.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tail(Arc<Mutex<VecDeque<String>>>);
+pub(super) struct Tail {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    /// Nothing more comes from the standard error.
+    complete: CancellationToken,
+}
 
 /// A line that hangar-worker writes.
 #[derive(Deserialize)]
@@ -63,6 +68,12 @@ pub(super) async fn drain(pipe: impl AsyncRead + Unpin, tail: Tail) {
     window.report();
 }
 
+/// As [`drain`], for a pipe that brings the last words.
+pub(super) async fn drain_to_end(pipe: impl AsyncRead + Unpin, tail: Tail) {
+    let _complete = tail.complete.clone().drop_guard();
+    drain(pipe, tail).await;
+}
+
 fn write(line: &[u8], tail: &Tail, window: &mut Window) {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end();
@@ -96,15 +107,20 @@ fn write(line: &[u8], tail: &Tail, window: &mut Window) {
 
 impl Tail {
     fn push(&self, line: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == TAIL {
             lines.pop_front();
         }
         lines.push_back(line.to_owned());
     }
 
+    /// Waits until all last words are there. Safe to cancel.
+    pub(super) async fn complete(&self) {
+        self.complete.cancelled().await;
+    }
+
     pub(super) fn lines(&self) -> Vec<String> {
-        self.0
+        self.lines
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .iter()

@@ -1,12 +1,13 @@
 //! One child process and the task that owns it.
 
-use std::{fmt, io, os::unix::process::ExitStatusExt, process::ExitStatus};
+use std::{fmt, io, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
 use hangar_client::worker::v1::WorkerConfig;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, ChildStdin, ChildStdout},
     sync::{mpsc, oneshot, watch},
+    time::timeout,
 };
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
@@ -28,6 +29,9 @@ pub struct Process {
     exit: watch::Receiver<Option<Exit>>,
     tail: Tail,
 }
+
+/// Time for what a process wrote before its end to be read.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How a worker process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +96,7 @@ impl Process {
         let stdin = child.stdin.take();
         let stdout = child.stdout.take();
         if let Some(stderr) = child.stderr.take() {
-            tracker.spawn(log::drain(stderr, tail.clone()).instrument(span.clone()));
+            tracker.spawn(log::drain_to_end(stderr, tail.clone()).instrument(span.clone()));
         }
         let (lifeline, held) = oneshot::channel();
         tracker.spawn(own(child, inbox, held, exit_sender).instrument(span.clone()));
@@ -142,8 +146,10 @@ impl Process {
         ended.unwrap_or(Exit::Unknown)
     }
 
-    /// The last lines that the process wrote to its standard error.
-    pub fn last_words(&self) -> Vec<String> {
+    /// The last lines that the process, which has ended, wrote to its standard error. Waits for them, unless
+    /// somebody else keeps its standard error open.
+    pub async fn last_words(&self) -> Vec<String> {
+        let _ = timeout(LAST_WORDS, self.tail.complete()).await;
         self.tail.lines()
     }
 }

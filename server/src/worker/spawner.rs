@@ -16,6 +16,8 @@ use tokio::{
 pub struct Program {
     /// Its path.
     pub path: PathBuf,
+    /// Variables that it gets besides those that all workers get.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// Starts child processes. Cheap to clone; the thread ends with the last clone.
@@ -92,6 +94,12 @@ fn command(program: &Program) -> Command {
             ENVIRONMENT
                 .iter()
                 .filter_map(|name| Some((name, std::env::var_os(name)?))),
+        )
+        .envs(
+            program
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
         )
         .env("RUST_BACKTRACE", "0")
         // The engine makes the directory of its downloads, of which there are none, where it can.

@@ -13,7 +13,7 @@ use hangar_client::{
 };
 
 use super::binaries::binary;
-use crate::fixtures::Fixtures;
+use crate::{driver::Driver, fixtures::Fixtures};
 
 /// The shortest wait between two attempts that a spec may ask for.
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(10);
@@ -77,6 +77,24 @@ impl Options {
     pub fn time(self, flag: &str, time: Duration) -> Self {
         self.argument(flag)
             .argument(format!("{}ms", time.as_millis()))
+    }
+
+    /// With this driver, and with scripted workers that play CUDA workers.
+    ///
+    /// # Errors
+    ///
+    /// When there is no scripted worker.
+    pub fn with_gpus(self, driver: &Driver) -> Result<Self> {
+        let worker = binary("scripted-worker")?;
+        Ok(self
+            .with_driver(driver)
+            .argument("--worker-cuda")
+            .argument(worker))
+    }
+
+    /// With this driver.
+    pub fn with_driver(self, driver: &Driver) -> Self {
+        self.env("LD_LIBRARY_PATH", driver.path().to_string_lossy())
     }
 
     /// Sets a variable of the server's environment, which is otherwise empty.

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     future::pending,
     io::{self, Read, Write},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -11,6 +12,8 @@ use hangar_client::worker::v1::{
     EngineBuilt, EngineWarmed, LoadResponse, WorkerFailure, load_response::Event,
 };
 use tonic::Status;
+
+use crate::driver;
 
 use super::{
     gate::pass,
@@ -51,6 +54,12 @@ impl Worker {
         flood(io::stderr().lock(), self.script.flood_stderr)?;
         flood(io::stdout().lock(), self.script.flood_stdout)?;
         self.take_memory(script.memory_bytes);
+        if script.device_bytes > 0 {
+            let taken = driver::take_as_worker(script.device_bytes);
+            taken.map_err(|error| Status::internal(format!("{error:#}")))?;
+            let bytes = &self.device_bytes;
+            bytes.store(script.device_bytes, Ordering::Relaxed);
+        }
         self.read_weights().await?;
         match &script.kind {
             LoadKind::Hang => pending().await,

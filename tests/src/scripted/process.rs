@@ -189,7 +189,7 @@ fn inspection(config: &WorkerConfig, script: &Script) -> ModelInspection {
         weight_bytes: script.load.bytes,
         progress_measure: ProgressMeasure::ReadChars.into(),
         need_host_bytes: script.need_host_bytes,
-        need_device_bytes: 0,
+        need_device_bytes: script.need_device_bytes,
         max_concurrency: config.max_concurrency,
         ..ModelInspection::default()
     }

@@ -22,6 +22,12 @@ pub struct Script {
     pub ready_after_ms: u64,
     /// Host memory that it says to need, in bytes.
     pub need_host_bytes: u64,
+    /// Device memory that it says to need, in bytes.
+    pub need_device_bytes: u64,
+    /// What it does not say is what it has of its device.
+    pub device_untold: bool,
+    /// Blocks of its KV cache that it says are in use, and all of them.
+    pub kv_blocks: (u32, u32),
     /// What Load does.
     pub load: LoadScript,
     /// What Generate does.
@@ -84,6 +90,8 @@ pub struct LoadScript {
     pub after_ms: u64,
     /// Memory to take and keep, in bytes.
     pub memory_bytes: u64,
+    /// Memory to take of the device that it is shown, in bytes.
+    pub device_bytes: u64,
     /// Bytes to read, as a load of a GGUF file would. They are announced as the size of the weights.
     pub bytes: u64,
     /// In how many steps to read them. Zero is as one.
@@ -204,6 +212,18 @@ impl Script {
             generate: GenerateScript {
                 gate: Some("token".into()),
                 ..GenerateScript::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Needs and takes so many bytes of its device.
+    pub fn on_device(bytes: u64) -> Self {
+        Self {
+            need_device_bytes: bytes,
+            load: LoadScript {
+                device_bytes: bytes,
+                ..LoadScript::default()
             },
             ..Self::default()
         }

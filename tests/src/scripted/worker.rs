@@ -21,6 +21,8 @@ pub(super) struct Worker {
     pub(super) metadata: ModelMetadata,
     pub(super) steps: AtomicU64,
     pub(super) in_flight: AtomicU32,
+    /// What it has of its device, in bytes.
+    pub(super) device_bytes: AtomicU64,
     /// What the load took.
     pub(super) memory: Mutex<Vec<u8>>,
     /// Set when the worker is to end; ends all streams.
@@ -35,6 +37,7 @@ impl Worker {
             metadata,
             steps: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
+            device_bytes: AtomicU64::new(0),
             memory: Mutex::new(Vec::new()),
             stopping: CancellationToken::new(),
         }
@@ -48,6 +51,12 @@ impl Worker {
             steps: self.steps.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             prefill_tokens: 0,
+            device_bytes: match self.script.device_untold {
+                true => 0,
+                false => self.device_bytes.load(Ordering::Relaxed),
+            },
+            kv_blocks_used: self.script.kv_blocks.0,
+            kv_blocks_total: self.script.kv_blocks.1,
         }
     }
 }

@@ -131,8 +131,6 @@ async fn fields_of_later_versions_are_refused_by_name() -> Result<()> {
     let later = [
         ("spec.kind", change(|s| s.set_kind(ModelKind::Image))),
         ("spec.format", change(|s| s.set_format(ModelFormat::Uqff))),
-        ("spec.device", change(|s| s.device = "cuda".into())),
-        ("spec.device", change(|s| s.device = "cuda:0".into())),
     ];
     for (field, spec) in later {
         let refusal = refusal(

@@ -25,8 +25,13 @@ impl Layer {
             runtime_dir: self.runtime_dir.or(below.runtime_dir),
             model_roots: self.model_roots.or(below.model_roots),
             worker: self.worker.or(below.worker),
+            worker_cuda: self.worker_cuda.or(below.worker_cuda),
             hub: self.hub.over(below.hub),
             max_concurrent_loads: self.max_concurrent_loads.or(below.max_concurrent_loads),
+            max_concurrent_device_loads: self
+                .max_concurrent_device_loads
+                .or(below.max_concurrent_device_loads),
+            device_release_timeout: self.device_release_timeout.or(below.device_release_timeout),
             max_models: self.max_models.or(below.max_models),
             prepared_cache_size: self.prepared_cache_size.or(below.prepared_cache_size),
             memory_limit: self.memory_limit.or(below.memory_limit),
@@ -80,7 +85,18 @@ impl Layer {
             data_dir,
             model_roots: directories::model_roots(self.model_roots.unwrap_or_default())?,
             worker: directories::worker(self.worker)?,
+            worker_cuda: directories::worker_cuda(self.worker_cuda)?,
             max_concurrent_loads: count("max_concurrent_loads", self.max_concurrent_loads, 2)?,
+            max_concurrent_device_loads: count(
+                "max_concurrent_device_loads",
+                self.max_concurrent_device_loads,
+                1,
+            )?,
+            device_release_timeout: positive(
+                "device_release_timeout",
+                self.device_release_timeout,
+                seconds(10),
+            )?,
             prepared_cache_size: self.prepared_cache_size.map_or(64 << 30, u64::from),
             memory_limit: self.memory_limit.map(u64::from),
             memory_high_watermark: ratio("memory_high_watermark", self.memory_high_watermark, 0.9)?,

@@ -95,7 +95,11 @@ pub enum Verification {
     Nothing,
     /// The worker was reaped.
     Reaped,
-    /// The worker could not be reaped.
+    /// The device was seen to have its memory back.
+    DeviceObserved,
+    /// The same, but other processes changed what it has free meanwhile.
+    SharedDevice,
+    /// The device was not seen to have its memory back, or the worker could not be reaped.
     TimedOut,
 }
 
@@ -236,8 +240,12 @@ impl Driver {
         }
     }
 
-    /// What the unload that ends now did.
-    pub(super) fn unload_report(&self, verification: Verification) -> UnloadReport {
+    /// What the unload that ends now did; `device_bytes` were seen to come back.
+    pub(super) fn unload_report(
+        &self,
+        verification: Verification,
+        device_bytes: u64,
+    ) -> UnloadReport {
         let seen = self
             .observer
             .as_ref()
@@ -251,7 +259,7 @@ impl Driver {
         UnloadReport {
             was_loaded: true,
             host_bytes: held.host_bytes,
-            device_bytes: held.device_bytes,
+            device_bytes,
             verification,
             killed: self.stopping.killed,
         }
@@ -272,7 +280,7 @@ impl Driver {
         {
             let report = UnloadReport {
                 host_bytes: 0,
-                ..self.unload_report(Verification::TimedOut)
+                ..self.unload_report(Verification::TimedOut, 0)
             };
             self.answer_unloads(&report);
         }

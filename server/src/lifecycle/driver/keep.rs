@@ -2,31 +2,56 @@
 
 use std::time::{Duration, SystemTime};
 
-use hangar_client::worker::v1::ModelInspection;
+use hangar_client::{v1::ModelMetadata, worker::v1::ModelInspection};
 
-use super::Driver;
+use super::{Driver, Place};
 use crate::{
     catalog::{Entry, LearnedMemory, Note},
     lifecycle::{
         admission::LaneLimits,
         eviction::{Evictor, may_be_evicted},
         ledger::with_headroom,
-        memory::Claim,
+        memory::{Claim, Need},
     },
     model::{
-        Failure, LoadOutcome, LoadRecord, Memory, Source, Spec, Stage, SuspendCause, Suspension,
+        Failure, LoadOutcome, LoadRecord, Memory, Metadata, Source, Spec, Stage, SuspendCause,
+        Suspension,
         state::{Cause, Event},
     },
-    worker,
+    wire, worker,
 };
 
 impl Driver {
+    /// Takes note of what the worker tells of the model.
+    pub(super) fn learn(&self, metadata: ModelMetadata) {
+        let learned = Metadata {
+            // The worker sees one device only, which is the first to it.
+            device: self.device_name(),
+            ..self.with_revision(wire::metadata(metadata))
+        };
+        self.model.learn(|facts| {
+            let metadata = &mut facts.learned.metadata;
+            let load_duration = metadata.load_duration;
+            let loaded = metadata.loaded;
+            *metadata = Metadata {
+                load_duration,
+                loaded,
+                ..learned.clone()
+            };
+        });
+    }
+
     /// Asks for the memory that the model needs. The answer comes with [`super::admitted`].
     pub(super) fn request_memory(&mut self, inspection: Box<ModelInspection>) {
         let spec = &self.spec;
         let learned = self.model.facts().learned.clone();
-        let known = self.context.known_need(spec, &learned);
-        let need = known.unwrap_or(inspection.need_host_bytes);
+        let gpu = self.on_gpu.as_ref().map(|on| on.gpu.clone());
+        let (host, device) = self.context.known_need(spec, &learned, gpu.as_ref());
+        let device = device.unwrap_or(inspection.need_device_bytes);
+        let need = Need {
+            host: host.unwrap_or(inspection.need_host_bytes),
+            device: gpu.map(|gpu| (gpu, device)),
+        };
         let evictor = Evictor::for_model(&self.context, spec.priority, self.may_evict);
         let memory = self.context.memory.clone();
         let id = self.model.id().clone();
@@ -42,6 +67,9 @@ impl Driver {
                 self.confine(&claim);
                 self.model.set_admitted(claim.admitted());
                 self.claim = Some(claim);
+                if let Place::Held { heading, .. } = &mut self.place {
+                    *heading = None;
+                }
                 if let (Some(observer), Some(inspection)) = (&mut self.observer, &self.inspection) {
                     observer.begin_load(inspection);
                 }
@@ -57,6 +85,10 @@ impl Driver {
         let Some(pid) = self.status.worker_pid else {
             return;
         };
+        if self.on_gpu.is_some() {
+            // CUDA maps far more than it uses.
+            return;
+        }
         // What the last life held says what to expect, not what this one may come to need.
         let hinted = self
             .spec
@@ -75,18 +107,27 @@ impl Driver {
     pub(super) fn measured(&mut self, memory: Memory) {
         self.status.memory = Some(memory);
         if let Some(claim) = &self.claim {
-            claim.measure(memory.host_bytes);
+            claim.measure(self.with_footprint(memory));
         }
         if self.state.stage().is_loading() || self.state.stage() == Stage::Ready {
             self.peak.host_bytes = self.peak.host_bytes.max(memory.host_bytes);
-            self.peak.device_bytes = self.peak.device_bytes.max(memory.device_bytes);
+            let device_bytes = self.device_footprint(memory.device_bytes);
+            self.peak.device_bytes = self.peak.device_bytes.max(device_bytes);
         }
     }
 
     /// What the worker holds now is what it claims from now on.
     pub(super) fn settle(&self) {
         if let (Some(claim), Some(memory)) = (&self.claim, self.status.memory) {
-            claim.settle(memory.host_bytes);
+            claim.settle(self.with_footprint(memory));
+        }
+    }
+
+    /// `memory`, with all that the model has of its device.
+    fn with_footprint(&self, memory: Memory) -> Memory {
+        Memory {
+            device_bytes: self.device_footprint(memory.device_bytes),
+            ..memory
         }
     }
 
@@ -181,6 +222,7 @@ impl Driver {
             ready,
             peak: self.peak,
             spec: (*self.spec).clone(),
+            device: self.device_name(),
         });
         let last_used = self.model.totals().last_used;
         self.model.learn(|facts| {
@@ -212,9 +254,11 @@ impl Driver {
             news = last_used.is_some() && learned.last_used != last_used;
             learned.last_used = last_used.or(learned.last_used);
             if let Some(memory) = &mut learned.memory
-                && memory.peak.host_bytes < peak.host_bytes
+                && (memory.peak.host_bytes < peak.host_bytes
+                    || memory.peak.device_bytes < peak.device_bytes)
             {
-                memory.peak = peak;
+                memory.peak.host_bytes = memory.peak.host_bytes.max(peak.host_bytes);
+                memory.peak.device_bytes = memory.peak.device_bytes.max(peak.device_bytes);
                 news = true;
             }
         });

@@ -17,8 +17,8 @@ use crate::{
     catalog::{Attempt, Learned, Note},
     lifecycle::{
         admission::Lane,
+        devices::{CPU, ONLY_GPU},
         driver::answer::Verification,
-        load_slots::Rank,
         run::{Run, Task},
         timers::Timer,
     },
@@ -30,9 +30,6 @@ use crate::{
 
 /// Tells the sockets of this server's workers apart.
 static SOCKETS: AtomicU64 = AtomicU64::new(0);
-
-/// The device that all models are on.
-const CPU: &str = "cpu";
 
 impl Driver {
     /// Applies `event`, performs what comes of it and publishes the new state.
@@ -88,14 +85,7 @@ impl Driver {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::RequestSlot => {
-                let spec = self.model.facts().entry.spec.clone();
-                let rank = Rank {
-                    required: spec.required,
-                    priority: spec.priority,
-                };
-                self.place = Place::Waiting(Box::pin(self.context.slots.take(CPU, rank)));
-            }
+            Action::RequestSlot => self.request_place(),
             Action::ReleaseSlot => self.place = Place::None,
             Action::Spawn => self.spawn(),
             Action::BuildEngine => {
@@ -211,6 +201,7 @@ impl Driver {
     }
 
     fn begin_attempt(&mut self, before: Stage) {
+        self.leftover = None;
         let again = self.state.load().map(|load| &load.id) == self.status.load_id.as_ref();
         if before == Stage::Backoff && again {
             self.status.restarts += 1;
@@ -231,15 +222,21 @@ impl Driver {
             status.load_id = Some(load.id.clone());
             status.attempt = load.attempt;
         }
-        status.failure = self.state.failure();
         let stage = self.state.stage();
+        let leftover = self.leftover.clone().filter(|_| stage == Stage::Unloaded);
+        status.failure = self.state.failure().or(leftover);
         status.progress =
             (stage.is_loading() && stage != Stage::Backoff).then(|| self.meter.current());
         if let Some(progress) = &mut status.progress
             && matches!(stage, Stage::Starting | Stage::Loading | Stage::Warming)
         {
             // Where the bytes do not tell yet, the last load does.
-            let left = expected_left(&self.model.facts().learned, &self.spec, self.load.began);
+            let place = match &self.on_gpu {
+                Some(on) => on.gpu.place(),
+                None => CPU.to_owned(),
+            };
+            let facts = self.model.facts();
+            let left = expected_left(&facts.learned, &self.spec, &place, self.load.began);
             progress.eta = progress.eta.or(left);
         }
         let crowd = self
@@ -282,7 +279,12 @@ impl Driver {
         });
         let number = SOCKETS.fetch_add(1, Ordering::Relaxed);
         let socket = context.runtime_dir.join(format!("w{number}.sock"));
+        let (program, device) = match &self.on_gpu {
+            None => (context.program.clone(), CPU),
+            Some(on) => (context.cuda_program(&on.gpu), ONLY_GPU),
+        };
         let config = WorkerConfig {
+            device: device.to_owned(),
             model_id: self.model.id().to_string(),
             socket_path: socket.display().to_string(),
             source: self.downloaded_source(),
@@ -295,6 +297,7 @@ impl Driver {
             model: self.model.id().clone(),
             source: spec.source.clone(),
             config,
+            program,
             attempt: self.attempt.clone(),
             span: self.load_span.clone(),
         };
@@ -370,29 +373,22 @@ impl Driver {
             && self.stopping.began.is_none()
         {
             self.stopping.held = observer.memory_now();
+            self.look_at_device();
         }
         self.stopping.began.get_or_insert_with(Instant::now);
     }
 
-    /// A reaped process has given back all host memory, and workers hold no device memory.
+    /// A reaped process has given back all host memory; a device is looked at.
     fn verify(&mut self) {
-        let report = self.unload_report(Verification::Reaped);
-        let took = self
-            .stopping
-            .began
-            .map(|began| began.elapsed())
-            .unwrap_or_default();
-        self.context
-            .metrics
-            .unloaded(self.model.id().as_str(), took);
-        self.apply(Event::Verified);
-        self.answer_unloads(&report);
+        if !self.begin_release() {
+            self.end_unload(Verification::Reaped, 0);
+        }
     }
 
     fn forget_worker(&mut self) {
         self.end_attempt();
         self.admission = None;
-        self.claim = None;
+        self.let_go_of_memory();
         self.model.set_admitted(0);
         self.inspection = None;
         self.model.learn(|facts| facts.built = None);
@@ -403,6 +399,7 @@ impl Driver {
         self.lane = None;
         self.stopping = Stopping::default();
         self.status.memory = None;
+        self.status.kv_blocks = None;
         self.status.worker_pid = None;
     }
 
@@ -442,9 +439,9 @@ impl Driver {
 }
 
 /// What is left of a load that began at `began` and takes as long as the last one of the same kind did.
-fn expected_left(learned: &Learned, spec: &Spec, began: Instant) -> Option<Duration> {
+fn expected_left(learned: &Learned, spec: &Spec, device: &str, began: Instant) -> Option<Duration> {
     let known = learned.memory.as_ref()?;
     let took = learned.metadata.load_duration?;
     let left = took.checked_sub(began.elapsed())?;
-    known.spec.builds_the_same_as(spec).then_some(left)
+    known.is_of(spec, device).then_some(left)
 }

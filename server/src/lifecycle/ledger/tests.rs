@@ -17,12 +17,27 @@ fn supply(bytes: u64) -> Supply {
     }
 }
 
+/// Decides about a model, and makes its reservation if it fits.
+fn decide(
+    ledger: &mut Ledger,
+    id: &ModelId,
+    need: u64,
+    supply: Supply,
+    candidates: &[ModelId],
+) -> Decision {
+    let decision = ledger.weigh(need, supply, candidates);
+    if decision == Decision::Fits {
+        ledger.reserve(id, need);
+    }
+    decision
+}
+
 /// A ledger in which models of these sizes have settled.
 fn settled(sizes: &[u64]) -> Ledger {
     let mut ledger = Ledger::default();
     for (n, size) in sizes.iter().enumerate() {
-        let decision = ledger.decide(&id(n), *size, supply(u64::MAX), &[]);
-        assert_eq!(decision, Decision::Admitted);
+        let decision = decide(&mut ledger, &id(n), *size, supply(u64::MAX), &[]);
+        assert_eq!(decision, Decision::Fits);
         ledger.measure(&id(n), *size);
         ledger.set_tenure(&id(n), Tenure::Settled);
     }
@@ -32,10 +47,10 @@ fn settled(sizes: &[u64]) -> Ledger {
 #[test]
 fn a_need_is_admitted_with_headroom() {
     let mut ledger = Ledger::default();
-    let refused = ledger.decide(&id(0), 100, supply(119), &[]);
+    let refused = decide(&mut ledger, &id(0), 100, supply(119), &[]);
     assert!(matches!(refused, Decision::Refused { free: 119, .. }));
-    let admitted = ledger.decide(&id(0), 100, supply(120), &[]);
-    assert_eq!(admitted, Decision::Admitted);
+    let admitted = decide(&mut ledger, &id(0), 100, supply(120), &[]);
+    assert_eq!(admitted, Decision::Fits);
     assert_eq!(ledger.free(supply(120)), 0);
 }
 
@@ -46,12 +61,12 @@ fn what_a_load_was_promised_is_not_given_twice() {
         limit: 1000,
         available: 240,
     };
-    assert_eq!(ledger.decide(&id(0), 100, both, &[]), Decision::Admitted);
-    assert_eq!(ledger.decide(&id(1), 100, both, &[]), Decision::Admitted);
+    assert_eq!(decide(&mut ledger, &id(0), 100, both, &[]), Decision::Fits);
+    assert_eq!(decide(&mut ledger, &id(1), 100, both, &[]), Decision::Fits);
     // It may still settle for less.
-    assert_eq!(ledger.decide(&id(2), 100, both, &[]), Decision::Wait);
+    assert_eq!(decide(&mut ledger, &id(2), 100, both, &[]), Decision::Wait);
     assert!(matches!(
-        ledger.decide(&id(2), 500, both, &[]),
+        decide(&mut ledger, &id(2), 500, both, &[]),
         Decision::Refused { .. }
     ));
 }
@@ -60,8 +75,8 @@ fn what_a_load_was_promised_is_not_given_twice() {
 fn a_reservation_becomes_the_measurement_when_the_model_settles() {
     let mut ledger = Ledger::default();
     assert_eq!(
-        ledger.decide(&id(0), 100, supply(200), &[]),
-        Decision::Admitted
+        decide(&mut ledger, &id(0), 100, supply(200), &[]),
+        Decision::Fits
     );
     ledger.measure(&id(0), 40);
     assert_eq!(ledger.free(supply(200)), 80);
@@ -75,11 +90,11 @@ fn a_reservation_becomes_the_measurement_when_the_model_settles() {
 fn no_more_is_evicted_than_makes_the_room() {
     let mut ledger = settled(&[100, 100, 100]);
     let candidates = [id(1), id(0), id(2)];
-    let one = ledger.decide(&id(9), 80, supply(300), &candidates);
+    let one = decide(&mut ledger, &id(9), 80, supply(300), &candidates);
     assert_eq!(one, Decision::Evict(vec![id(1)]));
-    let two = ledger.decide(&id(9), 160, supply(300), &candidates);
+    let two = decide(&mut ledger, &id(9), 160, supply(300), &candidates);
     assert_eq!(two, Decision::Evict(vec![id(1), id(0)]));
-    let none = ledger.decide(&id(9), 300, supply(300), &candidates);
+    let none = decide(&mut ledger, &id(9), 300, supply(300), &candidates);
     assert_eq!(
         none,
         Decision::Refused {
@@ -93,10 +108,10 @@ fn no_more_is_evicted_than_makes_the_room() {
 fn memory_that_is_on_its_way_back_is_waited_for() {
     let mut ledger = settled(&[100, 100]);
     ledger.set_tenure(&id(0), Tenure::Leaving);
-    let waits = ledger.decide(&id(9), 80, supply(200), &[id(1)]);
+    let waits = decide(&mut ledger, &id(9), 80, supply(200), &[id(1)]);
     assert_eq!(waits, Decision::Wait);
     ledger.set_tenure(&id(0), Tenure::Stuck);
-    let evicts = ledger.decide(&id(9), 80, supply(200), &[id(1)]);
+    let evicts = decide(&mut ledger, &id(9), 80, supply(200), &[id(1)]);
     assert_eq!(evicts, Decision::Evict(vec![id(1)]));
 }
 
@@ -104,8 +119,8 @@ fn memory_that_is_on_its_way_back_is_waited_for() {
 fn what_is_promised_or_going_is_not_held() {
     let mut ledger = settled(&[100, 100]);
     assert_eq!(
-        ledger.decide(&id(2), 50, supply(260), &[]),
-        Decision::Admitted
+        decide(&mut ledger, &id(2), 50, supply(260), &[]),
+        Decision::Fits
     );
     assert_eq!(ledger.held(), 200);
     ledger.measure(&id(2), 10);
@@ -115,10 +130,39 @@ fn what_is_promised_or_going_is_not_held() {
 }
 
 #[test]
+fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
+    let mut ledger = settled(&[100, 100]);
+    let device = Supply {
+        limit: 300,
+        available: 100,
+    };
+    assert_eq!(ledger.depart(&id(0)), 100);
+    assert_eq!(ledger.weigh(100, device, &[]), Decision::Wait);
+    assert_eq!(ledger.others(&id(1)), (Vec::new(), 100));
+    // The model comes again before that: its own claim is another one.
+    ledger.reserve(&id(0), 10);
+    ledger.arrived(100);
+    assert_eq!(ledger.admitted(&id(0)), Some(12));
+    assert_eq!(ledger.others(&id(1)), (vec![(id(0), 0)], 0));
+    assert!(matches!(
+        ledger.weigh(100, device, &[]),
+        Decision::Wait | Decision::Refused { .. }
+    ));
+}
+
+#[test]
+fn who_claims_nothing_here_is_not_evicted_for_it() {
+    let ledger = settled(&[100]);
+    let candidates = [id(7), id(0)];
+    let evicts = ledger.weigh(80, supply(100), &candidates);
+    assert_eq!(evicts, Decision::Evict(vec![id(0)]));
+}
+
+#[test]
 fn enormous_needs_do_not_overflow() {
     let mut ledger = settled(&[u64::MAX / 2]);
     assert!(matches!(
-        ledger.decide(&id(9), u64::MAX, supply(u64::MAX), &[id(0)]),
+        decide(&mut ledger, &id(9), u64::MAX, supply(u64::MAX), &[id(0)]),
         Decision::Refused { .. } | Decision::Evict(_)
     ));
 }
@@ -134,7 +178,7 @@ proptest! {
         for (n, what, need) in steps {
             match what {
                 0 if !known.contains(&n)
-                    && ledger.decide(&id(n), need, supply(limit), &[]) == Decision::Admitted =>
+                    && decide(&mut ledger, &id(n), need, supply(limit), &[]) == Decision::Fits =>
                 {
                     loading.insert(n, need);
                     known.insert(n);

@@ -37,6 +37,11 @@ pub(super) fn deaf() -> Failure {
 }
 
 pub(super) fn died(exit: Exit, last_words: &[String]) -> Failure {
+    if exit == Exit::Code(LOADER_FAILED)
+        && let Some(library) = last_words.iter().find_map(|line| missing_library(line))
+    {
+        return without_library(library);
+    }
     let mut message = format!("the worker process {exit}");
     let starved = last_words
         .iter()
@@ -58,14 +63,73 @@ pub(super) fn died(exit: Exit, last_words: &[String]) -> Failure {
     Failure::new(Reason::WorkerDied, message)
 }
 
+/// Status with which the dynamic loader ends a program that it cannot start.
+const LOADER_FAILED: i32 = 127;
+
+/// The library that the dynamic loader says it did not find.
+fn missing_library(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("error while loading shared libraries: ")?;
+    let (library, _) = rest.split_once(": ")?;
+    Some(library)
+}
+
+fn without_library(library: &str) -> Failure {
+    let advice = if library.starts_with("libcuda.so") {
+        "it comes with the NVIDIA driver: install that, in a container let the NVIDIA runtime bring it"
+    } else {
+        "CUDA's libraries are in NVIDIA's CUDA runtime package and images, of the release that the worker was built \
+         for: install that, or name the directory that has it in hangar's LD_LIBRARY_PATH, and start hangar again"
+    };
+    let message =
+        format!("the worker cannot be started: the library {library} is missing; {advice}");
+    Failure::new(Reason::DeviceUnavailable, message).about(library)
+}
+
 pub(super) fn cannot_start(error: &SpawnError) -> Failure {
     let message = match error {
         SpawnError::Execute { path, source } => {
             format!(
-                "the worker {path} cannot be started: {source}; install hangar-worker beside hangar, or give --worker"
+                "the worker {path} cannot be started: {source}; install it beside hangar, or give \
+                 --worker or --worker-cuda"
             )
         }
         SpawnError::Handshake(error) => error.to_string(),
     };
     Failure::new(Reason::DeviceUnavailable, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        vec!["something else".to_owned(), line.to_owned()]
+    }
+
+    #[test]
+    fn a_library_that_the_loader_misses_is_named_with_where_it_comes_from() {
+        for (library, from) in [
+            ("libcuda.so.1", "NVIDIA driver"),
+            ("libcudart.so.13", "LD_LIBRARY_PATH"),
+        ] {
+            let line = format!(
+                "/opt/hangar-worker-cuda: error while loading shared libraries: {library}: cannot open shared object \
+                 file: No such file or directory"
+            );
+            let failure = died(Exit::Code(127), &words(&line));
+            assert_eq!(failure.reason, Reason::DeviceUnavailable);
+            assert_eq!(failure.subject.as_deref(), Some(library));
+            assert!(failure.message.contains(library), "{}", failure.message);
+            assert!(failure.message.contains(from), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn other_deaths_are_not_the_loaders() {
+        let line = "error while loading shared libraries: libx.so: cannot open shared object file";
+        let crashed = died(Exit::Signal(11), &words(line));
+        assert_eq!(crashed.reason, Reason::WorkerDied);
+        let strange = died(Exit::Code(127), &words("command not found"));
+        assert_eq!(strange.reason, Reason::WorkerDied);
+    }
 }

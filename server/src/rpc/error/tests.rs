@@ -141,7 +141,9 @@ fn every_failure_of_a_model_has_its_code_and_reason() {
             Reason::InsufficientMemory => (Code::ResourceExhausted, "INSUFFICIENT_MEMORY"),
             Reason::StorageFull => (Code::ResourceExhausted, "STORAGE_FULL"),
             Reason::WorkerDied => (Code::Unavailable, "WORKER_DIED"),
-            Reason::WorkerHung | Reason::Unreaped => (Code::Unavailable, "WORKER_HUNG"),
+            Reason::WorkerHung | Reason::Unreaped | Reason::DeviceMemoryHeld => {
+                (Code::Unavailable, "WORKER_HUNG")
+            }
             Reason::LoadTimeout => (Code::DeadlineExceeded, "LOAD_TIMEOUT"),
             Reason::LoadStalled => (Code::DeadlineExceeded, "LOAD_STALLED"),
             Reason::LoadCancelled => (Code::Aborted, "LOAD_CANCELLED"),
@@ -158,11 +160,33 @@ fn every_failure_of_a_model_has_its_code_and_reason() {
             Reason::WorkerDied
                 | Reason::WorkerHung
                 | Reason::Unreaped
+                | Reason::DeviceMemoryHeld
                 | Reason::ShuttingDown
                 | Reason::HubUnavailable
         );
         assert_eq!(details.retry_info().is_some(), passing);
     }
+}
+
+#[test]
+fn what_a_failure_is_about_is_told_with_it() {
+    let short = Failure::new(Reason::InsufficientMemory, "too big").about("memory of cuda:GPU-1");
+    let details = check(
+        ApiError::Failed(short),
+        Code::ResourceExhausted,
+        "INSUFFICIENT_MEMORY",
+    );
+    let quota = details.quota_failure().expect("a QuotaFailure");
+    assert_eq!(quota.violations[0].subject, "memory of cuda:GPU-1");
+    let missing = Failure::new(Reason::DeviceUnavailable, "no library").about("libcudart.so.13");
+    let details = check(
+        ApiError::Failed(missing),
+        Code::FailedPrecondition,
+        "DEVICE_UNAVAILABLE",
+    );
+    let failure = details.precondition_failure();
+    let failure = failure.expect("a PreconditionFailure");
+    assert_eq!(failure.violations[0].subject, "libcudart.so.13");
 }
 
 #[test]

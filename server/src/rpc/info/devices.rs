@@ -57,6 +57,7 @@ mod tests {
         let reading = DeviceReading {
             sampled: Some(SystemTime::UNIX_EPOCH),
             devices: vec![device(0, "GPU-a"), device(1, "GPU-b")],
+            ..DeviceReading::default()
         };
         let held = [
             ("cuda:GPU-a", 1),

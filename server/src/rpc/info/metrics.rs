@@ -27,6 +27,8 @@ pub(super) fn metrics(usage: &UsageReport, status: &Status) -> ModelMetrics {
         restarts: status.restarts,
         uptime: None,
         last_minute: Some(sample(&usage.last_minute)),
+        kv_blocks_used: status.kv_blocks.map_or(0, |blocks| blocks.used),
+        kv_blocks_total: status.kv_blocks.map_or(0, |blocks| blocks.total),
     }
 }
 

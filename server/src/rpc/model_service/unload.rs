@@ -3,17 +3,15 @@
 use std::time::{Duration, Instant};
 
 use hangar_client::v1::{
-    ModelUnload, UnloadModelRequest, UnloadModelResponse, UnloadVerification,
-    unload_model_request::Target,
+    ModelUnload, UnloadModelRequest, UnloadModelResponse, unload_model_request::Target,
 };
 use tonic::Status;
 
 use super::{Core, item_error};
 use crate::{
-    lifecycle::{UnloadOptions, UnloadReport, Verification},
+    lifecycle::UnloadOptions,
     model::ModelId,
-    rpc::{error::ApiError, validate::Violations},
-    wire,
+    rpc::{error::ApiError, unloaded::unloaded, validate::Violations},
 };
 
 impl Core {
@@ -93,32 +91,9 @@ impl Core {
         options: UnloadOptions,
     ) -> Result<ModelUnload, ApiError> {
         let began = Instant::now();
-        let unloaded = self.fleet.unload(name, options).await;
+        let ended = self.fleet.unload(name, options).await;
         let (id, report) =
-            unloaded.map_err(|error| ApiError::of_unload(error, &self.fleet.resolve(name)))?;
-        Ok(message(&id, &report, began.elapsed()))
-    }
-}
-
-/// What unloading the model `id` did.
-pub(in crate::rpc) fn message(
-    id: &ModelId,
-    report: &UnloadReport,
-    elapsed: Duration,
-) -> ModelUnload {
-    let verification = match report.verification {
-        Verification::Nothing => UnloadVerification::Unspecified,
-        Verification::Reaped => UnloadVerification::Reaped,
-        Verification::TimedOut => UnloadVerification::TimedOut,
-    };
-    ModelUnload {
-        model_id: id.to_string(),
-        was_loaded: report.was_loaded,
-        host_bytes_freed: report.host_bytes,
-        device_bytes_freed: report.device_bytes,
-        verification: verification.into(),
-        elapsed: wire::duration(elapsed),
-        error: None,
-        killed: report.killed,
+            ended.map_err(|error| ApiError::of_unload(error, &self.fleet.resolve(name)))?;
+        Ok(unloaded(&id, &report, began.elapsed()))
     }
 }

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     model::{
-        DataType, Format, GenerationDefaults, Kind, MemoryHint, RestartMode, RestartPolicy, Source,
-        Spec,
+        DataType, DeviceWish, Format, GenerationDefaults, Kind, MemoryHint, RestartMode,
+        RestartPolicy, Source, Spec,
     },
     rpc::error::ApiError,
     wire,
@@ -39,12 +39,10 @@ pub(in crate::rpc) fn spec(
     violations.check(concurrency, &at("max_concurrency"), "must be at most 1024");
     let queue = message.max_queue.is_none_or(|queue| queue <= MAX_QUEUE);
     violations.check(queue, &at("max_queue"), "must be at most 100000");
-    let device = matches!(message.device.as_str(), "" | "auto" | "cpu" | "cuda")
-        || message.device.starts_with("cuda:");
     violations.check(
-        device,
+        DeviceWish::parse(&message.device).is_some(),
         &at("device"),
-        "must be \"auto\", \"cpu\", \"cuda\" or \"cuda:\" and an ordinal or UUID",
+        "must be \"auto\", \"cpu\", \"cuda\", or \"cuda:\" and the ordinal or UUID of a GPU as GetInfo tells them",
     );
     let kind = kind(message, &at, violations);
     let format = format(message, &at, violations);
@@ -130,7 +128,6 @@ pub(in crate::rpc) fn refuse_later_fields(spec: &v1::ModelSpec) -> Result<(), Ap
     refuse(&[
         ("spec.kind", later_kind),
         ("spec.format", spec.format() == v1::ModelFormat::Uqff),
-        ("spec.device", spec.device.starts_with("cuda")),
     ])
 }
 
@@ -331,10 +328,10 @@ mod tests {
         };
         assert_eq!(
             refused(v1::ModelSpec {
-                device: "cuda:0".to_owned(),
+                format: v1::ModelFormat::Uqff.into(),
                 ..demo()
             }),
-            "spec.device"
+            "spec.format"
         );
     }
 

@@ -46,6 +46,7 @@ fn the_last_reading_stands_while_the_driver_hangs_and_when_it_fails() {
     let monitor = monitor.expect("a thread");
     reads.recv_timeout(WAIT).expect("a first reading");
     assert_eq!(*monitor.latest(), DeviceReading::default(), "it hangs");
+    assert_eq!(monitor.latest().driver, Driver::Silent);
     let mut last = Vec::new();
     let mut sampled = None;
     for reading in record() {
@@ -54,10 +55,13 @@ fn the_last_reading_stands_while_the_driver_hangs_and_when_it_fails() {
         let latest = monitor.latest();
         match reading {
             Some(devices) => {
-                assert!(latest.sampled > sampled);
+                assert!(latest.sampled > sampled && latest.trouble.is_none());
                 last = devices;
             }
-            None => assert_eq!(latest.sampled, sampled),
+            None => {
+                assert_eq!(latest.sampled, sampled);
+                assert_eq!(latest.trouble.as_deref(), Some("Unknown Error"));
+            }
         }
         assert_eq!(latest.devices, last);
         sampled = latest.sampled;
@@ -93,4 +97,36 @@ fn a_machine_without_a_driver_has_no_devices() {
     tells.recv_timeout(WAIT).expect("it was opened");
     let latest = monitor.latest();
     assert!(latest.sampled.is_none() && latest.devices.is_empty());
+}
+
+#[tokio::test]
+async fn a_fresh_reading_is_one_that_was_begun_after_it_was_asked_for() {
+    let (step, steps) = sync_channel(8);
+    let (read, reads) = sync_channel(8);
+    let source = Replay {
+        readings: record().into_iter(),
+        steps,
+        read,
+    };
+    let monitor = DeviceMonitor::start_every(WAIT * 60, move || Ok(source)).expect("a thread");
+    reads.recv_timeout(WAIT).expect("a first reading");
+    // The reading that is under way is not it.
+    let silent = monitor.fresh(Duration::from_millis(50)).await;
+    assert_eq!(silent, Err(DriverSilent));
+    let before = Instant::now();
+    for _ in 0..2 {
+        step.send(()).expect("the thread reads");
+    }
+    let fresh = monitor.fresh(WAIT).await.expect("a driver that answers");
+    assert!(fresh.asked >= Some(before));
+    assert_eq!(fresh.driver, Driver::Works);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_driver_that_is_not_there() {
+    let absent = || Err::<Replay, _>(OpenError::Absent("no such library".to_owned()));
+    let monitor = DeviceMonitor::start(absent).expect("a thread");
+    let reading = monitor.fresh(WAIT).await.expect("the last word");
+    assert_eq!(reading.driver, Driver::Absent("no such library".to_owned()));
+    assert!(monitor.fresh(WAIT).await.is_ok());
 }

@@ -1,0 +1,289 @@
+//! The GPUs that models may be on, and which of them a model gets.
+//!
+//! Invariant: a model gets the device that its spec names or none; where the spec leaves the choice, two
+//! loads that choose at the same time do not both count on the same free memory.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::memory::Memory;
+use crate::{
+    model::{DeviceWish, Failure, ModelId, Reason},
+    system::{Device, DeviceReading, Driver, SystemMonitor},
+};
+
+/// Chooses devices.
+#[derive(Debug)]
+pub struct Devices {
+    system: Arc<SystemMonitor>,
+    worker: CudaWorker,
+    /// Models that are on their way to a device and have no reservation there yet.
+    heading: Mutex<OnTheWay>,
+}
+
+/// The UUID of the device that a model is on its way to, and what it needs there if that is known.
+type OnTheWay = BTreeMap<ModelId, (Arc<str>, Option<u64>)>;
+
+/// The worker for GPUs.
+#[derive(Clone, Debug)]
+pub struct CudaWorker {
+    /// Where it is, or should be.
+    pub path: PathBuf,
+    /// Whether it is there.
+    pub installed: bool,
+}
+
+/// The GPU that a model is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gpu {
+    pub(super) uuid: Arc<str>,
+    pub(super) ordinal: u32,
+    pub(super) name: String,
+}
+
+/// Counts a model among those that are on their way to a device, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Heading {
+    devices: Arc<Devices>,
+    id: ModelId,
+}
+
+/// Name of the CPU among the devices.
+pub(super) const CPU: &str = "cpu";
+
+/// Name of a worker's GPU to that worker, which sees no other.
+pub(super) const ONLY_GPU: &str = "cuda:0";
+
+/// How long a driver is waited for that was not heard of yet, or does not answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Part of a device that a model counts for which is on its way there and of which nothing is known.
+const UNKNOWN_NEED: u64 = 16;
+
+// === impl Devices ===
+
+impl Devices {
+    /// The devices that `system` reads, for models that `worker` hosts.
+    pub fn new(system: Arc<SystemMonitor>, worker: CudaWorker) -> Arc<Self> {
+        Arc::new(Self {
+            system,
+            worker,
+            heading: Mutex::default(),
+        })
+    }
+
+    /// The program that hosts models on GPUs.
+    pub(super) fn worker(&self) -> &Path {
+        &self.worker.path
+    }
+
+    /// What reads them.
+    pub(super) fn system(&self) -> &Arc<SystemMonitor> {
+        &self.system
+    }
+
+    /// Whether a model of this wish is on the CPU, whatever devices there are.
+    pub(super) fn is_for_cpu(&self, wish: &DeviceWish) -> bool {
+        match wish {
+            DeviceWish::Cpu => true,
+            DeviceWish::Auto => !self.worker.installed || self.driver_is_absent(),
+            DeviceWish::Cuda | DeviceWish::Ordinal(_) | DeviceWish::Uuid(_) => false,
+        }
+    }
+
+    /// The device for the model `id` of this wish, `None` for the CPU. Waits for the driver, for a bounded
+    /// time. Where the choice is left, it is the device that has the most memory that is neither in use nor
+    /// promised. From then on the model counts among those that are on their way there, with what it `needs`
+    /// if that is known.
+    ///
+    /// # Errors
+    ///
+    /// When the driver, the device or the worker for it is missing.
+    pub(super) async fn choose(
+        self: Arc<Self>,
+        id: &ModelId,
+        wish: &DeviceWish,
+        needs: impl Fn(&Gpu) -> Option<u64>,
+        memory: &Memory,
+    ) -> Result<Option<(Gpu, Heading)>, Failure> {
+        if self.is_for_cpu(wish) {
+            return Ok(None);
+        }
+        if !self.worker.installed {
+            return Err(self.worker_is_missing(wish));
+        }
+        let reading = self.system.fresh_devices(PATIENCE).await;
+        let reading = reading.map_err(|_| unavailable(DRIVER, SILENT))?;
+        let mut heading = self.heading();
+        let Some(gpu) = pick(wish, &reading, memory, &heading)? else {
+            return Ok(None);
+        };
+        heading.insert(id.clone(), (gpu.uuid.clone(), needs(&gpu)));
+        drop(heading);
+        let id = id.clone();
+        let devices = self;
+        Ok(Some((gpu, Heading { devices, id })))
+    }
+
+    /// As [`Self::choose`], by the last reading and without waiting. `None` too when it cannot be told.
+    pub(super) fn likely(&self, wish: &DeviceWish, memory: &Memory) -> Option<Gpu> {
+        if self.is_for_cpu(wish) || !self.worker.installed {
+            return None;
+        }
+        pick(wish, &self.system.devices(), memory, &self.heading()).ok()?
+    }
+
+    fn driver_is_absent(&self) -> bool {
+        matches!(self.system.devices().driver, Driver::Absent(_))
+    }
+
+    fn worker_is_missing(&self, wish: &DeviceWish) -> Failure {
+        let mut message = format!(
+            "a model on {wish} needs the CUDA worker, and there is no {}; install hangar-worker-cuda beside hangar, \
+             or give --worker-cuda, and start hangar again",
+            self.worker.path.display()
+        );
+        if let Err(Missing::Driver(why)) = usable(&self.system.devices()) {
+            message.push_str("; besides, ");
+            message.push_str(&why);
+        }
+        unavailable("hangar-worker-cuda", &message)
+    }
+
+    fn heading(&self) -> MutexGuard<'_, OnTheWay> {
+        self.heading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Heading ===
+
+impl Drop for Heading {
+    fn drop(&mut self) {
+        self.devices.heading().remove(&self.id);
+    }
+}
+
+// === impl Gpu ===
+
+impl Gpu {
+    fn of(device: &Device) -> Self {
+        Self {
+            uuid: device.uuid.as_str().into(),
+            ordinal: device.ordinal,
+            name: device.name.clone(),
+        }
+    }
+
+    /// Its name among the devices: what a spec that wants it says, and what a model's metadata tell.
+    pub(super) fn place(&self) -> String {
+        format!("cuda:{}", self.uuid)
+    }
+}
+
+impl std::fmt::Display for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "device {} ({}, {})", self.ordinal, self.name, self.uuid)
+    }
+}
+
+/// Why no device can be used.
+enum Missing {
+    /// There is no driver.
+    Driver(String),
+    /// There is one that does not answer as it should.
+    Answer(String),
+}
+
+impl From<Missing> for Failure {
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::Driver(why) | Missing::Answer(why) => unavailable(DRIVER, &why),
+        }
+    }
+}
+
+/// The library that devices are found with; it comes with the driver.
+const DRIVER: &str = "libnvidia-ml.so.1";
+
+/// What is said of a driver that hangs.
+const SILENT: &str = "the NVIDIA driver does not answer; see what nvidia-smi says, or give the model the device \
+                      \"cpu\"";
+
+fn pick(
+    wish: &DeviceWish,
+    reading: &DeviceReading,
+    memory: &Memory,
+    heading: &OnTheWay,
+) -> Result<Option<Gpu>, Failure> {
+    let devices = match usable(reading) {
+        Ok(devices) => devices,
+        Err(Missing::Driver(_)) if *wish == DeviceWish::Auto => return Ok(None),
+        Err(missing) => return Err(missing.into()),
+    };
+    let mut each = devices.iter();
+    let chosen = match wish {
+        DeviceWish::Auto | DeviceWish::Cuda | DeviceWish::Cpu => {
+            let free = |device: &&Device| {
+                let free = memory.free_on(device);
+                // Of equals the first.
+                let rank = std::cmp::Reverse(device.ordinal);
+                (free.saturating_sub(expected_on(device, heading)), rank)
+            };
+            each.max_by_key(free)
+        }
+        DeviceWish::Ordinal(ordinal) => each.find(|d| d.ordinal == *ordinal),
+        DeviceWish::Uuid(uuid) => each.find(|d| d.uuid.eq_ignore_ascii_case(uuid)),
+    };
+    match chosen {
+        Some(device) => Ok(Some(Gpu::of(device))),
+        None if *wish == DeviceWish::Auto => Ok(None),
+        None => Err(no_such_device(wish, devices)),
+    }
+}
+
+/// What those take that are on their way to `device`, in bytes, as far as that can be told.
+fn expected_on(device: &Device, heading: &OnTheWay) -> u64 {
+    let there = heading.values().filter(|(uuid, _)| **uuid == *device.uuid);
+    there
+        .map(|(_, need)| need.unwrap_or(device.memory_total_bytes / UNKNOWN_NEED))
+        .fold(0, u64::saturating_add)
+}
+
+fn usable(reading: &DeviceReading) -> Result<&[Device], Missing> {
+    match (&reading.driver, &reading.trouble) {
+        (Driver::Absent(why), _) => Err(Missing::Driver(format!(
+            "the NVIDIA driver is missing: {DRIVER} was not found ({why}); install the driver, in a container let the \
+             NVIDIA runtime bring it, or give the model the device \"cpu\""
+        ))),
+        (Driver::Broken(why), _) | (_, Some(why)) => Err(Missing::Answer(format!(
+            "the NVIDIA driver does not work: {why}; see what nvidia-smi says"
+        ))),
+        (Driver::Silent, None) => Err(Missing::Answer(SILENT.to_owned())),
+        (Driver::Works, None) => Ok(&reading.devices),
+    }
+}
+
+fn no_such_device(wish: &DeviceWish, devices: &[Device]) -> Failure {
+    let known: Vec<_> = devices
+        .iter()
+        .map(|device| format!("cuda:{} ({}, {})", device.ordinal, device.name, device.uuid))
+        .collect();
+    let message = if known.is_empty() {
+        format!("there is no {wish}: the NVIDIA driver knows no device")
+    } else {
+        format!(
+            "there is no {wish}; there are {}: {}",
+            known.len(),
+            known.join(", ")
+        )
+    };
+    unavailable(wish.to_string(), &message)
+}
+
+fn unavailable(what: impl Into<String>, message: &str) -> Failure {
+    Failure::new(Reason::DeviceUnavailable, message).about(what)
+}

@@ -1,0 +1,278 @@
+//! The device that a model is on: how it gets there, and that the device has its memory back afterwards.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+
+use super::{Driver, Place, answer::Verification};
+use crate::{
+    lifecycle::{
+        devices::{CPU, Gpu, Heading},
+        fleet::Context,
+        load_slots::{LoadSlot, Rank},
+        memory::Claim,
+        release::{Outlook, Release, Released},
+        timers::Timer,
+    },
+    model::{DeviceWish, Failure, ModelId, Reason, Spec, state::Event},
+};
+
+/// A place among the loads that run at the same time on a device.
+pub(super) struct Berth {
+    slot: LoadSlot,
+    /// `None`: the device is the CPU.
+    gpu: Option<OnGpu>,
+    heading: Option<Heading>,
+    /// What the spec said.
+    wish: String,
+}
+
+/// The GPU that a model is on, or will be.
+#[derive(Clone, Debug)]
+pub(super) struct OnGpu {
+    pub(super) gpu: Gpu,
+    /// How it was before the worker was started.
+    before: Outlook,
+    /// How it was when the worker was seen last.
+    last: Outlook,
+    /// What it lost by the load, in bytes, where that could be seen.
+    taken: Option<u64>,
+}
+
+/// How long a device is waited for that is looked at before a worker is started.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a model has of its device, in bytes, beyond what its worker tells: at most this much is believed. It is
+/// what the engine's kernels, workspaces and CUDA itself take.
+const UNTOLD: u64 = 4 << 30;
+
+/// How long a device is waited for when the server shuts down.
+const PATIENCE_AT_SHUTDOWN: Duration = Duration::from_secs(1);
+
+impl Driver {
+    /// Queues for a place on the device that the newest spec wants.
+    pub(super) fn request_place(&mut self) {
+        let spec = self.model.facts().entry.spec.clone();
+        let rank = Rank {
+            required: spec.required,
+            priority: spec.priority,
+        };
+        let wish = DeviceWish::parse(&spec.device).unwrap_or(DeviceWish::Auto);
+        self.place = if self.context.devices.is_for_cpu(&wish) {
+            Place::Waiting {
+                turn: Box::pin(self.context.slots.take(CPU, rank)),
+                wish: spec.device.clone(),
+            }
+        } else {
+            let model = self.model.id().clone();
+            let berth = find_berth(self.context.clone(), model, spec, wish, rank);
+            Place::Seeking(Box::pin(berth))
+        };
+    }
+
+    /// A place on a device came free, or there is no such device.
+    pub(super) fn place_granted(&mut self, berth: Result<Berth, Failure>) {
+        self.place = Place::None;
+        let berth = match berth {
+            Ok(berth) => berth,
+            Err(failure) => return self.apply(Event::Fault(failure)),
+        };
+        if self.model.facts().entry.spec.device != berth.wish {
+            // It was changed meanwhile.
+            return self.request_place();
+        }
+        self.place = Place::Held {
+            _slot: berth.slot,
+            heading: berth.heading,
+        };
+        self.on_gpu = berth.gpu;
+        self.take_spec();
+        self.apply(Event::SlotGranted);
+    }
+
+    /// Name of the model's device: "cpu", or "cuda:" and a UUID.
+    pub(super) fn device_name(&self) -> String {
+        match &self.on_gpu {
+            Some(on) => on.gpu.place(),
+            None => CPU.to_owned(),
+        }
+    }
+
+    /// Takes note of how the worker's device looks while the worker is there.
+    pub(super) fn look_at_device(&mut self) {
+        let Some(on) = &mut self.on_gpu else { return };
+        let reading = self.context.devices.system().devices();
+        let pid = self.status.worker_pid;
+        let outlook = Outlook::of(&reading, &on.gpu, self.model.id(), pid, &self.context);
+        on.last = outlook.unwrap_or_else(|| on.last.clone());
+    }
+
+    /// The model is loaded: takes note of what its device lost by that.
+    pub(super) fn note_taken(&mut self) {
+        self.look_at_device();
+        let told = self.status.memory.unwrap_or_default().device_bytes;
+        let Some(on) = &mut self.on_gpu else { return };
+        // Loads that run at the same time on a device take from each other's sight.
+        let likely = told..=told.saturating_add(UNTOLD);
+        let taken = on.before.lost(&on.last);
+        on.taken = taken.filter(|taken| told == 0 || likely.contains(taken));
+    }
+
+    /// What the model has of its device when everything counts, in bytes, of which its worker tells `told`:
+    /// what the driver says, else what the device lost by the load. Zero when nobody tells.
+    pub(super) fn device_footprint(&self, told: u64) -> u64 {
+        let on = self.on_gpu.as_ref();
+        let seen = on.and_then(|on| on.last.own().or(on.taken));
+        seen.unwrap_or_default().max(told)
+    }
+
+    /// The worker was reaped: what it had of the host is back, and the device is looked at. Says whether
+    /// there is one to be looked at.
+    pub(super) fn begin_release(&mut self) -> bool {
+        let (Some(claim), Some(release)) = (&self.claim, self.release()) else {
+            return false;
+        };
+        claim.reaped();
+        self.timers.clear(Timer::Stop);
+        self.timers.clear(Timer::Kill);
+        let patience = self.release_patience();
+        self.releasing = Some(Box::pin(release.observe(patience)));
+        true
+    }
+
+    /// The device was looked at.
+    pub(super) fn device_released(&mut self, released: Released) {
+        self.releasing = None;
+        // What did not come back shows in what the device has free.
+        self.claim = None;
+        self.leftover = released.held;
+        self.end_unload(released.verification, released.bytes);
+    }
+
+    /// Gives up the memory of a worker that has gone without an unload: what it had of a device is waited
+    /// for by those who want in, not by the model.
+    pub(super) fn let_go_of_memory(&mut self) {
+        let release = self.release();
+        let departure = self.claim.take().and_then(Claim::depart);
+        let (Some(release), Some(departure)) = (release, departure) else {
+            return;
+        };
+        let patience = self.release_patience();
+        let closing = self.context.closing.clone();
+        self.context.tracker.spawn(async move {
+            tokio::select! {
+                _ = release.observe(patience) => {}
+                () = closing.cancelled() => {}
+            }
+            drop(departure);
+        });
+    }
+
+    fn release(&self) -> Option<Release> {
+        let on = self.on_gpu.clone()?;
+        Some(Release {
+            context: self.context.clone(),
+            model: self.model.id().clone(),
+            pid: self.status.worker_pid,
+            gpu: on.gpu,
+            before: on.before,
+            last: on.last,
+            taken: on.taken,
+        })
+    }
+
+    fn release_patience(&self) -> Duration {
+        let patience = self.context.limits.device_release_timeout;
+        if self.context.closing.is_cancelled() {
+            patience.min(PATIENCE_AT_SHUTDOWN)
+        } else {
+            patience
+        }
+    }
+
+    /// The unload has come to its end.
+    pub(super) fn end_unload(&mut self, verification: Verification, device_bytes: u64) {
+        let report = self.unload_report(verification, device_bytes);
+        let began = self.stopping.began;
+        let took = began.map(|began| began.elapsed()).unwrap_or_default();
+        let id = self.model.id().as_str();
+        self.context.metrics.unloaded(id, took);
+        self.apply(Event::Verified);
+        self.answer_unloads(&report);
+    }
+}
+
+/// The place that was waited for. Safe to cancel; waits for ever when none is.
+pub(super) async fn granted(place: &mut Place) -> Result<Berth, Failure> {
+    match place {
+        Place::Waiting { turn, wish } => Ok(Berth {
+            slot: turn.await,
+            gpu: None,
+            heading: None,
+            wish: wish.clone(),
+        }),
+        Place::Seeking(berth) => berth.await,
+        Place::None | Place::Held { .. } => std::future::pending().await,
+    }
+}
+
+/// What is seen of a device that is looked at. Safe to cancel; waits for ever when none is.
+pub(super) async fn released(releasing: &mut Option<BoxFuture<'static, Released>>) -> Released {
+    match releasing {
+        Some(releasing) => releasing.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a place on the device for the model `id`, and looks at the device. Dropped, it leaves the queue.
+async fn find_berth(
+    context: Arc<Context>,
+    id: ModelId,
+    spec: Arc<Spec>,
+    wish: DeviceWish,
+    rank: Rank,
+) -> Result<Berth, Failure> {
+    let learned = context
+        .model(&id)
+        .map(|model| model.facts().learned.clone());
+    let learned = learned.unwrap_or_default();
+    let needs = |gpu: &Gpu| context.known_need(&spec, &learned, Some(gpu)).1;
+    let devices = context.devices.clone();
+    let chosen = devices.choose(&id, &wish, needs, &context.memory).await?;
+    let (gpu, heading) = chosen.unzip();
+    let place = gpu.as_ref().map_or_else(|| CPU.to_owned(), Gpu::place);
+    let slot = context.slots.take(&place, rank).await;
+    let gpu = match gpu {
+        Some(gpu) => Some(survey(&context, &id, gpu).await?),
+        None => None,
+    };
+    Ok(Berth {
+        slot,
+        gpu,
+        heading,
+        wish: spec.device.clone(),
+    })
+}
+
+/// Looks at `gpu` before the worker of the model `id` is started on it.
+async fn survey(context: &Context, id: &ModelId, gpu: Gpu) -> Result<OnGpu, Failure> {
+    let reading = context.devices.system().fresh_devices(PATIENCE).await;
+    let seen = reading
+        .ok()
+        .and_then(|reading| Outlook::of(&reading, &gpu, id, None, context));
+    match seen {
+        Some(before) => Ok(OnGpu {
+            gpu,
+            last: before.clone(),
+            before,
+            taken: None,
+        }),
+        None => {
+            let message = format!(
+                "{gpu} cannot be used: the driver does not tell of it any more; see what nvidia-smi says"
+            );
+            let failure = Failure::new(Reason::DeviceUnavailable, message);
+            Err(failure.about(gpu.place()))
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The ledgers of the host and of every device, which decide about a model together.
+//!
+//! Invariant: a model has a reservation in all memories that it needs, or in none.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::shortage::Shortage;
+use crate::{
+    lifecycle::{
+        devices::Gpu,
+        ledger::{Decision, Ledger, Supply, Tenure},
+    },
+    model::{Memory as Bytes, ModelId},
+};
+
+/// Who holds how much of which memory.
+#[derive(Debug, Default)]
+pub(super) struct Ledgers {
+    pub(super) host: Ledger,
+    /// By UUID.
+    devices: BTreeMap<Arc<str>, Ledger>,
+}
+
+/// What a model needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::lifecycle) struct Need {
+    /// Of the host's memory, in bytes.
+    pub(in crate::lifecycle) host: u64,
+    /// Of a device's memory, in bytes, if the model is on one.
+    pub(in crate::lifecycle) device: Option<(Gpu, u64)>,
+}
+
+/// What there is of the memories that a model needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Supplies {
+    pub(super) host: Supply,
+    pub(super) device: Option<Supply>,
+}
+
+/// What to do about a model that wants in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It fits, and its reservations were made.
+    Admitted,
+    /// It fits once these have gone.
+    Evict(Vec<ModelId>),
+    /// It may fit once those that load or go have settled or gone.
+    Wait,
+    /// It does not fit.
+    Refused(Shortage),
+}
+
+// === impl Ledgers ===
+
+impl Ledgers {
+    /// Decides about the model `id`. `candidates` may be evicted for it, the first first. Only
+    /// [`Verdict::Admitted`] changes anything.
+    pub(super) fn decide(
+        &mut self,
+        id: &ModelId,
+        need: &Need,
+        supplies: Supplies,
+        candidates: &[ModelId],
+    ) -> Verdict {
+        let of_device = self.weigh_device(need, supplies, candidates);
+        // Whoever goes for the device's sake makes room on the host too.
+        let first = match &of_device {
+            Decision::Evict(ids) => ids.as_slice(),
+            _ => &[],
+        };
+        let rest = candidates.iter().filter(|id| !first.contains(id));
+        let ordered: Vec<ModelId> = first.iter().chain(rest).cloned().collect();
+        let of_host = self.host.weigh(need.host, supplies.host, &ordered);
+        let shortage = |of: Option<&(Gpu, u64)>, free, evictable| {
+            Verdict::Refused(Shortage {
+                of: of.map(|(gpu, _)| gpu.clone()),
+                need: of.map_or(need.host, |(_, need)| *need),
+                free,
+                evictable,
+            })
+        };
+        match (of_device, of_host) {
+            (Decision::Refused { free, evictable }, _) => {
+                shortage(need.device.as_ref(), free, evictable)
+            }
+            (_, Decision::Refused { free, evictable }) => shortage(None, free, evictable),
+            // Nobody goes before it is sure that it helps.
+            (Decision::Wait, _) | (_, Decision::Wait) => Verdict::Wait,
+            (Decision::Evict(mut ids), Decision::Evict(more)) => {
+                let new = more.into_iter().filter(|id| !ids.contains(id));
+                let new: Vec<_> = new.collect();
+                ids.extend(new);
+                Verdict::Evict(ids)
+            }
+            (Decision::Evict(ids), Decision::Fits) | (Decision::Fits, Decision::Evict(ids)) => {
+                Verdict::Evict(ids)
+            }
+            (Decision::Fits, Decision::Fits) => {
+                self.host.reserve(id, need.host);
+                if let Some((gpu, bytes)) = &need.device {
+                    self.device(&gpu.uuid).reserve(id, *bytes);
+                }
+                Verdict::Admitted
+            }
+        }
+    }
+
+    fn weigh_device(&self, need: &Need, supplies: Supplies, candidates: &[ModelId]) -> Decision {
+        let (Some((gpu, need)), Some(supply)) = (&need.device, supplies.device) else {
+            return Decision::Fits;
+        };
+        match self.devices.get(&gpu.uuid) {
+            Some(ledger) => ledger.weigh(*need, supply, candidates),
+            None => Ledger::default().weigh(*need, supply, candidates),
+        }
+    }
+
+    /// The ledger of the device `uuid`.
+    pub(super) fn device(&mut self, uuid: &Arc<str>) -> &mut Ledger {
+        self.devices.entry(uuid.clone()).or_default()
+    }
+
+    /// What another model could have on the device `uuid` now, with headroom.
+    pub(super) fn free_on(&self, uuid: &str, supply: Supply) -> u64 {
+        match self.devices.get(uuid) {
+            Some(ledger) => ledger.free(supply),
+            None => Ledger::default().free(supply),
+        }
+    }
+
+    /// What models other than `id` hold on the device `uuid`, and what dead workers held.
+    pub(super) fn others_on(&self, uuid: &str, id: &ModelId) -> (Vec<(ModelId, u64)>, u64) {
+        let ledger = self.devices.get(uuid);
+        ledger.map(|ledger| ledger.others(id)).unwrap_or_default()
+    }
+
+    /// The model `id`, which is on `device` if on any, was seen to hold this. Zero bytes of a device mean
+    /// that nobody tells.
+    pub(super) fn measure(&mut self, id: &ModelId, device: Option<&Arc<str>>, held: Bytes) {
+        self.host.measure(id, held.host_bytes);
+        if let Some(uuid) = device.filter(|_| held.device_bytes > 0) {
+            self.device(uuid).measure(id, held.device_bytes);
+        }
+    }
+
+    /// The claims of the model `id` are to last so.
+    pub(super) fn set_tenure(&mut self, id: &ModelId, device: Option<&Arc<str>>, tenure: Tenure) {
+        self.host.set_tenure(id, tenure);
+        if let Some(uuid) = device {
+            self.device(uuid).set_tenure(id, tenure);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: Supply = Supply {
+        limit: 1000,
+        available: 1000,
+    };
+
+    fn id(name: &str) -> ModelId {
+        ModelId::parse(name).expect("a well-formed id")
+    }
+
+    fn gpu(uuid: &str) -> Gpu {
+        Gpu {
+            uuid: uuid.into(),
+            ordinal: 0,
+            name: "a GPU".to_owned(),
+        }
+    }
+
+    fn need(host: u64, device: &str, bytes: u64) -> Need {
+        let device = Some((gpu(device), bytes));
+        Need { host, device }
+    }
+
+    fn with_device(bytes: u64) -> Supplies {
+        let device = Some(Supply {
+            limit: bytes,
+            available: bytes,
+        });
+        Supplies { host: HOST, device }
+    }
+
+    fn settle(ledgers: &mut Ledgers, name: &str, host: u64, device: &str, bytes: u64) {
+        let admitted = ledgers.decide(
+            &id(name),
+            &need(host, device, bytes),
+            with_device(1 << 40),
+            &[],
+        );
+        assert_eq!(admitted, Verdict::Admitted);
+        let device: Arc<str> = device.into();
+        let held = Bytes {
+            host_bytes: host,
+            device_bytes: bytes,
+        };
+        ledgers.measure(&id(name), Some(&device), held);
+        ledgers.set_tenure(&id(name), Some(&device), Tenure::Settled);
+    }
+
+    #[test]
+    fn what_one_memory_refuses_is_reserved_in_none() {
+        let mut ledgers = Ledgers::default();
+        let refused = ledgers.decide(&id("m"), &need(10, "g", 100), with_device(100), &[]);
+        let short = Shortage {
+            of: Some(gpu("g")),
+            need: 100,
+            free: 100,
+            evictable: 0,
+        };
+        assert_eq!(refused, Verdict::Refused(short));
+        let refused = ledgers.decide(&id("m"), &need(1000, "g", 10), with_device(100), &[]);
+        let Verdict::Refused(Shortage { of: None, .. }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(ledgers.host.free(HOST), 1000);
+        assert_eq!(ledgers.others_on("g", &id("x")), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn only_those_on_the_device_go_for_its_sake() {
+        let mut ledgers = Ledgers::default();
+        settle(&mut ledgers, "here", 10, "g", 60);
+        settle(&mut ledgers, "there", 10, "h", 60);
+        let supply = Some(Supply {
+            limit: 100,
+            available: 40,
+        });
+        let supplies = Supplies {
+            host: HOST,
+            device: supply,
+        };
+        let candidates = [id("there"), id("here")];
+        let verdict = ledgers.decide(&id("m"), &need(10, "g", 50), supplies, &candidates);
+        assert_eq!(verdict, Verdict::Evict(vec![id("here")]));
+        let refused = ledgers.decide(&id("m"), &need(10, "g", 50), supplies, &candidates[..1]);
+        assert!(matches!(refused, Verdict::Refused(_)), "{refused:?}");
+    }
+
+    #[test]
+    fn who_goes_for_the_device_counts_for_the_host_too() {
+        let mut ledgers = Ledgers::default();
+        settle(&mut ledgers, "other", 400, "h", 60);
+        settle(&mut ledgers, "here", 400, "g", 60);
+        let device = Some(Supply {
+            limit: 100,
+            available: 40,
+        });
+        let host = Supply {
+            limit: 1000,
+            available: 200,
+        };
+        let supplies = Supplies { host, device };
+        let candidates = [id("other"), id("here")];
+        let verdict = ledgers.decide(&id("m"), &need(400, "g", 50), supplies, &candidates);
+        assert_eq!(verdict, Verdict::Evict(vec![id("here")]));
+    }
+}

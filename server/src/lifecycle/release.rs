@@ -1,0 +1,309 @@
+//! Whether a device has its memory back once a worker has gone.
+//!
+//! Invariant: nothing is said to be back that was not seen to be. What other models took or gave meanwhile
+//! is allowed for, and what other processes did is allowed for and told.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{devices::Gpu, driver::Verification, fleet::Context, memory::iec};
+use crate::{
+    model::{Failure, ModelId, Reason},
+    system::DeviceReading,
+};
+
+/// A device at one moment, as it looks to the one model that it is looked at for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outlook {
+    /// Free memory in bytes.
+    free: u64,
+    /// What the model's own worker holds, in bytes, where the driver tells.
+    own: Option<u64>,
+    /// Whether the driver tells of any of this server's workers. Else the ids that it tells are not those of
+    /// this container, and nobody knows who is a stranger.
+    sees_workers: bool,
+    /// What other models hold, in bytes.
+    others: u64,
+    /// Processes that are none of this server's workers and what they hold, by id.
+    strangers: BTreeMap<u32, u64>,
+}
+
+/// A worker that is gone, and the device whose memory it had.
+pub(super) struct Release {
+    pub(super) context: Arc<Context>,
+    pub(super) model: ModelId,
+    pub(super) pid: Option<u32>,
+    pub(super) gpu: Gpu,
+    /// The device before the worker was started.
+    pub(super) before: Outlook,
+    /// The device when the worker was told to go, or was seen last.
+    pub(super) last: Outlook,
+    /// What the device lost by the load, in bytes, where that could be seen.
+    pub(super) taken: Option<u64>,
+}
+
+/// What was seen of a device after a worker had gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Released {
+    /// What to make of it.
+    pub(super) verification: Verification,
+    /// Memory that came back, in bytes.
+    pub(super) bytes: u64,
+    /// Why, where it did not come back.
+    pub(super) held: Option<Failure>,
+}
+
+/// How far a device may be from what it was for its memory to be back, in bytes.
+const TOLERANCE: u64 = 64 << 20;
+
+/// Between two readings: the first, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+// === impl Outlook ===
+
+impl Outlook {
+    /// The device `gpu` in `reading`, to the model `id`, whose worker is or was the process `own`. `None` when
+    /// the driver does not know the device.
+    pub(super) fn of(
+        reading: &DeviceReading,
+        gpu: &Gpu,
+        id: &ModelId,
+        own: Option<u32>,
+        context: &Context,
+    ) -> Option<Self> {
+        let device = reading.device(&gpu.uuid)?;
+        let pid = |id: &ModelId| context.model(id)?.status().worker_pid;
+        let workers = context.worker_pids();
+        let mut outlook = Self {
+            free: device.memory_free_bytes,
+            own: own.and_then(|pid| device.bytes_of(pid)),
+            ..Self::default()
+        };
+        for process in device.processes.iter().flatten() {
+            let bytes = process.bytes.unwrap_or_default();
+            let is_own = Some(process.pid) == own;
+            let is_worker = is_own || workers.contains(&process.pid);
+            outlook.sees_workers |= is_worker;
+            if !is_worker {
+                outlook.strangers.insert(process.pid, bytes);
+            } else if !is_own {
+                outlook.others += bytes;
+            }
+        }
+        // Those that the driver does not tell of are taken by what they claim.
+        let (claims, departing) = context.memory.others_on(&gpu.uuid, id);
+        outlook.others += departing;
+        for (other, bytes) in claims {
+            let told = pid(&other).and_then(|pid| device.bytes_of(pid));
+            if told.is_none() {
+                outlook.others += bytes;
+            }
+        }
+        Some(outlook)
+    }
+
+    /// What the model's own worker holds, in bytes, where the driver tells.
+    pub(super) fn own(&self) -> Option<u64> {
+        self.own
+    }
+
+    /// What the device lost since `self`, in bytes, that neither other models nor other processes have, as
+    /// seen from `now`; `None` when it gained.
+    pub(super) fn lost(&self, now: &Self) -> Option<u64> {
+        let lost = if now.sees_workers {
+            self.missing(now)
+        } else {
+            let (then, now) = (self.clone(), now.clone());
+            then.without_strangers().missing(&now.without_strangers())
+        };
+        u64::try_from(lost).ok()
+    }
+
+    /// What is missing of what the device would have free if nothing but other models and processes had
+    /// changed since `self`, seen from `now`; less than zero when there is more.
+    fn missing(&self, now: &Self) -> i128 {
+        let others = i128::from(self.others) - i128::from(now.others);
+        let strangers = self.held_by_strangers() - now.held_by_strangers();
+        i128::from(self.free) + others + strangers - i128::from(now.free)
+    }
+
+    /// As one who does not know strangers from workers sees it.
+    fn without_strangers(self) -> Self {
+        Self {
+            strangers: BTreeMap::new(),
+            ..self
+        }
+    }
+
+    fn held_by_strangers(&self) -> i128 {
+        self.strangers
+            .values()
+            .map(|bytes| i128::from(*bytes))
+            .sum()
+    }
+
+    /// How the device, which was `self` before the load, is to be judged `now`; `None`: its memory is not
+    /// back.
+    fn judge(&self, now: &Self) -> Option<Verification> {
+        let missing = self.missing(now);
+        let tolerance = i128::from(TOLERANCE);
+        if missing > tolerance {
+            None
+        } else if missing < -tolerance || self.strangers != now.strangers {
+            Some(Verification::SharedDevice)
+        } else {
+            Some(Verification::DeviceObserved)
+        }
+    }
+
+    /// What came back between `self`, with the worker, and `now`, without it.
+    fn freed(&self, now: &Self) -> u64 {
+        u64::try_from((-self.missing(now)).max(0)).unwrap_or(u64::MAX)
+    }
+}
+
+// === impl Release ===
+
+impl Release {
+    /// Reads the device until its memory is back, or for at most the time `patience`.
+    pub(super) async fn observe(mut self, patience: Duration) -> Released {
+        if !self.last.sees_workers {
+            self.before = self.before.without_strangers();
+            self.last = self.last.without_strangers();
+        }
+        let deadline = Instant::now() + patience;
+        let mut wait = FIRST_WAIT;
+        let mut seen = None;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Some(now) = self.look(left.max(FIRST_WAIT)).await {
+                if let Some(verification) = self.judge(&now) {
+                    return Released {
+                        verification,
+                        bytes: self.last.freed(&now),
+                        held: None,
+                    };
+                }
+                seen = Some(now);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return self.given_up(seen.as_ref(), patience);
+            }
+            tokio::time::sleep(wait.min(left)).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    async fn look(&self, patience: Duration) -> Option<Outlook> {
+        let system = self.context.devices.system();
+        let reading = system.fresh_devices(patience).await.ok()?;
+        if reading.trouble.is_some() {
+            return None;
+        }
+        let outlook = Outlook::of(&reading, &self.gpu, &self.model, self.pid, &self.context)?;
+        Some(if self.last.sees_workers {
+            outlook
+        } else {
+            outlook.without_strangers()
+        })
+    }
+
+    fn judge(&self, now: &Outlook) -> Option<Verification> {
+        let verification = self.before.judge(now);
+        if verification.is_some() || self.last.own.is_some() || now.others == 0 {
+            return verification;
+        }
+        // The driver does not tell what the other models there hold, and they may have grown since. Then what
+        // has come back is compared with what this one took.
+        let back = self.last.freed(now).saturating_add(TOLERANCE);
+        let enough = self.taken.is_some_and(|taken| back >= taken);
+        enough.then_some(Verification::SharedDevice)
+    }
+
+    fn given_up(&self, seen: Option<&Outlook>, patience: Duration) -> Released {
+        let within = patience.as_secs_f64();
+        let gpu = &self.gpu;
+        let message = match seen {
+            Some(now) => {
+                let missing = u64::try_from(self.before.missing(now)).unwrap_or_default();
+                format!(
+                    "the worker has gone, and {} of {gpu} were not seen to come back within {within:.1} s; see \
+                     nvidia-smi for who holds them",
+                    iec(missing)
+                )
+            }
+            None => format!(
+                "the worker has gone, and the NVIDIA driver did not tell within {within:.1} s whether the memory of \
+                 {gpu} came back; see what nvidia-smi says"
+            ),
+        };
+        tracing::warn!(model = %self.model, device = %gpu, message, "device memory did not come back");
+        Released {
+            verification: Verification::TimedOut,
+            bytes: seen.map_or(0, |now| self.last.freed(now)),
+            held: Some(Failure::new(Reason::DeviceMemoryHeld, message).about(gpu.place())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn outlook(free: u64, others: u64, strangers: &[(u32, u64)]) -> Outlook {
+        let strangers = strangers.iter().map(|(pid, mib)| (*pid, mib * MIB));
+        Outlook {
+            free: free * MIB,
+            own: None,
+            sees_workers: true,
+            others: others * MIB,
+            strangers: strangers.collect(),
+        }
+    }
+
+    #[test]
+    fn memory_is_back_within_64_mib() {
+        let before = outlook(1000, 0, &[]);
+        let judge = |free| before.judge(&outlook(free, 0, &[]));
+        assert_eq!(judge(1000), Some(Verification::DeviceObserved));
+        assert_eq!(judge(936), Some(Verification::DeviceObserved));
+        assert_eq!(judge(935), None);
+    }
+
+    #[test]
+    fn what_other_models_took_or_gave_is_allowed_for() {
+        let before = outlook(1000, 300, &[]);
+        let judge = |free, others| before.judge(&outlook(free, others, &[]));
+        assert_eq!(judge(800, 500), Some(Verification::DeviceObserved));
+        assert_eq!(judge(1300, 0), Some(Verification::DeviceObserved));
+        assert_eq!(judge(1000, 0), None, "the others gave 300, and it shows");
+    }
+
+    #[test]
+    fn other_processes_are_allowed_for_and_told() {
+        let before = outlook(1000, 0, &[(7, 100)]);
+        let judge = |free, strangers: &[_]| before.judge(&outlook(free, 0, strangers));
+        assert_eq!(judge(1000, &[(7, 100)]), Some(Verification::DeviceObserved));
+        assert_eq!(judge(500, &[(7, 600)]), Some(Verification::SharedDevice));
+        assert_eq!(judge(1100, &[]), Some(Verification::SharedDevice));
+        assert_eq!(judge(500, &[(7, 100)]), None);
+        // More than there was, and nobody tells from whom.
+        assert_eq!(judge(1200, &[(7, 100)]), Some(Verification::SharedDevice));
+    }
+
+    #[test]
+    fn what_came_back_is_what_the_device_gained_by_it() {
+        let last = outlook(200, 300, &[(7, 100)]);
+        assert_eq!(last.freed(&outlook(700, 300, &[(7, 100)])), 500 * MIB);
+        assert_eq!(last.freed(&outlook(700, 200, &[(7, 100)])), 400 * MIB);
+        assert_eq!(last.freed(&outlook(700, 300, &[])), 400 * MIB);
+        assert_eq!(last.freed(&outlook(100, 300, &[(7, 100)])), 0);
+    }
+}

@@ -1,0 +1,111 @@
+//! Where a spec wants its model to be.
+
+use std::fmt;
+
+/// What a spec says of its model's device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceWish {
+    /// The GPU with the most free memory where there is one and a CUDA worker is installed, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU with the most free memory.
+    Cuda,
+    /// The GPU at this position in the driver's list.
+    Ordinal(u32),
+    /// The GPU of this UUID.
+    Uuid(String),
+}
+
+/// What starts the name of a GPU.
+const PREFIX: &str = "cuda:";
+
+/// Longest UUID in bytes: NVML's buffer.
+const MAX_UUID: usize = 80;
+
+// === impl DeviceWish ===
+
+impl DeviceWish {
+    /// The wish that `text` expresses: "auto" or nothing, "cpu", "cuda", "cuda:ORDINAL" or "cuda:UUID".
+    /// `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" | "auto" => Some(Self::Auto),
+            "cpu" => Some(Self::Cpu),
+            "cuda" => Some(Self::Cuda),
+            other => {
+                let name = other.strip_prefix(PREFIX)?;
+                ordinal(name).map(Self::Ordinal).or_else(|| uuid(name))
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceWish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda => f.write_str("cuda"),
+            Self::Ordinal(ordinal) => write!(f, "{PREFIX}{ordinal}"),
+            Self::Uuid(uuid) => write!(f, "{PREFIX}{uuid}"),
+        }
+    }
+}
+
+/// The number that `name` writes in the one way in which ordinals are told.
+fn ordinal(name: &str) -> Option<u32> {
+    let number: u32 = name.parse().ok()?;
+    (number.to_string() == name).then_some(number)
+}
+
+fn uuid(name: &str) -> Option<DeviceWish> {
+    let digits = name.strip_prefix("GPU-")?;
+    let right = !digits.is_empty()
+        && name.len() <= MAX_UUID
+        && digits.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    right.then(|| DeviceWish::Uuid(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_name_a_device_is_read() {
+        for (text, wish) in [
+            ("auto", DeviceWish::Auto),
+            ("cpu", DeviceWish::Cpu),
+            ("cuda", DeviceWish::Cuda),
+            ("cuda:0", DeviceWish::Ordinal(0)),
+            ("cuda:12", DeviceWish::Ordinal(12)),
+            ("cuda:GPU-0a-Ff", DeviceWish::Uuid("GPU-0a-Ff".to_owned())),
+        ] {
+            assert_eq!(DeviceWish::parse(text).as_ref(), Some(&wish), "{text}");
+            assert_eq!(wish.to_string(), text);
+        }
+        assert_eq!(DeviceWish::parse(""), Some(DeviceWish::Auto));
+    }
+
+    #[test]
+    fn everything_else_is_not() {
+        let long = format!("cuda:GPU-{}", "0".repeat(MAX_UUID));
+        for text in [
+            "tpu",
+            "CPU",
+            "cuda:",
+            "cuda:-1",
+            "cuda:+1",
+            "cuda:00",
+            "cuda:4294967296",
+            "cuda:GPU-",
+            "cuda:GPU-xyz",
+            "cuda:0a-ff",
+            "cuda:0,1",
+            " cuda",
+            &long,
+        ] {
+            assert_eq!(DeviceWish::parse(text), None, "{text}");
+        }
+    }
+}

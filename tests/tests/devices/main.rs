@@ -1,0 +1,13 @@
+//! GPUs, as far as they can be shown without one: a driver played by files, and scripted workers that play
+//! CUDA workers.
+
+mod admission;
+mod crashes;
+mod discovery;
+mod house;
+mod hung_driver;
+mod missing;
+mod selection;
+mod slots;
+mod stops;
+mod unloads;

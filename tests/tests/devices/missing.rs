@@ -1,0 +1,137 @@
+//! What is said when the driver, a library, the worker or the device is missing.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{ErrorReason, ModelSpec, ModelState};
+use hangar_tests::{
+    driver::{self, Driver, Gpu},
+    fixtures::Fixtures,
+    hangar::{Hangar, Options, restarting, spec},
+    refusals::refusal,
+    scripted::Script,
+};
+use tonic::Code;
+
+/// Loads a model on `device`, which fails at once and for good, and says why: what is missing, and in words.
+async fn refused(options: Options, path: &Path, device: &str) -> Result<(String, String)> {
+    let hangar = Hangar::start(options).await?;
+    let client = hangar.client().await?;
+    let restarts = hangar_client::v1::RestartMode::OnFailure;
+    let spec = ModelSpec {
+        device: device.to_owned(),
+        ..restarting(path, restarts, 5)
+    };
+    let refused = client.load("m").spec(spec).wait().await;
+    let refused = refusal(
+        refused,
+        Code::FailedPrecondition,
+        ErrorReason::DeviceUnavailable,
+    );
+    let info = client.info().model("m").send().await?;
+    let status = info.models[0].status.clone().context("a status")?;
+    assert_eq!(status.state(), ModelState::Failed);
+    assert_eq!(status.reason, "DEVICE_UNAVAILABLE");
+    assert_eq!((status.attempt, status.restarts), (1, 0), "{status:?}");
+    assert_eq!(status.message, refused.message());
+    let missing = refused.details().preconditions.first();
+    let missing = missing.context("a PreconditionFailure")?.subject.clone();
+    Ok((missing, status.message))
+}
+
+fn assert_tells(message: &str, words: &[&str]) {
+    for word in words {
+        assert!(message.contains(word), "{word}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_driver_is_named() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let path = fixtures.scripted("m", &Script::default())?;
+    // Any program that can be executed: it is not started.
+    let options = Options::scripted(&fixtures)
+        .argument("--worker-cuda")
+        .argument("/bin/sh");
+    for device in ["cuda", "cuda:0"] {
+        let (missing, message) = refused(options.clone(), &path, device).await?;
+        assert_eq!(missing, "libnvidia-ml.so.1");
+        assert_tells(
+            &message,
+            &["driver is missing", "libnvidia-ml.so.1", "install"],
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_worker_is_named() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let path = fixtures.scripted("m", &Script::default())?;
+    let driver = Driver::new(&[Gpu::of_gib(0, 10)])?;
+    let options = Options::scripted(&fixtures).with_driver(&driver);
+    let (missing, message) = refused(options, &path, "cuda").await?;
+    assert_eq!(missing, "hangar-worker-cuda");
+    assert_tells(&message, &["beside hangar", "--worker-cuda"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_that_is_not_there_is_named_with_those_that_are() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let path = fixtures.scripted("m", &Script::default())?;
+    let gpus = [Gpu::of_gib(0, 10), Gpu::of_gib(1, 24)];
+    let driver = Driver::new(&gpus)?;
+    let options = Options::scripted(&fixtures).with_gpus(&driver)?;
+    let stranger = format!("cuda:{}", Gpu::of_gib(9, 1).uuid);
+    for device in ["cuda:2", &stranger] {
+        let (missing, message) = refused(options.clone(), &path, device).await?;
+        assert_eq!(missing, device);
+        assert_tells(
+            &message,
+            &[device, "there are 2", &gpus[0].uuid, &gpus[1].name],
+        );
+    }
+    let nothing = Driver::new(&[])?;
+    let options = Options::scripted(&fixtures).with_gpus(&nothing)?;
+    let (missing, message) = refused(options, &path, "cuda").await?;
+    assert_eq!(missing, "cuda");
+    assert_tells(&message, &["knows no device"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_library_that_the_worker_needs_is_named_and_nothing_is_tried_again() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let path = fixtures.scripted("m", &Script::default())?;
+    let driver = Driver::new(&[Gpu::of_gib(0, 10)])?;
+    for (library, advice) in [
+        ("libcudart.so.13", "LD_LIBRARY_PATH"),
+        ("libcuda.so.1", "driver"),
+    ] {
+        // A real program that the real loader does not start.
+        let worker = fixtures.outside().join(format!("needs-{library}"));
+        driver::program(&worker, library)?;
+        let options = Options::scripted(&fixtures)
+            .with_driver(&driver)
+            .argument("--worker-cuda")
+            .argument(&worker);
+        let (missing, message) = refused(options, &path, "cuda").await?;
+        assert_eq!(missing, library);
+        assert_tells(&message, &[library, "missing", advice]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_cpu_needs_none_of_it() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let path = fixtures.scripted("m", &Script::default())?;
+    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
+    let spec = ModelSpec {
+        device: "cpu".to_owned(),
+        ..spec(&path)
+    };
+    hangar.client().await?.load("m").spec(spec).wait().await?;
+    Ok(())
+}
