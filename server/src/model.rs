@@ -2,6 +2,7 @@
 
 mod failure;
 mod id;
+mod kv_cache;
 mod progress;
 mod retry;
 mod spec;
@@ -11,6 +12,7 @@ mod switch;
 
 pub use failure::{Failure, Reason};
 pub use id::{Epoch, Generation, InvalidModelId, LoadId, ModelId, Revision};
+pub use kv_cache::KvCache;
 pub use progress::{Phase, Progress, ProgressMeter};
 pub use retry::{RestartMode, RestartPolicy};
 pub use spec::{

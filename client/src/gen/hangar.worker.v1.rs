@@ -23,7 +23,7 @@ pub struct WorkerConfig {
     /// From the spec.
     #[prost(enumeration = "super::super::v1::ModelFormat", tag = "9")]
     pub format: i32,
-    /// Resolved from the spec: "cpu".
+    /// Resolved from the spec: "cpu", or "cuda:0" for the one GPU that the worker sees.
     #[prost(string, tag = "10")]
     pub device: ::prost::alloc::string::String,
     /// From the spec.
@@ -66,6 +66,12 @@ pub struct WorkerConfig {
     /// Largest entry in bytes that is worth writing into `prepared_dir`.
     #[prost(uint64, tag = "23")]
     pub prepared_capacity: u64,
+    /// From the spec.
+    #[prost(message, optional, tag = "30")]
+    pub kv_cache: ::core::option::Option<super::super::v1::KvCache>,
+    /// From the spec: `max_concurrency` as it is there. Zero: not given.
+    #[prost(uint32, tag = "31")]
+    pub asked_concurrency: u32,
     /// Where the model is.
     #[prost(oneof = "worker_config::Source", tags = "5, 6")]
     pub source: ::core::option::Option<worker_config::Source>,
@@ -277,6 +283,15 @@ pub struct WatchStatsResponse {
     /// Tokens of the prompts that are with the engine and have no first token yet.
     #[prost(uint64, tag = "3")]
     pub prefill_tokens: u64,
+    /// Device memory that the worker holds, in bytes.
+    #[prost(uint64, tag = "4")]
+    pub device_bytes: u64,
+    /// Blocks of the KV cache in use. Zero without paged attention.
+    #[prost(uint32, tag = "5")]
+    pub kv_blocks_used: u32,
+    /// Blocks that the KV cache has. Zero without paged attention.
+    #[prost(uint32, tag = "6")]
+    pub kv_blocks_total: u32,
 }
 /// Request of PrepareWeights.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -71,7 +71,7 @@ mod tests {
 
     use super::super::Layer;
     use super::*;
-    use crate::model::{Kind, RestartMode, Source};
+    use crate::model::{Kind, KvCache, RestartMode, Source};
 
     fn read(text: &str) -> Result<Vec<DeclaredModel>, String> {
         let file = tempfile::NamedTempFile::new().expect("a file");
@@ -98,6 +98,7 @@ mod tests {
             generation_defaults = { sampling = { temperature = 0.25 }, stop = ["</s>"] }
             restart_policy = { mode = "always", initial_backoff = "2s" }
             memory_hint = { host_bytes = 1073741824 }
+            kv_cache = { memory_share = 0.25 }
 
             [[models]]
             id = "demo"
@@ -128,6 +129,7 @@ mod tests {
             first.spec.memory_hint.map(|hint| hint.host_bytes),
             Some(1 << 30)
         );
+        assert_eq!(first.spec.kv_cache, Some(KvCache::MemoryShare(0.25)));
         assert_eq!(models[1].spec, Spec::of(Source::Demo));
     }
 

@@ -1,5 +1,6 @@
 //! Requests into domain types. All that is wrong with a request is told at once.
 
+mod kv_cache;
 mod source;
 mod spec;
 

@@ -44,6 +44,7 @@ impl Stats {
             steps: self.steps.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             prefill_tokens: self.prefill_tokens.load(Ordering::Relaxed),
+            ..WatchStatsResponse::default()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line's arguments.
 
+mod kv_cache;
 pub(crate) mod models;
 pub(crate) mod session;
 pub(crate) mod spec;

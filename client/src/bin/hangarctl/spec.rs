@@ -5,7 +5,8 @@ use std::{fs, io, path::Path};
 use hangar_client::{
     convert::to_proto_duration,
     v1::{
-        DemoSource, HuggingFaceSource, ModelSource, ModelSpec, RestartMode, model_source::Source,
+        DemoSource, HuggingFaceSource, KvCache, ModelSource, ModelSpec, RestartMode,
+        model_source::Source,
     },
 };
 
@@ -53,6 +54,8 @@ pub(crate) fn apply(args: &SpecArgs, spec: &mut ModelSpec) {
     set(&mut spec.quantization, args.quantization.clone());
     set(&mut spec.context_length, args.context_length);
     set(&mut spec.max_concurrency, args.max_concurrency);
+    let kv_cache = args.kv_cache.map(|size| KvCache { size: Some(size) });
+    set(&mut spec.kv_cache, kv_cache.map(Some));
     set(&mut spec.max_queue, args.max_queue.map(Some));
     let idle_timeout = args.idle_timeout.map(to_proto_duration);
     set(&mut spec.idle_timeout, idle_timeout.map(Some));
