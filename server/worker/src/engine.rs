@@ -10,6 +10,7 @@ pub(crate) mod load;
 pub(crate) mod logprobs;
 pub(crate) mod picker;
 pub(crate) mod prompt;
+pub(crate) mod room;
 pub(crate) mod sampling;
 pub(crate) mod tap;
 pub(crate) mod vocabulary;
@@ -18,10 +19,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mistralrs::core::{MistralRs, ModelGenerationDefaults, Request};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::chat::Chat;
+use crate::engine::room::Room;
 use crate::engine::vocabulary::Vocabulary;
 use crate::grammar::Grammars;
 use crate::stats::Stats;
@@ -42,8 +44,8 @@ pub(crate) struct Engine {
     end_tokens: Arc<[u32]>,
     generation_defaults: Option<ModelGenerationDefaults>,
     stats: Arc<Stats>,
-    /// Whose turn it is to be with the engine.
-    turns: Semaphore,
+    /// Who may be with the engine.
+    room: Room,
     next_request: AtomicUsize,
     /// Requests that were taken.
     requests: TaskTracker,

@@ -9,7 +9,10 @@ use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
 use super::model_config::ModelConfig;
 use super::need::Need;
 use super::weights::Weights;
-use super::{Files, InSitu, Inspection, choose_context, choose_dtype, files, tokenizer, uqff};
+use super::{
+    Files, InSitu, Inspection, Placement, choose_context, choose_dtype, files, tokenizer, uqff,
+};
+use crate::device::Site;
 use crate::failure::Failure;
 use crate::prepared::Prepared;
 use crate::quantization::Quantization;
@@ -37,14 +40,18 @@ pub(crate) struct DirectoryFiles {
 }
 
 /// Inspects the directory at `path`.
-pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
+pub(super) fn inspect(
+    config: &WorkerConfig,
+    path: &Path,
+    site: Site,
+) -> Result<Inspection, Failure> {
     let names = list(path)?;
     check_what_it_is(&names)?;
     let (files, tokenizer_id) = find(config, path, &names)?;
     let model = ModelConfig::read(&files.config)?;
     let quantization = quantization(&config.quantization, &model)?;
     let weights = Weights::read(&files.weights, quantization)?;
-    let dtype = choose_dtype(config.dtype(), weights.stored_as_f32());
+    let dtype = choose_dtype(config.dtype(), &site, weights.stored_as_f32());
     let context_length = choose_context(config.context_length, model.context_length)?;
     let vocabulary_size = weights.vocabulary.or(model.vocabulary_size);
     let number = if dtype == DataType::F32 { 4 } else { 2 };
@@ -58,6 +65,8 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         vocabulary: vocabulary_size.unwrap_or(0).into(),
         tokenizer: files::about(&files.tokenizer)?.len(),
     };
+    let placement = Placement::plan(config, site, &need, true)?;
+    let context_length = placement.context(context_length);
     let metadata = ModelMetadata {
         architecture: model.architecture,
         model_name: model.name.unwrap_or_else(|| files::name(path)),
@@ -76,7 +85,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         vocabulary_size: vocabulary_size.unwrap_or(0),
         format: ModelFormat::Safetensors.into(),
         size_bytes: weights.file_bytes,
-        device: "cpu".into(),
+        device: placement.site.name(),
         ..ModelMetadata::default()
     };
     let quantization = quantization.map(|to| InSitu {
@@ -100,7 +109,8 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         metadata,
         weight_bytes,
         measure: ProgressMeasure::RssFile,
-        need_host_bytes: need.bytes(),
+        need_host_bytes: need.on_the_host(&placement.site),
+        placement,
         chat_template: config.chat_template.clone(),
     })
 }

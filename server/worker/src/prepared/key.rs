@@ -14,9 +14,6 @@ use super::manifest::{FORMAT, Source};
 use crate::handshake::ENGINE_VERSION;
 use crate::quantization::Quantization;
 
-/// Kind of device that the weights are prepared for.
-const DEVICE: &str = "cpu";
-
 /// Name of an entry, and what it was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
@@ -32,12 +29,13 @@ impl Key {
     pub(super) fn of(
         model: &Path,
         weights: &[PathBuf],
+        device: &str,
         dtype: DataType,
         quantization: Quantization,
     ) -> io::Result<Self> {
         let mut source = Source {
             engine: ENGINE_VERSION.into(),
-            device: DEVICE.into(),
+            device: kind_of(device).into(),
             dtype: dtype.as_str_name().into(),
             quantization: quantization.name(),
             config: digest::whole(&File::open(model)?)?,
@@ -70,6 +68,15 @@ impl Key {
     /// What it was made from.
     pub(super) fn source(&self) -> &Source {
         &self.source
+    }
+}
+
+/// Kind of device that the weights are prepared for.
+fn kind_of(device: &str) -> &'static str {
+    if device.starts_with("cuda") {
+        "cuda"
+    } else {
+        "cpu"
     }
 }
 
@@ -108,7 +115,13 @@ mod tests {
 
         fn key(&self, dtype: DataType, quantization: &str) -> String {
             let quantization = Quantization::parse(quantization).expect("a type");
-            let key = Key::of(&self.config(), &[self.weights()], dtype, quantization);
+            let key = Key::of(
+                &self.config(),
+                &[self.weights()],
+                "cpu",
+                dtype,
+                quantization,
+            );
             key.expect("a key").to_string()
         }
     }
