@@ -114,14 +114,13 @@ mod tests {
         }
 
         fn key(&self, dtype: DataType, quantization: &str) -> String {
+            self.key_on("cpu", dtype, quantization)
+        }
+
+        fn key_on(&self, device: &str, dtype: DataType, quantization: &str) -> String {
             let quantization = Quantization::parse(quantization).expect("a type");
-            let key = Key::of(
-                &self.config(),
-                &[self.weights()],
-                "cpu",
-                dtype,
-                quantization,
-            );
+            let weights = [self.weights()];
+            let key = Key::of(&self.config(), &weights, device, dtype, quantization);
             key.expect("a key").to_string()
         }
     }
@@ -140,6 +139,7 @@ mod tests {
         let key = model.key(DataType::F16, "q4k");
         assert_ne!(model.key(DataType::F32, "q4k"), key);
         assert_ne!(model.key(DataType::F16, "q8_0"), key);
+        assert_ne!(model.key_on("cuda:0", DataType::F16, "q4k"), key);
         std::fs::write(model.config(), "{ }").expect("a file");
         let other = model.key(DataType::F16, "q4k");
         assert_ne!(other, key);
