@@ -48,6 +48,7 @@ impl Worker {
             steps: self.steps.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             prefill_tokens: 0,
+            ..WatchStatsResponse::default()
         }
     }
 }
