@@ -3,7 +3,7 @@
 use std::{process::Output, time::Duration};
 
 use anyhow::{Context, Result};
-use hangar_tests::hangar::{binary, build_directory};
+use hangar_tests::hangar::binary;
 use tokio::{process::Command, time::timeout};
 
 /// Longest run.
@@ -27,11 +27,9 @@ const STEPS: [&str; 12] = [
 
 async fn check(arguments: &[&str]) -> Result<Output> {
     let program = binary("gpu-check")?;
-    // What other tests have built is not to be built again.
-    let directory = match std::env::var_os("HANGAR_TESTS_BIN_DIR") {
-        Some(directory) => directory,
-        None => build_directory()?.into_os_string(),
-    };
+    // What was built is there.
+    let directory = program.parent().context("gpu-check lies nowhere")?;
+    let directory = directory.to_owned();
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -63,7 +61,11 @@ async fn every_step_runs_and_passes() -> Result<()> {
     assert_eq!(names, STEPS, "{table}");
     for (name, verdict, words) in &rows {
         // There is no model for it yet.
-        let expected = if name == "embedding" { "left out" } else { "pass" };
+        let expected = if name == "embedding" {
+            "left out"
+        } else {
+            "pass"
+        };
         assert_eq!(verdict, expected, "{name}: {words}");
         assert!(!words.is_empty(), "{name}");
     }

@@ -27,6 +27,8 @@ pub(crate) struct Model {
 pub(crate) struct Models {
     /// In F32, with heads that paged attention takes, for texts that must be the same everywhere.
     pub(crate) exact: Model,
+    /// An embedding model, where one is made.
+    pub(crate) embedding: Option<Model>,
     /// By size.
     pub(crate) sized: Vec<Model>,
 }
@@ -56,6 +58,7 @@ impl Models {
         };
         Ok(Self {
             exact: Model::at("exact", exact)?,
+            embedding: None,
             sized,
         })
     }

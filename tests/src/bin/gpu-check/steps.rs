@@ -37,7 +37,7 @@ pub(crate) async fn all(bench: &Bench, report: &mut Report) {
     report.step("greedy text as on the CPU", SHORT, step).await;
     let step = begin(Box::pin(texts::demo(bench)));
     report.step("demo model as on the CPU", SHORT, step).await;
-    let step = begin(Box::pin(texts::embedding()));
+    let step = begin(Box::pin(texts::embedding(bench)));
     report.step("embedding", SHORT, step).await;
     for model in &bench.models.sized {
         let step = begin(Box::pin(loads::load(bench, model)));

@@ -1,5 +1,7 @@
 //! How fast answers come.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use hangar_client::v1::ModelSpec;
 use tokio::task::JoinSet;
@@ -40,8 +42,14 @@ pub(super) async fn alone(bench: &Bench, model: &Model) -> Result<Finding> {
     for _ in 0..=ANSWERS {
         by_itself.push(engine.answer(PROMPT, tokens).await?);
     }
-    let copy = if bench.plan.small { COPY >> 6 } else { COPY };
-    let copied = engine.copy(copy).await?.whole;
+    // On the processor nothing is copied.
+    let copied = match bench.plan.is_gpu() {
+        true => format!(
+            "{:.2} GB/s",
+            COPY as f64 / 1e9 / engine.copy(COPY).await?.whole
+        ),
+        false => "none".to_owned(),
+    };
     let (through, by_itself) = (&through[1..], &by_itself[1..]);
     let server = median(through.iter().map(Answer::speed).collect());
     let engine = median(by_itself.iter().map(|told| told.speed()).collect());
@@ -49,12 +57,11 @@ pub(super) async fn alone(bench: &Bench, model: &Model) -> Result<Finding> {
     let same = through[0].text == by_itself[0].text;
     Ok(Finding::Good(format!(
         "{server:.1} tokens/s through the server, {engine:.1} in one process, ratio {:.3}; first token {:.2} ms and \
-         {:.2} ms; {} text; copy to the device {:.2} GB/s",
+         {:.2} ms; {} text; copy to the device: {copied}",
         server / engine,
         first(through.iter().map(|a| a.first.as_secs_f64()).collect()),
         first(by_itself.iter().map(|told| told.first).collect()),
         if same { "same" } else { "another" },
-        copy as f64 / 1e9 / copied
     )))
 }
 
@@ -73,10 +80,12 @@ pub(super) async fn together(bench: &Bench) -> Result<Finding> {
         let prompts = (0..TOGETHER).map(|n| format!("{PROMPT}{}", " wide".repeat(n * longer)));
         let prompts: Vec<String> = prompts.collect();
         let mut alone = Vec::new();
+        let began = Instant::now();
         for prompt in &prompts {
             alone.push(bench.answer("m", prompt, tokens).await?);
         }
-        let began = std::time::Instant::now();
+        let in_turn = began.elapsed();
+        let began = Instant::now();
         let mut calls = JoinSet::new();
         for (n, prompt) in prompts.into_iter().enumerate() {
             let call = answer(bench.client.clone(), "m".to_owned(), prompt, tokens);
@@ -89,10 +98,11 @@ pub(super) async fn together(bench: &Bench) -> Result<Finding> {
             ensure!(answer.tokens == tokens, "{} tokens came", answer.tokens);
             same += usize::from(alone.get(n).is_some_and(|alone| alone.text == answer.text));
         }
-        let all = (TOGETHER as f64) * f64::from(tokens) / began.elapsed().as_secs_f64();
-        let single = median(alone.iter().map(Answer::speed).collect());
+        let all = f64::from(tokens) * TOGETHER as f64;
+        let together = all / began.elapsed().as_secs_f64();
+        let in_turn = all / in_turn.as_secs_f64();
         words.push(format!(
-            "{name} lengths: {all:.1} tokens/s together, {single:.1} alone, {same} of {TOGETHER} texts as alone"
+            "{name} lengths: {together:.1} tokens/s together, {in_turn:.1} in turn, {same} of {TOGETHER} texts as alone"
         ));
     }
     bench.unload("m").await?;

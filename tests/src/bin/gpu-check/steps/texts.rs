@@ -1,7 +1,9 @@
 //! Whether a device says what the processor says.
 
 use anyhow::{Result, ensure};
-use hangar_client::v1::{DataType, DemoSource, ModelSource, ModelSpec, model_source::Source};
+use hangar_client::v1::{
+    DataType, DemoSource, EmbedRequest, ModelSource, ModelSpec, model_source::Source,
+};
 
 use crate::{bench::Bench, report::Finding};
 
@@ -9,6 +11,9 @@ use crate::{bench::Bench, report::Finding};
 const TOKENS: u32 = 48;
 
 const PROMPTS: [&str; 4] = ["Hello", "A hangar", "0123456789", "What is it? It is"];
+
+/// How alike vectors have to be.
+const LIKENESS: f64 = 0.9999;
 
 /// What the demo model knows.
 const QUESTION: &str = "What is Hangar?";
@@ -63,9 +68,46 @@ pub(super) async fn demo(bench: &Bench) -> Result<Finding> {
     Ok(Finding::Good(format!("“{here}”")))
 }
 
-/// Left for embedding models, of which the check makes none.
-pub(super) async fn embedding() -> Result<Finding> {
-    Ok(Finding::Left(
-        "the check makes no embedding model".to_owned(),
-    ))
+/// An embedding model in F32: nearly the same vectors.
+pub(super) async fn embedding(bench: &Bench) -> Result<Finding> {
+    let Some(model) = &bench.models.embedding else {
+        return Ok(Finding::Left(
+            "the check makes no embedding model".to_owned(),
+        ));
+    };
+    let dtype = Some(DataType::F32);
+    let device = &bench.plan.device;
+    bench.load("here", model.on(device, dtype)).await?;
+    bench.load("there", model.on("cpu", dtype)).await?;
+    let vectors = async |id: &str| {
+        let request = EmbedRequest {
+            model_id: id.to_owned(),
+            inputs: PROMPTS.map(str::to_owned).into(),
+            ..EmbedRequest::default()
+        };
+        let answer = bench.client.inference_service().embed(request).await?;
+        anyhow::Ok(answer.into_inner().embeddings)
+    };
+    let (here, there) = (vectors("here").await?, vectors("there").await?);
+    ensure!(here.len() == PROMPTS.len() && there.len() == here.len());
+    let likeness = here
+        .iter()
+        .zip(&there)
+        .map(|(here, there)| cosine(&here.values, &there.values))
+        .fold(1.0, f64::min);
+    ensure!(likeness >= LIKENESS, "the vectors' cosine is {likeness:.6}");
+    bench.unload("here").await?;
+    bench.unload("there").await?;
+    let (count, size) = (here.len(), here[0].values.len());
+    Ok(Finding::Good(format!(
+        "{count} vectors of {size} numbers, cosine at least {likeness:.6}"
+    )))
+}
+
+fn cosine(one: &[f32], two: &[f32]) -> f64 {
+    let dot = |one: &[f32], two: &[f32]| -> f64 {
+        let products = one.iter().zip(two);
+        products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    dot(one, two) / (dot(one, one) * dot(two, two)).sqrt().max(1e-12)
 }
