@@ -193,6 +193,15 @@ def check_image(where, pod, container, ports, settings, dockerfile):
     expect(container.get("args", ["serve"]) == ["serve"], where, "the container does not run `hangar serve`")
 
 
+def check_twin(dockerfile, twin):
+    """The image for GPUs is that for CPUs in what the manifests rely on."""
+    for line in (r"^USER .+$", r"^VOLUME .+$", r"^EXPOSE .+$", r"^STOPSIGNAL .+$", r"^ENTRYPOINT .+$", r"^ARG VERSION=.+$"):
+        found = [re.search(line, text, re.M) for text in (dockerfile, twin)]
+        expect(found[0] and found[1] and found[0][0] == found[1][0], "cuda/Dockerfile", f"{line} is not as in Dockerfile")
+    variables = [dict(re.findall(r"\b(HANGAR_\w+)=([^\s$]+)", text)) for text in (dockerfile, twin)]
+    expect(variables[0] == variables[1], "cuda/Dockerfile", f"it sets {variables[1]}, Dockerfile {variables[0]}")
+
+
 def check_versions(deploy, base, dockerfile):
     """The image's tag is the version of the workspace."""
     version = tomllib.loads((deploy.parent / "Cargo.toml").read_text())["workspace"]["package"]["version"]
@@ -215,6 +224,7 @@ def main(deploy, rendered):
     base, _ = read_kustomization(deploy / "base")
     check_set("base", base, dockerfile)
     check_versions(deploy, base, dockerfile)
+    check_twin(dockerfile, (deploy / "cuda" / "Dockerfile").read_text())
     check_variables(deploy.parent / "server" / "src", sorted(deploy.rglob("*.env")))
 
     overlays = sorted(path for path in (deploy / "overlays").iterdir())

@@ -4,6 +4,7 @@ mod adapter;
 mod device;
 mod failure;
 mod id;
+mod kv_cache;
 mod progress;
 mod retry;
 mod spec;
@@ -15,6 +16,7 @@ pub use adapter::{Adapter, AdapterSource};
 pub use device::DeviceWish;
 pub use failure::{Failure, Reason};
 pub use id::{Epoch, Generation, InvalidModelId, LoadId, ModelId, Revision};
+pub use kv_cache::KvCache;
 pub use progress::{Phase, Progress, ProgressMeter};
 pub use retry::{RestartMode, RestartPolicy};
 pub use spec::{

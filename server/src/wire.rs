@@ -1,5 +1,7 @@
 //! Messages from and to the types of [`crate::model`], for both the public API and the workers.
 
+mod kv_cache;
+
 use std::time::{Duration, SystemTime};
 
 use hangar_client::{v1, worker::v1::WorkerConfig};
@@ -19,6 +21,8 @@ pub fn worker_config(spec: &Spec, template: &WorkerConfig) -> WorkerConfig {
         device: "cpu".to_owned(),
         dtype: dtype(spec.dtype).into(),
         context_length: spec.context_length.unwrap_or_default(),
+        asked_concurrency: spec.max_concurrency.unwrap_or_default(),
+        kv_cache: spec.kv_cache.map(kv_cache::kv_cache),
         quantization: spec.quantization.clone(),
         chat_template: spec.chat_template.clone(),
         tokenizer: spec
@@ -146,6 +150,7 @@ pub fn spec(spec: &Spec) -> v1::ModelSpec {
         preload: spec.preload,
         priority: spec.priority,
         load_on_demand: spec.load_on_demand,
+        kv_cache: spec.kv_cache.map(kv_cache::kv_cache),
     }
 }
 

@@ -43,9 +43,18 @@ impl Fixtures {
     ///
     /// When the temporary directory cannot be made.
     pub fn new() -> Result<Self> {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// Makes an empty model root below this directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn new_in(directory: &Path) -> Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("hangar-models-")
-            .tempdir()?;
+            .tempdir_in(directory)?;
         let fixtures = Self { directory };
         std::fs::create_dir(fixtures.root())?;
         std::fs::create_dir(fixtures.outside())?;
@@ -204,6 +213,25 @@ impl Fixtures {
             };
             checkpoint::write(&path, Family::Llama, &Shape::BIG, store)?;
         }
+        Ok(path)
+    }
+
+    /// A model of these sizes, as so many safetensors files, in bf16 or in f32.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn checkpoint(
+        &self,
+        name: &str,
+        family: Family,
+        shape: &Shape,
+        shards: usize,
+        bf16: bool,
+    ) -> Result<PathBuf> {
+        let path = self.root().join(name);
+        let kind = if bf16 { Store::BF16 } else { Store::F32 };
+        checkpoint::write(&path, family, shape, Store { shards, ..kind })?;
         Ok(path)
     }
 

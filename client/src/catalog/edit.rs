@@ -123,7 +123,7 @@ fn changed_fields(old: &ModelSpec, new: &ModelSpec) -> Vec<&'static str> {
         source display_name description provider languages capabilities labels kind format device
         dtype quantization adapters context_length max_concurrency max_queue chat_template tokenizer
         generation_defaults memory_hint idle_timeout pinned required preload priority load_on_demand
-        restart_policy
+        restart_policy kv_cache
     );
     let changed = fields.into_iter().filter(|(_, differs)| *differs);
     changed.map(|(field, _)| field).collect()

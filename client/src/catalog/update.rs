@@ -13,8 +13,8 @@ use crate::{
     convert::to_proto_duration,
     error::Error,
     v1::{
-        DataType, GenerationDefaults, Model, ModelSpec, RestartPolicy, Sampling,
-        UpdateModelRequest, UpdateModelResponse,
+        DataType, GenerationDefaults, KvCache, Model, ModelSpec, RestartPolicy, Sampling,
+        UpdateModelRequest, UpdateModelResponse, kv_cache,
     },
 };
 
@@ -126,6 +126,13 @@ impl UpdateModel {
     /// How many requests run at the same time. Zero: the server's default.
     pub fn max_concurrency(self, requests: u32) -> Self {
         self.in_spec("max_concurrency", |spec| spec.max_concurrency = requests)
+    }
+
+    /// Size of the KV cache on a GPU. `None`: what the requests that run at the same time may need.
+    pub fn kv_cache(self, size: impl Into<Option<kv_cache::Size>>) -> Self {
+        self.in_spec("kv_cache", |spec| {
+            spec.kv_cache = size.into().map(|size| KvCache { size: Some(size) });
+        })
     }
 
     /// How many further requests may wait. `None`: the server's default; zero: none waits.

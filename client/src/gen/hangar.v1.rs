@@ -50,8 +50,9 @@ pub struct ModelSpec {
     /// Longest sequence of prompt and answer in tokens. Zero: as long as the model allows.
     #[prost(uint32, tag = "14")]
     pub context_length: u32,
-    /// How many requests run at the same time, as far as the engine can: on a CPU they take turns. Zero:
-    /// the server's default.
+    /// How many requests run at the same time, as far as the engine can: on a CPU they take turns, and on a
+    /// GPU too where this is not given, since the engine computes only requests of equal length together and
+    /// the others anew. Zero: the server's default.
     #[prost(uint32, tag = "15")]
     pub max_concurrency: u32,
     /// How many further requests may wait. Unset: the server's default; zero: none waits.
@@ -90,6 +91,10 @@ pub struct ModelSpec {
     /// What happens when the model's worker dies or its load fails in a way that may pass.
     #[prost(message, optional, tag = "27")]
     pub restart_policy: ::core::option::Option<RestartPolicy>,
+    /// Size of the KV cache of a text model on a GPU. Unset: what `max_concurrency` requests of the full
+    /// `context_length` take, one where `max_concurrency` is not given.
+    #[prost(message, optional, tag = "28")]
+    pub kv_cache: ::core::option::Option<KvCache>,
 }
 /// Where a model's files come from.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -194,6 +199,28 @@ pub struct MemoryHint {
     /// Device memory in bytes.
     #[prost(uint64, tag = "2")]
     pub device_bytes: u64,
+}
+/// Size of the KV cache of a text model on a GPU, where all of it is taken when the model is loaded. It bounds
+/// the context: a `context_length` that does not fit is refused, and one that is not given is cut. On a CPU it
+/// means nothing: the cache grows with each request.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct KvCache {
+    /// One of these. Required.
+    #[prost(oneof = "kv_cache::Size", tags = "1, 2")]
+    pub size: ::core::option::Option<kv_cache::Size>,
+}
+/// Nested message and enum types in `KvCache`.
+pub mod kv_cache {
+    /// One of these. Required.
+    #[derive(Clone, Copy, PartialEq, ::prost::Oneof)]
+    pub enum Size {
+        /// In bytes, at least 1 MiB.
+        #[prost(uint64, tag = "1")]
+        Bytes(u64),
+        /// As a share of the device's whole memory, in (0, 1\].
+        #[prost(float, tag = "2")]
+        MemoryShare(f32),
+    }
 }
 /// What happens when the model's worker dies or its load fails in a way that may pass.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -66,6 +66,12 @@ pub struct WorkerConfig {
     /// Largest entry in bytes that is worth writing into `prepared_dir`.
     #[prost(uint64, tag = "23")]
     pub prepared_capacity: u64,
+    /// From the spec.
+    #[prost(message, optional, tag = "30")]
+    pub kv_cache: ::core::option::Option<super::super::v1::KvCache>,
+    /// From the spec: `max_concurrency` as it is there. Zero: not given.
+    #[prost(uint32, tag = "31")]
+    pub asked_concurrency: u32,
     /// Where the model is.
     #[prost(oneof = "worker_config::Source", tags = "5, 6")]
     pub source: ::core::option::Option<worker_config::Source>,

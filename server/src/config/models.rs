@@ -71,7 +71,7 @@ mod tests {
 
     use super::super::Layer;
     use super::*;
-    use crate::model::{Adapter, Kind, RestartMode, Source};
+    use crate::model::{Adapter, Kind, KvCache, RestartMode, Source};
 
     fn read(text: &str) -> Result<Vec<DeclaredModel>, String> {
         let file = tempfile::NamedTempFile::new().expect("a file");
@@ -99,6 +99,7 @@ mod tests {
             restart_policy = { mode = "always", initial_backoff = "2s" }
             memory_hint = { host_bytes = 1073741824 }
             adapters = [{ name = "a", path = "/models/a" }, { name = "b", demo = true }]
+            kv_cache = { memory_share = 0.25 }
 
             [[models]]
             id = "demo"
@@ -132,6 +133,7 @@ mod tests {
         let adapters = &first.spec.adapters;
         assert_eq!(adapters[0], Adapter::at("a", "/models/a"));
         assert_eq!((adapters[1].name.as_str(), adapters[1].path()), ("b", None));
+        assert_eq!(first.spec.kv_cache, Some(KvCache::MemoryShare(0.25)));
         assert_eq!(models[1].spec, Spec::of(Source::Demo));
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, RestartPolicy};
+use super::{Adapter, KvCache, RestartPolicy};
 
 /// What a model is made from and how it is to be run, checked and complete.
 ///
@@ -96,6 +96,10 @@ pub struct Spec {
     /// What happens after a failure; `None`: the default policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
+    /// Size of the KV cache on a GPU; `None`: for the whole context of each request that runs at the same
+    /// time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_cache: Option<KvCache>,
 }
 
 /// Where a model's files are.
@@ -237,6 +241,7 @@ impl Spec {
             priority: 0,
             load_on_demand: false,
             restart_policy: None,
+            kv_cache: None,
         }
     }
 
@@ -252,6 +257,7 @@ impl Spec {
             (&self.source, self.kind, self.format, &self.device),
             (self.dtype, &self.quantization, &self.adapters),
             (self.context_length, &self.chat_template, &self.tokenizer),
+            self.kv_cache,
         )
     }
 

@@ -1,6 +1,7 @@
 //! Requests into domain types. All that is wrong with a request is told at once.
 
 mod adapters;
+mod kv_cache;
 mod source;
 mod spec;
 

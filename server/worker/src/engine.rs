@@ -13,6 +13,7 @@ pub(crate) mod logprobs;
 pub(crate) mod pace;
 pub(crate) mod picker;
 pub(crate) mod prompt;
+pub(crate) mod room;
 pub(crate) mod sampling;
 pub(crate) mod tap;
 mod view;
@@ -23,11 +24,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mistralrs::core::{MistralRs, ModelGenerationDefaults, Request};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::chat::Chat;
 use crate::engine::embed::Embedder;
+use crate::engine::room::Room;
 use crate::engine::vocabulary::Vocabulary;
 use crate::grammar::Grammars;
 use crate::stats::Stats;
@@ -53,8 +55,8 @@ pub(crate) struct Engine {
     /// How the model takes images, if it does.
     images: Option<ImageRule>,
     stats: Arc<Stats>,
-    /// Whose turn it is to be with the engine.
-    turns: Semaphore,
+    /// Who may be with the engine.
+    room: Room,
     next_request: AtomicUsize,
     /// Requests that were taken.
     requests: TaskTracker,

@@ -14,6 +14,8 @@ pub(crate) const MAX_MESSAGE: usize = 1000;
 const MODEL_UNUSABLE: &str = "MODEL_UNUSABLE";
 /// Reason for a device that is not there; see `hangar.v1.ErrorReason`.
 const DEVICE_UNAVAILABLE: &str = "DEVICE_UNAVAILABLE";
+/// Reason for a device without memory enough; see `hangar.v1.ErrorReason`.
+const INSUFFICIENT_MEMORY: &str = "INSUFFICIENT_MEMORY";
 /// Reason for a full disk; see `hangar.v1.ErrorReason`.
 const STORAGE_FULL: &str = "STORAGE_FULL";
 /// Reason for a fault of the worker itself; see `hangar.v1.ErrorReason`.
@@ -38,6 +40,11 @@ impl Failure {
     /// The device is not there, or this build of the worker cannot use it.
     pub(crate) fn device(message: impl AsRef<str>) -> Self {
         Self::new(DEVICE_UNAVAILABLE, message)
+    }
+
+    /// The device has not enough memory.
+    pub(crate) fn memory(message: impl AsRef<str>) -> Self {
+        Self::new(INSUFFICIENT_MEMORY, message)
     }
 
     /// The disk is full.

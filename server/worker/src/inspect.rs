@@ -10,10 +10,12 @@ mod directory;
 mod embedding;
 mod files;
 mod gguf;
+pub(crate) mod kv_cache;
 mod model_config;
 mod modules;
 mod multimodal;
 mod need;
+mod placement;
 mod safetensors;
 mod tokenizer;
 mod weights;
@@ -23,6 +25,7 @@ use std::path::{Path, PathBuf};
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_client::worker::v1::{ModelInspection, ProgressMeasure, WorkerConfig};
 
+use crate::device::Site;
 use crate::failure::{Failure, panic_message};
 use crate::prepared::Prepared;
 use crate::quantization::Quantization;
@@ -30,6 +33,7 @@ pub(crate) use adapters::Adapter;
 pub(crate) use directory::DirectoryFiles;
 pub(crate) use modules::{Modules, Pooling};
 pub(crate) use multimodal::Multimodal;
+pub(crate) use placement::Placement;
 
 /// Stack of the thread that inspects.
 const STACK: usize = 16 << 20;
@@ -70,6 +74,8 @@ pub(crate) struct Inspection {
     weight_bytes: u64,
     measure: ProgressMeasure,
     need_host_bytes: u64,
+    /// How it is to lie on its device.
+    pub(crate) placement: Placement,
     /// Chat template in place of the model's own; empty: the model's own.
     pub(crate) chat_template: String,
 }
@@ -85,9 +91,6 @@ pub(crate) struct InSitu {
     pub(crate) bytes: u64,
 }
 
-/// On a CPU the engine mixes up the attention of sequences that decode together, so they take turns.
-const MAX_CONCURRENCY: u32 = 1;
-
 impl Inspection {
     /// For the ready message.
     pub(crate) fn to_message(&self) -> ModelInspection {
@@ -96,8 +99,8 @@ impl Inspection {
             weight_bytes: self.weight_bytes,
             progress_measure: self.measure.into(),
             need_host_bytes: self.need_host_bytes,
-            need_device_bytes: 0,
-            max_concurrency: MAX_CONCURRENCY,
+            need_device_bytes: self.placement.need,
+            max_concurrency: self.placement.concurrency,
             prepared: self
                 .prepared()
                 .map_or(0, |prepared| prepared.to_message().into()),
@@ -145,17 +148,17 @@ pub(crate) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
 }
 
 fn inspect_here(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
-    check_device(&config.device)?;
+    let site = Site::find(&config.device)?;
     check_kind(config.kind())?;
     let about = files::about(path)?;
     match (about.is_dir(), config.format()) {
         (_, ModelFormat::Uqff) => Err(uqff()),
         (true, ModelFormat::Unspecified | ModelFormat::Safetensors) => {
-            directory::inspect(config, path)
+            directory::inspect(config, path, site)
         }
         (false, ModelFormat::Unspecified | ModelFormat::Gguf) => {
             adapters::refuse(&config.adapters, "a GGUF file")?;
-            gguf::inspect(config, path)
+            gguf::inspect(config, path, site)
         }
         (true, ModelFormat::Gguf) => Err(Failure::unusable(format!(
             "The format is GGUF, but {} is a directory. Give the path of the GGUF file.",
@@ -166,15 +169,6 @@ fn inspect_here(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failur
             files::name(path)
         ))),
     }
-}
-
-fn check_device(device: &str) -> Result<(), Failure> {
-    if device.is_empty() || device == "cpu" {
-        return Ok(());
-    }
-    Err(Failure::device(format!(
-        "The device is {device}, but this worker computes on the CPU only. Set the device to cpu."
-    )))
 }
 
 fn check_kind(kind: ModelKind) -> Result<(), Failure> {
@@ -216,12 +210,10 @@ fn uqff() -> Failure {
     )
 }
 
-/// The data type that was asked for, else one that a CPU computes well: F32 for weights stored so, else
-/// F16.
-fn choose_dtype(asked: DataType, stored_as_f32: bool) -> DataType {
+/// The data type that was asked for, else one that the device computes well.
+fn choose_dtype(asked: DataType, site: &Site, stored_as_f32: bool) -> DataType {
     match asked {
-        DataType::Unspecified if stored_as_f32 => DataType::F32,
-        DataType::Unspecified => DataType::F16,
+        DataType::Unspecified => site.best_dtype(stored_as_f32),
         asked => asked,
     }
 }
@@ -244,9 +236,10 @@ mod tests {
 
     #[test]
     fn weights_in_f32_stay_so_and_others_become_f16() {
-        assert_eq!(choose_dtype(DataType::Unspecified, true), DataType::F32);
-        assert_eq!(choose_dtype(DataType::Unspecified, false), DataType::F16);
-        assert_eq!(choose_dtype(DataType::Bf16, true), DataType::Bf16);
+        let choose = |asked, stored_as_f32| choose_dtype(asked, &Site::Cpu, stored_as_f32);
+        assert_eq!(choose(DataType::Unspecified, true), DataType::F32);
+        assert_eq!(choose(DataType::Unspecified, false), DataType::F16);
+        assert_eq!(choose(DataType::Bf16, true), DataType::Bf16);
     }
 
     #[test]
@@ -257,10 +250,8 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_and_devices_are_refused() {
+    fn other_kinds_are_refused() {
         assert!(check_kind(ModelKind::Embedding).is_ok());
         assert!(check_kind(ModelKind::Image).is_err());
-        assert!(check_device("cuda:0").is_err());
-        assert!(check_device("cpu").is_ok());
     }
 }

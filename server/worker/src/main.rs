@@ -6,6 +6,7 @@
 //! itself.
 
 mod demo;
+mod device;
 mod ending;
 mod engine;
 mod failure;

@@ -57,7 +57,7 @@ impl Prepared {
         if config.prepared_dir.is_empty() || !config.adapters.is_empty() {
             return Self::NotAsked;
         }
-        let key = match Key::of(model, weights, dtype, quantization) {
+        let key = match Key::of(model, weights, &config.device, dtype, quantization) {
             Ok(key) => key,
             Err(error) => {
                 tracing::warn!(%error, "the weights cannot be told from others and are not prepared");

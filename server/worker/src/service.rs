@@ -26,7 +26,7 @@ use tracing::{Instrument, Span, info_span};
 
 use crate::ending::Ending;
 use crate::engine::Engine;
-use crate::engine::load::{Built, load};
+use crate::engine::load::{Built, is_out_of_memory, load};
 use crate::failure::Failure;
 use crate::inspect::Inspection;
 use crate::lifeline::ExitCode;
@@ -138,6 +138,7 @@ impl Inner {
             engine,
             metadata,
             draft,
+            sampler,
         } = load(self.inspection.clone(), Arc::clone(&self.stats)).await?;
         *self.draft.lock().unwrap_or_else(PoisonError::into_inner) = draft;
         let prepared = metadata.prepared;
@@ -154,8 +155,14 @@ impl Inner {
         engine
             .warm_up()
             .await
-            .map_err(|status| cannot_answer(self.inspection.dtype, &status))?;
+            .map_err(|status| cannot_answer(&self.inspection, &status))?;
         let elapsed = warming.elapsed();
+        if let Some(sampler) = sampler {
+            let certain = self.inspection.placement.certain;
+            let settle = move || sampler.settle(certain);
+            // It fails only when the process is about to end.
+            let _ = tokio::task::spawn_blocking(settle).await;
+        }
         tracing::info!(?elapsed, "a first request was answered");
         // The load is called once, so the place is empty.
         let _ = self.engine.set(engine);
@@ -174,14 +181,22 @@ async fn watch(engine: Arc<Engine>, inner: Arc<Inner>) {
     }
 }
 
-fn cannot_answer(dtype: DataType, status: &Status) -> Failure {
+fn cannot_answer(inspection: &Inspection, status: &Status) -> Failure {
     let panic = telemetry::last_panic().filter(|_| status.code() == Code::Unavailable);
     let why = match &panic {
         Some(panic) => format!("its engine panicked ({panic})"),
         None => status.message().trim_end_matches('.').to_owned(),
     };
-    let what_to_do = match dtype {
-        DataType::Bf16 => "A CPU cannot compute in BF16: set dtype to f16 or f32, or leave it out.",
+    if is_out_of_memory(&why) {
+        return Failure::memory(format!(
+            "The model was loaded, but the GPU's memory is not enough to answer: {why}. Unload other models \
+             from it, or give this one a smaller kv_cache or context_length."
+        ));
+    }
+    let what_to_do = match inspection.dtype {
+        DataType::Bf16 if !inspection.placement.site.is_gpu() => {
+            "A CPU cannot compute in BF16: set dtype to f16 or f32, or leave it out."
+        }
         DataType::F16 => "If the weights are intact, set dtype to f32.",
         _ => "Check that config.json and weights belong together.",
     };

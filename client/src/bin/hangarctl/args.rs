@@ -1,6 +1,7 @@
 //! The command line's arguments.
 
 pub(crate) mod embed;
+mod kv_cache;
 pub(crate) mod models;
 pub(crate) mod session;
 pub(crate) mod spec;

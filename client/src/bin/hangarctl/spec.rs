@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use hangar_client::{
     convert::to_proto_duration,
-    v1::{DemoSource, HuggingFaceSource, ModelSpec, RestartMode, model_source::Source},
+    v1::{DemoSource, HuggingFaceSource, KvCache, ModelSpec, RestartMode, model_source::Source},
 };
 
 use crate::{args::spec::SpecArgs, json, output::Failure};
@@ -50,6 +50,8 @@ pub(crate) fn apply(args: &SpecArgs, spec: &mut ModelSpec) {
     set(&mut spec.quantization, args.quantization.clone());
     set(&mut spec.context_length, args.context_length);
     set(&mut spec.max_concurrency, args.max_concurrency);
+    let kv_cache = args.kv_cache.map(|size| KvCache { size: Some(size) });
+    set(&mut spec.kv_cache, kv_cache.map(Some));
     set(&mut spec.max_queue, args.max_queue.map(Some));
     let idle_timeout = args.idle_timeout.map(to_proto_duration);
     set(&mut spec.idle_timeout, idle_timeout.map(Some));

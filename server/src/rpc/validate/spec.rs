@@ -7,6 +7,7 @@ use hangar_client::v1;
 use super::{
     Violations,
     adapters::adapters,
+    kv_cache::kv_cache,
     refuse,
     source::{path, source},
 };
@@ -77,6 +78,7 @@ pub(in crate::rpc) fn spec(
         &at("priority"),
         "must be from -1000 to 1000",
     );
+    let kv_cache = kv_cache(message.kv_cache.as_ref(), &at("kv_cache"), violations);
     let source = source(message, &at, violations);
     Spec {
         display_name: message.display_name.clone(),
@@ -108,6 +110,7 @@ pub(in crate::rpc) fn spec(
         preload: message.preload,
         priority: message.priority,
         load_on_demand: message.load_on_demand,
+        kv_cache,
         source: source.unwrap_or(Source::Demo),
     }
 }
@@ -281,6 +284,9 @@ mod tests {
             dtype: v1::DataType::F32.into(),
             context_length: 128,
             max_queue: Some(0),
+            kv_cache: Some(v1::KvCache {
+                size: Some(v1::kv_cache::Size::MemoryShare(0.3)),
+            }),
             generation_defaults: Some(v1::GenerationDefaults {
                 max_tokens: 5,
                 ..Default::default()

@@ -214,13 +214,14 @@ impl Engine {
 impl Batch {
     async fn wait_and_run(mut self) {
         let engine = Arc::clone(&self.engine);
-        let turn = tokio::select! {
+        let stay = tokio::select! {
             biased;
             () = self.caller.closed() => return,
-            turn = engine.turns.acquire() => turn,
+            // A vector needs nothing of a KV cache.
+            stay = engine.room.enter(0) => stay,
         };
-        // The turns are never closed, and only embedding models get here.
-        let (Ok(_turn), Some(embedder)) = (turn, &engine.embedder) else {
+        // The room is never closed, and only embedding models get here.
+        let (Some(_stay), Some(embedder)) = (stay, &engine.embedder) else {
             return;
         };
         let mut embeddings = Vec::with_capacity(self.inputs.len());

@@ -3,7 +3,8 @@
 //! Requests take turns: one at a time is with the engine, in the order in which they came. The engine could
 //! take several, but on a CPU it computes a step of several sequences wrongly (its attention mixes them up),
 //! and what waits for another it computes anew in a way that can change its answer. So an answer is the same
-//! whatever else is asked at the time.
+//! whatever else is asked at the time. On a GPU, where its attention keeps them apart, several are with it
+//! where the spec asks for that: it steps those of equal length together, and computes the others anew.
 //!
 //! The engine is read whatever the caller does: what a slow caller has not taken yet is put together to one
 //! chunk, so nothing stalls and little is held. A caller that goes away ends the answer at
@@ -148,13 +149,13 @@ impl Run {
     async fn wait_and_run(self) {
         let engine = Arc::clone(&self.engine);
         let waited = Instant::now();
-        let turn = tokio::select! {
+        let tokens = self.prompt.tokens.len() + self.prompt.max_tokens;
+        let stay = tokio::select! {
             biased;
             () = self.caller.closed() => return,
-            turn = engine.turns.acquire() => turn,
+            stay = engine.room.enter(tokens) => stay,
         };
-        // The turns are never closed.
-        let Ok(_turn) = turn else { return };
+        let Some(_stay) = stay else { return };
         let caller = self.caller.clone();
         match self.begin(waited.elapsed()).await {
             Some(turn) => turn.run().await,
@@ -234,6 +235,7 @@ impl Turn {
             // Before anything is said of the engine's responses: a step is told before the one to it.
             while let Some(step) = self.steps.next() {
                 self.in_flight.prefilled();
+                self.in_flight.add_token();
                 match self.answer.take(step) {
                     Standing::Open => {}
                     Standing::Done(done) => return End::Done(done),

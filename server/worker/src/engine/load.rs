@@ -8,30 +8,32 @@ mod adapters;
 mod embedding;
 mod multimodal;
 mod quantized;
+mod target;
 
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
-use candle_core::Device;
-use hangar_client::v1::{DataType, ModelKind, ModelMetadata};
+use hangar_client::v1::{ModelKind, ModelMetadata};
 use mistralrs::core::{
-    AdapterPaths, ChatTemplate, DefaultSchedulerMethod, DeviceMapSetting, GGUFLoaderBuilder,
-    GGUFSpecificConfig, IsqType, Loader, LocalModelPaths, MistralRs, MistralRsBuilder, ModelDType,
-    ModelGenerationDefaults, ModelPaths, NormalLoaderBuilder, NormalSpecificConfig, Pipeline,
-    SchedulerConfig,
+    AdapterPaths, ChatTemplate, DeviceMapSetting, GGUFLoaderBuilder, GGUFSpecificConfig, IsqType,
+    Loader, LocalModelPaths, MistralRs, MistralRsBuilder, ModelGenerationDefaults, ModelPaths,
+    NormalLoaderBuilder, NormalSpecificConfig, Pipeline, SchedulerConfig,
 };
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use self::target::Target;
+use crate::device::memory::Sampler;
 use crate::engine::Engine;
 use crate::engine::chat::Chat;
 use crate::engine::embed::Embedder;
+use crate::engine::room::Room;
 use crate::engine::vocabulary::Vocabulary;
 use crate::failure::{Failure, panic_message};
 use crate::grammar::Grammars;
+use crate::inspect::kv_cache::tokens_in;
 use crate::inspect::{Adapter, DirectoryFiles, Files, Inspection};
 use crate::prepared::Draft;
 use crate::stats::Stats;
@@ -50,6 +52,8 @@ pub(crate) struct Built {
     pub(crate) metadata: ModelMetadata,
     /// Prepared weights that were written on the way and are not an entry yet.
     pub(crate) draft: Option<Draft>,
+    /// Looks at the device's memory until the load ends.
+    pub(crate) sampler: Option<Sampler>,
 }
 
 /// What the engine has loaded, and where it had it from.
@@ -87,7 +91,8 @@ pub(crate) async fn load(inspection: Inspection, stats: Arc<Stats>) -> Result<Bu
 }
 
 fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
-    let dtype = model_dtype(inspection.dtype);
+    let target = Target::open(inspection)?;
+    let sampler = Sampler::start(&target.device, &stats)?;
     let Weights {
         model: loaded,
         prepared,
@@ -95,22 +100,25 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     } = match (&inspection.files, &inspection.quantization) {
         (Files::Directory(files), quantization) if let Some(model) = &inspection.multimodal => {
             let to = quantization.as_ref().map(|in_situ| in_situ.to.engine());
-            multimodal::load(files, model, dtype, to)?.into()
+            multimodal::load(files, model, &target, to)?.into()
         }
-        (Files::Directory(files), Some(in_situ)) => quantized::load(files, dtype, in_situ)?,
-        (Files::Directory(files), None) => load_directory(files, dtype)?.into(),
+        (Files::Directory(files), Some(in_situ)) => quantized::load(files, &target, in_situ)?,
+        (Files::Directory(files), None) => load_directory(files, &target)?.into(),
         (Files::Gguf { file, tokenizer }, _) => {
-            load_gguf(file, tokenizer.as_deref(), dtype)?.into()
+            load_gguf(file, tokenizer.as_deref(), &target)?.into()
         }
     };
-    let facts = Facts::of(&loaded, inspection)?;
+    let concurrency = inspection.placement.concurrency;
+    let (scheduler, blocks) = target::scheduler(&loaded, concurrency)?;
+    let facts = Facts::of(&loaded, inspection, blocks)?;
+    stats.set_kv_blocks(blocks.unwrap_or(0));
     let metadata = ModelMetadata {
         context_length: u32::try_from(facts.context_length).unwrap_or(u32::MAX),
         vocabulary_size: facts.vocabulary.size(),
         prepared,
         ..inspection.metadata.clone()
     };
-    let runner = start(loaded)?;
+    let runner = start(loaded, scheduler)?;
     let sender = runner
         .get_sender(None)
         .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))?;
@@ -147,7 +155,7 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
             .as_ref()
             .map(|model| model.images.clone()),
         stats,
-        turns: Semaphore::new(1),
+        room: Room::new(concurrency, blocks),
         next_request: AtomicUsize::new(1),
         requests: TaskTracker::new(),
     };
@@ -155,16 +163,17 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
         engine,
         metadata,
         draft,
+        sampler,
     })
 }
 
-fn load_directory(files: &DirectoryFiles, dtype: ModelDType) -> Result<Loaded, Failure> {
+fn load_directory(files: &DirectoryFiles, target: &Target) -> Result<Loaded, Failure> {
     if let Some(modules) = &files.modules {
-        return embedding::load(files, modules, dtype);
+        return embedding::load(files, modules, target);
     }
     let config = NormalSpecificConfig::default();
     let loader = directory_loader(&files.directory, config, None, &files.adapters)?;
-    load_paths(&*loader, directory_paths(files)?, dtype, None)
+    load_paths(&*loader, directory_paths(files)?, target, None)
 }
 
 fn directory_loader(
@@ -200,7 +209,7 @@ fn directory_paths(files: &DirectoryFiles) -> Result<LocalModelPaths<PathBuf>, F
     })
 }
 
-fn load_gguf(file: &Path, tokenizer: Option<&Path>, dtype: ModelDType) -> Result<Loaded, Failure> {
+fn load_gguf(file: &Path, tokenizer: Option<&Path>, target: &Target) -> Result<Loaded, Failure> {
     let directory = file.parent().unwrap_or(file).to_string_lossy().into_owned();
     let name = file.to_string_lossy().into_owned();
     let config = GGUFSpecificConfig::default();
@@ -218,41 +227,38 @@ fn load_gguf(file: &Path, tokenizer: Option<&Path>, dtype: ModelDType) -> Result
         processor_config: None,
         chat_template_json_filename: None,
     };
-    load_paths(&*loader, paths, dtype, None)
+    load_paths(&*loader, paths, target, None)
 }
 
 fn load_paths(
     loader: &dyn Loader,
     paths: impl ModelPaths + 'static,
-    dtype: ModelDType,
+    target: &Target,
     quantization: Option<IsqType>,
 ) -> Result<Loaded, Failure> {
     let paths: Box<dyn ModelPaths> = Box::new(paths);
     loader
         .load_model_from_path(
             &paths,
-            &dtype,
-            &Device::Cpu,
+            &target.dtype,
+            &target.device,
             true,
+            // All on this device: what does not fit there fails, and is not computed elsewhere.
             DeviceMapSetting::dummy(),
             quantization,
-            None,
+            target.paged,
         )
         .map_err(|e| refused(&format!("{e:#}")))
 }
 
 /// Starts the engine. The SDK's own trial run is left out (it needs a runtime of several threads, and
 /// passes where real requests fail): the caller warms the engine up.
-fn start(loaded: Loaded) -> Result<Arc<MistralRs>, Failure> {
-    // Requests take turns.
-    let scheduler = SchedulerConfig::DefaultScheduler {
-        method: DefaultSchedulerMethod::Fixed(NonZeroUsize::MIN),
-    };
+fn start(loaded: Loaded, scheduler: SchedulerConfig) -> Result<Arc<MistralRs>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::internal(format!("no runtime could be started: {e}")))?;
-    // The prefix cache is never emptied on a CPU, and makes an answer depend on earlier ones.
+    // The prefix cache is never emptied on a CPU, and makes an answer depend on earlier ones everywhere.
     let builder = MistralRsBuilder::new(loaded, scheduler, false, None)
         .with_no_prefix_cache(true)
         .with_prefix_cache_n(0);
@@ -270,7 +276,7 @@ impl From<Loaded> for Weights {
 }
 
 impl Facts {
-    fn of(loaded: &Loaded, inspection: &Inspection) -> Result<Self, Failure> {
+    fn of(loaded: &Loaded, inspection: &Inspection, blocks: Option<u32>) -> Result<Self, Failure> {
         let pipeline = loaded
             .try_lock()
             .map_err(|_| Failure::internal("the loaded model is in use"))?;
@@ -282,7 +288,8 @@ impl Facts {
                 "The model has no tokenizer. Add the tokenizer.json that belongs to it.",
             ));
         };
-        let allowed = metadata.max_seq_len;
+        let fits = blocks.map_or(usize::MAX, |blocks| tokens_in(blocks.into()) as usize);
+        let allowed = metadata.max_seq_len.min(fits);
         let asked = inspection.context_length.map(|length| length as usize);
         let mut end_tokens = metadata.eos_tok.clone();
         end_tokens.dedup();
@@ -296,20 +303,27 @@ impl Facts {
     }
 }
 
-/// The data type in the engine's terms; always an explicit one, since the engine's own choice probes for
-/// accelerators.
-fn model_dtype(dtype: DataType) -> ModelDType {
-    match dtype {
-        DataType::F32 => ModelDType::F32,
-        DataType::Bf16 => ModelDType::BF16,
-        DataType::F16 | DataType::Unspecified => ModelDType::F16,
-    }
-}
-
 fn refused(why: &str) -> Failure {
     let why = why.trim().trim_end_matches('.');
+    if is_out_of_memory(why) {
+        return Failure::memory(format!(
+            "The GPU's memory is not enough to load the model: {why}. Unload other models from it, or give \
+             this one a smaller kv_cache or context_length, or a quantization."
+        ));
+    }
     Failure::unusable(format!(
         "The engine cannot load the model: {why}. Check that config.json, tokenizer and weights belong \
          together and are complete."
     ))
+}
+
+/// Whether the engine's words are those of CUDA about memory that is not there.
+pub(crate) fn is_out_of_memory(why: &str) -> bool {
+    [
+        "OUT_OF_MEMORY",
+        "out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+    ]
+    .iter()
+    .any(|words| why.contains(words))
 }

@@ -13,9 +13,10 @@ use super::modules::Modules;
 use super::need::Need;
 use super::weights::Weights;
 use super::{
-    Files, InSitu, Inspection, check_kind_found, choose_context, choose_dtype, embedding, files,
-    multimodal, tokenizer, uqff,
+    Files, InSitu, Inspection, Placement, check_kind_found, choose_context, choose_dtype,
+    embedding, files, multimodal, tokenizer, uqff,
 };
+use crate::device::Site;
 use crate::failure::Failure;
 use crate::prepared::Prepared;
 use crate::quantization::Quantization;
@@ -47,7 +48,11 @@ pub(crate) struct DirectoryFiles {
 }
 
 /// Inspects the directory at `path`.
-pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
+pub(super) fn inspect(
+    config: &WorkerConfig,
+    path: &Path,
+    site: Site,
+) -> Result<Inspection, Failure> {
     let names = list(path)?;
     check_what_it_is(&names)?;
     let wanted = embedding::kind(config.kind(), &names)?;
@@ -67,7 +72,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
     let all_weights: Vec<_> = files.weights.iter().chain(dense).cloned().collect();
     let weights = Weights::read(&all_weights, quantization)?;
     embedding::check_names(kind, &weights)?;
-    let dtype = choose_dtype(config.dtype(), weights.stored_as_f32());
+    let dtype = choose_dtype(config.dtype(), &site, weights.stored_as_f32());
     let dtype = embedding::dtype(config.dtype(), files.modules.as_ref(), dtype)?;
     let vocabulary_size = weights.vocabulary.or(model.vocabulary_size);
     let number = if dtype == DataType::F32 { 4 } else { 2 };
@@ -85,6 +90,9 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
             .then(|| embedding::mask_bytes(&model.architecture, number)),
         images: multimodal.as_ref().map_or(0, |model| model.need),
     };
+    let caches = kind != ModelKind::Embedding;
+    let placement = Placement::plan(config, site, &need, caches)?;
+    let context_length = placement.context(context_length);
     let mut metadata = ModelMetadata {
         architecture: model.architecture,
         model_name: model.name.unwrap_or_else(|| files::name(path)),
@@ -107,7 +115,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         vocabulary_size: vocabulary_size.unwrap_or(0),
         format: ModelFormat::Safetensors.into(),
         size_bytes: weights.file_bytes,
-        device: "cpu".into(),
+        device: placement.site.name(),
         ..ModelMetadata::default()
     };
     adapters::describe(&files.adapters, &mut metadata)?;
@@ -138,7 +146,8 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         metadata,
         weight_bytes,
         measure: ProgressMeasure::RssFile,
-        need_host_bytes: need.bytes(),
+        need_host_bytes: need.on_the_host(&placement.site),
+        placement,
         chat_template: config.chat_template.clone(),
     })
 }

@@ -13,7 +13,10 @@ use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
 use self::header::{Header, Tensor, Value};
 use super::model_config::Shape;
 use super::need::Need;
-use super::{Files, Inspection, check_kind_found, choose_context, choose_dtype, files, tokenizer};
+use super::{
+    Files, Inspection, Placement, check_kind_found, choose_context, choose_dtype, files, tokenizer,
+};
+use crate::device::Site;
 use crate::failure::Failure;
 
 /// Architectures that the engine loads from GGUF.
@@ -35,7 +38,11 @@ const TOKENIZERS: [&str; 3] = ["gpt2", "llama", "replit"];
 const MAX_LAYERS: u64 = 10_000;
 
 /// Inspects the file at `path`.
-pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
+pub(super) fn inspect(
+    config: &WorkerConfig,
+    path: &Path,
+    site: Site,
+) -> Result<Inspection, Failure> {
     refuse_other_files(path)?;
     refuse_other_kinds(config.kind())?;
     refuse_quantization(&config.quantization)?;
@@ -47,7 +54,7 @@ pub(super) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
         ))
     })?;
     Model::new(&header, config)
-        .and_then(|model| model.inspect(config, path, length))
+        .and_then(|model| model.inspect(config, path, length, site))
         .map_err(|failure| Failure {
             message: format!("{}: {}", files::name(path), failure.message),
             ..failure
@@ -135,11 +142,15 @@ impl<'a> Model<'a> {
         config: &WorkerConfig,
         path: &Path,
         length: u64,
+        site: Site,
     ) -> Result<Inspection, Failure> {
         let header = self.header;
         let main_type = main_type(&header.tensors);
-        let dtype = choose_dtype(config.dtype(), main_type == "F32");
+        let dtype = choose_dtype(config.dtype(), &site, main_type == "F32");
         let context_length = choose_context(config.context_length, Some(self.context_length))?;
+        let need = self.need(dtype, context_length);
+        let placement = Placement::plan(config, site, &need, true)?;
+        let context_length = placement.context(context_length);
         let vocabulary_size = self.vocabulary_size();
         let general = |name: &str| header.text(&format!("general.{name}")).unwrap_or_default();
         let model_name = match general("name") {
@@ -165,7 +176,7 @@ impl<'a> Model<'a> {
             vocabulary_size: vocabulary_size.unwrap_or(0),
             format: ModelFormat::Gguf.into(),
             size_bytes: length,
-            device: "cpu".into(),
+            device: placement.site.name(),
             ..ModelMetadata::default()
         };
         check_kind_found(config.kind(), ModelKind::Text, self.architecture)?;
@@ -183,7 +194,8 @@ impl<'a> Model<'a> {
             metadata,
             weight_bytes: length,
             measure: ProgressMeasure::ReadChars,
-            need_host_bytes: self.need(dtype, context_length).bytes(),
+            need_host_bytes: need.on_the_host(&placement.site),
+            placement,
             chat_template: config.chat_template.clone(),
         })
     }

@@ -1,6 +1,6 @@
 //! How much memory a model is expected to need on the host.
 //!
-//! The sum of
+//! On a CPU the sum of
 //! - the weights in the data type that they have in memory,
 //! - what is needed for a while to quantize them, and to merge adapters into them,
 //! - the key-value cache: `2 × layers × kv_heads × head_size × bytes of a number` a token, for one sequence
@@ -14,8 +14,12 @@
 //! - the tokenizer, at eight times the size of its file,
 //! - what images need where the model takes them,
 //! - a fixed 64 MiB for the process.
+//!
+//! Beside a GPU, which holds all of that, what is needed for a while to quantize, the tokenizer, and a fixed
+//! 1 GiB for the process with the driver's and the libraries' own memory: an estimate.
 
 use super::model_config::Shape;
+use crate::device::Site;
 
 /// Tokens by which the engine lets a cache grow.
 const CACHE_STEP: u64 = 512;
@@ -25,6 +29,9 @@ const CHUNK: u64 = 1024;
 
 /// What a process needs without a model.
 const PROCESS: u64 = 64 << 20;
+
+/// What a process that uses a GPU needs without a model.
+const PROCESS_WITH_GPU: u64 = 1 << 30;
 
 /// What the need depends on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,8 +61,8 @@ pub(super) struct Need {
 }
 
 impl Need {
-    /// The need in bytes. Absurd sizes give `u64::MAX` and not a wrong sum.
-    pub(super) fn bytes(&self) -> u64 {
+    /// The need in bytes on a CPU. Absurd sizes give `u64::MAX` and not a wrong sum.
+    fn bytes(&self) -> u64 {
         self.weights
             .saturating_add(self.quantizing)
             .saturating_add(self.merging)
@@ -67,7 +74,23 @@ impl Need {
             .saturating_add(PROCESS)
     }
 
-    fn cache(&self) -> u64 {
+    /// The need in bytes on the host, of a model that is on that device.
+    pub(super) fn on_the_host(&self, site: &Site) -> u64 {
+        match site {
+            Site::Cpu => self.bytes(),
+            Site::Gpu(_) => self.bytes_beside_gpu(),
+        }
+    }
+
+    fn bytes_beside_gpu(&self) -> u64 {
+        self.quantizing
+            .saturating_add(self.merging)
+            .saturating_add(self.tokenizer.saturating_mul(8))
+            .saturating_add(PROCESS_WITH_GPU)
+    }
+
+    /// The cache of one sequence that grows as it needs.
+    pub(super) fn cache(&self) -> u64 {
         if self.pair.is_some() {
             return 0;
         }
@@ -84,7 +107,7 @@ impl Need {
         .fold(1, u64::saturating_mul)
     }
 
-    fn positions(&self) -> u64 {
+    pub(super) fn positions(&self) -> u64 {
         self.trained_context
             .saturating_mul(self.shape.head_size)
             .saturating_mul(6)
@@ -152,6 +175,20 @@ mod tests {
         assert_eq!(need.cache(), 0);
         let layer = 4 * (64 + 128) * 2048 * 4;
         assert_eq!(need.working_space(), layer + 10 * 2048 * 2048);
+    }
+
+    #[test]
+    fn beside_a_gpu_the_weights_are_not_on_the_host() {
+        let need = Need {
+            weights: 16 << 30,
+            tokenizer: 1 << 20,
+            quantizing: 3 << 20,
+            ..Need::default()
+        };
+        assert_eq!(
+            need.bytes_beside_gpu(),
+            PROCESS_WITH_GPU + (8 << 20) + (3 << 20)
+        );
     }
 
     #[test]

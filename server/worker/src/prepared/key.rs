@@ -14,9 +14,6 @@ use super::manifest::{FORMAT, Source};
 use crate::handshake::ENGINE_VERSION;
 use crate::quantization::Quantization;
 
-/// Kind of device that the weights are prepared for.
-const DEVICE: &str = "cpu";
-
 /// Name of an entry, and what it was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
@@ -32,12 +29,13 @@ impl Key {
     pub(super) fn of(
         model: &Path,
         weights: &[PathBuf],
+        device: &str,
         dtype: DataType,
         quantization: Quantization,
     ) -> io::Result<Self> {
         let mut source = Source {
             engine: ENGINE_VERSION.into(),
-            device: DEVICE.into(),
+            device: kind_of(device).into(),
             dtype: dtype.as_str_name().into(),
             quantization: quantization.name(),
             config: digest::whole(&File::open(model)?)?,
@@ -70,6 +68,15 @@ impl Key {
     /// What it was made from.
     pub(super) fn source(&self) -> &Source {
         &self.source
+    }
+}
+
+/// Kind of device that the weights are prepared for.
+fn kind_of(device: &str) -> &'static str {
+    if device.starts_with("cuda") {
+        "cuda"
+    } else {
+        "cpu"
     }
 }
 
@@ -107,8 +114,13 @@ mod tests {
         }
 
         fn key(&self, dtype: DataType, quantization: &str) -> String {
+            self.key_on("cpu", dtype, quantization)
+        }
+
+        fn key_on(&self, device: &str, dtype: DataType, quantization: &str) -> String {
             let quantization = Quantization::parse(quantization).expect("a type");
-            let key = Key::of(&self.config(), &[self.weights()], dtype, quantization);
+            let weights = [self.weights()];
+            let key = Key::of(&self.config(), &weights, device, dtype, quantization);
             key.expect("a key").to_string()
         }
     }
@@ -127,6 +139,7 @@ mod tests {
         let key = model.key(DataType::F16, "q4k");
         assert_ne!(model.key(DataType::F32, "q4k"), key);
         assert_ne!(model.key(DataType::F16, "q8_0"), key);
+        assert_ne!(model.key_on("cuda:0", DataType::F16, "q4k"), key);
         std::fs::write(model.config(), "{ }").expect("a file");
         let other = model.key(DataType::F16, "q4k");
         assert_ne!(other, key);

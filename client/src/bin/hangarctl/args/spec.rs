@@ -3,7 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use hangar_client::v1;
+use hangar_client::v1::{self, kv_cache::Size};
+
+use super::kv_cache::kv_cache;
 
 /// A key and a value, as in `team=search`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +73,9 @@ pub(crate) struct SpecArgs {
     /// How many requests run at the same time.
     #[arg(long, value_name = "N")]
     pub(crate) max_concurrency: Option<u32>,
+    /// Size of the KV cache on a GPU: bytes such as 4GiB, or a share of its memory such as 30%.
+    #[arg(long, value_name = "SIZE", value_parser = kv_cache)]
+    pub(crate) kv_cache: Option<Size>,
     /// How many further requests may wait.
     #[arg(long, value_name = "N")]
     pub(crate) max_queue: Option<u32>,

@@ -6,12 +6,12 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use mistralrs::core::{
-    AdapterPaths, EmbeddingLoaderBuilder, EmbeddingModelPaths, EmbeddingSpecificConfig, ModelDType,
+    AdapterPaths, EmbeddingLoaderBuilder, EmbeddingModelPaths, EmbeddingSpecificConfig,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::Value;
 
-use super::{Loaded, load_paths};
+use super::{Loaded, load_paths, target::Target};
 use crate::failure::Failure;
 use crate::inspect::{DirectoryFiles, Modules};
 
@@ -26,7 +26,7 @@ struct Config {
 pub(super) fn load(
     files: &DirectoryFiles,
     modules: &Modules,
-    dtype: ModelDType,
+    target: &Target,
 ) -> Result<Loaded, Failure> {
     let name = files.directory.to_string_lossy().into_owned();
     let loader = EmbeddingLoaderBuilder::new(EmbeddingSpecificConfig::default(), None, Some(name))
@@ -46,7 +46,7 @@ pub(super) fn load(
         filenames: files.weights.clone(),
         adapter_paths: AdapterPaths::None,
     };
-    load_paths(&*loader, paths, dtype, None)
+    load_paths(&*loader, paths, target, None)
 }
 
 impl Config {

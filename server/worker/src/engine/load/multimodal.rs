@@ -1,10 +1,10 @@
 //! Loads a model that takes more than text.
 
 use mistralrs::core::{
-    IsqType, LocalModelPaths, ModelDType, MultimodalLoaderBuilder, MultimodalSpecificConfig,
+    IsqType, LocalModelPaths, MultimodalLoaderBuilder, MultimodalSpecificConfig,
 };
 
-use super::{Loaded, directory_paths, load_paths};
+use super::{Loaded, directory_paths, load_paths, target::Target};
 use crate::failure::Failure;
 use crate::inspect::{DirectoryFiles, Multimodal};
 
@@ -12,7 +12,7 @@ use crate::inspect::{DirectoryFiles, Multimodal};
 pub(super) fn load(
     files: &DirectoryFiles,
     model: &Multimodal,
-    dtype: ModelDType,
+    target: &Target,
     quantization: Option<IsqType>,
 ) -> Result<Loaded, Failure> {
     let name = files.directory.to_string_lossy().into_owned();
@@ -27,5 +27,5 @@ pub(super) fn load(
         processor_config: model.processor_config.clone(),
         ..directory_paths(files)?
     };
-    load_paths(&*loader, paths, dtype, quantization)
+    load_paths(&*loader, paths, target, quantization)
 }

@@ -6,10 +6,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use candle_core::Device;
 use mistralrs::TokenSource;
-use mistralrs::core::{DeviceMapSetting, Loader, ModelDType, NormalSpecificConfig};
+use mistralrs::core::{DeviceMapSetting, Loader, NormalSpecificConfig};
 
+use super::target::Target;
 use super::{Loaded, Weights, directory_loader, directory_paths, load_paths};
 use crate::failure::{Failure, panic_message};
 use crate::inspect::{DirectoryFiles, InSitu};
@@ -18,32 +18,32 @@ use crate::prepared::{Draft, Entry, Place, Prepared};
 /// Loads the weights in these files, or what was prepared of them.
 pub(super) fn load(
     files: &DirectoryFiles,
-    dtype: ModelDType,
+    target: &Target,
     in_situ: &InSitu,
 ) -> Result<Weights, Failure> {
     match &in_situ.prepared {
-        Prepared::NotAsked | Prepared::Useless(_) => quantize(files, dtype, in_situ, None),
-        Prepared::Miss(place) => quantize(files, dtype, in_situ, Some(place)),
+        Prepared::NotAsked | Prepared::Useless(_) => quantize(files, target, in_situ, None),
+        Prepared::Miss(place) => quantize(files, target, in_situ, Some(place)),
         Prepared::Hit(entry) => {
-            if let Some(model) = load_entry(files, dtype, entry) {
+            if let Some(model) = load_entry(files, target, entry) {
                 return Ok(Weights {
                     model,
                     prepared: true,
                     draft: None,
                 });
             }
-            quantize(files, dtype, in_situ, Some(entry.place()))
+            quantize(files, target, in_situ, Some(entry.place()))
         }
     }
 }
 
 /// Loads what was prepared. `None` when it cannot be used.
-fn load_entry(files: &DirectoryFiles, dtype: ModelDType, entry: &Entry) -> Option<Loaded> {
+fn load_entry(files: &DirectoryFiles, target: &Target, entry: &Entry) -> Option<Loaded> {
     if let Err(why) = entry.verify_once() {
         tracing::warn!(why, "prepared weights are damaged and are replaced");
         return None;
     }
-    let load = AssertUnwindSafe(|| read(files, dtype, entry));
+    let load = AssertUnwindSafe(|| read(files, target, entry));
     let why = match catch_unwind(load) {
         Ok(Ok(model)) => return Some(model),
         Ok(Err(failure)) => failure.message,
@@ -64,7 +64,7 @@ fn load_entry(files: &DirectoryFiles, dtype: ModelDType, entry: &Entry) -> Optio
     None
 }
 
-fn read(files: &DirectoryFiles, dtype: ModelDType, entry: &Entry) -> Result<Loaded, Failure> {
+fn read(files: &DirectoryFiles, target: &Target, entry: &Entry) -> Result<Loaded, Failure> {
     let config = NormalSpecificConfig {
         from_uqff: Some(entry.quantized().collect()),
         ..NormalSpecificConfig::default()
@@ -74,21 +74,21 @@ fn read(files: &DirectoryFiles, dtype: ModelDType, entry: &Entry) -> Result<Load
         return Err(Failure::internal("the entry is gone"));
     }
     let loader = directory_loader(&directory, config, Some(&files.tokenizer), &[])?;
-    take_over(&*loader, dtype)?;
+    take_over(&*loader, target)?;
     let mut paths = directory_paths(files)?;
     paths.filenames = entry.residual().into_iter().collect();
-    load_paths(&*loader, paths, dtype, None)
+    load_paths(&*loader, paths, target, None)
 }
 
 /// Makes the loader take over the names of its quantized files, which it does only on its way of looking
 /// for a model's other files. It looks into the entry's directory, since that exists never on the network,
 /// finds names enough, and gives up as soon as it reads config.json, which is empty.
-fn take_over(loader: &dyn Loader, dtype: ModelDType) -> Result<(), Failure> {
+fn take_over(loader: &dyn Loader, target: &Target) -> Result<(), Failure> {
     let given_up = loader.load_model_from_hf(
         None,
         TokenSource::None,
-        &dtype,
-        &Device::Cpu,
+        &target.dtype,
+        &target.device,
         true,
         DeviceMapSetting::dummy(),
         None,
@@ -104,7 +104,7 @@ fn take_over(loader: &dyn Loader, dtype: ModelDType) -> Result<(), Failure> {
 /// Quantizes the weights and writes them for later loads, if there is a place for that.
 fn quantize(
     files: &DirectoryFiles,
-    dtype: ModelDType,
+    target: &Target,
     in_situ: &InSitu,
     place: Option<&Place>,
 ) -> Result<Weights, Failure> {
@@ -116,7 +116,7 @@ fn quantize(
         };
         let loader = directory_loader(&files.directory, config, None, &files.adapters)?;
         let to = Some(in_situ.to.engine());
-        load_paths(&*loader, directory_paths(files)?, dtype, to)
+        load_paths(&*loader, directory_paths(files)?, target, to)
     };
     let Some(draft) = draft else {
         return load(None).map(Weights::from);

@@ -1,0 +1,148 @@
+//! mistral.rs by itself on a device, and what the device takes in: what `gpu-check` compares Hangar with.
+//!
+//! Arguments: a model's directory, a data type ("f32", "f16" or "bf16") and a device ("cpu" or "cuda"). It
+//! prints `{"ready":SECONDS}` once the model is loaded, then answers each line of its standard input with one
+//! of its own: `{"prompt":"Hello","max_tokens":8}` with the answer and its times, `{"copy":BYTES}` with the
+//! seconds that a copy of so many bytes to the device took. It ends with its input.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
+use mistralrs::core::{
+    DeviceMapSetting, MemoryGpuConfig, NormalRequest, Request, RequestMessage, SamplingParams,
+};
+use mistralrs::{
+    Model, ModelDType, PagedAttentionMetaBuilder, Response, TextModelBuilder, TokenSource,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+/// Tokens of its KV cache on a GPU.
+const CACHE: usize = 4096;
+
+/// What is asked.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Ask {
+    Copy { copy: usize },
+    Answer { prompt: String, max_tokens: usize },
+}
+
+/// What it took.
+#[derive(Debug, Default, Serialize)]
+struct Told {
+    text: String,
+    tokens: usize,
+    /// Seconds until the first token.
+    first: f64,
+    /// Seconds until the end.
+    whole: f64,
+}
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let path = arguments.next().context("a model's directory")?;
+    let dtype = match arguments.next().as_deref() {
+        Some("f32") => ModelDType::F32,
+        Some("f16") => ModelDType::F16,
+        Some("bf16") => ModelDType::BF16,
+        other => bail!("no data type: {other:?}"),
+    };
+    let device = match arguments.next().as_deref() {
+        Some("cpu") => Device::Cpu,
+        Some("cuda") => Device::new_cuda(0)?,
+        other => bail!("no device: {other:?}"),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let began = Instant::now();
+    let model = runtime.block_on(load(Path::new(&path), dtype, &device))?;
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{{\"ready\":{}}}", began.elapsed().as_secs_f64())?;
+    for (id, line) in std::io::stdin().lock().lines().enumerate() {
+        let told = match serde_json::from_str(&line?)? {
+            Ask::Copy { copy: bytes } => copy(bytes, &device)?,
+            Ask::Answer { prompt, max_tokens } => {
+                runtime.block_on(answer(&model, prompt, max_tokens, id))?
+            }
+        };
+        writeln!(output, "{}", serde_json::to_string(&told)?)?;
+    }
+    Ok(())
+}
+
+async fn load(path: &Path, dtype: ModelDType, device: &Device) -> Result<Model> {
+    let builder = TextModelBuilder::new(path.display())
+        .with_dtype(dtype)
+        .with_device(device.clone())
+        .with_device_mapping(DeviceMapSetting::dummy())
+        .with_token_source(TokenSource::None);
+    let builder = if device.is_cpu() {
+        builder
+    } else {
+        let paged = PagedAttentionMetaBuilder::default()
+            .with_gpu_memory(MemoryGpuConfig::ContextSize(CACHE))
+            .build()?;
+        builder.with_paged_attn(paged)
+    };
+    builder.build().await
+}
+
+/// Copies from ordinary memory, as loading weights does.
+fn copy(bytes: usize, device: &Device) -> Result<Told> {
+    let source = Tensor::ones(bytes, candle_core::DType::U8, &Device::Cpu)?;
+    // What is made at the first copy does not count.
+    source.narrow(0, 0, bytes.min(1 << 20))?.to_device(device)?;
+    device.synchronize()?;
+    let began = Instant::now();
+    let copied = source.to_device(device)?;
+    device.synchronize()?;
+    let whole = began.elapsed().as_secs_f64();
+    drop(copied);
+    Ok(Told {
+        whole,
+        ..Told::default()
+    })
+}
+
+/// Streams an answer, greedily. The channel has room for all of it, so that the engine waits for nobody.
+async fn answer(model: &Model, text: String, max_tokens: usize, id: usize) -> Result<Told> {
+    let began = Instant::now();
+    let (sender, mut pieces) = mpsc::channel(max_tokens + 16);
+    let message = RequestMessage::Completion {
+        text,
+        echo_prompt: false,
+        best_of: None,
+    };
+    let sampling = SamplingParams {
+        temperature: Some(0.0),
+        max_len: Some(max_tokens),
+        ..SamplingParams::neutral()
+    };
+    let mut request = NormalRequest::new_simple(message, sampling, sender, id, None, None);
+    request.is_streaming = true;
+    let engine = model.inner().get_sender(None)?;
+    engine.send(Request::Normal(Box::new(request))).await?;
+    let mut told = Told::default();
+    while let Some(piece) = pieces.recv().await {
+        let Response::CompletionChunk(piece) = piece else {
+            bail!("the engine answered with something that is no piece");
+        };
+        for choice in piece.choices {
+            if told.tokens == 0 {
+                told.first = began.elapsed().as_secs_f64();
+            }
+            told.tokens += 1;
+            told.text.push_str(&choice.text);
+            if choice.finish_reason.is_some() {
+                told.whole = began.elapsed().as_secs_f64();
+                return Ok(told);
+            }
+        }
+    }
+    bail!("the engine ended the answer without an end")
+}
