@@ -57,7 +57,7 @@ pub struct OpenInferenceApi {
 
 /// What a request asks for.
 enum Asked {
-    Text(Ask),
+    Text(Box<Ask>),
     Vectors(embedding::Ask),
 }
 
@@ -155,7 +155,9 @@ impl OpenInferenceApi {
                 Reason::UnsupportedByModel,
                 "this model gives no vectors; ask it for text_output, or load an embedding model",
             ))),
-            Task::Generate => Ask::parse(request, named.version).map(Asked::Text),
+            Task::Generate => {
+                Ask::parse(request, named.version).map(|ask| Asked::Text(Box::new(ask)))
+            }
             Task::Embed => embedding::Ask::parse(request, named.version).map(Asked::Vectors),
         }
     }
@@ -240,7 +242,7 @@ impl GrpcInferenceService for OpenInferenceApi {
     ) -> Result<Response<ModelInferResponse>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
         let ask = match self.ask(request.into_inner()).await? {
-            Asked::Text(ask) => ask,
+            Asked::Text(ask) => *ask,
             Asked::Vectors(ask) => return self.vectors(ask, deadline).await.map(Response::new),
         };
         if ask.stream {

@@ -96,7 +96,7 @@ impl Call {
             Ok(match self.api.ask(request).await? {
                 Asked::Text(ask) => {
                     let generation = self.begin(ask.generate.clone()).await?;
-                    pieces(ask, generation, failed.clone()).boxed()
+                    pieces(*ask, generation, failed.clone()).boxed()
                 }
                 Asked::Vectors(ask) => stream::iter(self.vectors(ask).await?).boxed(),
             })
