@@ -155,9 +155,7 @@ impl OpenInferenceApi {
                 Reason::UnsupportedByModel,
                 "this model gives no vectors; ask it for text_output, or load an embedding model",
             ))),
-            Task::Generate => {
-                Ask::parse(request, named.version).map(|ask| Asked::Text(Box::new(ask)))
-            }
+            Task::Generate => Ask::parse(request, named.version).map(|ask| Asked::Text(ask.into())),
             Task::Embed => embedding::Ask::parse(request, named.version).map(Asked::Vectors),
         }
     }
