@@ -81,7 +81,7 @@ impl Ask {
                 inputs,
                 timeout: settings.timeout,
                 request_id,
-                priority: 0,
+                priority: settings.priority,
             },
             empty_final,
             form: Form {

@@ -104,7 +104,9 @@ pub(super) fn dtype(
 }
 
 /// Bytes that the masks of attention take for each pair of tokens, where a number takes `number` bytes: the
-/// masks themselves, what they are made from, and a copy in F32.
+/// masks themselves, what they are made from, and a copy in F32. For a text of 8,160 tokens in a context of 8,192,
+/// a tiny Qwen3 grew by 590 MB in F32 and 458 MB in F16, where this says 671 and 537; a Gemma by 535 MB where it says
+/// 1,074, since what is nothing but zeros takes no memory before it is written.
 pub(super) fn mask_bytes(architecture: &str, number: u64) -> u64 {
     const F32: u64 = 4;
     match architecture {
