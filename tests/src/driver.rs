@@ -37,6 +37,12 @@ pub struct Gpu {
     pub busy: u32,
 }
 
+/// What nvmlInit gives when the driver's kernel module is not loaded.
+pub const DRIVER_NOT_LOADED: i32 = 9;
+
+/// What it gives when something is wrong that it cannot name.
+pub const UNKNOWN_ERROR: i32 = 999;
+
 const LIBRARY: &str = "libnvidia-ml.so.1";
 
 impl Driver {
@@ -115,6 +121,15 @@ impl Driver {
     pub fn forget(&self, ordinal: usize, pid: u32) -> Result<()> {
         let path = self.gpu(ordinal).join("held").join(pid.to_string());
         Ok(fs::remove_file(path)?)
+    }
+
+    /// The library cannot be used, for the reason of this code.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be written.
+    pub fn refuse(&self, code: i32) -> Result<()> {
+        write_whole(&self.path().join("init"), &code.to_string())
     }
 
     /// Whether no call returns.

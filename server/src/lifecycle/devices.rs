@@ -256,8 +256,8 @@ fn expected_on(device: &Device, heading: &OnTheWay) -> u64 {
 fn usable(reading: &DeviceReading) -> Result<&[Device], Missing> {
     match (&reading.driver, &reading.trouble) {
         (Driver::Absent(why), _) => Err(Missing::Driver(format!(
-            "the NVIDIA driver is missing: {DRIVER} was not found ({why}); install the driver, in a container let the \
-             NVIDIA runtime bring it, or give the model the device \"cpu\""
+            "the NVIDIA driver is missing ({DRIVER}: {why}); install the driver, in a container let the NVIDIA runtime \
+             bring it, or give the model the device \"cpu\""
         ))),
         (Driver::Broken(why), _) | (_, Some(why)) => Err(Missing::Answer(format!(
             "the NVIDIA driver does not work: {why}; see what nvidia-smi says"

@@ -219,6 +219,19 @@ fn close(published: &watch::Sender<Arc<DeviceReading>>, driver: Driver) {
     }));
 }
 
+/// Tells the log of a device that was found.
+fn announce(device: &Device) {
+    tracing::info!(
+        ordinal = device.ordinal,
+        uuid = device.uuid,
+        name = device.name,
+        memory_total_bytes = device.memory_total_bytes,
+        memory_free_bytes = device.memory_free_bytes,
+        driver = device.driver_version,
+        "device.found"
+    );
+}
+
 fn watch(
     mut source: impl DeviceSource,
     interval: Duration,
@@ -231,6 +244,9 @@ fn watch(
         match source.read() {
             Ok(devices) => {
                 works = true;
+                if published.borrow().sampled.is_none() {
+                    devices.iter().for_each(announce);
+                }
                 published.send_replace(Arc::new(DeviceReading {
                     driver: Driver::Works,
                     sampled: Some(SystemTime::now()),

@@ -23,9 +23,9 @@ impl Nvml {
     /// See [`OpenError`].
     pub fn open() -> Result<Self, OpenError> {
         Library::init().map(Self).map_err(|error| match error {
-            NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound => {
-                OpenError::Absent(error.to_string())
-            }
+            NvmlError::LibloadingError(_)
+            | NvmlError::LibraryNotFound
+            | NvmlError::DriverNotLoaded => OpenError::Absent(error.to_string()),
             error => OpenError::Broken(format!("NVML: {error}")),
         })
     }

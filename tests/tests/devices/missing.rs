@@ -65,6 +65,41 @@ async fn a_missing_driver_is_named() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_library_without_its_driver_is_a_missing_driver() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let path = fixtures.scripted("m", &Script::default())?;
+    let driver = Driver::new(&[Gpu::of_gib(0, 10)])?;
+    driver.refuse(driver::DRIVER_NOT_LOADED)?;
+    let options = Options::scripted(&fixtures).with_gpus(&driver)?;
+    let (missing, message) = refused(options.clone(), &path, "cuda").await?;
+    assert_eq!(missing, "libnvidia-ml.so.1");
+    assert_tells(&message, &["driver is missing", "install"]);
+    let hangar = Hangar::start(options).await?;
+    let client = hangar.client().await?;
+    client.load("m").spec(spec(&path)).wait().await?;
+    let info = client.info().model("m").send().await?;
+    let metadata = info.models[0].metadata.as_ref();
+    assert_eq!(metadata.context("metadata")?.device, "cpu");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_driver_that_does_not_work_is_told_and_not_passed_over() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let path = fixtures.scripted("m", &Script::default())?;
+    let driver = Driver::new(&[Gpu::of_gib(0, 10)])?;
+    driver.refuse(driver::UNKNOWN_ERROR)?;
+    let options = Options::scripted(&fixtures).with_gpus(&driver)?;
+    // A GPU that is wanted by default is not silently a CPU.
+    for device in ["cuda", "auto"] {
+        let (missing, message) = refused(options.clone(), &path, device).await?;
+        assert_eq!(missing, "libnvidia-ml.so.1");
+        assert_tells(&message, &["does not work", "nvidia-smi"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_missing_worker_is_named() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
