@@ -69,6 +69,10 @@ async fn every_step_runs_and_passes() -> Result<()> {
         assert_eq!(verdict, expected, "{name}: {words}");
         assert!(!words.is_empty(), "{name}");
     }
+    let speed = rows
+        .iter()
+        .find(|row| row.0.starts_with("through the server"));
+    assert!(speed.is_some_and(|row| row.2.contains("ratio")), "{table}");
     let fit = rows.iter().find(|row| row.0 == "a model that does not fit");
     assert!(fit.is_some_and(|row| row.2.contains("1.0 PiB")), "{table}");
     Ok(())

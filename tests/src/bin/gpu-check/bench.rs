@@ -9,7 +9,7 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options},
+    hangar::{DEADLINE, Hangar, Options, Transitions},
     processes,
 };
 use tokio::time::{interval, timeout};
@@ -177,6 +177,11 @@ impl Bench {
         ensure!(!processes::exists(worker), "worker {worker} is still there");
         self.client.delete_model(id).force().send().await?;
         Ok(unload)
+    }
+
+    /// Follows a model.
+    pub(crate) async fn follow(&self, id: &str) -> Result<Transitions> {
+        self.hangar.follow(id).await
     }
 
     /// Process id of a loaded model's worker.

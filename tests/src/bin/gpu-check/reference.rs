@@ -36,13 +36,23 @@ impl Told {
     }
 }
 
+/// Whether the program is there; what is carried to another machine may have to be small.
+pub(crate) fn is_there(is_gpu: bool) -> bool {
+    binary(program(is_gpu).0).is_ok()
+}
+
+/// The program for a device, and its arguments after the model.
+fn program(is_gpu: bool) -> (&'static str, [&'static str; 2]) {
+    match is_gpu {
+        true => ("examples/device_reference-cuda", ["bf16", "cuda"]),
+        false => ("examples/device_reference", ["f16", "cpu"]),
+    }
+}
+
 impl Reference {
     /// Loads the model, in the data type that Hangar chooses for the device.
     pub(crate) async fn start(model: &Path, is_gpu: bool) -> Result<Self> {
-        let (program, arguments) = match is_gpu {
-            true => ("examples/device_reference-cuda", ["bf16", "cuda"]),
-            false => ("examples/device_reference", ["f16", "cpu"]),
-        };
+        let (program, arguments) = program(is_gpu);
         let mut process = Command::new(binary(program)?)
             .arg(model)
             .args(arguments)

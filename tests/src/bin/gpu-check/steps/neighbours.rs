@@ -66,6 +66,7 @@ pub(super) async fn kill(bench: &Bench) -> Result<Finding> {
     let first = stream.next().await.context("no answer")??;
     ensure!(matches!(first, GenerateEvent::Chunk(_)), "{first:?}");
     let worker = bench.worker("victim").await?;
+    let mut transitions = bench.follow("victim").await?;
     processes::signal(worker, Signal::KILL)?;
     let error = loop {
         match stream.next().await.context("the answer ended well")? {
@@ -77,10 +78,8 @@ pub(super) async fn kill(bench: &Bench) -> Result<Finding> {
     ensure!(error.reason() == Some(ErrorReason::WorkerDied), "{error}");
     let beside = bench.answer("other", PROMPT, 32).await?.text;
     ensure!(beside == expected, "the other model answers otherwise");
-    let info = bench.client.info().model("victim").send().await?;
-    let status = info.models.first().and_then(|model| model.status.as_ref());
-    let state = status.map(hangar_client::v1::ModelStatus::state);
-    ensure!(state == Some(ModelState::Failed), "the victim is {state:?}");
+    let failed = transitions.until(ModelState::Failed).await?;
+    ensure!(failed.reason == "WORKER_DIED", "the victim is {failed:?}");
     ensure!(!processes::exists(worker), "worker {worker} is still there");
     bench.clear().await?;
     bench

@@ -10,7 +10,7 @@ use super::median;
 use crate::{
     bench::{Answer, Bench, PROMPT, answer},
     models::Model,
-    reference::Reference,
+    reference::{self, Reference},
     report::Finding,
 };
 
@@ -37,6 +37,12 @@ pub(super) async fn alone(bench: &Bench, model: &Model) -> Result<Finding> {
         through.push(bench.answer("m", PROMPT, tokens).await?);
     }
     bench.unload("m").await?;
+    if !reference::is_there(bench.plan.is_gpu()) {
+        let server = median(through[1..].iter().map(Answer::speed).collect());
+        return Ok(Finding::Good(format!(
+            "{server:.1} tokens/s through the server; the engine by itself is not there to compare with"
+        )));
+    }
     let mut engine = Reference::start(&model.path, bench.plan.is_gpu()).await?;
     let mut by_itself = Vec::new();
     for _ in 0..=ANSWERS {
