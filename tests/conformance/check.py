@@ -141,7 +141,9 @@ def errors(server, path):
     request = {"resume_token": "x"}
     refused(server, f"{MODELS}/WatchStatus", request, code.INVALID_ARGUMENT, "TOKEN_INVALID")
     request = {"model_id": "m", "inputs": ["x"]}
-    refused(server, f"{INFERENCE}/Embed", request, code.UNIMPLEMENTED, "NOT_IMPLEMENTED")
+    refused(server, f"{INFERENCE}/Embed", request, code.FAILED_PRECONDITION, "UNSUPPORTED_BY_MODEL")
+    request = {"model_id": "m", "messages": [{"role": "user", "content": "x"}], "tools": [{"name": "x"}]}
+    refused(server, f"{INFERENCE}/Generate", request, code.UNIMPLEMENTED, "NOT_IMPLEMENTED")
 
     request = {"model_id": "m", "prompt": "x"}
     details = refused(

@@ -104,7 +104,7 @@ async fn a_fresh_reading_is_one_that_was_begun_after_it_was_asked_for() {
     let (step, steps) = sync_channel(8);
     let (read, reads) = sync_channel(8);
     let source = Replay {
-        readings: record().into_iter(),
+        readings: vec![record().swap_remove(0); 3].into_iter(),
         steps,
         read,
     };
@@ -114,7 +114,8 @@ async fn a_fresh_reading_is_one_that_was_begun_after_it_was_asked_for() {
     let silent = monitor.fresh(Duration::from_millis(50)).await;
     assert_eq!(silent, Err(DriverSilent));
     let before = Instant::now();
-    for _ in 0..2 {
+    // The reading that is under way, the one that was asked for above, and this one.
+    for _ in 0..3 {
         step.send(()).expect("the thread reads");
     }
     let fresh = monitor.fresh(WAIT).await.expect("a driver that answers");

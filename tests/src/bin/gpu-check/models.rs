@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use hangar_client::v1::{DataType, ModelSpec};
 use hangar_tests::{
-    fixtures::{Family, Fixtures, Shape},
+    fixtures::{Embedding, Family, Fixtures, Shape},
     hangar::spec,
 };
 
@@ -27,8 +27,8 @@ pub(crate) struct Model {
 pub(crate) struct Models {
     /// In F32, with heads that paged attention takes, for texts that must be the same everywhere.
     pub(crate) exact: Model,
-    /// An embedding model, where one is made.
-    pub(crate) embedding: Option<Model>,
+    /// For vectors.
+    pub(crate) embedding: Model,
     /// By size.
     pub(crate) sized: Vec<Model>,
 }
@@ -58,7 +58,7 @@ impl Models {
         };
         Ok(Self {
             exact: Model::at("exact", exact)?,
-            embedding: None,
+            embedding: Model::at("embedding", fixtures.embedding(Embedding::Qwen3)?)?,
             sized,
         })
     }

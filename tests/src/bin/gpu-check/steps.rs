@@ -64,7 +64,7 @@ pub(crate) async fn all(bench: &Bench, report: &mut Report) {
 }
 
 async fn device(bench: &Bench) -> Result<Finding> {
-    Ok(Finding::Good(match bench.device().await? {
+    Ok(Finding(match bench.device().await? {
         Some(device) => format!(
             "{}, {:.1} GiB, {:.1} GiB free; driver {}, CUDA {}",
             device.name,
@@ -80,7 +80,7 @@ async fn device(bench: &Bench) -> Result<Finding> {
 fn written(bench: &Bench) -> Finding {
     let bytes: u64 = bench.models.sized.iter().map(|model| model.bytes).sum();
     let seconds = bench.writing.as_secs_f64();
-    Finding::Good(format!("{:.2} GB in {seconds:.1} s", gb(bytes)))
+    Finding(format!("{:.2} GB in {seconds:.1} s", gb(bytes)))
 }
 
 /// Bytes in GB.

@@ -30,7 +30,7 @@ pub(super) async fn load(bench: &Bench, model: &Model) -> Result<Finding> {
     let unload = bench.unload("m").await?;
     let (built, ready) = (load.built.as_secs_f64(), load.ready.as_secs_f64());
     let size = gb(model.bytes);
-    Ok(Finding::Good(format!(
+    Ok(Finding(format!(
         "{size:.2} GB; engine built in {built:.2} s ({:.2} GB/s), READY in {ready:.2} s; plain reading {:.2} GB/s; \
          {:.2} GB on the device and {:.2} GB on the host held, {:.2} GB of the device freed ({:?})",
         size / built,

@@ -47,7 +47,7 @@ pub(super) async fn two_models(bench: &Bench) -> Result<Finding> {
     );
     bench.unload("two").await?;
     let missing = missing(bench, before).await?;
-    Ok(Finding::Good(format!("both answer as alone; {missing}")))
+    Ok(Finding(format!("both answer as alone; {missing}")))
 }
 
 /// A worker that is killed in the middle of an answer ends that answer, and nothing else.
@@ -87,7 +87,7 @@ pub(super) async fn kill(bench: &Bench) -> Result<Finding> {
         .await?;
     bench.unload("victim").await?;
     let missing = missing(bench, before).await?;
-    Ok(Finding::Good(format!(
+    Ok(Finding(format!(
         "the answer ends with WORKER_DIED, the other model answers on, the model loads again; {missing}"
     )))
 }

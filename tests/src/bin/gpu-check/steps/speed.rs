@@ -39,7 +39,7 @@ pub(super) async fn alone(bench: &Bench, model: &Model) -> Result<Finding> {
     bench.unload("m").await?;
     if !reference::is_there(bench.plan.is_gpu()) {
         let server = median(through[1..].iter().map(Answer::speed).collect());
-        return Ok(Finding::Good(format!(
+        return Ok(Finding(format!(
             "{server:.1} tokens/s through the server; the engine by itself is not there to compare with"
         )));
     }
@@ -61,7 +61,7 @@ pub(super) async fn alone(bench: &Bench, model: &Model) -> Result<Finding> {
     let engine = median(by_itself.iter().map(|told| told.speed()).collect());
     let first = |figures: Vec<f64>| median(figures) * 1e3;
     let same = through[0].text == by_itself[0].text;
-    Ok(Finding::Good(format!(
+    Ok(Finding(format!(
         "{server:.1} tokens/s through the server, {engine:.1} in one process, ratio {:.3}; first token {:.2} ms and \
          {:.2} ms; {} text; copy to the device: {copied}",
         server / engine,
@@ -112,5 +112,5 @@ pub(super) async fn together(bench: &Bench) -> Result<Finding> {
         ));
     }
     bench.unload("m").await?;
-    Ok(Finding::Good(words.join("; ")))
+    Ok(Finding(words.join("; ")))
 }

@@ -40,7 +40,7 @@ pub(super) async fn model(bench: &Bench) -> Result<Finding> {
     bench.unload("here").await?;
     bench.unload("there").await?;
     let count = PROMPTS.len();
-    Ok(Finding::Good(format!(
+    Ok(Finding(format!(
         "{count} answers of {TOKENS} tokens are the same"
     )))
 }
@@ -65,16 +65,12 @@ pub(super) async fn demo(bench: &Bench) -> Result<Finding> {
     ensure!(here == there, "it says {here:?}, on the CPU {there:?}");
     bench.unload("here").await?;
     bench.unload("there").await?;
-    Ok(Finding::Good(format!("“{here}”")))
+    Ok(Finding(format!("“{here}”")))
 }
 
 /// An embedding model in F32: nearly the same vectors.
 pub(super) async fn embedding(bench: &Bench) -> Result<Finding> {
-    let Some(model) = &bench.models.embedding else {
-        return Ok(Finding::Left(
-            "the check makes no embedding model".to_owned(),
-        ));
-    };
+    let model = &bench.models.embedding;
     let dtype = Some(DataType::F32);
     let device = &bench.plan.device;
     bench.load("here", model.on(device, dtype)).await?;
@@ -99,7 +95,7 @@ pub(super) async fn embedding(bench: &Bench) -> Result<Finding> {
     bench.unload("here").await?;
     bench.unload("there").await?;
     let (count, size) = (here.len(), here[0].values.len());
-    Ok(Finding::Good(format!(
+    Ok(Finding(format!(
         "{count} vectors of {size} numbers, cosine at least {likeness:.6}"
     )))
 }

@@ -54,7 +54,7 @@ pub(super) async fn rounds(bench: &Bench) -> Result<Finding> {
         Some(_) => format!("at most {} MiB missing", worst >> 20),
         None => "every worker reaped".to_owned(),
     };
-    Ok(Finding::Good(format!(
+    Ok(Finding(format!(
         "{}, {seen} each time; READY in {:.2} s, unloaded in {:.2} s (medians)",
         model.name,
         median(loads),
