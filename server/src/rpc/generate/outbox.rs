@@ -80,10 +80,11 @@ impl Outbox {
 }
 
 impl Drop for Outbox {
-    /// An answer has an end, also one whose task panicked.
+    /// An answer has an end, also one whose task panicked; unless its caller has gone, which is no fault.
     fn drop(&mut self) {
+        let awaited = Arc::strong_count(&self.0) > 1;
         self.0.change(|held| {
-            if !held.ended {
+            if awaited && !held.ended {
                 held.ended = true;
                 held.last = Some(Err(
                     ApiError::Internal("the answer was dropped".to_owned()).into()
