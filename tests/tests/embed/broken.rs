@@ -163,7 +163,8 @@ async fn what_cannot_be_used_fails_the_load_and_says_why() -> Result<()> {
 #[tokio::test]
 async fn what_a_spec_cannot_ask_of_an_embedding_model_fails_the_load() -> Result<()> {
     let served = Served::of(Qwen3).await?;
-    let changes: [(Embedding, fn(&mut ModelSpec), &str); 4] = [
+    type Change = fn(&mut ModelSpec);
+    let changes: [(Embedding, Change, &str); 4] = [
         (Gemma, |spec| spec.set_dtype(DataType::F16), "F16"),
         (Gemma, |spec| spec.set_dtype(DataType::Bf16), "BF16"),
         (Qwen3, |spec| spec.quantization = "q4k".into(), "q4k"),
