@@ -59,8 +59,11 @@ fn unfit() -> Vec<(Lora, &'static str)> {
     ]
 }
 
+/// Spoils an adapter in a directory.
+type Spoil = fn(&Path) -> Result<()>;
+
 /// What is done to the directory of a sound adapter, with a word of what is told.
-fn spoilt() -> Vec<(fn(&Path) -> Result<()>, &'static str)> {
+fn spoilt() -> Vec<(Spoil, &'static str)> {
     vec![
         (
             |at| Ok(fs::remove_file(at.join(CONFIG))?),
