@@ -46,6 +46,17 @@ pub(super) enum Tenure {
     Stuck,
 }
 
+/// What models were seen to hold, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Others {
+    /// Those that are there.
+    pub(super) staying: Vec<(ModelId, u64)>,
+    /// Those that are going, whose memory may have come back already.
+    pub(super) leaving: Vec<(ModelId, u64)>,
+    /// Workers that are gone and whose memory was not seen to come back yet.
+    pub(super) departing: u64,
+}
+
 /// What to do about a model that wants in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -141,12 +152,21 @@ impl Ledger {
         })
     }
 
-    /// What models other than `id` were seen to hold, and what workers held that are gone and whose memory
-    /// was not seen to come back yet.
-    pub(super) fn others(&self, id: &ModelId) -> (Vec<(ModelId, u64)>, u64) {
+    /// What others than the model `id` were seen to hold.
+    pub(super) fn others(&self, id: &ModelId) -> Others {
         let others = self.claims.iter().filter(|(other, _)| *other != id);
-        let held = others.map(|(other, claim)| (other.clone(), claim.measured));
-        (held.collect(), self.departing)
+        let (leaving, staying): (Vec<_>, Vec<_>) =
+            others.partition(|(_, claim)| claim.tenure == Tenure::Leaving);
+        let held = |claims: Vec<(&ModelId, &Claim)>| {
+            let held = claims.into_iter();
+            held.map(|(other, claim)| (other.clone(), claim.measured))
+                .collect()
+        };
+        Others {
+            staying: held(staying),
+            leaving: held(leaving),
+            departing: self.departing,
+        }
     }
 
     /// What the model `id` may hold before it is more than was admitted, if it has a claim.

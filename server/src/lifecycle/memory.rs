@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     devices::Gpu,
-    ledger::{Supply, Tenure, with_headroom},
+    ledger::{Others, Supply, Tenure, with_headroom},
 };
 use crate::{
     model::{Failure, Memory as Bytes, ModelId, Reason},
@@ -176,9 +176,8 @@ impl Memory {
         self.ledgers().free_on(&device.uuid, supply(device))
     }
 
-    /// What models other than `id` hold of the device `uuid`, in bytes, and what dead workers held of it that
-    /// was not seen to come back yet.
-    pub(super) fn others_on(&self, uuid: &str, id: &ModelId) -> (Vec<(ModelId, u64)>, u64) {
+    /// What others than the model `id` hold of the device `uuid`.
+    pub(super) fn others_on(&self, uuid: &str, id: &ModelId) -> Others {
         self.ledgers().others_on(uuid, id)
     }
 

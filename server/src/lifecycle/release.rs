@@ -27,6 +27,8 @@ pub(super) struct Outlook {
     sees_workers: bool,
     /// What other models hold, in bytes.
     others: u64,
+    /// What others that are going were seen to hold and may not hold any more, in bytes.
+    leaving: u64,
     /// Processes that are none of this server's workers and what they hold, by id.
     strangers: BTreeMap<u32, u64>,
 }
@@ -95,14 +97,16 @@ impl Outlook {
             }
         }
         // Those that the driver does not tell of are taken by what they claim.
-        let (claims, departing) = context.memory.others_on(&gpu.uuid, id);
-        outlook.others += departing;
-        for (other, bytes) in claims {
-            let told = pid(&other).and_then(|pid| device.bytes_of(pid));
-            if told.is_none() {
-                outlook.others += bytes;
-            }
-        }
+        let others = context.memory.others_on(&gpu.uuid, id);
+        let untold = |claims: Vec<(ModelId, u64)>| -> u64 {
+            let untold = claims.into_iter().filter(|(other, _)| {
+                let told = pid(other).and_then(|pid| device.bytes_of(pid));
+                told.is_none()
+            });
+            untold.map(|(_, bytes)| bytes).sum()
+        };
+        outlook.others += untold(others.staying);
+        outlook.leaving = untold(others.leaving) + others.departing;
         Some(outlook)
     }
 
@@ -124,7 +128,8 @@ impl Outlook {
     }
 
     /// What is missing of what the device would have free if nothing but other models and processes had
-    /// changed since `self`, seen from `now`; less than zero when there is more.
+    /// changed since `self`, seen from `now`; less than zero when there is more. What those hold that are going
+    /// is missing too, and what those held that were going is too much.
     fn missing(&self, now: &Self) -> i128 {
         let others = i128::from(self.others) - i128::from(now.others);
         let strangers = self.held_by_strangers() - now.held_by_strangers();
@@ -153,7 +158,8 @@ impl Outlook {
         let tolerance = i128::from(TOLERANCE);
         if missing > tolerance {
             None
-        } else if missing < -tolerance || self.strangers != now.strangers {
+        } else if missing < -tolerance - i128::from(self.leaving) || self.strangers != now.strangers
+        {
             Some(Verification::SharedDevice)
         } else {
             Some(Verification::DeviceObserved)
@@ -184,7 +190,7 @@ impl Release {
                 if let Some(verification) = self.judge(&now) {
                     return Released {
                         verification,
-                        bytes: self.last.freed(&now),
+                        bytes: self.freed(&now),
                         held: None,
                     };
                 }
@@ -225,6 +231,16 @@ impl Release {
         enough.then_some(Verification::SharedDevice)
     }
 
+    /// What came back of what the model held. What others gave back as they went is not counted in, as far as
+    /// it is known what was the model's own.
+    fn freed(&self, now: &Outlook) -> u64 {
+        let freed = self.last.freed(now);
+        match self.last.own.or(self.taken) {
+            Some(own) if self.last.leaving > 0 => freed.min(own),
+            _ => freed,
+        }
+    }
+
     fn given_up(&self, seen: Option<&Outlook>, patience: Duration) -> Released {
         let within = patience.as_secs_f64();
         let gpu = &self.gpu;
@@ -245,7 +261,7 @@ impl Release {
         tracing::warn!(model = %self.model, device = %gpu, message, "device memory did not come back");
         Released {
             verification: Verification::TimedOut,
-            bytes: seen.map_or(0, |now| self.last.freed(now)),
+            bytes: seen.map_or(0, |now| self.freed(now)),
             held: Some(Failure::new(Reason::DeviceMemoryHeld, message).about(gpu.place())),
         }
     }
@@ -264,6 +280,7 @@ mod tests {
             own: None,
             sees_workers: true,
             others: others * MIB,
+            leaving: 0,
             strangers: strangers.collect(),
         }
     }
@@ -296,6 +313,24 @@ mod tests {
         assert_eq!(judge(500, &[(7, 100)]), None);
         // More than there was, and nobody tells from whom.
         assert_eq!(judge(1200, &[(7, 100)]), Some(Verification::SharedDevice));
+    }
+
+    #[test]
+    fn what_those_hold_that_are_going_is_theirs_or_free() {
+        let going = |free| Outlook {
+            leaving: 300 * MIB,
+            ..outlook(free, 0, &[])
+        };
+        // One that was there and goes too: it has its memory still, or not any more.
+        let before = outlook(700, 300, &[]);
+        assert_eq!(before.judge(&going(700)), None);
+        let all = Some(Verification::DeviceObserved);
+        assert_eq!(before.judge(&going(1000)), all);
+        // One that was going then has gone.
+        assert_eq!(going(700).judge(&outlook(1000, 0, &[])), all);
+        assert_eq!(going(700).judge(&outlook(700, 0, &[])), all);
+        let more = Some(Verification::SharedDevice);
+        assert_eq!(going(700).judge(&outlook(1100, 0, &[])), more);
     }
 
     #[test]

@@ -88,3 +88,21 @@ async fn all_models_are_unloaded_from_all_devices() -> Result<()> {
     assert_eq!(held.context("a device")?, 0);
     Ok(())
 }
+
+#[tokio::test]
+async fn models_that_leave_a_device_together_tell_their_own_bytes() -> Result<()> {
+    let house = House::with_gpus(&[10]).await?;
+    house.load("a", "cuda:0", 2 * GIB).await?;
+    house.load("b", "cuda:0", 3 * GIB).await?;
+    let mut unloads = house.client.unload_all().send().await?.unloads;
+    unloads.sort_by(|a, b| a.model_id.cmp(&b.model_id));
+    let told = unloads
+        .iter()
+        .map(|unload| (unload.verification(), unload.device_bytes_freed));
+    let observed = UnloadVerification::DeviceObserved;
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [(observed, 2 * GIB), (observed, 3 * GIB)]
+    );
+    Ok(())
+}

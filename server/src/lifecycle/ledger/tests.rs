@@ -138,12 +138,14 @@ fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
     };
     assert_eq!(ledger.depart(&id(0)), 100);
     assert_eq!(ledger.weigh(100, device, &[]), Decision::Wait);
-    assert_eq!(ledger.others(&id(1)), (Vec::new(), 100));
+    let others = ledger.others(&id(1));
+    assert_eq!((others.staying, others.departing), (Vec::new(), 100));
     // The model comes again before that: its own claim is another one.
     ledger.reserve(&id(0), 10);
     ledger.arrived(100);
     assert_eq!(ledger.admitted(&id(0)), Some(12));
-    assert_eq!(ledger.others(&id(1)), (vec![(id(0), 0)], 0));
+    let others = ledger.others(&id(1));
+    assert_eq!((others.staying, others.departing), (vec![(id(0), 0)], 0));
     assert!(matches!(
         ledger.weigh(100, device, &[]),
         Decision::Wait | Decision::Refused { .. }

@@ -8,7 +8,7 @@ use super::shortage::Shortage;
 use crate::{
     lifecycle::{
         devices::Gpu,
-        ledger::{Decision, Ledger, Supply, Tenure},
+        ledger::{Decision, Ledger, Others, Supply, Tenure},
     },
     model::{Memory as Bytes, ModelId},
 };
@@ -128,8 +128,8 @@ impl Ledgers {
         }
     }
 
-    /// What models other than `id` hold on the device `uuid`, and what dead workers held.
-    pub(super) fn others_on(&self, uuid: &str, id: &ModelId) -> (Vec<(ModelId, u64)>, u64) {
+    /// What others than the model `id` hold on the device `uuid`.
+    pub(super) fn others_on(&self, uuid: &str, id: &ModelId) -> Others {
         let ledger = self.devices.get(uuid);
         ledger.map(|ledger| ledger.others(id)).unwrap_or_default()
     }
@@ -219,7 +219,7 @@ mod tests {
             panic!("{refused:?}")
         };
         assert_eq!(ledgers.host.free(HOST), 1000);
-        assert_eq!(ledgers.others_on("g", &id("x")), (Vec::new(), 0));
+        assert_eq!(ledgers.others_on("g", &id("x")), Others::default());
     }
 
     #[test]
