@@ -19,7 +19,7 @@ use super::files;
 use crate::demo::place;
 use crate::engine::chat::template_source;
 use crate::failure::Failure;
-use crate::media::{DECODING_BYTES, MAX_IMAGES};
+use crate::media::MAX_IMAGES;
 use crate::vision::ImageRule;
 
 /// Longest file in bytes.
@@ -210,8 +210,7 @@ fn optional(path: PathBuf) -> Result<Option<PathBuf>, Failure> {
 /// - to compute as many as a request may have: about ten times the encoder's width and twice that of its inner
 ///   layers, for each patch,
 /// - what the engine keeps of the last ones: the width of the text half for each token, once more for each
-///   layer whose results go there too,
-/// - to decode one.
+///   layer whose results go there too.
 ///
 /// `most` is the most that an image becomes.
 fn need(sizes: &Sizes, most: (u64, u64)) -> u64 {
@@ -228,10 +227,7 @@ fn need(sizes: &Sizes, most: (u64, u64)) -> u64 {
     let kept = [tokens, sizes.text_config.hidden_size, layers, KEPT_IMAGES]
         .into_iter()
         .fold(1, u64::saturating_mul);
-    computed
-        .saturating_add(kept)
-        .saturating_mul(NUMBER)
-        .saturating_add(DECODING_BYTES)
+    computed.saturating_add(kept).saturating_mul(NUMBER)
 }
 
 /// The model's own chat template, from the first of the files that has one.
@@ -296,7 +292,7 @@ mod tests {
             },
             text_config: Decoder { hidden_size: 50 },
         };
-        let without = |most| need(&sizes, most) - DECODING_BYTES;
+        let without = |most| need(&sizes, most);
         assert_eq!(without((1, 0)), (1000 + 400) * 4 * MAX_IMAGES as u64);
         assert_eq!(without((0, 1)), 50 * 3 * 4 * 32);
         assert_eq!(need(&sizes, (u64::MAX, 0)), u64::MAX);

@@ -20,6 +20,7 @@
 
 use super::model_config::Shape;
 use crate::device::Site;
+use crate::media::DECODING_BYTES;
 
 /// Tokens by which the engine lets a cache grow.
 const CACHE_STEP: u64 = 512;
@@ -56,7 +57,7 @@ pub(super) struct Need {
     pub(super) tokenizer: u64,
     /// Bytes of masks for each pair of tokens, if a text is taken as a whole and nothing of it kept.
     pub(super) pair: Option<u64>,
-    /// Bytes for images.
+    /// Bytes to compute images and to keep them. Zero where the model takes none.
     pub(super) images: u64,
 }
 
@@ -71,6 +72,7 @@ impl Need {
             .saturating_add(self.working_space())
             .saturating_add(self.tokenizer.saturating_mul(8))
             .saturating_add(self.images)
+            .saturating_add(self.decoding())
             .saturating_add(PROCESS)
     }
 
@@ -86,7 +88,16 @@ impl Need {
         self.quantizing
             .saturating_add(self.merging)
             .saturating_add(self.tokenizer.saturating_mul(8))
+            .saturating_add(self.decoding())
             .saturating_add(PROCESS_WITH_GPU)
+    }
+
+    /// Bytes to decode an image.
+    fn decoding(&self) -> u64 {
+        match self.images {
+            0 => 0,
+            _ => DECODING_BYTES,
+        }
     }
 
     /// The cache of one sequence that grows as it needs.

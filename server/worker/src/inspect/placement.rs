@@ -5,9 +5,10 @@
 //! - the weights in the data type that they have there,
 //! - the KV cache: what is taken for paged attention, else that of each request that runs,
 //! - the tables of positions: six bytes for each of a head's numbers while they are made,
-//! - working space: for up to 4,096 tokens of a prompt, `4 × (hidden + intermediate)` numbers, the scores of
+//! - working space: for up to 4,096 tokens of a prompt, or all of a text of which a vector is made, `4 × (hidden + intermediate)` numbers, the scores of
 //!   1,024 of them to all of them in all heads twice in F32, the mask of all to all, and the scores of the
 //!   vocabulary,
+//! - what images need where the model takes them,
 //! - a fixed 768 MiB for the driver's context, the engine's kernels and the workspaces of its libraries: an
 //!   estimate.
 
@@ -62,7 +63,12 @@ impl Placement {
                 certain: 0,
             });
         };
-        let concurrency = config.asked_concurrency.max(1);
+        // The engine pads texts of a batch for vectors, and cannot take images of several requests at a time.
+        let alone = !caches || need.images > 0;
+        let concurrency = match alone {
+            true => 1,
+            false => config.asked_concurrency.max(1),
+        };
         let wish = Wish {
             size: config.kv_cache,
             shape: need.shape,
@@ -101,17 +107,22 @@ fn on_a_gpu(need: &Need, cache: u64) -> u64 {
         .saturating_add(cache)
         .saturating_add(need.positions())
         .saturating_add(working_space(need))
+        .saturating_add(need.images)
         .saturating_add(CONTEXT)
 }
 
 fn working_space(need: &Need) -> u64 {
     let shape = &need.shape;
-    let tokens = need.context.min(PROMPT);
+    // A text of which a vector is made is taken as a whole.
+    let (tokens, pair) = match need.pair {
+        Some(pair) => (need.context, pair),
+        None => (need.context.min(PROMPT), need.number),
+    };
     let width = shape.hidden_size.saturating_add(shape.intermediate_size);
     let layer = product([4, width, tokens, need.number]);
     let heads = shape.hidden_size.checked_div(shape.head_size).unwrap_or(0);
     let scores = product([2, 4, heads, tokens.min(CHUNK), tokens]);
-    let mask = product([tokens, tokens, need.number]);
+    let mask = product([tokens, tokens, pair]);
     layer
         .saturating_add(scores)
         .saturating_add(mask)
