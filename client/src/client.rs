@@ -28,6 +28,9 @@ use crate::{
 /// Largest message that is accepted, in bytes.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
+/// Largest answer of a model that is accepted, in bytes: 1,024 vectors are longer than other messages.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
 /// A client of one Hangar server.
 ///
 /// Cheap to clone; clones share the connection, which is made anew by itself when it is lost.
@@ -151,7 +154,7 @@ impl Client {
 
     /// The stub of InferenceService, for what the methods here do not cover.
     pub fn inference_service(&self) -> InferenceServiceClient<Transport> {
-        InferenceServiceClient::new(self.transport()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+        InferenceServiceClient::new(self.transport()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// The stub of CatalogService, for what the methods here do not cover.
