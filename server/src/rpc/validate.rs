@@ -1,4 +1,4 @@
-//! Requests into domain types. All that is wrong with a request is told at once.
+//! Requests into domain types. All that is wrong with a request is told at once, as far as it fits.
 
 mod adapters;
 mod kv_cache;
@@ -20,6 +20,10 @@ const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Longest request id in bytes.
 pub(super) const MAX_REQUEST_ID: usize = 128;
 
+/// Violations of which an error tells: many more would not fit into the end of a call, and a request can have
+/// millions.
+const MAX_TOLD: usize = 32;
+
 /// Aliases of a model.
 const MAX_ALIASES: usize = 16;
 
@@ -34,9 +38,11 @@ pub(super) struct Violations(Vec<(String, String)>);
 // === impl Violations ===
 
 impl Violations {
-    /// Takes note that `field` is wrong.
+    /// Takes note that `field` is wrong, unless so much is wrong already that no more of it is told.
     pub(super) fn add(&mut self, field: impl Into<String>, what: impl Into<String>) {
-        self.0.push((field.into(), what.into()));
+        if self.0.len() < MAX_TOLD {
+            self.0.push((field.into(), what.into()));
+        }
     }
 
     /// Takes note that `field` is wrong unless `right`.
