@@ -1,6 +1,7 @@
 //! What the end-to-end suites share.
 
 pub mod background;
+pub mod baseline;
 pub mod driver;
 pub mod feed;
 pub mod fixtures;
@@ -16,4 +17,5 @@ pub mod processes;
 pub mod refusals;
 pub mod scripted;
 pub mod stubs;
+pub mod timed;
 pub mod tools;

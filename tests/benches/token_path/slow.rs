@@ -9,11 +9,12 @@ use hangar_client::v1::{
 use hangar_tests::{
     hangar::{DEADLINE, Hangar, spec},
     processes,
+    timed::Timed,
 };
 use tokio::time::{interval, timeout};
 use tonic::{Streaming, transport::Endpoint};
 
-use super::{Spread, ask};
+use super::Spread;
 
 /// Callers that read nothing.
 const SLOW: u32 = 20;
@@ -29,17 +30,17 @@ pub(super) async fn report(hangar: &Hangar, path: &Path, factor: f64) -> Result<
     let client = hangar.client().await?;
     client.load("slow").spec(spec(path)).wait().await?;
     // Not counted.
-    ask(&client, "slow", "a", TOKENS).await?;
+    Timed::ask(&client, "slow", "a", TOKENS).await?;
     let rounds = ((ROUNDS as f64 * factor) as usize).max(1);
     let (mut ratios, mut held) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let prompt = format!("{round:04}");
-        let alone = ask(&client, "slow", &prompt, TOKENS).await?.rate();
+        let alone = Timed::ask(&client, "slow", &prompt, TOKENS).await?.rate();
         let before = processes::host_bytes(hangar.pid())?;
         let unread = unread(hangar).await?;
         let after = processes::host_bytes(hangar.pid())?;
         held.push((after as f64 - before as f64) / f64::from(SLOW) / 1024.0);
-        let beside = ask(&client, "slow", &prompt, TOKENS).await?.rate();
+        let beside = Timed::ask(&client, "slow", &prompt, TOKENS).await?.rate();
         ratios.push(beside / alone);
         drop(unread);
     }

@@ -17,7 +17,7 @@ gpu-check checks Hangar on a GPU and prints a table in Markdown. Exit code 1: a 
   --help                    this text
 
 HANGAR_TESTS_BIN_DIR       directory of hangar, hangar-worker and hangar-worker-cuda, and of
-                           examples/device_reference[-cuda], the engine by itself, to compare speed with
+                           examples/baseline[-cuda], the engine by itself, to compare speed with
 LD_LIBRARY_PATH            where libcudart.so.13, libcublas.so.13, libcublasLt.so.13 and libcurand.so.10 are";
 
 /// What is to be checked.

@@ -11,6 +11,7 @@ use hangar_tests::{
     fixtures::Fixtures,
     hangar::{DEADLINE, Hangar, Options, Transitions},
     processes,
+    timed::Timed,
 };
 use tokio::time::{interval, timeout};
 
@@ -46,26 +47,6 @@ pub(crate) struct Load {
     pub(crate) built: Duration,
     /// Until READY.
     pub(crate) ready: Duration,
-}
-
-/// An answer and its times as its caller sees them.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    /// Its text.
-    pub(crate) text: String,
-    /// Its tokens.
-    pub(crate) tokens: u32,
-    /// From the call to the first piece.
-    pub(crate) first: Duration,
-    /// From the first piece to the end.
-    pub(crate) decoding: Duration,
-}
-
-impl Answer {
-    /// Tokens a second after the first.
-    pub(crate) fn speed(&self) -> f64 {
-        f64::from(self.tokens.saturating_sub(1)) / self.decoding.as_secs_f64().max(1e-9)
-    }
 }
 
 impl Bench {
@@ -211,47 +192,7 @@ impl Bench {
     }
 
     /// A greedy answer.
-    pub(crate) async fn answer(&self, id: &str, prompt: &str, tokens: u32) -> Result<Answer> {
-        answer(
-            self.client.clone(),
-            id.to_owned(),
-            prompt.to_owned(),
-            tokens,
-        )
-        .await
+    pub(crate) async fn answer(&self, id: &str, prompt: &str, tokens: u32) -> Result<Timed> {
+        Timed::ask(&self.client, id, prompt, tokens).await
     }
-}
-
-/// A greedy answer.
-pub(crate) async fn answer(
-    client: Client,
-    id: String,
-    prompt: String,
-    tokens: u32,
-) -> Result<Answer> {
-    use hangar_client::GenerateEvent::{Chunk, Done};
-
-    let began = Instant::now();
-    let ask = client.generate(id).prompt(prompt).temperature(0.0);
-    let mut stream = ask.max_tokens(tokens).stream().await?;
-    let mut first = None;
-    let mut text = String::new();
-    while let Some(event) = stream.next().await {
-        match event? {
-            Chunk(chunk) => {
-                first.get_or_insert_with(|| began.elapsed());
-                text.push_str(&chunk.text);
-            }
-            Done(done) => {
-                let first = first.context("an answer without a piece")?;
-                return Ok(Answer {
-                    text,
-                    tokens: done.usage.context("no usage")?.completion_tokens,
-                    first,
-                    decoding: began.elapsed().saturating_sub(first),
-                });
-            }
-        }
-    }
-    anyhow::bail!("the answer ended without its end")
 }

@@ -10,7 +10,6 @@
 mod arguments;
 mod bench;
 mod models;
-mod reference;
 mod report;
 mod steps;
 

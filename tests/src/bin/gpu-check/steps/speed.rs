@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use hangar_client::v1::ModelSpec;
+use hangar_tests::{baseline::Baseline, timed::Timed};
 use tokio::task::JoinSet;
 
 use super::median;
 use crate::{
-    bench::{Answer, Bench, PROMPT, answer},
+    bench::{Bench, PROMPT},
     models::Model,
-    reference::{self, Reference},
     report::Finding,
 };
 
@@ -37,13 +37,15 @@ pub(super) async fn alone(bench: &Bench, model: &Model) -> Result<Finding> {
         through.push(bench.answer("m", PROMPT, tokens).await?);
     }
     bench.unload("m").await?;
-    if !reference::is_there(bench.plan.is_gpu()) {
-        let server = median(through[1..].iter().map(Answer::speed).collect());
+    if !Baseline::is_there(&bench.plan.device) {
+        let server = median(through[1..].iter().map(Timed::decoding_rate).collect());
         return Ok(Finding(format!(
             "{server:.1} tokens/s through the server; the engine by itself is not there to compare with"
         )));
     }
-    let mut engine = Reference::start(&model.path, bench.plan.is_gpu()).await?;
+    // The data type that Hangar chooses for the device.
+    let dtype = if bench.plan.is_gpu() { "bf16" } else { "f16" };
+    let mut engine = Baseline::start(&model.path, &bench.plan.device, dtype).await?;
     let mut by_itself = Vec::new();
     for _ in 0..=ANSWERS {
         by_itself.push(engine.answer(PROMPT, tokens).await?);
@@ -52,21 +54,22 @@ pub(super) async fn alone(bench: &Bench, model: &Model) -> Result<Finding> {
     let copied = match bench.plan.is_gpu() {
         true => format!(
             "{:.2} GB/s",
-            COPY as f64 / 1e9 / engine.copy(COPY).await?.whole
+            COPY as f64 / 1e9 / engine.copy(COPY).await?.whole.as_secs_f64()
         ),
         false => "none".to_owned(),
     };
+    engine.end().await?;
     let (through, by_itself) = (&through[1..], &by_itself[1..]);
-    let server = median(through.iter().map(Answer::speed).collect());
-    let engine = median(by_itself.iter().map(|told| told.speed()).collect());
-    let first = |figures: Vec<f64>| median(figures) * 1e3;
+    let server = median(through.iter().map(Timed::decoding_rate).collect());
+    let engine = median(by_itself.iter().map(Timed::decoding_rate).collect());
+    let first = |all: &[Timed]| median(all.iter().map(|it| it.first.as_secs_f64() * 1e3).collect());
     let same = through[0].text == by_itself[0].text;
     Ok(Finding(format!(
         "{server:.1} tokens/s through the server, {engine:.1} in one process, ratio {:.3}; first token {:.2} ms and \
          {:.2} ms; {} text; copy to the device: {copied}",
         server / engine,
-        first(through.iter().map(|a| a.first.as_secs_f64()).collect()),
-        first(by_itself.iter().map(|told| told.first).collect()),
+        first(through),
+        first(by_itself),
         if same { "same" } else { "another" },
     )))
 }
@@ -94,8 +97,8 @@ pub(super) async fn together(bench: &Bench) -> Result<Finding> {
         let began = Instant::now();
         let mut calls = JoinSet::new();
         for (n, prompt) in prompts.into_iter().enumerate() {
-            let call = answer(bench.client.clone(), "m".to_owned(), prompt, tokens);
-            calls.spawn(async move { (n, call.await) });
+            let client = bench.client.clone();
+            calls.spawn(async move { (n, Timed::ask(&client, "m", &prompt, tokens).await) });
         }
         let mut same = 0;
         while let Some(ended) = calls.join_next().await {

@@ -1,9 +1,10 @@
-//! mistral.rs by itself on a device, and what the device takes in: what `gpu-check` compares Hangar with.
+//! mistral.rs by itself, in one process, as a program of its users would have it: what `cargo token-bench`
+//! and `gpu-check` compare Hangar with.
 //!
-//! Arguments: a model's directory, a data type ("f32", "f16" or "bf16") and a device ("cpu" or "cuda"). It
-//! prints `{"ready":SECONDS}` once the model is loaded, then answers each line of its standard input with one
-//! of its own: `{"prompt":"Hello","max_tokens":8}` with the answer and its times, `{"copy":BYTES}` with the
-//! seconds that a copy of so many bytes to the device took. It ends with its input.
+//! Arguments: a model's directory, a data type ("f32", "f16" or "bf16") and a device ("cpu", "cuda" or
+//! "cuda:1"). It prints `{"ready":SECONDS}` once the model is loaded, then answers each line of its standard
+//! input with one of its own: `{"prompt":"Hello","max_tokens":8}` with the answer and its times,
+//! `{"copy":BYTES}` with the seconds that a copy of so many bytes to the device took. It ends with its input.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -54,6 +55,9 @@ fn main() -> Result<()> {
     let device = match arguments.next().as_deref() {
         Some("cpu") => Device::Cpu,
         Some("cuda") => Device::new_cuda(0)?,
+        Some(other) if let Some(ordinal) = other.strip_prefix("cuda:") => {
+            Device::new_cuda(ordinal.parse()?)?
+        }
         other => bail!("no device: {other:?}"),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -79,6 +83,7 @@ async fn load(path: &Path, dtype: ModelDType, device: &Device) -> Result<Model> 
     let builder = TextModelBuilder::new(path.display())
         .with_dtype(dtype)
         .with_device(device.clone())
+        // As in Hangar: all on this device.
         .with_device_mapping(DeviceMapSetting::dummy())
         .with_token_source(TokenSource::None);
     let builder = if device.is_cpu() {
