@@ -46,6 +46,15 @@ pub struct DeadlineBody<B> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MalformedTimeout;
 
+/// When a call ends: at its caller's deadline, or at the one that its request names if that is earlier.
+pub(super) fn earliest(caller: Option<Deadline>, request: Option<Instant>) -> Option<Instant> {
+    caller
+        .map(|caller| caller.0)
+        .into_iter()
+        .chain(request)
+        .min()
+}
+
 // === impl DeadlineLayer ===
 
 impl<S> Layer<S> for DeadlineLayer {

@@ -84,7 +84,6 @@ pub(super) async fn embed(
     deadline: Option<Instant>,
 ) -> Result<EmbedResponse, Status> {
     let span = Span::current();
-    let failed = |status: &Status| span_failed(&span, reason_of(status));
     let count = request.inputs.len();
     let mut call = Request::new(worker::EmbedRequest {
         inputs: request.inputs,
@@ -114,7 +113,7 @@ pub(super) async fn embed(
         Ok(Err(status)) => explain(status, &mut permit).await,
         Err(error) => error.into(),
     };
-    failed(&status);
+    span_failed(&span, reason_of(&status));
     record.fail(reason_of(&status));
     Err(status)
 }

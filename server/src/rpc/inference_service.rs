@@ -21,16 +21,16 @@ use tonic_types::StatusExt;
 use tracing::Instrument;
 
 use super::{
-    deadline::Deadline,
-    embed,
+    deadline, embed,
     error::{ApiError, DOMAIN, reason_of},
-    generate::{self, Decoded, Generation},
+    generate::{self, Decoded, Generation, span_failed},
     validate::Violations,
 };
 use crate::{
     lifecycle::{Fleet, Model, Operation, Permit, Refusal, RequestRecord},
     model::{Failure, ModelId, Reason, Stage},
     telemetry,
+    worker::Client,
 };
 use kind::{check_kind, kind_of};
 
@@ -65,29 +65,18 @@ impl InferenceApi {
         &self,
         request: Request<GenerateRequest>,
     ) -> Result<Generation, Status> {
-        let called_until = request
-            .extensions()
-            .get::<Deadline>()
-            .map(|deadline| deadline.0);
+        let called_until = request.extensions().get().copied();
         let request = request.into_inner();
-        let deadline = generate::check(&request)?
-            .into_iter()
-            .chain(called_until)
-            .min();
+        let deadline = deadline::earliest(called_until, generate::check(&request)?);
         let operation = generate::operation(&request);
         let span = generate::begin_span(&request, operation);
         let (name, priority) = (&request.model_id, request.priority);
-        match self.admit(name, priority, operation, deadline).await {
-            Ok((permit, record)) => {
-                Generation::begin(&self.fleet, request, permit, record, deadline)
-                    .instrument(span)
-                    .await
-            }
-            Err(status) => {
-                generate::span_failed(&span, reason_of(&status));
-                Err(status)
-            }
-        }
+        let admitted = self.admit(name, priority, operation, deadline).await;
+        let (permit, record) =
+            admitted.inspect_err(|status| span_failed(&span, reason_of(status)))?;
+        Generation::begin(&self.fleet, request, permit, record, deadline)
+            .instrument(span)
+            .await
     }
 
     /// The model that `name` stands for, if it can do what `operation` asks. One that is loaded on demand is
@@ -187,6 +176,29 @@ impl InferenceApi {
         self.admitted(&model, model.admit_aside().await)
     }
 
+    /// Puts a question to a model's worker that the engine has no part in.
+    async fn ask_aside<Q, A, F>(
+        &self,
+        name: &str,
+        question: Q,
+        ask: impl FnOnce(Client, Request<Q>) -> F,
+    ) -> Result<A, Status>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let mut permit = self.admit_aside(name).await?;
+        let mut call = Request::new(question);
+        telemetry::propagate(call.metadata_mut());
+        let answer = tokio::select! {
+            answer = ask(permit.client(), call) => answer,
+            failure = permit.cut_off() => Err(ApiError::Failed(failure).into()),
+        };
+        match answer {
+            Ok(answer) => Ok(answer.into_inner()),
+            Err(status) => Err(explain(status, &mut permit).await),
+        }
+    }
+
     /// Admits a call that the engine answers.
     async fn admit(
         &self,
@@ -262,30 +274,19 @@ impl InferenceService for InferenceApi {
         &self,
         request: Request<EmbedRequest>,
     ) -> Result<Response<EmbedResponse>, Status> {
-        let called_until = request
-            .extensions()
-            .get::<Deadline>()
-            .map(|deadline| deadline.0);
+        let called_until = request.extensions().get().copied();
         let request = request.into_inner();
-        let deadline = embed::check(&request)?
-            .into_iter()
-            .chain(called_until)
-            .min();
+        let deadline = deadline::earliest(called_until, embed::check(&request)?);
         let span = embed::begin_span(&request);
         let (name, priority) = (&request.model_id, request.priority);
-        match self
-            .admit(name, priority, Operation::Embeddings, deadline)
+        let operation = Operation::Embeddings;
+        let admitted = self.admit(name, priority, operation, deadline).await;
+        let (permit, record) =
+            admitted.inspect_err(|status| span_failed(&span, reason_of(status)))?;
+        embed::embed(request, permit, record, deadline)
+            .instrument(span)
             .await
-        {
-            Ok((permit, record)) => embed::embed(request, permit, record, deadline)
-                .instrument(span)
-                .await
-                .map(Response::new),
-            Err(status) => {
-                generate::span_failed(&span, reason_of(&status));
-                Err(status)
-            }
-        }
+            .map(Response::new)
     }
 
     async fn tokenize(
@@ -293,23 +294,15 @@ impl InferenceService for InferenceApi {
         request: Request<TokenizeRequest>,
     ) -> Result<Response<TokenizeResponse>, Status> {
         let request = request.into_inner();
-        let mut permit = self.admit_aside(&request.model_id).await?;
-        let mut call = Request::new(worker::TokenizeRequest {
+        let question = worker::TokenizeRequest {
             text: request.text,
             add_special_tokens: request.add_special_tokens,
-        });
-        telemetry::propagate(call.metadata_mut());
-        let mut client = permit.client();
-        let answer = tokio::select! {
-            answer = client.tokenize(call) => answer,
-            failure = permit.cut_off() => Err(ApiError::Failed(failure).into()),
         };
-        match answer {
-            Ok(answer) => Ok(Response::new(TokenizeResponse {
-                token_ids: answer.into_inner().token_ids,
-            })),
-            Err(status) => Err(explain(status, &mut permit).await),
-        }
+        let ask = |mut client: Client, call| async move { client.tokenize(call).await };
+        let answer = self.ask_aside(&request.model_id, question, ask).await?;
+        Ok(Response::new(TokenizeResponse {
+            token_ids: answer.token_ids,
+        }))
     }
 
     async fn detokenize(
@@ -317,23 +310,13 @@ impl InferenceService for InferenceApi {
         request: Request<DetokenizeRequest>,
     ) -> Result<Response<DetokenizeResponse>, Status> {
         let request = request.into_inner();
-        let mut permit = self.admit_aside(&request.model_id).await?;
-        let mut call = Request::new(worker::DetokenizeRequest {
+        let question = worker::DetokenizeRequest {
             token_ids: request.token_ids,
             skip_special_tokens: request.skip_special_tokens,
-        });
-        telemetry::propagate(call.metadata_mut());
-        let mut client = permit.client();
-        let answer = tokio::select! {
-            answer = client.detokenize(call) => answer,
-            failure = permit.cut_off() => Err(ApiError::Failed(failure).into()),
         };
-        match answer {
-            Ok(answer) => Ok(Response::new(DetokenizeResponse {
-                text: answer.into_inner().text,
-            })),
-            Err(status) => Err(explain(status, &mut permit).await),
-        }
+        let ask = |mut client: Client, call| async move { client.detokenize(call).await };
+        let answer = self.ask_aside(&request.model_id, question, ask).await?;
+        Ok(Response::new(DetokenizeResponse { text: answer.text }))
     }
 }
 
