@@ -13,6 +13,7 @@ use crate::{
     background::Background,
     fixtures::Fixtures,
     hangar::{DEADLINE, Hangar, Options, Transitions, spec},
+    info,
     scripted::{Event, Events, Gate, Script},
 };
 
@@ -155,8 +156,7 @@ impl Lab {
     ///
     /// When there is no such model.
     pub async fn info(&self) -> Result<ModelInfo> {
-        let info = self.client.info().model("m").metrics().send().await?;
-        info.models.into_iter().next().context("no model")
+        info::model(&self.client, "m").await
     }
 
     /// Waits until something is known about the model that no transition tells.

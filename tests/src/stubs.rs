@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hangar_client::{
     Client, Error, Transport,
     convert::to_proto_duration,
@@ -15,6 +15,8 @@ use hangar_client::{
     },
 };
 use tonic::{Response, Status};
+
+use crate::info;
 
 /// The stubs of one connection.
 #[derive(Clone, Debug)]
@@ -108,8 +110,7 @@ impl Stubs {
     ///
     /// When there is no such model.
     pub async fn info(&self, model_id: &str) -> Result<ModelInfo> {
-        let info = self.0.info().model(model_id).metrics().send().await?;
-        info.models.into_iter().next().context("no model")
+        info::model(&self.0, model_id).await
     }
 
     /// Whether a model is to be loaded.

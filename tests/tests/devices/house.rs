@@ -11,6 +11,7 @@ use hangar_tests::{
     driver::{Driver, Gpu},
     fixtures::Fixtures,
     hangar::{DEADLINE, Hangar, Options, spec},
+    info,
     scripted::Script,
 };
 use tokio::time::{interval, timeout};
@@ -77,8 +78,7 @@ impl House {
     }
 
     pub(crate) async fn info(&self, id: &str) -> Result<ModelInfo> {
-        let info = self.client.info().model(id).metrics().send().await?;
-        info.models.into_iter().next().context("a model")
+        info::model(&self.client, id).await
     }
 
     /// Everything about a model, as soon as it is so.

@@ -13,7 +13,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::{Served, change_json, copy};
+use crate::{Served, Vectors, change_json, copy};
 
 type Change = fn(&Path) -> Result<()>;
 
@@ -143,7 +143,7 @@ const CHANGES: &[(Embedding, Change, &str)] = &[
 
 #[tokio::test]
 async fn what_cannot_be_used_fails_the_load_and_says_why() -> Result<()> {
-    let served = Served::of(Qwen3).await?;
+    let served = Served::embedding(Qwen3).await?;
     for (number, (kind, change, word)) in CHANGES.iter().enumerate() {
         let path = copy(&served.fixtures, &served.fixtures.embedding(*kind)?)?;
         change(&path)?;
@@ -162,7 +162,7 @@ async fn what_cannot_be_used_fails_the_load_and_says_why() -> Result<()> {
 
 #[tokio::test]
 async fn what_a_spec_cannot_ask_of_an_embedding_model_fails_the_load() -> Result<()> {
-    let served = Served::of(Qwen3).await?;
+    let served = Served::embedding(Qwen3).await?;
     type Change = fn(&mut ModelSpec);
     let changes: [(Embedding, Change, &str); 4] = [
         (Gemma, |spec| spec.set_dtype(DataType::F16), "F16"),
@@ -186,7 +186,7 @@ async fn what_a_spec_cannot_ask_of_an_embedding_model_fails_the_load() -> Result
 
 #[tokio::test]
 async fn the_last_token_can_be_had_in_f16() -> Result<()> {
-    let served = Served::with(Qwen3, |spec| spec.set_dtype(DataType::F16)).await?;
+    let served = Served::embedding_with(Qwen3, |spec| spec.set_dtype(DataType::F16)).await?;
     let half = served.vector("Hello").await?;
     assert!((crate::length(&half) - 1.0).abs() < 1e-6);
     let load = served.client.load("whole");

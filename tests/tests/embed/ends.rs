@@ -7,6 +7,7 @@ use hangar_client::v1::{ErrorReason, ModelKind, ModelSpec, ModelState};
 use hangar_tests::{
     fixtures::Embedding,
     hangar::{DEADLINE, restarting},
+    info,
     lab::Lab,
     refusals::refusal,
     scripted::{GenerateScript, Script},
@@ -15,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 use tonic::Code;
 
-use crate::{Served, many, until_crowd};
+use crate::{Served, many};
 
 /// A scripted embedding model, which makes vectors as a text model makes tokens.
 fn scripted(lab: &Lab) -> ModelSpec {
@@ -37,7 +38,7 @@ async fn one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> Result<
     lab.client.load("m").spec(scripted(&lab)).wait().await?;
     let ask = || lab.client.embed("m").inputs(["a", "b"]).send();
     let others = async {
-        until_crowd(&lab.client, 1, 1).await?;
+        info::until_crowd(&lab.client, "m", 1, 1).await?;
         let mut stub = lab.client.inference_service();
         let request = hangar_client::v1::EmbedRequest {
             model_id: "m".into(),
@@ -101,7 +102,7 @@ async fn fewer_vectors_than_texts_are_never_passed_on() -> Result<()> {
 
 #[tokio::test]
 async fn an_unload_ends_what_runs_when_its_time_is_up() -> Result<()> {
-    let served = Served::of(Embedding::Gemma).await?;
+    let served = Served::embedding(Embedding::Gemma).await?;
     let ask = async {
         let request = hangar_client::v1::EmbedRequest {
             model_id: "m".into(),
@@ -112,7 +113,7 @@ async fn an_unload_ends_what_runs_when_its_time_is_up() -> Result<()> {
         anyhow::Ok(answer.map_err(|s| hangar_client::Error::from_answer(&served.client, s)))
     };
     let unload = async {
-        until_crowd(&served.client, 1, 0).await?;
+        served.until_crowd(1, 0).await?;
         let unload = served.client.unload("m").drain_timeout(Duration::ZERO);
         let unload = unload.send().await?;
         assert!(unload.was_loaded && unload.host_bytes_freed > 0);
@@ -125,11 +126,11 @@ async fn an_unload_ends_what_runs_when_its_time_is_up() -> Result<()> {
 
 #[tokio::test]
 async fn an_unload_lets_what_runs_end() -> Result<()> {
-    let served = Served::of(Embedding::Qwen3).await?;
+    let served = Served::embedding(Embedding::Qwen3).await?;
     let texts: Vec<_> = many().into_iter().take(200).collect();
     let ask = async { Ok(served.client.embed("m").inputs(texts).send().await?) };
     let unload = async {
-        until_crowd(&served.client, 1, 0).await?;
+        served.until_crowd(1, 0).await?;
         served.client.unload("m").send().await?;
         anyhow::Ok(())
     };
@@ -140,7 +141,7 @@ async fn an_unload_lets_what_runs_end() -> Result<()> {
 
 #[tokio::test]
 async fn a_worker_that_is_killed_ends_what_runs() -> Result<()> {
-    let served = Served::of(Embedding::Qwen3).await?;
+    let served = Served::embedding(Embedding::Qwen3).await?;
     let worker = i32::try_from(served.worker().await?)?;
     let worker = Pid::from_raw(worker).context("a process")?;
     let ask = async {
@@ -153,7 +154,7 @@ async fn a_worker_that_is_killed_ends_what_runs() -> Result<()> {
         anyhow::Ok(answer.map_err(|s| hangar_client::Error::from_answer(&served.client, s)))
     };
     let kill = async {
-        until_crowd(&served.client, 1, 0).await?;
+        served.until_crowd(1, 0).await?;
         kill_process(worker, Signal::KILL)?;
         anyhow::Ok(())
     };

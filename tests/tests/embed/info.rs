@@ -4,12 +4,12 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{DataType, ModelFormat, ModelKind};
 use hangar_tests::{fixtures::Embedding, metrics::Metrics};
 
-use crate::Served;
+use crate::{Served, Vectors};
 
 #[tokio::test]
 async fn metadata_tells_what_an_embedding_model_is() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::of(kind).await?;
+        let served = Served::embedding(kind).await?;
         let metadata = served.model().await?.metadata.context("metadata")?;
         assert_eq!(metadata.kind(), ModelKind::Embedding);
         assert_eq!(metadata.architecture, kind.architecture());
@@ -37,7 +37,7 @@ async fn metadata_tells_what_an_embedding_model_is() -> Result<()> {
 
 #[tokio::test]
 async fn requests_are_counted_by_their_operation() -> Result<()> {
-    let served = Served::of(Embedding::Gemma).await?;
+    let served = Served::embedding(Embedding::Gemma).await?;
     for _ in 0..3 {
         served.vectors(["one", "two"]).await?;
     }

@@ -14,7 +14,7 @@ use crate::Served;
 #[tokio::test]
 async fn an_embedding_model_gives_no_text() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::of(kind).await?;
+        let served = Served::embedding(kind).await?;
         for call in [
             served.client.generate("m").prompt("x"),
             served.client.generate("m").message("user", "x"),
@@ -98,7 +98,7 @@ async fn a_request_loads_an_embedding_model_on_demand() -> Result<()> {
 #[tokio::test]
 async fn tokens_of_an_embedding_model_go_both_ways() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::of(kind).await?;
+        let served = Served::embedding(kind).await?;
         let tokens = served.client.tokenize("m", "h\u{e9}").send().await?;
         assert_eq!(tokens.len(), 3);
         let text = served.client.detokenize("m", tokens).send().await?;

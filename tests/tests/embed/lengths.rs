@@ -5,7 +5,7 @@ use hangar_client::v1::ErrorReason;
 use hangar_tests::{fixtures::Embedding, refusals::refusal};
 use tonic::Code;
 
-use crate::Served;
+use crate::{Served, Vectors};
 
 const CONTEXT: usize = Embedding::SHAPE.context;
 
@@ -20,7 +20,7 @@ fn text(tokens: usize, kind: Embedding) -> String {
 #[tokio::test]
 async fn a_text_may_be_as_long_as_the_context_and_no_longer() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::of(kind).await?;
+        let served = Served::embedding(kind).await?;
         let worker = served.worker().await?;
         let before = served.vector("Hello").await?;
         let fits = [text(CONTEXT - 1, kind), text(CONTEXT, kind)];
@@ -43,7 +43,7 @@ async fn a_text_may_be_as_long_as_the_context_and_no_longer() -> Result<()> {
 
 #[tokio::test]
 async fn the_specs_context_holds() -> Result<()> {
-    let served = Served::with(Embedding::Gemma, |spec| spec.context_length = 16).await?;
+    let served = Served::embedding_with(Embedding::Gemma, |spec| spec.context_length = 16).await?;
     served.vector(&text(16, Embedding::Gemma)).await?;
     let long = text(17, Embedding::Gemma);
     let answer = served.client.embed("m").input(long).send().await;

@@ -12,45 +12,21 @@ mod vectors;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use hangar_client::{
-    Client,
-    v1::{ModelInfo, ModelSpec},
-};
-use hangar_tests::{
-    fixtures::{Embedding, Fixtures},
-    hangar::{DEADLINE, Hangar, Options, spec},
-};
-use tokio::time::timeout;
+use hangar_tests::{fixtures::Fixtures, served::Served};
 
-/// A server with one loaded embedding model, `m`.
-struct Served {
-    hangar: Hangar,
-    client: Client,
-    fixtures: Fixtures,
+/// What is asked of embedding models.
+trait Vectors {
+    /// The vectors of these texts.
+    async fn vectors<T: Into<String>>(
+        &self,
+        texts: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<Vec<f32>>>;
+
+    /// The vector of a text.
+    async fn vector(&self, text: &str) -> Result<Vec<f32>>;
 }
 
-impl Served {
-    /// With this model.
-    async fn of(embedding: Embedding) -> Result<Self> {
-        Self::with(embedding, |_| ()).await
-    }
-
-    /// With this model and a changed spec.
-    async fn with(embedding: Embedding, change: impl FnOnce(&mut ModelSpec)) -> Result<Self> {
-        let fixtures = Fixtures::new()?;
-        let hangar = Hangar::start(Options::new(&fixtures)).await?;
-        let client = hangar.client().await?;
-        let mut spec = spec(&fixtures.embedding(embedding)?);
-        change(&mut spec);
-        client.load("m").spec(spec).wait().await?;
-        Ok(Self {
-            hangar,
-            client,
-            fixtures,
-        })
-    }
-
-    /// The vectors of these texts.
+impl Vectors for Served {
     async fn vectors<T: Into<String>>(
         &self,
         texts: impl IntoIterator<Item = T>,
@@ -59,40 +35,9 @@ impl Served {
         Ok(response.embeddings.into_iter().map(|e| e.values).collect())
     }
 
-    /// The vector of a text.
     async fn vector(&self, text: &str) -> Result<Vec<f32>> {
         self.vectors([text]).await?.pop().context("a vector")
     }
-
-    /// What the server tells of the model.
-    async fn model(&self) -> Result<ModelInfo> {
-        model(&self.client).await
-    }
-
-    /// Process of the model's worker.
-    async fn worker(&self) -> Result<u32> {
-        Ok(self.model().await?.status.context("a status")?.worker_pid)
-    }
-}
-
-async fn model(client: &Client) -> Result<ModelInfo> {
-    let info = client.info().model("m").metrics().send().await?;
-    info.models.into_iter().next().context("the model")
-}
-
-/// Asks until so many requests run and so many wait. Arrivals and departures of callers are told by
-/// nothing else.
-async fn until_crowd(client: &Client, in_flight: u32, queued: u32) -> Result<()> {
-    let ask = async {
-        loop {
-            let metrics = model(client).await?.metrics.context("metrics")?;
-            if (metrics.in_flight, metrics.queued) == (in_flight, queued) {
-                return anyhow::Ok(());
-            }
-        }
-    };
-    let asked = timeout(DEADLINE, ask).await;
-    asked.with_context(|| format!("never {in_flight} requests ran and {queued} waited"))?
 }
 
 /// Texts that take seconds together.

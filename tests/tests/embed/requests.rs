@@ -13,7 +13,7 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use crate::{Served, many};
+use crate::{Served, Vectors, many};
 
 async fn changed(
     served: &Served,
@@ -33,7 +33,7 @@ async fn changed(
 
 #[tokio::test]
 async fn wrong_fields_are_named() -> Result<()> {
-    let served = Served::of(Embedding::Qwen3).await?;
+    let served = Served::embedding(Embedding::Qwen3).await?;
     let no_texts = changed(&served, |request| request.inputs.clear()).await;
     assert_eq!(wrong_fields(no_texts), ["inputs"]);
     let too_many = changed(&served, |request| request.inputs = vec!["x".into(); 1025]).await;
@@ -68,7 +68,7 @@ async fn wrong_fields_are_named() -> Result<()> {
 
 #[tokio::test]
 async fn a_model_that_is_not_there_or_not_loaded_is_told() -> Result<()> {
-    let served = Served::of(Embedding::Qwen3).await?;
+    let served = Served::embedding(Embedding::Qwen3).await?;
     let ask = |id: &str| -> Embed { served.client.embed(id).input("x") };
     let unknown = ask("nobody").send().await;
     refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
@@ -84,7 +84,7 @@ async fn a_model_that_is_not_there_or_not_loaded_is_told() -> Result<()> {
 
 #[tokio::test]
 async fn the_time_for_a_request_is_kept() -> Result<()> {
-    let served = Served::of(Embedding::Qwen3).await?;
+    let served = Served::embedding(Embedding::Qwen3).await?;
     let before = served.vector("Hello").await?;
     let timeout = Duration::from_millis(20);
     let timeout = prost_types::Duration::try_from(timeout)?;

@@ -7,14 +7,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 use hangar_tests::{fixtures::Embedding, hangar::DEADLINE};
 use tokio::time::timeout;
 
-use crate::{Served, many, until_crowd};
+use crate::{Served, Vectors, many};
 
 /// Callers that are there at the same time.
 const AT_ONCE: usize = 50;
 
 #[tokio::test]
 async fn a_caller_that_goes_away_frees_the_engine_after_the_text_at_hand() -> Result<()> {
-    let served = Served::of(Embedding::Gemma).await?;
+    let served = Served::embedding(Embedding::Gemma).await?;
     let worker = served.worker().await?;
     let before = served.vector("Hello").await?;
     let client = served.hangar.client().await?;
@@ -22,10 +22,10 @@ async fn a_caller_that_goes_away_frees_the_engine_after_the_text_at_hand() -> Re
         let mut long = pin!(client.embed("m").inputs(many()).send());
         tokio::select! {
             ended = &mut long => anyhow::bail!("it ended: {ended:?}"),
-            runs = until_crowd(&served.client, 1, 0) => runs?,
+            runs = served.until_crowd(1, 0) => runs?,
         }
     }
-    until_crowd(&served.client, 0, 0).await?;
+    served.until_crowd(0, 0).await?;
     let after = served.vector("Hello");
     assert_eq!(timeout(DEADLINE, after).await??, before);
     assert_eq!(served.worker().await?, worker);
@@ -41,7 +41,7 @@ async fn a_caller_that_goes_away_frees_the_engine_after_the_text_at_hand() -> Re
 #[tokio::test]
 async fn a_thousand_callers_that_vanish_leave_nothing_behind() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::with(kind, |spec| spec.max_queue = Some(1000)).await?;
+        let served = Served::embedding_with(kind, |spec| spec.max_queue = Some(1000)).await?;
         let worker = served.worker().await?;
         let before = served.vector("Hello").await?;
         let texts: Vec<_> = many().into_iter().take(8).collect();
@@ -57,7 +57,7 @@ async fn a_thousand_callers_that_vanish_leave_nothing_behind() -> Result<()> {
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<_>>()
             .await?;
-        until_crowd(&served.client, 0, 0).await?;
+        served.until_crowd(0, 0).await?;
         assert_eq!(served.vector("Hello").await?, before);
         assert_eq!(served.worker().await?, worker);
         let metrics = served.model().await?.metrics.context("metrics")?;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use futures::future::try_join_all;
 use hangar_tests::{fixtures::Embedding, hangar::spec};
 
-use crate::{Served, change_json, copy, distance, length, many};
+use crate::{Served, Vectors, change_json, copy, distance, length, many};
 
 const TEXTS: [&str; 5] = [
     "a",
@@ -20,7 +20,7 @@ const ROUNDING: f64 = 1e-6;
 #[tokio::test]
 async fn a_vector_has_the_models_size_and_length_one() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::of(kind).await?;
+        let served = Served::embedding(kind).await?;
         for vector in served.vectors(TEXTS).await? {
             assert_eq!(vector.len(), kind.size(), "{kind:?}");
             let length = length(&vector);
@@ -33,7 +33,7 @@ async fn a_vector_has_the_models_size_and_length_one() -> Result<()> {
 #[tokio::test]
 async fn a_text_gives_the_same_vector_alone_and_in_company() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::of(kind).await?;
+        let served = Served::embedding(kind).await?;
         let together = served.vectors(TEXTS).await?;
         for (text, vector) in TEXTS.iter().zip(&together) {
             assert_eq!(served.vector(text).await?, *vector, "{kind:?}: {text:?}");
@@ -47,7 +47,7 @@ async fn a_text_gives_the_same_vector_alone_and_in_company() -> Result<()> {
 #[tokio::test]
 async fn vectors_come_in_the_order_of_their_texts_and_differ() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::of(kind).await?;
+        let served = Served::embedding(kind).await?;
         let forwards = served.vectors(TEXTS).await?;
         let mut backwards = served.vectors(TEXTS.into_iter().rev()).await?;
         backwards.reverse();
@@ -63,7 +63,7 @@ async fn vectors_come_in_the_order_of_their_texts_and_differ() -> Result<()> {
 
 #[tokio::test]
 async fn a_vector_is_the_same_whatever_else_is_asked() -> Result<()> {
-    let served = Served::of(Embedding::Gemma).await?;
+    let served = Served::embedding(Embedding::Gemma).await?;
     let alone = served.vectors(TEXTS).await?;
     let clients = (0..8).map(async |n: usize| {
         let client = served.hangar.client().await?;
@@ -83,7 +83,7 @@ async fn a_vector_is_the_same_whatever_else_is_asked() -> Result<()> {
 #[tokio::test]
 async fn a_single_token_gives_what_it_gives_repeated() -> Result<()> {
     // Each token sees those before it only, and all of them are the same.
-    let served = Served::of(Embedding::Qwen3).await?;
+    let served = Served::embedding(Embedding::Qwen3).await?;
     let vectors = served.vectors(["a", "aa", "aaaaaaa"]).await?;
     for repeated in &vectors[1..] {
         let distance = distance(&vectors[0], repeated);
@@ -95,7 +95,7 @@ async fn a_single_token_gives_what_it_gives_repeated() -> Result<()> {
 #[tokio::test]
 async fn tokens_are_counted_as_the_tokenizer_does() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::of(kind).await?;
+        let served = Served::embedding(kind).await?;
         let response = served.client.embed("m").inputs(TEXTS).send().await?;
         let mut sum = 0;
         for (text, embedding) in TEXTS.iter().zip(&response.embeddings) {
@@ -115,7 +115,7 @@ async fn tokens_are_counted_as_the_tokenizer_does() -> Result<()> {
 
 #[tokio::test]
 async fn as_many_texts_as_may_be_get_their_vectors() -> Result<()> {
-    let served = Served::of(Embedding::Qwen3).await?;
+    let served = Served::embedding(Embedding::Qwen3).await?;
     let texts = many();
     let vectors = served.vectors(texts.clone()).await?;
     assert_eq!(vectors.len(), 1024);
@@ -128,7 +128,7 @@ async fn as_many_texts_as_may_be_get_their_vectors() -> Result<()> {
 #[tokio::test]
 async fn what_the_modules_do_not_ask_for_is_not_done() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::of(kind).await?;
+        let served = Served::embedding(kind).await?;
         let unit = served.vectors(TEXTS).await?;
         let path = copy(&served.fixtures, &served.fixtures.embedding(kind)?)?;
         change_json(&path.join("modules.json"), |modules| {
@@ -151,7 +151,7 @@ async fn what_the_modules_do_not_ask_for_is_not_done() -> Result<()> {
 
 #[tokio::test]
 async fn a_window_to_both_sides_is_half_as_wide_on_each() -> Result<()> {
-    let served = Served::of(Embedding::Gemma).await?;
+    let served = Served::embedding(Embedding::Gemma).await?;
     let path = served.fixtures.embedding(Embedding::Gemma)?;
     let path = copy(&served.fixtures, &path)?;
     change_json(&path.join("config.json"), |config| {

@@ -18,7 +18,7 @@ use hangar_tests::{
 use tokio::time::timeout;
 use tonic::{Streaming, transport::Endpoint};
 
-use crate::{Served, greedy_request, until_crowd};
+use crate::{Served, greedy_request};
 
 /// Tokens of an answer that takes seconds.
 const LONG: u32 = 16_000;
@@ -47,9 +47,9 @@ async fn a_caller_that_goes_away_frees_its_place_at_once() -> Result<()> {
     let worker = served.worker().await?;
     let before = served.greedy("Hi").max_tokens(20).text().await?.text;
     let stream = begun(served.greedy("Hello").max_tokens(LONG).stream().await?).await?;
-    until_crowd(&served.client, 1, 0).await?;
+    served.until_crowd(1, 0).await?;
     drop(stream);
-    until_crowd(&served.client, 0, 0).await?;
+    served.until_crowd(0, 0).await?;
     // Long before the answer that was given up would have ended.
     let after = served.greedy("Hi").max_tokens(20).text();
     assert_eq!(timeout(Duration::from_secs(5), after).await??.text, before);
@@ -81,7 +81,7 @@ async fn a_hundred_callers_that_vanish_leave_nothing_behind() -> Result<()> {
         anyhow::Ok(())
     });
     try_join_all(callers).await?;
-    until_crowd(&served.client, 0, 0).await?;
+    served.until_crowd(0, 0).await?;
     assert_eq!(
         served.greedy("Hi").max_tokens(50).text().await?.text,
         before

@@ -11,7 +11,7 @@ use hangar_tests::{hangar::DEADLINE, refusals::refusal};
 use tokio::time::timeout;
 use tonic::{Code, Request, transport::Endpoint};
 
-use crate::{Served, greedy_request, until_crowd};
+use crate::{Served, greedy_request};
 
 /// Tokens of an answer that takes seconds.
 const LONG: u32 = 16_000;
@@ -77,7 +77,7 @@ async fn the_calls_own_deadline_ends_its_answer_in_mid_stream() -> Result<()> {
     };
     assert!(chunks > 1);
     exceeded(Err(Error::from_answer(&served.client, status)));
-    until_crowd(&served.client, 0, 0).await?;
+    served.until_crowd(0, 0).await?;
     Ok(())
 }
 
@@ -95,7 +95,7 @@ async fn a_deadline_passes_in_the_queue_too() -> Result<()> {
         error.err().map(|error| error.code()),
         Some(Code::DeadlineExceeded)
     );
-    until_crowd(&served.client, 1, 0).await?;
+    served.until_crowd(1, 0).await?;
     drop(running);
     served.greedy("Hi").max_tokens(1).text().await?;
     Ok(())

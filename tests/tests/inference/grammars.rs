@@ -12,7 +12,7 @@ use hangar_tests::{
 use rustix::process::Signal;
 use tokio::time::timeout;
 
-use crate::{Served, until_crowd};
+use crate::Served;
 
 /// What a grammar may do to the model: nothing.
 struct Unharmed {
@@ -224,7 +224,7 @@ async fn grammars_processes_end_with_their_callers_and_with_the_worker() -> Resu
         let mut stream = request.max_tokens(16_000).stream().await?;
         stream.next().await.context("a chunk")??;
         drop(stream);
-        until_crowd(&model.served.client, 0, 0).await?;
+        model.served.until_crowd(0, 0).await?;
     }
     eventually("one process", DEADLINE, || {
         let left = children(model.worker).ok()?;

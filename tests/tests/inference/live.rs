@@ -7,13 +7,11 @@ use tonic::Code;
 
 use crate::Served;
 
-impl Served {
-    /// Changes the spec, and says whether all of it takes a reload to hold.
-    async fn change(&self, mut change: impl FnMut(&mut ModelSpec)) -> Result<bool> {
-        let edit = self.client.edit_model("m");
-        let changed = edit.send(|model| change(model.spec.get_or_insert_default()));
-        Ok(changed.await?.context("a change")?.reload_required)
-    }
+/// Changes the spec, and says whether all of it takes a reload to hold.
+async fn changed(served: &Served, mut change: impl FnMut(&mut ModelSpec)) -> Result<bool> {
+    let edit = served.client.edit_model("m");
+    let changed = edit.send(|model| change(model.spec.get_or_insert_default()));
+    Ok(changed.await?.context("a change")?.reload_required)
 }
 
 #[tokio::test]
@@ -28,7 +26,7 @@ async fn changed_defaults_hold_from_the_next_request_on_the_same_worker() -> Res
         "sampled at temperature 1"
     );
 
-    let reload = served.change(|spec| {
+    let reload = changed(&served, |spec| {
         let temperature = Some(0.0);
         spec.generation_defaults = Some(GenerationDefaults {
             sampling: Some(Sampling {
@@ -51,7 +49,7 @@ async fn changed_defaults_hold_from_the_next_request_on_the_same_worker() -> Res
 async fn what_the_engine_was_built_from_holds_after_a_reload() -> Result<()> {
     let served = Served::tiny().await?;
     let worker = served.worker().await?;
-    assert!(served.change(|spec| spec.context_length = 64).await?);
+    assert!(changed(&served, |spec| spec.context_length = 64).await?);
     assert!(served.model().await?.reload_required);
     let prompt = "x".repeat(100);
     served.greedy(&prompt).max_tokens(3).text().await?;

@@ -5,7 +5,7 @@ use futures::future::try_join_all;
 use hangar_tests::hangar::DEADLINE;
 use tokio::{sync::Mutex, time::timeout};
 
-use crate::{Served, until_crowd};
+use crate::Served;
 
 #[tokio::test]
 async fn the_highest_priority_goes_first_and_then_who_came_first() -> Result<()> {
@@ -28,7 +28,7 @@ async fn the_highest_priority_goes_first_and_then_who_came_first() -> Result<()>
         let waiting = u32::try_from(number + 1)?;
         tokio::select! {
             ended = &mut one => anyhow::bail!("{number} did not wait: {ended:?}"),
-            arrived = until_crowd(&served.client, 1, waiting) => arrived?,
+            arrived = served.until_crowd(1, waiting) => arrived?,
         }
         asked.push(one);
     }

@@ -7,7 +7,7 @@ use hangar_client::v1::FinishReason;
 use hangar_tests::{fixtures::Fixtures, refusals::wrong_fields};
 use serde_json::json;
 
-use crate::{Served, changed, greedy_request, responses, text_of, tokens_of, until_crowd};
+use crate::{Served, changed, greedy_request, responses, text_of, tokens_of};
 
 const VOCABULARY: u32 = 261;
 const EOS: u32 = 4;
@@ -96,10 +96,10 @@ async fn a_running_answer_does_not_stand_against_tokens() -> Result<()> {
     })
     .await?;
     let running = served.greedy("Hello").max_tokens(16_000).stream().await?;
-    until_crowd(&served.client, 1, 0).await?;
+    served.until_crowd(1, 0).await?;
     let tokens = served.client.tokenize("m", "abc").send().await?;
     assert_eq!(served.client.detokenize("m", tokens).send().await?, "abc");
-    until_crowd(&served.client, 1, 0).await?;
+    served.until_crowd(1, 0).await?;
     drop(running);
     Ok(())
 }

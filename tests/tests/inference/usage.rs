@@ -12,7 +12,7 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use crate::{Served, changed, until_crowd};
+use crate::{Served, changed};
 
 async fn metrics(served: &Served) -> Result<ModelMetrics> {
     served.model().await?.metrics.context("metrics")
@@ -50,7 +50,7 @@ async fn every_request_is_counted_once_and_every_token() -> Result<()> {
     let full = served.greedy("Hello").text().await;
     refusal(full, Code::ResourceExhausted, ErrorReason::QueueFull);
     drop(running);
-    until_crowd(&served.client, 0, 0).await?;
+    served.until_crowd(0, 0).await?;
     let invalid = served.greedy("").text().await;
     refusal(invalid, Code::InvalidArgument, ErrorReason::InvalidField);
 

@@ -5,7 +5,7 @@ use hangar_client::{GenerateEvent, v1::FinishReason};
 use hangar_tests::images;
 use image::{DynamicImage, ImageFormat};
 
-use crate::{Part, Served, picture, prompt_tokens, text};
+use crate::{Looks, Part, Served, picture, prompt_tokens, text};
 
 /// Tokens that a picture becomes beyond its mark in the text: four, two that enclose them, four line ends.
 const PICTURE: u32 = 10;
@@ -59,7 +59,7 @@ async fn earlier_messages_may_have_images() -> Result<()> {
     let served = Served::gemma().await?;
     let ask = async |seed| {
         let first = [picture(seed)?, text("Look")];
-        let conversation = served.greedy().parts("user", first);
+        let conversation = served.asking().parts("user", first);
         let conversation = conversation.message("assistant", "I see.");
         let conversation = conversation.message("user", "What?");
         anyhow::Ok(conversation.text().await?.text)
@@ -140,7 +140,7 @@ async fn sampling_and_limits_hold_for_images() -> Result<()> {
 #[tokio::test]
 async fn log_probabilities_are_told_with_images() -> Result<()> {
     let served = Served::gemma().await?;
-    let request = served.greedy().parts("user", [picture(1)?, text("What?")]);
+    let request = served.asking().parts("user", [picture(1)?, text("What?")]);
     let mut stream = request.logprobs(3).stream().await?;
     let (mut likelihoods, mut done) = (Vec::new(), None);
     while let Some(event) = stream.next().await {
@@ -162,10 +162,10 @@ async fn log_probabilities_are_told_with_images() -> Result<()> {
 #[tokio::test]
 async fn text_alone_works_as_with_other_models() -> Result<()> {
     let served = Served::gemma().await?;
-    let before = served.greedy().prompt("Hello").text().await?.text;
+    let before = served.asking().prompt("Hello").text().await?.text;
     served.answer([picture(1)?, text("What?")]).await?;
-    assert_eq!(served.greedy().prompt("Hello").text().await?.text, before);
-    let chat = served.greedy().message("user", "Hello").text().await?.text;
+    assert_eq!(served.asking().prompt("Hello").text().await?.text, before);
+    let chat = served.asking().message("user", "Hello").text().await?.text;
     assert_eq!(served.answer([text("Hel"), text("lo")]).await?.text, chat);
     assert_ne!(chat, before);
     let tokens = served.client.tokenize("m", "Hello").send().await?;

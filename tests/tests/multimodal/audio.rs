@@ -5,7 +5,7 @@ use hangar_client::v1::ErrorReason;
 use hangar_tests::refusals::refusal;
 use tonic::Code;
 
-use crate::{Part, Served, text};
+use crate::{Looks, Part, Served, text};
 
 #[tokio::test]
 async fn a_model_that_looks_at_images_says_that_it_takes_no_audio() -> Result<()> {

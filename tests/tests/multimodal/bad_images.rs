@@ -9,7 +9,7 @@ use hangar_tests::{
 };
 use image::{Delay, DynamicImage, Frame, ImageFormat, codecs::gif::GifEncoder};
 
-use crate::{Part, Served, picture, text};
+use crate::{Looks, Part, Served, picture, text};
 
 const FIELD: &str = "messages[0].parts[1].image";
 
@@ -135,7 +135,7 @@ async fn what_is_no_image_is_refused_and_harms_nothing() -> Result<()> {
     let before = served.answer([picture(1)?, text("What?")]).await?.text;
     for bad in all()? {
         let parts = [text("What?"), Part::Image(bad.bytes.into())];
-        let answer = served.greedy().parts("user", parts).text().await;
+        let answer = served.asking().parts("user", parts).text().await;
         let message = answer
             .as_ref()
             .map_or_else(ToString::to_string, |_| String::new());
@@ -181,7 +181,7 @@ async fn of_many_frames_one_is_looked_at() -> Result<()> {
 async fn one_bad_image_among_good_ones_is_named() -> Result<()> {
     let served = Served::gemma().await?;
     let bad = Part::Image("no image".into());
-    let conversation = served.greedy().parts("user", [picture(1)?, text("Look")]);
+    let conversation = served.asking().parts("user", [picture(1)?, text("Look")]);
     let conversation = conversation.message("assistant", "Yes?");
     let parts = [picture(2)?, picture(3)?, bad];
     let answer = conversation.parts("user", parts).text().await;

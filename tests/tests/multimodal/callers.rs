@@ -6,13 +6,13 @@ use hangar_client::v1::ModelState;
 use hangar_tests::{hangar::DEADLINE, processes};
 use tokio::time::timeout;
 
-use crate::{Served, picture, text};
+use crate::{Looks, Served, picture, text};
 
 #[tokio::test]
 async fn callers_that_vanish_leave_nothing_behind() -> Result<()> {
     let served = Served::gemma().await?;
     let worker = served.worker().await?;
-    let ask = || anyhow::Ok(served.greedy().parts("user", [picture(1)?, text("What?")]));
+    let ask = || anyhow::Ok(served.asking().parts("user", [picture(1)?, text("What?")]));
     let before = ask()?.text().await?.text;
     for _ in 0..10 {
         let streams = (0..4).map(|_| anyhow::Ok(ask()?.max_tokens(150).stream()));
@@ -35,7 +35,7 @@ async fn what_others_ask_changes_no_answer() -> Result<()> {
     let served = Served::gemma().await?;
     let ask = |seed| {
         let parts = [picture(seed)?, text("What?")];
-        anyhow::Ok(served.greedy().parts("user", parts).text())
+        anyhow::Ok(served.asking().parts("user", parts).text())
     };
     let mut alone = Vec::new();
     for seed in 1..=4 {

@@ -10,7 +10,7 @@ use hangar_tests::{
 use image::ImageFormat;
 use tokio::process::Command;
 
-use crate::{Part, Served, text};
+use crate::{Looks, Part, Served, text};
 
 async fn generate(served: &Served, arguments: &[&str], images: &[&Path]) -> Result<Output> {
     let url = served.hangar.url();

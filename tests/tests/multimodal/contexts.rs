@@ -5,7 +5,7 @@ use hangar_client::v1::{ErrorReason, FinishReason};
 use hangar_tests::refusals::refusal;
 use tonic::Code;
 
-use crate::{Served, picture, prompt_tokens, text};
+use crate::{Looks, Served, picture, prompt_tokens, text};
 
 #[tokio::test]
 async fn the_context_is_used_to_its_last_token_and_no_further() -> Result<()> {
@@ -15,7 +15,7 @@ async fn the_context_is_used_to_its_last_token_and_no_further() -> Result<()> {
     let left = 256 - prompt;
     let ask = |tokens| {
         served
-            .greedy()
+            .asking()
             .parts("user", parts.clone())
             .max_tokens(tokens)
     };
@@ -34,7 +34,7 @@ async fn the_context_is_used_to_its_last_token_and_no_further() -> Result<()> {
 
 #[tokio::test]
 async fn images_that_do_not_fit_are_refused_before_the_engine_sees_them() -> Result<()> {
-    let served = Served::with(|spec| spec.context_length = 64).await?;
+    let served = Served::gemma_with(|spec| spec.context_length = 64).await?;
     let worker = served.worker().await?;
     let before = served.answer([picture(1)?]).await?.text;
     for count in [4, 8] {
@@ -62,9 +62,9 @@ async fn images_that_do_not_fit_are_refused_before_the_engine_sees_them() -> Res
 
 #[tokio::test]
 async fn a_context_without_room_for_an_image_still_takes_text() -> Result<()> {
-    let served = Served::with(|spec| spec.context_length = 32).await?;
+    let served = Served::gemma_with(|spec| spec.context_length = 32).await?;
     refusal(
-        served.greedy().parts("user", [picture(1)?]).text().await,
+        served.asking().parts("user", [picture(1)?]).text().await,
         Code::InvalidArgument,
         ErrorReason::ContextExceeded,
     );

@@ -12,11 +12,11 @@ use hangar_tests::{
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::{Served, picture, text};
+use crate::{Looks, Served, picture, text};
 
 #[tokio::test]
 async fn its_kind_and_what_it_takes_are_told() -> Result<()> {
-    let served = Served::with(|spec| spec.kind = ModelKind::Multimodal.into()).await?;
+    let served = Served::gemma_with(|spec| spec.kind = ModelKind::Multimodal.into()).await?;
     let metadata = served.model().await?.metadata.context("metadata")?;
     assert_eq!(metadata.kind(), ModelKind::Multimodal);
     assert_eq!(metadata.architecture, "Gemma3ForConditionalGeneration");
@@ -64,7 +64,7 @@ async fn a_kind_that_the_files_are_not_of_is_refused() -> Result<()> {
 async fn a_model_in_half_precision_or_quantized_looks_at_images_too() -> Result<()> {
     use hangar_client::v1::DataType;
     for quantization in ["", "q8_0"] {
-        let served = Served::with(|spec| {
+        let served = Served::gemma_with(|spec| {
             spec.dtype = DataType::F16.into();
             spec.quantization = quantization.into();
         })
@@ -80,7 +80,7 @@ async fn a_model_in_half_precision_or_quantized_looks_at_images_too() -> Result<
 async fn a_chat_template_of_the_spec_is_used() -> Result<()> {
     let template = "{% for m in messages %}{{ m['content'] }}{% endfor %}";
     let own = Served::gemma().await?;
-    let other = Served::with(|spec| spec.chat_template = template.into()).await?;
+    let other = Served::gemma_with(|spec| spec.chat_template = template.into()).await?;
     let ask = async |served: &Served| {
         let answer = served.answer([picture(1)?, text("What?")]).await?;
         anyhow::Ok(crate::prompt_tokens(&answer))

@@ -8,14 +8,14 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use crate::{Part, Served, picture, text};
+use crate::{Looks, Part, Served, picture, text};
 
 #[tokio::test]
 async fn parts_of_text_are_what_they_are_together() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.llama()?;
     let served = Served::of(fixtures, &path, |_| ()).await?;
-    let whole = served.greedy().message("user", "Hello, you").text().await?;
+    let whole = served.asking().message("user", "Hello, you").text().await?;
     let parts = [text("Hello,"), text(" "), text(""), text("you")];
     assert_eq!(served.answer(parts).await?.text, whole.text);
     Ok(())
@@ -66,7 +66,7 @@ async fn malformed_parts_are_refused_by_their_place() -> Result<()> {
             ..ChatMessage::default()
         };
         served
-            .greedy()
+            .asking()
             .with(|request| request.messages = vec![message])
     };
     let empty = Some(Part::Image("".into()));
@@ -91,9 +91,9 @@ async fn a_text_cannot_pretend_to_be_an_image() -> Result<()> {
     let before = served.answer([picture(1)?, text("What?")]).await?.text;
     let worker = served.worker().await?;
     for mark in ["<start_of_image>", "<image_soft_token>", "<end_of_image>"] {
-        let chat = served.greedy().message("user", mark).text().await;
+        let chat = served.asking().message("user", mark).text().await;
         assert_eq!(wrong_fields(chat), ["messages"], "{mark}");
-        let prompt = served.greedy().prompt(format!("a {mark} b")).text().await;
+        let prompt = served.asking().prompt(format!("a {mark} b")).text().await;
         assert_eq!(wrong_fields(prompt), ["prompt"], "{mark}");
     }
     for mark in ["<start_of_image>", "<image_soft_token>", "<end_of_image>"] {

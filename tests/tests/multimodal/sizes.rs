@@ -10,7 +10,7 @@ use hangar_tests::{
 use image::{DynamicImage, ImageFormat};
 use tonic::Code;
 
-use crate::{Part, Served, prompt_tokens, text};
+use crate::{Looks, Part, Served, prompt_tokens, text};
 
 async fn qwen() -> Result<Served> {
     let fixtures = Fixtures::new()?;
@@ -90,7 +90,7 @@ async fn answers_depend_on_images_their_sizes_and_their_order() -> Result<()> {
         assert!(!seen.iter().any(is_same), "{answer}");
         seen.push(likelihoods);
     }
-    let long = served.greedy().parts("user", [a, text("What?")]);
+    let long = served.asking().parts("user", [a, text("What?")]);
     assert_eq!(long.max_tokens(300).text().await?.text.len(), 300);
     Ok(())
 }
@@ -131,11 +131,11 @@ async fn its_context_and_its_marks_are_kept() -> Result<()> {
         "<|vision_end|>",
         "<|video_pad|>",
     ] {
-        let chat = served.greedy().message("user", mark).text().await;
+        let chat = served.asking().message("user", mark).text().await;
         assert_eq!(wrong_fields(chat), ["messages"], "{mark}");
         let mixed = served.answer([picture(1, 32, 32)?, text(mark)]).await;
         assert_eq!(wrong_fields(mixed), ["messages"], "{mark}");
-        let prompt = served.greedy().prompt(mark).text().await;
+        let prompt = served.asking().prompt(mark).text().await;
         assert_eq!(wrong_fields(prompt), ["prompt"], "{mark}");
     }
     let unknown = served

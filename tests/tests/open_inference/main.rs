@@ -14,7 +14,7 @@ mod tensors;
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hangar_client::{
     Client, Transport,
     inference::{
@@ -27,10 +27,10 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options, spec},
+    hangar::{Hangar, Options, spec},
+    info,
 };
 use serde::Deserialize;
-use tokio::time::timeout;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -126,27 +126,16 @@ impl Served {
     }
 
     async fn info(&self) -> Result<ModelInfo> {
-        let info = self.client.info().model(self.model).metrics().send();
-        info.await?.models.into_iter().next().context("the model")
+        info::model(&self.client, self.model).await
     }
 
     /// Process of the model's worker.
     async fn worker(&self) -> Result<u32> {
-        Ok(self.info().await?.status.context("a status")?.worker_pid)
+        info::worker(&self.client, self.model).await
     }
 
-    /// Asks until so many requests run and so many wait, which nothing else tells.
     async fn until_crowd(&self, in_flight: u32, queued: u32) -> Result<()> {
-        let ask = async {
-            loop {
-                let metrics = self.info().await?.metrics.context("metrics")?;
-                if (metrics.in_flight, metrics.queued) == (in_flight, queued) {
-                    return anyhow::Ok(());
-                }
-            }
-        };
-        let asked = timeout(DEADLINE, ask).await;
-        asked.with_context(|| format!("never {in_flight} requests ran and {queued} waited"))?
+        info::until_crowd(&self.client, self.model, in_flight, queued).await
     }
 }
 

@@ -15,11 +15,10 @@ use hangar_client::{
 };
 use hangar_tests::{
     hangar::{Hangar, restarting, spec},
+    info,
     lives::Lives,
     scripted::{Gate, Script},
 };
-
-use crate::info;
 
 /// A server that was killed while its model `m` was LOADING, and the gate that the model waits at.
 async fn die_loading(lives: &Lives, spec: impl Fn(&Path) -> ModelSpec) -> Result<Gate> {
@@ -62,7 +61,9 @@ async fn an_attempt_that_the_server_died_in_counts() -> Result<()> {
     assert_eq!(third.attempt, 3);
     gate.step(1)?;
     transitions.until(Ready).await?;
-    let loads = info(&hangar.client().await?, "m").await?.recent_loads;
+    let loads = info::model(&hangar.client().await?, "m")
+        .await?
+        .recent_loads;
     assert_eq!(loads[0].outcome(), LoadOutcome::Succeeded);
     assert_eq!(loads[0].attempts, 3);
     lives.kill(hangar).await?;
@@ -93,7 +94,9 @@ async fn the_last_attempt_is_the_last_one_across_restarts() -> Result<()> {
         assert!(failed.message.contains(words), "{}", failed.message);
     }
     assert!(lives.processes().len() == 1, "only the server runs");
-    let loads = info(&hangar.client().await?, "m").await?.recent_loads;
+    let loads = info::model(&hangar.client().await?, "m")
+        .await?
+        .recent_loads;
     assert_eq!(
         (loads[0].outcome(), loads[0].attempts),
         (LoadOutcome::Failed, 2)

@@ -11,10 +11,8 @@ use hangar_client::{
         ModelState::{Ready, Unloaded},
     },
 };
-use hangar_tests::{hangar::spec, lives::Lives, refusals::refusal};
+use hangar_tests::{hangar::spec, info, lives::Lives, refusals::refusal};
 use tonic::Code;
-
-use crate::info;
 
 async fn answer(client: &Client, model: &str) -> Result<String> {
     let answer = client.generate(model).prompt("Hello").temperature(0.0);
@@ -30,14 +28,14 @@ async fn a_loaded_model_comes_back_by_itself_after_a_kill() -> Result<()> {
     client.load("m").spec(spec(&path)).wait().await?;
     client.switch("chat", "m").wait().await?;
     let said = answer(&client, "chat").await?;
-    let before = info(&client, "m").await?;
+    let before = info::model(&client, "m").await?;
     lives.kill(hangar).await?;
 
     let hangar = lives.start().await?;
     let client = hangar.client().await?;
     let ready = hangar.follow("m").await?.until(Ready).await?;
     assert_ne!(ready.worker_pid, 0);
-    let after = info(&client, "m").await?;
+    let after = info::model(&client, "m").await?;
     assert_eq!(after.aliases, ["chat"]);
     assert_eq!(after.desired_state(), Loaded);
     assert_eq!(
@@ -65,7 +63,7 @@ async fn an_unloaded_model_stays_unloaded() -> Result<()> {
     let client = hangar.client().await?;
     // What begins at the start has begun before the server serves.
     hangar.follow("other").await?.until(Ready).await?;
-    let after = info(&client, "m").await?;
+    let after = info::model(&client, "m").await?;
     let status = after.status.clone().context("a status")?;
     assert_eq!((status.state(), status.generation), (Unloaded, 0));
     assert_eq!(after.desired_state(), NotDesired);
@@ -88,7 +86,10 @@ async fn a_clean_end_keeps_what_was_asked_for() -> Result<()> {
     let hangar = lives.start().await?;
     hangar.follow("m").await?.until(Ready).await?;
     let client = hangar.client().await?;
-    assert_eq!(info(&client, "gone").await?.desired_state(), NotDesired);
+    assert_eq!(
+        info::model(&client, "gone").await?.desired_state(),
+        NotDesired
+    );
     Ok(())
 }
 
@@ -106,7 +107,7 @@ async fn a_model_that_only_a_session_wanted_does_not_come_back() -> Result<()> {
 
     let hangar = lives.start().await?;
     hangar.follow("other").await?.until(Ready).await?;
-    let after = info(&hangar.client().await?, "m").await?;
+    let after = info::model(&hangar.client().await?, "m").await?;
     assert_eq!(after.desired_state(), NotDesired);
     assert_eq!(after.status.context("a status")?.state(), Unloaded);
     assert!(after.holders.is_empty());
@@ -147,7 +148,7 @@ async fn required_and_preloaded_models_are_loaded_at_each_start() -> Result<()> 
     let hangar = lives.start().await?;
     for id in ["required", "preload"] {
         hangar.follow(id).await?.until(Ready).await?;
-        let after = info(&hangar.client().await?, id).await?;
+        let after = info::model(&hangar.client().await?, id).await?;
         assert_eq!(after.desired_state(), Loaded, "{id}");
     }
     Ok(())

@@ -2,9 +2,7 @@
 
 use anyhow::{Context, Result};
 use hangar_client::{convert::to_duration, v1::LoadOutcome};
-use hangar_tests::{hangar::spec, lives::Lives};
-
-use crate::info;
+use hangar_tests::{hangar::spec, info, lives::Lives};
 
 #[tokio::test]
 async fn learned_facts_survive_and_feed_the_estimate() -> Result<()> {
@@ -22,12 +20,12 @@ async fn learned_facts_survive_and_feed_the_estimate() -> Result<()> {
         .text()
         .await?;
     client.unload("m").send().await?;
-    let before = info(&client, "m").await?;
+    let before = info::model(&client, "m").await?;
     lives.kill(hangar).await?;
 
     let hangar = lives.start().await?;
     let client = hangar.client().await?;
-    let after = info(&client, "m").await?;
+    let after = info::model(&client, "m").await?;
     let learned = after.learned.clone().context("learned facts")?;
     assert_eq!(Some(&learned), before.learned.as_ref());
     assert_eq!((learned.loads_succeeded, learned.loads_failed), (1, 0));
@@ -51,13 +49,13 @@ async fn a_failure_is_remembered() -> Result<()> {
     let hangar = lives.start().await?;
     let client = hangar.client().await?;
     assert!(client.load("m").spec(spec(&broken)).wait().await.is_err());
-    let before = info(&client, "m").await?.learned.context("facts")?;
+    let before = info::model(&client, "m").await?.learned.context("facts")?;
     // A later change writes down what came before it.
     client.unload("m").send().await?;
     lives.kill(hangar).await?;
 
     let hangar = lives.start().await?;
-    let after = info(&hangar.client().await?, "m").await?;
+    let after = info::model(&hangar.client().await?, "m").await?;
     let learned = after.learned.context("learned facts")?;
     assert_eq!(learned, before);
     assert_eq!(learned.loads_failed, 1);

@@ -15,14 +15,13 @@ use hangar_client::{
 };
 use hangar_tests::{
     hangar::{DEADLINE, Hangar, Options, spec},
+    info,
     lives::Lives,
     refusals::refusal,
     scripted::{LoadScript, Script},
 };
 use tokio::time::timeout;
 use tonic::Code;
-
-use crate::info;
 
 const MIB: u64 = 1 << 20;
 
@@ -80,7 +79,7 @@ async fn stays_suspended(lives: &Lives, hangar: Hangar, reason: SuspendReason) -
 
 /// The model is suspended for `reason`, as GetInfo and the watch tell; gives the words.
 async fn assert_suspended(hangar: &Hangar, reason: SuspendReason) -> Result<String> {
-    let info = info(&hangar.client().await?, "m").await?;
+    let info = info::model(&hangar.client().await?, "m").await?;
     let status = info.status.clone().context("a status")?;
     assert_eq!(status.state(), Unloaded);
     assert_eq!(
@@ -144,11 +143,11 @@ async fn an_unload_ends_the_suspension() -> Result<()> {
         let directory = lives.model(id, &taking(100 * MIB))?;
         client.load(id).spec(spec(&directory)).wait().await?;
     }
-    assert_eq!(info(&client, "m").await?.suspend_reason(), Evicted);
+    assert_eq!(info::model(&client, "m").await?.suspend_reason(), Evicted);
     let mut watch = client.watch().model("m").stream();
     watch.next().await.context("a snapshot")??;
     client.unload("m").send().await?;
-    let after = info(&client, "m").await?;
+    let after = info::model(&client, "m").await?;
     assert_eq!(after.suspend_reason(), Unspecified);
     assert!(after.status.context("a status")?.message.is_empty());
     // A watcher hears of it although nothing else has changed.

@@ -1,0 +1,51 @@
+//! What a server tells of one model.
+
+use anyhow::{Context, Result};
+use hangar_client::{Client, v1::ModelInfo};
+use tokio::time::timeout;
+
+use crate::hangar::DEADLINE;
+
+/// Everything that is known about a model.
+///
+/// # Errors
+///
+/// When there is no such model.
+pub async fn model(client: &Client, model_id: &str) -> Result<ModelInfo> {
+    let info = client.info().model(model_id).metrics().send().await?;
+    info.models.into_iter().next().context("no model")
+}
+
+/// Process of a model's worker; 0 when it has none.
+///
+/// # Errors
+///
+/// When there is no such model.
+pub async fn worker(client: &Client, model_id: &str) -> Result<u32> {
+    let status = model(client, model_id).await?.status;
+    Ok(status.context("a status")?.worker_pid)
+}
+
+/// Asks until so many of a model's requests run and so many wait. Arrivals and departures of callers are told
+/// by nothing else.
+///
+/// # Errors
+///
+/// When it is not so within [`DEADLINE`].
+pub async fn until_crowd(
+    client: &Client,
+    model_id: &str,
+    in_flight: u32,
+    queued: u32,
+) -> Result<()> {
+    let ask = async {
+        loop {
+            let metrics = model(client, model_id).await?.metrics.context("metrics")?;
+            if (metrics.in_flight, metrics.queued) == (in_flight, queued) {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    let asked = timeout(DEADLINE, ask).await;
+    asked.with_context(|| format!("never {in_flight} requests ran and {queued} waited"))?
+}
