@@ -18,7 +18,7 @@ use crate::{
     trace,
     v1::{
         ChatMessage, Constraint, ContentPart, GenerateDone, GenerateRequest, GenerateResponse,
-        Sampling, constraint::Constraint as Notation, content_part::Part,
+        Sampling, Tool, ToolCall, constraint::Constraint as Notation, content_part::Part,
     },
 };
 
@@ -102,6 +102,40 @@ impl Generate {
             ..Default::default()
         };
         self.request.messages.push(message);
+        self
+    }
+
+    /// A function that the model may call. Only for messages. Calls that it asks for are in the end's
+    /// `tool_calls`.
+    pub fn tool(mut self, tool: Tool) -> Self {
+        self.request.tools.push(tool);
+        self
+    }
+
+    /// Which of the functions it may call: "auto" (the default), "none", "required", or a name.
+    pub fn tool_choice(mut self, choice: impl Into<String>) -> Self {
+        self.request.tool_choice = choice.into();
+        self
+    }
+
+    /// Adds a message in which the assistant asked for these calls.
+    pub fn tool_calls(mut self, calls: impl IntoIterator<Item = ToolCall>) -> Self {
+        self.request.messages.push(ChatMessage {
+            role: "assistant".to_owned(),
+            tool_calls: calls.into_iter().collect(),
+            ..Default::default()
+        });
+        self
+    }
+
+    /// Adds a message with the result of the call with this id.
+    pub fn tool_result(mut self, id: impl Into<String>, result: impl Into<String>) -> Self {
+        self.request.messages.push(ChatMessage {
+            role: "tool".to_owned(),
+            content: result.into(),
+            tool_call_id: id.into(),
+            ..Default::default()
+        });
         self
     }
 

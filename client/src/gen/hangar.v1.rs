@@ -3532,10 +3532,14 @@ pub struct GenerateRequest {
     /// text) is the beginning of one that conforms.
     #[prost(message, optional, tag = "10")]
     pub constraint: ::core::option::Option<Constraint>,
-    /// Functions that the model may ask to be called.
+    /// Functions that the model may ask to be called: at most 128, of together at most 128 KiB. Only with
+    /// `messages`, and only for models whose chat template has a place for them and writes calls in a way that
+    /// the server knows (else FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL).
     #[prost(message, repeated, tag = "11")]
     pub tools: ::prost::alloc::vec::Vec<Tool>,
-    /// Which of them: "auto" (default), "none", "required", or a name.
+    /// Which of them: "auto" (default: the model decides), "none", "required" (one of them), or a name. With
+    /// the last two the answer is one call that conforms to the function's schema, or the beginning of one;
+    /// `constraint` is not possible then.
     #[prost(string, tag = "12")]
     pub tool_choice: ::prost::alloc::string::String,
     /// Ends the generation after this time, queue included, with DEADLINE_EXCEEDED. Unset: the call's own
@@ -3568,10 +3572,10 @@ pub struct ChatMessage {
     /// `input_modalities` have them (else FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL), in messages of role "user".
     #[prost(message, repeated, tag = "3")]
     pub parts: ::prost::alloc::vec::Vec<ContentPart>,
-    /// Calls that the assistant asked for.
+    /// Calls that the assistant asked for. Only in messages of role "assistant".
     #[prost(message, repeated, tag = "4")]
     pub tool_calls: ::prost::alloc::vec::Vec<ToolCall>,
-    /// Call that a message of role "tool" answers.
+    /// Id of the call that a message of role "tool" answers.
     #[prost(string, tag = "5")]
     pub tool_call_id: ::prost::alloc::string::String,
 }
@@ -3604,26 +3608,26 @@ pub mod content_part {
 /// A function that the model may ask to be called.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Tool {
-    /// Name.
+    /// Name: 1 to 64 letters, digits, "\_" or "-".
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// What it does.
     #[prost(string, tag = "2")]
     pub description: ::prost::alloc::string::String,
-    /// JSON schema of its parameters.
+    /// JSON schema of its parameters, nested at most 32 deep. Unset: it has none.
     #[prost(message, optional, tag = "3")]
     pub parameters: ::core::option::Option<::prost_types::Struct>,
 }
 /// A call that the model asks for.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ToolCall {
-    /// Id of the call.
+    /// Id of the call: 9 letters and digits where the server makes it, at most 128 characters in messages.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
     /// Name of the function.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
-    /// Its arguments as JSON.
+    /// Its arguments: a JSON object.
     #[prost(string, tag = "3")]
     pub arguments: ::prost::alloc::string::String,
 }
@@ -3728,7 +3732,8 @@ pub struct GenerateDone {
     /// The stop text that ended it. Only with finish reason STOP, and not for an end token.
     #[prost(string, tag = "4")]
     pub stop: ::prost::alloc::string::String,
-    /// Calls that the model asks for. Only with finish reason TOOL_CALLS.
+    /// Calls that the model asks for, of functions that the request offers; their text is in no chunk. Only with
+    /// finish reason TOOL_CALLS. What looks like a call and is none is text.
     #[prost(message, repeated, tag = "5")]
     pub tool_calls: ::prost::alloc::vec::Vec<ToolCall>,
 }

@@ -12,6 +12,7 @@ mod outbox;
 mod parts;
 mod peek;
 mod span;
+mod tools;
 
 use std::{
     pin::{Pin, pin},

@@ -16,6 +16,7 @@ pub(crate) mod prompt;
 pub(crate) mod room;
 pub(crate) mod sampling;
 pub(crate) mod tap;
+mod tools;
 mod view;
 pub(crate) mod vocabulary;
 mod warm_up;

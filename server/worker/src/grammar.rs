@@ -80,8 +80,13 @@ impl Grammars {
         }
     }
 
-    /// Compiles a constraint. Blocks for [`COMPILE_TIME`] at most.
-    pub(crate) fn begin(&self, constraint: &Constraint) -> Result<Grammar, Status> {
+    /// Compiles a constraint, which the request has in the field `origin`, or else in its own. Blocks for
+    /// [`COMPILE_TIME`] at most.
+    pub(crate) fn begin(
+        &self,
+        constraint: &Constraint,
+        origin: Option<&'static str>,
+    ) -> Result<Grammar, Status> {
         let (field, kind, text) = match &constraint.constraint {
             Some(Notation::JsonSchema(text)) => ("constraint.json_schema", Kind::JsonSchema, text),
             Some(Notation::Regex(text)) => ("constraint.regex", Kind::Regex, text),
@@ -100,7 +105,7 @@ impl Grammars {
             process: Some(process),
             idle: Arc::clone(&self.idle),
             told: None,
-            field,
+            field: origin.unwrap_or(field),
         };
         let begin = Begin {
             kind: kind.into(),

@@ -5,6 +5,7 @@
 //! when its engine dies, or when its server is gone, whichever comes first; it is never restarted within
 //! itself.
 
+mod calls;
 mod demo;
 mod device;
 mod ending;

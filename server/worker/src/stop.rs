@@ -44,6 +44,11 @@ impl StopMatcher {
         self.held.clear();
     }
 
+    /// What is held back, which is nothing any more then: behind a stop text, that and what came after it.
+    pub(crate) fn take_held(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+
     /// Start and text of the stop text that is complete first.
     fn first_stop(&self) -> Option<(usize, &str)> {
         self.stops

@@ -19,6 +19,7 @@ mod seeds;
 mod stops;
 mod templates;
 mod tokens;
+mod tools;
 mod unloads;
 mod usage;
 

@@ -1,16 +1,13 @@
 //! Requests that are refused before the engine sees them.
 
 use anyhow::{Context, Result};
-use hangar_client::v1::{ChatMessage, ErrorReason, GenerateRequest, Sampling, Tool, ToolCall};
+use hangar_client::v1::{ChatMessage, ErrorReason, GenerateRequest, Sampling};
 use hangar_client::{Error, GenerateEvent};
 use hangar_tests::refusals::{refusal, wrong_fields};
 use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::Served;
-
-type Change = fn(&mut GenerateRequest);
-
 async fn changed(served: &Served, change: impl FnOnce(&mut GenerateRequest)) -> Result<(), Error> {
     let request = served.greedy("Hello").max_tokens(1);
     request.with(change).text().await.map(|_| ())
@@ -131,30 +128,6 @@ async fn a_timeout_is_a_positive_length_of_time() -> Result<()> {
         let timeout = Some(prost_types::Duration { seconds, nanos });
         let answer = changed(&served, |request| request.timeout = timeout).await;
         assert_eq!(wrong_fields(answer), ["timeout"], "{seconds} s {nanos} ns");
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn fields_of_later_versions_are_refused_by_name() -> Result<()> {
-    let served = Served::tiny().await?;
-    let later: [(&str, Change); 4] = [
-        ("tools", |r| r.tools = vec![Tool::default()]),
-        ("tool_choice", |r| r.tool_choice = "auto".into()),
-        ("messages.tool_calls", |r| {
-            r.messages = vec![message("assistant")];
-            r.messages[0].tool_calls = vec![ToolCall::default()];
-        }),
-        ("messages.tool_call_id", |r| {
-            r.messages = vec![message("tool")];
-            r.messages[0].tool_call_id = "1".into();
-        }),
-    ];
-    for (field, change) in later {
-        let answer = changed(&served, change).await;
-        let refusal = refusal(answer, Code::Unimplemented, ErrorReason::NotImplemented);
-        assert_eq!(refusal.details().metadata["field"], field);
-        assert!(refusal.message().contains(field), "{refusal}");
     }
     Ok(())
 }

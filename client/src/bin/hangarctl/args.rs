@@ -79,6 +79,7 @@ Examples:
   hangarctl generate qwen --raw 'Once upon a time' --max-tokens 64 --temperature 0
   hangarctl generate qwen 'Name a city.' --json-schema @city.json --seed 7
   hangarctl generate qwen 'What is 17 + 25?' --regex '[0-9]+' --logprobs 3
+  hangarctl generate qwen 'Is it raining in Ulm?' --tools @tools.json
   hangarctl generate qwen 'Hi' --template-option enable_thinking=false
   git diff | hangarctl generate qwen --system 'Write a commit message.' -";
 
@@ -283,6 +284,13 @@ pub(crate) struct GenerateArgs {
     /// The answer conforms to this grammar in Lark's notation; @FILE reads it from a file.
     #[arg(long, value_name = "GRAMMAR", group = "constraint")]
     pub(crate) lark: Option<String>,
+    /// Functions that the model may call: a JSON list of objects with name, description and parameters (a
+    /// JSON schema); @FILE reads it from a file.
+    #[arg(long, value_name = "LIST", conflicts_with = "raw")]
+    pub(crate) tools: Option<String>,
+    /// "auto" (the model decides), "none", "required" (it has to call one), or the name of the one to call.
+    #[arg(long, value_name = "CHOICE", requires = "tools")]
+    pub(crate) tool_choice: Option<String>,
     /// Variable of the chat template, as NAME=VALUE with a value in JSON (or a plain text); may be given
     /// more than once.
     #[arg(long, value_name = "NAME=VALUE", conflicts_with = "raw", value_parser = named_value)]

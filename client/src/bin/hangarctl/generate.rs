@@ -1,6 +1,7 @@
 //! `hangarctl generate`: text, as it is made.
 
 mod logprobs;
+mod tools;
 
 use std::path::PathBuf;
 
@@ -56,6 +57,9 @@ pub(crate) async fn run(
                 for line in likelihoods.drain(..).map(|token| logprobs::line(&token)) {
                     writer.line(&line)?;
                 }
+                for call in &done.tool_calls {
+                    writer.line(&tools::line(call))?;
+                }
                 tell_end(&done);
             }
         }
@@ -84,6 +88,13 @@ fn request(client: &Client, prompt: String, args: GenerateArgs) -> Result<Genera
     }
     if let Some(grammar) = args.lark {
         generate = generate.lark(output::text_or_file(grammar)?);
+    }
+    if let Some(list) = args.tools {
+        let tools = tools::tools(&output::text_or_file(list)?)?;
+        generate = tools.into_iter().fold(generate, Generate::tool);
+    }
+    if let Some(choice) = args.tool_choice {
+        generate = generate.tool_choice(choice);
     }
     if let Some(top) = args.logprobs {
         generate = generate.logprobs(top);

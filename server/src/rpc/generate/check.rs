@@ -6,11 +6,8 @@ use prost_types::{Struct, Value, value::Kind};
 use std::time::Duration;
 use tokio::time::Instant;
 
-use super::parts;
-use crate::rpc::{
-    error::ApiError,
-    validate::{Violations, refuse},
-};
+use super::{parts, tools};
+use crate::rpc::{error::ApiError, validate::Violations};
 
 /// Longest text of a request in bytes.
 const MAX_TEXT: usize = 8 << 20;
@@ -32,12 +29,12 @@ const RESERVED_OPTIONS: [&str; 3] = ["messages", "tools", "add_generation_prompt
 ///
 /// # Errors
 ///
-/// All that is wrong with it, or the first field that this server cannot honour.
+/// All that is wrong with it.
 pub(in crate::rpc) fn check(request: &GenerateRequest) -> Result<Option<Instant>, ApiError> {
-    refuse_later_fields(request)?;
     let mut violations = Violations::default();
     check_text(request, &mut violations);
     parts::check(&request.messages, &mut violations);
+    tools::check(request, &mut violations);
     violations.sampling("sampling", request.sampling.as_ref());
     violations.stops("stop", &request.stop);
     check_logprobs(request, &mut violations);
@@ -55,31 +52,11 @@ pub(in crate::rpc) fn check(request: &GenerateRequest) -> Result<Option<Instant>
     Ok(timeout.map(|timeout| Instant::now() + timeout))
 }
 
-fn refuse_later_fields(request: &GenerateRequest) -> Result<(), ApiError> {
-    let messages = &request.messages;
-    refuse(&[
-        ("tools", !request.tools.is_empty()),
-        ("tool_choice", !request.tool_choice.is_empty()),
-        (
-            "messages.tool_calls",
-            messages
-                .iter()
-                .any(|message| !message.tool_calls.is_empty()),
-        ),
-        (
-            "messages.tool_call_id",
-            messages
-                .iter()
-                .any(|message| !message.tool_call_id.is_empty()),
-        ),
-    ])
-}
-
 fn check_text(request: &GenerateRequest, violations: &mut Violations) {
     let one = request.prompt.is_empty() != request.messages.is_empty();
     violations.check(one, "prompt", "give exactly one of prompt and messages");
     let messages = request.messages.iter().map(|message| message.content.len());
-    let parts = parts::text_bytes(&request.messages);
+    let parts = parts::text_bytes(&request.messages) + tools::call_bytes(&request.messages);
     let text = request.prompt.len() + messages.sum::<usize>() + parts;
     violations.check(text <= MAX_TEXT, "prompt", "must have at most 8 MiB");
     for (n, message) in request.messages.iter().enumerate() {
@@ -136,7 +113,7 @@ fn check_options(options: &Struct, violations: &mut Violations) {
 }
 
 /// Whether a value has a form in JSON and is nested at most `depth` deep.
-fn is_plain(value: &Value, depth: usize) -> bool {
+pub(super) fn is_plain(value: &Value, depth: usize) -> bool {
     let Some(depth) = depth.checked_sub(1) else {
         return false;
     };

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use hangar_client::v1::{
-    FinishReason, GenerateChunk, GenerateDone, GenerateTimings, TokenLogprob, TopLogprob, Usage,
+    FinishReason, GenerateChunk, GenerateDone, GenerateTimings, TokenLogprob, ToolCall, TopLogprob,
+    Usage,
 };
 
+use crate::calls::CallWatch;
 use crate::engine::logprobs::Likelihood;
 use crate::engine::picker::Fault;
 use crate::engine::tap::Step;
@@ -18,6 +20,7 @@ pub(crate) struct Answer {
     vocabulary: Vocabulary,
     joiner: Utf8Joiner,
     stops: StopMatcher,
+    watch: Option<Watch>,
     /// What the caller has not got yet.
     chunk: GenerateChunk,
     /// Working space: the text of a step.
@@ -32,6 +35,15 @@ pub(crate) struct Answer {
     started: Instant,
     first: Option<Instant>,
     latest: Option<Instant>,
+}
+
+/// Looks for calls.
+struct Watch {
+    calls: CallWatch,
+    /// Tokens that are marks of calls, and what they stand for: they may be special ones, which have no text.
+    marks: Vec<(u32, &'static str)>,
+    /// Working space: the text of a step without stop texts.
+    text: String,
 }
 
 /// What the text of an answer is.
@@ -64,9 +76,20 @@ impl Answer {
         prompt_tokens: usize,
         stops: Vec<String>,
         manner: Manner,
+        calls: Option<CallWatch>,
         queued: Duration,
     ) -> Self {
+        let watch = calls.map(|calls| Watch {
+            marks: calls
+                .marks()
+                .iter()
+                .filter_map(|mark| Some((vocabulary.token(mark)?, *mark)))
+                .collect(),
+            calls,
+            text: String::new(),
+        });
         Self {
+            watch,
             vocabulary,
             joiner: Utf8Joiner::default(),
             stops: StopMatcher::new(stops),
@@ -155,7 +178,11 @@ impl Answer {
 
     /// Adds the characters that are whole with this token to the step's text.
     fn join(&mut self, token: u32) {
-        let bytes = self.vocabulary.bytes_of(token);
+        let mut marks = self.watch.iter().flat_map(|watch| &watch.marks);
+        let bytes = match marks.find(|(mark, _)| *mark == token) {
+            Some((_, text)) => text.as_bytes().into(),
+            None => self.vocabulary.bytes_of(token),
+        };
         let mut bytes = &*bytes;
         if self.strip_space && !bytes.is_empty() {
             self.strip_space = false;
@@ -168,9 +195,16 @@ impl Answer {
 
     /// Gives out the step's text; the end if a stop text came.
     fn release(&mut self) -> Option<Standing> {
-        let stop = self.stops.push(&self.text, &mut self.chunk.text);
+        let given = match &mut self.watch {
+            None => &mut self.chunk.text,
+            Some(watch) => &mut watch.text,
+        };
+        let stop = self.stops.push(&self.text, given);
         self.text.clear();
-        stop.map(|stop| self.done(FinishReason::Stop, stop))
+        self.look_for_calls();
+        let stop = stop?;
+        self.give_held();
+        Some(self.done(FinishReason::Stop, stop, Vec::new()))
     }
 
     /// Ends the answer after the text that is still held back.
@@ -181,11 +215,37 @@ impl Answer {
         if let Some(done) = self.release() {
             return done;
         }
-        self.stops.finish(&mut self.chunk.text);
-        self.done(reason, String::new())
+        match &mut self.watch {
+            None => self.stops.finish(&mut self.chunk.text),
+            Some(watch) => self.stops.finish(&mut watch.text),
+        }
+        self.look_for_calls();
+        // A call that was cut off is none.
+        let watch = self.watch.as_ref().filter(|_| reason == FinishReason::Stop);
+        let calls = watch.map(|watch| watch.calls.calls()).unwrap_or_default();
+        if !calls.is_empty() {
+            return self.done(FinishReason::ToolCalls, String::new(), calls);
+        }
+        self.give_held();
+        self.done(reason, String::new(), Vec::new())
     }
 
-    fn done(&self, reason: FinishReason, stop: String) -> Standing {
+    /// Gives out what is no part of a call.
+    fn look_for_calls(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.calls.push(&watch.text, &mut self.chunk.text);
+            watch.text.clear();
+        }
+    }
+
+    /// Gives out what turned out to be no call.
+    fn give_held(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.calls.finish(&mut self.chunk.text);
+        }
+    }
+
+    fn done(&self, reason: FinishReason, stop: String, tool_calls: Vec<ToolCall>) -> Standing {
         Standing::Done(Box::new(GenerateDone {
             finish_reason: reason.into(),
             usage: Some(Usage {
@@ -194,7 +254,7 @@ impl Answer {
             }),
             timings: Some(self.timings()),
             stop,
-            tool_calls: Vec::new(),
+            tool_calls,
         }))
     }
 

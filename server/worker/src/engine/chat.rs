@@ -13,8 +13,11 @@ use minijinja::{Environment, Error, ErrorKind};
 use mistralrs::core::ChatTemplate;
 use serde_json::{Map, json};
 
-/// Name of the template in its environment.
+use crate::calls::Notation;
+
+/// Names of the templates in their environment.
 const NAME: &str = "chat";
+const WITH_TOOLS: &str = "tools";
 
 /// A chat template that was compiled.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(crate) struct Chat {
     environment: Environment<'static>,
     /// Variables that every conversation gets.
     variables: Map<String, serde_json::Value>,
+    /// The template for conversations with tools.
+    with_tools: String,
     /// Token at the beginning of a text, if the model has one.
     pub(crate) bos_token: Option<String>,
 }
@@ -32,11 +37,15 @@ impl Chat {
     ///
     /// The error says in words why conversations are not possible.
     pub(crate) fn of(own: Option<&ChatTemplate>, given: &str) -> Result<Self, String> {
-        let source = match given {
-            "" => own
-                .and_then(template_source)
-                .ok_or("the model has no chat template")?,
-            given => given.to_owned(),
+        let (source, with_tools) = match given {
+            "" => {
+                let source = own.and_then(template_source);
+                let source = source.ok_or("the model has no chat template")?;
+                let with_tools = own.and_then(source_with_tools);
+                let with_tools = with_tools.unwrap_or_else(|| source.clone());
+                (source, with_tools)
+            }
+            given => (given.to_owned(), given.to_owned()),
         };
         let mut environment = Environment::new();
         environment
@@ -46,9 +55,11 @@ impl Chat {
         environment.add_function("raise_exception", raise_exception);
         environment.add_filter("tojson", tojson);
         environment.add_function("strftime_now", strftime_now);
-        environment
-            .add_template_owned(NAME, rewritten(&source))
-            .map_err(|e| format!("the chat template is broken: {}", words(&e)))?;
+        for (name, source) in [(NAME, &source), (WITH_TOOLS, &with_tools)] {
+            environment
+                .add_template_owned(name, rewritten(source))
+                .map_err(|e| format!("the chat template is broken: {}", words(&e)))?;
+        }
         let bos_token = own.and_then(ChatTemplate::bos_tok);
         let variables = json!({
             "bos_token": bos_token,
@@ -63,6 +74,7 @@ impl Chat {
         let chat = Self {
             environment,
             variables,
+            with_tools,
             bos_token,
         };
         let hello = ChatMessage {
@@ -70,9 +82,19 @@ impl Chat {
             content: "Hello".into(),
             ..ChatMessage::default()
         };
-        chat.render(&[hello], &Map::new())
+        chat.render(&[hello], &[], &Map::new())
             .map_err(|e| format!("the chat template fails: {e}"))?;
         Ok(chat)
+    }
+
+    /// Whether the template has a place for tools.
+    pub(crate) fn takes_tools(&self) -> bool {
+        self.with_tools.contains("tools")
+    }
+
+    /// How the model writes calls.
+    pub(crate) fn notation(&self) -> Option<Notation> {
+        Notation::of(&self.with_tools)
     }
 
     /// The prompt for a conversation, up to where the answer begins. `options` are variables for the
@@ -80,23 +102,58 @@ impl Chat {
     pub(crate) fn render(
         &self,
         messages: &[ChatMessage],
+        tools: &[serde_json::Value],
         options: &Map<String, serde_json::Value>,
     ) -> Result<String, String> {
         let mut variables = self.variables.clone();
         let today = Utc::now().format("%d, %B, %Y").to_string();
         variables.insert("date_string".into(), today.into());
         variables.extend(options.clone());
-        let messages: Vec<_> = messages
-            .iter()
-            .map(|message| json!({"role": message.role, "content": message.content}))
-            .collect();
-        variables.insert("messages".into(), messages.into());
+        let entries = messages.iter().map(|message| entry(message, messages));
+        variables.insert("messages".into(), entries.collect());
         variables.insert("add_generation_prompt".into(), true.into());
+        let name = if tools.is_empty() { NAME } else { WITH_TOOLS };
+        if !tools.is_empty() {
+            variables.insert("tools".into(), tools.to_vec().into());
+        }
         self.environment
-            .get_template(NAME)
+            .get_template(name)
             .and_then(|template| template.render(Value::from_serialize(&variables)))
             .map_err(|e| words(&e))
     }
+}
+
+/// A message as templates get it. A result is under the name of the function too, which some of them print.
+fn entry(message: &ChatMessage, conversation: &[ChatMessage]) -> serde_json::Value {
+    let mut entry = json!({"role": message.role, "content": message.content});
+    if !message.tool_calls.is_empty() {
+        let calls = message.tool_calls.iter().map(|call| {
+            let arguments: serde_json::Value =
+                serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
+            let function = json!({"name": call.name, "arguments": arguments});
+            json!({"id": call.id, "type": "function", "function": function})
+        });
+        entry["tool_calls"] = calls.collect();
+    }
+    if !message.tool_call_id.is_empty() {
+        entry["tool_call_id"] = message.tool_call_id.as_str().into();
+        let mut calls = conversation.iter().flat_map(|message| &message.tool_calls);
+        if let Some(call) = calls.find(|call| call.id == message.tool_call_id) {
+            entry["name"] = call.name.as_str().into();
+        }
+    }
+    entry
+}
+
+/// The template for conversations with tools, if it is one of its own.
+fn source_with_tools(template: &ChatTemplate) -> Option<String> {
+    let Either::Right(named) = &template.chat_template.as_ref()?.0 else {
+        return None;
+    };
+    let entry = named
+        .iter()
+        .find(|entry| entry.get("name").is_some_and(|name| name == "tool_use"))?;
+    entry.get("template").cloned()
 }
 
 /// The template for conversations without tools.
@@ -235,16 +292,16 @@ mod tests {
              {% if add_generation_prompt %}[assistant]{% endif %}",
         )
         .expect("a template");
-        let prompt = chat.render(&[message("user", "a <b>")], &Map::new());
+        let prompt = chat.render(&[message("user", "a <b>")], &[], &Map::new());
         assert_eq!(prompt, Ok("<s>[user]a <b>\n[assistant]".into()));
     }
 
     #[test]
     fn options_take_precedence() {
         let chat = chat("{{ enable_thinking }}").expect("a template");
-        assert_eq!(chat.render(&[], &Map::new()), Ok("True".into()));
+        assert_eq!(chat.render(&[], &[], &Map::new()), Ok("True".into()));
         let options = Map::from_iter([("enable_thinking".to_owned(), false.into())]);
-        assert_eq!(chat.render(&[], &options), Ok("False".into()));
+        assert_eq!(chat.render(&[], &[], &options), Ok("False".into()));
     }
 
     #[test]
@@ -261,7 +318,7 @@ mod tests {
         let chat =
             chat("{% if messages[0].role != 'user' %}{{ raise_exception('no') }}{% endif %}")
                 .expect("a template");
-        let error = chat.render(&[message("system", "x")], &Map::new());
+        let error = chat.render(&[message("system", "x")], &[], &Map::new());
         assert!(error.is_err_and(|e| e.starts_with("no")));
     }
 
@@ -275,6 +332,35 @@ mod tests {
     }
 
     #[test]
+    fn tools_calls_and_results_are_rendered() {
+        let chat = chat(
+            "{% if tools %}{{ tools[0].function.name }}|{% endif %}{% for m in messages %}{{ m.role }}:\
+             {% for c in m.tool_calls %}{{ c.function.arguments.city }}{% endfor %}\
+             {% if m.tool_call_id %}{{ m.name }}={{ m.content }}{% endif %};{% endfor %}",
+        )
+        .expect("a template");
+        assert!(chat.takes_tools());
+        let call = hangar_client::v1::ToolCall {
+            id: "1".into(),
+            name: "weather".into(),
+            arguments: "{\"city\": \"Ulm\"}".into(),
+        };
+        let asks = ChatMessage {
+            tool_calls: vec![call],
+            ..message("assistant", "")
+        };
+        let tells = ChatMessage {
+            tool_call_id: "1".into(),
+            ..message("tool", "rain")
+        };
+        let tool = json!({"type": "function", "function": {"name": "weather"}});
+        assert_eq!(
+            chat.render(&[asks, tells], &[tool], &Map::new()),
+            Ok("weather|assistant:Ulm;tool:weather=rain;".into())
+        );
+    }
+
+    #[test]
     fn the_template_named_default_is_used() {
         let template = json!({"chat_template": [
             {"name": "tool_use", "template": "tools"},
@@ -282,8 +368,12 @@ mod tests {
         ]});
         let template = serde_json::from_value(template).expect("a template");
         let chat = Chat::of(Some(&template), "").expect("a template");
-        assert_eq!(chat.render(&[], &Map::new()), Ok("plain".into()));
+        assert_eq!(chat.render(&[], &[], &Map::new()), Ok("plain".into()));
+        assert_eq!(
+            chat.render(&[], &[json!({})], &Map::new()),
+            Ok("tools".into())
+        );
         let chat = Chat::of(Some(&template), "given").expect("a template");
-        assert_eq!(chat.render(&[], &Map::new()), Ok("given".into()));
+        assert_eq!(chat.render(&[], &[], &Map::new()), Ok("given".into()));
     }
 }

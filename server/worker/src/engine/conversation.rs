@@ -59,7 +59,9 @@ impl Engine {
             messages.push(ChatMessage {
                 role: message.role.clone(),
                 content,
-                ..ChatMessage::default()
+                tool_calls: message.tool_calls.clone(),
+                tool_call_id: message.tool_call_id.clone(),
+                parts: Vec::new(),
             });
         }
         Ok(Conversation { messages, images })

@@ -102,7 +102,7 @@ impl Engine {
         let engine = Arc::clone(self);
         let made = tokio::task::spawn_blocking(move || {
             let prompt = engine.prompt(&request, default_max_tokens as usize)?;
-            let picker = engine.picker(&request, &prompt.tokens)?;
+            let picker = engine.picker(&request, &prompt)?;
             Ok::<_, Status>((prompt, picker, request.stop))
         });
         let (prompt, picker, stops) = made
@@ -170,7 +170,7 @@ impl Run {
     async fn begin(self, waited: Duration) -> Option<Turn> {
         let Self {
             engine,
-            prompt,
+            mut prompt,
             picker,
             stops,
             queued,
@@ -191,6 +191,7 @@ impl Run {
                 prompt.tokens.len(),
                 stops,
                 prompt.manner,
+                prompt.watch.take(),
                 queued + waited,
             ),
             pace: Pace::default(),

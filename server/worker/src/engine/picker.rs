@@ -6,6 +6,7 @@ use tonic::Status;
 
 use crate::engine::Engine;
 use crate::engine::logprobs::{Likelihood, likelihood};
+use crate::engine::prompt::Prompt;
 use crate::engine::sampling::{Chooser, Rules};
 use crate::grammar::{Grammar, GrammarError, Standing};
 use crate::status;
@@ -85,14 +86,18 @@ impl Engine {
     pub(crate) fn picker(
         &self,
         request: &GenerateRequest,
-        prompt: &[u32],
+        prompt: &Prompt,
     ) -> Result<Picker, Status> {
         let defaults = self.generation_defaults.as_ref();
         let rules = Rules::resolve(request.sampling.as_ref(), defaults);
-        let grammar = request.constraint.as_ref();
+        let grammar = match (&prompt.call, &request.constraint) {
+            (Some(call), _) => Some(self.grammars.begin(call, Some("tools"))?),
+            (None, Some(constraint)) => Some(self.grammars.begin(constraint, None)?),
+            (None, None) => None,
+        };
         Ok(Picker {
-            chooser: Chooser::new(rules, prompt, request.seed),
-            grammar: grammar.map(|it| self.grammars.begin(it)).transpose()?,
+            chooser: Chooser::new(rules, &prompt.tokens, request.seed),
+            grammar,
             top: request.logprobs.then_some(request.top_logprobs as usize),
         })
     }

@@ -3,14 +3,17 @@
 //! What passes here cannot make the engine fail: prompts that are empty or too long and tokens outside of
 //! the vocabulary would be raw tensor errors there, and hit other requests in the same batch.
 
-use hangar_client::v1::{ChatMessage, GenerateRequest};
+use hangar_client::v1::{ChatMessage, Constraint, GenerateRequest};
+use prost_types::Struct;
 use prost_types::value::Kind;
 use serde_json::{Map, Value};
 use tonic::Status;
 
+use crate::calls::CallWatch;
 use crate::engine::Engine;
 use crate::engine::answer::Manner;
 use crate::engine::conversation::{Conversation, Seen};
+use crate::engine::tools::Tools;
 use crate::engine::view::View;
 use crate::engine::vocabulary::SLICE;
 use crate::status;
@@ -29,6 +32,10 @@ pub(crate) struct Prompt {
     pub(crate) manner: Manner,
     /// What the engine gets in place of the tokens when there are images.
     pub(crate) view: Option<View>,
+    /// What a call that has to be made conforms to.
+    pub(crate) call: Option<Constraint>,
+    /// Finds calls in the answer, if the request offers any functions.
+    pub(crate) watch: Option<CallWatch>,
 }
 
 impl Engine {
@@ -41,8 +48,9 @@ impl Engine {
     ) -> Result<Prompt, Status> {
         let is_chat = !request.messages.is_empty();
         let Conversation { messages, images } = self.conversation(request)?;
+        let tools = self.tools(request)?;
         let (tokens, text) = match (is_chat, request.prompt.is_empty()) {
-            (true, true) => self.chat_tokens(request, &messages, &images)?,
+            (true, true) => self.chat_tokens(request, &messages, &images, &tools)?,
             (false, false) => (self.encode("prompt", &request.prompt)?, String::new()),
             (true, false) => {
                 return Err(status::invalid_field(
@@ -77,11 +85,16 @@ impl Engine {
             tokens,
             max_tokens,
             view,
-            manner: match (&request.constraint, is_chat) {
+            manner: match (
+                request.constraint.as_ref().or(tools.constraint.as_ref()),
+                is_chat,
+            ) {
                 (Some(_), _) => Manner::Conforms,
                 (None, true) => Manner::Begins,
                 (None, false) => Manner::GoesOn,
             },
+            call: tools.constraint,
+            watch: tools.watch,
         })
     }
 
@@ -99,6 +112,7 @@ impl Engine {
         request: &GenerateRequest,
         messages: &[ChatMessage],
         images: &[Seen<'_>],
+        tools: &Tools,
     ) -> Result<(Vec<u32>, String), Status> {
         let chat = self.chat.as_ref().map_err(|why| {
             status::unsupported_by_model(format!(
@@ -107,12 +121,14 @@ impl Engine {
             ))
         })?;
         let options = options(request)?;
-        let prompt = chat.render(messages, &options).map_err(|why| {
+        let rendered = chat.render(messages, &tools.functions, &options);
+        let mut prompt = rendered.map_err(|why| {
             status::invalid_field(
                 "messages",
                 format!("the model's chat template refuses them: {why}"),
             )
         })?;
+        prompt.push_str(tools.opening);
         if !images.is_empty() {
             return self.image_tokens(chat.bos_token.as_deref(), &prompt, images);
         }
@@ -191,14 +207,16 @@ fn options(request: &GenerateRequest) -> Result<Map<String, Value>, Status> {
     let Some(options) = &request.chat_template_options else {
         return Ok(Map::new());
     };
-    let mut variables = Map::new();
-    for (name, value) in &options.fields {
-        let value = json(value, MAX_DEPTH).ok_or_else(|| {
-            status::invalid_field("chat_template_options", "is nested too deeply")
-        })?;
-        variables.insert(name.clone(), value);
-    }
-    Ok(variables)
+    json_object(options, MAX_DEPTH)
+        .ok_or_else(|| status::invalid_field("chat_template_options", "is nested too deeply"))
+}
+
+/// The fields as JSON, each of them nested at most `depth` deep; `None` if one is deeper.
+pub(super) fn json_object(fields: &Struct, depth: usize) -> Option<Map<String, Value>> {
+    let fields = fields.fields.iter();
+    fields
+        .map(|(name, value)| Some((name.clone(), json(value, depth)?)))
+        .collect()
 }
 
 /// The value as JSON, where whole numbers are integers; `None` if it is nested too deeply.
@@ -216,20 +234,13 @@ fn json(value: &prost_types::Value, depth: usize) -> Option<Value> {
             let values: Option<Vec<_>> = list.values.iter().map(|v| json(v, depth)).collect();
             values?.into()
         }
-        Some(Kind::StructValue(fields)) => {
-            let fields: Option<Map<_, _>> = fields
-                .fields
-                .iter()
-                .map(|(name, value)| Some((name.clone(), json(value, depth)?)))
-                .collect();
-            fields?.into()
-        }
+        Some(Kind::StructValue(fields)) => json_object(fields, depth)?.into(),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use prost_types::{ListValue, Struct};
+    use prost_types::ListValue;
     use tonic::Code;
 
     use super::*;

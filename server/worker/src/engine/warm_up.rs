@@ -39,6 +39,8 @@ impl Engine {
             max_tokens: 1,
             manner: Manner::GoesOn,
             view: None,
+            call: None,
+            watch: None,
         };
         self.first_token(prompt).await?;
         match self.first_image() {

@@ -1,0 +1,58 @@
+//! Functions that a model may call, as arguments, and its calls.
+
+use hangar_client::v1::{Tool, ToolCall};
+use serde_json::Value;
+
+use crate::{json, output::Failure};
+
+/// Functions from a JSON list of objects with `name`, `description` and `parameters`, each of them by itself
+/// or, as OpenAI's API has it, in the field `function`.
+pub(super) fn tools(text: &str) -> Result<Vec<Tool>, Failure> {
+    let given: Vec<Value> = serde_json::from_str(text).map_err(|error| {
+        Failure::Usage(format!(
+            "--tools takes a JSON list of objects with name, description and parameters: {error}"
+        ))
+    })?;
+    let tools = given.iter().map(|given| {
+        let tool = given.get("function").unwrap_or(given);
+        json::from_str("hangar.v1.Tool", &tool.to_string())
+    });
+    tools.collect()
+}
+
+/// A call in one line.
+pub(super) fn line(call: &ToolCall) -> String {
+    format!("{} {}", call.name, call.arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_given_as_hangar_or_openai_have_them() {
+        let text = r#"[{"name": "time"},
+            {"type": "function", "function": {"name": "weather", "description": "Tells it.",
+             "parameters": {"type": "object"}}}]"#;
+        let tools = tools(text).ok().unwrap_or_default();
+        let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
+        assert_eq!(names, ["time", "weather"]);
+        assert_eq!(tools[0].parameters, None);
+        let parameters = tools[1].parameters.as_ref();
+        assert_eq!(parameters.map(|schema| schema.fields.len()), Some(1));
+        assert_eq!(tools[1].description, "Tells it.");
+    }
+
+    #[test]
+    fn what_is_no_list_of_functions_is_told() {
+        for text in [
+            "",
+            "{}",
+            "[1]",
+            "[{}]",
+            r#"[{"name": "f", "parameters": 1}]"#,
+        ] {
+            assert!(matches!(tools(text), Err(Failure::Usage(_))), "{text}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Calls of functions in the text of an answer.
+//!
+//! A model writes a call in the notation of its chat template. From where a call may begin the text is held
+//! back; at the answer's end it is either calls, each of a function that was offered, or text. So a caller
+//! never sees half of a call, and loses no text that is none.
+
+use hangar_client::v1::ToolCall;
+use serde_json::{Map, Value, json};
+
+use crate::stop::StopMatcher;
+
+/// Length of a call's id. Mistral's chat templates take no other.
+const ID: usize = 9;
+
+/// How a model writes calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notation {
+    /// `<tool_call>{"name": "f", "arguments": {}}</tool_call>`, several one after the other: Hermes, Qwen.
+    Tagged,
+    /// `[TOOL_CALLS][{"name": "f", "arguments": {}}]`: Mistral.
+    Listed,
+    /// The whole answer is `{"name": "f", "parameters": {}}`: Llama 3.
+    Bare,
+}
+
+/// A function that may be called.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Function {
+    /// Its name.
+    pub(crate) name: String,
+    /// What it does.
+    pub(crate) description: String,
+    /// JSON schema of its parameters.
+    pub(crate) parameters: Value,
+}
+
+/// Looks for calls in an answer.
+#[derive(Debug)]
+pub(crate) struct CallWatch {
+    notation: Notation,
+    /// Functions that may be called.
+    names: Vec<String>,
+    /// Finds the opening.
+    opening: StopMatcher,
+    /// Text from the opening on.
+    held: String,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A call may begin.
+    Outside,
+    /// The prompt has the opening: the answer is a call from its first character.
+    Prompted,
+    /// What is held is calls, or will turn out to be none.
+    Inside,
+    /// No call may begin any more.
+    Text,
+}
+
+// === impl Notation ===
+
+impl Notation {
+    /// The one of a chat template. `None`: it is another one, or the template has no place for functions.
+    pub(crate) fn of(template: &str) -> Option<Self> {
+        let has = |text: &str| template.contains(text);
+        // Qwen3-Coder writes XML in the same tags; Mistral's later models write names before their lists.
+        if has("<tool_call>") && !has("<function=") && !has("<arg_key>") {
+            Some(Self::Tagged)
+        } else if has("[TOOL_CALLS]") && !has("[ARGS]") && !has("[CALL_ID]") {
+            Some(Self::Listed)
+        } else if has("{\"name\": function name, \"parameters\": dictionary") {
+            Some(Self::Bare)
+        } else {
+            None
+        }
+    }
+
+    /// What stands before the first call.
+    fn opening(self) -> &'static str {
+        match self {
+            Self::Tagged => "<tool_call>",
+            Self::Listed => "[TOOL_CALLS]",
+            Self::Bare => "",
+        }
+    }
+
+    /// What a prompt ends with behind which a call has to come.
+    pub(crate) fn prompt(self) -> &'static str {
+        match self {
+            // As the models were trained to go on.
+            Self::Tagged => "<tool_call>\n",
+            Self::Listed | Self::Bare => self.opening(),
+        }
+    }
+
+    /// Texts that may be tokens of their own.
+    fn marks(self) -> &'static [&'static str] {
+        match self {
+            Self::Tagged => &["<tool_call>", "</tool_call>"],
+            Self::Listed => &["[TOOL_CALLS]"],
+            Self::Bare => &[],
+        }
+    }
+
+    /// The name of a call's arguments.
+    fn arguments(self) -> &'static str {
+        match self {
+            Self::Tagged | Self::Listed => "arguments",
+            Self::Bare => "parameters",
+        }
+    }
+
+    /// JSON schema of what follows the opening: one call of one of `functions`.
+    pub(crate) fn schema(self, functions: &[&Function]) -> Value {
+        let arguments = self.arguments();
+        let call = |function: &&Function| {
+            json!({
+                "type": "object",
+                "properties": {"name": {"const": function.name}, arguments: function.parameters},
+                "required": ["name", arguments],
+                "additionalProperties": false,
+            })
+        };
+        let calls: Vec<Value> = functions.iter().map(call).collect();
+        let one = json!({ "anyOf": calls });
+        match self {
+            Self::Listed => json!({"type": "array", "items": one, "minItems": 1, "maxItems": 1}),
+            Self::Tagged | Self::Bare => one,
+        }
+    }
+}
+
+// === impl Function ===
+
+impl Function {
+    /// As chat templates get it.
+    pub(crate) fn for_template(&self) -> Value {
+        json!({
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.description,
+                "parameters": self.parameters,
+            },
+        })
+    }
+}
+
+// === impl CallWatch ===
+
+impl CallWatch {
+    /// Looks for calls of these functions. `prompted`: the prompt ends with the opening.
+    pub(crate) fn new(notation: Notation, names: Vec<String>, prompted: bool) -> Self {
+        Self {
+            notation,
+            names,
+            opening: StopMatcher::new([notation.opening().to_owned()]),
+            held: String::new(),
+            state: if prompted {
+                State::Prompted
+            } else {
+                State::Outside
+            },
+        }
+    }
+
+    /// Texts of the notation that may be tokens of their own.
+    pub(crate) fn marks(&self) -> &'static [&'static str] {
+        self.notation.marks()
+    }
+
+    /// Takes further text and adds what is no part of a call to `out`.
+    pub(crate) fn push(&mut self, text: &str, out: &mut String) {
+        match self.state {
+            State::Prompted | State::Inside => self.held.push_str(text),
+            State::Text => out.push_str(text),
+            State::Outside if self.notation == Notation::Bare => {
+                self.held.push_str(text);
+                match self.held.trim_start().chars().next() {
+                    None => {}
+                    Some('{') => self.state = State::Inside,
+                    Some(_) => {
+                        self.state = State::Text;
+                        out.push_str(&std::mem::take(&mut self.held));
+                    }
+                }
+            }
+            State::Outside => {
+                if self.opening.push(text, out).is_some() {
+                    self.state = State::Inside;
+                    self.held = self.opening.take_held();
+                }
+            }
+        }
+    }
+
+    /// The calls of an answer that its model has ended. Empty: there are none, and what was held back is text.
+    pub(crate) fn calls(&self) -> Vec<ToolCall> {
+        let calls = match self.state {
+            State::Inside => {
+                let opening = self.notation.opening();
+                let calls = self.held.trim_start().strip_prefix(opening);
+                calls.and_then(|calls| self.parse(calls))
+            }
+            State::Prompted => self.parse(&self.held),
+            State::Outside | State::Text => None,
+        };
+        calls.unwrap_or_default()
+    }
+
+    /// Ends the watch: what was held back is text.
+    pub(crate) fn finish(&mut self, out: &mut String) {
+        self.opening.finish(out);
+        out.push_str(&std::mem::take(&mut self.held));
+        self.state = State::Text;
+    }
+
+    /// The calls of a text behind its opening; `None` if it has anything else.
+    fn parse(&self, text: &str) -> Option<Vec<ToolCall>> {
+        let values = match self.notation {
+            Notation::Listed => serde_json::from_str(text.trim()).ok()?,
+            Notation::Tagged | Notation::Bare => {
+                let mut values = Vec::new();
+                let mut rest = text.trim();
+                while !rest.is_empty() {
+                    let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+                    values.push(stream.next()?.ok()?);
+                    rest = self.behind(rest[stream.byte_offset()..].trim())?;
+                }
+                values
+            }
+        };
+        values.into_iter().map(|value| self.call(value)).collect()
+    }
+
+    /// The next call's text, given what follows a call.
+    fn behind<'a>(&self, rest: &'a str) -> Option<&'a str> {
+        if rest.is_empty() {
+            return Some(rest);
+        }
+        let rest = match self.notation {
+            Notation::Bare => rest.strip_prefix(';')?,
+            _ => {
+                let rest = rest.strip_prefix("</tool_call>")?.trim_start();
+                match rest.strip_prefix("<tool_call>") {
+                    None if !rest.is_empty() => return None,
+                    None => rest,
+                    Some(rest) => rest,
+                }
+            }
+        };
+        Some(rest.trim_start())
+    }
+
+    fn call(&self, mut value: Value) -> Option<ToolCall> {
+        let name = value.get("name")?.as_str()?.to_owned();
+        if !self.names.contains(&name) {
+            return None;
+        }
+        let arguments = match value.get_mut(self.notation.arguments()).map(Value::take) {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(arguments)) => arguments,
+            // Some models write them as a text of JSON.
+            Some(Value::String(text)) => serde_json::from_str(&text).ok()?,
+            Some(_) => return None,
+        };
+        Some(ToolCall {
+            id: std::iter::repeat_with(fastrand::alphanumeric)
+                .take(ID)
+                .collect(),
+            name,
+            arguments: Value::Object(arguments).to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+use super::*;
+
+/// What the caller gets of an answer in these pieces: text, and calls as name and arguments.
+fn answer(notation: Notation, prompted: bool, pieces: &[&str]) -> (String, Vec<(String, String)>) {
+    let names = ["weather".to_owned(), "time".to_owned()];
+    let mut watch = CallWatch::new(notation, names.to_vec(), prompted);
+    let mut out = String::new();
+    for piece in pieces {
+        watch.push(piece, &mut out);
+    }
+    let calls = watch.calls();
+    if calls.is_empty() {
+        watch.finish(&mut out);
+    }
+    let calls = calls.into_iter();
+    (out, calls.map(|call| (call.name, call.arguments)).collect())
+}
+
+fn call(name: &str, arguments: &str) -> (String, String) {
+    (name.to_owned(), arguments.to_owned())
+}
+
+#[test]
+fn calls_between_tags_are_found_behind_text() {
+    let text = "Let me see.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"</tool_call>\"}}\n\
+                </tool_call>\n<tool_call>{\"name\": \"time\"}</tool_call>\n";
+    let expected = [
+        call("weather", "{\"city\":\"</tool_call>\"}"),
+        call("time", "{}"),
+    ];
+    let one: Vec<String> = text.chars().map(String::from).collect();
+    let one: Vec<&str> = one.iter().map(String::as_str).collect();
+    for pieces in [vec![text], one] {
+        let (out, calls) = answer(Notation::Tagged, false, &pieces);
+        assert_eq!(
+            (out.as_str(), calls.as_slice()),
+            ("Let me see.\n", &expected[..])
+        );
+    }
+}
+
+#[test]
+fn a_last_tag_may_be_missing() {
+    let text = "<tool_call>{\"name\": \"time\", \"arguments\": \"{\\\"zone\\\": 1}\"}";
+    let (out, calls) = answer(Notation::Tagged, false, &[text]);
+    assert_eq!(
+        (out.as_str(), calls),
+        ("", vec![call("time", "{\"zone\":1}")])
+    );
+}
+
+#[test]
+fn what_is_no_call_comes_out_as_text() {
+    for text in [
+        "a < b",
+        "<tool_call",
+        "<tool_call>",
+        "<tool_call>{\"name\": \"weather\"",
+        "<tool_call>{\"name\": \"other\"}</tool_call>",
+        "<tool_call>{\"name\": \"time\"}</tool_call> and so on",
+        "<tool_call>{\"name\": \"time\", \"arguments\": 3}</tool_call>",
+        "<tool_call>{\"arguments\": {}}</tool_call>",
+    ] {
+        let (out, calls) = answer(Notation::Tagged, false, &[text]);
+        assert_eq!((out.as_str(), calls), (text, Vec::new()));
+    }
+}
+
+#[test]
+fn a_list_of_calls_is_found() {
+    let text = "[TOOL_CALLS] [{\"name\": \"time\", \"arguments\": {}}, {\"name\": \"weather\", \"arguments\": {\"a\": 1}}]";
+    let (out, calls) = answer(Notation::Listed, false, &[text]);
+    let expected = vec![call("time", "{}"), call("weather", "{\"a\":1}")];
+    assert_eq!((out.as_str(), calls), ("", expected));
+    let (out, calls) = answer(Notation::Listed, false, &["[TOOL_CALLS] none"]);
+    assert_eq!((out.as_str(), calls), ("[TOOL_CALLS] none", Vec::new()));
+}
+
+#[test]
+fn an_answer_that_is_an_object_is_a_call() {
+    let text = "\n{\"name\": \"time\", \"parameters\": {\"b\": [1]}}; {\"name\": \"time\", \"parameters\": {}}";
+    let (out, calls) = answer(Notation::Bare, false, &["\n", &text[1..]]);
+    let expected = vec![call("time", "{\"b\":[1]}"), call("time", "{}")];
+    assert_eq!((out.as_str(), calls), ("", expected));
+    for text in ["\n It is {\"name\": \"time\"}", "{\"a\": 1}", " "] {
+        let (out, calls) = answer(Notation::Bare, false, &[text]);
+        assert_eq!((out.as_str(), calls), (text, Vec::new()));
+    }
+}
+
+#[test]
+fn behind_a_prompt_with_the_opening_the_answer_is_a_call() {
+    let text = "{\"name\": \"time\", \"arguments\": {}}";
+    for (notation, text) in [
+        (Notation::Tagged, text.to_owned()),
+        (Notation::Listed, format!("[{text}]")),
+        (Notation::Bare, text.replace("arguments", "parameters")),
+    ] {
+        let (out, calls) = answer(notation, true, &[&text]);
+        assert_eq!((out.as_str(), calls), ("", vec![call("time", "{}")]));
+        let cut = &text[..20];
+        let (out, calls) = answer(notation, true, &[cut]);
+        assert_eq!((out.as_str(), calls), (cut, Vec::new()));
+    }
+}
+
+#[test]
+fn ids_are_told_apart() {
+    let watch = CallWatch::new(Notation::Bare, vec!["time".to_owned()], true);
+    let id = || watch.call(json!({"name": "time"})).map(|call| call.id);
+    let (one, other) = (id().expect("a call"), id().expect("a call"));
+    assert_ne!(one, other);
+    assert!(one.len() == ID && one.chars().all(|c| c.is_ascii_alphanumeric()));
+}
+
+#[test]
+fn a_schema_allows_one_call_of_one_of_the_functions() {
+    let function = |name: &str| Function {
+        name: name.to_owned(),
+        description: String::new(),
+        parameters: json!({"type": "object"}),
+    };
+    let (a, b) = (function("a"), function("b"));
+    let schema = Notation::Bare.schema(&[&a, &b]);
+    assert_eq!(
+        schema["anyOf"][1]["properties"]["name"],
+        json!({"const": "b"})
+    );
+    assert_eq!(
+        schema["anyOf"][0]["required"],
+        json!(["name", "parameters"])
+    );
+    let schema = Notation::Listed.schema(&[&a]);
+    assert_eq!(schema["maxItems"], 1);
+    assert_eq!(
+        schema["items"]["anyOf"][0]["required"],
+        json!(["name", "arguments"])
+    );
+}
+
+#[test]
+fn the_notation_is_that_of_the_template() {
+    for (template, notation) in [
+        (
+            "{% if tools %}… <tool_call></tool_call> XML tags",
+            Some(Notation::Tagged),
+        ),
+        ("<tool_call>\n<function=name>", None),
+        ("{{ '[TOOL_CALLS] [' }}", Some(Notation::Listed)),
+        ("[TOOL_CALLS]name[ARGS]{}", None),
+        (
+            "Respond in the format {\"name\": function name, \"parameters\": dictionary of argument name and its value}.",
+            Some(Notation::Bare),
+        ),
+        ("{{ messages }}", None),
+    ] {
+        assert_eq!(Notation::of(template), notation, "{template}");
+    }
+}
