@@ -85,6 +85,8 @@ async fn load(path: &Path, dtype: ModelDType, device: &Device) -> Result<Model> 
         .with_device(device.clone())
         // As in Hangar: all on this device.
         .with_device_mapping(DeviceMapSetting::dummy())
+        // As in Hangar too: with it, a prompt that begins as an earlier one does is not computed whole.
+        .with_prefix_cache_n(None)
         .with_token_source(TokenSource::None);
     let builder = if device.is_cpu() {
         builder
