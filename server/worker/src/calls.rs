@@ -12,6 +12,9 @@ use crate::stop::StopMatcher;
 /// Length of a call's id. Mistral's chat templates take no other.
 const ID: usize = 9;
 
+/// Openings of an answer from which calls are read, until they can be.
+const OPENINGS: usize = 16;
+
 /// How a model writes calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notation {
@@ -115,20 +118,65 @@ impl Notation {
     /// JSON schema of what follows the opening: one call of one of `functions`.
     pub(crate) fn schema(self, functions: &[&Function]) -> Value {
         let arguments = self.arguments();
-        let call = |function: &&Function| {
+        let root = match self {
+            Self::Listed => "#/items",
+            Self::Tagged | Self::Bare => "#",
+        };
+        let call = |(n, function): (usize, &&Function)| {
+            let mut parameters = function.parameters.clone();
+            move_references(
+                &mut parameters,
+                &format!("{root}/anyOf/{n}/properties/{arguments}"),
+            );
             json!({
                 "type": "object",
-                "properties": {"name": {"const": function.name}, arguments: function.parameters},
+                "properties": {"name": {"const": function.name}, arguments: parameters},
                 "required": ["name", arguments],
                 "additionalProperties": false,
             })
         };
-        let calls: Vec<Value> = functions.iter().map(call).collect();
+        let calls: Vec<Value> = functions.iter().enumerate().map(call).collect();
         let one = json!({ "anyOf": calls });
         match self {
             Self::Listed => json!({"type": "array", "items": one, "minItems": 1, "maxItems": 1}),
             Self::Tagged | Self::Bare => one,
         }
+    }
+
+    /// What calls begin with behind the opening, if the opening alone does not tell.
+    fn first(self) -> Option<char> {
+        match self {
+            Self::Tagged => Some('{'),
+            Self::Listed => Some('['),
+            Self::Bare => None,
+        }
+    }
+}
+
+/// Has the references of a schema point to where it lies in another one.
+fn move_references(schema: &mut Value, to: &str) {
+    match schema {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(text) if name == "$ref" => {
+                        if let Some(rest) = text.strip_prefix('#')
+                            && (rest.is_empty() || rest.starts_with('/'))
+                        {
+                            *text = format!("{to}{rest}");
+                        }
+                    }
+                    _ if matches!(name.as_str(), "const" | "enum" | "default" | "examples") => {}
+                    value => move_references(value, to),
+                }
+            }
+        }
+        Value::Array(values) => {
+            for value in values {
+                move_references(value, to);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -174,7 +222,11 @@ impl CallWatch {
     /// Takes further text and adds what is no part of a call to `out`.
     pub(crate) fn push(&mut self, text: &str, out: &mut String) {
         match self.state {
-            State::Prompted | State::Inside => self.held.push_str(text),
+            State::Prompted => self.held.push_str(text),
+            State::Inside => {
+                self.held.push_str(text);
+                self.reconsider(out);
+            }
             State::Text => out.push_str(text),
             State::Outside if self.notation == Notation::Bare => {
                 self.held.push_str(text);
@@ -191,23 +243,58 @@ impl CallWatch {
                 if self.opening.push(text, out).is_some() {
                     self.state = State::Inside;
                     self.held = self.opening.take_held();
+                    self.reconsider(out);
                 }
             }
         }
     }
 
-    /// The calls of an answer that its model has ended. Empty: there are none, and what was held back is text.
-    pub(crate) fn calls(&self) -> Vec<ToolCall> {
-        let calls = match self.state {
-            State::Inside => {
-                let opening = self.notation.opening();
-                let calls = self.held.trim_start().strip_prefix(opening);
-                calls.and_then(|calls| self.parse(calls))
+    /// Lets go of an opening that no call follows: one that is only talked about.
+    fn reconsider(&mut self, out: &mut String) {
+        let opening = self.notation.opening();
+        let first = self.held[opening.len()..].trim_start().chars().next();
+        if self.notation.first().is_none() || first.is_none() || first == self.notation.first() {
+            return;
+        }
+        let rest = self.held.split_off(opening.len());
+        out.push_str(&std::mem::take(&mut self.held));
+        self.state = State::Outside;
+        self.push(&rest, out);
+    }
+
+    /// Whether the prompt ends with the opening.
+    pub(crate) fn is_prompted(&self) -> bool {
+        self.state == State::Prompted
+    }
+
+    /// The calls of an answer that has ended; what comes before them goes to `out`. Empty: there are none.
+    pub(crate) fn calls(&mut self, out: &mut String) -> Vec<ToolCall> {
+        match self.state {
+            State::Prompted => return self.parse(&self.held).unwrap_or_default(),
+            State::Outside | State::Text => return Vec::new(),
+            State::Inside => {}
+        }
+        let opening = self.notation.opening();
+        for _ in 0..OPENINGS {
+            let calls = self.held.trim_start().strip_prefix(opening);
+            let calls = calls
+                .and_then(|calls| self.parse(calls))
+                .unwrap_or_default();
+            if !calls.is_empty() {
+                self.held.clear();
+                return calls;
             }
-            State::Prompted => self.parse(&self.held),
-            State::Outside | State::Text => None,
-        };
-        calls.unwrap_or_default()
+            let next = self
+                .held
+                .get(opening.len()..)
+                .and_then(|rest| rest.find(opening));
+            let Some(next) = next.filter(|_| !opening.is_empty()) else {
+                break;
+            };
+            let calls = self.held.split_off(opening.len() + next);
+            out.push_str(&std::mem::replace(&mut self.held, calls));
+        }
+        Vec::new()
     }
 
     /// Ends the watch: what was held back is text.
@@ -255,11 +342,15 @@ impl CallWatch {
     }
 
     fn call(&self, mut value: Value) -> Option<ToolCall> {
-        let name = value.get("name")?.as_str()?.to_owned();
+        let name = value.get("name").or_else(|| value.get("function"));
+        let name = name?.as_str()?.to_owned();
         if !self.names.contains(&name) {
             return None;
         }
-        let arguments = match value.get_mut(self.notation.arguments()).map(Value::take) {
+        // Models mix up the notations' names for them.
+        let keys = [self.notation.arguments(), "arguments", "parameters"];
+        let key = keys.iter().find(|key| value.get(key).is_some());
+        let arguments = match key.and_then(|key| value.get_mut(key)).map(Value::take) {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(arguments)) => arguments,
             // Some models write them as a text of JSON.

@@ -254,7 +254,8 @@ async fn what_is_wrong_with_functions_is_told_by_its_place() -> Result<()> {
 async fn the_command_line_offers_functions_and_shows_calls() -> Result<()> {
     let served = served(TAGGED).await?;
     let list = json!([{"type": "function", "function": {"name": "time", "parameters": {
-        "type": "object", "properties": {"zone": {"const": "UTC"}}, "required": ["zone"],
+        "$defs": {"zone": {"const": "UTC"}}, "type": "object",
+        "properties": {"zone": {"$ref": "#/$defs/zone"}}, "required": ["zone"],
         "additionalProperties": false,
     }}}]);
     let run = async |tools: &str| {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use hangar_client::v1::{ChatMessage, GenerateRequest, Tool};
 use prost::Message;
+use prost_types::value::Kind;
 
 use super::check::is_plain;
 use crate::rpc::validate::Violations;
@@ -50,6 +51,8 @@ fn check_tools(request: &GenerateRequest, violations: &mut Violations) {
         violations.check(first, &at("name"), "is the name of another tool too");
         let what = "must be nested at most 32 deep and hold finite numbers";
         violations.check(is_schema(tool), &at("parameters"), what);
+        let what = "must be \"object\", as arguments are";
+        violations.check(is_of_object(tool), &at("parameters.type"), what);
     }
 }
 
@@ -105,12 +108,12 @@ fn check_messages(messages: &[ChatMessage], violations: &mut Violations) {
     }
 }
 
-/// Bytes of all calls in messages.
+/// Bytes of all calls in messages, and of the ids of their results.
 pub(super) fn call_bytes(messages: &[ChatMessage]) -> usize {
     let calls = messages.iter().flat_map(|message| &message.tool_calls);
-    calls
-        .map(|call| call.id.len() + call.name.len() + call.arguments.len())
-        .sum()
+    let calls = calls.map(|call| call.id.len() + call.name.len() + call.arguments.len());
+    let ids = messages.iter().map(|message| message.tool_call_id.len());
+    calls.chain(ids).sum()
 }
 
 fn is_name(name: &str) -> bool {
@@ -126,6 +129,13 @@ fn is_schema(tool: &Tool) -> bool {
     values.all(|value| is_plain(value, MAX_DEPTH))
 }
 
+/// Whether the arguments that a function's schema allows are objects.
+fn is_of_object(tool: &Tool) -> bool {
+    let schema = tool.parameters.as_ref();
+    let kind = schema.and_then(|schema| schema.fields.get("type"));
+    kind.is_none_or(|kind| kind.kind == Some(Kind::StringValue("object".to_owned())))
+}
+
 fn is_id(id: &str) -> bool {
     id.chars().count() <= MAX_ID
 }
@@ -137,7 +147,7 @@ fn is_object(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use hangar_client::v1::{Constraint, ToolCall, constraint};
-    use prost_types::{ListValue, Struct, Value, value::Kind};
+    use prost_types::{ListValue, Struct, Value};
 
     use super::*;
     use crate::rpc::error::ApiError;
@@ -192,6 +202,16 @@ mod tests {
         let nan = value(Kind::NumberValue(f64::NAN));
         let fields = wrong(|r| r.tools[0].parameters = Some(schema(nan)));
         assert_eq!(fields, ["tools[0].parameters"]);
+        for kind in [
+            Kind::StringValue("string".to_owned()),
+            Kind::BoolValue(true),
+        ] {
+            let schema = Struct {
+                fields: [("type".to_owned(), value(kind))].into(),
+            };
+            let fields = wrong(|r| r.tools[0].parameters = Some(schema));
+            assert_eq!(fields, ["tools[0].parameters.type"]);
+        }
         let nested = |depth: usize| {
             (1..depth).fold(value(Kind::BoolValue(true)), |inner, _| {
                 value(Kind::ListValue(ListValue {

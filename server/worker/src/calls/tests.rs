@@ -8,7 +8,7 @@ fn answer(notation: Notation, prompted: bool, pieces: &[&str]) -> (String, Vec<(
     for piece in pieces {
         watch.push(piece, &mut out);
     }
-    let calls = watch.calls();
+    let calls = watch.calls(&mut out);
     if calls.is_empty() {
         watch.finish(&mut out);
     }
@@ -64,6 +64,58 @@ fn what_is_no_call_comes_out_as_text() {
         let (out, calls) = answer(Notation::Tagged, false, &[text]);
         assert_eq!((out.as_str(), calls), (text, Vec::new()));
     }
+}
+
+#[test]
+fn an_opening_that_is_only_talked_about_holds_nothing_back() {
+    let thought = "<think>I write it in <tool_call></tool_call> tags, <tool_call>{not this}</tool_call>.</think>\n";
+    let text = format!("{thought}<tool_call>{{\"name\": \"time\"}}</tool_call>");
+    let (out, calls) = answer(Notation::Tagged, false, &[&text]);
+    assert_eq!((out.as_str(), calls), (thought, vec![call("time", "{}")]));
+    let mut watch = CallWatch::new(Notation::Tagged, Vec::new(), false);
+    let mut out = String::new();
+    watch.push("in <tool_call> tags", &mut out);
+    assert_eq!(out, "in <tool_call> tags");
+}
+
+#[test]
+fn arguments_are_found_under_the_names_of_all_notations() {
+    for notation in [Notation::Tagged, Notation::Bare, Notation::Listed] {
+        for key in ["arguments", "parameters"] {
+            let text = format!("{{\"name\": \"time\", \"{key}\": {{\"a\": 1}}}}");
+            let text = match notation {
+                Notation::Listed => format!("[{text}]"),
+                _ => text,
+            };
+            let (_, calls) = answer(notation, true, &[&text]);
+            assert_eq!(calls, [call("time", "{\"a\":1}")], "{text}");
+        }
+    }
+}
+
+#[test]
+fn references_of_a_schema_point_to_where_it_lies() {
+    let function = Function {
+        name: "f".to_owned(),
+        description: String::new(),
+        parameters: json!({
+            "$defs": {"a": {"type": "null"}},
+            "properties": {"x": {"$ref": "#/$defs/a"}, "y": {"const": {"$ref": "#"}}},
+        }),
+    };
+    let schema = Notation::Bare.schema(&[&function, &function]);
+    let of = |n: usize| schema["anyOf"][n]["properties"]["parameters"]["properties"].clone();
+    assert_eq!(
+        of(1)["x"]["$ref"],
+        "#/anyOf/1/properties/parameters/$defs/a"
+    );
+    assert_eq!(of(0)["y"]["const"]["$ref"], "#");
+    let schema = Notation::Listed.schema(&[&function]);
+    let x = schema.pointer("/items/anyOf/0/properties/arguments/properties/x/$ref");
+    assert_eq!(
+        x,
+        Some(&json!("#/items/anyOf/0/properties/arguments/$defs/a"))
+    );
 }
 
 #[test]

@@ -220,9 +220,13 @@ impl Answer {
             Some(watch) => self.stops.finish(&mut watch.text),
         }
         self.look_for_calls();
-        // A call that was cut off is none.
-        let watch = self.watch.as_ref().filter(|_| reason == FinishReason::Stop);
-        let calls = watch.map(|watch| watch.calls.calls()).unwrap_or_default();
+        let calls = match &mut self.watch {
+            // A call that was cut off is none.
+            Some(Watch { calls, .. }) if reason == FinishReason::Stop || calls.is_prompted() => {
+                calls.calls(&mut self.chunk.text)
+            }
+            _ => Vec::new(),
+        };
         if !calls.is_empty() {
             return self.done(FinishReason::ToolCalls, String::new(), calls);
         }

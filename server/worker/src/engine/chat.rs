@@ -5,6 +5,8 @@
 //! where the variables are the caller's, the tokens can be counted before the engine sees the request, and
 //! a faulty template cannot disturb the engine.
 
+use std::collections::HashMap;
+
 use chrono::Utc;
 use either::Either;
 use hangar_client::v1::ChatMessage;
@@ -109,7 +111,8 @@ impl Chat {
         let today = Utc::now().format("%d, %B, %Y").to_string();
         variables.insert("date_string".into(), today.into());
         variables.extend(options.clone());
-        let entries = messages.iter().map(|message| entry(message, messages));
+        let mut called = HashMap::new();
+        let entries = messages.iter().map(|message| entry(message, &mut called));
         variables.insert("messages".into(), entries.collect());
         variables.insert("add_generation_prompt".into(), true.into());
         let name = if tools.is_empty() { NAME } else { WITH_TOOLS };
@@ -123,11 +126,16 @@ impl Chat {
     }
 }
 
-/// A message as templates get it. A result is under the name of the function too, which some of them print.
-fn entry(message: &ChatMessage, conversation: &[ChatMessage]) -> serde_json::Value {
+/// A message as templates get it. A result is under the name of the function too, which some of them print:
+/// `called` has the functions of the calls so far by their ids.
+fn entry<'a>(
+    message: &'a ChatMessage,
+    called: &mut HashMap<&'a str, &'a str>,
+) -> serde_json::Value {
     let mut entry = json!({"role": message.role, "content": message.content});
     if !message.tool_calls.is_empty() {
         let calls = message.tool_calls.iter().map(|call| {
+            called.insert(&call.id, &call.name);
             let arguments: serde_json::Value =
                 serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
             let function = json!({"name": call.name, "arguments": arguments});
@@ -137,9 +145,8 @@ fn entry(message: &ChatMessage, conversation: &[ChatMessage]) -> serde_json::Val
     }
     if !message.tool_call_id.is_empty() {
         entry["tool_call_id"] = message.tool_call_id.as_str().into();
-        let mut calls = conversation.iter().flat_map(|message| &message.tool_calls);
-        if let Some(call) = calls.find(|call| call.id == message.tool_call_id) {
-            entry["name"] = call.name.as_str().into();
+        if let Some(name) = called.get(message.tool_call_id.as_str()) {
+            entry["name"] = (*name).into();
         }
     }
     entry

@@ -128,6 +128,10 @@ impl Engine {
                 format!("the model's chat template refuses them: {why}"),
             )
         })?;
+        if !tools.opening.is_empty() && prompt.trim_end().ends_with("<think>") {
+            // A call that has to be made is not thought about.
+            prompt.push_str("</think>\n\n");
+        }
         prompt.push_str(tools.opening);
         if !images.is_empty() {
             return self.image_tokens(chat.bos_token.as_deref(), &prompt, images);

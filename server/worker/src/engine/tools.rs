@@ -82,19 +82,16 @@ fn notation(chat: &Chat) -> Result<crate::calls::Notation, Status> {
 
 fn functions(request: &GenerateRequest) -> Result<Vec<Function>, Status> {
     let functions = request.tools.iter().enumerate().map(|(n, tool)| {
-        let parameters = match &tool.parameters {
-            None => json!({"type": "object", "properties": {}}),
-            Some(parameters) => {
-                Value::Object(prompt::json_object(parameters, MAX_DEPTH).ok_or_else(|| {
-                    let field = format!("tools[{n}].parameters");
-                    status::invalid_field(&field, "is nested too deeply")
-                })?)
-            }
-        };
+        let given = tool.parameters.clone().unwrap_or_default();
+        let mut parameters = prompt::json_object(&given, MAX_DEPTH).ok_or_else(|| {
+            let field = format!("tools[{n}].parameters");
+            status::invalid_field(&field, "is nested too deeply")
+        })?;
+        parameters.entry("type").or_insert_with(|| json!("object"));
         Ok(Function {
             name: tool.name.clone(),
             description: tool.description.clone(),
-            parameters,
+            parameters: Value::Object(parameters),
         })
     });
     functions.collect()

@@ -14,7 +14,15 @@ pub(super) fn tools(text: &str) -> Result<Vec<Tool>, Failure> {
         ))
     })?;
     let tools = given.iter().map(|given| {
-        let tool = given.get("function").unwrap_or(given);
+        let Some(function) = given.get("function") else {
+            return json::from_str("hangar.v1.Tool", &given.to_string());
+        };
+        // OpenAI's has fields that mean nothing here, such as "strict".
+        let own = ["name", "description", "parameters"];
+        let own = own
+            .iter()
+            .filter_map(|name| Some((*name, function.get(name)?.clone())));
+        let tool: Value = own.collect();
         json::from_str("hangar.v1.Tool", &tool.to_string())
     });
     tools.collect()
@@ -32,7 +40,7 @@ mod tests {
     #[test]
     fn functions_are_given_as_hangar_or_openai_have_them() {
         let text = r#"[{"name": "time"},
-            {"type": "function", "function": {"name": "weather", "description": "Tells it.",
+            {"type": "function", "function": {"name": "weather", "description": "Tells it.", "strict": true,
              "parameters": {"type": "object"}}}]"#;
         let tools = tools(text).ok().unwrap_or_default();
         let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
@@ -49,7 +57,7 @@ mod tests {
             "",
             "{}",
             "[1]",
-            "[{}]",
+            r#"[{"named": "f"}]"#,
             r#"[{"name": "f", "parameters": 1}]"#,
         ] {
             assert!(matches!(tools(text), Err(Failure::Usage(_))), "{text}");
