@@ -7,8 +7,8 @@
 //!
 //! Rounds are made in sittings, for each of which both load the model anew: Hangar first, then mistral.rs
 //! first. Two processes that hold the same large model side by side need not be equally fast, since the
-//! system gives the second other memory: on the machine of BENCHMARKS.md the first to load is 8 % slower,
-//! whichever it is. So a ratio is the geometric mean, and a difference the arithmetic one, of a round of
+//! system gives the second other memory: on the machine of BENCHMARKS.md the first to load is 8 to 15 %
+//! slower, whichever it is. So a ratio is the geometric mean, and a difference the arithmetic one, of a round of
 //! the one order and a round of the other. What is told is the median of these, with quartiles.
 
 mod both;
