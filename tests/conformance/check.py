@@ -142,8 +142,8 @@ def errors(server, path):
     refused(server, f"{MODELS}/WatchStatus", request, code.INVALID_ARGUMENT, "TOKEN_INVALID")
     request = {"model_id": "m", "inputs": ["x"]}
     refused(server, f"{INFERENCE}/Embed", request, code.FAILED_PRECONDITION, "UNSUPPORTED_BY_MODEL")
-    request = {"model_id": "m", "messages": [{"role": "user", "content": "x"}], "tools": [{"name": "x"}]}
-    refused(server, f"{INFERENCE}/Generate", request, code.UNIMPLEMENTED, "NOT_IMPLEMENTED")
+    request = {"model_id": "later", "spec": {"source": {"path": path}, "kind": "MODEL_KIND_IMAGE"}}
+    refused(server, f"{MODELS}/LoadModel", request, code.UNIMPLEMENTED, "NOT_IMPLEMENTED")
 
     request = {"model_id": "m", "prompt": "x"}
     details = refused(
