@@ -3,10 +3,7 @@
 //! The output is committed, so that nobody who builds Hangar needs a protobuf compiler; the test
 //! `generated_code` regenerates it in memory and compares. [`write()`] brings it up to date.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result};
 use prost::Message;
@@ -35,10 +32,13 @@ const OPEN_INFERENCE: &[&str] = &[
 /// Files between the server and its workers, from `proto/`.
 const PRIVATE: &[&str] = &["hangar/worker/v1/worker_service.proto"];
 
-/// Root of the workspace.
+/// Root of the workspace: of the one that Cargo runs in, since several checkouts may share a build folder.
 pub fn workspace() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.ancestors().nth(2).unwrap_or(own).to_path_buf()
+    let package = std::env::var_os("CARGO_MANIFEST_DIR");
+    let package = package.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let package = PathBuf::from(package);
+    let root = package.ancestors().find(|it| it.join("buf.yaml").exists());
+    root.unwrap_or(&package).to_path_buf()
 }
 
 /// Generates everything in memory: file name to content.
