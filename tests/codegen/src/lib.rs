@@ -1,4 +1,4 @@
-//! Generates the client crate's stubs and descriptor sets from `proto/`, without protoc.
+//! Generates the client crate's stubs and descriptor sets from the protos, without protoc.
 //!
 //! The output is committed, so that nobody who builds Hangar needs a protobuf compiler; the test
 //! `generated_code` regenerates it in memory and compares. [`write()`] brings it up to date.
@@ -29,8 +29,11 @@ const OPEN_INFERENCE: &[&str] = &[
     "inference/model_config.proto",
 ];
 
-/// Files between the server and its workers, from `proto/`.
+/// Files between the server and its workers.
 const PRIVATE: &[&str] = &["hangar/worker/v1/worker_service.proto"];
+
+/// Where protos lie, from the workspace's root: the public ones, the private ones, and Google's.
+const ROOTS: &[&str] = &["proto", "server/worker/proto", "third_party/googleapis"];
 
 /// Root of the workspace: of the one that Cargo runs in, since several checkouts may share a build folder.
 pub fn workspace() -> PathBuf {
@@ -77,7 +80,9 @@ pub fn write() -> Result<()> {
 }
 
 fn compile(files: &[&str]) -> Result<FileDescriptorSet> {
-    let mut compiler = Compiler::new([workspace().join("proto")])?;
+    let workspace = workspace();
+    let roots = ROOTS.iter().map(|root| workspace.join(root));
+    let mut compiler = Compiler::new(roots)?;
     compiler.include_source_info(true).include_imports(true);
     compiler.open_files(files).context("compiling the protos")?;
     Ok(compiler.file_descriptor_set())
