@@ -32,6 +32,15 @@ pub fn file_bytes(pid: u32) -> Result<u64> {
     Ok(status(pid)?.rssfile.unwrap_or(0) * KIB)
 }
 
+/// Memory of a process that is in the machine's, file pages included, in bytes: VmRSS.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    Ok(status(pid)?.vmrss.unwrap_or(0) * KIB)
+}
+
 /// Most memory that a process has had at a time, file pages included, in bytes: VmHWM.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use hangar_tests::{
     fixtures::{Fixtures, Quantization},
     hangar::{DEADLINE, Hangar, Options, spec},
     lab::Lab,
+    metrics::Metrics,
     processes,
     scripted::{LoadScript, Script},
 };
@@ -15,6 +16,9 @@ use crate::greedy;
 
 /// Resident memory that the server may gain in 40 cycles: less than one page a cycle and allocation.
 const GROWTH: u64 = 2 << 20;
+
+/// Resident memory that a server without a loaded model may have, file pages included.
+const AT_REST: u64 = 30_000_000;
 
 /// Unloads a model and compares what it says with a look at its worker just before.
 async fn unload(hangar: &Hangar, model: &str, worker: u32) -> Result<ModelUnload> {
@@ -79,6 +83,25 @@ async fn two_models_live_in_two_processes() -> Result<()> {
     unload(&hangar, "gguf", workers[1]).await?;
     assert!(processes::children(hangar.pid())?.is_empty());
     hangar.terminate().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_at_rest_holds_less_than_thirty_megabytes() -> Result<()> {
+    let lab = Lab::start(&Script::default()).await?;
+    let resident = || processes::resident_bytes(lab.hangar.pid());
+    let started = resident()?;
+    for id in 0..100 {
+        lab.client
+            .create_model(format!("m{id}"), lab.spec())
+            .send()
+            .await?;
+    }
+    lab.client.info().send().await?;
+    Metrics::of(lab.hangar.ops_listen()).await?;
+    let used = resident()?;
+    println!("resident after the start {started}, with 100 models in the catalog {used} bytes");
+    assert!(started.max(used) < AT_REST, "{started}, then {used} bytes");
     Ok(())
 }
 
