@@ -7,6 +7,7 @@ pub mod cache;
 pub mod model;
 mod propagation;
 pub mod rpc;
+mod source_paths;
 mod views;
 
 use std::time::Duration;
@@ -29,6 +30,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::config::{LogFormat, Settings, VERSION};
 
 pub use propagation::{extract, propagate};
+pub use source_paths::shorten;
 
 /// Name of the server in telemetry, unless the environment variable OTEL_SERVICE_NAME says another.
 const SERVICE_NAME: &str = "hangar";
@@ -65,15 +67,15 @@ pub enum TelemetryError {
 // === impl Telemetry ===
 
 impl Telemetry {
-    /// Sets up the log on standard error, traces, metrics and the propagation of W3C trace context for
-    /// the whole process. Must be called within a Tokio runtime, once.
+    /// Sets up the log on standard error, panics included, traces, metrics and the propagation of W3C trace
+    /// context for the whole process. Must be called within a Tokio runtime, once.
     ///
     /// # Errors
     /// [`TelemetryError`].
     pub fn init(settings: &Settings) -> Result<Self, TelemetryError> {
         let telemetry = Self::without_log(settings)?;
         let filter = EnvFilter::try_new(&settings.log)?;
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = tracing_subscriber::fmt::layer().with_writer(|| source_paths::Log);
         let log = match settings.log_format {
             LogFormat::Text => {
                 use std::io::IsTerminal;
@@ -85,6 +87,7 @@ impl Telemetry {
             .with(log.with_filter(filter))
             .with(telemetry.traces())
             .try_init()?;
+        std::panic::set_hook(Box::new(source_paths::log_panic));
         Ok(telemetry)
     }
 

@@ -16,6 +16,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::telemetry::shorten;
+
 /// The last lines that a worker wrote.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tail {
@@ -76,7 +78,8 @@ pub(super) async fn drain_to_end(pipe: impl AsyncRead + Unpin, tail: Tail) {
 
 fn write(line: &[u8], tail: &Tail, window: &mut Window) {
     let text = String::from_utf8_lossy(line);
-    let text = text.trim_end();
+    let text = shorten(text.trim_end());
+    let text = text.as_ref();
     if text.is_empty() || !window.admits() {
         return;
     }

@@ -1,5 +1,6 @@
-//! Traces as a collector gets them, and metrics as Prometheus reads them.
+//! Traces as a collector gets them, metrics as Prometheus reads them, and what the log tells.
 
 mod collector;
+mod logs;
 mod metrics;
 mod traces;
