@@ -19,5 +19,6 @@ pub mod refusals;
 pub mod scripted;
 pub mod served;
 pub mod stubs;
+pub mod time_enough;
 pub mod timed;
 pub mod tools;

@@ -63,6 +63,30 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     ))
 }
 
+/// Waits until a process does nothing any more: it used no processor time for a while.
+///
+/// # Errors
+///
+/// When it has always used some, or there is no such process.
+pub async fn at_rest(pid: u32, within: Duration) -> Result<()> {
+    let mut ticks = interval(Duration::from_millis(200));
+    let rest = async {
+        let mut before = None;
+        loop {
+            ticks.tick().await;
+            let now = cpu_time(pid)?;
+            // Heartbeats take a little.
+            let is_little = |used: Duration| used < Duration::from_millis(20);
+            if before.is_some_and(|before| is_little(now.saturating_sub(before))) {
+                return Ok(());
+            }
+            before = Some(now);
+        }
+    };
+    let rest = timeout(within, rest).await;
+    rest.with_context(|| format!("process {pid} is not at rest"))?
+}
+
 /// Number of open file descriptors of a process.
 ///
 /// # Errors
@@ -181,6 +205,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::hangar::DEADLINE;
 
     #[tokio::test]
     async fn a_child_is_seen_until_it_is_reaped() -> Result<()> {
@@ -190,11 +215,11 @@ mod tests {
         assert!(is_running(pid) && exists(pid));
         assert!(ended(pid, Duration::from_millis(1)).await.is_err());
         drop(child.stdin.take());
-        ended(pid, Duration::from_secs(10)).await?;
+        ended(pid, DEADLINE).await?;
         assert!(!is_running(pid) && exists(pid));
         child.wait()?;
         assert!(!exists(pid));
-        ended(pid, Duration::from_secs(1)).await?;
+        ended(pid, DEADLINE).await?;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use hangar_client::{
 use hangar_tests::{
     background::Background,
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options, binary, spec},
+    hangar::{DEADLINE, Hangar, NEVER, Options, binary, spec},
     http,
     lab::Lab,
     processes,
@@ -21,7 +21,7 @@ use rustix::process::Signal;
 use tokio::{
     net::{TcpListener, TcpStream},
     process::Command,
-    time::{Instant, timeout},
+    time::timeout,
 };
 use tonic::Code;
 
@@ -195,7 +195,7 @@ async fn a_worker_that_does_not_go_is_killed() -> Result<()> {
     .await?;
     let worker = lab.ready().await?.worker_pid;
     lab.hangar.signal(Signal::TERM)?;
-    assert!(lab.hangar.ended(Duration::from_secs(10)).await?.success());
+    assert!(lab.hangar.ended(DEADLINE).await?.success());
     assert!(!processes::exists(worker));
     Ok(())
 }
@@ -208,7 +208,7 @@ async fn connections_that_say_nothing_do_not_hold_the_server_up() -> Result<()> 
     let idle = lab.hangar.client().await?;
     idle.info().send().await?;
     lab.hangar.signal(Signal::INT)?;
-    assert!(lab.hangar.ended(Duration::from_secs(5)).await?.success());
+    assert!(lab.hangar.ended(DEADLINE).await?.success());
     drop((silent, silent_ops, idle));
     Ok(())
 }
@@ -225,7 +225,7 @@ async fn a_caller_that_does_not_read_does_not_hold_the_server_up() -> Result<()>
     let mut answer = request.stream().await?;
     answer.next().await.context("no answer")??;
     hangar.signal(Signal::TERM)?;
-    let ended = hangar.ended(Duration::from_secs(40)).await?;
+    let ended = hangar.ended(DEADLINE).await?;
     assert!(ended.success());
     drop(answer);
     Ok(())
@@ -237,7 +237,11 @@ async fn a_second_signal_ends_the_server_at_once() -> Result<()> {
     let collector = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", collector.local_addr()?);
     let lab = Lab::with(&gated(), |options| {
-        options.argument("--otlp-endpoint").argument(endpoint)
+        let options = options.argument("--otlp-endpoint").argument(endpoint);
+        // Nothing but the second signal ends it.
+        options
+            .time("--drain-timeout", NEVER)
+            .time("--shutdown-timeout", NEVER * 2)
     })
     .await?;
     let _token = lab.gate("token")?;
@@ -249,11 +253,9 @@ async fn a_second_signal_ends_the_server_at_once() -> Result<()> {
     lab.info_when(is_running).await?;
     lab.hangar.signal(Signal::TERM)?;
     shutting_down(watch).await?;
-    let asked = Instant::now();
     lab.hangar.signal(Signal::TERM)?;
-    let status = lab.hangar.ended(Duration::from_secs(2)).await?;
-    assert_eq!(status.code(), Some(1), "after {:?}", asked.elapsed());
-    processes::ended(worker, Duration::from_secs(1)).await?;
+    assert_eq!(lab.hangar.ended(DEADLINE).await?.code(), Some(1));
+    processes::ended(worker, DEADLINE).await?;
     assert_eq!(
         answer.end().await?.err().context("it ended well")?.code(),
         Code::Unavailable
@@ -271,7 +273,7 @@ async fn a_collector_that_never_answers_does_not_hold_the_server_up() -> Result<
     .await?;
     lab.ready().await?;
     lab.hangar.signal(Signal::TERM)?;
-    assert!(lab.hangar.ended(Duration::from_secs(4)).await?.success());
+    assert!(lab.hangar.ended(DEADLINE).await?.success());
     Ok(())
 }
 
@@ -323,7 +325,7 @@ async fn sockets_of_a_killed_server_are_removed() -> Result<()> {
         .await?;
     let worker = load.status.context("no status")?.worker_pid;
     hangar.kill()?;
-    processes::ended(worker, Duration::from_secs(1)).await?;
+    processes::ended(worker, DEADLINE).await?;
     assert_eq!(
         sockets(&data)?.len(),
         1,
@@ -367,7 +369,7 @@ async fn no_worker_outlives_a_killed_server() -> Result<()> {
     assert_eq!(workers.len(), 2);
     hangar.kill()?;
     for worker in workers {
-        processes::ended(worker, Duration::from_secs(1)).await?;
+        processes::ended(worker, DEADLINE).await?;
     }
     Ok(())
 }
@@ -382,7 +384,7 @@ async fn no_worker_outlives_a_server_that_is_killed_in_a_load() -> Result<()> {
         let lab = Lab::start(&Script::gated()).await?;
         let held = lab.hold(state).await?;
         lab.hangar.kill()?;
-        processes::ended(held.pid, Duration::from_secs(1))
+        processes::ended(held.pid, DEADLINE)
             .await
             .with_context(|| format!("{state:?}"))?;
     }

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use crate::script::{Asked, Script, load, refused};
 
 /// Far longer than anything here takes.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn record(ttl: Duration) -> Record {
     Record {
@@ -46,7 +46,7 @@ async fn comes(count: &mut watch::Receiver<usize>, keep_alives: usize) {
 
 #[tokio::test]
 async fn a_session_keeps_itself_alive_through_failures() {
-    let ttl = Duration::from_secs(2);
+    let ttl = Duration::from_secs(6);
     let script = Script::default();
     let gone = Err(Status::unavailable("a proxy"));
     let fault = Err(refused(Code::Internal, "INTERNAL"));
@@ -91,7 +91,7 @@ async fn a_session_whose_server_cannot_be_reached_for_its_whole_time_is_lost() {
     let gone = || Err(Status::unavailable("a proxy"));
     script.state().sessions.keep_alives = Asked::with((0..999).map(|_| gone()));
     let (client, _tasks) = script.serve().await;
-    let session = open(&script, &client, Duration::from_millis(300)).await;
+    let session = open(&script, &client, Duration::from_secs(2)).await;
     let error = timeout(LIMIT, session.lost()).await.unwrap();
     assert!(
         matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded),

@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 use crate::script::{Answers, Asked, Script, changed, refused, snapshot, switch, switched};
 
 /// Far longer than anything here takes.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 pub(crate) fn begun() -> Result<SwitchModelResponse, Status> {
     Ok(SwitchModelResponse {

@@ -1,7 +1,5 @@
 //! A worker is killed from outside, in each state.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result};
 use hangar_client::v1::{
     ErrorReason,
@@ -9,7 +7,7 @@ use hangar_client::v1::{
 };
 use hangar_tests::{
     background::Background,
-    hangar::{DEADLINE, Options},
+    hangar::{DEADLINE, NEVER, Options},
     lab::Lab,
     processes,
     refusals::refusal,
@@ -21,16 +19,23 @@ use tonic::Code;
 
 use crate::{chunk, end};
 
-/// At once, on a machine that has other things to do.
-const AT_ONCE: Duration = Duration::from_secs(3);
+/// A server that learns of a worker's end by that end only.
+async fn lab(script: &Script) -> Result<Lab> {
+    Lab::with(script, |options: Options| {
+        let options = options.time("--hang-timeout", NEVER);
+        let options = options.time("--stall-timeout", NEVER);
+        options
+            .time("--ready-timeout", NEVER)
+            .time("--kill-timeout", NEVER)
+    })
+    .await
+}
 
 async fn a_kill_is_told_in(state: ModelState) -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
+    let lab = lab(&Script::gated()).await?;
     let mut held = lab.hold(state).await?;
-    let killed = Instant::now();
     processes::signal(held.pid, Signal::KILL)?;
     let failed = held.transitions.next().await?;
-    assert!(killed.elapsed() < AT_ONCE, "{:?}", killed.elapsed());
     assert_eq!(
         (failed.state(), failed.reason.as_str()),
         (Failed, "WORKER_DIED")
@@ -66,28 +71,25 @@ async fn a_worker_killed_while_warming_is_told() -> Result<()> {
 
 #[tokio::test]
 async fn a_worker_killed_when_ready_ends_its_requests() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
+    let lab = lab(&Script::gated()).await?;
     let worker = lab.ready().await?.worker_pid;
     let gate = lab.gate("token")?;
     let mut transitions = lab.follow().await?;
     let mut running = lab.client.generate("m").prompt("x").stream().await?;
     gate.step(1)?;
     assert_eq!(chunk(&mut running).await?, "t0 ");
-    let killed = Instant::now();
     processes::signal(worker, Signal::KILL)?;
     let failed = transitions.next().await?;
-    assert!(killed.elapsed() < AT_ONCE, "{:?}", killed.elapsed());
     assert_eq!(
         (failed.state(), failed.reason.as_str()),
         (Failed, "WORKER_DIED")
     );
     let died = refusal(
-        end(&mut running).await,
+        timeout(DEADLINE, end(&mut running)).await?,
         Code::Unavailable,
         ErrorReason::WorkerDied,
     );
     assert!(died.details().retry_after.is_some());
-    assert!(killed.elapsed() < AT_ONCE, "{:?}", killed.elapsed());
     let late = lab.client.generate("m").prompt("x").text().await;
     let late = refusal(late, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
     assert!(late.message().contains("WORKER_DIED"), "{late}");
@@ -155,18 +157,13 @@ async fn a_worker_killed_while_unloading_ends_the_unload() -> Result<()> {
         shutdown: ShutdownKind::Ignore,
         ..Script::default()
     };
-    let lab = Lab::with(&script, |options: Options| {
-        options.time("--kill-timeout", DEADLINE)
-    })
-    .await?;
+    let lab = lab(&script).await?;
     let worker = lab.ready().await?.worker_pid;
     let mut transitions = lab.follow().await?;
     let unload = Background::start(lab.client.unload("m").send());
     transitions.until(Unloading).await?;
-    let killed = Instant::now();
     processes::signal(worker, Signal::KILL)?;
     let unload = unload.end().await??;
-    assert!(killed.elapsed() < AT_ONCE, "{:?}", killed.elapsed());
     assert!(unload.was_loaded && !unload.killed);
     assert!(!processes::exists(worker));
     transitions.until(Unloaded).await?;
@@ -187,7 +184,7 @@ async fn no_worker_outlives_a_killed_server() -> Result<()> {
         let held = lab.hold(state).await?;
         lab.hangar.kill()?;
         for pid in [ready.status.context("a status")?.worker_pid, held.pid] {
-            processes::ended(pid, Duration::from_secs(1)).await?;
+            processes::ended(pid, DEADLINE).await?;
         }
     }
     Ok(())

@@ -125,8 +125,12 @@ async fn a_stopped_worker_is_a_stalled_load() -> Result<()> {
 
 #[tokio::test]
 async fn a_busy_load_is_not_stalled() -> Result<()> {
-    let lab = Lab::with(&Script::loading(LoadKind::Spin), stalls_soon).await?;
-    let load = lab.load().timeout(SHORT * 4).wait().await;
+    let limit = SHORT * 4;
+    let lab = Lab::with(&Script::loading(LoadKind::Spin), |options: Options| {
+        options.time("--stall-timeout", limit)
+    })
+    .await?;
+    let load = lab.load().timeout(limit * 3).wait().await;
     refusal(load, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
     assert!(processes::children(lab.hangar.pid())?.is_empty());
     Ok(())
@@ -144,15 +148,15 @@ async fn a_load_that_reads_slowly_is_not_stalled() -> Result<()> {
         ..Script::default()
     };
     let lab = Lab::with(&script, |options: Options| {
-        options.time("--stall-timeout", SHORT * 2)
+        options.time("--stall-timeout", SHORT * 6)
     })
     .await?;
     let gate = lab.gate("step")?;
     let mut transitions = lab.follow().await?;
     lab.load().send().await?;
-    // Each step takes half of the time after which a load is stalled.
+    // All steps together take longer than the time after which a load is stalled, each of them far less.
     let mut ticks = tokio::time::interval(SHORT);
-    for _ in 0..4 {
+    for _ in 0..9 {
         ticks.tick().await;
         gate.step(1)?;
     }

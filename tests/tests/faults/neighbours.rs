@@ -8,7 +8,7 @@ use hangar_client::v1::{
 use hangar_tests::{
     background::Background,
     fixtures::Fixtures,
-    hangar::{Hangar, Options, spec},
+    hangar::{DEADLINE, Hangar, Options, spec},
     processes,
     refusals::refusal,
 };
@@ -78,7 +78,7 @@ async fn real_workers_do_not_outlive_a_killed_server() -> Result<()> {
     chunk(&mut busy).await?;
     hangar.kill()?;
     for worker in workers {
-        processes::ended(worker, std::time::Duration::from_secs(1)).await?;
+        processes::ended(worker, DEADLINE).await?;
     }
     assert!(end(&mut busy).await.is_err());
     Ok(())

@@ -19,6 +19,7 @@ use hangar_tests::{
     processes,
     refusals::refusal,
     scripted::{LoadKind, Script},
+    time_enough::with_time_enough,
 };
 use rustix::process::Signal;
 use tonic::Code;
@@ -224,25 +225,31 @@ async fn an_unload_ends_the_back_off() -> Result<()> {
 
 #[tokio::test]
 async fn a_load_in_the_back_off_joins_and_the_time_of_the_load_goes_on() -> Result<()> {
-    let lab = Lab::start(&dies_on(&[1])).await?;
-    let mut transitions = lab.follow().await?;
-    let load = lab
-        .client
-        .load("m")
-        .spec(patient(&lab))
-        .timeout(Duration::from_secs(2));
-    let load = load.send().await?;
-    transitions.until(Backoff).await?;
-    let joined = lab.client.load("m").send().await?;
-    assert_eq!(
-        (joined.load_id, joined.already_loaded),
-        (load.load_id, false)
-    );
-    let late = lab.client.load("m").wait().await;
-    let late = refusal(late, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
-    assert!(late.message().contains("SIGKILL"), "{late}");
-    assert_eq!(transitions.until(Failed).await?.reason, "LOAD_TIMEOUT");
-    Ok(())
+    with_time_enough(Duration::from_secs(2), async |limit| {
+        let lab = Lab::start(&dies_on(&[1])).await?;
+        let mut transitions = lab.follow().await?;
+        let spec = patient(&lab);
+        let load = lab.client.load("m").spec(spec).timeout(limit);
+        let load = load.send().await?;
+        if transitions.until(Backoff).await.is_err() {
+            return Ok(None);
+        }
+        let joined = lab.client.load("m").send().await?;
+        if joined.load_id != load.load_id {
+            return Ok(None);
+        }
+        assert!(!joined.already_loaded);
+        let late = lab.client.load("m").wait().await;
+        let failed = transitions.until(Failed).await?;
+        assert_eq!(failed.reason, "LOAD_TIMEOUT");
+        if failed.load_id != load.load_id || late.is_ok() {
+            return Ok(None);
+        }
+        let late = refusal(late, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
+        assert!(late.message().contains("SIGKILL"), "{late}");
+        Ok(Some(()))
+    })
+    .await
 }
 
 #[tokio::test]

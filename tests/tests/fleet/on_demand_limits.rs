@@ -14,6 +14,7 @@ use hangar_tests::{
     house::{House, answer},
     refusals::refusal,
     scripted::{Gate, LoadScript, Script},
+    time_enough::with_time_enough,
 };
 use tonic::Code;
 
@@ -33,14 +34,20 @@ async fn gated() -> Result<(House, Gate)> {
 #[tokio::test]
 async fn a_request_waits_no_longer_than_its_deadline_and_the_load_goes_on() -> Result<()> {
     let (house, gate) = gated().await?;
-    let hurried = house.client.generate("m").prompt("x").max_tokens(1);
-    let refused = hurried.timeout(Duration::from_millis(100)).text().await;
-    refusal(
-        refused,
-        Code::DeadlineExceeded,
-        ErrorReason::DeadlineExceeded,
-    );
     let mut feed = house.feed().await?;
+    with_time_enough(Duration::from_millis(100), async |limit| {
+        let hurried = house.client.generate("m").prompt("x").max_tokens(1);
+        let refused = hurried.timeout(limit).text().await;
+        refusal(
+            refused,
+            Code::DeadlineExceeded,
+            ErrorReason::DeadlineExceeded,
+        );
+        // Else it was over before the load had begun.
+        let state = house.stubs.info("m").await?.status.unwrap_or_default();
+        Ok((state.state() != ModelState::Unloaded).then_some(()))
+    })
+    .await?;
     feed.until("m", ModelState::Loading).await?;
     gate.open()?;
     feed.until("m", ModelState::Ready).await?;

@@ -1,5 +1,7 @@
 //! Downloads that are interrupted go on from where they were.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use hangar_client::v1::{
     ErrorReason,
@@ -10,6 +12,7 @@ use hangar_tests::{
     hangar::{Hangar, Options},
     hub::{Fault, hub_spec},
     refusals::refusal,
+    time_enough::with_time_enough,
 };
 use tonic::Code;
 
@@ -74,7 +77,7 @@ async fn a_hub_that_stalls_fails_the_attempt_and_the_next_goes_on() -> Result<()
         (Backoff, "HUB_UNAVAILABLE")
     );
     assert!(
-        failed.message.contains("nothing for 0.5 s"),
+        failed.message.contains("nothing for 3.0 s"),
         "{}",
         failed.message
     );
@@ -143,17 +146,22 @@ async fn an_unload_ends_a_download_and_keeps_what_has_come() -> Result<()> {
 #[tokio::test]
 async fn the_time_of_a_load_covers_its_download() -> Result<()> {
     let house = House::new().await?;
-    house.hub.fault(WEIGHTS, Fault::Hold(vec![1]));
-    let mut transitions = house.hangar.follow("m").await?;
-    let load = house.client.load("m").spec(hub_spec(REPOSITORY, &[], 3));
-    let load = load
-        .timeout(std::time::Duration::from_millis(500))
-        .wait()
-        .await;
-    let refused = refusal(load, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
-    assert!(refused.message().contains("DOWNLOADING"), "{refused}");
-    assert_eq!(transitions.states_to(Failed).await?.len(), 3);
-    Ok(())
+    with_time_enough(Duration::from_millis(500), async |limit| {
+        house.hub.fault(WEIGHTS, Fault::Hold(vec![1]));
+        // It is not known any more what became of the last one.
+        let _ = house.client.unload("m").send().await;
+        let mut transitions = house.hangar.follow("m").await?;
+        let load = house.client.load("m").spec(hub_spec(REPOSITORY, &[], 3));
+        let load = load.timeout(limit).wait().await;
+        let refused = refusal(load, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
+        let states = transitions.states_to(Failed).await?;
+        if !refused.message().contains("DOWNLOADING") {
+            return Ok(None);
+        }
+        assert_eq!(states.len(), 3, "{states:?}");
+        Ok(Some(()))
+    })
+    .await
 }
 
 #[tokio::test]

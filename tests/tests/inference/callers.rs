@@ -14,14 +14,18 @@ use hangar_client::{
 use hangar_tests::{
     fixtures::Fixtures,
     hangar::{DEADLINE, Options},
+    processes,
 };
 use tokio::time::timeout;
 use tonic::{Streaming, transport::Endpoint};
 
 use crate::{Served, greedy_request};
 
-/// Tokens of an answer that takes seconds.
+/// Tokens of an answer that takes far longer than [`SHORT`].
 const LONG: u32 = 16_000;
+
+/// Tokens of an answer whose work can be measured.
+const SHORT: u32 = 500;
 
 /// The stream once its answer has begun.
 async fn begun(mut stream: GenerateStream) -> Result<GenerateStream> {
@@ -46,15 +50,22 @@ async fn a_caller_that_goes_away_frees_its_place_at_once() -> Result<()> {
     let served = Served::long(|spec| spec.max_concurrency = 1).await?;
     let worker = served.worker().await?;
     let before = served.greedy("Hi").max_tokens(20).text().await?.text;
+    let idle = processes::cpu_time(worker)?;
+    served.greedy("Hello").max_tokens(SHORT).text().await?;
+    let short = processes::cpu_time(worker)?.saturating_sub(idle);
     let stream = begun(served.greedy("Hello").max_tokens(LONG).stream().await?).await?;
     served.until_crowd(1, 0).await?;
     drop(stream);
     served.until_crowd(0, 0).await?;
-    // Long before the answer that was given up would have ended.
+    let freed = processes::cpu_time(worker)?;
     let after = served.greedy("Hi").max_tokens(20).text();
-    assert_eq!(timeout(Duration::from_secs(5), after).await??.text, before);
+    assert_eq!(timeout(DEADLINE, after).await??.text, before);
+    // The engine does not go on with what nobody waits for.
+    processes::at_rest(worker, DEADLINE).await?;
+    let wasted = processes::cpu_time(worker)?.saturating_sub(freed);
+    assert!(wasted < short * (LONG / SHORT) / 2, "{wasted:?}, {short:?}");
     let metrics = served.model().await?.metrics.context("metrics")?;
-    assert_eq!((metrics.requests_total, metrics.requests_succeeded), (3, 2));
+    assert_eq!((metrics.requests_total, metrics.requests_succeeded), (4, 3));
     assert_eq!(
         (metrics.requests_cancelled, metrics.requests_failed),
         (1, 0)
@@ -128,14 +139,14 @@ async fn a_caller_that_does_not_read_slows_nobody_and_loses_nothing() -> Result<
 
 #[tokio::test]
 async fn a_caller_that_does_not_read_is_no_hang_of_the_engine() -> Result<()> {
-    let hang = Duration::from_secs(1);
+    let hang = Duration::from_secs(3);
     let fixtures = Fixtures::new()?;
     let path = fixtures.long_llama()?;
     let options = Options::new(&fixtures).time("--hang-timeout", hang);
     let served = Served::start(fixtures, options, &path, |_| ()).await?;
     let mut transitions = served.hangar.follow("m").await?;
     let slow = slow_reader(&served, 800).await?;
-    let transition = timeout(hang * 3, transitions.next()).await;
+    let transition = timeout(hang * 2, transitions.next()).await;
     assert!(transition.is_err(), "{transition:?}");
     drop(slow);
     Ok(())

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hangar_client::{
-    Completion, Error,
+    Completion, Error, GenerateEvent,
     v1::{ErrorReason, generate_response::Event, inference_service_client::InferenceServiceClient},
 };
-use hangar_tests::{hangar::DEADLINE, refusals::refusal};
+use hangar_tests::{hangar::DEADLINE, refusals::refusal, time_enough::with_time_enough};
 use tokio::time::timeout;
 use tonic::{Code, Request, transport::Endpoint};
 
@@ -28,55 +28,57 @@ fn exceeded(answer: Result<Completion, Error>) {
 #[tokio::test]
 async fn a_requests_timeout_ends_its_answer_in_mid_stream() -> Result<()> {
     let served = Served::long(|spec| spec.max_concurrency = 1).await?;
-    let mut stream = served
-        .greedy("Hello")
-        .max_tokens(LONG)
-        .timeout(SOON)
-        .stream()
-        .await?;
-    let mut chunks = 0;
-    let error = loop {
-        match stream.next().await.context("the answer ended")? {
-            Ok(_) => chunks += 1,
-            Err(error) => break error,
+    with_time_enough(SOON, async |limit| {
+        let ask = served.greedy("Hello").max_tokens(LONG).timeout(limit);
+        let (mut chunks, mut stream) = (0, ask.stream().await);
+        while let Ok(answer) = &mut stream {
+            match answer.next().await.context("the answer ended")? {
+                Ok(GenerateEvent::Chunk(_)) => chunks += 1,
+                Ok(done) => anyhow::bail!("{done:?}"),
+                Err(error) => stream = Err(error),
+            }
         }
-    };
-    assert!(chunks > 1);
-    exceeded(Err(error));
+        exceeded(Err(stream.err().context("an error")?));
+        Ok((chunks > 1).then_some(()))
+    })
+    .await?;
     let after = served.greedy("Hi").max_tokens(20).text();
-    timeout(Duration::from_secs(5), after).await??;
+    timeout(DEADLINE, after).await??;
     let metrics = served.model().await?.metrics.context("metrics")?;
     assert_eq!(
-        (metrics.requests_failed, metrics.requests_cancelled),
+        (metrics.requests_succeeded, metrics.requests_cancelled),
         (1, 0)
     );
+    assert!(metrics.requests_failed > 0);
     Ok(())
 }
 
 #[tokio::test]
 async fn the_calls_own_deadline_ends_its_answer_in_mid_stream() -> Result<()> {
     let served = Served::long(|spec| spec.max_concurrency = 1).await?;
-    let mut request = Request::new(greedy_request("Hello", LONG));
-    request.set_timeout(SOON);
-    let mut stream = served
-        .client
-        .inference_service()
-        .generate(request)
-        .await?
-        .into_inner();
-    let mut chunks = 0;
-    let status = loop {
-        match stream.message().await {
-            Ok(response) => {
-                let event = response.context("the answer ended")?.event;
-                anyhow::ensure!(matches!(event, Some(Event::Chunk(_))), "{event:?}");
-                chunks += 1;
+    with_time_enough(SOON, async |limit| {
+        let mut request = Request::new(greedy_request("Hello", LONG));
+        request.set_timeout(limit);
+        let answer = served.client.inference_service().generate(request).await;
+        let (mut chunks, mut stream) = (0, answer.map(tonic::Response::into_inner));
+        while let Ok(answer) = &mut stream {
+            match answer.message().await {
+                Ok(response) => {
+                    let event = response.context("the answer ended")?.event;
+                    anyhow::ensure!(matches!(event, Some(Event::Chunk(_))), "{event:?}");
+                    chunks += 1;
+                }
+                Err(status) => stream = Err(status),
             }
-            Err(status) => break status,
         }
-    };
-    assert!(chunks > 1);
-    exceeded(Err(Error::from_answer(&served.client, status)));
+        if chunks < 2 {
+            return Ok(None);
+        }
+        let status = stream.err().context("an error")?;
+        exceeded(Err(Error::from_answer(&served.client, status)));
+        Ok(Some(()))
+    })
+    .await?;
     served.until_crowd(0, 0).await?;
     Ok(())
 }
@@ -85,6 +87,7 @@ async fn the_calls_own_deadline_ends_its_answer_in_mid_stream() -> Result<()> {
 async fn a_deadline_passes_in_the_queue_too() -> Result<()> {
     let served = Served::long(|spec| spec.max_concurrency = 1).await?;
     let running = served.greedy("Hello").max_tokens(LONG).stream().await?;
+    served.until_crowd(1, 0).await?;
     exceeded(served.greedy("Hi").timeout(SOON).text().await);
     let mut request = Request::new(greedy_request("Hi", 1));
     request.set_timeout(SOON);
@@ -105,15 +108,16 @@ async fn a_deadline_passes_in_the_queue_too() -> Result<()> {
 async fn a_deadline_holds_for_a_caller_that_does_not_read() -> Result<()> {
     let served = Served::long(|spec| spec.max_concurrency = 1).await?;
     let endpoint = Endpoint::from_shared(served.hangar.url())?.initial_stream_window_size(1024);
-    let mut stub = InferenceServiceClient::new(endpoint.connect().await?);
-    let mut request = greedy_request("Hello", LONG);
-    request.timeout = Some(prost_types::Duration {
-        seconds: 0,
-        nanos: 300_000_000,
-    });
-    let mut slow = stub.generate(request).await?.into_inner();
+    let stub = InferenceServiceClient::new(endpoint.connect().await?);
+    let mut slow = with_time_enough(SOON, async |limit| {
+        let mut request = greedy_request("Hello", LONG);
+        request.timeout = Some(prost_types::Duration::try_from(limit)?);
+        Ok(stub.clone().generate(request).await.ok())
+    })
+    .await?
+    .into_inner();
     let after = served.greedy("Hi").max_tokens(20).text();
-    timeout(Duration::from_secs(5), after).await??;
+    timeout(DEADLINE, after).await??;
     let read = async {
         loop {
             if let Err(status) = slow.message().await {

@@ -1,9 +1,14 @@
 //! Requests that are refused before the engine sees them.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use hangar_client::v1::{ChatMessage, ErrorReason, GenerateRequest, Sampling};
 use hangar_client::{Error, GenerateEvent};
-use hangar_tests::refusals::{refusal, wrong_fields};
+use hangar_tests::{
+    refusals::{refusal, wrong_fields},
+    time_enough::with_time_enough,
+};
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -186,8 +191,11 @@ async fn ids_of_wrong_form_are_refused() -> Result<()> {
 #[tokio::test]
 async fn an_error_ends_the_stream() -> Result<()> {
     let served = Served::long(|_| ()).await?;
-    let timeout = std::time::Duration::from_millis(50);
-    let mut stream = served.greedy("Hello").timeout(timeout).stream().await?;
+    let mut stream = with_time_enough(Duration::from_millis(50), async |limit| {
+        let request = served.greedy("Hello").timeout(limit);
+        Ok(request.stream().await.ok())
+    })
+    .await?;
     let mut ended = false;
     while let Some(event) = stream.next().await {
         assert!(!ended, "{event:?} came after the end");

@@ -1,12 +1,10 @@
 //! What GetInfo counts.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelMetrics};
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::Options,
+    hangar::{DEADLINE, NEVER, Options},
     refusals::refusal,
     scripted::{GenerateScript, Script},
 };
@@ -101,9 +99,9 @@ async fn the_causes_of_internal_errors_stay_in_the_log() -> Result<()> {
         ..Script::default()
     };
     script.write(&path)?;
-    let options = Options::scripted(&fixtures);
+    let options = Options::scripted(&fixtures).time("--hang-timeout", NEVER);
     let served = Served::start(fixtures, options, &path, |_| ()).await?;
-    let answer = tokio::time::timeout(Duration::from_secs(4), served.greedy("x").text()).await?;
+    let answer = tokio::time::timeout(DEADLINE, served.greedy("x").text()).await?;
     let refusal = refusal(answer, Code::Internal, ErrorReason::Internal);
     assert!(!refusal.message().contains("script"), "{refusal}");
     let id = &refusal.details().metadata["error_id"];

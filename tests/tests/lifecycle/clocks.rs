@@ -14,6 +14,7 @@ use hangar_tests::{
     processes,
     refusals::refusal,
     scripted::Script,
+    time_enough::with_time_enough,
 };
 use tonic::Code;
 
@@ -22,8 +23,12 @@ const SHORT: Duration = Duration::from_millis(1500);
 #[tokio::test]
 async fn a_load_fails_when_its_time_is_over() -> Result<()> {
     for state in [Starting, Loading, Warming] {
-        let lab = Lab::start(&Script::gated()).await?;
-        let mut held = lab.hold_load(lab.load().timeout(SHORT), state).await?;
+        let (lab, mut held) = with_time_enough(SHORT, async |limit| {
+            let lab = Lab::start(&Script::gated()).await?;
+            let held = lab.hold_load(lab.load().timeout(limit), state).await;
+            Ok(held.ok().map(|held| (lab, held)))
+        })
+        .await?;
         let failed = held.transitions.until(Failed).await?;
         assert_eq!(failed.reason, "LOAD_TIMEOUT");
         assert!(

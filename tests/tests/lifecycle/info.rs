@@ -145,7 +145,9 @@ async fn the_server_and_its_system_are_described() -> Result<()> {
     );
     let seen = processes::host_bytes(lab.hangar.pid())?;
     let told = system.memory_server_bytes;
-    assert!(told.abs_diff(seen) * 2 < seen, "{told} told, {seen} seen");
+    // Between the two looks it may take a little.
+    let slack = seen / 2 + (4 << 20);
+    assert!(told.abs_diff(seen) < slack, "{told} told, {seen} seen");
     assert!(system.memory_models_bytes > 0);
     assert!(info.devices.is_empty() && !info.truncated);
     let cache = info.cache.context("a cache of prepared weights")?;

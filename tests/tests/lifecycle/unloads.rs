@@ -1,7 +1,5 @@
 //! UnloadModel: what it says, and that what it says is so.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use hangar_client::v1::{
     DesiredState, ErrorReason,
@@ -10,13 +8,26 @@ use hangar_client::v1::{
 };
 use hangar_tests::{
     background::Background,
-    hangar::{Options, spec},
+    hangar::{NEVER, Options, spec},
     lab::Lab,
     processes,
     refusals::refusal,
     scripted::{LoadKind, Script, ShutdownKind},
 };
+use rustix::process::Signal;
 use tonic::Code;
+
+/// A server whose worker stays in UNLOADING until the test kills it.
+async fn stays() -> Result<Lab> {
+    let script = Script {
+        shutdown: ShutdownKind::Ignore,
+        ..Script::default()
+    };
+    Lab::with(&script, |options: Options| {
+        options.time("--kill-timeout", NEVER)
+    })
+    .await
+}
 
 #[tokio::test]
 async fn unloading_what_is_not_loaded_succeeds_and_says_so() -> Result<()> {
@@ -62,14 +73,7 @@ async fn an_unload_verifies_that_the_worker_is_gone() -> Result<()> {
 
 #[tokio::test]
 async fn a_load_while_unloading_is_remembered() -> Result<()> {
-    let script = Script {
-        shutdown: ShutdownKind::Ignore,
-        ..Script::default()
-    };
-    let lab = Lab::with(&script, |options: Options| {
-        options.time("--kill-timeout", Duration::from_secs(2))
-    })
-    .await?;
+    let lab = stays().await?;
     let first = lab.ready().await?;
     let mut transitions = lab.follow().await?;
     let unload = Background::start(lab.client.unload("m").send());
@@ -77,6 +81,7 @@ async fn a_load_while_unloading_is_remembered() -> Result<()> {
     let load = lab.load().send().await?;
     assert_ne!(load.load_id, first.load_id);
     assert_eq!(lab.load().send().await?.load_id, load.load_id);
+    processes::signal(first.worker_pid, Signal::KILL)?;
     assert!(unload.end().await??.was_loaded);
     assert!(!processes::exists(first.worker_pid));
     assert_eq!(transitions.until(Ready).await?.load_id, load.load_id);
@@ -86,23 +91,18 @@ async fn a_load_while_unloading_is_remembered() -> Result<()> {
 
 #[tokio::test]
 async fn a_remembered_load_is_forgotten_by_the_next_unload() -> Result<()> {
-    let script = Script {
-        shutdown: ShutdownKind::Ignore,
-        ..Script::default()
-    };
-    let lab = Lab::with(&script, |options: Options| {
-        options.time("--kill-timeout", Duration::from_secs(2))
-    })
-    .await?;
-    lab.ready().await?;
+    let lab = stays().await?;
+    let worker = lab.ready().await?.worker_pid;
     let mut transitions = lab.follow().await?;
     let one = Background::start(lab.client.unload("m").send());
     transitions.until(Unloading).await?;
     let load = Background::start(lab.load().wait());
     lab.info_when(|info| info.desired_state() == DesiredState::Loaded)
         .await?;
-    assert!(lab.client.unload("m").send().await?.was_loaded);
+    let other = Background::start(lab.client.unload("m").send());
     refusal(load.end().await?, Code::Aborted, ErrorReason::LoadCancelled);
+    processes::signal(worker, Signal::KILL)?;
+    assert!(other.end().await??.was_loaded);
     assert!(one.end().await??.was_loaded);
     transitions.until(Unloaded).await?;
     let info = lab.info().await?;

@@ -15,6 +15,7 @@ use hangar_client::{
     v1::{DesiredState, ModelSpec, RestartMode::OnFailure},
 };
 use hangar_tests::{hangar::restarting, lives::Lives};
+use tokio::sync::Notify;
 
 use crate::{
     is_broken_off,
@@ -27,12 +28,21 @@ const MODELS: usize = 2;
 /// Attempts of a load: more than the server is killed.
 const ATTEMPTS: u32 = 100;
 
+/// The life of a server, as its clients share it.
+#[derive(Debug, Default)]
+pub(crate) struct Life {
+    /// It is about to end.
+    pub(crate) killed: AtomicBool,
+    /// Told of each change that was acknowledged.
+    pub(crate) acknowledged: Notify,
+}
+
 /// A client, and what it knows of its models.
 pub(crate) struct Actor {
     client: Client,
     random: fastrand::Rng,
     path: PathBuf,
-    killed: Arc<AtomicBool>,
+    life: Arc<Life>,
     pub(crate) truths: BTreeMap<String, Truth>,
     /// Changes that were acknowledged.
     pub(crate) acknowledged: usize,
@@ -46,7 +56,7 @@ impl Actor {
         lives: &Lives,
         truths: &BTreeMap<String, Truth>,
         seed: u64,
-        killed: &Arc<AtomicBool>,
+        life: &Arc<Life>,
     ) -> Result<Self> {
         let ids = (0..MODELS).map(|number| format!("m-{owner}-{number}"));
         let truths = ids.map(|id| {
@@ -58,7 +68,7 @@ impl Actor {
             random: fastrand::Rng::with_seed(seed),
             path: lives.fixtures.llama()?,
             truths: truths.collect(),
-            killed: killed.clone(),
+            life: life.clone(),
             acknowledged: 0,
         })
     }
@@ -78,9 +88,12 @@ impl Actor {
                 Ok(told) => {
                     truth.acknowledge(told)?;
                     self.acknowledged += 1;
+                    self.life.acknowledged.notify_one();
                     false
                 }
-                Err(error) if is_broken_off(&error) && self.killed.load(Ordering::SeqCst) => true,
+                Err(error) if is_broken_off(&error) && self.life.killed.load(Ordering::SeqCst) => {
+                    true
+                }
                 Err(error) => {
                     return Err(anyhow::Error::from(error).context(format!("{id}: {truth:?}")));
                 }

@@ -66,6 +66,14 @@ async fn an_attempt_that_the_server_died_in_counts() -> Result<()> {
         .recent_loads;
     assert_eq!(loads[0].outcome(), LoadOutcome::Succeeded);
     assert_eq!(loads[0].attempts, 3);
+    // What is known of the end of an attempt is on disk when a later change is.
+    let flush = lives.model("flush", &Script::default())?;
+    hangar
+        .client()
+        .await?
+        .create_model("flush", spec(&flush))
+        .send()
+        .await?;
     lives.kill(hangar).await?;
 
     // READY is a clean end: it begins anew.
