@@ -6,6 +6,7 @@
 mod binaries;
 mod options;
 mod transitions;
+mod watchdog;
 
 pub use binaries::binary;
 pub(crate) use binaries::build_directory;
@@ -32,6 +33,7 @@ use tokio::{
 };
 
 use crate::processes;
+use watchdog::Watchdog;
 
 /// Longest wait for something that is sure to come, on a machine that is slow and has other things to do. No test's
 /// outcome depends on what it is, unless something hangs.
@@ -50,6 +52,7 @@ pub struct Hangar {
     data_dir: PathBuf,
     /// Kept open, so that the server can go on writing to it.
     _output: BufReader<Receiver>,
+    _watchdog: Watchdog,
 }
 
 /// The line that the server prints once it serves.
@@ -108,7 +111,9 @@ impl Hangar {
                 return Err(error.context(fs::read_to_string(log(directory.path()))?));
             }
         };
+        let server = Pid::from_child(child.0.as_ref().context("there is no process")?);
         Ok(Self {
+            _watchdog: Watchdog::start(server, log(directory.path()))?,
             child: child.0.take().context("there is no process")?,
             announcement,
             directory,
