@@ -12,6 +12,7 @@ pub mod hub;
 pub mod images;
 pub mod info;
 pub mod lab;
+pub mod languages;
 pub mod lives;
 pub mod metrics;
 pub mod processes;

@@ -44,7 +44,7 @@ pub fn tritonclient() -> Result<PathBuf> {
 /// A Python with the packages of a file of pins.
 fn environment(name: &str, pins: &str) -> Result<PathBuf> {
     let pins = conformance().join(pins);
-    let directory = prepare(name, &pins, |directory| {
+    let directory = prepare(name, &[&pins], |directory| {
         let missing = "needs python3 with its module venv (Debian: python3-venv)";
         let mut venv = Command::new("python3");
         run(venv.args(["-m", "venv"]).arg(directory)).context(missing)?;
@@ -63,7 +63,7 @@ fn environment(name: &str, pins: &str) -> Result<PathBuf> {
 /// When there is no `npm`, or the package cannot be had.
 pub fn buf() -> Result<PathBuf> {
     let pins = conformance().join("package.json");
-    let directory = prepare("buf", &pins, |directory| {
+    let directory = prepare("buf", &[&pins], |directory| {
         fs::create_dir(directory)?;
         fs::copy(&pins, directory.join("package.json"))?;
         let mut npm = Command::new("npm");
@@ -74,13 +74,33 @@ pub fn buf() -> Result<PathBuf> {
     Ok(directory.join("node_modules/.bin/buf"))
 }
 
-/// The directory of a tool for these pins, made by `make` if it is not there.
-fn prepare(name: &str, pins: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let mut hash = DefaultHasher::new();
-    fs::read(pins)?.hash(&mut hash);
+/// The folder of all tools.
+///
+/// # Errors
+///
+/// When it cannot be made.
+pub(crate) fn folder() -> Result<PathBuf> {
     let build = build_directory()?;
     let tools = build.parent().unwrap_or(&build).join("tools");
     fs::create_dir_all(&tools)?;
+    Ok(tools)
+}
+
+/// The directory of a tool for these files of pins, made by `make` if it is not there.
+///
+/// # Errors
+///
+/// When a file cannot be read, or as `make`.
+pub(crate) fn prepare(
+    name: &str,
+    pins: &[&Path],
+    make: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let mut hash = DefaultHasher::new();
+    for pins in pins {
+        fs::read(pins)?.hash(&mut hash);
+    }
+    let tools = folder()?;
     // Held until the end of this function.
     let lock = File::create(tools.join(format!("{name}.lock")))?;
     flock(&lock, FlockOperation::LockExclusive)?;
@@ -116,16 +136,16 @@ mod tests {
         let directory = tempfile::tempdir()?;
         let pins = directory.path().join("pins");
         fs::write(&pins, directory.path().as_os_str().as_encoded_bytes())?;
-        let failed = prepare("test", &pins, |path| {
+        let failed = prepare("test", &[&pins], |path| {
             fs::create_dir(path)?;
             anyhow::bail!("half way")
         });
         assert!(failed.is_err());
-        let made = prepare("test", &pins, |path| Ok(fs::create_dir(path)?))?;
-        let again = prepare("test", &pins, |_| anyhow::bail!("made twice"))?;
+        let made = prepare("test", &[&pins], |path| Ok(fs::create_dir(path)?))?;
+        let again = prepare("test", &[&pins], |_| anyhow::bail!("made twice"))?;
         assert_eq!(made, again);
         fs::write(&pins, "another")?;
-        assert!(prepare("test", &pins, |_| anyhow::bail!("not made")).is_err());
+        assert!(prepare("test", &[&pins], |_| anyhow::bail!("not made")).is_err());
         fs::remove_dir_all(made)?;
         Ok(())
     }
