@@ -143,10 +143,12 @@ pub struct Settings {
     pub device_release_timeout: Duration,
     /// Longest shutdown of the server.
     pub shutdown_timeout: Duration,
-    /// A worker with requests in flight that makes no step for this long hangs.
+    /// A worker with requests in flight that neither makes a step nor works for this long hangs.
     pub hang_timeout: Duration,
-    /// Added to `hang_timeout` for each token of the longest prompt in flight.
-    pub hang_timeout_per_prompt_token: Duration,
+    /// One that works for this long without making a step does too.
+    pub spin_timeout: Duration,
+    /// Added to `spin_timeout` for each token of the prompts in flight while the model's pace is not known.
+    pub spin_timeout_per_prompt_token: Duration,
     /// A load without progress for this long is stalled.
     pub stall_timeout: Duration,
     /// Added to `stall_timeout` for each GiB of the model's files.

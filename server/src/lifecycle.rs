@@ -12,12 +12,14 @@ mod announce;
 mod devices;
 mod driver;
 mod eviction;
+mod fatal_prompt;
 mod fleet;
 mod holds;
 mod ledger;
 mod load_slots;
 mod memory;
 mod model;
+mod movement;
 mod observer;
 mod orders;
 mod pressure;
@@ -36,6 +38,7 @@ mod usage;
 pub use admission::{Permit, Refusal};
 pub use devices::{CudaWorker, Devices};
 pub use driver::{LoadTicket, UnloadReport, Verification};
+pub use fatal_prompt::FatalPrompt;
 pub use fleet::{FindError, Fleet, Resources, UnknownModel};
 pub use holds::Holder;
 pub use memory::Memory;
@@ -71,11 +74,13 @@ pub struct Limits {
     pub ready_timeout: Duration,
     /// From asking a worker to exit to killing it, and from killing to giving up on it.
     pub kill_timeout: Duration,
-    /// Without a step of the engine while requests run.
+    /// Without a step of the engine and without work while requests run.
     pub hang_timeout: Duration,
-    /// Added to it for each token of a prompt that the engine is still reading.
-    pub hang_timeout_per_prompt_token: Duration,
-    /// Without bytes or processor time while loading.
+    /// Of work without a step of the engine.
+    pub spin_timeout: Duration,
+    /// Added to it for each token of a prompt that the engine is still reading, while its pace is not known.
+    pub spin_timeout_per_prompt_token: Duration,
+    /// Without bytes or work while loading.
     pub stall_timeout: Duration,
     /// Added to it for each GiB of weights.
     pub stall_timeout_per_gib: Duration,

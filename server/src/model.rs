@@ -5,6 +5,7 @@ mod device;
 mod failure;
 mod id;
 mod kv_cache;
+mod pace;
 mod progress;
 mod retry;
 mod spec;
@@ -17,6 +18,7 @@ pub use device::DeviceWish;
 pub use failure::{Failure, Reason};
 pub use id::{Epoch, Generation, InvalidModelId, LoadId, ModelId, Revision};
 pub use kv_cache::KvCache;
+pub use pace::Pace;
 pub use progress::{Phase, Progress, ProgressMeter};
 pub use retry::{RestartMode, RestartPolicy};
 pub use spec::{

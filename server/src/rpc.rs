@@ -1,5 +1,6 @@
 //! The public API over gRPC: the only room that knows `tonic::Status`.
 
+mod bounds;
 mod catalog_service;
 pub mod deadline;
 mod declared;

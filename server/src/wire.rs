@@ -1,6 +1,7 @@
 //! Messages from and to the types of [`crate::model`], for both the public API and the workers.
 
 mod kv_cache;
+mod pace;
 
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,8 @@ use crate::model::{
     Metadata, Phase, Progress, RestartMode, RestartPolicy, Sampling, Source, Spec, Stage, Status,
     SuspendCause, Suspension, Switch, SwitchOutcome, SwitchStrategy,
 };
+
+pub use pace::pace;
 
 /// What a worker for `spec` is told, without what belongs to one run.
 pub fn worker_config(spec: &Spec, template: &WorkerConfig) -> WorkerConfig {
@@ -209,6 +212,7 @@ pub fn learned(learned: &Learned) -> v1::LearnedFacts {
             .map(|(failure, _)| failure.message.clone())
             .unwrap_or_default(),
         last_failure_time: failure.map(|(_, time)| (*time).into()),
+        pace: learned.pace.map(pace::message),
     }
 }
 

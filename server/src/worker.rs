@@ -15,5 +15,5 @@ pub use channel::{Client, connect};
 pub use confine::limit_memory;
 pub use handshake::{HandshakeError, PROTOCOL_VERSION, Ready};
 pub use process::{Exit, Process, SpawnError, Starting};
-pub use reading::{Reading, memory_of};
+pub use reading::{Reading, descendants_cpu_time, memory_of};
 pub use spawner::{Program, Spawner};

@@ -21,5 +21,6 @@ pub mod scripted;
 pub mod served;
 pub mod stubs;
 pub mod time_enough;
+pub mod throttle;
 pub mod timed;
 pub mod tools;

@@ -13,6 +13,7 @@ mod loading;
 mod process;
 mod script;
 mod service;
+mod work;
 mod worker;
 
 pub use events::{Event, Events, Report};
@@ -21,6 +22,7 @@ pub use gate::Gate;
 pub use process::run;
 pub use script::{
     Flood, GenerateScript, LoadKind, LoadScript, ReadyKind, Script, ShutdownKind, StatsKind,
+    WorkKind,
 };
 
 #[cfg(test)]

@@ -114,6 +114,8 @@ mod tests {
         "ROLE_REQUIRED",
         "SHUTTING_DOWN",
         "DEADLINE_EXCEEDED",
+        "DEADLINE_TOO_SHORT",
+        "PROMPT_TOO_LARGE",
         "NOT_IMPLEMENTED",
         "INTERNAL",
     ];

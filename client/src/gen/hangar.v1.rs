@@ -505,7 +505,7 @@ pub struct UsageSample {
     pub memory: ::core::option::Option<ModelMemory>,
 }
 /// What earlier loads of a model have taught.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LearnedFacts {
     /// What the worker held once it was READY.
     #[prost(message, optional, tag = "1")]
@@ -528,6 +528,21 @@ pub struct LearnedFacts {
     /// When that was.
     #[prost(message, optional, tag = "7")]
     pub last_failure_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How quickly the engine works, kept over reloads of the same spec. Unset before it was seen.
+    #[prost(message, optional, tag = "8")]
+    pub pace: ::core::option::Option<Pace>,
+}
+/// How quickly an engine works, as seen of its last requests (at most 32).
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Pace {
+    /// Tokens of prompts that it reads in a second while it reads one. Prompts of fewer than 16 tokens tell
+    /// nothing. Unset before a prompt was read.
+    #[prost(double, optional, tag = "1")]
+    pub prompt_tokens_per_second: ::core::option::Option<f64>,
+    /// Tokens of an answer that it makes in a second while it makes one. Unset before an answer was made, and
+    /// for embedding models.
+    #[prost(double, optional, tag = "2")]
+    pub generated_tokens_per_second: ::core::option::Option<f64>,
 }
 /// Quantiles of a latency.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3397,6 +3412,14 @@ pub enum ErrorReason {
     ModelDeclared = 39,
     /// FAILED_PRECONDITION: the model has aliases; deleting it needs `force`. Metadata: `aliases`.
     ModelAliased = 40,
+    /// DEADLINE_EXCEEDED: by the model's pace, reading the prompt takes longer than the deadline leaves; told at
+    /// once, nothing was computed. Metadata: `prompt_tokens`, `prompt_tokens_per_second`, `estimated_seconds`,
+    /// `seconds_left`.
+    DeadlineTooShort = 41,
+    /// FAILED_PRECONDITION: a prompt of this length has ended the model's worker before, which was longer than
+    /// any that it has read. Holds until the model is loaded anew by LoadModel or its spec changes. Metadata:
+    /// `prompt_tokens`, `fatal_prompt_tokens`, `fatal_reason` (for example WORKER_HUNG).
+    PromptTooLarge = 42,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3446,6 +3469,8 @@ impl ErrorReason {
             Self::LimitReached => "ERROR_REASON_LIMIT_REACHED",
             Self::ModelDeclared => "ERROR_REASON_MODEL_DECLARED",
             Self::ModelAliased => "ERROR_REASON_MODEL_ALIASED",
+            Self::DeadlineTooShort => "ERROR_REASON_DEADLINE_TOO_SHORT",
+            Self::PromptTooLarge => "ERROR_REASON_PROMPT_TOO_LARGE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3492,6 +3517,8 @@ impl ErrorReason {
             "ERROR_REASON_LIMIT_REACHED" => Some(Self::LimitReached),
             "ERROR_REASON_MODEL_DECLARED" => Some(Self::ModelDeclared),
             "ERROR_REASON_MODEL_ALIASED" => Some(Self::ModelAliased),
+            "ERROR_REASON_DEADLINE_TOO_SHORT" => Some(Self::DeadlineTooShort),
+            "ERROR_REASON_PROMPT_TOO_LARGE" => Some(Self::PromptTooLarge),
             _ => None,
         }
     }
@@ -3898,7 +3925,7 @@ pub mod inference_service_client {
     /// Every error carries google.rpc.ErrorInfo with domain "hangar.v1" and a reason of ErrorReason. Any
     /// call may end with NOT_FOUND/MODEL_NOT_FOUND; FAILED_PRECONDITION/MODEL_NOT_LOADED; UNAVAILABLE/
     /// MODEL_LOADING, MODEL_UNLOADED, WORKER_DIED, WORKER_HUNG, SHUTTING_DOWN; DEADLINE_EXCEEDED (the
-    /// caller's deadline); UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour; and
+    /// caller's deadline, also where it is known beforehand to be missed: DEADLINE_TOO_SHORT); UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour; and
     /// INTERNAL.
     #[derive(Debug, Clone)]
     pub struct InferenceServiceClient<T> {
@@ -3985,7 +4012,7 @@ pub mod inference_service_client {
         /// A caller that goes away ends the generation. Stop texts are never part of the chunks.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, CONTEXT_EXCEEDED; FAILED_PRECONDITION/
-        /// UNSUPPORTED_BY_MODEL; RESOURCE_EXHAUSTED/QUEUE_FULL.
+        /// UNSUPPORTED_BY_MODEL, PROMPT_TOO_LARGE; RESOURCE_EXHAUSTED/QUEUE_FULL.
         pub async fn generate(
             &mut self,
             request: impl tonic::IntoRequest<super::GenerateRequest>,
@@ -4019,7 +4046,7 @@ pub mod inference_service_client {
         /// (commonly to 4 MiB) send smaller batches, or raise the limit.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, CONTEXT_EXCEEDED; FAILED_PRECONDITION/
-        /// UNSUPPORTED_BY_MODEL; RESOURCE_EXHAUSTED/QUEUE_FULL.
+        /// UNSUPPORTED_BY_MODEL, PROMPT_TOO_LARGE; RESOURCE_EXHAUSTED/QUEUE_FULL.
         pub async fn embed(
             &mut self,
             request: impl tonic::IntoRequest<super::EmbedRequest>,
@@ -4124,7 +4151,7 @@ pub mod inference_service_server {
         /// A caller that goes away ends the generation. Stop texts are never part of the chunks.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, CONTEXT_EXCEEDED; FAILED_PRECONDITION/
-        /// UNSUPPORTED_BY_MODEL; RESOURCE_EXHAUSTED/QUEUE_FULL.
+        /// UNSUPPORTED_BY_MODEL, PROMPT_TOO_LARGE; RESOURCE_EXHAUSTED/QUEUE_FULL.
         async fn generate(
             &self,
             request: tonic::Request<super::GenerateRequest>,
@@ -4138,7 +4165,7 @@ pub mod inference_service_server {
         /// (commonly to 4 MiB) send smaller batches, or raise the limit.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, CONTEXT_EXCEEDED; FAILED_PRECONDITION/
-        /// UNSUPPORTED_BY_MODEL; RESOURCE_EXHAUSTED/QUEUE_FULL.
+        /// UNSUPPORTED_BY_MODEL, PROMPT_TOO_LARGE; RESOURCE_EXHAUSTED/QUEUE_FULL.
         async fn embed(
             &self,
             request: tonic::Request<super::EmbedRequest>,
@@ -4171,7 +4198,7 @@ pub mod inference_service_server {
     /// Every error carries google.rpc.ErrorInfo with domain "hangar.v1" and a reason of ErrorReason. Any
     /// call may end with NOT_FOUND/MODEL_NOT_FOUND; FAILED_PRECONDITION/MODEL_NOT_LOADED; UNAVAILABLE/
     /// MODEL_LOADING, MODEL_UNLOADED, WORKER_DIED, WORKER_HUNG, SHUTTING_DOWN; DEADLINE_EXCEEDED (the
-    /// caller's deadline); UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour; and
+    /// caller's deadline, also where it is known beforehand to be missed: DEADLINE_TOO_SHORT); UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour; and
     /// INTERNAL.
     #[derive(Debug)]
     pub struct InferenceServiceServer<T> {

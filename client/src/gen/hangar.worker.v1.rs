@@ -209,6 +209,23 @@ pub struct GenerateRequest {
     /// leaves. Zero: the model's own default.
     #[prost(uint32, tag = "3")]
     pub default_max_tokens: u32,
+    /// What the request is held against before it is with the engine.
+    #[prost(message, optional, tag = "4")]
+    pub bounds: ::core::option::Option<RequestBounds>,
+}
+/// Limits of a request that only its tokens can be held against.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RequestBounds {
+    /// Time that its caller leaves. Unset: all that it takes.
+    #[prost(message, optional, tag = "1")]
+    pub time_left: ::core::option::Option<::prost_types::Duration>,
+    /// Length in tokens of a prompt that has ended a worker of this model: one as long is refused with
+    /// PROMPT_TOO_LARGE. Zero: none has.
+    #[prost(uint64, tag = "2")]
+    pub fatal_prompt_tokens: u64,
+    /// How it did: name of a hangar.v1.ErrorReason without its prefix.
+    #[prost(string, tag = "3")]
+    pub fatal_reason: ::prost::alloc::string::String,
 }
 /// Response of Generate.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -236,6 +253,9 @@ pub struct EmbedRequest {
     /// Texts.
     #[prost(string, repeated, tag = "1")]
     pub inputs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What the request is held against before it is with the engine.
+    #[prost(message, optional, tag = "2")]
+    pub bounds: ::core::option::Option<RequestBounds>,
 }
 /// Response of Embed.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -286,7 +306,7 @@ pub struct WatchStatsRequest {
     pub interval: ::core::option::Option<::prost_types::Duration>,
 }
 /// Response of WatchStats.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct WatchStatsResponse {
     /// Steps that the engine has made: rises with each token, and each vector, of any request.
     #[prost(uint64, tag = "1")]
@@ -306,6 +326,16 @@ pub struct WatchStatsResponse {
     /// Blocks that the KV cache has. Zero without paged attention.
     #[prost(uint32, tag = "6")]
     pub kv_blocks_total: u32,
+    /// Length in tokens of the longest prompt that is with the engine and has no first token yet. Told at once
+    /// when it is long.
+    #[prost(uint64, tag = "7")]
+    pub reading_tokens: u64,
+    /// Length in tokens of the longest prompt that has been read so far.
+    #[prost(uint64, tag = "8")]
+    pub longest_read_tokens: u64,
+    /// How the model was seen to work so far. Unset where nothing has been seen.
+    #[prost(message, optional, tag = "9")]
+    pub pace: ::core::option::Option<super::super::v1::Pace>,
 }
 /// Request of PrepareWeights.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::model::{
-    Etag, Failure, LoadId, LoadRecord, Memory, Metadata, ModelId, Spec, Suspension,
+    Etag, Failure, LoadId, LoadRecord, Memory, Metadata, ModelId, Pace, Spec, Suspension,
 };
 
 /// A registered model.
@@ -90,6 +90,8 @@ pub struct Learned {
     pub last_failure: Option<(Failure, SystemTime)>,
     /// When the last request came, as of the end of the last load.
     pub last_used: Option<SystemTime>,
+    /// How quickly the engine works that the spec makes.
+    pub pace: Option<Pace>,
 }
 
 /// Loads that are remembered.

@@ -238,7 +238,7 @@ pub struct Layer {
         help_heading = "Time limits"
     )]
     pub shutdown_timeout: Option<Seconds>,
-    /// A worker that answers requests and makes no step for this long is killed [default: 30s]
+    /// A worker with requests that neither makes a step nor works for this long is killed [default: 30s]
     #[arg(
         long,
         env = "HANGAR_HANG_TIMEOUT",
@@ -246,14 +246,23 @@ pub struct Layer {
         help_heading = "Time limits"
     )]
     pub hang_timeout: Option<Seconds>,
-    /// Added to that for each token of the longest prompt in flight [default: 50ms]
+    /// One that works this long without making a step is killed too; to read its prompts it has ten times what
+    /// its pace says on top [default: 10m]
     #[arg(
         long,
-        env = "HANGAR_HANG_TIMEOUT_PER_PROMPT_TOKEN",
+        env = "HANGAR_SPIN_TIMEOUT",
         value_name = "TIME",
         help_heading = "Time limits"
     )]
-    pub hang_timeout_per_prompt_token: Option<Seconds>,
+    pub spin_timeout: Option<Seconds>,
+    /// What it has for each token of its prompts while its pace is not known [default: 5s]
+    #[arg(
+        long,
+        env = "HANGAR_SPIN_TIMEOUT_PER_PROMPT_TOKEN",
+        value_name = "TIME",
+        help_heading = "Time limits"
+    )]
+    pub spin_timeout_per_prompt_token: Option<Seconds>,
     /// A load without progress for this long fails [default: 60s]
     #[arg(
         long,

@@ -90,7 +90,7 @@ fn every_kind_of_value_can_stand_in_a_file() {
             listen = "127.0.0.1:1234"
             reflection = false
             max_request_bytes = "1MiB"
-            hang_timeout_per_prompt_token = "5ms"
+            spin_timeout_per_prompt_token = "5ms"
             load_timeout = "1m 30s"
             model_root = ["/"]
             log_format = "json"
@@ -103,7 +103,7 @@ fn every_kind_of_value_can_stand_in_a_file() {
     assert!(!settings.reflection);
     assert_eq!(settings.max_request_bytes, 1 << 20);
     assert_eq!(
-        settings.hang_timeout_per_prompt_token,
+        settings.spin_timeout_per_prompt_token,
         Duration::from_millis(5)
     );
     assert_eq!(settings.load_timeout, Duration::from_secs(90));

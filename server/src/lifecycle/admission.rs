@@ -17,7 +17,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::slots::Slot;
+use super::{fatal_prompt::FatalPrompt, slots::Slot};
 use crate::{
     model::{Failure, GenerationDefaults},
     worker::Client,
@@ -200,6 +200,11 @@ impl Permit {
     /// Calls to the worker.
     pub fn client(&self) -> Client {
         self.lane.client.clone()
+    }
+
+    /// A prompt that has ended a worker of this model: one as long is not to be sent to this one.
+    pub fn fatal_prompt(&self) -> Option<FatalPrompt> {
+        self.lane.fatal
     }
 
     /// What the spec says for requests that do not.

@@ -8,6 +8,7 @@ mod answer;
 mod device;
 mod download;
 mod keep;
+mod look;
 mod perform;
 
 use std::{
@@ -24,6 +25,7 @@ use tracing::Span;
 use super::{
     admission::Lane,
     devices::Heading,
+    fatal_prompt::PromptHistory,
     fleet::Context,
     load_slots::LoadSlot,
     memory::Claim,
@@ -72,6 +74,9 @@ pub(super) struct Driver {
     claim: Option<Claim>,
     /// The most that the worker was seen to hold.
     peak: Memory,
+    prompts: PromptHistory,
+    /// Whether a pace was seen that is not on disk.
+    pace_is_new: bool,
     /// The attempt that is on disk.
     attempt: Option<Attempt>,
     download: Option<Download>,
@@ -165,6 +170,8 @@ impl Driver {
             admission: None,
             claim: None,
             peak: Memory::default(),
+            prompts: PromptHistory::default(),
+            pace_is_new: false,
             attempt: None,
             download: None,
             snapshot: None,
@@ -276,9 +283,10 @@ impl Driver {
                 self.settle();
                 self.apply(Event::Warmed);
             }
-            Report::Fault(failure) => self.apply(Event::Fault(failure)),
+            Report::Fault(failure) => self.fail(failure),
             Report::Exited(failure) => {
                 self.run = None;
+                self.blame(&failure);
                 self.apply(Event::Exited {
                     failure,
                     restart: LoadId::fresh(),
@@ -315,53 +323,6 @@ impl Driver {
                 self.answer_unreaped();
             }
             Timer::Stable => self.apply(Event::Stable),
-        }
-    }
-
-    /// Looks at the worker: progress and stalls of a load, hangs of an engine, memory.
-    fn look(&mut self) {
-        let Some(observer) = &mut self.observer else {
-            return;
-        };
-        if self.admission.is_some() {
-            // It waits for memory, and has nothing to do meanwhile.
-            observer.excuse();
-        }
-        observer.look();
-        let memory = observer.memory();
-        self.status.kv_blocks = observer.kv_blocks();
-        if self.stopping.began.is_none() {
-            self.look_at_device();
-        }
-        self.measured(memory);
-        let Some(observer) = &self.observer else {
-            return;
-        };
-        let stage = self.state.stage();
-        let crowd = self
-            .lane
-            .as_ref()
-            .map(|lane| lane.crowd())
-            .unwrap_or_default();
-        let fault = match stage {
-            Stage::Starting | Stage::Loading | Stage::Warming => {
-                observer.stalled(&self.context.limits)
-            }
-            Stage::Ready | Stage::Draining => observer.hung(crowd, &self.context.limits),
-            _ => None,
-        };
-        let progress = match (stage, observer.bytes_read()) {
-            (Stage::Loading, Some((bytes, elapsed))) => self.meter.observe(bytes, elapsed),
-            _ => None,
-        };
-        match progress {
-            Some(_) => self.publish_progress(),
-            None => self.note(),
-        }
-        match fault {
-            Some(failure) => self.apply(Event::Fault(failure)),
-            None if stage == Stage::Ready => self.end_idleness(),
-            None => {}
         }
     }
 }

@@ -5,10 +5,15 @@ use std::{sync::Arc, sync::Mutex, sync::PoisonError, time::Duration};
 use hangar_client::worker::v1::{ModelInspection, ProgressMeasure, WatchStatsResponse};
 use tokio::time::Instant;
 
-use super::{Limits, admission::Crowd};
+use super::{
+    Limits,
+    admission::Crowd,
+    movement::{Look, Movement},
+};
 use crate::{
-    model::{Failure, KvBlocks, Memory, Reason},
+    model::{Failure, KvBlocks, Memory, Pace, Reason},
     system::SystemMonitor,
+    wire,
     worker::Reading,
 };
 
@@ -20,7 +25,9 @@ pub(super) struct Observer {
     /// Where the device is read that the worker is on, and its UUID.
     device: Option<(Arc<SystemMonitor>, Arc<str>)>,
     last: Reading,
-    moved: Moved,
+    movement: Movement,
+    /// Since when requests run, and the steps that were made, as of the last look.
+    ahead: (Option<Instant>, u64),
     weights: Option<Weights>,
 }
 
@@ -30,13 +37,6 @@ struct Weights {
     measure: ProgressMeasure,
     total: u64,
     baseline: Option<(Reading, Instant)>,
-}
-
-/// When the worker was last seen to move in a load, and where it stood then.
-#[derive(Clone, Copy, Debug)]
-struct Moved {
-    at: Instant,
-    reading: Reading,
 }
 
 /// What the worker says of its engine.
@@ -51,13 +51,27 @@ struct Beat {
     heard: Option<Instant>,
     device_bytes: u64,
     kv_blocks: KvBlocks,
+    prompts: PromptLengths,
+    pace: Option<Pace>,
 }
 
-/// Processor time that counts as movement: more than what a worker uses that only waits.
-const MOVEMENT: Duration = Duration::from_millis(200);
+/// Lengths of prompts in tokens, as the worker told them last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PromptLengths {
+    /// Of the longest one that is being read.
+    pub(super) reading: u64,
+    /// Of the longest one that has been read.
+    pub(super) longest_read: u64,
+}
+
+/// How much longer than its pace says an engine may work at a prompt.
+const PATIENCE: f64 = 10.0;
 
 /// How old a reading of a device may be that a worker is on.
 const REFRESH: Duration = Duration::from_secs(1);
+
+/// How old a reading may be that tells whether a device works: an older one is of a driver that does not answer.
+const STALE: Duration = Duration::from_secs(4);
 
 // === impl Observer ===
 
@@ -74,10 +88,8 @@ impl Observer {
             pulse,
             device,
             last: reading,
-            moved: Moved {
-                at: Instant::now(),
-                reading,
-            },
+            movement: Movement::new(pid, &reading),
+            ahead: (None, 0),
             weights: None,
         }
     }
@@ -94,7 +106,7 @@ impl Observer {
 
     /// The worker has no reason to move at present.
     pub(super) fn excuse(&mut self) {
-        self.moved.at = Instant::now();
+        self.movement.excuse();
     }
 
     /// Looks at the worker.
@@ -104,14 +116,46 @@ impl Observer {
         };
         self.last = reading;
         self.last.memory.device_bytes = self.device_bytes();
-        let before = self.moved.reading;
-        let bytes = reading.rss_file > before.rss_file || reading.read_chars > before.read_chars;
-        if bytes || reading.cpu_time >= before.cpu_time + MOVEMENT {
-            self.moved = Moved {
-                at: Instant::now(),
-                reading,
+    }
+
+    /// Takes note of whether the worker moved in its load, as of the last look.
+    pub(super) fn follow_load(&mut self, limits: &Limits) {
+        let look = Look {
+            reads: true,
+            device: self.device_works(),
+            limit: self.stall_limit(limits),
+        };
+        self.movement.look(&self.last, look);
+    }
+
+    /// Takes note of whether the engine moved for those inside, as of the last look.
+    pub(super) fn follow_engine(&mut self, crowd: &Crowd, limits: &Limits) {
+        let ahead = (crowd.busy_since, self.pulse.beat().steps);
+        if ahead != self.ahead {
+            self.ahead = ahead;
+            self.movement.got_ahead(&self.last);
+        } else if crowd.busy_since.is_some() || crowd.aside > 0 {
+            let look = Look {
+                reads: false,
+                device: self.device_works(),
+                limit: limits.hang_timeout,
             };
+            self.movement.look(&self.last, look);
         }
+    }
+
+    /// Whether the worker's device was busy when it was read last, be it for the worker or for others.
+    fn device_works(&self) -> bool {
+        let Some((system, uuid)) = &self.device else {
+            return false;
+        };
+        let reading = system.devices();
+        let fresh = reading.asked.is_some_and(|asked| asked.elapsed() < STALE);
+        let busy = reading
+            .device(uuid)
+            .and_then(|device| device.utilization)
+            .is_some_and(|share| share > 0.0);
+        fresh && reading.trouble.is_none() && busy
     }
 
     /// What the worker has of its device, in bytes: what it says, else what the driver said last. Zero when
@@ -167,12 +211,25 @@ impl Observer {
         Some((bytes, began.elapsed()))
     }
 
+    /// What the worker tells of the prompts that it has.
+    pub(super) fn prompts(&self) -> PromptLengths {
+        self.pulse.beat().prompts
+    }
+
+    /// How quickly the engine works, if that was seen.
+    pub(super) fn pace(&self) -> Option<Pace> {
+        self.pulse.beat().pace
+    }
+
+    fn stall_limit(&self, limits: &Limits) -> Duration {
+        let gib = self.weight_bytes() as f64 / f64::from(1 << 30);
+        limits.stall_timeout + limits.stall_timeout_per_gib.mul_f64(gib)
+    }
+
     /// The failure of a load that no longer moves.
     pub(super) fn stalled(&self, limits: &Limits) -> Option<Failure> {
-        let gib = self.weight_bytes() as f64 / f64::from(1 << 30);
-        let limit = limits.stall_timeout + limits.stall_timeout_per_gib.mul_f64(gib);
-        let still = self.moved.at.elapsed();
-        (still > limit).then(|| {
+        let still = self.movement.still(self.movement.moved());
+        (still > self.stall_limit(limits)).then(|| {
             let message = format!(
                 "the load has neither read a byte nor used the processor for {:.1} s; check the disk that the model \
                  is on, then load again",
@@ -182,35 +239,62 @@ impl Observer {
         })
     }
 
-    /// The failure of an engine that has work and no longer steps.
-    pub(super) fn hung(&self, crowd: Crowd, limits: &Limits) -> Option<Failure> {
+    /// The failure of an engine that has work and no longer moves, or works and gets nowhere although it had
+    /// many times as long as its `pace` allows for.
+    pub(super) fn hung(
+        &self,
+        crowd: &Crowd,
+        limits: &Limits,
+        pace: Option<Pace>,
+    ) -> Option<Failure> {
         let beat = self.pulse.beat();
         if crowd.aside > 0
-            && beat
-                .heard
-                .is_some_and(|heard| heard.elapsed() > limits.hang_timeout)
+            && let Some(heard) = beat.heard
+            && self.movement.still(heard) > limits.hang_timeout
         {
             let message =
                 "the worker has not been heard of while calls waited for it; it was killed";
             return Some(Failure::new(Reason::WorkerHung, message));
         }
         let busy_since = crowd.busy_since?;
-        let reading = u32::try_from(beat.prefill_tokens).unwrap_or(u32::MAX);
-        let limit =
-            limits.hang_timeout + limits.hang_timeout_per_prompt_token.saturating_mul(reading);
-        let still = beat
+        let since = beat
             .stepped
-            .map_or(busy_since, |stepped| stepped.max(busy_since))
-            .elapsed();
-        (still > limit).then(|| {
+            .map_or(busy_since, |stepped| stepped.max(busy_since));
+        let still = self.movement.still(since);
+        if still > limits.hang_timeout {
             let message = format!(
-                "the engine made no step for {:.1} s with {} requests running; its worker was killed",
+                "the engine neither made a step nor used the processor for {:.1} s with {} requests running; its \
+                 worker was killed",
                 still.as_secs_f64(),
                 crowd.running
+            );
+            return Some(Failure::new(Reason::WorkerHung, message));
+        }
+        let limit = spin_limit(limits, pace, beat.prefill_tokens);
+        let worked = self.movement.worked();
+        (worked > limit).then(|| {
+            let message = format!(
+                "the engine worked for {:.1} s without making a step, with {} requests running and {} tokens of \
+                 prompts to read; its worker was killed. If it is only slow, raise --spin-timeout",
+                worked.as_secs_f64(),
+                crowd.running,
+                beat.prefill_tokens
             );
             Failure::new(Reason::WorkerHung, message)
         })
     }
+}
+
+/// How long an engine may work at prompts of so many tokens until it has made a step.
+fn spin_limit(limits: &Limits, pace: Option<Pace>, prompt_tokens: u64) -> Duration {
+    let tokens = prompt_tokens as f64;
+    let known = pace.and_then(|pace| pace.prompt_tokens_per_second);
+    let reading = match known {
+        Some(rate) => PATIENCE * tokens / rate,
+        None => limits.spin_timeout_per_prompt_token.as_secs_f64() * tokens,
+    };
+    let reading = Duration::try_from_secs_f64(reading).unwrap_or(Duration::MAX);
+    limits.spin_timeout.saturating_add(reading)
 }
 
 // === impl Pulse ===
@@ -230,6 +314,11 @@ impl Pulse {
             used: stats.kv_blocks_used,
             total: stats.kv_blocks_total,
         };
+        beat.prompts = PromptLengths {
+            reading: stats.reading_tokens,
+            longest_read: stats.longest_read_tokens,
+        };
+        beat.pace = stats.pace.map(wire::pace);
     }
 
     fn beat(&self) -> Beat {

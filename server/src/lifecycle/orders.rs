@@ -46,6 +46,8 @@ pub(super) struct LoadOrder {
     /// The model is to stay loaded.
     pub(super) desired: bool,
     pub(super) may_evict: bool,
+    /// What ended earlier workers may be tried again.
+    pub(super) forgive: bool,
     /// The server died in this attempt, which counts.
     pub(super) crashed: Option<Attempt>,
 }
@@ -103,6 +105,7 @@ impl Fleet {
             force: options.force,
             desired: options.session.is_none(),
             may_evict: options.may_evict,
+            forgive: true,
             ..LoadOrder::by_the_server(options.timeout)
         };
         let id = entry.id.clone();
@@ -309,6 +312,7 @@ impl LoadOrder {
             timeout,
             desired: false,
             may_evict: false,
+            forgive: false,
             crashed: None,
         }
     }

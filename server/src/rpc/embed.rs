@@ -11,6 +11,7 @@ use tonic::{Request, Status};
 use tracing::{Span, field::Empty, info_span};
 
 use super::{
+    bounds::bounds,
     error::{ApiError, reason_of},
     generate::{span_failed, within},
     inference_service::explain,
@@ -87,6 +88,7 @@ pub(super) async fn embed(
     let count = request.inputs.len();
     let mut call = Request::new(worker::EmbedRequest {
         inputs: request.inputs,
+        bounds: Some(bounds(&permit, deadline)),
     });
     telemetry::propagate(call.metadata_mut());
     let mut client = permit.client();

@@ -32,6 +32,7 @@ use tonic::{Request, Status, Streaming};
 use tracing::{Instrument, Span};
 
 use super::{
+    bounds::bounds,
     error::{ApiError, reason_of},
     inference_service::explain,
     validate::Violations,
@@ -107,7 +108,7 @@ impl Generation {
         record: RequestRecord,
         deadline: Option<Instant>,
     ) -> Result<Self, Status> {
-        let mut call = Request::new(with_defaults(request, &permit));
+        let mut call = Request::new(worker_request(request, &permit, deadline));
         telemetry::propagate(call.metadata_mut());
         let mut client = permit.client();
         let begun = tokio::select! {
@@ -248,7 +249,11 @@ async fn expiry(deadline: Option<Instant>) {
 }
 
 /// The request as the worker gets it: with the spec's defaults where it says nothing.
-fn with_defaults(mut request: GenerateRequest, permit: &Permit) -> worker::GenerateRequest {
+fn worker_request(
+    mut request: GenerateRequest,
+    permit: &Permit,
+    deadline: Option<Instant>,
+) -> worker::GenerateRequest {
     let defaults = permit.defaults();
     let asked = Violations::default().sampling("sampling", request.sampling.as_ref());
     request.sampling = Some(wire::sampling(&asked.or(defaults.sampling)));
@@ -259,5 +264,6 @@ fn with_defaults(mut request: GenerateRequest, permit: &Permit) -> worker::Gener
         request: Some(request),
         queued: wire::duration(permit.queued()),
         default_max_tokens: defaults.max_tokens.unwrap_or_default(),
+        bounds: Some(bounds(permit, deadline)),
     }
 }

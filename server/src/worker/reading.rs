@@ -13,7 +13,7 @@ pub struct Reading {
     pub rss_file: u64,
     /// Bytes that it has read with system calls since its start (rchar).
     pub read_chars: u64,
-    /// Processor time that it has used.
+    /// Processor time that it has used, and those of its children that it has reaped.
     pub cpu_time: Duration,
     /// Memory that only the end of the process gives back.
     pub memory: Memory,
@@ -31,17 +31,48 @@ impl Reading {
         let process = Process::new(pid.cast_signed())?;
         let status = process.status()?;
         let stat = process.stat()?;
-        let ticks = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
+        let reaped = u64::try_from(stat.cutime + stat.cstime).unwrap_or(0);
         Ok(Self {
             rss_file: kib(status.rssfile),
             read_chars: process.io()?.rchar,
-            cpu_time: Duration::from_secs_f64(ticks),
+            cpu_time: ticks(stat.utime + stat.stime + reaped),
             memory: Memory {
                 host_bytes: kib(status.rssanon) + kib(status.rssshmem) + kib(status.vmswap),
                 device_bytes: 0,
             },
         })
     }
+}
+
+/// Processor time of all processes that descend from `pid` and live. Nothing where the system does not tell.
+pub fn descendants_cpu_time(pid: u32) -> Duration {
+    let mut found = children_of(pid);
+    let mut used = Duration::ZERO;
+    let mut looked_at = 0;
+    while let Some(child) = found.pop()
+        && looked_at < MOST_DESCENDANTS
+    {
+        looked_at += 1;
+        used += Reading::take(child).map_or(Duration::ZERO, |reading| reading.cpu_time);
+        found.extend(children_of(child));
+    }
+    used
+}
+
+/// More are not looked at.
+const MOST_DESCENDANTS: usize = 64;
+
+fn children_of(pid: u32) -> Vec<u32> {
+    let tasks = Process::new(pid.cast_signed()).and_then(|process| process.tasks());
+    let tasks = tasks.into_iter().flatten().flatten();
+    tasks
+        .filter_map(|task| task.children().ok())
+        .flatten()
+        .collect()
+}
+
+fn ticks(ticks: u64) -> Duration {
+    Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
 }
 
 /// The memory of the process `pid`. `None` when it is gone.
@@ -62,5 +93,24 @@ mod tests {
         let reading = Reading::take(std::process::id()).expect("this process runs");
         assert!(reading.memory.host_bytes > 0 && reading.rss_file > 0);
         assert_eq!(Reading::take(u32::MAX >> 1), None);
+    }
+
+    #[test]
+    fn what_descendants_use_is_seen() {
+        let spin = "while :; do :; done";
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", &format!("sh -c '{spin}' & wait")])
+            .spawn()
+            .expect("a shell");
+        let own = std::process::id();
+        while descendants_cpu_time(own) < Duration::from_millis(30) {
+            std::thread::yield_now();
+        }
+        for child in children_of(shell.id()).into_iter().chain([shell.id()]) {
+            let child = rustix::process::Pid::from_raw(child.cast_signed()).expect("a process");
+            rustix::process::kill_process(child, rustix::process::Signal::KILL).expect("a kill");
+        }
+        shell.wait().expect("an end");
+        assert_eq!(descendants_cpu_time(u32::MAX >> 1), Duration::ZERO);
     }
 }

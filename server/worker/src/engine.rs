@@ -4,6 +4,7 @@
 //! without it (tokens, templates, limits) is answered here, so that no request disturbs another.
 
 pub(crate) mod answer;
+mod bounds;
 pub(crate) mod chat;
 mod conversation;
 pub(crate) mod embed;

@@ -314,6 +314,7 @@ impl WorkerService for Worker {
             loop {
                 tokio::select! {
                     _ = ticks.tick() => {}
+                    () = inner.stats.long_prompt() => {}
                     _ = inner.ending.begun() => return,
                     () = stats.closed() => return,
                 }

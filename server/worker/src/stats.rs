@@ -1,31 +1,59 @@
-//! What the engine does now, as counters that nobody has to lock.
+//! What the engine does now, as counters; no step has to lock anything.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+mod pace;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use hangar_client::worker::v1::WatchStatsResponse;
+use tokio::sync::Notify;
 
 use crate::inspect::kv_cache::BLOCK;
+use pace::Pace;
+
+pub(crate) use pace::TooSlow;
 
 /// Counters of one engine.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
     steps: AtomicU64,
     in_flight: AtomicU32,
-    prefill_tokens: AtomicU64,
     device_bytes: AtomicU64,
     kv_blocks_used: AtomicU32,
     kv_blocks_total: AtomicU32,
+    prompts: Mutex<Prompts>,
+    long_prompt: Notify,
+}
+
+/// What the engine does with prompts: changed twice a request.
+#[derive(Debug, Default)]
+struct Prompts {
+    /// Lengths of those that have no first token yet.
+    reading: Vec<u64>,
+    longest_read: u64,
+    pace: Pace,
 }
 
 /// A request that is with the engine; counted until it is dropped.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    stats: Arc<Stats>,
-    prefill_tokens: u64,
+    reading: Arc<Reading>,
     tokens: u64,
     blocks: u32,
 }
+
+/// A prompt that is with the engine.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    stats: Arc<Stats>,
+    tokens: u64,
+    began: Instant,
+    over: AtomicBool,
+}
+
+/// A prompt of so many tokens may be what ends the worker: it is told of at once.
+const LONG_PROMPT: u64 = 256;
 
 impl Stats {
     /// The engine made a token of some request.
@@ -35,18 +63,43 @@ impl Stats {
 
     /// Counts a request with a prompt of that many tokens.
     pub(crate) fn begin(self: &Arc<Self>, prompt_tokens: usize) -> InFlight {
-        let prefill_tokens = prompt_tokens as u64;
+        let tokens = prompt_tokens as u64;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.prefill_tokens
-            .fetch_add(prefill_tokens, Ordering::Relaxed);
-        let mut request = InFlight {
+        self.prompts().reading.push(tokens);
+        if tokens >= LONG_PROMPT {
+            self.long_prompt.notify_one();
+        }
+        let reading = Reading {
             stats: Arc::clone(self),
-            prefill_tokens,
-            tokens: prefill_tokens,
+            tokens,
+            began: Instant::now(),
+            over: AtomicBool::new(false),
+        };
+        let mut request = InFlight {
+            reading: Arc::new(reading),
+            tokens,
             blocks: 0,
         };
         request.take_blocks();
         request
+    }
+
+    /// So many tokens came after the first one of an answer, in that time.
+    pub(crate) fn generated(&self, tokens: u32, took: Duration) {
+        let now = Instant::now();
+        self.prompts().pace.generated(tokens.into(), took, now);
+    }
+
+    /// Whether prompts of `all` tokens together, the longest of them of `longest`, cannot be read in the time
+    /// that is `left`, by all that was seen of late.
+    pub(crate) fn too_slow(&self, all: u64, longest: u64, left: Duration) -> Option<TooSlow> {
+        let prompts = self.prompts();
+        prompts.pace.too_slow(all, longest, left, Instant::now())
+    }
+
+    /// Returns when the engine got a long prompt. For one who waits. Safe to cancel.
+    pub(crate) async fn long_prompt(&self) {
+        self.long_prompt.notified().await;
     }
 
     /// The device memory that the engine has taken, in bytes.
@@ -63,29 +116,61 @@ impl Stats {
     pub(crate) fn read(&self) -> WatchStatsResponse {
         let kv_blocks_total = self.kv_blocks_total.load(Ordering::Relaxed);
         let used = self.kv_blocks_used.load(Ordering::Relaxed);
+        let prompts = self.prompts();
         WatchStatsResponse {
             steps: self.steps.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
-            prefill_tokens: self.prefill_tokens.load(Ordering::Relaxed),
+            prefill_tokens: prompts.reading.iter().sum(),
             device_bytes: self.device_bytes.load(Ordering::Relaxed),
             // Without a cache in blocks there are none to be used.
             kv_blocks_used: used.min(kv_blocks_total),
             kv_blocks_total,
+            reading_tokens: prompts.reading.iter().copied().max().unwrap_or(0),
+            longest_read_tokens: prompts.longest_read,
+            pace: prompts.pace.told(),
+        }
+    }
+
+    fn prompts(&self) -> MutexGuard<'_, Prompts> {
+        self.prompts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Prompts {
+    fn leave(&mut self, tokens: u64) {
+        if let Some(at) = self.reading.iter().position(|other| *other == tokens) {
+            self.reading.swap_remove(at);
+        }
+    }
+}
+
+impl Reading {
+    /// The engine made a step of this request. The first one ends the reading.
+    pub(crate) fn step(&self) {
+        self.stats.count_step();
+        if !self.over.swap(true, Ordering::Relaxed) {
+            let now = Instant::now();
+            let mut prompts = self.stats.prompts();
+            prompts.leave(self.tokens);
+            prompts.longest_read = prompts.longest_read.max(self.tokens);
+            prompts.pace.read(self.tokens, now - self.began, now);
+        }
+    }
+
+    /// The engine has let go of the request, perhaps without having read it.
+    fn end(&self) {
+        if !self.over.swap(true, Ordering::Relaxed) {
+            self.stats.prompts().leave(self.tokens);
         }
     }
 }
 
 impl InFlight {
-    /// The first token is there. Further calls do nothing.
-    pub(crate) fn prefilled(&mut self) {
-        let tokens = std::mem::take(&mut self.prefill_tokens);
-        self.stats
-            .prefill_tokens
-            .fetch_sub(tokens, Ordering::Relaxed);
+    /// The prompt, for whoever sees the engine's steps.
+    pub(crate) fn reading(&self) -> &Arc<Reading> {
+        &self.reading
     }
-}
 
-impl InFlight {
     /// The sequence has become one token longer.
     pub(crate) fn add_token(&mut self) {
         self.tokens += 1;
@@ -96,7 +181,8 @@ impl InFlight {
         let blocks = u32::try_from(self.tokens.div_ceil(BLOCK)).unwrap_or(u32::MAX);
         let more = blocks.saturating_sub(self.blocks);
         if more > 0 {
-            self.stats.kv_blocks_used.fetch_add(more, Ordering::Relaxed);
+            let stats = &self.reading.stats;
+            stats.kv_blocks_used.fetch_add(more, Ordering::Relaxed);
             self.blocks = blocks;
         }
     }
@@ -104,12 +190,12 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.prefilled();
-        let blocks = self.blocks;
-        self.stats
+        self.reading.end();
+        let stats = &self.reading.stats;
+        stats
             .kv_blocks_used
-            .fetch_sub(blocks, Ordering::Relaxed);
-        self.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+            .fetch_sub(self.blocks, Ordering::Relaxed);
+        stats.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -139,19 +225,31 @@ mod tests {
     #[test]
     fn a_request_is_counted_until_it_is_dropped() {
         let stats = Arc::new(Stats::default());
-        let mut one = stats.begin(7);
+        let one = stats.begin(7);
         let two = stats.begin(3);
-        assert_eq!(
-            (stats.read().in_flight, stats.read().prefill_tokens),
-            (2, 10)
-        );
-        one.prefilled();
-        one.prefilled();
-        assert_eq!(stats.read().prefill_tokens, 3);
+        let now = || {
+            let read = stats.read();
+            (read.in_flight, read.prefill_tokens, read.reading_tokens)
+        };
+        assert_eq!(now(), (2, 10, 7));
+        one.reading().step();
+        one.reading().step();
+        assert_eq!(now(), (2, 3, 3));
         drop((one, two));
+        assert_eq!(now(), (0, 0, 0));
+        // The second was given up before it was read.
         assert_eq!(
-            (stats.read().in_flight, stats.read().prefill_tokens),
-            (0, 0)
+            (stats.read().steps, stats.read().longest_read_tokens),
+            (2, 7)
         );
+    }
+
+    #[test]
+    fn a_prompt_that_was_given_up_is_no_sign_of_speed() {
+        let stats = Arc::new(Stats::default());
+        drop(stats.begin(1000));
+        assert_eq!(stats.read().pace, None);
+        stats.begin(1000).reading().step();
+        assert!(stats.read().pace.is_some());
     }
 }

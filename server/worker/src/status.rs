@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::failure::one_paragraph;
+use crate::stats::TooSlow;
 
 /// Domain of every reason.
 const DOMAIN: &str = "hangar.v1";
@@ -65,6 +66,52 @@ pub(crate) fn worker_died() -> Status {
     )
 }
 
+/// Reading the prompt takes longer than its caller waits.
+pub(crate) fn deadline_too_short(tokens: u64, slow: TooSlow, left: Duration) -> Status {
+    let TooSlow {
+        tokens_per_second,
+        estimated,
+    } = slow;
+    let (estimated, left) = (estimated.as_secs_f64(), left.as_secs_f64());
+    let metadata = [
+        ("prompt_tokens", tokens.to_string()),
+        (
+            "prompt_tokens_per_second",
+            format!("{tokens_per_second:.3}"),
+        ),
+        ("estimated_seconds", format!("{estimated:.3}")),
+        ("seconds_left", format!("{left:.3}")),
+    ];
+    with_metadata(
+        Code::DeadlineExceeded,
+        "DEADLINE_TOO_SHORT",
+        format!(
+            "the prompt has {tokens} tokens, of which this model reads {tokens_per_second:.1} a second here: that \
+             takes {estimated:.1} s, and the deadline leaves {left:.1} s; give it more time, or a shorter prompt"
+        ),
+        metadata,
+    )
+}
+
+/// A prompt of `fatal` tokens has ended a worker of this model, and this one is no shorter.
+pub(crate) fn prompt_too_large(tokens: u64, fatal: u64, reason: &str) -> Status {
+    let metadata = [
+        ("prompt_tokens", tokens.to_string()),
+        ("fatal_prompt_tokens", fatal.to_string()),
+        ("fatal_reason", reason.to_owned()),
+    ];
+    with_metadata(
+        Code::FailedPrecondition,
+        "PROMPT_TOO_LARGE",
+        format!(
+            "the prompt has {tokens} tokens, and one of {fatal}, more than this model had read before, ended its \
+             worker ({reason}); shorten it, or change what stood in its way and load the model again with \
+             force_reload"
+        ),
+        metadata,
+    )
+}
+
 /// A fault of the worker or its engine. The server logs the message and does not send it on.
 pub(crate) fn internal(message: impl AsRef<str>) -> Status {
     with_reason(Code::Internal, "INTERNAL", one_paragraph(message.as_ref()))
@@ -84,6 +131,17 @@ fn with_reason(code: Code, reason: &str, message: String) -> Status {
     Status::with_error_details(code, message, details(reason))
 }
 
+fn with_metadata<const N: usize>(
+    code: Code,
+    reason: &str,
+    message: String,
+    metadata: [(&str, String); N],
+) -> Status {
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    Status::with_error_details(code, message, details)
+}
+
 fn details(reason: &str) -> ErrorDetails {
     ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
 }
@@ -94,6 +152,10 @@ mod tests {
 
     #[test]
     fn every_status_carries_its_reason_and_code() {
+        let slow = TooSlow {
+            tokens_per_second: 1.0,
+            estimated: Duration::from_secs(2),
+        };
         let cases = [
             (
                 invalid_field("a", "b"),
@@ -114,6 +176,16 @@ mod tests {
             (unloaded(), Code::Unavailable, "MODEL_UNLOADED"),
             (worker_died(), Code::Unavailable, "WORKER_DIED"),
             (internal("a"), Code::Internal, "INTERNAL"),
+            (
+                prompt_too_large(2, 1, "WORKER_HUNG"),
+                Code::FailedPrecondition,
+                "PROMPT_TOO_LARGE",
+            ),
+            (
+                deadline_too_short(2, slow, Duration::ZERO),
+                Code::DeadlineExceeded,
+                "DEADLINE_TOO_SHORT",
+            ),
         ];
         for (status, code, reason) in cases {
             assert_eq!(status.code(), code);

@@ -12,6 +12,7 @@ use tonic::Status;
 use super::{
     events::{Event, report},
     gate::pass,
+    work::Work,
     worker::Worker,
 };
 
@@ -81,7 +82,10 @@ impl Answer {
             self.done = true;
             return Ok(Some(self.last()));
         }
-        pass(&self.worker.directory, script.gate.as_deref()).await?;
+        {
+            let _work = Work::begin(script.work)?;
+            pass(&self.worker.directory, script.gate.as_deref()).await?;
+        }
         if script.token_interval_ms > 0 {
             tokio::time::sleep(Duration::from_millis(script.token_interval_ms)).await;
         }

@@ -144,6 +144,8 @@ pub struct GenerateScript {
     pub text: String,
     /// Gate to pass before each token.
     pub gate: Option<String>,
+    /// Who uses processor time while the gate is closed.
+    pub work: WorkKind,
     /// Time between tokens.
     pub token_interval_ms: u64,
     /// After so many tokens nothing more comes.
@@ -156,6 +158,19 @@ pub struct GenerateScript {
     pub end_after: Option<u32>,
     /// After so many tokens a response comes that is neither a chunk nor the end.
     pub nothing_after: Option<u32>,
+}
+
+/// Who uses processor time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkKind {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// A thread of the worker.
+    Thread,
+    /// A child of the worker.
+    Child,
 }
 
 /// What WatchStats does.

@@ -57,6 +57,7 @@ impl Worker {
             },
             kv_blocks_used: self.script.kv_blocks.0,
             kv_blocks_total: self.script.kv_blocks.1,
+            ..WatchStatsResponse::default()
         }
     }
 }

@@ -9,6 +9,7 @@ mod kills;
 mod loads;
 mod neighbours;
 mod restarts;
+mod slow;
 mod stops;
 
 use anyhow::{Context, Result};

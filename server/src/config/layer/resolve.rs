@@ -48,9 +48,10 @@ impl Layer {
             kill_timeout: self.kill_timeout.or(below.kill_timeout),
             shutdown_timeout: self.shutdown_timeout.or(below.shutdown_timeout),
             hang_timeout: self.hang_timeout.or(below.hang_timeout),
-            hang_timeout_per_prompt_token: self
-                .hang_timeout_per_prompt_token
-                .or(below.hang_timeout_per_prompt_token),
+            spin_timeout: self.spin_timeout.or(below.spin_timeout),
+            spin_timeout_per_prompt_token: self
+                .spin_timeout_per_prompt_token
+                .or(below.spin_timeout_per_prompt_token),
             stall_timeout: self.stall_timeout.or(below.stall_timeout),
             stall_timeout_per_gib: self.stall_timeout_per_gib.or(below.stall_timeout_per_gib),
             watch_ring: self.watch_ring.or(below.watch_ring),
@@ -115,9 +116,10 @@ impl Layer {
             kill_timeout: positive("kill_timeout", self.kill_timeout, seconds(5))?,
             shutdown_timeout: positive("shutdown_timeout", self.shutdown_timeout, seconds(60))?,
             hang_timeout: positive("hang_timeout", self.hang_timeout, seconds(30))?,
-            hang_timeout_per_prompt_token: self
-                .hang_timeout_per_prompt_token
-                .map_or(Duration::from_millis(50), Duration::from),
+            spin_timeout: positive("spin_timeout", self.spin_timeout, seconds(600))?,
+            spin_timeout_per_prompt_token: self
+                .spin_timeout_per_prompt_token
+                .map_or(seconds(5), Duration::from),
             stall_timeout: positive("stall_timeout", self.stall_timeout, seconds(60))?,
             stall_timeout_per_gib: self
                 .stall_timeout_per_gib

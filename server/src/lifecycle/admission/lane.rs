@@ -10,7 +10,7 @@ use tokio::{
 
 use super::Refusal;
 use crate::{
-    lifecycle::slots::Slots,
+    lifecycle::{fatal_prompt::FatalPrompt, slots::Slots},
     model::{Failure, GenerationDefaults},
     worker::Client,
 };
@@ -19,6 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::lifecycle) struct Lane {
     pub(super) client: Client,
+    pub(super) fatal: Option<FatalPrompt>,
     pub(super) defaults: ArcSwap<GenerationDefaults>,
     pub(super) slots: Arc<Slots<i32>>,
     /// Places for calls that the engine has no part in.
@@ -105,11 +106,12 @@ impl Waiting<'_> {
 // === impl Lane ===
 
 impl Lane {
-    /// A lane to `client` within `limits`.
+    /// A lane to `client` within `limits`, for prompts that are shorter than a `fatal` one.
     pub(in crate::lifecycle) fn new(
         client: Client,
         defaults: GenerationDefaults,
         limits: LaneLimits,
+        fatal: Option<FatalPrompt>,
     ) -> Self {
         let crowd = Crowd {
             limits,
@@ -117,6 +119,7 @@ impl Lane {
         };
         Self {
             client,
+            fatal,
             defaults: ArcSwap::from_pointee(defaults),
             slots: Slots::new(limits.max_concurrency as usize),
             asides: Arc::new(Semaphore::new(ASIDES)),

@@ -120,7 +120,7 @@ impl Driver {
                 let _ = command.reply.send(gone);
             }
             Command::Respec(entry) => self.respec(*entry),
-            Command::Condemn(failure) => self.apply(Event::Fault(failure)),
+            Command::Condemn(failure) => self.fail(failure),
             Command::Retire(reply) => {
                 self.retiring = !self.state.stage().is_active();
                 let _ = reply.send(self.retiring);
@@ -165,6 +165,9 @@ impl Driver {
             .or(self.state.next())
             .map(|load| load.id.clone());
         if open.as_ref() == Some(&id) {
+            if order.forgive {
+                self.prompts.forgive();
+            }
             self.begin_clock(&id, order.timeout, &span);
         }
         if let Some(attempt) = order.crashed.filter(|_| stage == Stage::Unloaded) {

@@ -10,6 +10,7 @@ use crate::{
     lifecycle::{
         admission::LaneLimits,
         eviction::{Evictor, may_be_evicted},
+        fatal_prompt::PromptHistory,
         ledger::with_headroom,
         memory::{Claim, Need},
     },
@@ -200,7 +201,12 @@ impl Driver {
 
     /// The attempt that begins now is made with the newest spec.
     pub(super) fn take_spec(&mut self) {
-        self.spec = self.model.facts().entry.spec.clone();
+        let spec = self.model.facts().entry.spec.clone();
+        if !self.spec.builds_the_same_as(&spec) {
+            self.prompts = PromptHistory::default();
+            self.model.learn(|facts| facts.learned.pace = None);
+        }
+        self.spec = spec;
         self.state
             .renew(self.spec.restart_policy(), is_remote(&self.spec));
     }
@@ -248,10 +254,11 @@ impl Driver {
     pub(super) fn remember_peak(&mut self) {
         let peak = std::mem::take(&mut self.peak);
         let last_used = self.model.totals().last_used;
+        let pace_is_new = std::mem::take(&mut self.pace_is_new);
         let mut news = false;
         self.model.learn(|facts| {
             let learned = &mut facts.learned;
-            news = last_used.is_some() && learned.last_used != last_used;
+            news = pace_is_new || (last_used.is_some() && learned.last_used != last_used);
             learned.last_used = last_used.or(learned.last_used);
             if let Some(memory) = &mut learned.memory
                 && (memory.peak.host_bytes < peak.host_bytes

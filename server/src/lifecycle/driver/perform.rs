@@ -324,7 +324,12 @@ impl Driver {
             return;
         };
         let defaults = self.model.facts().entry.spec.generation_defaults.clone();
-        let lane = Arc::new(Lane::new(client, defaults, self.lane_limits()));
+        let lane = Arc::new(Lane::new(
+            client,
+            defaults,
+            self.lane_limits(),
+            self.prompts.fatal(),
+        ));
         self.lane = Some(lane.clone());
         self.model.gate.open(lane);
     }

@@ -161,6 +161,15 @@ impl Answer {
         self.completion_tokens
     }
 
+    /// How many tokens came after the first, and in what time.
+    pub(crate) fn generated(&self) -> (u32, Duration) {
+        let took = match (self.first, self.latest) {
+            (Some(first), Some(latest)) => latest.saturating_duration_since(first),
+            _ => Duration::ZERO,
+        };
+        (self.completion_tokens.saturating_sub(1), took)
+    }
+
     fn logprob(&self, token: u32, likelihood: &Likelihood) -> TokenLogprob {
         let text = |token| String::from_utf8_lossy(&self.vocabulary.bytes_of(token)).into_owned();
         let top = |(token_id, logprob): &(u32, f32)| TopLogprob {
@@ -264,11 +273,7 @@ impl Answer {
 
     fn timings(&self) -> GenerateTimings {
         let first = self.first.map(|first| first.duration_since(self.started));
-        let decoding = match (self.first, self.latest) {
-            (Some(first), Some(latest)) => latest.saturating_duration_since(first),
-            _ => Duration::ZERO,
-        };
-        let further = self.completion_tokens.saturating_sub(1);
+        let (further, decoding) = self.generated();
         let seconds = decoding.as_secs_f64();
         GenerateTimings {
             queued: self.queued.try_into().ok(),

@@ -15,6 +15,7 @@ use tonic::Status;
 use tracing::Instrument;
 
 use crate::engine::Engine;
+use crate::engine::bounds::Bounds;
 use crate::inspect::{Inspection, Modules, Pooling};
 use crate::status;
 
@@ -109,12 +110,16 @@ impl Engine {
                 "this model gives text and no vectors; use Generate, or load an embedding model",
             ));
         }
+        let bounds = Bounds::of(request.bounds)?;
         let engine = Arc::clone(self);
         let inputs = tokio::task::spawn_blocking(move || {
             let inputs = request.inputs.iter().enumerate();
-            inputs
+            let inputs = inputs
                 .map(|(n, text)| engine.input(n, text))
-                .collect::<Result<Vec<_>, Status>>()
+                .collect::<Result<Vec<_>, Status>>()?;
+            let lengths: Vec<_> = inputs.iter().map(Vec::len).collect();
+            bounds.check(&lengths, &engine.stats)?;
+            Ok::<_, Status>(inputs)
         });
         let inputs = inputs
             .await
@@ -174,7 +179,7 @@ impl Engine {
         let token_count = tokens.len();
         let tokens = embedder.fed(tokens);
         let fed = tokens.len();
-        let _in_flight = self.stats.begin(fed);
+        let in_flight = self.stats.begin(fed);
         // Room for the one answer that there is.
         let (to_run, mut responses) = mpsc::channel(1);
         let message = RequestMessage::EmbeddingTokens { prompt: tokens };
@@ -186,7 +191,10 @@ impl Engine {
             return Err(self.ended_without_reason().await);
         }
         let response = responses.recv().await;
-        self.stats.count_step();
+        match response {
+            Some(Response::Embeddings { .. }) => in_flight.reading().step(),
+            _ => self.stats.count_step(),
+        }
         let made = match response {
             Some(Response::Embeddings { embeddings, .. }) => embeddings,
             Some(Response::ValidationError(e)) => {

@@ -28,6 +28,7 @@ use tracing::Instrument;
 
 use crate::engine::Engine;
 use crate::engine::answer::{Answer, Standing};
+use crate::engine::bounds::Bounds;
 use crate::engine::pace::Pace;
 use crate::engine::picker::Picker;
 use crate::engine::prompt::Prompt;
@@ -96,12 +97,14 @@ impl Engine {
                 .map_err(|_| status::invalid_field("queued", "is negative"))?,
         };
         let default_max_tokens = request.default_max_tokens;
+        let bounds = Bounds::of(request.bounds)?;
         let request = request
             .request
             .ok_or_else(|| status::invalid_field("request", "is required"))?;
         let engine = Arc::clone(self);
         let made = tokio::task::spawn_blocking(move || {
             let prompt = engine.prompt(&request, default_max_tokens as usize)?;
+            bounds.check(&[work(&prompt)], &engine.stats)?;
             let picker = engine.picker(&request, &prompt)?;
             Ok::<_, Status>((prompt, picker, request.stop))
         });
@@ -178,8 +181,9 @@ impl Run {
         } = self;
         let (to_run, responses) = mpsc::channel(prompt.max_tokens + SPARE_RESPONSES);
         let end_tokens = Arc::clone(&engine.end_tokens);
-        let stats = Arc::clone(&engine.stats);
-        let (tap, steps) = Tap::new(picker, end_tokens, prompt.max_tokens, stats);
+        let in_flight = engine.stats.begin(work(&prompt));
+        let reading = Arc::clone(in_flight.reading());
+        let (tap, steps) = Tap::new(picker, end_tokens, prompt.max_tokens, reading);
         let (lent, let_go) = tap.lend();
         let turn = Turn {
             tap,
@@ -195,7 +199,7 @@ impl Run {
                 queued + waited,
             ),
             pace: Pace::default(),
-            in_flight: engine.stats.begin(work(&prompt)),
+            in_flight,
             caller,
             engine: Arc::clone(&engine),
         };
@@ -218,6 +222,8 @@ impl Turn {
             caller,
             ..
         } = self;
+        let (tokens, took) = answer.generated();
+        engine.stats.generated(tokens, took);
         let span = tracing::Span::current();
         span.record("gen_ai.usage.input_tokens", answer.prompt_tokens());
         span.record("gen_ai.usage.output_tokens", answer.completion_tokens());
@@ -235,7 +241,6 @@ impl Turn {
         loop {
             // Before anything is said of the engine's responses: a step is told before the one to it.
             while let Some(step) = self.steps.next() {
-                self.in_flight.prefilled();
                 self.in_flight.add_token();
                 match self.answer.take(step) {
                     Standing::Open => {}

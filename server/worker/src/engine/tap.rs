@@ -18,7 +18,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::engine::logprobs::Likelihood;
 use crate::engine::picker::{Fault, Pick, Picker};
-use crate::stats::Stats;
+use crate::stats::Reading;
 
 /// What happened at a step of the engine.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +53,7 @@ pub(crate) struct Tap {
     steps: mpsc::Sender<Step>,
     overdue: Arc<Notify>,
     over: Arc<Notify>,
-    stats: Arc<Stats>,
+    reading: Arc<Reading>,
 }
 
 /// The steps that a tap tells.
@@ -70,12 +70,12 @@ pub(crate) struct Lent {
 }
 
 impl Tap {
-    /// A tap for an answer of at most `max_tokens`, and the steps that it tells.
+    /// A tap for an answer of at most `max_tokens` to the prompt `reading`, and the steps that it tells.
     pub(crate) fn new(
         picker: Picker,
         end_tokens: Arc<[u32]>,
         max_tokens: usize,
-        stats: Arc<Stats>,
+        reading: Arc<Reading>,
     ) -> (Arc<Self>, Told) {
         // One step a token and one more to end: sending never fails for want of room.
         let (sender, steps) = mpsc::channel(max_tokens + 2);
@@ -88,7 +88,7 @@ impl Tap {
             steps: sender,
             overdue: Arc::clone(&overdue),
             over: Arc::clone(&over),
-            stats,
+            reading,
         };
         let told = Told {
             steps,
@@ -119,7 +119,7 @@ impl Tap {
     }
 
     fn step(&self, scores: &mut [f32]) -> u32 {
-        self.stats.count_step();
+        self.reading.step();
         if self.ended.load(Ordering::Relaxed) {
             return self.end_token();
         }
@@ -199,10 +199,12 @@ impl CustomLogitsProcessor for Lent {
 mod tests {
     use super::*;
     use crate::engine::sampling::{Chooser, Rules};
+    use crate::stats::Stats;
 
     fn tap(max_tokens: usize) -> (Arc<Tap>, Told) {
         let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None));
-        Tap::new(picker, [0].into(), max_tokens, Arc::default())
+        let request = Arc::<Stats>::default().begin(1);
+        Tap::new(picker, [0].into(), max_tokens, request.reading().clone())
     }
 
     #[test]

@@ -49,6 +49,13 @@ pub(super) fn learned(facts: &LearnedFacts) -> String {
             facts.loads_succeeded, facts.loads_failed
         ));
     }
+    let pace = facts.pace.unwrap_or_default();
+    if let Some(rate) = pace.prompt_tokens_per_second {
+        parts.push(format!("reads {rate:.1} tokens/s"));
+    }
+    if let Some(rate) = pace.generated_tokens_per_second {
+        parts.push(format!("makes {rate:.1} tokens/s"));
+    }
     parts.join(", ")
 }
 
@@ -64,6 +71,15 @@ mod tests {
         let status = model.status.get_or_insert_default();
         status.set_state(ModelState::Ready);
         assert_eq!(notes(&model), "");
+    }
+
+    #[test]
+    fn a_pace_is_told_as_far_as_it_was_seen() {
+        let mut facts = LearnedFacts::default();
+        assert_eq!(learned(&facts), "");
+        let pace = facts.pace.get_or_insert_default();
+        pace.prompt_tokens_per_second = Some(12.34);
+        assert_eq!(learned(&facts), "reads 12.3 tokens/s");
     }
 
     #[test]

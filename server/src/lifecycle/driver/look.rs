@@ -1,0 +1,90 @@
+//! Looks at the worker from outside, and what comes of them.
+
+use super::Driver;
+use crate::model::{Failure, Stage, state::Event};
+
+impl Driver {
+    /// Looks at the worker: progress and stalls of a load, hangs of an engine, memory.
+    pub(super) fn look(&mut self) {
+        let Some(observer) = &mut self.observer else {
+            return;
+        };
+        if self.admission.is_some() {
+            // It waits for memory, and has nothing to do meanwhile.
+            observer.excuse();
+        }
+        observer.look();
+        let memory = observer.memory();
+        self.status.kv_blocks = observer.kv_blocks();
+        if self.stopping.began.is_none() {
+            self.look_at_device();
+        }
+        self.measured(memory);
+        self.learn_pace();
+        let Some(observer) = &mut self.observer else {
+            return;
+        };
+        let (stage, limits) = (self.state.stage(), &self.context.limits);
+        let crowd = self
+            .lane
+            .as_ref()
+            .map(|lane| lane.crowd())
+            .unwrap_or_default();
+        let fault = match stage {
+            Stage::Starting | Stage::Loading | Stage::Warming => {
+                observer.follow_load(limits);
+                observer.stalled(limits)
+            }
+            Stage::Ready | Stage::Draining => {
+                let pace = self.model.facts().learned.pace;
+                observer.follow_engine(&crowd, limits);
+                observer.hung(&crowd, limits, pace)
+            }
+            _ => None,
+        };
+        let progress = match (stage, observer.bytes_read()) {
+            (Stage::Loading, Some((bytes, elapsed))) => self.meter.observe(bytes, elapsed),
+            _ => None,
+        };
+        match progress {
+            Some(_) => self.publish_progress(),
+            None => self.note(),
+        }
+        match fault {
+            Some(failure) => self.fail(failure),
+            None if stage == Stage::Ready => self.end_idleness(),
+            None => {}
+        }
+    }
+
+    /// The worker cannot go on.
+    pub(super) fn fail(&mut self, failure: Failure) {
+        self.blame(&failure);
+        self.apply(Event::Fault(failure));
+    }
+
+    /// The worker ends by this failure: what it had to read may be why.
+    pub(super) fn blame(&mut self, failure: &Failure) {
+        let served = matches!(self.state.stage(), Stage::Ready | Stage::Draining);
+        if let Some(observer) = &self.observer
+            && served
+            && !self.state.is_condemned()
+        {
+            self.prompts
+                .worker_ended(observer.prompts(), failure.reason);
+        }
+    }
+
+    /// Takes note of how quickly the engine works.
+    fn learn_pace(&mut self) {
+        let Some(seen) = self.observer.as_ref().and_then(|observer| observer.pace()) else {
+            return;
+        };
+        let known = self.model.facts().learned.pace.unwrap_or_default();
+        let pace = seen.or(known);
+        if pace.differs_from(known) {
+            self.pace_is_new = true;
+            self.model.learn(|facts| facts.learned.pace = Some(pace));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Engines that are slow and not dead, and those that work for nothing.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{
+    ErrorReason,
+    ModelState::{Backoff, Ready},
+    RestartMode::OnFailure,
+};
+use hangar_tests::{
+    background::Background,
+    hangar::{Options, Transitions, restarting},
+    lab::Lab,
+    refusals::refusal,
+    scripted::{GenerateScript, Script, WorkKind},
+    throttle::Throttle,
+};
+use tokio::time::timeout;
+use tonic::Code;
+
+/// A READY model whose tokens wait at the gate "token" while somebody works.
+async fn lab(
+    work: WorkKind,
+    change: impl FnOnce(Options) -> Options,
+) -> Result<(Lab, Transitions)> {
+    let script = Script::generating(GenerateScript {
+        gate: Some("token".into()),
+        work,
+        ..GenerateScript::default()
+    });
+    let lab = Lab::with(&script, change).await?;
+    let mut transitions = lab.follow().await?;
+    let spec = restarting(&lab.directory, OnFailure, 5);
+    lab.client.load("m").spec(spec).wait().await?;
+    transitions.until(Ready).await?;
+    Ok((lab, transitions))
+}
+
+async fn assert_it_lives(work: WorkKind, limit: Duration, slow: bool) -> Result<()> {
+    let (lab, mut transitions) = lab(work, |o| o.time("--hang-timeout", limit)).await?;
+    let gate = lab.gate("token")?;
+    let worker = transitions.current().map_or(0, |status| status.worker_pid);
+    let request = lab.client.generate("m").prompt("x").max_tokens(2);
+    let answer = Background::start(request.text());
+    let throttle = slow.then(|| Throttle::start(worker)).transpose()?;
+    let transition = timeout(limit * 5 / 2, transitions.next()).await;
+    assert!(transition.is_err(), "{transition:?}");
+    drop(throttle);
+    gate.open()?;
+    assert_eq!(answer.end().await??.text, "t0 t1 ");
+    let status = lab.info().await?.status.context("a status")?;
+    assert_eq!((status.worker_pid, status.restarts), (worker, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_engine_that_works_at_a_step_for_long_does_not_hang() -> Result<()> {
+    assert_it_lives(WorkKind::Thread, Duration::from_millis(1500), false).await
+}
+
+#[tokio::test]
+async fn an_engine_that_gets_a_hundredth_of_a_processor_does_not_hang() -> Result<()> {
+    assert_it_lives(WorkKind::Thread, Duration::from_secs(6), true).await
+}
+
+#[tokio::test]
+async fn what_a_child_of_the_worker_does_is_work() -> Result<()> {
+    assert_it_lives(WorkKind::Child, Duration::from_millis(1500), false).await
+}
+
+#[tokio::test]
+async fn an_engine_that_works_for_nothing_has_a_limit_of_its_own() -> Result<()> {
+    let (lab, mut transitions) = lab(WorkKind::Thread, |options: Options| {
+        options
+            .time("--hang-timeout", Duration::from_secs(60))
+            .time("--spin-timeout", Duration::from_secs(1))
+    })
+    .await?;
+    let _gate = lab.gate("token")?;
+    let answer = lab.client.generate("m").prompt("x").text().await;
+    let hung = refusal(answer, Code::Unavailable, ErrorReason::WorkerHung);
+    assert!(hung.message().contains("--spin-timeout"), "{hung}");
+    let backoff = transitions.next().await?;
+    assert_eq!(
+        (backoff.state(), backoff.reason.as_str()),
+        (Backoff, "WORKER_HUNG")
+    );
+    assert_eq!(transitions.until(Ready).await?.restarts, 1);
+    Ok(())
+}
