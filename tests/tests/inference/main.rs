@@ -12,6 +12,7 @@ mod limits;
 mod live;
 mod logprobs;
 mod models;
+mod pace;
 mod priorities;
 mod queue;
 mod requests;
