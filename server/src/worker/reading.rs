@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use procfs::{ProcError, process::Process};
+use procfs::{
+    ProcError,
+    process::{Process, Stat},
+};
 
 use crate::model::Memory;
 
@@ -31,11 +34,10 @@ impl Reading {
         let process = Process::new(pid.cast_signed())?;
         let status = process.status()?;
         let stat = process.stat()?;
-        let reaped = u64::try_from(stat.cutime + stat.cstime).unwrap_or(0);
         Ok(Self {
             rss_file: kib(status.rssfile),
             read_chars: process.io()?.rchar,
-            cpu_time: ticks(stat.utime + stat.stime + reaped),
+            cpu_time: cpu_time(&stat),
             memory: Memory {
                 host_bytes: kib(status.rssanon) + kib(status.rssshmem) + kib(status.vmswap),
                 device_bytes: 0,
@@ -53,7 +55,8 @@ pub fn descendants_cpu_time(pid: u32) -> Duration {
         && looked_at < MOST_DESCENDANTS
     {
         looked_at += 1;
-        used += Reading::take(child).map_or(Duration::ZERO, |reading| reading.cpu_time);
+        let stat = Process::new(child.cast_signed()).and_then(|process| process.stat());
+        used += stat.map_or(Duration::ZERO, |stat| cpu_time(&stat));
         found.extend(children_of(child));
     }
     used
@@ -71,7 +74,9 @@ fn children_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-fn ticks(ticks: u64) -> Duration {
+fn cpu_time(stat: &Stat) -> Duration {
+    let reaped = u64::try_from(stat.cutime + stat.cstime).unwrap_or(0);
+    let ticks = stat.utime + stat.stime + reaped;
     Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
 }
 

@@ -11,3 +11,4 @@ mod selection;
 mod slots;
 mod stops;
 mod unloads;
+mod work;
