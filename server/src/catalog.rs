@@ -61,6 +61,26 @@ pub enum OnConflict {
     Replace,
 }
 
+/// What somebody asks for who wants a model loaded.
+#[derive(Clone, Debug)]
+pub struct LoadRequest {
+    /// The model, by its id or an alias.
+    pub name: ModelId,
+    /// Registers the model, or has to equal what is registered.
+    pub spec: Option<(Spec, OnConflict)>,
+    /// The model is to stay loaded.
+    pub desired: bool,
+}
+
+/// An entry as a request found it and left it.
+#[derive(Clone, Debug)]
+pub struct Requested {
+    /// As it was; `None`: it was registered by the request.
+    pub before: Option<Entry>,
+    /// As it is. What is desired of it is told as it was.
+    pub after: Entry,
+}
+
 /// A change of an entry.
 #[derive(Clone, Debug)]
 pub struct EntryChange {
@@ -83,6 +103,15 @@ pub struct Updated {
 
 /// Threads that read.
 const READERS: usize = 2;
+
+// === impl OnConflict ===
+
+impl OnConflict {
+    /// What to do where a load is forced, or not.
+    pub fn of(force: bool) -> Self {
+        if force { Self::Replace } else { Self::Refuse }
+    }
+}
 
 // === impl Catalog ===
 

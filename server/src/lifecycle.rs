@@ -3,7 +3,7 @@
 //! [`Fleet`] is the way in: `orders` are loads and unloads, `switch` moves aliases, `sessions` hold models,
 //! `registry` changes what is registered, the `reconciler` brings back what was asked for. Behind it each model
 //! has one driver task, the only one that changes the model's state; everybody else sends it commands or reads
-//! what it publishes. `memory` decides who fits,
+//! what it publishes. An `inspection` looks ahead of a reload, and `files` are watched for changes. `memory` decides who fits,
 //! `eviction` and `pressure` make room; `devices` chooses GPUs, and `release` sees to it that they have their memory
 //! back.
 
@@ -13,8 +13,10 @@ mod devices;
 mod driver;
 mod eviction;
 mod fatal_prompt;
+mod files;
 mod fleet;
 mod holds;
+mod inspection;
 mod ledger;
 mod load_slots;
 mod memory;

@@ -196,6 +196,11 @@ pub fn status(status: &Status) -> v1::ModelStatus {
         queued: status.queued,
         since: Some(status.since.into()),
         suspend_reason: suspend_reason(status.suspended.as_ref()).into(),
+        next_load_id: status
+            .next_load
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a server tells of one model.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use hangar_client::{Client, v1::ModelInfo};
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use crate::hangar::DEADLINE;
 
@@ -14,6 +16,29 @@ use crate::hangar::DEADLINE;
 pub async fn model(client: &Client, model_id: &str) -> Result<ModelInfo> {
     let info = client.info().model(model_id).metrics().send().await?;
     info.models.into_iter().next().context("no model")
+}
+
+/// Waits until something is known about a model that no transition tells.
+///
+/// # Errors
+///
+/// When it is not so within [`DEADLINE`].
+pub async fn when(
+    client: &Client,
+    model_id: &str,
+    is_so: impl Fn(&ModelInfo) -> bool,
+) -> Result<ModelInfo> {
+    let mut ticks = interval(Duration::from_millis(20));
+    let look = async {
+        loop {
+            ticks.tick().await;
+            let info = model(client, model_id).await?;
+            if is_so(&info) {
+                return Ok(info);
+            }
+        }
+    };
+    timeout(DEADLINE, look).await?
 }
 
 /// Process of a model's worker; 0 when it has none.

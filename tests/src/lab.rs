@@ -1,13 +1,13 @@
 //! A server with one scripted model, and the ways to hold that model in a state.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use hangar_client::{
     Client, Error, Load,
     v1::{ModelInfo, ModelLoad, ModelSpec, ModelState, ModelStatus},
 };
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 
 use crate::{
     background::Background,
@@ -165,16 +165,6 @@ impl Lab {
     ///
     /// When it is not so within [`DEADLINE`].
     pub async fn info_when(&self, is_so: impl Fn(&ModelInfo) -> bool) -> Result<ModelInfo> {
-        let mut ticks = interval(Duration::from_millis(20));
-        let look = async {
-            loop {
-                ticks.tick().await;
-                let info = self.info().await?;
-                if is_so(&info) {
-                    return Ok(info);
-                }
-            }
-        };
-        timeout(DEADLINE, look).await?
+        info::when(&self.client, "m", is_so).await
     }
 }

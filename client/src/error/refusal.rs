@@ -12,6 +12,9 @@ use crate::v1::ErrorReason;
 /// Domain of Hangar's reasons in `google.rpc.ErrorInfo`.
 pub(super) const DOMAIN: &str = "hangar.v1";
 
+/// The shortest wait that people are told of.
+const SHORTEST_DELAY: Duration = Duration::from_millis(100);
+
 /// An error that the server answered with.
 #[derive(Clone, Debug)]
 pub struct Refusal {
@@ -207,7 +210,7 @@ impl fmt::Display for Refusal {
             .retry_after
             .filter(|_| !message.contains("try again in"))
         {
-            write!(f, "; try again in {delay:.1?}")?;
+            write!(f, "; try again in {:.1?}", delay.max(SHORTEST_DELAY))?;
         }
         let reason = self.details.reason();
         match reason.and_then(|reason| advice(reason, message)) {

@@ -293,6 +293,11 @@ pub struct ModelStatus {
     /// Why the model is not loaded although it was asked for; `message` has the story.
     #[prost(enumeration = "SuspendReason", tag = "16")]
     pub suspend_reason: i32,
+    /// Load that begins as soon as the unload that is under way has ended: a reload, or a load that came
+    /// meanwhile. Set in DRAINING and UNLOADING, and in the UNLOADED on the way, only; requests are told
+    /// UNAVAILABLE/MODEL_LOADING then.
+    #[prost(string, tag = "17")]
+    pub next_load_id: ::prost::alloc::string::String,
 }
 /// How far a load is.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -624,7 +629,9 @@ pub struct ModelInfo {
     /// Strong validator of the spec.
     #[prost(string, tag = "12")]
     pub etag: ::prost::alloc::string::String,
-    /// Whether the spec was changed in a way that needs a reload.
+    /// Whether the model should be reloaded: its spec, or a file that it was loaded from, was changed since. The
+    /// files are looked at every few seconds while the model is READY, by name, size, time and inode. LoadModel
+    /// with `force_reload` reloads, and so does the Open Inference Protocol's RepositoryModelLoad.
     #[prost(bool, tag = "13")]
     pub reload_required: bool,
     /// One sample a minute of the last day, oldest first; minutes in which the model was neither loaded nor
@@ -634,6 +641,9 @@ pub struct ModelInfo {
     /// What earlier loads have taught. Kept with the model when the server restarts.
     #[prost(message, optional, tag = "15")]
     pub learned: ::core::option::Option<LearnedFacts>,
+    /// Why the model should be reloaded, in words. Empty unless `reload_required`.
+    #[prost(string, tag = "16")]
+    pub reload_reason: ::prost::alloc::string::String,
 }
 /// States in a model's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1172,7 +1182,10 @@ pub struct LoadModelRequest {
     /// Answer at READY, FAILED or UNLOADED.
     #[prost(bool, tag = "4")]
     pub wait: bool,
-    /// Load anew even when it is READY. Joins an equal load that is under way.
+    /// Load anew even when it is READY. Joins an equal load that is under way. Where the model is READY, a second
+    /// worker inspects what is to be loaded first, unless it comes from the hub: what is unusable is refused, at
+    /// once and without `wait` too, and the model serves on. While the model is drained and loaded anew, requests
+    /// are told UNAVAILABLE/MODEL_LOADING.
     #[prost(bool, tag = "5")]
     pub force_reload: bool,
     /// Ends the load as FAILED after this time, all attempts together. Unset: 300 s.
@@ -1805,6 +1818,10 @@ pub mod model_service_client {
         /// UNLOADED. Idempotent: while the model is loading the same `load_id` is given, when it is READY
         /// `already_loaded`. The load belongs to the model: a caller that goes away does not end it.
         ///
+        /// What can be told without beginning is refused and changes nothing: sources that may not be used or are
+        /// missing, paths with no model. A load that fails later leaves the model registered, and to be loaded
+        /// (without a session): the error says so, also as `desired_state` in its metadata.
+        ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND for an
         /// unknown model without a `spec`; FAILED_PRECONDITION/SPEC_CONFLICT; PERMISSION_DENIED/
         /// SOURCE_NOT_ALLOWED; UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour;
@@ -1961,6 +1978,10 @@ pub mod model_service_server {
         /// Answers as soon as the load is under way, or with `wait` once the model is READY, FAILED or
         /// UNLOADED. Idempotent: while the model is loading the same `load_id` is given, when it is READY
         /// `already_loaded`. The load belongs to the model: a caller that goes away does not end it.
+        ///
+        /// What can be told without beginning is refused and changes nothing: sources that may not be used or are
+        /// missing, paths with no model. A load that fails later leaves the model registered, and to be loaded
+        /// (without a session): the error says so, also as `desired_state` in its metadata.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND for an
         /// unknown model without a `spec`; FAILED_PRECONDITION/SPEC_CONFLICT; PERMISSION_DENIED/
@@ -3355,7 +3376,8 @@ pub enum ErrorReason {
     /// ABORTED: the etag is not the current one. Metadata: `etag`.
     EtagMismatch = 12,
     /// FAILED_PRECONDITION: the model's files are missing, corrupt or not supported, or the loaded
-    /// model cannot answer.
+    /// model cannot answer. Metadata where a load failed, with this reason or another: `model_id`;
+    /// `desired_state`, LOADED or UNLOADED, with which the model stays registered.
     ModelUnusable = 13,
     /// FAILED_PRECONDITION: a model of this kind cannot do what was asked.
     UnsupportedByModel = 14,
@@ -3369,7 +3391,7 @@ pub enum ErrorReason {
     StorageFull = 18,
     /// FAILED_PRECONDITION: the model is not loaded.
     ModelNotLoaded = 19,
-    /// UNAVAILABLE: the model is still loading; RetryInfo comes from its ETA.
+    /// UNAVAILABLE: the model is still loading, or is loaded anew; RetryInfo comes from its ETA.
     ModelLoading = 20,
     /// UNAVAILABLE: the model was unloaded while the request ran or waited.
     ModelUnloaded = 21,

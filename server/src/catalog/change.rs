@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
 use super::{
-    Attempt, DeleteError, Entry, EntryChange, Learned, NewEntry, OnConflict, Origin, RegisterError,
-    Remember, Taken, UpdateError, Updated, names::Renamed, requests, row,
+    Attempt, DeleteError, Entry, EntryChange, Learned, LoadRequest, NewEntry, OnConflict, Origin,
+    RegisterError, Remember, Requested, Taken, UpdateError, Updated, names::Renamed, requests, row,
 };
 use crate::model::{Etag, ModelId, Spec};
 
@@ -99,6 +99,29 @@ impl<'c> Change<'c> {
         replace_spec(&mut entry, spec)?;
         row::write(&self.tx, &entry)?;
         Ok(entry)
+    }
+
+    /// Registers the spec of `request`, if there is one, and has the model loaded from now on if it says so.
+    pub(super) fn request_load(
+        &mut self,
+        request: LoadRequest,
+        capacity: usize,
+    ) -> Result<Requested, RegisterError> {
+        let LoadRequest {
+            name,
+            spec,
+            desired,
+        } = request;
+        let before = self.find(&name)?;
+        let after = match (spec, &before) {
+            (Some((spec, on_conflict)), _) => self.register(name, spec, on_conflict, capacity)?,
+            (None, Some(entry)) => entry.clone(),
+            (None, None) => return Err(RegisterError::Unknown(name)),
+        };
+        if desired {
+            self.set_desired(&after.id, true)?;
+        }
+        Ok(Requested { before, after })
     }
 
     pub(super) fn update(

@@ -1,6 +1,9 @@
 //! What is asked for, and how far that has come: desired state, attempts to load, and what loads teach.
 
-use super::{Attempt, Catalog, Entry, Note, StorageError, list};
+use super::{
+    Attempt, Catalog, Entry, LoadRequest, Note, RegisterError, Requested, StorageError,
+    change::Change, list,
+};
 use crate::model::ModelId;
 
 impl Catalog {
@@ -13,6 +16,17 @@ impl Catalog {
         let id = id.clone();
         self.write(move |change| change.set_desired(&id, desired))
             .await
+    }
+
+    /// Registers what `request` names and takes note of whether it is to stay loaded, both or neither.
+    ///
+    /// # Errors
+    ///
+    /// See [`RegisterError`]. Then nothing has changed.
+    pub async fn request_load(&self, request: LoadRequest) -> Result<Requested, RegisterError> {
+        let capacity = self.0.capacity;
+        let work = move |change: &mut Change<'_>| change.request_load(request, capacity);
+        self.0.writer.run(work).await
     }
 
     /// Takes note of an attempt to load a model before it begins.

@@ -2,7 +2,9 @@
 
 use rusqlite::Connection;
 
-use super::{Catalog, RegisterError, StorageError, Taken, change::Change, row};
+use super::{
+    Catalog, Entry, LoadRequest, RegisterError, Requested, StorageError, Taken, change::Change, row,
+};
 use crate::model::Switch;
 
 /// What a switch that succeeded does besides moving the alias.
@@ -18,15 +20,25 @@ const REMEMBERED: i64 = 1_000;
 // === impl Catalog ===
 
 impl Catalog {
-    /// Takes note of a switch that begins.
+    /// Registers what `request` names as the new model of a switch, and takes note of the switch that `make`
+    /// makes of its entry: both or neither. `make` must not block.
     ///
     /// # Errors
     ///
-    /// When that cannot be written.
-    pub async fn begin_switch(&self, switch: &Switch) -> Result<(), StorageError> {
-        let switch = switch.clone();
-        self.write(move |change| begin(change.connection(), &switch))
-            .await
+    /// See [`RegisterError`]. Then nothing has changed.
+    pub async fn begin_switch(
+        &self,
+        request: LoadRequest,
+        make: impl FnOnce(&Entry) -> Switch + Send + 'static,
+    ) -> Result<(Requested, Switch), RegisterError> {
+        let capacity = self.0.capacity;
+        let work = move |change: &mut Change<'_>| {
+            let requested = change.request_load(request, capacity)?;
+            let switch = make(&requested.after);
+            begin(change.connection(), &switch)?;
+            Ok((requested, switch))
+        };
+        self.0.writer.run(work).await
     }
 
     /// Takes note of how a switch ended. With `moved` the alias, which is made if there is none, stands for

@@ -26,6 +26,7 @@ use super::{
     admission::Lane,
     devices::Heading,
     fatal_prompt::PromptHistory,
+    files::FileWatch,
     fleet::Context,
     load_slots::LoadSlot,
     memory::Claim,
@@ -85,6 +86,8 @@ pub(super) struct Driver {
     run: Option<Run>,
     observer: Option<Observer>,
     client: Option<Client>,
+    /// On the model's files, while it serves.
+    files: FileWatch,
     /// Requests that the engine can run at the same time.
     engine_concurrency: u32,
     lane: Option<Arc<Lane>>,
@@ -178,6 +181,7 @@ impl Driver {
             run: None,
             observer: None,
             client: None,
+            files: FileWatch::default(),
             engine_concurrency: 1,
             lane: None,
             meter: ProgressMeter::new(),
@@ -222,6 +226,7 @@ impl Driver {
                 berth = device::granted(&mut self.place) => self.place_granted(berth),
                 released = device::released(&mut self.releasing) => self.device_released(released),
                 decision = admitted(&mut self.admission) => self.memory_decided(decision),
+                seen = self.files.seen() => self.files_seen(seen),
                 timer = self.timers.next() => self.expire(timer),
                 () = emptied(self.lane.as_deref()), if draining => self.apply(Event::Drained),
                 _ = looks.tick(), if self.observer.is_some() => self.look(),
@@ -252,6 +257,7 @@ impl Driver {
 
     fn hear(&mut self, report: Report) {
         match report {
+            Report::Files(files) => self.model.files.store(Some(Arc::new(files))),
             Report::Spawned { pid, pulse } => {
                 let device = self.on_gpu.as_ref().map(|on| {
                     let system = self.context.devices.system().clone();

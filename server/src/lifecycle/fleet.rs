@@ -10,7 +10,10 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use hangar_client::worker::v1::WorkerConfig;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -94,6 +97,8 @@ pub(super) struct Context {
     pub(super) holds: Holds,
     pub(super) sessions: Sessions,
     pub(super) switches: Switches,
+    /// Inspections ahead of reloads that run at the same time.
+    pub(super) inspections: Semaphore,
     /// Held from the commit of what was asked for until its driver has heard of it.
     pub(super) orders: tokio::sync::Mutex<()>,
     /// No more loads are begun.
@@ -132,6 +137,9 @@ pub enum FindError {
 /// Commands that wait for a driver.
 const INBOX: usize = 64;
 
+/// Inspections ahead of reloads at the same time.
+const INSPECTIONS: usize = 2;
+
 /// Ids that an error tells.
 const KNOWN_IDS: usize = 10;
 
@@ -161,6 +169,7 @@ impl Fleet {
             holds: Holds::default(),
             sessions: Sessions::default(),
             switches: Switches::default(),
+            inspections: Semaphore::new(INSPECTIONS),
             orders: tokio::sync::Mutex::default(),
             closing: CancellationToken::new(),
             prepared: resources.prepared,

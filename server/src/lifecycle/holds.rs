@@ -1,6 +1,7 @@
 //! Who holds which models: sessions, and switches that are under way.
 //!
-//! Invariant: a model is in the map exactly as long as somebody holds it.
+//! Invariants: a model is in the map exactly as long as somebody holds it; holders are added in turn with
+//! orders only, so that what was checked in such a turn holds to its end. They may go at any time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,9 +28,9 @@ pub enum Holder {
 // === impl Holds ===
 
 impl Holds {
-    /// `holder` holds `model`.
-    pub(super) fn add(&self, model: &ModelId, holder: Holder) {
-        self.lock().entry(model.clone()).or_default().insert(holder);
+    /// `holder` holds `model`. Says whether it did not before.
+    pub(super) fn add(&self, model: &ModelId, holder: Holder) -> bool {
+        self.lock().entry(model.clone()).or_default().insert(holder)
     }
 
     /// `holder` holds `model` no more. Says whether nobody does now.
@@ -46,24 +47,9 @@ impl Holds {
         free
     }
 
-    /// Nobody holds `model` any more, unless there is a holder for which `stays` holds.
-    ///
-    /// # Errors
-    ///
-    /// The holders that stay. Then nothing has changed.
-    pub(super) fn release(
-        &self,
-        model: &ModelId,
-        stays: impl Fn(&Holder) -> bool,
-    ) -> Result<(), Vec<Holder>> {
-        let mut holds = self.lock();
-        let holders = holds.get(model).into_iter().flatten();
-        let staying: Vec<_> = holders.filter(|holder| stays(holder)).cloned().collect();
-        if !staying.is_empty() {
-            return Err(staying);
-        }
-        holds.remove(model);
-        Ok(())
+    /// Nobody holds `model` any more.
+    pub(super) fn release(&self, model: &ModelId) {
+        self.lock().remove(model);
     }
 
     /// Who holds `model`.

@@ -159,6 +159,32 @@ impl Memory {
         Ok(verdict)
     }
 
+    /// Whether the model `id`, which is loaded and is to be loaded anew with this `need`, would be let in once
+    /// it has gone, and with it what `evictor` may evict.
+    ///
+    /// # Errors
+    ///
+    /// When it would not, or its device cannot be asked.
+    pub(super) async fn check_again(
+        &self,
+        id: &ModelId,
+        need: &Need,
+        evictor: &impl Evict,
+    ) -> Result<(), Failure> {
+        let device = match &need.device {
+            Some((gpu, _)) => Some(self.supply_of(gpu).await?),
+            None => None,
+        };
+        let host = self.supply();
+        let mut going = vec![id.clone()];
+        going.extend(evictor.candidates().into_iter().filter(|other| other != id));
+        let supplies = Supplies { host, device };
+        match self.ledgers().weigh(need, supplies, &going) {
+            Verdict::Refused(shortage) => Err(shortage.into()),
+            Verdict::Admitted | Verdict::Evict(_) | Verdict::Wait => Ok(()),
+        }
+    }
+
     /// Whether a model of this `need` could be let in now without evicting anything, as far as the last
     /// reading of its device tells.
     pub(super) fn has_room_for(&self, need: &Need) -> bool {

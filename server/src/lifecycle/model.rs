@@ -8,12 +8,13 @@ use std::{
     time::SystemTime,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::mpsc;
 
 use super::{
     admission::{Gate, Permit, Refusal},
     driver::Command,
+    files::Loaded,
     usage::{Operation, RequestRecord, Sample, Totals, Usage, UsageReport},
 };
 use crate::{
@@ -31,6 +32,8 @@ pub struct Model {
     usage: Arc<Usage>,
     admitted: AtomicU64,
     pub(super) gate: Gate,
+    /// The files that its worker was started with, where they can be watched.
+    pub(super) files: ArcSwapOption<Loaded>,
     pub(super) commands: mpsc::Sender<Command>,
 }
 
@@ -45,6 +48,8 @@ pub struct Facts {
     pub desired: bool,
     /// What its worker was started with, if there is one.
     pub built: Option<Arc<Spec>>,
+    /// How its files differ from those that its worker was started with, in words, where they were seen to.
+    pub files_changed: Option<String>,
     /// Since when it has been READY, if it is.
     pub ready_since: Option<SystemTime>,
 }
@@ -70,6 +75,7 @@ impl Model {
             status: ArcSwap::from_pointee(status),
             admitted: AtomicU64::new(0),
             gate: Gate::default(),
+            files: ArcSwapOption::empty(),
             commands,
         }
     }
@@ -192,14 +198,19 @@ impl Facts {
             learned: entry.learned.clone(),
             desired: entry.desired,
             built: None,
+            files_changed: None,
             ready_since: None,
             entry,
         }
     }
 
-    /// Whether the spec was changed in a way that needs a reload.
-    pub fn reload_required(&self) -> bool {
-        let built = self.built.as_ref();
-        built.is_some_and(|built| !built.builds_the_same_as(&self.entry.spec))
+    /// Why the model should be reloaded, in words: its spec was changed in a way that needs it, or its files
+    /// were.
+    pub fn reload_reason(&self) -> Option<&str> {
+        let built = self.built.as_ref()?;
+        if !built.builds_the_same_as(&self.entry.spec) {
+            return Some("its spec was changed in what the engine was built from");
+        }
+        self.files_changed.as_deref()
     }
 }

@@ -3,6 +3,7 @@
 //! What was asked for is committed to the catalog before a driver hears of it, and before anybody is told
 //! that it was heard. Both happen under one lock, so that what is on disk is what the driver heard last.
 
+mod check;
 mod unload;
 
 pub use unload::{UnloadError, UnloadOptions};
@@ -19,7 +20,7 @@ use super::{
     sessions::{UnknownSession, let_go},
 };
 use crate::{
-    catalog::{Attempt, Entry, OnConflict, RegisterError, StorageError},
+    catalog::{Attempt, Entry, LoadRequest, OnConflict, RegisterError, Requested, StorageError},
     model::{Failure, ModelId, Reason, Source, Spec, Stage},
 };
 
@@ -64,6 +65,9 @@ pub enum LoadError {
     /// The source may not be used.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// What is to be loaded anew cannot be loaded. The model that is loaded serves on.
+    #[error("{0}")]
+    Unfit(Failure),
     /// The spec was not registered.
     #[error(transparent)]
     Register(RegisterError),
@@ -92,72 +96,43 @@ impl Fleet {
         options: LoadOptions,
     ) -> Result<LoadTicket, LoadError> {
         self.check_load(name, &options).await?;
-        let turn = self.context.orders.lock().await;
-        let entry = self.registered(name, options.spec, options.force).await?;
-        let hold = match &options.session {
-            Some(session) => Some(self.hold(session, &entry.id)?),
-            None => {
-                self.catalog.set_desired(&entry.id, true).await?;
-                None
-            }
-        };
-        let order = LoadOrder {
-            force: options.force,
-            desired: options.session.is_none(),
-            may_evict: options.may_evict,
-            forgive: true,
-            ..LoadOrder::by_the_server(options.timeout)
-        };
-        let id = entry.id.clone();
-        let ticket = self.order(entry, order).await;
-        drop(turn);
-        if let Some(holder) = hold
-            && (ticket.is_err() || !self.holders(&id).contains(&holder))
-        {
-            // The session may have ended before the model's driver heard of the load.
-            let_go(&self.context, &id, &holder);
+        if options.force {
+            self.check_reload(name, &options).await?;
         }
-        ticket
-    }
-
-    /// Checks a load as far as that can be done without beginning it.
-    ///
-    /// # Errors
-    ///
-    /// See [`LoadError`].
-    pub async fn check_load(&self, name: &ModelId, options: &LoadOptions) -> Result<(), LoadError> {
+        let turn = self.context.orders.lock().await;
         if self.is_closing() {
             return Err(LoadError::ShuttingDown);
         }
-        if let Some(session) = &options.session {
-            self.session(session)?;
-        }
-        let entry = self.catalog.get(name).await?;
-        let Some(spec) = &options.spec else {
-            return match entry {
-                None if name.as_str() != DEMO => Err(self.unknown(name).await.into()),
-                _ => Ok(()),
-            };
+        let id = self.catalog.resolve(name);
+        let held = match &options.session {
+            Some(session) => Some(self.hold(session, &id)?),
+            None => None,
         };
-        match entry {
-            Some(entry) if *entry.spec != *spec && !options.force => Err(LoadError::Register(
-                RegisterError::Conflict(Box::new(entry)),
-            )),
-            _ => self.check_sources(spec).await.map_err(Into::into),
-        }
-    }
-
-    /// Whether a model may be loaded from what `spec` names. What is missing may come: a load tells, and is
-    /// seen to fail.
-    ///
-    /// # Errors
-    ///
-    /// When they may not.
-    pub async fn check_sources(&self, spec: &Spec) -> Result<(), SourceError> {
-        match self.context.roots.check(spec).await {
-            Ok(_) | Err(SourceError::Unreadable { .. }) => Ok(()),
+        let desired = held.is_none();
+        let on_conflict = OnConflict::of(options.force);
+        let entry = self.register(name, options.spec, on_conflict, desired);
+        let ticket = match entry.await {
+            Ok(entry) => {
+                let order = LoadOrder {
+                    force: options.force,
+                    desired,
+                    may_evict: options.may_evict,
+                    forgive: true,
+                    ..LoadOrder::by_the_server(options.timeout)
+                };
+                self.order(entry, order).await
+            }
             Err(error) => Err(error),
+        };
+        drop(turn);
+        if let Some((holder, is_new)) = held {
+            // A session may have ended before the model's driver heard of the load.
+            let ended = !self.holders(&id).contains(&holder);
+            if ended || (is_new && ticket.is_err()) {
+                let_go(&self.context, &id, &holder);
+            }
         }
+        ticket
     }
 
     /// Loads the model of `entry` for a request that needs it, and waits until it is READY.
@@ -178,33 +153,50 @@ impl Fleet {
         self.context.limits.load_timeout
     }
 
-    /// The entry of `name`, registered if it was not. The demo model need not be: its name is enough.
-    pub(super) async fn registered(
+    /// The entry of `name`, registered if it was not and to stay loaded if `desired`, in one step.
+    async fn register(
         &self,
         name: &ModelId,
         spec: Option<Spec>,
-        replace: bool,
+        on_conflict: OnConflict,
+        desired: bool,
     ) -> Result<Entry, LoadError> {
-        let on_conflict = if replace {
-            OnConflict::Replace
-        } else {
-            OnConflict::Refuse
+        let request = LoadRequest {
+            name: name.clone(),
+            spec: self
+                .spec_to_load(name, spec)
+                .await?
+                .map(|spec| (spec, on_conflict)),
+            desired,
         };
-        let spec = match spec {
-            Some(spec) => spec,
-            None => match self.catalog.get(name).await? {
-                Some(entry) => return Ok(entry),
-                None if name.as_str() == DEMO => Spec::of(Source::Demo),
-                None => return Err(self.unknown(name).await.into()),
-            },
-        };
-        let before = self.catalog.get(name).await?;
-        let entry = self
-            .catalog
-            .register(name.clone(), spec, on_conflict)
-            .await?;
-        self.announce(before.as_ref(), &entry).await;
-        Ok(entry)
+        match self.catalog.request_load(request).await {
+            Ok(Requested { before, after }) => {
+                self.announce(before.as_ref(), &after).await;
+                Ok(after)
+            }
+            Err(error) => Err(self.not_registered(error).await),
+        }
+    }
+
+    /// `spec`, or that of the demo model, which need not be registered: its name is enough.
+    pub(super) async fn spec_to_load(
+        &self,
+        name: &ModelId,
+        spec: Option<Spec>,
+    ) -> Result<Option<Spec>, StorageError> {
+        let is_demo = spec.is_none() && name.as_str() == DEMO;
+        if is_demo && self.catalog.get(name).await?.is_none() {
+            return Ok(Some(Spec::of(Source::Demo)));
+        }
+        Ok(spec)
+    }
+
+    /// Why a model that is to be loaded was not registered.
+    pub(super) async fn not_registered(&self, error: RegisterError) -> LoadError {
+        match error {
+            RegisterError::Unknown(id) => self.unknown(&id).await.into(),
+            other => other.into(),
+        }
     }
 
     /// Gives the order to the driver of the model of `entry`.

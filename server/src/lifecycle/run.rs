@@ -2,6 +2,7 @@
 
 mod failures;
 mod pulse;
+mod task;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,22 +20,26 @@ use tracing::{Instrument, Span};
 
 use super::{
     devices::CPU,
+    files::Loaded,
     fleet::Context,
     observer::Pulse,
     source::{Place, SourceError},
 };
 use crate::{
-    catalog::Attempt,
-    model::{Failure, ModelId, Reason, Source},
+    model::{Failure, ModelId, Reason},
     prepared::Lease,
     telemetry,
-    worker::{self, Client, HandshakeError, Process, Program},
+    worker::{self, Client, HandshakeError, Process},
 };
 use failures::{cannot_start, deaf, died, silent, told, unstarted};
+
+pub(super) use task::Task;
 
 /// What a worker reports. [`Report::Exited`] always comes, and comes last.
 #[derive(Debug)]
 pub(super) enum Report {
+    /// The files that it is about to read, where they can be watched.
+    Files(Loaded),
     /// The process runs.
     Spawned { pid: u32, pulse: Pulse },
     /// The files look usable.
@@ -57,23 +62,6 @@ pub(super) enum Report {
 pub(super) struct Run {
     reports: mpsc::Receiver<Report>,
     orders: Orders,
-}
-
-/// What a run is for.
-#[derive(Debug)]
-pub(super) struct Task {
-    /// The model.
-    pub(super) model: ModelId,
-    /// What the worker hosts, unless the configuration names it already.
-    pub(super) source: Source,
-    /// How.
-    pub(super) config: WorkerConfig,
-    /// Which worker.
-    pub(super) program: Program,
-    /// The attempt, which is written down before the worker is started.
-    pub(super) attempt: Option<Attempt>,
-    /// The load's.
-    pub(super) span: Span,
 }
 
 /// What the driver wants of a run.
@@ -146,6 +134,13 @@ async fn live(context: Arc<Context>, task: Task, orders: Orders, reports: mpsc::
     }
     if let Err(error) = context.roots.resolve_beside(&mut config).await {
         return tell(&reports, Report::Exited(error.into())).await;
+    }
+    let files = tokio::select! {
+        files = Loaded::look(&source, &config) => files,
+        () = orders.kill.cancelled() => return tell(&reports, Report::Exited(unstarted())).await,
+    };
+    if let Some(files) = files {
+        tell(&reports, Report::Files(files)).await;
     }
     // On disk before the worker is started: it may take the server down with it.
     if let Some(attempt) = attempt

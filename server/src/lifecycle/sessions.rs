@@ -132,8 +132,8 @@ impl Fleet {
         Ok(let_go_of_all(&self.context, id))
     }
 
-    /// The session `id` holds `model` from now on.
-    pub(super) fn hold(&self, id: &str, model: &ModelId) -> Result<Holder, UnknownSession> {
+    /// The session `id` holds `model` from now on. Says whether it did not before. Only in turn with orders.
+    pub(super) fn hold(&self, id: &str, model: &ModelId) -> Result<(Holder, bool), UnknownSession> {
         let id = SessionId(id.into());
         let sessions = self.context.sessions.lock();
         if !sessions.contains_key(&id) {
@@ -141,8 +141,8 @@ impl Fleet {
         }
         // Under the lock: a session that lapses this moment lets go of this model too.
         let holder = Holder::Session(id);
-        self.context.holds.add(model, holder.clone());
-        Ok(holder)
+        let is_new = self.context.holds.add(model, holder.clone());
+        Ok((holder, is_new))
     }
 }
 

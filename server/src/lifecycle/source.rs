@@ -1,5 +1,7 @@
 //! Which files models may be loaded from.
 
+mod presence;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -62,6 +64,14 @@ pub enum SourceError {
         path: String,
         /// What the system says.
         source: io::Error,
+    },
+    /// It is there and is no model.
+    #[error("{path} {what}; give a directory with a model's files, or a GGUF file")]
+    NoModel {
+        /// The path as it was given.
+        path: String,
+        /// What it is instead.
+        what: &'static str,
     },
 }
 
@@ -241,13 +251,22 @@ impl ModelRoots {
 
 // === impl SourceError ===
 
+impl SourceError {
+    /// Whether the source may not be used. Else there is nothing to be used yet.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::NotAllowed { .. } | Self::RepositoryNotAllowed { .. } => true,
+            Self::Unreadable { .. } | Self::NoModel { .. } => false,
+        }
+    }
+}
+
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
-        let reason = match error {
-            SourceError::NotAllowed { .. } | SourceError::RepositoryNotAllowed { .. } => {
-                Reason::SourceNotAllowed
-            }
-            SourceError::Unreadable { .. } => Reason::ModelUnusable,
+        let reason = if error.is_refusal() {
+            Reason::SourceNotAllowed
+        } else {
+            Reason::ModelUnusable
         };
         Self::new(reason, error.to_string())
     }

@@ -15,7 +15,7 @@ use std::{
 use self::work::Work;
 use super::{Fleet, LoadError, LoadOptions};
 use crate::{
-    catalog::{Entry, StorageError},
+    catalog::{Entry, LoadRequest, OnConflict, Requested, StorageError},
     model::{
         Failure, ModelId, Reason, Spec, Stage, Switch, SwitchId, SwitchOutcome, SwitchStrategy,
     },
@@ -57,6 +57,14 @@ pub enum SwitchError {
     InProgress(ModelId),
 }
 
+/// A switch whose new model's entry is not known yet.
+struct Plan {
+    fleet: Arc<Fleet>,
+    alias: ModelId,
+    from: Option<ModelId>,
+    strategy: Option<SwitchStrategy>,
+}
+
 /// The last switch of each alias.
 #[derive(Debug, Default)]
 pub(super) struct Switches(Mutex<BTreeMap<ModelId, Switch>>);
@@ -76,34 +84,34 @@ impl Fleet {
         options: SwitchOptions,
     ) -> Result<SwitchTicket, SwitchError> {
         self.check_switch(alias, to, &options).await?;
-        let to = self.registered(to, options.spec.clone(), false).await?;
-        let from = self.target_of(alias);
-        let strategy = self.strategy(&to, from.as_ref(), &options);
-        let switch = Switch {
-            id: SwitchId::fresh(),
+        // In turn with orders: what was found so is so until all of it is written.
+        let turn = self.context.orders.lock().await;
+        self.check_alias(alias).await?;
+        let spec = self.spec_to_load(to, options.spec.clone()).await;
+        let request = LoadRequest {
+            name: to.clone(),
+            spec: spec
+                .map_err(LoadError::from)?
+                .map(|spec| (spec, OnConflict::Refuse)),
+            desired: false,
+        };
+        let plan = Plan {
+            fleet: self.clone(),
             alias: alias.clone(),
-            from,
-            to: to.id.clone(),
-            strategy,
-            outcome: None,
-            failure: None,
-            began: SystemTime::now(),
-            ended: None,
+            from: self.target_of(alias),
+            strategy: options.strategy,
         };
-        let last = self.context.switches.begin(&switch)?;
-        let begun = if self.target_of(alias) == switch.from {
-            self.catalog.begin_switch(&switch).await
-        } else {
-            // Another switch has come and gone since.
-            self.context.switches.undo(&switch, last);
-            return Err(SwitchError::InProgress(alias.clone()));
+        let make = move |to: &Entry| plan.switch(to);
+        let (requested, switch) = match self.catalog.begin_switch(request, make).await {
+            Ok(begun) => begun,
+            Err(error) => return Err(self.not_registered(error).await.into()),
         };
-        if let Err(error) = begun {
-            self.context.switches.undo(&switch, last);
-            return Err(LoadError::Storage(error).into());
-        }
+        let Requested { before, after: to } = requested;
+        self.announce(before.as_ref(), &to).await;
+        self.context.switches.put(&switch);
         let estimate = self.estimate(&to);
         let work = Work::new(self, switch.clone(), to, options);
+        drop(turn);
         self.context.hub.switched(switch.clone());
         let fleet = self.clone();
         self.context
@@ -123,15 +131,20 @@ impl Fleet {
         to: &ModelId,
         options: &SwitchOptions,
     ) -> Result<(), SwitchError> {
-        let taken = self.catalog.get(alias).await.map_err(LoadError::from)?;
-        if taken.is_some_and(|entry| entry.id == *alias) {
-            return Err(SwitchError::NotAnAlias(alias.clone()));
-        }
+        self.check_alias(alias).await?;
         let load = LoadOptions {
             spec: options.spec.clone(),
             ..LoadOptions::new(options.timeout)
         };
-        self.check_load(to, &load).await?;
+        Ok(self.check_load(to, &load).await?)
+    }
+
+    /// Whether `alias` can be switched now.
+    async fn check_alias(&self, alias: &ModelId) -> Result<(), SwitchError> {
+        let taken = self.catalog.get(alias).await.map_err(LoadError::from)?;
+        if taken.is_some_and(|entry| entry.id == *alias) {
+            return Err(SwitchError::NotAnAlias(alias.clone()));
+        }
         if self.context.switches.is_busy(alias) {
             return Err(SwitchError::InProgress(alias.clone()));
         }
@@ -182,28 +195,6 @@ impl Fleet {
         (resolved != *alias).then_some(resolved)
     }
 
-    fn strategy(
-        &self,
-        to: &Entry,
-        from: Option<&ModelId>,
-        options: &SwitchOptions,
-    ) -> SwitchStrategy {
-        let active = |id: &ModelId| {
-            let model = self.context.model(id);
-            model.is_some_and(|model| model.status().stage.is_active())
-        };
-        options.strategy.unwrap_or_else(|| {
-            // Without knowing what it needs, the one that can always be rolled back is tried.
-            let fits = self.context.has_room_for(to);
-            let makes_room = from.is_some_and(|old| *old != to.id && active(old));
-            if active(&to.id) || fits || !makes_room {
-                SwitchStrategy::LoadFirst
-            } else {
-                SwitchStrategy::UnloadFirst
-            }
-        })
-    }
-
     fn estimate(&self, to: &Entry) -> Option<Duration> {
         match self.context.model(&to.id) {
             Some(model) if model.status().stage == Stage::Ready => Some(Duration::ZERO),
@@ -213,28 +204,47 @@ impl Fleet {
     }
 }
 
+// === impl Plan ===
+
+impl Plan {
+    /// The switch to the model of the entry `to`.
+    fn switch(self, to: &Entry) -> Switch {
+        Switch {
+            id: SwitchId::fresh(),
+            strategy: self.strategy(to),
+            alias: self.alias,
+            from: self.from,
+            to: to.id.clone(),
+            outcome: None,
+            failure: None,
+            began: SystemTime::now(),
+            ended: None,
+        }
+    }
+
+    fn strategy(&self, to: &Entry) -> SwitchStrategy {
+        let context = &self.fleet.context;
+        let active = |id: &ModelId| {
+            let model = context.model(id);
+            model.is_some_and(|model| model.status().stage.is_active())
+        };
+        self.strategy.unwrap_or_else(|| {
+            // Without knowing what it needs, the one that can always be rolled back is tried.
+            let fits = context.has_room_for(to);
+            let makes_room = self.from.as_ref();
+            let makes_room = makes_room.is_some_and(|old| *old != to.id && active(old));
+            if active(&to.id) || fits || !makes_room {
+                SwitchStrategy::LoadFirst
+            } else {
+                SwitchStrategy::UnloadFirst
+            }
+        })
+    }
+}
+
 // === impl Switches ===
 
 impl Switches {
-    /// Takes note of `switch` and gives the last one of its alias, unless that is under way.
-    fn begin(&self, switch: &Switch) -> Result<Option<Switch>, SwitchError> {
-        let mut switches = self.lock();
-        let alias = &switch.alias;
-        if is_under_way(switches.get(alias)) {
-            return Err(SwitchError::InProgress(alias.clone()));
-        }
-        Ok(switches.insert(alias.clone(), switch.clone()))
-    }
-
-    /// `switch` was not begun after all; `last` was the one before it.
-    fn undo(&self, switch: &Switch, last: Option<Switch>) {
-        let mut switches = self.lock();
-        match last {
-            Some(last) => switches.insert(switch.alias.clone(), last),
-            None => switches.remove(&switch.alias),
-        };
-    }
-
     fn put(&self, switch: &Switch) {
         self.lock().insert(switch.alias.clone(), switch.clone());
     }

@@ -17,6 +17,8 @@ pub struct Status {
     pub generation: Generation,
     /// The load that led here.
     pub load_id: Option<LoadId>,
+    /// The load that begins as soon as the unload that is under way has ended.
+    pub next_load: Option<LoadId>,
     /// How far the load is, while one is under way.
     pub progress: Option<Progress>,
     /// Why, where something went wrong.
@@ -225,6 +227,7 @@ impl Status {
             stage: Stage::Unloaded,
             generation: Generation::default(),
             load_id: None,
+            next_load: None,
             progress: None,
             failure: None,
             memory: None,

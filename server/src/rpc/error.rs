@@ -90,6 +90,17 @@ pub enum ApiError {
     },
     /// The model, its load or its worker failed.
     Failed(Failure),
+    /// A load failed that somebody asked for.
+    LoadFailed {
+        /// The model, which stays registered.
+        model: String,
+        /// Whether it stays to be loaded.
+        desired: bool,
+        /// Whether the configuration file declares it.
+        declared: bool,
+        /// Why.
+        failure: Failure,
+    },
     /// The server is shutting down.
     ShuttingDown,
     /// The request id was used for another body.
@@ -102,6 +113,9 @@ pub enum ApiError {
 
 /// Prefix of the values of ErrorReason.
 const PREFIX: &str = "ERROR_REASON_";
+
+/// Nobody is sent back sooner, which would be before anything has changed.
+const SHORTEST_RETRY: Duration = Duration::from_millis(100);
 
 /// When to ask again after a fault that a restart cures.
 const RESTART_RETRY: Duration = Duration::from_secs(1);
@@ -241,6 +255,7 @@ impl From<ApiError> for Status {
                 )
             }
             ApiError::Loading { model, retry } => {
+                let retry = retry.max(SHORTEST_RETRY);
                 let mut details = details(ErrorReason::ModelLoading, [("model_id", model.clone())]);
                 details.set_retry_info(Some(retry));
                 let message = format!(
@@ -256,11 +271,17 @@ impl From<ApiError> for Status {
                     format!("{limit} requests wait for this model already; try again later");
                 Status::with_error_details(Code::ResourceExhausted, message, details)
             }
-            ApiError::Failed(failure) => failed(failure),
-            ApiError::ShuttingDown => failed(Failure::new(
-                Reason::ShuttingDown,
-                "the server is shutting down",
-            )),
+            ApiError::Failed(failure) => failed(failure, []),
+            ApiError::LoadFailed {
+                model,
+                desired,
+                declared,
+                failure,
+            } => lifecycle::load_failed(model, desired, declared, failure),
+            ApiError::ShuttingDown => failed(
+                Failure::new(Reason::ShuttingDown, "the server is shutting down"),
+                [],
+            ),
             ApiError::RequestIdReused => Status::with_error_details(
                 Code::InvalidArgument,
                 "request_id: was used before for another request; take a new one",
@@ -286,7 +307,7 @@ impl From<ApiError> for Status {
 }
 
 /// The status of a failed model.
-fn failed(failure: Failure) -> Status {
+fn failed<const N: usize>(failure: Failure, metadata: [(&str, String); N]) -> Status {
     let (code, reason, retry) = match failure.reason {
         Reason::ModelUnusable => (Code::FailedPrecondition, ErrorReason::ModelUnusable, false),
         Reason::SourceNotAllowed => (Code::PermissionDenied, ErrorReason::SourceNotAllowed, false),
@@ -319,7 +340,7 @@ fn failed(failure: Failure) -> Status {
         ),
         Reason::Internal => return ApiError::Internal(failure.message).into(),
     };
-    let mut details = details(reason, []);
+    let mut details = details(reason, metadata);
     match (failure.reason, failure.subject) {
         (Reason::InsufficientMemory, subject) => {
             let subject = subject.unwrap_or_else(|| "host memory".to_owned());

@@ -324,12 +324,15 @@ impl InferenceService for InferenceApi {
 fn closed(model: &Model) -> ApiError {
     let status = model.status();
     let name = model.id().to_string();
-    if status.stage.is_loading() {
+    if status.stage.is_loading() || status.next_load.is_some() {
         let until = |time: SystemTime| time.duration_since(SystemTime::now()).ok();
+        let took = model.facts().learned.metadata.load_duration;
         let retry = status
             .next_retry
             .and_then(until)
             .or(status.progress.and_then(|progress| progress.eta))
+            // How long a drain takes is not known; how long the load takes that follows may be.
+            .or(took.filter(|_| !status.stage.is_loading()))
             .unwrap_or(LOADING_RETRY);
         return ApiError::Loading { model: name, retry };
     }

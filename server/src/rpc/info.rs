@@ -144,7 +144,8 @@ fn model(
         },
         version: facts.entry.version,
         etag: facts.entry.etag.0.clone(),
-        reload_required: facts.reload_required(),
+        reload_required: facts.reload_reason().is_some(),
+        reload_reason: facts.reload_reason().unwrap_or_default().to_owned(),
         history: model
             .filter(|_| detail.history)
             .map(history)

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::Fault;
 
 const FILE: &str = "script.json";
+const CONFIG: &str = "config.json";
 const ATTEMPTS: &str = "attempts";
 
 /// Behaviour of a worker. The default is a worker that does everything right.
@@ -263,12 +264,13 @@ impl Script {
         }
     }
 
-    /// Writes `script.json` into a model's directory.
+    /// Writes `script.json` into a model's directory, and what makes it one.
     ///
     /// # Errors
     ///
     /// When the file cannot be written.
     pub fn write(&self, directory: &Path) -> Result<()> {
+        std::fs::write(directory.join(CONFIG), "{}")?;
         Ok(std::fs::write(
             directory.join(FILE),
             serde_json::to_vec_pretty(self)?,

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use anyhow::Result;
 use hangar_client::{
     Error,
-    v1::{ErrorReason, ModelLoad},
+    v1::{DesiredState, ErrorReason, ModelLoad},
 };
 use hangar_tests::{
     fixtures::{Broken, Fixtures},
@@ -92,14 +92,9 @@ async fn paths_of_wrong_form_are_refused() -> Result<()> {
 #[tokio::test]
 async fn what_is_no_model_is_unusable() -> Result<()> {
     let house = Bystander::new().await?;
-    let root = house.fixtures.root();
     for path in [
-        root.join("not-there"),
-        root.join("not/there/at/all"),
-        root.clone(),
         house.fixtures.llama()?.join("config.json"),
         house.fixtures.llama()?.join("model.safetensors"),
-        house.fixtures.llama()?.join("config.json/x"),
     ] {
         let id = format!("m{}", fastrand::u32(..));
         let load = house.client.load(&id).spec(spec(&path)).wait().await;
@@ -107,6 +102,64 @@ async fn what_is_no_model_is_unusable() -> Result<()> {
         let status = house.model(&id).await?.status.unwrap_or_default();
         assert_eq!(status.reason, "MODEL_UNUSABLE", "{}", path.display());
     }
+    house.is_unharmed().await
+}
+
+#[tokio::test]
+async fn where_no_model_is_nothing_is_registered() -> Result<()> {
+    let house = Bystander::new().await?;
+    let root = house.fixtures.root();
+    let llama = house.fixtures.llama()?;
+    let readme = house.fixtures.directory("readme")?;
+    std::fs::write(readme.join("README.md"), "x")?;
+    let empty = root.join("empty.gguf");
+    std::fs::write(&empty, "")?;
+    for (path, word) in [
+        (root.join("not-there"), "No such file"),
+        (root.join("not/there/at/all"), "No such file"),
+        (llama.join("config.json/x"), "Not a directory"),
+        (root.clone(), "without a model"),
+        (readme, "without a model"),
+        (
+            house.fixtures.broken(Broken::EmptyDirectory)?,
+            "an empty directory",
+        ),
+        (empty, "an empty file"),
+    ] {
+        let load = house.client.load("m").spec(spec(&path)).wait().await;
+        let refused = refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
+        assert!(refused.message().contains(word), "{refused}");
+        assert!(!refused.message().contains("registered"), "{refused}");
+        let unknown = house.client.info().model("m").send().await;
+        refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
+    }
+    for path in [root.join("not-there"), llama.clone()] {
+        let mut spec = spec(&llama);
+        spec.tokenizer = path.join("not-there.json").to_string_lossy().into_owned();
+        let load = house.client.load("m").spec(spec).wait().await;
+        refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
+        let unknown = house.client.info().model("m").send().await;
+        refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
+    }
+    house.is_unharmed().await
+}
+
+/// One that is registered can be asked for in vain, and that changes nothing either.
+#[tokio::test]
+async fn a_load_of_what_has_vanished_is_refused_and_not_remembered() -> Result<()> {
+    let house = Bystander::new().await?;
+    let path = house.fixtures.broken(Broken::NoTemplate)?;
+    let load = house.client.load("m").spec(spec(&path)).wait();
+    load.await?;
+    house.client.unload("m").send().await?;
+    let before = house.model("m").await?;
+    std::fs::remove_dir_all(&path)?;
+    let load = house.client.load("m").wait().await;
+    refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
+    let after = house.model("m").await?;
+    assert_eq!(after.desired_state(), DesiredState::Unloaded);
+    assert_eq!(after.status, before.status);
+    assert_eq!(after.recent_loads, before.recent_loads);
     house.is_unharmed().await
 }
 

@@ -1,11 +1,15 @@
 //! Loading and unloading: what is promised of them when nothing goes wrong.
 
 mod clocks;
+mod failed_loads;
+mod files;
 mod history;
 mod info;
 mod loads;
 mod memory;
 mod models;
+mod refusals;
+mod reload_checks;
 mod reloads;
 mod repeats;
 mod unload_cancels;

@@ -1,9 +1,14 @@
 //! LoadModel with `force_reload`.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
-use hangar_client::v1::{
-    ErrorReason,
-    ModelState::{Draining, Loading, Ready, Unloaded},
+use hangar_client::{
+    Completion, Error,
+    v1::{
+        ErrorReason, ModelInfo, ModelLoad, ModelSpec,
+        ModelState::{Draining, Loading, Ready, Unloaded},
+    },
 };
 use hangar_tests::{
     background::Background,
@@ -11,7 +16,8 @@ use hangar_tests::{
     lab::Lab,
     processes,
     refusals::refusal,
-    scripted::{Event, Script},
+    scripted::{Event, Gate, Script},
+    served::Served,
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -111,5 +117,114 @@ async fn a_reload_lets_running_requests_end() -> Result<()> {
     gate.open()?;
     assert_eq!(answer.end().await??.text, "t0 t1 t2 ");
     reload.end().await??;
+    Ok(())
+}
+
+/// Holds a reload in its drain: a request that has to be let on by the gate, and the reload.
+struct Reloading {
+    gate: Gate,
+    answer: Background<Result<Completion, Error>>,
+    reload: Background<Result<ModelLoad, Error>>,
+}
+
+async fn reloading(lab: &Lab) -> Result<Reloading> {
+    let gate = lab.gate("token")?;
+    let mut events = lab.events()?;
+    let mut transitions = lab.follow().await?;
+    let answer = Background::start(lab.client.generate("m").prompt("x").max_tokens(3).text());
+    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    let reload = Background::start(lab.client.load("m").force_reload().wait());
+    transitions.until(Draining).await?;
+    Ok(Reloading {
+        gate,
+        answer,
+        reload,
+    })
+}
+
+#[tokio::test]
+async fn a_model_that_is_loaded_anew_is_loading_to_those_who_ask() -> Result<()> {
+    let lab = Lab::start(&Script::gated()).await?;
+    lab.ready().await?;
+    let held = reloading(&lab).await?;
+    let status = lab.info().await?.status.context("a status")?;
+    assert_eq!(status.state(), Draining);
+    assert!(!status.next_load_id.is_empty());
+    let early = lab.client.generate("m").prompt("x").text().await;
+    let early = refusal(early, Code::Unavailable, ErrorReason::ModelLoading);
+    let wait = early.details().retry_after.context("a time")?;
+    assert!(wait >= Duration::from_millis(100), "{wait:?}");
+    assert!(!early.to_string().contains(" 0.0 s"), "{early}");
+    let aside = lab.client.tokenize("m", "x").send().await;
+    refusal(aside, Code::Unavailable, ErrorReason::ModelLoading);
+    held.gate.open()?;
+    held.answer.end().await??;
+    let reload = held.reload.end().await??;
+    assert_eq!(reload.load_id, status.next_load_id);
+    let status = lab.info().await?.status.context("a status")?;
+    assert_eq!((status.state(), status.next_load_id.as_str()), (Ready, ""));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unload_in_a_reload_ends_the_wish() -> Result<()> {
+    let lab = Lab::start(&Script::gated()).await?;
+    lab.ready().await?;
+    let held = reloading(&lab).await?;
+    let unload = Background::start(lab.client.unload("m").send());
+    let gone = |info: &ModelInfo| {
+        let status = info.status.as_ref();
+        status.is_some_and(|status| status.next_load_id.is_empty())
+    };
+    lab.info_when(gone).await?;
+    let late = lab.client.generate("m").prompt("x").text().await;
+    refusal(late, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
+    held.gate.open()?;
+    held.answer.end().await??;
+    unload.end().await??;
+    refusal(
+        held.reload.end().await?,
+        Code::Aborted,
+        ErrorReason::LoadCancelled,
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_may_load_the_model_waits_for_the_reload() -> Result<()> {
+    let lab = Lab::start(&Script::gated()).await?;
+    let spec = ModelSpec {
+        load_on_demand: true,
+        ..lab.spec()
+    };
+    let before = lab.client.load("m").spec(spec).wait().await?;
+    let held = reloading(&lab).await?;
+    let waiting = Background::start(lab.client.generate("m").prompt("x").max_tokens(2).text());
+    held.gate.open()?;
+    assert_eq!(waiting.end().await??.text, "t0 t1 ");
+    held.answer.end().await??;
+    let reload = held.reload.end().await??;
+    let pid = |load: ModelLoad| load.status.map(|status| status.worker_pid);
+    assert_ne!(pid(reload), pid(before));
+    assert_eq!(lab.info().await?.recent_loads.len(), 2, "one load for both");
+    Ok(())
+}
+
+/// Also in the moments in which it is UNLOADING and UNLOADED on its way.
+#[tokio::test]
+async fn at_no_moment_of_a_reload_is_the_model_not_loaded() -> Result<()> {
+    let served = Served::tiny().await?;
+    for _ in 0..5 {
+        let worker = served.worker().await?;
+        let reload = served.client.load("m").force_reload().send().await?;
+        assert!(!reload.already_loaded);
+        while served.worker().await? == worker || served.worker().await? == 0 {
+            let answer = served.greedy("Hello").max_tokens(1).text().await;
+            if let Err(error) = answer {
+                refusal::<()>(Err(error), Code::Unavailable, ErrorReason::ModelLoading);
+            }
+        }
+        served.client.load("m").wait().await?;
+    }
     Ok(())
 }

@@ -103,12 +103,14 @@ async fn the_operators_hint_counts() -> Result<()> {
     );
     let modest = house.needing(house.unit * 2)?;
     client.load("m").spec(modest).force_reload().wait().await?;
+    let pid = house.status("m").await?.worker_pid;
     let refused = client.load("m").spec(greedy).force_reload().wait().await;
     refusal(
         refused,
         Code::ResourceExhausted,
         ErrorReason::InsufficientMemory,
     );
+    assert_eq!(house.status("m").await?.worker_pid, pid, "it serves on");
     Ok(())
 }
 

@@ -9,7 +9,12 @@ use hangar_client::{
     },
     v1::{DesiredState, ModelSource, ModelSpec, ModelState, model_source::Source},
 };
-use hangar_tests::{background::Background, lab::Lab, scripted::Script};
+use hangar_tests::{
+    background::Background,
+    info,
+    lab::Lab,
+    scripted::{LoadKind, Script},
+};
 use tonic::{Code, Status};
 
 use crate::{Served, Stub, flag, streams::Call, told};
@@ -71,6 +76,32 @@ async fn a_load_waits_until_the_model_is_ready_and_an_unload_until_it_is_gone() 
     Ok(())
 }
 
+/// As with Triton, whose clients load a model to have its new files served.
+#[tokio::test]
+async fn a_load_of_a_model_whose_files_have_changed_loads_it_anew() -> Result<()> {
+    let served = Served::long(|_| ()).await?;
+    let mut stub = served.stub();
+    let worker = served.worker().await?;
+    load(&mut stub, "m").await?;
+    assert_eq!(served.worker().await?, worker);
+    let config = served.fixtures.long_llama()?.join("config.json");
+    let text = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, format!("{text} "))?;
+    info::when(&served.client, "m", |info| info.reload_required).await?;
+    let told = index(&mut stub, false).await?.remove(0);
+    assert_eq!(told.state, "READY");
+    assert!(told.reason.contains("config.json"), "{told:?}");
+    load(&mut stub, "m").await?;
+    let new = served.worker().await?;
+    assert_ne!(new, worker);
+    // Looked at for this call, however long ago that was done last.
+    std::fs::write(&config, &text)?;
+    load(&mut stub, "m").await?;
+    assert_ne!(served.worker().await?, new);
+    assert_eq!(index(&mut stub, false).await?, [entry("m", "READY", "")]);
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_unload_lets_requests_end() -> Result<()> {
     let served = Served::long(|_| ()).await?;
@@ -106,7 +137,11 @@ async fn the_index_tells_what_loads_and_why_something_failed() -> Result<()> {
     unload(&mut stub, "m").await?;
     drop(held);
 
-    let missing = lab.fixtures.root().join("missing");
+    let script = Script::loading(LoadKind::Fail {
+        reason: "MODEL_UNUSABLE".into(),
+        message: "the weights are missing".into(),
+    });
+    let missing = lab.fixtures.scripted("missing", &script)?;
     let source = Source::Path(missing.to_string_lossy().into_owned());
     let spec = ModelSpec {
         source: Some(ModelSource {

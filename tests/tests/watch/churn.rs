@@ -7,7 +7,11 @@ use hangar_client::{
     Client,
     v1::{LoadModelRequest, load_model_request::Target},
 };
-use hangar_tests::{fixtures::Fixtures, hangar::spec};
+use hangar_tests::{
+    fixtures::Fixtures,
+    hangar::spec,
+    scripted::{ReadyKind, Script},
+};
 use tonic::Code;
 
 /// Transitions of a load that fails at once.
@@ -16,18 +20,28 @@ pub(crate) const FAILED_LOAD: usize = 3;
 /// Transitions of a load and its unload.
 pub(crate) const LOAD_AND_UNLOAD: usize = 8;
 
-/// A path at which there is nothing.
-pub(crate) fn nowhere(fixtures: &Fixtures) -> PathBuf {
-    fixtures.root().join("nowhere")
+/// A model that its worker finds unusable.
+pub(crate) fn unusable(fixtures: &Fixtures) -> Result<PathBuf> {
+    unusable_because(fixtures, "unusable")
 }
 
-/// As [`nowhere`], with a name of some 3,000 bytes, which the model's status will tell.
-pub(crate) fn nowhere_long(fixtures: &Fixtures) -> PathBuf {
-    (0..12).fold(nowhere(fixtures), |path, _| path.join("x".repeat(250)))
+/// As [`unusable`], with some 3,000 bytes that the model's status will tell.
+pub(crate) fn unusable_at_length(fixtures: &Fixtures) -> Result<PathBuf> {
+    unusable_because(fixtures, &"x".repeat(3010))
 }
 
-/// Loads a model from a path at which there is nothing: it is PENDING, STARTING and FAILED, without a
-/// process.
+fn unusable_because(fixtures: &Fixtures, message: &str) -> Result<PathBuf> {
+    let script = Script {
+        ready: ReadyKind::Failure {
+            reason: "MODEL_UNUSABLE".to_owned(),
+            message: message.to_owned(),
+        },
+        ..Script::default()
+    };
+    fixtures.scripted("unusable", &script)
+}
+
+/// Loads an unusable model: it is PENDING, STARTING and FAILED.
 pub(crate) async fn fail(client: &Client, model: &str, path: &Path) -> Result<()> {
     let request = LoadModelRequest {
         target: Some(Target::ModelId(model.to_owned())),

@@ -20,7 +20,7 @@ use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tonic::transport::Endpoint;
 
 use crate::{
-    churn::{fail, load_and_unload, nowhere},
+    churn::{fail, load_and_unload, unusable},
     cutter::Cutter,
     raw::{RawWatch, behind, of, open},
 };
@@ -52,7 +52,7 @@ impl Scene {
         let seed = seed.map_or_else(|| Ok(fastrand::u64(..)), |seed| seed.parse())?;
         eprintln!("HANGAR_TESTS_SEED={seed}");
         let fixtures = Fixtures::new()?;
-        let path = nowhere(&fixtures);
+        let path = unusable(&fixtures)?;
         // Nobody is reset, however far behind the machine lets a watcher fall.
         let options = Options::scripted(&fixtures)
             .argument("--watch-ring")

@@ -12,7 +12,7 @@ use hangar_tests::{
 use tonic::Code;
 
 use crate::{
-    churn::{FAILED_LOAD, fail, nowhere, nowhere_long},
+    churn::{FAILED_LOAD, fail, unusable, unusable_at_length},
     raw::{assert_contiguous, behind, of, open, status},
 };
 
@@ -21,7 +21,7 @@ async fn a_watch_goes_on_right_behind_a_token_with_any_filter() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
     let client = hangar.client().await?;
-    let path = nowhere(&fixtures);
+    let path = unusable(&fixtures)?;
     let mut watch = open(&client, of(&["a"])).await?;
     watch.snapshot().await?;
     fail(&client, "a", &path).await?;
@@ -56,7 +56,7 @@ async fn a_token_of_an_earlier_server_leads_to_a_reset() -> Result<()> {
     let options = Options::scripted(&fixtures).data_in(&data.path().join("data"));
     let hangar = Hangar::start(options.clone()).await?;
     let client = hangar.client().await?;
-    fail(&client, "gone", &nowhere(&fixtures)).await?;
+    fail(&client, "gone", &unusable(&fixtures)?).await?;
     let mut watch = open(&client, of(&[])).await?;
     assert_eq!(watch.snapshot().await?.models.len(), 1);
     let token = watch.token.clone();
@@ -123,7 +123,7 @@ async fn a_token_that_is_too_old_leads_to_a_reset() -> Result<()> {
     let oldest = watch.token.clone();
     let mut tokens = Vec::new();
     for _ in 0..6 {
-        fail(&client, "m", &nowhere(&fixtures)).await?;
+        fail(&client, "m", &unusable(&fixtures)?).await?;
         for _ in 0..FAILED_LOAD {
             watch.transition().await?;
             tokens.push(watch.token.clone());
@@ -156,7 +156,7 @@ async fn a_watcher_that_does_not_keep_up_is_reset_and_then_misses_nothing() -> R
     let mut watch = open(&hangar.client().await?, of(&[])).await?;
     watch.snapshot().await?;
     // More than all buffers between server and watcher hold.
-    let path = nowhere_long(&fixtures);
+    let path = unusable_at_length(&fixtures)?;
     for n in 0..1500 {
         fail(&client, &format!("m{}", n % 3), &path).await?;
     }

@@ -9,7 +9,7 @@ use hangar_tests::{
 };
 use tonic::transport::Endpoint;
 
-use crate::churn::{fail, nowhere_long};
+use crate::churn::{fail, unusable_at_length};
 
 const WATCHERS: usize = 16;
 const LOADS: usize = 2000;
@@ -25,7 +25,7 @@ async fn a_watcher_that_does_not_read_costs_bounded_memory() -> Result<()> {
         .env("HANGAR_LOG", "warn");
     let hangar = Hangar::start(options).await?;
     let client = hangar.client().await?;
-    let path = nowhere_long(&fixtures);
+    let path = unusable_at_length(&fixtures)?;
     let churn = async || -> Result<()> {
         for n in 0..LOADS {
             fail(&client, &format!("m{}", n % 4), &path).await?;

@@ -8,7 +8,7 @@ use hangar_tests::{
 use prost::Message;
 
 use crate::{
-    churn::{fail, nowhere_long},
+    churn::{fail, unusable_at_length},
     raw::{behind, of, open, snapshot_of},
 };
 
@@ -20,7 +20,7 @@ async fn a_large_snapshot_comes_in_small_parts() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
     let client = hangar.client().await?;
-    let path = nowhere_long(&fixtures);
+    let path = unusable_at_length(&fixtures)?;
     for n in 0..MODELS {
         fail(&client, &format!("model-{n:03}"), &path).await?;
     }

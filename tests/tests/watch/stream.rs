@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::{
-    churn::{FAILED_LOAD, LOAD_AND_UNLOAD, fail, load_and_unload, nowhere},
+    churn::{FAILED_LOAD, LOAD_AND_UNLOAD, fail, load_and_unload, unusable},
     raw::{RawWatch, assert_contiguous, behind, of, open, status},
 };
 
@@ -37,7 +37,7 @@ async fn a_snapshot_comes_first_and_then_every_transition_in_order() -> Result<(
     assert_eq!(first.parts.len(), 1);
 
     load_and_unload(&client, "m", &model).await?;
-    fail(&client, "n", &nowhere(&fixtures)).await?;
+    fail(&client, "n", &unusable(&fixtures)?).await?;
     let transitions = watch.transitions(LOAD_AND_UNLOAD + FAILED_LOAD).await?;
     assert_contiguous(&transitions);
     let mut seen = Vec::new();
@@ -76,7 +76,7 @@ async fn a_filter_may_name_models_that_are_not_known_yet() -> Result<()> {
     let mut watch = open(&client, of(&["later"])).await?;
     assert!(watch.snapshot().await?.models.is_empty());
     for model in ["other", "later", "other"] {
-        fail(&client, model, &nowhere(&fixtures)).await?;
+        fail(&client, model, &unusable(&fixtures)?).await?;
     }
     let transitions = watch.transitions(FAILED_LOAD).await?;
     for (transition, revision) in transitions.iter().zip(4..) {
@@ -100,7 +100,7 @@ async fn a_quiet_watch_gets_heartbeats_that_can_be_resumed_from() -> Result<()> 
     let mut watch = open(&client, of(&["m"])).await?;
     watch.snapshot().await?;
     // Of no interest to the watch; its token moves past it all the same.
-    fail(&client, "other", &nowhere(&fixtures)).await?;
+    fail(&client, "other", &unusable(&fixtures)?).await?;
     for _ in 0..2 {
         let Event::Heartbeat(heartbeat) = watch.event().await? else {
             anyhow::bail!("no heartbeat")
@@ -108,7 +108,7 @@ async fn a_quiet_watch_gets_heartbeats_that_can_be_resumed_from() -> Result<()> 
         assert!(heartbeat.time.is_some());
     }
     let mut resumed = open(&client, behind(&watch.token, &[])).await?;
-    fail(&client, "m", &nowhere(&fixtures)).await?;
+    fail(&client, "m", &unusable(&fixtures)?).await?;
     let changed = loop {
         match resumed.event().await? {
             Event::Changed(changed) => break changed,
@@ -242,7 +242,7 @@ async fn a_watch_ends_when_the_server_shuts_down() -> Result<()> {
     let client = hangar.client().await?;
     let mut watch = open(&client, of(&[])).await?;
     watch.snapshot().await?;
-    fail(&client, "m", &nowhere(&fixtures)).await?;
+    fail(&client, "m", &unusable(&fixtures)?).await?;
     hangar.signal(Signal::TERM)?;
     // What happened before the end is still told.
     assert_contiguous(&watch.transitions(FAILED_LOAD).await?);

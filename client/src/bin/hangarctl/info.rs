@@ -184,9 +184,10 @@ fn general_fields(model: &ModelInfo, status: &ModelStatus) -> [Field; 19] {
         ("Etag", model.etag.clone()),
         (
             "Reload",
-            match model.reload_required {
-                true => "required for all of the spec to hold".to_owned(),
-                false => String::new(),
+            match (model.reload_required, model.reload_reason.as_str()) {
+                (true, "") => "required for all of the spec to hold".to_owned(),
+                (true, reason) => format!("required: {reason}"),
+                (false, _) => String::new(),
             },
         ),
         (

@@ -30,10 +30,22 @@ fn ended(switch: &Switch, outcome: SwitchOutcome) -> Switch {
 const MOVED: Option<Moved> = Some(Moved { unload_old: true });
 
 impl Lab {
+    /// Begins `switch`, whose new model is registered.
+    async fn begin_switch(&self, switch: &Switch) {
+        let request = LoadRequest {
+            name: switch.to.clone(),
+            spec: None,
+            desired: false,
+        };
+        let made = switch.clone();
+        let begun = self.catalog.begin_switch(request, move |_| made).await;
+        begun.expect("begun");
+    }
+
     /// Switches `alias` to the model `to`.
     pub(super) async fn switch(&self, alias: &str, to: &str) {
         let begun = switch(alias, None, to);
-        self.catalog.begin_switch(&begun).await.expect("begun");
+        self.begin_switch(&begun).await;
         let done = ended(&begun, SwitchOutcome::Succeeded);
         self.catalog.end_switch(&done, MOVED).await.expect("ended");
     }
@@ -46,7 +58,7 @@ async fn an_alias_moves_with_what_is_desired_in_one_step() {
     lab.create("new").await;
     lab.catalog.set_desired(&old.id, true).await.expect("set");
     let begun = switch("a", Some("old"), "new");
-    lab.catalog.begin_switch(&begun).await.expect("begun");
+    lab.begin_switch(&begun).await;
     assert_eq!(lab.catalog.resolve(&id("a")), id("old"));
     let left = lab.after_a_crash();
     let unfinished = left.catalog.switches(10).await.expect("readable");
@@ -68,7 +80,7 @@ async fn a_switch_that_fails_leaves_the_alias() {
     lab.create_with("old", &["a"]).await.expect("created");
     lab.create("new").await;
     let begun = switch("a", Some("old"), "new");
-    lab.catalog.begin_switch(&begun).await.expect("begun");
+    lab.begin_switch(&begun).await;
     let done = ended(&begun, SwitchOutcome::RolledBack);
     lab.catalog.end_switch(&done, None).await.expect("ended");
     assert_eq!(lab.catalog.resolve(&id("a")), id("old"));

@@ -11,6 +11,7 @@ use crate::{
         admission::LaneLimits,
         eviction::{Evictor, may_be_evicted},
         fatal_prompt::PromptHistory,
+        files::Change,
         ledger::with_headroom,
         memory::{Claim, Need},
     },
@@ -278,6 +279,17 @@ impl Driver {
         let learned = self.model.facts().learned.clone();
         let note = Note::Learned(Box::new(learned));
         self.context.catalog.note(self.model.id(), note);
+    }
+
+    /// The model's files were looked at, and this is what has become of them, if that can be told.
+    pub(super) fn files_seen(&self, seen: Option<Change>) {
+        let Some(change) = seen else { return };
+        if self.model.facts().files_changed == change {
+            return;
+        }
+        tracing::info!(model = %self.model.id(), change, "model.files");
+        self.model
+            .learn(|facts| facts.files_changed.clone_from(&change));
     }
 
     pub(super) fn is_held(&self) -> bool {

@@ -52,7 +52,10 @@ impl Driver {
         }
         match fault {
             Some(failure) => self.fail(failure),
-            None if stage == Stage::Ready => self.end_idleness(),
+            None if stage == Stage::Ready => {
+                self.files.look(self.model.files.load_full());
+                self.end_idleness();
+            }
             None => {}
         }
     }

@@ -1,14 +1,10 @@
 //! Applying events, performing actions, publishing transitions.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use hangar_client::worker::v1::WorkerConfig;
 use tokio::time::Instant;
 use tracing::Span;
 
@@ -17,8 +13,9 @@ use crate::{
     catalog::{Attempt, Learned, Note},
     lifecycle::{
         admission::Lane,
-        devices::{CPU, ONLY_GPU},
+        devices::CPU,
         driver::answer::Verification,
+        files::FileWatch,
         run::{Run, Task},
         timers::Timer,
     },
@@ -27,9 +24,6 @@ use crate::{
         state::{Action, Event},
     },
 };
-
-/// Tells the sockets of this server's workers apart.
-static SOCKETS: AtomicU64 = AtomicU64::new(0);
 
 impl Driver {
     /// Applies `event`, performs what comes of it and publishes the new state.
@@ -43,6 +37,7 @@ impl Driver {
         };
         let before = std::mem::replace(&mut self.state, next);
         let mut resume = None;
+        self.status.next_load = self.state.next().map(|load| load.id.clone());
         for action in &actions {
             self.prepare(action);
         }
@@ -54,6 +49,8 @@ impl Driver {
         let lost = self.state.is_unreaped() && !before.is_unreaped();
         if self.state.stage() != before.stage() || replaced || lost {
             self.enter(before.stage());
+        } else if self.state.next() != before.next() {
+            self.publish_progress();
         }
         for action in actions {
             match action {
@@ -79,6 +76,8 @@ impl Driver {
                 self.status.next_retry = Some(SystemTime::now() + wait);
             }
             Action::Finish(_, LoadOutcome::Succeeded) => self.take_note_of_success(),
+            // The state on the way to it tells that it comes.
+            Action::Resume(load) => self.status.next_load = Some(load.id.clone()),
             _ => {}
         }
     }
@@ -277,30 +276,11 @@ impl Driver {
             load_id: load.id.clone(),
             number: load.attempt,
         });
-        let number = SOCKETS.fetch_add(1, Ordering::Relaxed);
-        let socket = context.runtime_dir.join(format!("w{number}.sock"));
-        let (program, device) = match &self.on_gpu {
-            None => (context.program.clone(), CPU),
-            Some(on) => (context.cuda_program(&on.gpu), ONLY_GPU),
-        };
-        let config = WorkerConfig {
-            device: device.to_owned(),
-            model_id: self.model.id().to_string(),
-            socket_path: socket.display().to_string(),
-            source: self.downloaded_source(),
-            max_concurrency: spec
-                .max_concurrency
-                .unwrap_or(context.limits.max_concurrency),
-            ..context.worker_config(&spec)
-        };
-        let task = Task {
-            model: self.model.id().clone(),
-            source: spec.source.clone(),
-            config,
-            program,
-            attempt: self.attempt.clone(),
-            span: self.load_span.clone(),
-        };
+        let gpu = self.on_gpu.as_ref().map(|on| &on.gpu);
+        let mut task = Task::new(&context, self.model.id(), &spec, gpu);
+        task.config.source = self.downloaded_source();
+        task.attempt.clone_from(&self.attempt);
+        task.span = self.load_span.clone();
         self.run = Some(Run::start(&context, task));
     }
 
@@ -396,7 +376,12 @@ impl Driver {
         self.let_go_of_memory();
         self.model.set_admitted(0);
         self.inspection = None;
-        self.model.learn(|facts| facts.built = None);
+        self.model.learn(|facts| {
+            facts.built = None;
+            facts.files_changed = None;
+        });
+        self.files = FileWatch::default();
+        self.model.files.store(None);
         self.timers.clear(Timer::Stop);
         self.timers.clear(Timer::Kill);
         self.observer = None;

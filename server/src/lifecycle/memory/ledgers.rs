@@ -62,6 +62,18 @@ impl Ledgers {
         supplies: Supplies,
         candidates: &[ModelId],
     ) -> Verdict {
+        let verdict = self.weigh(need, supplies, candidates);
+        if verdict == Verdict::Admitted {
+            self.host.reserve(id, need.host);
+            if let Some((gpu, bytes)) = &need.device {
+                self.device(&gpu.uuid).reserve(id, *bytes);
+            }
+        }
+        verdict
+    }
+
+    /// As [`Self::decide`], without reserving anything.
+    pub(super) fn weigh(&self, need: &Need, supplies: Supplies, candidates: &[ModelId]) -> Verdict {
         let of_device = self.weigh_device(need, supplies, candidates);
         // Whoever goes for the device's sake makes room on the host too.
         let first = match &of_device {
@@ -95,13 +107,7 @@ impl Ledgers {
             (Decision::Evict(ids), Decision::Fits) | (Decision::Fits, Decision::Evict(ids)) => {
                 Verdict::Evict(ids)
             }
-            (Decision::Fits, Decision::Fits) => {
-                self.host.reserve(id, need.host);
-                if let Some((gpu, bytes)) = &need.device {
-                    self.device(&gpu.uuid).reserve(id, *bytes);
-                }
-                Verdict::Admitted
-            }
+            (Decision::Fits, Decision::Fits) => Verdict::Admitted,
         }
     }
 

@@ -54,6 +54,7 @@ impl Fleet {
         name: &ModelId,
         options: UnloadOptions,
     ) -> Result<(ModelId, UnloadReport), UnloadError> {
+        let turn = self.context.orders.lock().await;
         let entry = self.find(name).await.map_err(UnloadError::from)?;
         let id = entry.id.clone();
         if entry.spec.required && !options.force {
@@ -69,13 +70,9 @@ impl Fleet {
         if !others.is_empty() {
             return Err(UnloadError::Held(others));
         }
-        let turn = self.context.orders.lock().await;
         self.catalog.set_desired(&id, false).await?;
-        if let Err(others) = self.context.holds.release(&id, stays) {
-            // Somebody came to hold it this moment.
-            self.catalog.set_desired(&id, entry.desired).await?;
-            return Err(UnloadError::Held(others));
-        }
+        // Nobody has come since: models are held in turn with orders.
+        self.context.holds.release(&id);
         let Some(model) = self.context.model(&id) else {
             return Ok((id, UnloadReport::nothing()));
         };

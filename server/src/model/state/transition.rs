@@ -184,12 +184,17 @@ impl State {
     fn on_draining(&self, fault: Option<Failure>, next: Option<Load>, event: Event) -> Transition {
         match event {
             Event::Drained | Event::DrainExpired => {
+                let cut = if next.is_some() {
+                    reloaded()
+                } else {
+                    unloaded()
+                };
                 let state = Self::Unloading {
                     worker: Remains::Stopping,
                     fault,
                     next,
                 };
-                Ok((state, vec![Action::CutOff(unloaded()), Action::Stop]))
+                Ok((state, vec![Action::CutOff(cut), Action::Stop]))
             }
             Event::Exited { failure, .. } => {
                 let failure = fault.unwrap_or(failure);
@@ -384,6 +389,13 @@ pub(super) fn unloaded() -> Failure {
     Failure::new(
         Reason::ModelUnloaded,
         "the model was unloaded before the request ended; load it and ask again",
+    )
+}
+
+pub(super) fn reloaded() -> Failure {
+    Failure::new(
+        Reason::ModelUnloaded,
+        "the model is loaded anew, and the request did not end in the time that it had; ask again",
     )
 }
 

@@ -1,13 +1,15 @@
 //! What callers are told when the lifecycle refuses.
 
-use super::{ApiError, CatalogRefusal};
+use tonic::Status;
+
+use super::{ApiError, CatalogRefusal, failed};
 use crate::{
     catalog::Taken,
     lifecycle::{
         FindError, LoadError, SourceError, SwitchError, TooManySessions, UnknownSession,
         UnloadError,
     },
-    model::ModelId,
+    model::{Failure, ModelId},
 };
 
 impl From<FindError> for ApiError {
@@ -25,6 +27,7 @@ impl From<LoadError> for ApiError {
             LoadError::Unknown(unknown) => Self::UnknownModel(unknown),
             LoadError::Session(unknown) => Self::UnknownSession(unknown),
             LoadError::Source(error) => error.into(),
+            LoadError::Unfit(failure) => Self::Failed(failure),
             LoadError::Register(error) => error.into(),
             LoadError::Storage(error) => error.into(),
             LoadError::ShuttingDown => Self::ShuttingDown,
@@ -38,7 +41,9 @@ impl From<SourceError> for ApiError {
             SourceError::NotAllowed { .. } | SourceError::RepositoryNotAllowed { .. } => {
                 Self::SourceNotAllowed(error.to_string())
             }
-            SourceError::Unreadable { .. } => Self::Failed(error.into()),
+            SourceError::Unreadable { .. } | SourceError::NoModel { .. } => {
+                Self::Failed(error.into())
+            }
         }
     }
 }
@@ -85,4 +90,34 @@ impl ApiError {
             UnloadError::Storage(error) => error.into(),
         }
     }
+}
+
+/// The status of a failed load, which says what it left behind and how to be rid of that.
+pub(super) fn load_failed(
+    model: String,
+    desired: bool,
+    declared: bool,
+    failure: Failure,
+) -> Status {
+    let left = match (desired, declared) {
+        (true, true) => {
+            "model stays to be loaded, and is tried again when the server starts: UnloadModel ends that"
+        }
+        (true, false) => {
+            "model stays registered and to be loaded, and is tried again when the server starts: UnloadModel ends \
+             that, DeleteModel removes it"
+        }
+        (false, true) => "model is not to be loaded by itself",
+        (false, false) => {
+            "model stays registered, and is not to be loaded by itself: DeleteModel removes it"
+        }
+    };
+    let desired = if desired { "LOADED" } else { "UNLOADED" };
+    let metadata = [("model_id", model), ("desired_state", desired.to_owned())];
+    let message = &failure.message;
+    let message = match message.ends_with('.') {
+        true => format!("{message} The {left}"),
+        false => format!("{message}; the {left}"),
+    };
+    failed(Failure { message, ..failure }, metadata)
 }

@@ -123,6 +123,34 @@ fn every_error_has_its_code_and_reason() {
         details.retry_info().and_then(|r| r.retry_delay),
         Some(retry)
     );
+    let soon = check(
+        ApiError::Loading {
+            model: model(),
+            retry: Duration::ZERO,
+        },
+        Code::Unavailable,
+        "MODEL_LOADING",
+    );
+    assert_eq!(
+        soon.retry_info().and_then(|r| r.retry_delay),
+        Some(Duration::from_millis(100))
+    );
+    let details = check(
+        ApiError::LoadFailed {
+            model: model(),
+            desired: true,
+            declared: false,
+            failure: Failure::new(Reason::ModelUnusable, "no"),
+        },
+        Code::FailedPrecondition,
+        "MODEL_UNUSABLE",
+    );
+    assert_eq!(
+        details
+            .error_info()
+            .map(|i| i.metadata["desired_state"].as_str()),
+        Some("LOADED")
+    );
     let details = check(
         ApiError::QueueFull { limit: 3 },
         Code::ResourceExhausted,

@@ -9,8 +9,9 @@ use tonic::Status;
 
 use super::{Core, item_error};
 use crate::{
+    catalog::Origin,
     lifecycle::{LoadOptions, LoadTicket},
-    model::ModelId,
+    model::{Failure, ModelId, Reason},
     rpc::{
         error::ApiError,
         validate::{self, Violations},
@@ -138,13 +139,28 @@ impl Core {
                 if self.fleet.is_closing() {
                     ApiError::ShuttingDown
                 } else {
-                    ApiError::Failed(failure)
+                    self.failed(&ticket.status.model_id, failure)
                 }
             })?;
         } else if let Some(failure) = ticket.status.failure.take() {
-            return Err(ApiError::Failed(failure));
+            return Err(self.failed(&ticket.status.model_id, failure));
         }
         Ok(self.answer(&ticket))
+    }
+
+    /// A load of the model `id` has failed: why, and what it has left behind.
+    fn failed(&self, id: &ModelId, failure: Failure) -> ApiError {
+        let model = self.fleet.introduced(id).map(|model| model.facts());
+        let ended = failure.reason == Reason::LoadCancelled;
+        match model {
+            Some(facts) if !ended => ApiError::LoadFailed {
+                model: id.to_string(),
+                desired: facts.desired,
+                declared: facts.entry.origin == Origin::File,
+                failure,
+            },
+            _ => ApiError::Failed(failure),
+        }
     }
 
     fn answer(&self, ticket: &LoadTicket) -> ModelLoad {

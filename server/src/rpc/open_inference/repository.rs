@@ -47,7 +47,15 @@ impl OpenInferenceApi {
 
     fn index_of(&self, entry: &Entry) -> ModelIndex {
         let (state, reason) = match self.fleet.introduced(&entry.id) {
-            Some(model) => state(&model.status()),
+            Some(model) => {
+                let (state, reason) = state(&model.status());
+                let facts = model.facts();
+                let outdated = facts.reload_reason().filter(|_| state == READY);
+                (
+                    state,
+                    outdated.map_or(reason, |why| format!("reload required: {why}")),
+                )
+            }
             None => {
                 let suspended = entry.suspended.clone();
                 let status = model::Status {
@@ -65,7 +73,8 @@ impl OpenInferenceApi {
         }
     }
 
-    /// Loads a model and waits until it is READY.
+    /// Loads a model and waits until it is READY. One that is READY is loaded anew if its spec or its files
+    /// have changed since.
     pub(super) async fn load(&self, request: &RepositoryModelLoadRequest) -> Result<(), Status> {
         check_repository(&request.repository_name)?;
         let id = model_id("model_name", &request.model_name)?;
@@ -78,11 +87,14 @@ impl OpenInferenceApi {
             ("parameters.file", request.parameters.keys().any(file)),
         ])?;
         check_parameters(&request.parameters, |_, _| false)?;
-        let model = self.fleet.introduced(&id);
+        let outdated = match self.fleet.introduced(&id) {
+            Some(model) => self.fleet.reload_reason(&model).await.is_some(),
+            None => false,
+        };
         let load = LoadModelRequest {
             target: Some(load_model_request::Target::ModelId(id.to_string())),
             wait: true,
-            force_reload: model.is_some_and(|model| model.facts().reload_required()),
+            force_reload: outdated,
             ..LoadModelRequest::default()
         };
         self.models.load_model(Request::new(load)).await?;

@@ -1,0 +1,283 @@
+//! Whether the files of a loaded model are still those that it was loaded from.
+//!
+//! They are told by their names, sizes, times and inodes; nothing is opened. A file system that hangs holds up
+//! a thread and nobody else: there is one look at a time, and who asks for a look of his own waits for a bounded
+//! time.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use hangar_client::worker::v1::{WorkerConfig, worker_config};
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::{Instant, timeout},
+};
+
+use super::{Fleet, Model};
+use crate::model::{Source, Stage};
+
+/// The files of a model as they were when its worker was started.
+#[derive(Clone, Debug)]
+pub(super) struct Loaded {
+    /// What was given, links not resolved.
+    places: Vec<PathBuf>,
+    marks: Marks,
+}
+
+/// The driver's eye on the files of its model.
+#[derive(Debug, Default)]
+pub(super) struct FileWatch {
+    look: Option<JoinHandle<Option<Change>>>,
+    last: Option<Instant>,
+}
+
+/// What has become of a model's files: in words, where they are not what they were.
+pub(super) type Change = Option<String>;
+
+/// Files by their paths.
+type Marks = BTreeMap<PathBuf, Mark>;
+
+/// What tells a file from what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    bytes: u64,
+    modified: (i64, i64),
+    inode: u64,
+}
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long somebody waits who asks for a look of his own.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// More files than a model has.
+const MAX_FILES: usize = 10_000;
+
+/// How the names of files end that engines read.
+const ENDINGS: &[&str] = &["safetensors", "gguf", "uqff", "json", "jinja"];
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Why `model` should be reloaded, by what there is now: its files are looked at for this. `None` also for
+    /// one that is not READY.
+    pub async fn reload_reason(&self, model: &Model) -> Option<String> {
+        if model.status().stage != Stage::Ready {
+            return None;
+        }
+        if let Some(reason) = model.facts().reload_reason() {
+            return Some(reason.to_owned());
+        }
+        let look = model.files.load_full()?.begin();
+        timeout(PATIENCE, look).await.ok()?.ok()??
+    }
+}
+
+// === impl Loaded ===
+
+impl Loaded {
+    /// The files that a worker with `config`, for `source`, is about to read. `None` where there are none, or
+    /// they cannot be looked at. Waits for the file system.
+    pub(super) async fn look(source: &Source, config: &WorkerConfig) -> Option<Self> {
+        let given = match (source, &config.source) {
+            (Source::Path(path), _) => Some(path.clone()),
+            (Source::HuggingFace(_), Some(worker_config::Source::Path(path))) => Some(path.into()),
+            _ => None,
+        };
+        let adapters = config.adapters.iter().map(|adapter| &adapter.path);
+        let beside = std::iter::once(&config.tokenizer).chain(adapters);
+        let beside = beside.filter(|path| !path.is_empty()).map(PathBuf::from);
+        let places: Vec<_> = given.into_iter().chain(beside).collect();
+        let look = spawn_blocking(move || {
+            let marks = read(&places).ok()?;
+            (!marks.is_empty()).then_some(Self { places, marks })
+        });
+        look.await.ok()?
+    }
+
+    /// Looks whether they have changed; `None` where that cannot be told. Blocks.
+    fn compare(&self) -> Option<Change> {
+        read(&self.places)
+            .ok()
+            .map(|now| difference(&self.marks, &now))
+    }
+
+    /// As [`Self::compare`], on a thread of its own.
+    fn begin(self: Arc<Self>) -> JoinHandle<Option<Change>> {
+        spawn_blocking(move || self.compare())
+    }
+}
+
+// === impl FileWatch ===
+
+impl FileWatch {
+    /// Begins to look at `loaded`, unless it is looking or did just before.
+    pub(super) fn look(&mut self, loaded: Option<Arc<Loaded>>) {
+        let due = self.last.is_none_or(|last| last.elapsed() >= INTERVAL);
+        if let Some(loaded) = loaded.filter(|_| due && self.look.is_none()) {
+            self.last = Some(Instant::now());
+            self.look = Some(loaded.begin());
+        }
+    }
+
+    /// What the look that is under way has seen; `None`: nothing can be told. Safe to cancel; waits for ever
+    /// when there is none.
+    pub(super) async fn seen(&mut self) -> Option<Change> {
+        let Some(look) = &mut self.look else {
+            return std::future::pending().await;
+        };
+        let seen = look.await;
+        self.look = None;
+        seen.ok().flatten()
+    }
+}
+
+/// What there is at `places`, and in them where they are directories.
+fn read(places: &[PathBuf]) -> io::Result<Marks> {
+    let mut marks = Marks::new();
+    for place in places {
+        match place.canonicalize() {
+            Ok(resolved) if resolved.is_dir() => read_directory(&resolved, true, &mut marks)?,
+            Ok(resolved) => mark(&resolved, &mut marks)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(marks)
+}
+
+fn read_directory(directory: &Path, deeper: bool, marks: &mut Marks) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        if marks.len() >= MAX_FILES {
+            return Ok(());
+        }
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            // The modules of an embedding model have directories of their own, and nothing is deeper.
+            if deeper {
+                read_directory(&path, false, marks)?;
+            }
+        } else if is_read(&path) {
+            mark(&path, marks)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_read(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| ENDINGS.contains(&ending))
+}
+
+fn mark(path: &Path, marks: &mut Marks) -> io::Result<()> {
+    let about = match std::fs::metadata(path) {
+        Ok(about) => about,
+        // A link into the void, or gone since its directory was read.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mark = Mark {
+        bytes: about.len(),
+        modified: (about.mtime(), about.mtime_nsec()),
+        inode: about.ino(),
+    };
+    marks.insert(path.to_owned(), mark);
+    Ok(())
+}
+
+/// How `now` differs from `then`, by the first file that does.
+fn difference(then: &Marks, now: &Marks) -> Change {
+    let changed = then.iter().find_map(|(path, mark)| match now.get(path) {
+        Some(now) if now == mark => None,
+        Some(_) => Some((path, "was changed")),
+        None => Some((path, "is not there any more")),
+    });
+    let added = || {
+        let mut added = now.keys().filter(|path| !then.contains_key(*path));
+        added.next().map(|path| (path, "was added"))
+    };
+    let (path, what) = changed.or_else(added)?;
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    Some(format!(
+        "its files are not those that it was loaded from: {} {what}",
+        name.to_string_lossy()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn changes(places: &[PathBuf], change: impl FnOnce()) -> Change {
+        let then = read(places).expect("files");
+        change();
+        difference(&then, &read(places).expect("files"))
+    }
+
+    #[test]
+    fn what_engines_read_is_watched_and_nothing_else() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        let places = [path.to_owned()];
+        std::fs::create_dir_all(path.join("1_Pooling/deeper")).expect("directories");
+        let write = |name: &str, text: &str| std::fs::write(path.join(name), text).expect("a file");
+        write("config.json", "{}");
+        assert_eq!(changes(&places, || ()), None);
+        for other in ["README.md", "events", "1_Pooling/deeper/config.json"] {
+            assert_eq!(changes(&places, || write(other, "x")), None, "{other}");
+        }
+        let told =
+            |name: &str, text: &str| changes(&places, || write(name, text)).expect("a change");
+        assert!(told("config.json", "{ }").contains("config.json was changed"));
+        assert!(told("1_Pooling/config.json", "{}").contains("config.json was added"));
+        assert!(told("model.safetensors", "").contains("model.safetensors was added"));
+        let remove = || std::fs::remove_file(path.join("config.json")).expect("a file");
+        let gone = changes(&places, remove).expect("a change");
+        assert!(gone.contains("is not there any more"), "{gone}");
+    }
+
+    #[test]
+    fn a_file_of_the_same_size_and_time_is_another() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("model.gguf");
+        std::fs::write(&path, "weights").expect("a file");
+        let replace = || {
+            let time = std::fs::metadata(&path).and_then(|about| about.modified());
+            let new = directory.path().join("new");
+            std::fs::write(&new, "weightS").expect("a file");
+            let file = std::fs::File::options().write(true).open(&new);
+            let file = file.expect("a file");
+            file.set_modified(time.expect("a time")).expect("a time");
+            std::fs::rename(&new, &path).expect("renamed");
+        };
+        assert!(changes(std::slice::from_ref(&path), replace).is_some());
+    }
+
+    #[test]
+    fn a_link_that_leads_elsewhere_is_a_change() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        for version in ["1", "2"] {
+            std::fs::create_dir(path.join(version)).expect("a directory");
+            std::fs::write(path.join(version).join("config.json"), "{}").expect("a file");
+        }
+        let link = path.join("current");
+        symlink(path.join("1"), &link).expect("a link");
+        let relink = || {
+            std::fs::remove_file(&link).expect("a link");
+            symlink(path.join("2"), &link).expect("a link");
+        };
+        assert!(changes(std::slice::from_ref(&link), relink).is_some());
+        assert!(changes(&[path.join("none")], || ()).is_none());
+    }
+}

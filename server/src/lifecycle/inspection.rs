@@ -1,0 +1,116 @@
+//! A look at a model's files ahead of a reload, while the worker that serves goes on.
+//!
+//! Only workers read model files: one is started for the inspection alone and ends before it would build an
+//! engine, so that it takes no memory that anybody has to be admitted with.
+
+use std::sync::Arc;
+
+use hangar_client::worker::v1::ModelInspection;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Fleet,
+    eviction::Evictor,
+    fleet::Context,
+    memory::Need,
+    run::{Report, Run, Task},
+};
+use crate::model::{DeviceWish, Failure, ModelId, Reason, Source, Spec};
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Whether the model `id` can be loaded as `spec` says once it has gone, as far as an inspection of its files
+    /// tells, and what there is of memory. What is still to be downloaded is not looked at. Ends with the inspection, or when that takes too long; goes on
+    /// when the caller stops waiting.
+    ///
+    /// # Errors
+    ///
+    /// What the worker found, or why none could look.
+    pub(super) async fn inspect_ahead(
+        &self,
+        id: &ModelId,
+        spec: &Spec,
+        may_evict: bool,
+    ) -> Result<(), Failure> {
+        if matches!(spec.source, Source::HuggingFace(_)) {
+            return Ok(());
+        }
+        let (context, id, spec) = (self.context.clone(), id.clone(), spec.clone());
+        let inspection = async move { inspect(&context, &id, &spec, may_evict).await };
+        let inspected = self.context.tracker.spawn(inspection).await;
+        inspected.unwrap_or_else(|error| Err(Failure::new(Reason::Internal, error.to_string())))
+    }
+}
+
+async fn inspect(
+    context: &Arc<Context>,
+    id: &ModelId,
+    spec: &Spec,
+    may_evict: bool,
+) -> Result<(), Failure> {
+    let down = || Failure::new(Reason::ShuttingDown, "the server is shutting down");
+    let turn = tokio::select! {
+        turn = context.inspections.acquire() => turn,
+        () = context.closing.cancelled() => return Err(down()),
+    };
+    // Closed with the server only.
+    let _turn = turn.map_err(|_| down())?;
+    let wish = DeviceWish::parse(&spec.device).unwrap_or(DeviceWish::Auto);
+    let devices = context.devices.clone();
+    // It is on its way nowhere: the inspection takes no part of a device.
+    let chosen = devices.choose(id, &wish, |_| None, &context.memory).await?;
+    let gpu = chosen.map(|(gpu, _)| gpu);
+    let run = Run::start(context, Task::new(context, id, spec, gpu.as_ref()));
+    let inspection = attend(context, run).await?;
+    let model = context.model(id);
+    let learned = model.map(|model| model.facts().learned.clone());
+    let (host, device) = context.known_need(spec, &learned.unwrap_or_default(), gpu.as_ref());
+    let device = device.unwrap_or(inspection.need_device_bytes);
+    let need = Need {
+        host: host.unwrap_or(inspection.need_host_bytes),
+        device: gpu.map(|gpu| (gpu, device)),
+    };
+    let evictor = Evictor::for_model(context, spec.priority, may_evict);
+    context.memory.check_again(id, &need, &evictor).await
+}
+
+/// Waits for the verdict of `run`, and for its end.
+async fn attend(context: &Context, mut run: Run) -> Result<Box<ModelInspection>, Failure> {
+    let limits = &context.limits;
+    let closing = context.closing.cancelled();
+    tokio::pin!(closing);
+    let mut verdict = None;
+    let mut deadline = Instant::now() + limits.ready_timeout + limits.kill_timeout;
+    loop {
+        let report = tokio::select! {
+            () = &mut closing, if verdict.is_none() => Err(Reason::ShuttingDown),
+            report = timeout_at(deadline, run.next()) => report.map_err(|_| Reason::LoadStalled),
+        };
+        let judged = match report {
+            Ok(Some(Report::Inspected { inspection, .. })) => Ok(inspection),
+            Ok(Some(Report::Fault(failure))) => Err(failure),
+            Ok(Some(Report::Exited(failure))) => return verdict.unwrap_or(Err(failure)),
+            Ok(Some(_)) => continue,
+            Ok(None) => return verdict.unwrap_or_else(|| Err(unfinished(Reason::WorkerDied))),
+            Err(reason) => Err(unfinished(reason)),
+        };
+        if verdict.is_some() && Instant::now() >= deadline {
+            // It was killed and does not go: nobody has to wait for that.
+            return judged;
+        }
+        verdict.get_or_insert(judged);
+        deadline = Instant::now() + limits.kill_timeout;
+        run.kill();
+    }
+}
+
+fn unfinished(reason: Reason) -> Failure {
+    let message = match reason {
+        Reason::ShuttingDown => "the server is shutting down",
+        _ => {
+            "the model's files could not be inspected in time; check that their file system answers"
+        }
+    };
+    Failure::new(reason, message)
+}

@@ -1,0 +1,77 @@
+//! What a worker is started for, and with what.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use hangar_client::worker::v1::WorkerConfig;
+use tracing::Span;
+
+use super::super::{
+    devices::{CPU, Gpu, ONLY_GPU},
+    fleet::Context,
+};
+use crate::{
+    catalog::Attempt,
+    model::{ModelId, Source, Spec},
+    worker::Program,
+};
+
+/// What a run is for.
+#[derive(Debug)]
+pub(in crate::lifecycle) struct Task {
+    /// The model.
+    pub(in crate::lifecycle) model: ModelId,
+    /// What the worker hosts, unless the configuration names it already.
+    pub(in crate::lifecycle) source: Source,
+    /// How.
+    pub(in crate::lifecycle) config: WorkerConfig,
+    /// Which worker.
+    pub(in crate::lifecycle) program: Program,
+    /// The attempt, which is written down before the worker is started.
+    pub(in crate::lifecycle) attempt: Option<Attempt>,
+    /// The load's.
+    pub(in crate::lifecycle) span: Span,
+}
+
+/// Tells the sockets of this server's workers apart.
+static SOCKETS: AtomicU64 = AtomicU64::new(0);
+
+// === impl Task ===
+
+impl Task {
+    /// A worker for the model `id` of `spec` on `gpu`; `None`: on the CPU. It counts as no attempt.
+    pub(in crate::lifecycle) fn new(
+        context: &Arc<Context>,
+        id: &ModelId,
+        spec: &Spec,
+        gpu: Option<&Gpu>,
+    ) -> Self {
+        let number = SOCKETS.fetch_add(1, Ordering::Relaxed);
+        let socket: PathBuf = context.runtime_dir.join(format!("w{number}.sock"));
+        let (program, device) = match gpu {
+            None => (context.program.clone(), CPU),
+            Some(gpu) => (context.cuda_program(gpu), ONLY_GPU),
+        };
+        let limit = context.limits.max_concurrency;
+        let config = WorkerConfig {
+            device: device.to_owned(),
+            model_id: id.to_string(),
+            socket_path: socket.display().to_string(),
+            max_concurrency: spec.max_concurrency.unwrap_or(limit),
+            ..context.worker_config(spec)
+        };
+        Self {
+            model: id.clone(),
+            source: spec.source.clone(),
+            config,
+            program,
+            attempt: None,
+            span: Span::none(),
+        }
+    }
+}

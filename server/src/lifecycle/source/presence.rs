@@ -1,0 +1,113 @@
+//! Whether there is a model at all where a spec says. Names tell; files are opened by workers only.
+
+use std::{collections::BTreeSet, path::Path};
+
+use super::{ModelRoots, SourceError};
+use crate::model::{Source, Spec};
+
+/// Files that make a directory one of a model, whether or not this server can load it: the worker tells.
+const NAMES: &[&str] = &["config.json", "adapter_config.json", "model_index.json"];
+
+/// How the names of files of weights end.
+const WEIGHTS: &[&str] = &["safetensors", "gguf", "uqff", "bin", "pt", "pth"];
+
+/// More entries than a model's directory has.
+const MAX_ENTRIES: usize = 10_000;
+
+// === impl ModelRoots ===
+
+impl ModelRoots {
+    /// As [`Self::check`], and whether there is what may be a model.
+    ///
+    /// # Errors
+    ///
+    /// See [`SourceError`].
+    pub async fn check_presence(&self, spec: &Spec) -> Result<(), SourceError> {
+        self.check(spec).await?;
+        match &spec.source {
+            Source::Path(path) => is_model(path).await,
+            // What is on the hub is told by the hub.
+            Source::HuggingFace(_) | Source::Demo => Ok(()),
+        }
+    }
+}
+
+/// Whether `path`, which may be looked at, may be a model.
+async fn is_model(path: &Path) -> Result<(), SourceError> {
+    let unreadable = |source| SourceError::Unreadable {
+        path: path.display().to_string(),
+        source,
+    };
+    let no_model = |what| {
+        let path = path.display().to_string();
+        Err(SourceError::NoModel { path, what })
+    };
+    let about = tokio::fs::metadata(path).await.map_err(unreadable)?;
+    if about.is_file() {
+        return match about.len() {
+            0 => no_model("is an empty file"),
+            _ => Ok(()),
+        };
+    }
+    if !about.is_dir() {
+        return no_model("is neither a directory nor a regular file");
+    }
+    let mut entries = tokio::fs::read_dir(path).await.map_err(unreadable)?;
+    let mut names = BTreeSet::new();
+    while let Some(entry) = entries.next_entry().await.map_err(unreadable)? {
+        names.insert(entry.file_name());
+        if names.len() >= MAX_ENTRIES {
+            break;
+        }
+    }
+    let belongs = names.iter().map(Path::new).any(belongs_to_a_model);
+    match belongs {
+        true => Ok(()),
+        false if names.is_empty() => no_model("is an empty directory"),
+        false => {
+            no_model("is a directory without a model: it has neither a config.json nor weights")
+        }
+    }
+}
+
+fn belongs_to_a_model(name: &Path) -> bool {
+    let named = NAMES.iter().any(|known| name == Path::new(known));
+    let ending = name.extension().and_then(|ending| ending.to_str());
+    named || ending.is_some_and(|ending| WEIGHTS.contains(&ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn what(path: &Path) -> String {
+        let refused = is_model(path).await;
+        refused.map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_a_models_by_the_names_in_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        assert!(what(path).await.contains("is an empty directory"));
+        std::fs::write(path.join("README.md"), "x").expect("a file");
+        assert!(what(path).await.contains("without a model"));
+        for name in ["config.json", "a.gguf", "model.safetensors"] {
+            std::fs::write(path.join(name), "").expect("a file");
+            assert_eq!(what(path).await, "", "{name}");
+            std::fs::remove_file(path.join(name)).expect("a file");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_may_be_one_is_left_to_the_worker() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("weights");
+        assert!(what(&path).await.contains("cannot be used"));
+        std::fs::write(&path, "").expect("a file");
+        assert!(what(&path).await.contains("is an empty file"));
+        std::fs::write(&path, "x").expect("a file");
+        assert_eq!(what(&path).await, "");
+        assert!(what(Path::new("/dev/null")).await.contains("neither"));
+    }
+}

@@ -1,0 +1,56 @@
+//! A loaded model's files, and that it is told when they change.
+
+use anyhow::Result;
+use hangar_tests::{info, served::Served};
+
+#[tokio::test]
+async fn a_model_whose_files_have_changed_says_so_until_it_is_loaded_anew() -> Result<()> {
+    let served = Served::tiny().await?;
+    let told = served.model().await?;
+    assert!(!told.reload_required && told.reload_reason.is_empty());
+    let directory = served.fixtures.llama()?;
+    // Nothing that an engine reads.
+    std::fs::write(directory.join("README.md"), "new")?;
+    let weights = directory.join("model.safetensors");
+    let bytes = std::fs::read(&weights)?;
+    let new = directory.join("model.new");
+    std::fs::write(&new, bytes)?;
+    std::fs::rename(&new, &weights)?;
+    let told = info::when(&served.client, "m", |info| info.reload_required).await?;
+    assert!(told.reload_reason.contains("model.safetensors"), "{told:?}");
+    assert!(served.client.load("m").wait().await?.already_loaded);
+    served.greedy("Hello").max_tokens(1).text().await?;
+    served.client.load("m").force_reload().wait().await?;
+    let told = served.model().await?;
+    assert!(!told.reload_required && told.reload_reason.is_empty());
+    std::fs::remove_file(directory.join("tokenizer_config.json"))?;
+    let told = info::when(&served.client, "m", |info| info.reload_required).await?;
+    assert!(
+        told.reload_reason.contains("tokenizer_config.json"),
+        "{told:?}"
+    );
+    served.client.unload("m").send().await?;
+    assert!(!served.model().await?.reload_required, "nothing is loaded");
+    Ok(())
+}
+
+#[tokio::test]
+async fn files_that_are_as_they_were_again_need_no_reload() -> Result<()> {
+    let served = Served::tiny().await?;
+    let config = served.fixtures.llama()?.join("generation_config.json");
+    let aside = served.fixtures.outside().join("generation_config.json");
+    let there = config.exists();
+    if there {
+        std::fs::rename(&config, &aside)?;
+    } else {
+        std::fs::write(&config, "{}")?;
+    }
+    info::when(&served.client, "m", |info| info.reload_required).await?;
+    if there {
+        std::fs::rename(&aside, &config)?;
+    } else {
+        std::fs::remove_file(&config)?;
+    }
+    info::when(&served.client, "m", |info| !info.reload_required).await?;
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Calls that are refused change nothing, not even for a moment: nothing is written.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{ErrorReason, ModelSpec, SwitchModelRequest, SwitchStrategy};
+use hangar_tests::{
+    fixtures::Fixtures,
+    hangar::{Hangar, Options, spec},
+    house::House,
+    refusals::refusal,
+    scripted::Script,
+    stubs::{load_for, switch, unload},
+};
+use tonic::Code;
+
+/// What is on disk of the catalog, byte for byte.
+fn catalog(hangar: &Hangar) -> Result<Vec<Vec<u8>>> {
+    let read = |name: &str| std::fs::read(hangar.data_dir().join(name));
+    ["catalog.db", "catalog.db-wal"]
+        .into_iter()
+        .map(|name| read(name).with_context(|| name.to_owned()))
+        .collect()
+}
+
+/// A server that writes nothing by itself, with the model "m", which a session holds and which has the alias
+/// "a", and the model "n", which is required.
+async fn house() -> Result<House> {
+    let fixtures = Fixtures::new()?;
+    let hour = Duration::from_secs(3600);
+    let options = Options::scripted(&fixtures).time("--history-interval", hour);
+    let house = House::open(fixtures, options).await?;
+    let (_, m) = house.script("m", &Script::default())?;
+    let (_, n) = house.script("n", &Script::default())?;
+    let session = house.stubs.create_session(None).await?;
+    house.stubs.load(load_for(&session, "m", m)).await?;
+    house.client.load("m").wait().await?;
+    let required = ModelSpec {
+        required: true,
+        ..n
+    };
+    house.client.load("n").spec(required).wait().await?;
+    let entry = house.client.get_model("m").send().await?;
+    let update = house
+        .client
+        .update_model("m")
+        .etag(entry.etag)
+        .aliases(["a"]);
+    update.send().await?;
+    // What is still to be written of what was before is written before this.
+    let idle = spec(&house.fixtures.scripted("idle", &Script::default())?);
+    house.client.create_model("idle", idle).send().await?;
+    Ok(house)
+}
+
+#[tokio::test]
+async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
+    let house = house().await?;
+    let client = &house.client;
+    let before = catalog(&house.hangar)?;
+    let kept = || {
+        assert_eq!(catalog(&house.hangar)?, before);
+        anyhow::Ok(())
+    };
+
+    refusal(
+        client.unload("m").send().await,
+        Code::FailedPrecondition,
+        ErrorReason::ModelHeld,
+    );
+    kept()?;
+    refusal(
+        house.stubs.unload(unload("n")).await,
+        Code::FailedPrecondition,
+        ErrorReason::ModelRequired,
+    );
+    kept()?;
+    for id in ["m", "a"] {
+        let deleted = client.delete_model(id).send().await;
+        assert!(deleted.is_err(), "{id}");
+        kept()?;
+    }
+    let other = ModelSpec {
+        context_length: 77,
+        ..spec(&house.fixtures.scripted("m", &Script::default())?)
+    };
+    refusal(
+        client.load("m").spec(other).wait().await,
+        Code::FailedPrecondition,
+        ErrorReason::SpecConflict,
+    );
+    kept()?;
+    let nowhere = spec(&house.fixtures.root().join("nowhere"));
+    for id in ["new", "m"] {
+        let load = client.load(id).spec(nowhere.clone()).force_reload();
+        refusal(
+            load.send().await,
+            Code::FailedPrecondition,
+            ErrorReason::ModelUnusable,
+        );
+        kept()?;
+    }
+    let fresh = spec(&house.fixtures.scripted("fresh", &Script::default())?);
+    refusal(
+        client
+            .load("fresh")
+            .spec(fresh)
+            .session("none")
+            .send()
+            .await,
+        Code::NotFound,
+        ErrorReason::SessionNotFound,
+    );
+    kept()
+}
+
+#[tokio::test]
+async fn refused_switches_and_updates_write_nothing() -> Result<()> {
+    let house = house().await?;
+    let before = catalog(&house.hangar)?;
+    let kept = || {
+        assert_eq!(catalog(&house.hangar)?, before);
+        anyhow::Ok(())
+    };
+    let fresh = spec(&house.fixtures.scripted("fresh", &Script::default())?);
+    let to_fresh = |alias: &str| SwitchModelRequest {
+        spec: Some(fresh.clone()),
+        ..switch(alias, "fresh", SwitchStrategy::LoadFirst)
+    };
+    refusal(
+        house.stubs.switch(to_fresh("m")).await,
+        Code::AlreadyExists,
+        ErrorReason::ModelExists,
+    );
+    kept()?;
+    let nowhere = SwitchModelRequest {
+        spec: Some(spec(&house.fixtures.root().join("nowhere"))),
+        ..to_fresh("a")
+    };
+    refusal(
+        house.stubs.switch(nowhere).await,
+        Code::FailedPrecondition,
+        ErrorReason::ModelUnusable,
+    );
+    kept()?;
+    let stale = house.client.update_model("m").etag("stale");
+    refusal(
+        stale.display_name("x").send().await,
+        Code::Aborted,
+        ErrorReason::EtagMismatch,
+    );
+    kept()?;
+    let unknown = house.client.delete_model("none").send().await;
+    refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
+    kept()
+}

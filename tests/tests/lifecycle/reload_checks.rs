@@ -1,0 +1,151 @@
+//! What cannot be loaded is not loaded anew: the old worker serves on.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    Refusal,
+    v1::{ErrorReason, ModelInfo, ModelSpec},
+};
+use hangar_tests::{
+    hangar::Options,
+    lab::Lab,
+    processes::children,
+    refusals::refusal,
+    scripted::{Fault, ReadyKind, Script},
+    served::Served,
+};
+use tonic::Code;
+
+/// What a refused reload must leave as it was.
+fn kept(info: &ModelInfo) -> impl PartialEq + std::fmt::Debug {
+    let status = info.status.clone().unwrap_or_default();
+    (
+        (status.state(), status.generation, status.worker_pid),
+        (status.load_id, info.version, info.etag.clone()),
+        (info.desired_state, info.recent_loads.clone()),
+    )
+}
+
+fn assert_serves_on(refused: &Refusal) {
+    assert!(refused.message().contains("serves on"), "{refused}");
+}
+
+#[tokio::test]
+async fn files_that_have_become_unusable_are_refused_and_the_model_serves_on() -> Result<()> {
+    let served = Served::tiny().await?;
+    let answer = served.greedy("Hello").max_tokens(5).text().await?.text;
+    let before = served.model().await?;
+    let config = served.fixtures.llama()?.join("config.json");
+    let text = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, "{")?;
+    for wait in [false, true] {
+        let reload = served.client.load("m").force_reload();
+        let refused = if wait {
+            reload.wait().await
+        } else {
+            reload.send().await
+        };
+        let refused = refusal(
+            refused,
+            Code::FailedPrecondition,
+            ErrorReason::ModelUnusable,
+        );
+        assert_serves_on(&refused);
+        assert!(refused.message().contains("config.json"), "{refused}");
+    }
+    assert_eq!(kept(&served.model().await?), kept(&before));
+    let again = served.greedy("Hello").max_tokens(5).text().await?.text;
+    assert_eq!(again, answer);
+    assert_eq!(children(served.hangar.pid())?.len(), 1);
+    std::fs::write(&config, text)?;
+    served.client.load("m").force_reload().wait().await?;
+    assert_ne!(kept(&served.model().await?), kept(&before));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_spec_that_cannot_be_loaded_is_not_registered() -> Result<()> {
+    let served = Served::tiny().await?;
+    let before = served.model().await?;
+    let spec = before.spec.clone();
+    let spec = match spec {
+        Some(spec) => spec,
+        None => served
+            .client
+            .get_model("m")
+            .send()
+            .await?
+            .spec
+            .context("a spec")?,
+    };
+    let wider = ModelSpec {
+        quantization: "no such type".to_owned(),
+        ..spec.clone()
+    };
+    let longer = ModelSpec {
+        context_length: 1_000_000,
+        ..spec
+    };
+    for other in [wider, longer] {
+        let reload = served.client.load("m").spec(other).force_reload();
+        assert!(reload.wait().await.is_err());
+        assert_eq!(kept(&served.model().await?), kept(&before));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_or_says_nothing_in_its_inspection_leaves_the_old_one() -> Result<()> {
+    let lab = Lab::with(&Script::default(), |options: Options| {
+        options.time("--ready-timeout", Duration::from_secs(10))
+    })
+    .await?;
+    lab.ready().await?;
+    let before = lab.info().await?;
+    for (ready, code, reason) in [
+        (
+            ReadyKind::Die(Fault::Kill),
+            Code::Unavailable,
+            ErrorReason::WorkerDied,
+        ),
+        (
+            ReadyKind::Never,
+            Code::DeadlineExceeded,
+            ErrorReason::LoadStalled,
+        ),
+    ] {
+        let script = Script {
+            ready,
+            ..Script::default()
+        };
+        script.write(&lab.directory)?;
+        let refused = lab.client.load("m").force_reload().wait().await;
+        assert_serves_on(&refusal(refused, code, reason));
+        assert_eq!(kept(&lab.info().await?), kept(&before));
+        lab.client
+            .generate("m")
+            .prompt("x")
+            .max_tokens(1)
+            .text()
+            .await?;
+        assert_eq!(children(lab.hangar.pid())?.len(), 1);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_has_vanished_is_not_loaded_anew() -> Result<()> {
+    let served = Served::tiny().await?;
+    let before = served.model().await?;
+    std::fs::remove_dir_all(served.fixtures.llama()?)?;
+    let refused = served.client.load("m").force_reload().wait().await;
+    refusal(
+        refused,
+        Code::FailedPrecondition,
+        ErrorReason::ModelUnusable,
+    );
+    assert_eq!(kept(&served.model().await?), kept(&before));
+    served.greedy("Hello").max_tokens(1).text().await?;
+    Ok(())
+}
