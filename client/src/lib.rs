@@ -28,6 +28,8 @@ mod generate;
 mod info;
 mod load;
 mod session;
+#[cfg(any(feature = "server", feature = "worker"))]
+pub mod status;
 mod switch;
 mod tokens;
 mod trace;

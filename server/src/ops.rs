@@ -8,14 +8,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hangar_client::status::StatusService;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{HeaderValue, StatusCode};
 use prometheus::{Registry, TextEncoder};
 use tonic::Status;
 use tonic::server::NamedService;
 use tonic_health::pb::health_server::HealthServer;
-use tower::Layer;
+use tower::{Layer, layer::layer_fn};
 
+use crate::rpc::completed;
 use crate::rpc::deadline::DeadlineLayer;
 use crate::rpc::health::{HealthService, HealthSource, LIVENESS, READINESS, STARTUP};
 
@@ -41,6 +43,7 @@ pub fn router<S: HealthSource>(
         .route("/startupz", probe(STARTUP))
         .route_service(&grpc_health, DeadlineLayer.layer(health))
         .fallback(unknown)
+        .layer(layer_fn(|inner| StatusService::finishing(inner, completed)))
 }
 
 fn answer(serving: Option<bool>) -> Response {

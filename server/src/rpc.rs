@@ -22,7 +22,7 @@ mod watch;
 
 pub use catalog_service::CatalogApi;
 pub use declared::declared;
-pub use error::{ApiError, CatalogRefusal};
+pub use error::{ApiError, CatalogRefusal, completed};
 pub use inference_service::InferenceApi;
 pub use model_service::{ModelApi, ModelApiOptions};
 pub use open_inference::OpenInferenceApi;

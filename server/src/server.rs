@@ -6,9 +6,10 @@ mod routes;
 
 use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use hangar_client::status::StatusService;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, layer::layer_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
@@ -19,8 +20,8 @@ use crate::{
     net::{self, ServeOptions},
     ops,
     rpc::{
-        ApiError, CatalogApi, InferenceApi, OpenInferenceApi, SessionApi, deadline::DeadlineLayer,
-        declared, health::HealthService,
+        ApiError, CatalogApi, InferenceApi, OpenInferenceApi, SessionApi, completed,
+        deadline::DeadlineLayer, declared, health::HealthService,
     },
     status::Hub,
     system::{DeviceMonitor, Nvml, SystemMonitor},
@@ -174,6 +175,7 @@ impl Server {
         let routes = routes(settings, apis, checks.clone())?;
         let service = ServiceBuilder::new()
             .layer(RpcLayer::new(&meter))
+            .layer(layer_fn(|inner| StatusService::finishing(inner, completed)))
             .layer(CatchPanicLayer::custom(panicked))
             .layer(DeadlineLayer)
             .service(routes.into_axum_router());

@@ -3346,6 +3346,9 @@ pub mod catalog_service_server {
 /// `google.rpc.ErrorInfo.reason` and `ModelStatus.reason` carry the value's name without its
 /// `ERROR_REASON_` prefix, for example "MODEL_NOT_FOUND"; `ErrorInfo.domain` is "hangar.v1".
 /// Reasons are stable: a value is never renamed and never changes its gRPC code.
+///
+/// Message and details of an error take at most 6 KiB of headers, as they are encoded there. Of one that would
+/// take more, texts and lists are cut; then the metadata have `truncated` with the value "true".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ErrorReason {
@@ -3442,6 +3445,21 @@ pub enum ErrorReason {
     /// any that it has read. Holds until the model is loaded anew by LoadModel or its spec changes. Metadata:
     /// `prompt_tokens`, `fatal_prompt_tokens`, `fatal_reason` (for example WORKER_HUNG).
     PromptTooLarge = 42,
+    /// OUT_OF_RANGE: the request is larger than the server takes; for a compressed one, whose size shows only
+    /// when it is unpacked, the code is RESOURCE_EXHAUSTED.
+    MessageTooLarge = 50,
+    /// INTERNAL: the request's bytes are no message of the method's type, or no gRPC frame.
+    MalformedMessage = 51,
+    /// UNIMPLEMENTED: the server has no such service or method. Metadata: `method`.
+    UnknownMethod = 52,
+    /// UNIMPLEMENTED: the request is compressed in a way that the server does not take; `grpc-accept-encoding`
+    /// lists those that it does.
+    UnsupportedEncoding = 53,
+    /// NOT_FOUND: health knows no service, or reflection no symbol or file, of this name.
+    NameNotFound = 54,
+    /// UNAVAILABLE: the connection to the model's worker broke during the call, while the worker lives;
+    /// RetryInfo tells when to try again.
+    CallBroken = 55,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3493,6 +3511,12 @@ impl ErrorReason {
             Self::ModelAliased => "ERROR_REASON_MODEL_ALIASED",
             Self::DeadlineTooShort => "ERROR_REASON_DEADLINE_TOO_SHORT",
             Self::PromptTooLarge => "ERROR_REASON_PROMPT_TOO_LARGE",
+            Self::MessageTooLarge => "ERROR_REASON_MESSAGE_TOO_LARGE",
+            Self::MalformedMessage => "ERROR_REASON_MALFORMED_MESSAGE",
+            Self::UnknownMethod => "ERROR_REASON_UNKNOWN_METHOD",
+            Self::UnsupportedEncoding => "ERROR_REASON_UNSUPPORTED_ENCODING",
+            Self::NameNotFound => "ERROR_REASON_NAME_NOT_FOUND",
+            Self::CallBroken => "ERROR_REASON_CALL_BROKEN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3541,6 +3565,12 @@ impl ErrorReason {
             "ERROR_REASON_MODEL_ALIASED" => Some(Self::ModelAliased),
             "ERROR_REASON_DEADLINE_TOO_SHORT" => Some(Self::DeadlineTooShort),
             "ERROR_REASON_PROMPT_TOO_LARGE" => Some(Self::PromptTooLarge),
+            "ERROR_REASON_MESSAGE_TOO_LARGE" => Some(Self::MessageTooLarge),
+            "ERROR_REASON_MALFORMED_MESSAGE" => Some(Self::MalformedMessage),
+            "ERROR_REASON_UNKNOWN_METHOD" => Some(Self::UnknownMethod),
+            "ERROR_REASON_UNSUPPORTED_ENCODING" => Some(Self::UnsupportedEncoding),
+            "ERROR_REASON_NAME_NOT_FOUND" => Some(Self::NameNotFound),
+            "ERROR_REASON_CALL_BROKEN" => Some(Self::CallBroken),
             _ => None,
         }
     }

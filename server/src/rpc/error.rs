@@ -1,5 +1,6 @@
 //! What callers are told when something goes wrong.
 
+mod bare;
 mod catalog;
 mod lifecycle;
 
@@ -15,6 +16,7 @@ use crate::{
     model::{Failure, Reason},
 };
 
+pub use bare::completed;
 pub use catalog::CatalogRefusal;
 
 /// Domain of all error details.
@@ -101,6 +103,8 @@ pub enum ApiError {
         /// Why.
         failure: Failure,
     },
+    /// A call to a worker broke off, while the worker lives.
+    CallBroken,
     /// The server is shutting down.
     ShuttingDown,
     /// The request id was used for another body.
@@ -278,6 +282,12 @@ impl From<ApiError> for Status {
                 declared,
                 failure,
             } => lifecycle::load_failed(model, desired, declared, failure),
+            ApiError::CallBroken => {
+                let mut details = details(ErrorReason::CallBroken, []);
+                details.set_retry_info(Some(RESTART_RETRY));
+                let message = "the connection to the model's worker broke; try again";
+                Status::with_error_details(Code::Unavailable, message, details)
+            }
             ApiError::ShuttingDown => failed(
                 Failure::new(Reason::ShuttingDown, "the server is shutting down"),
                 [],

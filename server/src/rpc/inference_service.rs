@@ -366,15 +366,16 @@ pub(super) async fn explain(status: Status, permit: &mut Permit) -> Status {
         };
     }
     // What has no cause on this side was said by the worker, without a reason.
-    let said = status.code() == Code::Internal && status.source().is_none();
+    let said = status.source().is_none()
+        && matches!(
+            status.code(),
+            Code::Internal | Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented
+        );
     let patience = if said { LAST_WORDS } else { NEWS };
     match tokio::time::timeout(patience, permit.cut_off()).await {
         Ok(failure) => ApiError::Failed(failure),
         Err(_) if said => ApiError::Internal(status.message().to_owned()),
-        Err(_) => ApiError::Failed(Failure::new(
-            Reason::WorkerDied,
-            "the connection to the model's worker broke; try again",
-        )),
+        Err(_) => ApiError::CallBroken,
     }
     .into()
 }

@@ -32,6 +32,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use hangar_client::status::StatusService;
 use hangar_client::worker::v1::WorkerConfig;
 use hangar_client::worker::v1::worker_config::Source;
 use hangar_client::worker::v1::worker_ready::Outcome;
@@ -197,6 +198,8 @@ async fn serve(listener: UnixListener, inspection: Inspection) -> anyhow::Result
     let ending = Ending::default();
     let worker = Worker::new(inspection, ending.clone());
     let service = WorkerServiceServer::new(worker.clone()).max_decoding_message_size(MAX_REQUEST);
+    // What the engine and the model's files say gets into errors, and callers' words with it.
+    let service = StatusService::new(service);
     let goodbye = CancellationToken::new();
     let server = Server::builder()
         .add_service(service)

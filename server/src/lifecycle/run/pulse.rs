@@ -1,15 +1,19 @@
 //! What a worker says of its engine while it serves.
 
-use std::time::Duration;
+use std::{error::Error, io, time::Duration};
 
 use hangar_client::worker::v1::WatchStatsRequest;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::Status;
 
 use super::{Lost, Talk};
 use crate::worker::Client;
 
 /// Time that a worker which is ready has to tell what it has of its device.
 const FIRST_BEAT: Duration = Duration::from_secs(2);
+
+/// Pause before a call that broke off is made anew.
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Talk<'_> {
     /// Hears what the model, which has just been loaded, has of its device, if it is on one: that is what it
@@ -23,7 +27,7 @@ impl Talk<'_> {
     }
 
     /// Hears the engine's pulse once.
-    async fn hear_once(&self, mut client: Client) -> Result<(), tonic::Status> {
+    async fn hear_once(&self, mut client: Client) -> Result<(), Status> {
         let stats = client.watch_stats(WatchStatsRequest::default()).await?;
         if let Some(beat) = stats.into_inner().message().await? {
             self.pulse.beats(&beat);
@@ -31,16 +35,55 @@ impl Talk<'_> {
         Ok(())
     }
 
-    /// Follows the engine's pulse. A pulse that ends is noticed by the time that it stands still.
+    /// Follows the engine's pulse. A call that breaks off is made anew, on a new connection if need be: the worker
+    /// is given up when it ends the stream itself, when nobody listens on its socket any more, or when nothing was
+    /// heard of it for as long as it may hang.
     pub(super) async fn listen(&self, mut client: Client) -> Result<(), Lost> {
-        let interval = (self.context.limits.hang_timeout / 8)
-            .clamp(Duration::from_millis(50), Duration::from_secs(1));
-        let interval = prost_types::Duration::try_from(interval).ok();
-        let stats = client.watch_stats(WatchStatsRequest { interval }).await;
-        let mut stats = stats.map_err(|_| Lost::Connection)?.into_inner();
-        while let Ok(Some(beat)) = stats.message().await {
-            self.pulse.beats(&beat);
+        let limit = self.context.limits.hang_timeout;
+        let interval = (limit / 8).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        let mut heard = Instant::now();
+        loop {
+            match self.follow(&mut client, interval, &mut heard).await {
+                Err(status) if heard.elapsed() < limit && !nobody_listens(&status) => {
+                    tracing::warn!(
+                        model = %self.model,
+                        error = &status as &dyn Error,
+                        "a call to the worker broke off"
+                    );
+                    sleep(PAUSE).await;
+                }
+                Ok(()) | Err(_) => return Err(Lost::Connection),
+            }
         }
-        Err(Lost::Connection)
     }
+
+    /// Follows the engine's pulse until the worker ends the stream.
+    async fn follow(
+        &self,
+        client: &mut Client,
+        interval: Duration,
+        heard: &mut Instant,
+    ) -> Result<(), Status> {
+        let interval = prost_types::Duration::try_from(interval).ok();
+        let stats = client.watch_stats(WatchStatsRequest { interval }).await?;
+        let mut stats = stats.into_inner();
+        while let Some(beat) = stats.message().await? {
+            self.pulse.beats(&beat);
+            *heard = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+/// Whether a call failed because there is no listener on the worker's socket.
+fn nobody_listens(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            use io::ErrorKind::{ConnectionRefused, NotFound};
+            return matches!(error.kind(), ConnectionRefused | NotFound);
+        }
+        cause = error.source();
+    }
+    false
 }

@@ -54,6 +54,8 @@ fn every_error_has_its_code_and_reason() {
         Code::NotFound,
         "MODEL_NOT_FOUND",
     );
+    let details = check(ApiError::CallBroken, Code::Unavailable, "CALL_BROKEN");
+    assert!(details.retry_info().is_some());
     check(ApiError::ShuttingDown, Code::Unavailable, "SHUTTING_DOWN");
     check(
         ApiError::RequestIdReused,

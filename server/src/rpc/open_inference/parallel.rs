@@ -12,6 +12,7 @@ use hangar_client::{
         InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
         infer_parameter::ParameterChoice,
     },
+    status::bounded,
     v1::{
         GenerateRequest, GenerateResponse, generate_response::Event,
         inference_service_server::InferenceService as _,
@@ -202,6 +203,8 @@ struct Failed {
 
 impl Failed {
     fn response(&self, status: &Status) -> ModelStreamInferResponse {
+        // As long as it would be in headers.
+        let status = &bounded(status.clone());
         let text = |text: &str| parameter(ParameterChoice::StringParam(text.to_owned()));
         let mut response = told(
             ModelInferResponse {
