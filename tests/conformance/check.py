@@ -169,7 +169,7 @@ def health(server, path):
         sys.exit("an unknown service is known")
     except grpc.RpcError as error:
         equal(error.code(), grpc.StatusCode.NOT_FOUND)
-        equal(sorted(server.details(error)), ["google.rpc.ResourceInfo"])
+        equal(sorted(server.details(error)), ["google.rpc.ErrorInfo", "google.rpc.ResourceInfo"])
 
     watch = stub.Watch(ask("model/m"), timeout=DEADLINE)
     equal(next(watch).status, status.Value("SERVICE_UNKNOWN"))

@@ -285,8 +285,8 @@ async fn errors_carry_their_details() -> Result<()> {
         method,
         service,
         "not_found",
-        "",
-        &["google.rpc.ResourceInfo"],
+        "NAME_NOT_FOUND",
+        &[INFO, "google.rpc.ResourceInfo"],
     )
     .await
 }

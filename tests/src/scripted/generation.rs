@@ -106,6 +106,10 @@ impl Answer {
             self.done = true;
             return Err(Status::internal("the script wants an error"));
         }
+        if script.long_error_after == now {
+            self.done = true;
+            return Err(Status::internal("a long error ".repeat(5_000)));
+        }
         self.done = script.end_after == now;
         Ok(())
     }

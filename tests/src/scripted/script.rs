@@ -155,6 +155,8 @@ pub struct GenerateScript {
     pub die_after: Option<u32>,
     /// After so many tokens the call fails with INTERNAL.
     pub error_after: Option<u32>,
+    /// After so many tokens the call fails with more words than headers take, which breaks its connection.
+    pub long_error_after: Option<u32>,
     /// After so many tokens the stream ends without a last message.
     pub end_after: Option<u32>,
     /// After so many tokens a response comes that is neither a chunk nor the end.

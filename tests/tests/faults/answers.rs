@@ -1,8 +1,9 @@
 //! Answers that break off: an error ends them, never silence.
 
-use anyhow::Result;
-use hangar_client::v1::{ErrorReason, ModelState::Failed};
+use anyhow::{Context, Result};
+use hangar_client::v1::{ErrorReason, ModelState::Failed, ModelState::Ready};
 use hangar_tests::{
+    info,
     lab::Lab,
     refusals::refusal,
     scripted::{Fault, GenerateScript, Script},
@@ -54,9 +55,36 @@ async fn an_answer_without_an_end_is_an_error() -> Result<()> {
     let died = refusal(
         end(&mut answer).await,
         Code::Unavailable,
-        ErrorReason::WorkerDied,
+        ErrorReason::CallBroken,
     );
     assert!(died.details().retry_after.is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_broken_call_is_no_dead_worker() -> Result<()> {
+    let generate = GenerateScript {
+        long_error_after: Some(1),
+        ..GenerateScript::default()
+    };
+    let lab = Lab::start(&Script::generating(generate)).await?;
+    let pid = lab.ready().await?.worker_pid;
+    for _ in 0..3 {
+        let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+        assert_eq!(chunk(&mut answer).await?, "t0 ");
+        let broken = refusal(
+            end(&mut answer).await,
+            Code::Unavailable,
+            ErrorReason::CallBroken,
+        );
+        assert!(broken.details().retry_after.is_some());
+        // By then the end of the worker would have been told, were it dead.
+        let status = info::model(&lab.client, "m")
+            .await?
+            .status
+            .context("a status")?;
+        assert_eq!((status.state(), status.worker_pid), (Ready, pid));
+    }
     Ok(())
 }
 

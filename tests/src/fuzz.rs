@@ -1,0 +1,182 @@
+//! Random calls of everything that a server offers, with two loaded models that have to survive them.
+//!
+//! The calls follow from the seed; how they fall together in time does not.
+
+mod calls;
+mod ids;
+mod messages;
+mod schema;
+mod words;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use fastrand::Rng;
+use hangar_client::{
+    Client,
+    v1::{DemoSource, ModelSource, ModelSpec, ModelState, model_source::Source},
+};
+use tonic::Code;
+
+use crate::{
+    fixtures::Fixtures,
+    hangar::{Hangar, Options, spec},
+    info,
+    raw::{Answer, Caller},
+};
+use calls::Calls;
+
+/// How much is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    /// Where the calls come from.
+    pub seed: u64,
+    /// How many calls there are at most.
+    pub calls: u64,
+    /// No call begins after this time.
+    pub time: Duration,
+}
+
+/// What came of a round.
+#[derive(Debug)]
+pub struct Report {
+    /// How many calls ended in each way: "OK", or a code and a reason.
+    pub ends: BTreeMap<String, u64>,
+    /// Calls that ended as none may.
+    pub faults: Vec<String>,
+}
+
+/// The models that no call may harm.
+const WATCHED: [&str; 2] = ["demo", "hostile"];
+
+/// Callers at the same time.
+const CALLERS: u64 = 4;
+
+/// Faults that are told; more would say nothing new.
+const TOLD: usize = 20;
+
+/// Refuses with the caller's own words, as some models' templates do.
+pub const HOSTILE: &str = "{% if reasoning_effort is defined %}\
+    {{ raise_exception('unknown reasoning_effort: ' ~ reasoning_effort) }}{% endif %}\
+    {% for m in messages %}{% if m.content is string and m.content[:6] == 'refuse' %}\
+    {{ raise_exception(m.content) }}{% endif %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:";
+
+/// A worker and how often it was restarted.
+type Life = (u32, u64, i32);
+
+/// Asks a server of its own whatever comes to mind.
+///
+/// # Errors
+///
+/// When the server cannot be started, or a watched model did not survive.
+pub async fn run(round: Round) -> Result<Report> {
+    let fixtures = Fixtures::new()?;
+    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let client = hangar.client().await?;
+    let model = fixtures.llama()?;
+    load(&client, spec(&model)).await?;
+    let before = lives(&client).await?;
+    let schema = schema::read(&hangar.url()).await?;
+    let path = model.to_string_lossy().into_owned();
+    let calls = Arc::new(Calls::new(schema, path)?);
+    let report = Arc::new(Mutex::new(Report {
+        ends: BTreeMap::new(),
+        faults: Vec::new(),
+    }));
+    let (begun, begin) = (Arc::new(AtomicU64::new(0)), Instant::now());
+    let mut callers = tokio::task::JoinSet::new();
+    for number in 0..CALLERS {
+        let caller = Caller::connect(&hangar.url()).await?;
+        let (calls, report, begun) = (calls.clone(), report.clone(), begun.clone());
+        let mut rng = Rng::with_seed(round.seed.wrapping_add(number));
+        callers.spawn(async move {
+            while begin.elapsed() < round.time
+                && begun.fetch_add(1, Ordering::Relaxed) < round.calls
+            {
+                let call = calls.next(&mut rng);
+                let name = call.path.clone();
+                let answer = caller.call(call).await;
+                let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                report.note(&name, answer);
+            }
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended?;
+    }
+    let report = Arc::into_inner(report).context("a caller is left")?;
+    let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let after = lives(&client).await?;
+    ensure!(
+        after == before,
+        "{before:?} became {after:?}\n{report:?}\n{}",
+        hangar.log()?
+    );
+    for id in WATCHED {
+        client
+            .generate(id)
+            .prompt("Hello")
+            .max_tokens(2)
+            .text()
+            .await?;
+    }
+    Ok(report)
+}
+
+/// Loads the watched models.
+async fn load(client: &Client, hostile: ModelSpec) -> Result<()> {
+    let demo = ModelSpec {
+        source: Some(ModelSource {
+            source: Some(Source::Demo(DemoSource {})),
+        }),
+        ..ModelSpec::default()
+    };
+    let hostile = ModelSpec {
+        chat_template: HOSTILE.to_owned(),
+        ..hostile
+    };
+    for (id, spec) in WATCHED.into_iter().zip([demo, hostile]) {
+        // Others may be loaded, and must not drive these out.
+        let spec = ModelSpec {
+            pinned: true,
+            ..spec
+        };
+        client.load(id).spec(spec).wait().await?;
+    }
+    Ok(())
+}
+
+async fn lives(client: &Client) -> Result<Vec<Life>> {
+    let mut lives = Vec::new();
+    for id in WATCHED {
+        let model = info::model(client, id).await?;
+        let status = model.status.context("a status")?;
+        let restarts = model.metrics.context("metrics")?.restarts;
+        ensure!(status.state() == ModelState::Ready, "{id}: {status:?}");
+        lives.push((status.worker_pid, restarts, status.state));
+    }
+    Ok(lives)
+}
+
+// === impl Report ===
+
+impl Report {
+    fn note(&mut self, path: &str, answer: Result<Answer>) {
+        let end = answer.and_then(|answer| match answer.status.code() {
+            Code::Ok => Ok("OK".to_owned()),
+            code => Ok(format!("{code:?} {}", answer.error_info()?.reason)),
+        });
+        match end {
+            Ok(end) => *self.ends.entry(end).or_default() += 1,
+            Err(_) if self.faults.len() >= TOLD => {}
+            Err(fault) => self.faults.push(format!("{path}: {fault:#}")),
+        }
+    }
+}

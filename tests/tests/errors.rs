@@ -1,0 +1,253 @@
+//! Every error carries a reason and fits into what clients take, also where no handler of the API answers.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use hangar_client::{
+    inference::{ModelInferRequest, model_infer_request::InferInputTensor},
+    v1::{
+        ChatMessage, GenerateRequest, GetInfoRequest, GetModelRequest, LoadModelRequest,
+        ModelSource, ModelSpec, ModelState, load_model_request::Target, model_source::Source,
+    },
+};
+use hangar_tests::{
+    fixtures::Fixtures,
+    fuzz::HOSTILE,
+    hangar::{Hangar, Options},
+    info,
+    raw::{Answer, Call, Caller, frame},
+    served::Served,
+};
+use prost::Message;
+use prost_types::{Struct, Value, value::Kind};
+use rstest::rstest;
+use tonic::Code;
+use tonic_types::StatusExt;
+
+const INFO: &str = "/hangar.v1.ModelService/GetInfo";
+const GENERATE: &str = "/hangar.v1.InferenceService/Generate";
+const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+
+async fn refused(caller: &Caller, call: Call, code: Code, reason: &str) -> Result<Answer> {
+    let path = call.path.clone();
+    let answer = caller.call(call).await?;
+    let told = (answer.status.code(), answer.error_info()?.reason);
+    assert_eq!(told, (code, reason.to_owned()), "{path}: {answer}");
+    assert!(!answer.status.message().is_empty(), "{path}");
+    Ok(answer)
+}
+
+/// With another flag before its message.
+fn flagged(flag: u8, message: &[u8]) -> Vec<u8> {
+    let mut framed = frame(message).to_vec();
+    framed[0] = flag;
+    framed
+}
+
+#[tokio::test]
+async fn what_the_protocol_refuses_carries_a_reason() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let options = Options::new(&fixtures)
+        .argument("--max-request-bytes")
+        .argument("100000");
+    let hangar = Hangar::start(options).await?;
+    let caller = Caller::connect(&hangar.url()).await?;
+    let empty = || Call::of(INFO, &[]);
+    let with = |body: Vec<u8>| Call {
+        body: body.into(),
+        ..empty()
+    };
+    for path in [INFO, GENERATE, INFER, "/hangar.v1.ModelService/WatchStatus"] {
+        let large = Call::of(path, &vec![0; 100_001]);
+        refused(&caller, large, Code::OutOfRange, "MESSAGE_TOO_LARGE").await?;
+        let malformed = Call::of(path, &[0xff; 10]);
+        refused(&caller, malformed, Code::Internal, "MALFORMED_MESSAGE").await?;
+    }
+    for body in [
+        flagged(1, &[]),
+        flagged(7, &[]),
+        vec![],
+        vec![0; 3],
+        vec![0, 0, 0, 0, 9, 1],
+    ] {
+        refused(&caller, with(body), Code::Internal, "MALFORMED_MESSAGE").await?;
+    }
+    let unzipped = with(flagged(1, b"no gzip")).header("grpc-encoding", "gzip");
+    refused(&caller, unzipped, Code::Internal, "MALFORMED_MESSAGE").await?;
+    let snappy = with(flagged(1, &[])).header("grpc-encoding", "snappy");
+    refused(&caller, snappy, Code::Unimplemented, "UNSUPPORTED_ENCODING").await?;
+    for path in [
+        "/hangar.v1.ModelService/Nothing",
+        "/hangar.v1.NoService/GetInfo",
+        "/grpc.health.v1.Health/Nothing",
+        "/",
+    ] {
+        let unknown = refused(
+            &caller,
+            Call::of(path, &[]),
+            Code::Unimplemented,
+            "UNKNOWN_METHOD",
+        );
+        let info = unknown.await?.error_info()?;
+        assert_eq!(info.metadata["method"], path.trim_start_matches('/'));
+    }
+    let expired = empty().header("grpc-timeout", "0n");
+    refused(
+        &caller,
+        expired,
+        Code::DeadlineExceeded,
+        "DEADLINE_EXCEEDED",
+    )
+    .await?;
+    let never = empty().header("grpc-timeout", "soon");
+    refused(&caller, never, Code::InvalidArgument, "INVALID_FIELD").await?;
+    let watch =
+        Call::of("/hangar.v1.ModelService/WatchStatus", &[]).within(Duration::from_millis(50));
+    refused(&caller, watch, Code::DeadlineExceeded, "DEADLINE_EXCEEDED").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn health_and_reflection_say_why_too() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let health = |name: &str| {
+        let request = tonic_health::pb::HealthCheckRequest {
+            service: name.to_owned(),
+        };
+        Call::of("/grpc.health.v1.Health/Check", &request.encode_to_vec())
+    };
+    for url in [hangar.url(), format!("http://{}", hangar.ops_listen())] {
+        let caller = Caller::connect(&url).await?;
+        let unknown = refused(
+            &caller,
+            health("model/none"),
+            Code::NotFound,
+            "NAME_NOT_FOUND",
+        )
+        .await?;
+        assert!(unknown.status.get_details_resource_info().is_some());
+        let large = health(&"x".repeat(5_000));
+        refused(&caller, large, Code::OutOfRange, "MESSAGE_TOO_LARGE").await?;
+        let other = Call::of("/no.Service/Method", &[]);
+        refused(&caller, other, Code::Unimplemented, "UNKNOWN_METHOD").await?;
+    }
+    let caller = Caller::connect(&hangar.url()).await?;
+    for version in ["v1", "v1alpha"] {
+        // Field 4: a symbol.
+        let symbol = Call::of(
+            &format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"),
+            b"\x22\x04none",
+        );
+        refused(&caller, symbol, Code::NotFound, "NAME_NOT_FOUND").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn callers_words_are_cut_wherever_they_get_into_an_error() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let caller = Caller::connect(&hangar.url()).await?;
+    for words in ["x".repeat(5_000), "ß".repeat(5_000), "😀 ".repeat(200_000)] {
+        let get = GetModelRequest {
+            model_id: words.clone(),
+            ..GetModelRequest::default()
+        };
+        let info = GetInfoRequest {
+            model_id: words.clone(),
+            ..GetInfoRequest::default()
+        };
+        let source = Some(Source::Path(format!("/{words}")));
+        let spec = ModelSpec {
+            source: Some(ModelSource { source }),
+            languages: vec![words.clone(); 10],
+            chat_template: words.clone(),
+            tokenizer: words.clone(),
+            ..ModelSpec::default()
+        };
+        let load = LoadModelRequest {
+            target: Some(Target::ModelId("m".to_owned())),
+            spec: Some(spec),
+            session_id: words.clone(),
+            ..LoadModelRequest::default()
+        };
+        let input = InferInputTensor {
+            name: words.clone(),
+            datatype: words.clone(),
+            ..Default::default()
+        };
+        let infer = ModelInferRequest {
+            model_name: words.clone(),
+            inputs: vec![input],
+            ..ModelInferRequest::default()
+        };
+        for call in [
+            Call::of("/hangar.v1.CatalogService/GetModel", &get.encode_to_vec()),
+            Call::of(INFO, &info.encode_to_vec()),
+            Call::of("/hangar.v1.ModelService/LoadModel", &load.encode_to_vec()),
+            Call::of(INFER, &infer.encode_to_vec()),
+            Call::of(INFO, &[]).header("grpc-encoding", &"x".repeat(9_000)),
+        ] {
+            let path = call.path.clone();
+            let answer = caller.call(call).await?;
+            assert!(!answer.error_info()?.reason.is_empty(), "{path}: {answer}");
+        }
+    }
+    Ok(())
+}
+
+/// A request that the template refuses with these words, as an option or in a message.
+fn hostile(words: &str, option: bool) -> Call {
+    let message = |content: String| ChatMessage {
+        role: "user".to_owned(),
+        content,
+        ..ChatMessage::default()
+    };
+    let effort = Value {
+        kind: Some(Kind::StringValue(words.to_owned())),
+    };
+    let request = GenerateRequest {
+        model_id: "m".to_owned(),
+        messages: vec![message(match option {
+            true => "Hi".to_owned(),
+            false => format!("refuse {words}"),
+        })],
+        chat_template_options: option.then(|| Struct {
+            fields: [("reasoning_effort".to_owned(), effort)].into(),
+        }),
+        ..GenerateRequest::default()
+    };
+    Call::of(GENERATE, &request.encode_to_vec())
+}
+
+#[rstest]
+#[case::ascii("x")]
+#[case::two_bytes("ö")]
+#[case::four_bytes("😀")]
+#[tokio::test]
+async fn no_template_kills_its_worker_with_the_callers_words(#[case] letter: &str) -> Result<()> {
+    let served = Served::with(|spec| spec.chat_template = HOSTILE.to_owned()).await?;
+    let caller = Caller::connect(&served.hangar.url()).await?;
+    let pid = info::worker(&served.client, "m").await?;
+    for length in [10, 4_000, 5_000, 100_000] {
+        let words = letter.repeat(length);
+        // Five deaths in a row would make the model FAILED.
+        for _ in 0..5 {
+            for option in [false, true] {
+                let answer = caller.call(hostile(&words, option)).await?;
+                let reason = answer.error_info()?.reason;
+                let told = (answer.status.code(), reason.as_str());
+                assert_eq!(told, (Code::InvalidArgument, "INVALID_FIELD"), "{answer}");
+            }
+        }
+    }
+    let model = served.model().await?;
+    let status = model.status.unwrap_or_default();
+    assert_eq!(
+        (status.state(), status.worker_pid),
+        (ModelState::Ready, pid)
+    );
+    assert_eq!(model.metrics.unwrap_or_default().restarts, 0);
+    Ok(())
+}
