@@ -154,6 +154,20 @@ def errors(server, path):
     refused(server, f"{INFERENCE}/Generate", request, code.FAILED_PRECONDITION, "MODEL_NOT_LOADED")
 
 
+def words(server, path):
+    """A template that refuses with the caller's words gives an error that this client takes."""
+    template = "{% if effort is defined %}{{ raise_exception('unknown effort: ' ~ effort) }}{% endif %}assistant:"
+    load = {"model_id": "m", "spec": {"source": {"path": path}, "chat_template": template}, "wait": True}
+    pid = server.call(f"{MODELS}/LoadModel", load)["loads"][0]["status"]["worker_pid"]
+    for effort in ["x" * 4_000, "x" * 5_000, "\u00f6" * 5_000, "\U0001f600" * 15_000]:
+        request = {"model_id": "m", "messages": [{"role": "user", "content": "Hi"}]}
+        request["chat_template_options"] = {"effort": effort}
+        code = grpc.StatusCode.INVALID_ARGUMENT
+        refused(server, f"{INFERENCE}/Generate", request, code, "INVALID_FIELD", "google.rpc.BadRequest")
+    model = server.call(f"{MODELS}/GetInfo", {"model_id": "m"})["models"][0]
+    equal((model["status"]["state"], model["status"]["worker_pid"]), ("MODEL_STATE_READY", pid))
+
+
 def health(server, path):
     """Health checks and watches tell how services and models are."""
     stub = health_pb2_grpc.HealthStub(server.channel)
@@ -182,7 +196,7 @@ def health(server, path):
     watch.cancel()
 
 
-CHECKS = {check.__name__: check for check in (rpcs, methods, errors, health)}
+CHECKS = {check.__name__: check for check in (rpcs, methods, errors, words, health)}
 
 
 if __name__ == "__main__":

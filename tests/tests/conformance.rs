@@ -60,6 +60,13 @@ async fn errors_are_read_in_words() -> Result<()> {
 }
 
 #[tokio::test]
+async fn errors_with_callers_words_are_not_too_long() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    check("words", &hangar, &fixtures.llama()?).await
+}
+
+#[tokio::test]
 async fn health_is_told() -> Result<()> {
     let lab = Lab::start(&Script::default()).await?;
     check("health", &lab.hangar, &lab.directory).await

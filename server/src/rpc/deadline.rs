@@ -90,6 +90,9 @@ where
             let call = self.inner.call(request);
             return Box::pin(async move { Ok(call.await?.map(DeadlineBody::unlimited)) });
         };
+        if deadline <= Instant::now() {
+            return Box::pin(async { Ok(refusal(deadline_exceeded())) });
+        }
         request.extensions_mut().insert(Deadline(deadline));
         let call = self.inner.call(request);
         Box::pin(async move {
