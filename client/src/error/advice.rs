@@ -81,6 +81,13 @@ fn of_servers(reason: ErrorReason) -> Option<Entry> {
         ErrorReason::WorkerDied | ErrorReason::WorkerHung => {
             ("", "The server's log has the worker's last words")
         }
+        ErrorReason::MessageTooLarge => (
+            "",
+            "Send less in one request, or raise the server's limit on the size of requests",
+        ),
+        ErrorReason::MalformedMessage => {
+            ("", "Make sure that client and server use the same protos")
+        }
         ErrorReason::HubDenied => ("", "Check that the server's token may read the repository"),
         ErrorReason::HubUnavailable => (
             "",
@@ -118,12 +125,17 @@ mod tests {
         "PROMPT_TOO_LARGE",
         "NOT_IMPLEMENTED",
         "INTERNAL",
+        "UNKNOWN_METHOD",
+        "UNSUPPORTED_ENCODING",
+        "NAME_NOT_FOUND",
+        "CALL_BROKEN",
     ];
 
     #[test]
     fn every_reason_has_advice_or_needs_none() {
         let mut number = 0;
-        while let Ok(reason) = ErrorReason::try_from(number) {
+        // Numbers are taken in groups.
+        for reason in (0..1000).filter_map(|number| ErrorReason::try_from(number).ok()) {
             let name = reason.as_str_name().trim_start_matches("ERROR_REASON_");
             let is_told = TOLD.contains(&name);
             assert_ne!(entry(reason).is_some(), is_told, "{name}");
