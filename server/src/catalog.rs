@@ -24,7 +24,10 @@ use std::{fmt, io, path::Path, sync::Arc};
 
 use rusqlite::Connection;
 
-use crate::model::{Etag, ModelId, Spec};
+use crate::{
+    model::{Etag, ModelId, Spec},
+    supervisor::Supervisor,
+};
 
 pub use entry::{Attempt, Entry, Learned, LearnedMemory, NewEntry, Origin};
 pub use error::{
@@ -117,12 +120,12 @@ impl OnConflict {
 
 impl Catalog {
     /// Opens the catalog in the file at `path`, which is made if there is none, for at most `capacity`
-    /// models. Blocks.
+    /// models. Its threads are watched by `supervisor`. Blocks.
     ///
     /// # Errors
     ///
     /// See [`OpenError`].
-    pub fn open(path: &Path, capacity: usize) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, capacity: usize, supervisor: &Supervisor) -> Result<Self, OpenError> {
         let of = |error: rusqlite::Error| OpenError::of(path, &error);
         let connection = database::open(path)?;
         // Writes, so that a disk which takes no writes is met here.
@@ -134,8 +137,8 @@ impl Catalog {
             .collect::<Result<_, _>>()?;
         let system = |error: io::Error| OpenError::system(path, &error);
         Ok(Self(Arc::new(Inner {
-            readers: Readers::start(readers).map_err(system)?,
-            writer: Writer::start(connection, names.clone()).map_err(system)?,
+            readers: Readers::start(readers, supervisor).map_err(system)?,
+            writer: Writer::start(connection, names.clone(), supervisor).map_err(system)?,
             names,
             capacity,
             page_key,

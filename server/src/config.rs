@@ -143,6 +143,8 @@ pub struct Settings {
     pub device_release_timeout: Duration,
     /// Longest shutdown of the server.
     pub shutdown_timeout: Duration,
+    /// A task of the server that has not turned for this long makes it not live.
+    pub liveness_timeout: Duration,
     /// A worker with requests in flight that neither makes a step nor works for this long hangs.
     pub hang_timeout: Duration,
     /// One that works for this long without making a step does too.

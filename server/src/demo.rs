@@ -14,6 +14,7 @@ use crate::{
     config::{DemoArguments, Settings, SettingsArguments},
     server::{Server, StartError},
     signal::Signals,
+    supervisor::FAULT,
     telemetry::Telemetry,
 };
 use screen::Screen;
@@ -57,14 +58,20 @@ pub async fn run(mut arguments: DemoArguments) -> anyhow::Result<ExitCode> {
         played = play(&server, &screen) => played.map(|()| true),
         () = signals.terminated() => Ok(false),
     };
+    let supervisor = server.supervisor();
     if matches!(played, Ok(true)) && !arguments.exit {
         screen.serving(server.listen());
-        signals.terminated().await;
+        tokio::select! {
+            () = signals.terminated() => {}
+            _ = supervisor.death() => {}
+        }
     }
     let orderly = signals.or_second(server.stop()).await;
     telemetry.shutdown(FLUSH).await;
     played?;
-    Ok(if orderly == Some(true) {
+    Ok(if supervisor.has_died() {
+        ExitCode::from(FAULT)
+    } else if orderly == Some(true) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -13,11 +13,12 @@ use crate::{
     model::{ModelId, Stage},
     rpc::health::HealthSource,
     status::Hub,
+    supervisor::Supervisor,
 };
 
 /// Answers health checks from what the fleet publishes.
 ///
-/// - `liveness`: the process answers, which proves that its own loop turns.
+/// - `liveness`: the process answers, none of its tasks that it cannot do without has died, and all of them turn.
 /// - `startup`: the ports are bound.
 /// - `readiness`, the empty name and the names of the API's services: started, not shutting down, and every
 ///   required model has been READY or FAILED once, or is READY, as [`Readiness`] says.
@@ -25,6 +26,7 @@ use crate::{
 pub struct Health {
     fleet: Arc<Fleet>,
     hub: Arc<Hub>,
+    supervisor: Supervisor,
     readiness: Readiness,
     started: AtomicBool,
     stopping: AtomicBool,
@@ -44,11 +46,18 @@ const SERVICES: &[&str] = &[
 // === impl Health ===
 
 impl Health {
-    /// The health of `fleet`, which publishes to `hub`; `readiness` says what that waits for.
-    pub fn new(fleet: Arc<Fleet>, hub: Arc<Hub>, readiness: Readiness) -> Arc<Self> {
+    /// The health of `fleet`, which publishes to `hub` and whose tasks `supervisor` watches; `readiness` says what that
+    /// waits for.
+    pub fn new(
+        fleet: Arc<Fleet>,
+        hub: Arc<Hub>,
+        supervisor: Supervisor,
+        readiness: Readiness,
+    ) -> Arc<Self> {
         Arc::new(Self {
             fleet,
             hub,
+            supervisor,
             readiness,
             started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -80,7 +89,7 @@ impl Health {
 impl HealthSource for Health {
     fn serving(&self, service: &str) -> Option<bool> {
         match service {
-            "liveness" => Some(true),
+            "liveness" => Some(self.supervisor.is_turning()),
             "startup" => Some(self.started.load(Ordering::Acquire)),
             service if SERVICES.contains(&service) => Some(self.is_ready()),
             service => {

@@ -9,6 +9,7 @@ use hangar_server::{
     demo,
     server::Server,
     signal,
+    supervisor::{self, FAULT},
     telemetry::Telemetry,
 };
 
@@ -16,7 +17,7 @@ use hangar_server::{
 const FLUSH: Duration = Duration::from_secs(3);
 
 #[tokio::main]
-async fn main() -> ExitCode {
+pub(crate) async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(arguments) => serve(arguments.settings).await,
         Command::Demo(arguments) => demo::run(arguments).await,
@@ -33,10 +34,15 @@ async fn main() -> ExitCode {
 async fn serve(arguments: hangar_server::config::SettingsArguments) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(arguments)?;
     let telemetry = Telemetry::init(&settings)?;
+    supervisor::log_panics();
     let signals = signal::Signals::listen()?;
     let server = Server::start(&settings, &telemetry).await?;
     announce(&server)?;
-    signals.terminated().await;
+    let tasks = server.supervisor();
+    tokio::select! {
+        () = signals.terminated() => {}
+        _ = tasks.death() => {}
+    }
     let mut stop = std::pin::pin!(async {
         let orderly = server.stop().await;
         telemetry.shutdown(FLUSH).await;
@@ -44,7 +50,11 @@ async fn serve(arguments: hangar_server::config::SettingsArguments) -> anyhow::R
     });
     let orderly = signals.or_second(stop.as_mut()).await;
     // Nothing that is stuck may hold the process up, not even in being dropped. Workers end with it.
-    std::process::exit(i32::from(orderly != Some(true)))
+    std::process::exit(if tasks.has_died() {
+        i32::from(FAULT)
+    } else {
+        i32::from(orderly != Some(true))
+    })
 }
 
 /// Tells scripts, on standard output, where the server listens.

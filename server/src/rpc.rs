@@ -17,6 +17,7 @@ mod request_ids;
 mod session_service;
 mod shared_stream;
 mod unloaded;
+pub mod unwinding;
 mod validate;
 mod watch;
 

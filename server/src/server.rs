@@ -8,7 +8,7 @@ use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hangar_client::status::StatusService;
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, layer::layer_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -21,9 +21,10 @@ use crate::{
     ops,
     rpc::{
         ApiError, CatalogApi, InferenceApi, OpenInferenceApi, SessionApi, completed,
-        deadline::DeadlineLayer, declared, health::HealthService,
+        deadline::DeadlineLayer, declared, health::HealthService, unwinding::UnwindBody,
     },
     status::Hub,
+    supervisor::{self, Supervisor},
     system::{DeviceMonitor, Nvml, SystemMonitor},
     telemetry::{
         Telemetry,
@@ -47,6 +48,7 @@ pub struct Server {
     history: Sampling,
     main: Port,
     ops: Port,
+    supervisor: Supervisor,
     shutdown_timeout: Duration,
     _lock: File,
 }
@@ -118,7 +120,9 @@ impl Server {
         settings.prepare()?;
         let lock = lock(&settings.data_dir)?;
         remove_sockets(&settings.runtime_dir)?;
-        let catalog = Catalog::open(&settings.data_dir.join("catalog.db"), settings.max_models)?;
+        let supervisor = Supervisor::new(settings.liveness_timeout);
+        let file = settings.data_dir.join("catalog.db");
+        let catalog = Catalog::open(&file, settings.max_models, &supervisor)?;
         let main_listener = bind(settings.listen).await?;
         let ops_listener = bind(settings.ops_listen).await?;
         let listen = address(&main_listener)?;
@@ -127,8 +131,8 @@ impl Server {
         let hub = Hub::new(settings.watch_ring);
         let meter = telemetry.meter();
         let metrics = ModelMetrics::new(&meter);
-        let devices =
-            DeviceMonitor::start(Nvml::open).map_err(system_error("cannot start a thread"))?;
+        let devices = DeviceMonitor::start(Nvml::open, &supervisor)
+            .map_err(system_error("cannot start a thread"))?;
         let system = SystemMonitor::new(settings.data_dir.clone()).with_devices(devices);
         let system = Arc::new(system);
         let fleet = Fleet::new(resources(
@@ -137,6 +141,7 @@ impl Server {
             hub.clone(),
             &system,
             metrics.clone(),
+            &supervisor,
         )?);
         fleet.declare(declared(&settings.models)?).await?;
         fleet.introduce_all(catalog.ids().await?);
@@ -145,13 +150,21 @@ impl Server {
         }
         let sampled = fleet.clone();
         observe_models(&meter, Arc::new(move || samples(&sampled)));
-        let health = Health::new(fleet.clone(), hub.clone(), settings.readiness);
-        let tracker = TaskTracker::new();
+        let health = Health::new(
+            fleet.clone(),
+            hub.clone(),
+            supervisor.clone(),
+            settings.readiness,
+        );
+        let tasks = supervisor.tasks();
+        let news = hub.clone();
+        let watching = supervisor.clone().watch(move || news.touch());
+        tasks.critical("liveness", watching);
         let history = Sampling::start(
             fleet.clone(),
             catalog.clone(),
             settings.history_interval,
-            &tracker,
+            &tasks,
         );
 
         let main_stop = CancellationToken::new();
@@ -176,6 +189,7 @@ impl Server {
         let service = ServiceBuilder::new()
             .layer(RpcLayer::new(&meter))
             .layer(layer_fn(|inner| StatusService::finishing(inner, completed)))
+            .map_response(|response: http::Response<_>| response.map(UnwindBody::new))
             .layer(CatchPanicLayer::custom(panicked))
             .layer(DeadlineLayer)
             .service(routes.into_axum_router());
@@ -191,7 +205,7 @@ impl Server {
         let main = Port {
             stop: main_stop,
             kill: main_kill,
-            task: tracker.spawn(serving),
+            task: tasks.critical("main-port", serving),
         };
 
         let ops_stop = CancellationToken::new();
@@ -202,7 +216,7 @@ impl Server {
         let ops = Port {
             stop: ops_stop,
             kill: ops_kill,
-            task: tracker.spawn(serving),
+            task: tasks.critical("ops-port", serving),
         };
 
         fleet.reconcile().await?;
@@ -219,6 +233,7 @@ impl Server {
             history,
             main,
             ops,
+            supervisor,
             shutdown_timeout,
             _lock: lock,
         })
@@ -234,11 +249,17 @@ impl Server {
         self.ops_listen
     }
 
+    /// Watches the server's tasks. After a death of one of them the server is to be stopped.
+    pub fn supervisor(&self) -> Supervisor {
+        self.supervisor.clone()
+    }
+
     /// Stops in order: readiness off, no new connections, watches ended, models drained and unloaded,
     /// connections closed. Says whether that was done within the shutdown time-out; if not, workers end
     /// with the process.
     pub async fn stop(self) -> bool {
         tracing::info!("shutting down");
+        self.supervisor.stop();
         self.health.set_stopping();
         self.fleet.close();
         self.hub.close();
@@ -326,10 +347,6 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
 
 /// The answer to a call whose handler panicked.
 fn panicked(cause: Box<dyn std::any::Any + Send>) -> http::Response<tonic::body::Body> {
-    let text = cause
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| cause.downcast_ref::<String>().cloned());
-    let cause = text.unwrap_or_else(|| "a panic without words".to_owned());
+    let cause = supervisor::words(&*cause);
     tonic::Status::from(ApiError::Internal(cause)).into_http()
 }

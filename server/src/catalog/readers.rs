@@ -2,8 +2,9 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
 };
 
 use rusqlite::Connection;
@@ -12,6 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     error::StorageError,
     writer::{closed, join},
+};
+use crate::{
+    failpoint,
+    supervisor::{Heart, Supervisor, words},
 };
 
 /// The way to the threads that read.
@@ -30,19 +35,17 @@ const QUEUE: usize = 64;
 
 impl Readers {
     /// Starts a thread for each of `connections`.
-    pub(super) fn start(connections: Vec<Connection>) -> io::Result<Self> {
+    pub(super) fn start(connections: Vec<Connection>, supervisor: &Supervisor) -> io::Result<Self> {
         let (jobs, inbox) = mpsc::channel::<Job>(QUEUE);
         let inbox = Arc::new(Mutex::new(inbox));
         let mut threads = Vec::new();
         for (n, mut connection) in connections.into_iter().enumerate() {
             let inbox = inbox.clone();
-            let thread = thread::Builder::new()
-                .name(format!("catalog-read-{n}"))
-                .spawn(move || {
-                    while let Some(job) = next(&inbox) {
-                        job(&mut connection);
-                    }
-                })?;
+            let thread = supervisor.thread(format!("catalog-read-{n}"), move |heart| {
+                while let Some(job) = next(&inbox) {
+                    read(job, &mut connection, heart);
+                }
+            })?;
             threads.push(Mutex::new(Some(thread)));
         }
         Ok(Self {
@@ -73,7 +76,7 @@ impl Readers {
         let jobs = jobs.ok_or_else(closed)?;
         jobs.send(job).await.map_err(|_| closed())?;
         drop(jobs);
-        outcome.await.map_err(|_| closed())?
+        outcome.await.map_err(|_| broken_off())?
     }
 
     /// Reads what waits and ends the threads.
@@ -86,6 +89,24 @@ impl Readers {
             join(thread).await;
         }
     }
+}
+
+/// What a call gets whose read panicked.
+fn broken_off() -> StorageError {
+    StorageError::Failed("a read of it panicked".to_owned())
+}
+
+/// Does one job. Nothing is changed by it: a panic of it is its caller's, who hears that there is no answer.
+fn read(job: Job, connection: &mut Connection, heart: &Heart) {
+    heart.beat();
+    let read = || {
+        failpoint::pass("catalog-read", None);
+        job(connection);
+    };
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(read)) {
+        tracing::error!(panic = words(&*panic), "a read of the catalog panicked");
+    }
+    heart.rest();
 }
 
 /// The next job. One idle thread waits for it, the others for that one.

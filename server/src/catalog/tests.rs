@@ -26,8 +26,12 @@ impl Lab {
 
     fn with_capacity(capacity: usize) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let catalog =
-            Catalog::open(&directory.path().join("catalog.db"), capacity).expect("a new catalog");
+        let catalog = Catalog::open(
+            &directory.path().join("catalog.db"),
+            capacity,
+            &Supervisor::default(),
+        )
+        .expect("a new catalog");
         Self { directory, catalog }
     }
 
@@ -38,7 +42,8 @@ impl Lab {
     /// Closes the catalog and opens it again.
     async fn reopened(self) -> Self {
         self.catalog.close().await;
-        let catalog = Catalog::open(&self.path(), 2_000).expect("the catalog again");
+        let catalog =
+            Catalog::open(&self.path(), 2_000, &Supervisor::default()).expect("the catalog again");
         Self { catalog, ..self }
     }
 
@@ -51,8 +56,12 @@ impl Lab {
                 std::fs::copy(from, directory.path().join(file)).expect("a copy");
             }
         }
-        let catalog =
-            Catalog::open(&directory.path().join("catalog.db"), 2_000).expect("what was left");
+        let catalog = Catalog::open(
+            &directory.path().join("catalog.db"),
+            2_000,
+            &Supervisor::default(),
+        )
+        .expect("what was left");
         Self { directory, catalog }
     }
 

@@ -6,14 +6,18 @@
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
 };
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Note, change::Change, error::StorageError, names::Names, notes::Notes};
-use crate::model::ModelId;
+use crate::{
+    failpoint,
+    model::ModelId,
+    supervisor::{Heart, Supervisor},
+};
 
 /// The way to the thread that writes.
 #[derive(Debug)]
@@ -38,13 +42,17 @@ const QUEUE: usize = 64;
 
 impl Writer {
     /// Starts the thread, which owns `connection` from now on.
-    pub(super) fn start(connection: Connection, names: Arc<Names>) -> io::Result<Self> {
+    pub(super) fn start(
+        connection: Connection,
+        names: Arc<Names>,
+        supervisor: &Supervisor,
+    ) -> io::Result<Self> {
         let (jobs, inbox) = mpsc::channel(QUEUE);
         let notes = Arc::new(Notes::default());
         let waiting = notes.clone();
-        let thread = thread::Builder::new()
-            .name("catalog-write".to_owned())
-            .spawn(move || write(connection, inbox, &names, &waiting))?;
+        let thread = supervisor.thread("catalog-write", move |heart| {
+            write(connection, inbox, &names, &waiting, heart);
+        })?;
         Ok(Self {
             jobs,
             notes,
@@ -154,8 +162,11 @@ fn write(
     mut inbox: mpsc::Receiver<Message>,
     names: &Names,
     notes: &Notes,
+    heart: &Heart,
 ) {
     while let Some(message) = inbox.blocking_recv() {
+        heart.beat();
+        failpoint::pass("catalog-write", None);
         notes.write(&mut connection);
         match message {
             Message::Job(job) => job(&mut connection, names),
@@ -163,6 +174,7 @@ fn write(
             // What came before is still done.
             Message::Close => inbox.close(),
         }
+        heart.rest();
     }
     notes.write(&mut connection);
     // Closing the last connection writes the journal back into the file and removes it.

@@ -238,6 +238,14 @@ pub struct Layer {
         help_heading = "Time limits"
     )]
     pub shutdown_timeout: Option<Seconds>,
+    /// Liveness fails when a task of the server has not turned for this long [default: 30s]
+    #[arg(
+        long,
+        env = "HANGAR_LIVENESS_TIMEOUT",
+        value_name = "TIME",
+        help_heading = "Time limits"
+    )]
+    pub liveness_timeout: Option<Seconds>,
     /// A worker with requests that neither makes a step nor works for this long is killed [default: 30s]
     #[arg(
         long,

@@ -10,6 +10,7 @@ mod download;
 mod keep;
 mod look;
 mod perform;
+mod recovery;
 
 use std::{
     sync::Arc,
@@ -39,6 +40,7 @@ use super::{
 use crate::{
     catalog::Attempt,
     download::Snapshot,
+    failpoint,
     model::{
         Failure, LoadId, Memory, ProgressMeter, Reason, Spec, Stage, Status,
         state::{Event, State},
@@ -102,6 +104,8 @@ pub(super) struct Driver {
     stopping: Stopping,
     /// The model is being deleted: the driver ends.
     retiring: bool,
+    /// Times that this panicked since a load was asked for.
+    panics: u32,
 }
 
 /// A place among the loads that run at the same time.
@@ -198,11 +202,12 @@ impl Driver {
             drain_timeout: Duration::ZERO,
             stopping: Stopping::default(),
             retiring: false,
+            panics: 0,
         }
     }
 
-    /// Drives until the fleet retires it, or its model is deleted.
-    pub(super) async fn drive(mut self) {
+    /// Turns until the fleet retires it, or its model is deleted.
+    async fn turn(&mut self) {
         let retired = self.context.retired.clone();
         let mut looks = tokio::time::interval(LOADING_LOOKS);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -222,7 +227,7 @@ impl Driver {
                 () = retired.cancelled() => return self.retire().await,
                 Some(command) = self.inbox.recv() => self.obey(command),
                 Some(report) = next_report(&mut self.run) => self.hear(report),
-                Some(news) = download::next(&mut self.download) => self.hear_of_download(news),
+                news = download::next(&mut self.download) => self.hear_of_download(news),
                 berth = device::granted(&mut self.place) => self.place_granted(berth),
                 released = device::released(&mut self.releasing) => self.device_released(released),
                 decision = admitted(&mut self.admission) => self.memory_decided(decision),
@@ -230,12 +235,13 @@ impl Driver {
                 timer = self.timers.next() => self.expire(timer),
                 () = emptied(self.lane.as_deref()), if draining => self.apply(Event::Drained),
                 _ = looks.tick(), if self.observer.is_some() => self.look(),
+                never = failpoint::meets("driver", Some(self.model.id().as_str())) => match never {},
             }
         }
     }
 
     /// Leaves no worker behind, not even one that an unload could not reap in time.
-    async fn retire(mut self) {
+    async fn retire(&mut self) {
         let Some(run) = &mut self.run else { return };
         run.kill();
         let gone = async { while run.next().await.is_some() {} };

@@ -14,7 +14,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Limits,
@@ -35,6 +35,7 @@ use crate::{
     model::{ModelId, Spec, Stage, Status},
     prepared::PreparedCache,
     status::Hub,
+    supervisor::{Supervisor, Tasks},
     telemetry::model::ModelMetrics,
     wire,
     worker::{Program, Spawner},
@@ -74,6 +75,8 @@ pub struct Resources {
     pub devices: Arc<Devices>,
     /// Limits and deadlines.
     pub limits: Limits,
+    /// Watches the tasks.
+    pub supervisor: Supervisor,
     /// Where loads, unloads and requests are recorded.
     pub metrics: ModelMetrics,
 }
@@ -89,7 +92,7 @@ pub(super) struct Context {
     pub(super) runtime_dir: PathBuf,
     pub(super) limits: Limits,
     pub(super) slots: LoadSlots,
-    pub(super) tracker: TaskTracker,
+    pub(super) tasks: Tasks,
     pub(super) engine_version: ArcSwapOption<String>,
     pub(super) metrics: ModelMetrics,
     pub(super) memory: Memory,
@@ -161,7 +164,7 @@ impl Fleet {
                 resources.limits.concurrent_device_loads,
             ),
             limits: resources.limits,
-            tracker: TaskTracker::new(),
+            tasks: resources.supervisor.tasks(),
             engine_version: ArcSwapOption::empty(),
             metrics: resources.metrics,
             memory: resources.memory,
@@ -179,8 +182,13 @@ impl Fleet {
             cache_dir: resources.cache_dir,
             worker_template: resources.worker_template,
         });
-        context.tracker.spawn(sessions::expire(context.clone()));
-        context.tracker.spawn(pressure::relieve(context.clone()));
+        let supervisor = &resources.supervisor;
+        let heart = supervisor.heart("session-expiry", sessions::TURNS);
+        let expiry = sessions::expire(context.clone(), heart);
+        context.tasks.critical("session-expiry", expiry);
+        let heart = supervisor.heart("memory-pressure", pressure::LOOKS);
+        let relief = pressure::relieve(context.clone(), heart);
+        context.tasks.critical("memory-pressure", relief);
         Arc::new(Self {
             context,
             catalog: resources.catalog,
@@ -261,10 +269,10 @@ impl Fleet {
         self.context.prepared.as_ref()
     }
 
-    /// Runs a task that ends at the latest when the worker that it uses is cut off; [`Fleet::shutdown`]
-    /// waits for it.
+    /// Runs a task of a request, whose caller hears when it is dropped. It ends at the latest when the worker that it
+    /// uses is cut off; [`Fleet::shutdown`] waits for it.
     pub fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.context.tracker.spawn(task);
+        self.context.tasks.request(task);
     }
 
     /// Begins no more loads.
@@ -294,8 +302,8 @@ impl Fleet {
         }
         while unloads.join_next().await.is_some() {}
         self.context.retired.cancel();
-        self.context.tracker.close();
-        self.context.tracker.wait().await;
+        self.context.tasks.close();
+        self.context.tasks.wait().await;
         self.context.downloads.close().await;
     }
 
@@ -318,6 +326,11 @@ impl Context {
         self.models().get(id).cloned()
     }
 
+    /// Whether `model` has a driver that goes on.
+    pub(super) fn is_driven(&self, model: &Model) -> bool {
+        !self.closing.is_cancelled() && !model.commands.is_closed()
+    }
+
     /// All models that were introduced, by id.
     pub(super) fn all(&self) -> Vec<Arc<Model>> {
         self.models().values().cloned().collect()
@@ -336,7 +349,7 @@ impl Context {
         let model = Arc::new(Model::new(entry.clone(), commands, self.metrics.clone()));
         self.hub.introduce(Status::clone(&model.status()));
         let driver = Driver::new(self.clone(), model.clone(), inbox);
-        self.tracker.spawn(driver.drive());
+        self.tasks.errand("driver", driver.drive());
         models.insert(entry.id.clone(), model.clone());
         Some(model)
     }

@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use hangar_client::worker::v1::ModelInspection;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Fleet,
@@ -37,9 +40,18 @@ impl Fleet {
             return Ok(());
         }
         let (context, id, spec) = (self.context.clone(), id.clone(), spec.clone());
-        let inspection = async move { inspect(&context, &id, &spec, may_evict).await };
-        let inspected = self.context.tracker.spawn(inspection).await;
-        inspected.unwrap_or_else(|error| Err(Failure::new(Reason::Internal, error.to_string())))
+        let (found, inspected) = oneshot::channel();
+        self.context.tasks.request(async move {
+            // Whoever asked may have stopped waiting.
+            let _ = found.send(inspect(&context, &id, &spec, may_evict).await);
+        });
+        let died = || {
+            Failure::new(
+                Reason::Internal,
+                "the inspection of the model's files ended early",
+            )
+        };
+        inspected.await.unwrap_or_else(|_| Err(died()))
     }
 }
 

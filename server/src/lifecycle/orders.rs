@@ -77,6 +77,9 @@ pub enum LoadError {
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// The model's driver panicked before it answered.
+    #[error("{}", Failure::of_a_lost_task().message)]
+    Lost,
 }
 
 /// Id under which the demo model can be loaded without a spec.
@@ -231,6 +234,7 @@ impl Fleet {
         match answer {
             Some(ticket) => Ok(ticket),
             None if self.is_closing() => Err(LoadError::ShuttingDown),
+            None if self.context.is_driven(&model) => Err(LoadError::Lost),
             None => Err(self.unknown(&id).await.into()),
         }
     }
@@ -245,6 +249,7 @@ impl Fleet {
             let reason = match &error {
                 LoadError::ShuttingDown => Reason::ShuttingDown,
                 LoadError::Storage(StorageError::Full) => Reason::StorageFull,
+                LoadError::Lost => Reason::Internal,
                 _ => Reason::ModelUnloaded,
             };
             Failure::new(reason, error.to_string())

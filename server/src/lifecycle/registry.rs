@@ -5,15 +5,14 @@
 
 use std::time::Duration;
 
-use tokio_util::task::TaskTracker;
-
 use super::{Fleet, SourceError, UnloadError, UnloadOptions, UnloadReport, fleet::UnknownModel};
 use crate::{
     catalog::{
         Catalog, DeclareError, DeleteError, Entry, EntryChange, NewEntry, RegisterError, Remember,
         StorageError, UpdateError,
     },
-    model::{Etag, ModelId},
+    model::{Etag, Failure, ModelId},
+    supervisor::Tasks,
 };
 
 /// A change that was not made.
@@ -43,6 +42,9 @@ pub enum RegistryError {
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// The model's driver panicked before it answered.
+    #[error("{}", Failure::of_a_lost_task().message)]
+    Lost,
 }
 
 /// Models that the configuration file declares and that cannot be taken over.
@@ -71,8 +73,8 @@ impl Fleet {
     }
 
     /// Tasks that [`Fleet::shutdown`] waits for.
-    pub fn tasks(&self) -> TaskTracker {
-        self.context.tracker.clone()
+    pub fn tasks(&self) -> Tasks {
+        self.context.tasks.clone()
     }
 
     /// Registers a model, and remembers the answer to `request` with it.
@@ -212,6 +214,7 @@ impl Fleet {
             Ok((_, report)) => Ok(report),
             Err(UnloadError::Unknown(unknown)) => Err(unknown.into()),
             Err(UnloadError::Storage(error)) => Err(error.into()),
+            Err(UnloadError::Lost) => Err(RegistryError::Lost),
             // Not with force.
             Err(UnloadError::Required | UnloadError::Held(_)) => {
                 Err(RegistryError::Loaded(id.clone()))

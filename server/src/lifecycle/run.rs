@@ -1,6 +1,7 @@
 //! One worker process from its start to its end, as a task that reports to the model's driver.
 
 mod failures;
+mod life;
 mod pulse;
 mod task;
 
@@ -32,6 +33,7 @@ use crate::{
     worker::{self, Client, HandshakeError, Process},
 };
 use failures::{cannot_start, deaf, died, silent, told, unstarted};
+use life::{Held, live};
 
 pub(super) use task::Task;
 
@@ -57,7 +59,7 @@ pub(super) enum Report {
     Exited(Failure),
 }
 
-/// The driver's end of a run.
+/// The driver's end of a run. Dropping it kills the worker.
 #[derive(Debug)]
 pub(super) struct Run {
     reports: mpsc::Receiver<Report>,
@@ -87,7 +89,7 @@ impl Run {
             kill: CancellationToken::new(),
         };
         let life = live(context.clone(), task, orders.clone(), sender);
-        context.tracker.spawn(life);
+        context.tasks.errand("worker-run", life);
         Self { reports, orders }
     }
 
@@ -112,7 +114,20 @@ impl Run {
     }
 }
 
-async fn live(context: Arc<Context>, task: Task, orders: Orders, reports: mpsc::Sender<Report>) {
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// One life of a worker, which is held once it is started.
+async fn attempt(
+    context: Arc<Context>,
+    task: Task,
+    orders: Orders,
+    reports: &mpsc::Sender<Report>,
+    held: &Held,
+) {
     let Task {
         model,
         source,
@@ -125,39 +140,39 @@ async fn live(context: Arc<Context>, task: Task, orders: Orders, reports: mpsc::
         // Looked up anew for each run: a link may have been changed since the model was registered.
         let located = tokio::select! {
             located = context.roots.locate(&source) => located,
-            () = orders.kill.cancelled() => return tell(&reports, Report::Exited(unstarted())).await,
+            () = orders.kill.cancelled() => return tell(reports, Report::Exited(unstarted())).await,
         };
         config.source = match config_source(located) {
             Ok(source) => Some(source),
-            Err(failure) => return tell(&reports, Report::Exited(failure)).await,
+            Err(failure) => return tell(reports, Report::Exited(failure)).await,
         };
     }
     if let Err(error) = context.roots.resolve_beside(&mut config).await {
-        return tell(&reports, Report::Exited(error.into())).await;
+        return tell(reports, Report::Exited(error.into())).await;
     }
     let files = tokio::select! {
         files = Loaded::look(&source, &config) => files,
-        () = orders.kill.cancelled() => return tell(&reports, Report::Exited(unstarted())).await,
+        () = orders.kill.cancelled() => return tell(reports, Report::Exited(unstarted())).await,
     };
     if let Some(files) = files {
-        tell(&reports, Report::Files(files)).await;
+        tell(reports, Report::Files(files)).await;
     }
     // On disk before the worker is started: it may take the server down with it.
     if let Some(attempt) = attempt
         && let Err(error) = context.catalog.begin_attempt(&model, attempt).await
     {
-        return tell(&reports, Report::Exited(error.into())).await;
+        return tell(reports, Report::Exited(error.into())).await;
     }
     if let Some(cache) = &context.prepared {
         cache.tell(&mut config);
     }
     let socket = PathBuf::from(&config.socket_path);
-    let lease = OnceCell::new();
-    let exited = match Process::spawn(&context.spawner, program, &model, &context.tracker).await {
+    let exited = match Process::spawn(&context.spawner, program, &model, &context.tasks).await {
         Ok((process, starting)) => {
+            let process = held.process.get_or_init(|| async { process }).await;
             let pulse = Pulse::default();
             tell(
-                &reports,
+                reports,
                 Report::Spawned {
                     pid: process.pid(),
                     pulse: pulse.clone(),
@@ -168,29 +183,20 @@ async fn live(context: Arc<Context>, task: Task, orders: Orders, reports: mpsc::
                 context: &context,
                 socket: socket.clone(),
                 orders: &orders,
-                reports: &reports,
+                reports,
                 pulse,
                 model: &model,
                 pid: process.pid(),
                 on_device: config.device != CPU,
-                lease: &lease,
+                lease: &held.lease,
             };
-            attend(
-                &process,
-                talk.run(starting, &config, span),
-                &orders,
-                &reports,
-            )
-            .await
+            attend(process, talk.run(starting, &config, span), &orders, reports).await
         }
         Err(error) => cannot_start(&error),
     };
     // The worker leaves its socket behind when it is killed, and there may be none yet.
     let _ = tokio::fs::remove_file(&socket).await;
-    tell(&reports, Report::Exited(exited)).await;
-    if let Some(lease) = lease.into_inner() {
-        lease.end().await;
-    }
+    tell(reports, Report::Exited(exited)).await;
 }
 
 fn config_source(located: Result<Place, SourceError>) -> Result<worker_config::Source, Failure> {

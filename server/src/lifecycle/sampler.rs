@@ -13,12 +13,13 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{Fleet, Sample};
 use crate::{
     catalog::{Catalog, KeptSample},
     model::ModelId,
+    supervisor::{Heart, Tasks},
 };
 
 /// The running task.
@@ -44,19 +45,15 @@ const GO: usize = 1000;
 
 impl Sampling {
     /// Restores what `store` holds of the models of `fleet`, then samples them in every `interval`.
-    pub fn start(
-        fleet: Arc<Fleet>,
-        store: Catalog,
-        interval: Duration,
-        tracker: &TaskTracker,
-    ) -> Self {
+    pub fn start(fleet: Arc<Fleet>, store: Catalog, interval: Duration, tasks: &Tasks) -> Self {
         let stop = CancellationToken::new();
         let sampler = Sampler {
             fleet,
             store,
             interval,
         };
-        let task = tracker.spawn(sampler.run(stop.clone()));
+        let heart = tasks.supervisor().heart("history", interval);
+        let task = tasks.critical("history", sampler.run(stop.clone(), heart));
         Self { stop, task }
     }
 
@@ -72,12 +69,13 @@ impl Sampling {
 // === impl Sampler ===
 
 impl Sampler {
-    async fn run(self, stop: CancellationToken) {
+    async fn run(self, stop: CancellationToken, heart: Heart) {
         let mut ticks = interval_at(Instant::now() + self.interval, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         self.restore().await;
         loop {
             let going = stop.run_until_cancelled(ticks.tick()).await.is_some();
+            heart.beat();
             let samples = self.sample().await;
             if !samples.is_empty()
                 && let Err(error) = self.store.append_samples(samples).await

@@ -19,7 +19,7 @@ use super::{
     fleet::Context,
     holds::Holder,
 };
-use crate::model::ModelId;
+use crate::{model::ModelId, supervisor::Heart};
 
 /// Names a session. It is a secret of its client: who knows it may close it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +65,9 @@ struct Open {
     created: SystemTime,
     expires: Instant,
 }
+
+/// Between two turns of the task that ends sessions, at most.
+pub(super) const TURNS: Duration = Duration::from_secs(5);
 
 /// Sessions at the same time.
 const MAX_SESSIONS: usize = 10_000;
@@ -147,12 +150,14 @@ impl Fleet {
 }
 
 /// Ends sessions that lapse, until the fleet closes.
-pub(super) async fn expire(context: Arc<Context>) {
+pub(super) async fn expire(context: Arc<Context>, heart: Heart) {
     loop {
+        heart.beat();
         let next = context.sessions.next_expiry();
         tokio::select! {
             () = context.closing.cancelled() => return,
             () = context.sessions.changed.notified() => {}
+            () = tokio::time::sleep(TURNS) => {}
             () = until(next) => {
                 for id in context.sessions.remove_expired() {
                     let unloading = let_go_of_all(&context, id.clone());
@@ -193,7 +198,7 @@ pub(super) fn let_go(context: &Arc<Context>, model: &ModelId, holder: &Holder) -
     };
     // Somebody may come to want it before its driver hears of this.
     let (command, report) = UnloadCommand::unless_wanted(context.limits.drain_timeout);
-    context.tracker.spawn(async move {
+    context.tasks.errand("session-end", async move {
         if unwanted
             .commands
             .send(Command::Unload(command))

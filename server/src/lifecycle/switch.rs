@@ -115,8 +115,8 @@ impl Fleet {
         self.context.hub.switched(switch.clone());
         let fleet = self.clone();
         self.context
-            .tracker
-            .spawn(async move { fleet.carry_out(work).await });
+            .tasks
+            .errand("switch", async move { fleet.carry_out(work).await });
         Ok(SwitchTicket { switch, estimate })
     }
 

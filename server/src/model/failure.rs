@@ -54,7 +54,7 @@ pub enum Reason {
     HubDenied,
     /// The model cannot do what was asked.
     UnsupportedByModel,
-    /// The server's own disk or memory failed it.
+    /// The server's own disk or memory failed it, or a task of its own panicked.
     Internal,
 }
 
@@ -68,6 +68,15 @@ impl Failure {
             message: message.into(),
             subject: None,
         }
+    }
+
+    /// The failure of a model that lost a task which saw to it: to a panic, which the server's log has.
+    pub fn of_a_lost_task() -> Self {
+        Self::new(
+            Reason::Internal,
+            "a fault of the server ended a task that saw to this model, and its worker was killed; load the model again, \
+             and report what the server's log says",
+        )
     }
 
     /// This failure, which is about `subject`.

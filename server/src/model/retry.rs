@@ -43,12 +43,15 @@ pub struct RestartPolicy {
 impl RestartPolicy {
     /// Whether a model that failed in its `attempt`th attempt gets another one.
     ///
-    /// A time-out never does: it used up what the caller gave to all attempts together.
+    /// A time-out never does: it used up what the caller gave to all attempts together. Neither does a fault of the
+    /// server, which somebody should look at.
     pub fn retries(&self, failure: &Failure, attempt: u32) -> bool {
         let wanted = match self.mode {
             RestartMode::Never => false,
             RestartMode::OnFailure => failure.reason.is_transient(),
-            RestartMode::Always => failure.reason != Reason::LoadTimeout,
+            RestartMode::Always => {
+                !matches!(failure.reason, Reason::LoadTimeout | Reason::Internal)
+            }
         };
         wanted && attempt < self.max_attempts
     }

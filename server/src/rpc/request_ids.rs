@@ -17,19 +17,21 @@ use futures::{
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
-use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tracing::Instrument;
 
 use super::{error::ApiError, validate::MAX_REQUEST_ID};
-use crate::catalog::{Catalog, Entry, Remember, Remembered, RequestKey};
+use crate::{
+    catalog::{Catalog, Entry, Remember, Remembered, RequestKey},
+    supervisor::Tasks,
+};
 
 /// The calls of one method.
 #[derive(Debug)]
 pub(super) struct RequestIds<T: Clone> {
     method: &'static str,
     catalog: Catalog,
-    tasks: TaskTracker,
+    tasks: Tasks,
     calls: Calls<T>,
 }
 
@@ -67,7 +69,7 @@ const MAX_ANSWER: usize = 1 << 20;
 
 impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     /// The calls of `method`. Those under way run as `tasks`.
-    pub(super) fn new(method: &'static str, catalog: Catalog, tasks: TaskTracker) -> Self {
+    pub(super) fn new(method: &'static str, catalog: Catalog, tasks: Tasks) -> Self {
         Self {
             method,
             catalog,
@@ -171,7 +173,8 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
             drop(ended);
             let _ = reply.send(result);
         };
-        self.tasks.spawn(run.in_current_span());
+        // A panic drops the reply, which its callers hear.
+        self.tasks.request(run.in_current_span());
         Ok(answer)
     }
 }

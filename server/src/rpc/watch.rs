@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::{error::ApiError, shared_stream::EncodedStream};
 use crate::{
+    failpoint,
     model::{self, Epoch, Revision},
     status::{Change, Event, Notice, Watch},
     telemetry::model::WatcherGuard,
@@ -41,7 +42,11 @@ pub(super) fn responses(watch: Watch, epoch: Epoch, guard: WatcherGuard) -> Enco
             if let Some(part) = parts.pop_front() {
                 return Some((Ok(part), (Some((watch, epoch, parts)), guard)));
             }
-            let response = match watch.next().await {
+            let notice = tokio::select! {
+                notice = watch.next() => notice,
+                never = failpoint::meets("watch-stream", None) => match never {},
+            };
+            let response = match notice {
                 Notice::Closed => {
                     return Some((Err(Status::from(ApiError::ShuttingDown)), (None, guard)));
                 }

@@ -13,6 +13,7 @@ use crate::{
     lifecycle::{CudaWorker, Devices, Limits, Memory, ModelRoots, Resources},
     prepared::PreparedCache,
     status::Hub,
+    supervisor::Supervisor,
     system::SystemMonitor,
     telemetry::model::ModelMetrics,
     worker::{Program, Spawner},
@@ -24,8 +25,9 @@ pub(super) fn resources(
     hub: Arc<Hub>,
     system: &Arc<SystemMonitor>,
     metrics: ModelMetrics,
+    supervisor: &Supervisor,
 ) -> Result<Resources, StartError> {
-    let spawner = Spawner::start(Handle::current());
+    let spawner = Spawner::start(Handle::current(), supervisor);
     let cache_dir = settings.data_dir.join("cache");
     let failed = system_error("cannot create the cache directory");
     std::fs::create_dir_all(&cache_dir).map_err(failed)?;
@@ -64,6 +66,7 @@ pub(super) fn resources(
             },
         ),
         limits: limits(settings),
+        supervisor: supervisor.clone(),
         metrics,
     })
 }

@@ -10,12 +10,13 @@ use std::{
         Arc,
         mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
     },
-    thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+use crate::supervisor::Supervisor;
 
 /// An accelerator at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -119,38 +120,38 @@ const INTERVAL: Duration = Duration::from_secs(5);
 // === impl DeviceMonitor ===
 
 impl DeviceMonitor {
-    /// Opens a source and reads it when asked to, and every five seconds, in a thread of its own. Returns at
-    /// once.
+    /// Opens a source and reads it when asked to, and every five seconds, in a thread of its own, which `supervisor`
+    /// watches for panics: that it hangs in its driver is no news. Returns at once.
     ///
     /// # Errors
     ///
     /// When the system gives no thread.
     pub fn start<S: DeviceSource>(
         open: impl FnOnce() -> Result<S, OpenError> + Send + 'static,
+        supervisor: &Supervisor,
     ) -> io::Result<Self> {
-        Self::start_every(INTERVAL, open)
+        Self::start_every(INTERVAL, open, supervisor)
     }
 
     fn start_every<S: DeviceSource>(
         interval: Duration,
         open: impl FnOnce() -> Result<S, OpenError> + Send + 'static,
+        supervisor: &Supervisor,
     ) -> io::Result<Self> {
         let (published, latest) = watch::channel(Arc::default());
         let (requests, asked) = mpsc::sync_channel(1);
         // Not joined: the driver may never return to it.
-        thread::Builder::new()
-            .name("hangar-devices".to_owned())
-            .spawn(move || match open() {
-                Ok(source) => watch(source, interval, &published, &asked),
-                Err(OpenError::Absent(why)) => {
-                    tracing::debug!(why, "there are no devices");
-                    close(&published, Driver::Absent(why));
-                }
-                Err(OpenError::Broken(why)) => {
-                    tracing::warn!(why, "devices cannot be read");
-                    close(&published, Driver::Broken(why));
-                }
-            })?;
+        supervisor.thread("hangar-devices", move |_| match open() {
+            Ok(source) => watch(source, interval, &published, &asked),
+            Err(OpenError::Absent(why)) => {
+                tracing::debug!(why, "there are no devices");
+                close(&published, Driver::Absent(why));
+            }
+            Err(OpenError::Broken(why)) => {
+                tracing::warn!(why, "devices cannot be read");
+                close(&published, Driver::Broken(why));
+            }
+        })?;
         Ok(Self { latest, requests })
     }
 

@@ -1,7 +1,11 @@
 //! One child process and the task that owns it.
 
-use std::{fmt, io, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+use std::{
+    fmt, io, os::unix::process::ExitStatusExt, panic::AssertUnwindSafe, process::ExitStatus,
+    time::Duration,
+};
 
+use futures::FutureExt;
 use hangar_client::worker::v1::WorkerConfig;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
@@ -9,7 +13,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use super::{
@@ -18,10 +22,9 @@ use super::{
     log::{self, Tail},
     spawner::{Program, Spawner},
 };
-use crate::model::ModelId;
+use crate::{failpoint, model::ModelId, supervisor::Tasks};
 
-/// A worker process. Dropping this does not end it: its task waits for its end all the same, and closes
-/// its standard input when told to, which ends it.
+/// A worker process. Dropping this kills it; its task reaps it all the same.
 #[derive(Debug)]
 pub struct Process {
     pid: u32,
@@ -40,6 +43,8 @@ pub enum Exit {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
+    /// It was killed because a task that saw to it panicked.
+    Abandoned,
     /// The system did not tell.
     Unknown,
 }
@@ -64,7 +69,7 @@ pub enum SpawnError {
 // === impl Process ===
 
 impl Process {
-    /// Starts a worker for `model` on tasks of `tracker`. The worker still waits for its configuration:
+    /// Starts a worker for `model` and sees to it with some of `tasks`. The worker still waits for its configuration:
     /// give it one with [`Starting::handshake`].
     ///
     /// # Errors
@@ -74,7 +79,7 @@ impl Process {
         spawner: &Spawner,
         program: Program,
         model: &ModelId,
-        tracker: &TaskTracker,
+        tasks: &Tasks,
     ) -> Result<(Self, Starting), SpawnError> {
         let path = program.path.display().to_string();
         let mut child = spawner
@@ -95,18 +100,32 @@ impl Process {
         let (exit_sender, exit) = watch::channel(None);
         let stdin = child.stdin.take();
         let stdout = child.stdout.take();
+        let attendants = Attendants {
+            tasks: tasks.clone(),
+            model: model.clone(),
+            span: span.clone(),
+            lost: CancellationToken::new(),
+        };
         if let Some(stderr) = child.stderr.take() {
-            tracker.spawn(log::drain_to_end(stderr, tail.clone()).instrument(span.clone()));
+            attendants.read("worker-stderr", log::drain_to_end(stderr, tail.clone()));
         }
         let (lifeline, held) = oneshot::channel();
-        tracker.spawn(own(child, inbox, held, exit_sender).instrument(span.clone()));
+        let owner = Owner {
+            child,
+            signals: inbox,
+            model: model.clone(),
+            lost: attendants.lost.clone(),
+        };
+        tasks.errand(
+            "worker-owner",
+            owner.own(held, exit_sender).instrument(span),
+        );
         let starting = Starting {
             stdin,
             stdout,
             lifeline,
             tail: tail.clone(),
-            span,
-            tracker: tracker.clone(),
+            attendants,
         };
         Ok((
             Self {
@@ -154,6 +173,41 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Of one that has ended nobody listens any more.
+        self.kill();
+    }
+}
+
+/// Tasks that a worker cannot do without besides the one that owns it.
+#[derive(Debug)]
+struct Attendants {
+    tasks: Tasks,
+    model: ModelId,
+    span: tracing::Span,
+    /// One of them panicked.
+    lost: CancellationToken,
+}
+
+// === impl Attendants ===
+
+impl Attendants {
+    /// Reads what the worker writes. The worker is killed when that panics: it would block sooner or later.
+    fn read(&self, name: &'static str, drain: impl Future<Output = ()> + Send + 'static) {
+        let model = self.model.to_string();
+        let task = async move {
+            tokio::select! {
+                () = drain => {}
+                never = failpoint::meets(name, Some(&model)) => match never {},
+            }
+        };
+        let lost = self.lost.clone();
+        let task = task.instrument(self.span.clone());
+        self.tasks.owned(name, task, move || lost.cancel());
+    }
+}
+
 /// A worker that waits for its configuration.
 #[derive(Debug)]
 pub struct Starting {
@@ -161,8 +215,7 @@ pub struct Starting {
     stdout: Option<ChildStdout>,
     lifeline: oneshot::Sender<ChildStdin>,
     tail: Tail,
-    span: tracing::Span,
-    tracker: TaskTracker,
+    attendants: Attendants,
 }
 
 impl Starting {
@@ -181,34 +234,62 @@ impl Starting {
         let _ = self.lifeline.send(stdin);
         sent?;
         let ready = handshake::receive(&mut stdout).await;
-        self.tracker
-            .spawn(log::drain(stdout, self.tail).instrument(self.span));
+        let drain = log::drain(stdout, self.tail);
+        self.attendants.read("worker-stdout", drain);
         ready
     }
 }
 
-/// Owns `child`, and the lifeline that comes to hold its standard input open, until it was reaped.
-async fn own(
-    mut child: Child,
-    mut signals: mpsc::Receiver<Signal>,
-    lifeline: oneshot::Receiver<ChildStdin>,
-    exit: watch::Sender<Option<Exit>>,
-) {
-    let status = loop {
-        tokio::select! {
-            status = child.wait() => break status,
-            Some(signal) = signals.recv() => {
-                let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-                if let Some(Err(error)) = pid.map(|pid| kill_process(pid, signal)) {
-                    tracing::warn!(%error, ?signal, "cannot signal the worker");
+/// Owns a child process until it was reaped.
+struct Owner {
+    child: Child,
+    signals: mpsc::Receiver<Signal>,
+    model: ModelId,
+    /// A task that the process cannot do without has panicked.
+    lost: CancellationToken,
+}
+
+// === impl Owner ===
+
+impl Owner {
+    /// Owns the process, and the lifeline that comes to hold its standard input open, and tells `exit` of its end. That it
+    /// was reaped is seen to also when what waits for it panics.
+    async fn own(
+        mut self,
+        lifeline: oneshot::Receiver<ChildStdin>,
+        exit: watch::Sender<Option<Exit>>,
+    ) {
+        let attended = AssertUnwindSafe(self.attend()).catch_unwind().await;
+        let ended = match attended {
+            Ok(Some(status)) => status.map_or(Exit::Unknown, Exit::from),
+            Ok(None) | Err(_) => {
+                tracing::error!("a task that saw to the worker panicked; killing the worker");
+                // It fails for one that was reaped only.
+                let _ = self.child.kill().await;
+                Exit::Abandoned
+            }
+        };
+        drop(lifeline);
+        tracing::debug!(exit = %ended, "worker reaped");
+        exit.send_replace(Some(ended));
+    }
+
+    /// Waits for the end of the process and signals it when told to. `None` when it is not to live on.
+    async fn attend(&mut self) -> Option<io::Result<ExitStatus>> {
+        loop {
+            tokio::select! {
+                status = self.child.wait() => return Some(status),
+                Some(signal) = self.signals.recv() => {
+                    let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+                    if let Some(Err(error)) = pid.map(|pid| kill_process(pid, signal)) {
+                        tracing::warn!(%error, ?signal, "cannot signal the worker");
+                    }
                 }
+                () = self.lost.cancelled() => return None,
+                never = failpoint::meets("worker-owner", Some(self.model.as_str())) => match never {},
             }
         }
-    };
-    drop(lifeline);
-    let ended = status.map_or(Exit::Unknown, Exit::from);
-    tracing::debug!(exit = %ended, "worker reaped");
-    exit.send_replace(Some(ended));
+    }
 }
 
 // === impl Exit ===
@@ -232,6 +313,7 @@ impl fmt::Display for Exit {
             Self::Signal(11) => f.write_str("crashed (SIGSEGV)"),
             Self::Signal(15) => f.write_str("was terminated (SIGTERM)"),
             Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
+            Self::Abandoned => f.write_str("was killed because a task of the server panicked"),
             Self::Unknown => f.write_str("ended"),
         }
     }

@@ -3,13 +3,15 @@
 //! A worker asks the kernel to be killed when its parent dies, and the kernel counts the death of the
 //! *thread* that started it. Threads of the async runtime come and go; this one does not.
 
-use std::{io, path::PathBuf, process::Stdio, sync::mpsc, thread};
+use std::{io, path::PathBuf, process::Stdio, sync::mpsc};
 
 use tokio::{
     process::{Child, Command},
     runtime::Handle,
     sync::oneshot,
 };
+
+use crate::{failpoint, supervisor::Supervisor};
 
 /// The program that workers run.
 #[derive(Clone, Debug)]
@@ -49,23 +51,24 @@ const ENVIRONMENT: &[&str] = &[
 // === impl Spawner ===
 
 impl Spawner {
-    /// Starts the thread.
+    /// Starts the thread, which `supervisor` watches.
     ///
     /// # Errors
     ///
     /// When the system gives no thread.
-    pub fn start(runtime: Handle) -> io::Result<Self> {
+    pub fn start(runtime: Handle, supervisor: &Supervisor) -> io::Result<Self> {
         let (orders, inbox) = mpsc::sync_channel::<Order>(ORDERS);
-        thread::Builder::new()
-            .name("hangar-spawner".to_owned())
-            .spawn(move || {
-                let _guard = runtime.enter();
-                for order in inbox {
-                    let child = command(&order.program).spawn();
-                    // A caller that is gone drops the child's standard input with it, which ends the child.
-                    let _ = order.reply.send(child);
-                }
-            })?;
+        supervisor.thread("hangar-spawner", move |heart| {
+            let _guard = runtime.enter();
+            for order in inbox {
+                heart.beat();
+                failpoint::pass("hangar-spawner", None);
+                let child = command(&order.program).spawn();
+                // A caller that is gone drops the child, which ends it.
+                let _ = order.reply.send(child);
+                heart.rest();
+            }
+        })?;
         Ok(Self { orders })
     }
 
@@ -105,6 +108,8 @@ fn command(program: &Program) -> Command {
         // The engine makes the directory of its downloads, of which there are none, where it can.
         .env("HF_HUB_CACHE", "/proc")
         .process_group(0)
+        // Whoever holds the child and goes, in whatever way, takes it along.
+        .kill_on_drop(true)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -22,7 +22,7 @@ fn contents(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
 /// Why the catalog of `lab` is refused, after which it has to be as it was.
 fn refusal(lab: &Lab) -> OpenError {
     let before = contents(lab);
-    let refusal = Catalog::open(&lab.path(), 10).expect_err("refused");
+    let refusal = Catalog::open(&lab.path(), 10, &Supervisor::default()).expect_err("refused");
     assert_eq!(contents(lab), before, "the files were changed");
     let text = refusal.to_string();
     assert!(text.contains(&lab.path().display().to_string()), "{text}");
@@ -41,7 +41,7 @@ async fn an_empty_file_becomes_a_catalog() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("catalog.db");
     fs::write(&path, "").expect("written");
-    let catalog = Catalog::open(&path, 10).expect("a new catalog");
+    let catalog = Catalog::open(&path, 10, &Supervisor::default()).expect("a new catalog");
     let lab = Lab { directory, catalog };
     lab.create("m").await;
     let version: i64 = Connection::open(lab.path())
@@ -61,7 +61,7 @@ async fn a_catalog_whose_making_was_cut_short_is_made() {
         .pragma_update(None, "journal_mode", "wal")
         .expect("written");
     drop(connection);
-    let catalog = Catalog::open(&path, 10).expect("a new catalog");
+    let catalog = Catalog::open(&path, 10, &Supervisor::default()).expect("a new catalog");
     catalog.create(new("m"), None).await.expect("created");
 }
 
@@ -185,6 +185,6 @@ async fn a_directory_in_its_place_is_refused() {
     let lab = closed().await;
     fs::remove_file(lab.path()).expect("removed");
     fs::create_dir(lab.path()).expect("made");
-    let refused = Catalog::open(&lab.path(), 10);
+    let refused = Catalog::open(&lab.path(), 10, &Supervisor::default());
     assert!(refused.is_err_and(|error| error.to_string().contains("catalog.db")));
 }

@@ -47,6 +47,7 @@ impl Layer {
             ready_timeout: self.ready_timeout.or(below.ready_timeout),
             kill_timeout: self.kill_timeout.or(below.kill_timeout),
             shutdown_timeout: self.shutdown_timeout.or(below.shutdown_timeout),
+            liveness_timeout: self.liveness_timeout.or(below.liveness_timeout),
             hang_timeout: self.hang_timeout.or(below.hang_timeout),
             spin_timeout: self.spin_timeout.or(below.spin_timeout),
             spin_timeout_per_prompt_token: self
@@ -115,6 +116,7 @@ impl Layer {
             ready_timeout: positive("ready_timeout", self.ready_timeout, seconds(30))?,
             kill_timeout: positive("kill_timeout", self.kill_timeout, seconds(5))?,
             shutdown_timeout: positive("shutdown_timeout", self.shutdown_timeout, seconds(60))?,
+            liveness_timeout: positive("liveness_timeout", self.liveness_timeout, seconds(30))?,
             hang_timeout: positive("hang_timeout", self.hang_timeout, seconds(30))?,
             spin_timeout: positive("spin_timeout", self.spin_timeout, seconds(600))?,
             spin_timeout_per_prompt_token: self

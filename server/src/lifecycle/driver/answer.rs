@@ -135,6 +135,7 @@ impl Driver {
             span,
             reply,
         } = command;
+        self.panics = 0;
         let stage = self.state.stage();
         let another = !self.spec.builds_the_same_as(&entry.spec);
         let reload = order.force && (stage == Stage::Ready || (another && stage.is_loading()));
@@ -289,6 +290,18 @@ impl Driver {
         }
     }
 
+    /// Tells those who wait for loads that these have failed, but for those of the load that goes on.
+    pub(super) fn give_up_loads(&mut self, goes_on: Option<&LoadId>, failure: &Failure) {
+        let loads = std::mem::take(&mut self.waiters.loads);
+        for (id, waiter) in loads {
+            if Some(&id) == goes_on {
+                self.waiters.loads.push((id, waiter));
+            } else {
+                let _ = waiter.send(Err(failure.clone()));
+            }
+        }
+    }
+
     pub(super) fn answer_loads(&mut self, load_id: &LoadId, outcome: &LoadOutcome) {
         let answer = match outcome {
             LoadOutcome::Succeeded => Ok(self.status.clone()),
@@ -343,6 +356,10 @@ impl UnloadCommand {
 // === impl Waiters ===
 
 impl Waiters {
+    pub(super) fn is_unload_awaited(&self) -> bool {
+        self.unloads.iter().any(|waiter| !waiter.is_closed())
+    }
+
     fn wait_for_load(&mut self, load_id: LoadId) -> oneshot::Receiver<Result<Status, Failure>> {
         self.loads.retain(|(_, waiter)| !waiter.is_closed());
         let (sender, receiver) = oneshot::channel();

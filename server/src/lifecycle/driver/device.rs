@@ -159,7 +159,7 @@ impl Driver {
         };
         let patience = self.release_patience();
         let closing = self.context.closing.clone();
-        self.context.tracker.spawn(async move {
+        self.context.tasks.errand("device-release", async move {
             tokio::select! {
                 _ = release.observe(patience) => {}
                 () = closing.cancelled() => {}

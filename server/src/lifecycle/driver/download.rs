@@ -15,6 +15,7 @@ use tracing::Instrument;
 use super::Driver;
 use crate::{
     download::{Progress, Snapshot},
+    failpoint,
     lifecycle::fleet::Context,
     model::{Failure, HubSource, Metadata, Phase, Source, state::Event},
 };
@@ -57,13 +58,17 @@ impl Driver {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let work = bring(self.context.clone(), source, sender).instrument(self.load_span.clone());
-        self.context.tracker.spawn(async move {
+        let id = self.model.id().to_string();
+        let work = async move {
             tokio::select! {
                 biased;
                 () = stopped.cancelled() => {}
                 () = work => {}
+                never = failpoint::meets("download", Some(&id)) => match never {},
             }
-        });
+        };
+        // A panic leaves the driver without the last news, and that is news to it.
+        self.context.tasks.owned("download", work, || {});
         self.download = Some(Download {
             news,
             began: None,
@@ -71,8 +76,8 @@ impl Driver {
         });
     }
 
-    pub(super) fn hear_of_download(&mut self, news: News) {
-        match news {
+    pub(super) fn hear_of_download(&mut self, news: Option<News>) {
+        match news.unwrap_or_else(|| News::Failed(Failure::of_a_lost_task())) {
             News::Bytes { done, total } => {
                 let Some(download) = &mut self.download else {
                     return;
@@ -130,7 +135,7 @@ impl Driver {
     }
 }
 
-/// What a download tells next. Safe to cancel; waits for ever when there is none.
+/// What a download tells next; `None`: its task is lost. Safe to cancel; waits for ever when there is none.
 pub(super) async fn next(download: &mut Option<Download>) -> Option<News> {
     match download {
         Some(download) => download.news.recv().await,

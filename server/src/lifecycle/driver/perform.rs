@@ -11,6 +11,7 @@ use tracing::Span;
 use super::{Driver, Place, Stopping};
 use crate::{
     catalog::{Attempt, Learned, Note},
+    failpoint,
     lifecycle::{
         admission::Lane,
         devices::CPU,
@@ -36,6 +37,7 @@ impl Driver {
             }
         };
         let before = std::mem::replace(&mut self.state, next);
+        failpoint::pass("driver-transition", Some(self.model.id().as_str()));
         let mut resume = None;
         self.status.next_load = self.state.next().map(|load| load.id.clone());
         for action in &actions {

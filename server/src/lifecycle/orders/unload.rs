@@ -10,7 +10,7 @@ use super::super::{
 };
 use crate::{
     catalog::StorageError,
-    model::{ModelId, Stage},
+    model::{Failure, ModelId, Stage},
 };
 
 /// How to unload.
@@ -39,6 +39,9 @@ pub enum UnloadError {
     /// The catalog cannot be read or written.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The model's driver panicked before it answered.
+    #[error("{}", Failure::of_a_lost_task().message)]
+    Lost,
 }
 
 // === impl Fleet ===
@@ -85,7 +88,11 @@ impl Fleet {
         drop(turn);
         // A driver that is gone has left no worker behind.
         let report = match sent {
-            Ok(()) => report.await.unwrap_or_else(|_| UnloadReport::nothing()),
+            Ok(()) => match report.await {
+                Ok(report) => report,
+                Err(_) if self.context.is_driven(&model) => return Err(UnloadError::Lost),
+                Err(_) => UnloadReport::nothing(),
+            },
             Err(_) => UnloadReport::nothing(),
         };
         Ok((id, report))

@@ -37,6 +37,9 @@ pub(super) fn deaf() -> Failure {
 }
 
 pub(super) fn died(exit: Exit, last_words: &[String]) -> Failure {
+    if exit == Exit::Abandoned {
+        return Failure::of_a_lost_task();
+    }
     if exit == Exit::Code(LOADER_FAILED)
         && let Some(library) = last_words.iter().find_map(|line| missing_library(line))
     {

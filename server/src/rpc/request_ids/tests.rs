@@ -6,6 +6,7 @@ use hangar_client::v1::GetInfoRequest;
 use tonic::Code;
 
 use super::*;
+use crate::supervisor::Supervisor;
 
 struct Lab {
     _directory: tempfile::TempDir,
@@ -18,14 +19,14 @@ impl Lab {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("catalog.db");
         Self {
-            catalog: Catalog::open(&path, 10).expect("a catalog"),
+            catalog: Catalog::open(&path, 10, &Supervisor::default()).expect("a catalog"),
             _directory: directory,
             calls: Arc::default(),
         }
     }
 
     fn ids(&self) -> RequestIds<u32> {
-        RequestIds::new("Count", self.catalog.clone(), TaskTracker::new())
+        RequestIds::new("Count", self.catalog.clone(), Supervisor::default().tasks())
     }
 
     fn count(&self, fail: bool) -> BoxFuture<'static, Result<u32, Status>> {

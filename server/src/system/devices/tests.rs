@@ -42,7 +42,11 @@ fn the_last_reading_stands_while_the_driver_hangs_and_when_it_fails() {
         steps,
         read,
     };
-    let monitor = DeviceMonitor::start_every(Duration::from_millis(1), move || Ok(source));
+    let monitor = DeviceMonitor::start_every(
+        Duration::from_millis(1),
+        move || Ok(source),
+        &Supervisor::default(),
+    );
     let monitor = monitor.expect("a thread");
     reads.recv_timeout(WAIT).expect("a first reading");
     assert_eq!(*monitor.latest(), DeviceReading::default(), "it hangs");
@@ -78,7 +82,8 @@ fn the_thread_ends_with_its_monitor() {
         steps,
         read,
     };
-    let monitor = DeviceMonitor::start_every(WAIT * 60, move || Ok(source)).expect("a thread");
+    let monitor = DeviceMonitor::start_every(WAIT * 60, move || Ok(source), &Supervisor::default())
+        .expect("a thread");
     reads.recv_timeout(WAIT).expect("a first reading");
     drop(monitor);
     step.send(()).expect("the thread reads");
@@ -89,10 +94,11 @@ fn the_thread_ends_with_its_monitor() {
 #[test]
 fn a_machine_without_a_driver_has_no_devices() {
     let (told, tells) = sync_channel(0);
-    let monitor = DeviceMonitor::start(move || {
+    let open = move || {
         let _ = told.send(());
         Err::<Replay, _>(OpenError::Absent("no such library".to_owned()))
-    });
+    };
+    let monitor = DeviceMonitor::start(open, &Supervisor::default());
     let monitor = monitor.expect("a thread");
     tells.recv_timeout(WAIT).expect("it was opened");
     let latest = monitor.latest();
@@ -108,7 +114,8 @@ async fn a_fresh_reading_is_one_that_was_begun_after_it_was_asked_for() {
         steps,
         read,
     };
-    let monitor = DeviceMonitor::start_every(WAIT * 60, move || Ok(source)).expect("a thread");
+    let monitor = DeviceMonitor::start_every(WAIT * 60, move || Ok(source), &Supervisor::default())
+        .expect("a thread");
     reads.recv_timeout(WAIT).expect("a first reading");
     // The reading that is under way is not it.
     let silent = monitor.fresh(Duration::from_millis(50)).await;
@@ -126,7 +133,7 @@ async fn a_fresh_reading_is_one_that_was_begun_after_it_was_asked_for() {
 #[tokio::test]
 async fn nobody_waits_for_a_driver_that_is_not_there() {
     let absent = || Err::<Replay, _>(OpenError::Absent("no such library".to_owned()));
-    let monitor = DeviceMonitor::start(absent).expect("a thread");
+    let monitor = DeviceMonitor::start(absent, &Supervisor::default()).expect("a thread");
     let reading = monitor.fresh(WAIT).await.expect("the last word");
     assert_eq!(reading.driver, Driver::Absent("no such library".to_owned()));
     assert!(monitor.fresh(WAIT).await.is_ok());

@@ -1,0 +1,78 @@
+//! Faults to order, for tests. Without the feature `failpoints` nothing of this is compiled in: a point is a future that
+//! never ends, or a function that does nothing.
+//!
+//! With it, the directory that the environment variable `HANGAR_FAILPOINTS` names is looked into. A file there that has
+//! a point's name says what happens to the task that comes by: `panic`, once, or `block` for as long as the file is
+//! there. A point of one model has that model's id behind its name, as in `driver.m`.
+
+#[cfg(not(feature = "failpoints"))]
+pub(crate) use released::{meets, pass};
+
+#[cfg(feature = "failpoints")]
+pub(crate) use ordered::{meets, pass};
+
+#[cfg(not(feature = "failpoints"))]
+mod released {
+    use std::convert::Infallible;
+
+    /// Does nothing.
+    #[inline(always)]
+    pub(crate) fn pass(_point: &str, _model: Option<&str>) {}
+
+    /// Never ends.
+    #[inline(always)]
+    pub(crate) async fn meets(_point: &str, _model: Option<&str>) -> Infallible {
+        std::future::pending().await
+    }
+}
+
+#[cfg(feature = "failpoints")]
+mod ordered {
+    use std::{convert::Infallible, fs, path::PathBuf, sync::LazyLock, time::Duration};
+
+    /// Where orders are.
+    static ORDERS: LazyLock<Option<PathBuf>> =
+        LazyLock::new(|| std::env::var_os("HANGAR_FAILPOINTS").map(PathBuf::from));
+
+    /// Between two looks.
+    const LOOKS: Duration = Duration::from_millis(10);
+
+    /// Does what was ordered for `point`.
+    ///
+    /// # Panics
+    ///
+    /// When that was ordered.
+    pub(crate) fn pass(point: &str, model: Option<&str>) {
+        let Some(orders) = &*ORDERS else { return };
+        let order = match model {
+            Some(model) => orders.join(format!("{point}.{model}")),
+            None => orders.join(point),
+        };
+        match fs::read_to_string(&order).as_deref() {
+            // Whoever takes the order away carries it out.
+            Ok("panic") if fs::remove_file(&order).is_ok() => {
+                panic!("the failpoint {point} was ordered to panic")
+            }
+            Ok("block") => {
+                while order.exists() {
+                    block();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "to block is what was ordered")]
+    fn block() {
+        std::thread::sleep(LOOKS);
+    }
+
+    /// As [`pass`], time and again.
+    pub(crate) async fn meets(point: &str, model: Option<&str>) -> Infallible {
+        let mut looks = tokio::time::interval(LOOKS);
+        loop {
+            looks.tick().await;
+            pass(point, model);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What becomes of a model whose driver panicked.
+//!
+//! The panic may have left anything half done, so nothing of what the driver was about is gone on with. What has to
+//! outlive it does: the worker until it is reaped, its reservation until then, and the answers that others wait for. The
+//! model is FAILED then, with the reason INTERNAL, and the next load starts afresh.
+
+use std::panic::{AssertUnwindSafe, resume_unwind};
+
+use futures::FutureExt;
+use tokio::time::Instant;
+
+use super::{Driver, Place, UnloadReport, Verification};
+use crate::{
+    lifecycle::timers::{Timer, Timers},
+    model::{
+        Failure, LoadId, Stage,
+        state::{Event, Load, Remains, Run, State},
+    },
+    supervisor::words,
+};
+
+/// Panics between two loads that a driver is let go on after. One that panics all the time is a fault of the server.
+const PANICS: u32 = 3;
+
+impl Driver {
+    /// Drives until the fleet retires it, or its model is deleted.
+    pub(in crate::lifecycle) async fn drive(mut self) {
+        loop {
+            let driven = AssertUnwindSafe(self.turn()).catch_unwind().await;
+            let Err(panic) = driven else { return };
+            self.panics += 1;
+            if self.panics > PANICS {
+                resume_unwind(panic);
+            }
+            let model = self.model.id();
+            tracing::error!(%model, panic = words(&*panic), "a model's driver panicked; the model fails");
+            self.recover();
+        }
+    }
+
+    /// Leaves what the driver was about, and fails the model once no worker lives.
+    fn recover(&mut self) {
+        let failure = Failure::of_a_lost_task();
+        self.place = Place::None;
+        self.admission = None;
+        self.download = None;
+        self.releasing = None;
+        self.timers = Timers::default();
+        let load = Load {
+            id: self.status.load_id.clone().unwrap_or_else(LoadId::fresh),
+            attempt: self.status.attempt.max(1),
+            ..Load::first(self.model.facts().entry.spec.restart_policy())
+        };
+        let stage = if self.waiters.is_unload_awaited() {
+            // What was asked for goes on without the rest.
+            Stage::Unloading
+        } else {
+            self.status.stage
+        };
+        let goes_on = !matches!(stage, Stage::Draining | Stage::Unloading);
+        self.give_up_loads(goes_on.then_some(&load.id), &failure);
+        if self.run.is_some() {
+            self.condemn(stage, load, failure);
+        } else {
+            self.model.gate.close();
+            let report = match &self.claim {
+                Some(_) => self.unload_report(Verification::Reaped, 0),
+                None => UnloadReport::nothing(),
+            };
+            self.answer_unloads(&report);
+            self.state = State::Pending(load);
+            self.apply(Event::Fault(failure));
+        }
+    }
+
+    /// Kills the worker of a model that watchers know as `stage`: a transition may have been begun and not told.
+    fn condemn(&mut self, stage: Stage, load: Load, failure: Failure) {
+        if let Some(run) = &self.run {
+            run.kill();
+        }
+        if stage == Stage::Ready {
+            self.model.gate.cut_off(failure.clone());
+        } else {
+            self.model.gate.close();
+        }
+        if let Some(lane) = &self.lane {
+            lane.cut_off(failure.clone());
+        }
+        if let (None, Some(observer)) = (self.stopping.began, &self.observer) {
+            self.stopping.held = observer.memory();
+        }
+        self.stopping.killed = true;
+        self.stopping.began.get_or_insert_with(Instant::now);
+        let limit = self.context.limits.kill_timeout;
+        self.timers.set(Timer::Kill, Instant::now() + limit);
+        self.state = condemned(stage, load, failure);
+    }
+}
+
+/// The state of a model that watchers know as `stage` and whose worker is being killed.
+fn condemned(stage: Stage, load: Load, failure: Failure) -> State {
+    let condemned = Some(failure);
+    match stage {
+        Stage::Draining => State::Draining {
+            fault: condemned,
+            next: None,
+        },
+        Stage::Unloading => State::Unloading {
+            worker: Remains::Stopping,
+            fault: condemned,
+            next: None,
+        },
+        Stage::Loading => State::Loading(Run { load, condemned }),
+        Stage::Warming => State::Warming(Run { load, condemned }),
+        Stage::Ready => State::Ready(Run { load, condemned }),
+        Stage::Unloaded
+        | Stage::Pending
+        | Stage::Downloading
+        | Stage::Starting
+        | Stage::Backoff
+        | Stage::Failed => State::Starting(Run { load, condemned }),
+    }
+}

@@ -1,0 +1,131 @@
+//! Tasks that are spawned to be watched, and waited for together.
+
+use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, time::Duration};
+
+use futures::FutureExt;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+use super::{Name, Supervisor, words};
+use crate::failpoint;
+
+/// Tasks of one part of the server. Clones are the same tasks.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    supervisor: Supervisor,
+    tracker: TaskTracker,
+}
+
+/// What becomes of the rest when a task panics.
+type Panic = String;
+
+// === impl Tasks ===
+
+impl Tasks {
+    pub(super) fn new(supervisor: Supervisor) -> Self {
+        Self {
+            supervisor,
+            tracker: TaskTracker::new(),
+        }
+    }
+
+    /// Who watches them.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// Runs a task that the server cannot do without: its panic is a death, and its end while the server does not stop.
+    pub fn critical(
+        &self,
+        name: impl Into<Name>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        self.watch(name.into(), task, |supervisor, name, end| match end {
+            Err(panic) => supervisor.died(name, Some(panic)),
+            Ok(()) if !supervisor.is_stopping() => supervisor.died(name, None),
+            Ok(()) => {}
+        })
+    }
+
+    /// Runs a task that ends, and whose work the server cannot do without: its panic is a death.
+    pub fn errand(
+        &self,
+        name: impl Into<Name>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        self.watch(name.into(), task, |supervisor, name, end| {
+            if let Err(panic) = end {
+                supervisor.died(name, Some(panic));
+            }
+        })
+    }
+
+    /// Runs a task that belongs to somebody, a model or a request, who is told of its panic by `panicked`.
+    pub fn owned(
+        &self,
+        name: impl Into<Name>,
+        task: impl Future<Output = ()> + Send + 'static,
+        panicked: impl FnOnce() + Send + 'static,
+    ) -> JoinHandle<()> {
+        self.watch(name.into(), task, |_, name, end| {
+            if let Err(panic) = end {
+                tracing::error!(task = %name, panic, "a task panicked");
+                panicked();
+            }
+        })
+    }
+
+    /// Runs a task of a request, whose caller hears when what the task holds is dropped.
+    pub fn request(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.tracker.spawn(async move {
+            let task = AssertUnwindSafe(with_faults("request", task)).catch_unwind();
+            if let Err(panic) = task.await {
+                tracing::error!(panic = words(&*panic), "the task of a request panicked");
+            }
+        })
+    }
+
+    /// No more tasks come.
+    pub fn close(&self) {
+        self.tracker.close();
+    }
+
+    /// Waits until all have ended, once they are closed.
+    pub async fn wait(&self) {
+        self.tracker.wait().await;
+    }
+
+    fn watch(
+        &self,
+        name: Name,
+        task: impl Future<Output = ()> + Send + 'static,
+        ended: impl FnOnce(&Supervisor, Name, Result<(), Panic>) + Send + 'static,
+    ) -> JoinHandle<()> {
+        let supervisor = self.supervisor.clone();
+        self.tracker.spawn(async move {
+            // A task that waits rests: it is stuck when it does not let go of its thread.
+            let heart = supervisor.heart(name.clone(), Duration::ZERO);
+            let end = {
+                let task = AssertUnwindSafe(with_faults(&name, task)).catch_unwind();
+                let mut task = pin!(task);
+                let turns = poll_fn(|context| {
+                    heart.beat();
+                    let polled = task.as_mut().poll(context);
+                    heart.rest();
+                    polled
+                });
+                turns.await.map_err(|panic| words(&*panic))
+            };
+            drop(heart);
+            ended(&supervisor, name, end);
+        })
+    }
+}
+
+/// `task`, with what is ordered to befall it.
+async fn with_faults(name: &str, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = task => {}
+        never = failpoint::meets(name, None) => match never {},
+    }
+}

@@ -1,0 +1,78 @@
+use tokio::sync::oneshot;
+
+use super::*;
+
+const NO_TIME: Duration = Duration::ZERO;
+
+#[tokio::test]
+async fn a_critical_task_that_panics_is_a_death() {
+    let supervisor = Supervisor::default();
+    supervisor
+        .tasks()
+        .critical("one", async { panic!("for a test") });
+    let death = supervisor.death().await;
+    assert_eq!(death.to_string(), "the task one panicked: for a test");
+    assert!(!supervisor.is_turning());
+}
+
+#[tokio::test]
+async fn a_critical_task_that_ends_is_a_death_unless_the_server_stops() {
+    let supervisor = Supervisor::default();
+    let tasks = supervisor.tasks();
+    tasks.critical("one", async {});
+    let death = supervisor.death().await;
+    assert_eq!(death.to_string(), "the task one ended by itself");
+
+    let supervisor = Supervisor::default();
+    supervisor.stop();
+    supervisor
+        .tasks()
+        .critical("one", async {})
+        .await
+        .expect("it ended well");
+    assert!(!supervisor.has_died());
+}
+
+#[tokio::test]
+async fn an_errand_may_end_but_not_panic() {
+    let supervisor = Supervisor::default();
+    let tasks = supervisor.tasks();
+    tasks.errand("one", async {}).await.expect("it ended well");
+    assert!(!supervisor.has_died());
+    tasks.errand("two", async { panic!("for a test") });
+    assert_eq!(supervisor.death().await.task, "two");
+}
+
+#[tokio::test]
+async fn the_owner_of_a_task_hears_of_its_panic_and_the_server_goes_on() {
+    let supervisor = Supervisor::default();
+    let (panicked, heard) = oneshot::channel();
+    supervisor
+        .tasks()
+        .owned("one", async { panic!("for a test") }, || {
+            panicked.send(()).expect("somebody listens")
+        });
+    heard.await.expect("a panic");
+    assert!(supervisor.is_turning());
+}
+
+#[test]
+fn a_thread_that_panics_is_a_death() {
+    let supervisor = Supervisor::default();
+    let thread = supervisor.thread("one", |_| panic!("for a test"));
+    thread.expect("a thread").join().expect("it is caught");
+    assert!(supervisor.has_died());
+}
+
+#[test]
+fn a_loop_that_does_not_beat_is_stuck_until_it_does() {
+    let supervisor = Supervisor::new(NO_TIME);
+    let heart = supervisor.heart("one", NO_TIME);
+    while supervisor.is_turning() {
+        std::thread::yield_now();
+    }
+    heart.rest();
+    assert!(supervisor.is_turning());
+    drop(heart);
+    assert!(supervisor.is_turning());
+}
