@@ -13,7 +13,22 @@ pub(crate) struct Ending {
     begun: CancellationToken,
 }
 
+/// Held by a task that the worker cannot do without: a panic of that task ends the worker.
+#[derive(Debug)]
+pub(crate) struct Vital {
+    ending: Ending,
+    task: &'static str,
+}
+
 impl Ending {
+    /// To be held by `task` for as long as it runs.
+    pub(crate) fn vital(&self, task: &'static str) -> Vital {
+        Vital {
+            ending: self.clone(),
+            task,
+        }
+    }
+
     /// Begins the end. Only the first reason counts.
     pub(crate) fn begin(&self, code: ExitCode) {
         self.code.get_or_init(|| code);
@@ -32,9 +47,38 @@ impl Ending {
     }
 }
 
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                task = self.task,
+                "a task that the worker cannot do without panicked; the worker ends"
+            );
+            self.ending.begin(ExitCode::TaskDied);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_a_vital_task_is_a_reason_and_its_end_is_none() {
+        let ending = Ending::default();
+        let tasks = tokio_util::task::TaskTracker::new();
+        let vital = ending.vital("one");
+        let ended = tasks.spawn(async move { drop(vital) });
+        ended.await.expect("it ended well");
+        assert_eq!(ending.reason(), None);
+        let vital = ending.vital("two");
+        let panicked = tasks.spawn(async move {
+            let _vital = vital;
+            panic!("for a test")
+        });
+        panicked.await.expect_err("a panic");
+        assert_eq!(ending.begun().await, ExitCode::TaskDied);
+    }
 
     #[tokio::test]
     async fn the_first_reason_counts() {

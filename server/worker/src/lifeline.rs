@@ -26,6 +26,8 @@ pub(crate) enum ExitCode {
     System = 71,
     /// Its server is gone.
     Orphan = 72,
+    /// A task that it cannot do without panicked.
+    TaskDied = 73,
 }
 
 /// Variables that make the engine put backtraces into its messages.
@@ -84,11 +86,21 @@ pub(crate) fn take_stdout() -> std::io::Result<File> {
     Ok(File::from(private))
 }
 
+/// Ends the process when the thread that holds it panics.
+struct OrElseExit;
+
+impl Drop for OrElseExit {
+    fn drop(&mut self) {
+        exit_now(ExitCode::TaskDied);
+    }
+}
+
 /// Ends the process when standard input ends. The thread lives as long as the process.
 pub(crate) fn watch_stdin() -> std::io::Result<()> {
     std::thread::Builder::new()
         .name("lifeline".into())
         .spawn(|| {
+            let _or_else = OrElseExit;
             let mut input = std::io::stdin().lock();
             let mut ignored = [0; 64];
             loop {

@@ -98,7 +98,7 @@ impl Worker {
     fn engine(&self) -> Result<&Arc<Engine>, Status> {
         match self.inner.ending.reason() {
             None => self.inner.engine.get().ok_or_else(status::not_loaded),
-            Some(ExitCode::EngineDied) => Err(status::worker_died()),
+            Some(ExitCode::EngineDied | ExitCode::TaskDied) => Err(status::worker_died()),
             Some(_) => Err(status::unloaded()),
         }
     }
@@ -118,6 +118,7 @@ impl Listener {
 impl Inner {
     /// Loads the model and tells how far it is. Nobody may listen: the load goes on.
     async fn load(self: Arc<Self>, listener: Listener) {
+        let _vital = self.ending.vital("load");
         match self.build(&listener).await {
             Ok(warmed) => listener.tell(Event::Warmed(warmed)).await,
             Err(failure) => {
@@ -174,6 +175,7 @@ impl Inner {
 
 /// Tells when the engine dies without having been told to.
 async fn watch(engine: Arc<Engine>, inner: Arc<Inner>) {
+    let _vital = inner.ending.vital("engine watch");
     engine.dead().await;
     if !engine.is_stopped() {
         tracing::error!("the engine died");
@@ -309,6 +311,7 @@ impl WorkerService for Worker {
         let (stats, stream) = mpsc::channel(1);
         let inner = Arc::clone(&self.inner);
         self.inner.tasks.spawn(async move {
+            let _vital = inner.ending.vital("statistics");
             let mut ticks = tokio::time::interval(interval);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
