@@ -224,11 +224,20 @@ impl Hangar {
     /// # Errors
     ///
     /// When it has not ended in time.
-    pub async fn ended(mut self, within: Duration) -> Result<ExitStatus> {
+    pub async fn ended(self, within: Duration) -> Result<ExitStatus> {
+        Ok(self.ended_with_log(within).await?.0)
+    }
+
+    /// As [`Self::ended`], and gives what the server has logged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ended`].
+    pub async fn ended_with_log(mut self, within: Duration) -> Result<(ExitStatus, String)> {
         processes::ended(self.child.id(), within)
             .await
             .context("waiting for the server")?;
-        Ok(self.child.wait()?)
+        Ok((self.child.wait()?, self.log()?))
     }
 }
 
@@ -245,7 +254,7 @@ impl Drop for Hangar {
 }
 
 fn command(options: &Options, data_dir: &Path, directory: &Path) -> Result<Command> {
-    let mut command = Command::new(binary("hangar")?);
+    let mut command = Command::new(binary(options.binary())?);
     command
         .args([
             "serve",

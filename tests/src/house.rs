@@ -44,14 +44,14 @@ impl House {
         Self::open(fixtures, options).await
     }
 
-    /// A server with scripted workers.
+    /// A server with debug assertions and scripted workers.
     ///
     /// # Errors
     ///
     /// When it does not start.
     pub async fn scripted() -> Result<Self> {
         let fixtures = Fixtures::new()?;
-        let options = Options::scripted(&fixtures);
+        let options = Options::scripted(&fixtures).checked();
         Self::open(fixtures, options).await
     }
 

@@ -3,6 +3,7 @@
 pub mod background;
 pub mod baseline;
 pub mod driver;
+pub mod failpoints;
 pub mod feed;
 pub mod fixtures;
 pub mod fuzz;

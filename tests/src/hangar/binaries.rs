@@ -58,7 +58,7 @@ fn build(release: bool) -> Result<()> {
     let mut command = Command::new(cargo);
     command
         .current_dir(tests.parent().unwrap_or(tests))
-        .args(["build", "--bins", "--examples"])
+        .args(["build", "--workspace", "--bins", "--examples"])
         .args(release.then_some("--release"));
     // `cargo test` tells the test about its own package. Build scripts that look at these variables
     // would run again, and everything behind them, the engine included, would be built anew.

@@ -21,10 +21,21 @@ const SHORTEST_BACKOFF: Duration = Duration::from_millis(10);
 /// How a server is started. Time-outs that a test does not set are the server's own.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    program: Program,
     worker: Worker,
     data_dir: Option<PathBuf>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
+}
+
+/// Which build of the server runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Program {
+    /// The one that is released.
+    #[default]
+    Hangar,
+    /// The one with failpoints and debug assertions.
+    Checked,
 }
 
 /// Which worker a server starts.
@@ -54,6 +65,20 @@ impl Options {
     pub fn worker(mut self, worker: Worker) -> Self {
         self.worker = worker;
         self
+    }
+
+    /// The build of the server that has debug assertions and failpoints.
+    pub fn checked(mut self) -> Self {
+        self.program = Program::Checked;
+        self
+    }
+
+    /// Name of the server's binary.
+    pub(super) fn binary(&self) -> &'static str {
+        match self.program {
+            Program::Hangar => "hangar",
+            Program::Checked => "hangar-failpoints",
+        }
     }
 
     /// Adds a model root.

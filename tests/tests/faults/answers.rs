@@ -4,13 +4,12 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelState::Failed, ModelState::Ready};
 use hangar_tests::{
     info,
-    lab::Lab,
     refusals::refusal,
     scripted::{Fault, GenerateScript, Script},
 };
 use tonic::Code;
 
-use crate::{chunk, end};
+use crate::{chunk, end, lab};
 
 #[tokio::test]
 async fn a_worker_that_dies_at_a_token_ends_the_answer() -> Result<()> {
@@ -23,7 +22,7 @@ async fn a_worker_that_dies_at_a_token_ends_the_answer() -> Result<()> {
             die_with: fault,
             ..Script::default()
         };
-        let lab = Lab::start(&script).await?;
+        let lab = lab(&script).await?;
         lab.ready().await?;
         let mut transitions = lab.follow().await?;
         let mut answer = lab.client.generate("m").prompt("x").stream().await?;
@@ -47,7 +46,7 @@ async fn an_answer_without_an_end_is_an_error() -> Result<()> {
         end_after: Some(2),
         ..GenerateScript::default()
     };
-    let lab = Lab::start(&Script::generating(generate)).await?;
+    let lab = lab(&Script::generating(generate)).await?;
     lab.ready().await?;
     let mut answer = lab.client.generate("m").prompt("x").stream().await?;
     assert_eq!(chunk(&mut answer).await?, "t0 ");
@@ -67,7 +66,7 @@ async fn a_broken_call_is_no_dead_worker() -> Result<()> {
         long_error_after: Some(1),
         ..GenerateScript::default()
     };
-    let lab = Lab::start(&Script::generating(generate)).await?;
+    let lab = lab(&Script::generating(generate)).await?;
     let pid = lab.ready().await?.worker_pid;
     for _ in 0..3 {
         let mut answer = lab.client.generate("m").prompt("x").stream().await?;
@@ -94,7 +93,7 @@ async fn an_answer_that_fails_in_the_worker_is_an_error() -> Result<()> {
         error_after: Some(1),
         ..GenerateScript::default()
     };
-    let lab = Lab::start(&Script::generating(generate)).await?;
+    let lab = lab(&Script::generating(generate)).await?;
     lab.ready().await?;
     let mut answer = lab.client.generate("m").prompt("x").stream().await?;
     assert_eq!(chunk(&mut answer).await?, "t0 ");
@@ -108,7 +107,7 @@ async fn a_response_that_is_none_is_an_error_whose_cause_stays_in_the_log() -> R
         nothing_after: Some(1),
         ..GenerateScript::default()
     };
-    let lab = Lab::start(&Script::generating(generate)).await?;
+    let lab = lab(&Script::generating(generate)).await?;
     lab.ready().await?;
     let mut answer = lab.client.generate("m").prompt("x").stream().await?;
     assert_eq!(chunk(&mut answer).await?, "t0 ");

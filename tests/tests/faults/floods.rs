@@ -2,15 +2,16 @@
 
 use anyhow::{Context, Result};
 use hangar_tests::{
-    lab::Lab,
     processes,
     scripted::{Flood, Script},
 };
 
+use crate::lab;
+
 const FLOOD: u64 = 300 << 20;
 
 async fn assert_bears(script: Script) -> Result<()> {
-    let lab = Lab::start(&script).await?;
+    let lab = lab(&script).await?;
     // A load without a flood, so that the server has what it needs for a load.
     let path = lab.fixtures.scripted("calm", &Script::default())?;
     lab.client

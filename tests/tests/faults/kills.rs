@@ -22,7 +22,7 @@ use crate::{chunk, end};
 /// A server that learns of a worker's end by that end only.
 async fn lab(script: &Script) -> Result<Lab> {
     Lab::with(script, |options: Options| {
-        let options = options.time("--hang-timeout", NEVER);
+        let options = options.checked().time("--hang-timeout", NEVER);
         let options = options.time("--stall-timeout", NEVER);
         options
             .time("--ready-timeout", NEVER)
@@ -100,7 +100,7 @@ async fn a_worker_killed_when_ready_ends_its_requests() -> Result<()> {
 
 #[tokio::test]
 async fn requests_that_wait_are_ended_too() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
+    let lab = lab(&Script::gated()).await?;
     let mut spec = lab.spec();
     spec.max_concurrency = 1;
     let load = lab.client.load("m").spec(spec).wait().await?;
@@ -127,7 +127,7 @@ async fn requests_that_wait_are_ended_too() -> Result<()> {
 
 #[tokio::test]
 async fn a_worker_killed_while_draining_is_told() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
+    let lab = lab(&Script::gated()).await?;
     let worker = lab.ready().await?.worker_pid;
     let _gate = lab.gate("token")?;
     let mut events = lab.events()?;
@@ -173,7 +173,7 @@ async fn a_worker_killed_while_unloading_ends_the_unload() -> Result<()> {
 #[tokio::test]
 async fn no_worker_outlives_a_killed_server() -> Result<()> {
     for state in [Starting, Loading, Warming] {
-        let lab = Lab::start(&Script::gated()).await?;
+        let lab = lab(&Script::gated()).await?;
         let ready = lab.fixtures.scripted("n", &Script::default())?;
         let ready = lab
             .client

@@ -18,6 +18,8 @@ use hangar_tests::{
 };
 use tonic::Code;
 
+use crate::lab;
+
 const SHORT: Duration = Duration::from_secs(1);
 
 fn stalls_soon(options: Options) -> Options {
@@ -32,7 +34,7 @@ async fn a_worker_that_dies_in_its_load_is_told_by_its_end() -> Result<()> {
         (Fault::Segfault, "SIGSEGV"),
         (Fault::Exit(3), "status 3"),
     ];
-    let lab = Lab::start(&Script::default()).await?;
+    let lab = lab(&Script::default()).await?;
     for (fault, word) in ends {
         for kind in [LoadKind::Die(fault), LoadKind::DieWarming(fault)] {
             Script::loading(kind).write(&lab.directory)?;
@@ -55,7 +57,7 @@ async fn a_worker_that_dies_in_its_load_is_told_by_its_end() -> Result<()> {
 
 #[tokio::test]
 async fn a_load_that_breaks_off_fails() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
+    let lab = lab(&Script::default()).await?;
     for kind in [LoadKind::EndEarly, LoadKind::Error] {
         Script::loading(kind).write(&lab.directory)?;
         refusal(
@@ -74,7 +76,7 @@ async fn a_load_that_the_worker_gives_up_is_told_in_its_words() -> Result<()> {
         reason: "MODEL_UNUSABLE".into(),
         message: "config.json has no hidden_size. Copy the model anew.".into(),
     };
-    let lab = Lab::start(&Script::loading(kind)).await?;
+    let lab = lab(&Script::loading(kind)).await?;
     let failed = refusal(
         lab.load().wait().await,
         Code::FailedPrecondition,
@@ -196,7 +198,7 @@ async fn a_model_that_does_not_fit_is_refused_with_the_numbers() -> Result<()> {
         need_host_bytes: 1 << 50,
         ..Script::default()
     };
-    let lab = Lab::start(&script).await?;
+    let lab = lab(&script).await?;
     let refused = refusal(
         lab.load().wait().await,
         Code::ResourceExhausted,

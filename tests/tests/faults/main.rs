@@ -2,18 +2,27 @@
 
 mod answers;
 mod asides;
+mod drivers;
 mod floods;
 mod handshakes;
 mod hangs;
 mod kills;
+mod liveness;
 mod loads;
 mod neighbours;
+mod panics;
 mod restarts;
 mod slow;
 mod stops;
 
 use anyhow::{Context, Result};
 use hangar_client::{GenerateEvent, GenerateStream};
+use hangar_tests::{hangar::Options, lab::Lab, scripted::Script};
+
+/// A server with debug assertions, and its model `m`, which is not loaded.
+async fn lab(script: &Script) -> Result<Lab> {
+    Lab::with(script, Options::checked).await
+}
 
 /// The text of the next chunk.
 async fn chunk(answer: &mut GenerateStream) -> Result<String> {

@@ -24,6 +24,8 @@ use hangar_tests::{
 use rustix::process::Signal;
 use tonic::Code;
 
+use crate::lab;
+
 /// A worker that dies in the load of these attempts.
 fn dies_on(attempts: &[u32]) -> Script {
     Script {
@@ -46,7 +48,7 @@ fn patient(lab: &Lab) -> ModelSpec {
 
 #[tokio::test]
 async fn a_load_that_dies_twice_succeeds_at_the_third_attempt() -> Result<()> {
-    let lab = Lab::start(&dies_on(&[1, 2])).await?;
+    let lab = lab(&dies_on(&[1, 2])).await?;
     let mut transitions = lab.follow().await?;
     let spec = restarting(&lab.directory, OnFailure, 5);
     let load = lab.client.load("m").spec(spec).wait().await?;
@@ -74,7 +76,7 @@ async fn a_load_that_dies_twice_succeeds_at_the_third_attempt() -> Result<()> {
 
 #[tokio::test]
 async fn attempts_are_bounded() -> Result<()> {
-    let lab = Lab::start(&dies_on(&[1, 2, 3, 4])).await?;
+    let lab = lab(&dies_on(&[1, 2, 3, 4])).await?;
     let mut transitions = lab.follow().await?;
     let spec = restarting(&lab.directory, OnFailure, 3);
     let load = lab.client.load("m").spec(spec).wait().await;
@@ -121,7 +123,7 @@ async fn a_model_is_restarted_as_its_policy_says() -> Result<()> {
         (OnFailure, unusable.clone(), 1),
         (Always, unusable, 3),
     ];
-    let lab = Lab::start(&Script::default()).await?;
+    let lab = lab(&Script::default()).await?;
     for (number, (mode, kind, attempts)) in cases.into_iter().enumerate() {
         let id = format!("m{number}");
         let path = lab.fixtures.scripted(&id, &Script::loading(kind))?;
@@ -138,7 +140,7 @@ async fn a_model_is_restarted_as_its_policy_says() -> Result<()> {
 
 #[tokio::test]
 async fn a_ready_model_that_dies_comes_back() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
+    let lab = lab(&Script::default()).await?;
     let mut transitions = lab.follow().await?;
     let spec = restarting(&lab.directory, OnFailure, 5);
     lab.client.load("m").spec(spec).send().await?;
@@ -165,7 +167,7 @@ async fn a_ready_model_that_dies_comes_back() -> Result<()> {
 
 #[tokio::test]
 async fn a_model_that_keeps_dying_is_given_up() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
+    let lab = lab(&Script::default()).await?;
     let mut transitions = lab.follow().await?;
     let spec = restarting(&lab.directory, OnFailure, 2);
     lab.client.load("m").spec(spec).send().await?;
@@ -184,7 +186,7 @@ async fn a_model_that_keeps_dying_is_given_up() -> Result<()> {
 
 #[tokio::test]
 async fn attempts_are_forgotten_after_the_stable_period() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
+    let lab = lab(&Script::default()).await?;
     let mut transitions = lab.follow().await?;
     let mut spec = restarting(&lab.directory, OnFailure, 2);
     let policy = spec.restart_policy.get_or_insert_default();
@@ -207,7 +209,7 @@ async fn attempts_are_forgotten_after_the_stable_period() -> Result<()> {
 
 #[tokio::test]
 async fn an_unload_ends_the_back_off() -> Result<()> {
-    let lab = Lab::start(&dies_on(&[1])).await?;
+    let lab = lab(&dies_on(&[1])).await?;
     let mut transitions = lab.follow().await?;
     let waiting = Background::start(lab.client.load("m").spec(patient(&lab)).wait());
     transitions.until(Backoff).await?;
@@ -226,7 +228,7 @@ async fn an_unload_ends_the_back_off() -> Result<()> {
 #[tokio::test]
 async fn a_load_in_the_back_off_joins_and_the_time_of_the_load_goes_on() -> Result<()> {
     with_time_enough(Duration::from_secs(2), async |limit| {
-        let lab = Lab::start(&dies_on(&[1])).await?;
+        let lab = lab(&dies_on(&[1])).await?;
         let mut transitions = lab.follow().await?;
         let spec = patient(&lab);
         let load = lab.client.load("m").spec(spec).timeout(limit);
@@ -254,7 +256,7 @@ async fn a_load_in_the_back_off_joins_and_the_time_of_the_load_goes_on() -> Resu
 
 #[tokio::test]
 async fn a_request_in_the_back_off_is_told_to_come_back() -> Result<()> {
-    let lab = Lab::start(&dies_on(&[1])).await?;
+    let lab = lab(&dies_on(&[1])).await?;
     let mut transitions = lab.follow().await?;
     lab.client.load("m").spec(patient(&lab)).send().await?;
     transitions.until(Backoff).await?;

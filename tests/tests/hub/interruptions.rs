@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hangar_client::v1::{
     ErrorReason,
     ModelState::{Backoff, Downloading, Failed, Ready, Unloaded},
 };
 use hangar_tests::{
     background::Background,
+    failpoints::Failpoints,
     hangar::{Hangar, Options},
     hub::{Fault, hub_spec},
     refusals::refusal,
@@ -176,5 +177,26 @@ async fn a_shutdown_does_not_wait_for_a_download() -> Result<()> {
         .await?;
     until_part(&house.cache(), 1).await?;
     assert_eq!(house.hangar.terminate().await?.code(), Some(0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_download_whose_task_panics_fails_its_load_and_the_next_goes_on() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let house = House::with(|options| failpoints.options(options)).await?;
+    let half = house.weights()? / 2;
+    house.hub.fault(WEIGHTS, Fault::Stall(half));
+    let mut transitions = house.hangar.follow("m").await?;
+    let load = house.client.load("m").spec(hub_spec(REPOSITORY, &[], 2));
+    let load = Background::start(load.wait());
+    transitions.until(Downloading).await?;
+    until_part(&house.cache(), half).await?;
+    failpoints.panic("download.m")?;
+    assert_eq!(transitions.until(Failed).await?.reason, "INTERNAL");
+    refusal(load.end().await?, Code::Internal, ErrorReason::Internal);
+    house.client.load("m").wait().await?;
+    let requests = house.hub.requests_for(WEIGHTS);
+    let last = requests.last().context("no request")?;
+    assert_eq!(last.from, half, "{requests:?}");
     Ok(())
 }

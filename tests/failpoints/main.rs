@@ -1,0 +1,10 @@
+//! `hangar`, built with failpoints.
+
+extern crate hangar_failpoints as hangar_server;
+
+#[path = "../../server/src/main.rs"]
+mod hangar;
+
+fn main() -> std::process::ExitCode {
+    hangar::main()
+}

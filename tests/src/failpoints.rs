@@ -1,0 +1,71 @@
+//! Faults of the server to order: see `server/src/failpoint.rs`.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Result;
+
+use crate::hangar::Options;
+
+/// Orders for one server, which has to be started with [`Failpoints::options`].
+#[derive(Debug)]
+pub struct Failpoints(tempfile::TempDir);
+
+/// A task that is blocked for as long as this exists.
+#[derive(Debug)]
+pub struct Blocked(PathBuf);
+
+// === impl Failpoints ===
+
+impl Failpoints {
+    /// No orders yet.
+    ///
+    /// # Errors
+    ///
+    /// When there is no directory for them.
+    pub fn new() -> Result<Self> {
+        Ok(Self(tempfile::tempdir()?))
+    }
+
+    /// The build of the server that takes these orders.
+    pub fn options(&self, options: Options) -> Options {
+        options
+            .checked()
+            .env("HANGAR_FAILPOINTS", self.0.path().to_string_lossy())
+    }
+
+    /// The next task that comes by `point` panics.
+    ///
+    /// # Errors
+    ///
+    /// When the order cannot be written.
+    pub fn panic(&self, point: &str) -> Result<()> {
+        self.order(point, "panic").map(|_| ())
+    }
+
+    /// Whoever comes by `point` blocks there.
+    ///
+    /// # Errors
+    ///
+    /// When the order cannot be written.
+    pub fn block(&self, point: &str) -> Result<Blocked> {
+        self.order(point, "block").map(Blocked)
+    }
+
+    /// An order is there as a whole or not at all.
+    fn order(&self, point: &str, what: &str) -> Result<PathBuf> {
+        let order = self.0.path().join(point);
+        let draft = self.0.path().join(format!("draft of {point}"));
+        fs::write(&draft, what)?;
+        fs::rename(&draft, &order)?;
+        Ok(order)
+    }
+}
+
+// === impl Blocked ===
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // Gone already only with the whole directory.
+        let _ = fs::remove_file(&self.0);
+    }
+}

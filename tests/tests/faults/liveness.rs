@@ -1,0 +1,77 @@
+//! A task of the server that no longer turns shows in liveness, and nowhere else.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_tests::{
+    background::Background, failpoints::Failpoints, hangar::DEADLINE, http, lab::Lab,
+    scripted::Script,
+};
+use rstest::rstest;
+use tokio::time::timeout;
+use tonic::transport::Endpoint;
+use tonic_health::pb::{
+    HealthCheckRequest,
+    health_check_response::ServingStatus::{self, NotServing, Serving},
+    health_client::HealthClient,
+};
+
+/// What a task may take for one turn.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[rstest]
+#[case::a_task("memory-pressure")]
+#[case::another_task("session-expiry")]
+#[case::a_thread("catalog-write")]
+#[case::a_driver("driver.m")]
+#[tokio::test]
+async fn a_task_that_blocks_ends_liveness_until_it_turns_again(#[case] point: &str) -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let lab = Lab::with(&Script::default(), |options| {
+        failpoints
+            .options(options)
+            .time("--liveness-timeout", PATIENCE)
+    })
+    .await?;
+    lab.ready().await?;
+    let mut liveness = Watch::open(&lab, "liveness").await?;
+    liveness.until(Serving).await?;
+
+    let blocked = failpoints.block(point)?;
+    // Something to be written down, for the thread that writes.
+    let write = lab.client.load("n").spec(lab.spec()).send();
+    let _write = Background::start(write);
+    liveness.until(NotServing).await?;
+    let ops = lab.hangar.ops_listen();
+    assert_eq!(http::get(ops, "/livez").await?.status, 503);
+    assert_eq!(http::get(ops, "/readyz").await?.status, 200);
+    drop(blocked);
+    liveness.until(Serving).await?;
+    assert_eq!(http::get(ops, "/livez").await?.status, 200);
+    Ok(())
+}
+
+/// The health of one service, as it is watched.
+struct Watch(tonic::Streaming<tonic_health::pb::HealthCheckResponse>);
+
+impl Watch {
+    async fn open(lab: &Lab, service: &str) -> Result<Self> {
+        let channel = Endpoint::from_shared(lab.hangar.url())?.connect().await?;
+        let service = service.to_owned();
+        let request = HealthCheckRequest { service };
+        let watch = HealthClient::new(channel).watch(request).await?;
+        Ok(Self(watch.into_inner()))
+    }
+
+    async fn until(&mut self, status: ServingStatus) -> Result<()> {
+        let wait = async {
+            loop {
+                let told = self.0.message().await?.context("the watch ended")?;
+                if told.status() == status {
+                    return Ok(());
+                }
+            }
+        };
+        timeout(DEADLINE, wait).await?
+    }
+}
