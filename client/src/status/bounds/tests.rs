@@ -38,9 +38,9 @@ fn what_is_cut_says_so_and_keeps_its_reason() {
     for text in [
         "x".repeat(5000),
         "é".repeat(100_000),
-        "\u{1F600}\n".repeat(500_000),
+        "\u{1F600}\n".repeat(50_000),
     ] {
-        for violations in [0, 1, 1000] {
+        for violations in [0, 1, 100] {
             let cut = bounded(refusal(&text, violations));
             assert!(sent(&cut) <= MAX_ENCODED, "{}", sent(&cut));
             let all = format!("({} {} bytes in all)", "cut:", text.len());
@@ -73,7 +73,7 @@ fn details_that_cannot_be_read_do_not_go_out_when_they_are_long() {
 proptest! {
     #[test]
     fn every_status_fits(
-        text in any::<String>(), times in 0..3000_usize, entries in 0..500_usize, kinds in 0..128_u8,
+        text in any::<String>(), times in 0..300_usize, entries in 0..30_usize, kinds in 0..128_u8,
     ) {
         let text = text.repeat(times);
         let mut details = ErrorDetails::new();
