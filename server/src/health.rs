@@ -11,7 +11,7 @@ use crate::{
     config::Readiness,
     lifecycle::Fleet,
     model::{ModelId, Stage},
-    rpc::health::HealthSource,
+    rpc::health::{HealthSource, LIVENESS, MAX_NAMES, READINESS, STARTUP},
     status::Hub,
     supervisor::Supervisor,
 };
@@ -35,13 +35,16 @@ pub struct Health {
 /// Services of the API that have the server's readiness.
 const SERVICES: &[&str] = &[
     "",
-    "readiness",
+    READINESS,
     "hangar.v1.CatalogService",
     "hangar.v1.InferenceService",
     "hangar.v1.ModelService",
     "hangar.v1.SessionService",
     "inference.GRPCInferenceService",
 ];
+
+/// What the names of models' services begin with.
+const MODEL: &str = "model/";
 
 // === impl Health ===
 
@@ -89,15 +92,27 @@ impl Health {
 impl HealthSource for Health {
     fn serving(&self, service: &str) -> Option<bool> {
         match service {
-            "liveness" => Some(self.supervisor.is_turning()),
-            "startup" => Some(self.started.load(Ordering::Acquire)),
+            LIVENESS => Some(self.supervisor.is_turning()),
+            STARTUP => Some(self.started.load(Ordering::Acquire)),
             service if SERVICES.contains(&service) => Some(self.is_ready()),
             service => {
-                let id = ModelId::parse(service.strip_prefix("model/")?).ok()?;
+                let id = ModelId::parse(service.strip_prefix(MODEL)?).ok()?;
                 let status = self.hub.status(&self.fleet.resolve(&id))?;
                 Some(status.stage == Stage::Ready)
             }
         }
+    }
+
+    fn names(&self) -> (Vec<String>, bool) {
+        let named = SERVICES.iter().filter(|name| !name.is_empty());
+        let mut names: Vec<_> = named
+            .chain([&LIVENESS, &STARTUP])
+            .map(ToString::to_string)
+            .collect();
+        let (models, more) = self.hub.first(MAX_NAMES.saturating_sub(names.len()));
+        let models = models.iter().map(|status| &status.model_id);
+        names.extend(models.map(|id| format!("{MODEL}{id}")));
+        (names, more)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -1,4 +1,4 @@
-//! The ops port: metrics for Prometheus, and health over HTTP and gRPC.
+//! The ops port: metrics for Prometheus, and health over HTTP and gRPC, with reflection of that.
 //!
 //! Invariant: nothing here needs more than what is in memory, so that it answers while the main port is
 //! busy or shutting down.
@@ -20,30 +20,45 @@ use tower::{Layer, layer::layer_fn};
 use crate::rpc::completed;
 use crate::rpc::deadline::DeadlineLayer;
 use crate::rpc::health::{HealthService, HealthSource, LIVENESS, READINESS, STARTUP};
+use crate::rpc::reflection::{self, Port};
 
 /// Routes of the ops port.
 ///
 /// `GET /metrics` gives `registry` in Prometheus' text format. `GET /livez`, `/readyz` and `/startupz`
 /// give 200 or 503 for the services `liveness`, `readiness` and `startup` of `source`. The gRPC health
-/// service is `health`. Everything else is 404, or UNIMPLEMENTED for a gRPC call.
+/// service is `health`; with `reflection` it is described, and nothing that this port does not offer. Everything
+/// else is 404, or UNIMPLEMENTED for a gRPC call.
 pub fn router<S: HealthSource>(
     registry: Registry,
     source: Arc<S>,
     health: HealthServer<HealthService<S>>,
+    reflection: bool,
 ) -> Router {
     let probe = |service: &'static str| {
         let source = source.clone();
         get(async move || answer(source.serving(service)))
     };
-    let grpc_health = format!("/{}/{{*method}}", HealthServer::<HealthService<S>>::NAME);
-    Router::new()
+    let router = Router::new()
         .route("/metrics", get(async move || metrics(&registry)))
         .route("/livez", probe(LIVENESS))
         .route("/readyz", probe(READINESS))
         .route("/startupz", probe(STARTUP))
-        .route_service(&grpc_health, DeadlineLayer.layer(health))
-        .fallback(unknown)
-        .layer(layer_fn(|inner| StatusService::finishing(inner, completed)))
+        .route_service(&path(&health), DeadlineLayer.layer(health))
+        .fallback(unknown);
+    let router = if reflection {
+        let (v1, v1alpha) = (reflection::v1(Port::Ops), reflection::v1alpha(Port::Ops));
+        router
+            .route_service(&path(&v1), v1)
+            .route_service(&path(&v1alpha), v1alpha)
+    } else {
+        router
+    };
+    router.layer(layer_fn(|inner| StatusService::finishing(inner, completed)))
+}
+
+/// The path of a gRPC service's methods.
+fn path<S: NamedService>(_: &S) -> String {
+    format!("/{}/{{*method}}", S::NAME)
 }
 
 fn answer(serving: Option<bool>) -> Response {
@@ -72,7 +87,8 @@ async fn unknown(headers: HeaderMap) -> Response {
         .get(CONTENT_TYPE)
         .is_some_and(|form| form.as_bytes().starts_with(b"application/grpc"));
     if grpc {
-        Status::unimplemented("the ops port offers health only").into_http()
+        Status::unimplemented("the ops port offers health only; the API is on the main port")
+            .into_http()
     } else {
         (StatusCode::NOT_FOUND, "not found\n").into_response()
     }
@@ -105,6 +121,10 @@ mod tests {
             }
         }
 
+        fn names(&self) -> (Vec<String>, bool) {
+            (Vec::new(), false)
+        }
+
         fn changes(&self) -> watch::Receiver<u64> {
             self.0.subscribe()
         }
@@ -117,7 +137,7 @@ mod tests {
         registry.register(Box::new(counter)).unwrap();
         let source = Arc::new(Starting(watch::Sender::new(0)));
         let health = HealthService::new(source.clone(), CancellationToken::new(), 8);
-        router(registry, source, health.into_server())
+        router(registry, source, health.into_server(), true)
     }
 
     async fn get(path: &str) -> (StatusCode, HeaderMap, String) {

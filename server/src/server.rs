@@ -90,9 +90,6 @@ pub enum StartError {
         /// What the system says.
         cause: io::Error,
     },
-    /// The descriptors that reflection serves are damaged.
-    #[error("reflection: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
 }
 
 /// The task that serves a port.
@@ -185,7 +182,7 @@ impl Server {
             models,
             inference,
         };
-        let routes = routes(settings, apis, checks.clone())?;
+        let routes = routes(settings, apis, checks.clone());
         let service = ServiceBuilder::new()
             .layer(RpcLayer::new(&meter))
             .layer(layer_fn(|inner| StatusService::finishing(inner, completed)))
@@ -209,7 +206,12 @@ impl Server {
         };
 
         let ops_stop = CancellationToken::new();
-        let router = ops::router(telemetry.registry(), health.clone(), checks);
+        let router = ops::router(
+            telemetry.registry(),
+            health.clone(),
+            checks,
+            settings.reflection,
+        );
         let options = ServeOptions::ops(settings.max_connections);
         let ops_kill = options.kill.clone();
         let serving = net::serve(ops_listener, router, options, ops_stop.clone(), MARGIN);

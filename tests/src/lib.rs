@@ -19,6 +19,7 @@ pub mod lives;
 pub mod metrics;
 pub mod processes;
 pub mod raw;
+pub mod recipes;
 pub mod refusals;
 pub mod scripted;
 pub mod served;

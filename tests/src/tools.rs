@@ -74,6 +74,26 @@ pub fn buf() -> Result<PathBuf> {
     Ok(directory.join("node_modules/.bin/buf"))
 }
 
+/// grpcurl; `None` where there is no Go to make it. Blocks while it is made.
+///
+/// # Errors
+///
+/// When Go's module proxy cannot be reached.
+pub fn grpcurl() -> Result<Option<PathBuf>> {
+    if Command::new("go").arg("version").output().is_err() {
+        return Ok(None);
+    }
+    let pins = conformance().join("grpcurl.txt");
+    let directory = prepare("grpcurl", &[&pins], |directory| {
+        fs::create_dir(directory)?;
+        let package = fs::read_to_string(&pins)?;
+        let mut go = Command::new("go");
+        go.args(["install", package.trim()]).env("GOBIN", directory);
+        run(&mut go).context("needs Go's module proxy")
+    })?;
+    Ok(Some(directory.join("grpcurl")))
+}
+
 /// The folder of all tools.
 ///
 /// # Errors

@@ -1,7 +1,6 @@
-//! Every command in the README works as it stands there.
+//! Every command in the README works as it stands there, and those of grpcurl on every other page.
 //!
-//! grpcurl is not in any package registry; its lines are run with `buf curl`, which speaks to the same
-//! reflection. The commands that build and test are what runs this test: only their spelling is checked.
+//! The commands that build and test are what runs this test: only their spelling is checked.
 
 use std::{path::Path, process::Output};
 
@@ -9,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use hangar_tests::{
     fixtures::{Embedding, Fixtures},
     hangar::{DEADLINE, Hangar, Options, binary, spec},
+    recipes::{Grpcurl, commands, pages, words},
     tools,
 };
 use tokio::{process::Command, task::spawn_blocking, time::timeout};
@@ -25,72 +25,6 @@ const MADE: &[&str] = &[
 /// What starts the server that all other commands talk to.
 const SERVE: &str = "target/release/hangar serve --model-root /models";
 
-/// The lines of the README's shell blocks.
-fn commands(text: &str) -> Vec<&str> {
-    let mut shell = false;
-    let mut commands = Vec::new();
-    for line in text.lines() {
-        if line.starts_with("```") {
-            shell = line == "```sh";
-        } else if shell && !line.trim().is_empty() {
-            commands.push(line.trim());
-        }
-    }
-    commands
-}
-
-/// The words of a command, without their quotes.
-fn words(line: &str) -> Vec<String> {
-    let mut words = vec![];
-    let mut word = String::new();
-    let mut quote = None;
-    for character in line.chars() {
-        match (quote, character) {
-            (Some(open), _) if open == character => quote = None,
-            (None, '\'' | '"') => quote = Some(character),
-            (None, ' ') => {
-                words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty()))
-            }
-            _ => word.push(character),
-        }
-    }
-    words.extend(Some(word).filter(|word| !word.is_empty()));
-    words
-}
-
-/// The arguments of `buf curl` that do what these arguments of grpcurl do.
-fn buf_arguments(grpcurl: &[String], server: &str) -> Result<Vec<String>> {
-    let mut arguments = vec!["curl".to_owned(), "--http2-prior-knowledge".to_owned()];
-    arguments.extend(["--protocol".to_owned(), "grpc".to_owned()]);
-    let mut rest = grpcurl.iter();
-    let mut method = None;
-    while let Some(word) = rest.next() {
-        match word.as_str() {
-            "-plaintext" => {}
-            "-d" => arguments.extend(["-d".to_owned(), rest.next().context("a body")?.clone()]),
-            "-max-time" => {
-                arguments.extend([
-                    "--timeout".to_owned(),
-                    format!("{}s", rest.next().context("a time")?),
-                ]);
-            }
-            "localhost:50051" => {}
-            "list" => method = Some((String::new(), "--list-services")),
-            // The methods of all services; grpcurl shows those of the one that follows.
-            "describe" => {
-                rest.next().context("a service")?;
-                method = Some((String::new(), "--list-methods"));
-            }
-            name if name.contains('/') => method = Some((name.to_owned(), "")),
-            other => bail!("what does grpcurl do with {other}?"),
-        }
-    }
-    let (path, flag) = method.context("no method")?;
-    arguments.extend(Some(flag.to_owned()).filter(|flag| !flag.is_empty()));
-    arguments.push(format!("{server}/{path}"));
-    Ok(arguments)
-}
-
 async fn run(program: &Path, arguments: &[String], hangar: &Hangar) -> Result<Output> {
     let mut command = Command::new(program);
     command
@@ -100,32 +34,29 @@ async fn run(program: &Path, arguments: &[String], hangar: &Hangar) -> Result<Ou
     Ok(timeout(DEADLINE, command.output()).await??)
 }
 
-async fn run_line(line: &str, hangar: &Hangar, models: &[(&str, &Path)]) -> Result<()> {
+async fn run_line(
+    line: &str,
+    hangar: &Hangar,
+    models: &[(&str, &Path)],
+    grpcurl: &Grpcurl,
+) -> Result<()> {
     let line = models.iter().fold(line.to_owned(), |line, (name, path)| {
         line.replace(name, &path.display().to_string())
     });
     let words = words(&line);
-    let (program, arguments) = match words[0].as_str() {
-        "grpcurl" => (tools::buf()?, buf_arguments(&words[1..], &hangar.url())?),
-        "target/release/hangarctl" => (binary("hangarctl")?, words[1..].to_vec()),
+    match words[0].as_str() {
+        "grpcurl" => {
+            let text = grpcurl.run(&line, hangar).await?;
+            let watched = !line.contains("WatchStatus") || text.contains("snapshot");
+            anyhow::ensure!(watched, "{line}\n{text}");
+        }
+        "target/release/hangarctl" => {
+            let output = run(&binary("hangarctl")?, &words[1..], hangar).await?;
+            let errors = String::from_utf8_lossy(&output.stderr);
+            anyhow::ensure!(output.status.success(), "{line}\n{errors}");
+        }
         other => bail!("who runs {other}?"),
-    };
-    let output = run(&program, &arguments, hangar).await?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    // A watch goes on until its time is over.
-    let timed = line.contains("-max-time");
-    let ended = if timed {
-        errors.contains("deadline")
-    } else {
-        output.status.success()
-    };
-    anyhow::ensure!(ended, "{line}\n{text}\n{errors}");
-    anyhow::ensure!(
-        !text.is_empty() || words[0] != "grpcurl",
-        "{line} says nothing"
-    );
-    anyhow::ensure!(!timed || text.contains("snapshot"), "{line}\n{text}");
+    }
     Ok(())
 }
 
@@ -137,7 +68,7 @@ fn the_commands_that_build_and_test_are_those_of_ci() {
         CI.lines().any(|line| line.trim() == MADE[1]),
         "CI runs the README's test command"
     );
-    assert!(commands.contains(&SERVE));
+    assert!(commands.iter().any(|command| command == SERVE));
 }
 
 #[tokio::test]
@@ -148,12 +79,35 @@ async fn every_other_command_works_in_the_order_of_the_text() -> Result<()> {
     let hangar = Hangar::start(Options::new(&fixtures)).await?;
     let lines: Vec<_> = commands(README)
         .into_iter()
-        .filter(|line| !MADE.contains(line) && *line != SERVE)
+        .filter(|line| !MADE.contains(&line.as_str()) && line != SERVE)
         .collect();
     assert!(lines.len() >= 15, "{lines:?}");
+    let grpcurl = Grpcurl::new().await?;
     for line in lines {
-        run_line(line, &hangar, &models).await?;
+        run_line(&line, &hangar, &models, &grpcurl).await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_calls_of_every_other_page_work() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let grpcurl = Grpcurl::new().await?;
+    let mut run = 0;
+    for (page, text) in pages(&hangar_codegen::workspace())? {
+        let lines = commands(&text).into_iter();
+        let lines: Vec<_> = lines.filter(|line| line.starts_with("grpcurl ")).collect();
+        if text == README || lines.is_empty() {
+            continue;
+        }
+        let hangar = Hangar::start(Options::new(&fixtures)).await?;
+        for line in lines {
+            let done = grpcurl.run(&line, &hangar).await;
+            done.with_context(|| page.display().to_string())?;
+            run += 1;
+        }
+    }
+    assert!(run >= 3, "{run}");
     Ok(())
 }
 

@@ -101,6 +101,33 @@ async fn a_server_serves_on_both_ports() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_unknown_service_is_told_which_there_are() -> Result<()> {
+    let lab = Lab::start(&Script::default()).await?;
+    for n in 0..100 {
+        let id = format!("{}{n:03}", "x".repeat(120));
+        lab.client.create_model(&id, lab.spec()).send().await?;
+    }
+    for health in ports(&lab.hangar).await? {
+        let unknown = check(&health, "model/nobody")
+            .await
+            .err()
+            .context("known")?;
+        assert_eq!(unknown.code(), Code::NotFound);
+        let message = unknown.message();
+        for name in SERVICES.iter().filter(|name| !name.is_empty()) {
+            assert!(message.contains(name), "{name}: {message}");
+        }
+        let model = format!("model/{}000", "x".repeat(120));
+        assert!(
+            message.contains(&model) && message.ends_with("and more"),
+            "{message}"
+        );
+        assert!(message.len() < 2048, "{message}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_unknown_service_is_not_found_and_can_be_watched_until_it_is_known() -> Result<()> {
     let lab = Lab::start(&gated()).await?;
     let gate = lab.gate("load")?;

@@ -14,13 +14,13 @@ pub struct ModelSpec {
     /// Who made the model. At most 256 characters.
     #[prost(string, tag = "4")]
     pub provider: ::prost::alloc::string::String,
-    /// Languages that the model is meant for, as BCP 47 tags.
+    /// Languages that the model is meant for, as BCP 47 tags. Informative. At most 64, of 1 to 63 bytes.
     #[prost(string, repeated, tag = "5")]
     pub languages: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// What the model is meant for, for example "chat" or "tools". Informative.
+    /// What the model is meant for, for example "chat" or "tools". Informative. At most 64, of 1 to 63 bytes.
     #[prost(string, repeated, tag = "6")]
     pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Labels to find the model by. At most 64, keys and values of at most 63 characters.
+    /// Labels to find the model by, with ListModels. At most 64; keys of 1 to 63 bytes, values of up to 63.
     #[prost(btree_map = "string, string", tag = "7")]
     pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -37,58 +37,65 @@ pub struct ModelSpec {
     /// is installed, else the CPU.
     #[prost(string, tag = "10")]
     pub device: ::prost::alloc::string::String,
-    /// Data type of the weights in memory. Unspecified: one that the device computes well.
+    /// Data type of the weights in memory. Unspecified: one that the device computes well, as DataType tells.
     #[prost(enumeration = "DataType", tag = "11")]
     pub dtype: i32,
-    /// In-situ quantization of the weights while loading, for example "q4k". Empty: none.
+    /// In-situ quantization of the weights while loading, for example "q4k" or "q8_0". At most 32 letters, digits
+    /// and \_. Empty: none.
     #[prost(string, tag = "12")]
     pub quantization: ::prost::alloc::string::String,
     /// LoRA adapters that are merged into the weights while loading; several add up. At most 8, of a text model in
     /// safetensors or of the demo model.
     #[prost(message, repeated, tag = "13")]
     pub adapters: ::prost::alloc::vec::Vec<LoraAdapter>,
-    /// Longest sequence of prompt and answer in tokens. Zero: as long as the model allows.
+    /// Longest sequence of prompt and answer in tokens. Zero: as long as the model was made for.
     #[prost(uint32, tag = "14")]
     pub context_length: u32,
     /// How many requests run at the same time, as far as the engine can: on a CPU they take turns, and on a
     /// GPU too where this is not given, since the engine computes only requests of equal length together and
-    /// the others anew. Zero: the server's default.
+    /// the others anew. At most 1,024. Zero: the server's default (`--max-concurrency`, 4).
     #[prost(uint32, tag = "15")]
     pub max_concurrency: u32,
-    /// How many further requests may wait. Unset: the server's default; zero: none waits.
+    /// How many further requests may wait; more are refused with QUEUE_FULL. At most 100,000. Unset: the server's
+    /// default (`--max-queue`, 64); zero: none waits.
     #[prost(uint32, optional, tag = "16")]
     pub max_queue: ::core::option::Option<u32>,
-    /// Chat template (Jinja) in place of the model's own. Empty: the model's own.
+    /// Chat template (Jinja) in place of the model's own. At most 256 KiB. Empty: the model's own.
     #[prost(string, tag = "17")]
     pub chat_template: ::prost::alloc::string::String,
-    /// Path of a tokenizer.json in place of the model's own. Empty: the model's own.
+    /// Absolute path of a tokenizer.json on the server, under one of its model roots, in place of the model's own.
+    /// At most 4,096 bytes. Empty: the model's own.
     #[prost(string, tag = "18")]
     pub tokenizer: ::prost::alloc::string::String,
     /// What a Generate call gets where it does not say otherwise.
     #[prost(message, optional, tag = "19")]
     pub generation_defaults: ::core::option::Option<GenerationDefaults>,
-    /// What the operator knows about the memory that the model needs.
+    /// What the operator knows about the memory that the model needs. Unset: what its files tell, or what it held
+    /// last time.
     #[prost(message, optional, tag = "20")]
     pub memory_hint: ::core::option::Option<MemoryHint>,
-    /// Unload after this time without a request. Unset: never.
+    /// Unload after this time without a request, from 10 ms to 7 days. Unset: never.
     #[prost(message, optional, tag = "21")]
     pub idle_timeout: ::core::option::Option<::prost_types::Duration>,
-    /// Never evicted to make room.
+    /// Never evicted to make room for others. Default: false.
     #[prost(bool, tag = "22")]
     pub pinned: bool,
-    /// Readiness of the server waits for this model, and unloading it needs `force`.
+    /// Readiness of the server waits for this model, it is loaded when the server starts, and unloading it needs
+    /// `force`. Default: false.
     #[prost(bool, tag = "23")]
     pub required: bool,
-    /// Load when the server starts.
+    /// Load when the server starts, after the required models. Default: false.
     #[prost(bool, tag = "24")]
     pub preload: bool,
-    /// Higher loads first and is evicted last.
+    /// Higher loads first and is evicted last. From -1,000 to 1,000. Default: 0.
     #[prost(int32, tag = "25")]
     pub priority: i32,
-    /// A request for the model loads it when it is not loaded.
+    /// A request for the model loads it when it is not loaded, and waits for that within its deadline. Default:
+    /// false: it is refused with MODEL_NOT_LOADED.
     #[prost(bool, tag = "26")]
     pub load_on_demand: bool,
-    /// What happens when the model's worker dies or its load fails in a way that may pass.
+    /// What happens when the model's worker dies or its load fails in a way that may pass. Unset: as a
+    /// RestartPolicy without any field.
     #[prost(message, optional, tag = "27")]
     pub restart_policy: ::core::option::Option<RestartPolicy>,
     /// Size of the KV cache of a text model on a GPU. Unset: what `max_concurrency` requests of the full
@@ -108,10 +115,11 @@ pub mod model_source {
     /// One of these. Required.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Source {
-        /// A directory with safetensors, or a GGUF file, on the server, under one of its model roots.
+        /// Absolute path of a directory with safetensors, or of a GGUF file, on the server, under one of its model
+        /// roots (`--model-root`). At most 4,096 bytes.
         #[prost(string, tag = "1")]
         Path(::prost::alloc::string::String),
-        /// A repository of the Hugging Face hub.
+        /// A repository of the Hugging Face hub, if the server allows it (`--hub-repositories`).
         #[prost(message, tag = "2")]
         HuggingFace(super::HuggingFaceSource),
         /// The small model that is built into Hangar.
@@ -122,7 +130,7 @@ pub mod model_source {
 /// A repository of the Hugging Face hub.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HuggingFaceSource {
-    /// For example "Qwen/Qwen3-0.6B".
+    /// For example "Qwen/Qwen3-0.6B". Required.
     #[prost(string, tag = "1")]
     pub repository: ::prost::alloc::string::String,
     /// Branch, tag or commit. Empty: "main".
@@ -154,13 +162,13 @@ pub struct LoraAdapter {
 /// What a Generate call gets where it does not say otherwise.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GenerationDefaults {
-    /// Sampling parameters.
+    /// How the next token is chosen. Unset fields: the model's own generation config.
     #[prost(message, optional, tag = "1")]
     pub sampling: ::core::option::Option<Sampling>,
-    /// Longest answer in tokens. Zero: what the context leaves.
+    /// Longest answer in tokens. Zero: that of the model's generation config; else what the context leaves.
     #[prost(uint32, tag = "2")]
     pub max_tokens: u32,
-    /// Texts that end the answer.
+    /// Texts that end the answer and are not part of it. At most 16, of 1 to 256 bytes.
     #[prost(string, repeated, tag = "3")]
     pub stop: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -193,10 +201,10 @@ pub struct Sampling {
 /// What the operator knows about the memory that the model needs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemoryHint {
-    /// Host memory in bytes.
+    /// Host memory in bytes. Zero: not known.
     #[prost(uint64, tag = "1")]
     pub host_bytes: u64,
-    /// Device memory in bytes.
+    /// Device memory in bytes. Zero: not known.
     #[prost(uint64, tag = "2")]
     pub device_bytes: u64,
 }
@@ -228,16 +236,17 @@ pub struct RestartPolicy {
     /// When to restart. Unspecified: on failure.
     #[prost(enumeration = "RestartMode", tag = "1")]
     pub mode: i32,
-    /// Attempts in a row before the model is FAILED, the first included. Zero: 5.
+    /// Attempts in a row before the model is FAILED, the first included. At most 1,000. Zero: 5.
     #[prost(uint32, tag = "2")]
     pub max_attempts: u32,
-    /// Wait before the second attempt; doubles with each further one. Unset: 1 s.
+    /// Wait before the second attempt; doubles with each further one. From 10 ms to 7 days. Unset: 1 s.
     #[prost(message, optional, tag = "3")]
     pub initial_backoff: ::core::option::Option<::prost_types::Duration>,
-    /// Longest wait. Unset: 60 s.
+    /// Longest wait between two attempts, from 10 ms to 7 days. Unset: 60 s.
     #[prost(message, optional, tag = "4")]
     pub max_backoff: ::core::option::Option<::prost_types::Duration>,
-    /// Time READY after which the count of attempts starts anew. Unset: 10 min.
+    /// Time READY after which the count of attempts starts anew, from 10 ms to 7 days. Unset:
+    /// 10 min.
     #[prost(message, optional, tag = "5")]
     pub stable_period: ::core::option::Option<::prost_types::Duration>,
 }
@@ -281,10 +290,10 @@ pub struct ModelStatus {
     /// How often the worker was restarted after a fault since the server started.
     #[prost(uint64, tag = "12")]
     pub restarts: u64,
-    /// Requests that are running.
+    /// Requests that are running now.
     #[prost(uint32, tag = "13")]
     pub in_flight: u32,
-    /// Requests that are waiting.
+    /// Requests that are waiting now.
     #[prost(uint32, tag = "14")]
     pub queued: u32,
     /// When the model came into this state.
@@ -325,7 +334,7 @@ pub struct ModelMemory {
     /// file pages are not counted: the system takes them back by itself.
     #[prost(uint64, tag = "1")]
     pub host_bytes: u64,
-    /// Device memory.
+    /// Device memory. Zero for a model on the CPU.
     #[prost(uint64, tag = "2")]
     pub device_bytes: u64,
 }
@@ -353,7 +362,7 @@ pub struct ModelMetadata {
     /// Names of the adapters, in the order of the spec.
     #[prost(string, repeated, tag = "7")]
     pub adapters: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Kind.
+    /// Kind of the model.
     #[prost(enumeration = "ModelKind", tag = "8")]
     pub kind: i32,
     /// What it takes: "text", "image", "audio".
@@ -435,10 +444,10 @@ pub struct ModelMetrics {
     /// Waiting now.
     #[prost(uint32, tag = "7")]
     pub queued: u32,
-    /// Tokens of prompts.
+    /// Tokens of the prompts of these requests.
     #[prost(uint64, tag = "8")]
     pub prompt_tokens: u64,
-    /// Tokens of answers.
+    /// Tokens of their answers.
     #[prost(uint64, tag = "9")]
     pub completion_tokens: u64,
     /// Tokens of answers a second over the last minute.
@@ -596,7 +605,7 @@ pub struct ModelInfo {
     /// The model.
     #[prost(string, tag = "1")]
     pub model_id: ::prost::alloc::string::String,
-    /// Other names of it.
+    /// Other names of it, at most 16.
     #[prost(string, repeated, tag = "2")]
     pub aliases: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Where it stands.
@@ -617,7 +626,9 @@ pub struct ModelInfo {
     /// Why the model is not loaded although it was asked for.
     #[prost(enumeration = "SuspendReason", tag = "8")]
     pub suspend_reason: i32,
-    /// Sessions that hold it.
+    /// Who holds it: "session/" and the name of a session (`Session.holder`), or "switch/" and the id of a switch
+    /// that is under way. While somebody does, unloading it needs `force` and it is not evicted. No call takes
+    /// these names.
     #[prost(string, repeated, tag = "9")]
     pub holders: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The last eight loads, newest first. Only in the FULL view.
@@ -626,7 +637,7 @@ pub struct ModelInfo {
     /// Version of the spec, from 1.
     #[prost(uint64, tag = "11")]
     pub version: u64,
-    /// Strong validator of the spec.
+    /// Strong validator of the spec: what UpdateModel wants.
     #[prost(string, tag = "12")]
     pub etag: ::prost::alloc::string::String,
     /// Whether the model should be reloaded: its spec, or a file that it was loaded from, was changed since. The
@@ -1021,16 +1032,16 @@ impl SuspendReason {
 /// Request of GetInfo.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetInfoRequest {
-    /// Only this model. Empty: the server and all models.
+    /// Only this model, by id or alias. Empty: the server and all models.
     #[prost(string, tag = "1")]
     pub model_id: ::prost::alloc::string::String,
-    /// How much to tell of each model.
+    /// How much to tell of each model. Unspecified: FULL with a `model_id`, else BASIC.
     #[prost(enumeration = "InfoView", tag = "2")]
     pub view: i32,
-    /// Adds `ModelInfo.metrics`.
+    /// Adds `ModelInfo.metrics`. Default: false.
     #[prost(bool, tag = "3")]
     pub include_metrics: bool,
-    /// Adds `ModelInfo.history`. Only with a `model_id`.
+    /// Adds `ModelInfo.history`. Only with a `model_id`. Default: false.
     #[prost(bool, tag = "4")]
     pub include_history: bool,
 }
@@ -1153,7 +1164,7 @@ pub struct DeviceInfo {
 /// The cache of prepared weights.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CacheInfo {
-    /// Directory.
+    /// Directory on the server.
     #[prost(string, tag = "1")]
     pub directory: ::prost::alloc::string::String,
     /// Size in bytes.
@@ -1176,29 +1187,31 @@ pub struct CacheInfo {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LoadModelRequest {
     /// Registers the model if it is not known. One that differs from the registered spec is refused,
-    /// or replaces it with `force_reload`.
+    /// or replaces it with `force_reload`. Unset: the registered spec. Not with `all`.
     #[prost(message, optional, tag = "3")]
     pub spec: ::core::option::Option<ModelSpec>,
-    /// Answer at READY, FAILED or UNLOADED.
+    /// Answer at READY, FAILED or UNLOADED. Default: false: at once.
     #[prost(bool, tag = "4")]
     pub wait: bool,
     /// Load anew even when it is READY. Joins an equal load that is under way. Where the model is READY, a second
     /// worker inspects what is to be loaded first, unless it comes from the hub: what is unusable is refused, at
     /// once and without `wait` too, and the model serves on. While the model is drained and loaded anew, requests
-    /// are told UNAVAILABLE/MODEL_LOADING.
+    /// are told UNAVAILABLE/MODEL_LOADING. Default: false.
     #[prost(bool, tag = "5")]
     pub force_reload: bool,
-    /// Ends the load as FAILED after this time, all attempts together. Unset: 300 s.
+    /// Ends the load as FAILED after this time, all attempts together. At most 7 days. Unset: the server's
+    /// default (`--load-timeout`, 300 s).
     #[prost(message, optional, tag = "6")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
     /// Makes the call safe to repeat: the same id with the same body gives the same answer. At most 128
     /// characters.
     #[prost(string, tag = "7")]
     pub request_id: ::prost::alloc::string::String,
-    /// Session that holds the model.
+    /// Id of the session that is to hold the model: the model stays loaded as long as one of its sessions lives.
+    /// Empty: it stays loaded until it is unloaded, also over restarts of the server.
     #[prost(string, tag = "8")]
     pub session_id: ::prost::alloc::string::String,
-    /// Only check the request.
+    /// Only check the request, and change nothing. Default: false.
     #[prost(bool, tag = "9")]
     pub validate_only: bool,
     /// What to load. Required.
@@ -1213,7 +1226,7 @@ pub mod load_model_request {
         /// This model or alias.
         #[prost(string, tag = "1")]
         ModelId(::prost::alloc::string::String),
-        /// All registered models but those that are FAILED.
+        /// All registered models but those that are FAILED. How each fared is in `loads`.
         #[prost(bool, tag = "2")]
         All(bool),
     }
@@ -1231,7 +1244,7 @@ pub struct ModelLoad {
     /// The model.
     #[prost(string, tag = "1")]
     pub model_id: ::prost::alloc::string::String,
-    /// The load: a new one, the one under way, or the one that made the model READY.
+    /// Id of the load: a new one, the one under way, or the one that made the model READY. Informative.
     #[prost(string, tag = "2")]
     pub load_id: ::prost::alloc::string::String,
     /// Whether it was READY already.
@@ -1251,16 +1264,17 @@ pub struct ModelLoad {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnloadModelRequest {
     /// How long running and waiting requests may go on; then they end with UNAVAILABLE/MODEL_UNLOADED.
-    /// Unset: 30 s.
+    /// At most 7 days. Unset: the server's default (`--drain-timeout`, 30 s).
     #[prost(message, optional, tag = "3")]
     pub drain_timeout: ::core::option::Option<::prost_types::Duration>,
-    /// Do not drain, and unload although the model is required or held.
+    /// Do not drain, and unload although the model is required or held. Default: false.
     #[prost(bool, tag = "4")]
     pub force: bool,
-    /// Makes the call safe to repeat. At most 128 characters.
+    /// Makes the call safe to repeat: the same id with the same body gives the same answer. At most 128
+    /// characters. Empty: it is not.
     #[prost(string, tag = "5")]
     pub request_id: ::prost::alloc::string::String,
-    /// Session that may unload the model as its only holder.
+    /// Id of a session that may unload the model as its only holder. Empty: none.
     #[prost(string, tag = "6")]
     pub session_id: ::prost::alloc::string::String,
     /// What to unload. Required.
@@ -1286,7 +1300,7 @@ pub struct UnloadModelResponse {
     /// One for each model.
     #[prost(message, repeated, tag = "1")]
     pub unloads: ::prost::alloc::vec::Vec<ModelUnload>,
-    /// Models that still have a worker or are about to get one.
+    /// Models that still have a worker or are about to get one, by id.
     #[prost(string, repeated, tag = "2")]
     pub models_remaining: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -1321,35 +1335,36 @@ pub struct ModelUnload {
 /// Request of SwitchModel.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SwitchModelRequest {
-    /// The alias to move.
+    /// The alias to move; made if there is none of this name. Required.
     #[prost(string, tag = "1")]
     pub alias: ::prost::alloc::string::String,
-    /// The model that it is to point at.
+    /// The model that it is to point at. Required.
     #[prost(string, tag = "2")]
     pub model_id: ::prost::alloc::string::String,
-    /// Registers the model if it is not known.
+    /// Registers the model if it is not known. One that differs from the registered spec is refused.
     #[prost(message, optional, tag = "3")]
     pub spec: ::core::option::Option<ModelSpec>,
-    /// In which order to load and unload.
+    /// In which order to load and unload. Unspecified: AUTO.
     #[prost(enumeration = "SwitchStrategy", tag = "4")]
     pub strategy: i32,
-    /// As in UnloadModel, for the old model.
+    /// How long the old model's requests may go on, as in UnloadModel. Unset: the server's default (30 s).
     #[prost(message, optional, tag = "5")]
     pub drain_timeout: ::core::option::Option<::prost_types::Duration>,
-    /// As in LoadModel, for the new model.
+    /// How long the load of the new model may take, as in LoadModel. Unset: the server's default (300 s).
     #[prost(message, optional, tag = "6")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
-    /// Makes the call safe to repeat. At most 128 characters.
+    /// Makes the call safe to repeat: the same id with the same body gives the same answer. At most 128
+    /// characters. Empty: it is not.
     #[prost(string, tag = "7")]
     pub request_id: ::prost::alloc::string::String,
-    /// Only check the request.
+    /// Only check the request, and change nothing. Default: false.
     #[prost(bool, tag = "8")]
     pub validate_only: bool,
 }
 /// Response of SwitchModel.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SwitchModelResponse {
-    /// The switch.
+    /// Id of the switch, to find it by in GetInfo and WatchStatus. No call takes it.
     #[prost(string, tag = "1")]
     pub switch_id: ::prost::alloc::string::String,
     /// Strategy that was chosen.
@@ -1362,7 +1377,7 @@ pub struct SwitchModelResponse {
 /// Request of WatchStatus.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchStatusRequest {
-    /// Only these models; they need not be known yet. Empty: all.
+    /// Only these models; they need not be known yet. At most 1,000. Empty: all.
     #[prost(string, repeated, tag = "1")]
     pub model_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Token of the last response that was received. Empty: begin with a snapshot.
@@ -1460,7 +1475,7 @@ pub struct SwitchChanged {
 /// A switch of an alias.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SwitchInfo {
-    /// The switch.
+    /// Id of the switch.
     #[prost(string, tag = "1")]
     pub switch_id: ::prost::alloc::string::String,
     /// The alias.
@@ -1825,8 +1840,9 @@ pub mod model_service_client {
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND for an
         /// unknown model without a `spec`; FAILED_PRECONDITION/SPEC_CONFLICT; PERMISSION_DENIED/
         /// SOURCE_NOT_ALLOWED; UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour;
-        /// NOT_FOUND/SESSION_NOT_FOUND; RESOURCE_EXHAUSTED/LIMIT_REACHED, STORAGE_FULL. With `wait` also how the load failed: FAILED_PRECONDITION/
-        /// MODEL_UNUSABLE, DEVICE_UNAVAILABLE; RESOURCE_EXHAUSTED/INSUFFICIENT_MEMORY, STORAGE_FULL;
+        /// NOT_FOUND/SESSION_NOT_FOUND; RESOURCE_EXHAUSTED/LIMIT_REACHED, STORAGE_FULL. With `wait` also how
+        /// the load failed: FAILED_PRECONDITION/MODEL_UNUSABLE, DEVICE_UNAVAILABLE;
+        /// RESOURCE_EXHAUSTED/INSUFFICIENT_MEMORY, STORAGE_FULL;
         /// UNAVAILABLE/WORKER_DIED, WORKER_HUNG, HUB_UNAVAILABLE; PERMISSION_DENIED/HUB_DENIED;
         /// DEADLINE_EXCEEDED/LOAD_TIMEOUT, LOAD_STALLED; ABORTED/LOAD_CANCELLED.
         pub async fn load_model(
@@ -1986,8 +2002,9 @@ pub mod model_service_server {
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND for an
         /// unknown model without a `spec`; FAILED_PRECONDITION/SPEC_CONFLICT; PERMISSION_DENIED/
         /// SOURCE_NOT_ALLOWED; UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour;
-        /// NOT_FOUND/SESSION_NOT_FOUND; RESOURCE_EXHAUSTED/LIMIT_REACHED, STORAGE_FULL. With `wait` also how the load failed: FAILED_PRECONDITION/
-        /// MODEL_UNUSABLE, DEVICE_UNAVAILABLE; RESOURCE_EXHAUSTED/INSUFFICIENT_MEMORY, STORAGE_FULL;
+        /// NOT_FOUND/SESSION_NOT_FOUND; RESOURCE_EXHAUSTED/LIMIT_REACHED, STORAGE_FULL. With `wait` also how
+        /// the load failed: FAILED_PRECONDITION/MODEL_UNUSABLE, DEVICE_UNAVAILABLE;
+        /// RESOURCE_EXHAUSTED/INSUFFICIENT_MEMORY, STORAGE_FULL;
         /// UNAVAILABLE/WORKER_DIED, WORKER_HUNG, HUB_UNAVAILABLE; PERMISSION_DENIED/HUB_DENIED;
         /// DEADLINE_EXCEEDED/LOAD_TIMEOUT, LOAD_STALLED; ABORTED/LOAD_CANCELLED.
         async fn load_model(
@@ -2437,13 +2454,14 @@ pub struct CreateModelRequest {
     /// How it is to be run. Required.
     #[prost(message, optional, tag = "2")]
     pub spec: ::core::option::Option<ModelSpec>,
-    /// Other names of it.
+    /// Other names of it. At most 16, none of which is an id or alias of another model.
     #[prost(string, repeated, tag = "3")]
     pub aliases: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Makes the call safe to repeat. At most 128 characters.
+    /// Makes the call safe to repeat: the same id with the same body gives the same answer. At most 128
+    /// characters. Empty: it is not.
     #[prost(string, tag = "4")]
     pub request_id: ::prost::alloc::string::String,
-    /// Only check the request.
+    /// Only check the request, and change nothing. Default: false.
     #[prost(bool, tag = "5")]
     pub validate_only: bool,
 }
@@ -2460,7 +2478,8 @@ pub struct GetModelRequest {
     /// The model, or an alias of it. Required.
     #[prost(string, tag = "1")]
     pub model_id: ::prost::alloc::string::String,
-    /// Etag of the entry that the caller has. If it is still the current one, the answer has no body.
+    /// Etag of the entry that the caller has. If it is still the current one, the answer has no body. Empty: the
+    /// answer always has one.
     #[prost(string, tag = "2")]
     pub if_none_match: ::prost::alloc::string::String,
 }
@@ -2489,17 +2508,17 @@ pub struct ListModelsRequest {
     /// What to order by. Unspecified: the id.
     #[prost(enumeration = "ModelOrder", tag = "4")]
     pub order_by: i32,
-    /// From the last to the first.
+    /// From the last to the first. Default: false.
     #[prost(bool, tag = "5")]
     pub descending: bool,
 }
 /// Which entries to list.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ModelFilter {
-    /// Only from such a source.
+    /// Only from such a source. Unspecified: any.
     #[prost(enumeration = "SourceKind", tag = "1")]
     pub source: i32,
-    /// Only models of which the spec or a load tells this kind.
+    /// Only models of which the spec or a load tells this kind. Unspecified: any.
     #[prost(enumeration = "ModelKind", tag = "2")]
     pub kind: i32,
     /// Only with these labels; an empty value stands for any.
@@ -2536,10 +2555,11 @@ pub struct UpdateModelRequest {
     /// Etag of the entry that is changed. Required.
     #[prost(string, tag = "3")]
     pub etag: ::prost::alloc::string::String,
-    /// Makes the call safe to repeat. At most 128 characters.
+    /// Makes the call safe to repeat: the same id with the same body gives the same answer. At most 128
+    /// characters. Empty: it is not.
     #[prost(string, tag = "4")]
     pub request_id: ::prost::alloc::string::String,
-    /// Only check the request.
+    /// Only check the request, and change nothing. Default: false.
     #[prost(bool, tag = "5")]
     pub validate_only: bool,
 }
@@ -2562,10 +2582,12 @@ pub struct DeleteModelRequest {
     /// Only if this is its etag. Empty: whatever it is.
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
-    /// Also when it is loaded (it is unloaded first, without a drain) or has aliases (they go too).
+    /// Also when it is loaded (it is unloaded first, without a drain) or has aliases (they go too). Default:
+    /// false.
     #[prost(bool, tag = "3")]
     pub force: bool,
-    /// Makes the call safe to repeat. At most 128 characters.
+    /// Makes the call safe to repeat: the same id with the same body gives the same answer. At most 128
+    /// characters. Empty: it is not.
     #[prost(string, tag = "4")]
     pub request_id: ::prost::alloc::string::String,
 }
@@ -2613,9 +2635,9 @@ impl ModelOrigin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum SourceKind {
-    /// Any.
+    /// Any source.
     Unspecified = 0,
-    /// A path.
+    /// A path on the server.
     Path = 1,
     /// A repository of the Hugging Face hub.
     HuggingFace = 2,
@@ -3581,7 +3603,7 @@ pub struct GenerateRequest {
     /// The model or alias. Required.
     #[prost(string, tag = "1")]
     pub model_id: ::prost::alloc::string::String,
-    /// Text to go on with, as it is: no chat template is applied.
+    /// Text to go on with, as it is: no chat template is applied. At most 8 MiB.
     #[prost(string, tag = "2")]
     pub prompt: ::prost::alloc::string::String,
     /// A conversation, put into the model's chat template.
@@ -3616,7 +3638,7 @@ pub struct GenerateRequest {
     /// the server knows (else FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL).
     #[prost(message, repeated, tag = "11")]
     pub tools: ::prost::alloc::vec::Vec<Tool>,
-    /// Which of them: "auto" (default: the model decides), "none", "required" (one of them), or a name. With
+    /// Which of `tools`: "auto" (default: the model decides), "none", "required" (one of them), or a name. With
     /// the last two the answer is one call that conforms to the function's schema, or the beginning of one;
     /// `constraint` is not possible then.
     #[prost(string, tag = "12")]
@@ -3629,11 +3651,11 @@ pub struct GenerateRequest {
     /// most 64 KiB, nested at most 16 deep. What the template has no use for changes nothing.
     #[prost(message, optional, tag = "14")]
     pub chat_template_options: ::core::option::Option<::prost_types::Struct>,
-    /// Goes into logs and traces. At most 128 characters.
+    /// Goes into logs and traces, so that it should hold no secret. At most 128 characters. Empty: none.
     #[prost(string, tag = "15")]
     pub request_id: ::prost::alloc::string::String,
     /// Of waiting requests, the one with the highest runs first; of several, the one that came first. A
-    /// request of low priority may wait for as long as others of higher priority come.
+    /// request of low priority may wait for as long as others of higher priority come. Default: 0.
     #[prost(int32, tag = "16")]
     pub priority: i32,
 }
@@ -3829,7 +3851,7 @@ pub struct Usage {
 /// How long a generation took.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct GenerateTimings {
-    /// In the queue.
+    /// Time in the queue.
     #[prost(message, optional, tag = "1")]
     pub queued: ::core::option::Option<::prost_types::Duration>,
     /// From the start of its run to the first token.
@@ -3857,7 +3879,7 @@ pub struct EmbedRequest {
     /// only.
     #[prost(message, optional, tag = "3")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
-    /// Goes into logs and traces. At most 128 characters.
+    /// Goes into logs and traces, so that it should hold no secret. At most 128 characters. Empty: none.
     #[prost(string, tag = "4")]
     pub request_id: ::prost::alloc::string::String,
     /// Of waiting requests, the one with the highest runs first, as for Generate.
@@ -3890,10 +3912,10 @@ pub struct TokenizeRequest {
     /// The model or alias. Required.
     #[prost(string, tag = "1")]
     pub model_id: ::prost::alloc::string::String,
-    /// The text.
+    /// The text. Bounded by what the server takes as a request (`--max-request-bytes`, 16 MiB).
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
-    /// Adds the tokens that the tokenizer puts around a text, such as that of its beginning.
+    /// Adds the tokens that the tokenizer puts around a text, such as that of its beginning. Default: false.
     #[prost(bool, tag = "3")]
     pub add_special_tokens: bool,
 }
@@ -3913,7 +3935,7 @@ pub struct DetokenizeRequest {
     /// The tokens. Each has to be of the model's vocabulary.
     #[prost(uint32, repeated, tag = "2")]
     pub token_ids: ::prost::alloc::vec::Vec<u32>,
-    /// Leaves out tokens such as that of a text's end.
+    /// Leaves out tokens such as that of a text's end. Default: false.
     #[prost(bool, tag = "3")]
     pub skip_special_tokens: bool,
 }

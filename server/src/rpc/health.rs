@@ -22,6 +22,9 @@ pub const READINESS: &str = "readiness";
 /// Service that tells whether the start is done.
 pub const STARTUP: &str = "startup";
 
+/// Most names of services that a message tells.
+pub const MAX_NAMES: usize = 16;
+
 /// Largest request in bytes: a service name is a model's id with a prefix.
 const MAX_REQUEST_BYTES: usize = 4096;
 
@@ -31,6 +34,10 @@ pub trait HealthSource: Send + Sync + 'static {
     ///
     /// The empty name is the server as a whole. Must not block.
     fn serving(&self, service: &str) -> Option<bool>;
+
+    /// Names of services for which [`HealthSource::serving`] has an answer, the empty one left out, for messages to
+    /// people: at most [`MAX_NAMES`], and whether there are more.
+    fn names(&self) -> (Vec<String>, bool);
 
     /// Changes its value after each change of what [`HealthSource::serving`] answers.
     ///
@@ -109,7 +116,7 @@ impl<S: HealthSource> Health for HealthService<S> {
                 );
                 Err(Status::with_error_details(
                     Code::NotFound,
-                    "unknown health service",
+                    unknown(self.source.as_ref()),
                     details,
                 ))
             }
@@ -178,6 +185,15 @@ fn status(source: &impl HealthSource, service: &str) -> ServingStatus {
     }
 }
 
+fn unknown(source: &impl HealthSource) -> String {
+    let (names, more) = source.names();
+    let more = if more { ", and more" } else { "" };
+    format!(
+        "unknown health service; there are the empty name, {}{more}",
+        names.join(", ")
+    )
+}
+
 fn response(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse {
         status: status.into(),
@@ -209,6 +225,10 @@ mod tests {
         fn serving(&self, service: &str) -> Option<bool> {
             let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
             services.get(service).copied()
+        }
+
+        fn names(&self) -> (Vec<String>, bool) {
+            (vec!["readiness".to_owned(), "model/m".to_owned()], true)
         }
 
         fn changes(&self) -> watch::Receiver<u64> {
@@ -251,7 +271,12 @@ mod tests {
             check("").await.unwrap().into_inner().status(),
             ServingStatus::NotServing
         );
-        assert_eq!(check("model/x").await.unwrap_err().code(), Code::NotFound);
+        let unknown = check("model/x").await.unwrap_err();
+        assert_eq!(unknown.code(), Code::NotFound);
+        assert_eq!(
+            unknown.message(),
+            "unknown health service; there are the empty name, readiness, model/m, and more"
+        );
     }
 
     #[tokio::test]

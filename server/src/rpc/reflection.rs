@@ -1,42 +1,126 @@
 //! Server reflection: lets tools describe and call every service without a proto file.
 //!
-//! Both versions of the protocol serve the same files: `hangar.v1`, the Open Inference Protocol, health, reflection itself, and the
-//! error details of `google.rpc`, which tools need to show error details in words.
+//! Both versions of the protocol serve the same files: `hangar.v1` and the Open Inference Protocol with the comments
+//! of their protos, health, reflection itself, and the error details of `google.rpc`, which tools need to show error
+//! details in words. A port describes what it offers and nothing else.
 
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use futures::future::Either;
+use tonic::{Status, body::Body, server::NamedService};
 use tonic_reflection::server::{Builder, Error};
 use tonic_reflection::server::{v1, v1alpha};
+use tower::Service;
+
+use super::error::ApiError;
+
+/// Whose services are described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// The main port: everything.
+    Main,
+    /// The ops port: health.
+    Ops,
+}
+
+/// Reflection that takes up memory only once somebody has asked for it.
+#[derive(Debug)]
+pub struct Reflection<S> {
+    port: Port,
+    build: fn(Port) -> Result<S, Error>,
+    built: Arc<OnceLock<Result<S, String>>>,
+}
 
 /// Reflection as `grpc.reflection.v1.ServerReflection`.
-///
-/// # Errors
-/// When a built-in descriptor set is malformed, which a test rules out.
-pub fn v1() -> Result<v1::ServerReflectionServer<impl v1::ServerReflection>, Error> {
-    builder().build_v1()
+pub fn v1(port: Port) -> Reflection<v1::ServerReflectionServer<impl v1::ServerReflection>> {
+    Reflection::new(port, |port| builder(port).build_v1())
 }
 
 /// Reflection as `grpc.reflection.v1alpha.ServerReflection`, for older tools.
-///
-/// # Errors
-/// When a built-in descriptor set is malformed, which a test rules out.
-pub fn v1alpha() -> Result<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>, Error> {
-    builder().build_v1alpha()
+pub fn v1alpha(
+    port: Port,
+) -> Reflection<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>> {
+    Reflection::new(port, |port| builder(port).build_v1alpha())
 }
 
 /// A file that is in more than one set is registered once: the builder keeps the first of a name.
-fn builder() -> Builder<'static> {
-    Builder::configure()
-        .include_reflection_service(false)
-        .register_encoded_file_descriptor_set(hangar_client::v1::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(hangar_client::inference::FILE_DESCRIPTOR_SET)
+fn builder(port: Port) -> Builder<'static> {
+    let builder = Builder::configure().include_reflection_service(false);
+    let builder = match port {
+        Port::Main => builder
+            .register_encoded_file_descriptor_set(hangar_client::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(hangar_client::inference::FILE_DESCRIPTOR_SET),
+        Port::Ops => builder,
+    };
+    builder
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
 }
 
+// === impl Reflection ===
+
+impl<S> Reflection<S> {
+    fn new(port: Port, build: fn(Port) -> Result<S, Error>) -> Self {
+        Self {
+            port,
+            build,
+            built: Arc::default(),
+        }
+    }
+}
+
+impl<S> Clone for Reflection<S> {
+    fn clone(&self) -> Self {
+        Self {
+            port: self.port,
+            build: self.build,
+            built: Arc::clone(&self.built),
+        }
+    }
+}
+
+impl<S: NamedService> NamedService for Reflection<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S, B> Service<http::Request<B>> for Reflection<S>
+where
+    S: Service<http::Request<B>, Response = http::Response<Body>, Error = Infallible> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Either<S::Future, Ready<Result<S::Response, S::Error>>>;
+
+    /// Always ready, as the services of tonic are.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let built = self
+            .built
+            .get_or_init(|| (self.build)(self.port).map_err(|error| error.to_string()));
+        match built {
+            Ok(server) => Either::Left(server.clone().call(request)),
+            // A built-in descriptor set is malformed, which a test rules out.
+            Err(error) => {
+                let status = Status::from(ApiError::Internal(error.clone()));
+                Either::Right(ready(Ok(status.into_http())))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use futures::StreamExt;
+    use futures::StreamExt as _;
     use prost::Message;
     use prost_types::FileDescriptorProto;
     use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -46,8 +130,8 @@ mod tests {
 
     use super::*;
 
-    async fn ask(request: MessageRequest) -> MessageResponse {
-        let mut client = ServerReflectionClient::new(v1().unwrap());
+    async fn ask(port: Port, request: MessageRequest) -> MessageResponse {
+        let mut client = ServerReflectionClient::new(v1(port));
         let request = ServerReflectionRequest {
             host: String::new(),
             message_request: Some(request),
@@ -58,16 +142,20 @@ mod tests {
         response.message_response.unwrap()
     }
 
-    #[tokio::test]
-    async fn lists_every_service_once() {
+    async fn services(port: Port) -> Vec<String> {
         let request = MessageRequest::ListServices(String::new());
-        let MessageResponse::ListServicesResponse(list) = ask(request).await else {
+        let MessageResponse::ListServicesResponse(list) = ask(port, request).await else {
             panic!("no list");
         };
         let mut names: Vec<_> = list.service.into_iter().map(|s| s.name).collect();
         names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn lists_every_service_once() {
         assert_eq!(
-            names,
+            services(Port::Main).await,
             [
                 "grpc.health.v1.Health",
                 "grpc.reflection.v1.ServerReflection",
@@ -77,6 +165,14 @@ mod tests {
                 "hangar.v1.ModelService",
                 "hangar.v1.SessionService",
                 "inference.GRPCInferenceService",
+            ]
+        );
+        assert_eq!(
+            services(Port::Ops).await,
+            [
+                "grpc.health.v1.Health",
+                "grpc.reflection.v1.ServerReflection",
+                "grpc.reflection.v1alpha.ServerReflection",
             ]
         );
     }
@@ -99,7 +195,8 @@ mod tests {
             let mut wanted = vec![MessageRequest::FileContainingSymbol(symbol.to_owned())];
             while let Some(request) = wanted.pop() {
                 let shown = format!("{request:?}");
-                let MessageResponse::FileDescriptorResponse(files) = ask(request).await else {
+                let MessageResponse::FileDescriptorResponse(files) = ask(Port::Main, request).await
+                else {
                     panic!("{symbol}: {shown} is not described");
                 };
                 for bytes in files.file_descriptor_proto {
@@ -115,7 +212,10 @@ mod tests {
     }
 
     #[test]
-    fn the_older_version_can_be_built() {
-        assert!(v1alpha().is_ok());
+    fn both_versions_can_be_built_for_both_ports() {
+        for port in [Port::Main, Port::Ops] {
+            assert!(builder(port).build_v1().is_ok());
+            assert!(builder(port).build_v1alpha().is_ok());
+        }
     }
 }

@@ -11,14 +11,15 @@ use hangar_client::{
 use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 
-use super::StartError;
 use crate::{
     config::Settings,
     health::Health,
     lifecycle::Fleet,
     rpc::{
         CatalogApi, GenerateRoute, InferenceApi, ModelApi, ModelApiOptions, OpenInferenceApi,
-        SessionApi, WatchRoute, health::HealthService, reflection,
+        SessionApi, WatchRoute,
+        health::HealthService,
+        reflection::{self, Port},
     },
     status::Hub,
     system::SystemMonitor,
@@ -54,7 +55,7 @@ pub(super) fn routes(
     settings: &Settings,
     apis: Apis,
     checks: HealthServer<HealthService<Health>>,
-) -> Result<Routes, StartError> {
+) -> Routes {
     let Apis {
         models,
         catalog,
@@ -82,9 +83,9 @@ pub(super) fn routes(
         .add_service(open)
         .add_service(checks);
     if !settings.reflection {
-        return Ok(routes);
+        return routes;
     }
-    Ok(routes
-        .add_service(reflection::v1()?)
-        .add_service(reflection::v1alpha()?))
+    routes
+        .add_service(reflection::v1(Port::Main))
+        .add_service(reflection::v1alpha(Port::Main))
 }

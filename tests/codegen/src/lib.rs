@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result};
 use prost::Message;
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorSet, source_code_info::Location};
 use protox::Compiler;
 
 /// Where the generated files live, from the workspace's root.
@@ -88,13 +88,26 @@ fn compile(files: &[&str]) -> Result<FileDescriptorSet> {
     Ok(compiler.file_descriptor_set())
 }
 
-/// The set that reflection serves: without comments, which only the generator needs.
+/// The set that reflection serves. Of where things stand in the source nothing is kept but the comments of our own
+/// files and those of the Open Inference Protocol, so that tools that describe the API show what it means.
 fn descriptor_set(set: &FileDescriptorSet) -> FileDescriptorSet {
     let mut set = set.clone();
     for file in &mut set.file {
-        file.source_code_info = None;
+        if file.name().starts_with("google/") {
+            file.source_code_info = None;
+        }
+        if let Some(source) = &mut file.source_code_info {
+            source.location.retain(is_commented);
+            for location in &mut source.location {
+                location.leading_detached_comments.clear();
+            }
+        }
     }
     set
+}
+
+fn is_commented(location: &Location) -> bool {
+    location.leading_comments.is_some() || location.trailing_comments.is_some()
 }
 
 fn stubs(set: FileDescriptorSet) -> Result<BTreeMap<String, Vec<u8>>> {
