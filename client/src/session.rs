@@ -51,6 +51,7 @@ use crate::{
 #[must_use = "a session that is dropped lapses"]
 pub struct Session {
     handle: SessionHandle,
+    holder: String,
     ttl: Duration,
     /// Why it was lost. The sender lives in the task.
     lost: watch::Receiver<Option<Error>>,
@@ -72,8 +73,26 @@ impl Client {
     ///
     /// Outside a Tokio runtime.
     pub async fn open_session(&self, ttl: Duration) -> Result<Session, Error> {
+        self.open_session_as("", ttl).await
+    }
+
+    /// As [`open_session`](Self::open_session), with a name of at most 63 letters, digits and `._-` that others see
+    /// the session by: [`Session::holder`] begins with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_session`](Self::open_session).
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
+    pub async fn open_session_as(
+        &self,
+        display_name: &str,
+        ttl: Duration,
+    ) -> Result<Session, Error> {
         let opened = Instant::now();
-        let record = self.create_session(ttl).await?;
+        let record = self.create_session_as(display_name, ttl).await?;
         let ttl = record.ttl.as_ref().map_or(ttl, to_duration);
         let handle = self.session(record.session_id);
         let (tell, lost) = watch::channel(None);
@@ -86,6 +105,7 @@ impl Client {
         });
         Ok(Session {
             handle,
+            holder: record.holder,
             ttl,
             lost,
             keep_alive,
@@ -98,6 +118,19 @@ impl Client {
     ///
     /// As [`open_session`](Self::open_session).
     pub async fn create_session(&self, ttl: Duration) -> Result<Record, Error> {
+        self.create_session_as("", ttl).await
+    }
+
+    /// As [`create_session`](Self::create_session), with a name that others see the session by.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_session`](Self::open_session).
+    pub async fn create_session_as(
+        &self,
+        display_name: &str,
+        ttl: Duration,
+    ) -> Result<Record, Error> {
         let call = Call {
             method: "hangar.v1.SessionService/CreateSession",
             deadline: Some(self.settings().timeout),
@@ -109,6 +142,7 @@ impl Client {
         };
         let request = CreateSessionRequest {
             ttl: Some(to_proto_duration(ttl)),
+            display_name: display_name.to_owned(),
         };
         let response = call.send(self, request, send).await?;
         response
@@ -123,9 +157,14 @@ impl Client {
 }
 
 impl Session {
-    /// Its id.
+    /// Its id: a secret, which is enough to close the session and to unload what it alone holds.
     pub fn id(&self) -> &str {
         self.handle.id()
+    }
+
+    /// How others see it: in `ModelInfo.holders`, errors and the server's log.
+    pub fn holder(&self) -> &str {
+        &self.holder
     }
 
     /// How long it lives after it was last kept alive.
@@ -197,7 +236,7 @@ async fn keep(session: &SessionHandle, mut lease: Lease) -> Error {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("id", &self.id())
+            .field("holder", &self.holder)
             .field("ttl", &self.ttl)
             .field("is_lost", &self.is_lost())
             .finish_non_exhaustive()

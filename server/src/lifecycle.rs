@@ -48,7 +48,7 @@ pub use model::{Facts, Model};
 pub use orders::{LoadError, LoadOptions, UnloadError, UnloadOptions};
 pub use registry::{DeclarationError, RegistryError};
 pub use sampler::Sampling;
-pub use sessions::{Session, SessionId, TooManySessions, UnknownSession};
+pub use sessions::{Session, SessionId, SessionName, TooManySessions, UnknownSession};
 pub use source::{ModelRoots, Place, SourceError};
 pub use switch::{SwitchError, SwitchOptions, SwitchTicket};
 pub use usage::{Latency, Operation, RequestRecord, Sample, Totals, Usage, UsageReport};

@@ -63,7 +63,10 @@ impl Stubs {
     pub async fn create_session(&self, ttl: Option<Duration>) -> Result<Session, Error> {
         let ttl = ttl.map(to_proto_duration);
         let mut sessions = self.sessions();
-        let answer = sessions.create_session(CreateSessionRequest { ttl });
+        let answer = sessions.create_session(CreateSessionRequest {
+            ttl,
+            ..CreateSessionRequest::default()
+        });
         let session = self.told(answer.await)?.session;
         Ok(session.unwrap_or_default())
     }

@@ -4573,10 +4573,10 @@ pub mod inference_service_server {
 /// A session.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Session {
-    /// Its id.
+    /// Its id. A secret: whoever knows it may use the session. Found in no other message, nor in logs.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
-    /// How long it lives after it was opened or kept alive.
+    /// How long it lives after it was opened or kept alive, from 1 s to 24 h.
     #[prost(message, optional, tag = "2")]
     pub ttl: ::core::option::Option<::prost_types::Duration>,
     /// When it was opened.
@@ -4588,13 +4588,22 @@ pub struct Session {
     /// Models that it holds, by id.
     #[prost(string, repeated, tag = "5")]
     pub model_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How others see the session: in `ModelInfo.holders`, errors and logs. For example
+    /// "session/nightly-3f9c02ab71de": its `display_name`, if it has one, and random digits. No secret, and no
+    /// call takes it. Output only.
+    #[prost(string, tag = "6")]
+    pub holder: ::prost::alloc::string::String,
 }
 /// Request of CreateSession.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateSessionRequest {
-    /// From 1 s to 24 h. Unset: 60 s.
+    /// How long it is to live after it was opened or kept alive, from 1 s to 24 h. Unset: 60 s.
     #[prost(message, optional, tag = "1")]
     pub ttl: ::core::option::Option<::prost_types::Duration>,
+    /// What everybody may know its owner by: `holder` begins with it. At most 63 letters, digits and .\_-, not
+    /// unique. Empty: none.
+    #[prost(string, tag = "2")]
+    pub display_name: ::prost::alloc::string::String,
 }
 /// Response of CreateSession.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4606,7 +4615,7 @@ pub struct CreateSessionResponse {
 /// Request of KeepAlive.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeepAliveRequest {
-    /// The session. Required.
+    /// Id of the session. Required.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
 }
@@ -4620,21 +4629,21 @@ pub struct KeepAliveResponse {
 /// Request of CloseSession.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CloseSessionRequest {
-    /// The session. Required.
+    /// Id of the session. Required.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
 }
 /// Response of CloseSession.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CloseSessionResponse {
-    /// Models that are unloaded because nobody holds them any more.
+    /// Models that are unloaded because nobody holds them any more, by id.
     #[prost(string, repeated, tag = "1")]
     pub unloading_model_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Request of GetSession.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSessionRequest {
-    /// The session. Required.
+    /// Id of the session. Required.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
 }
@@ -4658,7 +4667,10 @@ pub mod session_service_client {
     use tonic::codegen::http::Uri;
     /// Keeps sessions. A LoadModel with a `session_id` makes the session hold the model; when its last
     /// holder closes or lapses, the model is unloaded, unless it is to be loaded anyway. Sessions live in
-    /// memory and end with the server.
+    /// memory and end with the server; there are at most 10,000 of them.
+    ///
+    /// A session's id is a secret of whoever opened it: it is enough to close the session, to keep it alive and to
+    /// unload what it alone holds. Others see the session's `holder` name only, which no call takes.
     ///
     /// Errors are as in ModelService.
     #[derive(Debug, Clone)]
@@ -4910,7 +4922,10 @@ pub mod session_service_server {
     }
     /// Keeps sessions. A LoadModel with a `session_id` makes the session hold the model; when its last
     /// holder closes or lapses, the model is unloaded, unless it is to be loaded anyway. Sessions live in
-    /// memory and end with the server.
+    /// memory and end with the server; there are at most 10,000 of them.
+    ///
+    /// A session's id is a secret of whoever opened it: it is enough to close the session, to keep it alive and to
+    /// unload what it alone holds. Others see the session's `holder` name only, which no call takes.
     ///
     /// Errors are as in ModelService.
     #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! A session by its id.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::{
     call::Call,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A session by its id; nothing keeps it alive but calls. Made by [`Client::session`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SessionHandle {
     client: Client,
     session_id: String,
@@ -23,7 +23,7 @@ impl SessionHandle {
         Self { client, session_id }
     }
 
-    /// Its id.
+    /// Its id: a secret, which is enough to close the session and to unload what it alone holds.
     pub fn id(&self) -> &str {
         &self.session_id
     }
@@ -105,5 +105,14 @@ impl SessionHandle {
             method,
             deadline: Some(self.client.settings().timeout),
         }
+    }
+}
+
+impl fmt::Debug for SessionHandle {
+    /// Without the id, which is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionHandle")
+            .field("client", &self.client)
+            .finish_non_exhaustive()
     }
 }

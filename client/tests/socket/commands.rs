@@ -262,10 +262,16 @@ async fn a_session_is_its_id_for_scripts() {
     })]);
     script.state().sessions.keep_alives =
         Asked::with([Err(refused(Code::NotFound, "SESSION_NOT_FOUND"))]);
-    let output = hangarctl(&script, &["session", "create", "--ttl", "5m"], "").await;
+    let output = hangarctl(
+        &script,
+        &["session", "create", "--ttl", "5m", "--name", "nightly"],
+        "",
+    )
+    .await;
     assert_eq!(text(&output.stdout), "s1\n");
-    let ttl = script.state().sessions.creates.requests[0].ttl.unwrap();
-    assert_eq!(ttl.seconds, 300);
+    let asked = script.state().sessions.creates.requests[0].clone();
+    assert_eq!(asked.ttl.unwrap().seconds, 300);
+    assert_eq!(asked.display_name, "nightly");
     let output = hangarctl(&script, &["session", "keepalive", "s1"], "").await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("open another one"));

@@ -21,6 +21,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 fn record(ttl: Duration) -> Record {
     Record {
         session_id: "s1".to_owned(),
+        holder: "session/h1".to_owned(),
         ttl: Some(to_proto_duration(ttl)),
         ..Default::default()
     }
@@ -56,6 +57,8 @@ async fn a_session_keeps_itself_alive_through_failures() {
     let (client, _tasks) = script.serve().await;
     let session = open(&script, &client, ttl).await;
     assert_eq!((session.id(), session.ttl()), ("s1", ttl));
+    assert_eq!(session.holder(), "session/h1");
+    assert!(!format!("{session:?}").contains("s1"));
     comes(&mut count, 4).await;
     assert!(!session.is_lost());
     let requests = script.state().sessions.keep_alives.requests.clone();

@@ -128,7 +128,10 @@ fn endpoint(given: Option<String>) -> Result<String, ConfigError> {
     }
     Err(ConfigError::invalid(
         "hub_endpoint",
-        format!("{text:?} is not a URL of a hub: write it like {ENDPOINT}"),
+        // Without its words: what stands before an @ may be a password.
+        format!(
+            "is not a URL of a hub: write it like {ENDPOINT}, without user, password and query"
+        ),
     ))
 }
 

@@ -9,18 +9,18 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::sessions::SessionId;
+use super::sessions::SessionName;
 use crate::model::{ModelId, SwitchId};
 
 /// Who holds which models.
 #[derive(Debug, Default)]
 pub(super) struct Holds(Mutex<BTreeMap<ModelId, BTreeSet<Holder>>>);
 
-/// Somebody who holds a model.
+/// Somebody who holds a model, by a name that everybody may see.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Holder {
     /// A session.
-    Session(SessionId),
+    Session(SessionName),
     /// A switch, until it has ended.
     Switch(SwitchId),
 }
@@ -80,7 +80,7 @@ impl Holds {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Session(id) => write!(f, "session/{id}"),
+            Self::Session(name) => write!(f, "session/{name}"),
             Self::Switch(id) => write!(f, "switch/{id}"),
         }
     }

@@ -17,7 +17,7 @@ use super::{
     Fleet, SourceError,
     driver::{Command, LoadCommand, LoadTicket},
     fleet::UnknownModel,
-    sessions::{UnknownSession, let_go},
+    sessions::{SessionId, UnknownSession, let_go},
 };
 use crate::{
     catalog::{Attempt, Entry, LoadRequest, OnConflict, RegisterError, Requested, StorageError},
@@ -34,7 +34,7 @@ pub struct LoadOptions {
     /// Time for all attempts together.
     pub timeout: Duration,
     /// The session that holds the model; `None`: the model is to stay loaded.
-    pub session: Option<String>,
+    pub session: Option<SessionId>,
     /// Whether others may be evicted for it.
     pub may_evict: bool,
 }

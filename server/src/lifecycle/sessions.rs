@@ -21,15 +21,23 @@ use super::{
 };
 use crate::{model::ModelId, supervisor::Heart};
 
-/// Names a session. It is a secret of its client: who knows it may close it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The key to a session: whoever knows it may close the session and unload what it holds.
+///
+/// Only whoever opened the session is told it. It is neither displayed nor logged; [`SessionName`] is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(Arc<str>);
+
+/// What everybody may see of a session. No call takes it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionName(Arc<str>);
 
 /// A session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
-    /// Its name.
+    /// Its key.
     pub id: SessionId,
+    /// Its name among the holders of a model.
+    pub name: SessionName,
     /// How long it lives after it was opened or kept alive.
     pub ttl: Duration,
     /// When it was opened.
@@ -40,12 +48,12 @@ pub struct Session {
     pub models: Vec<ModelId>,
 }
 
-/// No session of this name is open.
+/// No session of this id is open. The id is not repeated: another server may know it.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "no session {0} is open; it was closed, has lapsed, or the server was restarted: create a new one"
+    "no session of this id is open; it was closed, has lapsed, or the server was restarted: create a new one"
 )]
-pub struct UnknownSession(pub String);
+pub struct UnknownSession;
 
 /// There are as many sessions as there may be.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +67,9 @@ pub(super) struct Sessions {
     changed: Notify,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Open {
+    name: SessionName,
     ttl: Duration,
     created: SystemTime,
     expires: Instant,
@@ -72,17 +81,26 @@ pub(super) const TURNS: Duration = Duration::from_secs(5);
 /// Sessions at the same time.
 const MAX_SESSIONS: usize = 10_000;
 
+/// Hexadecimal digits that tell sessions of the same display name apart.
+const NAME_DIGITS: usize = 12;
+
 // === impl Fleet ===
 
 impl Fleet {
-    /// Opens a session that lives for `ttl` after each sign of life.
+    /// Opens a session that lives for `ttl` after each sign of life. Its name begins with `display_name`, if that
+    /// is not empty.
     ///
     /// # Errors
     ///
     /// When there are too many.
-    pub fn open_session(&self, ttl: Duration) -> Result<Session, TooManySessions> {
+    pub fn open_session(
+        &self,
+        ttl: Duration,
+        display_name: &str,
+    ) -> Result<Session, TooManySessions> {
         let id = SessionId(Uuid::new_v4().simple().to_string().into());
         let open = Open {
+            name: SessionName::new(display_name),
             ttl,
             created: SystemTime::now(),
             expires: Instant::now() + ttl,
@@ -91,7 +109,7 @@ impl Fleet {
         if sessions.len() >= MAX_SESSIONS {
             return Err(TooManySessions(MAX_SESSIONS));
         }
-        sessions.insert(id.clone(), open);
+        sessions.insert(id.clone(), open.clone());
         drop(sessions);
         self.context.sessions.changed.notify_one();
         Ok(self.context.session(id, open))
@@ -102,14 +120,13 @@ impl Fleet {
     /// # Errors
     ///
     /// When there is no such session.
-    pub fn keep_session_alive(&self, id: &str) -> Result<Session, UnknownSession> {
-        let id = SessionId(id.into());
+    pub fn keep_session_alive(&self, id: &SessionId) -> Result<Session, UnknownSession> {
         let mut sessions = self.context.sessions.lock();
-        let open = sessions.get_mut(&id).ok_or_else(|| unknown(&id))?;
+        let open = sessions.get_mut(id).ok_or(UnknownSession)?;
         open.expires = Instant::now() + open.ttl;
-        let open = *open;
+        let open = open.clone();
         drop(sessions);
-        Ok(self.context.session(id, open))
+        Ok(self.context.session(id.clone(), open))
     }
 
     /// The session `id`.
@@ -117,10 +134,9 @@ impl Fleet {
     /// # Errors
     ///
     /// When there is no such session.
-    pub fn session(&self, id: &str) -> Result<Session, UnknownSession> {
-        let id = SessionId(id.into());
-        let open = self.context.sessions.find(&id)?;
-        Ok(self.context.session(id, open))
+    pub fn session(&self, id: &SessionId) -> Result<Session, UnknownSession> {
+        let open = self.context.sessions.find(id)?;
+        Ok(self.context.session(id.clone(), open))
     }
 
     /// Closes the session `id` and gives the models that are unloaded for it.
@@ -128,22 +144,22 @@ impl Fleet {
     /// # Errors
     ///
     /// When there is no such session.
-    pub fn close_session(&self, id: &str) -> Result<Vec<ModelId>, UnknownSession> {
-        let id = SessionId(id.into());
-        let removed = self.context.sessions.lock().remove(&id);
-        removed.ok_or_else(|| unknown(&id))?;
-        Ok(let_go_of_all(&self.context, id))
+    pub fn close_session(&self, id: &SessionId) -> Result<Vec<ModelId>, UnknownSession> {
+        let removed = self.context.sessions.lock().remove(id);
+        let closed = removed.ok_or(UnknownSession)?;
+        Ok(let_go_of_all(&self.context, closed.name))
     }
 
     /// The session `id` holds `model` from now on. Says whether it did not before. Only in turn with orders.
-    pub(super) fn hold(&self, id: &str, model: &ModelId) -> Result<(Holder, bool), UnknownSession> {
-        let id = SessionId(id.into());
+    pub(super) fn hold(
+        &self,
+        id: &SessionId,
+        model: &ModelId,
+    ) -> Result<(Holder, bool), UnknownSession> {
         let sessions = self.context.sessions.lock();
-        if !sessions.contains_key(&id) {
-            return Err(unknown(&id));
-        }
+        let open = sessions.get(id).ok_or(UnknownSession)?;
         // Under the lock: a session that lapses this moment lets go of this model too.
-        let holder = Holder::Session(id);
+        let holder = Holder::Session(open.name.clone());
         let is_new = self.context.holds.add(model, holder.clone());
         Ok((holder, is_new))
     }
@@ -159,9 +175,9 @@ pub(super) async fn expire(context: Arc<Context>, heart: Heart) {
             () = context.sessions.changed.notified() => {}
             () = tokio::time::sleep(TURNS) => {}
             () = until(next) => {
-                for id in context.sessions.remove_expired() {
-                    let unloading = let_go_of_all(&context, id.clone());
-                    tracing::info!(session = %id, models = unloading.len(), "session lapsed");
+                for name in context.sessions.remove_expired() {
+                    let unloading = let_go_of_all(&context, name.clone());
+                    tracing::info!(session = %name, models = unloading.len(), "session lapsed");
                 }
             }
         }
@@ -176,8 +192,8 @@ async fn until(time: Option<Instant>) {
 }
 
 /// Lets go of the models of a session that has ended, and unloads those that nobody wants any more.
-fn let_go_of_all(context: &Arc<Context>, id: SessionId) -> Vec<ModelId> {
-    let holder = Holder::Session(id);
+fn let_go_of_all(context: &Arc<Context>, session: SessionName) -> Vec<ModelId> {
+    let holder = Holder::Session(session);
     let mut unloading = Vec::new();
     for model in context.holds.held_by(&holder) {
         if let_go(context, &model, &holder) {
@@ -211,33 +227,22 @@ pub(super) fn let_go(context: &Arc<Context>, model: &ModelId, holder: &Holder) -
     true
 }
 
-fn unknown(id: &SessionId) -> UnknownSession {
-    UnknownSession(id.to_string())
-}
-
 // === impl Sessions ===
 
 impl Sessions {
     fn find(&self, id: &SessionId) -> Result<Open, UnknownSession> {
-        self.lock().get(id).copied().ok_or_else(|| unknown(id))
+        self.lock().get(id).cloned().ok_or(UnknownSession)
     }
 
     fn next_expiry(&self) -> Option<Instant> {
         self.lock().values().map(|open| open.expires).min()
     }
 
-    fn remove_expired(&self) -> Vec<SessionId> {
+    fn remove_expired(&self) -> Vec<SessionName> {
         let now = Instant::now();
         let mut sessions = self.lock();
-        let expired: Vec<_> = sessions
-            .iter()
-            .filter(|(_, open)| open.expires <= now)
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in &expired {
-            sessions.remove(id);
-        }
-        expired
+        let expired = sessions.extract_if(.., |_, open| open.expires <= now);
+        expired.map(|(_, open)| open.name).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, Open>> {
@@ -251,8 +256,9 @@ impl Context {
     fn session(&self, id: SessionId, open: Open) -> Session {
         let left = open.expires.saturating_duration_since(Instant::now());
         Session {
-            models: self.holds.held_by(&Holder::Session(id.clone())),
+            models: self.holds.held_by(&Holder::Session(open.name.clone())),
             id,
+            name: open.name,
             ttl: open.ttl,
             created: open.created,
             expires: SystemTime::now() + left,
@@ -262,7 +268,40 @@ impl Context {
 
 // === impl SessionId ===
 
-impl fmt::Display for SessionId {
+impl SessionId {
+    /// The id itself, for whoever opened the session.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for SessionId {
+    fn from(id: String) -> Self {
+        Self(id.into())
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionId(…)")
+    }
+}
+
+// === impl SessionName ===
+
+impl SessionName {
+    /// A new name that begins with `display_name`. It has nothing in common with the session's id.
+    fn new(display_name: &str) -> Self {
+        let random = Uuid::new_v4().simple().to_string();
+        let digits = &random[..NAME_DIGITS];
+        if display_name.is_empty() {
+            return Self(digits.into());
+        }
+        Self(format!("{display_name}-{digits}").into())
+    }
+}
+
+impl fmt::Display for SessionName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

@@ -204,12 +204,10 @@ impl From<ApiError> for Status {
             }
             ApiError::Catalog(refusal) => refusal.into(),
             ApiError::UnknownSession(unknown) => {
-                let mut details = details(
-                    ErrorReason::SessionNotFound,
-                    [("session_id", unknown.0.clone())],
-                );
-                let what = "no such session is open";
-                details.set_resource_info("hangar.v1.Session", unknown.0.clone(), "", what);
+                let mut details = details(ErrorReason::SessionNotFound, []);
+                // Nameless, as the id is a secret.
+                let what = "no session of this id is open";
+                details.set_resource_info("hangar.v1.Session", "", "", what);
                 Status::with_error_details(Code::NotFound, unknown.to_string(), details)
             }
             ApiError::Required(model) => {

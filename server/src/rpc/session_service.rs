@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::{error::ApiError, validate::Violations};
 use crate::{
-    lifecycle::{Fleet, Session},
+    lifecycle::{Fleet, Holder, Session, SessionId},
     wire,
 };
 
@@ -27,6 +27,9 @@ const DEFAULT_TTL: Duration = Duration::from_secs(60);
 /// Shortest and longest time to live.
 const MIN_TTL: Duration = Duration::from_secs(1);
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// Longest display name, in bytes.
+const MAX_DISPLAY_NAME: usize = 63;
 
 // === impl SessionApi ===
 
@@ -44,12 +47,20 @@ impl SessionService for SessionApi {
         request: Request<CreateSessionRequest>,
     ) -> Result<Response<CreateSessionResponse>, Status> {
         let mut violations = Violations::default();
-        let ttl = violations.duration_within("ttl", request.into_inner().ttl, MIN_TTL, MAX_TTL);
+        let CreateSessionRequest { ttl, display_name } = request.into_inner();
+        let ttl = violations.duration_within("ttl", ttl, MIN_TTL, MAX_TTL);
+        violations.check(
+            is_display_name(&display_name),
+            "display_name",
+            "has at most 63 letters, digits and ._-",
+        );
         violations.finish()?;
         if self.fleet.is_closing() {
             return Err(ApiError::ShuttingDown.into());
         }
-        let session = self.fleet.open_session(ttl.unwrap_or(DEFAULT_TTL));
+        let session = self
+            .fleet
+            .open_session(ttl.unwrap_or(DEFAULT_TTL), &display_name);
         Ok(Response::new(CreateSessionResponse {
             session: Some(message(session.map_err(ApiError::from)?)),
         }))
@@ -89,16 +100,22 @@ impl SessionService for SessionApi {
     }
 }
 
-fn given(id: String) -> Result<String, ApiError> {
+fn given(id: String) -> Result<SessionId, ApiError> {
     if id.is_empty() {
         return Err(ApiError::invalid("session_id", "is required"));
     }
-    Ok(id)
+    Ok(id.into())
+}
+
+fn is_display_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    name.len() <= MAX_DISPLAY_NAME && name.bytes().all(plain)
 }
 
 fn message(session: Session) -> v1::Session {
     v1::Session {
-        session_id: session.id.to_string(),
+        session_id: session.id.reveal().to_owned(),
+        holder: Holder::Session(session.name).to_string(),
         ttl: wire::duration(session.ttl),
         create_time: Some(session.created.into()),
         expire_time: Some(session.expires.into()),

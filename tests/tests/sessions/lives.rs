@@ -73,8 +73,8 @@ async fn a_session_is_found_until_it_is_closed() -> Result<()> {
         ];
         for answer in answers {
             let refused = refusal(answer, Code::NotFound, ErrorReason::SessionNotFound);
-            let told = refused.details().metadata.get("session_id");
-            assert_eq!(told.map(String::as_str), Some(unknown));
+            // Another server may know it.
+            assert!(!format!("{refused:?}").contains(unknown));
         }
     }
     house.stubs.session(&other.session_id).await?;

@@ -3,6 +3,7 @@
 mod ends;
 mod holds;
 mod lives;
+mod secrets;
 mod unloads;
 mod vanishing;
 
@@ -32,7 +33,7 @@ async fn send(house: &House, request: LoadModelRequest) -> Result<ModelLoad> {
 
 /// A session among the holders of a model.
 fn holder(session: &Session) -> String {
-    format!("session/{}", session.session_id)
+    session.holder.clone()
 }
 
 /// Holders in the order in which they are told.

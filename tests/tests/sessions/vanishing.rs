@@ -80,7 +80,7 @@ async fn a_model_outlives_a_client_that_is_not_its_last_holder() -> Result<()> {
     };
     timeout(DEADLINE, lapsed).await?;
     let info = house.stubs.info("m").await?;
-    assert_eq!(info.holders, [format!("session/{}", kept.session_id)]);
+    assert_eq!(info.holders, [kept.holder]);
     assert_eq!(feed.state("m"), ModelState::Ready);
     assert_eq!(house.stubs.close(&kept.session_id).await?, ["m"]);
     feed.until("m", ModelState::Unloaded).await?;

@@ -47,7 +47,7 @@ pub(crate) async fn run(
 }
 
 async fn create(client: &Client, args: CreateArgs, writer: &Writer) -> Result<(), Failure> {
-    let session = client.create_session(args.ttl).await?;
+    let session = client.create_session_as(&args.name, args.ttl).await?;
     if writer.is_json() {
         let session = Some(session);
         let response = CreateSessionResponse { session };
@@ -55,7 +55,10 @@ async fn create(client: &Client, args: CreateArgs, writer: &Writer) -> Result<()
     }
     if !output::is_unattended() {
         let ttl = span_of(session.ttl.as_ref());
-        eprintln!("This session lapses after {ttl} unless it is kept alive:");
+        eprintln!(
+            "Others see this session as {}; it lapses after {ttl} unless it is kept alive. Its id is a secret:",
+            session.holder
+        );
     }
     writer.line(&session.session_id)
 }
@@ -72,12 +75,12 @@ async fn close(client: &Client, args: SessionArgs, writer: &Writer) -> Result<()
         [] => "nothing is unloaded for that".to_owned(),
         models => format!("unloading {}", models.join(", ")),
     };
-    writer.line(&format!("{} is closed; {what}", args.session))
+    writer.line(&format!("the session is closed; {what}"))
 }
 
 fn session_text(session: &Session) -> String {
     fields([
-        ("Session", session.session_id.clone()),
+        ("Holder", session.holder.clone()),
         ("Opened", ago(session.create_time.as_ref())),
         ("Time to live", span_of(session.ttl.as_ref())),
         ("Lapses", from_now(session.expire_time.as_ref())),

@@ -7,6 +7,7 @@ use super::super::{
     driver::{Command, UnloadCommand, UnloadReport},
     fleet::{FindError, UnknownModel},
     holds::Holder,
+    sessions::SessionName,
 };
 use crate::{
     catalog::StorageError,
@@ -21,7 +22,7 @@ pub struct UnloadOptions {
     /// Also when the model is required or held.
     pub force: bool,
     /// The session that asks: its own hold does not count.
-    pub session: Option<String>,
+    pub session: Option<SessionName>,
 }
 
 /// An unload that was not begun.
@@ -65,7 +66,7 @@ impl Fleet {
         }
         let stays = |holder: &Holder| match (holder, &options.session) {
             _ if options.force => false,
-            (Holder::Session(held), Some(session)) => held.to_string() != *session,
+            (Holder::Session(held), Some(session)) => held != session,
             _ => true,
         };
         let mut others = self.holders(&id);

@@ -84,7 +84,7 @@ impl Core {
         let options = LoadOptions {
             spec,
             force: request.force_reload,
-            session: (!request.session_id.is_empty()).then(|| request.session_id.clone()),
+            session: (!request.session_id.is_empty()).then(|| request.session_id.clone().into()),
             // What is loaded together does not evict each other.
             may_evict: !of_all,
             ..LoadOptions::new(timeout.unwrap_or(self.options.load_timeout))

@@ -36,14 +36,15 @@ impl Core {
         } else {
             drain.unwrap_or(self.options.drain_timeout)
         };
+        let session = match &*request.session_id {
+            "" => None,
+            id => Some(self.fleet.session(&id.to_owned().into())?.name),
+        };
         let options = UnloadOptions {
             drain_timeout,
             force: request.force,
-            session: (!request.session_id.is_empty()).then(|| request.session_id.clone()),
+            session,
         };
-        if let Some(session) = &options.session {
-            self.fleet.session(session)?;
-        }
         let unloads = match one {
             Some(id) => vec![self.unload_one(&id, options).await?],
             None => self.unload_all(options).await?,

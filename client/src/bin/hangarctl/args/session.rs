@@ -24,12 +24,16 @@ pub(crate) struct CreateArgs {
     /// How long it lives after it was opened or kept alive, from 1s to 24h.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "60s", value_name = "DURATION")]
     pub(crate) ttl: Duration,
+    /// What others see the session by: at most 63 letters, digits and ._- [default: none].
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) name: String,
 }
 
 /// The session of a command.
 #[derive(Debug, Args)]
 pub(crate) struct SessionArgs {
-    /// Id of the session.
+    /// Id of the session: a secret. Others on the machine see arguments, but not the variable.
+    #[arg(env = "HANGAR_SESSION", hide_env_values = true)]
     pub(crate) session: String,
 }
 

@@ -1,0 +1,126 @@
+//! A session's id is known to whoever opened it, and to nobody else.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    Error,
+    v1::{ErrorReason, InfoView, ModelState, Session},
+};
+use hangar_tests::{
+    fixtures::Fixtures,
+    hangar::Options,
+    house::House,
+    http,
+    refusals::{refusal, wrong_fields},
+    scripted::Script,
+    stubs::{load_for, unload},
+};
+use tonic::Code;
+
+use crate::{holder, load};
+
+/// A session that others see by this name.
+async fn named(house: &House, name: &str, ttl: Duration) -> Result<Session, Error> {
+    house.client.create_session_as(name, ttl).await
+}
+
+#[tokio::test]
+async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let options = Options::scripted(&fixtures)
+        .argument("--log")
+        .argument("trace");
+    let house = House::open(fixtures, options).await?;
+    let mut watch = house.client.watch().stream();
+    let mut seen = format!("{:?}", watch.next().await.context("a snapshot")??);
+    let ttl = Duration::from_secs(60);
+    let (held, other) = (
+        named(&house, "nightly", ttl).await?,
+        named(&house, "", ttl).await?,
+    );
+    let (_, spec) = house.script("m", &Script::default())?;
+    load(&house, &held, "m", spec.clone()).await?;
+    load(&house, &other, "m", spec).await?;
+
+    let refused = house.stubs.unload(unload("m")).await;
+    let refused = refusal(refused, Code::FailedPrecondition, ErrorReason::ModelHeld);
+    let info = house.client.info().view(InfoView::Full).metrics();
+    let told = format!("{refused:?} {refused} {:?}", info.send().await?);
+    for session in [&held, &other] {
+        assert!(told.contains(&holder(session)), "{told}");
+    }
+    assert!(held.holder.starts_with("session/nightly-"), "{held:?}");
+    seen.push_str(&told);
+
+    // Neither a name nor a part of it opens anything.
+    for key in [
+        held.holder.as_str(),
+        held.holder.trim_start_matches("session/"),
+    ] {
+        let guess = Session {
+            session_id: key.to_owned(),
+            ..Session::default()
+        };
+        let refused = house.stubs.close(key).await;
+        refusal(refused, Code::NotFound, ErrorReason::SessionNotFound);
+        let refused = house
+            .stubs
+            .load(load_for(&guess, "m", house.llama_spec()?))
+            .await;
+        refusal(refused, Code::NotFound, ErrorReason::SessionNotFound);
+    }
+
+    house.stubs.close(&held.session_id).await?;
+    let closed = house.stubs.session(&held.session_id).await;
+    let closed = refusal(closed, Code::NotFound, ErrorReason::SessionNotFound);
+    seen.push_str(&format!("{closed:?} {closed}"));
+    house.stubs.close(&other.session_id).await?;
+    loop {
+        let event = format!("{:?}", watch.next().await.context("an event")??);
+        seen.push_str(&event);
+        if event.contains("Unloading") {
+            break;
+        }
+    }
+    seen.push_str(&http::get(house.hangar.ops_listen(), "/metrics").await?.body);
+    seen.push_str(&house.hangar.log()?);
+    for entry in std::fs::read_dir(house.hangar.data_dir())? {
+        let path = entry?.path();
+        if path.is_file() {
+            seen.push_str(&String::from_utf8_lossy(&std::fs::read(path)?));
+        }
+    }
+    for session in [held, other] {
+        assert!(!seen.contains(&session.session_id), "{seen}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_that_lapses_is_logged_by_its_name() -> Result<()> {
+    let house = House::scripted().await?;
+    let session = named(&house, "short", Duration::from_secs(1)).await?;
+    let (_, spec) = house.script("m", &Script::default())?;
+    let mut feed = house.feed().await?;
+    load(&house, &session, "m", spec).await?;
+    feed.until("m", ModelState::Unloaded).await?;
+    let log = house.hangar.log()?;
+    let name = session.holder.trim_start_matches("session/");
+    assert!(log.contains(name) && !log.contains(&session.session_id));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_display_name_is_short_and_plain() -> Result<()> {
+    let house = House::scripted().await?;
+    let long = "x".repeat(64);
+    for wrong in [long.as_str(), "a,b", "a b", "ä", "a/b", "\n"] {
+        let refused = named(&house, wrong, Duration::from_secs(60)).await;
+        assert_eq!(wrong_fields(refused), ["display_name"], "{wrong:?}");
+    }
+    let longest = "x".repeat(63);
+    let session = named(&house, &longest, Duration::from_secs(60)).await?;
+    assert!(session.holder.contains(&longest));
+    Ok(())
+}
