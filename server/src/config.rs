@@ -50,7 +50,7 @@ pub struct Cli {
 pub enum Command {
     /// Run the service until SIGTERM or Ctrl-C
     Serve(ServeArguments),
-    /// Load, watch, ask and unload the built-in model, then keep serving
+    /// Load, watch, ask and unload the built-in model; on a terminal, serve on then
     Demo(DemoArguments),
 }
 
@@ -65,8 +65,12 @@ pub struct ServeArguments {
 /// Arguments of `hangar demo`.
 #[derive(Debug, Default, Args)]
 pub struct DemoArguments {
-    /// End after the demonstration instead of serving on
+    /// Serve on after the demonstration, until SIGTERM or Ctrl-C [default: if standard input is a terminal]
     #[arg(long)]
+    pub serve: bool,
+    /// End after the demonstration: with status 0 if every step did what it says, else 1 [default: if standard
+    /// input is no terminal]
+    #[arg(long, conflicts_with = "serve")]
     pub exit: bool,
     /// Settings.
     #[command(flatten)]

@@ -1,13 +1,18 @@
-//! `hangar demo`: plays the main job against the server's own public API, for a person to watch.
+//! `hangar demo`: plays the main job against the server's own public API, for a person to watch or a script to run.
 
 mod screen;
 
-use std::{io, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context;
 use hangar_client::{
     Client, GenerateEvent,
-    v1::{ModelInfo, ModelState, ModelUnload},
+    v1::{ModelInfo, ModelState, ModelUnload, UnloadVerification},
 };
 
 use crate::{
@@ -35,7 +40,8 @@ const MAX_TOKENS: u32 = 96;
 /// Time that the last telemetry has to be sent.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// Plays the demonstration, then serves until a signal comes, or ends with `--exit`.
+/// Plays the demonstration. Then serves until a signal comes, with `--serve` or where somebody sits at a terminal
+/// who can send one; else ends, with success if every step did what it says.
 ///
 /// # Errors
 ///
@@ -52,18 +58,22 @@ pub async fn run(mut arguments: DemoArguments) -> anyhow::Result<ExitCode> {
         .data_dir
         .get_or_insert_with(|| scratch.path().to_path_buf());
     layer.log.get_or_insert_with(|| "warn".to_owned());
+    let serves_on = arguments.serve || (!arguments.exit && io::stdin().is_terminal());
     let signals = Signals::listen()?;
     let (server, telemetry) = start(arguments.settings).await?;
     let played = tokio::select! {
-        played = play(&server, &screen) => played.map(|()| true),
-        () = signals.terminated() => Ok(false),
+        played = play(&server, &screen) => played,
+        () = signals.terminated() => Err(anyhow::anyhow!("ended before its last step")),
     };
     let supervisor = server.supervisor();
-    if matches!(played, Ok(true)) && !arguments.exit {
-        screen.serving(server.listen());
-        tokio::select! {
-            () = signals.terminated() => {}
-            _ = supervisor.death() => {}
+    if played.is_ok() {
+        screen.played();
+        if serves_on {
+            screen.serving(server.listen());
+            tokio::select! {
+                () = signals.terminated() => {}
+                _ = supervisor.death() => {}
+            }
         }
     }
     let orderly = signals.or_second(server.stop()).await;
@@ -104,7 +114,6 @@ async fn play(server: &Server, screen: &Screen) -> anyhow::Result<()> {
     let unloaded = client.unload(MODEL).send().await?;
     screen.unloaded(&unloaded);
     anyhow::ensure!(came_back(&unloaded), "the worker of the model did not go");
-    screen.hints(server.listen());
     Ok(())
 }
 
@@ -137,6 +146,11 @@ async fn inspect(client: &Client, screen: &Screen) -> anyhow::Result<()> {
         .first()
         .context("GetInfo does not know the model")?;
     screen.model(model);
+    let state = model.status.as_ref().map(|status| status.state());
+    anyhow::ensure!(
+        state == Some(ModelState::Ready),
+        "GetInfo does not tell that the model is ready but {state:?}"
+    );
     Ok(())
 }
 
@@ -150,16 +164,25 @@ async fn ask(client: &Client, screen: &Screen) -> anyhow::Result<()> {
             .temperature(0.0)
             .max_tokens(MAX_TOKENS);
         let mut answer = request.stream().await?;
+        let mut tokens = None;
         while let Some(event) = answer.next().await {
             match event? {
                 GenerateEvent::Chunk(chunk) => screen.chunk(&chunk.text),
-                GenerateEvent::Done(done) => screen.answered(&done),
+                GenerateEvent::Done(done) => {
+                    screen.answered(&done);
+                    tokens = done.usage.map(|usage| usage.completion_tokens);
+                }
             }
         }
+        anyhow::ensure!(tokens > Some(0), "the model did not answer {question:?}");
     }
     Ok(())
 }
 
 fn came_back(unload: &ModelUnload) -> bool {
-    unload.was_loaded && unload.host_bytes_freed > 0
+    let verified = !matches!(
+        unload.verification(),
+        UnloadVerification::Unspecified | UnloadVerification::TimedOut
+    );
+    unload.was_loaded && unload.host_bytes_freed > 0 && verified
 }

@@ -136,8 +136,13 @@ impl Screen {
         ));
     }
 
-    /// What to try next.
-    pub(super) fn hints(&self, listen: SocketAddr) {
+    /// All steps are done.
+    pub(super) fn played(&self) {
+        say("\nEvery step did what it says.");
+    }
+
+    /// The server serves on: what to try next.
+    pub(super) fn serving(&self, listen: SocketAddr) {
         say(&format!("\n{}", self.bold("Try next, with grpcurl:")));
         let call = format!("grpcurl -plaintext {listen}");
         let with = |body: &str, method: &str| {
@@ -160,9 +165,6 @@ impl Screen {
         ] {
             say(&format!("   {line}"));
         }
-    }
-
-    pub(super) fn serving(&self, listen: SocketAddr) {
         say(&format!("\nStill serving on {listen}; Ctrl-C ends it."));
     }
 
