@@ -62,8 +62,8 @@ const CALLERS: u64 = 4;
 /// Faults that are told; more would say nothing new.
 const TOLD: usize = 20;
 
-/// Refuses with the caller's own words, as some models' templates do.
-pub const HOSTILE: &str = "{% if reasoning_effort is defined %}\
+/// Refuses with the caller's own words, as some models' templates do. It takes the efforts that there are, such as "medium".
+pub const HOSTILE: &str = "{% if reasoning_effort|length > 9 %}\
     {{ raise_exception('unknown reasoning_effort: ' ~ reasoning_effort) }}{% endif %}\
     {% for m in messages %}{% if m.content is string and m.content[:6] == 'refuse' %}\
     {{ raise_exception(m.content) }}{% endif %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:";
