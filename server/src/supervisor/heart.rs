@@ -94,7 +94,10 @@ impl Hearts {
         let now = Duration::from_millis(now());
         let is_stuck = |beat: &&Arc<Beat>| match beat.last.load(Ordering::Relaxed) {
             RESTS => false,
-            last => now.saturating_sub(Duration::from_millis(last)) > self.patience + beat.period,
+            last => {
+                now.saturating_sub(Duration::from_millis(last))
+                    > self.patience.saturating_add(beat.period)
+            }
         };
         let beats = self.beats();
         let stuck = beats.values().filter(is_stuck);
