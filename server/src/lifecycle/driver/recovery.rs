@@ -46,6 +46,7 @@ impl Driver {
         self.download = None;
         self.releasing = None;
         self.timers = Timers::default();
+        self.status.next_load = None;
         let load = Load {
             id: self.status.load_id.clone().unwrap_or_else(LoadId::fresh),
             attempt: self.status.attempt.max(1),
