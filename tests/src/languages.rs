@@ -321,7 +321,11 @@ fn prepared(directory: &Path, script: &str) -> Result<Command> {
         Ok(options) => format!("{options} {more}"),
         Err(_) => more.to_owned(),
     };
-    let repository = format!("-Dmaven.repo.local={}", folder.join("maven").display());
+    // Without the end of a colour that Maven has not begun.
+    let maven = format!(
+        "-Djansi.noreset=true -Dmaven.repo.local={}",
+        folder.join("maven").display()
+    );
     let mut command = bash(directory, script);
     command
         .env("PATH", path)
@@ -329,7 +333,7 @@ fn prepared(directory: &Path, script: &str) -> Result<Command> {
         .env("GOCACHE", folder.join("go-build"))
         // So that the folder can be deleted like any other.
         .env("GOFLAGS", option("GOFLAGS", "-modcacherw -buildvcs=false"))
-        .env("MAVEN_OPTS", option("MAVEN_OPTS", &repository))
+        .env("MAVEN_OPTS", option("MAVEN_OPTS", &maven))
         .env("PYTHONDONTWRITEBYTECODE", "1");
     Ok(command)
 }
