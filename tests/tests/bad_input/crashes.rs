@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, LoadOutcome, ModelState, RestartMode, RestartPolicy};
 use hangar_tests::{
-    fixtures::Fixtures,
+    fixtures::{Broken, Fixtures},
     hangar::{Hangar, Options, Transitions, spec},
     processes,
     refusals::refusal,
@@ -130,7 +130,7 @@ async fn a_wait_for_the_next_attempt_ends_with_an_unload() -> Result<()> {
 #[tokio::test]
 async fn an_unusable_model_is_tried_again_only_if_the_policy_says_always() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let path = fixtures.directory("m")?;
+    let path = fixtures.broken(Broken::Truncated)?;
     let hangar = Hangar::start(Options::new(&fixtures)).await?;
     let client = hangar.client().await?;
     for (mode, attempts) in [

@@ -112,10 +112,11 @@ async fn where_no_model_is_nothing_is_registered() -> Result<()> {
     let llama = house.fixtures.llama()?;
     let readme = house.fixtures.directory("readme")?;
     std::fs::write(readme.join("README.md"), "x")?;
-    let empty = root.join("empty.gguf");
+    let empty = house.fixtures.directory("empty")?.join("empty.gguf");
     std::fs::write(&empty, "")?;
     for (path, word) in [
         (root.join("not-there"), "No such file"),
+        (house.fixtures.broken(Broken::Dangling)?, "No such file"),
         (root.join("not/there/at/all"), "No such file"),
         (llama.join("config.json/x"), "Not a directory"),
         (root.clone(), "without a model"),
