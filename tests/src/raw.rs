@@ -1,19 +1,20 @@
 //! Calls of any bytes to any method, and their errors as they come over the wire: what stubs do not let through.
 
-use std::{fmt, future::poll_fn, time::Duration};
+use std::{fmt, pin::pin, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 use tonic::{
     Code, Status,
     body::Body,
     codegen::{
-        Bytes, Service,
-        http::{HeaderMap, HeaderName, HeaderValue, Request, Response},
+        Bytes,
+        http::{HeaderMap, HeaderName, HeaderValue, Request},
     },
-    transport::{Channel, Endpoint},
 };
 use tonic_types::{ErrorInfo, StatusExt};
 
@@ -22,9 +23,11 @@ use crate::hangar::DEADLINE;
 /// Longest message and details of an error together, as they are encoded in headers.
 pub const MAX_ERROR: usize = 6 * 1024;
 
-/// Calls a server.
+/// Calls a server, with a connection for each call: a client that keeps none to itself ends no call by itself.
 #[derive(Clone, Debug)]
-pub struct Caller(Channel);
+pub struct Caller {
+    authority: String,
+}
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -57,9 +60,11 @@ impl Caller {
     ///
     /// When there is none.
     pub async fn connect(url: &str) -> Result<Self> {
-        Ok(Self(
-            Endpoint::from_shared(url.to_owned())?.connect().await?,
-        ))
+        let authority = url.strip_prefix("http://").context("no http:// URL")?;
+        TcpStream::connect(authority).await?;
+        Ok(Self {
+            authority: authority.to_owned(),
+        })
     }
 
     /// Makes a call and follows it to its end.
@@ -76,25 +81,35 @@ impl Caller {
     }
 
     async fn follow(&self, call: Call) -> Result<Answer> {
-        let mut channel = self.0.clone();
-        poll_fn(|context| channel.poll_ready(context)).await?;
-        let response: Response<Body> = channel.call(call.request()?).await?;
-        let (head, mut body) = response.into_parts();
-        let mut bytes = 0;
-        let mut end = head.headers;
-        while let Some(frame) = body.frame().await {
-            match frame?.into_data() {
-                Ok(data) => bytes += data.len(),
-                Err(frame) => end = frame.into_trailers().unwrap_or_default(),
-            }
+        let request = call.request(&self.authority)?;
+        let stream = TokioIo::new(TcpStream::connect(&self.authority).await?);
+        let (sender, connection) = handshake(TokioExecutor::new(), stream).await?;
+        let mut answer = pin!(answer(sender, request));
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer,
+            // What came before the connection's end is still to be read.
+            _ = connection => answer.await,
         }
-        let status = Status::from_header_map(&end);
-        Ok(Answer {
-            bytes,
-            status: status.with_context(|| format!("HTTP {} without a status", head.status))?,
-            encoded: encoded(&end),
-        })
     }
+}
+
+async fn answer(mut sender: SendRequest<Body>, request: Request<Body>) -> Result<Answer> {
+    let (head, mut body) = sender.send_request(request).await?.into_parts();
+    let mut bytes = 0;
+    let mut end = head.headers;
+    while let Some(frame) = body.frame().await {
+        match frame?.into_data() {
+            Ok(data) => bytes += data.len(),
+            Err(frame) => end = frame.into_trailers().unwrap_or_default(),
+        }
+    }
+    let status = Status::from_header_map(&end);
+    Ok(Answer {
+        bytes,
+        status: status.with_context(|| format!("HTTP {} without a status", head.status))?,
+        encoded: encoded(&end),
+    })
 }
 
 // === impl Call ===
@@ -125,8 +140,9 @@ impl Call {
         self.header("grpc-timeout", &format!("{}m", time.as_millis()))
     }
 
-    fn request(self) -> Result<Request<Body>> {
-        let mut request = Request::post(self.path).body(Body::new(Full::new(self.body)))?;
+    fn request(self, authority: &str) -> Result<Request<Body>> {
+        let url = format!("http://{authority}{}", self.path);
+        let mut request = Request::post(url).body(Body::new(Full::new(self.body)))?;
         let headers = request.headers_mut();
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));
         headers.insert("te", HeaderValue::from_static("trailers"));

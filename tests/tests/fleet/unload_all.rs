@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{
-    ErrorReason, ModelSpec, ModelState, UnloadModelRequest, UnloadModelResponse,
+    ErrorReason, ModelSpec, ModelState, Session, UnloadModelRequest, UnloadModelResponse,
     unload_model_request::Target,
 };
 use hangar_tests::{
@@ -28,7 +28,7 @@ fn ids(answer: &UnloadModelResponse) -> Vec<&str> {
 }
 
 /// A server with "held", "plain" and "required", which are loaded as they are named.
-async fn house() -> Result<(House, String)> {
+async fn house() -> Result<(House, Session)> {
     let house = House::scripted().await?;
     for (model, required) in [("plain", false), ("required", true)] {
         let (_, spec) = house.script(model, &Script::default())?;
@@ -37,7 +37,7 @@ async fn house() -> Result<(House, String)> {
     let session = house.stubs.create_session(None).await?;
     let (_, spec) = house.script("held", &Script::default())?;
     house.stubs.load(load_for(&session, "held", spec)).await?;
-    Ok((house, session.session_id))
+    Ok((house, session))
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn what_is_required_or_held_stays() -> Result<()> {
     let error = answer.unloads[0].error.as_ref();
     let status = assert_failed(error, Code::FailedPrecondition, ErrorReason::ModelHeld);
     let info = status.get_details_error_info().context("a reason")?;
-    assert_eq!(info.metadata["holders"], format!("session/{session}"));
+    assert_eq!(info.metadata["holders"], session.holder);
     assert!(!answer.unloads[0].was_loaded);
     assert!(answer.unloads[1].was_loaded && answer.unloads[1].error.is_none());
     assert_eq!(answer.models_remaining, ["held", "required"]);
@@ -68,7 +68,7 @@ async fn what_is_required_or_held_stays() -> Result<()> {
 
 #[tokio::test]
 async fn a_session_unloads_what_it_alone_holds() -> Result<()> {
-    let (house, session_id) = house().await?;
+    let (house, Session { session_id, .. }) = house().await?;
     let request = UnloadModelRequest {
         session_id,
         ..all(false)
@@ -93,7 +93,14 @@ async fn force_leaves_nothing() -> Result<()> {
     );
     assert!(answer.models_remaining.is_empty());
     assert!(processes::children(house.hangar.pid())?.is_empty());
-    assert!(house.stubs.session(&session).await?.model_ids.is_empty());
+    assert!(
+        house
+            .stubs
+            .session(&session.session_id)
+            .await?
+            .model_ids
+            .is_empty()
+    );
     assert!(!house.stubs.is_desired("required").await?);
     Ok(())
 }
