@@ -1,4 +1,4 @@
-//! A process that gets a hundredth of a processor, as on a machine that has a hundred other things to do.
+//! A process that gets a small part of a processor, as on a machine that has many other things to do.
 
 use std::{
     sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel},
@@ -22,19 +22,17 @@ pub struct Throttle {
 /// Processor time in one turn: the least that the kernel tells.
 const TURN: Duration = Duration::from_millis(10);
 
-/// Rest after a turn.
-const REST: Duration = Duration::from_millis(990);
-
 /// Between two looks at what the process has used.
 const LOOK: Duration = Duration::from_millis(1);
 
 impl Throttle {
-    /// Slows the process down.
+    /// Slows the process down to the `part`th part of a processor.
     ///
     /// # Errors
     ///
     /// When there is no such process.
-    pub fn start(pid: u32) -> Result<Self> {
+    pub fn start(pid: u32, part: u32) -> Result<Self> {
+        let rest = TURN * (part - 1);
         let mut used = processes::cpu_time(pid)?;
         let (end, ended) = sync_channel::<()>(1);
         let over = move |time| ended.recv_timeout(time) != Err(RecvTimeoutError::Timeout);
@@ -49,7 +47,7 @@ impl Throttle {
                 }
                 used = now;
                 let stopped = processes::signal(pid, Signal::STOP);
-                let over = over(REST);
+                let over = over(rest);
                 let resumed = processes::signal(pid, Signal::CONT);
                 if over || stopped.is_err() || resumed.is_err() {
                     return;

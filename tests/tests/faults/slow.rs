@@ -43,7 +43,7 @@ async fn assert_it_lives(work: WorkKind, limit: Duration, slow: bool) -> Result<
     let worker = transitions.current().map_or(0, |status| status.worker_pid);
     let request = lab.client.generate("m").prompt("x").max_tokens(2);
     let answer = Background::start(request.text());
-    let throttle = slow.then(|| Throttle::start(worker)).transpose()?;
+    let throttle = slow.then(|| Throttle::start(worker, 100)).transpose()?;
     let transition = timeout(limit * 5 / 2, transitions.next()).await;
     assert!(transition.is_err(), "{transition:?}");
     drop(throttle);

@@ -25,9 +25,9 @@ use tonic::Code;
 
 use crate::Served;
 
-/// A prompt of so many tokens, one for each byte and one before them.
+/// A prompt of so many tokens, one for each byte.
 fn prompt(served: &Served, tokens: usize) -> Generate {
-    served.greedy(&"x".repeat(tokens - 1))
+    served.greedy(&"x".repeat(tokens))
 }
 
 fn pace(info: &ModelInfo) -> Option<Pace> {
@@ -65,7 +65,7 @@ async fn a_pace_is_learned_told_and_kept_over_reloads() -> Result<()> {
 #[tokio::test]
 async fn a_prompt_that_its_deadline_cannot_be_met_for_is_refused_at_once() -> Result<()> {
     let served = Served::long(|_| ()).await?;
-    let throttle = Throttle::start(served.worker().await?)?;
+    let throttle = Throttle::start(served.worker().await?, 10)?;
     // What has no deadline is never too slow, nor is anything before enough is known.
     for _ in 0..3 {
         prompt(&served, 2000).max_tokens(2).text().await?;
@@ -105,7 +105,7 @@ async fn a_prompt_that_ended_a_worker_is_not_sent_to_the_next() -> Result<()> {
     let large = || prompt(&served, 8000).max_tokens(2);
     prompt(&served, 1000).max_tokens(2).text().await?;
     let worker = served.worker().await?;
-    let throttle = Throttle::start(worker)?;
+    let throttle = Throttle::start(worker, 100)?;
     let used = processes::cpu_time(worker)?;
     let running = Background::start(large().text());
     processes::eventually("the prompt is read", DEADLINE, || {
