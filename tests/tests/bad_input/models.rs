@@ -25,9 +25,7 @@ fn with(effect: Effect) -> impl Iterator<Item = Broken> {
 #[tokio::test]
 async fn an_unusable_model_fails_with_a_reason_and_harms_nothing() -> Result<()> {
     let house = Bystander::new().await?;
-    // Refused before it is registered.
-    let is_no_model = |broken: &Broken| matches!(broken, Broken::EmptyDirectory | Broken::Dangling);
-    for broken in with(Effect::Unusable).filter(|broken| !is_no_model(broken)) {
+    for broken in with(Effect::Unusable) {
         let id = format!("{broken:?}");
         let mut transitions = house.hangar.follow(&id).await?;
         let load = house
@@ -55,6 +53,19 @@ async fn an_unusable_model_fails_with_a_reason_and_harms_nothing() -> Result<()>
         assert!(!unload.was_loaded, "{id}");
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn what_is_no_model_is_not_registered() -> Result<()> {
+    let house = Bystander::new().await?;
+    for broken in with(Effect::NoModel) {
+        let spec = spec(&house.fixtures.broken(broken)?);
+        let load = house.client.load("m").spec(spec).wait().await;
+        refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
+        let unknown = house.client.info().model("m").send().await;
+        refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
+    }
+    house.is_unharmed().await
 }
 
 #[tokio::test]
