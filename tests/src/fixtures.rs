@@ -6,20 +6,25 @@
 
 mod broken;
 mod checkpoint;
+mod clock;
 mod embedding;
 mod gemma3;
 mod gguf;
 mod lora;
 mod qwen3_vl;
+mod reference;
 mod shape;
 mod tensors;
 mod vocabulary;
 mod weights;
 
 pub use broken::{Broken, Effect};
+pub use candle_core::quantized::gguf_file::Value as GgufValue;
+pub use clock::{Clock, GgufClock};
 pub use embedding::Embedding;
 pub use gguf::Quantization;
 pub use lora::Lora;
+pub use reference::{Reference, ReferenceAnswer};
 pub use shape::{Family, Shape};
 pub use vocabulary::{CHAT_TEMPLATE, Vocabulary};
 
@@ -232,6 +237,17 @@ impl Fixtures {
         let path = self.root().join(name);
         let kind = if bf16 { Store::BF16 } else { Store::F32 };
         checkpoint::write(&path, family, shape, Store { shards, ..kind })?;
+        Ok(path)
+    }
+
+    /// A model of which the reference has said what it answers.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn reference(&self, model: &Reference) -> Result<PathBuf> {
+        let path = self.root().join(&model.name);
+        model.write(&path)?;
         Ok(path)
     }
 

@@ -34,6 +34,7 @@ use crate::engine::embed::Embedder;
 use crate::engine::room::Room;
 use crate::engine::vocabulary::Vocabulary;
 use crate::grammar::Grammars;
+use crate::inspect::Limits;
 use crate::stats::Stats;
 use crate::vision::ImageRule;
 
@@ -53,6 +54,12 @@ pub(crate) struct Engine {
     context_length: usize,
     /// Tokens that end an answer.
     end_tokens: Arc<[u32]>,
+    /// One of them by which the engine ends an answer; without one, it does when nobody reads it any more.
+    engine_end: Option<u32>,
+    /// Whether the tokenizer's own tokens at the beginning of a text are put before conversations, too.
+    begins_chats: bool,
+    /// Up to where the engine computes what the model says.
+    limits: Limits,
     generation_defaults: Option<ModelGenerationDefaults>,
     /// How the model takes images, if it does.
     images: Option<ImageRule>,

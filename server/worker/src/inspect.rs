@@ -5,16 +5,21 @@
 //! nothing here allocates by a length that a file claims, reads anything but regular files, or panics.
 
 mod adapters;
+mod architecture;
 mod bidirectional;
 mod directory;
 mod embedding;
 mod files;
 mod gguf;
+mod json;
 pub(crate) mod kv_cache;
+mod language;
 mod model_config;
 mod modules;
 mod multimodal;
 mod need;
+mod needed;
+mod parts;
 mod placement;
 mod safetensors;
 mod tokenizer;
@@ -30,7 +35,9 @@ use crate::failure::{Failure, panic_message};
 use crate::prepared::Prepared;
 use crate::quantization::Quantization;
 pub(crate) use adapters::Adapter;
+pub(crate) use architecture::Limits;
 pub(crate) use directory::DirectoryFiles;
+pub(crate) use language::Language;
 pub(crate) use modules::{Modules, Pooling};
 pub(crate) use multimodal::Multimodal;
 pub(crate) use placement::Placement;
@@ -42,14 +49,9 @@ const STACK: usize = 16 << 20;
 #[derive(Debug, Clone)]
 pub(crate) enum Files {
     /// Safetensors and what belongs to them.
-    Directory(DirectoryFiles),
+    Directory(Box<DirectoryFiles>),
     /// One GGUF file.
-    Gguf {
-        /// The file.
-        file: PathBuf,
-        /// tokenizer.json in place of what the file holds.
-        tokenizer: Option<PathBuf>,
-    },
+    Gguf(PathBuf),
 }
 
 /// What the headers of a model's files tell, and how it is to be loaded.
@@ -65,6 +67,12 @@ pub(crate) struct Inspection {
     pub(crate) dtype: DataType,
     /// What the weights are quantized to when they are loaded.
     pub(crate) quantization: Option<InSitu>,
+    /// config.json for the engine; empty where it needs none.
+    pub(crate) config: Vec<u8>,
+    /// What there is to know about its tokens.
+    pub(crate) language: Language,
+    /// Up to where the engine computes what the model says.
+    pub(crate) limits: Limits,
     /// Longest sequence in tokens, where the files or the spec tell it.
     pub(crate) context_length: Option<u32>,
     /// Rows of the embedding, where the files tell it.
@@ -112,8 +120,13 @@ impl Inspection {
     pub(crate) fn modules(&self) -> Option<&Modules> {
         match &self.files {
             Files::Directory(files) => files.modules.as_ref(),
-            Files::Gguf { .. } => None,
+            Files::Gguf(_) => None,
         }
+    }
+
+    /// Whether the engine has the loader of this text model among the multimodal ones.
+    pub(crate) fn is_loaded_as_multimodal(&self) -> bool {
+        self.metadata.architecture == model_config::GEMMA3_TEXT
     }
 
     /// The chat template to use: empty for the one that the engine finds, `None` where there is none.

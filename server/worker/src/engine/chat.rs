@@ -17,6 +17,9 @@ use serde_json::{Map, json};
 
 use crate::calls::Notation;
 
+/// Longest error of a template in characters: it may repeat what it was given.
+const MAX_WORDS: usize = 400;
+
 /// Names of the templates in their environment.
 const NAME: &str = "chat";
 const WITH_TOOLS: &str = "tools";
@@ -34,8 +37,8 @@ pub(crate) struct Chat {
 }
 
 impl Chat {
-    /// Compiles the template and tries it with a conversation of one message. `own` comes with the model;
-    /// `given`, unless it is empty, takes its place.
+    /// Compiles the template. `own` comes with the model; `given`, unless it is empty, takes its place, and is tried
+    /// with a short conversation.
     ///
     /// The error says in words why conversations are not possible.
     pub(crate) fn of(own: Option<&ChatTemplate>, given: &str) -> Result<Self, String> {
@@ -79,14 +82,27 @@ impl Chat {
             with_tools,
             bos_token,
         };
-        let hello = ChatMessage {
-            role: "user".into(),
+        // What comes with the model is judged by each conversation: it may want a system message, or parts.
+        if !given.is_empty() {
+            chat.try_out()
+                .map_err(|e| format!("the chat template fails: {e}"))?;
+        }
+        Ok(chat)
+    }
+
+    /// Puts short conversations into the template. The error is what it says of the first, when it takes none.
+    fn try_out(&self) -> Result<(), String> {
+        let message = |role: &str| ChatMessage {
+            role: role.into(),
             content: "Hello".into(),
             ..ChatMessage::default()
         };
-        chat.render(&[hello], &[], &Map::new())
-            .map_err(|e| format!("the chat template fails: {e}"))?;
-        Ok(chat)
+        let alone = self.render(&[message("user")], &[], &Map::new());
+        let with_system = || self.render(&[message("system"), message("user")], &[], &Map::new());
+        match alone.or_else(|why| with_system().map_err(|_| why)) {
+            Ok(_) => Ok(()),
+            Err(why) => Err(why),
+        }
     }
 
     /// Whether the template has a place for tools.
@@ -186,12 +202,31 @@ fn rewritten(source: &str) -> String {
             .replace("{%- set meta = message.get(\"metadata\", \"\") %}", "")
             .replace("{{ meta }}", "");
     }
-    if source.contains("{% generation %}") && source.contains("{% endgeneration %}") {
-        source = source
-            .replace("{% generation %}", "")
-            .replace("{% endgeneration %}", "");
+    without_generation(&source)
+}
+
+/// Turns the marks around what the model has said, which are for training, into a block that is always taken, so
+/// that what they cut off of the white space around them stays cut off.
+fn without_generation(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let Some(length) = rest[at..].find("%}") else {
+            break;
+        };
+        let (before, after) = rest.split_at(at);
+        let tag = &after[..length];
+        let inner = tag[2..].trim_matches(|c: char| c == '-' || c == '+' || c.is_whitespace());
+        let replaced = match inner {
+            "generation" => tag.replace("generation", "if true"),
+            "endgeneration" => tag.replace("endgeneration", "endif"),
+            _ => tag.to_owned(),
+        };
+        out.push_str(before);
+        out.push_str(&replaced);
+        rest = &after[length..];
     }
-    source
+    out + rest
 }
 
 /// Turns `range(N, -1, -1)` into `range(N)|reverse`.
@@ -223,11 +258,15 @@ fn downwards(text: &str) -> Option<&str> {
         .strip_prefix("-1)")
 }
 
-/// An error of the template library and what caused it, in one line.
+/// An error of the template library and what caused it, in one line that is not too long.
 fn words(error: &Error) -> String {
-    let mut words = error
+    let detail = error
         .detail()
         .map_or_else(|| error.kind().to_string(), ToOwned::to_owned);
+    let mut words: String = detail.chars().take(MAX_WORDS).collect();
+    if words.len() < detail.len() {
+        words.push('…');
+    }
     if let Some(line) = error.line() {
         words.push_str(&format!(" (line {line} of the template)"));
     }
@@ -275,112 +314,4 @@ fn tojson(value: Value, kwargs: Kwargs) -> Result<Value, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chat(source: &str) -> Result<Chat, String> {
-        let template = json!({"chat_template": source, "bos_token": "<s>"});
-        let template = serde_json::from_value(template).expect("a template");
-        Chat::of(Some(&template), "")
-    }
-
-    fn message(role: &str, content: &str) -> ChatMessage {
-        ChatMessage {
-            role: role.into(),
-            content: content.into(),
-            ..ChatMessage::default()
-        }
-    }
-
-    #[test]
-    fn a_conversation_is_rendered() {
-        let chat = chat(
-            "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}\n{% endfor %}\
-             {% if add_generation_prompt %}[assistant]{% endif %}",
-        )
-        .expect("a template");
-        let prompt = chat.render(&[message("user", "a <b>")], &[], &Map::new());
-        assert_eq!(prompt, Ok("<s>[user]a <b>\n[assistant]".into()));
-    }
-
-    #[test]
-    fn options_take_precedence() {
-        let chat = chat("{{ enable_thinking }}").expect("a template");
-        assert_eq!(chat.render(&[], &[], &Map::new()), Ok("True".into()));
-        let options = Map::from_iter([("enable_thinking".to_owned(), false.into())]);
-        assert_eq!(chat.render(&[], &[], &options), Ok("False".into()));
-    }
-
-    #[test]
-    fn a_broken_template_is_told() {
-        let error = chat("{% for x in %}").expect_err("broken");
-        assert!(error.contains("broken"), "{error}");
-        let template = serde_json::from_value(json!({})).expect("a template");
-        assert!(Chat::of(Some(&template), "").is_err());
-        assert!(Chat::of(None, "").is_err());
-    }
-
-    #[test]
-    fn what_a_template_raises_is_told() {
-        let chat =
-            chat("{% if messages[0].role != 'user' %}{{ raise_exception('no') }}{% endif %}")
-                .expect("a template");
-        let error = chat.render(&[message("system", "x")], &[], &Map::new());
-        assert!(error.is_err_and(|e| e.starts_with("no")));
-    }
-
-    #[test]
-    fn idioms_of_python_are_rewritten() {
-        assert_eq!(
-            rewritten("{% for i in range(n - 1, -1, -1) %}{{ x[::-1] }}"),
-            "{% for i in range(n - 1)|reverse %}{{ x|reverse }}"
-        );
-        assert_eq!(rewritten("range(a, b) range("), "range(a, b) range(");
-    }
-
-    #[test]
-    fn tools_calls_and_results_are_rendered() {
-        let chat = chat(
-            "{% if tools %}{{ tools[0].function.name }}|{% endif %}{% for m in messages %}{{ m.role }}:\
-             {% for c in m.tool_calls %}{{ c.function.arguments.city }}{% endfor %}\
-             {% if m.tool_call_id %}{{ m.name }}={{ m.content }}{% endif %};{% endfor %}",
-        )
-        .expect("a template");
-        assert!(chat.takes_tools());
-        let call = hangar_client::v1::ToolCall {
-            id: "1".into(),
-            name: "weather".into(),
-            arguments: "{\"city\": \"Ulm\"}".into(),
-        };
-        let asks = ChatMessage {
-            tool_calls: vec![call],
-            ..message("assistant", "")
-        };
-        let tells = ChatMessage {
-            tool_call_id: "1".into(),
-            ..message("tool", "rain")
-        };
-        let tool = json!({"type": "function", "function": {"name": "weather"}});
-        assert_eq!(
-            chat.render(&[asks, tells], &[tool], &Map::new()),
-            Ok("weather|assistant:Ulm;tool:weather=rain;".into())
-        );
-    }
-
-    #[test]
-    fn the_template_named_default_is_used() {
-        let template = json!({"chat_template": [
-            {"name": "tool_use", "template": "tools"},
-            {"name": "default", "template": "plain"},
-        ]});
-        let template = serde_json::from_value(template).expect("a template");
-        let chat = Chat::of(Some(&template), "").expect("a template");
-        assert_eq!(chat.render(&[], &[], &Map::new()), Ok("plain".into()));
-        assert_eq!(
-            chat.render(&[], &[json!({})], &Map::new()),
-            Ok("tools".into())
-        );
-        let chat = Chat::of(Some(&template), "given").expect("a template");
-        assert_eq!(chat.render(&[], &[], &Map::new()), Ok("given".into()));
-    }
-}
+mod tests;

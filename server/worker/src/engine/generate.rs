@@ -32,7 +32,7 @@ use crate::engine::bounds::Bounds;
 use crate::engine::pace::Pace;
 use crate::engine::picker::Picker;
 use crate::engine::prompt::Prompt;
-use crate::engine::tap::{Tap, Told};
+use crate::engine::tap::{Ends, Tap, Told};
 use crate::engine::view::View;
 use crate::stats::InFlight;
 use crate::status;
@@ -179,20 +179,29 @@ impl Run {
             queued,
             caller,
         } = self;
-        let (to_run, responses) = mpsc::channel(prompt.max_tokens + SPARE_RESPONSES);
-        let end_tokens = Arc::clone(&engine.end_tokens);
-        let in_flight = engine.stats.begin(work(&prompt));
+        let prompt_tokens = prompt.tokens.len();
+        let rest = match engine.limits.at_once {
+            Some(most) if prompt_tokens > most as usize => prompt.tokens.split_off(most as usize),
+            _ => Vec::new(),
+        };
+        let steps = prompt.max_tokens + rest.len();
+        let (to_run, responses) = mpsc::channel(steps + SPARE_RESPONSES);
+        let ends = Ends {
+            tokens: Arc::clone(&engine.end_tokens),
+            engine: engine.engine_end,
+        };
+        let in_flight = engine.stats.begin(work(&prompt) + rest.len());
         let reading = Arc::clone(in_flight.reading());
-        let (tap, steps) = Tap::new(picker, end_tokens, prompt.max_tokens, reading);
+        let (tap, told) = Tap::new(picker, ends, rest.into(), prompt.max_tokens, reading);
         let (lent, let_go) = tap.lend();
         let turn = Turn {
             tap,
-            steps,
+            steps: told,
             responses,
             let_go,
             answer: Answer::new(
                 engine.vocabulary.clone(),
-                prompt.tokens.len(),
+                prompt_tokens,
                 stops,
                 prompt.manner,
                 prompt.watch.take(),
@@ -203,7 +212,7 @@ impl Run {
             caller,
             engine: Arc::clone(&engine),
         };
-        let request = engine_request(engine.request_id(), prompt, Arc::new(lent), to_run);
+        let request = engine_request(engine.request_id(), prompt, steps, Arc::new(lent), to_run);
         let request = Request::Normal(Box::new(request));
         engine.sender.send(request).await.ok().map(|()| turn)
     }
@@ -305,7 +314,7 @@ async fn engine_lets_go(
     mut responses: mpsc::Receiver<Response>,
     let_go: oneshot::Receiver<()>,
 ) {
-    if engine.end_tokens.is_empty() {
+    if engine.engine_end.is_none() {
         drop(responses);
     } else {
         while responses.recv().await.is_some() {}
@@ -317,6 +326,7 @@ async fn engine_lets_go(
 fn engine_request(
     id: usize,
     prompt: Prompt,
+    steps: usize,
     tap: Arc<dyn CustomLogitsProcessor>,
     responses: mpsc::Sender<Response>,
 ) -> NormalRequest {
@@ -327,7 +337,7 @@ fn engine_request(
     // The tap leaves one token to choose, which the engine does greedily.
     let sampling = SamplingParams {
         temperature: Some(0.0),
-        max_len: Some(prompt.max_tokens),
+        max_len: Some(steps),
         ..SamplingParams::neutral()
     };
     let mut request = NormalRequest::new_simple(message, sampling, responses, id, None, None);

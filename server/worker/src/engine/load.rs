@@ -6,6 +6,7 @@
 
 mod adapters;
 mod embedding;
+mod handed;
 mod multimodal;
 mod quantized;
 mod target;
@@ -21,9 +22,11 @@ use mistralrs::core::{
     Loader, LocalModelPaths, MistralRs, MistralRsBuilder, ModelGenerationDefaults, ModelPaths,
     NormalLoaderBuilder, NormalSpecificConfig, Pipeline, SchedulerConfig,
 };
+use tokenizers::Tokenizer;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use self::handed::Handed;
 use self::target::Target;
 use crate::device::memory::Sampler;
 use crate::engine::Engine;
@@ -67,8 +70,6 @@ struct Weights {
 /// What the loaded model tells about itself.
 struct Facts {
     vocabulary: Vocabulary,
-    chat: Option<Arc<ChatTemplate>>,
-    end_tokens: Arc<[u32]>,
     context_length: usize,
     defaults: Option<ModelGenerationDefaults>,
 }
@@ -93,6 +94,7 @@ pub(crate) async fn load(inspection: Inspection, stats: Arc<Stats>) -> Result<Bu
 fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     let target = Target::open(inspection)?;
     let sampler = Sampler::start(&target.device, &stats)?;
+    let handed = Handed::of(inspection)?;
     let Weights {
         model: loaded,
         prepared,
@@ -100,13 +102,17 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     } = match (&inspection.files, &inspection.quantization) {
         (Files::Directory(files), quantization) if let Some(model) = &inspection.multimodal => {
             let to = quantization.as_ref().map(|in_situ| in_situ.to.engine());
-            multimodal::load(files, model, &target, to)?.into()
+            multimodal::load(files, &handed, model, &target, to)?.into()
         }
-        (Files::Directory(files), Some(in_situ)) => quantized::load(files, &target, in_situ)?,
-        (Files::Directory(files), None) => load_directory(files, &target)?.into(),
-        (Files::Gguf { file, tokenizer }, _) => {
-            load_gguf(file, tokenizer.as_deref(), &target)?.into()
+        (Files::Directory(files), quantization) if inspection.is_loaded_as_multimodal() => {
+            let to = quantization.as_ref().map(|in_situ| in_situ.to.engine());
+            multimodal::load_text(files, &handed, &target, to)?.into()
         }
+        (Files::Directory(files), Some(in_situ)) => {
+            quantized::load(files, &handed, &target, in_situ)?
+        }
+        (Files::Directory(files), None) => load_directory(files, &handed, &target)?.into(),
+        (Files::Gguf(file), _) => load_gguf(file, &handed, &target)?.into(),
     };
     let concurrency = inspection.placement.concurrency;
     let (scheduler, blocks) = target::scheduler(&loaded, concurrency)?;
@@ -123,8 +129,10 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
         .get_sender(None)
         .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))?;
     let embedder = Embedder::of(inspection);
+    let language = &inspection.language;
+    let own: Option<ChatTemplate> = serde_json::from_value(language.chat.clone().into()).ok();
     let chat = match inspection.chat_template() {
-        Some(template) => Chat::of(facts.chat.as_deref(), template),
+        Some(template) => Chat::of(own.as_ref(), template),
         None => Err("the model has no chat template".into()),
     };
     if let Err(why) = &chat
@@ -148,7 +156,10 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
         chat,
         embedder,
         context_length: facts.context_length,
-        end_tokens: facts.end_tokens,
+        end_tokens: language.ends.as_slice().into(),
+        engine_end: language.engine_end,
+        begins_chats: language.begins_chats,
+        limits: inspection.limits,
         generation_defaults: facts.defaults,
         images: inspection
             .multimodal
@@ -167,13 +178,17 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     })
 }
 
-fn load_directory(files: &DirectoryFiles, target: &Target) -> Result<Loaded, Failure> {
+fn load_directory(
+    files: &DirectoryFiles,
+    handed: &Handed,
+    target: &Target,
+) -> Result<Loaded, Failure> {
     if let Some(modules) = &files.modules {
-        return embedding::load(files, modules, target);
+        return embedding::load(files, handed, modules, target);
     }
     let config = NormalSpecificConfig::default();
     let loader = directory_loader(&files.directory, config, None, &files.adapters)?;
-    load_paths(&*loader, directory_paths(files)?, target, None)
+    load_paths(&*loader, directory_paths(files, handed)?, target, None)
 }
 
 fn directory_loader(
@@ -195,34 +210,36 @@ fn directory_loader(
         .map_err(|e| refused(&format!("{e:#}")))
 }
 
-fn directory_paths(files: &DirectoryFiles) -> Result<LocalModelPaths<PathBuf>, Failure> {
+fn directory_paths(
+    files: &DirectoryFiles,
+    handed: &Handed,
+) -> Result<LocalModelPaths<PathBuf>, Failure> {
     Ok(LocalModelPaths {
-        tokenizer_filename: files.tokenizer.clone(),
-        config_filename: files.config.clone(),
-        template_filename: files.template.clone(),
+        tokenizer_filename: handed.tokenizer.clone(),
+        config_filename: handed.config.clone(),
+        template_filename: None,
         filenames: files.weights.clone(),
         adapter_paths: adapters::paths(&files.adapters)?,
-        gen_conf: files.generation_config.clone(),
+        gen_conf: Some(handed.generation.clone()),
         preprocessor_config: None,
         processor_config: None,
-        chat_template_json_filename: files.template_json.clone(),
+        chat_template_json_filename: None,
     })
 }
 
-fn load_gguf(file: &Path, tokenizer: Option<&Path>, target: &Target) -> Result<Loaded, Failure> {
+fn load_gguf(file: &Path, handed: &Handed, target: &Target) -> Result<Loaded, Failure> {
     let directory = file.parent().unwrap_or(file).to_string_lossy().into_owned();
     let name = file.to_string_lossy().into_owned();
     let config = GGUFSpecificConfig::default();
     let loader =
         GGUFLoaderBuilder::new(None, None, directory, vec![name], config, false, None).build();
     let paths = LocalModelPaths {
-        // Empty: the one in the file.
-        tokenizer_filename: tokenizer.map(Path::to_owned).unwrap_or_default(),
+        tokenizer_filename: handed.tokenizer.clone(),
         config_filename: PathBuf::new(),
         template_filename: None,
         filenames: vec![file.to_owned()],
         adapter_paths: AdapterPaths::None,
-        gen_conf: None,
+        gen_conf: Some(handed.generation.clone()),
         preprocessor_config: None,
         processor_config: None,
         chat_template_json_filename: None,
@@ -288,15 +305,18 @@ impl Facts {
                 "The model has no tokenizer. Add the tokenizer.json that belongs to it.",
             ));
         };
+        // The engine adds the tokens that stand for images to that of a model that takes none.
+        let tokenizer = match inspection.is_loaded_as_multimodal() {
+            true => Tokenizer::from_bytes(&inspection.language.tokenizer)
+                .map(Arc::new)
+                .map_err(|e| refused(&e.to_string()))?,
+            false => tokenizer,
+        };
         let fits = blocks.map_or(usize::MAX, |blocks| tokens_in(blocks.into()) as usize);
         let allowed = metadata.max_seq_len.min(fits);
         let asked = inspection.context_length.map(|length| length as usize);
-        let mut end_tokens = metadata.eos_tok.clone();
-        end_tokens.dedup();
         Ok(Self {
             vocabulary: Vocabulary::new(tokenizer, bytes, inspection.vocabulary_size),
-            chat: pipeline.get_chat_template(),
-            end_tokens: end_tokens.into(),
             context_length: asked.unwrap_or(allowed).min(allowed),
             defaults: pipeline.generation_defaults(),
         })

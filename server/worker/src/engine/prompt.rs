@@ -65,9 +65,10 @@ impl Engine {
         let field = if is_chat { "messages" } else { "prompt" };
         self.check_tokens(field, &tokens)?;
         self.check_places(field, &tokens, &images)?;
+        self.check_images_fit(field, &tokens, &images)?;
         let max_tokens = room_for(
             field,
-            self.context_length,
+            self.context_for(tokens.len()),
             tokens.len(),
             request.max_tokens as usize,
         )?;
@@ -96,6 +97,14 @@ impl Engine {
             call: tools.constraint,
             watch: tools.watch,
         })
+    }
+
+    /// The context of a sequence that begins with that many tokens.
+    fn context_for(&self, prompt: usize) -> usize {
+        match self.limits.switch {
+            Some(switch) if prompt <= switch as usize => self.context_length.min(switch as usize),
+            _ => self.context_length,
+        }
     }
 
     /// Longest answer to a prompt of that many tokens by the model's generation config.
@@ -136,7 +145,7 @@ impl Engine {
         if !images.is_empty() {
             return self.image_tokens(chat.bos_token.as_deref(), &prompt, images);
         }
-        let mut tokens = self.encode("messages", &prompt)?;
+        let mut tokens = self.encode_as("messages", &prompt, self.begins_chats)?;
         // A template that writes the token of a text's beginning meets a tokenizer that adds it.
         if let Some(bos) = &chat.bos_token
             && prompt.starts_with(bos.as_str())
@@ -149,6 +158,11 @@ impl Engine {
     }
 
     pub(super) fn encode(&self, field: &str, text: &str) -> Result<Vec<u32>, Status> {
+        self.encode_as(field, text, true)
+    }
+
+    /// The tokens of a text, with those that the tokenizer puts around every text if `whole`.
+    fn encode_as(&self, field: &str, text: &str, whole: bool) -> Result<Vec<u32>, Status> {
         let refused =
             |why| status::invalid_field(field, format!("the model's tokenizer refuses it: {why}"));
         let context = self.context_length;
@@ -161,7 +175,29 @@ impl Engine {
                 ),
             ));
         }
-        self.vocabulary.encode(text, true).map_err(refused)
+        self.vocabulary.encode(text, whole).map_err(refused)
+    }
+
+    /// Checks that a prompt with images can be computed at once: the engine puts them together by itself.
+    fn check_images_fit(
+        &self,
+        field: &str,
+        tokens: &[u32],
+        images: &[Seen<'_>],
+    ) -> Result<(), Status> {
+        match self.limits.at_once {
+            Some(most) if !images.is_empty() && tokens.len() > most as usize => {
+                Err(status::context_exceeded(
+                    field,
+                    format!(
+                        "is {} tokens long, and with images the engine computes only prompts that are no longer \
+                         than the model's sliding window of {most} tokens as the model has it",
+                        tokens.len()
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn check_tokens(&self, field: &str, tokens: &[u32]) -> Result<(), Status> {

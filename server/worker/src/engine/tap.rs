@@ -8,6 +8,7 @@
 //! follows the answer, so that telling the step wakes nobody: on the engine's thread, each wake counts.
 //! [`Told::overdue`] covers what the engine does not answer to, [`Told::ended`] the end.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -43,10 +44,21 @@ pub(crate) enum Step {
     Failed(Fault),
 }
 
+/// Tokens that end an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Ends {
+    /// All of them.
+    pub(crate) tokens: Arc<[u32]>,
+    /// The one that makes the engine end the sequence, where there is one.
+    pub(crate) engine: Option<u32>,
+}
+
 /// Chooses and tells the tokens of one answer.
 pub(crate) struct Tap {
     picker: Mutex<Picker>,
-    end_tokens: Arc<[u32]>,
+    ends: Ends,
+    /// The rest of the prompt, which is given token by token.
+    rest: Mutex<VecDeque<u32>>,
     /// How many tokens may still be made.
     left: Mutex<usize>,
     ended: AtomicBool,
@@ -70,10 +82,12 @@ pub(crate) struct Lent {
 }
 
 impl Tap {
-    /// A tap for an answer of at most `max_tokens` to the prompt `reading`, and the steps that it tells.
+    /// A tap for an answer of at most `max_tokens` to the prompt `reading`, of which the engine gets `rest` token by
+    /// token, and the steps that it tells.
     pub(crate) fn new(
         picker: Picker,
-        end_tokens: Arc<[u32]>,
+        ends: Ends,
+        rest: VecDeque<u32>,
         max_tokens: usize,
         reading: Arc<Reading>,
     ) -> (Arc<Self>, Told) {
@@ -82,7 +96,8 @@ impl Tap {
         let (overdue, over) = (Arc::<Notify>::default(), Arc::<Notify>::default());
         let tap = Self {
             picker: Mutex::new(picker),
-            end_tokens,
+            ends,
+            rest: Mutex::new(rest),
             left: Mutex::new(max_tokens),
             ended: AtomicBool::new(false),
             steps: sender,
@@ -113,9 +128,9 @@ impl Tap {
         self.ended.store(true, Ordering::Relaxed);
     }
 
-    /// Token that makes the engine end the sequence, where the model has one.
+    /// Token that makes the engine end the sequence, where there is one.
     fn end_token(&self) -> u32 {
-        self.end_tokens.first().copied().unwrap_or(0)
+        self.ends.engine.unwrap_or(0)
     }
 
     fn step(&self, scores: &mut [f32]) -> u32 {
@@ -123,8 +138,13 @@ impl Tap {
         if self.ended.load(Ordering::Relaxed) {
             return self.end_token();
         }
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = rest.pop_front() {
+            return token;
+        }
+        drop(rest);
         let mut picker = self.picker.lock().unwrap_or_else(PoisonError::into_inner);
-        let picked = picker.pick(scores, &self.end_tokens);
+        let picked = picker.pick(scores, &self.ends.tokens);
         let at = Instant::now();
         let (token, step) = match picked {
             Err(fault) => (self.end_token(), Step::Failed(fault)),
@@ -204,7 +224,29 @@ mod tests {
     fn tap(max_tokens: usize) -> (Arc<Tap>, Told) {
         let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None));
         let request = Arc::<Stats>::default().begin(1);
-        Tap::new(picker, [0].into(), max_tokens, request.reading().clone())
+        let ends = Ends {
+            tokens: [0].into(),
+            engine: Some(0),
+        };
+        let reading = request.reading().clone();
+        Tap::new(picker, ends, VecDeque::new(), max_tokens, reading)
+    }
+
+    #[test]
+    fn the_rest_of_the_prompt_is_no_part_of_the_answer() {
+        let (tap, mut told) = tap(1);
+        tap.rest.lock().expect("the rest").extend([7, 0]);
+        let tokens: Vec<u32> = (0..4).map(|_| tap.step(&mut [0.0, 1.0])).collect();
+        assert_eq!(tokens, [7, 0, 1, 0]);
+        assert!(matches!(
+            told.next(),
+            Some(Step::Token {
+                token: 1,
+                last: true,
+                ..
+            })
+        ));
+        assert_eq!(told.next(), None);
     }
 
     #[test]

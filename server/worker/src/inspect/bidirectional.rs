@@ -5,7 +5,7 @@
 //! exclusive), which the engine does not: it takes the width for the distance. And the engine goes by the
 //! pattern alone where the file lists the layers.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 
@@ -60,11 +60,34 @@ impl Bidirectional {
     }
 }
 
+/// Makes a distance of the width of a window to both sides, which the engine takes for one.
+pub(super) fn narrow(config: &mut Map<String, Value>) {
+    if config.get("use_bidirectional_attention") != Some(&Value::Bool(true)) {
+        return;
+    }
+    if let Some(width) = config.get("sliding_window").and_then(Value::as_u64) {
+        config.insert("sliding_window".into(), (width / 2 + 1).into());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_window_to_both_sides_is_half_as_wide_on_each() {
+        let narrowed = |fields: Value| {
+            let mut fields = fields.as_object().cloned().unwrap_or_default();
+            narrow(&mut fields);
+            fields.get("sliding_window").cloned()
+        };
+        let both = json!({"use_bidirectional_attention": true, "sliding_window": 512});
+        assert_eq!(narrowed(both), Some(json!(257)));
+        assert_eq!(narrowed(json!({"sliding_window": 512})), Some(json!(512)));
+        assert_eq!(narrowed(json!({"use_bidirectional_attention": true})), None);
+    }
 
     fn check(fields: Value, layers: u64) -> Result<(), Failure> {
         Bidirectional::of(&|name| fields.get(name)).check(layers)

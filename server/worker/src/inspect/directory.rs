@@ -3,23 +3,22 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
-use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
-use tokenizers::Tokenizer;
-
 use super::adapters::{self, Adapter};
+use super::language::Language;
 use super::model_config::ModelConfig;
 use super::modules::Modules;
 use super::need::Need;
 use super::weights::Weights;
 use super::{
-    Files, InSitu, Inspection, Placement, check_kind_found, choose_context, choose_dtype,
-    embedding, files, multimodal, tokenizer, uqff,
+    Files, InSitu, Inspection, Limits, Placement, bidirectional, check_kind_found, choose_context,
+    choose_dtype, embedding, files, multimodal, needed, parts, tokenizer, uqff,
 };
 use crate::device::Site;
 use crate::failure::Failure;
 use crate::prepared::Prepared;
 use crate::quantization::Quantization;
+use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
+use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
 
 /// More entries than a model's directory has.
 const MAX_ENTRIES: usize = 10_000;
@@ -33,7 +32,9 @@ pub(crate) struct DirectoryFiles {
     pub(crate) config: PathBuf,
     /// tokenizer.json.
     pub(crate) tokenizer: PathBuf,
-    /// chat_template.jinja, else tokenizer_config.json.
+    /// tokenizer_config.json.
+    pub(crate) tokenizer_config: Option<PathBuf>,
+    /// chat_template.jinja.
     pub(crate) template: Option<PathBuf>,
     /// chat_template.json.
     pub(crate) template_json: Option<PathBuf>,
@@ -56,22 +57,30 @@ pub(super) fn inspect(
     let names = list(path)?;
     check_what_it_is(&names)?;
     let wanted = embedding::kind(config.kind(), &names)?;
-    let (mut files, made, tokenizer_id) = find(config, path, &names)?;
-    let model = ModelConfig::read(&files.config, wanted)?;
+    let mut files = find(config, path, &names)?;
+    let (mut language, made) = Language::read(&files)?;
+    let mut model = ModelConfig::read(&files.config, wanted)?;
     let kind = model.kind;
+    model.limits = limits(model.limits, &site);
+    language.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
+    language.begins_chats = kind == ModelKind::Multimodal;
     check_kind_found(config.kind(), kind, &model.architecture)?;
-    let multimodal = multimodal::inspect(config, &model.architecture, &files, &made)?;
+    let multimodal = multimodal::inspect(config, &model, &files, &language, &made)?;
     let quantization = quantization(&config.quantization, &model)?;
     files.adapters = adapters::inspect(&config.adapters, &model, &files.weights)?;
     let context_length = choose_context(config.context_length, model.context_length)?;
     if kind == ModelKind::Embedding {
         embedding::check(&model, &config.quantization, context_length)?;
         files.modules = Some(Modules::read(path, model.shape.hidden_size)?);
+        bidirectional::narrow(&mut model.handed);
     }
     let dense = files.modules.iter().flat_map(Modules::weights);
     let all_weights: Vec<_> = files.weights.iter().chain(dense).cloned().collect();
     let weights = Weights::read(&all_weights, quantization)?;
     embedding::check_names(kind, &weights)?;
+    if let Some(tensors) = &model.tensors {
+        needed::check(tensors, &weights.names, &model)?;
+    }
     let dtype = choose_dtype(config.dtype(), &site, weights.stored_as_f32());
     let dtype = embedding::dtype(config.dtype(), files.modules.as_ref(), dtype)?;
     let vocabulary_size = weights.vocabulary.or(model.vocabulary_size);
@@ -96,7 +105,7 @@ pub(super) fn inspect(
     let mut metadata = ModelMetadata {
         architecture: model.architecture,
         model_name: model.name.unwrap_or_else(|| files::name(path)),
-        tokenizer_id: tokenizer_id.unwrap_or_default(),
+        tokenizer_id: language.class.clone().unwrap_or_default(),
         kind: kind.into(),
         input_modalities: modalities(kind),
         output_modalities: vec![match kind {
@@ -136,7 +145,10 @@ pub(super) fn inspect(
         _ => weights.file_bytes + adapters::file_bytes(&files.adapters),
     };
     Ok(Inspection {
-        files: Files::Directory(files),
+        files: Files::Directory(Box::new(files)),
+        config: serde_json::to_vec(&model.handed).unwrap_or_default(),
+        language,
+        limits: model.limits,
         kind,
         multimodal,
         dtype,
@@ -190,7 +202,7 @@ fn list(path: &Path) -> Result<BTreeSet<String>, Failure> {
 fn check_what_it_is(names: &BTreeSet<String>) -> Result<(), Failure> {
     let has = |name: &str| names.contains(name);
     let find = |end: &str| names.iter().find(|name| name.ends_with(end));
-    let weights = names.iter().any(|name| is_weights(name));
+    let weights = names.iter().any(|name| parts::is_weights(name));
     if has("model_index.json") {
         return Err(Failure::unusable(
             "This is an image model, which this version of Hangar does not support. Load a text model.",
@@ -205,7 +217,7 @@ fn check_what_it_is(names: &BTreeSet<String>) -> Result<(), Failure> {
     if find(".uqff").is_some() && !weights {
         return Err(uqff());
     }
-    if !has("config.json")
+    if (!has("config.json") || !names.iter().any(|name| name.ends_with(".safetensors")))
         && let Some(file) = find(".gguf")
     {
         return Err(Failure::unusable(format!(
@@ -215,12 +227,12 @@ fn check_what_it_is(names: &BTreeSet<String>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Finds the model's files and checks the small ones; also gives the tokenizer and its class.
+/// Finds the model's files.
 fn find(
     config: &WorkerConfig,
     path: &Path,
     names: &BTreeSet<String>,
-) -> Result<(DirectoryFiles, Tokenizer, Option<String>), Failure> {
+) -> Result<DirectoryFiles, Failure> {
     let optional = |name: &str| names.contains(name).then(|| path.join(name));
     let required = |name: &str, what: &str| {
         optional(name).ok_or_else(|| {
@@ -230,101 +242,35 @@ fn find(
             ))
         })
     };
-    let mut files = DirectoryFiles {
+    let files = DirectoryFiles {
         directory: path.to_owned(),
         config: required("config.json", "the model's architecture")?,
-        weights: weights(path, names)?,
+        weights: parts::find(path, names)?,
         tokenizer: match tokenizer::given(config) {
             Some(tokenizer) => tokenizer,
             None => required("tokenizer.json", "the model's tokenizer")?,
         },
+        tokenizer_config: optional("tokenizer_config.json"),
         template: optional("chat_template.jinja"),
         template_json: optional("chat_template.json"),
         generation_config: optional("generation_config.json"),
         adapters: Vec::new(),
         modules: None,
     };
-    let made = tokenizer::read_tokenizer(&files.tokenizer)?;
-    let mut tokenizer_id = None;
-    if let Some(config) = optional("tokenizer_config.json") {
-        tokenizer_id = tokenizer::check_tokenizer_config(&config, &made)?;
-        files.template.get_or_insert(config);
-    }
-    if let Some(template) = optional("chat_template.jinja") {
-        tokenizer::check_template(&template)?;
-    }
-    if let Some(template) = &files.template_json {
-        tokenizer::check_template_json(template)?;
-    }
-    if let Some(config) = &files.generation_config {
-        tokenizer::check_generation_config(config, &made)?;
-    }
-    Ok((files, made, tokenizer_id))
+    Ok(files)
 }
 
-/// The files with the weights.
-fn weights(path: &Path, names: &BTreeSet<String>) -> Result<Vec<PathBuf>, Failure> {
-    let shards: Vec<(u32, u32, &String)> = names
-        .iter()
-        .filter_map(|name| shard(name).map(|(number, count)| (number, count, name)))
-        .collect();
-    let single = ["model.safetensors", "consolidated.safetensors"]
-        .into_iter()
-        .find(|name| names.contains(*name));
-    let indexed = names.contains("model.safetensors.index.json");
-    if let Some(name) = single
-        && (shards.is_empty() || (name == "model.safetensors" && !indexed))
-    {
-        return Ok(vec![path.join(name)]);
+/// Up to where the engine computes what the model says on this device: on a GPU, its cache keeps nothing apart of
+/// what is beyond a window.
+fn limits(by_model: Limits, site: &Site) -> Limits {
+    match site {
+        Site::Cpu => by_model,
+        Site::Gpu(_) => Limits {
+            sequence: by_model.sequence.into_iter().chain(by_model.at_once).min(),
+            at_once: None,
+            ..by_model
+        },
     }
-    if let Some((_, count, _)) = shards.first() {
-        let present: BTreeSet<u32> = shards.iter().map(|(number, ..)| *number).collect();
-        let missing = (1..=*count).find(|number| !present.contains(number));
-        if let Some(missing) = missing {
-            return Err(Failure::unusable(format!(
-                "Part {missing} of the model's {count} safetensors is missing. Get a complete copy of \
-                 the model."
-            )));
-        }
-        return Ok(shards.iter().map(|(.., name)| path.join(name)).collect());
-    }
-    Err(no_weights(names))
-}
-
-fn no_weights(names: &BTreeSet<String>) -> Failure {
-    let pickled = |name: &&String| {
-        name.ends_with(".pt")
-            || name.ends_with(".pth")
-            || name.ends_with(".ckpt")
-            || (name.ends_with(".bin") && name.contains("model"))
-    };
-    if let Some(name) = names.iter().find(pickled) {
-        return Failure::unusable(format!(
-            "The weights are pickled ({name}). Such files can run code when they are read and are \
-             refused: convert the model to safetensors."
-        ));
-    }
-    if let Some(name) = names.iter().find(|name| name.ends_with(".safetensors")) {
-        return Failure::unusable(format!(
-            "The directory has no weights by the names that are looked for, but {name}. Name them \
-             model.safetensors, or model-00001-of-00002.safetensors and so on."
-        ));
-    }
-    Failure::unusable(
-        "The directory has no weights. Add the model's safetensors: model.safetensors, or \
-         model-00001-of-00002.safetensors and so on.",
-    )
-}
-
-fn is_weights(name: &str) -> bool {
-    name == "model.safetensors" || name == "consolidated.safetensors" || shard(name).is_some()
-}
-
-/// Number and count of a part, from its name `model-NUMBER-of-COUNT.safetensors`.
-fn shard(name: &str) -> Option<(u32, u32)> {
-    let numbers = name.strip_prefix("model-")?.strip_suffix(".safetensors")?;
-    let (number, count) = numbers.split_once("-of-")?;
-    Some((number.parse().ok()?, count.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -333,51 +279,6 @@ mod tests {
 
     fn names(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
-    }
-
-    fn chosen(all: &[&str]) -> Result<Vec<String>, String> {
-        weights(Path::new("m"), &names(all))
-            .map(|paths| paths.iter().map(|path| files::name(path)).collect())
-            .map_err(|failure| failure.message)
-    }
-
-    #[test]
-    fn all_parts_are_needed() {
-        let parts = [
-            "model-00001-of-00002.safetensors",
-            "model-00002-of-00002.safetensors",
-        ];
-        assert_eq!(chosen(&parts).expect("parts"), parts);
-        let error = chosen(&parts[..1]).expect_err("a part is missing");
-        assert!(error.contains("Part 2"), "{error}");
-    }
-
-    #[test]
-    fn a_single_file_is_found_among_others() {
-        assert_eq!(
-            chosen(&[
-                "model.safetensors",
-                "pytorch_model.bin",
-                "adapter_model.safetensors"
-            ]),
-            Ok(vec!["model.safetensors".into()])
-        );
-    }
-
-    #[test]
-    fn pickled_weights_are_refused() {
-        for name in [
-            "pytorch_model.bin",
-            "pytorch_model-00001-of-00002.bin",
-            "a.pt",
-            "b.pth",
-        ] {
-            let error = chosen(&[name]).expect_err("pickled");
-            assert!(
-                error.contains("convert the model to safetensors"),
-                "{error}"
-            );
-        }
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! Opens a model's files: regular ones only, and only as much of them as is allowed.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::{Cursor, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
+use super::json;
 use crate::failure::Failure;
+
+/// Beginning of the files that git-lfs leaves in the place of others.
+const POINTER: &[u8] = b"version https://git-lfs";
 
 /// Type and size of what is at `path`, which has to be a directory or a regular file.
 pub(super) fn about(path: &Path) -> Result<Metadata, Failure> {
@@ -59,12 +63,49 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(
     limit: u64,
 ) -> Result<T, Failure> {
     let bytes = read(path, limit)?;
-    serde_json::from_slice(&bytes).map_err(|e| {
+    refuse_pointer(path, &bytes)?;
+    serde_json::from_slice(&json::strict(&bytes)).map_err(|e| {
         Failure::unusable(format!(
             "{} is malformed: {e}. Get an intact copy of the file.",
             name(path)
         ))
     })
+}
+
+/// A regular text file of at most `limit` bytes, without a byte order mark.
+pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, Failure> {
+    let bytes = read(path, limit)?;
+    let text = std::str::from_utf8(json::without_mark(&bytes)).map_err(|e| {
+        Failure::unusable(format!(
+            "{} is malformed: {e}. Get an intact copy of the file.",
+            name(path)
+        ))
+    })?;
+    Ok(text.to_owned())
+}
+
+/// Opens a regular file with weights, which has to be no pointer of git-lfs to one.
+pub(super) fn open_weights(path: &Path) -> Result<(impl Read + use<>, u64), Failure> {
+    let (mut file, length) = open(path)?;
+    let mut beginning = Vec::new();
+    (&mut file)
+        .take(POINTER.len() as u64)
+        .read_to_end(&mut beginning)
+        .map_err(|e| cannot_read(path, &e))?;
+    refuse_pointer(path, &beginning)?;
+    Ok((Cursor::new(beginning).chain(file), length))
+}
+
+/// Refuses what git-lfs has left in a file's place, of which these are the first bytes.
+fn refuse_pointer(path: &Path, beginning: &[u8]) -> Result<(), Failure> {
+    if !beginning.starts_with(POINTER) {
+        return Ok(());
+    }
+    Err(Failure::unusable(format!(
+        "{} is a pointer of git-lfs to the file, and not the file itself. Fetch what it points to with `git lfs \
+         pull`, or download the file by itself.",
+        name(path)
+    )))
 }
 
 /// Name of a file for messages, without its directory.

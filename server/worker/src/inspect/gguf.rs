@@ -1,20 +1,26 @@
 //! A GGUF file: whether the engine can load it.
 
+mod complete;
+mod computed;
 mod header;
+mod pre;
 mod tensor_type;
+mod tokenizer;
 
 use std::collections::HashMap;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
+use serde_json::Map;
 
-use self::header::{Header, Tensor, Value};
+use self::header::{Header, Tensor};
 use super::model_config::Shape;
 use super::need::Need;
 use super::{
-    Files, Inspection, Placement, check_kind_found, choose_context, choose_dtype, files, tokenizer,
+    Files, Inspection, Language, Limits, Placement, check_kind_found, choose_context, choose_dtype,
+    files, tokenizer as tokenizer_json,
 };
 use crate::device::Site;
 use crate::failure::Failure;
@@ -31,9 +37,6 @@ const ARCHITECTURES: [&str; 8] = [
     "starcoder2",
 ];
 
-/// Kinds of tokenizers that the engine can make from GGUF.
-const TOKENIZERS: [&str; 3] = ["gpt2", "llama", "replit"];
-
 /// More layers than any model has: what claims more is broken.
 const MAX_LAYERS: u64 = 10_000;
 
@@ -46,7 +49,7 @@ pub(super) fn inspect(
     refuse_other_files(path)?;
     refuse_other_kinds(config.kind())?;
     refuse_quantization(&config.quantization)?;
-    let (file, length) = files::open(path)?;
+    let (file, length) = files::open_weights(path)?;
     let header = Header::read(BufReader::new(file), length).map_err(|why| {
         Failure::unusable(format!(
             "{} is no intact GGUF file: {why}. Get a complete copy of the file.",
@@ -89,6 +92,7 @@ struct Model<'a> {
     architecture: &'a str,
     layers: u64,
     context_length: u32,
+    language: Language,
 }
 
 impl<'a> Model<'a> {
@@ -124,16 +128,15 @@ impl<'a> Model<'a> {
             )));
         }
         let context_length = u32::try_from(number("context_length")?).unwrap_or(u32::MAX);
-        match tokenizer::given(config) {
-            Some(path) => drop(tokenizer::read_tokenizer(&path)?),
-            None => check_tokenizer(header)?,
-        }
+        let language = language(header, config)?;
         check_tensors(header)?;
+        computed::check(header, architecture)?;
         Ok(Self {
             header,
             architecture,
             layers,
             context_length,
+            language,
         })
     }
 
@@ -181,10 +184,10 @@ impl<'a> Model<'a> {
         };
         check_kind_found(config.kind(), ModelKind::Text, self.architecture)?;
         Ok(Inspection {
-            files: Files::Gguf {
-                file: path.to_owned(),
-                tokenizer: tokenizer::given(config),
-            },
+            files: Files::Gguf(path.to_owned()),
+            config: Vec::new(),
+            language: self.language.clone(),
+            limits: Limits::default(),
             kind: ModelKind::Text,
             multimodal: None,
             dtype,
@@ -250,67 +253,25 @@ impl<'a> Model<'a> {
     }
 }
 
-/// What the engine would panic on while it makes a tokenizer.
-fn check_tokenizer(header: &Header) -> Result<(), Failure> {
-    let model = header
-        .text("tokenizer.ggml.model")
-        .ok_or_else(|| tokenizer_unusable("The file has no tokenizer."))?;
-    if !TOKENIZERS.contains(&model) {
-        return Err(Failure::unusable(format!(
-            "The engine cannot make a tokenizer of the kind {model} from GGUF. Load the model's \
-             safetensors."
-        )));
-    }
-    let length = |name: &str| match header.values.get(name) {
-        Some(Value::List(length)) => Some(*length),
-        _ => None,
+/// What there is to know about the model's tokens: by the spec's tokenizer, else by the one in the file.
+fn language(header: &Header, config: &WorkerConfig) -> Result<Language, Failure> {
+    let given = match tokenizer_json::given(config) {
+        Some(path) => {
+            let written = tokenizer_json::rewritten(&path, &Map::new(), &Map::new())?;
+            Some((path, written))
+        }
+        None => None,
     };
-    let tokens = length("tokenizer.ggml.tokens")
-        .filter(|count| *count > 0)
-        .ok_or_else(|| tokenizer_unusable("The file's tokenizer has no tokens."))?;
-    let (companion, equal) = match model {
-        "gpt2" => ("tokenizer.ggml.merges", false),
-        _ => ("tokenizer.ggml.scores", true),
-    };
-    match length(companion) {
-        None => {
-            return Err(tokenizer_unusable(format!(
-                "The file's tokenizer has no {companion}."
-            )));
-        }
-        Some(count) if equal && count != tokens => {
-            return Err(tokenizer_unusable(format!(
-                "The file's tokenizer has {tokens} tokens but {count} {companion}."
-            )));
-        }
-        Some(_) => {}
+    if given.is_none() {
+        complete::check_tokenizer(header)?;
     }
-    check_special_tokens(header, tokens)
-}
-
-/// Checks the tokens with a meaning of their own: the engine looks them up without asking.
-fn check_special_tokens(header: &Header, tokens: u64) -> Result<(), Failure> {
-    if header.number("tokenizer.ggml.eos_token_id").is_none() {
-        return Err(tokenizer_unusable(
-            "The file's tokenizer has no token that ends a text.",
-        ));
-    }
-    for name in ["eos_token_id", "bos_token_id", "unknown_token_id"] {
-        let id = header.number(&format!("tokenizer.ggml.{name}"));
-        if let Some(id) = id.filter(|id| *id >= tokens) {
-            return Err(tokenizer_unusable(format!(
-                "The file's {name} is {id}, but its tokenizer has only {tokens} tokens."
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn tokenizer_unusable(why: impl AsRef<str>) -> Failure {
-    let why = why.as_ref();
-    Failure::unusable(format!(
-        "{why} Convert the model to GGUF anew, with its tokenizer."
-    ))
+    let path = given
+        .as_ref()
+        .map_or_else(|| PathBuf::from("The tokenizer"), |it| it.0.clone());
+    let mut language = tokenizer::language(header, given.map(|it| it.1))?;
+    let made = tokenizer_json::make(&path, &language.tokenizer)?;
+    language.settle_ends(&serde_json::Value::Null, &made, true);
+    Ok(language)
 }
 
 fn check_tensors(header: &Header) -> Result<(), Failure> {

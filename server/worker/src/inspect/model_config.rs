@@ -5,14 +5,18 @@ use std::path::Path;
 use hangar_client::v1::ModelKind;
 use mistralrs::core::{MultimodalLoaderType, NormalLoaderType};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::architecture::{self, Architecture, Limits};
 use super::bidirectional::Bidirectional;
 use super::{embedding, files, multimodal};
 use crate::failure::Failure;
 
 /// Longest config.json in bytes.
 const MAX_CONFIG: u64 = 16 << 20;
+
+/// A text model of which the engine has the loader among the multimodal ones.
+pub(super) const GEMMA3_TEXT: &str = "Gemma3ForCausalLM";
 
 /// More layers than any model has: what claims more is broken.
 const MAX_LAYERS: u64 = 10_000;
@@ -38,6 +42,14 @@ pub(super) struct ModelConfig {
     pub(super) bidirectional: Bidirectional,
     /// Size of the cache of one token.
     pub(super) shape: Shape,
+    /// What the engine gets in place of the file.
+    pub(super) handed: Map<String, Value>,
+    /// Up to where the engine computes what the model says.
+    pub(super) limits: Limits,
+    /// Names of the tensors that the engine reads; `None` where that is not known.
+    pub(super) tensors: Option<Vec<String>>,
+    /// Tokens that end an answer, where no other file says it.
+    pub(super) ends: Value,
 }
 
 /// Sizes of which the need for memory follows; zero where not known.
@@ -82,17 +94,72 @@ impl ModelConfig {
             }
             _ => kind(&architecture)?,
         };
-        let config = Self {
-            kind,
-            ..Self::from_fields(architecture, &raw.fields)
-        };
-        if config.shape.layers > MAX_LAYERS {
+        let ends = raw.fields.get("eos_token_id").cloned().unwrap_or_default();
+        let mut config = Self::translated(architecture, kind, raw.fields)?;
+        config.ends = ends;
+        Ok(config)
+    }
+
+    /// What the fields say, and how they are handed to the engine.
+    fn translated(
+        name: String,
+        kind: ModelKind,
+        mut fields: Map<String, Value>,
+    ) -> Result<Self, Failure> {
+        let known = Architecture::of(&name);
+        if kind == ModelKind::Text && known.is_none() {
             return Err(Failure::unusable(format!(
-                "config.json claims {} layers. Get the config.json that belongs to the model.",
-                config.shape.layers
+                "This version of Hangar does not serve {name}: the engine computes it on GPUs only, and was not \
+                 compared with the reference there. Load a model of another architecture."
             )));
         }
-        Ok(config)
+        let Some(known) = known.filter(|_| kind == ModelKind::Text) else {
+            architecture::make_older(&mut fields)?;
+            fields.insert("architectures".into(), json!([name]));
+            let config = Self::from_fields(name, &fields).check_layers()?;
+            return Ok(Self {
+                kind,
+                handed: fields,
+                ..config
+            });
+        };
+        if let Some(why) = known.wrong {
+            return Err(Failure::unusable(format!(
+                "This version of Hangar does not serve {name}, which the engine (mistral.rs {}) does not compute as \
+                 the reference does: {why}. Load a model of another architecture.",
+                crate::handshake::ENGINE_VERSION
+            )));
+        }
+        let stored = Self::from_fields(name.clone(), &fields).check_layers()?;
+        let known = known.computed_by(&fields);
+        let translated = known.translate(&fields)?;
+        let config = Self::from_fields(name, &translated.fields);
+        let limits = translated.limits;
+        let most = limits.sequence.unwrap_or(u32::MAX);
+        Ok(Self {
+            kind,
+            name: stored.name,
+            context_length: config.context_length.map(|length| length.min(most)),
+            // Quantized weights have tensors of their own.
+            tensors: stored
+                .quantization
+                .is_none()
+                .then(|| known.tensors(&translated.fields)),
+            quantization: stored.quantization,
+            handed: translated.fields,
+            limits,
+            ..config
+        })
+    }
+
+    fn check_layers(self) -> Result<Self, Failure> {
+        if self.shape.layers > MAX_LAYERS {
+            return Err(Failure::unusable(format!(
+                "config.json claims {} layers. Get the config.json that belongs to the model.",
+                self.shape.layers
+            )));
+        }
+        Ok(self)
     }
 
     fn from_fields(architecture: String, fields: &Map<String, Value>) -> Self {
@@ -115,6 +182,10 @@ impl ModelConfig {
             .unwrap_or(0);
         Self {
             architecture,
+            handed: Map::new(),
+            limits: Limits::default(),
+            tensors: None,
+            ends: Value::Null,
             kind: ModelKind::Unspecified,
             name: field("_name_or_path")
                 .and_then(Value::as_str)
@@ -144,7 +215,7 @@ impl ModelConfig {
 
 /// What kind of model the architecture makes, if the engine has it and it can be served.
 fn kind(name: &str) -> Result<ModelKind, Failure> {
-    if NormalLoaderType::from_causal_lm_name(name).is_ok() {
+    if Architecture::of(name).is_some() || NormalLoaderType::from_causal_lm_name(name).is_ok() {
         return Ok(ModelKind::Text);
     }
     if multimodal::loader(name).is_some() {

@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 
 use hangar_client::worker::v1::WorkerConfig;
 use image::imageops::FilterType;
-use mistralrs::core::{ChatTemplate, MultimodalLoaderType};
+use mistralrs::core::MultimodalLoaderType;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
 use super::directory::DirectoryFiles;
 use super::files;
+use super::language::{self, Language};
+use super::model_config::ModelConfig;
 use crate::demo::place;
 use crate::engine::chat::template_source;
 use crate::failure::Failure;
@@ -126,14 +128,15 @@ pub(super) fn loader(architecture: &str) -> Option<MultimodalLoaderType> {
     MultimodalLoaderType::from_causal_lm_name(architecture).ok()
 }
 
-/// Inspects what the model of `architecture` in these files has beside that.
+/// Inspects what the model in these files has beside what every model has.
 pub(super) fn inspect(
     config: &WorkerConfig,
-    architecture: &str,
+    model: &ModelConfig,
     files: &DirectoryFiles,
+    language: &Language,
     tokenizer: &Tokenizer,
 ) -> Result<Option<Multimodal>, Failure> {
-    let Some(loader) = loader(architecture) else {
+    let Some(loader) = loader(&model.architecture) else {
         return Ok(None);
     };
     if !config.adapters.is_empty() {
@@ -167,7 +170,7 @@ pub(super) fn inspect(
         preprocessor_config,
         // The engine would take the chat template in it before any other.
         processor_config: processor_config.filter(|_| processor.chat_template.is_none()),
-        template: template(files, processor.chat_template)?,
+        template: template(files, processor.chat_template, language)?,
         verbatim: verbatim(Path::new(&config.cache_dir))?,
     }))
 }
@@ -231,28 +234,21 @@ fn need(sizes: &Sizes, most: (u64, u64)) -> u64 {
 }
 
 /// The model's own chat template, from the first of the files that has one.
-fn template(files: &DirectoryFiles, processor: Option<String>) -> Result<Option<String>, Failure> {
-    #[derive(Deserialize)]
-    struct Alone {
-        chat_template: String,
+fn template(
+    files: &DirectoryFiles,
+    processor: Option<String>,
+    language: &Language,
+) -> Result<Option<String>, Failure> {
+    if files.template.is_none() {
+        if let Some(path) = &files.template_json {
+            return language::template_in(path).map(Some);
+        }
+        if processor.is_some() {
+            return Ok(processor);
+        }
     }
-    let jinja = |path: &PathBuf| path.extension().is_some_and(|end| end == "jinja");
-    if let Some(path) = files.template.as_ref().filter(|path| jinja(path)) {
-        let bytes = files::read(path, MAX_FILE)?;
-        return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));
-    }
-    if let Some(path) = &files.template_json {
-        let alone: Alone = files::read_json(path, MAX_FILE)?;
-        return Ok(Some(alone.chat_template));
-    }
-    if processor.is_some() {
-        return Ok(processor);
-    }
-    let Some(path) = &files.template else {
-        return Ok(None);
-    };
-    let template: ChatTemplate = files::read_json(path, MAX_FILE)?;
-    Ok(template_source(&template))
+    let template = serde_json::from_value(language.chat.clone().into()).ok();
+    Ok(template.as_ref().and_then(template_source))
 }
 
 fn verbatim(cache: &Path) -> Result<PathBuf, Failure> {

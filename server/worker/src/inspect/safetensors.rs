@@ -38,7 +38,7 @@ struct Entry {
 
 /// The file's tensors. The file is checked to be as long as its header says.
 pub(super) fn tensors(path: &Path) -> Result<Vec<Tensor>, Failure> {
-    let (file, length) = files::open(path)?;
+    let (file, length) = files::open_weights(path)?;
     let broken = |why: String| {
         Failure::unusable(format!(
             "{} is no intact safetensors file: {why}. Get a complete copy of the file.",

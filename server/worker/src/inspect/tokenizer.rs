@@ -1,12 +1,10 @@
-//! The files around a tokenizer: what the engine would panic on is found here.
+//! tokenizer.json, as the engine gets it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use hangar_client::worker::v1::WorkerConfig;
-use mistralrs::core::ChatTemplate;
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
 use super::files;
@@ -15,18 +13,14 @@ use crate::failure::{Failure, panic_message};
 /// Longest tokenizer.json in bytes.
 const MAX_TOKENIZER: u64 = 256 << 20;
 
-/// Longest other file in bytes.
-const MAX_FILE: u64 = 16 << 20;
-
 /// The tokenizer in place of the model's own, if one is given.
 pub(super) fn given(config: &WorkerConfig) -> Option<PathBuf> {
     (!config.tokenizer.is_empty()).then(|| PathBuf::from(&config.tokenizer))
 }
 
-/// Makes the tokenizer of this file.
-pub(super) fn read_tokenizer(path: &Path) -> Result<Tokenizer, Failure> {
-    let bytes = files::read(path, MAX_TOKENIZER)?;
-    let made = catch_unwind(AssertUnwindSafe(|| Tokenizer::from_bytes(&bytes)));
+/// Makes a tokenizer of what was read in the file at `path`.
+pub(super) fn make(path: &Path, written: &[u8]) -> Result<Tokenizer, Failure> {
+    let made = catch_unwind(AssertUnwindSafe(|| Tokenizer::from_bytes(written)));
     let why = match made {
         Ok(Ok(tokenizer)) => return Ok(tokenizer),
         Ok(Err(e)) => e.to_string(),
@@ -35,99 +29,83 @@ pub(super) fn read_tokenizer(path: &Path) -> Result<Tokenizer, Failure> {
     Err(malformed(path, &why))
 }
 
-/// Checks a tokenizer_config.json, and gives the class of the tokenizer.
-pub(super) fn check_tokenizer_config(
+/// The file as the reference uses it, for the engine: without cutting and padding, and with the special tokens
+/// that tokenizer_config.json says are added, whose fields are `config`; `chat` has the special tokens' texts.
+pub(super) fn rewritten(
     path: &Path,
-    tokenizer: &Tokenizer,
-) -> Result<Option<String>, Failure> {
-    #[derive(Deserialize)]
-    struct Class {
-        tokenizer_class: Option<Value>,
-    }
-    // The engine's own type: what does not fit makes it panic.
-    let template: ChatTemplate = files::read_json(path, MAX_FILE)?;
-    if let Some(end) = template.eos_tok()
-        && tokenizer.token_to_id(&end).is_none()
-    {
+    config: &Map<String, Value>,
+    chat: &Map<String, Value>,
+) -> Result<Vec<u8>, Failure> {
+    let mut fields: Map<String, Value> = files::read_json(path, MAX_TOKENIZER)?;
+    fields.insert("truncation".into(), Value::Null);
+    fields.insert("padding".into(), Value::Null);
+    fields.entry("added_tokens").or_insert_with(|| json!([]));
+    let vocabulary = fields.get("model").and_then(|model| model.get("vocab"));
+    if vocabulary.is_some_and(Value::is_array) {
         return Err(Failure::unusable(format!(
-            "The eos_token {end} of {} is no token of tokenizer.json. Get the files that belong \
-             together.",
-            files::name(path)
+            "{} is of the type Unigram, which the engine (mistral.rs {}) cannot read. Load another model, or \
+             give it a tokenizer of the type BPE.",
+            files::name(path),
+            crate::handshake::ENGINE_VERSION
         )));
     }
-    let class: Class = files::read_json(path, MAX_FILE)?;
-    let name = class.tokenizer_class.as_ref().and_then(Value::as_str);
-    Ok(name.map(ToOwned::to_owned))
+    if ["add_bos_token", "add_eos_token"]
+        .iter()
+        .any(|name| config.contains_key(*name))
+        && let Some(around) = around(&fields, config, chat)
+    {
+        fields.insert("post_processor".into(), around);
+    }
+    serde_json::to_vec(&fields).map_err(|e| malformed(path, &e.to_string()))
 }
 
-/// Checks a generation_config.json: the engine would ignore all of one with a field of a wrong type, and
-/// panic on an end token that is none.
-pub(super) fn check_generation_config(path: &Path, tokenizer: &Tokenizer) -> Result<(), Failure> {
-    let config: GenerationConfig = files::read_json(path, MAX_FILE)?;
-    let ends = match config.eos_token_id {
-        None => Vec::new(),
-        Some(Ids::One(id)) => vec![id],
-        Some(Ids::Many(ids)) => ids,
+/// What puts tokens around a text as add_bos_token and add_eos_token say, which count alone where one is given.
+fn around(
+    fields: &Map<String, Value>,
+    config: &Map<String, Value>,
+    chat: &Map<String, Value>,
+) -> Option<Value> {
+    let token = |flag: &str, name: &str| {
+        (config.get(flag) == Some(&Value::Bool(true))).then(|| chat.get(name)?.as_str())?
     };
-    let known = |id: &u32| tokenizer.id_to_token(*id).is_some();
-    match ends.iter().find(|id| !known(id)) {
-        None => Ok(()),
-        Some(id) => Err(Failure::unusable(format!(
-            "The eos_token_id {id} of {} is no token of tokenizer.json. Get the files that belong \
-             together.",
-            files::name(path)
-        ))),
+    let (before, after) = (
+        token("add_bos_token", "bos_token"),
+        token("add_eos_token", "eos_token"),
+    );
+    let added = fields.get("added_tokens")?.as_array()?;
+    let id = |text: &str| {
+        let entry = added.iter().find(|entry| entry["content"] == text);
+        entry
+            .map(|entry| &entry["id"])
+            .or_else(|| fields.get("model")?.get("vocab")?.get(text))
+    };
+    let mut special = Map::new();
+    for text in before.iter().chain(&after) {
+        let token = json!({"id": text, "ids": [id(text)?], "tokens": [text]});
+        special.insert((*text).into(), token);
     }
+    Some(template_processing(before, after, special))
 }
 
-/// Fields that the engine reads, in the types that it reads them as.
-#[derive(Deserialize)]
-struct GenerationConfig {
-    eos_token_id: Option<Ids>,
-    #[serde(rename = "bos_token_id")]
-    _bos_token_id: Option<Ids>,
-    #[serde(rename = "do_sample")]
-    _do_sample: Option<bool>,
-    #[serde(rename = "temperature")]
-    _temperature: Option<f64>,
-    #[serde(rename = "top_k")]
-    _top_k: Option<usize>,
-    #[serde(rename = "top_p")]
-    _top_p: Option<f64>,
-    #[serde(rename = "min_p")]
-    _min_p: Option<f64>,
-    #[serde(rename = "repetition_penalty")]
-    _repetition_penalty: Option<f32>,
-    #[serde(rename = "max_new_tokens")]
-    _max_new_tokens: Option<usize>,
-    #[serde(rename = "max_length")]
-    _max_length: Option<usize>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Ids {
-    One(u32),
-    Many(Vec<u32>),
-}
-
-/// Checks a chat template in a JSON file.
-pub(super) fn check_template_json(path: &Path) -> Result<(), Failure> {
-    #[derive(Deserialize)]
-    struct Template {
-        #[serde(rename = "chat_template")]
-        _chat_template: String,
-    }
-    let _: Template = files::read_json(path, MAX_FILE)?;
-    Ok(())
-}
-
-/// Checks a chat template in a file of its own.
-pub(super) fn check_template(path: &Path) -> Result<(), Failure> {
-    let bytes = files::read(path, MAX_FILE)?;
-    std::str::from_utf8(&bytes)
-        .map(|_| ())
-        .map_err(|e| malformed(path, &e.to_string()))
+/// A post processor with these tokens before and after a text.
+pub(super) fn template_processing(
+    before: Option<&str>,
+    after: Option<&str>,
+    special: Map<String, Value>,
+) -> Value {
+    let piece = |text: &str, kind: u8| json!({"SpecialToken": {"id": text, "type_id": kind}});
+    let around = |name: &str, kind: u8| {
+        let text = json!({"Sequence": {"id": name, "type_id": kind}});
+        let before = before.map(|text| piece(text, kind));
+        let after = after.map(|text| piece(text, kind));
+        before.into_iter().chain([text]).chain(after)
+    };
+    json!({
+        "type": "TemplateProcessing",
+        "single": around("A", 0).collect::<Vec<_>>(),
+        "pair": around("A", 0).chain(around("B", 1)).collect::<Vec<_>>(),
+        "special_tokens": special,
+    })
 }
 
 fn malformed(path: &Path, why: &str) -> Failure {

@@ -1,5 +1,6 @@
 //! What the headers of a model's safetensors tell together: sizes on the disk and in memory.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
@@ -24,6 +25,8 @@ pub(super) struct Weights {
     pub(super) parameters: u64,
     /// Rows of the embedding.
     pub(super) vocabulary: Option<u32>,
+    /// Names of all tensors.
+    pub(super) names: BTreeSet<String>,
     /// Whether they are named as those of a transformer without a head.
     pub(super) bare: bool,
     quantization: Option<Quantization>,
@@ -53,8 +56,22 @@ impl Weights {
         };
         for path in paths {
             all.file_bytes += files::about(path)?.len();
+            let mut own = BTreeSet::new();
             for tensor in safetensors::tensors(path)? {
                 all.add(&tensor);
+                if all.names.contains(&tensor.name) {
+                    return Err(Failure::unusable(format!(
+                        "{} has a tensor {} that another file of the model's weights has, too. Take out the files \
+                         that are not the model's.",
+                        files::name(path),
+                        tensor.name
+                    )));
+                }
+                own.insert(tensor.name);
+            }
+            // The files of modules may name theirs alike.
+            if !own.contains("linear.weight") {
+                all.names.append(&mut own);
             }
         }
         if all.parameters == 0 {

@@ -1,16 +1,18 @@
 //! Loads a model that takes more than text.
 
 use mistralrs::core::{
-    IsqType, LocalModelPaths, MultimodalLoaderBuilder, MultimodalSpecificConfig,
+    IsqType, LocalModelPaths, MultimodalLoaderBuilder, MultimodalLoaderType,
+    MultimodalSpecificConfig,
 };
 
-use super::{Loaded, directory_paths, load_paths, target::Target};
+use super::{Loaded, directory_paths, handed::Handed, load_paths, target::Target};
 use crate::failure::Failure;
 use crate::inspect::{DirectoryFiles, Multimodal};
 
 /// Loads the model in these files, quantized if that is asked for.
 pub(super) fn load(
     files: &DirectoryFiles,
+    handed: &Handed,
     model: &Multimodal,
     target: &Target,
     quantization: Option<IsqType>,
@@ -25,7 +27,27 @@ pub(super) fn load(
     let paths = LocalModelPaths {
         preprocessor_config: Some(model.preprocessor_config.clone()),
         processor_config: model.processor_config.clone(),
-        ..directory_paths(files)?
+        ..directory_paths(files, handed)?
     };
     load_paths(&*loader, paths, target, quantization)
+}
+
+/// Loads a text model of which the engine has the loader here.
+pub(super) fn load_text(
+    files: &DirectoryFiles,
+    handed: &Handed,
+    target: &Target,
+    quantization: Option<IsqType>,
+) -> Result<Loaded, Failure> {
+    let name = files.directory.to_string_lossy().into_owned();
+    let config = MultimodalSpecificConfig::default();
+    let loader = MultimodalLoaderBuilder::new(config, None, None, Some(name), None)
+        .hf_cache_path(files.directory.clone())
+        .build(Some(MultimodalLoaderType::Gemma3));
+    load_paths(
+        &*loader,
+        directory_paths(files, handed)?,
+        target,
+        quantization,
+    )
 }

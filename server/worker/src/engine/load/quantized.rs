@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use mistralrs::TokenSource;
 use mistralrs::core::{DeviceMapSetting, Loader, NormalSpecificConfig};
 
+use super::handed::Handed;
 use super::target::Target;
 use super::{Loaded, Weights, directory_loader, directory_paths, load_paths};
 use crate::failure::{Failure, panic_message};
@@ -18,32 +19,38 @@ use crate::prepared::{Draft, Entry, Place, Prepared};
 /// Loads the weights in these files, or what was prepared of them.
 pub(super) fn load(
     files: &DirectoryFiles,
+    handed: &Handed,
     target: &Target,
     in_situ: &InSitu,
 ) -> Result<Weights, Failure> {
     match &in_situ.prepared {
-        Prepared::NotAsked | Prepared::Useless(_) => quantize(files, target, in_situ, None),
-        Prepared::Miss(place) => quantize(files, target, in_situ, Some(place)),
+        Prepared::NotAsked | Prepared::Useless(_) => quantize(files, handed, target, in_situ, None),
+        Prepared::Miss(place) => quantize(files, handed, target, in_situ, Some(place)),
         Prepared::Hit(entry) => {
-            if let Some(model) = load_entry(files, target, entry) {
+            if let Some(model) = load_entry(files, handed, target, entry) {
                 return Ok(Weights {
                     model,
                     prepared: true,
                     draft: None,
                 });
             }
-            quantize(files, target, in_situ, Some(entry.place()))
+            quantize(files, handed, target, in_situ, Some(entry.place()))
         }
     }
 }
 
 /// Loads what was prepared. `None` when it cannot be used.
-fn load_entry(files: &DirectoryFiles, target: &Target, entry: &Entry) -> Option<Loaded> {
+fn load_entry(
+    files: &DirectoryFiles,
+    handed: &Handed,
+    target: &Target,
+    entry: &Entry,
+) -> Option<Loaded> {
     if let Err(why) = entry.verify_once() {
         tracing::warn!(why, "prepared weights are damaged and are replaced");
         return None;
     }
-    let load = AssertUnwindSafe(|| read(files, target, entry));
+    let load = AssertUnwindSafe(|| read(files, handed, target, entry));
     let why = match catch_unwind(load) {
         Ok(Ok(model)) => return Some(model),
         Ok(Err(failure)) => failure.message,
@@ -64,7 +71,12 @@ fn load_entry(files: &DirectoryFiles, target: &Target, entry: &Entry) -> Option<
     None
 }
 
-fn read(files: &DirectoryFiles, target: &Target, entry: &Entry) -> Result<Loaded, Failure> {
+fn read(
+    files: &DirectoryFiles,
+    handed: &Handed,
+    target: &Target,
+    entry: &Entry,
+) -> Result<Loaded, Failure> {
     let config = NormalSpecificConfig {
         from_uqff: Some(entry.quantized().collect()),
         ..NormalSpecificConfig::default()
@@ -73,9 +85,9 @@ fn read(files: &DirectoryFiles, target: &Target, entry: &Entry) -> Result<Loaded
     if !directory.is_dir() {
         return Err(Failure::internal("the entry is gone"));
     }
-    let loader = directory_loader(&directory, config, Some(&files.tokenizer), &[])?;
+    let loader = directory_loader(&directory, config, Some(&handed.tokenizer), &[])?;
     take_over(&*loader, target)?;
-    let mut paths = directory_paths(files)?;
+    let mut paths = directory_paths(files, handed)?;
     paths.filenames = entry.residual().into_iter().collect();
     load_paths(&*loader, paths, target, None)
 }
@@ -104,6 +116,7 @@ fn take_over(loader: &dyn Loader, target: &Target) -> Result<(), Failure> {
 /// Quantizes the weights and writes them for later loads, if there is a place for that.
 fn quantize(
     files: &DirectoryFiles,
+    handed: &Handed,
     target: &Target,
     in_situ: &InSitu,
     place: Option<&Place>,
@@ -116,7 +129,7 @@ fn quantize(
         };
         let loader = directory_loader(&files.directory, config, None, &files.adapters)?;
         let to = Some(in_situ.to.engine());
-        load_paths(&*loader, directory_paths(files)?, target, to)
+        load_paths(&*loader, directory_paths(files, handed)?, target, to)
     };
     let Some(draft) = draft else {
         return load(None).map(Weights::from);

@@ -2,7 +2,7 @@
 //!
 //! Lengths and counts in the file are checked against what is left of it before anything is read or
 //! allocated, so that the memory and time that this takes are bounded by the file's size. Lists are counted
-//! and skipped: their elements are the engine's.
+//! and skipped, but for those of the tokenizer.
 //!
 //! Format: magic, version, number of tensors and of values; the values; the tensors' names, shapes, types
 //! and offsets; and, aligned, the tensors' bytes.
@@ -30,6 +30,14 @@ const MAX_DIMENSIONS: u32 = 8;
 /// Alignment of the tensors' bytes where the file does not say.
 const DEFAULT_ALIGNMENT: u64 = 32;
 
+/// Lists that are kept: those of a tokenizer.
+const KEPT: [&str; 4] = [
+    "tokenizer.ggml.tokens",
+    "tokenizer.ggml.token_type",
+    "tokenizer.ggml.merges",
+    "tokenizer.ggml.scores",
+];
+
 /// A file's header.
 #[derive(Debug, Default)]
 pub(super) struct Header {
@@ -48,7 +56,17 @@ pub(super) enum Value {
     Number(u64),
     /// A text.
     Text(String),
-    /// A list of that many elements.
+    /// True or false.
+    Flag(bool),
+    /// A number with a fraction.
+    Float(f64),
+    /// Texts of a tokenizer.
+    Texts(Vec<String>),
+    /// Whole numbers of a tokenizer.
+    Numbers(Vec<u64>),
+    /// Scores of a tokenizer.
+    Scores(Vec<f64>),
+    /// Another list of that many elements.
     List(u64),
     /// Anything else.
     Other,
@@ -85,7 +103,10 @@ impl Header {
         for _ in 0..value_count {
             let name = reader.text(MAX_NAME)?;
             let kind = reader.u32()?;
-            let value = reader.value(kind, 0)?;
+            let value = match kind {
+                9 if KEPT.contains(&name.as_str()) => reader.kept_list()?,
+                kind => reader.value(kind, 0)?,
+            };
             header.values.insert(name, value);
         }
         for _ in 0..tensor_count {
@@ -232,14 +253,46 @@ impl<R: Read> Reader<R> {
             3 => signed(i16::from_le_bytes(self.bytes()?).into()),
             4 => Value::Number(self.u32()?.into()),
             5 => signed(i32::from_le_bytes(self.bytes()?).into()),
-            6 => self.bytes::<4>().map(|_| Value::Other)?,
-            7 => self.bytes::<1>().map(|_| Value::Other)?,
+            6 => Value::Float(f32::from_le_bytes(self.bytes()?).into()),
+            7 => Value::Flag(self.bytes::<1>()?[0] != 0),
             8 => Value::Text(self.text(MAX_TEXT)?),
             9 => self.list(depth)?,
             10 => Value::Number(self.u64()?),
             11 => signed(i64::from_le_bytes(self.bytes()?)),
-            12 => self.bytes::<8>().map(|_| Value::Other)?,
+            12 => Value::Float(f64::from_le_bytes(self.bytes()?)),
             kind => return Err(format!("it has a value of the unknown type {kind}")),
+        })
+    }
+
+    /// A list of a tokenizer, with its elements.
+    fn kept_list(&mut self) -> Result<Value, String> {
+        let kind = self.u32()?;
+        Ok(match kind {
+            8 => {
+                let count = self.count(8)?;
+                let mut texts = Vec::new();
+                for _ in 0..count {
+                    texts.push(self.text(MAX_NAME)?);
+                }
+                Value::Texts(texts)
+            }
+            4 | 5 => {
+                let count = self.count(4)?;
+                let mut numbers = Vec::new();
+                for _ in 0..count {
+                    numbers.push(self.u32()?.into());
+                }
+                Value::Numbers(numbers)
+            }
+            6 => {
+                let count = self.count(4)?;
+                let mut scores = Vec::new();
+                for _ in 0..count {
+                    scores.push(f32::from_le_bytes(self.bytes()?).into());
+                }
+                Value::Scores(scores)
+            }
+            kind => return Err(format!("a list of its tokenizer is of the type {kind}")),
         })
     }
 

@@ -1,0 +1,53 @@
+//! Files that were made for the engine, in memory.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use crate::failure::Failure;
+use crate::inspect::Inspection;
+
+/// Files for the engine. They are there for as long as this is kept.
+pub(super) struct Handed {
+    /// config.json.
+    pub(super) config: PathBuf,
+    /// tokenizer.json.
+    pub(super) tokenizer: PathBuf,
+    /// generation_config.json.
+    pub(super) generation: PathBuf,
+    _files: Vec<File>,
+}
+
+impl Handed {
+    /// The files of a model that was inspected.
+    pub(super) fn of(inspection: &Inspection) -> Result<Self, Failure> {
+        let language = &inspection.language;
+        let generation = language.generation_config().to_string();
+        let mut files = Vec::new();
+        let mut put = |name: &str, bytes: &[u8]| {
+            let (path, file) = written(name, bytes).map_err(|e| {
+                Failure::internal(format!("{name} cannot be handed to the engine: {e}"))
+            })?;
+            files.push(file);
+            Ok::<_, Failure>(path)
+        };
+        Ok(Self {
+            config: put("config.json", &inspection.config)?,
+            tokenizer: put("tokenizer.json", &language.tokenizer)?,
+            generation: put("generation_config.json", generation.as_bytes())?,
+            _files: files,
+        })
+    }
+}
+
+fn written(name: &str, bytes: &[u8]) -> std::io::Result<(PathBuf, File)> {
+    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    Ok((
+        PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
+        file,
+    ))
+}

@@ -1,0 +1,208 @@
+//! Architectures whose layers compute everything for each token.
+
+use super::*;
+
+/// It hands whole heads to a rotation of a part of them.
+const WHOLE_HEADS: &str = "its rotation of a part of each head fails";
+
+pub(super) const ALL: &[Architecture] = &[
+    Architecture {
+        name: "LlamaForCausalLM",
+        fields: &[SIZES, &[SILU, rms(1e-6), context(2048), UNTIED]],
+        fixed: &[HEAD_DIM, NO_ATTENTION_BIAS, NO_MLP_BIAS],
+        rope: RopeForm::Llama,
+        ..PLAIN
+    },
+    Architecture {
+        name: "MistralForCausalLM",
+        fields: &[
+            SIZES,
+            &[SILU, rms(1e-6), context(131_072), UNTIED, OWN_HEAD_DIM],
+        ],
+        window: WindowForm::All(Some(4096)),
+        ..PLAIN
+    },
+    Architecture {
+        name: "GemmaForCausalLM",
+        fields: &[
+            SIZES,
+            &[
+                Field::activation("hidden_act", "gelu_pytorch_tanh"),
+                rms(1e-6),
+                context(8192),
+                TIED,
+                Field::count("head_dim", 256),
+                Field::flag("attention_bias", false),
+            ],
+        ],
+        fixed: &[Only::on("tie_word_embeddings"), ONE_DIRECTION],
+        ..PLAIN
+    },
+    Architecture {
+        name: "Gemma2ForCausalLM",
+        fields: &[
+            SIZES,
+            &[
+                Field::activation("hidden_activation", "gelu_pytorch_tanh"),
+                rms(1e-6),
+                context(8192),
+                TIED,
+                Field::count("head_dim", 256),
+                Field::flag("attention_bias", false),
+                Field::number_or_null("attn_logit_softcapping", 50.0),
+                Field::number_or_null("final_logit_softcapping", 30.0),
+                Field::count("query_pre_attn_scalar", 256),
+            ],
+        ],
+        fixed: &[Only::on("tie_word_embeddings"), ONE_DIRECTION],
+        window: WindowForm::Short(Some(4096)),
+        tensors: Tensors::Gemma2,
+        ..PLAIN
+    },
+    Architecture {
+        name: "Gemma3ForCausalLM",
+        fields: &[GEMMA3],
+        fixed: &[ONE_DIRECTION],
+        rope: RopeForm::Gemma3,
+        theta: 1e6,
+        window: WindowForm::Pattern,
+        tensors: Tensors::Gemma3,
+        ..PLAIN
+    },
+    Architecture {
+        name: "PhiForCausalLM",
+        fields: &[
+            SIZES,
+            &[
+                Field::activation("hidden_act", "gelu_new"),
+                context(2048),
+                UNTIED,
+                Field::number("layer_norm_eps", 1e-5),
+                Field::number("partial_rotary_factor", 0.5),
+                Field::flag("qk_layernorm", false),
+            ],
+        ],
+        fixed: &[HEAD_DIM],
+        rotated: Some(0.5),
+        tensors: Tensors::Phi2,
+        wrong: Some(WHOLE_HEADS),
+        ..PLAIN
+    },
+    Architecture {
+        name: "Phi3ForCausalLM",
+        fields: &[
+            SIZES,
+            &[
+                SILU,
+                rms(1e-5),
+                context(4096),
+                Field::count("original_max_position_embeddings", 4096),
+                UNTIED,
+                Field::number("partial_rotary_factor", 1.0),
+            ],
+        ],
+        fixed: &[HEAD_DIM, NO_ATTENTION_BIAS],
+        rope: RopeForm::Phi,
+        rotated: Some(1.0),
+        window: WindowForm::All(None),
+        tensors: Tensors::Phi3,
+        ..PLAIN
+    },
+    Architecture {
+        name: "Qwen2ForCausalLM",
+        fields: &[SIZES, &[SILU, rms(1e-6), context(32_768), UNTIED]],
+        fixed: &[HEAD_DIM],
+        window: WindowForm::SwitchedShort,
+        tensors: Tensors::Qwen2,
+        ..PLAIN
+    },
+    Architecture {
+        name: "Qwen3ForCausalLM",
+        fields: &[
+            SIZES,
+            &[
+                SILU,
+                rms(1e-6),
+                context(32_768),
+                UNTIED,
+                Field::count("head_dim", 128),
+            ],
+        ],
+        fixed: &[NO_ATTENTION_BIAS],
+        window: WindowForm::Upper,
+        tensors: Tensors::Qwen3,
+        ..PLAIN
+    },
+    Architecture {
+        name: "Starcoder2ForCausalLM",
+        fields: &[
+            SIZES,
+            &[
+                Field::activation("hidden_act", "gelu_pytorch_tanh"),
+                Field::number("norm_epsilon", 1e-5),
+                context(4096),
+                TIED,
+                Field::flag("use_bias", true),
+            ],
+        ],
+        fixed: &[HEAD_DIM, Only::on("tie_word_embeddings")],
+        window: WindowForm::All(None),
+        tensors: Tensors::Starcoder2,
+        ..PLAIN
+    },
+    Architecture {
+        name: "SmolLM3ForCausalLM",
+        fields: &[
+            SIZES,
+            &[
+                SILU,
+                rms(1e-6),
+                context(32_768),
+                TIED,
+                Field::count("no_rope_layer_interval", 4),
+            ],
+        ],
+        fixed: &[HEAD_DIM, NO_ATTENTION_BIAS, NO_MLP_BIAS],
+        rope: RopeForm::Llama,
+        theta: 2e6,
+        window: WindowForm::SwitchedShort,
+        ..PLAIN
+    },
+    Architecture {
+        name: "Glm4ForCausalLM",
+        fields: &[
+            SIZES,
+            &[
+                SILU,
+                rms(1.5625e-7),
+                context(131_072),
+                UNTIED,
+                Field::count("head_dim", 128),
+                Field::number("partial_rotary_factor", 0.5),
+                Field::flag("attention_bias", true),
+            ],
+        ],
+        rotated: Some(0.5),
+        tensors: Tensors::Glm4,
+        ..PLAIN
+    },
+];
+
+/// As the engine has them in one struct for models with and without images.
+const GEMMA3: &[Field] = &[
+    Field::count("vocab_size", 262_208),
+    Field::count("hidden_size", 2304),
+    Field::count("intermediate_size", 9216),
+    Field::count("num_hidden_layers", 26),
+    Field::count("num_attention_heads", 8),
+    Field::count("num_key_value_heads", 4),
+    Field::count("head_dim", 256),
+    Field::activation("hidden_activation", "gelu_pytorch_tanh"),
+    rms(1e-6),
+    context(131_072),
+    TIED,
+    Field::flag("attention_bias", false),
+    Field::optional("attn_logit_softcapping"),
+    Field::optional("final_logit_softcapping"),
+    Field::count("query_pre_attn_scalar", 256),
+];

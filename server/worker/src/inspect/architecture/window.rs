@@ -1,0 +1,187 @@
+//! Layers that look back only so far.
+//!
+//! The engine's mask for a prompt lets a token see one more than the window has, its cache afterwards does not: so
+//! a prompt that is no longer than the window is right, and so is every token that follows by itself.
+
+use serde_json::{Map, Value};
+
+use super::{Limits, refused};
+use crate::failure::Failure;
+
+const SLIDING: &str = "sliding_attention";
+
+/// More tokens than a cache asks for at a time.
+const SPARE_ROOM: u64 = 1024;
+
+/// How an architecture of the engine computes windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WindowForm {
+    /// The architecture has none.
+    None,
+    /// In all layers, of this width where the file does not say; right token by token.
+    All(Option<u64>),
+    /// As Qwen3: in the upper layers, if it is turned on; right token by token.
+    Upper,
+    /// As Qwen3's mixture: in all layers, if it is turned on; right token by token.
+    Switched,
+    /// As Gemma 3: in all layers but every so many; right token by token.
+    Pattern,
+    /// No windows, but layers that keep no cache of tokens, all but every so many.
+    Linear,
+    /// No windows, but a cache that asks for more room than the context has.
+    Spacious,
+    /// Not as the model has it: right as long as no sequence is longer than the window, of this width where the
+    /// file does not say.
+    Short(Option<u64>),
+    /// The same, if it is turned on.
+    SwitchedShort,
+}
+
+impl WindowForm {
+    /// Hands it to the engine in its own form.
+    pub(super) fn hand(
+        self,
+        given: &Map<String, Value>,
+        architecture: &str,
+        fields: &mut Map<String, Value>,
+        limits: &mut Limits,
+    ) -> Result<(), Failure> {
+        let switched_on = given.get("use_sliding_window").and_then(Value::as_bool) == Some(true);
+        let window = |default: Option<u64>| match given.get("sliding_window") {
+            Some(Value::Null) => None,
+            other => other.and_then(Value::as_u64).or(default),
+        };
+        let width = match self {
+            Self::None => return Ok(()),
+            Self::Spacious => {
+                make_room(fields, limits);
+                return Ok(());
+            }
+            Self::Linear => {
+                return pattern(
+                    given,
+                    ("linear_attention", "full_attention_interval", 4),
+                    architecture,
+                    fields,
+                );
+            }
+            Self::All(default) | Self::Short(default) => window(default),
+            Self::Upper | Self::Switched | Self::SwitchedShort => {
+                window(None).filter(|_| switched_on)
+            }
+            Self::Pattern => window(Some(4096)),
+        };
+        if width == Some(0) {
+            return Err(refused("sliding_window", &0.into(), architecture));
+        }
+        let most = width.map(|width| u32::try_from(width).unwrap_or(u32::MAX));
+        fields.insert("sliding_window".into(), width.into());
+        match self {
+            Self::Short(_) => limits.sequence = most,
+            Self::SwitchedShort => {
+                limits.sequence = most;
+                fields.insert("sliding_window".into(), Value::Null);
+            }
+            _ => limits.at_once = most,
+        }
+        match self {
+            Self::Upper => self.upper(given, architecture, fields, width.is_some()),
+            Self::Switched => {
+                fields.insert("max_window_layers".into(), 0.into());
+                fields.insert("use_sliding_window".into(), width.is_some().into());
+                Ok(())
+            }
+            Self::Pattern => pattern(
+                given,
+                (SLIDING, "sliding_window_pattern", 6),
+                architecture,
+                fields,
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn upper(
+        self,
+        given: &Map<String, Value>,
+        architecture: &str,
+        fields: &mut Map<String, Value>,
+        on: bool,
+    ) -> Result<(), Failure> {
+        let layers = fields.get("num_hidden_layers").and_then(Value::as_u64);
+        let layers = layers.unwrap_or(0);
+        let given_first = given.get("max_window_layers").and_then(Value::as_u64);
+        let first = match marked(given, SLIDING, architecture)? {
+            Some(listed) => {
+                let first = listed.iter().take_while(|windowed| !**windowed).count();
+                if listed[first..].iter().any(|windowed| !windowed) || (!on && first < listed.len())
+                {
+                    return Err(refused("layer_types", &given["layer_types"], architecture));
+                }
+                first as u64
+            }
+            None => given_first.unwrap_or(28).min(layers),
+        };
+        fields.insert("max_window_layers".into(), first.into());
+        fields.insert("use_sliding_window".into(), on.into());
+        Ok(())
+    }
+}
+
+/// Tells the engine of a longer context than the model has.
+fn make_room(fields: &mut Map<String, Value>, limits: &mut Limits) {
+    const CONTEXT: &str = "max_position_embeddings";
+    if let Some(longest) = fields.get(CONTEXT).and_then(Value::as_u64) {
+        limits.sequence = u32::try_from(longest).ok();
+        fields.insert(CONTEXT.into(), longest.saturating_add(SPARE_ROOM).into());
+    }
+}
+
+/// For each layer that is listed, whether it is of this kind, and not one that sees everything.
+fn marked(
+    given: &Map<String, Value>,
+    kind: &str,
+    architecture: &str,
+) -> Result<Option<Vec<bool>>, Failure> {
+    let Some(types) = given.get("layer_types").filter(|types| !types.is_null()) else {
+        return Ok(None);
+    };
+    let mark = |name: &Value| match name.as_str() {
+        Some("full_attention") => Some(false),
+        Some(name) if name == kind => Some(true),
+        _ => None,
+    };
+    let listed: Option<Vec<bool>> = types
+        .as_array()
+        .and_then(|types| types.iter().map(mark).collect());
+    match listed {
+        Some(listed) => Ok(Some(listed)),
+        None => Err(refused("layer_types", types, architecture)),
+    }
+}
+
+/// The engine makes each layer but every so many one of this kind; the field tells how many.
+fn pattern(
+    given: &Map<String, Value>,
+    (kind, field, default): (&str, &str, u64),
+    architecture: &str,
+    fields: &mut Map<String, Value>,
+) -> Result<(), Failure> {
+    let every = match marked(given, kind, architecture)? {
+        Some(listed) => {
+            let every = listed.iter().take_while(|marked| **marked).count() + 1;
+            let expected = (1..=listed.len()).map(|layer| !layer.is_multiple_of(every));
+            if !expected.eq(listed.iter().copied()) {
+                return Err(refused("layer_types", &given["layer_types"], architecture));
+            }
+            every as u64
+        }
+        None => {
+            let given = given.get(field).or_else(|| given.get(&format!("_{field}")));
+            let given = given.and_then(Value::as_u64);
+            given.filter(|every| *every > 0).unwrap_or(default)
+        }
+    };
+    fields.insert(field.into(), every.into());
+    Ok(())
+}

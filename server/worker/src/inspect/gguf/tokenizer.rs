@@ -1,0 +1,317 @@
+//! The tokenizer in a GGUF file, as a tokenizer.json.
+//!
+//! The reference is llama.cpp: how a text is cut before its bytes are put together depends on
+//! `tokenizer.ggml.pre`, and the types of tokens tell which are of a text and which stand for something else.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::header::{Header, Value};
+use super::pre::{self, Pre};
+use crate::failure::Failure;
+use crate::inspect::Language;
+use crate::inspect::tokenizer::template_processing;
+
+/// Types of tokens.
+const NORMAL: u64 = 1;
+const UNKNOWN: u64 = 2;
+const CONTROL: u64 = 3;
+const USER_DEFINED: u64 = 4;
+
+/// Tokens that end an answer wherever they are in a vocabulary.
+const ENDS: [&str; 13] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+];
+
+/// What the header says of tokens.
+struct Tokens<'a> {
+    header: &'a Header,
+    texts: &'a [String],
+    types: &'a [u64],
+}
+
+/// Reads the tokenizer. `given`: another tokenizer takes its place, and only what goes with it is read.
+pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Language, Failure> {
+    let texts: &[String] = match header.values.get("tokenizer.ggml.tokens") {
+        Some(Value::Texts(texts)) => texts,
+        _ => &[],
+    };
+    let types: &[u64] = match header.values.get("tokenizer.ggml.token_type") {
+        Some(Value::Numbers(types)) if types.len() >= texts.len() => types,
+        _ => &[],
+    };
+    let tokens = Tokens {
+        header,
+        texts,
+        types,
+    };
+    let mut chat = Map::new();
+    for (name, key) in [
+        ("bos_token", "bos_token_id"),
+        ("eos_token", "eos_token_id"),
+        ("unk_token", "unknown_token_id"),
+    ] {
+        if let Some(text) = tokens.special(key) {
+            chat.insert(name.into(), text.into());
+        }
+    }
+    if let Some(template) = header.text("tokenizer.chat_template") {
+        chat.insert("chat_template".into(), template.into());
+    }
+    let tokenizer = match given {
+        Some(given) => given,
+        None => serde_json::to_vec(&tokens.tokenizer()?)
+            .map_err(|e| Failure::internal(format!("the tokenizer cannot be written: {e}")))?,
+    };
+    Ok(Language {
+        tokenizer,
+        chat,
+        ends: tokens.ends(),
+        begins_chats: true,
+        ..Language::default()
+    })
+}
+
+impl Tokens<'_> {
+    fn special(&self, name: &str) -> Option<&str> {
+        let id = self.header.number(&format!("tokenizer.ggml.{name}"))?;
+        let text = self.texts.get(usize::try_from(id).ok()?)?;
+        Some(text)
+    }
+
+    fn flag(&self, name: &str, default: bool) -> bool {
+        match self.header.values.get(&format!("tokenizer.ggml.{name}")) {
+            Some(Value::Flag(flag)) => *flag,
+            _ => default,
+        }
+    }
+
+    fn kind(&self, id: usize) -> u64 {
+        self.types.get(id).copied().unwrap_or(NORMAL)
+    }
+
+    /// Tokens that end an answer.
+    fn ends(&self) -> Vec<u32> {
+        let named = ["eos_token_id", "eot_token_id", "eom_token_id"].into_iter();
+        let named = named.filter_map(|name| {
+            let id = self.header.number(&format!("tokenizer.ggml.{name}"))?;
+            u32::try_from(id)
+                .ok()
+                .filter(|id| (*id as usize) < self.texts.len())
+        });
+        let found = self.texts.iter().enumerate().filter_map(|(id, text)| {
+            let known = ENDS.contains(&text.as_str());
+            u32::try_from(id).ok().filter(|_| known)
+        });
+        let mut ends = Vec::new();
+        for id in named.chain(found) {
+            if !ends.contains(&id) {
+                ends.push(id);
+            }
+        }
+        ends
+    }
+
+    /// The whole as tokenizer.json.
+    fn tokenizer(&self) -> Result<Json, Failure> {
+        let bytes = self.header.text("tokenizer.ggml.model") == Some("gpt2");
+        let pre = match (bytes, self.header.text("tokenizer.ggml.pre")) {
+            (false, _) => None,
+            (true, name) => Some(pre::find(name.unwrap_or("default"))?),
+        };
+        let mut vocabulary: Map<String, Json> = Map::new();
+        for (id, text) in self.texts.iter().enumerate() {
+            if vocabulary.insert(self.text(id, text), id.into()).is_some() {
+                return Err(Failure::unusable(format!(
+                    "The file's tokenizer has the token {text:?} twice. Convert the model to GGUF anew."
+                )));
+            }
+        }
+        let merges = match bytes {
+            true => self.merges(),
+            false => self.merges_by_score(),
+        };
+        let begins = pre.is_none_or(|pre| pre.begins);
+        let unknown = (!bytes).then(|| self.special("unknown_token_id")).flatten();
+        let (normalizer, pre_tokenizer, decoder) = match pre {
+            Some(pre) => (Json::Null, cuts(pre), byte_level()),
+            None => {
+                let space = self.flag("add_space_prefix", true);
+                (spaces(space), Json::Null, pieces(space))
+            }
+        };
+        Ok(json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": self.added(),
+            "normalizer": normalizer,
+            "pre_tokenizer": pre_tokenizer,
+            "post_processor": self.around(begins),
+            "decoder": decoder,
+            "model": {
+                "type": "BPE",
+                "dropout": null,
+                "unk_token": unknown,
+                "continuing_subword_prefix": null,
+                "end_of_word_suffix": null,
+                "fuse_unk": !bytes,
+                "byte_fallback": !bytes,
+                "ignore_merges": pre.is_some_and(|pre| pre.whole_words),
+                "vocab": vocabulary,
+                "merges": merges,
+            },
+        }))
+    }
+
+    /// A token's text; one that is empty has a name of its own.
+    fn text(&self, id: usize, text: &str) -> String {
+        match text {
+            "" => format!("[EMPTY_{id}]"),
+            text => text.to_owned(),
+        }
+    }
+
+    /// Tokens that are found in a text before it is cut.
+    fn added(&self) -> Vec<Json> {
+        let added = self.texts.iter().enumerate().filter(|(id, text)| {
+            !text.is_empty() && matches!(self.kind(*id), UNKNOWN | CONTROL | USER_DEFINED)
+        });
+        let entry = |(id, text): (usize, &String)| {
+            json!({
+                "id": id,
+                "content": text,
+                "single_word": false,
+                "lstrip": false,
+                "rstrip": false,
+                "normalized": false,
+                "special": self.kind(id) != USER_DEFINED,
+            })
+        };
+        added.map(entry).collect()
+    }
+
+    /// What puts tokens around every text.
+    fn around(&self, begins: bool) -> Json {
+        let token = |on: bool, name: &str| {
+            let id = self
+                .header
+                .number(&format!("tokenizer.ggml.{name}"))
+                .filter(|_| on)?;
+            Some((self.special(name)?, id))
+        };
+        let before = token(self.flag("add_bos_token", begins), "bos_token_id");
+        let after = token(self.flag("add_eos_token", false), "eos_token_id");
+        if before.is_none() && after.is_none() {
+            return Json::Null;
+        }
+        let mut special = Map::new();
+        for (text, id) in before.iter().chain(&after) {
+            let token = json!({"id": text, "ids": [id], "tokens": [text]});
+            special.insert((*text).to_owned(), token);
+        }
+        template_processing(before.map(|it| it.0), after.map(|it| it.0), special)
+    }
+
+    fn merges(&self) -> Vec<Json> {
+        let Some(Value::Texts(merges)) = self.header.values.get("tokenizer.ggml.merges") else {
+            return Vec::new();
+        };
+        // A space may begin the first half, but for the first character.
+        let pair = |merge: &String| {
+            let from = merge.chars().next().map_or(0, char::len_utf8);
+            let at = from + merge.get(from..)?.find(' ')?;
+            Some(json!([&merge[..at], &merge[at + 1..]]))
+        };
+        merges.iter().filter_map(pair).collect()
+    }
+
+    /// The merges that lead to each token, best scores first.
+    fn merges_by_score(&self) -> Vec<Json> {
+        let scores: &[f64] = match self.header.values.get("tokenizer.ggml.scores") {
+            Some(Value::Scores(scores)) => scores,
+            _ => &[],
+        };
+        let plain = |id: &usize| matches!(self.kind(*id), NORMAL | USER_DEFINED);
+        let ids: HashMap<&str, usize> = self
+            .texts
+            .iter()
+            .enumerate()
+            .filter(|(id, _)| plain(id))
+            .map(|(id, text)| (text.as_str(), id))
+            .collect();
+        let mut merges = Vec::new();
+        for (id, text) in self.texts.iter().enumerate().filter(|(id, _)| plain(id)) {
+            let mut ways: Vec<(usize, usize, &str, &str)> = text
+                .char_indices()
+                .skip(1)
+                .filter_map(|(at, _)| {
+                    let (left, right) = text.split_at(at);
+                    Some((*ids.get(left)?, *ids.get(right)?, left, right))
+                })
+                .collect();
+            ways.sort_unstable();
+            let score = scores.get(id).copied().unwrap_or(0.0);
+            merges.extend(ways.into_iter().map(|way| (score, id, way.2, way.3)));
+        }
+        merges.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+        merges
+            .into_iter()
+            .map(|(.., left, right)| json!([left, right]))
+            .collect()
+    }
+}
+
+/// Cuts a text, and writes its bytes as characters.
+fn cuts(pre: &Pre) -> Json {
+    let split = |pattern: &&str| {
+        json!({
+            "type": "Split",
+            "pattern": {"Regex": pattern},
+            "behavior": "Isolated",
+            "invert": false,
+        })
+    };
+    let cuts = pre.cuts.iter().map(split).chain([byte_level()]);
+    json!({"type": "Sequence", "pretokenizers": cuts.collect::<Vec<_>>()})
+}
+
+fn byte_level() -> Json {
+    json!({
+        "type": "ByteLevel",
+        "add_prefix_space": false,
+        "trim_offsets": true,
+        "use_regex": false,
+    })
+}
+
+fn spaces(prefix: bool) -> Json {
+    let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let prepend = prefix.then(|| json!({"type": "Prepend", "prepend": "▁"}));
+    let all: Vec<Json> = prepend.into_iter().chain([replace]).collect();
+    json!({"type": "Sequence", "normalizers": all})
+}
+
+fn pieces(prefix: bool) -> Json {
+    let strip = prefix.then(|| json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    let all = [
+        json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
+        json!({"type": "ByteFallback"}),
+        json!({"type": "Fuse"}),
+    ];
+    let all: Vec<Json> = all.into_iter().chain(strip).collect();
+    json!({"type": "Sequence", "decoders": all})
+}

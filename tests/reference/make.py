@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""What transformers says about tiny models of every text architecture, for the suite `reference`.
+
+usage: make.py models.json      (needs transformers==5.24.0 and torch==2.15.0)
+
+Each entry of the file is a model as `save_pretrained` writes it: its config.json, the names and shapes of its
+tensors, and for some prompts the greedy tokens with their logprobs. The values of the tensors are not in
+the file: both sides compute them from name and position (see `values`; in Rust, `fixtures/reference.rs`).
+"""
+import json, math, os, shutil, sys, tempfile
+import numpy as np
+import torch, transformers as T
+from safetensors.numpy import load_file, save_file
+
+VOCABULARY = 261          # five special tokens, then the 256 bytes
+SMALL = dict(vocab_size=VOCABULARY, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, max_position_embeddings=128, bos_token_id=1, eos_token_id=4, pad_token_id=0)
+ANSWER = 12
+SEED = 0x9E3779B97F4A7C15
+MASK = (1 << 64) - 1
+
+
+def fnv(text):
+    value = 0xCBF29CE484222325
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x100000001B3) & MASK
+    return value
+
+
+def values(name, shape):
+    """splitmix64 of name and position; the scale by what the tensor does. Exact in F32."""
+    count = math.prod(shape)
+    with np.errstate(over="ignore"):
+        x = np.uint64(fnv(name)) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(SEED)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+    u = (x >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24) - np.float32(0.5)
+    scale, shift = role(name, shape)
+    return (u * np.float32(scale) + np.float32(shift)).reshape(shape)
+
+
+def role(name, shape):
+    """(scale, shift): powers of two."""
+    if "norm" in name and len(shape) == 1:
+        return (0.25, 0.0) if name.endswith("bias") else (0.5, 1.0)
+    if "embed_tokens" in name or name.startswith("lm_head.weight"):
+        return 2.0, 0.0
+    return 0.5, 0.0
+
+
+def prompt(length):
+    """Tokens of a text of letters; the tokenizer has a token for each byte."""
+    symbols = sorted(bytes_to_unicode().values())
+    return [5 + symbols.index(chr(97 + (7 * i + i * i // 3) % 26)) for i in range(length)]
+
+
+def text(length):
+    return "".join(chr(97 + (7 * i + i * i // 3) % 26) for i in range(length))
+
+
+def bytes_to_unicode():
+    keep = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
+    out, more = {}, 0
+    for b in range(256):
+        if b in keep:
+            out[b] = chr(b)
+        else:
+            out[b] = chr(256 + more); more += 1
+    return out
+
+
+def save(model, path):
+    """As `save_pretrained` writes it, with our values."""
+    model.save_pretrained(path)
+    file = f"{path}/model.safetensors"
+    shapes = {name: list(t.shape) for name, t in sorted(load_file(file).items())}
+    save_file({name: values(name, shape) for name, shape in shapes.items()}, file, metadata={"format": "pt"})
+    return shapes
+
+
+def answer(model, length):
+    ids, logprobs, finish = list(prompt(length)), [], "length"
+    tokens = []
+    with torch.no_grad():
+        while len(tokens) < ANSWER:
+            scores = model(torch.tensor([ids]), use_cache=False).logits[0, -1].double()
+            best = torch.topk(scores, 2)
+            token = int(best.indices[0])
+            margin = float(best.values[0] - best.values[1])
+            if margin < 0.02:
+                break  # Nobody can be asked to tell these apart.
+            if token == 4:
+                finish = "stop"
+                break
+            tokens.append(token)
+            logprobs.append(round(float(torch.log_softmax(scores, -1)[token]), 6))
+            ids.append(token)
+    return {"prompt": text(length), "tokens": tokens, "logprobs": logprobs, "finish": finish if len(tokens) == ANSWER or finish == "stop" else "cut"}
+
+
+def older(config):
+    """The form that transformers 4 wrote."""
+    config = dict(config)
+    rope = config.pop("rope_parameters", None)
+    if rope is not None and "rope_type" in rope:
+        config["rope_theta"] = rope.pop("rope_theta")
+        if "partial_rotary_factor" in rope:
+            config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+        config["rope_scaling"] = rope if rope["rope_type"] != "default" else None
+    if "dtype" in config:
+        config["torch_dtype"] = config.pop("dtype")
+    config.pop("layer_types", None)
+    return config
+
+
+MODELS = []
+def model(name, kind, lengths=(1, 20, 60), old=False, tie=False, **more):
+    MODELS.append((name, kind, lengths, old, dict(SMALL, tie_word_embeddings=tie, **more)))
+
+exec(open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "models.py")).read())
+
+
+def main(out):
+    wanted = set(sys.argv[2:])
+    entries = []
+    for name, kind, lengths, old, fields in MODELS:
+        if wanted and name not in wanted:
+            continue
+        directory = tempfile.mkdtemp()
+        try:
+            torch.manual_seed(0)
+            config = getattr(T, kind + "Config" if kind != "Gemma3" else "Gemma3TextConfig")(**fields)
+            cls = getattr(T, kind + "ForCausalLM")
+            shapes = save(cls(config), directory)
+            loaded, told = cls.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+            assert not told["missing_keys"] and not told["unexpected_keys"], told
+            loaded.eval()
+            text_config = json.load(open(f"{directory}/config.json"))
+            entry = {"name": name, "config": older(text_config) if old else text_config, "tensors": shapes,
+                     "answers": [answer(loaded, n) for n in lengths]}
+            entries.append(entry)
+            print(name, [(len(a["tokens"]), a["finish"]) for a in entry["answers"]], flush=True)
+        except Exception as e:
+            print(name, "FAILED", repr(e)[:300], flush=True)
+        finally:
+            shutil.rmtree(directory)
+    with open(out, "w") as f:
+        f.write("[\n" + ",\n".join(json.dumps(e, separators=(",", ":")) for e in entries) + "\n]\n")
+
+
+main(sys.argv[1])

@@ -1,0 +1,174 @@
+//! What tiny models of every text architecture answer, against what transformers says: the same tokens, the same
+//! log probabilities, the same ends, below, at and above every window; or the documented refusal.
+
+mod page;
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    Client, Error,
+    v1::{FinishReason, GenerateRequest, Sampling, generate_response::Event},
+};
+use hangar_tests::{
+    fixtures::{Fixtures, Reference, ReferenceAnswer},
+    hangar::{Hangar, Options, spec},
+};
+
+/// Models that are refused, and what the refusal names.
+const REFUSED: &[(&str, &str)] = &[
+    ("llama-yarn", "rope_parameters.rope_type"),
+    ("llama-attention-bias", "attention_bias"),
+    ("llama-mlp-bias", "mlp_bias"),
+    ("mistral-yarn", "rope_parameters.rope_type"),
+    ("qwen2-yarn", "rope_parameters.rope_type"),
+    ("qwen3-bias", "attention_bias"),
+    ("qwen3-yarn", "rope_parameters.rope_type"),
+    ("starcoder2-untied", "tie_word_embeddings"),
+    ("granite-moe", "num_local_experts"),
+    ("gpt-oss", "GptOssForCausalLM"),
+    ("phi", "PhiForCausalLM"),
+    ("phi-qk-norm", "PhiForCausalLM"),
+    ("phimoe", "PhimoeForCausalLM"),
+    ("qwen3-moe", "Qwen3MoeForCausalLM"),
+    ("qwen3-moe-plain", "Qwen3MoeForCausalLM"),
+    ("qwen3-moe-sparse", "Qwen3MoeForCausalLM"),
+    ("qwen3-next", "Qwen3NextForCausalLM"),
+    ("glm4-moe", "Glm4MoeForCausalLM"),
+    ("glm4-moe-qk-norm", "Glm4MoeForCausalLM"),
+    ("glm4-moe-lite", "Glm4MoeLiteForCausalLM"),
+    ("deepseek2", "DeepseekV2ForCausalLM"),
+    ("deepseek2-no-q-rank", "DeepseekV2ForCausalLM"),
+    ("deepseek3", "DeepseekV3ForCausalLM"),
+    ("deepseek3-yarn", "DeepseekV3ForCausalLM"),
+];
+
+/// Models whose context ends with their window, and its width: longer sequences are refused.
+const SHORT: &[(&str, usize)] = &[
+    ("gemma2", 16),
+    ("qwen2-window", 16),
+    ("qwen2-window-upper", 16),
+    ("smollm3-window", 16),
+];
+
+/// What an answer is.
+struct Told {
+    tokens: Vec<u32>,
+    logprobs: Vec<f32>,
+    finish: FinishReason,
+}
+
+#[tokio::test]
+async fn every_architecture_answers_as_the_reference_or_is_refused_by_name() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let client = hangar.client().await?;
+    let mut wrong = Vec::new();
+    for model in Reference::all()? {
+        let path = fixtures.reference(&model)?;
+        let load = client.load(&model.name).spec(spec(&path)).wait().await;
+        let refused = REFUSED.iter().find(|(name, _)| *name == model.name);
+        match (load, refused) {
+            (Ok(_), None) => {
+                for answer in &model.answers {
+                    let answer = &within_context(&model.name, answer);
+                    if let Err(error) = compare(&client, &model.name, answer).await {
+                        let length = answer.prompt.len();
+                        wrong.push(format!("{} at {length}: {error:#}", model.name));
+                    }
+                }
+                client.unload(&model.name).send().await?;
+            }
+            (Err(Error::Refused(refusal)), Some((_, word))) if refusal.message().contains(word) => {
+            }
+            (Ok(_), Some(_)) => wrong.push(format!("{} is served", model.name)),
+            (Err(error), _) => wrong.push(format!("{}: {error}", model.name)),
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    Ok(())
+}
+
+/// What of an answer is in the context of a model that ends with its window.
+fn within_context(model: &str, answer: &ReferenceAnswer) -> ReferenceAnswer {
+    let mut answer = answer.clone();
+    let Some((_, context)) = SHORT.iter().find(|(name, _)| *name == model) else {
+        return answer;
+    };
+    let left = context.saturating_sub(answer.prompt.len());
+    if answer.tokens.len() > left {
+        answer.tokens.truncate(left);
+        answer.finish = "length".into();
+    }
+    answer
+}
+
+async fn compare(client: &Client, model: &str, answer: &ReferenceAnswer) -> Result<()> {
+    let short = SHORT.iter().find(|(name, _)| *name == model);
+    if short.is_some_and(|(_, context)| answer.prompt.len() >= *context) {
+        let told = ask(client, model, &answer.prompt, 1).await;
+        let error = told.err().context("a longer prompt is taken")?.to_string();
+        anyhow::ensure!(error.contains("context of"), "{error}");
+        return Ok(());
+    }
+    if answer.tokens.is_empty() && answer.finish != "stop" {
+        return Ok(());
+    }
+    let stops = answer.finish == "stop";
+    let most = answer.tokens.len() + usize::from(stops);
+    let told = ask(client, model, &answer.prompt, u32::try_from(most)?).await?;
+    anyhow::ensure!(
+        told.tokens == answer.tokens,
+        "{:?} in place of {:?}",
+        told.tokens,
+        answer.tokens
+    );
+    anyhow::ensure!(
+        (told.finish == FinishReason::Stop) == stops,
+        "it ends by {:?}",
+        told.finish
+    );
+    for (one, other) in told.logprobs.iter().zip(&answer.logprobs) {
+        anyhow::ensure!(
+            (one - other).abs() < 1e-3,
+            "{:?} in place of {:?}",
+            told.logprobs,
+            answer.logprobs
+        );
+    }
+    Ok(())
+}
+
+async fn ask(client: &Client, model: &str, prompt: &str, max_tokens: u32) -> Result<Told> {
+    let request = GenerateRequest {
+        model_id: model.into(),
+        prompt: prompt.into(),
+        max_tokens,
+        logprobs: true,
+        sampling: Some(Sampling {
+            temperature: Some(0.0),
+            ..Sampling::default()
+        }),
+        ..GenerateRequest::default()
+    };
+    let mut stream = client.inference_service().generate(request).await?;
+    let stream = stream.get_mut();
+    let (mut tokens, mut logprobs, mut finish) = (Vec::new(), Vec::new(), None);
+    while let Some(response) = stream.message().await? {
+        match response.event.context("an event")? {
+            Event::Chunk(chunk) => {
+                tokens.extend(chunk.token_ids);
+                logprobs.extend(chunk.logprobs.iter().map(|told| told.logprob));
+            }
+            Event::Done(done) => finish = Some(done.finish_reason()),
+        }
+    }
+    Ok(Told {
+        tokens,
+        logprobs,
+        finish: finish.context("an end")?,
+    })
+}
