@@ -6,7 +6,7 @@ use super::*;
 const SEPARATE_EXPERTS: &str = "it does not read experts that are stored one by one on CPUs";
 /// Its attention on CPUs gives as many numbers for each head as keys have.
 const NARROW_VALUES: &str = "its attention on CPUs fails for values that are narrower than keys";
-const SPARSE_MIXER: &str = "its choice of experts gives other numbers than the reference's";
+const OTHER_NUMBERS: &str = "its numbers are others than the reference's";
 
 const DEEPSEEK: &[Field] = &[
     Field::count("moe_intermediate_size", 1407),
@@ -64,7 +64,7 @@ pub(super) const ALL: &[Architecture] = &[
         theta: 1e6,
         window: WindowForm::All(None),
         tensors: Tensors::PhiMoe,
-        wrong: Some(SPARSE_MIXER),
+        wrong: Some(OTHER_NUMBERS),
         ..PLAIN
     },
     Architecture {
