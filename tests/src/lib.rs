@@ -28,3 +28,4 @@ pub mod throttle;
 pub mod time_enough;
 pub mod timed;
 pub mod tools;
+pub mod workspace;

@@ -13,14 +13,14 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::hangar::build_directory;
+use crate::{hangar::build_directory, workspace::tests_package};
 
 /// Says that a tool is whole.
 const COMPLETE: &str = "complete";
 
 /// The folder with the pins and the scripts of the conformance tests.
 pub fn conformance() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance")
+    tests_package().join("conformance")
 }
 
 /// A Python with the packages that the conformance scripts need. Blocks while it is made.

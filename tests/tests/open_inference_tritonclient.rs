@@ -1,12 +1,13 @@
 //! The Open Inference Protocol through Triton's own Python client.
 
-use std::{path::Path, process::Stdio};
+use std::process::Stdio;
 
 use anyhow::Result;
 use hangar_tests::{
     fixtures::{Embedding, Fixtures},
     hangar::{DEADLINE, Hangar, Options, spec},
     tools,
+    workspace::workspace,
 };
 use rstest::rstest;
 use tokio::{process::Command, task::spawn_blocking, time::timeout};
@@ -20,7 +21,7 @@ use tokio::{process::Command, task::spawn_blocking, time::timeout};
 #[case::the_wire_format_is_the_published_one("descriptors")]
 #[tokio::test]
 async fn tritonclient(#[case] check: &str) -> Result<()> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let workspace = workspace();
     let python = spawn_blocking(tools::tritonclient).await??;
     let fixtures = Fixtures::new()?;
     let hangar = Hangar::start(Options::new(&fixtures)).await?;

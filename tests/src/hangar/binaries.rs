@@ -1,13 +1,10 @@
 //! The workspace's own binaries, beside the test's.
 
-use std::{
-    ffi::OsStr,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
-};
+use std::{ffi::OsStr, path::PathBuf, process::Command, sync::OnceLock};
 
 use anyhow::{Context, Result};
+
+use crate::workspace::workspace;
 
 /// Directory of binaries to use as they are, in place of those that a build makes.
 const OVERRIDE: &str = "HANGAR_TESTS_BIN_DIR";
@@ -53,11 +50,10 @@ pub(crate) fn build_directory() -> Result<PathBuf> {
 /// Builds what is not up to date, with the same features as `cargo test` in the workspace's root, so
 /// that the engine is not built twice.
 fn build(release: bool) -> Result<()> {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .current_dir(tests.parent().unwrap_or(tests))
+        .current_dir(workspace())
         .args(["build", "--workspace", "--bins", "--examples"])
         .args(release.then_some("--release"));
     // `cargo test` tells the test about its own package. Build scripts that look at these variables

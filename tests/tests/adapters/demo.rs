@@ -1,13 +1,12 @@
 //! The demo model's own adapter.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use hangar_client::v1::ModelSpec;
 use hangar_tests::{
     fixtures::Fixtures,
     hangar::{Hangar, Options},
     house::House,
+    workspace::workspace,
 };
 use serde::Deserialize;
 
@@ -17,7 +16,7 @@ use crate::{demo, info, radio, said};
 const ANSWERS: &str = include_str!("../../../server/worker/demo/adapter_answers.json");
 
 /// Where its files are in the repository.
-const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/worker/demo/adapter");
+const FILES: &str = "server/worker/demo/adapter";
 
 #[derive(Deserialize)]
 struct Answer {
@@ -76,12 +75,13 @@ async fn what_is_merged_in_is_told() -> Result<()> {
 #[tokio::test]
 async fn the_files_in_the_repository_are_what_is_built_in() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let files = Path::new(FILES).canonicalize()?;
+    let files = workspace().join(FILES).canonicalize()?;
+    let named = files.to_string_lossy().into_owned();
     let options = Options::new(&fixtures).root(&files);
     let hangar = Hangar::start(options).await?;
     let client = hangar.client().await?;
     let load = client.load("m").demo();
-    load.adapter("files", FILES).wait().await?;
+    load.adapter("files", &named).wait().await?;
     let load = client.load("n").demo();
     load.demo_adapter("built-in").wait().await?;
     for answer in answers()?.into_iter().take(3) {

@@ -1,9 +1,9 @@
 //! The page of models tells what the suite has seen.
 
-use std::{collections::BTreeMap, fmt::Write, path::Path};
+use std::{collections::BTreeMap, fmt::Write};
 
 use anyhow::Result;
-use hangar_tests::fixtures::Reference;
+use hangar_tests::{fixtures::Reference, workspace::workspace};
 
 use crate::REFUSED;
 
@@ -12,7 +12,7 @@ const HEAD: &str = include_str!("head.md");
 
 #[test]
 fn the_page_of_models_tells_what_is_served_and_what_is_refused() -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/models.md");
+    let path = workspace().join("docs/models.md");
     let page = page()?;
     if std::env::var_os("HANGAR_WRITE_PAGES").is_some() {
         std::fs::write(&path, &page)?;
