@@ -1,9 +1,11 @@
-//! Calls that are safe to repeat.
+//! Calls that change something: they go on when their callers go away, and are safe to repeat.
+//!
+//! What such a call commits, the model's driver and its watchers have to hear of: a caller that goes, or whose
+//! deadline passes, ends its waiting and not the call.
 //!
 //! The same id with the same body joins the call that is under way or gets the answer that it gave; with
 //! another body it is refused. Answers are remembered in the catalog for a day; failures are not, so that
-//! they can be tried again. A call with an id goes on when its callers go away: whoever repeats it finds
-//! what came of it.
+//! they can be tried again.
 
 use std::{
     collections::HashMap,
@@ -16,7 +18,7 @@ use futures::{
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tonic::Status;
 use tracing::Instrument;
 
@@ -33,6 +35,8 @@ pub(super) struct RequestIds<T: Clone> {
     catalog: Catalog,
     tasks: Tasks,
     calls: Calls<T>,
+    /// For calls without an id.
+    anonymous: Arc<Semaphore>,
 }
 
 /// What a call is known by.
@@ -59,7 +63,7 @@ struct Ended<T: Clone> {
     id: String,
 }
 
-/// Calls that may be under way.
+/// Calls of a method that may be under way, with an id and without one each.
 const MAX_CALLS: usize = 10_000;
 
 /// Largest answer that is remembered, in bytes. What gives longer ones can be done again without harm.
@@ -75,6 +79,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
             catalog,
             tasks,
             calls: Calls::default(),
+            anonymous: Arc::new(Semaphore::new(MAX_CALLS)),
         }
     }
 
@@ -116,7 +121,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     ) -> Result<T, Status> {
         // What the work itself refuses is not remembered.
         if id.is_empty() || id.len() > MAX_REQUEST_ID {
-            return work(None).await;
+            return self.detached(work(None)).await;
         }
         let claim = Claim {
             key: RequestKey {
@@ -127,6 +132,23 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
             digest: Sha256::digest(body.encode_to_vec()).into(),
         };
         self.join(claim, work)?.await
+    }
+
+    /// Waits for `work`, which goes on when the caller does not wait any more.
+    async fn detached(&self, work: BoxFuture<'static, Result<T, Status>>) -> Result<T, Status> {
+        let permit = self.anonymous.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| ApiError::Limit {
+            what: "calls that change something",
+            limit: MAX_CALLS,
+        })?;
+        let (reply, answer) = oneshot::channel();
+        let run = async move {
+            let _permit = permit;
+            // Whoever asked may be gone.
+            let _ = reply.send(work.await);
+        };
+        self.tasks.request(run.in_current_span());
+        answer.await.unwrap_or_else(|_| Err(broken_off()))
     }
 
     /// The call that is under way, begun if there is none.
@@ -234,7 +256,7 @@ async fn recall<T: Message + Default>(
 }
 
 fn broken_off() -> Status {
-    ApiError::Internal("a call with a request id was broken off".to_owned()).into()
+    ApiError::Internal("a call was broken off".to_owned()).into()
 }
 
 fn lock<T: Clone>(calls: &Calls<T>) -> MutexGuard<'_, HashMap<String, Call<T>>> {
