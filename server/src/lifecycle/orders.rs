@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     catalog::{Attempt, Entry, LoadRequest, OnConflict, RegisterError, Requested, StorageError},
-    model::{Failure, ModelId, Reason, Source, Spec, Stage},
+    model::{Failure, LoadId, ModelId, Reason, Source, Spec, Stage},
 };
 
 /// How to load.
@@ -99,6 +99,7 @@ impl Fleet {
         options: LoadOptions,
     ) -> Result<LoadTicket, LoadError> {
         self.check_load(name, &options).await?;
+        let seen = self.worker_seen(name);
         if options.force {
             self.check_reload(name, &options).await?;
         }
@@ -117,7 +118,7 @@ impl Fleet {
         let ticket = match entry.await {
             Ok(entry) => {
                 let order = LoadOrder {
-                    force: options.force,
+                    force: options.force && !self.was_reloaded(&entry, seen.as_ref()),
                     desired,
                     may_evict: options.may_evict,
                     forgive: true,
@@ -131,11 +132,34 @@ impl Fleet {
         if let Some((holder, is_new)) = held {
             // A session may have ended before the model's driver heard of the load.
             let ended = !self.holders(&id).contains(&holder);
-            if ended || (is_new && ticket.is_err()) {
+            if ended {
                 let_go(&self.context, &id, &holder);
+            } else if is_new && ticket.is_err() {
+                // What was refused changes nothing: the model stays as it is.
+                self.context.holds.remove(&id, &holder);
             }
         }
         ticket
+    }
+
+    /// The load that gave the model `name` its worker, where one serves.
+    fn worker_seen(&self, name: &ModelId) -> Option<LoadId> {
+        let status = self.introduced(name)?.status();
+        let serves = status.stage == Stage::Ready;
+        status.load_id.clone().filter(|_| serves)
+    }
+
+    /// Whether the model of `entry` was loaded anew as `entry` says since the load `seen` was its last: equal reloads that
+    /// come together make one.
+    fn was_reloaded(&self, entry: &Entry, seen: Option<&LoadId>) -> bool {
+        let (Some(seen), Some(model)) = (seen, self.context.model(&entry.id)) else {
+            return false;
+        };
+        let status = model.status();
+        let facts = model.facts();
+        let built = facts.built.as_ref();
+        let as_asked = built.is_some_and(|built| built.builds_the_same_as(&entry.spec));
+        status.stage == Stage::Ready && status.load_id.as_ref() != Some(seen) && as_asked
     }
 
     /// Loads the model of `entry` for a request that needs it, and waits until it is READY.
