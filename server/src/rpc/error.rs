@@ -300,18 +300,28 @@ impl From<ApiError> for Status {
                 "the deadline of the call has passed",
                 details(ErrorReason::DeadlineExceeded, []),
             ),
-            ApiError::Internal(cause) => {
-                let id = Uuid::new_v4().to_string();
-                tracing::error!(error_id = id, cause, "internal error");
-                let message = format!("internal error; the server's log has the cause under {id}");
-                Status::with_error_details(
-                    Code::Internal,
-                    message,
-                    details(ErrorReason::Internal, [("error_id", id)]),
-                )
-            }
+            ApiError::Internal(cause) => internal(&cause, [], None),
         }
     }
+}
+
+/// The status of what only the operator can do something about: the log has the cause, and the caller its id, with
+/// what `left` says of what is left behind.
+fn internal<const N: usize>(
+    cause: &str,
+    metadata: [(&str, String); N],
+    left: Option<&str>,
+) -> Status {
+    let id = Uuid::new_v4().to_string();
+    tracing::error!(error_id = id, cause, "internal error");
+    let left = left.map(|left| format!("; the {left}")).unwrap_or_default();
+    let message = format!("internal error; the server's log has the cause under {id}{left}");
+    let metadata = metadata.into_iter().chain([("error_id", id)]);
+    Status::with_error_details(
+        Code::Internal,
+        message,
+        details(ErrorReason::Internal, metadata),
+    )
 }
 
 /// The status of a failed model.
@@ -346,7 +356,7 @@ fn failed<const N: usize>(failure: Failure, metadata: [(&str, String); N]) -> St
             ErrorReason::UnsupportedByModel,
             false,
         ),
-        Reason::Internal => return ApiError::Internal(failure.message).into(),
+        Reason::Internal => return internal(&failure.message, metadata, None),
     };
     let mut details = details(reason, metadata);
     match (failure.reason, failure.subject) {
@@ -382,7 +392,10 @@ fn bare(reason: ErrorReason) -> &'static str {
     name.strip_prefix(PREFIX).unwrap_or(name)
 }
 
-fn details<const N: usize>(reason: ErrorReason, metadata: [(&str, String); N]) -> ErrorDetails {
+fn details<'a>(
+    reason: ErrorReason,
+    metadata: impl IntoIterator<Item = (&'a str, String)>,
+) -> ErrorDetails {
     let metadata: HashMap<_, _> = metadata
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))

@@ -2,14 +2,14 @@
 
 use tonic::Status;
 
-use super::{ApiError, CatalogRefusal, failed};
+use super::{ApiError, CatalogRefusal, failed, internal};
 use crate::{
     catalog::Taken,
     lifecycle::{
         FindError, LoadError, SourceError, SwitchError, TooManySessions, UnknownSession,
         UnloadError,
     },
-    model::{Failure, ModelId},
+    model::{Failure, ModelId, Reason},
 };
 
 impl From<FindError> for ApiError {
@@ -117,6 +117,9 @@ pub(super) fn load_failed(
     let desired = if desired { "LOADED" } else { "UNLOADED" };
     let metadata = [("model_id", model), ("desired_state", desired.to_owned())];
     let message = &failure.message;
+    if failure.reason == Reason::Internal {
+        return internal(message, metadata, Some(left));
+    }
     let message = match message.ends_with('.') {
         true => format!("{message} The {left}"),
         false => format!("{message}; the {left}"),
