@@ -49,7 +49,7 @@ pub use orders::{LoadError, LoadOptions, UnloadError, UnloadOptions};
 pub use registry::{DeclarationError, RegistryError};
 pub use sampler::Sampling;
 pub use sessions::{Session, SessionId, SessionName, TooManySessions, UnknownSession};
-pub use source::{ModelRoots, Place, SourceError};
+pub use source::{ModelLocation, ModelRoots, SourceError};
 pub use switch::{SwitchError, SwitchOptions, SwitchTicket};
 pub use usage::{Latency, Operation, RequestRecord, Sample, Totals, Usage, UsageReport};
 

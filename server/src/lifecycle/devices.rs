@@ -22,11 +22,11 @@ pub struct Devices {
     system: Arc<SystemMonitor>,
     worker: CudaWorker,
     /// Models that are on their way to a device and have no reservation there yet.
-    heading: Mutex<OnTheWay>,
+    pending: Mutex<PendingPlacements>,
 }
 
 /// The UUID of the device that a model is on its way to, and what it needs there if that is known.
-type OnTheWay = BTreeMap<ModelId, (Arc<str>, Option<u64>)>;
+type PendingPlacements = BTreeMap<ModelId, (Arc<str>, Option<u64>)>;
 
 /// The worker for GPUs.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub(super) struct Gpu {
 
 /// Counts a model among those that are on their way to a device, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Heading {
+pub(super) struct PendingPlacement {
     devices: Arc<Devices>,
     id: ModelId,
 }
@@ -72,7 +72,7 @@ impl Devices {
         Arc::new(Self {
             system,
             worker,
-            heading: Mutex::default(),
+            pending: Mutex::default(),
         })
     }
 
@@ -109,7 +109,7 @@ impl Devices {
         wish: &DeviceWish,
         needs: impl Fn(&Gpu) -> Option<u64>,
         memory: &Memory,
-    ) -> Result<Option<(Gpu, Heading)>, Failure> {
+    ) -> Result<Option<(Gpu, PendingPlacement)>, Failure> {
         if self.is_for_cpu(wish) {
             return Ok(None);
         }
@@ -118,15 +118,15 @@ impl Devices {
         }
         let reading = self.system.fresh_devices(PATIENCE).await;
         let reading = reading.map_err(|_| unavailable(DRIVER, SILENT))?;
-        let mut heading = self.heading();
-        let Some(gpu) = pick(wish, &reading, memory, &heading)? else {
+        let mut pending = self.pending();
+        let Some(gpu) = pick(wish, &reading, memory, &pending)? else {
             return Ok(None);
         };
-        heading.insert(id.clone(), (gpu.uuid.clone(), needs(&gpu)));
-        drop(heading);
+        pending.insert(id.clone(), (gpu.uuid.clone(), needs(&gpu)));
+        drop(pending);
         let id = id.clone();
         let devices = self;
-        Ok(Some((gpu, Heading { devices, id })))
+        Ok(Some((gpu, PendingPlacement { devices, id })))
     }
 
     /// As [`Self::choose`], by the last reading and without waiting. `None` too when it cannot be told.
@@ -134,7 +134,7 @@ impl Devices {
         if self.is_for_cpu(wish) || !self.worker.installed {
             return None;
         }
-        pick(wish, &self.system.devices(), memory, &self.heading()).ok()?
+        pick(wish, &self.system.devices(), memory, &self.pending()).ok()?
     }
 
     fn driver_is_absent(&self) -> bool {
@@ -154,16 +154,16 @@ impl Devices {
         unavailable("hangar-worker-cuda", &message)
     }
 
-    fn heading(&self) -> MutexGuard<'_, OnTheWay> {
-        self.heading.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, PendingPlacements> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// === impl Heading ===
+// === impl PendingPlacement ===
 
-impl Drop for Heading {
+impl Drop for PendingPlacement {
     fn drop(&mut self) {
-        self.devices.heading().remove(&self.id);
+        self.devices.pending().remove(&self.id);
     }
 }
 
@@ -179,7 +179,7 @@ impl Gpu {
     }
 
     /// Its name among the devices: what a spec that wants it says, and what a model's metadata tell.
-    pub(super) fn place(&self) -> String {
+    pub(super) fn device_name(&self) -> String {
         format!("cuda:{}", self.uuid)
     }
 }
@@ -217,7 +217,7 @@ fn pick(
     wish: &DeviceWish,
     reading: &DeviceReading,
     memory: &Memory,
-    heading: &OnTheWay,
+    pending: &PendingPlacements,
 ) -> Result<Option<Gpu>, Failure> {
     let devices = match usable(reading) {
         Ok(devices) => devices,
@@ -231,7 +231,7 @@ fn pick(
                 let free = memory.free_on(device);
                 // Of equals the first.
                 let rank = std::cmp::Reverse(device.ordinal);
-                (free.saturating_sub(expected_on(device, heading)), rank)
+                (free.saturating_sub(expected_on(device, pending)), rank)
             };
             each.max_by_key(free)
         }
@@ -246,8 +246,8 @@ fn pick(
 }
 
 /// What those take that are on their way to `device`, in bytes, as far as that can be told.
-fn expected_on(device: &Device, heading: &OnTheWay) -> u64 {
-    let there = heading.values().filter(|(uuid, _)| **uuid == *device.uuid);
+fn expected_on(device: &Device, pending: &PendingPlacements) -> u64 {
+    let there = pending.values().filter(|(uuid, _)| **uuid == *device.uuid);
     there
         .map(|(_, need)| need.unwrap_or(device.memory_total_bytes / UNKNOWN_NEED))
         .fold(0, u64::saturating_add)

@@ -5,11 +5,11 @@
 //! a command is always answered at once.
 
 mod answer;
-mod device;
 mod download;
 mod keep;
 mod look;
 mod perform;
+mod placement;
 mod recovery;
 
 use std::{
@@ -25,7 +25,7 @@ use tracing::Span;
 
 use super::{
     admission::Lane,
-    devices::Heading,
+    devices::PendingPlacement,
     fatal_prompt::PromptHistory,
     files::FileWatch,
     fleet::Context,
@@ -48,8 +48,8 @@ use crate::{
     worker::Client,
 };
 use answer::Waiters;
-use device::{Berth, OnGpu};
 use download::Download;
+use placement::{OnGpu, Placement};
 
 pub(super) use answer::{Command, EvictCommand, LoadCommand, UnloadCommand};
 pub use answer::{LoadTicket, UnloadReport, Verification};
@@ -63,7 +63,7 @@ pub(super) struct Driver {
     status: Status,
     /// What the engine was built from, or will be.
     spec: Arc<Spec>,
-    place: Place,
+    placement: PlacementState,
     /// The GPU that the model is on, or was on last; `None`: the CPU.
     on_gpu: Option<OnGpu>,
     /// A look at the GPU after its worker has gone.
@@ -109,20 +109,20 @@ pub(super) struct Driver {
 }
 
 /// A place among the loads that run at the same time.
-enum Place {
+enum PlacementState {
     None,
     /// For one on the CPU.
     Waiting {
-        turn: BoxFuture<'static, LoadSlot>,
+        slot: BoxFuture<'static, LoadSlot>,
         /// What the spec said of the device.
         wish: String,
     },
     /// The device is still to be chosen, or its queue is waited in.
-    Seeking(BoxFuture<'static, Result<Berth, Failure>>),
+    Seeking(BoxFuture<'static, Result<Placement, Failure>>),
     Held {
         _slot: LoadSlot,
         /// Until the model has a reservation.
-        heading: Option<Heading>,
+        pending: Option<PendingPlacement>,
     },
 }
 
@@ -168,7 +168,7 @@ impl Driver {
             state: State::Unloaded,
             status,
             spec,
-            place: Place::None,
+            placement: PlacementState::None,
             on_gpu: None,
             releasing: None,
             leftover: None,
@@ -228,8 +228,8 @@ impl Driver {
                 Some(command) = self.inbox.recv() => self.obey(command),
                 Some(report) = next_report(&mut self.run) => self.hear(report),
                 news = download::next(&mut self.download) => self.hear_of_download(news),
-                berth = device::granted(&mut self.place) => self.place_granted(berth),
-                released = device::released(&mut self.releasing) => self.device_released(released),
+                placement = placement::granted(&mut self.placement) => self.placement_granted(placement),
+                released = placement::released(&mut self.releasing) => self.device_released(released),
                 decision = admitted(&mut self.admission) => self.memory_decided(decision),
                 seen = self.files.seen() => self.files_seen(seen),
                 timer = self.timers.next() => self.expire(timer),

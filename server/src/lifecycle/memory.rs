@@ -236,7 +236,7 @@ impl Memory {
     async fn supply_of(&self, gpu: &Gpu) -> Result<Supply, Failure> {
         let unavailable = |why: &str| {
             let message = format!("{gpu} cannot be used: {why}; see what nvidia-smi says");
-            Failure::new(Reason::DeviceUnavailable, message).about(gpu.place())
+            Failure::new(Reason::DeviceUnavailable, message).about(gpu.device_name())
         };
         let reading = self.0.system.fresh_devices(DRIVER_PATIENCE).await;
         let reading = reading.map_err(|silent| unavailable(&silent.to_string()))?;

@@ -262,7 +262,7 @@ impl Release {
         Released {
             verification: Verification::TimedOut,
             bytes: seen.map_or(0, |now| self.freed(now)),
-            held: Some(Failure::new(Reason::DeviceMemoryHeld, message).about(gpu.place())),
+            held: Some(Failure::new(Reason::DeviceMemoryHeld, message).about(gpu.device_name())),
         }
     }
 }

@@ -24,7 +24,7 @@ use super::{
     files::Loaded,
     fleet::Context,
     observer::Pulse,
-    source::{Place, SourceError},
+    source::{ModelLocation, SourceError},
 };
 use crate::{
     model::{Failure, ModelId, Reason},
@@ -199,13 +199,15 @@ async fn attempt(
     tell(reports, Report::Exited(exited)).await;
 }
 
-fn config_source(located: Result<Place, SourceError>) -> Result<worker_config::Source, Failure> {
+fn config_source(
+    located: Result<ModelLocation, SourceError>,
+) -> Result<worker_config::Source, Failure> {
     match located? {
-        Place::Path(path) => Ok(worker_config::Source::Path(
+        ModelLocation::Path(path) => Ok(worker_config::Source::Path(
             path.to_string_lossy().into_owned(),
         )),
-        Place::Demo => Ok(worker_config::Source::Demo(DemoSource {})),
-        Place::Hub => Err(Failure::new(
+        ModelLocation::Demo => Ok(worker_config::Source::Demo(DemoSource {})),
+        ModelLocation::Hub => Err(Failure::new(
             Reason::HubUnavailable,
             "the model's files were not downloaded; load it again",
         )),

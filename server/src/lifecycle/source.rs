@@ -23,7 +23,7 @@ pub struct ModelRoots {
 
 /// Where a model that may be loaded has its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ModelLocation {
     /// In the worker.
     Demo,
     /// At this path, in which all links are resolved.
@@ -158,11 +158,13 @@ impl ModelRoots {
     /// # Errors
     ///
     /// See [`SourceError`].
-    pub async fn locate(&self, source: &Source) -> Result<Place, SourceError> {
+    pub async fn locate(&self, source: &Source) -> Result<ModelLocation, SourceError> {
         match source {
-            Source::Demo => Ok(Place::Demo),
-            Source::Path(path) => self.locate_path(path).await.map(Place::Path),
-            Source::HuggingFace(hub) if self.repositories.allow(&hub.repository) => Ok(Place::Hub),
+            Source::Demo => Ok(ModelLocation::Demo),
+            Source::Path(path) => self.locate_path(path).await.map(ModelLocation::Path),
+            Source::HuggingFace(hub) if self.repositories.allow(&hub.repository) => {
+                Ok(ModelLocation::Hub)
+            }
             Source::HuggingFace(hub) => Err(SourceError::RepositoryNotAllowed {
                 repository: hub.repository.clone(),
                 allowed: self.repositories.to_string(),
@@ -282,7 +284,7 @@ mod tests {
         wire,
     };
 
-    async fn locate(roots: &ModelRoots, path: PathBuf) -> Result<Place, SourceError> {
+    async fn locate(roots: &ModelRoots, path: PathBuf) -> Result<ModelLocation, SourceError> {
         roots.locate(&Source::Path(path)).await
     }
 
@@ -300,11 +302,11 @@ mod tests {
         let inside = base.join("models/m");
         assert_eq!(
             locate(&roots, inside.clone()).await.ok(),
-            Some(Place::Path(inside.clone()))
+            Some(ModelLocation::Path(inside.clone()))
         );
         assert_eq!(
             locate(&roots, base.join("models/stays")).await.ok(),
-            Some(Place::Path(inside))
+            Some(ModelLocation::Path(inside))
         );
         for outside in [
             "models-secret/m",
@@ -399,7 +401,10 @@ mod tests {
             Err(SourceError::RepositoryNotAllowed { .. })
         ));
         let roots = roots.with_repositories(Repositories::new(vec!["a/*".to_owned()]));
-        assert_eq!(roots.locate(&hub("a/b")).await.ok(), Some(Place::Hub));
+        assert_eq!(
+            roots.locate(&hub("a/b")).await.ok(),
+            Some(ModelLocation::Hub)
+        );
         assert!(roots.locate(&hub("b/a")).await.is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use hangar_client::{v1::ModelMetadata, worker::v1::ModelInspection};
 
-use super::{Driver, Place};
+use super::{Driver, PlacementState};
 use crate::{
     catalog::{Entry, LearnedMemory, Note},
     lifecycle::{
@@ -69,8 +69,8 @@ impl Driver {
                 self.confine(&claim);
                 self.model.set_admitted(claim.admitted());
                 self.claim = Some(claim);
-                if let Place::Held { heading, .. } = &mut self.place {
-                    *heading = None;
+                if let PlacementState::Held { pending, .. } = &mut self.placement {
+                    *pending = None;
                 }
                 if let (Some(observer), Some(inspection)) = (&mut self.observer, &self.inspection) {
                     observer.begin_load(inspection);

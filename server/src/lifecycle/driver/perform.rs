@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::{Driver, Place, Stopping};
+use super::{Driver, PlacementState, Stopping};
 use crate::{
     catalog::{Attempt, Learned, Note},
     failpoint,
@@ -86,8 +86,8 @@ impl Driver {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::RequestSlot => self.request_place(),
-            Action::ReleaseSlot => self.place = Place::None,
+            Action::RequestSlot => self.request_placement(),
+            Action::ReleaseSlot => self.placement = PlacementState::None,
             Action::Spawn => self.spawn(),
             Action::BuildEngine => {
                 if let Some(run) = &self.run {
@@ -232,12 +232,12 @@ impl Driver {
             && matches!(stage, Stage::Starting | Stage::Loading | Stage::Warming)
         {
             // Where the bytes do not tell yet, the last load does.
-            let place = match &self.on_gpu {
-                Some(on) => on.gpu.place(),
+            let device = match &self.on_gpu {
+                Some(on) => on.gpu.device_name(),
                 None => CPU.to_owned(),
             };
             let facts = self.model.facts();
-            let left = expected_left(&facts.learned, &self.spec, &place, self.load.began);
+            let left = expected_left(&facts.learned, &self.spec, &device, self.load.began);
             progress.eta = progress.eta.or(left);
         }
         let crowd = self

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use futures::FutureExt;
 use tokio::time::Instant;
 
-use super::{Driver, Place, UnloadReport, Verification};
+use super::{Driver, PlacementState, UnloadReport, Verification};
 use crate::{
     lifecycle::timers::{Timer, Timers},
     model::{
@@ -41,7 +41,7 @@ impl Driver {
     /// Leaves what the driver was about, and fails the model once no worker lives.
     fn recover(&mut self) {
         let failure = Failure::of_a_lost_task();
-        self.place = Place::None;
+        self.placement = PlacementState::None;
         self.admission = None;
         self.download = None;
         self.releasing = None;

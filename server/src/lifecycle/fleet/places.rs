@@ -22,10 +22,10 @@ impl Context {
         gpu: Option<&Gpu>,
     ) -> (Option<u64>, Option<u64>) {
         let hint = spec.memory_hint.unwrap_or_default();
-        let place = gpu.map_or_else(|| CPU.to_owned(), Gpu::place);
+        let device = gpu.map_or_else(|| CPU.to_owned(), Gpu::device_name);
         let known = learned.memory.as_ref();
         let peak = known
-            .filter(|known| known.is_of(spec, &place))
+            .filter(|known| known.is_of(spec, &device))
             .map(|known| known.peak);
         let of = |hinted: u64, held: fn(&Bytes) -> u64| {
             let hinted = Some(hinted).filter(|bytes| *bytes > 0);

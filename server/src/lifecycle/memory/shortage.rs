@@ -40,7 +40,7 @@ impl From<Shortage> for Failure {
         );
         let failure = Self::new(Reason::InsufficientMemory, message);
         match &shortage.of {
-            Some(gpu) => failure.about(format!("memory of {}", gpu.place())),
+            Some(gpu) => failure.about(format!("memory of {}", gpu.device_name())),
             None => failure,
         }
     }

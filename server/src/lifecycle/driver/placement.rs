@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
-use super::{Driver, Place, answer::Verification};
+use super::{Driver, PlacementState, answer::Verification};
 use crate::{
     lifecycle::{
-        devices::{CPU, Gpu, Heading},
+        devices::{CPU, Gpu, PendingPlacement},
         fleet::Context,
         load_slots::{LoadSlot, Rank},
         memory::Claim,
@@ -18,11 +18,11 @@ use crate::{
 };
 
 /// A place among the loads that run at the same time on a device.
-pub(super) struct Berth {
+pub(super) struct Placement {
     slot: LoadSlot,
     /// `None`: the device is the CPU.
     gpu: Option<OnGpu>,
-    heading: Option<Heading>,
+    pending: Option<PendingPlacement>,
     /// What the spec said.
     wish: String,
 }
@@ -51,41 +51,41 @@ const PATIENCE_AT_SHUTDOWN: Duration = Duration::from_secs(1);
 
 impl Driver {
     /// Queues for a place on the device that the newest spec wants.
-    pub(super) fn request_place(&mut self) {
+    pub(super) fn request_placement(&mut self) {
         let spec = self.model.facts().entry.spec.clone();
         let rank = Rank {
             required: spec.required,
             priority: spec.priority,
         };
         let wish = DeviceWish::parse(&spec.device).unwrap_or(DeviceWish::Auto);
-        self.place = if self.context.devices.is_for_cpu(&wish) {
-            Place::Waiting {
-                turn: Box::pin(self.context.slots.take(CPU, rank)),
+        self.placement = if self.context.devices.is_for_cpu(&wish) {
+            PlacementState::Waiting {
+                slot: Box::pin(self.context.slots.take(CPU, rank)),
                 wish: spec.device.clone(),
             }
         } else {
             let model = self.model.id().clone();
-            let berth = find_berth(self.context.clone(), model, spec, wish, rank);
-            Place::Seeking(Box::pin(berth))
+            let placement = find_placement(self.context.clone(), model, spec, wish, rank);
+            PlacementState::Seeking(Box::pin(placement))
         };
     }
 
     /// A place on a device came free, or there is no such device.
-    pub(super) fn place_granted(&mut self, berth: Result<Berth, Failure>) {
-        self.place = Place::None;
-        let berth = match berth {
-            Ok(berth) => berth,
+    pub(super) fn placement_granted(&mut self, placement: Result<Placement, Failure>) {
+        self.placement = PlacementState::None;
+        let placement = match placement {
+            Ok(placement) => placement,
             Err(failure) => return self.apply(Event::Fault(failure)),
         };
-        if self.model.facts().entry.spec.device != berth.wish {
+        if self.model.facts().entry.spec.device != placement.wish {
             // It was changed meanwhile.
-            return self.request_place();
+            return self.request_placement();
         }
-        self.place = Place::Held {
-            _slot: berth.slot,
-            heading: berth.heading,
+        self.placement = PlacementState::Held {
+            _slot: placement.slot,
+            pending: placement.pending,
         };
-        self.on_gpu = berth.gpu;
+        self.on_gpu = placement.gpu;
         self.take_spec();
         self.apply(Event::SlotGranted);
     }
@@ -93,7 +93,7 @@ impl Driver {
     /// Name of the model's device: "cpu", or "cuda:" and a UUID.
     pub(super) fn device_name(&self) -> String {
         match &self.on_gpu {
-            Some(on) => on.gpu.place(),
+            Some(on) => on.gpu.device_name(),
             None => CPU.to_owned(),
         }
     }
@@ -203,16 +203,16 @@ impl Driver {
 }
 
 /// The place that was waited for. Safe to cancel; waits for ever when none is.
-pub(super) async fn granted(place: &mut Place) -> Result<Berth, Failure> {
-    match place {
-        Place::Waiting { turn, wish } => Ok(Berth {
-            slot: turn.await,
+pub(super) async fn granted(placement: &mut PlacementState) -> Result<Placement, Failure> {
+    match placement {
+        PlacementState::Waiting { slot, wish } => Ok(Placement {
+            slot: slot.await,
             gpu: None,
-            heading: None,
+            pending: None,
             wish: wish.clone(),
         }),
-        Place::Seeking(berth) => berth.await,
-        Place::None | Place::Held { .. } => std::future::pending().await,
+        PlacementState::Seeking(placement) => placement.await,
+        PlacementState::None | PlacementState::Held { .. } => std::future::pending().await,
     }
 }
 
@@ -225,13 +225,13 @@ pub(super) async fn released(releasing: &mut Option<BoxFuture<'static, Released>
 }
 
 /// Waits for a place on the device for the model `id`, and looks at the device. Dropped, it leaves the queue.
-async fn find_berth(
+async fn find_placement(
     context: Arc<Context>,
     id: ModelId,
     spec: Arc<Spec>,
     wish: DeviceWish,
     rank: Rank,
-) -> Result<Berth, Failure> {
+) -> Result<Placement, Failure> {
     let learned = context
         .model(&id)
         .map(|model| model.facts().learned.clone());
@@ -239,17 +239,19 @@ async fn find_berth(
     let needs = |gpu: &Gpu| context.known_need(&spec, &learned, Some(gpu)).1;
     let devices = context.devices.clone();
     let chosen = devices.choose(&id, &wish, needs, &context.memory).await?;
-    let (gpu, heading) = chosen.unzip();
-    let place = gpu.as_ref().map_or_else(|| CPU.to_owned(), Gpu::place);
-    let slot = context.slots.take(&place, rank).await;
+    let (gpu, pending) = chosen.unzip();
+    let device = gpu
+        .as_ref()
+        .map_or_else(|| CPU.to_owned(), Gpu::device_name);
+    let slot = context.slots.take(&device, rank).await;
     let gpu = match gpu {
         Some(gpu) => Some(survey(&context, &id, gpu).await?),
         None => None,
     };
-    Ok(Berth {
+    Ok(Placement {
         slot,
         gpu,
-        heading,
+        pending,
         wish: spec.device.clone(),
     })
 }
@@ -272,7 +274,7 @@ async fn survey(context: &Context, id: &ModelId, gpu: Gpu) -> Result<OnGpu, Fail
                 "{gpu} cannot be used: the driver does not tell of it any more; see what nvidia-smi says"
             );
             let failure = Failure::new(Reason::DeviceUnavailable, message);
-            Err(failure.about(gpu.place()))
+            Err(failure.about(gpu.device_name()))
         }
     }
 }
