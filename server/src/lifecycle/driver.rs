@@ -30,7 +30,7 @@ use super::{
     files::FileWatch,
     fleet::Context,
     load_slots::LoadSlot,
-    memory::Claim,
+    memory::Reservation,
     model::Model,
     observer::Observer,
     release::Released,
@@ -73,8 +73,8 @@ pub(super) struct Driver {
     /// Whether others may be evicted for the load that is under way.
     may_evict: bool,
     inspection: Option<Box<ModelInspection>>,
-    admission: Option<BoxFuture<'static, Result<Claim, Failure>>>,
-    claim: Option<Claim>,
+    admission: Option<BoxFuture<'static, Result<Reservation, Failure>>>,
+    reservation: Option<Reservation>,
     /// The most that the worker was seen to hold.
     peak: Memory,
     prompts: PromptHistory,
@@ -175,7 +175,7 @@ impl Driver {
             may_evict: false,
             inspection: None,
             admission: None,
-            claim: None,
+            reservation: None,
             peak: Memory::default(),
             prompts: PromptHistory::default(),
             pace_is_new: false,
@@ -328,8 +328,8 @@ impl Driver {
                 self.kill();
             }
             Timer::Kill => {
-                if let Some(claim) = &self.claim {
-                    claim.stick();
+                if let Some(reservation) = &self.reservation {
+                    reservation.mark_stuck();
                 }
                 self.apply(Event::Unreaped);
                 self.answer_unreaped();
@@ -347,8 +347,8 @@ async fn next_report(run: &mut Option<Run>) -> Option<Report> {
 }
 
 async fn admitted(
-    admission: &mut Option<BoxFuture<'static, Result<Claim, Failure>>>,
-) -> Result<Claim, Failure> {
+    admission: &mut Option<BoxFuture<'static, Result<Reservation, Failure>>>,
+) -> Result<Reservation, Failure> {
     match admission {
         Some(admission) => admission.await,
         None => std::future::pending().await,

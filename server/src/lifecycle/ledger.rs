@@ -11,7 +11,7 @@ use crate::model::ModelId;
 /// What every model claims of one memory, in bytes.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    claims: BTreeMap<ModelId, Claim>,
+    entries: BTreeMap<ModelId, LedgerEntry>,
     /// What workers held that are gone and whose memory was not seen to come back yet.
     departing: u64,
 }
@@ -27,15 +27,15 @@ pub(super) struct Supply {
 
 /// What a model claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Claim {
+struct LedgerEntry {
     reserved: u64,
     measured: u64,
-    tenure: Tenure,
+    state: ReservationState,
 }
 
-/// How long a claim is to last.
+/// How long a reservation is to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tenure {
+pub(super) enum ReservationState {
     /// The model loads: its reservation is taken for what it will hold.
     Loading,
     /// The model is READY: it holds what it was seen to hold.
@@ -96,8 +96,8 @@ impl Ledger {
         if want <= free {
             return Decision::Fits;
         }
-        let going = self.sum(|claim| match claim.tenure {
-            Tenure::Leaving => claim.measured,
+        let going = self.sum(|entry| match entry.state {
+            ReservationState::Leaving => entry.measured,
             _ => 0,
         });
         let leaving = going.saturating_add(self.departing);
@@ -107,15 +107,15 @@ impl Ledger {
         }
         let mut evicted = Vec::new();
         for candidate in candidates {
-            if let Some(claim) = self.claims.get(candidate) {
-                soon = soon.saturating_add(claim.measured);
+            if let Some(entry) = self.entries.get(candidate) {
+                soon = soon.saturating_add(entry.measured);
                 evicted.push(candidate.clone());
             }
             if want <= soon {
                 return Decision::Evict(evicted);
             }
         }
-        let unsettled = self.sum(Claim::unsettled);
+        let unsettled = self.sum(LedgerEntry::unsettled);
         if want <= soon.saturating_add(unsettled) {
             return Decision::Wait;
         }
@@ -127,39 +127,41 @@ impl Ledger {
 
     /// Promises the model `id` what it needs, with headroom.
     pub(super) fn reserve(&mut self, id: &ModelId, need: u64) {
-        let claim = Claim {
+        let entry = LedgerEntry {
             reserved: with_headroom(need),
             measured: 0,
-            tenure: Tenure::Loading,
+            state: ReservationState::Loading,
         };
-        self.claims.insert(id.clone(), claim);
+        self.entries.insert(id.clone(), entry);
     }
 
     /// What another model could have now, with headroom.
     pub(super) fn free(&self, supply: Supply) -> u64 {
-        let claimed = self.sum(Claim::bytes).saturating_add(self.departing);
+        let claimed = self.sum(LedgerEntry::bytes).saturating_add(self.departing);
         // What models hold is gone from what the system can give; what they are about to take is not.
-        let promised = self.sum(Claim::unsettled);
+        let promised = self.sum(LedgerEntry::unsettled);
         let of_limit = supply.limit.saturating_sub(claimed);
         of_limit.min(supply.available.saturating_sub(promised))
     }
 
     /// What all models hold together, without those that are going.
     pub(super) fn held(&self) -> u64 {
-        self.sum(|claim| match claim.tenure {
-            Tenure::Leaving => 0,
-            Tenure::Loading | Tenure::Settled | Tenure::Stuck => claim.measured,
+        self.sum(|entry| match entry.state {
+            ReservationState::Leaving => 0,
+            ReservationState::Loading | ReservationState::Settled | ReservationState::Stuck => {
+                entry.measured
+            }
         })
     }
 
     /// What others than the model `id` were seen to hold.
     pub(super) fn others(&self, id: &ModelId) -> Others {
-        let others = self.claims.iter().filter(|(other, _)| *other != id);
+        let others = self.entries.iter().filter(|(other, _)| *other != id);
         let (leaving, staying): (Vec<_>, Vec<_>) =
-            others.partition(|(_, claim)| claim.tenure == Tenure::Leaving);
-        let held = |claims: Vec<(&ModelId, &Claim)>| {
-            let held = claims.into_iter();
-            held.map(|(other, claim)| (other.clone(), claim.measured))
+            others.partition(|(_, entry)| entry.state == ReservationState::Leaving);
+        let held = |entries: Vec<(&ModelId, &LedgerEntry)>| {
+            let held = entries.into_iter();
+            held.map(|(other, entry)| (other.clone(), entry.measured))
                 .collect()
         };
         Others {
@@ -169,28 +171,28 @@ impl Ledger {
         }
     }
 
-    /// What the model `id` may hold before it is more than was admitted, if it has a claim.
+    /// What the model `id` may hold before it is more than was admitted, if it has a reservation.
     pub(super) fn admitted(&self, id: &ModelId) -> Option<u64> {
-        self.claims.get(id).map(|claim| claim.reserved)
+        self.entries.get(id).map(|entry| entry.reserved)
     }
 
     /// The model `id` was seen to hold `bytes`.
     pub(super) fn measure(&mut self, id: &ModelId, bytes: u64) {
-        if let Some(claim) = self.claims.get_mut(id) {
-            claim.measured = bytes;
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.measured = bytes;
         }
     }
 
-    /// The claim of `id` is to last so.
-    pub(super) fn set_tenure(&mut self, id: &ModelId, tenure: Tenure) {
-        if let Some(claim) = self.claims.get_mut(id) {
-            claim.tenure = tenure;
+    /// The reservation of `id` is to last so.
+    pub(super) fn set_state(&mut self, id: &ModelId, state: ReservationState) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.state = state;
         }
     }
 
     /// The model `id` claims nothing any more. Gives what it was seen to hold.
     pub(super) fn release(&mut self, id: &ModelId) -> u64 {
-        self.claims.remove(id).map_or(0, |claim| claim.measured)
+        self.entries.remove(id).map_or(0, |entry| entry.measured)
     }
 
     /// The worker of the model `id` is gone: what it held is on its way back without it. Gives that, for
@@ -206,23 +208,23 @@ impl Ledger {
         self.departing = self.departing.saturating_sub(bytes);
     }
 
-    fn sum(&self, part: impl Fn(&Claim) -> u64) -> u64 {
-        self.claims.values().map(part).fold(0, u64::saturating_add)
+    fn sum(&self, part: impl Fn(&LedgerEntry) -> u64) -> u64 {
+        self.entries.values().map(part).fold(0, u64::saturating_add)
     }
 }
 
-// === impl Claim ===
+// === impl LedgerEntry ===
 
-impl Claim {
+impl LedgerEntry {
     fn bytes(&self) -> u64 {
         self.measured.saturating_add(self.unsettled())
     }
 
     /// What it was promised and has not taken yet.
     fn unsettled(&self) -> u64 {
-        match self.tenure {
-            Tenure::Loading => self.reserved.saturating_sub(self.measured),
-            Tenure::Settled | Tenure::Leaving | Tenure::Stuck => 0,
+        match self.state {
+            ReservationState::Loading => self.reserved.saturating_sub(self.measured),
+            ReservationState::Settled | ReservationState::Leaving | ReservationState::Stuck => 0,
         }
     }
 }

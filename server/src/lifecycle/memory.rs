@@ -1,4 +1,4 @@
-//! The memory of the host and of its devices: what there is, who claims it, and who is let in.
+//! The memory of the host and of its devices: what there is, who has reserved it, and who is let in.
 
 mod ledgers;
 mod shortage;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     devices::Gpu,
-    ledger::{Others, Supply, Tenure, with_headroom},
+    ledger::{Others, ReservationState, Supply, with_headroom},
 };
 use crate::{
     model::{Failure, Memory as Bytes, ModelId, Reason},
@@ -39,9 +39,9 @@ struct Inner {
     turn: tokio::sync::Mutex<()>,
 }
 
-/// A model's claim on memory, given up when dropped.
+/// A model's reservation of memory, given up when dropped.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct Reservation {
     memory: Memory,
     id: ModelId,
     /// UUID of the device that the model is on, if it is on one.
@@ -107,13 +107,13 @@ impl Memory {
         id: ModelId,
         need: Need,
         evictor: impl Evict,
-    ) -> Result<Claim, Failure> {
+    ) -> Result<Reservation, Failure> {
         let mut changes = self.0.changes.subscribe();
         loop {
             changes.mark_unchanged();
             match self.decide(&id, &need, &evictor).await? {
                 Verdict::Admitted => {
-                    return Ok(Claim {
+                    return Ok(Reservation {
                         memory: self,
                         id,
                         device: need.device.map(|(gpu, _)| gpu.uuid),
@@ -266,9 +266,9 @@ impl Memory {
     }
 }
 
-// === impl Claim ===
+// === impl Reservation ===
 
-impl Claim {
+impl Reservation {
     /// The model was seen to hold this.
     pub(super) fn measure(&self, held: Bytes) {
         // Nobody waits for a model to grow.
@@ -291,22 +291,22 @@ impl Claim {
                 ..held
             };
             ledgers.measure(&self.id, device, held);
-            ledgers.set_tenure(&self.id, device, Tenure::Settled);
+            ledgers.set_state(&self.id, device, ReservationState::Settled);
         });
     }
 
     /// The model is going.
-    pub(super) fn leave(&self) {
-        self.set_tenure(Tenure::Leaving);
+    pub(super) fn mark_leaving(&self) {
+        self.set_state(ReservationState::Leaving);
     }
 
     /// The model's worker cannot be reaped.
-    pub(super) fn stick(&self) {
-        self.set_tenure(Tenure::Stuck);
+    pub(super) fn mark_stuck(&self) {
+        self.set_state(ReservationState::Stuck);
     }
 
     /// The model's worker was reaped: the host has its memory back.
-    pub(super) fn reaped(&self) {
+    pub(super) fn release_host(&self) {
         self.memory.change(|ledgers| ledgers.host.release(&self.id));
     }
 
@@ -331,14 +331,14 @@ impl Claim {
         ledgers.host.admitted(&self.id).unwrap_or_default()
     }
 
-    fn set_tenure(&self, tenure: Tenure) {
+    fn set_state(&self, state: ReservationState) {
         let device = self.device.as_ref();
         self.memory
-            .change(|ledgers| ledgers.set_tenure(&self.id, device, tenure));
+            .change(|ledgers| ledgers.set_state(&self.id, device, state));
     }
 }
 
-impl Drop for Claim {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.memory.change(|ledgers| {
             ledgers.host.release(&self.id);

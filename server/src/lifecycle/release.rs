@@ -98,8 +98,8 @@ impl Outlook {
         }
         // Those that the driver does not tell of are taken by what they claim.
         let others = context.memory.others_on(&gpu.uuid, id);
-        let untold = |claims: Vec<(ModelId, u64)>| -> u64 {
-            let untold = claims.into_iter().filter(|(other, _)| {
+        let untold = |holdings: Vec<(ModelId, u64)>| -> u64 {
+            let untold = holdings.into_iter().filter(|(other, _)| {
                 let told = pid(other).and_then(|pid| device.bytes_of(pid));
                 told.is_none()
             });

@@ -13,7 +13,7 @@ use crate::{
         fatal_prompt::PromptHistory,
         files::Change,
         ledger::with_headroom,
-        memory::{Claim, Need},
+        memory::{Need, Reservation},
     },
     model::{
         Failure, LoadOutcome, LoadRecord, Memory, Metadata, Source, Spec, Stage, SuspendCause,
@@ -62,13 +62,13 @@ impl Driver {
     }
 
     /// The memory was given, or not.
-    pub(super) fn memory_decided(&mut self, decision: Result<Claim, Failure>) {
+    pub(super) fn memory_decided(&mut self, decision: Result<Reservation, Failure>) {
         self.admission = None;
         let event = match decision {
-            Ok(claim) => {
-                self.confine(&claim);
-                self.model.set_admitted(claim.admitted());
-                self.claim = Some(claim);
+            Ok(reservation) => {
+                self.confine(&reservation);
+                self.model.set_admitted(reservation.admitted());
+                self.reservation = Some(reservation);
                 if let PlacementState::Held { pending, .. } = &mut self.placement {
                     *pending = None;
                 }
@@ -83,7 +83,7 @@ impl Driver {
     }
 
     /// Lets the worker have what was admitted and no more: what goes beyond fails there, and nowhere else.
-    fn confine(&self, claim: &Claim) {
+    fn confine(&self, reservation: &Reservation) {
         let Some(pid) = self.status.worker_pid else {
             return;
         };
@@ -100,7 +100,7 @@ impl Driver {
             Some(inspection) if !hinted => with_headroom(inspection.need_host_bytes),
             _ => 0,
         };
-        if let Err(error) = worker::limit_memory(pid, claim.admitted().max(inspected)) {
+        if let Err(error) = worker::limit_memory(pid, reservation.admitted().max(inspected)) {
             tracing::warn!(model = %self.model.id(), %error, "cannot limit the worker's memory");
         }
     }
@@ -108,8 +108,8 @@ impl Driver {
     /// Takes note of what the worker was seen to hold.
     pub(super) fn measured(&mut self, memory: Memory) {
         self.status.memory = Some(memory);
-        if let Some(claim) = &self.claim {
-            claim.measure(self.with_footprint(memory));
+        if let Some(reservation) = &self.reservation {
+            reservation.measure(self.with_footprint(memory));
         }
         if self.state.stage().is_loading() || self.state.stage() == Stage::Ready {
             self.peak.host_bytes = self.peak.host_bytes.max(memory.host_bytes);
@@ -120,8 +120,8 @@ impl Driver {
 
     /// What the worker holds now is what it claims from now on.
     pub(super) fn settle(&self) {
-        if let (Some(claim), Some(memory)) = (&self.claim, self.status.memory) {
-            claim.settle(self.with_footprint(memory));
+        if let (Some(reservation), Some(memory)) = (&self.reservation, self.status.memory) {
+            reservation.settle(self.with_footprint(memory));
         }
     }
 

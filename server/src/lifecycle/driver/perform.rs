@@ -95,7 +95,7 @@ impl Driver {
                 }
             }
             Action::Drain => {
-                self.leave();
+                self.mark_leaving();
                 self.timers
                     .set(Timer::Drain, Instant::now() + self.drain_timeout);
             }
@@ -295,9 +295,9 @@ impl Driver {
     }
 
     /// What the worker holds is on its way back.
-    fn leave(&self) {
-        if let Some(claim) = &self.claim {
-            claim.leave();
+    fn mark_leaving(&self) {
+        if let Some(reservation) = &self.reservation {
+            reservation.mark_leaving();
         }
     }
 
@@ -329,7 +329,7 @@ impl Driver {
     }
 
     fn stop(&mut self) {
-        self.leave();
+        self.mark_leaving();
         self.take_reading();
         if let Some(run) = &self.run {
             run.stop();
@@ -341,7 +341,7 @@ impl Driver {
     }
 
     pub(super) fn kill(&mut self) {
-        self.leave();
+        self.mark_leaving();
         self.take_reading();
         self.stopping.killed = true;
         if let Some(run) = &self.run {

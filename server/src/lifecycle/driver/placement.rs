@@ -10,7 +10,7 @@ use crate::{
         devices::{CPU, Gpu, PendingPlacement},
         fleet::Context,
         load_slots::{LoadSlot, Rank},
-        memory::Claim,
+        memory::Reservation,
         release::{Outlook, Release, Released},
         timers::Timer,
     },
@@ -129,10 +129,10 @@ impl Driver {
     /// The worker was reaped: what it had of the host is back, and the device is looked at. Says whether
     /// there is one to be looked at.
     pub(super) fn begin_release(&mut self) -> bool {
-        let (Some(claim), Some(release)) = (&self.claim, self.release()) else {
+        let (Some(reservation), Some(release)) = (&self.reservation, self.release()) else {
             return false;
         };
-        claim.reaped();
+        reservation.release_host();
         self.timers.clear(Timer::Stop);
         self.timers.clear(Timer::Kill);
         let patience = self.release_patience();
@@ -144,7 +144,7 @@ impl Driver {
     pub(super) fn device_released(&mut self, released: Released) {
         self.releasing = None;
         // What did not come back shows in what the device has free.
-        self.claim = None;
+        self.reservation = None;
         self.leftover = released.held;
         self.end_unload(released.verification, released.bytes);
     }
@@ -153,7 +153,7 @@ impl Driver {
     /// for by those who want in, not by the model.
     pub(super) fn let_go_of_memory(&mut self) {
         let release = self.release();
-        let departure = self.claim.take().and_then(Claim::depart);
+        let departure = self.reservation.take().and_then(Reservation::depart);
         let (Some(release), Some(departure)) = (release, departure) else {
             return;
         };

@@ -64,7 +64,7 @@ impl Driver {
             self.condemn(stage, load, failure);
         } else {
             self.model.gate.close();
-            let report = match &self.claim {
+            let report = match &self.reservation {
                 Some(_) => self.unload_report(Verification::Reaped, 0),
                 None => UnloadReport::nothing(),
             };

@@ -39,7 +39,7 @@ fn settled(sizes: &[u64]) -> Ledger {
         let decision = decide(&mut ledger, &id(n), *size, supply(u64::MAX), &[]);
         assert_eq!(decision, Decision::Fits);
         ledger.measure(&id(n), *size);
-        ledger.set_tenure(&id(n), Tenure::Settled);
+        ledger.set_state(&id(n), ReservationState::Settled);
     }
     ledger
 }
@@ -80,7 +80,7 @@ fn a_reservation_becomes_the_measurement_when_the_model_settles() {
     );
     ledger.measure(&id(0), 40);
     assert_eq!(ledger.free(supply(200)), 80);
-    ledger.set_tenure(&id(0), Tenure::Settled);
+    ledger.set_state(&id(0), ReservationState::Settled);
     assert_eq!(ledger.free(supply(200)), 160);
     ledger.release(&id(0));
     assert_eq!(ledger.free(supply(200)), 200);
@@ -107,10 +107,10 @@ fn no_more_is_evicted_than_makes_the_room() {
 #[test]
 fn memory_that_is_on_its_way_back_is_waited_for() {
     let mut ledger = settled(&[100, 100]);
-    ledger.set_tenure(&id(0), Tenure::Leaving);
+    ledger.set_state(&id(0), ReservationState::Leaving);
     let waits = decide(&mut ledger, &id(9), 80, supply(200), &[id(1)]);
     assert_eq!(waits, Decision::Wait);
-    ledger.set_tenure(&id(0), Tenure::Stuck);
+    ledger.set_state(&id(0), ReservationState::Stuck);
     let evicts = decide(&mut ledger, &id(9), 80, supply(200), &[id(1)]);
     assert_eq!(evicts, Decision::Evict(vec![id(1)]));
 }
@@ -125,7 +125,7 @@ fn what_is_promised_or_going_is_not_held() {
     assert_eq!(ledger.held(), 200);
     ledger.measure(&id(2), 10);
     assert_eq!(ledger.held(), 210);
-    ledger.set_tenure(&id(0), Tenure::Leaving);
+    ledger.set_state(&id(0), ReservationState::Leaving);
     assert_eq!(ledger.held(), 110);
 }
 
@@ -188,12 +188,12 @@ proptest! {
                 1 => {
                     if let Some(need) = loading.remove(&n) {
                         ledger.measure(&id(n), need);
-                        ledger.set_tenure(&id(n), Tenure::Settled);
+                        ledger.set_state(&id(n), ReservationState::Settled);
                     }
                 }
                 2 => {
                     loading.remove(&n);
-                    ledger.set_tenure(&id(n), Tenure::Leaving);
+                    ledger.set_state(&id(n), ReservationState::Leaving);
                 }
                 3 => {
                     loading.remove(&n);
@@ -202,7 +202,7 @@ proptest! {
                 }
                 _ => {}
             }
-            prop_assert!(ledger.sum(Claim::bytes) <= limit);
+            prop_assert!(ledger.sum(LedgerEntry::bytes) <= limit);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::shortage::Shortage;
 use crate::{
     lifecycle::{
         devices::Gpu,
-        ledger::{Decision, Ledger, Others, Supply, Tenure},
+        ledger::{Decision, Ledger, Others, ReservationState, Supply},
     },
     model::{Memory as Bytes, ModelId},
 };
@@ -149,11 +149,16 @@ impl Ledgers {
         }
     }
 
-    /// The claims of the model `id` are to last so.
-    pub(super) fn set_tenure(&mut self, id: &ModelId, device: Option<&Arc<str>>, tenure: Tenure) {
-        self.host.set_tenure(id, tenure);
+    /// The reservations of the model `id` are to last so.
+    pub(super) fn set_state(
+        &mut self,
+        id: &ModelId,
+        device: Option<&Arc<str>>,
+        state: ReservationState,
+    ) {
+        self.host.set_state(id, state);
         if let Some(uuid) = device {
-            self.device(uuid).set_tenure(id, tenure);
+            self.device(uuid).set_state(id, state);
         }
     }
 }
@@ -206,7 +211,7 @@ mod tests {
             device_bytes: bytes,
         };
         ledgers.measure(&id(name), Some(&device), held);
-        ledgers.set_tenure(&id(name), Some(&device), Tenure::Settled);
+        ledgers.set_state(&id(name), Some(&device), ReservationState::Settled);
     }
 
     #[test]
