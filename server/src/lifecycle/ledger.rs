@@ -18,7 +18,7 @@ pub(super) struct Ledger {
 
 /// What there is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Supply {
+pub(super) struct Capacity {
     /// For all models together.
     pub(super) limit: u64,
     /// What the system can still give.
@@ -90,9 +90,9 @@ pub(super) fn with_headroom(need: u64) -> u64 {
 impl Ledger {
     /// Decides about a model that needs `need` bytes. `candidates` may be evicted for it, the first first;
     /// those that claim nothing here are of no help and stay.
-    pub(super) fn weigh(&self, need: u64, supply: Supply, candidates: &[ModelId]) -> Decision {
+    pub(super) fn weigh(&self, need: u64, capacity: Capacity, candidates: &[ModelId]) -> Decision {
         let want = with_headroom(need);
-        let free = self.free(supply);
+        let free = self.free(capacity);
         if want <= free {
             return Decision::Fits;
         }
@@ -136,12 +136,12 @@ impl Ledger {
     }
 
     /// What another model could have now, with headroom.
-    pub(super) fn free(&self, supply: Supply) -> u64 {
+    pub(super) fn free(&self, capacity: Capacity) -> u64 {
         let claimed = self.sum(LedgerEntry::bytes).saturating_add(self.departing);
         // What models hold is gone from what the system can give; what they are about to take is not.
         let promised = self.sum(LedgerEntry::unsettled);
-        let of_limit = supply.limit.saturating_sub(claimed);
-        of_limit.min(supply.available.saturating_sub(promised))
+        let of_limit = capacity.limit.saturating_sub(claimed);
+        of_limit.min(capacity.available.saturating_sub(promised))
     }
 
     /// What all models hold together, without those that are going.

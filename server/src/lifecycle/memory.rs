@@ -14,13 +14,13 @@ use tokio::sync::watch;
 
 use super::{
     devices::Gpu,
-    ledger::{Others, ReservationState, Supply, with_headroom},
+    ledger::{Capacity, Others, ReservationState, with_headroom},
 };
 use crate::{
     model::{Failure, Memory as Bytes, ModelId, Reason},
     system::{Device, DeviceReading, SystemInfo, SystemMonitor},
 };
-use ledgers::{Ledgers, Supplies, Verdict};
+use ledgers::{Capacities, Ledgers, Verdict};
 
 pub(super) use ledgers::Need;
 
@@ -139,14 +139,14 @@ impl Memory {
     ) -> Result<Verdict, Failure> {
         // Not in turn: a driver that hangs holds up only those who need it.
         let device = match &need.device {
-            Some((gpu, _)) => Some(self.supply_of(gpu).await?),
+            Some((gpu, _)) => Some(self.device_capacity(gpu).await?),
             None => None,
         };
         let _turn = self.0.turn.lock().await;
-        let host = self.supply();
+        let host = self.capacity();
         let candidates = evictor.candidates();
-        let supplies = Supplies { host, device };
-        let verdict = self.ledgers().decide(id, need, supplies, &candidates);
+        let capacities = Capacities { host, device };
+        let verdict = self.ledgers().decide(id, need, capacities, &candidates);
         if let Verdict::Evict(ids) = &verdict {
             let message = format!(
                 "evicted to make room for {id}, which needs {}; load it again when there is room, or pin it",
@@ -172,14 +172,14 @@ impl Memory {
         evictor: &impl Evict,
     ) -> Result<(), Failure> {
         let device = match &need.device {
-            Some((gpu, _)) => Some(self.supply_of(gpu).await?),
+            Some((gpu, _)) => Some(self.device_capacity(gpu).await?),
             None => None,
         };
-        let host = self.supply();
+        let host = self.capacity();
         let mut going = vec![id.clone()];
         going.extend(evictor.candidates().into_iter().filter(|other| other != id));
-        let supplies = Supplies { host, device };
-        match self.ledgers().weigh(need, supplies, &going) {
+        let capacities = Capacities { host, device };
+        match self.ledgers().weigh(need, capacities, &going) {
             Verdict::Refused(shortage) => Err(shortage.into()),
             Verdict::Admitted | Verdict::Evict(_) | Verdict::Wait => Ok(()),
         }
@@ -188,7 +188,7 @@ impl Memory {
     /// Whether a model of this `need` could be let in now without evicting anything, as far as the last
     /// reading of its device tells.
     pub(super) fn has_room_for(&self, need: &Need) -> bool {
-        let host = with_headroom(need.host) <= self.ledgers().host.free(self.supply());
+        let host = with_headroom(need.host) <= self.ledgers().host.free(self.capacity());
         let reading = self.0.system.devices();
         let device = need.device.as_ref().is_none_or(|(gpu, need)| {
             let device = reading.device(&gpu.uuid);
@@ -199,7 +199,7 @@ impl Memory {
 
     /// What another model could have of `device`, with headroom.
     pub(super) fn free_on(&self, device: &Device) -> u64 {
-        self.ledgers().free_on(&device.uuid, supply(device))
+        self.ledgers().free_on(&device.uuid, capacity(device))
     }
 
     /// What others than the model `id` hold of the device `uuid`.
@@ -221,19 +221,19 @@ impl Memory {
         }
     }
 
-    fn supply(&self) -> Supply {
+    fn capacity(&self) -> Capacity {
         let SystemInfo {
             memory_total_bytes,
             memory_available_bytes,
             ..
         } = self.0.system.sample();
-        Supply {
+        Capacity {
             limit: self.0.limit.unwrap_or(memory_total_bytes),
             available: memory_available_bytes,
         }
     }
 
-    async fn supply_of(&self, gpu: &Gpu) -> Result<Supply, Failure> {
+    async fn device_capacity(&self, gpu: &Gpu) -> Result<Capacity, Failure> {
         let unavailable = |why: &str| {
             let message = format!("{gpu} cannot be used: {why}; see what nvidia-smi says");
             Failure::new(Reason::DeviceUnavailable, message).about(gpu.device_name())
@@ -247,7 +247,7 @@ impl Memory {
             return Err(unavailable(why));
         }
         match reading.device(&gpu.uuid) {
-            Some(device) => Ok(supply(device)),
+            Some(device) => Ok(capacity(device)),
             None => Err(unavailable("the driver does not know it any more")),
         }
     }
@@ -370,8 +370,8 @@ impl Need {
 }
 
 /// What there is of the memory of `device`. Other processes' part of it is not available.
-fn supply(device: &Device) -> Supply {
-    Supply {
+fn capacity(device: &Device) -> Capacity {
+    Capacity {
         limit: device.memory_total_bytes,
         available: device.memory_free_bytes,
     }

@@ -10,8 +10,8 @@ fn id(n: usize) -> ModelId {
     ModelId::parse(&format!("m{n}")).expect("a well-formed id")
 }
 
-fn supply(bytes: u64) -> Supply {
-    Supply {
+fn capacity(bytes: u64) -> Capacity {
+    Capacity {
         limit: bytes,
         available: u64::MAX,
     }
@@ -22,10 +22,10 @@ fn decide(
     ledger: &mut Ledger,
     id: &ModelId,
     need: u64,
-    supply: Supply,
+    capacity: Capacity,
     candidates: &[ModelId],
 ) -> Decision {
-    let decision = ledger.weigh(need, supply, candidates);
+    let decision = ledger.weigh(need, capacity, candidates);
     if decision == Decision::Fits {
         ledger.reserve(id, need);
     }
@@ -36,7 +36,7 @@ fn decide(
 fn settled(sizes: &[u64]) -> Ledger {
     let mut ledger = Ledger::default();
     for (n, size) in sizes.iter().enumerate() {
-        let decision = decide(&mut ledger, &id(n), *size, supply(u64::MAX), &[]);
+        let decision = decide(&mut ledger, &id(n), *size, capacity(u64::MAX), &[]);
         assert_eq!(decision, Decision::Fits);
         ledger.measure(&id(n), *size);
         ledger.set_state(&id(n), ReservationState::Settled);
@@ -47,17 +47,17 @@ fn settled(sizes: &[u64]) -> Ledger {
 #[test]
 fn a_need_is_admitted_with_headroom() {
     let mut ledger = Ledger::default();
-    let refused = decide(&mut ledger, &id(0), 100, supply(119), &[]);
+    let refused = decide(&mut ledger, &id(0), 100, capacity(119), &[]);
     assert!(matches!(refused, Decision::Refused { free: 119, .. }));
-    let admitted = decide(&mut ledger, &id(0), 100, supply(120), &[]);
+    let admitted = decide(&mut ledger, &id(0), 100, capacity(120), &[]);
     assert_eq!(admitted, Decision::Fits);
-    assert_eq!(ledger.free(supply(120)), 0);
+    assert_eq!(ledger.free(capacity(120)), 0);
 }
 
 #[test]
 fn what_a_load_was_promised_is_not_given_twice() {
     let mut ledger = Ledger::default();
-    let both = Supply {
+    let both = Capacity {
         limit: 1000,
         available: 240,
     };
@@ -75,26 +75,26 @@ fn what_a_load_was_promised_is_not_given_twice() {
 fn a_reservation_becomes_the_measurement_when_the_model_settles() {
     let mut ledger = Ledger::default();
     assert_eq!(
-        decide(&mut ledger, &id(0), 100, supply(200), &[]),
+        decide(&mut ledger, &id(0), 100, capacity(200), &[]),
         Decision::Fits
     );
     ledger.measure(&id(0), 40);
-    assert_eq!(ledger.free(supply(200)), 80);
+    assert_eq!(ledger.free(capacity(200)), 80);
     ledger.set_state(&id(0), ReservationState::Settled);
-    assert_eq!(ledger.free(supply(200)), 160);
+    assert_eq!(ledger.free(capacity(200)), 160);
     ledger.release(&id(0));
-    assert_eq!(ledger.free(supply(200)), 200);
+    assert_eq!(ledger.free(capacity(200)), 200);
 }
 
 #[test]
 fn no_more_is_evicted_than_makes_the_room() {
     let mut ledger = settled(&[100, 100, 100]);
     let candidates = [id(1), id(0), id(2)];
-    let one = decide(&mut ledger, &id(9), 80, supply(300), &candidates);
+    let one = decide(&mut ledger, &id(9), 80, capacity(300), &candidates);
     assert_eq!(one, Decision::Evict(vec![id(1)]));
-    let two = decide(&mut ledger, &id(9), 160, supply(300), &candidates);
+    let two = decide(&mut ledger, &id(9), 160, capacity(300), &candidates);
     assert_eq!(two, Decision::Evict(vec![id(1), id(0)]));
-    let none = decide(&mut ledger, &id(9), 300, supply(300), &candidates);
+    let none = decide(&mut ledger, &id(9), 300, capacity(300), &candidates);
     assert_eq!(
         none,
         Decision::Refused {
@@ -108,10 +108,10 @@ fn no_more_is_evicted_than_makes_the_room() {
 fn memory_that_is_on_its_way_back_is_waited_for() {
     let mut ledger = settled(&[100, 100]);
     ledger.set_state(&id(0), ReservationState::Leaving);
-    let waits = decide(&mut ledger, &id(9), 80, supply(200), &[id(1)]);
+    let waits = decide(&mut ledger, &id(9), 80, capacity(200), &[id(1)]);
     assert_eq!(waits, Decision::Wait);
     ledger.set_state(&id(0), ReservationState::Stuck);
-    let evicts = decide(&mut ledger, &id(9), 80, supply(200), &[id(1)]);
+    let evicts = decide(&mut ledger, &id(9), 80, capacity(200), &[id(1)]);
     assert_eq!(evicts, Decision::Evict(vec![id(1)]));
 }
 
@@ -119,7 +119,7 @@ fn memory_that_is_on_its_way_back_is_waited_for() {
 fn what_is_promised_or_going_is_not_held() {
     let mut ledger = settled(&[100, 100]);
     assert_eq!(
-        decide(&mut ledger, &id(2), 50, supply(260), &[]),
+        decide(&mut ledger, &id(2), 50, capacity(260), &[]),
         Decision::Fits
     );
     assert_eq!(ledger.held(), 200);
@@ -132,7 +132,7 @@ fn what_is_promised_or_going_is_not_held() {
 #[test]
 fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
     let mut ledger = settled(&[100, 100]);
-    let device = Supply {
+    let device = Capacity {
         limit: 300,
         available: 100,
     };
@@ -156,7 +156,7 @@ fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
 fn who_claims_nothing_here_is_not_evicted_for_it() {
     let ledger = settled(&[100]);
     let candidates = [id(7), id(0)];
-    let evicts = ledger.weigh(80, supply(100), &candidates);
+    let evicts = ledger.weigh(80, capacity(100), &candidates);
     assert_eq!(evicts, Decision::Evict(vec![id(0)]));
 }
 
@@ -164,7 +164,7 @@ fn who_claims_nothing_here_is_not_evicted_for_it() {
 fn enormous_needs_do_not_overflow() {
     let mut ledger = settled(&[u64::MAX / 2]);
     assert!(matches!(
-        decide(&mut ledger, &id(9), u64::MAX, supply(u64::MAX), &[id(0)]),
+        decide(&mut ledger, &id(9), u64::MAX, capacity(u64::MAX), &[id(0)]),
         Decision::Refused { .. } | Decision::Evict(_)
     ));
 }
@@ -180,7 +180,7 @@ proptest! {
         for (n, what, need) in steps {
             match what {
                 0 if !known.contains(&n)
-                    && decide(&mut ledger, &id(n), need, supply(limit), &[]) == Decision::Fits =>
+                    && decide(&mut ledger, &id(n), need, capacity(limit), &[]) == Decision::Fits =>
                 {
                     loading.insert(n, need);
                     known.insert(n);

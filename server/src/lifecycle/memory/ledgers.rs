@@ -8,7 +8,7 @@ use super::shortage::Shortage;
 use crate::{
     lifecycle::{
         devices::Gpu,
-        ledger::{Decision, Ledger, Others, ReservationState, Supply},
+        ledger::{Capacity, Decision, Ledger, Others, ReservationState},
     },
     model::{Memory as Bytes, ModelId},
 };
@@ -32,9 +32,9 @@ pub(in crate::lifecycle) struct Need {
 
 /// What there is of the memories that a model needs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Supplies {
-    pub(super) host: Supply,
-    pub(super) device: Option<Supply>,
+pub(super) struct Capacities {
+    pub(super) host: Capacity,
+    pub(super) device: Option<Capacity>,
 }
 
 /// What to do about a model that wants in.
@@ -59,10 +59,10 @@ impl Ledgers {
         &mut self,
         id: &ModelId,
         need: &Need,
-        supplies: Supplies,
+        capacities: Capacities,
         candidates: &[ModelId],
     ) -> Verdict {
-        let verdict = self.weigh(need, supplies, candidates);
+        let verdict = self.weigh(need, capacities, candidates);
         if verdict == Verdict::Admitted {
             self.host.reserve(id, need.host);
             if let Some((gpu, bytes)) = &need.device {
@@ -73,8 +73,13 @@ impl Ledgers {
     }
 
     /// As [`Self::decide`], without reserving anything.
-    pub(super) fn weigh(&self, need: &Need, supplies: Supplies, candidates: &[ModelId]) -> Verdict {
-        let of_device = self.weigh_device(need, supplies, candidates);
+    pub(super) fn weigh(
+        &self,
+        need: &Need,
+        capacities: Capacities,
+        candidates: &[ModelId],
+    ) -> Verdict {
+        let of_device = self.weigh_device(need, capacities, candidates);
         // Whoever goes for the device's sake makes room on the host too.
         let first = match &of_device {
             Decision::Evict(ids) => ids.as_slice(),
@@ -82,7 +87,7 @@ impl Ledgers {
         };
         let rest = candidates.iter().filter(|id| !first.contains(id));
         let ordered: Vec<ModelId> = first.iter().chain(rest).cloned().collect();
-        let of_host = self.host.weigh(need.host, supplies.host, &ordered);
+        let of_host = self.host.weigh(need.host, capacities.host, &ordered);
         let shortage = |of: Option<&(Gpu, u64)>, free, evictable| {
             Verdict::Refused(Shortage {
                 of: of.map(|(gpu, _)| gpu.clone()),
@@ -111,13 +116,18 @@ impl Ledgers {
         }
     }
 
-    fn weigh_device(&self, need: &Need, supplies: Supplies, candidates: &[ModelId]) -> Decision {
-        let (Some((gpu, need)), Some(supply)) = (&need.device, supplies.device) else {
+    fn weigh_device(
+        &self,
+        need: &Need,
+        capacities: Capacities,
+        candidates: &[ModelId],
+    ) -> Decision {
+        let (Some((gpu, need)), Some(capacity)) = (&need.device, capacities.device) else {
             return Decision::Fits;
         };
         match self.devices.get(&gpu.uuid) {
-            Some(ledger) => ledger.weigh(*need, supply, candidates),
-            None => Ledger::default().weigh(*need, supply, candidates),
+            Some(ledger) => ledger.weigh(*need, capacity, candidates),
+            None => Ledger::default().weigh(*need, capacity, candidates),
         }
     }
 
@@ -127,10 +137,10 @@ impl Ledgers {
     }
 
     /// What another model could have on the device `uuid` now, with headroom.
-    pub(super) fn free_on(&self, uuid: &str, supply: Supply) -> u64 {
+    pub(super) fn free_on(&self, uuid: &str, capacity: Capacity) -> u64 {
         match self.devices.get(uuid) {
-            Some(ledger) => ledger.free(supply),
-            None => Ledger::default().free(supply),
+            Some(ledger) => ledger.free(capacity),
+            None => Ledger::default().free(capacity),
         }
     }
 
@@ -167,7 +177,7 @@ impl Ledgers {
 mod tests {
     use super::*;
 
-    const HOST: Supply = Supply {
+    const HOST: Capacity = Capacity {
         limit: 1000,
         available: 1000,
     };
@@ -189,12 +199,12 @@ mod tests {
         Need { host, device }
     }
 
-    fn with_device(bytes: u64) -> Supplies {
-        let device = Some(Supply {
+    fn with_device(bytes: u64) -> Capacities {
+        let device = Some(Capacity {
             limit: bytes,
             available: bytes,
         });
-        Supplies { host: HOST, device }
+        Capacities { host: HOST, device }
     }
 
     fn settle(ledgers: &mut Ledgers, name: &str, host: u64, device: &str, bytes: u64) {
@@ -238,18 +248,18 @@ mod tests {
         let mut ledgers = Ledgers::default();
         settle(&mut ledgers, "here", 10, "g", 60);
         settle(&mut ledgers, "there", 10, "h", 60);
-        let supply = Some(Supply {
+        let capacity = Some(Capacity {
             limit: 100,
             available: 40,
         });
-        let supplies = Supplies {
+        let capacities = Capacities {
             host: HOST,
-            device: supply,
+            device: capacity,
         };
         let candidates = [id("there"), id("here")];
-        let verdict = ledgers.decide(&id("m"), &need(10, "g", 50), supplies, &candidates);
+        let verdict = ledgers.decide(&id("m"), &need(10, "g", 50), capacities, &candidates);
         assert_eq!(verdict, Verdict::Evict(vec![id("here")]));
-        let refused = ledgers.decide(&id("m"), &need(10, "g", 50), supplies, &candidates[..1]);
+        let refused = ledgers.decide(&id("m"), &need(10, "g", 50), capacities, &candidates[..1]);
         assert!(matches!(refused, Verdict::Refused(_)), "{refused:?}");
     }
 
@@ -258,17 +268,17 @@ mod tests {
         let mut ledgers = Ledgers::default();
         settle(&mut ledgers, "other", 400, "h", 60);
         settle(&mut ledgers, "here", 400, "g", 60);
-        let device = Some(Supply {
+        let device = Some(Capacity {
             limit: 100,
             available: 40,
         });
-        let host = Supply {
+        let host = Capacity {
             limit: 1000,
             available: 200,
         };
-        let supplies = Supplies { host, device };
+        let capacities = Capacities { host, device };
         let candidates = [id("other"), id("here")];
-        let verdict = ledgers.decide(&id("m"), &need(400, "g", 50), supplies, &candidates);
+        let verdict = ledgers.decide(&id("m"), &need(400, "g", 50), capacities, &candidates);
         assert_eq!(verdict, Verdict::Evict(vec![id("here")]));
     }
 }
