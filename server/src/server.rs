@@ -313,7 +313,7 @@ fn samples(fleet: &Fleet) -> Vec<ModelSample> {
     let sample = |model: &Arc<Model>| {
         let status = model.status();
         let totals = model.totals();
-        let (in_flight, queued) = model.crowd();
+        let (in_flight, queued) = model.occupancy();
         ModelSample {
             model: model.id().to_string(),
             state: status.stage.name(),

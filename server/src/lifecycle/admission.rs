@@ -1,11 +1,11 @@
 //! Who may use a model's worker, and when.
 //!
-//! A [`Gate`] is open while its model is READY. What passes gets a [`Permit`] from the gate's [`Lane`]: at
+//! A [`Gate`] is open while its model is READY. What passes gets a [`Permit`] from the gate's [`AdmissionQueue`]: at
 //! most so many at a time run, at most so many wait, by priority and then first come, first served. Closing
 //! the gate keeps newcomers out; cutting it off ends those inside too. A gate that is closed because it is
-//! idle was idle at that moment: nobody is between the gate and the lane.
+//! idle was idle at that moment: nobody is between the gate and the queue.
 
-mod lane;
+mod queue;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -23,17 +23,17 @@ use crate::{
     worker::Client,
 };
 
-pub(super) use lane::{Crowd, Lane, LaneLimits};
+pub(super) use queue::{AdmissionLimits, AdmissionQueue, Occupancy};
 
 /// Lets requests through to a worker, or not.
 #[derive(Debug, Default)]
-pub(super) struct Gate(Mutex<Ways>);
+pub(super) struct Gate(Mutex<GateState>);
 
 /// The way in, while there is one, and the one that was open last: those on it are counted to the end.
 #[derive(Debug, Default)]
-struct Ways {
-    open: Option<Arc<Lane>>,
-    last: Weak<Lane>,
+struct GateState {
+    open: Option<Arc<AdmissionQueue>>,
+    last: Weak<AdmissionQueue>,
     /// Why the way was cut off, until its worker has gone.
     cut: Option<Failure>,
 }
@@ -41,20 +41,20 @@ struct Ways {
 /// The right to use a worker, given back when dropped.
 #[derive(Debug)]
 pub struct Permit {
-    lane: Arc<Lane>,
+    queue: Arc<AdmissionQueue>,
     defaults: Arc<GenerationDefaults>,
     cut: watch::Receiver<Option<Failure>>,
     queued: Duration,
-    place: Place,
+    slot: AdmissionSlot,
 }
 
 /// What a permit stands for.
 #[derive(Debug)]
-enum Place {
+enum AdmissionSlot {
     /// A place at the engine.
     Engine { _slot: Slot<i32> },
     /// A place for a call that the engine has no part in.
-    Aside { _place: OwnedSemaphorePermit },
+    Unscheduled { _slot: OwnedSemaphorePermit },
 }
 
 /// A request that was not let through.
@@ -74,11 +74,11 @@ pub enum Refusal {
 // === impl Gate ===
 
 impl Gate {
-    /// Opens the gate to `lane`.
-    pub(super) fn open(&self, lane: Arc<Lane>) {
-        let last = Arc::downgrade(&lane);
-        *self.ways() = Ways {
-            open: Some(lane),
+    /// Opens the gate to `queue`.
+    pub(super) fn open(&self, queue: Arc<AdmissionQueue>) {
+        let last = Arc::downgrade(&queue);
+        *self.state() = GateState {
+            open: Some(queue),
             last,
             cut: None,
         };
@@ -86,39 +86,39 @@ impl Gate {
 
     /// Keeps newcomers out.
     pub(super) fn close(&self) {
-        let mut ways = self.ways();
-        ways.open = None;
-        ways.cut = None;
+        let mut state = self.state();
+        state.open = None;
+        state.cut = None;
     }
 
     /// Keeps newcomers out and tells them `failure`, until the gate is closed or opened.
     pub(super) fn cut_off(&self, failure: Failure) {
-        let mut ways = self.ways();
-        ways.open = None;
-        ways.cut = Some(failure);
+        let mut state = self.state();
+        state.open = None;
+        state.cut = Some(failure);
     }
 
     /// Keeps newcomers out if nobody is inside and nobody was for the time `idle`. Says whether it did.
     pub(super) fn close_if_idle(&self, idle: Duration) -> bool {
-        let mut ways = self.ways();
-        let closed = ways.open.as_ref().is_some_and(|lane| lane.close(idle));
+        let mut state = self.state();
+        let closed = state.open.as_ref().is_some_and(|queue| queue.close(idle));
         if closed {
-            ways.open = None;
+            state.open = None;
         }
         closed
     }
 
     /// When the last request left, or the gate was opened, if it is open and nobody is inside.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        let ways = self.ways();
-        ways.open.as_ref().and_then(|lane| lane.idle_since())
+        let state = self.state();
+        state.open.as_ref().and_then(|queue| queue.idle_since())
     }
 
     /// The way in.
-    fn way(&self) -> Result<Arc<Lane>, Refusal> {
-        let ways = self.ways();
-        match (&ways.open, &ways.cut) {
-            (Some(lane), _) => Ok(lane.clone()),
+    fn current(&self) -> Result<Arc<AdmissionQueue>, Refusal> {
+        let state = self.state();
+        match (&state.open, &state.cut) {
+            (Some(queue), _) => Ok(queue.clone()),
             (None, Some(failure)) => Err(Refusal::CutOff(failure.clone())),
             (None, None) => Err(Refusal::Closed),
         }
@@ -127,54 +127,54 @@ impl Gate {
     /// Waits for the right to use the worker: of those that wait, the highest `priority` goes first. Safe
     /// to cancel: the place in the queue is given back.
     pub(super) async fn admit(&self, priority: i32) -> Result<Permit, Refusal> {
-        let lane = self.way()?;
+        let queue = self.current()?;
         let began = Instant::now();
-        let mut cut = lane.cut.subscribe();
-        let slot = match lane.slots.try_take() {
+        let mut cut = queue.cut.subscribe();
+        let slot = match queue.slots.try_take() {
             Some(slot) => {
-                lane.enter(Crowd::run)?;
+                queue.enter(Occupancy::run)?;
                 slot
             }
             None => {
-                let place = lane.queue()?;
+                let waiting = queue.enqueue()?;
                 let slot = tokio::select! {
                     biased;
                     failure = cut_off(&mut cut) => return Err(Refusal::CutOff(failure)),
-                    slot = lane.slots.take(priority) => slot,
+                    slot = queue.slots.take(priority) => slot,
                 };
-                place.leave(Crowd::run);
+                waiting.leave(Occupancy::run);
                 slot
             }
         };
-        let place = Place::Engine { _slot: slot };
-        Permit::new(lane, cut, began.elapsed(), place).checked()
+        let slot = AdmissionSlot::Engine { _slot: slot };
+        Permit::new(queue, cut, began.elapsed(), slot).checked()
     }
 
     /// Waits for the right to call the worker for something that the engine has no part in. Requests
     /// that run do not stand against it. Safe to cancel.
-    pub(super) async fn admit_aside(&self) -> Result<Permit, Refusal> {
-        let lane = self.way()?;
+    pub(super) async fn admit_unscheduled(&self) -> Result<Permit, Refusal> {
+        let queue = self.current()?;
         let began = Instant::now();
-        let mut cut = lane.cut.subscribe();
-        let counted = lane.step_aside()?;
-        let place = tokio::select! {
+        let mut cut = queue.cut.subscribe();
+        let counted = queue.enter_unscheduled()?;
+        let slot = tokio::select! {
             biased;
             failure = cut_off(&mut cut) => return Err(Refusal::CutOff(failure)),
-            place = lane.asides.clone().acquire_owned() => place.map_err(|_| Refusal::Closed)?,
+            slot = queue.unscheduled_slots.clone().acquire_owned() => slot.map_err(|_| Refusal::Closed)?,
         };
         // From here on the permit counts.
         std::mem::forget(counted);
-        let place = Place::Aside { _place: place };
-        Permit::new(lane, cut, began.elapsed(), place).checked()
+        let slot = AdmissionSlot::Unscheduled { _slot: slot };
+        Permit::new(queue, cut, began.elapsed(), slot).checked()
     }
 
     /// Who is inside, also behind a closed gate.
-    pub(super) fn crowd(&self) -> Crowd {
-        let last = self.ways().last.upgrade();
-        last.map(|lane| lane.crowd()).unwrap_or_default()
+    pub(super) fn occupancy(&self) -> Occupancy {
+        let last = self.state().last.upgrade();
+        last.map(|queue| queue.occupancy()).unwrap_or_default()
     }
 
-    fn ways(&self) -> MutexGuard<'_, Ways> {
+    fn state(&self) -> MutexGuard<'_, GateState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -183,28 +183,28 @@ impl Gate {
 
 impl Permit {
     fn new(
-        lane: Arc<Lane>,
+        queue: Arc<AdmissionQueue>,
         cut: watch::Receiver<Option<Failure>>,
         queued: Duration,
-        place: Place,
+        slot: AdmissionSlot,
     ) -> Self {
         Self {
-            defaults: lane.defaults.load_full(),
-            lane,
+            defaults: queue.defaults.load_full(),
+            queue,
             cut,
             queued,
-            place,
+            slot,
         }
     }
 
     /// Calls to the worker.
     pub fn client(&self) -> Client {
-        self.lane.client.clone()
+        self.queue.client.clone()
     }
 
     /// A prompt that has ended a worker of this model: one as long is not to be sent to this one.
     pub fn fatal_prompt(&self) -> Option<FatalPrompt> {
-        self.lane.fatal
+        self.queue.fatal
     }
 
     /// What the spec says for requests that do not.
@@ -219,7 +219,7 @@ impl Permit {
 
     /// Requests that run at the same time on this worker, at most.
     pub fn max_concurrency(&self) -> u32 {
-        self.lane.crowd().limits.max_concurrency
+        self.queue.occupancy().limits.max_concurrency
     }
 
     /// Waits until the request has to end, and gives the reason. Safe to cancel.
@@ -242,14 +242,14 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let aside = matches!(self.place, Place::Aside { .. });
-        self.lane.crowd.send_modify(|crowd| {
-            if aside {
-                crowd.aside -= 1;
+        let unscheduled = matches!(self.slot, AdmissionSlot::Unscheduled { .. });
+        self.queue.occupancy.send_modify(|occupancy| {
+            if unscheduled {
+                occupancy.unscheduled -= 1;
             } else {
-                crowd.running -= 1;
+                occupancy.running -= 1;
             }
-            crowd.leave();
+            occupancy.leave();
         });
     }
 }
@@ -262,7 +262,7 @@ async fn cut_off(cut: &mut watch::Receiver<Option<Failure>>) -> Failure {
         .and_then(|cut| cut.clone());
     match failure {
         Some(failure) => failure,
-        // The lane lives as long as its permits do.
+        // The queue lives as long as its permits do.
         None => std::future::pending().await,
     }
 }

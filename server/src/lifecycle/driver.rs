@@ -24,7 +24,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::Span;
 
 use super::{
-    admission::Lane,
+    admission::AdmissionQueue,
     devices::PendingPlacement,
     fatal_prompt::PromptHistory,
     files::FileWatch,
@@ -92,7 +92,7 @@ pub(super) struct Driver {
     files: FileWatch,
     /// Requests that the engine can run at the same time.
     engine_concurrency: u32,
-    lane: Option<Arc<Lane>>,
+    queue: Option<Arc<AdmissionQueue>>,
     meter: ProgressMeter,
     timers: Timers,
     waiters: Waiters,
@@ -187,7 +187,7 @@ impl Driver {
             client: None,
             files: FileWatch::default(),
             engine_concurrency: 1,
-            lane: None,
+            queue: None,
             meter: ProgressMeter::new(),
             timers: Timers::default(),
             waiters: Waiters::default(),
@@ -233,7 +233,7 @@ impl Driver {
                 decision = admitted(&mut self.admission) => self.memory_decided(decision),
                 seen = self.files.seen() => self.files_seen(seen),
                 timer = self.timers.next() => self.expire(timer),
-                () = emptied(self.lane.as_deref()), if draining => self.apply(Event::Drained),
+                () = emptied(self.queue.as_deref()), if draining => self.apply(Event::Drained),
                 _ = looks.tick(), if self.observer.is_some() => self.look(),
                 never = failpoint::meets("driver", Some(self.model.id().as_str())) => match never {},
             }
@@ -355,8 +355,8 @@ async fn admitted(
     }
 }
 
-async fn emptied(lane: Option<&Lane>) {
-    if let Some(lane) = lane {
-        lane.empty().await;
+async fn emptied(queue: Option<&AdmissionQueue>) {
+    if let Some(queue) = queue {
+        queue.empty().await;
     }
 }

@@ -126,9 +126,9 @@ impl Model {
     }
 
     /// Requests that run and that wait.
-    pub fn crowd(&self) -> (u32, u32) {
-        let crowd = self.gate.crowd();
-        (crowd.running, crowd.waiting)
+    pub fn occupancy(&self) -> (u32, u32) {
+        let occupancy = self.gate.occupancy();
+        (occupancy.running, occupancy.waiting)
     }
 
     /// Waits for the right to use its worker, the highest `priority` first. Safe to cancel.
@@ -146,8 +146,8 @@ impl Model {
     /// # Errors
     ///
     /// See [`Refusal`].
-    pub async fn admit_aside(&self) -> Result<Permit, Refusal> {
-        self.gate.admit_aside().await
+    pub async fn admit_unscheduled(&self) -> Result<Permit, Refusal> {
+        self.gate.admit_unscheduled().await
     }
 
     pub(super) fn set_status(&self, status: Status) {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Limits,
-    admission::Crowd,
+    admission::Occupancy,
     movement::{Look, Movement},
 };
 use crate::{
@@ -129,12 +129,12 @@ impl Observer {
     }
 
     /// Takes note of whether the engine moved for those inside, as of the last look.
-    pub(super) fn follow_engine(&mut self, crowd: &Crowd, limits: &Limits) {
-        let ahead = (crowd.busy_since, self.pulse.beat().steps);
+    pub(super) fn follow_engine(&mut self, occupancy: &Occupancy, limits: &Limits) {
+        let ahead = (occupancy.busy_since, self.pulse.beat().steps);
         if ahead != self.ahead {
             self.ahead = ahead;
             self.movement.got_ahead(&self.last);
-        } else if crowd.busy_since.is_some() || crowd.aside > 0 {
+        } else if occupancy.busy_since.is_some() || occupancy.unscheduled > 0 {
             let look = Look {
                 reads: false,
                 device: self.device_works(),
@@ -243,12 +243,12 @@ impl Observer {
     /// many times as long as its `pace` allows for.
     pub(super) fn hung(
         &self,
-        crowd: &Crowd,
+        occupancy: &Occupancy,
         limits: &Limits,
         pace: Option<Pace>,
     ) -> Option<Failure> {
         let beat = self.pulse.beat();
-        if crowd.aside > 0
+        if occupancy.unscheduled > 0
             && let Some(heard) = beat.heard
             && self.movement.still(heard) > limits.hang_timeout
         {
@@ -256,7 +256,7 @@ impl Observer {
                 "the worker has not been heard of while calls waited for it; it was killed";
             return Some(Failure::new(Reason::WorkerHung, message));
         }
-        let busy_since = crowd.busy_since?;
+        let busy_since = occupancy.busy_since?;
         let since = beat
             .stepped
             .map_or(busy_since, |stepped| stepped.max(busy_since));
@@ -266,7 +266,7 @@ impl Observer {
                 "the engine neither made a step nor used the processor for {:.1} s with {} requests running; its \
                  worker was killed",
                 still.as_secs_f64(),
-                crowd.running
+                occupancy.running
             );
             return Some(Failure::new(Reason::WorkerHung, message));
         }
@@ -277,7 +277,7 @@ impl Observer {
                 "the engine worked for {:.1} s without making a step, with {} requests running and {} tokens of \
                  prompts to read; its worker was killed. If it is only slow, raise --spin-timeout",
                 worked.as_secs_f64(),
-                crowd.running,
+                occupancy.running,
                 beat.prefill_tokens
             );
             Failure::new(Reason::WorkerHung, message)

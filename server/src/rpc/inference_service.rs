@@ -163,21 +163,21 @@ impl InferenceApi {
     }
 
     /// Admits a call that the engine has no part in.
-    async fn admit_aside(&self, name: &str) -> Result<Permit, ApiError> {
+    async fn admit_unscheduled(&self, name: &str) -> Result<Permit, ApiError> {
         let mut model = self.model(name, None).await?;
         for _ in 0..DETOURS {
-            match self.admitted(&model, model.admit_aside().await) {
+            match self.admitted(&model, model.admit_unscheduled().await) {
                 Err(error @ (ApiError::NotLoaded { .. } | ApiError::Loading { .. })) => {
                     model = self.instead_of(&model, name, None).await?.ok_or(error)?;
                 }
                 admitted => return admitted,
             }
         }
-        self.admitted(&model, model.admit_aside().await)
+        self.admitted(&model, model.admit_unscheduled().await)
     }
 
     /// Puts a question to a model's worker that the engine has no part in.
-    async fn ask_aside<Q, A, F>(
+    async fn ask_unscheduled<Q, A, F>(
         &self,
         name: &str,
         question: Q,
@@ -186,7 +186,7 @@ impl InferenceApi {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let mut permit = self.admit_aside(name).await?;
+        let mut permit = self.admit_unscheduled(name).await?;
         let mut call = Request::new(question);
         telemetry::propagate(call.metadata_mut());
         let answer = tokio::select! {
@@ -299,7 +299,9 @@ impl InferenceService for InferenceApi {
             add_special_tokens: request.add_special_tokens,
         };
         let ask = |mut client: Client, call| async move { client.tokenize(call).await };
-        let answer = self.ask_aside(&request.model_id, question, ask).await?;
+        let answer = self
+            .ask_unscheduled(&request.model_id, question, ask)
+            .await?;
         Ok(Response::new(TokenizeResponse {
             token_ids: answer.token_ids,
         }))
@@ -315,7 +317,9 @@ impl InferenceService for InferenceApi {
             skip_special_tokens: request.skip_special_tokens,
         };
         let ask = |mut client: Client, call| async move { client.detokenize(call).await };
-        let answer = self.ask_aside(&request.model_id, question, ask).await?;
+        let answer = self
+            .ask_unscheduled(&request.model_id, question, ask)
+            .await?;
         Ok(Response::new(DetokenizeResponse { text: answer.text }))
     }
 }

@@ -100,7 +100,7 @@ fn model(
         None => Arc::new(Facts::of(entry)),
     };
     let last_used = model.and_then(|model| model.totals().last_used);
-    let (in_flight, queued) = model.map(Model::crowd).unwrap_or_default();
+    let (in_flight, queued) = model.map(Model::occupancy).unwrap_or_default();
     let live = Status {
         in_flight,
         queued,

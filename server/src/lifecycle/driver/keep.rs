@@ -8,7 +8,7 @@ use super::{Driver, PlacementState};
 use crate::{
     catalog::{Entry, LearnedMemory, Note},
     lifecycle::{
-        admission::LaneLimits,
+        admission::AdmissionLimits,
         eviction::{Evictor, may_be_evicted},
         fatal_prompt::PromptHistory,
         files::Change,
@@ -195,8 +195,8 @@ impl Driver {
             self.context.settled(self.model.id());
         }
         self.state.renew(spec.restart_policy(), is_remote(&spec));
-        if let Some(lane) = &self.lane {
-            lane.adjust(spec.generation_defaults.clone(), self.lane_limits());
+        if let Some(queue) = &self.queue {
+            queue.adjust(spec.generation_defaults.clone(), self.admission_limits());
         }
     }
 
@@ -212,12 +212,12 @@ impl Driver {
             .renew(self.spec.restart_policy(), is_remote(&self.spec));
     }
 
-    /// How many requests may be on the lane.
-    pub(super) fn lane_limits(&self) -> LaneLimits {
+    /// How many requests may be on the queue.
+    pub(super) fn admission_limits(&self) -> AdmissionLimits {
         let spec = self.model.facts().entry.spec.clone();
         let limits = &self.context.limits;
         let wanted = spec.max_concurrency.unwrap_or(limits.max_concurrency);
-        LaneLimits {
+        AdmissionLimits {
             max_concurrency: wanted.min(self.engine_concurrency),
             max_queue: spec.max_queue.unwrap_or(limits.max_queue),
         }

@@ -25,10 +25,10 @@ impl Driver {
             return;
         };
         let (stage, limits) = (self.state.stage(), &self.context.limits);
-        let crowd = self
-            .lane
+        let occupancy = self
+            .queue
             .as_ref()
-            .map(|lane| lane.crowd())
+            .map(|queue| queue.occupancy())
             .unwrap_or_default();
         let fault = match stage {
             Stage::Starting | Stage::Loading | Stage::Warming => {
@@ -37,8 +37,8 @@ impl Driver {
             }
             Stage::Ready | Stage::Draining => {
                 let pace = self.model.facts().learned.pace;
-                observer.follow_engine(&crowd, limits);
-                observer.hung(&crowd, limits, pace)
+                observer.follow_engine(&occupancy, limits);
+                observer.hung(&occupancy, limits, pace)
             }
             _ => None,
         };

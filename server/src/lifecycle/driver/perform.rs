@@ -13,7 +13,7 @@ use crate::{
     catalog::{Attempt, Learned, Note},
     failpoint,
     lifecycle::{
-        admission::Lane,
+        admission::AdmissionQueue,
         devices::CPU,
         driver::answer::Verification,
         files::FileWatch,
@@ -240,13 +240,13 @@ impl Driver {
             let left = expected_left(&facts.learned, &self.spec, &device, self.load.began);
             progress.eta = progress.eta.or(left);
         }
-        let crowd = self
-            .lane
+        let occupancy = self
+            .queue
             .as_ref()
-            .map(|lane| lane.crowd())
+            .map(|queue| queue.occupancy())
             .unwrap_or_default();
-        status.in_flight = crowd.running;
-        status.queued = crowd.waiting;
+        status.in_flight = occupancy.running;
+        status.queued = occupancy.waiting;
     }
 
     /// Publishes progress, which is no transition.
@@ -306,14 +306,14 @@ impl Driver {
             return;
         };
         let defaults = self.model.facts().entry.spec.generation_defaults.clone();
-        let lane = Arc::new(Lane::new(
+        let queue = Arc::new(AdmissionQueue::new(
             client,
             defaults,
-            self.lane_limits(),
+            self.admission_limits(),
             self.prompts.fatal(),
         ));
-        self.lane = Some(lane.clone());
-        self.model.gate.open(lane);
+        self.queue = Some(queue.clone());
+        self.model.gate.open(queue);
     }
 
     fn cut_off(&mut self, failure: &Failure) {
@@ -323,8 +323,8 @@ impl Driver {
         } else {
             self.model.gate.close();
         }
-        if let Some(lane) = &self.lane {
-            lane.cut_off(failure.clone());
+        if let Some(queue) = &self.queue {
+            queue.cut_off(failure.clone());
         }
     }
 
@@ -388,7 +388,7 @@ impl Driver {
         self.timers.clear(Timer::Kill);
         self.observer = None;
         self.client = None;
-        self.lane = None;
+        self.queue = None;
         self.stopping = Stopping::default();
         self.status.memory = None;
         self.status.kv_blocks = None;

@@ -84,8 +84,8 @@ impl Driver {
         } else {
             self.model.gate.close();
         }
-        if let Some(lane) = &self.lane {
-            lane.cut_off(failure.clone());
+        if let Some(queue) = &self.queue {
+            queue.cut_off(failure.clone());
         }
         if let (None, Some(observer)) = (self.stopping.began, &self.observer) {
             self.stopping.held = observer.memory();

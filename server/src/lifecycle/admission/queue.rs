@@ -17,37 +17,37 @@ use crate::{
 
 /// The way to one worker.
 #[derive(Debug)]
-pub(in crate::lifecycle) struct Lane {
+pub(in crate::lifecycle) struct AdmissionQueue {
     pub(super) client: Client,
     pub(super) fatal: Option<FatalPrompt>,
     pub(super) defaults: ArcSwap<GenerationDefaults>,
     pub(super) slots: Arc<Slots<i32>>,
     /// Places for calls that the engine has no part in.
-    pub(super) asides: Arc<Semaphore>,
+    pub(super) unscheduled_slots: Arc<Semaphore>,
     opened: Instant,
-    pub(super) crowd: watch::Sender<Crowd>,
+    pub(super) occupancy: watch::Sender<Occupancy>,
     pub(super) cut: watch::Sender<Option<Failure>>,
 }
 
-/// Who is on a lane.
+/// Who is on a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::lifecycle) struct Crowd {
+pub(in crate::lifecycle) struct Occupancy {
     pub(in crate::lifecycle) running: u32,
     pub(in crate::lifecycle) waiting: u32,
     /// Calls that the engine has no part in.
-    pub(in crate::lifecycle) aside: u32,
+    pub(in crate::lifecycle) unscheduled: u32,
     /// When the first of those that run began, if any does.
     pub(in crate::lifecycle) busy_since: Option<Instant>,
     /// When the last of them left, if any was there.
     left: Option<Instant>,
     /// Nobody is let in any more.
     closed: bool,
-    pub(super) limits: LaneLimits,
+    pub(super) limits: AdmissionLimits,
 }
 
-/// How many may be on a lane.
+/// How many may be on a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::lifecycle) struct LaneLimits {
+pub(in crate::lifecycle) struct AdmissionLimits {
     /// Requests that run at the same time.
     pub(in crate::lifecycle) max_concurrency: u32,
     /// Requests that wait.
@@ -55,20 +55,20 @@ pub(in crate::lifecycle) struct LaneLimits {
 }
 
 /// A place in the queue.
-pub(super) struct Waiting<'a>(&'a Lane);
+pub(super) struct WaitingGuard<'a>(&'a AdmissionQueue);
 
 /// A place among the calls that the engine has no part in.
-pub(super) struct Aside<'a>(&'a Lane);
+pub(super) struct UnscheduledGuard<'a>(&'a AdmissionQueue);
 
 /// Calls that the engine has no part in, those that wait included.
-const MAX_ASIDES: u32 = 256;
+const MAX_UNSCHEDULED: u32 = 256;
 
 /// Calls at the same time that the engine has no part in. They are short, and further ones wait.
-const ASIDES: usize = 8;
+const UNSCHEDULED_CONCURRENCY: usize = 8;
 
-// === impl Crowd ===
+// === impl Occupancy ===
 
-impl Crowd {
+impl Occupancy {
     pub(super) fn run(&mut self) {
         self.running += 1;
         self.busy_since.get_or_insert_with(Instant::now);
@@ -76,7 +76,7 @@ impl Crowd {
 
     /// Whether nobody is there.
     pub(super) fn is_empty(&self) -> bool {
-        self.running + self.waiting + self.aside == 0
+        self.running + self.waiting + self.unscheduled == 0
     }
 
     /// Somebody left.
@@ -88,51 +88,56 @@ impl Crowd {
     }
 }
 
-// === impl Waiting ===
+// === impl WaitingGuard ===
 
-impl Waiting<'_> {
-    /// Leaves the queue for where `enter` counts it, in one change: whoever waits for the lane to be
+impl WaitingGuard<'_> {
+    /// Leaves the queue for where `enter` counts it, in one change: whoever waits for the queue to be
     /// empty sees the request in one place or the other.
-    pub(super) fn leave(self, enter: impl FnOnce(&mut Crowd)) {
-        self.0.crowd.send_modify(|crowd| {
-            crowd.waiting -= 1;
-            enter(crowd);
+    pub(super) fn leave(self, enter: impl FnOnce(&mut Occupancy)) {
+        self.0.occupancy.send_modify(|occupancy| {
+            occupancy.waiting -= 1;
+            enter(occupancy);
         });
         // Counted out above; there is nothing in it to be dropped.
         std::mem::forget(self);
     }
 }
 
-// === impl Lane ===
+// === impl AdmissionQueue ===
 
-impl Lane {
-    /// A lane to `client` within `limits`, for prompts that are shorter than a `fatal` one.
+impl AdmissionQueue {
+    /// A queue to `client` within `limits`, for prompts that are shorter than a `fatal` one.
     pub(in crate::lifecycle) fn new(
         client: Client,
         defaults: GenerationDefaults,
-        limits: LaneLimits,
+        limits: AdmissionLimits,
         fatal: Option<FatalPrompt>,
     ) -> Self {
-        let crowd = Crowd {
+        let occupancy = Occupancy {
             limits,
-            ..Crowd::default()
+            ..Occupancy::default()
         };
         Self {
             client,
             fatal,
             defaults: ArcSwap::from_pointee(defaults),
             slots: Slots::new(limits.max_concurrency as usize),
-            asides: Arc::new(Semaphore::new(ASIDES)),
+            unscheduled_slots: Arc::new(Semaphore::new(UNSCHEDULED_CONCURRENCY)),
             opened: Instant::now(),
-            crowd: watch::Sender::new(crowd),
+            occupancy: watch::Sender::new(occupancy),
             cut: watch::Sender::new(None),
         }
     }
 
     /// From the next request on these hold.
-    pub(in crate::lifecycle) fn adjust(&self, defaults: GenerationDefaults, limits: LaneLimits) {
+    pub(in crate::lifecycle) fn adjust(
+        &self,
+        defaults: GenerationDefaults,
+        limits: AdmissionLimits,
+    ) {
         self.defaults.store(Arc::new(defaults));
-        self.crowd.send_modify(|crowd| crowd.limits = limits);
+        self.occupancy
+            .send_modify(|occupancy| occupancy.limits = limits);
         self.slots.resize(limits.max_concurrency as usize);
     }
 
@@ -145,40 +150,42 @@ impl Lane {
         });
     }
 
-    /// Who is on the lane.
-    pub(in crate::lifecycle) fn crowd(&self) -> Crowd {
-        *self.crowd.borrow()
+    /// Who is on the queue.
+    pub(in crate::lifecycle) fn occupancy(&self) -> Occupancy {
+        *self.occupancy.borrow()
     }
 
     /// Waits until nobody runs or waits.
     pub(in crate::lifecycle) async fn empty(&self) {
-        let mut crowd = self.crowd.subscribe();
-        // The sender lives as long as this lane, so the wait cannot fail.
-        let _ = crowd.wait_for(Crowd::is_empty).await;
+        let mut occupancy = self.occupancy.subscribe();
+        // The sender lives as long as this queue, so the wait cannot fail.
+        let _ = occupancy.wait_for(Occupancy::is_empty).await;
     }
 
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        let crowd = self.crowd();
-        crowd.is_empty().then(|| crowd.left.unwrap_or(self.opened))
+        let occupancy = self.occupancy();
+        occupancy
+            .is_empty()
+            .then(|| occupancy.left.unwrap_or(self.opened))
     }
 
     /// Lets nobody in any more if nobody is there and nobody was for the time `idle`.
     pub(super) fn close(&self, idle: Duration) -> bool {
-        self.crowd.send_if_modified(|crowd| {
-            let left = crowd.left.unwrap_or(self.opened);
-            let close = crowd.is_empty() && left.elapsed() >= idle;
-            crowd.closed |= close;
+        self.occupancy.send_if_modified(|occupancy| {
+            let left = occupancy.left.unwrap_or(self.opened);
+            let close = occupancy.is_empty() && left.elapsed() >= idle;
+            occupancy.closed |= close;
             close
         })
     }
 
     /// Counts somebody in.
-    pub(super) fn enter(&self, count: impl FnOnce(&mut Crowd)) -> Result<(), Refusal> {
-        let entered = self.crowd.send_if_modified(|crowd| {
-            if !crowd.closed {
-                count(crowd);
+    pub(super) fn enter(&self, count: impl FnOnce(&mut Occupancy)) -> Result<(), Refusal> {
+        let entered = self.occupancy.send_if_modified(|occupancy| {
+            if !occupancy.closed {
+                count(occupancy);
             }
-            !crowd.closed
+            !occupancy.closed
         });
         if entered {
             Ok(())
@@ -187,50 +194,52 @@ impl Lane {
         }
     }
 
-    pub(super) fn queue(&self) -> Result<Waiting<'_>, Refusal> {
+    pub(super) fn enqueue(&self) -> Result<WaitingGuard<'_>, Refusal> {
         let mut full = None;
-        self.enter(|crowd| {
-            let limit = crowd.limits.max_queue;
-            if crowd.waiting < limit {
-                crowd.waiting += 1;
+        self.enter(|occupancy| {
+            let limit = occupancy.limits.max_queue;
+            if occupancy.waiting < limit {
+                occupancy.waiting += 1;
             } else {
                 full = Some(limit);
             }
         })?;
         match full {
-            None => Ok(Waiting(self)),
+            None => Ok(WaitingGuard(self)),
             Some(limit) => Err(Refusal::QueueFull { limit }),
         }
     }
 
-    pub(super) fn step_aside(&self) -> Result<Aside<'_>, Refusal> {
+    pub(super) fn enter_unscheduled(&self) -> Result<UnscheduledGuard<'_>, Refusal> {
         let mut full = false;
-        self.enter(|crowd| {
-            full = crowd.aside >= MAX_ASIDES;
-            crowd.aside += u32::from(!full);
+        self.enter(|occupancy| {
+            full = occupancy.unscheduled >= MAX_UNSCHEDULED;
+            occupancy.unscheduled += u32::from(!full);
         })?;
         if full {
-            Err(Refusal::QueueFull { limit: MAX_ASIDES })
+            Err(Refusal::QueueFull {
+                limit: MAX_UNSCHEDULED,
+            })
         } else {
-            Ok(Aside(self))
+            Ok(UnscheduledGuard(self))
         }
     }
 }
 
-impl Drop for Aside<'_> {
+impl Drop for UnscheduledGuard<'_> {
     fn drop(&mut self) {
-        self.0.crowd.send_modify(|crowd| {
-            crowd.aside -= 1;
-            crowd.leave();
+        self.0.occupancy.send_modify(|occupancy| {
+            occupancy.unscheduled -= 1;
+            occupancy.leave();
         });
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
-        self.0.crowd.send_modify(|crowd| {
-            crowd.waiting -= 1;
-            crowd.leave();
+        self.0.occupancy.send_modify(|occupancy| {
+            occupancy.waiting -= 1;
+            occupancy.leave();
         });
     }
 }
