@@ -17,20 +17,20 @@ use crate::{
 
 /// A device at one moment, as it looks to the one model that it is looked at for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Outlook {
+pub(super) struct DeviceSnapshot {
     /// Free memory in bytes.
     free: u64,
     /// What the model's own worker holds, in bytes, where the driver tells.
     own: Option<u64>,
     /// Whether the driver tells of any of this server's workers. Else the ids that it tells are not those of
-    /// this container, and nobody knows who is a stranger.
+    /// this container, and nobody knows which processes are not this server's.
     sees_workers: bool,
     /// What other models hold, in bytes.
     others: u64,
     /// What others that are going were seen to hold and may not hold any more, in bytes.
     leaving: u64,
     /// Processes that are none of this server's workers and what they hold, by id.
-    strangers: BTreeMap<u32, u64>,
+    other_processes: BTreeMap<u32, u64>,
 }
 
 /// A worker that is gone, and the device whose memory it had.
@@ -40,9 +40,9 @@ pub(super) struct Release {
     pub(super) pid: Option<u32>,
     pub(super) gpu: Gpu,
     /// The device before the worker was started.
-    pub(super) before: Outlook,
+    pub(super) before: DeviceSnapshot,
     /// The device when the worker was told to go, or was seen last.
-    pub(super) last: Outlook,
+    pub(super) last: DeviceSnapshot,
     /// What the device lost by the load, in bytes, where that could be seen.
     pub(super) taken: Option<u64>,
 }
@@ -65,9 +65,9 @@ const TOLERANCE: u64 = 64 << 20;
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-// === impl Outlook ===
+// === impl DeviceSnapshot ===
 
-impl Outlook {
+impl DeviceSnapshot {
     /// The device `gpu` in `reading`, to the model `id`, whose worker is or was the process `own`. `None` when
     /// the driver does not know the device.
     pub(super) fn of(
@@ -80,7 +80,7 @@ impl Outlook {
         let device = reading.device(&gpu.uuid)?;
         let pid = |id: &ModelId| context.model(id)?.status().worker_pid;
         let workers = context.worker_pids();
-        let mut outlook = Self {
+        let mut snapshot = Self {
             free: device.memory_free_bytes,
             own: own.and_then(|pid| device.bytes_of(pid)),
             ..Self::default()
@@ -89,25 +89,25 @@ impl Outlook {
             let bytes = process.bytes.unwrap_or_default();
             let is_own = Some(process.pid) == own;
             let is_worker = is_own || workers.contains(&process.pid);
-            outlook.sees_workers |= is_worker;
+            snapshot.sees_workers |= is_worker;
             if !is_worker {
-                outlook.strangers.insert(process.pid, bytes);
+                snapshot.other_processes.insert(process.pid, bytes);
             } else if !is_own {
-                outlook.others += bytes;
+                snapshot.others += bytes;
             }
         }
         // Those that the driver does not tell of are taken by what they claim.
         let others = context.memory.others_on(&gpu.uuid, id);
-        let untold = |holdings: Vec<(ModelId, u64)>| -> u64 {
-            let untold = holdings.into_iter().filter(|(other, _)| {
-                let told = pid(other).and_then(|pid| device.bytes_of(pid));
-                told.is_none()
+        let unreported = |holdings: Vec<(ModelId, u64)>| -> u64 {
+            let unreported = holdings.into_iter().filter(|(other, _)| {
+                let reported = pid(other).and_then(|pid| device.bytes_of(pid));
+                reported.is_none()
             });
-            untold.map(|(_, bytes)| bytes).sum()
+            unreported.map(|(_, bytes)| bytes).sum()
         };
-        outlook.others += untold(others.staying);
-        outlook.leaving = untold(others.leaving) + others.departing;
-        Some(outlook)
+        snapshot.others += unreported(others.staying);
+        snapshot.leaving = unreported(others.leaving) + others.departing;
+        Some(snapshot)
     }
 
     /// What the model's own worker holds, in bytes, where the driver tells.
@@ -122,7 +122,8 @@ impl Outlook {
             self.missing(now)
         } else {
             let (then, now) = (self.clone(), now.clone());
-            then.without_strangers().missing(&now.without_strangers())
+            then.without_other_processes()
+                .missing(&now.without_other_processes())
         };
         u64::try_from(lost).ok()
     }
@@ -132,20 +133,20 @@ impl Outlook {
     /// is missing too, and what those held that were going is too much.
     fn missing(&self, now: &Self) -> i128 {
         let others = i128::from(self.others) - i128::from(now.others);
-        let strangers = self.held_by_strangers() - now.held_by_strangers();
-        i128::from(self.free) + others + strangers - i128::from(now.free)
+        let other_processes = self.held_by_other_processes() - now.held_by_other_processes();
+        i128::from(self.free) + others + other_processes - i128::from(now.free)
     }
 
-    /// As one who does not know strangers from workers sees it.
-    fn without_strangers(self) -> Self {
+    /// As one who does not know other processes from workers sees it.
+    fn without_other_processes(self) -> Self {
         Self {
-            strangers: BTreeMap::new(),
+            other_processes: BTreeMap::new(),
             ..self
         }
     }
 
-    fn held_by_strangers(&self) -> i128 {
-        self.strangers
+    fn held_by_other_processes(&self) -> i128 {
+        self.other_processes
             .values()
             .map(|bytes| i128::from(*bytes))
             .sum()
@@ -158,7 +159,8 @@ impl Outlook {
         let tolerance = i128::from(TOLERANCE);
         if missing > tolerance {
             None
-        } else if missing < -tolerance - i128::from(self.leaving) || self.strangers != now.strangers
+        } else if missing < -tolerance - i128::from(self.leaving)
+            || self.other_processes != now.other_processes
         {
             Some(Verification::SharedDevice)
         } else {
@@ -178,15 +180,15 @@ impl Release {
     /// Reads the device until its memory is back, or for at most the time `patience`.
     pub(super) async fn observe(mut self, patience: Duration) -> Released {
         if !self.last.sees_workers {
-            self.before = self.before.without_strangers();
-            self.last = self.last.without_strangers();
+            self.before = self.before.without_other_processes();
+            self.last = self.last.without_other_processes();
         }
         let deadline = Instant::now() + patience;
         let mut wait = FIRST_WAIT;
         let mut seen = None;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if let Some(now) = self.look(left.max(FIRST_WAIT)).await {
+            if let Some(now) = self.read_device(left.max(FIRST_WAIT)).await {
                 if let Some(verification) = self.judge(&now) {
                     return Released {
                         verification,
@@ -205,21 +207,22 @@ impl Release {
         }
     }
 
-    async fn look(&self, patience: Duration) -> Option<Outlook> {
+    async fn read_device(&self, patience: Duration) -> Option<DeviceSnapshot> {
         let system = self.context.devices.system();
         let reading = system.fresh_devices(patience).await.ok()?;
         if reading.trouble.is_some() {
             return None;
         }
-        let outlook = Outlook::of(&reading, &self.gpu, &self.model, self.pid, &self.context)?;
+        let snapshot =
+            DeviceSnapshot::of(&reading, &self.gpu, &self.model, self.pid, &self.context)?;
         Some(if self.last.sees_workers {
-            outlook
+            snapshot
         } else {
-            outlook.without_strangers()
+            snapshot.without_other_processes()
         })
     }
 
-    fn judge(&self, now: &Outlook) -> Option<Verification> {
+    fn judge(&self, now: &DeviceSnapshot) -> Option<Verification> {
         let verification = self.before.judge(now);
         if verification.is_some() || self.last.own.is_some() || now.others == 0 {
             return verification;
@@ -233,7 +236,7 @@ impl Release {
 
     /// What came back of what the model held. What others gave back as they went is not counted in, as far as
     /// it is known what was the model's own.
-    fn freed(&self, now: &Outlook) -> u64 {
+    fn freed(&self, now: &DeviceSnapshot) -> u64 {
         let freed = self.last.freed(now);
         match self.last.own.or(self.taken) {
             Some(own) if self.last.leaving > 0 => freed.min(own),
@@ -241,7 +244,7 @@ impl Release {
         }
     }
 
-    fn given_up(&self, seen: Option<&Outlook>, patience: Duration) -> Released {
+    fn given_up(&self, seen: Option<&DeviceSnapshot>, patience: Duration) -> Released {
         let within = patience.as_secs_f64();
         let gpu = &self.gpu;
         let message = match seen {
@@ -273,22 +276,22 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn outlook(free: u64, others: u64, strangers: &[(u32, u64)]) -> Outlook {
-        let strangers = strangers.iter().map(|(pid, mib)| (*pid, mib * MIB));
-        Outlook {
+    fn snapshot(free: u64, others: u64, other_processes: &[(u32, u64)]) -> DeviceSnapshot {
+        let other_processes = other_processes.iter().map(|(pid, mib)| (*pid, mib * MIB));
+        DeviceSnapshot {
             free: free * MIB,
             own: None,
             sees_workers: true,
             others: others * MIB,
             leaving: 0,
-            strangers: strangers.collect(),
+            other_processes: other_processes.collect(),
         }
     }
 
     #[test]
     fn memory_is_back_within_64_mib() {
-        let before = outlook(1000, 0, &[]);
-        let judge = |free| before.judge(&outlook(free, 0, &[]));
+        let before = snapshot(1000, 0, &[]);
+        let judge = |free| before.judge(&snapshot(free, 0, &[]));
         assert_eq!(judge(1000), Some(Verification::DeviceObserved));
         assert_eq!(judge(936), Some(Verification::DeviceObserved));
         assert_eq!(judge(935), None);
@@ -296,8 +299,8 @@ mod tests {
 
     #[test]
     fn what_other_models_took_or_gave_is_allowed_for() {
-        let before = outlook(1000, 300, &[]);
-        let judge = |free, others| before.judge(&outlook(free, others, &[]));
+        let before = snapshot(1000, 300, &[]);
+        let judge = |free, others| before.judge(&snapshot(free, others, &[]));
         assert_eq!(judge(800, 500), Some(Verification::DeviceObserved));
         assert_eq!(judge(1300, 0), Some(Verification::DeviceObserved));
         assert_eq!(judge(1000, 0), None, "the others gave 300, and it shows");
@@ -305,8 +308,8 @@ mod tests {
 
     #[test]
     fn other_processes_are_allowed_for_and_told() {
-        let before = outlook(1000, 0, &[(7, 100)]);
-        let judge = |free, strangers: &[_]| before.judge(&outlook(free, 0, strangers));
+        let before = snapshot(1000, 0, &[(7, 100)]);
+        let judge = |free, other_processes: &[_]| before.judge(&snapshot(free, 0, other_processes));
         assert_eq!(judge(1000, &[(7, 100)]), Some(Verification::DeviceObserved));
         assert_eq!(judge(500, &[(7, 600)]), Some(Verification::SharedDevice));
         assert_eq!(judge(1100, &[]), Some(Verification::SharedDevice));
@@ -317,28 +320,28 @@ mod tests {
 
     #[test]
     fn what_those_hold_that_are_going_is_theirs_or_free() {
-        let going = |free| Outlook {
+        let going = |free| DeviceSnapshot {
             leaving: 300 * MIB,
-            ..outlook(free, 0, &[])
+            ..snapshot(free, 0, &[])
         };
         // One that was there and goes too: it has its memory still, or not any more.
-        let before = outlook(700, 300, &[]);
+        let before = snapshot(700, 300, &[]);
         assert_eq!(before.judge(&going(700)), None);
         let all = Some(Verification::DeviceObserved);
         assert_eq!(before.judge(&going(1000)), all);
         // One that was going then has gone.
-        assert_eq!(going(700).judge(&outlook(1000, 0, &[])), all);
-        assert_eq!(going(700).judge(&outlook(700, 0, &[])), all);
+        assert_eq!(going(700).judge(&snapshot(1000, 0, &[])), all);
+        assert_eq!(going(700).judge(&snapshot(700, 0, &[])), all);
         let more = Some(Verification::SharedDevice);
-        assert_eq!(going(700).judge(&outlook(1100, 0, &[])), more);
+        assert_eq!(going(700).judge(&snapshot(1100, 0, &[])), more);
     }
 
     #[test]
     fn what_came_back_is_what_the_device_gained_by_it() {
-        let last = outlook(200, 300, &[(7, 100)]);
-        assert_eq!(last.freed(&outlook(700, 300, &[(7, 100)])), 500 * MIB);
-        assert_eq!(last.freed(&outlook(700, 200, &[(7, 100)])), 400 * MIB);
-        assert_eq!(last.freed(&outlook(700, 300, &[])), 400 * MIB);
-        assert_eq!(last.freed(&outlook(100, 300, &[(7, 100)])), 0);
+        let last = snapshot(200, 300, &[(7, 100)]);
+        assert_eq!(last.freed(&snapshot(700, 300, &[(7, 100)])), 500 * MIB);
+        assert_eq!(last.freed(&snapshot(700, 200, &[(7, 100)])), 400 * MIB);
+        assert_eq!(last.freed(&snapshot(700, 300, &[])), 400 * MIB);
+        assert_eq!(last.freed(&snapshot(100, 300, &[(7, 100)])), 0);
     }
 }

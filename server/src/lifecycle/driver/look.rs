@@ -17,7 +17,7 @@ impl Driver {
         let memory = observer.memory();
         self.status.kv_blocks = observer.kv_blocks();
         if self.stopping.began.is_none() {
-            self.look_at_device();
+            self.observe_device();
         }
         self.measured(memory);
         self.learn_pace();

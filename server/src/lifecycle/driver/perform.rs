@@ -360,7 +360,7 @@ impl Driver {
             && self.stopping.began.is_none()
         {
             self.stopping.held = observer.memory_now();
-            self.look_at_device();
+            self.observe_device();
         }
         self.stopping.began.get_or_insert_with(Instant::now);
     }

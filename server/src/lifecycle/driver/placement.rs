@@ -11,7 +11,7 @@ use crate::{
         fleet::Context,
         load_slots::{LoadSlot, Rank},
         memory::Reservation,
-        release::{Outlook, Release, Released},
+        release::{DeviceSnapshot, Release, Released},
         timers::Timer,
     },
     model::{DeviceWish, Failure, ModelId, Reason, Spec, state::Event},
@@ -32,9 +32,9 @@ pub(super) struct Placement {
 pub(super) struct OnGpu {
     pub(super) gpu: Gpu,
     /// How it was before the worker was started.
-    before: Outlook,
+    before: DeviceSnapshot,
     /// How it was when the worker was seen last.
-    last: Outlook,
+    last: DeviceSnapshot,
     /// What it lost by the load, in bytes, where that could be seen.
     taken: Option<u64>,
 }
@@ -99,17 +99,17 @@ impl Driver {
     }
 
     /// Takes note of how the worker's device looks while the worker is there.
-    pub(super) fn look_at_device(&mut self) {
+    pub(super) fn observe_device(&mut self) {
         let Some(on) = &mut self.on_gpu else { return };
         let reading = self.context.devices.system().devices();
         let pid = self.status.worker_pid;
-        let outlook = Outlook::of(&reading, &on.gpu, self.model.id(), pid, &self.context);
-        on.last = outlook.unwrap_or_else(|| on.last.clone());
+        let snapshot = DeviceSnapshot::of(&reading, &on.gpu, self.model.id(), pid, &self.context);
+        on.last = snapshot.unwrap_or_else(|| on.last.clone());
     }
 
     /// The model is loaded: takes note of what its device lost by that.
     pub(super) fn note_taken(&mut self) {
-        self.look_at_device();
+        self.observe_device();
         let told = self.status.memory.unwrap_or_default().device_bytes;
         let Some(on) = &mut self.on_gpu else { return };
         // Loads that run at the same time on a device take from each other's sight.
@@ -261,7 +261,7 @@ async fn survey(context: &Context, id: &ModelId, gpu: Gpu) -> Result<OnGpu, Fail
     let reading = context.devices.system().fresh_devices(PATIENCE).await;
     let seen = reading
         .ok()
-        .and_then(|reading| Outlook::of(&reading, &gpu, id, None, context));
+        .and_then(|reading| DeviceSnapshot::of(&reading, &gpu, id, None, context));
     match seen {
         Some(before) => Ok(OnGpu {
             gpu,
