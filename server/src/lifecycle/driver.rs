@@ -264,12 +264,12 @@ impl Driver {
     fn hear(&mut self, report: Report) {
         match report {
             Report::Files(files) => self.model.files.store(Some(Arc::new(files))),
-            Report::Spawned { pid, pulse } => {
+            Report::Spawned { pid, heartbeat } => {
                 let device = self.on_gpu.as_ref().map(|on| {
                     let system = self.context.devices.system().clone();
                     (system, on.gpu.uuid.clone())
                 });
-                self.observer = Some(Observer::new(pid, pulse, device));
+                self.observer = Some(Observer::new(pid, heartbeat, device));
                 self.status.worker_pid = Some(pid);
                 self.publish_progress();
             }

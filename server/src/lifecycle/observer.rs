@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Observer {
     pid: u32,
-    pulse: Pulse,
+    heartbeat: WorkerHeartbeat,
     /// Where the device is read that the worker is on, and its UUID.
     device: Option<(Arc<SystemMonitor>, Arc<str>)>,
     last: Reading,
@@ -41,14 +41,14 @@ struct Weights {
 
 /// What the worker says of its engine.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pulse(Arc<Mutex<Beat>>);
+pub(super) struct WorkerHeartbeat(Arc<Mutex<EngineStats>>);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Beat {
+struct EngineStats {
     steps: u64,
     prefill_tokens: u64,
     stepped: Option<Instant>,
-    heard: Option<Instant>,
+    received: Option<Instant>,
     device_bytes: u64,
     kv_blocks: KvBlocks,
     prompts: PromptLengths,
@@ -79,13 +79,13 @@ impl Observer {
     /// Watches the worker `pid`, which was just started, on the CPU or on the device of this UUID.
     pub(super) fn new(
         pid: u32,
-        pulse: Pulse,
+        heartbeat: WorkerHeartbeat,
         device: Option<(Arc<SystemMonitor>, Arc<str>)>,
     ) -> Self {
         let reading = Reading::take(pid).unwrap_or_default();
         Self {
             pid,
-            pulse,
+            heartbeat,
             device,
             last: reading,
             movement: Movement::new(pid, &reading),
@@ -130,7 +130,7 @@ impl Observer {
 
     /// Takes note of whether the engine moved for those inside, as of the last look.
     pub(super) fn follow_engine(&mut self, occupancy: &Occupancy, limits: &Limits) {
-        let ahead = (occupancy.busy_since, self.pulse.beat().steps);
+        let ahead = (occupancy.busy_since, self.heartbeat.stats().steps);
         if ahead != self.ahead {
             self.ahead = ahead;
             self.movement.got_ahead(&self.last);
@@ -165,7 +165,7 @@ impl Observer {
             return 0;
         };
         system.refresh_devices(REFRESH);
-        match self.pulse.beat().device_bytes {
+        match self.heartbeat.stats().device_bytes {
             0 => {
                 let reading = system.devices();
                 let device = reading.device(uuid);
@@ -179,7 +179,7 @@ impl Observer {
 
     /// The blocks of the engine's KV cache, as the worker told last, if it keeps its cache in blocks.
     pub(super) fn kv_blocks(&self) -> Option<KvBlocks> {
-        let blocks = self.pulse.beat().kv_blocks;
+        let blocks = self.heartbeat.stats().kv_blocks;
         (blocks.total > 0).then_some(blocks)
     }
 
@@ -213,12 +213,12 @@ impl Observer {
 
     /// What the worker tells of the prompts that it has.
     pub(super) fn prompts(&self) -> PromptLengths {
-        self.pulse.beat().prompts
+        self.heartbeat.stats().prompts
     }
 
     /// How quickly the engine works, if that was seen.
     pub(super) fn pace(&self) -> Option<Pace> {
-        self.pulse.beat().pace
+        self.heartbeat.stats().pace
     }
 
     fn stall_limit(&self, limits: &Limits) -> Duration {
@@ -247,17 +247,17 @@ impl Observer {
         limits: &Limits,
         pace: Option<Pace>,
     ) -> Option<Failure> {
-        let beat = self.pulse.beat();
+        let stats = self.heartbeat.stats();
         if occupancy.unscheduled > 0
-            && let Some(heard) = beat.heard
-            && self.movement.still(heard) > limits.hang_timeout
+            && let Some(received) = stats.received
+            && self.movement.still(received) > limits.hang_timeout
         {
             let message =
                 "the worker has not been heard of while calls waited for it; it was killed";
             return Some(Failure::new(Reason::WorkerHung, message));
         }
         let busy_since = occupancy.busy_since?;
-        let since = beat
+        let since = stats
             .stepped
             .map_or(busy_since, |stepped| stepped.max(busy_since));
         let still = self.movement.still(since);
@@ -270,7 +270,7 @@ impl Observer {
             );
             return Some(Failure::new(Reason::WorkerHung, message));
         }
-        let limit = spin_limit(limits, pace, beat.prefill_tokens);
+        let limit = spin_limit(limits, pace, stats.prefill_tokens);
         let worked = self.movement.worked();
         (worked > limit).then(|| {
             let message = format!(
@@ -278,7 +278,7 @@ impl Observer {
                  prompts to read; its worker was killed. If it is only slow, raise --spin-timeout",
                 worked.as_secs_f64(),
                 occupancy.running,
-                beat.prefill_tokens
+                stats.prefill_tokens
             );
             Failure::new(Reason::WorkerHung, message)
         })
@@ -297,31 +297,31 @@ fn spin_limit(limits: &Limits, pace: Option<Pace>, prompt_tokens: u64) -> Durati
     limits.spin_timeout.saturating_add(reading)
 }
 
-// === impl Pulse ===
+// === impl WorkerHeartbeat ===
 
-impl Pulse {
+impl WorkerHeartbeat {
     /// Takes note of what the worker says.
-    pub(super) fn beats(&self, stats: &WatchStatsResponse) {
-        let mut beat = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if stats.steps != beat.steps {
-            beat.stepped = Some(Instant::now());
+    pub(super) fn record(&self, reported: &WatchStatsResponse) {
+        let mut stats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.steps != stats.steps {
+            stats.stepped = Some(Instant::now());
         }
-        beat.heard = Some(Instant::now());
-        beat.steps = stats.steps;
-        beat.prefill_tokens = stats.prefill_tokens;
-        beat.device_bytes = stats.device_bytes;
-        beat.kv_blocks = KvBlocks {
-            used: stats.kv_blocks_used,
-            total: stats.kv_blocks_total,
+        stats.received = Some(Instant::now());
+        stats.steps = reported.steps;
+        stats.prefill_tokens = reported.prefill_tokens;
+        stats.device_bytes = reported.device_bytes;
+        stats.kv_blocks = KvBlocks {
+            used: reported.kv_blocks_used,
+            total: reported.kv_blocks_total,
         };
-        beat.prompts = PromptLengths {
-            reading: stats.reading_tokens,
-            longest_read: stats.longest_read_tokens,
+        stats.prompts = PromptLengths {
+            reading: reported.reading_tokens,
+            longest_read: reported.longest_read_tokens,
         };
-        beat.pace = stats.pace.map(wire::pace);
+        stats.pace = reported.pace.map(wire::pace);
     }
 
-    fn beat(&self) -> Beat {
+    fn stats(&self) -> EngineStats {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,8 @@
 //! One worker process from its start to its end, as a task that reports to the model's driver.
 
 mod failures;
+mod heartbeat;
 mod life;
-mod pulse;
 mod task;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -23,7 +23,7 @@ use super::{
     devices::CPU,
     files::Loaded,
     fleet::Context,
-    observer::Pulse,
+    observer::WorkerHeartbeat,
     source::{ModelLocation, SourceError},
 };
 use crate::{
@@ -43,7 +43,10 @@ pub(super) enum Report {
     /// The files that it is about to read, where they can be watched.
     Files(Loaded),
     /// The process runs.
-    Spawned { pid: u32, pulse: Pulse },
+    Spawned {
+        pid: u32,
+        heartbeat: WorkerHeartbeat,
+    },
     /// The files look usable.
     Inspected {
         inspection: Box<ModelInspection>,
@@ -170,12 +173,12 @@ async fn attempt(
     let exited = match Process::spawn(&context.spawner, program, &model, &context.tasks).await {
         Ok((process, starting)) => {
             let process = held.process.get_or_init(|| async { process }).await;
-            let pulse = Pulse::default();
+            let heartbeat = WorkerHeartbeat::default();
             tell(
                 reports,
                 Report::Spawned {
                     pid: process.pid(),
-                    pulse: pulse.clone(),
+                    heartbeat: heartbeat.clone(),
                 },
             )
             .await;
@@ -184,7 +187,7 @@ async fn attempt(
                 socket: socket.clone(),
                 orders: &orders,
                 reports,
-                pulse,
+                heartbeat,
                 model: &model,
                 pid: process.pid(),
                 on_device: config.device != CPU,
@@ -258,7 +261,7 @@ struct Talk<'a> {
     socket: PathBuf,
     orders: &'a Orders,
     reports: &'a mpsc::Sender<Report>,
-    pulse: Pulse,
+    heartbeat: WorkerHeartbeat,
     model: &'a ModelId,
     pid: u32,
     /// Whether the model is on a device other than the CPU.
@@ -333,7 +336,7 @@ impl Talk<'_> {
     async fn serve(&self, client: Client, span: Span) -> Result<(), Lost> {
         self.orders.build.cancelled().await;
         self.load(client.clone()).instrument(span).await?;
-        self.take_stock(client.clone()).await;
+        self.record_device_memory(client.clone()).await;
         tell(self.reports, Report::Warmed).await;
         let prepare = async {
             if let Some(lease) = self.lease.get() {
@@ -342,7 +345,7 @@ impl Talk<'_> {
             std::future::pending().await
         };
         tokio::select! {
-            ended = self.listen(client.clone()) => ended,
+            ended = self.follow_stats(client.clone()) => ended,
             never = prepare => never,
         }
     }
