@@ -11,9 +11,9 @@
 //!
 //! Invariants, kept by every transition and checked by the property tests:
 //! - a worker process exists only from STARTING to UNLOADING, and never two of them: a worker that is
-//!   to go is *condemned* and the state stays until its exit was seen;
+//!   to go is *terminating* and the state stays until its exit was seen;
 //! - a load slot is requested or held only from PENDING to WARMING;
-//! - requests are admitted only in READY, and not by a condemned worker;
+//! - requests are admitted only in READY, and not by a terminating worker;
 //! - each load is finished exactly once;
 //! - from every state, an unload leads back to UNLOADED.
 
@@ -90,7 +90,7 @@ pub struct Run {
     /// The load.
     pub load: Load,
     /// Why the worker was killed, until its exit is seen.
-    pub condemned: Option<Failure>,
+    pub terminating: Option<Failure>,
 }
 
 /// What has become of the worker in UNLOADING.
@@ -247,10 +247,10 @@ impl State {
     }
 
     /// Whether its worker is on its way out while the state still says otherwise.
-    pub fn is_condemned(&self) -> bool {
+    pub fn is_terminating(&self) -> bool {
         match self {
             Self::Starting(run) | Self::Loading(run) | Self::Warming(run) | Self::Ready(run) => {
-                run.condemned.is_some()
+                run.terminating.is_some()
             }
             _ => false,
         }
@@ -323,13 +323,13 @@ impl Run {
     pub(super) fn new(load: Load) -> Self {
         Self {
             load,
-            condemned: None,
+            terminating: None,
         }
     }
 
     fn condemn(self, failure: Failure) -> Self {
         Self {
-            condemned: Some(failure),
+            terminating: Some(failure),
             ..self
         }
     }

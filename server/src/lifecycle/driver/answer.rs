@@ -24,7 +24,7 @@ pub(in crate::lifecycle) enum Command {
     /// The entry was changed.
     Respec(Box<Entry>),
     /// Kill the worker, if there is one.
-    Condemn(Failure),
+    Terminate(Failure),
     /// End, if no worker lives and none is wanted, and say whether that is so.
     Retire(oneshot::Sender<bool>),
 }
@@ -120,7 +120,7 @@ impl Driver {
                 let _ = command.reply.send(gone);
             }
             Command::Respec(entry) => self.respec(*entry),
-            Command::Condemn(failure) => self.fail(failure),
+            Command::Terminate(failure) => self.fail(failure),
             Command::Retire(reply) => {
                 self.retiring = !self.state.stage().is_active();
                 let _ = reply.send(self.retiring);

@@ -139,7 +139,7 @@ impl Driver {
             SuspendCause::Evicted => may_be_evicted(&self.context, &self.model),
             SuspendCause::Idle => !self.model.facts().entry.spec.required && !self.is_held(),
         };
-        let serves = self.state.stage() == Stage::Ready && !self.state.is_condemned();
+        let serves = self.state.stage() == Stage::Ready && !self.state.is_terminating();
         if !allowed || !serves || !self.model.gate.close_if_idle(idle) {
             return false;
         }

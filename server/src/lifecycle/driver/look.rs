@@ -71,7 +71,7 @@ impl Driver {
         let served = matches!(self.state.stage(), Stage::Ready | Stage::Draining);
         if let Some(observer) = &self.observer
             && served
-            && !self.state.is_condemned()
+            && !self.state.is_terminating()
         {
             self.prompts
                 .worker_ended(observer.prompts(), failure.reason);

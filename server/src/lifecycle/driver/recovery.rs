@@ -61,7 +61,7 @@ impl Driver {
         let goes_on = !matches!(stage, Stage::Draining | Stage::Unloading);
         self.give_up_loads(goes_on.then_some(&load.id), &failure);
         if self.run.is_some() {
-            self.condemn(stage, load, failure);
+            self.terminate(stage, load, failure);
         } else {
             self.model.gate.close();
             let report = match &self.reservation {
@@ -75,7 +75,7 @@ impl Driver {
     }
 
     /// Kills the worker of a model that watchers know as `stage`: a transition may have been begun and not told.
-    fn condemn(&mut self, stage: Stage, load: Load, failure: Failure) {
+    fn terminate(&mut self, stage: Stage, load: Load, failure: Failure) {
         if let Some(run) = &self.run {
             run.kill();
         }
@@ -94,31 +94,31 @@ impl Driver {
         self.stopping.began.get_or_insert_with(Instant::now);
         let limit = self.context.limits.kill_timeout;
         self.timers.set(Timer::Kill, Instant::now() + limit);
-        self.state = condemned(stage, load, failure);
+        self.state = terminating_state(stage, load, failure);
     }
 }
 
 /// The state of a model that watchers know as `stage` and whose worker is being killed.
-fn condemned(stage: Stage, load: Load, failure: Failure) -> State {
-    let condemned = Some(failure);
+fn terminating_state(stage: Stage, load: Load, failure: Failure) -> State {
+    let terminating = Some(failure);
     match stage {
         Stage::Draining => State::Draining {
-            fault: condemned,
+            fault: terminating,
             next: None,
         },
         Stage::Unloading => State::Unloading {
             worker: Remains::Stopping,
-            fault: condemned,
+            fault: terminating,
             next: None,
         },
-        Stage::Loading => State::Loading(Run { load, condemned }),
-        Stage::Warming => State::Warming(Run { load, condemned }),
-        Stage::Ready => State::Ready(Run { load, condemned }),
+        Stage::Loading => State::Loading(Run { load, terminating }),
+        Stage::Warming => State::Warming(Run { load, terminating }),
+        Stage::Ready => State::Ready(Run { load, terminating }),
         Stage::Unloaded
         | Stage::Pending
         | Stage::Downloading
         | Stage::Starting
         | Stage::Backoff
-        | Stage::Failed => State::Starting(Run { load, condemned }),
+        | Stage::Failed => State::Starting(Run { load, terminating }),
     }
 }

@@ -76,33 +76,33 @@ impl State {
     }
 
     fn on_load(&self, run: Run, event: Event) -> Transition {
-        let condemned = run.condemned.is_some();
+        let terminating = run.terminating.is_some();
         match event {
             Event::Load(_) => self.stay(),
-            Event::Inspected if !condemned && self.stage() == Stage::Starting => {
+            Event::Inspected if !terminating && self.stage() == Stage::Starting => {
                 Ok((Self::Loading(run), vec![Action::BuildEngine]))
             }
-            Event::EngineBuilt if !condemned && self.stage() == Stage::Loading => {
+            Event::EngineBuilt if !terminating && self.stage() == Stage::Loading => {
                 Ok((Self::Warming(run), vec![]))
             }
-            Event::Warmed if !condemned && self.stage() == Stage::Warming => {
+            Event::Warmed if !terminating && self.stage() == Stage::Warming => {
                 let finish = Action::Finish(run.load.id.clone(), LoadOutcome::Succeeded);
                 Ok((
                     Self::Ready(run),
                     vec![Action::ReleaseSlot, Action::Admit, finish],
                 ))
             }
-            Event::Fault(_) | Event::LoadExpired(_) if condemned => self.stay(),
+            Event::Fault(_) | Event::LoadExpired(_) if terminating => self.stay(),
             Event::Fault(failure) | Event::LoadExpired(failure) => {
                 Ok((self.with_run(run.condemn(failure)), vec![Action::Kill]))
             }
             Event::Exited { failure, .. } => Ok(give_up(
                 run.load,
-                run.condemned.unwrap_or(failure),
+                run.terminating.unwrap_or(failure),
                 vec![Action::ReleaseSlot],
             )),
             Event::Unreaped => {
-                let failure = run.condemned.unwrap_or_else(unreaped);
+                let failure = run.terminating.unwrap_or_else(unreaped);
                 let finish = Action::Finish(run.load.id, LoadOutcome::Failed(failure));
                 let state = Self::Unloading {
                     worker: Remains::Unreaped,
@@ -122,25 +122,25 @@ impl State {
             Event::Load(_) => self.stay(),
             Event::Unload(_) => Ok((
                 Self::Draining {
-                    fault: run.condemned,
+                    fault: run.terminating,
                     next: None,
                 },
                 vec![Action::Drain],
             )),
             Event::Reload(next) => Ok((
                 Self::Draining {
-                    fault: run.condemned,
+                    fault: run.terminating,
                     next: Some(next),
                 },
                 vec![Action::Drain],
             )),
-            Event::Fault(_) if run.condemned.is_some() => self.stay(),
+            Event::Fault(_) if run.terminating.is_some() => self.stay(),
             Event::Fault(failure) => {
                 let actions = vec![Action::CutOff(failure.clone()), Action::Kill];
                 Ok((Self::Ready(run.condemn(failure)), actions))
             }
             Event::Exited { failure, restart } => {
-                let failure = run.condemned.unwrap_or(failure);
+                let failure = run.terminating.unwrap_or(failure);
                 let cut_off = Action::CutOff(failure.clone());
                 if run.load.policy.retries(&failure, run.load.attempt) {
                     let retry = Action::ScheduleRetry(run.load.attempt);
@@ -160,7 +160,7 @@ impl State {
                 }
             }
             Event::Unreaped => {
-                let failure = run.condemned.unwrap_or_else(unreaped);
+                let failure = run.terminating.unwrap_or_else(unreaped);
                 Ok((
                     Self::Unloading {
                         worker: Remains::Unreaped,

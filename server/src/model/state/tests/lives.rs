@@ -84,7 +84,7 @@ impl World {
         }
         let slotted = matches!(stage, Pending | Downloading | Starting | Loading | Warming);
         assert_eq!(self.slot, slotted, "slot in {stage:?}");
-        let serving = matches!(state, State::Ready(run) if run.condemned.is_none());
+        let serving = matches!(state, State::Ready(run) if run.terminating.is_none());
         assert_eq!(self.admitting, serving, "admission in {stage:?}");
         assert!(stage == Ready || !self.admitting);
         assert!(self.open.len() <= 1, "{} loads are open", self.open.len());
