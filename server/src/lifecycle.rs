@@ -28,7 +28,6 @@ mod pressure;
 mod reconciler;
 mod registry;
 mod release;
-mod run;
 mod sampler;
 mod sessions;
 mod slots;
@@ -36,6 +35,7 @@ mod source;
 mod switch;
 mod timers;
 mod usage;
+mod worker_session;
 
 pub use admission::{Permit, Refusal};
 pub use devices::{CudaWorker, Devices};

@@ -95,7 +95,7 @@ impl PreparedCache {
     }
 
     /// Tells a worker about the cache, if its model can make use of it.
-    pub fn tell(&self, config: &mut WorkerConfig) {
+    pub fn configure(&self, config: &mut WorkerConfig) {
         if config.quantization.is_empty() {
             return;
         }

@@ -34,8 +34,8 @@ use super::{
     model::Model,
     observer::Observer,
     release::Released,
-    run::{Report, Run},
     timers::{Timer, Timers},
+    worker_session::{Report, WorkerSession},
 };
 use crate::{
     catalog::Attempt,
@@ -85,7 +85,7 @@ pub(super) struct Driver {
     download: Option<Download>,
     /// What was downloaded for the last load.
     snapshot: Option<Snapshot>,
-    run: Option<Run>,
+    session: Option<WorkerSession>,
     observer: Option<Observer>,
     client: Option<Client>,
     /// On the model's files, while it serves.
@@ -182,7 +182,7 @@ impl Driver {
             attempt: None,
             download: None,
             snapshot: None,
-            run: None,
+            session: None,
             observer: None,
             client: None,
             files: FileWatch::default(),
@@ -226,7 +226,7 @@ impl Driver {
             tokio::select! {
                 () = retired.cancelled() => return self.retire().await,
                 Some(command) = self.inbox.recv() => self.obey(command),
-                Some(report) = next_report(&mut self.run) => self.hear(report),
+                Some(report) = next_report(&mut self.session) => self.hear(report),
                 news = download::next(&mut self.download) => self.hear_of_download(news),
                 placement = placement::granted(&mut self.placement) => self.placement_granted(placement),
                 released = placement::released(&mut self.releasing) => self.device_released(released),
@@ -242,9 +242,11 @@ impl Driver {
 
     /// Leaves no worker behind, not even one that an unload could not reap in time.
     async fn retire(&mut self) {
-        let Some(run) = &mut self.run else { return };
-        run.kill();
-        let gone = async { while run.next().await.is_some() {} };
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        session.kill();
+        let gone = async { while session.next().await.is_some() {} };
         if tokio::time::timeout(self.context.limits.kill_timeout, gone)
             .await
             .is_err()
@@ -297,7 +299,7 @@ impl Driver {
             }
             Report::Fault(failure) => self.fail(failure),
             Report::Exited(failure) => {
-                self.run = None;
+                self.session = None;
                 self.blame(&failure);
                 self.apply(Event::Exited {
                     failure,
@@ -339,9 +341,9 @@ impl Driver {
     }
 }
 
-async fn next_report(run: &mut Option<Run>) -> Option<Report> {
-    match run {
-        Some(run) => run.next().await,
+async fn next_report(session: &mut Option<WorkerSession>) -> Option<Report> {
+    match session {
+        Some(session) => session.next().await,
         None => std::future::pending().await,
     }
 }

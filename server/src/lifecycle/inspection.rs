@@ -16,7 +16,7 @@ use super::{
     eviction::Evictor,
     fleet::Context,
     memory::Need,
-    run::{Report, Run, Task},
+    worker_session::{Report, WorkerLaunch, WorkerSession},
 };
 use crate::model::{DeviceWish, Failure, ModelId, Reason, Source, Spec};
 
@@ -73,8 +73,8 @@ async fn inspect(
     // It is on its way nowhere: the inspection takes no part of a device.
     let chosen = devices.choose(id, &wish, |_| None, &context.memory).await?;
     let gpu = chosen.map(|(gpu, _)| gpu);
-    let run = Run::start(context, Task::new(context, id, spec, gpu.as_ref()));
-    let inspection = attend(context, run).await?;
+    let session = WorkerSession::start(context, WorkerLaunch::new(context, id, spec, gpu.as_ref()));
+    let inspection = wait_for_inspection(context, session).await?;
     let model = context.model(id);
     let learned = model.map(|model| model.facts().learned.clone());
     let (host, device) = context.known_need(spec, &learned.unwrap_or_default(), gpu.as_ref());
@@ -87,8 +87,11 @@ async fn inspect(
     context.memory.check_again(id, &need, &evictor).await
 }
 
-/// Waits for the verdict of `run`, and for its end.
-async fn attend(context: &Context, mut run: Run) -> Result<Box<ModelInspection>, Failure> {
+/// Waits for the verdict of `session`, and for its end.
+async fn wait_for_inspection(
+    context: &Context,
+    mut session: WorkerSession,
+) -> Result<Box<ModelInspection>, Failure> {
     let limits = &context.limits;
     let closing = context.closing.cancelled();
     tokio::pin!(closing);
@@ -97,7 +100,7 @@ async fn attend(context: &Context, mut run: Run) -> Result<Box<ModelInspection>,
     loop {
         let report = tokio::select! {
             () = &mut closing, if verdict.is_none() => Err(Reason::ShuttingDown),
-            report = timeout_at(deadline, run.next()) => report.map_err(|_| Reason::LoadStalled),
+            report = timeout_at(deadline, session.next()) => report.map_err(|_| Reason::LoadStalled),
         };
         let judged = match report {
             Ok(Some(Report::Inspected { inspection, .. })) => Ok(inspection),
@@ -113,7 +116,7 @@ async fn attend(context: &Context, mut run: Run) -> Result<Box<ModelInspection>,
         }
         verdict.get_or_insert(judged);
         deadline = Instant::now() + limits.kill_timeout;
-        run.kill();
+        session.kill();
     }
 }
 

@@ -32,13 +32,13 @@ pub enum State {
     /// Its files are being downloaded.
     Downloading(Load),
     /// Its worker is being started and inspects the files.
-    Starting(Run),
+    Starting(HostedLoad),
     /// The engine reads the weights.
-    Loading(Run),
+    Loading(HostedLoad),
     /// The engine generates a first token.
-    Warming(Run),
+    Warming(HostedLoad),
     /// Serves requests.
-    Ready(Run),
+    Ready(HostedLoad),
     /// Takes no new requests.
     Draining {
         /// Why the worker went, when it did.
@@ -86,7 +86,7 @@ pub struct Load {
 
 /// A load with a worker process.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Run {
+pub struct HostedLoad {
     /// The load.
     pub load: Load,
     /// Why the worker was killed, until its exit is seen.
@@ -317,9 +317,9 @@ impl Load {
     }
 }
 
-// === impl Run ===
+// === impl HostedLoad ===
 
-impl Run {
+impl HostedLoad {
     pub(super) fn new(load: Load) -> Self {
         Self {
             load,

@@ -111,14 +111,14 @@ async fn what_was_checked_is_told_to_later_workers_of_quantized_models() {
     let cache = cache(root.path(), 1_500);
     lease(&cache, A).built(true).await;
     let mut config = WorkerConfig::default();
-    cache.tell(&mut config);
+    cache.configure(&mut config);
     assert_eq!(config, WorkerConfig::default());
     config.quantization = "q4k".to_owned();
-    cache.tell(&mut config);
+    cache.configure(&mut config);
     assert_eq!(config.prepared_verified, [A]);
     assert_eq!(config.prepared_capacity, 1_500);
     lease(&cache, A).built(false).await;
-    cache.tell(&mut config);
+    cache.configure(&mut config);
     assert!(config.prepared_verified.is_empty());
 }
 

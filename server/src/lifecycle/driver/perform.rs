@@ -17,8 +17,8 @@ use crate::{
         devices::CPU,
         driver::answer::Verification,
         files::FileWatch,
-        run::{Run, Task},
         timers::Timer,
+        worker_session::{WorkerLaunch, WorkerSession},
     },
     model::{
         Failure, LoadId, LoadOutcome, LoadRecord, Memory, Phase, ProgressMeter, Spec, Stage,
@@ -90,8 +90,8 @@ impl Driver {
             Action::ReleaseSlot => self.placement = PlacementState::None,
             Action::Spawn => self.spawn(),
             Action::BuildEngine => {
-                if let Some(run) = &self.run {
-                    run.build();
+                if let Some(session) = &self.session {
+                    session.build();
                 }
             }
             Action::Drain => {
@@ -279,11 +279,11 @@ impl Driver {
             number: load.attempt,
         });
         let gpu = self.on_gpu.as_ref().map(|on| &on.gpu);
-        let mut task = Task::new(&context, self.model.id(), &spec, gpu);
-        task.config.source = self.downloaded_source();
-        task.attempt.clone_from(&self.attempt);
-        task.span = self.load_span.clone();
-        self.run = Some(Run::start(&context, task));
+        let mut launch = WorkerLaunch::new(&context, self.model.id(), &spec, gpu);
+        launch.config.source = self.downloaded_source();
+        launch.attempt.clone_from(&self.attempt);
+        launch.span = self.load_span.clone();
+        self.session = Some(WorkerSession::start(&context, launch));
     }
 
     /// The attempt that is on disk has come to an end that the server saw.
@@ -331,8 +331,8 @@ impl Driver {
     fn stop(&mut self) {
         self.mark_leaving();
         self.take_reading();
-        if let Some(run) = &self.run {
-            run.stop();
+        if let Some(session) = &self.session {
+            session.stop();
         }
         self.timers.set(
             Timer::Stop,
@@ -344,8 +344,8 @@ impl Driver {
         self.mark_leaving();
         self.take_reading();
         self.stopping.killed = true;
-        if let Some(run) = &self.run {
-            run.kill();
+        if let Some(session) = &self.session {
+            session.kill();
         }
         self.timers.clear(Timer::Stop);
         self.timers.set(

@@ -14,7 +14,7 @@ use crate::{
     lifecycle::timers::{Timer, Timers},
     model::{
         Failure, LoadId, Stage,
-        state::{Event, Load, Remains, Run, State},
+        state::{Event, HostedLoad, Load, Remains, State},
     },
     supervisor::words,
 };
@@ -60,7 +60,7 @@ impl Driver {
         };
         let goes_on = !matches!(stage, Stage::Draining | Stage::Unloading);
         self.give_up_loads(goes_on.then_some(&load.id), &failure);
-        if self.run.is_some() {
+        if self.session.is_some() {
             self.terminate(stage, load, failure);
         } else {
             self.model.gate.close();
@@ -76,8 +76,8 @@ impl Driver {
 
     /// Kills the worker of a model that watchers know as `stage`: a transition may have been begun and not told.
     fn terminate(&mut self, stage: Stage, load: Load, failure: Failure) {
-        if let Some(run) = &self.run {
-            run.kill();
+        if let Some(session) = &self.session {
+            session.kill();
         }
         if stage == Stage::Ready {
             self.model.gate.cut_off(failure.clone());
@@ -111,14 +111,14 @@ fn terminating_state(stage: Stage, load: Load, failure: Failure) -> State {
             fault: terminating,
             next: None,
         },
-        Stage::Loading => State::Loading(Run { load, terminating }),
-        Stage::Warming => State::Warming(Run { load, terminating }),
-        Stage::Ready => State::Ready(Run { load, terminating }),
+        Stage::Loading => State::Loading(HostedLoad { load, terminating }),
+        Stage::Warming => State::Warming(HostedLoad { load, terminating }),
+        Stage::Ready => State::Ready(HostedLoad { load, terminating }),
         Stage::Unloaded
         | Stage::Pending
         | Stage::Downloading
         | Stage::Starting
         | Stage::Backoff
-        | Stage::Failed => State::Starting(Run { load, terminating }),
+        | Stage::Failed => State::Starting(HostedLoad { load, terminating }),
     }
 }

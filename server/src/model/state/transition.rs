@@ -1,6 +1,6 @@
 //! The table of transitions.
 
-use super::{Action, Cause, Event, Load, Rejected, Remains, Run, State};
+use super::{Action, Cause, Event, HostedLoad, Load, Rejected, Remains, State};
 use crate::model::{Failure, LoadOutcome, Reason, Stage};
 
 type Transition = Result<(State, Vec<Action>), Rejected>;
@@ -46,7 +46,7 @@ impl State {
             Event::SlotGranted if load.remote => {
                 Ok((Self::Downloading(load), vec![Action::Download]))
             }
-            Event::SlotGranted => Ok((Self::Starting(Run::new(load)), vec![Action::Spawn])),
+            Event::SlotGranted => Ok((Self::Starting(HostedLoad::new(load)), vec![Action::Spawn])),
             Event::Unload(Cause::Asked) => {
                 Ok((Self::Unloaded, vec![Action::ReleaseSlot, cancelled(load)]))
             }
@@ -62,7 +62,7 @@ impl State {
         let stop = || vec![Action::StopDownload, Action::ReleaseSlot];
         match event {
             Event::Load(_) => self.stay(),
-            Event::Downloaded => Ok((Self::Starting(Run::new(load)), vec![Action::Spawn])),
+            Event::Downloaded => Ok((Self::Starting(HostedLoad::new(load)), vec![Action::Spawn])),
             Event::Unload(Cause::Asked) => Ok((Self::Unloaded, with(stop(), cancelled(load)))),
             Event::Reload(next) => {
                 let actions = with(with(stop(), cancelled(load)), Action::RequestSlot);
@@ -75,7 +75,7 @@ impl State {
         }
     }
 
-    fn on_load(&self, run: Run, event: Event) -> Transition {
+    fn on_load(&self, run: HostedLoad, event: Event) -> Transition {
         let terminating = run.terminating.is_some();
         match event {
             Event::Load(_) => self.stay(),
@@ -117,7 +117,7 @@ impl State {
         }
     }
 
-    fn on_ready(&self, run: Run, event: Event) -> Transition {
+    fn on_ready(&self, run: HostedLoad, event: Event) -> Transition {
         match event {
             Event::Load(_) => self.stay(),
             Event::Unload(_) => Ok((
@@ -175,7 +175,7 @@ impl State {
                     attempt: 1,
                     ..run.load
                 };
-                Ok((Self::Ready(Run { load, ..run }), vec![]))
+                Ok((Self::Ready(HostedLoad { load, ..run }), vec![]))
             }
             other => self.reject(other),
         }
@@ -329,7 +329,7 @@ impl State {
     }
 
     /// A load that is under way ends without a result; a load cannot be drained.
-    fn abandon(run: Run, next: Option<Load>) -> (Self, Vec<Action>) {
+    fn abandon(run: HostedLoad, next: Option<Load>) -> (Self, Vec<Action>) {
         let actions = vec![Action::ReleaseSlot, Action::Kill, cancelled(run.load)];
         (
             Self::Unloading {
@@ -341,7 +341,7 @@ impl State {
         )
     }
 
-    fn with_run(&self, run: Run) -> Self {
+    fn with_run(&self, run: HostedLoad) -> Self {
         match self {
             Self::Starting(_) => Self::Starting(run),
             Self::Loading(_) => Self::Loading(run),

@@ -23,7 +23,7 @@ use crate::{
 
 /// What a run is for.
 #[derive(Debug)]
-pub(in crate::lifecycle) struct Task {
+pub(in crate::lifecycle) struct WorkerLaunch {
     /// The model.
     pub(in crate::lifecycle) model: ModelId,
     /// What the worker hosts, unless the configuration names it already.
@@ -41,9 +41,9 @@ pub(in crate::lifecycle) struct Task {
 /// Tells the sockets of this server's workers apart.
 static SOCKETS: AtomicU64 = AtomicU64::new(0);
 
-// === impl Task ===
+// === impl WorkerLaunch ===
 
-impl Task {
+impl WorkerLaunch {
     /// A worker for the model `id` of `spec` on `gpu`; `None`: on the CPU. It counts as no attempt.
     pub(in crate::lifecycle) fn new(
         context: &Arc<Context>,

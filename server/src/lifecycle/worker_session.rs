@@ -2,8 +2,8 @@
 
 mod failures;
 mod heartbeat;
-mod life;
-mod task;
+mod launch;
+mod lifetime;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -32,10 +32,12 @@ use crate::{
     telemetry,
     worker::{self, Client, HandshakeError, Process},
 };
-use failures::{cannot_start, deaf, died, silent, told, unstarted};
-use life::{Held, live};
+use failures::{
+    cannot_start, connection_closed, never_ready, never_started, reported_failure, worker_exited,
+};
+use lifetime::{SessionResources, run_session};
 
-pub(super) use task::Task;
+pub(super) use launch::WorkerLaunch;
 
 /// What a worker reports. [`Report::Exited`] always comes, and comes last.
 #[derive(Debug)]
@@ -62,38 +64,38 @@ pub(super) enum Report {
     Exited(Failure),
 }
 
-/// The driver's end of a run. Dropping it kills the worker.
+/// The driver's end of a session. Dropping it kills the worker.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct WorkerSession {
     reports: mpsc::Receiver<Report>,
-    orders: Orders,
+    signals: SessionSignals,
 }
 
-/// What the driver wants of a run.
+/// What the driver wants of a session.
 #[derive(Clone, Debug)]
-struct Orders {
+struct SessionSignals {
     build: CancellationToken,
     stop: CancellationToken,
     kill: CancellationToken,
 }
 
 /// Time that a worker which reported its own failure, or lost its connection, has to end by itself.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const EXIT_GRACE: Duration = Duration::from_secs(1);
 
-// === impl Run ===
+// === impl WorkerSession ===
 
-impl Run {
-    /// Starts a worker for `task`.
-    pub(super) fn start(context: &Arc<Context>, task: Task) -> Self {
+impl WorkerSession {
+    /// Starts a worker for `launch`.
+    pub(super) fn start(context: &Arc<Context>, launch: WorkerLaunch) -> Self {
         let (sender, reports) = mpsc::channel(16);
-        let orders = Orders {
+        let signals = SessionSignals {
             build: CancellationToken::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
         };
-        let life = live(context.clone(), task, orders.clone(), sender);
-        context.tasks.errand("worker-run", life);
-        Self { reports, orders }
+        let lifetime = run_session(context.clone(), launch, signals.clone(), sender);
+        context.tasks.errand("worker-run", lifetime);
+        Self { reports, signals }
     }
 
     /// What comes next. Safe to cancel. `None` after [`Report::Exited`].
@@ -103,78 +105,78 @@ impl Run {
 
     /// Lets the worker build its engine.
     pub(super) fn build(&self) {
-        self.orders.build.cancel();
+        self.signals.build.cancel();
     }
 
     /// Asks the worker to exit.
     pub(super) fn stop(&self) {
-        self.orders.stop.cancel();
+        self.signals.stop.cancel();
     }
 
     /// Kills the worker.
     pub(super) fn kill(&self) {
-        self.orders.kill.cancel();
+        self.signals.kill.cancel();
     }
 }
 
-impl Drop for Run {
+impl Drop for WorkerSession {
     fn drop(&mut self) {
         self.kill();
     }
 }
 
 /// One life of a worker, which is held once it is started.
-async fn attempt(
+async fn run_worker(
     context: Arc<Context>,
-    task: Task,
-    orders: Orders,
+    launch: WorkerLaunch,
+    signals: SessionSignals,
     reports: &mpsc::Sender<Report>,
-    held: &Held,
+    resources: &SessionResources,
 ) {
-    let Task {
+    let WorkerLaunch {
         model,
         source,
         mut config,
         program,
         attempt,
         span,
-    } = task;
+    } = launch;
     if config.source.is_none() {
         // Looked up anew for each run: a link may have been changed since the model was registered.
         let located = tokio::select! {
             located = context.roots.locate(&source) => located,
-            () = orders.kill.cancelled() => return tell(reports, Report::Exited(unstarted())).await,
+            () = signals.kill.cancelled() => return report(reports, Report::Exited(never_started())).await,
         };
         config.source = match config_source(located) {
             Ok(source) => Some(source),
-            Err(failure) => return tell(reports, Report::Exited(failure)).await,
+            Err(failure) => return report(reports, Report::Exited(failure)).await,
         };
     }
     if let Err(error) = context.roots.resolve_beside(&mut config).await {
-        return tell(reports, Report::Exited(error.into())).await;
+        return report(reports, Report::Exited(error.into())).await;
     }
     let files = tokio::select! {
         files = Loaded::look(&source, &config) => files,
-        () = orders.kill.cancelled() => return tell(reports, Report::Exited(unstarted())).await,
+        () = signals.kill.cancelled() => return report(reports, Report::Exited(never_started())).await,
     };
     if let Some(files) = files {
-        tell(reports, Report::Files(files)).await;
+        report(reports, Report::Files(files)).await;
     }
     // On disk before the worker is started: it may take the server down with it.
     if let Some(attempt) = attempt
         && let Err(error) = context.catalog.begin_attempt(&model, attempt).await
     {
-        return tell(reports, Report::Exited(error.into())).await;
+        return report(reports, Report::Exited(error.into())).await;
     }
     if let Some(cache) = &context.prepared {
-        cache.tell(&mut config);
+        cache.configure(&mut config);
     }
     let socket = PathBuf::from(&config.socket_path);
     let exited = match Process::spawn(&context.spawner, program, &model, &context.tasks).await {
         Ok((process, starting)) => {
-            let process = held.process.get_or_init(|| async { process }).await;
+            let process = resources.process.get_or_init(|| async { process }).await;
             let heartbeat = WorkerHeartbeat::default();
-            tell(
+            report(
                 reports,
                 Report::Spawned {
                     pid: process.pid(),
@@ -182,24 +184,30 @@ async fn attempt(
                 },
             )
             .await;
-            let talk = Talk {
+            let conversation = Conversation {
                 context: &context,
                 socket: socket.clone(),
-                orders: &orders,
+                signals: &signals,
                 reports,
                 heartbeat,
                 model: &model,
                 pid: process.pid(),
                 on_device: config.device != CPU,
-                lease: &held.lease,
+                lease: &resources.lease,
             };
-            attend(process, talk.run(starting, &config, span), &orders, reports).await
+            supervise(
+                process,
+                conversation.run(starting, &config, span),
+                &signals,
+                reports,
+            )
+            .await
         }
         Err(error) => cannot_start(&error),
     };
     // The worker leaves its socket behind when it is killed, and there may be none yet.
     let _ = tokio::fs::remove_file(&socket).await;
-    tell(reports, Report::Exited(exited)).await;
+    report(reports, Report::Exited(exited)).await;
 }
 
 fn config_source(
@@ -217,49 +225,49 @@ fn config_source(
     }
 }
 
-/// Waits for the end of `process`, carries out `orders`, and reports how `talk` with it ended.
-async fn attend(
+/// Waits for the end of `process`, carries out `signals`, and reports how `conversation` with it ended.
+async fn supervise(
     process: &Process,
-    talk: impl Future<Output = Result<(), Lost>>,
-    orders: &Orders,
+    conversation: impl Future<Output = Result<(), Disconnected>>,
+    signals: &SessionSignals,
     reports: &mpsc::Sender<Report>,
 ) -> Failure {
-    let mut talk = Box::pin(talk);
-    let mut talking = true;
+    let mut conversation = Box::pin(conversation);
+    let mut connected = true;
     let mut killed = false;
     let exit = loop {
         tokio::select! {
             exit = process.exited() => break exit,
-            () = orders.kill.cancelled(), if !killed => {
+            () = signals.kill.cancelled(), if !killed => {
                 process.kill();
                 killed = true;
             }
-            end = &mut talk, if talking => {
-                talking = false;
-                match (end, timeout(LAST_WORDS, process.exited()).await) {
-                    (Err(Lost::Because(failure)), _) => tell(reports, Report::Fault(failure)).await,
+            end = &mut conversation, if connected => {
+                connected = false;
+                match (end, timeout(EXIT_GRACE, process.exited()).await) {
+                    (Err(Disconnected::Failed(failure)), _) => report(reports, Report::Fault(failure)).await,
                     (_, Ok(exit)) => break exit,
-                    (Err(Lost::Connection), Err(_)) => tell(reports, Report::Fault(deaf())).await,
+                    (Err(Disconnected::ConnectionLost), Err(_)) => report(reports, Report::Fault(connection_closed())).await,
                     (Ok(()), Err(_)) => {}
                 }
             }
         }
     };
     // What the worker said before it ended may still be on its way. What is killed has nothing to say.
-    if talking
+    if connected
         && !killed
-        && let Ok(Err(Lost::Because(failure))) = timeout(LAST_WORDS, talk).await
+        && let Ok(Err(Disconnected::Failed(failure))) = timeout(EXIT_GRACE, conversation).await
     {
-        tell(reports, Report::Fault(failure)).await;
+        report(reports, Report::Fault(failure)).await;
     }
-    died(exit, &process.last_words().await)
+    worker_exited(exit, &process.last_words().await)
 }
 
 /// The conversation with one worker.
-struct Talk<'a> {
+struct Conversation<'a> {
     context: &'a Context,
     socket: PathBuf,
-    orders: &'a Orders,
+    signals: &'a SessionSignals,
     reports: &'a mpsc::Sender<Report>,
     heartbeat: WorkerHeartbeat,
     model: &'a ModelId,
@@ -271,33 +279,33 @@ struct Talk<'a> {
 }
 
 /// A conversation that broke off.
-enum Lost {
+enum Disconnected {
     /// The worker said why, or kept silent for too long.
-    Because(Failure),
+    Failed(Failure),
     /// The connection went; the end of the process tells more.
-    Connection,
+    ConnectionLost,
 }
 
-// === impl Talk ===
+// === impl Conversation ===
 
-impl Talk<'_> {
+impl Conversation<'_> {
     async fn run(
         self,
         starting: worker::Starting,
         config: &WorkerConfig,
         span: Span,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), Disconnected> {
         let ready_timeout = self.context.limits.ready_timeout;
         let ready = match timeout(ready_timeout, starting.handshake(config)).await {
             Ok(Ok(ready)) => ready,
-            Ok(Err(HandshakeError::Closed)) => return Err(Lost::Connection),
+            Ok(Err(HandshakeError::Closed)) => return Err(Disconnected::ConnectionLost),
             Ok(Err(error)) => {
-                return Err(Lost::Because(Failure::new(
+                return Err(Disconnected::Failed(Failure::new(
                     Reason::WorkerDied,
                     error.to_string(),
                 )));
             }
-            Err(_) => return Err(Lost::Because(silent(ready_timeout))),
+            Err(_) => return Err(Disconnected::Failed(never_ready(ready_timeout))),
         };
         self.context
             .engine_version
@@ -305,7 +313,7 @@ impl Talk<'_> {
         let inspection = Box::new(
             ready
                 .outcome
-                .map_err(|failure| Lost::Because(told(failure)))?,
+                .map_err(|failure| Disconnected::Failed(reported_failure(failure)))?,
         );
         if let Some(cache) = &self.context.prepared
             && let Some(lease) = cache.lease(self.model, self.pid, &inspection)
@@ -315,8 +323,8 @@ impl Talk<'_> {
         }
         let mut client = worker::connect(self.socket.clone())
             .await
-            .map_err(|_| Lost::Connection)?;
-        tell(
+            .map_err(|_| Disconnected::ConnectionLost)?;
+        report(
             self.reports,
             Report::Inspected {
                 inspection,
@@ -325,7 +333,7 @@ impl Talk<'_> {
         )
         .await;
         tokio::select! {
-            () = self.orders.stop.cancelled() => {}
+            () = self.signals.stop.cancelled() => {}
             ended = self.serve(client.clone(), span) => ended?,
         }
         // Whether or not it answers, its exit is what counts; the driver kills it if that does not come.
@@ -333,11 +341,11 @@ impl Talk<'_> {
         Ok(())
     }
 
-    async fn serve(&self, client: Client, span: Span) -> Result<(), Lost> {
-        self.orders.build.cancelled().await;
+    async fn serve(&self, client: Client, span: Span) -> Result<(), Disconnected> {
+        self.signals.build.cancelled().await;
         self.load(client.clone()).instrument(span).await?;
         self.record_device_memory(client.clone()).await;
-        tell(self.reports, Report::Warmed).await;
+        report(self.reports, Report::Warmed).await;
         let prepare = async {
             if let Some(lease) = self.lease.get() {
                 lease.write(client.clone()).await;
@@ -350,37 +358,39 @@ impl Talk<'_> {
         }
     }
 
-    async fn load(&self, mut client: Client) -> Result<(), Lost> {
+    async fn load(&self, mut client: Client) -> Result<(), Disconnected> {
         let mut request = tonic::Request::new(LoadRequest {});
         telemetry::propagate(request.metadata_mut());
         let mut load = client
             .load(request)
             .await
-            .map_err(|_| Lost::Connection)?
+            .map_err(|_| Disconnected::ConnectionLost)?
             .into_inner();
         loop {
             let response = load
                 .message()
                 .await
-                .map_err(|_| Lost::Connection)?
-                .ok_or(Lost::Connection)?;
+                .map_err(|_| Disconnected::ConnectionLost)?
+                .ok_or(Disconnected::ConnectionLost)?;
             match response.event {
                 Some(Event::EngineBuilt(built)) => {
                     let metadata = Box::new(built.metadata.unwrap_or_default());
                     if let Some(lease) = self.lease.get() {
                         lease.built(metadata.prepared).await;
                     }
-                    tell(self.reports, Report::EngineBuilt(metadata)).await;
+                    report(self.reports, Report::EngineBuilt(metadata)).await;
                 }
                 Some(Event::Warmed(_)) => return Ok(()),
-                Some(Event::Failed(failure)) => return Err(Lost::Because(told(failure))),
-                None => return Err(Lost::Connection),
+                Some(Event::Failed(failure)) => {
+                    return Err(Disconnected::Failed(reported_failure(failure)));
+                }
+                None => return Err(Disconnected::ConnectionLost),
             }
         }
     }
 }
 
 /// Reports to a driver, which outlives the run unless the server is being torn down.
-async fn tell(reports: &mpsc::Sender<Report>, report: Report) {
+async fn report(reports: &mpsc::Sender<Report>, report: Report) {
     let _ = reports.send(report).await;
 }

@@ -6,7 +6,7 @@ use hangar_client::worker::v1::WatchStatsRequest;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
-use super::{Lost, Talk};
+use super::{Conversation, Disconnected};
 use crate::worker::Client;
 
 /// Time that a worker which is ready has to tell what it has of its device.
@@ -15,7 +15,7 @@ const FIRST_STATS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause before a call that broke off is made anew.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-impl Talk<'_> {
+impl Conversation<'_> {
     /// Hears what the model, which has just been loaded, has of its device, if it is on one: that is what it
     /// claims from READY on.
     pub(super) async fn record_device_memory(&self, client: Client) {
@@ -38,7 +38,7 @@ impl Talk<'_> {
     /// Follows the engine's figures. A call that breaks off is made anew, on a new connection if need be: the worker
     /// is given up when it ends the stream itself, when nobody listens on its socket any more, or when nothing was
     /// heard of it for as long as it may hang.
-    pub(super) async fn follow_stats(&self, mut client: Client) -> Result<(), Lost> {
+    pub(super) async fn follow_stats(&self, mut client: Client) -> Result<(), Disconnected> {
         let limit = self.context.limits.hang_timeout;
         let interval = (limit / 8).clamp(Duration::from_millis(50), Duration::from_secs(1));
         let mut received = Instant::now();
@@ -52,7 +52,7 @@ impl Talk<'_> {
                     );
                     sleep(RETRY_DELAY).await;
                 }
-                Ok(()) | Err(_) => return Err(Lost::Connection),
+                Ok(()) | Err(_) => return Err(Disconnected::ConnectionLost),
             }
         }
     }

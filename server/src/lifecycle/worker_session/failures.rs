@@ -1,4 +1,4 @@
-//! Why a run came to nothing, in words for whoever loads the model.
+//! Why a session came to nothing, in words for whoever loads the model.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::{
     worker::{Exit, SpawnError},
 };
 
-pub(super) fn told(failure: WorkerFailure) -> Failure {
+pub(super) fn reported_failure(failure: WorkerFailure) -> Failure {
     let reason = Reason::from_name(&failure.reason).unwrap_or(Reason::ModelUnusable);
     Failure::new(reason, failure.message)
 }
 
-pub(super) fn silent(limit: Duration) -> Failure {
+pub(super) fn never_ready(limit: Duration) -> Failure {
     let message = format!(
         "the worker was not ready within {:.1} s; load again, or raise --ready-timeout",
         limit.as_secs_f64()
@@ -22,31 +22,31 @@ pub(super) fn silent(limit: Duration) -> Failure {
     Failure::new(Reason::LoadStalled, message)
 }
 
-pub(super) fn unstarted() -> Failure {
+pub(super) fn never_started() -> Failure {
     Failure::new(
         Reason::WorkerDied,
         "the load ended before its worker was started; check that the model's file system answers",
     )
 }
 
-pub(super) fn deaf() -> Failure {
+pub(super) fn connection_closed() -> Failure {
     Failure::new(
         Reason::WorkerDied,
         "the worker closed its connection; it was killed",
     )
 }
 
-pub(super) fn died(exit: Exit, last_words: &[String]) -> Failure {
+pub(super) fn worker_exited(exit: Exit, stderr_tail: &[String]) -> Failure {
     if exit == Exit::Abandoned {
         return Failure::of_a_lost_task();
     }
     if exit == Exit::Code(LOADER_FAILED)
-        && let Some(library) = last_words.iter().find_map(|line| missing_library(line))
+        && let Some(library) = stderr_tail.iter().find_map(|line| missing_library(line))
     {
         return without_library(library);
     }
     let mut message = format!("the worker process {exit}");
-    let starved = last_words
+    let starved = stderr_tail
         .iter()
         .any(|line| line.starts_with("memory allocation of "));
     if starved {
@@ -59,9 +59,9 @@ pub(super) fn died(exit: Exit, last_words: &[String]) -> Failure {
     if exit == Exit::Signal(9) {
         message.push_str("; unless somebody killed it, the system may have run out of memory");
     }
-    if let Some(words) = last_words.last() {
+    if let Some(stderr) = stderr_tail.last() {
         message.push_str("; its last words were: ");
-        message.extend(words.chars().take(400));
+        message.extend(stderr.chars().take(400));
     }
     Failure::new(Reason::WorkerDied, message)
 }
@@ -105,7 +105,7 @@ pub(super) fn cannot_start(error: &SpawnError) -> Failure {
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Vec<String> {
+    fn stderr(line: &str) -> Vec<String> {
         vec!["something else".to_owned(), line.to_owned()]
     }
 
@@ -119,7 +119,7 @@ mod tests {
                 "/opt/hangar-worker-cuda: error while loading shared libraries: {library}: cannot open shared object \
                  file: No such file or directory"
             );
-            let failure = died(Exit::Code(127), &words(&line));
+            let failure = worker_exited(Exit::Code(127), &stderr(&line));
             assert_eq!(failure.reason, Reason::DeviceUnavailable);
             assert_eq!(failure.subject.as_deref(), Some(library));
             assert!(failure.message.contains(library), "{}", failure.message);
@@ -130,9 +130,9 @@ mod tests {
     #[test]
     fn other_deaths_are_not_the_loaders() {
         let line = "error while loading shared libraries: libx.so: cannot open shared object file";
-        let crashed = died(Exit::Signal(11), &words(line));
+        let crashed = worker_exited(Exit::Signal(11), &stderr(line));
         assert_eq!(crashed.reason, Reason::WorkerDied);
-        let strange = died(Exit::Code(127), &words("command not found"));
+        let strange = worker_exited(Exit::Code(127), &stderr("command not found"));
         assert_eq!(strange.reason, Reason::WorkerDied);
     }
 }
