@@ -7,6 +7,7 @@
 //! `eviction` and `pressure` make room; `devices` chooses GPUs, and `release` sees to it that they have their memory
 //! back.
 
+mod activity;
 mod admission;
 mod announce;
 mod devices;
@@ -21,8 +22,6 @@ mod ledger;
 mod load_slots;
 mod memory;
 mod model;
-mod movement;
-mod observer;
 mod orders;
 mod pressure;
 mod reconciler;
@@ -35,6 +34,7 @@ mod source;
 mod switch;
 mod timers;
 mod usage;
+mod worker_monitor;
 mod worker_session;
 
 pub use admission::{Permit, Refusal};

@@ -7,7 +7,7 @@
 mod answer;
 mod download;
 mod keep;
-mod look;
+mod observation;
 mod perform;
 mod placement;
 mod recovery;
@@ -32,9 +32,9 @@ use super::{
     load_slots::LoadSlot,
     memory::Reservation,
     model::Model,
-    observer::Observer,
     release::Released,
     timers::{Timer, Timers},
+    worker_monitor::WorkerMonitor,
     worker_session::{Report, WorkerSession},
 };
 use crate::{
@@ -86,7 +86,7 @@ pub(super) struct Driver {
     /// What was downloaded for the last load.
     snapshot: Option<Snapshot>,
     session: Option<WorkerSession>,
-    observer: Option<Observer>,
+    monitor: Option<WorkerMonitor>,
     client: Option<Client>,
     /// On the model's files, while it serves.
     files: FileWatch,
@@ -183,7 +183,7 @@ impl Driver {
             download: None,
             snapshot: None,
             session: None,
-            observer: None,
+            monitor: None,
             client: None,
             files: FileWatch::default(),
             engine_concurrency: 1,
@@ -234,7 +234,7 @@ impl Driver {
                 seen = self.files.seen() => self.files_seen(seen),
                 timer = self.timers.next() => self.expire(timer),
                 () = emptied(self.queue.as_deref()), if draining => self.apply(Event::Drained),
-                _ = looks.tick(), if self.observer.is_some() => self.look(),
+                _ = looks.tick(), if self.monitor.is_some() => self.observe(),
                 never = failpoint::meets("driver", Some(self.model.id().as_str())) => match never {},
             }
         }
@@ -271,7 +271,7 @@ impl Driver {
                     let system = self.context.devices.system().clone();
                     (system, on.gpu.uuid.clone())
                 });
-                self.observer = Some(Observer::new(pid, heartbeat, device));
+                self.monitor = Some(WorkerMonitor::new(pid, heartbeat, device));
                 self.status.worker_pid = Some(pid);
                 self.publish_progress();
             }
@@ -286,8 +286,8 @@ impl Driver {
                 self.apply(Event::EngineBuilt);
             }
             Report::Warmed => {
-                if let Some(observer) = &mut self.observer {
-                    let memory = observer.memory_now();
+                if let Some(monitor) = &mut self.monitor {
+                    let memory = monitor.memory_now();
                     self.measured(memory);
                 }
                 self.note_taken();

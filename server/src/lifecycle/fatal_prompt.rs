@@ -3,7 +3,7 @@
 //! A caller whose request ended with its worker tries again, and the next worker would end in the same way. A
 //! length is to blame only if it is great, and greater than any that was read without harm.
 
-use super::observer::PromptLengths;
+use super::worker_monitor::PromptLengths;
 use crate::model::Reason;
 
 /// A prompt that ended a worker while it was read.

@@ -33,7 +33,7 @@ pub(super) struct Loaded {
 /// The driver's eye on the files of its model.
 #[derive(Debug, Default)]
 pub(super) struct FileWatch {
-    look: Option<JoinHandle<Option<Change>>>,
+    comparison: Option<JoinHandle<Option<Change>>>,
     last: Option<Instant>,
 }
 
@@ -55,7 +55,7 @@ struct Mark {
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long somebody waits who asks for a look of his own.
-const PATIENCE: Duration = Duration::from_secs(2);
+const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// More files than a model has.
 const MAX_FILES: usize = 10_000;
@@ -75,8 +75,11 @@ impl Fleet {
         if let Some(reason) = model.facts().reload_reason() {
             return Some(reason.to_owned());
         }
-        let look = model.files.load_full()?.begin();
-        timeout(PATIENCE, look).await.ok()?.ok()??
+        let comparison = model.files.load_full()?.begin();
+        timeout(FILE_SYSTEM_TIMEOUT, comparison)
+            .await
+            .ok()?
+            .ok()??
     }
 }
 
@@ -85,7 +88,7 @@ impl Fleet {
 impl Loaded {
     /// The files that a worker with `config`, for `source`, is about to read. `None` where there are none, or
     /// they cannot be looked at. Waits for the file system.
-    pub(super) async fn look(source: &Source, config: &WorkerConfig) -> Option<Self> {
+    pub(super) async fn record(source: &Source, config: &WorkerConfig) -> Option<Self> {
         let given = match (source, &config.source) {
             (Source::Path(path), _) => Some(path.clone()),
             (Source::HuggingFace(_), Some(worker_config::Source::Path(path))) => Some(path.into()),
@@ -95,11 +98,11 @@ impl Loaded {
         let beside = std::iter::once(&config.tokenizer).chain(adapters);
         let beside = beside.filter(|path| !path.is_empty()).map(PathBuf::from);
         let places: Vec<_> = given.into_iter().chain(beside).collect();
-        let look = spawn_blocking(move || {
+        let reading = spawn_blocking(move || {
             let marks = read(&places).ok()?;
             (!marks.is_empty()).then_some(Self { places, marks })
         });
-        look.await.ok()?
+        reading.await.ok()?
     }
 
     /// Looks whether they have changed; `None` where that cannot be told. Blocks.
@@ -119,22 +122,22 @@ impl Loaded {
 
 impl FileWatch {
     /// Begins to look at `loaded`, unless it is looking or did just before.
-    pub(super) fn look(&mut self, loaded: Option<Arc<Loaded>>) {
+    pub(super) fn check(&mut self, loaded: Option<Arc<Loaded>>) {
         let due = self.last.is_none_or(|last| last.elapsed() >= INTERVAL);
-        if let Some(loaded) = loaded.filter(|_| due && self.look.is_none()) {
+        if let Some(loaded) = loaded.filter(|_| due && self.comparison.is_none()) {
             self.last = Some(Instant::now());
-            self.look = Some(loaded.begin());
+            self.comparison = Some(loaded.begin());
         }
     }
 
     /// What the look that is under way has seen; `None`: nothing can be told. Safe to cancel; waits for ever
     /// when there is none.
     pub(super) async fn seen(&mut self) -> Option<Change> {
-        let Some(look) = &mut self.look else {
+        let Some(comparison) = &mut self.comparison else {
             return std::future::pending().await;
         };
-        let seen = look.await;
-        self.look = None;
+        let seen = comparison.await;
+        self.comparison = None;
         seen.ok().flatten()
     }
 }

@@ -23,8 +23,8 @@ use super::{
     devices::CPU,
     files::Loaded,
     fleet::Context,
-    observer::WorkerHeartbeat,
     source::{ModelLocation, SourceError},
+    worker_monitor::WorkerHeartbeat,
 };
 use crate::{
     model::{Failure, ModelId, Reason},
@@ -156,7 +156,7 @@ async fn run_worker(
         return report(reports, Report::Exited(error.into())).await;
     }
     let files = tokio::select! {
-        files = Loaded::look(&source, &config) => files,
+        files = Loaded::record(&source, &config) => files,
         () = signals.kill.cancelled() => return report(reports, Report::Exited(never_started())).await,
     };
     if let Some(files) = files {

@@ -251,9 +251,9 @@ impl Driver {
         device_bytes: u64,
     ) -> UnloadReport {
         let seen = self
-            .observer
+            .monitor
             .as_ref()
-            .map(|observer| observer.memory())
+            .map(|monitor| monitor.memory())
             .unwrap_or_default();
         let held = if self.stopping.began.is_some() {
             self.stopping.held

@@ -72,8 +72,8 @@ impl Driver {
                 if let PlacementState::Held { pending, .. } = &mut self.placement {
                     *pending = None;
                 }
-                if let (Some(observer), Some(inspection)) = (&mut self.observer, &self.inspection) {
-                    observer.begin_load(inspection);
+                if let (Some(monitor), Some(inspection)) = (&mut self.monitor, &self.inspection) {
+                    monitor.begin_load(inspection);
                 }
                 Event::Inspected
             }

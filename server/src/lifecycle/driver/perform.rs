@@ -264,9 +264,9 @@ impl Driver {
     }
 
     fn weight_bytes(&self) -> u64 {
-        self.observer
+        self.monitor
             .as_ref()
-            .map_or(0, |observer| observer.weight_bytes())
+            .map_or(0, |monitor| monitor.weight_bytes())
     }
 
     fn spawn(&mut self) {
@@ -356,10 +356,10 @@ impl Driver {
 
     /// What the worker holds just before it goes.
     fn take_reading(&mut self) {
-        if let Some(observer) = &mut self.observer
+        if let Some(monitor) = &mut self.monitor
             && self.stopping.began.is_none()
         {
-            self.stopping.held = observer.memory_now();
+            self.stopping.held = monitor.memory_now();
             self.observe_device();
         }
         self.stopping.began.get_or_insert_with(Instant::now);
@@ -386,7 +386,7 @@ impl Driver {
         self.model.files.store(None);
         self.timers.clear(Timer::Stop);
         self.timers.clear(Timer::Kill);
-        self.observer = None;
+        self.monitor = None;
         self.client = None;
         self.queue = None;
         self.stopping = Stopping::default();

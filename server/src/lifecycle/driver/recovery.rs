@@ -87,8 +87,8 @@ impl Driver {
         if let Some(queue) = &self.queue {
             queue.cut_off(failure.clone());
         }
-        if let (None, Some(observer)) = (self.stopping.began, &self.observer) {
-            self.stopping.held = observer.memory();
+        if let (None, Some(monitor)) = (self.stopping.began, &self.monitor) {
+            self.stopping.held = monitor.memory();
         }
         self.stopping.killed = true;
         self.stopping.began.get_or_insert_with(Instant::now);

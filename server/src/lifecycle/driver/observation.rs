@@ -5,23 +5,23 @@ use crate::model::{Failure, Stage, state::Event};
 
 impl Driver {
     /// Looks at the worker: progress and stalls of a load, hangs of an engine, memory.
-    pub(super) fn look(&mut self) {
-        let Some(observer) = &mut self.observer else {
+    pub(super) fn observe(&mut self) {
+        let Some(monitor) = &mut self.monitor else {
             return;
         };
         if self.admission.is_some() {
             // It waits for memory, and has nothing to do meanwhile.
-            observer.excuse();
+            monitor.reset_inactivity();
         }
-        observer.look();
-        let memory = observer.memory();
-        self.status.kv_blocks = observer.kv_blocks();
+        monitor.observe();
+        let memory = monitor.memory();
+        self.status.kv_blocks = monitor.kv_blocks();
         if self.stopping.began.is_none() {
             self.observe_device();
         }
         self.measured(memory);
         self.learn_pace();
-        let Some(observer) = &mut self.observer else {
+        let Some(monitor) = &mut self.monitor else {
             return;
         };
         let (stage, limits) = (self.state.stage(), &self.context.limits);
@@ -32,17 +32,17 @@ impl Driver {
             .unwrap_or_default();
         let fault = match stage {
             Stage::Starting | Stage::Loading | Stage::Warming => {
-                observer.follow_load(limits);
-                observer.stalled(limits)
+                monitor.follow_load(limits);
+                monitor.stalled(limits)
             }
             Stage::Ready | Stage::Draining => {
                 let pace = self.model.facts().learned.pace;
-                observer.follow_engine(&occupancy, limits);
-                observer.hung(&occupancy, limits, pace)
+                monitor.follow_engine(&occupancy, limits);
+                monitor.hung(&occupancy, limits, pace)
             }
             _ => None,
         };
-        let progress = match (stage, observer.bytes_read()) {
+        let progress = match (stage, monitor.bytes_read()) {
             (Stage::Loading, Some((bytes, elapsed))) => self.meter.observe(bytes, elapsed),
             _ => None,
         };
@@ -53,7 +53,7 @@ impl Driver {
         match fault {
             Some(failure) => self.fail(failure),
             None if stage == Stage::Ready => {
-                self.files.look(self.model.files.load_full());
+                self.files.check(self.model.files.load_full());
                 self.end_idleness();
             }
             None => {}
@@ -69,18 +69,17 @@ impl Driver {
     /// The worker ends by this failure: what it had to read may be why.
     pub(super) fn blame(&mut self, failure: &Failure) {
         let served = matches!(self.state.stage(), Stage::Ready | Stage::Draining);
-        if let Some(observer) = &self.observer
+        if let Some(monitor) = &self.monitor
             && served
             && !self.state.is_terminating()
         {
-            self.prompts
-                .worker_ended(observer.prompts(), failure.reason);
+            self.prompts.worker_ended(monitor.prompts(), failure.reason);
         }
     }
 
     /// Takes note of how quickly the engine works.
     fn learn_pace(&mut self) {
-        let Some(seen) = self.observer.as_ref().and_then(|observer| observer.pace()) else {
+        let Some(seen) = self.monitor.as_ref().and_then(|monitor| monitor.pace()) else {
             return;
         };
         let known = self.model.facts().learned.pace.unwrap_or_default();

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{
     Limits,
+    activity::{ActivityTracker, Observation},
     admission::Occupancy,
-    movement::{Look, Movement},
 };
 use crate::{
     model::{Failure, KvBlocks, Memory, Pace, Reason},
@@ -19,15 +19,15 @@ use crate::{
 
 /// Watches one worker.
 #[derive(Debug)]
-pub(super) struct Observer {
+pub(super) struct WorkerMonitor {
     pid: u32,
     heartbeat: WorkerHeartbeat,
     /// Where the device is read that the worker is on, and its UUID.
     device: Option<(Arc<SystemMonitor>, Arc<str>)>,
     last: Reading,
-    movement: Movement,
+    activity: ActivityTracker,
     /// Since when requests run, and the steps that were made, as of the last look.
-    ahead: (Option<Instant>, u64),
+    progress: (Option<Instant>, u64),
     weights: Option<Weights>,
 }
 
@@ -73,9 +73,9 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// How old a reading may be that tells whether a device works: an older one is of a driver that does not answer.
 const STALE: Duration = Duration::from_secs(4);
 
-// === impl Observer ===
+// === impl WorkerMonitor ===
 
-impl Observer {
+impl WorkerMonitor {
     /// Watches the worker `pid`, which was just started, on the CPU or on the device of this UUID.
     pub(super) fn new(
         pid: u32,
@@ -88,8 +88,8 @@ impl Observer {
             heartbeat,
             device,
             last: reading,
-            movement: Movement::new(pid, &reading),
-            ahead: (None, 0),
+            activity: ActivityTracker::new(pid, &reading),
+            progress: (None, 0),
             weights: None,
         }
     }
@@ -105,12 +105,12 @@ impl Observer {
     }
 
     /// The worker has no reason to move at present.
-    pub(super) fn excuse(&mut self) {
-        self.movement.excuse();
+    pub(super) fn reset_inactivity(&mut self) {
+        self.activity.reset_inactivity();
     }
 
     /// Looks at the worker.
-    pub(super) fn look(&mut self) {
+    pub(super) fn observe(&mut self) {
         let Some(reading) = Reading::take(self.pid) else {
             return;
         };
@@ -120,27 +120,27 @@ impl Observer {
 
     /// Takes note of whether the worker moved in its load, as of the last look.
     pub(super) fn follow_load(&mut self, limits: &Limits) {
-        let look = Look {
+        let observation = Observation {
             reads: true,
             device: self.device_works(),
             limit: self.stall_limit(limits),
         };
-        self.movement.look(&self.last, look);
+        self.activity.observe(&self.last, observation);
     }
 
     /// Takes note of whether the engine moved for those inside, as of the last look.
     pub(super) fn follow_engine(&mut self, occupancy: &Occupancy, limits: &Limits) {
-        let ahead = (occupancy.busy_since, self.heartbeat.stats().steps);
-        if ahead != self.ahead {
-            self.ahead = ahead;
-            self.movement.got_ahead(&self.last);
+        let progress = (occupancy.busy_since, self.heartbeat.stats().steps);
+        if progress != self.progress {
+            self.progress = progress;
+            self.activity.progressed(&self.last);
         } else if occupancy.busy_since.is_some() || occupancy.unscheduled > 0 {
-            let look = Look {
+            let observation = Observation {
                 reads: false,
                 device: self.device_works(),
                 limit: limits.hang_timeout,
             };
-            self.movement.look(&self.last, look);
+            self.activity.observe(&self.last, observation);
         }
     }
 
@@ -190,7 +190,7 @@ impl Observer {
 
     /// Looks, and gives what the worker holds now.
     pub(super) fn memory_now(&mut self) -> Memory {
-        self.look();
+        self.observe();
         self.last.memory
     }
 
@@ -228,12 +228,12 @@ impl Observer {
 
     /// The failure of a load that no longer moves.
     pub(super) fn stalled(&self, limits: &Limits) -> Option<Failure> {
-        let still = self.movement.still(self.movement.moved());
-        (still > self.stall_limit(limits)).then(|| {
+        let inactive_for = self.activity.inactive_for(self.activity.last_active());
+        (inactive_for > self.stall_limit(limits)).then(|| {
             let message = format!(
                 "the load has neither read a byte nor used the processor for {:.1} s; check the disk that the model \
                  is on, then load again",
-                still.as_secs_f64()
+                inactive_for.as_secs_f64()
             );
             Failure::new(Reason::LoadStalled, message)
         })
@@ -250,7 +250,7 @@ impl Observer {
         let stats = self.heartbeat.stats();
         if occupancy.unscheduled > 0
             && let Some(received) = stats.received
-            && self.movement.still(received) > limits.hang_timeout
+            && self.activity.inactive_for(received) > limits.hang_timeout
         {
             let message =
                 "the worker has not been heard of while calls waited for it; it was killed";
@@ -260,18 +260,18 @@ impl Observer {
         let since = stats
             .stepped
             .map_or(busy_since, |stepped| stepped.max(busy_since));
-        let still = self.movement.still(since);
-        if still > limits.hang_timeout {
+        let inactive_for = self.activity.inactive_for(since);
+        if inactive_for > limits.hang_timeout {
             let message = format!(
                 "the engine neither made a step nor used the processor for {:.1} s with {} requests running; its \
                  worker was killed",
-                still.as_secs_f64(),
+                inactive_for.as_secs_f64(),
                 occupancy.running
             );
             return Some(Failure::new(Reason::WorkerHung, message));
         }
         let limit = spin_limit(limits, pace, stats.prefill_tokens);
-        let worked = self.movement.worked();
+        let worked = self.activity.worked();
         (worked > limit).then(|| {
             let message = format!(
                 "the engine worked for {:.1} s without making a step, with {} requests running and {} tokens of \

@@ -12,21 +12,21 @@ use crate::worker::{self, Reading};
 
 /// What is seen of a worker's work.
 #[derive(Debug)]
-pub(super) struct Movement {
+pub(super) struct ActivityTracker {
     pid: u32,
     /// When it was last seen to move, and where it stood then.
-    moved: Instant,
-    stood: Stand,
+    last_active: Instant,
+    totals_then: ActivityTotals,
     /// The last look.
-    looked: Instant,
-    looked_at: Stand,
+    observed: Instant,
+    observed_totals: ActivityTotals,
     /// What it worked since it last got ahead.
     worked: Duration,
 }
 
 /// Where a worker stands.
 #[derive(Clone, Copy, Debug, Default)]
-struct Stand {
+struct ActivityTotals {
     rss_file: u64,
     read_chars: u64,
     own: Duration,
@@ -36,7 +36,7 @@ struct Stand {
 
 /// What else a look at a worker has shown.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
+pub(super) struct Observation {
     /// Whether bytes that it reads are what it is there for.
     pub(super) reads: bool,
     /// Whether its device works.
@@ -52,61 +52,62 @@ const SHARE: u32 = 200;
 /// The least that counts as work: the kernel tells processor time in hundredths of a second.
 const LEAST: Duration = Duration::from_millis(20);
 
-// === impl Movement ===
+// === impl ActivityTracker ===
 
-impl Movement {
+impl ActivityTracker {
     /// A worker that has just moved.
     pub(super) fn new(pid: u32, reading: &Reading) -> Self {
         let now = Instant::now();
-        let stood = Stand::of(reading);
+        let totals_then = ActivityTotals::of(reading);
         Self {
             pid,
-            moved: now,
-            stood,
-            looked: now,
-            looked_at: stood,
+            last_active: now,
+            totals_then,
+            observed: now,
+            observed_totals: totals_then,
             worked: Duration::ZERO,
         }
     }
 
     /// It has no reason to move at present.
-    pub(super) fn excuse(&mut self) {
-        self.moved = Instant::now();
+    pub(super) fn reset_inactivity(&mut self) {
+        self.last_active = Instant::now();
     }
 
     /// It got ahead: what it works from now on is for the next step.
-    pub(super) fn got_ahead(&mut self, reading: &Reading) {
+    pub(super) fn progressed(&mut self, reading: &Reading) {
         *self = Self::new(self.pid, reading);
     }
 
     /// Takes note of a look at it.
-    pub(super) fn look(&mut self, reading: &Reading, look: Look) {
-        let least = LEAST.max(look.limit / SHARE);
-        let mut stand = Stand::of(reading);
-        let enough = stand.own >= self.stood.own + least;
+    pub(super) fn observe(&mut self, reading: &Reading, observation: Observation) {
+        let least = LEAST.max(observation.limit / SHARE);
+        let mut totals = ActivityTotals::of(reading);
+        let enough = totals.own >= self.totals_then.own + least;
         // They are looked for only where the answer counts.
-        if !enough && !look.device {
-            stand.descendants = Some(worker::descendants_cpu_time(self.pid));
+        if !enough && !observation.device {
+            totals.descendants = Some(worker::descendants_cpu_time(self.pid));
         }
         let now = Instant::now();
-        self.count(&stand, now, look.device);
-        let read = look.reads && stand.has_read(&self.stood);
-        if enough || read || look.device || stand.gained(&self.stood) >= least {
-            self.moved = now;
-            self.stood = stand;
-        } else if self.stood.descendants.is_none() {
-            self.stood.descendants = stand.descendants;
+        self.count(&totals, now, observation.device);
+        let read = observation.reads && totals.has_read(&self.totals_then);
+        if enough || read || observation.device || totals.cpu_time_since(&self.totals_then) >= least
+        {
+            self.last_active = now;
+            self.totals_then = totals;
+        } else if self.totals_then.descendants.is_none() {
+            self.totals_then.descendants = totals.descendants;
         }
     }
 
     /// When it was last seen to move.
-    pub(super) fn moved(&self) -> Instant {
-        self.moved
+    pub(super) fn last_active(&self) -> Instant {
+        self.last_active
     }
 
     /// How long it has stood still since the moment `since`.
-    pub(super) fn still(&self, since: Instant) -> Duration {
-        self.moved.max(since).elapsed()
+    pub(super) fn inactive_for(&self, since: Instant) -> Duration {
+        self.last_active.max(since).elapsed()
     }
 
     /// How long it worked since it last got ahead.
@@ -115,25 +116,25 @@ impl Movement {
     }
 
     /// Counts the time since the last look as worked, as far as it was.
-    fn count(&mut self, stand: &Stand, now: Instant, device: bool) {
-        let passed = now - self.looked;
+    fn count(&mut self, totals: &ActivityTotals, now: Instant, device: bool) {
+        let passed = now - self.observed;
         let worked = if device {
             passed
         } else {
-            passed.min(stand.gained(&self.looked_at))
+            passed.min(totals.cpu_time_since(&self.observed_totals))
         };
         self.worked += worked;
-        self.looked = now;
-        self.looked_at = Stand {
-            descendants: stand.descendants.or(self.looked_at.descendants),
-            ..*stand
+        self.observed = now;
+        self.observed_totals = ActivityTotals {
+            descendants: totals.descendants.or(self.observed_totals.descendants),
+            ..*totals
         };
     }
 }
 
-// === impl Stand ===
+// === impl ActivityTotals ===
 
-impl Stand {
+impl ActivityTotals {
     fn of(reading: &Reading) -> Self {
         Self {
             rss_file: reading.rss_file,
@@ -148,7 +149,7 @@ impl Stand {
     }
 
     /// Processor time used since an earlier stand. What is not known of both counts for nothing.
-    fn gained(&self, before: &Self) -> Duration {
+    fn cpu_time_since(&self, before: &Self) -> Duration {
         let own = self.own.saturating_sub(before.own);
         let descendants = match (self.descendants, before.descendants) {
             (Some(now), Some(then)) => now.saturating_sub(then),
