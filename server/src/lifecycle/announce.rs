@@ -32,7 +32,7 @@ impl Fleet {
             hub.aliases_changed(&after.id, after.aliases.clone());
         }
         if let Some(model) = self.context.model(&after.id) {
-            let command = Command::Respec(Box::new(after.clone()));
+            let command = Command::EntryChanged(Box::new(after.clone()));
             // A driver that is gone has nothing to adapt.
             let _ = model.commands.send(command).await;
         }
@@ -52,7 +52,7 @@ impl Fleet {
             return true;
         };
         let (reply, retired) = oneshot::channel();
-        let sent = model.commands.send(Command::Retire(reply)).await;
+        let sent = model.commands.send(Command::End(reply)).await;
         // A driver that is gone has left no worker behind.
         let retired = sent.is_err() || retired.await.unwrap_or(true);
         if retired {
@@ -80,7 +80,7 @@ impl Fleet {
             Ok(Some(entry)) => {
                 self.context.hub.aliases_changed(id, entry.aliases.clone());
                 if let Some(model) = self.context.model(id) {
-                    let command = Command::Respec(Box::new(entry));
+                    let command = Command::EntryChanged(Box::new(entry));
                     let _ = model.commands.send(command).await;
                 }
             }

@@ -4,11 +4,11 @@
 //! actions that come of them, and publishes every transition. Nothing in it waits for anything else, so
 //! a command is always answered at once.
 
-mod answer;
+mod actions;
+mod commands;
 mod download;
-mod keep;
+mod memory;
 mod observation;
-mod perform;
 mod placement;
 mod recovery;
 
@@ -47,12 +47,12 @@ use crate::{
     },
     worker::Client,
 };
-use answer::Waiters;
+use commands::Waiters;
 use download::Download;
 use placement::{OnGpu, Placement};
 
-pub(super) use answer::{Command, EvictCommand, LoadCommand, UnloadCommand};
-pub use answer::{LoadTicket, UnloadReport, Verification};
+pub(super) use commands::{Command, EvictCommand, LoadCommand, UnloadCommand};
+pub use commands::{LoadTicket, UnloadReport, Verification};
 
 /// Drives one model.
 pub(super) struct Driver {
@@ -103,7 +103,7 @@ pub(super) struct Driver {
     drain_timeout: Duration,
     stopping: Stopping,
     /// The model is being deleted: the driver ends.
-    retiring: bool,
+    ending: bool,
     /// Times that this panicked since a load was asked for.
     panics: u32,
 }
@@ -145,10 +145,10 @@ struct Stopping {
 }
 
 /// Between two looks at a worker that loads.
-const LOADING_LOOKS: Duration = Duration::from_millis(100);
+const LOADING_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Between two looks at a worker that serves, at most.
-const SERVING_LOOKS: Duration = Duration::from_secs(1);
+const SERVING_INTERVAL: Duration = Duration::from_secs(1);
 
 // === impl Driver ===
 
@@ -201,47 +201,47 @@ impl Driver {
             load_span: Span::none(),
             drain_timeout: Duration::ZERO,
             stopping: Stopping::default(),
-            retiring: false,
+            ending: false,
             panics: 0,
         }
     }
 
     /// Turns until the fleet retires it, or its model is deleted.
-    async fn turn(&mut self) {
-        let retired = self.context.retired.clone();
-        let mut looks = tokio::time::interval(LOADING_LOOKS);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut pace = LOADING_LOOKS;
+    async fn run_loop(&mut self) {
+        let ended = self.context.end_drivers.clone();
+        let mut observations = tokio::time::interval(LOADING_INTERVAL);
+        observations.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut period = LOADING_INTERVAL;
         loop {
-            let wanted = self.pace();
-            if wanted != pace {
-                pace = wanted;
-                looks = tokio::time::interval_at(Instant::now() + pace, pace);
-                looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let wanted = self.observation_interval();
+            if wanted != period {
+                period = wanted;
+                observations = tokio::time::interval_at(Instant::now() + period, period);
+                observations.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             }
-            if self.retiring {
+            if self.ending {
                 return;
             }
             let draining = self.state.stage() == Stage::Draining;
             tokio::select! {
-                () = retired.cancelled() => return self.retire().await,
-                Some(command) = self.inbox.recv() => self.obey(command),
-                Some(report) = next_report(&mut self.session) => self.hear(report),
-                news = download::next(&mut self.download) => self.hear_of_download(news),
+                () = ended.cancelled() => return self.reap_worker().await,
+                Some(command) = self.inbox.recv() => self.handle_command(command),
+                Some(report) = next_report(&mut self.session) => self.handle_report(report),
+                event = download::next(&mut self.download) => self.handle_download_event(event),
                 placement = placement::granted(&mut self.placement) => self.placement_granted(placement),
                 released = placement::released(&mut self.releasing) => self.device_released(released),
                 decision = admitted(&mut self.admission) => self.memory_decided(decision),
                 seen = self.files.seen() => self.files_seen(seen),
                 timer = self.timers.next() => self.expire(timer),
                 () = emptied(self.queue.as_deref()), if draining => self.apply(Event::Drained),
-                _ = looks.tick(), if self.monitor.is_some() => self.observe(),
+                _ = observations.tick(), if self.monitor.is_some() => self.observe(),
                 never = failpoint::meets("driver", Some(self.model.id().as_str())) => match never {},
             }
         }
     }
 
     /// Leaves no worker behind, not even one that an unload could not reap in time.
-    async fn retire(&mut self) {
+    async fn reap_worker(&mut self) {
         let Some(session) = &mut self.session else {
             return;
         };
@@ -255,15 +255,15 @@ impl Driver {
         }
     }
 
-    fn pace(&self) -> Duration {
+    fn observation_interval(&self) -> Duration {
         if self.state.stage().is_loading() {
-            LOADING_LOOKS
+            LOADING_INTERVAL
         } else {
-            SERVING_LOOKS.min(self.context.limits.hang_timeout / 4)
+            SERVING_INTERVAL.min(self.context.limits.hang_timeout / 4)
         }
     }
 
-    fn hear(&mut self, report: Report) {
+    fn handle_report(&mut self, report: Report) {
         match report {
             Report::Files(files) => self.model.files.store(Some(Arc::new(files))),
             Report::Spawned { pid, heartbeat } => {
@@ -288,11 +288,11 @@ impl Driver {
             Report::Warmed => {
                 if let Some(monitor) = &mut self.monitor {
                     let memory = monitor.memory_now();
-                    self.measured(memory);
+                    self.record_memory(memory);
                 }
-                self.note_taken();
+                self.record_device_use();
                 if let Some(memory) = self.status.memory {
-                    self.measured(memory);
+                    self.record_memory(memory);
                 }
                 self.settle();
                 self.apply(Event::Warmed);
@@ -300,7 +300,7 @@ impl Driver {
             Report::Fault(failure) => self.fail(failure),
             Report::Exited(failure) => {
                 self.session = None;
-                self.blame(&failure);
+                self.record_prompts(&failure);
                 self.apply(Event::Exited {
                     failure,
                     restart: LoadId::fresh(),

@@ -177,13 +177,13 @@ impl DeviceSnapshot {
 // === impl Release ===
 
 impl Release {
-    /// Reads the device until its memory is back, or for at most the time `patience`.
-    pub(super) async fn observe(mut self, patience: Duration) -> Released {
+    /// Reads the device until its memory is back, or for at most the time `timeout`.
+    pub(super) async fn observe(mut self, timeout: Duration) -> Released {
         if !self.last.sees_workers {
             self.before = self.before.without_other_processes();
             self.last = self.last.without_other_processes();
         }
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         let mut wait = FIRST_WAIT;
         let mut seen = None;
         loop {
@@ -200,16 +200,16 @@ impl Release {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return self.given_up(seen.as_ref(), patience);
+                return self.given_up(seen.as_ref(), timeout);
             }
             tokio::time::sleep(wait.min(left)).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 
-    async fn read_device(&self, patience: Duration) -> Option<DeviceSnapshot> {
+    async fn read_device(&self, timeout: Duration) -> Option<DeviceSnapshot> {
         let system = self.context.devices.system();
-        let reading = system.fresh_devices(patience).await.ok()?;
+        let reading = system.fresh_devices(timeout).await.ok()?;
         if reading.trouble.is_some() {
             return None;
         }
@@ -244,8 +244,8 @@ impl Release {
         }
     }
 
-    fn given_up(&self, seen: Option<&DeviceSnapshot>, patience: Duration) -> Released {
-        let within = patience.as_secs_f64();
+    fn given_up(&self, seen: Option<&DeviceSnapshot>, timeout: Duration) -> Released {
+        let within = timeout.as_secs_f64();
         let gpu = &self.gpu;
         let message = match seen {
             Some(now) => {

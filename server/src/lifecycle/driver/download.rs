@@ -22,7 +22,7 @@ use crate::{
 
 /// A download that is under way. Dropping it ends the download; what has come stays.
 pub(super) struct Download {
-    news: mpsc::Receiver<News>,
+    events: mpsc::Receiver<DownloadEvent>,
     /// When its size was known.
     began: Option<Instant>,
     _stop: DropGuard,
@@ -30,7 +30,7 @@ pub(super) struct Download {
 
 /// What a download tells.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum DownloadEvent {
     /// Bytes that are there, and bytes of all files.
     Bytes { done: u64, total: u64 },
     /// All is there.
@@ -40,7 +40,7 @@ pub(super) enum News {
 }
 
 /// Between two tellings of how far a download is.
-const TELLINGS: Duration = Duration::from_millis(100);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Driver {
     /// Begins to download what the spec names. A restart takes the commit that was loaded before.
@@ -54,10 +54,11 @@ impl Driver {
         {
             source.revision = snapshot.commit;
         }
-        let (sender, news) = mpsc::channel(4);
+        let (sender, events) = mpsc::channel(4);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let work = bring(self.context.clone(), source, sender).instrument(self.load_span.clone());
+        let work =
+            fetch_files(self.context.clone(), source, sender).instrument(self.load_span.clone());
         let id = self.model.id().to_string();
         let work = async move {
             tokio::select! {
@@ -70,15 +71,15 @@ impl Driver {
         // A panic leaves the driver without the last news, and that is news to it.
         self.context.tasks.owned("download", work, || {});
         self.download = Some(Download {
-            news,
+            events,
             began: None,
             _stop: stop.drop_guard(),
         });
     }
 
-    pub(super) fn hear_of_download(&mut self, news: Option<News>) {
-        match news.unwrap_or_else(|| News::Failed(Failure::of_a_lost_task())) {
-            News::Bytes { done, total } => {
+    pub(super) fn handle_download_event(&mut self, event: Option<DownloadEvent>) {
+        match event.unwrap_or_else(|| DownloadEvent::Failed(Failure::of_a_lost_task())) {
+            DownloadEvent::Bytes { done, total } => {
                 let Some(download) = &mut self.download else {
                     return;
                 };
@@ -90,12 +91,12 @@ impl Driver {
                     self.publish_progress();
                 }
             }
-            News::Done(snapshot) => {
+            DownloadEvent::Done(snapshot) => {
                 self.download = None;
                 self.snapshot = Some(snapshot);
                 self.apply(Event::Downloaded);
             }
-            News::Failed(failure) => {
+            DownloadEvent::Failed(failure) => {
                 self.download = None;
                 self.apply(Event::Fault(failure));
             }
@@ -136,14 +137,18 @@ impl Driver {
 }
 
 /// What a download tells next; `None`: its task is lost. Safe to cancel; waits for ever when there is none.
-pub(super) async fn next(download: &mut Option<Download>) -> Option<News> {
+pub(super) async fn next(download: &mut Option<Download>) -> Option<DownloadEvent> {
     match download {
-        Some(download) => download.news.recv().await,
+        Some(download) => download.events.recv().await,
         None => std::future::pending().await,
     }
 }
 
-async fn bring(context: Arc<Context>, source: HubSource, news: mpsc::Sender<News>) {
+async fn fetch_files(
+    context: Arc<Context>,
+    source: HubSource,
+    events: mpsc::Sender<DownloadEvent>,
+) {
     // Asked anew for each download: the server may have been started with another list since the model was
     // registered.
     let source = Source::HuggingFace(source);
@@ -152,24 +157,24 @@ async fn bring(context: Arc<Context>, source: HubSource, news: mpsc::Sender<News
         return;
     };
     if let Err(error) = located {
-        return tell(&news, News::Failed(error.into())).await;
+        return send_event(&events, DownloadEvent::Failed(error.into())).await;
     }
     let progress = Progress::default();
     let mut fetch = std::pin::pin!(context.downloads.fetch(source, &progress));
-    let mut ticks = interval(TELLINGS);
+    let mut ticks = interval(PROGRESS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = None;
+    let mut reported = None;
     loop {
         tokio::select! {
             end = &mut fetch => {
-                let end = end.map_or_else(|error| News::Failed(error.into()), News::Done);
-                return tell(&news, end).await;
+                let end = end.map_or_else(|error| DownloadEvent::Failed(error.into()), DownloadEvent::Done);
+                return send_event(&events, end).await;
             }
             _ = ticks.tick() => {
                 let bytes = progress.bytes();
-                if let Some((done, total)) = bytes && bytes != told {
-                    told = bytes;
-                    tell(&news, News::Bytes { done, total }).await;
+                if let Some((done, total)) = bytes && bytes != reported {
+                    reported = bytes;
+                    send_event(&events, DownloadEvent::Bytes { done, total }).await;
                 }
             }
         }
@@ -177,6 +182,6 @@ async fn bring(context: Arc<Context>, source: HubSource, news: mpsc::Sender<News
 }
 
 /// Tells a driver, which lets go of the download when it does not want to hear of it any more.
-async fn tell(sender: &mpsc::Sender<News>, news: News) {
-    let _ = sender.send(news).await;
+async fn send_event(sender: &mpsc::Sender<DownloadEvent>, event: DownloadEvent) {
+    let _ = sender.send(event).await;
 }

@@ -19,8 +19,8 @@ impl Driver {
         if self.stopping.began.is_none() {
             self.observe_device();
         }
-        self.measured(memory);
-        self.learn_pace();
+        self.record_memory(memory);
+        self.record_pace();
         let Some(monitor) = &mut self.monitor else {
             return;
         };
@@ -62,12 +62,12 @@ impl Driver {
 
     /// The worker cannot go on.
     pub(super) fn fail(&mut self, failure: Failure) {
-        self.blame(&failure);
+        self.record_prompts(&failure);
         self.apply(Event::Fault(failure));
     }
 
     /// The worker ends by this failure: what it had to read may be why.
-    pub(super) fn blame(&mut self, failure: &Failure) {
+    pub(super) fn record_prompts(&mut self, failure: &Failure) {
         let served = matches!(self.state.stage(), Stage::Ready | Stage::Draining);
         if let Some(monitor) = &self.monitor
             && served
@@ -78,7 +78,7 @@ impl Driver {
     }
 
     /// Takes note of how quickly the engine works.
-    fn learn_pace(&mut self) {
+    fn record_pace(&mut self) {
         let Some(seen) = self.monitor.as_ref().and_then(|monitor| monitor.pace()) else {
             return;
         };

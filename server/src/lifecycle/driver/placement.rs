@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
-use super::{Driver, PlacementState, answer::Verification};
+use super::{Driver, PlacementState, commands::Verification};
 use crate::{
     lifecycle::{
         devices::{CPU, Gpu, PendingPlacement},
@@ -40,14 +40,14 @@ pub(super) struct OnGpu {
 }
 
 /// How long a device is waited for that is looked at before a worker is started.
-const PATIENCE: Duration = Duration::from_secs(5);
+const DEVICE_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a model has of its device, in bytes, beyond what its worker tells: at most this much is believed. It is
 /// what the engine's kernels, workspaces and CUDA itself take.
-const UNTOLD: u64 = 4 << 30;
+const MAX_UNREPORTED_DEVICE_BYTES: u64 = 4 << 30;
 
 /// How long a device is waited for when the server shuts down.
-const PATIENCE_AT_SHUTDOWN: Duration = Duration::from_secs(1);
+const SHUTDOWN_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Driver {
     /// Queues for a place on the device that the newest spec wants.
@@ -86,7 +86,7 @@ impl Driver {
             pending: placement.pending,
         };
         self.on_gpu = placement.gpu;
-        self.take_spec();
+        self.adopt_spec();
         self.apply(Event::SlotGranted);
     }
 
@@ -108,22 +108,22 @@ impl Driver {
     }
 
     /// The model is loaded: takes note of what its device lost by that.
-    pub(super) fn note_taken(&mut self) {
+    pub(super) fn record_device_use(&mut self) {
         self.observe_device();
-        let told = self.status.memory.unwrap_or_default().device_bytes;
+        let reported = self.status.memory.unwrap_or_default().device_bytes;
         let Some(on) = &mut self.on_gpu else { return };
         // Loads that run at the same time on a device take from each other's sight.
-        let likely = told..=told.saturating_add(UNTOLD);
+        let likely = reported..=reported.saturating_add(MAX_UNREPORTED_DEVICE_BYTES);
         let taken = on.before.lost(&on.last);
-        on.taken = taken.filter(|taken| told == 0 || likely.contains(taken));
+        on.taken = taken.filter(|taken| reported == 0 || likely.contains(taken));
     }
 
-    /// What the model has of its device when everything counts, in bytes, of which its worker tells `told`:
+    /// What the model has of its device when everything counts, in bytes, of which its worker tells `reported`:
     /// what the driver says, else what the device lost by the load. Zero when nobody tells.
-    pub(super) fn device_footprint(&self, told: u64) -> u64 {
+    pub(super) fn device_footprint(&self, reported: u64) -> u64 {
         let on = self.on_gpu.as_ref();
         let seen = on.and_then(|on| on.last.own().or(on.taken));
-        seen.unwrap_or_default().max(told)
+        seen.unwrap_or_default().max(reported)
     }
 
     /// The worker was reaped: what it had of the host is back, and the device is looked at. Says whether
@@ -135,8 +135,8 @@ impl Driver {
         reservation.release_host();
         self.timers.clear(Timer::Stop);
         self.timers.clear(Timer::Kill);
-        let patience = self.release_patience();
-        self.releasing = Some(Box::pin(release.observe(patience)));
+        let timeout = self.release_timeout();
+        self.releasing = Some(Box::pin(release.observe(timeout)));
         true
     }
 
@@ -151,17 +151,17 @@ impl Driver {
 
     /// Gives up the memory of a worker that has gone without an unload: what it had of a device is waited
     /// for by those who want in, not by the model.
-    pub(super) fn let_go_of_memory(&mut self) {
+    pub(super) fn release_memory(&mut self) {
         let release = self.release();
         let departure = self.reservation.take().and_then(Reservation::depart);
         let (Some(release), Some(departure)) = (release, departure) else {
             return;
         };
-        let patience = self.release_patience();
+        let timeout = self.release_timeout();
         let closing = self.context.closing.clone();
         self.context.tasks.errand("device-release", async move {
             tokio::select! {
-                _ = release.observe(patience) => {}
+                _ = release.observe(timeout) => {}
                 () = closing.cancelled() => {}
             }
             drop(departure);
@@ -181,12 +181,12 @@ impl Driver {
         })
     }
 
-    fn release_patience(&self) -> Duration {
-        let patience = self.context.limits.device_release_timeout;
+    fn release_timeout(&self) -> Duration {
+        let timeout = self.context.limits.device_release_timeout;
         if self.context.closing.is_cancelled() {
-            patience.min(PATIENCE_AT_SHUTDOWN)
+            timeout.min(SHUTDOWN_RELEASE_TIMEOUT)
         } else {
-            patience
+            timeout
         }
     }
 
@@ -258,7 +258,11 @@ async fn find_placement(
 
 /// Looks at `gpu` before the worker of the model `id` is started on it.
 async fn survey(context: &Context, id: &ModelId, gpu: Gpu) -> Result<OnGpu, Failure> {
-    let reading = context.devices.system().fresh_devices(PATIENCE).await;
+    let reading = context
+        .devices
+        .system()
+        .fresh_devices(DEVICE_READ_TIMEOUT)
+        .await;
     let seen = reading
         .ok()
         .and_then(|reading| DeviceSnapshot::of(&reading, &gpu, id, None, context));

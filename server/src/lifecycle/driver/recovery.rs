@@ -20,16 +20,16 @@ use crate::{
 };
 
 /// Panics between two loads that a driver is let go on after. One that panics all the time is a fault of the server.
-const PANICS: u32 = 3;
+const MAX_PANICS: u32 = 3;
 
 impl Driver {
     /// Drives until the fleet retires it, or its model is deleted.
     pub(in crate::lifecycle) async fn drive(mut self) {
         loop {
-            let driven = AssertUnwindSafe(self.turn()).catch_unwind().await;
+            let driven = AssertUnwindSafe(self.run_loop()).catch_unwind().await;
             let Err(panic) = driven else { return };
             self.panics += 1;
-            if self.panics > PANICS {
+            if self.panics > MAX_PANICS {
                 resume_unwind(panic);
             }
             let model = self.model.id();

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{Span, info_span};
 
-use super::{Driver, LoadClock, keep::is_remote};
+use super::{Driver, LoadClock, memory::is_remote};
 use crate::{
     catalog::{Attempt, Entry, Note},
     lifecycle::{orders::LoadOrder, timers::Timer},
@@ -22,11 +22,11 @@ pub(in crate::lifecycle) enum Command {
     Unload(UnloadCommand),
     Evict(EvictCommand),
     /// The entry was changed.
-    Respec(Box<Entry>),
+    EntryChanged(Box<Entry>),
     /// Kill the worker, if there is one.
     Terminate(Failure),
     /// End, if no worker lives and none is wanted, and say whether that is so.
-    Retire(oneshot::Sender<bool>),
+    End(oneshot::Sender<bool>),
 }
 
 /// Load the model.
@@ -111,24 +111,24 @@ pub(super) struct Waiters {
 }
 
 impl Driver {
-    pub(super) fn obey(&mut self, command: Command) {
+    pub(super) fn handle_command(&mut self, command: Command) {
         match command {
-            Command::Load(command) => self.obey_load(*command),
-            Command::Unload(command) => self.obey_unload(command),
+            Command::Load(command) => self.handle_load(*command),
+            Command::Unload(command) => self.handle_unload(command),
             Command::Evict(command) => {
                 let gone = self.evict(command.cause, command.message, command.idle);
                 let _ = command.reply.send(gone);
             }
-            Command::Respec(entry) => self.respec(*entry),
+            Command::EntryChanged(entry) => self.entry_changed(*entry),
             Command::Terminate(failure) => self.fail(failure),
-            Command::Retire(reply) => {
-                self.retiring = !self.state.stage().is_active();
-                let _ = reply.send(self.retiring);
+            Command::End(reply) => {
+                self.ending = !self.state.stage().is_active();
+                let _ = reply.send(self.ending);
             }
         }
     }
 
-    fn obey_load(&mut self, command: LoadCommand) {
+    fn handle_load(&mut self, command: LoadCommand) {
         let LoadCommand {
             entry,
             order,
@@ -154,7 +154,7 @@ impl Driver {
         self.may_evict = order.may_evict || (self.may_evict && stage.is_loading() && !reload);
         self.unsuspend();
         self.model.learn(|facts| facts.desired |= order.desired);
-        self.respec(entry);
+        self.entry_changed(entry);
         if reload {
             self.drain_timeout = self.context.limits.drain_timeout;
         }
@@ -213,7 +213,7 @@ impl Driver {
         self.context.catalog.note(id, Note::AttemptEnded(attempt));
     }
 
-    fn obey_unload(&mut self, command: UnloadCommand) {
+    fn handle_unload(&mut self, command: UnloadCommand) {
         if command.unless_wanted && (self.is_held() || self.model.facts().desired) {
             let _ = command.reply.send(UnloadReport::nothing());
             return;

@@ -106,7 +106,7 @@ impl Driver {
     }
 
     /// Takes note of what the worker was seen to hold.
-    pub(super) fn measured(&mut self, memory: Memory) {
+    pub(super) fn record_memory(&mut self, memory: Memory) {
         self.status.memory = Some(memory);
         if let Some(reservation) = &self.reservation {
             reservation.measure(self.with_footprint(memory));
@@ -186,7 +186,7 @@ impl Driver {
 
     /// The entry was changed: what can hold from the next request on does, and the rest from the next start
     /// of a worker.
-    pub(super) fn respec(&mut self, entry: Entry) {
+    pub(super) fn entry_changed(&mut self, entry: Entry) {
         if !self.model.set_entry(entry) {
             return;
         }
@@ -201,7 +201,7 @@ impl Driver {
     }
 
     /// The attempt that begins now is made with the newest spec.
-    pub(super) fn take_spec(&mut self) {
+    pub(super) fn adopt_spec(&mut self) {
         let spec = self.model.facts().entry.spec.clone();
         if !self.spec.builds_the_same_as(&spec) {
             self.prompts = PromptHistory::default();
@@ -224,7 +224,7 @@ impl Driver {
     }
 
     /// Takes note of how a load ended, for good.
-    pub(super) fn remember(&mut self, record: &LoadRecord) {
+    pub(super) fn record_load(&mut self, record: &LoadRecord) {
         let memory = self.status.memory.map(|ready| LearnedMemory {
             ready,
             peak: self.peak,
@@ -248,18 +248,18 @@ impl Driver {
             learned.last_used = last_used.or(learned.last_used);
             learned.record(record);
         });
-        self.note_learned();
+        self.save_learned();
     }
 
     /// The worker has gone: the highest that it was seen to hold is kept for the next time.
-    pub(super) fn remember_peak(&mut self) {
+    pub(super) fn record_peak(&mut self) {
         let peak = std::mem::take(&mut self.peak);
         let last_used = self.model.totals().last_used;
         let pace_is_new = std::mem::take(&mut self.pace_is_new);
-        let mut news = false;
+        let mut changed = false;
         self.model.learn(|facts| {
             let learned = &mut facts.learned;
-            news = pace_is_new || (last_used.is_some() && learned.last_used != last_used);
+            changed = pace_is_new || (last_used.is_some() && learned.last_used != last_used);
             learned.last_used = last_used.or(learned.last_used);
             if let Some(memory) = &mut learned.memory
                 && (memory.peak.host_bytes < peak.host_bytes
@@ -267,15 +267,15 @@ impl Driver {
             {
                 memory.peak.host_bytes = memory.peak.host_bytes.max(peak.host_bytes);
                 memory.peak.device_bytes = memory.peak.device_bytes.max(peak.device_bytes);
-                news = true;
+                changed = true;
             }
         });
-        if news {
-            self.note_learned();
+        if changed {
+            self.save_learned();
         }
     }
 
-    fn note_learned(&self) {
+    fn save_learned(&self) {
         let learned = self.model.facts().learned.clone();
         let note = Note::Learned(Box::new(learned));
         self.context.catalog.note(self.model.id(), note);

@@ -15,7 +15,7 @@ use crate::{
     lifecycle::{
         admission::AdmissionQueue,
         devices::CPU,
-        driver::answer::Verification,
+        driver::commands::Verification,
         files::FileWatch,
         timers::Timer,
         worker_session::{WorkerLaunch, WorkerSession},
@@ -77,7 +77,7 @@ impl Driver {
                 self.timers.set(Timer::Retry, Instant::now() + wait);
                 self.status.next_retry = Some(SystemTime::now() + wait);
             }
-            Action::Finish(_, LoadOutcome::Succeeded) => self.take_note_of_success(),
+            Action::Finish(_, LoadOutcome::Succeeded) => self.record_success(),
             // The state on the way to it tells that it comes.
             Action::Resume(load) => self.status.next_load = Some(load.id.clone()),
             _ => {}
@@ -163,8 +163,8 @@ impl Driver {
                 | Stage::Draining
                 | Stage::Unloading
         ) {
-            self.remember_peak();
-            self.forget_worker();
+            self.record_peak();
+            self.clear_worker();
         }
         self.status.stage = stage;
         self.status.generation = self.status.generation.next();
@@ -330,7 +330,7 @@ impl Driver {
 
     fn stop(&mut self) {
         self.mark_leaving();
-        self.take_reading();
+        self.record_last_memory();
         if let Some(session) = &self.session {
             session.stop();
         }
@@ -342,7 +342,7 @@ impl Driver {
 
     pub(super) fn kill(&mut self) {
         self.mark_leaving();
-        self.take_reading();
+        self.record_last_memory();
         self.stopping.killed = true;
         if let Some(session) = &self.session {
             session.kill();
@@ -355,7 +355,7 @@ impl Driver {
     }
 
     /// What the worker holds just before it goes.
-    fn take_reading(&mut self) {
+    fn record_last_memory(&mut self) {
         if let Some(monitor) = &mut self.monitor
             && self.stopping.began.is_none()
         {
@@ -372,10 +372,10 @@ impl Driver {
         }
     }
 
-    fn forget_worker(&mut self) {
+    fn clear_worker(&mut self) {
         self.end_attempt();
         self.admission = None;
-        self.let_go_of_memory();
+        self.release_memory();
         self.model.set_admitted(0);
         self.inspection = None;
         self.model.learn(|facts| {
@@ -395,7 +395,7 @@ impl Driver {
         self.status.worker_pid = None;
     }
 
-    fn take_note_of_success(&mut self) {
+    fn record_success(&mut self) {
         let now = SystemTime::now();
         let took = self.load.began.elapsed();
         self.model.learn(|facts| {
@@ -419,7 +419,7 @@ impl Driver {
             name,
             self.load.began.elapsed(),
         );
-        self.remember(&LoadRecord {
+        self.record_load(&LoadRecord {
             load_id: load_id.clone(),
             outcome: outcome.clone(),
             started: self.load.began_at,
