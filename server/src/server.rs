@@ -141,7 +141,7 @@ impl Server {
             &supervisor,
         )?);
         fleet.declare(declared(&settings.models)?).await?;
-        fleet.introduce_all(catalog.ids().await?);
+        fleet.track_all(catalog.ids().await?);
         if let Some(cache) = fleet.prepared() {
             observe_cache(&meter, cache);
         }

@@ -12,16 +12,16 @@ use crate::{
 
 impl Fleet {
     /// Makes models known that are registered, without a transition.
-    pub fn introduce_all(&self, entries: impl IntoIterator<Item = ModelId>) {
+    pub fn track_all(&self, entries: impl IntoIterator<Item = ModelId>) {
         let statuses = entries.into_iter().map(Status::unloaded);
-        self.context.hub.introduce_all(statuses);
+        self.context.hub.track_all(statuses);
     }
 
     /// An entry was registered, or changed from `before`.
     pub(super) async fn announce(&self, before: Option<&Entry>, after: &Entry) {
         let hub = &self.context.hub;
         match before {
-            None => hub.introduce(Status::unloaded(after.id.clone())),
+            None => hub.track(Status::unloaded(after.id.clone())),
             Some(before) if before.version != after.version => {
                 hub.spec_changed(&after.id, after.version);
             }
@@ -47,28 +47,28 @@ impl Fleet {
 
     /// Ends the driver of the model `id`, which is being deleted, if no worker of it lives and none is
     /// wanted. Says whether none does.
-    pub(super) async fn retire(&self, id: &ModelId) -> bool {
+    pub(super) async fn end_driver(&self, id: &ModelId) -> bool {
         let Some(model) = self.context.model(id) else {
             return true;
         };
-        let (reply, retired) = oneshot::channel();
+        let (reply, ended) = oneshot::channel();
         let sent = model.commands.send(Command::End(reply)).await;
         // A driver that is gone has left no worker behind.
-        let retired = sent.is_err() || retired.await.unwrap_or(true);
-        if retired {
-            self.context.forget(id);
+        let ended = sent.is_err() || ended.await.unwrap_or(true);
+        if ended {
+            self.context.untrack(id);
         }
-        retired
+        ended
     }
 
-    /// The entry that a driver was introduced with is no longer registered.
-    pub(super) async fn withdraw(&self, entry: &Entry) {
+    /// The entry that a driver was tracked with is no longer registered.
+    pub(super) async fn untrack(&self, entry: &Entry) {
         let of_it = |model: &Arc<Model>| model.facts().entry.uid == entry.uid;
         if self
             .context
             .model(&entry.id)
             .is_some_and(|model| of_it(&model))
-            && self.retire(&entry.id).await
+            && self.end_driver(&entry.id).await
         {
             self.context.hub.remove(&entry.id);
         }

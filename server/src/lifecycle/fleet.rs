@@ -108,7 +108,7 @@ pub(super) struct Context {
     pub(super) closing: CancellationToken,
     pub(super) prepared: Option<Arc<PreparedCache>>,
     /// Ends the drivers.
-    pub(super) retired: CancellationToken,
+    pub(super) end_drivers: CancellationToken,
     models: Mutex<BTreeMap<ModelId, Arc<Model>>>,
     /// Required models that have been neither READY nor FAILED since the start.
     unsettled: Mutex<BTreeSet<ModelId>>,
@@ -176,7 +176,7 @@ impl Fleet {
             orders: tokio::sync::Mutex::default(),
             closing: CancellationToken::new(),
             prepared: resources.prepared,
-            retired: CancellationToken::new(),
+            end_drivers: CancellationToken::new(),
             models: Mutex::default(),
             unsettled: Mutex::default(),
             cache_dir: resources.cache_dir,
@@ -196,7 +196,7 @@ impl Fleet {
     }
 
     /// The model that `name`, an id or an alias, stands for, if it was loaded or asked for since the start.
-    pub fn introduced(&self, name: &ModelId) -> Option<Arc<Model>> {
+    pub fn tracked(&self, name: &ModelId) -> Option<Arc<Model>> {
         self.context.model(&self.catalog.resolve(name))
     }
 
@@ -301,7 +301,7 @@ impl Fleet {
             });
         }
         while unloads.join_next().await.is_some() {}
-        self.context.retired.cancel();
+        self.context.end_drivers.cancel();
         self.context.tasks.close();
         self.context.tasks.wait().await;
         self.context.downloads.close().await;
@@ -321,7 +321,7 @@ impl Fleet {
 // === impl Context ===
 
 impl Context {
-    /// The model `id`, if it was introduced.
+    /// The model `id`, if it is tracked.
     pub(super) fn model(&self, id: &ModelId) -> Option<Arc<Model>> {
         self.models().get(id).cloned()
     }
@@ -331,13 +331,13 @@ impl Context {
         !self.closing.is_cancelled() && !model.commands.is_closed()
     }
 
-    /// All models that were introduced, by id.
+    /// All models that are tracked, by id.
     pub(super) fn all(&self) -> Vec<Arc<Model>> {
         self.models().values().cloned().collect()
     }
 
     /// The model of `entry`, with a driver. `None` when the fleet is closed.
-    pub(super) fn introduce(self: &Arc<Self>, entry: &Entry) -> Option<Arc<Model>> {
+    pub(super) fn track(self: &Arc<Self>, entry: &Entry) -> Option<Arc<Model>> {
         let mut models = self.models();
         if self.closing.is_cancelled() {
             return None;
@@ -347,15 +347,15 @@ impl Context {
         }
         let (commands, inbox) = mpsc::channel(INBOX);
         let model = Arc::new(Model::new(entry.clone(), commands, self.metrics.clone()));
-        self.hub.introduce(Status::clone(&model.status()));
+        self.hub.track(Status::clone(&model.status()));
         let driver = Driver::new(self.clone(), model.clone(), inbox);
         self.tasks.errand("driver", driver.drive());
         models.insert(entry.id.clone(), model.clone());
         Some(model)
     }
 
-    /// Forgets the model `id`, whose driver has ended.
-    pub(super) fn forget(&self, id: &ModelId) {
+    /// Stops tracking the model `id`, whose driver has ended.
+    pub(super) fn untrack(&self, id: &ModelId) {
         self.models().remove(id);
     }
 

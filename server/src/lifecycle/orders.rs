@@ -17,7 +17,7 @@ use super::{
     Fleet, SourceError,
     driver::{Command, LoadCommand, LoadTicket},
     fleet::UnknownModel,
-    sessions::{SessionId, UnknownSession, let_go},
+    sessions::{SessionId, UnknownSession, release_hold},
 };
 use crate::{
     catalog::{Attempt, Entry, LoadRequest, OnConflict, RegisterError, Requested, StorageError},
@@ -133,7 +133,7 @@ impl Fleet {
             // A session may have ended before the model's driver heard of the load.
             let ended = !self.holders(&id).contains(&holder);
             if ended {
-                let_go(&self.context, &id, &holder);
+                release_hold(&self.context, &id, &holder);
             } else if is_new && ticket.is_err() {
                 // What was refused changes nothing: the model stays as it is.
                 self.context.holds.remove(&id, &holder);
@@ -144,7 +144,7 @@ impl Fleet {
 
     /// The load that gave the model `name` its worker, where one serves.
     fn worker_seen(&self, name: &ModelId) -> Option<LoadId> {
-        let status = self.introduced(name)?.status();
+        let status = self.tracked(name)?.status();
         let serves = status.stage == Stage::Ready;
         status.load_id.clone().filter(|_| serves)
     }
@@ -234,14 +234,11 @@ impl Fleet {
     ) -> Result<LoadTicket, LoadError> {
         let id = entry.id.clone();
         let (reply, ticket) = oneshot::channel();
-        let model = self
-            .context
-            .introduce(&entry)
-            .ok_or(LoadError::ShuttingDown)?;
+        let model = self.context.track(&entry).ok_or(LoadError::ShuttingDown)?;
         let known = self.catalog.get(&id).await?;
         if known.is_none_or(|known| known.uid != entry.uid) {
             // Deleted since the entry was read, perhaps before there was a driver to be retired.
-            self.withdraw(&entry).await;
+            self.untrack(&entry).await;
             return Err(self.unknown(&id).await.into());
         }
         let command = LoadCommand {

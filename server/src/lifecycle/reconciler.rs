@@ -36,7 +36,7 @@ impl Fleet {
             .await_required(required.map(|entry| entry.id.clone()));
         for entry in wanted {
             if !asked_for(&entry) {
-                self.forget_attempt(&entry);
+                self.end_stale_attempt(&entry);
                 self.context.hub.note(Status {
                     suspended: entry.suspended.clone(),
                     ..Status::unloaded(entry.id.clone())
@@ -60,7 +60,7 @@ impl Fleet {
     }
 
     /// An attempt of a model that is not to be loaded any more does not count.
-    fn forget_attempt(&self, entry: &Entry) {
+    fn end_stale_attempt(&self, entry: &Entry) {
         if let Some(attempt) = entry.attempt.clone() {
             let note = Note::AttemptEnded(attempt);
             self.catalog.note(&entry.id, note);

@@ -170,7 +170,7 @@ impl Fleet {
             // Nothing is ended or unloaded for a call that is refused then.
             let checked = self.catalog.check_delete(id, etag.clone(), force).await;
             checked.map_err(refused)?;
-            if self.retire(id).await {
+            if self.end_driver(id).await {
                 let deleted = self.catalog.delete(id, etag, force, request(report)).await;
                 deleted.map_err(refused)?;
                 self.context.hub.remove(id);

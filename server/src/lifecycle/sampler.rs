@@ -105,7 +105,7 @@ impl Sampler {
         for (id, samples) in of_models {
             // One that was deleted has no history.
             if let Ok(entry) = self.fleet.find(&id).await
-                && let Some(model) = self.fleet.context.introduce(&entry)
+                && let Some(model) = self.fleet.context.track(&entry)
             {
                 model.restore_history(samples);
             }

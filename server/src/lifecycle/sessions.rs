@@ -147,7 +147,7 @@ impl Fleet {
     pub fn close_session(&self, id: &SessionId) -> Result<Vec<ModelId>, UnknownSession> {
         let removed = self.context.sessions.lock().remove(id);
         let closed = removed.ok_or(UnknownSession)?;
-        Ok(let_go_of_all(&self.context, closed.name))
+        Ok(release_holds(&self.context, closed.name))
     }
 
     /// The session `id` holds `model` from now on. Says whether it did not before. Only in turn with orders.
@@ -176,7 +176,7 @@ pub(super) async fn expire(context: Arc<Context>, heart: Heart) {
             () = tokio::time::sleep(TURNS) => {}
             () = until(next) => {
                 for name in context.sessions.remove_expired() {
-                    let unloading = let_go_of_all(&context, name.clone());
+                    let unloading = release_holds(&context, name.clone());
                     tracing::info!(session = %name, models = unloading.len(), "session lapsed");
                 }
             }
@@ -192,11 +192,11 @@ async fn until(time: Option<Instant>) {
 }
 
 /// Lets go of the models of a session that has ended, and unloads those that nobody wants any more.
-fn let_go_of_all(context: &Arc<Context>, session: SessionName) -> Vec<ModelId> {
+fn release_holds(context: &Arc<Context>, session: SessionName) -> Vec<ModelId> {
     let holder = Holder::Session(session);
     let mut unloading = Vec::new();
     for model in context.holds.held_by(&holder) {
-        if let_go(context, &model, &holder) {
+        if release_hold(context, &model, &holder) {
             unloading.push(model);
         }
     }
@@ -204,7 +204,7 @@ fn let_go_of_all(context: &Arc<Context>, session: SessionName) -> Vec<ModelId> {
 }
 
 /// `holder` holds `model` no more. Unloads the model if nobody else wants it, and says whether it does.
-pub(super) fn let_go(context: &Arc<Context>, model: &ModelId, holder: &Holder) -> bool {
+pub(super) fn release_hold(context: &Arc<Context>, model: &ModelId, holder: &Holder) -> bool {
     let free = context.holds.remove(model, holder);
     let unwanted = context
         .model(model)

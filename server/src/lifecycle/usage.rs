@@ -176,7 +176,7 @@ impl Usage {
         let covered = whole + Duration::from_nanos(known.subsec_nanos().into());
         let second = self.second(at);
         let mut counters = self.lock();
-        counters.window.forget(second);
+        counters.window.expire(second);
         let counts = counters.window.counts();
         let (first_token, per_token) = counters.window.latencies();
         let last_minute = Sample {
@@ -212,8 +212,8 @@ impl Usage {
         let sample = sample.ending(wall, at - counters.sampled);
         counters.sampled = at;
         counters.sampled_tokens = total;
-        counters.window.forget(self.second(at));
-        counters.history.forget(wall);
+        counters.window.expire(self.second(at));
+        counters.history.expire(wall);
         if memory.is_none() && sample.is_idle() {
             return None;
         }

@@ -90,7 +90,7 @@ impl InferenceApi {
         let id = violations.model_id("model_id", name);
         violations.finish()?;
         let id = id.ok_or_else(|| ApiError::invalid("model_id", "is required"))?;
-        if let Some(model) = self.fleet.introduced(&id) {
+        if let Some(model) = self.fleet.tracked(&id) {
             check_kind(kind_of(&model), operation)?;
             self.check_room(&model)?;
             if model.status().stage != Stage::Ready && may_load_on_demand(&model) {
@@ -115,7 +115,7 @@ impl InferenceApi {
             .load_on_demand(entry)
             .await
             .map_err(ApiError::Failed)?;
-        let model = self.fleet.introduced(&id).ok_or(ApiError::ShuttingDown)?;
+        let model = self.fleet.tracked(&id).ok_or(ApiError::ShuttingDown)?;
         check_kind(kind_of(&model), operation)?;
         Ok(model)
     }
@@ -128,7 +128,7 @@ impl InferenceApi {
         let Some(new) = self.fleet.makes_room_for(model.id()) else {
             return Ok(());
         };
-        let status = self.fleet.introduced(&new).map(|new| new.status());
+        let status = self.fleet.tracked(&new).map(|new| new.status());
         let eta = status.and_then(|status| status.progress?.eta);
         Err(ApiError::Loading {
             model: new.to_string(),
@@ -159,7 +159,7 @@ impl InferenceApi {
             .load_on_demand(entry)
             .await
             .map_err(ApiError::Failed)?;
-        Ok(self.fleet.introduced(&id))
+        Ok(self.fleet.tracked(&id))
     }
 
     /// Admits a call that the engine has no part in.

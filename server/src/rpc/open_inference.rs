@@ -108,7 +108,7 @@ impl OpenInferenceApi {
     /// The model that `name` in `field` stands for, if it has this `version`.
     async fn named(&self, field: &str, name: &str, version: &str) -> Result<Named, ApiError> {
         let id = model_id(field, name)?;
-        let model = self.fleet.introduced(&id);
+        let model = self.fleet.tracked(&id);
         let named = match &model {
             Some(model) => {
                 let facts = model.facts();

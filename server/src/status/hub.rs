@@ -151,7 +151,7 @@ impl Hub {
     }
 
     /// Makes a model known without a transition, if it is not.
-    pub fn introduce(&self, status: Status) {
+    pub fn track(&self, status: Status) {
         self.journal()
             .models
             .entry(status.model_id.clone())
@@ -159,8 +159,8 @@ impl Hub {
         self.touch();
     }
 
-    /// Makes many models known at once, as [`Hub::introduce`] does.
-    pub fn introduce_all(&self, statuses: impl IntoIterator<Item = Status>) {
+    /// Makes many models known at once, as [`Hub::track`] does.
+    pub fn track_all(&self, statuses: impl IntoIterator<Item = Status>) {
         let mut journal = self.journal();
         for status in statuses {
             let id = status.model_id.clone();

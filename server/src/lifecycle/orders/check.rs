@@ -45,7 +45,7 @@ impl Fleet {
             (None, None) if name.as_str() == DEMO => return Ok(()),
             (None, None) => return Err(self.unknown(name).await.into()),
         };
-        let stage = self.introduced(name).map(|model| model.status().stage);
+        let stage = self.tracked(name).map(|model| model.status().stage);
         let joins = !options.force && stage.is_some_and(Stage::is_active);
         if joins {
             // It has what it needs, or tells.
@@ -66,7 +66,7 @@ impl Fleet {
         name: &ModelId,
         options: &LoadOptions,
     ) -> Result<(), LoadError> {
-        let model = self.introduced(name);
+        let model = self.tracked(name);
         let Some(model) = model.filter(|model| model.status().stage == Stage::Ready) else {
             return Ok(());
         };

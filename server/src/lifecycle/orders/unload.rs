@@ -105,7 +105,7 @@ impl Fleet {
     /// # Errors
     ///
     /// When the catalog cannot be read or written.
-    pub async fn forget_asleep(&self, force: bool) -> Result<(), StorageError> {
+    pub async fn undesire_inactive(&self, force: bool) -> Result<(), StorageError> {
         let _turn = self.context.orders.lock().await;
         for entry in self.catalog.wanted().await? {
             let model = self.context.model(&entry.id);

@@ -11,7 +11,7 @@ use super::{
         driver::{Command, UnloadCommand},
         holds::Holder,
         orders::LoadOrder,
-        sessions::let_go,
+        sessions::release_hold,
     },
     SwitchOptions,
 };
@@ -60,7 +60,7 @@ impl Fleet {
             switch = %switch.id, alias = %switch.alias, to = %switch.to, outcome = ?switch.outcome,
             message = switch.failure.as_ref().map(|failure| failure.message.as_str()), "model.switch"
         );
-        self.let_go_of_both(&switch, unload_old, &on_demand);
+        self.release_both(&switch, unload_old, &on_demand);
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
             let (command, report) = UnloadCommand::unless_wanted(options.drain_timeout);
             if self.send(old, Command::Unload(command)).await {
@@ -71,14 +71,14 @@ impl Fleet {
 
     /// Holds the switch's models no more. What a session that has closed meanwhile left to the switch is
     /// unloaded.
-    fn let_go_of_both(&self, switch: &Switch, unload_old: bool, on_demand: &[ModelId]) {
+    fn release_both(&self, switch: &Switch, unload_old: bool, on_demand: &[ModelId]) {
         let holder = Holder::Switch(switch.id.clone());
         for model in both(switch) {
             let old = Some(model) == switch.from.as_ref();
             if on_demand.contains(model) || (old && unload_old) {
                 self.context.holds.remove(model, &holder);
             } else {
-                let_go(&self.context, model, &holder);
+                release_hold(&self.context, model, &holder);
             }
         }
     }

@@ -40,11 +40,11 @@ impl History {
     pub(super) fn restore(&mut self, earlier: Vec<Sample>, now: SystemTime) {
         let later = std::mem::take(&mut self.0);
         earlier.into_iter().chain(later).for_each(|s| self.push(s));
-        self.forget(now);
+        self.expire(now);
     }
 
     /// Forgets what is too old.
-    pub(super) fn forget(&mut self, now: SystemTime) {
+    pub(super) fn expire(&mut self, now: SystemTime) {
         let old = |sample: &mut Sample| {
             let age = now.duration_since(sample.start());
             age.is_ok_and(|age| age > AGE)
@@ -86,11 +86,11 @@ mod tests {
             (1440, minute(1560), minute(2999))
         );
         assert_eq!(history.0.capacity(), 1440, "150 kB");
-        history.forget(at(3000));
+        history.expire(at(3000));
         assert_eq!(history.all().len(), 1440);
-        history.forget(at(3100));
+        history.expire(at(3100));
         assert_eq!(history.all()[0], minute(1660));
-        history.forget(at(9000));
+        history.expire(at(9000));
         assert_eq!((history.all().len(), history.0.capacity()), (0, 0));
     }
 

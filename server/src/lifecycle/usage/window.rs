@@ -63,11 +63,11 @@ impl Window {
         });
         self.seconds[at].1.add(observation);
         let last = self.seconds.back().map_or(second, |(of, _)| *of);
-        self.forget(last);
+        self.expire(last);
     }
 
     /// Forgets what does not belong to the window that ends with this second.
-    pub(super) fn forget(&mut self, second: u32) {
+    pub(super) fn expire(&mut self, second: u32) {
         let old = |(of, _): &mut (u32, Tally)| second.saturating_sub(*of) >= WINDOW_SECONDS;
         while self.seconds.pop_front_if(old).is_some() {}
         if self.seconds.is_empty() {
@@ -156,7 +156,7 @@ mod tests {
         let mut window = Window::default();
         (0..600).for_each(|second| window.add(second, Observation::Failed));
         assert_eq!((window.seconds.len(), window.counts().failed), (60, 60));
-        window.forget(600 + 3600);
+        window.expire(600 + 3600);
         assert_eq!((window.seconds.capacity(), window.counts().failed), (0, 0));
     }
 
@@ -179,7 +179,7 @@ mod tests {
                 naive.push((second - late.min(second), kind, n));
             }
             let now = second + idle;
-            window.forget(now);
+            window.expire(now);
             naive.retain(|(at, ..)| at + 60 > now);
             let count = |wanted: u8| naive.iter().filter(|(_, kind, _)| *kind == wanted).count();
             let counts = window.counts();

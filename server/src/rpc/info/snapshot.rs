@@ -84,15 +84,15 @@ impl Sources<'_> {
         let status = self.hub.status(&id);
         let status = status.unwrap_or_else(|| Status::unloaded(id.clone()));
         let holders = self.fleet.holders(&id);
-        let introduced = self.fleet.introduced(&id);
-        model(entry, introduced.as_deref(), &status, &holders, detail)
+        let tracked = self.fleet.tracked(&id);
+        model(entry, tracked.as_deref(), &status, &holders, detail)
     }
 
     /// What models, which hold memory, have on devices.
     fn on_devices(&self, holding: &[Status]) -> Vec<Holding> {
         let on_device = |status: &Status| {
             let bytes = status.memory?.device_bytes;
-            let model = self.fleet.introduced(&status.model_id);
+            let model = self.fleet.tracked(&status.model_id);
             let model = model.filter(|_| bytes > 0)?;
             let device = model.facts().learned.metadata.device.clone();
             Some(Holding { device, bytes })

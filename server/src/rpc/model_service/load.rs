@@ -150,7 +150,7 @@ impl Core {
 
     /// A load of the model `id` has failed: why, and what it has left behind.
     fn failed(&self, id: &ModelId, failure: Failure) -> ApiError {
-        let model = self.fleet.introduced(id).map(|model| model.facts());
+        let model = self.fleet.tracked(id).map(|model| model.facts());
         let ended = failure.reason == Reason::LoadCancelled;
         match model {
             Some(facts) if !ended => ApiError::LoadFailed {
@@ -165,7 +165,7 @@ impl Core {
 
     fn answer(&self, ticket: &LoadTicket) -> ModelLoad {
         let id = &ticket.status.model_id;
-        let model = self.fleet.introduced(id);
+        let model = self.fleet.tracked(id);
         let estimate = model.and_then(|model| model.facts().learned.metadata.load_duration);
         ModelLoad {
             model_id: id.to_string(),

@@ -65,12 +65,12 @@ impl Core {
     /// loaded later because they were asked for; without force not the required ones.
     async fn unload_all(&self, options: UnloadOptions) -> Result<Vec<ModelUnload>, ApiError> {
         let stays = |id: &ModelId| {
-            let model = self.fleet.introduced(id);
+            let model = self.fleet.tracked(id);
             !options.force && model.is_some_and(|model| model.facts().entry.spec.required)
         };
         let mut active = self.fleet.active();
         active.retain(|status| !stays(&status.model_id));
-        self.fleet.forget_asleep(options.force).await?;
+        self.fleet.undesire_inactive(options.force).await?;
         let unload = |id: ModelId| {
             let options = options.clone();
             async move {

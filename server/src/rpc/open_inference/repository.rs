@@ -46,7 +46,7 @@ impl OpenInferenceApi {
     }
 
     fn index_of(&self, entry: &Entry) -> ModelIndex {
-        let (state, reason) = match self.fleet.introduced(&entry.id) {
+        let (state, reason) = match self.fleet.tracked(&entry.id) {
             Some(model) => {
                 let (state, reason) = state(&model.status());
                 let facts = model.facts();
@@ -87,7 +87,7 @@ impl OpenInferenceApi {
             ("parameters.file", request.parameters.keys().any(file)),
         ])?;
         check_parameters(&request.parameters, |_, _| false)?;
-        let outdated = match self.fleet.introduced(&id) {
+        let outdated = match self.fleet.tracked(&id) {
             Some(model) => self.fleet.reload_reason(&model).await.is_some(),
             None => false,
         };
