@@ -1,6 +1,6 @@
 //! The life of models: from what was asked for to worker processes.
 //!
-//! [`Fleet`] is the way in: `orders` are loads and unloads, `switch` moves aliases, `sessions` hold models,
+//! [`Fleet`] is the way in: `loader` is for loads and unloads, `switch` moves aliases, `sessions` hold models,
 //! `registry` changes what is registered, the `reconciler` brings back what was asked for. Behind it each model
 //! has one driver task, the only one that changes the model's state; everybody else sends it commands or reads
 //! what it publishes. An `inspection` looks ahead of a reload, and `files` are watched for changes. `memory` decides who fits,
@@ -16,13 +16,13 @@ mod eviction;
 mod fatal_prompt;
 mod files;
 mod fleet;
-mod holds;
+mod holders;
 mod inspection;
 mod ledger;
 mod load_slots;
+mod loader;
 mod memory;
 mod model;
-mod orders;
 mod pressure;
 mod reconciler;
 mod registry;
@@ -42,10 +42,10 @@ pub use devices::{CudaWorker, Devices};
 pub use driver::{LoadTicket, UnloadReport, Verification};
 pub use fatal_prompt::FatalPrompt;
 pub use fleet::{FindError, Fleet, Resources, UnknownModel};
-pub use holds::Holder;
+pub use holders::Holder;
+pub use loader::{LoadError, LoadOptions, UnloadError, UnloadOptions};
 pub use memory::Memory;
 pub use model::{Facts, Model};
-pub use orders::{LoadError, LoadOptions, UnloadError, UnloadOptions};
 pub use registry::{DeclarationError, RegistryError};
 pub use sampler::Sampling;
 pub use sessions::{Session, SessionId, SessionName, TooManySessions, UnknownSession};

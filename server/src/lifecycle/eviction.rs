@@ -95,5 +95,5 @@ pub(super) fn may_be_evicted(context: &Context, model: &Model) -> bool {
     let Spec {
         pinned, required, ..
     } = *model.facts().entry.spec;
-    !pinned && !required && !context.holds.is_held(model.id())
+    !pinned && !required && !context.holders.is_held(model.id())
 }

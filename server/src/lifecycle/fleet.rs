@@ -20,7 +20,7 @@ use super::{
     Limits,
     devices::Devices,
     driver::{Command, Driver, UnloadCommand},
-    holds::{Holder, Holds},
+    holders::{Holder, Holders},
     load_slots::LoadSlots,
     memory::Memory,
     model::Model,
@@ -97,13 +97,13 @@ pub(super) struct Context {
     pub(super) metrics: ModelMetrics,
     pub(super) memory: Memory,
     pub(super) devices: Arc<Devices>,
-    pub(super) holds: Holds,
+    pub(super) holders: Holders,
     pub(super) sessions: Sessions,
     pub(super) switches: Switches,
     /// Inspections ahead of reloads that run at the same time.
     pub(super) inspections: Semaphore,
     /// Held from the commit of what was asked for until its driver has heard of it.
-    pub(super) orders: tokio::sync::Mutex<()>,
+    pub(super) desired_state_lock: tokio::sync::Mutex<()>,
     /// No more loads are begun.
     pub(super) closing: CancellationToken,
     pub(super) prepared: Option<Arc<PreparedCache>>,
@@ -169,11 +169,11 @@ impl Fleet {
             metrics: resources.metrics,
             memory: resources.memory,
             devices: resources.devices,
-            holds: Holds::default(),
+            holders: Holders::default(),
             sessions: Sessions::default(),
             switches: Switches::default(),
             inspections: Semaphore::new(INSPECTIONS),
-            orders: tokio::sync::Mutex::default(),
+            desired_state_lock: tokio::sync::Mutex::default(),
             closing: CancellationToken::new(),
             prepared: resources.prepared,
             end_drivers: CancellationToken::new(),
@@ -238,7 +238,7 @@ impl Fleet {
 
     /// Who holds the model `id`.
     pub fn holders(&self, id: &ModelId) -> Vec<Holder> {
-        self.context.holds.holders(id)
+        self.context.holders.of(id)
     }
 
     /// Version of the engine, as the last worker told it.

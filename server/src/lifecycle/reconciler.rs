@@ -6,7 +6,7 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use super::{Fleet, LoadError, orders::LoadOrder};
+use super::{Fleet, LoadError, loader::LoadOrder};
 use crate::{
     catalog::{Entry, Note, StorageError},
     model::Status,

@@ -120,8 +120,8 @@ impl Fleet {
         request: Option<Remember>,
     ) -> Result<(Entry, bool), RegistryError> {
         self.check_change(&change).await?;
-        // In turn with orders: none that was checked meets another entry than it saw.
-        let _turn = self.context.orders.lock().await;
+        // Under the desired-state lock: none that was checked meets another entry than it saw.
+        let _turn = self.context.desired_state_lock.lock().await;
         let updated = self.catalog.update(id, change, request).await;
         let updated = updated.map_err(|error| RegistryError::Update(id.clone(), error))?;
         let reload = self.needs_reload(&updated.after);
@@ -166,7 +166,7 @@ impl Fleet {
         let mut unloads = 0;
         loop {
             // No load comes between the end of the driver and that of the entry.
-            let turn = self.context.orders.lock().await;
+            let turn = self.context.desired_state_lock.lock().await;
             // Nothing is ended or unloaded for a call that is refused then.
             let checked = self.catalog.check_delete(id, etag.clone(), force).await;
             checked.map_err(refused)?;

@@ -17,7 +17,7 @@ use super::{
     Fleet,
     driver::{Command, UnloadCommand},
     fleet::Context,
-    holds::Holder,
+    holders::Holder,
 };
 use crate::{model::ModelId, supervisor::Heart};
 
@@ -150,7 +150,7 @@ impl Fleet {
         Ok(release_holds(&self.context, closed.name))
     }
 
-    /// The session `id` holds `model` from now on. Says whether it did not before. Only in turn with orders.
+    /// The session `id` holds `model` from now on. Says whether it did not before. Only under the desired-state lock.
     pub(super) fn hold(
         &self,
         id: &SessionId,
@@ -160,7 +160,7 @@ impl Fleet {
         let open = sessions.get(id).ok_or(UnknownSession)?;
         // Under the lock: a session that lapses this moment lets go of this model too.
         let holder = Holder::Session(open.name.clone());
-        let is_new = self.context.holds.add(model, holder.clone());
+        let is_new = self.context.holders.add(model, holder.clone());
         Ok((holder, is_new))
     }
 }
@@ -195,7 +195,7 @@ async fn until(time: Option<Instant>) {
 fn release_holds(context: &Arc<Context>, session: SessionName) -> Vec<ModelId> {
     let holder = Holder::Session(session);
     let mut unloading = Vec::new();
-    for model in context.holds.held_by(&holder) {
+    for model in context.holders.held_by(&holder) {
         if release_hold(context, &model, &holder) {
             unloading.push(model);
         }
@@ -205,7 +205,7 @@ fn release_holds(context: &Arc<Context>, session: SessionName) -> Vec<ModelId> {
 
 /// `holder` holds `model` no more. Unloads the model if nobody else wants it, and says whether it does.
 pub(super) fn release_hold(context: &Arc<Context>, model: &ModelId, holder: &Holder) -> bool {
-    let free = context.holds.remove(model, holder);
+    let free = context.holders.remove(model, holder);
     let unwanted = context
         .model(model)
         .filter(|model| free && !model.facts().desired && model.status().stage.is_active());
@@ -256,7 +256,7 @@ impl Context {
     fn session(&self, id: SessionId, open: Open) -> Session {
         let left = open.expires.saturating_duration_since(Instant::now());
         Session {
-            models: self.holds.held_by(&Holder::Session(open.name.clone())),
+            models: self.holders.held_by(&Holder::Session(open.name.clone())),
             id,
             name: open.name,
             ttl: open.ttl,

@@ -84,8 +84,8 @@ impl Fleet {
         options: SwitchOptions,
     ) -> Result<SwitchTicket, SwitchError> {
         self.check_switch(alias, to, &options).await?;
-        // In turn with orders: what was found so is so until all of it is written.
-        let turn = self.context.orders.lock().await;
+        // Under the desired-state lock: what was found so is so until all of it is written.
+        let turn = self.context.desired_state_lock.lock().await;
         self.check_alias(alias).await?;
         let spec = self.spec_to_load(to, options.spec.clone()).await;
         let request = LoadRequest {

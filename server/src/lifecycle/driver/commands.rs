@@ -8,7 +8,7 @@ use tracing::{Span, info_span};
 use super::{Driver, LoadClock, memory::is_remote};
 use crate::{
     catalog::{Attempt, Entry, Note},
-    lifecycle::{orders::LoadOrder, timers::Timer},
+    lifecycle::{loader::LoadOrder, timers::Timer},
     model::{
         Failure, LoadId, LoadOutcome, Reason, Stage, Status, SuspendCause,
         state::{Cause, Event, Load},

@@ -293,7 +293,7 @@ impl Driver {
     }
 
     pub(super) fn is_held(&self) -> bool {
-        self.context.holds.is_held(self.model.id())
+        self.context.holders.is_held(self.model.id())
     }
 }
 

@@ -9,8 +9,8 @@ use super::{
     super::{
         Fleet, Model,
         driver::{Command, UnloadCommand},
-        holds::Holder,
-        orders::LoadOrder,
+        holders::Holder,
+        loader::LoadOrder,
         sessions::release_hold,
     },
     SwitchOptions,
@@ -76,7 +76,7 @@ impl Fleet {
         for model in both(switch) {
             let old = Some(model) == switch.from.as_ref();
             if on_demand.contains(model) || (old && unload_old) {
-                self.context.holds.remove(model, &holder);
+                self.context.holders.remove(model, &holder);
             } else {
                 release_hold(&self.context, model, &holder);
             }
@@ -114,7 +114,7 @@ impl Fleet {
     /// Moves the alias, and says whether the old model is to be unloaded unless somebody holds it. Watchers are told of the aliases
     /// before they are told that the switch has ended.
     async fn move_alias(&self, switch: &mut Switch) -> Result<bool, Failure> {
-        let turn = self.context.orders.lock().await;
+        let turn = self.context.desired_state_lock.lock().await;
         let unload_old = !self.old_is_wanted(switch).await?;
         let ended = Switch {
             outcome: Some(SwitchOutcome::Succeeded),
@@ -205,11 +205,13 @@ impl Work {
         let context = &fleet.context;
         let unasked = |id: &&ModelId| {
             let active = |model: &Model| model.status().stage.is_active() && !model.facts().desired;
-            !context.holds.is_held(id) && context.model(id).is_some_and(|model| active(&model))
+            !context.holders.is_held(id) && context.model(id).is_some_and(|model| active(&model))
         };
         let on_demand = both(&switch).filter(unasked).cloned().collect();
         for model in both(&switch) {
-            context.holds.add(model, Holder::Switch(switch.id.clone()));
+            context
+                .holders
+                .add(model, Holder::Switch(switch.id.clone()));
         }
         Self {
             switch,

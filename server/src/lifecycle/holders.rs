@@ -14,7 +14,7 @@ use crate::model::{ModelId, SwitchId};
 
 /// Who holds which models.
 #[derive(Debug, Default)]
-pub(super) struct Holds(Mutex<BTreeMap<ModelId, BTreeSet<Holder>>>);
+pub(super) struct Holders(Mutex<BTreeMap<ModelId, BTreeSet<Holder>>>);
 
 /// Somebody who holds a model, by a name that everybody may see.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,9 +25,9 @@ pub enum Holder {
     Switch(SwitchId),
 }
 
-// === impl Holds ===
+// === impl Holders ===
 
-impl Holds {
+impl Holders {
     /// `holder` holds `model`. Says whether it did not before.
     pub(super) fn add(&self, model: &ModelId, holder: Holder) -> bool {
         self.lock().entry(model.clone()).or_default().insert(holder)
@@ -35,14 +35,14 @@ impl Holds {
 
     /// `holder` holds `model` no more. Says whether nobody does now.
     pub(super) fn remove(&self, model: &ModelId, holder: &Holder) -> bool {
-        let mut holds = self.lock();
-        let Some(holders) = holds.get_mut(model) else {
+        let mut models = self.lock();
+        let Some(holders) = models.get_mut(model) else {
             return true;
         };
         holders.remove(holder);
         let free = holders.is_empty();
         if free {
-            holds.remove(model);
+            models.remove(model);
         }
         free
     }
@@ -53,15 +53,17 @@ impl Holds {
     }
 
     /// Who holds `model`.
-    pub(super) fn holders(&self, model: &ModelId) -> Vec<Holder> {
-        let holds = self.lock();
-        holds.get(model).into_iter().flatten().cloned().collect()
+    pub(super) fn of(&self, model: &ModelId) -> Vec<Holder> {
+        let models = self.lock();
+        models.get(model).into_iter().flatten().cloned().collect()
     }
 
     /// Models that `holder` holds.
     pub(super) fn held_by(&self, holder: &Holder) -> Vec<ModelId> {
-        let holds = self.lock();
-        let held = holds.iter().filter(|(_, holders)| holders.contains(holder));
+        let models = self.lock();
+        let held = models
+            .iter()
+            .filter(|(_, holders)| holders.contains(holder));
         held.map(|(model, _)| model.clone()).collect()
     }
 

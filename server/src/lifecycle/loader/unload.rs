@@ -6,7 +6,7 @@ use super::super::{
     Fleet,
     driver::{Command, UnloadCommand, UnloadReport},
     fleet::{FindError, UnknownModel},
-    holds::Holder,
+    holders::Holder,
     sessions::SessionName,
 };
 use crate::{
@@ -58,7 +58,7 @@ impl Fleet {
         name: &ModelId,
         options: UnloadOptions,
     ) -> Result<(ModelId, UnloadReport), UnloadError> {
-        let turn = self.context.orders.lock().await;
+        let turn = self.context.desired_state_lock.lock().await;
         let entry = self.find(name).await.map_err(UnloadError::from)?;
         let id = entry.id.clone();
         if entry.spec.required && !options.force {
@@ -75,8 +75,8 @@ impl Fleet {
             return Err(UnloadError::Held(others));
         }
         self.catalog.set_desired(&id, false).await?;
-        // Nobody has come since: models are held in turn with orders.
-        self.context.holds.release(&id);
+        // Nobody has come since: models are held under the desired-state lock.
+        self.context.holders.release(&id);
         let Some(model) = self.context.model(&id) else {
             return Ok((id, UnloadReport::nothing()));
         };
@@ -106,7 +106,7 @@ impl Fleet {
     ///
     /// When the catalog cannot be read or written.
     pub async fn undesire_inactive(&self, force: bool) -> Result<(), StorageError> {
-        let _turn = self.context.orders.lock().await;
+        let _turn = self.context.desired_state_lock.lock().await;
         for entry in self.catalog.wanted().await? {
             let model = self.context.model(&entry.id);
             let stage = model.as_ref().map(|model| model.status().stage);

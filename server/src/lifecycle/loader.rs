@@ -103,7 +103,7 @@ impl Fleet {
         if options.force {
             self.check_reload(name, &options).await?;
         }
-        let turn = self.context.orders.lock().await;
+        let turn = self.context.desired_state_lock.lock().await;
         if self.is_closing() {
             return Err(LoadError::ShuttingDown);
         }
@@ -136,7 +136,7 @@ impl Fleet {
                 release_hold(&self.context, &id, &holder);
             } else if is_new && ticket.is_err() {
                 // What was refused changes nothing: the model stays as it is.
-                self.context.holds.remove(&id, &holder);
+                self.context.holders.remove(&id, &holder);
             }
         }
         ticket
