@@ -59,7 +59,7 @@ pub(super) const CPU: &str = "cpu";
 pub(super) const ONLY_GPU: &str = "cuda:0";
 
 /// How long a driver is waited for that was not heard of yet, or does not answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const DRIVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Part of a device that a model counts for which is on its way there and of which nothing is known.
 const UNKNOWN_NEED: u64 = 16;
@@ -116,7 +116,7 @@ impl Devices {
         if !self.worker.installed {
             return Err(self.worker_is_missing(wish));
         }
-        let reading = self.system.fresh_devices(PATIENCE).await;
+        let reading = self.system.fresh_devices(DRIVER_TIMEOUT).await;
         let reading = reading.map_err(|_| unavailable(DRIVER, SILENT))?;
         let mut pending = self.pending();
         let Some(gpu) = pick(wish, &reading, memory, &pending)? else {

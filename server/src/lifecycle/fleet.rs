@@ -138,10 +138,10 @@ pub enum FindError {
 }
 
 /// Commands that wait for a driver.
-const INBOX: usize = 64;
+const COMMAND_QUEUE: usize = 64;
 
 /// Inspections ahead of reloads at the same time.
-const INSPECTIONS: usize = 2;
+const MAX_INSPECTIONS: usize = 2;
 
 /// Ids that an error tells.
 const KNOWN_IDS: usize = 10;
@@ -172,7 +172,7 @@ impl Fleet {
             holders: Holders::default(),
             sessions: Sessions::default(),
             switches: Switches::default(),
-            inspections: Semaphore::new(INSPECTIONS),
+            inspections: Semaphore::new(MAX_INSPECTIONS),
             desired_state_lock: tokio::sync::Mutex::default(),
             closing: CancellationToken::new(),
             prepared: resources.prepared,
@@ -183,10 +183,10 @@ impl Fleet {
             worker_template: resources.worker_template,
         });
         let supervisor = &resources.supervisor;
-        let heart = supervisor.heart("session-expiry", sessions::TURNS);
+        let heart = supervisor.heart("session-expiry", sessions::EXPIRY_INTERVAL);
         let expiry = sessions::expire(context.clone(), heart);
         context.tasks.critical("session-expiry", expiry);
-        let heart = supervisor.heart("memory-pressure", pressure::LOOKS);
+        let heart = supervisor.heart("memory-pressure", pressure::CHECK_INTERVAL);
         let relief = pressure::relieve(context.clone(), heart);
         context.tasks.critical("memory-pressure", relief);
         Arc::new(Self {
@@ -345,7 +345,7 @@ impl Context {
         if let Some(model) = models.get(&entry.id) {
             return Some(model.clone());
         }
-        let (commands, inbox) = mpsc::channel(INBOX);
+        let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
         let model = Arc::new(Model::new(entry.clone(), commands, self.metrics.clone()));
         self.hub.track(Status::clone(&model.status()));
         let driver = Driver::new(self.clone(), model.clone(), inbox);

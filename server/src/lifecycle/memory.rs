@@ -76,10 +76,10 @@ pub(super) struct Fill {
 }
 
 /// How long to wait for news of memory that nobody announces.
-const PATIENCE: Duration = Duration::from_secs(1);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a driver is waited for that is asked what a device has free.
-const DRIVER_PATIENCE: Duration = Duration::from_secs(5);
+const DEVICE_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 // === impl Memory ===
 
@@ -122,7 +122,7 @@ impl Memory {
                 Verdict::Evict(_) => {}
                 Verdict::Wait => {
                     // What is free also changes without the ledger.
-                    let _ = tokio::time::timeout(PATIENCE, changes.changed()).await;
+                    let _ = tokio::time::timeout(RECHECK_INTERVAL, changes.changed()).await;
                 }
                 // What was read of the device may be older than the change.
                 Verdict::Refused(_) if changes.has_changed().unwrap_or(false) => {}
@@ -238,7 +238,7 @@ impl Memory {
             let message = format!("{gpu} cannot be used: {why}; see what nvidia-smi says");
             Failure::new(Reason::DeviceUnavailable, message).about(gpu.device_name())
         };
-        let reading = self.0.system.fresh_devices(DRIVER_PATIENCE).await;
+        let reading = self.0.system.fresh_devices(DEVICE_READ_TIMEOUT).await;
         let reading = reading.map_err(|silent| unavailable(&silent.to_string()))?;
         if let DeviceReading {
             trouble: Some(why), ..

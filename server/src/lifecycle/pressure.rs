@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Between two looks at the memory.
-pub(super) const LOOKS: Duration = Duration::from_secs(1);
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Share of the memory that has to be left: below it, a worker that holds more than it was admitted with is
 /// killed before the system picks one, which may be the server.
@@ -24,12 +24,12 @@ const CRITICAL: f64 = 0.03;
 /// Watches the memory until the fleet closes: above the high watermark the model that was used least
 /// recently goes, if one may; when almost nothing is left, a worker that outgrew its admission does.
 pub(super) async fn relieve(context: Arc<Context>, heart: Heart) {
-    let mut looks = tokio::time::interval(LOOKS);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut checks = tokio::time::interval(CHECK_INTERVAL);
+    checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = context.closing.cancelled() => return,
-            _ = looks.tick() => heart.beat(),
+            _ = checks.tick() => heart.beat(),
         }
         let fill = context.memory.fill();
         let watermark = context.limits.memory_high_watermark;

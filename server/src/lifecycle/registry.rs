@@ -64,7 +64,7 @@ pub enum DeclarationError {
 }
 
 /// How often a model is unloaded for its deletion that others load again meanwhile.
-const UNLOADS: usize = 3;
+const MAX_UNLOADS: usize = 3;
 
 impl Fleet {
     /// What is registered.
@@ -177,7 +177,7 @@ impl Fleet {
                 return Ok(report);
             }
             drop(turn);
-            if !force || unloads == UNLOADS {
+            if !force || unloads == MAX_UNLOADS {
                 return Err(RegistryError::Loaded(id.clone()));
             }
             let unloaded = self.unload_for_deletion(id).await?;

@@ -36,10 +36,10 @@ struct Sampler {
 }
 
 /// How far back the history reaches.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const HISTORY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Models that are looked at in one go, with the other tasks waiting.
-const GO: usize = 1000;
+const MODELS_PER_BATCH: usize = 1000;
 
 // === impl Sampling ===
 
@@ -89,7 +89,7 @@ impl Sampler {
     }
 
     async fn restore(&self) {
-        let since = SystemTime::now().checked_sub(DAY);
+        let since = SystemTime::now().checked_sub(HISTORY_AGE);
         let since = since.unwrap_or(SystemTime::UNIX_EPOCH);
         let kept = match self.store.samples(since).await {
             Ok(kept) => kept,
@@ -114,7 +114,7 @@ impl Sampler {
 
     async fn sample(&self) -> Vec<KeptSample> {
         let mut samples = Vec::new();
-        for models in self.fleet.all().chunks(GO) {
+        for models in self.fleet.all().chunks(MODELS_PER_BATCH) {
             samples.extend(
                 models
                     .iter()

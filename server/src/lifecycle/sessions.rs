@@ -76,7 +76,7 @@ struct Open {
 }
 
 /// Between two turns of the task that ends sessions, at most.
-pub(super) const TURNS: Duration = Duration::from_secs(5);
+pub(super) const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Sessions at the same time.
 const MAX_SESSIONS: usize = 10_000;
@@ -173,7 +173,7 @@ pub(super) async fn expire(context: Arc<Context>, heart: Heart) {
         tokio::select! {
             () = context.closing.cancelled() => return,
             () = context.sessions.changed.notified() => {}
-            () = tokio::time::sleep(TURNS) => {}
+            () = tokio::time::sleep(EXPIRY_INTERVAL) => {}
             () = until(next) => {
                 for name in context.sessions.remove_expired() {
                     let unloading = release_holds(&context, name.clone());

@@ -65,7 +65,7 @@ pub(super) struct PromptLengths {
 }
 
 /// How much longer than its pace says an engine may work at a prompt.
-const PATIENCE: f64 = 10.0;
+const SPIN_FACTOR: f64 = 10.0;
 
 /// How old a reading of a device may be that a worker is on.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -290,7 +290,7 @@ fn spin_limit(limits: &Limits, pace: Option<Pace>, prompt_tokens: u64) -> Durati
     let tokens = prompt_tokens as f64;
     let known = pace.and_then(|pace| pace.prompt_tokens_per_second);
     let reading = match known {
-        Some(rate) => PATIENCE * tokens / rate,
+        Some(rate) => SPIN_FACTOR * tokens / rate,
         None => limits.spin_timeout_per_prompt_token.as_secs_f64() * tokens,
     };
     let reading = Duration::try_from_secs_f64(reading).unwrap_or(Duration::MAX);

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How long a file system is waited for. What it does not tell by then shows when the model is loaded.
-const PATIENCE: Duration = Duration::from_secs(5);
+const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is said of a model that is not loaded anew.
 const SERVES_ON: &str = "Nothing was changed, and the model serves on as it was loaded.";
@@ -51,7 +51,7 @@ impl Fleet {
             // It has what it needs, or tells.
             return self.check_sources(spec).await.map_err(Into::into);
         }
-        let present = timeout(PATIENCE, self.context.roots.check_presence(spec)).await;
+        let present = timeout(FILE_SYSTEM_TIMEOUT, self.context.roots.check_presence(spec)).await;
         present.unwrap_or(Ok(())).map_err(Into::into)
     }
 
@@ -90,7 +90,7 @@ impl Fleet {
     ///
     /// When they may not.
     pub async fn check_sources(&self, spec: &Spec) -> Result<(), SourceError> {
-        let checked = timeout(PATIENCE, self.context.roots.check(spec)).await;
+        let checked = timeout(FILE_SYSTEM_TIMEOUT, self.context.roots.check(spec)).await;
         match checked.unwrap_or(Ok(())) {
             Err(error) if error.is_refusal() => Err(error),
             _ => Ok(()),

@@ -18,10 +18,10 @@ pub(super) struct History(VecDeque<Sample>);
 const SAMPLES: usize = 1440;
 
 /// Samples for which there is room at first, and then again.
-const ROOM: usize = 60;
+const SPARE: usize = 60;
 
 /// How long they are kept.
-const AGE: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 // === impl History ===
 
@@ -31,7 +31,7 @@ impl History {
             self.0.pop_front();
         }
         if self.0.len() == self.0.capacity() {
-            self.0.reserve_exact(ROOM);
+            self.0.reserve_exact(SPARE);
         }
         self.0.push_back(sample);
     }
@@ -47,7 +47,7 @@ impl History {
     pub(super) fn expire(&mut self, now: SystemTime) {
         let old = |sample: &mut Sample| {
             let age = now.duration_since(sample.start());
-            age.is_ok_and(|age| age > AGE)
+            age.is_ok_and(|age| age > MAX_AGE)
         };
         while self.0.pop_front_if(old).is_some() {}
         if self.0.is_empty() {
