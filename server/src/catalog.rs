@@ -29,7 +29,7 @@ use crate::{
     supervisor::Supervisor,
 };
 
-pub use entry::{Attempt, Entry, Learned, LearnedMemory, NewEntry, Origin};
+pub use entry::{Attempt, CatalogEntry, Learned, LearnedMemory, NewEntry, Origin};
 pub use error::{
     DeclareError, DeleteError, OpenError, RegisterError, StorageError, Taken, UpdateError,
 };
@@ -79,9 +79,9 @@ pub struct LoadRequest {
 #[derive(Clone, Debug)]
 pub struct Requested {
     /// As it was; `None`: it was registered by the request.
-    pub before: Option<Entry>,
+    pub before: Option<CatalogEntry>,
     /// As it is. What is desired of it is told as it was.
-    pub after: Entry,
+    pub after: CatalogEntry,
 }
 
 /// A change of an entry.
@@ -99,9 +99,9 @@ pub struct EntryChange {
 #[derive(Clone, Debug)]
 pub struct Updated {
     /// As it was.
-    pub before: Entry,
+    pub before: CatalogEntry,
     /// As it is.
-    pub after: Entry,
+    pub after: CatalogEntry,
 }
 
 /// Threads that read.
@@ -170,7 +170,7 @@ impl Catalog {
         &self,
         new: NewEntry,
         request: Option<Remember>,
-    ) -> Result<Entry, RegisterError> {
+    ) -> Result<CatalogEntry, RegisterError> {
         let capacity = self.0.capacity;
         let work = move |change: &mut change::Change<'_>| change.create(new, capacity, request);
         self.0.writer.run(work).await
@@ -181,7 +181,7 @@ impl Catalog {
     /// # Errors
     ///
     /// As [`Catalog::create`].
-    pub async fn check_create(&self, new: NewEntry) -> Result<Entry, RegisterError> {
+    pub async fn check_create(&self, new: NewEntry) -> Result<CatalogEntry, RegisterError> {
         let capacity = self.0.capacity;
         let work = move |change: &mut change::Change<'_>| change.create(new, capacity, None);
         self.0.writer.rehearse(work).await
@@ -198,7 +198,7 @@ impl Catalog {
         id: ModelId,
         spec: Spec,
         on_conflict: OnConflict,
-    ) -> Result<Entry, RegisterError> {
+    ) -> Result<CatalogEntry, RegisterError> {
         let capacity = self.0.capacity;
         let work =
             move |change: &mut change::Change<'_>| change.register(id, spec, on_conflict, capacity);
@@ -210,7 +210,7 @@ impl Catalog {
     /// # Errors
     ///
     /// When it cannot be read.
-    pub async fn get(&self, name: &ModelId) -> Result<Option<Entry>, StorageError> {
+    pub async fn get(&self, name: &ModelId) -> Result<Option<CatalogEntry>, StorageError> {
         let name = name.clone();
         self.read(move |connection| row::find(connection, &name))
             .await
@@ -272,7 +272,7 @@ impl Catalog {
         etag: Option<Etag>,
         force: bool,
         request: Option<Remember>,
-    ) -> Result<Entry, DeleteError> {
+    ) -> Result<CatalogEntry, DeleteError> {
         let id = id.clone();
         self.0
             .writer
@@ -290,7 +290,7 @@ impl Catalog {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-    ) -> Result<Entry, DeleteError> {
+    ) -> Result<CatalogEntry, DeleteError> {
         let id = id.clone();
         let work = move |change: &mut change::Change<'_>| change.delete(&id, etag, force, None);
         self.0.writer.rehearse(work).await

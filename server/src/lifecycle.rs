@@ -48,7 +48,7 @@ pub use memory::Memory;
 pub use model::{Facts, Model};
 pub use registry::{DeclarationError, RegistryError};
 pub use sampler::Sampling;
-pub use sessions::{Session, SessionId, SessionName, TooManySessions, UnknownSession};
+pub use sessions::{HoldSession, SessionId, SessionName, TooManySessions, UnknownSession};
 pub use source::{ModelLocation, ModelRoots, SourceError};
 pub use switch::{SwitchError, SwitchOptions, SwitchTicket};
 pub use usage::{Latency, Operation, RequestRecord, Sample, Totals, Usage, UsageReport};

@@ -22,7 +22,8 @@ pub use pace::Pace;
 pub use progress::{Phase, Progress, ProgressMeter};
 pub use retry::{RestartMode, RestartPolicy};
 pub use spec::{
-    DataType, Etag, Format, GenerationDefaults, HubSource, Kind, MemoryHint, Sampling, Source, Spec,
+    DataType, Etag, Format, GenerationDefaults, HubSource, MemoryHint, ModelKind, Sampling, Source,
+    Spec,
 };
 pub use status::{
     KvBlocks, LoadOutcome, LoadRecord, Memory, Metadata, Stage, Status, SuspendCause, Suspension,

@@ -9,9 +9,9 @@ use hangar_client::{v1, worker::v1::WorkerConfig};
 
 use crate::catalog::Learned;
 use crate::model::{
-    Adapter, DataType, Failure, Format, GenerationDefaults, Kind, LoadOutcome, LoadRecord, Memory,
-    Metadata, Phase, Progress, RestartMode, RestartPolicy, Sampling, Source, Spec, Stage, Status,
-    SuspendCause, Suspension, Switch, SwitchOutcome, SwitchStrategy,
+    Adapter, DataType, Failure, Format, GenerationDefaults, LoadOutcome, LoadRecord, Memory,
+    Metadata, ModelKind, Phase, Progress, RestartMode, RestartPolicy, Sampling, Source, Spec,
+    Stage, Status, SuspendCause, Suspension, Switch, SwitchOutcome, SwitchStrategy,
 };
 
 pub use pace::pace;
@@ -372,14 +372,14 @@ fn state(stage: Stage) -> v1::ModelState {
 }
 
 /// The kind that a message tells, if it tells one.
-pub fn kind_of(kind: v1::ModelKind) -> Option<Kind> {
+pub fn kind_of(kind: v1::ModelKind) -> Option<ModelKind> {
     match kind {
         v1::ModelKind::Unspecified => None,
-        v1::ModelKind::Text => Some(Kind::Text),
-        v1::ModelKind::Multimodal => Some(Kind::Multimodal),
-        v1::ModelKind::Embedding => Some(Kind::Embedding),
-        v1::ModelKind::Image => Some(Kind::Image),
-        v1::ModelKind::Speech => Some(Kind::Speech),
+        v1::ModelKind::Text => Some(ModelKind::Text),
+        v1::ModelKind::Multimodal => Some(ModelKind::Multimodal),
+        v1::ModelKind::Embedding => Some(ModelKind::Embedding),
+        v1::ModelKind::Image => Some(ModelKind::Image),
+        v1::ModelKind::Speech => Some(ModelKind::Speech),
     }
 }
 
@@ -403,14 +403,14 @@ pub fn dtype_of(dtype: v1::DataType) -> Option<DataType> {
     }
 }
 
-fn kind(kind: Option<Kind>) -> v1::ModelKind {
+fn kind(kind: Option<ModelKind>) -> v1::ModelKind {
     match kind {
         None => v1::ModelKind::Unspecified,
-        Some(Kind::Text) => v1::ModelKind::Text,
-        Some(Kind::Multimodal) => v1::ModelKind::Multimodal,
-        Some(Kind::Embedding) => v1::ModelKind::Embedding,
-        Some(Kind::Image) => v1::ModelKind::Image,
-        Some(Kind::Speech) => v1::ModelKind::Speech,
+        Some(ModelKind::Text) => v1::ModelKind::Text,
+        Some(ModelKind::Multimodal) => v1::ModelKind::Multimodal,
+        Some(ModelKind::Embedding) => v1::ModelKind::Embedding,
+        Some(ModelKind::Image) => v1::ModelKind::Image,
+        Some(ModelKind::Speech) => v1::ModelKind::Speech,
     }
 }
 

@@ -6,8 +6,9 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
 use super::{
-    Attempt, DeleteError, Entry, EntryChange, Learned, LoadRequest, NewEntry, OnConflict, Origin,
-    RegisterError, Remember, Requested, Taken, UpdateError, Updated, names::Renamed, requests, row,
+    Attempt, CatalogEntry, DeleteError, EntryChange, Learned, LoadRequest, NewEntry, OnConflict,
+    Origin, RegisterError, Remember, Requested, Taken, UpdateError, Updated, names::Renamed,
+    requests, row,
 };
 use crate::model::{Etag, ModelId, Spec};
 
@@ -38,7 +39,7 @@ impl<'c> Change<'c> {
     }
 
     /// The entry that `name` stands for.
-    pub(super) fn find(&self, name: &ModelId) -> rusqlite::Result<Option<Entry>> {
+    pub(super) fn find(&self, name: &ModelId) -> rusqlite::Result<Option<CatalogEntry>> {
         row::find(&self.tx, name)
     }
 
@@ -56,7 +57,7 @@ impl<'c> Change<'c> {
         new: NewEntry,
         capacity: usize,
         request: Option<Remember>,
-    ) -> Result<Entry, RegisterError> {
+    ) -> Result<CatalogEntry, RegisterError> {
         if let Some(by) = self.owner(&new.id)? {
             return Err(Taken { name: new.id, by }.into());
         }
@@ -77,7 +78,7 @@ impl<'c> Change<'c> {
         spec: Spec,
         on_conflict: OnConflict,
         capacity: usize,
-    ) -> Result<Entry, RegisterError> {
+    ) -> Result<CatalogEntry, RegisterError> {
         let Some(mut entry) = self.find(&id)? else {
             let new = NewEntry {
                 id,
@@ -157,7 +158,7 @@ impl<'c> Change<'c> {
         etag: Option<Etag>,
         force: bool,
         request: Option<Remember>,
-    ) -> Result<Entry, DeleteError> {
+    ) -> Result<CatalogEntry, DeleteError> {
         let entry = self.find(id)?.filter(|entry| entry.id == *id);
         let entry = entry.ok_or(DeleteError::Unknown)?;
         if etag.is_some_and(|etag| etag != entry.etag) {
@@ -175,7 +176,7 @@ impl<'c> Change<'c> {
     }
 
     /// Removes `entry` with its aliases and labels.
-    pub(super) fn remove(&mut self, entry: &Entry) -> rusqlite::Result<()> {
+    pub(super) fn remove(&mut self, entry: &CatalogEntry) -> rusqlite::Result<()> {
         self.tx
             .prepare_cached("DELETE FROM models WHERE id = ?1")?
             .execute([entry.id.as_str()])?;
@@ -187,7 +188,7 @@ impl<'c> Change<'c> {
     /// Gives `entry` these aliases in place of those that it has.
     pub(super) fn set_aliases<E>(
         &mut self,
-        entry: &mut Entry,
+        entry: &mut CatalogEntry,
         aliases: Vec<ModelId>,
     ) -> Result<(), E>
     where
@@ -267,10 +268,10 @@ impl<'c> Change<'c> {
 }
 
 /// The entry that `new` becomes. Its aliases have still to be given to it.
-pub(super) fn fresh(new: NewEntry) -> rusqlite::Result<Entry> {
+pub(super) fn fresh(new: NewEntry) -> rusqlite::Result<CatalogEntry> {
     let uid = Uuid::new_v4();
     let now = row::now();
-    Ok(Entry {
+    Ok(CatalogEntry {
         etag: row::etag(&uid, &new.spec)?,
         id: new.id,
         uid,
@@ -288,7 +289,7 @@ pub(super) fn fresh(new: NewEntry) -> rusqlite::Result<Entry> {
 }
 
 /// Gives `entry` another spec: a new version.
-pub(super) fn replace_spec(entry: &mut Entry, spec: Spec) -> rusqlite::Result<()> {
+pub(super) fn replace_spec(entry: &mut CatalogEntry, spec: Spec) -> rusqlite::Result<()> {
     entry.version += 1;
     entry.etag = row::etag(&entry.uid, &spec)?;
     entry.updated = row::now();

@@ -5,7 +5,7 @@ mod declared_aliases;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    DeclareError, Entry, NewEntry, Origin, Taken,
+    CatalogEntry, DeclareError, NewEntry, Origin, Taken,
     change::{Change, fresh, replace_spec},
     row,
 };
@@ -44,7 +44,7 @@ pub(super) fn declare(
 fn take_over(
     change: &mut Change<'_>,
     new: NewEntry,
-    known: Option<Entry>,
+    known: Option<CatalogEntry>,
 ) -> Result<(), DeclareError> {
     let known = match known {
         Some(entry) => Some(entry),
@@ -75,7 +75,7 @@ fn take_over(
     Ok(())
 }
 
-fn from_file(change: &Change<'_>) -> rusqlite::Result<Vec<Entry>> {
+fn from_file(change: &Change<'_>) -> rusqlite::Result<Vec<CatalogEntry>> {
     let mut statement = change.connection().prepare(&format!(
         "SELECT {} FROM models WHERE origin = '{}'",
         row::COLUMNS,

@@ -1,7 +1,7 @@
 //! What is asked for, and how far that has come: desired state, attempts to load, and what loads teach.
 
 use super::{
-    Attempt, Catalog, Entry, LoadRequest, Note, RegisterError, Requested, StorageError,
+    Attempt, Catalog, CatalogEntry, LoadRequest, Note, RegisterError, Requested, StorageError,
     change::Change, list,
 };
 use crate::model::ModelId;
@@ -52,7 +52,7 @@ impl Catalog {
     /// # Errors
     ///
     /// When they cannot be read.
-    pub async fn wanted(&self) -> Result<Vec<Entry>, StorageError> {
+    pub async fn wanted(&self) -> Result<Vec<CatalogEntry>, StorageError> {
         self.read(list::wanted).await
     }
 }

@@ -11,7 +11,7 @@ use crate::model::{
 
 /// A registered model.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct CatalogEntry {
     /// The model.
     pub id: ModelId,
     /// Tells it from an earlier one of the same id.

@@ -8,7 +8,7 @@ use std::{
 use rusqlite::{ErrorCode, ffi};
 use rustix::io::Errno;
 
-use super::Entry;
+use super::CatalogEntry;
 use crate::model::{Etag, ModelId};
 
 /// A catalog that cannot be used. Its file was left as it is.
@@ -89,7 +89,7 @@ pub struct Taken {
 pub enum RegisterError {
     /// The model is registered with another spec.
     #[error("the model is registered with another spec")]
-    Conflict(Box<Entry>),
+    Conflict(Box<CatalogEntry>),
     /// The id or an alias is taken.
     #[error(transparent)]
     Taken(#[from] Taken),

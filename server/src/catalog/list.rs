@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, ToSql, params_from_iter};
 
-use super::{Entry, row};
-use crate::model::{Kind, ModelId, Source};
+use super::{CatalogEntry, row};
+use crate::model::{ModelId, ModelKind, Source};
 
 /// What to list.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +31,7 @@ pub struct ListFilter {
     /// From such a source.
     pub source: Option<SourceKind>,
     /// Of this kind, as the spec or a load tells it.
-    pub kind: Option<Kind>,
+    pub kind: Option<ModelKind>,
     /// With these labels; `None` stands for any value.
     pub labels: Vec<(String, Option<String>)>,
 }
@@ -71,7 +71,7 @@ pub struct Position {
 #[derive(Clone, Debug)]
 pub struct Page {
     /// The entries.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<CatalogEntry>,
     /// Where the next page begins; `None`: this is the last.
     pub next: Option<Position>,
     /// Entries on all pages together.
@@ -135,7 +135,7 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> rusqlite::Resu
 }
 
 /// Entries that are to be loaded or were being loaded: required ones first, then by priority.
-pub(super) fn wanted(connection: &Connection) -> rusqlite::Result<Vec<Entry>> {
+pub(super) fn wanted(connection: &Connection) -> rusqlite::Result<Vec<CatalogEntry>> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {} FROM models WHERE desired = 1 OR required = 1 OR preload = 1 OR attempt IS NOT NULL ORDER BY \
          required DESC, priority DESC, id",
@@ -157,7 +157,7 @@ pub(super) fn ids(connection: &Connection, limit: Option<usize>) -> rusqlite::Re
 
 impl ListOrder {
     /// Where `entry` stands in a list in this order.
-    pub fn position(self, entry: &Entry) -> Position {
+    pub fn position(self, entry: &CatalogEntry) -> Position {
         let time = match self {
             Self::Id => SystemTime::UNIX_EPOCH,
             Self::Created => entry.created,

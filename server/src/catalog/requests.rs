@@ -7,7 +7,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Catalog, Entry, StorageError, row};
+use super::{Catalog, CatalogEntry, StorageError, row};
 
 /// Which call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,7 +40,7 @@ pub struct Remember {
 }
 
 /// Makes an answer, encoded, from an entry.
-pub type MakeAnswer = dyn FnOnce(&Entry) -> Vec<u8> + Send;
+pub type MakeAnswer = dyn FnOnce(&CatalogEntry) -> Vec<u8> + Send;
 
 /// How long an answer is remembered.
 pub const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -88,7 +88,7 @@ impl fmt::Debug for Remember {
 pub(super) fn remember(
     connection: &Connection,
     request: Option<Remember>,
-    entry: &Entry,
+    entry: &CatalogEntry,
 ) -> rusqlite::Result<()> {
     let Some(request) = request else {
         return Ok(());

@@ -11,8 +11,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Entry, Origin, SourceKind};
-use crate::model::{Etag, Kind, ModelId, Spec};
+use super::{CatalogEntry, Origin, SourceKind};
+use crate::model::{Etag, ModelId, ModelKind, Spec};
 
 /// What [`read`] reads, of the table `models`.
 pub(super) const COLUMNS: &str = "id, uid, spec, version, etag, origin, created, updated, desired, suspended, attempt, \
@@ -20,10 +20,10 @@ pub(super) const COLUMNS: &str = "id, uid, spec, version, etag, origin, created,
      ORDER BY alias))";
 
 /// The entry of a row of [`COLUMNS`].
-pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<CatalogEntry> {
     let uid: String = row.get(1)?;
     let aliases: Option<String> = row.get(12)?;
-    Ok(Entry {
+    Ok(CatalogEntry {
         id: id(row, 0)?,
         uid: Uuid::parse_str(&uid).map_err(|error| foreign(1, error))?,
         spec: Arc::new(json(row, 2)?.ok_or_else(no_spec)?),
@@ -48,7 +48,10 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
 }
 
 /// The entry that `name` stands for: an id or an alias.
-pub(super) fn find(connection: &Connection, name: &ModelId) -> rusqlite::Result<Option<Entry>> {
+pub(super) fn find(
+    connection: &Connection,
+    name: &ModelId,
+) -> rusqlite::Result<Option<CatalogEntry>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM models WHERE id = coalesce((SELECT model_id FROM aliases WHERE alias = ?1), ?1)"
     );
@@ -59,7 +62,7 @@ pub(super) fn find(connection: &Connection, name: &ModelId) -> rusqlite::Result<
 }
 
 /// Writes the whole row of `entry` and its labels, without its aliases. The id may be there already.
-pub(super) fn write(connection: &Connection, entry: &Entry) -> rusqlite::Result<()> {
+pub(super) fn write(connection: &Connection, entry: &CatalogEntry) -> rusqlite::Result<()> {
     let spec = &entry.spec;
     connection
         .prepare_cached(
@@ -159,13 +162,13 @@ pub(super) fn origin_name(origin: Origin) -> &'static str {
 }
 
 /// How the table, and the spec in it, name a kind.
-pub(super) fn kind_name(kind: Kind) -> &'static str {
+pub(super) fn kind_name(kind: ModelKind) -> &'static str {
     match kind {
-        Kind::Text => "text",
-        Kind::Multimodal => "multimodal",
-        Kind::Embedding => "embedding",
-        Kind::Image => "image",
-        Kind::Speech => "speech",
+        ModelKind::Text => "text",
+        ModelKind::Multimodal => "multimodal",
+        ModelKind::Embedding => "embedding",
+        ModelKind::Image => "image",
+        ModelKind::Speech => "speech",
     }
 }
 

@@ -3,7 +3,8 @@
 use rusqlite::Connection;
 
 use super::{
-    Catalog, Entry, LoadRequest, RegisterError, Requested, StorageError, Taken, change::Change, row,
+    Catalog, CatalogEntry, LoadRequest, RegisterError, Requested, StorageError, Taken,
+    change::Change, row,
 };
 use crate::model::Switch;
 
@@ -29,7 +30,7 @@ impl Catalog {
     pub async fn begin_switch(
         &self,
         request: LoadRequest,
-        make: impl FnOnce(&Entry) -> Switch + Send + 'static,
+        make: impl FnOnce(&CatalogEntry) -> Switch + Send + 'static,
     ) -> Result<(Requested, Switch), RegisterError> {
         let capacity = self.0.capacity;
         let work = move |change: &mut Change<'_>| {

@@ -65,12 +65,16 @@ impl Lab {
         Self { directory, catalog }
     }
 
-    async fn create(&self, name: &str) -> Entry {
+    async fn create(&self, name: &str) -> CatalogEntry {
         let created = self.catalog.create(new(name), None).await;
         created.expect("created")
     }
 
-    async fn create_with(&self, name: &str, aliases: &[&str]) -> Result<Entry, RegisterError> {
+    async fn create_with(
+        &self,
+        name: &str,
+        aliases: &[&str],
+    ) -> Result<CatalogEntry, RegisterError> {
         let aliases = aliases.iter().map(|alias| id(alias)).collect();
         let new = NewEntry {
             aliases,
@@ -79,7 +83,7 @@ impl Lab {
         self.catalog.create(new, None).await
     }
 
-    async fn entry(&self, name: &str) -> Option<Entry> {
+    async fn entry(&self, name: &str) -> Option<CatalogEntry> {
         self.catalog.get(&id(name)).await.expect("readable")
     }
 
@@ -109,7 +113,7 @@ fn named(name: &str) -> Spec {
     }
 }
 
-fn change(entry: &Entry, spec: Spec) -> EntryChange {
+fn change(entry: &CatalogEntry, spec: Spec) -> EntryChange {
     EntryChange {
         etag: entry.etag.clone(),
         spec: Some(spec),

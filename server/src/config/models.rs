@@ -71,7 +71,7 @@ mod tests {
 
     use super::super::Layer;
     use super::*;
-    use crate::model::{Adapter, Kind, KvCache, RestartMode, Source};
+    use crate::model::{Adapter, KvCache, ModelKind, RestartMode, Source};
 
     fn read(text: &str) -> Result<Vec<DeclaredModel>, String> {
         let file = tempfile::NamedTempFile::new().expect("a file");
@@ -119,7 +119,7 @@ mod tests {
             first.spec.source,
             Source::Path(PathBuf::from("/models/qwen"))
         );
-        assert_eq!(first.spec.kind, Some(Kind::Text));
+        assert_eq!(first.spec.kind, Some(ModelKind::Text));
         assert_eq!(first.spec.labels["Team"], "A");
         assert_eq!(first.spec.idle_timeout, Some(Duration::from_secs(600)));
         assert_eq!((first.spec.priority, first.spec.required), (-3, true));

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::{Fleet, Model, driver::Command};
 use crate::{
-    catalog::Entry,
+    catalog::CatalogEntry,
     model::{ModelId, Status},
 };
 
@@ -18,7 +18,7 @@ impl Fleet {
     }
 
     /// An entry was registered, or changed from `before`.
-    pub(super) async fn announce(&self, before: Option<&Entry>, after: &Entry) {
+    pub(super) async fn announce(&self, before: Option<&CatalogEntry>, after: &CatalogEntry) {
         let hub = &self.context.hub;
         match before {
             None => hub.track(Status::unloaded(after.id.clone())),
@@ -39,7 +39,7 @@ impl Fleet {
     }
 
     /// Whether the loaded model of `entry` has to be reloaded for all of its spec to hold.
-    pub fn needs_reload(&self, entry: &Entry) -> bool {
+    pub fn needs_reload(&self, entry: &CatalogEntry) -> bool {
         let model = self.context.model(&entry.id);
         let built = model.and_then(|model| model.facts().built.clone());
         built.is_some_and(|built| !built.builds_the_same_as(&entry.spec))
@@ -62,7 +62,7 @@ impl Fleet {
     }
 
     /// The entry that a driver was tracked with is no longer registered.
-    pub(super) async fn untrack(&self, entry: &Entry) {
+    pub(super) async fn untrack(&self, entry: &CatalogEntry) {
         let of_it = |model: &Arc<Model>| model.facts().entry.uid == entry.uid;
         if self
             .context

@@ -30,7 +30,7 @@ use super::{
     switch::Switches,
 };
 use crate::{
-    catalog::{Catalog, Entry, ListQuery, StorageError},
+    catalog::{Catalog, CatalogEntry, ListQuery, StorageError},
     download::Downloads,
     model::{ModelId, Spec, Stage, Status},
     prepared::PreparedCache,
@@ -210,7 +210,7 @@ impl Fleet {
     /// # Errors
     ///
     /// When there is none, or the catalog cannot be read.
-    pub async fn find(&self, name: &ModelId) -> Result<Entry, FindError> {
+    pub async fn find(&self, name: &ModelId) -> Result<CatalogEntry, FindError> {
         match self.catalog.get(name).await? {
             Some(entry) => Ok(entry),
             None => Err(self.unknown(name).await.into()),
@@ -222,7 +222,7 @@ impl Fleet {
     /// # Errors
     ///
     /// When the catalog cannot be read.
-    pub async fn first(&self, limit: usize) -> Result<(Vec<Entry>, bool), StorageError> {
+    pub async fn first(&self, limit: usize) -> Result<(Vec<CatalogEntry>, bool), StorageError> {
         let query = ListQuery {
             limit,
             ..ListQuery::default()
@@ -337,7 +337,7 @@ impl Context {
     }
 
     /// The model of `entry`, with a driver. `None` when the fleet is closed.
-    pub(super) fn track(self: &Arc<Self>, entry: &Entry) -> Option<Arc<Model>> {
+    pub(super) fn track(self: &Arc<Self>, entry: &CatalogEntry) -> Option<Arc<Model>> {
         let mut models = self.models();
         if self.closing.is_cancelled() {
             return None;

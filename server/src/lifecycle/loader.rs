@@ -20,7 +20,9 @@ use super::{
     sessions::{SessionId, UnknownSession, release_hold},
 };
 use crate::{
-    catalog::{Attempt, Entry, LoadRequest, OnConflict, RegisterError, Requested, StorageError},
+    catalog::{
+        Attempt, CatalogEntry, LoadRequest, OnConflict, RegisterError, Requested, StorageError,
+    },
     model::{Failure, LoadId, ModelId, Reason, Source, Spec, Stage},
 };
 
@@ -151,7 +153,7 @@ impl Fleet {
 
     /// Whether the model of `entry` was loaded anew as `entry` says since the load `seen` was its last: equal reloads that
     /// come together make one.
-    fn was_reloaded(&self, entry: &Entry, seen: Option<&LoadId>) -> bool {
+    fn was_reloaded(&self, entry: &CatalogEntry, seen: Option<&LoadId>) -> bool {
         let (Some(seen), Some(model)) = (seen, self.context.model(&entry.id)) else {
             return false;
         };
@@ -167,7 +169,7 @@ impl Fleet {
     /// # Errors
     ///
     /// When it does not become READY.
-    pub async fn load_on_demand(&self, entry: Entry) -> Result<(), Failure> {
+    pub async fn load_on_demand(&self, entry: CatalogEntry) -> Result<(), Failure> {
         let order = LoadOrder {
             may_evict: true,
             ..LoadOrder::by_the_server(self.context.limits.load_timeout)
@@ -187,7 +189,7 @@ impl Fleet {
         spec: Option<Spec>,
         on_conflict: OnConflict,
         desired: bool,
-    ) -> Result<Entry, LoadError> {
+    ) -> Result<CatalogEntry, LoadError> {
         let request = LoadRequest {
             name: name.clone(),
             spec: self
@@ -229,7 +231,7 @@ impl Fleet {
     /// Gives the order to the driver of the model of `entry`.
     pub(super) async fn order(
         &self,
-        entry: Entry,
+        entry: CatalogEntry,
         order: LoadOrder,
     ) -> Result<LoadTicket, LoadError> {
         let id = entry.id.clone();
@@ -263,7 +265,7 @@ impl Fleet {
     /// As [`Self::order`], and waits until the load has ended.
     pub(super) async fn order_and_wait(
         &self,
-        entry: Entry,
+        entry: CatalogEntry,
         order: LoadOrder,
     ) -> Result<(), Failure> {
         let ticket = self.order(entry, order).await.map_err(|error| {

@@ -18,7 +18,7 @@ use super::{
     usage::{Operation, RequestRecord, Sample, Totals, Usage, UsageReport},
 };
 use crate::{
-    catalog::{Entry, Learned},
+    catalog::{CatalogEntry, Learned},
     model::{ModelId, Spec, Status},
     telemetry::model::ModelMetrics,
 };
@@ -41,7 +41,7 @@ pub struct Model {
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// How it is registered. What was learned is below.
-    pub entry: Entry,
+    pub entry: CatalogEntry,
     /// What its loads have taught.
     pub learned: Learned,
     /// Whether it is to be loaded.
@@ -58,7 +58,7 @@ pub struct Facts {
 
 impl Model {
     pub(super) fn new(
-        entry: Entry,
+        entry: CatalogEntry,
         commands: mpsc::Sender<Command>,
         metrics: ModelMetrics,
     ) -> Self {
@@ -175,7 +175,7 @@ impl Model {
     }
 
     /// It is registered so, unless something newer is known. Says whether that was news.
-    pub(super) fn set_entry(&self, entry: Entry) -> bool {
+    pub(super) fn set_entry(&self, entry: CatalogEntry) -> bool {
         let mut news = false;
         self.learn(|facts| {
             let known = &facts.entry;
@@ -193,7 +193,7 @@ impl Model {
 
 impl Facts {
     /// What is known of a model that nothing was done with yet.
-    pub fn of(entry: Entry) -> Self {
+    pub fn of(entry: CatalogEntry) -> Self {
         Self {
             learned: entry.learned.clone(),
             desired: entry.desired,

@@ -8,7 +8,7 @@ use std::{cmp::Reverse, sync::Arc};
 
 use super::{Fleet, LoadError, loader::LoadOrder};
 use crate::{
-    catalog::{Entry, Note, StorageError},
+    catalog::{CatalogEntry, Note, StorageError},
     model::Status,
 };
 
@@ -20,13 +20,13 @@ impl Fleet {
     /// When the catalog cannot be read.
     pub async fn reconcile(self: &Arc<Self>) -> Result<(), StorageError> {
         self.recover_switches().await?;
-        let mut wanted: Vec<Entry> = self.catalog.wanted().await?;
+        let mut wanted: Vec<CatalogEntry> = self.catalog.wanted().await?;
         wanted.sort_by_key(|entry| {
             let spec = &entry.spec;
             let used = entry.learned.last_used;
             Reverse((spec.required, spec.priority, used))
         });
-        let asked_for = |entry: &Entry| {
+        let asked_for = |entry: &CatalogEntry| {
             entry.spec.required
                 || entry.spec.preload
                 || (entry.desired && entry.suspended.is_none())
@@ -60,7 +60,7 @@ impl Fleet {
     }
 
     /// An attempt of a model that is not to be loaded any more does not count.
-    fn end_stale_attempt(&self, entry: &Entry) {
+    fn end_stale_attempt(&self, entry: &CatalogEntry) {
         if let Some(attempt) = entry.attempt.clone() {
             let note = Note::AttemptEnded(attempt);
             self.catalog.note(&entry.id, note);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::{Fleet, SourceError, UnloadError, UnloadOptions, UnloadReport, fleet::UnknownModel};
 use crate::{
     catalog::{
-        Catalog, DeclareError, DeleteError, Entry, EntryChange, NewEntry, RegisterError, Remember,
-        StorageError, UpdateError,
+        Catalog, CatalogEntry, DeclareError, DeleteError, EntryChange, NewEntry, RegisterError,
+        Remember, StorageError, UpdateError,
     },
     model::{Etag, Failure, ModelId},
     supervisor::Tasks,
@@ -86,7 +86,7 @@ impl Fleet {
         &self,
         new: NewEntry,
         request: Option<Remember>,
-    ) -> Result<Entry, RegistryError> {
+    ) -> Result<CatalogEntry, RegistryError> {
         self.check_open()?;
         self.check_sources(&new.spec).await?;
         let entry = self.catalog.create(new, request).await?;
@@ -101,7 +101,7 @@ impl Fleet {
     /// # Errors
     ///
     /// See [`RegistryError`].
-    pub async fn check_create(&self, new: NewEntry) -> Result<Entry, RegistryError> {
+    pub async fn check_create(&self, new: NewEntry) -> Result<CatalogEntry, RegistryError> {
         self.check_open()?;
         self.check_sources(&new.spec).await?;
         Ok(self.catalog.check_create(new).await?)
@@ -118,7 +118,7 @@ impl Fleet {
         id: &ModelId,
         change: EntryChange,
         request: Option<Remember>,
-    ) -> Result<(Entry, bool), RegistryError> {
+    ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.check_change(&change).await?;
         // Under the desired-state lock: none that was checked meets another entry than it saw.
         let _turn = self.context.desired_state_lock.lock().await;
@@ -138,7 +138,7 @@ impl Fleet {
         &self,
         id: &ModelId,
         change: EntryChange,
-    ) -> Result<(Entry, bool), RegistryError> {
+    ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.check_change(&change).await?;
         let updated = self.catalog.check_update(id, change).await;
         let updated = updated.map_err(|error| RegistryError::Update(id.clone(), error))?;

@@ -33,7 +33,7 @@ pub struct SessionName(Arc<str>);
 
 /// A session.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Session {
+pub struct HoldSession {
     /// Its key.
     pub id: SessionId,
     /// Its name among the holders of a model.
@@ -63,12 +63,12 @@ pub struct TooManySessions(pub usize);
 /// The sessions that are open.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    open: Mutex<BTreeMap<SessionId, Open>>,
+    open: Mutex<BTreeMap<SessionId, OpenSession>>,
     changed: Notify,
 }
 
 #[derive(Clone, Debug)]
-struct Open {
+struct OpenSession {
     name: SessionName,
     ttl: Duration,
     created: SystemTime,
@@ -97,9 +97,9 @@ impl Fleet {
         &self,
         ttl: Duration,
         display_name: &str,
-    ) -> Result<Session, TooManySessions> {
+    ) -> Result<HoldSession, TooManySessions> {
         let id = SessionId(Uuid::new_v4().simple().to_string().into());
-        let open = Open {
+        let open = OpenSession {
             name: SessionName::new(display_name),
             ttl,
             created: SystemTime::now(),
@@ -120,7 +120,7 @@ impl Fleet {
     /// # Errors
     ///
     /// When there is no such session.
-    pub fn keep_session_alive(&self, id: &SessionId) -> Result<Session, UnknownSession> {
+    pub fn keep_session_alive(&self, id: &SessionId) -> Result<HoldSession, UnknownSession> {
         let mut sessions = self.context.sessions.lock();
         let open = sessions.get_mut(id).ok_or(UnknownSession)?;
         open.expires = Instant::now() + open.ttl;
@@ -134,7 +134,7 @@ impl Fleet {
     /// # Errors
     ///
     /// When there is no such session.
-    pub fn session(&self, id: &SessionId) -> Result<Session, UnknownSession> {
+    pub fn session(&self, id: &SessionId) -> Result<HoldSession, UnknownSession> {
         let open = self.context.sessions.find(id)?;
         Ok(self.context.session(id.clone(), open))
     }
@@ -230,7 +230,7 @@ pub(super) fn release_hold(context: &Arc<Context>, model: &ModelId, holder: &Hol
 // === impl Sessions ===
 
 impl Sessions {
-    fn find(&self, id: &SessionId) -> Result<Open, UnknownSession> {
+    fn find(&self, id: &SessionId) -> Result<OpenSession, UnknownSession> {
         self.lock().get(id).cloned().ok_or(UnknownSession)
     }
 
@@ -245,7 +245,7 @@ impl Sessions {
         expired.map(|(_, open)| open.name).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, Open>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, OpenSession>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -253,9 +253,9 @@ impl Sessions {
 // === impl Context ===
 
 impl Context {
-    fn session(&self, id: SessionId, open: Open) -> Session {
+    fn session(&self, id: SessionId, open: OpenSession) -> HoldSession {
         let left = open.expires.saturating_duration_since(Instant::now());
-        Session {
+        HoldSession {
             models: self.holders.held_by(&Holder::Session(open.name.clone())),
             id,
             name: open.name,

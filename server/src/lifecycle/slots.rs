@@ -24,18 +24,18 @@ struct Queue<R: Ord + Copy> {
     places: usize,
     /// More than there are places while some that were taken away are still in use.
     taken: usize,
-    waiting: BTreeMap<Turn<R>, oneshot::Sender<Slot<R>>>,
+    waiting: BTreeMap<QueuePosition<R>, oneshot::Sender<Slot<R>>>,
     /// How many have waited.
     arrivals: u64,
 }
 
 /// Who comes first: the least one.
-type Turn<R> = (Reverse<R>, u64);
+type QueuePosition<R> = (Reverse<R>, u64);
 
 /// Leaves the queue when dropped.
-struct Ticket<R: Ord + Copy> {
+struct QueueTicket<R: Ord + Copy> {
     slots: Arc<Slots<R>>,
-    turn: Turn<R>,
+    turn: QueuePosition<R>,
 }
 
 // === impl Slots ===
@@ -95,7 +95,7 @@ impl<R: Ord + Copy> Slots<R> {
     }
 
     /// A place in the queue; `None` when a place became free meanwhile.
-    fn queue_up(self: &Arc<Self>, rank: R) -> Option<(Ticket<R>, oneshot::Receiver<Slot<R>>)> {
+    fn queue_up(self: &Arc<Self>, rank: R) -> Option<(QueueTicket<R>, oneshot::Receiver<Slot<R>>)> {
         let mut queue = self.lock();
         if queue.taken < queue.places {
             return None;
@@ -105,7 +105,7 @@ impl<R: Ord + Copy> Slots<R> {
         let (sender, slot) = oneshot::channel();
         queue.waiting.insert(turn, sender);
         let slots = self.clone();
-        Some((Ticket { slots, turn }, slot))
+        Some((QueueTicket { slots, turn }, slot))
     }
 
     /// Who is next, or nobody; then the place is free.
@@ -136,7 +136,7 @@ impl<R: Ord + Copy> Drop for Slot<R> {
     }
 }
 
-impl<R: Ord + Copy> Drop for Ticket<R> {
+impl<R: Ord + Copy> Drop for QueueTicket<R> {
     fn drop(&mut self) {
         self.slots.lock().waiting.remove(&self.turn);
     }

@@ -2,9 +2,9 @@
 //!
 //! The alias, what was asked for, and the switch's outcome change in one transaction once the new model is
 //! READY. Until then everything on disk is as before, so that a switch which a crash interrupts has never
-//! happened. Both models are held meanwhile. [`work`] is what goes on after the caller was answered.
+//! happened. Both models are held meanwhile. [`job`] is what goes on after the caller was answered.
 
-mod work;
+mod job;
 
 use std::{
     collections::BTreeMap,
@@ -12,10 +12,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use self::work::Work;
+use self::job::SwitchJob;
 use super::{Fleet, LoadError, LoadOptions};
 use crate::{
-    catalog::{Entry, LoadRequest, OnConflict, Requested, StorageError},
+    catalog::{CatalogEntry, LoadRequest, OnConflict, Requested, StorageError},
     model::{
         Failure, ModelId, Reason, Spec, Stage, Switch, SwitchId, SwitchOutcome, SwitchStrategy,
     },
@@ -101,7 +101,7 @@ impl Fleet {
             from: self.target_of(alias),
             strategy: options.strategy,
         };
-        let make = move |to: &Entry| plan.switch(to);
+        let make = move |to: &CatalogEntry| plan.switch(to);
         let (requested, switch) = match self.catalog.begin_switch(request, make).await {
             Ok(begun) => begun,
             Err(error) => return Err(self.not_registered(error).await.into()),
@@ -110,13 +110,13 @@ impl Fleet {
         self.announce(before.as_ref(), &to).await;
         self.context.switches.put(&switch);
         let estimate = self.estimate(&to);
-        let work = Work::new(self, switch.clone(), to, options);
+        let job = SwitchJob::new(self, switch.clone(), to, options);
         drop(turn);
         self.context.hub.switched(switch.clone());
         let fleet = self.clone();
         self.context
             .tasks
-            .errand("switch", async move { fleet.carry_out(work).await });
+            .errand("switch", async move { fleet.carry_out(job).await });
         Ok(SwitchTicket { switch, estimate })
     }
 
@@ -195,7 +195,7 @@ impl Fleet {
         (resolved != *alias).then_some(resolved)
     }
 
-    fn estimate(&self, to: &Entry) -> Option<Duration> {
+    fn estimate(&self, to: &CatalogEntry) -> Option<Duration> {
         match self.context.model(&to.id) {
             Some(model) if model.status().stage == Stage::Ready => Some(Duration::ZERO),
             Some(model) => model.facts().learned.metadata.load_duration,
@@ -208,7 +208,7 @@ impl Fleet {
 
 impl Plan {
     /// The switch to the model of the entry `to`.
-    fn switch(self, to: &Entry) -> Switch {
+    fn switch(self, to: &CatalogEntry) -> Switch {
         Switch {
             id: SwitchId::fresh(),
             strategy: self.strategy(to),
@@ -222,7 +222,7 @@ impl Plan {
         }
     }
 
-    fn strategy(&self, to: &Entry) -> SwitchStrategy {
+    fn strategy(&self, to: &CatalogEntry) -> SwitchStrategy {
         let context = &self.fleet.context;
         let active = |id: &ModelId| {
             let model = context.model(id);

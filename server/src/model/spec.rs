@@ -34,7 +34,7 @@ pub struct Spec {
     pub labels: BTreeMap<String, String>,
     /// Kind; `None`: found out from the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Kind>,
+    pub kind: Option<ModelKind>,
     /// Format; `None`: found out from the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
@@ -141,7 +141,7 @@ pub struct MemoryHint {
 /// Kinds of models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ModelKind {
     /// Text in, text out.
     Text,
     /// Text, images or audio in, text out.

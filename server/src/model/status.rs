@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataType, Failure, Format, Generation, Kind, LoadId, ModelId, Progress};
+use super::{DataType, Failure, Format, Generation, LoadId, ModelId, ModelKind, Progress};
 
 /// Where a model stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,7 +114,7 @@ pub struct Metadata {
     pub model_name: String,
     pub base_model: String,
     pub tokenizer_id: String,
-    pub kind: Option<Kind>,
+    pub kind: Option<ModelKind>,
     pub input_modalities: Vec<String>,
     pub output_modalities: Vec<String>,
     pub parameter_count: u64,

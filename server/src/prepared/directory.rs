@@ -13,7 +13,7 @@ pub(super) struct Directory(PathBuf);
 
 /// An entry.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct PreparedEntry {
     pub(super) key: String,
     /// Size of its files in bytes.
     pub(super) size: u64,
@@ -52,7 +52,7 @@ impl Directory {
     }
 
     /// All entries that are whole. What cannot be read is none.
-    pub(super) fn entries(&self) -> Vec<Entry> {
+    pub(super) fn entries(&self) -> Vec<PreparedEntry> {
         let names = self.names();
         let keys = names.into_iter().filter(|name| is_key(name));
         keys.filter_map(|key| self.entry(key).ok()).collect()
@@ -88,14 +88,14 @@ impl Directory {
         }
     }
 
-    fn entry(&self, key: String) -> io::Result<Entry> {
+    fn entry(&self, key: String) -> io::Result<PreparedEntry> {
         let path = self.0.join(&key);
         let used = fs::metadata(path.join(MANIFEST))?.modified()?;
         let mut size = 0;
         for file in fs::read_dir(path)? {
             size += file?.metadata()?.len();
         }
-        Ok(Entry { key, size, used })
+        Ok(PreparedEntry { key, size, used })
     }
 
     fn names(&self) -> Vec<String> {

@@ -12,7 +12,7 @@ use std::{
 use hangar_client::v1::{CacheInfo, DesiredState, ModelInfo, ModelMetrics, ServerInfo, SystemInfo};
 
 use crate::{
-    catalog::Entry,
+    catalog::CatalogEntry,
     config,
     lifecycle::{Facts, Fleet, Holder, Model},
     model::{Stage, Status},
@@ -89,7 +89,7 @@ fn cache(cache: &PreparedCache) -> CacheInfo {
 
 /// What is known of the model of `entry`, which stands as `status` says; `model` if it was introduced.
 fn model(
-    entry: Entry,
+    entry: CatalogEntry,
     model: Option<&Model>,
     status: &Status,
     holders: &[Holder],

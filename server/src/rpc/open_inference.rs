@@ -38,7 +38,7 @@ use super::{
 use crate::{
     config,
     lifecycle::{Fleet, Model},
-    model::{Failure, Kind, ModelId, Reason, Stage},
+    model::{Failure, ModelId, ModelKind, Reason, Stage},
 };
 use answer::Answer;
 use ask::Ask;
@@ -66,7 +66,7 @@ struct Named {
     id: ModelId,
     version: u64,
     /// `None` until its first load has told.
-    kind: Option<Kind>,
+    kind: Option<ModelKind>,
     /// Numbers in a vector of an embedding model; zero until its first load has told.
     embedding_size: u32,
     /// If it was loaded or asked for since the start.

@@ -24,7 +24,7 @@ use tracing::Instrument;
 
 use super::{error::ApiError, validate::MAX_REQUEST_ID};
 use crate::{
-    catalog::{Catalog, Entry, Remember, Remembered, RequestKey},
+    catalog::{Catalog, CatalogEntry, Remember, Remembered, RequestKey},
     supervisor::Tasks,
 };
 
@@ -207,7 +207,7 @@ impl Claim {
     /// Has what `answer` makes of an entry remembered together with the entry's change.
     pub(super) fn with<A: Message>(
         self,
-        answer: impl FnOnce(&Entry) -> A + Send + 'static,
+        answer: impl FnOnce(&CatalogEntry) -> A + Send + 'static,
     ) -> Remember {
         Remember {
             key: self.key,

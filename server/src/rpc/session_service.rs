@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::{error::ApiError, validate::Violations};
 use crate::{
-    lifecycle::{Fleet, Holder, Session, SessionId},
+    lifecycle::{Fleet, HoldSession, Holder, SessionId},
     wire,
 };
 
@@ -112,7 +112,7 @@ fn is_display_name(name: &str) -> bool {
     name.len() <= MAX_DISPLAY_NAME && name.bytes().all(plain)
 }
 
-fn message(session: Session) -> v1::Session {
+fn message(session: HoldSession) -> v1::Session {
     v1::Session {
         session_id: session.id.reveal().to_owned(),
         holder: Holder::Session(session.name).to_string(),

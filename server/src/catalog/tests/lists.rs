@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::model::Kind;
+use crate::model::ModelKind;
 
 fn orders() -> impl Iterator<Item = (ListOrder, bool)> {
     let orders = [ListOrder::Id, ListOrder::Created, ListOrder::Updated];
@@ -135,8 +135,11 @@ async fn all_parts_of_a_filter_have_to_match() {
     };
     for (name, spec) in [
         ("demo", Spec::of(Source::Demo)),
-        ("text", spec(Some(Kind::Text), &[("team", "a")])),
-        ("vectors", spec(Some(Kind::Embedding), &[("team", "b")])),
+        ("text", spec(Some(ModelKind::Text), &[("team", "a")])),
+        (
+            "vectors",
+            spec(Some(ModelKind::Embedding), &[("team", "b")]),
+        ),
         ("both", spec(None, &[("team", "a"), ("tier", "1")])),
     ] {
         let entry = lab.catalog.create(NewEntry { spec, ..new(name) }, None);
@@ -144,7 +147,7 @@ async fn all_parts_of_a_filter_have_to_match() {
     }
     // A load tells what the spec does not.
     let mut learned = Box::new(Learned::default());
-    learned.metadata.kind = Some(Kind::Text);
+    learned.metadata.kind = Some(ModelKind::Text);
     lab.catalog
         .note(&id("vectors"), Note::Learned(learned.clone()));
     lab.catalog.note(&id("both"), Note::Learned(learned));
@@ -161,7 +164,7 @@ async fn all_parts_of_a_filter_have_to_match() {
         ),
         (
             ListFilter {
-                kind: Some(Kind::Text),
+                kind: Some(ModelKind::Text),
                 ..ListFilter::default()
             },
             vec!["both", "text"],

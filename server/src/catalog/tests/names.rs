@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn taken(result: Result<Entry, RegisterError>) -> (String, String) {
+fn taken(result: Result<CatalogEntry, RegisterError>) -> (String, String) {
     match result {
         Err(RegisterError::Taken(taken)) => (taken.name.to_string(), taken.by.to_string()),
         other => panic!("not refused: {other:?}"),

@@ -69,7 +69,8 @@ async fn an_alias_moves_with_what_is_desired_in_one_step() {
     assert_eq!(lab.catalog.resolve(&id("a")), id("new"));
     let left = lab.after_a_crash();
     assert_eq!(left.catalog.switches(10).await, Ok(vec![done]));
-    let desired = |entry: Option<Entry>| entry.map(|entry| (entry.desired, entry.aliases.len()));
+    let desired =
+        |entry: Option<CatalogEntry>| entry.map(|entry| (entry.desired, entry.aliases.len()));
     assert_eq!(desired(left.entry("old").await), Some((false, 0)));
     assert_eq!(desired(left.entry("new").await), Some((true, 1)));
 }

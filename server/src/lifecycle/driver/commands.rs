@@ -7,7 +7,7 @@ use tracing::{Span, info_span};
 
 use super::{Driver, LoadClock, memory::is_remote};
 use crate::{
-    catalog::{Attempt, Entry, Note},
+    catalog::{Attempt, CatalogEntry, Note},
     lifecycle::{loader::LoadOrder, timers::Timer},
     model::{
         Failure, LoadId, LoadOutcome, Reason, Stage, Status, SuspendCause,
@@ -22,7 +22,7 @@ pub(in crate::lifecycle) enum Command {
     Unload(UnloadCommand),
     Evict(EvictCommand),
     /// The entry was changed.
-    EntryChanged(Box<Entry>),
+    EntryChanged(Box<CatalogEntry>),
     /// Kill the worker, if there is one.
     Terminate(Failure),
     /// End, if no worker lives and none is wanted, and say whether that is so.
@@ -32,7 +32,7 @@ pub(in crate::lifecycle) enum Command {
 /// Load the model.
 #[derive(Debug)]
 pub(in crate::lifecycle) struct LoadCommand {
-    pub(in crate::lifecycle) entry: Entry,
+    pub(in crate::lifecycle) entry: CatalogEntry,
     pub(in crate::lifecycle) order: LoadOrder,
     /// The call that asks.
     pub(in crate::lifecycle) span: Span,

@@ -6,7 +6,7 @@ use hangar_client::{v1::ModelMetadata, worker::v1::ModelInspection};
 
 use super::{Driver, PlacementState};
 use crate::{
-    catalog::{Entry, LearnedMemory, Note},
+    catalog::{CatalogEntry, LearnedMemory, Note},
     lifecycle::{
         admission::AdmissionLimits,
         eviction::{Evictor, may_be_evicted},
@@ -186,7 +186,7 @@ impl Driver {
 
     /// The entry was changed: what can hold from the next request on does, and the rest from the next start
     /// of a worker.
-    pub(super) fn entry_changed(&mut self, entry: Entry) {
+    pub(super) fn entry_changed(&mut self, entry: CatalogEntry) {
         if !self.model.set_entry(entry) {
             return;
         }

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{
-    catalog::{Entry, Learned},
+    catalog::{CatalogEntry, Learned},
     lifecycle::{
         devices::{CPU, Gpu},
         memory::Need,
@@ -38,7 +38,7 @@ impl Context {
     }
 
     /// Whether the model of `entry` can be loaded without evicting anything, as far as its need is known.
-    pub(in crate::lifecycle) fn has_room_for(&self, entry: &Entry) -> bool {
+    pub(in crate::lifecycle) fn has_room_for(&self, entry: &CatalogEntry) -> bool {
         let spec = &entry.spec;
         let wish = DeviceWish::parse(&spec.device).unwrap_or(DeviceWish::Auto);
         let gpu = self.devices.likely(&wish, &self.memory);

@@ -9,7 +9,7 @@ use hangar_client::v1::{
 
 use super::{Core, mask::Mask, message};
 use crate::{
-    catalog::{Entry, EntryChange, NewEntry, Origin},
+    catalog::{CatalogEntry, EntryChange, NewEntry, Origin},
     lifecycle::{RegistryError, UnloadReport},
     model::{Etag, Spec},
     rpc::{
@@ -49,7 +49,7 @@ impl Core {
             let model = Some(message::given(&entry));
             return Ok(CreateModelResponse { model });
         }
-        let response = |entry: &Entry| CreateModelResponse {
+        let response = |entry: &CatalogEntry| CreateModelResponse {
             model: Some(message::model(entry)),
         };
         let remember = claim.map(|claim| claim.with(response));
@@ -94,7 +94,7 @@ impl Core {
             return Ok(updated(&entry, reload_required));
         }
         let fleet = self.fleet.clone();
-        let response = move |entry: &Entry| updated(entry, fleet.needs_reload(entry));
+        let response = move |entry: &CatalogEntry| updated(entry, fleet.needs_reload(entry));
         let remember = claim.map(|claim| claim.with(response));
         let (entry, reload_required) = self.fleet.update(&entry.id, change, remember).await?;
         Ok(updated(&entry, reload_required))
@@ -144,7 +144,7 @@ impl Core {
 fn merge(
     mask: &Mask,
     given: &v1::Model,
-    entry: &Entry,
+    entry: &CatalogEntry,
     violations: &mut Violations,
 ) -> Result<Result<Spec, ApiError>, ApiError> {
     let merged = mask.apply(given, &message::given(entry))?;
@@ -156,7 +156,7 @@ fn merge(
     Ok(validate::refuse_later_fields(&spec).map(|()| checked))
 }
 
-fn check_etag(given: &str, entry: &Entry) -> Result<(), CatalogRefusal> {
+fn check_etag(given: &str, entry: &CatalogEntry) -> Result<(), CatalogRefusal> {
     let (model, etag) = (entry.id.clone(), entry.etag.clone());
     match given {
         "" => Err(CatalogRefusal::EtagRequired { model, etag }),
@@ -165,7 +165,7 @@ fn check_etag(given: &str, entry: &Entry) -> Result<(), CatalogRefusal> {
     }
 }
 
-fn updated(entry: &Entry, reload_required: bool) -> UpdateModelResponse {
+fn updated(entry: &CatalogEntry, reload_required: bool) -> UpdateModelResponse {
     UpdateModelResponse {
         model: Some(message::model(entry)),
         reload_required,

@@ -3,12 +3,12 @@
 use hangar_client::v1;
 
 use crate::{
-    catalog::{Entry, Origin},
+    catalog::{CatalogEntry, Origin},
     wire,
 };
 
 /// The whole entry.
-pub(super) fn model(entry: &Entry) -> v1::Model {
+pub(super) fn model(entry: &CatalogEntry) -> v1::Model {
     let origin = match entry.origin {
         Origin::Api => v1::ModelOrigin::Api,
         Origin::File => v1::ModelOrigin::File,
@@ -25,7 +25,7 @@ pub(super) fn model(entry: &Entry) -> v1::Model {
 }
 
 /// The entry without what is output only.
-pub(super) fn given(entry: &Entry) -> v1::Model {
+pub(super) fn given(entry: &CatalogEntry) -> v1::Model {
     v1::Model {
         model_id: entry.id.to_string(),
         spec: Some(wire::spec(&entry.spec)),

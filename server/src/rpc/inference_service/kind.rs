@@ -2,12 +2,12 @@
 
 use crate::{
     lifecycle::{Model, Operation},
-    model::{Failure, Kind, Reason, Stage},
+    model::{Failure, ModelKind, Reason, Stage},
     rpc::error::ApiError,
 };
 
 /// What a model is for, as its spec or, while it is READY, its files say.
-pub(super) fn kind_of(model: &Model) -> Option<Kind> {
+pub(super) fn kind_of(model: &Model) -> Option<ModelKind> {
     let facts = model.facts();
     match model.status().stage {
         Stage::Ready => facts.learned.metadata.kind,
@@ -16,12 +16,15 @@ pub(super) fn kind_of(model: &Model) -> Option<Kind> {
 }
 
 /// Refuses what a model of this kind cannot do. One whose kind is not known says so itself.
-pub(super) fn check_kind(kind: Option<Kind>, operation: Option<Operation>) -> Result<(), ApiError> {
+pub(super) fn check_kind(
+    kind: Option<ModelKind>,
+    operation: Option<Operation>,
+) -> Result<(), ApiError> {
     let embeds = operation == Some(Operation::Embeddings);
     let what = match (kind, operation) {
         (None, _) | (_, None) => return Ok(()),
-        (Some(Kind::Embedding), _) if embeds => return Ok(()),
-        (Some(Kind::Embedding), _) => {
+        (Some(ModelKind::Embedding), _) if embeds => return Ok(()),
+        (Some(ModelKind::Embedding), _) => {
             "this model gives vectors and no text; use Embed, or load a text model"
         }
         (Some(_), _) if embeds => {
@@ -45,13 +48,13 @@ mod tests {
         for (kind, operation, right) in [
             (None, Some(Embeddings), true),
             (None, Some(Chat), true),
-            (Some(Kind::Embedding), None, true),
-            (Some(Kind::Embedding), Some(Embeddings), true),
-            (Some(Kind::Embedding), Some(Chat), false),
-            (Some(Kind::Embedding), Some(TextCompletion), false),
-            (Some(Kind::Text), Some(TextCompletion), true),
-            (Some(Kind::Text), Some(Embeddings), false),
-            (Some(Kind::Multimodal), Some(Embeddings), false),
+            (Some(ModelKind::Embedding), None, true),
+            (Some(ModelKind::Embedding), Some(Embeddings), true),
+            (Some(ModelKind::Embedding), Some(Chat), false),
+            (Some(ModelKind::Embedding), Some(TextCompletion), false),
+            (Some(ModelKind::Text), Some(TextCompletion), true),
+            (Some(ModelKind::Text), Some(Embeddings), false),
+            (Some(ModelKind::Multimodal), Some(Embeddings), false),
         ] {
             let checked = check_kind(kind, operation).is_ok();
             assert_eq!(checked, right, "{kind:?} {operation:?}");

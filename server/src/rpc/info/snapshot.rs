@@ -7,7 +7,7 @@ use hangar_client::v1::{GetInfoRequest, GetInfoResponse, InfoView, ModelInfo};
 
 use super::{Detail, Holding, Started, cache, devices, model, server, system};
 use crate::{
-    catalog::Entry,
+    catalog::CatalogEntry,
     lifecycle::Fleet,
     model::Status,
     rpc::{error::ApiError, validate::Violations},
@@ -79,7 +79,7 @@ impl Sources<'_> {
         })
     }
 
-    fn model(&self, entry: Entry, detail: Detail) -> ModelInfo {
+    fn model(&self, entry: CatalogEntry, detail: Detail) -> ModelInfo {
         let id = entry.id.clone();
         let status = self.hub.status(&id);
         let status = status.unwrap_or_else(|| Status::unloaded(id.clone()));

@@ -17,7 +17,7 @@ use tonic::{Request, Status};
 
 use super::{OpenInferenceApi, model_id, shown};
 use crate::{
-    catalog::Entry,
+    catalog::CatalogEntry,
     model::{self, Stage},
     rpc::{
         error::ApiError,
@@ -45,7 +45,7 @@ impl OpenInferenceApi {
         Ok(models)
     }
 
-    fn index_of(&self, entry: &Entry) -> ModelIndex {
+    fn index_of(&self, entry: &CatalogEntry) -> ModelIndex {
         let (state, reason) = match self.fleet.tracked(&entry.id) {
             Some(model) => {
                 let (state, reason) = state(&model.status());

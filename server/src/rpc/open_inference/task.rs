@@ -7,7 +7,7 @@ use hangar_client::inference::{
 
 use super::{Named, embedding};
 use crate::{
-    model::{Failure, Kind, Reason},
+    model::{Failure, ModelKind, Reason},
     rpc::error::ApiError,
 };
 
@@ -94,11 +94,11 @@ impl Task {
     /// # Errors
     ///
     /// When this protocol does not serve such models.
-    pub(super) fn of(kind: Kind) -> Result<Self, ApiError> {
+    pub(super) fn of(kind: ModelKind) -> Result<Self, ApiError> {
         match kind {
-            Kind::Text | Kind::Multimodal => Ok(Self::Generate),
-            Kind::Embedding => Ok(Self::Embed),
-            Kind::Image | Kind::Speech => Err(ApiError::Failed(Failure::new(
+            ModelKind::Text | ModelKind::Multimodal => Ok(Self::Generate),
+            ModelKind::Embedding => Ok(Self::Embed),
+            ModelKind::Image | ModelKind::Speech => Err(ApiError::Failed(Failure::new(
                 Reason::UnsupportedByModel,
                 "the Open Inference Protocol serves models that give text or vectors; this one does not",
             ))),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     model::{
-        DataType, DeviceWish, Format, GenerationDefaults, Kind, MemoryHint, RestartMode,
+        DataType, DeviceWish, Format, GenerationDefaults, MemoryHint, ModelKind, RestartMode,
         RestartPolicy, Source, Spec,
     },
     rpc::error::ApiError,
@@ -177,7 +177,7 @@ fn kind(
     spec: &v1::ModelSpec,
     at: &impl Fn(&str) -> String,
     violations: &mut Violations,
-) -> Option<Kind> {
+) -> Option<ModelKind> {
     let kind = violations.note(&at("kind"), v1::ModelKind::try_from(spec.kind))?;
     wire::kind_of(kind)
 }

@@ -16,14 +16,14 @@ use super::{
     SwitchOptions,
 };
 use crate::{
-    catalog::{Entry, Moved, RegisterError, StorageError},
+    catalog::{CatalogEntry, Moved, RegisterError, StorageError},
     model::{Failure, ModelId, Reason, Switch, SwitchOutcome, SwitchStrategy},
 };
 
 /// What a switch goes on with once it has begun.
-pub(super) struct Work {
+pub(super) struct SwitchJob {
     switch: Switch,
-    to: Entry,
+    to: CatalogEntry,
     options: SwitchOptions,
     /// Models that are loaded although nobody asked for them to stay: they outlive the switch's hold.
     on_demand: Vec<ModelId>,
@@ -32,13 +32,13 @@ pub(super) struct Work {
 // === impl Fleet ===
 
 impl Fleet {
-    pub(super) async fn carry_out(self: Arc<Self>, work: Work) {
-        let Work {
+    pub(super) async fn carry_out(self: Arc<Self>, job: SwitchJob) {
+        let SwitchJob {
             mut switch,
             to,
             options,
             on_demand,
-        } = work;
+        } = job;
         let made_room = switch.strategy == SwitchStrategy::UnloadFirst
             && self.make_room(&switch, options.drain_timeout).await;
         let result = match self.load_new(&to, options.timeout).await {
@@ -103,7 +103,7 @@ impl Fleet {
         self.send(old, Command::Unload(command)).await && report.await.is_ok()
     }
 
-    async fn load_new(&self, to: &Entry, timeout: Duration) -> Result<(), Failure> {
+    async fn load_new(&self, to: &CatalogEntry, timeout: Duration) -> Result<(), Failure> {
         let order = LoadOrder {
             may_evict: true,
             ..LoadOrder::by_the_server(timeout)
@@ -197,11 +197,16 @@ impl Fleet {
     }
 }
 
-// === impl Work ===
+// === impl SwitchJob ===
 
-impl Work {
+impl SwitchJob {
     /// What is to be done for `switch`, whose models it holds from now on.
-    pub(super) fn new(fleet: &Fleet, switch: Switch, to: Entry, options: SwitchOptions) -> Self {
+    pub(super) fn new(
+        fleet: &Fleet,
+        switch: Switch,
+        to: CatalogEntry,
+        options: SwitchOptions,
+    ) -> Self {
         let context = &fleet.context;
         let unasked = |id: &&ModelId| {
             let active = |model: &Model| model.status().stage.is_active() && !model.facts().desired;
