@@ -72,14 +72,14 @@ pub async fn run(mut arguments: DemoArguments) -> anyhow::Result<ExitCode> {
             screen.serving(server.listen());
             tokio::select! {
                 () = signals.terminated() => {}
-                _ = supervisor.death() => {}
+                _ = supervisor.failure() => {}
             }
         }
     }
     let orderly = signals.or_second(server.stop()).await;
     telemetry.shutdown(FLUSH).await;
     played?;
-    Ok(if supervisor.has_died() {
+    Ok(if supervisor.has_failed() {
         ExitCode::from(FAULT)
     } else if orderly == Some(true) {
         ExitCode::SUCCESS

@@ -92,7 +92,7 @@ impl Health {
 impl HealthSource for Health {
     fn serving(&self, service: &str) -> Option<bool> {
         match service {
-            LIVENESS => Some(self.supervisor.is_turning()),
+            LIVENESS => Some(self.supervisor.is_live()),
             STARTUP => Some(self.started.load(Ordering::Acquire)),
             service if SERVICES.contains(&service) => Some(self.is_ready()),
             service => {

@@ -41,7 +41,7 @@ async fn serve(arguments: hangar_server::config::SettingsArguments) -> anyhow::R
     let tasks = server.supervisor();
     tokio::select! {
         () = signals.terminated() => {}
-        _ = tasks.death() => {}
+        _ = tasks.failure() => {}
     }
     let mut stop = std::pin::pin!(async {
         let orderly = server.stop().await;
@@ -50,7 +50,7 @@ async fn serve(arguments: hangar_server::config::SettingsArguments) -> anyhow::R
     });
     let orderly = signals.or_second(stop.as_mut()).await;
     // Nothing that is stuck may hold the process up, not even in being dropped. Workers end with it.
-    std::process::exit(if tasks.has_died() {
+    std::process::exit(if tasks.has_failed() {
         i32::from(FAULT)
     } else {
         i32::from(orderly != Some(true))

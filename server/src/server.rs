@@ -349,6 +349,6 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
 
 /// The answer to a call whose handler panicked.
 fn panicked(cause: Box<dyn std::any::Any + Send>) -> http::Response<tonic::body::Body> {
-    let cause = supervisor::words(&*cause);
+    let cause = supervisor::panic_message(&*cause);
     tonic::Status::from(ApiError::Internal(cause)).into_http()
 }

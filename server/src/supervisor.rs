@@ -1,10 +1,10 @@
 //! Tasks and threads that are watched.
 //!
 //! Invariant: no task dies in silence. One of the server's own that panics, or ends although it should not, is a
-//! [`Death`], which stops the server; one that belongs to a model or to a request tells its owner, who acts upon it.
-//! One that no longer turns shows in [`Supervisor::is_turning`], and so in the liveness of the server.
+//! [`TaskFailure`], which stops the server; one that belongs to a model or to a request tells its owner, who acts upon it.
+//! One that no longer turns shows in [`Supervisor::is_live`], and so in the liveness of the server.
 
-mod heart;
+mod liveness;
 mod tasks;
 
 use std::{
@@ -20,11 +20,11 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use heart::Heart;
+pub use liveness::LivenessProbe;
 pub use tasks::Tasks;
 
 use crate::failpoint;
-use heart::Hearts;
+use liveness::LivenessProbes;
 
 /// Watches the tasks of one server. Clones are the same supervisor.
 #[derive(Clone, Debug)]
@@ -33,14 +33,14 @@ pub struct Supervisor(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     /// The first one.
-    death: watch::Sender<Option<Death>>,
-    hearts: Hearts,
+    failure: watch::Sender<Option<TaskFailure>>,
+    probes: LivenessProbes,
     stopping: CancellationToken,
 }
 
 /// The end of a task that the server cannot do without.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Death {
+pub struct TaskFailure {
     /// The task.
     pub task: Name,
     /// What it panicked with; `None`: it ended although it should not.
@@ -54,16 +54,16 @@ pub type Name = Cow<'static, str>;
 pub const FAULT: u8 = 70;
 
 /// Between two looks at whether all tasks turn.
-const LOOKS: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 // === impl Supervisor ===
 
 impl Supervisor {
-    /// A supervisor that takes a task for stuck that has not turned for the time `patience`.
-    pub fn new(patience: Duration) -> Self {
+    /// A supervisor that takes a task for stuck that has not turned for the time `limit`.
+    pub fn new(limit: Duration) -> Self {
         Self(Arc::new(Inner {
-            death: watch::Sender::new(None),
-            hearts: Hearts::new(patience),
+            failure: watch::Sender::new(None),
+            probes: LivenessProbes::new(limit),
             stopping: CancellationToken::new(),
         }))
     }
@@ -73,8 +73,8 @@ impl Supervisor {
         Tasks::new(self.clone())
     }
 
-    /// Starts the thread `name`, which the server cannot do without: a panic of it is a death. Its heart rests at first:
-    /// it is to beat where the thread begins what has to end soon, and to rest where it waits for more.
+    /// Starts the thread `name`, which the server cannot do without: a panic of it is a task failure. Its probe rests at first:
+    /// it is to be marked alive where the thread begins what has to end soon, and to rest where it waits for more.
     ///
     /// # Errors
     ///
@@ -82,27 +82,27 @@ impl Supervisor {
     pub fn thread(
         &self,
         name: impl Into<Name>,
-        work: impl FnOnce(&Heart) + Send + 'static,
+        work: impl FnOnce(&LivenessProbe) + Send + 'static,
     ) -> io::Result<thread::JoinHandle<()>> {
         let name = name.into();
         let supervisor = self.clone();
         let builder = thread::Builder::new().name(name.clone().into_owned());
         builder.spawn(move || {
-            let heart = supervisor.heart(name.clone(), Duration::ZERO);
-            heart.rest();
+            let probe = supervisor.liveness_probe(name.clone(), Duration::ZERO);
+            probe.rest();
             let work = || {
                 failpoint::pass(&name, None);
-                work(&heart);
+                work(&probe);
             };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-                supervisor.died(name.clone(), Some(words(&*panic)));
+                supervisor.task_failed(name.clone(), Some(panic_message(&*panic)));
             }
         })
     }
 
-    /// The heart of the loop `name`, which beats at least once in each `period`, from now on.
-    pub fn heart(&self, name: impl Into<Name>, period: Duration) -> Heart {
-        Heart::new(self.clone(), name.into(), period)
+    /// Liveness of the loop `name`, which is marked alive at least once in each `period`, from now on.
+    pub fn liveness_probe(&self, name: impl Into<Name>, period: Duration) -> LivenessProbe {
+        LivenessProbe::new(self.clone(), name.into(), period)
     }
 
     /// The server stops: tasks may end from now on.
@@ -110,39 +110,39 @@ impl Supervisor {
         self.0.stopping.cancel();
     }
 
-    /// Waits for a death. Safe to cancel.
-    pub async fn death(&self) -> Death {
-        let mut death = self.0.death.subscribe();
-        let first = death.wait_for(Option::is_some).await;
-        match first.ok().and_then(|death| death.clone()) {
-            Some(death) => death,
+    /// Waits for a task failure. Safe to cancel.
+    pub async fn failure(&self) -> TaskFailure {
+        let mut failure = self.0.failure.subscribe();
+        let first = failure.wait_for(Option::is_some).await;
+        match first.ok().and_then(|failure| failure.clone()) {
+            Some(failure) => failure,
             // The sender lives as long as this does.
             None => std::future::pending().await,
         }
     }
 
-    /// Whether there was a death.
-    pub fn has_died(&self) -> bool {
-        self.0.death.borrow().is_some()
+    /// Whether there was a task failure.
+    pub fn has_failed(&self) -> bool {
+        self.0.failure.borrow().is_some()
     }
 
-    /// Whether no task has died and none is stuck.
-    pub fn is_turning(&self) -> bool {
-        !self.has_died() && self.0.hearts.stuck().is_empty()
+    /// Whether no task has failed and none is stuck.
+    pub fn is_live(&self) -> bool {
+        !self.has_failed() && self.0.probes.stuck().is_empty()
     }
 
-    /// Calls `changed` whenever [`Self::is_turning`] has changed, until the server stops.
+    /// Calls `changed` whenever [`Self::is_live`] has changed, until the server stops.
     pub async fn watch(self, changed: impl Fn() + Send) {
-        let heart = self.heart("liveness", LOOKS);
-        let mut looks = tokio::time::interval(LOOKS);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let probe = self.liveness_probe("liveness", CHECK_INTERVAL);
+        let mut checks = tokio::time::interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut before = Vec::new();
         loop {
             tokio::select! {
                 () = self.0.stopping.cancelled() => return,
-                _ = looks.tick() => heart.beat(),
+                _ = checks.tick() => probe.mark_alive(),
             }
-            let stuck = self.0.hearts.stuck();
+            let stuck = self.0.probes.stuck();
             if stuck != before {
                 if stuck.is_empty() {
                     tracing::warn!("all tasks turn again");
@@ -159,13 +159,13 @@ impl Supervisor {
         self.0.stopping.is_cancelled()
     }
 
-    fn died(&self, task: Name, panic: Option<String>) {
-        let death = Death { task, panic };
-        tracing::error!("{death}; the server stops");
-        self.0.death.send_if_modified(|first| {
-            let news = first.is_none();
-            first.get_or_insert(death);
-            news
+    fn task_failed(&self, task: Name, panic: Option<String>) {
+        let failure = TaskFailure { task, panic };
+        tracing::error!("{failure}; the server stops");
+        self.0.failure.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert(failure);
+            is_first
         });
     }
 }
@@ -176,12 +176,12 @@ impl Default for Supervisor {
     }
 }
 
-// === impl Death ===
+// === impl TaskFailure ===
 
-impl fmt::Display for Death {
+impl fmt::Display for TaskFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.panic {
-            Some(words) => write!(f, "the task {} panicked: {words}", self.task),
+            Some(panic_message) => write!(f, "the task {} panicked: {panic_message}", self.task),
             None => write!(f, "the task {} ended by itself", self.task),
         }
     }
@@ -190,16 +190,16 @@ impl fmt::Display for Death {
 /// Has every panic of the process told by the log, with its place.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let words = panic.payload_as_str().unwrap_or("no message");
+        let panic_message = panic.payload_as_str().unwrap_or("no message");
         let location = panic.location().map(ToString::to_string);
         let thread = thread::current();
         let thread = thread.name().unwrap_or("unnamed");
-        tracing::error!(thread, location, panic = words, "a thread panicked");
+        tracing::error!(thread, location, panic = panic_message, "a thread panicked");
     }));
 }
 
 /// What a panic says.
-pub(crate) fn words(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without words".to_owned())

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     failpoint,
-    supervisor::{Heart, Supervisor, words},
+    supervisor::{LivenessProbe, Supervisor, panic_message},
 };
 
 /// The way to the threads that read.
@@ -41,9 +41,9 @@ impl Readers {
         let mut threads = Vec::new();
         for (n, mut connection) in connections.into_iter().enumerate() {
             let inbox = inbox.clone();
-            let thread = supervisor.thread(format!("catalog-read-{n}"), move |heart| {
+            let thread = supervisor.thread(format!("catalog-read-{n}"), move |probe| {
                 while let Some(job) = next(&inbox) {
-                    read(job, &mut connection, heart);
+                    read(job, &mut connection, probe);
                 }
             })?;
             threads.push(Mutex::new(Some(thread)));
@@ -97,16 +97,19 @@ fn broken_off() -> StorageError {
 }
 
 /// Does one job. Nothing is changed by it: a panic of it is its caller's, who hears that there is no answer.
-fn read(job: Job, connection: &mut Connection, heart: &Heart) {
-    heart.beat();
+fn read(job: Job, connection: &mut Connection, probe: &LivenessProbe) {
+    probe.mark_alive();
     let read = || {
         failpoint::pass("catalog-read", None);
         job(connection);
     };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(read)) {
-        tracing::error!(panic = words(&*panic), "a read of the catalog panicked");
+        tracing::error!(
+            panic = panic_message(&*panic),
+            "a read of the catalog panicked"
+        );
     }
-    heart.rest();
+    probe.rest();
 }
 
 /// The next job. One idle thread waits for it, the others for that one.

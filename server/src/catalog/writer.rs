@@ -16,7 +16,7 @@ use super::{Note, change::Change, error::StorageError, names::Names, notes::Note
 use crate::{
     failpoint,
     model::ModelId,
-    supervisor::{Heart, Supervisor},
+    supervisor::{LivenessProbe, Supervisor},
 };
 
 /// The way to the thread that writes.
@@ -50,8 +50,8 @@ impl Writer {
         let (jobs, inbox) = mpsc::channel(QUEUE);
         let notes = Arc::new(Notes::default());
         let waiting = notes.clone();
-        let thread = supervisor.thread("catalog-write", move |heart| {
-            write(connection, inbox, &names, &waiting, heart);
+        let thread = supervisor.thread("catalog-write", move |probe| {
+            write(connection, inbox, &names, &waiting, probe);
         })?;
         Ok(Self {
             jobs,
@@ -162,10 +162,10 @@ fn write(
     mut inbox: mpsc::Receiver<Message>,
     names: &Names,
     notes: &Notes,
-    heart: &Heart,
+    probe: &LivenessProbe,
 ) {
     while let Some(message) = inbox.blocking_recv() {
-        heart.beat();
+        probe.mark_alive();
         failpoint::pass("catalog-write", None);
         notes.write(&mut connection);
         match message {
@@ -174,7 +174,7 @@ fn write(
             // What came before is still done.
             Message::Close => inbox.close(),
         }
-        heart.rest();
+        probe.rest();
     }
     notes.write(&mut connection);
     // Closing the last connection writes the journal back into the file and removes it.

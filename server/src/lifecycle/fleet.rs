@@ -183,11 +183,11 @@ impl Fleet {
             worker_template: resources.worker_template,
         });
         let supervisor = &resources.supervisor;
-        let heart = supervisor.heart("session-expiry", sessions::EXPIRY_INTERVAL);
-        let expiry = sessions::expire(context.clone(), heart);
+        let probe = supervisor.liveness_probe("session-expiry", sessions::EXPIRY_INTERVAL);
+        let expiry = sessions::expire(context.clone(), probe);
         context.tasks.critical("session-expiry", expiry);
-        let heart = supervisor.heart("memory-pressure", pressure::CHECK_INTERVAL);
-        let relief = pressure::relieve(context.clone(), heart);
+        let probe = supervisor.liveness_probe("memory-pressure", pressure::CHECK_INTERVAL);
+        let relief = pressure::relieve(context.clone(), probe);
         context.tasks.critical("memory-pressure", relief);
         Arc::new(Self {
             context,
@@ -349,7 +349,7 @@ impl Context {
         let model = Arc::new(Model::new(entry.clone(), commands, self.metrics.clone()));
         self.hub.track(Status::clone(&model.status()));
         let driver = Driver::new(self.clone(), model.clone(), inbox);
-        self.tasks.errand("driver", driver.drive());
+        self.tasks.background("driver", driver.drive());
         models.insert(entry.id.clone(), model.clone());
         Some(model)
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{Failure, Reason},
-    supervisor::Heart,
+    supervisor::LivenessProbe,
 };
 
 /// Between two looks at the memory.
@@ -23,13 +23,13 @@ const CRITICAL: f64 = 0.03;
 
 /// Watches the memory until the fleet closes: above the high watermark the model that was used least
 /// recently goes, if one may; when almost nothing is left, a worker that outgrew its admission does.
-pub(super) async fn relieve(context: Arc<Context>, heart: Heart) {
+pub(super) async fn relieve(context: Arc<Context>, probe: LivenessProbe) {
     let mut checks = tokio::time::interval(CHECK_INTERVAL);
     checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = context.closing.cancelled() => return,
-            _ = checks.tick() => heart.beat(),
+            _ = checks.tick() => probe.mark_alive(),
         }
         let fill = context.memory.fill();
         let watermark = context.limits.memory_high_watermark;

@@ -19,7 +19,7 @@ use super::{Fleet, Sample};
 use crate::{
     catalog::{Catalog, KeptSample},
     model::ModelId,
-    supervisor::{Heart, Tasks},
+    supervisor::{LivenessProbe, Tasks},
 };
 
 /// The running task.
@@ -52,8 +52,8 @@ impl Sampling {
             store,
             interval,
         };
-        let heart = tasks.supervisor().heart("history", interval);
-        let task = tasks.critical("history", sampler.run(stop.clone(), heart));
+        let probe = tasks.supervisor().liveness_probe("history", interval);
+        let task = tasks.critical("history", sampler.run(stop.clone(), probe));
         Self { stop, task }
     }
 
@@ -69,13 +69,13 @@ impl Sampling {
 // === impl Sampler ===
 
 impl Sampler {
-    async fn run(self, stop: CancellationToken, heart: Heart) {
+    async fn run(self, stop: CancellationToken, probe: LivenessProbe) {
         let mut ticks = interval_at(Instant::now() + self.interval, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         self.restore().await;
         loop {
             let going = stop.run_until_cancelled(ticks.tick()).await.is_some();
-            heart.beat();
+            probe.mark_alive();
             let samples = self.sample().await;
             if !samples.is_empty()
                 && let Err(error) = self.store.append_samples(samples).await

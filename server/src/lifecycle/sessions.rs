@@ -19,7 +19,7 @@ use super::{
     fleet::Context,
     holders::Holder,
 };
-use crate::{model::ModelId, supervisor::Heart};
+use crate::{model::ModelId, supervisor::LivenessProbe};
 
 /// The key to a session: whoever knows it may close the session and unload what it holds.
 ///
@@ -166,9 +166,9 @@ impl Fleet {
 }
 
 /// Ends sessions that lapse, until the fleet closes.
-pub(super) async fn expire(context: Arc<Context>, heart: Heart) {
+pub(super) async fn expire(context: Arc<Context>, probe: LivenessProbe) {
     loop {
-        heart.beat();
+        probe.mark_alive();
         let next = context.sessions.next_expiry();
         tokio::select! {
             () = context.closing.cancelled() => return,
@@ -214,7 +214,7 @@ pub(super) fn release_hold(context: &Arc<Context>, model: &ModelId, holder: &Hol
     };
     // Somebody may come to want it before its driver hears of this.
     let (command, report) = UnloadCommand::unless_wanted(context.limits.drain_timeout);
-    context.tasks.errand("session-end", async move {
+    context.tasks.background("session-end", async move {
         if unwanted
             .commands
             .send(Command::Unload(command))

@@ -116,7 +116,7 @@ impl Fleet {
         let fleet = self.clone();
         self.context
             .tasks
-            .errand("switch", async move { fleet.carry_out(job).await });
+            .background("switch", async move { fleet.carry_out(job).await });
         Ok(SwitchTicket { switch, estimate })
     }
 

@@ -94,7 +94,7 @@ impl WorkerSession {
             kill: CancellationToken::new(),
         };
         let lifetime = run_session(context.clone(), launch, signals.clone(), sender);
-        context.tasks.errand("worker-run", lifetime);
+        context.tasks.background("worker-run", lifetime);
         Self { reports, signals }
     }
 

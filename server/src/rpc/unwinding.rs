@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
 use super::error::ApiError;
-use crate::supervisor::words;
+use crate::supervisor::panic_message;
 
 /// Response body that ends with trailers of INTERNAL where the inner one panics.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for UnwindBody<B> {
             Ok(frame) => Poll::Ready(ready!(frame)),
             Err(panic) => {
                 self.inner = None;
-                let status = ApiError::Internal(words(&*panic)).into();
+                let status = ApiError::Internal(panic_message(&*panic)).into();
                 Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))))
             }
         }

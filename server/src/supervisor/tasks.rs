@@ -6,7 +6,7 @@ use futures::FutureExt;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use super::{Name, Supervisor, words};
+use super::{Name, Supervisor, panic_message};
 use crate::failpoint;
 
 /// Tasks of one part of the server. Clones are the same tasks.
@@ -34,28 +34,28 @@ impl Tasks {
         &self.supervisor
     }
 
-    /// Runs a task that the server cannot do without: its panic is a death, and its end while the server does not stop.
+    /// Runs a task that the server cannot do without: its panic is a task failure, and its end while the server does not stop.
     pub fn critical(
         &self,
         name: impl Into<Name>,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
         self.watch(name.into(), task, |supervisor, name, end| match end {
-            Err(panic) => supervisor.died(name, Some(panic)),
-            Ok(()) if !supervisor.is_stopping() => supervisor.died(name, None),
+            Err(panic) => supervisor.task_failed(name, Some(panic)),
+            Ok(()) if !supervisor.is_stopping() => supervisor.task_failed(name, None),
             Ok(()) => {}
         })
     }
 
-    /// Runs a task that ends, and whose work the server cannot do without: its panic is a death.
-    pub fn errand(
+    /// Runs a task that ends, and whose work the server cannot do without: its panic is a task failure.
+    pub fn background(
         &self,
         name: impl Into<Name>,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
         self.watch(name.into(), task, |supervisor, name, end| {
             if let Err(panic) = end {
-                supervisor.died(name, Some(panic));
+                supervisor.task_failed(name, Some(panic));
             }
         })
     }
@@ -80,7 +80,10 @@ impl Tasks {
         self.tracker.spawn(async move {
             let task = AssertUnwindSafe(with_faults("request", task)).catch_unwind();
             if let Err(panic) = task.await {
-                tracing::error!(panic = words(&*panic), "the task of a request panicked");
+                tracing::error!(
+                    panic = panic_message(&*panic),
+                    "the task of a request panicked"
+                );
             }
         })
     }
@@ -104,19 +107,19 @@ impl Tasks {
         let supervisor = self.supervisor.clone();
         self.tracker.spawn(async move {
             // A task that waits rests: it is stuck when it does not let go of its thread.
-            let heart = supervisor.heart(name.clone(), Duration::ZERO);
+            let probe = supervisor.liveness_probe(name.clone(), Duration::ZERO);
             let end = {
                 let task = AssertUnwindSafe(with_faults(&name, task)).catch_unwind();
                 let mut task = pin!(task);
                 let turns = poll_fn(|context| {
-                    heart.beat();
+                    probe.mark_alive();
                     let polled = task.as_mut().poll(context);
-                    heart.rest();
+                    probe.rest();
                     polled
                 });
-                turns.await.map_err(|panic| words(&*panic))
+                turns.await.map_err(|panic| panic_message(&*panic))
             };
-            drop(heart);
+            drop(probe);
             ended(&supervisor, name, end);
         })
     }

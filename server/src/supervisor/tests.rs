@@ -10,9 +10,9 @@ async fn a_critical_task_that_panics_is_a_death() {
     supervisor
         .tasks()
         .critical("one", async { panic!("for a test") });
-    let death = supervisor.death().await;
-    assert_eq!(death.to_string(), "the task one panicked: for a test");
-    assert!(!supervisor.is_turning());
+    let failure = supervisor.failure().await;
+    assert_eq!(failure.to_string(), "the task one panicked: for a test");
+    assert!(!supervisor.is_live());
 }
 
 #[tokio::test]
@@ -20,8 +20,8 @@ async fn a_critical_task_that_ends_is_a_death_unless_the_server_stops() {
     let supervisor = Supervisor::default();
     let tasks = supervisor.tasks();
     tasks.critical("one", async {});
-    let death = supervisor.death().await;
-    assert_eq!(death.to_string(), "the task one ended by itself");
+    let failure = supervisor.failure().await;
+    assert_eq!(failure.to_string(), "the task one ended by itself");
 
     let supervisor = Supervisor::default();
     supervisor.stop();
@@ -30,17 +30,20 @@ async fn a_critical_task_that_ends_is_a_death_unless_the_server_stops() {
         .critical("one", async {})
         .await
         .expect("it ended well");
-    assert!(!supervisor.has_died());
+    assert!(!supervisor.has_failed());
 }
 
 #[tokio::test]
 async fn an_errand_may_end_but_not_panic() {
     let supervisor = Supervisor::default();
     let tasks = supervisor.tasks();
-    tasks.errand("one", async {}).await.expect("it ended well");
-    assert!(!supervisor.has_died());
-    tasks.errand("two", async { panic!("for a test") });
-    assert_eq!(supervisor.death().await.task, "two");
+    tasks
+        .background("one", async {})
+        .await
+        .expect("it ended well");
+    assert!(!supervisor.has_failed());
+    tasks.background("two", async { panic!("for a test") });
+    assert_eq!(supervisor.failure().await.task, "two");
 }
 
 #[tokio::test]
@@ -53,7 +56,7 @@ async fn the_owner_of_a_task_hears_of_its_panic_and_the_server_goes_on() {
             panicked.send(()).expect("somebody listens")
         });
     heard.await.expect("a panic");
-    assert!(supervisor.is_turning());
+    assert!(supervisor.is_live());
 }
 
 #[test]
@@ -61,18 +64,18 @@ fn a_thread_that_panics_is_a_death() {
     let supervisor = Supervisor::default();
     let thread = supervisor.thread("one", |_| panic!("for a test"));
     thread.expect("a thread").join().expect("it is caught");
-    assert!(supervisor.has_died());
+    assert!(supervisor.has_failed());
 }
 
 #[test]
 fn a_loop_that_does_not_beat_is_stuck_until_it_does() {
     let supervisor = Supervisor::new(NO_TIME);
-    let heart = supervisor.heart("one", NO_TIME);
-    while supervisor.is_turning() {
+    let probe = supervisor.liveness_probe("one", NO_TIME);
+    while supervisor.is_live() {
         std::thread::yield_now();
     }
-    heart.rest();
-    assert!(supervisor.is_turning());
-    drop(heart);
-    assert!(supervisor.is_turning());
+    probe.rest();
+    assert!(supervisor.is_live());
+    drop(probe);
+    assert!(supervisor.is_live());
 }

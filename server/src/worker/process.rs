@@ -116,7 +116,7 @@ impl Process {
             model: model.clone(),
             lost: attendants.lost.clone(),
         };
-        tasks.errand(
+        tasks.background(
             "worker-owner",
             owner.own(held, exit_sender).instrument(span),
         );

@@ -58,15 +58,15 @@ impl Spawner {
     /// When the system gives no thread.
     pub fn start(runtime: Handle, supervisor: &Supervisor) -> io::Result<Self> {
         let (orders, inbox) = mpsc::sync_channel::<Order>(ORDERS);
-        supervisor.thread("hangar-spawner", move |heart| {
+        supervisor.thread("hangar-spawner", move |probe| {
             let _guard = runtime.enter();
             for order in inbox {
-                heart.beat();
+                probe.mark_alive();
                 failpoint::pass("hangar-spawner", None);
                 let child = command(&order.program).spawn();
                 // A caller that is gone drops the child, which ends it.
                 let _ = order.reply.send(child);
-                heart.rest();
+                probe.rest();
             }
         })?;
         Ok(Self { orders })

@@ -159,7 +159,7 @@ impl Driver {
         };
         let timeout = self.release_timeout();
         let closing = self.context.closing.clone();
-        self.context.tasks.errand("device-release", async move {
+        self.context.tasks.background("device-release", async move {
             tokio::select! {
                 _ = release.observe(timeout) => {}
                 () = closing.cancelled() => {}

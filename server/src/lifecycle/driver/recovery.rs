@@ -16,7 +16,7 @@ use crate::{
         Failure, LoadId, Stage,
         state::{Event, HostedLoad, Load, Remains, State},
     },
-    supervisor::words,
+    supervisor::panic_message,
 };
 
 /// Panics between two loads that a driver is let go on after. One that panics all the time is a fault of the server.
@@ -33,7 +33,7 @@ impl Driver {
                 resume_unwind(panic);
             }
             let model = self.model.id();
-            tracing::error!(%model, panic = words(&*panic), "a model's driver panicked; the model fails");
+            tracing::error!(%model, panic = panic_message(&*panic), "a model's driver panicked; the model fails");
             self.recover();
         }
     }

@@ -78,8 +78,8 @@ mod tests {
             name: "H100".to_owned(),
         }));
         assert_eq!(refusal.subject.as_deref(), Some("memory of cuda:GPU-1"));
-        let words = ["device 3", "H100", "GPU-1", "12.0 GiB", "11.0 GiB"];
-        for word in words {
+        let panic_message = ["device 3", "H100", "GPU-1", "12.0 GiB", "11.0 GiB"];
+        for word in panic_message {
             assert!(refusal.message.contains(word), "{}", refusal.message);
         }
     }

@@ -7,8 +7,8 @@ use tokio::sync::{OnceCell, mpsc};
 
 use super::{Report, SessionSignals, WorkerLaunch, report, run_worker};
 use crate::{
-    failpoint, lifecycle::fleet::Context, model::Failure, prepared::Lease, supervisor::words,
-    worker::Process,
+    failpoint, lifecycle::fleet::Context, model::Failure, prepared::Lease,
+    supervisor::panic_message, worker::Process,
 };
 
 /// Runs a worker to its end, which is reported also when what sees to the worker panics: the worker is killed then, and
@@ -29,7 +29,7 @@ pub(super) async fn run_session(
         }
     };
     if let Err(panic) = AssertUnwindSafe(lifetime).catch_unwind().await {
-        let panic = words(&*panic);
+        let panic = panic_message(&*panic);
         tracing::error!(
             model,
             panic,
