@@ -116,6 +116,6 @@ impl HealthSource for Health {
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.hub.news()
+        self.hub.changes()
     }
 }

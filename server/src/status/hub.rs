@@ -61,7 +61,7 @@ pub struct Hub {
     epoch: Epoch,
     capacity: usize,
     journal: Mutex<Journal>,
-    news: watch::Sender<u64>,
+    changes: watch::Sender<u64>,
     closed: CancellationToken,
     pub(super) watchers: Arc<AtomicUsize>,
 }
@@ -72,7 +72,7 @@ pub(super) struct Journal {
     pub(super) revision: Revision,
     pub(super) ring: VecDeque<Arc<Event>>,
     pub(super) models: BTreeMap<ModelId, Status>,
-    pub(super) progress: BTreeMap<ModelId, Latest>,
+    pub(super) progress: BTreeMap<ModelId, LatestProgress>,
     serial: u64,
     /// What comes after it is not told any more.
     last: Option<Revision>,
@@ -80,7 +80,7 @@ pub(super) struct Journal {
 
 /// The latest progress of a model.
 #[derive(Clone, Debug)]
-pub(super) struct Latest {
+pub(super) struct LatestProgress {
     pub(super) status: Status,
     /// Tells it from earlier and later progress.
     pub(super) serial: u64,
@@ -122,9 +122,9 @@ impl Event {
     }
 }
 
-// === impl Latest ===
+// === impl LatestProgress ===
 
-impl Latest {
+impl LatestProgress {
     pub(super) fn model_id(&self) -> &ModelId {
         &self.status.model_id
     }
@@ -139,7 +139,7 @@ impl Hub {
             epoch: Epoch::fresh(),
             capacity: capacity.max(1),
             journal: Mutex::default(),
-            news: watch::Sender::new(0),
+            changes: watch::Sender::new(0),
             closed: CancellationToken::new(),
             watchers: Arc::default(),
         })
@@ -230,7 +230,7 @@ impl Hub {
         let event = Event::new(journal.revision, Change::Progress(status.clone()));
         journal.serial += 1;
         let serial = journal.serial;
-        let latest = Latest {
+        let latest = LatestProgress {
             status,
             serial,
             event,
@@ -288,13 +288,13 @@ impl Hub {
     }
 
     /// Changes with everything that is published, and with [`Hub::touch`].
-    pub fn news(&self) -> watch::Receiver<u64> {
-        self.news.subscribe()
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Makes everybody look again.
     pub fn touch(&self) {
-        self.news
+        self.changes
             .send_modify(|count| *count = count.wrapping_add(1));
     }
 
@@ -337,8 +337,8 @@ impl Journal {
             return Vec::new();
         };
         let skip = usize::try_from(cursor.next().0.saturating_sub(oldest.0)).unwrap_or(usize::MAX);
-        let told = |event: &&Arc<Event>| self.last.is_none_or(|last| event.revision <= last);
-        let after = self.ring.iter().skip(skip).take_while(told);
+        let reported = |event: &&Arc<Event>| self.last.is_none_or(|last| event.revision <= last);
+        let after = self.ring.iter().skip(skip).take_while(reported);
         after.take(limit).cloned().collect()
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::hub::{Event, Hub, Latest};
+use super::hub::{Event, Hub, LatestProgress};
 use crate::model::{ModelId, Revision, Status};
 
 /// Which models a watcher wants to hear of.
@@ -57,28 +57,28 @@ pub struct ResumeError;
 #[derive(Debug)]
 pub struct Watch {
     hub: Arc<Hub>,
-    news: watch::Receiver<u64>,
+    changes: watch::Receiver<u64>,
     filter: Filter,
     cursor: Revision,
-    begin: Begin,
+    begin: WatchStart,
     batch: VecDeque<Arc<Event>>,
-    pace: Pace,
+    pace: ProgressPacer,
     heartbeat: Duration,
     _subscription: Subscription,
 }
 
 /// Whether a snapshot is due.
 #[derive(Debug, PartialEq, Eq)]
-enum Begin {
+enum WatchStart {
     Snapshot { reset: bool },
     Done,
 }
 
 /// Spaces out the progress of each model.
 #[derive(Debug)]
-struct Pace {
+struct ProgressPacer {
     interval: Duration,
-    told: BTreeMap<ModelId, (u64, Instant)>,
+    reported: BTreeMap<ModelId, (u64, Instant)>,
 }
 
 /// Counts a watcher for as long as it lives.
@@ -106,20 +106,20 @@ impl Watch {
         heartbeat: Duration,
     ) -> Result<Self, ResumeError> {
         let (cursor, begin) = match resume {
-            None => (Revision::default(), Begin::Snapshot { reset: false }),
-            Some(None) => (Revision::default(), Begin::Snapshot { reset: true }),
+            None => (Revision::default(), WatchStart::Snapshot { reset: false }),
+            Some(None) => (Revision::default(), WatchStart::Snapshot { reset: true }),
             Some(Some(cursor)) if cursor > hub.journal().revision => return Err(ResumeError),
-            Some(Some(cursor)) => (cursor, Begin::Done),
+            Some(Some(cursor)) => (cursor, WatchStart::Done),
         };
-        let news = hub.news();
+        let changes = hub.changes();
         let _subscription = Subscription::new(&hub.watchers);
-        let pace = Pace {
+        let pace = ProgressPacer {
             interval,
-            told: BTreeMap::new(),
+            reported: BTreeMap::new(),
         };
         Ok(Self {
             hub,
-            news,
+            changes,
             filter,
             cursor,
             begin,
@@ -134,7 +134,7 @@ impl Watch {
     pub async fn next(&mut self) -> Notice {
         let quiet_until = Instant::now() + self.heartbeat;
         loop {
-            self.news.mark_unchanged();
+            self.changes.mark_unchanged();
             if let Some(notice) = self.poll() {
                 return notice;
             }
@@ -143,7 +143,7 @@ impl Watch {
             }
             let progress_due = self.progress_due().unwrap_or(quiet_until);
             tokio::select! {
-                _ = self.news.changed() => {}
+                _ = self.changes.changed() => {}
                 () = self.hub.closed().cancelled() => {}
                 () = tokio::time::sleep_until(progress_due.min(quiet_until)) => {
                     if Instant::now() >= quiet_until {
@@ -165,11 +165,11 @@ impl Watch {
                 continue;
             }
             let journal = hub.journal();
-            if self.begin == Begin::Done && !journal.reaches(self.cursor) {
-                self.begin = Begin::Snapshot { reset: true };
+            if self.begin == WatchStart::Done && !journal.reaches(self.cursor) {
+                self.begin = WatchStart::Snapshot { reset: true };
             }
-            if let Begin::Snapshot { reset } = self.begin {
-                self.begin = Begin::Done;
+            if let WatchStart::Snapshot { reset } = self.begin {
+                self.begin = WatchStart::Done;
                 self.cursor = journal.revision;
                 let models = journal
                     .models
@@ -224,48 +224,51 @@ impl Filter {
     }
 }
 
-// === impl Pace ===
+// === impl ProgressPacer ===
 
-impl Pace {
+impl ProgressPacer {
     /// Takes all of `current` as told: a snapshot has just shown it.
-    fn skip<'a>(&mut self, current: impl Iterator<Item = &'a Latest>) {
+    fn skip<'a>(&mut self, current: impl Iterator<Item = &'a LatestProgress>) {
         let now = Instant::now();
-        self.told = current
+        self.reported = current
             .map(|latest| (latest.model_id().clone(), (latest.serial, now)))
             .collect();
     }
 
     /// The first of `current` that is news and not too soon.
-    fn next<'a>(&mut self, current: impl Iterator<Item = &'a Latest> + Clone) -> Option<Notice> {
+    fn next<'a>(
+        &mut self,
+        current: impl Iterator<Item = &'a LatestProgress> + Clone,
+    ) -> Option<Notice> {
         let now = Instant::now();
-        let Some(news) = current
+        let Some(changes) = current
             .clone()
             .find(|latest| self.when(latest, now).is_some_and(|due| due <= now))
         else {
-            if self.told.len() > current.clone().count() {
-                let loading: BTreeSet<_> = current.map(Latest::model_id).collect();
+            if self.reported.len() > current.clone().count() {
+                let loading: BTreeSet<_> = current.map(LatestProgress::model_id).collect();
                 // What was told a moment ago still counts: the next attempt's progress may not come sooner.
                 let interval = self.interval;
-                self.told
+                self.reported
                     .retain(|id, (_, at)| loading.contains(id) || now < *at + interval);
             }
             return None;
         };
-        self.told
-            .insert(news.model_id().clone(), (news.serial, now));
-        Some(Notice::Event(news.event.clone()))
+        self.reported
+            .insert(changes.model_id().clone(), (changes.serial, now));
+        Some(Notice::Event(changes.event.clone()))
     }
 
-    fn due<'a>(&self, current: impl Iterator<Item = &'a Latest>) -> Option<Instant> {
+    fn due<'a>(&self, current: impl Iterator<Item = &'a LatestProgress>) -> Option<Instant> {
         let now = Instant::now();
         current.filter_map(|latest| self.when(latest, now)).min()
     }
 
     /// When `latest` may be told, as of `now`; `None` when it was.
-    fn when(&self, latest: &Latest, now: Instant) -> Option<Instant> {
-        match self.told.get(latest.model_id()) {
+    fn when(&self, latest: &LatestProgress, now: Instant) -> Option<Instant> {
+        match self.reported.get(latest.model_id()) {
             None => Some(now),
-            Some((told, _)) if *told == latest.serial => None,
+            Some((reported, _)) if *reported == latest.serial => None,
             Some((_, at)) => Some(*at + self.interval),
         }
     }

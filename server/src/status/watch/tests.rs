@@ -119,7 +119,7 @@ fn progress_is_coalesced_and_never_told_after_the_transition_that_ended_it() {
     for bytes in 1..50 {
         hub.progress(loading(1, bytes));
     }
-    let told = watch.poll();
+    let reported = watch.poll();
     let bytes = |notice: &Option<Notice>| match notice {
         Some(Notice::Event(event)) => match &event.change {
             Change::Progress(status) => status.progress.map(|p| p.bytes_done),
@@ -127,7 +127,7 @@ fn progress_is_coalesced_and_never_told_after_the_transition_that_ended_it() {
         },
         _ => None,
     };
-    assert_eq!(bytes(&told), Some(49));
+    assert_eq!(bytes(&reported), Some(49));
     hub.progress(loading(1, 60));
     hub.transition(status(1, 1));
     assert!(matches!(watch.poll(), Some(Notice::Event(event))
