@@ -28,7 +28,7 @@ mod generate;
 mod info;
 mod load;
 mod session;
-#[cfg(any(feature = "server", feature = "worker"))]
+#[cfg(feature = "server")]
 pub mod status;
 mod switch;
 mod tokens;
@@ -76,17 +76,4 @@ pub mod inference {
 
     /// Encoded `google.protobuf.FileDescriptorSet` of `inference`.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/inference.bin");
-}
-
-/// Generated messages and stubs of `hangar.worker.v1`, between the server and its workers.
-///
-/// Private: it changes without notice.
-#[cfg(feature = "worker")]
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
-#[rustfmt::skip]
-pub mod worker {
-    /// Generated messages and stubs of `hangar.worker.v1`.
-    pub mod v1 {
-        include!("gen/hangar.worker.v1.rs");
-    }
 }

@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hangar_client::worker::v1::{
+use hangar_worker_protocol::v1::{
     ModelInspection, PrepareWeightsRequest, PreparedWeights, WorkerConfig,
 };
 use tokio::{sync::Semaphore, task::spawn_blocking};

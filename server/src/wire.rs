@@ -5,7 +5,8 @@ mod pace;
 
 use std::time::{Duration, SystemTime};
 
-use hangar_client::{v1, worker::v1::WorkerConfig};
+use hangar_client::v1;
+use hangar_worker_protocol::v1::WorkerConfig;
 
 use crate::catalog::Learned;
 use crate::model::{

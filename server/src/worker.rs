@@ -13,7 +13,7 @@ mod spawner;
 
 pub use channel::{Client, connect};
 pub use confine::limit_memory;
-pub use handshake::{HandshakeError, PROTOCOL_VERSION, Ready};
+pub use handshake::{HandshakeError, Ready};
 pub use process::{Exit, Process, SpawnError, Starting};
 pub use reading::{Reading, descendants_cpu_time, memory_of};
 pub use spawner::{Program, Spawner};

@@ -20,7 +20,7 @@ use crate::tools;
 const SHARED: &[&str] = &[
     "buf.yaml",
     "proto",
-    "server/worker/proto",
+    "server/worker-protocol/proto",
     "third_party/googleapis",
 ];
 

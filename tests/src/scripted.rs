@@ -6,7 +6,6 @@
 
 mod events;
 mod fault;
-mod frame;
 mod gate;
 mod generation;
 mod loading;

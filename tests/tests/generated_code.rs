@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 fn committed_files_are_what_the_protos_generate() -> anyhow::Result<()> {
     let generated = hangar_codegen::generate()?;
     let mut committed = BTreeMap::new();
-    for entry in std::fs::read_dir(hangar_codegen::workspace().join(hangar_codegen::OUTPUT))? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        committed.insert(name, std::fs::read(entry.path())?);
+    for output in hangar_codegen::OUTPUTS {
+        for entry in std::fs::read_dir(hangar_codegen::workspace().join(output))? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            committed.insert(format!("{output}/{name}"), std::fs::read(entry.path())?);
+        }
     }
     let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&committed), names(&generated), "run `cargo generate`");

@@ -1,23 +1,24 @@
 //! A worker that was built for CPUs, started by hand and asked for a GPU.
 
 use std::{
-    io::{Read, Write},
+    io::Read,
     path::Path,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result};
-use hangar_client::worker::v1::{
+use hangar_tests::{fixtures::Fixtures, hangar::binary};
+use hangar_worker_protocol::v1::{
     WorkerConfig, WorkerFailure, WorkerReady, worker_config::Source, worker_ready::Outcome,
 };
-use hangar_tests::{fixtures::Fixtures, hangar::binary};
+use hangar_worker_protocol::{PROTOCOL_VERSION, frame};
 use prost::Message;
 
 /// What the worker says before it ends, about a model that it is to host on this device.
 fn failure(device: &str, path: &Path) -> Result<WorkerFailure> {
     let directory = tempfile::tempdir()?;
     let config = WorkerConfig {
-        protocol_version: 1,
+        protocol_version: PROTOCOL_VERSION,
         model_id: "m".to_owned(),
         socket_path: directory.path().join("s.sock").display().to_string(),
         server_pid: std::process::id(),
@@ -33,7 +34,7 @@ fn failure(device: &str, path: &Path) -> Result<WorkerFailure> {
         .spawn()?;
     // Kept until the end: without it the worker takes its server for gone.
     let mut input = worker.stdin.take().context("no standard input")?;
-    input.write_all(&config.encode_length_delimited_to_vec())?;
+    frame::write(&mut input, &config)?;
     let mut said = Vec::new();
     let output = worker.stdout.take().context("no standard output")?;
     output.take(1 << 20).read_to_end(&mut said)?;

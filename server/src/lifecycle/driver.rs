@@ -18,7 +18,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use hangar_client::worker::v1::ModelInspection;
+use hangar_worker_protocol::v1::ModelInspection;
 use tokio::{sync::mpsc, time::Instant};
 
 use tracing::Span;

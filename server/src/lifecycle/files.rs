@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use hangar_client::worker::v1::{WorkerConfig, worker_config};
+use hangar_worker_protocol::v1::{WorkerConfig, worker_config};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::{Instant, timeout},

@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use hangar_client::worker::v1::WorkerConfig;
+use hangar_worker_protocol::v1::WorkerConfig;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
@@ -374,7 +374,7 @@ impl Context {
     /// What a worker for `spec` is told, without what belongs to one run.
     pub(super) fn worker_config(&self, spec: &Spec) -> WorkerConfig {
         WorkerConfig {
-            protocol_version: crate::worker::PROTOCOL_VERSION,
+            protocol_version: hangar_worker_protocol::PROTOCOL_VERSION,
             server_pid: std::process::id(),
             cache_dir: self.cache_dir.display().to_string(),
             ..wire::worker_config(spec, &self.worker_template)

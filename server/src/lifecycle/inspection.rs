@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use hangar_client::worker::v1::ModelInspection;
+use hangar_worker_protocol::v1::ModelInspection;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},

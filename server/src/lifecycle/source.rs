@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hangar_client::worker::v1::WorkerConfig;
+use hangar_worker_protocol::v1::WorkerConfig;
 
 use crate::{
     download::Repositories,

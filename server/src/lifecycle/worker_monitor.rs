@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, sync::Mutex, sync::PoisonError, time::Duration};
 
-use hangar_client::worker::v1::{ModelInspection, ProgressMeasure, WatchStatsResponse};
+use hangar_worker_protocol::v1::{ModelInspection, ProgressMeasure, WatchStatsResponse};
 use tokio::time::Instant;
 
 use super::{

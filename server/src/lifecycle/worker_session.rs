@@ -8,7 +8,7 @@ mod lifetime;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use hangar_client::v1::{DemoSource, ModelMetadata};
-use hangar_client::worker::v1::{
+use hangar_worker_protocol::v1::{
     LoadRequest, ModelInspection, ShutdownRequest, WorkerConfig, load_response::Event,
     worker_config,
 };

@@ -1,6 +1,6 @@
 //! What the worker holds a request against, since only it knows the request's tokens.
 
-use hangar_client::worker::v1::RequestBounds;
+use hangar_worker_protocol::v1::RequestBounds;
 use tokio::time::Instant;
 
 use crate::{lifecycle::Permit, wire};

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use hangar_client::{
-    v1::{EmbedRequest, EmbedResponse, Embedding},
-    worker::v1 as worker,
-};
+use hangar_client::v1::{EmbedRequest, EmbedResponse, Embedding};
+use hangar_worker_protocol::v1 as worker;
 use tokio::time::Instant;
 use tonic::{Request, Status};
 use tracing::{Span, field::Empty, info_span};

@@ -21,10 +21,8 @@ use std::{
 
 use bytes::Bytes;
 use futures::Stream;
-use hangar_client::{
-    v1::{GenerateDone, GenerateRequest, GenerateResponse},
-    worker::v1 as worker,
-};
+use hangar_client::v1::{GenerateDone, GenerateRequest, GenerateResponse};
+use hangar_worker_protocol::v1 as worker;
 use prost::Message;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};

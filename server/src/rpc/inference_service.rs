@@ -8,13 +8,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hangar_client::{
-    v1::{
-        DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, GenerateRequest,
-        TokenizeRequest, TokenizeResponse, inference_service_server::InferenceService,
-    },
-    worker::v1 as worker,
+use hangar_client::v1::{
+    DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, GenerateRequest,
+    TokenizeRequest, TokenizeResponse, inference_service_server::InferenceService,
 };
+use hangar_worker_protocol::v1 as worker;
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use hangar_client::worker::v1::WorkerConfig;
+use hangar_worker_protocol::v1::WorkerConfig;
 use tokio::runtime::Handle;
 
 use super::{MARGIN, StartError, system_error};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use hangar_client::worker::v1::{GenerateRequest, worker_service_client::WorkerServiceClient};
+use hangar_worker_protocol::v1::{GenerateRequest, worker_service_client::WorkerServiceClient};
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;

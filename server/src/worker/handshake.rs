@@ -2,17 +2,12 @@
 
 use std::io;
 
-use hangar_client::worker::v1::{
-    ModelInspection, WorkerConfig, WorkerFailure, WorkerReady, worker_ready::Outcome,
+use hangar_worker_protocol::{
+    PROTOCOL_VERSION,
+    frame::{self, FrameError},
+    v1::{ModelInspection, WorkerConfig, WorkerFailure, WorkerReady, worker_ready::Outcome},
 };
-use prost::Message;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-
-/// Version of the protocol between server and worker. Both sides refuse another one.
-pub const PROTOCOL_VERSION: u32 = 1;
-
-/// Longest ready frame in bytes.
-const MAX_FRAME: usize = 1 << 20;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What a worker found.
 #[derive(Debug)]
@@ -47,25 +42,12 @@ pub(super) async fn send(
     pipe: &mut (impl AsyncWrite + Unpin),
     config: &WorkerConfig,
 ) -> Result<(), HandshakeError> {
-    let written = async {
-        pipe.write_all(&config.encode_length_delimited_to_vec())
-            .await?;
-        pipe.flush().await
-    };
-    match written.await {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(HandshakeError::Closed),
-        Err(error) => Err(HandshakeError::Pipe(error)),
-    }
+    frame::send(pipe, config).await.map_err(write_error)
 }
 
 /// Receives the answer.
 pub(super) async fn receive(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Ready, HandshakeError> {
-    let mut frame = vec![0; length(pipe).await?];
-    pipe.read_exact(&mut frame)
-        .await
-        .map_err(closed_or_broken)?;
-    let ready = WorkerReady::decode(&*frame).map_err(|_| HandshakeError::Garbage)?;
+    let ready: WorkerReady = frame::receive(pipe).await.map_err(read_error)?;
     if ready.protocol_version != PROTOCOL_VERSION {
         return Err(HandshakeError::Version(ready.protocol_version));
     }
@@ -80,32 +62,27 @@ pub(super) async fn receive(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Ready
     })
 }
 
-/// Reads the varint before a message.
-async fn length(pipe: &mut (impl AsyncRead + Unpin)) -> Result<usize, HandshakeError> {
-    let mut length = 0;
-    for shift in [0, 7, 14, 21] {
-        let byte = pipe.read_u8().await.map_err(closed_or_broken)?;
-        length |= usize::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return if length <= MAX_FRAME {
-                Ok(length)
-            } else {
-                Err(HandshakeError::Garbage)
-            };
-        }
+fn read_error(error: FrameError) -> HandshakeError {
+    match error {
+        FrameError::Empty | FrameError::CutOff => HandshakeError::Closed,
+        FrameError::Malformed(_) => HandshakeError::Garbage,
+        FrameError::Io(error) => HandshakeError::Pipe(error),
     }
-    Err(HandshakeError::Garbage)
 }
 
-fn closed_or_broken(error: io::Error) -> HandshakeError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => HandshakeError::Closed,
-        _ => HandshakeError::Pipe(error),
+fn write_error(error: FrameError) -> HandshakeError {
+    match error {
+        FrameError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            HandshakeError::Closed
+        }
+        error => read_error(error),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
 
     async fn receive_bytes(bytes: &[u8]) -> Result<Ready, HandshakeError> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use hangar_client::worker::v1::WorkerConfig;
+use hangar_worker_protocol::v1::WorkerConfig;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, ChildStdin, ChildStdout},

@@ -114,6 +114,8 @@ fn without_cuda() -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use hangar_worker_protocol::FailureReason;
+
     use super::*;
 
     fn gpu(capability: (u32, u32)) -> Site {
@@ -131,7 +133,7 @@ mod tests {
         #[cfg(not(feature = "cuda"))]
         {
             let failure = Site::find("cuda:0").expect_err("no GPU");
-            assert_eq!(failure.reason, "DEVICE_UNAVAILABLE");
+            assert_eq!(failure.reason, FailureReason::DeviceUnavailable);
             for words in ["built for the CPU only", "deploy/cuda/build"] {
                 assert!(failure.message.contains(words), "{failure}");
             }
@@ -142,7 +144,7 @@ mod tests {
     fn other_devices_are_refused() {
         for name in ["cuda:1", "cuda", "tpu"] {
             let failure = Site::find(name).expect_err(name);
-            assert_eq!(failure.reason, "DEVICE_UNAVAILABLE");
+            assert_eq!(failure.reason, FailureReason::DeviceUnavailable);
             assert!(failure.message.contains(name), "{failure}");
         }
     }

@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use hangar_worker_protocol::ExitCode;
 use tokio_util::sync::CancellationToken;
-
-use crate::lifeline::ExitCode;
 
 /// The worker's end.
 #[derive(Debug, Clone, Default)]

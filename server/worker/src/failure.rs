@@ -5,28 +5,18 @@
 
 use std::any::Any;
 
-use hangar_client::worker::v1::WorkerFailure;
+use hangar_worker_protocol::FailureReason;
+use hangar_worker_protocol::v1::WorkerFailure;
 
 /// Longest message in bytes.
 pub(crate) const MAX_MESSAGE: usize = 1000;
 
-/// Reason for files that cannot be served; see `hangar.v1.ErrorReason`.
-const MODEL_UNUSABLE: &str = "MODEL_UNUSABLE";
-/// Reason for a device that is not there; see `hangar.v1.ErrorReason`.
-const DEVICE_UNAVAILABLE: &str = "DEVICE_UNAVAILABLE";
-/// Reason for a device without memory enough; see `hangar.v1.ErrorReason`.
-const INSUFFICIENT_MEMORY: &str = "INSUFFICIENT_MEMORY";
-/// Reason for a full disk; see `hangar.v1.ErrorReason`.
-const STORAGE_FULL: &str = "STORAGE_FULL";
-/// Reason for a fault of the worker itself; see `hangar.v1.ErrorReason`.
-const INTERNAL: &str = "INTERNAL";
-
 /// Why the worker cannot serve its model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}: {message}")]
+#[error("{}: {message}", reason.name())]
 pub(crate) struct Failure {
-    /// Name of a `hangar.v1.ErrorReason` without its prefix.
-    pub(crate) reason: &'static str,
+    /// What is at fault.
+    pub(crate) reason: FailureReason,
     /// One paragraph.
     pub(crate) message: String,
 }
@@ -34,30 +24,30 @@ pub(crate) struct Failure {
 impl Failure {
     /// The model's files are missing, corrupt or not supported, or the loaded model cannot answer.
     pub(crate) fn unusable(message: impl AsRef<str>) -> Self {
-        Self::new(MODEL_UNUSABLE, message)
+        Self::new(FailureReason::ModelUnusable, message)
     }
 
     /// The device is not there, or this build of the worker cannot use it.
     pub(crate) fn device(message: impl AsRef<str>) -> Self {
-        Self::new(DEVICE_UNAVAILABLE, message)
+        Self::new(FailureReason::DeviceUnavailable, message)
     }
 
     /// The device has not enough memory.
     pub(crate) fn memory(message: impl AsRef<str>) -> Self {
-        Self::new(INSUFFICIENT_MEMORY, message)
+        Self::new(FailureReason::InsufficientMemory, message)
     }
 
     /// The disk is full.
     pub(crate) fn storage(message: impl AsRef<str>) -> Self {
-        Self::new(STORAGE_FULL, message)
+        Self::new(FailureReason::StorageFull, message)
     }
 
     /// The worker or its caller did something wrong.
     pub(crate) fn internal(message: impl AsRef<str>) -> Self {
-        Self::new(INTERNAL, message)
+        Self::new(FailureReason::Internal, message)
     }
 
-    fn new(reason: &'static str, message: impl AsRef<str>) -> Self {
+    fn new(reason: FailureReason, message: impl AsRef<str>) -> Self {
         Self {
             reason,
             message: one_paragraph(message.as_ref()),
@@ -67,10 +57,7 @@ impl Failure {
 
 impl From<Failure> for WorkerFailure {
     fn from(failure: Failure) -> Self {
-        Self {
-            reason: failure.reason.into(),
-            message: failure.message,
-        }
+        Self::new(failure.reason, failure.message)
     }
 }
 

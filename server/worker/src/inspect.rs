@@ -28,7 +28,7 @@ mod weights;
 use std::path::{Path, PathBuf};
 
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
-use hangar_client::worker::v1::{ModelInspection, ProgressMeasure, WorkerConfig};
+use hangar_worker_protocol::v1::{ModelInspection, ProgressMeasure, WorkerConfig};
 
 use crate::device::Site;
 use crate::failure::{Failure, panic_message};

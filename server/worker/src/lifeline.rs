@@ -8,27 +8,8 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use hangar_worker_protocol::ExitCode;
 use rustix::process::{Resource, Rlimit, Signal};
-
-/// How a worker's process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(i32)]
-pub(crate) enum ExitCode {
-    /// It was asked to.
-    Asked = 0,
-    /// It was started in a wrong way.
-    Usage = 64,
-    /// Its model's files are unusable.
-    Unusable = 65,
-    /// Its engine died.
-    EngineDied = 70,
-    /// The operating system refused something.
-    System = 71,
-    /// Its server is gone.
-    Orphan = 72,
-    /// A task that it cannot do without panicked.
-    TaskDied = 73,
-}
 
 /// Variables that make the engine put backtraces into its messages.
 const BACKTRACE_VARIABLES: [&str; 2] = ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"];

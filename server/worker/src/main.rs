@@ -12,7 +12,6 @@ mod ending;
 mod engine;
 mod failure;
 mod grammar;
-mod handshake;
 mod inspect;
 mod lifeline;
 mod media;
@@ -24,6 +23,7 @@ mod status;
 mod stop;
 mod telemetry;
 mod utf8;
+mod version;
 mod vision;
 
 use std::fs::File;
@@ -33,10 +33,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hangar_client::status::StatusService;
-use hangar_client::worker::v1::WorkerConfig;
-use hangar_client::worker::v1::worker_config::Source;
-use hangar_client::worker::v1::worker_ready::Outcome;
-use hangar_client::worker::v1::worker_service_server::WorkerServiceServer;
+use hangar_worker_protocol::frame::{self, FrameError};
+use hangar_worker_protocol::v1::worker_config::Source;
+use hangar_worker_protocol::v1::worker_ready::Outcome;
+use hangar_worker_protocol::v1::worker_service_server::WorkerServiceServer;
+use hangar_worker_protocol::v1::{WorkerConfig, WorkerReady};
+use hangar_worker_protocol::{ExitCode, PROTOCOL_VERSION};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -45,11 +47,11 @@ use tonic::transport::Server;
 
 use crate::ending::Ending;
 use crate::failure::Failure;
-use crate::handshake::{ENGINE_VERSION, HandshakeError, PROTOCOL_VERSION};
 use crate::inspect::Inspection;
-use crate::lifeline::{ExitCode, exit_now};
+use crate::lifeline::exit_now;
 use crate::service::Worker;
 use crate::telemetry::Telemetry;
+use crate::version::ENGINE_VERSION;
 
 /// Threads for calls; the engine has its own, and so has what blocks. A second one would wake for each token,
 /// and take its time from the engine.
@@ -110,9 +112,9 @@ fn run() -> anyhow::Result<ExitCode> {
     lifeline::without_backtraces().context("starting anew without backtraces")?;
     lifeline::die_with_parent().context("asking for the parent-death signal")?;
     let mut ready = lifeline::take_stdout().context("taking the standard output")?;
-    let config = match handshake::read_config(&mut std::io::stdin().lock()) {
+    let config: WorkerConfig = match frame::read(&mut std::io::stdin().lock()) {
         Ok(config) => config,
-        Err(HandshakeError::Empty) => {
+        Err(FrameError::Empty) => {
             eprintln!("{EXPLANATION}");
             return Ok(ExitCode::Usage);
         }
@@ -125,7 +127,7 @@ fn run() -> anyhow::Result<ExitCode> {
             config.protocol_version,
             env!("CARGO_PKG_VERSION")
         ));
-        handshake::write_ready(&mut ready, Outcome::Failure(failure.into()))?;
+        write_ready(&mut ready, Outcome::Failure(failure.into()))?;
         return Ok(ExitCode::Usage);
     }
     if !lifeline::is_child_of(config.server_pid) {
@@ -154,11 +156,11 @@ async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode>
         Ok(inspection) => inspection,
         Err(failure) => {
             tracing::warn!(
-                reason = failure.reason,
+                reason = failure.reason.name(),
                 why = failure.message,
                 "the model is unusable"
             );
-            handshake::write_ready(&mut ready, Outcome::Failure(failure.into()))?;
+            write_ready(&mut ready, Outcome::Failure(failure.into()))?;
             flush(telemetry).await;
             return Ok(ExitCode::Unusable);
         }
@@ -166,11 +168,22 @@ async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode>
     // Before the ready message, so that the server's first call finds it.
     let listener = UnixListener::bind(&socket).with_context(|| format!("listening on {socket}"))?;
     let outcome = Outcome::Inspection(inspection.to_message());
-    handshake::write_ready(&mut ready, outcome)?;
+    write_ready(&mut ready, outcome)?;
     drop(ready);
     let code = serve(listener, inspection).await?;
     flush(telemetry).await;
     Ok(code)
+}
+
+/// Tells the server what was found.
+fn write_ready(output: &mut File, outcome: Outcome) -> Result<(), FrameError> {
+    let ready = WorkerReady {
+        protocol_version: PROTOCOL_VERSION,
+        worker_version: env!("CARGO_PKG_VERSION").into(),
+        engine_version: ENGINE_VERSION.into(),
+        outcome: Some(outcome),
+    };
+    frame::write(output, &ready)
 }
 
 /// Finds and inspects the model's files.

@@ -14,7 +14,7 @@ mod manifest;
 use std::path::{Path, PathBuf};
 
 use hangar_client::v1::DataType;
-use hangar_client::worker::v1::{PreparedWeights, WorkerConfig};
+use hangar_worker_protocol::v1::{PreparedWeights, WorkerConfig};
 
 use crate::quantization::Quantization;
 pub(crate) use draft::Draft;

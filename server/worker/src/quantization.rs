@@ -83,6 +83,8 @@ fn fallback(kind: GgmlDType) -> Option<GgmlDType> {
 
 #[cfg(test)]
 mod tests {
+    use hangar_worker_protocol::FailureReason;
+
     use super::*;
 
     #[test]
@@ -101,7 +103,7 @@ mod tests {
     fn an_unknown_type_is_refused_with_the_list() {
         for name in ["q9", "int4", "afq4", "7"] {
             let error = Quantization::parse(name).expect_err(name);
-            assert_eq!(error.reason, "MODEL_UNUSABLE");
+            assert_eq!(error.reason, FailureReason::ModelUnusable);
             for word in [name, "q4k", "q8_0"] {
                 assert!(error.message.contains(word), "{error}");
             }

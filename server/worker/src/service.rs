@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hangar_client::v1::DataType;
-use hangar_client::worker::v1::load_response::Event;
-use hangar_client::worker::v1::worker_service_server::WorkerService;
-use hangar_client::worker::v1::{
+use hangar_worker_protocol::ExitCode;
+use hangar_worker_protocol::v1::load_response::Event;
+use hangar_worker_protocol::v1::worker_service_server::WorkerService;
+use hangar_worker_protocol::v1::{
     DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, EngineBuilt, EngineWarmed,
     GenerateRequest, GenerateResponse, LoadRequest, LoadResponse, PrepareWeightsRequest,
     PrepareWeightsResponse, ShutdownRequest, ShutdownResponse, TokenizeRequest, TokenizeResponse,
@@ -29,7 +30,6 @@ use crate::engine::Engine;
 use crate::engine::load::{Built, is_out_of_memory, load};
 use crate::failure::Failure;
 use crate::inspect::Inspection;
-use crate::lifeline::ExitCode;
 use crate::prepared::Draft;
 use crate::stats::Stats;
 use crate::{status, telemetry};
@@ -123,7 +123,7 @@ impl Inner {
             Ok(warmed) => listener.tell(Event::Warmed(warmed)).await,
             Err(failure) => {
                 tracing::warn!(
-                    reason = failure.reason,
+                    reason = failure.reason.name(),
                     why = failure.message,
                     "the load failed"
                 );

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hangar_client::worker::v1::WatchStatsResponse;
+use hangar_worker_protocol::v1::WatchStatsResponse;
 use tokio::sync::Notify;
 
 use crate::inspect::kv_cache::BLOCK;

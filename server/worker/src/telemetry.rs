@@ -4,7 +4,7 @@
 use std::panic::PanicHookInfo;
 use std::sync::{Mutex, PoisonError};
 
-use hangar_client::worker::v1::WorkerConfig;
+use hangar_worker_protocol::v1::WorkerConfig;
 use opentelemetry::KeyValue;
 use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::TracerProvider as _;

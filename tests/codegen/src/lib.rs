@@ -1,4 +1,4 @@
-//! Generates the client crate's stubs and descriptor sets from the protos, without protoc.
+//! Generates the stubs and descriptor sets of the client and of the worker's protocol from the protos, without protoc.
 //!
 //! The output is committed, so that nobody who builds Hangar needs a protobuf compiler; the test
 //! `generated_code` regenerates it in memory and compares. [`write()`] brings it up to date.
@@ -9,9 +9,14 @@ use anyhow::{Context, Result};
 use prost::Message;
 use prost_types::{FileDescriptorSet, source_code_info::Location};
 use protox::Compiler;
+use tonic_prost_build::Builder;
 
-/// Where the generated files live, from the workspace's root.
-pub const OUTPUT: &str = "client/src/gen";
+/// Where generated files live, and nothing else, from the workspace's root.
+pub const OUTPUTS: [&str; 2] = [CLIENT, WORKER_PROTOCOL];
+
+const CLIENT: &str = "client/src/gen";
+
+const WORKER_PROTOCOL: &str = "server/worker-protocol/src/gen";
 
 /// Files of the public API, from `proto/`.
 const PUBLIC: &[&str] = &[
@@ -33,7 +38,11 @@ const OPEN_INFERENCE: &[&str] = &[
 const PRIVATE: &[&str] = &["hangar/worker/v1/worker_service.proto"];
 
 /// Where protos lie, from the workspace's root: the public ones, the private ones, and Google's.
-const ROOTS: &[&str] = &["proto", "server/worker/proto", "third_party/googleapis"];
+const ROOTS: &[&str] = &[
+    "proto",
+    "server/worker-protocol/proto",
+    "third_party/googleapis",
+];
 
 /// Root of the workspace: of the one that Cargo runs in, since several checkouts may share a build folder.
 pub fn workspace() -> PathBuf {
@@ -44,7 +53,7 @@ pub fn workspace() -> PathBuf {
     root.unwrap_or(&package).to_path_buf()
 }
 
-/// Generates everything in memory: file name to content.
+/// Generates everything in memory: path from the workspace's root to content.
 ///
 /// # Errors
 ///
@@ -53,28 +62,33 @@ pub fn generate() -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
     for (name, protos) in [("hangar.v1.bin", PUBLIC), ("inference.bin", OPEN_INFERENCE)] {
         let set = descriptor_set(&compile(protos)?);
-        files.insert(name.to_owned(), set.encode_to_vec());
+        files.insert(format!("{CLIENT}/{name}"), set.encode_to_vec());
     }
-    let mut all = PUBLIC.to_vec();
-    all.extend(OPEN_INFERENCE);
-    all.extend(PRIVATE);
-    files.extend(stubs(compile(&all)?)?);
+    let public = [PUBLIC, OPEN_INFERENCE].concat();
+    // The server halves of the published stubs are for whoever asks for them.
+    let client =
+        tonic_prost_build::configure().server_mod_attribute(".", "#[cfg(feature = \"server\")]");
+    files.extend(stubs(client, &public, CLIENT)?);
+    let private = tonic_prost_build::configure().extern_path(".hangar.v1", "::hangar_client::v1");
+    files.extend(stubs(private, PRIVATE, WORKER_PROTOCOL)?);
     Ok(files)
 }
 
-/// Writes what [`generate()`] gives into the client crate, and deletes what it does not.
+/// Writes what [`generate()`] gives, and deletes what it does not.
 ///
 /// # Errors
 ///
 /// When a proto does not compile or a file cannot be written.
 pub fn write() -> Result<()> {
-    let output = workspace().join(OUTPUT);
-    if output.exists() {
-        std::fs::remove_dir_all(&output)?;
+    let files = generate()?;
+    for output in OUTPUTS.map(|output| workspace().join(output)) {
+        if output.exists() {
+            std::fs::remove_dir_all(&output)?;
+        }
+        std::fs::create_dir_all(&output)?;
     }
-    std::fs::create_dir_all(&output)?;
-    for (name, content) in generate()? {
-        std::fs::write(output.join(name), content)?;
+    for (path, content) in files {
+        std::fs::write(workspace().join(path), content)?;
     }
     Ok(())
 }
@@ -110,24 +124,25 @@ fn is_commented(location: &Location) -> bool {
     location.leading_comments.is_some() || location.trailing_comments.is_some()
 }
 
-fn stubs(set: FileDescriptorSet) -> Result<BTreeMap<String, Vec<u8>>> {
+/// The stubs of `protos`, for the folder `output`.
+fn stubs(builder: Builder, protos: &[&str], output: &str) -> Result<BTreeMap<String, Vec<u8>>> {
     let out = tempfile::tempdir()?;
-    tonic_prost_build::configure()
+    builder
         .out_dir(out.path())
         .build_transport(true)
         .bytes(".")
         // In the order of their keys, so that equal messages have equal bytes.
         .btree_map(".")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
-        .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
-        .compile_fds(set)
+        .compile_fds(compile(protos)?)
         .context("generating the stubs")?;
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(out.path())? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with("hangar.") || name == "inference.rs" {
-            files.insert(name, std::fs::read(entry.path())?);
+            let content = std::fs::read(entry.path())?;
+            files.insert(format!("{output}/{name}"), content);
         }
     }
     Ok(files)

@@ -5,7 +5,9 @@ use std::{future::pending, sync::Arc, sync::atomic::Ordering, time::Duration};
 use hangar_client::{
     v1,
     v1::{Embedding, FinishReason, GenerateChunk, GenerateDone, GenerateTimings, Usage},
-    worker::v1::{EmbedRequest, GenerateRequest, GenerateResponse, generate_response},
+};
+use hangar_worker_protocol::v1::{
+    EmbedRequest, GenerateRequest, GenerateResponse, generate_response,
 };
 use tonic::Status;
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hangar_client::worker::v1::{
+use hangar_worker_protocol::v1::{
     EngineBuilt, EngineWarmed, LoadResponse, WorkerFailure, load_response::Event,
 };
 use tonic::Status;

@@ -3,7 +3,7 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream, stream::BoxStream};
-use hangar_client::worker::v1::{
+use hangar_worker_protocol::v1::{
     DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, GenerateRequest,
     GenerateResponse, LoadRequest, LoadResponse, PrepareWeightsRequest, PrepareWeightsResponse,
     ShutdownRequest, ShutdownResponse, TokenizeRequest, TokenizeResponse, WatchStatsRequest,

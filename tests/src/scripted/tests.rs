@@ -1,22 +1,19 @@
 //! The scripted worker's process against the protocol, without a server.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context, Result};
 use futures::TryStreamExt;
-use hangar_client::{
-    v1,
-    worker::v1::{
-        GenerateRequest, LoadRequest, ShutdownRequest, WorkerConfig, WorkerReady,
-        generate_response, load_response, worker_config::Source,
-        worker_service_client::WorkerServiceClient,
-    },
+use hangar_client::v1;
+use hangar_worker_protocol::v1::{
+    GenerateRequest, LoadRequest, ShutdownRequest, WorkerConfig, WorkerReady, generate_response,
+    load_response, worker_config::Source, worker_service_client::WorkerServiceClient,
 };
-use prost::Message;
+use hangar_worker_protocol::{PROTOCOL_VERSION, frame};
 use tonic::transport::{Channel, Endpoint};
 
 use super::*;
@@ -41,7 +38,7 @@ impl Scripted {
             .spawn()?;
         let mut input = child.stdin.take().context("no input")?;
         let config = WorkerConfig {
-            protocol_version: 1,
+            protocol_version: PROTOCOL_VERSION,
             model_id: "m".into(),
             socket_path: socket(directory.path()),
             server_pid: std::process::id(),
@@ -50,7 +47,7 @@ impl Scripted {
             )),
             ..WorkerConfig::default()
         };
-        input.write_all(&config.encode_length_delimited_to_vec())?;
+        frame::write(&mut input, &config)?;
         let output = BufReader::new(child.stdout.take().context("no output")?);
         Ok(Self {
             child,

@@ -8,7 +8,8 @@ use std::{
     },
 };
 
-use hangar_client::{v1::ModelMetadata, worker::v1::WatchStatsResponse};
+use hangar_client::v1::ModelMetadata;
+use hangar_worker_protocol::v1::WatchStatsResponse;
 use tokio_util::sync::CancellationToken;
 
 use super::script::{Script, StatsKind};

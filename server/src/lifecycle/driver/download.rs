@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hangar_client::worker::v1::worker_config;
+use hangar_worker_protocol::v1::worker_config;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval},

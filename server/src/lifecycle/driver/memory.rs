@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use hangar_client::{v1::ModelMetadata, worker::v1::ModelInspection};
+use hangar_client::v1::ModelMetadata;
+use hangar_worker_protocol::v1::ModelInspection;
 
 use super::{Driver, PlacementState};
 use crate::{

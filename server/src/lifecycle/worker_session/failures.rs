@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hangar_client::worker::v1::WorkerFailure;
+use hangar_worker_protocol::{FailureReason, v1::WorkerFailure};
 
 use crate::{
     model::{Failure, Reason},
@@ -10,7 +10,13 @@ use crate::{
 };
 
 pub(super) fn reported_failure(failure: WorkerFailure) -> Failure {
-    let reason = Reason::from_name(&failure.reason).unwrap_or(Reason::ModelUnusable);
+    let reason = match failure.known_reason() {
+        FailureReason::ModelUnusable => Reason::ModelUnusable,
+        FailureReason::DeviceUnavailable => Reason::DeviceUnavailable,
+        FailureReason::InsufficientMemory => Reason::InsufficientMemory,
+        FailureReason::StorageFull => Reason::StorageFull,
+        FailureReason::Internal => Reason::Internal,
+    };
     Failure::new(reason, failure.message)
 }
 

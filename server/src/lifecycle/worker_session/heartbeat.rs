@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use hangar_client::worker::v1::WatchStatsRequest;
+use hangar_worker_protocol::v1::WatchStatsRequest;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 

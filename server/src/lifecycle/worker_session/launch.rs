@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use hangar_client::worker::v1::WorkerConfig;
+use hangar_worker_protocol::v1::WorkerConfig;
 use tracing::Span;
 
 use super::super::{

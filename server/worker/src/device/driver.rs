@@ -108,6 +108,8 @@ pub(super) fn uuid(bytes: &[u8; 16]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hangar_worker_protocol::FailureReason;
+
     use super::*;
 
     #[test]
@@ -119,7 +121,7 @@ mod tests {
             (7, "nvidia-smi"),
         ] {
             let failure = unavailable(code, "CUDA_ERROR_X");
-            assert_eq!(failure.reason, "DEVICE_UNAVAILABLE");
+            assert_eq!(failure.reason, FailureReason::DeviceUnavailable);
             assert!(failure.message.contains(words), "{failure}");
             let told = format!("CUDA_ERROR_X ({code})");
             assert!(failure.message.contains(&told), "{failure}");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hangar_client::worker::v1::RequestBounds;
+use hangar_worker_protocol::v1::RequestBounds;
 use tonic::Status;
 
 use crate::stats::Stats;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use hangar_client::v1::Embedding;
-use hangar_client::worker::v1::{EmbedRequest, EmbedResponse};
+use hangar_worker_protocol::v1::{EmbedRequest, EmbedResponse};
 use mistralrs::core::{NormalRequest, Request, RequestMessage, Response, SamplingParams};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use either::Either;
 use hangar_client::v1::GenerateDone;
-use hangar_client::worker::v1::generate_response::Event;
-use hangar_client::worker::v1::{GenerateRequest, GenerateResponse};
+use hangar_worker_protocol::v1::generate_response::Event;
+use hangar_worker_protocol::v1::{GenerateRequest, GenerateResponse};
 use mistralrs::core::{
     CustomLogitsProcessor, NormalRequest, Request, RequestMessage, Response, SamplingParams,
 };

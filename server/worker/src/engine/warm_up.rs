@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hangar_client::v1::content_part::Part;
 use hangar_client::v1::{ChatMessage, ContentPart, GenerateRequest};
-use hangar_client::worker::v1::generate_response::Event;
+use hangar_worker_protocol::v1::generate_response::Event;
 use image::{DynamicImage, ImageFormat, RgbImage};
 use tonic::Status;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use anyhow::{Context, bail};
+use hangar_worker_protocol::ExitCode;
 use mistralrs::core::llguidance::api::{StopReason, TopLevelGrammar};
 use mistralrs::core::llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use mistralrs::core::llguidance::{Matcher, ParserFactory};
@@ -12,7 +13,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::wire::{self, Begin, Call, Kind, Reply};
 use crate::failure::one_paragraph;
-use crate::lifeline::{ExitCode, exit_now};
+use crate::lifeline::exit_now;
 
 /// Argument that makes this program such a process.
 pub(crate) const ARGUMENT: &str = "--follow-grammars";

@@ -128,7 +128,7 @@ fn refused(field: &str, value: &Value, architecture: &str) -> Failure {
         "config.json sets {field} to {}, which the engine (mistral.rs {}) does not compute for {architecture}. \
          The file is as it should be: load another model, or a variant of this one without that.",
         shown(value),
-        crate::handshake::ENGINE_VERSION
+        crate::version::ENGINE_VERSION
     ))
 }
 

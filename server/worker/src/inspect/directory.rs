@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::prepared::Prepared;
 use crate::quantization::Quantization;
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
-use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
+use hangar_worker_protocol::v1::{ProgressMeasure, WorkerConfig};
 
 /// More entries than a model's directory has.
 const MAX_ENTRIES: usize = 10_000;

@@ -36,7 +36,7 @@ pub(super) fn check_architecture(name: &str) -> Result<(), Failure> {
     Err(Failure::unusable(format!(
         "Embedding models of the architecture {name} are not supported by the engine (mistral.rs {}). Load \
          one of Qwen3 (Qwen3ForCausalLM) or Gemma (Gemma3TextModel).",
-        crate::handshake::ENGINE_VERSION
+        crate::version::ENGINE_VERSION
     )))
 }
 

@@ -12,7 +12,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
-use hangar_client::worker::v1::{ProgressMeasure, WorkerConfig};
+use hangar_worker_protocol::v1::{ProgressMeasure, WorkerConfig};
 use serde_json::Map;
 
 use self::header::{Header, Tensor};

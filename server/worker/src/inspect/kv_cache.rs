@@ -144,6 +144,8 @@ pub(crate) fn tokens_in(blocks: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use hangar_worker_protocol::FailureReason;
+
     use super::*;
 
     /// A model like Llama 3.1 8B in BF16: 128 KiB a token, 4 MiB a block.
@@ -218,7 +220,7 @@ mod tests {
             ..sized(Size::Bytes(258 * MIB))
         };
         let failure = wish.plan().expect_err("too small");
-        assert_eq!(failure.reason, "MODEL_UNUSABLE");
+        assert_eq!(failure.reason, FailureReason::ModelUnusable);
         let needed = (258 * 4 * MIB).to_string();
         for number in ["270532608", "1984", "8192", &needed] {
             assert!(failure.message.contains(number), "{failure}");

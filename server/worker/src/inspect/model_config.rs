@@ -127,7 +127,7 @@ impl ModelConfig {
             return Err(Failure::unusable(format!(
                 "This version of Hangar does not serve {name}, which the engine (mistral.rs {}) does not compute as \
                  the reference does: {why}. Load a model of another architecture.",
-                crate::handshake::ENGINE_VERSION
+                crate::version::ENGINE_VERSION
             )));
         }
         let stored = Self::from_fields(name.clone(), &fields).check_layers()?;
@@ -232,7 +232,7 @@ fn kind(name: &str) -> Result<ModelKind, Failure> {
         "The architecture {name} is not supported by the engine (mistral.rs {}). Load a model of a \
          supported one, for example LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, \
          Qwen3ForCausalLM, Gemma2ForCausalLM or Phi3ForCausalLM.",
-        crate::handshake::ENGINE_VERSION
+        crate::version::ENGINE_VERSION
     )))
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use hangar_client::worker::v1::WorkerConfig;
+use hangar_worker_protocol::v1::WorkerConfig;
 use image::imageops::FilterType;
 use mistralrs::core::MultimodalLoaderType;
 use serde::Deserialize;

@@ -55,7 +55,7 @@ pub(super) fn check(
         "The model's safetensors have {}, which the engine (mistral.rs {}) does not compute for {}. The files are as \
          they should be: load another model, or a variant of this one without that.",
         list(&left_out),
-        crate::handshake::ENGINE_VERSION,
+        crate::version::ENGINE_VERSION,
         model.architecture
     )))
 }

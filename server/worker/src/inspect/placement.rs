@@ -12,7 +12,7 @@
 //! - a fixed 768 MiB for the driver's context, the engine's kernels and the workspaces of its libraries: an
 //!   estimate.
 
-use hangar_client::worker::v1::WorkerConfig;
+use hangar_worker_protocol::v1::WorkerConfig;
 
 use super::kv_cache::{KvPlan, Wish};
 use super::need::Need;

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use hangar_client::worker::v1::WorkerConfig;
+use hangar_worker_protocol::v1::WorkerConfig;
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
@@ -46,7 +46,7 @@ pub(super) fn rewritten(
             "{} is of the type Unigram, which the engine (mistral.rs {}) cannot read. Load another model, or \
              give it a tokenizer of the type BPE.",
             files::name(path),
-            crate::handshake::ENGINE_VERSION
+            crate::version::ENGINE_VERSION
         )));
     }
     if ["add_bos_token", "add_eos_token"]

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::digest;
 use super::manifest::{FORMAT, Source};
-use crate::handshake::ENGINE_VERSION;
 use crate::quantization::Quantization;
+use crate::version::ENGINE_VERSION;
 
 /// Name of an entry, and what it was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -129,7 +129,7 @@ fn refused(what: &str, architecture: &str) -> Failure {
     Failure::unusable(format!(
         "It has {what}, which the engine (mistral.rs {}) does not compute for {architecture} from GGUF. The file is as \
          it should be: load the model's safetensors instead.",
-        crate::handshake::ENGINE_VERSION
+        crate::version::ENGINE_VERSION
     ))
 }
 

@@ -18,16 +18,16 @@ pub struct WorkerConfig {
     #[prost(string, tag = "7")]
     pub cache_dir: ::prost::alloc::string::String,
     /// From the spec.
-    #[prost(enumeration = "super::super::v1::ModelKind", tag = "8")]
+    #[prost(enumeration = "::hangar_client::v1::ModelKind", tag = "8")]
     pub kind: i32,
     /// From the spec.
-    #[prost(enumeration = "super::super::v1::ModelFormat", tag = "9")]
+    #[prost(enumeration = "::hangar_client::v1::ModelFormat", tag = "9")]
     pub format: i32,
     /// Resolved from the spec: "cpu", or "cuda:0" for the one GPU that the worker sees.
     #[prost(string, tag = "10")]
     pub device: ::prost::alloc::string::String,
     /// From the spec.
-    #[prost(enumeration = "super::super::v1::DataType", tag = "11")]
+    #[prost(enumeration = "::hangar_client::v1::DataType", tag = "11")]
     pub dtype: i32,
     /// From the spec. Zero: as long as the model allows.
     #[prost(uint32, tag = "12")]
@@ -58,7 +58,7 @@ pub struct WorkerConfig {
     pub tokenizer: ::prost::alloc::string::String,
     /// From the spec: adapters to merge into the weights; their paths are absolute and checked as `path` is.
     #[prost(message, repeated, tag = "21")]
-    pub adapters: ::prost::alloc::vec::Vec<super::super::v1::LoraAdapter>,
+    pub adapters: ::prost::alloc::vec::Vec<::hangar_client::v1::LoraAdapter>,
     /// Entries of `prepared_dir` whose digests were checked since the server started. The first use of any
     /// other checks them.
     #[prost(string, repeated, tag = "22")]
@@ -68,7 +68,7 @@ pub struct WorkerConfig {
     pub prepared_capacity: u64,
     /// From the spec.
     #[prost(message, optional, tag = "30")]
-    pub kv_cache: ::core::option::Option<super::super::v1::KvCache>,
+    pub kv_cache: ::core::option::Option<::hangar_client::v1::KvCache>,
     /// From the spec: `max_concurrency` as it is there. Zero: not given.
     #[prost(uint32, tag = "31")]
     pub asked_concurrency: u32,
@@ -86,7 +86,7 @@ pub mod worker_config {
         Path(::prost::alloc::string::String),
         /// The built-in demo model.
         #[prost(message, tag = "6")]
-        Demo(super::super::super::v1::DemoSource),
+        Demo(::hangar_client::v1::DemoSource),
     }
 }
 /// The worker's first and only word on its standard output.
@@ -123,7 +123,7 @@ pub mod worker_ready {
 pub struct ModelInspection {
     /// As far as known before the load.
     #[prost(message, optional, tag = "1")]
-    pub metadata: ::core::option::Option<super::super::v1::ModelMetadata>,
+    pub metadata: ::core::option::Option<::hangar_client::v1::ModelMetadata>,
     /// Bytes of files that the load reads; the total of its progress.
     #[prost(uint64, tag = "2")]
     pub weight_bytes: u64,
@@ -187,7 +187,7 @@ pub mod load_response {
 pub struct EngineBuilt {
     /// All that is known about the model now.
     #[prost(message, optional, tag = "1")]
-    pub metadata: ::core::option::Option<super::super::v1::ModelMetadata>,
+    pub metadata: ::core::option::Option<::hangar_client::v1::ModelMetadata>,
 }
 /// A first token was generated.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -201,7 +201,7 @@ pub struct EngineWarmed {
 pub struct GenerateRequest {
     /// The caller's request, with the spec's generation defaults filled in.
     #[prost(message, optional, tag = "1")]
-    pub request: ::core::option::Option<super::super::v1::GenerateRequest>,
+    pub request: ::core::option::Option<::hangar_client::v1::GenerateRequest>,
     /// Time that the request waited at the server, for its timings.
     #[prost(message, optional, tag = "2")]
     pub queued: ::core::option::Option<::prost_types::Duration>,
@@ -241,10 +241,10 @@ pub mod generate_response {
     pub enum Event {
         /// The next piece of the answer.
         #[prost(message, tag = "1")]
-        Chunk(super::super::super::v1::GenerateChunk),
+        Chunk(::hangar_client::v1::GenerateChunk),
         /// The end of the answer. Always the last response.
         #[prost(message, tag = "2")]
-        Done(super::super::super::v1::GenerateDone),
+        Done(::hangar_client::v1::GenerateDone),
     }
 }
 /// Request of Embed.
@@ -262,7 +262,7 @@ pub struct EmbedRequest {
 pub struct EmbedResponse {
     /// One for each input, in order.
     #[prost(message, repeated, tag = "1")]
-    pub embeddings: ::prost::alloc::vec::Vec<super::super::v1::Embedding>,
+    pub embeddings: ::prost::alloc::vec::Vec<::hangar_client::v1::Embedding>,
 }
 /// Request of Tokenize.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -335,7 +335,7 @@ pub struct WatchStatsResponse {
     pub longest_read_tokens: u64,
     /// How the model was seen to work so far. Unset where nothing has been seen.
     #[prost(message, optional, tag = "9")]
-    pub pace: ::core::option::Option<super::super::v1::Pace>,
+    pub pace: ::core::option::Option<::hangar_client::v1::Pace>,
 }
 /// Request of PrepareWeights.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -715,7 +715,6 @@ pub mod worker_service_client {
     }
 }
 /// Generated server implementations.
-#[cfg(feature = "server")]
 pub mod worker_service_server {
     #![allow(
         unused_variables,

@@ -1,0 +1,21 @@
+//! How a worker's process ends by itself.
+
+/// Status that a worker exits with. The server tells it to whoever asks why the worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum ExitCode {
+    /// It was asked to.
+    Asked = 0,
+    /// It was started in a wrong way.
+    Usage = 64,
+    /// Its model's files are unusable.
+    Unusable = 65,
+    /// Its engine died.
+    EngineDied = 70,
+    /// The operating system refused something.
+    System = 71,
+    /// Its server is gone.
+    Orphan = 72,
+    /// A task that it cannot do without panicked.
+    TaskDied = 73,
+}

@@ -1,0 +1,22 @@
+//! What Hangar's server and its workers share: messages and stubs, the frames of their handshake, exit codes, and why
+//! a worker cannot serve its model.
+//!
+//! Private: it changes without notice. Server and worker are installed together; each refuses another
+//! [`PROTOCOL_VERSION`] than its own.
+
+mod exit;
+mod failure;
+pub mod frame;
+
+pub use exit::ExitCode;
+pub use failure::FailureReason;
+
+/// Version of the protocol. Raised with every change that the other side does not understand.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Generated messages and stubs of `hangar.worker.v1`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+#[rustfmt::skip]
+pub mod v1 {
+    include!("gen/hangar.worker.v1.rs");
+}
