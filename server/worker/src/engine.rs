@@ -14,8 +14,8 @@ pub(crate) mod logprobs;
 pub(crate) mod pace;
 pub(crate) mod picker;
 pub(crate) mod prompt;
-pub(crate) mod room;
 pub(crate) mod sampling;
+pub(crate) mod scheduler;
 pub(crate) mod tap;
 mod tools;
 mod view;
@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::engine::chat::Chat;
 use crate::engine::embed::Embedder;
-use crate::engine::room::Room;
+use crate::engine::scheduler::Scheduler;
 use crate::engine::vocabulary::Vocabulary;
 use crate::grammar::Grammars;
 use crate::inspect::Limits;
@@ -65,7 +65,7 @@ pub(crate) struct Engine {
     images: Option<ImageRule>,
     stats: Arc<Stats>,
     /// Who may be with the engine.
-    room: Room,
+    scheduler: Scheduler,
     next_request: AtomicUsize,
     /// Requests that were taken.
     requests: TaskTracker,

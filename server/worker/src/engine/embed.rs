@@ -222,14 +222,14 @@ impl Engine {
 impl Batch {
     async fn wait_and_run(mut self) {
         let engine = Arc::clone(&self.engine);
-        let stay = tokio::select! {
+        let permit = tokio::select! {
             biased;
             () = self.caller.closed() => return,
             // A vector needs nothing of a KV cache.
-            stay = engine.room.enter(0) => stay,
+            permit = engine.scheduler.acquire(0) => permit,
         };
         // The room is never closed, and only embedding models get here.
-        let (Some(_stay), Some(embedder)) = (stay, &engine.embedder) else {
+        let (Some(_permit), Some(embedder)) = (permit, &engine.embedder) else {
             return;
         };
         let mut embeddings = Vec::with_capacity(self.inputs.len());

@@ -153,12 +153,12 @@ impl Run {
         let engine = Arc::clone(&self.engine);
         let waited = Instant::now();
         let tokens = self.prompt.tokens.len() + self.prompt.max_tokens;
-        let stay = tokio::select! {
+        let permit = tokio::select! {
             biased;
             () = self.caller.closed() => return,
-            stay = engine.room.enter(tokens) => stay,
+            permit = engine.scheduler.acquire(tokens) => permit,
         };
-        let Some(_stay) = stay else { return };
+        let Some(_permit) = permit else { return };
         let caller = self.caller.clone();
         match self.begin(waited.elapsed()).await {
             Some(turn) => turn.run().await,

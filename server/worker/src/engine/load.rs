@@ -32,7 +32,7 @@ use crate::device::memory::Sampler;
 use crate::engine::Engine;
 use crate::engine::chat::Chat;
 use crate::engine::embed::Embedder;
-use crate::engine::room::Room;
+use crate::engine::scheduler::Scheduler;
 use crate::engine::vocabulary::Vocabulary;
 use crate::failure::{Failure, panic_message};
 use crate::grammar::Grammars;
@@ -115,7 +115,7 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
         (Files::Gguf(file), _) => load_gguf(file, &handed, &target)?.into(),
     };
     let concurrency = inspection.placement.concurrency;
-    let (scheduler, blocks) = target::scheduler(&loaded, concurrency)?;
+    let (config, blocks) = target::scheduler(&loaded, concurrency)?;
     let facts = Facts::of(&loaded, inspection, blocks)?;
     stats.set_kv_blocks(blocks.unwrap_or(0));
     let metadata = ModelMetadata {
@@ -124,7 +124,7 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
         prepared,
         ..inspection.metadata.clone()
     };
-    let runner = start(loaded, scheduler)?;
+    let runner = start(loaded, config)?;
     let sender = runner
         .get_sender(None)
         .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))?;
@@ -166,7 +166,7 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
             .as_ref()
             .map(|model| model.images.clone()),
         stats,
-        room: Room::new(concurrency, blocks),
+        scheduler: Scheduler::new(concurrency, blocks),
         next_request: AtomicUsize::new(1),
         requests: TaskTracker::new(),
     };

@@ -66,7 +66,7 @@ impl Engine {
         self.check_tokens(field, &tokens)?;
         self.check_places(field, &tokens, &images)?;
         self.check_images_fit(field, &tokens, &images)?;
-        let max_tokens = room_for(
+        let max_tokens = answer_length(
             field,
             self.context_for(tokens.len()),
             tokens.len(),
@@ -219,7 +219,12 @@ impl Engine {
 }
 
 /// Longest answer that the context leaves; `asked` is zero where the caller left it open.
-fn room_for(field: &str, context: usize, prompt: usize, asked: usize) -> Result<usize, Status> {
+fn answer_length(
+    field: &str,
+    context: usize,
+    prompt: usize,
+    asked: usize,
+) -> Result<usize, Status> {
     let left = context.saturating_sub(prompt);
     if left == 0 {
         return Err(status::context_exceeded(
@@ -287,7 +292,7 @@ mod tests {
 
     #[test]
     fn an_answer_gets_what_was_asked_for_or_what_is_left() {
-        let room = |prompt, asked| room_for("prompt", 100, prompt, asked).ok();
+        let room = |prompt, asked| answer_length("prompt", 100, prompt, asked).ok();
         assert_eq!(room(90, 0), Some(10));
         assert_eq!(room(90, 10), Some(10));
         assert_eq!(room(90, 3), Some(3));
@@ -296,7 +301,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         for (prompt, asked) in [(100, 0), (101, 1), (90, 11), (0, usize::MAX)] {
-            let refused = room_for("prompt", 100, prompt, asked).expect_err("too long");
+            let refused = answer_length("prompt", 100, prompt, asked).expect_err("too long");
             assert_eq!(refused.code(), Code::InvalidArgument);
         }
     }

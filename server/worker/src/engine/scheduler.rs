@@ -8,32 +8,32 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::inspect::kv_cache::{KEPT, blocks_of};
 
 /// Room for requests.
-pub(crate) struct Room {
-    turns: Semaphore,
+pub(crate) struct Scheduler {
+    running: Semaphore,
     /// Blocks of the cache, and how many there are. `None`: it grows with each request.
     blocks: Option<(Semaphore, u32)>,
 }
 
 /// A request's place; given up when dropped.
-pub(crate) struct Stay<'a> {
-    _turn: SemaphorePermit<'a>,
+pub(crate) struct SchedulerPermit<'a> {
+    _running: SemaphorePermit<'a>,
     _blocks: Option<SemaphorePermit<'a>>,
 }
 
-impl Room {
-    /// Room for `turns` requests at a time, in a cache of `blocks` blocks if it has a size.
-    pub(crate) fn new(turns: u32, blocks: Option<u32>) -> Self {
+impl Scheduler {
+    /// Room for `running` requests at a time, in a cache of `blocks` blocks if it has a size.
+    pub(crate) fn new(running: u32, blocks: Option<u32>) -> Self {
         let usable = |all: u32| all.saturating_sub(KEPT as u32);
         Self {
-            turns: Semaphore::new(turns.max(1) as usize),
+            running: Semaphore::new(running.max(1) as usize),
             blocks: blocks.map(|all| (Semaphore::new(usable(all) as usize), usable(all))),
         }
     }
 
     /// Waits for a place for a request of at most so many tokens, in the order of the calls. `None` never
     /// comes: the room is not closed.
-    pub(crate) async fn enter(&self, tokens: usize) -> Option<Stay<'_>> {
-        let turn = self.turns.acquire().await.ok()?;
+    pub(crate) async fn acquire(&self, tokens: usize) -> Option<SchedulerPermit<'_>> {
+        let running = self.running.acquire().await.ok()?;
         let blocks = match &self.blocks {
             None => None,
             Some((blocks, all)) => {
@@ -41,8 +41,8 @@ impl Room {
                 Some(blocks.acquire_many(wanted.min(*all)).await.ok()?)
             }
         };
-        Some(Stay {
-            _turn: turn,
+        Some(SchedulerPermit {
+            _running: running,
             _blocks: blocks,
         })
     }
@@ -55,33 +55,33 @@ mod tests {
 
     use super::*;
 
-    fn enter(room: &Room, tokens: usize) -> Option<Stay<'_>> {
+    fn acquire(scheduler: &Scheduler, tokens: usize) -> Option<SchedulerPermit<'_>> {
         let mut context = Context::from_waker(Waker::noop());
-        match pin!(room.enter(tokens)).poll(&mut context) {
-            Poll::Ready(stay) => stay,
+        match pin!(scheduler.acquire(tokens)).poll(&mut context) {
+            Poll::Ready(permit) => permit,
             Poll::Pending => None,
         }
     }
 
     #[test]
     fn requests_take_turns() {
-        let room = Room::new(1, None);
-        let first = enter(&room, 1_000_000);
+        let scheduler = Scheduler::new(1, None);
+        let first = acquire(&scheduler, 1_000_000);
         assert!(first.is_some());
-        assert!(enter(&room, 1).is_none());
+        assert!(acquire(&scheduler, 1).is_none());
         drop(first);
-        assert!(enter(&room, 1).is_some());
+        assert!(acquire(&scheduler, 1).is_some());
     }
 
     #[test]
     fn what_does_not_fit_into_the_cache_waits() {
         // Ten usable blocks; a request of 100 tokens takes five.
-        let room = Room::new(8, Some(11));
-        let first = enter(&room, 100).expect("a place");
-        let second = enter(&room, 100).expect("a place");
-        assert!(enter(&room, 1).is_none());
+        let scheduler = Scheduler::new(8, Some(11));
+        let first = acquire(&scheduler, 100).expect("a place");
+        let second = acquire(&scheduler, 100).expect("a place");
+        assert!(acquire(&scheduler, 1).is_none());
         drop((first, second));
         // More than all is all.
-        assert!(enter(&room, 1_000_000).is_some());
+        assert!(acquire(&scheduler, 1_000_000).is_some());
     }
 }
