@@ -61,7 +61,7 @@ const CALL_THREADS: usize = 1;
 const MAX_REQUEST: usize = 64 << 20;
 
 /// How long the last answers may take to leave when the worker ends.
-const FAREWELL: Duration = Duration::from_millis(500);
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
 /// What the program says to a person.
 const EXPLANATION: &str = "\
@@ -213,12 +213,12 @@ async fn serve(listener: UnixListener, inspection: Inspection) -> anyhow::Result
     let service = WorkerServiceServer::new(worker.clone()).max_decoding_message_size(MAX_REQUEST);
     // What the engine and the model's files say gets into errors, and callers' words with it.
     let service = StatusService::new(service);
-    let goodbye = CancellationToken::new();
+    let shutdown = CancellationToken::new();
     let server = Server::builder()
         .add_service(service)
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),
-            goodbye.clone().cancelled_owned(),
+            shutdown.clone().cancelled_owned(),
         );
     tokio::pin!(server);
     let code = tokio::select! {
@@ -228,13 +228,13 @@ async fn serve(listener: UnixListener, inspection: Inspection) -> anyhow::Result
         }
         code = ending.begun() => code,
     };
-    let farewell = async {
+    let finish_requests = async {
         // Requests that were with the engine get their error, and then the connections end.
         worker.idle().await;
-        goodbye.cancel();
+        shutdown.cancel();
     };
-    let both = async { tokio::join!(farewell, server) };
-    if tokio::time::timeout(FAREWELL, both).await.is_err() {
+    let both = async { tokio::join!(finish_requests, server) };
+    if tokio::time::timeout(SHUTDOWN_GRACE, both).await.is_err() {
         tracing::debug!("connections were still open at the end");
     }
     Ok(code)

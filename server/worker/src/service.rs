@@ -105,11 +105,11 @@ impl Worker {
 }
 
 /// The caller of Load.
-struct Listener(mpsc::Sender<Result<LoadResponse, Status>>);
+struct LoadCaller(mpsc::Sender<Result<LoadResponse, Status>>);
 
-impl Listener {
+impl LoadCaller {
     /// Tells the caller, if it still listens.
-    async fn tell(&self, event: Event) {
+    async fn send(&self, event: Event) {
         let response = LoadResponse { event: Some(event) };
         let _ = self.0.send(Ok(response)).await;
     }
@@ -117,23 +117,23 @@ impl Listener {
 
 impl Inner {
     /// Loads the model and tells how far it is. Nobody may listen: the load goes on.
-    async fn load(self: Arc<Self>, listener: Listener) {
+    async fn load(self: Arc<Self>, caller: LoadCaller) {
         let _vital = self.ending.vital("load");
-        match self.build(&listener).await {
-            Ok(warmed) => listener.tell(Event::Warmed(warmed)).await,
+        match self.build(&caller).await {
+            Ok(warmed) => caller.send(Event::Warmed(warmed)).await,
             Err(failure) => {
                 tracing::warn!(
                     reason = failure.reason.name(),
                     why = failure.message,
                     "the load failed"
                 );
-                listener.tell(Event::Failed(failure.into())).await;
+                caller.send(Event::Failed(failure.into())).await;
                 self.ending.begin(ExitCode::Unusable);
             }
         }
     }
 
-    async fn build(self: &Arc<Self>, listener: &Listener) -> Result<EngineWarmed, Failure> {
+    async fn build(self: &Arc<Self>, caller: &LoadCaller) -> Result<EngineWarmed, Failure> {
         let started = Instant::now();
         let Built {
             engine,
@@ -151,7 +151,7 @@ impl Inner {
         let built = EngineBuilt {
             metadata: Some(metadata),
         };
-        listener.tell(Event::EngineBuilt(built)).await;
+        caller.send(Event::EngineBuilt(built)).await;
         let warming = Instant::now();
         engine
             .warm_up()
@@ -234,7 +234,7 @@ impl WorkerService for Worker {
         }
         let (events, stream) = mpsc::channel(4);
         let span = span("worker.load", &request);
-        let load = Arc::clone(&self.inner).load(Listener(events));
+        let load = Arc::clone(&self.inner).load(LoadCaller(events));
         self.inner.tasks.spawn(load.instrument(span));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
