@@ -9,8 +9,8 @@ use hangar_client::v1::{
 
 use crate::calls::CallWatch;
 use crate::engine::logprobs::Likelihood;
-use crate::engine::picker::Fault;
-use crate::engine::tap::Step;
+use crate::engine::picker::PickError;
+use crate::engine::tap::TokenStep;
 use crate::engine::vocabulary::Vocabulary;
 use crate::stop::StopMatcher;
 use crate::utf8::Utf8Joiner;
@@ -66,7 +66,7 @@ pub(crate) enum Standing {
     /// It is complete.
     Done(Box<GenerateDone>),
     /// It cannot go on.
-    Failed(Fault),
+    Failed(PickError),
 }
 
 impl Answer {
@@ -107,14 +107,14 @@ impl Answer {
     }
 
     /// Takes what the engine did.
-    pub(crate) fn take(&mut self, step: Step) -> Standing {
+    pub(crate) fn take(&mut self, step: TokenStep) -> Standing {
         match step {
-            Step::Failed(fault) => Standing::Failed(fault),
-            Step::EndToken { at } => {
+            TokenStep::Failed(fault) => Standing::Failed(fault),
+            TokenStep::EndToken { at } => {
                 self.first.get_or_insert(at);
                 self.finish(FinishReason::Stop)
             }
-            Step::Token {
+            TokenStep::Token {
                 token,
                 at,
                 last,

@@ -32,7 +32,7 @@ use crate::engine::bounds::Bounds;
 use crate::engine::pace::Pace;
 use crate::engine::picker::Picker;
 use crate::engine::prompt::Prompt;
-use crate::engine::tap::{Ends, Tap, Told};
+use crate::engine::tap::{EmittedSteps, EndTokens, TokenTap};
 use crate::engine::view::View;
 use crate::stats::InFlight;
 use crate::status;
@@ -66,11 +66,11 @@ struct Run {
 /// A request that is with the engine.
 struct Turn {
     engine: Arc<Engine>,
-    tap: Arc<Tap>,
-    steps: Told,
+    tap: Arc<TokenTap>,
+    steps: EmittedSteps,
     responses: mpsc::Receiver<Response>,
     /// Ends when the engine has let go of the request.
-    let_go: oneshot::Receiver<()>,
+    released: oneshot::Receiver<()>,
     answer: Answer,
     pace: Pace,
     in_flight: InFlight,
@@ -186,19 +186,19 @@ impl Run {
         };
         let steps = prompt.max_tokens + rest.len();
         let (to_run, responses) = mpsc::channel(steps + SPARE_RESPONSES);
-        let ends = Ends {
+        let ends = EndTokens {
             tokens: Arc::clone(&engine.end_tokens),
             engine: engine.engine_end,
         };
         let in_flight = engine.stats.begin(work(&prompt) + rest.len());
         let reading = Arc::clone(in_flight.reading());
-        let (tap, told) = Tap::new(picker, ends, rest.into(), prompt.max_tokens, reading);
-        let (lent, let_go) = tap.lend();
+        let (tap, emitted) = TokenTap::new(picker, ends, rest.into(), prompt.max_tokens, reading);
+        let (processor, released) = tap.logits_processor();
         let turn = Turn {
             tap,
-            steps: told,
+            steps: emitted,
             responses,
-            let_go,
+            released,
             answer: Answer::new(
                 engine.vocabulary.clone(),
                 prompt_tokens,
@@ -212,7 +212,13 @@ impl Run {
             caller,
             engine: Arc::clone(&engine),
         };
-        let request = engine_request(engine.request_id(), prompt, steps, Arc::new(lent), to_run);
+        let request = engine_request(
+            engine.request_id(),
+            prompt,
+            steps,
+            Arc::new(processor),
+            to_run,
+        );
         let request = Request::Normal(Box::new(request));
         engine.sender.send(request).await.ok().map(|()| turn)
     }
@@ -225,7 +231,7 @@ impl Turn {
         let Self {
             engine,
             responses,
-            let_go,
+            released,
             mut answer,
             in_flight,
             caller,
@@ -240,7 +246,7 @@ impl Turn {
         engine
             .requests
             .spawn(async move { deliver(&mut answer, end, caller).await });
-        engine_lets_go(&engine, responses, let_go).await;
+        wait_for_release(&engine, responses, released).await;
         drop(in_flight);
     }
 
@@ -309,10 +315,10 @@ async fn deliver(answer: &mut Answer, end: End, caller: Caller) {
 
 /// Reads what the engine still writes until it has let go of the request. An engine without an end token
 /// can only be made to let go by a reader that is gone.
-async fn engine_lets_go(
+async fn wait_for_release(
     engine: &Engine,
     mut responses: mpsc::Receiver<Response>,
-    let_go: oneshot::Receiver<()>,
+    released: oneshot::Receiver<()>,
 ) {
     if engine.engine_end.is_none() {
         drop(responses);
@@ -320,7 +326,7 @@ async fn engine_lets_go(
         while responses.recv().await.is_some() {}
     }
     // It is told by the other side being dropped.
-    let _ = let_go.await;
+    let _ = released.await;
 }
 
 fn engine_request(

@@ -54,12 +54,12 @@ mod tests {
     #[test]
     fn probabilities_add_up_to_one_and_the_best_come_first() {
         let scores = [0.5, 2.0, -1.0, 2.0];
-        let told = likelihood(&scores, 2, 4).expect("numbers");
-        let tokens: Vec<u32> = told.top.iter().map(|(token, _)| *token).collect();
+        let emitted = likelihood(&scores, 2, 4).expect("numbers");
+        let tokens: Vec<u32> = emitted.top.iter().map(|(token, _)| *token).collect();
         assert_eq!(tokens, [1, 3, 0, 2]);
-        let sum: f32 = told.top.iter().map(|(_, logprob)| logprob.exp()).sum();
+        let sum: f32 = emitted.top.iter().map(|(_, logprob)| logprob.exp()).sum();
         assert!((sum - 1.0).abs() < 1e-6, "{sum}");
-        assert_eq!(told.logprob, told.top[3].1);
+        assert_eq!(emitted.logprob, emitted.top[3].1);
     }
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn large_scores_do_not_overflow() {
-        let told = likelihood(&[1e30, 1e30], 0, 0).expect("numbers");
-        assert!((told.logprob - 0.5f32.ln()).abs() < 1e-3 || told.logprob == 0.0);
+        let emitted = likelihood(&[1e30, 1e30], 0, 0).expect("numbers");
+        assert!((emitted.logprob - 0.5f32.ln()).abs() < 1e-3 || emitted.logprob == 0.0);
     }
 }

@@ -35,7 +35,7 @@ pub(crate) enum Pick {
 
 /// Nothing can come next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum PickError {
     /// The model's scores are not numbers.
     #[error("the model computed scores that are not numbers (NaN or infinite)")]
     NoScores,
@@ -55,19 +55,28 @@ impl Picker {
     }
 
     /// What comes next. `scores` holds the model's for each token and is used as working space.
-    pub(crate) fn pick(&mut self, scores: &mut [f32], end_tokens: &[u32]) -> Result<Pick, Fault> {
+    pub(crate) fn pick(
+        &mut self,
+        scores: &mut [f32],
+        end_tokens: &[u32],
+    ) -> Result<Pick, PickError> {
         let own = self.top.map(|_| scores.to_vec());
         if let Some(grammar) = &mut self.grammar
             && grammar.restrict(scores, end_tokens)? == Standing::Complete
         {
             return Ok(Pick::End);
         }
-        let token = self.chooser.choose(scores).map_err(|_| Fault::NoScores)?;
+        let token = self
+            .chooser
+            .choose(scores)
+            .map_err(|_| PickError::NoScores)?;
         if end_tokens.contains(&token) {
             return Ok(Pick::End);
         }
         let likelihood = match (own, self.top) {
-            (Some(own), Some(top)) => Some(likelihood(&own, token, top).ok_or(Fault::NoScores)?),
+            (Some(own), Some(top)) => {
+                Some(likelihood(&own, token, top).ok_or(PickError::NoScores)?)
+            }
             _ => None,
         };
         Ok(Pick::Token { token, likelihood })
@@ -103,11 +112,11 @@ impl Engine {
     }
 }
 
-impl From<Fault> for Status {
-    fn from(fault: Fault) -> Self {
+impl From<PickError> for Status {
+    fn from(fault: PickError) -> Self {
         match fault {
-            Fault::NoScores => status::internal(fault.to_string()),
-            Fault::Grammar(error) => error.into(),
+            PickError::NoScores => status::internal(fault.to_string()),
+            PickError::Grammar(error) => error.into(),
         }
     }
 }

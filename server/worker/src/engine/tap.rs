@@ -6,7 +6,7 @@
 //!
 //! The engine answers to most steps with a response of its own, microseconds later. That wakes whoever
 //! follows the answer, so that telling the step wakes nobody: on the engine's thread, each wake counts.
-//! [`Told::overdue`] covers what the engine does not answer to, [`Told::ended`] the end.
+//! [`EmittedSteps::overdue`] covers what the engine does not answer to, [`EmittedSteps::ended`] the end.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,12 +18,12 @@ use mistralrs::core::CustomLogitsProcessor;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::engine::logprobs::Likelihood;
-use crate::engine::picker::{Fault, Pick, Picker};
+use crate::engine::picker::{Pick, PickError, Picker};
 use crate::stats::Reading;
 
 /// What happened at a step of the engine.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Step {
+pub(crate) enum TokenStep {
     /// A token of the answer was made.
     Token {
         /// The token.
@@ -41,12 +41,12 @@ pub(crate) enum Step {
         at: Instant,
     },
     /// No token could be chosen.
-    Failed(Fault),
+    Failed(PickError),
 }
 
 /// Tokens that end an answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Ends {
+pub(crate) struct EndTokens {
     /// All of them.
     pub(crate) tokens: Arc<[u32]>,
     /// The one that makes the engine end the sequence, where there is one.
@@ -54,43 +54,43 @@ pub(crate) struct Ends {
 }
 
 /// Chooses and tells the tokens of one answer.
-pub(crate) struct Tap {
+pub(crate) struct TokenTap {
     picker: Mutex<Picker>,
-    ends: Ends,
+    ends: EndTokens,
     /// The rest of the prompt, which is given token by token.
     rest: Mutex<VecDeque<u32>>,
     /// How many tokens may still be made.
     left: Mutex<usize>,
     ended: AtomicBool,
-    steps: mpsc::Sender<Step>,
+    steps: mpsc::Sender<TokenStep>,
     overdue: Arc<Notify>,
     over: Arc<Notify>,
     reading: Arc<Reading>,
 }
 
 /// The steps that a tap tells.
-pub(crate) struct Told {
-    steps: mpsc::Receiver<Step>,
+pub(crate) struct EmittedSteps {
+    steps: mpsc::Receiver<TokenStep>,
     overdue: Arc<Notify>,
     over: Arc<Notify>,
 }
 
 /// A tap while the engine has it.
-pub(crate) struct Lent {
-    tap: Arc<Tap>,
-    _held: oneshot::Sender<()>,
+pub(crate) struct TapProcessor {
+    tap: Arc<TokenTap>,
+    _guard: oneshot::Sender<()>,
 }
 
-impl Tap {
+impl TokenTap {
     /// A tap for an answer of at most `max_tokens` to the prompt `reading`, of which the engine gets `rest` token by
     /// token, and the steps that it tells.
     pub(crate) fn new(
         picker: Picker,
-        ends: Ends,
+        ends: EndTokens,
         rest: VecDeque<u32>,
         max_tokens: usize,
         reading: Arc<Reading>,
-    ) -> (Arc<Self>, Told) {
+    ) -> (Arc<Self>, EmittedSteps) {
         // One step a token and one more to end: sending never fails for want of room.
         let (sender, steps) = mpsc::channel(max_tokens + 2);
         let (overdue, over) = (Arc::<Notify>::default(), Arc::<Notify>::default());
@@ -105,22 +105,22 @@ impl Tap {
             over: Arc::clone(&over),
             reading,
         };
-        let told = Told {
+        let emitted = EmittedSteps {
             steps,
             overdue,
             over,
         };
-        (Arc::new(tap), told)
+        (Arc::new(tap), emitted)
     }
 
     /// What the engine gets of this tap, and what ends when the engine has let go of it.
-    pub(crate) fn lend(self: &Arc<Self>) -> (Lent, oneshot::Receiver<()>) {
-        let (held, let_go) = oneshot::channel();
-        let lent = Lent {
+    pub(crate) fn logits_processor(self: &Arc<Self>) -> (TapProcessor, oneshot::Receiver<()>) {
+        let (guard, released) = oneshot::channel();
+        let processor = TapProcessor {
             tap: Arc::clone(self),
-            _held: held,
+            _guard: guard,
         };
-        (lent, let_go)
+        (processor, released)
     }
 
     /// Ends the answer at the engine's next step. Nothing is told any more.
@@ -147,14 +147,14 @@ impl Tap {
         let picked = picker.pick(scores, &self.ends.tokens);
         let at = Instant::now();
         let (token, step) = match picked {
-            Err(fault) => (self.end_token(), Step::Failed(fault)),
-            Ok(Pick::End) => (self.end_token(), Step::EndToken { at }),
+            Err(fault) => (self.end_token(), TokenStep::Failed(fault)),
+            Ok(Pick::End) => (self.end_token(), TokenStep::EndToken { at }),
             Ok(Pick::Token { token, likelihood }) => {
                 let last = self.take_one();
                 if !last {
                     picker.go_on(token);
                 }
-                let step = Step::Token {
+                let step = TokenStep::Token {
                     token,
                     at,
                     last,
@@ -163,15 +163,15 @@ impl Tap {
                 (token, step)
             }
         };
-        let last = !matches!(step, Step::Token { last: false, .. });
+        let last = !matches!(step, TokenStep::Token { last: false, .. });
         // Nobody listens any more only when the answer is of no use to anybody.
         if self.steps.try_send(step).is_err() || last {
             self.end();
         }
-        let untold = self.steps.max_capacity() - self.steps.capacity();
+        let unread = self.steps.max_capacity() - self.steps.capacity();
         if last {
             self.over.notify_one();
-        } else if untold > 1 {
+        } else if unread > 1 {
             self.overdue.notify_one();
         }
         token
@@ -185,9 +185,9 @@ impl Tap {
     }
 }
 
-impl Told {
+impl EmittedSteps {
     /// The next step, if there is one already.
-    pub(crate) fn next(&mut self) -> Option<Step> {
+    pub(crate) fn next(&mut self) -> Option<TokenStep> {
         self.steps.try_recv().ok()
     }
 
@@ -202,7 +202,7 @@ impl Told {
     }
 }
 
-impl CustomLogitsProcessor for Lent {
+impl CustomLogitsProcessor for TapProcessor {
     fn apply(&self, logits: &Tensor, _context: &[u32]) -> candle_core::Result<Tensor> {
         let mut scores: Vec<f32> = logits.to_vec1()?;
         let token = self.tap.step(&mut scores) as usize;
@@ -221,40 +221,40 @@ mod tests {
     use crate::engine::sampling::{Chooser, Rules};
     use crate::stats::Stats;
 
-    fn tap(max_tokens: usize) -> (Arc<Tap>, Told) {
+    fn tap(max_tokens: usize) -> (Arc<TokenTap>, EmittedSteps) {
         let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None));
         let request = Arc::<Stats>::default().begin(1);
-        let ends = Ends {
+        let ends = EndTokens {
             tokens: [0].into(),
             engine: Some(0),
         };
         let reading = request.reading().clone();
-        Tap::new(picker, ends, VecDeque::new(), max_tokens, reading)
+        TokenTap::new(picker, ends, VecDeque::new(), max_tokens, reading)
     }
 
     #[test]
     fn the_rest_of_the_prompt_is_no_part_of_the_answer() {
-        let (tap, mut told) = tap(1);
+        let (tap, mut emitted) = tap(1);
         tap.rest.lock().expect("the rest").extend([7, 0]);
         let tokens: Vec<u32> = (0..4).map(|_| tap.step(&mut [0.0, 1.0])).collect();
         assert_eq!(tokens, [7, 0, 1, 0]);
         assert!(matches!(
-            told.next(),
-            Some(Step::Token {
+            emitted.next(),
+            Some(TokenStep::Token {
                 token: 1,
                 last: true,
                 ..
             })
         ));
-        assert_eq!(told.next(), None);
+        assert_eq!(emitted.next(), None);
     }
 
     #[test]
     fn the_engine_is_left_no_other_token() {
         let (tap, _told) = tap(5);
         let scores = Tensor::new(&[0.0f32, 1.0, 2.0], &Device::Cpu).expect("scores");
-        let (lent, _let_go) = tap.lend();
-        let left = lent.apply(&scores, &[]).expect("scores");
+        let (processor, _released) = tap.logits_processor();
+        let left = processor.apply(&scores, &[]).expect("scores");
         let left: Vec<f32> = left.to_vec1().expect("scores");
         assert_eq!(left, [f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0]);
     }
@@ -262,44 +262,56 @@ mod tests {
     #[test]
     fn it_is_told_when_the_engine_has_let_go() {
         let (tap, _told) = tap(5);
-        let (lent, mut let_go) = tap.lend();
-        assert_eq!(let_go.try_recv(), Err(oneshot::error::TryRecvError::Empty));
-        drop(lent);
-        assert_eq!(let_go.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        let (processor, mut released) = tap.logits_processor();
+        assert_eq!(
+            released.try_recv(),
+            Err(oneshot::error::TryRecvError::Empty)
+        );
+        drop(processor);
+        assert_eq!(
+            released.try_recv(),
+            Err(oneshot::error::TryRecvError::Closed)
+        );
     }
 
     #[test]
     fn the_last_token_is_marked_and_then_the_answer_ends() {
-        let (tap, mut told) = tap(2);
+        let (tap, mut emitted) = tap(2);
         let tokens: Vec<u32> = (0..4).map(|_| tap.step(&mut [0.0, 1.0])).collect();
         assert_eq!(tokens, [1, 1, 0, 0]);
-        assert!(matches!(told.next(), Some(Step::Token { last: false, .. })));
-        assert!(matches!(told.next(), Some(Step::Token { last: true, .. })));
-        assert_eq!(told.next(), None);
+        assert!(matches!(
+            emitted.next(),
+            Some(TokenStep::Token { last: false, .. })
+        ));
+        assert!(matches!(
+            emitted.next(),
+            Some(TokenStep::Token { last: true, .. })
+        ));
+        assert_eq!(emitted.next(), None);
     }
 
     #[test]
     fn an_end_token_ends_the_answer() {
-        let (tap, mut told) = tap(5);
+        let (tap, mut emitted) = tap(5);
         assert_eq!(tap.step(&mut [1.0, 0.0]), 0);
-        assert!(matches!(told.next(), Some(Step::EndToken { .. })));
+        assert!(matches!(emitted.next(), Some(TokenStep::EndToken { .. })));
         assert_eq!(tap.step(&mut [0.0, 1.0]), 0);
-        assert_eq!(told.next(), None);
+        assert_eq!(emitted.next(), None);
     }
 
     #[test]
     fn an_ended_answer_goes_no_further() {
-        let (tap, mut told) = tap(5);
+        let (tap, mut emitted) = tap(5);
         tap.end();
         assert_eq!(tap.step(&mut [0.0, 1.0]), 0);
-        assert_eq!(told.next(), None);
+        assert_eq!(emitted.next(), None);
     }
 
     #[test]
     fn scores_that_are_no_numbers_are_told() {
-        let (tap, mut told) = tap(5);
+        let (tap, mut emitted) = tap(5);
         tap.step(&mut [f32::NAN, 1.0]);
-        assert_eq!(told.next(), Some(Step::Failed(Fault::NoScores)));
+        assert_eq!(emitted.next(), Some(TokenStep::Failed(PickError::NoScores)));
     }
 
     async fn is_ready(wait: impl Future<Output = ()>) -> bool {
@@ -312,23 +324,23 @@ mod tests {
 
     #[tokio::test]
     async fn steps_are_overdue_when_two_wait() {
-        let (tap, mut told) = tap(5);
+        let (tap, mut emitted) = tap(5);
         tap.step(&mut [0.0, 1.0]);
-        assert!(!is_ready(told.overdue()).await);
+        assert!(!is_ready(emitted.overdue()).await);
         tap.step(&mut [0.0, 1.0]);
-        assert!(is_ready(told.overdue()).await);
-        assert!(told.next().is_some() && told.next().is_some());
-        assert!(!is_ready(told.overdue()).await);
+        assert!(is_ready(emitted.overdue()).await);
+        assert!(emitted.next().is_some() && emitted.next().is_some());
+        assert!(!is_ready(emitted.overdue()).await);
     }
 
     #[tokio::test]
     async fn the_last_step_is_told_at_once() {
         for max_tokens in [1, 5] {
-            let (tap, told) = tap(max_tokens);
+            let (tap, emitted) = tap(max_tokens);
             tap.step(&mut [0.0, 1.0]);
-            assert_eq!(is_ready(told.ended()).await, max_tokens == 1);
+            assert_eq!(is_ready(emitted.ended()).await, max_tokens == 1);
             tap.step(&mut [1.0, 0.0]);
-            assert_eq!(is_ready(told.ended()).await, max_tokens == 5);
+            assert_eq!(is_ready(emitted.ended()).await, max_tokens == 5);
         }
     }
 }
