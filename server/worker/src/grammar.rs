@@ -56,7 +56,7 @@ pub(crate) struct Grammar {
 
 /// How an answer stands with its grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum GrammarState {
     /// Some tokens may come next.
     Open,
     /// It conforms, and nothing can be added.
@@ -155,13 +155,13 @@ impl Grammar {
         &mut self,
         scores: &mut [f32],
         end_tokens: &[u32],
-    ) -> Result<Standing, GrammarError> {
+    ) -> Result<GrammarState, GrammarError> {
         let told = match self.told.take() {
             Some(told) => told,
             None => self.hear(STEP_TIME)?,
         };
         if told.complete {
-            return Ok(Standing::Complete);
+            return Ok(GrammarState::Complete);
         }
         let ends: Vec<(usize, f32)> = end_tokens
             .iter()
@@ -186,9 +186,9 @@ impl Grammar {
             return Err(self.error("no token of the model can go on with it"));
         }
         Ok(if open {
-            Standing::Open
+            GrammarState::Open
         } else {
-            Standing::Complete
+            GrammarState::Complete
         })
     }
 

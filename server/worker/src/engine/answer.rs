@@ -20,7 +20,7 @@ pub(crate) struct Answer {
     vocabulary: Vocabulary,
     joiner: Utf8Joiner,
     stops: StopMatcher,
-    watch: Option<Watch>,
+    watch: Option<CallDetector>,
     /// What the caller has not got yet.
     chunk: GenerateChunk,
     /// Working space: the text of a step.
@@ -38,7 +38,7 @@ pub(crate) struct Answer {
 }
 
 /// Looks for calls.
-struct Watch {
+struct CallDetector {
     calls: CallWatch,
     /// Tokens that are marks of calls, and what they stand for: they may be special ones, which have no text.
     marks: Vec<(u32, &'static str)>,
@@ -48,19 +48,19 @@ struct Watch {
 
 /// What the text of an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum TextMode {
     /// It goes on with the prompt's.
-    GoesOn,
+    Continuation,
     /// It is one of its own, at whose beginning the tokenizer may hide a space.
-    Begins,
+    NewText,
     /// It conforms to a grammar, which counts every character: nothing is left out at its beginning, and
     /// no half of a character is shown at its end.
-    Conforms,
+    Constrained,
 }
 
 /// How an answer stands after a step.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Standing {
+pub(crate) enum AnswerState {
     /// It goes on.
     Open,
     /// It is complete.
@@ -75,11 +75,11 @@ impl Answer {
         vocabulary: Vocabulary,
         prompt_tokens: usize,
         stops: Vec<String>,
-        manner: Manner,
+        text_mode: TextMode,
         calls: Option<CallWatch>,
         queued: Duration,
     ) -> Self {
-        let watch = calls.map(|calls| Watch {
+        let watch = calls.map(|calls| CallDetector {
             marks: calls
                 .marks()
                 .iter()
@@ -95,8 +95,8 @@ impl Answer {
             stops: StopMatcher::new(stops),
             chunk: GenerateChunk::default(),
             text: String::new(),
-            strip_space: manner == Manner::Begins,
-            whole: manner == Manner::Conforms,
+            strip_space: text_mode == TextMode::NewText,
+            whole: text_mode == TextMode::Constrained,
             prompt_tokens: u32::try_from(prompt_tokens).unwrap_or(u32::MAX),
             completion_tokens: 0,
             queued,
@@ -107,9 +107,9 @@ impl Answer {
     }
 
     /// Takes what the engine did.
-    pub(crate) fn take(&mut self, step: TokenStep) -> Standing {
+    pub(crate) fn take(&mut self, step: TokenStep) -> AnswerState {
         match step {
-            TokenStep::Failed(fault) => Standing::Failed(fault),
+            TokenStep::Failed(fault) => AnswerState::Failed(fault),
             TokenStep::EndToken { at } => {
                 self.first.get_or_insert(at);
                 self.finish(FinishReason::Stop)
@@ -135,7 +135,7 @@ impl Answer {
                 if last {
                     self.finish(FinishReason::Length)
                 } else {
-                    Standing::Open
+                    AnswerState::Open
                 }
             }
         }
@@ -203,7 +203,7 @@ impl Answer {
     }
 
     /// Gives out the step's text; the end if a stop text came.
-    fn release(&mut self) -> Option<Standing> {
+    fn release(&mut self) -> Option<AnswerState> {
         let given = match &mut self.watch {
             None => &mut self.chunk.text,
             Some(watch) => &mut watch.text,
@@ -217,7 +217,7 @@ impl Answer {
     }
 
     /// Ends the answer after the text that is still held back.
-    fn finish(&mut self, reason: FinishReason) -> Standing {
+    fn finish(&mut self, reason: FinishReason) -> AnswerState {
         if !self.whole {
             self.joiner.finish(&mut self.text);
         }
@@ -231,7 +231,9 @@ impl Answer {
         self.look_for_calls();
         let calls = match &mut self.watch {
             // A call that was cut off is none.
-            Some(Watch { calls, .. }) if reason == FinishReason::Stop || calls.is_prompted() => {
+            Some(CallDetector { calls, .. })
+                if reason == FinishReason::Stop || calls.is_prompted() =>
+            {
                 calls.calls(&mut self.chunk.text)
             }
             _ => Vec::new(),
@@ -258,8 +260,8 @@ impl Answer {
         }
     }
 
-    fn done(&self, reason: FinishReason, stop: String, tool_calls: Vec<ToolCall>) -> Standing {
-        Standing::Done(Box::new(GenerateDone {
+    fn done(&self, reason: FinishReason, stop: String, tool_calls: Vec<ToolCall>) -> AnswerState {
+        AnswerState::Done(Box::new(GenerateDone {
             finish_reason: reason.into(),
             usage: Some(Usage {
                 prompt_tokens: self.prompt_tokens,

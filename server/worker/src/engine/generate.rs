@@ -27,7 +27,7 @@ use tonic::Status;
 use tracing::Instrument;
 
 use crate::engine::Engine;
-use crate::engine::answer::{Answer, Standing};
+use crate::engine::answer::{Answer, AnswerState};
 use crate::engine::bounds::Bounds;
 use crate::engine::pace::Pace;
 use crate::engine::picker::Picker;
@@ -53,7 +53,7 @@ pub(crate) type Responses = ReceiverStream<Result<GenerateResponse, Status>>;
 type Caller = mpsc::Sender<Result<GenerateResponse, Status>>;
 
 /// A request on its way.
-struct Run {
+struct QueuedRequest {
     engine: Arc<Engine>,
     prompt: Prompt,
     picker: Picker,
@@ -64,7 +64,7 @@ struct Run {
 }
 
 /// A request that is with the engine.
-struct Turn {
+struct RunningRequest {
     engine: Arc<Engine>,
     tap: Arc<TokenTap>,
     steps: EmittedSteps,
@@ -78,7 +78,7 @@ struct Turn {
 }
 
 /// How a run ended.
-enum End {
+enum RequestEnd {
     Done(Box<GenerateDone>),
     Failed(Status),
     Abandoned,
@@ -123,7 +123,7 @@ impl Engine {
         queued: Duration,
     ) -> Responses {
         let (caller, stream) = mpsc::channel(WAITING_CHUNKS);
-        let run = Run {
+        let run = QueuedRequest {
             engine: Arc::clone(self),
             prompt,
             picker,
@@ -148,7 +148,7 @@ impl Engine {
     }
 }
 
-impl Run {
+impl QueuedRequest {
     async fn wait_and_run(self) {
         let engine = Arc::clone(&self.engine);
         let waited = Instant::now();
@@ -161,7 +161,7 @@ impl Run {
         let Some(_permit) = permit else { return };
         let caller = self.caller.clone();
         match self.begin(waited.elapsed()).await {
-            Some(turn) => turn.run().await,
+            Some(running) => running.run().await,
             None => {
                 // A caller that has gone wants no error.
                 let _ = caller.send(Err(engine.ended_without_reason().await)).await;
@@ -170,7 +170,7 @@ impl Run {
     }
 
     /// Hands the request to the engine; `None` if it takes none any more.
-    async fn begin(self, waited: Duration) -> Option<Turn> {
+    async fn begin(self, waited: Duration) -> Option<RunningRequest> {
         let Self {
             engine,
             mut prompt,
@@ -194,7 +194,7 @@ impl Run {
         let reading = Arc::clone(in_flight.reading());
         let (tap, emitted) = TokenTap::new(picker, ends, rest.into(), prompt.max_tokens, reading);
         let (processor, released) = tap.logits_processor();
-        let turn = Turn {
+        let running = RunningRequest {
             tap,
             steps: emitted,
             responses,
@@ -203,7 +203,7 @@ impl Run {
                 engine.vocabulary.clone(),
                 prompt_tokens,
                 stops,
-                prompt.manner,
+                prompt.text_mode,
                 prompt.watch.take(),
                 queued + waited,
             ),
@@ -220,11 +220,11 @@ impl Run {
             to_run,
         );
         let request = Request::Normal(Box::new(request));
-        engine.sender.send(request).await.ok().map(|()| turn)
+        engine.sender.send(request).await.ok().map(|()| running)
     }
 }
 
-impl Turn {
+impl RunningRequest {
     async fn run(mut self) {
         let end = self.follow().await;
         self.tap.end();
@@ -251,28 +251,28 @@ impl Turn {
     }
 
     /// Follows the engine to the end of the answer, giving the caller what it takes.
-    async fn follow(&mut self) -> End {
+    async fn follow(&mut self) -> RequestEnd {
         let mut over = None;
         loop {
             // Before anything is said of the engine's responses: a step is told before the one to it.
             while let Some(step) = self.steps.next() {
                 self.in_flight.add_token();
                 match self.answer.take(step) {
-                    Standing::Open => {}
-                    Standing::Done(done) => return End::Done(done),
-                    Standing::Failed(fault) => return End::Failed(fault.into()),
+                    AnswerState::Open => {}
+                    AnswerState::Done(done) => return RequestEnd::Done(done),
+                    AnswerState::Failed(fault) => return RequestEnd::Failed(fault.into()),
                 }
             }
             match over {
                 None => {}
-                Some(Some(status)) => return End::Failed(status),
-                Some(None) => return End::Failed(self.engine.ended_without_reason().await),
+                Some(Some(status)) => return RequestEnd::Failed(status),
+                Some(None) => return RequestEnd::Failed(self.engine.ended_without_reason().await),
             }
             if let Some(until) = self.pace.pause(Instant::now()) {
                 // The engine wakes nobody meanwhile.
                 tokio::select! {
                     biased;
-                    () = self.caller.closed() => return End::Abandoned,
+                    () = self.caller.closed() => return RequestEnd::Abandoned,
                     () = self.steps.ended() => {}
                     () = tokio::time::sleep_until(until.into()) => {}
                 }
@@ -280,7 +280,7 @@ impl Turn {
             }
             tokio::select! {
                 biased;
-                () = self.caller.closed() => return End::Abandoned,
+                () = self.caller.closed() => return RequestEnd::Abandoned,
                 () = self.steps.ended() => {}
                 Ok(permit) = self.caller.reserve(), if self.answer.has_chunk() => {
                     permit.send(Ok(response(Event::Chunk(self.answer.take_chunk()))));
@@ -297,11 +297,11 @@ impl Turn {
 }
 
 /// Gives the caller the rest and the end.
-async fn deliver(answer: &mut Answer, end: End, caller: Caller) {
+async fn deliver(answer: &mut Answer, end: RequestEnd, caller: Caller) {
     let last = match end {
-        End::Abandoned => return,
-        End::Done(done) => Ok(response(Event::Done(*done))),
-        End::Failed(status) => Err(status),
+        RequestEnd::Abandoned => return,
+        RequestEnd::Done(done) => Ok(response(Event::Done(*done))),
+        RequestEnd::Failed(status) => Err(status),
     };
     if answer.has_chunk() {
         let chunk = response(Event::Chunk(answer.take_chunk()));

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::engine::logprobs::{Likelihood, likelihood};
 use crate::engine::prompt::Prompt;
 use crate::engine::sampling::{Chooser, Rules};
-use crate::grammar::{Grammar, GrammarError, Standing};
+use crate::grammar::{Grammar, GrammarError, GrammarState};
 use crate::status;
 
 /// Picks the tokens of one answer.
@@ -62,7 +62,7 @@ impl Picker {
     ) -> Result<Pick, PickError> {
         let own = self.top.map(|_| scores.to_vec());
         if let Some(grammar) = &mut self.grammar
-            && grammar.restrict(scores, end_tokens)? == Standing::Complete
+            && grammar.restrict(scores, end_tokens)? == GrammarState::Complete
         {
             return Ok(Pick::End);
         }

@@ -11,7 +11,7 @@ use tonic::Status;
 
 use crate::calls::CallWatch;
 use crate::engine::Engine;
-use crate::engine::answer::Manner;
+use crate::engine::answer::TextMode;
 use crate::engine::conversation::{Conversation, Seen};
 use crate::engine::tools::Tools;
 use crate::engine::view::View;
@@ -29,7 +29,7 @@ pub(crate) struct Prompt {
     /// Longest answer in tokens: at least one.
     pub(crate) max_tokens: usize,
     /// What the answer's text is to the prompt's.
-    pub(crate) manner: Manner,
+    pub(crate) text_mode: TextMode,
     /// What the engine gets in place of the tokens when there are images.
     pub(crate) view: Option<View>,
     /// What a call that has to be made conforms to.
@@ -86,13 +86,13 @@ impl Engine {
             tokens,
             max_tokens,
             view,
-            manner: match (
+            text_mode: match (
                 request.constraint.as_ref().or(tools.constraint.as_ref()),
                 is_chat,
             ) {
-                (Some(_), _) => Manner::Conforms,
-                (None, true) => Manner::Begins,
-                (None, false) => Manner::GoesOn,
+                (Some(_), _) => TextMode::Constrained,
+                (None, true) => TextMode::NewText,
+                (None, false) => TextMode::Continuation,
             },
             call: tools.constraint,
             watch: tools.watch,

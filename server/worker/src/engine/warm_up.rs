@@ -11,7 +11,7 @@ use image::{DynamicImage, ImageFormat, RgbImage};
 use tonic::Status;
 
 use crate::engine::Engine;
-use crate::engine::answer::Manner;
+use crate::engine::answer::TextMode;
 use crate::engine::picker::Picker;
 use crate::engine::prompt::Prompt;
 use crate::engine::sampling::{Chooser, Rules};
@@ -37,7 +37,7 @@ impl Engine {
         let prompt = Prompt {
             tokens,
             max_tokens: 1,
-            manner: Manner::GoesOn,
+            text_mode: TextMode::Continuation,
             view: None,
             call: None,
             watch: None,
