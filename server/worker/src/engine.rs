@@ -9,6 +9,7 @@ pub(crate) mod chat;
 mod conversation;
 pub(crate) mod embed;
 pub(crate) mod generate;
+mod image_prompt;
 pub(crate) mod load;
 pub(crate) mod logprobs;
 pub(crate) mod pace;
@@ -18,7 +19,6 @@ pub(crate) mod sampling;
 pub(crate) mod scheduler;
 pub(crate) mod tap;
 mod tools;
-mod view;
 pub(crate) mod vocabulary;
 mod warm_up;
 

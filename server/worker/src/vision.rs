@@ -26,16 +26,16 @@ pub(crate) struct ImageRule {
     /// Other tokens that only images may bring into a prompt, and how many each image brings.
     pub(crate) others: &'static [(&'static str, usize)],
     /// As what the model looks at images.
-    pub(crate) sight: Sight,
+    pub(crate) sizing: ImageSizing,
     /// How images are brought to that size.
     pub(crate) filter: FilterType,
 }
 
 /// As what a model looks at images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum ImageSizing {
     /// At all of them as the same.
-    Same(Look),
+    Same(ImageSize),
     /// At each at about its own size, in whole cells of `patch × merge` pixels, of which each becomes a token.
     Cells {
         /// Side of a patch in pixels.
@@ -51,7 +51,7 @@ pub(crate) enum Sight {
 
 /// An image's size in pixels and what it becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Look {
+pub(crate) struct ImageSize {
     /// Pixels.
     pub(crate) width: u32,
     /// Pixels.
@@ -67,34 +67,34 @@ const MAX_RATIO: f64 = 200.0;
 
 impl ImageRule {
     /// The image at the size at which the model looks at it.
-    pub(crate) fn resize(&self, image: DynamicImage, look: Look) -> DynamicImage {
-        if (image.width(), image.height()) == (look.width, look.height) {
+    pub(crate) fn resize(&self, image: DynamicImage, size: ImageSize) -> DynamicImage {
+        if (image.width(), image.height()) == (size.width, size.height) {
             return image;
         }
-        image.resize_exact(look.width, look.height, self.filter)
+        image.resize_exact(size.width, size.height, self.filter)
     }
 
     /// The prompt as the engine makes it with the images' tokens in their places. `None` if it has more or
     /// fewer places than there are images.
-    pub(crate) fn expand(&self, prompt: &str, looks: &[Look]) -> Option<String> {
+    pub(crate) fn expand(&self, prompt: &str, sizes: &[ImageSize]) -> Option<String> {
         let mut pieces = prompt.split(self.place);
         let mut expanded = pieces.next()?.to_owned();
-        let mut looks = looks.iter();
+        let mut sizes = sizes.iter();
         for piece in pieces {
             expanded.push_str(self.before);
-            expanded.push_str(&self.token.repeat(looks.next()?.tokens));
+            expanded.push_str(&self.token.repeat(sizes.next()?.tokens));
             expanded.push_str(self.after);
             expanded.push_str(piece);
         }
-        looks.next().is_none().then_some(expanded)
+        sizes.next().is_none().then_some(expanded)
     }
 }
 
-impl Sight {
+impl ImageSizing {
     /// As what the model looks at an image of this size. The error says what is wrong with the size.
-    pub(crate) fn look(&self, width: u32, height: u32) -> Result<Look, String> {
+    pub(crate) fn size(&self, width: u32, height: u32) -> Result<ImageSize, String> {
         match *self {
-            Self::Same(look) => Ok(look),
+            Self::Same(size) => Ok(size),
             Self::Cells {
                 patch,
                 merge,
@@ -104,7 +104,7 @@ impl Sight {
                 let cell = patch * merge;
                 let (width, height) = whole_cells(width, height, cell, min_pixels..=max_pixels)?;
                 let tokens = (width / cell) as usize * (height / cell) as usize;
-                Ok(Look {
+                Ok(ImageSize {
                     width,
                     height,
                     tokens,
@@ -117,7 +117,7 @@ impl Sight {
     /// Most patches that the vision encoder computes for an image, and most tokens that it becomes.
     pub(crate) fn most(&self) -> (u64, u64) {
         match *self {
-            Self::Same(look) => (look.patches as u64, look.tokens as u64),
+            Self::Same(size) => (size.patches as u64, size.tokens as u64),
             Self::Cells {
                 patch,
                 merge,
@@ -186,7 +186,7 @@ mod tests {
         token: "x",
         after: "]",
         others: &[],
-        sight: Sight::Same(Look {
+        sizing: ImageSizing::Same(ImageSize {
             width: 4,
             height: 4,
             tokens: 3,
@@ -197,38 +197,38 @@ mod tests {
 
     #[test]
     fn each_place_gets_the_tokens_of_its_image() {
-        let look = |tokens| Look {
+        let size = |tokens| ImageSize {
             width: 1,
             height: 1,
             tokens,
             patches: 0,
         };
-        let expanded = RULE.expand("a<image>b<image>", &[look(2), look(1)]);
+        let expanded = RULE.expand("a<image>b<image>", &[size(2), size(1)]);
         assert_eq!(expanded.as_deref(), Some("a[xx]b[x]"));
         assert_eq!(RULE.expand("a<image>", &[]), None);
-        assert_eq!(RULE.expand("a", &[look(1)]), None);
+        assert_eq!(RULE.expand("a", &[size(1)]), None);
         assert_eq!(RULE.expand("a", &[]).as_deref(), Some("a"));
     }
 
     #[test]
     fn sizes_are_whole_cells_within_the_limits_and_stay_so() {
         let (min_pixels, max_pixels) = (56 * 56, 28 * 28 * 100);
-        let sight = Sight::Cells {
+        let sizing = ImageSizing::Cells {
             patch: 14,
             merge: 2,
             min_pixels,
             max_pixels,
         };
         for (width, height) in [(28, 28), (100, 30), (5000, 3000), (57, 4000), (31, 29)] {
-            let look = sight.look(width, height).expect("a size");
-            let area = look.width * look.height;
-            assert_eq!((look.width % 28, look.height % 28), (0, 0));
-            assert!((min_pixels..=max_pixels).contains(&area.into()), "{look:?}");
-            assert_eq!(look.tokens * 28 * 28, area as usize);
-            assert_eq!(sight.look(look.width, look.height), Ok(look));
+            let size = sizing.size(width, height).expect("a size");
+            let area = size.width * size.height;
+            assert_eq!((size.width % 28, size.height % 28), (0, 0));
+            assert!((min_pixels..=max_pixels).contains(&area.into()), "{size:?}");
+            assert_eq!(size.tokens * 28 * 28, area as usize);
+            assert_eq!(sizing.size(size.width, size.height), Ok(size));
         }
         for (width, height) in [(27, 100), (28, 28 * 201), (60, 12_000)] {
-            assert!(sight.look(width, height).is_err(), "{width} x {height}");
+            assert!(sizing.size(width, height).is_err(), "{width} x {height}");
         }
     }
 }

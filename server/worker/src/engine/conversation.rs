@@ -10,21 +10,21 @@ use tonic::Status;
 use crate::engine::Engine;
 use crate::media::Picture;
 use crate::status;
-use crate::vision::{ImageRule, Look};
+use crate::vision::{ImageRule, ImageSize};
 
 /// An image of a request.
 #[derive(Debug)]
-pub(super) struct Seen<'a> {
+pub(super) struct PlacedImage<'a> {
     /// Where it is in the request.
     pub(super) field: String,
     pub(super) picture: Picture<'a>,
-    pub(super) look: Look,
+    pub(super) size: ImageSize,
 }
 
 /// Messages without parts, and the images that were in them.
 pub(super) struct Conversation<'a> {
     pub(super) messages: Vec<ChatMessage>,
-    pub(super) images: Vec<Seen<'a>>,
+    pub(super) images: Vec<PlacedImage<'a>>,
 }
 
 impl Engine {
@@ -85,16 +85,16 @@ fn no_image(field: &str) -> Status {
     ))
 }
 
-fn see<'a>(rule: &ImageRule, field: String, bytes: &'a [u8]) -> Result<Seen<'a>, Status> {
+fn see<'a>(rule: &ImageRule, field: String, bytes: &'a [u8]) -> Result<PlacedImage<'a>, Status> {
     let picture =
         Picture::open(bytes).map_err(|fault| status::invalid_field(&field, fault.to_string()))?;
-    let look = rule
-        .sight
-        .look(picture.width, picture.height)
+    let size = rule
+        .sizing
+        .size(picture.width, picture.height)
         .map_err(|why| status::invalid_field(&field, why))?;
-    Ok(Seen {
+    Ok(PlacedImage {
         field,
         picture,
-        look,
+        size,
     })
 }

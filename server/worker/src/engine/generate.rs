@@ -29,11 +29,11 @@ use tracing::Instrument;
 use crate::engine::Engine;
 use crate::engine::answer::{Answer, AnswerState};
 use crate::engine::bounds::Bounds;
+use crate::engine::image_prompt::ImagePrompt;
 use crate::engine::pace::Pace;
 use crate::engine::picker::Picker;
 use crate::engine::prompt::Prompt;
 use crate::engine::tap::{EmittedSteps, EndTokens, TokenTap};
-use crate::engine::view::View;
 use crate::stats::InFlight;
 use crate::status;
 
@@ -336,8 +336,8 @@ fn engine_request(
     tap: Arc<dyn CustomLogitsProcessor>,
     responses: mpsc::Sender<Response>,
 ) -> NormalRequest {
-    let message = match prompt.view {
-        Some(view) => with_images(view),
+    let message = match prompt.image_prompt {
+        Some(image_prompt) => with_images(image_prompt),
         None => RequestMessage::CompletionTokens(prompt.tokens),
     };
     // The tap leaves one token to choose, which the engine does greedily.
@@ -353,11 +353,11 @@ fn engine_request(
 }
 
 /// A conversation of one message, which the engine's chat template leaves as it is.
-fn with_images(view: View) -> RequestMessage {
+fn with_images(image_prompt: ImagePrompt) -> RequestMessage {
     let role = ("role".to_owned(), Either::Left("user".to_owned()));
-    let content = ("content".to_owned(), Either::Left(view.text));
+    let content = ("content".to_owned(), Either::Left(image_prompt.text));
     RequestMessage::MultimodalChat {
-        images: view.images,
+        images: image_prompt.images,
         audios: Vec::new(),
         videos: Vec::new(),
         messages: vec![[role, content].into_iter().collect()],
@@ -368,7 +368,10 @@ fn with_images(view: View) -> RequestMessage {
 
 /// What the engine has to compute before the first token, in tokens: a patch of an image counts as one.
 fn work(prompt: &Prompt) -> usize {
-    let patches = prompt.view.as_ref().map_or(0, |view| view.patches);
+    let patches = prompt
+        .image_prompt
+        .as_ref()
+        .map_or(0, |image_prompt| image_prompt.patches);
     prompt.tokens.len() + patches
 }
 

@@ -12,9 +12,9 @@ use tonic::Status;
 use crate::calls::CallWatch;
 use crate::engine::Engine;
 use crate::engine::answer::TextMode;
-use crate::engine::conversation::{Conversation, Seen};
+use crate::engine::conversation::{Conversation, PlacedImage};
+use crate::engine::image_prompt::ImagePrompt;
 use crate::engine::tools::Tools;
-use crate::engine::view::View;
 use crate::engine::vocabulary::SLICE;
 use crate::status;
 
@@ -31,7 +31,7 @@ pub(crate) struct Prompt {
     /// What the answer's text is to the prompt's.
     pub(crate) text_mode: TextMode,
     /// What the engine gets in place of the tokens when there are images.
-    pub(crate) view: Option<View>,
+    pub(crate) image_prompt: Option<ImagePrompt>,
     /// What a call that has to be made conforms to.
     pub(crate) call: Option<Constraint>,
     /// Finds calls in the answer, if the request offers any functions.
@@ -81,11 +81,11 @@ impl Engine {
             _ => max_tokens,
         };
         // Only now, when everything else is right.
-        let view = self.view(text, &images)?;
+        let image_prompt = self.image_prompt(text, &images)?;
         Ok(Prompt {
             tokens,
             max_tokens,
-            view,
+            image_prompt,
             text_mode: match (
                 request.constraint.as_ref().or(tools.constraint.as_ref()),
                 is_chat,
@@ -120,7 +120,7 @@ impl Engine {
         &self,
         request: &GenerateRequest,
         messages: &[ChatMessage],
-        images: &[Seen<'_>],
+        images: &[PlacedImage<'_>],
         tools: &Tools,
     ) -> Result<(Vec<u32>, String), Status> {
         let chat = self.chat.as_ref().map_err(|why| {
@@ -183,7 +183,7 @@ impl Engine {
         &self,
         field: &str,
         tokens: &[u32],
-        images: &[Seen<'_>],
+        images: &[PlacedImage<'_>],
     ) -> Result<(), Status> {
         match self.limits.at_once {
             Some(most) if !images.is_empty() && tokens.len() > most as usize => {

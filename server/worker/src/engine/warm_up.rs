@@ -38,7 +38,7 @@ impl Engine {
             tokens,
             max_tokens: 1,
             text_mode: TextMode::Continuation,
-            view: None,
+            image_prompt: None,
             call: None,
             watch: None,
         };

@@ -165,7 +165,7 @@ pub(super) fn inspect(
     let sizes: Sizes = files::read_json(&files.config, MAX_FILE)?;
     Ok(Some(Multimodal {
         loader,
-        need: need(&sizes, images.sight.most()),
+        need: need(&sizes, images.sizing.most()),
         images,
         preprocessor_config,
         // The engine would take the chat template in it before any other.

@@ -10,7 +10,7 @@ use tokenizers::Tokenizer;
 use super::{MAX_FILE, Preprocessor, Processor, wrong};
 use crate::failure::Failure;
 use crate::inspect::{DirectoryFiles, files};
-use crate::vision::{ImageRule, Look, Sight};
+use crate::vision::{ImageRule, ImageSize, ImageSizing};
 
 const BEGIN: &str = "<start_of_image>";
 const TOKEN: &str = "<image_soft_token>";
@@ -82,7 +82,7 @@ pub(super) fn rule(
         token: TOKEN,
         after: "<end_of_image>\n\n",
         others: &[(BEGIN, 1), (END, 1)],
-        sight: Sight::Same(Look {
+        sizing: ImageSizing::Same(ImageSize {
             width: side,
             height: side,
             tokens,

@@ -9,7 +9,7 @@ use tokenizers::Tokenizer;
 use super::{MAX_FILE, Preprocessor, wrong};
 use crate::failure::Failure;
 use crate::inspect::{DirectoryFiles, files};
-use crate::vision::{ImageRule, Sight};
+use crate::vision::{ImageRule, ImageSizing};
 
 const BEGIN: &str = "<|vision_start|>";
 const TOKEN: &str = "<|image_pad|>";
@@ -80,12 +80,12 @@ pub(super) fn rule(
         token: TOKEN,
         after: "",
         others: &[(BEGIN, 1), (END, 1), (VIDEO, 0)],
-        sight: sight(&config.vision_config, &preprocessor)?,
+        sizing: sizing(&config.vision_config, &preprocessor)?,
         filter: preprocessor.filter(FilterType::CatmullRom)?,
     })
 }
 
-fn sight(vision: &Vision, preprocessor: &Preprocessor) -> Result<Sight, Failure> {
+fn sizing(vision: &Vision, preprocessor: &Preprocessor) -> Result<ImageSizing, Failure> {
     for (name, said, needed) in [
         ("patch_size", preprocessor.patch_size, vision.patch_size),
         (
@@ -126,7 +126,7 @@ fn sight(vision: &Vision, preprocessor: &Preprocessor) -> Result<Sight, Failure>
             "has images of {min_pixels} to {max_pixels} pixels"
         )));
     }
-    Ok(Sight::Cells {
+    Ok(ImageSizing::Cells {
         patch: vision.patch_size,
         merge: vision.spatial_merge_size,
         min_pixels,
@@ -146,9 +146,9 @@ mod tests {
         temporal_patch_size: 2,
     };
 
-    fn made(preprocessor: serde_json::Value) -> Option<Sight> {
+    fn made(preprocessor: serde_json::Value) -> Option<ImageSizing> {
         let preprocessor = serde_json::from_value(preprocessor).expect("a preprocessor");
-        sight(&VISION, &preprocessor).ok()
+        sizing(&VISION, &preprocessor).ok()
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
         let own = json!({
             "patch_size": 16, "merge_size": 2, "temporal_patch_size": 2, "size": sizes,
         });
-        let expected = Sight::Cells {
+        let expected = ImageSizing::Cells {
             patch: 16,
             merge: 2,
             min_pixels: 65_536,

@@ -8,13 +8,13 @@ use image::DynamicImage;
 use tonic::Status;
 
 use crate::engine::Engine;
-use crate::engine::conversation::Seen;
+use crate::engine::conversation::PlacedImage;
 use crate::status;
-use crate::vision::Look;
+use crate::vision::ImageSize;
 
 /// A prompt with images.
 #[derive(Debug)]
-pub(crate) struct View {
+pub(crate) struct ImagePrompt {
     /// The prompt with a mark for each image.
     pub(crate) text: String,
     /// The images at the size at which the model looks at them, in order.
@@ -29,7 +29,7 @@ impl Engine {
         &self,
         bos: Option<&str>,
         prompt: &str,
-        images: &[Seen<'_>],
+        images: &[PlacedImage<'_>],
     ) -> Result<(Vec<u32>, String), Status> {
         const FIELD: &str = "messages";
         let Some(rule) = &self.images else {
@@ -48,10 +48,10 @@ impl Engine {
         let refused =
             |why| status::invalid_field(FIELD, format!("the model's tokenizer refuses it: {why}"));
         let again = self.vocabulary.decode(&tokens, false).map_err(refused)?;
-        let looks: Vec<Look> = images.iter().map(|image| image.look).collect();
-        let total = looks
+        let sizes: Vec<ImageSize> = images.iter().map(|image| image.size).collect();
+        let total = sizes
             .iter()
-            .fold(tokens.len(), |sum, look| sum + look.tokens);
+            .fold(tokens.len(), |sum, size| sum + size.tokens);
         if total > self.context_length {
             return Err(status::context_exceeded(
                 FIELD,
@@ -63,7 +63,7 @@ impl Engine {
             ));
         }
         let expanded = rule
-            .expand(&again, &looks)
+            .expand(&again, &sizes)
             .ok_or_else(|| misplaced(FIELD, rule.mark))?;
         let tokens = self.vocabulary.encode(&expanded, false).map_err(refused)?;
         Ok((tokens, text.to_owned()))
@@ -75,7 +75,7 @@ impl Engine {
         &self,
         field: &str,
         tokens: &[u32],
-        images: &[Seen<'_>],
+        images: &[PlacedImage<'_>],
     ) -> Result<(), Status> {
         let Some(rule) = &self.images else {
             return Ok(());
@@ -84,7 +84,7 @@ impl Engine {
             Some(token) => tokens.iter().filter(|other| **other == token).count(),
             None => 0,
         };
-        let expected = images.iter().map(|image| image.look.tokens).sum();
+        let expected = images.iter().map(|image| image.size.tokens).sum();
         let others = rule
             .others
             .iter()
@@ -98,24 +98,28 @@ impl Engine {
     }
 
     /// Decodes the images for the engine; `None` without images.
-    pub(super) fn view(&self, text: String, images: &[Seen<'_>]) -> Result<Option<View>, Status> {
+    pub(super) fn image_prompt(
+        &self,
+        text: String,
+        images: &[PlacedImage<'_>],
+    ) -> Result<Option<ImagePrompt>, Status> {
         let Some(rule) = self.images.as_ref().filter(|_| !images.is_empty()) else {
             return Ok(None);
         };
         let decoded: Result<Vec<_>, Status> = images
             .iter()
-            .map(|seen| {
-                let image = seen
+            .map(|image| {
+                let decoded = image
                     .picture
                     .decode()
-                    .map_err(|fault| status::invalid_field(&seen.field, fault.to_string()))?;
-                Ok(rule.resize(image, seen.look))
+                    .map_err(|fault| status::invalid_field(&image.field, fault.to_string()))?;
+                Ok(rule.resize(decoded, image.size))
             })
             .collect();
-        Ok(Some(View {
+        Ok(Some(ImagePrompt {
             text,
             images: decoded?,
-            patches: images.iter().map(|seen| seen.look.patches).sum(),
+            patches: images.iter().map(|image| image.size.patches).sum(),
         }))
     }
 }
