@@ -20,7 +20,7 @@ const GPU: &str = "cuda:0";
 
 /// A device that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Site {
+pub(crate) enum TargetDevice {
     /// The processor.
     Cpu,
     /// A GPU.
@@ -38,7 +38,7 @@ pub(crate) struct Gpu {
     pub(crate) memory: u64,
 }
 
-impl Site {
+impl TargetDevice {
     /// Finds the device that the server's configuration names.
     pub(crate) fn find(name: &str) -> Result<Self, Failure> {
         match name {
@@ -118,8 +118,8 @@ mod tests {
 
     use super::*;
 
-    fn gpu(capability: (u32, u32)) -> Site {
-        Site::Gpu(Gpu {
+    fn gpu(capability: (u32, u32)) -> TargetDevice {
+        TargetDevice::Gpu(Gpu {
             uuid: "GPU-1".into(),
             capability,
             memory: 80 << 30,
@@ -128,11 +128,17 @@ mod tests {
 
     #[test]
     fn a_build_without_cuda_refuses_a_gpu_and_says_what_to_do() {
-        assert_eq!(Site::find("cpu").expect("the processor"), Site::Cpu);
-        assert_eq!(Site::find("").expect("the processor"), Site::Cpu);
+        assert_eq!(
+            TargetDevice::find("cpu").expect("the processor"),
+            TargetDevice::Cpu
+        );
+        assert_eq!(
+            TargetDevice::find("").expect("the processor"),
+            TargetDevice::Cpu
+        );
         #[cfg(not(feature = "cuda"))]
         {
-            let failure = Site::find("cuda:0").expect_err("no GPU");
+            let failure = TargetDevice::find("cuda:0").expect_err("no GPU");
             assert_eq!(failure.reason, FailureReason::DeviceUnavailable);
             for words in ["built for the CPU only", "deploy/cuda/build"] {
                 assert!(failure.message.contains(words), "{failure}");
@@ -143,7 +149,7 @@ mod tests {
     #[test]
     fn other_devices_are_refused() {
         for name in ["cuda:1", "cuda", "tpu"] {
-            let failure = Site::find(name).expect_err(name);
+            let failure = TargetDevice::find(name).expect_err(name);
             assert_eq!(failure.reason, FailureReason::DeviceUnavailable);
             assert!(failure.message.contains(name), "{failure}");
         }
@@ -151,8 +157,8 @@ mod tests {
 
     #[test]
     fn each_device_has_a_data_type_that_it_computes_well_in() {
-        assert_eq!(Site::Cpu.best_dtype(true), DataType::F32);
-        assert_eq!(Site::Cpu.best_dtype(false), DataType::F16);
+        assert_eq!(TargetDevice::Cpu.best_dtype(true), DataType::F32);
+        assert_eq!(TargetDevice::Cpu.best_dtype(false), DataType::F16);
         assert_eq!(gpu((7, 5)).best_dtype(false), DataType::F16);
         assert_eq!(gpu((8, 0)).best_dtype(true), DataType::Bf16);
         assert_eq!(gpu((9, 0)).best_dtype(false), DataType::Bf16);
@@ -161,6 +167,6 @@ mod tests {
     #[test]
     fn a_gpu_is_named_by_its_uuid() {
         assert_eq!(gpu((9, 0)).name(), "cuda:GPU-1");
-        assert_eq!(Site::Cpu.name(), "cpu");
+        assert_eq!(TargetDevice::Cpu.name(), "cpu");
     }
 }

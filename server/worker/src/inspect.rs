@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_worker_protocol::v1::{ModelInspection, ProgressMeasure, WorkerConfig};
 
-use crate::device::Site;
+use crate::device::TargetDevice;
 use crate::failure::{Failure, panic_message};
 use crate::prepared::Prepared;
 use crate::quantization::Quantization;
@@ -161,17 +161,17 @@ pub(crate) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
 }
 
 fn inspect_here(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
-    let site = Site::find(&config.device)?;
+    let device = TargetDevice::find(&config.device)?;
     check_kind(config.kind())?;
     let about = files::about(path)?;
     match (about.is_dir(), config.format()) {
         (_, ModelFormat::Uqff) => Err(uqff()),
         (true, ModelFormat::Unspecified | ModelFormat::Safetensors) => {
-            directory::inspect(config, path, site)
+            directory::inspect(config, path, device)
         }
         (false, ModelFormat::Unspecified | ModelFormat::Gguf) => {
             adapters::refuse(&config.adapters, "a GGUF file")?;
-            gguf::inspect(config, path, site)
+            gguf::inspect(config, path, device)
         }
         (true, ModelFormat::Gguf) => Err(Failure::unusable(format!(
             "The format is GGUF, but {} is a directory. Give the path of the GGUF file.",
@@ -224,9 +224,9 @@ fn uqff() -> Failure {
 }
 
 /// The data type that was asked for, else one that the device computes well.
-fn choose_dtype(asked: DataType, site: &Site, stored_as_f32: bool) -> DataType {
+fn choose_dtype(asked: DataType, device: &TargetDevice, stored_as_f32: bool) -> DataType {
     match asked {
-        DataType::Unspecified => site.best_dtype(stored_as_f32),
+        DataType::Unspecified => device.best_dtype(stored_as_f32),
         asked => asked,
     }
 }
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn weights_in_f32_stay_so_and_others_become_f16() {
-        let choose = |asked, stored_as_f32| choose_dtype(asked, &Site::Cpu, stored_as_f32);
+        let choose = |asked, stored_as_f32| choose_dtype(asked, &TargetDevice::Cpu, stored_as_f32);
         assert_eq!(choose(DataType::Unspecified, true), DataType::F32);
         assert_eq!(choose(DataType::Unspecified, false), DataType::F16);
         assert_eq!(choose(DataType::Bf16, true), DataType::Bf16);

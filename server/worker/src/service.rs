@@ -196,7 +196,7 @@ fn cannot_answer(inspection: &Inspection, status: &Status) -> Failure {
         ));
     }
     let what_to_do = match inspection.dtype {
-        DataType::Bf16 if !inspection.placement.site.is_gpu() => {
+        DataType::Bf16 if !inspection.placement.device.is_gpu() => {
             "A CPU cannot compute in BF16: set dtype to f16 or f32, or leave it out."
         }
         DataType::F16 => "If the weights are intact, set dtype to f32.",

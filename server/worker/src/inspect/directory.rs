@@ -13,7 +13,7 @@ use super::{
     Files, InSitu, Inspection, Limits, Placement, bidirectional, check_kind_found, choose_context,
     choose_dtype, embedding, files, multimodal, needed, parts, tokenizer, uqff,
 };
-use crate::device::Site;
+use crate::device::TargetDevice;
 use crate::failure::Failure;
 use crate::prepared::Prepared;
 use crate::quantization::Quantization;
@@ -52,7 +52,7 @@ pub(crate) struct DirectoryFiles {
 pub(super) fn inspect(
     config: &WorkerConfig,
     path: &Path,
-    site: Site,
+    device: TargetDevice,
 ) -> Result<Inspection, Failure> {
     let names = list(path)?;
     check_what_it_is(&names)?;
@@ -61,7 +61,7 @@ pub(super) fn inspect(
     let (mut language, made) = Language::read(&files)?;
     let mut model = ModelConfig::read(&files.config, wanted)?;
     let kind = model.kind;
-    model.limits = limits(model.limits, &site);
+    model.limits = limits(model.limits, &device);
     language.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
     language.begins_chats = kind == ModelKind::Multimodal;
     check_kind_found(config.kind(), kind, &model.architecture)?;
@@ -81,7 +81,7 @@ pub(super) fn inspect(
     if let Some(tensors) = &model.tensors {
         needed::check(tensors, &weights.names, &model)?;
     }
-    let dtype = choose_dtype(config.dtype(), &site, weights.stored_as_f32());
+    let dtype = choose_dtype(config.dtype(), &device, weights.stored_as_f32());
     let dtype = embedding::dtype(config.dtype(), files.modules.as_ref(), dtype)?;
     let vocabulary_size = weights.vocabulary.or(model.vocabulary_size);
     let number = if dtype == DataType::F32 { 4 } else { 2 };
@@ -100,7 +100,7 @@ pub(super) fn inspect(
         images: multimodal.as_ref().map_or(0, |model| model.need),
     };
     let caches = kind != ModelKind::Embedding;
-    let placement = Placement::plan(config, site, &need, caches)?;
+    let placement = Placement::plan(config, device, &need, caches)?;
     let context_length = placement.context(context_length);
     let mut metadata = ModelMetadata {
         architecture: model.architecture,
@@ -124,7 +124,7 @@ pub(super) fn inspect(
         vocabulary_size: vocabulary_size.unwrap_or(0),
         format: ModelFormat::Safetensors.into(),
         size_bytes: weights.file_bytes,
-        device: placement.site.name(),
+        device: placement.device.name(),
         ..ModelMetadata::default()
     };
     adapters::describe(&files.adapters, &mut metadata)?;
@@ -158,7 +158,7 @@ pub(super) fn inspect(
         metadata,
         weight_bytes,
         measure: ProgressMeasure::RssFile,
-        need_host_bytes: need.on_the_host(&placement.site),
+        need_host_bytes: need.on_the_host(&placement.device),
         placement,
         chat_template: config.chat_template.clone(),
     })
@@ -262,10 +262,10 @@ fn find(
 
 /// Up to where the engine computes what the model says on this device: on a GPU, its cache keeps nothing apart of
 /// what is beyond a window.
-fn limits(by_model: Limits, site: &Site) -> Limits {
-    match site {
-        Site::Cpu => by_model,
-        Site::Gpu(_) => Limits {
+fn limits(by_model: Limits, device: &TargetDevice) -> Limits {
+    match device {
+        TargetDevice::Cpu => by_model,
+        TargetDevice::Gpu(_) => Limits {
             sequence: by_model.sequence.into_iter().chain(by_model.at_once).min(),
             at_once: None,
             ..by_model

@@ -22,7 +22,7 @@ use super::{
     Files, Inspection, Language, Limits, Placement, check_kind_found, choose_context, choose_dtype,
     files, tokenizer as tokenizer_json,
 };
-use crate::device::Site;
+use crate::device::TargetDevice;
 use crate::failure::Failure;
 
 /// Architectures that the engine loads from GGUF.
@@ -44,7 +44,7 @@ const MAX_LAYERS: u64 = 10_000;
 pub(super) fn inspect(
     config: &WorkerConfig,
     path: &Path,
-    site: Site,
+    device: TargetDevice,
 ) -> Result<Inspection, Failure> {
     refuse_other_files(path)?;
     refuse_other_kinds(config.kind())?;
@@ -57,7 +57,7 @@ pub(super) fn inspect(
         ))
     })?;
     Model::new(&header, config)
-        .and_then(|model| model.inspect(config, path, length, site))
+        .and_then(|model| model.inspect(config, path, length, device))
         .map_err(|failure| Failure {
             message: format!("{}: {}", files::name(path), failure.message),
             ..failure
@@ -145,14 +145,14 @@ impl<'a> Model<'a> {
         config: &WorkerConfig,
         path: &Path,
         length: u64,
-        site: Site,
+        device: TargetDevice,
     ) -> Result<Inspection, Failure> {
         let header = self.header;
         let main_type = main_type(&header.tensors);
-        let dtype = choose_dtype(config.dtype(), &site, main_type == "F32");
+        let dtype = choose_dtype(config.dtype(), &device, main_type == "F32");
         let context_length = choose_context(config.context_length, Some(self.context_length))?;
         let need = self.need(dtype, context_length);
-        let placement = Placement::plan(config, site, &need, true)?;
+        let placement = Placement::plan(config, device, &need, true)?;
         let context_length = placement.context(context_length);
         let vocabulary_size = self.vocabulary_size();
         let general = |name: &str| header.text(&format!("general.{name}")).unwrap_or_default();
@@ -179,7 +179,7 @@ impl<'a> Model<'a> {
             vocabulary_size: vocabulary_size.unwrap_or(0),
             format: ModelFormat::Gguf.into(),
             size_bytes: length,
-            device: placement.site.name(),
+            device: placement.device.name(),
             ..ModelMetadata::default()
         };
         check_kind_found(config.kind(), ModelKind::Text, self.architecture)?;
@@ -197,7 +197,7 @@ impl<'a> Model<'a> {
             metadata,
             weight_bytes: length,
             measure: ProgressMeasure::ReadChars,
-            need_host_bytes: need.on_the_host(&placement.site),
+            need_host_bytes: need.on_the_host(&placement.device),
             placement,
             chat_template: config.chat_template.clone(),
         })

@@ -19,7 +19,7 @@
 //! 1 GiB for the process with the driver's and the libraries' own memory: an estimate.
 
 use super::model_config::Shape;
-use crate::device::Site;
+use crate::device::TargetDevice;
 use crate::media::DECODING_BYTES;
 
 /// Tokens by which the engine lets a cache grow.
@@ -77,10 +77,10 @@ impl Need {
     }
 
     /// The need in bytes on the host, of a model that is on that device.
-    pub(super) fn on_the_host(&self, site: &Site) -> u64 {
-        match site {
-            Site::Cpu => self.bytes(),
-            Site::Gpu(_) => self.bytes_beside_gpu(),
+    pub(super) fn on_the_host(&self, device: &TargetDevice) -> u64 {
+        match device {
+            TargetDevice::Cpu => self.bytes(),
+            TargetDevice::Gpu(_) => self.bytes_beside_gpu(),
         }
     }
 

@@ -16,7 +16,7 @@ use hangar_worker_protocol::v1::WorkerConfig;
 
 use super::kv_cache::{KvPlan, Wish};
 use super::need::Need;
-use crate::device::Site;
+use crate::device::TargetDevice;
 use crate::failure::Failure;
 
 /// Requests at a time on a CPU: the engine mixes up the attention of sequences that decode together there.
@@ -35,7 +35,7 @@ const CONTEXT: u64 = 768 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct Placement {
     /// The device.
-    pub(crate) site: Site,
+    pub(crate) device: TargetDevice,
     /// The cache to take for paged attention. `None`: it grows with each request.
     pub(crate) kv_cache: Option<KvPlan>,
     /// Requests that run at the same time.
@@ -50,13 +50,13 @@ impl Placement {
     /// Plans for a model that needs what `need` says. `caches`: it makes text, and so has a KV cache.
     pub(super) fn plan(
         config: &WorkerConfig,
-        site: Site,
+        device: TargetDevice,
         need: &Need,
         caches: bool,
     ) -> Result<Self, Failure> {
-        let Site::Gpu(gpu) = &site else {
+        let TargetDevice::Gpu(gpu) = &device else {
             return Ok(Self {
-                site,
+                device,
                 kv_cache: None,
                 concurrency: ON_A_CPU,
                 need: 0,
@@ -88,7 +88,7 @@ impl Placement {
             .weights
             .saturating_add(kv_cache.map_or(0, |plan| plan.bytes()));
         Ok(Self {
-            site,
+            device,
             kv_cache,
             concurrency,
             need: on_a_gpu(need, cache),
@@ -163,8 +163,8 @@ mod tests {
         }
     }
 
-    fn gpu() -> Site {
-        Site::Gpu(Gpu {
+    fn gpu() -> TargetDevice {
+        TargetDevice::Gpu(Gpu {
             uuid: "GPU-1".into(),
             capability: (9, 0),
             memory: 80 * GIB,
@@ -182,7 +182,7 @@ mod tests {
             kv_cache: Some(KvCache::default()),
             ..WorkerConfig::default()
         };
-        let placement = Placement::plan(&config, Site::Cpu, &need(), true).expect("a plan");
+        let placement = Placement::plan(&config, TargetDevice::Cpu, &need(), true).expect("a plan");
         assert_eq!(placement.concurrency, 1);
         assert_eq!((placement.need, placement.kv_cache), (0, None));
     }

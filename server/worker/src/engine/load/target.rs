@@ -30,7 +30,7 @@ impl Target {
         let placement = &inspection.placement;
         let paged = placement.kv_cache.as_ref().map(paged).transpose()?;
         Ok(Self {
-            device: placement.site.open()?,
+            device: placement.device.open()?,
             dtype: model_dtype(inspection.dtype),
             paged,
         })
