@@ -18,7 +18,7 @@ use hangar_client::v1::constraint::Constraint as Notation;
 use tonic::Status;
 
 use self::process::Process;
-use self::wire::{Begin, Call, Kind, Reply, Words};
+use self::wire::{GrammarCall, GrammarKind, GrammarReply, NewGrammar, TokenTable};
 use crate::engine::vocabulary::Vocabulary;
 use crate::status;
 
@@ -49,7 +49,7 @@ pub(crate) struct Grammar {
     process: Option<Process>,
     idle: Arc<Idle>,
     /// What the process said last, until it was used.
-    told: Option<Reply>,
+    reply: Option<GrammarReply>,
     /// Field of the request that holds the grammar.
     field: &'static str,
 }
@@ -88,9 +88,11 @@ impl Grammars {
         origin: Option<&'static str>,
     ) -> Result<Grammar, Status> {
         let (field, kind, text) = match &constraint.constraint {
-            Some(Notation::JsonSchema(text)) => ("constraint.json_schema", Kind::JsonSchema, text),
-            Some(Notation::Regex(text)) => ("constraint.regex", Kind::Regex, text),
-            Some(Notation::Lark(text)) => ("constraint.lark", Kind::Lark, text),
+            Some(Notation::JsonSchema(text)) => {
+                ("constraint.json_schema", GrammarKind::JsonSchema, text)
+            }
+            Some(Notation::Regex(text)) => ("constraint.regex", GrammarKind::Regex, text),
+            Some(Notation::Lark(text)) => ("constraint.lark", GrammarKind::Lark, text),
             None => {
                 return Err(status::invalid_field(
                     "constraint",
@@ -104,16 +106,16 @@ impl Grammars {
         let mut grammar = Grammar {
             process: Some(process),
             idle: Arc::clone(&self.idle),
-            told: None,
+            reply: None,
             field: origin.unwrap_or(field),
         };
-        let begin = Begin {
+        let begin = NewGrammar {
             kind: kind.into(),
             text: text.clone(),
         };
-        let begun = grammar.ask(&Call::begin(begin)).and_then(|()| {
-            let first = grammar.hear(COMPILE_TIME)?;
-            grammar.told = Some(first);
+        let begun = grammar.ask(&GrammarCall::begin(begin)).and_then(|()| {
+            let first = grammar.receive(COMPILE_TIME)?;
+            grammar.reply = Some(first);
             Ok(())
         });
         match begun {
@@ -129,7 +131,7 @@ impl Grammars {
         }
         let mut process = Process::start()?;
         let tokens = (0..self.vocabulary.known()).map(|token| self.vocabulary.grammar_bytes(token));
-        process.send(&Call::words(Words {
+        process.send(&GrammarCall::table(TokenTable {
             tokens: tokens.collect(),
         }))?;
         Ok(process)
@@ -156,11 +158,11 @@ impl Grammar {
         scores: &mut [f32],
         end_tokens: &[u32],
     ) -> Result<GrammarState, GrammarError> {
-        let told = match self.told.take() {
-            Some(told) => told,
-            None => self.hear(STEP_TIME)?,
+        let reply = match self.reply.take() {
+            Some(reply) => reply,
+            None => self.receive(STEP_TIME)?,
         };
-        if told.complete {
+        if reply.complete {
             return Ok(GrammarState::Complete);
         }
         let ends: Vec<(usize, f32)> = end_tokens
@@ -170,7 +172,7 @@ impl Grammar {
             .collect();
         let mut open = false;
         for (token, score) in scores.iter_mut().enumerate() {
-            let word = told.mask.get(token / 32).copied().unwrap_or(0);
+            let word = reply.mask.get(token / 32).copied().unwrap_or(0);
             let is_end = ends.iter().any(|(end, _)| *end == token);
             if is_end || word >> (token % 32) & 1 == 0 {
                 *score = f32::NEG_INFINITY;
@@ -178,7 +180,7 @@ impl Grammar {
                 open = true;
             }
         }
-        if told.accepting {
+        if reply.accepting {
             for (token, score) in ends {
                 scores[token] = score;
             }
@@ -195,10 +197,10 @@ impl Grammar {
     /// Goes on behind this token.
     pub(crate) fn accept(&mut self, token: u32) {
         // What went wrong shows when the next tokens are asked for.
-        let _ = self.ask(&Call::after(token));
+        let _ = self.ask(&GrammarCall::after(token));
     }
 
-    fn ask(&mut self, call: &Call) -> Result<(), GrammarError> {
+    fn ask(&mut self, call: &GrammarCall) -> Result<(), GrammarError> {
         let sent = self.process.as_mut().map(|process| process.send(call));
         match sent {
             Some(Ok(())) => Ok(()),
@@ -208,12 +210,12 @@ impl Grammar {
         }
     }
 
-    fn hear(&mut self, within: Duration) -> Result<Reply, GrammarError> {
+    fn receive(&mut self, within: Duration) -> Result<GrammarReply, GrammarError> {
         let Some(process) = self.process.as_mut() else {
             return Err(self.lost());
         };
         match process.receive(within) {
-            Ok(Reply { failed, .. }) if !failed.is_empty() => Err(self.error(failed)),
+            Ok(GrammarReply { failed, .. }) if !failed.is_empty() => Err(self.error(failed)),
             Ok(reply) => Ok(reply),
             Err(e) => {
                 self.process = None;

@@ -127,7 +127,7 @@ impl Stats {
             kv_blocks_total,
             reading_tokens: prompts.reading.iter().copied().max().unwrap_or(0),
             longest_read_tokens: prompts.longest_read,
-            pace: prompts.pace.told(),
+            pace: prompts.pace.to_message(),
         }
     }
 

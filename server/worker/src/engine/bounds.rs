@@ -19,14 +19,14 @@ pub(super) struct Bounds {
 
 impl Bounds {
     /// What the server says, which has just come.
-    pub(super) fn of(told: Option<RequestBounds>) -> Result<Self, Status> {
-        let told = told.unwrap_or_default();
-        let left = told.time_left.map(Duration::try_from).transpose();
+    pub(super) fn of(bounds: Option<RequestBounds>) -> Result<Self, Status> {
+        let bounds = bounds.unwrap_or_default();
+        let left = bounds.time_left.map(Duration::try_from).transpose();
         let left = left.map_err(|_| status::invalid_field("time_left", "is negative"))?;
-        let fatal = told.fatal_prompt_tokens;
+        let fatal = bounds.fatal_prompt_tokens;
         Ok(Self {
             deadline: left.and_then(|left| Instant::now().checked_add(left)),
-            fatal: (fatal > 0).then_some((fatal, told.fatal_reason)),
+            fatal: (fatal > 0).then_some((fatal, bounds.fatal_reason)),
         })
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::rules::ARGUMENT;
-use super::wire::{self, Call, Reply};
+use super::wire::{self, GrammarCall, GrammarReply};
 
 /// A process for grammars. Dropping it kills and reaps it.
 pub(super) struct Process {
@@ -45,13 +45,13 @@ impl Process {
     }
 
     /// Tells the process something. It answers everything but the tokens.
-    pub(super) fn send(&mut self, call: &Call) -> Result<()> {
-        self.owes |= call.words.is_none();
+    pub(super) fn send(&mut self, call: &GrammarCall) -> Result<()> {
+        self.owes |= call.table.is_none();
         wire::write(&mut self.input, call)
     }
 
     /// What the process answers; an error of kind `TimedOut` when it does not in time.
-    pub(super) fn receive(&mut self, within: Duration) -> Result<Reply> {
+    pub(super) fn receive(&mut self, within: Duration) -> Result<GrammarReply> {
         let mut timely = Timely {
             output: &mut self.output,
             deadline: Instant::now() + within,

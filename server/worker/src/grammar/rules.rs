@@ -11,7 +11,7 @@ use mistralrs::core::llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo,
 use mistralrs::core::llguidance::{Matcher, ParserFactory};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::wire::{self, Begin, Call, Kind, Reply};
+use super::wire::{self, GrammarCall, GrammarKind, GrammarReply, NewGrammar};
 use crate::failure::one_paragraph;
 use crate::lifeline::exit_now;
 
@@ -44,7 +44,7 @@ pub(crate) fn serve() -> anyhow::Result<ExitCode> {
         .spawn(move || follow(&inbox))?;
     let mut input = std::io::stdin().lock();
     // The worker is gone, or wants no more: whatever is under way is of no use.
-    while let Ok(call) = wire::read::<Call>(&mut input) {
+    while let Ok(call) = wire::read::<GrammarCall>(&mut input) {
         if calls.send(call).is_err() {
             return Ok(ExitCode::System);
         }
@@ -65,13 +65,13 @@ fn bound() -> anyhow::Result<()> {
 }
 
 /// Answers calls to the end.
-fn follow(calls: &mpsc::Receiver<Call>) {
+fn follow(calls: &mpsc::Receiver<GrammarCall>) {
     let mut output = std::io::stdout().lock();
     let mut factory = None;
     let mut matcher = None;
     for call in calls {
-        if let Some(words) = call.words {
-            factory = Some(make_factory(words.tokens));
+        if let Some(table) = call.table {
+            factory = Some(make_factory(table.tokens));
             continue;
         }
         let reply = match (&factory, call.begin) {
@@ -85,9 +85,9 @@ fn follow(calls: &mpsc::Receiver<Call>) {
                 _ => Err(anyhow::anyhow!("there is no grammar")),
             },
         };
-        let reply = reply.unwrap_or_else(|e| Reply {
-            failed: words(&e.to_string()),
-            ..Reply::default()
+        let reply = reply.unwrap_or_else(|e| GrammarReply {
+            failed: message(&e.to_string()),
+            ..GrammarReply::default()
         });
         if wire::write(&mut output, &reply).is_err() {
             break;
@@ -114,11 +114,11 @@ fn make_factory(mut tokens: Vec<Vec<u8>>) -> anyhow::Result<ParserFactory> {
 
 /// Compiles a grammar and tells the first tokens. The second ones are tried, so that what is too complex
 /// shows before there is an answer.
-fn compile(factory: &ParserFactory, begin: &Begin) -> anyhow::Result<(Matcher, Reply)> {
+fn compile(factory: &ParserFactory, begin: &NewGrammar) -> anyhow::Result<(Matcher, GrammarReply)> {
     let grammar = match begin.kind() {
-        Kind::Regex => TopLevelGrammar::from_regex(&begin.text),
-        Kind::Lark => TopLevelGrammar::from_lark(begin.text.clone()),
-        Kind::JsonSchema => {
+        GrammarKind::Regex => TopLevelGrammar::from_regex(&begin.text),
+        GrammarKind::Lark => TopLevelGrammar::from_lark(begin.text.clone()),
+        GrammarKind::JsonSchema => {
             let mut schema: serde_json::Value = serde_json::from_str(&begin.text)
                 .map_err(|e| anyhow::anyhow!("is no JSON: {e}"))?;
             let Some(fields) = schema.as_object_mut() else {
@@ -143,30 +143,30 @@ fn compile(factory: &ParserFactory, begin: &Begin) -> anyhow::Result<(Matcher, R
     Ok((matcher, reply))
 }
 
-fn advance(matcher: &mut Matcher, token: u32) -> anyhow::Result<Reply> {
+fn advance(matcher: &mut Matcher, token: u32) -> anyhow::Result<GrammarReply> {
     matcher.consume_token(token)?;
     tokens(matcher)
 }
 
 /// Which tokens may come next.
-fn tokens(matcher: &mut Matcher) -> anyhow::Result<Reply> {
+fn tokens(matcher: &mut Matcher) -> anyhow::Result<GrammarReply> {
     if matcher.is_stopped() && matcher.stop_reason() == StopReason::NoExtension {
-        return Ok(Reply {
+        return Ok(GrammarReply {
             complete: true,
-            ..Reply::default()
+            ..GrammarReply::default()
         });
     }
     let mask = matcher.compute_mask()?;
-    let mut words = mask.as_slice().to_vec();
+    let mut bits = mask.as_slice().to_vec();
     // Not the token that the model does not have.
     let end = mask.len() - 1;
-    if let Some(word) = words.get_mut(end / 32) {
+    if let Some(word) = bits.get_mut(end / 32) {
         *word &= !(1 << (end % 32));
     }
-    Ok(Reply {
-        mask: words,
+    Ok(GrammarReply {
+        mask: bits,
         accepting: matcher.is_accepting()?,
-        ..Reply::default()
+        ..GrammarReply::default()
     })
 }
 
@@ -179,7 +179,7 @@ fn first(mask: &[u32]) -> Option<u32> {
 }
 
 /// What the library says, for a caller.
-fn words(error: &str) -> String {
+fn message(error: &str) -> String {
     const END_OF_WORDS: [&str; 3] = ["\n<state>", "\n<non-verbose/>", "\n<backtrace>"];
     let end = END_OF_WORDS.iter().filter_map(|end| error.find(end)).min();
     let said = &error[..end.unwrap_or(error.len())];
@@ -204,15 +204,15 @@ mod tests {
         make_factory((0..=255).map(|byte| vec![byte]).collect()).expect("a factory")
     }
 
-    fn begin(kind: Kind, text: &str) -> Begin {
-        Begin {
+    fn begin(kind: GrammarKind, text: &str) -> NewGrammar {
+        NewGrammar {
             kind: kind.into(),
             text: text.into(),
         }
     }
 
     /// Bytes that may come next.
-    fn open(reply: &Reply) -> Vec<u8> {
+    fn open(reply: &GrammarReply) -> Vec<u8> {
         let set = |byte: &u8| reply.mask[usize::from(*byte) / 32] >> (byte % 32) & 1 == 1;
         (0..=255).filter(set).collect()
     }
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn a_regex_is_followed_to_its_end() {
         let (mut matcher, reply) =
-            compile(&factory(), &begin(Kind::Regex, "ab?")).expect("a grammar");
+            compile(&factory(), &begin(GrammarKind::Regex, "ab?")).expect("a grammar");
         assert_eq!((open(&reply), reply.accepting), (b"a".to_vec(), false));
         let reply = advance(&mut matcher, b'a'.into()).expect("a step");
         assert_eq!((open(&reply), reply.accepting), (b"b".to_vec(), true));
@@ -229,9 +229,9 @@ mod tests {
 
     #[test]
     fn white_space_in_json_ends() {
-        let begin = begin(Kind::JsonSchema, "{\"enum\": [[1, 2]]}");
+        let begin = begin(GrammarKind::JsonSchema, "{\"enum\": [[1, 2]]}");
         let (mut matcher, _) = compile(&factory(), &begin).expect("a grammar");
-        let mut reply = Reply::default();
+        let mut reply = GrammarReply::default();
         for token in b"[1,\n" {
             reply = advance(&mut matcher, (*token).into()).expect("a step");
         }
@@ -247,26 +247,26 @@ mod tests {
         let many: Vec<String> = (0..3000).map(|n| format!("\"x{n}y\"")).collect();
         let many = format!("start: {}", many.join(" | "));
         for (kind, text, what) in [
-            (Kind::Regex, "(a", "unclosed group"),
-            (Kind::Regex, "(a)\\1", "backreferences"),
-            (Kind::Regex, "[^\\s\\S]", "no answer can conform"),
-            (Kind::JsonSchema, "{", "is no JSON"),
-            (Kind::JsonSchema, "[]", "is no JSON schema"),
+            (GrammarKind::Regex, "(a", "unclosed group"),
+            (GrammarKind::Regex, "(a)\\1", "backreferences"),
+            (GrammarKind::Regex, "[^\\s\\S]", "no answer can conform"),
+            (GrammarKind::JsonSchema, "{", "is no JSON"),
+            (GrammarKind::JsonSchema, "[]", "is no JSON schema"),
             (
-                Kind::JsonSchema,
+                GrammarKind::JsonSchema,
                 "{\"type\": \"number\", \"minimum\": 2, \"maximum\": 1}",
                 "",
             ),
             (
-                Kind::JsonSchema,
+                GrammarKind::JsonSchema,
                 "{\"$ref\": \"file:///etc/passwd\"}",
                 "/etc/passwd",
             ),
-            (Kind::Lark, "start: start", "no answer can conform"),
-            (Kind::Lark, &many, "too complex"),
+            (GrammarKind::Lark, "start: start", "no answer can conform"),
+            (GrammarKind::Lark, &many, "too complex"),
         ] {
             let error = compile(&factory(), &begin(kind, text)).err().expect(text);
-            let error = words(&error.to_string());
+            let error = message(&error.to_string());
             assert!(error.contains(what), "{text}: {error}");
             assert!(!error.contains('\n') && !error.contains('<'), "{error}");
         }

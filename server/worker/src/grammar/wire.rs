@@ -11,13 +11,13 @@ const MAX_FRAME: usize = 64 << 20;
 
 /// What a process is asked. Exactly one field is set.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Call {
+pub(super) struct GrammarCall {
     /// First of all: the tokens.
     #[prost(message, optional, tag = "1")]
-    pub(super) words: Option<Words>,
+    pub(super) table: Option<TokenTable>,
     /// A new grammar.
     #[prost(message, optional, tag = "2")]
-    pub(super) begin: Option<Begin>,
+    pub(super) begin: Option<NewGrammar>,
     /// The token that the answer went on with.
     #[prost(uint32, optional, tag = "3")]
     pub(super) next: Option<u32>,
@@ -25,7 +25,7 @@ pub(super) struct Call {
 
 /// The model's tokens.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Words {
+pub(super) struct TokenTable {
     /// Bytes of each.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub(super) tokens: Vec<Vec<u8>>,
@@ -33,9 +33,9 @@ pub(super) struct Words {
 
 /// A new grammar.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Begin {
+pub(super) struct NewGrammar {
     /// Its notation.
-    #[prost(enumeration = "Kind", tag = "1")]
+    #[prost(enumeration = "GrammarKind", tag = "1")]
     pub(super) kind: i32,
     /// The grammar.
     #[prost(string, tag = "2")]
@@ -45,7 +45,7 @@ pub(super) struct Begin {
 /// Notation of a grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
-pub(super) enum Kind {
+pub(super) enum GrammarKind {
     /// A JSON schema.
     JsonSchema = 0,
     /// A regular expression.
@@ -56,7 +56,7 @@ pub(super) enum Kind {
 
 /// What a process says of a new grammar, and after each token.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Reply {
+pub(super) struct GrammarReply {
     /// Tokens that may come next, one bit each.
     #[prost(fixed32, repeated, tag = "1")]
     pub(super) mask: Vec<u32>,
@@ -71,17 +71,17 @@ pub(super) struct Reply {
     pub(super) failed: String,
 }
 
-impl Call {
+impl GrammarCall {
     /// The tokens.
-    pub(super) fn words(words: Words) -> Self {
+    pub(super) fn table(table: TokenTable) -> Self {
         Self {
-            words: Some(words),
+            table: Some(table),
             ..Self::default()
         }
     }
 
     /// A new grammar.
-    pub(super) fn begin(begin: Begin) -> Self {
+    pub(super) fn begin(begin: NewGrammar) -> Self {
         Self {
             begin: Some(begin),
             ..Self::default()
@@ -131,21 +131,24 @@ mod tests {
 
     #[test]
     fn a_frame_comes_out_as_it_went_in() {
-        let call = Call::begin(Begin {
-            kind: Kind::Lark.into(),
+        let call = GrammarCall::begin(NewGrammar {
+            kind: GrammarKind::Lark.into(),
             text: "start: \"a\"".into(),
         });
         let mut frame = Vec::new();
         write(&mut frame, &call).expect("a frame");
-        assert_eq!(read::<Call>(&mut frame.as_slice()).expect("a frame"), call);
+        assert_eq!(
+            read::<GrammarCall>(&mut frame.as_slice()).expect("a frame"),
+            call
+        );
     }
 
     #[test]
     fn a_frame_that_is_cut_off_or_too_long_is_an_error() {
         let mut frame = Vec::new();
-        write(&mut frame, &Call::after(7)).expect("a frame");
+        write(&mut frame, &GrammarCall::after(7)).expect("a frame");
         frame.pop();
-        assert!(read::<Call>(&mut frame.as_slice()).is_err());
-        assert!(read::<Call>(&mut [0xffu8; 8].as_slice()).is_err());
+        assert!(read::<GrammarCall>(&mut frame.as_slice()).is_err());
+        assert!(read::<GrammarCall>(&mut [0xffu8; 8].as_slice()).is_err());
     }
 }

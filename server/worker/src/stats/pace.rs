@@ -70,7 +70,7 @@ impl Pace {
     }
 
     /// What is known; `None` while that is nothing.
-    pub(crate) fn told(&self) -> Option<v1::Pace> {
+    pub(crate) fn to_message(&self) -> Option<v1::Pace> {
         let pace = v1::Pace {
             prompt_tokens_per_second: mean(&self.read),
             generated_tokens_per_second: mean(&self.generated),
@@ -149,9 +149,9 @@ mod tests {
     fn the_mean_is_told_and_the_best_is_held_against_a_deadline() {
         let now = Instant::now();
         let pace = pace(&[(100, SECOND), (100, SECOND * 4), (100, SECOND)], now);
-        let told = pace.told().expect("a pace");
-        assert_eq!(told.prompt_tokens_per_second, Some(50.0));
-        assert_eq!(told.generated_tokens_per_second, None);
+        let message = pace.to_message().expect("a pace");
+        assert_eq!(message.prompt_tokens_per_second, Some(50.0));
+        assert_eq!(message.generated_tokens_per_second, None);
         let slow = pace.too_slow(400, 400, SECOND, now).expect("too slow");
         assert_eq!(slow.tokens_per_second, 100.0);
         assert_eq!(slow.estimated, SECOND * 4);
@@ -171,7 +171,7 @@ mod tests {
         let long = pace(&[(LONG, SECOND); 3], now);
         assert!(asks(&long, 100_000, now).is_some());
         let tiny = pace(&[(SHORTEST - 1, SECOND); 9], now);
-        assert_eq!(tiny.told(), None);
+        assert_eq!(tiny.to_message(), None);
     }
 
     #[test]
@@ -182,8 +182,8 @@ mod tests {
             pace.read(100, SECOND / 10, now);
             pace.generated(10, SECOND, now);
         }
-        let told = pace.told().expect("a pace");
-        assert!((told.prompt_tokens_per_second.expect("known") - 1000.0).abs() < 1e-6);
-        assert_eq!(told.generated_tokens_per_second, Some(10.0));
+        let message = pace.to_message().expect("a pace");
+        assert!((message.prompt_tokens_per_second.expect("known") - 1000.0).abs() < 1e-6);
+        assert_eq!(message.generated_tokens_per_second, Some(10.0));
     }
 }

@@ -55,13 +55,13 @@ pub(super) fn rule(
     let patches = patches(&config)?;
     let tokens = config.mm_tokens_per_image;
     // A chat template in the file makes the engine's loader take it for its own, so it is left out then.
-    let told = match (&processor.chat_template, processor.image_seq_len) {
-        (None, Some(told)) => told,
+    let stated = match (&processor.chat_template, processor.image_seq_len) {
+        (None, Some(stated)) => stated,
         (None, None) | (Some(_), _) => DEFAULT_TOKENS,
     };
-    if told != tokens {
+    if stated != tokens {
         return Err(Failure::unusable(format!(
-            "An image is {tokens} tokens by mm_tokens_per_image of config.json, but {told} by \
+            "An image is {tokens} tokens by mm_tokens_per_image of config.json, but {stated} by \
              image_seq_length of processor_config.json (256 where it is not there, or where that file holds \
              a chat template). Get the files that belong together."
         )));
