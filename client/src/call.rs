@@ -23,7 +23,7 @@ pub(crate) struct Retry {
 
 /// How a unary call is made.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Call {
+pub(crate) struct UnaryCall {
     /// "package.Service/Method".
     pub(crate) method: &'static str,
     /// Time for the call, retries included. `None`: as long as it takes.
@@ -40,7 +40,7 @@ impl Retry {
     }
 }
 
-impl Call {
+impl UnaryCall {
     /// Makes the call with `send`, again after a failure that another try may cure.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    const CALL: Call = Call {
+    const CALL: UnaryCall = UnaryCall {
         method: "test/Call",
         deadline: Some(Duration::from_secs(30)),
     };
@@ -190,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_without_an_answer_ends_at_its_deadline() {
         let client = client(SOON);
-        let call = Call {
+        let call = UnaryCall {
             deadline: Some(SOON),
             ..CALL
         };

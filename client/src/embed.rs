@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    call::Call,
+    call::UnaryCall,
     client::Client,
     convert::to_proto_duration,
     error::Error,
@@ -73,7 +73,7 @@ impl Embed {
     /// [`Error::Refused`] with MODEL_NOT_FOUND, MODEL_NOT_LOADED, MODEL_LOADING, QUEUE_FULL,
     /// UNSUPPORTED_BY_MODEL, CONTEXT_EXCEEDED or INVALID_FIELD; [`Error::Deadline`].
     pub async fn send(self) -> Result<EmbedResponse, Error> {
-        let call = Call {
+        let call = UnaryCall {
             method: "hangar.v1.InferenceService/Embed",
             deadline: self.timeout,
         };

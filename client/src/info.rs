@@ -1,7 +1,7 @@
 //! GetInfo: what the server is, has and does.
 
 use crate::{
-    call::Call,
+    call::UnaryCall,
     client::Client,
     error::Error,
     v1::{GetInfoRequest, GetInfoResponse, InfoView},
@@ -54,7 +54,7 @@ impl Info {
     /// [`Error::Refused`] with MODEL_NOT_FOUND for an unknown model, and with INVALID_FIELD for the history
     /// of no model.
     pub async fn send(self) -> Result<GetInfoResponse, Error> {
-        let call = Call {
+        let call = UnaryCall {
             method: "hangar.v1.ModelService/GetInfo",
             deadline: Some(self.client.settings().timeout),
         };

@@ -3,7 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use crate::{
-    call::{self, Call},
+    call::{self, UnaryCall},
     client::Client,
     convert::to_proto_duration,
     error::Error,
@@ -212,7 +212,7 @@ impl Load {
 
     async fn send_any(mut self, deadline: Option<Duration>) -> Result<LoadModelResponse, Error> {
         call::ensure_request_id(&mut self.request.request_id);
-        let call = Call {
+        let call = UnaryCall {
             method: "hangar.v1.ModelService/LoadModel",
             deadline,
         };

@@ -14,9 +14,9 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 
 pub use self::handle::SessionHandle;
-use self::lease::{Lease, Step};
+use self::lease::{Lease, LeaseState};
 use crate::{
-    call::Call,
+    call::UnaryCall,
     client::Client,
     convert::{to_duration, to_proto_duration},
     error::Error,
@@ -131,7 +131,7 @@ impl Client {
         display_name: &str,
         ttl: Duration,
     ) -> Result<Record, Error> {
-        let call = Call {
+        let call = UnaryCall {
             method: "hangar.v1.SessionService/CreateSession",
             deadline: Some(self.settings().timeout),
         };
@@ -227,8 +227,8 @@ async fn keep(session: &SessionHandle, mut lease: Lease) -> Error {
         let begun = Instant::now();
         let result = session.keep_alive_within(lease.time_for_a_try(begun)).await;
         match lease.after(result.map(drop), begun, Instant::now()) {
-            Step::Goes => {}
-            Step::Lost(error) => return error,
+            LeaseState::Alive => {}
+            LeaseState::Lost(error) => return error,
         }
     }
 }

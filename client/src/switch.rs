@@ -7,7 +7,7 @@ use std::time::Duration;
 
 pub use self::{outcome::SwitchFailure, watching::Switching};
 use crate::{
-    call::{self, Call},
+    call::{self, UnaryCall},
     client::Client,
     convert::{to_duration, to_proto_duration},
     error::Error,
@@ -180,7 +180,7 @@ async fn send(
     mut request: SwitchModelRequest,
 ) -> Result<SwitchModelResponse, Error> {
     call::ensure_request_id(&mut request.request_id);
-    let call = Call {
+    let call = UnaryCall {
         method: "hangar.v1.ModelService/SwitchModel",
         deadline: Some(client.settings().timeout),
     };

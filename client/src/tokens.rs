@@ -1,7 +1,7 @@
 //! Tokenize and Detokenize: between texts and a model's tokens.
 
 use crate::{
-    call::Call,
+    call::UnaryCall,
     client::Client,
     error::Error,
     v1::{DetokenizeRequest, TokenizeRequest},
@@ -48,7 +48,7 @@ impl Tokenize {
     /// [`Error::Refused`] with MODEL_NOT_FOUND, MODEL_NOT_LOADED or MODEL_LOADING.
     pub async fn send(self) -> Result<Vec<u32>, Error> {
         let deadline = Some(self.client.settings().timeout);
-        let call = Call {
+        let call = UnaryCall {
             method: "hangar.v1.InferenceService/Tokenize",
             deadline,
         };
@@ -87,7 +87,7 @@ impl Detokenize {
     /// MODEL_NOT_LOADED or MODEL_LOADING.
     pub async fn send(self) -> Result<String, Error> {
         let deadline = Some(self.client.settings().timeout);
-        let call = Call {
+        let call = UnaryCall {
             method: "hangar.v1.InferenceService/Detokenize",
             deadline,
         };

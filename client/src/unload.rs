@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    call::{self, Call},
+    call::{self, UnaryCall},
     client::Client,
     convert::{to_duration, to_proto_duration},
     error::Error,
@@ -82,7 +82,7 @@ impl Unload {
 
     async fn send_any(mut self) -> Result<UnloadModelResponse, Error> {
         call::ensure_request_id(&mut self.request.request_id);
-        let call = Call {
+        let call = UnaryCall {
             method: "hangar.v1.ModelService/UnloadModel",
             deadline: Some(self.deadline()),
         };

@@ -100,16 +100,16 @@ pub struct Watch {
 }
 
 enum State {
-    Idle(Box<Session>),
-    Busy(BoxFuture<'static, Turn>),
+    Idle(Box<WatchSession>),
+    Busy(BoxFuture<'static, SessionEvent>),
     Ended,
 }
 
 /// A session after it has made an event.
-type Turn = (Box<Session>, Result<WatchEvent, Error>);
+type SessionEvent = (Box<WatchSession>, Result<WatchEvent, Error>);
 
 /// Everything that one watch needs to go on.
-struct Session {
+struct WatchSession {
     client: Client,
     request: WatchStatusRequest,
     cursor: Cursor,
@@ -158,7 +158,7 @@ impl WatchBuilder {
     pub fn stream(self) -> Watch {
         let token = self.request.resume_token.clone();
         let backoff = backoff(&self.client);
-        let session = Session {
+        let session = WatchSession {
             cursor: Cursor::new(token.clone(), !self.request.model_ids.is_empty()),
             client: self.client,
             request: self.request,
@@ -187,8 +187,8 @@ impl Watch {
     }
 }
 
-impl Session {
-    async fn run(mut self: Box<Self>) -> Turn {
+impl WatchSession {
+    async fn run(mut self: Box<Self>) -> SessionEvent {
         let event = self.next_event().await;
         (self, event)
     }

@@ -1,7 +1,7 @@
 //! CreateModel.
 
 use crate::{
-    call::{self, Call},
+    call::{self, UnaryCall},
     client::Client,
     error::Error,
     v1::{CreateModelRequest, Model, ModelSpec},
@@ -53,7 +53,7 @@ impl CreateModel {
     /// SOURCE_NOT_ALLOWED, LIMIT_REACHED or STORAGE_FULL.
     pub async fn send(mut self) -> Result<Model, Error> {
         call::ensure_request_id(&mut self.request.request_id);
-        let call = Call {
+        let call = UnaryCall {
             method: "hangar.v1.CatalogService/CreateModel",
             deadline: Some(self.client.settings().timeout),
         };

@@ -1,7 +1,7 @@
 //! DeleteModel.
 
 use crate::{
-    call::{self, Call},
+    call::{self, UnaryCall},
     client::Client,
     error::Error,
     unload::STOP,
@@ -53,7 +53,7 @@ impl DeleteModel {
     pub async fn send(mut self) -> Result<Option<ModelUnload>, Error> {
         call::ensure_request_id(&mut self.request.request_id);
         let timeout = self.client.settings().timeout;
-        let call = Call {
+        let call = UnaryCall {
             method: "hangar.v1.CatalogService/DeleteModel",
             deadline: Some(match self.request.force {
                 true => timeout.saturating_add(STOP),

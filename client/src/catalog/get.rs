@@ -1,7 +1,7 @@
 //! GetModel.
 
 use crate::{
-    call::Call,
+    call::UnaryCall,
     client::Client,
     error::Error,
     v1::{GetModelRequest, GetModelResponse, Model},
@@ -57,7 +57,7 @@ impl GetModel {
     }
 
     async fn ask(self) -> Result<GetModelResponse, Error> {
-        let call = Call {
+        let call = UnaryCall {
             method: "hangar.v1.CatalogService/GetModel",
             deadline: Some(self.client.settings().timeout),
         };

@@ -12,7 +12,7 @@ use futures::{
 };
 
 use crate::{
-    call::Call,
+    call::UnaryCall,
     client::Client,
     error::Error,
     v1::{
@@ -92,7 +92,7 @@ impl ListModels {
     ///
     /// [`Error::Refused`] with INVALID_FIELD, or TOKEN_INVALID for a token of another list.
     pub async fn page(&self) -> Result<ListModelsResponse, Error> {
-        let call = Call {
+        let call = UnaryCall {
             method: "hangar.v1.CatalogService/ListModels",
             deadline: Some(self.client.settings().timeout),
         };

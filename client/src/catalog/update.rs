@@ -8,7 +8,7 @@ use std::time::Duration;
 use prost_types::FieldMask;
 
 use crate::{
-    call::{self, Call},
+    call::{self, UnaryCall},
     client::Client,
     convert::to_proto_duration,
     error::Error,
@@ -218,7 +218,7 @@ impl UpdateModel {
     /// INVALID_FIELD.
     pub async fn send(mut self) -> Result<UpdateModelResponse, Error> {
         call::ensure_request_id(&mut self.request.request_id);
-        let call = Call {
+        let call = UnaryCall {
             method: "hangar.v1.CatalogService/UpdateModel",
             deadline: Some(self.client.settings().timeout),
         };

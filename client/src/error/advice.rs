@@ -4,19 +4,19 @@ use crate::v1::ErrorReason;
 
 /// What to do about `reason`, where the server's `message` does not tell by itself.
 pub(super) fn advice(reason: ErrorReason, message: &str) -> Option<&'static str> {
-    let (told, text) = entry(reason)?;
-    (told.is_empty() || !message.contains(told)).then_some(text)
+    let (mentioned, text) = advice_for(reason)?;
+    (mentioned.is_empty() || !message.contains(mentioned)).then_some(text)
 }
 
 /// Words by which a message tells what to do, and what to do. Empty: no message tells.
-type Entry = (&'static str, &'static str);
+type Advice = (&'static str, &'static str);
 
-fn entry(reason: ErrorReason) -> Option<Entry> {
+fn advice_for(reason: ErrorReason) -> Option<Advice> {
     of_models(reason).or_else(|| of_servers(reason))
 }
 
 /// What a caller can do about models and what is registered.
-fn of_models(reason: ErrorReason) -> Option<Entry> {
+fn of_models(reason: ErrorReason) -> Option<Advice> {
     Some(match reason {
         ErrorReason::ModelRequired => (
             "force",
@@ -53,7 +53,7 @@ fn of_models(reason: ErrorReason) -> Option<Entry> {
 }
 
 /// What somebody can do about switches, sessions, the server and its machine.
-fn of_servers(reason: ErrorReason) -> Option<Entry> {
+fn of_servers(reason: ErrorReason) -> Option<Advice> {
     Some(match reason {
         ErrorReason::SwitchInProgress => (
             "",
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     /// Reasons whose messages tell what to do by themselves, or where nothing can be done.
-    const TOLD: &[&str] = &[
+    const IN_THE_MESSAGE: &[&str] = &[
         "UNSPECIFIED",
         "MODEL_NOT_FOUND",
         "INVALID_FIELD",
@@ -137,8 +137,8 @@ mod tests {
         // Numbers are taken in groups.
         for reason in (0..1000).filter_map(|number| ErrorReason::try_from(number).ok()) {
             let name = reason.as_str_name().trim_start_matches("ERROR_REASON_");
-            let is_told = TOLD.contains(&name);
-            assert_ne!(entry(reason).is_some(), is_told, "{name}");
+            let in_message = IN_THE_MESSAGE.contains(&name);
+            assert_ne!(advice_for(reason).is_some(), in_message, "{name}");
             number += 1;
         }
         assert!(number > 40);

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    call::Call,
+    call::UnaryCall,
     client::Client,
     error::Error,
     v1::{
@@ -84,7 +84,7 @@ impl SessionHandle {
     }
 
     pub(super) async fn keep_alive_within(&self, deadline: Duration) -> Result<Record, Error> {
-        let call = Call {
+        let call = UnaryCall {
             deadline: Some(deadline),
             ..self.call("hangar.v1.SessionService/KeepAlive")
         };
@@ -100,8 +100,8 @@ impl SessionHandle {
         session.ok_or(Error::Protocol("KeepAlive gave no session"))
     }
 
-    fn call(&self, method: &'static str) -> Call {
-        Call {
+    fn call(&self, method: &'static str) -> UnaryCall {
+        UnaryCall {
             method,
             deadline: Some(self.client.settings().timeout),
         }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use crate::{error::Error, v1::ErrorReason};
 
 /// Longest pause after a failure.
-const PATIENCE: Duration = Duration::from_secs(5);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// What became of a session.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum LeaseState {
     /// It is alive, or may be.
-    Goes,
+    Alive,
     /// It is lost, for this reason.
     Lost(Error),
 }
@@ -45,7 +45,7 @@ impl Lease {
         let third = self.ttl / 3;
         match self.failures {
             0 => third,
-            n => (self.ttl / 30 * 2_u32.pow((n - 1).min(8))).min(third.min(PATIENCE)),
+            n => (self.ttl / 30 * 2_u32.pow((n - 1).min(8))).min(third.min(MAX_RETRY_DELAY)),
         }
     }
 
@@ -61,20 +61,20 @@ impl Lease {
         result: Result<(), Error>,
         begun: Instant,
         now: Instant,
-    ) -> Step {
+    ) -> LeaseState {
         let error = match result {
             Ok(()) => {
                 self.end = begun + self.ttl;
                 self.failures = 0;
-                return Step::Goes;
+                return LeaseState::Alive;
             }
             Err(error) => error,
         };
         if error.reason() == Some(ErrorReason::SessionNotFound) || now >= self.end {
-            return Step::Lost(error);
+            return LeaseState::Lost(error);
         }
         self.failures += 1;
-        Step::Goes
+        LeaseState::Alive
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
         for turn in 1..100 {
             assert_eq!(lease.pause(), TTL / 3);
             let now = second(start, 10 * turn);
-            assert!(matches!(lease.after(Ok(()), now, now), Step::Goes));
+            assert!(matches!(lease.after(Ok(()), now, now), LeaseState::Alive));
         }
     }
 
@@ -126,7 +126,7 @@ mod tests {
         let pauses: Vec<_> = (0..5)
             .map(|_| {
                 let step = lease.after(Err(gone()), start, start);
-                assert!(matches!(step, Step::Goes));
+                assert!(matches!(step, LeaseState::Alive));
                 lease.pause().as_secs()
             })
             .collect();
@@ -142,9 +142,9 @@ mod tests {
         let (begun, ended) = (second(start, 9), second(start, 10));
         lease.after(Ok(()), begun, ended);
         let step = lease.after(Err(gone()), second(start, 30), second(start, 38));
-        assert!(matches!(step, Step::Goes));
+        assert!(matches!(step, LeaseState::Alive));
         let step = lease.after(Err(gone()), second(start, 38), second(start, 39));
-        assert!(matches!(step, Step::Lost(Error::Deadline { .. })));
+        assert!(matches!(step, LeaseState::Lost(Error::Deadline { .. })));
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
         let start = Instant::now();
         let mut lease = Lease::new(TTL, start);
         let step = lease.after(Err(not_found()), start, start);
-        assert!(matches!(step, Step::Lost(Error::Refused(_))));
+        assert!(matches!(step, LeaseState::Lost(Error::Refused(_))));
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Switching {
         let mut target = self.model_id.clone();
         let mut knowledge = Knowledge::Current;
         while let Some(event) = watch.next().await {
-            let mut told = None;
+            let mut reported = None;
             match event? {
                 WatchEvent::Snapshot { models, reset } => {
                     knowledge = match reset {
@@ -120,15 +120,15 @@ impl Switching {
                     on_status(&status);
                 }
                 WatchEvent::Switched { switch, .. } if switch.switch_id == self.id() => {
-                    told = Some(*switch);
+                    reported = Some(*switch);
                 }
                 WatchEvent::Disconnected { .. } => continue,
                 _ => {}
             }
-            if told.is_none() && knowledge != Knowledge::Current {
-                told = self.ask(&mut knowledge).await?;
+            if reported.is_none() && knowledge != Knowledge::Current {
+                reported = self.ask(&mut knowledge).await?;
             }
-            if let Some(switch) = told {
+            if let Some(switch) = reported {
                 // The model may have been named by an alias.
                 target.clone_from(&switch.to_model_id);
                 if let Some(result) = outcome(switch) {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What a response means for the watch: an event to hand out, or nothing yet.
-type Step = Result<Option<WatchEvent>, Hole>;
+type CursorStep = Result<Option<WatchEvent>, Hole>;
 
 /// The sequence has a hole, for this reason: connect anew; a snapshot with `reset` will follow.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +67,7 @@ impl Cursor {
     ///
     /// Progress may have been noted before a change that was handed out already; its token would lead
     /// back to before that change and is left alone.
-    pub(super) fn accept(&mut self, response: WatchStatusResponse) -> Step {
+    pub(super) fn accept(&mut self, response: WatchStatusResponse) -> CursorStep {
         let token = response.resume_token;
         let is_late = match &response.event {
             Some(Event::Changed(changed)) => {
@@ -116,7 +116,7 @@ impl Cursor {
         self.partial.is_some() || self.token.is_empty()
     }
 
-    fn part(&mut self, part: StatusSnapshot, token: String) -> Step {
+    fn part(&mut self, part: StatusSnapshot, token: String) -> CursorStep {
         let snapshot = self.partial.get_or_insert_default();
         snapshot.models.extend(part.models);
         snapshot.reset |= part.reset;
@@ -130,7 +130,7 @@ impl Cursor {
         Ok(Some(WatchEvent::Snapshot { models, reset }))
     }
 
-    fn changed(&mut self, changed: ModelChanged) -> Step {
+    fn changed(&mut self, changed: ModelChanged) -> CursorStep {
         let Some(status) = changed.status.clone() else {
             return self.lost("a change came without a status");
         };
@@ -145,7 +145,7 @@ impl Cursor {
     }
 
     /// Hands out the event of `revision` if it is the next one, and nothing if it was handed out before.
-    fn step_to(&mut self, revision: u64, event: WatchEvent) -> Step {
+    fn step_to(&mut self, revision: u64, event: WatchEvent) -> CursorStep {
         match self.revision {
             Some(last) if revision <= last => return Ok(None),
             Some(last) if revision > last + 1 && !self.filtered => {
@@ -156,7 +156,7 @@ impl Cursor {
         Ok(Some(event))
     }
 
-    fn lost(&mut self, why: &'static str) -> Step {
+    fn lost(&mut self, why: &'static str) -> CursorStep {
         self.forget();
         Err(Hole(why))
     }
