@@ -260,7 +260,7 @@ async fn supervise(
     {
         report(reports, Report::Fault(failure)).await;
     }
-    worker_exited(exit, &process.last_words().await)
+    worker_exited(exit, &process.stderr_tail().await)
 }
 
 /// The conversation with one worker.

@@ -34,7 +34,7 @@ pub struct Process {
 }
 
 /// Time for what a process wrote before its end to be read.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const STDERR_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How a worker process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,32 +100,32 @@ impl Process {
         let (exit_sender, exit) = watch::channel(None);
         let stdin = child.stdin.take();
         let stdout = child.stdout.take();
-        let attendants = Attendants {
+        let readers = PipeReaders {
             tasks: tasks.clone(),
             model: model.clone(),
             span: span.clone(),
             lost: CancellationToken::new(),
         };
         if let Some(stderr) = child.stderr.take() {
-            attendants.read("worker-stderr", log::drain_to_end(stderr, tail.clone()));
+            readers.read("worker-stderr", log::drain_to_end(stderr, tail.clone()));
         }
         let (lifeline, held) = oneshot::channel();
         let owner = Owner {
             child,
             signals: inbox,
             model: model.clone(),
-            lost: attendants.lost.clone(),
+            lost: readers.lost.clone(),
         };
         tasks.background(
             "worker-owner",
-            owner.own(held, exit_sender).instrument(span),
+            owner.run(held, exit_sender).instrument(span),
         );
         let starting = Starting {
             stdin,
             stdout,
             lifeline,
             tail: tail.clone(),
-            attendants,
+            readers,
         };
         Ok((
             Self {
@@ -167,8 +167,8 @@ impl Process {
 
     /// The last lines that the process, which has ended, wrote to its standard error. Waits for them, unless
     /// somebody else keeps its standard error open.
-    pub async fn last_words(&self) -> Vec<String> {
-        let _ = timeout(LAST_WORDS, self.tail.complete()).await;
+    pub async fn stderr_tail(&self) -> Vec<String> {
+        let _ = timeout(STDERR_TIMEOUT, self.tail.complete()).await;
         self.tail.lines()
     }
 }
@@ -182,7 +182,7 @@ impl Drop for Process {
 
 /// Tasks that a worker cannot do without besides the one that owns it.
 #[derive(Debug)]
-struct Attendants {
+struct PipeReaders {
     tasks: Tasks,
     model: ModelId,
     span: tracing::Span,
@@ -192,7 +192,7 @@ struct Attendants {
 
 // === impl Attendants ===
 
-impl Attendants {
+impl PipeReaders {
     /// Reads what the worker writes. The worker is killed when that panics: it would block sooner or later.
     fn read(&self, name: &'static str, drain: impl Future<Output = ()> + Send + 'static) {
         let model = self.model.to_string();
@@ -215,7 +215,7 @@ pub struct Starting {
     stdout: Option<ChildStdout>,
     lifeline: oneshot::Sender<ChildStdin>,
     tail: Tail,
-    attendants: Attendants,
+    readers: PipeReaders,
 }
 
 impl Starting {
@@ -235,7 +235,7 @@ impl Starting {
         sent?;
         let ready = handshake::receive(&mut stdout).await;
         let drain = log::drain(stdout, self.tail);
-        self.attendants.read("worker-stdout", drain);
+        self.readers.read("worker-stdout", drain);
         ready
     }
 }
@@ -254,13 +254,13 @@ struct Owner {
 impl Owner {
     /// Owns the process, and the lifeline that comes to hold its standard input open, and tells `exit` of its end. That it
     /// was reaped is seen to also when what waits for it panics.
-    async fn own(
+    async fn run(
         mut self,
         lifeline: oneshot::Receiver<ChildStdin>,
         exit: watch::Sender<Option<Exit>>,
     ) {
-        let attended = AssertUnwindSafe(self.attend()).catch_unwind().await;
-        let ended = match attended {
+        let waited = AssertUnwindSafe(self.wait()).catch_unwind().await;
+        let ended = match waited {
             Ok(Some(status)) => status.map_or(Exit::Unknown, Exit::from),
             Ok(None) | Err(_) => {
                 tracing::error!("a task that saw to the worker panicked; killing the worker");
@@ -275,7 +275,7 @@ impl Owner {
     }
 
     /// Waits for the end of the process and signals it when told to. `None` when it is not to live on.
-    async fn attend(&mut self) -> Option<io::Result<ExitStatus>> {
+    async fn wait(&mut self) -> Option<io::Result<ExitStatus>> {
         loop {
             tokio::select! {
                 status = self.child.wait() => return Some(status),
