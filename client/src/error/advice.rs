@@ -2,13 +2,13 @@
 
 use crate::v1::ErrorReason;
 
-/// What to do about `reason`, where the server's `message` does not tell by itself.
+/// What to do about `reason`, where the server's `message` does not say it.
 pub(super) fn advice(reason: ErrorReason, message: &str) -> Option<&'static str> {
     let (mentioned, text) = advice_for(reason)?;
     (mentioned.is_empty() || !message.contains(mentioned)).then_some(text)
 }
 
-/// Words by which a message tells what to do, and what to do. Empty: no message tells.
+/// Words by which a message says what to do, and what to do. Empty: no message does.
 type Advice = (&'static str, &'static str);
 
 fn advice_for(reason: ErrorReason) -> Option<Advice> {

@@ -33,7 +33,7 @@ pub struct Process {
     tail: Tail,
 }
 
-/// Time for what a process wrote before its end to be read.
+/// How long the rest of what a process wrote to its standard error is waited for.
 const STDERR_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How a worker process ended.
@@ -45,7 +45,7 @@ pub enum Exit {
     Signal(i32),
     /// It was killed because a task that saw to it panicked.
     Abandoned,
-    /// The system did not tell.
+    /// The system does not say.
     Unknown,
 }
 
@@ -138,7 +138,7 @@ impl Process {
         ))
     }
 
-    /// The process id. It is not given to another process before [`Process::exited`] has told the end.
+    /// The process id. It is not given to another process before [`Process::exited`] has returned.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -252,7 +252,7 @@ struct Owner {
 // === impl Owner ===
 
 impl Owner {
-    /// Owns the process, and the lifeline that comes to hold its standard input open, and tells `exit` of its end. That it
+    /// Owns the process, and the lifeline that comes to hold its standard input open, and reports its end to `exit`. That it
     /// was reaped is seen to also when what waits for it panics.
     async fn run(
         mut self,
@@ -274,7 +274,7 @@ impl Owner {
         exit.send_replace(Some(ended));
     }
 
-    /// Waits for the end of the process and signals it when told to. `None` when it is not to live on.
+    /// Waits for the end of the process and signals it on demand. `None` when it is not to live on.
     async fn wait(&mut self) -> Option<io::Result<ExitStatus>> {
         loop {
             tokio::select! {

@@ -249,7 +249,7 @@ impl CallWatch {
         }
     }
 
-    /// Lets go of an opening that no call follows: one that is only talked about.
+    /// Gives out an opening that no call follows: one that is only talked about.
     fn reconsider(&mut self, out: &mut String) {
         let opening = self.notation.opening();
         let first = self.held[opening.len()..].trim_start().chars().next();

@@ -64,7 +64,7 @@ pub(crate) struct Engine {
     /// How the model takes images, if it does.
     images: Option<ImageRule>,
     stats: Arc<Stats>,
-    /// Who may be with the engine.
+    /// Which requests may be with the engine.
     scheduler: Scheduler,
     next_request: AtomicUsize,
     /// Requests that were taken.
@@ -88,7 +88,7 @@ impl Engine {
         self.requests.wait().await;
     }
 
-    /// Tells the engine to end. Requests that are with it end without a finish.
+    /// Makes the engine end. Requests that are with it end without a finish.
     pub(crate) fn stop(&self) {
         drop(self.lock_runner().take());
     }

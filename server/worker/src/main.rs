@@ -142,7 +142,7 @@ fn run() -> anyhow::Result<ExitCode> {
     runtime.block_on(host(config, ready))
 }
 
-/// Inspects the model, tells the server, and serves it to the end.
+/// Inspects the model, reports to the server, and serves it to the end.
 async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::start(&config);
     lifeline::die_first();
@@ -175,7 +175,7 @@ async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode>
     Ok(code)
 }
 
-/// Tells the server what was found.
+/// Reports to the server what was found.
 fn write_ready(output: &mut File, outcome: Outcome) -> Result<(), FrameError> {
     let ready = WorkerReady {
         protocol_version: PROTOCOL_VERSION,

@@ -60,7 +60,7 @@ impl Prepared {
         let key = match Key::of(model, weights, &config.device, dtype, quantization) {
             Ok(key) => key,
             Err(error) => {
-                tracing::warn!(%error, "the weights cannot be told from others and are not prepared");
+                tracing::warn!(%error, "the weights cannot be distinguished from others and are not prepared");
                 return Self::NotAsked;
             }
         };

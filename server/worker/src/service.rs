@@ -108,7 +108,7 @@ impl Worker {
 struct LoadCaller(mpsc::Sender<Result<LoadResponse, Status>>);
 
 impl LoadCaller {
-    /// Tells the caller, if it still listens.
+    /// Sends to the caller, if it still listens.
     async fn send(&self, event: Event) {
         let response = LoadResponse { event: Some(event) };
         let _ = self.0.send(Ok(response)).await;
@@ -116,7 +116,7 @@ impl LoadCaller {
 }
 
 impl Inner {
-    /// Loads the model and tells how far it is. Nobody may listen: the load goes on.
+    /// Loads the model and reports how far it is. Nobody may listen: the load goes on.
     async fn load(self: Arc<Self>, caller: LoadCaller) {
         let _vital = self.ending.vital("load");
         match self.build(&caller).await {
@@ -173,7 +173,7 @@ impl Inner {
     }
 }
 
-/// Tells when the engine dies without having been told to.
+/// Ends the worker when the engine dies without having been stopped.
 async fn watch(engine: Arc<Engine>, inner: Arc<Inner>) {
     let _vital = inner.ending.vital("engine watch");
     engine.dead().await;

@@ -52,7 +52,7 @@ pub(crate) struct Reading {
     over: AtomicBool,
 }
 
-/// A prompt of so many tokens may be what ends the worker: it is told of at once.
+/// A prompt of so many tokens may be what ends the worker: it is reported at once.
 const LONG_PROMPT: u64 = 256;
 
 impl Stats {
@@ -157,7 +157,7 @@ impl Reading {
         }
     }
 
-    /// The engine has let go of the request, perhaps without having read it.
+    /// The engine has released the request, perhaps without having read it.
     fn end(&self) {
         if !self.over.swap(true, Ordering::Relaxed) {
             self.stats.prompts().leave(self.tokens);

@@ -1,7 +1,7 @@
-//! How a model takes images: what stands for one in a prompt, as what the model looks at it, and how many
+//! How a model takes images: what stands for one in a prompt, at what size the model looks at it, and how many
 //! tokens it becomes.
 //!
-//! It is what the engine does by itself later, told beforehand: so a prompt can be counted before the engine
+//! It is what the engine does by itself later, computed beforehand: so a prompt can be counted before the engine
 //! sees it, and an image is brought to its final size (which the engine then leaves as it is) before it is
 //! kept for the request's turn.
 
@@ -25,13 +25,13 @@ pub(crate) struct ImageRule {
     pub(crate) after: &'static str,
     /// Other tokens that only images may bring into a prompt, and how many each image brings.
     pub(crate) others: &'static [(&'static str, usize)],
-    /// As what the model looks at images.
+    /// At what size the model looks at images.
     pub(crate) sizing: ImageSizing,
     /// How images are brought to that size.
     pub(crate) filter: FilterType,
 }
 
-/// As what a model looks at images.
+/// At what size a model looks at images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ImageSizing {
     /// At all of them as the same.
@@ -91,7 +91,7 @@ impl ImageRule {
 }
 
 impl ImageSizing {
-    /// As what the model looks at an image of this size. The error says what is wrong with the size.
+    /// At what size the model looks at an image of this one. The error says what is wrong with the size.
     pub(crate) fn size(&self, width: u32, height: u32) -> Result<ImageSize, String> {
         match *self {
             Self::Same(size) => Ok(size),

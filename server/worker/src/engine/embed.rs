@@ -228,7 +228,7 @@ impl Batch {
             // A vector needs nothing of a KV cache.
             permit = engine.scheduler.acquire(0) => permit,
         };
-        // The room is never closed, and only embedding models get here.
+        // The scheduler is never closed, and only embedding models get here.
         let (Some(_permit), Some(embedder)) = (permit, &engine.embedder) else {
             return;
         };

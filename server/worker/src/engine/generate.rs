@@ -8,7 +8,7 @@
 //!
 //! The engine is read whatever the caller does: what a slow caller has not taken yet is put together to one
 //! chunk, so nothing stalls and little is held. A caller that goes away ends the answer at
-//! the engine's next step. The engine's side of a request is kept until the engine has let go of it, since
+//! the engine's next step. The engine's side of a request is kept until the engine has released it, since
 //! a failed write can end the engine.
 
 use std::sync::Arc;
@@ -69,7 +69,7 @@ struct RunningRequest {
     tap: Arc<TokenTap>,
     steps: EmittedSteps,
     responses: mpsc::Receiver<Response>,
-    /// Ends when the engine has let go of the request.
+    /// Ends when the engine has released the request.
     released: oneshot::Receiver<()>,
     answer: Answer,
     pace: Pace,
@@ -77,7 +77,7 @@ struct RunningRequest {
     caller: Caller,
 }
 
-/// How a run ended.
+/// How a request ended.
 enum RequestEnd {
     Done(Box<GenerateDone>),
     Failed(Status),
@@ -114,7 +114,7 @@ impl Engine {
         Ok(self.run(prompt, picker, stops, queued))
     }
 
-    /// Lets a request wait for its turn and run.
+    /// Lets a request wait for its permit and run.
     pub(super) fn run(
         self: &Arc<Self>,
         prompt: Prompt,
@@ -242,7 +242,7 @@ impl RunningRequest {
         let span = tracing::Span::current();
         span.record("gen_ai.usage.input_tokens", answer.prompt_tokens());
         span.record("gen_ai.usage.output_tokens", answer.completion_tokens());
-        // A slow caller does not keep the turn.
+        // A slow caller does not keep the permit.
         engine
             .requests
             .spawn(async move { deliver(&mut answer, end, caller).await });
@@ -254,7 +254,7 @@ impl RunningRequest {
     async fn follow(&mut self) -> RequestEnd {
         let mut over = None;
         loop {
-            // Before anything is said of the engine's responses: a step is told before the one to it.
+            // Before anything is said of the engine's responses: a step is emitted before the one to it.
             while let Some(step) = self.steps.next() {
                 self.in_flight.add_token();
                 match self.answer.take(step) {
@@ -313,8 +313,8 @@ async fn deliver(answer: &mut Answer, end: RequestEnd, caller: Caller) {
     let _ = caller.send(last).await;
 }
 
-/// Reads what the engine still writes until it has let go of the request. An engine without an end token
-/// can only be made to let go by a reader that is gone.
+/// Reads what the engine still writes until it has released the request. An engine without an end token
+/// releases one only when its reader is gone.
 async fn wait_for_release(
     engine: &Engine,
     mut responses: mpsc::Receiver<Response>,
@@ -325,7 +325,7 @@ async fn wait_for_release(
     } else {
         while responses.recv().await.is_some() {}
     }
-    // It is told by the other side being dropped.
+    // The other side is dropped then.
     let _ = released.await;
 }
 

@@ -67,14 +67,14 @@ struct Weights {
     draft: Option<Draft>,
 }
 
-/// What the loaded model tells about itself.
+/// What the loaded model says about itself.
 struct Facts {
     vocabulary: Vocabulary,
     context_length: usize,
     defaults: Option<ModelGenerationDefaults>,
 }
 
-/// Builds the engine, on a thread of its own, and tells what is known about the model then.
+/// Builds the engine, on a thread of its own, and gives what is known about the model then.
 pub(crate) async fn load(inspection: Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     let (done, built) = oneshot::channel();
     std::thread::Builder::new()

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-/// What is told of a token of the answer.
+/// What an answer says of one of its tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Likelihood {
     /// The token's own.

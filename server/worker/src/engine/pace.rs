@@ -1,7 +1,7 @@
 //! How often a caller hears of an answer.
 //!
 //! Each message wakes processes on its way, which on few cores is time that the engine does not have. A fast
-//! engine's tokens are told in messages a millisecond apart; nothing waits when they come more slowly, nor the
+//! engine's tokens are sent in messages a millisecond apart; nothing waits when they come more slowly, nor the
 //! first token, nor the end.
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
 //! Picks the tokens of one answer: the grammar says which may come, the rules choose among them, and what
-//! is told of the chosen one is read off the model's own scores.
+//! is said of the chosen one is read off the model's own scores.
 
 use hangar_client::v1::GenerateRequest;
 use tonic::Status;
@@ -15,7 +15,7 @@ use crate::status;
 pub(crate) struct Picker {
     chooser: Chooser,
     grammar: Option<Grammar>,
-    /// How many most likely tokens are told with each; `None`: nothing is told.
+    /// How many most likely tokens are given with each; `None`: none, and no likelihoods.
     top: Option<usize>,
 }
 
@@ -26,7 +26,7 @@ pub(crate) enum Pick {
     Token {
         /// The token.
         token: u32,
-        /// How likely it was, if that is to be told.
+        /// How likely it was, if that was asked for.
         likelihood: Option<Likelihood>,
     },
     /// The end.

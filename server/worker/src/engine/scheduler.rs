@@ -7,21 +7,21 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::inspect::kv_cache::{KEPT, blocks_of};
 
-/// Room for requests.
+/// Admits requests to the engine.
 pub(crate) struct Scheduler {
     running: Semaphore,
     /// Blocks of the cache, and how many there are. `None`: it grows with each request.
     blocks: Option<(Semaphore, u32)>,
 }
 
-/// A request's place; given up when dropped.
+/// Lets a request be with the engine until it is dropped.
 pub(crate) struct SchedulerPermit<'a> {
     _running: SemaphorePermit<'a>,
     _blocks: Option<SemaphorePermit<'a>>,
 }
 
 impl Scheduler {
-    /// Room for `running` requests at a time, in a cache of `blocks` blocks if it has a size.
+    /// Admits `running` requests at a time, to a cache of `blocks` blocks if it has a size.
     pub(crate) fn new(running: u32, blocks: Option<u32>) -> Self {
         let usable = |all: u32| all.saturating_sub(KEPT as u32);
         Self {
@@ -30,8 +30,8 @@ impl Scheduler {
         }
     }
 
-    /// Waits for a place for a request of at most so many tokens, in the order of the calls. `None` never
-    /// comes: the room is not closed.
+    /// Waits for the permit of a request of at most so many tokens, in the order of the calls. `None` never
+    /// comes: the scheduler is not closed.
     pub(crate) async fn acquire(&self, tokens: usize) -> Option<SchedulerPermit<'_>> {
         let running = self.running.acquire().await.ok()?;
         let blocks = match &self.blocks {
@@ -77,8 +77,8 @@ mod tests {
     fn what_does_not_fit_into_the_cache_waits() {
         // Ten usable blocks; a request of 100 tokens takes five.
         let scheduler = Scheduler::new(8, Some(11));
-        let first = acquire(&scheduler, 100).expect("a place");
-        let second = acquire(&scheduler, 100).expect("a place");
+        let first = acquire(&scheduler, 100).expect("a permit");
+        let second = acquire(&scheduler, 100).expect("a permit");
         assert!(acquire(&scheduler, 1).is_none());
         drop((first, second));
         // More than all is all.

@@ -1,11 +1,11 @@
-//! The place in the engine where tokens are chosen, and where they are told.
+//! The place in the engine where tokens are chosen, and where they are emitted.
 //!
 //! A tap is the logits processor of one request: the engine shows it the scores of each step, it chooses
 //! the token and leaves the engine no other. So the exact tokens are known, an answer can be ended at any
 //! step, and a token that the engine makes beyond the end is known to be none of the answer.
 //!
 //! The engine answers to most steps with a response of its own, microseconds later. That wakes whoever
-//! follows the answer, so that telling the step wakes nobody: on the engine's thread, each wake counts.
+//! follows the answer, so that emitting the step wakes nobody: on the engine's thread, each wake counts.
 //! [`EmittedSteps::overdue`] covers what the engine does not answer to, [`EmittedSteps::ended`] the end.
 
 use std::collections::VecDeque;
@@ -32,7 +32,7 @@ pub(crate) enum TokenStep {
         at: Instant,
         /// Whether it is the last one that was allowed.
         last: bool,
-        /// How likely it was, if that is to be told.
+        /// How likely it was, if that was asked for.
         likelihood: Option<Likelihood>,
     },
     /// The model ended the answer, or its grammar did.
@@ -53,7 +53,7 @@ pub(crate) struct EndTokens {
     pub(crate) engine: Option<u32>,
 }
 
-/// Chooses and tells the tokens of one answer.
+/// Chooses and emits the tokens of one answer.
 pub(crate) struct TokenTap {
     picker: Mutex<Picker>,
     ends: EndTokens,
@@ -68,14 +68,14 @@ pub(crate) struct TokenTap {
     reading: Arc<Reading>,
 }
 
-/// The steps that a tap tells.
+/// The steps that a tap emits.
 pub(crate) struct EmittedSteps {
     steps: mpsc::Receiver<TokenStep>,
     overdue: Arc<Notify>,
     over: Arc<Notify>,
 }
 
-/// A tap while the engine has it.
+/// A tap as the engine has it.
 pub(crate) struct TapProcessor {
     tap: Arc<TokenTap>,
     _guard: oneshot::Sender<()>,
@@ -83,7 +83,7 @@ pub(crate) struct TapProcessor {
 
 impl TokenTap {
     /// A tap for an answer of at most `max_tokens` to the prompt `reading`, of which the engine gets `rest` token by
-    /// token, and the steps that it tells.
+    /// token, and the steps that it emits.
     pub(crate) fn new(
         picker: Picker,
         ends: EndTokens,
@@ -91,7 +91,7 @@ impl TokenTap {
         max_tokens: usize,
         reading: Arc<Reading>,
     ) -> (Arc<Self>, EmittedSteps) {
-        // One step a token and one more to end: sending never fails for want of room.
+        // One step a token and one more to end: sending never fails for want of space.
         let (sender, steps) = mpsc::channel(max_tokens + 2);
         let (overdue, over) = (Arc::<Notify>::default(), Arc::<Notify>::default());
         let tap = Self {
@@ -113,7 +113,7 @@ impl TokenTap {
         (Arc::new(tap), emitted)
     }
 
-    /// What the engine gets of this tap, and what ends when the engine has let go of it.
+    /// What the engine gets of this tap, and what ends when the engine has released it.
     pub(crate) fn logits_processor(self: &Arc<Self>) -> (TapProcessor, oneshot::Receiver<()>) {
         let (guard, released) = oneshot::channel();
         let processor = TapProcessor {
@@ -123,7 +123,7 @@ impl TokenTap {
         (processor, released)
     }
 
-    /// Ends the answer at the engine's next step. Nothing is told any more.
+    /// Ends the answer at the engine's next step. Nothing is emitted any more.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
@@ -191,7 +191,7 @@ impl EmittedSteps {
         self.steps.try_recv().ok()
     }
 
-    /// Returns when the last step was told. Safe to cancel.
+    /// Returns when the last step was emitted. Safe to cancel.
     pub(crate) async fn ended(&self) {
         self.over.notified().await;
     }
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_when_the_engine_has_let_go() {
+    fn the_release_by_the_engine_is_noticed() {
         let (tap, _told) = tap(5);
         let (processor, mut released) = tap.logits_processor();
         assert_eq!(
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_that_are_no_numbers_are_told() {
+    fn scores_that_are_no_numbers_fail_the_answer() {
         let (tap, mut emitted) = tap(5);
         tap.step(&mut [f32::NAN, 1.0]);
         assert_eq!(emitted.next(), Some(TokenStep::Failed(PickError::NoScores)));
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_step_is_told_at_once() {
+    async fn the_last_step_is_emitted_at_once() {
         for max_tokens in [1, 5] {
             let (tap, emitted) = tap(max_tokens);
             tap.step(&mut [0.0, 1.0]);

@@ -1,4 +1,4 @@
-//! The functions of a request: what the chat template is told of them, and how one of them is called.
+//! The functions of a request: what the chat template gets of them, and how one of them is called.
 //!
 //! A call that has to be made is begun in the prompt: it ends with the opening of the model's notation, and a
 //! grammar leaves nothing but a call of one of the functions in question.

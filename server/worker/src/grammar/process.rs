@@ -44,7 +44,7 @@ impl Process {
         })
     }
 
-    /// Tells the process something. It answers everything but the tokens.
+    /// Sends the process a message. It answers everything but the tokens.
     pub(super) fn send(&mut self, call: &GrammarCall) -> Result<()> {
         self.owes |= call.table.is_none();
         wire::write(&mut self.input, call)
@@ -64,8 +64,8 @@ impl Process {
     /// Memory that it holds, in bytes.
     pub(super) fn resident(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
-        let told = std::fs::read_to_string(path).unwrap_or_default();
-        let line = told.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let status = std::fs::read_to_string(path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
         kibibytes.unwrap_or(0u64).saturating_mul(1024)
     }

@@ -112,7 +112,7 @@ fn make_factory(mut tokens: Vec<Vec<u8>>) -> anyhow::Result<ParserFactory> {
     Ok(factory)
 }
 
-/// Compiles a grammar and tells the first tokens. The second ones are tried, so that what is too complex
+/// Compiles a grammar and gives the first tokens. The second ones are tried, so that what is too complex
 /// shows before there is an answer.
 fn compile(factory: &ParserFactory, begin: &NewGrammar) -> anyhow::Result<(Matcher, GrammarReply)> {
     let grammar = match begin.kind() {

@@ -68,7 +68,7 @@ impl Draft {
         std::fs::read_dir(&self.directory).is_ok_and(|mut files| files.next().is_none())
     }
 
-    /// Makes an entry of what was written, and tells its size in bytes: zero if another worker was faster.
+    /// Makes an entry of what was written, and gives its size in bytes: zero if another worker was faster.
     /// Blocks; reads everything that was written.
     pub(crate) fn finish(self) -> io::Result<u64> {
         self.finish_with(false)
@@ -97,7 +97,7 @@ impl Draft {
         published
     }
 
-    /// Writes the manifest and tells the size of the entry.
+    /// Writes the manifest and gives the size of the entry.
     fn record(&self, useless: bool) -> io::Result<u64> {
         let mut files = Vec::new();
         // In place of the engine's copy of the model's.

@@ -1,6 +1,6 @@
 //! How quickly the engine works, as its last requests show.
 //!
-//! What is told is the mean. What a caller's deadline is held against is the best that was seen of late, with
+//! What is reported is the mean. What a caller's deadline is held against is the best that was seen of late, with
 //! a margin on top: an estimate from few or small prompts, or from a busy hour, refuses nobody.
 
 use std::collections::VecDeque;
@@ -35,13 +35,13 @@ pub(crate) struct TooSlow {
 /// Requests that are remembered.
 const REMEMBERED: usize = 32;
 
-/// Shortest prompt that tells something: less is mostly what a step costs anyhow.
+/// Shortest prompt that shows something: less is mostly what a step costs anyhow.
 const SHORTEST: u64 = 16;
 
 /// A prompt of so many tokens is read as quickly a token as any longer one, on any device.
 const LONG: u64 = 512;
 
-/// How much shorter than the prompt in question one may be and still tell how long that takes.
+/// How much shorter than the prompt in question one may be and still show how long that takes.
 const SCALE: u64 = 4;
 
 /// Prompts that have to agree.

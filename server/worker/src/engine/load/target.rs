@@ -1,4 +1,4 @@
-//! What the engine's loaders are told of the device.
+//! What the engine's loaders get of the device.
 
 use std::num::NonZeroUsize;
 
