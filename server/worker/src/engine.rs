@@ -7,9 +7,11 @@ pub(crate) mod answer;
 mod bounds;
 pub(crate) mod chat;
 mod conversation;
-pub(crate) mod embed;
+mod embed;
+mod embedder;
 pub(crate) mod generate;
 mod image_prompt;
+mod json;
 pub(crate) mod load;
 pub(crate) mod logprobs;
 pub(crate) mod pace;
@@ -19,7 +21,6 @@ pub(crate) mod sampling;
 pub(crate) mod scheduler;
 pub(crate) mod tap;
 mod tools;
-pub(crate) mod vocabulary;
 mod warm_up;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,13 +31,13 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::chat::Chat;
-use crate::engine::embed::Embedder;
+use crate::engine::embedder::Embedder;
 use crate::engine::scheduler::Scheduler;
-use crate::engine::vocabulary::Vocabulary;
 use crate::grammar::Grammars;
 use crate::inspect::Limits;
 use crate::stats::Stats;
 use crate::vision::ImageRule;
+use crate::vocabulary::Vocabulary;
 
 /// A loaded model.
 pub(crate) struct Engine {

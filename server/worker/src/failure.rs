@@ -96,6 +96,17 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "the engine panicked without a message".to_owned())
 }
 
+/// Whether the engine's words are those of CUDA about memory that is not there.
+pub(crate) fn is_out_of_memory(why: &str) -> bool {
+    [
+        "OUT_OF_MEMORY",
+        "out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+    ]
+    .iter()
+    .any(|words| why.contains(words))
+}
+
 fn is_backtrace(line: &str) -> bool {
     let line = line.trim_start();
     let frame = || {

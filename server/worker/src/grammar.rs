@@ -19,8 +19,8 @@ use tonic::Status;
 
 use self::process::Process;
 use self::wire::{GrammarCall, GrammarKind, GrammarReply, NewGrammar, TokenTable};
-use crate::engine::vocabulary::Vocabulary;
 use crate::status;
+use crate::vocabulary::Vocabulary;
 
 pub(crate) use rules::{ARGUMENT, serve};
 

@@ -13,6 +13,7 @@ mod engine;
 mod failure;
 mod grammar;
 mod inspect;
+mod kv_blocks;
 mod lifeline;
 mod media;
 mod prepared;
@@ -25,6 +26,7 @@ mod telemetry;
 mod utf8;
 mod version;
 mod vision;
+mod vocabulary;
 
 use std::fs::File;
 use std::io::IsTerminal;

@@ -9,6 +9,7 @@ mod digest;
 mod draft;
 mod entry;
 mod key;
+mod location;
 mod manifest;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::quantization::Quantization;
 pub(crate) use draft::Draft;
 pub(crate) use entry::Entry;
 pub(crate) use key::Key;
+pub(crate) use location::EntryLocation;
 
 /// What there is for a load.
 #[derive(Debug, Clone)]
@@ -27,21 +29,11 @@ pub(crate) enum Prepared {
     /// The load does not ask for any.
     NotAsked,
     /// The engine was seen to fail with what it had written for this load.
-    Useless(Place),
+    Useless(EntryLocation),
     /// An entry.
     Hit(Box<Entry>),
     /// No entry that can be used.
-    Miss(Place),
-}
-
-/// Where an entry is or is to be.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
-    /// Directory of all entries.
-    root: PathBuf,
-    key: Key,
-    /// Largest entry that is to be written, in bytes.
-    capacity: u64,
+    Miss(EntryLocation),
 }
 
 impl Prepared {
@@ -64,19 +56,19 @@ impl Prepared {
                 return Self::NotAsked;
             }
         };
-        let place = Place {
+        let location = EntryLocation {
             root: PathBuf::from(&config.prepared_dir),
             key,
             capacity: config.prepared_capacity,
         };
-        let verified = config.prepared_verified.contains(&place.key.to_string());
-        match Entry::open(&place, verified) {
-            Ok(Some(entry)) if entry.is_useless() => Self::Useless(place),
+        let verified = config.prepared_verified.contains(&location.key.to_string());
+        match Entry::open(&location, verified) {
+            Ok(Some(entry)) if entry.is_useless() => Self::Useless(location),
             Ok(Some(entry)) => Self::Hit(Box::new(entry)),
-            Ok(None) => Self::Miss(place),
+            Ok(None) => Self::Miss(location),
             Err(why) => {
-                tracing::warn!(key = %place.key, why, "prepared weights cannot be used");
-                Self::Miss(place)
+                tracing::warn!(key = %location.key, why, "prepared weights cannot be used");
+                Self::Miss(location)
             }
         }
     }
@@ -94,15 +86,8 @@ impl Prepared {
     pub(crate) fn key(&self) -> String {
         match self {
             Self::NotAsked => String::new(),
-            Self::Hit(entry) => entry.place().key.to_string(),
-            Self::Useless(place) | Self::Miss(place) => place.key.to_string(),
+            Self::Hit(entry) => entry.location().key.to_string(),
+            Self::Useless(location) | Self::Miss(location) => location.key.to_string(),
         }
-    }
-}
-
-impl Place {
-    /// The entry's directory.
-    fn directory(&self) -> PathBuf {
-        self.root.join(self.key.to_string())
     }
 }

@@ -27,8 +27,8 @@ use tracing::{Instrument, Span, info_span};
 
 use crate::ending::Ending;
 use crate::engine::Engine;
-use crate::engine::load::{Built, is_out_of_memory, load};
-use crate::failure::Failure;
+use crate::engine::load::{Built, load};
+use crate::failure::{Failure, is_out_of_memory};
 use crate::inspect::Inspection;
 use crate::prepared::Draft;
 use crate::stats::Stats;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use hangar_worker_protocol::v1::WatchStatsResponse;
 use tokio::sync::Notify;
 
-use crate::inspect::kv_cache::BLOCK;
+use crate::kv_blocks::BLOCK;
 use pace::Pace;
 
 pub(crate) use pace::TooSlow;

@@ -11,9 +11,9 @@ use crate::calls::CallWatch;
 use crate::engine::logprobs::Likelihood;
 use crate::engine::picker::PickError;
 use crate::engine::tap::TokenStep;
-use crate::engine::vocabulary::Vocabulary;
 use crate::stop::StopMatcher;
 use crate::utf8::Utf8Joiner;
+use crate::vocabulary::Vocabulary;
 
 /// An answer as it is made.
 pub(crate) struct Answer {

@@ -16,6 +16,7 @@ use mistralrs::core::ChatTemplate;
 use serde_json::{Map, json};
 
 use crate::calls::Notation;
+use crate::inspect::template_source;
 
 /// Longest error of a template in characters: it may repeat what it was given.
 const MAX_WORDS: usize = 400;
@@ -177,21 +178,6 @@ fn source_with_tools(template: &ChatTemplate) -> Option<String> {
         .iter()
         .find(|entry| entry.get("name").is_some_and(|name| name == "tool_use"))?;
     entry.get("template").cloned()
-}
-
-/// The template for conversations without tools.
-pub(crate) fn template_source(template: &ChatTemplate) -> Option<String> {
-    match &template.chat_template.as_ref()?.0 {
-        Either::Left(source) => Some(source.clone()),
-        Either::Right(named) => named
-            .iter()
-            .find_map(|entry| match entry.get("name") {
-                Some(name) if name == "default" => entry.get("template").cloned(),
-                Some(_) => None,
-                None => entry.get("default").cloned(),
-            })
-            .or_else(|| named.last()?.get("template").cloned()),
-    }
 }
 
 /// Replaces what templates for Python use and the template library does not have.

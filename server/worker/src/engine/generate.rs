@@ -105,7 +105,7 @@ impl Engine {
         let made = tokio::task::spawn_blocking(move || {
             let prompt = engine.prompt(&request, default_max_tokens as usize)?;
             bounds.check(&[work(&prompt)], &engine.stats)?;
-            let picker = engine.picker(&request, &prompt)?;
+            let picker = engine.picker(&request, &prompt.tokens, prompt.call.as_ref())?;
             Ok::<_, Status>((prompt, picker, request.stop))
         });
         let (prompt, picker, stops) = made

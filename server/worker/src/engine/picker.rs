@@ -1,12 +1,11 @@
 //! Picks the tokens of one answer: the grammar says which may come, the rules choose among them, and what
 //! is said of the chosen one is read off the model's own scores.
 
-use hangar_client::v1::GenerateRequest;
+use hangar_client::v1::{Constraint, GenerateRequest};
 use tonic::Status;
 
 use crate::engine::Engine;
 use crate::engine::logprobs::{Likelihood, likelihood};
-use crate::engine::prompt::Prompt;
 use crate::engine::sampling::{Chooser, Rules};
 use crate::grammar::{Grammar, GrammarError, GrammarState};
 use crate::status;
@@ -91,21 +90,23 @@ impl Picker {
 }
 
 impl Engine {
-    /// What picks the tokens of an answer to this request. Blocks while a grammar is compiled.
+    /// What picks the tokens of an answer to this request, whose prompt has these tokens and which, where it has to
+    /// be a call, conforms to `call`. Blocks while a grammar is compiled.
     pub(crate) fn picker(
         &self,
         request: &GenerateRequest,
-        prompt: &Prompt,
+        prompt: &[u32],
+        call: Option<&Constraint>,
     ) -> Result<Picker, Status> {
         let defaults = self.generation_defaults.as_ref();
         let rules = Rules::resolve(request.sampling.as_ref(), defaults);
-        let grammar = match (&prompt.call, &request.constraint) {
+        let grammar = match (call, &request.constraint) {
             (Some(call), _) => Some(self.grammars.begin(call, Some("tools"))?),
             (None, Some(constraint)) => Some(self.grammars.begin(constraint, None)?),
             (None, None) => None,
         };
         Ok(Picker {
-            chooser: Chooser::new(rules, &prompt.tokens, request.seed),
+            chooser: Chooser::new(rules, prompt, request.seed),
             grammar,
             top: request.logprobs.then_some(request.top_logprobs as usize),
         })

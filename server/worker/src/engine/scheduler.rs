@@ -5,7 +5,7 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::inspect::kv_cache::{KEPT, blocks_of};
+use crate::kv_blocks::{KEPT, blocks_of};
 
 /// Admits requests to the engine.
 pub(crate) struct Scheduler {

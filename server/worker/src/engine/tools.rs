@@ -11,7 +11,7 @@ use tonic::Status;
 use crate::calls::{CallWatch, Function};
 use crate::engine::Engine;
 use crate::engine::chat::Chat;
-use crate::engine::prompt;
+use crate::engine::json::json_object;
 use crate::status;
 
 /// Deepest nesting of a function's schema.
@@ -83,7 +83,7 @@ fn notation(chat: &Chat) -> Result<crate::calls::Notation, Status> {
 fn functions(request: &GenerateRequest) -> Result<Vec<Function>, Status> {
     let functions = request.tools.iter().enumerate().map(|(n, tool)| {
         let given = tool.parameters.clone().unwrap_or_default();
-        let mut parameters = prompt::json_object(&given, MAX_DEPTH).ok_or_else(|| {
+        let mut parameters = json_object(&given, MAX_DEPTH).ok_or_else(|| {
             let field = format!("tools[{n}].parameters");
             status::invalid_field(&field, "is nested too deeply")
         })?;

@@ -1,52 +1,30 @@
 //! A directory with safetensors: which of its files make up the model, and whether they fit together.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::adapters::{self, Adapter};
+use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
+use hangar_worker_protocol::v1::{ProgressMeasure, WorkerConfig};
+
+use super::adapters;
+use super::architecture::Limits;
+use super::directory_files::DirectoryFiles;
+use super::inspection::{Files, InSitu, Inspection};
 use super::language::Language;
 use super::model_config::ModelConfig;
 use super::modules::Modules;
 use super::need::Need;
+use super::placement::Placement;
+use super::spec::{check_kind_found, choose_context, choose_dtype, uqff};
 use super::weights::Weights;
-use super::{
-    Files, InSitu, Inspection, Limits, Placement, bidirectional, check_kind_found, choose_context,
-    choose_dtype, embedding, files, multimodal, needed, parts, tokenizer, uqff,
-};
+use super::{bidirectional, embedding, files, multimodal, needed, parts, tokenizer};
 use crate::device::TargetDevice;
 use crate::failure::Failure;
 use crate::prepared::Prepared;
 use crate::quantization::Quantization;
-use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
-use hangar_worker_protocol::v1::{ProgressMeasure, WorkerConfig};
 
 /// More entries than a model's directory has.
 const MAX_ENTRIES: usize = 10_000;
-
-/// Files of a model in a directory.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct DirectoryFiles {
-    /// The directory.
-    pub(crate) directory: PathBuf,
-    /// config.json.
-    pub(crate) config: PathBuf,
-    /// tokenizer.json.
-    pub(crate) tokenizer: PathBuf,
-    /// tokenizer_config.json.
-    pub(crate) tokenizer_config: Option<PathBuf>,
-    /// chat_template.jinja.
-    pub(crate) template: Option<PathBuf>,
-    /// chat_template.json.
-    pub(crate) template_json: Option<PathBuf>,
-    /// generation_config.json.
-    pub(crate) generation_config: Option<PathBuf>,
-    /// The weights, in order.
-    pub(crate) weights: Vec<PathBuf>,
-    /// What is merged into them, in order.
-    pub(crate) adapters: Vec<Adapter>,
-    /// What makes a vector of the transformer's output, for an embedding model.
-    pub(crate) modules: Option<Modules>,
-}
 
 /// Inspects the directory at `path`.
 pub(super) fn inspect(

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use hangar_client::v1::{DataType, ModelKind};
-use mistralrs::core::EmbeddingLoaderType;
 
 use super::model_config::ModelConfig;
 use super::modules::{LIST, MARK, Modules, Pooling};
@@ -26,18 +25,6 @@ pub(super) fn kind(asked: ModelKind, names: &BTreeSet<String>) -> Result<ModelKi
         )),
         asked => Ok(asked),
     }
-}
-
-/// Checks that the engine has embedding models of this architecture.
-pub(super) fn check_architecture(name: &str) -> Result<(), Failure> {
-    if EmbeddingLoaderType::from_causal_lm_name(name).is_ok() {
-        return Ok(());
-    }
-    Err(Failure::unusable(format!(
-        "Embedding models of the architecture {name} are not supported by the engine (mistral.rs {}). Load \
-         one of Qwen3 (Qwen3ForCausalLM) or Gemma (Gemma3TextModel).",
-        crate::version::ENGINE_VERSION
-    )))
 }
 
 /// Checks that the weights are named as those of this kind of model are.
@@ -134,13 +121,6 @@ mod tests {
         assert_eq!(of(Text, &[LIST, MARK]), Some(Text));
         assert_eq!(of(Embedding, &[LIST]), Some(Embedding));
         assert_eq!(of(Embedding, &["config.json"]), None);
-    }
-
-    #[test]
-    fn only_what_the_engine_has_is_taken() {
-        assert!(check_architecture("Qwen3ForCausalLM").is_ok());
-        assert!(check_architecture("Gemma3TextModel").is_ok());
-        assert!(check_architecture("BertModel").is_err());
     }
 
     #[test]

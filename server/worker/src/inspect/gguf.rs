@@ -16,12 +16,14 @@ use hangar_worker_protocol::v1::{ProgressMeasure, WorkerConfig};
 use serde_json::Map;
 
 use self::header::{Header, Tensor};
+use super::architecture::Limits;
+use super::inspection::{Files, Inspection};
+use super::language::Language;
 use super::model_config::Shape;
 use super::need::Need;
-use super::{
-    Files, Inspection, Language, Limits, Placement, check_kind_found, choose_context, choose_dtype,
-    files, tokenizer as tokenizer_json,
-};
+use super::placement::Placement;
+use super::spec::{check_kind_found, choose_context, choose_dtype, uqff};
+use super::{files, tokenizer as tokenizer_json};
 use crate::device::TargetDevice;
 use crate::failure::Failure;
 
@@ -321,7 +323,7 @@ fn refuse_other_files(path: &Path) -> Result<(), Failure> {
             "{name} is pickled. Such files can run code when they are read and are refused: convert the \
              model to safetensors."
         ))),
-        Some("uqff") => Err(super::uqff()),
+        Some("uqff") => Err(uqff()),
         _ => Ok(()),
     }
 }

@@ -10,15 +10,7 @@ use hangar_client::v1::kv_cache::Size;
 
 use super::model_config::Shape;
 use crate::failure::Failure;
-
-/// Tokens of a block.
-pub(crate) const BLOCK: u64 = 32;
-
-/// Blocks that no sequence gets.
-pub(crate) const KEPT: u64 = 1;
-
-/// Blocks of a sequence beyond those of its tokens.
-pub(crate) const BEYOND: u64 = 1;
+use crate::kv_blocks::{BLOCK, KEPT, blocks_of, tokens_in};
 
 /// Sizes of heads that the engine's kernel for paged attention has.
 const HEAD_SIZES: [u64; 8] = [64, 80, 96, 112, 128, 192, 256, 512];
@@ -130,16 +122,6 @@ impl Wish {
             self.context
         ))
     }
-}
-
-/// Blocks that a sequence of so many tokens takes.
-pub(crate) fn blocks_of(tokens: u64) -> u64 {
-    tokens.div_ceil(BLOCK).saturating_add(BEYOND)
-}
-
-/// Tokens of the longest sequence that fits into so many blocks.
-pub(crate) fn tokens_in(blocks: u64) -> u64 {
-    blocks.saturating_sub(KEPT + BEYOND).saturating_mul(BLOCK)
 }
 
 #[cfg(test)]

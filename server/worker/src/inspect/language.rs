@@ -6,10 +6,12 @@
 
 use std::path::Path;
 
+use either::Either;
+use mistralrs::core::ChatTemplate;
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
-use super::directory::DirectoryFiles;
+use super::directory_files::DirectoryFiles;
 use super::{files, tokenizer};
 use crate::failure::Failure;
 
@@ -235,4 +237,19 @@ fn defaults(given: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
         }
     }
     Ok(fields)
+}
+
+/// The template for conversations without tools.
+pub(crate) fn template_source(template: &ChatTemplate) -> Option<String> {
+    match &template.chat_template.as_ref()?.0 {
+        Either::Left(source) => Some(source.clone()),
+        Either::Right(named) => named
+            .iter()
+            .find_map(|entry| match entry.get("name") {
+                Some(name) if name == "default" => entry.get("template").cloned(),
+                Some(_) => None,
+                None => entry.get("default").cloned(),
+            })
+            .or_else(|| named.last()?.get("template").cloned()),
+    }
 }

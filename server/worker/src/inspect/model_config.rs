@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use hangar_client::v1::ModelKind;
-use mistralrs::core::{MultimodalLoaderType, NormalLoaderType};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::architecture::{self, Architecture, Limits};
 use super::bidirectional::Bidirectional;
-use super::{embedding, files, multimodal};
+use super::{files, kind};
 use crate::failure::Failure;
 
 /// Longest config.json in bytes.
@@ -89,10 +88,10 @@ impl ModelConfig {
             })?;
         let kind = match wanted {
             ModelKind::Embedding => {
-                embedding::check_architecture(&architecture)?;
+                kind::check_embedding(&architecture)?;
                 wanted
             }
-            _ => kind(&architecture)?,
+            _ => kind::of(&architecture)?,
         };
         let ends = raw.fields.get("eos_token_id").cloned().unwrap_or_default();
         let mut config = Self::translated(architecture, kind, raw.fields)?;
@@ -213,29 +212,6 @@ impl ModelConfig {
     }
 }
 
-/// What kind of model the architecture makes, if the engine has it and it can be served.
-fn kind(name: &str) -> Result<ModelKind, Failure> {
-    if Architecture::of(name).is_some() || NormalLoaderType::from_causal_lm_name(name).is_ok() {
-        return Ok(ModelKind::Text);
-    }
-    if multimodal::loader(name).is_some() {
-        return Ok(ModelKind::Multimodal);
-    }
-    if MultimodalLoaderType::from_causal_lm_name(name).is_ok() {
-        return Err(Failure::unusable(format!(
-            "{name} is a multimodal model of an architecture that this version of Hangar does not support. \
-             Load one of {}, or a text model.",
-            multimodal::ARCHITECTURES.join(", ")
-        )));
-    }
-    Err(Failure::unusable(format!(
-        "The architecture {name} is not supported by the engine (mistral.rs {}). Load a model of a \
-         supported one, for example LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, \
-         Qwen3ForCausalLM, Gemma2ForCausalLM or Phi3ForCausalLM.",
-        crate::version::ENGINE_VERSION
-    )))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -264,15 +240,5 @@ mod tests {
         }));
         assert_eq!(config.shape, Shape::default());
         assert_eq!((config.context_length, config.name), (None, None));
-    }
-
-    #[test]
-    fn architectures_that_the_engine_lacks_are_refused() {
-        assert_eq!(kind("LlamaForCausalLM"), Ok(ModelKind::Text));
-        let gemma = kind("Gemma3ForConditionalGeneration");
-        assert_eq!(gemma, Ok(ModelKind::Multimodal));
-        assert!(kind("FooForCausalLM").is_err());
-        let error = kind("Idefics2ForConditionalGeneration").expect_err("multimodal");
-        assert!(error.message.contains("multimodal"), "{error}");
     }
 }

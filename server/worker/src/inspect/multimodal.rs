@@ -14,12 +14,11 @@ use mistralrs::core::MultimodalLoaderType;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
-use super::directory::DirectoryFiles;
-use super::files;
+use super::directory_files::DirectoryFiles;
 use super::language::{self, Language};
 use super::model_config::ModelConfig;
+use super::{files, kind};
 use crate::demo::place;
-use crate::engine::chat::template_source;
 use crate::failure::Failure;
 use crate::media::MAX_IMAGES;
 use crate::vision::ImageRule;
@@ -114,20 +113,6 @@ struct Preprocessor {
     _image_std: Option<[f64; 3]>,
 }
 
-/// Architectures that can be served, for messages.
-pub(super) const ARCHITECTURES: &[&str] = &[
-    "Gemma3ForConditionalGeneration",
-    "Qwen3VLForConditionalGeneration",
-];
-
-/// The engine's loader for an architecture that can be served.
-pub(super) fn loader(architecture: &str) -> Option<MultimodalLoaderType> {
-    if !ARCHITECTURES.contains(&architecture) {
-        return None;
-    }
-    MultimodalLoaderType::from_causal_lm_name(architecture).ok()
-}
-
 /// Inspects what the model in these files has beside what every model has.
 pub(super) fn inspect(
     config: &WorkerConfig,
@@ -136,7 +121,7 @@ pub(super) fn inspect(
     language: &Language,
     tokenizer: &Tokenizer,
 ) -> Result<Option<Multimodal>, Failure> {
-    let Some(loader) = loader(&model.architecture) else {
+    let Some(loader) = kind::multimodal_loader(&model.architecture) else {
         return Ok(None);
     };
     if !config.adapters.is_empty() {
@@ -248,7 +233,7 @@ fn template(
         }
     }
     let template = serde_json::from_value(language.chat.clone().into()).ok();
-    Ok(template.as_ref().and_then(template_source))
+    Ok(template.as_ref().and_then(language::template_source))
 }
 
 fn verbatim(cache: &Path) -> Result<PathBuf, Failure> {
@@ -269,14 +254,6 @@ fn verbatim(cache: &Path) -> Result<PathBuf, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn architectures_that_can_be_served_are_the_engines() {
-        for name in ARCHITECTURES {
-            assert!(loader(name).is_some(), "{name}");
-        }
-        assert!(loader("Idefics2ForConditionalGeneration").is_none());
-    }
 
     #[test]
     fn the_need_grows_with_what_images_become() {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::Place;
+use super::location::EntryLocation;
 use super::manifest::{self, FORMAT, FileRecord, Manifest};
 
 /// Name of the engine's files: it adds a number.
@@ -20,36 +20,36 @@ const SPARE: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Draft {
     directory: PathBuf,
-    place: Place,
+    location: EntryLocation,
 }
 
 impl Draft {
-    /// Makes room for an entry of about so many bytes. What is in its place is no usable entry, and goes.
+    /// Makes room for an entry of about so many bytes. What is in its location is no usable entry, and goes.
     ///
     /// # Errors
     ///
     /// When it is larger than entries may be, does not fit on the disk, or nothing can be written.
-    pub(crate) fn begin(place: &Place, bytes: u64) -> io::Result<Self> {
-        if bytes > place.capacity {
+    pub(crate) fn begin(location: &EntryLocation, bytes: u64) -> io::Result<Self> {
+        if bytes > location.capacity {
             return Err(io::Error::other(format!(
                 "{bytes} bytes are more than the cache may hold"
             )));
         }
-        let about = rustix::fs::statvfs(&place.root)?;
+        let about = rustix::fs::statvfs(&location.root)?;
         let free = about.f_bavail.saturating_mul(about.f_frsize);
         if bytes.saturating_add(SPARE) > free {
             return Err(io::Error::other(format!(
                 "{bytes} bytes do not fit on the disk, of which {free} are free"
             )));
         }
-        let name = format!("{}.partial-{}", place.key, std::process::id());
-        let directory = place.root.join(name);
+        let name = format!("{}.partial-{}", location.key, std::process::id());
+        let directory = location.root.join(name);
         std::fs::create_dir(&directory)?;
         let draft = Self {
             directory,
-            place: place.clone(),
+            location: location.clone(),
         };
-        match remove(&place.directory()) {
+        match remove(&location.directory()) {
             Ok(()) => Ok(draft),
             Err(error) => {
                 draft.discard();
@@ -100,7 +100,7 @@ impl Draft {
     /// Writes the manifest and gives the size of the entry.
     fn record(&self, useless: bool) -> io::Result<u64> {
         let mut files = Vec::new();
-        // In place of the engine's copy of the model's.
+        // In location of the engine's copy of the model's.
         File::create(self.directory.join(manifest::CONFIG))?;
         for entry in std::fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -115,8 +115,8 @@ impl Draft {
         let bytes = files.iter().map(|file| file.size).sum();
         let manifest = Manifest {
             format: FORMAT,
-            key: self.place.key.to_string(),
-            source: self.place.key.source().clone(),
+            key: self.location.key.to_string(),
+            source: self.location.key.source().clone(),
             useless,
             files,
         };
@@ -129,8 +129,8 @@ impl Draft {
 
     /// Gives it its name; `false` if an entry has it already.
     fn publish(&self) -> io::Result<bool> {
-        match std::fs::rename(&self.directory, self.place.directory()) {
-            Ok(()) => sync(&self.place.root).map(|()| true),
+        match std::fs::rename(&self.directory, self.location.directory()) {
+            Ok(()) => sync(&self.location.root).map(|()| true),
             Err(error) if is_taken(&error) => Ok(false),
             Err(error) => Err(error),
         }

@@ -3,28 +3,28 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::Place;
 use super::draft::Draft;
+use super::location::EntryLocation;
 use super::manifest::{FORMAT, FileRecord, Manifest};
 
 /// An entry that looks intact.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    place: Place,
+    location: EntryLocation,
     manifest: Manifest,
     verified: bool,
 }
 
 impl Entry {
-    /// The entry at `place`, if there is one. Looks at sizes, times and some blocks of its files only;
+    /// The entry at `location`, if there is one. Looks at sizes, times and some blocks of its files only;
     /// `verified` says that all of them were checked before.
-    pub(super) fn open(place: &Place, verified: bool) -> Result<Option<Self>, String> {
-        let directory = place.directory();
+    pub(super) fn open(location: &EntryLocation, verified: bool) -> Result<Option<Self>, String> {
+        let directory = location.directory();
         let manifest = Manifest::read(&directory).map_err(|e| format!("its manifest: {e}"))?;
         let Some(manifest) = manifest else {
             return Ok(None);
         };
-        if manifest.format != FORMAT || manifest.key != place.key.to_string() {
+        if manifest.format != FORMAT || manifest.key != location.key.to_string() {
             return Err("it is another entry".into());
         }
         for file in &manifest.files {
@@ -35,7 +35,7 @@ impl Entry {
             }
         }
         let entry = Self {
-            place: place.clone(),
+            location: location.clone(),
             manifest,
             verified,
         };
@@ -48,13 +48,13 @@ impl Entry {
     }
 
     /// Where it is.
-    pub(crate) fn place(&self) -> &Place {
-        &self.place
+    pub(crate) fn location(&self) -> &EntryLocation {
+        &self.location
     }
 
     /// Its directory.
     pub(crate) fn directory(&self) -> PathBuf {
-        self.place.directory()
+        self.location.directory()
     }
 
     /// Its files with quantized weights.
@@ -114,10 +114,10 @@ impl Entry {
         std::fs::remove_dir_all(self.directory())
     }
 
-    /// Leaves a note in its place that the engine cannot make use of it.
+    /// Leaves a note in its location that the engine cannot make use of it.
     pub(crate) fn mark_useless(&self) -> io::Result<()> {
         self.remove()?;
-        Draft::begin(&self.place, 0)?.finish_useless()
+        Draft::begin(&self.location, 0)?.finish_useless()
     }
 
     fn files(&self, end: &'static str) -> impl Iterator<Item = PathBuf> {

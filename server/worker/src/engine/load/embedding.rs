@@ -4,7 +4,9 @@ use mistralrs::core::{
     AdapterPaths, EmbeddingLoaderBuilder, EmbeddingModelPaths, EmbeddingSpecificConfig,
 };
 
-use super::{Loaded, handed::Handed, load_paths, target::Target};
+use super::handed::Handed;
+use super::pipeline::{Loaded, load_paths};
+use super::target::Target;
 use crate::failure::Failure;
 use crate::inspect::{DirectoryFiles, Modules};
 

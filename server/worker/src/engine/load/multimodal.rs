@@ -5,7 +5,9 @@ use mistralrs::core::{
     MultimodalSpecificConfig,
 };
 
-use super::{Loaded, directory_paths, handed::Handed, load_paths, target::Target};
+use super::handed::Handed;
+use super::pipeline::{Loaded, directory_paths, load_paths};
+use super::target::Target;
 use crate::failure::Failure;
 use crate::inspect::{DirectoryFiles, Multimodal};
 

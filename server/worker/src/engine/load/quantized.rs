@@ -10,11 +10,11 @@ use mistralrs::TokenSource;
 use mistralrs::core::{DeviceMapSetting, Loader, NormalSpecificConfig};
 
 use super::handed::Handed;
+use super::pipeline::{Loaded, Weights, directory_loader, directory_paths, load_paths, refused};
 use super::target::Target;
-use super::{Loaded, Weights, directory_loader, directory_paths, load_paths};
 use crate::failure::{Failure, panic_message};
 use crate::inspect::{DirectoryFiles, InSitu};
-use crate::prepared::{Draft, Entry, Place, Prepared};
+use crate::prepared::{Draft, Entry, EntryLocation, Prepared};
 
 /// Loads the weights in these files, or what was prepared of them.
 pub(super) fn load(
@@ -25,7 +25,7 @@ pub(super) fn load(
 ) -> Result<Weights, Failure> {
     match &in_situ.prepared {
         Prepared::NotAsked | Prepared::Useless(_) => quantize(files, handed, target, in_situ, None),
-        Prepared::Miss(place) => quantize(files, handed, target, in_situ, Some(place)),
+        Prepared::Miss(location) => quantize(files, handed, target, in_situ, Some(location)),
         Prepared::Hit(entry) => {
             if let Some(model) = load_entry(files, handed, target, entry) {
                 return Ok(Weights {
@@ -34,7 +34,7 @@ pub(super) fn load(
                     draft: None,
                 });
             }
-            quantize(files, handed, target, in_situ, Some(entry.place()))
+            quantize(files, handed, target, in_situ, Some(entry.location()))
         }
     }
 }
@@ -113,15 +113,15 @@ fn take_over(loader: &dyn Loader, target: &Target) -> Result<(), Failure> {
     }
 }
 
-/// Quantizes the weights and writes them for later loads, if there is a place for that.
+/// Quantizes the weights and writes them for later loads, where that is worth it.
 fn quantize(
     files: &DirectoryFiles,
     handed: &Handed,
     target: &Target,
     in_situ: &InSitu,
-    place: Option<&Place>,
+    location: Option<&EntryLocation>,
 ) -> Result<Weights, Failure> {
-    let draft = place.and_then(|place| begin(place, in_situ.bytes));
+    let draft = location.and_then(|location| begin(location, in_situ.bytes));
     let load = |draft: Option<&Draft>| {
         let config = NormalSpecificConfig {
             write_uqff: draft.map(Draft::path),
@@ -135,8 +135,7 @@ fn quantize(
         return load(None).map(Weights::from);
     };
     let loaded = catch_unwind(AssertUnwindSafe(|| load(Some(&draft))));
-    let failure = match loaded.unwrap_or_else(|panic| Err(super::refused(&panic_message(&*panic))))
-    {
+    let failure = match loaded.unwrap_or_else(|panic| Err(refused(&panic_message(&*panic)))) {
         Ok(model) => {
             return Ok(Weights {
                 model,
@@ -159,8 +158,8 @@ fn quantize(
     load(None).map(Weights::from)
 }
 
-fn begin(place: &Place, bytes: u64) -> Option<Draft> {
-    Draft::begin(place, bytes)
+fn begin(location: &EntryLocation, bytes: u64) -> Option<Draft> {
+    Draft::begin(location, bytes)
         .inspect_err(|error| tracing::warn!(%error, "prepared weights are not written"))
         .ok()
 }

@@ -1,18 +1,12 @@
 //! What the engine's loaders get of the device.
 
-use std::num::NonZeroUsize;
-
 use candle_core::Device;
 use hangar_client::v1::DataType;
-use mistralrs::core::{
-    DefaultSchedulerMethod, MemoryGpuConfig, ModelDType, PagedAttentionConfig, PagedCacheType,
-    SchedulerConfig,
-};
+use mistralrs::core::{MemoryGpuConfig, ModelDType, PagedAttentionConfig, PagedCacheType};
 
-use super::Loaded;
 use crate::failure::Failure;
-use crate::inspect::Inspection;
-use crate::inspect::kv_cache::{BLOCK, KvPlan};
+use crate::inspect::{Inspection, KvPlan};
+use crate::kv_blocks::BLOCK;
 
 /// Where and in what a model is loaded.
 pub(super) struct Target {
@@ -35,29 +29,6 @@ impl Target {
             paged,
         })
     }
-}
-
-/// How the loaded model's requests are scheduled, at most `concurrency` of them at a time; and how many blocks
-/// its cache has, if it has any.
-pub(super) fn scheduler(
-    loaded: &Loaded,
-    concurrency: u32,
-) -> Result<(SchedulerConfig, Option<u32>), Failure> {
-    let pipeline = loaded
-        .try_lock()
-        .map_err(|_| Failure::internal("the loaded model is in use"))?;
-    let concurrency = concurrency.max(1) as usize;
-    let Some(config) = pipeline.get_metadata().cache_config.clone() else {
-        let concurrency = NonZeroUsize::new(concurrency).unwrap_or(NonZeroUsize::MIN);
-        let method = DefaultSchedulerMethod::Fixed(concurrency);
-        return Ok((SchedulerConfig::DefaultScheduler { method }, None));
-    };
-    let blocks = u32::try_from(config.num_gpu_blocks).unwrap_or(u32::MAX);
-    let scheduler = SchedulerConfig::PagedAttentionMeta {
-        max_num_seqs: concurrency,
-        config,
-    };
-    Ok((scheduler, Some(blocks)))
 }
 
 fn paged(plan: &KvPlan) -> Result<PagedAttentionConfig, Failure> {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json, json};
 use super::header::{Header, Value};
 use super::pre::{self, Pre};
 use crate::failure::Failure;
-use crate::inspect::Language;
+use crate::inspect::language::Language;
 use crate::inspect::tokenizer::template_processing;
 
 /// Types of tokens.

@@ -9,7 +9,8 @@ use tokenizers::Tokenizer;
 
 use super::{MAX_FILE, Preprocessor, Processor, wrong};
 use crate::failure::Failure;
-use crate::inspect::{DirectoryFiles, files};
+use crate::inspect::directory_files::DirectoryFiles;
+use crate::inspect::files;
 use crate::vision::{ImageRule, ImageSize, ImageSizing};
 
 const BEGIN: &str = "<start_of_image>";

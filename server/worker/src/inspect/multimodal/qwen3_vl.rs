@@ -8,7 +8,8 @@ use tokenizers::Tokenizer;
 
 use super::{MAX_FILE, Preprocessor, wrong};
 use crate::failure::Failure;
-use crate::inspect::{DirectoryFiles, files};
+use crate::inspect::directory_files::DirectoryFiles;
+use crate::inspect::files;
 use crate::vision::{ImageRule, ImageSizing};
 
 const BEGIN: &str = "<|vision_start|>";

@@ -1,0 +1,47 @@
+//! Models of text, from a directory or a GGUF file, as they are stored.
+
+use std::path::{Path, PathBuf};
+
+use mistralrs::core::{
+    AdapterPaths, GGUFLoaderBuilder, GGUFSpecificConfig, LocalModelPaths, NormalSpecificConfig,
+};
+
+use super::embedding;
+use super::handed::Handed;
+use super::pipeline::{Loaded, directory_loader, directory_paths, load_paths};
+use super::target::Target;
+use crate::failure::Failure;
+use crate::inspect::DirectoryFiles;
+
+pub(super) fn load_directory(
+    files: &DirectoryFiles,
+    handed: &Handed,
+    target: &Target,
+) -> Result<Loaded, Failure> {
+    if let Some(modules) = &files.modules {
+        return embedding::load(files, handed, modules, target);
+    }
+    let config = NormalSpecificConfig::default();
+    let loader = directory_loader(&files.directory, config, None, &files.adapters)?;
+    load_paths(&*loader, directory_paths(files, handed)?, target, None)
+}
+
+pub(super) fn load_gguf(file: &Path, handed: &Handed, target: &Target) -> Result<Loaded, Failure> {
+    let directory = file.parent().unwrap_or(file).to_string_lossy().into_owned();
+    let name = file.to_string_lossy().into_owned();
+    let config = GGUFSpecificConfig::default();
+    let loader =
+        GGUFLoaderBuilder::new(None, None, directory, vec![name], config, false, None).build();
+    let paths = LocalModelPaths {
+        tokenizer_filename: handed.tokenizer.clone(),
+        config_filename: PathBuf::new(),
+        template_filename: None,
+        filenames: vec![file.to_owned()],
+        adapter_paths: AdapterPaths::None,
+        gen_conf: Some(handed.generation.clone()),
+        preprocessor_config: None,
+        processor_config: None,
+        chat_template_json_filename: None,
+    };
+    load_paths(&*loader, paths, target, None)
+}

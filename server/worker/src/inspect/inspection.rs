@@ -1,0 +1,114 @@
+//! What the headers of a model's files tell, and how it is to be loaded.
+
+use std::path::PathBuf;
+
+use hangar_client::v1::{DataType, ModelKind, ModelMetadata};
+use hangar_worker_protocol::v1::{ModelInspection, ProgressMeasure};
+
+use super::architecture::Limits;
+use super::directory_files::DirectoryFiles;
+use super::language::Language;
+use super::model_config;
+use super::modules::Modules;
+use super::multimodal::Multimodal;
+use super::placement::Placement;
+use crate::prepared::Prepared;
+use crate::quantization::Quantization;
+
+/// Files that the engine is to load.
+#[derive(Debug, Clone)]
+pub(crate) enum Files {
+    /// Safetensors and what belongs to them.
+    Directory(Box<DirectoryFiles>),
+    /// One GGUF file.
+    Gguf(PathBuf),
+}
+
+/// What the headers of a model's files tell, and how it is to be loaded.
+#[derive(Debug, Clone)]
+pub(crate) struct Inspection {
+    /// What to load.
+    pub(crate) files: Files,
+    /// What the model is; never unspecified.
+    pub(crate) kind: ModelKind,
+    /// What there is to know about a multimodal model beside that.
+    pub(crate) multimodal: Option<Multimodal>,
+    /// Data type of the weights in memory; never unspecified.
+    pub(crate) dtype: DataType,
+    /// What the weights are quantized to when they are loaded.
+    pub(crate) quantization: Option<InSitu>,
+    /// config.json for the engine; empty where it needs none.
+    pub(crate) config: Vec<u8>,
+    /// What there is to know about its tokens.
+    pub(crate) language: Language,
+    /// Up to where the engine computes what the model says.
+    pub(crate) limits: Limits,
+    /// Longest sequence in tokens, where the files or the spec tell it.
+    pub(crate) context_length: Option<u32>,
+    /// Rows of the embedding, where the files tell it.
+    pub(crate) vocabulary_size: Option<u32>,
+    /// As far as known.
+    pub(crate) metadata: ModelMetadata,
+    pub(super) weight_bytes: u64,
+    pub(super) measure: ProgressMeasure,
+    pub(super) need_host_bytes: u64,
+    /// How it is to lie on its device.
+    pub(crate) placement: Placement,
+    /// Chat template in place of the model's own; empty: the model's own.
+    pub(crate) chat_template: String,
+}
+
+/// Quantization of the weights when they are loaded.
+#[derive(Debug, Clone)]
+pub(crate) struct InSitu {
+    /// The type.
+    pub(crate) to: Quantization,
+    /// What is there already.
+    pub(crate) prepared: Prepared,
+    /// Expected size of the prepared weights in bytes.
+    pub(crate) bytes: u64,
+}
+
+impl Inspection {
+    /// For the ready message.
+    pub(crate) fn to_message(&self) -> ModelInspection {
+        ModelInspection {
+            metadata: Some(self.metadata.clone()),
+            weight_bytes: self.weight_bytes,
+            progress_measure: self.measure.into(),
+            need_host_bytes: self.need_host_bytes,
+            need_device_bytes: self.placement.need,
+            max_concurrency: self.placement.concurrency,
+            prepared: self
+                .prepared()
+                .map_or(0, |prepared| prepared.to_message().into()),
+            prepared_key: self.prepared().map_or_else(String::new, Prepared::key),
+        }
+    }
+
+    /// What makes a vector of the transformer's output, for an embedding model.
+    pub(crate) fn modules(&self) -> Option<&Modules> {
+        match &self.files {
+            Files::Directory(files) => files.modules.as_ref(),
+            Files::Gguf(_) => None,
+        }
+    }
+
+    /// Whether the engine has the loader of this text model among the multimodal ones.
+    pub(crate) fn is_loaded_as_multimodal(&self) -> bool {
+        self.metadata.architecture == model_config::GEMMA3_TEXT
+    }
+
+    /// The chat template to use: empty for the one that the engine finds, `None` where there is none.
+    pub(crate) fn chat_template(&self) -> Option<&str> {
+        // The engine has another one for multimodal models, which is of no use here.
+        if self.kind != ModelKind::Multimodal || !self.chat_template.is_empty() {
+            return Some(&self.chat_template);
+        }
+        self.multimodal.as_ref()?.template.as_deref()
+    }
+
+    fn prepared(&self) -> Option<&Prepared> {
+        self.quantization.as_ref().map(|in_situ| &in_situ.prepared)
+    }
+}
