@@ -17,6 +17,7 @@ pub(crate) mod logprobs;
 pub(crate) mod pace;
 pub(crate) mod picker;
 pub(crate) mod prompt;
+mod request;
 pub(crate) mod sampling;
 pub(crate) mod scheduler;
 pub(crate) mod tap;

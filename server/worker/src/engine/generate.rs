@@ -14,13 +14,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use either::Either;
 use hangar_client::v1::GenerateDone;
 use hangar_worker_protocol::v1::generate_response::Event;
 use hangar_worker_protocol::v1::{GenerateRequest, GenerateResponse};
-use mistralrs::core::{
-    CustomLogitsProcessor, NormalRequest, Request, RequestMessage, Response, SamplingParams,
-};
+use mistralrs::core::{Request, Response};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -29,10 +26,10 @@ use tracing::Instrument;
 use crate::engine::Engine;
 use crate::engine::answer::{Answer, AnswerState};
 use crate::engine::bounds::Bounds;
-use crate::engine::image_prompt::ImagePrompt;
 use crate::engine::pace::Pace;
 use crate::engine::picker::Picker;
 use crate::engine::prompt::Prompt;
+use crate::engine::request::{engine_request, work};
 use crate::engine::tap::{EmittedSteps, EndTokens, TokenTap};
 use crate::stats::InFlight;
 use crate::status;
@@ -136,6 +133,16 @@ impl Engine {
         ReceiverStream::new(stream)
     }
 
+    /// Takes from a prompt what the engine cannot compute at once: it gets that token by token.
+    fn split_prompt(&self, prompt: &mut Prompt) -> Vec<u32> {
+        match self.limits.at_once {
+            Some(most) if prompt.tokens.len() > most as usize => {
+                prompt.tokens.split_off(most as usize)
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Why the engine broke off an answer: it is being stopped, it died, or neither is known.
     pub(super) async fn ended_without_reason(&self) -> Status {
         if self.is_stopped() {
@@ -180,10 +187,7 @@ impl QueuedRequest {
             caller,
         } = self;
         let prompt_tokens = prompt.tokens.len();
-        let rest = match engine.limits.at_once {
-            Some(most) if prompt_tokens > most as usize => prompt.tokens.split_off(most as usize),
-            _ => Vec::new(),
-        };
+        let rest = engine.split_prompt(&mut prompt);
         let steps = prompt.max_tokens + rest.len();
         let (to_run, responses) = mpsc::channel(steps + SPARE_RESPONSES);
         let ends = EndTokens {
@@ -327,52 +331,6 @@ async fn wait_for_release(
     }
     // The other side is dropped then.
     let _ = released.await;
-}
-
-fn engine_request(
-    id: usize,
-    prompt: Prompt,
-    steps: usize,
-    tap: Arc<dyn CustomLogitsProcessor>,
-    responses: mpsc::Sender<Response>,
-) -> NormalRequest {
-    let message = match prompt.image_prompt {
-        Some(image_prompt) => with_images(image_prompt),
-        None => RequestMessage::CompletionTokens(prompt.tokens),
-    };
-    // The tap leaves one token to choose, which the engine does greedily.
-    let sampling = SamplingParams {
-        temperature: Some(0.0),
-        max_len: Some(steps),
-        ..SamplingParams::neutral()
-    };
-    let mut request = NormalRequest::new_simple(message, sampling, responses, id, None, None);
-    request.is_streaming = true;
-    request.logits_processors = Some(vec![tap]);
-    request
-}
-
-/// A conversation of one message, which the engine's chat template leaves as it is.
-fn with_images(image_prompt: ImagePrompt) -> RequestMessage {
-    let role = ("role".to_owned(), Either::Left("user".to_owned()));
-    let content = ("content".to_owned(), Either::Left(image_prompt.text));
-    RequestMessage::MultimodalChat {
-        images: image_prompt.images,
-        audios: Vec::new(),
-        videos: Vec::new(),
-        messages: vec![[role, content].into_iter().collect()],
-        enable_thinking: None,
-        reasoning_effort: None,
-    }
-}
-
-/// What the engine has to compute before the first token, in tokens: a patch of an image counts as one.
-fn work(prompt: &Prompt) -> usize {
-    let patches = prompt
-        .image_prompt
-        .as_ref()
-        .map_or(0, |image_prompt| image_prompt.patches);
-    prompt.tokens.len() + patches
 }
 
 /// What an engine's response says against going on; `None` for one that says nothing.

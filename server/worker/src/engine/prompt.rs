@@ -48,19 +48,7 @@ impl Engine {
         let is_chat = !request.messages.is_empty();
         let Conversation { messages, images } = self.conversation(request)?;
         let tools = self.tools(request)?;
-        let (tokens, text) = match (is_chat, request.prompt.is_empty()) {
-            (true, true) => self.chat_tokens(request, &messages, &images, &tools)?,
-            (false, false) => (self.encode("prompt", &request.prompt)?, String::new()),
-            (true, false) => {
-                return Err(status::invalid_field(
-                    "prompt",
-                    "give either prompt or messages, not both",
-                ));
-            }
-            (false, true) => {
-                return Err(status::invalid_field("prompt", "give a prompt or messages"));
-            }
-        };
+        let (tokens, text) = self.tokens(request, &messages, &images, &tools)?;
         let field = if is_chat { "messages" } else { "prompt" };
         self.check_tokens(field, &tokens)?;
         self.check_places(field, &tokens, &images)?;
@@ -71,14 +59,7 @@ impl Engine {
             tokens.len(),
             request.max_tokens as usize,
         )?;
-        let default = match default_max_tokens {
-            0 => self.longest_by_model(tokens.len()),
-            default => Some(default),
-        };
-        let max_tokens = match default {
-            Some(default) if request.max_tokens == 0 => max_tokens.min(default),
-            _ => max_tokens,
-        };
+        let max_tokens = self.longest_answer(request, tokens.len(), max_tokens, default_max_tokens);
         // Only now, when everything else is right.
         let image_prompt = self.image_prompt(text, &images)?;
         Ok(Prompt {
@@ -96,6 +77,42 @@ impl Engine {
             call: tools.constraint,
             watch: tools.watch,
         })
+    }
+
+    /// The tokens of a prompt or a conversation, and the text that the engine makes the same tokens of if there are
+    /// images.
+    fn tokens(
+        &self,
+        request: &GenerateRequest,
+        messages: &[ChatMessage],
+        images: &[PlacedImage<'_>],
+        tools: &Tools,
+    ) -> Result<(Vec<u32>, String), Status> {
+        let refused = |why| Err(status::invalid_field("prompt", why));
+        match (request.messages.is_empty(), request.prompt.is_empty()) {
+            (false, true) => self.chat_tokens(request, messages, images, tools),
+            (true, false) => Ok((self.encode("prompt", &request.prompt)?, String::new())),
+            (false, false) => refused("give either prompt or messages, not both"),
+            (true, true) => refused("give a prompt or messages"),
+        }
+    }
+
+    /// Longest answer to a prompt of so many tokens, of which the context leaves `left`.
+    fn longest_answer(
+        &self,
+        request: &GenerateRequest,
+        prompt: usize,
+        left: usize,
+        default_max_tokens: usize,
+    ) -> usize {
+        let default = match default_max_tokens {
+            0 => self.longest_by_model(prompt),
+            default => Some(default),
+        };
+        match default {
+            Some(default) if request.max_tokens == 0 => left.min(default),
+            _ => left,
+        }
     }
 
     /// The context of a sequence that begins with that many tokens.

@@ -13,11 +13,12 @@ use super::inspection::{Files, InSitu, Inspection};
 use super::language::Language;
 use super::model_config::ModelConfig;
 use super::modules::Modules;
+use super::multimodal::{self, Multimodal};
 use super::need::Need;
 use super::placement::Placement;
 use super::spec::{check_kind_found, choose_context, choose_dtype, uqff};
 use super::weights::Weights;
-use super::{bidirectional, embedding, files, multimodal, needed, parts, tokenizer};
+use super::{bidirectional, embedding, files, needed, parts, tokenizer};
 use crate::device::TargetDevice;
 use crate::failure::Failure;
 use crate::prepared::Prepared;
@@ -26,113 +27,46 @@ use crate::quantization::Quantization;
 /// More entries than a model's directory has.
 const MAX_ENTRIES: usize = 10_000;
 
+/// What the files of a directory say, before it is known where and how the model is to lie.
+struct Found {
+    name: String,
+    files: DirectoryFiles,
+    language: Language,
+    model: ModelConfig,
+    multimodal: Option<Multimodal>,
+    quantization: Option<Quantization>,
+    context_length: Option<u32>,
+    weights: Weights,
+}
+
 /// Inspects the directory at `path`.
 pub(super) fn inspect(
     config: &WorkerConfig,
     path: &Path,
     device: TargetDevice,
 ) -> Result<Inspection, Failure> {
-    let names = list(path)?;
-    check_what_it_is(&names)?;
-    let wanted = embedding::kind(config.kind(), &names)?;
-    let mut files = find(config, path, &names)?;
-    let (mut language, made) = Language::read(&files)?;
-    let mut model = ModelConfig::read(&files.config, wanted)?;
-    let kind = model.kind;
-    model.limits = limits(model.limits, &device);
-    language.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
-    language.begins_chats = kind == ModelKind::Multimodal;
-    check_kind_found(config.kind(), kind, &model.architecture)?;
-    let multimodal = multimodal::inspect(config, &model, &files, &language, &made)?;
-    let quantization = quantization(&config.quantization, &model)?;
-    files.adapters = adapters::inspect(&config.adapters, &model, &files.weights)?;
-    let context_length = choose_context(config.context_length, model.context_length)?;
-    if kind == ModelKind::Embedding {
-        embedding::check(&model, &config.quantization, context_length)?;
-        files.modules = Some(Modules::read(path, model.shape.hidden_size)?);
-        bidirectional::narrow(&mut model.handed);
-    }
-    let dense = files.modules.iter().flat_map(Modules::weights);
-    let all_weights: Vec<_> = files.weights.iter().chain(dense).cloned().collect();
-    let weights = Weights::read(&all_weights, quantization)?;
-    embedding::check_names(kind, &weights)?;
-    if let Some(tensors) = &model.tensors {
-        needed::check(tensors, &weights.names, &model)?;
-    }
-    let dtype = choose_dtype(config.dtype(), &device, weights.stored_as_f32());
-    let dtype = embedding::dtype(config.dtype(), files.modules.as_ref(), dtype)?;
-    let vocabulary_size = weights.vocabulary.or(model.vocabulary_size);
-    let number = if dtype == DataType::F32 { 4 } else { 2 };
-    let need = Need {
-        weights: weights.bytes_in_memory(number),
-        quantizing: weights.bytes_while_quantized(number),
-        merging: adapters::bytes_to_merge(&files.adapters),
-        shape: model.shape,
-        number,
-        context: context_length.unwrap_or(0).into(),
-        trained_context: model.context_length.unwrap_or(0).into(),
-        vocabulary: vocabulary_size.unwrap_or(0).into(),
-        tokenizer: files::about(&files.tokenizer)?.len(),
-        pair: (kind == ModelKind::Embedding)
-            .then(|| embedding::mask_bytes(&model.architecture, number)),
-        images: multimodal.as_ref().map_or(0, |model| model.need),
-    };
+    let found = Found::read(config, path, &device)?;
+    let kind = found.model.kind;
+    let dtype = choose_dtype(config.dtype(), &device, found.weights.stored_as_f32());
+    let dtype = embedding::dtype(config.dtype(), found.files.modules.as_ref(), dtype)?;
+    let need = found.need(dtype)?;
     let caches = kind != ModelKind::Embedding;
     let placement = Placement::plan(config, device, &need, caches)?;
-    let context_length = placement.context(context_length);
-    let mut metadata = ModelMetadata {
-        architecture: model.architecture,
-        model_name: model.name.unwrap_or_else(|| files::name(path)),
-        tokenizer_id: language.class.clone().unwrap_or_default(),
-        kind: kind.into(),
-        input_modalities: modalities(kind),
-        output_modalities: vec![match kind {
-            ModelKind::Embedding => "embedding".into(),
-            _ => "text".into(),
-        }],
-        embedding_size: files.modules.as_ref().map_or(0, |modules| modules.size),
-        parameter_count: weights.parameters,
-        dtype: dtype.into(),
-        quantization: quantization
-            .map(Quantization::name)
-            .or(model.quantization)
-            .unwrap_or_default(),
-        context_length: context_length.unwrap_or(0),
-        trained_context_length: model.context_length.unwrap_or(0),
-        vocabulary_size: vocabulary_size.unwrap_or(0),
-        format: ModelFormat::Safetensors.into(),
-        size_bytes: weights.file_bytes,
-        device: placement.device.name(),
-        ..ModelMetadata::default()
-    };
-    adapters::describe(&files.adapters, &mut metadata)?;
-    let quantization = quantization.map(|to| InSitu {
-        to,
-        // The engine's way to prepared weights is that of text models.
-        prepared: match model.kind {
-            ModelKind::Text => Prepared::look_up(config, &files.config, &files.weights, dtype, to),
-            _ => Prepared::NotAsked,
-        },
-        bytes: weights.bytes_in_memory(number),
-    });
-    let weight_bytes = match &quantization {
-        Some(InSitu {
-            prepared: Prepared::Hit(entry),
-            ..
-        }) => entry.bytes(),
-        _ => weights.file_bytes + adapters::file_bytes(&files.adapters),
-    };
+    let context_length = placement.context(found.context_length);
+    let metadata = found.metadata(dtype, context_length, &placement)?;
+    let quantization = found.in_situ(config, dtype);
+    let weight_bytes = found.bytes_to_read(quantization.as_ref());
     Ok(Inspection {
-        files: Files::Directory(Box::new(files)),
-        config: serde_json::to_vec(&model.handed).unwrap_or_default(),
-        language,
-        limits: model.limits,
+        vocabulary_size: found.vocabulary_size(),
+        files: Files::Directory(Box::new(found.files)),
+        config: serde_json::to_vec(&found.model.handed).unwrap_or_default(),
+        language: found.language,
+        limits: found.model.limits,
         kind,
-        multimodal,
+        multimodal: found.multimodal,
         dtype,
         quantization,
         context_length,
-        vocabulary_size,
         metadata,
         weight_bytes,
         measure: ProgressMeasure::RssFile,
@@ -140,6 +74,142 @@ pub(super) fn inspect(
         placement,
         chat_template: config.chat_template.clone(),
     })
+}
+
+impl Found {
+    /// Reads the files, and checks that they fit together and are what the spec asks for.
+    fn read(config: &WorkerConfig, path: &Path, device: &TargetDevice) -> Result<Self, Failure> {
+        let names = list(path)?;
+        check_what_it_is(&names)?;
+        let wanted = embedding::kind(config.kind(), &names)?;
+        let mut files = find(config, path, &names)?;
+        let (mut language, made) = Language::read(&files)?;
+        let mut model = ModelConfig::read(&files.config, wanted)?;
+        let kind = model.kind;
+        model.limits = limits(model.limits, device);
+        language.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
+        language.begins_chats = kind == ModelKind::Multimodal;
+        check_kind_found(config.kind(), kind, &model.architecture)?;
+        let multimodal = multimodal::inspect(config, &model, &files, &language, &made)?;
+        let quantization = quantization(&config.quantization, &model)?;
+        files.adapters = adapters::inspect(&config.adapters, &model, &files.weights)?;
+        let context_length = choose_context(config.context_length, model.context_length)?;
+        if kind == ModelKind::Embedding {
+            embedding::check(&model, &config.quantization, context_length)?;
+            files.modules = Some(Modules::read(path, model.shape.hidden_size)?);
+            bidirectional::narrow(&mut model.handed);
+        }
+        let dense = files.modules.iter().flat_map(Modules::weights);
+        let all_weights: Vec<_> = files.weights.iter().chain(dense).cloned().collect();
+        let weights = Weights::read(&all_weights, quantization)?;
+        embedding::check_names(kind, &weights)?;
+        if let Some(tensors) = &model.tensors {
+            needed::check(tensors, &weights.names, &model)?;
+        }
+        Ok(Self {
+            name: files::name(path),
+            files,
+            language,
+            model,
+            multimodal,
+            quantization,
+            context_length,
+            weights,
+        })
+    }
+
+    fn vocabulary_size(&self) -> Option<u32> {
+        self.weights.vocabulary.or(self.model.vocabulary_size)
+    }
+
+    /// What the model needs in memory, its numbers being of this type.
+    fn need(&self, dtype: DataType) -> Result<Need, Failure> {
+        let number = bytes_of(dtype);
+        let Self { model, weights, .. } = self;
+        Ok(Need {
+            weights: weights.bytes_in_memory(number),
+            quantizing: weights.bytes_while_quantized(number),
+            merging: adapters::bytes_to_merge(&self.files.adapters),
+            shape: model.shape,
+            number,
+            context: self.context_length.unwrap_or(0).into(),
+            trained_context: model.context_length.unwrap_or(0).into(),
+            vocabulary: self.vocabulary_size().unwrap_or(0).into(),
+            tokenizer: files::about(&self.files.tokenizer)?.len(),
+            pair: (model.kind == ModelKind::Embedding)
+                .then(|| embedding::mask_bytes(&model.architecture, number)),
+            images: self.multimodal.as_ref().map_or(0, |model| model.need),
+        })
+    }
+
+    fn metadata(
+        &self,
+        dtype: DataType,
+        context_length: Option<u32>,
+        placement: &Placement,
+    ) -> Result<ModelMetadata, Failure> {
+        let Self { model, files, .. } = self;
+        let kind = model.kind;
+        let quantization = self.quantization.map(Quantization::name);
+        let mut metadata = ModelMetadata {
+            architecture: model.architecture.clone(),
+            model_name: model.name.as_ref().unwrap_or(&self.name).clone(),
+            tokenizer_id: self.language.class.clone().unwrap_or_default(),
+            kind: kind.into(),
+            input_modalities: modalities(kind),
+            output_modalities: vec![match kind {
+                ModelKind::Embedding => "embedding".into(),
+                _ => "text".into(),
+            }],
+            embedding_size: files.modules.as_ref().map_or(0, |modules| modules.size),
+            parameter_count: self.weights.parameters,
+            dtype: dtype.into(),
+            quantization: quantization
+                .or_else(|| model.quantization.clone())
+                .unwrap_or_default(),
+            context_length: context_length.unwrap_or(0),
+            trained_context_length: model.context_length.unwrap_or(0),
+            vocabulary_size: self.vocabulary_size().unwrap_or(0),
+            format: ModelFormat::Safetensors.into(),
+            size_bytes: self.weights.file_bytes,
+            device: placement.device.name(),
+            ..ModelMetadata::default()
+        };
+        adapters::describe(&files.adapters, &mut metadata)?;
+        Ok(metadata)
+    }
+
+    /// How the weights are quantized when they are loaded, and what there is of that already.
+    fn in_situ(&self, config: &WorkerConfig, dtype: DataType) -> Option<InSitu> {
+        let to = self.quantization?;
+        let files = &self.files;
+        // The engine's way to prepared weights is that of text models.
+        let prepared = match self.model.kind {
+            ModelKind::Text => Prepared::look_up(config, &files.config, &files.weights, dtype, to),
+            _ => Prepared::NotAsked,
+        };
+        Some(InSitu {
+            to,
+            prepared,
+            bytes: self.weights.bytes_in_memory(bytes_of(dtype)),
+        })
+    }
+
+    /// Bytes of files that the load is to read.
+    fn bytes_to_read(&self, quantization: Option<&InSitu>) -> u64 {
+        match quantization {
+            Some(InSitu {
+                prepared: Prepared::Hit(entry),
+                ..
+            }) => entry.bytes(),
+            _ => self.weights.file_bytes + adapters::file_bytes(&self.files.adapters),
+        }
+    }
+}
+
+/// Bytes of a number of this type.
+fn bytes_of(dtype: DataType) -> u64 {
+    if dtype == DataType::F32 { 4 } else { 2 }
 }
 
 /// What a model of this kind takes.

@@ -149,40 +149,18 @@ impl<'a> Model<'a> {
         length: u64,
         device: TargetDevice,
     ) -> Result<Inspection, Failure> {
-        let header = self.header;
-        let main_type = main_type(&header.tensors);
+        let main_type = main_type(&self.header.tensors);
         let dtype = choose_dtype(config.dtype(), &device, main_type == "F32");
         let context_length = choose_context(config.context_length, Some(self.context_length))?;
         let need = self.need(dtype, context_length);
         let placement = Placement::plan(config, device, &need, true)?;
         let context_length = placement.context(context_length);
-        let vocabulary_size = self.vocabulary_size();
-        let general = |name: &str| header.text(&format!("general.{name}")).unwrap_or_default();
-        let model_name = match general("name") {
-            "" => files::name(path),
-            name => name.to_owned(),
-        };
         let metadata = ModelMetadata {
-            architecture: self.architecture.into(),
-            model_name,
-            base_model: general("base_model.0.name").into(),
-            tokenizer_id: header
-                .text("tokenizer.ggml.model")
-                .unwrap_or_default()
-                .into(),
-            kind: ModelKind::Text.into(),
-            input_modalities: vec!["text".into()],
-            output_modalities: vec!["text".into()],
-            parameter_count: header.tensors.iter().map(|tensor| tensor.elements).sum(),
             dtype: dtype.into(),
-            quantization: quantization(main_type).into(),
             context_length: context_length.unwrap_or(0),
-            trained_context_length: self.context_length,
-            vocabulary_size: vocabulary_size.unwrap_or(0),
-            format: ModelFormat::Gguf.into(),
             size_bytes: length,
             device: placement.device.name(),
-            ..ModelMetadata::default()
+            ..self.metadata(path, main_type)
         };
         check_kind_found(config.kind(), ModelKind::Text, self.architecture)?;
         Ok(Inspection {
@@ -195,7 +173,7 @@ impl<'a> Model<'a> {
             dtype,
             quantization: None,
             context_length,
-            vocabulary_size,
+            vocabulary_size: self.vocabulary_size(),
             metadata,
             weight_bytes: length,
             measure: ProgressMeasure::ReadChars,
@@ -203,6 +181,34 @@ impl<'a> Model<'a> {
             placement,
             chat_template: config.chat_template.clone(),
         })
+    }
+
+    /// What the header says about the model.
+    fn metadata(&self, path: &Path, main_type: &str) -> ModelMetadata {
+        let header = self.header;
+        let general = |name: &str| header.text(&format!("general.{name}")).unwrap_or_default();
+        let model_name = match general("name") {
+            "" => files::name(path),
+            name => name.to_owned(),
+        };
+        ModelMetadata {
+            architecture: self.architecture.into(),
+            model_name,
+            base_model: general("base_model.0.name").into(),
+            tokenizer_id: header
+                .text("tokenizer.ggml.model")
+                .unwrap_or_default()
+                .into(),
+            kind: ModelKind::Text.into(),
+            input_modalities: vec!["text".into()],
+            output_modalities: vec!["text".into()],
+            parameter_count: header.tensors.iter().map(|tensor| tensor.elements).sum(),
+            quantization: quantization(main_type).into(),
+            trained_context_length: self.context_length,
+            vocabulary_size: self.vocabulary_size().unwrap_or(0),
+            format: ModelFormat::Gguf.into(),
+            ..ModelMetadata::default()
+        }
     }
 
     fn embedding(&self) -> Option<&Tensor> {

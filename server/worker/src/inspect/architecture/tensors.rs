@@ -113,17 +113,7 @@ impl Names<'_> {
     fn attention(&mut self, kind: Tensors) {
         let bias = self.flag("attention_bias");
         match kind {
-            Tensors::Phi2 => {
-                let all = [&INPUTS[..], &["self_attn.dense", "input_layernorm"]].concat();
-                self.weights(&all);
-                self.biases(&all, true);
-                let norms = ["self_attn.q_layernorm", "self_attn.k_layernorm"];
-                if self.flag("qk_layernorm") {
-                    self.weights(&norms);
-                    self.biases(&norms, true);
-                }
-                return;
-            }
+            Tensors::Phi2 => return self.phi2(),
             Tensors::Phi3 => self.weights(&["self_attn.qkv_proj", "self_attn.o_proj"]),
             Tensors::DeepSeek | Tensors::Glm4MoeLite => self.latent(),
             Tensors::Granite => return self.granite(),
@@ -161,6 +151,18 @@ impl Names<'_> {
             Tensors::Glm4Moe if self.flag("use_qk_norm") => self.weights(&QUERY_KEY_NORMS),
             Tensors::Glm4 => self.weights(&["post_self_attn_layernorm", "post_mlp_layernorm"]),
             _ => {}
+        }
+    }
+
+    /// Attention and norm of Phi-2.
+    fn phi2(&mut self) {
+        let all = [&INPUTS[..], &["self_attn.dense", "input_layernorm"]].concat();
+        self.weights(&all);
+        self.biases(&all, true);
+        let norms = ["self_attn.q_layernorm", "self_attn.k_layernorm"];
+        if self.flag("qk_layernorm") {
+            self.weights(&norms);
+            self.biases(&norms, true);
         }
     }
 
@@ -254,23 +256,26 @@ impl Names<'_> {
             Tensors::DeepSeek | Tensors::Glm4Moe | Tensors::Glm4MoeLite
                 if self.layer >= self.count("first_k_dense_replace") =>
             {
-                self.experts(self.count("n_routed_experts"));
-                let shared = ["gate_proj", "up_proj", "down_proj"];
-                for name in shared
-                    .iter()
-                    .filter(|_| self.fields["n_shared_experts"] != 0)
-                {
-                    self.all.push(format!(
-                        "model.layers.{}.mlp.shared_experts.{name}.weight",
-                        self.layer
-                    ));
-                }
-                let method = self.fields.get("topk_method").and_then(Value::as_str);
-                if method.is_none_or(|method| method == "noaux_tc") {
-                    self.inner("mlp.gate.e_score_correction_bias");
-                }
+                self.routed_experts();
             }
             _ => self.weights(&GATED),
+        }
+    }
+
+    /// Experts that tokens are routed to, and those that all tokens share.
+    fn routed_experts(&mut self) {
+        self.experts(self.count("n_routed_experts"));
+        if self.fields["n_shared_experts"] != 0 {
+            for name in ["gate_proj", "up_proj", "down_proj"] {
+                self.all.push(format!(
+                    "model.layers.{}.mlp.shared_experts.{name}.weight",
+                    self.layer
+                ));
+            }
+        }
+        let method = self.fields.get("topk_method").and_then(Value::as_str);
+        if method.is_none_or(|method| method == "noaux_tc") {
+            self.inner("mlp.gate.e_score_correction_bias");
         }
     }
 

@@ -46,11 +46,7 @@ impl WindowForm {
         fields: &mut Map<String, Value>,
         limits: &mut Limits,
     ) -> Result<(), Failure> {
-        let switched_on = given.get("use_sliding_window").and_then(Value::as_bool) == Some(true);
-        let window = |default: Option<u64>| match given.get("sliding_window") {
-            Some(Value::Null) => None,
-            other => other.and_then(Value::as_u64).or(default),
-        };
+        let window = |default| given_width(given, default);
         let width = match self {
             Self::None => return Ok(()),
             Self::Spacious => {
@@ -67,28 +63,39 @@ impl WindowForm {
             }
             Self::All(default) | Self::Short(default) => window(default),
             Self::Upper | Self::Switched | Self::SwitchedShort => {
-                window(None).filter(|_| switched_on)
+                window(None).filter(|_| is_switched_on(given))
             }
             Self::Pattern => window(Some(4096)),
         };
         if width == Some(0) {
             return Err(refused("sliding_window", &0.into(), architecture));
         }
-        let most = width.map(|width| u32::try_from(width).unwrap_or(u32::MAX));
         fields.insert("sliding_window".into(), width.into());
+        let most = width.map(|width| u32::try_from(width).unwrap_or(u32::MAX));
         match self {
-            Self::Short(_) => limits.sequence = most,
-            Self::SwitchedShort => {
-                limits.sequence = most;
-                fields.insert("sliding_window".into(), Value::Null);
-            }
+            Self::Short(_) | Self::SwitchedShort => limits.sequence = most,
             _ => limits.at_once = most,
         }
+        self.hand_layers(given, architecture, fields, width.is_some())
+    }
+
+    /// Which layers have the window.
+    fn hand_layers(
+        self,
+        given: &Map<String, Value>,
+        architecture: &str,
+        fields: &mut Map<String, Value>,
+        has_window: bool,
+    ) -> Result<(), Failure> {
         match self {
-            Self::Upper => self.upper(given, architecture, fields, width.is_some()),
+            Self::SwitchedShort => {
+                fields.insert("sliding_window".into(), Value::Null);
+                Ok(())
+            }
+            Self::Upper => self.upper(given, architecture, fields, has_window),
             Self::Switched => {
                 fields.insert("max_window_layers".into(), 0.into());
-                fields.insert("use_sliding_window".into(), width.is_some().into());
+                fields.insert("use_sliding_window".into(), has_window.into());
                 Ok(())
             }
             Self::Pattern => pattern(
@@ -129,6 +136,18 @@ impl WindowForm {
 }
 
 /// Tells the engine of a longer context than the model has.
+/// Width of the window, which the model may leave out.
+fn given_width(given: &Map<String, Value>, default: Option<u64>) -> Option<u64> {
+    match given.get("sliding_window") {
+        Some(Value::Null) => None,
+        other => other.and_then(Value::as_u64).or(default),
+    }
+}
+
+fn is_switched_on(given: &Map<String, Value>) -> bool {
+    given.get("use_sliding_window").and_then(Value::as_bool) == Some(true)
+}
+
 fn make_room(fields: &mut Map<String, Value>, limits: &mut Limits) {
     const CONTEXT: &str = "max_position_embeddings";
     if let Some(longest) = fields.get(CONTEXT).and_then(Value::as_u64) {
