@@ -11,7 +11,7 @@ use backon::{ExponentialBuilder, Retryable};
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
-use crate::{client::Client, error::Error, trace};
+use crate::{error::Error, trace};
 
 /// How calls that are safe to repeat are repeated.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,16 @@ pub(crate) struct Retry {
     pub(crate) times: usize,
     /// Wait before the second try; doubles with each further one.
     pub(crate) delay: Duration,
+}
+
+/// What holds for all calls of a client.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Address of the server.
+    pub(crate) server: String,
+    /// For calls that the server answers at once.
+    pub(crate) timeout: Duration,
+    pub(crate) retry: Retry,
 }
 
 /// How a unary call is made.
@@ -48,7 +58,7 @@ impl UnaryCall {
     /// The last try's, or [`Error::Deadline`].
     pub(crate) async fn send<T, R, F, Fut>(
         self,
-        client: &Client,
+        settings: &Settings,
         message: T,
         send: F,
     ) -> Result<R, Error>
@@ -60,7 +70,7 @@ impl UnaryCall {
         let span = trace::client_span(self.method);
         let end = self.deadline.map(|deadline| Instant::now() + deadline);
         let result = self
-            .attempts(client, end, message, send)
+            .attempts(settings, end, message, send)
             .instrument(span.clone())
             .await;
         trace::record(&span, result.as_ref().err());
@@ -69,7 +79,7 @@ impl UnaryCall {
 
     async fn attempts<T, R, F, Fut>(
         self,
-        client: &Client,
+        settings: &Settings,
         end: Option<Instant>,
         message: T,
         send: F,
@@ -87,10 +97,10 @@ impl UnaryCall {
             let answer = send(request).await;
             answer
                 .map(Response::into_inner)
-                .map_err(|status| Error::from_status(client.server(), status))
+                .map_err(|status| Error::from_status(&settings.server, status))
         };
         let attempts = attempt
-            .retry(client.settings().retry.backoff())
+            .retry(settings.retry.backoff())
             .when(Error::is_transient)
             .adjust(|error, delay| next_delay(error, delay?, end));
         let Some(deadline) = self.deadline else {
@@ -136,21 +146,22 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(1);
 
-    fn client(delay: Duration) -> Client {
-        Client::builder("http://127.0.0.1:1")
-            .retry_delay(delay)
-            .connect_lazy()
-            .unwrap()
+    fn settings(delay: Duration) -> Settings {
+        Settings {
+            server: "http://127.0.0.1:1".to_owned(),
+            timeout: Duration::from_secs(30),
+            retry: Retry { times: 4, delay },
+        }
     }
 
     async fn calls_until(
         answers: &[Result<u32, Status>],
         delay: Duration,
     ) -> (Result<u32, Error>, usize) {
-        let client = client(delay);
+        let settings = settings(delay);
         let made = Cell::new(0);
         let result = CALL
-            .send(&client, (), |_| {
+            .send(&settings, (), |_| {
                 let answer = answers[made.get()].clone();
                 made.set(made.get() + 1);
                 async move { answer.map(Response::new) }
@@ -189,13 +200,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_without_an_answer_ends_at_its_deadline() {
-        let client = client(SOON);
+        let settings = settings(SOON);
         let call = UnaryCall {
             deadline: Some(SOON),
             ..CALL
         };
         let never = |_: Request<()>| std::future::pending::<Result<Response<u32>, Status>>();
-        let result = call.send(&client, (), never).await;
+        let result = call.send(&settings, (), never).await;
         assert!(matches!(result, Err(Error::Deadline { .. })));
     }
 }

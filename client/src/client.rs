@@ -3,12 +3,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use tonic::{
+    Status,
     service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
 
 use crate::{
-    call::Retry,
+    call::{Retry, Settings},
     embed::Embed,
     error::Error,
     generate::Generate,
@@ -49,13 +50,6 @@ pub struct Builder {
     keepalive: Duration,
     user_agent: String,
     retry: Retry,
-}
-
-pub(crate) struct Settings {
-    pub(crate) server: String,
-    /// For calls that the server answers at once.
-    pub(crate) timeout: Duration,
-    pub(crate) retry: Retry,
 }
 
 impl Client {
@@ -179,6 +173,13 @@ impl Client {
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
+    }
+}
+
+impl Error {
+    /// The error that a call over [`Client::transport`] ended with.
+    pub fn from_answer(client: &Client, status: Status) -> Self {
+        Self::from_status(client.server(), status)
     }
 }
 

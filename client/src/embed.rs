@@ -82,6 +82,6 @@ impl Embed {
             let mut stub = stub.clone();
             async move { stub.embed(request).await }
         };
-        call.send(&self.client, self.request, send).await
+        call.send(self.client.settings(), self.request, send).await
     }
 }

@@ -5,13 +5,17 @@
 
 mod advice;
 mod refusal;
+mod switch_failure;
 
 use std::{sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 
-pub use self::refusal::{Details, Refusal, Violation};
-use crate::{switch::SwitchFailure, v1::ErrorReason};
+pub use self::{
+    refusal::{Details, Refusal, Violation},
+    switch_failure::SwitchFailure,
+};
+use crate::v1::ErrorReason;
 
 /// A cause, for [`std::error::Error::source`].
 type Cause = Arc<dyn std::error::Error + Send + Sync>;
@@ -123,11 +127,6 @@ impl Error {
             }
             _ => false,
         }
-    }
-
-    /// The error that a call over [`Client::transport`](crate::Client::transport) ended with.
-    pub fn from_answer(client: &crate::Client, status: Status) -> Self {
-        Self::from_status(client.server(), status)
     }
 
     /// The error that a call to `server` ended with.

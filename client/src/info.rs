@@ -63,6 +63,6 @@ impl Info {
             let mut stub = stub.clone();
             async move { stub.get_info(request).await }
         };
-        call.send(&self.client, self.request, send).await
+        call.send(self.client.settings(), self.request, send).await
     }
 }

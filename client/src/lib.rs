@@ -42,12 +42,12 @@ pub use catalog::{
 };
 pub use client::{Builder, Client};
 pub use embed::Embed;
-pub use error::{Details, Error, Refusal, Violation};
+pub use error::{Details, Error, Refusal, SwitchFailure, Violation};
 pub use generate::{Completion, Generate, GenerateEvent, GenerateStream};
 pub use info::Info;
 pub use load::{Load, LoadAll};
 pub use session::{Session, SessionHandle};
-pub use switch::{Switch, SwitchFailure, Switching};
+pub use switch::{Switch, Switching};
 pub use tokens::{Detokenize, Tokenize};
 pub use trace::{TraceContext, Transport};
 pub use unload::{Unload, UnloadAll};

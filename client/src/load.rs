@@ -221,7 +221,7 @@ impl Load {
             let mut stub = stub.clone();
             async move { stub.load_model(request).await }
         };
-        call.send(&self.client, self.request, send).await
+        call.send(self.client.settings(), self.request, send).await
     }
 }
 

@@ -144,7 +144,7 @@ impl Client {
             ttl: Some(to_proto_duration(ttl)),
             display_name: display_name.to_owned(),
         };
-        let response = call.send(self, request, send).await?;
+        let response = call.send(self.settings(), request, send).await?;
         response
             .session
             .ok_or(Error::Protocol("CreateSession gave no session"))

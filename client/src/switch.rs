@@ -5,7 +5,7 @@ mod watching;
 
 use std::time::Duration;
 
-pub use self::{outcome::SwitchFailure, watching::Switching};
+pub use self::watching::Switching;
 use crate::{
     call::{self, UnaryCall},
     client::Client,
@@ -189,5 +189,5 @@ async fn send(
         let mut stub = stub.clone();
         async move { stub.switch_model(request).await }
     };
-    call.send(client, request, send).await
+    call.send(client.settings(), request, send).await
 }

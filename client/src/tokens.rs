@@ -57,7 +57,10 @@ impl Tokenize {
             let mut stub = stub.clone();
             async move { stub.tokenize(request).await }
         };
-        Ok(call.send(&self.client, self.request, send).await?.token_ids)
+        Ok(call
+            .send(self.client.settings(), self.request, send)
+            .await?
+            .token_ids)
     }
 }
 
@@ -96,6 +99,9 @@ impl Detokenize {
             let mut stub = stub.clone();
             async move { stub.detokenize(request).await }
         };
-        Ok(call.send(&self.client, self.request, send).await?.text)
+        Ok(call
+            .send(self.client.settings(), self.request, send)
+            .await?
+            .text)
     }
 }

@@ -91,7 +91,7 @@ impl Unload {
             let mut stub = stub.clone();
             async move { stub.unload_model(request).await }
         };
-        call.send(&self.client, self.request, send).await
+        call.send(self.client.settings(), self.request, send).await
     }
 
     fn deadline(&self) -> Duration {

@@ -62,7 +62,9 @@ impl CreateModel {
             let mut stub = stub.clone();
             async move { stub.create_model(request).await }
         };
-        let response = call.send(&self.client, self.request, send).await?;
+        let response = call
+            .send(self.client.settings(), self.request, send)
+            .await?;
         response
             .model
             .ok_or(Error::Protocol("CreateModel gave no model"))

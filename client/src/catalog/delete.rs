@@ -65,6 +65,9 @@ impl DeleteModel {
             let mut stub = stub.clone();
             async move { stub.delete_model(request).await }
         };
-        Ok(call.send(&self.client, self.request, send).await?.unload)
+        Ok(call
+            .send(self.client.settings(), self.request, send)
+            .await?
+            .unload)
     }
 }

@@ -66,7 +66,7 @@ impl GetModel {
             let mut stub = stub.clone();
             async move { stub.get_model(request).await }
         };
-        call.send(&self.client, self.request, send).await
+        call.send(self.client.settings(), self.request, send).await
     }
 }
 

@@ -101,7 +101,8 @@ impl ListModels {
             let mut stub = stub.clone();
             async move { stub.list_models(request).await }
         };
-        call.send(&self.client, self.request.clone(), send).await
+        call.send(self.client.settings(), self.request.clone(), send)
+            .await
     }
 
     /// The entries of this page and of all that follow it.

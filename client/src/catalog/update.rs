@@ -227,7 +227,7 @@ impl UpdateModel {
             let mut stub = stub.clone();
             async move { stub.update_model(request).await }
         };
-        call.send(&self.client, self.request, send).await
+        call.send(self.client.settings(), self.request, send).await
     }
 
     /// Only checks the call, and gives the entry as it would be.

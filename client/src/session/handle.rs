@@ -43,7 +43,10 @@ impl SessionHandle {
         let request = GetSessionRequest {
             session_id: self.session_id.clone(),
         };
-        let session = call.send(&self.client, request, send).await?.session;
+        let session = call
+            .send(self.client.settings(), request, send)
+            .await?
+            .session;
         session.ok_or(Error::Protocol("GetSession gave no session"))
     }
 
@@ -71,7 +74,7 @@ impl SessionHandle {
         let request = CloseSessionRequest {
             session_id: self.session_id.clone(),
         };
-        let response = call.send(&self.client, request, send).await?;
+        let response = call.send(self.client.settings(), request, send).await?;
         Ok(response.unloading_model_ids)
     }
 
@@ -96,7 +99,10 @@ impl SessionHandle {
         let request = KeepAliveRequest {
             session_id: self.session_id.clone(),
         };
-        let session = call.send(&self.client, request, send).await?.session;
+        let session = call
+            .send(self.client.settings(), request, send)
+            .await?
+            .session;
         session.ok_or(Error::Protocol("KeepAlive gave no session"))
     }
 

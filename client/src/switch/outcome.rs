@@ -1,63 +1,9 @@
 //! How a switch ended.
 
-use std::fmt;
-
 use crate::{
-    error::Error,
-    v1::{ErrorReason, SwitchInfo, SwitchOutcome},
+    error::{Error, SwitchFailure},
+    v1::{SwitchInfo, SwitchOutcome},
 };
-
-/// A switch that did not succeed: the alias points where it did before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SwitchFailure {
-    switch: SwitchInfo,
-}
-
-impl SwitchFailure {
-    /// The switch, with its outcome and why.
-    pub fn switch(&self) -> &SwitchInfo {
-        &self.switch
-    }
-
-    /// Whether the old model serves as before. Otherwise it could not be brought back.
-    pub fn old_serves(&self) -> bool {
-        self.switch.outcome() == SwitchOutcome::RolledBack
-    }
-
-    /// Why. `None`: the server gave no reason, or one that this client does not know.
-    pub fn reason(&self) -> Option<ErrorReason> {
-        ErrorReason::from_str_name(&format!("ERROR_REASON_{}", self.switch.reason))
-    }
-}
-
-impl fmt::Display for SwitchFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SwitchInfo {
-            alias,
-            from_model_id,
-            to_model_id,
-            reason,
-            message,
-            ..
-        } = &self.switch;
-        write!(f, "the switch of {alias} to {to_model_id} failed")?;
-        if !reason.is_empty() {
-            write!(f, " ({reason})")?;
-        }
-        if !message.is_empty() {
-            write!(f, ": {}", message.trim_end_matches('.'))?;
-        }
-        match (from_model_id.as_str(), self.old_serves()) {
-            ("", _) => write!(f, ". {alias} still points at no model"),
-            (old, true) => write!(f, ". {alias} still points at {old}, which serves as before"),
-            (old, false) => write!(
-                f,
-                ". {alias} still points at {old}, but that could not be brought back. Load it when its \
-                 cause is cured"
-            ),
-        }
-    }
-}
 
 /// How a switch ended. `None`: it has not.
 pub(super) fn outcome(switch: SwitchInfo) -> Option<Result<SwitchInfo, Error>> {
@@ -65,7 +11,7 @@ pub(super) fn outcome(switch: SwitchInfo) -> Option<Result<SwitchInfo, Error>> {
         // An outcome that is newer than this client is no success that it could vouch for.
         SwitchOutcome::Unspecified if switch.outcome == 0 => None,
         SwitchOutcome::Succeeded => Some(Ok(switch)),
-        _ => Some(Err(Error::Switch(Box::new(SwitchFailure { switch })))),
+        _ => Some(Err(Error::Switch(Box::new(SwitchFailure::new(switch))))),
     }
 }
 
@@ -74,6 +20,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::v1::ErrorReason;
 
     fn switch(outcome: SwitchOutcome) -> SwitchInfo {
         SwitchInfo {

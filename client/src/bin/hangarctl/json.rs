@@ -8,7 +8,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Serialize
 use prost_types::FileDescriptorSet;
 use serde_json::{Deserializer, Serializer, ser::PrettyFormatter};
 
-use crate::output::Failure;
+use crate::failure::Failure;
 
 /// The message `name`, for example "hangar.v1.ModelSpec", as JSON.
 pub(crate) fn to_string<M: Message>(

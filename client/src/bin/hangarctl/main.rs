@@ -2,6 +2,7 @@
 
 mod args;
 mod embed;
+mod failure;
 mod generate;
 mod health;
 mod info;
@@ -49,7 +50,7 @@ async fn main() -> ExitCode {
         Ok(()) => 0,
         Err(failure) => {
             span.record("otel.status_code", "ERROR");
-            failure.report(&writer);
+            failure.report(writer.is_json());
             failure.exit_code()
         }
     };
