@@ -36,6 +36,60 @@ pub(crate) enum Prepared {
     Miss(EntryLocation),
 }
 
+/// What a configuration says of prepared weights.
+struct Order<'a> {
+    directory: &'a str,
+    capacity: u64,
+    verified: &'a [String],
+    device: &'a str,
+}
+
+impl<'a> Order<'a> {
+    /// What `config` says. `None` where it asks for none, or for weights that are not worth keeping.
+    ///
+    /// Every field is named, so that one that is new has to be put on the right side: what weights are made from has
+    /// to be in their [`Key`].
+    fn of(config: &'a WorkerConfig) -> Option<Self> {
+        let WorkerConfig {
+            prepared_dir,
+            prepared_capacity,
+            prepared_verified,
+            device,
+            adapters,
+            // In the key, as what they came to: the files themselves, and how their numbers are kept.
+            source: _,
+            kind: _,
+            format: _,
+            dtype: _,
+            quantization: _,
+            // Read from the model at each load.
+            chat_template: _,
+            tokenizer: _,
+            // Not about weights.
+            context_length: _,
+            max_concurrency: _,
+            asked_concurrency: _,
+            kv_cache: _,
+            // Not about the model.
+            protocol_version: _,
+            model_id: _,
+            socket_path: _,
+            server_pid: _,
+            cache_dir: _,
+            otlp_endpoint: _,
+            log_filter: _,
+            trace_sample_ratio: _,
+        } = config;
+        // Adapters are merged into the weights, and come in too many combinations to be worth keeping.
+        (!prepared_dir.is_empty() && adapters.is_empty()).then_some(Self {
+            directory: prepared_dir,
+            capacity: *prepared_capacity,
+            verified: prepared_verified,
+            device,
+        })
+    }
+}
+
 impl Prepared {
     /// Looks for an entry for weights in these files.
     pub(crate) fn look_up(
@@ -45,11 +99,10 @@ impl Prepared {
         dtype: DataType,
         quantization: Quantization,
     ) -> Self {
-        // Adapters are merged into the weights, and come in too many combinations to be worth keeping.
-        if config.prepared_dir.is_empty() || !config.adapters.is_empty() {
+        let Some(order) = Order::of(config) else {
             return Self::NotAsked;
-        }
-        let key = match Key::of(model, weights, &config.device, dtype, quantization) {
+        };
+        let key = match Key::of(model, weights, order.device, dtype, quantization) {
             Ok(key) => key,
             Err(error) => {
                 tracing::warn!(%error, "the weights cannot be distinguished from others and are not prepared");
@@ -57,11 +110,11 @@ impl Prepared {
             }
         };
         let location = EntryLocation {
-            root: PathBuf::from(&config.prepared_dir),
+            root: PathBuf::from(order.directory),
             key,
-            capacity: config.prepared_capacity,
+            capacity: order.capacity,
         };
-        let verified = config.prepared_verified.contains(&location.key.to_string());
+        let verified = order.verified.contains(&location.key.to_string());
         match Entry::open(&location, verified) {
             Ok(Some(entry)) if entry.is_useless() => Self::Useless(location),
             Ok(Some(entry)) => Self::Hit(Box::new(entry)),
