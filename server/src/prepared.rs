@@ -9,17 +9,14 @@ mod directory;
 
 use std::{
     collections::{HashMap, HashSet},
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hangar_worker_protocol::v1::{
-    ModelInspection, PrepareWeightsRequest, PreparedWeights, WorkerConfig,
-};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use crate::{model::ModelId, worker::Client};
+use crate::model::{ModelId, Spec};
 use directory::Directory;
 
 /// The cache. Cheap to share.
@@ -52,6 +49,17 @@ pub struct Lease {
     model: ModelId,
     key: String,
     worker: u32,
+}
+
+/// What a worker needs to know of the cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Directory of the entries.
+    pub directory: PathBuf,
+    /// Largest entry in bytes that is worth writing.
+    pub capacity: u64,
+    /// Entries whose digests were checked since the server started.
+    pub verified: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -94,32 +102,26 @@ impl PreparedCache {
         self.books().report
     }
 
-    /// Tells a worker about the cache, if its model can make use of it.
-    pub fn configure(&self, config: &mut WorkerConfig) {
-        if config.quantization.is_empty() {
-            return;
-        }
-        config.prepared_dir = self.directory.path().display().to_string();
-        config.prepared_capacity = self.limit;
-        config.prepared_verified = self.books().verified.iter().cloned().collect();
+    /// What a worker for `spec` needs to know of the cache; `None` for a model that can make no use of it.
+    pub fn access_for(&self, spec: &Spec) -> Option<Access> {
+        let is_quantized = !spec.quantization.is_empty();
+        is_quantized.then(|| Access {
+            directory: self.directory.path().to_path_buf(),
+            capacity: self.limit,
+            verified: self.books().verified.iter().cloned().collect(),
+        })
     }
 
-    /// The lease of a worker that has found its entry, or where that is to be.
-    pub fn lease(
-        self: &Arc<Self>,
-        model: &ModelId,
-        worker: u32,
-        inspection: &ModelInspection,
-    ) -> Option<Lease> {
-        let key = &inspection.prepared_key;
-        if inspection.prepared() == PreparedWeights::Unspecified || !directory::is_key(key) {
+    /// The lease of a worker that has found the entry `key`, or where that is to be. `None` for what is no key.
+    pub fn lease(self: &Arc<Self>, model: &ModelId, worker: u32, key: &str) -> Option<Lease> {
+        if !directory::is_key(key) {
             return None;
         }
-        *self.books().leases.entry(key.clone()).or_default() += 1;
+        *self.books().leases.entry(key.to_owned()).or_default() += 1;
         Some(Lease {
             cache: self.clone(),
             model: model.clone(),
-            key: key.clone(),
+            key: key.to_owned(),
             worker,
         })
     }
@@ -191,23 +193,23 @@ impl Lease {
         }
     }
 
-    /// Has the worker make an entry of what it has written while it loaded, when its turn comes. Safe to
+    /// Has the worker make an entry of what it has written while it loaded, when its turn comes: `write` does so, and
+    /// gives the entry's size in bytes. Safe to
     /// cancel: the worker goes on as long as it lives.
-    pub async fn write(&self, mut client: Client) {
+    pub async fn write<E: fmt::Display>(&self, write: impl Future<Output = Result<u64, E>>) {
         let Ok(_turn) = self.cache.turn.acquire().await else {
             return;
         };
         let model = &self.model;
-        match client.prepare_weights(PrepareWeightsRequest {}).await {
-            Ok(response) => {
-                let bytes = response.into_inner().bytes;
+        match write.await {
+            Ok(bytes) => {
                 if bytes > 0 {
                     self.cache.books().verified.insert(self.key.clone());
                     tracing::info!(%model, key = self.key, bytes, "prepared weights were written");
                 }
             }
-            Err(status) => {
-                tracing::warn!(%model, %status, "prepared weights could not be written");
+            Err(error) => {
+                tracing::warn!(%model, %error, "prepared weights could not be written");
             }
         }
         self.tidy().await;

@@ -6,7 +6,6 @@ mod pace;
 use std::time::{Duration, SystemTime};
 
 use hangar_client::v1;
-use hangar_worker_protocol::v1::WorkerConfig;
 
 use crate::catalog::Learned;
 use crate::model::{
@@ -15,59 +14,7 @@ use crate::model::{
     Stage, Status, SuspendCause, Suspension, Switch, SwitchOutcome, SwitchStrategy,
 };
 
-pub use pace::pace;
-
-/// What a worker for `spec` is told, without what belongs to one run.
-pub fn worker_config(spec: &Spec, template: &WorkerConfig) -> WorkerConfig {
-    WorkerConfig {
-        kind: kind(spec.kind).into(),
-        format: format(spec.format).into(),
-        device: "cpu".to_owned(),
-        dtype: dtype(spec.dtype).into(),
-        context_length: spec.context_length.unwrap_or_default(),
-        asked_concurrency: spec.max_concurrency.unwrap_or_default(),
-        kv_cache: spec.kv_cache.map(kv_cache::kv_cache),
-        quantization: spec.quantization.clone(),
-        chat_template: spec.chat_template.clone(),
-        tokenizer: spec
-            .tokenizer
-            .as_ref()
-            .map(|path| path.display().to_string())
-            .unwrap_or_default(),
-        adapters: spec.adapters.iter().map(adapter).collect(),
-        ..template.clone()
-    }
-}
-
-/// What a worker tells about a model.
-pub fn metadata(message: v1::ModelMetadata) -> Metadata {
-    Metadata {
-        kind: kind_of(message.kind()),
-        dtype: dtype_of(message.dtype()),
-        format: format_of(message.format()),
-        architecture: message.architecture,
-        model_name: message.model_name,
-        base_model: message.base_model,
-        tokenizer_id: message.tokenizer_id,
-        input_modalities: message.input_modalities,
-        output_modalities: message.output_modalities,
-        parameter_count: message.parameter_count,
-        quantization: message.quantization,
-        context_length: message.context_length,
-        trained_context_length: message.trained_context_length,
-        vocabulary_size: message.vocabulary_size,
-        size_bytes: message.size_bytes,
-        device: message.device,
-        is_lora: message.is_lora,
-        lora_rank: message.lora_rank,
-        adapters: message.adapters,
-        resolved_revision: message.resolved_revision,
-        prepared: message.prepared,
-        embedding_size: message.embedding_size,
-        load_duration: None,
-        loaded: None,
-    }
-}
+pub use kv_cache::kv_cache;
 
 /// What is known about a model from `source`.
 pub fn metadata_message(
@@ -154,7 +101,7 @@ pub fn spec(spec: &Spec) -> v1::ModelSpec {
         preload: spec.preload,
         priority: spec.priority,
         load_on_demand: spec.load_on_demand,
-        kv_cache: spec.kv_cache.map(kv_cache::kv_cache),
+        kv_cache: spec.kv_cache.map(kv_cache),
     }
 }
 
@@ -404,7 +351,8 @@ pub fn dtype_of(dtype: v1::DataType) -> Option<DataType> {
     }
 }
 
-fn kind(kind: Option<ModelKind>) -> v1::ModelKind {
+/// A kind.
+pub fn kind(kind: Option<ModelKind>) -> v1::ModelKind {
     match kind {
         None => v1::ModelKind::Unspecified,
         Some(ModelKind::Text) => v1::ModelKind::Text,
@@ -415,7 +363,8 @@ fn kind(kind: Option<ModelKind>) -> v1::ModelKind {
     }
 }
 
-fn format(format: Option<Format>) -> v1::ModelFormat {
+/// A format.
+pub fn format(format: Option<Format>) -> v1::ModelFormat {
     match format {
         None => v1::ModelFormat::Unspecified,
         Some(Format::Safetensors) => v1::ModelFormat::Safetensors,
@@ -424,7 +373,8 @@ fn format(format: Option<Format>) -> v1::ModelFormat {
     }
 }
 
-fn dtype(dtype: Option<DataType>) -> v1::DataType {
+/// A data type.
+pub fn dtype(dtype: Option<DataType>) -> v1::DataType {
     match dtype {
         None => v1::DataType::Unspecified,
         Some(DataType::F32) => v1::DataType::F32,

@@ -18,7 +18,6 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use hangar_worker_protocol::v1::ModelInspection;
 use tokio::{sync::mpsc, time::Instant};
 
 use tracing::Span;
@@ -45,7 +44,7 @@ use crate::{
         Failure, LoadId, Memory, ProgressMeter, Reason, Spec, Stage, Status,
         state::{Event, State},
     },
-    worker::Client,
+    worker::{Client, Inspection},
 };
 use commands::Waiters;
 use download::Download;
@@ -72,7 +71,7 @@ pub(super) struct Driver {
     leftover: Option<Failure>,
     /// Whether others may be evicted for the load that is under way.
     may_evict: bool,
-    inspection: Option<Box<ModelInspection>>,
+    inspection: Option<Box<Inspection>>,
     admission: Option<BoxFuture<'static, Result<Reservation, Failure>>>,
     reservation: Option<Reservation>,
     /// The most that the worker was seen to hold.
@@ -277,8 +276,8 @@ impl Driver {
             }
             Report::Inspected { inspection, client } => {
                 self.client = Some(*client);
-                self.engine_concurrency = inspection.max_concurrency.max(1);
-                self.learn(inspection.metadata.clone().unwrap_or_default());
+                self.engine_concurrency = inspection.max_concurrency;
+                self.learn(inspection.metadata.clone());
                 self.request_memory(inspection);
             }
             Report::EngineBuilt(metadata) => {

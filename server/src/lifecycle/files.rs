@@ -13,14 +13,16 @@ use std::{
     time::Duration,
 };
 
-use hangar_worker_protocol::v1::{WorkerConfig, worker_config};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::{Instant, timeout},
 };
 
 use super::{Fleet, Model};
-use crate::model::{Source, Stage};
+use crate::{
+    model::{Adapter, Source, Stage},
+    worker::{ModelFiles, WorkerConfig},
+};
 
 /// The files of a model as they were when its worker was started.
 #[derive(Clone, Debug)]
@@ -86,18 +88,23 @@ impl Fleet {
 // === impl Loaded ===
 
 impl Loaded {
-    /// The files that a worker with `config`, for `source`, is about to read. `None` where there are none, or
-    /// they cannot be looked at. Waits for the file system.
-    pub(super) async fn record(source: &Source, config: &WorkerConfig) -> Option<Self> {
-        let given = match (source, &config.source) {
-            (Source::Path(path), _) => Some(path.clone()),
-            (Source::HuggingFace(_), Some(worker_config::Source::Path(path))) => Some(path.into()),
+    /// The files that a worker with `config` is about to read. `None` where there are none, or they cannot be looked
+    /// at. Waits for the file system.
+    pub(super) async fn record(config: &WorkerConfig) -> Option<Self> {
+        let spec = &config.spec;
+        let given = match (&spec.source, &config.files) {
+            (Source::Path(path), _) => Some(path),
+            (Source::HuggingFace(_), Some(ModelFiles::Path(path))) => Some(path),
             _ => None,
         };
-        let adapters = config.adapters.iter().map(|adapter| &adapter.path);
-        let beside = std::iter::once(&config.tokenizer).chain(adapters);
-        let beside = beside.filter(|path| !path.is_empty()).map(PathBuf::from);
-        let places: Vec<_> = given.into_iter().chain(beside).collect();
+        let given = given.map(PathBuf::as_path);
+        let adapters = spec.adapters.iter().filter_map(Adapter::path);
+        let beside = spec.tokenizer.as_deref().into_iter().chain(adapters);
+        let places: Vec<_> = given
+            .into_iter()
+            .chain(beside)
+            .map(Path::to_path_buf)
+            .collect();
         let reading = spawn_blocking(move || {
             let marks = read(&places).ok()?;
             (!marks.is_empty()).then_some(Self { places, marks })

@@ -9,7 +9,6 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use hangar_worker_protocol::v1::WorkerConfig;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
@@ -32,13 +31,12 @@ use super::{
 use crate::{
     catalog::{Catalog, CatalogEntry, ListQuery, StorageError},
     download::Downloads,
-    model::{ModelId, Spec, Stage, Status},
+    model::{ModelId, Stage, Status},
     prepared::PreparedCache,
     status::Hub,
     supervisor::{Supervisor, Tasks},
     telemetry::model::ModelMetrics,
-    wire,
-    worker::{Program, Spawner},
+    worker::{CommonConfig, Program, Spawner},
 };
 
 /// All models. Cheap to share; ends with [`Fleet::shutdown`].
@@ -63,12 +61,10 @@ pub struct Resources {
     pub spawner: Spawner,
     /// Directory for sockets: private, and so short that socket paths fit.
     pub runtime_dir: PathBuf,
-    /// Directory for files that workers make.
-    pub cache_dir: PathBuf,
     /// What is kept of prepared weights.
     pub prepared: Option<Arc<PreparedCache>>,
-    /// What workers get besides the model: telemetry.
-    pub worker_template: WorkerConfig,
+    /// What all workers get.
+    pub worker_config: CommonConfig,
     /// What there is of memory.
     pub memory: Memory,
     /// The GPUs that models may be on.
@@ -112,8 +108,7 @@ pub(super) struct Context {
     models: Mutex<BTreeMap<ModelId, Arc<Model>>>,
     /// Required models that have been neither READY nor FAILED since the start.
     unsettled: Mutex<BTreeSet<ModelId>>,
-    cache_dir: PathBuf,
-    worker_template: WorkerConfig,
+    pub(super) worker_config: Arc<CommonConfig>,
 }
 
 /// An id that nothing is registered under.
@@ -179,8 +174,7 @@ impl Fleet {
             end_drivers: CancellationToken::new(),
             models: Mutex::default(),
             unsettled: Mutex::default(),
-            cache_dir: resources.cache_dir,
-            worker_template: resources.worker_template,
+            worker_config: Arc::new(resources.worker_config),
         });
         let supervisor = &resources.supervisor;
         let probe = supervisor.liveness_probe("session-expiry", sessions::EXPIRY_INTERVAL);
@@ -368,16 +362,6 @@ impl Context {
     pub(super) fn settled(&self, id: &ModelId) {
         if self.unsettled().remove(id) {
             self.hub.touch();
-        }
-    }
-
-    /// What a worker for `spec` is told, without what belongs to one run.
-    pub(super) fn worker_config(&self, spec: &Spec) -> WorkerConfig {
-        WorkerConfig {
-            protocol_version: hangar_worker_protocol::PROTOCOL_VERSION,
-            server_pid: std::process::id(),
-            cache_dir: self.cache_dir.display().to_string(),
-            ..wire::worker_config(spec, &self.worker_template)
         }
     }
 

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use hangar_worker_protocol::v1::ModelInspection;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
@@ -18,7 +17,10 @@ use super::{
     memory::Need,
     worker_session::{Report, WorkerLaunch, WorkerSession},
 };
-use crate::model::{DeviceWish, Failure, ModelId, Reason, Source, Spec};
+use crate::{
+    model::{DeviceWish, Failure, ModelId, Reason, Source, Spec},
+    worker::Inspection,
+};
 
 // === impl Fleet ===
 
@@ -91,7 +93,7 @@ async fn inspect(
 async fn wait_for_inspection(
     context: &Context,
     mut session: WorkerSession,
-) -> Result<Box<ModelInspection>, Failure> {
+) -> Result<Box<Inspection>, Failure> {
     let limits = &context.limits;
     let closing = context.closing.cancelled();
     tokio::pin!(closing);

@@ -7,11 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hangar_worker_protocol::v1::WorkerConfig;
-
 use crate::{
     download::Repositories,
-    model::{Failure, Reason, Source, Spec},
+    model::{Adapter, Failure, Reason, Source, Spec},
 };
 
 /// Directories that models may be loaded from, with all links resolved, and repositories of the hub.
@@ -137,18 +135,15 @@ impl ModelRoots {
         missing.map_or(Ok(()), Err)
     }
 
-    /// Puts paths with all links resolved in place of those of a worker's tokenizer and adapters.
+    /// Puts paths with all links resolved in place of those of a spec's tokenizer and adapters.
     ///
     /// # Errors
     ///
     /// See [`SourceError`].
-    pub async fn resolve_beside(&self, config: &mut WorkerConfig) -> Result<(), SourceError> {
-        let adapters = config.adapters.iter_mut().map(|adapter| &mut adapter.path);
-        for path in std::iter::once(&mut config.tokenizer).chain(adapters) {
-            if !path.is_empty() {
-                let resolved = self.locate_path(Path::new(path.as_str())).await?;
-                *path = resolved.to_string_lossy().into_owned();
-            }
+    pub async fn resolve_beside(&self, spec: &mut Spec) -> Result<(), SourceError> {
+        let adapters = spec.adapters.iter_mut().filter_map(Adapter::path_mut);
+        for path in spec.tokenizer.iter_mut().chain(adapters) {
+            *path = self.locate_path(path).await?;
         }
         Ok(())
     }
@@ -279,10 +274,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::{
-        model::{Adapter, HubSource},
-        wire,
-    };
+    use crate::model::HubSource;
 
     async fn locate(roots: &ModelRoots, path: PathBuf) -> Result<ModelLocation, SourceError> {
         roots.locate(&Source::Path(path)).await
@@ -366,13 +358,11 @@ mod tests {
             let missing = matches!(check(path).await, Err(SourceError::Unreadable { .. }));
             assert_eq!(missing, allowed, "{path}");
         }
-        let mut config = WorkerConfig {
-            adapters: vec![wire::adapter(&Adapter::at("a", base.join("models/link")))],
-            ..WorkerConfig::default()
-        };
-        roots.resolve_beside(&mut config).await.expect("a link");
-        assert_eq!(Path::new(&config.adapters[0].path), base.join("models/a"));
-        assert_eq!(config.tokenizer, "");
+        let mut spec = Spec::of(Source::Demo);
+        spec.adapters = vec![Adapter::at("a", base.join("models/link"))];
+        roots.resolve_beside(&mut spec).await.expect("a link");
+        assert_eq!(spec.adapters[0].path(), Some(&*base.join("models/a")));
+        assert_eq!(spec.tokenizer, None);
     }
 
     #[tokio::test]

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, sync::Mutex, sync::PoisonError, time::Duration};
 
-use hangar_worker_protocol::v1::{ModelInspection, ProgressMeasure, WatchStatsResponse};
 use tokio::time::Instant;
 
 use super::{
@@ -13,8 +12,7 @@ use super::{
 use crate::{
     model::{Failure, KvBlocks, Memory, Pace, Reason},
     system::SystemMonitor,
-    wire,
-    worker::Reading,
+    worker::{EngineStats, Inspection, ProgressMeasure, Reading},
 };
 
 /// Watches one worker.
@@ -34,17 +32,17 @@ pub(super) struct WorkerMonitor {
 /// How the bytes of a load are observed.
 #[derive(Clone, Copy, Debug)]
 struct Weights {
-    measure: ProgressMeasure,
+    measure: Option<ProgressMeasure>,
     total: u64,
     baseline: Option<(Reading, Instant)>,
 }
 
 /// What the worker says of its engine.
 #[derive(Clone, Debug, Default)]
-pub(super) struct WorkerHeartbeat(Arc<Mutex<EngineStats>>);
+pub(super) struct WorkerHeartbeat(Arc<Mutex<LatestStats>>);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct EngineStats {
+struct LatestStats {
     steps: u64,
     prefill_tokens: u64,
     stepped: Option<Instant>,
@@ -95,10 +93,10 @@ impl WorkerMonitor {
     }
 
     /// The worker is about to read what it has inspected.
-    pub(super) fn begin_load(&mut self, inspection: &ModelInspection) {
+    pub(super) fn begin_load(&mut self, inspection: &Inspection) {
         let baseline = Reading::take(self.pid).map(|reading| (reading, Instant::now()));
         self.weights = Some(Weights {
-            measure: inspection.progress_measure(),
+            measure: inspection.progress_measure,
             total: inspection.weight_bytes,
             baseline,
         });
@@ -204,9 +202,11 @@ impl WorkerMonitor {
         let weights = self.weights?;
         let (baseline, began) = weights.baseline?;
         let bytes = match weights.measure {
-            ProgressMeasure::RssFile => self.last.rss_file.saturating_sub(baseline.rss_file),
-            ProgressMeasure::ReadChars => self.last.read_chars.saturating_sub(baseline.read_chars),
-            ProgressMeasure::Unspecified => return None,
+            Some(ProgressMeasure::RssFile) => self.last.rss_file.saturating_sub(baseline.rss_file),
+            Some(ProgressMeasure::ReadChars) => {
+                self.last.read_chars.saturating_sub(baseline.read_chars)
+            }
+            None => return None,
         };
         Some((bytes, began.elapsed()))
     }
@@ -301,7 +301,7 @@ fn spin_limit(limits: &Limits, pace: Option<Pace>, prompt_tokens: u64) -> Durati
 
 impl WorkerHeartbeat {
     /// Takes note of what the worker says.
-    pub(super) fn record(&self, reported: &WatchStatsResponse) {
+    pub(super) fn record(&self, reported: &EngineStats) {
         let mut stats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if reported.steps != stats.steps {
             stats.stepped = Some(Instant::now());
@@ -310,18 +310,15 @@ impl WorkerHeartbeat {
         stats.steps = reported.steps;
         stats.prefill_tokens = reported.prefill_tokens;
         stats.device_bytes = reported.device_bytes;
-        stats.kv_blocks = KvBlocks {
-            used: reported.kv_blocks_used,
-            total: reported.kv_blocks_total,
-        };
+        stats.kv_blocks = reported.kv_blocks;
         stats.prompts = PromptLengths {
             reading: reported.reading_tokens,
             longest_read: reported.longest_read_tokens,
         };
-        stats.pace = reported.pace.map(wire::pace);
+        stats.pace = reported.pace;
     }
 
-    fn stats(&self) -> EngineStats {
+    fn stats(&self) -> LatestStats {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,13 +5,8 @@ mod heartbeat;
 mod launch;
 mod lifetime;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use hangar_client::v1::{DemoSource, ModelMetadata};
-use hangar_worker_protocol::v1::{
-    LoadRequest, ModelInspection, ShutdownRequest, WorkerConfig, load_response::Event,
-    worker_config,
-};
 use tokio::{
     sync::{OnceCell, mpsc},
     time::timeout,
@@ -20,21 +15,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use super::{
-    devices::CPU,
     files::Loaded,
     fleet::Context,
     source::{ModelLocation, SourceError},
     worker_monitor::WorkerHeartbeat,
 };
 use crate::{
-    model::{Failure, ModelId, Reason},
+    model::{Failure, Metadata, Reason},
     prepared::Lease,
-    telemetry,
-    worker::{self, Client, HandshakeError, Process},
+    worker::{
+        self, Client, HandshakeError, Inspection, LoadEvent, ModelFiles, Process, WorkerConfig,
+    },
 };
-use failures::{
-    cannot_start, connection_closed, never_ready, never_started, reported_failure, worker_exited,
-};
+use failures::{cannot_start, connection_closed, never_ready, never_started, worker_exited};
 use lifetime::{SessionResources, run_session};
 
 pub(super) use launch::WorkerLaunch;
@@ -51,11 +44,11 @@ pub(super) enum Report {
     },
     /// The files look usable.
     Inspected {
-        inspection: Box<ModelInspection>,
+        inspection: Box<Inspection>,
         client: Box<Client>,
     },
     /// The engine is built.
-    EngineBuilt(Box<ModelMetadata>),
+    EngineBuilt(Box<Metadata>),
     /// A token was generated.
     Warmed,
     /// It cannot go on, but may still live.
@@ -134,29 +127,27 @@ async fn run_worker(
     resources: &SessionResources,
 ) {
     let WorkerLaunch {
-        model,
-        source,
         mut config,
         program,
         attempt,
         span,
     } = launch;
-    if config.source.is_none() {
+    if config.files.is_none() {
         // Looked up anew for each run: a link may have been changed since the model was registered.
         let located = tokio::select! {
-            located = context.roots.locate(&source) => located,
+            located = context.roots.locate(&config.spec.source) => located,
             () = signals.kill.cancelled() => return report(reports, Report::Exited(never_started())).await,
         };
-        config.source = match config_source(located) {
-            Ok(source) => Some(source),
+        config.files = match model_files(located) {
+            Ok(files) => Some(files),
             Err(failure) => return report(reports, Report::Exited(failure)).await,
         };
     }
-    if let Err(error) = context.roots.resolve_beside(&mut config).await {
+    if let Err(error) = context.roots.resolve_beside(&mut config.spec).await {
         return report(reports, Report::Exited(error.into())).await;
     }
     let files = tokio::select! {
-        files = Loaded::record(&source, &config) => files,
+        files = Loaded::record(&config) => files,
         () = signals.kill.cancelled() => return report(reports, Report::Exited(never_started())).await,
     };
     if let Some(files) = files {
@@ -164,15 +155,14 @@ async fn run_worker(
     }
     // On disk before the worker is started: it may take the server down with it.
     if let Some(attempt) = attempt
-        && let Err(error) = context.catalog.begin_attempt(&model, attempt).await
+        && let Err(error) = context.catalog.begin_attempt(&config.model, attempt).await
     {
         return report(reports, Report::Exited(error.into())).await;
     }
-    if let Some(cache) = &context.prepared {
-        cache.configure(&mut config);
-    }
-    let socket = PathBuf::from(&config.socket_path);
-    let exited = match Process::spawn(&context.spawner, program, &model, &context.tasks).await {
+    let prepared = context.prepared.as_ref();
+    config.prepared = prepared.and_then(|cache| cache.access_for(&config.spec));
+    let process = Process::spawn(&context.spawner, program, &config.model, &context.tasks).await;
+    let exited = match process {
         Ok((process, starting)) => {
             let process = resources.process.get_or_init(|| async { process }).await;
             let heartbeat = WorkerHeartbeat::default();
@@ -186,38 +176,26 @@ async fn run_worker(
             .await;
             let conversation = Conversation {
                 context: &context,
-                socket: socket.clone(),
+                config: &config,
                 signals: &signals,
                 reports,
                 heartbeat,
-                model: &model,
                 pid: process.pid(),
-                on_device: config.device != CPU,
                 lease: &resources.lease,
             };
-            supervise(
-                process,
-                conversation.run(starting, &config, span),
-                &signals,
-                reports,
-            )
-            .await
+            supervise(process, conversation.run(starting, span), &signals, reports).await
         }
         Err(error) => cannot_start(&error),
     };
     // The worker leaves its socket behind when it is killed, and there may be none yet.
-    let _ = tokio::fs::remove_file(&socket).await;
+    let _ = tokio::fs::remove_file(&config.socket).await;
     report(reports, Report::Exited(exited)).await;
 }
 
-fn config_source(
-    located: Result<ModelLocation, SourceError>,
-) -> Result<worker_config::Source, Failure> {
+fn model_files(located: Result<ModelLocation, SourceError>) -> Result<ModelFiles, Failure> {
     match located? {
-        ModelLocation::Path(path) => Ok(worker_config::Source::Path(
-            path.to_string_lossy().into_owned(),
-        )),
-        ModelLocation::Demo => Ok(worker_config::Source::Demo(DemoSource {})),
+        ModelLocation::Path(path) => Ok(ModelFiles::Path(path)),
+        ModelLocation::Demo => Ok(ModelFiles::Demo),
         ModelLocation::Hub => Err(Failure::new(
             Reason::HubUnavailable,
             "the model's files were not downloaded; load it again",
@@ -266,14 +244,11 @@ async fn supervise(
 /// The conversation with one worker.
 struct Conversation<'a> {
     context: &'a Context,
-    socket: PathBuf,
+    config: &'a WorkerConfig,
     signals: &'a SessionSignals,
     reports: &'a mpsc::Sender<Report>,
     heartbeat: WorkerHeartbeat,
-    model: &'a ModelId,
     pid: u32,
-    /// Whether the model is on a device other than the CPU.
-    on_device: bool,
     /// Of prepared weights, once the worker has told what it makes use of.
     lease: &'a OnceCell<Lease>,
 }
@@ -289,14 +264,9 @@ enum Disconnected {
 // === impl Conversation ===
 
 impl Conversation<'_> {
-    async fn run(
-        self,
-        starting: worker::Starting,
-        config: &WorkerConfig,
-        span: Span,
-    ) -> Result<(), Disconnected> {
+    async fn run(self, starting: worker::Starting, span: Span) -> Result<(), Disconnected> {
         let ready_timeout = self.context.limits.ready_timeout;
-        let ready = match timeout(ready_timeout, starting.handshake(config)).await {
+        let ready = match timeout(ready_timeout, starting.handshake(self.config)).await {
             Ok(Ok(ready)) => ready,
             Ok(Err(HandshakeError::Closed)) => return Err(Disconnected::ConnectionLost),
             Ok(Err(error)) => {
@@ -310,18 +280,15 @@ impl Conversation<'_> {
         self.context
             .engine_version
             .store(Some(Arc::new(ready.engine_version)));
-        let inspection = Box::new(
-            ready
-                .outcome
-                .map_err(|failure| Disconnected::Failed(reported_failure(failure)))?,
-        );
+        let inspection = Box::new(ready.outcome.map_err(Disconnected::Failed)?);
         if let Some(cache) = &self.context.prepared
-            && let Some(lease) = cache.lease(self.model, self.pid, &inspection)
+            && let Some(key) = &inspection.prepared_key
+            && let Some(lease) = cache.lease(&self.config.model, self.pid, key)
         {
             // The worker tells once.
             let _ = self.lease.set(lease);
         }
-        let mut client = worker::connect(self.socket.clone())
+        let mut client = Client::connect(self.config.socket.clone())
             .await
             .map_err(|_| Disconnected::ConnectionLost)?;
         report(
@@ -336,8 +303,8 @@ impl Conversation<'_> {
             () = self.signals.stop.cancelled() => {}
             ended = self.serve(client.clone(), span) => ended?,
         }
-        // Whether or not it answers, its exit is what counts; the driver kills it if that does not come.
-        let _ = client.shutdown(ShutdownRequest {}).await;
+        // The driver kills it if its exit does not come.
+        client.shutdown().await;
         Ok(())
     }
 
@@ -348,7 +315,8 @@ impl Conversation<'_> {
         report(self.reports, Report::Warmed).await;
         let prepare = async {
             if let Some(lease) = self.lease.get() {
-                lease.write(client.clone()).await;
+                let mut client = client.clone();
+                lease.write(client.prepare_weights()).await;
             }
             std::future::pending().await
         };
@@ -359,32 +327,18 @@ impl Conversation<'_> {
     }
 
     async fn load(&self, mut client: Client) -> Result<(), Disconnected> {
-        let mut request = tonic::Request::new(LoadRequest {});
-        telemetry::propagate(request.metadata_mut());
-        let mut load = client
-            .load(request)
-            .await
-            .map_err(|_| Disconnected::ConnectionLost)?
-            .into_inner();
+        let load = client.load().await;
+        let mut load = load.map_err(|_| Disconnected::ConnectionLost)?;
         loop {
-            let response = load
-                .message()
-                .await
-                .map_err(|_| Disconnected::ConnectionLost)?
-                .ok_or(Disconnected::ConnectionLost)?;
-            match response.event {
-                Some(Event::EngineBuilt(built)) => {
-                    let metadata = Box::new(built.metadata.unwrap_or_default());
+            match load.next().await.ok_or(Disconnected::ConnectionLost)? {
+                LoadEvent::EngineBuilt(metadata) => {
                     if let Some(lease) = self.lease.get() {
                         lease.built(metadata.prepared).await;
                     }
                     report(self.reports, Report::EngineBuilt(metadata)).await;
                 }
-                Some(Event::Warmed(_)) => return Ok(()),
-                Some(Event::Failed(failure)) => {
-                    return Err(Disconnected::Failed(reported_failure(failure)));
-                }
-                None => return Err(Disconnected::ConnectionLost),
+                LoadEvent::Warmed => return Ok(()),
+                LoadEvent::Failed(failure) => return Err(Disconnected::Failed(failure)),
             }
         }
     }

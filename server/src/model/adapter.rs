@@ -52,6 +52,14 @@ impl Adapter {
             AdapterSource::Demo => None,
         }
     }
+
+    /// As [`Self::path`], to be changed.
+    pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
+        match &mut self.source {
+            AdapterSource::Path(path) => Some(path),
+            AdapterSource::Demo => None,
+        }
+    }
 }
 
 impl TryFrom<Stored> for Adapter {

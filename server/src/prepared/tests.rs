@@ -1,6 +1,7 @@
 use std::{fs, time::Duration};
 
 use super::*;
+use crate::model::Source;
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -22,17 +23,9 @@ fn cache(root: &Path, limit: u64) -> Arc<PreparedCache> {
     PreparedCache::open(root.to_path_buf(), limit).expect("a cache")
 }
 
-fn inspection(key: &str, prepared: PreparedWeights) -> ModelInspection {
-    ModelInspection {
-        prepared: prepared.into(),
-        prepared_key: key.to_owned(),
-        ..ModelInspection::default()
-    }
-}
-
 fn lease(cache: &Arc<PreparedCache>, key: &str) -> Lease {
     let model = ModelId::parse("m").expect("an id");
-    let lease = cache.lease(&model, 7, &inspection(key, PreparedWeights::Hit));
+    let lease = cache.lease(&model, 7, key);
     lease.expect("a lease")
 }
 
@@ -110,29 +103,24 @@ async fn what_was_checked_is_told_to_later_workers_of_quantized_models() {
     let root = tempfile::tempdir().expect("a directory");
     let cache = cache(root.path(), 1_500);
     lease(&cache, A).built(true).await;
-    let mut config = WorkerConfig::default();
-    cache.configure(&mut config);
-    assert_eq!(config, WorkerConfig::default());
-    config.quantization = "q4k".to_owned();
-    cache.configure(&mut config);
-    assert_eq!(config.prepared_verified, [A]);
-    assert_eq!(config.prepared_capacity, 1_500);
+    let mut spec = Spec::of(Source::Demo);
+    assert_eq!(cache.access_for(&spec), None);
+    spec.quantization = "q4k".to_owned();
+    let access = cache.access_for(&spec).expect("access");
+    assert_eq!(access.verified, [A]);
+    assert_eq!(access.capacity, 1_500);
     lease(&cache, A).built(false).await;
-    cache.configure(&mut config);
-    assert!(config.prepared_verified.is_empty());
+    let access = cache.access_for(&spec).expect("access");
+    assert!(access.verified.is_empty());
 }
 
 #[test]
-fn only_a_load_that_asks_for_prepared_weights_has_a_lease() {
+fn what_is_no_key_has_no_lease() {
     let root = tempfile::tempdir().expect("a directory");
     let cache = cache(root.path(), 1_500);
     let model = ModelId::parse("m").expect("an id");
-    for (key, prepared) in [
-        (A, PreparedWeights::Unspecified),
-        ("", PreparedWeights::Miss),
-        ("../../etc", PreparedWeights::Hit),
-    ] {
-        let lease = cache.lease(&model, 7, &inspection(key, prepared));
+    for key in ["", "../../etc"] {
+        let lease = cache.lease(&model, 7, key);
         assert!(lease.is_none(), "{key}");
     }
 }

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use hangar_client::v1::{EmbedRequest, EmbedResponse, Embedding};
-use hangar_worker_protocol::v1 as worker;
 use tokio::time::Instant;
-use tonic::{Request, Status};
+use tonic::Status;
 use tracing::{Span, field::Empty, info_span};
 
 use super::{
@@ -15,10 +14,7 @@ use super::{
     inference_service::explain,
     validate::Violations,
 };
-use crate::{
-    lifecycle::{Operation, Permit, RequestRecord},
-    telemetry,
-};
+use crate::lifecycle::{Operation, Permit, RequestRecord};
 
 /// Texts of a request, and their length in bytes together.
 const MAX_INPUTS: usize = 1024;
@@ -84,21 +80,16 @@ pub(super) async fn embed(
 ) -> Result<EmbedResponse, Status> {
     let span = Span::current();
     let count = request.inputs.len();
-    let mut call = Request::new(worker::EmbedRequest {
-        inputs: request.inputs,
-        bounds: Some(bounds(&permit, deadline)),
-    });
-    telemetry::propagate(call.metadata_mut());
+    let bounds = bounds(&permit, deadline);
     let mut client = permit.client();
     let answer = within(deadline, async {
         tokio::select! {
-            answer = client.embed(call) => Ok(answer),
+            answer = client.embed(request.inputs, bounds) => Ok(answer),
             failure = permit.cut_off() => Err(ApiError::Failed(failure)),
         }
     });
     let status = match answer.await {
-        Ok(Ok(answer)) => {
-            let embeddings = answer.into_inner().embeddings;
+        Ok(Ok(embeddings)) => {
             if embeddings.len() == count {
                 let prompt_tokens = told(&span, &embeddings);
                 record.succeed(prompt_tokens, 0);

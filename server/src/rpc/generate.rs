@@ -22,11 +22,10 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 use hangar_client::v1::{GenerateDone, GenerateRequest, GenerateResponse};
-use hangar_worker_protocol::v1 as worker;
 use prost::Message;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{Request, Status, Streaming};
+use tonic::{Status, Streaming};
 use tracing::{Instrument, Span};
 
 use super::{
@@ -37,7 +36,8 @@ use super::{
 };
 use crate::{
     lifecycle::{Fleet, Operation, Permit, RequestRecord},
-    telemetry, wire,
+    wire,
+    worker::GenerateCall,
 };
 use outbox::{Inbox, Outbox};
 use peek::{Peek, peek};
@@ -106,8 +106,7 @@ impl Generation {
         record: RequestRecord,
         deadline: Option<Instant>,
     ) -> Result<Self, Status> {
-        let mut call = Request::new(worker_request(request, &permit, deadline));
-        telemetry::propagate(call.metadata_mut());
+        let call = worker_call(request, &permit, deadline);
         let mut client = permit.client();
         let begun = tokio::select! {
             begun = client.generate(call) => begun,
@@ -115,9 +114,9 @@ impl Generation {
             failure = permit.cut_off() => Err(ApiError::Failed(failure).into()),
         };
         match begun {
-            Ok(response) => {
+            Ok(responses) => {
                 let call = Call {
-                    responses: response.into_inner(),
+                    responses,
                     permit,
                     record,
                     deadline,
@@ -247,21 +246,21 @@ async fn expiry(deadline: Option<Instant>) {
 }
 
 /// The request as the worker gets it: with the spec's defaults where it says nothing.
-fn worker_request(
+fn worker_call(
     mut request: GenerateRequest,
     permit: &Permit,
     deadline: Option<Instant>,
-) -> worker::GenerateRequest {
+) -> GenerateCall {
     let defaults = permit.defaults();
     let asked = Violations::default().sampling("sampling", request.sampling.as_ref());
     request.sampling = Some(wire::sampling(&asked.or(defaults.sampling)));
     if request.stop.is_empty() {
         request.stop.clone_from(&defaults.stop);
     }
-    worker::GenerateRequest {
-        request: Some(request),
-        queued: wire::duration(permit.queued()),
-        default_max_tokens: defaults.max_tokens.unwrap_or_default(),
-        bounds: Some(bounds(permit, deadline)),
+    GenerateCall {
+        request,
+        queued: permit.queued(),
+        default_max_tokens: defaults.max_tokens,
+        bounds: bounds(permit, deadline),
     }
 }

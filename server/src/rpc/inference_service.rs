@@ -12,7 +12,6 @@ use hangar_client::v1::{
     DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, GenerateRequest,
     TokenizeRequest, TokenizeResponse, inference_service_server::InferenceService,
 };
-use hangar_worker_protocol::v1 as worker;
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;
@@ -27,7 +26,6 @@ use super::{
 use crate::{
     lifecycle::{Fleet, Model, Operation, Permit, Refusal, RequestRecord},
     model::{Failure, ModelId, Reason, Stage},
-    telemetry,
     worker::Client,
 };
 use kind::{check_kind, kind_of};
@@ -175,24 +173,21 @@ impl InferenceApi {
     }
 
     /// Puts a question to a model's worker that the engine has no part in.
-    async fn ask_unscheduled<Q, A, F>(
+    async fn ask_unscheduled<A, F>(
         &self,
         name: &str,
-        question: Q,
-        ask: impl FnOnce(Client, Request<Q>) -> F,
-    ) -> Result<A, Status>
+        ask: impl FnOnce(Client) -> F,
+    ) -> Result<Response<A>, Status>
     where
-        F: Future<Output = Result<Response<A>, Status>>,
+        F: Future<Output = Result<A, Status>>,
     {
         let mut permit = self.admit_unscheduled(name).await?;
-        let mut call = Request::new(question);
-        telemetry::propagate(call.metadata_mut());
         let answer = tokio::select! {
-            answer = ask(permit.client(), call) => answer,
+            answer = ask(permit.client()) => answer,
             failure = permit.cut_off() => Err(ApiError::Failed(failure).into()),
         };
         match answer {
-            Ok(answer) => Ok(answer.into_inner()),
+            Ok(answer) => Ok(Response::new(answer)),
             Err(status) => Err(explain(status, &mut permit).await),
         }
     }
@@ -292,17 +287,13 @@ impl InferenceService for InferenceApi {
         request: Request<TokenizeRequest>,
     ) -> Result<Response<TokenizeResponse>, Status> {
         let request = request.into_inner();
-        let question = worker::TokenizeRequest {
-            text: request.text,
-            add_special_tokens: request.add_special_tokens,
+        let ask = |mut client: Client| async move {
+            let token_ids = client
+                .tokenize(request.text, request.add_special_tokens)
+                .await?;
+            Ok(TokenizeResponse { token_ids })
         };
-        let ask = |mut client: Client, call| async move { client.tokenize(call).await };
-        let answer = self
-            .ask_unscheduled(&request.model_id, question, ask)
-            .await?;
-        Ok(Response::new(TokenizeResponse {
-            token_ids: answer.token_ids,
-        }))
+        self.ask_unscheduled(&request.model_id, ask).await
     }
 
     async fn detokenize(
@@ -310,15 +301,13 @@ impl InferenceService for InferenceApi {
         request: Request<DetokenizeRequest>,
     ) -> Result<Response<DetokenizeResponse>, Status> {
         let request = request.into_inner();
-        let question = worker::DetokenizeRequest {
-            token_ids: request.token_ids,
-            skip_special_tokens: request.skip_special_tokens,
+        let ask = |mut client: Client| async move {
+            let text = client
+                .detokenize(request.token_ids, request.skip_special_tokens)
+                .await?;
+            Ok(DetokenizeResponse { text })
         };
-        let ask = |mut client: Client, call| async move { client.detokenize(call).await };
-        let answer = self
-            .ask_unscheduled(&request.model_id, question, ask)
-            .await?;
-        Ok(Response::new(DetokenizeResponse { text: answer.text }))
+        self.ask_unscheduled(&request.model_id, ask).await
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use hangar_worker_protocol::v1::WorkerConfig;
 use tokio::runtime::Handle;
 
 use super::{MARGIN, StartError, system_error};
@@ -16,7 +15,7 @@ use crate::{
     supervisor::Supervisor,
     system::SystemMonitor,
     telemetry::model::ModelMetrics,
-    worker::{Program, Spawner},
+    worker::{CommonConfig, Program, Spawner},
 };
 
 pub(super) fn resources(
@@ -46,16 +45,15 @@ pub(super) fn resources(
         spawner: spawner.map_err(system_error("cannot start a thread"))?,
         runtime_dir: settings.runtime_dir.clone(),
         prepared: prepared(settings, cache_dir.join("prepared"))?,
-        cache_dir,
-        worker_template: WorkerConfig {
-            otlp_endpoint: settings.otlp_endpoint.clone().unwrap_or_default(),
+        worker_config: CommonConfig {
+            cache_dir,
+            otlp_endpoint: settings.otlp_endpoint.clone(),
             // At info the engine tells more than its host's log should hold.
             log_filter: format!(
                 "mistralrs=warn,mistralrs_core=warn,mistralrs_quant=warn,{}",
                 settings.log
             ),
             trace_sample_ratio: settings.trace_sample_ratio,
-            ..WorkerConfig::default()
         },
         memory: Memory::new(system.clone(), settings.memory_limit),
         devices: Devices::new(

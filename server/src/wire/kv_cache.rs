@@ -5,7 +5,7 @@ use hangar_client::v1::{self, kv_cache::Size};
 use crate::model::KvCache;
 
 /// The size as a message.
-pub(super) fn kv_cache(size: KvCache) -> v1::KvCache {
+pub fn kv_cache(size: KvCache) -> v1::KvCache {
     let size = match size {
         KvCache::Bytes(bytes) => Size::Bytes(bytes),
         KvCache::MemoryShare(share) => Size::MemoryShare(share),

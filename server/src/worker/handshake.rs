@@ -5,9 +5,12 @@ use std::io;
 use hangar_worker_protocol::{
     PROTOCOL_VERSION,
     frame::{self, FrameError},
-    v1::{ModelInspection, WorkerConfig, WorkerFailure, WorkerReady, worker_ready::Outcome},
+    v1::{WorkerReady, worker_ready::Outcome},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{config::WorkerConfig, convert, inspection::Inspection};
+use crate::model::Failure;
 
 /// What a worker found.
 #[derive(Debug)]
@@ -15,7 +18,7 @@ pub struct Ready {
     /// Version of the engine.
     pub engine_version: String,
     /// What the model's files tell, or why they are no use.
-    pub outcome: Result<ModelInspection, WorkerFailure>,
+    pub outcome: Result<Inspection, Failure>,
 }
 
 /// A worker that did not become ready.
@@ -42,7 +45,9 @@ pub(super) async fn send(
     pipe: &mut (impl AsyncWrite + Unpin),
     config: &WorkerConfig,
 ) -> Result<(), HandshakeError> {
-    frame::send(pipe, config).await.map_err(write_error)
+    frame::send(pipe, &convert::worker_config(config))
+        .await
+        .map_err(write_error)
 }
 
 /// Receives the answer.
@@ -52,8 +57,8 @@ pub(super) async fn receive(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Ready
         return Err(HandshakeError::Version(ready.protocol_version));
     }
     let outcome = match ready.outcome {
-        Some(Outcome::Inspection(inspection)) => Ok(inspection),
-        Some(Outcome::Failure(failure)) => Err(failure),
+        Some(Outcome::Inspection(inspection)) => Ok(convert::inspection(inspection)),
+        Some(Outcome::Failure(failure)) => Err(convert::failure(failure)),
         None => return Err(HandshakeError::Garbage),
     };
     Ok(Ready {
@@ -81,6 +86,7 @@ fn write_error(error: FrameError) -> HandshakeError {
 
 #[cfg(test)]
 mod tests {
+    use hangar_worker_protocol::v1::ModelInspection;
     use prost::Message;
 
     use super::*;

@@ -6,7 +6,6 @@ use std::{
 };
 
 use futures::FutureExt;
-use hangar_worker_protocol::v1::WorkerConfig;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, ChildStdin, ChildStdout},
@@ -17,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use super::{
+    config::WorkerConfig,
     confine,
     handshake::{self, HandshakeError, Ready},
     log::{self, Tail},

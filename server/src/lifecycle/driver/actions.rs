@@ -280,7 +280,7 @@ impl Driver {
         });
         let gpu = self.on_gpu.as_ref().map(|on| &on.gpu);
         let mut launch = WorkerLaunch::new(&context, self.model.id(), &spec, gpu);
-        launch.config.source = self.downloaded_source();
+        launch.config.files = self.downloaded_files();
         launch.attempt.clone_from(&self.attempt);
         launch.span = self.load_span.clone();
         self.session = Some(WorkerSession::start(&context, launch));

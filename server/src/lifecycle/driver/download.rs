@@ -4,7 +4,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hangar_worker_protocol::v1::worker_config;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval},
@@ -18,6 +17,7 @@ use crate::{
     failpoint,
     lifecycle::fleet::Context,
     model::{Failure, HubSource, Metadata, Phase, Source, state::Event},
+    worker::ModelFiles,
 };
 
 /// A download that is under way. Dropping it ends the download; what has come stays.
@@ -104,10 +104,9 @@ impl Driver {
     }
 
     /// Where the files are that were downloaded for this load.
-    pub(super) fn downloaded_source(&self) -> Option<worker_config::Source> {
+    pub(super) fn downloaded_files(&self) -> Option<ModelFiles> {
         let (_, snapshot) = self.downloaded()?;
-        let path = snapshot.path.to_string_lossy().into_owned();
-        Some(worker_config::Source::Path(path))
+        Some(ModelFiles::Path(snapshot.path.clone()))
     }
 
     /// `metadata` with what is known of the repository.

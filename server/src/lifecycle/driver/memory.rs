@@ -2,9 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use hangar_client::v1::ModelMetadata;
-use hangar_worker_protocol::v1::ModelInspection;
-
 use super::{Driver, PlacementState};
 use crate::{
     catalog::{CatalogEntry, LearnedMemory, Note},
@@ -21,16 +18,16 @@ use crate::{
         Suspension,
         state::{Cause, Event},
     },
-    wire, worker,
+    worker::{self, Inspection},
 };
 
 impl Driver {
     /// Takes note of what the worker tells of the model.
-    pub(super) fn learn(&self, metadata: ModelMetadata) {
+    pub(super) fn learn(&self, metadata: Metadata) {
         let learned = Metadata {
             // The worker sees one device only, which is the first to it.
             device: self.device_name(),
-            ..self.with_revision(wire::metadata(metadata))
+            ..self.with_revision(metadata)
         };
         self.model.learn(|facts| {
             let metadata = &mut facts.learned.metadata;
@@ -45,7 +42,7 @@ impl Driver {
     }
 
     /// Asks for the memory that the model needs. The answer comes with [`super::admitted`].
-    pub(super) fn request_memory(&mut self, inspection: Box<ModelInspection>) {
+    pub(super) fn request_memory(&mut self, inspection: Box<Inspection>) {
         let spec = &self.spec;
         let learned = self.model.facts().learned.clone();
         let gpu = self.on_gpu.as_ref().map(|on| on.gpu.clone());

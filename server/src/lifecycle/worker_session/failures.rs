@@ -2,23 +2,10 @@
 
 use std::time::Duration;
 
-use hangar_worker_protocol::{FailureReason, v1::WorkerFailure};
-
 use crate::{
     model::{Failure, Reason},
     worker::{Exit, SpawnError},
 };
-
-pub(super) fn reported_failure(failure: WorkerFailure) -> Failure {
-    let reason = match failure.known_reason() {
-        FailureReason::ModelUnusable => Reason::ModelUnusable,
-        FailureReason::DeviceUnavailable => Reason::DeviceUnavailable,
-        FailureReason::InsufficientMemory => Reason::InsufficientMemory,
-        FailureReason::StorageFull => Reason::StorageFull,
-        FailureReason::Internal => Reason::Internal,
-    };
-    Failure::new(reason, failure.message)
-}
 
 pub(super) fn never_ready(limit: Duration) -> Failure {
     let message = format!(

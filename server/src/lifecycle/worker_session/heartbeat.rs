@@ -1,13 +1,14 @@
 //! What a worker says of its engine while it serves.
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, time::Duration};
 
-use hangar_worker_protocol::v1::WatchStatsRequest;
 use tokio::time::{Instant, sleep, timeout};
-use tonic::Status;
 
 use super::{Conversation, Disconnected};
-use crate::worker::Client;
+use crate::{
+    lifecycle::devices::CPU,
+    worker::{CallError, Client},
+};
 
 /// Time that a worker which is ready has to tell what it has of its device.
 const FIRST_STATS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -19,7 +20,7 @@ impl Conversation<'_> {
     /// Hears what the model, which has just been loaded, has of its device, if it is on one: that is what it
     /// claims from READY on.
     pub(super) async fn record_device_memory(&self, client: Client) {
-        if self.on_device {
+        if self.config.device != CPU {
             let _ = timeout(FIRST_STATS_TIMEOUT, self.read_stats_once(client)).await;
             let devices = self.context.devices.system();
             let _ = devices.fresh_devices(FIRST_STATS_TIMEOUT).await;
@@ -27,9 +28,9 @@ impl Conversation<'_> {
     }
 
     /// Hears the engine's figures once.
-    async fn read_stats_once(&self, mut client: Client) -> Result<(), Status> {
-        let stats = client.watch_stats(WatchStatsRequest::default()).await?;
-        if let Some(reported) = stats.into_inner().message().await? {
+    async fn read_stats_once(&self, mut client: Client) -> Result<(), CallError> {
+        let mut stats = client.watch_stats(FIRST_STATS_TIMEOUT).await?;
+        if let Some(reported) = stats.next().await? {
             self.heartbeat.record(&reported);
         }
         Ok(())
@@ -44,10 +45,10 @@ impl Conversation<'_> {
         let mut received = Instant::now();
         loop {
             match self.read_stats(&mut client, interval, &mut received).await {
-                Err(status) if received.elapsed() < limit && !is_unreachable(&status) => {
+                Err(error) if received.elapsed() < limit && !error.is_unreachable() => {
                     tracing::warn!(
-                        model = %self.model,
-                        error = &status as &dyn Error,
+                        model = %self.config.model,
+                        error = &error as &dyn Error,
                         "a call to the worker broke off"
                     );
                     sleep(RETRY_DELAY).await;
@@ -63,27 +64,12 @@ impl Conversation<'_> {
         client: &mut Client,
         interval: Duration,
         received: &mut Instant,
-    ) -> Result<(), Status> {
-        let interval = prost_types::Duration::try_from(interval).ok();
-        let stats = client.watch_stats(WatchStatsRequest { interval }).await?;
-        let mut stats = stats.into_inner();
-        while let Some(reported) = stats.message().await? {
+    ) -> Result<(), CallError> {
+        let mut stats = client.watch_stats(interval).await?;
+        while let Some(reported) = stats.next().await? {
             self.heartbeat.record(&reported);
             *received = Instant::now();
         }
         Ok(())
     }
-}
-
-/// Whether a call failed because there is no listener on the worker's socket.
-fn is_unreachable(status: &Status) -> bool {
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            use io::ErrorKind::{ConnectionRefused, NotFound};
-            return matches!(error.kind(), ConnectionRefused | NotFound);
-        }
-        cause = error.source();
-    }
-    false
 }

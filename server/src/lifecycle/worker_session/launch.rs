@@ -8,7 +8,6 @@ use std::{
     },
 };
 
-use hangar_worker_protocol::v1::WorkerConfig;
 use tracing::Span;
 
 use super::super::{
@@ -17,18 +16,14 @@ use super::super::{
 };
 use crate::{
     catalog::Attempt,
-    model::{ModelId, Source, Spec},
-    worker::Program,
+    model::{ModelId, Spec},
+    worker::{Program, WorkerConfig},
 };
 
 /// What a run is for.
 #[derive(Debug)]
 pub(in crate::lifecycle) struct WorkerLaunch {
-    /// The model.
-    pub(in crate::lifecycle) model: ModelId,
-    /// What the worker hosts, unless the configuration names it already.
-    pub(in crate::lifecycle) source: Source,
-    /// How.
+    /// What it hosts, and how.
     pub(in crate::lifecycle) config: WorkerConfig,
     /// Which worker.
     pub(in crate::lifecycle) program: Program,
@@ -58,17 +53,17 @@ impl WorkerLaunch {
             Some(gpu) => (context.cuda_program(gpu), ONLY_GPU),
         };
         let limit = context.limits.max_concurrency;
-        let config = WorkerConfig {
-            device: device.to_owned(),
-            model_id: id.to_string(),
-            socket_path: socket.display().to_string(),
-            max_concurrency: spec.max_concurrency.unwrap_or(limit),
-            ..context.worker_config(spec)
-        };
         Self {
-            model: id.clone(),
-            source: spec.source.clone(),
-            config,
+            config: WorkerConfig {
+                model: id.clone(),
+                spec: spec.clone(),
+                files: None,
+                device,
+                max_concurrency: spec.max_concurrency.unwrap_or(limit),
+                socket,
+                prepared: None,
+                common: context.worker_config.clone(),
+            },
             program,
             attempt: None,
             span: Span::none(),

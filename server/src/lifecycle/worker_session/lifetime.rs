@@ -1,6 +1,6 @@
 //! A session's end, which comes in any case.
 
-use std::{panic::AssertUnwindSafe, path::PathBuf, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
 use tokio::sync::{OnceCell, mpsc};
@@ -19,8 +19,8 @@ pub(super) async fn run_session(
     signals: SessionSignals,
     reports: mpsc::Sender<Report>,
 ) {
-    let model = launch.model.to_string();
-    let socket = PathBuf::from(&launch.config.socket_path);
+    let model = launch.config.model.to_string();
+    let socket = launch.config.socket.clone();
     let resources = SessionResources::default();
     let lifetime = async {
         tokio::select! {

@@ -1,0 +1,287 @@
+//! Calls to a worker.
+
+use std::{error::Error, io, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use hangar_client::v1;
+use hangar_worker_protocol::v1::{
+    DetokenizeRequest, EmbedRequest, LoadRequest, LoadResponse, PrepareWeightsRequest,
+    ShutdownRequest, TokenizeRequest, WatchStatsRequest, WatchStatsResponse, load_response::Event,
+    worker_service_client::WorkerServiceClient,
+};
+use http::uri::PathAndQuery;
+use tonic::{
+    GrpcMethod, Request, Status, Streaming,
+    client::Grpc,
+    transport::{self, Channel},
+};
+
+use super::{
+    channel::{self, EncodedResponses},
+    convert,
+    stats::EngineStats,
+};
+use crate::{
+    model::{Failure, Metadata, Reason},
+    telemetry,
+};
+
+/// Calls to a worker. Cheap to clone: all clones share one connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    stubs: WorkerServiceClient<Channel>,
+    /// For Generate, whose responses stay encoded.
+    grpc: Grpc<Channel>,
+}
+
+/// A request for text.
+#[derive(Clone, Debug)]
+pub struct GenerateCall {
+    /// The caller's, with the spec's generation defaults filled in.
+    pub request: v1::GenerateRequest,
+    /// Time that it has waited.
+    pub queued: Duration,
+    /// Longest answer in tokens where the request does not say; `None`: the model's own default.
+    pub default_max_tokens: Option<u32>,
+    /// What it is held against.
+    pub bounds: RequestBounds,
+}
+
+/// What the worker holds a request against, since only it knows the request's tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestBounds {
+    /// Time that the caller leaves; `None`: all that it takes.
+    pub time_left: Option<Duration>,
+    /// Length in tokens of a prompt that has ended a worker of this model, and how it did.
+    pub fatal_prompt: Option<(u64, Reason)>,
+}
+
+/// How far a load is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LoadEvent {
+    /// The engine is built; this is all that is known about the model.
+    EngineBuilt(Box<Metadata>),
+    /// A first token was generated. Nothing comes after it.
+    Warmed,
+    /// The load failed. Nothing comes after it.
+    Failed(Failure),
+}
+
+/// What a worker says while it loads.
+#[derive(Debug)]
+pub struct LoadEvents(Streaming<LoadResponse>);
+
+/// What a worker says of its engine, time and again.
+#[derive(Debug)]
+pub struct StatsStream(Streaming<WatchStatsResponse>);
+
+/// A call that broke off.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct CallError(Box<Status>);
+
+/// Longest message in bytes: an embedding of a long batch stays below it.
+const MAX_MESSAGE: usize = 64 << 20;
+
+// === impl Client ===
+
+impl Client {
+    /// Connects to the worker that listens on `socket`.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens there.
+    pub async fn connect(socket: PathBuf) -> Result<Self, transport::Error> {
+        let channel = channel::connect(socket).await?;
+        Ok(Self {
+            stubs: WorkerServiceClient::new(channel.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+            grpc: Grpc::new(channel)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        })
+    }
+
+    /// Loads the model. Called once.
+    ///
+    /// # Errors
+    ///
+    /// When the worker cannot be reached or refuses.
+    pub async fn load(&mut self) -> Result<LoadEvents, CallError> {
+        let load = self.stubs.load(traced(LoadRequest {})).await?;
+        Ok(LoadEvents(load.into_inner()))
+    }
+
+    /// Follows what the engine does: at once, and then at each `interval`.
+    ///
+    /// # Errors
+    ///
+    /// When the worker cannot be reached or refuses.
+    pub async fn watch_stats(&mut self, interval: Duration) -> Result<StatsStream, CallError> {
+        let interval = prost_types::Duration::try_from(interval).ok();
+        let stats = self
+            .stubs
+            .watch_stats(WatchStatsRequest { interval })
+            .await?;
+        Ok(StatsStream(stats.into_inner()))
+    }
+
+    /// Has the worker make an entry of prepared weights of what it has written, and gives its size in bytes: zero
+    /// where there is none to be made.
+    ///
+    /// # Errors
+    ///
+    /// When that fails.
+    pub async fn prepare_weights(&mut self) -> Result<u64, CallError> {
+        let prepared = self.stubs.prepare_weights(PrepareWeightsRequest {}).await?;
+        Ok(prepared.into_inner().bytes)
+    }
+
+    /// Asks the worker to exit. Whether or not it answers, its exit is what counts.
+    pub async fn shutdown(&mut self) {
+        if let Err(error) = self.stubs.shutdown(ShutdownRequest {}).await {
+            tracing::debug!(%error, "the worker did not answer that it would exit");
+        }
+    }
+
+    /// Generates text. The responses are encoded `GenerateResponse`s, of the private and of the public API:
+    /// both have the same fields. Nothing has looked into them.
+    ///
+    /// # Errors
+    ///
+    /// The worker's, or UNAVAILABLE without a connection.
+    pub async fn generate(&mut self, call: GenerateCall) -> Result<Streaming<Bytes>, Status> {
+        let mut request = traced(convert::generate(call));
+        let ready = self.grpc.ready().await;
+        ready.map_err(|error| Status::from_error(error.into()))?;
+        let method = GrpcMethod::new("hangar.worker.v1.WorkerService", "Generate");
+        request.extensions_mut().insert(method);
+        let path = PathAndQuery::from_static("/hangar.worker.v1.WorkerService/Generate");
+        let call = self.grpc.server_streaming(request, path, EncodedResponses);
+        Ok(call.await?.into_inner())
+    }
+
+    /// Turns texts into vectors.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::generate`].
+    pub async fn embed(
+        &mut self,
+        inputs: Vec<String>,
+        bounds: RequestBounds,
+    ) -> Result<Vec<v1::Embedding>, Status> {
+        let bounds = Some(convert::bounds(bounds));
+        let answer = self
+            .stubs
+            .embed(traced(EmbedRequest { inputs, bounds }))
+            .await?;
+        Ok(answer.into_inner().embeddings)
+    }
+
+    /// Splits a text into tokens, with those that the tokenizer puts around a text if `add_special_tokens`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::generate`].
+    pub async fn tokenize(
+        &mut self,
+        text: String,
+        add_special_tokens: bool,
+    ) -> Result<Vec<u32>, Status> {
+        let request = TokenizeRequest {
+            text,
+            add_special_tokens,
+        };
+        Ok(self
+            .stubs
+            .tokenize(traced(request))
+            .await?
+            .into_inner()
+            .token_ids)
+    }
+
+    /// Puts tokens together to a text, without tokens such as that of a text's end if `skip_special_tokens`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::generate`].
+    pub async fn detokenize(
+        &mut self,
+        token_ids: Vec<u32>,
+        skip_special_tokens: bool,
+    ) -> Result<String, Status> {
+        let request = DetokenizeRequest {
+            token_ids,
+            skip_special_tokens,
+        };
+        Ok(self
+            .stubs
+            .detokenize(traced(request))
+            .await?
+            .into_inner()
+            .text)
+    }
+}
+
+/// A request that carries the trace context of the current span.
+fn traced<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    telemetry::propagate(request.metadata_mut());
+    request
+}
+
+// === impl LoadEvents ===
+
+impl LoadEvents {
+    /// The next one. `None` when the worker broke off.
+    pub async fn next(&mut self) -> Option<LoadEvent> {
+        let response = self.0.message().await.ok()??;
+        Some(match response.event? {
+            Event::EngineBuilt(built) => {
+                let metadata = convert::metadata(built.metadata.unwrap_or_default());
+                LoadEvent::EngineBuilt(Box::new(metadata))
+            }
+            Event::Warmed(_) => LoadEvent::Warmed,
+            Event::Failed(failure) => LoadEvent::Failed(convert::failure(failure)),
+        })
+    }
+}
+
+// === impl StatsStream ===
+
+impl StatsStream {
+    /// The next ones. `None` when the worker has ended the stream.
+    ///
+    /// # Errors
+    ///
+    /// When the call breaks off.
+    pub async fn next(&mut self) -> Result<Option<EngineStats>, CallError> {
+        let stats = self.0.message().await?;
+        Ok(stats.as_ref().map(convert::stats))
+    }
+}
+
+// === impl CallError ===
+
+impl CallError {
+    /// Whether there is no listener on the worker's socket.
+    pub fn is_unreachable(&self) -> bool {
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                use io::ErrorKind::{ConnectionRefused, NotFound};
+                return matches!(error.kind(), ConnectionRefused | NotFound);
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        Self(Box::new(status))
+    }
+}
