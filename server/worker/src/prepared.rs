@@ -19,7 +19,7 @@ use hangar_worker_protocol::v1::{PreparedWeights, WorkerConfig};
 
 use crate::quantization::Quantization;
 pub(crate) use draft::Draft;
-pub(crate) use entry::Entry;
+pub(crate) use entry::PreparedEntry;
 pub(crate) use key::Key;
 pub(crate) use location::EntryLocation;
 
@@ -31,7 +31,7 @@ pub(crate) enum Prepared {
     /// The engine was seen to fail with what it had written for this load.
     Useless(EntryLocation),
     /// An entry.
-    Hit(Box<Entry>),
+    Hit(Box<PreparedEntry>),
     /// No entry that can be used.
     Miss(EntryLocation),
 }
@@ -115,7 +115,7 @@ impl Prepared {
             capacity: order.capacity,
         };
         let verified = order.verified.contains(&location.key.to_string());
-        match Entry::open(&location, verified) {
+        match PreparedEntry::open(&location, verified) {
             Ok(Some(entry)) if entry.is_useless() => Self::Useless(location),
             Ok(Some(entry)) => Self::Hit(Box::new(entry)),
             Ok(None) => Self::Miss(location),

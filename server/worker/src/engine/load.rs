@@ -6,7 +6,7 @@
 
 mod adapters;
 mod embedding;
-mod handed;
+mod engine_files;
 mod multimodal;
 mod pipeline;
 mod plain;
@@ -25,7 +25,7 @@ use tokenizers::Tokenizer;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use self::handed::Handed;
+use self::engine_files::EngineFiles;
 use self::pipeline::{Loaded, Weights, refused};
 use self::target::Target;
 use crate::device::memory::Sampler;
@@ -83,12 +83,12 @@ pub(crate) async fn load(inspection: Inspection, stats: Arc<Stats>) -> Result<Bu
 fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     let target = Target::open(inspection)?;
     let sampler = Sampler::start(&target.device, &stats)?;
-    let handed = Handed::of(inspection)?;
+    let engine_files = EngineFiles::of(inspection)?;
     let Weights {
         model,
         prepared,
         draft,
-    } = load_weights(inspection, &handed, &target)?;
+    } = load_weights(inspection, &engine_files, &target)?;
     let concurrency = inspection.placement.concurrency;
     let (config, blocks) = pipeline::scheduler(&model, concurrency)?;
     let facts = Facts::of(&model, inspection, blocks)?;
@@ -112,23 +112,25 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
 /// Loads the weights of an inspected model.
 fn load_weights(
     inspection: &Inspection,
-    handed: &Handed,
+    engine_files: &EngineFiles,
     target: &Target,
 ) -> Result<Weights, Failure> {
     let quantization = inspection.quantization.as_ref();
     let to = quantization.map(|in_situ| in_situ.to.engine());
     Ok(match (&inspection.files, quantization) {
         (Files::Directory(files), _) if let Some(model) = &inspection.multimodal => {
-            multimodal::load(files, handed, model, target, to)?.into()
+            multimodal::load(files, engine_files, model, target, to)?.into()
         }
         (Files::Directory(files), _) if inspection.is_loaded_as_multimodal() => {
-            multimodal::load_text(files, handed, target, to)?.into()
+            multimodal::load_text(files, engine_files, target, to)?.into()
         }
         (Files::Directory(files), Some(in_situ)) => {
-            quantized::load(files, handed, target, in_situ)?
+            quantized::load(files, engine_files, target, in_situ)?
         }
-        (Files::Directory(files), None) => plain::load_directory(files, handed, target)?.into(),
-        (Files::Gguf(file), _) => plain::load_gguf(file, handed, target)?.into(),
+        (Files::Directory(files), None) => {
+            plain::load_directory(files, engine_files, target)?.into()
+        }
+        (Files::Gguf(file), _) => plain::load_gguf(file, engine_files, target)?.into(),
     })
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct KvPlan {
 
 /// What the size of a cache follows from.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wish {
+pub(super) struct KvRequest {
     /// From the spec.
     pub(super) size: Option<KvCache>,
     /// Sizes of the model.
@@ -52,7 +52,7 @@ impl KvPlan {
     }
 }
 
-impl Wish {
+impl KvRequest {
     /// The cache to make. `None` for a model that the engine cannot compute with paged attention: its cache
     /// grows with each request, and its size cannot be asked for.
     pub(super) fn plan(&self) -> Result<Option<KvPlan>, Failure> {
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     /// A model like Llama 3.1 8B in BF16: 128 KiB a token, 4 MiB a block.
-    const WISH: Wish = Wish {
+    const WISH: KvRequest = KvRequest {
         size: None,
         shape: Shape {
             layers: 32,
@@ -147,12 +147,12 @@ mod tests {
         memory: 80 << 30,
     };
 
-    fn sized(size: Size) -> Wish {
+    fn sized(size: Size) -> KvRequest {
         let size = Some(KvCache { size: Some(size) });
-        Wish { size, ..WISH }
+        KvRequest { size, ..WISH }
     }
 
-    fn plan(wish: &Wish) -> KvPlan {
+    fn plan(wish: &KvRequest) -> KvPlan {
         wish.plan().expect("a good wish").expect("paged attention")
     }
 
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(WISH.block_bytes(), 4 * MIB);
         // 256 blocks for its tokens and one beyond, and the one that the engine keeps.
         assert_eq!(plan(&WISH).mib, (256 + 1 + 1) * 4);
-        let four = Wish {
+        let four = KvRequest {
             concurrency: 4,
             ..WISH
         };
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn what_is_planned_holds_what_it_was_planned_for() {
         for context in [1, 31, 32, 33, 8191, 8192, 131_072] {
-            let wish = Wish { context, ..WISH };
+            let wish = KvRequest { context, ..WISH };
             let blocks = plan(&wish).bytes() / wish.block_bytes();
             assert!(tokens_in(blocks) >= context, "{context}");
             assert!(blocks >= blocks_of(context) + KEPT, "{context}");
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_context_that_was_asked_for_and_does_not_fit_is_refused_with_the_numbers() {
-        let wish = Wish {
+        let wish = KvRequest {
             context_is_asked: true,
             ..sized(Size::Bytes(258 * MIB))
         };
@@ -217,9 +217,9 @@ mod tests {
             head_size: 16,
             ..WISH.shape
         };
-        let wish = Wish { shape, ..WISH };
+        let wish = KvRequest { shape, ..WISH };
         assert_eq!(wish.plan().expect("a good wish"), None);
-        let sized = Wish {
+        let sized = KvRequest {
             shape,
             ..sized(Size::Bytes(1 << 30))
         };
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn absurd_sizes_do_not_wrap() {
-        let wish = Wish {
+        let wish = KvRequest {
             context: u64::MAX,
             concurrency: 1024,
             ..WISH

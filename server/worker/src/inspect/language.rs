@@ -19,19 +19,19 @@ use crate::failure::Failure;
 const MAX_FILE: u64 = 16 << 20;
 
 /// Fields of generation_config.json that are used, and what they hold.
-const GENERATION: [(&str, Holds); 8] = [
-    ("do_sample", Holds::Flag),
-    ("temperature", Holds::Number),
-    ("top_k", Holds::Count),
-    ("top_p", Holds::Number),
-    ("min_p", Holds::Number),
-    ("repetition_penalty", Holds::Number),
-    ("max_new_tokens", Holds::Count),
-    ("max_length", Holds::Count),
+const GENERATION: [(&str, ValueKind); 8] = [
+    ("do_sample", ValueKind::Flag),
+    ("temperature", ValueKind::Number),
+    ("top_k", ValueKind::Count),
+    ("top_p", ValueKind::Number),
+    ("min_p", ValueKind::Number),
+    ("repetition_penalty", ValueKind::Number),
+    ("max_new_tokens", ValueKind::Count),
+    ("max_length", ValueKind::Count),
 ];
 
 #[derive(Clone, Copy)]
-enum Holds {
+enum ValueKind {
     Flag,
     Number,
     /// A whole number; none where it is zero or less.
@@ -218,15 +218,15 @@ fn defaults(given: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
             ))
         };
         match holds {
-            Holds::Flag => {
+            ValueKind::Flag => {
                 value.as_bool().ok_or_else(wrong)?;
                 fields.insert(name.into(), value.clone());
             }
-            Holds::Number => {
+            ValueKind::Number => {
                 value.as_f64().ok_or_else(wrong)?;
                 fields.insert(name.into(), value.clone());
             }
-            Holds::Count => {
+            ValueKind::Count => {
                 let number = value.as_f64().filter(|number| number.fract() == 0.0);
                 let number = number.ok_or_else(wrong)?;
                 if number >= 1.0 {

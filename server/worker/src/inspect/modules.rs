@@ -33,7 +33,7 @@ pub(crate) struct Modules {
     /// How the tokens' vectors become one.
     pub(crate) pooling: Pooling,
     /// What the engine is to do, in order.
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<Module>,
     /// Whether the engine scales vectors to length one somewhere on the way.
     pub(crate) scaled: bool,
     /// Whether vectors have length one in the end. The engine has no part in that.
@@ -44,7 +44,7 @@ pub(crate) struct Modules {
 
 /// A module, in the form in which the engine reads its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) enum Step {
+pub(crate) enum Module {
     /// The transformer.
     Transformer {
         /// Its directory in the model's.
@@ -75,7 +75,7 @@ pub(crate) enum Step {
 
 /// An entry of the list.
 #[derive(Deserialize)]
-struct Entry {
+struct ModuleEntry {
     path: String,
     #[serde(rename = "type")]
     class: String,
@@ -84,7 +84,7 @@ struct Entry {
 impl Modules {
     /// Reads the modules of the model in `directory`, whose transformer gives vectors of `hidden` numbers.
     pub(super) fn read(directory: &Path, hidden: u64) -> Result<Self, Failure> {
-        let entries: Vec<Entry> = files::read_json(&directory.join(LIST), MAX_FILE)?;
+        let entries: Vec<ModuleEntry> = files::read_json(&directory.join(LIST), MAX_FILE)?;
         if entries.len() > MAX_MODULES {
             return Err(wrong(format!("it lists {} modules", entries.len())));
         }
@@ -98,7 +98,7 @@ impl Modules {
     /// The weights of dense layers.
     pub(super) fn weights(&self) -> impl Iterator<Item = &PathBuf> {
         self.steps.iter().filter_map(|step| match step {
-            Step::Dense { model, .. } => Some(model),
+            Module::Dense { model, .. } => Some(model),
             _ => None,
         })
     }
@@ -109,7 +109,7 @@ struct Reader<'a> {
     directory: &'a Path,
     paths: BTreeSet<String>,
     pooling: Option<Pooling>,
-    steps: Vec<Step>,
+    steps: Vec<Module>,
     /// A dense layer adds something to what was pooled, before that is scaled to length one.
     shifted: bool,
     scaled: bool,
@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn add(&mut self, entry: &Entry) -> Result<(), Failure> {
+    fn add(&mut self, entry: &ModuleEntry) -> Result<(), Failure> {
         let path = entry.path.clone();
         check_path(&path)?;
         if !self.paths.insert(path.clone()) {
@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
         let place = self.directory.join(&path);
         match (class.as_str(), self.steps.len()) {
             ("transformer", 0) if path.is_empty() => {
-                self.steps.push(Step::Transformer { path });
+                self.steps.push(Module::Transformer { path });
             }
             ("transformer", 0) => {
                 return Err(wrong(format!(
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
             ("pooling", 1) => {
                 let config = place.join("config.json");
                 self.pooling = Some(Pooling::read(&config, self.size)?);
-                self.steps.push(Step::Pooling { path, config });
+                self.steps.push(Module::Pooling { path, config });
             }
             (_, 1) => return Err(wrong("its second module is no Pooling".into())),
             ("dense", _) => {
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
                 let dense = dense::read(&config, &model, self.size)?;
                 self.shifted |= dense.bias && !self.scaled;
                 self.size = dense.size;
-                self.steps.push(Step::Dense {
+                self.steps.push(Module::Dense {
                     path,
                     config,
                     model,
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
             }
             ("normalize", _) => {
                 self.scaled = true;
-                self.steps.push(Step::Normalize { path });
+                self.steps.push(Module::Normalize { path });
             }
             _ => {
                 return Err(wrong(format!(
@@ -192,14 +192,14 @@ impl<'a> Reader<'a> {
         }
         // The last scaling is not left to the engine, whose numbers may be too small for it.
         let mut unit = false;
-        while matches!(self.steps.last(), Some(Step::Normalize { .. })) {
+        while matches!(self.steps.last(), Some(Module::Normalize { .. })) {
             self.steps.pop();
             unit = true;
         }
         let scaled = self
             .steps
             .iter()
-            .any(|step| matches!(step, Step::Normalize { .. }));
+            .any(|step| matches!(step, Module::Normalize { .. }));
         let size = u32::try_from(self.size)
             .map_err(|_| wrong(format!("its vectors have {} numbers", self.size)))?;
         Ok(Modules {

@@ -14,7 +14,7 @@
 
 use hangar_worker_protocol::v1::WorkerConfig;
 
-use super::kv_cache::{KvPlan, Wish};
+use super::kv_cache::{KvPlan, KvRequest};
 use super::need::Need;
 use crate::device::TargetDevice;
 use crate::failure::Failure;
@@ -69,7 +69,7 @@ impl Placement {
             true => 1,
             false => config.asked_concurrency.max(1),
         };
-        let wish = Wish {
+        let wish = KvRequest {
             size: config.kv_cache,
             shape: need.shape,
             number: need.number,

@@ -30,7 +30,7 @@ pub(super) struct Tensor {
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct TensorEntry {
     dtype: String,
     shape: Vec<u64>,
     data_offsets: (u64, u64),
@@ -87,7 +87,7 @@ fn read(mut file: impl Read, length: u64) -> Result<Vec<Tensor>, String> {
 
 /// The tensor and the end of its bytes.
 fn tensor(name: String, entry: serde_json::Value) -> Result<(Tensor, u64), String> {
-    let entry: Entry = serde_json::from_value(entry)
+    let entry: TensorEntry = serde_json::from_value(entry)
         .map_err(|e| format!("its tensor {name} is malformed: {e}"))?;
     let (begin, end) = entry.data_offsets;
     let elements = entry

@@ -9,13 +9,13 @@ use super::manifest::{FORMAT, FileRecord, Manifest};
 
 /// An entry that looks intact.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct PreparedEntry {
     location: EntryLocation,
     manifest: Manifest,
     verified: bool,
 }
 
-impl Entry {
+impl PreparedEntry {
     /// The entry at `location`, if there is one. Looks at sizes, times and some blocks of its files only;
     /// `verified` says that all of them were checked before.
     pub(super) fn open(location: &EntryLocation, verified: bool) -> Result<Option<Self>, String> {

@@ -4,7 +4,7 @@ use mistralrs::core::{
     AdapterPaths, EmbeddingLoaderBuilder, EmbeddingModelPaths, EmbeddingSpecificConfig,
 };
 
-use super::handed::Handed;
+use super::engine_files::EngineFiles;
 use super::pipeline::{Loaded, load_paths};
 use super::target::Target;
 use crate::failure::Failure;
@@ -13,7 +13,7 @@ use crate::inspect::{DirectoryFiles, Modules};
 /// Loads the weights in these files with these modules behind them.
 pub(super) fn load(
     files: &DirectoryFiles,
-    handed: &Handed,
+    engine_files: &EngineFiles,
     modules: &Modules,
     target: &Target,
 ) -> Result<Loaded, Failure> {
@@ -27,8 +27,8 @@ pub(super) fn load(
         .and_then(serde_json::from_value)
         .map_err(|e| Failure::internal(format!("the modules cannot be handed over: {e}")))?;
     let paths = EmbeddingModelPaths {
-        tokenizer_filename: handed.tokenizer.clone(),
-        config_filename: handed.config.clone(),
+        tokenizer_filename: engine_files.tokenizer.clone(),
+        config_filename: engine_files.config.clone(),
         modules: steps,
         filenames: files.weights.clone(),
         adapter_paths: AdapterPaths::None,

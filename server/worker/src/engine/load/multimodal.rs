@@ -5,7 +5,7 @@ use mistralrs::core::{
     MultimodalSpecificConfig,
 };
 
-use super::handed::Handed;
+use super::engine_files::EngineFiles;
 use super::pipeline::{Loaded, directory_paths, load_paths};
 use super::target::Target;
 use crate::failure::Failure;
@@ -14,7 +14,7 @@ use crate::inspect::{DirectoryFiles, Multimodal};
 /// Loads the model in these files, quantized if that is asked for.
 pub(super) fn load(
     files: &DirectoryFiles,
-    handed: &Handed,
+    engine_files: &EngineFiles,
     model: &Multimodal,
     target: &Target,
     quantization: Option<IsqType>,
@@ -29,7 +29,7 @@ pub(super) fn load(
     let paths = LocalModelPaths {
         preprocessor_config: Some(model.preprocessor_config.clone()),
         processor_config: model.processor_config.clone(),
-        ..directory_paths(files, handed)?
+        ..directory_paths(files, engine_files)?
     };
     load_paths(&*loader, paths, target, quantization)
 }
@@ -37,7 +37,7 @@ pub(super) fn load(
 /// Loads a text model of which the engine has the loader here.
 pub(super) fn load_text(
     files: &DirectoryFiles,
-    handed: &Handed,
+    engine_files: &EngineFiles,
     target: &Target,
     quantization: Option<IsqType>,
 ) -> Result<Loaded, Failure> {
@@ -48,7 +48,7 @@ pub(super) fn load_text(
         .build(Some(MultimodalLoaderType::Gemma3));
     load_paths(
         &*loader,
-        directory_paths(files, handed)?,
+        directory_paths(files, engine_files)?,
         target,
         quantization,
     )

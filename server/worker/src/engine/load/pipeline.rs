@@ -10,7 +10,7 @@ use mistralrs::core::{
 };
 
 use super::adapters;
-use super::handed::Handed;
+use super::engine_files::EngineFiles;
 use super::target::Target;
 use crate::failure::{Failure, is_out_of_memory};
 use crate::inspect::{Adapter, DirectoryFiles};
@@ -50,15 +50,15 @@ pub(super) fn directory_loader(
 /// The files of a directory.
 pub(super) fn directory_paths(
     files: &DirectoryFiles,
-    handed: &Handed,
+    engine_files: &EngineFiles,
 ) -> Result<LocalModelPaths<PathBuf>, Failure> {
     Ok(LocalModelPaths {
-        tokenizer_filename: handed.tokenizer.clone(),
-        config_filename: handed.config.clone(),
+        tokenizer_filename: engine_files.tokenizer.clone(),
+        config_filename: engine_files.config.clone(),
         template_filename: None,
         filenames: files.weights.clone(),
         adapter_paths: adapters::paths(&files.adapters)?,
-        gen_conf: Some(handed.generation.clone()),
+        gen_conf: Some(engine_files.generation.clone()),
         preprocessor_config: None,
         processor_config: None,
         chat_template_json_filename: None,

@@ -7,7 +7,7 @@ use mistralrs::core::{
 };
 
 use super::embedding;
-use super::handed::Handed;
+use super::engine_files::EngineFiles;
 use super::pipeline::{Loaded, directory_loader, directory_paths, load_paths};
 use super::target::Target;
 use crate::failure::Failure;
@@ -15,30 +15,39 @@ use crate::inspect::DirectoryFiles;
 
 pub(super) fn load_directory(
     files: &DirectoryFiles,
-    handed: &Handed,
+    engine_files: &EngineFiles,
     target: &Target,
 ) -> Result<Loaded, Failure> {
     if let Some(modules) = &files.modules {
-        return embedding::load(files, handed, modules, target);
+        return embedding::load(files, engine_files, modules, target);
     }
     let config = NormalSpecificConfig::default();
     let loader = directory_loader(&files.directory, config, None, &files.adapters)?;
-    load_paths(&*loader, directory_paths(files, handed)?, target, None)
+    load_paths(
+        &*loader,
+        directory_paths(files, engine_files)?,
+        target,
+        None,
+    )
 }
 
-pub(super) fn load_gguf(file: &Path, handed: &Handed, target: &Target) -> Result<Loaded, Failure> {
+pub(super) fn load_gguf(
+    file: &Path,
+    engine_files: &EngineFiles,
+    target: &Target,
+) -> Result<Loaded, Failure> {
     let directory = file.parent().unwrap_or(file).to_string_lossy().into_owned();
     let name = file.to_string_lossy().into_owned();
     let config = GGUFSpecificConfig::default();
     let loader =
         GGUFLoaderBuilder::new(None, None, directory, vec![name], config, false, None).build();
     let paths = LocalModelPaths {
-        tokenizer_filename: handed.tokenizer.clone(),
+        tokenizer_filename: engine_files.tokenizer.clone(),
         config_filename: PathBuf::new(),
         template_filename: None,
         filenames: vec![file.to_owned()],
         adapter_paths: AdapterPaths::None,
-        gen_conf: Some(handed.generation.clone()),
+        gen_conf: Some(engine_files.generation.clone()),
         preprocessor_config: None,
         processor_config: None,
         chat_template_json_filename: None,

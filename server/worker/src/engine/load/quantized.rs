@@ -9,32 +9,34 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use mistralrs::TokenSource;
 use mistralrs::core::{DeviceMapSetting, Loader, NormalSpecificConfig};
 
-use super::handed::Handed;
+use super::engine_files::EngineFiles;
 use super::pipeline::{Loaded, Weights, directory_loader, directory_paths, load_paths, refused};
 use super::target::Target;
 use crate::failure::{Failure, panic_message};
 use crate::inspect::{DirectoryFiles, InSitu};
-use crate::prepared::{Draft, Entry, EntryLocation, Prepared};
+use crate::prepared::{Draft, EntryLocation, Prepared, PreparedEntry};
 
 /// Loads the weights in these files, or what was prepared of them.
 pub(super) fn load(
     files: &DirectoryFiles,
-    handed: &Handed,
+    engine_files: &EngineFiles,
     target: &Target,
     in_situ: &InSitu,
 ) -> Result<Weights, Failure> {
     match &in_situ.prepared {
-        Prepared::NotAsked | Prepared::Useless(_) => quantize(files, handed, target, in_situ, None),
-        Prepared::Miss(location) => quantize(files, handed, target, in_situ, Some(location)),
+        Prepared::NotAsked | Prepared::Useless(_) => {
+            quantize(files, engine_files, target, in_situ, None)
+        }
+        Prepared::Miss(location) => quantize(files, engine_files, target, in_situ, Some(location)),
         Prepared::Hit(entry) => {
-            if let Some(model) = load_entry(files, handed, target, entry) {
+            if let Some(model) = load_entry(files, engine_files, target, entry) {
                 return Ok(Weights {
                     model,
                     prepared: true,
                     draft: None,
                 });
             }
-            quantize(files, handed, target, in_situ, Some(entry.location()))
+            quantize(files, engine_files, target, in_situ, Some(entry.location()))
         }
     }
 }
@@ -42,15 +44,15 @@ pub(super) fn load(
 /// Loads what was prepared. `None` when it cannot be used.
 fn load_entry(
     files: &DirectoryFiles,
-    handed: &Handed,
+    engine_files: &EngineFiles,
     target: &Target,
-    entry: &Entry,
+    entry: &PreparedEntry,
 ) -> Option<Loaded> {
     if let Err(why) = entry.verify_once() {
         tracing::warn!(why, "prepared weights are damaged and are replaced");
         return None;
     }
-    let load = AssertUnwindSafe(|| read(files, handed, target, entry));
+    let load = AssertUnwindSafe(|| read(files, engine_files, target, entry));
     let why = match catch_unwind(load) {
         Ok(Ok(model)) => return Some(model),
         Ok(Err(failure)) => failure.message,
@@ -73,9 +75,9 @@ fn load_entry(
 
 fn read(
     files: &DirectoryFiles,
-    handed: &Handed,
+    engine_files: &EngineFiles,
     target: &Target,
-    entry: &Entry,
+    entry: &PreparedEntry,
 ) -> Result<Loaded, Failure> {
     let config = NormalSpecificConfig {
         from_uqff: Some(entry.quantized().collect()),
@@ -85,9 +87,9 @@ fn read(
     if !directory.is_dir() {
         return Err(Failure::internal("the entry is gone"));
     }
-    let loader = directory_loader(&directory, config, Some(&handed.tokenizer), &[])?;
+    let loader = directory_loader(&directory, config, Some(&engine_files.tokenizer), &[])?;
     take_over(&*loader, target)?;
-    let mut paths = directory_paths(files, handed)?;
+    let mut paths = directory_paths(files, engine_files)?;
     paths.filenames = entry.residual().into_iter().collect();
     load_paths(&*loader, paths, target, None)
 }
@@ -116,7 +118,7 @@ fn take_over(loader: &dyn Loader, target: &Target) -> Result<(), Failure> {
 /// Quantizes the weights and writes them for later loads, where that is worth it.
 fn quantize(
     files: &DirectoryFiles,
-    handed: &Handed,
+    engine_files: &EngineFiles,
     target: &Target,
     in_situ: &InSitu,
     location: Option<&EntryLocation>,
@@ -129,7 +131,7 @@ fn quantize(
         };
         let loader = directory_loader(&files.directory, config, None, &files.adapters)?;
         let to = Some(in_situ.to.engine());
-        load_paths(&*loader, directory_paths(files, handed)?, target, to)
+        load_paths(&*loader, directory_paths(files, engine_files)?, target, to)
     };
     let Some(draft) = draft else {
         return load(None).map(Weights::from);

@@ -27,13 +27,13 @@ pub(in crate::inspect) struct Field {
     pub(super) name: &'static str,
     /// Another name of it in the reference.
     pub(super) alias: Option<&'static str>,
-    kind: Kind,
+    kind: FieldKind,
     default: Default,
 }
 
 /// What a field holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FieldKind {
     Count,
     Number,
     Flag,
@@ -69,7 +69,7 @@ pub(super) enum Default {
 }
 
 impl Field {
-    const fn new(name: &'static str, kind: Kind, default: Default) -> Self {
+    const fn new(name: &'static str, kind: FieldKind, default: Default) -> Self {
         Self {
             name,
             alias: None,
@@ -80,57 +80,57 @@ impl Field {
 
     /// A count that has to be there.
     pub(super) const fn size(name: &'static str) -> Self {
-        Self::new(name, Kind::Count, Default::Needed)
+        Self::new(name, FieldKind::Count, Default::Needed)
     }
 
     /// A count.
     pub(super) const fn count(name: &'static str, default: u64) -> Self {
-        Self::new(name, Kind::Count, Default::Count(default))
+        Self::new(name, FieldKind::Count, Default::Count(default))
     }
 
     /// A count with another default.
     pub(super) const fn count_or(name: &'static str, default: Default) -> Self {
-        Self::new(name, Kind::Count, default)
+        Self::new(name, FieldKind::Count, default)
     }
 
     /// A number.
     pub(super) const fn number(name: &'static str, default: f64) -> Self {
-        Self::new(name, Kind::Number, Default::Number(default))
+        Self::new(name, FieldKind::Number, Default::Number(default))
     }
 
     /// A number that null turns off.
     pub(super) const fn number_or_null(name: &'static str, default: f64) -> Self {
-        Self::new(name, Kind::Number, Default::NumberOrNull(default))
+        Self::new(name, FieldKind::Number, Default::NumberOrNull(default))
     }
 
     /// A number that may be left out.
     pub(super) const fn optional(name: &'static str) -> Self {
-        Self::new(name, Kind::Number, Default::Null)
+        Self::new(name, FieldKind::Number, Default::Null)
     }
 
     /// On or off.
     pub(super) const fn flag(name: &'static str, default: bool) -> Self {
-        Self::new(name, Kind::Flag, Default::Flag(default))
+        Self::new(name, FieldKind::Flag, Default::Flag(default))
     }
 
     /// An activation.
     pub(super) const fn activation(name: &'static str, default: &'static str) -> Self {
-        Self::new(name, Kind::Activation, Default::Text(default))
+        Self::new(name, FieldKind::Activation, Default::Text(default))
     }
 
     /// A list of counts.
     pub(super) const fn counts(name: &'static str) -> Self {
-        Self::new(name, Kind::Counts, Default::Empty)
+        Self::new(name, FieldKind::Counts, Default::Empty)
     }
 
     /// What each layer is, attention or mamba.
     pub(super) const fn layers(name: &'static str) -> Self {
-        Self::new(name, Kind::Layers, Default::Needed)
+        Self::new(name, FieldKind::Layers, Default::Needed)
     }
 
     /// A text.
     pub(super) const fn text(name: &'static str, default: &'static str) -> Self {
-        Self::new(name, Kind::Text, Default::Text(default))
+        Self::new(name, FieldKind::Text, Default::Text(default))
     }
 
     /// The same with another name, which counts where the first is not there.
@@ -192,11 +192,11 @@ impl Field {
             value.as_u64().or_else(|| from_float().map(|n| n as u64))
         };
         let converted = match self.kind {
-            Kind::Count => whole(value).map(Value::from),
-            Kind::Number => value.as_f64().map(Value::from),
-            Kind::Flag => value.as_bool().map(Value::from),
-            Kind::Text => value.as_str().map(Value::from),
-            Kind::Layers => {
+            FieldKind::Count => whole(value).map(Value::from),
+            FieldKind::Number => value.as_f64().map(Value::from),
+            FieldKind::Flag => value.as_bool().map(Value::from),
+            FieldKind::Text => value.as_str().map(Value::from),
+            FieldKind::Layers => {
                 let layer = |value: &Value| match value.as_str()? {
                     "attention" | "full_attention" => Some(Value::from("attention")),
                     "mamba" | "linear_attention" => Some(Value::from("mamba")),
@@ -207,12 +207,12 @@ impl Field {
                     .and_then(|list| list.iter().map(layer).collect());
                 listed.map(Value::from)
             }
-            Kind::Counts => value.as_array().and_then(|list| {
+            FieldKind::Counts => value.as_array().and_then(|list| {
                 let counts: Option<Vec<Value>> =
                     list.iter().map(|v| whole(v).map(Value::from)).collect();
                 counts.map(Value::from)
             }),
-            Kind::Activation => {
+            FieldKind::Activation => {
                 let name = value.as_str();
                 let known = ACTIVATIONS.iter().find(|(known, _)| Some(*known) == name);
                 if name.is_some() && known.is_none() {
@@ -226,12 +226,12 @@ impl Field {
 
     fn wrong(&self, value: &Value) -> Failure {
         let wanted = match self.kind {
-            Kind::Count => "a whole number that is not negative",
-            Kind::Number => "a number",
-            Kind::Flag => "true or false",
-            Kind::Activation | Kind::Text => "a text",
-            Kind::Counts => "a list of whole numbers",
-            Kind::Layers => "a list of attention and mamba",
+            FieldKind::Count => "a whole number that is not negative",
+            FieldKind::Number => "a number",
+            FieldKind::Flag => "true or false",
+            FieldKind::Activation | FieldKind::Text => "a text",
+            FieldKind::Counts => "a list of whole numbers",
+            FieldKind::Layers => "a list of attention and mamba",
         };
         Failure::unusable(format!(
             "config.json sets {} to {}, where {wanted} is needed. Get the config.json that belongs to the model.",

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::inspect::Inspection;
 
 /// Files for the engine. They are there for as long as this is kept.
-pub(super) struct Handed {
+pub(super) struct EngineFiles {
     /// config.json.
     pub(super) config: PathBuf,
     /// tokenizer.json.
@@ -21,7 +21,7 @@ pub(super) struct Handed {
     _files: Vec<File>,
 }
 
-impl Handed {
+impl EngineFiles {
     /// The files of a model that was inspected.
     pub(super) fn of(inspection: &Inspection) -> Result<Self, Failure> {
         let language = &inspection.language;
