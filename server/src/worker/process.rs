@@ -82,17 +82,17 @@ impl Process {
         tasks: &Tasks,
     ) -> Result<(Self, Starting), SpawnError> {
         let path = program.path.display().to_string();
-        let mut child = spawner
-            .spawn(program)
-            .await
-            .map_err(|source| SpawnError::Execute {
-                path: path.clone(),
-                source,
-            })?;
+        let spawned = spawner.spawn(program).await;
+        let child = spawned.map_err(|source| SpawnError::Execute { path, source })?;
         let pid = child.id().unwrap_or_default();
         if let Err(error) = confine::offer_to_the_oom_killer(pid) {
             tracing::debug!(%error, pid, "cannot set the worker's oom_score_adj");
         }
+        Ok(Self::adopt(child, pid, model, tasks))
+    }
+
+    /// Sees to `child` with some of `tasks`.
+    fn adopt(mut child: Child, pid: u32, model: &ModelId, tasks: &Tasks) -> (Self, Starting) {
         // For the log only: a span of the traces would be open for the worker's whole life.
         let span = info_span!(target: "worker", "worker", model = %model, pid);
         let tail = Tail::default();
@@ -127,15 +127,13 @@ impl Process {
             tail: tail.clone(),
             readers,
         };
-        Ok((
-            Self {
-                pid,
-                signals,
-                exit,
-                tail,
-            },
-            starting,
-        ))
+        let process = Self {
+            pid,
+            signals,
+            exit,
+            tail,
+        };
+        (process, starting)
     }
 
     /// The process id. It is not given to another process before [`Process::exited`] has returned.
