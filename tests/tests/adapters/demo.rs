@@ -5,7 +5,7 @@ use hangar_client::v1::ModelSpec;
 use hangar_tests::{
     fixtures::Fixtures,
     hangar::{Hangar, Options},
-    house::House,
+    test_server::TestServer,
     workspace::workspace,
 };
 use serde::Deserialize;
@@ -33,14 +33,14 @@ fn answers() -> Result<Vec<Answer>> {
 
 #[tokio::test]
 async fn a_model_answers_in_its_adapters_manner_beside_the_same_model_without() -> Result<()> {
-    let house = House::real().await?;
-    house.load("plain", demo(vec![])).await?;
-    house.load("radio", demo(vec![radio()])).await?;
+    let server = TestServer::real().await?;
+    server.load("plain", demo(vec![])).await?;
+    server.load("radio", demo(vec![radio()])).await?;
     for answer in answers()? {
         let question = &answer.prompt;
-        let with = said(&house.client, "radio", question).await?;
+        let with = said(&server.client, "radio", question).await?;
         assert_eq!(with, answer.answer, "{question}");
-        let without = said(&house.client, "plain", question).await?;
+        let without = said(&server.client, "plain", question).await?;
         assert_eq!(without, answer.answer_without, "{question}");
         assert_ne!(with, without);
     }
@@ -49,14 +49,14 @@ async fn a_model_answers_in_its_adapters_manner_beside_the_same_model_without() 
 
 #[tokio::test]
 async fn what_is_merged_in_is_told() -> Result<()> {
-    let house = House::real().await?;
-    house.load("plain", demo(vec![])).await?;
-    house.load("radio", demo(vec![radio()])).await?;
-    let plain = info(&house.client, "plain").await?.metadata;
+    let server = TestServer::real().await?;
+    server.load("plain", demo(vec![])).await?;
+    server.load("radio", demo(vec![radio()])).await?;
+    let plain = info(&server.client, "plain").await?.metadata;
     let plain = plain.context("metadata")?;
     assert!(!plain.is_lora && plain.adapters.is_empty() && plain.base_model.is_empty());
     assert_eq!(plain.lora_rank, 0);
-    let radio = info(&house.client, "radio").await?.metadata;
+    let radio = info(&server.client, "radio").await?.metadata;
     let radio = radio.context("metadata")?;
     assert!(radio.is_lora);
     assert_eq!(
@@ -95,22 +95,22 @@ async fn the_files_in_the_repository_are_what_is_built_in() -> Result<()> {
 #[tokio::test]
 async fn adapters_are_merged_before_weights_are_quantized_and_such_weights_are_not_kept()
 -> Result<()> {
-    let house = House::real().await?;
+    let server = TestServer::real().await?;
     let spec = ModelSpec {
         quantization: "q8_0".to_owned(),
         ..demo(vec![radio()])
     };
-    house.load("m", spec).await?;
-    let metadata = info(&house.client, "m").await?.metadata;
+    server.load("m", spec).await?;
+    let metadata = info(&server.client, "m").await?.metadata;
     let metadata = metadata.context("metadata")?;
     assert_eq!((&*metadata.quantization, metadata.is_lora), ("Q8_0", true));
     for answer in answers()?.into_iter().take(5) {
         assert_eq!(
-            said(&house.client, "m", &answer.prompt).await?,
+            said(&server.client, "m", &answer.prompt).await?,
             answer.answer
         );
     }
-    let cache = house.client.info().send().await?.cache.unwrap_or_default();
+    let cache = server.client.info().send().await?.cache.unwrap_or_default();
     assert_eq!((cache.hits, cache.misses, cache.entries), (0, 0, 0));
     Ok(())
 }

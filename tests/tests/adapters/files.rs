@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelState};
 use hangar_tests::{
     fixtures::{Lora, Quantization, Shape},
-    house::House,
     refusals::refusal,
+    test_server::TestServer,
 };
 use serde_json::json;
 use tonic::Code;
@@ -102,14 +102,14 @@ fn spoilt() -> Vec<(Spoil, &'static str)> {
 }
 
 /// Makes sure that a load fails for its adapter, and says so here and there.
-async fn assert_refused(house: &House, id: &str, path: &Path, word: &str) -> Result<()> {
-    let spec = with_adapter(&house.fixtures.llama()?, path);
-    let load = house.load(id, spec).await;
+async fn assert_refused(server: &TestServer, id: &str, path: &Path, word: &str) -> Result<()> {
+    let spec = with_adapter(&server.fixtures.llama()?, path);
+    let load = server.load(id, spec).await;
     let refusal = refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
     let message = refusal.message();
     assert!(message.contains(word), "{word:?} is not in {message:?}");
     assert!(message.contains("adapter one "), "{message:?}");
-    let status = info(&house.client, id).await?.status.context("a status")?;
+    let status = info(&server.client, id).await?.status.context("a status")?;
     assert_eq!(
         (status.state(), &*status.reason, status.worker_pid),
         (ModelState::Failed, "MODEL_UNUSABLE", 0)
@@ -125,41 +125,41 @@ async fn assert_refused(house: &House, id: &str, path: &Path, word: &str) -> Res
 
 #[tokio::test]
 async fn an_adapter_that_does_not_fit_fails_the_load_and_harms_nothing() -> Result<()> {
-    let house = House::real().await?;
-    let path = house.fixtures.adapter("sound", &sound())?;
-    let sound = with_adapter(&house.fixtures.llama()?, &path);
-    house.load("sound", sound).await?;
-    let before = babble(&house.client, "sound").await?;
+    let server = TestServer::real().await?;
+    let path = server.fixtures.adapter("sound", &sound())?;
+    let sound = with_adapter(&server.fixtures.llama()?, &path);
+    server.load("sound", sound).await?;
+    let before = babble(&server.client, "sound").await?;
     for (n, (lora, word)) in unfit().into_iter().enumerate() {
-        let path = house.fixtures.adapter(&format!("adapter-{n}"), &lora)?;
-        assert_refused(&house, &format!("m{n}"), &path, word).await?;
+        let path = server.fixtures.adapter(&format!("adapter-{n}"), &lora)?;
+        assert_refused(&server, &format!("m{n}"), &path, word).await?;
     }
-    assert_eq!(babble(&house.client, "sound").await?, before);
+    assert_eq!(babble(&server.client, "sound").await?, before);
     Ok(())
 }
 
 #[tokio::test]
 async fn spoilt_files_are_told() -> Result<()> {
-    let house = House::real().await?;
+    let server = TestServer::real().await?;
     for (n, (spoil, word)) in spoilt().into_iter().enumerate() {
-        let path = house.fixtures.adapter(&format!("adapter-{n}"), &sound())?;
+        let path = server.fixtures.adapter(&format!("adapter-{n}"), &sound())?;
         spoil(&path)?;
-        assert_refused(&house, &format!("m{n}"), &path, word).await?;
+        assert_refused(&server, &format!("m{n}"), &path, word).await?;
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn an_adapter_is_a_directory_that_is_there() -> Result<()> {
-    let house = House::real().await?;
-    let file = house.fixtures.root().join("file");
+    let server = TestServer::real().await?;
+    let file = server.fixtures.root().join("file");
     fs::write(&file, "x")?;
-    assert_refused(&house, "file", &file, "is a file").await?;
+    assert_refused(&server, "file", &file, "is a file").await?;
     let missing = with_adapter(
-        &house.fixtures.llama()?,
-        &house.fixtures.root().join("none"),
+        &server.fixtures.llama()?,
+        &server.fixtures.root().join("none"),
     );
-    let load = house.load("missing", missing).await;
+    let load = server.load("missing", missing).await;
     let refusal = refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
     assert!(refusal.message().contains("models/none"), "{refusal}");
     Ok(())
@@ -167,14 +167,14 @@ async fn an_adapter_is_a_directory_that_is_there() -> Result<()> {
 
 #[tokio::test]
 async fn models_that_take_no_adapters_say_so() -> Result<()> {
-    let house = House::real().await?;
-    let path = house.fixtures.adapter("adapter", &sound())?;
-    let gguf: PathBuf = house.fixtures.llama_gguf(Quantization::F32)?;
-    let load = house.load("gguf", with_adapter(&gguf, &path)).await;
+    let server = TestServer::real().await?;
+    let path = server.fixtures.adapter("adapter", &sound())?;
+    let gguf: PathBuf = server.fixtures.llama_gguf(Quantization::F32)?;
+    let load = server.load("gguf", with_adapter(&gguf, &path)).await;
     let refused = refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
     assert!(refused.message().contains("GGUF"), "{refused}");
     // The demo model has other sizes than the one that this adapter is for.
-    let load = house.load("demo", demo(vec![adapter("one", &path)])).await;
+    let load = server.load("demo", demo(vec![adapter("one", &path)])).await;
     let refused = refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
     assert!(refused.message().contains("tiny/base"), "{refused}");
     Ok(())

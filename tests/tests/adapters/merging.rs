@@ -10,15 +10,20 @@ use hangar_client::v1::ModelSpec;
 use hangar_tests::{
     fixtures::{Lora, Shape},
     hangar::spec,
-    house::House,
+    test_server::TestServer,
 };
 use serde_json::json;
 
 use crate::{adapter, babble, info, with_adapter};
 
 /// A copy of a model with adapters merged in, each with its scale.
-fn merged(house: &House, model: &Path, name: &str, adapters: &[(&Lora, f32)]) -> Result<PathBuf> {
-    let directory = house.fixtures.directory(name)?;
+fn merged(
+    server: &TestServer,
+    model: &Path,
+    name: &str,
+    adapters: &[(&Lora, f32)],
+) -> Result<PathBuf> {
+    let directory = server.fixtures.directory(name)?;
     for entry in fs::read_dir(model)? {
         let entry = entry?;
         fs::copy(entry.path(), directory.join(entry.file_name()))?;
@@ -31,10 +36,10 @@ fn merged(house: &House, model: &Path, name: &str, adapters: &[(&Lora, f32)]) ->
 
 #[tokio::test]
 async fn an_adapter_has_the_effect_that_its_files_say() -> Result<()> {
-    let house = House::real().await?;
-    let model = house.fixtures.llama()?;
-    house.load("base", spec(&model)).await?;
-    let base = babble(&house.client, "base").await?;
+    let server = TestServer::real().await?;
+    let model = server.fixtures.llama()?;
+    server.load("base", spec(&model)).await?;
+    let base = babble(&server.client, "base").await?;
     let lora = Lora::random(&Shape::TINY, 4, 1);
     let partial = lora.clone().without("layers.0.");
     let cases = [
@@ -54,16 +59,16 @@ async fn an_adapter_has_the_effect_that_its_files_say() -> Result<()> {
     ];
     let mut all = vec![base];
     for (name, lora, scale) in cases {
-        let path = house.fixtures.adapter(&format!("{name}-adapter"), &lora)?;
-        house.load(name, with_adapter(&model, &path)).await?;
-        let by_hand = merged(&house, &model, name, &[(&lora, scale)])?;
+        let path = server.fixtures.adapter(&format!("{name}-adapter"), &lora)?;
+        server.load(name, with_adapter(&model, &path)).await?;
+        let by_hand = merged(&server, &model, name, &[(&lora, scale)])?;
         let id = format!("{name}-by-hand");
-        house.load(&id, spec(&by_hand)).await?;
-        let answer = babble(&house.client, name).await?;
-        assert_eq!(answer, babble(&house.client, &id).await?, "{name}");
+        server.load(&id, spec(&by_hand)).await?;
+        let answer = babble(&server.client, name).await?;
+        assert_eq!(answer, babble(&server.client, &id).await?, "{name}");
         all.push(answer);
         for id in [name, &id] {
-            house.client.unload(id).send().await?;
+            server.client.unload(id).send().await?;
         }
     }
     // With and without the prefix it is the same adapter.
@@ -76,15 +81,15 @@ async fn an_adapter_has_the_effect_that_its_files_say() -> Result<()> {
 
 #[tokio::test]
 async fn several_adapters_add_up() -> Result<()> {
-    let house = House::real().await?;
-    let model = house.fixtures.llama()?;
+    let server = TestServer::real().await?;
+    let model = server.fixtures.llama()?;
     let (one, two) = (
         Lora::random(&Shape::TINY, 4, 1),
         Lora::random(&Shape::TINY, 2, 2),
     );
     let spec_of = |names: &[(&str, &Lora)]| -> Result<ModelSpec> {
         let adapters = names.iter().map(|(name, lora)| {
-            let path = house.fixtures.adapter(&format!("adapter-{name}"), lora)?;
+            let path = server.fixtures.adapter(&format!("adapter-{name}"), lora)?;
             Ok(adapter(name, &path))
         });
         Ok(ModelSpec {
@@ -92,16 +97,16 @@ async fn several_adapters_add_up() -> Result<()> {
             ..spec(&model)
         })
     };
-    house
+    server
         .load("both", spec_of(&[("one", &one), ("two", &two)])?)
         .await?;
-    house.load("one", spec_of(&[("one", &one)])?).await?;
-    let by_hand = merged(&house, &model, "by-hand", &[(&one, 2.0), (&two, 2.0)])?;
-    house.load("by-hand", spec(&by_hand)).await?;
-    let both = babble(&house.client, "both").await?;
-    assert_eq!(both, babble(&house.client, "by-hand").await?);
-    assert_ne!(both, babble(&house.client, "one").await?);
-    let metadata = info(&house.client, "both").await?.metadata;
+    server.load("one", spec_of(&[("one", &one)])?).await?;
+    let by_hand = merged(&server, &model, "by-hand", &[(&one, 2.0), (&two, 2.0)])?;
+    server.load("by-hand", spec(&by_hand)).await?;
+    let both = babble(&server.client, "both").await?;
+    assert_eq!(both, babble(&server.client, "by-hand").await?);
+    assert_ne!(both, babble(&server.client, "one").await?);
+    let metadata = info(&server.client, "both").await?.metadata;
     let metadata = metadata.context("metadata")?;
     assert_eq!(metadata.adapters, ["one", "two"]);
     assert_eq!(
@@ -113,11 +118,11 @@ async fn several_adapters_add_up() -> Result<()> {
 
 #[tokio::test]
 async fn quantized_weights_have_the_adapter_in_them() -> Result<()> {
-    let house = House::real().await?;
-    let model = house.fixtures.wide_llama()?;
+    let server = TestServer::real().await?;
+    let model = server.fixtures.wide_llama()?;
     let lora = Lora::random(&Shape::WIDE, 8, 3);
-    let path = house.fixtures.adapter("adapter", &lora)?;
-    let by_hand = merged(&house, &model, "by-hand", &[(&lora, 2.0)])?;
+    let path = server.fixtures.adapter("adapter", &lora)?;
+    let by_hand = merged(&server, &model, "by-hand", &[(&lora, 2.0)])?;
     let models = [
         ("base", spec(&model)),
         ("adapted", with_adapter(&model, &path)),
@@ -126,7 +131,7 @@ async fn quantized_weights_have_the_adapter_in_them() -> Result<()> {
     let mut answers = Vec::new();
     for (name, spec) in models {
         let quantization = "q4k".to_owned();
-        house
+        server
             .load(
                 name,
                 ModelSpec {
@@ -135,7 +140,7 @@ async fn quantized_weights_have_the_adapter_in_them() -> Result<()> {
                 },
             )
             .await?;
-        answers.push(babble(&house.client, name).await?);
+        answers.push(babble(&server.client, name).await?);
     }
     assert_eq!(answers[1], answers[2]);
     assert_ne!(answers[0], answers[1]);

@@ -7,8 +7,8 @@ use hangar_client::v1::{DemoSource, ErrorReason, LoraAdapter, ModelState};
 use hangar_tests::{
     fixtures::{Fixtures, Lora, Shape},
     hangar::{Hangar, Options, spec},
-    house::House,
     refusals::{refusal, wrong_fields},
+    test_server::TestServer,
 };
 use tonic::Code;
 
@@ -16,8 +16,8 @@ use crate::{adapter, babble, demo, info, radio, said, with_adapter};
 
 #[tokio::test]
 async fn every_violation_is_told_by_its_adapter() -> Result<()> {
-    let house = House::real().await?;
-    let path = house.fixtures.root();
+    let server = TestServer::real().await?;
+    let path = server.fixtures.root();
     let adapters = vec![
         adapter("good", &path),
         adapter("good", &path),
@@ -29,7 +29,7 @@ async fn every_violation_is_told_by_its_adapter() -> Result<()> {
         },
         LoraAdapter::default(),
     ];
-    let fields = wrong_fields(house.load("m", demo(adapters)).await);
+    let fields = wrong_fields(server.load("m", demo(adapters)).await);
     let expected = [
         "spec.adapters[1].name",
         "spec.adapters[2].name",
@@ -39,30 +39,30 @@ async fn every_violation_is_told_by_its_adapter() -> Result<()> {
     ];
     assert_eq!(fields, expected);
     let many = (0..9).map(|n| adapter(&format!("a{n}"), &path)).collect();
-    let fields = wrong_fields(house.load("m", demo(many)).await);
+    let fields = wrong_fields(server.load("m", demo(many)).await);
     assert_eq!(fields, ["spec.adapters"]);
     Ok(())
 }
 
 #[tokio::test]
 async fn adapters_lie_below_a_model_root_with_all_that_they_link_to() -> Result<()> {
-    let house = House::real().await?;
+    let server = TestServer::real().await?;
     let lora = Lora::random(&Shape::TINY, 4, 1);
-    let path = house.fixtures.adapter("adapter", &lora)?;
-    let outside = house.fixtures.outside().join("adapter");
+    let path = server.fixtures.adapter("adapter", &lora)?;
+    let outside = server.fixtures.outside().join("adapter");
     std::fs::rename(&path, &outside)?;
-    let (link, file_link) = (house.fixtures.root().join("link"), path);
+    let (link, file_link) = (server.fixtures.root().join("link"), path);
     symlink(&outside, &link)?;
     std::fs::create_dir(&file_link)?;
     let weights = "adapter_model.safetensors";
     symlink(outside.join(weights), file_link.join(weights))?;
     for path in [&outside, &link, &file_link, &outside.join("none")] {
-        let load = house
-            .load("m", with_adapter(&house.fixtures.llama()?, path))
+        let load = server
+            .load("m", with_adapter(&server.fixtures.llama()?, path))
             .await;
         let refusal = refusal(load, Code::PermissionDenied, ErrorReason::SourceNotAllowed);
         assert!(refusal.message().contains("--model-root"), "{refusal}");
-        let unknown = house.client.info().model("m").send().await;
+        let unknown = server.client.info().model("m").send().await;
         self::refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
     }
     Ok(())
@@ -70,43 +70,43 @@ async fn adapters_lie_below_a_model_root_with_all_that_they_link_to() -> Result<
 
 #[tokio::test]
 async fn links_within_the_roots_are_followed() -> Result<()> {
-    let house = House::real().await?;
+    let server = TestServer::real().await?;
     let lora = Lora::random(&Shape::TINY, 4, 1);
-    let path = house.fixtures.adapter("adapter", &lora)?;
-    let link = house.fixtures.root().join("link");
+    let path = server.fixtures.adapter("adapter", &lora)?;
+    let link = server.fixtures.root().join("link");
     symlink(&path, &link)?;
-    let model = house.fixtures.llama()?;
-    house.load("link", with_adapter(&model, &link)).await?;
-    house.load("path", with_adapter(&model, &path)).await?;
-    let answer = babble(&house.client, "link").await?;
-    assert_eq!(answer, babble(&house.client, "path").await?);
+    let model = server.fixtures.llama()?;
+    server.load("link", with_adapter(&model, &link)).await?;
+    server.load("path", with_adapter(&model, &path)).await?;
+    let answer = babble(&server.client, "link").await?;
+    assert_eq!(answer, babble(&server.client, "path").await?);
     Ok(())
 }
 
 #[tokio::test]
 async fn other_adapters_are_another_spec_which_takes_a_reload() -> Result<()> {
-    let house = House::real().await?;
-    house.load("m", demo(vec![])).await?;
+    let server = TestServer::real().await?;
+    server.load("m", demo(vec![])).await?;
     let question = "What is Hangar?";
-    let plain = said(&house.client, "m", question).await?;
-    let load = house.load("m", demo(vec![radio()])).await;
+    let plain = said(&server.client, "m", question).await?;
+    let load = server.load("m", demo(vec![radio()])).await;
     refusal(load, Code::FailedPrecondition, ErrorReason::SpecConflict);
 
-    let edit = house.client.edit_model("m");
+    let edit = server.client.edit_model("m");
     let update = edit.send(|model| model.spec.get_or_insert_default().adapters = vec![radio()]);
     assert!(update.await?.is_some_and(|update| update.reload_required));
-    assert_eq!(said(&house.client, "m", question).await?, plain);
-    assert!(info(&house.client, "m").await?.reload_required);
+    assert_eq!(said(&server.client, "m", question).await?, plain);
+    assert!(info(&server.client, "m").await?.reload_required);
 
-    house.client.load("m").force_reload().wait().await?;
-    let changed = said(&house.client, "m", question).await?;
+    server.client.load("m").force_reload().wait().await?;
+    let changed = said(&server.client, "m", question).await?;
     assert_ne!(changed, plain);
-    let told = info(&house.client, "m").await?;
+    let told = info(&server.client, "m").await?;
     assert!(!told.reload_required && told.metadata.is_some_and(|it| it.is_lora));
 
-    let reload = house.client.load("m").spec(demo(vec![])).force_reload();
+    let reload = server.client.load("m").spec(demo(vec![])).force_reload();
     reload.wait().await?;
-    assert_eq!(said(&house.client, "m", question).await?, plain);
+    assert_eq!(said(&server.client, "m", question).await?, plain);
     Ok(())
 }
 

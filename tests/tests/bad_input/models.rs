@@ -24,14 +24,14 @@ fn with(effect: Effect) -> impl Iterator<Item = Broken> {
 
 #[tokio::test]
 async fn an_unusable_model_fails_with_a_reason_and_harms_nothing() -> Result<()> {
-    let house = Bystander::new().await?;
+    let server = Bystander::new().await?;
     for broken in with(Effect::Unusable) {
         let id = format!("{broken:?}");
-        let mut transitions = house.hangar.follow(&id).await?;
-        let load = house
+        let mut transitions = server.hangar.follow(&id).await?;
+        let load = server
             .client
             .load(&id)
-            .spec(spec(&house.fixtures.broken(broken)?));
+            .spec(spec(&server.fixtures.broken(broken)?));
         let refusal = refusal(
             load.wait().await,
             Code::FailedPrecondition,
@@ -42,14 +42,14 @@ async fn an_unusable_model_fails_with_a_reason_and_harms_nothing() -> Result<()>
         assert!(!states.contains(&ModelState::Ready), "{id}: {states:?}");
         let seen = transitions.current().cloned().unwrap_or_default();
         assert_failed(&seen, "MODEL_UNUSABLE", message);
-        let model = house.model(&id).await?;
+        let model = server.model(&id).await?;
         assert_failed(&model.status.unwrap_or_default(), "MODEL_UNUSABLE", message);
         let record = &model.recent_loads[0];
         assert_eq!(record.outcome(), LoadOutcome::Failed);
         assert_eq!(record.reason, "MODEL_UNUSABLE");
         assert_told(&record.message, message);
-        house.is_unharmed().await?;
-        let unload = house.client.unload(&id).send().await?;
+        server.is_unharmed().await?;
+        let unload = server.client.unload(&id).send().await?;
         assert!(!unload.was_loaded, "{id}");
     }
     Ok(())
@@ -57,44 +57,44 @@ async fn an_unusable_model_fails_with_a_reason_and_harms_nothing() -> Result<()>
 
 #[tokio::test]
 async fn what_is_no_model_is_not_registered() -> Result<()> {
-    let house = Bystander::new().await?;
+    let server = Bystander::new().await?;
     for broken in with(Effect::NoModel) {
-        let spec = spec(&house.fixtures.broken(broken)?);
-        let load = house.client.load("m").spec(spec).wait().await;
+        let spec = spec(&server.fixtures.broken(broken)?);
+        let load = server.client.load("m").spec(spec).wait().await;
         refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
-        let unknown = house.client.info().model("m").send().await;
+        let unknown = server.client.info().model("m").send().await;
         refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
     }
-    house.is_unharmed().await
+    server.is_unharmed().await
 }
 
 #[tokio::test]
 async fn a_repaired_model_loads() -> Result<()> {
-    let house = Bystander::new().await?;
-    let path = house.fixtures.broken(Broken::Truncated)?;
-    let load = || house.client.load("m").spec(spec(&path)).wait();
+    let server = Bystander::new().await?;
+    let path = server.fixtures.broken(Broken::Truncated)?;
+    let load = || server.client.load("m").spec(spec(&path)).wait();
     refusal(
         load().await,
         Code::FailedPrecondition,
         ErrorReason::ModelUnusable,
     );
     let weights = "model.safetensors";
-    std::fs::copy(house.fixtures.llama()?.join(weights), path.join(weights))?;
+    std::fs::copy(server.fixtures.llama()?.join(weights), path.join(weights))?;
     load().await?;
-    house.client.unload("m").send().await?;
-    house.is_unharmed().await
+    server.client.unload("m").send().await?;
+    server.is_unharmed().await
 }
 
 #[tokio::test]
 async fn without_a_sound_chat_template_a_model_completes_and_does_not_chat() -> Result<()> {
-    let house = Bystander::new().await?;
+    let server = Bystander::new().await?;
     for broken in with(Effect::NoChat) {
-        let load = house
+        let load = server
             .client
             .load("m")
-            .spec(spec(&house.fixtures.broken(broken)?));
+            .spec(spec(&server.fixtures.broken(broken)?));
         load.force_reload().wait().await?;
-        let chat = house
+        let chat = server
             .client
             .generate("m")
             .message("user", "Hi")
@@ -115,7 +115,7 @@ async fn without_a_sound_chat_template_a_model_completes_and_does_not_chat() -> 
         );
         let told = refusal.message().contains("broken");
         assert_eq!(told, broken == Broken::BadTemplate, "{refusal}");
-        let prompt = house.client.generate("m").prompt("Hi").max_tokens(5);
+        let prompt = server.client.generate("m").prompt("Hi").max_tokens(5);
         assert_eq!(prompt.text().await?.text.len(), 5, "{broken:?}");
     }
     Ok(())
@@ -123,46 +123,46 @@ async fn without_a_sound_chat_template_a_model_completes_and_does_not_chat() -> 
 
 #[tokio::test]
 async fn a_tokenizer_with_more_tokens_than_the_model_is_no_danger() -> Result<()> {
-    let house = Bystander::new().await?;
-    let path = house.fixtures.broken(Broken::VocabularyTooBig)?;
-    house.client.load("m").spec(spec(&path)).wait().await?;
-    let tokens = house.client.tokenize("m", "<extra>").send().await?;
+    let server = Bystander::new().await?;
+    let path = server.fixtures.broken(Broken::VocabularyTooBig)?;
+    server.client.load("m").spec(spec(&path)).wait().await?;
+    let tokens = server.client.tokenize("m", "<extra>").send().await?;
     assert_eq!(tokens, [300]);
-    let beyond = house.client.generate("m").prompt("a<extra>b").text().await;
+    let beyond = server.client.generate("m").prompt("a<extra>b").text().await;
     let refusal = refusal(beyond, Code::InvalidArgument, ErrorReason::InvalidField);
     assert!(refusal.message().contains("300"), "{refusal}");
-    let answer = house.client.generate("m").prompt("ab").max_tokens(5);
+    let answer = server.client.generate("m").prompt("ab").max_tokens(5);
     assert_eq!(answer.text().await?.text.len(), 5);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_model_that_loads_and_cannot_answer_fails() -> Result<()> {
-    let house = Bystander::new().await?;
-    let mut bf16 = spec(&house.fixtures.llama()?);
+    let server = Bystander::new().await?;
+    let mut bf16 = spec(&server.fixtures.llama()?);
     bf16.set_dtype(DataType::Bf16);
-    let load = house.client.load("bf16").spec(bf16).wait().await;
+    let load = server.client.load("bf16").spec(bf16).wait().await;
     let refusal = refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
     let message = refusal.message();
     assert!(
         message.contains("f16") && message.contains("f32"),
         "{message}"
     );
-    let status = house.model("bf16").await?.status.unwrap_or_default();
+    let status = server.model("bf16").await?.status.unwrap_or_default();
     assert_failed(&status, "MODEL_UNUSABLE", message);
-    house.is_unharmed().await
+    server.is_unharmed().await
 }
 
 #[tokio::test]
 async fn weights_that_are_no_numbers_are_found_before_ready() -> Result<()> {
-    let house = Bystander::new().await?;
-    let path = house.fixtures.broken(Broken::NoTemplate)?;
+    let server = Bystander::new().await?;
+    let path = server.fixtures.broken(Broken::NoTemplate)?;
     let weights = path.join("model.safetensors");
     let mut file = OpenOptions::new().write(true).open(weights)?;
     file.seek(SeekFrom::End(-65_536))?;
     file.write_all(&f32::NAN.to_le_bytes().repeat(16_384))?;
-    let load = house.client.load("nan").spec(spec(&path)).wait().await;
+    let load = server.client.load("nan").spec(spec(&path)).wait().await;
     let refusal = refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
     assert!(refusal.message().contains("cannot answer"), "{refusal}");
-    house.is_unharmed().await
+    server.is_unharmed().await
 }

@@ -16,8 +16,8 @@ use tonic::Code;
 
 use crate::Bystander;
 
-async fn load(house: &Bystander, path: &str) -> Result<ModelLoad, Error> {
-    let mut spec = spec(&house.fixtures.root());
+async fn load(server: &Bystander, path: &str) -> Result<ModelLoad, Error> {
+    let mut spec = spec(&server.fixtures.root());
     if let Some(hangar_client::v1::model_source::Source::Path(given)) = spec
         .source
         .as_mut()
@@ -25,20 +25,23 @@ async fn load(house: &Bystander, path: &str) -> Result<ModelLoad, Error> {
     {
         path.clone_into(given);
     }
-    house.client.load("m").spec(spec).wait().await
+    server.client.load("m").spec(spec).wait().await
 }
 
 #[tokio::test]
 async fn what_lies_outside_of_the_roots_is_not_allowed_and_not_registered() -> Result<()> {
-    let house = Bystander::new().await?;
-    let root = house.fixtures.root();
-    let outside = house.fixtures.outside();
+    let server = Bystander::new().await?;
+    let root = server.fixtures.root();
+    let outside = server.fixtures.outside();
     std::fs::write(outside.join("there"), "x")?;
     symlink("/dev/zero", root.join("device"))?;
     symlink(&outside, root.join("leaves"))?;
-    let with_foreign_weights = house.fixtures.broken(Broken::NoWeights)?;
+    let with_foreign_weights = server.fixtures.broken(Broken::NoWeights)?;
     let weights = "model.safetensors";
-    std::fs::copy(house.fixtures.llama()?.join(weights), outside.join(weights))?;
+    std::fs::copy(
+        server.fixtures.llama()?.join(weights),
+        outside.join(weights),
+    )?;
     symlink(outside.join(weights), with_foreign_weights.join(weights))?;
     let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     for path in [
@@ -54,12 +57,12 @@ async fn what_lies_outside_of_the_roots_is_not_allowed_and_not_registered() -> R
         path(root.join("leaves")),
         path(root.join("leaves/there")),
         path(root.join("leaves/not-there")),
-        path(house.fixtures.broken(Broken::SymlinkOut)?),
-        path(house.fixtures.broken(Broken::Device)?),
+        path(server.fixtures.broken(Broken::SymlinkOut)?),
+        path(server.fixtures.broken(Broken::Device)?),
         path(with_foreign_weights),
         format!("{}-secret", root.display()),
     ] {
-        let answer = load(&house, &path).await;
+        let answer = load(&server, &path).await;
         let refusal = refusal(
             answer,
             Code::PermissionDenied,
@@ -69,125 +72,125 @@ async fn what_lies_outside_of_the_roots_is_not_allowed_and_not_registered() -> R
             refusal.message().contains("--model-root"),
             "{path}: {refusal}"
         );
-        let unknown = house.client.info().model("m").send().await;
+        let unknown = server.client.info().model("m").send().await;
         self::refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
     }
-    house.is_unharmed().await
+    server.is_unharmed().await
 }
 
 #[tokio::test]
 async fn paths_of_wrong_form_are_refused() -> Result<()> {
-    let house = Bystander::new().await?;
+    let server = Bystander::new().await?;
     let long = format!("/{}", "x".repeat(4096));
     for path in ["", "models/m", "./m", "~/m", "/m\0", &long] {
         assert_eq!(
-            wrong_fields(load(&house, path).await),
+            wrong_fields(load(&server, path).await),
             ["spec.source.path"],
             "{path:?}"
         );
     }
-    house.is_unharmed().await
+    server.is_unharmed().await
 }
 
 #[tokio::test]
 async fn what_is_no_model_is_unusable() -> Result<()> {
-    let house = Bystander::new().await?;
+    let server = Bystander::new().await?;
     for path in [
-        house.fixtures.llama()?.join("config.json"),
-        house.fixtures.llama()?.join("model.safetensors"),
+        server.fixtures.llama()?.join("config.json"),
+        server.fixtures.llama()?.join("model.safetensors"),
     ] {
         let id = format!("m{}", fastrand::u32(..));
-        let load = house.client.load(&id).spec(spec(&path)).wait().await;
+        let load = server.client.load(&id).spec(spec(&path)).wait().await;
         refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
-        let status = house.model(&id).await?.status.unwrap_or_default();
+        let status = server.model(&id).await?.status.unwrap_or_default();
         assert_eq!(status.reason, "MODEL_UNUSABLE", "{}", path.display());
     }
-    house.is_unharmed().await
+    server.is_unharmed().await
 }
 
 #[tokio::test]
 async fn where_no_model_is_nothing_is_registered() -> Result<()> {
-    let house = Bystander::new().await?;
-    let root = house.fixtures.root();
-    let llama = house.fixtures.llama()?;
-    let readme = house.fixtures.directory("readme")?;
+    let server = Bystander::new().await?;
+    let root = server.fixtures.root();
+    let llama = server.fixtures.llama()?;
+    let readme = server.fixtures.directory("readme")?;
     std::fs::write(readme.join("README.md"), "x")?;
-    let empty = house.fixtures.directory("empty")?.join("empty.gguf");
+    let empty = server.fixtures.directory("empty")?.join("empty.gguf");
     std::fs::write(&empty, "")?;
     for (path, word) in [
         (root.join("not-there"), "No such file"),
-        (house.fixtures.broken(Broken::Dangling)?, "No such file"),
+        (server.fixtures.broken(Broken::Dangling)?, "No such file"),
         (root.join("not/there/at/all"), "No such file"),
         (llama.join("config.json/x"), "Not a directory"),
         (root.clone(), "without a model"),
         (readme, "without a model"),
         (
-            house.fixtures.broken(Broken::EmptyDirectory)?,
+            server.fixtures.broken(Broken::EmptyDirectory)?,
             "an empty directory",
         ),
         (empty, "an empty file"),
     ] {
-        let load = house.client.load("m").spec(spec(&path)).wait().await;
+        let load = server.client.load("m").spec(spec(&path)).wait().await;
         let refused = refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
         assert!(refused.message().contains(word), "{refused}");
         assert!(!refused.message().contains("registered"), "{refused}");
-        let unknown = house.client.info().model("m").send().await;
+        let unknown = server.client.info().model("m").send().await;
         refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
     }
     for path in [root.join("not-there"), llama.clone()] {
         let mut spec = spec(&llama);
         spec.tokenizer = path.join("not-there.json").to_string_lossy().into_owned();
-        let load = house.client.load("m").spec(spec).wait().await;
+        let load = server.client.load("m").spec(spec).wait().await;
         refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
-        let unknown = house.client.info().model("m").send().await;
+        let unknown = server.client.info().model("m").send().await;
         refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
     }
-    house.is_unharmed().await
+    server.is_unharmed().await
 }
 
 /// One that is registered can be asked for in vain, and that changes nothing either.
 #[tokio::test]
 async fn a_load_of_what_has_vanished_is_refused_and_not_remembered() -> Result<()> {
-    let house = Bystander::new().await?;
-    let path = house.fixtures.broken(Broken::NoTemplate)?;
-    let load = house.client.load("m").spec(spec(&path)).wait();
+    let server = Bystander::new().await?;
+    let path = server.fixtures.broken(Broken::NoTemplate)?;
+    let load = server.client.load("m").spec(spec(&path)).wait();
     load.await?;
-    house.client.unload("m").send().await?;
-    let before = house.model("m").await?;
+    server.client.unload("m").send().await?;
+    let before = server.model("m").await?;
     std::fs::remove_dir_all(&path)?;
-    let load = house.client.load("m").wait().await;
+    let load = server.client.load("m").wait().await;
     refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
-    let after = house.model("m").await?;
+    let after = server.model("m").await?;
     assert_eq!(after.desired_state(), DesiredState::Unloaded);
     assert_eq!(after.status, before.status);
     assert_eq!(after.recent_loads, before.recent_loads);
-    house.is_unharmed().await
+    server.is_unharmed().await
 }
 
 #[tokio::test]
 async fn links_that_stay_within_the_roots_are_followed() -> Result<()> {
-    let house = Bystander::new().await?;
-    let path = house.fixtures.broken(Broken::NoWeights)?;
+    let server = Bystander::new().await?;
+    let path = server.fixtures.broken(Broken::NoWeights)?;
     let weights = "model.safetensors";
-    symlink(house.fixtures.llama()?.join(weights), path.join(weights))?;
-    let link = house.fixtures.root().join("link");
+    symlink(server.fixtures.llama()?.join(weights), path.join(weights))?;
+    let link = server.fixtures.root().join("link");
     symlink(path, &link)?;
-    house.client.load("m").spec(spec(&link)).wait().await?;
-    house.client.unload("m").send().await?;
-    house.is_unharmed().await
+    server.client.load("m").spec(spec(&link)).wait().await?;
+    server.client.unload("m").send().await?;
+    server.is_unharmed().await
 }
 
 #[tokio::test]
 async fn a_path_may_hold_any_characters() -> Result<()> {
-    let house = Bystander::new().await?;
-    let path = house
+    let server = Bystander::new().await?;
+    let path = server
         .fixtures
         .root()
         .join("sp ace \u{1f600} 'quote\" %20\n");
-    symlink(house.fixtures.llama()?, &path)?;
-    house.client.load("m").spec(spec(&path)).wait().await?;
-    house.client.unload("m").send().await?;
-    house.is_unharmed().await
+    symlink(server.fixtures.llama()?, &path)?;
+    server.client.load("m").spec(spec(&path)).wait().await?;
+    server.client.unload("m").send().await?;
+    server.is_unharmed().await
 }
 
 #[tokio::test]

@@ -66,8 +66,8 @@ fn unload_of(id: &str) -> UnloadModelRequest {
 
 #[tokio::test]
 async fn ids_of_wrong_form_are_refused_by_every_call() -> Result<()> {
-    let house = Bystander::new().await?;
-    let client = &house.client;
+    let server = Bystander::new().await?;
+    let client = &server.client;
     for id in [
         ".m",
         "-m",
@@ -109,13 +109,13 @@ async fn ids_of_wrong_form_are_refused_by_every_call() -> Result<()> {
             "{id:?}"
         );
     }
-    house.is_unharmed().await
+    server.is_unharmed().await
 }
 
 #[tokio::test]
 async fn a_target_is_required() -> Result<()> {
-    let house = Bystander::new().await?;
-    let client = &house.client;
+    let server = Bystander::new().await?;
+    let client = &server.client;
     assert_eq!(
         wrong_fields(load(client, LoadModelRequest::default()).await),
         ["model_id"]
@@ -129,13 +129,13 @@ async fn a_target_is_required() -> Result<()> {
         wrong_fields(unload(client, unload_of("")).await),
         ["model_id"]
     );
-    house.is_unharmed().await
+    server.is_unharmed().await
 }
 
 #[tokio::test]
 async fn unknown_models_are_not_found_and_known_ones_are_told() -> Result<()> {
-    let house = Bystander::new().await?;
-    let client = &house.client;
+    let server = Bystander::new().await?;
+    let client = &server.client;
     let request = GetInfoRequest {
         model_id: "other".into(),
         ..GetInfoRequest::default()
@@ -154,8 +154,8 @@ async fn unknown_models_are_not_found_and_known_ones_are_told() -> Result<()> {
 
 #[tokio::test]
 async fn lengths_of_time_are_neither_negative_nor_endless() -> Result<()> {
-    let house = Bystander::new().await?;
-    let client = &house.client;
+    let server = Bystander::new().await?;
+    let client = &server.client;
     for (seconds, nanos) in [
         (-1, 0),
         (i64::MIN, i32::MIN),
@@ -185,29 +185,29 @@ async fn lengths_of_time_are_neither_negative_nor_endless() -> Result<()> {
             ["progress_interval"]
         );
     }
-    house.is_unharmed().await
+    server.is_unharmed().await
 }
 
 #[tokio::test]
 async fn unknown_numbers_of_enums_are_refused() -> Result<()> {
-    let house = Bystander::new().await?;
+    let server = Bystander::new().await?;
     let request = GetInfoRequest {
         view: 99,
         ..GetInfoRequest::default()
     };
-    assert_eq!(wrong_fields(info(&house.client, request).await), ["view"]);
+    assert_eq!(wrong_fields(info(&server.client, request).await), ["view"]);
     Ok(())
 }
 
 #[tokio::test]
 async fn tokens_that_this_server_did_not_give_are_refused() -> Result<()> {
-    let house = Bystander::new().await?;
+    let server = Bystander::new().await?;
     for token in ["x", "1", "\u{1f600}", &"0".repeat(10_000)] {
         let request = WatchStatusRequest {
             resume_token: token.into(),
             ..WatchStatusRequest::default()
         };
-        let answer = watch(&house.client, request).await;
+        let answer = watch(&server.client, request).await;
         refusal(answer, Code::InvalidArgument, ErrorReason::TokenInvalid);
     }
     Ok(())
@@ -215,8 +215,8 @@ async fn tokens_that_this_server_did_not_give_are_refused() -> Result<()> {
 
 #[tokio::test]
 async fn sessions_and_switches_that_do_not_hold_together_are_refused() -> Result<()> {
-    let house = Bystander::new().await?;
-    let client = &house.client;
+    let server = Bystander::new().await?;
+    let client = &server.client;
     let session = LoadModelRequest {
         session_id: "s".into(),
         ..load_of("sound")
@@ -237,7 +237,7 @@ async fn sessions_and_switches_that_do_not_hold_together_are_refused() -> Result
         .map(|_| ())
         .map_err(|status| Error::from_answer(client, status));
     assert_eq!(wrong_fields(switch), ["alias", "model_id"]);
-    house.is_unharmed().await
+    server.is_unharmed().await
 }
 
 /// tonic refuses a message beyond the limit with OUT_OF_RANGE and gives no details.
@@ -300,14 +300,14 @@ async fn a_request_beyond_the_servers_limit_is_refused_and_the_server_goes_on() 
 
 #[tokio::test]
 async fn a_malformed_deadline_is_refused() -> Result<()> {
-    let house = Bystander::new().await?;
+    let server = Bystander::new().await?;
     for deadline in ["1", "x", "-1S", "123456789S", "1 S", ""] {
         let mut request = Request::new(GetInfoRequest::default());
         request
             .metadata_mut()
             .insert("grpc-timeout", deadline.parse()?);
-        let answer = house.client.model_service().get_info(request).await;
-        let answer = answer.map_err(|status| Error::from_answer(&house.client, status));
+        let answer = server.client.model_service().get_info(request).await;
+        let answer = answer.map_err(|status| Error::from_answer(&server.client, status));
         assert_eq!(wrong_fields(answer), ["grpc-timeout"], "{deadline:?}");
     }
     Ok(())

@@ -24,8 +24,8 @@ fn demo() -> ModelSpec {
     }
 }
 
-async fn load(house: &Bystander, spec: ModelSpec) -> Result<(), Error> {
-    house.client.load("m").spec(spec).send().await.map(|_| ())
+async fn load(server: &Bystander, spec: ModelSpec) -> Result<(), Error> {
+    server.client.load("m").spec(spec).send().await.map(|_| ())
 }
 
 fn seconds(seconds: i64) -> Option<Duration> {
@@ -70,7 +70,7 @@ fn wrong_everywhere() -> ModelSpec {
 
 #[tokio::test]
 async fn every_violation_of_a_request_and_its_spec_is_told_at_once() -> Result<()> {
-    let house = Bystander::new().await?;
+    let server = Bystander::new().await?;
     let request = LoadModelRequest {
         target: Some(Target::ModelId("a//b".into())),
         spec: Some(wrong_everywhere()),
@@ -78,8 +78,8 @@ async fn every_violation_of_a_request_and_its_spec_is_told_at_once() -> Result<(
         request_id: "x".repeat(129),
         ..LoadModelRequest::default()
     };
-    let answer = house.client.model_service().load_model(request).await;
-    let answer = answer.map_err(|status| Error::from_answer(&house.client, status));
+    let answer = server.client.model_service().load_model(request).await;
+    let answer = answer.map_err(|status| Error::from_answer(&server.client, status));
     let mut fields = wrong_fields(answer);
     fields.sort();
     let mut expected = [
@@ -109,20 +109,20 @@ async fn every_violation_of_a_request_and_its_spec_is_told_at_once() -> Result<(
     ];
     expected.sort_unstable();
     assert_eq!(fields, expected);
-    house.is_unharmed().await
+    server.is_unharmed().await
 }
 
 #[tokio::test]
 async fn a_spec_has_a_source() -> Result<()> {
-    let house = Bystander::new().await?;
-    let answer = load(&house, ModelSpec::default()).await;
+    let server = Bystander::new().await?;
+    let answer = load(&server, ModelSpec::default()).await;
     assert_eq!(wrong_fields(answer), ["spec.source"]);
     Ok(())
 }
 
 #[tokio::test]
 async fn fields_of_later_versions_are_refused_by_name() -> Result<()> {
-    let house = Bystander::new().await?;
+    let server = Bystander::new().await?;
     let change = |change: fn(&mut ModelSpec)| {
         let mut spec = demo();
         change(&mut spec);
@@ -134,37 +134,37 @@ async fn fields_of_later_versions_are_refused_by_name() -> Result<()> {
     ];
     for (field, spec) in later {
         let refusal = refusal(
-            load(&house, spec).await,
+            load(&server, spec).await,
             Code::Unimplemented,
             ErrorReason::NotImplemented,
         );
         assert_eq!(refusal.details().metadata["field"], field);
     }
-    let unknown = house.client.info().model("m").send().await;
+    let unknown = server.client.info().model("m").send().await;
     refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_format_that_the_files_have_not_is_told() -> Result<()> {
-    let house = Bystander::new().await?;
-    let mut spec = hangar_tests::hangar::spec(&house.fixtures.llama()?);
+    let server = Bystander::new().await?;
+    let mut spec = hangar_tests::hangar::spec(&server.fixtures.llama()?);
     spec.set_format(ModelFormat::Gguf);
-    let answer = house.client.load("m").spec(spec).wait().await;
+    let answer = server.client.load("m").spec(spec).wait().await;
     let refusal = refusal(answer, Code::FailedPrecondition, ErrorReason::ModelUnusable);
     assert!(refusal.message().contains("GGUF"), "{refusal}");
-    house.is_unharmed().await
+    server.is_unharmed().await
 }
 
 #[tokio::test]
 async fn a_context_that_the_model_has_not_is_told() -> Result<()> {
-    let house = Bystander::new().await?;
+    let server = Bystander::new().await?;
     for (id, context_length) in [("a", 257), ("b", u32::MAX)] {
-        let mut spec = hangar_tests::hangar::spec(&house.fixtures.llama()?);
+        let mut spec = hangar_tests::hangar::spec(&server.fixtures.llama()?);
         spec.context_length = context_length;
-        let answer = house.client.load(id).spec(spec).wait().await;
+        let answer = server.client.load(id).spec(spec).wait().await;
         let refusal = refusal(answer, Code::FailedPrecondition, ErrorReason::ModelUnusable);
         assert!(refusal.message().contains("256"), "{refusal}");
     }
-    house.is_unharmed().await
+    server.is_unharmed().await
 }

@@ -4,14 +4,14 @@ use super::*;
 
 #[tokio::test]
 async fn a_deleted_model_is_gone_and_another_of_its_id_is_another() -> Result<()> {
-    let mut house = House::new().await?;
-    let first = house.create("m").await?;
-    house.delete("m", false).await?;
-    let gone = house.get("m").await;
+    let mut server = TestServer::new().await?;
+    let first = server.create("m").await?;
+    server.delete("m", false).await?;
+    let gone = server.get("m").await;
     refusal(gone, Code::NotFound, ErrorReason::ModelNotFound);
-    let again = house.delete("m", false).await;
+    let again = server.delete("m", false).await;
     refusal(again, Code::NotFound, ErrorReason::ModelNotFound);
-    let second = house.create("m").await?;
+    let second = server.create("m").await?;
     assert_eq!((second.version, &second.spec), (1, &first.spec));
     assert_ne!((&second.uid, &second.etag), (&first.uid, &first.etag));
     Ok(())
@@ -19,9 +19,9 @@ async fn a_deleted_model_is_gone_and_another_of_its_id_is_another() -> Result<()
 
 #[tokio::test]
 async fn an_etag_that_is_given_has_to_be_the_current_one() -> Result<()> {
-    let mut house = House::new().await?;
-    let created = house.create("m").await?;
-    let (updated, _) = house.update(renamed(&created, "new")).await?;
+    let mut server = TestServer::new().await?;
+    let created = server.create("m").await?;
+    let (updated, _) = server.update(renamed(&created, "new")).await?;
     let mut request = DeleteModelRequest {
         model_id: "m".to_owned(),
         etag: created.etag,
@@ -29,43 +29,43 @@ async fn an_etag_that_is_given_has_to_be_the_current_one() -> Result<()> {
     };
     for force in [false, true] {
         request.force = force;
-        let refused = house.catalog.delete_model(request.clone()).await;
+        let refused = server.catalog.delete_model(request.clone()).await;
         let refused = refusal(refused, Code::Aborted, ErrorReason::EtagMismatch);
         assert_eq!(refused.details().metadata["etag"], updated.etag);
     }
     request.etag = updated.etag;
-    let deleted = house.catalog.delete_model(request).await?.into_inner();
+    let deleted = server.catalog.delete_model(request).await?.into_inner();
     assert_eq!(deleted.unload, None);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_model_with_aliases_goes_by_force_and_they_go_too() -> Result<()> {
-    let mut house = House::new().await?;
-    house
+    let mut server = TestServer::new().await?;
+    server
         .catalog
         .create_model(aliased("m", &["b", "a"]))
         .await?;
-    let refused = house.delete("m", false).await;
+    let refused = server.delete("m", false).await;
     let code = Code::FailedPrecondition;
     let refused = refusal(refused, code, ErrorReason::ModelAliased);
     assert_eq!(refused.details().metadata["aliases"], "a,b");
-    let by_alias = house.delete("a", true).await;
+    let by_alias = server.delete("a", true).await;
     refusal(by_alias, Code::NotFound, ErrorReason::ModelNotFound);
-    house.delete("m", true).await?;
-    house.create("a").await?;
+    server.delete("m", true).await?;
+    server.create("a").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn what_is_wrong_is_told() -> Result<()> {
-    let mut house = House::new().await?;
+    let mut server = TestServer::new().await?;
     let request = DeleteModelRequest {
         model_id: "a b".to_owned(),
         request_id: "x".repeat(129),
         ..DeleteModelRequest::default()
     };
-    let refused = house.catalog.delete_model(request).await;
+    let refused = server.catalog.delete_model(request).await;
     assert_eq!(wrong_fields(refused), ["request_id", "model_id"]);
     Ok(())
 }

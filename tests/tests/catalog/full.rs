@@ -5,7 +5,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::*;
 
-impl House {
+impl TestServer {
     /// Lets no file of the server grow beyond so many bytes.
     fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
         let pid = i32::try_from(self.hangar.pid())?;
@@ -28,9 +28,9 @@ async fn a_full_disk_is_told_and_nothing_is_lost() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let directory = tempfile::tempdir()?;
     let options = Options::scripted(&fixtures).data_in(directory.path());
-    let mut house = House::with(options.clone(), fixtures).await?;
-    let first = house.create("first").await?;
-    house.limit_files(Some(300_000))?;
+    let mut server = TestServer::with(options.clone(), fixtures).await?;
+    let first = server.create("first").await?;
+    server.limit_files(Some(300_000))?;
     let mut created = 1;
     let refused = loop {
         let request = CreateModelRequest {
@@ -41,7 +41,7 @@ async fn a_full_disk_is_told_and_nothing_is_lost() -> Result<()> {
             request_id: format!("r{created}"),
             ..new(&format!("m{created}"))
         };
-        match house.catalog.create_model(request).await {
+        match server.catalog.create_model(request).await {
             Ok(_) => created += 1,
             refused => break refused,
         }
@@ -54,7 +54,7 @@ async fn a_full_disk_is_told_and_nothing_is_lost() -> Result<()> {
     let mut last = first;
     let refused = loop {
         let name = format!("version {}", last.version + 1);
-        match house.update(renamed(&last, &name)).await {
+        match server.update(renamed(&last, &name)).await {
             Ok((updated, _)) => last = updated,
             refused => break refused,
         }
@@ -62,13 +62,13 @@ async fn a_full_disk_is_told_and_nothing_is_lost() -> Result<()> {
     };
     refusal(refused, code, ErrorReason::StorageFull);
     // What is there can be read, and is all there.
-    assert_eq!(house.total().await?, created);
-    assert_eq!(house.get("first").await?, last);
+    assert_eq!(server.total().await?, created);
+    assert_eq!(server.get("first").await?, last);
 
-    house.limit_files(None)?;
-    let (last, _) = house.update(renamed(&last, "new")).await?;
-    house.create(&format!("m{created}")).await?;
-    house.hangar.kill()?;
+    server.limit_files(None)?;
+    let (last, _) = server.update(renamed(&last, "new")).await?;
+    server.create(&format!("m{created}")).await?;
+    server.hangar.kill()?;
     let hangar = Hangar::start(options).await?;
     let mut catalog = catalog(&hangar).await?;
     for n in 1..=created {

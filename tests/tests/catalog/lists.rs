@@ -6,7 +6,7 @@ use hangar_client::v1::{
 
 use super::*;
 
-impl House {
+impl TestServer {
     async fn list(&mut self, request: &ListModelsRequest) -> Result<ListModelsResponse, Status> {
         let response = self.catalog.list_models(request.clone()).await?;
         Ok(response.into_inner())
@@ -38,35 +38,35 @@ fn by(order: ModelOrder, descending: bool) -> ListModelsRequest {
 
 #[tokio::test]
 async fn an_empty_catalog_is_an_empty_page() -> Result<()> {
-    let mut house = House::new().await?;
-    let page = house.list(&ListModelsRequest::default()).await?;
+    let mut server = TestServer::new().await?;
+    let page = server.list(&ListModelsRequest::default()).await?;
     assert_eq!(page, ListModelsResponse::default());
     Ok(())
 }
 
 #[tokio::test]
 async fn pages_follow_each_other_in_every_order() -> Result<()> {
-    let mut house = House::new().await?;
+    let mut server = TestServer::new().await?;
     let mut first = None;
     for id in ["c", "a", "e", "b", "d"] {
-        let created = house.create(id).await?;
+        let created = server.create(id).await?;
         first.get_or_insert(created);
     }
     let first = first.context("an entry")?;
-    house.update(renamed(&first, "new")).await?;
+    server.update(renamed(&first, "new")).await?;
     for (order, expected) in [
         (ModelOrder::Unspecified, ["a", "b", "c", "d", "e"]),
         (ModelOrder::Id, ["a", "b", "c", "d", "e"]),
         (ModelOrder::CreateTime, ["c", "a", "e", "b", "d"]),
         (ModelOrder::UpdateTime, ["a", "e", "b", "d", "c"]),
     ] {
-        let pages = house.pages(&by(order, false)).await?;
+        let pages = server.pages(&by(order, false)).await?;
         assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
         assert_eq!(pages.concat(), expected, "{order:?}");
-        let mut reversed = house.pages(&by(order, true)).await?.concat();
+        let mut reversed = server.pages(&by(order, true)).await?.concat();
         reversed.reverse();
         assert_eq!(reversed, expected, "{order:?}");
-        let page = house.list(&by(order, false)).await?;
+        let page = server.list(&by(order, false)).await?;
         assert_eq!(page.total_size, 5);
     }
     Ok(())
@@ -74,17 +74,17 @@ async fn pages_follow_each_other_in_every_order() -> Result<()> {
 
 #[tokio::test]
 async fn a_page_goes_on_where_the_one_before_ended_whatever_came_and_went() -> Result<()> {
-    let mut house = House::new().await?;
+    let mut server = TestServer::new().await?;
     for id in ["b", "d", "f"] {
-        house.create(id).await?;
+        server.create(id).await?;
     }
     let mut request = by(ModelOrder::Id, false);
-    let page = house.list(&request).await?;
+    let page = server.list(&request).await?;
     request.page_token = page.next_page_token;
-    house.delete("d", false).await?;
-    house.create("a").await?;
-    house.create("e").await?;
-    let page = house.list(&request).await?;
+    server.delete("d", false).await?;
+    server.create("a").await?;
+    server.create("e").await?;
+    let page = server.list(&request).await?;
     let ids: Vec<_> = page.models.iter().map(|m| m.model_id.as_str()).collect();
     assert_eq!(ids, ["e", "f"]);
     assert_eq!((page.total_size, &*page.next_page_token), (4, ""));
@@ -93,8 +93,8 @@ async fn a_page_goes_on_where_the_one_before_ended_whatever_came_and_went() -> R
 
 #[tokio::test]
 async fn filters_find_what_matches_all_of_them() -> Result<()> {
-    let mut house = House::new().await?;
-    let directory = house.fixtures.directory("m")?;
+    let mut server = TestServer::new().await?;
+    let directory = server.fixtures.directory("m")?;
     for (id, source, kind, labels) in [
         ("demo", demo(), ModelKind::Text, &[("team", "a")][..]),
         ("path", from(&directory), ModelKind::Text, &[("team", "b")]),
@@ -115,7 +115,7 @@ async fn filters_find_what_matches_all_of_them() -> Result<()> {
             }),
             ..new(id)
         };
-        house.catalog.create_model(request).await?;
+        server.catalog.create_model(request).await?;
     }
     let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let filter = |source: SourceKind, kind: ModelKind, labels: &[(String, String)]| ModelFilter {
@@ -159,8 +159,8 @@ async fn filters_find_what_matches_all_of_them() -> Result<()> {
             page_size: 2,
             ..ListModelsRequest::default()
         };
-        assert_eq!(house.pages(&request).await?.concat(), expected);
-        let page = house.list(&request).await?;
+        assert_eq!(server.pages(&request).await?.concat(), expected);
+        let page = server.list(&request).await?;
         assert_eq!(page.total_size, expected.len() as u64);
     }
     Ok(())
@@ -168,12 +168,12 @@ async fn filters_find_what_matches_all_of_them() -> Result<()> {
 
 #[tokio::test]
 async fn tokens_that_are_forged_foreign_or_cut_are_refused() -> Result<()> {
-    let mut house = House::new().await?;
+    let mut server = TestServer::new().await?;
     for id in ["a", "b", "c"] {
-        house.create(id).await?;
+        server.create(id).await?;
     }
     let request = by(ModelOrder::Id, false);
-    let token = house.list(&request).await?.next_page_token;
+    let token = server.list(&request).await?.next_page_token;
     let with = |token: &str, request: &ListModelsRequest| ListModelsRequest {
         page_token: token.to_owned(),
         ..request.clone()
@@ -191,7 +191,7 @@ async fn tokens_that_are_forged_foreign_or_cut_are_refused() -> Result<()> {
         }),
         ..request.clone()
     };
-    let mut other = House::new().await?;
+    let mut other = TestServer::new().await?;
     for id in ["a", "b", "c"] {
         other.create(id).await?;
     }
@@ -205,7 +205,7 @@ async fn tokens_that_are_forged_foreign_or_cut_are_refused() -> Result<()> {
         with(&token, &by(ModelOrder::Id, true)),
         with(&token, &by(ModelOrder::CreateTime, false)),
     ] {
-        let refused = house.list(&bad).await;
+        let refused = server.list(&bad).await;
         refusal(refused, Code::InvalidArgument, ErrorReason::TokenInvalid);
     }
     // Another size of pages is no other list, and a restart is none either.
@@ -213,13 +213,13 @@ async fn tokens_that_are_forged_foreign_or_cut_are_refused() -> Result<()> {
         page_size: 1000,
         ..with(&token, &request)
     };
-    assert_eq!(house.list(&larger).await?.models.len(), 1);
+    assert_eq!(server.list(&larger).await?.models.len(), 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn what_is_wrong_with_a_list_is_told_at_once() -> Result<()> {
-    let mut house = House::new().await?;
+    let mut server = TestServer::new().await?;
     let request = ListModelsRequest {
         page_size: 1001,
         order_by: 99,
@@ -230,7 +230,7 @@ async fn what_is_wrong_with_a_list_is_told_at_once() -> Result<()> {
         }),
         ..ListModelsRequest::default()
     };
-    let mut fields = wrong_fields(house.list(&request).await);
+    let mut fields = wrong_fields(server.list(&request).await);
     fields.sort();
     assert_eq!(
         fields,
@@ -247,7 +247,7 @@ async fn what_is_wrong_with_a_list_is_told_at_once() -> Result<()> {
 
 #[tokio::test]
 async fn a_page_is_never_larger_than_clients_take() -> Result<()> {
-    let mut house = House::new().await?;
+    let mut server = TestServer::new().await?;
     // 300 entries of some 17 kB each.
     let labels = |n: usize| (format!("{n:063}"), "v".repeat(63));
     let ids: Vec<_> = (0..300).map(|n| format!("m{n:03}")).collect();
@@ -261,13 +261,13 @@ async fn a_page_is_never_larger_than_clients_take() -> Result<()> {
             }),
             ..new(id)
         };
-        house.catalog.create_model(request).await?;
+        server.catalog.create_model(request).await?;
     }
     let request = ListModelsRequest {
         page_size: 1000,
         ..ListModelsRequest::default()
     };
-    let pages = house.pages(&request).await?;
+    let pages = server.pages(&request).await?;
     assert!(pages.len() > 1 && pages.iter().all(|page| !page.is_empty()));
     assert_eq!(pages.concat(), ids);
     Ok(())

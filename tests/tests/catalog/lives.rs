@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::*;
 
-impl House {
+impl TestServer {
     /// Registers and loads the model `m`, which has an alias.
     async fn loaded(&mut self) -> Result<Model> {
         let path = self.fixtures.scripted("m", &Script::default())?;
@@ -28,9 +28,9 @@ impl House {
 
 #[tokio::test]
 async fn what_the_engine_was_built_from_takes_a_reload() -> Result<()> {
-    let mut house = House::new().await?;
-    let created = house.loaded().await?;
-    let (updated, reload) = house.update(renamed(&created, "new")).await?;
+    let mut server = TestServer::new().await?;
+    let created = server.loaded().await?;
+    let (updated, reload) = server.update(renamed(&created, "new")).await?;
     assert!(!reload);
     let mut longer = updated.clone();
     longer.spec.get_or_insert_default().context_length = 77;
@@ -39,63 +39,63 @@ async fn what_the_engine_was_built_from_takes_a_reload() -> Result<()> {
         validate_only: true,
         ..request.clone()
     };
-    assert!(house.update(check).await?.1);
-    assert!(house.update(request).await?.1);
+    assert!(server.update(check).await?.1);
+    assert!(server.update(request).await?.1);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_loaded_model_is_deleted_by_force_and_then_gone() -> Result<()> {
-    let mut house = House::new().await?;
-    house.loaded().await?;
-    let refused = house.delete("m", false).await;
+    let mut server = TestServer::new().await?;
+    server.loaded().await?;
+    let refused = server.delete("m", false).await;
     let code = Code::FailedPrecondition;
     refusal(refused, code, ErrorReason::ModelLoaded);
-    let workers = processes::children(house.hangar.pid())?;
+    let workers = processes::children(server.hangar.pid())?;
     assert_eq!(workers.len(), 1);
     let request = DeleteModelRequest {
         model_id: "m".to_owned(),
         force: true,
         ..DeleteModelRequest::default()
     };
-    let deleted = house.catalog.delete_model(request).await?.into_inner();
+    let deleted = server.catalog.delete_model(request).await?.into_inner();
     let unload = deleted.unload.context("an unload")?;
     assert!(unload.was_loaded && unload.model_id == "m");
     assert!(!processes::is_running(workers[0]));
-    let gone = house.get("m").await;
+    let gone = server.get("m").await;
     refusal(gone, Code::NotFound, ErrorReason::ModelNotFound);
     // Another of its id begins anew.
-    house.loaded().await?;
+    server.loaded().await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn nothing_is_unloaded_for_a_deletion_that_is_refused() -> Result<()> {
-    let mut house = House::new().await?;
-    house.loaded().await?;
+    let mut server = TestServer::new().await?;
+    server.loaded().await?;
     let request = DeleteModelRequest {
         model_id: "m".to_owned(),
         etag: "stale".to_owned(),
         force: true,
         ..DeleteModelRequest::default()
     };
-    let refused = house.catalog.delete_model(request).await;
+    let refused = server.catalog.delete_model(request).await;
     refusal(refused, Code::Aborted, ErrorReason::EtagMismatch);
-    assert_eq!(processes::children(house.hangar.pid())?.len(), 1);
+    assert_eq!(processes::children(server.hangar.pid())?.len(), 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn watchers_hear_of_what_comes_changes_and_goes() -> Result<()> {
-    let mut house = House::new().await?;
-    let mut watch = house.hangar.client().await?.watch().stream();
+    let mut server = TestServer::new().await?;
+    let mut watch = server.hangar.client().await?.watch().stream();
     let mut heard = async || -> Result<WatchEvent> {
         let event = timeout(DEADLINE, watch.next()).await?;
         Ok(event.context("the watch ended")??)
     };
     assert!(matches!(heard().await?, WatchEvent::Snapshot { .. }));
-    let created = house.create("m").await?;
-    house.update(renamed(&created, "new")).await?;
+    let created = server.create("m").await?;
+    server.update(renamed(&created, "new")).await?;
     for version in [1, 2] {
         let changed = match heard().await? {
             WatchEvent::Changed(changed) => changed,
@@ -111,7 +111,7 @@ async fn watchers_hear_of_what_comes_changes_and_goes() -> Result<()> {
             ("m", ModelState::Unloaded)
         );
     }
-    house.delete("m", false).await?;
+    server.delete("m", false).await?;
     let removed = heard().await?;
     assert!(
         matches!(&removed, WatchEvent::Removed { model_id, .. } if model_id == "m"),
@@ -125,10 +125,10 @@ async fn a_new_watcher_finds_what_is_registered_also_after_a_restart() -> Result
     let fixtures = Fixtures::new()?;
     let directory = tempfile::tempdir()?;
     let options = Options::scripted(&fixtures).data_in(directory.path());
-    let mut house = House::with(options.clone(), fixtures).await?;
-    house.create("m").await?;
-    house.create("n").await?;
-    house.hangar.terminate().await?;
+    let mut server = TestServer::with(options.clone(), fixtures).await?;
+    server.create("m").await?;
+    server.create("n").await?;
+    server.hangar.terminate().await?;
     let hangar = Hangar::start(options).await?;
     let mut watch = hangar.client().await?.watch().stream();
     let event = timeout(DEADLINE, watch.next()).await?;

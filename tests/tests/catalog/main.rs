@@ -33,13 +33,13 @@ use tonic::{Code, Status, transport::Channel};
 type Catalog = CatalogServiceClient<Channel>;
 
 /// A server and a client of its catalog.
-struct House {
+struct TestServer {
     hangar: Hangar,
     catalog: Catalog,
     fixtures: Fixtures,
 }
 
-impl House {
+impl TestServer {
     async fn new() -> Result<Self> {
         let fixtures = Fixtures::new()?;
         Self::with(Options::scripted(&fixtures), fixtures).await

@@ -4,8 +4,8 @@ use super::*;
 
 #[tokio::test]
 async fn a_name_that_is_taken_is_refused() -> Result<()> {
-    let mut house = House::new().await?;
-    house.catalog.create_model(aliased("m", &["a"])).await?;
+    let mut server = TestServer::new().await?;
+    server.catalog.create_model(aliased("m", &["a"])).await?;
     for (request, name) in [
         (new("m"), "m"),
         (new("a"), "a"),
@@ -17,59 +17,59 @@ async fn a_name_that_is_taken_is_refused() -> Result<()> {
                 validate_only,
                 ..request.clone()
             };
-            let refused = house.catalog.create_model(request).await;
+            let refused = server.catalog.create_model(request).await;
             let refused = refusal(refused, Code::AlreadyExists, ErrorReason::ModelExists);
             let metadata = &refused.details().metadata;
             assert_eq!((&*metadata["name"], &*metadata["model_id"]), (name, "m"));
         }
     }
-    let refused = house.get("n").await;
+    let refused = server.get("n").await;
     refusal(refused, Code::NotFound, ErrorReason::ModelNotFound);
     Ok(())
 }
 
 #[tokio::test]
 async fn ids_that_differ_in_case_are_different_models() -> Result<()> {
-    let mut house = House::new().await?;
-    let lower = house.create("model").await?;
-    let upper = house.create("Model").await?;
+    let mut server = TestServer::new().await?;
+    let lower = server.create("model").await?;
+    let upper = server.create("Model").await?;
     assert_ne!(lower.uid, upper.uid);
-    house.update(renamed(&upper, "changed")).await?;
-    assert_eq!(house.get("model").await?, lower);
-    house.delete("Model", false).await?;
-    assert_eq!(house.get("model").await?, lower);
-    let refused = house.get("MODEL").await;
+    server.update(renamed(&upper, "changed")).await?;
+    assert_eq!(server.get("model").await?, lower);
+    server.delete("Model", false).await?;
+    assert_eq!(server.get("model").await?, lower);
+    let refused = server.get("MODEL").await;
     refusal(refused, Code::NotFound, ErrorReason::ModelNotFound);
     Ok(())
 }
 
 #[tokio::test]
 async fn aliases_are_replaced_as_a_whole_and_are_no_part_of_the_etag() -> Result<()> {
-    let mut house = House::new().await?;
+    let mut server = TestServer::new().await?;
     let request = aliased("m", &["a", "b"]);
-    let created = house.catalog.create_model(request).await?.into_inner();
+    let created = server.catalog.create_model(request).await?.into_inner();
     let created = created.model.context("the entry")?;
     let wanted = Model {
         aliases: vec!["c".to_owned(), "b".to_owned()],
         ..created.clone()
     };
-    let (updated, reload) = house.update(change(&wanted, &["aliases"])).await?;
+    let (updated, reload) = server.update(change(&wanted, &["aliases"])).await?;
     assert!(!reload);
     let expected = Model {
         aliases: vec!["b".to_owned(), "c".to_owned()],
         ..created.clone()
     };
     assert_eq!(updated, expected);
-    let gone = house.get("a").await;
+    let gone = server.get("a").await;
     refusal(gone, Code::NotFound, ErrorReason::ModelNotFound);
     // The alias is free for another model, and may stand for the model that is changed.
-    house.create("a").await?;
+    server.create("a").await?;
     let none = Model {
         model_id: "c".to_owned(),
         aliases: Vec::new(),
         ..created
     };
-    let (updated, _) = house.update(change(&none, &["aliases"])).await?;
+    let (updated, _) = server.update(change(&none, &["aliases"])).await?;
     assert_eq!(updated.model_id, "m");
     assert!(updated.aliases.is_empty());
     Ok(())
@@ -77,21 +77,21 @@ async fn aliases_are_replaced_as_a_whole_and_are_no_part_of_the_etag() -> Result
 
 #[tokio::test]
 async fn aliases_are_bounded_and_have_the_form_of_ids() -> Result<()> {
-    let mut house = House::new().await?;
+    let mut server = TestServer::new().await?;
     let many: Vec<_> = (0..17).map(|n| format!("a{n}")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
-    let refused = house.catalog.create_model(aliased("m", &many)).await;
+    let refused = server.catalog.create_model(aliased("m", &many)).await;
     assert_eq!(wrong_fields(refused), ["aliases"]);
-    house
+    server
         .catalog
         .create_model(aliased("m", &many[..16]))
         .await?;
-    let created = house.get("m").await?;
+    let created = server.get("m").await?;
     let own = Model {
         aliases: vec!["m".to_owned(), "-".to_owned()],
         ..created
     };
-    let refused = house.update(change(&own, &["aliases"])).await;
+    let refused = server.update(change(&own, &["aliases"])).await;
     assert_eq!(
         wrong_fields(refused),
         ["model.aliases[0]", "model.aliases[1]"]

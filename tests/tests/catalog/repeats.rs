@@ -11,17 +11,17 @@ fn with_id(id: &str, request: CreateModelRequest) -> CreateModelRequest {
 
 #[tokio::test]
 async fn a_repeated_call_gets_the_same_answer_and_does_nothing() -> Result<()> {
-    let mut house = House::new().await?;
+    let mut server = TestServer::new().await?;
     let request = with_id("r", new("m"));
-    let first = house.catalog.create_model(request.clone()).await?;
+    let first = server.catalog.create_model(request.clone()).await?;
     let created = first.get_ref().model.clone().context("the entry")?;
     let change = UpdateModelRequest {
         request_id: "r".to_owned(),
         ..renamed(&created, "new")
     };
-    let updated = house.update(change.clone()).await?;
-    assert_eq!(house.update(change).await?, updated);
-    let again = house.catalog.create_model(request.clone()).await?;
+    let updated = server.update(change.clone()).await?;
+    assert_eq!(server.update(change).await?, updated);
+    let again = server.catalog.create_model(request.clone()).await?;
     assert_eq!(again.into_inner(), first.into_inner());
     let delete = DeleteModelRequest {
         model_id: "m".to_owned(),
@@ -29,20 +29,20 @@ async fn a_repeated_call_gets_the_same_answer_and_does_nothing() -> Result<()> {
         ..DeleteModelRequest::default()
     };
     for _ in 0..2 {
-        house.catalog.delete_model(delete.clone()).await?;
+        server.catalog.delete_model(delete.clone()).await?;
     }
     // What came of the first call is told although it is undone.
-    let again = house.catalog.create_model(request).await?.into_inner();
+    let again = server.catalog.create_model(request).await?.into_inner();
     assert_eq!(again.model.map(|model| model.uid), Some(created.uid));
     Ok(())
 }
 
 #[tokio::test]
 async fn an_id_belongs_to_one_body() -> Result<()> {
-    let mut house = House::new().await?;
+    let mut server = TestServer::new().await?;
     let first = with_id("r", new("m"));
-    house.catalog.create_model(first).await?;
-    let refused = house.catalog.create_model(with_id("r", new("n"))).await;
+    server.catalog.create_model(first).await?;
+    let refused = server.catalog.create_model(with_id("r", new("n"))).await;
     let code = Code::InvalidArgument;
     refusal(refused, code, ErrorReason::RequestIdReused);
     Ok(())
@@ -50,21 +50,21 @@ async fn an_id_belongs_to_one_body() -> Result<()> {
 
 #[tokio::test]
 async fn a_call_that_failed_can_be_tried_again() -> Result<()> {
-    let mut house = House::new().await?;
-    house.create("m").await?;
+    let mut server = TestServer::new().await?;
+    server.create("m").await?;
     let request = with_id("r", new("m"));
-    let refused = house.catalog.create_model(request.clone()).await;
+    let refused = server.catalog.create_model(request.clone()).await;
     refusal(refused, Code::AlreadyExists, ErrorReason::ModelExists);
-    house.delete("m", false).await?;
-    house.catalog.create_model(request).await?;
+    server.delete("m", false).await?;
+    server.catalog.create_model(request).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn many_callers_with_one_id_make_one_model() -> Result<()> {
-    let house = House::new().await?;
+    let server = TestServer::new().await?;
     let calls = (0..20).map(|_| {
-        let mut catalog = house.catalog.clone();
+        let mut catalog = server.catalog.clone();
         async move { catalog.create_model(with_id("r", new("m"))).await }
     });
     let answers = futures::future::try_join_all(calls).await?;

@@ -6,7 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_field_far_below_is_changed_alone() -> Result<()> {
-    let mut house = House::new().await?;
+    let mut server = TestServer::new().await?;
     let sampling = Sampling {
         temperature: Some(0.5),
         top_k: Some(40),
@@ -23,7 +23,7 @@ async fn a_field_far_below_is_changed_alone() -> Result<()> {
         }),
         ..new("m")
     };
-    let created = house.catalog.create_model(request).await?.into_inner();
+    let created = server.catalog.create_model(request).await?.into_inner();
     let created = created.model.context("the entry")?;
     let temperature = |model: &Model, to| {
         let mut model = model.clone();
@@ -40,7 +40,7 @@ async fn a_field_far_below_is_changed_alone() -> Result<()> {
         ..Model::default()
     };
     let request = change(&temperature(&sparse, Some(0.0)), &path);
-    let (updated, _) = house.update(request).await?;
+    let (updated, _) = server.update(request).await?;
     assert_eq!(updated.spec, temperature(&created, Some(0.0)).spec);
     assert_eq!((updated.version, &updated.uid), (2, &created.uid));
     assert_ne!(updated.etag, created.etag);
@@ -48,26 +48,26 @@ async fn a_field_far_below_is_changed_alone() -> Result<()> {
     assert_ne!(updated.update_time, created.update_time);
     // What is named and not given is cleared.
     let request = change(&temperature(&updated, None), &path);
-    let (cleared, _) = house.update(request).await?;
+    let (cleared, _) = server.update(request).await?;
     assert_eq!(cleared.spec, temperature(&created, None).spec);
     Ok(())
 }
 
 #[tokio::test]
 async fn the_spec_is_replaced_as_a_whole_or_not_without_a_source() -> Result<()> {
-    let mut house = House::new().await?;
-    let created = house.create("m").await?;
+    let mut server = TestServer::new().await?;
+    let created = server.create("m").await?;
     let nothing = Model {
         spec: None,
         ..created.clone()
     };
-    let refused = house.update(change(&nothing, &["spec"])).await;
+    let refused = server.update(change(&nothing, &["spec"])).await;
     assert_eq!(wrong_fields(refused), ["model.spec"]);
     let empty = Model {
         spec: Some(ModelSpec::default()),
         ..created.clone()
     };
-    let refused = house.update(change(&empty, &["spec"])).await;
+    let refused = server.update(change(&empty, &["spec"])).await;
     assert_eq!(wrong_fields(refused), ["model.spec.source"]);
     let other = Model {
         spec: Some(ModelSpec {
@@ -77,55 +77,55 @@ async fn the_spec_is_replaced_as_a_whole_or_not_without_a_source() -> Result<()>
         }),
         ..created.clone()
     };
-    let (updated, _) = house.update(change(&other, &["spec"])).await?;
+    let (updated, _) = server.update(change(&other, &["spec"])).await?;
     assert_eq!(updated.spec, other.spec);
     Ok(())
 }
 
 #[tokio::test]
 async fn the_same_spec_is_no_change() -> Result<()> {
-    let mut house = House::new().await?;
-    let created = house.create("m").await?;
-    let (updated, _) = house.update(change(&created, &["spec"])).await?;
+    let mut server = TestServer::new().await?;
+    let created = server.create("m").await?;
+    let (updated, _) = server.update(change(&created, &["spec"])).await?;
     assert_eq!(updated, created);
     Ok(())
 }
 
 #[tokio::test]
 async fn an_etag_is_required_and_has_to_be_the_current_one() -> Result<()> {
-    let mut house = House::new().await?;
-    let created = house.create("m").await?;
+    let mut server = TestServer::new().await?;
+    let created = server.create("m").await?;
     let without = UpdateModelRequest {
         etag: String::new(),
         ..renamed(&created, "new")
     };
-    let refused = house.update(without).await;
+    let refused = server.update(without).await;
     let code = Code::FailedPrecondition;
     let refused = refusal(refused, code, ErrorReason::EtagRequired);
     assert_eq!(refused.details().metadata["etag"], created.etag);
 
-    let (updated, _) = house.update(renamed(&created, "new")).await?;
+    let (updated, _) = server.update(renamed(&created, "new")).await?;
     for validate_only in [true, false] {
         let stale = UpdateModelRequest {
             validate_only,
             ..renamed(&created, "newer")
         };
-        let refused = house.update(stale).await;
+        let refused = server.update(stale).await;
         let refused = refusal(refused, Code::Aborted, ErrorReason::EtagMismatch);
         assert_eq!(refused.details().metadata["etag"], updated.etag);
     }
-    assert_eq!(house.get("m").await?, updated);
+    assert_eq!(server.get("m").await?, updated);
     Ok(())
 }
 
 #[tokio::test]
 async fn of_two_changes_at_once_one_is_stale() -> Result<()> {
-    let mut house = House::new().await?;
-    let created = house.create("m").await?;
-    let mut other = house.catalog.clone();
+    let mut server = TestServer::new().await?;
+    let created = server.create("m").await?;
+    let mut other = server.catalog.clone();
     let second = renamed(&created, "b");
     let (first, second) = tokio::join!(
-        house.update(renamed(&created, "a")),
+        server.update(renamed(&created, "a")),
         other.update_model(second)
     );
     let winners = [first.is_ok(), second.is_ok()];
@@ -136,14 +136,14 @@ async fn of_two_changes_at_once_one_is_stale() -> Result<()> {
         Code::Aborted,
         ErrorReason::EtagMismatch,
     );
-    assert_eq!(house.get("m").await?.version, 2);
+    assert_eq!(server.get("m").await?.version, 2);
     Ok(())
 }
 
 #[tokio::test]
 async fn masks_that_name_what_cannot_be_changed_are_refused_with_every_path() -> Result<()> {
-    let mut house = House::new().await?;
-    let created = house.create("m").await?;
+    let mut server = TestServer::new().await?;
+    let created = server.create("m").await?;
     let bad = [
         "spec.colour",
         "etag",
@@ -152,28 +152,28 @@ async fn masks_that_name_what_cannot_be_changed_are_refused_with_every_path() ->
         "nothing",
         "spec.display_name",
     ];
-    let refused = house.update(change(&created, &bad)).await;
+    let refused = server.update(change(&created, &bad)).await;
     let expected: Vec<_> = (0..5).map(|n| format!("update_mask.paths[{n}]")).collect();
     assert_eq!(wrong_fields(refused), expected);
-    let refused = house.update(change(&created, &[])).await;
+    let refused = server.update(change(&created, &[])).await;
     assert_eq!(wrong_fields(refused), ["update_mask"]);
-    let nothing = house.update(UpdateModelRequest::default()).await;
+    let nothing = server.update(UpdateModelRequest::default()).await;
     assert_eq!(wrong_fields(nothing), ["model.model_id", "update_mask"]);
-    assert_eq!(house.get("m").await?, created);
+    assert_eq!(server.get("m").await?, created);
     Ok(())
 }
 
 #[tokio::test]
 async fn what_a_change_would_make_wrong_is_refused() -> Result<()> {
-    let mut house = House::new().await?;
-    let created = house.create("m").await?;
+    let mut server = TestServer::new().await?;
+    let created = server.create("m").await?;
     let mut wrong = created.clone();
     let spec = wrong.spec.get_or_insert_default();
     spec.priority = 9_999;
     spec.source = from(Path::new("relative"));
     wrong.aliases = vec!["a b".to_owned()];
     let paths = ["spec.priority", "spec.source", "aliases", "spec.nothing"];
-    let mut fields = wrong_fields(house.update(change(&wrong, &paths)).await);
+    let mut fields = wrong_fields(server.update(change(&wrong, &paths)).await);
     fields.sort();
     assert_eq!(
         fields,
@@ -185,8 +185,8 @@ async fn what_a_change_would_make_wrong_is_refused() -> Result<()> {
         ]
     );
     let mut outside = created.clone();
-    outside.spec.get_or_insert_default().source = from(&house.fixtures.outside());
-    let refused = house.update(change(&outside, &["spec.source"])).await;
+    outside.spec.get_or_insert_default().source = from(&server.fixtures.outside());
+    let refused = server.update(change(&outside, &["spec.source"])).await;
     let code = Code::PermissionDenied;
     refusal(refused, code, ErrorReason::SourceNotAllowed);
     Ok(())
@@ -194,17 +194,17 @@ async fn what_a_change_would_make_wrong_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn a_check_changes_nothing_and_tells_what_would_be() -> Result<()> {
-    let mut house = House::new().await?;
-    house.create("taken").await?;
-    let created = house.create("m").await?;
+    let mut server = TestServer::new().await?;
+    server.create("taken").await?;
+    let created = server.create("m").await?;
     let check = UpdateModelRequest {
         validate_only: true,
         ..renamed(&created, "new")
     };
-    let (would_be, _) = house.update(check).await?;
+    let (would_be, _) = server.update(check).await?;
     assert_eq!(would_be.version, 2);
-    assert_eq!(house.get("m").await?, created);
-    let (updated, _) = house.update(renamed(&created, "new")).await?;
+    assert_eq!(server.get("m").await?, created);
+    let (updated, _) = server.update(renamed(&created, "new")).await?;
     assert_eq!((updated.etag.clone(), updated.version), (would_be.etag, 2));
     let taken = Model {
         aliases: vec!["taken".to_owned()],
@@ -214,17 +214,17 @@ async fn a_check_changes_nothing_and_tells_what_would_be() -> Result<()> {
         validate_only: true,
         ..change(&taken, &["aliases"])
     };
-    let refused = house.update(check).await;
+    let refused = server.update(check).await;
     refusal(refused, Code::AlreadyExists, ErrorReason::ModelExists);
     Ok(())
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_not_changed() -> Result<()> {
-    let mut house = House::new().await?;
-    let created = house.create("m").await?;
-    house.delete("m", false).await?;
-    let refused = house.update(renamed(&created, "new")).await;
+    let mut server = TestServer::new().await?;
+    let created = server.create("m").await?;
+    server.delete("m", false).await?;
+    let refused = server.update(renamed(&created, "new")).await;
     refusal(refused, Code::NotFound, ErrorReason::ModelNotFound);
     Ok(())
 }

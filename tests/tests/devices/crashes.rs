@@ -5,43 +5,43 @@ use hangar_client::v1::{ModelSpec, ModelState, RestartMode};
 use hangar_tests::{background::Background, hangar::restarting, processes, scripted::Script};
 use rustix::process::Signal;
 
-use crate::house::{GIB, House};
+use crate::server::{GIB, TestServer};
 
 #[tokio::test]
 async fn what_a_dead_worker_held_is_waited_for() -> Result<()> {
-    let house = House::with_gpus(&[10]).await?;
-    let dead = house.load("dead", "cuda", 5 * GIB).await?;
-    let mut transitions = house.hangar.follow("dead").await?;
+    let server = TestServer::with_gpus(&[10]).await?;
+    let dead = server.load("dead", "cuda", 5 * GIB).await?;
+    let mut transitions = server.hangar.follow("dead").await?;
     // The driver is slow to see that the process is gone.
-    house.driver.set(0, &house.gpus[0].without(5 * GIB))?;
+    server.driver.set(0, &server.gpus[0].without(5 * GIB))?;
     processes::signal(dead.worker_pid, Signal::KILL)?;
     while transitions.next().await?.state() != ModelState::Failed {}
-    let mut next = house.hangar.follow("next").await?;
-    let spec = house.spec("next", "cuda", 7 * GIB)?;
-    let load = Background::start(house.client.load("next").spec(spec).wait());
+    let mut next = server.hangar.follow("next").await?;
+    let spec = server.spec("next", "cuda", 7 * GIB)?;
+    let load = Background::start(server.client.load("next").spec(spec).wait());
     next.until(ModelState::Starting).await?;
-    house.driver.set(0, &house.gpus[0])?;
+    server.driver.set(0, &server.gpus[0])?;
     load.end().await??;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_model_that_is_restarted_gets_its_memory_back() -> Result<()> {
-    let house = House::with_gpus(&[10]).await?;
-    let path = house.fixtures.scripted("m", &Script::on_device(6 * GIB))?;
+    let server = TestServer::with_gpus(&[10]).await?;
+    let path = server.fixtures.scripted("m", &Script::on_device(6 * GIB))?;
     let spec = ModelSpec {
         device: "cuda".to_owned(),
         ..restarting(&path, RestartMode::OnFailure, 3)
     };
-    let load = house.try_load("m", spec).await?;
+    let load = server.try_load("m", spec).await?;
     let pid = load
         .status
         .map(|status| status.worker_pid)
         .unwrap_or_default();
-    let mut transitions = house.hangar.follow("m").await?;
+    let mut transitions = server.hangar.follow("m").await?;
     processes::signal(pid, Signal::KILL)?;
     while transitions.next().await?.state() != ModelState::Ready {}
-    let status = house.status("m").await?;
+    let status = server.status("m").await?;
     assert_eq!((status.restarts, status.state()), (1, ModelState::Ready));
     assert_ne!(status.worker_pid, pid);
     Ok(())

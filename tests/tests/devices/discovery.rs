@@ -3,26 +3,26 @@
 use anyhow::{Context, Result};
 use hangar_tests::{driver::Gpu, metrics::Metrics, scripted::Script};
 
-use crate::house::{GIB, House};
+use crate::server::{GIB, TestServer};
 
 #[tokio::test]
 async fn devices_are_told_as_the_driver_tells_them() -> Result<()> {
-    let house = House::with_gpus(&[80, 24]).await?;
+    let server = TestServer::with_gpus(&[80, 24]).await?;
     let busy = Gpu {
         busy: 37,
-        ..house.gpus[1].without(2 * GIB)
+        ..server.gpus[1].without(2 * GIB)
     };
-    house.driver.set(1, &busy)?;
+    server.driver.set(1, &busy)?;
     let told = |devices: &[hangar_client::v1::DeviceInfo]| {
         devices
             .get(1)
             .is_some_and(|device| device.utilization == Some(0.37))
     };
     // The driver is read every five seconds, and again when a model needs to know.
-    house.load("m", "cuda:1", GIB).await?;
-    let devices = house.devices_when(told).await?;
+    server.load("m", "cuda:1", GIB).await?;
+    let devices = server.devices_when(told).await?;
     assert_eq!(devices.len(), 2);
-    for (ordinal, (device, gpu)) in devices.iter().zip(&house.gpus).enumerate() {
+    for (ordinal, (device, gpu)) in devices.iter().zip(&server.gpus).enumerate() {
         assert_eq!((&device.uuid, &device.name), (&gpu.uuid, &gpu.name));
         assert_eq!(device.ordinal as usize, ordinal);
         assert_eq!(device.memory_total_bytes, gpu.bytes);
@@ -36,15 +36,15 @@ async fn devices_are_told_as_the_driver_tells_them() -> Result<()> {
 
 #[tokio::test]
 async fn what_models_hold_is_told_with_their_device() -> Result<()> {
-    let house = House::with_gpus(&[10, 10]).await?;
-    house.load("a", "cuda:1", 2 * GIB).await?;
-    let status = house.load("b", "cuda:1", 3 * GIB).await?;
+    let server = TestServer::with_gpus(&[10, 10]).await?;
+    server.load("a", "cuda:1", 2 * GIB).await?;
+    let status = server.load("b", "cuda:1", 3 * GIB).await?;
     assert_eq!(status.memory.context("memory")?.device_bytes, 3 * GIB);
-    let devices = house.devices_when(|devices| devices[1].memory_free_bytes == 5 * GIB);
+    let devices = server.devices_when(|devices| devices[1].memory_free_bytes == 5 * GIB);
     let devices = devices.await?;
     let held: Vec<_> = devices.iter().map(|d| d.memory_models_bytes).collect();
     assert_eq!(held, [0, 5 * GIB]);
-    let metrics = Metrics::of(house.hangar.ops_listen()).await?;
+    let metrics = Metrics::of(server.hangar.ops_listen()).await?;
     let labels = [("model", "b"), ("type", "device")];
     let bytes = metrics.value("hangar_model_memory_bytes", &labels);
     assert_eq!(bytes, Some((3 * GIB) as f64));
@@ -53,37 +53,37 @@ async fn what_models_hold_is_told_with_their_device() -> Result<()> {
 
 #[tokio::test]
 async fn the_driver_tells_what_a_worker_holds_that_does_not_say() -> Result<()> {
-    let house = House::with_gpus(&[10]).await?;
+    let server = TestServer::with_gpus(&[10]).await?;
     let script = Script {
         device_untold: true,
         ..Script::on_device(2 * GIB)
     };
-    house
-        .try_load("m", house.scripted("m", "cuda", &script)?)
+    server
+        .try_load("m", server.scripted("m", "cuda", &script)?)
         .await?;
-    let devices = house.devices_when(|devices| devices[0].memory_models_bytes > 0);
+    let devices = server.devices_when(|devices| devices[0].memory_models_bytes > 0);
     assert_eq!(devices.await?[0].memory_models_bytes, 2 * GIB);
     Ok(())
 }
 
 #[tokio::test]
 async fn blocks_of_the_kv_cache_are_told() -> Result<()> {
-    let house = House::with_gpus(&[10]).await?;
+    let server = TestServer::with_gpus(&[10]).await?;
     let script = Script {
         kv_blocks: (3, 512),
         ..Script::on_device(GIB)
     };
-    house
-        .try_load("m", house.scripted("m", "cuda", &script)?)
+    server
+        .try_load("m", server.scripted("m", "cuda", &script)?)
         .await?;
-    let metrics = house.info_when("m", |info| {
+    let metrics = server.info_when("m", |info| {
         info.metrics
             .as_ref()
             .is_some_and(|metrics| metrics.kv_blocks_total > 0)
     });
     let metrics = metrics.await?.metrics.context("metrics")?;
     assert_eq!((metrics.kv_blocks_used, metrics.kv_blocks_total), (3, 512));
-    let metrics = Metrics::of(house.hangar.ops_listen()).await?;
+    let metrics = Metrics::of(server.hangar.ops_listen()).await?;
     let gauge = |name| metrics.value(name, &[("model", "m")]);
     assert_eq!(gauge("hangar_model_kv_blocks_used"), Some(3.0));
     assert_eq!(gauge("hangar_model_kv_blocks_total"), Some(512.0));

@@ -4,10 +4,10 @@
 mod admission;
 mod crashes;
 mod discovery;
-mod house;
 mod hung_driver;
 mod missing;
 mod selection;
+mod server;
 mod slots;
 mod stops;
 mod unloads;

@@ -12,7 +12,7 @@ use hangar_tests::{
     scripted::Script,
 };
 
-use crate::house::{GIB, House, pinned};
+use crate::server::{GIB, TestServer, pinned};
 
 /// A variable of a process's environment.
 fn variable(pid: u32, name: &str) -> Result<Option<String>> {
@@ -25,21 +25,21 @@ fn variable(pid: u32, name: &str) -> Result<Option<String>> {
 
 #[tokio::test]
 async fn a_model_gets_the_device_that_its_spec_names_and_sees_no_other() -> Result<()> {
-    let house = House::with_gpus(&[10, 10]).await?;
-    let second = house.gpus[1].uuid.clone();
+    let server = TestServer::with_gpus(&[10, 10]).await?;
+    let second = server.gpus[1].uuid.clone();
     for (id, device) in [
         ("ordinal", "cuda:1".to_owned()),
         ("uuid", format!("cuda:{second}")),
     ] {
-        let status = house.load(id, &device, GIB).await?;
-        assert_eq!(house.place(id).await?, format!("cuda:{second}"));
+        let status = server.load(id, &device, GIB).await?;
+        assert_eq!(server.place(id).await?, format!("cuda:{second}"));
         let shown = variable(status.worker_pid, "CUDA_VISIBLE_DEVICES")?;
         assert_eq!(shown.as_ref(), Some(&second));
         let order = variable(status.worker_pid, "CUDA_DEVICE_ORDER")?;
         assert_eq!(order.as_deref(), Some("PCI_BUS_ID"));
     }
-    let on_cpu = house.load("cpu", "cpu", 0).await?;
-    assert_eq!(house.place("cpu").await?, "cpu");
+    let on_cpu = server.load("cpu", "cpu", 0).await?;
+    assert_eq!(server.place("cpu").await?, "cpu");
     assert_eq!(variable(on_cpu.worker_pid, "CUDA_VISIBLE_DEVICES")?, None);
     assert_eq!(on_cpu.memory.context("memory")?.device_bytes, 0);
     Ok(())
@@ -47,56 +47,56 @@ async fn a_model_gets_the_device_that_its_spec_names_and_sees_no_other() -> Resu
 
 #[tokio::test]
 async fn where_the_choice_is_left_it_is_the_freest_device() -> Result<()> {
-    let house = House::with_gpus(&[10, 12, 9]).await?;
-    let place = |ordinal: usize| format!("cuda:{}", house.gpus[ordinal].uuid);
-    house.load("a", "cuda", 5 * GIB).await?;
-    assert_eq!(house.place("a").await?, place(1));
-    house.load("b", "auto", 4 * GIB).await?;
-    assert_eq!(house.place("b").await?, place(0));
-    house.load("c", "", GIB).await?;
-    assert_eq!(house.place("c").await?, place(2));
+    let server = TestServer::with_gpus(&[10, 12, 9]).await?;
+    let place = |ordinal: usize| format!("cuda:{}", server.gpus[ordinal].uuid);
+    server.load("a", "cuda", 5 * GIB).await?;
+    assert_eq!(server.place("a").await?, place(1));
+    server.load("b", "auto", 4 * GIB).await?;
+    assert_eq!(server.place("b").await?, place(0));
+    server.load("c", "", GIB).await?;
+    assert_eq!(server.place("c").await?, place(2));
     // What others hold counts as much.
-    house.driver.take(2, 6 * GIB)?;
-    house.load("d", "cuda", GIB).await?;
-    assert_eq!(house.place("d").await?, place(1));
+    server.driver.take(2, 6 * GIB)?;
+    server.load("d", "cuda", GIB).await?;
+    assert_eq!(server.place("d").await?, place(1));
     Ok(())
 }
 
 #[tokio::test]
 async fn loads_that_choose_at_the_same_time_do_not_choose_the_same() -> Result<()> {
-    let house = House::with_gpus(&[10, 10]).await?;
-    let load = async |id: &str| house.load(id, "cuda", 6 * GIB).await;
+    let server = TestServer::with_gpus(&[10, 10]).await?;
+    let load = async |id: &str| server.load(id, "cuda", 6 * GIB).await;
     try_join(load("a"), load("b")).await?;
-    assert_ne!(house.place("a").await?, house.place("b").await?);
+    assert_ne!(server.place("a").await?, server.place("b").await?);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_device_that_was_changed_holds_from_the_next_load_on() -> Result<()> {
-    let house = House::with_gpus(&[10, 10]).await?;
-    house.load("m", "cuda:0", GIB).await?;
-    let moved = house.spec("m", "cuda:1", GIB)?;
-    house
+    let server = TestServer::with_gpus(&[10, 10]).await?;
+    server.load("m", "cuda:0", GIB).await?;
+    let moved = server.spec("m", "cuda:1", GIB)?;
+    server
         .client
         .load("m")
         .spec(moved)
         .force_reload()
         .wait()
         .await?;
-    let second = format!("cuda:{}", house.gpus[1].uuid);
-    assert_eq!(house.place("m").await?, second);
+    let second = format!("cuda:{}", server.gpus[1].uuid);
+    assert_eq!(server.place("m").await?, second);
     Ok(())
 }
 
 #[tokio::test]
 async fn without_a_worker_or_a_driver_for_gpus_auto_is_the_cpu() -> Result<()> {
-    let house = House::with_gpus(&[]).await?;
-    house.load("no-gpus", "auto", 0).await?;
-    assert_eq!(house.place("no-gpus").await?, "cpu");
+    let server = TestServer::with_gpus(&[]).await?;
+    server.load("no-gpus", "auto", 0).await?;
+    assert_eq!(server.place("no-gpus").await?, "cpu");
 
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
-    let no_worker = Options::scripted(&fixtures).with_driver(&house.driver);
+    let no_worker = Options::scripted(&fixtures).with_driver(&server.driver);
     // Any program that can be executed.
     let no_driver = Options::scripted(&fixtures)
         .argument("--worker-cuda")
@@ -118,7 +118,7 @@ async fn without_a_worker_or_a_driver_for_gpus_auto_is_the_cpu() -> Result<()> {
 
 #[tokio::test]
 async fn what_names_no_device_is_refused_as_a_field() -> Result<()> {
-    let house = House::with_gpus(&[10]).await?;
+    let server = TestServer::with_gpus(&[10]).await?;
     for device in [
         "gpu",
         "CUDA",
@@ -128,8 +128,8 @@ async fn what_names_no_device_is_refused_as_a_field() -> Result<()> {
         "cuda:GPU-",
         "cuda:0,1",
     ] {
-        let spec = house.spec("m", device, GIB)?;
-        let refused = house.try_load("m", spec).await;
+        let spec = server.spec("m", device, GIB)?;
+        let refused = server.try_load("m", spec).await;
         assert_eq!(wrong_fields(refused), ["spec.device"], "{device}");
     }
     Ok(())
@@ -138,16 +138,16 @@ async fn what_names_no_device_is_refused_as_a_field() -> Result<()> {
 #[tokio::test]
 async fn a_server_that_starts_again_finds_the_devices_for_what_was_loaded() -> Result<()> {
     let data = tempfile::tempdir()?;
-    let house = House::with(&[10, 10], |options| options.data_in(data.path())).await?;
-    let spec = pinned(house.spec("m", "cuda:1", GIB)?);
-    house.try_load("m", spec).await?;
-    let House {
+    let server = TestServer::with(&[10, 10], |options| options.data_in(data.path())).await?;
+    let spec = pinned(server.spec("m", "cuda:1", GIB)?);
+    server.try_load("m", spec).await?;
+    let TestServer {
         hangar,
         fixtures,
         driver,
         gpus,
         ..
-    } = house;
+    } = server;
     hangar.kill()?;
     let options = Options::scripted(&fixtures)
         .with_gpus(&driver)?

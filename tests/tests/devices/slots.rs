@@ -7,7 +7,7 @@ use hangar_tests::{
     scripted::{Gate, LoadScript, Script},
 };
 
-use crate::house::{GIB, House};
+use crate::server::{GIB, TestServer};
 
 /// Takes a GiB of its device, once its gate is open.
 fn gated() -> Script {
@@ -25,20 +25,20 @@ fn gated() -> Script {
 #[tokio::test]
 async fn one_model_at_a_time_loads_on_a_device_and_devices_do_not_wait_for_each_other() -> Result<()>
 {
-    let house = House::with_gpus(&[10, 10]).await?;
-    let spec = house.scripted("first", "cuda:0", &gated())?;
-    let gate = Gate::new(&house.fixtures.directory("first")?, "load")?;
-    let mut first = house.hangar.follow("first").await?;
-    let loading = Background::start(house.client.load("first").spec(spec).wait());
+    let server = TestServer::with_gpus(&[10, 10]).await?;
+    let spec = server.scripted("first", "cuda:0", &gated())?;
+    let gate = Gate::new(&server.fixtures.directory("first")?, "load")?;
+    let mut first = server.hangar.follow("first").await?;
+    let loading = Background::start(server.client.load("first").spec(spec).wait());
     first.until(Loading).await?;
-    let mut second = house.hangar.follow("second").await?;
-    let spec = house.spec("second", "cuda:0", GIB)?;
-    let waiting = Background::start(house.client.load("second").spec(spec).wait());
+    let mut second = server.hangar.follow("second").await?;
+    let spec = server.spec("second", "cuda:0", GIB)?;
+    let waiting = Background::start(server.client.load("second").spec(spec).wait());
     second.until(Pending).await?;
     // Both of these come later and are served.
-    house.load("other", "cuda:1", GIB).await?;
-    house.load("cpu", "cpu", 0).await?;
-    assert_eq!(house.status("second").await?.state(), Pending);
+    server.load("other", "cuda:1", GIB).await?;
+    server.load("cpu", "cpu", 0).await?;
+    assert_eq!(server.status("second").await?.state(), Pending);
     gate.open()?;
     loading.end().await??;
     waiting.end().await??;
@@ -48,20 +48,20 @@ async fn one_model_at_a_time_loads_on_a_device_and_devices_do_not_wait_for_each_
 
 #[tokio::test]
 async fn an_unload_ends_the_wait_for_a_device() -> Result<()> {
-    let house = House::with_gpus(&[10]).await?;
-    let spec = house.scripted("first", "cuda", &gated())?;
-    let gate = Gate::new(&house.fixtures.directory("first")?, "load")?;
-    let mut first = house.hangar.follow("first").await?;
-    let loading = Background::start(house.client.load("first").spec(spec).wait());
+    let server = TestServer::with_gpus(&[10]).await?;
+    let spec = server.scripted("first", "cuda", &gated())?;
+    let gate = Gate::new(&server.fixtures.directory("first")?, "load")?;
+    let mut first = server.hangar.follow("first").await?;
+    let loading = Background::start(server.client.load("first").spec(spec).wait());
     first.until(Loading).await?;
-    let mut second = house.hangar.follow("second").await?;
-    let spec = house.spec("second", "cuda", GIB)?;
-    let waiting = Background::start(house.client.load("second").spec(spec).wait());
+    let mut second = server.hangar.follow("second").await?;
+    let spec = server.spec("second", "cuda", GIB)?;
+    let waiting = Background::start(server.client.load("second").spec(spec).wait());
     second.until(Pending).await?;
-    house.client.unload("second").send().await?;
+    server.client.unload("second").send().await?;
     assert!(waiting.end().await?.is_err());
     gate.open()?;
     loading.end().await??;
-    house.client.load("second").wait().await?;
+    server.client.load("second").wait().await?;
     Ok(())
 }

@@ -11,11 +11,11 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use crate::house::{GIB, House};
+use crate::server::{GIB, TestServer};
 
 #[tokio::test]
 async fn a_load_that_is_cancelled_gives_its_device_back() -> Result<()> {
-    let house = House::with_gpus(&[10]).await?;
+    let server = TestServer::with_gpus(&[10]).await?;
     let script = Script {
         need_device_bytes: 4 * GIB,
         load: LoadScript {
@@ -25,32 +25,32 @@ async fn a_load_that_is_cancelled_gives_its_device_back() -> Result<()> {
         },
         ..Script::default()
     };
-    let spec = house.scripted("m", "cuda", &script)?;
-    let _gate = Gate::new(&house.fixtures.directory("m")?, "warm")?;
-    let mut transitions = house.hangar.follow("m").await?;
-    let load = Background::start(house.client.load("m").spec(spec).wait());
+    let spec = server.scripted("m", "cuda", &script)?;
+    let _gate = Gate::new(&server.fixtures.directory("m")?, "warm")?;
+    let mut transitions = server.hangar.follow("m").await?;
+    let load = Background::start(server.client.load("m").spec(spec).wait());
     transitions.until(ModelState::Warming).await?;
-    let unload = house.client.unload("m").send().await?;
+    let unload = server.client.unload("m").send().await?;
     assert_eq!(unload.verification(), UnloadVerification::DeviceObserved);
     refusal(load.end().await?, Code::Aborted, ErrorReason::LoadCancelled);
     // All of the device is there for the next one.
-    house.load("next", "cuda", 8 * GIB).await?;
+    server.load("next", "cuda", 8 * GIB).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_worker_that_has_to_be_killed_gives_its_device_back() -> Result<()> {
-    let house = House::with(&[10], |options| {
+    let server = TestServer::with(&[10], |options| {
         options.time("--kill-timeout", Duration::from_secs(1))
     });
-    let house = house.await?;
+    let server = server.await?;
     let script = Script {
         shutdown: ShutdownKind::Ignore,
         ..Script::on_device(4 * GIB)
     };
-    let spec = house.scripted("m", "cuda", &script)?;
-    house.try_load("m", spec).await?;
-    let unload = house.client.unload("m").send().await?;
+    let spec = server.scripted("m", "cuda", &script)?;
+    server.try_load("m", spec).await?;
+    let unload = server.client.unload("m").send().await?;
     assert!(unload.killed);
     assert_eq!(unload.verification(), UnloadVerification::DeviceObserved);
     assert_eq!(unload.device_bytes_freed, 4 * GIB);
@@ -59,11 +59,11 @@ async fn a_worker_that_has_to_be_killed_gives_its_device_back() -> Result<()> {
 
 #[tokio::test]
 async fn all_models_are_unloaded_from_all_devices() -> Result<()> {
-    let house = House::with_gpus(&[10, 10]).await?;
-    house.load("a", "cuda:0", 2 * GIB).await?;
-    house.load("b", "cuda:1", 3 * GIB).await?;
-    house.load("c", "cpu", 0).await?;
-    let mut unloads = house.client.unload_all().send().await?.unloads;
+    let server = TestServer::with_gpus(&[10, 10]).await?;
+    server.load("a", "cuda:0", 2 * GIB).await?;
+    server.load("b", "cuda:1", 3 * GIB).await?;
+    server.load("c", "cpu", 0).await?;
+    let mut unloads = server.client.unload_all().send().await?.unloads;
     unloads.sort_by(|a, b| a.model_id.cmp(&b.model_id));
     let told = unloads
         .iter()
@@ -76,7 +76,7 @@ async fn all_models_are_unloaded_from_all_devices() -> Result<()> {
             (UnloadVerification::Reaped, 0),
         ]
     );
-    let devices = house.devices_when(|devices| {
+    let devices = server.devices_when(|devices| {
         devices
             .iter()
             .all(|device| device.memory_free_bytes == 10 * GIB)
@@ -91,10 +91,10 @@ async fn all_models_are_unloaded_from_all_devices() -> Result<()> {
 
 #[tokio::test]
 async fn models_that_leave_a_device_together_tell_their_own_bytes() -> Result<()> {
-    let house = House::with_gpus(&[10]).await?;
-    house.load("a", "cuda:0", 2 * GIB).await?;
-    house.load("b", "cuda:0", 3 * GIB).await?;
-    let mut unloads = house.client.unload_all().send().await?.unloads;
+    let server = TestServer::with_gpus(&[10]).await?;
+    server.load("a", "cuda:0", 2 * GIB).await?;
+    server.load("b", "cuda:0", 3 * GIB).await?;
+    let mut unloads = server.client.unload_all().send().await?.unloads;
     unloads.sort_by(|a, b| a.model_id.cmp(&b.model_id));
     let told = unloads
         .iter()

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ModelState, ModelUnload, UnloadVerification};
 use hangar_tests::background::Background;
 
-use crate::house::{GIB, House};
+use crate::server::{GIB, TestServer};
 
 const MIB: u64 = 1 << 20;
 
@@ -19,83 +19,83 @@ fn told(unload: &ModelUnload) -> (UnloadVerification, u64) {
 
 #[tokio::test]
 async fn memory_that_is_back_is_seen_to_be() -> Result<()> {
-    let house = House::with_gpus(&[10]).await?;
+    let server = TestServer::with_gpus(&[10]).await?;
     for _ in 0..3 {
-        house.load("m", "cuda", 4 * GIB).await?;
-        let unload = house.client.unload("m").send().await?;
+        server.load("m", "cuda", 4 * GIB).await?;
+        let unload = server.client.unload("m").send().await?;
         assert_eq!(told(&unload), (UnloadVerification::DeviceObserved, 4 * GIB));
-        let status = house.status("m").await?;
+        let status = server.status("m").await?;
         assert_eq!(status.state(), ModelState::Unloaded);
         assert_eq!((status.reason.as_str(), status.message.as_str()), ("", ""));
     }
     // On the CPU nothing is there to be seen.
-    house.load("c", "cpu", 0).await?;
-    let unload = house.client.unload("c").send().await?;
+    server.load("c", "cpu", 0).await?;
+    let unload = server.client.unload("c").send().await?;
     assert_eq!(told(&unload), (UnloadVerification::Reaped, 0));
     Ok(())
 }
 
 #[tokio::test]
 async fn what_other_models_took_and_gave_meanwhile_is_allowed_for() -> Result<()> {
-    let house = House::with_gpus(&[20]).await?;
-    house.load("before", "cuda", 3 * GIB).await?;
-    house.load("m", "cuda", 4 * GIB).await?;
-    house.load("after", "cuda", 5 * GIB).await?;
-    house.client.unload("before").send().await?;
-    let unload = house.client.unload("m").send().await?;
+    let server = TestServer::with_gpus(&[20]).await?;
+    server.load("before", "cuda", 3 * GIB).await?;
+    server.load("m", "cuda", 4 * GIB).await?;
+    server.load("after", "cuda", 5 * GIB).await?;
+    server.client.unload("before").send().await?;
+    let unload = server.client.unload("m").send().await?;
     assert_eq!(told(&unload), (UnloadVerification::DeviceObserved, 4 * GIB));
-    let unload = house.client.unload("after").send().await?;
+    let unload = server.client.unload("after").send().await?;
     assert_eq!(told(&unload), (UnloadVerification::DeviceObserved, 5 * GIB));
     Ok(())
 }
 
 #[tokio::test]
 async fn what_another_process_took_is_allowed_for_and_told() -> Result<()> {
-    let house = House::with_gpus(&[20]).await?;
-    house.load("m", "cuda", 4 * GIB).await?;
-    house.driver.take(0, 2 * GIB)?;
-    let unload = house.client.unload("m").send().await?;
+    let server = TestServer::with_gpus(&[20]).await?;
+    server.load("m", "cuda", 4 * GIB).await?;
+    server.driver.take(0, 2 * GIB)?;
+    let unload = server.client.unload("m").send().await?;
     assert_eq!(unload.verification(), UnloadVerification::SharedDevice);
-    assert_eq!(house.status("m").await?.reason, "");
+    assert_eq!(server.status("m").await?.reason, "");
     Ok(())
 }
 
 #[tokio::test]
 async fn memory_that_does_not_come_back_is_told_and_not_given_away() -> Result<()> {
-    let house = House::with(&[10], |options| {
+    let server = TestServer::with(&[10], |options| {
         options.time("--device-release-timeout", IMPATIENCE)
     });
-    let house = house.await?;
-    house.load("m", "cuda", 4 * GIB).await?;
-    house.driver.set(0, &house.gpus[0].without(65 * MIB))?;
-    let unload = house.client.unload("m").send().await?;
+    let server = server.await?;
+    server.load("m", "cuda", 4 * GIB).await?;
+    server.driver.set(0, &server.gpus[0].without(65 * MIB))?;
+    let unload = server.client.unload("m").send().await?;
     assert_eq!(unload.verification(), UnloadVerification::TimedOut);
-    let status = house.status("m").await?;
+    let status = server.status("m").await?;
     assert_eq!(status.state(), ModelState::Unloaded);
     assert_eq!(status.reason, "DEVICE_MEMORY_HELD");
-    for words in ["65.0 MiB", "device 0", &house.gpus[0].uuid] {
+    for words in ["65.0 MiB", "device 0", &server.gpus[0].uuid] {
         assert!(status.message.contains(words), "{words}: {status:?}");
     }
     // What is lost counts as in use, and the model can be loaded again.
-    house.driver.set(0, &house.gpus[0].without(6 * GIB))?;
-    assert!(house.client.load("m").wait().await.is_err());
-    house.driver.set(0, &house.gpus[0])?;
-    let load = house.client.load("m").wait().await?;
+    server.driver.set(0, &server.gpus[0].without(6 * GIB))?;
+    assert!(server.client.load("m").wait().await.is_err());
+    server.driver.set(0, &server.gpus[0])?;
+    let load = server.client.load("m").wait().await?;
     assert_eq!(load.status.context("a status")?.reason, "");
     Ok(())
 }
 
 #[tokio::test]
 async fn memory_that_comes_back_late_is_waited_for() -> Result<()> {
-    let house = House::with_gpus(&[10]).await?;
-    house.load("m", "cuda", 4 * GIB).await?;
-    house.driver.set(0, &house.gpus[0].without(4 * GIB))?;
-    let mut transitions = house.hangar.follow("m").await?;
-    let unload = Background::start(house.client.unload("m").send());
+    let server = TestServer::with_gpus(&[10]).await?;
+    server.load("m", "cuda", 4 * GIB).await?;
+    server.driver.set(0, &server.gpus[0].without(4 * GIB))?;
+    let mut transitions = server.hangar.follow("m").await?;
+    let unload = Background::start(server.client.unload("m").send());
     transitions.until(ModelState::Unloading).await?;
     // A load that comes meanwhile begins when the unload has ended.
-    let load = Background::start(house.client.load("m").wait());
-    house.driver.set(0, &house.gpus[0])?;
+    let load = Background::start(server.client.load("m").wait());
+    server.driver.set(0, &server.gpus[0])?;
     let unload = unload.end().await??;
     assert_eq!(unload.verification(), UnloadVerification::DeviceObserved);
     load.end().await??;
@@ -104,30 +104,30 @@ async fn memory_that_comes_back_late_is_waited_for() -> Result<()> {
 
 #[tokio::test]
 async fn a_driver_that_does_not_tell_of_processes_is_enough() -> Result<()> {
-    let house = House::with_gpus(&[10]).await?;
-    house.driver.keep_quiet(true)?;
-    house.load("m", "cuda", 4 * GIB).await?;
-    let unload = house.client.unload("m").send().await?;
+    let server = TestServer::with_gpus(&[10]).await?;
+    server.driver.keep_quiet(true)?;
+    server.load("m", "cuda", 4 * GIB).await?;
+    let unload = server.client.unload("m").send().await?;
     assert_eq!(told(&unload), (UnloadVerification::DeviceObserved, 4 * GIB));
     Ok(())
 }
 
 #[tokio::test]
 async fn what_another_model_came_to_hold_while_it_served_is_allowed_for() -> Result<()> {
-    let house = House::with_gpus(&[20]).await?;
-    let other = house.load("other", "cuda", 3 * GIB).await?.worker_pid;
-    house.load("m", "cuda", 4 * GIB).await?;
-    house.driver.grow(0, other, 4 * GIB)?;
-    let unload = house.client.unload("m").send().await?;
+    let server = TestServer::with_gpus(&[20]).await?;
+    let other = server.load("other", "cuda", 3 * GIB).await?.worker_pid;
+    server.load("m", "cuda", 4 * GIB).await?;
+    server.driver.grow(0, other, 4 * GIB)?;
+    let unload = server.client.unload("m").send().await?;
     assert_eq!(unload.verification(), UnloadVerification::DeviceObserved);
     // Where the driver does not tell who it was, that is told.
-    house.driver.keep_quiet(true)?;
-    house.load("m", "cuda", 4 * GIB).await?;
-    house.driver.grow(0, other, 5 * GIB)?;
-    house
+    server.driver.keep_quiet(true)?;
+    server.load("m", "cuda", 4 * GIB).await?;
+    server.driver.grow(0, other, 5 * GIB)?;
+    server
         .devices_when(|devices| devices[0].memory_free_bytes == 11 * GIB)
         .await?;
-    let unload = house.client.unload("m").send().await?;
+    let unload = server.client.unload("m").send().await?;
     assert_eq!(told(&unload), (UnloadVerification::SharedDevice, 4 * GIB));
     Ok(())
 }
@@ -135,20 +135,20 @@ async fn what_another_model_came_to_hold_while_it_served_is_allowed_for() -> Res
 #[tokio::test]
 async fn a_worker_that_the_driver_tells_by_another_number_is_not_taken_for_a_stranger() -> Result<()>
 {
-    let house = House::with_gpus(&[10]).await?;
-    let worker = house.load("m", "cuda", 4 * GIB).await?.worker_pid;
+    let server = TestServer::with_gpus(&[10]).await?;
+    let worker = server.load("m", "cuda", 4 * GIB).await?.worker_pid;
     // As a driver does that tells of processes by the numbers of the host, and not of the container.
     let alias = std::process::id();
-    house.driver.grow(0, alias, 4 * GIB)?;
-    house.driver.forget(0, worker)?;
-    house.driver.set(0, &house.gpus[0].without(MIB))?;
-    house
+    server.driver.grow(0, alias, 4 * GIB)?;
+    server.driver.forget(0, worker)?;
+    server.driver.set(0, &server.gpus[0].without(MIB))?;
+    server
         .devices_when(|devices| devices[0].memory_free_bytes == 6 * GIB - MIB)
         .await?;
-    let mut transitions = house.hangar.follow("m").await?;
-    let unload = Background::start(house.client.unload("m").send());
+    let mut transitions = server.hangar.follow("m").await?;
+    let unload = Background::start(server.client.unload("m").send());
     transitions.until(ModelState::Unloading).await?;
-    house.driver.forget(0, alias)?;
+    server.driver.forget(0, alias)?;
     let unload = unload.end().await??;
     assert_eq!(unload.verification(), UnloadVerification::DeviceObserved);
     Ok(())

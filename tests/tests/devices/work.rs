@@ -13,18 +13,18 @@ use hangar_tests::{
 use tokio::time::timeout;
 use tonic::Code;
 
-use crate::house::{GIB, House};
+use crate::server::{GIB, TestServer};
 
 const LIMIT: Duration = Duration::from_millis(1500);
 
 #[tokio::test]
 async fn an_engine_hangs_only_if_its_device_rests_too() -> Result<()> {
-    let house = House::with(&[8], |options| options.time("--hang-timeout", LIMIT)).await?;
+    let server = TestServer::with(&[8], |options| options.time("--hang-timeout", LIMIT)).await?;
     let gpu = |busy| Gpu {
         busy,
-        ..house.gpus[0].clone()
+        ..server.gpus[0].clone()
     };
-    house.driver.set(0, &gpu(50))?;
+    server.driver.set(0, &gpu(50))?;
     let script = Script {
         generate: GenerateScript {
             hang_after: Some(1),
@@ -32,17 +32,17 @@ async fn an_engine_hangs_only_if_its_device_rests_too() -> Result<()> {
         },
         ..Script::on_device(GIB)
     };
-    let spec = house.scripted("m", "cuda", &script)?;
-    house.try_load("m", spec).await?;
-    house
+    let spec = server.scripted("m", "cuda", &script)?;
+    server.try_load("m", spec).await?;
+    server
         .devices_when(|devices| devices.iter().all(|device| device.utilization == Some(0.5)))
         .await?;
-    let mut transitions = house.hangar.follow("m").await?;
+    let mut transitions = server.hangar.follow("m").await?;
     transitions.until(Ready).await?;
-    let answer = Background::start(house.client.generate("m").prompt("x").text());
+    let answer = Background::start(server.client.generate("m").prompt("x").text());
     let transition = timeout(LIMIT * 5 / 2, transitions.next()).await;
     assert!(transition.is_err(), "{transition:?}");
-    house.driver.set(0, &gpu(0))?;
+    server.driver.set(0, &gpu(0))?;
     refusal(
         answer.end().await?,
         Code::Unavailable,

@@ -10,10 +10,10 @@ use hangar_client::{
 use hangar_tests::{
     fixtures::Fixtures,
     hangar::Options,
-    house::House,
     processes,
     refusals::wrong_fields,
     scripted::{LoadKind, LoadScript, Script},
+    test_server::TestServer,
     time_enough::with_time_enough,
 };
 use tonic::Code;
@@ -27,20 +27,20 @@ fn ids(loads: &[ModelLoad]) -> Vec<&str> {
 
 #[tokio::test]
 async fn each_model_has_its_own_answer() -> Result<()> {
-    let house = House::real().await?;
-    let none = house.stubs.load(all()).await?.loads;
+    let server = TestServer::real().await?;
+    let none = server.stubs.load(all()).await?.loads;
     assert!(none.is_empty(), "nothing is registered");
-    house.qwen("a").await?;
-    house.llama("b").await?;
-    house.client.unload("b").send().await?;
+    server.qwen("a").await?;
+    server.llama("b").await?;
+    server.client.unload("b").send().await?;
     // Registered, never tried: its failure is the answer to this call.
-    let mut feed = house.feed().await?;
-    let broken = house.client.load("c").spec(house.broken_spec()?);
+    let mut feed = server.feed().await?;
+    let broken = server.client.load("c").spec(server.broken_spec()?);
     broken.send().await?;
     feed.until("c", ModelState::Failed).await?;
-    house.client.unload("c").send().await?;
+    server.client.unload("c").send().await?;
 
-    let loads = house.stubs.load(all()).await?.loads;
+    let loads = server.stubs.load(all()).await?.loads;
     assert_eq!(ids(&loads), ["a", "b", "c"]);
     assert!(loads[0].already_loaded && loads[0].error.is_none());
     assert!(!loads[1].already_loaded && loads[1].error.is_none());
@@ -53,11 +53,11 @@ async fn each_model_has_its_own_answer() -> Result<()> {
     assert_failed(error, Code::FailedPrecondition, ErrorReason::ModelUnusable);
     let status = loads[2].status.clone().unwrap_or_default();
     assert_eq!(status.state(), ModelState::Failed);
-    house.answer("a").await?;
-    house.answer("b").await?;
-    assert!(house.stubs.is_desired("b").await?);
+    server.answer("a").await?;
+    server.answer("b").await?;
+    assert!(server.stubs.is_desired("b").await?);
 
-    let loads = house.stubs.load(all()).await?.loads;
+    let loads = server.stubs.load(all()).await?.loads;
     assert_eq!(ids(&loads), ["a", "b"], "what has FAILED is left out");
     assert!(loads.iter().all(|load| load.already_loaded));
     Ok(())
@@ -69,7 +69,7 @@ async fn members_are_not_evicted_for_each_other() -> Result<()> {
     let options = Options::scripted(&fixtures)
         .argument("--memory-limit")
         .argument((512_u64 << 20).to_string());
-    let house = House::open(fixtures, options).await?;
+    let server = TestServer::open(fixtures, options).await?;
     let sized = |spec: ModelSpec, mib: u64| ModelSpec {
         memory_hint: Some(MemoryHint {
             host_bytes: mib << 20,
@@ -85,20 +85,20 @@ async fn members_are_not_evicted_for_each_other() -> Result<()> {
         ..Script::default()
     };
     for model in ["idle", "small"] {
-        let (_, spec) = house.script(model, &script)?;
-        house.load(model, sized(spec, 200)).await?;
-        house.client.unload(model).send().await?;
+        let (_, spec) = server.script(model, &script)?;
+        server.load(model, sized(spec, 200)).await?;
+        server.client.unload(model).send().await?;
     }
-    let (_, spec) = house.script("big", &Script::default())?;
-    let big = house
+    let (_, spec) = server.script("big", &Script::default())?;
+    let big = server
         .client
         .load("big")
         .spec(sized(spec, 400))
         .send()
         .await?;
     assert!(!big.already_loaded);
-    house.client.unload("big").send().await?;
-    let pid = house
+    server.client.unload("big").send().await?;
+    let pid = server
         .client
         .load("idle")
         .wait()
@@ -107,7 +107,7 @@ async fn members_are_not_evicted_for_each_other() -> Result<()> {
         .unwrap_or_default()
         .worker_pid;
 
-    let loads = house.stubs.load(all()).await?.loads;
+    let loads = server.stubs.load(all()).await?.loads;
     assert_eq!(ids(&loads), ["big", "idle", "small"]);
     let error = loads[0].error.as_ref();
     let status = assert_failed(
@@ -116,29 +116,29 @@ async fn members_are_not_evicted_for_each_other() -> Result<()> {
         ErrorReason::InsufficientMemory,
     );
     assert!(status.get_details_quota_failure().is_some(), "the numbers");
-    let idle = house.stubs.info("idle").await?.status.unwrap_or_default();
+    let idle = server.stubs.info("idle").await?.status.unwrap_or_default();
     assert_eq!((idle.state(), idle.worker_pid), (ModelState::Ready, pid));
-    assert_eq!(state(&house, "small").await?, ModelState::Ready);
+    assert_eq!(state(&server, "small").await?, ModelState::Ready);
     // Alone it may have the room of the others.
-    house.client.load("big").wait().await?;
-    assert_eq!(state(&house, "idle").await?, ModelState::Unloaded);
+    server.client.load("big").wait().await?;
+    assert_eq!(state(&server, "idle").await?, ModelState::Unloaded);
     Ok(())
 }
 
 #[tokio::test]
 async fn all_does_not_have_to_be_waited_for() -> Result<()> {
-    let house = House::scripted().await?;
+    let server = TestServer::scripted().await?;
     for model in ["a", "b", "c"] {
-        let (_, spec) = house.script(model, &Script::default())?;
-        house.load(model, spec).await?;
-        house.client.unload(model).send().await?;
+        let (_, spec) = server.script(model, &Script::default())?;
+        server.load(model, spec).await?;
+        server.client.unload(model).send().await?;
     }
-    let mut feed = house.feed().await?;
+    let mut feed = server.feed().await?;
     let begun = LoadModelRequest {
         wait: false,
         ..all()
     };
-    let loads = house.stubs.load(begun).await?.loads;
+    let loads = server.stubs.load(begun).await?.loads;
     assert_eq!(ids(&loads), ["a", "b", "c"]);
     for load in &loads {
         assert!(!load.already_loaded && load.error.is_none());
@@ -151,25 +151,25 @@ async fn all_does_not_have_to_be_waited_for() -> Result<()> {
 
 #[tokio::test]
 async fn a_time_out_is_each_models_own() -> Result<()> {
-    let house = House::scripted().await?;
-    let (_, fine) = house.script("fine", &Script::default())?;
-    house.load("fine", fine).await?;
-    house.client.unload("fine").send().await?;
-    let (_, hangs) = house.script("hangs", &Script::loading(LoadKind::Hang))?;
-    house.client.load("hangs").spec(hangs).send().await?;
-    house.client.unload("hangs").send().await?;
+    let server = TestServer::scripted().await?;
+    let (_, fine) = server.script("fine", &Script::default())?;
+    server.load("fine", fine).await?;
+    server.client.unload("fine").send().await?;
+    let (_, hangs) = server.script("hangs", &Script::loading(LoadKind::Hang))?;
+    server.client.load("hangs").spec(hangs).send().await?;
+    server.client.unload("hangs").send().await?;
     with_time_enough(Duration::from_secs(2), async |limit| {
-        house.client.unload("hangs").send().await?;
+        server.client.unload("hangs").send().await?;
         let hurried = LoadModelRequest {
             timeout: Some(to_proto_duration(limit)),
             ..all()
         };
-        let loads = house.stubs.load(hurried).await?.loads;
+        let loads = server.stubs.load(hurried).await?.loads;
         assert_eq!(ids(&loads), ["fine", "hangs"]);
         let error = loads[1].error.as_ref();
         assert_failed(error, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
         if loads[0].error.is_some() {
-            house.client.unload("fine").send().await?;
+            server.client.unload("fine").send().await?;
             return Ok(None);
         }
         Ok(Some(()))
@@ -179,20 +179,20 @@ async fn a_time_out_is_each_models_own() -> Result<()> {
 
 #[tokio::test]
 async fn all_takes_no_spec_and_a_mere_check_loads_nothing() -> Result<()> {
-    let house = House::scripted().await?;
-    let (_, spec) = house.script("m", &Script::default())?;
-    house.load("m", spec.clone()).await?;
-    house.client.unload("m").send().await?;
+    let server = TestServer::scripted().await?;
+    let (_, spec) = server.script("m", &Script::default())?;
+    server.load("m", spec.clone()).await?;
+    server.client.unload("m").send().await?;
     let request = LoadModelRequest {
         spec: Some(spec),
         ..all()
     };
-    assert_eq!(wrong_fields(house.stubs.load(request).await), ["spec"]);
+    assert_eq!(wrong_fields(server.stubs.load(request).await), ["spec"]);
     let checked = LoadModelRequest {
         validate_only: true,
         ..all()
     };
-    assert!(house.stubs.load(checked).await?.loads.is_empty());
-    assert!(processes::children(house.hangar.pid())?.is_empty());
+    assert!(server.stubs.load(checked).await?.loads.is_empty());
+    assert!(processes::children(server.hangar.pid())?.is_empty());
     Ok(())
 }

@@ -8,7 +8,7 @@ mod unload_all;
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, LoadModelRequest, ModelState, load_model_request::Target};
-use hangar_tests::house::House;
+use hangar_tests::test_server::TestServer;
 use prost::Message;
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -44,7 +44,7 @@ fn assert_failed(
     status
 }
 
-async fn state(house: &House, model_id: &str) -> Result<ModelState> {
-    let info = house.stubs.info(model_id).await?;
+async fn state(server: &TestServer, model_id: &str) -> Result<ModelState> {
+    let info = server.stubs.info(model_id).await?;
     Ok(info.status.context("a status")?.state())
 }

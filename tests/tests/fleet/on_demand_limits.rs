@@ -11,32 +11,32 @@ use hangar_tests::{
     background::Background,
     fixtures::Fixtures,
     hangar::Options,
-    house::{House, answer},
     refusals::refusal,
     scripted::{Gate, LoadScript, Script},
+    test_server::{TestServer, answer},
     time_enough::with_time_enough,
 };
 use tonic::Code;
 
 /// A server with the model "m", which is loaded on demand, is not loaded, and waits at a gate in its load.
-async fn gated() -> Result<(House, Gate)> {
-    let house = House::scripted().await?;
-    let (path, spec) = house.script("m", &Script::gated())?;
+async fn gated() -> Result<(TestServer, Gate)> {
+    let server = TestServer::scripted().await?;
+    let (path, spec) = server.script("m", &Script::gated())?;
     let spec = ModelSpec {
         load_on_demand: true,
         ..spec
     };
-    house.load("m", spec).await?;
-    house.client.unload("m").send().await?;
-    Ok((house, Gate::new(&path, "load")?))
+    server.load("m", spec).await?;
+    server.client.unload("m").send().await?;
+    Ok((server, Gate::new(&path, "load")?))
 }
 
 #[tokio::test]
 async fn a_request_waits_no_longer_than_its_deadline_and_the_load_goes_on() -> Result<()> {
-    let (house, gate) = gated().await?;
-    let mut feed = house.feed().await?;
+    let (server, gate) = gated().await?;
+    let mut feed = server.feed().await?;
     with_time_enough(Duration::from_millis(100), async |limit| {
-        let hurried = house.client.generate("m").prompt("x").max_tokens(1);
+        let hurried = server.client.generate("m").prompt("x").max_tokens(1);
         let refused = hurried.timeout(limit).text().await;
         refusal(
             refused,
@@ -44,41 +44,41 @@ async fn a_request_waits_no_longer_than_its_deadline_and_the_load_goes_on() -> R
             ErrorReason::DeadlineExceeded,
         );
         // Else it was over before the load had begun.
-        let state = house.stubs.info("m").await?.status.unwrap_or_default();
+        let state = server.stubs.info("m").await?.status.unwrap_or_default();
         Ok((state.state() != ModelState::Unloaded).then_some(()))
     })
     .await?;
     feed.until("m", ModelState::Loading).await?;
     gate.open()?;
     feed.until("m", ModelState::Ready).await?;
-    house.answer("m").await?;
+    server.answer("m").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_caller_that_goes_away_leaves_the_load_to_the_others() -> Result<()> {
-    let (house, gate) = gated().await?;
-    let mut feed = house.feed().await?;
-    let client = house.hangar.client().await?;
+    let (server, gate) = gated().await?;
+    let mut feed = server.feed().await?;
+    let client = server.hangar.client().await?;
     let lost = Background::start(async move { answer(&client, "m").await });
     feed.until("m", ModelState::Loading).await?;
-    let client = house.client.clone();
+    let client = server.client.clone();
     let other = Background::start(async move { answer(&client, "m").await });
     drop(lost);
     gate.open()?;
     other.end().await??;
-    assert_eq!(house.stubs.info("m").await?.recent_loads.len(), 2);
+    assert_eq!(server.stubs.info("m").await?.recent_loads.len(), 2);
     Ok(())
 }
 
 #[tokio::test]
 async fn an_unload_ends_what_waits_for_a_load() -> Result<()> {
-    let (house, _gate) = gated().await?;
-    let mut feed = house.feed().await?;
-    let client = house.client.clone();
+    let (server, _gate) = gated().await?;
+    let mut feed = server.feed().await?;
+    let client = server.client.clone();
     let waits = Background::start(async move { answer(&client, "m").await });
     feed.until("m", ModelState::Loading).await?;
-    house.client.unload("m").send().await?;
+    server.client.unload("m").send().await?;
     refusal(
         waits.end().await?,
         Code::Aborted,
@@ -94,7 +94,7 @@ async fn models_on_demand_make_room_for_each_other() -> Result<()> {
     let options = Options::scripted(&fixtures)
         .argument("--memory-limit")
         .argument((300_u64 << 20).to_string());
-    let house = House::open(fixtures, options).await?;
+    let server = TestServer::open(fixtures, options).await?;
     let script = Script {
         load: LoadScript {
             memory_bytes: 200 << 20,
@@ -103,7 +103,7 @@ async fn models_on_demand_make_room_for_each_other() -> Result<()> {
         ..Script::default()
     };
     for model in ["a", "b"] {
-        let (_, spec) = house.script(model, &script)?;
+        let (_, spec) = server.script(model, &script)?;
         let spec = ModelSpec {
             load_on_demand: true,
             memory_hint: Some(MemoryHint {
@@ -113,14 +113,14 @@ async fn models_on_demand_make_room_for_each_other() -> Result<()> {
             idle_timeout: Some(to_proto_duration(Duration::from_secs(3600))),
             ..spec
         };
-        house.load(model, spec).await?;
+        server.load(model, spec).await?;
     }
-    let mut feed = house.feed().await?;
+    let mut feed = server.feed().await?;
     for (model, other) in [("a", "b"), ("b", "a"), ("a", "b")] {
-        house.answer(model).await?;
+        server.answer(model).await?;
         let status = feed.until(other, ModelState::Unloaded).await?;
         assert_eq!(status.suspend_reason(), SuspendReason::Evicted);
-        assert!(house.stubs.is_desired(other).await?);
+        assert!(server.stubs.is_desired(other).await?);
         feed.until(model, ModelState::Ready).await?;
     }
     Ok(())

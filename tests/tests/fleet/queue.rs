@@ -6,34 +6,34 @@ use hangar_tests::{
     feed::{Feed, News},
     fixtures::Fixtures,
     hangar::Options,
-    house::House,
     scripted::{Gate, Script},
+    test_server::TestServer,
 };
 
 /// A server that loads one model at a time, and a model in its load that takes the place until the gate is
 /// opened.
-async fn busy() -> Result<(House, Gate)> {
+async fn busy() -> Result<(TestServer, Gate)> {
     let fixtures = Fixtures::new()?;
     let options = Options::scripted(&fixtures)
         .argument("--max-concurrent-loads")
         .argument("1");
-    let house = House::open(fixtures, options).await?;
-    let (path, spec) = house.script("first", &Script::gated())?;
+    let server = TestServer::open(fixtures, options).await?;
+    let (path, spec) = server.script("first", &Script::gated())?;
     let gate = Gate::new(&path, "load")?;
-    let mut feed = house.feed().await?;
-    house.client.load("first").spec(spec).send().await?;
+    let mut feed = server.feed().await?;
+    server.client.load("first").spec(spec).send().await?;
     feed.until("first", ModelState::Loading).await?;
-    Ok((house, gate))
+    Ok((server, gate))
 }
 
-async fn queue(house: &House, model_id: &str, required: bool, priority: i32) -> Result<()> {
-    let (_, spec) = house.script(model_id, &Script::default())?;
+async fn queue(server: &TestServer, model_id: &str, required: bool, priority: i32) -> Result<()> {
+    let (_, spec) = server.script(model_id, &Script::default())?;
     let spec = ModelSpec {
         required,
         priority,
         ..spec
     };
-    let load = house.client.load(model_id).spec(spec).send().await?;
+    let load = server.client.load(model_id).spec(spec).send().await?;
     let status = load.status.unwrap_or_default();
     assert_eq!(status.state(), ModelState::Pending, "{model_id}");
     Ok(())
@@ -52,14 +52,14 @@ async fn started(feed: &mut Feed, last: &str) -> Result<Vec<String>> {
 
 #[tokio::test]
 async fn required_models_go_first_then_by_priority_then_by_arrival() -> Result<()> {
-    let (house, gate) = busy().await?;
-    queue(&house, "low", false, -1).await?;
-    queue(&house, "second", false, 5).await?;
-    queue(&house, "third", false, 5).await?;
-    queue(&house, "required-low", true, -9).await?;
-    queue(&house, "required-high", true, 9).await?;
-    queue(&house, "usual", false, 0).await?;
-    let mut feed = house.feed().await?;
+    let (server, gate) = busy().await?;
+    queue(&server, "low", false, -1).await?;
+    queue(&server, "second", false, 5).await?;
+    queue(&server, "third", false, 5).await?;
+    queue(&server, "required-low", true, -9).await?;
+    queue(&server, "required-high", true, 9).await?;
+    queue(&server, "usual", false, 0).await?;
+    let mut feed = server.feed().await?;
     gate.open()?;
     assert_eq!(
         started(&mut feed, "low").await?,
@@ -77,11 +77,11 @@ async fn required_models_go_first_then_by_priority_then_by_arrival() -> Result<(
 
 #[tokio::test]
 async fn who_leaves_the_queue_holds_nobody_up() -> Result<()> {
-    let (house, gate) = busy().await?;
-    queue(&house, "leaves", false, 9).await?;
-    queue(&house, "stays", false, 0).await?;
-    house.client.unload("leaves").send().await?;
-    let mut feed = house.feed().await?;
+    let (server, gate) = busy().await?;
+    queue(&server, "leaves", false, 9).await?;
+    queue(&server, "stays", false, 0).await?;
+    server.client.unload("leaves").send().await?;
+    let mut feed = server.feed().await?;
     gate.open()?;
     assert_eq!(started(&mut feed, "stays").await?, ["stays"]);
     assert_eq!(feed.state("leaves"), ModelState::Unloaded);
@@ -90,10 +90,10 @@ async fn who_leaves_the_queue_holds_nobody_up() -> Result<()> {
 
 #[tokio::test]
 async fn a_load_that_ends_early_makes_way() -> Result<()> {
-    let (house, _gate) = busy().await?;
-    queue(&house, "waits", false, 0).await?;
-    let mut feed = house.feed().await?;
-    house.client.unload("first").send().await?;
+    let (server, _gate) = busy().await?;
+    queue(&server, "waits", false, 0).await?;
+    let mut feed = server.feed().await?;
+    server.client.unload("first").send().await?;
     feed.until("waits", ModelState::Ready).await?;
     Ok(())
 }

@@ -6,8 +6,8 @@ use hangar_client::v1::{
     unload_model_request::Target,
 };
 use hangar_tests::{
-    fixtures::Fixtures, hangar::Options, house::House, processes, refusals::refusal,
-    scripted::Script, stubs::load_for,
+    fixtures::Fixtures, hangar::Options, processes, refusals::refusal, scripted::Script,
+    stubs::load_for, test_server::TestServer,
 };
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -28,22 +28,22 @@ fn ids(answer: &UnloadModelResponse) -> Vec<&str> {
 }
 
 /// A server with "held", "plain" and "required", which are loaded as they are named.
-async fn house() -> Result<(House, Session)> {
-    let house = House::scripted().await?;
+async fn server() -> Result<(TestServer, Session)> {
+    let server = TestServer::scripted().await?;
     for (model, required) in [("plain", false), ("required", true)] {
-        let (_, spec) = house.script(model, &Script::default())?;
-        house.load(model, ModelSpec { required, ..spec }).await?;
+        let (_, spec) = server.script(model, &Script::default())?;
+        server.load(model, ModelSpec { required, ..spec }).await?;
     }
-    let session = house.stubs.create_session(None).await?;
-    let (_, spec) = house.script("held", &Script::default())?;
-    house.stubs.load(load_for(&session, "held", spec)).await?;
-    Ok((house, session))
+    let session = server.stubs.create_session(None).await?;
+    let (_, spec) = server.script("held", &Script::default())?;
+    server.stubs.load(load_for(&session, "held", spec)).await?;
+    Ok((server, session))
 }
 
 #[tokio::test]
 async fn what_is_required_or_held_stays() -> Result<()> {
-    let (house, session) = house().await?;
-    let answer = house.stubs.unload(all(false)).await?;
+    let (server, session) = server().await?;
+    let answer = server.stubs.unload(all(false)).await?;
     assert_eq!(ids(&answer), ["held", "plain"]);
     let error = answer.unloads[0].error.as_ref();
     let status = assert_failed(error, Code::FailedPrecondition, ErrorReason::ModelHeld);
@@ -52,11 +52,11 @@ async fn what_is_required_or_held_stays() -> Result<()> {
     assert!(!answer.unloads[0].was_loaded);
     assert!(answer.unloads[1].was_loaded && answer.unloads[1].error.is_none());
     assert_eq!(answer.models_remaining, ["held", "required"]);
-    assert_eq!(state(&house, "held").await?, ModelState::Ready);
-    assert_eq!(state(&house, "required").await?, ModelState::Ready);
-    assert!(!house.stubs.is_desired("plain").await?);
+    assert_eq!(state(&server, "held").await?, ModelState::Ready);
+    assert_eq!(state(&server, "required").await?, ModelState::Ready);
+    assert!(!server.stubs.is_desired("plain").await?);
 
-    let refused = house.client.unload("required").send().await;
+    let refused = server.client.unload("required").send().await;
     let refused = refusal(
         refused,
         Code::FailedPrecondition,
@@ -68,12 +68,12 @@ async fn what_is_required_or_held_stays() -> Result<()> {
 
 #[tokio::test]
 async fn a_session_unloads_what_it_alone_holds() -> Result<()> {
-    let (house, Session { session_id, .. }) = house().await?;
+    let (server, Session { session_id, .. }) = server().await?;
     let request = UnloadModelRequest {
         session_id,
         ..all(false)
     };
-    let answer = house.stubs.unload(request).await?;
+    let answer = server.stubs.unload(request).await?;
     assert_eq!(ids(&answer), ["held", "plain"]);
     assert!(answer.unloads.iter().all(|unload| unload.error.is_none()));
     assert_eq!(answer.models_remaining, ["required"]);
@@ -82,8 +82,8 @@ async fn a_session_unloads_what_it_alone_holds() -> Result<()> {
 
 #[tokio::test]
 async fn force_leaves_nothing() -> Result<()> {
-    let (house, session) = house().await?;
-    let answer = house.stubs.unload(all(true)).await?;
+    let (server, session) = server().await?;
+    let answer = server.stubs.unload(all(true)).await?;
     assert_eq!(ids(&answer), ["held", "plain", "required"]);
     assert!(
         answer
@@ -92,16 +92,16 @@ async fn force_leaves_nothing() -> Result<()> {
             .all(|unload| unload.was_loaded && unload.error.is_none())
     );
     assert!(answer.models_remaining.is_empty());
-    assert!(processes::children(house.hangar.pid())?.is_empty());
+    assert!(processes::children(server.hangar.pid())?.is_empty());
     assert!(
-        house
+        server
             .stubs
             .session(&session.session_id)
             .await?
             .model_ids
             .is_empty()
     );
-    assert!(!house.stubs.is_desired("required").await?);
+    assert!(!server.stubs.is_desired("required").await?);
     Ok(())
 }
 
@@ -111,18 +111,18 @@ async fn nothing_is_asked_for_any_more() -> Result<()> {
     let data = tempfile::tempdir()?;
     let fixtures = Fixtures::new()?;
     let options = Options::new(&fixtures).data_in(data.path());
-    let house = House::open(fixtures, options.clone()).await?;
-    house.llama("fine").await?;
-    let failed = house.load("failed", house.broken_spec()?).await;
+    let server = TestServer::open(fixtures, options.clone()).await?;
+    server.llama("fine").await?;
+    let failed = server.load("failed", server.broken_spec()?).await;
     refusal(failed, Code::FailedPrecondition, ErrorReason::ModelUnusable);
-    assert!(house.stubs.is_desired("failed").await?);
-    house.stubs.unload(all(false)).await?;
+    assert!(server.stubs.is_desired("failed").await?);
+    server.stubs.unload(all(false)).await?;
     for model in ["fine", "failed"] {
-        assert!(!house.stubs.is_desired(model).await?, "{model}");
+        assert!(!server.stubs.is_desired(model).await?, "{model}");
     }
-    let house = house.after_a_kill(options).await?;
+    let server = server.after_a_kill(options).await?;
     for model in ["fine", "failed"] {
-        let info = house.stubs.info(model).await?;
+        let info = server.stubs.info(model).await?;
         let status = info.status.unwrap_or_default();
         assert_eq!(status.state(), ModelState::Unloaded, "{model}");
         assert_eq!(status.load_id, "", "{model}");

@@ -9,7 +9,7 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use crate::{House, REPOSITORY, WEIGHTS, says};
+use crate::{REPOSITORY, TestServer, WEIGHTS, says};
 
 fn at(revision: &str) -> ModelSpec {
     let mut spec = hub_spec(REPOSITORY, &[], 1);
@@ -27,12 +27,12 @@ fn at(revision: &str) -> ModelSpec {
 async fn an_offline_server_uses_the_cache_and_nothing_else() -> Result<()> {
     let cache = tempfile::tempdir()?;
     let here = |options: Options| options.argument("--hub-cache-dir").argument(cache.path());
-    let house = House::with(here).await?;
-    house.client.load("m").spec(at("main")).wait().await?;
-    let said = says(&house.client, "m").await?;
-    let asked = house.hub.requests().len();
-    drop(house.hangar);
-    let options = house.hub.options(Options::new(&house.fixtures));
+    let server = TestServer::with(here).await?;
+    server.client.load("m").spec(at("main")).wait().await?;
+    let said = says(&server.client, "m").await?;
+    let asked = server.hub.requests().len();
+    drop(server.hangar);
+    let options = server.hub.options(Options::new(&server.fixtures));
     let options = here(options.argument("--hub-offline"));
     let hangar = Hangar::start(options).await?;
     let client = hangar.client().await?;
@@ -43,26 +43,26 @@ async fn an_offline_server_uses_the_cache_and_nothing_else() -> Result<()> {
         let refused = refusal(load, Code::Unavailable, ErrorReason::HubUnavailable);
         assert!(refused.message().contains("--hub-offline"), "{refused}");
     }
-    assert_eq!(house.hub.requests().len(), asked);
+    assert_eq!(server.hub.requests().len(), asked);
     Ok(())
 }
 
 #[tokio::test]
 async fn what_is_complete_is_loaded_while_the_hub_is_down() -> Result<()> {
-    let house = House::new().await?;
-    house.client.load("m").spec(at("main")).wait().await?;
-    house.client.unload("m").send().await?;
-    let hub = house.hub;
+    let server = TestServer::new().await?;
+    server.client.load("m").spec(at("main")).wait().await?;
+    server.client.unload("m").send().await?;
+    let hub = server.hub;
     let url = hub.url();
     drop(hub);
-    house.client.load("m").wait().await?;
-    let info = house.client.info().model("m").send().await?.models;
+    server.client.load("m").wait().await?;
+    let info = server.client.info().model("m").send().await?.models;
     let metadata = info.into_iter().next().and_then(|model| model.metadata);
     assert_eq!(
         metadata.context("metadata")?.resolved_revision,
-        house.commit
+        server.commit
     );
-    let load = house
+    let load = server
         .client
         .load("x")
         .spec(hub_spec("tiny/other", &[], 1))
@@ -75,32 +75,32 @@ async fn what_is_complete_is_loaded_while_the_hub_is_down() -> Result<()> {
 
 #[tokio::test]
 async fn a_commit_that_is_complete_is_not_asked_for_again() -> Result<()> {
-    let house = House::new().await?;
-    house
+    let server = TestServer::new().await?;
+    server
         .client
         .load("m")
-        .spec(at(&house.commit))
+        .spec(at(&server.commit))
         .wait()
         .await?;
-    let asked = house.hub.requests().len();
-    house.client.load("m").force_reload().wait().await?;
-    assert_eq!(house.hub.requests().len(), asked);
+    let asked = server.hub.requests().len();
+    server.client.load("m").force_reload().wait().await?;
+    assert_eq!(server.hub.requests().len(), asked);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_branch_is_followed_and_only_what_changed_is_downloaded() -> Result<()> {
-    let house = House::new().await?;
-    house.client.load("m").spec(at("main")).wait().await?;
-    let config = std::fs::read_to_string(house.fixtures.llama()?.join("config.json"))?;
-    let commit = house
+    let server = TestServer::new().await?;
+    server.client.load("m").spec(at("main")).wait().await?;
+    let config = std::fs::read_to_string(server.fixtures.llama()?.join("config.json"))?;
+    let commit = server
         .hub
         .add_file(REPOSITORY, "config.json", format!("{config} ").into());
-    assert_ne!(commit, house.commit);
-    house.client.load("m").force_reload().wait().await?;
-    let metadata = house.model().await?.metadata.context("metadata")?;
+    assert_ne!(commit, server.commit);
+    server.client.load("m").force_reload().wait().await?;
+    let metadata = server.model().await?.metadata.context("metadata")?;
     assert_eq!(metadata.resolved_revision, commit);
-    assert_eq!(house.hub.requests_for("config.json").len(), 2);
-    assert_eq!(house.hub.requests_for(WEIGHTS).len(), 1);
+    assert_eq!(server.hub.requests_for("config.json").len(), 2);
+    assert_eq!(server.hub.requests_for(WEIGHTS).len(), 1);
     Ok(())
 }

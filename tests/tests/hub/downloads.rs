@@ -17,19 +17,19 @@ use hangar_tests::{
 use tokio::time::timeout;
 use tonic::Code;
 
-use crate::{House, REPOSITORY, WEIGHTS, parts, says};
+use crate::{REPOSITORY, TestServer, WEIGHTS, parts, says};
 
 #[tokio::test]
 async fn a_model_of_the_hub_answers_as_the_same_from_disk() -> Result<()> {
-    let house = House::new().await?;
-    house
+    let server = TestServer::new().await?;
+    server
         .hub
         .add_file(REPOSITORY, "README.md", b"read me".to_vec());
-    let commit = house
+    let commit = server
         .hub
         .add_file(REPOSITORY, "pytorch_model.bin", vec![0; 9]);
-    let mut transitions = house.hangar.follow("m").await?;
-    house
+    let mut transitions = server.hangar.follow("m").await?;
+    server
         .client
         .load("m")
         .spec(hub_spec(REPOSITORY, &[], 1))
@@ -39,62 +39,62 @@ async fn a_model_of_the_hub_answers_as_the_same_from_disk() -> Result<()> {
         transitions.states_to(Ready).await?,
         [Pending, Downloading, Starting, Loading, Warming, Ready]
     );
-    let disk = house.fixtures.llama()?;
-    house.client.load("disk").spec(spec(&disk)).wait().await?;
+    let disk = server.fixtures.llama()?;
+    server.client.load("disk").spec(spec(&disk)).wait().await?;
     assert_eq!(
-        says(&house.client, "m").await?,
-        says(&house.client, "disk").await?
+        says(&server.client, "m").await?,
+        says(&server.client, "disk").await?
     );
-    let metadata = house.model().await?.metadata.context("metadata")?;
+    let metadata = server.model().await?.metadata.context("metadata")?;
     assert_eq!(metadata.resolved_revision, commit);
     assert_eq!(metadata.model_name, REPOSITORY);
-    assert!(parts(&house.cache()).is_empty());
+    assert!(parts(&server.cache()).is_empty());
     let unneeded = ["README.md", "pytorch_model.bin"];
     assert!(
         unneeded
             .iter()
-            .all(|file| house.hub.requests_for(file).is_empty())
+            .all(|file| server.hub.requests_for(file).is_empty())
     );
-    assert_eq!(house.hub.requests_for(WEIGHTS).len(), 1);
+    assert_eq!(server.hub.requests_for(WEIGHTS).len(), 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_gguf_file_is_downloaded_alone_when_it_is_named() -> Result<()> {
-    let house = House::new().await?;
-    let gguf = std::fs::read(house.fixtures.qwen3_gguf()?)?;
-    house.hub.add_file(REPOSITORY, "q/m.gguf", gguf);
+    let server = TestServer::new().await?;
+    let gguf = std::fs::read(server.fixtures.qwen3_gguf()?)?;
+    server.hub.add_file(REPOSITORY, "q/m.gguf", gguf);
     let spec = hub_spec(REPOSITORY, &["q/m.gguf"], 1);
-    house.client.load("m").spec(spec).wait().await?;
-    assert!(!says(&house.client, "m").await?.is_empty());
-    assert!(house.hub.requests_for(WEIGHTS).is_empty());
+    server.client.load("m").spec(spec).wait().await?;
+    assert!(!says(&server.client, "m").await?.is_empty());
+    assert!(server.hub.requests_for(WEIGHTS).is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_hub_that_lists_names_only_is_asked_for_each_size() -> Result<()> {
-    let house = House::new().await?;
-    house.hub.lists_without_sizes();
-    house
+    let server = TestServer::new().await?;
+    server.hub.lists_without_sizes();
+    server
         .client
         .load("m")
         .spec(hub_spec(REPOSITORY, &[], 1))
         .wait()
         .await?;
-    let heads = house.hub.requests().into_iter();
+    let heads = server.hub.requests().into_iter();
     assert!(heads.filter(|r| r.line.starts_with("HEAD")).count() > 1);
-    assert!(!says(&house.client, "m").await?.is_empty());
+    assert!(!says(&server.client, "m").await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn bytes_are_seen_to_rise_while_they_come() -> Result<()> {
-    let house = House::new().await?;
-    let size = house.weights()?;
+    let server = TestServer::new().await?;
+    let size = server.weights()?;
     let holds: Vec<_> = (1..=4).map(|n| size * n / 5).collect();
-    house.hub.fault(WEIGHTS, Fault::Hold(holds.clone()));
-    let mut watch = house.client.watch().model("m").stream();
-    house
+    server.hub.fault(WEIGHTS, Fault::Hold(holds.clone()));
+    let mut watch = server.client.watch().model("m").stream();
+    server
         .client
         .load("m")
         .spec(hub_spec(REPOSITORY, &[], 1))
@@ -127,7 +127,7 @@ async fn bytes_are_seen_to_rise_while_they_come() -> Result<()> {
         let at = holds.get(seen.len()).copied().unwrap_or(u64::MAX);
         if progress.bytes_total > 0 && progress.bytes_done == at.saturating_add(others) {
             seen.push(progress.bytes_done);
-            house.hub.release();
+            server.hub.release();
         }
     }
     assert_eq!(seen.len(), 4, "{seen:?}");
@@ -136,32 +136,32 @@ async fn bytes_are_seen_to_rise_while_they_come() -> Result<()> {
 
 #[tokio::test]
 async fn loads_of_one_repository_download_it_once() -> Result<()> {
-    let house = House::new().await?;
-    let middle = house.weights()? / 2;
-    house.hub.fault(WEIGHTS, Fault::Hold(vec![middle]));
-    let mut transitions = house.hangar.follow("b").await?;
+    let server = TestServer::new().await?;
+    let middle = server.weights()? / 2;
+    server.hub.fault(WEIGHTS, Fault::Hold(vec![middle]));
+    let mut transitions = server.hangar.follow("b").await?;
     let spec = hub_spec(REPOSITORY, &[], 1);
-    let load = |id: &str| Background::start(house.client.load(id).spec(spec.clone()).wait());
+    let load = |id: &str| Background::start(server.client.load(id).spec(spec.clone()).wait());
     let loads = [load("a"), load("b")];
     transitions.until(Downloading).await?;
-    house.hub.release();
+    server.hub.release();
     for load in loads {
         load.end().await??;
     }
-    assert_eq!(house.hub.requests_for(WEIGHTS).len(), 1);
+    assert_eq!(server.hub.requests_for(WEIGHTS).len(), 1);
     assert_eq!(
-        says(&house.client, "a").await?,
-        says(&house.client, "b").await?
+        says(&server.client, "a").await?,
+        says(&server.client, "b").await?
     );
     Ok(())
 }
 
 #[tokio::test]
 async fn a_repository_that_is_not_listed_is_not_allowed_and_not_asked_for() -> Result<()> {
-    let house = House::with(|options| options.argument("--hub-repositories=other/*")).await?;
-    drop(house.hangar);
-    let options = hangar_tests::hangar::Options::new(&house.fixtures);
-    let url = house.hub.url();
+    let server = TestServer::with(|options| options.argument("--hub-repositories=other/*")).await?;
+    drop(server.hangar);
+    let options = hangar_tests::hangar::Options::new(&server.fixtures);
+    let url = server.hub.url();
     let none = options.clone().argument("--hub-endpoint").argument(&url);
     let others = none
         .clone()
@@ -183,6 +183,6 @@ async fn a_repository_that_is_not_listed_is_not_allowed_and_not_asked_for() -> R
         let unknown = client.info().model("m").send().await;
         refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
     }
-    assert!(house.hub.requests().is_empty());
+    assert!(server.hub.requests().is_empty());
     Ok(())
 }

@@ -27,7 +27,7 @@ const REPOSITORY: &str = "tiny/llama";
 const WEIGHTS: &str = "model.safetensors";
 
 /// A hub with a tiny model, and a server that may load it.
-struct House {
+struct TestServer {
     hub: TestHub,
     hangar: Hangar,
     client: Client,
@@ -35,7 +35,7 @@ struct House {
     commit: String,
 }
 
-impl House {
+impl TestServer {
     async fn new() -> Result<Self> {
         Self::with(|options| options).await
     }

@@ -1,4 +1,4 @@
-//! What is refused, with what to do about it, and what never leaves or enters the house.
+//! What is refused, with what to do about it, and what never leaves or enters the server.
 
 use std::fs;
 
@@ -11,22 +11,22 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use crate::{House, REPOSITORY, WEIGHTS, blobs, says};
+use crate::{REPOSITORY, TestServer, WEIGHTS, blobs, says};
 
 const SECRET: &str = "hf_a-secret-that-nobody-may-see";
 
 #[tokio::test]
 async fn a_hub_that_wants_a_token_refuses_and_gets_it_from_a_file() -> Result<()> {
-    let house = House::new().await?;
-    house.hub.require(SECRET);
+    let server = TestServer::new().await?;
+    server.hub.require(SECRET);
     let spec = hub_spec(REPOSITORY, &[], 3);
-    let load = house.client.load("m").spec(spec.clone()).wait().await;
+    let load = server.client.load("m").spec(spec.clone()).wait().await;
     let refused = refusal(load, Code::PermissionDenied, ErrorReason::HubDenied);
     assert!(refused.message().contains("--hub-token-file"), "{refused}");
-    assert_eq!(house.status().await?.attempt, 1);
-    let file = house.fixtures.outside().join("token");
+    assert_eq!(server.status().await?.attempt, 1);
+    let file = server.fixtures.outside().join("token");
     fs::write(&file, "wrong\n")?;
-    let options = house.hub.options(Options::new(&house.fixtures));
+    let options = server.hub.options(Options::new(&server.fixtures));
     let options = options.argument("--hub-token-file").argument(&file);
     let hangar = Hangar::start(options).await?;
     let client = hangar.client().await?;
@@ -42,18 +42,18 @@ async fn a_hub_that_wants_a_token_refuses_and_gets_it_from_a_file() -> Result<()
 
 #[tokio::test]
 async fn a_redirect_to_another_host_is_followed_without_the_token() -> Result<()> {
-    let house = House::with(|options| {
+    let server = TestServer::with(|options| {
         options
             .env("HANGAR_HUB_TOKEN", SECRET)
             .argument("--log=trace")
     })
     .await?;
-    house.hub.require(SECRET);
+    server.hub.require(SECRET);
     let elsewhere = TestHub::start().await?;
-    elsewhere.add(REPOSITORY, &house.fixtures.llama()?)?;
-    house.hub.fault(WEIGHTS, Fault::Redirect(elsewhere.url()));
-    let mut transitions = house.hangar.follow("m").await?;
-    house
+    elsewhere.add(REPOSITORY, &server.fixtures.llama()?)?;
+    server.hub.fault(WEIGHTS, Fault::Redirect(elsewhere.url()));
+    let mut transitions = server.hangar.follow("m").await?;
+    server
         .client
         .load("m")
         .spec(hub_spec(REPOSITORY, &[], 1))
@@ -61,16 +61,16 @@ async fn a_redirect_to_another_host_is_followed_without_the_token() -> Result<()
         .await?;
     let worker = transitions.until(Ready).await?.worker_pid;
     let followed = elsewhere.requests_for(WEIGHTS);
-    assert_eq!((followed.len(), followed[0].served), (1, house.weights()?));
+    assert_eq!((followed.len(), followed[0].served), (1, server.weights()?));
     assert_eq!(followed[0].authorization, None);
     let bearer = format!("Bearer {SECRET}");
-    let known = house.hub.requests().into_iter();
+    let known = server.hub.requests().into_iter();
     assert!(
         known
             .map(|r| r.authorization)
             .all(|given| given.as_ref() == Some(&bearer))
     );
-    assert!(!house.hangar.log()?.contains(SECRET));
+    assert!(!server.hangar.log()?.contains(SECRET));
     let environment = fs::read(format!("/proc/{worker}/environ"))?;
     assert!(!String::from_utf8_lossy(&environment).contains(SECRET));
     Ok(())
@@ -78,7 +78,7 @@ async fn a_redirect_to_another_host_is_followed_without_the_token() -> Result<()
 
 #[tokio::test]
 async fn what_the_hub_does_not_have_is_unusable() -> Result<()> {
-    let house = House::new().await?;
+    let server = TestServer::new().await?;
     let mut revision = hub_spec(REPOSITORY, &[], 3);
     if let Some(hangar_client::v1::model_source::Source::HuggingFace(hub)) = revision
         .source
@@ -92,7 +92,7 @@ async fn what_the_hub_does_not_have_is_unusable() -> Result<()> {
         (revision, "revision"),
         (hub_spec(REPOSITORY, &["none.gguf"], 3), "none.gguf"),
     ] {
-        let load = house
+        let load = server
             .client
             .load("m")
             .force_reload()
@@ -101,14 +101,14 @@ async fn what_the_hub_does_not_have_is_unusable() -> Result<()> {
             .await;
         let refused = refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
         assert!(refused.message().contains(words), "{refused}");
-        assert_eq!(house.status().await?.attempt, 1);
+        assert_eq!(server.status().await?.attempt, 1);
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn what_cannot_be_loaded_is_refused_before_it_is_downloaded() -> Result<()> {
-    let house = House::new().await?;
+    let server = TestServer::new().await?;
     for (file, words) in [
         ("pytorch_model.bin", "pickled"),
         ("other.safetensors", "other.safetensors"),
@@ -116,9 +116,9 @@ async fn what_cannot_be_loaded_is_refused_before_it_is_downloaded() -> Result<()
         ("README.md", "no weights"),
     ] {
         let name = format!("tiny/with-{file}");
-        house.hub.add_file(&name, "config.json", b"{}".to_vec());
-        house.hub.add_file(&name, file, vec![0; 10]);
-        let load = house
+        server.hub.add_file(&name, "config.json", b"{}".to_vec());
+        server.hub.add_file(&name, file, vec![0; 10]);
+        let load = server
             .client
             .load("m")
             .force_reload()
@@ -129,38 +129,38 @@ async fn what_cannot_be_loaded_is_refused_before_it_is_downloaded() -> Result<()
             ErrorReason::ModelUnusable,
         );
         assert!(refused.message().contains(words), "{refused}");
-        assert!(house.hub.requests_for(file).is_empty());
+        assert!(server.hub.requests_for(file).is_empty());
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_name_that_leads_out_of_the_cache_is_refused() -> Result<()> {
-    let house = House::new().await?;
+    let server = TestServer::new().await?;
     for name in [
         "../../../../evil.json",
         "/tmp/evil.json",
         "a/../../evil",
         "..",
     ] {
-        house.hub.add(REPOSITORY, &house.fixtures.llama()?)?;
-        house.hub.add_file(REPOSITORY, name, b"evil".to_vec());
-        let load = house.client.load("m").force_reload();
+        server.hub.add(REPOSITORY, &server.fixtures.llama()?)?;
+        server.hub.add_file(REPOSITORY, name, b"evil".to_vec());
+        let load = server.client.load("m").force_reload();
         let load = load.spec(hub_spec(REPOSITORY, &[], 3)).wait().await;
         let refused = refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
         assert!(refused.message().contains("leads out"), "{refused}");
     }
-    let files = house.hub.requests().into_iter();
+    let files = server.hub.requests().into_iter();
     assert_eq!(files.filter(|r| r.line.contains("/resolve/")).count(), 0);
-    assert!(!blobs(&house.cache()).exists());
+    assert!(!blobs(&server.cache()).exists());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_disk_that_is_too_small_is_seen_before_a_byte_is_written() -> Result<()> {
-    let house = House::new().await?;
-    house.hub.announce(REPOSITORY, WEIGHTS, 1 << 50);
-    let load = house.client.load("m").spec(hub_spec(REPOSITORY, &[], 3));
+    let server = TestServer::new().await?;
+    server.hub.announce(REPOSITORY, WEIGHTS, 1 << 50);
+    let load = server.client.load("m").spec(hub_spec(REPOSITORY, &[], 3));
     let refused = refusal(
         load.wait().await,
         Code::ResourceExhausted,
@@ -171,11 +171,11 @@ async fn a_disk_that_is_too_small_is_seen_before_a_byte_is_written() -> Result<(
         told.contains("11258999") && told.contains("are free"),
         "{told}"
     );
-    let files = house.hub.requests().into_iter();
+    let files = server.hub.requests().into_iter();
     assert_eq!(files.filter(|r| r.line.contains("/resolve/")).count(), 0);
-    assert_eq!(fs::read_dir(blobs(&house.cache()))?.count(), 0);
+    assert_eq!(fs::read_dir(blobs(&server.cache()))?.count(), 0);
     // Once there is room, it goes on.
-    house.hub.announce(REPOSITORY, WEIGHTS, house.weights()?);
-    house.client.load("m").wait().await?;
+    server.hub.announce(REPOSITORY, WEIGHTS, server.weights()?);
+    server.client.load("m").wait().await?;
     Ok(())
 }

@@ -7,10 +7,10 @@ use hangar_client::v1::{ErrorReason, ModelSpec, SwitchModelRequest, SwitchStrate
 use hangar_tests::{
     fixtures::Fixtures,
     hangar::{Hangar, Options, spec},
-    house::House,
     refusals::refusal,
     scripted::Script,
     stubs::{load_for, switch, unload},
+    test_server::TestServer,
 };
 use tonic::Code;
 
@@ -25,41 +25,41 @@ fn catalog(hangar: &Hangar) -> Result<Vec<Vec<u8>>> {
 
 /// A server that writes nothing by itself, with the model "m", which a session holds and which has the alias
 /// "a", and the model "n", which is required.
-async fn house() -> Result<House> {
+async fn server() -> Result<TestServer> {
     let fixtures = Fixtures::new()?;
     let hour = Duration::from_secs(3600);
     let options = Options::scripted(&fixtures).time("--history-interval", hour);
-    let house = House::open(fixtures, options).await?;
-    let (_, m) = house.script("m", &Script::default())?;
-    let (_, n) = house.script("n", &Script::default())?;
-    let session = house.stubs.create_session(None).await?;
-    house.stubs.load(load_for(&session, "m", m)).await?;
-    house.client.load("m").wait().await?;
+    let server = TestServer::open(fixtures, options).await?;
+    let (_, m) = server.script("m", &Script::default())?;
+    let (_, n) = server.script("n", &Script::default())?;
+    let session = server.stubs.create_session(None).await?;
+    server.stubs.load(load_for(&session, "m", m)).await?;
+    server.client.load("m").wait().await?;
     let required = ModelSpec {
         required: true,
         ..n
     };
-    house.client.load("n").spec(required).wait().await?;
-    let entry = house.client.get_model("m").send().await?;
-    let update = house
+    server.client.load("n").spec(required).wait().await?;
+    let entry = server.client.get_model("m").send().await?;
+    let update = server
         .client
         .update_model("m")
         .etag(entry.etag)
         .aliases(["a"]);
     update.send().await?;
     // What is still to be written of what was before is written before this.
-    let idle = spec(&house.fixtures.scripted("idle", &Script::default())?);
-    house.client.create_model("idle", idle).send().await?;
-    Ok(house)
+    let idle = spec(&server.fixtures.scripted("idle", &Script::default())?);
+    server.client.create_model("idle", idle).send().await?;
+    Ok(server)
 }
 
 #[tokio::test]
 async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
-    let house = house().await?;
-    let client = &house.client;
-    let before = catalog(&house.hangar)?;
+    let server = server().await?;
+    let client = &server.client;
+    let before = catalog(&server.hangar)?;
     let kept = || {
-        assert_eq!(catalog(&house.hangar)?, before);
+        assert_eq!(catalog(&server.hangar)?, before);
         anyhow::Ok(())
     };
 
@@ -70,7 +70,7 @@ async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
     );
     kept()?;
     refusal(
-        house.stubs.unload(unload("n")).await,
+        server.stubs.unload(unload("n")).await,
         Code::FailedPrecondition,
         ErrorReason::ModelRequired,
     );
@@ -82,7 +82,7 @@ async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
     }
     let other = ModelSpec {
         context_length: 77,
-        ..spec(&house.fixtures.scripted("m", &Script::default())?)
+        ..spec(&server.fixtures.scripted("m", &Script::default())?)
     };
     refusal(
         client.load("m").spec(other).wait().await,
@@ -90,7 +90,7 @@ async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
         ErrorReason::SpecConflict,
     );
     kept()?;
-    let nowhere = spec(&house.fixtures.root().join("nowhere"));
+    let nowhere = spec(&server.fixtures.root().join("nowhere"));
     for id in ["new", "m"] {
         let load = client.load(id).spec(nowhere.clone()).force_reload();
         refusal(
@@ -100,7 +100,7 @@ async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
         );
         kept()?;
     }
-    let fresh = spec(&house.fixtures.scripted("fresh", &Script::default())?);
+    let fresh = spec(&server.fixtures.scripted("fresh", &Script::default())?);
     refusal(
         client
             .load("fresh")
@@ -116,41 +116,41 @@ async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn refused_switches_and_updates_write_nothing() -> Result<()> {
-    let house = house().await?;
-    let before = catalog(&house.hangar)?;
+    let server = server().await?;
+    let before = catalog(&server.hangar)?;
     let kept = || {
-        assert_eq!(catalog(&house.hangar)?, before);
+        assert_eq!(catalog(&server.hangar)?, before);
         anyhow::Ok(())
     };
-    let fresh = spec(&house.fixtures.scripted("fresh", &Script::default())?);
+    let fresh = spec(&server.fixtures.scripted("fresh", &Script::default())?);
     let to_fresh = |alias: &str| SwitchModelRequest {
         spec: Some(fresh.clone()),
         ..switch(alias, "fresh", SwitchStrategy::LoadFirst)
     };
     refusal(
-        house.stubs.switch(to_fresh("m")).await,
+        server.stubs.switch(to_fresh("m")).await,
         Code::AlreadyExists,
         ErrorReason::ModelExists,
     );
     kept()?;
     let nowhere = SwitchModelRequest {
-        spec: Some(spec(&house.fixtures.root().join("nowhere"))),
+        spec: Some(spec(&server.fixtures.root().join("nowhere"))),
         ..to_fresh("a")
     };
     refusal(
-        house.stubs.switch(nowhere).await,
+        server.stubs.switch(nowhere).await,
         Code::FailedPrecondition,
         ErrorReason::ModelUnusable,
     );
     kept()?;
-    let stale = house.client.update_model("m").etag("stale");
+    let stale = server.client.update_model("m").etag("stale");
     refusal(
         stale.display_name("x").send().await,
         Code::Aborted,
         ErrorReason::EtagMismatch,
     );
     kept()?;
-    let unknown = house.client.delete_model("none").send().await;
+    let unknown = server.client.delete_model("none").send().await;
     refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
     kept()
 }

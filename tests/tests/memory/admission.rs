@@ -14,7 +14,7 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use crate::house::House;
+use crate::server::TestServer;
 
 const MIB: u64 = 1 << 20;
 
@@ -31,11 +31,11 @@ fn pinned(spec: ModelSpec) -> ModelSpec {
 
 /// How long the quickest of three refused loads of `c` takes: what is refused does not keep its place among
 /// the loads for long.
-async fn quickest_refusal(house: &House) -> Result<Duration> {
+async fn quickest_refusal(server: &TestServer) -> Result<Duration> {
     let mut quickest = Duration::MAX;
     for _ in 0..3 {
         let began = Instant::now();
-        assert!(house.client.load("c").wait().await.is_err());
+        assert!(server.client.load("c").wait().await.is_err());
         quickest = quickest.min(began.elapsed());
     }
     Ok(quickest)
@@ -43,21 +43,21 @@ async fn quickest_refusal(house: &House) -> Result<Duration> {
 
 #[tokio::test]
 async fn a_refusal_tells_the_numbers_and_leaves_the_others_alone() -> Result<()> {
-    let house = House::for_units(2.6).await?;
-    let client = &house.client;
+    let server = TestServer::for_units(2.6).await?;
+    let client = &server.client;
     let mut before = Vec::new();
     let mut load_time = Duration::ZERO;
     for id in ["a", "b"] {
         let began = Instant::now();
-        let load = client.load(id).spec(pinned(house.spec()?)).wait().await?;
+        let load = client.load(id).spec(pinned(server.spec()?)).wait().await?;
         load_time = load_time.max(began.elapsed());
         before.push((
             load.status.context("a status")?.worker_pid,
-            house.touch(id).await?,
+            server.touch(id).await?,
         ));
     }
-    let mut transitions = house.follow("c").await?;
-    let refused = client.load("c").spec(house.spec()?).wait().await;
+    let mut transitions = server.follow("c").await?;
+    let refused = client.load("c").spec(server.spec()?).wait().await;
     let refused = refusal(
         refused,
         Code::ResourceExhausted,
@@ -78,11 +78,11 @@ async fn a_refusal_tells_the_numbers_and_leaves_the_others_alone() -> Result<()>
     assert_eq!(failed.reason, "INSUFFICIENT_MEMORY");
     assert!(failed.worker_pid == 0 && failed.next_retry_time.is_none());
     for (id, (pid, said)) in ["a", "b"].into_iter().zip(before) {
-        assert_eq!(house.status(id).await?.worker_pid, pid);
-        assert_eq!(house.touch(id).await?, said);
+        assert_eq!(server.status(id).await?.worker_pid, pid);
+        assert_eq!(server.touch(id).await?, said);
     }
     // A load that is refused begins as one that is not, and waits for nothing.
-    let refusal = quickest_refusal(&house).await?;
+    let refusal = quickest_refusal(&server).await?;
     assert!(refusal < load_time + WAIT, "{refusal:?} {load_time:?}");
     // With room there is no further obstacle.
     client.unload("a").send().await?;
@@ -92,25 +92,25 @@ async fn a_refusal_tells_the_numbers_and_leaves_the_others_alone() -> Result<()>
 
 #[tokio::test]
 async fn the_operators_hint_counts() -> Result<()> {
-    let house = House::for_units(2.6).await?;
-    let client = &house.client;
-    let greedy = house.needing(house.unit * 5 / 2)?;
+    let server = TestServer::for_units(2.6).await?;
+    let client = &server.client;
+    let greedy = server.needing(server.unit * 5 / 2)?;
     let refused = client.load("m").spec(greedy.clone()).wait().await;
     refusal(
         refused,
         Code::ResourceExhausted,
         ErrorReason::InsufficientMemory,
     );
-    let modest = house.needing(house.unit * 2)?;
+    let modest = server.needing(server.unit * 2)?;
     client.load("m").spec(modest).force_reload().wait().await?;
-    let pid = house.status("m").await?.worker_pid;
+    let pid = server.status("m").await?.worker_pid;
     let refused = client.load("m").spec(greedy).force_reload().wait().await;
     refusal(
         refused,
         Code::ResourceExhausted,
         ErrorReason::InsufficientMemory,
     );
-    assert_eq!(house.status("m").await?.worker_pid, pid, "it serves on");
+    assert_eq!(server.status("m").await?.worker_pid, pid, "it serves on");
     Ok(())
 }
 
@@ -220,22 +220,22 @@ async fn a_load_waits_for_what_another_load_leaves_over() -> Result<()> {
 
 #[tokio::test]
 async fn a_need_that_no_eviction_can_meet_evicts_nobody() -> Result<()> {
-    let house = House::for_units(2.6).await?;
-    house.load_all(["a", "b"]).await?;
+    let server = TestServer::for_units(2.6).await?;
+    server.load_all(["a", "b"]).await?;
     let spec = ModelSpec {
         memory_hint: Some(MemoryHint {
-            host_bytes: house.unit * 3,
+            host_bytes: server.unit * 3,
             device_bytes: 0,
         }),
-        ..house.spec()?
+        ..server.spec()?
     };
-    let refused = house.client.load("huge").spec(spec).wait().await;
+    let refused = server.client.load("huge").spec(spec).wait().await;
     let refused = refusal(
         refused,
         Code::ResourceExhausted,
         ErrorReason::InsufficientMemory,
     );
     assert!(!refused.message().contains("would add 0 B"), "{refused}");
-    assert_eq!(house.ready().await?, ["a", "b"]);
+    assert_eq!(server.ready().await?, ["a", "b"]);
     Ok(())
 }

@@ -21,15 +21,15 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use crate::house::House;
+use crate::server::TestServer;
 
 #[tokio::test]
 async fn the_idle_model_that_was_used_least_recently_goes() -> Result<()> {
-    let house = House::for_units(2.6).await?;
-    house.load_all(["a", "b"]).await?;
-    house.touch("a").await?;
-    let mut transitions = house.follow("b").await?;
-    house.client.load("c").spec(house.spec()?).wait().await?;
+    let server = TestServer::for_units(2.6).await?;
+    server.load_all(["a", "b"]).await?;
+    server.touch("a").await?;
+    let mut transitions = server.follow("b").await?;
+    server.client.load("c").spec(server.spec()?).wait().await?;
     let draining = transitions.until(Draining).await?;
     assert_eq!(
         (draining.suspend_reason(), draining.in_flight),
@@ -40,59 +40,59 @@ async fn the_idle_model_that_was_used_least_recently_goes() -> Result<()> {
         assert!(gone.message.contains(words), "{}", gone.message);
     }
     assert!(gone.reason.is_empty() && gone.memory.is_none());
-    assert_eq!(house.ready().await?, ["a", "c"]);
-    let info = house.info("b").await?;
+    assert_eq!(server.ready().await?, ["a", "c"]);
+    let info = server.info("b").await?;
     assert_eq!(
         (info.suspend_reason(), info.desired_state()),
         (Evicted, Loaded)
     );
     // Asked for again, it comes back in the place of another.
-    house.client.load("b").wait().await?;
-    assert_eq!(house.ready().await?, ["b", "c"]);
+    server.client.load("b").wait().await?;
+    assert_eq!(server.ready().await?, ["b", "c"]);
     Ok(())
 }
 
 #[tokio::test]
 async fn pinned_and_required_models_are_never_evicted() -> Result<()> {
-    let house = House::for_units(2.6).await?;
+    let server = TestServer::for_units(2.6).await?;
     let pinned = ModelSpec {
         pinned: true,
-        ..house.spec()?
+        ..server.spec()?
     };
     let required = ModelSpec {
         required: true,
-        ..house.spec()?
+        ..server.spec()?
     };
-    house.client.load("pinned").spec(pinned).wait().await?;
-    house.client.load("required").spec(required).wait().await?;
-    let refused = house.client.load("c").spec(house.spec()?).wait().await;
+    server.client.load("pinned").spec(pinned).wait().await?;
+    server.client.load("required").spec(required).wait().await?;
+    let refused = server.client.load("c").spec(server.spec()?).wait().await;
     refusal(
         refused,
         Code::ResourceExhausted,
         ErrorReason::InsufficientMemory,
     );
-    assert_eq!(house.ready().await?, ["pinned", "required"]);
+    assert_eq!(server.ready().await?, ["pinned", "required"]);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_held_model_is_evicted_only_when_its_last_holder_lets_go() -> Result<()> {
-    let house = House::for_units(2.6).await?;
-    let session = house.client.open_session(Duration::from_secs(60)).await?;
+    let server = TestServer::for_units(2.6).await?;
+    let session = server.client.open_session(Duration::from_secs(60)).await?;
     for id in ["a", "b"] {
-        house.client.load(id).spec(house.spec()?).wait().await?;
-        house.client.load(id).session(&session).wait().await?;
+        server.client.load(id).spec(server.spec()?).wait().await?;
+        server.client.load(id).session(&session).wait().await?;
     }
-    let refused = house.client.load("c").spec(house.spec()?).wait().await;
+    let refused = server.client.load("c").spec(server.spec()?).wait().await;
     refusal(
         refused,
         Code::ResourceExhausted,
         ErrorReason::InsufficientMemory,
     );
-    assert_eq!(house.ready().await?, ["a", "b"]);
+    assert_eq!(server.ready().await?, ["a", "b"]);
     session.close().await?;
-    house.client.load("c").wait().await?;
-    assert_eq!(house.ready().await?, ["b", "c"]);
+    server.client.load("c").wait().await?;
+    assert_eq!(server.ready().await?, ["b", "c"]);
     Ok(())
 }
 
@@ -167,39 +167,39 @@ async fn a_busy_model_is_not_evicted_and_neither_is_one_of_higher_priority() -> 
 
 #[tokio::test]
 async fn an_evicted_model_is_loaded_on_demand() -> Result<()> {
-    let house = House::for_units(1.5).await?;
+    let server = TestServer::for_units(1.5).await?;
     for id in ["a", "b"] {
         let spec = ModelSpec {
             load_on_demand: true,
-            ..house.spec()?
+            ..server.spec()?
         };
-        house.client.load(id).spec(spec).wait().await?;
+        server.client.load(id).spec(spec).wait().await?;
     }
-    let mut transitions = house.follow("a").await?;
-    let first = house.touch("a").await?;
+    let mut transitions = server.follow("a").await?;
+    let first = server.touch("a").await?;
     let ready = transitions.until(Ready).await?;
     assert!(ready.message.is_empty());
     for _ in 0..3 {
-        house.touch("b").await?;
-        assert_eq!(house.ready().await?, ["b"]);
-        assert_eq!(house.touch("a").await?, first);
-        assert_eq!(house.ready().await?, ["a"]);
+        server.touch("b").await?;
+        assert_eq!(server.ready().await?, ["b"]);
+        assert_eq!(server.touch("a").await?, first);
+        assert_eq!(server.ready().await?, ["a"]);
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn loading_all_evicts_none_of_them() -> Result<()> {
-    let house = House::for_units(2.6).await?;
-    house.load_all(["a", "b", "c"]).await?;
-    let before = house.ready().await?;
-    let all = house.client.load_all().wait().await?;
+    let server = TestServer::for_units(2.6).await?;
+    server.load_all(["a", "b", "c"]).await?;
+    let before = server.ready().await?;
+    let all = server.client.load_all().wait().await?;
     let failed: Vec<_> = all
         .loads
         .iter()
         .filter(|load| load.error.is_some())
         .collect();
     assert_eq!(failed.len(), 1, "{all:?}");
-    assert_eq!(house.ready().await?, before);
+    assert_eq!(server.ready().await?, before);
     Ok(())
 }

@@ -13,7 +13,7 @@ use hangar_client::{
 };
 use hangar_tests::time_enough::with_time_enough;
 
-use crate::house::House;
+use crate::server::TestServer;
 
 #[tokio::test]
 async fn a_model_goes_when_nobody_used_it_for_its_idle_time_out() -> Result<()> {
@@ -22,14 +22,14 @@ async fn a_model_goes_when_nobody_used_it_for_its_idle_time_out() -> Result<()> 
 
 /// Nothing when a model went before it could be used.
 async fn idle(limit: Duration) -> Result<Option<()>> {
-    let house = House::for_units(9.0).await?;
-    let client = &house.client;
+    let server = TestServer::for_units(9.0).await?;
+    let client = &server.client;
     let lazy = |required, pinned| -> Result<ModelSpec> {
         Ok(ModelSpec {
             idle_timeout: Some(to_proto_duration(limit)),
             required,
             pinned,
-            ..house.spec()?
+            ..server.spec()?
         })
     };
     let session = client.open_session(Duration::from_secs(60)).await?;
@@ -37,14 +37,14 @@ async fn idle(limit: Duration) -> Result<Option<()>> {
     required.wait().await?;
     let held = client.load("held").spec(lazy(false, false)?);
     held.session(&session).wait().await?;
-    let mut pinned = house.follow("pinned").await?;
+    let mut pinned = server.follow("pinned").await?;
     let load = client.load("pinned").spec(lazy(false, true)?);
     load.wait().await?;
-    let mut used = house.follow("used").await?;
+    let mut used = server.follow("used").await?;
     let load = client.load("used").spec(lazy(false, false)?);
     load.wait().await?;
     let last = Instant::now();
-    if house.touch("used").await.is_err() {
+    if server.touch("used").await.is_err() {
         return Ok(None);
     }
     let draining = used.until(Draining).await?;
@@ -54,7 +54,7 @@ async fn idle(limit: Duration) -> Result<Option<()>> {
     assert!(gone.message.contains("idle_timeout") && gone.reason.is_empty());
     // To be pinned protects from others, not from the model's own limit.
     pinned.until(Unloaded).await?;
-    assert_eq!(house.ready().await?, ["held", "required"]);
+    assert_eq!(server.ready().await?, ["held", "required"]);
     client.load("used").wait().await?;
     used.until(Ready).await?;
     Ok(Some(()))

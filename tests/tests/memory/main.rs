@@ -2,9 +2,9 @@
 
 mod admission;
 mod eviction;
-mod house;
 mod idle;
 mod limits;
 mod pressure;
+mod server;
 mod traffic;
 mod watermark;

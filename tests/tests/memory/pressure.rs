@@ -16,7 +16,7 @@ use hangar_tests::{background::Background, hangar::DEADLINE};
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
-    house::House,
+    server::TestServer,
     traffic::{Call, ON_DEMAND, Operation, PLAIN, PROTECTED, Plan},
 };
 
@@ -67,16 +67,16 @@ impl Record {
     }
 }
 
-/// The house with all models registered and the protected ones loaded.
-async fn fill(units: f64) -> Result<(House, hangar_client::Session)> {
-    let house = House::for_units(units).await?;
-    let client = &house.client;
+/// The server with all models registered and the protected ones loaded.
+async fn fill(units: f64) -> Result<(TestServer, hangar_client::Session)> {
+    let server = TestServer::for_units(units).await?;
+    let client = &server.client;
     let session = client.open_session(Duration::from_secs(120)).await?;
     for id in PROTECTED {
         let spec = ModelSpec {
             pinned: id == "pinned",
             required: id == "required",
-            ..house.spec()?
+            ..server.spec()?
         };
         let load = client.load(id).spec(spec);
         match id {
@@ -87,25 +87,25 @@ async fn fill(units: f64) -> Result<(House, hangar_client::Session)> {
     for id in ON_DEMAND {
         let spec = ModelSpec {
             load_on_demand: true,
-            ..house.spec()?
+            ..server.spec()?
         };
         client.create_model(id, spec).send().await?;
     }
     for id in PLAIN {
-        client.create_model(id, house.spec()?).send().await?;
+        client.create_model(id, server.spec()?).send().await?;
     }
-    Ok((house, session))
+    Ok((server, session))
 }
 
 /// Waits until nothing is on its way any more.
-async fn rest(house: &House) -> Result<()> {
+async fn rest(server: &TestServer) -> Result<()> {
     let at_rest = |status: &ModelStatus| {
         let state = status.state();
         matches!(state, Ready | Unloaded | Failed) && status.in_flight + status.queued == 0
     };
     let rest = async {
         loop {
-            let info = house.client.info().send().await?;
+            let info = server.client.info().send().await?;
             let mut statuses = info.models.iter().filter_map(|model| model.status.as_ref());
             if statuses.all(at_rest) {
                 return anyhow::Ok(());
@@ -196,7 +196,7 @@ fn check_loads(transitions: &[ModelStatus], operations: &[Operation]) -> usize {
     loads.values().sum()
 }
 
-/// Lets clients loose on eight models in a house with room for so many, checks what they did and saw, and
+/// Lets clients loose on eight models in a server with room for so many, checks what they did and saw, and
 /// gives the number of refusals.
 async fn endure(units: f64, clients: u64, operations: usize) -> Result<usize> {
     let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok());
@@ -206,14 +206,14 @@ async fn endure(units: f64, clients: u64, operations: usize) -> Result<usize> {
         operations,
     };
     println!("{SEED}={} for {plan:?}", plan.seed);
-    let (house, session) = fill(units).await?;
-    let record = Record::start(&house.client).await?;
-    let done = plan.run(&house).await?;
-    rest(&house).await?;
+    let (server, session) = fill(units).await?;
+    let record = Record::start(&server.client).await?;
+    let done = plan.run(&server).await?;
+    rest(&server).await?;
     let before = record.end().await?;
-    let after = Record::start(&house.client).await?;
+    let after = Record::start(&server.client).await?;
     // A sentinel: between the end of the traffic and this unload nothing moved by itself.
-    house.client.unload("pinned").send().await?;
+    server.client.unload("pinned").send().await?;
     let after = after.end().await?;
     assert!(
         after.iter().all(|status| status.model_id == "pinned"),
@@ -230,7 +230,7 @@ async fn endure(units: f64, clients: u64, operations: usize) -> Result<usize> {
     );
     assert!(evictions > 0, "the models fitted all together");
     session.close().await?;
-    house.hangar.terminate().await?;
+    server.hangar.terminate().await?;
     Ok(refused)
 }
 

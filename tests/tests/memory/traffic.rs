@@ -10,7 +10,7 @@ use hangar_client::{Client, Error};
 use hangar_tests::hangar::DEADLINE;
 use tokio::task::JoinSet;
 
-use crate::house::House;
+use crate::server::TestServer;
 
 /// Models that never have to go: pinned, required, held.
 pub(crate) const PROTECTED: [&str; 3] = ["pinned", "required", "held"];
@@ -55,10 +55,10 @@ pub(crate) enum Call {
 
 impl Plan {
     /// Does all of it and gives what was done, in no order.
-    pub(crate) async fn run(self, house: &House) -> Result<Vec<Operation>> {
+    pub(crate) async fn run(self, server: &TestServer) -> Result<Vec<Operation>> {
         let mut clients = JoinSet::new();
         for number in 0..self.clients {
-            let client = house.hangar.client().await?;
+            let client = server.hangar.client().await?;
             clients.spawn(self.act(number, client));
         }
         let mut operations = Vec::new();

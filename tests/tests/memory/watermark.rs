@@ -17,22 +17,22 @@ use hangar_tests::{
     scripted::{Gate, Script},
 };
 
-use crate::house::House;
+use crate::server::TestServer;
 
 #[tokio::test]
 async fn above_the_high_watermark_the_least_recently_used_model_goes() -> Result<()> {
-    let house = House::with(3.0, |options| {
+    let server = TestServer::with(3.0, |options| {
         options.argument("--memory-high-watermark").argument("0.5")
     })
     .await?;
     let pinned = ModelSpec {
         pinned: true,
-        ..house.spec()?
+        ..server.spec()?
     };
     // One unit of three is below the mark, two are above it.
-    house.client.load("pinned").spec(pinned).wait().await?;
-    let mut transitions = house.follow("m").await?;
-    house.client.load("m").spec(house.spec()?).wait().await?;
+    server.client.load("pinned").spec(pinned).wait().await?;
+    let mut transitions = server.follow("m").await?;
+    server.client.load("m").spec(server.spec()?).wait().await?;
     let draining = transitions.until(Draining).await?;
     assert_eq!(draining.suspend_reason(), Evicted);
     let gone = transitions.until(Unloaded).await?;
@@ -41,7 +41,7 @@ async fn above_the_high_watermark_the_least_recently_used_model_goes() -> Result
         "{}",
         gone.message
     );
-    assert_eq!(house.ready().await?, ["pinned"]);
+    assert_eq!(server.ready().await?, ["pinned"]);
     Ok(())
 }
 

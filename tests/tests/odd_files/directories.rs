@@ -4,47 +4,47 @@ use anyhow::Result;
 use hangar_tests::{fixtures::Clock, refusals::wrong_fields};
 use serde_json::json;
 
-use crate::{HELLO, House};
+use crate::{HELLO, TestServer};
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[tokio::test]
 async fn a_byte_order_mark_is_no_content() -> Result<()> {
-    let house = House::new().await?;
-    let path = house.fixtures.directory("marked")?;
+    let server = TestServer::new().await?;
+    let path = server.fixtures.directory("marked")?;
     for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
         Clock::new(&HELLO)?.write(&path)?;
         let text = std::fs::read(path.join(file))?;
         std::fs::write(path.join(file), [MARK, &text].concat())?;
-        house.load_path(&path).await?;
-        assert_eq!(house.says().await?, "hi!", "{file}");
+        server.load_path(&path).await?;
+        assert_eq!(server.says().await?, "hi!", "{file}");
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn what_nobody_reads_may_be_infinite() -> Result<()> {
-    let house = House::new().await?;
-    let path = house.fixtures.directory("infinite")?;
+    let server = TestServer::new().await?;
+    let path = server.fixtures.directory("infinite")?;
     Clock::new(&HELLO)?.write(&path)?;
     let config = std::fs::read_to_string(path.join("config.json"))?;
     let odd =
         "{\"time_step_limit\": [0.0, Infinity, -Infinity, NaN, 1e999], \"rope_dim\": {\"a\": {}},";
     std::fs::write(path.join("config.json"), config.replacen('{', odd, 1))?;
-    house.load_path(&path).await?;
-    assert_eq!(house.says().await?, "hi!");
+    server.load_path(&path).await?;
+    assert_eq!(server.says().await?, "hi!");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_pointer_of_git_lfs_is_called_one() -> Result<()> {
-    let house = House::new().await?;
-    let path = house.fixtures.directory("pointers")?;
+    let server = TestServer::new().await?;
+    let path = server.fixtures.directory("pointers")?;
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 4194304\n";
     for file in ["model.safetensors", "tokenizer.json"] {
         Clock::new(&HELLO)?.write(&path)?;
         std::fs::write(path.join(file), pointer)?;
-        let words = house.refused(&path).await;
+        let words = server.refused(&path).await;
         assert!(words.contains("git-lfs") && words.contains(file), "{words}");
     }
     Ok(())
@@ -52,9 +52,9 @@ async fn a_pointer_of_git_lfs_is_called_one() -> Result<()> {
 
 #[tokio::test]
 async fn the_index_names_the_parts() -> Result<()> {
-    let house = House::new().await?;
+    let server = TestServer::new().await?;
     let clock = Clock::new(&HELLO)?;
-    let stale = house.fixtures.directory("stale")?;
+    let stale = server.fixtures.directory("stale")?;
     clock.write_small(&stale)?;
     let three = [
         "model-00001-of-00003",
@@ -71,13 +71,13 @@ async fn the_index_names_the_parts() -> Result<()> {
     let (three, two) = (named(&three), named(&two));
     Clock::new(&["W", "R", "O", "N", "G", "<|im_end|>"])?.write_parts(&stale, &three)?;
     clock.write_parts(&stale, &two)?;
-    house.load_path(&stale).await?;
-    assert_eq!(house.says().await?, "hi!");
+    server.load_path(&stale).await?;
+    assert_eq!(server.says().await?, "hi!");
     std::fs::remove_file(stale.join("model.safetensors.index.json"))?;
-    let words = house.refused(&stale).await;
+    let words = server.refused(&stale).await;
     assert!(words.contains("a set of 2 and a set of 3 parts"), "{words}");
 
-    let other = house.fixtures.directory("other")?;
+    let other = server.fixtures.directory("other")?;
     clock.write_small(&other)?;
     clock.write_parts(
         &other,
@@ -86,22 +86,22 @@ async fn the_index_names_the_parts() -> Result<()> {
             "b.safetensors",
         ],
     )?;
-    house.load_path(&other).await?;
-    assert_eq!(house.says().await?, "hi!");
+    server.load_path(&other).await?;
+    assert_eq!(server.says().await?, "hi!");
     std::fs::remove_file(other.join("b.safetensors"))?;
-    let words = house.refused(&other).await;
+    let words = server.refused(&other).await;
     assert!(words.contains("b.safetensors"), "{words}");
     Ok(())
 }
 
 #[tokio::test]
 async fn tensors_that_are_missing_or_left_over_are_named() -> Result<()> {
-    let house = House::new().await?;
-    let path = house.fixtures.directory("tensors")?;
+    let server = TestServer::new().await?;
+    let path = server.fixtures.directory("tensors")?;
     let mut clock = Clock::new(&HELLO)?;
     let head = clock.tensors.remove("lm_head.weight");
     clock.write(&path)?;
-    let words = house.refused(&path).await;
+    let words = server.refused(&path).await;
     assert!(words.contains("lm_head.weight"), "{words}");
     clock
         .tensors
@@ -111,7 +111,7 @@ async fn tensors_that_are_missing_or_left_over_are_named() -> Result<()> {
         .tensors
         .insert(bias.into(), (vec![320], vec![0.0; 320]));
     clock.write(&path)?;
-    let words = house.refused(&path).await;
+    let words = server.refused(&path).await;
     assert!(words.contains(bias), "{words}");
     clock.tensors.remove(bias);
     let unneeded = "model.layers.0.self_attn.rotary_emb.inv_freq";
@@ -119,25 +119,25 @@ async fn tensors_that_are_missing_or_left_over_are_named() -> Result<()> {
         .tensors
         .insert(unneeded.into(), (vec![32], vec![0.0; 32]));
     clock.write(&path)?;
-    house.load_path(&path).await?;
-    assert_eq!(house.says().await?, "hi!");
+    server.load_path(&path).await?;
+    assert_eq!(server.says().await?, "hi!");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_directory_with_a_config_and_a_gguf_file_says_which_file_to_name() -> Result<()> {
-    let house = House::new().await?;
-    let path = house.fixtures.directory("both")?;
+    let server = TestServer::new().await?;
+    let path = server.fixtures.directory("both")?;
     Clock::new(&HELLO)?.write_small(&path)?;
     std::fs::write(path.join("model-Q8_0.gguf"), "GGUF")?;
-    let words = house.refused(&path).await;
+    let words = server.refused(&path).await;
     assert!(words.contains("model-Q8_0.gguf"), "{words}");
     Ok(())
 }
 
 #[tokio::test]
 async fn texts_are_neither_cut_nor_padded() -> Result<()> {
-    let house = House::new().await?;
+    let server = TestServer::new().await?;
     let mut clock = Clock::new(&HELLO)?;
     clock.tokenizer["truncation"] = json!({
         "direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0,
@@ -146,14 +146,14 @@ async fn texts_are_neither_cut_nor_padded() -> Result<()> {
         "strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
         "pad_type_id": 0, "pad_token": "<unk>",
     });
-    house.load(&clock).await?;
-    let tokens = house
+    server.load(&clock).await?;
+    let tokens = server
         .client
         .tokenize("m", "0123456789abcdef")
         .send()
         .await?;
     assert_eq!(tokens.len(), 16);
-    assert_eq!(house.says().await?, "hi!");
+    assert_eq!(server.says().await?, "hi!");
     Ok(())
 }
 
@@ -171,7 +171,7 @@ fn around() -> serde_json::Value {
 
 #[tokio::test]
 async fn nothing_is_put_around_a_conversation() -> Result<()> {
-    let house = House::new().await?;
+    let server = TestServer::new().await?;
     // After </s>, this one ends at once.
     let mut clock = Clock::new(&HELLO)?;
     let (shape, head) = &mut clock.tensors.get_mut("lm_head.weight").expect("a head");
@@ -179,16 +179,16 @@ async fn nothing_is_put_around_a_conversation() -> Result<()> {
         head[row * 320 + 2] = if row == 4 { 2.0 } else { 0.0 };
     }
     clock.tokenizer["post_processor"] = around();
-    house.load(&clock).await?;
-    assert_eq!(house.says().await?, "hi!");
-    let tokens = house
+    server.load(&clock).await?;
+    assert_eq!(server.says().await?, "hi!");
+    let tokens = server
         .client
         .tokenize("m", "a")
         .add_special_tokens()
         .send()
         .await?;
     assert_eq!((tokens[0], tokens[2]), (1, 2));
-    let answer = house
+    let answer = server
         .client
         .generate("m")
         .prompt("a")
@@ -197,8 +197,8 @@ async fn nothing_is_put_around_a_conversation() -> Result<()> {
     assert_eq!(answer.text().await?.text, "");
     // As transformers 5 has it, these two count alone where one of them is given.
     clock.tokenizer_config["add_bos_token"] = json!(true);
-    house.load(&clock).await?;
-    let tokens = house
+    server.load(&clock).await?;
+    let tokens = server
         .client
         .tokenize("m", "a")
         .add_special_tokens()
@@ -210,7 +210,7 @@ async fn nothing_is_put_around_a_conversation() -> Result<()> {
 
 #[tokio::test]
 async fn other_fields_of_the_tokenizer_may_hold_anything() -> Result<()> {
-    let house = House::new().await?;
+    let server = TestServer::new().await?;
     let added = json!({"content": "<|im_start|>", "lstrip": false, "__type": "AddedToken"});
     for (field, value) in [
         ("additional_special_tokens", json!([added])),
@@ -222,27 +222,27 @@ async fn other_fields_of_the_tokenizer_may_hold_anything() -> Result<()> {
     ] {
         let mut clock = Clock::new(&HELLO)?;
         clock.tokenizer_config[field] = value;
-        house.load(&clock).await?;
-        assert_eq!(house.says().await?, "hi!", "{field}");
+        server.load(&clock).await?;
+        assert_eq!(server.says().await?, "hi!", "{field}");
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn an_answer_ends_as_the_generation_config_says_else_the_config() -> Result<()> {
-    let house = House::new().await?;
+    let server = TestServer::new().await?;
     let mut clock = Clock::new(&["h", "i", "</s>", "b", "a", "d", "<|im_end|>"])?;
     clock.config["eos_token_id"] = json!([4, 2]);
-    house.load(&clock).await?;
-    assert_eq!(house.says().await?, "hi");
+    server.load(&clock).await?;
+    assert_eq!(server.says().await?, "hi");
     clock.generation_config = Some(json!({"eos_token_id": 4}));
-    house.load(&clock).await?;
-    assert_eq!(house.says().await?, "hibad");
+    server.load(&clock).await?;
+    assert_eq!(server.says().await?, "hibad");
     let mut clock = Clock::new(&HELLO)?;
     let newline = u32::try_from(newline(&clock))?;
     clock.generation_config = Some(json!({"eos_token_id": [4, newline], "top_k": -1}));
-    house.load(&clock).await?;
-    assert_eq!(house.says().await?, "hi!");
+    server.load(&clock).await?;
+    assert_eq!(server.says().await?, "hi!");
     Ok(())
 }
 
@@ -254,19 +254,19 @@ fn newline(clock: &Clock) -> u64 {
 
 #[tokio::test]
 async fn templates_are_judged_by_each_conversation() -> Result<()> {
-    let house = House::new().await?;
+    let server = TestServer::new().await?;
     let chatml = hangar_tests::fixtures::CHAT_TEMPLATE;
     let mut clock = Clock::new(&HELLO)?;
     let wants = "{% if messages[0].role != 'system' %}\
                  {{ raise_exception('a system message is needed') }}{% endif %}";
     clock.tokenizer_config["chat_template"] = json!(format!("{wants}{chatml}"));
-    house.load(&clock).await?;
+    server.load(&clock).await?;
     let ask = |client: &hangar_client::Client| client.generate("m").temperature(0.0).max_tokens(10);
-    let with = ask(&house.client)
+    let with = ask(&server.client)
         .message("system", "x")
         .message("user", "y");
     assert_eq!(with.text().await?.text, "hi!");
-    let without = ask(&house.client).message("user", "y").text().await;
+    let without = ask(&server.client).message("user", "y").text().await;
     assert_eq!(wrong_fields(without), ["messages"]);
 
     let trimmed = chatml.replace(
@@ -274,16 +274,16 @@ async fn templates_are_judged_by_each_conversation() -> Result<()> {
         "{%- generation -%}{{ m['content'] }}{%- endgeneration -%}",
     );
     clock.tokenizer_config["chat_template"] = json!(trimmed);
-    house.load(&clock).await?;
-    assert_eq!(house.says().await?, "hi!");
+    server.load(&clock).await?;
+    assert_eq!(server.says().await?, "hi!");
 
     let effort = "{% if reasoning_effort not in ['low', 'medium'] %}\
                   {{ raise_exception('unknown reasoning_effort: ' ~ reasoning_effort) }}{% endif %}";
     clock.tokenizer_config["chat_template"] = json!(format!("{effort}{chatml}"));
-    house.load(&clock).await?;
-    let bad = ask(&house.client).message("user", "y");
+    server.load(&clock).await?;
+    let bad = ask(&server.client).message("user", "y");
     let bad = bad.template_option("reasoning_effort", "x".repeat(100_000));
     assert_eq!(wrong_fields(bad.text().await), ["chat_template_options"]);
-    assert_eq!(house.says().await?, "hi!");
+    assert_eq!(server.says().await?, "hi!");
     Ok(())
 }

@@ -20,13 +20,13 @@ use tonic::Code;
 const HELLO: [&str; 4] = ["h", "i", "!", "<|im_end|>"];
 
 /// A server for odd models.
-struct House {
+struct TestServer {
     client: Client,
     fixtures: Fixtures,
     _hangar: Hangar,
 }
 
-impl House {
+impl TestServer {
     async fn new() -> Result<Self> {
         let fixtures = Fixtures::new()?;
         let hangar = Hangar::start(Options::new(&fixtures)).await?;

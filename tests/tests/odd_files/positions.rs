@@ -5,17 +5,23 @@ use hangar_client::GenerateEvent;
 use hangar_tests::fixtures::Reference;
 use serde_json::{Value, json};
 
-use crate::House;
+use crate::TestServer;
 
 /// The likelihoods of an answer by a model with changed fields.
-async fn numbers(house: &House, name: &str, change: impl FnOnce(&mut Value)) -> Result<Vec<f32>> {
+async fn numbers(
+    server: &TestServer,
+    name: &str,
+    change: impl FnOnce(&mut Value),
+) -> Result<Vec<f32>> {
     let mut model = Reference::all()?
         .into_iter()
         .find(|model| model.name == name)
         .context("the model")?;
     change(&mut model.config);
-    house.load_path(&house.fixtures.reference(&model)?).await?;
-    let answer = house
+    server
+        .load_path(&server.fixtures.reference(&model)?)
+        .await?;
+    let answer = server
         .client
         .generate("m")
         .prompt("a longer prompt")
@@ -32,9 +38,9 @@ async fn numbers(house: &House, name: &str, change: impl FnOnce(&mut Value)) -> 
 
 #[tokio::test]
 async fn the_same_positions_in_another_form_give_the_same_numbers() -> Result<()> {
-    let house = House::new().await?;
-    let plain = numbers(&house, "llama", |_| {}).await?;
-    let old = numbers(&house, "llama", |config| {
+    let server = TestServer::new().await?;
+    let plain = numbers(&server, "llama", |_| {}).await?;
+    let old = numbers(&server, "llama", |config| {
         config["rope_parameters"] = Value::Null;
         config["rope_theta"] = json!(10_000.0);
         config["rope_scaling"] = json!({"rope_type": "default"});
@@ -46,8 +52,8 @@ async fn the_same_positions_in_another_form_give_the_same_numbers() -> Result<()
             config["rope_scaling"] = json!({name: "linear", "factor": 2.0});
         }
     };
-    let new = numbers(&house, "llama", linear("rope_type")).await?;
+    let new = numbers(&server, "llama", linear("rope_type")).await?;
     assert_ne!(new, plain);
-    assert_eq!(numbers(&house, "llama", linear("type")).await?, new);
+    assert_eq!(numbers(&server, "llama", linear("type")).await?, new);
     Ok(())
 }

@@ -25,7 +25,7 @@ use hangar_tests::{
 use tokio::time::{interval, timeout};
 
 /// A server with models whose weights are quantized.
-struct House {
+struct TestServer {
     hangar: Hangar,
     client: Client,
     fixtures: Fixtures,
@@ -33,7 +33,7 @@ struct House {
     data: tempfile::TempDir,
 }
 
-impl House {
+impl TestServer {
     async fn new() -> Result<Self> {
         Self::with(|options| options).await
     }
@@ -51,7 +51,7 @@ impl House {
         })
     }
 
-    /// The house after the server was ended and started anew.
+    /// The server after the server was ended and started anew.
     async fn restarted(self) -> Result<Self> {
         self.hangar.terminate().await?;
         let options = Options::new(&self.fixtures).data_in(self.data.path());

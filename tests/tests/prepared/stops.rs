@@ -11,50 +11,51 @@ use hangar_tests::{
 use rustix::process::Signal;
 use tokio::time::timeout;
 
-use crate::House;
+use crate::TestServer;
 
 #[tokio::test]
 async fn an_unload_does_not_wait_for_weights_to_be_prepared() -> Result<()> {
-    let house = House::with(|options| options.time("--kill-timeout", NEVER)).await?;
-    let model = house.model("q4k")?;
+    let server = TestServer::with(|options| options.time("--kill-timeout", NEVER)).await?;
+    let model = server.model("q4k")?;
     for _ in 0..5 {
-        house.load(&model).await?;
-        let unload = timeout(DEADLINE, house.client.unload("m").send()).await??;
+        server.load(&model).await?;
+        let unload = timeout(DEADLINE, server.client.unload("m").send()).await??;
         assert!(unload.was_loaded && !unload.killed);
-        house.names_when(|_| true).await?;
+        server.names_when(|_| true).await?;
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_killed_worker_leaves_no_half_written_entry() -> Result<()> {
-    let house =
-        House::with(|options| options.time("--kill-timeout", Duration::from_millis(200))).await?;
-    let model = house.model("q4k")?;
-    let mut transitions = house.hangar.follow("m").await?;
-    house.client.load("m").spec(model.clone()).send().await?;
+    let server =
+        TestServer::with(|options| options.time("--kill-timeout", Duration::from_millis(200)))
+            .await?;
+    let model = server.model("q4k")?;
+    let mut transitions = server.hangar.follow("m").await?;
+    server.client.load("m").spec(model.clone()).send().await?;
     let worker = transitions.until(ModelState::Warming).await?.worker_pid;
     // From here on the worker does nothing by itself.
     processes::signal(worker, Signal::STOP)?;
-    house.client.unload("m").send().await?;
+    server.client.unload("m").send().await?;
     assert!(!processes::exists(worker));
-    house.names_when(|_| true).await?;
-    house.turn(&model).await?;
+    server.names_when(|_| true).await?;
+    server.turn(&model).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn models_of_the_same_weights_share_an_entry() -> Result<()> {
-    let house = House::new().await?;
-    let model = house.model("q4k")?;
-    let loads = ["a", "b"].map(|id| house.client.load(id).spec(model.clone()).wait());
+    let server = TestServer::new().await?;
+    let model = server.model("q4k")?;
+    let loads = ["a", "b"].map(|id| server.client.load(id).spec(model.clone()).wait());
     futures::future::try_join_all(loads).await?;
-    house.cache_when(|cache| cache.entries == 1).await?;
+    server.cache_when(|cache| cache.entries == 1).await?;
     for id in ["a", "b"] {
-        house.client.unload(id).send().await?;
+        server.client.unload(id).send().await?;
     }
-    house.names_when(|_| true).await?;
-    house.entry()?;
-    assert!(house.turn(&model).await?.0.prepared);
+    server.names_when(|_| true).await?;
+    server.entry()?;
+    assert!(server.turn(&model).await?.0.prepared);
     Ok(())
 }

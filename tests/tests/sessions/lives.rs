@@ -8,8 +8,8 @@ use hangar_client::{
     v1::{ErrorReason, Session},
 };
 use hangar_tests::{
-    house::House,
     refusals::{refusal, wrong_fields},
+    test_server::TestServer,
     time_enough::with_time_enough,
 };
 use tokio::time::interval;
@@ -29,23 +29,23 @@ fn life(session: &Session) -> Result<Duration> {
 
 #[tokio::test]
 async fn a_session_lives_between_a_second_and_a_day() -> Result<()> {
-    let house = House::scripted().await?;
+    let server = TestServer::scripted().await?;
     let wrong = [
         Duration::ZERO,
         Duration::from_millis(999),
         DAY + Duration::from_nanos(1),
     ];
     for ttl in wrong {
-        let refused = house.stubs.create_session(Some(ttl)).await;
+        let refused = server.stubs.create_session(Some(ttl)).await;
         assert_eq!(wrong_fields(refused), ["ttl"], "{ttl:?}");
     }
     for ttl in [Duration::from_secs(1), DAY] {
-        let session = house.stubs.create_session(Some(ttl)).await?;
+        let session = server.stubs.create_session(Some(ttl)).await?;
         assert_eq!(session.ttl.as_ref().map(to_duration), Some(ttl));
         let off = life(&session)?.abs_diff(ttl);
         assert!(off < Duration::from_secs(1), "{session:?}");
     }
-    let session = session(&house).await?;
+    let session = session(&server).await?;
     let ttl = session.ttl.as_ref().map(to_duration);
     assert_eq!(ttl, Some(Duration::from_secs(60)));
     Ok(())
@@ -53,23 +53,23 @@ async fn a_session_lives_between_a_second_and_a_day() -> Result<()> {
 
 #[tokio::test]
 async fn a_session_is_found_until_it_is_closed() -> Result<()> {
-    let house = House::scripted().await?;
+    let server = TestServer::scripted().await?;
     let before = SystemTime::now();
-    let created = session(&house).await?;
+    let created = session(&server).await?;
     let created_at = created.create_time.as_ref().and_then(to_system_time);
     assert!(created_at.context("a time")? >= before - Duration::from_secs(1));
-    let other = session(&house).await?;
+    let other = session(&server).await?;
     assert_ne!(created.session_id, other.session_id);
-    let found = house.stubs.session(&created.session_id).await?;
+    let found = server.stubs.session(&created.session_id).await?;
     assert_eq!(found.session_id, created.session_id);
     assert_eq!(found.create_time, created.create_time);
     assert!(found.model_ids.is_empty());
-    assert!(house.stubs.close(&created.session_id).await?.is_empty());
+    assert!(server.stubs.close(&created.session_id).await?.is_empty());
     for unknown in [created.session_id.as_str(), "no-such-session"] {
         let answers = [
-            house.stubs.session(unknown).await.map(drop),
-            house.stubs.keep_alive(unknown).await.map(drop),
-            house.stubs.close(unknown).await.map(drop),
+            server.stubs.session(unknown).await.map(drop),
+            server.stubs.keep_alive(unknown).await.map(drop),
+            server.stubs.close(unknown).await.map(drop),
         ];
         for answer in answers {
             let refused = refusal(answer, Code::NotFound, ErrorReason::SessionNotFound);
@@ -77,17 +77,17 @@ async fn a_session_is_found_until_it_is_closed() -> Result<()> {
             assert!(!format!("{refused:?}").contains(unknown));
         }
     }
-    house.stubs.session(&other.session_id).await?;
+    server.stubs.session(&other.session_id).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_session_has_to_be_named() -> Result<()> {
-    let house = House::scripted().await?;
+    let server = TestServer::scripted().await?;
     let answers = [
-        house.stubs.session("").await.map(drop),
-        house.stubs.keep_alive("").await.map(drop),
-        house.stubs.close("").await.map(drop),
+        server.stubs.session("").await.map(drop),
+        server.stubs.keep_alive("").await.map(drop),
+        server.stubs.close("").await.map(drop),
     ];
     for answer in answers {
         assert_eq!(wrong_fields(answer), ["session_id"]);
@@ -97,26 +97,26 @@ async fn a_session_has_to_be_named() -> Result<()> {
 
 #[tokio::test]
 async fn keeping_alive_starts_the_time_anew_and_asking_does_not() -> Result<()> {
-    let house = House::scripted().await?;
+    let server = TestServer::scripted().await?;
     with_time_enough(Duration::from_secs(2), async |ttl| {
-        let kept = house.stubs.create_session(Some(ttl)).await?.session_id;
-        let left = house.stubs.create_session(Some(ttl)).await?;
+        let kept = server.stubs.create_session(Some(ttl)).await?.session_id;
+        let left = server.stubs.create_session(Some(ttl)).await?;
         let mut ticks = interval(Duration::from_millis(50));
         let mut life_of_kept = Duration::ZERO;
         let gone = loop {
             ticks.tick().await;
-            let Ok(session) = house.stubs.keep_alive(&kept).await else {
+            let Ok(session) = server.stubs.keep_alive(&kept).await else {
                 return Ok(None);
             };
             life_of_kept = life(&session)?.max(life_of_kept);
-            match house.stubs.session(&left.session_id).await {
+            match server.stubs.session(&left.session_id).await {
                 Ok(found) => assert!(life(&found)? < ttl * 3 / 2, "{found:?}"),
                 gone => break gone,
             }
         };
         refusal(gone, Code::NotFound, ErrorReason::SessionNotFound);
         assert!(life_of_kept > ttl * 3 / 2, "{life_of_kept:?}");
-        Ok(house.stubs.session(&kept).await.ok().map(drop))
+        Ok(server.stubs.session(&kept).await.ok().map(drop))
     })
     .await
 }

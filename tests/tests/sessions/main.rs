@@ -9,25 +9,25 @@ mod vanishing;
 
 use anyhow::Result;
 use hangar_client::v1::{LoadModelRequest, ModelLoad, ModelSpec, Session};
-use hangar_tests::{house::House, stubs::load_for};
+use hangar_tests::{stubs::load_for, test_server::TestServer};
 
 /// Opens a session that nobody has to keep alive.
-async fn session(house: &House) -> Result<Session> {
-    Ok(house.stubs.create_session(None).await?)
+async fn session(server: &TestServer) -> Result<Session> {
+    Ok(server.stubs.create_session(None).await?)
 }
 
 /// Loads a model for a session.
 async fn load(
-    house: &House,
+    server: &TestServer,
     session: &Session,
     model_id: &str,
     spec: ModelSpec,
 ) -> Result<ModelLoad> {
-    send(house, load_for(session, model_id, spec)).await
+    send(server, load_for(session, model_id, spec)).await
 }
 
-async fn send(house: &House, request: LoadModelRequest) -> Result<ModelLoad> {
-    let answer = house.stubs.load(request).await?;
+async fn send(server: &TestServer, request: LoadModelRequest) -> Result<ModelLoad> {
+    let answer = server.stubs.load(request).await?;
     Ok(answer.loads.into_iter().next().unwrap_or_default())
 }
 

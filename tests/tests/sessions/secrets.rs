@@ -10,19 +10,19 @@ use hangar_client::{
 use hangar_tests::{
     fixtures::Fixtures,
     hangar::Options,
-    house::House,
     http,
     refusals::{refusal, wrong_fields},
     scripted::Script,
     stubs::{load_for, unload},
+    test_server::TestServer,
 };
 use tonic::Code;
 
 use crate::{holder, load};
 
 /// A session that others see by this name.
-async fn named(house: &House, name: &str, ttl: Duration) -> Result<Session, Error> {
-    house.client.create_session_as(name, ttl).await
+async fn named(server: &TestServer, name: &str, ttl: Duration) -> Result<Session, Error> {
+    server.client.create_session_as(name, ttl).await
 }
 
 #[tokio::test]
@@ -31,21 +31,21 @@ async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
     let options = Options::scripted(&fixtures)
         .argument("--log")
         .argument("trace");
-    let house = House::open(fixtures, options).await?;
-    let mut watch = house.client.watch().stream();
+    let server = TestServer::open(fixtures, options).await?;
+    let mut watch = server.client.watch().stream();
     let mut seen = format!("{:?}", watch.next().await.context("a snapshot")??);
     let ttl = Duration::from_secs(60);
     let (held, other) = (
-        named(&house, "nightly", ttl).await?,
-        named(&house, "", ttl).await?,
+        named(&server, "nightly", ttl).await?,
+        named(&server, "", ttl).await?,
     );
-    let (_, spec) = house.script("m", &Script::default())?;
-    load(&house, &held, "m", spec.clone()).await?;
-    load(&house, &other, "m", spec).await?;
+    let (_, spec) = server.script("m", &Script::default())?;
+    load(&server, &held, "m", spec.clone()).await?;
+    load(&server, &other, "m", spec).await?;
 
-    let refused = house.stubs.unload(unload("m")).await;
+    let refused = server.stubs.unload(unload("m")).await;
     let refused = refusal(refused, Code::FailedPrecondition, ErrorReason::ModelHeld);
-    let info = house.client.info().view(InfoView::Full).metrics();
+    let info = server.client.info().view(InfoView::Full).metrics();
     let told = format!("{refused:?} {refused} {:?}", info.send().await?);
     for session in [&held, &other] {
         assert!(told.contains(&holder(session)), "{told}");
@@ -62,20 +62,20 @@ async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
             session_id: key.to_owned(),
             ..Session::default()
         };
-        let refused = house.stubs.close(key).await;
+        let refused = server.stubs.close(key).await;
         refusal(refused, Code::NotFound, ErrorReason::SessionNotFound);
-        let refused = house
+        let refused = server
             .stubs
-            .load(load_for(&guess, "m", house.llama_spec()?))
+            .load(load_for(&guess, "m", server.llama_spec()?))
             .await;
         refusal(refused, Code::NotFound, ErrorReason::SessionNotFound);
     }
 
-    house.stubs.close(&held.session_id).await?;
-    let closed = house.stubs.session(&held.session_id).await;
+    server.stubs.close(&held.session_id).await?;
+    let closed = server.stubs.session(&held.session_id).await;
     let closed = refusal(closed, Code::NotFound, ErrorReason::SessionNotFound);
     seen.push_str(&format!("{closed:?} {closed}"));
-    house.stubs.close(&other.session_id).await?;
+    server.stubs.close(&other.session_id).await?;
     loop {
         let event = format!("{:?}", watch.next().await.context("an event")??);
         seen.push_str(&event);
@@ -83,9 +83,13 @@ async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
             break;
         }
     }
-    seen.push_str(&http::get(house.hangar.ops_listen(), "/metrics").await?.body);
-    seen.push_str(&house.hangar.log()?);
-    for entry in std::fs::read_dir(house.hangar.data_dir())? {
+    seen.push_str(
+        &http::get(server.hangar.ops_listen(), "/metrics")
+            .await?
+            .body,
+    );
+    seen.push_str(&server.hangar.log()?);
+    for entry in std::fs::read_dir(server.hangar.data_dir())? {
         let path = entry?.path();
         if path.is_file() {
             seen.push_str(&String::from_utf8_lossy(&std::fs::read(path)?));
@@ -99,13 +103,13 @@ async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
 
 #[tokio::test]
 async fn a_session_that_lapses_is_logged_by_its_name() -> Result<()> {
-    let house = House::scripted().await?;
-    let session = named(&house, "short", Duration::from_secs(1)).await?;
-    let (_, spec) = house.script("m", &Script::default())?;
-    let mut feed = house.feed().await?;
-    load(&house, &session, "m", spec).await?;
+    let server = TestServer::scripted().await?;
+    let session = named(&server, "short", Duration::from_secs(1)).await?;
+    let (_, spec) = server.script("m", &Script::default())?;
+    let mut feed = server.feed().await?;
+    load(&server, &session, "m", spec).await?;
     feed.until("m", ModelState::Unloaded).await?;
-    let log = house.hangar.log()?;
+    let log = server.hangar.log()?;
     let name = session.holder.trim_start_matches("session/");
     assert!(log.contains(name) && !log.contains(&session.session_id));
     Ok(())
@@ -113,14 +117,14 @@ async fn a_session_that_lapses_is_logged_by_its_name() -> Result<()> {
 
 #[tokio::test]
 async fn a_display_name_is_short_and_plain() -> Result<()> {
-    let house = House::scripted().await?;
+    let server = TestServer::scripted().await?;
     let long = "x".repeat(64);
     for wrong in [long.as_str(), "a,b", "a b", "ä", "a/b", "\n"] {
-        let refused = named(&house, wrong, Duration::from_secs(60)).await;
+        let refused = named(&server, wrong, Duration::from_secs(60)).await;
         assert_eq!(wrong_fields(refused), ["display_name"], "{wrong:?}");
     }
     let longest = "x".repeat(63);
-    let session = named(&house, &longest, Duration::from_secs(60)).await?;
+    let session = named(&server, &longest, Duration::from_secs(60)).await?;
     assert!(session.holder.contains(&longest));
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use hangar_client::v1::{ErrorReason, ModelState, Session, UnloadModelRequest};
-use hangar_tests::{house::House, refusals::refusal, scripted::Script, stubs::unload};
+use hangar_tests::{refusals::refusal, scripted::Script, stubs::unload, test_server::TestServer};
 use tonic::Code;
 
 use crate::{holder, holders, load, session};
@@ -16,8 +16,8 @@ fn unload_for(session: &Session, model_id: &str) -> UnloadModelRequest {
 }
 
 /// Makes sure that an unload is refused because of these holders.
-async fn assert_held(house: &House, request: UnloadModelRequest, by: &[String]) {
-    let refused = house.stubs.unload(request).await;
+async fn assert_held(server: &TestServer, request: UnloadModelRequest, by: &[String]) {
+    let refused = server.stubs.unload(request).await;
     let refused = refusal(refused, Code::FailedPrecondition, ErrorReason::ModelHeld);
     let details = refused.details();
     assert_eq!(details.metadata["model_id"], "m");
@@ -28,56 +28,56 @@ async fn assert_held(house: &House, request: UnloadModelRequest, by: &[String]) 
 
 #[tokio::test]
 async fn a_held_model_is_unloaded_by_force_only() -> Result<()> {
-    let house = House::scripted().await?;
-    let (_, spec) = house.script("m", &Script::default())?;
-    let (one, two) = (session(&house).await?, session(&house).await?);
-    load(&house, &one, "m", spec.clone()).await?;
-    load(&house, &two, "m", spec).await?;
-    assert_held(&house, unload("m"), &holders(&[&one, &two])).await;
-    assert_held(&house, unload_for(&one, "m"), &[holder(&two)]).await;
-    let mut feed = house.feed().await?;
+    let server = TestServer::scripted().await?;
+    let (_, spec) = server.script("m", &Script::default())?;
+    let (one, two) = (session(&server).await?, session(&server).await?);
+    load(&server, &one, "m", spec.clone()).await?;
+    load(&server, &two, "m", spec).await?;
+    assert_held(&server, unload("m"), &holders(&[&one, &two])).await;
+    assert_held(&server, unload_for(&one, "m"), &[holder(&two)]).await;
+    let mut feed = server.feed().await?;
     assert_eq!(feed.state("m"), ModelState::Ready);
-    let answer = house.client.unload("m").force().send().await?;
+    let answer = server.client.unload("m").force().send().await?;
     assert!(answer.was_loaded);
     feed.until("m", ModelState::Unloaded).await?;
     for session in [one, two] {
-        let found = house.stubs.session(&session.session_id).await?;
+        let found = server.stubs.session(&session.session_id).await?;
         assert!(found.model_ids.is_empty());
-        assert!(house.stubs.close(&session.session_id).await?.is_empty());
+        assert!(server.stubs.close(&session.session_id).await?.is_empty());
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn the_sole_holder_unloads_its_model() -> Result<()> {
-    let house = House::scripted().await?;
-    let (_, spec) = house.script("m", &Script::default())?;
-    let (one, two) = (session(&house).await?, session(&house).await?);
-    load(&house, &one, "m", spec).await?;
-    assert_held(&house, unload_for(&two, "m"), &[holder(&one)]).await;
+    let server = TestServer::scripted().await?;
+    let (_, spec) = server.script("m", &Script::default())?;
+    let (one, two) = (session(&server).await?, session(&server).await?);
+    load(&server, &one, "m", spec).await?;
+    assert_held(&server, unload_for(&two, "m"), &[holder(&one)]).await;
     let unknown = UnloadModelRequest {
         session_id: "no-such-session".into(),
         ..unload("m")
     };
-    let refused = house.stubs.unload(unknown).await;
+    let refused = server.stubs.unload(unknown).await;
     refusal(refused, Code::NotFound, ErrorReason::SessionNotFound);
-    let answer = house.stubs.unload(unload_for(&one, "m")).await?;
+    let answer = server.stubs.unload(unload_for(&one, "m")).await?;
     assert!(answer.unloads[0].was_loaded);
     assert!(answer.models_remaining.is_empty());
-    let found = house.stubs.session(&one.session_id).await?;
+    let found = server.stubs.session(&one.session_id).await?;
     assert!(found.model_ids.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_refused_unload_changes_nothing_that_was_asked_for() -> Result<()> {
-    let house = House::scripted().await?;
-    let (_, spec) = house.script("m", &Script::default())?;
-    house.load("m", spec.clone()).await?;
-    let held = session(&house).await?;
-    load(&house, &held, "m", spec).await?;
-    assert_held(&house, unload("m"), &[holder(&held)]).await;
-    assert!(house.stubs.is_desired("m").await?);
-    assert!(house.stubs.close(&held.session_id).await?.is_empty());
+    let server = TestServer::scripted().await?;
+    let (_, spec) = server.script("m", &Script::default())?;
+    server.load("m", spec.clone()).await?;
+    let held = session(&server).await?;
+    load(&server, &held, "m", spec).await?;
+    assert_held(&server, unload("m"), &[holder(&held)]).await;
+    assert!(server.stubs.is_desired("m").await?);
+    assert!(server.stubs.close(&held.session_id).await?.is_empty());
     Ok(())
 }

@@ -7,11 +7,11 @@ use hangar_client::v1::{ErrorReason, ModelState};
 use hangar_tests::{
     background::Background,
     hangar::{DEADLINE, binary},
-    house::House,
     processes,
     refusals::refusal,
     scripted::Script,
     stubs::{Stubs, load_for},
+    test_server::TestServer,
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -25,12 +25,12 @@ const TTL: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn a_client_that_is_killed_frees_its_models() -> Result<()> {
-    let house = House::real().await?;
-    house.llama("m").await?;
-    house.client.unload("m").send().await?;
-    let mut feed = house.feed().await?;
+    let server = TestServer::real().await?;
+    server.llama("m").await?;
+    server.client.unload("m").send().await?;
+    let mut feed = server.feed().await?;
     let mut client = Command::new(binary("session-holder")?)
-        .args([house.hangar.url().as_str(), "m"])
+        .args([server.hangar.url().as_str(), "m"])
         .arg(TTL.as_millis().to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -41,25 +41,25 @@ async fn a_client_that_is_killed_frees_its_models() -> Result<()> {
     let session_id = timeout(DEADLINE, lines.next_line()).await??;
     let session_id = session_id.context("the client ended")?;
     feed.until("m", ModelState::Ready).await?;
-    let found = house.stubs.session(&session_id).await?;
+    let found = server.stubs.session(&session_id).await?;
     assert_eq!(found.model_ids, ["m"]);
     client.kill().await?;
     feed.until("m", ModelState::Unloaded).await?;
-    assert!(processes::children(house.hangar.pid())?.is_empty());
-    let gone = house.stubs.session(&session_id).await;
+    assert!(processes::children(server.hangar.pid())?.is_empty());
+    let gone = server.stubs.session(&session_id).await;
     refusal(gone, Code::NotFound, ErrorReason::SessionNotFound);
-    assert!(!house.stubs.is_desired("m").await?);
+    assert!(!server.stubs.is_desired("m").await?);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_model_outlives_a_client_that_is_not_its_last_holder() -> Result<()> {
-    let house = House::scripted().await?;
-    let (_, spec) = house.script("m", &Script::default())?;
-    let client = house.hangar.client().await?;
+    let server = TestServer::scripted().await?;
+    let (_, spec) = server.script("m", &Script::default())?;
+    let client = server.hangar.client().await?;
     let stubs = Stubs::new(&client);
     let lost = stubs.create_session(Some(TTL)).await?;
-    let kept = house.stubs.create_session(None).await?;
+    let kept = server.stubs.create_session(None).await?;
     let id = lost.session_id.clone();
     let alive: Background<Result<()>> = Background::start(async move {
         let mut ticks = interval(TTL / 20);
@@ -68,21 +68,24 @@ async fn a_model_outlives_a_client_that_is_not_its_last_holder() -> Result<()> {
             stubs.keep_alive(&id).await?;
         }
     });
-    house.stubs.load(load_for(&lost, "m", spec.clone())).await?;
-    house.stubs.load(load_for(&kept, "m", spec)).await?;
-    let mut feed = house.feed().await?;
+    server
+        .stubs
+        .load(load_for(&lost, "m", spec.clone()))
+        .await?;
+    server.stubs.load(load_for(&kept, "m", spec)).await?;
+    let mut feed = server.feed().await?;
     drop((alive, client));
     let mut ticks = interval(Duration::from_millis(20));
     let lapsed = async {
-        while house.stubs.session(&lost.session_id).await.is_ok() {
+        while server.stubs.session(&lost.session_id).await.is_ok() {
             ticks.tick().await;
         }
     };
     timeout(DEADLINE, lapsed).await?;
-    let info = house.stubs.info("m").await?;
+    let info = server.stubs.info("m").await?;
     assert_eq!(info.holders, [kept.holder]);
     assert_eq!(feed.state("m"), ModelState::Ready);
-    assert_eq!(house.stubs.close(&kept.session_id).await?, ["m"]);
+    assert_eq!(server.stubs.close(&kept.session_id).await?, ["m"]);
     feed.until("m", ModelState::Unloaded).await?;
     Ok(())
 }

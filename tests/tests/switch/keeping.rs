@@ -4,9 +4,9 @@ use anyhow::Result;
 use hangar_client::v1::{ModelSpec, ModelState, SwitchModelRequest, SwitchOutcome, SwitchStrategy};
 use hangar_tests::{
     feed::Feed,
-    house::House,
     scripted::{Gate, LoadKind, Script},
     stubs::{load_for, switch},
+    test_server::TestServer,
 };
 use rstest::rstest;
 
@@ -14,27 +14,27 @@ use crate::{ALIAS, carried_out, point, target};
 
 /// Switches from "old" to "new", which is registered by that.
 async fn to_new(
-    house: &House,
+    server: &TestServer,
     feed: &mut Feed,
     strategy: SwitchStrategy,
     script: &Script,
 ) -> Result<SwitchOutcome> {
-    let (_, spec) = house.script("new", script)?;
+    let (_, spec) = server.script("new", script)?;
     let request = SwitchModelRequest {
         spec: Some(spec),
         ..switch(ALIAS, "new", strategy)
     };
-    Ok(carried_out(house, feed, request).await?.outcome())
+    Ok(carried_out(server, feed, request).await?.outcome())
 }
 
 /// Makes sure that "old" has not moved since `pid` was started for it.
-async fn assert_serves(house: &House, pid: u32) -> Result<()> {
-    let status = house.stubs.info("old").await?.status.unwrap_or_default();
+async fn assert_serves(server: &TestServer, pid: u32) -> Result<()> {
+    let status = server.stubs.info("old").await?.status.unwrap_or_default();
     assert_eq!(
         (status.state(), status.worker_pid),
         (ModelState::Ready, pid)
     );
-    house.answer("old").await?;
+    server.answer("old").await?;
     Ok(())
 }
 
@@ -43,24 +43,24 @@ async fn assert_serves(house: &House, pid: u32) -> Result<()> {
 async fn a_required_model_stays(
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
-    let house = House::scripted().await?;
-    let (_, spec) = house.script("old", &Script::default())?;
+    let server = TestServer::scripted().await?;
+    let (_, spec) = server.script("old", &Script::default())?;
     let required = ModelSpec {
         required: true,
         ..spec
     };
-    let pid = house
+    let pid = server
         .load("old", required)
         .await?
         .status
         .unwrap_or_default()
         .worker_pid;
-    let mut feed = house.feed().await?;
-    point(&house, &mut feed, "old").await?;
-    let outcome = to_new(&house, &mut feed, strategy, &Script::default()).await?;
+    let mut feed = server.feed().await?;
+    point(&server, &mut feed, "old").await?;
+    let outcome = to_new(&server, &mut feed, strategy, &Script::default()).await?;
     assert_eq!(outcome, SwitchOutcome::Succeeded);
-    assert_serves(&house, pid).await?;
-    assert!(house.stubs.is_desired("old").await?);
+    assert_serves(&server, pid).await?;
+    assert!(server.stubs.is_desired("old").await?);
     Ok(())
 }
 
@@ -69,23 +69,23 @@ async fn a_required_model_stays(
 async fn a_model_with_another_alias_stays(
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
-    let house = House::scripted().await?;
-    let (_, spec) = house.script("old", &Script::default())?;
-    let pid = house
+    let server = TestServer::scripted().await?;
+    let (_, spec) = server.script("old", &Script::default())?;
+    let pid = server
         .load("old", spec)
         .await?
         .status
         .unwrap_or_default()
         .worker_pid;
-    let mut feed = house.feed().await?;
-    point(&house, &mut feed, "old").await?;
+    let mut feed = server.feed().await?;
+    point(&server, &mut feed, "old").await?;
     let other = switch("other", "old", SwitchStrategy::LoadFirst);
-    carried_out(&house, &mut feed, other).await?;
-    let outcome = to_new(&house, &mut feed, strategy, &Script::default()).await?;
+    carried_out(&server, &mut feed, other).await?;
+    let outcome = to_new(&server, &mut feed, strategy, &Script::default()).await?;
     assert_eq!(outcome, SwitchOutcome::Succeeded);
-    assert_serves(&house, pid).await?;
-    assert!(house.stubs.is_desired("old").await?);
-    assert_eq!(house.stubs.info("old").await?.aliases, ["other"]);
+    assert_serves(&server, pid).await?;
+    assert!(server.stubs.is_desired("old").await?);
+    assert_eq!(server.stubs.info("old").await?.aliases, ["other"]);
     Ok(())
 }
 
@@ -94,24 +94,24 @@ async fn a_model_with_another_alias_stays(
 async fn a_held_model_stays_until_it_is_let_go(
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
-    let house = House::scripted().await?;
-    let (_, spec) = house.script("old", &Script::default())?;
-    let session = house.stubs.create_session(None).await?;
-    let answer = house.stubs.load(load_for(&session, "old", spec)).await?;
+    let server = TestServer::scripted().await?;
+    let (_, spec) = server.script("old", &Script::default())?;
+    let session = server.stubs.create_session(None).await?;
+    let answer = server.stubs.load(load_for(&session, "old", spec)).await?;
     let pid = answer.loads[0]
         .status
         .clone()
         .unwrap_or_default()
         .worker_pid;
-    let mut feed = house.feed().await?;
-    point(&house, &mut feed, "old").await?;
-    let outcome = to_new(&house, &mut feed, strategy, &Script::default()).await?;
+    let mut feed = server.feed().await?;
+    point(&server, &mut feed, "old").await?;
+    let outcome = to_new(&server, &mut feed, strategy, &Script::default()).await?;
     assert_eq!(outcome, SwitchOutcome::Succeeded);
-    assert_serves(&house, pid).await?;
-    assert_eq!(target(&house).await?, "new");
+    assert_serves(&server, pid).await?;
+    assert_eq!(target(&server).await?, "new");
     // The alias wanted it to stay, and has moved on.
-    assert!(!house.stubs.is_desired("old").await?);
-    assert_eq!(house.stubs.close(&session.session_id).await?, ["old"]);
+    assert!(!server.stubs.is_desired("old").await?);
+    assert_eq!(server.stubs.close(&session.session_id).await?, ["old"]);
     feed.until("old", ModelState::Unloaded).await?;
     Ok(())
 }
@@ -119,54 +119,54 @@ async fn a_held_model_stays_until_it_is_let_go(
 /// Nobody but requests asked for it, and they go on doing so.
 #[tokio::test]
 async fn a_model_that_was_loaded_on_demand_outlives_a_switch_that_fails() -> Result<()> {
-    let house = House::scripted().await?;
-    let (_, spec) = house.script("old", &Script::default())?;
-    let mut feed = house.feed().await?;
+    let server = TestServer::scripted().await?;
+    let (_, spec) = server.script("old", &Script::default())?;
+    let mut feed = server.feed().await?;
     let on_demand = ModelSpec {
         load_on_demand: true,
         ..spec
     };
-    house.load("old", on_demand).await?;
-    point(&house, &mut feed, "old").await?;
-    house.client.unload("old").send().await?;
+    server.load("old", on_demand).await?;
+    point(&server, &mut feed, "old").await?;
+    server.client.unload("old").send().await?;
     feed.until("old", ModelState::Unloaded).await?;
-    house.answer(ALIAS).await?;
+    server.answer(ALIAS).await?;
     let pid = feed.until("old", ModelState::Ready).await?.worker_pid;
-    assert!(!house.stubs.is_desired("old").await?);
+    assert!(!server.stubs.is_desired("old").await?);
     let fails = Script::loading(LoadKind::Error);
-    let outcome = to_new(&house, &mut feed, SwitchStrategy::LoadFirst, &fails).await?;
+    let outcome = to_new(&server, &mut feed, SwitchStrategy::LoadFirst, &fails).await?;
     assert_eq!(outcome, SwitchOutcome::RolledBack);
     // A switch back and forth would bring anything to light that is still on its way.
-    point(&house, &mut feed, "old").await?;
-    assert_serves(&house, pid).await?;
+    point(&server, &mut feed, "old").await?;
+    assert_serves(&server, pid).await?;
     Ok(())
 }
 
 /// The switch was the last to hold it, and does not keep what a session left.
 #[tokio::test]
 async fn what_a_session_leaves_to_a_switch_is_unloaded_at_its_end() -> Result<()> {
-    let house = House::scripted().await?;
+    let server = TestServer::scripted().await?;
     let mut fails = Script::gated();
     fails.load.kind = LoadKind::Error;
-    let (path, spec) = house.script("new", &fails)?;
-    let (_, old) = house.script("old", &Script::default())?;
-    house.load("old", old).await?;
-    let mut feed = house.feed().await?;
-    point(&house, &mut feed, "old").await?;
-    house.client.unload("old").send().await?;
+    let (path, spec) = server.script("new", &fails)?;
+    let (_, old) = server.script("old", &Script::default())?;
+    server.load("old", old).await?;
+    let mut feed = server.feed().await?;
+    point(&server, &mut feed, "old").await?;
+    server.client.unload("old").send().await?;
     feed.until("old", ModelState::Unloaded).await?;
-    let session = house.stubs.create_session(None).await?;
-    let (_, old) = house.script("old", &Script::default())?;
-    house.stubs.load(load_for(&session, "old", old)).await?;
+    let session = server.stubs.create_session(None).await?;
+    let (_, old) = server.script("old", &Script::default())?;
+    server.stubs.load(load_for(&session, "old", old)).await?;
     feed.until("old", ModelState::Ready).await?;
     let gate = Gate::new(&path, "load")?;
     let request = SwitchModelRequest {
         spec: Some(spec),
         ..switch(ALIAS, "new", SwitchStrategy::LoadFirst)
     };
-    let begun = house.stubs.switch(request).await?;
+    let begun = server.stubs.switch(request).await?;
     feed.until("new", ModelState::Loading).await?;
-    assert!(house.stubs.close(&session.session_id).await?.is_empty());
+    assert!(server.stubs.close(&session.session_id).await?.is_empty());
     gate.open()?;
     let ended = feed.ended(&begun.switch_id).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::RolledBack);

@@ -12,10 +12,10 @@ use hangar_tests::{
     feed::News,
     fixtures::Fixtures,
     hangar::{DEADLINE, NEVER, Options},
-    house::House,
     refusals::refusal,
     scripted::{Gate, Script},
     stubs::switch,
+    test_server::TestServer,
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -24,10 +24,10 @@ use crate::{ALIAS, carried_out, last, one_and_two, point, target};
 
 #[tokio::test]
 async fn the_old_model_goes_once_the_new_one_serves() -> Result<()> {
-    let house = House::real().await?;
-    let mut feed = one_and_two(&house).await?;
+    let server = TestServer::real().await?;
+    let mut feed = one_and_two(&server).await?;
     let request = switch(ALIAS, "two", SwitchStrategy::LoadFirst);
-    let begun = house.stubs.switch(request).await?;
+    let begun = server.stubs.switch(request).await?;
     let news = feed.news_to_end_of(&begun.switch_id).await?;
     let states_of_one = news
         .iter()
@@ -44,13 +44,13 @@ async fn the_old_model_goes_once_the_new_one_serves() -> Result<()> {
     ] {
         assert_eq!(feed.next().await?, News::State("one".into(), state));
     }
-    let ended = last(&house).await?;
+    let ended = last(&server).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
     assert_eq!(ended.strategy(), SwitchStrategy::LoadFirst);
-    assert_eq!(house.stubs.info("two").await?.aliases, [ALIAS]);
-    assert!(house.stubs.info("one").await?.aliases.is_empty());
-    assert!(house.stubs.is_desired("two").await?);
-    assert!(!house.stubs.is_desired("one").await?);
+    assert_eq!(server.stubs.info("two").await?.aliases, [ALIAS]);
+    assert!(server.stubs.info("one").await?.aliases.is_empty());
+    assert!(server.stubs.is_desired("two").await?);
+    assert!(!server.stubs.is_desired("one").await?);
     Ok(())
 }
 
@@ -61,14 +61,14 @@ async fn the_old_models_requests_have_the_drain_timeout_of_the_switch() -> Resul
     let options = Options::scripted(&fixtures)
         .time("--drain-timeout", NEVER)
         .time("--shutdown-timeout", NEVER * 2);
-    let house = House::open(fixtures, options).await?;
-    let (path, old) = house.script("old", &Script::gated())?;
-    let (_, new) = house.script("new", &Script::default())?;
+    let server = TestServer::open(fixtures, options).await?;
+    let (path, old) = server.script("old", &Script::gated())?;
+    let (_, new) = server.script("new", &Script::default())?;
     let gate = Gate::new(&path, "token")?;
-    house.load("old", old).await?;
-    let mut feed = house.feed().await?;
-    point(&house, &mut feed, "old").await?;
-    let mut stream = house.client.generate(ALIAS).prompt("x").stream().await?;
+    server.load("old", old).await?;
+    let mut feed = server.feed().await?;
+    point(&server, &mut feed, "old").await?;
+    let mut stream = server.client.generate(ALIAS).prompt("x").stream().await?;
     gate.step(1)?;
     let first = stream.next().await;
     assert!(
@@ -80,36 +80,36 @@ async fn the_old_models_requests_have_the_drain_timeout_of_the_switch() -> Resul
         drain_timeout: Some(to_proto_duration(Duration::from_millis(50))),
         ..switch(ALIAS, "new", SwitchStrategy::LoadFirst)
     };
-    let ended = carried_out(&house, &mut feed, request).await?;
+    let ended = carried_out(&server, &mut feed, request).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
     let cut = timeout(DEADLINE, stream.next()).await?;
     let cut = cut.unwrap_or_else(|| panic!("the stream ended without an error"));
     refusal(cut, Code::Unavailable, ErrorReason::ModelUnloaded);
     feed.until("old", ModelState::Unloaded).await?;
-    assert_eq!(target(&house).await?, "new");
+    assert_eq!(target(&server).await?, "new");
     Ok(())
 }
 
 #[tokio::test]
 async fn an_old_model_that_was_still_loading_goes_too() -> Result<()> {
-    let house = House::scripted().await?;
-    let (path, old) = house.script("old", &Script::gated())?;
-    let (_, new) = house.script("new", &Script::default())?;
-    house.load("old", old).await?;
-    let mut feed = house.feed().await?;
-    point(&house, &mut feed, "old").await?;
-    house.client.unload("old").send().await?;
+    let server = TestServer::scripted().await?;
+    let (path, old) = server.script("old", &Script::gated())?;
+    let (_, new) = server.script("new", &Script::default())?;
+    server.load("old", old).await?;
+    let mut feed = server.feed().await?;
+    point(&server, &mut feed, "old").await?;
+    server.client.unload("old").send().await?;
     let _gate = Gate::new(&path, "load")?;
-    house.client.load("old").send().await?;
+    server.client.load("old").send().await?;
     feed.until("old", ModelState::Unloaded).await?;
     feed.until("old", ModelState::Loading).await?;
     let request = SwitchModelRequest {
         spec: Some(new),
         ..switch(ALIAS, "new", SwitchStrategy::LoadFirst)
     };
-    let ended = carried_out(&house, &mut feed, request).await?;
+    let ended = carried_out(&server, &mut feed, request).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
     feed.until("old", ModelState::Unloaded).await?;
-    assert!(!house.stubs.is_desired("old").await?);
+    assert!(!server.stubs.is_desired("old").await?);
     Ok(())
 }

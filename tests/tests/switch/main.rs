@@ -13,53 +13,53 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{
     ModelState, SwitchInfo, SwitchModelRequest, SwitchOutcome, SwitchStrategy,
 };
-use hangar_tests::{feed::Feed, house::House, stubs::switch};
+use hangar_tests::{feed::Feed, stubs::switch, test_server::TestServer};
 
 const ALIAS: &str = "chat";
 
 /// Carries a switch out and gives how it ended.
 async fn carried_out(
-    house: &House,
+    server: &TestServer,
     feed: &mut Feed,
     request: SwitchModelRequest,
 ) -> Result<SwitchInfo> {
-    let begun = house.stubs.switch(request).await?;
+    let begun = server.stubs.switch(request).await?;
     let ended = feed.ended(&begun.switch_id).await?;
     assert_eq!(ended.strategy, begun.strategy);
     Ok(ended)
 }
 
 /// Points the alias at a model that is READY.
-async fn point(house: &House, feed: &mut Feed, model_id: &str) -> Result<()> {
+async fn point(server: &TestServer, feed: &mut Feed, model_id: &str) -> Result<()> {
     let request = switch(ALIAS, model_id, SwitchStrategy::LoadFirst);
-    let ended = carried_out(house, feed, request).await?;
+    let ended = carried_out(server, feed, request).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded, "{ended:?}");
     Ok(())
 }
 
 /// Two real models, "one" and "two", registered; the alias stands for "one", which is READY.
-async fn one_and_two(house: &House) -> Result<Feed> {
-    house.qwen("two").await?;
-    house.client.unload("two").send().await?;
-    house.llama("one").await?;
-    let mut feed = house.feed().await?;
-    point(house, &mut feed, "one").await?;
+async fn one_and_two(server: &TestServer) -> Result<Feed> {
+    server.qwen("two").await?;
+    server.client.unload("two").send().await?;
+    server.llama("one").await?;
+    let mut feed = server.feed().await?;
+    point(server, &mut feed, "one").await?;
     Ok(feed)
 }
 
-async fn state(house: &House, model_id: &str) -> Result<ModelState> {
-    let info = house.stubs.info(model_id).await?;
+async fn state(server: &TestServer, model_id: &str) -> Result<ModelState> {
+    let info = server.stubs.info(model_id).await?;
     Ok(info.status.context("a status")?.state())
 }
 
 /// The model that the alias stands for.
-async fn target(house: &House) -> Result<String> {
-    Ok(house.stubs.info(ALIAS).await?.model_id)
+async fn target(server: &TestServer) -> Result<String> {
+    Ok(server.stubs.info(ALIAS).await?.model_id)
 }
 
 /// The last switch of the alias, as GetInfo tells it.
-async fn last(house: &House) -> Result<SwitchInfo> {
-    let switches = house.stubs.switches().await?;
+async fn last(server: &TestServer) -> Result<SwitchInfo> {
+    let switches = server.stubs.switches().await?;
     let mut of_alias = switches.into_iter().filter(|switch| switch.alias == ALIAS);
     let last = of_alias.next().context("no switch")?;
     assert_eq!(of_alias.next(), None, "more than the last one is told");

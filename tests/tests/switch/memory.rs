@@ -2,13 +2,13 @@
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{ModelState, SwitchOutcome, SwitchStrategy};
-use hangar_tests::{fixtures::Fixtures, hangar::Options, house::House, stubs::switch};
+use hangar_tests::{fixtures::Fixtures, hangar::Options, stubs::switch, test_server::TestServer};
 
 use crate::{ALIAS, carried_out, one_and_two, state, target};
 
 /// What a model that is loaded holds, in bytes.
-async fn held(house: &House, model_id: &str) -> Result<u64> {
-    let status = house.stubs.info(model_id).await?.status;
+async fn held(server: &TestServer, model_id: &str) -> Result<u64> {
+    let status = server.stubs.info(model_id).await?.status;
     let memory = status.and_then(|status| status.memory).context("memory")?;
     Ok(memory.host_bytes)
 }
@@ -19,35 +19,35 @@ async fn strategy(share: f64) -> Result<SwitchStrategy> {
     let data = tempfile::tempdir()?;
     let fixtures = Fixtures::new()?;
     let options = Options::new(&fixtures).data_in(data.path());
-    let house = House::open(fixtures, options).await?;
-    let mut feed = one_and_two(&house).await?;
+    let server = TestServer::open(fixtures, options).await?;
+    let mut feed = one_and_two(&server).await?;
     let request = switch(ALIAS, "two", SwitchStrategy::LoadFirst);
-    carried_out(&house, &mut feed, request).await?;
-    let two = held(&house, "two").await?;
+    carried_out(&server, &mut feed, request).await?;
+    let two = held(&server, "two").await?;
     let back = switch(ALIAS, "one", SwitchStrategy::LoadFirst);
-    carried_out(&house, &mut feed, back).await?;
-    let one = held(&house, "one").await?;
+    carried_out(&server, &mut feed, back).await?;
+    let one = held(&server, "one").await?;
     feed.until("two", ModelState::Unloaded).await?;
 
     let limit = ((one + two) as f64 * share) as u64;
-    let House {
+    let TestServer {
         hangar, fixtures, ..
-    } = house;
+    } = server;
     hangar.terminate().await?;
     let options = Options::new(&fixtures)
         .data_in(data.path())
         .argument("--memory-limit")
         .argument(limit.to_string());
-    let house = House::open(fixtures, options).await?;
-    let mut feed = house.feed().await?;
+    let server = TestServer::open(fixtures, options).await?;
+    let mut feed = server.feed().await?;
     feed.until("one", ModelState::Ready).await?;
     let request = switch(ALIAS, "two", SwitchStrategy::Auto);
-    let ended = carried_out(&house, &mut feed, request).await?;
+    let ended = carried_out(&server, &mut feed, request).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded, "{ended:?}");
-    assert_eq!(target(&house).await?, "two");
+    assert_eq!(target(&server).await?, "two");
     feed.until("one", ModelState::Unloaded).await?;
-    assert_eq!(state(&house, "two").await?, ModelState::Ready);
-    house.answer(ALIAS).await?;
+    assert_eq!(state(&server, "two").await?, ModelState::Ready);
+    server.answer(ALIAS).await?;
     Ok(ended.strategy())
 }
 

@@ -8,10 +8,10 @@ use hangar_client::{
     v1::{ErrorReason, ModelSpec, ModelState, SwitchModelRequest, SwitchOutcome, SwitchStrategy},
 };
 use hangar_tests::{
-    house::House,
     refusals::{refusal, wrong_fields},
     scripted::{Gate, Script},
     stubs::switch,
+    test_server::TestServer,
 };
 use tonic::Code;
 
@@ -31,16 +31,16 @@ fn both(request: SwitchModelRequest) -> [SwitchModelRequest; 2] {
 }
 
 /// A server with the model "m", which is loaded.
-async fn house() -> Result<House> {
-    let house = House::scripted().await?;
-    let (_, spec) = house.script("m", &Script::default())?;
-    house.load("m", spec).await?;
-    Ok(house)
+async fn server() -> Result<TestServer> {
+    let server = TestServer::scripted().await?;
+    let (_, spec) = server.script("m", &Script::default())?;
+    server.load("m", spec).await?;
+    Ok(server)
 }
 
 #[tokio::test]
 async fn every_wrong_field_is_told() -> Result<()> {
-    let house = house().await?;
+    let server = server().await?;
     let request = SwitchModelRequest {
         alias: "a b".into(),
         model_id: String::new(),
@@ -54,7 +54,7 @@ async fn every_wrong_field_is_told() -> Result<()> {
         ..SwitchModelRequest::default()
     };
     for request in both(request) {
-        let mut fields = wrong_fields(house.stubs.switch(request).await);
+        let mut fields = wrong_fields(server.stubs.switch(request).await);
         fields.sort();
         assert_eq!(
             fields,
@@ -69,57 +69,57 @@ async fn every_wrong_field_is_told() -> Result<()> {
         );
     }
     for request in both(switch("m", "m", SwitchStrategy::Auto)) {
-        assert_eq!(wrong_fields(house.stubs.switch(request).await), ["alias"]);
+        assert_eq!(wrong_fields(server.stubs.switch(request).await), ["alias"]);
     }
-    assert!(house.stubs.switches().await?.is_empty());
+    assert!(server.stubs.switches().await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_models_id_is_no_alias() -> Result<()> {
-    let house = house().await?;
-    let (_, spec) = house.script("n", &Script::default())?;
+    let server = server().await?;
+    let (_, spec) = server.script("n", &Script::default())?;
     let request = SwitchModelRequest {
         spec: Some(spec),
         ..switch("m", "n", SwitchStrategy::Auto)
     };
     for request in both(request) {
-        let refused = house.stubs.switch(request).await;
+        let refused = server.stubs.switch(request).await;
         refusal(refused, Code::AlreadyExists, ErrorReason::ModelExists);
     }
-    assert!(house.stubs.info("n").await.is_err(), "it was registered");
-    assert!(house.stubs.switches().await?.is_empty());
+    assert!(server.stubs.info("n").await.is_err(), "it was registered");
+    assert!(server.stubs.switches().await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn an_unknown_model_needs_a_spec() -> Result<()> {
-    let house = house().await?;
+    let server = server().await?;
     for request in both(to("unknown")) {
-        let refused = house.stubs.switch(request).await;
+        let refused = server.stubs.switch(request).await;
         let refused = refusal(refused, Code::NotFound, ErrorReason::ModelNotFound);
         assert_eq!(refused.details().metadata["known_model_ids"], "m");
     }
-    assert!(house.stubs.info(ALIAS).await.is_err());
-    let (_, spec) = house.script("unknown", &Script::default())?;
+    assert!(server.stubs.info(ALIAS).await.is_err());
+    let (_, spec) = server.script("unknown", &Script::default())?;
     let [checked, request] = both(SwitchModelRequest {
         spec: Some(spec),
         ..to("unknown")
     });
-    assert_eq!(house.stubs.switch(checked).await?.switch_id, "");
-    assert!(house.stubs.info("unknown").await.is_err());
-    let mut feed = house.feed().await?;
-    let begun = house.stubs.switch(request).await?;
+    assert_eq!(server.stubs.switch(checked).await?.switch_id, "");
+    assert!(server.stubs.info("unknown").await.is_err());
+    let mut feed = server.feed().await?;
+    let begun = server.stubs.switch(request).await?;
     let ended = feed.ended(&begun.switch_id).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
-    assert_eq!(target(&house).await?, "unknown");
+    assert_eq!(target(&server).await?, "unknown");
     Ok(())
 }
 
 #[tokio::test]
 async fn another_spec_than_the_registered_one_is_refused() -> Result<()> {
-    let house = house().await?;
-    let (_, spec) = house.script("m", &Script::default())?;
+    let server = server().await?;
+    let (_, spec) = server.script("m", &Script::default())?;
     let other = ModelSpec {
         context_length: 77,
         ..spec
@@ -128,76 +128,76 @@ async fn another_spec_than_the_registered_one_is_refused() -> Result<()> {
         spec: Some(other),
         ..to("m")
     }) {
-        let refused = house.stubs.switch(request).await;
+        let refused = server.stubs.switch(request).await;
         refusal(refused, Code::FailedPrecondition, ErrorReason::SpecConflict);
     }
-    assert_eq!(house.stubs.info("m").await?.version, 1);
-    assert!(house.stubs.switches().await?.is_empty());
+    assert_eq!(server.stubs.info("m").await?.version, 1);
+    assert!(server.stubs.switches().await?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn an_alias_is_switched_once_at_a_time() -> Result<()> {
-    let house = house().await?;
-    let mut feed = house.feed().await?;
-    point(&house, &mut feed, "m").await?;
-    let (path, slow) = house.script("slow", &Script::gated())?;
+    let server = server().await?;
+    let mut feed = server.feed().await?;
+    point(&server, &mut feed, "m").await?;
+    let (path, slow) = server.script("slow", &Script::gated())?;
     let gate = Gate::new(&path, "load")?;
     let request = SwitchModelRequest {
         spec: Some(slow),
         ..switch(ALIAS, "slow", SwitchStrategy::LoadFirst)
     };
-    let begun = house.stubs.switch(request).await?;
+    let begun = server.stubs.switch(request).await?;
     feed.until("slow", ModelState::Loading).await?;
     for request in both(to("m")) {
-        let refused = house.stubs.switch(request).await;
+        let refused = server.stubs.switch(request).await;
         let refused = refusal(refused, Code::Aborted, ErrorReason::SwitchInProgress);
         assert_eq!(refused.details().metadata["alias"], ALIAS);
     }
-    assert_eq!(target(&house).await?, "m");
+    assert_eq!(target(&server).await?, "m");
     let held = format!("switch/{}", begun.switch_id);
     for model in ["m", "slow"] {
-        assert_eq!(house.stubs.info(model).await?.holders, [held.as_str()]);
-        let refused = house.client.unload(model).send().await;
+        assert_eq!(server.stubs.info(model).await?.holders, [held.as_str()]);
+        let refused = server.client.unload(model).send().await;
         let refused = refusal(refused, Code::FailedPrecondition, ErrorReason::ModelHeld);
         assert_eq!(refused.details().metadata["holders"], held);
     }
     let other = switch("other", "m", SwitchStrategy::LoadFirst);
-    let other = house.stubs.switch(other).await?;
+    let other = server.stubs.switch(other).await?;
     let ended = feed.ended(&other.switch_id).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
     gate.open()?;
     let ended = feed.ended(&begun.switch_id).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
-    assert_eq!(target(&house).await?, "slow");
+    assert_eq!(target(&server).await?, "slow");
     assert_eq!(
-        state(&house, "m").await?,
+        state(&server, "m").await?,
         ModelState::Ready,
         "it is `other`"
     );
-    point(&house, &mut feed, "m").await?;
+    point(&server, &mut feed, "m").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_repeated_request_is_one_switch() -> Result<()> {
-    let house = house().await?;
+    let server = server().await?;
     let request = SwitchModelRequest {
         request_id: "once".into(),
         ..to("m")
     };
-    let mut feed = house.feed().await?;
-    let first = house.stubs.switch(request.clone()).await?;
+    let mut feed = server.feed().await?;
+    let first = server.stubs.switch(request.clone()).await?;
     let ended = feed.ended(&first.switch_id).await?;
-    let again = house.stubs.switch(request.clone()).await?;
+    let again = server.stubs.switch(request.clone()).await?;
     assert_eq!(first, again);
-    assert_eq!(house.stubs.switches().await?, [ended]);
+    assert_eq!(server.stubs.switches().await?, [ended]);
     let other = SwitchModelRequest {
         alias: "other".into(),
         ..request
     };
-    let refused = house.stubs.switch(other).await;
+    let refused = server.stubs.switch(other).await;
     refusal(refused, Code::InvalidArgument, ErrorReason::RequestIdReused);
-    assert!(house.stubs.info("other").await.is_err());
+    assert!(server.stubs.info("other").await.is_err());
     Ok(())
 }

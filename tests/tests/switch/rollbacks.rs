@@ -13,33 +13,33 @@ use hangar_client::{
 use hangar_tests::{
     feed::{Feed, News},
     hangar::restarting,
-    house::House,
     refusals::{assert_is_for_people, refusal},
     scripted::{Gate, Script},
     stubs::switch,
+    test_server::TestServer,
 };
 use tonic::Code;
 
 use crate::{ALIAS, carried_out, last, one_and_two, point, state, target};
 
 /// A switch to a model that the engine refuses.
-fn to_broken(house: &House, strategy: SwitchStrategy) -> Result<SwitchModelRequest> {
+fn to_broken(server: &TestServer, strategy: SwitchStrategy) -> Result<SwitchModelRequest> {
     Ok(SwitchModelRequest {
-        spec: Some(house.broken_spec()?),
+        spec: Some(server.broken_spec()?),
         ..switch(ALIAS, "broken", strategy)
     })
 }
 
 /// Carries out a switch that rolls back, and gives what happened on the way.
 async fn rolled_back(
-    house: &House,
+    server: &TestServer,
     feed: &mut Feed,
     request: SwitchModelRequest,
     reason: &str,
 ) -> Result<Vec<News>> {
-    let begun = house.stubs.switch(request).await?;
+    let begun = server.stubs.switch(request).await?;
     let news = feed.news_to_end_of(&begun.switch_id).await?;
-    let ended = last(house).await?;
+    let ended = last(server).await?;
     assert_eq!(news.last(), Some(&News::Switch(Box::new(ended.clone()))));
     assert_eq!(ended.outcome(), SwitchOutcome::RolledBack);
     assert_eq!(ended.reason, reason, "{ended:?}");
@@ -50,46 +50,46 @@ async fn rolled_back(
 
 #[tokio::test]
 async fn the_old_model_serves_on_when_the_new_one_is_broken() -> Result<()> {
-    let house = House::real().await?;
-    let mut feed = one_and_two(&house).await?;
-    let answer = house.answer("one").await?;
-    let request = to_broken(&house, SwitchStrategy::LoadFirst)?;
-    let news = rolled_back(&house, &mut feed, request.clone(), "MODEL_UNUSABLE").await?;
+    let server = TestServer::real().await?;
+    let mut feed = one_and_two(&server).await?;
+    let answer = server.answer("one").await?;
+    let request = to_broken(&server, SwitchStrategy::LoadFirst)?;
+    let news = rolled_back(&server, &mut feed, request.clone(), "MODEL_UNUSABLE").await?;
     let moves = news.iter().any(|news| match news {
         News::State(model, _) => model == "one",
         News::Aliases(..) => true,
         _ => false,
     });
     assert!(!moves, "{news:?}");
-    assert_eq!(target(&house).await?, "one");
-    assert_eq!(house.answer(ALIAS).await?, answer);
-    assert_eq!(state(&house, "broken").await?, ModelState::Failed);
-    assert!(house.stubs.is_desired("one").await?);
-    let info = house.stubs.info("broken").await?;
+    assert_eq!(target(&server).await?, "one");
+    assert_eq!(server.answer(ALIAS).await?, answer);
+    assert_eq!(state(&server, "broken").await?, ModelState::Failed);
+    assert!(server.stubs.is_desired("one").await?);
+    let info = server.stubs.info("broken").await?;
     assert!(info.holders.is_empty() && info.aliases.is_empty());
-    assert!(!house.stubs.is_desired("broken").await?);
+    assert!(!server.stubs.is_desired("broken").await?);
     // The alias is free again, and the same switch ends in the same way.
-    rolled_back(&house, &mut feed, request, "MODEL_UNUSABLE").await?;
+    rolled_back(&server, &mut feed, request, "MODEL_UNUSABLE").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_first_switch_that_fails_leaves_no_alias() -> Result<()> {
-    let house = House::real().await?;
-    let mut feed = house.feed().await?;
-    let request = to_broken(&house, SwitchStrategy::Auto)?;
-    rolled_back(&house, &mut feed, request, "MODEL_UNUSABLE").await?;
-    let refused = house.client.generate(ALIAS).prompt("x").text().await;
+    let server = TestServer::real().await?;
+    let mut feed = server.feed().await?;
+    let request = to_broken(&server, SwitchStrategy::Auto)?;
+    rolled_back(&server, &mut feed, request, "MODEL_UNUSABLE").await?;
+    let refused = server.client.generate(ALIAS).prompt("x").text().await;
     refusal(refused, Code::NotFound, ErrorReason::ModelNotFound);
     Ok(())
 }
 
 #[tokio::test]
 async fn unload_first_makes_room_before_it_loads() -> Result<()> {
-    let house = House::real().await?;
-    let mut feed = one_and_two(&house).await?;
+    let server = TestServer::real().await?;
+    let mut feed = one_and_two(&server).await?;
     let request = switch(ALIAS, "two", SwitchStrategy::UnloadFirst);
-    let begun = house.stubs.switch(request).await?;
+    let begun = server.stubs.switch(request).await?;
     assert_eq!(begun.strategy(), SwitchStrategy::UnloadFirst);
     let news = feed.news_to_end_of(&begun.switch_id).await?;
     let place = |model: &str, state| {
@@ -101,21 +101,21 @@ async fn unload_first_makes_room_before_it_loads() -> Result<()> {
         gone.is_some() && gone < place("two", ModelState::Pending),
         "{news:?}"
     );
-    assert_eq!(last(&house).await?.outcome(), SwitchOutcome::Succeeded);
-    assert_eq!(target(&house).await?, "two");
-    house.answer(ALIAS).await?;
-    assert_eq!(state(&house, "one").await?, ModelState::Unloaded);
-    assert!(!house.stubs.is_desired("one").await?);
+    assert_eq!(last(&server).await?.outcome(), SwitchOutcome::Succeeded);
+    assert_eq!(target(&server).await?, "two");
+    server.answer(ALIAS).await?;
+    assert_eq!(state(&server, "one").await?, ModelState::Unloaded);
+    assert!(!server.stubs.is_desired("one").await?);
     Ok(())
 }
 
 #[tokio::test]
 async fn the_old_model_is_brought_back_when_the_new_one_is_broken() -> Result<()> {
-    let house = House::real().await?;
-    let mut feed = one_and_two(&house).await?;
-    let answer = house.answer("one").await?;
-    let request = to_broken(&house, SwitchStrategy::UnloadFirst)?;
-    let news = rolled_back(&house, &mut feed, request, "MODEL_UNUSABLE").await?;
+    let server = TestServer::real().await?;
+    let mut feed = one_and_two(&server).await?;
+    let answer = server.answer("one").await?;
+    let request = to_broken(&server, SwitchStrategy::UnloadFirst)?;
+    let news = rolled_back(&server, &mut feed, request, "MODEL_UNUSABLE").await?;
     let states: Vec<_> = news
         .iter()
         .filter_map(|news| match news {
@@ -125,19 +125,19 @@ async fn the_old_model_is_brought_back_when_the_new_one_is_broken() -> Result<()
         .collect();
     assert!(states.contains(&ModelState::Unloaded), "{states:?}");
     assert_eq!(states.last(), Some(&ModelState::Ready));
-    assert_eq!(house.answer(ALIAS).await?, answer);
-    assert!(house.stubs.is_desired("one").await?);
-    assert!(house.stubs.info("one").await?.holders.is_empty());
+    assert_eq!(server.answer(ALIAS).await?, answer);
+    assert!(server.stubs.is_desired("one").await?);
+    assert!(server.stubs.info("one").await?.holders.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn it_is_told_when_the_old_model_cannot_be_brought_back() -> Result<()> {
-    let house = House::real().await?;
-    let mut feed = one_and_two(&house).await?;
-    let request = to_broken(&house, SwitchStrategy::UnloadFirst)?;
-    fs::remove_dir_all(house.fixtures.llama()?)?;
-    let ended = carried_out(&house, &mut feed, request).await?;
+    let server = TestServer::real().await?;
+    let mut feed = one_and_two(&server).await?;
+    let request = to_broken(&server, SwitchStrategy::UnloadFirst)?;
+    fs::remove_dir_all(server.fixtures.llama()?)?;
+    let ended = carried_out(&server, &mut feed, request).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::RollbackFailed);
     assert_eq!(ended.reason, "MODEL_UNUSABLE");
     assert!(
@@ -146,59 +146,59 @@ async fn it_is_told_when_the_old_model_cannot_be_brought_back() -> Result<()> {
         ended.message
     );
     assert_is_for_people(&ended.message);
-    assert_eq!(last(&house).await?, ended);
-    assert_eq!(target(&house).await?, "one");
-    assert_eq!(state(&house, "one").await?, ModelState::Failed);
-    assert!(house.stubs.is_desired("one").await?);
-    point(&house, &mut feed, "two").await?;
-    house.answer(ALIAS).await?;
+    assert_eq!(last(&server).await?, ended);
+    assert_eq!(target(&server).await?, "one");
+    assert_eq!(state(&server, "one").await?, ModelState::Failed);
+    assert!(server.stubs.is_desired("one").await?);
+    point(&server, &mut feed, "two").await?;
+    server.answer(ALIAS).await?;
     Ok(())
 }
 
 /// However little time the new one was given.
 #[tokio::test]
 async fn the_old_model_has_its_own_time_to_come_back() -> Result<()> {
-    let house = House::scripted().await?;
-    let (_, old) = house.script("old", &Script::default())?;
-    house.load("old", old).await?;
-    let mut feed = house.feed().await?;
-    point(&house, &mut feed, "old").await?;
-    let (path, slow) = house.script("slow", &Script::gated())?;
+    let server = TestServer::scripted().await?;
+    let (_, old) = server.script("old", &Script::default())?;
+    server.load("old", old).await?;
+    let mut feed = server.feed().await?;
+    point(&server, &mut feed, "old").await?;
+    let (path, slow) = server.script("slow", &Script::gated())?;
     let _gate = Gate::new(&path, "load")?;
     let request = SwitchModelRequest {
         spec: Some(slow),
         timeout: Some(to_proto_duration(Duration::from_millis(1))),
         ..switch(ALIAS, "slow", SwitchStrategy::UnloadFirst)
     };
-    rolled_back(&house, &mut feed, request, "LOAD_TIMEOUT").await?;
-    assert_eq!(state(&house, "old").await?, ModelState::Ready);
+    rolled_back(&server, &mut feed, request, "LOAD_TIMEOUT").await?;
+    assert_eq!(state(&server, "old").await?, ModelState::Ready);
     Ok(())
 }
 
 /// A request that would load the old model on demand would take the room that it made.
 #[tokio::test]
 async fn requests_are_told_to_come_back_while_the_old_model_makes_room() -> Result<()> {
-    let house = House::scripted().await?;
-    let (_, old) = house.script("old", &Script::default())?;
+    let server = TestServer::scripted().await?;
+    let (_, old) = server.script("old", &Script::default())?;
     let on_demand = ModelSpec {
         load_on_demand: true,
         ..old
     };
-    house.load("old", on_demand).await?;
-    let mut feed = house.feed().await?;
-    point(&house, &mut feed, "old").await?;
-    let (path, slow) = house.script("slow", &Script::gated())?;
+    server.load("old", on_demand).await?;
+    let mut feed = server.feed().await?;
+    point(&server, &mut feed, "old").await?;
+    let (path, slow) = server.script("slow", &Script::gated())?;
     let gate = Gate::new(&path, "load")?;
     let request = SwitchModelRequest {
         spec: Some(slow),
         ..switch(ALIAS, "slow", SwitchStrategy::UnloadFirst)
     };
-    let begun = house.stubs.switch(request).await?;
+    let begun = server.stubs.switch(request).await?;
     feed.until("slow", ModelState::Loading).await?;
     for model in [ALIAS, "old"] {
         let answers = [
-            house.answer(model).await.map(drop),
-            house.client.tokenize(model, "x").send().await.map(drop),
+            server.answer(model).await.map(drop),
+            server.client.tokenize(model, "x").send().await.map(drop),
         ];
         for answer in answers {
             let refused = refusal(answer, Code::Unavailable, ErrorReason::ModelLoading);
@@ -210,50 +210,50 @@ async fn requests_are_told_to_come_back_while_the_old_model_makes_room() -> Resu
     let ended = feed.ended(&begun.switch_id).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
     assert_eq!(feed.state("old"), ModelState::Unloaded);
-    house.answer(ALIAS).await?;
+    server.answer(ALIAS).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn unloading_the_new_model_by_force_ends_the_switch() -> Result<()> {
-    let house = House::scripted().await?;
-    let (_, old) = house.script("old", &Script::default())?;
-    house.load("old", old).await?;
-    let mut feed = house.feed().await?;
-    point(&house, &mut feed, "old").await?;
-    let (path, slow) = house.script("slow", &Script::gated())?;
+    let server = TestServer::scripted().await?;
+    let (_, old) = server.script("old", &Script::default())?;
+    server.load("old", old).await?;
+    let mut feed = server.feed().await?;
+    point(&server, &mut feed, "old").await?;
+    let (path, slow) = server.script("slow", &Script::gated())?;
     let _gate = Gate::new(&path, "load")?;
     let request = SwitchModelRequest {
         spec: Some(slow),
         ..switch(ALIAS, "slow", SwitchStrategy::LoadFirst)
     };
-    let begun = house.stubs.switch(request).await?;
+    let begun = server.stubs.switch(request).await?;
     feed.until("slow", ModelState::Loading).await?;
-    house.client.unload("slow").force().send().await?;
+    server.client.unload("slow").force().send().await?;
     let ended = feed.ended(&begun.switch_id).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::RolledBack);
     assert_eq!(ended.reason, "LOAD_CANCELLED");
-    assert_eq!(state(&house, "old").await?, ModelState::Ready);
+    assert_eq!(state(&server, "old").await?, ModelState::Ready);
     Ok(())
 }
 
 /// Attempts count as ever: the switch waits for the last of them.
 #[tokio::test]
 async fn a_new_model_is_tried_as_often_as_its_policy_says() -> Result<()> {
-    let house = House::scripted().await?;
+    let server = TestServer::scripted().await?;
     let script = Script {
         die_on_attempts: vec![1, 2],
         ..Script::default()
     };
-    let (path, _) = house.script("shaky", &script)?;
+    let (path, _) = server.script("shaky", &script)?;
     let mode = RestartMode::OnFailure;
     let request = SwitchModelRequest {
         spec: Some(restarting(&path, mode, 3)),
         ..switch(ALIAS, "shaky", SwitchStrategy::LoadFirst)
     };
-    let mut feed = house.feed().await?;
-    let ended = carried_out(&house, &mut feed, request).await?;
+    let mut feed = server.feed().await?;
+    let ended = carried_out(&server, &mut feed, request).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded, "{ended:?}");
-    assert_eq!(target(&house).await?, "shaky");
+    assert_eq!(target(&server).await?, "shaky");
     Ok(())
 }

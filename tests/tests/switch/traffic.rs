@@ -12,8 +12,8 @@ use hangar_client::{
 };
 use hangar_tests::{
     background::Background,
-    house::{House, answer},
     stubs::switch,
+    test_server::{TestServer, answer},
 };
 
 use crate::{ALIAS, carried_out, one_and_two, target};
@@ -35,11 +35,11 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn begin(house: &House) -> Self {
+    fn begin(server: &TestServer) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(AtomicUsize::new(0));
         let clients = (0..CLIENTS).map(|_| {
-            let (url, stop, asked) = (house.hangar.url(), stop.clone(), asked.clone());
+            let (url, stop, asked) = (server.hangar.url(), stop.clone(), asked.clone());
             Background::start(async move {
                 let client = hangar_client::Client::connect(url).await?;
                 let mut answers = Answers::default();
@@ -80,27 +80,31 @@ impl Traffic {
 
 #[tokio::test]
 async fn no_request_fails_while_the_alias_moves() -> Result<()> {
-    let house = House::real().await?;
-    let mut feed = one_and_two(&house).await?;
-    let one = house.answer("one").await?;
-    house.client.load("two").wait().await?;
-    let two = house.answer("two").await?;
+    let server = TestServer::real().await?;
+    let mut feed = one_and_two(&server).await?;
+    let one = server.answer("one").await?;
+    server.client.load("two").wait().await?;
+    let two = server.answer("two").await?;
     assert_ne!(one, two);
-    house.client.unload("two").send().await?;
+    server.client.unload("two").send().await?;
 
-    let traffic = Traffic::begin(&house);
+    let traffic = Traffic::begin(&server);
     let mut old = "one";
     for (new, expected) in [("two", &two), ("one", &one), ("two", &two)] {
         traffic.go_on(2).await;
         let request = switch(ALIAS, new, SwitchStrategy::LoadFirst);
-        let ended = carried_out(&house, &mut feed, request).await?;
+        let ended = carried_out(&server, &mut feed, request).await?;
         assert_eq!(ended.outcome(), SwitchOutcome::Succeeded, "{ended:?}");
         assert_eq!(
             (ended.from_model_id.as_str(), ended.to_model_id.as_str()),
             (old, new)
         );
-        assert_eq!(house.answer(ALIAS).await?, *expected, "asked after the end");
-        assert_eq!(target(&house).await?, new);
+        assert_eq!(
+            server.answer(ALIAS).await?,
+            *expected,
+            "asked after the end"
+        );
+        assert_eq!(target(&server).await?, new);
         feed.until(old, ModelState::Unloaded).await?;
         old = new;
     }
@@ -116,7 +120,7 @@ async fn no_request_fails_while_the_alias_moves() -> Result<()> {
     }
     eprintln!("{counts:?} answers");
     assert!(counts.iter().all(|count| *count >= CLIENTS), "{counts:?}");
-    assert!(!house.stubs.is_desired("one").await?);
-    assert!(house.stubs.is_desired("two").await?);
+    assert!(!server.stubs.is_desired("one").await?);
+    assert!(server.stubs.is_desired("two").await?);
     Ok(())
 }

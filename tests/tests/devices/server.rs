@@ -19,7 +19,7 @@ use tokio::time::{interval, timeout};
 pub(crate) const GIB: u64 = 1 << 30;
 
 /// A server with scripted workers, GPUs and their driver.
-pub(crate) struct House {
+pub(crate) struct TestServer {
     // Before the driver: a server that hangs in it is ended first.
     pub(crate) hangar: Hangar,
     pub(crate) client: Client,
@@ -28,7 +28,7 @@ pub(crate) struct House {
     pub(crate) gpus: Vec<Gpu>,
 }
 
-impl House {
+impl TestServer {
     /// With GPUs of so many GiB.
     pub(crate) async fn with_gpus(gib: &[u64]) -> Result<Self> {
         Self::with(gib, |options| options).await

@@ -11,7 +11,7 @@ use hangar_tests::{
 };
 
 /// A server whose models may hold so many times the memory of a tiny model together.
-pub(crate) struct House {
+pub(crate) struct TestServer {
     pub(crate) hangar: Hangar,
     pub(crate) client: Client,
     pub(crate) fixtures: Fixtures,
@@ -19,7 +19,7 @@ pub(crate) struct House {
     pub(crate) unit: u64,
 }
 
-impl House {
+impl TestServer {
     /// Room for `units` tiny models.
     pub(crate) async fn for_units(units: f64) -> Result<Self> {
         Self::with(units, |options| options).await

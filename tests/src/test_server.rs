@@ -18,7 +18,7 @@ use crate::{
 
 /// A server, a connection to it, and the models that it may load.
 #[derive(Debug)]
-pub struct House {
+pub struct TestServer {
     /// The server.
     pub hangar: Hangar,
     /// A client of it.
@@ -32,7 +32,7 @@ pub struct House {
 /// What every answer in these tests goes on from.
 const PROMPT: &str = "Hello";
 
-impl House {
+impl TestServer {
     /// A server with real engines.
     ///
     /// # Errors
