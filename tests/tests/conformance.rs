@@ -6,8 +6,8 @@ use anyhow::Result;
 use hangar_tests::{
     fixtures::Fixtures,
     hangar::{DEADLINE, Hangar, Options},
-    lab::Lab,
     scripted::{GenerateScript, Script},
+    scripted_server::ScriptedServer,
     tools,
 };
 use tokio::{process::Command, task::spawn_blocking, time::timeout};
@@ -41,8 +41,8 @@ async fn every_rpc_works_by_reflection() -> Result<()> {
 
 #[tokio::test]
 async fn every_method_is_described() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    check("methods", &lab.hangar, &lab.directory).await
+    let server = ScriptedServer::start(&Script::default()).await?;
+    check("methods", &server.hangar, &server.directory).await
 }
 
 #[tokio::test]
@@ -51,12 +51,12 @@ async fn errors_are_read_in_words() -> Result<()> {
         die_after: Some(1),
         ..GenerateScript::default()
     };
-    let lab = Lab::start(&Script {
+    let server = ScriptedServer::start(&Script {
         generate,
         ..Script::default()
     })
     .await?;
-    check("errors", &lab.hangar, &lab.directory).await
+    check("errors", &server.hangar, &server.directory).await
 }
 
 #[tokio::test]
@@ -68,6 +68,6 @@ async fn errors_with_callers_words_are_not_too_long() -> Result<()> {
 
 #[tokio::test]
 async fn health_is_told() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    check("health", &lab.hangar, &lab.directory).await
+    let server = ScriptedServer::start(&Script::default()).await?;
+    check("health", &server.hangar, &server.directory).await
 }

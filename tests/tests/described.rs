@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, stream};
-use hangar_tests::{lab::Lab, scripted::Script};
+use hangar_tests::{scripted::Script, scripted_server::ScriptedServer};
 use prost::Message;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 use tonic::transport::{Channel, Endpoint};
@@ -101,14 +101,16 @@ fn add_enum(parts: &mut BTreeMap<Vec<i32>, String>, path: Vec<i32>, choice: &Enu
     parts.insert(path, choice.name().to_owned());
 }
 
-async fn channel(lab: &Lab) -> Result<Channel> {
-    Ok(Endpoint::from_shared(lab.hangar.url())?.connect().await?)
+async fn channel(server: &ScriptedServer) -> Result<Channel> {
+    Ok(Endpoint::from_shared(server.hangar.url())?
+        .connect()
+        .await?)
 }
 
 #[tokio::test]
 async fn every_part_of_the_api_has_its_words() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    let channel = channel(&lab).await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let channel = channel(&server).await?;
     let mut bytes = 0;
     for name in FILES {
         let described = file!(v1, channel, name);

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use hangar_tests::{
-    lab::Lab,
     recipes::{Grpcurl, words},
     scripted::Script,
+    scripted_server::ScriptedServer,
 };
 
 /// What grpcurl prints for a line, if there is Go to make grpcurl; `buf curl` describes nothing.
@@ -34,7 +34,7 @@ async fn prints(line: &str, at: SocketAddr, parts: &[&str]) -> Result<()> {
 
 #[tokio::test]
 async fn what_it_describes_is_the_reference() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
     let described: [(&str, &[&str]); 5] = [
         (
             "hangar.v1.LoadModelRequest",
@@ -63,7 +63,7 @@ async fn what_it_describes_is_the_reference() -> Result<()> {
     for (name, parts) in described {
         let parts: Vec<_> = parts.iter().map(|part| part.to_lowercase()).collect();
         let line = format!("-plaintext SERVER describe {name}");
-        let Some(text) = printed(&line, lab.hangar.listen()).await? else {
+        let Some(text) = printed(&line, server.hangar.listen()).await? else {
             return Ok(());
         };
         let text = text.to_lowercase();
@@ -76,8 +76,8 @@ async fn what_it_describes_is_the_reference() -> Result<()> {
 
 #[tokio::test]
 async fn the_ops_port_describes_what_it_offers() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    let ops = lab.hangar.ops_listen();
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let ops = server.hangar.ops_listen();
     let listed = printed("-plaintext SERVER list", ops).await?;
     if let Some(listed) = listed {
         let services: Vec<_> = listed.lines().collect();
@@ -100,11 +100,11 @@ async fn the_ops_port_describes_what_it_offers() -> Result<()> {
 
 #[tokio::test]
 async fn reflection_is_turned_off_on_both_ports() -> Result<()> {
-    let lab = Lab::with(&Script::default(), |options| {
+    let server = ScriptedServer::with(&Script::default(), |options| {
         options.env("HANGAR_REFLECTION", "false")
     })
     .await?;
-    for port in [lab.hangar.listen(), lab.hangar.ops_listen()] {
+    for port in [server.hangar.listen(), server.hangar.ops_listen()] {
         let line = "-plaintext SERVER list";
         prints(line, port, &["does not support the reflection API"]).await?;
     }
@@ -113,15 +113,15 @@ async fn reflection_is_turned_off_on_both_ports() -> Result<()> {
 
 #[tokio::test]
 async fn what_is_between_server_and_worker_is_not_described() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    let listed = printed("-plaintext SERVER list", lab.hangar.listen()).await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let listed = printed("-plaintext SERVER list", server.hangar.listen()).await?;
     let Some(listed) = listed else {
         return Ok(());
     };
     assert!(!listed.contains("worker"), "{listed}");
     for name in ["WorkerService", "LoadRequest"] {
         let line = format!("-plaintext SERVER describe hangar.worker.v1.{name}");
-        let text = printed(&line, lab.hangar.listen()).await?;
+        let text = printed(&line, server.hangar.listen()).await?;
         let text = text.context("no grpcurl")?;
         assert!(text.contains("not found"), "{text}");
     }

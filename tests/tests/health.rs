@@ -6,8 +6,8 @@ use hangar_tests::{
     background::Background,
     hangar::{DEADLINE, Hangar},
     http,
-    lab::Lab,
     scripted::{GenerateScript, LoadScript, Script},
+    scripted_server::ScriptedServer,
 };
 use rustix::process::Signal;
 use tokio::time::timeout;
@@ -89,8 +89,8 @@ fn gated() -> Script {
 
 #[tokio::test]
 async fn a_server_serves_on_both_ports() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    for health in ports(&lab.hangar).await? {
+    let server = ScriptedServer::start(&Script::default()).await?;
+    for health in ports(&server.hangar).await? {
         for service in SERVICES {
             assert_eq!(check(&health, service).await?, Serving, "{service:?}");
             let mut stream = watch(&health, service).await?;
@@ -102,12 +102,16 @@ async fn a_server_serves_on_both_ports() -> Result<()> {
 
 #[tokio::test]
 async fn an_unknown_service_is_told_which_there_are() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
     for n in 0..100 {
         let id = format!("{}{n:03}", "x".repeat(120));
-        lab.client.create_model(&id, lab.spec()).send().await?;
+        server
+            .client
+            .create_model(&id, server.spec())
+            .send()
+            .await?;
     }
-    for health in ports(&lab.hangar).await? {
+    for health in ports(&server.hangar).await? {
         let unknown = check(&health, "model/nobody")
             .await
             .err()
@@ -129,10 +133,10 @@ async fn an_unknown_service_is_told_which_there_are() -> Result<()> {
 
 #[tokio::test]
 async fn an_unknown_service_is_not_found_and_can_be_watched_until_it_is_known() -> Result<()> {
-    let lab = Lab::start(&gated()).await?;
-    let gate = lab.gate("load")?;
+    let server = ScriptedServer::start(&gated()).await?;
+    let gate = server.gate("load")?;
     let mut streams = Vec::new();
-    for health in ports(&lab.hangar).await? {
+    for health in ports(&server.hangar).await? {
         for service in [
             "model/m",
             "model/other",
@@ -152,7 +156,7 @@ async fn an_unknown_service_is_not_found_and_can_be_watched_until_it_is_known() 
         assert_eq!(next(&mut stream).await?, Some(ServiceUnknown));
         streams.push(stream);
     }
-    lab.load().send().await?;
+    server.load().send().await?;
     for stream in &mut streams {
         assert_eq!(next(stream).await?, Some(NotServing));
     }
@@ -160,7 +164,7 @@ async fn an_unknown_service_is_not_found_and_can_be_watched_until_it_is_known() 
     for stream in &mut streams {
         assert_eq!(next(stream).await?, Some(Serving));
     }
-    lab.client.unload("m").send().await?;
+    server.client.unload("m").send().await?;
     for stream in &mut streams {
         assert_eq!(next(stream).await?, Some(NotServing));
     }
@@ -169,31 +173,31 @@ async fn an_unknown_service_is_not_found_and_can_be_watched_until_it_is_known() 
 
 #[tokio::test]
 async fn a_model_serves_from_ready_until_it_drains_or_dies() -> Result<()> {
-    let lab = Lab::start(&gated()).await?;
-    let [health, _] = ports(&lab.hangar).await?;
-    let gate = lab.gate("load")?;
-    let mut transitions = lab.follow().await?;
-    lab.load().send().await?;
+    let server = ScriptedServer::start(&gated()).await?;
+    let [health, _] = ports(&server.hangar).await?;
+    let gate = server.gate("load")?;
+    let mut transitions = server.follow().await?;
+    server.load().send().await?;
     transitions.until(ModelState::Loading).await?;
     assert_eq!(check(&health, "model/m").await?, NotServing);
     gate.step(1)?;
     transitions.until(ModelState::Ready).await?;
     assert_eq!(check(&health, "model/m").await?, Serving);
 
-    let _token = lab.gate("token")?;
+    let _token = server.gate("token")?;
     let mut stream = watch(&health, "model/m").await?;
     assert_eq!(next(&mut stream).await?, Some(Serving));
-    let _answer = lab.client.generate("m").prompt("x").stream().await?;
-    let unload = Background::start(lab.client.unload("m").send());
+    let _answer = server.client.generate("m").prompt("x").stream().await?;
+    let unload = Background::start(server.client.unload("m").send());
     transitions.until(ModelState::Draining).await?;
     assert_eq!(next(&mut stream).await?, Some(NotServing));
     // The server as a whole is none the worse for it.
     assert_eq!(check(&health, "").await?, Serving);
-    lab.client.unload("m").force().send().await?;
+    server.client.unload("m").force().send().await?;
     unload.end().await??;
 
     gate.open()?;
-    let pid = lab.ready().await?.worker_pid;
+    let pid = server.ready().await?.worker_pid;
     assert_eq!(next(&mut stream).await?, Some(Serving));
     hangar_tests::processes::signal(pid, Signal::KILL)?;
     assert_eq!(next(&mut stream).await?, Some(NotServing));
@@ -203,12 +207,12 @@ async fn a_model_serves_from_ready_until_it_drains_or_dies() -> Result<()> {
 
 #[tokio::test]
 async fn health_is_told_and_watches_end_well_at_shutdown() -> Result<()> {
-    let lab = Lab::start(&gated()).await?;
-    let load = lab.gate("load")?;
+    let server = ScriptedServer::start(&gated()).await?;
+    let load = server.gate("load")?;
     load.open()?;
-    lab.ready().await?;
-    let token = lab.gate("token")?;
-    let mut answer = lab
+    server.ready().await?;
+    let token = server.gate("token")?;
+    let mut answer = server
         .client
         .generate("m")
         .prompt("x")
@@ -217,7 +221,7 @@ async fn health_is_told_and_watches_end_well_at_shutdown() -> Result<()> {
         .await?;
     let mut known = Vec::new();
     let mut unknown = Vec::new();
-    for health in ports(&lab.hangar).await? {
+    for health in ports(&server.hangar).await? {
         for service in ["", "readiness", "hangar.v1.ModelService"] {
             let mut stream = watch(&health, service).await?;
             assert_eq!(next(&mut stream).await?, Some(Serving));
@@ -227,7 +231,7 @@ async fn health_is_told_and_watches_end_well_at_shutdown() -> Result<()> {
         assert_eq!(next(&mut stream).await?, Some(ServiceUnknown));
         unknown.push(stream);
     }
-    lab.hangar.signal(Signal::TERM)?;
+    server.hangar.signal(Signal::TERM)?;
     for stream in &mut known {
         assert_eq!(next(stream).await?, Some(NotServing));
     }
@@ -235,7 +239,7 @@ async fn health_is_told_and_watches_end_well_at_shutdown() -> Result<()> {
         assert_eq!(next(stream).await?, None);
     }
     // An answer is still under way; meanwhile the ops port tells how it is.
-    let ops = lab.hangar.ops_listen();
+    let ops = server.hangar.ops_listen();
     assert_eq!(http::get(ops, "/readyz").await?.status, 503);
     assert_eq!(http::get(ops, "/livez").await?.status, 200);
     let ops = connect(format!("http://{ops}")).await?;
@@ -243,14 +247,14 @@ async fn health_is_told_and_watches_end_well_at_shutdown() -> Result<()> {
     assert_eq!(check(&ops, "liveness").await?, Serving);
     token.open()?;
     while answer.next().await.transpose()?.is_some() {}
-    assert!(lab.hangar.ended(DEADLINE).await?.success());
+    assert!(server.hangar.ended(DEADLINE).await?.success());
     Ok(())
 }
 
 #[tokio::test]
 async fn probes_and_metrics_are_there_over_plain_http() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    let ops = lab.hangar.ops_listen();
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let ops = server.hangar.ops_listen();
     for path in ["/livez", "/readyz", "/startupz"] {
         let answer = http::get(ops, path).await?;
         assert_eq!(
@@ -268,26 +272,26 @@ async fn probes_and_metrics_are_there_over_plain_http() -> Result<()> {
     );
     assert_eq!(http::get(ops, "/nothing").await?.status, 404);
     // The main port speaks gRPC only.
-    assert!(http::get(lab.hangar.listen(), "/livez").await.is_err());
+    assert!(http::get(server.hangar.listen(), "/livez").await.is_err());
     Ok(())
 }
 
 #[tokio::test]
 async fn status_calls_answer_while_models_load() -> Result<()> {
-    let lab = Lab::with(&gated(), |options| {
+    let server = ScriptedServer::with(&gated(), |options| {
         options.argument("--max-concurrent-loads").argument("1")
     })
     .await?;
-    let gate = lab.gate("load")?;
-    let mut transitions = lab.follow().await?;
-    let load = Background::start(lab.load().wait());
+    let gate = server.gate("load")?;
+    let mut transitions = server.follow().await?;
+    let load = Background::start(server.load().wait());
     transitions.until(ModelState::Loading).await?;
-    let waiting = lab.fixtures.scripted("waiting", &Script::default())?;
+    let waiting = server.fixtures.scripted("waiting", &Script::default())?;
     let spec = hangar_tests::hangar::spec(&waiting);
-    lab.client.load("waiting").spec(spec).send().await?;
+    server.client.load("waiting").spec(spec).send().await?;
 
     // The load is held at the gate: what answers now does not wait for it.
-    let info = lab.client.info().send().await?;
+    let info = server.client.info().send().await?;
     let states: Vec<_> = info
         .models
         .iter()
@@ -295,12 +299,14 @@ async fn status_calls_answer_while_models_load() -> Result<()> {
         .collect();
     assert_eq!(states[0].state(), ModelState::Loading);
     assert_eq!(states[1].state(), ModelState::Pending);
-    for health in ports(&lab.hangar).await? {
+    for health in ports(&server.hangar).await? {
         assert_eq!(check(&health, "").await?, Serving);
         assert_eq!(check(&health, "model/m").await?, NotServing);
     }
     assert_eq!(
-        http::get(lab.hangar.ops_listen(), "/readyz").await?.status,
+        http::get(server.hangar.ops_listen(), "/readyz")
+            .await?
+            .status,
         200
     );
     assert_eq!(
@@ -310,7 +316,7 @@ async fn status_calls_answer_while_models_load() -> Result<()> {
 
     gate.step(1)?;
     load.end().await??;
-    let mut waited = lab.hangar.follow("waiting").await?;
+    let mut waited = server.hangar.follow("waiting").await?;
     waited.until(ModelState::Ready).await?;
     Ok(())
 }

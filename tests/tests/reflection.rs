@@ -7,8 +7,8 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use hangar_tests::{
     fixtures::Fixtures,
     hangar::{DEADLINE, Hangar, Options},
-    lab::Lab,
     scripted::Script,
+    scripted_server::ScriptedServer,
     tools,
 };
 use prost::Message;
@@ -152,8 +152,8 @@ impl Curl {
 async fn every_method_is_listed(
     #[values("grpc-v1", "grpc-v1alpha")] version: &'static str,
 ) -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    let curl = Curl::new(&lab.hangar, version).await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let curl = Curl::new(&server.hangar, version).await?;
     let output = curl.command().arg("--list-methods").arg(&curl.url).output();
     let output = timeout(DEADLINE, output).await??;
     let listed = String::from_utf8(output.stdout)?;
@@ -222,8 +222,8 @@ async fn every_rpc_works(#[values("grpc-v1", "grpc-v1alpha")] version: &'static 
 
 #[tokio::test]
 async fn a_watch_is_printed_as_it_goes() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    let curl = Curl::new(&lab.hangar, "grpc-v1").await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let curl = Curl::new(&server.hangar, "grpc-v1").await?;
     let mut command = curl.command();
     command.args(["--data", "{}"]).stdout(Stdio::piped());
     let mut child = command
@@ -239,10 +239,10 @@ async fn a_watch_is_printed_as_it_goes() -> Result<()> {
         anyhow::bail!("the output ended before {wanted}")
     };
     until("\"complete\": true").await?;
-    lab.ready().await?;
+    server.ready().await?;
     until("\"state\": \"MODEL_STATE_READY\"").await?;
     // With the server the watch ends, and with it the command.
-    lab.hangar.terminate().await?;
+    server.hangar.terminate().await?;
     until("\"state\": \"MODEL_STATE_READY\"")
         .await
         .err()
@@ -255,8 +255,8 @@ async fn a_watch_is_printed_as_it_goes() -> Result<()> {
 #[tokio::test]
 async fn errors_carry_their_details() -> Result<()> {
     const INFO: &str = "google.rpc.ErrorInfo";
-    let lab = Lab::start(&Script::default()).await?;
-    let curl = Curl::new(&lab.hangar, "grpc-v1").await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let curl = Curl::new(&server.hangar, "grpc-v1").await?;
     let unknown = json!({"model_id": "nope"});
     let method = "hangar.v1.ModelService/GetInfo";
     let types = [INFO, "google.rpc.ResourceInfo"];
@@ -293,11 +293,11 @@ async fn errors_carry_their_details() -> Result<()> {
 
 #[tokio::test]
 async fn reflection_can_be_turned_off() -> Result<()> {
-    let lab = Lab::with(&Script::default(), |options| {
+    let server = ScriptedServer::with(&Script::default(), |options| {
         options.env("HANGAR_REFLECTION", "false")
     })
     .await?;
-    let curl = Curl::new(&lab.hangar, "grpc-v1").await?;
+    let curl = Curl::new(&server.hangar, "grpc-v1").await?;
     let output = curl
         .command()
         .arg("--list-services")
@@ -306,6 +306,6 @@ async fn reflection_can_be_turned_off() -> Result<()> {
     let output = timeout(DEADLINE, output).await??;
     assert!(!output.status.success());
     // The API itself is there.
-    lab.ready().await?;
+    server.ready().await?;
     Ok(())
 }

@@ -11,11 +11,10 @@ use hangar_tests::{
     background::Background,
     fixtures::Fixtures,
     hangar::{DEADLINE, Hangar, NEVER, Options, binary, spec},
-    http,
-    lab::Lab,
-    processes,
+    http, processes,
     refusals::refusal,
     scripted::{Gate, GenerateScript, LoadScript, Script, ShutdownKind},
+    scripted_server::ScriptedServer,
 };
 use rustix::process::Signal;
 use tokio::{
@@ -100,14 +99,14 @@ fn sockets(data: &Path) -> Result<Vec<OsString>> {
 async fn answers_may_end_and_nothing_is_left() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let data = directory.path().join("data");
-    let lab = Lab::with(&gated(), |options| options.data_in(&data)).await?;
-    let token = lab.gate("token")?;
-    let worker = lab.ready().await?.worker_pid;
+    let server = ScriptedServer::with(&gated(), |options| options.data_in(&data)).await?;
+    let token = server.gate("token")?;
+    let worker = server.ready().await?.worker_pid;
     let held = LoadScript {
         gate: Some("load".into()),
         ..LoadScript::default()
     };
-    let loading = lab.fixtures.scripted(
+    let loading = server.fixtures.scripted(
         "loading",
         &Script {
             load: held,
@@ -115,15 +114,16 @@ async fn answers_may_end_and_nothing_is_left() -> Result<()> {
         },
     )?;
     let _load = Gate::new(&loading, "load")?;
-    let mut transitions = lab.hangar.follow("loading").await?;
-    lab.client
+    let mut transitions = server.hangar.follow("loading").await?;
+    server
+        .client
         .load("loading")
         .spec(spec(&loading))
         .send()
         .await?;
     let loader = transitions.until(ModelState::Loading).await?.worker_pid;
-    let watch = watching(&lab.client).await?;
-    let mut answer = lab
+    let watch = watching(&server.client).await?;
+    let mut answer = server
         .client
         .generate("m")
         .prompt("x")
@@ -133,13 +133,15 @@ async fn answers_may_end_and_nothing_is_left() -> Result<()> {
     token.step(1)?;
     answer.next().await.context("no token")??;
 
-    lab.hangar.signal(Signal::TERM)?;
+    server.hangar.signal(Signal::TERM)?;
     shutting_down(watch).await?;
     assert_eq!(
-        http::get(lab.hangar.ops_listen(), "/readyz").await?.status,
+        http::get(server.hangar.ops_listen(), "/readyz")
+            .await?
+            .status,
         503
     );
-    let late = lab.client.load("loading").send().await;
+    let late = server.client.load("loading").send().await;
     assert_eq!(
         late.err().context("it still loads")?.code(),
         Code::Unavailable
@@ -153,7 +155,7 @@ async fn answers_may_end_and_nothing_is_left() -> Result<()> {
         anyhow::bail!("the answer ended with {end:?}")
     };
     assert_eq!(done.usage.map(|usage| usage.completion_tokens), Some(3));
-    assert!(lab.hangar.ended(DEADLINE).await?.success());
+    assert!(server.hangar.ended(DEADLINE).await?.success());
     assert!(sockets(&data)?.is_empty());
     for pid in [worker, loader] {
         assert!(!processes::exists(pid), "{pid} is there");
@@ -163,21 +165,21 @@ async fn answers_may_end_and_nothing_is_left() -> Result<()> {
 
 #[tokio::test]
 async fn an_answer_that_does_not_end_is_cut_off() -> Result<()> {
-    let lab = Lab::with(&gated(), |options| {
+    let server = ScriptedServer::with(&gated(), |options| {
         options.time("--drain-timeout", Duration::from_millis(300))
     })
     .await?;
-    let token = lab.gate("token")?;
-    let worker = lab.ready().await?.worker_pid;
-    let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+    let token = server.gate("token")?;
+    let worker = server.ready().await?.worker_pid;
+    let mut answer = server.client.generate("m").prompt("x").stream().await?;
     token.step(1)?;
     answer.next().await.context("no token")??;
-    lab.hangar.signal(Signal::TERM)?;
+    server.hangar.signal(Signal::TERM)?;
     let end = timeout(DEADLINE, answer.next())
         .await?
         .context("no error")?;
     refusal(end, Code::Unavailable, ErrorReason::ModelUnloaded);
-    assert!(lab.hangar.ended(DEADLINE).await?.success());
+    assert!(server.hangar.ended(DEADLINE).await?.success());
     assert!(!processes::exists(worker));
     Ok(())
 }
@@ -189,26 +191,26 @@ async fn a_worker_that_does_not_go_is_killed() -> Result<()> {
         shutdown: ShutdownKind::Hang,
         ..Script::default()
     };
-    let lab = Lab::with(&script, |options| {
+    let server = ScriptedServer::with(&script, |options| {
         options.time("--kill-timeout", Duration::from_millis(300))
     })
     .await?;
-    let worker = lab.ready().await?.worker_pid;
-    lab.hangar.signal(Signal::TERM)?;
-    assert!(lab.hangar.ended(DEADLINE).await?.success());
+    let worker = server.ready().await?.worker_pid;
+    server.hangar.signal(Signal::TERM)?;
+    assert!(server.hangar.ended(DEADLINE).await?.success());
     assert!(!processes::exists(worker));
     Ok(())
 }
 
 #[tokio::test]
 async fn connections_that_say_nothing_do_not_hold_the_server_up() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    let silent = TcpStream::connect(lab.hangar.listen()).await?;
-    let silent_ops = TcpStream::connect(lab.hangar.ops_listen()).await?;
-    let idle = lab.hangar.client().await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let silent = TcpStream::connect(server.hangar.listen()).await?;
+    let silent_ops = TcpStream::connect(server.hangar.ops_listen()).await?;
+    let idle = server.hangar.client().await?;
     idle.info().send().await?;
-    lab.hangar.signal(Signal::INT)?;
-    assert!(lab.hangar.ended(DEADLINE).await?.success());
+    server.hangar.signal(Signal::INT)?;
+    assert!(server.hangar.ended(DEADLINE).await?.success());
     drop((silent, silent_ops, idle));
     Ok(())
 }
@@ -236,7 +238,7 @@ async fn a_second_signal_ends_the_server_at_once() -> Result<()> {
     // A collector that never answers, which must not hold the server up either.
     let collector = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", collector.local_addr()?);
-    let lab = Lab::with(&gated(), |options| {
+    let server = ScriptedServer::with(&gated(), |options| {
         let options = options.argument("--otlp-endpoint").argument(endpoint);
         // Nothing but the second signal ends it.
         options
@@ -244,17 +246,17 @@ async fn a_second_signal_ends_the_server_at_once() -> Result<()> {
             .time("--shutdown-timeout", NEVER * 2)
     })
     .await?;
-    let _token = lab.gate("token")?;
-    let worker = lab.ready().await?.worker_pid;
-    let watch = watching(&lab.client).await?;
-    let client = lab.client.clone();
+    let _token = server.gate("token")?;
+    let worker = server.ready().await?.worker_pid;
+    let watch = watching(&server.client).await?;
+    let client = server.client.clone();
     let answer = Background::start(async move { client.generate("m").prompt("x").text().await });
     let is_running = |info: &ModelInfo| info.status.as_ref().is_some_and(|s| s.in_flight == 1);
-    lab.info_when(is_running).await?;
-    lab.hangar.signal(Signal::TERM)?;
+    server.info_when(is_running).await?;
+    server.hangar.signal(Signal::TERM)?;
     shutting_down(watch).await?;
-    lab.hangar.signal(Signal::TERM)?;
-    assert_eq!(lab.hangar.ended(DEADLINE).await?.code(), Some(1));
+    server.hangar.signal(Signal::TERM)?;
+    assert_eq!(server.hangar.ended(DEADLINE).await?.code(), Some(1));
     processes::ended(worker, DEADLINE).await?;
     assert_eq!(
         answer.end().await?.err().context("it ended well")?.code(),
@@ -267,28 +269,28 @@ async fn a_second_signal_ends_the_server_at_once() -> Result<()> {
 async fn a_collector_that_never_answers_does_not_hold_the_server_up() -> Result<()> {
     let collector = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", collector.local_addr()?);
-    let lab = Lab::with(&Script::default(), |options| {
+    let server = ScriptedServer::with(&Script::default(), |options| {
         options.argument("--otlp-endpoint").argument(endpoint)
     })
     .await?;
-    lab.ready().await?;
-    lab.hangar.signal(Signal::TERM)?;
-    assert!(lab.hangar.ended(DEADLINE).await?.success());
+    server.ready().await?;
+    server.hangar.signal(Signal::TERM)?;
+    assert!(server.hangar.ended(DEADLINE).await?.success());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_second_server_on_the_same_data_is_refused() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
     let any = "127.0.0.1:0";
-    let said = refused(&arguments(any, any, lab.hangar.data_dir())).await?;
-    let data = lab.hangar.data_dir().display().to_string();
+    let said = refused(&arguments(any, any, server.hangar.data_dir())).await?;
+    let data = server.hangar.data_dir().display().to_string();
     for words in [data.as_str(), "in use by another hangar", "--data-dir"] {
         assert!(said.contains(words), "{words:?} is not in {said:?}");
     }
     // The first one is none the worse for it.
-    lab.ready().await?;
-    assert!(lab.hangar.terminate().await?.success());
+    server.ready().await?;
+    assert!(server.hangar.terminate().await?.success());
     Ok(())
 }
 
@@ -381,9 +383,9 @@ async fn no_worker_outlives_a_server_that_is_killed_in_a_load() -> Result<()> {
         ModelState::Loading,
         ModelState::Warming,
     ] {
-        let lab = Lab::start(&Script::gated()).await?;
-        let held = lab.hold(state).await?;
-        lab.hangar.kill()?;
+        let server = ScriptedServer::start(&Script::gated()).await?;
+        let held = server.hold(state).await?;
+        server.hangar.kill()?;
         processes::ended(held.pid, DEADLINE)
             .await
             .with_context(|| format!("{state:?}"))?;

@@ -8,9 +8,9 @@ use hangar_tests::{
     fixtures::Embedding,
     hangar::{DEADLINE, restarting},
     info,
-    lab::Lab,
     refusals::refusal,
     scripted::{GenerateScript, Script},
+    scripted_server::ScriptedServer,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
@@ -19,8 +19,8 @@ use tonic::Code;
 use crate::{Served, many};
 
 /// A scripted embedding model, which makes vectors as a text model makes tokens.
-fn scripted(lab: &Lab) -> ModelSpec {
-    let mut spec = lab.spec();
+fn scripted(server: &ScriptedServer) -> ModelSpec {
+    let mut spec = server.spec();
     spec.set_kind(ModelKind::Embedding);
     spec.max_concurrency = 1;
     spec.max_queue = Some(1);
@@ -29,24 +29,30 @@ fn scripted(lab: &Lab) -> ModelSpec {
 
 #[tokio::test]
 async fn one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> Result<()> {
-    let lab = Lab::start(&Script::generating(GenerateScript {
+    let server = ScriptedServer::start(&Script::generating(GenerateScript {
         gate: Some("token".into()),
         ..GenerateScript::default()
     }))
     .await?;
-    let gate = lab.gate("token")?;
-    lab.client.load("m").spec(scripted(&lab)).wait().await?;
-    let ask = || lab.client.embed("m").inputs(["a", "b"]).send();
+    let gate = server.gate("token")?;
+    server
+        .client
+        .load("m")
+        .spec(scripted(&server))
+        .wait()
+        .await?;
+    let ask = || server.client.embed("m").inputs(["a", "b"]).send();
     let others = async {
-        info::until_crowd(&lab.client, "m", 1, 1).await?;
-        let mut stub = lab.client.inference_service();
+        info::until_crowd(&server.client, "m", 1, 1).await?;
+        let mut stub = server.client.inference_service();
         let request = hangar_client::v1::EmbedRequest {
             model_id: "m".into(),
             inputs: vec!["x".into()],
             ..Default::default()
         };
         let third = stub.embed(request).await;
-        let third = third.map_err(|status| hangar_client::Error::from_answer(&lab.client, status));
+        let third =
+            third.map_err(|status| hangar_client::Error::from_answer(&server.client, status));
         let refusal = refusal(third, Code::ResourceExhausted, ErrorReason::QueueFull);
         assert!(refusal.details().retry_after.is_some());
         gate.open()?;
@@ -68,19 +74,24 @@ async fn an_engine_that_hangs_in_a_request_is_replaced() -> Result<()> {
         ..GenerateScript::default()
     });
     let limit = Duration::from_millis(1500);
-    let lab = Lab::with(&script, |options| options.time("--hang-timeout", limit)).await?;
-    let mut transitions = lab.follow().await?;
-    let mut spec = restarting(&lab.directory, hangar_client::v1::RestartMode::OnFailure, 5);
+    let server =
+        ScriptedServer::with(&script, |options| options.time("--hang-timeout", limit)).await?;
+    let mut transitions = server.follow().await?;
+    let mut spec = restarting(
+        &server.directory,
+        hangar_client::v1::RestartMode::OnFailure,
+        5,
+    );
     spec.set_kind(ModelKind::Embedding);
-    lab.client.load("m").spec(spec).wait().await?;
+    server.client.load("m").spec(spec).wait().await?;
     transitions.until(ModelState::Ready).await?;
     let request = hangar_client::v1::EmbedRequest {
         model_id: "m".into(),
         inputs: vec!["a".into(), "b".into()],
         ..Default::default()
     };
-    let answer = lab.client.inference_service().embed(request).await;
-    let answer = answer.map_err(|status| hangar_client::Error::from_answer(&lab.client, status));
+    let answer = server.client.inference_service().embed(request).await;
+    let answer = answer.map_err(|status| hangar_client::Error::from_answer(&server.client, status));
     refusal(answer, Code::Unavailable, ErrorReason::WorkerHung);
     assert_eq!(transitions.next().await?.state(), ModelState::Backoff);
     assert_eq!(transitions.until(ModelState::Ready).await?.restarts, 1);
@@ -89,13 +100,18 @@ async fn an_engine_that_hangs_in_a_request_is_replaced() -> Result<()> {
 
 #[tokio::test]
 async fn fewer_vectors_than_texts_are_never_passed_on() -> Result<()> {
-    let lab = Lab::start(&Script::generating(GenerateScript {
+    let server = ScriptedServer::start(&Script::generating(GenerateScript {
         tokens: Some(1),
         ..GenerateScript::default()
     }))
     .await?;
-    lab.client.load("m").spec(scripted(&lab)).wait().await?;
-    let answer = lab.client.embed("m").inputs(["a", "b"]).send().await;
+    server
+        .client
+        .load("m")
+        .spec(scripted(&server))
+        .wait()
+        .await?;
+    let answer = server.client.embed("m").inputs(["a", "b"]).send().await;
     refusal(answer, Code::Internal, ErrorReason::Internal);
     Ok(())
 }

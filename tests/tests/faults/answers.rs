@@ -9,7 +9,7 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use crate::{chunk, end, lab};
+use crate::{chunk, end, server};
 
 #[tokio::test]
 async fn a_worker_that_dies_at_a_token_ends_the_answer() -> Result<()> {
@@ -22,10 +22,10 @@ async fn a_worker_that_dies_at_a_token_ends_the_answer() -> Result<()> {
             die_with: fault,
             ..Script::default()
         };
-        let lab = lab(&script).await?;
-        lab.ready().await?;
-        let mut transitions = lab.follow().await?;
-        let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+        let server = server(&script).await?;
+        server.ready().await?;
+        let mut transitions = server.follow().await?;
+        let mut answer = server.client.generate("m").prompt("x").stream().await?;
         for text in ["t0 ", "t1 ", "t2 "] {
             assert_eq!(chunk(&mut answer).await?, text);
         }
@@ -46,9 +46,9 @@ async fn an_answer_without_an_end_is_an_error() -> Result<()> {
         end_after: Some(2),
         ..GenerateScript::default()
     };
-    let lab = lab(&Script::generating(generate)).await?;
-    lab.ready().await?;
-    let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+    let server = server(&Script::generating(generate)).await?;
+    server.ready().await?;
+    let mut answer = server.client.generate("m").prompt("x").stream().await?;
     assert_eq!(chunk(&mut answer).await?, "t0 ");
     assert_eq!(chunk(&mut answer).await?, "t1 ");
     let died = refusal(
@@ -66,10 +66,10 @@ async fn a_broken_call_is_no_dead_worker() -> Result<()> {
         long_error_after: Some(1),
         ..GenerateScript::default()
     };
-    let lab = lab(&Script::generating(generate)).await?;
-    let pid = lab.ready().await?.worker_pid;
+    let server = server(&Script::generating(generate)).await?;
+    let pid = server.ready().await?.worker_pid;
     for _ in 0..3 {
-        let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+        let mut answer = server.client.generate("m").prompt("x").stream().await?;
         assert_eq!(chunk(&mut answer).await?, "t0 ");
         let broken = refusal(
             end(&mut answer).await,
@@ -78,7 +78,7 @@ async fn a_broken_call_is_no_dead_worker() -> Result<()> {
         );
         assert!(broken.details().retry_after.is_some());
         // By then the end of the worker would have been told, were it dead.
-        let status = info::model(&lab.client, "m")
+        let status = info::model(&server.client, "m")
             .await?
             .status
             .context("a status")?;
@@ -93,9 +93,9 @@ async fn an_answer_that_fails_in_the_worker_is_an_error() -> Result<()> {
         error_after: Some(1),
         ..GenerateScript::default()
     };
-    let lab = lab(&Script::generating(generate)).await?;
-    lab.ready().await?;
-    let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+    let server = server(&Script::generating(generate)).await?;
+    server.ready().await?;
+    let mut answer = server.client.generate("m").prompt("x").stream().await?;
     assert_eq!(chunk(&mut answer).await?, "t0 ");
     assert!(end(&mut answer).await.is_err());
     Ok(())
@@ -107,9 +107,9 @@ async fn a_response_that_is_none_is_an_error_whose_cause_stays_in_the_log() -> R
         nothing_after: Some(1),
         ..GenerateScript::default()
     };
-    let lab = lab(&Script::generating(generate)).await?;
-    lab.ready().await?;
-    let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+    let server = server(&Script::generating(generate)).await?;
+    server.ready().await?;
+    let mut answer = server.client.generate("m").prompt("x").stream().await?;
     assert_eq!(chunk(&mut answer).await?, "t0 ");
     let broken = refusal(
         end(&mut answer).await,
@@ -117,13 +117,13 @@ async fn a_response_that_is_none_is_an_error_whose_cause_stays_in_the_log() -> R
         ErrorReason::Internal,
     );
     let id = &broken.details().metadata["error_id"];
-    let log = lab.hangar.log()?;
+    let log = server.hangar.log()?;
     let line = log.lines().find(|line| line.contains(id.as_str()));
     assert!(
         line.is_some_and(|line| line.contains("something that is no response")),
         "{log}"
     );
-    let metrics = lab.info().await?.metrics.unwrap_or_default();
+    let metrics = server.info().await?.metrics.unwrap_or_default();
     assert_eq!((metrics.requests_failed, metrics.in_flight), (1, 0));
     Ok(())
 }

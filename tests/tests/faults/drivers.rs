@@ -11,10 +11,10 @@ use hangar_tests::{
     background::Background,
     failpoints::Failpoints,
     hangar::{DEADLINE, restarting},
-    lab::Lab,
     processes,
     refusals::refusal,
     scripted::{Event, Script},
+    scripted_server::ScriptedServer,
 };
 use rstest::rstest;
 use tokio::time::timeout;
@@ -22,8 +22,8 @@ use tonic::Code;
 
 use crate::{chunk, end};
 
-async fn lab(failpoints: &Failpoints) -> Result<Lab> {
-    Lab::with(&Script::gated(), |options| failpoints.options(options)).await
+async fn server(failpoints: &Failpoints) -> Result<ScriptedServer> {
+    ScriptedServer::with(&Script::gated(), |options| failpoints.options(options)).await
 }
 
 /// Makes sure that the model has failed and that its worker was reaped before.
@@ -52,17 +52,17 @@ async fn a_panic_fails_the_model_and_nobody_else(
     task: &str,
 ) -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let lab = lab(&failpoints).await?;
+    let server = server(&failpoints).await?;
     // Not tried again: somebody should look at it.
-    let spec = restarting(&lab.directory, RestartMode::Always, 3);
-    let load = lab.client.load("m").spec(spec).wait().await?;
+    let spec = restarting(&server.directory, RestartMode::Always, 3);
+    let load = server.client.load("m").spec(spec).wait().await?;
     let worker = load.status.context("a status")?.worker_pid;
-    let neighbour = lab.fixtures.scripted("n", &Script::default())?;
+    let neighbour = server.fixtures.scripted("n", &Script::default())?;
     let neighbour = hangar_tests::hangar::spec(&neighbour);
-    lab.client.load("n").spec(neighbour).wait().await?;
-    let mut transitions = lab.follow().await?;
-    let gate = lab.gate("token")?;
-    let mut running = lab.client.generate("m").prompt("x").stream().await?;
+    server.client.load("n").spec(neighbour).wait().await?;
+    let mut transitions = server.follow().await?;
+    let gate = server.gate("token")?;
+    let mut running = server.client.generate("m").prompt("x").stream().await?;
     gate.step(1)?;
     assert_eq!(chunk(&mut running).await?, "t0 ");
 
@@ -74,17 +74,17 @@ async fn a_panic_fails_the_model_and_nobody_else(
         Code::Internal,
         ErrorReason::Internal,
     );
-    let late = lab.client.generate("m").prompt("x").text().await;
+    let late = server.client.generate("m").prompt("x").text().await;
     refusal(late, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
-    lab.client.generate("n").prompt("x").text().await?;
+    server.client.generate("n").prompt("x").text().await?;
 
     gate.open()?;
-    let again = lab.client.load("m").wait().await?;
+    let again = server.client.load("m").wait().await?;
     assert_ne!(again.status.context("a status")?.worker_pid, worker);
-    lab.client.generate("m").prompt("x").text().await?;
-    assert!(lab.client.unload("m").send().await?.was_loaded);
-    lab.client.delete_model("m").send().await?;
-    assert!(lab.hangar.terminate().await?.success());
+    server.client.generate("m").prompt("x").text().await?;
+    assert!(server.client.unload("m").send().await?.was_loaded);
+    server.client.delete_model("m").send().await?;
+    assert!(server.hangar.terminate().await?.success());
     Ok(())
 }
 
@@ -95,8 +95,8 @@ async fn a_load_whose_task_panics_fails(
     #[values("driver", "worker-run", "worker-owner")] task: &str,
 ) -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let lab = lab(&failpoints).await?;
-    let mut held = lab.hold(state).await?;
+    let server = server(&failpoints).await?;
+    let mut held = server.hold(state).await?;
     failpoints.panic(&format!("{task}.m"))?;
     assert_failed(&held.transitions.next().await?, held.pid);
     refusal(
@@ -105,21 +105,21 @@ async fn a_load_whose_task_panics_fails(
         ErrorReason::Internal,
     );
     held.gate.open()?;
-    lab.ready().await?;
+    server.ready().await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn an_unload_whose_driver_panics_while_it_drains_is_done_all_the_same() -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let lab = lab(&failpoints).await?;
-    let worker = lab.ready().await?.worker_pid;
-    let mut events = lab.events()?;
-    let _gate = lab.gate("token")?;
-    let mut transitions = lab.follow().await?;
-    let running = Background::start(lab.client.generate("m").prompt("x").text());
+    let server = server(&failpoints).await?;
+    let worker = server.ready().await?.worker_pid;
+    let mut events = server.events()?;
+    let _gate = server.gate("token")?;
+    let mut transitions = server.follow().await?;
+    let running = Background::start(server.client.generate("m").prompt("x").text());
     timeout(DEADLINE, events.until(Event::Generate)).await??;
-    let unload = Background::start(lab.client.unload("m").send());
+    let unload = Background::start(server.client.unload("m").send());
     transitions.until(Draining).await?;
     failpoints.panic("driver.m")?;
     let unload = unload.end().await??;
@@ -133,24 +133,24 @@ async fn an_unload_whose_driver_panics_while_it_drains_is_done_all_the_same() ->
 #[tokio::test]
 async fn a_transition_that_panics_half_done_leaves_no_worker_behind() -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let lab = lab(&failpoints).await?;
-    let worker = lab.ready().await?.worker_pid;
-    let mut transitions = lab.follow().await?;
+    let server = server(&failpoints).await?;
+    let worker = server.ready().await?.worker_pid;
+    let mut transitions = server.follow().await?;
 
     // The load of what is READY: its own call is the one that panics.
     failpoints.panic("driver-transition.m")?;
     refusal(
-        lab.load().wait().await,
+        server.load().wait().await,
         Code::Internal,
         ErrorReason::Internal,
     );
     assert_failed(&transitions.next().await?, worker);
 
     // The unload: its driver has heard of it.
-    let worker = lab.ready().await?.worker_pid;
+    let worker = server.ready().await?.worker_pid;
     transitions.until(Ready).await?;
     failpoints.panic("driver-transition.m")?;
-    let unload = lab.client.unload("m").send().await?;
+    let unload = server.client.unload("m").send().await?;
     assert!(unload.was_loaded && unload.killed, "{unload:?}");
     assert!(!processes::exists(worker));
     transitions.until(Unloaded).await?;
@@ -158,11 +158,11 @@ async fn a_transition_that_panics_half_done_leaves_no_worker_behind() -> Result<
     // The very first transition of a load.
     failpoints.panic("driver-transition.m")?;
     refusal(
-        lab.load().wait().await,
+        server.load().wait().await,
         Code::Internal,
         ErrorReason::Internal,
     );
     assert_eq!(transitions.until(Failed).await?.reason, "INTERNAL");
-    lab.ready().await?;
+    server.ready().await?;
     Ok(())
 }

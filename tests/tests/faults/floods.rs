@@ -8,7 +8,7 @@ use hangar_tests::{
     scripted::{Flood, Script},
 };
 
-use crate::lab;
+use crate::server;
 
 const FLOOD: u64 = 300 << 20;
 
@@ -19,24 +19,25 @@ const LINES_A_SECOND: usize = 200;
 const LONGEST_LINE: usize = 5 << 10;
 
 async fn assert_bears(script: Script) -> Result<()> {
-    let lab = lab(&script).await?;
+    let server = server(&script).await?;
     // A load without a flood, so that the server has what it needs for a load.
-    let path = lab.fixtures.scripted("calm", &Script::default())?;
-    lab.client
+    let path = server.fixtures.scripted("calm", &Script::default())?;
+    server
+        .client
         .load("calm")
         .spec(hangar_tests::hangar::spec(&path))
         .wait()
         .await?;
-    let before = processes::host_bytes(lab.hangar.pid())?;
+    let before = processes::host_bytes(server.hangar.pid())?;
     let began = Instant::now();
-    lab.ready().await?;
-    let grown = processes::host_bytes(lab.hangar.pid())?.saturating_sub(before);
+    server.ready().await?;
+    let grown = processes::host_bytes(server.hangar.pid())?.saturating_sub(before);
     assert!(grown < 16 << 20, "the server grew by {grown} bytes");
-    let log = lab.hangar.log()?.len();
+    let log = server.hangar.log()?.len();
     let seconds = usize::try_from(began.elapsed().as_secs())?;
     let limit = (seconds + 2) * LINES_A_SECOND * LONGEST_LINE;
     assert!(log < limit, "the server logged {log} bytes in {seconds} s");
-    let answer = lab
+    let answer = server
         .client
         .generate("m")
         .prompt("x")
@@ -44,7 +45,7 @@ async fn assert_bears(script: Script) -> Result<()> {
         .text()
         .await?;
     assert_eq!(answer.text, "t0 t1 ");
-    let status = lab.info().await?.status.context("a status")?;
+    let status = server.info().await?.status.context("a status")?;
     assert_eq!((status.attempt, status.restarts), (1, 0));
     Ok(())
 }

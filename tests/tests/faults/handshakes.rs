@@ -6,10 +6,10 @@ use anyhow::Result;
 use hangar_client::v1::{ErrorReason, ModelState::Failed};
 use hangar_tests::{
     hangar::{DEADLINE, NEVER, Options},
-    lab::Lab,
     processes,
     refusals::refusal,
     scripted::{Fault, ReadyKind, Script},
+    scripted_server::ScriptedServer,
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -31,16 +31,16 @@ async fn first_words_within(
         ready,
         ..Script::default()
     };
-    let lab = Lab::with(&script, |options: Options| {
+    let server = ScriptedServer::with(&script, |options: Options| {
         options.time("--ready-timeout", limit)
     })
     .await?;
-    let mut transitions = lab.follow().await?;
-    let load = timeout(DEADLINE, lab.load().wait()).await?;
+    let mut transitions = server.follow().await?;
+    let load = timeout(DEADLINE, server.load().wait()).await?;
     let refusal = refusal(load, code, reason);
     let failed = transitions.until(Failed).await?;
     assert!(refusal.message().starts_with(&failed.message), "{refusal}");
-    assert!(processes::children(lab.hangar.pid())?.is_empty());
+    assert!(processes::children(server.hangar.pid())?.is_empty());
     Ok(failed.message)
 }
 

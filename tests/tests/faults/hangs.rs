@@ -13,10 +13,10 @@ use hangar_client::{
 };
 use hangar_tests::{
     hangar::{DEADLINE, Options, Transitions, restarting},
-    lab::Lab,
     processes,
     refusals::refusal,
     scripted::{Fault, GenerateScript, Script},
+    scripted_server::ScriptedServer,
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -36,27 +36,27 @@ fn hangs_after(tokens: u32) -> GenerateScript {
 }
 
 /// A READY model that is restarted after faults, and whose limit for hangs is short.
-async fn lab(script: &Script) -> Result<(Lab, Transitions)> {
-    lab_within(LIMIT, script).await
+async fn server(script: &Script) -> Result<(ScriptedServer, Transitions)> {
+    server_within(LIMIT, script).await
 }
 
-/// As [`lab`], with this limit.
-async fn lab_within(limit: Duration, script: &Script) -> Result<(Lab, Transitions)> {
-    let lab = Lab::with(script, |options: Options| {
+/// As [`server`], with this limit.
+async fn server_within(limit: Duration, script: &Script) -> Result<(ScriptedServer, Transitions)> {
+    let server = ScriptedServer::with(script, |options: Options| {
         options.time("--hang-timeout", limit)
     })
     .await?;
-    let mut transitions = lab.follow().await?;
-    let spec = restarting(&lab.directory, OnFailure, 5);
-    lab.client.load("m").spec(spec).wait().await?;
+    let mut transitions = server.follow().await?;
+    let spec = restarting(&server.directory, OnFailure, 5);
+    server.client.load("m").spec(spec).wait().await?;
     transitions.until(Ready).await?;
-    Ok((lab, transitions))
+    Ok((server, transitions))
 }
 
 async fn assert_hang_is_cured(script: &Script) -> Result<()> {
-    let (lab, mut transitions) = lab(script).await?;
+    let (server, mut transitions) = server(script).await?;
     let worker = transitions.current().map_or(0, |status| status.worker_pid);
-    let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+    let mut answer = server.client.generate("m").prompt("x").stream().await?;
     assert_eq!(chunk(&mut answer).await?, "t0 ");
     assert_eq!(chunk(&mut answer).await?, "t1 ");
     let began = Instant::now();
@@ -99,8 +99,8 @@ async fn a_stopped_worker_is_a_hang() -> Result<()> {
 
 #[tokio::test]
 async fn a_hang_is_noticed_although_the_caller_never_reads() -> Result<()> {
-    let (lab, mut transitions) = lab(&Script::generating(hangs_after(2))).await?;
-    let _answer = lab.client.generate("m").prompt("x").stream().await?;
+    let (server, mut transitions) = server(&Script::generating(hangs_after(2))).await?;
+    let _answer = server.client.generate("m").prompt("x").stream().await?;
     assert_eq!(transitions.next().await?.reason, "WORKER_HUNG");
     transitions.until(Ready).await?;
     Ok(())
@@ -108,10 +108,10 @@ async fn a_hang_is_noticed_although_the_caller_never_reads() -> Result<()> {
 
 #[tokio::test]
 async fn a_hang_while_draining_ends_the_drain() -> Result<()> {
-    let (lab, mut transitions) = lab(&Script::generating(hangs_after(1))).await?;
-    let mut answer = lab.client.generate("m").prompt("x").stream().await?;
+    let (server, mut transitions) = server(&Script::generating(hangs_after(1))).await?;
+    let mut answer = server.client.generate("m").prompt("x").stream().await?;
     chunk(&mut answer).await?;
-    let unload = lab
+    let unload = server
         .client
         .unload("m")
         .drain_timeout(Duration::from_secs(50));
@@ -132,8 +132,8 @@ async fn a_slow_engine_does_not_hang() -> Result<()> {
         token_interval_ms: 1000,
         ..GenerateScript::default()
     };
-    let (lab, transitions) = lab_within(LONGER, &Script::generating(generate)).await?;
-    let answer = lab
+    let (server, transitions) = server_within(LONGER, &Script::generating(generate)).await?;
+    let answer = server
         .client
         .generate("m")
         .prompt("x")
@@ -155,8 +155,8 @@ async fn a_caller_that_does_not_read_is_no_hang() -> Result<()> {
         text: "x".repeat(1000),
         ..GenerateScript::default()
     };
-    let (lab, _transitions) = lab_within(LONGER, &Script::generating(generate)).await?;
-    let mut unread = lab
+    let (server, _transitions) = server_within(LONGER, &Script::generating(generate)).await?;
+    let mut unread = server
         .client
         .generate("m")
         .prompt("x")
@@ -164,7 +164,7 @@ async fn a_caller_that_does_not_read_is_no_hang() -> Result<()> {
         .stream()
         .await?;
     // Far more than the windows of the connection hold, and longer than the limit.
-    let slow = lab.fixtures.scripted(
+    let slow = server.fixtures.scripted(
         "slow",
         &Script::generating(GenerateScript {
             token_interval_ms: 500,
@@ -172,8 +172,9 @@ async fn a_caller_that_does_not_read_is_no_hang() -> Result<()> {
         }),
     )?;
     let spec = restarting(&slow, OnFailure, 5);
-    lab.client.load("slow").spec(spec).wait().await?;
-    lab.client
+    server.client.load("slow").spec(spec).wait().await?;
+    server
+        .client
         .generate("slow")
         .prompt("x")
         .max_tokens(10)
@@ -186,7 +187,7 @@ async fn a_caller_that_does_not_read_is_no_hang() -> Result<()> {
         }
     }
     assert_eq!(length, 3_000_000);
-    let status = lab.info().await?.status.context("a status")?;
+    let status = server.info().await?.status.context("a status")?;
     assert_eq!((status.state(), status.restarts), (Ready, 0));
     Ok(())
 }
@@ -194,13 +195,13 @@ async fn a_caller_that_does_not_read_is_no_hang() -> Result<()> {
 #[tokio::test]
 async fn a_hung_model_that_is_not_to_be_restarted_fails() -> Result<()> {
     let script = Script::generating(hangs_after(1));
-    let lab = Lab::with(&script, |options: Options| {
+    let server = ScriptedServer::with(&script, |options: Options| {
         options.time("--hang-timeout", LIMIT)
     })
     .await?;
-    lab.ready().await?;
-    let mut transitions = lab.follow().await?;
-    let answer = lab.client.generate("m").prompt("x").text().await;
+    server.ready().await?;
+    let mut transitions = server.follow().await?;
+    let answer = server.client.generate("m").prompt("x").text().await;
     refusal(answer, Code::Unavailable, ErrorReason::WorkerHung);
     let failed = transitions.next().await?;
     assert_eq!(

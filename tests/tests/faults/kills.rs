@@ -8,10 +8,10 @@ use hangar_client::v1::{
 use hangar_tests::{
     background::Background,
     hangar::{DEADLINE, NEVER, Options},
-    lab::Lab,
     processes,
     refusals::refusal,
     scripted::{Event, Script, ShutdownKind},
+    scripted_server::ScriptedServer,
 };
 use rustix::process::Signal;
 use tokio::time::timeout;
@@ -20,8 +20,8 @@ use tonic::Code;
 use crate::{chunk, end};
 
 /// A server that learns of a worker's end by that end only.
-async fn lab(script: &Script) -> Result<Lab> {
-    Lab::with(script, |options: Options| {
+async fn server(script: &Script) -> Result<ScriptedServer> {
+    ScriptedServer::with(script, |options: Options| {
         let options = options.checked().time("--hang-timeout", NEVER);
         let options = options.time("--stall-timeout", NEVER);
         options
@@ -32,8 +32,8 @@ async fn lab(script: &Script) -> Result<Lab> {
 }
 
 async fn a_kill_is_told_in(state: ModelState) -> Result<()> {
-    let lab = lab(&Script::gated()).await?;
-    let mut held = lab.hold(state).await?;
+    let server = server(&Script::gated()).await?;
+    let mut held = server.hold(state).await?;
     processes::signal(held.pid, Signal::KILL)?;
     let failed = held.transitions.next().await?;
     assert_eq!(
@@ -50,7 +50,7 @@ async fn a_kill_is_told_in(state: ModelState) -> Result<()> {
     );
     assert!(died.details().retry_after.is_some());
     held.gate.open()?;
-    lab.ready().await?;
+    server.ready().await?;
     Ok(())
 }
 
@@ -71,11 +71,11 @@ async fn a_worker_killed_while_warming_is_told() -> Result<()> {
 
 #[tokio::test]
 async fn a_worker_killed_when_ready_ends_its_requests() -> Result<()> {
-    let lab = lab(&Script::gated()).await?;
-    let worker = lab.ready().await?.worker_pid;
-    let gate = lab.gate("token")?;
-    let mut transitions = lab.follow().await?;
-    let mut running = lab.client.generate("m").prompt("x").stream().await?;
+    let server = server(&Script::gated()).await?;
+    let worker = server.ready().await?.worker_pid;
+    let gate = server.gate("token")?;
+    let mut transitions = server.follow().await?;
+    let mut running = server.client.generate("m").prompt("x").stream().await?;
     gate.step(1)?;
     assert_eq!(chunk(&mut running).await?, "t0 ");
     processes::signal(worker, Signal::KILL)?;
@@ -90,29 +90,31 @@ async fn a_worker_killed_when_ready_ends_its_requests() -> Result<()> {
         ErrorReason::WorkerDied,
     );
     assert!(died.details().retry_after.is_some());
-    let late = lab.client.generate("m").prompt("x").text().await;
+    let late = server.client.generate("m").prompt("x").text().await;
     let late = refusal(late, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
     assert!(late.message().contains("WORKER_DIED"), "{late}");
-    let metrics = lab.info().await?.metrics.context("metrics")?;
+    let metrics = server.info().await?.metrics.context("metrics")?;
     assert_eq!((metrics.requests_failed, metrics.in_flight), (1, 0));
     Ok(())
 }
 
 #[tokio::test]
 async fn requests_that_wait_are_ended_too() -> Result<()> {
-    let lab = lab(&Script::gated()).await?;
-    let mut spec = lab.spec();
+    let server = server(&Script::gated()).await?;
+    let mut spec = server.spec();
     spec.max_concurrency = 1;
-    let load = lab.client.load("m").spec(spec).wait().await?;
+    let load = server.client.load("m").spec(spec).wait().await?;
     let worker = load.status.context("a status")?.worker_pid;
-    let _gate = lab.gate("token")?;
-    let requests = [(); 3].map(|()| Background::start(lab.client.generate("m").prompt("x").text()));
-    lab.info_when(|info| {
-        info.status
-            .as_ref()
-            .is_some_and(|s| (s.in_flight, s.queued) == (1, 2))
-    })
-    .await?;
+    let _gate = server.gate("token")?;
+    let requests =
+        [(); 3].map(|()| Background::start(server.client.generate("m").prompt("x").text()));
+    server
+        .info_when(|info| {
+            info.status
+                .as_ref()
+                .is_some_and(|s| (s.in_flight, s.queued) == (1, 2))
+        })
+        .await?;
     processes::signal(worker, Signal::KILL)?;
     for request in requests {
         let died = refusal(
@@ -127,14 +129,14 @@ async fn requests_that_wait_are_ended_too() -> Result<()> {
 
 #[tokio::test]
 async fn a_worker_killed_while_draining_is_told() -> Result<()> {
-    let lab = lab(&Script::gated()).await?;
-    let worker = lab.ready().await?.worker_pid;
-    let _gate = lab.gate("token")?;
-    let mut events = lab.events()?;
-    let mut transitions = lab.follow().await?;
-    let running = Background::start(lab.client.generate("m").prompt("x").text());
+    let server = server(&Script::gated()).await?;
+    let worker = server.ready().await?.worker_pid;
+    let _gate = server.gate("token")?;
+    let mut events = server.events()?;
+    let mut transitions = server.follow().await?;
+    let running = Background::start(server.client.generate("m").prompt("x").text());
     timeout(DEADLINE, events.until(Event::Generate)).await??;
-    let unload = Background::start(lab.client.unload("m").send());
+    let unload = Background::start(server.client.unload("m").send());
     transitions.until(Draining).await?;
     processes::signal(worker, Signal::KILL)?;
     let unloading = transitions.next().await?;
@@ -157,10 +159,10 @@ async fn a_worker_killed_while_unloading_ends_the_unload() -> Result<()> {
         shutdown: ShutdownKind::Ignore,
         ..Script::default()
     };
-    let lab = lab(&script).await?;
-    let worker = lab.ready().await?.worker_pid;
-    let mut transitions = lab.follow().await?;
-    let unload = Background::start(lab.client.unload("m").send());
+    let server = server(&script).await?;
+    let worker = server.ready().await?.worker_pid;
+    let mut transitions = server.follow().await?;
+    let unload = Background::start(server.client.unload("m").send());
     transitions.until(Unloading).await?;
     processes::signal(worker, Signal::KILL)?;
     let unload = unload.end().await??;
@@ -173,16 +175,16 @@ async fn a_worker_killed_while_unloading_ends_the_unload() -> Result<()> {
 #[tokio::test]
 async fn no_worker_outlives_a_killed_server() -> Result<()> {
     for state in [Starting, Loading, Warming] {
-        let lab = lab(&Script::gated()).await?;
-        let ready = lab.fixtures.scripted("n", &Script::default())?;
-        let ready = lab
+        let server = server(&Script::gated()).await?;
+        let ready = server.fixtures.scripted("n", &Script::default())?;
+        let ready = server
             .client
             .load("n")
             .spec(hangar_tests::hangar::spec(&ready))
             .wait()
             .await?;
-        let held = lab.hold(state).await?;
-        lab.hangar.kill()?;
+        let held = server.hold(state).await?;
+        server.hangar.kill()?;
         for pid in [ready.status.context("a status")?.worker_pid, held.pid] {
             processes::ended(pid, DEADLINE).await?;
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hangar_tests::{
-    background::Background, failpoints::Failpoints, hangar::DEADLINE, http, lab::Lab,
-    scripted::Script,
+    background::Background, failpoints::Failpoints, hangar::DEADLINE, http, scripted::Script,
+    scripted_server::ScriptedServer,
 };
 use rstest::rstest;
 use tokio::time::timeout;
@@ -27,22 +27,22 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[tokio::test]
 async fn a_task_that_blocks_ends_liveness_until_it_turns_again(#[case] point: &str) -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let lab = Lab::with(&Script::default(), |options| {
+    let server = ScriptedServer::with(&Script::default(), |options| {
         failpoints
             .options(options)
             .time("--liveness-timeout", PATIENCE)
     })
     .await?;
-    lab.ready().await?;
-    let mut liveness = Watch::open(&lab, "liveness").await?;
+    server.ready().await?;
+    let mut liveness = Watch::open(&server, "liveness").await?;
     liveness.until(Serving).await?;
 
     let blocked = failpoints.block(point)?;
     // Something to be written down, for the thread that writes.
-    let write = lab.client.load("n").spec(lab.spec()).send();
+    let write = server.client.load("n").spec(server.spec()).send();
     let _write = Background::start(write);
     liveness.until(NotServing).await?;
-    let ops = lab.hangar.ops_listen();
+    let ops = server.hangar.ops_listen();
     assert_eq!(http::get(ops, "/livez").await?.status, 503);
     assert_eq!(http::get(ops, "/readyz").await?.status, 200);
     drop(blocked);
@@ -55,8 +55,10 @@ async fn a_task_that_blocks_ends_liveness_until_it_turns_again(#[case] point: &s
 struct Watch(tonic::Streaming<tonic_health::pb::HealthCheckResponse>);
 
 impl Watch {
-    async fn open(lab: &Lab, service: &str) -> Result<Self> {
-        let channel = Endpoint::from_shared(lab.hangar.url())?.connect().await?;
+    async fn open(server: &ScriptedServer, service: &str) -> Result<Self> {
+        let channel = Endpoint::from_shared(server.hangar.url())?
+            .connect()
+            .await?;
         let service = service.to_owned();
         let request = HealthCheckRequest { service };
         let watch = HealthClient::new(channel).watch(request).await?;

@@ -11,14 +11,14 @@ use hangar_tests::{
     fixtures::Fixtures,
     hangar::Hangar,
     hangar::{Options, Worker, spec},
-    lab::Lab,
     processes,
     refusals::refusal,
     scripted::{Fault, LoadKind, LoadScript, Script},
+    scripted_server::ScriptedServer,
 };
 use tonic::Code;
 
-use crate::lab;
+use crate::server;
 
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -34,38 +34,38 @@ async fn a_worker_that_dies_in_its_load_is_told_by_its_end() -> Result<()> {
         (Fault::Segfault, "SIGSEGV"),
         (Fault::Exit(3), "status 3"),
     ];
-    let lab = lab(&Script::default()).await?;
+    let server = server(&Script::default()).await?;
     for (fault, word) in ends {
         for kind in [LoadKind::Die(fault), LoadKind::DieWarming(fault)] {
-            Script::loading(kind).write(&lab.directory)?;
+            Script::loading(kind).write(&server.directory)?;
             let died = refusal(
-                lab.load().wait().await,
+                server.load().wait().await,
                 Code::Unavailable,
                 ErrorReason::WorkerDied,
             );
             assert!(died.message().contains(word), "{died}");
-            let status = lab.info().await?.status.context("a status")?;
+            let status = server.info().await?.status.context("a status")?;
             assert_eq!(
                 (status.state(), status.reason.as_str()),
                 (Failed, "WORKER_DIED")
             );
         }
     }
-    assert!(processes::children(lab.hangar.pid())?.is_empty());
+    assert!(processes::children(server.hangar.pid())?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_load_that_breaks_off_fails() -> Result<()> {
-    let lab = lab(&Script::default()).await?;
+    let server = server(&Script::default()).await?;
     for kind in [LoadKind::EndEarly, LoadKind::Error] {
-        Script::loading(kind).write(&lab.directory)?;
+        Script::loading(kind).write(&server.directory)?;
         refusal(
-            lab.load().wait().await,
+            server.load().wait().await,
             Code::Unavailable,
             ErrorReason::WorkerDied,
         );
-        assert!(processes::children(lab.hangar.pid())?.is_empty());
+        assert!(processes::children(server.hangar.pid())?.is_empty());
     }
     Ok(())
 }
@@ -76,14 +76,14 @@ async fn a_load_that_the_worker_gives_up_is_told_in_its_words() -> Result<()> {
         reason: "MODEL_UNUSABLE".into(),
         message: "config.json has no hidden_size. Copy the model anew.".into(),
     };
-    let lab = lab(&Script::loading(kind)).await?;
+    let server = server(&Script::loading(kind)).await?;
     let failed = refusal(
-        lab.load().wait().await,
+        server.load().wait().await,
         Code::FailedPrecondition,
         ErrorReason::ModelUnusable,
     );
     let words = "config.json has no hidden_size. Copy the model anew.";
-    let status = lab.info().await?.status.context("a status")?;
+    let status = server.info().await?.status.context("a status")?;
     assert_eq!((status.state(), status.message.as_str()), (Failed, words));
     // What the load left behind is told behind that.
     let left = failed.message().strip_prefix(words);
@@ -96,21 +96,21 @@ async fn a_load_that_the_worker_gives_up_is_told_in_its_words() -> Result<()> {
 
 #[tokio::test]
 async fn a_load_that_stands_still_is_stalled() -> Result<()> {
-    let lab = Lab::with(&Script::default(), stalls_soon).await?;
+    let server = ScriptedServer::with(&Script::default(), stalls_soon).await?;
     for kind in [LoadKind::Hang, LoadKind::NeverWarm] {
-        Script::loading(kind).write(&lab.directory)?;
+        Script::loading(kind).write(&server.directory)?;
         let stalled = refusal(
-            lab.load().wait().await,
+            server.load().wait().await,
             Code::DeadlineExceeded,
             ErrorReason::LoadStalled,
         );
         assert_eq!(stalled.details().retry_after, None);
-        let status = lab.info().await?.status.context("a status")?;
+        let status = server.info().await?.status.context("a status")?;
         assert_eq!(
             (status.state(), status.reason.as_str()),
             (Failed, "LOAD_STALLED")
         );
-        assert!(processes::children(lab.hangar.pid())?.is_empty());
+        assert!(processes::children(server.hangar.pid())?.is_empty());
     }
     Ok(())
 }
@@ -118,23 +118,23 @@ async fn a_load_that_stands_still_is_stalled() -> Result<()> {
 #[tokio::test]
 async fn a_stopped_worker_is_a_stalled_load() -> Result<()> {
     let script = Script::loading(LoadKind::Die(Fault::Stop));
-    let lab = Lab::with(&script, stalls_soon).await?;
-    let load = lab.load().wait().await;
+    let server = ScriptedServer::with(&script, stalls_soon).await?;
+    let load = server.load().wait().await;
     refusal(load, Code::DeadlineExceeded, ErrorReason::LoadStalled);
-    assert!(processes::children(lab.hangar.pid())?.is_empty());
+    assert!(processes::children(server.hangar.pid())?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_busy_load_is_not_stalled() -> Result<()> {
     let limit = SHORT * 4;
-    let lab = Lab::with(&Script::loading(LoadKind::Spin), |options: Options| {
+    let server = ScriptedServer::with(&Script::loading(LoadKind::Spin), |options: Options| {
         options.time("--stall-timeout", limit)
     })
     .await?;
-    let load = lab.load().timeout(limit * 3).wait().await;
+    let load = server.load().timeout(limit * 3).wait().await;
     refusal(load, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
-    assert!(processes::children(lab.hangar.pid())?.is_empty());
+    assert!(processes::children(server.hangar.pid())?.is_empty());
     Ok(())
 }
 
@@ -149,13 +149,13 @@ async fn a_load_that_reads_slowly_is_not_stalled() -> Result<()> {
         },
         ..Script::default()
     };
-    let lab = Lab::with(&script, |options: Options| {
+    let server = ScriptedServer::with(&script, |options: Options| {
         options.time("--stall-timeout", SHORT * 6)
     })
     .await?;
-    let gate = lab.gate("step")?;
-    let mut transitions = lab.follow().await?;
-    lab.load().send().await?;
+    let gate = server.gate("step")?;
+    let mut transitions = server.follow().await?;
+    server.load().send().await?;
     // All steps together take longer than the time after which a load is stalled, each of them far less.
     let mut ticks = tokio::time::interval(SHORT);
     for _ in 0..9 {
@@ -198,17 +198,17 @@ async fn a_model_that_does_not_fit_is_refused_with_the_numbers() -> Result<()> {
         need_host_bytes: 1 << 50,
         ..Script::default()
     };
-    let lab = lab(&script).await?;
+    let server = server(&script).await?;
     let refused = refusal(
-        lab.load().wait().await,
+        server.load().wait().await,
         Code::ResourceExhausted,
         ErrorReason::InsufficientMemory,
     );
     assert!(refused.message().contains("1.0 PiB"), "{refused}");
     assert_eq!(refused.details().quotas.len(), 1);
-    assert!(processes::children(lab.hangar.pid())?.is_empty());
+    assert!(processes::children(server.hangar.pid())?.is_empty());
     assert_eq!(
-        lab.info().await?.status.context("a status")?.reason,
+        server.info().await?.status.context("a status")?.reason,
         "INSUFFICIENT_MEMORY"
     );
     Ok(())

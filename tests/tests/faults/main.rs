@@ -17,11 +17,11 @@ mod stops;
 
 use anyhow::{Context, Result};
 use hangar_client::{GenerateEvent, GenerateStream};
-use hangar_tests::{hangar::Options, lab::Lab, scripted::Script};
+use hangar_tests::{hangar::Options, scripted::Script, scripted_server::ScriptedServer};
 
 /// A server with debug assertions, and its model `m`, which is not loaded.
-async fn lab(script: &Script) -> Result<Lab> {
-    Lab::with(script, Options::checked).await
+async fn server(script: &Script) -> Result<ScriptedServer> {
+    ScriptedServer::with(script, Options::checked).await
 }
 
 /// The text of the next chunk.

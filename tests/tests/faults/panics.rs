@@ -9,10 +9,10 @@ use hangar_tests::{
     failpoints::Failpoints,
     fixtures::Fixtures,
     hangar::{DEADLINE, Hangar, Options, binary},
-    lab::Lab,
     processes,
     refusals::refusal,
     scripted::Script,
+    scripted_server::ScriptedServer,
 };
 use rstest::rstest;
 use tokio::time::timeout;
@@ -49,10 +49,11 @@ async fn a_critical_task_that_panics_stops_the_server(
     task: &str,
 ) -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let lab = Lab::with(&Script::default(), |options| failpoints.options(options)).await?;
-    let worker = lab.ready().await?.worker_pid;
+    let server =
+        ScriptedServer::with(&Script::default(), |options| failpoints.options(options)).await?;
+    let worker = server.ready().await?.worker_pid;
     failpoints.panic(task)?;
-    ends_by(lab.hangar, task).await?;
+    ends_by(server.hangar, task).await?;
     processes::ended(worker, DEADLINE).await
 }
 
@@ -62,13 +63,14 @@ async fn a_critical_task_that_panics_stops_the_server(
 #[tokio::test]
 async fn a_thread_that_panics_at_its_work_stops_the_server(#[case] thread: &str) -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let lab = Lab::with(&Script::default(), |options| failpoints.options(options)).await?;
-    let worker = lab.ready().await?.worker_pid;
+    let server =
+        ScriptedServer::with(&Script::default(), |options| failpoints.options(options)).await?;
+    let worker = server.ready().await?.worker_pid;
     failpoints.panic(thread)?;
     // It needs both. Whether it is answered is of no importance.
-    let load = lab.client.load("n").spec(lab.spec()).wait();
+    let load = server.client.load("n").spec(server.spec()).wait();
     let _load = Background::start(load);
-    ends_by(lab.hangar, thread).await?;
+    ends_by(server.hangar, thread).await?;
     processes::ended(worker, DEADLINE).await
 }
 
@@ -107,23 +109,25 @@ async fn what_was_asked_for_survives_the_panic() -> Result<()> {
 #[tokio::test]
 async fn a_read_of_the_catalog_that_panics_fails_its_call_only() -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let lab = Lab::with(&Script::default(), |options| failpoints.options(options)).await?;
-    lab.ready().await?;
+    let server =
+        ScriptedServer::with(&Script::default(), |options| failpoints.options(options)).await?;
+    server.ready().await?;
     failpoints.panic("catalog-read")?;
-    let read = lab.client.get_model("m").send().await;
+    let read = server.client.get_model("m").send().await;
     refusal(read, Code::Internal, ErrorReason::Internal);
-    lab.client.get_model("m").send().await?;
-    assert!(lab.client.generate("m").prompt("x").text().await.is_ok());
+    server.client.get_model("m").send().await?;
+    assert!(server.client.generate("m").prompt("x").text().await.is_ok());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_request_whose_task_panics_is_told_so_and_the_next_one_is_answered() -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let lab = Lab::with(&Script::gated(), |options| failpoints.options(options)).await?;
-    lab.ready().await?;
-    let gate = lab.gate("token")?;
-    let mut running = lab.client.generate("m").prompt("x").stream().await?;
+    let server =
+        ScriptedServer::with(&Script::gated(), |options| failpoints.options(options)).await?;
+    server.ready().await?;
+    let gate = server.gate("token")?;
+    let mut running = server.client.generate("m").prompt("x").stream().await?;
     gate.step(1)?;
     chunk(&mut running).await?;
     failpoints.panic("request")?;
@@ -133,15 +137,16 @@ async fn a_request_whose_task_panics_is_told_so_and_the_next_one_is_answered() -
         ErrorReason::Internal,
     );
     gate.open()?;
-    lab.client.generate("m").prompt("x").text().await?;
+    server.client.generate("m").prompt("x").text().await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_stream_that_panics_is_told_so_and_the_next_one_goes_on() -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let lab = Lab::with(&Script::default(), |options| failpoints.options(options)).await?;
-    let mut service = lab.client.model_service();
+    let server =
+        ScriptedServer::with(&Script::default(), |options| failpoints.options(options)).await?;
+    let mut service = server.client.model_service();
     let request = WatchStatusRequest::default();
     let mut watch = service.watch_status(request.clone()).await?.into_inner();
     watch.message().await?.context("no snapshot")?;

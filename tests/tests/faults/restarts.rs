@@ -15,16 +15,16 @@ use hangar_client::{
 use hangar_tests::{
     background::Background,
     hangar::restarting,
-    lab::Lab,
     processes,
     refusals::refusal,
     scripted::{LoadKind, Script},
+    scripted_server::ScriptedServer,
     time_enough::with_time_enough,
 };
 use rustix::process::Signal;
 use tonic::Code;
 
-use crate::lab;
+use crate::server;
 
 /// A worker that dies in the load of these attempts.
 fn dies_on(attempts: &[u32]) -> Script {
@@ -34,24 +34,24 @@ fn dies_on(attempts: &[u32]) -> Script {
     }
 }
 
-/// The lab's spec with a second attempt after a minute.
-fn patient(lab: &Lab) -> ModelSpec {
+/// The spec of the server's model with a second attempt after a minute.
+fn patient(server: &ScriptedServer) -> ModelSpec {
     ModelSpec {
         restart_policy: Some(RestartPolicy {
             mode: OnFailure.into(),
             initial_backoff: Some(to_proto_duration(Duration::from_secs(60))),
             ..RestartPolicy::default()
         }),
-        ..lab.spec()
+        ..server.spec()
     }
 }
 
 #[tokio::test]
 async fn a_load_that_dies_twice_succeeds_at_the_third_attempt() -> Result<()> {
-    let lab = lab(&dies_on(&[1, 2])).await?;
-    let mut transitions = lab.follow().await?;
-    let spec = restarting(&lab.directory, OnFailure, 5);
-    let load = lab.client.load("m").spec(spec).wait().await?;
+    let server = server(&dies_on(&[1, 2])).await?;
+    let mut transitions = server.follow().await?;
+    let spec = restarting(&server.directory, OnFailure, 5);
+    let load = server.client.load("m").spec(spec).wait().await?;
     let ready = load.status.context("a status")?;
     assert_eq!((ready.attempt, ready.restarts), (3, 2));
     let died = [Pending, Starting, Loading, Backoff];
@@ -69,23 +69,23 @@ async fn a_load_that_dies_twice_succeeds_at_the_third_attempt() -> Result<()> {
         let reason = if state == Backoff { "WORKER_DIED" } else { "" };
         assert_eq!(status.reason, reason);
     }
-    let loads = lab.info().await?.recent_loads;
+    let loads = server.info().await?.recent_loads;
     assert_eq!((loads.len(), loads[0].attempts), (1, 3));
     Ok(())
 }
 
 #[tokio::test]
 async fn attempts_are_bounded() -> Result<()> {
-    let lab = lab(&dies_on(&[1, 2, 3, 4])).await?;
-    let mut transitions = lab.follow().await?;
-    let spec = restarting(&lab.directory, OnFailure, 3);
-    let load = lab.client.load("m").spec(spec).wait().await;
+    let server = server(&dies_on(&[1, 2, 3, 4])).await?;
+    let mut transitions = server.follow().await?;
+    let spec = restarting(&server.directory, OnFailure, 3);
+    let load = server.client.load("m").spec(spec).wait().await;
     let died = refusal(load, Code::Unavailable, ErrorReason::WorkerDied);
     assert!(died.details().retry_after.is_some());
     let failed = transitions.until(Failed).await?;
     assert_eq!((failed.attempt, failed.reason.as_str()), (3, "WORKER_DIED"));
     assert!(failed.next_retry_time.is_none());
-    let record = lab
+    let record = server
         .info()
         .await?
         .recent_loads
@@ -97,7 +97,7 @@ async fn attempts_are_bounded() -> Result<()> {
         (LoadOutcome::Failed, 3)
     );
     // A further request begins anew: its first attempt is the worker's fourth.
-    let again = lab
+    let again = server
         .client
         .load("m")
         .wait()
@@ -123,13 +123,13 @@ async fn a_model_is_restarted_as_its_policy_says() -> Result<()> {
         (OnFailure, unusable.clone(), 1),
         (Always, unusable, 3),
     ];
-    let lab = lab(&Script::default()).await?;
+    let server = server(&Script::default()).await?;
     for (number, (mode, kind, attempts)) in cases.into_iter().enumerate() {
         let id = format!("m{number}");
-        let path = lab.fixtures.scripted(&id, &Script::loading(kind))?;
-        let load = lab.client.load(&id).spec(restarting(&path, mode, 3));
+        let path = server.fixtures.scripted(&id, &Script::loading(kind))?;
+        let load = server.client.load(&id).spec(restarting(&path, mode, 3));
         assert!(load.wait().await.is_err());
-        let info = lab.client.info().model(&id).send().await?.models;
+        let info = server.client.info().model(&id).send().await?.models;
         assert_eq!(
             info[0].recent_loads[0].attempts, attempts,
             "{mode:?} {number}"
@@ -140,10 +140,10 @@ async fn a_model_is_restarted_as_its_policy_says() -> Result<()> {
 
 #[tokio::test]
 async fn a_ready_model_that_dies_comes_back() -> Result<()> {
-    let lab = lab(&Script::default()).await?;
-    let mut transitions = lab.follow().await?;
-    let spec = restarting(&lab.directory, OnFailure, 5);
-    lab.client.load("m").spec(spec).send().await?;
+    let server = server(&Script::default()).await?;
+    let mut transitions = server.follow().await?;
+    let spec = restarting(&server.directory, OnFailure, 5);
+    server.client.load("m").spec(spec).send().await?;
     let first = transitions.until(Ready).await?;
     processes::signal(first.worker_pid, Signal::KILL)?;
     let backoff = transitions.next().await?;
@@ -157,7 +157,7 @@ async fn a_ready_model_that_dies_comes_back() -> Result<()> {
     assert_eq!(second.load_id, backoff.load_id);
     assert_ne!(second.worker_pid, first.worker_pid);
     assert_eq!((second.restarts, second.attempt), (1, 2));
-    let loads = lab.info().await?.recent_loads;
+    let loads = server.info().await?.recent_loads;
     assert_eq!(
         (loads.len(), loads[0].load_id.as_str()),
         (2, second.load_id.as_str())
@@ -167,10 +167,10 @@ async fn a_ready_model_that_dies_comes_back() -> Result<()> {
 
 #[tokio::test]
 async fn a_model_that_keeps_dying_is_given_up() -> Result<()> {
-    let lab = lab(&Script::default()).await?;
-    let mut transitions = lab.follow().await?;
-    let spec = restarting(&lab.directory, OnFailure, 2);
-    lab.client.load("m").spec(spec).send().await?;
+    let server = server(&Script::default()).await?;
+    let mut transitions = server.follow().await?;
+    let spec = restarting(&server.directory, OnFailure, 2);
+    server.client.load("m").spec(spec).send().await?;
     let first = transitions.until(Ready).await?;
     processes::signal(first.worker_pid, Signal::KILL)?;
     transitions.until(Backoff).await?;
@@ -186,20 +186,21 @@ async fn a_model_that_keeps_dying_is_given_up() -> Result<()> {
 
 #[tokio::test]
 async fn attempts_are_forgotten_after_the_stable_period() -> Result<()> {
-    let lab = lab(&Script::default()).await?;
-    let mut transitions = lab.follow().await?;
-    let mut spec = restarting(&lab.directory, OnFailure, 2);
+    let server = server(&Script::default()).await?;
+    let mut transitions = server.follow().await?;
+    let mut spec = restarting(&server.directory, OnFailure, 2);
     let policy = spec.restart_policy.get_or_insert_default();
     policy.stable_period = Some(to_proto_duration(Duration::from_millis(10)));
-    lab.client.load("m").spec(spec).send().await?;
+    server.client.load("m").spec(spec).send().await?;
     for _ in 0..3 {
         let ready = transitions.until(Ready).await?;
-        lab.info_when(|info| {
-            info.status
-                .as_ref()
-                .is_some_and(|status| status.attempt == 1)
-        })
-        .await?;
+        server
+            .info_when(|info| {
+                info.status
+                    .as_ref()
+                    .is_some_and(|status| status.attempt == 1)
+            })
+            .await?;
         processes::signal(ready.worker_pid, Signal::KILL)?;
         transitions.until(Backoff).await?;
     }
@@ -209,11 +210,11 @@ async fn attempts_are_forgotten_after_the_stable_period() -> Result<()> {
 
 #[tokio::test]
 async fn an_unload_ends_the_back_off() -> Result<()> {
-    let lab = lab(&dies_on(&[1])).await?;
-    let mut transitions = lab.follow().await?;
-    let waiting = Background::start(lab.client.load("m").spec(patient(&lab)).wait());
+    let server = server(&dies_on(&[1])).await?;
+    let mut transitions = server.follow().await?;
+    let waiting = Background::start(server.client.load("m").spec(patient(&server)).wait());
     transitions.until(Backoff).await?;
-    let unload = lab.client.unload("m").send().await?;
+    let unload = server.client.unload("m").send().await?;
     assert!(!unload.was_loaded);
     refusal(
         waiting.end().await?,
@@ -228,20 +229,20 @@ async fn an_unload_ends_the_back_off() -> Result<()> {
 #[tokio::test]
 async fn a_load_in_the_back_off_joins_and_the_time_of_the_load_goes_on() -> Result<()> {
     with_time_enough(Duration::from_secs(2), async |limit| {
-        let lab = lab(&dies_on(&[1])).await?;
-        let mut transitions = lab.follow().await?;
-        let spec = patient(&lab);
-        let load = lab.client.load("m").spec(spec).timeout(limit);
+        let server = server(&dies_on(&[1])).await?;
+        let mut transitions = server.follow().await?;
+        let spec = patient(&server);
+        let load = server.client.load("m").spec(spec).timeout(limit);
         let load = load.send().await?;
         if transitions.until(Backoff).await.is_err() {
             return Ok(None);
         }
-        let joined = lab.client.load("m").send().await?;
+        let joined = server.client.load("m").send().await?;
         if joined.load_id != load.load_id {
             return Ok(None);
         }
         assert!(!joined.already_loaded);
-        let late = lab.client.load("m").wait().await;
+        let late = server.client.load("m").wait().await;
         let failed = transitions.until(Failed).await?;
         assert_eq!(failed.reason, "LOAD_TIMEOUT");
         if failed.load_id != load.load_id || late.is_ok() {
@@ -256,11 +257,16 @@ async fn a_load_in_the_back_off_joins_and_the_time_of_the_load_goes_on() -> Resu
 
 #[tokio::test]
 async fn a_request_in_the_back_off_is_told_to_come_back() -> Result<()> {
-    let lab = lab(&dies_on(&[1])).await?;
-    let mut transitions = lab.follow().await?;
-    lab.client.load("m").spec(patient(&lab)).send().await?;
+    let server = server(&dies_on(&[1])).await?;
+    let mut transitions = server.follow().await?;
+    server
+        .client
+        .load("m")
+        .spec(patient(&server))
+        .send()
+        .await?;
     transitions.until(Backoff).await?;
-    let early = lab.client.generate("m").prompt("x").text().await;
+    let early = server.client.generate("m").prompt("x").text().await;
     let early = refusal(early, Code::Unavailable, ErrorReason::ModelLoading);
     assert!(early.details().retry_after.is_some());
     Ok(())

@@ -11,37 +11,37 @@ use hangar_client::v1::{
 use hangar_tests::{
     background::Background,
     hangar::{Options, Transitions, restarting},
-    lab::Lab,
     refusals::refusal,
     scripted::{GenerateScript, Script, WorkKind},
+    scripted_server::ScriptedServer,
     throttle::Throttle,
 };
 use tokio::time::timeout;
 use tonic::Code;
 
 /// A READY model whose tokens wait at the gate "token" while somebody works.
-async fn lab(
+async fn server(
     work: WorkKind,
     change: impl FnOnce(Options) -> Options,
-) -> Result<(Lab, Transitions)> {
+) -> Result<(ScriptedServer, Transitions)> {
     let script = Script::generating(GenerateScript {
         gate: Some("token".into()),
         work,
         ..GenerateScript::default()
     });
-    let lab = Lab::with(&script, change).await?;
-    let mut transitions = lab.follow().await?;
-    let spec = restarting(&lab.directory, OnFailure, 5);
-    lab.client.load("m").spec(spec).wait().await?;
+    let server = ScriptedServer::with(&script, change).await?;
+    let mut transitions = server.follow().await?;
+    let spec = restarting(&server.directory, OnFailure, 5);
+    server.client.load("m").spec(spec).wait().await?;
     transitions.until(Ready).await?;
-    Ok((lab, transitions))
+    Ok((server, transitions))
 }
 
 async fn assert_it_lives(work: WorkKind, limit: Duration, slow: bool) -> Result<()> {
-    let (lab, mut transitions) = lab(work, |o| o.time("--hang-timeout", limit)).await?;
-    let gate = lab.gate("token")?;
+    let (server, mut transitions) = server(work, |o| o.time("--hang-timeout", limit)).await?;
+    let gate = server.gate("token")?;
     let worker = transitions.current().map_or(0, |status| status.worker_pid);
-    let request = lab.client.generate("m").prompt("x").max_tokens(2);
+    let request = server.client.generate("m").prompt("x").max_tokens(2);
     let answer = Background::start(request.text());
     let throttle = slow.then(|| Throttle::start(worker, 100)).transpose()?;
     let transition = timeout(limit * 5 / 2, transitions.next()).await;
@@ -49,7 +49,7 @@ async fn assert_it_lives(work: WorkKind, limit: Duration, slow: bool) -> Result<
     drop(throttle);
     gate.open()?;
     assert_eq!(answer.end().await??.text, "t0 t1 ");
-    let status = lab.info().await?.status.context("a status")?;
+    let status = server.info().await?.status.context("a status")?;
     assert_eq!((status.worker_pid, status.restarts), (worker, 0));
     Ok(())
 }
@@ -71,14 +71,14 @@ async fn what_a_child_of_the_worker_does_is_work() -> Result<()> {
 
 #[tokio::test]
 async fn an_engine_that_works_for_nothing_has_a_limit_of_its_own() -> Result<()> {
-    let (lab, mut transitions) = lab(WorkKind::Thread, |options: Options| {
+    let (server, mut transitions) = server(WorkKind::Thread, |options: Options| {
         options
             .time("--hang-timeout", Duration::from_secs(60))
             .time("--spin-timeout", Duration::from_secs(1))
     })
     .await?;
-    let _gate = lab.gate("token")?;
-    let answer = lab.client.generate("m").prompt("x").text().await;
+    let _gate = server.gate("token")?;
+    let answer = server.client.generate("m").prompt("x").text().await;
     let hung = refusal(answer, Code::Unavailable, ErrorReason::WorkerHung);
     assert!(hung.message().contains("--spin-timeout"), "{hung}");
     let backoff = transitions.next().await?;

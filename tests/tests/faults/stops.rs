@@ -6,29 +6,29 @@ use anyhow::Result;
 use hangar_client::v1::UnloadVerification;
 use hangar_tests::{
     hangar::{DEADLINE, NEVER, Options},
-    lab::Lab,
     processes,
     scripted::{Script, ShutdownKind, StatsKind},
+    scripted_server::ScriptedServer,
 };
 use rustix::process::Signal;
 use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(1);
 
-async fn lab(script: &Script) -> Result<Lab> {
-    patient_lab(script, LIMIT).await
+async fn server(script: &Script) -> Result<ScriptedServer> {
+    patient_server(script, LIMIT).await
 }
 
 /// A server that gives its workers so much time to go.
-async fn patient_lab(script: &Script, limit: Duration) -> Result<Lab> {
-    Lab::with(script, |options: Options| {
+async fn patient_server(script: &Script, limit: Duration) -> Result<ScriptedServer> {
+    ScriptedServer::with(script, |options: Options| {
         options.time("--kill-timeout", limit)
     })
     .await
 }
 
-async fn assert_is_killed(lab: &Lab, worker: u32) -> Result<()> {
-    let unload = timeout(DEADLINE, lab.client.unload("m").send()).await??;
+async fn assert_is_killed(server: &ScriptedServer, worker: u32) -> Result<()> {
+    let unload = timeout(DEADLINE, server.client.unload("m").send()).await??;
     assert!(unload.was_loaded && unload.killed);
     assert_eq!(unload.verification(), UnloadVerification::Reaped);
     assert!(unload.host_bytes_freed > 0);
@@ -44,19 +44,19 @@ async fn a_worker_that_ignores_everything_is_killed() -> Result<()> {
             shutdown,
             ..Script::default()
         };
-        let lab = lab(&script).await?;
-        let worker = lab.ready().await?.worker_pid;
-        assert_is_killed(&lab, worker).await?;
+        let server = server(&script).await?;
+        let worker = server.ready().await?.worker_pid;
+        assert_is_killed(&server, worker).await?;
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_stopped_worker_is_killed() -> Result<()> {
-    let lab = lab(&Script::default()).await?;
-    let worker = lab.ready().await?.worker_pid;
+    let server = server(&Script::default()).await?;
+    let worker = server.ready().await?.worker_pid;
     processes::signal(worker, Signal::STOP)?;
-    assert_is_killed(&lab, worker).await
+    assert_is_killed(&server, worker).await
 }
 
 #[tokio::test]
@@ -65,9 +65,9 @@ async fn a_worker_that_dies_when_asked_to_go_is_gone() -> Result<()> {
         shutdown: ShutdownKind::Die,
         ..Script::default()
     };
-    let lab = patient_lab(&script, NEVER).await?;
-    let worker = lab.ready().await?.worker_pid;
-    let unload = lab.client.unload("m").send().await?;
+    let server = patient_server(&script, NEVER).await?;
+    let worker = server.ready().await?.worker_pid;
+    let unload = server.client.unload("m").send().await?;
     assert!(unload.was_loaded && !unload.killed);
     assert!(!processes::exists(worker));
     Ok(())
@@ -79,10 +79,10 @@ async fn a_worker_without_a_pulse_can_be_unloaded() -> Result<()> {
         stats: StatsKind::Silent,
         ..Script::default()
     };
-    let lab = patient_lab(&script, NEVER).await?;
-    lab.ready().await?;
-    lab.client.generate("m").prompt("x").text().await?;
-    let unload = lab.client.unload("m").send().await?;
+    let server = patient_server(&script, NEVER).await?;
+    server.ready().await?;
+    server.client.generate("m").prompt("x").text().await?;
+    let unload = server.client.unload("m").send().await?;
     assert!(unload.was_loaded && !unload.killed);
     Ok(())
 }

@@ -10,10 +10,10 @@ use hangar_client::v1::{
 use hangar_tests::{
     background::Background,
     hangar::{DEADLINE, spec},
-    lab::Lab,
     processes,
     refusals::refusal,
     scripted::Script,
+    scripted_server::ScriptedServer,
     time_enough::with_time_enough,
 };
 use tonic::Code;
@@ -23,10 +23,10 @@ const SHORT: Duration = Duration::from_millis(1500);
 #[tokio::test]
 async fn a_load_fails_when_its_time_is_over() -> Result<()> {
     for state in [Starting, Loading, Warming] {
-        let (lab, mut held) = with_time_enough(SHORT, async |limit| {
-            let lab = Lab::start(&Script::gated()).await?;
-            let held = lab.hold_load(lab.load().timeout(limit), state).await;
-            Ok(held.ok().map(|held| (lab, held)))
+        let (server, mut held) = with_time_enough(SHORT, async |limit| {
+            let server = ScriptedServer::start(&Script::gated()).await?;
+            let held = server.hold_load(server.load().timeout(limit), state).await;
+            Ok(held.ok().map(|held| (server, held)))
         })
         .await?;
         let failed = held.transitions.until(Failed).await?;
@@ -37,7 +37,7 @@ async fn a_load_fails_when_its_time_is_over() -> Result<()> {
                 .contains(state.as_str_name().trim_start_matches("MODEL_STATE_"))
         );
         processes::ended(held.pid, DEADLINE).await?;
-        let load = lab
+        let load = server
             .info()
             .await?
             .recent_loads
@@ -54,10 +54,10 @@ async fn a_load_fails_when_its_time_is_over() -> Result<()> {
 async fn the_time_of_a_load_runs_while_it_waits_for_its_turn() -> Result<()> {
     let one_at_a_time =
         |options: hangar_tests::hangar::Options| options.argument("--max-concurrent-loads=1");
-    let lab = Lab::with(&Script::gated(), one_at_a_time).await?;
-    let _held = lab.hold(Loading).await?;
-    let path = lab.fixtures.scripted("n", &Script::default())?;
-    let waits = lab.client.load("n").spec(spec(&path)).timeout(SHORT);
+    let server = ScriptedServer::with(&Script::gated(), one_at_a_time).await?;
+    let _held = server.hold(Loading).await?;
+    let path = server.fixtures.scripted("n", &Script::default())?;
+    let waits = server.client.load("n").spec(spec(&path)).timeout(SHORT);
     let late = refusal(
         waits.wait().await,
         Code::DeadlineExceeded,
@@ -69,18 +69,18 @@ async fn the_time_of_a_load_runs_while_it_waits_for_its_turn() -> Result<()> {
 
 #[tokio::test]
 async fn whoever_waits_is_told_of_the_time_out() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
-    let _gate = lab.gate("load")?;
-    let load = lab.load().timeout(SHORT).wait().await;
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    let _gate = server.gate("load")?;
+    let load = server.load().timeout(SHORT).wait().await;
     refusal(load, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_load_outlives_the_deadline_of_its_caller() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
-    let mut held = lab.hold(Loading).await?;
-    let error = lab.load().deadline(SHORT).wait().await.err();
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    let mut held = server.hold(Loading).await?;
+    let error = server.load().deadline(SHORT).wait().await.err();
     assert_eq!(
         error.map(|error| error.code()),
         Some(Code::DeadlineExceeded)
@@ -92,11 +92,11 @@ async fn a_load_outlives_the_deadline_of_its_caller() -> Result<()> {
 
 #[tokio::test]
 async fn a_load_outlives_a_caller_that_goes_away() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
-    let gate = lab.gate("load")?;
-    let mut transitions = lab.follow().await?;
-    let client = lab.hangar.client().await?;
-    let waiting = Background::start(client.load("m").spec(lab.spec()).wait());
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    let gate = server.gate("load")?;
+    let mut transitions = server.follow().await?;
+    let client = server.hangar.client().await?;
+    let waiting = Background::start(client.load("m").spec(server.spec()).wait());
     let loading = transitions.until(Loading).await?;
     // Takes the call and its connection along.
     drop((waiting, client));
@@ -110,13 +110,13 @@ async fn a_load_outlives_a_caller_that_goes_away() -> Result<()> {
 async fn loads_take_turns() -> Result<()> {
     let one_at_a_time =
         |options: hangar_tests::hangar::Options| options.argument("--max-concurrent-loads=1");
-    let lab = Lab::with(&Script::gated(), one_at_a_time).await?;
-    let held = lab.hold(Loading).await?;
-    let path = lab.fixtures.scripted("n", &Script::default())?;
-    let mut other = lab.hangar.follow("n").await?;
-    lab.client.load("n").spec(spec(&path)).send().await?;
+    let server = ScriptedServer::with(&Script::gated(), one_at_a_time).await?;
+    let held = server.hold(Loading).await?;
+    let path = server.fixtures.scripted("n", &Script::default())?;
+    let mut other = server.hangar.follow("n").await?;
+    server.client.load("n").spec(spec(&path)).send().await?;
     assert_eq!(other.until(Pending).await?.worker_pid, 0);
-    assert_eq!(processes::children(lab.hangar.pid())?, [held.pid]);
+    assert_eq!(processes::children(server.hangar.pid())?, [held.pid]);
     held.gate.open()?;
     other.until(Ready).await?;
     Ok(())

@@ -8,9 +8,9 @@ use hangar_client::{
     v1::{DesiredState, ErrorReason, ModelState},
 };
 use hangar_tests::{
-    lab::Lab,
     refusals::refusal,
     scripted::{LoadKind, Script},
+    scripted_server::ScriptedServer,
 };
 use tonic::Code;
 
@@ -28,8 +28,8 @@ fn desired(refused: &Refusal) -> Option<&str> {
 
 #[tokio::test]
 async fn a_load_that_failed_says_that_the_model_stays_and_how_to_be_rid_of_it() -> Result<()> {
-    let lab = Lab::start(&failing()).await?;
-    let refused = lab.load().wait().await;
+    let server = ScriptedServer::start(&failing()).await?;
+    let refused = server.load().wait().await;
     let refused = refusal(
         refused,
         Code::FailedPrecondition,
@@ -44,26 +44,26 @@ async fn a_load_that_failed_says_that_the_model_stays_and_how_to_be_rid_of_it() 
         assert!(message.contains(word), "{word}: {message}");
     }
     assert_eq!(desired(&refused), Some("LOADED"));
-    let info = lab.info().await?;
+    let info = server.info().await?;
     assert_eq!(info.desired_state(), DesiredState::Loaded);
     let status = info.status.unwrap_or_default();
     assert_eq!(status.state(), ModelState::Failed);
     assert_eq!(status.message, "The weights are missing.");
 
     // What it says is so.
-    lab.client.unload("m").send().await?;
-    assert_eq!(lab.info().await?.desired_state(), DesiredState::Unloaded);
-    lab.client.delete_model("m").send().await?;
-    let unknown = lab.client.info().model("m").send().await;
+    server.client.unload("m").send().await?;
+    assert_eq!(server.info().await?.desired_state(), DesiredState::Unloaded);
+    server.client.delete_model("m").send().await?;
+    let unknown = server.client.info().model("m").send().await;
     refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_sessions_load_that_failed_is_not_tried_again() -> Result<()> {
-    let lab = Lab::start(&failing()).await?;
-    let session = lab.client.open_session(Duration::from_secs(60)).await?;
-    let refused = lab.load().session(session.id()).wait().await;
+    let server = ScriptedServer::start(&failing()).await?;
+    let session = server.client.open_session(Duration::from_secs(60)).await?;
+    let refused = server.load().session(session.id()).wait().await;
     let refused = refusal(
         refused,
         Code::FailedPrecondition,

@@ -7,20 +7,20 @@ use hangar_client::v1::{
     ModelState::Loading,
 };
 use hangar_tests::{
-    lab::Lab,
     scripted::{LoadKind, Script},
+    scripted_server::ScriptedServer,
 };
 
 #[tokio::test]
 async fn the_last_eight_loads_are_told_newest_first() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
     let mut ids = Vec::new();
     for _ in 0..9 {
-        ids.push(lab.load().force_reload().wait().await?.load_id);
+        ids.push(server.load().force_reload().wait().await?.load_id);
     }
     ids.reverse();
     ids.truncate(8);
-    let loads = lab.info().await?.recent_loads;
+    let loads = server.info().await?.recent_loads;
     let told: Vec<_> = loads.iter().map(|load| load.load_id.as_str()).collect();
     assert_eq!(told, ids);
     for load in &loads {
@@ -37,7 +37,7 @@ async fn the_last_eight_loads_are_told_newest_first() -> Result<()> {
         times.is_sorted_by(|newer, older| newer > older),
         "{times:?}"
     );
-    let basic = lab
+    let basic = server
         .client
         .info()
         .model("m")
@@ -55,20 +55,20 @@ async fn the_last_eight_loads_are_told_newest_first() -> Result<()> {
 
 #[tokio::test]
 async fn each_load_is_told_with_its_outcome() -> Result<()> {
-    let lab = Lab::start(&Script::loading(LoadKind::Error)).await?;
-    assert!(lab.load().wait().await.is_err());
+    let server = ScriptedServer::start(&Script::loading(LoadKind::Error)).await?;
+    assert!(server.load().wait().await.is_err());
     let fail = LoadKind::Fail {
         reason: "MODEL_UNUSABLE".into(),
         message: "The weights are missing. Copy them there.".into(),
     };
-    Script::loading(fail).write(&lab.directory)?;
-    assert!(lab.load().wait().await.is_err());
-    Script::gated().write(&lab.directory)?;
-    let held = lab.hold(Loading).await?;
-    lab.client.unload("m").send().await?;
+    Script::loading(fail).write(&server.directory)?;
+    assert!(server.load().wait().await.is_err());
+    Script::gated().write(&server.directory)?;
+    let held = server.hold(Loading).await?;
+    server.client.unload("m").send().await?;
     held.gate.open()?;
-    lab.ready().await?;
-    let loads = lab.info().await?.recent_loads;
+    server.ready().await?;
+    let loads = server.info().await?.recent_loads;
     let outcomes: Vec<LoadOutcome> = loads.iter().map(|load| load.outcome()).collect();
     assert_eq!(outcomes, [Succeeded, Cancelled, Failed, Failed]);
     assert_eq!(loads[2].reason, "MODEL_UNUSABLE");

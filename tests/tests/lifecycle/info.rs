@@ -10,9 +10,9 @@ use hangar_client::v1::{
 use hangar_tests::{
     fixtures::{Family, Fixtures, Quantization, Shape},
     hangar::{Hangar, Options, spec},
-    lab::Lab,
     processes,
     scripted::{LoadKind, Script},
+    scripted_server::ScriptedServer,
 };
 
 async fn metadata(path: &Path, fixtures: &Fixtures) -> Result<ModelMetadata> {
@@ -99,18 +99,18 @@ async fn a_gguf_file_is_described() -> Result<()> {
 
 #[tokio::test]
 async fn what_was_asked_for_is_told_beside_what_is() -> Result<()> {
-    let lab = Lab::start(&Script::loading(LoadKind::Error)).await?;
-    assert!(lab.load().wait().await.is_err());
-    let info = lab.info().await?;
+    let server = ScriptedServer::start(&Script::loading(LoadKind::Error)).await?;
+    assert!(server.load().wait().await.is_err());
+    let info = server.info().await?;
     assert_eq!(info.desired_state(), DesiredState::Loaded);
     assert_eq!(info.status.context("a status")?.state(), ModelState::Failed);
-    lab.client.unload("m").send().await?;
-    let info = lab.info().await?;
+    server.client.unload("m").send().await?;
+    let info = server.info().await?;
     assert_eq!(info.desired_state(), DesiredState::Unloaded);
     assert_eq!(info.version, 1);
     assert!(!info.etag.is_empty() && !info.reload_required);
     assert!(info.aliases.is_empty() && info.holders.is_empty());
-    let sent = lab.spec();
+    let sent = server.spec();
     let told = info.spec.context("a spec")?;
     assert_eq!(
         (told.source, told.restart_policy.map(|p| p.mode)),
@@ -121,14 +121,14 @@ async fn what_was_asked_for_is_told_beside_what_is() -> Result<()> {
 
 #[tokio::test]
 async fn the_server_and_its_system_are_described() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    lab.ready().await?;
-    let info = lab.client.info().send().await?;
-    let server = info.server.context("a server")?;
-    assert_eq!(server.engine, "mistral.rs");
-    assert_eq!(server.engine_version, "scripted");
-    assert!(!server.version.is_empty() && !server.epoch.is_empty());
-    assert!(server.start_time.is_some() && server.uptime.is_some());
+    let server = ScriptedServer::start(&Script::default()).await?;
+    server.ready().await?;
+    let info = server.client.info().send().await?;
+    let about = info.server.context("a server")?;
+    assert_eq!(about.engine, "mistral.rs");
+    assert_eq!(about.engine_version, "scripted");
+    assert!(!about.version.is_empty() && !about.epoch.is_empty());
+    assert!(about.start_time.is_some() && about.uptime.is_some());
     let system = info.system.context("a system")?;
     assert!((0.1..4096.0).contains(&system.cpu_cores));
     assert!(
@@ -143,7 +143,7 @@ async fn the_server_and_its_system_are_described() -> Result<()> {
         system.platform,
         "linux ".to_owned() + std::env::consts::ARCH
     );
-    let seen = processes::host_bytes(lab.hangar.pid())?;
+    let seen = processes::host_bytes(server.hangar.pid())?;
     let told = system.memory_server_bytes;
     // Between the two looks it may take a little.
     let slack = seen / 2 + (4 << 20);
@@ -158,13 +158,13 @@ async fn the_server_and_its_system_are_described() -> Result<()> {
 
 #[tokio::test]
 async fn the_empty_request_tells_the_basics_of_all_models() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    assert!(lab.client.info().send().await?.models.is_empty());
+    let server = ScriptedServer::start(&Script::default()).await?;
+    assert!(server.client.info().send().await?.models.is_empty());
     for id in ["z", "a/b"] {
-        lab.client.load(id).spec(lab.spec()).wait().await?;
+        server.client.load(id).spec(server.spec()).wait().await?;
     }
-    lab.ready().await?;
-    let models = lab.client.info().send().await?.models;
+    server.ready().await?;
+    let models = server.client.info().send().await?.models;
     let ids: Vec<_> = models.iter().map(|model| model.model_id.as_str()).collect();
     assert_eq!(ids, ["a/b", "m", "z"]);
     assert!(
@@ -172,7 +172,7 @@ async fn the_empty_request_tells_the_basics_of_all_models() -> Result<()> {
             .iter()
             .all(|model| model.spec.is_none() && model.metrics.is_none())
     );
-    let full = lab
+    let full = server
         .client
         .info()
         .view(InfoView::Full)

@@ -8,10 +8,10 @@ use hangar_client::v1::{
     load_model_request::Target,
 };
 use hangar_tests::{
-    lab::Lab,
     processes,
     refusals::refusal,
     scripted::{Event, LoadKind, Script},
+    scripted_server::ScriptedServer,
 };
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -19,7 +19,7 @@ use tonic_types::StatusExt;
 use crate::other_spec;
 
 async fn validate(
-    lab: &Lab,
+    server: &ScriptedServer,
     id: &str,
     spec: ModelSpec,
 ) -> Result<LoadModelResponse, hangar_client::Error> {
@@ -29,18 +29,18 @@ async fn validate(
         validate_only: true,
         ..LoadModelRequest::default()
     };
-    let answer = lab.client.model_service().load_model(request).await;
+    let answer = server.client.model_service().load_model(request).await;
     answer
         .map(tonic::Response::into_inner)
-        .map_err(|status| hangar_client::Error::from_answer(&lab.client, status))
+        .map_err(|status| hangar_client::Error::from_answer(&server.client, status))
 }
 
 #[tokio::test]
 async fn a_load_answers_at_once_and_goes_through_every_state() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
-    let gate = lab.gate("ready")?;
-    let mut transitions = lab.follow().await?;
-    let load = lab.load().send().await?;
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    let gate = server.gate("ready")?;
+    let mut transitions = server.follow().await?;
+    let load = server.load().send().await?;
     assert!(!load.already_loaded && !load.load_id.is_empty());
     let begun = load.status.context("a status")?;
     assert!(matches!(begun.state(), Pending | Starting), "{begun:?}");
@@ -63,8 +63,8 @@ async fn a_load_answers_at_once_and_goes_through_every_state() -> Result<()> {
 
 #[tokio::test]
 async fn a_load_with_wait_answers_when_the_model_is_ready() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    let load = lab.load().wait().await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let load = server.load().wait().await?;
     assert!(!load.already_loaded && load.error.is_none());
     let status = load.status.context("a status")?;
     assert_eq!((status.state(), status.load_id), (Ready, load.load_id));
@@ -76,10 +76,10 @@ async fn a_load_with_wait_answers_when_the_model_is_ready() -> Result<()> {
 
 #[tokio::test]
 async fn load_is_idempotent_while_loading_and_when_ready() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
-    let mut held = lab.hold(Loading).await?;
-    let one = lab.load().send().await?;
-    let two = lab.client.load("m").send().await?;
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    let mut held = server.hold(Loading).await?;
+    let one = server.load().send().await?;
+    let two = server.client.load("m").send().await?;
     assert_eq!(one.load_id, two.load_id);
     assert!(!one.already_loaded && !two.already_loaded);
     held.gate.open()?;
@@ -89,7 +89,7 @@ async fn load_is_idempotent_while_loading_and_when_ready() -> Result<()> {
         (first.load_id, first.already_loaded),
         (one.load_id.clone(), false)
     );
-    let again = lab.load().wait().await?;
+    let again = server.load().wait().await?;
     assert!(again.already_loaded);
     assert_eq!(again.load_id, one.load_id);
     let again = again.status.context("a status")?;
@@ -100,9 +100,9 @@ async fn load_is_idempotent_while_loading_and_when_ready() -> Result<()> {
 
 #[tokio::test]
 async fn a_spec_registers_an_unknown_model() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
     let unknown = refusal(
-        lab.client.load("m").send().await,
+        server.client.load("m").send().await,
         Code::NotFound,
         ErrorReason::ModelNotFound,
     );
@@ -112,11 +112,11 @@ async fn a_spec_registers_an_unknown_model() -> Result<()> {
         metadata.get("known_model_ids").map(String::as_str),
         Some("")
     );
-    lab.load().wait().await?;
-    lab.client.unload("m").send().await?;
-    assert_eq!(lab.client.load("m").wait().await?.model_id, "m");
+    server.load().wait().await?;
+    server.client.unload("m").send().await?;
+    assert_eq!(server.client.load("m").wait().await?.model_id, "m");
     let unknown = refusal(
-        lab.client.load("n").send().await,
+        server.client.load("n").send().await,
         Code::NotFound,
         ErrorReason::ModelNotFound,
     );
@@ -131,11 +131,11 @@ async fn a_spec_registers_an_unknown_model() -> Result<()> {
 }
 
 /// Another spec is refused, the same one is not, and neither changes anything.
-async fn assert_bound_to_its_spec(lab: &Lab, state: ModelState) -> Result<()> {
-    let before = lab.info().await?;
+async fn assert_bound_to_its_spec(server: &ScriptedServer, state: ModelState) -> Result<()> {
+    let before = server.info().await?;
     let was = before.status.context("a status")?;
     assert_eq!(was.state(), state);
-    let other = lab.client.load("m").spec(other_spec(lab));
+    let other = server.client.load("m").spec(other_spec(server));
     let conflict = refusal(
         other.wait().await,
         Code::FailedPrecondition,
@@ -148,7 +148,7 @@ async fn assert_bound_to_its_spec(lab: &Lab, state: ModelState) -> Result<()> {
         details.metadata.get("version").map(String::as_str),
         Some("1")
     );
-    let after = lab.info().await?;
+    let after = server.info().await?;
     let is = after.status.context("a status")?;
     assert_eq!(
         (is.state(), is.generation, is.load_id),
@@ -165,9 +165,9 @@ async fn assert_bound_to_its_spec(lab: &Lab, state: ModelState) -> Result<()> {
 #[tokio::test]
 async fn another_spec_is_a_conflict_while_loading() -> Result<()> {
     for state in [Starting, Loading, Warming] {
-        let lab = Lab::start(&Script::gated()).await?;
-        let mut held = lab.hold(state).await?;
-        assert_bound_to_its_spec(&lab, state).await?;
+        let server = ScriptedServer::start(&Script::gated()).await?;
+        let mut held = server.hold(state).await?;
+        assert_bound_to_its_spec(&server, state).await?;
         held.gate.open()?;
         held.transitions.until(Ready).await?;
     }
@@ -176,20 +176,20 @@ async fn another_spec_is_a_conflict_while_loading() -> Result<()> {
 
 #[tokio::test]
 async fn another_spec_is_a_conflict_when_ready_and_when_unloaded() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    lab.ready().await?;
-    assert_bound_to_its_spec(&lab, Ready).await?;
-    lab.client.unload("m").send().await?;
-    assert_bound_to_its_spec(&lab, Unloaded).await
+    let server = ScriptedServer::start(&Script::default()).await?;
+    server.ready().await?;
+    assert_bound_to_its_spec(&server, Ready).await?;
+    server.client.unload("m").send().await?;
+    assert_bound_to_its_spec(&server, Unloaded).await
 }
 
 #[tokio::test]
 async fn another_spec_is_a_conflict_when_failed() -> Result<()> {
-    let lab = Lab::start(&Script::loading(LoadKind::Error)).await?;
-    assert!(lab.load().wait().await.is_err());
-    assert_bound_to_its_spec(&lab, Failed).await?;
-    assert!(lab.load().wait().await.is_err());
-    let info = lab.info().await?;
+    let server = ScriptedServer::start(&Script::loading(LoadKind::Error)).await?;
+    assert!(server.load().wait().await.is_err());
+    assert_bound_to_its_spec(&server, Failed).await?;
+    assert!(server.load().wait().await.is_err());
+    let info = server.info().await?;
     assert_eq!(info.recent_loads.len(), 2);
     assert!(
         info.recent_loads
@@ -210,21 +210,31 @@ fn timeless(model: &ModelInfo) -> ModelInfo {
 
 #[tokio::test]
 async fn validate_only_tells_what_is_wrong_and_changes_nothing() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    assert!(validate(&lab, "m", lab.spec()).await?.loads.is_empty());
-    let unknown = lab.client.info().model("m").send().await;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    assert!(
+        validate(&server, "m", server.spec())
+            .await?
+            .loads
+            .is_empty()
+    );
+    let unknown = server.client.info().model("m").send().await;
     refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
-    lab.ready().await?;
-    lab.client.unload("m").send().await?;
-    let before = lab.info().await?;
-    assert!(validate(&lab, "m", lab.spec()).await?.loads.is_empty());
-    let conflict = validate(&lab, "m", other_spec(&lab)).await;
+    server.ready().await?;
+    server.client.unload("m").send().await?;
+    let before = server.info().await?;
+    assert!(
+        validate(&server, "m", server.spec())
+            .await?
+            .loads
+            .is_empty()
+    );
+    let conflict = validate(&server, "m", other_spec(&server)).await;
     refusal(
         conflict,
         Code::FailedPrecondition,
         ErrorReason::SpecConflict,
     );
-    let after = lab.info().await?;
+    let after = server.info().await?;
     assert_eq!(timeless(&after), timeless(&before));
     assert_eq!(after.desired_state(), DesiredState::Unloaded);
     Ok(())
@@ -232,12 +242,12 @@ async fn validate_only_tells_what_is_wrong_and_changes_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn loads_that_join_start_one_worker() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    let mut events = lab.events()?;
-    let loads = (0..8).map(|_| lab.load().wait());
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let mut events = server.events()?;
+    let loads = (0..8).map(|_| server.load().wait());
     let loads = futures::future::try_join_all(loads).await?;
     assert!(loads.iter().all(|load| load.load_id == loads[0].load_id));
-    lab.client.unload("m").send().await?;
+    server.client.unload("m").send().await?;
     let reports = [
         events.next().await?,
         events.next().await?,

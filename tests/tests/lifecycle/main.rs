@@ -18,13 +18,13 @@ mod unloads;
 
 use anyhow::Result;
 use hangar_client::{Client, v1::ModelSpec};
-use hangar_tests::lab::Lab;
+use hangar_tests::scripted_server::ScriptedServer;
 
-/// The lab's spec, changed in a way that the scripted worker does not care about.
-fn other_spec(lab: &Lab) -> ModelSpec {
+/// The spec of the server's model, changed in a way that the scripted worker does not care about.
+fn other_spec(server: &ScriptedServer) -> ModelSpec {
     ModelSpec {
         context_length: 77,
-        ..lab.spec()
+        ..server.spec()
     }
 }
 

@@ -6,10 +6,10 @@ use hangar_client::v1::{ModelUnload, UnloadVerification};
 use hangar_tests::{
     fixtures::{Fixtures, Quantization},
     hangar::{DEADLINE, Hangar, Options, spec},
-    lab::Lab,
     metrics::Metrics,
     processes,
     scripted::{LoadScript, Script},
+    scripted_server::ScriptedServer,
 };
 
 use crate::greedy;
@@ -44,9 +44,9 @@ async fn an_unload_gives_back_what_was_seen_from_outside() -> Result<()> {
         },
         ..Script::default()
     };
-    let lab = Lab::start(&script).await?;
-    let worker = lab.ready().await?.worker_pid;
-    let unload = unload(&lab.hangar, "m", worker).await?;
+    let server = ScriptedServer::start(&script).await?;
+    let worker = server.ready().await?.worker_pid;
+    let unload = unload(&server.hangar, "m", worker).await?;
     assert!(unload.host_bytes_freed > 100 << 20);
     Ok(())
 }
@@ -88,17 +88,18 @@ async fn two_models_live_in_two_processes() -> Result<()> {
 
 #[tokio::test]
 async fn a_server_at_rest_holds_less_than_thirty_megabytes() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    let resident = || processes::resident_bytes(lab.hangar.pid());
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let resident = || processes::resident_bytes(server.hangar.pid());
     let started = resident()?;
     for id in 0..100 {
-        lab.client
-            .create_model(format!("m{id}"), lab.spec())
+        server
+            .client
+            .create_model(format!("m{id}"), server.spec())
             .send()
             .await?;
     }
-    lab.client.info().send().await?;
-    Metrics::of(lab.hangar.ops_listen()).await?;
+    server.client.info().send().await?;
+    Metrics::of(server.hangar.ops_listen()).await?;
     let used = resident()?;
     println!("resident after the start {started}, with 100 models in the catalog {used} bytes");
     assert!(started.max(used) < AT_REST, "{started}, then {used} bytes");

@@ -9,10 +9,10 @@ use hangar_client::{
 };
 use hangar_tests::{
     hangar::Options,
-    lab::Lab,
     processes::children,
     refusals::refusal,
     scripted::{Fault, ReadyKind, Script},
+    scripted_server::ScriptedServer,
     served::Served,
 };
 use tonic::Code;
@@ -97,12 +97,12 @@ async fn a_spec_that_cannot_be_loaded_is_not_registered() -> Result<()> {
 
 #[tokio::test]
 async fn a_worker_that_dies_or_says_nothing_in_its_inspection_leaves_the_old_one() -> Result<()> {
-    let lab = Lab::with(&Script::default(), |options: Options| {
+    let server = ScriptedServer::with(&Script::default(), |options: Options| {
         options.time("--ready-timeout", Duration::from_secs(10))
     })
     .await?;
-    lab.ready().await?;
-    let before = lab.info().await?;
+    server.ready().await?;
+    let before = server.info().await?;
     for (ready, code, reason) in [
         (
             ReadyKind::Die(Fault::Kill),
@@ -119,17 +119,18 @@ async fn a_worker_that_dies_or_says_nothing_in_its_inspection_leaves_the_old_one
             ready,
             ..Script::default()
         };
-        script.write(&lab.directory)?;
-        let refused = lab.client.load("m").force_reload().wait().await;
+        script.write(&server.directory)?;
+        let refused = server.client.load("m").force_reload().wait().await;
         assert_serves_on(&refusal(refused, code, reason));
-        assert_eq!(kept(&lab.info().await?), kept(&before));
-        lab.client
+        assert_eq!(kept(&server.info().await?), kept(&before));
+        server
+            .client
             .generate("m")
             .prompt("x")
             .max_tokens(1)
             .text()
             .await?;
-        assert_eq!(children(lab.hangar.pid())?.len(), 1);
+        assert_eq!(children(server.hangar.pid())?.len(), 1);
     }
     Ok(())
 }

@@ -13,10 +13,10 @@ use hangar_client::{
 use hangar_tests::{
     background::Background,
     hangar::DEADLINE,
-    lab::Lab,
     processes,
     refusals::refusal,
     scripted::{Event, Gate, Script},
+    scripted_server::ScriptedServer,
     served::Served,
 };
 use tokio::time::timeout;
@@ -26,25 +26,25 @@ use crate::other_spec;
 
 #[tokio::test]
 async fn a_reload_of_a_ready_model_gives_it_a_new_worker() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    let before = lab.ready().await?;
-    let reload = lab.load().force_reload().wait().await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let before = server.ready().await?;
+    let reload = server.load().force_reload().wait().await?;
     assert!(!reload.already_loaded);
     assert_ne!(reload.load_id, before.load_id);
     let status = reload.status.context("a status")?;
     assert_ne!(status.worker_pid, before.worker_pid);
     assert!(processes::is_running(status.worker_pid) && !processes::exists(before.worker_pid));
-    let info = lab.info().await?;
+    let info = server.info().await?;
     assert_eq!((info.version, info.recent_loads.len()), (1, 2));
     Ok(())
 }
 
 #[tokio::test]
 async fn a_reload_without_wait_answers_at_once() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    let before = lab.ready().await?;
-    let mut transitions = lab.follow().await?;
-    let reload = lab.client.load("m").force_reload().send().await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let before = server.ready().await?;
+    let mut transitions = server.follow().await?;
+    let reload = server.client.load("m").force_reload().send().await?;
     assert!(!reload.already_loaded);
     assert_ne!(reload.load_id, before.load_id);
     transitions.until(Unloaded).await?;
@@ -54,10 +54,10 @@ async fn a_reload_without_wait_answers_at_once() -> Result<()> {
 
 #[tokio::test]
 async fn a_reload_joins_an_equal_load_that_is_under_way() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
-    let mut held = lab.hold(Loading).await?;
-    let first = lab.load().send().await?;
-    let reload = lab.load().force_reload().send().await?;
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    let mut held = server.hold(Loading).await?;
+    let first = server.load().send().await?;
+    let reload = server.load().force_reload().send().await?;
     assert_eq!(reload.load_id, first.load_id);
     held.gate.open()?;
     let ready = held.transitions.until(Ready).await?;
@@ -67,26 +67,34 @@ async fn a_reload_joins_an_equal_load_that_is_under_way() -> Result<()> {
 
 #[tokio::test]
 async fn a_reload_replaces_the_spec() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    lab.ready().await?;
-    let before = lab.info().await?;
-    let reload = lab.client.load("m").spec(other_spec(&lab)).force_reload();
+    let server = ScriptedServer::start(&Script::default()).await?;
+    server.ready().await?;
+    let before = server.info().await?;
+    let reload = server
+        .client
+        .load("m")
+        .spec(other_spec(&server))
+        .force_reload();
     reload.wait().await?;
-    let after = lab.info().await?;
+    let after = server.info().await?;
     assert_eq!((before.version, after.version), (1, 2));
     assert_ne!(before.etag, after.etag);
     assert_eq!(after.spec.map(|spec| spec.context_length), Some(77));
-    let old = lab.load().wait().await;
+    let old = server.load().wait().await;
     refusal(old, Code::FailedPrecondition, ErrorReason::SpecConflict);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_reload_with_another_spec_ends_a_load_that_is_under_way() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
-    let mut held = lab.hold(Loading).await?;
-    let first = lab.load().send().await?;
-    let reload = lab.client.load("m").spec(other_spec(&lab)).force_reload();
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    let mut held = server.hold(Loading).await?;
+    let first = server.load().send().await?;
+    let reload = server
+        .client
+        .load("m")
+        .spec(other_spec(&server))
+        .force_reload();
     let reload = reload.send().await?;
     assert_ne!(reload.load_id, first.load_id);
     refusal(
@@ -99,20 +107,20 @@ async fn a_reload_with_another_spec_ends_a_load_that_is_under_way() -> Result<()
     assert_eq!(ready.load_id, reload.load_id);
     assert_ne!(ready.worker_pid, held.pid);
     assert!(!processes::exists(held.pid));
-    assert_eq!(lab.info().await?.version, 2);
+    assert_eq!(server.info().await?.version, 2);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_reload_lets_running_requests_end() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
-    lab.ready().await?;
-    let gate = lab.gate("token")?;
-    let mut events = lab.events()?;
-    let mut transitions = lab.follow().await?;
-    let answer = Background::start(lab.client.generate("m").prompt("x").max_tokens(3).text());
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    server.ready().await?;
+    let gate = server.gate("token")?;
+    let mut events = server.events()?;
+    let mut transitions = server.follow().await?;
+    let answer = Background::start(server.client.generate("m").prompt("x").max_tokens(3).text());
     timeout(DEADLINE, events.until(Event::Generate)).await??;
-    let reload = Background::start(lab.load().force_reload().wait());
+    let reload = Background::start(server.load().force_reload().wait());
     transitions.until(Draining).await?;
     gate.open()?;
     assert_eq!(answer.end().await??.text, "t0 t1 t2 ");
@@ -127,13 +135,13 @@ struct Reloading {
     reload: Background<Result<ModelLoad, Error>>,
 }
 
-async fn reloading(lab: &Lab) -> Result<Reloading> {
-    let gate = lab.gate("token")?;
-    let mut events = lab.events()?;
-    let mut transitions = lab.follow().await?;
-    let answer = Background::start(lab.client.generate("m").prompt("x").max_tokens(3).text());
+async fn reloading(server: &ScriptedServer) -> Result<Reloading> {
+    let gate = server.gate("token")?;
+    let mut events = server.events()?;
+    let mut transitions = server.follow().await?;
+    let answer = Background::start(server.client.generate("m").prompt("x").max_tokens(3).text());
     timeout(DEADLINE, events.until(Event::Generate)).await??;
-    let reload = Background::start(lab.client.load("m").force_reload().wait());
+    let reload = Background::start(server.client.load("m").force_reload().wait());
     transitions.until(Draining).await?;
     Ok(Reloading {
         gate,
@@ -144,40 +152,40 @@ async fn reloading(lab: &Lab) -> Result<Reloading> {
 
 #[tokio::test]
 async fn a_model_that_is_loaded_anew_is_loading_to_those_who_ask() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
-    lab.ready().await?;
-    let held = reloading(&lab).await?;
-    let status = lab.info().await?.status.context("a status")?;
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    server.ready().await?;
+    let held = reloading(&server).await?;
+    let status = server.info().await?.status.context("a status")?;
     assert_eq!(status.state(), Draining);
     assert!(!status.next_load_id.is_empty());
-    let early = lab.client.generate("m").prompt("x").text().await;
+    let early = server.client.generate("m").prompt("x").text().await;
     let early = refusal(early, Code::Unavailable, ErrorReason::ModelLoading);
     let wait = early.details().retry_after.context("a time")?;
     assert!(wait >= Duration::from_millis(100), "{wait:?}");
     assert!(!early.to_string().contains(" 0.0 s"), "{early}");
-    let aside = lab.client.tokenize("m", "x").send().await;
+    let aside = server.client.tokenize("m", "x").send().await;
     refusal(aside, Code::Unavailable, ErrorReason::ModelLoading);
     held.gate.open()?;
     held.answer.end().await??;
     let reload = held.reload.end().await??;
     assert_eq!(reload.load_id, status.next_load_id);
-    let status = lab.info().await?.status.context("a status")?;
+    let status = server.info().await?.status.context("a status")?;
     assert_eq!((status.state(), status.next_load_id.as_str()), (Ready, ""));
     Ok(())
 }
 
 #[tokio::test]
 async fn an_unload_in_a_reload_ends_the_wish() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
-    lab.ready().await?;
-    let held = reloading(&lab).await?;
-    let unload = Background::start(lab.client.unload("m").send());
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    server.ready().await?;
+    let held = reloading(&server).await?;
+    let unload = Background::start(server.client.unload("m").send());
     let gone = |info: &ModelInfo| {
         let status = info.status.as_ref();
         status.is_some_and(|status| status.next_load_id.is_empty())
     };
-    lab.info_when(gone).await?;
-    let late = lab.client.generate("m").prompt("x").text().await;
+    server.info_when(gone).await?;
+    let late = server.client.generate("m").prompt("x").text().await;
     refusal(late, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
     held.gate.open()?;
     held.answer.end().await??;
@@ -192,21 +200,25 @@ async fn an_unload_in_a_reload_ends_the_wish() -> Result<()> {
 
 #[tokio::test]
 async fn who_may_load_the_model_waits_for_the_reload() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
+    let server = ScriptedServer::start(&Script::gated()).await?;
     let spec = ModelSpec {
         load_on_demand: true,
-        ..lab.spec()
+        ..server.spec()
     };
-    let before = lab.client.load("m").spec(spec).wait().await?;
-    let held = reloading(&lab).await?;
-    let waiting = Background::start(lab.client.generate("m").prompt("x").max_tokens(2).text());
+    let before = server.client.load("m").spec(spec).wait().await?;
+    let held = reloading(&server).await?;
+    let waiting = Background::start(server.client.generate("m").prompt("x").max_tokens(2).text());
     held.gate.open()?;
     assert_eq!(waiting.end().await??.text, "t0 t1 ");
     held.answer.end().await??;
     let reload = held.reload.end().await??;
     let pid = |load: ModelLoad| load.status.map(|status| status.worker_pid);
     assert_ne!(pid(reload), pid(before));
-    assert_eq!(lab.info().await?.recent_loads.len(), 2, "one load for both");
+    assert_eq!(
+        server.info().await?.recent_loads.len(),
+        2,
+        "one load for both"
+    );
     Ok(())
 }
 

@@ -8,18 +8,18 @@ use hangar_client::v1::{
 use hangar_tests::{
     background::Background,
     hangar::{Options, spec},
-    lab::Lab,
     processes,
     refusals::refusal,
     scripted::Script,
+    scripted_server::ScriptedServer,
 };
 use tonic::Code;
 
 async fn an_unload_cancels_a_load_in(state: ModelState) -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
-    let mut held = lab.hold(state).await?;
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    let mut held = server.hold(state).await?;
     assert!(processes::is_running(held.pid));
-    let unload = lab.client.unload("m").send().await?;
+    let unload = server.client.unload("m").send().await?;
     assert!(unload.was_loaded);
     assert!(!processes::exists(held.pid));
     refusal(
@@ -33,7 +33,7 @@ async fn an_unload_cancels_a_load_in(state: ModelState) -> Result<()> {
         .map(|status| status.load_id.clone());
     let status = held.transitions.until(Unloaded).await?;
     assert_eq!((status.reason.as_str(), status.worker_pid), ("", 0));
-    let record = lab.info().await?.recent_loads.into_iter().next();
+    let record = server.info().await?.recent_loads.into_iter().next();
     let record = record.context("a load")?;
     assert_eq!(
         (record.outcome(), Some(record.load_id)),
@@ -59,16 +59,16 @@ async fn an_unload_cancels_a_load_that_is_warming() -> Result<()> {
 
 #[tokio::test]
 async fn an_unload_cancels_a_load_that_waits_for_its_turn() -> Result<()> {
-    let lab = Lab::with(&Script::gated(), |options: Options| {
+    let server = ScriptedServer::with(&Script::gated(), |options: Options| {
         options.argument("--max-concurrent-loads=1")
     })
     .await?;
-    let held = lab.hold(Loading).await?;
-    let path = lab.fixtures.scripted("n", &Script::default())?;
-    let mut transitions = lab.hangar.follow("n").await?;
-    let waiting = Background::start(lab.client.load("n").spec(spec(&path)).wait());
+    let held = server.hold(Loading).await?;
+    let path = server.fixtures.scripted("n", &Script::default())?;
+    let mut transitions = server.hangar.follow("n").await?;
+    let waiting = Background::start(server.client.load("n").spec(spec(&path)).wait());
     transitions.until(Pending).await?;
-    let unload = lab.client.unload("n").send().await?;
+    let unload = server.client.unload("n").send().await?;
     assert!(!unload.was_loaded);
     refusal(
         waiting.end().await?,
@@ -78,6 +78,6 @@ async fn an_unload_cancels_a_load_that_waits_for_its_turn() -> Result<()> {
     transitions.until(Unloaded).await?;
     // The turn that it waited for is not lost.
     held.gate.open()?;
-    lab.client.load("n").wait().await?;
+    server.client.load("n").wait().await?;
     Ok(())
 }

@@ -14,10 +14,10 @@ use hangar_client::{
 use hangar_tests::{
     background::Background,
     hangar::{DEADLINE, NEVER, Options, Transitions},
-    lab::Lab,
     processes,
     refusals::refusal,
     scripted::{Event, Gate, Script},
+    scripted_server::ScriptedServer,
     time_enough::with_time_enough,
 };
 use tokio::time::timeout;
@@ -25,7 +25,7 @@ use tonic::Code;
 
 /// A model that an unload drains, because of a request that is held at the gate.
 struct Drain {
-    lab: Lab,
+    server: ScriptedServer,
     worker: u32,
     gate: Gate,
     transitions: Transitions,
@@ -35,19 +35,19 @@ struct Drain {
 
 impl Drain {
     async fn begin(limit: Duration) -> Result<Self> {
-        let lab = Lab::start(&Script::gated()).await?;
-        let worker = lab.ready().await?.worker_pid;
-        let gate = lab.gate("token")?;
-        let mut events = lab.events()?;
-        let mut transitions = lab.follow().await?;
-        let answer = lab.client.generate("m").prompt("x").max_tokens(3).text();
+        let server = ScriptedServer::start(&Script::gated()).await?;
+        let worker = server.ready().await?.worker_pid;
+        let gate = server.gate("token")?;
+        let mut events = server.events()?;
+        let mut transitions = server.follow().await?;
+        let answer = server.client.generate("m").prompt("x").max_tokens(3).text();
         let answer = Background::start(answer);
         timeout(DEADLINE, events.until(Event::Generate)).await??;
-        let unload = lab.client.unload("m").drain_timeout(limit).send();
+        let unload = server.client.unload("m").drain_timeout(limit).send();
         let unload = Background::start(unload);
         transitions.until(Draining).await?;
         Ok(Self {
-            lab,
+            server,
             worker,
             gate,
             transitions,
@@ -60,9 +60,9 @@ impl Drain {
 #[tokio::test]
 async fn running_requests_may_end_and_no_other_begins() -> Result<()> {
     let mut drain = Drain::begin(NEVER).await?;
-    let late = drain.lab.client.generate("m").prompt("x").text().await;
+    let late = drain.server.client.generate("m").prompt("x").text().await;
     refusal(late, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
-    let status = drain.lab.info().await?.status.unwrap_or_default();
+    let status = drain.server.info().await?.status.unwrap_or_default();
     assert_eq!((status.state(), status.in_flight), (Draining, 1));
     drain.gate.open()?;
     assert_eq!(drain.answer.end().await??.text, "t0 t1 t2 ");
@@ -90,18 +90,18 @@ async fn requests_that_outlast_the_drain_are_ended() -> Result<()> {
 
 #[tokio::test]
 async fn a_forced_unload_does_not_drain() -> Result<()> {
-    let lab = Lab::with(&Script::gated(), |options: Options| {
+    let server = ScriptedServer::with(&Script::gated(), |options: Options| {
         options
             .time("--drain-timeout", NEVER)
             .time("--shutdown-timeout", NEVER * 2)
     })
     .await?;
-    lab.ready().await?;
-    let _gate = lab.gate("token")?;
-    let mut events = lab.events()?;
-    let answer = Background::start(lab.client.generate("m").prompt("x").text());
+    server.ready().await?;
+    let _gate = server.gate("token")?;
+    let mut events = server.events()?;
+    let answer = Background::start(server.client.generate("m").prompt("x").text());
     timeout(DEADLINE, events.until(Event::Generate)).await??;
-    timeout(DEADLINE, lab.client.unload("m").force().send()).await??;
+    timeout(DEADLINE, server.client.unload("m").force().send()).await??;
     refusal(
         answer.end().await?,
         Code::Unavailable,
@@ -113,7 +113,7 @@ async fn a_forced_unload_does_not_drain() -> Result<()> {
 #[tokio::test]
 async fn a_second_unload_can_shorten_a_drain() -> Result<()> {
     let drain = Drain::begin(NEVER).await?;
-    let forced = drain.lab.client.unload("m").force().send();
+    let forced = drain.server.client.unload("m").force().send();
     let forced = timeout(DEADLINE, forced).await??;
     assert!(forced.was_loaded);
     refusal(
@@ -132,7 +132,7 @@ async fn a_second_unload_can_shorten_a_drain() -> Result<()> {
 async fn a_second_unload_cannot_lengthen_a_drain() -> Result<()> {
     with_time_enough(Duration::from_secs(3), async |limit| {
         let drain = Drain::begin(limit).await?;
-        let second = drain.lab.client.unload("m").drain_timeout(NEVER).send();
+        let second = drain.server.client.unload("m").drain_timeout(NEVER).send();
         let second = timeout(DEADLINE, second).await??;
         assert!(drain.unload.end().await??.was_loaded);
         // Else the first one had ended before.
@@ -144,12 +144,12 @@ async fn a_second_unload_cannot_lengthen_a_drain() -> Result<()> {
 #[tokio::test]
 async fn a_load_while_draining_is_remembered() -> Result<()> {
     let mut drain = Drain::begin(NEVER).await?;
-    let load = drain.lab.load().send().await?;
+    let load = drain.server.load().send().await?;
     assert!(!load.already_loaded);
-    let info = drain.lab.info().await?;
+    let info = drain.server.info().await?;
     assert_eq!(info.desired_state(), DesiredState::Loaded);
     assert_eq!(info.status.unwrap_or_default().state(), Draining);
-    let waiting = Background::start(drain.lab.load().wait());
+    let waiting = Background::start(drain.server.load().wait());
     drain.gate.open()?;
     assert_eq!(drain.answer.end().await??.text, "t0 t1 t2 ");
     assert!(drain.unload.end().await??.was_loaded);

@@ -9,21 +9,21 @@ use hangar_client::v1::{
 use hangar_tests::{
     background::Background,
     hangar::{NEVER, Options, spec},
-    lab::Lab,
     processes,
     refusals::refusal,
     scripted::{LoadKind, Script, ShutdownKind},
+    scripted_server::ScriptedServer,
 };
 use rustix::process::Signal;
 use tonic::Code;
 
 /// A server whose worker stays in UNLOADING until the test kills it.
-async fn stays() -> Result<Lab> {
+async fn stays() -> Result<ScriptedServer> {
     let script = Script {
         shutdown: ShutdownKind::Ignore,
         ..Script::default()
     };
-    Lab::with(&script, |options: Options| {
+    ScriptedServer::with(&script, |options: Options| {
         options.time("--kill-timeout", NEVER)
     })
     .await
@@ -31,41 +31,41 @@ async fn stays() -> Result<Lab> {
 
 #[tokio::test]
 async fn unloading_what_is_not_loaded_succeeds_and_says_so() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    lab.ready().await?;
-    assert!(lab.client.unload("m").send().await?.was_loaded);
-    let again = lab.client.unload("m").send().await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    server.ready().await?;
+    assert!(server.client.unload("m").send().await?.was_loaded);
+    let again = server.client.unload("m").send().await?;
     assert!(!again.was_loaded && !again.killed);
     assert_eq!(again.verification(), UnloadVerification::Unspecified);
     assert_eq!((again.host_bytes_freed, again.device_bytes_freed), (0, 0));
-    let unknown = lab.client.unload("n").send().await;
+    let unknown = server.client.unload("n").send().await;
     refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
     Ok(())
 }
 
 #[tokio::test]
 async fn unloading_a_failed_model_clears_it() -> Result<()> {
-    let lab = Lab::start(&Script::loading(LoadKind::Error)).await?;
-    let mut transitions = lab.follow().await?;
-    assert!(lab.load().wait().await.is_err());
+    let server = ScriptedServer::start(&Script::loading(LoadKind::Error)).await?;
+    let mut transitions = server.follow().await?;
+    assert!(server.load().wait().await.is_err());
     assert_eq!(transitions.until(Failed).await?.reason, "WORKER_DIED");
-    assert!(!lab.client.unload("m").send().await?.was_loaded);
+    assert!(!server.client.unload("m").send().await?.was_loaded);
     let status = transitions.until(Unloaded).await?;
     assert_eq!(status.reason, "");
-    assert_eq!(lab.info().await?.desired_state(), DesiredState::Unloaded);
+    assert_eq!(server.info().await?.desired_state(), DesiredState::Unloaded);
     Ok(())
 }
 
 #[tokio::test]
 async fn an_unload_verifies_that_the_worker_is_gone() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    let worker = lab.ready().await?.worker_pid;
-    let unload = lab.client.unload("m").send().await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let worker = server.ready().await?.worker_pid;
+    let unload = server.client.unload("m").send().await?;
     assert!(!processes::exists(worker));
     assert!(unload.was_loaded && !unload.killed);
     assert_eq!(unload.verification(), UnloadVerification::Reaped);
     assert!(unload.host_bytes_freed > 0 && unload.elapsed.is_some());
-    let status = lab.info().await?.status.context("a status")?;
+    let status = server.info().await?.status.context("a status")?;
     assert_eq!((status.state(), status.worker_pid), (Unloaded, 0));
     assert!(status.memory.is_none() && status.progress.is_none());
     Ok(())
@@ -73,39 +73,40 @@ async fn an_unload_verifies_that_the_worker_is_gone() -> Result<()> {
 
 #[tokio::test]
 async fn a_load_while_unloading_is_remembered() -> Result<()> {
-    let lab = stays().await?;
-    let first = lab.ready().await?;
-    let mut transitions = lab.follow().await?;
-    let unload = Background::start(lab.client.unload("m").send());
+    let server = stays().await?;
+    let first = server.ready().await?;
+    let mut transitions = server.follow().await?;
+    let unload = Background::start(server.client.unload("m").send());
     transitions.until(Unloading).await?;
-    let load = lab.load().send().await?;
+    let load = server.load().send().await?;
     assert_ne!(load.load_id, first.load_id);
-    assert_eq!(lab.load().send().await?.load_id, load.load_id);
+    assert_eq!(server.load().send().await?.load_id, load.load_id);
     processes::signal(first.worker_pid, Signal::KILL)?;
     assert!(unload.end().await??.was_loaded);
     assert!(!processes::exists(first.worker_pid));
     assert_eq!(transitions.until(Ready).await?.load_id, load.load_id);
-    assert_eq!(lab.info().await?.desired_state(), DesiredState::Loaded);
+    assert_eq!(server.info().await?.desired_state(), DesiredState::Loaded);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_remembered_load_is_forgotten_by_the_next_unload() -> Result<()> {
-    let lab = stays().await?;
-    let worker = lab.ready().await?.worker_pid;
-    let mut transitions = lab.follow().await?;
-    let one = Background::start(lab.client.unload("m").send());
+    let server = stays().await?;
+    let worker = server.ready().await?.worker_pid;
+    let mut transitions = server.follow().await?;
+    let one = Background::start(server.client.unload("m").send());
     transitions.until(Unloading).await?;
-    let load = Background::start(lab.load().wait());
-    lab.info_when(|info| info.desired_state() == DesiredState::Loaded)
+    let load = Background::start(server.load().wait());
+    server
+        .info_when(|info| info.desired_state() == DesiredState::Loaded)
         .await?;
-    let other = Background::start(lab.client.unload("m").send());
+    let other = Background::start(server.client.unload("m").send());
     refusal(load.end().await?, Code::Aborted, ErrorReason::LoadCancelled);
     processes::signal(worker, Signal::KILL)?;
     assert!(other.end().await??.was_loaded);
     assert!(one.end().await??.was_loaded);
     transitions.until(Unloaded).await?;
-    let info = lab.info().await?;
+    let info = server.info().await?;
     assert_eq!(info.desired_state(), DesiredState::Unloaded);
     assert_eq!(info.status.context("a status")?.state(), Unloaded);
     Ok(())
@@ -113,14 +114,14 @@ async fn a_remembered_load_is_forgotten_by_the_next_unload() -> Result<()> {
 
 #[tokio::test]
 async fn all_models_are_unloaded_at_once() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    lab.ready().await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    server.ready().await?;
     for id in ["a", "b"] {
-        let path = lab.fixtures.scripted(id, &Script::default())?;
-        lab.client.load(id).spec(spec(&path)).wait().await?;
+        let path = server.fixtures.scripted(id, &Script::default())?;
+        server.client.load(id).spec(spec(&path)).wait().await?;
     }
-    assert_eq!(processes::children(lab.hangar.pid())?.len(), 3);
-    let answer = lab.client.unload_all().send().await?;
+    assert_eq!(processes::children(server.hangar.pid())?.len(), 3);
+    let answer = server.client.unload_all().send().await?;
     let ids: Vec<_> = answer
         .unloads
         .iter()
@@ -134,24 +135,24 @@ async fn all_models_are_unloaded_at_once() -> Result<()> {
             .all(|unload| unload.was_loaded && unload.error.is_none())
     );
     assert!(answer.models_remaining.is_empty());
-    assert!(processes::children(lab.hangar.pid())?.is_empty());
-    assert!(lab.client.unload_all().send().await?.unloads.is_empty());
+    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(server.client.unload_all().send().await?.unloads.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn an_unload_tells_which_models_remain() -> Result<()> {
-    let lab = Lab::start(&Script::default()).await?;
-    lab.ready().await?;
-    let path = lab.fixtures.scripted("n", &Script::default())?;
-    lab.client.load("n").spec(spec(&path)).wait().await?;
+    let server = ScriptedServer::start(&Script::default()).await?;
+    server.ready().await?;
+    let path = server.fixtures.scripted("n", &Script::default())?;
+    server.client.load("n").spec(spec(&path)).wait().await?;
     let request = hangar_client::v1::UnloadModelRequest {
         target: Some(hangar_client::v1::unload_model_request::Target::ModelId(
             "m".into(),
         )),
         ..Default::default()
     };
-    let answer = lab.client.model_service().unload_model(request).await?;
+    let answer = server.client.model_service().unload_model(request).await?;
     assert_eq!(answer.into_inner().models_remaining, ["n"]);
     Ok(())
 }

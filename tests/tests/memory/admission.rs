@@ -7,10 +7,10 @@ use futures::future::join;
 use hangar_client::v1::{ErrorReason, MemoryHint, ModelSpec, ModelState::Failed};
 use hangar_tests::{
     hangar::{Options, spec},
-    lab::Lab,
     lives::Lives,
     refusals::refusal,
     scripted::{LoadScript, Script},
+    scripted_server::ScriptedServer,
 };
 use tonic::Code;
 
@@ -149,7 +149,7 @@ async fn what_was_measured_counts_next_time() -> Result<()> {
 
 #[tokio::test]
 async fn two_loads_are_not_both_let_in_on_the_same_memory() -> Result<()> {
-    let lab = Lab::with(&Script::default(), |options| {
+    let server = ScriptedServer::with(&Script::default(), |options| {
         options.argument("--memory-limit").argument("200MiB")
     })
     .await?;
@@ -162,8 +162,8 @@ async fn two_loads_are_not_both_let_in_on_the_same_memory() -> Result<()> {
         ..Script::default()
     };
     let loads = ["one", "two"].map(|id| {
-        let directory = lab.fixtures.scripted(id, &script);
-        let client = lab.client.clone();
+        let directory = server.fixtures.scripted(id, &script);
+        let client = server.client.clone();
         async move {
             let spec = pinned(spec(&directory?));
             anyhow::Ok(client.load(id).spec(spec).wait().await)
@@ -184,7 +184,7 @@ async fn two_loads_are_not_both_let_in_on_the_same_memory() -> Result<()> {
 
 #[tokio::test]
 async fn a_load_waits_for_what_another_load_leaves_over() -> Result<()> {
-    let lab = Lab::with(&Script::default(), |options| {
+    let server = ScriptedServer::with(&Script::default(), |options| {
         options.argument("--memory-limit").argument("200MiB")
     })
     .await?;
@@ -197,17 +197,23 @@ async fn a_load_waits_for_what_another_load_leaves_over() -> Result<()> {
         need_host_bytes: 100 * MIB,
         ..Script::default()
     };
-    let directory = lab.fixtures.scripted("first", &first)?;
+    let directory = server.fixtures.scripted("first", &first)?;
     let gate = hangar_tests::scripted::Gate::new(&directory, "load")?;
-    let mut transitions = lab.hangar.follow("first").await?;
+    let mut transitions = server.hangar.follow("first").await?;
     let spec_of_first = pinned(spec(&directory));
-    lab.client.load("first").spec(spec_of_first).send().await?;
+    server
+        .client
+        .load("first")
+        .spec(spec_of_first)
+        .send()
+        .await?;
     transitions
         .until(hangar_client::v1::ModelState::Loading)
         .await?;
-    let directory = lab.fixtures.scripted("second", &second)?;
-    let mut waits = lab.hangar.follow("second").await?;
-    lab.client
+    let directory = server.fixtures.scripted("second", &second)?;
+    let mut waits = server.hangar.follow("second").await?;
+    server
+        .client
         .load("second")
         .spec(spec(&directory))
         .send()

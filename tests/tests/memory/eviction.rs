@@ -15,9 +15,9 @@ use hangar_client::{
 use hangar_tests::{
     background::Background,
     hangar::{Options, spec},
-    lab::Lab,
     refusals::refusal,
     scripted::{GenerateScript, LoadScript, Script},
+    scripted_server::ScriptedServer,
 };
 use tonic::Code;
 
@@ -115,31 +115,32 @@ fn hundred() -> Script {
 #[tokio::test]
 async fn a_busy_model_is_not_evicted_and_neither_is_one_of_higher_priority() -> Result<()> {
     let room = |options: Options| options.argument("--memory-limit").argument("260MiB");
-    let lab = Lab::with(&hundred(), room).await?;
+    let server = ScriptedServer::with(&hundred(), room).await?;
     let other = |id: &str, priority| -> Result<Load> {
         let spec = ModelSpec {
             priority,
-            ..spec(&lab.fixtures.scripted(id, &hundred())?)
+            ..spec(&server.fixtures.scripted(id, &hundred())?)
         };
-        Ok(lab.client.load(id).spec(spec))
+        Ok(server.client.load(id).spec(spec))
     };
-    lab.ready().await?;
+    server.ready().await?;
     other("important", 1)?.wait().await?;
-    let gate = lab.gate("token")?;
-    let answer = lab.client.generate("m").prompt("x").max_tokens(3);
+    let gate = server.gate("token")?;
+    let answer = server.client.generate("m").prompt("x").max_tokens(3);
     let answer = Background::start(answer.text());
-    lab.info_when(|info| {
-        info.status
-            .as_ref()
-            .is_some_and(|status| status.in_flight == 1)
-    })
-    .await?;
+    server
+        .info_when(|info| {
+            info.status
+                .as_ref()
+                .is_some_and(|status| status.in_flight == 1)
+        })
+        .await?;
     let refused = other("c", 0)?.wait().await;
     let (code, reason) = (Code::ResourceExhausted, ErrorReason::InsufficientMemory);
     refusal(refused, code, reason);
     // For somebody of its own rank it has to go; the busy one does not.
-    let mut important = lab.hangar.follow("important").await?;
-    let mut busy = lab.follow().await?;
+    let mut important = server.hangar.follow("important").await?;
+    let mut busy = server.follow().await?;
     other("d", 1)?.wait().await?;
     important.until(Unloaded).await?;
     gate.open()?;
@@ -152,12 +153,13 @@ async fn a_busy_model_is_not_evicted_and_neither_is_one_of_higher_priority() -> 
             .map(|usage| usage.completion_tokens),
         Some(3)
     );
-    lab.info_when(|info| {
-        info.status
-            .as_ref()
-            .is_some_and(|status| status.in_flight == 0)
-    })
-    .await?;
+    server
+        .info_when(|info| {
+            info.status
+                .as_ref()
+                .is_some_and(|status| status.in_flight == 0)
+        })
+        .await?;
     assert_eq!(busy.current().map(|status| status.state()), Some(Ready));
     // No longer busy, it goes.
     other("c", 0)?.wait().await?;

@@ -9,9 +9,9 @@ use hangar_client::v1::{
 use hangar_tests::{
     fixtures::Quantization,
     hangar::{Hangar, Options, restarting, spec},
-    lab::Lab,
     refusals::refusal,
     scripted::{LoadScript, Script},
+    scripted_server::ScriptedServer,
 };
 use procfs::process::{LimitValue, Process};
 use tonic::Code;
@@ -61,7 +61,7 @@ async fn a_worker_is_limited_to_what_was_admitted_and_is_the_first_to_go() -> Re
 
 #[tokio::test]
 async fn a_load_that_takes_more_than_was_admitted_fails_alone() -> Result<()> {
-    let lab = Lab::start(&Script {
+    let server = ScriptedServer::start(&Script {
         need_host_bytes: 10 * MIB,
         load: LoadScript {
             memory_bytes: 2 * GIB,
@@ -70,17 +70,17 @@ async fn a_load_that_takes_more_than_was_admitted_fails_alone() -> Result<()> {
         ..Script::default()
     })
     .await?;
-    let neighbour = lab.fixtures.scripted("neighbour", &Script::default())?;
-    let load = lab
+    let neighbour = server.fixtures.scripted("neighbour", &Script::default())?;
+    let load = server
         .client
         .load("neighbour")
         .spec(spec(&neighbour))
         .wait()
         .await?;
     let pid = load.status.context("a status")?.worker_pid;
-    let mut transitions = lab.follow().await?;
-    let spec = restarting(&lab.directory, OnFailure, 5);
-    let load = lab.client.load("m").spec(spec).wait().await;
+    let mut transitions = server.follow().await?;
+    let spec = restarting(&server.directory, OnFailure, 5);
+    let load = server.client.load("m").spec(spec).wait().await;
     let refused = refusal(
         load,
         Code::ResourceExhausted,
@@ -96,10 +96,11 @@ async fn a_load_that_takes_more_than_was_admitted_fails_alone() -> Result<()> {
         (failed.reason.as_str(), failed.attempt),
         ("INSUFFICIENT_MEMORY", 1)
     );
-    let status = lab.hangar.follow("neighbour").await?;
+    let status = server.hangar.follow("neighbour").await?;
     let status = status.current().context("a status")?;
     assert_eq!((status.state(), status.worker_pid), (Ready, pid));
-    lab.client
+    server
+        .client
         .generate("neighbour")
         .prompt("x")
         .max_tokens(2)
@@ -110,7 +111,7 @@ async fn a_load_that_takes_more_than_was_admitted_fails_alone() -> Result<()> {
 
 #[tokio::test]
 async fn a_hint_raises_the_limit() -> Result<()> {
-    let lab = Lab::start(&Script {
+    let server = ScriptedServer::start(&Script {
         need_host_bytes: 10 * MIB,
         load: LoadScript {
             memory_bytes: 800 * MIB,
@@ -119,7 +120,7 @@ async fn a_hint_raises_the_limit() -> Result<()> {
         ..Script::default()
     })
     .await?;
-    let load = lab.load().wait().await;
+    let load = server.load().wait().await;
     refusal(
         load,
         Code::ResourceExhausted,
@@ -130,9 +131,9 @@ async fn a_hint_raises_the_limit() -> Result<()> {
             host_bytes: 900 * MIB,
             device_bytes: 0,
         }),
-        ..lab.spec()
+        ..server.spec()
     };
-    let load = lab
+    let load = server
         .client
         .load("m")
         .spec(spec)
@@ -154,12 +155,12 @@ async fn what_was_learned_does_not_lower_the_limit() -> Result<()> {
         },
         ..Script::default()
     };
-    let lab = Lab::start(&taking(10 * MIB)).await?;
-    lab.ready().await?;
-    lab.client.unload("m").send().await?;
+    let server = ScriptedServer::start(&taking(10 * MIB)).await?;
+    server.ready().await?;
+    server.client.unload("m").send().await?;
     // It held little in its first life, and comes to need what it said from the beginning.
-    taking(800 * MIB).write(&lab.directory)?;
-    let held = lab.ready().await?.memory.context("memory")?;
+    taking(800 * MIB).write(&server.directory)?;
+    let held = server.ready().await?.memory.context("memory")?;
     assert!(held.host_bytes > 800 * MIB);
     Ok(())
 }

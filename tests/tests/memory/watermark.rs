@@ -13,8 +13,8 @@ use hangar_client::{
 };
 use hangar_tests::{
     hangar::spec,
-    lab::Lab,
     scripted::{Gate, Script},
+    scripted_server::ScriptedServer,
 };
 
 use crate::server::TestServer;
@@ -50,35 +50,39 @@ const LOOKS: Duration = Duration::from_millis(2500);
 
 #[tokio::test]
 async fn what_a_load_was_only_promised_evicts_nobody() -> Result<()> {
-    let lab = Lab::with(&Script::default(), |options| {
+    let server = ScriptedServer::with(&Script::default(), |options| {
         options.argument("--memory-limit").argument("1GiB")
     })
     .await?;
-    lab.ready().await?;
+    server.ready().await?;
     // With its headroom nearly all that there is, and it takes next to nothing.
     let modest = Script {
         need_host_bytes: 840 << 20,
         ..Script::gated()
     };
-    let directory = lab.fixtures.scripted("modest", &modest)?;
+    let directory = server.fixtures.scripted("modest", &modest)?;
     let _gate = Gate::new(&directory, "load")?;
-    let mut loading = lab.hangar.follow("modest").await?;
-    lab.client
+    let mut loading = server.hangar.follow("modest").await?;
+    server
+        .client
         .load("modest")
         .spec(spec(&directory))
         .send()
         .await?;
     loading.until(Loading).await?;
     // A clock: when this one has gone, the server has looked.
-    let clock = lab.fixtures.scripted("clock", &Script::default())?;
+    let clock = server.fixtures.scripted("clock", &Script::default())?;
     let clock = ModelSpec {
         idle_timeout: Some(to_proto_duration(LOOKS)),
         pinned: true,
         ..spec(&clock)
     };
-    let mut ticks = lab.hangar.follow("clock").await?;
-    lab.client.load("clock").spec(clock).wait().await?;
+    let mut ticks = server.hangar.follow("clock").await?;
+    server.client.load("clock").spec(clock).wait().await?;
     ticks.until(Unloaded).await?;
-    assert_eq!(lab.info().await?.status.context("a status")?.state(), Ready);
+    assert_eq!(
+        server.info().await?.status.context("a status")?.state(),
+        Ready
+    );
     Ok(())
 }

@@ -9,7 +9,7 @@ use hangar_client::{
     },
     v1::ModelState,
 };
-use hangar_tests::{lab::Lab, scripted::Script};
+use hangar_tests::{scripted::Script, scripted_server::ScriptedServer};
 use tonic::Code;
 
 use crate::{Served, Stub, asked, told};
@@ -239,13 +239,13 @@ async fn unknown_models_and_versions_are_not_found() -> Result<()> {
 
 #[tokio::test]
 async fn tensors_are_told_once_the_kind_is_known() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
-    let held = lab.hold(ModelState::Starting).await?;
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    let held = server.hold(ModelState::Starting).await?;
     let request = ModelMetadataRequest {
         name: "m".into(),
         version: String::new(),
     };
-    let mut stub = Stub::new(lab.client.transport());
+    let mut stub = Stub::new(server.client.transport());
     let status = stub.model_metadata(request).await.unwrap_err();
     assert_eq!(
         told(&status),

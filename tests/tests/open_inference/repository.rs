@@ -12,8 +12,8 @@ use hangar_client::{
 use hangar_tests::{
     background::Background,
     info,
-    lab::Lab,
     scripted::{LoadKind, Script},
+    scripted_server::ScriptedServer,
 };
 use tonic::{Code, Status};
 
@@ -126,9 +126,9 @@ async fn an_unload_lets_requests_end() -> Result<()> {
 
 #[tokio::test]
 async fn the_index_tells_what_loads_and_why_something_failed() -> Result<()> {
-    let lab = Lab::start(&Script::gated()).await?;
-    let mut stub = Stub::new(lab.client.transport());
-    let held = lab.hold(ModelState::Loading).await?;
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    let mut stub = Stub::new(server.client.transport());
+    let held = server.hold(ModelState::Loading).await?;
     assert_eq!(
         index(&mut stub, false).await?,
         [entry("m", "LOADING", "loading")]
@@ -141,7 +141,7 @@ async fn the_index_tells_what_loads_and_why_something_failed() -> Result<()> {
         reason: "MODEL_UNUSABLE".into(),
         message: "the weights are missing".into(),
     });
-    let missing = lab.fixtures.scripted("missing", &script)?;
+    let missing = server.fixtures.scripted("missing", &script)?;
     let source = Source::Path(missing.to_string_lossy().into_owned());
     let spec = ModelSpec {
         source: Some(ModelSource {
@@ -149,7 +149,7 @@ async fn the_index_tells_what_loads_and_why_something_failed() -> Result<()> {
         }),
         ..ModelSpec::default()
     };
-    let failing = lab.client.load("broken").spec(spec).wait().await;
+    let failing = server.client.load("broken").spec(spec).wait().await;
     assert!(failing.is_err());
     let broken = index(&mut stub, false).await?.remove(0);
     assert_eq!(

@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use hangar_tests::{
     fixtures::Fixtures,
     hangar::{DEADLINE, Hangar, Options, spec},
-    lab::Lab,
     metrics::Metrics,
     scripted::{GenerateScript, Script},
+    scripted_server::ScriptedServer,
 };
 use tokio::time::{interval, timeout};
 
@@ -50,49 +50,51 @@ async fn a_dropped_stream_is_counted_as_cancelled() -> Result<()> {
         gate: Some("token".into()),
         ..GenerateScript::default()
     };
-    let lab = Lab::start(&Script {
+    let server = ScriptedServer::start(&Script {
         generate,
         ..Script::default()
     })
     .await?;
-    let gate = lab.gate("token")?;
-    lab.ready().await?;
-    let mut dropped = lab.client.generate("m").prompt("x").stream().await?;
+    let gate = server.gate("token")?;
+    server.ready().await?;
+    let mut dropped = server.client.generate("m").prompt("x").stream().await?;
     gate.step(1)?;
     dropped.next().await.context("no token")??;
-    let metrics = Metrics::of(lab.hangar.ops_listen()).await?;
+    let metrics = Metrics::of(server.hangar.ops_listen()).await?;
     assert_eq!(calls(&metrics, GENERATE, "CANCELLED"), 0.0);
     drop(dropped);
     let cancelled = |m: &Metrics| calls(m, GENERATE, "CANCELLED") == 1.0;
-    metrics_when(&lab.hangar, cancelled).await?;
+    metrics_when(&server.hangar, cancelled).await?;
 
     gate.open()?;
-    lab.client
+    server
+        .client
         .generate("m")
         .prompt("x")
         .max_tokens(2)
         .text()
         .await?;
-    let mut watch = lab.client.watch().stream();
+    let mut watch = server.client.watch().stream();
     watch.next().await.context("no snapshot")??;
     let watched = |m: &Metrics| m.value("hangar_watch_subscribers", &[]) == Some(1.0);
-    metrics_when(&lab.hangar, watched).await?;
+    metrics_when(&server.hangar, watched).await?;
     drop(watch);
     let unwatched = |m: &Metrics| m.value("hangar_watch_subscribers", &[]) == Some(0.0);
     let ended = |m: &Metrics| calls(m, WATCH, "CANCELLED") == 1.0 && unwatched(m);
-    let metrics = metrics_when(&lab.hangar, ended).await?;
+    let metrics = metrics_when(&server.hangar, ended).await?;
     assert_eq!(calls(&metrics, GENERATE, "CANCELLED"), 1.0);
     assert_eq!(calls(&metrics, GENERATE, "OK"), 1.0);
 
     assert!(
-        lab.client
+        server
+            .client
             .generate("nope")
             .prompt("x")
             .text()
             .await
             .is_err()
     );
-    let metrics = Metrics::of(lab.hangar.ops_listen()).await?;
+    let metrics = Metrics::of(server.hangar.ops_listen()).await?;
     assert_eq!(calls(&metrics, GENERATE, "NOT_FOUND"), 1.0);
     Ok(())
 }

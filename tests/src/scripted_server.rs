@@ -19,7 +19,7 @@ use crate::{
 
 /// A server and its model `m`, which does what a script says and is not restarted.
 #[derive(Debug)]
-pub struct Lab {
+pub struct ScriptedServer {
     /// The server.
     pub hangar: Hangar,
     /// A client of it.
@@ -42,7 +42,7 @@ pub struct Held {
     pub load: Background<Result<ModelLoad, Error>>,
 }
 
-impl Lab {
+impl ScriptedServer {
     /// A server whose time limits are the default ones. The model is not loaded.
     ///
     /// # Errors
