@@ -69,7 +69,7 @@ pub const HOSTILE: &str = "{% if reasoning_effort|length > 9 %}\
     {{ raise_exception(m.content) }}{% endif %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:";
 
 /// A worker and how often it was restarted.
-type Life = (u32, u64, i32);
+type WorkerRun = (u32, u64, i32);
 
 /// Asks a server of its own whatever comes to mind.
 ///
@@ -82,7 +82,7 @@ pub async fn run(round: Round) -> Result<Report> {
     let client = hangar.client().await?;
     let model = fixtures.llama()?;
     load(&client, spec(&model)).await?;
-    let before = lives(&client).await?;
+    let before = worker_runs(&client).await?;
     let schema = schema::read(&hangar.url()).await?;
     let path = model.to_string_lossy().into_owned();
     let calls = Arc::new(Calls::new(schema, path)?);
@@ -113,7 +113,7 @@ pub async fn run(round: Round) -> Result<Report> {
     }
     let report = Arc::into_inner(report).context("a caller is left")?;
     let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let after = lives(&client).await?;
+    let after = worker_runs(&client).await?;
     ensure!(
         after == before,
         "{before:?} became {after:?}\n{report:?}\n{}",
@@ -153,16 +153,16 @@ async fn load(client: &Client, hostile: ModelSpec) -> Result<()> {
     Ok(())
 }
 
-async fn lives(client: &Client) -> Result<Vec<Life>> {
-    let mut lives = Vec::new();
+async fn worker_runs(client: &Client) -> Result<Vec<WorkerRun>> {
+    let mut worker_runs = Vec::new();
     for id in WATCHED {
         let model = info::model(client, id).await?;
         let status = model.status.context("a status")?;
         let restarts = model.metrics.context("metrics")?.restarts;
         ensure!(status.state() == ModelState::Ready, "{id}: {status:?}");
-        lives.push((status.worker_pid, restarts, status.state));
+        worker_runs.push((status.worker_pid, restarts, status.state));
     }
-    Ok(lives)
+    Ok(worker_runs)
 }
 
 // === impl Report ===

@@ -2,8 +2,8 @@
 
 mod demo;
 mod files;
-mod lives;
 mod merging;
+mod restarts;
 mod specs;
 
 use std::path::Path;

@@ -6,7 +6,7 @@ mod entries;
 mod files;
 mod full;
 mod lists;
-mod lives;
+mod loaded_models;
 mod names;
 mod repeats;
 mod updates;

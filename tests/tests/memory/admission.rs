@@ -7,7 +7,7 @@ use futures::future::join;
 use hangar_client::v1::{ErrorReason, MemoryHint, ModelSpec, ModelState::Failed};
 use hangar_tests::{
     hangar::{Options, spec},
-    lives::Lives,
+    installation::Installation,
     refusals::refusal,
     scripted::{LoadScript, Script},
     scripted_server::ScriptedServer,
@@ -116,7 +116,7 @@ async fn the_operators_hint_counts() -> Result<()> {
 
 #[tokio::test]
 async fn what_was_measured_counts_next_time() -> Result<()> {
-    let lives = Lives::scripted()?;
+    let installation = Installation::scripted()?;
     let script = Script {
         need_host_bytes: 10 * MIB,
         load: LoadScript {
@@ -125,9 +125,9 @@ async fn what_was_measured_counts_next_time() -> Result<()> {
         },
         ..Script::default()
     };
-    let path = lives.model("m", &script)?;
+    let path = installation.model("m", &script)?;
     let limit = |options: Options| options.argument("--memory-limit").argument("110MiB");
-    let hangar = lives.with(limit).await?;
+    let hangar = installation.with(limit).await?;
     let client = hangar.client().await?;
     client.load("m").spec(spec(&path)).wait().await?;
     client.unload("m").send().await?;

@@ -14,7 +14,7 @@ use hangar_client::{
     Client, Error,
     v1::{DesiredState, ModelSpec, RestartMode::OnFailure},
 };
-use hangar_tests::{hangar::restarting, lives::Lives};
+use hangar_tests::{hangar::restarting, installation::Installation};
 use tokio::sync::Notify;
 
 use crate::{
@@ -28,9 +28,9 @@ const MODELS: usize = 2;
 /// Attempts of a load: more than the server is killed.
 const ATTEMPTS: u32 = 100;
 
-/// The life of a server, as its clients share it.
+/// A run of a server, as its clients share it.
 #[derive(Debug, Default)]
-pub(crate) struct Life {
+pub(crate) struct ServerRun {
     /// It is about to end.
     pub(crate) killed: AtomicBool,
     /// Told of each change that was acknowledged.
@@ -42,7 +42,7 @@ pub(crate) struct Actor {
     client: Client,
     random: fastrand::Rng,
     path: PathBuf,
-    life: Arc<Life>,
+    run: Arc<ServerRun>,
     pub(crate) truths: BTreeMap<String, Truth>,
     /// Changes that were acknowledged.
     pub(crate) acknowledged: usize,
@@ -53,10 +53,10 @@ impl Actor {
     pub(crate) fn new(
         owner: u64,
         client: &Client,
-        lives: &Lives,
+        installation: &Installation,
         truths: &BTreeMap<String, Truth>,
         seed: u64,
-        life: &Arc<Life>,
+        run: &Arc<ServerRun>,
     ) -> Result<Self> {
         let ids = (0..MODELS).map(|number| format!("m-{owner}-{number}"));
         let truths = ids.map(|id| {
@@ -66,9 +66,9 @@ impl Actor {
         Ok(Self {
             client: client.clone(),
             random: fastrand::Rng::with_seed(seed),
-            path: lives.fixtures.llama()?,
+            path: installation.fixtures.llama()?,
             truths: truths.collect(),
-            life: life.clone(),
+            run: run.clone(),
             acknowledged: 0,
         })
     }
@@ -88,10 +88,10 @@ impl Actor {
                 Ok(told) => {
                     truth.acknowledge(told)?;
                     self.acknowledged += 1;
-                    self.life.acknowledged.notify_one();
+                    self.run.acknowledged.notify_one();
                     false
                 }
-                Err(error) if is_broken_off(&error) && self.life.killed.load(Ordering::SeqCst) => {
+                Err(error) if is_broken_off(&error) && self.run.killed.load(Ordering::SeqCst) => {
                     true
                 }
                 Err(error) => {

@@ -19,11 +19,11 @@ use hangar_client::{
 };
 use hangar_tests::{
     hangar::{DEADLINE, Hangar},
-    lives::Lives,
+    installation::Installation,
 };
 use tokio::{task::JoinSet, time::timeout};
 
-use clients::{Actor, Life};
+use clients::{Actor, ServerRun};
 use truth::{Known, Truth};
 
 /// Kills in a run that nobody sets a number for.
@@ -35,8 +35,8 @@ const LOOK_AFTER: u64 = 10;
 /// Clients.
 const CLIENTS: u64 = 3;
 
-/// Time that a server lives, in milliseconds.
-const LIFE: std::ops::Range<u64> = 5..250;
+/// How long a server runs, in milliseconds.
+const UPTIME: std::ops::Range<u64> = 5..250;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -101,45 +101,52 @@ async fn come_back(hangar: &Hangar, truths: &BTreeMap<String, Truth>) -> Result<
     Ok(())
 }
 
-/// Lives that may end before anything was done in them, of so many.
+/// One run of so many may end before anything was done in it.
 const NOTHING_DONE: u64 = 5;
 
-/// Lives that end before the server serves, of so many.
-const STILLBORN: u64 = 4;
+/// One run of so many ends before the server serves.
+const KILLED_EARLY: u64 = 4;
 
 /// Starts a server and kills it before it serves, or soon after.
-async fn stillborn(lives: &Lives, random: &mut fastrand::Rng) -> Result<()> {
+async fn kill_early(installation: &Installation, random: &mut fastrand::Rng) -> Result<()> {
     let moment = Duration::from_micros(random.u64(0..20_000));
     // A server that did not start by itself is an error; one that was killed is not.
-    if let Ok(started) = timeout(moment, lives.start()).await {
+    if let Ok(started) = timeout(moment, installation.start()).await {
         started?.kill()?;
     }
-    lives.no_process_left(DEADLINE).await
+    installation.no_process_left(DEADLINE).await
 }
 
-/// One life of a server: it is checked, used and killed.
-async fn live(
-    lives: &Lives,
+/// One run of a server: it is checked, used and killed.
+async fn run(
+    installation: &Installation,
     truths: &mut BTreeMap<String, Truth>,
     random: &mut fastrand::Rng,
     number: u64,
 ) -> Result<usize> {
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let client = Client::builder(hangar.url()).retries(0).connect().await?;
     compare(&client, truths).await?;
     if number.is_multiple_of(LOOK_AFTER) {
         timeout(DEADLINE, come_back(&hangar, truths)).await??;
     }
-    let shared = Arc::new(Life::default());
+    let shared = Arc::new(ServerRun::default());
     let mut actors = JoinSet::new();
     for owner in 0..CLIENTS {
-        let actor = Actor::new(owner, &client, lives, truths, random.u64(..), &shared)?;
+        let actor = Actor::new(
+            owner,
+            &client,
+            installation,
+            truths,
+            random.u64(..),
+            &shared,
+        )?;
         actors.spawn(actor.act());
     }
     // The moment of the kill is the one thing that is to be random in time.
-    let moment = Duration::from_millis(random.u64(LIFE));
+    let moment = Duration::from_millis(random.u64(UPTIME));
     let _ = timeout(moment, std::future::pending::<()>()).await;
-    // In most lives, however slow the machine is, something was done by then.
+    // In most runs, however slow the machine is, something was done by then.
     if !number.is_multiple_of(NOTHING_DONE) {
         timeout(DEADLINE, shared.acknowledged.notified()).await?;
     }
@@ -151,26 +158,26 @@ async fn live(
         acknowledged += actor.acknowledged;
         truths.extend(actor.truths);
     }
-    lives.no_process_left(DEADLINE).await?;
+    installation.no_process_left(DEADLINE).await?;
     Ok(acknowledged)
 }
 
 async fn survive(kills: u64, seed: u64) -> Result<()> {
-    let lives = Lives::real()?;
-    lives.fixtures.llama()?;
+    let installation = Installation::real()?;
+    installation.fixtures.llama()?;
     let mut random = fastrand::Rng::with_seed(seed);
     let mut truths = BTreeMap::new();
     let mut acknowledged = 0;
     for number in 0..kills {
-        if number % STILLBORN == 1 {
-            let born = stillborn(&lives, &mut random).await;
-            born.with_context(|| format!("life {number} of {kills}, killed at its start"))?;
+        if number % KILLED_EARLY == 1 {
+            let ended = kill_early(&installation, &mut random).await;
+            ended.with_context(|| format!("run {number} of {kills}, killed at its start"))?;
             continue;
         }
-        let life = live(&lives, &mut truths, &mut random, number).await;
-        acknowledged += life.with_context(|| format!("life {number} of {kills}"))?;
+        let done = run(&installation, &mut truths, &mut random, number).await;
+        acknowledged += life.with_context(|| format!("run {number} of {kills}"))?;
     }
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     compare(&client, &mut truths).await?;
     timeout(DEADLINE, come_back(&hangar, &truths)).await??;
@@ -183,8 +190,8 @@ async fn survive(kills: u64, seed: u64) -> Result<()> {
     );
     anyhow::ensure!(acknowledged as u64 > kills / 2, "next to nothing was done");
     hangar.terminate().await?;
-    lives.no_process_left(DEADLINE).await?;
-    anyhow::ensure!(lives.sockets()? == 0, "sockets are left");
+    installation.no_process_left(DEADLINE).await?;
+    anyhow::ensure!(installation.sockets()? == 0, "sockets are left");
     Ok(())
 }
 

@@ -16,20 +16,23 @@ use hangar_client::{
 use hangar_tests::{
     hangar::{Hangar, restarting, spec},
     info,
-    lives::Lives,
+    installation::Installation,
     scripted::{Gate, Script},
 };
 
 /// A server that was killed while its model `m` was LOADING, and the gate that the model waits at.
-async fn die_loading(lives: &Lives, spec: impl Fn(&Path) -> ModelSpec) -> Result<Gate> {
-    let directory = lives.model("m", &Script::gated())?;
+async fn die_loading(
+    installation: &Installation,
+    spec: impl Fn(&Path) -> ModelSpec,
+) -> Result<Gate> {
+    let directory = installation.model("m", &Script::gated())?;
     let gate = Gate::new(&directory, "load")?;
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let mut transitions = hangar.follow("m").await?;
     let client = hangar.client().await?;
     client.load("m").spec(spec(&directory)).send().await?;
     transitions.until(Loading).await?;
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
     Ok(gate)
 }
 
@@ -48,14 +51,14 @@ async fn given_up(hangar: &Hangar) -> Result<ModelStatus> {
 
 #[tokio::test]
 async fn an_attempt_that_the_server_died_in_counts() -> Result<()> {
-    let lives = Lives::scripted()?;
-    let gate = die_loading(&lives, |path| restarting(path, OnFailure, 3)).await?;
-    let hangar = lives.start().await?;
+    let installation = Installation::scripted()?;
+    let gate = die_loading(&installation, |path| restarting(path, OnFailure, 3)).await?;
+    let hangar = installation.start().await?;
     let second = hangar.follow("m").await?.until(Loading).await?;
     assert_eq!(second.attempt, 2);
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let mut transitions = hangar.follow("m").await?;
     let third = transitions.until(Loading).await?;
     assert_eq!(third.attempt, 3);
@@ -67,18 +70,18 @@ async fn an_attempt_that_the_server_died_in_counts() -> Result<()> {
     assert_eq!(loads[0].outcome(), LoadOutcome::Succeeded);
     assert_eq!(loads[0].attempts, 3);
     // What is known of the end of an attempt is on disk when a later change is.
-    let flush = lives.model("flush", &Script::default())?;
+    let flush = installation.model("flush", &Script::default())?;
     hangar
         .client()
         .await?
         .create_model("flush", spec(&flush))
         .send()
         .await?;
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
     // READY is a clean end: it begins anew.
     gate.open()?;
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let ready = hangar.follow("m").await?.until(Ready).await?;
     assert_eq!(ready.attempt, 1);
     Ok(())
@@ -86,13 +89,13 @@ async fn an_attempt_that_the_server_died_in_counts() -> Result<()> {
 
 #[tokio::test]
 async fn the_last_attempt_is_the_last_one_across_restarts() -> Result<()> {
-    let lives = Lives::scripted()?;
-    let _gate = die_loading(&lives, |path| restarting(path, OnFailure, 2)).await?;
-    let hangar = lives.start().await?;
+    let installation = Installation::scripted()?;
+    let _gate = die_loading(&installation, |path| restarting(path, OnFailure, 2)).await?;
+    let hangar = installation.start().await?;
     hangar.follow("m").await?.until(Loading).await?;
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let failed = given_up(&hangar).await?;
     assert_eq!(
         (failed.state(), failed.reason.as_str(), failed.attempt),
@@ -101,7 +104,7 @@ async fn the_last_attempt_is_the_last_one_across_restarts() -> Result<()> {
     for words in ["the server ended during attempt 2", "memory_hint"] {
         assert!(failed.message.contains(words), "{}", failed.message);
     }
-    assert!(lives.processes().len() == 1, "only the server runs");
+    assert!(installation.processes().len() == 1, "only the server runs");
     let loads = info::model(&hangar.client().await?, "m")
         .await?
         .recent_loads;
@@ -114,10 +117,10 @@ async fn the_last_attempt_is_the_last_one_across_restarts() -> Result<()> {
 
 #[tokio::test]
 async fn a_model_that_is_never_restarted_is_not_tried_again() -> Result<()> {
-    let lives = Lives::scripted()?;
-    let gate = die_loading(&lives, spec_never).await?;
+    let installation = Installation::scripted()?;
+    let gate = die_loading(&installation, spec_never).await?;
     gate.open()?;
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let failed = given_up(&hangar).await?;
     assert_eq!(
         (failed.state(), failed.reason.as_str(), failed.attempt),
@@ -135,7 +138,7 @@ fn spec_never(path: &Path) -> ModelSpec {
 
 #[tokio::test]
 async fn the_back_off_after_the_servers_death_is_that_of_the_policy() -> Result<()> {
-    let lives = Lives::scripted()?;
+    let installation = Installation::scripted()?;
     let patient = |path: &Path| ModelSpec {
         restart_policy: Some(RestartPolicy {
             mode: OnFailure.into(),
@@ -145,8 +148,8 @@ async fn the_back_off_after_the_servers_death_is_that_of_the_policy() -> Result<
         }),
         ..spec(path)
     };
-    let _gate = die_loading(&lives, patient).await?;
-    let hangar = lives.start().await?;
+    let _gate = die_loading(&installation, patient).await?;
+    let hangar = installation.start().await?;
     let waits = given_up(&hangar).await?;
     assert_eq!(
         (waits.state(), waits.reason.as_str(), waits.attempt),
@@ -165,14 +168,14 @@ async fn the_back_off_after_the_servers_death_is_that_of_the_policy() -> Result<
 
 #[tokio::test]
 async fn an_attempt_of_a_model_that_was_unloaded_since_does_not_count() -> Result<()> {
-    let lives = Lives::scripted()?;
-    let _gate = die_loading(&lives, |path| restarting(path, OnFailure, 9)).await?;
-    let hangar = lives.start().await?;
+    let installation = Installation::scripted()?;
+    let _gate = die_loading(&installation, |path| restarting(path, OnFailure, 9)).await?;
+    let hangar = installation.start().await?;
     hangar.follow("m").await?.until(Loading).await?;
     hangar.client().await?.unload("m").send().await?;
-    lives.kill(hangar).await?;
-    std::fs::remove_file(lives.fixtures.root().join("m/load"))?;
-    let hangar = lives.start().await?;
+    installation.kill(hangar).await?;
+    std::fs::remove_file(installation.fixtures.root().join("m/load"))?;
+    let hangar = installation.start().await?;
     let load = hangar.client().await?.load("m").wait().await?;
     assert_eq!(load.status.context("a status")?.attempt, 1);
     Ok(())

@@ -11,7 +11,7 @@ use hangar_client::{
         ModelState::{Ready, Unloaded},
     },
 };
-use hangar_tests::{hangar::spec, info, lives::Lives, refusals::refusal};
+use hangar_tests::{hangar::spec, info, installation::Installation, refusals::refusal};
 use tonic::Code;
 
 async fn answer(client: &Client, model: &str) -> Result<String> {
@@ -21,17 +21,17 @@ async fn answer(client: &Client, model: &str) -> Result<String> {
 
 #[tokio::test]
 async fn a_loaded_model_comes_back_by_itself_after_a_kill() -> Result<()> {
-    let lives = Lives::real()?;
-    let path = lives.fixtures.llama()?;
-    let hangar = lives.start().await?;
+    let installation = Installation::real()?;
+    let path = installation.fixtures.llama()?;
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     client.load("m").spec(spec(&path)).wait().await?;
     client.switch("chat", "m").wait().await?;
     let said = answer(&client, "chat").await?;
     let before = info::model(&client, "m").await?;
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     let ready = hangar.follow("m").await?.until(Ready).await?;
     assert_ne!(ready.worker_pid, 0);
@@ -44,22 +44,22 @@ async fn a_loaded_model_comes_back_by_itself_after_a_kill() -> Result<()> {
     );
     assert_eq!(answer(&client, "chat").await?, said);
     hangar.terminate().await?;
-    assert_eq!(lives.sockets()?, 0);
+    assert_eq!(installation.sockets()?, 0);
     Ok(())
 }
 
 #[tokio::test]
 async fn an_unloaded_model_stays_unloaded() -> Result<()> {
-    let lives = Lives::real()?;
-    let path = lives.fixtures.llama()?;
-    let hangar = lives.start().await?;
+    let installation = Installation::real()?;
+    let path = installation.fixtures.llama()?;
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     client.load("m").spec(spec(&path)).wait().await?;
     client.load("other").spec(spec(&path)).wait().await?;
     client.unload("m").send().await?;
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     // What begins at the start has begun before the server serves.
     hangar.follow("other").await?.until(Ready).await?;
@@ -74,16 +74,16 @@ async fn an_unloaded_model_stays_unloaded() -> Result<()> {
 
 #[tokio::test]
 async fn a_clean_end_keeps_what_was_asked_for() -> Result<()> {
-    let lives = Lives::real()?;
-    let path = lives.fixtures.llama()?;
-    let hangar = lives.start().await?;
+    let installation = Installation::real()?;
+    let path = installation.fixtures.llama()?;
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     client.load("m").spec(spec(&path)).wait().await?;
     client.load("gone").spec(spec(&path)).send().await?;
     client.unload("gone").send().await?;
     assert!(hangar.terminate().await?.success());
 
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     hangar.follow("m").await?.until(Ready).await?;
     let client = hangar.client().await?;
     assert_eq!(
@@ -95,17 +95,17 @@ async fn a_clean_end_keeps_what_was_asked_for() -> Result<()> {
 
 #[tokio::test]
 async fn a_model_that_only_a_session_wanted_does_not_come_back() -> Result<()> {
-    let lives = Lives::real()?;
-    let path = lives.fixtures.llama()?;
-    let hangar = lives.start().await?;
+    let installation = Installation::real()?;
+    let path = installation.fixtures.llama()?;
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     let session = client.open_session(Duration::from_secs(60)).await?;
     let load = client.load("m").spec(spec(&path)).session(&session);
     load.wait().await?;
     client.load("other").spec(spec(&path)).wait().await?;
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     hangar.follow("other").await?.until(Ready).await?;
     let after = info::model(&hangar.client().await?, "m").await?;
     assert_eq!(after.desired_state(), NotDesired);
@@ -116,9 +116,9 @@ async fn a_model_that_only_a_session_wanted_does_not_come_back() -> Result<()> {
 
 #[tokio::test]
 async fn required_and_preloaded_models_are_loaded_at_each_start() -> Result<()> {
-    let lives = Lives::real()?;
-    let path = lives.fixtures.llama()?;
-    let hangar = lives.start().await?;
+    let installation = Installation::real()?;
+    let path = installation.fixtures.llama()?;
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     let flagged = |required, preload| ModelSpec {
         required,
@@ -143,9 +143,9 @@ async fn required_and_preloaded_models_are_loaded_at_each_start() -> Result<()> 
     );
     client.unload("required").force().send().await?;
     client.unload("preload").send().await?;
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     for id in ["required", "preload"] {
         hangar.follow(id).await?.until(Ready).await?;
         let after = info::model(&hangar.client().await?, id).await?;

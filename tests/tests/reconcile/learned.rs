@@ -2,13 +2,13 @@
 
 use anyhow::{Context, Result};
 use hangar_client::{convert::to_duration, v1::LoadOutcome};
-use hangar_tests::{hangar::spec, info, lives::Lives};
+use hangar_tests::{hangar::spec, info, installation::Installation};
 
 #[tokio::test]
 async fn learned_facts_survive_and_feed_the_estimate() -> Result<()> {
-    let lives = Lives::real()?;
-    let path = lives.fixtures.llama()?;
-    let hangar = lives.start().await?;
+    let installation = Installation::real()?;
+    let path = installation.fixtures.llama()?;
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     let first = client.load("m").spec(spec(&path)).send().await?;
     assert!(first.estimated_load_time.is_none(), "nothing is known yet");
@@ -21,9 +21,9 @@ async fn learned_facts_survive_and_feed_the_estimate() -> Result<()> {
         .await?;
     client.unload("m").send().await?;
     let before = info::model(&client, "m").await?;
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     let after = info::model(&client, "m").await?;
     let learned = after.learned.clone().context("learned facts")?;
@@ -42,19 +42,19 @@ async fn learned_facts_survive_and_feed_the_estimate() -> Result<()> {
 
 #[tokio::test]
 async fn a_failure_is_remembered() -> Result<()> {
-    let lives = Lives::real()?;
-    let broken = lives
+    let installation = Installation::real()?;
+    let broken = installation
         .fixtures
         .broken(hangar_tests::fixtures::Broken::ALL[0])?;
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     assert!(client.load("m").spec(spec(&broken)).wait().await.is_err());
     let before = info::model(&client, "m").await?.learned.context("facts")?;
     // A later change writes down what came before it.
     client.unload("m").send().await?;
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let after = info::model(&hangar.client().await?, "m").await?;
     let learned = after.learned.context("learned facts")?;
     assert_eq!(learned, before);

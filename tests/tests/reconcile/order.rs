@@ -9,7 +9,7 @@ use hangar_client::{
 };
 use hangar_tests::{
     hangar::{DEADLINE, Hangar, Options, restarting},
-    lives::Lives,
+    installation::Installation,
     scripted::{Gate, LoadScript, Script},
 };
 use tokio::time::timeout;
@@ -73,12 +73,12 @@ fn assert_held(models: &[ModelStatus]) {
 
 #[tokio::test]
 async fn required_models_come_first_then_priority_then_the_last_used() -> Result<()> {
-    let lives = Lives::scripted()?;
-    let hangar = lives.with(one_at_a_time).await?;
+    let installation = Installation::scripted()?;
+    let hangar = installation.with(one_at_a_time).await?;
     let client = hangar.client().await?;
     let mut gates = Vec::new();
     for (id, required, preload, priority) in MODELS {
-        let directory = lives.model(id, &Script::gated())?;
+        let directory = installation.model(id, &Script::gated())?;
         let spec = ModelSpec {
             required,
             preload,
@@ -98,16 +98,16 @@ async fn required_models_come_first_then_priority_then_the_last_used() -> Result
             .send()
             .await?;
     }
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
-    let hangar = lives.with(one_at_a_time).await?;
+    let hangar = installation.with(one_at_a_time).await?;
     assert_eq!(become_ready(&hangar, &gates).await?, ORDER);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_required_model_that_comes_late_has_its_room_all_the_same() -> Result<()> {
-    let lives = Lives::scripted()?;
+    let installation = Installation::scripted()?;
     let taking = |die_on_attempts| Script {
         need_host_bytes: 100 << 20,
         load: LoadScript {
@@ -117,16 +117,16 @@ async fn a_required_model_that_comes_late_has_its_room_all_the_same() -> Result<
         die_on_attempts,
         ..Script::default()
     };
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     for (id, required, dies) in [("other", false, vec![]), ("required", true, vec![2])] {
         let spec = ModelSpec {
             required,
-            ..restarting(&lives.model(id, &taking(dies))?, OnFailure, 9)
+            ..restarting(&installation.model(id, &taking(dies))?, OnFailure, 9)
         };
         client.load(id).spec(spec).wait().await?;
     }
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
     // Its first attempt of this life dies. Meanwhile the other one takes the place, and the room.
     let small = |options| {
@@ -134,7 +134,7 @@ async fn a_required_model_that_comes_late_has_its_room_all_the_same() -> Result<
             .argument("--memory-limit")
             .argument("150MiB")
     };
-    let hangar = lives.with(small).await?;
+    let hangar = installation.with(small).await?;
     let mut other = hangar.follow("other").await?;
     hangar
         .follow("required")

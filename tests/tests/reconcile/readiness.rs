@@ -8,7 +8,7 @@ use hangar_client::v1::{
 use hangar_tests::{
     hangar::{DEADLINE, Hangar, Options, spec},
     http,
-    lives::Lives,
+    installation::Installation,
     scripted::{Gate, LoadKind, Script},
 };
 use tokio::time::timeout;
@@ -63,12 +63,12 @@ fn unusable() -> Script {
 
 /// A catalog with the required models "good", which waits at a gate, and "bad", which fails, and another
 /// model "slow" that is only to be loaded and waits too.
-async fn prepare(lives: &Lives) -> Result<[Gate; 2]> {
-    let hangar = lives.start().await?;
+async fn prepare(installation: &Installation) -> Result<[Gate; 2]> {
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
-    let good = lives.model("good", &Script::gated())?;
-    let bad = lives.model("bad", &unusable())?;
-    let slow = lives.model("slow", &Script::gated())?;
+    let good = installation.model("good", &Script::gated())?;
+    let bad = installation.model("bad", &unusable())?;
+    let slow = installation.model("slow", &Script::gated())?;
     let required = |path| ModelSpec {
         required: true,
         ..spec(path)
@@ -84,15 +84,15 @@ async fn prepare(lives: &Lives) -> Result<[Gate; 2]> {
     );
     client.load("slow").spec(spec(&slow)).wait().await?;
     let gates = [Gate::new(&good, "load")?, Gate::new(&slow, "load")?];
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
     Ok(gates)
 }
 
 #[tokio::test]
 async fn readiness_waits_until_each_required_model_was_ready_or_failed() -> Result<()> {
-    let lives = Lives::scripted()?;
-    let [good, _slow] = prepare(&lives).await?;
-    let hangar = lives.start().await?;
+    let installation = Installation::scripted()?;
+    let [good, _slow] = prepare(&installation).await?;
+    let hangar = installation.start().await?;
     let mut told = readiness(&hangar).await?;
     assert_eq!(next(&mut told).await?, NotServing);
     has_failed(&hangar, "bad").await?;
@@ -110,9 +110,9 @@ async fn readiness_waits_until_each_required_model_was_ready_or_failed() -> Resu
 
 #[tokio::test]
 async fn readiness_stays_when_a_required_model_goes_later() -> Result<()> {
-    let lives = Lives::scripted()?;
-    let [good, _slow] = prepare(&lives).await?;
-    let hangar = lives.start().await?;
+    let installation = Installation::scripted()?;
+    let [good, _slow] = prepare(&installation).await?;
+    let hangar = installation.start().await?;
     let mut told = readiness(&hangar).await?;
     good.step(1)?;
     while next(&mut told).await? != Serving {}
@@ -124,16 +124,16 @@ async fn readiness_stays_when_a_required_model_goes_later() -> Result<()> {
 
 #[tokio::test]
 async fn strict_readiness_needs_every_required_model() -> Result<()> {
-    let lives = Lives::scripted()?;
-    let [good, _slow] = prepare(&lives).await?;
-    let hangar = lives.with(strict).await?;
+    let installation = Installation::scripted()?;
+    let [good, _slow] = prepare(&installation).await?;
+    let hangar = installation.with(strict).await?;
     let mut told = readiness(&hangar).await?;
     good.step(1)?;
     hangar.follow("good").await?.until(Ready).await?;
     let ops = hangar.ops_listen();
     assert_eq!(http::get(ops, "/readyz").await?.status, 503);
     has_failed(&hangar, "bad").await?;
-    lives.model("bad", &Script::default())?;
+    installation.model("bad", &Script::default())?;
     let client = hangar.client().await?;
     client.load("bad").wait().await?;
     assert_eq!(next(&mut told).await?, NotServing);
@@ -145,9 +145,9 @@ async fn strict_readiness_needs_every_required_model() -> Result<()> {
 
 #[tokio::test]
 async fn readiness_does_not_wait_for_a_required_model_that_was_unloaded() -> Result<()> {
-    let lives = Lives::scripted()?;
-    let [_good, _slow] = prepare(&lives).await?;
-    let hangar = lives.start().await?;
+    let installation = Installation::scripted()?;
+    let [_good, _slow] = prepare(&installation).await?;
+    let hangar = installation.start().await?;
     let mut told = readiness(&hangar).await?;
     assert_eq!(next(&mut told).await?, NotServing);
     hangar.client().await?.unload("good").force().send().await?;

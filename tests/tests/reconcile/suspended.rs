@@ -16,7 +16,7 @@ use hangar_client::{
 use hangar_tests::{
     hangar::{DEADLINE, Hangar, Options, spec},
     info,
-    lives::Lives,
+    installation::Installation,
     refusals::refusal,
     scripted::{LoadScript, Script},
 };
@@ -43,10 +43,14 @@ fn small(options: Options) -> Options {
 }
 
 /// The model is suspended for `reason`, also in its second life, and LoadModel lifts that for good.
-async fn stays_suspended(lives: &Lives, hangar: Hangar, reason: SuspendReason) -> Result<()> {
+async fn stays_suspended(
+    installation: &Installation,
+    hangar: Hangar,
+    reason: SuspendReason,
+) -> Result<()> {
     let told = assert_suspended(&hangar, reason).await?;
     // The next change writes down what came before it.
-    let flush = lives.model("flush", &Script::default())?;
+    let flush = installation.model("flush", &Script::default())?;
     hangar
         .client()
         .await?
@@ -54,9 +58,9 @@ async fn stays_suspended(lives: &Lives, hangar: Hangar, reason: SuspendReason) -
         .spec(spec(&flush))
         .wait()
         .await?;
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
-    let hangar = lives.with(small).await?;
+    let hangar = installation.with(small).await?;
     hangar.follow("flush").await?.until(Ready).await?;
     assert_eq!(assert_suspended(&hangar, reason).await?, told);
     let client = hangar.client().await?;
@@ -69,9 +73,9 @@ async fn stays_suspended(lives: &Lives, hangar: Hangar, reason: SuspendReason) -
     let ready = client.load("m").wait().await?.status.context("a status")?;
     assert_eq!(ready.suspend_reason(), Unspecified);
     assert!(ready.message.is_empty());
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
-    let hangar = lives.with(small).await?;
+    let hangar = installation.with(small).await?;
     let back = hangar.follow("m").await?.until(Ready).await?;
     assert_eq!(back.suspend_reason(), Unspecified);
     Ok(())
@@ -99,12 +103,12 @@ async fn assert_suspended(hangar: &Hangar, reason: SuspendReason) -> Result<Stri
 
 #[tokio::test]
 async fn an_evicted_model_stays_suspended_until_it_is_loaded() -> Result<()> {
-    let lives = Lives::scripted()?;
-    let hangar = lives.with(small).await?;
+    let installation = Installation::scripted()?;
+    let hangar = installation.with(small).await?;
     let client = hangar.client().await?;
     let mut transitions = hangar.follow("m").await?;
     for id in ["m", "other"] {
-        let directory = lives.model(id, &taking(100 * MIB))?;
+        let directory = installation.model(id, &taking(100 * MIB))?;
         client.load(id).spec(spec(&directory)).wait().await?;
     }
     let gone = transitions.until(Unloaded).await?;
@@ -113,16 +117,16 @@ async fn an_evicted_model_stays_suspended_until_it_is_loaded() -> Result<()> {
         "{}",
         gone.message
     );
-    stays_suspended(&lives, hangar, Evicted).await
+    stays_suspended(&installation, hangar, Evicted).await
 }
 
 #[tokio::test]
 async fn an_idle_model_stays_suspended_until_it_is_loaded() -> Result<()> {
-    let lives = Lives::scripted()?;
-    let hangar = lives.with(small).await?;
+    let installation = Installation::scripted()?;
+    let hangar = installation.with(small).await?;
     let client = hangar.client().await?;
     let mut transitions = hangar.follow("m").await?;
-    let directory = lives.model("m", &Script::default())?;
+    let directory = installation.model("m", &Script::default())?;
     let spec = ModelSpec {
         idle_timeout: Some(to_proto_duration(Duration::from_secs(1))),
         ..spec(&directory)
@@ -131,16 +135,16 @@ async fn an_idle_model_stays_suspended_until_it_is_loaded() -> Result<()> {
     transitions.until(Ready).await?;
     let gone = transitions.until(Unloaded).await?;
     assert!(gone.message.contains("idle_timeout"), "{}", gone.message);
-    stays_suspended(&lives, hangar, Idle).await
+    stays_suspended(&installation, hangar, Idle).await
 }
 
 #[tokio::test]
 async fn an_unload_ends_the_suspension() -> Result<()> {
-    let lives = Lives::scripted()?;
-    let hangar = lives.with(small).await?;
+    let installation = Installation::scripted()?;
+    let hangar = installation.with(small).await?;
     let client = hangar.client().await?;
     for id in ["m", "other"] {
-        let directory = lives.model(id, &taking(100 * MIB))?;
+        let directory = installation.model(id, &taking(100 * MIB))?;
         client.load(id).spec(spec(&directory)).wait().await?;
     }
     assert_eq!(info::model(&client, "m").await?.suspend_reason(), Evicted);

@@ -2,7 +2,7 @@
 
 mod ends;
 mod holds;
-mod lives;
+mod lifetimes;
 mod secrets;
 mod unloads;
 mod vanishing;

@@ -14,14 +14,14 @@ use crate::{
 
 /// What the servers have in common: models, a data directory and how they are started.
 #[derive(Debug)]
-pub struct Lives {
+pub struct Installation {
     /// Where models are.
     pub fixtures: Fixtures,
     directory: tempfile::TempDir,
     scripted: bool,
 }
 
-impl Lives {
+impl Installation {
     /// Servers with the real worker.
     ///
     /// # Errors

@@ -4,18 +4,18 @@ use anyhow::Result;
 use hangar_client::v1::ModelState;
 use hangar_tests::{
     fixtures::{Lora, Shape},
-    lives::Lives,
+    installation::Installation,
 };
 
 use crate::{babble, demo, info, radio, said, with_adapter};
 
 #[tokio::test]
 async fn a_model_comes_back_with_its_adapters_after_a_kill() -> Result<()> {
-    let lives = Lives::real()?;
+    let installation = Installation::real()?;
     let lora = Lora::random(&Shape::TINY, 4, 1);
-    let path = lives.fixtures.adapter("adapter", &lora)?;
-    let spec = with_adapter(&lives.fixtures.llama()?, &path);
-    let hangar = lives.start().await?;
+    let path = installation.fixtures.adapter("adapter", &lora)?;
+    let spec = with_adapter(&installation.fixtures.llama()?, &path);
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     client.load("m").spec(spec.clone()).wait().await?;
     let load = client.load("radio").spec(demo(vec![radio()]));
@@ -25,9 +25,9 @@ async fn a_model_comes_back_with_its_adapters_after_a_kill() -> Result<()> {
         babble(&client, "m").await?,
         said(&client, "radio", question).await?,
     );
-    lives.kill(hangar).await?;
+    installation.kill(hangar).await?;
 
-    let hangar = lives.start().await?;
+    let hangar = installation.start().await?;
     let client = hangar.client().await?;
     for id in ["m", "radio"] {
         hangar.follow(id).await?.until(ModelState::Ready).await?;
