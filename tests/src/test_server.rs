@@ -9,8 +9,8 @@ use hangar_client::{
 };
 
 use crate::{
-    feed::Feed,
     fixtures::{Broken, Fixtures},
+    fleet_watch::FleetWatch,
     hangar::{Hangar, Options, spec},
     scripted::Script,
     stubs::Stubs,
@@ -89,8 +89,8 @@ impl TestServer {
     /// # Errors
     ///
     /// When the watch cannot be opened.
-    pub async fn feed(&self) -> Result<Feed> {
-        Feed::open(&self.client).await
+    pub async fn watch(&self) -> Result<FleetWatch> {
+        FleetWatch::open(&self.client).await
     }
 
     /// Loads a tiny Llama.

@@ -34,10 +34,10 @@ async fn each_model_has_its_own_answer() -> Result<()> {
     server.llama("b").await?;
     server.client.unload("b").send().await?;
     // Registered, never tried: its failure is the answer to this call.
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     let broken = server.client.load("c").spec(server.broken_spec()?);
     broken.send().await?;
-    feed.until("c", ModelState::Failed).await?;
+    watch.until("c", ModelState::Failed).await?;
     server.client.unload("c").send().await?;
 
     let loads = server.stubs.load(all()).await?.loads;
@@ -133,7 +133,7 @@ async fn all_does_not_have_to_be_waited_for() -> Result<()> {
         server.load(model, spec).await?;
         server.client.unload(model).send().await?;
     }
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     let begun = LoadModelRequest {
         wait: false,
         ..all()
@@ -143,7 +143,7 @@ async fn all_does_not_have_to_be_waited_for() -> Result<()> {
     for load in &loads {
         assert!(!load.already_loaded && load.error.is_none());
         assert!(load.estimated_load_time.is_some());
-        let status = feed.until(&load.model_id, ModelState::Ready).await?;
+        let status = watch.until(&load.model_id, ModelState::Ready).await?;
         assert_eq!(status.load_id, load.load_id);
     }
     Ok(())

@@ -92,15 +92,15 @@ async fn what_went_because_it_was_idle_comes_back() -> Result<()> {
         idle_timeout: Some(to_proto_duration(Duration::from_millis(200))),
         ..on_demand(server.llama_spec()?)
     };
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     server.load("m", spec).await?;
-    feed.until("m", ModelState::Ready).await?;
+    watch.until("m", ModelState::Ready).await?;
     for _ in 0..3 {
-        let status = feed.until("m", ModelState::Unloaded).await?;
+        let status = watch.until("m", ModelState::Unloaded).await?;
         assert_eq!(status.suspend_reason(), SuspendReason::Idle);
         assert!(server.stubs.is_desired("m").await?);
         server.answer("m").await?;
-        let status = feed.until("m", ModelState::Ready).await?;
+        let status = watch.until("m", ModelState::Ready).await?;
         assert_eq!(status.suspend_reason(), SuspendReason::Unspecified);
     }
     Ok(())
@@ -112,8 +112,8 @@ async fn a_broken_model_is_not_tried_by_every_request() -> Result<()> {
     let spec = on_demand(server.broken_spec()?);
     let loading = server.client.load("m").spec(spec).send().await?;
     assert!(!loading.already_loaded);
-    let mut feed = server.feed().await?;
-    feed.until("m", ModelState::Failed).await?;
+    let mut watch = server.watch().await?;
+    watch.until("m", ModelState::Failed).await?;
     server.client.unload("m").send().await?;
     let tried = loads(&server).await?;
     let refused = server.answer("m").await;

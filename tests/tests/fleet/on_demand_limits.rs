@@ -34,7 +34,7 @@ async fn gated() -> Result<(TestServer, Gate)> {
 #[tokio::test]
 async fn a_request_waits_no_longer_than_its_deadline_and_the_load_goes_on() -> Result<()> {
     let (server, gate) = gated().await?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     with_time_enough(Duration::from_millis(100), async |limit| {
         let hurried = server.client.generate("m").prompt("x").max_tokens(1);
         let refused = hurried.timeout(limit).text().await;
@@ -48,9 +48,9 @@ async fn a_request_waits_no_longer_than_its_deadline_and_the_load_goes_on() -> R
         Ok((state.state() != ModelState::Unloaded).then_some(()))
     })
     .await?;
-    feed.until("m", ModelState::Loading).await?;
+    watch.until("m", ModelState::Loading).await?;
     gate.open()?;
-    feed.until("m", ModelState::Ready).await?;
+    watch.until("m", ModelState::Ready).await?;
     server.answer("m").await?;
     Ok(())
 }
@@ -58,10 +58,10 @@ async fn a_request_waits_no_longer_than_its_deadline_and_the_load_goes_on() -> R
 #[tokio::test]
 async fn a_caller_that_goes_away_leaves_the_load_to_the_others() -> Result<()> {
     let (server, gate) = gated().await?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     let client = server.hangar.client().await?;
     let lost = Background::start(async move { answer(&client, "m").await });
-    feed.until("m", ModelState::Loading).await?;
+    watch.until("m", ModelState::Loading).await?;
     let client = server.client.clone();
     let other = Background::start(async move { answer(&client, "m").await });
     drop(lost);
@@ -74,10 +74,10 @@ async fn a_caller_that_goes_away_leaves_the_load_to_the_others() -> Result<()> {
 #[tokio::test]
 async fn an_unload_ends_what_waits_for_a_load() -> Result<()> {
     let (server, _gate) = gated().await?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     let client = server.client.clone();
     let waits = Background::start(async move { answer(&client, "m").await });
-    feed.until("m", ModelState::Loading).await?;
+    watch.until("m", ModelState::Loading).await?;
     server.client.unload("m").send().await?;
     refusal(
         waits.end().await?,
@@ -115,13 +115,13 @@ async fn models_on_demand_make_room_for_each_other() -> Result<()> {
         };
         server.load(model, spec).await?;
     }
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     for (model, other) in [("a", "b"), ("b", "a"), ("a", "b")] {
         server.answer(model).await?;
-        let status = feed.until(other, ModelState::Unloaded).await?;
+        let status = watch.until(other, ModelState::Unloaded).await?;
         assert_eq!(status.suspend_reason(), SuspendReason::Evicted);
         assert!(server.stubs.is_desired(other).await?);
-        feed.until(model, ModelState::Ready).await?;
+        watch.until(model, ModelState::Ready).await?;
     }
     Ok(())
 }

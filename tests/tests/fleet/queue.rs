@@ -3,8 +3,8 @@
 use anyhow::Result;
 use hangar_client::v1::{ModelSpec, ModelState};
 use hangar_tests::{
-    feed::{Feed, News},
     fixtures::Fixtures,
+    fleet_watch::{FleetEvent, FleetWatch},
     hangar::Options,
     scripted::{Gate, Script},
     test_server::TestServer,
@@ -20,9 +20,9 @@ async fn busy() -> Result<(TestServer, Gate)> {
     let server = TestServer::open(fixtures, options).await?;
     let (path, spec) = server.script("first", &Script::gated())?;
     let gate = Gate::new(&path, "load")?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     server.client.load("first").spec(spec).send().await?;
-    feed.until("first", ModelState::Loading).await?;
+    watch.until("first", ModelState::Loading).await?;
     Ok((server, gate))
 }
 
@@ -40,10 +40,10 @@ async fn queue(server: &TestServer, model_id: &str, required: bool, priority: i3
 }
 
 /// The models in the order in which they start, until this one is READY.
-async fn started(feed: &mut Feed, last: &str) -> Result<Vec<String>> {
+async fn started(watch: &mut FleetWatch, last: &str) -> Result<Vec<String>> {
     let mut started = Vec::new();
-    while feed.state(last) != ModelState::Ready {
-        if let News::State(model, ModelState::Starting) = feed.next().await? {
+    while watch.state(last) != ModelState::Ready {
+        if let FleetEvent::State(model, ModelState::Starting) = watch.next().await? {
             started.push(model);
         }
     }
@@ -59,10 +59,10 @@ async fn required_models_go_first_then_by_priority_then_by_arrival() -> Result<(
     queue(&server, "required-low", true, -9).await?;
     queue(&server, "required-high", true, 9).await?;
     queue(&server, "usual", false, 0).await?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     gate.open()?;
     assert_eq!(
-        started(&mut feed, "low").await?,
+        started(&mut watch, "low").await?,
         [
             "required-high",
             "required-low",
@@ -81,10 +81,10 @@ async fn who_leaves_the_queue_holds_nobody_up() -> Result<()> {
     queue(&server, "leaves", false, 9).await?;
     queue(&server, "stays", false, 0).await?;
     server.client.unload("leaves").send().await?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     gate.open()?;
-    assert_eq!(started(&mut feed, "stays").await?, ["stays"]);
-    assert_eq!(feed.state("leaves"), ModelState::Unloaded);
+    assert_eq!(started(&mut watch, "stays").await?, ["stays"]);
+    assert_eq!(watch.state("leaves"), ModelState::Unloaded);
     Ok(())
 }
 
@@ -92,8 +92,8 @@ async fn who_leaves_the_queue_holds_nobody_up() -> Result<()> {
 async fn a_load_that_ends_early_makes_way() -> Result<()> {
     let (server, _gate) = busy().await?;
     queue(&server, "waits", false, 0).await?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     server.client.unload("first").send().await?;
-    feed.until("waits", ModelState::Ready).await?;
+    watch.until("waits", ModelState::Ready).await?;
     Ok(())
 }

@@ -175,7 +175,7 @@ async fn survive(kills: u64, seed: u64) -> Result<()> {
             continue;
         }
         let done = run(&installation, &mut truths, &mut random, number).await;
-        acknowledged += life.with_context(|| format!("run {number} of {kills}"))?;
+        acknowledged += done.with_context(|| format!("run {number} of {kills}"))?;
     }
     let hangar = installation.start().await?;
     let client = hangar.client().await?;

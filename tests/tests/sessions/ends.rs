@@ -23,15 +23,15 @@ async fn closing_ends_a_load_that_is_under_way() -> Result<()> {
     let (path, spec) = server.script("m", &Script::gated())?;
     let _gate = Gate::new(&path, "load")?;
     let held = session(&server).await?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     let stubs = server.stubs.clone();
     let request = load_for(&held, "m", spec);
     let loading = Background::start(async move { stubs.load(request).await });
-    feed.until("m", ModelState::Loading).await?;
+    watch.until("m", ModelState::Loading).await?;
     assert_eq!(server.stubs.close(&held.session_id).await?, ["m"]);
     let refused = loading.end().await?;
     refusal(refused, Code::Aborted, ErrorReason::LoadCancelled);
-    feed.until("m", ModelState::Unloaded).await?;
+    watch.until("m", ModelState::Unloaded).await?;
     assert!(processes::children(server.hangar.pid())?.is_empty());
     Ok(())
 }
@@ -84,8 +84,8 @@ async fn sessions_end_with_the_server_and_leave_nothing_to_load() -> Result<()> 
     let answer = server.answer("asked-for").await?;
 
     let server = server.after_a_kill(options).await?;
-    let mut feed = server.feed().await?;
-    feed.until("asked-for", ModelState::Ready).await?;
+    let mut watch = server.watch().await?;
+    watch.until("asked-for", ModelState::Ready).await?;
     assert_eq!(server.answer("asked-for").await?, answer);
     let info = server.stubs.info("held").await?;
     assert_eq!(

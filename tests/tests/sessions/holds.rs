@@ -33,15 +33,15 @@ async fn closing_unloads_what_nobody_else_holds() -> Result<()> {
     assert_eq!(told, holders(&[&one, &two]));
     assert!(!server.stubs.is_desired("shared").await?);
 
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     assert_eq!(server.stubs.close(&one.session_id).await?, ["alone"]);
-    feed.until("alone", ModelState::Unloaded).await?;
-    assert_eq!(feed.state("shared"), ModelState::Ready);
+    watch.until("alone", ModelState::Unloaded).await?;
+    assert_eq!(watch.state("shared"), ModelState::Ready);
     assert_eq!(server.stubs.info("shared").await?.holders, [holder(&two)]);
     assert_eq!(server.answer("shared").await?, answer);
 
     assert_eq!(server.stubs.close(&two.session_id).await?, ["shared"]);
-    feed.until("shared", ModelState::Unloaded).await?;
+    watch.until("shared", ModelState::Unloaded).await?;
     assert!(server.stubs.info("shared").await?.holders.is_empty());
     assert!(processes::children(server.hangar.pid())?.is_empty());
     Ok(())
@@ -108,15 +108,15 @@ async fn what_is_held_is_not_idle() -> Result<()> {
     let (_, spec) = server.script("held", &Script::default())?;
     load(&server, &held, "held", idle(spec)).await?;
     let (_, spec) = server.script("free", &Script::default())?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     server.load("free", idle(spec)).await?;
-    let status = feed.until("free", ModelState::Ready).await?;
+    let status = watch.until("free", ModelState::Ready).await?;
     assert_eq!(status.suspend_reason(), SuspendReason::Unspecified);
-    let status = feed.until("free", ModelState::Unloaded).await?;
+    let status = watch.until("free", ModelState::Unloaded).await?;
     assert_eq!(status.suspend_reason(), SuspendReason::Idle);
-    assert_eq!(feed.state("held"), ModelState::Ready);
+    assert_eq!(watch.state("held"), ModelState::Ready);
     assert_eq!(server.stubs.close(&held.session_id).await?, ["held"]);
-    let status = feed.until("held", ModelState::Unloaded).await?;
+    let status = watch.until("held", ModelState::Unloaded).await?;
     assert_eq!(status.suspend_reason(), SuspendReason::Unspecified);
     Ok(())
 }

@@ -106,9 +106,9 @@ async fn a_session_that_lapses_is_logged_by_its_name() -> Result<()> {
     let server = TestServer::scripted().await?;
     let session = named(&server, "short", Duration::from_secs(1)).await?;
     let (_, spec) = server.script("m", &Script::default())?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     load(&server, &session, "m", spec).await?;
-    feed.until("m", ModelState::Unloaded).await?;
+    watch.until("m", ModelState::Unloaded).await?;
     let log = server.hangar.log()?;
     let name = session.holder.trim_start_matches("session/");
     assert!(log.contains(name) && !log.contains(&session.session_id));

@@ -35,11 +35,11 @@ async fn a_held_model_is_unloaded_by_force_only() -> Result<()> {
     load(&server, &two, "m", spec).await?;
     assert_held(&server, unload("m"), &holders(&[&one, &two])).await;
     assert_held(&server, unload_for(&one, "m"), &[holder(&two)]).await;
-    let mut feed = server.feed().await?;
-    assert_eq!(feed.state("m"), ModelState::Ready);
+    let mut watch = server.watch().await?;
+    assert_eq!(watch.state("m"), ModelState::Ready);
     let answer = server.client.unload("m").force().send().await?;
     assert!(answer.was_loaded);
-    feed.until("m", ModelState::Unloaded).await?;
+    watch.until("m", ModelState::Unloaded).await?;
     for session in [one, two] {
         let found = server.stubs.session(&session.session_id).await?;
         assert!(found.model_ids.is_empty());

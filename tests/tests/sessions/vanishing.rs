@@ -28,7 +28,7 @@ async fn a_client_that_is_killed_frees_its_models() -> Result<()> {
     let server = TestServer::real().await?;
     server.llama("m").await?;
     server.client.unload("m").send().await?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     let mut client = Command::new(binary("session-holder")?)
         .args([server.hangar.url().as_str(), "m"])
         .arg(TTL.as_millis().to_string())
@@ -40,11 +40,11 @@ async fn a_client_that_is_killed_frees_its_models() -> Result<()> {
     let mut lines = BufReader::new(output).lines();
     let session_id = timeout(DEADLINE, lines.next_line()).await??;
     let session_id = session_id.context("the client ended")?;
-    feed.until("m", ModelState::Ready).await?;
+    watch.until("m", ModelState::Ready).await?;
     let found = server.stubs.session(&session_id).await?;
     assert_eq!(found.model_ids, ["m"]);
     client.kill().await?;
-    feed.until("m", ModelState::Unloaded).await?;
+    watch.until("m", ModelState::Unloaded).await?;
     assert!(processes::children(server.hangar.pid())?.is_empty());
     let gone = server.stubs.session(&session_id).await;
     refusal(gone, Code::NotFound, ErrorReason::SessionNotFound);
@@ -73,7 +73,7 @@ async fn a_model_outlives_a_client_that_is_not_its_last_holder() -> Result<()> {
         .load(load_for(&lost, "m", spec.clone()))
         .await?;
     server.stubs.load(load_for(&kept, "m", spec)).await?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     drop((alive, client));
     let mut ticks = interval(Duration::from_millis(20));
     let lapsed = async {
@@ -84,8 +84,8 @@ async fn a_model_outlives_a_client_that_is_not_its_last_holder() -> Result<()> {
     timeout(DEADLINE, lapsed).await?;
     let info = server.stubs.info("m").await?;
     assert_eq!(info.holders, [kept.holder]);
-    assert_eq!(feed.state("m"), ModelState::Ready);
+    assert_eq!(watch.state("m"), ModelState::Ready);
     assert_eq!(server.stubs.close(&kept.session_id).await?, ["m"]);
-    feed.until("m", ModelState::Unloaded).await?;
+    watch.until("m", ModelState::Unloaded).await?;
     Ok(())
 }

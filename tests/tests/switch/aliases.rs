@@ -3,7 +3,7 @@
 use anyhow::Result;
 use hangar_client::v1::{LoadModelRequest, ModelState, SwitchOutcome, SwitchStrategy};
 use hangar_tests::{
-    feed::News,
+    fleet_watch::FleetEvent,
     stubs::{load_again, switch},
     test_server::TestServer,
 };
@@ -15,15 +15,15 @@ async fn the_first_switch_makes_the_alias() -> Result<()> {
     let server = TestServer::real().await?;
     server.llama("one").await?;
     server.client.unload("one").send().await?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     let request = switch(ALIAS, "one", SwitchStrategy::Unspecified);
     let begun = server.stubs.switch(request).await?;
     assert_eq!(begun.strategy(), SwitchStrategy::LoadFirst);
     assert!(begun.estimated_time.is_some());
-    let news = feed.news_to_end_of(&begun.switch_id).await?;
+    let events = watch.events_to_end_of(&begun.switch_id).await?;
 
-    let Some(News::Switch(began)) = news.first() else {
-        anyhow::bail!("the switch does not come first: {news:?}");
+    let Some(FleetEvent::Switch(began)) = events.first() else {
+        anyhow::bail!("the switch does not come first: {events:?}");
     };
     assert_eq!(began.outcome(), SwitchOutcome::Unspecified);
     assert_eq!(
@@ -32,14 +32,14 @@ async fn the_first_switch_makes_the_alias() -> Result<()> {
     );
     assert_eq!(began.from_model_id, "");
     assert!(began.start_time.is_some() && began.end_time.is_none());
-    let place = |wanted: &News| news.iter().position(|news| news == wanted);
-    let ready = place(&News::State("one".into(), ModelState::Ready));
-    let moved = place(&News::Aliases("one".into(), vec![ALIAS.into()]));
-    assert!(ready.is_some() && ready < moved, "{news:?}");
-    assert_eq!(moved, Some(news.len() - 2), "the end comes right behind");
+    let place = |wanted: &FleetEvent| events.iter().position(|event| event == wanted);
+    let ready = place(&FleetEvent::State("one".into(), ModelState::Ready));
+    let moved = place(&FleetEvent::Aliases("one".into(), vec![ALIAS.into()]));
+    assert!(ready.is_some() && ready < moved, "{events:?}");
+    assert_eq!(moved, Some(events.len() - 2), "the end comes right behind");
 
-    let Some(News::Switch(ended)) = news.last() else {
-        anyhow::bail!("the switch does not come last: {news:?}");
+    let Some(FleetEvent::Switch(ended)) = events.last() else {
+        anyhow::bail!("the switch does not come last: {events:?}");
     };
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
     assert_eq!((ended.reason.as_str(), ended.message.as_str()), ("", ""));
@@ -54,7 +54,7 @@ async fn the_first_switch_makes_the_alias() -> Result<()> {
 #[tokio::test]
 async fn an_alias_stands_wherever_an_id_may() -> Result<()> {
     let server = TestServer::real().await?;
-    let mut feed = one_and_two(&server).await?;
+    let mut watch = one_and_two(&server).await?;
     assert_eq!(server.answer(ALIAS).await?, server.answer("one").await?);
     let tokens = server.client.tokenize(ALIAS, "Hello").send().await?;
     assert_eq!(tokens, server.client.tokenize("one", "Hello").send().await?);
@@ -80,7 +80,7 @@ async fn an_alias_stands_wherever_an_id_may() -> Result<()> {
         (unloaded.model_id.as_str(), unloaded.was_loaded),
         ("one", true)
     );
-    feed.until("one", ModelState::Unloaded).await?;
+    watch.until("one", ModelState::Unloaded).await?;
     assert!(!server.stubs.is_desired("one").await?);
     server.client.load(ALIAS).wait().await?;
     assert_eq!(server.answer(ALIAS).await?, server.answer("one").await?);
@@ -90,10 +90,10 @@ async fn an_alias_stands_wherever_an_id_may() -> Result<()> {
 #[tokio::test]
 async fn an_alias_may_name_the_new_model() -> Result<()> {
     let server = TestServer::real().await?;
-    let mut feed = one_and_two(&server).await?;
+    let mut watch = one_and_two(&server).await?;
     let request = switch("other", ALIAS, SwitchStrategy::LoadFirst);
     let begun = server.stubs.switch(request).await?;
-    let ended = feed.ended(&begun.switch_id).await?;
+    let ended = watch.ended(&begun.switch_id).await?;
     assert_eq!(ended.to_model_id, "one");
     assert_eq!(server.stubs.info("one").await?.aliases, [ALIAS, "other"]);
     let aliases: Vec<_> = server.stubs.switches().await?;
@@ -105,11 +105,11 @@ async fn an_alias_may_name_the_new_model() -> Result<()> {
 #[tokio::test]
 async fn a_switch_to_where_the_alias_points_changes_nothing() -> Result<()> {
     let server = TestServer::real().await?;
-    let mut feed = one_and_two(&server).await?;
+    let mut watch = one_and_two(&server).await?;
     let before = server.stubs.info("one").await?.status.unwrap_or_default();
     for strategy in [SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst] {
         let begun = server.stubs.switch(switch(ALIAS, "one", strategy)).await?;
-        let ended = feed.ended(&begun.switch_id).await?;
+        let ended = watch.ended(&begun.switch_id).await?;
         assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
     }
     let after = server.stubs.info("one").await?.status.unwrap_or_default();

@@ -37,8 +37,8 @@ impl Mortal {
         let server = TestServer::open(fixtures, options.clone()).await?;
         let (_, old) = server.script("old", &Script::default())?;
         server.load("old", old).await?;
-        let mut feed = server.feed().await?;
-        point(&server, &mut feed, "old").await?;
+        let mut watch = server.watch().await?;
+        point(&server, &mut watch, "old").await?;
         Ok(Self {
             server,
             options,
@@ -71,18 +71,18 @@ async fn a_switch_that_the_servers_end_interrupts_has_never_happened(
     let server = &mortal.server;
     let (path, new) = server.script("new", &Script::gated())?;
     let gate = Gate::new(&path, "load")?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     let request = SwitchModelRequest {
         spec: Some(new),
         ..switch(ALIAS, "new", strategy)
     };
     let begun = server.stubs.switch(request.clone()).await?;
-    feed.until("new", ModelState::Loading).await?;
+    watch.until("new", ModelState::Loading).await?;
 
     let mortal = mortal.reborn(end).await?;
     let server = &mortal.server;
-    let mut feed = server.feed().await?;
-    feed.until("old", ModelState::Ready).await?;
+    let mut watch = server.watch().await?;
+    watch.until("old", ModelState::Ready).await?;
     let ended = last(server).await?;
     assert_eq!(ended.switch_id, begun.switch_id);
     assert_eq!(ended.outcome(), SwitchOutcome::RolledBack);
@@ -96,7 +96,7 @@ async fn a_switch_that_the_servers_end_interrupts_has_never_happened(
     assert_eq!(processes::children(server.hangar.pid())?.len(), 1);
 
     gate.open()?;
-    let ended = carried_out(server, &mut feed, request).await?;
+    let ended = carried_out(server, &mut watch, request).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
     assert_eq!(target(server).await?, "new");
     Ok(())
@@ -110,16 +110,16 @@ async fn a_switch_that_has_ended_is_remembered(
     let mortal = Mortal::born().await?;
     let server = &mortal.server;
     let (_, new) = server.script("new", &Script::default())?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     let request = SwitchModelRequest {
         spec: Some(new),
         ..switch(ALIAS, "new", SwitchStrategy::LoadFirst)
     };
-    let ended = carried_out(server, &mut feed, request).await?;
+    let ended = carried_out(server, &mut watch, request).await?;
     let mortal = mortal.reborn(end).await?;
     let server = &mortal.server;
-    let mut feed = server.feed().await?;
-    feed.until("new", ModelState::Ready).await?;
+    let mut watch = server.watch().await?;
+    watch.until("new", ModelState::Ready).await?;
     assert_eq!(last(server).await?, ended);
     assert_eq!(target(server).await?, "new");
     assert_eq!(server.stubs.info("new").await?.aliases, [ALIAS]);

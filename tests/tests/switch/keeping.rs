@@ -3,7 +3,7 @@
 use anyhow::Result;
 use hangar_client::v1::{ModelSpec, ModelState, SwitchModelRequest, SwitchOutcome, SwitchStrategy};
 use hangar_tests::{
-    feed::Feed,
+    fleet_watch::FleetWatch,
     scripted::{Gate, LoadKind, Script},
     stubs::{load_for, switch},
     test_server::TestServer,
@@ -15,7 +15,7 @@ use crate::{ALIAS, carried_out, point, target};
 /// Switches from "old" to "new", which is registered by that.
 async fn to_new(
     server: &TestServer,
-    feed: &mut Feed,
+    watch: &mut FleetWatch,
     strategy: SwitchStrategy,
     script: &Script,
 ) -> Result<SwitchOutcome> {
@@ -24,7 +24,7 @@ async fn to_new(
         spec: Some(spec),
         ..switch(ALIAS, "new", strategy)
     };
-    Ok(carried_out(server, feed, request).await?.outcome())
+    Ok(carried_out(server, watch, request).await?.outcome())
 }
 
 /// Makes sure that "old" has not moved since `pid` was started for it.
@@ -55,9 +55,9 @@ async fn a_required_model_stays(
         .status
         .unwrap_or_default()
         .worker_pid;
-    let mut feed = server.feed().await?;
-    point(&server, &mut feed, "old").await?;
-    let outcome = to_new(&server, &mut feed, strategy, &Script::default()).await?;
+    let mut watch = server.watch().await?;
+    point(&server, &mut watch, "old").await?;
+    let outcome = to_new(&server, &mut watch, strategy, &Script::default()).await?;
     assert_eq!(outcome, SwitchOutcome::Succeeded);
     assert_serves(&server, pid).await?;
     assert!(server.stubs.is_desired("old").await?);
@@ -77,11 +77,11 @@ async fn a_model_with_another_alias_stays(
         .status
         .unwrap_or_default()
         .worker_pid;
-    let mut feed = server.feed().await?;
-    point(&server, &mut feed, "old").await?;
+    let mut watch = server.watch().await?;
+    point(&server, &mut watch, "old").await?;
     let other = switch("other", "old", SwitchStrategy::LoadFirst);
-    carried_out(&server, &mut feed, other).await?;
-    let outcome = to_new(&server, &mut feed, strategy, &Script::default()).await?;
+    carried_out(&server, &mut watch, other).await?;
+    let outcome = to_new(&server, &mut watch, strategy, &Script::default()).await?;
     assert_eq!(outcome, SwitchOutcome::Succeeded);
     assert_serves(&server, pid).await?;
     assert!(server.stubs.is_desired("old").await?);
@@ -103,16 +103,16 @@ async fn a_held_model_stays_until_it_is_let_go(
         .clone()
         .unwrap_or_default()
         .worker_pid;
-    let mut feed = server.feed().await?;
-    point(&server, &mut feed, "old").await?;
-    let outcome = to_new(&server, &mut feed, strategy, &Script::default()).await?;
+    let mut watch = server.watch().await?;
+    point(&server, &mut watch, "old").await?;
+    let outcome = to_new(&server, &mut watch, strategy, &Script::default()).await?;
     assert_eq!(outcome, SwitchOutcome::Succeeded);
     assert_serves(&server, pid).await?;
     assert_eq!(target(&server).await?, "new");
     // The alias wanted it to stay, and has moved on.
     assert!(!server.stubs.is_desired("old").await?);
     assert_eq!(server.stubs.close(&session.session_id).await?, ["old"]);
-    feed.until("old", ModelState::Unloaded).await?;
+    watch.until("old", ModelState::Unloaded).await?;
     Ok(())
 }
 
@@ -121,23 +121,23 @@ async fn a_held_model_stays_until_it_is_let_go(
 async fn a_model_that_was_loaded_on_demand_outlives_a_switch_that_fails() -> Result<()> {
     let server = TestServer::scripted().await?;
     let (_, spec) = server.script("old", &Script::default())?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     let on_demand = ModelSpec {
         load_on_demand: true,
         ..spec
     };
     server.load("old", on_demand).await?;
-    point(&server, &mut feed, "old").await?;
+    point(&server, &mut watch, "old").await?;
     server.client.unload("old").send().await?;
-    feed.until("old", ModelState::Unloaded).await?;
+    watch.until("old", ModelState::Unloaded).await?;
     server.answer(ALIAS).await?;
-    let pid = feed.until("old", ModelState::Ready).await?.worker_pid;
+    let pid = watch.until("old", ModelState::Ready).await?.worker_pid;
     assert!(!server.stubs.is_desired("old").await?);
     let fails = Script::loading(LoadKind::Error);
-    let outcome = to_new(&server, &mut feed, SwitchStrategy::LoadFirst, &fails).await?;
+    let outcome = to_new(&server, &mut watch, SwitchStrategy::LoadFirst, &fails).await?;
     assert_eq!(outcome, SwitchOutcome::RolledBack);
     // A switch back and forth would bring anything to light that is still on its way.
-    point(&server, &mut feed, "old").await?;
+    point(&server, &mut watch, "old").await?;
     assert_serves(&server, pid).await?;
     Ok(())
 }
@@ -151,25 +151,25 @@ async fn what_a_session_leaves_to_a_switch_is_unloaded_at_its_end() -> Result<()
     let (path, spec) = server.script("new", &fails)?;
     let (_, old) = server.script("old", &Script::default())?;
     server.load("old", old).await?;
-    let mut feed = server.feed().await?;
-    point(&server, &mut feed, "old").await?;
+    let mut watch = server.watch().await?;
+    point(&server, &mut watch, "old").await?;
     server.client.unload("old").send().await?;
-    feed.until("old", ModelState::Unloaded).await?;
+    watch.until("old", ModelState::Unloaded).await?;
     let session = server.stubs.create_session(None).await?;
     let (_, old) = server.script("old", &Script::default())?;
     server.stubs.load(load_for(&session, "old", old)).await?;
-    feed.until("old", ModelState::Ready).await?;
+    watch.until("old", ModelState::Ready).await?;
     let gate = Gate::new(&path, "load")?;
     let request = SwitchModelRequest {
         spec: Some(spec),
         ..switch(ALIAS, "new", SwitchStrategy::LoadFirst)
     };
     let begun = server.stubs.switch(request).await?;
-    feed.until("new", ModelState::Loading).await?;
+    watch.until("new", ModelState::Loading).await?;
     assert!(server.stubs.close(&session.session_id).await?.is_empty());
     gate.open()?;
-    let ended = feed.ended(&begun.switch_id).await?;
+    let ended = watch.ended(&begun.switch_id).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::RolledBack);
-    feed.until("old", ModelState::Unloaded).await?;
+    watch.until("old", ModelState::Unloaded).await?;
     Ok(())
 }

@@ -9,8 +9,8 @@ use hangar_client::{
     v1::{ErrorReason, ModelState, SwitchModelRequest, SwitchOutcome, SwitchStrategy},
 };
 use hangar_tests::{
-    feed::News,
     fixtures::Fixtures,
+    fleet_watch::FleetEvent,
     hangar::{DEADLINE, NEVER, Options},
     refusals::refusal,
     scripted::{Gate, Script},
@@ -25,24 +25,27 @@ use crate::{ALIAS, carried_out, last, one_and_two, point, target};
 #[tokio::test]
 async fn the_old_model_goes_once_the_new_one_serves() -> Result<()> {
     let server = TestServer::real().await?;
-    let mut feed = one_and_two(&server).await?;
+    let mut watch = one_and_two(&server).await?;
     let request = switch(ALIAS, "two", SwitchStrategy::LoadFirst);
     let begun = server.stubs.switch(request).await?;
-    let news = feed.news_to_end_of(&begun.switch_id).await?;
-    let states_of_one = news
+    let events = watch.events_to_end_of(&begun.switch_id).await?;
+    let states_of_one = events
         .iter()
-        .filter(|news| matches!(news, News::State(model, _) if model == "one"));
-    assert_eq!(states_of_one.count(), 0, "{news:?}");
-    let tail = &news[news.len() - 4..];
-    assert_eq!(tail[0], News::State("two".into(), ModelState::Ready));
-    assert_eq!(tail[1], News::Aliases("two".into(), vec![ALIAS.into()]));
-    assert_eq!(tail[2], News::Aliases("one".into(), vec![]));
+        .filter(|event| matches!(event, FleetEvent::State(model, _) if model == "one"));
+    assert_eq!(states_of_one.count(), 0, "{events:?}");
+    let tail = &events[events.len() - 4..];
+    assert_eq!(tail[0], FleetEvent::State("two".into(), ModelState::Ready));
+    assert_eq!(
+        tail[1],
+        FleetEvent::Aliases("two".into(), vec![ALIAS.into()])
+    );
+    assert_eq!(tail[2], FleetEvent::Aliases("one".into(), vec![]));
     for state in [
         ModelState::Draining,
         ModelState::Unloading,
         ModelState::Unloaded,
     ] {
-        assert_eq!(feed.next().await?, News::State("one".into(), state));
+        assert_eq!(watch.next().await?, FleetEvent::State("one".into(), state));
     }
     let ended = last(&server).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
@@ -66,8 +69,8 @@ async fn the_old_models_requests_have_the_drain_timeout_of_the_switch() -> Resul
     let (_, new) = server.script("new", &Script::default())?;
     let gate = Gate::new(&path, "token")?;
     server.load("old", old).await?;
-    let mut feed = server.feed().await?;
-    point(&server, &mut feed, "old").await?;
+    let mut watch = server.watch().await?;
+    point(&server, &mut watch, "old").await?;
     let mut stream = server.client.generate(ALIAS).prompt("x").stream().await?;
     gate.step(1)?;
     let first = stream.next().await;
@@ -80,12 +83,12 @@ async fn the_old_models_requests_have_the_drain_timeout_of_the_switch() -> Resul
         drain_timeout: Some(to_proto_duration(Duration::from_millis(50))),
         ..switch(ALIAS, "new", SwitchStrategy::LoadFirst)
     };
-    let ended = carried_out(&server, &mut feed, request).await?;
+    let ended = carried_out(&server, &mut watch, request).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
     let cut = timeout(DEADLINE, stream.next()).await?;
     let cut = cut.unwrap_or_else(|| panic!("the stream ended without an error"));
     refusal(cut, Code::Unavailable, ErrorReason::ModelUnloaded);
-    feed.until("old", ModelState::Unloaded).await?;
+    watch.until("old", ModelState::Unloaded).await?;
     assert_eq!(target(&server).await?, "new");
     Ok(())
 }
@@ -96,20 +99,20 @@ async fn an_old_model_that_was_still_loading_goes_too() -> Result<()> {
     let (path, old) = server.script("old", &Script::gated())?;
     let (_, new) = server.script("new", &Script::default())?;
     server.load("old", old).await?;
-    let mut feed = server.feed().await?;
-    point(&server, &mut feed, "old").await?;
+    let mut watch = server.watch().await?;
+    point(&server, &mut watch, "old").await?;
     server.client.unload("old").send().await?;
     let _gate = Gate::new(&path, "load")?;
     server.client.load("old").send().await?;
-    feed.until("old", ModelState::Unloaded).await?;
-    feed.until("old", ModelState::Loading).await?;
+    watch.until("old", ModelState::Unloaded).await?;
+    watch.until("old", ModelState::Loading).await?;
     let request = SwitchModelRequest {
         spec: Some(new),
         ..switch(ALIAS, "new", SwitchStrategy::LoadFirst)
     };
-    let ended = carried_out(&server, &mut feed, request).await?;
+    let ended = carried_out(&server, &mut watch, request).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
-    feed.until("old", ModelState::Unloaded).await?;
+    watch.until("old", ModelState::Unloaded).await?;
     assert!(!server.stubs.is_desired("old").await?);
     Ok(())
 }

@@ -13,38 +13,38 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{
     ModelState, SwitchInfo, SwitchModelRequest, SwitchOutcome, SwitchStrategy,
 };
-use hangar_tests::{feed::Feed, stubs::switch, test_server::TestServer};
+use hangar_tests::{fleet_watch::FleetWatch, stubs::switch, test_server::TestServer};
 
 const ALIAS: &str = "chat";
 
 /// Carries a switch out and gives how it ended.
 async fn carried_out(
     server: &TestServer,
-    feed: &mut Feed,
+    watch: &mut FleetWatch,
     request: SwitchModelRequest,
 ) -> Result<SwitchInfo> {
     let begun = server.stubs.switch(request).await?;
-    let ended = feed.ended(&begun.switch_id).await?;
+    let ended = watch.ended(&begun.switch_id).await?;
     assert_eq!(ended.strategy, begun.strategy);
     Ok(ended)
 }
 
 /// Points the alias at a model that is READY.
-async fn point(server: &TestServer, feed: &mut Feed, model_id: &str) -> Result<()> {
+async fn point(server: &TestServer, watch: &mut FleetWatch, model_id: &str) -> Result<()> {
     let request = switch(ALIAS, model_id, SwitchStrategy::LoadFirst);
-    let ended = carried_out(server, feed, request).await?;
+    let ended = carried_out(server, watch, request).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded, "{ended:?}");
     Ok(())
 }
 
 /// Two real models, "one" and "two", registered; the alias stands for "one", which is READY.
-async fn one_and_two(server: &TestServer) -> Result<Feed> {
+async fn one_and_two(server: &TestServer) -> Result<FleetWatch> {
     server.qwen("two").await?;
     server.client.unload("two").send().await?;
     server.llama("one").await?;
-    let mut feed = server.feed().await?;
-    point(server, &mut feed, "one").await?;
-    Ok(feed)
+    let mut watch = server.watch().await?;
+    point(server, &mut watch, "one").await?;
+    Ok(watch)
 }
 
 async fn state(server: &TestServer, model_id: &str) -> Result<ModelState> {

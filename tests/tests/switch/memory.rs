@@ -20,14 +20,14 @@ async fn strategy(share: f64) -> Result<SwitchStrategy> {
     let fixtures = Fixtures::new()?;
     let options = Options::new(&fixtures).data_in(data.path());
     let server = TestServer::open(fixtures, options).await?;
-    let mut feed = one_and_two(&server).await?;
+    let mut watch = one_and_two(&server).await?;
     let request = switch(ALIAS, "two", SwitchStrategy::LoadFirst);
-    carried_out(&server, &mut feed, request).await?;
+    carried_out(&server, &mut watch, request).await?;
     let two = held(&server, "two").await?;
     let back = switch(ALIAS, "one", SwitchStrategy::LoadFirst);
-    carried_out(&server, &mut feed, back).await?;
+    carried_out(&server, &mut watch, back).await?;
     let one = held(&server, "one").await?;
-    feed.until("two", ModelState::Unloaded).await?;
+    watch.until("two", ModelState::Unloaded).await?;
 
     let limit = ((one + two) as f64 * share) as u64;
     let TestServer {
@@ -39,13 +39,13 @@ async fn strategy(share: f64) -> Result<SwitchStrategy> {
         .argument("--memory-limit")
         .argument(limit.to_string());
     let server = TestServer::open(fixtures, options).await?;
-    let mut feed = server.feed().await?;
-    feed.until("one", ModelState::Ready).await?;
+    let mut watch = server.watch().await?;
+    watch.until("one", ModelState::Ready).await?;
     let request = switch(ALIAS, "two", SwitchStrategy::Auto);
-    let ended = carried_out(&server, &mut feed, request).await?;
+    let ended = carried_out(&server, &mut watch, request).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded, "{ended:?}");
     assert_eq!(target(&server).await?, "two");
-    feed.until("one", ModelState::Unloaded).await?;
+    watch.until("one", ModelState::Unloaded).await?;
     assert_eq!(state(&server, "two").await?, ModelState::Ready);
     server.answer(ALIAS).await?;
     Ok(ended.strategy())

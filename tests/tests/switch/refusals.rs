@@ -108,9 +108,9 @@ async fn an_unknown_model_needs_a_spec() -> Result<()> {
     });
     assert_eq!(server.stubs.switch(checked).await?.switch_id, "");
     assert!(server.stubs.info("unknown").await.is_err());
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     let begun = server.stubs.switch(request).await?;
-    let ended = feed.ended(&begun.switch_id).await?;
+    let ended = watch.ended(&begun.switch_id).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
     assert_eq!(target(&server).await?, "unknown");
     Ok(())
@@ -139,8 +139,8 @@ async fn another_spec_than_the_registered_one_is_refused() -> Result<()> {
 #[tokio::test]
 async fn an_alias_is_switched_once_at_a_time() -> Result<()> {
     let server = server().await?;
-    let mut feed = server.feed().await?;
-    point(&server, &mut feed, "m").await?;
+    let mut watch = server.watch().await?;
+    point(&server, &mut watch, "m").await?;
     let (path, slow) = server.script("slow", &Script::gated())?;
     let gate = Gate::new(&path, "load")?;
     let request = SwitchModelRequest {
@@ -148,7 +148,7 @@ async fn an_alias_is_switched_once_at_a_time() -> Result<()> {
         ..switch(ALIAS, "slow", SwitchStrategy::LoadFirst)
     };
     let begun = server.stubs.switch(request).await?;
-    feed.until("slow", ModelState::Loading).await?;
+    watch.until("slow", ModelState::Loading).await?;
     for request in both(to("m")) {
         let refused = server.stubs.switch(request).await;
         let refused = refusal(refused, Code::Aborted, ErrorReason::SwitchInProgress);
@@ -164,10 +164,10 @@ async fn an_alias_is_switched_once_at_a_time() -> Result<()> {
     }
     let other = switch("other", "m", SwitchStrategy::LoadFirst);
     let other = server.stubs.switch(other).await?;
-    let ended = feed.ended(&other.switch_id).await?;
+    let ended = watch.ended(&other.switch_id).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
     gate.open()?;
-    let ended = feed.ended(&begun.switch_id).await?;
+    let ended = watch.ended(&begun.switch_id).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
     assert_eq!(target(&server).await?, "slow");
     assert_eq!(
@@ -175,7 +175,7 @@ async fn an_alias_is_switched_once_at_a_time() -> Result<()> {
         ModelState::Ready,
         "it is `other`"
     );
-    point(&server, &mut feed, "m").await?;
+    point(&server, &mut watch, "m").await?;
     Ok(())
 }
 
@@ -186,9 +186,9 @@ async fn a_repeated_request_is_one_switch() -> Result<()> {
         request_id: "once".into(),
         ..to("m")
     };
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     let first = server.stubs.switch(request.clone()).await?;
-    let ended = feed.ended(&first.switch_id).await?;
+    let ended = watch.ended(&first.switch_id).await?;
     let again = server.stubs.switch(request.clone()).await?;
     assert_eq!(first, again);
     assert_eq!(server.stubs.switches().await?, [ended]);

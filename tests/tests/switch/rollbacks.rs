@@ -11,7 +11,7 @@ use hangar_client::{
     },
 };
 use hangar_tests::{
-    feed::{Feed, News},
+    fleet_watch::{FleetEvent, FleetWatch},
     hangar::restarting,
     refusals::{assert_is_for_people, refusal},
     scripted::{Gate, Script},
@@ -33,34 +33,37 @@ fn to_broken(server: &TestServer, strategy: SwitchStrategy) -> Result<SwitchMode
 /// Carries out a switch that rolls back, and gives what happened on the way.
 async fn rolled_back(
     server: &TestServer,
-    feed: &mut Feed,
+    watch: &mut FleetWatch,
     request: SwitchModelRequest,
     reason: &str,
-) -> Result<Vec<News>> {
+) -> Result<Vec<FleetEvent>> {
     let begun = server.stubs.switch(request).await?;
-    let news = feed.news_to_end_of(&begun.switch_id).await?;
+    let events = watch.events_to_end_of(&begun.switch_id).await?;
     let ended = last(server).await?;
-    assert_eq!(news.last(), Some(&News::Switch(Box::new(ended.clone()))));
+    assert_eq!(
+        events.last(),
+        Some(&FleetEvent::Switch(Box::new(ended.clone())))
+    );
     assert_eq!(ended.outcome(), SwitchOutcome::RolledBack);
     assert_eq!(ended.reason, reason, "{ended:?}");
     assert_is_for_people(&ended.message);
     assert!(ended.end_time.is_some());
-    Ok(news)
+    Ok(events)
 }
 
 #[tokio::test]
 async fn the_old_model_serves_on_when_the_new_one_is_broken() -> Result<()> {
     let server = TestServer::real().await?;
-    let mut feed = one_and_two(&server).await?;
+    let mut watch = one_and_two(&server).await?;
     let answer = server.answer("one").await?;
     let request = to_broken(&server, SwitchStrategy::LoadFirst)?;
-    let news = rolled_back(&server, &mut feed, request.clone(), "MODEL_UNUSABLE").await?;
-    let moves = news.iter().any(|news| match news {
-        News::State(model, _) => model == "one",
-        News::Aliases(..) => true,
+    let events = rolled_back(&server, &mut watch, request.clone(), "MODEL_UNUSABLE").await?;
+    let moves = events.iter().any(|event| match event {
+        FleetEvent::State(model, _) => model == "one",
+        FleetEvent::Aliases(..) => true,
         _ => false,
     });
-    assert!(!moves, "{news:?}");
+    assert!(!moves, "{events:?}");
     assert_eq!(target(&server).await?, "one");
     assert_eq!(server.answer(ALIAS).await?, answer);
     assert_eq!(state(&server, "broken").await?, ModelState::Failed);
@@ -69,16 +72,16 @@ async fn the_old_model_serves_on_when_the_new_one_is_broken() -> Result<()> {
     assert!(info.holders.is_empty() && info.aliases.is_empty());
     assert!(!server.stubs.is_desired("broken").await?);
     // The alias is free again, and the same switch ends in the same way.
-    rolled_back(&server, &mut feed, request, "MODEL_UNUSABLE").await?;
+    rolled_back(&server, &mut watch, request, "MODEL_UNUSABLE").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_first_switch_that_fails_leaves_no_alias() -> Result<()> {
     let server = TestServer::real().await?;
-    let mut feed = server.feed().await?;
+    let mut watch = server.watch().await?;
     let request = to_broken(&server, SwitchStrategy::Auto)?;
-    rolled_back(&server, &mut feed, request, "MODEL_UNUSABLE").await?;
+    rolled_back(&server, &mut watch, request, "MODEL_UNUSABLE").await?;
     let refused = server.client.generate(ALIAS).prompt("x").text().await;
     refusal(refused, Code::NotFound, ErrorReason::ModelNotFound);
     Ok(())
@@ -87,19 +90,19 @@ async fn a_first_switch_that_fails_leaves_no_alias() -> Result<()> {
 #[tokio::test]
 async fn unload_first_makes_room_before_it_loads() -> Result<()> {
     let server = TestServer::real().await?;
-    let mut feed = one_and_two(&server).await?;
+    let mut watch = one_and_two(&server).await?;
     let request = switch(ALIAS, "two", SwitchStrategy::UnloadFirst);
     let begun = server.stubs.switch(request).await?;
     assert_eq!(begun.strategy(), SwitchStrategy::UnloadFirst);
-    let news = feed.news_to_end_of(&begun.switch_id).await?;
+    let events = watch.events_to_end_of(&begun.switch_id).await?;
     let place = |model: &str, state| {
-        let wanted = News::State(model.into(), state);
-        news.iter().position(|news| *news == wanted)
+        let wanted = FleetEvent::State(model.into(), state);
+        events.iter().position(|event| *event == wanted)
     };
     let gone = place("one", ModelState::Unloaded);
     assert!(
         gone.is_some() && gone < place("two", ModelState::Pending),
-        "{news:?}"
+        "{events:?}"
     );
     assert_eq!(last(&server).await?.outcome(), SwitchOutcome::Succeeded);
     assert_eq!(target(&server).await?, "two");
@@ -112,14 +115,14 @@ async fn unload_first_makes_room_before_it_loads() -> Result<()> {
 #[tokio::test]
 async fn the_old_model_is_brought_back_when_the_new_one_is_broken() -> Result<()> {
     let server = TestServer::real().await?;
-    let mut feed = one_and_two(&server).await?;
+    let mut watch = one_and_two(&server).await?;
     let answer = server.answer("one").await?;
     let request = to_broken(&server, SwitchStrategy::UnloadFirst)?;
-    let news = rolled_back(&server, &mut feed, request, "MODEL_UNUSABLE").await?;
-    let states: Vec<_> = news
+    let events = rolled_back(&server, &mut watch, request, "MODEL_UNUSABLE").await?;
+    let states: Vec<_> = events
         .iter()
-        .filter_map(|news| match news {
-            News::State(model, state) if model == "one" => Some(*state),
+        .filter_map(|event| match event {
+            FleetEvent::State(model, state) if model == "one" => Some(*state),
             _ => None,
         })
         .collect();
@@ -134,10 +137,10 @@ async fn the_old_model_is_brought_back_when_the_new_one_is_broken() -> Result<()
 #[tokio::test]
 async fn it_is_told_when_the_old_model_cannot_be_brought_back() -> Result<()> {
     let server = TestServer::real().await?;
-    let mut feed = one_and_two(&server).await?;
+    let mut watch = one_and_two(&server).await?;
     let request = to_broken(&server, SwitchStrategy::UnloadFirst)?;
     fs::remove_dir_all(server.fixtures.llama()?)?;
-    let ended = carried_out(&server, &mut feed, request).await?;
+    let ended = carried_out(&server, &mut watch, request).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::RollbackFailed);
     assert_eq!(ended.reason, "MODEL_UNUSABLE");
     assert!(
@@ -150,7 +153,7 @@ async fn it_is_told_when_the_old_model_cannot_be_brought_back() -> Result<()> {
     assert_eq!(target(&server).await?, "one");
     assert_eq!(state(&server, "one").await?, ModelState::Failed);
     assert!(server.stubs.is_desired("one").await?);
-    point(&server, &mut feed, "two").await?;
+    point(&server, &mut watch, "two").await?;
     server.answer(ALIAS).await?;
     Ok(())
 }
@@ -161,8 +164,8 @@ async fn the_old_model_has_its_own_time_to_come_back() -> Result<()> {
     let server = TestServer::scripted().await?;
     let (_, old) = server.script("old", &Script::default())?;
     server.load("old", old).await?;
-    let mut feed = server.feed().await?;
-    point(&server, &mut feed, "old").await?;
+    let mut watch = server.watch().await?;
+    point(&server, &mut watch, "old").await?;
     let (path, slow) = server.script("slow", &Script::gated())?;
     let _gate = Gate::new(&path, "load")?;
     let request = SwitchModelRequest {
@@ -170,7 +173,7 @@ async fn the_old_model_has_its_own_time_to_come_back() -> Result<()> {
         timeout: Some(to_proto_duration(Duration::from_millis(1))),
         ..switch(ALIAS, "slow", SwitchStrategy::UnloadFirst)
     };
-    rolled_back(&server, &mut feed, request, "LOAD_TIMEOUT").await?;
+    rolled_back(&server, &mut watch, request, "LOAD_TIMEOUT").await?;
     assert_eq!(state(&server, "old").await?, ModelState::Ready);
     Ok(())
 }
@@ -185,8 +188,8 @@ async fn requests_are_told_to_come_back_while_the_old_model_makes_room() -> Resu
         ..old
     };
     server.load("old", on_demand).await?;
-    let mut feed = server.feed().await?;
-    point(&server, &mut feed, "old").await?;
+    let mut watch = server.watch().await?;
+    point(&server, &mut watch, "old").await?;
     let (path, slow) = server.script("slow", &Script::gated())?;
     let gate = Gate::new(&path, "load")?;
     let request = SwitchModelRequest {
@@ -194,7 +197,7 @@ async fn requests_are_told_to_come_back_while_the_old_model_makes_room() -> Resu
         ..switch(ALIAS, "slow", SwitchStrategy::UnloadFirst)
     };
     let begun = server.stubs.switch(request).await?;
-    feed.until("slow", ModelState::Loading).await?;
+    watch.until("slow", ModelState::Loading).await?;
     for model in [ALIAS, "old"] {
         let answers = [
             server.answer(model).await.map(drop),
@@ -207,9 +210,9 @@ async fn requests_are_told_to_come_back_while_the_old_model_makes_room() -> Resu
         }
     }
     gate.open()?;
-    let ended = feed.ended(&begun.switch_id).await?;
+    let ended = watch.ended(&begun.switch_id).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
-    assert_eq!(feed.state("old"), ModelState::Unloaded);
+    assert_eq!(watch.state("old"), ModelState::Unloaded);
     server.answer(ALIAS).await?;
     Ok(())
 }
@@ -219,8 +222,8 @@ async fn unloading_the_new_model_by_force_ends_the_switch() -> Result<()> {
     let server = TestServer::scripted().await?;
     let (_, old) = server.script("old", &Script::default())?;
     server.load("old", old).await?;
-    let mut feed = server.feed().await?;
-    point(&server, &mut feed, "old").await?;
+    let mut watch = server.watch().await?;
+    point(&server, &mut watch, "old").await?;
     let (path, slow) = server.script("slow", &Script::gated())?;
     let _gate = Gate::new(&path, "load")?;
     let request = SwitchModelRequest {
@@ -228,9 +231,9 @@ async fn unloading_the_new_model_by_force_ends_the_switch() -> Result<()> {
         ..switch(ALIAS, "slow", SwitchStrategy::LoadFirst)
     };
     let begun = server.stubs.switch(request).await?;
-    feed.until("slow", ModelState::Loading).await?;
+    watch.until("slow", ModelState::Loading).await?;
     server.client.unload("slow").force().send().await?;
-    let ended = feed.ended(&begun.switch_id).await?;
+    let ended = watch.ended(&begun.switch_id).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::RolledBack);
     assert_eq!(ended.reason, "LOAD_CANCELLED");
     assert_eq!(state(&server, "old").await?, ModelState::Ready);
@@ -251,8 +254,8 @@ async fn a_new_model_is_tried_as_often_as_its_policy_says() -> Result<()> {
         spec: Some(restarting(&path, mode, 3)),
         ..switch(ALIAS, "shaky", SwitchStrategy::LoadFirst)
     };
-    let mut feed = server.feed().await?;
-    let ended = carried_out(&server, &mut feed, request).await?;
+    let mut watch = server.watch().await?;
+    let ended = carried_out(&server, &mut watch, request).await?;
     assert_eq!(ended.outcome(), SwitchOutcome::Succeeded, "{ended:?}");
     assert_eq!(target(&server).await?, "shaky");
     Ok(())

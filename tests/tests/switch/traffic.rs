@@ -81,7 +81,7 @@ impl Traffic {
 #[tokio::test]
 async fn no_request_fails_while_the_alias_moves() -> Result<()> {
     let server = TestServer::real().await?;
-    let mut feed = one_and_two(&server).await?;
+    let mut watch = one_and_two(&server).await?;
     let one = server.answer("one").await?;
     server.client.load("two").wait().await?;
     let two = server.answer("two").await?;
@@ -93,7 +93,7 @@ async fn no_request_fails_while_the_alias_moves() -> Result<()> {
     for (new, expected) in [("two", &two), ("one", &one), ("two", &two)] {
         traffic.go_on(2).await;
         let request = switch(ALIAS, new, SwitchStrategy::LoadFirst);
-        let ended = carried_out(&server, &mut feed, request).await?;
+        let ended = carried_out(&server, &mut watch, request).await?;
         assert_eq!(ended.outcome(), SwitchOutcome::Succeeded, "{ended:?}");
         assert_eq!(
             (ended.from_model_id.as_str(), ended.to_model_id.as_str()),
@@ -105,7 +105,7 @@ async fn no_request_fails_while_the_alias_moves() -> Result<()> {
             "asked after the end"
         );
         assert_eq!(target(&server).await?, new);
-        feed.until(old, ModelState::Unloaded).await?;
+        watch.until(old, ModelState::Unloaded).await?;
         old = new;
     }
     traffic.go_on(2).await;

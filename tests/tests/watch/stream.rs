@@ -122,7 +122,7 @@ async fn a_quiet_watch_gets_heartbeats_that_can_be_resumed_from() -> Result<()> 
 }
 
 #[tokio::test]
-async fn requests_and_memory_alone_are_no_news() -> Result<()> {
+async fn requests_and_memory_alone_cause_no_event() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let script = Script {
         load: LoadScript {

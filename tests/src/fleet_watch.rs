@@ -12,14 +12,14 @@ use tokio::time::timeout;
 use crate::hangar::DEADLINE;
 
 /// A watch of all models. Progress and heartbeats are left out.
-pub struct Feed {
+pub struct FleetWatch {
     watch: Watch,
     states: BTreeMap<String, ModelStatus>,
 }
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
-pub enum News {
+pub enum FleetEvent {
     /// A model came into a state.
     State(String, ModelState),
     /// A model has these aliases now.
@@ -30,7 +30,7 @@ pub enum News {
     Other,
 }
 
-impl Feed {
+impl FleetWatch {
     /// Watches from now on.
     ///
     /// # Errors
@@ -56,12 +56,12 @@ impl Feed {
     /// # Errors
     ///
     /// When nothing happens within [`DEADLINE`], or continuity is lost.
-    pub async fn next(&mut self) -> Result<News> {
-        let next = timeout(DEADLINE, self.next_news()).await;
+    pub async fn next(&mut self) -> Result<FleetEvent> {
+        let next = timeout(DEADLINE, self.next_event()).await;
         next.with_context(|| format!("nothing happens after {:?}", self.states))?
     }
 
-    /// Where a model stood when the last news came.
+    /// Where a model stood when the last event came.
     pub fn state(&self, model_id: &str) -> ModelState {
         let status = self.states.get(model_id);
         status.map_or(ModelState::Unspecified, ModelStatus::state)
@@ -87,7 +87,7 @@ impl Feed {
     /// As [`Self::next`].
     pub async fn ended(&mut self, switch_id: &str) -> Result<SwitchInfo> {
         loop {
-            if let News::Switch(switch) = self.next().await?
+            if let FleetEvent::Switch(switch) = self.next().await?
                 && switch.switch_id == switch_id
                 && switch.outcome() != SwitchOutcome::Unspecified
             {
@@ -101,12 +101,12 @@ impl Feed {
     /// # Errors
     ///
     /// As [`Self::next`].
-    pub async fn news_to_end_of(&mut self, switch_id: &str) -> Result<Vec<News>> {
+    pub async fn events_to_end_of(&mut self, switch_id: &str) -> Result<Vec<FleetEvent>> {
         let mut all = Vec::new();
         loop {
-            let news = self.next().await?;
-            all.push(news.clone());
-            if let News::Switch(switch) = news
+            let event = self.next().await?;
+            all.push(event.clone());
+            if let FleetEvent::Switch(switch) = event
                 && switch.switch_id == switch_id
                 && switch.outcome() != SwitchOutcome::Unspecified
             {
@@ -115,24 +115,24 @@ impl Feed {
         }
     }
 
-    async fn next_news(&mut self) -> Result<News> {
+    async fn next_event(&mut self) -> Result<FleetEvent> {
         loop {
             match self.watch.next().await.context("the watch ended")?? {
                 WatchEvent::Transition { status, .. } => {
-                    let news = News::State(status.model_id.clone(), status.state());
+                    let event = FleetEvent::State(status.model_id.clone(), status.state());
                     self.states.insert(status.model_id.clone(), status);
-                    return Ok(news);
+                    return Ok(event);
                 }
-                WatchEvent::Switched { switch, .. } => return Ok(News::Switch(switch)),
+                WatchEvent::Switched { switch, .. } => return Ok(FleetEvent::Switch(switch)),
                 WatchEvent::Changed(changed) if changed.kind() == ChangeKind::Aliases => {
                     let status = changed.status.unwrap_or_default();
-                    return Ok(News::Aliases(status.model_id, changed.aliases));
+                    return Ok(FleetEvent::Aliases(status.model_id, changed.aliases));
                 }
                 WatchEvent::Snapshot { .. } | WatchEvent::Disconnected { .. } => {
                     anyhow::bail!("the watch lost continuity")
                 }
                 WatchEvent::Progress { .. } | WatchEvent::Heartbeat { .. } => {}
-                _ => return Ok(News::Other),
+                _ => return Ok(FleetEvent::Other),
             }
         }
     }
