@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long a load, an answer and a copy may take.
-pub const PATIENCE: Duration = Duration::from_secs(600);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The program with a loaded model. It ends with its input, at the latest when this is dropped.
 pub struct Baseline {
@@ -42,7 +42,7 @@ impl Baseline {
     ///
     /// # Errors
     ///
-    /// When the program is not there or does not load the model within [`PATIENCE`].
+    /// When the program is not there or does not load the model within [`ANSWER_TIMEOUT`].
     pub async fn start(path: &Path, device: &str, dtype: &str) -> Result<Self> {
         let mut process = Command::new(program(device)?)
             .arg(path)
@@ -69,7 +69,7 @@ impl Baseline {
     ///
     /// # Errors
     ///
-    /// When the program fails or does not answer within [`PATIENCE`].
+    /// When the program fails or does not answer within [`ANSWER_TIMEOUT`].
     pub async fn answer(&mut self, prompt: &str, tokens: u32) -> Result<Timed> {
         self.ask(&json!({ "prompt": prompt, "max_tokens": tokens }))
             .await
@@ -79,7 +79,7 @@ impl Baseline {
     ///
     /// # Errors
     ///
-    /// When the program fails or does not answer within [`PATIENCE`].
+    /// When the program fails or does not answer within [`ANSWER_TIMEOUT`].
     pub async fn copy(&mut self, bytes: usize) -> Result<Timed> {
         self.ask(&json!({ "copy": bytes })).await
     }
@@ -114,7 +114,7 @@ impl Baseline {
     }
 
     async fn line(&mut self) -> Result<String> {
-        let line = timeout(PATIENCE, self.output.next_line()).await??;
+        let line = timeout(ANSWER_TIMEOUT, self.output.next_line()).await??;
         line.context("the engine by itself ended")
     }
 }

@@ -59,8 +59,8 @@ const WATCHED: [&str; 2] = ["demo", "hostile"];
 /// Callers at the same time.
 const CALLERS: u64 = 4;
 
-/// Faults that are told; more would say nothing new.
-const TOLD: usize = 20;
+/// Faults that are reported; more would say nothing new.
+const MAX_FAULTS: usize = 20;
 
 /// Refuses with the caller's own words, as some models' templates do. It takes the efforts that there are, such as "medium".
 pub const HOSTILE: &str = "{% if reasoning_effort|length > 9 %}\
@@ -175,7 +175,7 @@ impl Report {
         });
         match end {
             Ok(end) => *self.ends.entry(end).or_default() += 1,
-            Err(_) if self.faults.len() >= TOLD => {}
+            Err(_) if self.faults.len() >= MAX_FAULTS => {}
             Err(fault) => self.faults.push(format!("{path}: {fault:#}")),
         }
     }

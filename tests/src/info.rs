@@ -57,7 +57,7 @@ pub async fn worker(client: &Client, model_id: &str) -> Result<u32> {
 /// # Errors
 ///
 /// When it is not so within [`DEADLINE`].
-pub async fn until_crowd(
+pub async fn until_occupancy(
     client: &Client,
     model_id: &str,
     in_flight: u32,

@@ -170,12 +170,12 @@ impl Served {
         info::worker(&self.client, "m").await
     }
 
-    /// Waits until so many requests run and so many wait, as [`info::until_crowd`].
+    /// Waits until so many requests run and so many wait, as [`info::until_occupancy`].
     ///
     /// # Errors
     ///
     /// As there.
-    pub async fn until_crowd(&self, in_flight: u32, queued: u32) -> Result<()> {
-        info::until_crowd(&self.client, "m", in_flight, queued).await
+    pub async fn until_occupancy(&self, in_flight: u32, queued: u32) -> Result<()> {
+        info::until_occupancy(&self.client, "m", in_flight, queued).await
     }
 }

@@ -118,8 +118,8 @@ async fn a_device_that_is_not_there_is_named_with_those_that_are() -> Result<()>
     let gpus = [Gpu::of_gib(0, 10), Gpu::of_gib(1, 24)];
     let driver = Driver::new(&gpus)?;
     let options = Options::scripted(&fixtures).with_gpus(&driver)?;
-    let stranger = format!("cuda:{}", Gpu::of_gib(9, 1).uuid);
-    for device in ["cuda:2", &stranger] {
+    let unknown = format!("cuda:{}", Gpu::of_gib(9, 1).uuid);
+    for device in ["cuda:2", &unknown] {
         let (missing, message) = refused(options.clone(), &path, device).await?;
         assert_eq!(missing, device);
         assert_tells(

@@ -11,7 +11,7 @@ use crate::server::{GIB, TestServer};
 const MIB: u64 = 1 << 20;
 
 /// Time that the tests give a device that does not give its memory back.
-const IMPATIENCE: Duration = Duration::from_millis(300);
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(300);
 
 fn told(unload: &ModelUnload) -> (UnloadVerification, u64) {
     (unload.verification(), unload.device_bytes_freed)
@@ -63,7 +63,7 @@ async fn what_another_process_took_is_allowed_for_and_told() -> Result<()> {
 #[tokio::test]
 async fn memory_that_does_not_come_back_is_told_and_not_given_away() -> Result<()> {
     let server = TestServer::with(&[10], |options| {
-        options.time("--device-release-timeout", IMPATIENCE)
+        options.time("--device-release-timeout", RELEASE_TIMEOUT)
     });
     let server = server.await?;
     server.load("m", "cuda", 4 * GIB).await?;
@@ -133,8 +133,8 @@ async fn what_another_model_came_to_hold_while_it_served_is_allowed_for() -> Res
 }
 
 #[tokio::test]
-async fn a_worker_that_the_driver_tells_by_another_number_is_not_taken_for_a_stranger() -> Result<()>
-{
+async fn a_worker_that_the_driver_knows_by_another_pid_is_not_counted_as_another_process()
+-> Result<()> {
     let server = TestServer::with_gpus(&[10]).await?;
     let worker = server.load("m", "cuda", 4 * GIB).await?.worker_pid;
     // As a driver does that tells of processes by the numbers of the host, and not of the container.

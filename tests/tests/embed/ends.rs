@@ -43,7 +43,7 @@ async fn one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> Result<
         .await?;
     let ask = || server.client.embed("m").inputs(["a", "b"]).send();
     let others = async {
-        info::until_crowd(&server.client, "m", 1, 1).await?;
+        info::until_occupancy(&server.client, "m", 1, 1).await?;
         let mut stub = server.client.inference_service();
         let request = hangar_client::v1::EmbedRequest {
             model_id: "m".into(),
@@ -129,7 +129,7 @@ async fn an_unload_ends_what_runs_when_its_time_is_up() -> Result<()> {
         anyhow::Ok(answer.map_err(|s| hangar_client::Error::from_answer(&served.client, s)))
     };
     let unload = async {
-        served.until_crowd(1, 0).await?;
+        served.until_occupancy(1, 0).await?;
         let unload = served.client.unload("m").drain_timeout(Duration::ZERO);
         let unload = unload.send().await?;
         assert!(unload.was_loaded && unload.host_bytes_freed > 0);
@@ -146,7 +146,7 @@ async fn an_unload_lets_what_runs_end() -> Result<()> {
     let texts: Vec<_> = many().into_iter().take(200).collect();
     let ask = async { Ok(served.client.embed("m").inputs(texts).send().await?) };
     let unload = async {
-        served.until_crowd(1, 0).await?;
+        served.until_occupancy(1, 0).await?;
         served.client.unload("m").send().await?;
         anyhow::Ok(())
     };
@@ -170,7 +170,7 @@ async fn a_worker_that_is_killed_ends_what_runs() -> Result<()> {
         anyhow::Ok(answer.map_err(|s| hangar_client::Error::from_answer(&served.client, s)))
     };
     let kill = async {
-        served.until_crowd(1, 0).await?;
+        served.until_occupancy(1, 0).await?;
         kill_process(worker, Signal::KILL)?;
         anyhow::Ok(())
     };

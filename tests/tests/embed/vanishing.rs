@@ -29,10 +29,10 @@ async fn a_caller_that_goes_away_frees_the_engine_after_the_text_at_hand() -> Re
         let mut long = pin!(client.embed("m").inputs(many()).send());
         tokio::select! {
             ended = &mut long => anyhow::bail!("it ended: {ended:?}"),
-            runs = served.until_crowd(1, 0) => runs?,
+            runs = served.until_occupancy(1, 0) => runs?,
         }
     }
-    served.until_crowd(0, 0).await?;
+    served.until_occupancy(0, 0).await?;
     let after = served.vector("Hello");
     assert_eq!(timeout(DEADLINE, after).await??, before);
     assert_eq!(served.worker().await?, worker);
@@ -70,16 +70,16 @@ async fn vanish_while_they_run_or_wait(served: &Served, worker: u32) -> Result<(
     let before = served.model().await?.metrics.context("metrics")?;
     processes::signal(worker, Signal::STOP)?;
     let runs = ask(many()).await?;
-    served.until_crowd(1, 0).await?;
+    served.until_occupancy(1, 0).await?;
     let mut wait = Vec::new();
     for _ in 0..others {
         wait.push(ask(vec!["x".to_owned()]).await?);
     }
-    served.until_crowd(1, others).await?;
+    served.until_occupancy(1, others).await?;
     drop(wait);
-    served.until_crowd(1, 0).await?;
+    served.until_occupancy(1, 0).await?;
     drop(runs);
-    served.until_crowd(0, 0).await?;
+    served.until_occupancy(0, 0).await?;
     let after = served.model().await?.metrics.context("metrics")?;
     let cancelled = after.requests_cancelled - before.requests_cancelled;
     assert_eq!(cancelled, 1 + u64::from(others));
@@ -106,7 +106,7 @@ async fn a_thousand_callers_that_vanish_leave_nothing_behind() -> Result<()> {
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<_>>()
             .await?;
-        served.until_crowd(0, 0).await?;
+        served.until_occupancy(0, 0).await?;
         assert_eq!(served.vector("Hello").await?, before);
         assert_eq!(served.worker().await?, worker);
         let metrics = served.model().await?.metrics.context("metrics")?;

@@ -17,7 +17,7 @@ use tonic_health::pb::{
 };
 
 /// What a task may take for one turn.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LIVENESS_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[rstest]
 #[case::a_task("memory-pressure")]
@@ -30,7 +30,7 @@ async fn a_task_that_blocks_ends_liveness_until_it_turns_again(#[case] point: &s
     let server = ScriptedServer::with(&Script::default(), |options| {
         failpoints
             .options(options)
-            .time("--liveness-timeout", PATIENCE)
+            .time("--liveness-timeout", LIVENESS_TIMEOUT)
     })
     .await?;
     server.ready().await?;

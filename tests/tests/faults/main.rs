@@ -1,7 +1,6 @@
 //! Faults of workers: each is noticed, told, and stays that model's fault.
 
 mod answers;
-mod asides;
 mod drivers;
 mod floods;
 mod handshakes;
@@ -14,6 +13,7 @@ mod panics;
 mod restarts;
 mod slow;
 mod stops;
+mod unscheduled;
 
 use anyhow::{Context, Result};
 use hangar_client::{GenerateEvent, GenerateStream};

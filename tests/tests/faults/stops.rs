@@ -74,7 +74,7 @@ async fn a_worker_that_dies_when_asked_to_go_is_gone() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_worker_without_a_pulse_can_be_unloaded() -> Result<()> {
+async fn a_worker_without_a_heartbeat_can_be_unloaded() -> Result<()> {
     let script = Script {
         stats: StatsKind::Silent,
         ..Script::default()

@@ -54,9 +54,9 @@ async fn a_caller_that_goes_away_frees_its_place_at_once() -> Result<()> {
     served.greedy("Hello").max_tokens(SHORT).text().await?;
     let short = processes::cpu_time(worker)?.saturating_sub(idle);
     let stream = begun(served.greedy("Hello").max_tokens(LONG).stream().await?).await?;
-    served.until_crowd(1, 0).await?;
+    served.until_occupancy(1, 0).await?;
     drop(stream);
-    served.until_crowd(0, 0).await?;
+    served.until_occupancy(0, 0).await?;
     let freed = processes::cpu_time(worker)?;
     let after = served.greedy("Hi").max_tokens(20).text();
     assert_eq!(timeout(DEADLINE, after).await??.text, before);
@@ -92,7 +92,7 @@ async fn a_hundred_callers_that_vanish_leave_nothing_behind() -> Result<()> {
         anyhow::Ok(())
     });
     try_join_all(callers).await?;
-    served.until_crowd(0, 0).await?;
+    served.until_occupancy(0, 0).await?;
     assert_eq!(
         served.greedy("Hi").max_tokens(50).text().await?.text,
         before

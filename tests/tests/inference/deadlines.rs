@@ -79,7 +79,7 @@ async fn the_calls_own_deadline_ends_its_answer_in_mid_stream() -> Result<()> {
         Ok(Some(()))
     })
     .await?;
-    served.until_crowd(0, 0).await?;
+    served.until_occupancy(0, 0).await?;
     Ok(())
 }
 
@@ -87,7 +87,7 @@ async fn the_calls_own_deadline_ends_its_answer_in_mid_stream() -> Result<()> {
 async fn a_deadline_passes_in_the_queue_too() -> Result<()> {
     let served = Served::long(|spec| spec.max_concurrency = 1).await?;
     let running = served.greedy("Hello").max_tokens(LONG).stream().await?;
-    served.until_crowd(1, 0).await?;
+    served.until_occupancy(1, 0).await?;
     exceeded(served.greedy("Hi").timeout(SOON).text().await);
     let mut request = Request::new(greedy_request("Hi", 1));
     request.set_timeout(SOON);
@@ -98,7 +98,7 @@ async fn a_deadline_passes_in_the_queue_too() -> Result<()> {
         error.err().map(|error| error.code()),
         Some(Code::DeadlineExceeded)
     );
-    served.until_crowd(1, 0).await?;
+    served.until_occupancy(1, 0).await?;
     drop(running);
     served.greedy("Hi").max_tokens(1).text().await?;
     Ok(())

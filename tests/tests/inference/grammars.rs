@@ -225,7 +225,7 @@ async fn grammars_processes_end_with_their_callers_and_with_the_worker() -> Resu
         let mut stream = request.max_tokens(16_000).stream().await?;
         stream.next().await.context("a chunk")??;
         drop(stream);
-        model.served.until_crowd(0, 0).await?;
+        model.served.until_occupancy(0, 0).await?;
     }
     eventually("one process", DEADLINE, || {
         let left = children(model.worker).ok()?;

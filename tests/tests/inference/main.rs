@@ -3,7 +3,6 @@
 mod answers;
 mod callers;
 mod constraints;
-mod crowds;
 mod deadlines;
 mod defaults;
 mod extremes;
@@ -11,6 +10,7 @@ mod grammars;
 mod limits;
 mod live;
 mod logprobs;
+mod many_callers;
 mod models;
 mod pace;
 mod priorities;

@@ -28,7 +28,7 @@ async fn the_highest_priority_goes_first_and_then_who_came_first() -> Result<()>
         let waiting = u32::try_from(number + 1)?;
         tokio::select! {
             ended = &mut one => anyhow::bail!("{number} did not wait: {ended:?}"),
-            arrived = served.until_crowd(1, waiting) => arrived?,
+            arrived = served.until_occupancy(1, waiting) => arrived?,
         }
         asked.push(one);
     }

@@ -34,7 +34,7 @@ async fn one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> Result<
         anyhow::Ok(())
     };
     let others = async {
-        served.until_crowd(1, 1).await?;
+        served.until_occupancy(1, 1).await?;
         let third = served.greedy("Hi").text().await;
         let refusal = refusal(third, Code::ResourceExhausted, ErrorReason::QueueFull);
         assert!(
@@ -59,7 +59,7 @@ async fn with_an_empty_queue_nobody_waits() -> Result<()> {
     let refusal = refusal(second, Code::ResourceExhausted, ErrorReason::QueueFull);
     assert!(refusal.details().retry_after.is_some());
     drop(running);
-    served.until_crowd(0, 0).await?;
+    served.until_occupancy(0, 0).await?;
     served.greedy("Hi").max_tokens(1).text().await?;
     Ok(())
 }
@@ -78,7 +78,7 @@ async fn who_comes_first_is_served_first() -> Result<()> {
     let mut running = Some(running);
     for number in 1..=5 {
         let mut one = Box::pin(ask(number));
-        let arrived = served.until_crowd(1, number);
+        let arrived = served.until_occupancy(1, number);
         tokio::select! {
             ended = &mut one => anyhow::bail!("{number} did not wait: {ended:?}"),
             arrived = arrived => arrived?,
@@ -99,14 +99,14 @@ async fn a_waiting_caller_that_goes_away_gives_its_place_back() -> Result<()> {
         let mut waits = Box::pin(served.greedy("Hi").text().fuse());
         tokio::select! {
             answer = &mut waits => anyhow::bail!("it did not wait: {answer:?}"),
-            crowd = served.until_crowd(1, 1) => crowd?,
+            occupancy = served.until_occupancy(1, 1) => occupancy?,
         }
         drop(waits);
-        served.until_crowd(1, 0).await?;
+        served.until_occupancy(1, 0).await?;
     }
     drop(running);
     let metrics = async {
-        served.until_crowd(0, 0).await?;
+        served.until_occupancy(0, 0).await?;
         served.model().await?.metrics.context("metrics")
     };
     let metrics = metrics.await?;

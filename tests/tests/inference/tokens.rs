@@ -96,10 +96,10 @@ async fn a_running_answer_does_not_stand_against_tokens() -> Result<()> {
     })
     .await?;
     let running = served.greedy("Hello").max_tokens(16_000).stream().await?;
-    served.until_crowd(1, 0).await?;
+    served.until_occupancy(1, 0).await?;
     let tokens = served.client.tokenize("m", "abc").send().await?;
     assert_eq!(served.client.detokenize("m", tokens).send().await?, "abc");
-    served.until_crowd(1, 0).await?;
+    served.until_occupancy(1, 0).await?;
     drop(running);
     Ok(())
 }

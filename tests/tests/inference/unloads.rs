@@ -131,7 +131,7 @@ async fn an_unload_lets_a_running_answer_end() -> Result<()> {
     let stream = served.greedy("Hello").max_tokens(2000).stream().await?;
     let waits = served.greedy("Hello").max_tokens(10).stream();
     let during = async {
-        served.until_crowd(1, 1).await?;
+        served.until_occupancy(1, 1).await?;
         let unload = served.client.unload("m").send();
         let newcomer = async {
             transitions.until(ModelState::Draining).await?;
@@ -164,7 +164,7 @@ async fn a_forced_unload_ends_what_runs_and_what_waits() -> Result<()> {
     let running = served.greedy("Hello").max_tokens(LONG).stream().await?;
     let waits = served.greedy("Hello").text();
     let unload = async {
-        served.until_crowd(1, 1).await?;
+        served.until_occupancy(1, 1).await?;
         anyhow::Ok(served.client.unload("m").force().send().await?)
     };
     let (running, waited, unload) = tokio::join!(rest(running), waits, unload);

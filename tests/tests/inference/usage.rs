@@ -48,7 +48,7 @@ async fn every_request_is_counted_once_and_every_token() -> Result<()> {
     let full = served.greedy("Hello").text().await;
     refusal(full, Code::ResourceExhausted, ErrorReason::QueueFull);
     drop(running);
-    served.until_crowd(0, 0).await?;
+    served.until_occupancy(0, 0).await?;
     let invalid = served.greedy("").text().await;
     refusal(invalid, Code::InvalidArgument, ErrorReason::InvalidField);
 

@@ -163,8 +163,8 @@ async fn a_model_that_is_loaded_anew_is_loading_to_those_who_ask() -> Result<()>
     let wait = early.details().retry_after.context("a time")?;
     assert!(wait >= Duration::from_millis(100), "{wait:?}");
     assert!(!early.to_string().contains(" 0.0 s"), "{early}");
-    let aside = server.client.tokenize("m", "x").send().await;
-    refusal(aside, Code::Unavailable, ErrorReason::ModelLoading);
+    let unscheduled = server.client.tokenize("m", "x").send().await;
+    refusal(unscheduled, Code::Unavailable, ErrorReason::ModelLoading);
     held.gate.open()?;
     held.answer.end().await??;
     let reload = held.reload.end().await??;

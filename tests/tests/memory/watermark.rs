@@ -46,7 +46,7 @@ async fn above_the_high_watermark_the_least_recently_used_model_goes() -> Result
 }
 
 /// Longer than the server takes from one look at the memory to the next.
-const LOOKS: Duration = Duration::from_millis(2500);
+const MORE_THAN_A_CHECK: Duration = Duration::from_millis(2500);
 
 #[tokio::test]
 async fn what_a_load_was_only_promised_evicts_nobody() -> Result<()> {
@@ -73,7 +73,7 @@ async fn what_a_load_was_only_promised_evicts_nobody() -> Result<()> {
     // A clock: when this one has gone, the server has looked.
     let clock = server.fixtures.scripted("clock", &Script::default())?;
     let clock = ModelSpec {
-        idle_timeout: Some(to_proto_duration(LOOKS)),
+        idle_timeout: Some(to_proto_duration(MORE_THAN_A_CHECK)),
         pinned: true,
         ..spec(&clock)
     };

@@ -254,7 +254,7 @@ async fn a_timeout_ends_a_request_that_takes_longer() -> Result<()> {
         told(&status),
         (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".into())
     );
-    served.until_crowd(0, 0).await
+    served.until_occupancy(0, 0).await
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Prompts and sampling of any size, and crowds: each gets its answer or its error, and nothing is harmed.
+//! Prompts and sampling of any size, and many callers: each gets its answer or its error, and nothing is harmed.
 
 use std::{pin::pin, time::Duration};
 
@@ -174,7 +174,7 @@ async fn a_thousand_callers_that_connect_ask_and_vanish_harm_nothing() -> Result
         });
         try_join_all(callers).await?;
     }
-    served.until_crowd(0, 0).await?;
+    served.until_occupancy(0, 0).await?;
     model.check().await?;
     let metrics = served.info().await?.metrics.context("metrics")?;
     let ended = (metrics.requests_succeeded, metrics.requests_failed);

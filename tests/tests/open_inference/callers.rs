@@ -31,9 +31,9 @@ async fn a_caller_that_goes_away_ends_all_its_requests() -> Result<()> {
             .await?;
     }
     call.next().await?;
-    served.until_crowd(1, 3).await?;
+    served.until_occupancy(1, 3).await?;
     drop(call);
-    served.until_crowd(0, 0).await?;
+    served.until_occupancy(0, 0).await?;
     let after = timeout(DEADLINE, served.expected("Hi", 20)).await??;
     assert_eq!(after, before);
     assert_eq!(served.worker().await?, worker);
@@ -51,9 +51,9 @@ async fn a_caller_of_one_answer_that_goes_away_ends_it() -> Result<()> {
     let served = Served::long(|_| ()).await?;
     let (mut stub, request) = (served.stub(), served.greedy("Hello", LONG));
     let call = Background::start(async move { stub.model_infer(request).await });
-    served.until_crowd(1, 0).await?;
+    served.until_occupancy(1, 0).await?;
     drop(call);
-    served.until_crowd(0, 0).await?;
+    served.until_occupancy(0, 0).await?;
     let metrics = served.info().await?.metrics.context("metrics")?;
     assert_eq!(metrics.requests_cancelled, 1);
     Ok(())

@@ -134,8 +134,8 @@ impl Served {
         info::worker(&self.client, self.model).await
     }
 
-    async fn until_crowd(&self, in_flight: u32, queued: u32) -> Result<()> {
-        info::until_crowd(&self.client, self.model, in_flight, queued).await
+    async fn until_occupancy(&self, in_flight: u32, queued: u32) -> Result<()> {
+        info::until_occupancy(&self.client, self.model, in_flight, queued).await
     }
 }
 

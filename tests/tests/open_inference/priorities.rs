@@ -15,7 +15,7 @@ async fn the_lowest_level_goes_first_and_those_without_one_last() -> Result<()> 
     .await?;
     let (mut stub, long) = (served.stub(), served.greedy("Hello", 16_000));
     let running = Background::start(async move { stub.model_infer(long).await });
-    served.until_crowd(1, 0).await?;
+    served.until_occupancy(1, 0).await?;
     let mut call = Call::begin(&served).await?;
     for (number, level) in [
         None,
@@ -33,7 +33,9 @@ async fn the_lowest_level_goes_first_and_those_without_one_last() -> Result<()> 
         let level = level.map(|level| ("priority".to_owned(), parameter(level)));
         request.parameters.extend(level);
         call.requests.send(request).await?;
-        served.until_crowd(1, u32::try_from(number + 1)?).await?;
+        served
+            .until_occupancy(1, u32::try_from(number + 1)?)
+            .await?;
     }
     drop(running);
     let mut order = Vec::new();

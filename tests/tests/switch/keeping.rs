@@ -91,7 +91,7 @@ async fn a_model_with_another_alias_stays(
 
 #[rstest]
 #[tokio::test]
-async fn a_held_model_stays_until_it_is_let_go(
+async fn a_held_model_stays_loaded_until_it_is_released(
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
     let server = TestServer::scripted().await?;

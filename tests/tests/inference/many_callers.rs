@@ -32,7 +32,7 @@ async fn a_thousand_callers_that_connect_ask_and_vanish_harm_nothing() -> Result
         });
         try_join_all(callers).await?;
     }
-    served.until_crowd(0, 0).await?;
+    served.until_occupancy(0, 0).await?;
     let after = served.greedy("Hi").max_tokens(50).text().await?.text;
     assert_eq!(after, before);
     assert_eq!(served.worker().await?, worker);
