@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_read() -> Result<()> {
+    fn metrics_text_is_parsed() -> Result<()> {
         let metrics = Metrics::parse(
             "# HELP a_total What it is.\n# TYPE a_total counter\na_total{x=\"1\",y=\"q\\\"\"} 2\n\
              a_total{x=\"2\"} 3e0\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 0.5\nh_count 1\n",
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_refused() {
+    fn malformed_metrics_text_is_refused() {
         for text in [
             "a 1\n",
             "# TYPE a gauge\na 1",

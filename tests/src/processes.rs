@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_taken_is_seen() -> Result<()> {
+    fn allocated_memory_is_seen() -> Result<()> {
         let pid = std::process::id();
         let before = host_bytes(pid)?;
         let block = std::hint::black_box(vec![1_u8; 64 << 20]);

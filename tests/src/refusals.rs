@@ -14,8 +14,8 @@ use tonic::Code;
 pub fn refusal<T: Debug>(result: Result<T, Error>, code: Code, reason: ErrorReason) -> Refusal {
     match result {
         Err(Error::Refused(refusal)) => {
-            let told = (refusal.code(), refusal.details().reason());
-            assert_eq!(told, (code, Some(reason)), "{refusal:?}");
+            let reported = (refusal.code(), refusal.details().reason());
+            assert_eq!(reported, (code, Some(reason)), "{refusal:?}");
             assert_is_for_people(refusal.message());
             *refusal
         }

@@ -34,7 +34,7 @@ impl Stubs {
     ///
     /// Those of the call.
     pub async fn load(&self, request: LoadModelRequest) -> Result<LoadModelResponse, Error> {
-        self.told(self.0.model_service().load_model(request).await)
+        self.response(self.0.model_service().load_model(request).await)
     }
 
     /// UnloadModel.
@@ -43,7 +43,7 @@ impl Stubs {
     ///
     /// Those of the call.
     pub async fn unload(&self, request: UnloadModelRequest) -> Result<UnloadModelResponse, Error> {
-        self.told(self.0.model_service().unload_model(request).await)
+        self.response(self.0.model_service().unload_model(request).await)
     }
 
     /// SwitchModel.
@@ -52,7 +52,7 @@ impl Stubs {
     ///
     /// Those of the call.
     pub async fn switch(&self, request: SwitchModelRequest) -> Result<SwitchModelResponse, Error> {
-        self.told(self.0.model_service().switch_model(request).await)
+        self.response(self.0.model_service().switch_model(request).await)
     }
 
     /// Opens a session.
@@ -67,7 +67,7 @@ impl Stubs {
             ttl,
             ..CreateSessionRequest::default()
         });
-        let session = self.told(answer.await)?.session;
+        let session = self.response(answer.await)?.session;
         Ok(session.unwrap_or_default())
     }
 
@@ -80,7 +80,7 @@ impl Stubs {
         let session_id = session_id.to_owned();
         let mut sessions = self.sessions();
         let answer = sessions.keep_alive(KeepAliveRequest { session_id });
-        Ok(self.told(answer.await)?.session.unwrap_or_default())
+        Ok(self.response(answer.await)?.session.unwrap_or_default())
     }
 
     /// Asks about a session.
@@ -92,7 +92,7 @@ impl Stubs {
         let session_id = session_id.to_owned();
         let mut sessions = self.sessions();
         let answer = sessions.get_session(GetSessionRequest { session_id });
-        Ok(self.told(answer.await)?.session.unwrap_or_default())
+        Ok(self.response(answer.await)?.session.unwrap_or_default())
     }
 
     /// Closes a session and gives the models that are unloaded for it.
@@ -104,7 +104,7 @@ impl Stubs {
         let session_id = session_id.to_owned();
         let mut sessions = self.sessions();
         let answer = sessions.close_session(CloseSessionRequest { session_id });
-        Ok(self.told(answer.await)?.unloading_model_ids)
+        Ok(self.response(answer.await)?.unloading_model_ids)
     }
 
     /// What the server tells of a model.
@@ -138,7 +138,7 @@ impl Stubs {
         SessionServiceClient::new(self.0.transport())
     }
 
-    fn told<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, Error> {
+    fn response<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, Error> {
         answer
             .map(Response::into_inner)
             .map_err(|status| Error::from_answer(&self.0, status))

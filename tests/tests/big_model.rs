@@ -66,19 +66,19 @@ fn assert_plausible(messages: &[(Instant, ModelStatus)], ready: Instant) {
     let estimates = messages
         .iter()
         .filter_map(|(came, status)| Some((*came, to_duration(&status.progress?.eta?))));
-    let mut told = 0;
+    let mut reported = 0;
     for (came, eta) in estimates {
         let left = ready - came;
         let bounds =
             (left / 4).saturating_sub(Duration::from_secs(1))..left * 4 + Duration::from_secs(1);
-        assert!(bounds.contains(&eta), "{eta:?} told, {left:?} left");
-        told += 1;
+        assert!(bounds.contains(&eta), "{eta:?} reported, {left:?} left");
+        reported += 1;
     }
-    assert!(told > 0, "no estimate");
+    assert!(reported > 0, "no estimate");
 }
 
 #[tokio::test]
-async fn progress_is_what_is_seen_from_outside() -> Result<()> {
+async fn reported_progress_agrees_with_proc_io() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.big_llama()?;
     let hangar = Hangar::start(Options::new(&fixtures)).await?;
@@ -149,18 +149,20 @@ async fn progress_is_what_is_seen_from_outside() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_waiting_load_tells_its_progress() -> Result<()> {
+async fn a_waiting_load_reports_its_progress() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.big_llama()?;
     let hangar = Hangar::start(Options::new(&fixtures)).await?;
     let client = hangar.client().await?;
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let load = client.load("big").spec(spec(&path));
-    let load = load.wait_with(|status| told.push(status.clone())).await?;
-    assert_eq!(told.last(), load.status.as_ref());
-    let values = told
+    let load = load
+        .wait_with(|status| reported.push(status.clone()))
+        .await?;
+    assert_eq!(reported.last(), load.status.as_ref());
+    let values = reported
         .iter()
         .filter(|status| status.progress.is_some_and(|p| p.bytes_done > 0));
-    assert!(values.count() >= 10, "{told:?}");
+    assert!(values.count() >= 10, "{reported:?}");
     Ok(())
 }

@@ -67,7 +67,7 @@ async fn errors_with_callers_words_are_not_too_long() -> Result<()> {
 }
 
 #[tokio::test]
-async fn health_is_told() -> Result<()> {
+async fn health_is_reported() -> Result<()> {
     let server = ScriptedServer::start(&Script::default()).await?;
     check("health", &server.hangar, &server.directory).await
 }

@@ -96,15 +96,15 @@ fn demo(arguments: &[&str]) -> Result<Command> {
 
 /// Reads until the demonstration says that it serves on; gives the lines before that, and where it serves.
 async fn serving(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<(Vec<String>, SocketAddr)> {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     loop {
         let line = timeout(DEADLINE, lines.next_line()).await??;
-        let line = line.with_context(|| format!("the demonstration ended: {told:?}"))?;
+        let line = line.with_context(|| format!("the demonstration ended: {reported:?}"))?;
         if let Some(rest) = line.strip_prefix("Still serving on ") {
             let address = rest.split(';').next().unwrap_or_default().parse()?;
-            return Ok((told, address));
+            return Ok((reported, address));
         }
-        told.push(line);
+        reported.push(line);
     }
 }
 
@@ -148,10 +148,10 @@ async fn a_step_that_fails_ends_the_demonstration_with_status_1() -> Result<()> 
 async fn asked_to_serve_the_demonstration_serves_on_until_a_signal_comes() -> Result<()> {
     let mut demo = demo(&["--serve"])?.stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(demo.stdout.take().context("no output")?).lines();
-    let (told, address) = serving(&mut lines).await?;
+    let (reported, address) = serving(&mut lines).await?;
     let grpcurl = Grpcurl::new().await?;
     let mut tried = 0;
-    for line in told {
+    for line in reported {
         let line = line.trim();
         if !line.starts_with("grpcurl ") {
             continue;

@@ -108,7 +108,7 @@ async fn channel(server: &ScriptedServer) -> Result<Channel> {
 }
 
 #[tokio::test]
-async fn every_part_of_the_api_has_its_words() -> Result<()> {
+async fn every_part_of_the_api_has_a_comment() -> Result<()> {
     let server = ScriptedServer::start(&Script::default()).await?;
     let channel = channel(&server).await?;
     let mut bytes = 0;
@@ -125,8 +125,11 @@ async fn every_part_of_the_api_has_its_words() -> Result<()> {
             .collect();
         assert!(words.values().all(|words| !words.is_empty()), "{name}");
         for (path, part) in parts(&file) {
-            let told = words.get(&path).map(|words| words.trim());
-            assert!(told.is_some_and(|told| told.len() > 4), "{name}: {part}");
+            let reported = words.get(&path).map(|words| words.trim());
+            assert!(
+                reported.is_some_and(|reported| reported.len() > 4),
+                "{name}: {part}"
+            );
         }
     }
     assert!(bytes < MAX_BYTES, "{bytes}");

@@ -31,8 +31,8 @@ const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 async fn refused(caller: &Caller, call: Call, code: Code, reason: &str) -> Result<Answer> {
     let path = call.path.clone();
     let answer = caller.call(call).await?;
-    let told = (answer.status.code(), answer.error_info()?.reason);
-    assert_eq!(told, (code, reason.to_owned()), "{path}: {answer}");
+    let reported = (answer.status.code(), answer.error_info()?.reason);
+    assert_eq!(reported, (code, reason.to_owned()), "{path}: {answer}");
     assert!(!answer.status.message().is_empty(), "{path}");
     Ok(answer)
 }
@@ -108,7 +108,7 @@ async fn what_the_protocol_refuses_carries_a_reason() -> Result<()> {
 }
 
 #[tokio::test]
-async fn health_and_reflection_say_why_too() -> Result<()> {
+async fn errors_of_health_and_reflection_carry_a_reason_too() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let hangar = Hangar::start(Options::new(&fixtures)).await?;
     let health = |name: &str| {
@@ -237,8 +237,12 @@ async fn no_template_kills_its_worker_with_the_callers_words(#[case] letter: &st
             for option in [false, true] {
                 let answer = caller.call(hostile(&words, option)).await?;
                 let reason = answer.error_info()?.reason;
-                let told = (answer.status.code(), reason.as_str());
-                assert_eq!(told, (Code::InvalidArgument, "INVALID_FIELD"), "{answer}");
+                let reported = (answer.status.code(), reason.as_str());
+                assert_eq!(
+                    reported,
+                    (Code::InvalidArgument, "INVALID_FIELD"),
+                    "{answer}"
+                );
             }
         }
     }

@@ -53,8 +53,8 @@ fn rows(table: &str) -> Vec<(String, String, String)> {
 #[tokio::test]
 async fn every_step_runs_and_passes() -> Result<()> {
     let output = check(&["--device", "cpu", "--small"]).await?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
+    let reported = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{reported}");
     let table = String::from_utf8(output.stdout)?;
     let rows = rows(&table);
     let names: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
@@ -87,10 +87,10 @@ async fn a_gpu_that_is_not_there_fails_the_check() -> Result<()> {
 }
 
 #[tokio::test]
-async fn wrong_usage_is_told() -> Result<()> {
+async fn wrong_usage_is_refused_with_help() -> Result<()> {
     let output = check(&["--device", "tpu"]).await?;
     assert_eq!(output.status.code(), Some(2));
-    let told = String::from_utf8(output.stderr)?;
-    assert!(told.contains("--device is cuda"), "{told}");
+    let reported = String::from_utf8(output.stderr)?;
+    assert!(reported.contains("--device is cuda"), "{reported}");
     Ok(())
 }

@@ -33,7 +33,7 @@ async fn prints(line: &str, at: SocketAddr, parts: &[&str]) -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_it_describes_is_the_reference() -> Result<()> {
+async fn describe_shows_the_comments_of_the_protos() -> Result<()> {
     let server = ScriptedServer::start(&Script::default()).await?;
     let described: [(&str, &[&str]); 5] = [
         (
@@ -75,7 +75,7 @@ async fn what_it_describes_is_the_reference() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_ops_port_describes_what_it_offers() -> Result<()> {
+async fn the_ops_port_has_reflection_of_its_services() -> Result<()> {
     let server = ScriptedServer::start(&Script::default()).await?;
     let ops = server.hangar.ops_listen();
     let listed = printed("-plaintext SERVER list", ops).await?;
@@ -112,7 +112,7 @@ async fn reflection_is_turned_off_on_both_ports() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_between_server_and_worker_is_not_described() -> Result<()> {
+async fn the_worker_protocol_is_not_in_reflection() -> Result<()> {
     let server = ScriptedServer::start(&Script::default()).await?;
     let listed = printed("-plaintext SERVER list", server.hangar.listen()).await?;
     let Some(listed) = listed else {

@@ -101,7 +101,7 @@ async fn a_server_serves_on_both_ports() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_unknown_service_is_told_which_there_are() -> Result<()> {
+async fn the_error_for_an_unknown_service_lists_the_known_ones() -> Result<()> {
     let server = ScriptedServer::start(&Script::default()).await?;
     for n in 0..100 {
         let id = format!("{}{n:03}", "x".repeat(120));
@@ -206,7 +206,7 @@ async fn a_model_serves_from_ready_until_it_drains_or_dies() -> Result<()> {
 }
 
 #[tokio::test]
-async fn health_is_told_and_watches_end_well_at_shutdown() -> Result<()> {
+async fn shutdown_is_reported_and_ends_watches_cleanly() -> Result<()> {
     let server = ScriptedServer::start(&gated()).await?;
     let load = server.gate("load")?;
     load.open()?;

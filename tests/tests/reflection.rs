@@ -130,11 +130,11 @@ impl Curl {
         };
         assert_eq!(error["code"], code, "{error}");
         let details = error["details"].as_array().context("no details")?;
-        let told: Vec<_> = details
+        let reported: Vec<_> = details
             .iter()
             .filter_map(|detail| detail["type"].as_str())
             .collect();
-        assert_eq!(told, types, "{error}");
+        assert_eq!(reported, types, "{error}");
         if types.contains(&"google.rpc.ErrorInfo") {
             let value = details[0]["value"].as_str().context("no value")?;
             let info = ErrorInfo::decode(STANDARD_NO_PAD.decode(value)?.as_slice())?;

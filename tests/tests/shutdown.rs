@@ -96,7 +96,7 @@ fn sockets(data: &Path) -> Result<Vec<OsString>> {
 }
 
 #[tokio::test]
-async fn answers_may_end_and_nothing_is_left() -> Result<()> {
+async fn running_answers_may_end_and_no_process_is_left() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let data = directory.path().join("data");
     let server = ScriptedServer::with(&gated(), |options| options.data_in(&data)).await?;

@@ -46,7 +46,7 @@ fn failure(device: &str, path: &Path) -> Result<WorkerFailure> {
 }
 
 #[test]
-fn a_gpu_is_refused_and_told_how_to_be_had() -> Result<()> {
+fn a_cpu_worker_refuses_a_gpu_and_says_which_worker_has_one() -> Result<()> {
     let model = Fixtures::new()?.llama()?;
     let failure = failure("cuda:0", &model)?;
     assert_eq!(failure.reason, "DEVICE_UNAVAILABLE");

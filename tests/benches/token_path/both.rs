@@ -116,8 +116,8 @@ impl Both {
             alone = self.baseline.answer(&prompt, tokens).await?;
             hangar = Timed::ask(&self.client, self.model, &prompt, tokens).await?;
         }
-        for told in [&hangar, &alone] {
-            ensure!(told.tokens == tokens, "{} tokens", told.tokens);
+        for reported in [&hangar, &alone] {
+            ensure!(reported.tokens == tokens, "{} tokens", reported.tokens);
         }
         let (ours, theirs) = (&hangar.text, &alone.text);
         ensure!(ours == theirs, "{ours:?} is not {theirs:?}");

@@ -108,12 +108,12 @@ async fn compare(hangar: &Hangar, case: &Case, factor: f64) -> Result<()> {
             both.end().await?;
         }
     }
-    tell(case, &hangar_first, &alone_first);
+    report(case, &hangar_first, &alone_first);
     Ok(())
 }
 
 /// Prints what both orders came to.
-fn tell(case: &Case, one: &Sitting, other: &Sitting) {
+fn report(case: &Case, one: &Sitting, other: &Sitting) {
     let all = |of: fn(&Sitting) -> &Vec<f64>| Spread::of([of(one).as_slice(), of(other)].concat());
     let ratio = |sitting: &Sitting| -> Vec<f64> {
         let rates = sitting.rates.iter().zip(&sitting.rates_alone);

@@ -32,7 +32,7 @@ fn answers() -> Result<Vec<Answer>> {
 }
 
 #[tokio::test]
-async fn a_model_answers_in_its_adapters_manner_beside_the_same_model_without() -> Result<()> {
+async fn a_model_with_an_adapter_and_the_same_model_without_serve_side_by_side() -> Result<()> {
     let server = TestServer::real().await?;
     server.load("plain", demo(vec![])).await?;
     server.load("radio", demo(vec![radio()])).await?;
@@ -48,7 +48,7 @@ async fn a_model_answers_in_its_adapters_manner_beside_the_same_model_without() 
 }
 
 #[tokio::test]
-async fn what_is_merged_in_is_told() -> Result<()> {
+async fn merged_adapters_are_reported() -> Result<()> {
     let server = TestServer::real().await?;
     server.load("plain", demo(vec![])).await?;
     server.load("radio", demo(vec![radio()])).await?;

@@ -139,7 +139,7 @@ async fn an_adapter_that_does_not_fit_fails_the_load_and_harms_nothing() -> Resu
 }
 
 #[tokio::test]
-async fn spoilt_files_are_told() -> Result<()> {
+async fn spoilt_adapter_files_are_named() -> Result<()> {
     let server = TestServer::real().await?;
     for (n, (spoil, word)) in spoilt().into_iter().enumerate() {
         let path = server.fixtures.adapter(&format!("adapter-{n}"), &sound())?;

@@ -15,7 +15,7 @@ use tonic::Code;
 use crate::{adapter, babble, demo, info, radio, said, with_adapter};
 
 #[tokio::test]
-async fn every_violation_is_told_by_its_adapter() -> Result<()> {
+async fn every_violation_names_its_adapter() -> Result<()> {
     let server = TestServer::real().await?;
     let path = server.fixtures.root();
     let adapters = vec![
@@ -101,8 +101,8 @@ async fn other_adapters_are_another_spec_which_takes_a_reload() -> Result<()> {
     server.client.load("m").force_reload().wait().await?;
     let changed = said(&server.client, "m", question).await?;
     assert_ne!(changed, plain);
-    let told = info(&server.client, "m").await?;
-    assert!(!told.reload_required && told.metadata.is_some_and(|it| it.is_lora));
+    let reported = info(&server.client, "m").await?;
+    assert!(!reported.reload_required && reported.metadata.is_some_and(|it| it.is_lora));
 
     let reload = server.client.load("m").spec(demo(vec![])).force_reload();
     reload.wait().await?;

@@ -75,8 +75,8 @@ fn assert_told(message: &str, refusal: &str) {
 /// Makes sure that a status tells of a failure.
 #[track_caller]
 fn assert_failed(status: &ModelStatus, reason: &str, message: &str) {
-    let told = (status.state(), status.reason.as_str());
-    assert_eq!(told, (ModelState::Failed, reason));
+    let reported = (status.state(), status.reason.as_str());
+    assert_eq!(reported, (ModelState::Failed, reason));
     assert_told(&status.message, message);
     assert_eq!((status.worker_pid, status.progress), (0, None));
 }

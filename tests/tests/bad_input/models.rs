@@ -56,7 +56,7 @@ async fn an_unusable_model_fails_with_a_reason_and_harms_nothing() -> Result<()>
 }
 
 #[tokio::test]
-async fn what_is_no_model_is_not_registered() -> Result<()> {
+async fn paths_without_a_model_are_not_registered() -> Result<()> {
     let server = Bystander::new().await?;
     for broken in with(Effect::NoModel) {
         let spec = spec(&server.fixtures.broken(broken)?);
@@ -113,8 +113,8 @@ async fn without_a_sound_chat_template_a_model_completes_and_does_not_chat() -> 
             refusal.message().contains("prompt"),
             "{broken:?}: {refusal}"
         );
-        let told = refusal.message().contains("broken");
-        assert_eq!(told, broken == Broken::BadTemplate, "{refusal}");
+        let reported = refusal.message().contains("broken");
+        assert_eq!(reported, broken == Broken::BadTemplate, "{refusal}");
         let prompt = server.client.generate("m").prompt("Hi").max_tokens(5);
         assert_eq!(prompt.text().await?.text.len(), 5, "{broken:?}");
     }
@@ -154,7 +154,7 @@ async fn a_model_that_loads_and_cannot_answer_fails() -> Result<()> {
 }
 
 #[tokio::test]
-async fn weights_that_are_no_numbers_are_found_before_ready() -> Result<()> {
+async fn weights_of_nan_are_found_before_ready() -> Result<()> {
     let server = Bystander::new().await?;
     let path = server.fixtures.broken(Broken::NoTemplate)?;
     let weights = path.join("model.safetensors");

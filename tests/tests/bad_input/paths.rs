@@ -93,7 +93,7 @@ async fn paths_of_wrong_form_are_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_no_model_is_unusable() -> Result<()> {
+async fn a_path_that_is_no_model_is_unusable() -> Result<()> {
     let server = Bystander::new().await?;
     for path in [
         server.fixtures.llama()?.join("config.json"),
@@ -109,7 +109,7 @@ async fn what_is_no_model_is_unusable() -> Result<()> {
 }
 
 #[tokio::test]
-async fn where_no_model_is_nothing_is_registered() -> Result<()> {
+async fn a_path_without_a_model_registers_nothing() -> Result<()> {
     let server = Bystander::new().await?;
     let root = server.fixtures.root();
     let llama = server.fixtures.llama()?;

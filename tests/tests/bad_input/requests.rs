@@ -133,7 +133,7 @@ async fn a_target_is_required() -> Result<()> {
 }
 
 #[tokio::test]
-async fn unknown_models_are_not_found_and_known_ones_are_told() -> Result<()> {
+async fn unknown_models_are_not_found_and_the_error_lists_known_ones() -> Result<()> {
     let server = Bystander::new().await?;
     let client = &server.client;
     let request = GetInfoRequest {

@@ -69,7 +69,7 @@ fn wrong_everywhere() -> ModelSpec {
 }
 
 #[tokio::test]
-async fn every_violation_of_a_request_and_its_spec_is_told_at_once() -> Result<()> {
+async fn every_violation_of_a_request_and_its_spec_is_reported_at_once() -> Result<()> {
     let server = Bystander::new().await?;
     let request = LoadModelRequest {
         target: Some(Target::ModelId("a//b".into())),
@@ -146,7 +146,7 @@ async fn fields_of_later_versions_are_refused_by_name() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_format_that_the_files_have_not_is_told() -> Result<()> {
+async fn a_format_other_than_that_of_the_files_is_refused() -> Result<()> {
     let server = Bystander::new().await?;
     let mut spec = hangar_tests::hangar::spec(&server.fixtures.llama()?);
     spec.set_format(ModelFormat::Gguf);
@@ -157,7 +157,7 @@ async fn a_format_that_the_files_have_not_is_told() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_context_that_the_model_has_not_is_told() -> Result<()> {
+async fn a_context_longer_than_the_models_is_refused() -> Result<()> {
     let server = Bystander::new().await?;
     for (id, context_length) in [("a", 257), ("b", u32::MAX)] {
         let mut spec = hangar_tests::hangar::spec(&server.fixtures.llama()?);

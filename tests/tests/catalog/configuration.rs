@@ -42,7 +42,7 @@ async fn list(catalog: &mut Catalog) -> Result<Vec<Model>> {
 }
 
 #[tokio::test]
-async fn declared_models_are_the_files_until_it_says_otherwise() -> Result<()> {
+async fn declared_models_follow_the_file_at_each_start() -> Result<()> {
     let site = Site::new()?;
     let text = "[[models]]\nid = \"A\"\naliases = [\"x\"]\nsource = \"demo\"\nlabels = { Team = \"a\" }\n\
                 [[models]]\nid = \"b\"\nsource = \"demo\"\n";

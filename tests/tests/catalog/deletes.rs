@@ -58,7 +58,7 @@ async fn a_model_with_aliases_goes_by_force_and_they_go_too() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told() -> Result<()> {
+async fn wrong_deletes_are_refused_with_a_reason() -> Result<()> {
     let mut server = TestServer::new().await?;
     let request = DeleteModelRequest {
         model_id: "a b".to_owned(),

@@ -70,7 +70,7 @@ async fn an_entry_that_the_caller_has_is_not_sent_again() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found_and_what_is_there_is_told() -> Result<()> {
+async fn an_unknown_entry_is_not_found_and_the_error_lists_known_ones() -> Result<()> {
     let mut server = TestServer::new().await?;
     server.create("known").await?;
     let refused = server.get("unknown").await;
@@ -82,7 +82,7 @@ async fn what_is_not_there_is_not_found_and_what_is_there_is_told() -> Result<()
 }
 
 #[tokio::test]
-async fn a_check_changes_nothing_and_tells_what_would_be() -> Result<()> {
+async fn validate_only_creates_nothing_and_returns_what_would_be() -> Result<()> {
     let mut server = TestServer::new().await?;
     let check = CreateModelRequest {
         validate_only: true,
@@ -112,7 +112,7 @@ async fn a_check_changes_nothing_and_tells_what_would_be() -> Result<()> {
 }
 
 #[tokio::test]
-async fn all_that_is_wrong_is_told_at_once() -> Result<()> {
+async fn all_violations_are_reported_at_once() -> Result<()> {
     let mut server = TestServer::new().await?;
     for validate_only in [true, false] {
         let request = CreateModelRequest {

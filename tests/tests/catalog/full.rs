@@ -24,7 +24,7 @@ impl TestServer {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_and_nothing_is_lost() -> Result<()> {
+async fn a_full_disk_is_reported_and_nothing_is_lost() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let directory = tempfile::tempdir()?;
     let options = Options::scripted(&fixtures).data_in(directory.path());

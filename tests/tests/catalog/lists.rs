@@ -218,7 +218,7 @@ async fn tokens_that_are_forged_foreign_or_cut_are_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_list_is_told_at_once() -> Result<()> {
+async fn all_violations_of_a_list_are_reported_at_once() -> Result<()> {
     let mut server = TestServer::new().await?;
     let request = ListModelsRequest {
         page_size: 1001,

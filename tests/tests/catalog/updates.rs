@@ -193,7 +193,7 @@ async fn what_a_change_would_make_wrong_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_check_changes_nothing_and_tells_what_would_be() -> Result<()> {
+async fn validate_only_updates_nothing_and_returns_what_would_be() -> Result<()> {
     let mut server = TestServer::new().await?;
     server.create("taken").await?;
     let created = server.create("m").await?;

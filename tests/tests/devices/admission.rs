@@ -8,7 +8,7 @@ use tonic::Code;
 use crate::server::{GIB, TestServer, hinted, pinned};
 
 #[tokio::test]
-async fn a_refusal_names_the_device_and_tells_the_numbers() -> Result<()> {
+async fn a_refusal_names_the_device_and_the_numbers() -> Result<()> {
     let server = TestServer::with_gpus(&[24, 10]).await?;
     let uuid = &server.gpus[1].uuid;
     server
@@ -70,7 +70,7 @@ async fn what_other_processes_hold_is_not_given_away() -> Result<()> {
 }
 
 #[tokio::test]
-async fn room_is_made_on_the_device_that_needs_it_and_nowhere_else() -> Result<()> {
+async fn models_are_evicted_only_from_the_device_that_needs_memory() -> Result<()> {
     let server = TestServer::with_gpus(&[10, 10]).await?;
     server.load("other", "cuda:1", 4 * GIB).await?;
     server.load("old", "cuda:0", 4 * GIB).await?;
@@ -90,7 +90,7 @@ async fn room_is_made_on_the_device_that_needs_it_and_nowhere_else() -> Result<(
 }
 
 #[tokio::test]
-async fn what_the_operator_knows_of_a_need_counts() -> Result<()> {
+async fn a_memory_hint_for_a_device_counts() -> Result<()> {
     let server = TestServer::with_gpus(&[10]).await?;
     let spec = hinted(server.spec("m", "cuda", GIB)?, 9 * GIB);
     let refused = server.try_load("m", spec).await;
@@ -144,7 +144,7 @@ async fn what_a_model_held_on_a_device_is_what_it_needs_there() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_a_load_was_promised_is_not_given_twice() -> Result<()> {
+async fn memory_reserved_for_a_load_is_not_given_twice() -> Result<()> {
     let server = TestServer::with(&[10], |options| {
         options.argument("--max-concurrent-device-loads=2")
     });

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::server::{GIB, TestServer};
 
 #[tokio::test]
-async fn what_a_dead_worker_held_is_waited_for() -> Result<()> {
+async fn the_device_memory_of_a_dead_worker_is_waited_for() -> Result<()> {
     let server = TestServer::with_gpus(&[10]).await?;
     let dead = server.load("dead", "cuda", 5 * GIB).await?;
     let mut transitions = server.hangar.follow("dead").await?;

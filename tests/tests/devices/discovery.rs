@@ -6,21 +6,21 @@ use hangar_tests::{driver::Gpu, metrics::Metrics, scripted::Script};
 use crate::server::{GIB, TestServer};
 
 #[tokio::test]
-async fn devices_are_told_as_the_driver_tells_them() -> Result<()> {
+async fn devices_are_reported_as_the_driver_describes_them() -> Result<()> {
     let server = TestServer::with_gpus(&[80, 24]).await?;
     let busy = Gpu {
         busy: 37,
         ..server.gpus[1].without(2 * GIB)
     };
     server.driver.set(1, &busy)?;
-    let told = |devices: &[hangar_client::v1::DeviceInfo]| {
+    let reported = |devices: &[hangar_client::v1::DeviceInfo]| {
         devices
             .get(1)
             .is_some_and(|device| device.utilization == Some(0.37))
     };
     // The driver is read every five seconds, and again when a model needs to know.
     server.load("m", "cuda:1", GIB).await?;
-    let devices = server.devices_when(told).await?;
+    let devices = server.devices_when(reported).await?;
     assert_eq!(devices.len(), 2);
     for (ordinal, (device, gpu)) in devices.iter().zip(&server.gpus).enumerate() {
         assert_eq!((&device.uuid, &device.name), (&gpu.uuid, &gpu.name));
@@ -35,7 +35,7 @@ async fn devices_are_told_as_the_driver_tells_them() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_models_hold_is_told_with_their_device() -> Result<()> {
+async fn memory_of_models_is_reported_by_device() -> Result<()> {
     let server = TestServer::with_gpus(&[10, 10]).await?;
     server.load("a", "cuda:1", 2 * GIB).await?;
     let status = server.load("b", "cuda:1", 3 * GIB).await?;
@@ -52,7 +52,7 @@ async fn what_models_hold_is_told_with_their_device() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_driver_tells_what_a_worker_holds_that_does_not_say() -> Result<()> {
+async fn the_drivers_figure_is_used_where_a_worker_reports_none() -> Result<()> {
     let server = TestServer::with_gpus(&[10]).await?;
     let script = Script {
         device_untold: true,
@@ -67,7 +67,7 @@ async fn the_driver_tells_what_a_worker_holds_that_does_not_say() -> Result<()> 
 }
 
 #[tokio::test]
-async fn blocks_of_the_kv_cache_are_told() -> Result<()> {
+async fn kv_cache_blocks_are_reported() -> Result<()> {
     let server = TestServer::with_gpus(&[10]).await?;
     let script = Script {
         kv_blocks: (3, 512),

@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::server::{GIB, TestServer};
 
 #[tokio::test]
-async fn a_driver_that_hangs_is_told_and_holds_up_nobody_else() -> Result<()> {
+async fn a_driver_that_hangs_is_reported_and_holds_up_nobody_else() -> Result<()> {
     let server = TestServer::with(&[10], |options| {
         options.time("--device-release-timeout", Duration::from_millis(300))
     });

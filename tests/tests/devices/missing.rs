@@ -39,7 +39,7 @@ async fn refused(options: Options, path: &Path, device: &str) -> Result<(String,
     Ok((missing, status.message))
 }
 
-fn assert_tells(message: &str, words: &[&str]) {
+fn assert_contains(message: &str, words: &[&str]) {
     for word in words {
         assert!(message.contains(word), "{word}: {message}");
     }
@@ -56,7 +56,7 @@ async fn a_missing_driver_is_named() -> Result<()> {
     for device in ["cuda", "cuda:0"] {
         let (missing, message) = refused(options.clone(), &path, device).await?;
         assert_eq!(missing, "libnvidia-ml.so.1");
-        assert_tells(
+        assert_contains(
             &message,
             &["driver is missing", "libnvidia-ml.so.1", "install"],
         );
@@ -73,7 +73,7 @@ async fn a_library_without_its_driver_is_a_missing_driver() -> Result<()> {
     let options = Options::scripted(&fixtures).with_gpus(&driver)?;
     let (missing, message) = refused(options.clone(), &path, "cuda").await?;
     assert_eq!(missing, "libnvidia-ml.so.1");
-    assert_tells(&message, &["driver is missing", "install"]);
+    assert_contains(&message, &["driver is missing", "install"]);
     let hangar = Hangar::start(options).await?;
     let client = hangar.client().await?;
     client.load("m").spec(spec(&path)).wait().await?;
@@ -84,7 +84,7 @@ async fn a_library_without_its_driver_is_a_missing_driver() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_driver_that_does_not_work_is_told_and_not_passed_over() -> Result<()> {
+async fn a_driver_that_does_not_work_is_reported_and_not_passed_over() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
     let driver = Driver::new(&[Gpu::of_gib(0, 10)])?;
@@ -94,7 +94,7 @@ async fn a_driver_that_does_not_work_is_told_and_not_passed_over() -> Result<()>
     for device in ["cuda", "auto"] {
         let (missing, message) = refused(options.clone(), &path, device).await?;
         assert_eq!(missing, "libnvidia-ml.so.1");
-        assert_tells(&message, &["does not work", "nvidia-smi"]);
+        assert_contains(&message, &["does not work", "nvidia-smi"]);
     }
     Ok(())
 }
@@ -107,7 +107,7 @@ async fn a_missing_worker_is_named() -> Result<()> {
     let options = Options::scripted(&fixtures).with_driver(&driver);
     let (missing, message) = refused(options, &path, "cuda").await?;
     assert_eq!(missing, "hangar-worker-cuda");
-    assert_tells(&message, &["beside hangar", "--worker-cuda"]);
+    assert_contains(&message, &["beside hangar", "--worker-cuda"]);
     Ok(())
 }
 
@@ -122,7 +122,7 @@ async fn a_device_that_is_not_there_is_named_with_those_that_are() -> Result<()>
     for device in ["cuda:2", &unknown] {
         let (missing, message) = refused(options.clone(), &path, device).await?;
         assert_eq!(missing, device);
-        assert_tells(
+        assert_contains(
             &message,
             &[device, "there are 2", &gpus[0].uuid, &gpus[1].name],
         );
@@ -131,7 +131,7 @@ async fn a_device_that_is_not_there_is_named_with_those_that_are() -> Result<()>
     let options = Options::scripted(&fixtures).with_gpus(&nothing)?;
     let (missing, message) = refused(options, &path, "cuda").await?;
     assert_eq!(missing, "cuda");
-    assert_tells(&message, &["knows no device"]);
+    assert_contains(&message, &["knows no device"]);
     Ok(())
 }
 
@@ -153,13 +153,13 @@ async fn a_library_that_the_worker_needs_is_named_and_nothing_is_tried_again() -
             .argument(&worker);
         let (missing, message) = refused(options, &path, "cuda").await?;
         assert_eq!(missing, library);
-        assert_tells(&message, &[library, "missing", advice]);
+        assert_contains(&message, &[library, "missing", advice]);
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn the_cpu_needs_none_of_it() -> Result<()> {
+async fn the_cpu_needs_neither_driver_nor_cuda_worker() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
     let hangar = Hangar::start(Options::scripted(&fixtures)).await?;

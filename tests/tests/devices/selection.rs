@@ -46,7 +46,7 @@ async fn a_model_gets_the_device_that_its_spec_names_and_sees_no_other() -> Resu
 }
 
 #[tokio::test]
-async fn where_the_choice_is_left_it_is_the_freest_device() -> Result<()> {
+async fn auto_chooses_the_device_with_most_free_memory() -> Result<()> {
     let server = TestServer::with_gpus(&[10, 12, 9]).await?;
     let place = |ordinal: usize| format!("cuda:{}", server.gpus[ordinal].uuid);
     server.load("a", "cuda", 5 * GIB).await?;
@@ -117,7 +117,7 @@ async fn without_a_worker_or_a_driver_for_gpus_auto_is_the_cpu() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_names_no_device_is_refused_as_a_field() -> Result<()> {
+async fn a_malformed_device_is_refused_as_a_field() -> Result<()> {
     let server = TestServer::with_gpus(&[10]).await?;
     for device in [
         "gpu",

@@ -65,11 +65,11 @@ async fn all_models_are_unloaded_from_all_devices() -> Result<()> {
     server.load("c", "cpu", 0).await?;
     let mut unloads = server.client.unload_all().send().await?.unloads;
     unloads.sort_by(|a, b| a.model_id.cmp(&b.model_id));
-    let told = unloads
+    let reported = unloads
         .iter()
         .map(|unload| (unload.verification(), unload.device_bytes_freed));
     assert_eq!(
-        told.collect::<Vec<_>>(),
+        reported.collect::<Vec<_>>(),
         [
             (UnloadVerification::DeviceObserved, 2 * GIB),
             (UnloadVerification::DeviceObserved, 3 * GIB),
@@ -90,18 +90,18 @@ async fn all_models_are_unloaded_from_all_devices() -> Result<()> {
 }
 
 #[tokio::test]
-async fn models_that_leave_a_device_together_tell_their_own_bytes() -> Result<()> {
+async fn models_that_leave_a_device_together_report_their_own_bytes() -> Result<()> {
     let server = TestServer::with_gpus(&[10]).await?;
     server.load("a", "cuda:0", 2 * GIB).await?;
     server.load("b", "cuda:0", 3 * GIB).await?;
     let mut unloads = server.client.unload_all().send().await?.unloads;
     unloads.sort_by(|a, b| a.model_id.cmp(&b.model_id));
-    let told = unloads
+    let reported = unloads
         .iter()
         .map(|unload| (unload.verification(), unload.device_bytes_freed));
     let observed = UnloadVerification::DeviceObserved;
     assert_eq!(
-        told.collect::<Vec<_>>(),
+        reported.collect::<Vec<_>>(),
         [(observed, 2 * GIB), (observed, 3 * GIB)]
     );
     Ok(())

@@ -13,17 +13,20 @@ const MIB: u64 = 1 << 20;
 /// Time that the tests give a device that does not give its memory back.
 const RELEASE_TIMEOUT: Duration = Duration::from_millis(300);
 
-fn told(unload: &ModelUnload) -> (UnloadVerification, u64) {
+fn verified(unload: &ModelUnload) -> (UnloadVerification, u64) {
     (unload.verification(), unload.device_bytes_freed)
 }
 
 #[tokio::test]
-async fn memory_that_is_back_is_seen_to_be() -> Result<()> {
+async fn an_unload_verifies_that_device_memory_came_back() -> Result<()> {
     let server = TestServer::with_gpus(&[10]).await?;
     for _ in 0..3 {
         server.load("m", "cuda", 4 * GIB).await?;
         let unload = server.client.unload("m").send().await?;
-        assert_eq!(told(&unload), (UnloadVerification::DeviceObserved, 4 * GIB));
+        assert_eq!(
+            verified(&unload),
+            (UnloadVerification::DeviceObserved, 4 * GIB)
+        );
         let status = server.status("m").await?;
         assert_eq!(status.state(), ModelState::Unloaded);
         assert_eq!((status.reason.as_str(), status.message.as_str()), ("", ""));
@@ -31,26 +34,32 @@ async fn memory_that_is_back_is_seen_to_be() -> Result<()> {
     // On the CPU nothing is there to be seen.
     server.load("c", "cpu", 0).await?;
     let unload = server.client.unload("c").send().await?;
-    assert_eq!(told(&unload), (UnloadVerification::Reaped, 0));
+    assert_eq!(verified(&unload), (UnloadVerification::Reaped, 0));
     Ok(())
 }
 
 #[tokio::test]
-async fn what_other_models_took_and_gave_meanwhile_is_allowed_for() -> Result<()> {
+async fn changes_of_other_models_are_allowed_for() -> Result<()> {
     let server = TestServer::with_gpus(&[20]).await?;
     server.load("before", "cuda", 3 * GIB).await?;
     server.load("m", "cuda", 4 * GIB).await?;
     server.load("after", "cuda", 5 * GIB).await?;
     server.client.unload("before").send().await?;
     let unload = server.client.unload("m").send().await?;
-    assert_eq!(told(&unload), (UnloadVerification::DeviceObserved, 4 * GIB));
+    assert_eq!(
+        verified(&unload),
+        (UnloadVerification::DeviceObserved, 4 * GIB)
+    );
     let unload = server.client.unload("after").send().await?;
-    assert_eq!(told(&unload), (UnloadVerification::DeviceObserved, 5 * GIB));
+    assert_eq!(
+        verified(&unload),
+        (UnloadVerification::DeviceObserved, 5 * GIB)
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn what_another_process_took_is_allowed_for_and_told() -> Result<()> {
+async fn memory_that_another_process_took_is_allowed_for_and_reported() -> Result<()> {
     let server = TestServer::with_gpus(&[20]).await?;
     server.load("m", "cuda", 4 * GIB).await?;
     server.driver.take(0, 2 * GIB)?;
@@ -61,7 +70,7 @@ async fn what_another_process_took_is_allowed_for_and_told() -> Result<()> {
 }
 
 #[tokio::test]
-async fn memory_that_does_not_come_back_is_told_and_not_given_away() -> Result<()> {
+async fn memory_that_does_not_come_back_is_reported_and_not_given_away() -> Result<()> {
     let server = TestServer::with(&[10], |options| {
         options.time("--device-release-timeout", RELEASE_TIMEOUT)
     });
@@ -103,17 +112,20 @@ async fn memory_that_comes_back_late_is_waited_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_driver_that_does_not_tell_of_processes_is_enough() -> Result<()> {
+async fn a_driver_that_reports_no_processes_is_enough() -> Result<()> {
     let server = TestServer::with_gpus(&[10]).await?;
     server.driver.keep_quiet(true)?;
     server.load("m", "cuda", 4 * GIB).await?;
     let unload = server.client.unload("m").send().await?;
-    assert_eq!(told(&unload), (UnloadVerification::DeviceObserved, 4 * GIB));
+    assert_eq!(
+        verified(&unload),
+        (UnloadVerification::DeviceObserved, 4 * GIB)
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn what_another_model_came_to_hold_while_it_served_is_allowed_for() -> Result<()> {
+async fn growth_of_another_model_is_allowed_for() -> Result<()> {
     let server = TestServer::with_gpus(&[20]).await?;
     let other = server.load("other", "cuda", 3 * GIB).await?.worker_pid;
     server.load("m", "cuda", 4 * GIB).await?;
@@ -128,7 +140,10 @@ async fn what_another_model_came_to_hold_while_it_served_is_allowed_for() -> Res
         .devices_when(|devices| devices[0].memory_free_bytes == 11 * GIB)
         .await?;
     let unload = server.client.unload("m").send().await?;
-    assert_eq!(told(&unload), (UnloadVerification::SharedDevice, 4 * GIB));
+    assert_eq!(
+        verified(&unload),
+        (UnloadVerification::SharedDevice, 4 * GIB)
+    );
     Ok(())
 }
 

@@ -142,7 +142,7 @@ const CHANGES: &[(Embedding, Change, &str)] = &[
 ];
 
 #[tokio::test]
-async fn what_cannot_be_used_fails_the_load_and_says_why() -> Result<()> {
+async fn unusable_embedding_files_fail_the_load_with_the_reason() -> Result<()> {
     let served = Served::embedding(Qwen3).await?;
     for (number, (kind, change, word)) in CHANGES.iter().enumerate() {
         let path = copy(&served.fixtures, &served.fixtures.embedding(*kind)?)?;

@@ -7,7 +7,7 @@ use hangar_tests::{fixtures::Embedding, metrics::Metrics};
 use crate::{Served, Vectors};
 
 #[tokio::test]
-async fn metadata_tells_what_an_embedding_model_is() -> Result<()> {
+async fn metadata_describes_an_embedding_model() -> Result<()> {
     for kind in Embedding::ALL {
         let served = Served::embedding(kind).await?;
         let metadata = served.model().await?.metadata.context("metadata")?;

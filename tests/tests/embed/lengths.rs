@@ -42,7 +42,7 @@ async fn a_text_may_be_as_long_as_the_context_and_no_longer() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_specs_context_holds() -> Result<()> {
+async fn the_specs_context_is_the_limit() -> Result<()> {
     let served = Served::embedding_with(Embedding::Gemma, |spec| spec.context_length = 16).await?;
     served.vector(&text(16, Embedding::Gemma)).await?;
     let long = text(17, Embedding::Gemma);

@@ -68,7 +68,8 @@ async fn wrong_fields_are_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_model_that_is_not_there_or_not_loaded_is_told() -> Result<()> {
+async fn an_unknown_model_and_one_that_is_not_loaded_are_refused_with_their_reasons() -> Result<()>
+{
     let served = Served::embedding(Embedding::Qwen3).await?;
     let ask = |id: &str| -> Embed { served.client.embed(id).input("x") };
     let unknown = ask("nobody").send().await;

@@ -126,7 +126,7 @@ async fn as_many_texts_as_may_be_get_their_vectors() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_the_modules_do_not_ask_for_is_not_done() -> Result<()> {
+async fn vectors_are_normalized_only_where_the_modules_say() -> Result<()> {
     for kind in Embedding::ALL {
         let served = Served::embedding(kind).await?;
         let unit = served.vectors(TEXTS).await?;
@@ -150,7 +150,7 @@ async fn what_the_modules_do_not_ask_for_is_not_done() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_window_to_both_sides_is_half_as_wide_on_each() -> Result<()> {
+async fn a_bidirectional_window_is_half_as_wide_on_each_side() -> Result<()> {
     let served = Served::embedding(Embedding::Gemma).await?;
     let path = served.fixtures.embedding(Embedding::Gemma)?;
     let path = copy(&served.fixtures, &path)?;

@@ -45,7 +45,7 @@ async fn first_words_within(
 }
 
 #[tokio::test]
-async fn silence_is_bounded() -> Result<()> {
+async fn a_worker_that_sends_no_handshake_is_killed_in_time() -> Result<()> {
     for ready in [ReadyKind::Never, ReadyKind::Half] {
         let (limit, stalled) = (Duration::from_secs(1), ErrorReason::LoadStalled);
         let message = first_words_within(limit, ready, Code::DeadlineExceeded, stalled).await?;
@@ -55,7 +55,7 @@ async fn silence_is_bounded() -> Result<()> {
 }
 
 #[tokio::test]
-async fn nonsense_is_refused() -> Result<()> {
+async fn a_malformed_handshake_is_refused() -> Result<()> {
     for ready in [ReadyKind::Garbage, ReadyKind::Huge] {
         let message = first_words(ready, Code::Unavailable, ErrorReason::WorkerDied).await?;
         assert!(message.contains("make no sense"), "{message}");
@@ -64,7 +64,7 @@ async fn nonsense_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn another_version_is_refused() -> Result<()> {
+async fn another_protocol_version_is_refused() -> Result<()> {
     let died = ErrorReason::WorkerDied;
     let message = first_words(ReadyKind::WrongVersion, Code::Unavailable, died).await?;
     assert!(
@@ -87,7 +87,7 @@ async fn a_worker_that_ends_or_closes_its_output_has_failed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_files_is_told_in_the_workers_words() -> Result<()> {
+async fn what_is_wrong_with_the_files_is_reported_in_the_workers_words() -> Result<()> {
     let ready = ReadyKind::Failure {
         reason: "MODEL_UNUSABLE".into(),
         message: "There are no weights in that directory. Copy them there.".into(),

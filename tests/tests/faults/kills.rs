@@ -31,7 +31,7 @@ async fn server(script: &Script) -> Result<ScriptedServer> {
     .await
 }
 
-async fn a_kill_is_told_in(state: ModelState) -> Result<()> {
+async fn a_kill_fails_the_load_in(state: ModelState) -> Result<()> {
     let server = server(&Script::gated()).await?;
     let mut held = server.hold(state).await?;
     processes::signal(held.pid, Signal::KILL)?;
@@ -55,18 +55,18 @@ async fn a_kill_is_told_in(state: ModelState) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_worker_killed_while_starting_is_told() -> Result<()> {
-    a_kill_is_told_in(Starting).await
+async fn a_worker_killed_while_starting_fails_the_load() -> Result<()> {
+    a_kill_fails_the_load_in(Starting).await
 }
 
 #[tokio::test]
-async fn a_worker_killed_while_loading_is_told() -> Result<()> {
-    a_kill_is_told_in(Loading).await
+async fn a_worker_killed_while_loading_fails_the_load() -> Result<()> {
+    a_kill_fails_the_load_in(Loading).await
 }
 
 #[tokio::test]
-async fn a_worker_killed_while_warming_is_told() -> Result<()> {
-    a_kill_is_told_in(Warming).await
+async fn a_worker_killed_while_warming_fails_the_load() -> Result<()> {
+    a_kill_fails_the_load_in(Warming).await
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_worker_killed_when_ready_ends_its_requests() -> Result<()> {
 }
 
 #[tokio::test]
-async fn requests_that_wait_are_ended_too() -> Result<()> {
+async fn a_killed_worker_ends_waiting_requests_too() -> Result<()> {
     let server = server(&Script::gated()).await?;
     let mut spec = server.spec();
     spec.max_concurrency = 1;
@@ -128,7 +128,7 @@ async fn requests_that_wait_are_ended_too() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_worker_killed_while_draining_is_told() -> Result<()> {
+async fn a_worker_killed_while_draining_is_reported() -> Result<()> {
     let server = server(&Script::gated()).await?;
     let worker = server.ready().await?.worker_pid;
     let _gate = server.gate("token")?;

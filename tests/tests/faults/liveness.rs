@@ -68,8 +68,8 @@ impl Watch {
     async fn until(&mut self, status: ServingStatus) -> Result<()> {
         let wait = async {
             loop {
-                let told = self.0.message().await?.context("the watch ended")?;
-                if told.status() == status {
+                let reported = self.0.message().await?.context("the watch ended")?;
+                if reported.status() == status {
                     return Ok(());
                 }
             }

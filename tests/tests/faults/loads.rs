@@ -27,7 +27,7 @@ fn stalls_soon(options: Options) -> Options {
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_in_its_load_is_told_by_its_end() -> Result<()> {
+async fn a_worker_that_dies_in_its_load_is_reported_with_its_exit() -> Result<()> {
     let ends = [
         (Fault::Kill, "SIGKILL"),
         (Fault::Abort, "SIGABRT"),
@@ -71,7 +71,7 @@ async fn a_load_that_breaks_off_fails() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_load_that_the_worker_gives_up_is_told_in_its_words() -> Result<()> {
+async fn a_load_that_the_worker_gives_up_is_reported_in_its_words() -> Result<()> {
     let kind = LoadKind::Fail {
         reason: "MODEL_UNUSABLE".into(),
         message: "config.json has no hidden_size. Copy the model anew.".into(),

@@ -88,7 +88,7 @@ async fn a_thread_that_panics_at_its_start_stops_the_server(#[case] thread: &str
 }
 
 #[tokio::test]
-async fn what_was_asked_for_survives_the_panic() -> Result<()> {
+async fn desired_state_survives_a_panic() -> Result<()> {
     let failpoints = Failpoints::new()?;
     let data = tempfile::tempdir()?;
     let fixtures = Fixtures::new()?;
@@ -121,7 +121,7 @@ async fn a_read_of_the_catalog_that_panics_fails_its_call_only() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_request_whose_task_panics_is_told_so_and_the_next_one_is_answered() -> Result<()> {
+async fn a_request_whose_task_panics_gets_an_error_and_the_next_one_is_answered() -> Result<()> {
     let failpoints = Failpoints::new()?;
     let server =
         ScriptedServer::with(&Script::gated(), |options| failpoints.options(options)).await?;
@@ -142,7 +142,7 @@ async fn a_request_whose_task_panics_is_told_so_and_the_next_one_is_answered() -
 }
 
 #[tokio::test]
-async fn a_stream_that_panics_is_told_so_and_the_next_one_goes_on() -> Result<()> {
+async fn a_stream_that_panics_gets_an_error_and_the_next_one_goes_on() -> Result<()> {
     let failpoints = Failpoints::new()?;
     let server =
         ScriptedServer::with(&Script::default(), |options| failpoints.options(options)).await?;
@@ -171,7 +171,7 @@ async fn a_stream_that_panics_is_told_so_and_the_next_one_goes_on() -> Result<()
 }
 
 #[test]
-fn what_is_released_has_no_failpoints() -> Result<()> {
+fn the_released_server_has_no_failpoints() -> Result<()> {
     let has = |name: &str| -> Result<bool> {
         let needle = b"HANGAR_FAILPOINTS";
         let bytes = fs::read(binary(name)?)?;

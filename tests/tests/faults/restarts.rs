@@ -75,7 +75,7 @@ async fn a_load_that_dies_twice_succeeds_at_the_third_attempt() -> Result<()> {
 }
 
 #[tokio::test]
-async fn attempts_are_bounded() -> Result<()> {
+async fn attempts_end_at_the_policys_maximum() -> Result<()> {
     let server = server(&dies_on(&[1, 2, 3, 4])).await?;
     let mut transitions = server.follow().await?;
     let spec = restarting(&server.directory, OnFailure, 3);
@@ -256,7 +256,7 @@ async fn a_load_in_the_back_off_joins_and_the_time_of_the_load_goes_on() -> Resu
 }
 
 #[tokio::test]
-async fn a_request_in_the_back_off_is_told_to_come_back() -> Result<()> {
+async fn a_request_in_the_back_off_gets_a_retry_delay() -> Result<()> {
     let server = server(&dies_on(&[1])).await?;
     let mut transitions = server.follow().await?;
     server

@@ -65,12 +65,12 @@ async fn an_engine_that_gets_a_hundredth_of_a_processor_does_not_hang() -> Resul
 }
 
 #[tokio::test]
-async fn what_a_child_of_the_worker_does_is_work() -> Result<()> {
+async fn processor_time_of_the_workers_children_is_work() -> Result<()> {
     assert_it_lives(WorkKind::Child, Duration::from_millis(1500), false).await
 }
 
 #[tokio::test]
-async fn an_engine_that_works_for_nothing_has_a_limit_of_its_own() -> Result<()> {
+async fn an_engine_that_spins_without_a_step_has_a_limit_of_its_own() -> Result<()> {
     let (server, mut transitions) = server(WorkKind::Thread, |options: Options| {
         options
             .time("--hang-timeout", Duration::from_secs(60))

@@ -26,7 +26,7 @@ fn ids(loads: &[ModelLoad]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn each_model_has_its_own_answer() -> Result<()> {
+async fn load_all_answers_for_each_model() -> Result<()> {
     let server = TestServer::real().await?;
     let none = server.stubs.load(all()).await?.loads;
     assert!(none.is_empty(), "nothing is registered");
@@ -64,7 +64,7 @@ async fn each_model_has_its_own_answer() -> Result<()> {
 }
 
 #[tokio::test]
-async fn members_are_not_evicted_for_each_other() -> Result<()> {
+async fn models_of_one_load_all_do_not_evict_each_other() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = Options::scripted(&fixtures)
         .argument("--memory-limit")
@@ -126,7 +126,7 @@ async fn members_are_not_evicted_for_each_other() -> Result<()> {
 }
 
 #[tokio::test]
-async fn all_does_not_have_to_be_waited_for() -> Result<()> {
+async fn load_all_without_wait_answers_at_once() -> Result<()> {
     let server = TestServer::scripted().await?;
     for model in ["a", "b", "c"] {
         let (_, spec) = server.script(model, &Script::default())?;
@@ -150,7 +150,7 @@ async fn all_does_not_have_to_be_waited_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_time_out_is_each_models_own() -> Result<()> {
+async fn a_load_timeout_counts_for_each_model_of_load_all() -> Result<()> {
     let server = TestServer::scripted().await?;
     let (_, fine) = server.script("fine", &Script::default())?;
     server.load("fine", fine).await?;
@@ -178,7 +178,7 @@ async fn a_time_out_is_each_models_own() -> Result<()> {
 }
 
 #[tokio::test]
-async fn all_takes_no_spec_and_a_mere_check_loads_nothing() -> Result<()> {
+async fn load_all_takes_no_spec_and_validate_only_loads_nothing() -> Result<()> {
     let server = TestServer::scripted().await?;
     let (_, spec) = server.script("m", &Script::default())?;
     server.load("m", spec.clone()).await?;

@@ -35,7 +35,7 @@ async fn loads(server: &TestServer) -> Result<usize> {
 }
 
 #[tokio::test]
-async fn a_request_loads_and_is_answered() -> Result<()> {
+async fn a_request_loads_its_model_and_is_answered() -> Result<()> {
     let server = server().await?;
     let answer = server.answer("m").await?;
     assert_eq!(state(&server, "m").await?, ModelState::Ready);
@@ -49,7 +49,7 @@ async fn a_request_loads_and_is_answered() -> Result<()> {
 }
 
 #[tokio::test]
-async fn tokens_load_too() -> Result<()> {
+async fn tokenize_and_detokenize_load_their_model_too() -> Result<()> {
     let server = server().await?;
     let tokens = server.client.tokenize("m", "Hello").send().await?;
     server.client.unload("m").send().await?;
@@ -86,7 +86,7 @@ async fn the_first_request_after_a_start_loads() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_went_because_it_was_idle_comes_back() -> Result<()> {
+async fn a_model_unloaded_as_idle_is_loaded_by_the_next_request() -> Result<()> {
     let server = TestServer::real().await?;
     let spec = ModelSpec {
         idle_timeout: Some(to_proto_duration(Duration::from_millis(200))),
@@ -143,7 +143,7 @@ async fn a_broken_model_is_not_tried_by_every_request() -> Result<()> {
 }
 
 #[tokio::test]
-async fn another_model_is_not_loaded_by_a_request() -> Result<()> {
+async fn a_request_loads_no_model_without_load_on_demand() -> Result<()> {
     let server = TestServer::real().await?;
     server.llama("m").await?;
     server.client.unload("m").send().await?;

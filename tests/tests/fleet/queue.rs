@@ -76,7 +76,7 @@ async fn required_models_go_first_then_by_priority_then_by_arrival() -> Result<(
 }
 
 #[tokio::test]
-async fn who_leaves_the_queue_holds_nobody_up() -> Result<()> {
+async fn a_load_that_leaves_the_queue_holds_nobody_up() -> Result<()> {
     let (server, gate) = busy().await?;
     queue(&server, "leaves", false, 9).await?;
     queue(&server, "stays", false, 0).await?;

@@ -41,7 +41,7 @@ async fn server() -> Result<(TestServer, Session)> {
 }
 
 #[tokio::test]
-async fn what_is_required_or_held_stays() -> Result<()> {
+async fn unload_all_keeps_required_and_held_models() -> Result<()> {
     let (server, session) = server().await?;
     let answer = server.stubs.unload(all(false)).await?;
     assert_eq!(ids(&answer), ["held", "plain"]);
@@ -81,7 +81,7 @@ async fn a_session_unloads_what_it_alone_holds() -> Result<()> {
 }
 
 #[tokio::test]
-async fn force_leaves_nothing() -> Result<()> {
+async fn unload_all_with_force_leaves_no_model() -> Result<()> {
     let (server, session) = server().await?;
     let answer = server.stubs.unload(all(true)).await?;
     assert_eq!(ids(&answer), ["held", "plain", "required"]);
@@ -107,7 +107,7 @@ async fn force_leaves_nothing() -> Result<()> {
 
 /// Neither what runs nor what would be tried again comes back with the next start.
 #[tokio::test]
-async fn nothing_is_asked_for_any_more() -> Result<()> {
+async fn unload_all_makes_nothing_desired() -> Result<()> {
     let data = tempfile::tempdir()?;
     let fixtures = Fixtures::new()?;
     let options = Options::new(&fixtures).data_in(data.path());

@@ -48,7 +48,7 @@ async fn an_offline_server_uses_the_cache_and_nothing_else() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_complete_is_loaded_while_the_hub_is_down() -> Result<()> {
+async fn a_complete_download_is_loaded_while_the_hub_is_down() -> Result<()> {
     let server = TestServer::new().await?;
     server.client.load("m").spec(at("main")).wait().await?;
     server.client.unload("m").send().await?;

@@ -175,10 +175,10 @@ async fn a_repository_that_is_not_listed_is_not_allowed_and_not_asked_for() -> R
             .send()
             .await;
         let refused = refusal(load, Code::PermissionDenied, ErrorReason::SourceNotAllowed);
-        let told = refused.message();
+        let reported = refused.message();
         assert!(
-            told.contains(REPOSITORY) && told.contains("--hub-repositories"),
-            "{told}"
+            reported.contains(REPOSITORY) && reported.contains("--hub-repositories"),
+            "{reported}"
         );
         let unknown = client.info().model("m").send().await;
         refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);

@@ -23,7 +23,7 @@ async fn fails_once(server: &TestServer, words: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn contents_that_are_others_are_removed_and_downloaded_again() -> Result<()> {
+async fn contents_with_another_hash_are_removed_and_downloaded_again() -> Result<()> {
     let server = TestServer::new().await?;
     server.hub.fault(WEIGHTS, Fault::Corrupt);
     fails_once(&server, "SHA-256").await?;

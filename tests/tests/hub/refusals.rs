@@ -77,7 +77,7 @@ async fn a_redirect_to_another_host_is_followed_without_the_token() -> Result<()
 }
 
 #[tokio::test]
-async fn what_the_hub_does_not_have_is_unusable() -> Result<()> {
+async fn a_repository_that_the_hub_does_not_have_is_unusable() -> Result<()> {
     let server = TestServer::new().await?;
     let mut revision = hub_spec(REPOSITORY, &[], 3);
     if let Some(hangar_client::v1::model_source::Source::HuggingFace(hub)) = revision
@@ -107,7 +107,7 @@ async fn what_the_hub_does_not_have_is_unusable() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_cannot_be_loaded_is_refused_before_it_is_downloaded() -> Result<()> {
+async fn an_unsupported_model_is_refused_before_it_is_downloaded() -> Result<()> {
     let server = TestServer::new().await?;
     for (file, words) in [
         ("pytorch_model.bin", "pickled"),
@@ -166,10 +166,10 @@ async fn a_disk_that_is_too_small_is_seen_before_a_byte_is_written() -> Result<(
         Code::ResourceExhausted,
         ErrorReason::StorageFull,
     );
-    let told = refused.message();
+    let reported = refused.message();
     assert!(
-        told.contains("11258999") && told.contains("are free"),
-        "{told}"
+        reported.contains("11258999") && reported.contains("are free"),
+        "{reported}"
     );
     let files = server.hub.requests().into_iter();
     assert_eq!(files.filter(|r| r.line.contains("/resolve/")).count(), 0);

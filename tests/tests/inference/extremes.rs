@@ -49,7 +49,7 @@ const FIELDS: &[(&str, Set, [f32; 2], [f32; 3])] = &[
 ];
 
 #[tokio::test]
-async fn each_value_gets_its_answer_or_its_error_and_harms_nothing() -> Result<()> {
+async fn each_extreme_value_gets_its_answer_or_its_error_and_harms_nothing() -> Result<()> {
     let served = Served::tiny().await?;
     let worker = served.worker().await?;
     let before = served.greedy("Hello").max_tokens(20).text().await?.text;

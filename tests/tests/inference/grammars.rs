@@ -50,7 +50,7 @@ impl Unharmed {
 }
 
 #[tokio::test]
-async fn what_is_no_grammar_is_refused_with_its_field() -> Result<()> {
+async fn malformed_grammars_are_refused_with_their_field() -> Result<()> {
     let model = Unharmed::begin(Served::tiny().await?).await?;
     let none = model.ask(|it| it.with(|request| request.constraint = Some(Constraint::default())));
     assert_eq!(wrong_fields(none.await), ["constraint"]);
@@ -97,7 +97,7 @@ async fn what_is_no_grammar_is_refused_with_its_field() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_nothing_can_conform_to_is_refused() -> Result<()> {
+async fn grammars_that_nothing_conforms_to_are_refused() -> Result<()> {
     let model = Unharmed::begin(Served::tiny().await?).await?;
     let answer = model.ask(|it| it.regex("[^\\s\\S]")).await;
     assert_eq!(wrong_fields(answer), ["constraint.regex"]);
@@ -119,7 +119,7 @@ async fn what_nothing_can_conform_to_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_explodes_is_refused_and_harms_nothing() -> Result<()> {
+async fn grammars_that_explode_are_refused_and_harm_nothing() -> Result<()> {
     let model = Unharmed::begin(Served::tiny().await?).await?;
     let long = "x".repeat((128 << 10) + 1);
     let answer = model.ask(|it| it.regex(long)).await;
@@ -153,7 +153,7 @@ async fn what_explodes_is_refused_and_harms_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_nested_deeply_is_followed_or_refused_and_harms_nothing() -> Result<()> {
+async fn deeply_nested_grammars_are_followed_or_refused_and_harm_nothing() -> Result<()> {
     const DEPTH: usize = 10_000;
     let model = Unharmed::begin(Served::tiny().await?).await?;
     let nested = |open: &str, inner: &str, close: &str| {
@@ -184,7 +184,7 @@ async fn what_is_nested_deeply_is_followed_or_refused_and_harms_nothing() -> Res
 }
 
 #[tokio::test]
-async fn what_is_long_and_simple_is_followed() -> Result<()> {
+async fn long_and_simple_grammars_are_followed() -> Result<()> {
     let model = Unharmed::begin(Served::tiny().await?).await?;
     let regex = "a".repeat(100_000);
     assert_eq!(model.ask(|it| it.regex(regex)).await?, "aaaaa");

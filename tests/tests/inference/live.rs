@@ -15,7 +15,7 @@ async fn changed(served: &Served, mut change: impl FnMut(&mut ModelSpec)) -> Res
 }
 
 #[tokio::test]
-async fn changed_defaults_hold_from_the_next_request_on_the_same_worker() -> Result<()> {
+async fn changed_defaults_apply_from_the_next_request_on_the_same_worker() -> Result<()> {
     let served = Served::tiny().await?;
     let worker = served.worker().await?;
     let greedy = served.greedy("Hello").max_tokens(40).text().await?.text;
@@ -46,7 +46,7 @@ async fn changed_defaults_hold_from_the_next_request_on_the_same_worker() -> Res
 }
 
 #[tokio::test]
-async fn what_the_engine_was_built_from_holds_after_a_reload() -> Result<()> {
+async fn changes_of_what_the_engine_is_built_from_apply_after_a_reload() -> Result<()> {
     let served = Served::tiny().await?;
     let worker = served.worker().await?;
     assert!(changed(&served, |spec| spec.context_length = 64).await?);

@@ -9,7 +9,10 @@ use hangar_tests::refusals::wrong_fields;
 use crate::{Served, greedy_request, responses, tokens_of};
 
 /// The tokens of an answer and what was told of each.
-async fn told(served: &Served, request: GenerateRequest) -> Result<(Vec<u32>, Vec<TokenLogprob>)> {
+async fn logprobs_of(
+    served: &Served,
+    request: GenerateRequest,
+) -> Result<(Vec<u32>, Vec<TokenLogprob>)> {
     let (chunks, _) = responses(&served.client, request).await?;
     for chunk in &chunks {
         assert_eq!(chunk.logprobs.len(), chunk.token_ids.len());
@@ -27,26 +30,26 @@ fn asked(top_logprobs: u32) -> GenerateRequest {
 }
 
 #[tokio::test]
-async fn every_token_is_told_with_the_most_likely_ones() -> Result<()> {
+async fn every_token_has_logprobs_and_the_most_likely_alternatives() -> Result<()> {
     let served = Served::tiny().await?;
-    let (tokens, logprobs) = told(&served, asked(20)).await?;
+    let (tokens, logprobs) = logprobs_of(&served, asked(20)).await?;
     assert_eq!(tokens.len(), 20);
-    for (token, told) in tokens.iter().zip(&logprobs) {
-        assert_eq!(told.token_id, *token);
-        assert_eq!(told.top.len(), 20);
+    for (token, reported) in tokens.iter().zip(&logprobs) {
+        assert_eq!(reported.token_id, *token);
+        assert_eq!(reported.top.len(), 20);
         // The most likely one was chosen.
         assert_eq!(
-            (told.top[0].token_id, told.top[0].logprob),
-            (*token, told.logprob)
+            (reported.top[0].token_id, reported.top[0].logprob),
+            (*token, reported.logprob)
         );
-        assert_eq!(told.top[0].text, told.text);
-        assert!(told.top.is_sorted_by(|a, b| a.logprob >= b.logprob));
-        let sum: f32 = told.top.iter().map(|top| top.logprob.exp()).sum();
+        assert_eq!(reported.top[0].text, reported.text);
+        assert!(reported.top.is_sorted_by(|a, b| a.logprob >= b.logprob));
+        let sum: f32 = reported.top.iter().map(|top| top.logprob.exp()).sum();
         assert!(sum > 0.0 && sum < 1.001, "{sum}");
     }
-    let (same, plain) = told(&served, asked(0)).await?;
+    let (same, plain) = logprobs_of(&served, asked(0)).await?;
     assert_eq!(same, tokens);
-    assert!(plain.iter().all(|told| told.top.is_empty()));
+    assert!(plain.iter().all(|reported| reported.top.is_empty()));
     assert_eq!(plain[0].logprob, logprobs[0].logprob);
     let (none, _) = responses(&served.client, greedy_request("Hello", 20)).await?;
     assert!(none.iter().all(|chunk| chunk.logprobs.is_empty()));
@@ -54,9 +57,9 @@ async fn every_token_is_told_with_the_most_likely_ones() -> Result<()> {
 }
 
 #[tokio::test]
-async fn they_are_the_models_own_before_temperature_filters_and_constraint() -> Result<()> {
+async fn logprobs_are_taken_before_temperature_filters_and_constraint() -> Result<()> {
     let served = Served::tiny().await?;
-    let (_, plain) = told(&served, asked(5)).await?;
+    let (_, plain) = logprobs_of(&served, asked(5)).await?;
     let changed = GenerateRequest {
         seed: Some(3),
         sampling: Some(Sampling {
@@ -67,7 +70,7 @@ async fn they_are_the_models_own_before_temperature_filters_and_constraint() -> 
         }),
         ..asked(5)
     };
-    let (_, changed) = told(&served, changed).await?;
+    let (_, changed) = logprobs_of(&served, changed).await?;
     assert_eq!(changed[0].top, plain[0].top);
     let constrained = GenerateRequest {
         constraint: Some(Constraint {
@@ -75,7 +78,7 @@ async fn they_are_the_models_own_before_temperature_filters_and_constraint() -> 
         }),
         ..asked(5)
     };
-    let (_, constrained) = told(&served, constrained).await?;
+    let (_, constrained) = logprobs_of(&served, constrained).await?;
     assert_eq!(constrained[0].top, plain[0].top);
     assert!(constrained[0].logprob <= plain[0].logprob);
     assert!(constrained[0].text.chars().all(|c| c.is_ascii_digit()));
@@ -83,7 +86,7 @@ async fn they_are_the_models_own_before_temperature_filters_and_constraint() -> 
 }
 
 #[tokio::test]
-async fn what_the_demo_model_learned_it_is_sure_of() -> Result<()> {
+async fn the_demo_model_is_sure_of_what_it_learned() -> Result<()> {
     let served = Served::demo().await?;
     let request = GenerateRequest {
         prompt: String::new(),
@@ -91,17 +94,20 @@ async fn what_the_demo_model_learned_it_is_sure_of() -> Result<()> {
         logprobs: true,
         ..greedy_request("", 40)
     };
-    let (_, logprobs) = told(&served, request).await?;
-    let text: String = logprobs.iter().map(|told| told.text.as_str()).collect();
+    let (_, logprobs) = logprobs_of(&served, request).await?;
+    let text: String = logprobs
+        .iter()
+        .map(|reported| reported.text.as_str())
+        .collect();
     assert_eq!(text, "17 + 25 = 42.");
-    for told in &logprobs {
-        assert!(told.logprob > 0.9f32.ln(), "{told:?}");
+    for reported in &logprobs {
+        assert!(reported.logprob > 0.9f32.ln(), "{reported:?}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn most_likely_tokens_are_told_with_logprobs_only_and_up_to_twenty() -> Result<()> {
+async fn top_logprobs_need_logprobs_and_are_at_most_twenty() -> Result<()> {
     let served = Served::tiny().await?;
     let top = async |logprobs, top_logprobs| {
         let request = served.greedy("Hello").max_tokens(1);

@@ -18,7 +18,7 @@ async fn greedy(client: &Client, model: &str, tokens: u32) -> Result<String> {
 }
 
 #[tokio::test]
-async fn every_format_answers_and_tells_what_it_is() -> Result<()> {
+async fn every_format_answers_and_reports_what_it_is() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let hangar = Hangar::start(Options::new(&fixtures)).await?;
     let client = hangar.client().await?;

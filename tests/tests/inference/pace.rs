@@ -50,7 +50,7 @@ async fn learned(served: &Served) -> Result<Pace> {
 }
 
 #[tokio::test]
-async fn a_pace_is_learned_told_and_kept_over_reloads() -> Result<()> {
+async fn a_pace_is_learned_reported_and_kept_over_reloads() -> Result<()> {
     let served = Served::long(|_| ()).await?;
     assert_eq!(pace(&served.model().await?), None);
     prompt(&served, 500).max_tokens(20).text().await?;
@@ -63,7 +63,7 @@ async fn a_pace_is_learned_told_and_kept_over_reloads() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_prompt_that_its_deadline_cannot_be_met_for_is_refused_at_once() -> Result<()> {
+async fn a_prompt_that_cannot_meet_its_deadline_is_refused_at_once() -> Result<()> {
     let served = Served::long(|_| ()).await?;
     let throttle = Throttle::start(served.worker().await?, 10)?;
     // What has no deadline is never too slow, nor is anything before enough is known.
@@ -81,13 +81,13 @@ async fn a_prompt_that_its_deadline_cannot_be_met_for_is_refused_at_once() -> Re
         Code::DeadlineExceeded,
         ErrorReason::DeadlineTooShort,
     );
-    let told = &refused.details().metadata;
-    assert_eq!(told["prompt_tokens"], "8000");
-    let number = |name: &str| told[name].parse::<f64>();
-    assert!(number("prompt_tokens_per_second")? > 0.0, "{told:?}");
+    let reported = &refused.details().metadata;
+    assert_eq!(reported["prompt_tokens"], "8000");
+    let number = |name: &str| reported[name].parse::<f64>();
+    assert!(number("prompt_tokens_per_second")? > 0.0, "{reported:?}");
     assert!(
         number("estimated_seconds")? > number("seconds_left")?,
-        "{told:?}"
+        "{reported:?}"
     );
     // The engine did nothing for it, and whoever has the time gets the answer.
     prompt(&served, 3000).max_tokens(2).text().await?;
@@ -125,9 +125,9 @@ async fn a_prompt_that_ended_a_worker_is_not_sent_to_the_next() -> Result<()> {
         Code::FailedPrecondition,
         ErrorReason::PromptTooLarge,
     );
-    let told = &refused.details().metadata;
-    assert_eq!(told["fatal_prompt_tokens"], "8000");
-    assert_eq!(told["fatal_reason"], "WORKER_DIED");
+    let reported = &refused.details().metadata;
+    assert_eq!(reported["fatal_prompt_tokens"], "8000");
+    assert_eq!(reported["fatal_reason"], "WORKER_DIED");
     assert!(refused.details().retry_after.is_none());
     prompt(&served, 4000).max_tokens(2).text().await?;
     assert_eq!(served.worker().await?, {

@@ -52,7 +52,7 @@ async fn one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> Result<
 }
 
 #[tokio::test]
-async fn with_an_empty_queue_nobody_waits() -> Result<()> {
+async fn with_a_queue_of_none_nobody_waits() -> Result<()> {
     let served = narrow(0).await?;
     let running = served.greedy("Hello").max_tokens(LONG).stream().await?;
     let second = served.greedy("Hi").text().await;

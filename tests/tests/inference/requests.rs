@@ -27,7 +27,7 @@ fn message(role: &str) -> ChatMessage {
 }
 
 #[tokio::test]
-async fn exactly_one_of_prompt_and_messages_is_wanted() -> Result<()> {
+async fn exactly_one_of_prompt_and_messages_is_required() -> Result<()> {
     let served = Served::tiny().await?;
     let neither = changed(&served, |request| request.prompt.clear()).await;
     assert_eq!(wrong_fields(neither), ["prompt"]);
@@ -37,7 +37,7 @@ async fn exactly_one_of_prompt_and_messages_is_wanted() -> Result<()> {
 }
 
 #[tokio::test]
-async fn roles_are_known() -> Result<()> {
+async fn unknown_roles_are_refused() -> Result<()> {
     let served = Served::tiny().await?;
     let conversation = async |roles: &[&str]| {
         changed(&served, |request| {
@@ -54,7 +54,7 @@ async fn roles_are_known() -> Result<()> {
 }
 
 #[tokio::test]
-async fn sampling_has_ranges() -> Result<()> {
+async fn sampling_out_of_range_is_refused() -> Result<()> {
     let served = Served::tiny().await?;
     let all = |x: f32| Sampling {
         temperature: Some(x),
@@ -96,7 +96,7 @@ async fn sampling_has_ranges() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_violation_is_told_at_once() -> Result<()> {
+async fn every_violation_is_reported_at_once() -> Result<()> {
     let served = Served::tiny().await?;
     let answer = changed(&served, |request| {
         request.prompt.clear();
@@ -138,7 +138,7 @@ async fn a_timeout_is_a_positive_length_of_time() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_unknown_model_is_not_found_and_known_ones_are_told() -> Result<()> {
+async fn an_unknown_model_is_not_found_and_the_error_lists_known_ones() -> Result<()> {
     let served = Served::tiny().await?;
     let client = &served.client;
     let answers = [

@@ -44,7 +44,7 @@ async fn a_seeded_answer_does_not_depend_on_what_else_is_asked() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_seed_holds_for_a_model_that_was_loaded_anew() -> Result<()> {
+async fn a_seed_gives_the_same_answer_after_a_reload() -> Result<()> {
     let (first, second) = (Served::tiny().await?, Served::tiny().await?);
     assert_eq!(seeded(&first, 7).await?, seeded(&second, 7).await?);
     Ok(())

@@ -89,7 +89,7 @@ async fn special_tokens_are_added_to_tokens_if_wanted_and_always_to_prompts() ->
 }
 
 #[tokio::test]
-async fn a_running_answer_does_not_stand_against_tokens() -> Result<()> {
+async fn tokenize_works_while_an_answer_runs() -> Result<()> {
     let served = Served::long(|spec| {
         spec.max_concurrency = 1;
         spec.max_queue = Some(0);

@@ -182,22 +182,22 @@ async fn functions_calls_and_results_are_in_the_prompt() -> Result<()> {
         name: "weather".into(),
         arguments: "{\"city\": \"Ulm\"}".into(),
     };
-    let told = || {
+    let question = || {
         let ask = served.client.generate("m").message("user", "Rain?");
         let ask = ask.tool_calls([call.clone()]).tool_result("call1", "dry");
         ask.temperature(0.0).max_tokens(20)
     };
     let history = "user: Rain?\nassistant: <tool_call>weather(Ulm)</tool_call>\ntool: dry [weather call1]\nassistant:";
     let same = served.greedy(history).max_tokens(20).text().await?;
-    let answer = told().text().await?;
+    let answer = question().text().await?;
     assert_eq!(
         (answer.text, answer.done.usage),
         (same.text, same.done.usage)
     );
     // A choice of none is as if there were no functions.
-    let none = told().tool(time()).tool_choice("none").text().await?;
+    let none = question().tool(time()).tool_choice("none").text().await?;
     assert_eq!(none.done.usage, same.done.usage);
-    let offered = told().tool(time()).text().await?;
+    let offered = question().tool(time()).text().await?;
     let tokens = |done: &GenerateDone| done.usage.map_or(0, |usage| usage.prompt_tokens);
     let written = "Call them in <tool_call></tool_call>: ".len() + "Tells the time.".len();
     assert!(tokens(&offered.done) as usize > tokens(&none.done) as usize + written);
@@ -205,7 +205,7 @@ async fn functions_calls_and_results_are_in_the_prompt() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_model_without_a_place_for_functions_says_so() -> Result<()> {
+async fn a_template_without_functions_is_refused() -> Result<()> {
     let unsupported = (Code::FailedPrecondition, ErrorReason::UnsupportedByModel);
     let served = Served::tiny().await?;
     let refused = refusal(ask(&served).text().await, unsupported.0, unsupported.1);
@@ -223,7 +223,7 @@ async fn a_model_without_a_place_for_functions_says_so() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_functions_is_told_by_its_place() -> Result<()> {
+async fn wrong_functions_are_named_by_their_place() -> Result<()> {
     let served = served(TAGGED).await?;
     let plain = || served.client.generate("m").message("user", "Rain?");
     let fields = wrong_fields(plain().tool(Tool::default()).text().await);

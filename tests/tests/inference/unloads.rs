@@ -61,7 +61,7 @@ async fn a_model_that_was_unloaded_is_not_loaded() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_model_that_failed_tells_why() -> Result<()> {
+async fn a_request_to_a_failed_model_gets_the_reason() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let hangar = Hangar::start(Options::new(&fixtures)).await?;
     let client = hangar.client().await?;
@@ -84,7 +84,7 @@ async fn a_model_that_failed_tells_why() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_model_that_is_loading_wants_to_be_asked_later() -> Result<()> {
+async fn a_request_to_a_loading_model_gets_a_retry_delay() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.directory("m")?;
     let gate = Gate::new(&path, "load")?;
@@ -177,7 +177,7 @@ async fn a_forced_unload_ends_what_runs_and_what_waits() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_drain_ends_with_its_time() -> Result<()> {
+async fn a_drain_ends_at_its_timeout() -> Result<()> {
     let served = Served::long(|_| ()).await?;
     let running = served.greedy("Hello").max_tokens(LONG).stream().await?;
     let unload = served

@@ -63,7 +63,7 @@ async fn every_request_is_counted_once_and_every_token() -> Result<()> {
 }
 
 #[tokio::test]
-async fn text_that_was_held_back_is_no_further_token() -> Result<()> {
+async fn text_held_back_for_a_stop_text_is_not_counted_again() -> Result<()> {
     let plain = Served::tiny().await?;
     let text = plain.greedy("Hello").max_tokens(40).text().await?.text;
     let end = text[25..].chars().next().unwrap_or_default();

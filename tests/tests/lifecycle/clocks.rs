@@ -21,7 +21,7 @@ use tonic::Code;
 const SHORT: Duration = Duration::from_millis(1500);
 
 #[tokio::test]
-async fn a_load_fails_when_its_time_is_over() -> Result<()> {
+async fn a_load_fails_at_its_timeout() -> Result<()> {
     for state in [Starting, Loading, Warming] {
         let (server, mut held) = with_time_enough(SHORT, async |limit| {
             let server = ScriptedServer::start(&Script::gated()).await?;
@@ -51,7 +51,7 @@ async fn a_load_fails_when_its_time_is_over() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_time_of_a_load_runs_while_it_waits_for_its_turn() -> Result<()> {
+async fn the_timeout_of_a_load_counts_while_it_is_queued() -> Result<()> {
     let one_at_a_time =
         |options: hangar_tests::hangar::Options| options.argument("--max-concurrent-loads=1");
     let server = ScriptedServer::with(&Script::gated(), one_at_a_time).await?;
@@ -68,7 +68,7 @@ async fn the_time_of_a_load_runs_while_it_waits_for_its_turn() -> Result<()> {
 }
 
 #[tokio::test]
-async fn whoever_waits_is_told_of_the_time_out() -> Result<()> {
+async fn every_waiter_gets_the_timeout_of_a_load() -> Result<()> {
     let server = ScriptedServer::start(&Script::gated()).await?;
     let _gate = server.gate("load")?;
     let load = server.load().timeout(SHORT).wait().await;
@@ -107,7 +107,7 @@ async fn a_load_outlives_a_caller_that_goes_away() -> Result<()> {
 }
 
 #[tokio::test]
-async fn loads_take_turns() -> Result<()> {
+async fn loads_beyond_the_limit_wait_in_the_queue() -> Result<()> {
     let one_at_a_time =
         |options: hangar_tests::hangar::Options| options.argument("--max-concurrent-loads=1");
     let server = ScriptedServer::with(&Script::gated(), one_at_a_time).await?;

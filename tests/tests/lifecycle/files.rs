@@ -6,8 +6,8 @@ use hangar_tests::{info, served::Served};
 #[tokio::test]
 async fn a_model_whose_files_have_changed_says_so_until_it_is_loaded_anew() -> Result<()> {
     let served = Served::tiny().await?;
-    let told = served.model().await?;
-    assert!(!told.reload_required && told.reload_reason.is_empty());
+    let reported = served.model().await?;
+    assert!(!reported.reload_required && reported.reload_reason.is_empty());
     let directory = served.fixtures.llama()?;
     // Nothing that an engine reads.
     std::fs::write(directory.join("README.md"), "new")?;
@@ -16,18 +16,21 @@ async fn a_model_whose_files_have_changed_says_so_until_it_is_loaded_anew() -> R
     let new = directory.join("model.new");
     std::fs::write(&new, bytes)?;
     std::fs::rename(&new, &weights)?;
-    let told = info::when(&served.client, "m", |info| info.reload_required).await?;
-    assert!(told.reload_reason.contains("model.safetensors"), "{told:?}");
+    let reported = info::when(&served.client, "m", |info| info.reload_required).await?;
+    assert!(
+        reported.reload_reason.contains("model.safetensors"),
+        "{reported:?}"
+    );
     assert!(served.client.load("m").wait().await?.already_loaded);
     served.greedy("Hello").max_tokens(1).text().await?;
     served.client.load("m").force_reload().wait().await?;
-    let told = served.model().await?;
-    assert!(!told.reload_required && told.reload_reason.is_empty());
+    let reported = served.model().await?;
+    assert!(!reported.reload_required && reported.reload_reason.is_empty());
     std::fs::remove_file(directory.join("tokenizer_config.json"))?;
-    let told = info::when(&served.client, "m", |info| info.reload_required).await?;
+    let reported = info::when(&served.client, "m", |info| info.reload_required).await?;
     assert!(
-        told.reload_reason.contains("tokenizer_config.json"),
-        "{told:?}"
+        reported.reload_reason.contains("tokenizer_config.json"),
+        "{reported:?}"
     );
     served.client.unload("m").send().await?;
     assert!(!served.model().await?.reload_required, "nothing is loaded");

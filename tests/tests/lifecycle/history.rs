@@ -12,7 +12,7 @@ use hangar_tests::{
 };
 
 #[tokio::test]
-async fn the_last_eight_loads_are_told_newest_first() -> Result<()> {
+async fn the_last_eight_loads_are_listed_newest_first() -> Result<()> {
     let server = ScriptedServer::start(&Script::default()).await?;
     let mut ids = Vec::new();
     for _ in 0..9 {
@@ -21,8 +21,8 @@ async fn the_last_eight_loads_are_told_newest_first() -> Result<()> {
     ids.reverse();
     ids.truncate(8);
     let loads = server.info().await?.recent_loads;
-    let told: Vec<_> = loads.iter().map(|load| load.load_id.as_str()).collect();
-    assert_eq!(told, ids);
+    let reported: Vec<_> = loads.iter().map(|load| load.load_id.as_str()).collect();
+    assert_eq!(reported, ids);
     for load in &loads {
         assert_eq!((load.outcome(), load.attempts), (Succeeded, 1));
         assert_eq!((load.reason.as_str(), load.message.as_str()), ("", ""));
@@ -54,7 +54,7 @@ async fn the_last_eight_loads_are_told_newest_first() -> Result<()> {
 }
 
 #[tokio::test]
-async fn each_load_is_told_with_its_outcome() -> Result<()> {
+async fn each_load_is_listed_with_its_outcome() -> Result<()> {
     let server = ScriptedServer::start(&Script::loading(LoadKind::Error)).await?;
     assert!(server.load().wait().await.is_err());
     let fail = LoadKind::Fail {

@@ -98,7 +98,7 @@ async fn a_gguf_file_is_described() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_was_asked_for_is_told_beside_what_is() -> Result<()> {
+async fn desired_state_is_reported_beside_the_state() -> Result<()> {
     let server = ScriptedServer::start(&Script::loading(LoadKind::Error)).await?;
     assert!(server.load().wait().await.is_err());
     let info = server.info().await?;
@@ -111,9 +111,9 @@ async fn what_was_asked_for_is_told_beside_what_is() -> Result<()> {
     assert!(!info.etag.is_empty() && !info.reload_required);
     assert!(info.aliases.is_empty() && info.holders.is_empty());
     let sent = server.spec();
-    let told = info.spec.context("a spec")?;
+    let reported = info.spec.context("a spec")?;
     assert_eq!(
-        (told.source, told.restart_policy.map(|p| p.mode)),
+        (reported.source, reported.restart_policy.map(|p| p.mode)),
         (sent.source, sent.restart_policy.map(|p| p.mode))
     );
     Ok(())
@@ -144,10 +144,13 @@ async fn the_server_and_its_system_are_described() -> Result<()> {
         "linux ".to_owned() + std::env::consts::ARCH
     );
     let seen = processes::host_bytes(server.hangar.pid())?;
-    let told = system.memory_server_bytes;
+    let reported = system.memory_server_bytes;
     // Between the two looks it may take a little.
     let slack = seen / 2 + (4 << 20);
-    assert!(told.abs_diff(seen) < slack, "{told} told, {seen} seen");
+    assert!(
+        reported.abs_diff(seen) < slack,
+        "{reported} reported, {seen} seen"
+    );
     assert!(system.memory_models_bytes > 0);
     assert!(info.devices.is_empty() && !info.truncated);
     let cache = info.cache.context("a cache of prepared weights")?;
@@ -157,7 +160,7 @@ async fn the_server_and_its_system_are_described() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_empty_request_tells_the_basics_of_all_models() -> Result<()> {
+async fn the_empty_request_returns_the_basics_of_all_models() -> Result<()> {
     let server = ScriptedServer::start(&Script::default()).await?;
     assert!(server.client.info().send().await?.models.is_empty());
     for id in ["z", "a/b"] {

@@ -209,7 +209,7 @@ fn timeless(model: &ModelInfo) -> ModelInfo {
 }
 
 #[tokio::test]
-async fn validate_only_tells_what_is_wrong_and_changes_nothing() -> Result<()> {
+async fn validate_only_reports_what_is_wrong_and_changes_nothing() -> Result<()> {
     let server = ScriptedServer::start(&Script::default()).await?;
     assert!(
         validate(&server, "m", server.spec())

@@ -36,7 +36,7 @@ async fn unload(hangar: &Hangar, model: &str, worker: u32) -> Result<ModelUnload
 }
 
 #[tokio::test]
-async fn an_unload_gives_back_what_was_seen_from_outside() -> Result<()> {
+async fn an_unload_frees_the_memory_that_proc_showed() -> Result<()> {
     let script = Script {
         load: LoadScript {
             memory_bytes: 100 << 20,

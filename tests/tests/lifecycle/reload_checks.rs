@@ -136,7 +136,7 @@ async fn a_worker_that_dies_or_says_nothing_in_its_inspection_leaves_the_old_one
 }
 
 #[tokio::test]
-async fn what_has_vanished_is_not_loaded_anew() -> Result<()> {
+async fn a_model_whose_files_vanished_is_not_reloaded() -> Result<()> {
     let served = Served::tiny().await?;
     let before = served.model().await?;
     std::fs::remove_dir_all(served.fixtures.llama()?)?;

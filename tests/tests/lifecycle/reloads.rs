@@ -151,7 +151,7 @@ async fn reloading(server: &ScriptedServer) -> Result<Reloading> {
 }
 
 #[tokio::test]
-async fn a_model_that_is_loaded_anew_is_loading_to_those_who_ask() -> Result<()> {
+async fn requests_during_a_reload_get_model_loading() -> Result<()> {
     let server = ScriptedServer::start(&Script::gated()).await?;
     server.ready().await?;
     let held = reloading(&server).await?;
@@ -175,7 +175,7 @@ async fn a_model_that_is_loaded_anew_is_loading_to_those_who_ask() -> Result<()>
 }
 
 #[tokio::test]
-async fn an_unload_in_a_reload_ends_the_wish() -> Result<()> {
+async fn an_unload_during_a_reload_cancels_the_load() -> Result<()> {
     let server = ScriptedServer::start(&Script::gated()).await?;
     server.ready().await?;
     let held = reloading(&server).await?;
@@ -199,7 +199,7 @@ async fn an_unload_in_a_reload_ends_the_wish() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_may_load_the_model_waits_for_the_reload() -> Result<()> {
+async fn a_request_that_may_load_the_model_waits_for_the_reload() -> Result<()> {
     let server = ScriptedServer::start(&Script::gated()).await?;
     let spec = ModelSpec {
         load_on_demand: true,

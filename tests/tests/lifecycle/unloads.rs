@@ -141,7 +141,7 @@ async fn all_models_are_unloaded_at_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_unload_tells_which_models_remain() -> Result<()> {
+async fn an_unload_lists_the_models_that_remain() -> Result<()> {
     let server = ScriptedServer::start(&Script::default()).await?;
     server.ready().await?;
     let path = server.fixtures.scripted("n", &Script::default())?;

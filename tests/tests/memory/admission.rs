@@ -42,7 +42,7 @@ async fn quickest_refusal(server: &TestServer) -> Result<Duration> {
 }
 
 #[tokio::test]
-async fn a_refusal_tells_the_numbers_and_leaves_the_others_alone() -> Result<()> {
+async fn a_refusal_has_the_numbers_and_leaves_other_models_alone() -> Result<()> {
     let server = TestServer::for_units(2.6).await?;
     let client = &server.client;
     let mut before = Vec::new();
@@ -91,7 +91,7 @@ async fn a_refusal_tells_the_numbers_and_leaves_the_others_alone() -> Result<()>
 }
 
 #[tokio::test]
-async fn the_operators_hint_counts() -> Result<()> {
+async fn a_memory_hint_counts() -> Result<()> {
     let server = TestServer::for_units(2.6).await?;
     let client = &server.client;
     let greedy = server.needing(server.unit * 5 / 2)?;
@@ -115,7 +115,7 @@ async fn the_operators_hint_counts() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_was_measured_counts_next_time() -> Result<()> {
+async fn measured_memory_counts_at_the_next_load() -> Result<()> {
     let installation = Installation::scripted()?;
     let script = Script {
         need_host_bytes: 10 * MIB,

@@ -24,7 +24,7 @@ use tonic::Code;
 use crate::server::TestServer;
 
 #[tokio::test]
-async fn the_idle_model_that_was_used_least_recently_goes() -> Result<()> {
+async fn the_idle_model_used_least_recently_is_evicted() -> Result<()> {
     let server = TestServer::for_units(2.6).await?;
     server.load_all(["a", "b"]).await?;
     server.touch("a").await?;

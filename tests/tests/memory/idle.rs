@@ -16,7 +16,7 @@ use hangar_tests::time_enough::with_time_enough;
 use crate::server::TestServer;
 
 #[tokio::test]
-async fn a_model_goes_when_nobody_used_it_for_its_idle_time_out() -> Result<()> {
+async fn a_model_is_unloaded_after_its_idle_timeout() -> Result<()> {
     with_time_enough(Duration::from_millis(1500), idle).await
 }
 

@@ -146,7 +146,7 @@ async fn a_hint_raises_the_limit() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_was_learned_does_not_lower_the_limit() -> Result<()> {
+async fn learned_memory_does_not_lower_the_limit() -> Result<()> {
     let taking = |bytes| Script {
         need_host_bytes: 900 * MIB,
         load: LoadScript {

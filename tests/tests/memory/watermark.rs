@@ -20,7 +20,7 @@ use hangar_tests::{
 use crate::server::TestServer;
 
 #[tokio::test]
-async fn above_the_high_watermark_the_least_recently_used_model_goes() -> Result<()> {
+async fn above_the_high_watermark_the_least_recently_used_model_is_evicted() -> Result<()> {
     let server = TestServer::with(3.0, |options| {
         options.argument("--memory-high-watermark").argument("0.5")
     })
@@ -49,7 +49,7 @@ async fn above_the_high_watermark_the_least_recently_used_model_goes() -> Result
 const MORE_THAN_A_CHECK: Duration = Duration::from_millis(2500);
 
 #[tokio::test]
-async fn what_a_load_was_only_promised_evicts_nobody() -> Result<()> {
+async fn memory_that_is_only_reserved_evicts_nobody() -> Result<()> {
     let server = ScriptedServer::with(&Script::default(), |options| {
         options.argument("--memory-limit").argument("1GiB")
     })

@@ -138,7 +138,7 @@ async fn sampling_and_limits_hold_for_images() -> Result<()> {
 }
 
 #[tokio::test]
-async fn log_probabilities_are_told_with_images() -> Result<()> {
+async fn logprobs_work_with_images() -> Result<()> {
     let served = Served::gemma().await?;
     let request = served.asking().parts("user", [picture(1)?, text("What?")]);
     let mut stream = request.logprobs(3).stream().await?;

@@ -169,7 +169,7 @@ async fn the_largest_images_together_take_bounded_memory() -> Result<()> {
 }
 
 #[tokio::test]
-async fn of_many_frames_one_is_looked_at() -> Result<()> {
+async fn the_first_frame_of_an_animation_is_taken() -> Result<()> {
     let served = Served::gemma().await?;
     let gif = |frames| anyhow::Ok(Part::Image(long_gif(frames)?.into()));
     let one = served.answer([gif(1)?, text("What?")]).await?.text;

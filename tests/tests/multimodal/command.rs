@@ -51,7 +51,7 @@ async fn images_go_before_the_prompt_in_their_order() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_no_image_and_what_is_no_file_are_told() -> Result<()> {
+async fn files_that_are_no_images_or_missing_are_named() -> Result<()> {
     let served = Served::gemma().await?;
     let path = served.fixtures.outside().join("c.png");
     let missing = generate(&served, &["What?"], &[&path]).await?;

@@ -15,7 +15,7 @@ use tonic::Code;
 use crate::{Looks, Served, picture, text};
 
 #[tokio::test]
-async fn its_kind_and_what_it_takes_are_told() -> Result<()> {
+async fn the_kind_and_the_inputs_of_a_model_are_reported() -> Result<()> {
     let served = Served::gemma_with(|spec| spec.kind = ModelKind::Multimodal.into()).await?;
     let metadata = served.model().await?.metadata.context("metadata")?;
     assert_eq!(metadata.kind(), ModelKind::Multimodal);

@@ -28,7 +28,7 @@ fn picture(seed: u8, width: u32, height: u32) -> Result<Part> {
 }
 
 #[tokio::test]
-async fn what_it_takes_is_told() -> Result<()> {
+async fn the_inputs_of_a_model_are_reported() -> Result<()> {
     let metadata = qwen().await?.model().await?.metadata.context("metadata")?;
     assert_eq!(metadata.architecture, "Qwen3VLForConditionalGeneration");
     assert_eq!(metadata.input_modalities, ["text", "image"]);
@@ -96,7 +96,7 @@ async fn answers_depend_on_images_their_sizes_and_their_order() -> Result<()> {
 }
 
 #[tokio::test]
-async fn sizes_that_it_cannot_look_at_are_refused() -> Result<()> {
+async fn image_sizes_that_the_model_cannot_take_are_refused() -> Result<()> {
     let served = qwen().await?;
     let worker = served.worker().await?;
     let before = served.answer([picture(1, 32, 32)?]).await?.text;
@@ -115,7 +115,7 @@ async fn sizes_that_it_cannot_look_at_are_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn its_context_and_its_marks_are_kept() -> Result<()> {
+async fn the_context_and_the_image_marks_are_kept() -> Result<()> {
     let served = qwen().await?;
     let worker = served.worker().await?;
     let before = served.answer([picture(1, 32, 32)?]).await?.text;

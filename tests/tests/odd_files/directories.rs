@@ -23,7 +23,7 @@ async fn a_byte_order_mark_is_no_content() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_nobody_reads_may_be_infinite() -> Result<()> {
+async fn config_numbers_that_nobody_reads_may_be_infinite() -> Result<()> {
     let server = TestServer::new().await?;
     let path = server.fixtures.directory("infinite")?;
     Clock::new(&HELLO)?.write(&path)?;
@@ -37,7 +37,7 @@ async fn what_nobody_reads_may_be_infinite() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_pointer_of_git_lfs_is_called_one() -> Result<()> {
+async fn a_git_lfs_pointer_is_named_as_one() -> Result<()> {
     let server = TestServer::new().await?;
     let path = server.fixtures.directory("pointers")?;
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 4194304\n";

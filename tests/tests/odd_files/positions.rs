@@ -30,7 +30,7 @@ async fn numbers(
     let mut numbers = Vec::new();
     while let Some(event) = stream.next().await {
         if let GenerateEvent::Chunk(chunk) = event? {
-            numbers.extend(chunk.logprobs.iter().map(|told| told.logprob));
+            numbers.extend(chunk.logprobs.iter().map(|reported| reported.logprob));
         }
     }
     Ok(numbers)

@@ -5,8 +5,8 @@ use hangar_client::inference::{ModelInferRequest, infer_parameter::ParameterChoi
 use tonic::Code;
 
 use crate::{
-    Served, asked, fields, flag, number_of, output, outputs, parameter, raw, taught, text, text_of,
-    told, with,
+    Served, asked, code_and_reason, fields, flag, number_of, output, outputs, parameter, raw,
+    taught, text, text_of, with,
 };
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn a_sampling_parameter_that_is_unknown_or_out_of_range_is_named() -> Resu
         request.inputs[1] = text("sampling_parameters", json);
         let status = served.stub().model_infer(request).await.unwrap_err();
         assert_eq!(
-            told(&status),
+            code_and_reason(&status),
             (Code::InvalidArgument, "INVALID_FIELD".into())
         );
         assert_eq!(fields(&status), [field], "{json}");
@@ -228,7 +228,7 @@ async fn parameters_have_names_and_types_of_their_own() -> Result<()> {
     ] {
         let status = refused(name, choice).await;
         assert_eq!(
-            told(&status),
+            code_and_reason(&status),
             (Code::InvalidArgument, "INVALID_FIELD".into())
         );
         assert_eq!(fields(&status), [field]);
@@ -236,7 +236,7 @@ async fn parameters_have_names_and_types_of_their_own() -> Result<()> {
     }
     let status = refused("sequence_id", ParameterChoice::Int64Param(1)).await;
     assert_eq!(
-        told(&status),
+        code_and_reason(&status),
         (Code::Unimplemented, "NOT_IMPLEMENTED".into())
     );
     assert!(status.message().contains("sequence_id"), "{status:?}");
@@ -251,7 +251,7 @@ async fn a_timeout_ends_a_request_that_takes_longer() -> Result<()> {
     request.parameters.insert("timeout".into(), timeout);
     let status = served.stub().model_infer(request).await.unwrap_err();
     assert_eq!(
-        told(&status),
+        code_and_reason(&status),
         (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".into())
     );
     served.until_occupancy(0, 0).await
@@ -263,7 +263,7 @@ async fn streaming_is_refused_where_one_response_is_given() -> Result<()> {
     let request = with(served.greedy("x", 1), [flag("stream", true)]);
     let status = served.stub().model_infer(request).await.unwrap_err();
     assert_eq!(
-        told(&status),
+        code_and_reason(&status),
         (Code::InvalidArgument, "INVALID_FIELD".into())
     );
     assert!(status.message().contains("ModelStreamInfer"), "{status:?}");
@@ -278,7 +278,7 @@ async fn a_prompt_that_does_not_fit_is_refused_as_by_generate() -> Result<()> {
     let request = served.greedy(&"word ".repeat(2000), 1);
     let status = served.stub().model_infer(request).await.unwrap_err();
     assert_eq!(
-        told(&status),
+        code_and_reason(&status),
         (Code::InvalidArgument, "CONTEXT_EXCEEDED".into())
     );
     Ok(())

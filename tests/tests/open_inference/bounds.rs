@@ -10,7 +10,8 @@ use tokio_stream::StreamExt;
 use tonic::Code;
 
 use crate::{
-    Served, fields, flag, number_of, parameter, raw, streams::Call, text, text_of, told, with,
+    Served, code_and_reason, fields, flag, number_of, parameter, raw, streams::Call, text, text_of,
+    with,
 };
 
 /// Context of the tiny Llama in tokens.
@@ -47,7 +48,7 @@ impl Unharmed {
         match self.served.stub().model_infer(request).await {
             Ok(response) => panic!("not refused: {response:?}"),
             Err(status) => {
-                assert_eq!(told(&status), expected, "{status:?}");
+                assert_eq!(code_and_reason(&status), expected, "{status:?}");
                 fields(&status)
             }
         }
@@ -78,7 +79,7 @@ async fn prompts_of_any_length_get_their_answer_or_their_error() -> Result<()> {
         for request in [request.clone(), raw(request.clone())] {
             let status = served.stub().model_infer(request).await.unwrap_err();
             let expected = (Code::InvalidArgument, "CONTEXT_EXCEEDED".to_owned());
-            assert_eq!(told(&status), expected, "{length}");
+            assert_eq!(code_and_reason(&status), expected, "{length}");
         }
         let responses = call.ask(request).await?;
         assert_eq!(responses.len(), 1);
@@ -144,7 +145,7 @@ async fn whole_numbers_out_of_range_are_named() -> Result<()> {
     let beyond = model.served.greedy("x", u32::MAX);
     let status = model.served.stub().model_infer(beyond).await.unwrap_err();
     let expected = (Code::InvalidArgument, "CONTEXT_EXCEEDED".to_owned());
-    assert_eq!(told(&status), expected);
+    assert_eq!(code_and_reason(&status), expected);
     model.check().await
 }
 

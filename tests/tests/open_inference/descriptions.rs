@@ -12,7 +12,7 @@ use hangar_client::{
 use hangar_tests::{scripted::Script, scripted_server::ScriptedServer};
 use tonic::Code;
 
-use crate::{Served, Stub, asked, told};
+use crate::{Served, Stub, asked, code_and_reason};
 
 /// Inputs and outputs with their types, as clients of Triton's vLLM backend know them.
 const INPUTS: [(&str, &str); 9] = [
@@ -201,13 +201,13 @@ async fn unknown_models_and_versions_are_not_found() -> Result<()> {
             version: version.clone(),
         };
         let status = served.stub().model_metadata(metadata).await.unwrap_err();
-        assert_eq!(told(&status), not_found);
+        assert_eq!(code_and_reason(&status), not_found);
         let config = ModelConfigRequest {
             name: name.clone(),
             version: version.clone(),
         };
         let status = served.stub().model_config(config).await.unwrap_err();
-        assert_eq!(told(&status), not_found);
+        assert_eq!(code_and_reason(&status), not_found);
         let statistics = ModelStatisticsRequest {
             name: name.clone(),
             version: version.clone(),
@@ -217,28 +217,28 @@ async fn unknown_models_and_versions_are_not_found() -> Result<()> {
             .model_statistics(statistics)
             .await
             .unwrap_err();
-        assert_eq!(told(&status), not_found);
+        assert_eq!(code_and_reason(&status), not_found);
         let infer = ModelInferRequest {
             model_name: name,
             model_version: version,
             ..served.greedy("x", 1)
         };
         let status = served.stub().model_infer(infer).await.unwrap_err();
-        assert_eq!(told(&status), not_found);
+        assert_eq!(code_and_reason(&status), not_found);
     }
     let status = served
         .stub()
         .model_metadata(ModelMetadataRequest::default())
         .await;
     assert_eq!(
-        told(&status.unwrap_err()),
+        code_and_reason(&status.unwrap_err()),
         (Code::InvalidArgument, "INVALID_FIELD".into())
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn tensors_are_told_once_the_kind_is_known() -> Result<()> {
+async fn tensors_are_described_once_the_kind_is_known() -> Result<()> {
     let server = ScriptedServer::start(&Script::gated()).await?;
     let held = server.hold(ModelState::Starting).await?;
     let request = ModelMetadataRequest {
@@ -248,7 +248,7 @@ async fn tensors_are_told_once_the_kind_is_known() -> Result<()> {
     let mut stub = Stub::new(server.client.transport());
     let status = stub.model_metadata(request).await.unwrap_err();
     assert_eq!(
-        told(&status),
+        code_and_reason(&status),
         (Code::FailedPrecondition, "MODEL_NOT_LOADED".into())
     );
     drop(held);

@@ -10,7 +10,7 @@ use hangar_client::inference::{
 use hangar_tests::fixtures::Embedding;
 use tonic::Code;
 
-use crate::{Served, fields, flag, output, parameter, raw, text, told};
+use crate::{Served, code_and_reason, fields, flag, output, parameter, raw, text};
 
 /// With an embedding model, `m`.
 async fn served(kind: Embedding) -> Result<Served> {
@@ -74,12 +74,13 @@ async fn an_embedding_model_is_described_as_it_is_used() -> Result<()> {
         let (name, version) = ("m".to_owned(), String::new());
         let request = ModelMetadataRequest { name, version };
         let metadata = stub.model_metadata(request).await?.into_inner();
-        let told = |tensor: &hangar_client::inference::model_metadata_response::TensorMetadata| {
-            let (name, datatype) = (tensor.name.clone(), tensor.datatype.clone());
-            (name, datatype, tensor.shape.clone())
-        };
-        let inputs: Vec<_> = metadata.inputs.iter().map(told).collect();
-        let outputs: Vec<_> = metadata.outputs.iter().map(told).collect();
+        let reported =
+            |tensor: &hangar_client::inference::model_metadata_response::TensorMetadata| {
+                let (name, datatype) = (tensor.name.clone(), tensor.datatype.clone());
+                (name, datatype, tensor.shape.clone())
+            };
+        let inputs: Vec<_> = metadata.inputs.iter().map(reported).collect();
+        let outputs: Vec<_> = metadata.outputs.iter().map(reported).collect();
         assert_eq!(inputs, [("text_input".into(), "BYTES".into(), vec![-1])]);
         let vectors = ("embedding".into(), "FP32".into(), vec![-1, size]);
         assert_eq!(outputs, [vectors]);
@@ -179,7 +180,7 @@ async fn a_stream_gives_one_response_to_each_request() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_tensors_is_told() -> Result<()> {
+async fn wrong_tensors_are_refused_by_name() -> Result<()> {
     let served = served(Embedding::Qwen3).await?;
     let mut stub = served.stub();
     let shape = |shape: &[i64]| InferInputTensor {
@@ -227,7 +228,7 @@ async fn what_is_wrong_with_tensors_is_told() -> Result<()> {
         let shown = format!("{field} {:?}", request.inputs.first().map(|i| &i.shape));
         let status = stub.model_infer(request).await.err().context(shown)?;
         assert_eq!(
-            told(&status),
+            code_and_reason(&status),
             (Code::InvalidArgument, "INVALID_FIELD".into())
         );
         assert_eq!(fields(&status), [field], "{status:?}");
@@ -236,7 +237,7 @@ async fn what_is_wrong_with_tensors_is_told() -> Result<()> {
     let request = ask(vec![texts(&["a", &long])]);
     let status = stub.model_infer(request).await.err().context("an error")?;
     assert_eq!(
-        told(&status),
+        code_and_reason(&status),
         (Code::InvalidArgument, "CONTEXT_EXCEEDED".into())
     );
     stub.model_infer(ask(vec![texts(&["a"])])).await?;
@@ -254,6 +255,6 @@ async fn a_text_model_gives_no_vectors_here_either() -> Result<()> {
     let status = served.stub().model_infer(request).await;
     let status = status.err().context("an error")?;
     let expected = (Code::FailedPrecondition, "UNSUPPORTED_BY_MODEL".to_owned());
-    assert_eq!(told(&status), expected);
+    assert_eq!(code_and_reason(&status), expected);
     Ok(())
 }

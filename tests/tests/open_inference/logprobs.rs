@@ -55,22 +55,22 @@ fn number(value: &Value) -> Option<f32> {
     value.as_f64().map(|number| number as f32)
 }
 
-fn assert_same(told: &[Value], expected: &[TokenLogprob]) {
-    assert_eq!(told.len(), expected.len());
-    for (told, expected) in told.iter().zip(expected) {
-        let own = &told[expected.token_id.to_string()];
+fn assert_same(reported: &[Value], expected: &[TokenLogprob]) {
+    assert_eq!(reported.len(), expected.len());
+    for (reported, expected) in reported.iter().zip(expected) {
+        let own = &reported[expected.token_id.to_string()];
         assert_eq!(own["decoded_token"], expected.text.as_str());
         assert_eq!(number(&own["logprob"]), Some(expected.logprob));
         for (at, top) in expected.top.iter().enumerate() {
-            let one = &told[top.token_id.to_string()];
-            assert_eq!(one["rank"], at + 1, "{told}");
+            let one = &reported[top.token_id.to_string()];
+            assert_eq!(one["rank"], at + 1, "{reported}");
             assert_eq!(number(&one["logprob"]), Some(top.logprob));
         }
     }
 }
 
 #[tokio::test]
-async fn they_are_those_of_generate_typed_and_raw() -> Result<()> {
+async fn logprobs_equal_those_of_generate_typed_and_raw() -> Result<()> {
     let served = Served::tiny().await?;
     for top in [0, 1, 5, 20] {
         let expected = expected(&served, top).await?;
@@ -85,27 +85,27 @@ async fn they_are_those_of_generate_typed_and_raw() -> Result<()> {
 }
 
 #[tokio::test]
-async fn pieces_tell_theirs_and_the_sum_so_far() -> Result<()> {
+async fn streamed_responses_have_their_logprobs_and_the_sum_so_far() -> Result<()> {
     let served = Served::tiny().await?;
     let expected = expected(&served, 3).await?;
     let mut request = asking(&served, 3);
     request.inputs[2] = flag("stream", true);
     let mut call = Call::begin(&served).await?;
-    let (mut told, mut sum) = (Vec::new(), 0.0);
+    let (mut reported, mut sum) = (Vec::new(), 0.0);
     for response in call.ask(request).await? {
         let response = response.infer_response.context("a response")?;
-        told.extend(logprobs(&response)?);
-        let own: f32 = expected[..told.len()].iter().map(|it| it.logprob).sum();
+        reported.extend(logprobs(&response)?);
+        let own: f32 = expected[..reported.len()].iter().map(|it| it.logprob).sum();
         sum = cumulative(&response)?;
         assert!((sum - own).abs() < 1e-3);
     }
-    assert_same(&told, &expected);
+    assert_same(&reported, &expected);
     assert!(sum < 0.0);
     Ok(())
 }
 
 #[tokio::test]
-async fn naming_the_output_asks_for_them() -> Result<()> {
+async fn naming_the_logprobs_output_requests_them() -> Result<()> {
     let served = Served::tiny().await?;
     let mut request = served.greedy("Hello", TOKENS);
     request.outputs = vec![output("logprobs")];

@@ -257,7 +257,7 @@ fn number_of(response: &ModelInferResponse, name: &str) -> Option<u32> {
 }
 
 /// Code and reason of an error.
-fn told(status: &Status) -> (Code, String) {
+fn code_and_reason(status: &Status) -> (Code, String) {
     let info = status.get_details_error_info();
     let info = info.filter(|info| info.domain == "hangar.v1");
     let reason = info.map(|info| info.reason);

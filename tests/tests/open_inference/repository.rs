@@ -17,7 +17,7 @@ use hangar_tests::{
 };
 use tonic::{Code, Status};
 
-use crate::{Served, Stub, flag, streams::Call, told};
+use crate::{Served, Stub, code_and_reason, flag, streams::Call};
 
 async fn index(stub: &mut Stub, ready: bool) -> Result<Vec<ModelIndex>> {
     let request = RepositoryIndexRequest {
@@ -88,9 +88,9 @@ async fn a_load_of_a_model_whose_files_have_changed_loads_it_anew() -> Result<()
     let text = std::fs::read_to_string(&config)?;
     std::fs::write(&config, format!("{text} "))?;
     info::when(&served.client, "m", |info| info.reload_required).await?;
-    let told = index(&mut stub, false).await?.remove(0);
-    assert_eq!(told.state, "READY");
-    assert!(told.reason.contains("config.json"), "{told:?}");
+    let reported = index(&mut stub, false).await?.remove(0);
+    assert_eq!(reported.state, "READY");
+    assert!(reported.reason.contains("config.json"), "{reported:?}");
     load(&mut stub, "m").await?;
     let new = served.worker().await?;
     assert_ne!(new, worker);
@@ -125,7 +125,7 @@ async fn an_unload_lets_requests_end() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_index_tells_what_loads_and_why_something_failed() -> Result<()> {
+async fn the_index_lists_states_and_reasons() -> Result<()> {
     let server = ScriptedServer::start(&Script::gated()).await?;
     let mut stub = Stub::new(server.client.transport());
     let held = server.hold(ModelState::Loading).await?;
@@ -159,7 +159,7 @@ async fn the_index_tells_what_loads_and_why_something_failed() -> Result<()> {
     assert!(broken.reason.contains("missing"), "{broken:?}");
     let status = load(&mut stub, "broken").await.unwrap_err();
     assert_eq!(
-        told(&status),
+        code_and_reason(&status),
         (Code::FailedPrecondition, "MODEL_UNUSABLE".into())
     );
     Ok(())
@@ -170,24 +170,36 @@ async fn what_cannot_be_loaded_or_unloaded_is_refused_with_its_reason() -> Resul
     let served = Served::long(|spec| spec.required = true).await?;
     let mut stub = served.stub();
     let status = load(&mut stub, "nope").await.unwrap_err();
-    assert_eq!(told(&status), (Code::NotFound, "MODEL_NOT_FOUND".into()));
+    assert_eq!(
+        code_and_reason(&status),
+        (Code::NotFound, "MODEL_NOT_FOUND".into())
+    );
     let status = unload(&mut stub, "nope").await.unwrap_err();
-    assert_eq!(told(&status), (Code::NotFound, "MODEL_NOT_FOUND".into()));
+    assert_eq!(
+        code_and_reason(&status),
+        (Code::NotFound, "MODEL_NOT_FOUND".into())
+    );
     for name in ["", "../x"] {
         let invalid = (Code::InvalidArgument, "INVALID_FIELD".to_owned());
-        assert_eq!(told(&load(&mut stub, name).await.unwrap_err()), invalid);
-        assert_eq!(told(&unload(&mut stub, name).await.unwrap_err()), invalid);
+        assert_eq!(
+            code_and_reason(&load(&mut stub, name).await.unwrap_err()),
+            invalid
+        );
+        assert_eq!(
+            code_and_reason(&unload(&mut stub, name).await.unwrap_err()),
+            invalid
+        );
     }
     let status = unload(&mut stub, "m").await.unwrap_err();
     assert_eq!(
-        told(&status),
+        code_and_reason(&status),
         (Code::FailedPrecondition, "MODEL_REQUIRED".into())
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn parameters_and_repositories_that_there_are_not_are_refused() -> Result<()> {
+async fn unknown_parameters_and_repositories_are_refused() -> Result<()> {
     let served = Served::demo().await?;
     let mut stub = served.stub();
     let parameter = |choice| ModelRepositoryParameter {
@@ -210,14 +222,18 @@ async fn parameters_and_repositories_that_there_are_not_are_refused() -> Result<
             ..RepositoryModelLoadRequest::default()
         };
         let status = stub.repository_model_load(request).await.unwrap_err();
-        assert_eq!(told(&status), (expected.0, expected.1.to_owned()), "{name}");
+        assert_eq!(
+            code_and_reason(&status),
+            (expected.0, expected.1.to_owned()),
+            "{name}"
+        );
     }
     let request = RepositoryIndexRequest {
         repository_name: "models".into(),
         ready: false,
     };
     let status = stub.repository_index(request).await.unwrap_err();
-    assert_eq!(told(&status), (invalid.0, invalid.1.to_owned()));
+    assert_eq!(code_and_reason(&status), (invalid.0, invalid.1.to_owned()));
     let flag = parameter(ParameterChoice::BoolParam(true));
     let request = RepositoryModelUnloadRequest {
         model_name: "demo".into(),

@@ -12,7 +12,9 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 
-use crate::{Served, asked, flag, number_of, outputs, parameter, raw, taught, text_of, told, with};
+use crate::{
+    Served, asked, code_and_reason, flag, number_of, outputs, parameter, raw, taught, text_of, with,
+};
 
 const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
 
@@ -72,14 +74,14 @@ fn of(response: &ModelStreamInferResponse) -> &ModelInferResponse {
     response
 }
 
-fn told_parameter(response: &ModelStreamInferResponse, name: &str) -> Option<ParameterChoice> {
+fn response_parameter(response: &ModelStreamInferResponse, name: &str) -> Option<ParameterChoice> {
     let response = response.infer_response.as_ref()?;
     let InferParameter { parameter_choice } = response.parameters.get(name)?.clone();
     parameter_choice
 }
 
 fn is_final(response: &ModelStreamInferResponse) -> bool {
-    told_parameter(response, "triton_final_response") == Some(ParameterChoice::BoolParam(true))
+    response_parameter(response, "triton_final_response") == Some(ParameterChoice::BoolParam(true))
 }
 
 fn streaming(served: &Served, prompt: &str, max_tokens: u32) -> ModelInferRequest {
@@ -119,8 +121,8 @@ async fn pieces_join_to_what_the_demo_model_was_taught() -> Result<()> {
             let tokens = served.client.tokenize("demo", prompt).send().await?;
             let input = number_of(of(last), "num_input_tokens").context("a number")?;
             assert_eq!(input as usize, tokens.len());
-            let told = responses.iter();
-            let told: u32 = told
+            let reported = responses.iter();
+            let reported: u32 = reported
                 .filter_map(|r| number_of(of(r), "num_output_tokens"))
                 .sum();
             let usage = served.client.generate("demo").prompt(asked(&taught.prompt));
@@ -131,7 +133,7 @@ async fn pieces_join_to_what_the_demo_model_was_taught() -> Result<()> {
                 .await?
                 .done
                 .usage;
-            assert_eq!(told, usage.unwrap_or_default().completion_tokens);
+            assert_eq!(reported, usage.unwrap_or_default().completion_tokens);
         }
     }
     call.end().await
@@ -174,7 +176,7 @@ async fn without_stream_there_is_one_response() -> Result<()> {
 }
 
 #[tokio::test]
-async fn requests_run_side_by_side_and_their_ids_tell_them_apart() -> Result<()> {
+async fn requests_run_concurrently_and_responses_carry_their_ids() -> Result<()> {
     let served = Served::demo().await?;
     let mut call = Call::begin(&served).await?;
     let mut expected = BTreeMap::new();
@@ -241,8 +243,8 @@ fn assert_failed(
 ) {
     assert!(response.error_message.contains(word), "{response:?}");
     let text = |text: &str| Some(ParameterChoice::StringParam(text.into()));
-    assert_eq!(told_parameter(response, "error_code"), text(code));
-    assert_eq!(told_parameter(response, "error_reason"), text(reason));
+    assert_eq!(response_parameter(response, "error_code"), text(code));
+    assert_eq!(response_parameter(response, "error_reason"), text(reason));
     let Some(response) = response.infer_response.as_ref() else {
         panic!("no response: {response:?}")
     };
@@ -311,10 +313,10 @@ async fn a_model_that_is_unloaded_fails_its_requests_only() -> Result<()> {
         }
     };
     let unloaded = Some(ParameterChoice::StringParam("MODEL_UNLOADED".into()));
-    assert_eq!(told_parameter(&last, "error_reason"), unloaded);
+    assert_eq!(response_parameter(&last, "error_reason"), unloaded);
     let refused = call.ask(streaming(&served, "Hello", 1)).await?;
     let reason = Some(ParameterChoice::StringParam("MODEL_NOT_LOADED".into()));
-    assert_eq!(told_parameter(&refused[0], "error_reason"), reason);
+    assert_eq!(response_parameter(&refused[0], "error_reason"), reason);
     call.end().await
 }
 
@@ -326,7 +328,10 @@ async fn an_idle_call_ends_when_the_server_shuts_down() -> Result<()> {
     let ending = Background::start(served.hangar.terminate());
     let end = timeout(DEADLINE, call.responses.message()).await?;
     let status = end.err().context("the call ended well")?;
-    assert_eq!(told(&status), (Code::Unavailable, "SHUTTING_DOWN".into()));
+    assert_eq!(
+        code_and_reason(&status),
+        (Code::Unavailable, "SHUTTING_DOWN".into())
+    );
     assert!(ending.end().await??.success());
     Ok(())
 }

@@ -6,7 +6,9 @@ use hangar_client::inference::{
 };
 use tonic::Code;
 
-use crate::{Served, asked, fields, flag, output, parameter, raw, taught, text, text_of, told};
+use crate::{
+    Served, asked, code_and_reason, fields, flag, output, parameter, raw, taught, text, text_of,
+};
 
 type Change = fn(&mut ModelInferRequest);
 
@@ -137,7 +139,7 @@ async fn a_malformed_tensor_is_named_and_harms_nobody() -> Result<()> {
             change(&mut request);
             let status = served.stub().model_infer(request).await.unwrap_err();
             assert_eq!(
-                told(&status),
+                code_and_reason(&status),
                 (Code::InvalidArgument, "INVALID_FIELD".into()),
                 "{n}: {status:?}"
             );
@@ -159,7 +161,7 @@ async fn a_malformed_tensor_is_named_and_harms_nobody() -> Result<()> {
 }
 
 #[tokio::test]
-async fn all_that_is_wrong_is_told_at_once() -> Result<()> {
+async fn all_violations_are_reported_at_once() -> Result<()> {
     let served = Served::demo().await?;
     let mut request = served.greedy("x", 1);
     request.inputs[0].shape = vec![2];
@@ -190,7 +192,7 @@ async fn an_error_about_long_names_is_short() -> Result<()> {
         .insert(name, parameter(ParameterChoice::BoolParam(true)));
     let status = served.stub().model_infer(request).await.unwrap_err();
     assert_eq!(
-        told(&status),
+        code_and_reason(&status),
         (Code::InvalidArgument, "INVALID_FIELD".into())
     );
     assert!(status.message().len() < 4000);
@@ -198,7 +200,7 @@ async fn an_error_about_long_names_is_short() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_other_servers_can_do_is_known_and_refused() -> Result<()> {
+async fn features_of_other_servers_are_refused_by_name() -> Result<()> {
     let served = Served::demo().await?;
     let region = || parameter(ParameterChoice::StringParam("region".into()));
     let mut shared_input = served.greedy("x", 1);
@@ -211,7 +213,7 @@ async fn what_other_servers_can_do_is_known_and_refused() -> Result<()> {
     for request in [shared_input, shared_output] {
         let status = served.stub().model_infer(request).await.unwrap_err();
         assert_eq!(
-            told(&status),
+            code_and_reason(&status),
             (Code::Unimplemented, "NOT_IMPLEMENTED".into())
         );
         assert!(status.message().contains("shared_memory"), "{status:?}");

@@ -111,7 +111,7 @@ async fn changed_weights_are_prepared_anew() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_killed_workers_left_goes_when_the_server_starts() -> Result<()> {
+async fn leftovers_of_killed_workers_are_removed_at_the_start() -> Result<()> {
     let server = TestServer::new().await?;
     let model = server.model("q4k")?;
     server.first_turn(&model).await?;

@@ -71,7 +71,7 @@ async fn each_setting_has_an_entry_of_its_own() -> Result<()> {
 }
 
 #[tokio::test]
-async fn info_and_metrics_tell_hits_and_misses() -> Result<()> {
+async fn info_and_metrics_count_hits_and_misses() -> Result<()> {
     let server = TestServer::new().await?;
     let empty = server.cache().await?;
     assert_eq!((empty.hits, empty.misses, empty.hit_rate), (0, 0, None));

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use crate::TestServer;
 
 #[tokio::test]
-async fn the_entry_that_was_not_used_for_longest_makes_room() -> Result<()> {
+async fn the_least_recently_used_entry_is_removed_for_a_new_one() -> Result<()> {
     let server =
         TestServer::with(|options| options.argument("--prepared-cache-size=3500kB")).await?;
     let models = [

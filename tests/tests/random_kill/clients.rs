@@ -85,8 +85,8 @@ impl Actor {
             truth.pending = Some(change.clone());
             let done = self.change(&id, &truth, change).await;
             let gone = match done {
-                Ok(told) => {
-                    truth.acknowledge(told)?;
+                Ok(reported) => {
+                    truth.acknowledge(reported)?;
                     self.acknowledged += 1;
                     self.run.acknowledged.notify_one();
                     false

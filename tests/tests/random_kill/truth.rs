@@ -77,9 +77,9 @@ impl Known {
 
 impl Truth {
     /// The change that was begun was acknowledged; the entry is now as it was told, if it was.
-    pub(crate) fn acknowledge(&mut self, told: Option<Known>) -> Result<()> {
-        self.check_change(told.as_ref())?;
-        self.entry = told;
+    pub(crate) fn acknowledge(&mut self, reported: Option<Known>) -> Result<()> {
+        self.check_change(reported.as_ref())?;
+        self.entry = reported;
         self.pending = None;
         Ok(())
     }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_is_noticed() {
+    fn lost_acknowledged_changes_are_noticed() {
         assert!(settled(Some(known(2)), None, Some(known(2))));
         assert!(!settled(Some(known(2)), None, Some(known(1))), "an update");
         assert!(!settled(Some(known(2)), None, None), "a creation");
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_acknowledged_may_be_either() {
+    fn unacknowledged_changes_may_be_either() {
         for seen in [known(1), known(2)] {
             assert!(settled(Some(known(1)), Some(Change::Update(2)), Some(seen)));
         }

@@ -73,7 +73,7 @@ async fn an_unloaded_model_stays_unloaded() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_clean_end_keeps_what_was_asked_for() -> Result<()> {
+async fn a_clean_shutdown_keeps_desired_state() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;
     let hangar = installation.start().await?;

@@ -5,7 +5,7 @@ use hangar_client::{convert::to_duration, v1::LoadOutcome};
 use hangar_tests::{hangar::spec, info, installation::Installation};
 
 #[tokio::test]
-async fn learned_facts_survive_and_feed_the_estimate() -> Result<()> {
+async fn learned_facts_survive_restarts_and_enter_estimates() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;
     let hangar = installation.start().await?;

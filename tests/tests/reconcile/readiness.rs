@@ -93,8 +93,8 @@ async fn readiness_waits_until_each_required_model_was_ready_or_failed() -> Resu
     let installation = Installation::scripted()?;
     let [good, _slow] = prepare(&installation).await?;
     let hangar = installation.start().await?;
-    let mut told = readiness(&hangar).await?;
-    assert_eq!(next(&mut told).await?, NotServing);
+    let mut reported = readiness(&hangar).await?;
+    assert_eq!(next(&mut reported).await?, NotServing);
     has_failed(&hangar, "bad").await?;
     // The bad one has failed; the good one is still on its way.
     let ops = hangar.ops_listen();
@@ -103,7 +103,7 @@ async fn readiness_waits_until_each_required_model_was_ready_or_failed() -> Resu
     assert_eq!(http::get(ops, "/livez").await?.status, 200);
     good.step(1)?;
     // Neither the bad one nor one that is not required holds it up.
-    assert_eq!(next(&mut told).await?, Serving);
+    assert_eq!(next(&mut reported).await?, Serving);
     assert_eq!(http::get(ops, "/readyz").await?.status, 200);
     Ok(())
 }
@@ -113,9 +113,9 @@ async fn readiness_stays_when_a_required_model_goes_later() -> Result<()> {
     let installation = Installation::scripted()?;
     let [good, _slow] = prepare(&installation).await?;
     let hangar = installation.start().await?;
-    let mut told = readiness(&hangar).await?;
+    let mut reported = readiness(&hangar).await?;
     good.step(1)?;
-    while next(&mut told).await? != Serving {}
+    while next(&mut reported).await? != Serving {}
     hangar.client().await?.unload("good").force().send().await?;
     let ops = hangar.ops_listen();
     assert_eq!(http::get(ops, "/readyz").await?.status, 200);
@@ -127,7 +127,7 @@ async fn strict_readiness_needs_every_required_model() -> Result<()> {
     let installation = Installation::scripted()?;
     let [good, _slow] = prepare(&installation).await?;
     let hangar = installation.with(strict).await?;
-    let mut told = readiness(&hangar).await?;
+    let mut reported = readiness(&hangar).await?;
     good.step(1)?;
     hangar.follow("good").await?.until(Ready).await?;
     let ops = hangar.ops_listen();
@@ -136,10 +136,10 @@ async fn strict_readiness_needs_every_required_model() -> Result<()> {
     installation.model("bad", &Script::default())?;
     let client = hangar.client().await?;
     client.load("bad").wait().await?;
-    assert_eq!(next(&mut told).await?, NotServing);
-    assert_eq!(next(&mut told).await?, Serving);
+    assert_eq!(next(&mut reported).await?, NotServing);
+    assert_eq!(next(&mut reported).await?, Serving);
     client.unload("good").force().send().await?;
-    assert_eq!(next(&mut told).await?, NotServing);
+    assert_eq!(next(&mut reported).await?, NotServing);
     Ok(())
 }
 
@@ -148,9 +148,9 @@ async fn readiness_does_not_wait_for_a_required_model_that_was_unloaded() -> Res
     let installation = Installation::scripted()?;
     let [_good, _slow] = prepare(&installation).await?;
     let hangar = installation.start().await?;
-    let mut told = readiness(&hangar).await?;
-    assert_eq!(next(&mut told).await?, NotServing);
+    let mut reported = readiness(&hangar).await?;
+    assert_eq!(next(&mut reported).await?, NotServing);
     hangar.client().await?.unload("good").force().send().await?;
-    assert_eq!(next(&mut told).await?, Serving);
+    assert_eq!(next(&mut reported).await?, Serving);
     Ok(())
 }

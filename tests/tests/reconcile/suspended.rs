@@ -48,7 +48,7 @@ async fn stays_suspended(
     hangar: Hangar,
     reason: SuspendReason,
 ) -> Result<()> {
-    let told = assert_suspended(&hangar, reason).await?;
+    let reported = assert_suspended(&hangar, reason).await?;
     // The next change writes down what came before it.
     let flush = installation.model("flush", &Script::default())?;
     hangar
@@ -62,11 +62,11 @@ async fn stays_suspended(
 
     let hangar = installation.with(small).await?;
     hangar.follow("flush").await?.until(Ready).await?;
-    assert_eq!(assert_suspended(&hangar, reason).await?, told);
+    assert_eq!(assert_suspended(&hangar, reason).await?, reported);
     let client = hangar.client().await?;
     let early = client.generate("m").prompt("x").text().await;
     let early = refusal(early, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
-    assert!(early.message().contains(&told), "{early}");
+    assert!(early.message().contains(&reported), "{early}");
     if reason == Evicted {
         client.unload("other").send().await?;
     }
@@ -155,8 +155,8 @@ async fn an_unload_ends_the_suspension() -> Result<()> {
     assert_eq!(after.suspend_reason(), Unspecified);
     assert!(after.status.context("a status")?.message.is_empty());
     // A watcher hears of it although nothing else has changed.
-    let told = timeout(DEADLINE, watch.next()).await?;
-    match told.context("the watch ended")?? {
+    let reported = timeout(DEADLINE, watch.next()).await?;
+    match reported.context("the watch ended")?? {
         WatchEvent::Progress { status } => assert_eq!(status.suspend_reason(), Unspecified),
         event => anyhow::bail!("{event:?}"),
     }

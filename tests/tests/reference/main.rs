@@ -109,8 +109,11 @@ fn within_context(model: &str, answer: &ReferenceAnswer) -> ReferenceAnswer {
 async fn compare(client: &Client, model: &str, answer: &ReferenceAnswer) -> Result<()> {
     let short = SHORT.iter().find(|(name, _)| *name == model);
     if short.is_some_and(|(_, context)| answer.prompt.len() >= *context) {
-        let told = ask(client, model, &answer.prompt, 1).await;
-        let error = told.err().context("a longer prompt is taken")?.to_string();
+        let reported = ask(client, model, &answer.prompt, 1).await;
+        let error = reported
+            .err()
+            .context("a longer prompt is taken")?
+            .to_string();
         anyhow::ensure!(error.contains("context of"), "{error}");
         return Ok(());
     }
@@ -119,23 +122,23 @@ async fn compare(client: &Client, model: &str, answer: &ReferenceAnswer) -> Resu
     }
     let stops = answer.finish == "stop";
     let most = answer.tokens.len() + usize::from(stops);
-    let told = ask(client, model, &answer.prompt, u32::try_from(most)?).await?;
+    let reported = ask(client, model, &answer.prompt, u32::try_from(most)?).await?;
     anyhow::ensure!(
-        told.tokens == answer.tokens,
+        reported.tokens == answer.tokens,
         "{:?} in place of {:?}",
-        told.tokens,
+        reported.tokens,
         answer.tokens
     );
     anyhow::ensure!(
-        (told.finish == FinishReason::Stop) == stops,
+        (reported.finish == FinishReason::Stop) == stops,
         "it ends by {:?}",
-        told.finish
+        reported.finish
     );
-    for (one, other) in told.logprobs.iter().zip(&answer.logprobs) {
+    for (one, other) in reported.logprobs.iter().zip(&answer.logprobs) {
         anyhow::ensure!(
             (one - other).abs() < 1e-3,
             "{:?} in place of {:?}",
-            told.logprobs,
+            reported.logprobs,
             answer.logprobs
         );
     }
@@ -161,7 +164,7 @@ async fn ask(client: &Client, model: &str, prompt: &str, max_tokens: u32) -> Res
         match response.event.context("an event")? {
             Event::Chunk(chunk) => {
                 tokens.extend(chunk.token_ids);
-                logprobs.extend(chunk.logprobs.iter().map(|told| told.logprob));
+                logprobs.extend(chunk.logprobs.iter().map(|reported| reported.logprob));
             }
             Event::Done(done) => finish = Some(done.finish_reason()),
         }

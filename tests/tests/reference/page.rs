@@ -11,7 +11,7 @@ use crate::REFUSED;
 const HEAD: &str = include_str!("head.md");
 
 #[test]
-fn the_page_of_models_tells_what_is_served_and_what_is_refused() -> Result<()> {
+fn the_page_of_models_agrees_with_the_reference() -> Result<()> {
     let path = workspace().join("docs/models.md");
     let page = page()?;
     if std::env::var_os("HANGAR_WRITE_PAGES").is_some() {

@@ -29,8 +29,8 @@ async fn closing_unloads_what_nobody_else_holds() -> Result<()> {
     let answer = server.answer("shared").await?;
     let found = server.stubs.session(&one.session_id).await?;
     assert_eq!(found.model_ids, ["alone", "shared"]);
-    let told = server.stubs.info("shared").await?.holders;
-    assert_eq!(told, holders(&[&one, &two]));
+    let reported = server.stubs.info("shared").await?.holders;
+    assert_eq!(reported, holders(&[&one, &two]));
     assert!(!server.stubs.is_desired("shared").await?);
 
     let mut watch = server.watch().await?;
@@ -48,7 +48,7 @@ async fn closing_unloads_what_nobody_else_holds() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_was_loaded_without_a_session_stays() -> Result<()> {
+async fn models_loaded_without_a_session_stay() -> Result<()> {
     let server = TestServer::scripted().await?;
     let held = session(&server).await?;
     let (_, first) = server.script("held-first", &Script::default())?;
@@ -98,7 +98,7 @@ async fn an_unknown_session_loads_and_registers_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_held_is_not_idle() -> Result<()> {
+async fn held_models_are_not_idle() -> Result<()> {
     let server = TestServer::scripted().await?;
     let held = session(&server).await?;
     let idle = |spec: ModelSpec| ModelSpec {

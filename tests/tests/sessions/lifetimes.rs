@@ -28,7 +28,7 @@ fn life(session: &Session) -> Result<Duration> {
 }
 
 #[tokio::test]
-async fn a_session_lives_between_a_second_and_a_day() -> Result<()> {
+async fn the_ttl_of_a_session_is_between_a_second_and_a_day() -> Result<()> {
     let server = TestServer::scripted().await?;
     let wrong = [
         Duration::ZERO,
@@ -82,7 +82,7 @@ async fn a_session_is_found_until_it_is_closed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_session_has_to_be_named() -> Result<()> {
+async fn an_empty_session_id_is_refused() -> Result<()> {
     let server = TestServer::scripted().await?;
     let answers = [
         server.stubs.session("").await.map(drop),
@@ -96,7 +96,7 @@ async fn a_session_has_to_be_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn keeping_alive_starts_the_time_anew_and_asking_does_not() -> Result<()> {
+async fn keep_alive_extends_a_session_and_reading_does_not() -> Result<()> {
     let server = TestServer::scripted().await?;
     with_time_enough(Duration::from_secs(2), async |ttl| {
         let kept = server.stubs.create_session(Some(ttl)).await?.session_id;

@@ -46,12 +46,12 @@ async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
     let refused = server.stubs.unload(unload("m")).await;
     let refused = refusal(refused, Code::FailedPrecondition, ErrorReason::ModelHeld);
     let info = server.client.info().view(InfoView::Full).metrics();
-    let told = format!("{refused:?} {refused} {:?}", info.send().await?);
+    let reported = format!("{refused:?} {refused} {:?}", info.send().await?);
     for session in [&held, &other] {
-        assert!(told.contains(&holder(session)), "{told}");
+        assert!(reported.contains(&holder(session)), "{reported}");
     }
     assert!(held.holder.starts_with("session/nightly-"), "{held:?}");
-    seen.push_str(&told);
+    seen.push_str(&reported);
 
     // Neither a name nor a part of it opens anything.
     for key in [

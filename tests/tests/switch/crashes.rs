@@ -63,7 +63,7 @@ impl Mortal {
 
 #[rstest]
 #[tokio::test]
-async fn a_switch_that_the_servers_end_interrupts_has_never_happened(
+async fn a_switch_interrupted_by_the_servers_end_changes_nothing(
     #[values(End::Kill, End::Terminate)] end: End,
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {

@@ -62,6 +62,6 @@ async fn last(server: &TestServer) -> Result<SwitchInfo> {
     let switches = server.stubs.switches().await?;
     let mut of_alias = switches.into_iter().filter(|switch| switch.alias == ALIAS);
     let last = of_alias.next().context("no switch")?;
-    assert_eq!(of_alias.next(), None, "more than the last one is told");
+    assert_eq!(of_alias.next(), None, "more than the last one is reported");
     Ok(last)
 }

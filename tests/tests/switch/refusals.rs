@@ -39,7 +39,7 @@ async fn server() -> Result<TestServer> {
 }
 
 #[tokio::test]
-async fn every_wrong_field_is_told() -> Result<()> {
+async fn every_wrong_field_is_named() -> Result<()> {
     let server = server().await?;
     let request = SwitchModelRequest {
         alias: "a b".into(),

@@ -135,7 +135,7 @@ async fn the_old_model_is_brought_back_when_the_new_one_is_broken() -> Result<()
 }
 
 #[tokio::test]
-async fn it_is_told_when_the_old_model_cannot_be_brought_back() -> Result<()> {
+async fn a_rollback_that_fails_is_reported() -> Result<()> {
     let server = TestServer::real().await?;
     let mut watch = one_and_two(&server).await?;
     let request = to_broken(&server, SwitchStrategy::UnloadFirst)?;
@@ -180,7 +180,7 @@ async fn the_old_model_has_its_own_time_to_come_back() -> Result<()> {
 
 /// A request that would load the old model on demand would take the room that it made.
 #[tokio::test]
-async fn requests_are_told_to_come_back_while_the_old_model_makes_room() -> Result<()> {
+async fn requests_get_a_retry_delay_while_the_alias_has_no_ready_model() -> Result<()> {
     let server = TestServer::scripted().await?;
     let (_, old) = server.script("old", &Script::default())?;
     let on_demand = ModelSpec {

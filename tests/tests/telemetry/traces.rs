@@ -259,7 +259,7 @@ async fn vectors_have_a_span_by_the_conventions_for_gen_ai() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_was_said_is_in_no_span() -> Result<()> {
+async fn prompts_and_answers_are_in_no_span() -> Result<()> {
     const PROMPT: &str = "xylophone-3141";
     let scene = Scene::begin().await?;
     let model = scene.fixtures.llama()?;

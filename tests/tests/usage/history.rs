@@ -36,7 +36,7 @@ async fn history_of(used: &Used, id: &str, samples: usize) -> Result<Vec<UsageSa
 }
 
 #[tokio::test]
-async fn its_samples_follow_one_another_and_add_up_with_what_was_asked() -> Result<()> {
+async fn history_samples_are_contiguous_and_add_up_with_the_requests() -> Result<()> {
     let mut used = Used::start(hurried).await?;
     for round in 1..=3 {
         used.ask("What is Hangar?", 64).await?;
@@ -86,7 +86,7 @@ async fn its_samples_follow_one_another_and_add_up_with_what_was_asked() -> Resu
 }
 
 #[tokio::test]
-async fn stretches_in_which_a_model_was_neither_loaded_nor_used_are_left_out() -> Result<()> {
+async fn history_leaves_out_times_without_load_and_use() -> Result<()> {
     let used = Used::start(hurried).await?;
     let loaded = history_of(&used, "demo", 2).await?;
     assert_eq!(sums(&loaded), (0, 0, 0));
@@ -99,7 +99,7 @@ async fn stretches_in_which_a_model_was_neither_loaded_nor_used_are_left_out() -
 }
 
 #[tokio::test]
-async fn it_is_told_of_one_model_that_is_asked_for() -> Result<()> {
+async fn history_can_be_asked_for_one_model() -> Result<()> {
     let used = Used::start(hurried).await?;
     let of_all = used.client.info().include_history().send().await;
     assert_eq!(wrong_fields(of_all), ["include_history"]);

@@ -18,7 +18,7 @@ fn last_minute(model: &ModelInfo) -> Result<UsageSample> {
 }
 
 #[tokio::test]
-async fn it_adds_up_with_what_was_asked() -> Result<()> {
+async fn the_last_minute_adds_up_with_the_requests() -> Result<()> {
     let mut used = Used::start(|options| options).await?;
     let before = last_minute(&used.model("demo").await?)?;
     assert_eq!((before.requests, before.completion_tokens), (0, 0));
@@ -81,7 +81,7 @@ async fn it_adds_up_with_what_was_asked() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_was_given_up_is_counted_apart() -> Result<()> {
+async fn cancelled_requests_are_counted_apart() -> Result<()> {
     let used = Used::start(|options| options).await?;
     used.load_another().await?;
     let request = used.client.generate("m").prompt("Hello").max_tokens(16_000);

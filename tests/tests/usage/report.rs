@@ -23,7 +23,7 @@ async fn hangarctl(used: &Used, arguments: &[&str]) -> Result<String> {
 }
 
 #[tokio::test]
-async fn it_sums_up_what_a_model_did() -> Result<()> {
+async fn the_report_sums_up_what_a_model_did() -> Result<()> {
     let mut used = Used::start(hurried).await?;
     used.ask("What is Hangar?", 64).await?;
     used.ask("What is 17 + 25?", 64).await?;
@@ -53,20 +53,20 @@ async fn it_sums_up_what_a_model_did() -> Result<()> {
     assert!(minutes.lines().count() >= 3, "{minutes}");
     let json = hangarctl(&used, &["report", "demo", "--output", "json"]).await?;
     let json: Value = serde_json::from_str(&json)?;
-    let told: u64 = json["history"]
+    let reported: u64 = json["history"]
         .as_array()
         .context("a history")?
         .iter()
         .filter_map(|sample| sample["completionTokens"].as_str()?.parse::<u64>().ok())
         .sum();
-    assert_eq!(told, sent.completion_tokens);
+    assert_eq!(reported, sent.completion_tokens);
     let info = hangarctl(&used, &["info", "demo"]).await?;
     assert!(info.contains("2 requests, 0 failed, 0 cancelled"), "{info}");
     Ok(())
 }
 
 #[tokio::test]
-async fn it_says_so_when_there_is_nothing_to_report() -> Result<()> {
+async fn an_empty_report_says_so() -> Result<()> {
     let used = Used::start(|options| options).await?;
     let text = hangarctl(&used, &["report", "demo"]).await?;
     assert!(text.contains("neither loaded nor used"), "{text}");

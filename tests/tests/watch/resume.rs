@@ -181,11 +181,11 @@ async fn a_watcher_that_does_not_keep_up_is_reset_and_then_misses_nothing() -> R
                 let whole = watch.rest_of_snapshot(response).await?;
                 assert!(whole.reset);
                 resets += 1;
-                let told = whole
+                let reported = whole
                     .models
                     .iter()
                     .map(|m| (m.model_id.clone(), m.generation));
-                generations = told.collect();
+                generations = reported.collect();
                 // Each transition is a generation of one model, and none was removed.
                 last = generations.values().sum();
             }

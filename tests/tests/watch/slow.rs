@@ -47,8 +47,8 @@ async fn a_watcher_that_does_not_read_costs_bounded_memory() -> Result<()> {
     }
     churn().await?;
     let grown = host_bytes(hangar.pid())?.saturating_sub(before);
-    let told = (LOADS * 3000 * WATCHERS) as u64;
-    assert!(told > 6 * BOUND);
+    let reported = (LOADS * 3000 * WATCHERS) as u64;
+    assert!(reported > 6 * BOUND);
     assert!(grown < BOUND, "{grown} bytes for {WATCHERS} watchers");
     // They can still read what there is.
     for watch in &mut watches {

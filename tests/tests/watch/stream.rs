@@ -173,7 +173,7 @@ async fn requests_and_memory_alone_cause_no_event() -> Result<()> {
 }
 
 #[tokio::test]
-async fn there_are_never_more_watchers_than_may_be() -> Result<()> {
+async fn watchers_beyond_the_limit_are_refused() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = Options::scripted(&fixtures)
         .argument("--max-watchers")

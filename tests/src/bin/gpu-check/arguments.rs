@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told() {
+    fn wrong_arguments_are_refused_with_help() {
         for line in [
             "--device tpu",
             "--sizes 2",
