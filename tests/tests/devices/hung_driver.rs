@@ -9,8 +9,22 @@ use tonic::Code;
 
 use crate::server::{GIB, TestServer};
 
+/// Servers that are tried: on a busy machine the driver's time may be over before all the rest was done. Where the rest
+/// waits for the driver it is over before, however often that is tried.
+const ATTEMPTS: usize = 6;
+
 #[tokio::test]
 async fn a_driver_that_hangs_is_reported_and_holds_up_nobody_else() -> Result<()> {
+    for _ in 0..ATTEMPTS {
+        if others_go_on_while_the_driver_hangs().await? {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("others waited for the driver")
+}
+
+/// Whether everybody else was served before the driver's time was over.
+async fn others_go_on_while_the_driver_hangs() -> Result<bool> {
     let server = TestServer::with(&[10], |options| {
         options.time("--device-release-timeout", Duration::from_millis(300))
     });
@@ -27,8 +41,8 @@ async fn a_driver_that_hangs_is_reported_and_holds_up_nobody_else() -> Result<()
     let unload = server.client.unload("loaded").send().await?;
     assert_eq!(unload.verification(), UnloadVerification::TimedOut);
     assert_eq!(server.status("loaded").await?.reason, "DEVICE_MEMORY_HELD");
-    // None of that waited for the driver, whose time is not over.
-    assert_eq!(server.status("m").await?.state(), ModelState::Pending);
+    // None of that waited for the driver if its time is not over.
+    let in_time = server.status("m").await?.state() == ModelState::Pending;
     let refused = refusal(
         load.end().await?,
         Code::FailedPrecondition,
@@ -37,5 +51,5 @@ async fn a_driver_that_hangs_is_reported_and_holds_up_nobody_else() -> Result<()
     assert!(refused.message().contains("does not answer"), "{refused}");
     server.driver.hang(false)?;
     server.client.load("m").wait().await?;
-    Ok(())
+    Ok(in_time)
 }

@@ -7,7 +7,7 @@ use hangar_client::{
     Client, WatchEvent,
     v1::{
         ErrorReason, ModelSpec,
-        ModelState::{Draining, Failed, Pending, Ready, Unloaded},
+        ModelState::{Draining, Pending},
         ModelStatus,
         SuspendReason::Evicted,
     },
@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     server::TestServer,
-    traffic::{Call, ON_DEMAND, Operation, PLAIN, PROTECTED, Plan},
+    traffic::{Call, ON_DEMAND, Operation, PLAIN, PROTECTED, Plan, is_at_rest},
 };
 
 /// A model that loads claims this much of a unit at most: its headroom, and what its memory varies by.
@@ -99,10 +99,8 @@ async fn fill(units: f64) -> Result<(TestServer, hangar_client::Session)> {
 
 /// Waits until nothing is on its way any more.
 async fn rest(server: &TestServer) -> Result<()> {
-    let at_rest = |status: &ModelStatus| {
-        let state = status.state();
-        matches!(state, Ready | Unloaded | Failed) && status.in_flight + status.queued == 0
-    };
+    let at_rest =
+        |status: &ModelStatus| is_at_rest(status) && status.in_flight + status.queued == 0;
     let rest = async {
         loop {
             let info = server.client.info().send().await?;
@@ -134,7 +132,7 @@ fn check_evictions(transitions: &[ModelStatus]) -> usize {
 }
 
 /// What was refused did not fit next to the protected models and those that others had to do with.
-fn check_refusals(operations: &[Operation], units: f64) -> usize {
+fn check_refusals(operations: &[Operation], transitions: &[ModelStatus], units: f64) -> usize {
     let mut refused = 0;
     for operation in operations {
         let Err(error) = &operation.answer else {
@@ -144,7 +142,7 @@ fn check_refusals(operations: &[Operation], units: f64) -> usize {
         match error.reason() {
             Some(ErrorReason::InsufficientMemory) => {
                 refused += 1;
-                let company = operation.company(operations);
+                let company = operation.company(operations, transitions);
                 let taken = PROTECTED.len() as f64 * HELD + company.len() as f64 * CLAIM;
                 assert!(
                     taken + CLAIM > units,
@@ -220,7 +218,7 @@ async fn endure(units: f64, clients: u64, operations: usize) -> Result<usize> {
         "{after:?}"
     );
     let evictions = check_evictions(&before);
-    let refused = check_refusals(&done, units);
+    let refused = check_refusals(&done, &before, units);
     let loads = check_loads(&before, &done);
     check_answers(&done);
     println!(

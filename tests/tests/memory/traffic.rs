@@ -1,12 +1,16 @@
 //! Clients that use and load models at random, and what they were told.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::SystemTime};
 
 use anyhow::Result;
-use hangar_client::{Client, Error};
+use hangar_client::{
+    Client, Error,
+    convert::to_system_time,
+    v1::{
+        ModelState::{Failed, Ready, Unloaded},
+        ModelStatus, SuspendReason,
+    },
+};
 use hangar_tests::hangar::DEADLINE;
 use tokio::task::JoinSet;
 
@@ -24,9 +28,6 @@ pub(crate) const PLAIN: [&str; 2] = ["plain-0", "plain-1"];
 /// Prompt of all requests; there is one right answer.
 const PROMPT: &str = "Hello";
 
-/// Time that a refused load takes to end its worker, on a busy machine.
-const REFUSAL: Duration = Duration::from_secs(2);
-
 /// So many clients that do so many operations each.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
@@ -41,8 +42,8 @@ pub(crate) struct Operation {
     pub(crate) client: u64,
     pub(crate) model: &'static str,
     pub(crate) call: Call,
-    pub(crate) began: Instant,
-    pub(crate) ended: Instant,
+    pub(crate) began: SystemTime,
+    pub(crate) ended: SystemTime,
     pub(crate) answer: Result<String, Error>,
 }
 
@@ -103,30 +104,77 @@ async fn record<F: Future<Output = Result<String, Error>>>(
     call: Call,
     work: impl FnOnce() -> F,
 ) -> Operation {
-    let began = Instant::now();
+    let began = SystemTime::now();
     let answer = work().await;
     Operation {
         client,
         model,
         call,
         began,
-        ended: Instant::now(),
+        ended: SystemTime::now(),
         answer,
     }
 }
 
 impl Operation {
-    /// Models, other than its own and the protected ones, that others had to do with meanwhile, or just before:
-    /// it may have joined a load that was being refused.
-    pub(crate) fn company<'a>(&self, all: &'a [Operation]) -> BTreeSet<&'a str> {
+    /// Models, other than its own and the protected ones, that others had to do with meanwhile, or since the load began
+    /// that this operation joined, and those that had not come to rest by then.
+    pub(crate) fn company<'a>(
+        &self,
+        all: &'a [Operation],
+        transitions: &'a [ModelStatus],
+    ) -> BTreeSet<&'a str> {
+        let began = self.load_began(transitions);
         let meanwhile = |other: &&Operation| {
-            other.client != self.client
-                && other.began <= self.ended
-                && self.began <= other.ended + REFUSAL
+            other.client != self.client && other.began <= self.ended && began <= other.ended
         };
-        let models = all.iter().filter(meanwhile).map(|other| other.model);
-        models
+        let used = all.iter().filter(meanwhile).map(|other| other.model);
+        let models = transitions.iter().map(|status| status.model_id.as_str());
+        let moving = models.filter(|model| {
+            let last = last_before(transitions, model, began);
+            last.is_some_and(|status| !is_at_rest(status) && !is_evicted(status))
+        });
+        used.chain(moving)
             .filter(|model| *model != self.model && !PROTECTED.contains(model))
             .collect()
     }
+
+    /// When this began, or the load of its model that was under way by then.
+    fn load_began(&self, transitions: &[ModelStatus]) -> SystemTime {
+        match last_before(transitions, self.model, self.began) {
+            Some(status) if !is_at_rest(status) => {
+                let of_load = |other: &&ModelStatus| {
+                    other.model_id == self.model && other.load_id == status.load_id
+                };
+                let first = transitions.iter().find(of_load);
+                first.and_then(since).unwrap_or(self.began)
+            }
+            _ => self.began,
+        }
+    }
+}
+
+/// Whether nothing is on its way with a model.
+pub(crate) fn is_at_rest(status: &ModelStatus) -> bool {
+    matches!(status.state(), Ready | Unloaded | Failed)
+}
+
+fn is_evicted(status: &ModelStatus) -> bool {
+    status.suspend_reason() == SuspendReason::Evicted
+}
+
+/// The last transition of a model until a moment.
+fn last_before<'a>(
+    transitions: &'a [ModelStatus],
+    model: &str,
+    moment: SystemTime,
+) -> Option<&'a ModelStatus> {
+    let earlier = |status: &&ModelStatus| {
+        status.model_id == model && since(status).is_some_and(|since| since <= moment)
+    };
+    transitions.iter().rfind(earlier)
+}
+
+fn since(status: &ModelStatus) -> Option<SystemTime> {
+    status.since.as_ref().and_then(to_system_time)
 }

@@ -14,7 +14,7 @@ mod tensors;
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hangar_client::{
     Client, Transport,
     inference::{
@@ -23,7 +23,7 @@ use hangar_client::{
         infer_parameter::ParameterChoice,
         model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
     },
-    v1::{ModelInfo, ModelSpec},
+    v1::{ModelInfo, ModelMetrics, ModelSpec},
 };
 use hangar_tests::{
     fixtures::Fixtures,
@@ -136,6 +136,16 @@ impl Served {
 
     async fn until_occupancy(&self, in_flight: u32, queued: u32) -> Result<()> {
         info::until_occupancy(&self.client, self.model, in_flight, queued).await
+    }
+
+    /// Waits until so many requests were counted as cancelled, and gives the numbers by then.
+    async fn until_cancelled(&self, requests: u64) -> Result<ModelMetrics> {
+        let cancelled = |model: &ModelInfo| {
+            let metrics = model.metrics.as_ref();
+            metrics.is_some_and(|metrics| metrics.requests_cancelled == requests)
+        };
+        let model = info::when(&self.client, self.model, cancelled).await?;
+        model.metrics.context("metrics")
     }
 }
 
