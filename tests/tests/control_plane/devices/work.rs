@@ -1,0 +1,54 @@
+//! What a device does for a worker is work.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{ErrorReason, ModelState::Ready};
+use hangar_tests::{
+    background::Background,
+    driver::Gpu,
+    refusals::refusal,
+    scripted::{GenerateScript, Script},
+};
+use tokio::time::timeout;
+use tonic::Code;
+
+use super::server::{GIB, TestServer};
+
+const LIMIT: Duration = Duration::from_millis(1500);
+
+#[tokio::test]
+async fn an_engine_hangs_only_if_its_device_rests_too() -> Result<()> {
+    let server = TestServer::with(&[8], |options| options.time("--hang-timeout", LIMIT)).await?;
+    let gpu = |busy| Gpu {
+        busy,
+        ..server.gpus[0].clone()
+    };
+    server.driver.set(0, &gpu(50))?;
+    let script = Script {
+        generate: GenerateScript {
+            hang_after: Some(1),
+            ..GenerateScript::default()
+        },
+        ..Script::on_device(GIB)
+    };
+    let spec = server.scripted("m", "cuda", &script)?;
+    server.try_load("m", spec).await?;
+    server
+        .devices_when(|devices| devices.iter().all(|device| device.utilization == Some(0.5)))
+        .await?;
+    let mut transitions = server.hangar.follow("m").await?;
+    transitions.until(Ready).await?;
+    let answer = Background::start(server.client.generate("m").prompt("x").text());
+    let transition = timeout(LIMIT * 5 / 2, transitions.next()).await;
+    assert!(transition.is_err(), "{transition:?}");
+    server.driver.set(0, &gpu(0))?;
+    refusal(
+        answer.end().await?,
+        Code::Unavailable,
+        ErrorReason::WorkerHung,
+    );
+    let failed = transitions.next().await.context("a transition")?;
+    assert_eq!(failed.reason, "WORKER_HUNG");
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! A task of the server that sees to one model panics: that model fails with the reason INTERNAL once its worker is reaped,
+//! the next load starts afresh, and nobody else notices.
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{
+    ErrorReason,
+    ModelState::{self, Draining, Failed, Loading, Ready, Starting, Unloaded, Warming},
+    ModelStatus, RestartMode,
+};
+use hangar_tests::{
+    background::Background,
+    failpoints::Failpoints,
+    hangar::{DEADLINE, restarting},
+    processes,
+    refusals::refusal,
+    scripted::{Event, Script},
+    scripted_server::ScriptedServer,
+};
+use rstest::rstest;
+use tokio::time::timeout;
+use tonic::Code;
+
+use super::{chunk, end};
+
+async fn server(failpoints: &Failpoints) -> Result<ScriptedServer> {
+    ScriptedServer::with(&Script::gated(), |options| failpoints.options(options)).await
+}
+
+/// Makes sure that the model has failed and that its worker was reaped before.
+#[track_caller]
+fn assert_failed(failed: &ModelStatus, worker: u32) {
+    assert_eq!(
+        (failed.state(), failed.reason.as_str()),
+        (Failed, "INTERNAL"),
+        "{failed:?}"
+    );
+    assert!(!processes::exists(worker), "its worker lives");
+    assert_eq!(failed.worker_pid, 0);
+    assert!(failed.memory.is_none(), "{failed:?}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_panic_fails_the_model_and_nobody_else(
+    #[values(
+        "driver",
+        "worker-run",
+        "worker-owner",
+        "worker-stdout",
+        "worker-stderr"
+    )]
+    task: &str,
+) -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = server(&failpoints).await?;
+    // Not tried again: somebody should look at it.
+    let spec = restarting(&server.directory, RestartMode::Always, 3);
+    let load = server.client.load("m").spec(spec).wait().await?;
+    let worker = load.status.context("a status")?.worker_pid;
+    let neighbour = server.fixtures.scripted("n", &Script::default())?;
+    let neighbour = hangar_tests::hangar::spec(&neighbour);
+    server.client.load("n").spec(neighbour).wait().await?;
+    let mut transitions = server.follow().await?;
+    let gate = server.gate("token")?;
+    let mut running = server.client.generate("m").prompt("x").stream().await?;
+    gate.step(1)?;
+    assert_eq!(chunk(&mut running).await?, "t0 ");
+
+    failpoints.panic(&format!("{task}.m"))?;
+    let failed = transitions.next().await?;
+    assert_failed(&failed, worker);
+    refusal(
+        end(&mut running).await,
+        Code::Internal,
+        ErrorReason::Internal,
+    );
+    let late = server.client.generate("m").prompt("x").text().await;
+    refusal(late, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
+    server.client.generate("n").prompt("x").text().await?;
+
+    gate.open()?;
+    let again = server.client.load("m").wait().await?;
+    assert_ne!(again.status.context("a status")?.worker_pid, worker);
+    server.client.generate("m").prompt("x").text().await?;
+    assert!(server.client.unload("m").send().await?.was_loaded);
+    server.client.delete_model("m").send().await?;
+    assert!(server.hangar.terminate().await?.success());
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_load_whose_task_panics_fails(
+    #[values(Starting, Loading, Warming)] state: ModelState,
+    #[values("driver", "worker-run", "worker-owner")] task: &str,
+) -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = server(&failpoints).await?;
+    let mut held = server.hold(state).await?;
+    failpoints.panic(&format!("{task}.m"))?;
+    assert_failed(&held.transitions.next().await?, held.pid);
+    refusal(
+        held.load.end().await?,
+        Code::Internal,
+        ErrorReason::Internal,
+    );
+    held.gate.open()?;
+    server.ready().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unload_whose_driver_panics_while_it_drains_is_done_all_the_same() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = server(&failpoints).await?;
+    let worker = server.ready().await?.worker_pid;
+    let mut events = server.events()?;
+    let _gate = server.gate("token")?;
+    let mut transitions = server.follow().await?;
+    let running = Background::start(server.client.generate("m").prompt("x").text());
+    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    let unload = Background::start(server.client.unload("m").send());
+    transitions.until(Draining).await?;
+    failpoints.panic("driver.m")?;
+    let unload = unload.end().await??;
+    assert!(unload.was_loaded && unload.killed, "{unload:?}");
+    assert!(!processes::exists(worker));
+    refusal(running.end().await?, Code::Internal, ErrorReason::Internal);
+    transitions.until(Unloaded).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transition_that_panics_half_done_leaves_no_worker_behind() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = server(&failpoints).await?;
+    let worker = server.ready().await?.worker_pid;
+    let mut transitions = server.follow().await?;
+
+    // The load of what is READY: its own call is the one that panics.
+    failpoints.panic("driver-transition.m")?;
+    refusal(
+        server.load().wait().await,
+        Code::Internal,
+        ErrorReason::Internal,
+    );
+    assert_failed(&transitions.next().await?, worker);
+
+    // The unload: its driver has heard of it.
+    let worker = server.ready().await?.worker_pid;
+    transitions.until(Ready).await?;
+    failpoints.panic("driver-transition.m")?;
+    let unload = server.client.unload("m").send().await?;
+    assert!(unload.was_loaded && unload.killed, "{unload:?}");
+    assert!(!processes::exists(worker));
+    transitions.until(Unloaded).await?;
+
+    // The very first transition of a load.
+    failpoints.panic("driver-transition.m")?;
+    refusal(
+        server.load().wait().await,
+        Code::Internal,
+        ErrorReason::Internal,
+    );
+    assert_eq!(transitions.until(Failed).await?.reason, "INTERNAL");
+    server.ready().await?;
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Engines that make no step any more, and those that only seem to.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    GenerateEvent,
+    v1::{
+        ErrorReason,
+        ModelState::{self, Backoff, Failed, Ready},
+        RestartMode::OnFailure,
+    },
+};
+use hangar_tests::{
+    hangar::{DEADLINE, Options, Transitions, restarting},
+    processes,
+    refusals::refusal,
+    scripted::{Fault, GenerateScript, Script},
+    scripted_server::ScriptedServer,
+};
+use tokio::time::timeout;
+use tonic::Code;
+
+use super::{chunk, end};
+
+const LIMIT: Duration = Duration::from_millis(1500);
+
+/// A limit that an engine does not reach that only waits for a while, on a busy machine too.
+const LONGER: Duration = Duration::from_secs(4);
+
+fn hangs_after(tokens: u32) -> GenerateScript {
+    GenerateScript {
+        hang_after: Some(tokens),
+        ..GenerateScript::default()
+    }
+}
+
+/// A READY model that is restarted after faults, and whose limit for hangs is short.
+async fn server(script: &Script) -> Result<(ScriptedServer, Transitions)> {
+    server_within(LIMIT, script).await
+}
+
+/// As [`server`], with this limit.
+async fn server_within(limit: Duration, script: &Script) -> Result<(ScriptedServer, Transitions)> {
+    let server = ScriptedServer::with(script, |options: Options| {
+        options.time("--hang-timeout", limit)
+    })
+    .await?;
+    let mut transitions = server.follow().await?;
+    let spec = restarting(&server.directory, OnFailure, 5);
+    server.client.load("m").spec(spec).wait().await?;
+    transitions.until(Ready).await?;
+    Ok((server, transitions))
+}
+
+async fn assert_hang_is_cured(script: &Script) -> Result<()> {
+    let (server, mut transitions) = server(script).await?;
+    let worker = transitions.current().map_or(0, |status| status.worker_pid);
+    let mut answer = server.client.generate("m").prompt("x").stream().await?;
+    assert_eq!(chunk(&mut answer).await?, "t0 ");
+    assert_eq!(chunk(&mut answer).await?, "t1 ");
+    let began = Instant::now();
+    let hung = refusal(
+        timeout(DEADLINE, end(&mut answer)).await?,
+        Code::Unavailable,
+        ErrorReason::WorkerHung,
+    );
+    let took = began.elapsed();
+    assert!(took > LIMIT / 2, "{took:?}");
+    assert!(hung.details().retry_after.is_some());
+    let backoff = transitions.next().await?;
+    assert_eq!(
+        (backoff.state(), backoff.reason.as_str()),
+        (Backoff, "WORKER_HUNG")
+    );
+    assert!(!processes::exists(worker));
+    let ready = transitions.until(Ready).await?;
+    assert_eq!(ready.restarts, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hang_in_an_answer_ends_it_and_the_worker_is_replaced() -> Result<()> {
+    assert_hang_is_cured(&Script::generating(hangs_after(2))).await
+}
+
+#[tokio::test]
+async fn a_stopped_worker_is_a_hang() -> Result<()> {
+    let script = Script {
+        generate: GenerateScript {
+            die_after: Some(2),
+            ..GenerateScript::default()
+        },
+        die_with: Fault::Stop,
+        ..Script::default()
+    };
+    assert_hang_is_cured(&script).await
+}
+
+#[tokio::test]
+async fn a_hang_is_noticed_although_the_caller_never_reads() -> Result<()> {
+    let (server, mut transitions) = server(&Script::generating(hangs_after(2))).await?;
+    let _answer = server.client.generate("m").prompt("x").stream().await?;
+    assert_eq!(transitions.next().await?.reason, "WORKER_HUNG");
+    transitions.until(Ready).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hang_while_draining_ends_the_drain() -> Result<()> {
+    let (server, mut transitions) = server(&Script::generating(hangs_after(1))).await?;
+    let mut answer = server.client.generate("m").prompt("x").stream().await?;
+    chunk(&mut answer).await?;
+    let unload = server
+        .client
+        .unload("m")
+        .drain_timeout(Duration::from_secs(50));
+    let (unload, hung) = tokio::join!(unload.send(), end(&mut answer));
+    refusal(hung, Code::Unavailable, ErrorReason::WorkerHung);
+    let unload = unload?;
+    assert!(unload.was_loaded && unload.killed);
+    transitions.until(ModelState::Draining).await?;
+    let unloading = transitions.next().await?;
+    assert_eq!(unloading.state(), ModelState::Unloading);
+    assert_eq!(unloading.reason, "WORKER_HUNG");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_slow_engine_does_not_hang() -> Result<()> {
+    let generate = GenerateScript {
+        token_interval_ms: 1000,
+        ..GenerateScript::default()
+    };
+    let (server, transitions) = server_within(LONGER, &Script::generating(generate)).await?;
+    let answer = server
+        .client
+        .generate("m")
+        .prompt("x")
+        .max_tokens(6)
+        .text()
+        .await?;
+    assert_eq!(answer.text, "t0 t1 t2 t3 t4 t5 ");
+    assert_eq!(
+        transitions.current().map(|status| status.state()),
+        Some(Ready)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_read_is_no_hang() -> Result<()> {
+    let generate = GenerateScript {
+        token_interval_ms: 0,
+        text: "x".repeat(1000),
+        ..GenerateScript::default()
+    };
+    let (server, _transitions) = server_within(LONGER, &Script::generating(generate)).await?;
+    let mut unread = server
+        .client
+        .generate("m")
+        .prompt("x")
+        .max_tokens(3000)
+        .stream()
+        .await?;
+    // Far more than the windows of the connection hold, and longer than the limit.
+    let slow = server.fixtures.scripted(
+        "slow",
+        &Script::generating(GenerateScript {
+            token_interval_ms: 500,
+            ..GenerateScript::default()
+        }),
+    )?;
+    let spec = restarting(&slow, OnFailure, 5);
+    server.client.load("slow").spec(spec).wait().await?;
+    server
+        .client
+        .generate("slow")
+        .prompt("x")
+        .max_tokens(10)
+        .text()
+        .await?;
+    let mut length = 0;
+    while let Some(event) = unread.next().await {
+        if let GenerateEvent::Chunk(chunk) = event? {
+            length += chunk.text.len();
+        }
+    }
+    assert_eq!(length, 3_000_000);
+    let status = server.info().await?.status.context("a status")?;
+    assert_eq!((status.state(), status.restarts), (Ready, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hung_model_that_is_not_to_be_restarted_fails() -> Result<()> {
+    let script = Script::generating(hangs_after(1));
+    let server = ScriptedServer::with(&script, |options: Options| {
+        options.time("--hang-timeout", LIMIT)
+    })
+    .await?;
+    server.ready().await?;
+    let mut transitions = server.follow().await?;
+    let answer = server.client.generate("m").prompt("x").text().await;
+    refusal(answer, Code::Unavailable, ErrorReason::WorkerHung);
+    let failed = transitions.next().await?;
+    assert_eq!(
+        (failed.state(), failed.reason.as_str()),
+        (Failed, "WORKER_HUNG")
+    );
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! Loads that go wrong by themselves.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{
+    ErrorReason,
+    ModelState::{Failed, Ready},
+};
+use hangar_tests::{
+    fixtures::Fixtures,
+    hangar::Hangar,
+    hangar::{Options, Worker, spec},
+    processes,
+    refusals::refusal,
+    scripted::{Fault, LoadKind, LoadScript, Script},
+    scripted_server::ScriptedServer,
+};
+use tonic::Code;
+
+use super::server;
+
+const SHORT: Duration = Duration::from_secs(1);
+
+fn stalls_soon(options: Options) -> Options {
+    options.time("--stall-timeout", SHORT)
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_in_its_load_is_reported_with_its_exit() -> Result<()> {
+    let ends = [
+        (Fault::Kill, "SIGKILL"),
+        (Fault::Abort, "SIGABRT"),
+        (Fault::Segfault, "SIGSEGV"),
+        (Fault::Exit(3), "status 3"),
+    ];
+    let server = server(&Script::default()).await?;
+    for (fault, word) in ends {
+        for kind in [LoadKind::Die(fault), LoadKind::DieWarming(fault)] {
+            Script::loading(kind).write(&server.directory)?;
+            let died = refusal(
+                server.load().wait().await,
+                Code::Unavailable,
+                ErrorReason::WorkerDied,
+            );
+            assert!(died.message().contains(word), "{died}");
+            let status = server.info().await?.status.context("a status")?;
+            assert_eq!(
+                (status.state(), status.reason.as_str()),
+                (Failed, "WORKER_DIED")
+            );
+        }
+    }
+    assert!(processes::children(server.hangar.pid())?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_load_that_breaks_off_fails() -> Result<()> {
+    let server = server(&Script::default()).await?;
+    for kind in [LoadKind::EndEarly, LoadKind::Error] {
+        Script::loading(kind).write(&server.directory)?;
+        refusal(
+            server.load().wait().await,
+            Code::Unavailable,
+            ErrorReason::WorkerDied,
+        );
+        assert!(processes::children(server.hangar.pid())?.is_empty());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_load_that_the_worker_gives_up_is_reported_in_its_words() -> Result<()> {
+    let kind = LoadKind::Fail {
+        reason: "MODEL_UNUSABLE".into(),
+        message: "config.json has no hidden_size. Copy the model anew.".into(),
+    };
+    let server = server(&Script::loading(kind)).await?;
+    let failed = refusal(
+        server.load().wait().await,
+        Code::FailedPrecondition,
+        ErrorReason::ModelUnusable,
+    );
+    let words = "config.json has no hidden_size. Copy the model anew.";
+    let status = server.info().await?.status.context("a status")?;
+    assert_eq!((status.state(), status.message.as_str()), (Failed, words));
+    // What the load left behind is told behind that.
+    let left = failed.message().strip_prefix(words);
+    assert!(
+        left.is_some_and(|left| left.contains("stays registered")),
+        "{failed}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_load_that_stands_still_is_stalled() -> Result<()> {
+    let server = ScriptedServer::with(&Script::default(), stalls_soon).await?;
+    for kind in [LoadKind::Hang, LoadKind::NeverWarm] {
+        Script::loading(kind).write(&server.directory)?;
+        let stalled = refusal(
+            server.load().wait().await,
+            Code::DeadlineExceeded,
+            ErrorReason::LoadStalled,
+        );
+        assert_eq!(stalled.details().retry_after, None);
+        let status = server.info().await?.status.context("a status")?;
+        assert_eq!(
+            (status.state(), status.reason.as_str()),
+            (Failed, "LOAD_STALLED")
+        );
+        assert!(processes::children(server.hangar.pid())?.is_empty());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stopped_worker_is_a_stalled_load() -> Result<()> {
+    let script = Script::loading(LoadKind::Die(Fault::Stop));
+    let server = ScriptedServer::with(&script, stalls_soon).await?;
+    let load = server.load().wait().await;
+    refusal(load, Code::DeadlineExceeded, ErrorReason::LoadStalled);
+    assert!(processes::children(server.hangar.pid())?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_busy_load_is_not_stalled() -> Result<()> {
+    let limit = SHORT * 4;
+    let server = ScriptedServer::with(&Script::loading(LoadKind::Spin), |options: Options| {
+        options.time("--stall-timeout", limit)
+    })
+    .await?;
+    let load = server.load().timeout(limit * 3).wait().await;
+    refusal(load, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
+    assert!(processes::children(server.hangar.pid())?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_load_that_reads_slowly_is_not_stalled() -> Result<()> {
+    let script = Script {
+        load: LoadScript {
+            bytes: 50 << 20,
+            steps: 20,
+            step_gate: Some("step".into()),
+            ..LoadScript::default()
+        },
+        ..Script::default()
+    };
+    let server = ScriptedServer::with(&script, |options: Options| {
+        options.time("--stall-timeout", SHORT * 6)
+    })
+    .await?;
+    let gate = server.gate("step")?;
+    let mut transitions = server.follow().await?;
+    server.load().send().await?;
+    // All steps together take longer than the time after which a load is stalled, each of them far less.
+    let mut ticks = tokio::time::interval(SHORT);
+    for _ in 0..9 {
+        ticks.tick().await;
+        gate.step(1)?;
+    }
+    gate.open()?;
+    transitions.until(Ready).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_is_not_there_fails_the_load() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let model = fixtures.scripted("m", &Script::default())?;
+    let worker = fixtures.root().join("worker");
+    std::os::unix::fs::symlink("/bin/true", &worker)?;
+    let hangar = Hangar::start(Options::new(&fixtures).worker(Worker::At(worker.clone()))).await?;
+    std::fs::remove_file(&worker)?;
+    let client = hangar.client().await?;
+    let absent = client.load("m").spec(spec(&model)).wait().await;
+    let absent = refusal(
+        absent,
+        Code::FailedPrecondition,
+        ErrorReason::DeviceUnavailable,
+    );
+    assert!(
+        absent.message().contains(&*worker.to_string_lossy()),
+        "{absent}"
+    );
+    std::os::unix::fs::symlink("/bin/true", &worker)?;
+    let other = client.load("m").wait().await;
+    refusal(other, Code::Unavailable, ErrorReason::WorkerDied);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_fit_is_refused_with_the_numbers() -> Result<()> {
+    let script = Script {
+        need_host_bytes: 1 << 50,
+        ..Script::default()
+    };
+    let server = server(&script).await?;
+    let refused = refusal(
+        server.load().wait().await,
+        Code::ResourceExhausted,
+        ErrorReason::InsufficientMemory,
+    );
+    assert!(refused.message().contains("1.0 PiB"), "{refused}");
+    assert_eq!(refused.details().quotas.len(), 1);
+    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert_eq!(
+        server.info().await?.status.context("a status")?.reason,
+        "INSUFFICIENT_MEMORY"
+    );
+    Ok(())
+}

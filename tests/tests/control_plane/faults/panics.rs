@@ -1,0 +1,183 @@
+//! A task of the server that it cannot do without panics: the server stops with a word and a status of its own.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{ErrorReason, ModelState::Ready, WatchStatusRequest};
+use hangar_tests::{
+    background::Background,
+    failpoints::Failpoints,
+    fixtures::Fixtures,
+    hangar::{DEADLINE, Hangar, Options, binary},
+    processes,
+    refusals::refusal,
+    scripted::Script,
+    scripted_server::ScriptedServer,
+};
+use rstest::rstest;
+use tokio::time::timeout;
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use super::{chunk, end};
+
+/// Status of a server that ended because of a fault of its own.
+const FAULT: i32 = 70;
+
+/// Makes sure that the server ends because the task `name` panicked.
+async fn ends_by(hangar: Hangar, name: &str) -> Result<()> {
+    let (status, log) = hangar.ended_with_log(DEADLINE).await?;
+    assert_eq!(status.code(), Some(FAULT), "{log}");
+    assert!(log.contains(&format!("the task {name} panicked")), "{log}");
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_critical_task_that_panics_stops_the_server(
+    #[values(
+        "main-port",
+        "ops-port",
+        "memory-pressure",
+        "session-expiry",
+        "history",
+        "liveness",
+        "driver",
+        "worker-run",
+        "worker-owner"
+    )]
+    task: &str,
+) -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server =
+        ScriptedServer::with(&Script::default(), |options| failpoints.options(options)).await?;
+    let worker = server.ready().await?.worker_pid;
+    failpoints.panic(task)?;
+    ends_by(server.hangar, task).await?;
+    processes::ended(worker, DEADLINE).await
+}
+
+#[rstest]
+#[case("catalog-write")]
+#[case("hangar-spawner")]
+#[tokio::test]
+async fn a_thread_that_panics_at_its_work_stops_the_server(#[case] thread: &str) -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server =
+        ScriptedServer::with(&Script::default(), |options| failpoints.options(options)).await?;
+    let worker = server.ready().await?.worker_pid;
+    failpoints.panic(thread)?;
+    // It needs both. Whether it is answered is of no importance.
+    let load = server.client.load("n").spec(server.spec()).wait();
+    let _load = Background::start(load);
+    ends_by(server.hangar, thread).await?;
+    processes::ended(worker, DEADLINE).await
+}
+
+#[rstest]
+#[case("catalog-read-0")]
+#[case("hangar-devices")]
+#[tokio::test]
+async fn a_thread_that_panics_at_its_start_stops_the_server(#[case] thread: &str) -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    failpoints.panic(thread)?;
+    let fixtures = Fixtures::new()?;
+    let options = failpoints.options(Options::scripted(&fixtures));
+    let hangar = Hangar::start(options).await?;
+    ends_by(hangar, thread).await
+}
+
+#[tokio::test]
+async fn desired_state_survives_a_panic() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let data = tempfile::tempdir()?;
+    let fixtures = Fixtures::new()?;
+    let directory = fixtures.scripted("m", &Script::default())?;
+    let options = Options::scripted(&fixtures).data_in(data.path());
+    let hangar = Hangar::start(failpoints.options(options.clone())).await?;
+    let client = hangar.client().await?;
+    let spec = hangar_tests::hangar::spec(&directory);
+    client.load("m").spec(spec).wait().await?;
+    failpoints.panic("memory-pressure")?;
+    assert_eq!(hangar.ended(DEADLINE).await?.code(), Some(FAULT));
+
+    let hangar = Hangar::start(options).await?;
+    hangar.follow("m").await?.until(Ready).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_read_of_the_catalog_that_panics_fails_its_call_only() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server =
+        ScriptedServer::with(&Script::default(), |options| failpoints.options(options)).await?;
+    server.ready().await?;
+    failpoints.panic("catalog-read")?;
+    let read = server.client.get_model("m").send().await;
+    refusal(read, Code::Internal, ErrorReason::Internal);
+    server.client.get_model("m").send().await?;
+    assert!(server.client.generate("m").prompt("x").text().await.is_ok());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_whose_task_panics_gets_an_error_and_the_next_one_is_answered() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server =
+        ScriptedServer::with(&Script::gated(), |options| failpoints.options(options)).await?;
+    server.ready().await?;
+    let gate = server.gate("token")?;
+    let mut running = server.client.generate("m").prompt("x").stream().await?;
+    gate.step(1)?;
+    chunk(&mut running).await?;
+    failpoints.panic("request")?;
+    refusal(
+        end(&mut running).await,
+        Code::Internal,
+        ErrorReason::Internal,
+    );
+    gate.open()?;
+    server.client.generate("m").prompt("x").text().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_that_panics_gets_an_error_and_the_next_one_goes_on() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server =
+        ScriptedServer::with(&Script::default(), |options| failpoints.options(options)).await?;
+    let mut service = server.client.model_service();
+    let request = WatchStatusRequest::default();
+    let mut watch = service.watch_status(request.clone()).await?.into_inner();
+    watch.message().await?.context("no snapshot")?;
+    failpoints.panic("watch-stream")?;
+    let end = async {
+        while watch.message().await?.is_some() {}
+        Ok(())
+    };
+    let end: Result<(), tonic::Status> = timeout(DEADLINE, end).await?;
+    let Err(status) = end else {
+        anyhow::bail!("the watch ended well")
+    };
+    assert_eq!(status.code(), Code::Internal, "{status:?}");
+    let details = status.get_error_details();
+    assert_eq!(
+        details.error_info().context("no ErrorInfo")?.reason,
+        "INTERNAL"
+    );
+    let mut watch = service.watch_status(request).await?.into_inner();
+    watch.message().await?.context("no snapshot")?;
+    Ok(())
+}
+
+#[test]
+fn the_released_server_has_no_failpoints() -> Result<()> {
+    let has = |name: &str| -> Result<bool> {
+        let needle = b"HANGAR_FAILPOINTS";
+        let bytes = fs::read(binary(name)?)?;
+        Ok(bytes.windows(needle.len()).any(|window| window == needle))
+    };
+    assert!(has("hangar-failpoints")?);
+    assert!(!has("hangar")?);
+    Ok(())
+}

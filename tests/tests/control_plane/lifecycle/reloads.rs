@@ -1,0 +1,242 @@
+//! LoadModel with `force_reload`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    Completion, Error,
+    v1::{
+        ErrorReason, ModelInfo, ModelLoad, ModelSpec,
+        ModelState::{Draining, Loading, Ready, Unloaded},
+    },
+};
+use hangar_tests::{
+    background::Background,
+    hangar::DEADLINE,
+    processes,
+    refusals::refusal,
+    scripted::{Event, Gate, Script},
+    scripted_server::ScriptedServer,
+    served::Served,
+};
+use tokio::time::timeout;
+use tonic::Code;
+
+use super::other_spec;
+
+#[tokio::test]
+async fn a_reload_of_a_ready_model_gives_it_a_new_worker() -> Result<()> {
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let before = server.ready().await?;
+    let reload = server.load().force_reload().wait().await?;
+    assert!(!reload.already_loaded);
+    assert_ne!(reload.load_id, before.load_id);
+    let status = reload.status.context("a status")?;
+    assert_ne!(status.worker_pid, before.worker_pid);
+    assert!(processes::is_running(status.worker_pid) && !processes::exists(before.worker_pid));
+    let info = server.info().await?;
+    assert_eq!((info.version, info.recent_loads.len()), (1, 2));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reload_without_wait_answers_at_once() -> Result<()> {
+    let server = ScriptedServer::start(&Script::default()).await?;
+    let before = server.ready().await?;
+    let mut transitions = server.follow().await?;
+    let reload = server.client.load("m").force_reload().send().await?;
+    assert!(!reload.already_loaded);
+    assert_ne!(reload.load_id, before.load_id);
+    transitions.until(Unloaded).await?;
+    assert_eq!(transitions.until(Ready).await?.load_id, reload.load_id);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reload_joins_an_equal_load_that_is_under_way() -> Result<()> {
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    let mut held = server.hold(Loading).await?;
+    let first = server.load().send().await?;
+    let reload = server.load().force_reload().send().await?;
+    assert_eq!(reload.load_id, first.load_id);
+    held.gate.open()?;
+    let ready = held.transitions.until(Ready).await?;
+    assert_eq!((ready.load_id, ready.worker_pid), (first.load_id, held.pid));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reload_replaces_the_spec() -> Result<()> {
+    let server = ScriptedServer::start(&Script::default()).await?;
+    server.ready().await?;
+    let before = server.info().await?;
+    let reload = server
+        .client
+        .load("m")
+        .spec(other_spec(&server))
+        .force_reload();
+    reload.wait().await?;
+    let after = server.info().await?;
+    assert_eq!((before.version, after.version), (1, 2));
+    assert_ne!(before.etag, after.etag);
+    assert_eq!(after.spec.map(|spec| spec.context_length), Some(77));
+    let old = server.load().wait().await;
+    refusal(old, Code::FailedPrecondition, ErrorReason::SpecConflict);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reload_with_another_spec_ends_a_load_that_is_under_way() -> Result<()> {
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    let mut held = server.hold(Loading).await?;
+    let first = server.load().send().await?;
+    let reload = server
+        .client
+        .load("m")
+        .spec(other_spec(&server))
+        .force_reload();
+    let reload = reload.send().await?;
+    assert_ne!(reload.load_id, first.load_id);
+    refusal(
+        held.load.end().await?,
+        Code::Aborted,
+        ErrorReason::LoadCancelled,
+    );
+    held.gate.open()?;
+    let ready = held.transitions.until(Ready).await?;
+    assert_eq!(ready.load_id, reload.load_id);
+    assert_ne!(ready.worker_pid, held.pid);
+    assert!(!processes::exists(held.pid));
+    assert_eq!(server.info().await?.version, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reload_lets_running_requests_end() -> Result<()> {
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    server.ready().await?;
+    let gate = server.gate("token")?;
+    let mut events = server.events()?;
+    let mut transitions = server.follow().await?;
+    let answer = Background::start(server.client.generate("m").prompt("x").max_tokens(3).text());
+    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    let reload = Background::start(server.load().force_reload().wait());
+    transitions.until(Draining).await?;
+    gate.open()?;
+    assert_eq!(answer.end().await??.text, "t0 t1 t2 ");
+    reload.end().await??;
+    Ok(())
+}
+
+/// Holds a reload in its drain: a request that has to be let on by the gate, and the reload.
+struct Reloading {
+    gate: Gate,
+    answer: Background<Result<Completion, Error>>,
+    reload: Background<Result<ModelLoad, Error>>,
+}
+
+async fn reloading(server: &ScriptedServer) -> Result<Reloading> {
+    let gate = server.gate("token")?;
+    let mut events = server.events()?;
+    let mut transitions = server.follow().await?;
+    let answer = Background::start(server.client.generate("m").prompt("x").max_tokens(3).text());
+    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    let reload = Background::start(server.client.load("m").force_reload().wait());
+    transitions.until(Draining).await?;
+    Ok(Reloading {
+        gate,
+        answer,
+        reload,
+    })
+}
+
+#[tokio::test]
+async fn requests_during_a_reload_get_model_loading() -> Result<()> {
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    server.ready().await?;
+    let held = reloading(&server).await?;
+    let status = server.info().await?.status.context("a status")?;
+    assert_eq!(status.state(), Draining);
+    assert!(!status.next_load_id.is_empty());
+    let early = server.client.generate("m").prompt("x").text().await;
+    let early = refusal(early, Code::Unavailable, ErrorReason::ModelLoading);
+    let wait = early.details().retry_after.context("a time")?;
+    assert!(wait >= Duration::from_millis(100), "{wait:?}");
+    assert!(!early.to_string().contains(" 0.0 s"), "{early}");
+    let unscheduled = server.client.tokenize("m", "x").send().await;
+    refusal(unscheduled, Code::Unavailable, ErrorReason::ModelLoading);
+    held.gate.open()?;
+    held.answer.end().await??;
+    let reload = held.reload.end().await??;
+    assert_eq!(reload.load_id, status.next_load_id);
+    let status = server.info().await?.status.context("a status")?;
+    assert_eq!((status.state(), status.next_load_id.as_str()), (Ready, ""));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unload_during_a_reload_cancels_the_load() -> Result<()> {
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    server.ready().await?;
+    let held = reloading(&server).await?;
+    let unload = Background::start(server.client.unload("m").send());
+    let gone = |info: &ModelInfo| {
+        let status = info.status.as_ref();
+        status.is_some_and(|status| status.next_load_id.is_empty())
+    };
+    server.info_when(gone).await?;
+    let late = server.client.generate("m").prompt("x").text().await;
+    refusal(late, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
+    held.gate.open()?;
+    held.answer.end().await??;
+    unload.end().await??;
+    refusal(
+        held.reload.end().await?,
+        Code::Aborted,
+        ErrorReason::LoadCancelled,
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_may_load_the_model_waits_for_the_reload() -> Result<()> {
+    let server = ScriptedServer::start(&Script::gated()).await?;
+    let spec = ModelSpec {
+        load_on_demand: true,
+        ..server.spec()
+    };
+    let before = server.client.load("m").spec(spec).wait().await?;
+    let held = reloading(&server).await?;
+    let waiting = Background::start(server.client.generate("m").prompt("x").max_tokens(2).text());
+    held.gate.open()?;
+    assert_eq!(waiting.end().await??.text, "t0 t1 ");
+    held.answer.end().await??;
+    let reload = held.reload.end().await??;
+    let pid = |load: ModelLoad| load.status.map(|status| status.worker_pid);
+    assert_ne!(pid(reload), pid(before));
+    assert_eq!(
+        server.info().await?.recent_loads.len(),
+        2,
+        "one load for both"
+    );
+    Ok(())
+}
+
+/// Also in the moments in which it is UNLOADING and UNLOADED on its way.
+#[tokio::test]
+async fn at_no_moment_of_a_reload_is_the_model_not_loaded() -> Result<()> {
+    let served = Served::tiny().await?;
+    for _ in 0..5 {
+        let worker = served.worker().await?;
+        let reload = served.client.load("m").force_reload().send().await?;
+        assert!(!reload.already_loaded);
+        while served.worker().await? == worker || served.worker().await? == 0 {
+            let answer = served.greedy("Hello").max_tokens(1).text().await;
+            if let Err(error) = answer {
+                refusal::<()>(Err(error), Code::Unavailable, ErrorReason::ModelLoading);
+            }
+        }
+        served.client.load("m").wait().await?;
+    }
+    Ok(())
+}

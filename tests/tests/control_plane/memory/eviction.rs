@@ -1,0 +1,207 @@
+//! Who has to go to make room, and who never does.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use hangar_client::{
+    Load,
+    v1::{
+        DesiredState::Loaded,
+        ErrorReason, ModelSpec,
+        ModelState::{Draining, Ready, Unloaded},
+        SuspendReason::Evicted,
+    },
+};
+use hangar_tests::{
+    background::Background,
+    hangar::{Options, spec},
+    refusals::refusal,
+    scripted::{GenerateScript, LoadScript, Script},
+    scripted_server::ScriptedServer,
+};
+use tonic::Code;
+
+use super::server::TestServer;
+
+#[tokio::test]
+async fn the_idle_model_used_least_recently_is_evicted() -> Result<()> {
+    let server = TestServer::for_units(2.6).await?;
+    server.load_all(["a", "b"]).await?;
+    server.touch("a").await?;
+    let mut transitions = server.follow("b").await?;
+    server.client.load("c").spec(server.spec()?).wait().await?;
+    let draining = transitions.until(Draining).await?;
+    assert_eq!(
+        (draining.suspend_reason(), draining.in_flight),
+        (Evicted, 0)
+    );
+    let gone = transitions.until(Unloaded).await?;
+    for words in ["make room for c", "pin it"] {
+        assert!(gone.message.contains(words), "{}", gone.message);
+    }
+    assert!(gone.reason.is_empty() && gone.memory.is_none());
+    assert_eq!(server.ready().await?, ["a", "c"]);
+    let info = server.info("b").await?;
+    assert_eq!(
+        (info.suspend_reason(), info.desired_state()),
+        (Evicted, Loaded)
+    );
+    // Asked for again, it comes back in the place of another.
+    server.client.load("b").wait().await?;
+    assert_eq!(server.ready().await?, ["b", "c"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn pinned_and_required_models_are_never_evicted() -> Result<()> {
+    let server = TestServer::for_units(2.6).await?;
+    let pinned = ModelSpec {
+        pinned: true,
+        ..server.spec()?
+    };
+    let required = ModelSpec {
+        required: true,
+        ..server.spec()?
+    };
+    server.client.load("pinned").spec(pinned).wait().await?;
+    server.client.load("required").spec(required).wait().await?;
+    let refused = server.client.load("c").spec(server.spec()?).wait().await;
+    refusal(
+        refused,
+        Code::ResourceExhausted,
+        ErrorReason::InsufficientMemory,
+    );
+    assert_eq!(server.ready().await?, ["pinned", "required"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_held_model_is_evicted_only_when_its_last_holder_lets_go() -> Result<()> {
+    let server = TestServer::for_units(2.6).await?;
+    let session = server.client.open_session(Duration::from_secs(60)).await?;
+    for id in ["a", "b"] {
+        server.client.load(id).spec(server.spec()?).wait().await?;
+        server.client.load(id).session(&session).wait().await?;
+    }
+    let refused = server.client.load("c").spec(server.spec()?).wait().await;
+    refusal(
+        refused,
+        Code::ResourceExhausted,
+        ErrorReason::InsufficientMemory,
+    );
+    assert_eq!(server.ready().await?, ["a", "b"]);
+    session.close().await?;
+    server.client.load("c").wait().await?;
+    assert_eq!(server.ready().await?, ["b", "c"]);
+    Ok(())
+}
+
+/// A model that takes 100 MiB, and waits before each token where there is a gate.
+fn hundred() -> Script {
+    Script {
+        need_host_bytes: 100 << 20,
+        load: LoadScript {
+            memory_bytes: 100 << 20,
+            ..LoadScript::default()
+        },
+        generate: GenerateScript {
+            gate: Some("token".into()),
+            ..GenerateScript::default()
+        },
+        ..Script::default()
+    }
+}
+
+#[tokio::test]
+async fn a_busy_model_is_not_evicted_and_neither_is_one_of_higher_priority() -> Result<()> {
+    let room = |options: Options| options.argument("--memory-limit").argument("260MiB");
+    let server = ScriptedServer::with(&hundred(), room).await?;
+    let other = |id: &str, priority| -> Result<Load> {
+        let spec = ModelSpec {
+            priority,
+            ..spec(&server.fixtures.scripted(id, &hundred())?)
+        };
+        Ok(server.client.load(id).spec(spec))
+    };
+    server.ready().await?;
+    other("important", 1)?.wait().await?;
+    let gate = server.gate("token")?;
+    let answer = server.client.generate("m").prompt("x").max_tokens(3);
+    let answer = Background::start(answer.text());
+    server
+        .info_when(|info| {
+            info.status
+                .as_ref()
+                .is_some_and(|status| status.in_flight == 1)
+        })
+        .await?;
+    let refused = other("c", 0)?.wait().await;
+    let (code, reason) = (Code::ResourceExhausted, ErrorReason::InsufficientMemory);
+    refusal(refused, code, reason);
+    // For somebody of its own rank it has to go; the busy one does not.
+    let mut important = server.hangar.follow("important").await?;
+    let mut busy = server.follow().await?;
+    other("d", 1)?.wait().await?;
+    important.until(Unloaded).await?;
+    gate.open()?;
+    assert_eq!(
+        answer
+            .end()
+            .await??
+            .done
+            .usage
+            .map(|usage| usage.completion_tokens),
+        Some(3)
+    );
+    server
+        .info_when(|info| {
+            info.status
+                .as_ref()
+                .is_some_and(|status| status.in_flight == 0)
+        })
+        .await?;
+    assert_eq!(busy.current().map(|status| status.state()), Some(Ready));
+    // No longer busy, it goes.
+    other("c", 0)?.wait().await?;
+    assert_eq!(busy.next().await?.suspend_reason(), Evicted);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_evicted_model_is_loaded_on_demand() -> Result<()> {
+    let server = TestServer::for_units(1.5).await?;
+    for id in ["a", "b"] {
+        let spec = ModelSpec {
+            load_on_demand: true,
+            ..server.spec()?
+        };
+        server.client.load(id).spec(spec).wait().await?;
+    }
+    let mut transitions = server.follow("a").await?;
+    let first = server.touch("a").await?;
+    let ready = transitions.until(Ready).await?;
+    assert!(ready.message.is_empty());
+    for _ in 0..3 {
+        server.touch("b").await?;
+        assert_eq!(server.ready().await?, ["b"]);
+        assert_eq!(server.touch("a").await?, first);
+        assert_eq!(server.ready().await?, ["a"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn loading_all_evicts_none_of_them() -> Result<()> {
+    let server = TestServer::for_units(2.6).await?;
+    server.load_all(["a", "b", "c"]).await?;
+    let before = server.ready().await?;
+    let all = server.client.load_all().wait().await?;
+    let failed: Vec<_> = all
+        .loads
+        .iter()
+        .filter(|load| load.error.is_some())
+        .collect();
+    assert_eq!(failed.len(), 1, "{all:?}");
+    assert_eq!(server.ready().await?, before);
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! Servers that end before a switch does: it has never happened.
+
+use anyhow::Result;
+use hangar_client::v1::{ModelState, SwitchModelRequest, SwitchOutcome, SwitchStrategy};
+use hangar_tests::{
+    fixtures::Fixtures,
+    hangar::Options,
+    processes,
+    scripted::{Gate, Script},
+    stubs::switch,
+    test_server::TestServer,
+};
+use rstest::rstest;
+use tempfile::TempDir;
+
+use super::{ALIAS, carried_out, last, point, state, target};
+
+/// How a server ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Kill,
+    Terminate,
+}
+
+/// A server whose data outlives it, and the alias, which stands for "old".
+struct Mortal {
+    server: TestServer,
+    options: Options,
+    _data: TempDir,
+}
+
+impl Mortal {
+    async fn born() -> Result<Self> {
+        let data = tempfile::tempdir()?;
+        let fixtures = Fixtures::new()?;
+        let options = Options::scripted(&fixtures).data_in(data.path());
+        let server = TestServer::open(fixtures, options.clone()).await?;
+        let (_, old) = server.script("old", &Script::default())?;
+        server.load("old", old).await?;
+        let mut watch = server.watch().await?;
+        point(&server, &mut watch, "old").await?;
+        Ok(Self {
+            server,
+            options,
+            _data: data,
+        })
+    }
+
+    async fn reborn(self, end: End) -> Result<Self> {
+        let TestServer {
+            hangar, fixtures, ..
+        } = self.server;
+        match end {
+            End::Kill => drop(hangar.kill()?),
+            End::Terminate => assert!(hangar.terminate().await?.success()),
+        }
+        Ok(Self {
+            server: TestServer::open(fixtures, self.options.clone()).await?,
+            ..self
+        })
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_switch_interrupted_by_the_servers_end_changes_nothing(
+    #[values(End::Kill, End::Terminate)] end: End,
+    #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
+) -> Result<()> {
+    let mortal = Mortal::born().await?;
+    let server = &mortal.server;
+    let (path, new) = server.script("new", &Script::gated())?;
+    let gate = Gate::new(&path, "load")?;
+    let mut watch = server.watch().await?;
+    let request = SwitchModelRequest {
+        spec: Some(new),
+        ..switch(ALIAS, "new", strategy)
+    };
+    let begun = server.stubs.switch(request.clone()).await?;
+    watch.until("new", ModelState::Loading).await?;
+
+    let mortal = mortal.reborn(end).await?;
+    let server = &mortal.server;
+    let mut watch = server.watch().await?;
+    watch.until("old", ModelState::Ready).await?;
+    let ended = last(server).await?;
+    assert_eq!(ended.switch_id, begun.switch_id);
+    assert_eq!(ended.outcome(), SwitchOutcome::RolledBack);
+    assert_eq!(ended.reason, "SHUTTING_DOWN");
+    assert!(ended.end_time.is_some());
+    assert_eq!(target(server).await?, "old");
+    server.answer(ALIAS).await?;
+    assert!(server.stubs.is_desired("old").await?);
+    assert!(!server.stubs.is_desired("new").await?);
+    assert_eq!(state(server, "new").await?, ModelState::Unloaded);
+    assert_eq!(processes::children(server.hangar.pid())?.len(), 1);
+
+    gate.open()?;
+    let ended = carried_out(server, &mut watch, request).await?;
+    assert_eq!(ended.outcome(), SwitchOutcome::Succeeded);
+    assert_eq!(target(server).await?, "new");
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_switch_that_has_ended_is_remembered(
+    #[values(End::Kill, End::Terminate)] end: End,
+) -> Result<()> {
+    let mortal = Mortal::born().await?;
+    let server = &mortal.server;
+    let (_, new) = server.script("new", &Script::default())?;
+    let mut watch = server.watch().await?;
+    let request = SwitchModelRequest {
+        spec: Some(new),
+        ..switch(ALIAS, "new", SwitchStrategy::LoadFirst)
+    };
+    let ended = carried_out(server, &mut watch, request).await?;
+    let mortal = mortal.reborn(end).await?;
+    let server = &mortal.server;
+    let mut watch = server.watch().await?;
+    watch.until("new", ModelState::Ready).await?;
+    assert_eq!(last(server).await?, ended);
+    assert_eq!(target(server).await?, "new");
+    assert_eq!(server.stubs.info("new").await?.aliases, [ALIAS]);
+    assert_eq!(state(server, "old").await?, ModelState::Unloaded);
+    assert!(!server.stubs.is_desired("old").await?);
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! A watcher that disconnects at random and resumes sees what an undisturbed one sees.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    Client, WatchEvent,
+    v1::{
+        ChangeKind, ModelState, ModelStatus, WatchStatusResponse,
+        model_service_client::ModelServiceClient, watch_status_response::Event,
+    },
+};
+use hangar_tests::{
+    fixtures::Fixtures,
+    hangar::{DEADLINE, Hangar, Options},
+    processes::{eventually, open_files},
+    scripted::Script,
+};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use tonic::transport::Endpoint;
+
+use super::{
+    churn::{fail, load_and_unload, unusable},
+    cutter::Cutter,
+    raw::{RawWatch, behind, of, open},
+};
+
+const DISCONNECTS: usize = 1000;
+const MARKER: &str = "the-end";
+
+/// A transition as a watcher saw it.
+type Seen = (u64, ModelStatus);
+
+/// A server on which models come and go, and an undisturbed watcher.
+struct Scene {
+    hangar: Hangar,
+    client: Client,
+    path: PathBuf,
+    /// Where every watcher begins.
+    token: String,
+    /// A load for each of them; closed at the end.
+    permits: Arc<Semaphore>,
+    churn: JoinSet<Result<()>>,
+    undisturbed: JoinSet<Result<Vec<Seen>>>,
+    random: fastrand::Rng,
+    _fixtures: Fixtures,
+}
+
+impl Scene {
+    async fn begin() -> Result<Self> {
+        let seed = std::env::var("HANGAR_TESTS_SEED").ok();
+        let seed = seed.map_or_else(|| Ok(fastrand::u64(..)), |seed| seed.parse())?;
+        eprintln!("HANGAR_TESTS_SEED={seed}");
+        let fixtures = Fixtures::new()?;
+        let path = unusable(&fixtures)?;
+        // Nobody is reset, however far behind the machine lets a watcher fall.
+        let options = Options::scripted(&fixtures)
+            .argument("--watch-ring")
+            .argument("100000");
+        let hangar = Hangar::start(options).await?;
+        let client = hangar.client().await?;
+        fail(&client, "before", &path).await?;
+        let mut watch = open(&client, of(&[])).await?;
+        watch.snapshot().await?;
+        let token = watch.token.clone();
+        let mut undisturbed = JoinSet::new();
+        undisturbed.spawn(watched(watch));
+        let permits = Arc::new(Semaphore::new(0));
+        let mut churn = JoinSet::new();
+        let mut paths = vec![path.clone()];
+        for name in ["a", "b"] {
+            paths.push(fixtures.scripted(name, &Script::default())?);
+        }
+        for (n, path) in paths.into_iter().enumerate() {
+            churn.spawn(churned(client.clone(), n, path, permits.clone()));
+        }
+        Ok(Self {
+            hangar,
+            client,
+            path,
+            token,
+            permits,
+            churn,
+            undisturbed,
+            random: fastrand::Rng::with_seed(seed),
+            _fixtures: fixtures,
+        })
+    }
+
+    /// Lets something happen, unless it is about to.
+    fn stir(&self) {
+        if self.permits.available_permits() == 0 {
+            self.permits.add_permits(1);
+        }
+    }
+
+    /// Lets the models come to rest and marks the end of the sequence.
+    async fn calm(&mut self) -> Result<()> {
+        self.permits.close();
+        while let Some(end) = self.churn.join_next().await {
+            end??;
+        }
+        fail(&self.client, MARKER, &self.path).await
+    }
+
+    /// Makes sure that both saw the same, and that the server keeps nothing of what was cut.
+    async fn compare(&self, seen: &[Seen], undisturbed: &[Seen]) -> Result<()> {
+        assert!(seen.len() > DISCONNECTS, "{} transitions", seen.len());
+        assert_eq!(seen, undisturbed);
+        let is_gone = || open_files(self.hangar.pid()).ok().filter(|open| *open < 40);
+        eventually("the connections are gone", DEADLINE, is_gone).await?;
+        Ok(())
+    }
+
+    /// What the undisturbed watcher saw, up to the mark.
+    async fn undisturbed(&mut self) -> Result<Vec<Seen>> {
+        self.undisturbed.join_next().await.context("no watcher")??
+    }
+}
+
+/// Loads a model for each permit: the first fails, the others are unloaded again.
+async fn churned(client: Client, n: usize, path: PathBuf, permits: Arc<Semaphore>) -> Result<()> {
+    let name = format!("m{n}");
+    while let Ok(permit) = permits.acquire().await {
+        permit.forget();
+        match n {
+            0 => fail(&client, &name, &path).await?,
+            _ => load_and_unload(&client, &name, &path).await?,
+        }
+    }
+    Ok(())
+}
+
+fn is_end(status: &ModelStatus) -> bool {
+    status.model_id == MARKER && status.state() == ModelState::Failed
+}
+
+/// Everything that a watch sees from here on, up to the mark.
+async fn watched(mut watch: RawWatch) -> Result<Vec<Seen>> {
+    let mut seen = Vec::new();
+    loop {
+        let transition = watch.transition().await?;
+        let status = transition.status.context("no status")?;
+        let is_end = is_end(&status);
+        seen.push((transition.revision, status));
+        if is_end {
+            return Ok(seen);
+        }
+    }
+}
+
+/// Takes a response for what it is to a watcher that resumes by hand.
+fn take(response: WatchStatusResponse, token: &mut String, seen: &mut Vec<Seen>) -> Result<()> {
+    *token = response.resume_token;
+    match response.event {
+        Some(Event::Changed(changed)) if changed.kind() == ChangeKind::Transition => {
+            seen.push((changed.revision, changed.status.context("no status")?));
+        }
+        Some(Event::Changed(_) | Event::Heartbeat(_)) => {}
+        event => anyhow::bail!("the sequence broke off: {event:?}"),
+    }
+    Ok(())
+}
+
+/// Watches over a new connection, for a random number of responses or until it is cut. Says whether
+/// there was a response.
+async fn glimpse(
+    scene: &mut Scene,
+    url: String,
+    token: &mut String,
+    seen: &mut Vec<Seen>,
+) -> Result<bool> {
+    let Ok(channel) = Endpoint::from_shared(url)?.connect().await else {
+        return Ok(false);
+    };
+    let answer = ModelServiceClient::new(channel)
+        .watch_status(behind(token, &[]))
+        .await;
+    let Ok(answer) = answer else {
+        return Ok(false);
+    };
+    let mut responses = answer.into_inner();
+    let count = scene.random.usize(0..24);
+    for n in 0..count {
+        let patience = Duration::from_micros(scene.random.u64(0..4000));
+        match timeout(patience, responses.message()).await {
+            Ok(Ok(Some(response))) => take(response, token, seen)?,
+            Ok(Ok(None)) => anyhow::bail!("the server ended the watch"),
+            Ok(Err(_)) | Err(_) => return Ok(n > 0),
+        }
+    }
+    Ok(count > 0)
+}
+
+#[tokio::test]
+async fn a_watcher_that_resumes_by_hand_misses_nothing() -> Result<()> {
+    let mut scene = Scene::begin().await?;
+    let cutter = Cutter::start(scene.hangar.listen(), scene.random.u64(..)).await?;
+    let mut token = scene.token.clone();
+    let mut seen = Vec::new();
+    let mut disconnects = 0;
+    while disconnects < DISCONNECTS {
+        scene.stir();
+        let was_open = glimpse(&mut scene, cutter.url(), &mut token, &mut seen).await?;
+        disconnects += usize::from(was_open);
+    }
+    scene.calm().await?;
+    let last = open(&scene.client, behind(&token, &[])).await?;
+    seen.extend(watched(last).await?);
+    let undisturbed = scene.undisturbed().await?;
+    scene.compare(&seen, &undisturbed).await
+}
+
+#[tokio::test]
+async fn a_client_that_is_cut_off_resumes_by_itself_and_misses_nothing() -> Result<()> {
+    let mut scene = Scene::begin().await?;
+    let cutter = Cutter::start(scene.hangar.listen(), scene.random.u64(..)).await?;
+    let client = Client::builder(cutter.url()).retry_delay(Duration::from_millis(1));
+    let mut watch = client
+        .connect_lazy()?
+        .watch()
+        .resume_token(&scene.token)
+        .stream();
+    let mut seen: Vec<Seen> = Vec::new();
+    let mut disconnects = 0;
+    let mut was_open = false;
+    scene.stir();
+    while !seen.last().is_some_and(|(_, status)| is_end(status)) {
+        let event = timeout(DEADLINE, watch.next()).await?;
+        match event.context("the watch ended")?? {
+            WatchEvent::Transition { revision, status } => {
+                was_open = true;
+                seen.push((revision, status));
+            }
+            WatchEvent::Disconnected { .. } => {
+                scene.stir();
+                if std::mem::take(&mut was_open) {
+                    disconnects += 1;
+                    if disconnects == DISCONNECTS {
+                        scene.calm().await?;
+                    }
+                }
+            }
+            WatchEvent::Progress { .. } => was_open = true,
+            WatchEvent::Heartbeat { .. } => {}
+            event => anyhow::bail!("the sequence broke off: {event:?}"),
+        }
+    }
+    assert!(disconnects >= DISCONNECTS, "the mark came early");
+    let undisturbed = scene.undisturbed().await?;
+    scene.compare(&seen, &undisturbed).await
+}

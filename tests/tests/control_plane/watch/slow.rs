@@ -1,0 +1,62 @@
+//! Watchers that do not read.
+
+use anyhow::Result;
+use hangar_client::v1::{WatchStatusRequest, model_service_client::ModelServiceClient};
+use hangar_tests::{
+    fixtures::Fixtures,
+    hangar::{DEADLINE, Hangar, Options},
+    processes::{eventually, host_bytes, open_files},
+};
+use tonic::transport::Endpoint;
+
+use super::churn::{fail, unusable_at_length};
+
+const WATCHERS: usize = 16;
+const LOADS: usize = 2000;
+/// What is buffered for a connection (400 KiB), and as much again for everything else.
+const BOUND: u64 = WATCHERS as u64 * (800 << 10);
+
+#[tokio::test]
+async fn a_watcher_that_does_not_read_costs_bounded_memory() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let options = Options::scripted(&fixtures)
+        .argument("--watch-ring")
+        .argument("64")
+        .env("HANGAR_LOG", "warn");
+    let hangar = Hangar::start(options).await?;
+    let client = hangar.client().await?;
+    let path = unusable_at_length(&fixtures)?;
+    let churn = async || -> Result<()> {
+        for n in 0..LOADS {
+            fail(&client, &format!("m{}", n % 4), &path).await?;
+        }
+        Ok(())
+    };
+    // The server's memory settles first, without watchers.
+    churn().await?;
+    let before = host_bytes(hangar.pid())?;
+    let files = open_files(hangar.pid())?;
+    let mut watches = Vec::new();
+    for _ in 0..WATCHERS {
+        let channel = Endpoint::from_shared(hangar.url())?.connect().await?;
+        let request = WatchStatusRequest::default();
+        let answer = ModelServiceClient::new(channel)
+            .watch_status(request)
+            .await?;
+        watches.push(answer.into_inner());
+    }
+    churn().await?;
+    let grown = host_bytes(hangar.pid())?.saturating_sub(before);
+    let reported = (LOADS * 3000 * WATCHERS) as u64;
+    assert!(reported > 6 * BOUND);
+    assert!(grown < BOUND, "{grown} bytes for {WATCHERS} watchers");
+    // They can still read what there is.
+    for watch in &mut watches {
+        assert!(watch.message().await?.is_some());
+    }
+    // Cut off with much on its way, none of them stays behind.
+    drop(watches);
+    let is_gone = || open_files(hangar.pid()).ok().filter(|now| *now <= files);
+    eventually("the connections are gone", DEADLINE, is_gone).await?;
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! Adapters are kept with their model.
+
+use anyhow::Result;
+use hangar_client::v1::ModelState;
+use hangar_tests::{
+    fixtures::{Lora, Shape},
+    installation::Installation,
+};
+
+use super::{babble, demo, info, radio, said, with_adapter};
+
+#[tokio::test]
+async fn a_model_comes_back_with_its_adapters_after_a_kill() -> Result<()> {
+    let installation = Installation::real()?;
+    let lora = Lora::random(&Shape::TINY, 4, 1);
+    let path = installation.fixtures.adapter("adapter", &lora)?;
+    let spec = with_adapter(&installation.fixtures.llama()?, &path);
+    let hangar = installation.start().await?;
+    let client = hangar.client().await?;
+    client.load("m").spec(spec.clone()).wait().await?;
+    let load = client.load("radio").spec(demo(vec![radio()]));
+    load.wait().await?;
+    let question = "What is Hangar?";
+    let before = (
+        babble(&client, "m").await?,
+        said(&client, "radio", question).await?,
+    );
+    installation.kill(hangar).await?;
+
+    let hangar = installation.start().await?;
+    let client = hangar.client().await?;
+    for id in ["m", "radio"] {
+        hangar.follow(id).await?.until(ModelState::Ready).await?;
+    }
+    let after = (
+        babble(&client, "m").await?,
+        said(&client, "radio", question).await?,
+    );
+    assert_eq!(before, after);
+    let kept = info(&client, "m").await?.spec.unwrap_or_default();
+    assert_eq!(kept.adapters, spec.adapters);
+    let kept = info(&client, "radio").await?.spec.unwrap_or_default();
+    assert_eq!(kept.adapters, [radio()]);
+    // The same spec is no conflict.
+    assert!(client.load("m").spec(spec).wait().await?.already_loaded);
+    hangar.terminate().await?;
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! `hangarctl generate --image`.
+
+use std::{path::Path, process::Output};
+
+use anyhow::Result;
+use hangar_tests::{
+    hangar::binary,
+    images::{encoded, pattern},
+};
+use image::ImageFormat;
+use tokio::process::Command;
+
+use super::{Looks, Part, Served, text};
+
+async fn generate(served: &Served, arguments: &[&str], images: &[&Path]) -> Result<Output> {
+    let url = served.hangar.url();
+    let mut command = Command::new(binary("hangarctl")?);
+    command
+        .args(["--server", &url, "generate", "m"])
+        .args(arguments);
+    for image in images {
+        command.arg("--image").arg(image);
+    }
+    Ok(command.output().await?)
+}
+
+#[tokio::test]
+async fn images_go_before_the_prompt_in_their_order() -> Result<()> {
+    const ASKED: [&str; 5] = ["What?", "--temperature", "0", "--max-tokens", "12"];
+    let served = Served::gemma().await?;
+    let directory = served.fixtures.outside();
+    let (png, jpeg) = (directory.join("a.png"), directory.join("b.jpg"));
+    let a = encoded(&pattern(1, 50, 50), ImageFormat::Png)?;
+    let b = encoded(&pattern(2, 50, 50), ImageFormat::Jpeg)?;
+    std::fs::write(&png, &a)?;
+    std::fs::write(&jpeg, &b)?;
+    let (a, b) = (Part::Image(a.into()), Part::Image(b.into()));
+    let expected = served.answer([a, b, text("What?")]).await?.text;
+    let output = generate(&served, &ASKED, &[&png, &jpeg]).await?;
+    assert_eq!(
+        String::from_utf8(output.stdout)?.trim_end_matches('\n'),
+        expected
+    );
+    assert_eq!(output.status.code(), Some(0));
+    let other = generate(&served, &ASKED, &[&jpeg, &png]).await?;
+    assert_ne!(
+        String::from_utf8(other.stdout)?.trim_end_matches('\n'),
+        expected
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn files_that_are_no_images_or_missing_are_named() -> Result<()> {
+    let served = Served::gemma().await?;
+    let path = served.fixtures.outside().join("c.png");
+    let missing = generate(&served, &["What?"], &[&path]).await?;
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8(missing.stderr)?.contains("c.png"));
+    std::fs::write(&path, "no image")?;
+    let wrong = generate(&served, &["What?"], &[&path]).await?;
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8(wrong.stderr)?.contains("messages[0].parts[0].image"));
+    let raw = generate(&served, &["--raw", "What?"], &[&path]).await?;
+    assert_eq!(raw.status.code(), Some(2));
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! Images and the model's context.
+
+use anyhow::Result;
+use hangar_client::v1::{ErrorReason, FinishReason};
+use hangar_tests::refusals::refusal;
+use tonic::Code;
+
+use super::{Looks, Served, picture, prompt_tokens, text};
+
+#[tokio::test]
+async fn the_context_is_used_to_its_last_token_and_no_further() -> Result<()> {
+    let served = Served::gemma().await?;
+    let parts = [picture(1)?, picture(2)?, text("What?")];
+    let prompt = prompt_tokens(&served.answer(parts.clone()).await?);
+    let left = 256 - prompt;
+    let ask = |tokens| {
+        served
+            .asking()
+            .parts("user", parts.clone())
+            .max_tokens(tokens)
+    };
+    let whole = ask(left).text().await?;
+    assert_eq!(whole.text.len(), left as usize);
+    assert_eq!(ask(0).text().await?.text, whole.text);
+    assert_eq!(whole.done.finish_reason(), FinishReason::Length);
+    let refused = refusal(
+        ask(left + 1).text().await,
+        Code::InvalidArgument,
+        ErrorReason::ContextExceeded,
+    );
+    assert_eq!(refused.details().fields[0].subject, "max_tokens");
+    Ok(())
+}
+
+#[tokio::test]
+async fn images_that_do_not_fit_are_refused_before_the_engine_sees_them() -> Result<()> {
+    let served = Served::gemma_with(|spec| spec.context_length = 64).await?;
+    let worker = served.worker().await?;
+    let before = served.answer([picture(1)?]).await?.text;
+    for count in [4, 8] {
+        let parts = (1..=count).map(picture).collect::<Result<Vec<_>>>()?;
+        let refused = refusal(
+            served.answer(parts).await,
+            Code::InvalidArgument,
+            ErrorReason::ContextExceeded,
+        );
+        assert!(refused.message().contains("64"), "{refused:?}");
+    }
+    // As long a text as the context has tokens, and one more, behind an image.
+    for length in [63, 64, 65, 100_000] {
+        let parts = [picture(1)?, text(&"x".repeat(length))];
+        refusal(
+            served.answer(parts).await,
+            Code::InvalidArgument,
+            ErrorReason::ContextExceeded,
+        );
+    }
+    assert_eq!(served.answer([picture(1)?]).await?.text, before);
+    assert_eq!(served.worker().await?, worker);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_context_without_room_for_an_image_still_takes_text() -> Result<()> {
+    let served = Served::gemma_with(|spec| spec.context_length = 32).await?;
+    refusal(
+        served.asking().parts("user", [picture(1)?]).text().await,
+        Code::InvalidArgument,
+        ErrorReason::ContextExceeded,
+    );
+    let answer = served.client.generate("m").prompt("Hello").max_tokens(5);
+    assert_eq!(answer.temperature(0.0).text().await?.text.len(), 5);
+    Ok(())
+}

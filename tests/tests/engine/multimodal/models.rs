@@ -1,0 +1,187 @@
+//! What is told about a model that takes images, and files of which none can be made.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use hangar_client::v1::{ErrorReason, ModelKind};
+use hangar_tests::{
+    fixtures::{Fixtures, Quantization},
+    hangar::spec,
+    refusals::refusal,
+};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use super::{Looks, Served, picture, text};
+
+#[tokio::test]
+async fn the_kind_and_the_inputs_of_a_model_are_reported() -> Result<()> {
+    let served = Served::gemma_with(|spec| spec.kind = ModelKind::Multimodal.into()).await?;
+    let metadata = served.model().await?.metadata.context("metadata")?;
+    assert_eq!(metadata.kind(), ModelKind::Multimodal);
+    assert_eq!(metadata.architecture, "Gemma3ForConditionalGeneration");
+    assert_eq!(metadata.input_modalities, ["text", "image"]);
+    assert_eq!(metadata.output_modalities, ["text"]);
+    assert_eq!(
+        (metadata.context_length, metadata.vocabulary_size),
+        (256, 264)
+    );
+    assert!(metadata.parameter_count > 100_000);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kind_that_the_files_are_not_of_is_refused() -> Result<()> {
+    let served = Served::gemma().await?;
+    for (path, kind, words) in [
+        (served.fixtures.gemma3()?, ModelKind::Text, "MULTIMODAL"),
+        (served.fixtures.llama()?, ModelKind::Multimodal, "TEXT"),
+        (
+            served.fixtures.llama_gguf(Quantization::Q8_0)?,
+            ModelKind::Multimodal,
+            "TEXT",
+        ),
+    ] {
+        let mut spec = spec(&path);
+        spec.kind = kind.into();
+        let load = served.client.load(format!("other-{words}")).spec(spec);
+        let refusal = refusal(
+            load.force_reload().wait().await,
+            Code::FailedPrecondition,
+            ErrorReason::ModelUnusable,
+        );
+        assert!(refusal.message().contains(words), "{refusal:?}");
+        served
+            .client
+            .delete_model(format!("other-{words}"))
+            .send()
+            .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_model_in_half_precision_or_quantized_looks_at_images_too() -> Result<()> {
+    use hangar_client::v1::DataType;
+    for quantization in ["", "q8_0"] {
+        let served = Served::gemma_with(|spec| {
+            spec.dtype = DataType::F16.into();
+            spec.quantization = quantization.into();
+        })
+        .await?;
+        let one = served.answer([picture(1)?, text("What?")]).await?.text;
+        let two = served.answer([picture(2)?, text("What?")]).await?.text;
+        assert_ne!(one, two);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_chat_template_of_the_spec_is_used() -> Result<()> {
+    let template = "{% for m in messages %}{{ m['content'] }}{% endfor %}";
+    let own = Served::gemma().await?;
+    let other = Served::gemma_with(|spec| spec.chat_template = template.into()).await?;
+    let ask = async |served: &Served| {
+        let answer = served.answer([picture(1)?, text("What?")]).await?;
+        anyhow::Ok(super::prompt_tokens(&answer))
+    };
+    // The line ends and marks of the own template are not there.
+    assert_eq!(ask(&other).await?, 10 + 5);
+    assert!(ask(&own).await? > 10 + 5);
+    Ok(())
+}
+
+/// A copy of the model with a changed JSON file; without the file for `None`.
+fn changed(fixtures: &Fixtures, file: &str, change: Option<(&str, Value)>) -> Result<PathBuf> {
+    let name = format!("changed-{}", fastrand::u64(..));
+    let directory = fixtures.directory(&name)?;
+    for entry in std::fs::read_dir(fixtures.gemma3()?)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), directory.join(entry.file_name()))?;
+    }
+    let path = directory.join(file);
+    let Some((pointer, value)) = change else {
+        std::fs::remove_file(path)?;
+        return Ok(directory);
+    };
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    *json.pointer_mut(pointer).context("the field")? = value;
+    std::fs::write(&path, serde_json::to_vec(&json)?)?;
+    Ok(directory)
+}
+
+#[tokio::test]
+async fn files_that_do_not_belong_together_are_refused_before_a_load() -> Result<()> {
+    const CONFIG: &str = "config.json";
+    const PREPROCESSOR: &str = "preprocessor_config.json";
+    const PROCESSOR: &str = "processor_config.json";
+    let served = Served::gemma().await?;
+    let before = served.answer([picture(1)?]).await?.text;
+    let cases = [
+        (PREPROCESSOR, None, PREPROCESSOR),
+        (PROCESSOR, None, "image_seq_length"),
+        (
+            PROCESSOR,
+            Some(("/image_seq_length", json!(9))),
+            "image_seq_length",
+        ),
+        (
+            PREPROCESSOR,
+            Some(("/do_rescale", json!(null))),
+            "do_rescale",
+        ),
+        (
+            PREPROCESSOR,
+            Some(("/do_resize", json!("yes"))),
+            PREPROCESSOR,
+        ),
+        (PREPROCESSOR, Some(("/resample", json!(77))), "filter"),
+        (PREPROCESSOR, Some(("/size/width", json!(64))), "32 x 32"),
+        (
+            PREPROCESSOR,
+            Some(("/image_mean", json!([0.5]))),
+            PREPROCESSOR,
+        ),
+        (
+            PREPROCESSOR,
+            Some(("/do_pan_and_scan", json!(true))),
+            "pan and scan",
+        ),
+        (
+            CONFIG,
+            Some(("/image_token_index", json!(5))),
+            "image_token_index",
+        ),
+        (CONFIG, Some(("/mm_tokens_per_image", json!(5))), "evenly"),
+        (
+            CONFIG,
+            Some(("/vision_config/patch_size", json!(0))),
+            "evenly",
+        ),
+        (
+            CONFIG,
+            Some(("/vision_config/hidden_size", json!(48))),
+            "belong together",
+        ),
+        (
+            CONFIG,
+            Some((
+                "/architectures/0",
+                json!("Idefics2ForConditionalGeneration"),
+            )),
+            "Gemma3ForConditionalGeneration",
+        ),
+    ];
+    for (n, (file, change, words)) in cases.into_iter().enumerate() {
+        let path = changed(&served.fixtures, file, change)?;
+        let load = served.client.load(format!("broken-{n}")).spec(spec(&path));
+        let refusal = refusal(
+            load.wait().await,
+            Code::FailedPrecondition,
+            ErrorReason::ModelUnusable,
+        );
+        assert!(refusal.message().contains(words), "{n}: {refusal:?}");
+    }
+    assert_eq!(served.answer([picture(1)?]).await?.text, before);
+    Ok(())
+}

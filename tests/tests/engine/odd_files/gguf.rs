@@ -1,0 +1,128 @@
+//! GGUF files as converters write them.
+
+use anyhow::Result;
+use hangar_tests::fixtures::{GgufClock, GgufValue};
+
+use super::{HELLO, TestServer};
+
+async fn load(server: &TestServer, clock: &GgufClock) -> Result<()> {
+    let path = server.fixtures.root().join("odd.gguf");
+    clock.write(&path)?;
+    server.load_path(&path).await
+}
+
+#[tokio::test]
+async fn a_prompt_begins_as_the_file_says() -> Result<()> {
+    let server = TestServer::new().await?;
+    load(&server, &GgufClock::bytes(&HELLO)).await?;
+    assert_eq!(server.says().await?, "hi!");
+    let tokens = server
+        .client
+        .tokenize("m", "a")
+        .add_special_tokens()
+        .send()
+        .await?;
+    assert_eq!(tokens.len(), 1);
+    let clock = GgufClock::bytes(&HELLO).key("add_bos_token", GgufValue::Bool(true));
+    load(&server, &clock).await?;
+    let tokens = server
+        .client
+        .tokenize("m", "a")
+        .add_special_tokens()
+        .send()
+        .await?;
+    assert_eq!((tokens.len(), tokens[0]), (2, 1));
+    assert_eq!(server.says().await?, "hi!");
+    let clock = clock.key("add_eos_token", GgufValue::Bool(true));
+    load(&server, &clock).await?;
+    let tokens = server
+        .client
+        .tokenize("m", "a")
+        .add_special_tokens()
+        .send()
+        .await?;
+    assert_eq!((tokens[0], tokens[2]), (1, 4));
+    Ok(())
+}
+
+#[tokio::test]
+async fn texts_are_cut_as_the_file_says() -> Result<()> {
+    let server = TestServer::new().await?;
+    for (pre, count) in [("llama-bpe", 1), ("qwen2", 3), ("gpt-2", 1), ("tekken", 3)] {
+        let mut clock = GgufClock::bytes(&HELLO).key("pre", GgufValue::String(pre.into()));
+        clock.tokens.extend([("12".into(), 1), ("123".into(), 1)]);
+        clock.merges = vec!["1 2".into(), "12 3".into()];
+        load(&server, &clock).await?;
+        let tokens = server.client.tokenize("m", "123").send().await?;
+        assert_eq!(tokens.len(), count, "{pre}");
+    }
+    let path = server.fixtures.root().join("unknown.gguf");
+    let unknown = GgufValue::String("unheard-of".into());
+    GgufClock::bytes(&HELLO).key("pre", unknown).write(&path)?;
+    let words = server.refused(&path).await;
+    assert!(words.contains("unheard-of"), "{words}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn tokens_that_users_defined_are_text() -> Result<()> {
+    let server = TestServer::new().await?;
+    let mut clock = GgufClock::bytes(&[]);
+    clock
+        .tokens
+        .extend([("<think>".into(), 4), ("</think>".into(), 4)]);
+    let chain = ["<think>", "a", "</think>", "b", "<|im_end|>"];
+    clock.chain = chain.map(str::to_owned).into();
+    clock.first = "<think>".into();
+    load(&server, &clock).await?;
+    assert_eq!(server.says().await?, "<think>a</think>b");
+    let tokens = server.client.tokenize("m", "<think>a").send().await?;
+    assert_eq!(tokens.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn tokens_that_are_bytes_make_characters() -> Result<()> {
+    let server = TestServer::new().await?;
+    let special = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"];
+    let kinds = [2, 3, 3, 3, 3];
+    let mut tokens: Vec<(String, i32)> =
+        special.map(str::to_owned).into_iter().zip(kinds).collect();
+    tokens.extend((0..=u8::MAX).map(|byte| (format!("<0x{byte:02X}>"), 6)));
+    tokens.extend(["▁", "A", "B"].map(|text| (text.to_owned(), 1)));
+    // The prompt ends by a line feed, which must not be in the midst.
+    let chain = ["A", "<0x09>", "B", "<0xC3>", "<0xA9>", "<|im_end|>"];
+    let clock = GgufClock {
+        tokens,
+        chain: chain.map(str::to_owned).into(),
+        first: "A".into(),
+        model: "llama",
+        ..GgufClock::bytes(&[])
+    };
+    load(&server, &clock).await?;
+    assert_eq!(server.says().await?, "A\tBé");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_ends_at_the_end_of_a_turn() -> Result<()> {
+    let server = TestServer::new().await?;
+    let clock = GgufClock::bytes(&["h", "i", "</s>", "b", "<|im_end|>"]);
+    let clock = clock.key("eot_token_id", GgufValue::U32(2));
+    load(&server, &clock).await?;
+    assert_eq!(server.says().await?, "hi");
+    Ok(())
+}
+
+#[tokio::test]
+async fn scaled_positions_are_refused_by_name() -> Result<()> {
+    let server = TestServer::new().await?;
+    let path = server.fixtures.root().join("scaled.gguf");
+    let mut clock = GgufClock::bytes(&HELLO);
+    let key = "llama.rope.scaling.factor";
+    clock.more.push((key.into(), GgufValue::F32(8.0)));
+    clock.write(&path)?;
+    let words = server.refused(&path).await;
+    assert!(words.contains(key), "{words}");
+    Ok(())
+}
