@@ -12,7 +12,7 @@ use hangar_client::v1::{
     CreateModelRequest, DemoSource, ListModelsRequest, ModelOrder, ModelSource, ModelSpec,
     catalog_service_client::CatalogServiceClient, model_source::Source,
 };
-use hangar_tests::hangar::{Hangar, Options, Worker};
+use hangar_tests::server::{TestServer, Worker};
 use tonic::transport::Channel;
 
 type Catalog = CatalogServiceClient<Channel>;
@@ -39,10 +39,11 @@ struct Pages {
 #[tokio::main]
 async fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let options = Options::default()
+    let options = TestServer::real()
+        .without_root()
         .worker(Worker::At(std::env::current_exe()?))
         .data_in(directory.path());
-    let hangar = Hangar::start(options.clone()).await?;
+    let hangar = options.start().await?;
     let mut catalog = Catalog::connect(hangar.url()).await?;
     let filled = fill(&catalog).await?;
     println!(
@@ -62,7 +63,7 @@ async fn main() -> Result<()> {
     // As after a crash: the journal has to be read too.
     hangar.kill()?;
     let began = Instant::now();
-    let hangar = Hangar::start(options).await?;
+    let hangar = options.start().await?;
     println!("started again in {:.2} s", began.elapsed().as_secs_f64());
     hangar.terminate().await?;
     Ok(())

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ModelSpec, ModelState};
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options, spec},
+    server::{DEADLINE, TestServer, spec},
 };
 use tokio::time::{interval, timeout};
 
@@ -75,28 +75,34 @@ async fn round(fixtures: &Fixtures, path: &Path) -> Result<[Load; 4]> {
     let data = tempfile::tempdir()?;
     let options = || {
         let root = path.parent().unwrap_or(path);
-        Options::new(fixtures).root(root).data_in(data.path())
+        TestServer::real()
+            .fixtures(fixtures)
+            .root(root)
+            .data_in(data.path())
     };
     let spec = ModelSpec {
         quantization: "q4k".to_owned(),
         ..spec(path)
     };
-    let hangar = Hangar::start(options().argument("--prepared-cache-size=0")).await?;
+    let hangar = options()
+        .argument("--prepared-cache-size=0")
+        .start()
+        .await?;
     let not_kept = load(&hangar, &spec, false).await?;
     hangar.terminate().await?;
-    let hangar = Hangar::start(options()).await?;
+    let hangar = options().start().await?;
     let quantized = load(&hangar, &spec, false).await?;
     let prepared = load(&hangar, &spec, true).await?;
     hangar.terminate().await?;
-    let hangar = Hangar::start(options()).await?;
+    let hangar = options().start().await?;
     let first_use = load(&hangar, &spec, true).await?;
     hangar.terminate().await?;
     Ok([not_kept, quantized, prepared, first_use])
 }
 
 /// Loads the model, waits until its weights are prepared, and unloads it.
-async fn load(hangar: &Hangar, spec: &ModelSpec, prepared: bool) -> Result<Load> {
-    let client = hangar.client().await?;
+async fn load(hangar: &TestServer, spec: &ModelSpec, prepared: bool) -> Result<Load> {
+    let client = hangar.connect().await?;
     let mut transitions = hangar.follow("m").await?;
     let began = Instant::now();
     client.load("m").spec(spec.clone()).send().await?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::hangar::DEADLINE;
+use crate::server::DEADLINE;
 
 /// A call that is under way. Dropping it is as if its caller went away.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    hangar::{DEADLINE, binary},
+    server::{DEADLINE, binary},
     timed::Timed,
 };
 

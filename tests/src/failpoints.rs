@@ -1,12 +1,13 @@
 //! Faults of the server to order: see `server/src/failpoint.rs`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 
-use crate::hangar::Options;
-
-/// Orders for one server, which has to be started with [`Failpoints::options`].
+/// Orders for one server, which has to be started with [`crate::server::TestServerBuilder::failpoints`].
 #[derive(Debug)]
 pub struct Failpoints(tempfile::TempDir);
 
@@ -26,11 +27,9 @@ impl Failpoints {
         Ok(Self(tempfile::tempdir()?))
     }
 
-    /// The build of the server that takes these orders.
-    pub fn options(&self, options: Options) -> Options {
-        options
-            .checked()
-            .env("HANGAR_FAILPOINTS", self.0.path().to_string_lossy())
+    /// Where the server finds them.
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
     }
 
     /// The next task that comes by `point` panics.

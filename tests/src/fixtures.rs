@@ -28,17 +28,20 @@ pub use reference::{Reference, ReferenceAnswer};
 pub use shape::{Family, Shape};
 pub use vocabulary::{CHAT_TEMPLATE, Vocabulary};
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Result;
 use checkpoint::Store;
 
 use crate::scripted::Script;
 
-/// Temporary directory with a model root; what it holds is written when it is asked for.
-#[derive(Debug)]
+/// Temporary directory with a model root; what it holds is written when it is asked for. It goes with its last clone.
+#[derive(Clone, Debug)]
 pub struct Fixtures {
-    directory: tempfile::TempDir,
+    directory: Arc<tempfile::TempDir>,
 }
 
 impl Fixtures {
@@ -60,7 +63,9 @@ impl Fixtures {
         let directory = tempfile::Builder::new()
             .prefix("hangar-models-")
             .tempdir_in(directory)?;
-        let fixtures = Self { directory };
+        let fixtures = Self {
+            directory: Arc::new(directory),
+        };
         std::fs::create_dir(fixtures.root())?;
         std::fs::create_dir(fixtures.outside())?;
         Ok(fixtures)

@@ -9,7 +9,7 @@ use hangar_client::{
 };
 use tokio::time::timeout;
 
-use crate::hangar::DEADLINE;
+use crate::server::DEADLINE;
 
 /// A watch of all models. Progress and heartbeats are left out.
 pub struct FleetWatch {

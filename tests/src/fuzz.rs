@@ -27,9 +27,9 @@ use tonic::Code;
 
 use crate::{
     fixtures::Fixtures,
-    hangar::{Hangar, Options, spec},
     info,
     raw::{Answer, Caller},
+    server::{TestServer, spec},
 };
 use calls::Calls;
 
@@ -78,12 +78,12 @@ type WorkerRun = (u32, u64, i32);
 /// When the server cannot be started, or a watched model did not survive.
 pub async fn run(round: Round) -> Result<Report> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let model = fixtures.llama()?;
     load(&client, spec(&model)).await?;
     let before = worker_runs(&client).await?;
-    let schema = schema::read(&hangar.url()).await?;
+    let schema = schema::read(&server.url()).await?;
     let path = model.to_string_lossy().into_owned();
     let calls = Arc::new(Calls::new(schema, path)?);
     let report = Arc::new(Mutex::new(Report {
@@ -93,7 +93,7 @@ pub async fn run(round: Round) -> Result<Report> {
     let (begun, begin) = (Arc::new(AtomicU64::new(0)), Instant::now());
     let mut callers = tokio::task::JoinSet::new();
     for number in 0..CALLERS {
-        let caller = Caller::connect(&hangar.url()).await?;
+        let caller = Caller::connect(&server.url()).await?;
         let (calls, report, begun) = (calls.clone(), report.clone(), begun.clone());
         let mut rng = Rng::with_seed(round.seed.wrapping_add(number));
         callers.spawn(async move {
@@ -117,7 +117,7 @@ pub async fn run(round: Round) -> Result<Report> {
     ensure!(
         after == before,
         "{before:?} became {after:?}\n{report:?}\n{}",
-        hangar.log()?
+        server.log()?
     );
     for id in WATCHED {
         client

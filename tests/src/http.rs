@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::hangar::DEADLINE;
+use crate::server::DEADLINE;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

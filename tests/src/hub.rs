@@ -19,7 +19,7 @@ use hangar_client::v1::{HuggingFaceSource, ModelSpec, RestartMode, model_source:
 use sha2::{Digest, Sha256};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
-use crate::hangar::{Options, restarting};
+use crate::server::{TestServerBuilder, restarting};
 
 /// A running hub. Dropping it closes its port.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl TestHub {
     }
 
     /// Options of a server that may load every repository of this hub.
-    pub fn options(&self, options: Options) -> Options {
+    pub fn options(&self, options: TestServerBuilder) -> TestServerBuilder {
         options
             .argument("--hub-endpoint")
             .argument(self.url())

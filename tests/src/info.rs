@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use hangar_client::{Client, v1::ModelInfo};
 use tokio::time::{interval, timeout};
 
-use crate::hangar::DEADLINE;
+use crate::server::DEADLINE;
 
 /// Everything that is known about a model.
 ///

@@ -7,9 +7,9 @@ use procfs::process::all_processes;
 
 use crate::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options},
     processes,
     scripted::Script,
+    server::{DEADLINE, TestServer, TestServerBuilder},
 };
 
 /// What the servers have in common: models, a data directory and how they are started.
@@ -18,7 +18,7 @@ pub struct Installation {
     /// Where models are.
     pub fixtures: Fixtures,
     directory: tempfile::TempDir,
-    scripted: bool,
+    options: TestServerBuilder,
 }
 
 impl Installation {
@@ -28,11 +28,7 @@ impl Installation {
     ///
     /// When the directories cannot be made.
     pub fn real() -> Result<Self> {
-        Ok(Self {
-            fixtures: Fixtures::new()?,
-            directory: tempfile::Builder::new().prefix("hangar-").tempdir()?,
-            scripted: false,
-        })
+        Self::of(TestServer::real())
     }
 
     /// Servers with the scripted worker.
@@ -41,9 +37,21 @@ impl Installation {
     ///
     /// As [`Self::real`].
     pub fn scripted() -> Result<Self> {
+        Self::of(TestServer::scripted())
+    }
+
+    fn of(options: TestServerBuilder) -> Result<Self> {
+        let fixtures = Fixtures::new()?;
+        let directory = tempfile::Builder::new().prefix("hangar-").tempdir()?;
+        let options = options
+            .fixtures(&fixtures)
+            .data_in(directory.path())
+            // Workers get this variable too, which tells them from those of other tests.
+            .env("TMPDIR", directory.path().to_string_lossy());
         Ok(Self {
-            scripted: true,
-            ..Self::real()?
+            fixtures,
+            directory,
+            options,
         })
     }
 
@@ -52,8 +60,8 @@ impl Installation {
     /// # Errors
     ///
     /// When it does not serve.
-    pub async fn start(&self) -> Result<Hangar> {
-        self.with(|options| options).await
+    pub async fn start(&self) -> Result<TestServer> {
+        self.options.start().await
     }
 
     /// As [`Self::start`], with other options.
@@ -61,17 +69,11 @@ impl Installation {
     /// # Errors
     ///
     /// As [`Self::start`].
-    pub async fn with(&self, change: impl FnOnce(Options) -> Options) -> Result<Hangar> {
-        let options = if self.scripted {
-            Options::scripted(&self.fixtures)
-        } else {
-            Options::new(&self.fixtures)
-        };
-        let options = options
-            .data_in(self.data_dir())
-            // Workers get this variable too, which tells them from those of other tests.
-            .env("TMPDIR", self.data_dir().to_string_lossy());
-        Hangar::start(change(options)).await
+    pub async fn with(
+        &self,
+        change: impl FnOnce(TestServerBuilder) -> TestServerBuilder,
+    ) -> Result<TestServer> {
+        change(self.options.clone()).start().await
     }
 
     /// The data directory.
@@ -84,8 +86,8 @@ impl Installation {
     /// # Errors
     ///
     /// When a worker has not ended by itself within [`DEADLINE`].
-    pub async fn kill(&self, hangar: Hangar) -> Result<()> {
-        hangar.kill()?;
+    pub async fn kill(&self, server: TestServer) -> Result<()> {
+        server.kill()?;
         self.no_process_left(DEADLINE).await
     }
 

@@ -205,7 +205,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::hangar::DEADLINE;
+    use crate::server::DEADLINE;
 
     #[tokio::test]
     async fn a_child_is_seen_until_it_is_reaped() -> Result<()> {

@@ -18,7 +18,7 @@ use tonic::{
 };
 use tonic_types::{ErrorInfo, StatusExt};
 
-use crate::hangar::DEADLINE;
+use crate::server::DEADLINE;
 
 /// Longest message and details of an error together, as they are encoded in headers.
 pub const MAX_ERROR: usize = 6 * 1024;

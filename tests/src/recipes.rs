@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use tokio::{process::Command, task::spawn_blocking, time::timeout};
 
 use crate::{
-    hangar::{DEADLINE, Hangar},
+    server::{DEADLINE, TestServer},
     tools,
 };
 
@@ -113,8 +113,8 @@ impl Grpcurl {
     /// # Errors
     ///
     /// When it did not.
-    pub async fn run(&self, line: &str, hangar: &Hangar) -> Result<String> {
-        self.run_at(line, hangar.listen(), hangar.ops_listen())
+    pub async fn run(&self, line: &str, server: &TestServer) -> Result<String> {
+        self.run_at(line, server.listen(), server.ops_listen())
             .await
     }
 

@@ -39,6 +39,20 @@ pub fn wrong_fields<T: Debug>(result: Result<T, Error>) -> Vec<String> {
     fields.iter().map(|field| field.subject.clone()).collect()
 }
 
+/// Makes sure that the refusal of a load begins with `failure`, why it failed, and goes on with what it left behind.
+///
+/// # Panics
+///
+/// When it does not.
+#[track_caller]
+pub fn assert_left_behind(failure: &str, refusal: &str) {
+    let rest = refusal.strip_prefix(failure);
+    assert!(
+        rest.is_some_and(|rest| rest.contains("stays registered")),
+        "{failure:?}: {refusal:?}"
+    );
+}
+
 /// Makes sure that a message says something, and nothing that only a developer understands.
 ///
 /// # Panics

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::hangar::DEADLINE;
+use crate::server::DEADLINE;
 
 /// Does `work` with a limit that is long enough on this machine: when it gives nothing, because the limit was reached
 /// before all was as the test wants it, it is done again with one that is four times as long.

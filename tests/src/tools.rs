@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{hangar::build_directory, workspace::tests_package};
+use crate::{server::build_directory, workspace::tests_package};
 
 /// Says that a tool is whole.
 const COMPLETE: &str = "complete";

@@ -11,8 +11,8 @@ use hangar_client::{
 use hangar_tests::{
     background::Background,
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options, spec},
     processes,
+    server::{DEADLINE, TestServer, spec},
 };
 use tokio::time::{interval, timeout};
 
@@ -81,8 +81,8 @@ fn assert_plausible(messages: &[(Instant, ModelStatus)], ready: Instant) {
 async fn reported_progress_agrees_with_proc_io() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.big_llama()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let mut watch = client.watch().model("big").stream();
     watch.next().await.context("a snapshot")??;
     client.load("big").spec(spec(&path)).send().await?;
@@ -152,8 +152,8 @@ async fn reported_progress_agrees_with_proc_io() -> Result<()> {
 async fn a_waiting_load_reports_its_progress() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.big_llama()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let mut reported = Vec::new();
     let load = client.load("big").spec(spec(&path));
     let load = load

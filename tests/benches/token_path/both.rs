@@ -4,7 +4,7 @@ use std::{array, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use hangar_client::Client;
-use hangar_tests::{baseline::Baseline, hangar::Hangar, processes, timed::Timed};
+use hangar_tests::{baseline::Baseline, processes, server::TestServer, timed::Timed};
 
 use super::Case;
 
@@ -47,8 +47,8 @@ pub(super) struct Sitting {
 
 impl Both {
     /// Loads the model twice.
-    pub(super) async fn start(hangar: &Hangar, case: &Case, first: First) -> Result<Self> {
-        let client = hangar.client().await?;
+    pub(super) async fn start(hangar: &TestServer, case: &Case, first: First) -> Result<Self> {
+        let client = hangar.connect().await?;
         let load = async {
             let loaded = client.load(case.id).spec(case.spec()).wait().await?;
             anyhow::Ok(loaded.status.context("a status")?.worker_pid)

@@ -21,7 +21,7 @@ use anyhow::Result;
 use hangar_client::v1::{DataType, ModelSpec};
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{Hangar, Options, spec},
+    server::{TestServer, spec},
 };
 
 use both::{Both, First, Sitting};
@@ -84,7 +84,7 @@ async fn main() -> Result<()> {
         rounds: 5,
         firsts: 20,
     };
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let hangar = TestServer::real().fixtures(&fixtures).start().await?;
     compare(&hangar, &tiny, factor).await?;
     slow::report(&hangar, &tiny.path, factor).await?;
     compare(&hangar, &big, factor).await?;
@@ -92,7 +92,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-async fn compare(hangar: &Hangar, case: &Case, factor: f64) -> Result<()> {
+async fn compare(hangar: &TestServer, case: &Case, factor: f64) -> Result<()> {
     let times = |rounds: usize| ((rounds as f64 * factor) as usize).max(1);
     let (mut hangar_first, mut alone_first) = (Sitting::default(), Sitting::default());
     for _ in 0..SITTINGS {
@@ -132,13 +132,16 @@ fn report(case: &Case, one: &Sitting, other: &Sitting) {
         "  tokens a second, in one process  {}",
         all(|it| &it.rates_alone)
     );
-    println!("  tokens a second, through Hangar  {}", all(|it| &it.rates));
+    println!(
+        "  tokens a second, through TestServer  {}",
+        all(|it| &it.rates)
+    );
     println!(
         "  ratio                            {}",
         paired(&ratio, |a, b| (a * b).sqrt())
     );
     println!(
-        "    where Hangar loaded first      {}",
+        "    where TestServer loaded first      {}",
         Spread::of(ratio(one))
     );
     println!(
@@ -150,7 +153,7 @@ fn report(case: &Case, one: &Sitting, other: &Sitting) {
         all(|it| &it.firsts_alone)
     );
     println!(
-        "  first token, through Hangar, ms  {}",
+        "  first token, through TestServer, ms  {}",
         all(|it| &it.firsts)
     );
     println!(
@@ -158,7 +161,7 @@ fn report(case: &Case, one: &Sitting, other: &Sitting) {
         paired(&added, f64::midpoint)
     );
     println!(
-        "    where Hangar loaded first      {}",
+        "    where TestServer loaded first      {}",
         Spread::of(added(one))
     );
     println!(

@@ -7,8 +7,8 @@ use hangar_client::v1::{
     GenerateRequest, GenerateResponse, Sampling, inference_service_client::InferenceServiceClient,
 };
 use hangar_tests::{
-    hangar::{DEADLINE, Hangar, spec},
     processes,
+    server::{DEADLINE, TestServer, spec},
     timed::Timed,
 };
 use tokio::time::{interval, timeout};
@@ -26,8 +26,8 @@ const TOKENS: u32 = 1000;
 const ROUNDS: usize = 10;
 
 /// Measures and prints.
-pub(super) async fn report(hangar: &Hangar, path: &Path, factor: f64) -> Result<()> {
-    let client = hangar.client().await?;
+pub(super) async fn report(hangar: &TestServer, path: &Path, factor: f64) -> Result<()> {
+    let client = hangar.connect().await?;
     client.load("slow").spec(spec(path)).wait().await?;
     // Not counted.
     Timed::ask(&client, "slow", "a", TOKENS).await?;
@@ -52,7 +52,7 @@ pub(super) async fn report(hangar: &Hangar, path: &Path, factor: f64) -> Result<
 }
 
 /// Streams that nobody reads and that are complete. Each takes no more than a kilobyte.
-async fn unread(hangar: &Hangar) -> Result<Vec<Streaming<GenerateResponse>>> {
+async fn unread(hangar: &TestServer) -> Result<Vec<Streaming<GenerateResponse>>> {
     let mut streams = Vec::new();
     for n in 0..SLOW {
         // A connection of its own, as another caller would have.
@@ -70,7 +70,7 @@ async fn unread(hangar: &Hangar) -> Result<Vec<Streaming<GenerateResponse>>> {
         };
         streams.push(stub.generate(request).await?.into_inner());
     }
-    let client = hangar.client().await?;
+    let client = hangar.connect().await?;
     let mut ticks = interval(Duration::from_millis(10));
     let done = async {
         loop {

@@ -18,8 +18,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::*;
 use crate::{
-    hangar::{DEADLINE, binary},
     processes,
+    server::{DEADLINE, binary},
 };
 
 struct Scripted {

@@ -5,21 +5,20 @@ use std::{path::Path, process::Stdio};
 use anyhow::Result;
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options},
     scripted::{GenerateScript, Script},
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, TestServer},
     tools,
 };
 use tokio::{process::Command, task::spawn_blocking, time::timeout};
 
 /// Runs a check of `check.py` against a server.
-async fn check(name: &str, hangar: &Hangar, path: &Path) -> Result<()> {
+async fn check(name: &str, server: &TestServer, path: &Path) -> Result<()> {
     let python = spawn_blocking(tools::python).await??;
     let output = Command::new(python)
         // Leaves no compiled files behind.
         .arg("-B")
         .arg(tools::conformance().join("check.py"))
-        .args([name, &hangar.listen().to_string()])
+        .args([name, &server.listen().to_string()])
         .arg(path)
         .env("NO_PROXY", "127.0.0.1")
         .stdin(Stdio::null())
@@ -35,14 +34,17 @@ async fn check(name: &str, hangar: &Hangar, path: &Path) -> Result<()> {
 #[tokio::test]
 async fn every_rpc_works_by_reflection() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    check("rpcs", &hangar, &fixtures.llama()?).await
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    check("rpcs", &server, &fixtures.llama()?).await
 }
 
 #[tokio::test]
 async fn every_method_is_described() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
-    check("methods", &server.hangar, &server.directory).await
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    check("methods", &server, &server.directory).await
 }
 
 #[tokio::test]
@@ -51,23 +53,28 @@ async fn errors_are_read_in_words() -> Result<()> {
         die_after: Some(1),
         ..GenerateScript::default()
     };
-    let server = ScriptedServer::start(&Script {
-        generate,
-        ..Script::default()
-    })
-    .await?;
-    check("errors", &server.hangar, &server.directory).await
+    let server = TestServer::scripted()
+        .script(&Script {
+            generate,
+            ..Script::default()
+        })
+        .start()
+        .await?;
+    check("errors", &server, &server.directory).await
 }
 
 #[tokio::test]
 async fn errors_with_callers_words_are_not_too_long() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    check("words", &hangar, &fixtures.llama()?).await
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    check("words", &server, &fixtures.llama()?).await
 }
 
 #[tokio::test]
 async fn health_is_reported() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
-    check("health", &server.hangar, &server.directory).await
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    check("health", &server, &server.directory).await
 }

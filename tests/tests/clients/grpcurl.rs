@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use hangar_tests::{
     recipes::{Grpcurl, words},
     scripted::Script,
-    scripted_server::ScriptedServer,
+    server::TestServer,
 };
 
 /// What grpcurl prints for a line, if there is Go to make grpcurl; `buf curl` describes nothing.
@@ -34,7 +34,10 @@ async fn prints(line: &str, at: SocketAddr, parts: &[&str]) -> Result<()> {
 
 #[tokio::test]
 async fn describe_shows_the_comments_of_the_protos() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     let described: [(&str, &[&str]); 5] = [
         (
             "hangar.v1.LoadModelRequest",
@@ -63,7 +66,7 @@ async fn describe_shows_the_comments_of_the_protos() -> Result<()> {
     for (name, parts) in described {
         let parts: Vec<_> = parts.iter().map(|part| part.to_lowercase()).collect();
         let line = format!("-plaintext SERVER describe {name}");
-        let Some(text) = printed(&line, server.hangar.listen()).await? else {
+        let Some(text) = printed(&line, server.listen()).await? else {
             return Ok(());
         };
         let text = text.to_lowercase();
@@ -76,8 +79,11 @@ async fn describe_shows_the_comments_of_the_protos() -> Result<()> {
 
 #[tokio::test]
 async fn the_ops_port_has_reflection_of_its_services() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
-    let ops = server.hangar.ops_listen();
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    let ops = server.ops_listen();
     let listed = printed("-plaintext SERVER list", ops).await?;
     if let Some(listed) = listed {
         let services: Vec<_> = listed.lines().collect();
@@ -100,11 +106,12 @@ async fn the_ops_port_has_reflection_of_its_services() -> Result<()> {
 
 #[tokio::test]
 async fn reflection_is_turned_off_on_both_ports() -> Result<()> {
-    let server = ScriptedServer::with(&Script::default(), |options| {
-        options.env("HANGAR_REFLECTION", "false")
-    })
-    .await?;
-    for port in [server.hangar.listen(), server.hangar.ops_listen()] {
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .env("HANGAR_REFLECTION", "false")
+        .start()
+        .await?;
+    for port in [server.listen(), server.ops_listen()] {
         let line = "-plaintext SERVER list";
         prints(line, port, &["does not support the reflection API"]).await?;
     }
@@ -113,15 +120,18 @@ async fn reflection_is_turned_off_on_both_ports() -> Result<()> {
 
 #[tokio::test]
 async fn the_worker_protocol_is_not_in_reflection() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
-    let listed = printed("-plaintext SERVER list", server.hangar.listen()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    let listed = printed("-plaintext SERVER list", server.listen()).await?;
     let Some(listed) = listed else {
         return Ok(());
     };
     assert!(!listed.contains("worker"), "{listed}");
     for name in ["WorkerService", "LoadRequest"] {
         let line = format!("-plaintext SERVER describe hangar.worker.v1.{name}");
-        let text = printed(&line, server.hangar.listen()).await?;
+        let text = printed(&line, server.listen()).await?;
         let text = text.context("no grpcurl")?;
         assert!(text.contains("not found"), "{text}");
     }

@@ -11,9 +11,9 @@ use anyhow::{Context, Result};
 use hangar_client::v1::ErrorReason;
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options},
     languages::{self, Example, Language},
     refusals::refusal,
+    server::{DEADLINE, TestServer},
 };
 use rstest::rstest;
 use tokio::{process::Command, task::spawn_blocking, time::timeout};
@@ -33,8 +33,8 @@ fn is_here(language: Language) -> Result<bool> {
 }
 
 /// What each of the programs prints against a fresh server, as the Rust client sees it.
-async fn expected(hangar: &Hangar) -> Result<String> {
-    let client = hangar.client().await?;
+async fn expected(server: &TestServer) -> Result<String> {
+    let client = server.connect().await?;
     let answer = client
         .generate("demo")
         .message("user", "What is Hangar?")
@@ -75,14 +75,17 @@ async fn a_program_loads_watches_generates_and_reads_errors(
     }
     let build = move || Example::build(&hangar_codegen::workspace(), language);
     let example = spawn_blocking(build).await??;
-    let hangar = Hangar::start(Options::new(&Fixtures::new()?)).await?;
-    let mut program = Command::from(example.run(&hangar.listen().to_string())?);
+    let server = TestServer::real()
+        .fixtures(&Fixtures::new()?)
+        .start()
+        .await?;
+    let mut program = Command::from(example.run(&server.listen().to_string())?);
     program.env("NO_PROXY", "127.0.0.1").kill_on_drop(true);
     let output = timeout(DEADLINE, program.output()).await??;
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     let text = String::from_utf8(output.stdout)?;
-    assert_eq!(text, expected(&hangar).await?, "{errors}");
+    assert_eq!(text, expected(&server).await?, "{errors}");
     Ok(())
 }
 

@@ -6,9 +6,8 @@ use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options},
     scripted::Script,
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, TestServer},
     tools,
 };
 use prost::Message;
@@ -68,10 +67,10 @@ struct Curl {
 }
 
 impl Curl {
-    async fn new(hangar: &Hangar, reflection: &'static str) -> Result<Self> {
+    async fn new(server: &TestServer, reflection: &'static str) -> Result<Self> {
         Ok(Self {
             buf: spawn_blocking(tools::buf).await??,
-            url: hangar.url(),
+            url: server.url(),
             reflection,
         })
     }
@@ -152,8 +151,11 @@ impl Curl {
 async fn every_method_is_listed(
     #[values("grpc-v1", "grpc-v1alpha")] version: &'static str,
 ) -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
-    let curl = Curl::new(&server.hangar, version).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    let curl = Curl::new(&server, version).await?;
     let output = curl.command().arg("--list-methods").arg(&curl.url).output();
     let output = timeout(DEADLINE, output).await??;
     let listed = String::from_utf8(output.stdout)?;
@@ -165,8 +167,8 @@ async fn every_method_is_listed(
 #[tokio::test]
 async fn every_rpc_works(#[values("grpc-v1", "grpc-v1alpha")] version: &'static str) -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let curl = Curl::new(&hangar, version).await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let curl = Curl::new(&server, version).await?;
     let with = |mut fields: Value| {
         fields["model_id"] = "m".into();
         fields
@@ -222,8 +224,11 @@ async fn every_rpc_works(#[values("grpc-v1", "grpc-v1alpha")] version: &'static 
 
 #[tokio::test]
 async fn a_watch_is_printed_as_it_goes() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
-    let curl = Curl::new(&server.hangar, "grpc-v1").await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    let curl = Curl::new(&server, "grpc-v1").await?;
     let mut command = curl.command();
     command.args(["--data", "{}"]).stdout(Stdio::piped());
     let mut child = command
@@ -242,7 +247,7 @@ async fn a_watch_is_printed_as_it_goes() -> Result<()> {
     server.ready().await?;
     until("\"state\": \"MODEL_STATE_READY\"").await?;
     // With the server the watch ends, and with it the command.
-    server.hangar.terminate().await?;
+    server.terminate().await?;
     until("\"state\": \"MODEL_STATE_READY\"")
         .await
         .err()
@@ -255,8 +260,11 @@ async fn a_watch_is_printed_as_it_goes() -> Result<()> {
 #[tokio::test]
 async fn errors_carry_their_details() -> Result<()> {
     const INFO: &str = "google.rpc.ErrorInfo";
-    let server = ScriptedServer::start(&Script::default()).await?;
-    let curl = Curl::new(&server.hangar, "grpc-v1").await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    let curl = Curl::new(&server, "grpc-v1").await?;
     let unknown = json!({"model_id": "nope"});
     let method = "hangar.v1.ModelService/GetInfo";
     let types = [INFO, "google.rpc.ResourceInfo"];
@@ -293,11 +301,12 @@ async fn errors_carry_their_details() -> Result<()> {
 
 #[tokio::test]
 async fn reflection_can_be_turned_off() -> Result<()> {
-    let server = ScriptedServer::with(&Script::default(), |options| {
-        options.env("HANGAR_REFLECTION", "false")
-    })
-    .await?;
-    let curl = Curl::new(&server.hangar, "grpc-v1").await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .env("HANGAR_REFLECTION", "false")
+        .start()
+        .await?;
+    let curl = Curl::new(&server, "grpc-v1").await?;
     let output = curl
         .command()
         .arg("--list-services")

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use anyhow::Result;
 use hangar_tests::{
     fixtures::{Embedding, Fixtures},
-    hangar::{DEADLINE, Hangar, Options, spec},
+    server::{DEADLINE, TestServer, spec},
     tools,
     workspace::workspace,
 };
@@ -24,17 +24,17 @@ async fn tritonclient(#[case] check: &str) -> Result<()> {
     let workspace = workspace();
     let python = spawn_blocking(tools::tritonclient).await??;
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
     if check == "embed" {
         let spec = spec(&fixtures.embedding(Embedding::Qwen3)?);
-        let client = hangar.client().await?;
+        let client = server.connect().await?;
         client.create_model("e", spec).send().await?;
     }
     let output = Command::new(python)
         // Leaves no compiled files behind.
         .arg("-B")
         .arg(tools::conformance().join("check_tritonclient.py"))
-        .args([check, &hangar.listen().to_string()])
+        .args([check, &server.listen().to_string()])
         .arg(workspace.join("server/worker/demo/answers.json"))
         .arg(workspace.join("client/src/gen/inference.bin"))
         .env("NO_PROXY", "127.0.0.1")

@@ -11,7 +11,7 @@ mod names;
 mod repeats;
 mod updates;
 
-use std::{fmt::Debug, path::Path};
+use std::{fmt::Debug, ops::Deref, path::Path};
 
 use anyhow::{Context, Result};
 use hangar_client::{
@@ -24,8 +24,8 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{Hangar, Options},
     refusals,
+    server::{TestServer, TestServerBuilder},
 };
 use prost_types::FieldMask;
 use tonic::{Code, Status, transport::Channel};
@@ -33,25 +33,29 @@ use tonic::{Code, Status, transport::Channel};
 type Catalog = CatalogServiceClient<Channel>;
 
 /// A server and a client of its catalog.
-struct TestServer {
-    hangar: Hangar,
+struct CatalogServer {
+    server: TestServer,
     catalog: Catalog,
-    fixtures: Fixtures,
 }
 
-impl TestServer {
+impl Deref for CatalogServer {
+    type Target = TestServer;
+
+    fn deref(&self) -> &TestServer {
+        &self.server
+    }
+}
+
+impl CatalogServer {
     async fn new() -> Result<Self> {
-        let fixtures = Fixtures::new()?;
-        Self::with(Options::scripted(&fixtures), fixtures).await
+        Self::with(&TestServer::scripted()).await
     }
 
-    async fn with(options: Options, fixtures: Fixtures) -> Result<Self> {
-        let hangar = Hangar::start(options).await?;
-        let catalog = catalog(&hangar).await?;
+    async fn with(options: &TestServerBuilder) -> Result<Self> {
+        let server = options.start().await?;
         Ok(Self {
-            hangar,
-            catalog,
-            fixtures,
+            catalog: catalog(&server).await?,
+            server,
         })
     }
 
@@ -78,8 +82,8 @@ impl TestServer {
     }
 }
 
-async fn catalog(hangar: &Hangar) -> Result<Catalog> {
-    Ok(Catalog::connect(hangar.url()).await?)
+async fn catalog(server: &TestServer) -> Result<Catalog> {
+    Ok(Catalog::connect(server.url()).await?)
 }
 
 async fn create(catalog: &mut Catalog, id: &str) -> Result<Model> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, stream};
-use hangar_tests::{scripted::Script, scripted_server::ScriptedServer};
+use hangar_tests::{scripted::Script, server::TestServer};
 use prost::Message;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 use tonic::transport::{Channel, Endpoint};
@@ -101,15 +101,16 @@ fn add_enum(parts: &mut BTreeMap<Vec<i32>, String>, path: Vec<i32>, choice: &Enu
     parts.insert(path, choice.name().to_owned());
 }
 
-async fn channel(server: &ScriptedServer) -> Result<Channel> {
-    Ok(Endpoint::from_shared(server.hangar.url())?
-        .connect()
-        .await?)
+async fn channel(server: &TestServer) -> Result<Channel> {
+    Ok(Endpoint::from_shared(server.url())?.connect().await?)
 }
 
 #[tokio::test]
 async fn every_part_of_the_api_has_a_comment() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     let channel = channel(&server).await?;
     let mut bytes = 0;
     for name in FILES {

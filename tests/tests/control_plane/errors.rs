@@ -13,10 +13,9 @@ use hangar_client::{
 use hangar_tests::{
     fixtures::Fixtures,
     fuzz::HOSTILE,
-    hangar::{Hangar, Options},
     info,
     raw::{Answer, Call, Caller, frame},
-    served::Served,
+    server::TestServer,
 };
 use prost::Message;
 use prost_types::{Struct, Value, value::Kind};
@@ -47,11 +46,12 @@ fn flagged(flag: u8, message: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn what_the_protocol_refuses_carries_a_reason() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let options = Options::new(&fixtures)
+    let options = TestServer::real()
+        .fixtures(&fixtures)
         .argument("--max-request-bytes")
         .argument("100000");
-    let hangar = Hangar::start(options).await?;
-    let caller = Caller::connect(&hangar.url()).await?;
+    let server = options.start().await?;
+    let caller = Caller::connect(&server.url()).await?;
     let empty = || Call::of(INFO, &[]);
     let with = |body: Vec<u8>| Call {
         body: body.into(),
@@ -110,14 +110,14 @@ async fn what_the_protocol_refuses_carries_a_reason() -> Result<()> {
 #[tokio::test]
 async fn errors_of_health_and_reflection_carry_a_reason_too() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
     let health = |name: &str| {
         let request = tonic_health::pb::HealthCheckRequest {
             service: name.to_owned(),
         };
         Call::of("/grpc.health.v1.Health/Check", &request.encode_to_vec())
     };
-    for url in [hangar.url(), format!("http://{}", hangar.ops_listen())] {
+    for url in [server.url(), format!("http://{}", server.ops_listen())] {
         let caller = Caller::connect(&url).await?;
         let unknown = refused(
             &caller,
@@ -132,7 +132,7 @@ async fn errors_of_health_and_reflection_carry_a_reason_too() -> Result<()> {
         let other = Call::of("/no.Service/Method", &[]);
         refused(&caller, other, Code::Unimplemented, "UNKNOWN_METHOD").await?;
     }
-    let caller = Caller::connect(&hangar.url()).await?;
+    let caller = Caller::connect(&server.url()).await?;
     for version in ["v1", "v1alpha"] {
         // Field 4: a symbol.
         let symbol = Call::of(
@@ -147,8 +147,8 @@ async fn errors_of_health_and_reflection_carry_a_reason_too() -> Result<()> {
 #[tokio::test]
 async fn callers_words_are_cut_wherever_they_get_into_an_error() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let caller = Caller::connect(&hangar.url()).await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let caller = Caller::connect(&server.url()).await?;
     for words in ["x".repeat(5_000), "ß".repeat(5_000), "😀 ".repeat(200_000)] {
         let get = GetModelRequest {
             model_id: words.clone(),
@@ -227,9 +227,9 @@ fn hostile(words: &str, option: bool) -> Call {
 #[case::four_bytes("😀")]
 #[tokio::test]
 async fn no_template_kills_its_worker_with_the_callers_words(#[case] letter: &str) -> Result<()> {
-    let served = Served::with(|spec| spec.chat_template = HOSTILE.to_owned()).await?;
-    let caller = Caller::connect(&served.hangar.url()).await?;
-    let pid = info::worker(&served.client, "m").await?;
+    let server = TestServer::tiny_with(|spec| spec.chat_template = HOSTILE.to_owned()).await?;
+    let caller = Caller::connect(&server.url()).await?;
+    let pid = info::worker(&server.client, "m").await?;
     for length in [10, 4_000, 5_000, 100_000] {
         let words = letter.repeat(length);
         // Five deaths in a row would make the model FAILED.
@@ -246,7 +246,7 @@ async fn no_template_kills_its_worker_with_the_callers_words(#[case] letter: &st
             }
         }
     }
-    let model = served.model().await?;
+    let model = server.info().await?;
     let status = model.status.unwrap_or_default();
     assert_eq!(
         (status.state(), status.worker_pid),

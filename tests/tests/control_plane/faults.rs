@@ -17,12 +17,6 @@ mod unscheduled;
 
 use anyhow::{Context, Result};
 use hangar_client::{GenerateEvent, GenerateStream};
-use hangar_tests::{hangar::Options, scripted::Script, scripted_server::ScriptedServer};
-
-/// A server with debug assertions, and its model `m`, which is not loaded.
-async fn server(script: &Script) -> Result<ScriptedServer> {
-    ScriptedServer::with(script, Options::checked).await
-}
 
 /// The text of the next chunk.
 async fn chunk(answer: &mut GenerateStream) -> Result<String> {

@@ -8,7 +8,7 @@ mod unload_all;
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, LoadModelRequest, ModelState, load_model_request::Target};
-use hangar_tests::test_server::TestServer;
+use hangar_tests::server::TestServer;
 use prost::Message;
 use tonic::Code;
 use tonic_types::StatusExt;

@@ -4,10 +4,9 @@ use anyhow::{Context, Result};
 use hangar_client::v1::ModelState;
 use hangar_tests::{
     background::Background,
-    hangar::{DEADLINE, Hangar},
     http,
     scripted::{GenerateScript, LoadScript, Script},
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, TestServer},
 };
 use rustix::process::Signal;
 use tokio::time::timeout;
@@ -43,9 +42,9 @@ fn ask(service: &str) -> HealthCheckRequest {
 }
 
 /// Health on the main port and on the ops port.
-async fn ports(hangar: &Hangar) -> Result<[Health; 2]> {
-    let ops = format!("http://{}", hangar.ops_listen());
-    Ok([connect(hangar.url()).await?, connect(ops).await?])
+async fn ports(server: &TestServer) -> Result<[Health; 2]> {
+    let ops = format!("http://{}", server.ops_listen());
+    Ok([connect(server.url()).await?, connect(ops).await?])
 }
 
 async fn connect(url: String) -> Result<Health> {
@@ -89,8 +88,11 @@ fn gated() -> Script {
 
 #[tokio::test]
 async fn a_server_serves_on_both_ports() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
-    for health in ports(&server.hangar).await? {
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    for health in ports(&server).await? {
         for service in SERVICES {
             assert_eq!(check(&health, service).await?, Serving, "{service:?}");
             let mut stream = watch(&health, service).await?;
@@ -102,7 +104,10 @@ async fn a_server_serves_on_both_ports() -> Result<()> {
 
 #[tokio::test]
 async fn the_error_for_an_unknown_service_lists_the_known_ones() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     for n in 0..100 {
         let id = format!("{}{n:03}", "x".repeat(120));
         server
@@ -111,7 +116,7 @@ async fn the_error_for_an_unknown_service_lists_the_known_ones() -> Result<()> {
             .send()
             .await?;
     }
-    for health in ports(&server.hangar).await? {
+    for health in ports(&server).await? {
         let unknown = check(&health, "model/nobody")
             .await
             .err()
@@ -133,10 +138,10 @@ async fn the_error_for_an_unknown_service_lists_the_known_ones() -> Result<()> {
 
 #[tokio::test]
 async fn an_unknown_service_is_not_found_and_can_be_watched_until_it_is_known() -> Result<()> {
-    let server = ScriptedServer::start(&gated()).await?;
+    let server = TestServer::scripted().script(&gated()).start().await?;
     let gate = server.gate("load")?;
     let mut streams = Vec::new();
-    for health in ports(&server.hangar).await? {
+    for health in ports(&server).await? {
         for service in [
             "model/m",
             "model/other",
@@ -156,7 +161,7 @@ async fn an_unknown_service_is_not_found_and_can_be_watched_until_it_is_known() 
         assert_eq!(next(&mut stream).await?, Some(ServiceUnknown));
         streams.push(stream);
     }
-    server.load().send().await?;
+    server.load_m().send().await?;
     for stream in &mut streams {
         assert_eq!(next(stream).await?, Some(NotServing));
     }
@@ -173,11 +178,11 @@ async fn an_unknown_service_is_not_found_and_can_be_watched_until_it_is_known() 
 
 #[tokio::test]
 async fn a_model_serves_from_ready_until_it_drains_or_dies() -> Result<()> {
-    let server = ScriptedServer::start(&gated()).await?;
-    let [health, _] = ports(&server.hangar).await?;
+    let server = TestServer::scripted().script(&gated()).start().await?;
+    let [health, _] = ports(&server).await?;
     let gate = server.gate("load")?;
-    let mut transitions = server.follow().await?;
-    server.load().send().await?;
+    let mut transitions = server.follow("m").await?;
+    server.load_m().send().await?;
     transitions.until(ModelState::Loading).await?;
     assert_eq!(check(&health, "model/m").await?, NotServing);
     gate.step(1)?;
@@ -207,7 +212,7 @@ async fn a_model_serves_from_ready_until_it_drains_or_dies() -> Result<()> {
 
 #[tokio::test]
 async fn shutdown_is_reported_and_ends_watches_cleanly() -> Result<()> {
-    let server = ScriptedServer::start(&gated()).await?;
+    let server = TestServer::scripted().script(&gated()).start().await?;
     let load = server.gate("load")?;
     load.open()?;
     server.ready().await?;
@@ -221,7 +226,7 @@ async fn shutdown_is_reported_and_ends_watches_cleanly() -> Result<()> {
         .await?;
     let mut known = Vec::new();
     let mut unknown = Vec::new();
-    for health in ports(&server.hangar).await? {
+    for health in ports(&server).await? {
         for service in ["", "readiness", "hangar.v1.ModelService"] {
             let mut stream = watch(&health, service).await?;
             assert_eq!(next(&mut stream).await?, Some(Serving));
@@ -231,7 +236,7 @@ async fn shutdown_is_reported_and_ends_watches_cleanly() -> Result<()> {
         assert_eq!(next(&mut stream).await?, Some(ServiceUnknown));
         unknown.push(stream);
     }
-    server.hangar.signal(Signal::TERM)?;
+    server.signal(Signal::TERM)?;
     for stream in &mut known {
         assert_eq!(next(stream).await?, Some(NotServing));
     }
@@ -239,7 +244,7 @@ async fn shutdown_is_reported_and_ends_watches_cleanly() -> Result<()> {
         assert_eq!(next(stream).await?, None);
     }
     // An answer is still under way; meanwhile the ops port tells how it is.
-    let ops = server.hangar.ops_listen();
+    let ops = server.ops_listen();
     assert_eq!(http::get(ops, "/readyz").await?.status, 503);
     assert_eq!(http::get(ops, "/livez").await?.status, 200);
     let ops = connect(format!("http://{ops}")).await?;
@@ -247,14 +252,17 @@ async fn shutdown_is_reported_and_ends_watches_cleanly() -> Result<()> {
     assert_eq!(check(&ops, "liveness").await?, Serving);
     token.open()?;
     while answer.next().await.transpose()?.is_some() {}
-    assert!(server.hangar.ended(DEADLINE).await?.success());
+    assert!(server.ended(DEADLINE).await?.success());
     Ok(())
 }
 
 #[tokio::test]
 async fn probes_and_metrics_are_there_over_plain_http() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
-    let ops = server.hangar.ops_listen();
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    let ops = server.ops_listen();
     for path in ["/livez", "/readyz", "/startupz"] {
         let answer = http::get(ops, path).await?;
         assert_eq!(
@@ -272,22 +280,24 @@ async fn probes_and_metrics_are_there_over_plain_http() -> Result<()> {
     );
     assert_eq!(http::get(ops, "/nothing").await?.status, 404);
     // The main port speaks gRPC only.
-    assert!(http::get(server.hangar.listen(), "/livez").await.is_err());
+    assert!(http::get(server.listen(), "/livez").await.is_err());
     Ok(())
 }
 
 #[tokio::test]
 async fn status_calls_answer_while_models_load() -> Result<()> {
-    let server = ScriptedServer::with(&gated(), |options| {
-        options.argument("--max-concurrent-loads").argument("1")
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&gated())
+        .argument("--max-concurrent-loads")
+        .argument("1")
+        .start()
+        .await?;
     let gate = server.gate("load")?;
-    let mut transitions = server.follow().await?;
-    let load = Background::start(server.load().wait());
+    let mut transitions = server.follow("m").await?;
+    let load = Background::start(server.load_m().wait());
     transitions.until(ModelState::Loading).await?;
     let waiting = server.fixtures.scripted("waiting", &Script::default())?;
-    let spec = hangar_tests::hangar::spec(&waiting);
+    let spec = hangar_tests::server::spec(&waiting);
     server.client.load("waiting").spec(spec).send().await?;
 
     // The load is held at the gate: what answers now does not wait for it.
@@ -299,16 +309,11 @@ async fn status_calls_answer_while_models_load() -> Result<()> {
         .collect();
     assert_eq!(states[0].state(), ModelState::Loading);
     assert_eq!(states[1].state(), ModelState::Pending);
-    for health in ports(&server.hangar).await? {
+    for health in ports(&server).await? {
         assert_eq!(check(&health, "").await?, Serving);
         assert_eq!(check(&health, "model/m").await?, NotServing);
     }
-    assert_eq!(
-        http::get(server.hangar.ops_listen(), "/readyz")
-            .await?
-            .status,
-        200
-    );
+    assert_eq!(http::get(server.ops_listen(), "/readyz").await?.status, 200);
     assert_eq!(
         transitions.current().map(|status| status.state()),
         Some(ModelState::Loading)
@@ -316,7 +321,7 @@ async fn status_calls_answer_while_models_load() -> Result<()> {
 
     gate.step(1)?;
     load.end().await??;
-    let mut waited = server.hangar.follow("waiting").await?;
+    let mut waited = server.follow("waiting").await?;
     waited.until(ModelState::Ready).await?;
     Ok(())
 }

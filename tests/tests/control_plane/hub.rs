@@ -6,7 +6,7 @@ mod faults;
 mod interruptions;
 mod refusals;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, ops::Deref, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use hangar_client::{
@@ -15,9 +15,9 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options},
     hub::TestHub,
     processes,
+    server::{DEADLINE, TestServer, TestServerBuilder},
 };
 
 /// The repository that most tests load.
@@ -26,32 +26,34 @@ const REPOSITORY: &str = "tiny/llama";
 /// Its weights.
 const WEIGHTS: &str = "model.safetensors";
 
-/// A hub with a tiny model, and a server that may load it.
-struct TestServer {
+/// A server, and a hub with a tiny model that it may load.
+struct HubServer {
+    server: TestServer,
     hub: TestHub,
-    hangar: Hangar,
-    client: Client,
-    fixtures: Fixtures,
     commit: String,
 }
 
-impl TestServer {
+impl Deref for HubServer {
+    type Target = TestServer;
+
+    fn deref(&self) -> &TestServer {
+        &self.server
+    }
+}
+
+impl HubServer {
     async fn new() -> Result<Self> {
         Self::with(|options| options).await
     }
 
-    async fn with(change: impl FnOnce(Options) -> Options) -> Result<Self> {
+    async fn with(change: impl FnOnce(TestServerBuilder) -> TestServerBuilder) -> Result<Self> {
         let fixtures = Fixtures::new()?;
         let hub = TestHub::start().await?;
         let commit = hub.add(REPOSITORY, &fixtures.llama()?)?;
-        let options = hub.options(Options::new(&fixtures));
-        let hangar = Hangar::start(change(options)).await?;
-        let client = hangar.client().await?;
+        let options = TestServer::real().fixtures(&fixtures).hub(&hub);
         Ok(Self {
+            server: change(options).start().await?,
             hub,
-            hangar,
-            client,
-            fixtures,
             commit,
         })
     }
@@ -71,7 +73,7 @@ impl TestServer {
     }
 
     fn cache(&self) -> PathBuf {
-        self.hangar.data_dir().join("hub")
+        self.data_dir().join("hub")
     }
 }
 
@@ -102,6 +104,6 @@ async fn says(client: &Client, model: &str) -> Result<String> {
 }
 
 /// A short stall time-out, which a hub that is only slow does not reach.
-fn impatient(options: Options) -> Options {
+fn impatient(options: TestServerBuilder) -> TestServerBuilder {
     options.time("--hub-stall-timeout", Duration::from_secs(3))
 }

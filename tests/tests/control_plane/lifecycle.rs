@@ -18,10 +18,10 @@ mod unloads;
 
 use anyhow::Result;
 use hangar_client::{Client, v1::ModelSpec};
-use hangar_tests::scripted_server::ScriptedServer;
+use hangar_tests::server::TestServer;
 
 /// The spec of the server's model, changed in a way that the scripted worker does not care about.
-fn other_spec(server: &ScriptedServer) -> ModelSpec {
+fn other_spec(server: &TestServer) -> ModelSpec {
     ModelSpec {
         context_length: 77,
         ..server.spec()

@@ -18,8 +18,8 @@ use hangar_client::{
     v1::{ErrorReason, ModelState},
 };
 use hangar_tests::{
-    hangar::{DEADLINE, Hangar},
     installation::Installation,
+    server::{DEADLINE, TestServer},
 };
 use tokio::{task::JoinSet, time::timeout};
 
@@ -78,13 +78,13 @@ async fn compare(client: &Client, truths: &mut BTreeMap<String, Truth>) -> Resul
 }
 
 /// Waits until every model that should be loaded is READY, and no other has a worker.
-async fn come_back(hangar: &Hangar, truths: &BTreeMap<String, Truth>) -> Result<()> {
+async fn come_back(server: &TestServer, truths: &BTreeMap<String, Truth>) -> Result<()> {
     for (id, truth) in truths {
         if truth.entry.as_ref().is_some_and(|known| known.desired) {
-            hangar.follow(id).await?.until(ModelState::Ready).await?;
+            server.follow(id).await?.until(ModelState::Ready).await?;
         }
     }
-    let info = hangar.client().await?.info().send().await?;
+    let info = server.connect().await?.info().send().await?;
     for model in info.models {
         let status = model.status.context("a status")?;
         let desired = truths[&model.model_id]
@@ -124,11 +124,11 @@ async fn run(
     random: &mut fastrand::Rng,
     number: u64,
 ) -> Result<usize> {
-    let hangar = installation.start().await?;
-    let client = Client::builder(hangar.url()).retries(0).connect().await?;
+    let server = installation.start().await?;
+    let client = Client::builder(server.url()).retries(0).connect().await?;
     compare(&client, truths).await?;
     if number.is_multiple_of(LOOK_AFTER) {
-        timeout(DEADLINE, come_back(&hangar, truths)).await??;
+        timeout(DEADLINE, come_back(&server, truths)).await??;
     }
     let shared = Arc::new(ServerRun::default());
     let mut actors = JoinSet::new();
@@ -151,7 +151,7 @@ async fn run(
         timeout(DEADLINE, shared.acknowledged.notified()).await?;
     }
     shared.killed.store(true, Ordering::SeqCst);
-    hangar.kill()?;
+    server.kill()?;
     let mut acknowledged = 0;
     while let Some(actor) = actors.join_next().await {
         let actor = actor??;
@@ -177,10 +177,10 @@ async fn survive(kills: u64, seed: u64) -> Result<()> {
         let done = run(&installation, &mut truths, &mut random, number).await;
         acknowledged += done.with_context(|| format!("run {number} of {kills}"))?;
     }
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     compare(&client, &mut truths).await?;
-    timeout(DEADLINE, come_back(&hangar, &truths)).await??;
+    timeout(DEADLINE, come_back(&server, &truths)).await??;
     let desired = truths
         .values()
         .filter(|truth| truth.entry.as_ref().is_some_and(|known| known.desired));
@@ -189,7 +189,7 @@ async fn survive(kills: u64, seed: u64) -> Result<()> {
         desired.count()
     );
     anyhow::ensure!(acknowledged as u64 > kills / 2, "next to nothing was done");
-    hangar.terminate().await?;
+    server.terminate().await?;
     installation.no_process_left(DEADLINE).await?;
     anyhow::ensure!(installation.sockets()? == 0, "sockets are left");
     Ok(())

@@ -9,7 +9,7 @@ mod vanishing;
 
 use anyhow::Result;
 use hangar_client::v1::{LoadModelRequest, ModelLoad, ModelSpec, Session};
-use hangar_tests::{stubs::load_for, test_server::TestServer};
+use hangar_tests::{server::TestServer, stubs::load_for};
 
 /// Opens a session that nobody has to keep alive.
 async fn session(server: &TestServer) -> Result<Session> {

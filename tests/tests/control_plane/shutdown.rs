@@ -10,11 +10,10 @@ use hangar_client::{
 use hangar_tests::{
     background::Background,
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, NEVER, Options, binary, spec},
     http, processes,
     refusals::refusal,
     scripted::{Gate, GenerateScript, LoadScript, Script, ShutdownKind},
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, NEVER, TestServer, binary, spec},
 };
 use rustix::process::Signal;
 use tokio::{
@@ -99,7 +98,11 @@ fn sockets(data: &Path) -> Result<Vec<OsString>> {
 async fn running_answers_may_end_and_no_process_is_left() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let data = directory.path().join("data");
-    let server = ScriptedServer::with(&gated(), |options| options.data_in(&data)).await?;
+    let server = TestServer::scripted()
+        .script(&gated())
+        .data_in(&data)
+        .start()
+        .await?;
     let token = server.gate("token")?;
     let worker = server.ready().await?.worker_pid;
     let held = LoadScript {
@@ -114,7 +117,7 @@ async fn running_answers_may_end_and_no_process_is_left() -> Result<()> {
         },
     )?;
     let _load = Gate::new(&loading, "load")?;
-    let mut transitions = server.hangar.follow("loading").await?;
+    let mut transitions = server.follow("loading").await?;
     server
         .client
         .load("loading")
@@ -133,14 +136,9 @@ async fn running_answers_may_end_and_no_process_is_left() -> Result<()> {
     token.step(1)?;
     answer.next().await.context("no token")??;
 
-    server.hangar.signal(Signal::TERM)?;
+    server.signal(Signal::TERM)?;
     shutting_down(watch).await?;
-    assert_eq!(
-        http::get(server.hangar.ops_listen(), "/readyz")
-            .await?
-            .status,
-        503
-    );
+    assert_eq!(http::get(server.ops_listen(), "/readyz").await?.status, 503);
     let late = server.client.load("loading").send().await;
     assert_eq!(
         late.err().context("it still loads")?.code(),
@@ -155,7 +153,7 @@ async fn running_answers_may_end_and_no_process_is_left() -> Result<()> {
         anyhow::bail!("the answer ended with {end:?}")
     };
     assert_eq!(done.usage.map(|usage| usage.completion_tokens), Some(3));
-    assert!(server.hangar.ended(DEADLINE).await?.success());
+    assert!(server.ended(DEADLINE).await?.success());
     assert!(sockets(&data)?.is_empty());
     for pid in [worker, loader] {
         assert!(!processes::exists(pid), "{pid} is there");
@@ -165,21 +163,22 @@ async fn running_answers_may_end_and_no_process_is_left() -> Result<()> {
 
 #[tokio::test]
 async fn an_answer_that_does_not_end_is_cut_off() -> Result<()> {
-    let server = ScriptedServer::with(&gated(), |options| {
-        options.time("--drain-timeout", Duration::from_millis(300))
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&gated())
+        .time("--drain-timeout", Duration::from_millis(300))
+        .start()
+        .await?;
     let token = server.gate("token")?;
     let worker = server.ready().await?.worker_pid;
     let mut answer = server.client.generate("m").prompt("x").stream().await?;
     token.step(1)?;
     answer.next().await.context("no token")??;
-    server.hangar.signal(Signal::TERM)?;
+    server.signal(Signal::TERM)?;
     let end = timeout(DEADLINE, answer.next())
         .await?
         .context("no error")?;
     refusal(end, Code::Unavailable, ErrorReason::ModelUnloaded);
-    assert!(server.hangar.ended(DEADLINE).await?.success());
+    assert!(server.ended(DEADLINE).await?.success());
     assert!(!processes::exists(worker));
     Ok(())
 }
@@ -191,26 +190,30 @@ async fn a_worker_that_does_not_go_is_killed() -> Result<()> {
         shutdown: ShutdownKind::Hang,
         ..Script::default()
     };
-    let server = ScriptedServer::with(&script, |options| {
-        options.time("--kill-timeout", Duration::from_millis(300))
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&script)
+        .time("--kill-timeout", Duration::from_millis(300))
+        .start()
+        .await?;
     let worker = server.ready().await?.worker_pid;
-    server.hangar.signal(Signal::TERM)?;
-    assert!(server.hangar.ended(DEADLINE).await?.success());
+    server.signal(Signal::TERM)?;
+    assert!(server.ended(DEADLINE).await?.success());
     assert!(!processes::exists(worker));
     Ok(())
 }
 
 #[tokio::test]
 async fn connections_that_say_nothing_do_not_hold_the_server_up() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
-    let silent = TcpStream::connect(server.hangar.listen()).await?;
-    let silent_ops = TcpStream::connect(server.hangar.ops_listen()).await?;
-    let idle = server.hangar.client().await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    let silent = TcpStream::connect(server.listen()).await?;
+    let silent_ops = TcpStream::connect(server.ops_listen()).await?;
+    let idle = server.connect().await?;
     idle.info().send().await?;
-    server.hangar.signal(Signal::INT)?;
-    assert!(server.hangar.ended(DEADLINE).await?.success());
+    server.signal(Signal::INT)?;
+    assert!(server.ended(DEADLINE).await?.success());
     drop((silent, silent_ops, idle));
     Ok(())
 }
@@ -218,16 +221,16 @@ async fn connections_that_say_nothing_do_not_hold_the_server_up() -> Result<()> 
 #[tokio::test]
 async fn a_caller_that_does_not_read_does_not_hold_the_server_up() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let load = client.load("m").spec(spec(&fixtures.long_llama()?));
     load.wait().await?;
     // More than what the transport takes from a server whose client does not read.
     let request = client.generate("m").prompt("x").max_tokens(6_000);
     let mut answer = request.stream().await?;
     answer.next().await.context("no answer")??;
-    hangar.signal(Signal::TERM)?;
-    let ended = hangar.ended(DEADLINE).await?;
+    server.signal(Signal::TERM)?;
+    let ended = server.ended(DEADLINE).await?;
     assert!(ended.success());
     drop(answer);
     Ok(())
@@ -238,14 +241,17 @@ async fn a_second_signal_ends_the_server_at_once() -> Result<()> {
     // A collector that never answers, which must not hold the server up either.
     let collector = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", collector.local_addr()?);
-    let server = ScriptedServer::with(&gated(), |options| {
-        let options = options.argument("--otlp-endpoint").argument(endpoint);
-        // Nothing but the second signal ends it.
-        options
-            .time("--drain-timeout", NEVER)
-            .time("--shutdown-timeout", NEVER * 2)
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&gated())
+        .with(|options| {
+            let options = options.argument("--otlp-endpoint").argument(endpoint);
+            // Nothing but the second signal ends it.
+            options
+                .time("--drain-timeout", NEVER)
+                .time("--shutdown-timeout", NEVER * 2)
+        })
+        .start()
+        .await?;
     let _token = server.gate("token")?;
     let worker = server.ready().await?.worker_pid;
     let watch = watching(&server.client).await?;
@@ -253,10 +259,10 @@ async fn a_second_signal_ends_the_server_at_once() -> Result<()> {
     let answer = Background::start(async move { client.generate("m").prompt("x").text().await });
     let is_running = |info: &ModelInfo| info.status.as_ref().is_some_and(|s| s.in_flight == 1);
     server.info_when(is_running).await?;
-    server.hangar.signal(Signal::TERM)?;
+    server.signal(Signal::TERM)?;
     shutting_down(watch).await?;
-    server.hangar.signal(Signal::TERM)?;
-    assert_eq!(server.hangar.ended(DEADLINE).await?.code(), Some(1));
+    server.signal(Signal::TERM)?;
+    assert_eq!(server.ended(DEADLINE).await?.code(), Some(1));
     processes::ended(worker, DEADLINE).await?;
     assert_eq!(
         answer.end().await?.err().context("it ended well")?.code(),
@@ -269,28 +275,33 @@ async fn a_second_signal_ends_the_server_at_once() -> Result<()> {
 async fn a_collector_that_never_answers_does_not_hold_the_server_up() -> Result<()> {
     let collector = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", collector.local_addr()?);
-    let server = ScriptedServer::with(&Script::default(), |options| {
-        options.argument("--otlp-endpoint").argument(endpoint)
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .argument("--otlp-endpoint")
+        .argument(endpoint)
+        .start()
+        .await?;
     server.ready().await?;
-    server.hangar.signal(Signal::TERM)?;
-    assert!(server.hangar.ended(DEADLINE).await?.success());
+    server.signal(Signal::TERM)?;
+    assert!(server.ended(DEADLINE).await?.success());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_second_server_on_the_same_data_is_refused() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     let any = "127.0.0.1:0";
-    let said = refused(&arguments(any, any, server.hangar.data_dir())).await?;
-    let data = server.hangar.data_dir().display().to_string();
+    let said = refused(&arguments(any, any, server.data_dir())).await?;
+    let data = server.data_dir().display().to_string();
     for words in [data.as_str(), "in use by another hangar", "--data-dir"] {
         assert!(said.contains(words), "{words:?} is not in {said:?}");
     }
     // The first one is none the worse for it.
     server.ready().await?;
-    assert!(server.hangar.terminate().await?.success());
+    assert!(server.terminate().await?.success());
     Ok(())
 }
 
@@ -316,17 +327,17 @@ async fn sockets_of_a_killed_server_are_removed() -> Result<()> {
     let model = fixtures.scripted("m", &Script::default())?;
     let directory = tempfile::tempdir()?;
     let data = directory.path().join("data");
-    let options = Options::scripted(&fixtures).data_in(&data);
-    let hangar = Hangar::start(options.clone()).await?;
-    let load = hangar
-        .client()
+    let options = TestServer::scripted().fixtures(&fixtures).data_in(&data);
+    let server = options.start().await?;
+    let load = server
+        .connect()
         .await?
         .load("m")
         .spec(spec(&model))
         .wait()
         .await?;
     let worker = load.status.context("no status")?.worker_pid;
-    hangar.kill()?;
+    server.kill()?;
     processes::ended(worker, DEADLINE).await?;
     assert_eq!(
         sockets(&data)?.len(),
@@ -334,22 +345,22 @@ async fn sockets_of_a_killed_server_are_removed() -> Result<()> {
         "the killed server left none behind"
     );
 
-    let hangar = Hangar::start(options).await?;
+    let server = options.start().await?;
     assert!(sockets(&data)?.is_empty());
-    let client = hangar.client().await?;
+    let client = server.connect().await?;
     client.load("m").spec(spec(&model)).wait().await?;
     assert_eq!(sockets(&data)?.len(), 1);
     client.unload("m").send().await?;
     assert!(sockets(&data)?.is_empty());
-    assert!(hangar.terminate().await?.success());
+    assert!(server.terminate().await?.success());
     Ok(())
 }
 
 #[tokio::test]
 async fn no_worker_outlives_a_killed_server() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     client
         .load("idle")
         .spec(spec(&fixtures.qwen3()?))
@@ -367,9 +378,9 @@ async fn no_worker_outlives_a_killed_server() -> Result<()> {
         .stream()
         .await?;
     answer.next().await.context("no token")??;
-    let workers = processes::children(hangar.pid())?;
+    let workers = processes::children(server.pid())?;
     assert_eq!(workers.len(), 2);
-    hangar.kill()?;
+    server.kill()?;
     for worker in workers {
         processes::ended(worker, DEADLINE).await?;
     }
@@ -383,9 +394,12 @@ async fn no_worker_outlives_a_server_that_is_killed_in_a_load() -> Result<()> {
         ModelState::Loading,
         ModelState::Warming,
     ] {
-        let server = ScriptedServer::start(&Script::gated()).await?;
+        let server = TestServer::scripted()
+            .script(&Script::gated())
+            .start()
+            .await?;
         let held = server.hold(state).await?;
-        server.hangar.kill()?;
+        server.kill()?;
         processes::ended(held.pid, DEADLINE)
             .await
             .with_context(|| format!("{state:?}"))?;

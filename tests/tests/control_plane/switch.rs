@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{
     ModelState, SwitchInfo, SwitchModelRequest, SwitchOutcome, SwitchStrategy,
 };
-use hangar_tests::{fleet_watch::FleetWatch, stubs::switch, test_server::TestServer};
+use hangar_tests::{fleet_watch::FleetWatch, server::TestServer, stubs::switch};
 
 const ALIAS: &str = "chat";
 

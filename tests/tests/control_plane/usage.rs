@@ -4,22 +4,25 @@ mod history;
 mod minute;
 mod report;
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use anyhow::{Context, Result};
-use hangar_client::{Client, v1::ModelInfo};
-use hangar_tests::{
-    fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options, spec},
-};
+use hangar_client::v1::ModelInfo;
+use hangar_tests::server::{DEADLINE, TestServer, TestServerBuilder, spec};
 use tokio::time::{interval, timeout};
 
 /// A server with the demo model, and what was asked of it.
-struct Used {
-    hangar: Hangar,
-    client: Client,
-    fixtures: Fixtures,
+struct UsedServer {
+    server: TestServer,
     sent: Sent,
+}
+
+impl Deref for UsedServer {
+    type Target = TestServer;
+
+    fn deref(&self) -> &TestServer {
+        &self.server
+    }
 }
 
 /// What was asked of a model and answered well.
@@ -32,16 +35,12 @@ struct Sent {
     long: u64,
 }
 
-impl Used {
-    async fn start(change: impl FnOnce(Options) -> Options) -> Result<Self> {
-        let fixtures = Fixtures::new()?;
-        let hangar = Hangar::start(change(Options::new(&fixtures))).await?;
-        let client = hangar.client().await?;
-        client.load("demo").demo().wait().await?;
+impl UsedServer {
+    async fn start(change: impl FnOnce(TestServerBuilder) -> TestServerBuilder) -> Result<Self> {
+        let server = change(TestServer::real()).start().await?;
+        server.client.load("demo").demo().wait().await?;
         Ok(Self {
-            hangar,
-            client,
-            fixtures,
+            server,
             sent: Sent::default(),
         })
     }

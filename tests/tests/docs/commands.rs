@@ -7,8 +7,8 @@ use std::{path::Path, process::Output};
 use anyhow::{Context, Result, bail};
 use hangar_tests::{
     fixtures::{Embedding, Fixtures},
-    hangar::{DEADLINE, Hangar, Options, binary, spec},
     recipes::{Grpcurl, commands, pages, words},
+    server::{DEADLINE, TestServer, binary, spec},
     tools,
 };
 use tokio::{process::Command, task::spawn_blocking, time::timeout};
@@ -25,18 +25,18 @@ const MADE: &[&str] = &[
 /// What starts the server that all other commands talk to.
 const SERVE: &str = "target/release/hangar serve --model-root /models";
 
-async fn run(program: &Path, arguments: &[String], hangar: &Hangar) -> Result<Output> {
+async fn run(program: &Path, arguments: &[String], server: &TestServer) -> Result<Output> {
     let mut command = Command::new(program);
     command
         .args(arguments)
-        .env("HANGAR_SERVER", hangar.url())
+        .env("HANGAR_SERVER", server.url())
         .kill_on_drop(true);
     Ok(timeout(DEADLINE, command.output()).await??)
 }
 
 async fn run_line(
     line: &str,
-    hangar: &Hangar,
+    server: &TestServer,
     models: &[(&str, &Path)],
     grpcurl: &Grpcurl,
 ) -> Result<()> {
@@ -46,12 +46,12 @@ async fn run_line(
     let words = words(&line);
     match words[0].as_str() {
         "grpcurl" => {
-            let text = grpcurl.run(&line, hangar).await?;
+            let text = grpcurl.run(&line, server).await?;
             let watched = !line.contains("WatchStatus") || text.contains("snapshot");
             anyhow::ensure!(watched, "{line}\n{text}");
         }
         "target/release/hangarctl" => {
-            let output = run(&binary("hangarctl")?, &words[1..], hangar).await?;
+            let output = run(&binary("hangarctl")?, &words[1..], server).await?;
             let errors = String::from_utf8_lossy(&output.stderr);
             anyhow::ensure!(output.status.success(), "{line}\n{errors}");
         }
@@ -76,7 +76,7 @@ async fn every_other_command_works_in_the_order_of_the_text() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let (text, embedding) = (fixtures.llama()?, fixtures.embedding(Embedding::Qwen3)?);
     let models = [("/models/m", &*text), ("/models/e", &*embedding)];
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
     let lines: Vec<_> = commands(README)
         .into_iter()
         .filter(|line| !MADE.contains(&line.as_str()) && line != SERVE)
@@ -84,7 +84,7 @@ async fn every_other_command_works_in_the_order_of_the_text() -> Result<()> {
     assert!(lines.len() >= 15, "{lines:?}");
     let grpcurl = Grpcurl::new().await?;
     for line in lines {
-        run_line(&line, &hangar, &models, &grpcurl).await?;
+        run_line(&line, &server, &models, &grpcurl).await?;
     }
     Ok(())
 }
@@ -100,9 +100,9 @@ async fn the_calls_of_every_other_page_work() -> Result<()> {
         if text == README || lines.is_empty() {
             continue;
         }
-        let hangar = Hangar::start(Options::new(&fixtures)).await?;
+        let server = TestServer::real().fixtures(&fixtures).start().await?;
         for line in lines {
-            let done = grpcurl.run(&line, &hangar).await;
+            let done = grpcurl.run(&line, &server).await;
             done.with_context(|| page.display().to_string())?;
             run += 1;
         }
@@ -114,16 +114,16 @@ async fn the_calls_of_every_other_page_work() -> Result<()> {
 #[tokio::test]
 async fn the_clients_example_plays_the_main_job() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
     let output = run(
         &binary("examples/load_and_generate")?,
-        &[hangar.url()],
-        &hangar,
+        &[server.url()],
+        &server,
     )
     .await?;
     let errors = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "{errors}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("Hangar"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("TestServer"));
     assert!(
         errors.contains("Ready") && errors.contains("bytes came back"),
         "{errors}"
@@ -134,12 +134,12 @@ async fn the_clients_example_plays_the_main_job() -> Result<()> {
 #[tokio::test]
 async fn the_clients_example_for_embeddings_compares_texts() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
     let spec = spec(&fixtures.embedding(Embedding::Gemma)?);
-    let client = hangar.client().await?;
+    let client = server.connect().await?;
     client.load("e").spec(spec).wait().await?;
-    let arguments = [hangar.url(), "e".to_owned()];
-    let output = run(&binary("examples/embed")?, &arguments, &hangar).await?;
+    let arguments = [server.url(), "e".to_owned()];
+    let output = run(&binary("examples/embed")?, &arguments, &server).await?;
     let errors = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "{errors}");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -155,15 +155,18 @@ async fn the_clients_example_for_embeddings_compares_texts() -> Result<()> {
 async fn the_example_for_tritons_client_gets_an_answer() -> Result<()> {
     let block = README.split("```python\n").nth(1).context("an example")?;
     let example = block.split("```").next().context("its end")?;
-    let hangar = Hangar::start(Options::new(&Fixtures::new()?)).await?;
-    let example = example.replace("localhost:50051", &hangar.listen().to_string());
+    let server = TestServer::real()
+        .fixtures(&Fixtures::new()?)
+        .start()
+        .await?;
+    let example = example.replace("localhost:50051", &server.listen().to_string());
     let python = spawn_blocking(tools::tritonclient).await??;
-    let output = run(&python, &["-c".to_owned(), example], &hangar).await?;
+    let output = run(&python, &["-c".to_owned(), example], &server).await?;
     let errors = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "{errors}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        text.contains("Hangar is a gRPC service that hosts"),
+        text.contains("TestServer is a gRPC service that hosts"),
         "{text}"
     );
     Ok(())
@@ -180,8 +183,11 @@ async fn the_configuration_of_the_readme_is_understood() -> Result<()> {
         .replace("127.0.0.1:50051", "127.0.0.1:0")
         .replace("/models", &fixtures.root().display().to_string());
     std::fs::write(&path, file)?;
-    let options = Options::default().argument("--config").argument(path);
-    let hangar = Hangar::start(options).await?;
-    hangar.client().await?.info().send().await?;
+    let options = TestServer::real()
+        .without_root()
+        .argument("--config")
+        .argument(path);
+    let server = options.start().await?;
+    server.connect().await?.info().send().await?;
     Ok(())
 }

@@ -47,7 +47,7 @@ fn demo(adapters: Vec<LoraAdapter>) -> ModelSpec {
 fn with_adapter(model: &Path, path: &Path) -> ModelSpec {
     ModelSpec {
         adapters: vec![adapter("one", path)],
-        ..hangar_tests::hangar::spec(model)
+        ..hangar_tests::server::spec(model)
     }
 }
 

@@ -6,47 +6,44 @@ mod paths;
 mod requests;
 mod specs;
 
+use std::ops::Deref;
+
 use anyhow::{Context, Result};
 use hangar_client::{
     Client,
     v1::{ModelInfo, ModelState, ModelStatus},
 };
-use hangar_tests::{
-    fixtures::Fixtures,
-    hangar::{Hangar, Options, spec},
-    processes,
-};
+use hangar_tests::{processes, refusals::assert_left_behind, server::TestServer};
 
 /// A server with a sound model that has to go on answering, `sound`.
 struct Bystander {
-    hangar: Hangar,
-    client: Client,
-    fixtures: Fixtures,
+    server: TestServer,
     worker: u32,
     says: String,
 }
 
+impl Deref for Bystander {
+    type Target = TestServer;
+
+    fn deref(&self) -> &TestServer {
+        &self.server
+    }
+}
+
 impl Bystander {
     async fn new() -> Result<Self> {
-        let fixtures = Fixtures::new()?;
-        let hangar = Hangar::start(Options::new(&fixtures)).await?;
-        let client = hangar.client().await?;
-        let path = fixtures.llama()?;
-        let load = client.load("sound").spec(spec(&path)).wait().await?;
-        let worker = load.status.context("a status")?.worker_pid;
-        let says = says(&client).await?;
+        let server = TestServer::real().start().await?;
+        let load = server.llama("sound").await?;
         Ok(Self {
-            hangar,
-            client,
-            fixtures,
-            worker,
-            says,
+            worker: load.status.context("a status")?.worker_pid,
+            says: says(&server.client).await?,
+            server,
         })
     }
 
     /// Makes sure that nothing but the sound model is left, and that it answers as it did.
     async fn is_unharmed(&self) -> Result<()> {
-        anyhow::ensure!(processes::children(self.hangar.pid())? == [self.worker]);
+        anyhow::ensure!(processes::children(self.pid())? == [self.worker]);
         anyhow::ensure!(says(&self.client).await? == self.says);
         Ok(())
     }
@@ -62,21 +59,11 @@ async fn says(client: &Client) -> Result<String> {
     Ok(answer.max_tokens(20).text().await?.text)
 }
 
-/// Makes sure that a refusal, which goes on with what was left behind, begins with the failure's `message`.
+/// Makes sure that a status reports the failure of a load that was refused with `refusal`.
 #[track_caller]
-fn assert_told(message: &str, refusal: &str) {
-    let rest = refusal.strip_prefix(message);
-    assert!(
-        rest.is_some_and(|rest| rest.contains("stays registered")),
-        "{message:?}: {refusal:?}"
-    );
-}
-
-/// Makes sure that a status tells of a failure.
-#[track_caller]
-fn assert_failed(status: &ModelStatus, reason: &str, message: &str) {
+fn assert_failed(status: &ModelStatus, reason: &str, refusal: &str) {
     let reported = (status.state(), status.reason.as_str());
     assert_eq!(reported, (ModelState::Failed, reason));
-    assert_told(&status.message, message);
+    assert_left_behind(&status.message, refusal);
     assert_eq!((status.worker_pid, status.progress), (0, None));
 }

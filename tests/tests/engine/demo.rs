@@ -5,8 +5,8 @@ use std::{net::SocketAddr, process::Stdio};
 use anyhow::{Context, Result};
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options, binary},
     recipes::Grpcurl,
+    server::{DEADLINE, TestServer, binary},
 };
 use rstest::rstest;
 use serde::Deserialize;
@@ -51,9 +51,9 @@ struct Answer {
     answer: String,
 }
 
-async fn said(prompt: &str, hangar: &Hangar) -> Result<String> {
-    let request = hangar
-        .client()
+async fn said(prompt: &str, server: &TestServer) -> Result<String> {
+    let request = server
+        .connect()
         .await?
         .generate("demo")
         .message("user", prompt);
@@ -63,12 +63,12 @@ async fn said(prompt: &str, hangar: &Hangar) -> Result<String> {
 #[tokio::test]
 async fn the_demo_model_says_what_it_was_taught() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    hangar.client().await?.load("demo").demo().wait().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    server.connect().await?.load("demo").demo().wait().await?;
     let answers: Vec<Answer> = serde_json::from_str(ANSWERS)?;
     assert!(answers.len() >= 10);
     for Answer { prompt, answer } in answers {
-        assert_eq!(said(&prompt, &hangar).await?, answer, "{prompt}");
+        assert_eq!(said(&prompt, &server).await?, answer, "{prompt}");
     }
     Ok(())
 }
@@ -76,10 +76,10 @@ async fn the_demo_model_says_what_it_was_taught() -> Result<()> {
 #[tokio::test]
 async fn its_name_is_enough_to_load_it() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let loaded = hangar.client().await?.load("demo").wait().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let loaded = server.connect().await?.load("demo").wait().await?;
     assert!(!loaded.already_loaded);
-    let info = hangar.client().await?.info().model("demo").send().await?;
+    let info = server.connect().await?.info().model("demo").send().await?;
     let metadata = info.models[0].metadata.clone().context("metadata")?;
     assert_eq!(metadata.architecture, "LlamaForCausalLM");
     assert!((900_000..2_000_000).contains(&metadata.parameter_count));

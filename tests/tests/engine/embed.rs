@@ -12,7 +12,7 @@ mod vectors;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use hangar_tests::{fixtures::Fixtures, served::Served};
+use hangar_tests::{fixtures::Fixtures, server::TestServer};
 
 /// What is asked of embedding models.
 trait Vectors {
@@ -26,7 +26,7 @@ trait Vectors {
     async fn vector(&self, text: &str) -> Result<Vec<f32>>;
 }
 
-impl Vectors for Served {
+impl Vectors for TestServer {
     async fn vectors<T: Into<String>>(
         &self,
         texts: impl IntoIterator<Item = T>,

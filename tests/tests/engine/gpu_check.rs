@@ -3,7 +3,7 @@
 use std::{process::Output, time::Duration};
 
 use anyhow::{Context, Result};
-use hangar_tests::hangar::binary;
+use hangar_tests::server::binary;
 use tokio::{process::Command, time::timeout};
 
 /// Longest run.

@@ -34,7 +34,7 @@ use hangar_client::{
         generate_response::Event,
     },
 };
-use hangar_tests::{fixtures::Fixtures, served::Served};
+use hangar_tests::fixtures::Fixtures;
 
 fn greedy_request(prompt: &str, max_tokens: u32) -> GenerateRequest {
     GenerateRequest {

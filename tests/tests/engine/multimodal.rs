@@ -12,7 +12,7 @@ mod sizes;
 
 use anyhow::Result;
 use hangar_client::{Completion, Error, Generate, GenerateEvent, v1::content_part::Part};
-use hangar_tests::{images, served::Served};
+use hangar_tests::{images, server::TestServer};
 use image::ImageFormat;
 
 /// What is asked of models that look at images.
@@ -21,19 +21,19 @@ trait Looks {
     fn asking(&self) -> Generate;
 
     /// The answer to a message of these parts.
-    async fn answer(&self, parts: impl IntoIterator<Item = Part>) -> Result<Completion, Error>;
+    async fn answer_to(&self, parts: impl IntoIterator<Item = Part>) -> Result<Completion, Error>;
 
     /// Log probabilities of the answer's tokens, which tell more than its text.
     async fn likelihoods(&self, parts: impl IntoIterator<Item = Part>) -> Result<Vec<f32>>;
 }
 
-impl Looks for Served {
+impl Looks for TestServer {
     fn asking(&self) -> Generate {
         let generate = self.client.generate("m").max_tokens(12);
         generate.temperature(0.0)
     }
 
-    async fn answer(&self, parts: impl IntoIterator<Item = Part>) -> Result<Completion, Error> {
+    async fn answer_to(&self, parts: impl IntoIterator<Item = Part>) -> Result<Completion, Error> {
         self.asking().parts("user", parts).text().await
     }
 

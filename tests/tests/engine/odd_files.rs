@@ -5,14 +5,14 @@ mod directories;
 mod gguf;
 mod positions;
 
-use std::path::Path;
+use std::{ops::Deref, path::Path};
 
 use anyhow::Result;
-use hangar_client::{Client, v1::ErrorReason};
+use hangar_client::v1::ErrorReason;
 use hangar_tests::{
-    fixtures::{Clock, Fixtures},
-    hangar::{Hangar, Options, spec},
+    fixtures::Clock,
     refusals::refusal,
+    server::{TestServer, spec},
 };
 use tonic::Code;
 
@@ -20,20 +20,22 @@ use tonic::Code;
 const HELLO: [&str; 4] = ["h", "i", "!", "<|im_end|>"];
 
 /// A server for odd models.
-struct TestServer {
-    client: Client,
-    fixtures: Fixtures,
-    _hangar: Hangar,
+struct OddServer {
+    server: TestServer,
 }
 
-impl TestServer {
+impl Deref for OddServer {
+    type Target = TestServer;
+
+    fn deref(&self) -> &TestServer {
+        &self.server
+    }
+}
+
+impl OddServer {
     async fn new() -> Result<Self> {
-        let fixtures = Fixtures::new()?;
-        let hangar = Hangar::start(Options::new(&fixtures)).await?;
         Ok(Self {
-            client: hangar.client().await?,
-            fixtures,
-            _hangar: hangar,
+            server: TestServer::real().start().await?,
         })
     }
 
@@ -52,20 +54,30 @@ impl TestServer {
         Ok(())
     }
 
-    /// The words by which what is there is refused.
-    async fn refused(&self, path: &Path) -> String {
-        let load = self
-            .client
-            .load("refused")
-            .spec(spec(path))
-            .force_reload()
-            .wait();
+    /// Makes sure that what is there is refused, and that the refusal names all of `parts`.
+    async fn assert_refused(&self, path: &Path, parts: &[&str]) {
+        let load = self.client.load("refused").spec(spec(path));
         let refusal = refusal(
-            load.await,
+            load.force_reload().wait().await,
             Code::FailedPrecondition,
             ErrorReason::ModelUnusable,
         );
-        refusal.message().to_owned()
+        for part in parts {
+            assert!(refusal.message().contains(part), "{part}: {refusal}");
+        }
+    }
+
+    /// Writes a model, loads it as `m` and makes sure that it answers so.
+    async fn assert_says(&self, clock: &Clock, answer: &str) -> Result<()> {
+        self.load(clock).await?;
+        assert_eq!(self.says().await?, answer);
+        Ok(())
+    }
+
+    /// Tokens of a text, with those that a prompt has around it.
+    async fn tokens(&self, text: &str) -> Result<Vec<u32>> {
+        let call = self.client.tokenize("m", text).add_special_tokens();
+        Ok(call.send().await?)
     }
 
     /// The answer to a conversation.

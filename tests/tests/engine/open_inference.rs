@@ -12,11 +12,11 @@ mod seeds;
 mod streams;
 mod tensors;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, ops::Deref, path::Path};
 
 use anyhow::{Context, Result};
 use hangar_client::{
-    Client, Transport,
+    Transport,
     inference::{
         InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse,
         grpc_inference_service_client::GrpcInferenceServiceClient,
@@ -26,9 +26,8 @@ use hangar_client::{
     v1::{ModelInfo, ModelMetrics, ModelSpec},
 };
 use hangar_tests::{
-    fixtures::Fixtures,
-    hangar::{Hangar, Options, spec},
     info,
+    server::{TestServer, spec},
 };
 use serde::Deserialize;
 use tonic::{Code, Status};
@@ -46,50 +45,51 @@ struct Taught {
 }
 
 /// A server and a loaded model.
-struct Served {
-    hangar: Hangar,
-    client: Client,
+struct InferenceServer {
+    server: TestServer,
     stub: Stub,
     model: &'static str,
-    /// Kept for as long as the model may be loaded from it.
-    fixtures: Fixtures,
 }
 
-impl Served {
+impl Deref for InferenceServer {
+    type Target = TestServer;
+
+    fn deref(&self) -> &TestServer {
+        &self.server
+    }
+}
+
+impl InferenceServer {
     /// With the demo model, `demo`.
     async fn demo() -> Result<Self> {
-        let served = Self::start("demo").await?;
-        served.client.load("demo").wait().await?;
-        Ok(served)
+        let server = Self::start("demo").await?;
+        server.client.load("demo").wait().await?;
+        Ok(server)
     }
 
     /// With the tiny Llama and a context of 16,384 tokens, `m`.
     async fn long(change: impl FnOnce(&mut ModelSpec)) -> Result<Self> {
-        let served = Self::start("m").await?;
-        let path = served.fixtures.long_llama()?;
-        served.load(&path, change).await?;
-        Ok(served)
+        let server = Self::start("m").await?;
+        let path = server.fixtures.long_llama()?;
+        server.load(&path, change).await?;
+        Ok(server)
     }
 
     /// With the tiny Llama and a context of 256 tokens, `m`.
     async fn tiny() -> Result<Self> {
-        let served = Self::start("m").await?;
-        let path = served.fixtures.llama()?;
-        served.load(&path, |_| ()).await?;
-        Ok(served)
+        let server = Self::start("m").await?;
+        let path = server.fixtures.llama()?;
+        server.load(&path, |_| ()).await?;
+        Ok(server)
     }
 
     /// With no model that is loaded.
     async fn start(model: &'static str) -> Result<Self> {
-        let fixtures = Fixtures::new()?;
-        let hangar = Hangar::start(Options::new(&fixtures)).await?;
-        let client = hangar.client().await?;
+        let server = TestServer::real().start().await?;
         Ok(Self {
-            stub: Stub::new(client.transport()),
-            hangar,
-            client,
+            stub: Stub::new(server.client.transport()),
+            server,
             model,
-            fixtures,
         })
     }
 

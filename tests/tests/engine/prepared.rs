@@ -9,57 +9,58 @@ mod types;
 use std::{
     collections::BTreeSet,
     fs,
+    ops::Deref,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 use hangar_client::{
-    Client, GenerateEvent,
+    GenerateEvent,
     v1::{CacheInfo, ModelInfo, ModelMetadata, ModelSpec},
 };
-use hangar_tests::{
-    fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options, spec},
-};
+use hangar_tests::server::{DEADLINE, TestServer, TestServerBuilder, spec};
 use tokio::time::{interval, timeout};
 
 /// A server with models whose weights are quantized.
-struct TestServer {
-    hangar: Hangar,
-    client: Client,
-    fixtures: Fixtures,
+struct PreparedServer {
+    server: TestServer,
     /// The server's data, which outlives it.
     data: tempfile::TempDir,
 }
 
-impl TestServer {
+impl Deref for PreparedServer {
+    type Target = TestServer;
+
+    fn deref(&self) -> &TestServer {
+        &self.server
+    }
+}
+
+impl PreparedServer {
     async fn new() -> Result<Self> {
         Self::with(|options| options).await
     }
 
-    async fn with(change: impl FnOnce(Options) -> Options) -> Result<Self> {
-        let fixtures = Fixtures::new()?;
+    async fn with(change: impl FnOnce(TestServerBuilder) -> TestServerBuilder) -> Result<Self> {
         let data = tempfile::tempdir()?;
-        let options = Options::new(&fixtures).data_in(data.path());
-        let hangar = Hangar::start(change(options)).await?;
+        let options = TestServer::real().data_in(data.path());
         Ok(Self {
-            client: hangar.client().await?,
-            hangar,
-            fixtures,
+            server: change(options).start().await?,
             data,
         })
     }
 
-    /// The server after the server was ended and started anew.
+    /// The server, ended and started anew.
     async fn restarted(self) -> Result<Self> {
-        self.hangar.terminate().await?;
-        let options = Options::new(&self.fixtures).data_in(self.data.path());
-        let hangar = Hangar::start(options).await?;
+        let Self { server, data } = self;
+        let options = TestServer::real()
+            .fixtures(&server.fixtures)
+            .data_in(data.path());
+        server.terminate().await?;
         Ok(Self {
-            client: hangar.client().await?,
-            hangar,
-            ..self
+            server: options.start().await?,
+            data,
         })
     }
 

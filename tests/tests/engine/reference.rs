@@ -10,7 +10,7 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::{Fixtures, Reference, ReferenceAnswer},
-    hangar::{Hangar, Options, spec},
+    server::{TestServer, spec},
 };
 
 /// Models that are refused, and what the refusal names.
@@ -59,8 +59,8 @@ struct Told {
 #[tokio::test]
 async fn every_architecture_answers_as_the_reference_or_is_refused_by_name() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let hangar = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = hangar.connect().await?;
     let mut wrong = Vec::new();
     for model in Reference::all()? {
         let path = fixtures.reference(&model)?;

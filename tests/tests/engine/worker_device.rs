@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use hangar_tests::{fixtures::Fixtures, hangar::binary};
+use hangar_tests::{fixtures::Fixtures, server::binary};
 use hangar_worker_protocol::v1::{
     WorkerConfig, WorkerFailure, WorkerReady, worker_config::Source, worker_ready::Outcome,
 };

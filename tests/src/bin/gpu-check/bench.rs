@@ -9,8 +9,8 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options, Transitions},
     processes,
+    server::{DEADLINE, TestServer, Transitions},
     timed::Timed,
 };
 use tokio::time::{interval, timeout};
@@ -36,8 +36,7 @@ pub(crate) struct Bench {
     pub(crate) writing: Duration,
     /// A client of the server.
     pub(crate) client: Client,
-    hangar: Hangar,
-    _fixtures: Fixtures,
+    server: TestServer,
 }
 
 /// Times of a load from its call.
@@ -64,26 +63,25 @@ impl Bench {
         })
         .await??;
         let writing = began.elapsed();
-        let mut options = Options::new(&fixtures);
+        let mut options = TestServer::real().fixtures(&fixtures);
         for name in ["LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"] {
             if let Ok(value) = std::env::var(name) {
                 options = options.env(name, value);
             }
         }
-        let hangar = Hangar::start(options).await?;
+        let server = options.start().await?;
         Ok(Self {
-            client: hangar.client().await?,
+            client: server.connect().await?,
             plan,
             models,
             writing,
-            hangar,
-            _fixtures: fixtures,
+            server,
         })
     }
 
     /// Ends the server, which has to leave no worker behind.
     pub(crate) async fn end(self) -> Result<()> {
-        let status = self.hangar.terminate().await?;
+        let status = self.server.terminate().await?;
         ensure!(status.success(), "the server ended with {status}");
         Ok(())
     }
@@ -162,7 +160,7 @@ impl Bench {
 
     /// Follows a model.
     pub(crate) async fn follow(&self, id: &str) -> Result<Transitions> {
-        self.hangar.follow(id).await
+        self.server.follow(id).await
     }
 
     /// Process id of a loaded model's worker.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use hangar_client::v1::{DataType, ModelSpec};
 use hangar_tests::{
     fixtures::{Embedding, Family, Fixtures, Shape},
-    hangar::spec,
+    server::spec,
 };
 
 use crate::arguments::Plan;

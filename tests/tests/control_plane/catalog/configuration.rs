@@ -24,15 +24,16 @@ impl Site {
         self.directory.path().join("hangar.toml")
     }
 
-    async fn start(&self, text: &str) -> Result<(Hangar, Catalog)> {
+    async fn start(&self, text: &str) -> Result<(TestServer, Catalog)> {
         fs::write(self.file(), text)?;
-        let options = Options::scripted(&self.fixtures)
+        let options = TestServer::scripted()
+            .fixtures(&self.fixtures)
             .data_in(&self.directory.path().join("data"))
             .argument("--config")
             .argument(self.file());
-        let hangar = Hangar::start(options).await?;
-        let catalog = catalog(&hangar).await?;
-        Ok((hangar, catalog))
+        let server = options.start().await?;
+        let catalog = catalog(&server).await?;
+        Ok((server, catalog))
     }
 }
 
@@ -46,17 +47,17 @@ async fn declared_models_follow_the_file_at_each_start() -> Result<()> {
     let site = Site::new()?;
     let text = "[[models]]\nid = \"A\"\naliases = [\"x\"]\nsource = \"demo\"\nlabels = { Team = \"a\" }\n\
                 [[models]]\nid = \"b\"\nsource = \"demo\"\n";
-    let (hangar, mut catalog) = site.start(text).await?;
+    let (server, mut catalog) = site.start(text).await?;
     create(&mut catalog, "api").await?;
     let first = get(&mut catalog, "x").await?;
     assert_eq!((&*first.model_id, first.origin()), ("A", ModelOrigin::File));
     let labels = first.spec.clone().unwrap_or_default().labels;
     assert_eq!(labels["Team"], "a");
-    hangar.terminate().await?;
+    server.terminate().await?;
 
     let text = "[[models]]\nid = \"A\"\nsource = \"demo\"\ndisplay_name = \"new\"\n\
                 [[models]]\nid = \"api\"\naliases = [\"x\"]\nsource = \"demo\"\ndisplay_name = \"api\"\n";
-    let (hangar, mut catalog) = site.start(text).await?;
+    let (server, mut catalog) = site.start(text).await?;
     let models = list(&mut catalog).await?;
     let ids: Vec<_> = models.iter().map(|model| model.model_id.as_str()).collect();
     assert_eq!(ids, ["A", "api"]);
@@ -66,7 +67,7 @@ async fn declared_models_follow_the_file_at_each_start() -> Result<()> {
         (ModelOrigin::File, 1)
     );
     assert_eq!(get(&mut catalog, "x").await?.model_id, "api");
-    hangar.terminate().await?;
+    server.terminate().await?;
 
     let (_hangar, mut catalog) = site.start("").await?;
     assert_eq!(list(&mut catalog).await?, []);
@@ -77,10 +78,10 @@ async fn declared_models_follow_the_file_at_each_start() -> Result<()> {
 async fn a_switch_of_a_declared_alias_outlives_a_restart() -> Result<()> {
     let site = Site::new()?;
     let text = "[[models]]\nid = \"a\"\naliases = [\"x\"]\nsource = \"demo\"\n";
-    let (hangar, mut catalog) = site.start(text).await?;
+    let (server, mut catalog) = site.start(text).await?;
     create(&mut catalog, "api").await?;
-    hangar.client().await?.switch("x", "api").wait().await?;
-    hangar.terminate().await?;
+    server.connect().await?.switch("x", "api").wait().await?;
+    server.terminate().await?;
     let (_hangar, mut catalog) = site.start(text).await?;
     assert_eq!(get(&mut catalog, "x").await?.model_id, "api");
     Ok(())
@@ -114,9 +115,9 @@ async fn declared_models_are_not_changed_by_calls() -> Result<()> {
 #[tokio::test]
 async fn a_wrong_declaration_is_refused_with_the_model_and_the_key() -> Result<()> {
     let site = Site::new()?;
-    let (hangar, mut catalog) = site.start("").await?;
+    let (server, mut catalog) = site.start("").await?;
     catalog.create_model(aliased("api", &["x"])).await?;
-    hangar.terminate().await?;
+    server.terminate().await?;
     let outside = site.fixtures.outside();
     let outside = format!("source = {{ path = {:?} }}", outside.display().to_string());
     let demo = "source = \"demo\"".to_owned();

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_deleted_model_is_gone_and_another_of_its_id_is_another() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let first = server.create("m").await?;
     server.delete("m", false).await?;
     let gone = server.get("m").await;
@@ -19,7 +19,7 @@ async fn a_deleted_model_is_gone_and_another_of_its_id_is_another() -> Result<()
 
 #[tokio::test]
 async fn an_etag_that_is_given_has_to_be_the_current_one() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
     let (updated, _) = server.update(renamed(&created, "new")).await?;
     let mut request = DeleteModelRequest {
@@ -41,7 +41,7 @@ async fn an_etag_that_is_given_has_to_be_the_current_one() -> Result<()> {
 
 #[tokio::test]
 async fn a_model_with_aliases_goes_by_force_and_they_go_too() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     server
         .catalog
         .create_model(aliased("m", &["b", "a"]))
@@ -59,7 +59,7 @@ async fn a_model_with_aliases_goes_by_force_and_they_go_too() -> Result<()> {
 
 #[tokio::test]
 async fn wrong_deletes_are_refused_with_a_reason() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let request = DeleteModelRequest {
         model_id: "a b".to_owned(),
         request_id: "x".repeat(129),

@@ -7,7 +7,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_new_entry_is_whole_and_lasts() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let spec = ModelSpec {
         source: from(&server.fixtures.directory("m")?),
         description: "words".to_owned(),
@@ -43,7 +43,7 @@ async fn a_new_entry_is_whole_and_lasts() -> Result<()> {
 
 #[tokio::test]
 async fn an_entry_that_the_caller_has_is_not_sent_again() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
     let mut request = GetModelRequest {
         model_id: "m".to_owned(),
@@ -71,7 +71,7 @@ async fn an_entry_that_the_caller_has_is_not_sent_again() -> Result<()> {
 
 #[tokio::test]
 async fn an_unknown_entry_is_not_found_and_the_error_lists_known_ones() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     server.create("known").await?;
     let refused = server.get("unknown").await;
     let refused = refusal(refused, Code::NotFound, ErrorReason::ModelNotFound);
@@ -83,7 +83,7 @@ async fn an_unknown_entry_is_not_found_and_the_error_lists_known_ones() -> Resul
 
 #[tokio::test]
 async fn validate_only_creates_nothing_and_returns_what_would_be() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let check = CreateModelRequest {
         validate_only: true,
         request_id: "r".to_owned(),
@@ -113,7 +113,7 @@ async fn validate_only_creates_nothing_and_returns_what_would_be() -> Result<()>
 
 #[tokio::test]
 async fn all_violations_are_reported_at_once() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     for validate_only in [true, false] {
         let request = CreateModelRequest {
             spec: Some(ModelSpec {
@@ -155,7 +155,7 @@ async fn all_violations_are_reported_at_once() -> Result<()> {
 
 #[tokio::test]
 async fn a_source_outside_the_roots_is_refused() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     for validate_only in [true, false] {
         let request = CreateModelRequest {
             spec: Some(ModelSpec {
@@ -187,8 +187,10 @@ async fn a_source_outside_the_roots_is_refused() -> Result<()> {
 #[tokio::test]
 async fn as_many_models_as_may_be_are_registered() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let options = Options::scripted(&fixtures).argument("--max-models=2");
-    let mut server = TestServer::with(options, fixtures).await?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .argument("--max-models=2");
+    let mut server = CatalogServer::with(&options).await?;
     server.create("a").await?;
     server.create("b").await?;
     let refused = server.catalog.create_model(new("c")).await;

@@ -18,14 +18,16 @@ impl Left {
             fixtures,
             directory,
         };
-        let hangar = Hangar::start(left.options()).await?;
-        create(&mut catalog(&hangar).await?, "m").await?;
-        hangar.terminate().await?;
+        let server = left.options().start().await?;
+        create(&mut catalog(&server).await?, "m").await?;
+        server.terminate().await?;
         Ok(left)
     }
 
-    fn options(&self) -> Options {
-        Options::scripted(&self.fixtures).data_in(self.directory.path())
+    fn options(&self) -> TestServerBuilder {
+        TestServer::scripted()
+            .fixtures(&self.fixtures)
+            .data_in(self.directory.path())
     }
 
     fn path(&self) -> PathBuf {
@@ -35,7 +37,7 @@ impl Left {
     /// What a server says that refuses the directory, which has to leave the catalog as it is.
     async fn refused(&self) -> Result<String> {
         let before = fs::read(self.path())?;
-        let started = Hangar::start(self.options()).await;
+        let started = self.options().start().await;
         let error = started.err().context("the server started")?;
         assert!(fs::read(self.path())? == before, "the file was changed");
         let text = format!("{error:#}");
@@ -64,8 +66,8 @@ async fn a_corrupt_catalog_is_refused() -> Result<()> {
     }
     // Mended, it serves again.
     fs::write(left.path(), whole)?;
-    let hangar = Hangar::start(left.options()).await?;
-    get(&mut catalog(&hangar).await?, "m").await?;
+    let server = left.options().start().await?;
+    get(&mut catalog(&server).await?, "m").await?;
     Ok(())
 }
 
@@ -100,14 +102,14 @@ async fn a_catalog_that_cannot_be_written_is_refused() -> Result<()> {
 #[tokio::test]
 async fn of_two_servers_on_one_directory_the_second_refuses() -> Result<()> {
     let left = Left::new().await?;
-    let first = Hangar::start(left.options()).await?;
-    let second = Hangar::start(left.options()).await;
+    let first = left.options().start().await?;
+    let second = left.options().start().await;
     let error = second.err().context("the second server started")?;
     assert_says(&format!("{error:#}"), &["in use by another hangar"]);
     create(&mut catalog(&first).await?, "n").await?;
     // It is free as soon as the first is gone, however that went.
     first.kill()?;
-    let third = Hangar::start(left.options()).await?;
+    let third = left.options().start().await?;
     get(&mut catalog(&third).await?, "n").await?;
     Ok(())
 }

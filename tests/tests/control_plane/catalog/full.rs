@@ -5,10 +5,10 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::*;
 
-impl TestServer {
+impl CatalogServer {
     /// Lets no file of the server grow beyond so many bytes.
     fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
-        let pid = i32::try_from(self.hangar.pid())?;
+        let pid = i32::try_from(self.pid())?;
         let limit = Rlimit {
             current: bytes,
             maximum: None,
@@ -27,8 +27,10 @@ impl TestServer {
 async fn a_full_disk_is_reported_and_nothing_is_lost() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let directory = tempfile::tempdir()?;
-    let options = Options::scripted(&fixtures).data_in(directory.path());
-    let mut server = TestServer::with(options.clone(), fixtures).await?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .data_in(directory.path());
+    let mut server = CatalogServer::with(&options).await?;
     let first = server.create("first").await?;
     server.limit_files(Some(300_000))?;
     let mut created = 1;
@@ -68,8 +70,8 @@ async fn a_full_disk_is_reported_and_nothing_is_lost() -> Result<()> {
     server.limit_files(None)?;
     let (last, _) = server.update(renamed(&last, "new")).await?;
     server.create(&format!("m{created}")).await?;
-    server.hangar.kill()?;
-    let hangar = Hangar::start(options).await?;
+    server.server.kill()?;
+    let hangar = options.start().await?;
     let mut catalog = catalog(&hangar).await?;
     for n in 1..=created {
         get(&mut catalog, &format!("m{n}")).await?;

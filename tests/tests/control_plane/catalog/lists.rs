@@ -6,7 +6,7 @@ use hangar_client::v1::{
 
 use super::*;
 
-impl TestServer {
+impl CatalogServer {
     async fn list(&mut self, request: &ListModelsRequest) -> Result<ListModelsResponse, Status> {
         let response = self.catalog.list_models(request.clone()).await?;
         Ok(response.into_inner())
@@ -38,7 +38,7 @@ fn by(order: ModelOrder, descending: bool) -> ListModelsRequest {
 
 #[tokio::test]
 async fn an_empty_catalog_is_an_empty_page() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let page = server.list(&ListModelsRequest::default()).await?;
     assert_eq!(page, ListModelsResponse::default());
     Ok(())
@@ -46,7 +46,7 @@ async fn an_empty_catalog_is_an_empty_page() -> Result<()> {
 
 #[tokio::test]
 async fn pages_follow_each_other_in_every_order() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let mut first = None;
     for id in ["c", "a", "e", "b", "d"] {
         let created = server.create(id).await?;
@@ -74,7 +74,7 @@ async fn pages_follow_each_other_in_every_order() -> Result<()> {
 
 #[tokio::test]
 async fn a_page_goes_on_where_the_one_before_ended_whatever_came_and_went() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     for id in ["b", "d", "f"] {
         server.create(id).await?;
     }
@@ -93,7 +93,7 @@ async fn a_page_goes_on_where_the_one_before_ended_whatever_came_and_went() -> R
 
 #[tokio::test]
 async fn filters_find_what_matches_all_of_them() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let directory = server.fixtures.directory("m")?;
     for (id, source, kind, labels) in [
         ("demo", demo(), ModelKind::Text, &[("team", "a")][..]),
@@ -168,7 +168,7 @@ async fn filters_find_what_matches_all_of_them() -> Result<()> {
 
 #[tokio::test]
 async fn tokens_that_are_forged_foreign_or_cut_are_refused() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     for id in ["a", "b", "c"] {
         server.create(id).await?;
     }
@@ -191,7 +191,7 @@ async fn tokens_that_are_forged_foreign_or_cut_are_refused() -> Result<()> {
         }),
         ..request.clone()
     };
-    let mut other = TestServer::new().await?;
+    let mut other = CatalogServer::new().await?;
     for id in ["a", "b", "c"] {
         other.create(id).await?;
     }
@@ -219,7 +219,7 @@ async fn tokens_that_are_forged_foreign_or_cut_are_refused() -> Result<()> {
 
 #[tokio::test]
 async fn all_violations_of_a_list_are_reported_at_once() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let request = ListModelsRequest {
         page_size: 1001,
         order_by: 99,
@@ -247,7 +247,7 @@ async fn all_violations_of_a_list_are_reported_at_once() -> Result<()> {
 
 #[tokio::test]
 async fn a_page_is_never_larger_than_clients_take() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     // 300 entries of some 17 kB each.
     let labels = |n: usize| (format!("{n:063}"), "v".repeat(63));
     let ids: Vec<_> = (0..300).map(|n| format!("m{n:03}")).collect();

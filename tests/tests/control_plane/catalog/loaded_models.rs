@@ -4,12 +4,16 @@ use hangar_client::{
     WatchEvent,
     v1::{ChangeKind, ModelState},
 };
-use hangar_tests::{hangar::DEADLINE, processes, scripted::Script};
+use hangar_tests::{
+    processes,
+    scripted::Script,
+    server::{DEADLINE, TestServer},
+};
 use tokio::time::timeout;
 
 use super::*;
 
-impl TestServer {
+impl CatalogServer {
     /// Registers and loads the model `m`, which has an alias.
     async fn loaded(&mut self) -> Result<Model> {
         let path = self.fixtures.scripted("m", &Script::default())?;
@@ -21,14 +25,14 @@ impl TestServer {
             ..new("m")
         };
         let created = self.catalog.create_model(request).await?.into_inner();
-        self.hangar.client().await?.load("m").wait().await?;
+        self.connect().await?.load("m").wait().await?;
         created.model.context("the entry")
     }
 }
 
 #[tokio::test]
 async fn what_the_engine_was_built_from_takes_a_reload() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let created = server.loaded().await?;
     let (updated, reload) = server.update(renamed(&created, "new")).await?;
     assert!(!reload);
@@ -46,12 +50,12 @@ async fn what_the_engine_was_built_from_takes_a_reload() -> Result<()> {
 
 #[tokio::test]
 async fn a_loaded_model_is_deleted_by_force_and_then_gone() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     server.loaded().await?;
     let refused = server.delete("m", false).await;
     let code = Code::FailedPrecondition;
     refusal(refused, code, ErrorReason::ModelLoaded);
-    let workers = processes::children(server.hangar.pid())?;
+    let workers = processes::children(server.pid())?;
     assert_eq!(workers.len(), 1);
     let request = DeleteModelRequest {
         model_id: "m".to_owned(),
@@ -71,7 +75,7 @@ async fn a_loaded_model_is_deleted_by_force_and_then_gone() -> Result<()> {
 
 #[tokio::test]
 async fn nothing_is_unloaded_for_a_deletion_that_is_refused() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     server.loaded().await?;
     let request = DeleteModelRequest {
         model_id: "m".to_owned(),
@@ -81,14 +85,14 @@ async fn nothing_is_unloaded_for_a_deletion_that_is_refused() -> Result<()> {
     };
     let refused = server.catalog.delete_model(request).await;
     refusal(refused, Code::Aborted, ErrorReason::EtagMismatch);
-    assert_eq!(processes::children(server.hangar.pid())?.len(), 1);
+    assert_eq!(processes::children(server.pid())?.len(), 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn watchers_hear_of_what_comes_changes_and_goes() -> Result<()> {
-    let mut server = TestServer::new().await?;
-    let mut watch = server.hangar.client().await?.watch().stream();
+    let mut server = CatalogServer::new().await?;
+    let mut watch = server.connect().await?.watch().stream();
     let mut heard = async || -> Result<WatchEvent> {
         let event = timeout(DEADLINE, watch.next()).await?;
         Ok(event.context("the watch ended")??)
@@ -124,13 +128,15 @@ async fn watchers_hear_of_what_comes_changes_and_goes() -> Result<()> {
 async fn a_new_watcher_finds_what_is_registered_also_after_a_restart() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let directory = tempfile::tempdir()?;
-    let options = Options::scripted(&fixtures).data_in(directory.path());
-    let mut server = TestServer::with(options.clone(), fixtures).await?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .data_in(directory.path());
+    let mut server = CatalogServer::with(&options).await?;
     server.create("m").await?;
     server.create("n").await?;
-    server.hangar.terminate().await?;
-    let hangar = Hangar::start(options).await?;
-    let mut watch = hangar.client().await?.watch().stream();
+    server.server.terminate().await?;
+    let hangar = options.start().await?;
+    let mut watch = hangar.connect().await?.watch().stream();
     let event = timeout(DEADLINE, watch.next()).await?;
     let Some(Ok(WatchEvent::Snapshot { models, .. })) = event else {
         anyhow::bail!("the watch began with {event:?}");

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_name_that_is_taken_is_refused() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     server.catalog.create_model(aliased("m", &["a"])).await?;
     for (request, name) in [
         (new("m"), "m"),
@@ -30,7 +30,7 @@ async fn a_name_that_is_taken_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn ids_that_differ_in_case_are_different_models() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let lower = server.create("model").await?;
     let upper = server.create("Model").await?;
     assert_ne!(lower.uid, upper.uid);
@@ -45,7 +45,7 @@ async fn ids_that_differ_in_case_are_different_models() -> Result<()> {
 
 #[tokio::test]
 async fn aliases_are_replaced_as_a_whole_and_are_no_part_of_the_etag() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let request = aliased("m", &["a", "b"]);
     let created = server.catalog.create_model(request).await?.into_inner();
     let created = created.model.context("the entry")?;
@@ -77,7 +77,7 @@ async fn aliases_are_replaced_as_a_whole_and_are_no_part_of_the_etag() -> Result
 
 #[tokio::test]
 async fn aliases_are_bounded_and_have_the_form_of_ids() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let many: Vec<_> = (0..17).map(|n| format!("a{n}")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     let refused = server.catalog.create_model(aliased("m", &many)).await;

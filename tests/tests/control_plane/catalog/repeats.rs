@@ -11,7 +11,7 @@ fn with_id(id: &str, request: CreateModelRequest) -> CreateModelRequest {
 
 #[tokio::test]
 async fn a_repeated_call_gets_the_same_answer_and_does_nothing() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let request = with_id("r", new("m"));
     let first = server.catalog.create_model(request.clone()).await?;
     let created = first.get_ref().model.clone().context("the entry")?;
@@ -39,7 +39,7 @@ async fn a_repeated_call_gets_the_same_answer_and_does_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn an_id_belongs_to_one_body() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let first = with_id("r", new("m"));
     server.catalog.create_model(first).await?;
     let refused = server.catalog.create_model(with_id("r", new("n"))).await;
@@ -50,7 +50,7 @@ async fn an_id_belongs_to_one_body() -> Result<()> {
 
 #[tokio::test]
 async fn a_call_that_failed_can_be_tried_again() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     server.create("m").await?;
     let request = with_id("r", new("m"));
     let refused = server.catalog.create_model(request.clone()).await;
@@ -62,7 +62,7 @@ async fn a_call_that_failed_can_be_tried_again() -> Result<()> {
 
 #[tokio::test]
 async fn many_callers_with_one_id_make_one_model() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = CatalogServer::new().await?;
     let calls = (0..20).map(|_| {
         let mut catalog = server.catalog.clone();
         async move { catalog.create_model(with_id("r", new("m"))).await }
@@ -77,9 +77,11 @@ async fn many_callers_with_one_id_make_one_model() -> Result<()> {
 async fn what_was_answered_survives_a_kill() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let directory = tempfile::tempdir()?;
-    let options = Options::scripted(&fixtures).data_in(directory.path());
-    let hangar = Hangar::start(options.clone()).await?;
-    let mut catalog = catalog(&hangar).await?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .data_in(directory.path());
+    let server = options.start().await?;
+    let mut catalog = catalog(&server).await?;
     let request = with_id("r", aliased("m", &["a"]));
     let first = catalog.create_model(request.clone()).await?.into_inner();
     let created = first.model.clone().context("the entry")?;
@@ -95,10 +97,10 @@ async fn what_was_answered_survives_a_kill() -> Result<()> {
         ..Default::default()
     };
     let page = catalog.list_models(list.clone()).await?.into_inner();
-    hangar.kill()?;
+    server.kill()?;
 
-    let hangar = Hangar::start(options).await?;
-    let mut catalog = super::catalog(&hangar).await?;
+    let server = options.start().await?;
+    let mut catalog = super::catalog(&server).await?;
     assert_eq!(Some(get(&mut catalog, "a").await?), updated.model);
     let again = catalog.create_model(request).await?.into_inner();
     assert_eq!(again, first);
@@ -121,15 +123,17 @@ async fn an_answer_to_a_load_survives_a_kill() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let directory = tempfile::tempdir()?;
     let model = fixtures.scripted("m", &hangar_tests::scripted::Script::default())?;
-    let options = Options::scripted(&fixtures).data_in(directory.path());
-    let hangar = Hangar::start(options.clone()).await?;
-    let spec = hangar_tests::hangar::spec(&model);
-    let client = hangar.client().await?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .data_in(directory.path());
+    let server = options.start().await?;
+    let spec = hangar_tests::server::spec(&model);
+    let client = server.connect().await?;
     let load = client.load("m").spec(spec.clone()).request_id("r").wait();
     let first = load.await?;
-    hangar.kill()?;
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    server.kill()?;
+    let server = options.start().await?;
+    let client = server.connect().await?;
     let load = client.load("m").spec(spec).request_id("r").wait();
     assert_eq!(load.await?, first);
     Ok(())

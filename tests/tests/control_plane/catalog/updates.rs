@@ -6,7 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_field_far_below_is_changed_alone() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let sampling = Sampling {
         temperature: Some(0.5),
         top_k: Some(40),
@@ -55,7 +55,7 @@ async fn a_field_far_below_is_changed_alone() -> Result<()> {
 
 #[tokio::test]
 async fn the_spec_is_replaced_as_a_whole_or_not_without_a_source() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
     let nothing = Model {
         spec: None,
@@ -84,7 +84,7 @@ async fn the_spec_is_replaced_as_a_whole_or_not_without_a_source() -> Result<()>
 
 #[tokio::test]
 async fn the_same_spec_is_no_change() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
     let (updated, _) = server.update(change(&created, &["spec"])).await?;
     assert_eq!(updated, created);
@@ -93,7 +93,7 @@ async fn the_same_spec_is_no_change() -> Result<()> {
 
 #[tokio::test]
 async fn an_etag_is_required_and_has_to_be_the_current_one() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
     let without = UpdateModelRequest {
         etag: String::new(),
@@ -120,7 +120,7 @@ async fn an_etag_is_required_and_has_to_be_the_current_one() -> Result<()> {
 
 #[tokio::test]
 async fn of_two_changes_at_once_one_is_stale() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
     let mut other = server.catalog.clone();
     let second = renamed(&created, "b");
@@ -142,7 +142,7 @@ async fn of_two_changes_at_once_one_is_stale() -> Result<()> {
 
 #[tokio::test]
 async fn masks_that_name_what_cannot_be_changed_are_refused_with_every_path() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
     let bad = [
         "spec.colour",
@@ -165,7 +165,7 @@ async fn masks_that_name_what_cannot_be_changed_are_refused_with_every_path() ->
 
 #[tokio::test]
 async fn what_a_change_would_make_wrong_is_refused() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
     let mut wrong = created.clone();
     let spec = wrong.spec.get_or_insert_default();
@@ -194,7 +194,7 @@ async fn what_a_change_would_make_wrong_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn validate_only_updates_nothing_and_returns_what_would_be() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     server.create("taken").await?;
     let created = server.create("m").await?;
     let check = UpdateModelRequest {
@@ -221,7 +221,7 @@ async fn validate_only_updates_nothing_and_returns_what_would_be() -> Result<()>
 
 #[tokio::test]
 async fn what_is_not_there_is_not_changed() -> Result<()> {
-    let mut server = TestServer::new().await?;
+    let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
     server.delete("m", false).await?;
     let refused = server.update(renamed(&created, "new")).await;

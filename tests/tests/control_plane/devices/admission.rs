@@ -5,16 +5,16 @@ use hangar_client::v1::{ErrorReason, ModelState, SuspendReason};
 use hangar_tests::{refusals::refusal, scripted::Script};
 use tonic::Code;
 
-use super::server::{GIB, TestServer, hinted, pinned};
+use super::server::{GIB, GpuServer, hinted, pinned};
 
 #[tokio::test]
 async fn a_refusal_names_the_device_and_the_numbers() -> Result<()> {
-    let server = TestServer::with_gpus(&[24, 10]).await?;
+    let server = GpuServer::with_gpus(&[24, 10]).await?;
     let uuid = &server.gpus[1].uuid;
     server
         .try_load("a", pinned(server.spec("a", "cuda:1", 4 * GIB)?))
         .await?;
-    let mut transitions = server.hangar.follow("b").await?;
+    let mut transitions = server.follow("b").await?;
     let refused = server
         .try_load("b", server.spec("b", "cuda:1", 6 * GIB)?)
         .await;
@@ -53,7 +53,7 @@ async fn a_refusal_names_the_device_and_the_numbers() -> Result<()> {
 
 #[tokio::test]
 async fn what_other_processes_hold_is_not_given_away() -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     server.driver.take(0, 5 * GIB)?;
     let refused = server
         .try_load("m", server.spec("m", "cuda", 5 * GIB)?)
@@ -71,7 +71,7 @@ async fn what_other_processes_hold_is_not_given_away() -> Result<()> {
 
 #[tokio::test]
 async fn models_are_evicted_only_from_the_device_that_needs_memory() -> Result<()> {
-    let server = TestServer::with_gpus(&[10, 10]).await?;
+    let server = GpuServer::with_gpus(&[10, 10]).await?;
     server.load("other", "cuda:1", 4 * GIB).await?;
     server.load("old", "cuda:0", 4 * GIB).await?;
     server.load("on-cpu", "cpu", 0).await?;
@@ -91,7 +91,7 @@ async fn models_are_evicted_only_from_the_device_that_needs_memory() -> Result<(
 
 #[tokio::test]
 async fn a_memory_hint_for_a_device_counts() -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     let spec = hinted(server.spec("m", "cuda", GIB)?, 9 * GIB);
     let refused = server.try_load("m", spec).await;
     let refused = refusal(
@@ -105,7 +105,7 @@ async fn a_memory_hint_for_a_device_counts() -> Result<()> {
 
 #[tokio::test]
 async fn what_a_model_held_on_a_device_is_what_it_needs_there() -> Result<()> {
-    let server = TestServer::with_gpus(&[10, 10]).await?;
+    let server = GpuServer::with_gpus(&[10, 10]).await?;
     // It says that it needs little, and takes more.
     let greedy = Script {
         need_device_bytes: GIB,
@@ -145,7 +145,7 @@ async fn what_a_model_held_on_a_device_is_what_it_needs_there() -> Result<()> {
 
 #[tokio::test]
 async fn memory_reserved_for_a_load_is_not_given_twice() -> Result<()> {
-    let server = TestServer::with(&[10], |options| {
+    let server = GpuServer::with(&[10], |options| {
         options.argument("--max-concurrent-device-loads=2")
     });
     let server = server.await?;
@@ -155,12 +155,12 @@ async fn memory_reserved_for_a_load_is_not_given_twice() -> Result<()> {
     };
     let spec = server.scripted("a", "cuda", &gated(5 * GIB))?;
     let gate = hangar_tests::scripted::Gate::new(&server.fixtures.directory("a")?, "load")?;
-    let mut first = server.hangar.follow("a").await?;
+    let mut first = server.follow("a").await?;
     let load = server.client.load("a").spec(pinned(spec)).wait();
     let load = hangar_tests::background::Background::start(load);
     first.until(ModelState::Loading).await?;
     // It holds nothing yet, and 6 GiB are promised.
-    let mut second = server.hangar.follow("b").await?;
+    let mut second = server.follow("b").await?;
     let later = server
         .client
         .load("b")

@@ -2,21 +2,21 @@
 
 use anyhow::Result;
 use hangar_client::v1::{ModelSpec, ModelState, RestartMode};
-use hangar_tests::{background::Background, hangar::restarting, processes, scripted::Script};
+use hangar_tests::{background::Background, processes, scripted::Script, server::restarting};
 use rustix::process::Signal;
 
-use super::server::{GIB, TestServer};
+use super::server::{GIB, GpuServer};
 
 #[tokio::test]
 async fn the_device_memory_of_a_dead_worker_is_waited_for() -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     let dead = server.load("dead", "cuda", 5 * GIB).await?;
-    let mut transitions = server.hangar.follow("dead").await?;
+    let mut transitions = server.follow("dead").await?;
     // The driver is slow to see that the process is gone.
     server.driver.set(0, &server.gpus[0].without(5 * GIB))?;
     processes::signal(dead.worker_pid, Signal::KILL)?;
     while transitions.next().await?.state() != ModelState::Failed {}
-    let mut next = server.hangar.follow("next").await?;
+    let mut next = server.follow("next").await?;
     let spec = server.spec("next", "cuda", 7 * GIB)?;
     let load = Background::start(server.client.load("next").spec(spec).wait());
     next.until(ModelState::Starting).await?;
@@ -27,7 +27,7 @@ async fn the_device_memory_of_a_dead_worker_is_waited_for() -> Result<()> {
 
 #[tokio::test]
 async fn a_model_that_is_restarted_gets_its_memory_back() -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     let path = server.fixtures.scripted("m", &Script::on_device(6 * GIB))?;
     let spec = ModelSpec {
         device: "cuda".to_owned(),
@@ -38,7 +38,7 @@ async fn a_model_that_is_restarted_gets_its_memory_back() -> Result<()> {
         .status
         .map(|status| status.worker_pid)
         .unwrap_or_default();
-    let mut transitions = server.hangar.follow("m").await?;
+    let mut transitions = server.follow("m").await?;
     processes::signal(pid, Signal::KILL)?;
     while transitions.next().await?.state() != ModelState::Ready {}
     let status = server.status("m").await?;

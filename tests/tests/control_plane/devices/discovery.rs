@@ -3,11 +3,11 @@
 use anyhow::{Context, Result};
 use hangar_tests::{driver::Gpu, metrics::Metrics, scripted::Script};
 
-use super::server::{GIB, TestServer};
+use super::server::{GIB, GpuServer};
 
 #[tokio::test]
 async fn devices_are_reported_as_the_driver_describes_them() -> Result<()> {
-    let server = TestServer::with_gpus(&[80, 24]).await?;
+    let server = GpuServer::with_gpus(&[80, 24]).await?;
     let busy = Gpu {
         busy: 37,
         ..server.gpus[1].without(2 * GIB)
@@ -36,7 +36,7 @@ async fn devices_are_reported_as_the_driver_describes_them() -> Result<()> {
 
 #[tokio::test]
 async fn memory_of_models_is_reported_by_device() -> Result<()> {
-    let server = TestServer::with_gpus(&[10, 10]).await?;
+    let server = GpuServer::with_gpus(&[10, 10]).await?;
     server.load("a", "cuda:1", 2 * GIB).await?;
     let status = server.load("b", "cuda:1", 3 * GIB).await?;
     assert_eq!(status.memory.context("memory")?.device_bytes, 3 * GIB);
@@ -44,7 +44,7 @@ async fn memory_of_models_is_reported_by_device() -> Result<()> {
     let devices = devices.await?;
     let held: Vec<_> = devices.iter().map(|d| d.memory_models_bytes).collect();
     assert_eq!(held, [0, 5 * GIB]);
-    let metrics = Metrics::of(server.hangar.ops_listen()).await?;
+    let metrics = Metrics::of(server.ops_listen()).await?;
     let labels = [("model", "b"), ("type", "device")];
     let bytes = metrics.value("hangar_model_memory_bytes", &labels);
     assert_eq!(bytes, Some((3 * GIB) as f64));
@@ -53,7 +53,7 @@ async fn memory_of_models_is_reported_by_device() -> Result<()> {
 
 #[tokio::test]
 async fn the_drivers_figure_is_used_where_a_worker_reports_none() -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     let script = Script {
         device_untold: true,
         ..Script::on_device(2 * GIB)
@@ -68,7 +68,7 @@ async fn the_drivers_figure_is_used_where_a_worker_reports_none() -> Result<()> 
 
 #[tokio::test]
 async fn kv_cache_blocks_are_reported() -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     let script = Script {
         kv_blocks: (3, 512),
         ..Script::on_device(GIB)
@@ -83,7 +83,7 @@ async fn kv_cache_blocks_are_reported() -> Result<()> {
     });
     let metrics = metrics.await?.metrics.context("metrics")?;
     assert_eq!((metrics.kv_blocks_used, metrics.kv_blocks_total), (3, 512));
-    let metrics = Metrics::of(server.hangar.ops_listen()).await?;
+    let metrics = Metrics::of(server.ops_listen()).await?;
     let gauge = |name| metrics.value(name, &[("model", "m")]);
     assert_eq!(gauge("hangar_model_kv_blocks_used"), Some(3.0));
     assert_eq!(gauge("hangar_model_kv_blocks_total"), Some(512.0));

@@ -7,7 +7,7 @@ use hangar_client::v1::{ErrorReason, ModelState, UnloadVerification};
 use hangar_tests::{background::Background, refusals::refusal};
 use tonic::Code;
 
-use super::server::{GIB, TestServer};
+use super::server::{GIB, GpuServer};
 
 /// Servers that are tried: on a busy machine the driver's time may be over before all the rest was done. Where the rest
 /// waits for the driver it is over before, however often that is tried.
@@ -25,13 +25,13 @@ async fn a_driver_that_hangs_is_reported_and_holds_up_nobody_else() -> Result<()
 
 /// Whether everybody else was served before the driver's time was over.
 async fn others_go_on_while_the_driver_hangs() -> Result<bool> {
-    let server = TestServer::with(&[10], |options| {
+    let server = GpuServer::with(&[10], |options| {
         options.time("--device-release-timeout", Duration::from_millis(300))
     });
     let server = server.await?;
     server.load("loaded", "cuda", GIB).await?;
     server.driver.hang(true)?;
-    let mut waiting = server.hangar.follow("m").await?;
+    let mut waiting = server.follow("m").await?;
     let spec = server.spec("m", "cuda", GIB)?;
     let load = Background::start(server.client.load("m").spec(spec).wait());
     waiting.until(ModelState::Pending).await?;

@@ -7,16 +7,20 @@ use hangar_client::v1::{ErrorReason, ModelSpec, ModelState};
 use hangar_tests::{
     driver::{self, Driver, Gpu},
     fixtures::Fixtures,
-    hangar::{Hangar, Options, restarting, spec},
     refusals::refusal,
     scripted::Script,
+    server::{TestServer, TestServerBuilder, restarting, spec},
 };
 use tonic::Code;
 
 /// Loads a model on `device`, which fails at once and for good, and says why: what is missing, and in words.
-async fn refused(options: Options, path: &Path, device: &str) -> Result<(String, String)> {
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+async fn refused(
+    options: TestServerBuilder,
+    path: &Path,
+    device: &str,
+) -> Result<(String, String)> {
+    let server = options.start().await?;
+    let client = server.connect().await?;
     let restarts = hangar_client::v1::RestartMode::OnFailure;
     let spec = ModelSpec {
         device: device.to_owned(),
@@ -50,7 +54,8 @@ async fn a_missing_driver_is_named() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
     // Any program that can be executed: it is not started.
-    let options = Options::scripted(&fixtures)
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
         .argument("--worker-cuda")
         .argument("/bin/sh");
     for device in ["cuda", "cuda:0"] {
@@ -70,12 +75,14 @@ async fn a_library_without_its_driver_is_a_missing_driver() -> Result<()> {
     let path = fixtures.scripted("m", &Script::default())?;
     let driver = Driver::new(&[Gpu::of_gib(0, 10)])?;
     driver.refuse(driver::DRIVER_NOT_LOADED)?;
-    let options = Options::scripted(&fixtures).with_gpus(&driver)?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .with_gpus(&driver)?;
     let (missing, message) = refused(options.clone(), &path, "cuda").await?;
     assert_eq!(missing, "libnvidia-ml.so.1");
     assert_contains(&message, &["driver is missing", "install"]);
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    let server = options.start().await?;
+    let client = server.connect().await?;
     client.load("m").spec(spec(&path)).wait().await?;
     let info = client.info().model("m").send().await?;
     let metadata = info.models[0].metadata.as_ref();
@@ -89,7 +96,9 @@ async fn a_driver_that_does_not_work_is_reported_and_not_passed_over() -> Result
     let path = fixtures.scripted("m", &Script::default())?;
     let driver = Driver::new(&[Gpu::of_gib(0, 10)])?;
     driver.refuse(driver::UNKNOWN_ERROR)?;
-    let options = Options::scripted(&fixtures).with_gpus(&driver)?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .with_gpus(&driver)?;
     // A GPU that is wanted by default is not silently a CPU.
     for device in ["cuda", "auto"] {
         let (missing, message) = refused(options.clone(), &path, device).await?;
@@ -104,7 +113,9 @@ async fn a_missing_worker_is_named() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
     let driver = Driver::new(&[Gpu::of_gib(0, 10)])?;
-    let options = Options::scripted(&fixtures).with_driver(&driver);
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .with_driver(&driver);
     let (missing, message) = refused(options, &path, "cuda").await?;
     assert_eq!(missing, "hangar-worker-cuda");
     assert_contains(&message, &["beside hangar", "--worker-cuda"]);
@@ -117,7 +128,9 @@ async fn a_device_that_is_not_there_is_named_with_those_that_are() -> Result<()>
     let path = fixtures.scripted("m", &Script::default())?;
     let gpus = [Gpu::of_gib(0, 10), Gpu::of_gib(1, 24)];
     let driver = Driver::new(&gpus)?;
-    let options = Options::scripted(&fixtures).with_gpus(&driver)?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .with_gpus(&driver)?;
     let unknown = format!("cuda:{}", Gpu::of_gib(9, 1).uuid);
     for device in ["cuda:2", &unknown] {
         let (missing, message) = refused(options.clone(), &path, device).await?;
@@ -128,7 +141,9 @@ async fn a_device_that_is_not_there_is_named_with_those_that_are() -> Result<()>
         );
     }
     let nothing = Driver::new(&[])?;
-    let options = Options::scripted(&fixtures).with_gpus(&nothing)?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .with_gpus(&nothing)?;
     let (missing, message) = refused(options, &path, "cuda").await?;
     assert_eq!(missing, "cuda");
     assert_contains(&message, &["knows no device"]);
@@ -147,7 +162,8 @@ async fn a_library_that_the_worker_needs_is_named_and_nothing_is_tried_again() -
         // A real program that the real loader does not start.
         let worker = fixtures.outside().join(format!("needs-{library}"));
         driver::program(&worker, library)?;
-        let options = Options::scripted(&fixtures)
+        let options = TestServer::scripted()
+            .fixtures(&fixtures)
             .with_driver(&driver)
             .argument("--worker-cuda")
             .argument(&worker);
@@ -162,11 +178,11 @@ async fn a_library_that_the_worker_needs_is_named_and_nothing_is_tried_again() -
 async fn the_cpu_needs_neither_driver_nor_cuda_worker() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
     let spec = ModelSpec {
         device: "cpu".to_owned(),
         ..spec(&path)
     };
-    hangar.client().await?.load("m").spec(spec).wait().await?;
+    server.connect().await?.load("m").spec(spec).wait().await?;
     Ok(())
 }

@@ -7,12 +7,12 @@ use futures::future::try_join;
 use hangar_client::v1::ModelSpec;
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{Hangar, Options, spec},
     refusals::wrong_fields,
     scripted::Script,
+    server::{TestServer, spec},
 };
 
-use super::server::{GIB, TestServer, pinned};
+use super::server::{GIB, GpuServer, pinned};
 
 /// A variable of a process's environment.
 fn variable(pid: u32, name: &str) -> Result<Option<String>> {
@@ -25,7 +25,7 @@ fn variable(pid: u32, name: &str) -> Result<Option<String>> {
 
 #[tokio::test]
 async fn a_model_gets_the_device_that_its_spec_names_and_sees_no_other() -> Result<()> {
-    let server = TestServer::with_gpus(&[10, 10]).await?;
+    let server = GpuServer::with_gpus(&[10, 10]).await?;
     let second = server.gpus[1].uuid.clone();
     for (id, device) in [
         ("ordinal", "cuda:1".to_owned()),
@@ -47,7 +47,7 @@ async fn a_model_gets_the_device_that_its_spec_names_and_sees_no_other() -> Resu
 
 #[tokio::test]
 async fn auto_chooses_the_device_with_most_free_memory() -> Result<()> {
-    let server = TestServer::with_gpus(&[10, 12, 9]).await?;
+    let server = GpuServer::with_gpus(&[10, 12, 9]).await?;
     let place = |ordinal: usize| format!("cuda:{}", server.gpus[ordinal].uuid);
     server.load("a", "cuda", 5 * GIB).await?;
     assert_eq!(server.place("a").await?, place(1));
@@ -64,7 +64,7 @@ async fn auto_chooses_the_device_with_most_free_memory() -> Result<()> {
 
 #[tokio::test]
 async fn loads_that_choose_at_the_same_time_do_not_choose_the_same() -> Result<()> {
-    let server = TestServer::with_gpus(&[10, 10]).await?;
+    let server = GpuServer::with_gpus(&[10, 10]).await?;
     let load = async |id: &str| server.load(id, "cuda", 6 * GIB).await;
     try_join(load("a"), load("b")).await?;
     assert_ne!(server.place("a").await?, server.place("b").await?);
@@ -73,7 +73,7 @@ async fn loads_that_choose_at_the_same_time_do_not_choose_the_same() -> Result<(
 
 #[tokio::test]
 async fn a_device_that_was_changed_holds_from_the_next_load_on() -> Result<()> {
-    let server = TestServer::with_gpus(&[10, 10]).await?;
+    let server = GpuServer::with_gpus(&[10, 10]).await?;
     server.load("m", "cuda:0", GIB).await?;
     let moved = server.spec("m", "cuda:1", GIB)?;
     server
@@ -90,20 +90,23 @@ async fn a_device_that_was_changed_holds_from_the_next_load_on() -> Result<()> {
 
 #[tokio::test]
 async fn without_a_worker_or_a_driver_for_gpus_auto_is_the_cpu() -> Result<()> {
-    let server = TestServer::with_gpus(&[]).await?;
+    let server = GpuServer::with_gpus(&[]).await?;
     server.load("no-gpus", "auto", 0).await?;
     assert_eq!(server.place("no-gpus").await?, "cpu");
 
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
-    let no_worker = Options::scripted(&fixtures).with_driver(&server.driver);
+    let no_worker = TestServer::scripted()
+        .fixtures(&fixtures)
+        .with_driver(&server.driver);
     // Any program that can be executed.
-    let no_driver = Options::scripted(&fixtures)
+    let no_driver = TestServer::scripted()
+        .fixtures(&fixtures)
         .argument("--worker-cuda")
         .argument("/bin/sh");
     for options in [no_worker, no_driver] {
-        let hangar = Hangar::start(options).await?;
-        let client = hangar.client().await?;
+        let hangar = options.start().await?;
+        let client = hangar.connect().await?;
         let spec = ModelSpec {
             device: "auto".to_owned(),
             ..spec(&path)
@@ -118,7 +121,7 @@ async fn without_a_worker_or_a_driver_for_gpus_auto_is_the_cpu() -> Result<()> {
 
 #[tokio::test]
 async fn a_malformed_device_is_refused_as_a_field() -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     for device in [
         "gpu",
         "CUDA",
@@ -138,26 +141,25 @@ async fn a_malformed_device_is_refused_as_a_field() -> Result<()> {
 #[tokio::test]
 async fn a_server_that_starts_again_finds_the_devices_for_what_was_loaded() -> Result<()> {
     let data = tempfile::tempdir()?;
-    let server = TestServer::with(&[10, 10], |options| options.data_in(data.path())).await?;
+    let server = GpuServer::with(&[10, 10], |options| options.data_in(data.path())).await?;
     let spec = pinned(server.spec("m", "cuda:1", GIB)?);
     server.try_load("m", spec).await?;
-    let TestServer {
-        hangar,
-        fixtures,
+    let GpuServer {
+        server,
         driver,
         gpus,
-        ..
     } = server;
-    hangar.kill()?;
-    let options = Options::scripted(&fixtures)
+    let options = TestServer::scripted()
+        .fixtures(&server.fixtures)
         .with_gpus(&driver)?
         .data_in(data.path());
-    let hangar = Hangar::start(options).await?;
+    server.kill()?;
+    let hangar = options.start().await?;
     let mut transitions = hangar.follow("m").await?;
     transitions
         .until(hangar_client::v1::ModelState::Ready)
         .await?;
-    let info = hangar.client().await?.info().model("m").send().await?;
+    let info = hangar.connect().await?.info().model("m").send().await?;
     let metadata = info.models[0].metadata.clone().context("metadata")?;
     assert_eq!(metadata.device, format!("cuda:{}", gpus[1].uuid));
     Ok(())

@@ -1,41 +1,50 @@
 //! A server with GPUs.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use anyhow::{Context, Result};
 use hangar_client::{
-    Client, Error,
+    Error,
     v1::{DeviceInfo, MemoryHint, ModelInfo, ModelLoad, ModelSpec, ModelStatus},
 };
 use hangar_tests::{
     driver::{Driver, Gpu},
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options, spec},
     info,
     scripted::Script,
+    server::{DEADLINE, TestServer, TestServerBuilder, spec},
 };
 use tokio::time::{interval, timeout};
 
 pub(crate) const GIB: u64 = 1 << 30;
 
 /// A server with scripted workers, GPUs and their driver.
-pub(crate) struct TestServer {
+pub(crate) struct GpuServer {
     // Before the driver: a server that hangs in it is ended first.
-    pub(crate) hangar: Hangar,
-    pub(crate) client: Client,
-    pub(crate) fixtures: Fixtures,
+    pub(crate) server: TestServer,
     pub(crate) driver: Driver,
     pub(crate) gpus: Vec<Gpu>,
 }
 
-impl TestServer {
+impl Deref for GpuServer {
+    type Target = TestServer;
+
+    fn deref(&self) -> &TestServer {
+        &self.server
+    }
+}
+
+impl GpuServer {
     /// With GPUs of so many GiB.
     pub(crate) async fn with_gpus(gib: &[u64]) -> Result<Self> {
         Self::with(gib, |options| options).await
     }
 
     /// As [`Self::with_gpus`], with other options.
-    pub(crate) async fn with(gib: &[u64], change: impl FnOnce(Options) -> Options) -> Result<Self> {
+    pub(crate) async fn with(
+        gib: &[u64],
+        change: impl FnOnce(TestServerBuilder) -> TestServerBuilder,
+    ) -> Result<Self> {
         let ordinals = 0..u32::try_from(gib.len())?;
         let gpus: Vec<_> = ordinals
             .zip(gib)
@@ -43,12 +52,11 @@ impl TestServer {
             .collect();
         let driver = Driver::new(&gpus)?;
         let fixtures = Fixtures::new()?;
-        let options = Options::scripted(&fixtures).with_gpus(&driver)?;
-        let hangar = Hangar::start(change(options)).await?;
+        let options = TestServer::scripted()
+            .fixtures(&fixtures)
+            .with_gpus(&driver)?;
         Ok(Self {
-            client: hangar.client().await?,
-            hangar,
-            fixtures,
+            server: change(options).start().await?,
             driver,
             gpus,
         })

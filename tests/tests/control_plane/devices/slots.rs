@@ -7,7 +7,7 @@ use hangar_tests::{
     scripted::{Gate, LoadScript, Script},
 };
 
-use super::server::{GIB, TestServer};
+use super::server::{GIB, GpuServer};
 
 /// Takes a GiB of its device, once its gate is open.
 fn gated() -> Script {
@@ -25,13 +25,13 @@ fn gated() -> Script {
 #[tokio::test]
 async fn one_model_at_a_time_loads_on_a_device_and_devices_do_not_wait_for_each_other() -> Result<()>
 {
-    let server = TestServer::with_gpus(&[10, 10]).await?;
+    let server = GpuServer::with_gpus(&[10, 10]).await?;
     let spec = server.scripted("first", "cuda:0", &gated())?;
     let gate = Gate::new(&server.fixtures.directory("first")?, "load")?;
-    let mut first = server.hangar.follow("first").await?;
+    let mut first = server.follow("first").await?;
     let loading = Background::start(server.client.load("first").spec(spec).wait());
     first.until(Loading).await?;
-    let mut second = server.hangar.follow("second").await?;
+    let mut second = server.follow("second").await?;
     let spec = server.spec("second", "cuda:0", GIB)?;
     let waiting = Background::start(server.client.load("second").spec(spec).wait());
     second.until(Pending).await?;
@@ -48,13 +48,13 @@ async fn one_model_at_a_time_loads_on_a_device_and_devices_do_not_wait_for_each_
 
 #[tokio::test]
 async fn an_unload_ends_the_wait_for_a_device() -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     let spec = server.scripted("first", "cuda", &gated())?;
     let gate = Gate::new(&server.fixtures.directory("first")?, "load")?;
-    let mut first = server.hangar.follow("first").await?;
+    let mut first = server.follow("first").await?;
     let loading = Background::start(server.client.load("first").spec(spec).wait());
     first.until(Loading).await?;
-    let mut second = server.hangar.follow("second").await?;
+    let mut second = server.follow("second").await?;
     let spec = server.spec("second", "cuda", GIB)?;
     let waiting = Background::start(server.client.load("second").spec(spec).wait());
     second.until(Pending).await?;

@@ -11,11 +11,11 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use super::server::{GIB, TestServer};
+use super::server::{GIB, GpuServer};
 
 #[tokio::test]
 async fn a_load_that_is_cancelled_gives_its_device_back() -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     let script = Script {
         need_device_bytes: 4 * GIB,
         load: LoadScript {
@@ -27,7 +27,7 @@ async fn a_load_that_is_cancelled_gives_its_device_back() -> Result<()> {
     };
     let spec = server.scripted("m", "cuda", &script)?;
     let _gate = Gate::new(&server.fixtures.directory("m")?, "warm")?;
-    let mut transitions = server.hangar.follow("m").await?;
+    let mut transitions = server.follow("m").await?;
     let load = Background::start(server.client.load("m").spec(spec).wait());
     transitions.until(ModelState::Warming).await?;
     let unload = server.client.unload("m").send().await?;
@@ -40,7 +40,7 @@ async fn a_load_that_is_cancelled_gives_its_device_back() -> Result<()> {
 
 #[tokio::test]
 async fn a_worker_that_has_to_be_killed_gives_its_device_back() -> Result<()> {
-    let server = TestServer::with(&[10], |options| {
+    let server = GpuServer::with(&[10], |options| {
         options.time("--kill-timeout", Duration::from_secs(1))
     });
     let server = server.await?;
@@ -59,7 +59,7 @@ async fn a_worker_that_has_to_be_killed_gives_its_device_back() -> Result<()> {
 
 #[tokio::test]
 async fn all_models_are_unloaded_from_all_devices() -> Result<()> {
-    let server = TestServer::with_gpus(&[10, 10]).await?;
+    let server = GpuServer::with_gpus(&[10, 10]).await?;
     server.load("a", "cuda:0", 2 * GIB).await?;
     server.load("b", "cuda:1", 3 * GIB).await?;
     server.load("c", "cpu", 0).await?;
@@ -91,7 +91,7 @@ async fn all_models_are_unloaded_from_all_devices() -> Result<()> {
 
 #[tokio::test]
 async fn models_that_leave_a_device_together_report_their_own_bytes() -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     server.load("a", "cuda:0", 2 * GIB).await?;
     server.load("b", "cuda:0", 3 * GIB).await?;
     let mut unloads = server.client.unload_all().send().await?.unloads;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ModelState, ModelUnload, UnloadVerification};
 use hangar_tests::background::Background;
 
-use super::server::{GIB, TestServer};
+use super::server::{GIB, GpuServer};
 
 const MIB: u64 = 1 << 20;
 
@@ -19,7 +19,7 @@ fn verified(unload: &ModelUnload) -> (UnloadVerification, u64) {
 
 #[tokio::test]
 async fn an_unload_verifies_that_device_memory_came_back() -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     for _ in 0..3 {
         server.load("m", "cuda", 4 * GIB).await?;
         let unload = server.client.unload("m").send().await?;
@@ -40,7 +40,7 @@ async fn an_unload_verifies_that_device_memory_came_back() -> Result<()> {
 
 #[tokio::test]
 async fn changes_of_other_models_are_allowed_for() -> Result<()> {
-    let server = TestServer::with_gpus(&[20]).await?;
+    let server = GpuServer::with_gpus(&[20]).await?;
     server.load("before", "cuda", 3 * GIB).await?;
     server.load("m", "cuda", 4 * GIB).await?;
     server.load("after", "cuda", 5 * GIB).await?;
@@ -60,7 +60,7 @@ async fn changes_of_other_models_are_allowed_for() -> Result<()> {
 
 #[tokio::test]
 async fn memory_that_another_process_took_is_allowed_for_and_reported() -> Result<()> {
-    let server = TestServer::with_gpus(&[20]).await?;
+    let server = GpuServer::with_gpus(&[20]).await?;
     server.load("m", "cuda", 4 * GIB).await?;
     server.driver.take(0, 2 * GIB)?;
     let unload = server.client.unload("m").send().await?;
@@ -71,7 +71,7 @@ async fn memory_that_another_process_took_is_allowed_for_and_reported() -> Resul
 
 #[tokio::test]
 async fn memory_that_does_not_come_back_is_reported_and_not_given_away() -> Result<()> {
-    let server = TestServer::with(&[10], |options| {
+    let server = GpuServer::with(&[10], |options| {
         options.time("--device-release-timeout", RELEASE_TIMEOUT)
     });
     let server = server.await?;
@@ -96,10 +96,10 @@ async fn memory_that_does_not_come_back_is_reported_and_not_given_away() -> Resu
 
 #[tokio::test]
 async fn memory_that_comes_back_late_is_waited_for() -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     server.load("m", "cuda", 4 * GIB).await?;
     server.driver.set(0, &server.gpus[0].without(4 * GIB))?;
-    let mut transitions = server.hangar.follow("m").await?;
+    let mut transitions = server.follow("m").await?;
     let unload = Background::start(server.client.unload("m").send());
     transitions.until(ModelState::Unloading).await?;
     // A load that comes meanwhile begins when the unload has ended.
@@ -113,7 +113,7 @@ async fn memory_that_comes_back_late_is_waited_for() -> Result<()> {
 
 #[tokio::test]
 async fn a_driver_that_reports_no_processes_is_enough() -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     server.driver.keep_quiet(true)?;
     server.load("m", "cuda", 4 * GIB).await?;
     let unload = server.client.unload("m").send().await?;
@@ -126,7 +126,7 @@ async fn a_driver_that_reports_no_processes_is_enough() -> Result<()> {
 
 #[tokio::test]
 async fn growth_of_another_model_is_allowed_for() -> Result<()> {
-    let server = TestServer::with_gpus(&[20]).await?;
+    let server = GpuServer::with_gpus(&[20]).await?;
     let other = server.load("other", "cuda", 3 * GIB).await?.worker_pid;
     server.load("m", "cuda", 4 * GIB).await?;
     server.driver.grow(0, other, 4 * GIB)?;
@@ -150,7 +150,7 @@ async fn growth_of_another_model_is_allowed_for() -> Result<()> {
 #[tokio::test]
 async fn a_worker_that_the_driver_knows_by_another_pid_is_not_counted_as_another_process()
 -> Result<()> {
-    let server = TestServer::with_gpus(&[10]).await?;
+    let server = GpuServer::with_gpus(&[10]).await?;
     let worker = server.load("m", "cuda", 4 * GIB).await?.worker_pid;
     // As a driver does that tells of processes by the numbers of the host, and not of the container.
     let alias = std::process::id();
@@ -160,7 +160,7 @@ async fn a_worker_that_the_driver_knows_by_another_pid_is_not_counted_as_another
     server
         .devices_when(|devices| devices[0].memory_free_bytes == 6 * GIB - MIB)
         .await?;
-    let mut transitions = server.hangar.follow("m").await?;
+    let mut transitions = server.follow("m").await?;
     let unload = Background::start(server.client.unload("m").send());
     transitions.until(ModelState::Unloading).await?;
     server.driver.forget(0, alias)?;

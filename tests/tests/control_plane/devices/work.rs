@@ -13,13 +13,13 @@ use hangar_tests::{
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::server::{GIB, TestServer};
+use super::server::{GIB, GpuServer};
 
 const LIMIT: Duration = Duration::from_millis(1500);
 
 #[tokio::test]
 async fn an_engine_hangs_only_if_its_device_rests_too() -> Result<()> {
-    let server = TestServer::with(&[8], |options| options.time("--hang-timeout", LIMIT)).await?;
+    let server = GpuServer::with(&[8], |options| options.time("--hang-timeout", LIMIT)).await?;
     let gpu = |busy| Gpu {
         busy,
         ..server.gpus[0].clone()
@@ -37,7 +37,7 @@ async fn an_engine_hangs_only_if_its_device_rests_too() -> Result<()> {
     server
         .devices_when(|devices| devices.iter().all(|device| device.utilization == Some(0.5)))
         .await?;
-    let mut transitions = server.hangar.follow("m").await?;
+    let mut transitions = server.follow("m").await?;
     transitions.until(Ready).await?;
     let answer = Background::start(server.client.generate("m").prompt("x").text());
     let transition = timeout(LIMIT * 5 / 2, transitions.next()).await;

@@ -6,10 +6,11 @@ use hangar_tests::{
     info,
     refusals::refusal,
     scripted::{Fault, GenerateScript, Script},
+    server::TestServer,
 };
 use tonic::Code;
 
-use super::{chunk, end, server};
+use super::{chunk, end};
 
 #[tokio::test]
 async fn a_worker_that_dies_at_a_token_ends_the_answer() -> Result<()> {
@@ -22,9 +23,9 @@ async fn a_worker_that_dies_at_a_token_ends_the_answer() -> Result<()> {
             die_with: fault,
             ..Script::default()
         };
-        let server = server(&script).await?;
+        let server = TestServer::checked(&script).start().await?;
         server.ready().await?;
-        let mut transitions = server.follow().await?;
+        let mut transitions = server.follow("m").await?;
         let mut answer = server.client.generate("m").prompt("x").stream().await?;
         for text in ["t0 ", "t1 ", "t2 "] {
             assert_eq!(chunk(&mut answer).await?, text);
@@ -46,7 +47,9 @@ async fn an_answer_without_an_end_is_an_error() -> Result<()> {
         end_after: Some(2),
         ..GenerateScript::default()
     };
-    let server = server(&Script::generating(generate)).await?;
+    let server = TestServer::checked(&Script::generating(generate))
+        .start()
+        .await?;
     server.ready().await?;
     let mut answer = server.client.generate("m").prompt("x").stream().await?;
     assert_eq!(chunk(&mut answer).await?, "t0 ");
@@ -66,7 +69,9 @@ async fn a_broken_call_is_no_dead_worker() -> Result<()> {
         long_error_after: Some(1),
         ..GenerateScript::default()
     };
-    let server = server(&Script::generating(generate)).await?;
+    let server = TestServer::checked(&Script::generating(generate))
+        .start()
+        .await?;
     let pid = server.ready().await?.worker_pid;
     for _ in 0..3 {
         let mut answer = server.client.generate("m").prompt("x").stream().await?;
@@ -93,7 +98,9 @@ async fn an_answer_that_fails_in_the_worker_is_an_error() -> Result<()> {
         error_after: Some(1),
         ..GenerateScript::default()
     };
-    let server = server(&Script::generating(generate)).await?;
+    let server = TestServer::checked(&Script::generating(generate))
+        .start()
+        .await?;
     server.ready().await?;
     let mut answer = server.client.generate("m").prompt("x").stream().await?;
     assert_eq!(chunk(&mut answer).await?, "t0 ");
@@ -107,7 +114,9 @@ async fn a_response_that_is_none_is_an_error_whose_cause_stays_in_the_log() -> R
         nothing_after: Some(1),
         ..GenerateScript::default()
     };
-    let server = server(&Script::generating(generate)).await?;
+    let server = TestServer::checked(&Script::generating(generate))
+        .start()
+        .await?;
     server.ready().await?;
     let mut answer = server.client.generate("m").prompt("x").stream().await?;
     assert_eq!(chunk(&mut answer).await?, "t0 ");
@@ -117,7 +126,7 @@ async fn a_response_that_is_none_is_an_error_whose_cause_stays_in_the_log() -> R
         ErrorReason::Internal,
     );
     let id = &broken.details().metadata["error_id"];
-    let log = server.hangar.log()?;
+    let log = server.log()?;
     let line = log.lines().find(|line| line.contains(id.as_str()));
     assert!(
         line.is_some_and(|line| line.contains("something that is no response")),

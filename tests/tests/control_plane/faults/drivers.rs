@@ -10,11 +10,10 @@ use hangar_client::v1::{
 use hangar_tests::{
     background::Background,
     failpoints::Failpoints,
-    hangar::{DEADLINE, restarting},
     processes,
     refusals::refusal,
     scripted::{Event, Script},
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, TestServer, restarting},
 };
 use rstest::rstest;
 use tokio::time::timeout;
@@ -22,8 +21,12 @@ use tonic::Code;
 
 use super::{chunk, end};
 
-async fn server(failpoints: &Failpoints) -> Result<ScriptedServer> {
-    ScriptedServer::with(&Script::gated(), |options| failpoints.options(options)).await
+async fn server(failpoints: &Failpoints) -> Result<TestServer> {
+    TestServer::scripted()
+        .script(&Script::gated())
+        .failpoints(failpoints)
+        .start()
+        .await
 }
 
 /// Makes sure that the model has failed and that its worker was reaped before.
@@ -58,9 +61,9 @@ async fn a_panic_fails_the_model_and_nobody_else(
     let load = server.client.load("m").spec(spec).wait().await?;
     let worker = load.status.context("a status")?.worker_pid;
     let neighbour = server.fixtures.scripted("n", &Script::default())?;
-    let neighbour = hangar_tests::hangar::spec(&neighbour);
+    let neighbour = hangar_tests::server::spec(&neighbour);
     server.client.load("n").spec(neighbour).wait().await?;
-    let mut transitions = server.follow().await?;
+    let mut transitions = server.follow("m").await?;
     let gate = server.gate("token")?;
     let mut running = server.client.generate("m").prompt("x").stream().await?;
     gate.step(1)?;
@@ -84,7 +87,7 @@ async fn a_panic_fails_the_model_and_nobody_else(
     server.client.generate("m").prompt("x").text().await?;
     assert!(server.client.unload("m").send().await?.was_loaded);
     server.client.delete_model("m").send().await?;
-    assert!(server.hangar.terminate().await?.success());
+    assert!(server.terminate().await?.success());
     Ok(())
 }
 
@@ -116,7 +119,7 @@ async fn an_unload_whose_driver_panics_while_it_drains_is_done_all_the_same() ->
     let worker = server.ready().await?.worker_pid;
     let mut events = server.events()?;
     let _gate = server.gate("token")?;
-    let mut transitions = server.follow().await?;
+    let mut transitions = server.follow("m").await?;
     let running = Background::start(server.client.generate("m").prompt("x").text());
     timeout(DEADLINE, events.until(Event::Generate)).await??;
     let unload = Background::start(server.client.unload("m").send());
@@ -135,12 +138,12 @@ async fn a_transition_that_panics_half_done_leaves_no_worker_behind() -> Result<
     let failpoints = Failpoints::new()?;
     let server = server(&failpoints).await?;
     let worker = server.ready().await?.worker_pid;
-    let mut transitions = server.follow().await?;
+    let mut transitions = server.follow("m").await?;
 
     // The load of what is READY: its own call is the one that panics.
     failpoints.panic("driver-transition.m")?;
     refusal(
-        server.load().wait().await,
+        server.load_m().wait().await,
         Code::Internal,
         ErrorReason::Internal,
     );
@@ -158,7 +161,7 @@ async fn a_transition_that_panics_half_done_leaves_no_worker_behind() -> Result<
     // The very first transition of a load.
     failpoints.panic("driver-transition.m")?;
     refusal(
-        server.load().wait().await,
+        server.load_m().wait().await,
         Code::Internal,
         ErrorReason::Internal,
     );

@@ -6,9 +6,8 @@ use anyhow::{Context, Result};
 use hangar_tests::{
     processes,
     scripted::{Flood, Script},
+    server::TestServer,
 };
-
-use super::server;
 
 const FLOOD: u64 = 300 << 20;
 
@@ -19,21 +18,21 @@ const LINES_A_SECOND: usize = 200;
 const LONGEST_LINE: usize = 5 << 10;
 
 async fn assert_bears(script: Script) -> Result<()> {
-    let server = server(&script).await?;
+    let server = TestServer::checked(&script).start().await?;
     // A load without a flood, so that the server has what it needs for a load.
     let path = server.fixtures.scripted("calm", &Script::default())?;
     server
         .client
         .load("calm")
-        .spec(hangar_tests::hangar::spec(&path))
+        .spec(hangar_tests::server::spec(&path))
         .wait()
         .await?;
-    let before = processes::host_bytes(server.hangar.pid())?;
+    let before = processes::host_bytes(server.pid())?;
     let began = Instant::now();
     server.ready().await?;
-    let grown = processes::host_bytes(server.hangar.pid())?.saturating_sub(before);
+    let grown = processes::host_bytes(server.pid())?.saturating_sub(before);
     assert!(grown < 16 << 20, "the server grew by {grown} bytes");
-    let log = server.hangar.log()?.len();
+    let log = server.log()?.len();
     let seconds = usize::try_from(began.elapsed().as_secs())?;
     let limit = (seconds + 2) * LINES_A_SECOND * LONGEST_LINE;
     assert!(log < limit, "the server logged {log} bytes in {seconds} s");

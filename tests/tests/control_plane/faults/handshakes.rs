@@ -5,11 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 use hangar_client::v1::{ErrorReason, ModelState::Failed};
 use hangar_tests::{
-    hangar::{DEADLINE, NEVER, Options},
     processes,
     refusals::refusal,
     scripted::{Fault, ReadyKind, Script},
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, NEVER, TestServer},
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -31,16 +30,17 @@ async fn first_words_within(
         ready,
         ..Script::default()
     };
-    let server = ScriptedServer::with(&script, |options: Options| {
-        options.time("--ready-timeout", limit)
-    })
-    .await?;
-    let mut transitions = server.follow().await?;
-    let load = timeout(DEADLINE, server.load().wait()).await?;
+    let server = TestServer::scripted()
+        .script(&script)
+        .time("--ready-timeout", limit)
+        .start()
+        .await?;
+    let mut transitions = server.follow("m").await?;
+    let load = timeout(DEADLINE, server.load_m().wait()).await?;
     let refusal = refusal(load, code, reason);
     let failed = transitions.until(Failed).await?;
     assert!(refusal.message().starts_with(&failed.message), "{refusal}");
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     Ok(failed.message)
 }
 

@@ -12,11 +12,10 @@ use hangar_client::{
     },
 };
 use hangar_tests::{
-    hangar::{DEADLINE, Options, Transitions, restarting},
     processes,
     refusals::refusal,
     scripted::{Fault, GenerateScript, Script},
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, TestServer, Transitions, restarting},
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -36,20 +35,18 @@ fn hangs_after(tokens: u32) -> GenerateScript {
 }
 
 /// A READY model that is restarted after faults, and whose limit for hangs is short.
-async fn server(script: &Script) -> Result<(ScriptedServer, Transitions)> {
+async fn server(script: &Script) -> Result<(TestServer, Transitions)> {
     server_within(LIMIT, script).await
 }
 
 /// As [`server`], with this limit.
-async fn server_within(limit: Duration, script: &Script) -> Result<(ScriptedServer, Transitions)> {
-    let server = ScriptedServer::with(script, |options: Options| {
-        options.time("--hang-timeout", limit)
-    })
-    .await?;
-    let mut transitions = server.follow().await?;
-    let spec = restarting(&server.directory, OnFailure, 5);
-    server.client.load("m").spec(spec).wait().await?;
-    transitions.until(Ready).await?;
+async fn server_within(limit: Duration, script: &Script) -> Result<(TestServer, Transitions)> {
+    let server = TestServer::scripted()
+        .script(script)
+        .time("--hang-timeout", limit)
+        .start()
+        .await?;
+    let transitions = server.ready_with_restarts(5).await?;
     Ok((server, transitions))
 }
 
@@ -195,12 +192,13 @@ async fn a_caller_that_does_not_read_is_no_hang() -> Result<()> {
 #[tokio::test]
 async fn a_hung_model_that_is_not_to_be_restarted_fails() -> Result<()> {
     let script = Script::generating(hangs_after(1));
-    let server = ScriptedServer::with(&script, |options: Options| {
-        options.time("--hang-timeout", LIMIT)
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&script)
+        .time("--hang-timeout", LIMIT)
+        .start()
+        .await?;
     server.ready().await?;
-    let mut transitions = server.follow().await?;
+    let mut transitions = server.follow("m").await?;
     let answer = server.client.generate("m").prompt("x").text().await;
     refusal(answer, Code::Unavailable, ErrorReason::WorkerHung);
     let failed = transitions.next().await?;

@@ -7,11 +7,10 @@ use hangar_client::v1::{
 };
 use hangar_tests::{
     background::Background,
-    hangar::{DEADLINE, NEVER, Options},
     processes,
     refusals::refusal,
     scripted::{Event, Script, ShutdownKind},
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, NEVER, TestServer, TestServerBuilder},
 };
 use rustix::process::Signal;
 use tokio::time::timeout;
@@ -20,15 +19,18 @@ use tonic::Code;
 use super::{chunk, end};
 
 /// A server that learns of a worker's end by that end only.
-async fn server(script: &Script) -> Result<ScriptedServer> {
-    ScriptedServer::with(script, |options: Options| {
-        let options = options.checked().time("--hang-timeout", NEVER);
-        let options = options.time("--stall-timeout", NEVER);
-        options
-            .time("--ready-timeout", NEVER)
-            .time("--kill-timeout", NEVER)
-    })
-    .await
+async fn server(script: &Script) -> Result<TestServer> {
+    TestServer::scripted()
+        .script(script)
+        .with(|options: TestServerBuilder| {
+            let options = options.checked().time("--hang-timeout", NEVER);
+            let options = options.time("--stall-timeout", NEVER);
+            options
+                .time("--ready-timeout", NEVER)
+                .time("--kill-timeout", NEVER)
+        })
+        .start()
+        .await
 }
 
 async fn a_kill_fails_the_load_in(state: ModelState) -> Result<()> {
@@ -74,7 +76,7 @@ async fn a_worker_killed_when_ready_ends_its_requests() -> Result<()> {
     let server = server(&Script::gated()).await?;
     let worker = server.ready().await?.worker_pid;
     let gate = server.gate("token")?;
-    let mut transitions = server.follow().await?;
+    let mut transitions = server.follow("m").await?;
     let mut running = server.client.generate("m").prompt("x").stream().await?;
     gate.step(1)?;
     assert_eq!(chunk(&mut running).await?, "t0 ");
@@ -133,7 +135,7 @@ async fn a_worker_killed_while_draining_is_reported() -> Result<()> {
     let worker = server.ready().await?.worker_pid;
     let _gate = server.gate("token")?;
     let mut events = server.events()?;
-    let mut transitions = server.follow().await?;
+    let mut transitions = server.follow("m").await?;
     let running = Background::start(server.client.generate("m").prompt("x").text());
     timeout(DEADLINE, events.until(Event::Generate)).await??;
     let unload = Background::start(server.client.unload("m").send());
@@ -161,7 +163,7 @@ async fn a_worker_killed_while_unloading_ends_the_unload() -> Result<()> {
     };
     let server = server(&script).await?;
     let worker = server.ready().await?.worker_pid;
-    let mut transitions = server.follow().await?;
+    let mut transitions = server.follow("m").await?;
     let unload = Background::start(server.client.unload("m").send());
     transitions.until(Unloading).await?;
     processes::signal(worker, Signal::KILL)?;
@@ -180,11 +182,11 @@ async fn no_worker_outlives_a_killed_server() -> Result<()> {
         let ready = server
             .client
             .load("n")
-            .spec(hangar_tests::hangar::spec(&ready))
+            .spec(hangar_tests::server::spec(&ready))
             .wait()
             .await?;
         let held = server.hold(state).await?;
-        server.hangar.kill()?;
+        server.kill()?;
         for pid in [ready.status.context("a status")?.worker_pid, held.pid] {
             processes::ended(pid, DEADLINE).await?;
         }

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hangar_tests::{
-    background::Background, failpoints::Failpoints, hangar::DEADLINE, http, scripted::Script,
-    scripted_server::ScriptedServer,
+    background::Background,
+    failpoints::Failpoints,
+    http,
+    scripted::Script,
+    server::{DEADLINE, TestServer},
 };
 use rstest::rstest;
 use tokio::time::timeout;
@@ -27,12 +30,12 @@ const LIVENESS_TIMEOUT: Duration = Duration::from_secs(2);
 #[tokio::test]
 async fn a_task_that_blocks_ends_liveness_until_it_turns_again(#[case] point: &str) -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let server = ScriptedServer::with(&Script::default(), |options| {
-        failpoints
-            .options(options)
-            .time("--liveness-timeout", LIVENESS_TIMEOUT)
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .failpoints(&failpoints)
+        .time("--liveness-timeout", LIVENESS_TIMEOUT)
+        .start()
+        .await?;
     server.ready().await?;
     let mut liveness = Watch::open(&server, "liveness").await?;
     liveness.until(Serving).await?;
@@ -42,7 +45,7 @@ async fn a_task_that_blocks_ends_liveness_until_it_turns_again(#[case] point: &s
     let write = server.client.load("n").spec(server.spec()).send();
     let _write = Background::start(write);
     liveness.until(NotServing).await?;
-    let ops = server.hangar.ops_listen();
+    let ops = server.ops_listen();
     assert_eq!(http::get(ops, "/livez").await?.status, 503);
     assert_eq!(http::get(ops, "/readyz").await?.status, 200);
     drop(blocked);
@@ -55,10 +58,8 @@ async fn a_task_that_blocks_ends_liveness_until_it_turns_again(#[case] point: &s
 struct Watch(tonic::Streaming<tonic_health::pb::HealthCheckResponse>);
 
 impl Watch {
-    async fn open(server: &ScriptedServer, service: &str) -> Result<Self> {
-        let channel = Endpoint::from_shared(server.hangar.url())?
-            .connect()
-            .await?;
+    async fn open(server: &TestServer, service: &str) -> Result<Self> {
+        let channel = Endpoint::from_shared(server.url())?.connect().await?;
         let service = service.to_owned();
         let request = HealthCheckRequest { service };
         let watch = HealthClient::new(channel).watch(request).await?;

@@ -9,20 +9,16 @@ use hangar_client::v1::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::Hangar,
-    hangar::{Options, Worker, spec},
     processes,
-    refusals::refusal,
+    refusals::{assert_left_behind, refusal},
     scripted::{Fault, LoadKind, LoadScript, Script},
-    scripted_server::ScriptedServer,
+    server::{TestServer, TestServerBuilder, Worker, spec},
 };
 use tonic::Code;
 
-use super::server;
-
 const SHORT: Duration = Duration::from_secs(1);
 
-fn stalls_soon(options: Options) -> Options {
+fn stalls_soon(options: TestServerBuilder) -> TestServerBuilder {
     options.time("--stall-timeout", SHORT)
 }
 
@@ -34,12 +30,12 @@ async fn a_worker_that_dies_in_its_load_is_reported_with_its_exit() -> Result<()
         (Fault::Segfault, "SIGSEGV"),
         (Fault::Exit(3), "status 3"),
     ];
-    let server = server(&Script::default()).await?;
+    let server = TestServer::checked(&Script::default()).start().await?;
     for (fault, word) in ends {
         for kind in [LoadKind::Die(fault), LoadKind::DieWarming(fault)] {
             Script::loading(kind).write(&server.directory)?;
             let died = refusal(
-                server.load().wait().await,
+                server.load_m().wait().await,
                 Code::Unavailable,
                 ErrorReason::WorkerDied,
             );
@@ -51,21 +47,21 @@ async fn a_worker_that_dies_in_its_load_is_reported_with_its_exit() -> Result<()
             );
         }
     }
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_load_that_breaks_off_fails() -> Result<()> {
-    let server = server(&Script::default()).await?;
+    let server = TestServer::checked(&Script::default()).start().await?;
     for kind in [LoadKind::EndEarly, LoadKind::Error] {
         Script::loading(kind).write(&server.directory)?;
         refusal(
-            server.load().wait().await,
+            server.load_m().wait().await,
             Code::Unavailable,
             ErrorReason::WorkerDied,
         );
-        assert!(processes::children(server.hangar.pid())?.is_empty());
+        assert!(processes::children(server.pid())?.is_empty());
     }
     Ok(())
 }
@@ -76,31 +72,30 @@ async fn a_load_that_the_worker_gives_up_is_reported_in_its_words() -> Result<()
         reason: "MODEL_UNUSABLE".into(),
         message: "config.json has no hidden_size. Copy the model anew.".into(),
     };
-    let server = server(&Script::loading(kind)).await?;
+    let server = TestServer::checked(&Script::loading(kind)).start().await?;
     let failed = refusal(
-        server.load().wait().await,
+        server.load_m().wait().await,
         Code::FailedPrecondition,
         ErrorReason::ModelUnusable,
     );
     let words = "config.json has no hidden_size. Copy the model anew.";
     let status = server.info().await?.status.context("a status")?;
     assert_eq!((status.state(), status.message.as_str()), (Failed, words));
-    // What the load left behind is told behind that.
-    let left = failed.message().strip_prefix(words);
-    assert!(
-        left.is_some_and(|left| left.contains("stays registered")),
-        "{failed}"
-    );
+    assert_left_behind(words, failed.message());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_load_that_stands_still_is_stalled() -> Result<()> {
-    let server = ScriptedServer::with(&Script::default(), stalls_soon).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .with(stalls_soon)
+        .start()
+        .await?;
     for kind in [LoadKind::Hang, LoadKind::NeverWarm] {
         Script::loading(kind).write(&server.directory)?;
         let stalled = refusal(
-            server.load().wait().await,
+            server.load_m().wait().await,
             Code::DeadlineExceeded,
             ErrorReason::LoadStalled,
         );
@@ -110,7 +105,7 @@ async fn a_load_that_stands_still_is_stalled() -> Result<()> {
             (status.state(), status.reason.as_str()),
             (Failed, "LOAD_STALLED")
         );
-        assert!(processes::children(server.hangar.pid())?.is_empty());
+        assert!(processes::children(server.pid())?.is_empty());
     }
     Ok(())
 }
@@ -118,23 +113,28 @@ async fn a_load_that_stands_still_is_stalled() -> Result<()> {
 #[tokio::test]
 async fn a_stopped_worker_is_a_stalled_load() -> Result<()> {
     let script = Script::loading(LoadKind::Die(Fault::Stop));
-    let server = ScriptedServer::with(&script, stalls_soon).await?;
-    let load = server.load().wait().await;
+    let server = TestServer::scripted()
+        .script(&script)
+        .with(stalls_soon)
+        .start()
+        .await?;
+    let load = server.load_m().wait().await;
     refusal(load, Code::DeadlineExceeded, ErrorReason::LoadStalled);
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_busy_load_is_not_stalled() -> Result<()> {
     let limit = SHORT * 4;
-    let server = ScriptedServer::with(&Script::loading(LoadKind::Spin), |options: Options| {
-        options.time("--stall-timeout", limit)
-    })
-    .await?;
-    let load = server.load().timeout(limit * 3).wait().await;
+    let server = TestServer::scripted()
+        .script(&Script::loading(LoadKind::Spin))
+        .time("--stall-timeout", limit)
+        .start()
+        .await?;
+    let load = server.load_m().timeout(limit * 3).wait().await;
     refusal(load, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     Ok(())
 }
 
@@ -149,13 +149,14 @@ async fn a_load_that_reads_slowly_is_not_stalled() -> Result<()> {
         },
         ..Script::default()
     };
-    let server = ScriptedServer::with(&script, |options: Options| {
-        options.time("--stall-timeout", SHORT * 6)
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&script)
+        .time("--stall-timeout", SHORT * 6)
+        .start()
+        .await?;
     let gate = server.gate("step")?;
-    let mut transitions = server.follow().await?;
-    server.load().send().await?;
+    let mut transitions = server.follow("m").await?;
+    server.load_m().send().await?;
     // All steps together take longer than the time after which a load is stalled, each of them far less.
     let mut ticks = tokio::time::interval(SHORT);
     for _ in 0..9 {
@@ -173,9 +174,13 @@ async fn a_worker_that_is_not_there_fails_the_load() -> Result<()> {
     let model = fixtures.scripted("m", &Script::default())?;
     let worker = fixtures.root().join("worker");
     std::os::unix::fs::symlink("/bin/true", &worker)?;
-    let hangar = Hangar::start(Options::new(&fixtures).worker(Worker::At(worker.clone()))).await?;
+    let server = TestServer::real()
+        .fixtures(&fixtures)
+        .worker(Worker::At(worker.clone()))
+        .start()
+        .await?;
     std::fs::remove_file(&worker)?;
-    let client = hangar.client().await?;
+    let client = server.connect().await?;
     let absent = client.load("m").spec(spec(&model)).wait().await;
     let absent = refusal(
         absent,
@@ -198,15 +203,15 @@ async fn a_model_that_does_not_fit_is_refused_with_the_numbers() -> Result<()> {
         need_host_bytes: 1 << 50,
         ..Script::default()
     };
-    let server = server(&script).await?;
+    let server = TestServer::checked(&script).start().await?;
     let refused = refusal(
-        server.load().wait().await,
+        server.load_m().wait().await,
         Code::ResourceExhausted,
         ErrorReason::InsufficientMemory,
     );
     assert!(refused.message().contains("1.0 PiB"), "{refused}");
     assert_eq!(refused.details().quotas.len(), 1);
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     assert_eq!(
         server.info().await?.status.context("a status")?.reason,
         "INSUFFICIENT_MEMORY"

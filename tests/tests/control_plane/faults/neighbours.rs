@@ -8,9 +8,9 @@ use hangar_client::v1::{
 use hangar_tests::{
     background::Background,
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options, spec},
     processes,
     refusals::refusal,
+    server::{DEADLINE, TestServer, spec},
 };
 use rustix::process::Signal;
 use tonic::Code;
@@ -21,8 +21,8 @@ use super::{chunk, end};
 async fn a_killed_worker_takes_no_token_from_its_neighbour() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.long_llama()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     for id in ["one", "other"] {
         client.load(id).spec(spec(&path)).wait().await?;
     }
@@ -35,7 +35,7 @@ async fn a_killed_worker_takes_no_token_from_its_neighbour() -> Result<()> {
     let beginning = chunk(&mut other).await?;
     let mut one = greedy("one", 16_000).stream().await?;
     chunk(&mut one).await?;
-    let mut transitions = hangar.follow("one").await?;
+    let mut transitions = server.follow("one").await?;
     let worker = transitions.current().context("a status")?.worker_pid;
     processes::signal(worker, Signal::KILL)?;
     let died = refusal(
@@ -55,7 +55,7 @@ async fn a_killed_worker_takes_no_token_from_its_neighbour() -> Result<()> {
         anyhow::Ok(text)
     });
     assert_eq!(rest.end().await??, undisturbed.text);
-    let status = hangar.follow("other").await?;
+    let status = server.follow("other").await?;
     assert_eq!(status.current().map(|status| status.state()), Some(Ready));
     client.load("one").wait().await?;
     assert_eq!(greedy("one", 600).text().await?.text, undisturbed.text);
@@ -66,8 +66,8 @@ async fn a_killed_worker_takes_no_token_from_its_neighbour() -> Result<()> {
 async fn real_workers_do_not_outlive_a_killed_server() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.long_llama()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let mut workers = Vec::new();
     for id in ["one", "other"] {
         let load = client.load(id).spec(spec(&path)).wait().await?;
@@ -76,7 +76,7 @@ async fn real_workers_do_not_outlive_a_killed_server() -> Result<()> {
     let busy = client.generate("one").prompt("Hello").max_tokens(16_000);
     let mut busy = busy.stream().await?;
     chunk(&mut busy).await?;
-    hangar.kill()?;
+    server.kill()?;
     for worker in workers {
         processes::ended(worker, DEADLINE).await?;
     }

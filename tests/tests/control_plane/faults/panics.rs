@@ -8,11 +8,10 @@ use hangar_tests::{
     background::Background,
     failpoints::Failpoints,
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options, binary},
     processes,
     refusals::refusal,
     scripted::Script,
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, TestServer, binary},
 };
 use rstest::rstest;
 use tokio::time::timeout;
@@ -25,8 +24,8 @@ use super::{chunk, end};
 const FAULT: i32 = 70;
 
 /// Makes sure that the server ends because the task `name` panicked.
-async fn ends_by(hangar: Hangar, name: &str) -> Result<()> {
-    let (status, log) = hangar.ended_with_log(DEADLINE).await?;
+async fn ends_by(server: TestServer, name: &str) -> Result<()> {
+    let (status, log) = server.ended_with_log(DEADLINE).await?;
     assert_eq!(status.code(), Some(FAULT), "{log}");
     assert!(log.contains(&format!("the task {name} panicked")), "{log}");
     Ok(())
@@ -49,11 +48,14 @@ async fn a_critical_task_that_panics_stops_the_server(
     task: &str,
 ) -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let server =
-        ScriptedServer::with(&Script::default(), |options| failpoints.options(options)).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .failpoints(&failpoints)
+        .start()
+        .await?;
     let worker = server.ready().await?.worker_pid;
     failpoints.panic(task)?;
-    ends_by(server.hangar, task).await?;
+    ends_by(server, task).await?;
     processes::ended(worker, DEADLINE).await
 }
 
@@ -63,14 +65,17 @@ async fn a_critical_task_that_panics_stops_the_server(
 #[tokio::test]
 async fn a_thread_that_panics_at_its_work_stops_the_server(#[case] thread: &str) -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let server =
-        ScriptedServer::with(&Script::default(), |options| failpoints.options(options)).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .failpoints(&failpoints)
+        .start()
+        .await?;
     let worker = server.ready().await?.worker_pid;
     failpoints.panic(thread)?;
     // It needs both. Whether it is answered is of no importance.
     let load = server.client.load("n").spec(server.spec()).wait();
     let _load = Background::start(load);
-    ends_by(server.hangar, thread).await?;
+    ends_by(server, thread).await?;
     processes::ended(worker, DEADLINE).await
 }
 
@@ -82,9 +87,11 @@ async fn a_thread_that_panics_at_its_start_stops_the_server(#[case] thread: &str
     let failpoints = Failpoints::new()?;
     failpoints.panic(thread)?;
     let fixtures = Fixtures::new()?;
-    let options = failpoints.options(Options::scripted(&fixtures));
-    let hangar = Hangar::start(options).await?;
-    ends_by(hangar, thread).await
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .failpoints(&failpoints);
+    let server = options.start().await?;
+    ends_by(server, thread).await
 }
 
 #[tokio::test]
@@ -93,24 +100,29 @@ async fn desired_state_survives_a_panic() -> Result<()> {
     let data = tempfile::tempdir()?;
     let fixtures = Fixtures::new()?;
     let directory = fixtures.scripted("m", &Script::default())?;
-    let options = Options::scripted(&fixtures).data_in(data.path());
-    let hangar = Hangar::start(failpoints.options(options.clone())).await?;
-    let client = hangar.client().await?;
-    let spec = hangar_tests::hangar::spec(&directory);
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .data_in(data.path());
+    let server = options.clone().failpoints(&failpoints).start().await?;
+    let client = server.connect().await?;
+    let spec = hangar_tests::server::spec(&directory);
     client.load("m").spec(spec).wait().await?;
     failpoints.panic("memory-pressure")?;
-    assert_eq!(hangar.ended(DEADLINE).await?.code(), Some(FAULT));
+    assert_eq!(server.ended(DEADLINE).await?.code(), Some(FAULT));
 
-    let hangar = Hangar::start(options).await?;
-    hangar.follow("m").await?.until(Ready).await?;
+    let server = options.start().await?;
+    server.follow("m").await?.until(Ready).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_read_of_the_catalog_that_panics_fails_its_call_only() -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let server =
-        ScriptedServer::with(&Script::default(), |options| failpoints.options(options)).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .failpoints(&failpoints)
+        .start()
+        .await?;
     server.ready().await?;
     failpoints.panic("catalog-read")?;
     let read = server.client.get_model("m").send().await;
@@ -123,8 +135,11 @@ async fn a_read_of_the_catalog_that_panics_fails_its_call_only() -> Result<()> {
 #[tokio::test]
 async fn a_request_whose_task_panics_gets_an_error_and_the_next_one_is_answered() -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let server =
-        ScriptedServer::with(&Script::gated(), |options| failpoints.options(options)).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .failpoints(&failpoints)
+        .start()
+        .await?;
     server.ready().await?;
     let gate = server.gate("token")?;
     let mut running = server.client.generate("m").prompt("x").stream().await?;
@@ -144,8 +159,11 @@ async fn a_request_whose_task_panics_gets_an_error_and_the_next_one_is_answered(
 #[tokio::test]
 async fn a_stream_that_panics_gets_an_error_and_the_next_one_goes_on() -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let server =
-        ScriptedServer::with(&Script::default(), |options| failpoints.options(options)).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .failpoints(&failpoints)
+        .start()
+        .await?;
     let mut service = server.client.model_service();
     let request = WatchStatusRequest::default();
     let mut watch = service.watch_status(request.clone()).await?.into_inner();

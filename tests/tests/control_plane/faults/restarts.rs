@@ -14,17 +14,14 @@ use hangar_client::{
 };
 use hangar_tests::{
     background::Background,
-    hangar::restarting,
     processes,
     refusals::refusal,
     scripted::{LoadKind, Script},
-    scripted_server::ScriptedServer,
+    server::{TestServer, restarting},
     time_enough::with_time_enough,
 };
 use rustix::process::Signal;
 use tonic::Code;
-
-use super::server;
 
 /// A worker that dies in the load of these attempts.
 fn dies_on(attempts: &[u32]) -> Script {
@@ -35,7 +32,7 @@ fn dies_on(attempts: &[u32]) -> Script {
 }
 
 /// The spec of the server's model with a second attempt after a minute.
-fn patient(server: &ScriptedServer) -> ModelSpec {
+fn patient(server: &TestServer) -> ModelSpec {
     ModelSpec {
         restart_policy: Some(RestartPolicy {
             mode: OnFailure.into(),
@@ -48,8 +45,8 @@ fn patient(server: &ScriptedServer) -> ModelSpec {
 
 #[tokio::test]
 async fn a_load_that_dies_twice_succeeds_at_the_third_attempt() -> Result<()> {
-    let server = server(&dies_on(&[1, 2])).await?;
-    let mut transitions = server.follow().await?;
+    let server = TestServer::checked(&dies_on(&[1, 2])).start().await?;
+    let mut transitions = server.follow("m").await?;
     let spec = restarting(&server.directory, OnFailure, 5);
     let load = server.client.load("m").spec(spec).wait().await?;
     let ready = load.status.context("a status")?;
@@ -76,8 +73,8 @@ async fn a_load_that_dies_twice_succeeds_at_the_third_attempt() -> Result<()> {
 
 #[tokio::test]
 async fn attempts_end_at_the_policys_maximum() -> Result<()> {
-    let server = server(&dies_on(&[1, 2, 3, 4])).await?;
-    let mut transitions = server.follow().await?;
+    let server = TestServer::checked(&dies_on(&[1, 2, 3, 4])).start().await?;
+    let mut transitions = server.follow("m").await?;
     let spec = restarting(&server.directory, OnFailure, 3);
     let load = server.client.load("m").spec(spec).wait().await;
     let died = refusal(load, Code::Unavailable, ErrorReason::WorkerDied);
@@ -123,7 +120,7 @@ async fn a_model_is_restarted_as_its_policy_says() -> Result<()> {
         (OnFailure, unusable.clone(), 1),
         (Always, unusable, 3),
     ];
-    let server = server(&Script::default()).await?;
+    let server = TestServer::checked(&Script::default()).start().await?;
     for (number, (mode, kind, attempts)) in cases.into_iter().enumerate() {
         let id = format!("m{number}");
         let path = server.fixtures.scripted(&id, &Script::loading(kind))?;
@@ -140,8 +137,8 @@ async fn a_model_is_restarted_as_its_policy_says() -> Result<()> {
 
 #[tokio::test]
 async fn a_ready_model_that_dies_comes_back() -> Result<()> {
-    let server = server(&Script::default()).await?;
-    let mut transitions = server.follow().await?;
+    let server = TestServer::checked(&Script::default()).start().await?;
+    let mut transitions = server.follow("m").await?;
     let spec = restarting(&server.directory, OnFailure, 5);
     server.client.load("m").spec(spec).send().await?;
     let first = transitions.until(Ready).await?;
@@ -167,8 +164,8 @@ async fn a_ready_model_that_dies_comes_back() -> Result<()> {
 
 #[tokio::test]
 async fn a_model_that_keeps_dying_is_given_up() -> Result<()> {
-    let server = server(&Script::default()).await?;
-    let mut transitions = server.follow().await?;
+    let server = TestServer::checked(&Script::default()).start().await?;
+    let mut transitions = server.follow("m").await?;
     let spec = restarting(&server.directory, OnFailure, 2);
     server.client.load("m").spec(spec).send().await?;
     let first = transitions.until(Ready).await?;
@@ -186,8 +183,8 @@ async fn a_model_that_keeps_dying_is_given_up() -> Result<()> {
 
 #[tokio::test]
 async fn attempts_are_forgotten_after_the_stable_period() -> Result<()> {
-    let server = server(&Script::default()).await?;
-    let mut transitions = server.follow().await?;
+    let server = TestServer::checked(&Script::default()).start().await?;
+    let mut transitions = server.follow("m").await?;
     let mut spec = restarting(&server.directory, OnFailure, 2);
     let policy = spec.restart_policy.get_or_insert_default();
     policy.stable_period = Some(to_proto_duration(Duration::from_millis(10)));
@@ -210,8 +207,8 @@ async fn attempts_are_forgotten_after_the_stable_period() -> Result<()> {
 
 #[tokio::test]
 async fn an_unload_ends_the_back_off() -> Result<()> {
-    let server = server(&dies_on(&[1])).await?;
-    let mut transitions = server.follow().await?;
+    let server = TestServer::checked(&dies_on(&[1])).start().await?;
+    let mut transitions = server.follow("m").await?;
     let waiting = Background::start(server.client.load("m").spec(patient(&server)).wait());
     transitions.until(Backoff).await?;
     let unload = server.client.unload("m").send().await?;
@@ -229,8 +226,8 @@ async fn an_unload_ends_the_back_off() -> Result<()> {
 #[tokio::test]
 async fn a_load_in_the_back_off_joins_and_the_time_of_the_load_goes_on() -> Result<()> {
     with_time_enough(Duration::from_secs(2), async |limit| {
-        let server = server(&dies_on(&[1])).await?;
-        let mut transitions = server.follow().await?;
+        let server = TestServer::checked(&dies_on(&[1])).start().await?;
+        let mut transitions = server.follow("m").await?;
         let spec = patient(&server);
         let load = server.client.load("m").spec(spec).timeout(limit);
         let load = load.send().await?;
@@ -257,8 +254,8 @@ async fn a_load_in_the_back_off_joins_and_the_time_of_the_load_goes_on() -> Resu
 
 #[tokio::test]
 async fn a_request_in_the_back_off_gets_a_retry_delay() -> Result<()> {
-    let server = server(&dies_on(&[1])).await?;
-    let mut transitions = server.follow().await?;
+    let server = TestServer::checked(&dies_on(&[1])).start().await?;
+    let mut transitions = server.follow("m").await?;
     server
         .client
         .load("m")

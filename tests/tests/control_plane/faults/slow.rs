@@ -6,14 +6,12 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{
     ErrorReason,
     ModelState::{Backoff, Ready},
-    RestartMode::OnFailure,
 };
 use hangar_tests::{
     background::Background,
-    hangar::{Options, Transitions, restarting},
     refusals::refusal,
     scripted::{GenerateScript, Script, WorkKind},
-    scripted_server::ScriptedServer,
+    server::{TestServer, TestServerBuilder, Transitions},
     throttle::Throttle,
 };
 use tokio::time::timeout;
@@ -22,18 +20,19 @@ use tonic::Code;
 /// A READY model whose tokens wait at the gate "token" while somebody works.
 async fn server(
     work: WorkKind,
-    change: impl FnOnce(Options) -> Options,
-) -> Result<(ScriptedServer, Transitions)> {
+    change: impl FnOnce(TestServerBuilder) -> TestServerBuilder,
+) -> Result<(TestServer, Transitions)> {
     let script = Script::generating(GenerateScript {
         gate: Some("token".into()),
         work,
         ..GenerateScript::default()
     });
-    let server = ScriptedServer::with(&script, change).await?;
-    let mut transitions = server.follow().await?;
-    let spec = restarting(&server.directory, OnFailure, 5);
-    server.client.load("m").spec(spec).wait().await?;
-    transitions.until(Ready).await?;
+    let server = TestServer::scripted()
+        .script(&script)
+        .with(change)
+        .start()
+        .await?;
+    let transitions = server.ready_with_restarts(5).await?;
     Ok((server, transitions))
 }
 
@@ -71,7 +70,7 @@ async fn processor_time_of_the_workers_children_is_work() -> Result<()> {
 
 #[tokio::test]
 async fn an_engine_that_spins_without_a_step_has_a_limit_of_its_own() -> Result<()> {
-    let (server, mut transitions) = server(WorkKind::Thread, |options: Options| {
+    let (server, mut transitions) = server(WorkKind::Thread, |options: TestServerBuilder| {
         options
             .time("--hang-timeout", Duration::from_secs(60))
             .time("--spin-timeout", Duration::from_secs(1))

@@ -5,29 +5,29 @@ use std::time::Duration;
 use anyhow::Result;
 use hangar_client::v1::UnloadVerification;
 use hangar_tests::{
-    hangar::{DEADLINE, NEVER, Options},
     processes,
     scripted::{Script, ShutdownKind, StatsKind},
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, NEVER, TestServer},
 };
 use rustix::process::Signal;
 use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(1);
 
-async fn server(script: &Script) -> Result<ScriptedServer> {
+async fn server(script: &Script) -> Result<TestServer> {
     patient_server(script, LIMIT).await
 }
 
 /// A server that gives its workers so much time to go.
-async fn patient_server(script: &Script, limit: Duration) -> Result<ScriptedServer> {
-    ScriptedServer::with(script, |options: Options| {
-        options.time("--kill-timeout", limit)
-    })
-    .await
+async fn patient_server(script: &Script, limit: Duration) -> Result<TestServer> {
+    TestServer::scripted()
+        .script(script)
+        .time("--kill-timeout", limit)
+        .start()
+        .await
 }
 
-async fn assert_is_killed(server: &ScriptedServer, worker: u32) -> Result<()> {
+async fn assert_is_killed(server: &TestServer, worker: u32) -> Result<()> {
     let unload = timeout(DEADLINE, server.client.unload("m").send()).await??;
     assert!(unload.was_loaded && unload.killed);
     assert_eq!(unload.verification(), UnloadVerification::Reaped);

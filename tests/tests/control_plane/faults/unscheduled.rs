@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelState};
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{Hangar, Options, spec},
     processes,
     refusals::refusal,
+    server::{TestServer, spec},
 };
 use rustix::process::Signal;
 use tonic::Code;
@@ -16,16 +16,18 @@ use tonic::Code;
 #[tokio::test]
 async fn a_worker_that_falls_silent_under_tokenize_is_killed() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let options = Options::new(&fixtures).time("--hang-timeout", Duration::from_secs(1));
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    let options = TestServer::real()
+        .fixtures(&fixtures)
+        .time("--hang-timeout", Duration::from_secs(1));
+    let server = options.start().await?;
+    let client = server.connect().await?;
     let loaded = client
         .load("m")
         .spec(spec(&fixtures.llama()?))
         .wait()
         .await?;
     let worker = loaded.status.context("a status")?.worker_pid;
-    let mut model = hangar.follow("m").await?;
+    let mut model = server.follow("m").await?;
     processes::signal(worker, Signal::STOP)?;
     let refused = refusal(
         client.tokenize("m", "x").send().await,

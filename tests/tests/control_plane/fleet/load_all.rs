@@ -9,11 +9,10 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::Options,
     processes,
     refusals::wrong_fields,
     scripted::{LoadKind, LoadScript, Script},
-    test_server::TestServer,
+    server::TestServer,
     time_enough::with_time_enough,
 };
 use tonic::Code;
@@ -27,7 +26,7 @@ fn ids(loads: &[ModelLoad]) -> Vec<&str> {
 
 #[tokio::test]
 async fn load_all_answers_for_each_model() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let none = server.stubs.load(all()).await?.loads;
     assert!(none.is_empty(), "nothing is registered");
     server.qwen("a").await?;
@@ -66,10 +65,11 @@ async fn load_all_answers_for_each_model() -> Result<()> {
 #[tokio::test]
 async fn models_of_one_load_all_do_not_evict_each_other() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let options = Options::scripted(&fixtures)
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
         .argument("--memory-limit")
         .argument((512_u64 << 20).to_string());
-    let server = TestServer::open(fixtures, options).await?;
+    let server = options.start().await?;
     let sized = |spec: ModelSpec, mib: u64| ModelSpec {
         memory_hint: Some(MemoryHint {
             host_bytes: mib << 20,
@@ -127,7 +127,7 @@ async fn models_of_one_load_all_do_not_evict_each_other() -> Result<()> {
 
 #[tokio::test]
 async fn load_all_without_wait_answers_at_once() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     for model in ["a", "b", "c"] {
         let (_, spec) = server.script(model, &Script::default())?;
         server.load(model, spec).await?;
@@ -151,7 +151,7 @@ async fn load_all_without_wait_answers_at_once() -> Result<()> {
 
 #[tokio::test]
 async fn a_load_timeout_counts_for_each_model_of_load_all() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, fine) = server.script("fine", &Script::default())?;
     server.load("fine", fine).await?;
     server.client.unload("fine").send().await?;
@@ -179,7 +179,7 @@ async fn a_load_timeout_counts_for_each_model_of_load_all() -> Result<()> {
 
 #[tokio::test]
 async fn load_all_takes_no_spec_and_validate_only_loads_nothing() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("m", &Script::default())?;
     server.load("m", spec.clone()).await?;
     server.client.unload("m").send().await?;
@@ -193,6 +193,6 @@ async fn load_all_takes_no_spec_and_validate_only_loads_nothing() -> Result<()> 
         ..all()
     };
     assert!(server.stubs.load(checked).await?.loads.is_empty());
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     Ok(())
 }

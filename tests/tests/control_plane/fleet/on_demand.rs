@@ -8,9 +8,7 @@ use hangar_client::{
     convert::to_proto_duration,
     v1::{ErrorReason, ModelSpec, ModelState, SuspendReason},
 };
-use hangar_tests::{
-    fixtures::Fixtures, hangar::Options, processes, refusals::refusal, test_server::TestServer,
-};
+use hangar_tests::{fixtures::Fixtures, processes, refusals::refusal, server::TestServer};
 use tonic::Code;
 
 use super::state;
@@ -24,7 +22,7 @@ fn on_demand(spec: ModelSpec) -> ModelSpec {
 
 /// A server with the real model "m", which is loaded on demand and is not loaded.
 async fn server() -> Result<TestServer> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     server.load("m", on_demand(server.llama_spec()?)).await?;
     server.client.unload("m").send().await?;
     Ok(server)
@@ -64,7 +62,7 @@ async fn requests_at_the_same_time_share_one_load() -> Result<()> {
     let answers = try_join_all((0..8).map(|_| server.answer("m"))).await?;
     assert!(answers.iter().all(|answer| *answer == answers[0]));
     assert_eq!(loads(&server).await?, 2);
-    assert_eq!(processes::children(server.hangar.pid())?.len(), 1);
+    assert_eq!(processes::children(server.pid())?.len(), 1);
     Ok(())
 }
 
@@ -72,12 +70,12 @@ async fn requests_at_the_same_time_share_one_load() -> Result<()> {
 async fn the_first_request_after_a_start_loads() -> Result<()> {
     let data = tempfile::tempdir()?;
     let fixtures = Fixtures::new()?;
-    let options = Options::new(&fixtures).data_in(data.path());
-    let server = TestServer::open(fixtures, options.clone()).await?;
+    let options = TestServer::real().fixtures(&fixtures).data_in(data.path());
+    let server = options.start().await?;
     server.load("m", on_demand(server.llama_spec()?)).await?;
     let answer = server.answer("m").await?;
     server.client.unload("m").send().await?;
-    let server = server.after_a_kill(options).await?;
+    let server = server.killed_and_started(&options).await?;
     assert_eq!(state(&server, "m").await?, ModelState::Unloaded);
     let answers = try_join_all((0..4).map(|_| server.answer("m"))).await?;
     assert_eq!(answers, vec![answer; 4]);
@@ -87,7 +85,7 @@ async fn the_first_request_after_a_start_loads() -> Result<()> {
 
 #[tokio::test]
 async fn a_model_unloaded_as_idle_is_loaded_by_the_next_request() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let spec = ModelSpec {
         idle_timeout: Some(to_proto_duration(Duration::from_millis(200))),
         ..on_demand(server.llama_spec()?)
@@ -108,7 +106,7 @@ async fn a_model_unloaded_as_idle_is_loaded_by_the_next_request() -> Result<()> 
 
 #[tokio::test]
 async fn a_broken_model_is_not_tried_by_every_request() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let spec = on_demand(server.broken_spec()?);
     let loading = server.client.load("m").spec(spec).send().await?;
     assert!(!loading.already_loaded);
@@ -144,7 +142,7 @@ async fn a_broken_model_is_not_tried_by_every_request() -> Result<()> {
 
 #[tokio::test]
 async fn a_request_loads_no_model_without_load_on_demand() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     server.llama("m").await?;
     server.client.unload("m").send().await?;
     let refused = server.answer("m").await;
@@ -153,6 +151,6 @@ async fn a_request_loads_no_model_without_load_on_demand() -> Result<()> {
         Code::FailedPrecondition,
         ErrorReason::ModelNotLoaded,
     );
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     Ok(())
 }

@@ -10,17 +10,16 @@ use hangar_client::{
 use hangar_tests::{
     background::Background,
     fixtures::Fixtures,
-    hangar::Options,
     refusals::refusal,
     scripted::{Gate, LoadScript, Script},
-    test_server::{TestServer, answer},
+    server::{TestServer, answer},
     time_enough::with_time_enough,
 };
 use tonic::Code;
 
 /// A server with the model "m", which is loaded on demand, is not loaded, and waits at a gate in its load.
 async fn gated() -> Result<(TestServer, Gate)> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (path, spec) = server.script("m", &Script::gated())?;
     let spec = ModelSpec {
         load_on_demand: true,
@@ -59,7 +58,7 @@ async fn a_request_waits_no_longer_than_its_deadline_and_the_load_goes_on() -> R
 async fn a_caller_that_goes_away_leaves_the_load_to_the_others() -> Result<()> {
     let (server, gate) = gated().await?;
     let mut watch = server.watch().await?;
-    let client = server.hangar.client().await?;
+    let client = server.connect().await?;
     let lost = Background::start(async move { answer(&client, "m").await });
     watch.until("m", ModelState::Loading).await?;
     let client = server.client.clone();
@@ -91,10 +90,11 @@ async fn an_unload_ends_what_waits_for_a_load() -> Result<()> {
 #[tokio::test]
 async fn models_on_demand_make_room_for_each_other() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let options = Options::scripted(&fixtures)
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
         .argument("--memory-limit")
         .argument((300_u64 << 20).to_string());
-    let server = TestServer::open(fixtures, options).await?;
+    let server = options.start().await?;
     let script = Script {
         load: LoadScript {
             memory_bytes: 200 << 20,

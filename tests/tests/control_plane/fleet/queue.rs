@@ -5,19 +5,19 @@ use hangar_client::v1::{ModelSpec, ModelState};
 use hangar_tests::{
     fixtures::Fixtures,
     fleet_watch::{FleetEvent, FleetWatch},
-    hangar::Options,
     scripted::{Gate, Script},
-    test_server::TestServer,
+    server::TestServer,
 };
 
 /// A server that loads one model at a time, and a model in its load that takes the place until the gate is
 /// opened.
 async fn busy() -> Result<(TestServer, Gate)> {
     let fixtures = Fixtures::new()?;
-    let options = Options::scripted(&fixtures)
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
         .argument("--max-concurrent-loads")
         .argument("1");
-    let server = TestServer::open(fixtures, options).await?;
+    let server = options.start().await?;
     let (path, spec) = server.script("first", &Script::gated())?;
     let gate = Gate::new(&path, "load")?;
     let mut watch = server.watch().await?;

@@ -6,8 +6,8 @@ use hangar_client::v1::{
     unload_model_request::Target,
 };
 use hangar_tests::{
-    fixtures::Fixtures, hangar::Options, processes, refusals::refusal, scripted::Script,
-    stubs::load_for, test_server::TestServer,
+    fixtures::Fixtures, processes, refusals::refusal, scripted::Script, server::TestServer,
+    stubs::load_for,
 };
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -29,7 +29,7 @@ fn ids(answer: &UnloadModelResponse) -> Vec<&str> {
 
 /// A server with "held", "plain" and "required", which are loaded as they are named.
 async fn server() -> Result<(TestServer, Session)> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     for (model, required) in [("plain", false), ("required", true)] {
         let (_, spec) = server.script(model, &Script::default())?;
         server.load(model, ModelSpec { required, ..spec }).await?;
@@ -92,7 +92,7 @@ async fn unload_all_with_force_leaves_no_model() -> Result<()> {
             .all(|unload| unload.was_loaded && unload.error.is_none())
     );
     assert!(answer.models_remaining.is_empty());
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     assert!(
         server
             .stubs
@@ -110,8 +110,8 @@ async fn unload_all_with_force_leaves_no_model() -> Result<()> {
 async fn unload_all_makes_nothing_desired() -> Result<()> {
     let data = tempfile::tempdir()?;
     let fixtures = Fixtures::new()?;
-    let options = Options::new(&fixtures).data_in(data.path());
-    let server = TestServer::open(fixtures, options.clone()).await?;
+    let options = TestServer::real().fixtures(&fixtures).data_in(data.path());
+    let server = options.start().await?;
     server.llama("fine").await?;
     let failed = server.load("failed", server.broken_spec()?).await;
     refusal(failed, Code::FailedPrecondition, ErrorReason::ModelUnusable);
@@ -120,7 +120,7 @@ async fn unload_all_makes_nothing_desired() -> Result<()> {
     for model in ["fine", "failed"] {
         assert!(!server.stubs.is_desired(model).await?, "{model}");
     }
-    let server = server.after_a_kill(options).await?;
+    let server = server.killed_and_started(&options).await?;
     for model in ["fine", "failed"] {
         let info = server.stubs.info(model).await?;
         let status = info.status.unwrap_or_default();

@@ -3,13 +3,13 @@
 use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelSpec, model_source::Source};
 use hangar_tests::{
-    hangar::{Hangar, Options},
     hub::hub_spec,
     refusals::refusal,
+    server::{TestServer, TestServerBuilder},
 };
 use tonic::Code;
 
-use super::{REPOSITORY, TestServer, WEIGHTS, says};
+use super::{HubServer, REPOSITORY, WEIGHTS, says};
 
 fn at(revision: &str) -> ModelSpec {
     let mut spec = hub_spec(REPOSITORY, &[], 1);
@@ -26,16 +26,18 @@ fn at(revision: &str) -> ModelSpec {
 #[tokio::test]
 async fn an_offline_server_uses_the_cache_and_nothing_else() -> Result<()> {
     let cache = tempfile::tempdir()?;
-    let here = |options: Options| options.argument("--hub-cache-dir").argument(cache.path());
-    let server = TestServer::with(here).await?;
+    let here =
+        |options: TestServerBuilder| options.argument("--hub-cache-dir").argument(cache.path());
+    let server = HubServer::with(here).await?;
     server.client.load("m").spec(at("main")).wait().await?;
     let said = says(&server.client, "m").await?;
     let asked = server.hub.requests().len();
-    drop(server.hangar);
-    let options = server.hub.options(Options::new(&server.fixtures));
+    let HubServer { server, hub, .. } = server;
+    let options = TestServer::real().fixtures(&server.fixtures).hub(&hub);
+    drop(server);
     let options = here(options.argument("--hub-offline"));
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    let hangar = options.start().await?;
+    let client = hangar.connect().await?;
     client.load("m").spec(at("main")).wait().await?;
     assert_eq!(says(&client, "m").await?, said);
     for spec in [at("other"), hub_spec("tiny/unknown", &[], 1)] {
@@ -43,25 +45,26 @@ async fn an_offline_server_uses_the_cache_and_nothing_else() -> Result<()> {
         let refused = refusal(load, Code::Unavailable, ErrorReason::HubUnavailable);
         assert!(refused.message().contains("--hub-offline"), "{refused}");
     }
-    assert_eq!(server.hub.requests().len(), asked);
+    assert_eq!(hub.requests().len(), asked);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_complete_download_is_loaded_while_the_hub_is_down() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     server.client.load("m").spec(at("main")).wait().await?;
     server.client.unload("m").send().await?;
-    let hub = server.hub;
+    let HubServer {
+        server,
+        hub,
+        commit,
+    } = server;
     let url = hub.url();
     drop(hub);
     server.client.load("m").wait().await?;
     let info = server.client.info().model("m").send().await?.models;
     let metadata = info.into_iter().next().and_then(|model| model.metadata);
-    assert_eq!(
-        metadata.context("metadata")?.resolved_revision,
-        server.commit
-    );
+    assert_eq!(metadata.context("metadata")?.resolved_revision, commit);
     let load = server
         .client
         .load("x")
@@ -75,7 +78,7 @@ async fn a_complete_download_is_loaded_while_the_hub_is_down() -> Result<()> {
 
 #[tokio::test]
 async fn a_commit_that_is_complete_is_not_asked_for_again() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     server
         .client
         .load("m")
@@ -90,7 +93,7 @@ async fn a_commit_that_is_complete_is_not_asked_for_again() -> Result<()> {
 
 #[tokio::test]
 async fn a_branch_is_followed_and_only_what_changed_is_downloaded() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     server.client.load("m").spec(at("main")).wait().await?;
     let config = std::fs::read_to_string(server.fixtures.llama()?.join("config.json"))?;
     let commit = server

@@ -10,25 +10,25 @@ use hangar_client::{
 };
 use hangar_tests::{
     background::Background,
-    hangar::{DEADLINE, spec},
     hub::{Fault, hub_spec},
     refusals::refusal,
+    server::{DEADLINE, TestServer, spec},
 };
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::{REPOSITORY, TestServer, WEIGHTS, parts, says};
+use super::{HubServer, REPOSITORY, WEIGHTS, parts, says};
 
 #[tokio::test]
 async fn a_model_of_the_hub_answers_as_the_same_from_disk() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     server
         .hub
         .add_file(REPOSITORY, "README.md", b"read me".to_vec());
     let commit = server
         .hub
         .add_file(REPOSITORY, "pytorch_model.bin", vec![0; 9]);
-    let mut transitions = server.hangar.follow("m").await?;
+    let mut transitions = server.follow("m").await?;
     server
         .client
         .load("m")
@@ -61,7 +61,7 @@ async fn a_model_of_the_hub_answers_as_the_same_from_disk() -> Result<()> {
 
 #[tokio::test]
 async fn a_gguf_file_is_downloaded_alone_when_it_is_named() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     let gguf = std::fs::read(server.fixtures.qwen3_gguf()?)?;
     server.hub.add_file(REPOSITORY, "q/m.gguf", gguf);
     let spec = hub_spec(REPOSITORY, &["q/m.gguf"], 1);
@@ -73,7 +73,7 @@ async fn a_gguf_file_is_downloaded_alone_when_it_is_named() -> Result<()> {
 
 #[tokio::test]
 async fn a_hub_that_lists_names_only_is_asked_for_each_size() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     server.hub.lists_without_sizes();
     server
         .client
@@ -89,7 +89,7 @@ async fn a_hub_that_lists_names_only_is_asked_for_each_size() -> Result<()> {
 
 #[tokio::test]
 async fn bytes_are_seen_to_rise_while_they_come() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     let size = server.weights()?;
     let holds: Vec<_> = (1..=4).map(|n| size * n / 5).collect();
     server.hub.fault(WEIGHTS, Fault::Hold(holds.clone()));
@@ -136,10 +136,10 @@ async fn bytes_are_seen_to_rise_while_they_come() -> Result<()> {
 
 #[tokio::test]
 async fn loads_of_one_repository_download_it_once() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     let middle = server.weights()? / 2;
     server.hub.fault(WEIGHTS, Fault::Hold(vec![middle]));
-    let mut transitions = server.hangar.follow("b").await?;
+    let mut transitions = server.follow("b").await?;
     let spec = hub_spec(REPOSITORY, &[], 1);
     let load = |id: &str| Background::start(server.client.load(id).spec(spec.clone()).wait());
     let loads = [load("a"), load("b")];
@@ -158,17 +158,18 @@ async fn loads_of_one_repository_download_it_once() -> Result<()> {
 
 #[tokio::test]
 async fn a_repository_that_is_not_listed_is_not_allowed_and_not_asked_for() -> Result<()> {
-    let server = TestServer::with(|options| options.argument("--hub-repositories=other/*")).await?;
-    drop(server.hangar);
-    let options = hangar_tests::hangar::Options::new(&server.fixtures);
-    let url = server.hub.url();
+    let server = HubServer::with(|options| options.argument("--hub-repositories=other/*")).await?;
+    let HubServer { server, hub, .. } = server;
+    let options = TestServer::real().fixtures(&server.fixtures);
+    drop(server);
+    let url = hub.url();
     let none = options.clone().argument("--hub-endpoint").argument(&url);
     let others = none
         .clone()
         .argument("--hub-repositories=other/*,tiny/lama");
     for options in [none, others] {
-        let hangar = hangar_tests::hangar::Hangar::start(options).await?;
-        let client = hangar.client().await?;
+        let hangar = options.start().await?;
+        let client = hangar.connect().await?;
         let load = client
             .load("m")
             .spec(hub_spec(REPOSITORY, &[], 1))
@@ -183,6 +184,6 @@ async fn a_repository_that_is_not_listed_is_not_allowed_and_not_asked_for() -> R
         let unknown = client.info().model("m").send().await;
         refusal(unknown, Code::NotFound, ErrorReason::ModelNotFound);
     }
-    assert!(server.hub.requests().is_empty());
+    assert!(hub.requests().is_empty());
     Ok(())
 }

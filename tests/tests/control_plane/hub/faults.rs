@@ -8,10 +8,10 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use super::{REPOSITORY, TestServer, WEIGHTS, parts, says};
+use super::{HubServer, REPOSITORY, WEIGHTS, parts, says};
 
 /// Loads with one attempt, which fails as HUB_UNAVAILABLE, and then again, which succeeds.
-async fn fails_once(server: &TestServer, words: &str) -> Result<()> {
+async fn fails_once(server: &HubServer, words: &str) -> Result<()> {
     let spec = hub_spec(REPOSITORY, &[], 1);
     let load = server.client.load("m").spec(spec).wait().await;
     let refused = refusal(load, Code::Unavailable, ErrorReason::HubUnavailable);
@@ -24,7 +24,7 @@ async fn fails_once(server: &TestServer, words: &str) -> Result<()> {
 
 #[tokio::test]
 async fn contents_with_another_hash_are_removed_and_downloaded_again() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     server.hub.fault(WEIGHTS, Fault::Corrupt);
     fails_once(&server, "SHA-256").await?;
     let from: Vec<_> = server
@@ -40,7 +40,7 @@ async fn contents_with_another_hash_are_removed_and_downloaded_again() -> Result
 #[tokio::test]
 async fn contents_of_another_size_are_removed_and_downloaded_again() -> Result<()> {
     for file in [WEIGHTS, "config.json"] {
-        let server = TestServer::new().await?;
+        let server = HubServer::new().await?;
         server.hub.fault(file, Fault::Longer(7));
         fails_once(&server, "another number").await?;
     }
@@ -50,12 +50,12 @@ async fn contents_of_another_size_are_removed_and_downloaded_again() -> Result<(
 #[tokio::test]
 async fn a_hub_that_is_busy_is_asked_again() -> Result<()> {
     for status in [429, 500, 503] {
-        let server = TestServer::new().await?;
+        let server = HubServer::new().await?;
         server.hub.fault(WEIGHTS, Fault::Status(status));
         fails_once(&server, &status.to_string()).await?;
-        let server = TestServer::new().await?;
+        let server = HubServer::new().await?;
         server.hub.refuse_list(status);
-        let mut transitions = server.hangar.follow("m").await?;
+        let mut transitions = server.follow("m").await?;
         server
             .client
             .load("m")
@@ -69,7 +69,7 @@ async fn a_hub_that_is_busy_is_asked_again() -> Result<()> {
 
 #[tokio::test]
 async fn a_hub_that_ignores_the_range_gives_a_whole_file() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     server
         .hub
         .fault(WEIGHTS, Fault::Break(server.weights()? / 2));
@@ -88,8 +88,8 @@ async fn a_hub_that_ignores_the_range_gives_a_whole_file() -> Result<()> {
 
 #[tokio::test]
 async fn a_hub_that_is_not_there_is_unavailable() -> Result<()> {
-    let server = TestServer::new().await?;
-    drop(server.hub);
+    let HubServer { server, hub, .. } = HubServer::new().await?;
+    drop(hub);
     let load = server
         .client
         .load("m")

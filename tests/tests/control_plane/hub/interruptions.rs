@@ -10,18 +10,18 @@ use hangar_client::v1::{
 use hangar_tests::{
     background::Background,
     failpoints::Failpoints,
-    hangar::{Hangar, Options},
     hub::{Fault, hub_spec},
     refusals::refusal,
+    server::TestServer,
     time_enough::with_time_enough,
 };
 use tonic::Code;
 
-use super::{REPOSITORY, TestServer, WEIGHTS, impatient, parts, says, until_part};
+use super::{HubServer, REPOSITORY, WEIGHTS, impatient, parts, says, until_part};
 
 #[tokio::test]
 async fn a_connection_that_breaks_off_is_taken_up_at_the_same_byte() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     let size = server.weights()?;
     server.hub.fault(WEIGHTS, Fault::Break(size / 3));
     server.hub.fault(WEIGHTS, Fault::Break(size / 3));
@@ -46,7 +46,7 @@ async fn a_connection_that_breaks_off_is_taken_up_at_the_same_byte() -> Result<(
 
 #[tokio::test]
 async fn a_connection_that_brings_nothing_is_not_taken_up_for_ever() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     server.hub.fault(WEIGHTS, Fault::Break(0));
     let load = server
         .client
@@ -61,10 +61,10 @@ async fn a_connection_that_brings_nothing_is_not_taken_up_for_ever() -> Result<(
 
 #[tokio::test]
 async fn a_hub_that_stalls_fails_the_attempt_and_the_next_goes_on() -> Result<()> {
-    let server = TestServer::with(impatient).await?;
+    let server = HubServer::with(impatient).await?;
     let half = server.weights()? / 2;
     server.hub.fault(WEIGHTS, Fault::Stall(half));
-    let mut transitions = server.hangar.follow("m").await?;
+    let mut transitions = server.follow("m").await?;
     server
         .client
         .load("m")
@@ -95,21 +95,22 @@ async fn a_hub_that_stalls_fails_the_attempt_and_the_next_goes_on() -> Result<()
 #[tokio::test]
 async fn a_server_that_is_killed_goes_on_when_it_is_started_again() -> Result<()> {
     let data = tempfile::tempdir()?;
-    let server = TestServer::with(|options| options.data_in(data.path())).await?;
+    let server = HubServer::with(|options| options.data_in(data.path())).await?;
     let size = server.weights()?;
     server.hub.fault(WEIGHTS, Fault::Hold(vec![size / 2]));
     let spec = hub_spec(REPOSITORY, &[], 1);
     server.client.load("m").spec(spec.clone()).send().await?;
     until_part(&server.cache(), size / 2).await?;
-    server.hangar.kill()?;
-    let options = server
-        .hub
-        .options(Options::new(&server.fixtures))
+    let HubServer { server, hub, .. } = server;
+    let options = TestServer::real()
+        .fixtures(&server.fixtures)
+        .hub(&hub)
         .data_in(data.path());
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    server.kill()?;
+    let hangar = options.start().await?;
+    let client = hangar.connect().await?;
     client.load("m").spec(spec).wait().await?;
-    let requests = server.hub.requests_for(WEIGHTS);
+    let requests = hub.requests_for(WEIGHTS);
     assert_eq!(
         (requests.len(), requests[1].from),
         (2, size / 2),
@@ -123,10 +124,10 @@ async fn a_server_that_is_killed_goes_on_when_it_is_started_again() -> Result<()
 
 #[tokio::test]
 async fn an_unload_ends_a_download_and_keeps_what_has_come() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     let half = server.weights()? / 2;
     server.hub.fault(WEIGHTS, Fault::Hold(vec![half]));
-    let mut transitions = server.hangar.follow("m").await?;
+    let mut transitions = server.follow("m").await?;
     let load = server
         .client
         .load("m")
@@ -146,12 +147,12 @@ async fn an_unload_ends_a_download_and_keeps_what_has_come() -> Result<()> {
 
 #[tokio::test]
 async fn the_time_of_a_load_covers_its_download() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     with_time_enough(Duration::from_millis(500), async |limit| {
         server.hub.fault(WEIGHTS, Fault::Hold(vec![1]));
         // It is not known any more what became of the last one.
         let _ = server.client.unload("m").send().await;
-        let mut transitions = server.hangar.follow("m").await?;
+        let mut transitions = server.follow("m").await?;
         let load = server.client.load("m").spec(hub_spec(REPOSITORY, &[], 3));
         let load = load.timeout(limit).wait().await;
         let refused = refusal(load, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
@@ -167,7 +168,7 @@ async fn the_time_of_a_load_covers_its_download() -> Result<()> {
 
 #[tokio::test]
 async fn a_shutdown_does_not_wait_for_a_download() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     server.hub.fault(WEIGHTS, Fault::Hold(vec![1]));
     server
         .client
@@ -176,17 +177,17 @@ async fn a_shutdown_does_not_wait_for_a_download() -> Result<()> {
         .send()
         .await?;
     until_part(&server.cache(), 1).await?;
-    assert_eq!(server.hangar.terminate().await?.code(), Some(0));
+    assert_eq!(server.server.terminate().await?.code(), Some(0));
     Ok(())
 }
 
 #[tokio::test]
 async fn a_download_whose_task_panics_fails_its_load_and_the_next_goes_on() -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let server = TestServer::with(|options| failpoints.options(options)).await?;
+    let server = HubServer::with(|options| options.failpoints(&failpoints)).await?;
     let half = server.weights()? / 2;
     server.hub.fault(WEIGHTS, Fault::Stall(half));
-    let mut transitions = server.hangar.follow("m").await?;
+    let mut transitions = server.follow("m").await?;
     let load = server.client.load("m").spec(hub_spec(REPOSITORY, &[], 2));
     let load = Background::start(load.wait());
     transitions.until(Downloading).await?;

@@ -5,19 +5,19 @@ use std::fs;
 use anyhow::Result;
 use hangar_client::v1::{ErrorReason, ModelState::Ready};
 use hangar_tests::{
-    hangar::{Hangar, Options},
     hub::{Fault, TestHub, hub_spec},
     refusals::refusal,
+    server::TestServer,
 };
 use tonic::Code;
 
-use super::{REPOSITORY, TestServer, WEIGHTS, blobs, says};
+use super::{HubServer, REPOSITORY, WEIGHTS, blobs, says};
 
 const SECRET: &str = "hf_a-secret-that-nobody-may-see";
 
 #[tokio::test]
 async fn a_hub_that_wants_a_token_refuses_and_gets_it_from_a_file() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     server.hub.require(SECRET);
     let spec = hub_spec(REPOSITORY, &[], 3);
     let load = server.client.load("m").spec(spec.clone()).wait().await;
@@ -26,10 +26,12 @@ async fn a_hub_that_wants_a_token_refuses_and_gets_it_from_a_file() -> Result<()
     assert_eq!(server.status().await?.attempt, 1);
     let file = server.fixtures.outside().join("token");
     fs::write(&file, "wrong\n")?;
-    let options = server.hub.options(Options::new(&server.fixtures));
+    let options = TestServer::real()
+        .fixtures(&server.fixtures)
+        .hub(&server.hub);
     let options = options.argument("--hub-token-file").argument(&file);
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    let hangar = options.start().await?;
+    let client = hangar.connect().await?;
     let load = client.load("m").spec(spec).wait().await;
     refusal(load, Code::PermissionDenied, ErrorReason::HubDenied);
     // It is read anew for each download.
@@ -42,7 +44,7 @@ async fn a_hub_that_wants_a_token_refuses_and_gets_it_from_a_file() -> Result<()
 
 #[tokio::test]
 async fn a_redirect_to_another_host_is_followed_without_the_token() -> Result<()> {
-    let server = TestServer::with(|options| {
+    let server = HubServer::with(|options| {
         options
             .env("HANGAR_HUB_TOKEN", SECRET)
             .argument("--log=trace")
@@ -52,7 +54,7 @@ async fn a_redirect_to_another_host_is_followed_without_the_token() -> Result<()
     let elsewhere = TestHub::start().await?;
     elsewhere.add(REPOSITORY, &server.fixtures.llama()?)?;
     server.hub.fault(WEIGHTS, Fault::Redirect(elsewhere.url()));
-    let mut transitions = server.hangar.follow("m").await?;
+    let mut transitions = server.follow("m").await?;
     server
         .client
         .load("m")
@@ -70,7 +72,7 @@ async fn a_redirect_to_another_host_is_followed_without_the_token() -> Result<()
             .map(|r| r.authorization)
             .all(|given| given.as_ref() == Some(&bearer))
     );
-    assert!(!server.hangar.log()?.contains(SECRET));
+    assert!(!server.log()?.contains(SECRET));
     let environment = fs::read(format!("/proc/{worker}/environ"))?;
     assert!(!String::from_utf8_lossy(&environment).contains(SECRET));
     Ok(())
@@ -78,7 +80,7 @@ async fn a_redirect_to_another_host_is_followed_without_the_token() -> Result<()
 
 #[tokio::test]
 async fn a_repository_that_the_hub_does_not_have_is_unusable() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     let mut revision = hub_spec(REPOSITORY, &[], 3);
     if let Some(hangar_client::v1::model_source::Source::HuggingFace(hub)) = revision
         .source
@@ -108,7 +110,7 @@ async fn a_repository_that_the_hub_does_not_have_is_unusable() -> Result<()> {
 
 #[tokio::test]
 async fn an_unsupported_model_is_refused_before_it_is_downloaded() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     for (file, words) in [
         ("pytorch_model.bin", "pickled"),
         ("other.safetensors", "other.safetensors"),
@@ -136,7 +138,7 @@ async fn an_unsupported_model_is_refused_before_it_is_downloaded() -> Result<()>
 
 #[tokio::test]
 async fn a_name_that_leads_out_of_the_cache_is_refused() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     for name in [
         "../../../../evil.json",
         "/tmp/evil.json",
@@ -158,7 +160,7 @@ async fn a_name_that_leads_out_of_the_cache_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn a_disk_that_is_too_small_is_seen_before_a_byte_is_written() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = HubServer::new().await?;
     server.hub.announce(REPOSITORY, WEIGHTS, 1 << 50);
     let load = server.client.load("m").spec(hub_spec(REPOSITORY, &[], 3));
     let refused = refusal(

@@ -9,11 +9,10 @@ use hangar_client::v1::{
 };
 use hangar_tests::{
     background::Background,
-    hangar::{DEADLINE, spec},
     processes,
     refusals::refusal,
     scripted::Script,
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, TestServer, spec},
     time_enough::with_time_enough,
 };
 use tonic::Code;
@@ -24,8 +23,13 @@ const SHORT: Duration = Duration::from_millis(1500);
 async fn a_load_fails_at_its_timeout() -> Result<()> {
     for state in [Starting, Loading, Warming] {
         let (server, mut held) = with_time_enough(SHORT, async |limit| {
-            let server = ScriptedServer::start(&Script::gated()).await?;
-            let held = server.hold_load(server.load().timeout(limit), state).await;
+            let server = TestServer::scripted()
+                .script(&Script::gated())
+                .start()
+                .await?;
+            let held = server
+                .hold_load(server.load_m().timeout(limit), state)
+                .await;
             Ok(held.ok().map(|held| (server, held)))
         })
         .await?;
@@ -52,9 +56,14 @@ async fn a_load_fails_at_its_timeout() -> Result<()> {
 
 #[tokio::test]
 async fn the_timeout_of_a_load_counts_while_it_is_queued() -> Result<()> {
-    let one_at_a_time =
-        |options: hangar_tests::hangar::Options| options.argument("--max-concurrent-loads=1");
-    let server = ScriptedServer::with(&Script::gated(), one_at_a_time).await?;
+    let one_at_a_time = |options: hangar_tests::server::TestServerBuilder| {
+        options.argument("--max-concurrent-loads=1")
+    };
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .with(one_at_a_time)
+        .start()
+        .await?;
     let _held = server.hold(Loading).await?;
     let path = server.fixtures.scripted("n", &Script::default())?;
     let waits = server.client.load("n").spec(spec(&path)).timeout(SHORT);
@@ -69,18 +78,24 @@ async fn the_timeout_of_a_load_counts_while_it_is_queued() -> Result<()> {
 
 #[tokio::test]
 async fn every_waiter_gets_the_timeout_of_a_load() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     let _gate = server.gate("load")?;
-    let load = server.load().timeout(SHORT).wait().await;
+    let load = server.load_m().timeout(SHORT).wait().await;
     refusal(load, Code::DeadlineExceeded, ErrorReason::LoadTimeout);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_load_outlives_the_deadline_of_its_caller() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     let mut held = server.hold(Loading).await?;
-    let error = server.load().deadline(SHORT).wait().await.err();
+    let error = server.load_m().deadline(SHORT).wait().await.err();
     assert_eq!(
         error.map(|error| error.code()),
         Some(Code::DeadlineExceeded)
@@ -92,10 +107,13 @@ async fn a_load_outlives_the_deadline_of_its_caller() -> Result<()> {
 
 #[tokio::test]
 async fn a_load_outlives_a_caller_that_goes_away() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     let gate = server.gate("load")?;
-    let mut transitions = server.follow().await?;
-    let client = server.hangar.client().await?;
+    let mut transitions = server.follow("m").await?;
+    let client = server.connect().await?;
     let waiting = Background::start(client.load("m").spec(server.spec()).wait());
     let loading = transitions.until(Loading).await?;
     // Takes the call and its connection along.
@@ -108,15 +126,20 @@ async fn a_load_outlives_a_caller_that_goes_away() -> Result<()> {
 
 #[tokio::test]
 async fn loads_beyond_the_limit_wait_in_the_queue() -> Result<()> {
-    let one_at_a_time =
-        |options: hangar_tests::hangar::Options| options.argument("--max-concurrent-loads=1");
-    let server = ScriptedServer::with(&Script::gated(), one_at_a_time).await?;
+    let one_at_a_time = |options: hangar_tests::server::TestServerBuilder| {
+        options.argument("--max-concurrent-loads=1")
+    };
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .with(one_at_a_time)
+        .start()
+        .await?;
     let held = server.hold(Loading).await?;
     let path = server.fixtures.scripted("n", &Script::default())?;
-    let mut other = server.hangar.follow("n").await?;
+    let mut other = server.follow("n").await?;
     server.client.load("n").spec(spec(&path)).send().await?;
     assert_eq!(other.until(Pending).await?.worker_pid, 0);
-    assert_eq!(processes::children(server.hangar.pid())?, [held.pid]);
+    assert_eq!(processes::children(server.pid())?, [held.pid]);
     held.gate.open()?;
     other.until(Ready).await?;
     Ok(())

@@ -10,7 +10,7 @@ use hangar_client::{
 use hangar_tests::{
     refusals::refusal,
     scripted::{LoadKind, Script},
-    scripted_server::ScriptedServer,
+    server::TestServer,
 };
 use tonic::Code;
 
@@ -28,8 +28,8 @@ fn desired(refused: &Refusal) -> Option<&str> {
 
 #[tokio::test]
 async fn a_load_that_failed_says_that_the_model_stays_and_how_to_be_rid_of_it() -> Result<()> {
-    let server = ScriptedServer::start(&failing()).await?;
-    let refused = server.load().wait().await;
+    let server = TestServer::scripted().script(&failing()).start().await?;
+    let refused = server.load_m().wait().await;
     let refused = refusal(
         refused,
         Code::FailedPrecondition,
@@ -61,9 +61,9 @@ async fn a_load_that_failed_says_that_the_model_stays_and_how_to_be_rid_of_it() 
 
 #[tokio::test]
 async fn a_sessions_load_that_failed_is_not_tried_again() -> Result<()> {
-    let server = ScriptedServer::start(&failing()).await?;
+    let server = TestServer::scripted().script(&failing()).start().await?;
     let session = server.client.open_session(Duration::from_secs(60)).await?;
-    let refused = server.load().session(session.id()).wait().await;
+    let refused = server.load_m().session(session.id()).wait().await;
     let refused = refusal(
         refused,
         Code::FailedPrecondition,

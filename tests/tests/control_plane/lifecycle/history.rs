@@ -8,15 +8,18 @@ use hangar_client::v1::{
 };
 use hangar_tests::{
     scripted::{LoadKind, Script},
-    scripted_server::ScriptedServer,
+    server::TestServer,
 };
 
 #[tokio::test]
 async fn the_last_eight_loads_are_listed_newest_first() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     let mut ids = Vec::new();
     for _ in 0..9 {
-        ids.push(server.load().force_reload().wait().await?.load_id);
+        ids.push(server.load_m().force_reload().wait().await?.load_id);
     }
     ids.reverse();
     ids.truncate(8);
@@ -55,14 +58,17 @@ async fn the_last_eight_loads_are_listed_newest_first() -> Result<()> {
 
 #[tokio::test]
 async fn each_load_is_listed_with_its_outcome() -> Result<()> {
-    let server = ScriptedServer::start(&Script::loading(LoadKind::Error)).await?;
-    assert!(server.load().wait().await.is_err());
+    let server = TestServer::scripted()
+        .script(&Script::loading(LoadKind::Error))
+        .start()
+        .await?;
+    assert!(server.load_m().wait().await.is_err());
     let fail = LoadKind::Fail {
         reason: "MODEL_UNUSABLE".into(),
         message: "The weights are missing. Copy them there.".into(),
     };
     Script::loading(fail).write(&server.directory)?;
-    assert!(server.load().wait().await.is_err());
+    assert!(server.load_m().wait().await.is_err());
     Script::gated().write(&server.directory)?;
     let held = server.hold(Loading).await?;
     server.client.unload("m").send().await?;

@@ -9,15 +9,14 @@ use hangar_client::v1::{
 };
 use hangar_tests::{
     fixtures::{Family, Fixtures, Quantization, Shape},
-    hangar::{Hangar, Options, spec},
     processes,
     scripted::{LoadKind, Script},
-    scripted_server::ScriptedServer,
+    server::{TestServer, spec},
 };
 
 async fn metadata(path: &Path, fixtures: &Fixtures) -> Result<ModelMetadata> {
-    let hangar = Hangar::start(Options::new(fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(fixtures).start().await?;
+    let client = server.connect().await?;
     client.load("m").spec(spec(path)).wait().await?;
     greedy(&client, "m", "Hello").await?;
     let info = client.info().model("m").send().await?;
@@ -99,8 +98,11 @@ async fn a_gguf_file_is_described() -> Result<()> {
 
 #[tokio::test]
 async fn desired_state_is_reported_beside_the_state() -> Result<()> {
-    let server = ScriptedServer::start(&Script::loading(LoadKind::Error)).await?;
-    assert!(server.load().wait().await.is_err());
+    let server = TestServer::scripted()
+        .script(&Script::loading(LoadKind::Error))
+        .start()
+        .await?;
+    assert!(server.load_m().wait().await.is_err());
     let info = server.info().await?;
     assert_eq!(info.desired_state(), DesiredState::Loaded);
     assert_eq!(info.status.context("a status")?.state(), ModelState::Failed);
@@ -121,7 +123,10 @@ async fn desired_state_is_reported_beside_the_state() -> Result<()> {
 
 #[tokio::test]
 async fn the_server_and_its_system_are_described() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     server.ready().await?;
     let info = server.client.info().send().await?;
     let about = info.server.context("a server")?;
@@ -143,7 +148,7 @@ async fn the_server_and_its_system_are_described() -> Result<()> {
         system.platform,
         "linux ".to_owned() + std::env::consts::ARCH
     );
-    let seen = processes::host_bytes(server.hangar.pid())?;
+    let seen = processes::host_bytes(server.pid())?;
     let reported = system.memory_server_bytes;
     // Between the two looks it may take a little.
     let slack = seen / 2 + (4 << 20);
@@ -161,7 +166,10 @@ async fn the_server_and_its_system_are_described() -> Result<()> {
 
 #[tokio::test]
 async fn the_empty_request_returns_the_basics_of_all_models() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     assert!(server.client.info().send().await?.models.is_empty());
     for id in ["z", "a/b"] {
         server.client.load(id).spec(server.spec()).wait().await?;

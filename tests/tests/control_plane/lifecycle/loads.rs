@@ -11,7 +11,7 @@ use hangar_tests::{
     processes,
     refusals::refusal,
     scripted::{Event, LoadKind, Script},
-    scripted_server::ScriptedServer,
+    server::TestServer,
 };
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -19,7 +19,7 @@ use tonic_types::StatusExt;
 use super::other_spec;
 
 async fn validate(
-    server: &ScriptedServer,
+    server: &TestServer,
     id: &str,
     spec: ModelSpec,
 ) -> Result<LoadModelResponse, hangar_client::Error> {
@@ -37,10 +37,13 @@ async fn validate(
 
 #[tokio::test]
 async fn a_load_answers_at_once_and_goes_through_every_state() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     let gate = server.gate("ready")?;
-    let mut transitions = server.follow().await?;
-    let load = server.load().send().await?;
+    let mut transitions = server.follow("m").await?;
+    let load = server.load_m().send().await?;
     assert!(!load.already_loaded && !load.load_id.is_empty());
     let begun = load.status.context("a status")?;
     assert!(matches!(begun.state(), Pending | Starting), "{begun:?}");
@@ -63,8 +66,11 @@ async fn a_load_answers_at_once_and_goes_through_every_state() -> Result<()> {
 
 #[tokio::test]
 async fn a_load_with_wait_answers_when_the_model_is_ready() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
-    let load = server.load().wait().await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    let load = server.load_m().wait().await?;
     assert!(!load.already_loaded && load.error.is_none());
     let status = load.status.context("a status")?;
     assert_eq!((status.state(), status.load_id), (Ready, load.load_id));
@@ -76,9 +82,12 @@ async fn a_load_with_wait_answers_when_the_model_is_ready() -> Result<()> {
 
 #[tokio::test]
 async fn load_is_idempotent_while_loading_and_when_ready() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     let mut held = server.hold(Loading).await?;
-    let one = server.load().send().await?;
+    let one = server.load_m().send().await?;
     let two = server.client.load("m").send().await?;
     assert_eq!(one.load_id, two.load_id);
     assert!(!one.already_loaded && !two.already_loaded);
@@ -89,7 +98,7 @@ async fn load_is_idempotent_while_loading_and_when_ready() -> Result<()> {
         (first.load_id, first.already_loaded),
         (one.load_id.clone(), false)
     );
-    let again = server.load().wait().await?;
+    let again = server.load_m().wait().await?;
     assert!(again.already_loaded);
     assert_eq!(again.load_id, one.load_id);
     let again = again.status.context("a status")?;
@@ -100,7 +109,10 @@ async fn load_is_idempotent_while_loading_and_when_ready() -> Result<()> {
 
 #[tokio::test]
 async fn a_spec_registers_an_unknown_model() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     let unknown = refusal(
         server.client.load("m").send().await,
         Code::NotFound,
@@ -112,7 +124,7 @@ async fn a_spec_registers_an_unknown_model() -> Result<()> {
         metadata.get("known_model_ids").map(String::as_str),
         Some("")
     );
-    server.load().wait().await?;
+    server.load_m().wait().await?;
     server.client.unload("m").send().await?;
     assert_eq!(server.client.load("m").wait().await?.model_id, "m");
     let unknown = refusal(
@@ -131,7 +143,7 @@ async fn a_spec_registers_an_unknown_model() -> Result<()> {
 }
 
 /// Another spec is refused, the same one is not, and neither changes anything.
-async fn assert_bound_to_its_spec(server: &ScriptedServer, state: ModelState) -> Result<()> {
+async fn assert_bound_to_its_spec(server: &TestServer, state: ModelState) -> Result<()> {
     let before = server.info().await?;
     let was = before.status.context("a status")?;
     assert_eq!(was.state(), state);
@@ -165,7 +177,10 @@ async fn assert_bound_to_its_spec(server: &ScriptedServer, state: ModelState) ->
 #[tokio::test]
 async fn another_spec_is_a_conflict_while_loading() -> Result<()> {
     for state in [Starting, Loading, Warming] {
-        let server = ScriptedServer::start(&Script::gated()).await?;
+        let server = TestServer::scripted()
+            .script(&Script::gated())
+            .start()
+            .await?;
         let mut held = server.hold(state).await?;
         assert_bound_to_its_spec(&server, state).await?;
         held.gate.open()?;
@@ -176,7 +191,10 @@ async fn another_spec_is_a_conflict_while_loading() -> Result<()> {
 
 #[tokio::test]
 async fn another_spec_is_a_conflict_when_ready_and_when_unloaded() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     server.ready().await?;
     assert_bound_to_its_spec(&server, Ready).await?;
     server.client.unload("m").send().await?;
@@ -185,10 +203,13 @@ async fn another_spec_is_a_conflict_when_ready_and_when_unloaded() -> Result<()>
 
 #[tokio::test]
 async fn another_spec_is_a_conflict_when_failed() -> Result<()> {
-    let server = ScriptedServer::start(&Script::loading(LoadKind::Error)).await?;
-    assert!(server.load().wait().await.is_err());
+    let server = TestServer::scripted()
+        .script(&Script::loading(LoadKind::Error))
+        .start()
+        .await?;
+    assert!(server.load_m().wait().await.is_err());
     assert_bound_to_its_spec(&server, Failed).await?;
-    assert!(server.load().wait().await.is_err());
+    assert!(server.load_m().wait().await.is_err());
     let info = server.info().await?;
     assert_eq!(info.recent_loads.len(), 2);
     assert!(
@@ -210,7 +231,10 @@ fn timeless(model: &ModelInfo) -> ModelInfo {
 
 #[tokio::test]
 async fn validate_only_reports_what_is_wrong_and_changes_nothing() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     assert!(
         validate(&server, "m", server.spec())
             .await?
@@ -242,9 +266,12 @@ async fn validate_only_reports_what_is_wrong_and_changes_nothing() -> Result<()>
 
 #[tokio::test]
 async fn loads_that_join_start_one_worker() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     let mut events = server.events()?;
-    let loads = (0..8).map(|_| server.load().wait());
+    let loads = (0..8).map(|_| server.load_m().wait());
     let loads = futures::future::try_join_all(loads).await?;
     assert!(loads.iter().all(|load| load.load_id == loads[0].load_id));
     server.client.unload("m").send().await?;

@@ -5,11 +5,10 @@ use futures::future::try_join_all;
 use hangar_client::v1::{ModelUnload, UnloadVerification};
 use hangar_tests::{
     fixtures::{Fixtures, Quantization},
-    hangar::{DEADLINE, Hangar, Options, spec},
     metrics::Metrics,
     processes,
     scripted::{LoadScript, Script},
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, TestServer, spec},
 };
 
 use super::greedy;
@@ -21,9 +20,9 @@ const GROWTH: u64 = 2 << 20;
 const AT_REST: u64 = 30_000_000;
 
 /// Unloads a model and compares what it says with a look at its worker just before.
-async fn unload(hangar: &Hangar, model: &str, worker: u32) -> Result<ModelUnload> {
+async fn unload(server: &TestServer, model: &str, worker: u32) -> Result<ModelUnload> {
     let held = processes::host_bytes(worker)?;
-    let unload = hangar.client().await?.unload(model).send().await?;
+    let unload = server.connect().await?.unload(model).send().await?;
     assert!(!processes::exists(worker));
     assert_eq!(unload.verification(), UnloadVerification::Reaped);
     let off = unload.host_bytes_freed.abs_diff(held);
@@ -44,9 +43,9 @@ async fn an_unload_frees_the_memory_that_proc_showed() -> Result<()> {
         },
         ..Script::default()
     };
-    let server = ScriptedServer::start(&script).await?;
+    let server = TestServer::scripted().script(&script).start().await?;
     let worker = server.ready().await?.worker_pid;
-    let unload = unload(&server.hangar, "m", worker).await?;
+    let unload = unload(&server, "m", worker).await?;
     assert!(unload.host_bytes_freed > 100 << 20);
     Ok(())
 }
@@ -54,8 +53,8 @@ async fn an_unload_frees_the_memory_that_proc_showed() -> Result<()> {
 #[tokio::test]
 async fn two_models_live_in_two_processes() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let models = [
         ("safetensors", fixtures.qwen3()?),
         ("gguf", fixtures.llama_gguf(Quantization::Q8_0)?),
@@ -68,7 +67,7 @@ async fn two_models_live_in_two_processes() -> Result<()> {
         .iter()
         .filter_map(|load| load.status.as_ref().map(|status| status.worker_pid))
         .collect();
-    let mut children = processes::children(hangar.pid())?;
+    let mut children = processes::children(server.pid())?;
     children.sort_unstable();
     let mut sorted = workers.clone();
     sorted.sort_unstable();
@@ -78,18 +77,21 @@ async fn two_models_live_in_two_processes() -> Result<()> {
     let together = try_join_all(together).await?;
     assert_eq!(together[1], alone);
     assert_ne!(together[0], alone);
-    unload(&hangar, "safetensors", workers[0]).await?;
+    unload(&server, "safetensors", workers[0]).await?;
     assert_eq!(greedy(&client, "gguf", "Hello").await?, alone);
-    unload(&hangar, "gguf", workers[1]).await?;
-    assert!(processes::children(hangar.pid())?.is_empty());
-    hangar.terminate().await?;
+    unload(&server, "gguf", workers[1]).await?;
+    assert!(processes::children(server.pid())?.is_empty());
+    server.terminate().await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_server_at_rest_holds_less_than_thirty_megabytes() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
-    let resident = || processes::resident_bytes(server.hangar.pid());
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    let resident = || processes::resident_bytes(server.pid());
     let started = resident()?;
     for id in 0..100 {
         server
@@ -99,7 +101,7 @@ async fn a_server_at_rest_holds_less_than_thirty_megabytes() -> Result<()> {
             .await?;
     }
     server.client.info().send().await?;
-    Metrics::of(server.hangar.ops_listen()).await?;
+    Metrics::of(server.ops_listen()).await?;
     let used = resident()?;
     println!("resident after the start {started}, with 100 models in the catalog {used} bytes");
     assert!(started.max(used) < AT_REST, "{started}, then {used} bytes");
@@ -107,17 +109,17 @@ async fn a_server_at_rest_holds_less_than_thirty_megabytes() -> Result<()> {
 }
 
 /// Sockets and other files that the server keeps while it runs.
-fn runtime_files(hangar: &Hangar) -> Result<usize> {
-    Ok(std::fs::read_dir(hangar.data_dir().join("run"))?.count())
+fn runtime_files(server: &TestServer) -> Result<usize> {
+    Ok(std::fs::read_dir(server.data_dir().join("run"))?.count())
 }
 
 #[tokio::test]
 async fn fifty_cycles_leave_nothing_behind_in_the_server() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.llama()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
-    let before = runtime_files(&hangar)?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
+    let before = runtime_files(&server)?;
     let cycle = async || {
         let load = client.load("m").spec(spec(&path)).wait().await?;
         let worker = load.status.context("a status")?.worker_pid;
@@ -129,20 +131,20 @@ async fn fifty_cycles_leave_nothing_behind_in_the_server() -> Result<()> {
     for _ in 0..10 {
         cycle().await?;
     }
-    let files = processes::open_files(hangar.pid())?;
-    let memory = processes::host_bytes(hangar.pid())?;
+    let files = processes::open_files(server.pid())?;
+    let memory = processes::host_bytes(server.pid())?;
     for _ in 0..40 {
         cycle().await?;
     }
-    assert!(processes::children(hangar.pid())?.is_empty());
-    assert_eq!(runtime_files(&hangar)?, before);
+    assert!(processes::children(server.pid())?.is_empty());
+    assert_eq!(runtime_files(&server)?, before);
     processes::eventually("as many descriptors as before", DEADLINE, || {
-        processes::open_files(hangar.pid())
+        processes::open_files(server.pid())
             .ok()
             .filter(|now| *now <= files)
     })
     .await?;
-    let grown = processes::host_bytes(hangar.pid())?.saturating_sub(memory);
+    let grown = processes::host_bytes(server.pid())?.saturating_sub(memory);
     assert!(grown < GROWTH, "the server grew by {grown} bytes");
     Ok(())
 }

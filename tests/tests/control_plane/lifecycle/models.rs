@@ -3,7 +3,7 @@
 use anyhow::Result;
 use hangar_tests::{
     fixtures::{Fixtures, Quantization},
-    hangar::{Hangar, Options, spec},
+    server::{TestServer, spec},
 };
 
 use super::greedy;
@@ -11,8 +11,8 @@ use super::greedy;
 #[tokio::test]
 async fn every_sound_model_answers_in_ascii_as_its_prompt_wants() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let models = [
         fixtures.llama()?,
         fixtures.long_llama()?,
@@ -49,6 +49,6 @@ async fn every_sound_model_answers_in_ascii_as_its_prompt_wants() -> Result<()> 
         let unload = client.unload("m").send().await?;
         assert!(unload.was_loaded && !unload.killed);
     }
-    hangar.terminate().await?;
+    server.terminate().await?;
     Ok(())
 }

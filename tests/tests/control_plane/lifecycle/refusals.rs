@@ -6,17 +6,16 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelSpec, SwitchModelRequest, SwitchStrategy};
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{Hangar, Options, spec},
     refusals::refusal,
     scripted::Script,
+    server::{TestServer, spec},
     stubs::{load_for, switch, unload},
-    test_server::TestServer,
 };
 use tonic::Code;
 
 /// What is on disk of the catalog, byte for byte.
-fn catalog(hangar: &Hangar) -> Result<Vec<Vec<u8>>> {
-    let read = |name: &str| std::fs::read(hangar.data_dir().join(name));
+fn catalog(server: &TestServer) -> Result<Vec<Vec<u8>>> {
+    let read = |name: &str| std::fs::read(server.data_dir().join(name));
     ["catalog.db", "catalog.db-wal"]
         .into_iter()
         .map(|name| read(name).with_context(|| name.to_owned()))
@@ -28,8 +27,10 @@ fn catalog(hangar: &Hangar) -> Result<Vec<Vec<u8>>> {
 async fn server() -> Result<TestServer> {
     let fixtures = Fixtures::new()?;
     let hour = Duration::from_secs(3600);
-    let options = Options::scripted(&fixtures).time("--history-interval", hour);
-    let server = TestServer::open(fixtures, options).await?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .time("--history-interval", hour);
+    let server = options.start().await?;
     let (_, m) = server.script("m", &Script::default())?;
     let (_, n) = server.script("n", &Script::default())?;
     let session = server.stubs.create_session(None).await?;
@@ -57,9 +58,9 @@ async fn server() -> Result<TestServer> {
 async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
     let server = server().await?;
     let client = &server.client;
-    let before = catalog(&server.hangar)?;
+    let before = catalog(&server)?;
     let kept = || {
-        assert_eq!(catalog(&server.hangar)?, before);
+        assert_eq!(catalog(&server)?, before);
         anyhow::Ok(())
     };
 
@@ -117,9 +118,9 @@ async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
 #[tokio::test]
 async fn refused_switches_and_updates_write_nothing() -> Result<()> {
     let server = server().await?;
-    let before = catalog(&server.hangar)?;
+    let before = catalog(&server)?;
     let kept = || {
-        assert_eq!(catalog(&server.hangar)?, before);
+        assert_eq!(catalog(&server)?, before);
         anyhow::Ok(())
     };
     let fresh = spec(&server.fixtures.scripted("fresh", &Script::default())?);

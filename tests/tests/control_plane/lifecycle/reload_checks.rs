@@ -8,12 +8,10 @@ use hangar_client::{
     v1::{ErrorReason, ModelInfo, ModelSpec},
 };
 use hangar_tests::{
-    hangar::Options,
     processes::children,
     refusals::refusal,
     scripted::{Fault, ReadyKind, Script},
-    scripted_server::ScriptedServer,
-    served::Served,
+    server::TestServer,
 };
 use tonic::Code;
 
@@ -33,14 +31,14 @@ fn assert_serves_on(refused: &Refusal) {
 
 #[tokio::test]
 async fn files_that_have_become_unusable_are_refused_and_the_model_serves_on() -> Result<()> {
-    let served = Served::tiny().await?;
-    let answer = served.greedy("Hello").max_tokens(5).text().await?.text;
-    let before = served.model().await?;
-    let config = served.fixtures.llama()?.join("config.json");
+    let server = TestServer::tiny().await?;
+    let answer = server.greedy("Hello").max_tokens(5).text().await?.text;
+    let before = server.info().await?;
+    let config = server.fixtures.llama()?.join("config.json");
     let text = std::fs::read_to_string(&config)?;
     std::fs::write(&config, "{")?;
     for wait in [false, true] {
-        let reload = served.client.load("m").force_reload();
+        let reload = server.client.load("m").force_reload();
         let refused = if wait {
             reload.wait().await
         } else {
@@ -54,24 +52,24 @@ async fn files_that_have_become_unusable_are_refused_and_the_model_serves_on() -
         assert_serves_on(&refused);
         assert!(refused.message().contains("config.json"), "{refused}");
     }
-    assert_eq!(kept(&served.model().await?), kept(&before));
-    let again = served.greedy("Hello").max_tokens(5).text().await?.text;
+    assert_eq!(kept(&server.info().await?), kept(&before));
+    let again = server.greedy("Hello").max_tokens(5).text().await?.text;
     assert_eq!(again, answer);
-    assert_eq!(children(served.hangar.pid())?.len(), 1);
+    assert_eq!(children(server.pid())?.len(), 1);
     std::fs::write(&config, text)?;
-    served.client.load("m").force_reload().wait().await?;
-    assert_ne!(kept(&served.model().await?), kept(&before));
+    server.client.load("m").force_reload().wait().await?;
+    assert_ne!(kept(&server.info().await?), kept(&before));
     Ok(())
 }
 
 #[tokio::test]
 async fn a_spec_that_cannot_be_loaded_is_not_registered() -> Result<()> {
-    let served = Served::tiny().await?;
-    let before = served.model().await?;
+    let server = TestServer::tiny().await?;
+    let before = server.info().await?;
     let spec = before.spec.clone();
     let spec = match spec {
         Some(spec) => spec,
-        None => served
+        None => server
             .client
             .get_model("m")
             .send()
@@ -88,19 +86,20 @@ async fn a_spec_that_cannot_be_loaded_is_not_registered() -> Result<()> {
         ..spec
     };
     for other in [wider, longer] {
-        let reload = served.client.load("m").spec(other).force_reload();
+        let reload = server.client.load("m").spec(other).force_reload();
         assert!(reload.wait().await.is_err());
-        assert_eq!(kept(&served.model().await?), kept(&before));
+        assert_eq!(kept(&server.info().await?), kept(&before));
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_worker_that_dies_or_says_nothing_in_its_inspection_leaves_the_old_one() -> Result<()> {
-    let server = ScriptedServer::with(&Script::default(), |options: Options| {
-        options.time("--ready-timeout", Duration::from_secs(10))
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .time("--ready-timeout", Duration::from_secs(10))
+        .start()
+        .await?;
     server.ready().await?;
     let before = server.info().await?;
     for (ready, code, reason) in [
@@ -130,23 +129,23 @@ async fn a_worker_that_dies_or_says_nothing_in_its_inspection_leaves_the_old_one
             .max_tokens(1)
             .text()
             .await?;
-        assert_eq!(children(server.hangar.pid())?.len(), 1);
+        assert_eq!(children(server.pid())?.len(), 1);
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_model_whose_files_vanished_is_not_reloaded() -> Result<()> {
-    let served = Served::tiny().await?;
-    let before = served.model().await?;
-    std::fs::remove_dir_all(served.fixtures.llama()?)?;
-    let refused = served.client.load("m").force_reload().wait().await;
+    let server = TestServer::tiny().await?;
+    let before = server.info().await?;
+    std::fs::remove_dir_all(server.fixtures.llama()?)?;
+    let refused = server.client.load("m").force_reload().wait().await;
     refusal(
         refused,
         Code::FailedPrecondition,
         ErrorReason::ModelUnusable,
     );
-    assert_eq!(kept(&served.model().await?), kept(&before));
-    served.greedy("Hello").max_tokens(1).text().await?;
+    assert_eq!(kept(&server.info().await?), kept(&before));
+    server.greedy("Hello").max_tokens(1).text().await?;
     Ok(())
 }

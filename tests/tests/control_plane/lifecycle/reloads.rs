@@ -12,12 +12,10 @@ use hangar_client::{
 };
 use hangar_tests::{
     background::Background,
-    hangar::DEADLINE,
     processes,
     refusals::refusal,
     scripted::{Event, Gate, Script},
-    scripted_server::ScriptedServer,
-    served::Served,
+    server::{DEADLINE, TestServer},
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -26,9 +24,12 @@ use super::other_spec;
 
 #[tokio::test]
 async fn a_reload_of_a_ready_model_gives_it_a_new_worker() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     let before = server.ready().await?;
-    let reload = server.load().force_reload().wait().await?;
+    let reload = server.load_m().force_reload().wait().await?;
     assert!(!reload.already_loaded);
     assert_ne!(reload.load_id, before.load_id);
     let status = reload.status.context("a status")?;
@@ -41,9 +42,12 @@ async fn a_reload_of_a_ready_model_gives_it_a_new_worker() -> Result<()> {
 
 #[tokio::test]
 async fn a_reload_without_wait_answers_at_once() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     let before = server.ready().await?;
-    let mut transitions = server.follow().await?;
+    let mut transitions = server.follow("m").await?;
     let reload = server.client.load("m").force_reload().send().await?;
     assert!(!reload.already_loaded);
     assert_ne!(reload.load_id, before.load_id);
@@ -54,10 +58,13 @@ async fn a_reload_without_wait_answers_at_once() -> Result<()> {
 
 #[tokio::test]
 async fn a_reload_joins_an_equal_load_that_is_under_way() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     let mut held = server.hold(Loading).await?;
-    let first = server.load().send().await?;
-    let reload = server.load().force_reload().send().await?;
+    let first = server.load_m().send().await?;
+    let reload = server.load_m().force_reload().send().await?;
     assert_eq!(reload.load_id, first.load_id);
     held.gate.open()?;
     let ready = held.transitions.until(Ready).await?;
@@ -67,7 +74,10 @@ async fn a_reload_joins_an_equal_load_that_is_under_way() -> Result<()> {
 
 #[tokio::test]
 async fn a_reload_replaces_the_spec() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     server.ready().await?;
     let before = server.info().await?;
     let reload = server
@@ -80,16 +90,19 @@ async fn a_reload_replaces_the_spec() -> Result<()> {
     assert_eq!((before.version, after.version), (1, 2));
     assert_ne!(before.etag, after.etag);
     assert_eq!(after.spec.map(|spec| spec.context_length), Some(77));
-    let old = server.load().wait().await;
+    let old = server.load_m().wait().await;
     refusal(old, Code::FailedPrecondition, ErrorReason::SpecConflict);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_reload_with_another_spec_ends_a_load_that_is_under_way() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     let mut held = server.hold(Loading).await?;
-    let first = server.load().send().await?;
+    let first = server.load_m().send().await?;
     let reload = server
         .client
         .load("m")
@@ -113,14 +126,17 @@ async fn a_reload_with_another_spec_ends_a_load_that_is_under_way() -> Result<()
 
 #[tokio::test]
 async fn a_reload_lets_running_requests_end() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     server.ready().await?;
     let gate = server.gate("token")?;
     let mut events = server.events()?;
-    let mut transitions = server.follow().await?;
+    let mut transitions = server.follow("m").await?;
     let answer = Background::start(server.client.generate("m").prompt("x").max_tokens(3).text());
     timeout(DEADLINE, events.until(Event::Generate)).await??;
-    let reload = Background::start(server.load().force_reload().wait());
+    let reload = Background::start(server.load_m().force_reload().wait());
     transitions.until(Draining).await?;
     gate.open()?;
     assert_eq!(answer.end().await??.text, "t0 t1 t2 ");
@@ -135,10 +151,10 @@ struct Reloading {
     reload: Background<Result<ModelLoad, Error>>,
 }
 
-async fn reloading(server: &ScriptedServer) -> Result<Reloading> {
+async fn reloading(server: &TestServer) -> Result<Reloading> {
     let gate = server.gate("token")?;
     let mut events = server.events()?;
-    let mut transitions = server.follow().await?;
+    let mut transitions = server.follow("m").await?;
     let answer = Background::start(server.client.generate("m").prompt("x").max_tokens(3).text());
     timeout(DEADLINE, events.until(Event::Generate)).await??;
     let reload = Background::start(server.client.load("m").force_reload().wait());
@@ -152,7 +168,10 @@ async fn reloading(server: &ScriptedServer) -> Result<Reloading> {
 
 #[tokio::test]
 async fn requests_during_a_reload_get_model_loading() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     server.ready().await?;
     let held = reloading(&server).await?;
     let status = server.info().await?.status.context("a status")?;
@@ -176,7 +195,10 @@ async fn requests_during_a_reload_get_model_loading() -> Result<()> {
 
 #[tokio::test]
 async fn an_unload_during_a_reload_cancels_the_load() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     server.ready().await?;
     let held = reloading(&server).await?;
     let unload = Background::start(server.client.unload("m").send());
@@ -200,7 +222,10 @@ async fn an_unload_during_a_reload_cancels_the_load() -> Result<()> {
 
 #[tokio::test]
 async fn a_request_that_may_load_the_model_waits_for_the_reload() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     let spec = ModelSpec {
         load_on_demand: true,
         ..server.spec()
@@ -225,18 +250,18 @@ async fn a_request_that_may_load_the_model_waits_for_the_reload() -> Result<()> 
 /// Also in the moments in which it is UNLOADING and UNLOADED on its way.
 #[tokio::test]
 async fn at_no_moment_of_a_reload_is_the_model_not_loaded() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = TestServer::tiny().await?;
     for _ in 0..5 {
-        let worker = served.worker().await?;
-        let reload = served.client.load("m").force_reload().send().await?;
+        let worker = server.worker().await?;
+        let reload = server.client.load("m").force_reload().send().await?;
         assert!(!reload.already_loaded);
-        while served.worker().await? == worker || served.worker().await? == 0 {
-            let answer = served.greedy("Hello").max_tokens(1).text().await;
+        while server.worker().await? == worker || server.worker().await? == 0 {
+            let answer = server.greedy("Hello").max_tokens(1).text().await;
             if let Err(error) = answer {
                 refusal::<()>(Err(error), Code::Unavailable, ErrorReason::ModelLoading);
             }
         }
-        served.client.load("m").wait().await?;
+        server.client.load("m").wait().await?;
     }
     Ok(())
 }

@@ -9,20 +9,23 @@ use hangar_tests::{
     background::Background,
     refusals::refusal,
     scripted::{LoadKind, Script},
-    scripted_server::ScriptedServer,
+    server::TestServer,
 };
 use tonic::Code;
 
 #[tokio::test]
 async fn a_repeated_load_gets_the_same_answer_and_does_nothing() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
-    let first = server.load().request_id("a").wait().await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    let first = server.load_m().request_id("a").wait().await?;
     server.client.unload("m").send().await?;
-    assert_eq!(server.load().request_id("a").wait().await?, first);
+    assert_eq!(server.load_m().request_id("a").wait().await?, first);
     let status = server.info().await?.status.unwrap_or_default();
     assert_eq!(status.state(), Unloaded);
     assert_ne!(
-        server.load().request_id("b").wait().await?.load_id,
+        server.load_m().request_id("b").wait().await?.load_id,
         first.load_id
     );
     Ok(())
@@ -30,7 +33,10 @@ async fn a_repeated_load_gets_the_same_answer_and_does_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn a_repeated_unload_gets_the_same_answer_and_does_nothing() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     server.ready().await?;
     let first = server.client.unload("m").request_id("a").send().await?;
     assert!(first.was_loaded);
@@ -44,8 +50,11 @@ async fn a_repeated_unload_gets_the_same_answer_and_does_nothing() -> Result<()>
 
 #[tokio::test]
 async fn a_request_id_belongs_to_one_body() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
-    server.load().request_id("a").wait().await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    server.load_m().request_id("a").wait().await?;
     let other = server.client.load("m").request_id("a").wait().await;
     refusal(other, Code::InvalidArgument, ErrorReason::RequestIdReused);
     // The methods have ids of their own.
@@ -63,8 +72,11 @@ async fn a_request_id_belongs_to_one_body() -> Result<()> {
 
 #[tokio::test]
 async fn a_duplicate_joins_the_call_that_is_under_way() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
-    let first = server.load().request_id("a");
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
+    let first = server.load_m().request_id("a");
     let mut held = server.hold(Loading).await?;
     let waiting = [first.clone(), first.clone(), first].map(|load| Background::start(load.wait()));
     held.gate.open()?;
@@ -83,9 +95,12 @@ async fn a_duplicate_joins_the_call_that_is_under_way() -> Result<()> {
 
 #[tokio::test]
 async fn a_failed_load_can_be_tried_again_with_the_same_request_id() -> Result<()> {
-    let server = ScriptedServer::start(&Script::loading(LoadKind::Error)).await?;
-    assert!(server.load().request_id("a").wait().await.is_err());
+    let server = TestServer::scripted()
+        .script(&Script::loading(LoadKind::Error))
+        .start()
+        .await?;
+    assert!(server.load_m().request_id("a").wait().await.is_err());
     Script::default().write(&server.directory)?;
-    server.load().request_id("a").wait().await?;
+    server.load_m().request_id("a").wait().await?;
     Ok(())
 }

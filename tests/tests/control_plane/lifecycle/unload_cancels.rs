@@ -7,16 +7,18 @@ use hangar_client::v1::{
 };
 use hangar_tests::{
     background::Background,
-    hangar::{Options, spec},
     processes,
     refusals::refusal,
     scripted::Script,
-    scripted_server::ScriptedServer,
+    server::{TestServer, spec},
 };
 use tonic::Code;
 
 async fn an_unload_cancels_a_load_in(state: ModelState) -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     let mut held = server.hold(state).await?;
     assert!(processes::is_running(held.pid));
     let unload = server.client.unload("m").send().await?;
@@ -59,13 +61,14 @@ async fn an_unload_cancels_a_load_that_is_warming() -> Result<()> {
 
 #[tokio::test]
 async fn an_unload_cancels_a_load_that_waits_for_its_turn() -> Result<()> {
-    let server = ScriptedServer::with(&Script::gated(), |options: Options| {
-        options.argument("--max-concurrent-loads=1")
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .argument("--max-concurrent-loads=1")
+        .start()
+        .await?;
     let held = server.hold(Loading).await?;
     let path = server.fixtures.scripted("n", &Script::default())?;
-    let mut transitions = server.hangar.follow("n").await?;
+    let mut transitions = server.follow("n").await?;
     let waiting = Background::start(server.client.load("n").spec(spec(&path)).wait());
     transitions.until(Pending).await?;
     let unload = server.client.unload("n").send().await?;

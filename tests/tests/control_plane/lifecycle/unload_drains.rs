@@ -13,11 +13,10 @@ use hangar_client::{
 };
 use hangar_tests::{
     background::Background,
-    hangar::{DEADLINE, NEVER, Options, Transitions},
     processes,
     refusals::refusal,
     scripted::{Event, Gate, Script},
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, NEVER, TestServer, Transitions},
     time_enough::with_time_enough,
 };
 use tokio::time::timeout;
@@ -25,7 +24,7 @@ use tonic::Code;
 
 /// A model that an unload drains, because of a request that is held at the gate.
 struct Drain {
-    server: ScriptedServer,
+    server: TestServer,
     worker: u32,
     gate: Gate,
     transitions: Transitions,
@@ -35,11 +34,14 @@ struct Drain {
 
 impl Drain {
     async fn begin(limit: Duration) -> Result<Self> {
-        let server = ScriptedServer::start(&Script::gated()).await?;
+        let server = TestServer::scripted()
+            .script(&Script::gated())
+            .start()
+            .await?;
         let worker = server.ready().await?.worker_pid;
         let gate = server.gate("token")?;
         let mut events = server.events()?;
-        let mut transitions = server.follow().await?;
+        let mut transitions = server.follow("m").await?;
         let answer = server.client.generate("m").prompt("x").max_tokens(3).text();
         let answer = Background::start(answer);
         timeout(DEADLINE, events.until(Event::Generate)).await??;
@@ -90,12 +92,12 @@ async fn requests_that_outlast_the_drain_are_ended() -> Result<()> {
 
 #[tokio::test]
 async fn a_forced_unload_does_not_drain() -> Result<()> {
-    let server = ScriptedServer::with(&Script::gated(), |options: Options| {
-        options
-            .time("--drain-timeout", NEVER)
-            .time("--shutdown-timeout", NEVER * 2)
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .time("--drain-timeout", NEVER)
+        .time("--shutdown-timeout", NEVER * 2)
+        .start()
+        .await?;
     server.ready().await?;
     let _gate = server.gate("token")?;
     let mut events = server.events()?;
@@ -144,12 +146,12 @@ async fn a_second_unload_cannot_lengthen_a_drain() -> Result<()> {
 #[tokio::test]
 async fn a_load_while_draining_is_remembered() -> Result<()> {
     let mut drain = Drain::begin(NEVER).await?;
-    let load = drain.server.load().send().await?;
+    let load = drain.server.load_m().send().await?;
     assert!(!load.already_loaded);
     let info = drain.server.info().await?;
     assert_eq!(info.desired_state(), DesiredState::Loaded);
     assert_eq!(info.status.unwrap_or_default().state(), Draining);
-    let waiting = Background::start(drain.server.load().wait());
+    let waiting = Background::start(drain.server.load_m().wait());
     drain.gate.open()?;
     assert_eq!(drain.answer.end().await??.text, "t0 t1 t2 ");
     assert!(drain.unload.end().await??.was_loaded);

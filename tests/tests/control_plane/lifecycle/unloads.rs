@@ -8,30 +8,33 @@ use hangar_client::v1::{
 };
 use hangar_tests::{
     background::Background,
-    hangar::{NEVER, Options, spec},
     processes,
     refusals::refusal,
     scripted::{LoadKind, Script, ShutdownKind},
-    scripted_server::ScriptedServer,
+    server::{NEVER, TestServer, spec},
 };
 use rustix::process::Signal;
 use tonic::Code;
 
 /// A server whose worker stays in UNLOADING until the test kills it.
-async fn stays() -> Result<ScriptedServer> {
+async fn stays() -> Result<TestServer> {
     let script = Script {
         shutdown: ShutdownKind::Ignore,
         ..Script::default()
     };
-    ScriptedServer::with(&script, |options: Options| {
-        options.time("--kill-timeout", NEVER)
-    })
-    .await
+    TestServer::scripted()
+        .script(&script)
+        .time("--kill-timeout", NEVER)
+        .start()
+        .await
 }
 
 #[tokio::test]
 async fn unloading_what_is_not_loaded_succeeds_and_says_so() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     server.ready().await?;
     assert!(server.client.unload("m").send().await?.was_loaded);
     let again = server.client.unload("m").send().await?;
@@ -45,9 +48,12 @@ async fn unloading_what_is_not_loaded_succeeds_and_says_so() -> Result<()> {
 
 #[tokio::test]
 async fn unloading_a_failed_model_clears_it() -> Result<()> {
-    let server = ScriptedServer::start(&Script::loading(LoadKind::Error)).await?;
-    let mut transitions = server.follow().await?;
-    assert!(server.load().wait().await.is_err());
+    let server = TestServer::scripted()
+        .script(&Script::loading(LoadKind::Error))
+        .start()
+        .await?;
+    let mut transitions = server.follow("m").await?;
+    assert!(server.load_m().wait().await.is_err());
     assert_eq!(transitions.until(Failed).await?.reason, "WORKER_DIED");
     assert!(!server.client.unload("m").send().await?.was_loaded);
     let status = transitions.until(Unloaded).await?;
@@ -58,7 +64,10 @@ async fn unloading_a_failed_model_clears_it() -> Result<()> {
 
 #[tokio::test]
 async fn an_unload_verifies_that_the_worker_is_gone() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     let worker = server.ready().await?.worker_pid;
     let unload = server.client.unload("m").send().await?;
     assert!(!processes::exists(worker));
@@ -75,12 +84,12 @@ async fn an_unload_verifies_that_the_worker_is_gone() -> Result<()> {
 async fn a_load_while_unloading_is_remembered() -> Result<()> {
     let server = stays().await?;
     let first = server.ready().await?;
-    let mut transitions = server.follow().await?;
+    let mut transitions = server.follow("m").await?;
     let unload = Background::start(server.client.unload("m").send());
     transitions.until(Unloading).await?;
-    let load = server.load().send().await?;
+    let load = server.load_m().send().await?;
     assert_ne!(load.load_id, first.load_id);
-    assert_eq!(server.load().send().await?.load_id, load.load_id);
+    assert_eq!(server.load_m().send().await?.load_id, load.load_id);
     processes::signal(first.worker_pid, Signal::KILL)?;
     assert!(unload.end().await??.was_loaded);
     assert!(!processes::exists(first.worker_pid));
@@ -93,10 +102,10 @@ async fn a_load_while_unloading_is_remembered() -> Result<()> {
 async fn a_remembered_load_is_forgotten_by_the_next_unload() -> Result<()> {
     let server = stays().await?;
     let worker = server.ready().await?.worker_pid;
-    let mut transitions = server.follow().await?;
+    let mut transitions = server.follow("m").await?;
     let one = Background::start(server.client.unload("m").send());
     transitions.until(Unloading).await?;
-    let load = Background::start(server.load().wait());
+    let load = Background::start(server.load_m().wait());
     server
         .info_when(|info| info.desired_state() == DesiredState::Loaded)
         .await?;
@@ -114,13 +123,16 @@ async fn a_remembered_load_is_forgotten_by_the_next_unload() -> Result<()> {
 
 #[tokio::test]
 async fn all_models_are_unloaded_at_once() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     server.ready().await?;
     for id in ["a", "b"] {
         let path = server.fixtures.scripted(id, &Script::default())?;
         server.client.load(id).spec(spec(&path)).wait().await?;
     }
-    assert_eq!(processes::children(server.hangar.pid())?.len(), 3);
+    assert_eq!(processes::children(server.pid())?.len(), 3);
     let answer = server.client.unload_all().send().await?;
     let ids: Vec<_> = answer
         .unloads
@@ -135,14 +147,17 @@ async fn all_models_are_unloaded_at_once() -> Result<()> {
             .all(|unload| unload.was_loaded && unload.error.is_none())
     );
     assert!(answer.models_remaining.is_empty());
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     assert!(server.client.unload_all().send().await?.unloads.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn an_unload_lists_the_models_that_remain() -> Result<()> {
-    let server = ScriptedServer::start(&Script::default()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
     server.ready().await?;
     let path = server.fixtures.scripted("n", &Script::default())?;
     server.client.load("n").spec(spec(&path)).wait().await?;

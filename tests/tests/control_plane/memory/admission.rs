@@ -6,16 +6,15 @@ use anyhow::{Context, Result};
 use futures::future::join;
 use hangar_client::v1::{ErrorReason, MemoryHint, ModelSpec, ModelState::Failed};
 use hangar_tests::{
-    hangar::{DEADLINE, Options, spec},
     installation::Installation,
     refusals::refusal,
     scripted::{LoadScript, Script},
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, TestServer, TestServerBuilder, spec},
 };
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::server::TestServer;
+use super::server::MemoryServer;
 
 const MIB: u64 = 1 << 20;
 
@@ -32,7 +31,7 @@ fn pinned(spec: ModelSpec) -> ModelSpec {
 
 /// Has loads of `c` refused until one is so within `limit`: what is refused does not keep its place among the loads for
 /// long, and what it waits for it waits for each time.
-async fn refuse_within(server: &TestServer, limit: Duration) -> Result<()> {
+async fn refuse_within(server: &MemoryServer, limit: Duration) -> Result<()> {
     let refusals = async {
         loop {
             let began = Instant::now();
@@ -48,7 +47,7 @@ async fn refuse_within(server: &TestServer, limit: Duration) -> Result<()> {
 
 #[tokio::test]
 async fn a_refusal_has_the_numbers_and_leaves_other_models_alone() -> Result<()> {
-    let server = TestServer::for_units(2.6).await?;
+    let server = MemoryServer::for_units(2.6).await?;
     let client = &server.client;
     let mut before = Vec::new();
     let mut load_time = Duration::ZERO;
@@ -96,7 +95,7 @@ async fn a_refusal_has_the_numbers_and_leaves_other_models_alone() -> Result<()>
 
 #[tokio::test]
 async fn a_memory_hint_counts() -> Result<()> {
-    let server = TestServer::for_units(2.6).await?;
+    let server = MemoryServer::for_units(2.6).await?;
     let client = &server.client;
     let greedy = server.needing(server.unit * 5 / 2)?;
     let refused = client.load("m").spec(greedy.clone()).wait().await;
@@ -130,9 +129,9 @@ async fn measured_memory_counts_at_the_next_load() -> Result<()> {
         ..Script::default()
     };
     let path = installation.model("m", &script)?;
-    let limit = |options: Options| options.argument("--memory-limit").argument("110MiB");
-    let hangar = installation.with(limit).await?;
-    let client = hangar.client().await?;
+    let limit = |options: TestServerBuilder| options.argument("--memory-limit").argument("110MiB");
+    let server = installation.with(limit).await?;
+    let client = server.connect().await?;
     client.load("m").spec(spec(&path)).wait().await?;
     client.unload("m").send().await?;
     let refused = client.load("m").wait().await;
@@ -153,10 +152,12 @@ async fn measured_memory_counts_at_the_next_load() -> Result<()> {
 
 #[tokio::test]
 async fn two_loads_are_not_both_let_in_on_the_same_memory() -> Result<()> {
-    let server = ScriptedServer::with(&Script::default(), |options| {
-        options.argument("--memory-limit").argument("200MiB")
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .argument("--memory-limit")
+        .argument("200MiB")
+        .start()
+        .await?;
     let script = Script {
         need_host_bytes: 100 * MIB,
         load: LoadScript {
@@ -188,10 +189,12 @@ async fn two_loads_are_not_both_let_in_on_the_same_memory() -> Result<()> {
 
 #[tokio::test]
 async fn a_load_waits_for_what_another_load_leaves_over() -> Result<()> {
-    let server = ScriptedServer::with(&Script::default(), |options| {
-        options.argument("--memory-limit").argument("200MiB")
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .argument("--memory-limit")
+        .argument("200MiB")
+        .start()
+        .await?;
     // It says to need far more than it takes.
     let first = Script {
         need_host_bytes: 150 * MIB,
@@ -203,7 +206,7 @@ async fn a_load_waits_for_what_another_load_leaves_over() -> Result<()> {
     };
     let directory = server.fixtures.scripted("first", &first)?;
     let gate = hangar_tests::scripted::Gate::new(&directory, "load")?;
-    let mut transitions = server.hangar.follow("first").await?;
+    let mut transitions = server.follow("first").await?;
     let spec_of_first = pinned(spec(&directory));
     server
         .client
@@ -215,7 +218,7 @@ async fn a_load_waits_for_what_another_load_leaves_over() -> Result<()> {
         .until(hangar_client::v1::ModelState::Loading)
         .await?;
     let directory = server.fixtures.scripted("second", &second)?;
-    let mut waits = server.hangar.follow("second").await?;
+    let mut waits = server.follow("second").await?;
     server
         .client
         .load("second")
@@ -230,7 +233,7 @@ async fn a_load_waits_for_what_another_load_leaves_over() -> Result<()> {
 
 #[tokio::test]
 async fn a_need_that_no_eviction_can_meet_evicts_nobody() -> Result<()> {
-    let server = TestServer::for_units(2.6).await?;
+    let server = MemoryServer::for_units(2.6).await?;
     server.load_all(["a", "b"]).await?;
     let spec = ModelSpec {
         memory_hint: Some(MemoryHint {

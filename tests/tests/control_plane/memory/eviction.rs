@@ -14,18 +14,17 @@ use hangar_client::{
 };
 use hangar_tests::{
     background::Background,
-    hangar::{Options, spec},
     refusals::refusal,
     scripted::{GenerateScript, LoadScript, Script},
-    scripted_server::ScriptedServer,
+    server::{TestServer, TestServerBuilder, spec},
 };
 use tonic::Code;
 
-use super::server::TestServer;
+use super::server::MemoryServer;
 
 #[tokio::test]
 async fn the_idle_model_used_least_recently_is_evicted() -> Result<()> {
-    let server = TestServer::for_units(2.6).await?;
+    let server = MemoryServer::for_units(2.6).await?;
     server.load_all(["a", "b"]).await?;
     server.touch("a").await?;
     let mut transitions = server.follow("b").await?;
@@ -54,7 +53,7 @@ async fn the_idle_model_used_least_recently_is_evicted() -> Result<()> {
 
 #[tokio::test]
 async fn pinned_and_required_models_are_never_evicted() -> Result<()> {
-    let server = TestServer::for_units(2.6).await?;
+    let server = MemoryServer::for_units(2.6).await?;
     let pinned = ModelSpec {
         pinned: true,
         ..server.spec()?
@@ -77,7 +76,7 @@ async fn pinned_and_required_models_are_never_evicted() -> Result<()> {
 
 #[tokio::test]
 async fn a_held_model_is_evicted_only_when_its_last_holder_lets_go() -> Result<()> {
-    let server = TestServer::for_units(2.6).await?;
+    let server = MemoryServer::for_units(2.6).await?;
     let session = server.client.open_session(Duration::from_secs(60)).await?;
     for id in ["a", "b"] {
         server.client.load(id).spec(server.spec()?).wait().await?;
@@ -114,8 +113,12 @@ fn hundred() -> Script {
 
 #[tokio::test]
 async fn a_busy_model_is_not_evicted_and_neither_is_one_of_higher_priority() -> Result<()> {
-    let room = |options: Options| options.argument("--memory-limit").argument("260MiB");
-    let server = ScriptedServer::with(&hundred(), room).await?;
+    let room = |options: TestServerBuilder| options.argument("--memory-limit").argument("260MiB");
+    let server = TestServer::scripted()
+        .script(&hundred())
+        .with(room)
+        .start()
+        .await?;
     let other = |id: &str, priority| -> Result<Load> {
         let spec = ModelSpec {
             priority,
@@ -139,8 +142,8 @@ async fn a_busy_model_is_not_evicted_and_neither_is_one_of_higher_priority() -> 
     let (code, reason) = (Code::ResourceExhausted, ErrorReason::InsufficientMemory);
     refusal(refused, code, reason);
     // For somebody of its own rank it has to go; the busy one does not.
-    let mut important = server.hangar.follow("important").await?;
-    let mut busy = server.follow().await?;
+    let mut important = server.follow("important").await?;
+    let mut busy = server.follow("m").await?;
     other("d", 1)?.wait().await?;
     important.until(Unloaded).await?;
     gate.open()?;
@@ -169,7 +172,7 @@ async fn a_busy_model_is_not_evicted_and_neither_is_one_of_higher_priority() -> 
 
 #[tokio::test]
 async fn an_evicted_model_is_loaded_on_demand() -> Result<()> {
-    let server = TestServer::for_units(1.5).await?;
+    let server = MemoryServer::for_units(1.5).await?;
     for id in ["a", "b"] {
         let spec = ModelSpec {
             load_on_demand: true,
@@ -192,7 +195,7 @@ async fn an_evicted_model_is_loaded_on_demand() -> Result<()> {
 
 #[tokio::test]
 async fn loading_all_evicts_none_of_them() -> Result<()> {
-    let server = TestServer::for_units(2.6).await?;
+    let server = MemoryServer::for_units(2.6).await?;
     server.load_all(["a", "b", "c"]).await?;
     let before = server.ready().await?;
     let all = server.client.load_all().wait().await?;

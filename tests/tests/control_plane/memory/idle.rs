@@ -13,7 +13,7 @@ use hangar_client::{
 };
 use hangar_tests::time_enough::with_time_enough;
 
-use super::server::TestServer;
+use super::server::MemoryServer;
 
 #[tokio::test]
 async fn a_model_is_unloaded_after_its_idle_timeout() -> Result<()> {
@@ -22,7 +22,7 @@ async fn a_model_is_unloaded_after_its_idle_timeout() -> Result<()> {
 
 /// Nothing when a model went before it could be used.
 async fn idle(limit: Duration) -> Result<Option<()>> {
-    let server = TestServer::for_units(9.0).await?;
+    let server = MemoryServer::for_units(9.0).await?;
     let client = &server.client;
     let lazy = |required, pinned| -> Result<ModelSpec> {
         Ok(ModelSpec {

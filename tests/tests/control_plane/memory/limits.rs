@@ -8,10 +8,9 @@ use hangar_client::v1::{
 };
 use hangar_tests::{
     fixtures::Quantization,
-    hangar::{Hangar, Options, restarting, spec},
     refusals::refusal,
     scripted::{LoadScript, Script},
-    scripted_server::ScriptedServer,
+    server::{TestServer, restarting, spec},
 };
 use procfs::process::{LimitValue, Process};
 use tonic::Code;
@@ -34,8 +33,8 @@ fn data_limit(pid: u32) -> Result<u64> {
 #[tokio::test]
 async fn a_worker_is_limited_to_what_was_admitted_and_is_the_first_to_go() -> Result<()> {
     let fixtures = hangar_tests::fixtures::Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     for (id, path) in [
         ("st", fixtures.llama()?),
         ("gguf", fixtures.llama_gguf(Quantization::Q8_0)?),
@@ -50,10 +49,10 @@ async fn a_worker_is_limited_to_what_was_admitted_and_is_the_first_to_go() -> Re
         let answer = client.generate(id).prompt("x".repeat(200)).max_tokens(40);
         answer.text().await?;
     }
-    let own = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", hangar.pid()))?;
+    let own = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", server.pid()))?;
     assert_ne!(own.trim(), "1000");
     assert!(
-        data_limit(hangar.pid()).is_err(),
+        data_limit(server.pid()).is_err(),
         "the server itself is not limited"
     );
     Ok(())
@@ -61,15 +60,17 @@ async fn a_worker_is_limited_to_what_was_admitted_and_is_the_first_to_go() -> Re
 
 #[tokio::test]
 async fn a_load_that_takes_more_than_was_admitted_fails_alone() -> Result<()> {
-    let server = ScriptedServer::start(&Script {
-        need_host_bytes: 10 * MIB,
-        load: LoadScript {
-            memory_bytes: 2 * GIB,
-            ..LoadScript::default()
-        },
-        ..Script::default()
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&Script {
+            need_host_bytes: 10 * MIB,
+            load: LoadScript {
+                memory_bytes: 2 * GIB,
+                ..LoadScript::default()
+            },
+            ..Script::default()
+        })
+        .start()
+        .await?;
     let neighbour = server.fixtures.scripted("neighbour", &Script::default())?;
     let load = server
         .client
@@ -78,7 +79,7 @@ async fn a_load_that_takes_more_than_was_admitted_fails_alone() -> Result<()> {
         .wait()
         .await?;
     let pid = load.status.context("a status")?.worker_pid;
-    let mut transitions = server.follow().await?;
+    let mut transitions = server.follow("m").await?;
     let spec = restarting(&server.directory, OnFailure, 5);
     let load = server.client.load("m").spec(spec).wait().await;
     let refused = refusal(
@@ -96,7 +97,7 @@ async fn a_load_that_takes_more_than_was_admitted_fails_alone() -> Result<()> {
         (failed.reason.as_str(), failed.attempt),
         ("INSUFFICIENT_MEMORY", 1)
     );
-    let status = server.hangar.follow("neighbour").await?;
+    let status = server.follow("neighbour").await?;
     let status = status.current().context("a status")?;
     assert_eq!((status.state(), status.worker_pid), (Ready, pid));
     server
@@ -111,16 +112,18 @@ async fn a_load_that_takes_more_than_was_admitted_fails_alone() -> Result<()> {
 
 #[tokio::test]
 async fn a_hint_raises_the_limit() -> Result<()> {
-    let server = ScriptedServer::start(&Script {
-        need_host_bytes: 10 * MIB,
-        load: LoadScript {
-            memory_bytes: 800 * MIB,
-            ..LoadScript::default()
-        },
-        ..Script::default()
-    })
-    .await?;
-    let load = server.load().wait().await;
+    let server = TestServer::scripted()
+        .script(&Script {
+            need_host_bytes: 10 * MIB,
+            load: LoadScript {
+                memory_bytes: 800 * MIB,
+                ..LoadScript::default()
+            },
+            ..Script::default()
+        })
+        .start()
+        .await?;
+    let load = server.load_m().wait().await;
     refusal(
         load,
         Code::ResourceExhausted,
@@ -155,7 +158,10 @@ async fn learned_memory_does_not_lower_the_limit() -> Result<()> {
         },
         ..Script::default()
     };
-    let server = ScriptedServer::start(&taking(10 * MIB)).await?;
+    let server = TestServer::scripted()
+        .script(&taking(10 * MIB))
+        .start()
+        .await?;
     server.ready().await?;
     server.client.unload("m").send().await?;
     // It held little in its first life, and comes to need what it said from the beginning.

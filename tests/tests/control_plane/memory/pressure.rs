@@ -12,11 +12,11 @@ use hangar_client::{
         SuspendReason::Evicted,
     },
 };
-use hangar_tests::{background::Background, hangar::DEADLINE};
+use hangar_tests::{background::Background, server::DEADLINE};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    server::TestServer,
+    server::MemoryServer,
     traffic::{Call, ON_DEMAND, Operation, PLAIN, PROTECTED, Plan, is_at_rest},
 };
 
@@ -68,8 +68,8 @@ impl Record {
 }
 
 /// The server with all models registered and the protected ones loaded.
-async fn fill(units: f64) -> Result<(TestServer, hangar_client::Session)> {
-    let server = TestServer::for_units(units).await?;
+async fn fill(units: f64) -> Result<(MemoryServer, hangar_client::Session)> {
+    let server = MemoryServer::for_units(units).await?;
     let client = &server.client;
     let session = client.open_session(Duration::from_secs(120)).await?;
     for id in PROTECTED {
@@ -98,7 +98,7 @@ async fn fill(units: f64) -> Result<(TestServer, hangar_client::Session)> {
 }
 
 /// Waits until nothing is on its way any more.
-async fn rest(server: &TestServer) -> Result<()> {
+async fn rest(server: &MemoryServer) -> Result<()> {
     let at_rest =
         |status: &ModelStatus| is_at_rest(status) && status.in_flight + status.queued == 0;
     let rest = async {
@@ -228,7 +228,7 @@ async fn endure(units: f64, clients: u64, operations: usize) -> Result<usize> {
     );
     assert!(evictions > 0, "the models fitted all together");
     session.close().await?;
-    server.hangar.terminate().await?;
+    server.server.terminate().await?;
     Ok(refused)
 }
 

@@ -1,43 +1,46 @@
 //! A server with room for so many tiny models, and real engines in it.
 
+use std::ops::Deref;
+
 use anyhow::{Context, Result};
-use hangar_client::{
-    Client,
-    v1::{MemoryHint, ModelInfo, ModelLoad, ModelSpec, ModelState, ModelStatus},
-};
+use hangar_client::v1::{MemoryHint, ModelInfo, ModelLoad, ModelSpec, ModelState, ModelStatus};
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{Hangar, Options, Transitions, spec},
+    server::{TestServer, TestServerBuilder, spec},
 };
 
 /// A server whose models may hold so many times the memory of a tiny model together.
-pub(crate) struct TestServer {
-    pub(crate) hangar: Hangar,
-    pub(crate) client: Client,
-    pub(crate) fixtures: Fixtures,
+pub(crate) struct MemoryServer {
+    pub(crate) server: TestServer,
     /// What a tiny model was seen to hold, in bytes.
     pub(crate) unit: u64,
 }
 
-impl TestServer {
+impl Deref for MemoryServer {
+    type Target = TestServer;
+
+    fn deref(&self) -> &TestServer {
+        &self.server
+    }
+}
+
+impl MemoryServer {
     /// Room for `units` tiny models.
     pub(crate) async fn for_units(units: f64) -> Result<Self> {
         Self::with(units, |options| options).await
     }
 
     /// As [`Self::for_units`], with other options.
-    pub(crate) async fn with(units: f64, change: impl FnOnce(Options) -> Options) -> Result<Self> {
-        let fixtures = Fixtures::new()?;
-        let unit = measure(&fixtures).await?;
+    pub(crate) async fn with(
+        units: f64,
+        change: impl FnOnce(TestServerBuilder) -> TestServerBuilder,
+    ) -> Result<Self> {
+        let options = TestServer::real().fixtures(&Fixtures::new()?);
+        let unit = measure(&options).await?;
         let limit = format!("{}B", (unit as f64 * units) as u64);
-        let options = Options::new(&fixtures)
-            .argument("--memory-limit")
-            .argument(limit);
-        let hangar = Hangar::start(change(options)).await?;
+        let options = options.argument("--memory-limit").argument(limit);
         Ok(Self {
-            client: hangar.client().await?,
-            hangar,
-            fixtures,
+            server: change(options).start().await?,
             unit,
         })
     }
@@ -98,10 +101,6 @@ impl TestServer {
         let models = info.models.into_iter().filter(ready);
         Ok(models.map(|model| model.model_id).collect())
     }
-
-    pub(crate) async fn follow(&self, id: &str) -> Result<Transitions> {
-        self.hangar.follow(id).await
-    }
 }
 
 /// The status of a load that ended well.
@@ -110,20 +109,9 @@ pub(crate) fn status(load: ModelLoad) -> Result<ModelStatus> {
 }
 
 /// What a tiny model holds after an answer, in bytes.
-async fn measure(fixtures: &Fixtures) -> Result<u64> {
-    let hangar = Hangar::start(Options::new(fixtures)).await?;
-    let client = hangar.client().await?;
-    let load = client
-        .load("m")
-        .spec(spec(&fixtures.llama()?))
-        .wait()
-        .await?;
-    let pid = status(load)?.worker_pid;
-    client
-        .generate("m")
-        .prompt("Hello")
-        .max_tokens(8)
-        .text()
-        .await?;
+async fn measure(options: &TestServerBuilder) -> Result<u64> {
+    let server = options.start().await?;
+    let pid = status(server.llama("m").await?)?.worker_pid;
+    server.answer("m").await?;
     hangar_tests::processes::host_bytes(pid)
 }

@@ -11,10 +11,10 @@ use hangar_client::{
         ModelStatus, SuspendReason,
     },
 };
-use hangar_tests::hangar::DEADLINE;
+use hangar_tests::server::DEADLINE;
 use tokio::task::JoinSet;
 
-use super::server::TestServer;
+use super::server::MemoryServer;
 
 /// Models that never have to go: pinned, required, held.
 pub(crate) const PROTECTED: [&str; 3] = ["pinned", "required", "held"];
@@ -56,10 +56,10 @@ pub(crate) enum Call {
 
 impl Plan {
     /// Does all of it and gives what was done, in no order.
-    pub(crate) async fn run(self, server: &TestServer) -> Result<Vec<Operation>> {
+    pub(crate) async fn run(self, server: &MemoryServer) -> Result<Vec<Operation>> {
         let mut clients = JoinSet::new();
         for number in 0..self.clients {
-            let client = server.hangar.client().await?;
+            let client = server.connect().await?;
             clients.spawn(self.act(number, client));
         }
         let mut operations = Vec::new();

@@ -12,16 +12,15 @@ use hangar_client::{
     },
 };
 use hangar_tests::{
-    hangar::spec,
     scripted::{Gate, Script},
-    scripted_server::ScriptedServer,
+    server::{TestServer, spec},
 };
 
-use super::server::TestServer;
+use super::server::MemoryServer;
 
 #[tokio::test]
 async fn above_the_high_watermark_the_least_recently_used_model_is_evicted() -> Result<()> {
-    let server = TestServer::with(3.0, |options| {
+    let server = MemoryServer::with(3.0, |options| {
         options.argument("--memory-high-watermark").argument("0.5")
     })
     .await?;
@@ -50,10 +49,12 @@ const MORE_THAN_A_CHECK: Duration = Duration::from_millis(2500);
 
 #[tokio::test]
 async fn memory_that_is_only_reserved_evicts_nobody() -> Result<()> {
-    let server = ScriptedServer::with(&Script::default(), |options| {
-        options.argument("--memory-limit").argument("1GiB")
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .argument("--memory-limit")
+        .argument("1GiB")
+        .start()
+        .await?;
     server.ready().await?;
     // With its headroom nearly all that there is, and it takes next to nothing.
     let modest = Script {
@@ -62,7 +63,7 @@ async fn memory_that_is_only_reserved_evicts_nobody() -> Result<()> {
     };
     let directory = server.fixtures.scripted("modest", &modest)?;
     let _gate = Gate::new(&directory, "load")?;
-    let mut loading = server.hangar.follow("modest").await?;
+    let mut loading = server.follow("modest").await?;
     server
         .client
         .load("modest")
@@ -77,7 +78,7 @@ async fn memory_that_is_only_reserved_evicts_nobody() -> Result<()> {
         pinned: true,
         ..spec(&clock)
     };
-    let mut ticks = server.hangar.follow("clock").await?;
+    let mut ticks = server.follow("clock").await?;
     server.client.load("clock").spec(clock).wait().await?;
     ticks.until(Unloaded).await?;
     assert_eq!(

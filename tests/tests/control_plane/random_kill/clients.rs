@@ -14,7 +14,7 @@ use hangar_client::{
     Client, Error,
     v1::{DesiredState, ModelSpec, RestartMode::OnFailure},
 };
-use hangar_tests::{hangar::restarting, installation::Installation};
+use hangar_tests::{installation::Installation, server::restarting};
 use tokio::sync::Notify;
 
 use super::{

@@ -14,10 +14,10 @@ use hangar_client::{
     },
 };
 use hangar_tests::{
-    hangar::{Hangar, restarting, spec},
     info,
     installation::Installation,
     scripted::{Gate, Script},
+    server::{TestServer, restarting, spec},
 };
 
 /// A server that was killed while its model `m` was LOADING, and the gate that the model waits at.
@@ -27,18 +27,18 @@ async fn die_loading(
 ) -> Result<Gate> {
     let directory = installation.model("m", &Script::gated())?;
     let gate = Gate::new(&directory, "load")?;
-    let hangar = installation.start().await?;
-    let mut transitions = hangar.follow("m").await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let mut transitions = server.follow("m").await?;
+    let client = server.connect().await?;
     client.load("m").spec(spec(&directory)).send().await?;
     transitions.until(Loading).await?;
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
     Ok(gate)
 }
 
 /// Where the model stands once it is at rest, in BACKOFF or FAILED.
-async fn given_up(hangar: &Hangar) -> Result<ModelStatus> {
-    let mut transitions = hangar.follow("m").await?;
+async fn given_up(server: &TestServer) -> Result<ModelStatus> {
+    let mut transitions = server.follow("m").await?;
     loop {
         if let Some(status) = transitions.current()
             && [Backoff, Failed].contains(&status.state())
@@ -53,36 +53,36 @@ async fn given_up(hangar: &Hangar) -> Result<ModelStatus> {
 async fn an_attempt_that_the_server_died_in_counts() -> Result<()> {
     let installation = Installation::scripted()?;
     let gate = die_loading(&installation, |path| restarting(path, OnFailure, 3)).await?;
-    let hangar = installation.start().await?;
-    let second = hangar.follow("m").await?.until(Loading).await?;
+    let server = installation.start().await?;
+    let second = server.follow("m").await?.until(Loading).await?;
     assert_eq!(second.attempt, 2);
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
 
-    let hangar = installation.start().await?;
-    let mut transitions = hangar.follow("m").await?;
+    let server = installation.start().await?;
+    let mut transitions = server.follow("m").await?;
     let third = transitions.until(Loading).await?;
     assert_eq!(third.attempt, 3);
     gate.step(1)?;
     transitions.until(Ready).await?;
-    let loads = info::model(&hangar.client().await?, "m")
+    let loads = info::model(&server.connect().await?, "m")
         .await?
         .recent_loads;
     assert_eq!(loads[0].outcome(), LoadOutcome::Succeeded);
     assert_eq!(loads[0].attempts, 3);
     // What is known of the end of an attempt is on disk when a later change is.
     let flush = installation.model("flush", &Script::default())?;
-    hangar
-        .client()
+    server
+        .connect()
         .await?
         .create_model("flush", spec(&flush))
         .send()
         .await?;
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
 
     // READY is a clean end: it begins anew.
     gate.open()?;
-    let hangar = installation.start().await?;
-    let ready = hangar.follow("m").await?.until(Ready).await?;
+    let server = installation.start().await?;
+    let ready = server.follow("m").await?.until(Ready).await?;
     assert_eq!(ready.attempt, 1);
     Ok(())
 }
@@ -91,12 +91,12 @@ async fn an_attempt_that_the_server_died_in_counts() -> Result<()> {
 async fn the_last_attempt_is_the_last_one_across_restarts() -> Result<()> {
     let installation = Installation::scripted()?;
     let _gate = die_loading(&installation, |path| restarting(path, OnFailure, 2)).await?;
-    let hangar = installation.start().await?;
-    hangar.follow("m").await?.until(Loading).await?;
-    installation.kill(hangar).await?;
+    let server = installation.start().await?;
+    server.follow("m").await?.until(Loading).await?;
+    installation.kill(server).await?;
 
-    let hangar = installation.start().await?;
-    let failed = given_up(&hangar).await?;
+    let server = installation.start().await?;
+    let failed = given_up(&server).await?;
     assert_eq!(
         (failed.state(), failed.reason.as_str(), failed.attempt),
         (Failed, "WORKER_DIED", 2)
@@ -105,7 +105,7 @@ async fn the_last_attempt_is_the_last_one_across_restarts() -> Result<()> {
         assert!(failed.message.contains(words), "{}", failed.message);
     }
     assert!(installation.processes().len() == 1, "only the server runs");
-    let loads = info::model(&hangar.client().await?, "m")
+    let loads = info::model(&server.connect().await?, "m")
         .await?
         .recent_loads;
     assert_eq!(
@@ -120,14 +120,14 @@ async fn a_model_that_is_never_restarted_is_not_tried_again() -> Result<()> {
     let installation = Installation::scripted()?;
     let gate = die_loading(&installation, spec_never).await?;
     gate.open()?;
-    let hangar = installation.start().await?;
-    let failed = given_up(&hangar).await?;
+    let server = installation.start().await?;
+    let failed = given_up(&server).await?;
     assert_eq!(
         (failed.state(), failed.reason.as_str(), failed.attempt),
         (Failed, "WORKER_DIED", 1)
     );
     // A request begins anew.
-    let load = hangar.client().await?.load("m").wait().await?;
+    let load = server.connect().await?.load("m").wait().await?;
     assert_eq!(load.status.context("a status")?.attempt, 1);
     Ok(())
 }
@@ -149,8 +149,8 @@ async fn the_back_off_after_the_servers_death_is_that_of_the_policy() -> Result<
         ..spec(path)
     };
     let _gate = die_loading(&installation, patient).await?;
-    let hangar = installation.start().await?;
-    let waits = given_up(&hangar).await?;
+    let server = installation.start().await?;
+    let waits = given_up(&server).await?;
     assert_eq!(
         (waits.state(), waits.reason.as_str(), waits.attempt),
         (Backoff, "WORKER_DIED", 1)
@@ -158,8 +158,8 @@ async fn the_back_off_after_the_servers_death_is_that_of_the_policy() -> Result<
     let retry =
         waits.next_retry_time.context("a time")?.seconds - waits.since.context("a time")?.seconds;
     assert!((449..=751).contains(&retry), "{retry} s");
-    let mut transitions = hangar.follow("m").await?;
-    hangar.client().await?.unload("m").send().await?;
+    let mut transitions = server.follow("m").await?;
+    server.connect().await?.unload("m").send().await?;
     let unloaded = transitions.next().await?;
     assert_eq!(unloaded.state(), Unloaded);
     assert!(unloaded.next_retry_time.is_none());
@@ -170,13 +170,13 @@ async fn the_back_off_after_the_servers_death_is_that_of_the_policy() -> Result<
 async fn an_attempt_of_a_model_that_was_unloaded_since_does_not_count() -> Result<()> {
     let installation = Installation::scripted()?;
     let _gate = die_loading(&installation, |path| restarting(path, OnFailure, 9)).await?;
-    let hangar = installation.start().await?;
-    hangar.follow("m").await?.until(Loading).await?;
-    hangar.client().await?.unload("m").send().await?;
-    installation.kill(hangar).await?;
+    let server = installation.start().await?;
+    server.follow("m").await?.until(Loading).await?;
+    server.connect().await?.unload("m").send().await?;
+    installation.kill(server).await?;
     std::fs::remove_file(installation.fixtures.root().join("m/load"))?;
-    let hangar = installation.start().await?;
-    let load = hangar.client().await?.load("m").wait().await?;
+    let server = installation.start().await?;
+    let load = server.connect().await?.load("m").wait().await?;
     assert_eq!(load.status.context("a status")?.attempt, 1);
     Ok(())
 }

@@ -11,7 +11,7 @@ use hangar_client::{
         ModelState::{Ready, Unloaded},
     },
 };
-use hangar_tests::{hangar::spec, info, installation::Installation, refusals::refusal};
+use hangar_tests::{info, installation::Installation, refusals::refusal, server::spec};
 use tonic::Code;
 
 async fn answer(client: &Client, model: &str) -> Result<String> {
@@ -23,17 +23,17 @@ async fn answer(client: &Client, model: &str) -> Result<String> {
 async fn a_loaded_model_comes_back_by_itself_after_a_kill() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     client.load("m").spec(spec(&path)).wait().await?;
     client.switch("chat", "m").wait().await?;
     let said = answer(&client, "chat").await?;
     let before = info::model(&client, "m").await?;
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
 
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
-    let ready = hangar.follow("m").await?.until(Ready).await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
+    let ready = server.follow("m").await?.until(Ready).await?;
     assert_ne!(ready.worker_pid, 0);
     let after = info::model(&client, "m").await?;
     assert_eq!(after.aliases, ["chat"]);
@@ -43,7 +43,7 @@ async fn a_loaded_model_comes_back_by_itself_after_a_kill() -> Result<()> {
         (before.version, &before.etag, &before.spec)
     );
     assert_eq!(answer(&client, "chat").await?, said);
-    hangar.terminate().await?;
+    server.terminate().await?;
     assert_eq!(installation.sockets()?, 0);
     Ok(())
 }
@@ -52,17 +52,17 @@ async fn a_loaded_model_comes_back_by_itself_after_a_kill() -> Result<()> {
 async fn an_unloaded_model_stays_unloaded() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     client.load("m").spec(spec(&path)).wait().await?;
     client.load("other").spec(spec(&path)).wait().await?;
     client.unload("m").send().await?;
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
 
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     // What begins at the start has begun before the server serves.
-    hangar.follow("other").await?.until(Ready).await?;
+    server.follow("other").await?.until(Ready).await?;
     let after = info::model(&client, "m").await?;
     let status = after.status.clone().context("a status")?;
     assert_eq!((status.state(), status.generation), (Unloaded, 0));
@@ -76,16 +76,16 @@ async fn an_unloaded_model_stays_unloaded() -> Result<()> {
 async fn a_clean_shutdown_keeps_desired_state() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     client.load("m").spec(spec(&path)).wait().await?;
     client.load("gone").spec(spec(&path)).send().await?;
     client.unload("gone").send().await?;
-    assert!(hangar.terminate().await?.success());
+    assert!(server.terminate().await?.success());
 
-    let hangar = installation.start().await?;
-    hangar.follow("m").await?.until(Ready).await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    server.follow("m").await?.until(Ready).await?;
+    let client = server.connect().await?;
     assert_eq!(
         info::model(&client, "gone").await?.desired_state(),
         NotDesired
@@ -97,17 +97,17 @@ async fn a_clean_shutdown_keeps_desired_state() -> Result<()> {
 async fn a_model_that_only_a_session_wanted_does_not_come_back() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     let session = client.open_session(Duration::from_secs(60)).await?;
     let load = client.load("m").spec(spec(&path)).session(&session);
     load.wait().await?;
     client.load("other").spec(spec(&path)).wait().await?;
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
 
-    let hangar = installation.start().await?;
-    hangar.follow("other").await?.until(Ready).await?;
-    let after = info::model(&hangar.client().await?, "m").await?;
+    let server = installation.start().await?;
+    server.follow("other").await?.until(Ready).await?;
+    let after = info::model(&server.connect().await?, "m").await?;
     assert_eq!(after.desired_state(), NotDesired);
     assert_eq!(after.status.context("a status")?.state(), Unloaded);
     assert!(after.holders.is_empty());
@@ -118,8 +118,8 @@ async fn a_model_that_only_a_session_wanted_does_not_come_back() -> Result<()> {
 async fn required_and_preloaded_models_are_loaded_at_each_start() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     let flagged = |required, preload| ModelSpec {
         required,
         preload,
@@ -143,12 +143,12 @@ async fn required_and_preloaded_models_are_loaded_at_each_start() -> Result<()> 
     );
     client.unload("required").force().send().await?;
     client.unload("preload").send().await?;
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
 
-    let hangar = installation.start().await?;
+    let server = installation.start().await?;
     for id in ["required", "preload"] {
-        hangar.follow(id).await?.until(Ready).await?;
-        let after = info::model(&hangar.client().await?, id).await?;
+        server.follow(id).await?.until(Ready).await?;
+        let after = info::model(&server.connect().await?, id).await?;
         assert_eq!(after.desired_state(), Loaded, "{id}");
     }
     Ok(())

@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result};
 use hangar_client::{convert::to_duration, v1::LoadOutcome};
-use hangar_tests::{hangar::spec, info, installation::Installation};
+use hangar_tests::{info, installation::Installation, server::spec};
 
 #[tokio::test]
 async fn learned_facts_survive_restarts_and_enter_estimates() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     let first = client.load("m").spec(spec(&path)).send().await?;
     assert!(first.estimated_load_time.is_none(), "nothing is known yet");
     client.load("m").wait().await?;
@@ -21,10 +21,10 @@ async fn learned_facts_survive_restarts_and_enter_estimates() -> Result<()> {
         .await?;
     client.unload("m").send().await?;
     let before = info::model(&client, "m").await?;
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
 
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     let after = info::model(&client, "m").await?;
     let learned = after.learned.clone().context("learned facts")?;
     assert_eq!(Some(&learned), before.learned.as_ref());
@@ -46,16 +46,16 @@ async fn a_failure_is_remembered() -> Result<()> {
     let broken = installation
         .fixtures
         .broken(hangar_tests::fixtures::Broken::ALL[0])?;
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     assert!(client.load("m").spec(spec(&broken)).wait().await.is_err());
     let before = info::model(&client, "m").await?.learned.context("facts")?;
     // A later change writes down what came before it.
     client.unload("m").send().await?;
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
 
-    let hangar = installation.start().await?;
-    let after = info::model(&hangar.client().await?, "m").await?;
+    let server = installation.start().await?;
+    let after = info::model(&server.connect().await?, "m").await?;
     let learned = after.learned.context("learned facts")?;
     assert_eq!(learned, before);
     assert_eq!(learned.loads_failed, 1);

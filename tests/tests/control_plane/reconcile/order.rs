@@ -8,9 +8,9 @@ use hangar_client::{
     v1::{ModelSpec, ModelState, ModelStatus, RestartMode::OnFailure, SuspendReason},
 };
 use hangar_tests::{
-    hangar::{DEADLINE, Hangar, Options, restarting},
     installation::Installation,
     scripted::{Gate, LoadScript, Script},
+    server::{DEADLINE, TestServer, TestServerBuilder, restarting},
 };
 use tokio::time::timeout;
 
@@ -34,13 +34,13 @@ const ORDER: [&str; 6] = [
     "f-unimportant",
 ];
 
-fn one_at_a_time(options: Options) -> Options {
+fn one_at_a_time(options: TestServerBuilder) -> TestServerBuilder {
     options.argument("--max-concurrent-loads").argument("1")
 }
 
 /// Ids of models in the order in which they become READY, from a snapshot on in which none is.
-async fn become_ready(hangar: &Hangar, gates: &[Gate]) -> Result<Vec<String>> {
-    let mut watch = hangar.client().await?.watch().stream();
+async fn become_ready(server: &TestServer, gates: &[Gate]) -> Result<Vec<String>> {
+    let mut watch = server.connect().await?.watch().stream();
     let mut ready = Vec::new();
     let follow = async {
         while ready.len() < MODELS.len() {
@@ -74,8 +74,8 @@ fn assert_held(models: &[ModelStatus]) {
 #[tokio::test]
 async fn required_models_come_first_then_priority_then_the_last_used() -> Result<()> {
     let installation = Installation::scripted()?;
-    let hangar = installation.with(one_at_a_time).await?;
-    let client = hangar.client().await?;
+    let server = installation.with(one_at_a_time).await?;
+    let client = server.connect().await?;
     let mut gates = Vec::new();
     for (id, required, preload, priority) in MODELS {
         let directory = installation.model(id, &Script::gated())?;
@@ -98,10 +98,10 @@ async fn required_models_come_first_then_priority_then_the_last_used() -> Result
             .send()
             .await?;
     }
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
 
-    let hangar = installation.with(one_at_a_time).await?;
-    assert_eq!(become_ready(&hangar, &gates).await?, ORDER);
+    let server = installation.with(one_at_a_time).await?;
+    assert_eq!(become_ready(&server, &gates).await?, ORDER);
     Ok(())
 }
 
@@ -117,8 +117,8 @@ async fn a_required_model_that_comes_late_has_its_room_all_the_same() -> Result<
         die_on_attempts,
         ..Script::default()
     };
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     for (id, required, dies) in [("other", false, vec![]), ("required", true, vec![2])] {
         let spec = ModelSpec {
             required,
@@ -126,7 +126,7 @@ async fn a_required_model_that_comes_late_has_its_room_all_the_same() -> Result<
         };
         client.load(id).spec(spec).wait().await?;
     }
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
 
     // Its first attempt of this life dies. Meanwhile the other one takes the place, and the room.
     let small = |options| {
@@ -134,9 +134,9 @@ async fn a_required_model_that_comes_late_has_its_room_all_the_same() -> Result<
             .argument("--memory-limit")
             .argument("150MiB")
     };
-    let hangar = installation.with(small).await?;
-    let mut other = hangar.follow("other").await?;
-    hangar
+    let server = installation.with(small).await?;
+    let mut other = server.follow("other").await?;
+    server
         .follow("required")
         .await?
         .until(ModelState::Ready)

@@ -6,10 +6,10 @@ use hangar_client::v1::{
     ModelState::{Failed, Ready},
 };
 use hangar_tests::{
-    hangar::{DEADLINE, Hangar, Options, spec},
     http,
     installation::Installation,
     scripted::{Gate, LoadKind, Script},
+    server::{DEADLINE, TestServer, TestServerBuilder, spec},
 };
 use tokio::time::timeout;
 use tonic::{Streaming, transport::Endpoint};
@@ -20,8 +20,8 @@ use tonic_health::pb::{
 };
 
 /// Readiness as the ops port tells it, from now on.
-async fn readiness(hangar: &Hangar) -> Result<Streaming<HealthCheckResponse>> {
-    let ops = format!("http://{}", hangar.ops_listen());
+async fn readiness(server: &TestServer) -> Result<Streaming<HealthCheckResponse>> {
+    let ops = format!("http://{}", server.ops_listen());
     let channel = Endpoint::from_shared(ops)?.connect().await?;
     let request = HealthCheckRequest {
         service: "readiness".to_owned(),
@@ -39,8 +39,8 @@ async fn next(stream: &mut Streaming<HealthCheckResponse>) -> Result<ServingStat
 }
 
 /// Waits until a model has failed.
-async fn has_failed(hangar: &Hangar, model: &str) -> Result<()> {
-    let mut failing = hangar.follow(model).await?;
+async fn has_failed(server: &TestServer, model: &str) -> Result<()> {
+    let mut failing = server.follow(model).await?;
     while failing
         .current()
         .is_none_or(|status| status.state() != Failed)
@@ -50,7 +50,7 @@ async fn has_failed(hangar: &Hangar, model: &str) -> Result<()> {
     Ok(())
 }
 
-fn strict(options: Options) -> Options {
+fn strict(options: TestServerBuilder) -> TestServerBuilder {
     options.argument("--readiness").argument("required")
 }
 
@@ -64,8 +64,8 @@ fn unusable() -> Script {
 /// A catalog with the required models "good", which waits at a gate, and "bad", which fails, and another
 /// model "slow" that is only to be loaded and waits too.
 async fn prepare(installation: &Installation) -> Result<[Gate; 2]> {
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     let good = installation.model("good", &Script::gated())?;
     let bad = installation.model("bad", &unusable())?;
     let slow = installation.model("slow", &Script::gated())?;
@@ -84,7 +84,7 @@ async fn prepare(installation: &Installation) -> Result<[Gate; 2]> {
     );
     client.load("slow").spec(spec(&slow)).wait().await?;
     let gates = [Gate::new(&good, "load")?, Gate::new(&slow, "load")?];
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
     Ok(gates)
 }
 
@@ -92,12 +92,12 @@ async fn prepare(installation: &Installation) -> Result<[Gate; 2]> {
 async fn readiness_waits_until_each_required_model_was_ready_or_failed() -> Result<()> {
     let installation = Installation::scripted()?;
     let [good, _slow] = prepare(&installation).await?;
-    let hangar = installation.start().await?;
-    let mut reported = readiness(&hangar).await?;
+    let server = installation.start().await?;
+    let mut reported = readiness(&server).await?;
     assert_eq!(next(&mut reported).await?, NotServing);
-    has_failed(&hangar, "bad").await?;
+    has_failed(&server, "bad").await?;
     // The bad one has failed; the good one is still on its way.
-    let ops = hangar.ops_listen();
+    let ops = server.ops_listen();
     assert_eq!(http::get(ops, "/readyz").await?.status, 503);
     assert_eq!(http::get(ops, "/startupz").await?.status, 200);
     assert_eq!(http::get(ops, "/livez").await?.status, 200);
@@ -112,12 +112,18 @@ async fn readiness_waits_until_each_required_model_was_ready_or_failed() -> Resu
 async fn readiness_stays_when_a_required_model_goes_later() -> Result<()> {
     let installation = Installation::scripted()?;
     let [good, _slow] = prepare(&installation).await?;
-    let hangar = installation.start().await?;
-    let mut reported = readiness(&hangar).await?;
+    let server = installation.start().await?;
+    let mut reported = readiness(&server).await?;
     good.step(1)?;
     while next(&mut reported).await? != Serving {}
-    hangar.client().await?.unload("good").force().send().await?;
-    let ops = hangar.ops_listen();
+    server
+        .connect()
+        .await?
+        .unload("good")
+        .force()
+        .send()
+        .await?;
+    let ops = server.ops_listen();
     assert_eq!(http::get(ops, "/readyz").await?.status, 200);
     Ok(())
 }
@@ -126,15 +132,15 @@ async fn readiness_stays_when_a_required_model_goes_later() -> Result<()> {
 async fn strict_readiness_needs_every_required_model() -> Result<()> {
     let installation = Installation::scripted()?;
     let [good, _slow] = prepare(&installation).await?;
-    let hangar = installation.with(strict).await?;
-    let mut reported = readiness(&hangar).await?;
+    let server = installation.with(strict).await?;
+    let mut reported = readiness(&server).await?;
     good.step(1)?;
-    hangar.follow("good").await?.until(Ready).await?;
-    let ops = hangar.ops_listen();
+    server.follow("good").await?.until(Ready).await?;
+    let ops = server.ops_listen();
     assert_eq!(http::get(ops, "/readyz").await?.status, 503);
-    has_failed(&hangar, "bad").await?;
+    has_failed(&server, "bad").await?;
     installation.model("bad", &Script::default())?;
-    let client = hangar.client().await?;
+    let client = server.connect().await?;
     client.load("bad").wait().await?;
     assert_eq!(next(&mut reported).await?, NotServing);
     assert_eq!(next(&mut reported).await?, Serving);
@@ -147,10 +153,16 @@ async fn strict_readiness_needs_every_required_model() -> Result<()> {
 async fn readiness_does_not_wait_for_a_required_model_that_was_unloaded() -> Result<()> {
     let installation = Installation::scripted()?;
     let [_good, _slow] = prepare(&installation).await?;
-    let hangar = installation.start().await?;
-    let mut reported = readiness(&hangar).await?;
+    let server = installation.start().await?;
+    let mut reported = readiness(&server).await?;
     assert_eq!(next(&mut reported).await?, NotServing);
-    hangar.client().await?.unload("good").force().send().await?;
+    server
+        .connect()
+        .await?
+        .unload("good")
+        .force()
+        .send()
+        .await?;
     assert_eq!(next(&mut reported).await?, Serving);
     Ok(())
 }

@@ -14,11 +14,11 @@ use hangar_client::{
     },
 };
 use hangar_tests::{
-    hangar::{DEADLINE, Hangar, Options, spec},
     info,
     installation::Installation,
     refusals::refusal,
     scripted::{LoadScript, Script},
+    server::{DEADLINE, TestServer, TestServerBuilder, spec},
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -38,32 +38,32 @@ fn taking(bytes: u64) -> Script {
 }
 
 /// Room for one model of 100 MiB.
-fn small(options: Options) -> Options {
+fn small(options: TestServerBuilder) -> TestServerBuilder {
     options.argument("--memory-limit").argument("150MiB")
 }
 
 /// The model is suspended for `reason`, also in its second life, and LoadModel lifts that for good.
 async fn stays_suspended(
     installation: &Installation,
-    hangar: Hangar,
+    server: TestServer,
     reason: SuspendReason,
 ) -> Result<()> {
-    let reported = assert_suspended(&hangar, reason).await?;
+    let reported = assert_suspended(&server, reason).await?;
     // The next change writes down what came before it.
     let flush = installation.model("flush", &Script::default())?;
-    hangar
-        .client()
+    server
+        .connect()
         .await?
         .load("flush")
         .spec(spec(&flush))
         .wait()
         .await?;
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
 
-    let hangar = installation.with(small).await?;
-    hangar.follow("flush").await?.until(Ready).await?;
-    assert_eq!(assert_suspended(&hangar, reason).await?, reported);
-    let client = hangar.client().await?;
+    let server = installation.with(small).await?;
+    server.follow("flush").await?.until(Ready).await?;
+    assert_eq!(assert_suspended(&server, reason).await?, reported);
+    let client = server.connect().await?;
     let early = client.generate("m").prompt("x").text().await;
     let early = refusal(early, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
     assert!(early.message().contains(&reported), "{early}");
@@ -73,24 +73,24 @@ async fn stays_suspended(
     let ready = client.load("m").wait().await?.status.context("a status")?;
     assert_eq!(ready.suspend_reason(), Unspecified);
     assert!(ready.message.is_empty());
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
 
-    let hangar = installation.with(small).await?;
-    let back = hangar.follow("m").await?.until(Ready).await?;
+    let server = installation.with(small).await?;
+    let back = server.follow("m").await?.until(Ready).await?;
     assert_eq!(back.suspend_reason(), Unspecified);
     Ok(())
 }
 
 /// The model is suspended for `reason`, as GetInfo and the watch tell; gives the words.
-async fn assert_suspended(hangar: &Hangar, reason: SuspendReason) -> Result<String> {
-    let info = info::model(&hangar.client().await?, "m").await?;
+async fn assert_suspended(server: &TestServer, reason: SuspendReason) -> Result<String> {
+    let info = info::model(&server.connect().await?, "m").await?;
     let status = info.status.clone().context("a status")?;
     assert_eq!(status.state(), Unloaded);
     assert_eq!(
         (info.desired_state(), info.suspend_reason()),
         (Loaded, reason)
     );
-    let transitions = hangar.follow("m").await?;
+    let transitions = server.follow("m").await?;
     let watched = transitions.current().context("a status")?;
     assert_eq!(watched.suspend_reason(), reason);
     assert_eq!(
@@ -104,9 +104,9 @@ async fn assert_suspended(hangar: &Hangar, reason: SuspendReason) -> Result<Stri
 #[tokio::test]
 async fn an_evicted_model_stays_suspended_until_it_is_loaded() -> Result<()> {
     let installation = Installation::scripted()?;
-    let hangar = installation.with(small).await?;
-    let client = hangar.client().await?;
-    let mut transitions = hangar.follow("m").await?;
+    let server = installation.with(small).await?;
+    let client = server.connect().await?;
+    let mut transitions = server.follow("m").await?;
     for id in ["m", "other"] {
         let directory = installation.model(id, &taking(100 * MIB))?;
         client.load(id).spec(spec(&directory)).wait().await?;
@@ -117,15 +117,15 @@ async fn an_evicted_model_stays_suspended_until_it_is_loaded() -> Result<()> {
         "{}",
         gone.message
     );
-    stays_suspended(&installation, hangar, Evicted).await
+    stays_suspended(&installation, server, Evicted).await
 }
 
 #[tokio::test]
 async fn an_idle_model_stays_suspended_until_it_is_loaded() -> Result<()> {
     let installation = Installation::scripted()?;
-    let hangar = installation.with(small).await?;
-    let client = hangar.client().await?;
-    let mut transitions = hangar.follow("m").await?;
+    let server = installation.with(small).await?;
+    let client = server.connect().await?;
+    let mut transitions = server.follow("m").await?;
     let directory = installation.model("m", &Script::default())?;
     let spec = ModelSpec {
         idle_timeout: Some(to_proto_duration(Duration::from_secs(1))),
@@ -135,14 +135,14 @@ async fn an_idle_model_stays_suspended_until_it_is_loaded() -> Result<()> {
     transitions.until(Ready).await?;
     let gone = transitions.until(Unloaded).await?;
     assert!(gone.message.contains("idle_timeout"), "{}", gone.message);
-    stays_suspended(&installation, hangar, Idle).await
+    stays_suspended(&installation, server, Idle).await
 }
 
 #[tokio::test]
 async fn an_unload_ends_the_suspension() -> Result<()> {
     let installation = Installation::scripted()?;
-    let hangar = installation.with(small).await?;
-    let client = hangar.client().await?;
+    let server = installation.with(small).await?;
+    let client = server.connect().await?;
     for id in ["m", "other"] {
         let directory = installation.model(id, &taking(100 * MIB))?;
         client.load(id).spec(spec(&directory)).wait().await?;

@@ -5,12 +5,11 @@ use hangar_client::v1::{ErrorReason, ModelState};
 use hangar_tests::{
     background::Background,
     fixtures::Fixtures,
-    hangar::{DEADLINE, Options},
     processes,
     refusals::refusal,
     scripted::{Gate, Script},
+    server::{DEADLINE, TestServer},
     stubs::load_for,
-    test_server::TestServer,
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -19,7 +18,7 @@ use super::{load, session};
 
 #[tokio::test]
 async fn closing_ends_a_load_that_is_under_way() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (path, spec) = server.script("m", &Script::gated())?;
     let _gate = Gate::new(&path, "load")?;
     let held = session(&server).await?;
@@ -32,7 +31,7 @@ async fn closing_ends_a_load_that_is_under_way() -> Result<()> {
     let refused = loading.end().await?;
     refusal(refused, Code::Aborted, ErrorReason::LoadCancelled);
     watch.until("m", ModelState::Unloaded).await?;
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     Ok(())
 }
 
@@ -40,7 +39,7 @@ async fn closing_ends_a_load_that_is_under_way() -> Result<()> {
 /// driver hears of the load.
 #[tokio::test]
 async fn a_load_that_races_with_the_end_of_its_session_leaves_nothing_loaded() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("m", &Script::default())?;
     for _ in 0..30 {
         let held = session(&server).await?;
@@ -58,7 +57,7 @@ async fn a_load_that_races_with_the_end_of_its_session_leaves_nothing_loaded() -
         );
         timeout(DEADLINE, until_unloaded(&server)).await?;
     }
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     Ok(())
 }
 
@@ -76,14 +75,14 @@ async fn until_unloaded(server: &TestServer) {
 async fn sessions_end_with_the_server_and_leave_nothing_to_load() -> Result<()> {
     let data = tempfile::tempdir()?;
     let fixtures = Fixtures::new()?;
-    let options = Options::new(&fixtures).data_in(data.path());
-    let server = TestServer::open(fixtures, options.clone()).await?;
+    let options = TestServer::real().fixtures(&fixtures).data_in(data.path());
+    let server = options.start().await?;
     let held = session(&server).await?;
     load(&server, &held, "held", server.llama_spec()?).await?;
     server.qwen("asked-for").await?;
     let answer = server.answer("asked-for").await?;
 
-    let server = server.after_a_kill(options).await?;
+    let server = server.killed_and_started(&options).await?;
     let mut watch = server.watch().await?;
     watch.until("asked-for", ModelState::Ready).await?;
     assert_eq!(server.answer("asked-for").await?, answer);
@@ -94,7 +93,7 @@ async fn sessions_end_with_the_server_and_leave_nothing_to_load() -> Result<()> 
     );
     assert!(info.holders.is_empty());
     assert!(!server.stubs.is_desired("held").await?);
-    assert_eq!(processes::children(server.hangar.pid())?.len(), 1);
+    assert_eq!(processes::children(server.pid())?.len(), 1);
     let gone = server.stubs.session(&held.session_id).await;
     refusal(gone, Code::NotFound, ErrorReason::SessionNotFound);
     Ok(())

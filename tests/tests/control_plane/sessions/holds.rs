@@ -11,8 +11,8 @@ use hangar_tests::{
     processes,
     refusals::refusal,
     scripted::Script,
+    server::TestServer,
     stubs::{load_again, load_for},
-    test_server::TestServer,
 };
 use tonic::Code;
 
@@ -20,7 +20,7 @@ use super::{holder, holders, load, send, session};
 
 #[tokio::test]
 async fn closing_unloads_what_nobody_else_holds() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let (one, two) = (session(&server).await?, session(&server).await?);
     load(&server, &one, "alone", server.llama_spec()?).await?;
     load(&server, &one, "shared", server.qwen_spec()?).await?;
@@ -43,13 +43,13 @@ async fn closing_unloads_what_nobody_else_holds() -> Result<()> {
     assert_eq!(server.stubs.close(&two.session_id).await?, ["shared"]);
     watch.until("shared", ModelState::Unloaded).await?;
     assert!(server.stubs.info("shared").await?.holders.is_empty());
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn models_loaded_without_a_session_stay() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let held = session(&server).await?;
     let (_, first) = server.script("held-first", &Script::default())?;
     let (_, then) = server.script("held-then", &Script::default())?;
@@ -70,7 +70,7 @@ async fn models_loaded_without_a_session_stay() -> Result<()> {
 
 #[tokio::test]
 async fn an_unknown_session_loads_and_registers_nothing() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let gone = session(&server).await?;
     server.stubs.close(&gone.session_id).await?;
     let (_, spec) = server.script("m", &Script::default())?;
@@ -93,13 +93,13 @@ async fn an_unknown_session_loads_and_registers_nothing() -> Result<()> {
         let refused = server.stubs.load(request).await;
         refusal(refused, Code::NotFound, ErrorReason::SessionNotFound);
     }
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn held_models_are_not_idle() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let held = session(&server).await?;
     let idle = |spec: ModelSpec| ModelSpec {
         idle_timeout: Some(to_proto_duration(Duration::from_millis(100))),

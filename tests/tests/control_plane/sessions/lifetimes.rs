@@ -9,7 +9,7 @@ use hangar_client::{
 };
 use hangar_tests::{
     refusals::{refusal, wrong_fields},
-    test_server::TestServer,
+    server::TestServer,
     time_enough::with_time_enough,
 };
 use tokio::time::interval;
@@ -29,7 +29,7 @@ fn life(session: &Session) -> Result<Duration> {
 
 #[tokio::test]
 async fn the_ttl_of_a_session_is_between_a_second_and_a_day() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let wrong = [
         Duration::ZERO,
         Duration::from_millis(999),
@@ -53,7 +53,7 @@ async fn the_ttl_of_a_session_is_between_a_second_and_a_day() -> Result<()> {
 
 #[tokio::test]
 async fn a_session_is_found_until_it_is_closed() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let before = SystemTime::now();
     let created = session(&server).await?;
     let created_at = created.create_time.as_ref().and_then(to_system_time);
@@ -83,7 +83,7 @@ async fn a_session_is_found_until_it_is_closed() -> Result<()> {
 
 #[tokio::test]
 async fn an_empty_session_id_is_refused() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let answers = [
         server.stubs.session("").await.map(drop),
         server.stubs.keep_alive("").await.map(drop),
@@ -97,7 +97,7 @@ async fn an_empty_session_id_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn keep_alive_extends_a_session_and_reading_does_not() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     with_time_enough(Duration::from_secs(2), async |ttl| {
         let kept = server.stubs.create_session(Some(ttl)).await?.session_id;
         let left = server.stubs.create_session(Some(ttl)).await?;

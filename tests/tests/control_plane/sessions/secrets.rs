@@ -9,12 +9,11 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::Options,
     http,
     refusals::{refusal, wrong_fields},
     scripted::Script,
+    server::TestServer,
     stubs::{load_for, unload},
-    test_server::TestServer,
 };
 use tonic::Code;
 
@@ -28,10 +27,11 @@ async fn named(server: &TestServer, name: &str, ttl: Duration) -> Result<Session
 #[tokio::test]
 async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let options = Options::scripted(&fixtures)
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
         .argument("--log")
         .argument("trace");
-    let server = TestServer::open(fixtures, options).await?;
+    let server = options.start().await?;
     let mut watch = server.client.watch().stream();
     let mut seen = format!("{:?}", watch.next().await.context("a snapshot")??);
     let ttl = Duration::from_secs(60);
@@ -83,13 +83,9 @@ async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
             break;
         }
     }
-    seen.push_str(
-        &http::get(server.hangar.ops_listen(), "/metrics")
-            .await?
-            .body,
-    );
-    seen.push_str(&server.hangar.log()?);
-    for entry in std::fs::read_dir(server.hangar.data_dir())? {
+    seen.push_str(&http::get(server.ops_listen(), "/metrics").await?.body);
+    seen.push_str(&server.log()?);
+    for entry in std::fs::read_dir(server.data_dir())? {
         let path = entry?.path();
         if path.is_file() {
             seen.push_str(&String::from_utf8_lossy(&std::fs::read(path)?));
@@ -103,13 +99,13 @@ async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
 
 #[tokio::test]
 async fn a_session_that_lapses_is_logged_by_its_name() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let session = named(&server, "short", Duration::from_secs(1)).await?;
     let (_, spec) = server.script("m", &Script::default())?;
     let mut watch = server.watch().await?;
     load(&server, &session, "m", spec).await?;
     watch.until("m", ModelState::Unloaded).await?;
-    let log = server.hangar.log()?;
+    let log = server.log()?;
     let name = session.holder.trim_start_matches("session/");
     assert!(log.contains(name) && !log.contains(&session.session_id));
     Ok(())
@@ -117,7 +113,7 @@ async fn a_session_that_lapses_is_logged_by_its_name() -> Result<()> {
 
 #[tokio::test]
 async fn a_display_name_is_short_and_plain() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let long = "x".repeat(64);
     for wrong in [long.as_str(), "a,b", "a b", "ä", "a/b", "\n"] {
         let refused = named(&server, wrong, Duration::from_secs(60)).await;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use hangar_client::v1::{ErrorReason, ModelState, Session, UnloadModelRequest};
-use hangar_tests::{refusals::refusal, scripted::Script, stubs::unload, test_server::TestServer};
+use hangar_tests::{refusals::refusal, scripted::Script, server::TestServer, stubs::unload};
 use tonic::Code;
 
 use super::{holder, holders, load, session};
@@ -28,7 +28,7 @@ async fn assert_held(server: &TestServer, request: UnloadModelRequest, by: &[Str
 
 #[tokio::test]
 async fn a_held_model_is_unloaded_by_force_only() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("m", &Script::default())?;
     let (one, two) = (session(&server).await?, session(&server).await?);
     load(&server, &one, "m", spec.clone()).await?;
@@ -50,7 +50,7 @@ async fn a_held_model_is_unloaded_by_force_only() -> Result<()> {
 
 #[tokio::test]
 async fn the_sole_holder_unloads_its_model() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("m", &Script::default())?;
     let (one, two) = (session(&server).await?, session(&server).await?);
     load(&server, &one, "m", spec).await?;
@@ -71,7 +71,7 @@ async fn the_sole_holder_unloads_its_model() -> Result<()> {
 
 #[tokio::test]
 async fn a_refused_unload_changes_nothing_that_was_asked_for() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("m", &Script::default())?;
     server.load("m", spec.clone()).await?;
     let held = session(&server).await?;

@@ -6,12 +6,11 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelState};
 use hangar_tests::{
     background::Background,
-    hangar::{DEADLINE, binary},
     processes,
     refusals::refusal,
     scripted::Script,
+    server::{DEADLINE, TestServer, binary},
     stubs::{Stubs, load_for},
-    test_server::TestServer,
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -25,12 +24,12 @@ const TTL: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn a_client_that_is_killed_frees_its_models() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     server.llama("m").await?;
     server.client.unload("m").send().await?;
     let mut watch = server.watch().await?;
     let mut client = Command::new(binary("session-holder")?)
-        .args([server.hangar.url().as_str(), "m"])
+        .args([server.url().as_str(), "m"])
         .arg(TTL.as_millis().to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -45,7 +44,7 @@ async fn a_client_that_is_killed_frees_its_models() -> Result<()> {
     assert_eq!(found.model_ids, ["m"]);
     client.kill().await?;
     watch.until("m", ModelState::Unloaded).await?;
-    assert!(processes::children(server.hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     let gone = server.stubs.session(&session_id).await;
     refusal(gone, Code::NotFound, ErrorReason::SessionNotFound);
     assert!(!server.stubs.is_desired("m").await?);
@@ -54,9 +53,9 @@ async fn a_client_that_is_killed_frees_its_models() -> Result<()> {
 
 #[tokio::test]
 async fn a_model_outlives_a_client_that_is_not_its_last_holder() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("m", &Script::default())?;
-    let client = server.hangar.client().await?;
+    let client = server.connect().await?;
     let stubs = Stubs::new(&client);
     let lost = stubs.create_session(Some(TTL)).await?;
     let kept = server.stubs.create_session(None).await?;

@@ -4,15 +4,15 @@ use anyhow::Result;
 use hangar_client::v1::{LoadModelRequest, ModelState, SwitchOutcome, SwitchStrategy};
 use hangar_tests::{
     fleet_watch::FleetEvent,
+    server::TestServer,
     stubs::{load_again, switch},
-    test_server::TestServer,
 };
 
 use super::{ALIAS, last, one_and_two, target};
 
 #[tokio::test]
 async fn the_first_switch_makes_the_alias() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     server.llama("one").await?;
     server.client.unload("one").send().await?;
     let mut watch = server.watch().await?;
@@ -53,7 +53,7 @@ async fn the_first_switch_makes_the_alias() -> Result<()> {
 
 #[tokio::test]
 async fn an_alias_stands_wherever_an_id_may() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
     assert_eq!(server.answer(ALIAS).await?, server.answer("one").await?);
     let tokens = server.client.tokenize(ALIAS, "Hello").send().await?;
@@ -89,7 +89,7 @@ async fn an_alias_stands_wherever_an_id_may() -> Result<()> {
 
 #[tokio::test]
 async fn an_alias_may_name_the_new_model() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
     let request = switch("other", ALIAS, SwitchStrategy::LoadFirst);
     let begun = server.stubs.switch(request).await?;
@@ -104,7 +104,7 @@ async fn an_alias_may_name_the_new_model() -> Result<()> {
 
 #[tokio::test]
 async fn a_switch_to_where_the_alias_points_changes_nothing() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
     let before = server.stubs.info("one").await?.status.unwrap_or_default();
     for strategy in [SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst] {

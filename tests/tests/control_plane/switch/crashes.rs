@@ -4,11 +4,10 @@ use anyhow::Result;
 use hangar_client::v1::{ModelState, SwitchModelRequest, SwitchOutcome, SwitchStrategy};
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::Options,
     processes,
     scripted::{Gate, Script},
+    server::{TestServer, TestServerBuilder},
     stubs::switch,
-    test_server::TestServer,
 };
 use rstest::rstest;
 use tempfile::TempDir;
@@ -25,7 +24,7 @@ enum End {
 /// A server whose data outlives it, and the alias, which stands for "old".
 struct Mortal {
     server: TestServer,
-    options: Options,
+    options: TestServerBuilder,
     _data: TempDir,
 }
 
@@ -33,8 +32,10 @@ impl Mortal {
     async fn born() -> Result<Self> {
         let data = tempfile::tempdir()?;
         let fixtures = Fixtures::new()?;
-        let options = Options::scripted(&fixtures).data_in(data.path());
-        let server = TestServer::open(fixtures, options.clone()).await?;
+        let options = TestServer::scripted()
+            .fixtures(&fixtures)
+            .data_in(data.path());
+        let server = options.start().await?;
         let (_, old) = server.script("old", &Script::default())?;
         server.load("old", old).await?;
         let mut watch = server.watch().await?;
@@ -47,15 +48,12 @@ impl Mortal {
     }
 
     async fn reborn(self, end: End) -> Result<Self> {
-        let TestServer {
-            hangar, fixtures, ..
-        } = self.server;
         match end {
-            End::Kill => drop(hangar.kill()?),
-            End::Terminate => assert!(hangar.terminate().await?.success()),
+            End::Kill => drop(self.server.kill()?),
+            End::Terminate => assert!(self.server.terminate().await?.success()),
         }
         Ok(Self {
-            server: TestServer::open(fixtures, self.options.clone()).await?,
+            server: self.options.start().await?,
             ..self
         })
     }
@@ -93,7 +91,7 @@ async fn a_switch_interrupted_by_the_servers_end_changes_nothing(
     assert!(server.stubs.is_desired("old").await?);
     assert!(!server.stubs.is_desired("new").await?);
     assert_eq!(state(server, "new").await?, ModelState::Unloaded);
-    assert_eq!(processes::children(server.hangar.pid())?.len(), 1);
+    assert_eq!(processes::children(server.pid())?.len(), 1);
 
     gate.open()?;
     let ended = carried_out(server, &mut watch, request).await?;

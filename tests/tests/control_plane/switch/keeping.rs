@@ -5,8 +5,8 @@ use hangar_client::v1::{ModelSpec, ModelState, SwitchModelRequest, SwitchOutcome
 use hangar_tests::{
     fleet_watch::FleetWatch,
     scripted::{Gate, LoadKind, Script},
+    server::TestServer,
     stubs::{load_for, switch},
-    test_server::TestServer,
 };
 use rstest::rstest;
 
@@ -43,7 +43,7 @@ async fn assert_serves(server: &TestServer, pid: u32) -> Result<()> {
 async fn a_required_model_stays(
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("old", &Script::default())?;
     let required = ModelSpec {
         required: true,
@@ -69,7 +69,7 @@ async fn a_required_model_stays(
 async fn a_model_with_another_alias_stays(
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("old", &Script::default())?;
     let pid = server
         .load("old", spec)
@@ -94,7 +94,7 @@ async fn a_model_with_another_alias_stays(
 async fn a_held_model_stays_loaded_until_it_is_released(
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("old", &Script::default())?;
     let session = server.stubs.create_session(None).await?;
     let answer = server.stubs.load(load_for(&session, "old", spec)).await?;
@@ -119,7 +119,7 @@ async fn a_held_model_stays_loaded_until_it_is_released(
 /// Nobody but requests asked for it, and they go on doing so.
 #[tokio::test]
 async fn a_model_that_was_loaded_on_demand_outlives_a_switch_that_fails() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("old", &Script::default())?;
     let mut watch = server.watch().await?;
     let on_demand = ModelSpec {
@@ -145,7 +145,7 @@ async fn a_model_that_was_loaded_on_demand_outlives_a_switch_that_fails() -> Res
 /// The switch was the last to hold it, and does not keep what a session left.
 #[tokio::test]
 async fn what_a_session_leaves_to_a_switch_is_unloaded_at_its_end() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let mut fails = Script::gated();
     fails.load.kind = LoadKind::Error;
     let (path, spec) = server.script("new", &fails)?;

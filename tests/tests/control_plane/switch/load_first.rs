@@ -11,11 +11,10 @@ use hangar_client::{
 use hangar_tests::{
     fixtures::Fixtures,
     fleet_watch::FleetEvent,
-    hangar::{DEADLINE, NEVER, Options},
     refusals::refusal,
     scripted::{Gate, Script},
+    server::{DEADLINE, NEVER, TestServer},
     stubs::switch,
-    test_server::TestServer,
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -24,7 +23,7 @@ use super::{ALIAS, carried_out, last, one_and_two, point, target};
 
 #[tokio::test]
 async fn the_old_model_goes_once_the_new_one_serves() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
     let request = switch(ALIAS, "two", SwitchStrategy::LoadFirst);
     let begun = server.stubs.switch(request).await?;
@@ -61,10 +60,11 @@ async fn the_old_model_goes_once_the_new_one_serves() -> Result<()> {
 #[tokio::test]
 async fn the_old_models_requests_have_the_drain_timeout_of_the_switch() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let options = Options::scripted(&fixtures)
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
         .time("--drain-timeout", NEVER)
         .time("--shutdown-timeout", NEVER * 2);
-    let server = TestServer::open(fixtures, options).await?;
+    let server = options.start().await?;
     let (path, old) = server.script("old", &Script::gated())?;
     let (_, new) = server.script("new", &Script::default())?;
     let gate = Gate::new(&path, "token")?;
@@ -95,7 +95,7 @@ async fn the_old_models_requests_have_the_drain_timeout_of_the_switch() -> Resul
 
 #[tokio::test]
 async fn an_old_model_that_was_still_loading_goes_too() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (path, old) = server.script("old", &Script::gated())?;
     let (_, new) = server.script("new", &Script::default())?;
     server.load("old", old).await?;

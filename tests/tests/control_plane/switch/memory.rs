@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{ModelState, SwitchOutcome, SwitchStrategy};
-use hangar_tests::{fixtures::Fixtures, hangar::Options, stubs::switch, test_server::TestServer};
+use hangar_tests::{fixtures::Fixtures, server::TestServer, stubs::switch};
 
 use super::{ALIAS, carried_out, one_and_two, state, target};
 
@@ -18,8 +18,8 @@ async fn held(server: &TestServer, model_id: &str) -> Result<u64> {
 async fn strategy(share: f64) -> Result<SwitchStrategy> {
     let data = tempfile::tempdir()?;
     let fixtures = Fixtures::new()?;
-    let options = Options::new(&fixtures).data_in(data.path());
-    let server = TestServer::open(fixtures, options).await?;
+    let options = TestServer::real().fixtures(&fixtures).data_in(data.path());
+    let server = options.start().await?;
     let mut watch = one_and_two(&server).await?;
     let request = switch(ALIAS, "two", SwitchStrategy::LoadFirst);
     carried_out(&server, &mut watch, request).await?;
@@ -30,15 +30,11 @@ async fn strategy(share: f64) -> Result<SwitchStrategy> {
     watch.until("two", ModelState::Unloaded).await?;
 
     let limit = ((one + two) as f64 * share) as u64;
-    let TestServer {
-        hangar, fixtures, ..
-    } = server;
-    hangar.terminate().await?;
-    let options = Options::new(&fixtures)
-        .data_in(data.path())
+    server.terminate().await?;
+    let options = options
         .argument("--memory-limit")
         .argument(limit.to_string());
-    let server = TestServer::open(fixtures, options).await?;
+    let server = options.start().await?;
     let mut watch = server.watch().await?;
     watch.until("one", ModelState::Ready).await?;
     let request = switch(ALIAS, "two", SwitchStrategy::Auto);

@@ -10,8 +10,8 @@ use hangar_client::{
 use hangar_tests::{
     refusals::{refusal, wrong_fields},
     scripted::{Gate, Script},
+    server::TestServer,
     stubs::switch,
-    test_server::TestServer,
 };
 use tonic::Code;
 
@@ -32,7 +32,7 @@ fn both(request: SwitchModelRequest) -> [SwitchModelRequest; 2] {
 
 /// A server with the model "m", which is loaded.
 async fn server() -> Result<TestServer> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("m", &Script::default())?;
     server.load("m", spec).await?;
     Ok(server)

@@ -12,11 +12,10 @@ use hangar_client::{
 };
 use hangar_tests::{
     fleet_watch::{FleetEvent, FleetWatch},
-    hangar::restarting,
     refusals::{assert_is_for_people, refusal},
     scripted::{Gate, Script},
+    server::{TestServer, restarting},
     stubs::switch,
-    test_server::TestServer,
 };
 use tonic::Code;
 
@@ -53,7 +52,7 @@ async fn rolled_back(
 
 #[tokio::test]
 async fn the_old_model_serves_on_when_the_new_one_is_broken() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
     let answer = server.answer("one").await?;
     let request = to_broken(&server, SwitchStrategy::LoadFirst)?;
@@ -78,7 +77,7 @@ async fn the_old_model_serves_on_when_the_new_one_is_broken() -> Result<()> {
 
 #[tokio::test]
 async fn a_first_switch_that_fails_leaves_no_alias() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let mut watch = server.watch().await?;
     let request = to_broken(&server, SwitchStrategy::Auto)?;
     rolled_back(&server, &mut watch, request, "MODEL_UNUSABLE").await?;
@@ -89,7 +88,7 @@ async fn a_first_switch_that_fails_leaves_no_alias() -> Result<()> {
 
 #[tokio::test]
 async fn unload_first_makes_room_before_it_loads() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
     let request = switch(ALIAS, "two", SwitchStrategy::UnloadFirst);
     let begun = server.stubs.switch(request).await?;
@@ -114,7 +113,7 @@ async fn unload_first_makes_room_before_it_loads() -> Result<()> {
 
 #[tokio::test]
 async fn the_old_model_is_brought_back_when_the_new_one_is_broken() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
     let answer = server.answer("one").await?;
     let request = to_broken(&server, SwitchStrategy::UnloadFirst)?;
@@ -136,7 +135,7 @@ async fn the_old_model_is_brought_back_when_the_new_one_is_broken() -> Result<()
 
 #[tokio::test]
 async fn a_rollback_that_fails_is_reported() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
     let request = to_broken(&server, SwitchStrategy::UnloadFirst)?;
     fs::remove_dir_all(server.fixtures.llama()?)?;
@@ -161,7 +160,7 @@ async fn a_rollback_that_fails_is_reported() -> Result<()> {
 /// However little time the new one was given.
 #[tokio::test]
 async fn the_old_model_has_its_own_time_to_come_back() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, old) = server.script("old", &Script::default())?;
     server.load("old", old).await?;
     let mut watch = server.watch().await?;
@@ -181,7 +180,7 @@ async fn the_old_model_has_its_own_time_to_come_back() -> Result<()> {
 /// A request that would load the old model on demand would take the room that it made.
 #[tokio::test]
 async fn requests_get_a_retry_delay_while_the_alias_has_no_ready_model() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, old) = server.script("old", &Script::default())?;
     let on_demand = ModelSpec {
         load_on_demand: true,
@@ -219,7 +218,7 @@ async fn requests_get_a_retry_delay_while_the_alias_has_no_ready_model() -> Resu
 
 #[tokio::test]
 async fn unloading_the_new_model_by_force_ends_the_switch() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let (_, old) = server.script("old", &Script::default())?;
     server.load("old", old).await?;
     let mut watch = server.watch().await?;
@@ -243,7 +242,7 @@ async fn unloading_the_new_model_by_force_ends_the_switch() -> Result<()> {
 /// Attempts count as ever: the switch waits for the last of them.
 #[tokio::test]
 async fn a_new_model_is_tried_as_often_as_its_policy_says() -> Result<()> {
-    let server = TestServer::scripted().await?;
+    let server = TestServer::scripted().checked().start().await?;
     let script = Script {
         die_on_attempts: vec![1, 2],
         ..Script::default()

@@ -12,8 +12,8 @@ use hangar_client::{
 };
 use hangar_tests::{
     background::Background,
+    server::{TestServer, answer},
     stubs::switch,
-    test_server::{TestServer, answer},
 };
 
 use super::{ALIAS, carried_out, one_and_two, target};
@@ -39,7 +39,7 @@ impl Traffic {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(AtomicUsize::new(0));
         let clients = (0..CLIENTS).map(|_| {
-            let (url, stop, asked) = (server.hangar.url(), stop.clone(), asked.clone());
+            let (url, stop, asked) = (server.url(), stop.clone(), asked.clone());
             Background::start(async move {
                 let client = hangar_client::Client::connect(url).await?;
                 let mut answers = Answers::default();
@@ -80,7 +80,7 @@ impl Traffic {
 
 #[tokio::test]
 async fn no_request_fails_while_the_alias_moves() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
     let one = server.answer("one").await?;
     server.client.load("two").wait().await?;

@@ -6,8 +6,8 @@ use anyhow::Result;
 use hangar_client::v1::ErrorReason;
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{Hangar, Options, Worker, spec},
     refusals::refusal,
+    server::{TestServer, Worker, spec},
 };
 use tonic::Code;
 
@@ -25,12 +25,14 @@ async fn logs_have_no_paths_of_the_building_machine() -> Result<()> {
     let worker = fixtures.root().join("worker");
     std::fs::write(&worker, PANICS)?;
     std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755))?;
-    let options = Options::new(&fixtures).worker(Worker::At(worker));
-    let hangar = Hangar::start(options).await?;
-    let load = hangar.client().await?.load("m");
+    let options = TestServer::real()
+        .fixtures(&fixtures)
+        .worker(Worker::At(worker));
+    let server = options.start().await?;
+    let load = server.connect().await?.load("m");
     let load = load.spec(spec(&fixtures.llama()?)).wait().await;
     let died = refusal(load, Code::Unavailable, ErrorReason::WorkerDied);
-    let log = hangar.log()?;
+    let log = server.log()?;
     // Written by a library of the server's, and by the worker.
     for reported in [
         "Database migrated",

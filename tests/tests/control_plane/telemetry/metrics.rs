@@ -5,10 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options, spec},
     metrics::Metrics,
     scripted::{GenerateScript, Script},
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, TestServer, spec},
 };
 use tokio::time::{interval, timeout};
 
@@ -18,12 +17,12 @@ const WATCH: &str = "hangar.v1.ModelService/WatchStatus";
 const M: (&str, &str) = ("model", "m");
 
 /// Waits until the metrics are such as no event tells.
-async fn metrics_when(hangar: &Hangar, is_so: impl Fn(&Metrics) -> bool) -> Result<Metrics> {
+async fn metrics_when(server: &TestServer, is_so: impl Fn(&Metrics) -> bool) -> Result<Metrics> {
     let mut ticks = interval(Duration::from_millis(20));
     let look = async {
         loop {
             ticks.tick().await;
-            let metrics = Metrics::of(hangar.ops_listen()).await?;
+            let metrics = Metrics::of(server.ops_listen()).await?;
             if is_so(&metrics) {
                 return anyhow::Ok(metrics);
             }
@@ -50,21 +49,23 @@ async fn a_dropped_stream_is_counted_as_cancelled() -> Result<()> {
         gate: Some("token".into()),
         ..GenerateScript::default()
     };
-    let server = ScriptedServer::start(&Script {
-        generate,
-        ..Script::default()
-    })
-    .await?;
+    let server = TestServer::scripted()
+        .script(&Script {
+            generate,
+            ..Script::default()
+        })
+        .start()
+        .await?;
     let gate = server.gate("token")?;
     server.ready().await?;
     let mut dropped = server.client.generate("m").prompt("x").stream().await?;
     gate.step(1)?;
     dropped.next().await.context("no token")??;
-    let metrics = Metrics::of(server.hangar.ops_listen()).await?;
+    let metrics = Metrics::of(server.ops_listen()).await?;
     assert_eq!(calls(&metrics, GENERATE, "CANCELLED"), 0.0);
     drop(dropped);
     let cancelled = |m: &Metrics| calls(m, GENERATE, "CANCELLED") == 1.0;
-    metrics_when(&server.hangar, cancelled).await?;
+    metrics_when(&server, cancelled).await?;
 
     gate.open()?;
     server
@@ -77,11 +78,11 @@ async fn a_dropped_stream_is_counted_as_cancelled() -> Result<()> {
     let mut watch = server.client.watch().stream();
     watch.next().await.context("no snapshot")??;
     let watched = |m: &Metrics| m.value("hangar_watch_subscribers", &[]) == Some(1.0);
-    metrics_when(&server.hangar, watched).await?;
+    metrics_when(&server, watched).await?;
     drop(watch);
     let unwatched = |m: &Metrics| m.value("hangar_watch_subscribers", &[]) == Some(0.0);
     let ended = |m: &Metrics| calls(m, WATCH, "CANCELLED") == 1.0 && unwatched(m);
-    let metrics = metrics_when(&server.hangar, ended).await?;
+    let metrics = metrics_when(&server, ended).await?;
     assert_eq!(calls(&metrics, GENERATE, "CANCELLED"), 1.0);
     assert_eq!(calls(&metrics, GENERATE, "OK"), 1.0);
 
@@ -94,7 +95,7 @@ async fn a_dropped_stream_is_counted_as_cancelled() -> Result<()> {
             .await
             .is_err()
     );
-    let metrics = Metrics::of(server.hangar.ops_listen()).await?;
+    let metrics = Metrics::of(server.ops_listen()).await?;
     assert_eq!(calls(&metrics, GENERATE, "NOT_FOUND"), 1.0);
     Ok(())
 }
@@ -102,9 +103,9 @@ async fn a_dropped_stream_is_counted_as_cancelled() -> Result<()> {
 #[tokio::test]
 async fn metrics_of_a_model_come_and_go_with_its_worker() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
-    let before = Metrics::of(hangar.ops_listen()).await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
+    let before = Metrics::of(server.ops_listen()).await?;
     assert!(before.matching("hangar_model_state", &[M]).is_empty());
 
     client
@@ -112,7 +113,7 @@ async fn metrics_of_a_model_come_and_go_with_its_worker() -> Result<()> {
         .spec(spec(&fixtures.long_llama()?))
         .wait()
         .await?;
-    let metrics = metrics_when(&hangar, |m| state(m, "ready") == Some(1.0)).await?;
+    let metrics = metrics_when(&server, |m| state(m, "ready") == Some(1.0)).await?;
     assert_eq!(metrics.matching("hangar_model_state", &[M]).len(), 11);
     assert_eq!(
         metrics.value("hangar_model_state", &[M]),
@@ -135,10 +136,10 @@ async fn metrics_of_a_model_come_and_go_with_its_worker() -> Result<()> {
         .await?;
     running.next().await.context("no token")??;
     let busy = |m: &Metrics| m.value("hangar_model_in_flight", &[M]) == Some(1.0);
-    metrics_when(&hangar, busy).await?;
+    metrics_when(&server, busy).await?;
     drop(running);
     let idle = |m: &Metrics| m.value("hangar_model_in_flight", &[M]) == Some(0.0);
-    metrics_when(&hangar, idle).await?;
+    metrics_when(&server, idle).await?;
     client
         .generate("m")
         .message("user", "hello")
@@ -149,7 +150,7 @@ async fn metrics_of_a_model_come_and_go_with_its_worker() -> Result<()> {
         let labels = [M, ("type", "completion")];
         m.value("hangar_model_tokens_total", &labels) >= Some(5.0)
     };
-    let metrics = metrics_when(&hangar, answered).await?;
+    let metrics = metrics_when(&server, answered).await?;
     let chat = [
         ("gen_ai_operation_name", "chat"),
         ("gen_ai_request_model", "m"),
@@ -164,7 +165,7 @@ async fn metrics_of_a_model_come_and_go_with_its_worker() -> Result<()> {
     }
 
     client.unload("m").send().await?;
-    let metrics = metrics_when(&hangar, |m| state(m, "unloaded") == Some(1.0)).await?;
+    let metrics = metrics_when(&server, |m| state(m, "unloaded") == Some(1.0)).await?;
     assert_eq!(
         metrics.value("hangar_model_state", &[M]),
         Some(1.0),

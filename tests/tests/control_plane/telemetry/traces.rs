@@ -1,6 +1,6 @@
 //! One trace from the command to the worker, and nothing in it that a user said.
 
-use std::{path::Path, process::Stdio};
+use std::{ops::Deref, path::Path, process::Stdio};
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{
@@ -8,8 +8,8 @@ use hangar_client::v1::{
     load_model_request::Target, model_service_client::ModelServiceClient,
 };
 use hangar_tests::{
-    fixtures::{Embedding, Fixtures},
-    hangar::{DEADLINE, Hangar, Options, binary, spec},
+    fixtures::Embedding,
+    server::{DEADLINE, TestServer, binary, spec},
 };
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tokio::{process::Command, time::timeout};
@@ -21,23 +21,27 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
 /// A server that sends its traces to a collector.
-struct Scene {
-    fixtures: Fixtures,
-    hangar: Hangar,
+struct TracedServer {
+    server: TestServer,
     collector: Collector,
 }
 
-impl Scene {
-    async fn begin() -> Result<Self> {
-        let fixtures = Fixtures::new()?;
+impl Deref for TracedServer {
+    type Target = TestServer;
+
+    fn deref(&self) -> &TestServer {
+        &self.server
+    }
+}
+
+impl TracedServer {
+    async fn start() -> Result<Self> {
         let collector = Collector::start().await?;
-        let options = Options::new(&fixtures)
+        let options = TestServer::real()
             .argument("--otlp-endpoint")
             .argument(&collector.url);
-        let hangar = Hangar::start(options).await?;
         Ok(Self {
-            fixtures,
-            hangar,
+            server: options.start().await?,
             collector,
         })
     }
@@ -45,7 +49,7 @@ impl Scene {
     /// Runs a command of hangarctl, which sends its traces too, and gives what it printed.
     async fn hangarctl(&self, arguments: &[&str]) -> Result<String> {
         let output = Command::new(binary("hangarctl")?)
-            .args(["--server", &self.hangar.url()])
+            .args(["--server", &self.url()])
             .args(arguments)
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", &self.collector.url)
             .stdin(Stdio::null())
@@ -59,7 +63,7 @@ impl Scene {
 
     /// All spans. Every process has ended by then, and has sent what it had.
     async fn end(self) -> Result<Trace> {
-        assert!(self.hangar.terminate().await?.success());
+        assert!(self.server.terminate().await?.success());
         Ok(self.collector.spans())
     }
 }
@@ -87,16 +91,16 @@ fn traced<T>(message: T, sampled: bool) -> Result<Request<T>> {
 async fn a_call_is_one_trace_from_the_command_to_the_worker() -> Result<()> {
     const LOAD: &str = "hangar.v1.ModelService/LoadModel";
     const GENERATE: &str = "hangar.v1.InferenceService/Generate";
-    let scene = Scene::begin().await?;
-    let model = scene.fixtures.llama()?;
-    scene
+    let server = TracedServer::start().await?;
+    let model = server.fixtures.llama()?;
+    server
         .hangarctl(&["load", "m", "--path", text(&model)?])
         .await?;
-    scene
+    server
         .hangarctl(&["generate", "m", "hello", "--raw", "--max-tokens", "4"])
         .await?;
-    scene.hangarctl(&["unload", "m"]).await?;
-    let spans = scene.end().await?;
+    server.hangarctl(&["unload", "m"]).await?;
+    let spans = server.end().await?;
 
     let load = spans.one("hangar-worker: worker.load")?;
     let expected = [
@@ -136,14 +140,14 @@ async fn a_call_is_one_trace_from_the_command_to_the_worker() -> Result<()> {
 
 #[tokio::test]
 async fn a_trace_that_a_caller_began_is_carried_on() -> Result<()> {
-    let scene = Scene::begin().await?;
+    let server = TracedServer::start().await?;
     let request = LoadModelRequest {
         target: Some(Target::ModelId("m".into())),
-        spec: Some(spec(&scene.fixtures.llama()?)),
+        spec: Some(spec(&server.fixtures.llama()?)),
         wait: true,
         ..LoadModelRequest::default()
     };
-    let channel = Endpoint::from_shared(scene.hangar.url())?.connect().await?;
+    let channel = Endpoint::from_shared(server.url())?.connect().await?;
     ModelServiceClient::new(channel.clone())
         .load_model(traced(request, true)?)
         .await?;
@@ -159,7 +163,7 @@ async fn a_trace_that_a_caller_began_is_carried_on() -> Result<()> {
         .await?;
     let mut answer = answer.into_inner();
     while answer.message().await?.is_some() {}
-    let spans = scene.end().await?;
+    let spans = server.end().await?;
     let server = spans.one("hangar: hangar.v1.ModelService/LoadModel")?;
     assert_eq!(hex(&server.span.parent_span_id), PARENT);
     for title in [
@@ -181,13 +185,13 @@ async fn a_trace_that_a_caller_began_is_carried_on() -> Result<()> {
 
 #[tokio::test]
 async fn a_generation_has_a_span_by_the_conventions_for_gen_ai() -> Result<()> {
-    let scene = Scene::begin().await?;
-    let model = scene.fixtures.llama()?;
-    scene
+    let server = TracedServer::start().await?;
+    let model = server.fixtures.llama()?;
+    server
         .hangarctl(&["load", "m", "--path", text(&model)?])
         .await?;
     let asked = ["generate", "m", "hello", "--max-tokens", "4", "--seed", "7"];
-    scene.hangarctl(&asked).await?;
+    server.hangarctl(&asked).await?;
     let refused = [
         "generate",
         "m",
@@ -196,8 +200,8 @@ async fn a_generation_has_a_span_by_the_conventions_for_gen_ai() -> Result<()> {
         "--max-tokens",
         "4000000000",
     ];
-    assert!(scene.hangarctl(&refused).await.is_err());
-    let spans = scene.end().await?;
+    assert!(server.hangarctl(&refused).await.is_err());
+    let spans = server.end().await?;
     let chat = spans.one("hangar: chat m")?;
     assert!(chat.is_kind(SpanKind::Internal));
     for (name, value) in [
@@ -224,15 +228,15 @@ async fn a_generation_has_a_span_by_the_conventions_for_gen_ai() -> Result<()> {
 
 #[tokio::test]
 async fn vectors_have_a_span_by_the_conventions_for_gen_ai() -> Result<()> {
-    let scene = Scene::begin().await?;
-    let model = scene.fixtures.embedding(Embedding::Gemma)?;
-    scene
+    let server = TracedServer::start().await?;
+    let model = server.fixtures.embedding(Embedding::Gemma)?;
+    server
         .hangarctl(&["load", "e", "--path", text(&model)?])
         .await?;
-    scene
+    server
         .hangarctl(&["embed", "e", "xylophone", "hello"])
         .await?;
-    let spans = scene.end().await?;
+    let spans = server.end().await?;
     let vectors = spans.one("hangar: embeddings e")?;
     assert!(vectors.is_kind(SpanKind::Internal));
     for (name, value) in [
@@ -261,9 +265,9 @@ async fn vectors_have_a_span_by_the_conventions_for_gen_ai() -> Result<()> {
 #[tokio::test]
 async fn prompts_and_answers_are_in_no_span() -> Result<()> {
     const PROMPT: &str = "xylophone-3141";
-    let scene = Scene::begin().await?;
-    let model = scene.fixtures.llama()?;
-    scene
+    let server = TracedServer::start().await?;
+    let model = server.fixtures.llama()?;
+    server
         .hangarctl(&["load", "m", "--path", text(&model)?])
         .await?;
     let asked = [
@@ -276,13 +280,13 @@ async fn prompts_and_answers_are_in_no_span() -> Result<()> {
         "--temperature",
         "0",
     ];
-    let answer = scene.hangarctl(&asked).await?;
-    scene.hangarctl(&["tokenize", "m", PROMPT]).await?;
+    let answer = server.hangarctl(&asked).await?;
+    server.hangarctl(&["tokenize", "m", PROMPT]).await?;
     let answer: String = answer.chars().take(12).collect();
     assert_eq!(answer.len(), 12);
     let answer = answer.escape_debug().to_string();
-    let log = scene.hangar.log()?;
-    let spans = scene.end().await?;
+    let log = server.log()?;
+    let spans = server.end().await?;
     spans.one("hangar-worker: worker.generate")?;
     for span in &spans.0 {
         let all = format!("{span:?}");
@@ -296,13 +300,13 @@ async fn prompts_and_answers_are_in_no_span() -> Result<()> {
 #[tokio::test]
 async fn a_call_that_fails_is_recorded_so() -> Result<()> {
     const LOAD: &str = "hangar.v1.ModelService/LoadModel";
-    let scene = Scene::begin().await?;
-    let missing = scene.fixtures.root().join("nothing");
-    let refused = scene
+    let server = TracedServer::start().await?;
+    let missing = server.fixtures.root().join("nothing");
+    let refused = server
         .hangarctl(&["load", "m", "--path", text(&missing)?])
         .await;
     assert!(refused.is_err());
-    let spans = scene.end().await?;
+    let spans = server.end().await?;
     for service in ["hangarctl", "hangar"] {
         let span = spans.one(&format!("{service}: {LOAD}"))?;
         assert_eq!(

@@ -7,12 +7,12 @@ use hangar_client::{
     convert::{to_duration, to_system_time},
     v1::{ModelInfo, UsageSample},
 };
-use hangar_tests::{hangar::Options, refusals::wrong_fields};
+use hangar_tests::{refusals::wrong_fields, server::TestServerBuilder};
 
-use super::Used;
+use super::UsedServer;
 
 /// A sample each second.
-pub(super) fn hurried(options: Options) -> Options {
+pub(super) fn hurried(options: TestServerBuilder) -> TestServerBuilder {
     options.time("--history-interval", Duration::from_secs(1))
 }
 
@@ -27,7 +27,7 @@ pub(super) fn sums(history: &[UsageSample]) -> (u64, u64, u64) {
 }
 
 /// The history of a model once it has at least so many samples.
-async fn history_of(used: &Used, id: &str, samples: usize) -> Result<Vec<UsageSample>> {
+async fn history_of(used: &UsedServer, id: &str, samples: usize) -> Result<Vec<UsageSample>> {
     let long_enough = |model: &ModelInfo| {
         let history = &model.history;
         (history.len() >= samples).then(|| history.clone())
@@ -37,7 +37,7 @@ async fn history_of(used: &Used, id: &str, samples: usize) -> Result<Vec<UsageSa
 
 #[tokio::test]
 async fn history_samples_are_contiguous_and_add_up_with_the_requests() -> Result<()> {
-    let mut used = Used::start(hurried).await?;
+    let mut used = UsedServer::start(hurried).await?;
     for round in 1..=3 {
         used.ask("What is Hangar?", 64).await?;
         history_of(&used, "demo", round).await?;
@@ -87,7 +87,7 @@ async fn history_samples_are_contiguous_and_add_up_with_the_requests() -> Result
 
 #[tokio::test]
 async fn history_leaves_out_times_without_load_and_use() -> Result<()> {
-    let used = Used::start(hurried).await?;
+    let used = UsedServer::start(hurried).await?;
     let loaded = history_of(&used, "demo", 2).await?;
     assert_eq!(sums(&loaded), (0, 0, 0));
     used.client.unload("demo").send().await?;
@@ -100,7 +100,7 @@ async fn history_leaves_out_times_without_load_and_use() -> Result<()> {
 
 #[tokio::test]
 async fn history_can_be_asked_for_one_model() -> Result<()> {
-    let used = Used::start(hurried).await?;
+    let used = UsedServer::start(hurried).await?;
     let of_all = used.client.info().include_history().send().await;
     assert_eq!(wrong_fields(of_all), ["include_history"]);
     history_of(&used, "demo", 1).await?;

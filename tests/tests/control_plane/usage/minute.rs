@@ -10,7 +10,7 @@ use hangar_client::{
 use hangar_tests::refusals::refusal;
 use tonic::Code;
 
-use super::Used;
+use super::UsedServer;
 
 fn last_minute(model: &ModelInfo) -> Result<UsageSample> {
     let metrics = model.metrics.as_ref().context("metrics")?;
@@ -19,7 +19,7 @@ fn last_minute(model: &ModelInfo) -> Result<UsageSample> {
 
 #[tokio::test]
 async fn the_last_minute_adds_up_with_the_requests() -> Result<()> {
-    let mut used = Used::start(|options| options).await?;
+    let mut used = UsedServer::start(|options| options).await?;
     let before = last_minute(&used.model("demo").await?)?;
     assert_eq!((before.requests, before.completion_tokens), (0, 0));
     assert_eq!((before.success_rate, before.tokens_per_second), (None, 0.0));
@@ -82,7 +82,7 @@ async fn the_last_minute_adds_up_with_the_requests() -> Result<()> {
 
 #[tokio::test]
 async fn cancelled_requests_are_counted_apart() -> Result<()> {
-    let used = Used::start(|options| options).await?;
+    let used = UsedServer::start(|options| options).await?;
     used.load_another().await?;
     let request = used.client.generate("m").prompt("Hello").max_tokens(16_000);
     let mut running = request.stream().await?;

@@ -2,20 +2,20 @@
 
 use anyhow::{Context, Result};
 use hangar_client::v1::ModelInfo;
-use hangar_tests::hangar::{DEADLINE, binary};
+use hangar_tests::server::{DEADLINE, binary};
 use serde_json::Value;
 use tokio::{process::Command, time::timeout};
 
 use super::{
-    Used,
+    UsedServer,
     history::{hurried, sums},
 };
 
-async fn hangarctl(used: &Used, arguments: &[&str]) -> Result<String> {
+async fn hangarctl(used: &UsedServer, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(binary("hangarctl")?);
     let command = command
         .args(arguments)
-        .env("HANGAR_SERVER", used.hangar.url())
+        .env("HANGAR_SERVER", used.url())
         .kill_on_drop(true);
     let output = timeout(DEADLINE, command.output()).await??;
     anyhow::ensure!(output.status.success(), "{output:?}");
@@ -24,7 +24,7 @@ async fn hangarctl(used: &Used, arguments: &[&str]) -> Result<String> {
 
 #[tokio::test]
 async fn the_report_sums_up_what_a_model_did() -> Result<()> {
-    let mut used = Used::start(hurried).await?;
+    let mut used = UsedServer::start(hurried).await?;
     used.ask("What is Hangar?", 64).await?;
     used.ask("What is 17 + 25?", 64).await?;
     let whole = |model: &ModelInfo| (sums(&model.history).0 == 2).then_some(());
@@ -67,7 +67,7 @@ async fn the_report_sums_up_what_a_model_did() -> Result<()> {
 
 #[tokio::test]
 async fn an_empty_report_says_so() -> Result<()> {
-    let used = Used::start(|options| options).await?;
+    let used = UsedServer::start(|options| options).await?;
     let text = hangarctl(&used, &["report", "demo"]).await?;
     assert!(text.contains("neither loaded nor used"), "{text}");
     Ok(())

@@ -9,8 +9,8 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::spec,
     scripted::{ReadyKind, Script},
+    server::spec,
 };
 use tonic::Code;
 

@@ -12,9 +12,9 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options},
     processes::{eventually, open_files},
     scripted::Script,
+    server::{DEADLINE, TestServer},
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tonic::transport::Endpoint;
@@ -32,9 +32,8 @@ const MARKER: &str = "the-end";
 type Seen = (u64, ModelStatus);
 
 /// A server on which models come and go, and an undisturbed watcher.
-struct Scene {
-    hangar: Hangar,
-    client: Client,
+struct ChurningServer {
+    server: TestServer,
     path: PathBuf,
     /// Where every watcher begins.
     token: String,
@@ -43,22 +42,22 @@ struct Scene {
     churn: JoinSet<Result<()>>,
     undisturbed: JoinSet<Result<Vec<Seen>>>,
     random: fastrand::Rng,
-    _fixtures: Fixtures,
 }
 
-impl Scene {
-    async fn begin() -> Result<Self> {
+impl ChurningServer {
+    async fn start() -> Result<Self> {
         let seed = std::env::var("HANGAR_TESTS_SEED").ok();
         let seed = seed.map_or_else(|| Ok(fastrand::u64(..)), |seed| seed.parse())?;
         eprintln!("HANGAR_TESTS_SEED={seed}");
         let fixtures = Fixtures::new()?;
         let path = unusable(&fixtures)?;
         // Nobody is reset, however far behind the machine lets a watcher fall.
-        let options = Options::scripted(&fixtures)
+        let options = TestServer::scripted()
+            .fixtures(&fixtures)
             .argument("--watch-ring")
             .argument("100000");
-        let hangar = Hangar::start(options).await?;
-        let client = hangar.client().await?;
+        let server = options.start().await?;
+        let client = server.client.clone();
         fail(&client, "before", &path).await?;
         let mut watch = open(&client, of(&[])).await?;
         watch.snapshot().await?;
@@ -75,15 +74,13 @@ impl Scene {
             churn.spawn(churned(client.clone(), n, path, permits.clone()));
         }
         Ok(Self {
-            hangar,
-            client,
+            server,
             path,
             token,
             permits,
             churn,
             undisturbed,
             random: fastrand::Rng::with_seed(seed),
-            _fixtures: fixtures,
         })
     }
 
@@ -100,14 +97,14 @@ impl Scene {
         while let Some(end) = self.churn.join_next().await {
             end??;
         }
-        fail(&self.client, MARKER, &self.path).await
+        fail(&self.server.client, MARKER, &self.path).await
     }
 
     /// Makes sure that both saw the same, and that the server keeps nothing of what was cut.
     async fn compare(&self, seen: &[Seen], undisturbed: &[Seen]) -> Result<()> {
         assert!(seen.len() > DISCONNECTS, "{} transitions", seen.len());
         assert_eq!(seen, undisturbed);
-        let is_gone = || open_files(self.hangar.pid()).ok().filter(|open| *open < 40);
+        let is_gone = || open_files(self.server.pid()).ok().filter(|open| *open < 40);
         eventually("the connections are gone", DEADLINE, is_gone).await?;
         Ok(())
     }
@@ -165,7 +162,7 @@ fn take(response: WatchStatusResponse, token: &mut String, seen: &mut Vec<Seen>)
 /// Watches over a new connection, for a random number of responses or until it is cut. Says whether
 /// there was a response.
 async fn glimpse(
-    scene: &mut Scene,
+    scene: &mut ChurningServer,
     url: String,
     token: &mut String,
     seen: &mut Vec<Seen>,
@@ -194,8 +191,8 @@ async fn glimpse(
 
 #[tokio::test]
 async fn a_watcher_that_resumes_by_hand_misses_nothing() -> Result<()> {
-    let mut scene = Scene::begin().await?;
-    let cutter = Cutter::start(scene.hangar.listen(), scene.random.u64(..)).await?;
+    let mut scene = ChurningServer::start().await?;
+    let cutter = Cutter::start(scene.server.listen(), scene.random.u64(..)).await?;
     let mut token = scene.token.clone();
     let mut seen = Vec::new();
     let mut disconnects = 0;
@@ -205,7 +202,7 @@ async fn a_watcher_that_resumes_by_hand_misses_nothing() -> Result<()> {
         disconnects += usize::from(was_open);
     }
     scene.calm().await?;
-    let last = open(&scene.client, behind(&token, &[])).await?;
+    let last = open(&scene.server.client, behind(&token, &[])).await?;
     seen.extend(watched(last).await?);
     let undisturbed = scene.undisturbed().await?;
     scene.compare(&seen, &undisturbed).await
@@ -213,8 +210,8 @@ async fn a_watcher_that_resumes_by_hand_misses_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn a_client_that_is_cut_off_resumes_by_itself_and_misses_nothing() -> Result<()> {
-    let mut scene = Scene::begin().await?;
-    let cutter = Cutter::start(scene.hangar.listen(), scene.random.u64(..)).await?;
+    let mut scene = ChurningServer::start().await?;
+    let cutter = Cutter::start(scene.server.listen(), scene.random.u64(..)).await?;
     let client = Client::builder(cutter.url()).retry_delay(Duration::from_millis(1));
     let mut watch = client
         .connect_lazy()?

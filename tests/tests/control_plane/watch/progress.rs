@@ -12,8 +12,8 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{Hangar, Options, spec},
     scripted::{Gate, LoadScript, Script},
+    server::{TestServer, spec},
 };
 use tokio::{task::JoinSet, time::Instant};
 
@@ -97,8 +97,8 @@ async fn progress_never_goes_back_and_is_whole_only_when_ready() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let model = fixtures.scripted("m", &stepwise())?;
     let gate = Gate::new(&model, "step")?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let mut watch = open(&client, of(&["m"])).await?;
     load(&client, &model, |_| ()).await?;
     let statuses = statuses(&mut watch, Some(&gate)).await?;
@@ -136,8 +136,8 @@ async fn progress_comes_at_most_as_often_as_was_asked_for() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let model = fixtures.scripted("m", &stepwise())?;
     let gate = Gate::new(&model, "step")?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let mut often = open(&client, of(&["m"])).await?;
     let mut seldom = watch_with(&client, LONGER).await?;
     let began = Instant::now();
@@ -171,8 +171,8 @@ async fn progress_is_coalesced_across_attempts() -> Result<()> {
         ..Script::default()
     };
     let model = fixtures.scripted("m", &script)?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let mut watch = open(&client, of(&["m"])).await?;
     let soon = Some(prost_types::Duration {
         seconds: 0,

@@ -8,7 +8,7 @@ use hangar_client::{
         WatchStatusResponse, watch_status_response::Event,
     },
 };
-use hangar_tests::hangar::DEADLINE;
+use hangar_tests::server::DEADLINE;
 use tokio::time::timeout;
 use tonic::Streaming;
 

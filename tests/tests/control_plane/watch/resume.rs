@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{ChangeKind, ErrorReason, ModelState, watch_status_response::Event};
-use hangar_tests::{
-    fixtures::Fixtures,
-    hangar::{Hangar, Options},
-    refusals::refusal,
-};
+use hangar_tests::{fixtures::Fixtures, refusals::refusal, server::TestServer};
 use tonic::Code;
 
 use super::{
@@ -19,8 +15,8 @@ use super::{
 #[tokio::test]
 async fn a_watch_goes_on_right_behind_a_token_with_any_filter() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let path = unusable(&fixtures)?;
     let mut watch = open(&client, of(&["a"])).await?;
     watch.snapshot().await?;
@@ -53,18 +49,20 @@ async fn a_watch_goes_on_right_behind_a_token_with_any_filter() -> Result<()> {
 async fn a_token_of_an_earlier_server_leads_to_a_reset() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let data = tempfile::tempdir()?;
-    let options = Options::scripted(&fixtures).data_in(&data.path().join("data"));
-    let hangar = Hangar::start(options.clone()).await?;
-    let client = hangar.client().await?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .data_in(&data.path().join("data"));
+    let server = options.start().await?;
+    let client = server.connect().await?;
     fail(&client, "gone", &unusable(&fixtures)?).await?;
     let mut watch = open(&client, of(&[])).await?;
     assert_eq!(watch.snapshot().await?.models.len(), 1);
     let token = watch.token.clone();
     drop((watch, client));
-    hangar.terminate().await?;
+    server.terminate().await?;
 
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    let server = options.start().await?;
+    let client = server.connect().await?;
     let mut watch = open(&client, behind(&token, &[])).await?;
     let snapshot = watch.snapshot().await?;
     assert!(snapshot.reset);
@@ -80,8 +78,8 @@ async fn a_token_of_an_earlier_server_leads_to_a_reset() -> Result<()> {
 #[tokio::test]
 async fn tokens_that_the_server_did_not_give_are_refused() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let mut watch = open(&client, of(&[])).await?;
     watch.snapshot().await?;
     let (epoch, position) = watch.token.rsplit_once('-').context("no position")?;
@@ -113,11 +111,12 @@ async fn tokens_that_the_server_did_not_give_are_refused() -> Result<()> {
 #[tokio::test]
 async fn a_token_that_is_too_old_leads_to_a_reset() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let options = Options::scripted(&fixtures)
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
         .argument("--watch-ring")
         .argument("16");
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    let server = options.start().await?;
+    let client = server.connect().await?;
     let mut watch = open(&client, of(&[])).await?;
     watch.snapshot().await?;
     let oldest = watch.token.clone();
@@ -148,12 +147,13 @@ async fn a_token_that_is_too_old_leads_to_a_reset() -> Result<()> {
 #[tokio::test]
 async fn a_watcher_that_does_not_keep_up_is_reset_and_then_misses_nothing() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let options = Options::scripted(&fixtures)
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
         .argument("--watch-ring")
         .argument("16");
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
-    let mut watch = open(&hangar.client().await?, of(&[])).await?;
+    let server = options.start().await?;
+    let client = server.connect().await?;
+    let mut watch = open(&server.connect().await?, of(&[])).await?;
     watch.snapshot().await?;
     // More than all buffers between server and watcher hold.
     let path = unusable_at_length(&fixtures)?;

@@ -4,8 +4,8 @@ use anyhow::Result;
 use hangar_client::v1::{WatchStatusRequest, model_service_client::ModelServiceClient};
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options},
     processes::{eventually, host_bytes, open_files},
+    server::{DEADLINE, TestServer},
 };
 use tonic::transport::Endpoint;
 
@@ -19,12 +19,13 @@ const BOUND: u64 = WATCHERS as u64 * (800 << 10);
 #[tokio::test]
 async fn a_watcher_that_does_not_read_costs_bounded_memory() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let options = Options::scripted(&fixtures)
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
         .argument("--watch-ring")
         .argument("64")
         .env("HANGAR_LOG", "warn");
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    let server = options.start().await?;
+    let client = server.connect().await?;
     let path = unusable_at_length(&fixtures)?;
     let churn = async || -> Result<()> {
         for n in 0..LOADS {
@@ -34,11 +35,11 @@ async fn a_watcher_that_does_not_read_costs_bounded_memory() -> Result<()> {
     };
     // The server's memory settles first, without watchers.
     churn().await?;
-    let before = host_bytes(hangar.pid())?;
-    let files = open_files(hangar.pid())?;
+    let before = host_bytes(server.pid())?;
+    let files = open_files(server.pid())?;
     let mut watches = Vec::new();
     for _ in 0..WATCHERS {
-        let channel = Endpoint::from_shared(hangar.url())?.connect().await?;
+        let channel = Endpoint::from_shared(server.url())?.connect().await?;
         let request = WatchStatusRequest::default();
         let answer = ModelServiceClient::new(channel)
             .watch_status(request)
@@ -46,7 +47,7 @@ async fn a_watcher_that_does_not_read_costs_bounded_memory() -> Result<()> {
         watches.push(answer.into_inner());
     }
     churn().await?;
-    let grown = host_bytes(hangar.pid())?.saturating_sub(before);
+    let grown = host_bytes(server.pid())?.saturating_sub(before);
     let reported = (LOADS * 3000 * WATCHERS) as u64;
     assert!(reported > 6 * BOUND);
     assert!(grown < BOUND, "{grown} bytes for {WATCHERS} watchers");
@@ -56,7 +57,7 @@ async fn a_watcher_that_does_not_read_costs_bounded_memory() -> Result<()> {
     }
     // Cut off with much on its way, none of them stays behind.
     drop(watches);
-    let is_gone = || open_files(hangar.pid()).ok().filter(|now| *now <= files);
+    let is_gone = || open_files(server.pid()).ok().filter(|now| *now <= files);
     eventually("the connections are gone", DEADLINE, is_gone).await?;
     Ok(())
 }

@@ -1,10 +1,7 @@
 //! Snapshots that do not fit into one message.
 
 use anyhow::Result;
-use hangar_tests::{
-    fixtures::Fixtures,
-    hangar::{Hangar, Options},
-};
+use hangar_tests::{fixtures::Fixtures, server::TestServer};
 use prost::Message;
 
 use super::{
@@ -18,8 +15,8 @@ const PART: usize = 256 << 10;
 #[tokio::test]
 async fn a_large_snapshot_comes_in_small_parts() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let path = unusable_at_length(&fixtures)?;
     for n in 0..MODELS {
         fail(&client, &format!("model-{n:03}"), &path).await?;

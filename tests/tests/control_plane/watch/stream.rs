@@ -9,9 +9,9 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Hangar, Options, spec},
     refusals::{refusal, wrong_fields},
     scripted::{Gate, GenerateScript, LoadScript, Script},
+    server::{DEADLINE, TestServer, spec},
 };
 use rustix::process::Signal;
 use tokio::task::JoinSet;
@@ -29,8 +29,8 @@ async fn a_snapshot_comes_first_and_then_every_transition_in_order() -> Result<(
     };
     let fixtures = Fixtures::new()?;
     let model = fixtures.scripted("m", &Script::default())?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let mut watch = open(&client, of(&[])).await?;
     let first = watch.snapshot().await?;
     assert!(first.models.is_empty() && !first.reset);
@@ -71,8 +71,8 @@ async fn a_snapshot_comes_first_and_then_every_transition_in_order() -> Result<(
 #[tokio::test]
 async fn a_filter_may_name_models_that_are_not_known_yet() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let mut watch = open(&client, of(&["later"])).await?;
     assert!(watch.snapshot().await?.models.is_empty());
     for model in ["other", "later", "other"] {
@@ -93,10 +93,11 @@ async fn a_filter_may_name_models_that_are_not_known_yet() -> Result<()> {
 #[tokio::test]
 async fn a_quiet_watch_gets_heartbeats_that_can_be_resumed_from() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let options =
-        Options::scripted(&fixtures).time("--watch-heartbeat", Duration::from_millis(100));
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .time("--watch-heartbeat", Duration::from_millis(100));
+    let server = options.start().await?;
+    let client = server.connect().await?;
     let mut watch = open(&client, of(&["m"])).await?;
     watch.snapshot().await?;
     // Of no interest to the watch; its token moves past it all the same.
@@ -137,10 +138,11 @@ async fn requests_and_memory_alone_cause_no_event() -> Result<()> {
     };
     let model = fixtures.scripted("m", &script)?;
     let gate = Gate::new(&model, "token")?;
-    let options =
-        Options::scripted(&fixtures).time("--watch-heartbeat", Duration::from_millis(1200));
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .time("--watch-heartbeat", Duration::from_millis(1200));
+    let server = options.start().await?;
+    let client = server.connect().await?;
     client.load("m").spec(spec(&model)).wait().await?;
     let mut watch = open(&client, of(&[])).await?;
     let ready = watch.snapshot().await?.models;
@@ -175,13 +177,14 @@ async fn requests_and_memory_alone_cause_no_event() -> Result<()> {
 #[tokio::test]
 async fn watchers_beyond_the_limit_are_refused() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let options = Options::scripted(&fixtures)
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
         .argument("--max-watchers")
         .argument("4");
-    let hangar = Hangar::start(options).await?;
+    let server = options.start().await?;
     let mut tasks = JoinSet::new();
     for _ in 0..32 {
-        let client = hangar.client().await?;
+        let client = server.connect().await?;
         tasks.spawn(async move { open(&client, of(&[])).await });
     }
     let (open_watches, refused): (Vec<_>, Vec<_>) =
@@ -195,7 +198,7 @@ async fn watchers_beyond_the_limit_are_refused() -> Result<()> {
         );
     }
     drop(open_watches);
-    let client = hangar.client().await?;
+    let client = server.connect().await?;
     let mut freed = slot(&client).await?;
     freed.snapshot().await?;
     Ok(())
@@ -219,8 +222,8 @@ async fn slot(client: &Client) -> Result<RawWatch> {
 #[tokio::test]
 async fn wrong_fields_are_all_named() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let mut request = of(&["good", "../bad", "also bad"]);
     request.progress_interval = Some(prost_types::Duration {
         seconds: 0,
@@ -238,12 +241,12 @@ async fn wrong_fields_are_all_named() -> Result<()> {
 #[tokio::test]
 async fn a_watch_ends_when_the_server_shuts_down() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let mut watch = open(&client, of(&[])).await?;
     watch.snapshot().await?;
     fail(&client, "m", &unusable(&fixtures)?).await?;
-    hangar.signal(Signal::TERM)?;
+    server.signal(Signal::TERM)?;
     // What happened before the end is still told.
     assert_contiguous(&watch.transitions(FAILED_LOAD).await?);
     let end = refusal(
@@ -252,6 +255,6 @@ async fn a_watch_ends_when_the_server_shuts_down() -> Result<()> {
         ErrorReason::ShuttingDown,
     );
     assert!(end.details().retry_after.is_some());
-    assert!(hangar.ended(DEADLINE).await?.success());
+    assert!(server.ended(DEADLINE).await?.success());
     Ok(())
 }

@@ -2,12 +2,7 @@
 
 use anyhow::{Context, Result};
 use hangar_client::v1::ModelSpec;
-use hangar_tests::{
-    fixtures::Fixtures,
-    hangar::{Hangar, Options},
-    test_server::TestServer,
-    workspace::workspace,
-};
+use hangar_tests::{fixtures::Fixtures, server::TestServer, workspace::workspace};
 use serde::Deserialize;
 
 use super::{demo, info, radio, said};
@@ -33,7 +28,7 @@ fn answers() -> Result<Vec<Answer>> {
 
 #[tokio::test]
 async fn a_model_with_an_adapter_and_the_same_model_without_serve_side_by_side() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     server.load("plain", demo(vec![])).await?;
     server.load("radio", demo(vec![radio()])).await?;
     for answer in answers()? {
@@ -49,7 +44,7 @@ async fn a_model_with_an_adapter_and_the_same_model_without_serve_side_by_side()
 
 #[tokio::test]
 async fn merged_adapters_are_reported() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     server.load("plain", demo(vec![])).await?;
     server.load("radio", demo(vec![radio()])).await?;
     let plain = info(&server.client, "plain").await?.metadata;
@@ -77,9 +72,9 @@ async fn the_files_in_the_repository_are_what_is_built_in() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let files = workspace().join(FILES).canonicalize()?;
     let named = files.to_string_lossy().into_owned();
-    let options = Options::new(&fixtures).root(&files);
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    let options = TestServer::real().fixtures(&fixtures).root(&files);
+    let server = options.start().await?;
+    let client = server.connect().await?;
     let load = client.load("m").demo();
     load.adapter("files", &named).wait().await?;
     let load = client.load("n").demo();
@@ -95,7 +90,7 @@ async fn the_files_in_the_repository_are_what_is_built_in() -> Result<()> {
 #[tokio::test]
 async fn adapters_are_merged_before_weights_are_quantized_and_such_weights_are_not_kept()
 -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let spec = ModelSpec {
         quantization: "q8_0".to_owned(),
         ..demo(vec![radio()])

@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelState};
 use hangar_tests::{
     fixtures::{Lora, Quantization, Shape},
-    refusals::refusal,
-    test_server::TestServer,
+    refusals::{assert_left_behind, refusal},
+    server::TestServer,
 };
 use serde_json::json;
 use tonic::Code;
@@ -115,17 +115,13 @@ async fn assert_refused(server: &TestServer, id: &str, path: &Path, word: &str) 
         (ModelState::Failed, "MODEL_UNUSABLE", 0)
     );
     // What the load left behind is told behind that.
-    assert!(
-        message.starts_with(&status.message),
-        "{:?} and {message:?}",
-        status.message
-    );
+    assert_left_behind(&status.message, message);
     Ok(())
 }
 
 #[tokio::test]
 async fn an_adapter_that_does_not_fit_fails_the_load_and_harms_nothing() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let path = server.fixtures.adapter("sound", &sound())?;
     let sound = with_adapter(&server.fixtures.llama()?, &path);
     server.load("sound", sound).await?;
@@ -140,7 +136,7 @@ async fn an_adapter_that_does_not_fit_fails_the_load_and_harms_nothing() -> Resu
 
 #[tokio::test]
 async fn spoilt_adapter_files_are_named() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     for (n, (spoil, word)) in spoilt().into_iter().enumerate() {
         let path = server.fixtures.adapter(&format!("adapter-{n}"), &sound())?;
         spoil(&path)?;
@@ -151,7 +147,7 @@ async fn spoilt_adapter_files_are_named() -> Result<()> {
 
 #[tokio::test]
 async fn an_adapter_is_a_directory_that_is_there() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let file = server.fixtures.root().join("file");
     fs::write(&file, "x")?;
     assert_refused(&server, "file", &file, "is a file").await?;
@@ -167,7 +163,7 @@ async fn an_adapter_is_a_directory_that_is_there() -> Result<()> {
 
 #[tokio::test]
 async fn models_that_take_no_adapters_say_so() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let path = server.fixtures.adapter("adapter", &sound())?;
     let gguf: PathBuf = server.fixtures.llama_gguf(Quantization::F32)?;
     let load = server.load("gguf", with_adapter(&gguf, &path)).await;

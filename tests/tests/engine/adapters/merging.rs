@@ -9,8 +9,7 @@ use anyhow::{Context, Result};
 use hangar_client::v1::ModelSpec;
 use hangar_tests::{
     fixtures::{Lora, Shape},
-    hangar::spec,
-    test_server::TestServer,
+    server::{TestServer, spec},
 };
 use serde_json::json;
 
@@ -36,7 +35,7 @@ fn merged(
 
 #[tokio::test]
 async fn an_adapter_has_the_effect_that_its_files_say() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let model = server.fixtures.llama()?;
     server.load("base", spec(&model)).await?;
     let base = babble(&server.client, "base").await?;
@@ -81,7 +80,7 @@ async fn an_adapter_has_the_effect_that_its_files_say() -> Result<()> {
 
 #[tokio::test]
 async fn several_adapters_add_up() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let model = server.fixtures.llama()?;
     let (one, two) = (
         Lora::random(&Shape::TINY, 4, 1),
@@ -118,7 +117,7 @@ async fn several_adapters_add_up() -> Result<()> {
 
 #[tokio::test]
 async fn quantized_weights_have_the_adapter_in_them() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let model = server.fixtures.wide_llama()?;
     let lora = Lora::random(&Shape::WIDE, 8, 3);
     let path = server.fixtures.adapter("adapter", &lora)?;

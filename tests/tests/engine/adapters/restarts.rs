@@ -15,8 +15,8 @@ async fn a_model_comes_back_with_its_adapters_after_a_kill() -> Result<()> {
     let lora = Lora::random(&Shape::TINY, 4, 1);
     let path = installation.fixtures.adapter("adapter", &lora)?;
     let spec = with_adapter(&installation.fixtures.llama()?, &path);
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     client.load("m").spec(spec.clone()).wait().await?;
     let load = client.load("radio").spec(demo(vec![radio()]));
     load.wait().await?;
@@ -25,12 +25,12 @@ async fn a_model_comes_back_with_its_adapters_after_a_kill() -> Result<()> {
         babble(&client, "m").await?,
         said(&client, "radio", question).await?,
     );
-    installation.kill(hangar).await?;
+    installation.kill(server).await?;
 
-    let hangar = installation.start().await?;
-    let client = hangar.client().await?;
+    let server = installation.start().await?;
+    let client = server.connect().await?;
     for id in ["m", "radio"] {
-        hangar.follow(id).await?.until(ModelState::Ready).await?;
+        server.follow(id).await?.until(ModelState::Ready).await?;
     }
     let after = (
         babble(&client, "m").await?,
@@ -43,6 +43,6 @@ async fn a_model_comes_back_with_its_adapters_after_a_kill() -> Result<()> {
     assert_eq!(kept.adapters, [radio()]);
     // The same spec is no conflict.
     assert!(client.load("m").spec(spec).wait().await?.already_loaded);
-    hangar.terminate().await?;
+    server.terminate().await?;
     Ok(())
 }

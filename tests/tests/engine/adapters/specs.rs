@@ -6,9 +6,8 @@ use anyhow::Result;
 use hangar_client::v1::{DemoSource, ErrorReason, LoraAdapter, ModelState};
 use hangar_tests::{
     fixtures::{Fixtures, Lora, Shape},
-    hangar::{Hangar, Options, spec},
     refusals::{refusal, wrong_fields},
-    test_server::TestServer,
+    server::{TestServer, spec},
 };
 use tonic::Code;
 
@@ -16,7 +15,7 @@ use super::{adapter, babble, demo, info, radio, said, with_adapter};
 
 #[tokio::test]
 async fn every_violation_names_its_adapter() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let path = server.fixtures.root();
     let adapters = vec![
         adapter("good", &path),
@@ -46,7 +45,7 @@ async fn every_violation_names_its_adapter() -> Result<()> {
 
 #[tokio::test]
 async fn adapters_lie_below_a_model_root_with_all_that_they_link_to() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let lora = Lora::random(&Shape::TINY, 4, 1);
     let path = server.fixtures.adapter("adapter", &lora)?;
     let outside = server.fixtures.outside().join("adapter");
@@ -70,7 +69,7 @@ async fn adapters_lie_below_a_model_root_with_all_that_they_link_to() -> Result<
 
 #[tokio::test]
 async fn links_within_the_roots_are_followed() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     let lora = Lora::random(&Shape::TINY, 4, 1);
     let path = server.fixtures.adapter("adapter", &lora)?;
     let link = server.fixtures.root().join("link");
@@ -85,7 +84,7 @@ async fn links_within_the_roots_are_followed() -> Result<()> {
 
 #[tokio::test]
 async fn other_adapters_are_another_spec_which_takes_a_reload() -> Result<()> {
-    let server = TestServer::real().await?;
+    let server = TestServer::real().start().await?;
     server.load("m", demo(vec![])).await?;
     let question = "What is Hangar?";
     let plain = said(&server.client, "m", question).await?;
@@ -123,11 +122,14 @@ async fn a_declared_model_has_its_adapters() -> Result<()> {
          \"one\", path = {path:?} }}]\n"
     );
     std::fs::write(&file, text)?;
-    let options = Options::new(&fixtures).argument("--config").argument(&file);
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    let options = TestServer::real()
+        .fixtures(&fixtures)
+        .argument("--config")
+        .argument(&file);
+    let server = options.start().await?;
+    let client = server.connect().await?;
     for (id, name) in [("radio", "radio"), ("m", "one")] {
-        hangar.follow(id).await?.until(ModelState::Ready).await?;
+        server.follow(id).await?.until(ModelState::Ready).await?;
         let metadata = info(&client, id).await?.metadata.unwrap_or_default();
         assert_eq!(metadata.adapters, [name]);
     }

@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, LoadOutcome, ModelState, RestartMode, RestartPolicy};
 use hangar_tests::{
     fixtures::{Broken, Fixtures},
-    hangar::{Hangar, Options, Transitions, spec},
     processes,
     refusals::refusal,
     scripted::{Fault, Script},
+    server::{TestServer, Transitions, spec},
 };
 use prost_types::Duration;
 use tonic::Code;
@@ -58,9 +58,9 @@ async fn a_load_that_aborts_each_time_is_tried_as_often_as_the_policy_says() -> 
         ..Script::default()
     };
     script.write(&path)?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
-    let client = hangar.client().await?;
-    let mut transitions = hangar.follow("m").await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
+    let mut transitions = server.follow("m").await?;
     let mut spec = spec(&path);
     spec.restart_policy = at_once(RestartMode::OnFailure, 3);
     let load = client.load("m").spec(spec);
@@ -79,7 +79,7 @@ async fn a_load_that_aborts_each_time_is_tried_as_often_as_the_policy_says() -> 
         (record.outcome(), record.attempts),
         (LoadOutcome::Failed, 3)
     );
-    assert!(processes::children(hangar.pid())?.is_empty());
+    assert!(processes::children(server.pid())?.is_empty());
     let unload = client.unload("m").send().await?;
     assert!(!unload.was_loaded);
     assert_eq!(transitions.next().await?.state(), ModelState::Unloaded);
@@ -96,9 +96,9 @@ async fn a_wait_for_the_next_attempt_ends_with_an_unload() -> Result<()> {
         ..Script::default()
     };
     script.write(&path)?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
-    let client = hangar.client().await?;
-    let mut transitions = hangar.follow("m").await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
+    let mut transitions = server.follow("m").await?;
     let mut spec = spec(&path);
     let hour = Some(Duration {
         seconds: 3600,
@@ -131,8 +131,8 @@ async fn a_wait_for_the_next_attempt_ends_with_an_unload() -> Result<()> {
 async fn an_unusable_model_is_tried_again_only_if_the_policy_says_always() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.broken(Broken::Truncated)?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     for (mode, attempts) in [
         (RestartMode::Never, 1),
         (RestartMode::OnFailure, 1),

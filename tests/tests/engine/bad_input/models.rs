@@ -9,12 +9,12 @@ use anyhow::Result;
 use hangar_client::v1::{DataType, ErrorReason, LoadOutcome, ModelState};
 use hangar_tests::{
     fixtures::{Broken, Effect},
-    hangar::spec,
-    refusals::refusal,
+    refusals::{assert_left_behind, refusal},
+    server::spec,
 };
 use tonic::Code;
 
-use super::{Bystander, assert_failed, assert_told};
+use super::{Bystander, assert_failed};
 
 fn with(effect: Effect) -> impl Iterator<Item = Broken> {
     Broken::ALL
@@ -27,7 +27,7 @@ async fn an_unusable_model_fails_with_a_reason_and_harms_nothing() -> Result<()>
     let server = Bystander::new().await?;
     for broken in with(Effect::Unusable) {
         let id = format!("{broken:?}");
-        let mut transitions = server.hangar.follow(&id).await?;
+        let mut transitions = server.follow(&id).await?;
         let load = server
             .client
             .load(&id)
@@ -47,7 +47,7 @@ async fn an_unusable_model_fails_with_a_reason_and_harms_nothing() -> Result<()>
         let record = &model.recent_loads[0];
         assert_eq!(record.outcome(), LoadOutcome::Failed);
         assert_eq!(record.reason, "MODEL_UNUSABLE");
-        assert_told(&record.message, message);
+        assert_left_behind(&record.message, message);
         server.is_unharmed().await?;
         let unload = server.client.unload(&id).send().await?;
         assert!(!unload.was_loaded, "{id}");

@@ -9,8 +9,8 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::{Broken, Fixtures},
-    hangar::{Hangar, Options, spec},
     refusals::{refusal, wrong_fields},
+    server::{TestServer, spec},
 };
 use tonic::Code;
 
@@ -196,8 +196,8 @@ async fn a_path_may_hold_any_characters() -> Result<()> {
 #[tokio::test]
 async fn a_server_without_roots_loads_nothing_from_disk() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::default()).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().without_root().start().await?;
+    let client = server.connect().await?;
     let load = client.load("m").spec(spec(&fixtures.llama()?)).wait().await;
     refusal(load, Code::PermissionDenied, ErrorReason::SourceNotAllowed);
     Ok(())

@@ -10,8 +10,8 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{Hangar, Options, spec},
     refusals::{refusal, wrong_fields},
+    server::{TestServer, spec},
 };
 use prost_types::Duration;
 use tonic::{Code, Request};
@@ -244,11 +244,12 @@ async fn sessions_and_switches_that_do_not_hold_together_are_refused() -> Result
 #[tokio::test]
 async fn a_request_beyond_the_servers_limit_is_refused_and_the_server_goes_on() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let options = Options::new(&fixtures)
+    let options = TestServer::real()
+        .fixtures(&fixtures)
         .argument("--max-request-bytes")
         .argument("64KiB");
-    let hangar = Hangar::start(options).await?;
-    let client = hangar.client().await?;
+    let server = options.start().await?;
+    let client = server.connect().await?;
     client
         .load("m")
         .spec(spec(&fixtures.llama()?))

@@ -148,7 +148,7 @@ async fn fields_of_later_versions_are_refused_by_name() -> Result<()> {
 #[tokio::test]
 async fn a_format_other_than_that_of_the_files_is_refused() -> Result<()> {
     let server = Bystander::new().await?;
-    let mut spec = hangar_tests::hangar::spec(&server.fixtures.llama()?);
+    let mut spec = hangar_tests::server::spec(&server.fixtures.llama()?);
     spec.set_format(ModelFormat::Gguf);
     let answer = server.client.load("m").spec(spec).wait().await;
     let refusal = refusal(answer, Code::FailedPrecondition, ErrorReason::ModelUnusable);
@@ -160,7 +160,7 @@ async fn a_format_other_than_that_of_the_files_is_refused() -> Result<()> {
 async fn a_context_longer_than_the_models_is_refused() -> Result<()> {
     let server = Bystander::new().await?;
     for (id, context_length) in [("a", 257), ("b", u32::MAX)] {
-        let mut spec = hangar_tests::hangar::spec(&server.fixtures.llama()?);
+        let mut spec = hangar_tests::server::spec(&server.fixtures.llama()?);
         spec.context_length = context_length;
         let answer = server.client.load(id).spec(spec).wait().await;
         let refusal = refusal(answer, Code::FailedPrecondition, ErrorReason::ModelUnusable);

@@ -6,14 +6,14 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{DataType, ErrorReason, ModelSpec};
 use hangar_tests::{
     fixtures::Embedding::{self, Gemma, Qwen3},
-    hangar::spec,
     refusals::refusal,
+    server::{TestServer, spec},
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::{Served, Vectors, change_json, copy};
+use super::{Vectors, change_json, copy};
 
 type Change = fn(&Path) -> Result<()>;
 
@@ -143,11 +143,11 @@ const CHANGES: &[(Embedding, Change, &str)] = &[
 
 #[tokio::test]
 async fn unusable_embedding_files_fail_the_load_with_the_reason() -> Result<()> {
-    let served = Served::embedding(Qwen3).await?;
+    let server = TestServer::embedding(Qwen3).await?;
     for (number, (kind, change, word)) in CHANGES.iter().enumerate() {
-        let path = copy(&served.fixtures, &served.fixtures.embedding(*kind)?)?;
+        let path = copy(&server.fixtures, &server.fixtures.embedding(*kind)?)?;
         change(&path)?;
-        let load = served.client.load(format!("broken-{number}"));
+        let load = server.client.load(format!("broken-{number}"));
         let refusal = refusal(
             load.spec(spec(&path)).wait().await,
             Code::FailedPrecondition,
@@ -156,13 +156,13 @@ async fn unusable_embedding_files_fail_the_load_with_the_reason() -> Result<()> 
         assert!(refusal.message().contains(word), "{word}: {refusal}");
     }
     // The other model has not noticed anything.
-    served.vector("Hello").await?;
+    server.vector("Hello").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn what_a_spec_cannot_ask_of_an_embedding_model_fails_the_load() -> Result<()> {
-    let served = Served::embedding(Qwen3).await?;
+    let server = TestServer::embedding(Qwen3).await?;
     type Change = fn(&mut ModelSpec);
     let changes: [(Embedding, Change, &str); 4] = [
         (Gemma, |spec| spec.set_dtype(DataType::F16), "F16"),
@@ -171,9 +171,9 @@ async fn what_a_spec_cannot_ask_of_an_embedding_model_fails_the_load() -> Result
         (Qwen3, |spec| spec.context_length = 257, "257"),
     ];
     for (number, (kind, change, word)) in changes.into_iter().enumerate() {
-        let mut spec = spec(&served.fixtures.embedding(kind)?);
+        let mut spec = spec(&server.fixtures.embedding(kind)?);
         change(&mut spec);
-        let load = served.client.load(format!("wrong-{number}")).spec(spec);
+        let load = server.client.load(format!("wrong-{number}")).spec(spec);
         let refusal = refusal(
             load.wait().await,
             Code::FailedPrecondition,
@@ -186,13 +186,13 @@ async fn what_a_spec_cannot_ask_of_an_embedding_model_fails_the_load() -> Result
 
 #[tokio::test]
 async fn the_last_token_can_be_had_in_f16() -> Result<()> {
-    let served = Served::embedding_with(Qwen3, |spec| spec.set_dtype(DataType::F16)).await?;
-    let half = served.vector("Hello").await?;
+    let server = TestServer::embedding_with(Qwen3, |spec| spec.set_dtype(DataType::F16)).await?;
+    let half = server.vector("Hello").await?;
     assert!((super::length(&half) - 1.0).abs() < 1e-6);
-    let load = served.client.load("whole");
-    let load = load.spec(spec(&served.fixtures.embedding(Qwen3)?));
+    let load = server.client.load("whole");
+    let load = load.spec(spec(&server.fixtures.embedding(Qwen3)?));
     load.wait().await?;
-    let whole = served.client.embed("whole").input("Hello").send().await?;
+    let whole = server.client.embed("whole").input("Hello").send().await?;
     let distance = super::distance(&half, &whole.embeddings[0].values);
     assert!(distance < 0.01, "{distance}");
     Ok(())

@@ -6,20 +6,19 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelKind, ModelSpec, ModelState};
 use hangar_tests::{
     fixtures::Embedding,
-    hangar::{DEADLINE, restarting},
     info,
     refusals::refusal,
     scripted::{GenerateScript, Script},
-    scripted_server::ScriptedServer,
+    server::{DEADLINE, TestServer, restarting},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::{Served, many};
+use super::many;
 
 /// A scripted embedding model, which makes vectors as a text model makes tokens.
-fn scripted(server: &ScriptedServer) -> ModelSpec {
+fn scripted(server: &TestServer) -> ModelSpec {
     let mut spec = server.spec();
     spec.set_kind(ModelKind::Embedding);
     spec.max_concurrency = 1;
@@ -29,11 +28,13 @@ fn scripted(server: &ScriptedServer) -> ModelSpec {
 
 #[tokio::test]
 async fn one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> Result<()> {
-    let server = ScriptedServer::start(&Script::generating(GenerateScript {
-        gate: Some("token".into()),
-        ..GenerateScript::default()
-    }))
-    .await?;
+    let server = TestServer::scripted()
+        .script(&Script::generating(GenerateScript {
+            gate: Some("token".into()),
+            ..GenerateScript::default()
+        }))
+        .start()
+        .await?;
     let gate = server.gate("token")?;
     server
         .client
@@ -74,9 +75,12 @@ async fn an_engine_that_hangs_in_a_request_is_replaced() -> Result<()> {
         ..GenerateScript::default()
     });
     let limit = Duration::from_millis(1500);
-    let server =
-        ScriptedServer::with(&script, |options| options.time("--hang-timeout", limit)).await?;
-    let mut transitions = server.follow().await?;
+    let server = TestServer::scripted()
+        .script(&script)
+        .time("--hang-timeout", limit)
+        .start()
+        .await?;
+    let mut transitions = server.follow("m").await?;
     let mut spec = restarting(
         &server.directory,
         hangar_client::v1::RestartMode::OnFailure,
@@ -100,11 +104,13 @@ async fn an_engine_that_hangs_in_a_request_is_replaced() -> Result<()> {
 
 #[tokio::test]
 async fn fewer_vectors_than_texts_are_never_passed_on() -> Result<()> {
-    let server = ScriptedServer::start(&Script::generating(GenerateScript {
-        tokens: Some(1),
-        ..GenerateScript::default()
-    }))
-    .await?;
+    let server = TestServer::scripted()
+        .script(&Script::generating(GenerateScript {
+            tokens: Some(1),
+            ..GenerateScript::default()
+        }))
+        .start()
+        .await?;
     server
         .client
         .load("m")
@@ -118,19 +124,19 @@ async fn fewer_vectors_than_texts_are_never_passed_on() -> Result<()> {
 
 #[tokio::test]
 async fn an_unload_ends_what_runs_when_its_time_is_up() -> Result<()> {
-    let served = Served::embedding(Embedding::Gemma).await?;
+    let server = TestServer::embedding(Embedding::Gemma).await?;
     let ask = async {
         let request = hangar_client::v1::EmbedRequest {
             model_id: "m".into(),
             inputs: many(),
             ..Default::default()
         };
-        let answer = served.client.inference_service().embed(request).await;
-        anyhow::Ok(answer.map_err(|s| hangar_client::Error::from_answer(&served.client, s)))
+        let answer = server.client.inference_service().embed(request).await;
+        anyhow::Ok(answer.map_err(|s| hangar_client::Error::from_answer(&server.client, s)))
     };
     let unload = async {
-        served.until_occupancy(1, 0).await?;
-        let unload = served.client.unload("m").drain_timeout(Duration::ZERO);
+        server.until_occupancy(1, 0).await?;
+        let unload = server.client.unload("m").drain_timeout(Duration::ZERO);
         let unload = unload.send().await?;
         assert!(unload.was_loaded && unload.host_bytes_freed > 0);
         anyhow::Ok(())
@@ -142,12 +148,12 @@ async fn an_unload_ends_what_runs_when_its_time_is_up() -> Result<()> {
 
 #[tokio::test]
 async fn an_unload_lets_what_runs_end() -> Result<()> {
-    let served = Served::embedding(Embedding::Qwen3).await?;
+    let server = TestServer::embedding(Embedding::Qwen3).await?;
     let texts: Vec<_> = many().into_iter().take(200).collect();
-    let ask = async { Ok(served.client.embed("m").inputs(texts).send().await?) };
+    let ask = async { Ok(server.client.embed("m").inputs(texts).send().await?) };
     let unload = async {
-        served.until_occupancy(1, 0).await?;
-        served.client.unload("m").send().await?;
+        server.until_occupancy(1, 0).await?;
+        server.client.unload("m").send().await?;
         anyhow::Ok(())
     };
     let (answer, ()) = timeout(DEADLINE, async { tokio::try_join!(ask, unload) }).await??;
@@ -157,8 +163,8 @@ async fn an_unload_lets_what_runs_end() -> Result<()> {
 
 #[tokio::test]
 async fn a_worker_that_is_killed_ends_what_runs() -> Result<()> {
-    let served = Served::embedding(Embedding::Qwen3).await?;
-    let worker = i32::try_from(served.worker().await?)?;
+    let server = TestServer::embedding(Embedding::Qwen3).await?;
+    let worker = i32::try_from(server.worker().await?)?;
     let worker = Pid::from_raw(worker).context("a process")?;
     let ask = async {
         let request = hangar_client::v1::EmbedRequest {
@@ -166,11 +172,11 @@ async fn a_worker_that_is_killed_ends_what_runs() -> Result<()> {
             inputs: many(),
             ..Default::default()
         };
-        let answer = served.client.inference_service().embed(request).await;
-        anyhow::Ok(answer.map_err(|s| hangar_client::Error::from_answer(&served.client, s)))
+        let answer = server.client.inference_service().embed(request).await;
+        anyhow::Ok(answer.map_err(|s| hangar_client::Error::from_answer(&server.client, s)))
     };
     let kill = async {
-        served.until_occupancy(1, 0).await?;
+        server.until_occupancy(1, 0).await?;
         kill_process(worker, Signal::KILL)?;
         anyhow::Ok(())
     };

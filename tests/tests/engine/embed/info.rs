@@ -2,15 +2,15 @@
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{DataType, ModelFormat, ModelKind};
-use hangar_tests::{fixtures::Embedding, metrics::Metrics};
+use hangar_tests::{fixtures::Embedding, metrics::Metrics, server::TestServer};
 
-use super::{Served, Vectors};
+use super::Vectors;
 
 #[tokio::test]
 async fn metadata_describes_an_embedding_model() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::embedding(kind).await?;
-        let metadata = served.model().await?.metadata.context("metadata")?;
+        let server = TestServer::embedding(kind).await?;
+        let metadata = server.info().await?.metadata.context("metadata")?;
         assert_eq!(metadata.kind(), ModelKind::Embedding);
         assert_eq!(metadata.architecture, kind.architecture());
         assert_eq!(metadata.input_modalities, ["text"]);
@@ -28,7 +28,7 @@ async fn metadata_describes_an_embedding_model() -> Result<()> {
         let norms = dense + Embedding::SHAPE.vocabulary as u64;
         assert!(metadata.parameter_count > norms, "{metadata:?}");
         assert!(metadata.size_bytes >= 4 * metadata.parameter_count);
-        let status = served.model().await?.status.context("a status")?;
+        let status = server.info().await?.status.context("a status")?;
         let held = status.memory.context("memory")?.host_bytes;
         assert!(held > 0 && held < 256 << 20, "{held}");
     }
@@ -37,16 +37,16 @@ async fn metadata_describes_an_embedding_model() -> Result<()> {
 
 #[tokio::test]
 async fn requests_are_counted_by_their_operation() -> Result<()> {
-    let served = Served::embedding(Embedding::Gemma).await?;
+    let server = TestServer::embedding(Embedding::Gemma).await?;
     for _ in 0..3 {
-        served.vectors(["one", "two"]).await?;
+        server.vectors(["one", "two"]).await?;
     }
-    let metrics = served.model().await?.metrics.context("metrics")?;
+    let metrics = server.info().await?.metrics.context("metrics")?;
     assert_eq!((metrics.requests_total, metrics.requests_succeeded), (3, 3));
     assert_eq!(metrics.success_rate, Some(1.0));
     assert_eq!((metrics.in_flight, metrics.queued), (0, 0));
     assert_eq!(metrics.prompt_tokens, 3 * (3 + 2 + 3 + 2));
-    let exported = Metrics::of(served.hangar.ops_listen()).await?;
+    let exported = Metrics::of(server.ops_listen()).await?;
     let labels = [
         ("gen_ai_operation_name", "embeddings"),
         ("gen_ai_request_model", "m"),

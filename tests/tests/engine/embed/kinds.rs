@@ -4,20 +4,18 @@ use anyhow::Result;
 use hangar_client::v1::{ErrorReason, ModelKind};
 use hangar_tests::{
     fixtures::{Embedding, Fixtures},
-    hangar::{Hangar, Options, spec},
     refusals::refusal,
+    server::{TestServer, spec},
 };
 use tonic::Code;
-
-use super::Served;
 
 #[tokio::test]
 async fn an_embedding_model_gives_no_text() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::embedding(kind).await?;
+        let server = TestServer::embedding(kind).await?;
         for call in [
-            served.client.generate("m").prompt("x"),
-            served.client.generate("m").message("user", "x"),
+            server.client.generate("m").prompt("x"),
+            server.client.generate("m").message("user", "x"),
         ] {
             let refusal = refusal(
                 call.text().await,
@@ -26,7 +24,7 @@ async fn an_embedding_model_gives_no_text() -> Result<()> {
             );
             assert!(refusal.message().contains("Embed"), "{refusal}");
         }
-        let metrics = served.model().await?.metrics.unwrap_or_default();
+        let metrics = server.info().await?.metrics.unwrap_or_default();
         assert_eq!(metrics.requests_total, 0);
     }
     Ok(())
@@ -35,8 +33,8 @@ async fn an_embedding_model_gives_no_text() -> Result<()> {
 #[tokio::test]
 async fn a_text_model_gives_no_vectors() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     client
         .load("m")
         .spec(spec(&fixtures.llama()?))
@@ -61,8 +59,8 @@ async fn a_text_model_gives_no_vectors() -> Result<()> {
 #[tokio::test]
 async fn a_kind_that_is_known_is_not_loaded_to_be_refused() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let mut text = spec(&fixtures.llama()?);
     text.load_on_demand = true;
     client.create_model("unknown", text.clone()).send().await?;
@@ -85,8 +83,8 @@ async fn a_kind_that_is_known_is_not_loaded_to_be_refused() -> Result<()> {
 #[tokio::test]
 async fn a_request_loads_an_embedding_model_on_demand() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let mut spec = spec(&fixtures.embedding(Embedding::Gemma)?);
     spec.load_on_demand = true;
     client.create_model("m", spec).send().await?;
@@ -98,10 +96,10 @@ async fn a_request_loads_an_embedding_model_on_demand() -> Result<()> {
 #[tokio::test]
 async fn tokens_of_an_embedding_model_go_both_ways() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::embedding(kind).await?;
-        let tokens = served.client.tokenize("m", "h\u{e9}").send().await?;
+        let server = TestServer::embedding(kind).await?;
+        let tokens = server.client.tokenize("m", "h\u{e9}").send().await?;
         assert_eq!(tokens.len(), 3);
-        let text = served.client.detokenize("m", tokens).send().await?;
+        let text = server.client.detokenize("m", tokens).send().await?;
         assert_eq!(text, "h\u{e9}");
     }
     Ok(())
@@ -110,8 +108,8 @@ async fn tokens_of_an_embedding_model_go_both_ways() -> Result<()> {
 #[tokio::test]
 async fn a_kind_that_the_files_are_not_of_fails_the_load() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let gguf = fixtures.llama_gguf(hangar_tests::fixtures::Quantization::F32)?;
     for (path, kind, word) in [
         (fixtures.llama()?, ModelKind::Embedding, "modules.json"),

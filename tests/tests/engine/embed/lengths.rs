@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use hangar_client::v1::ErrorReason;
-use hangar_tests::{fixtures::Embedding, refusals::refusal};
+use hangar_tests::{fixtures::Embedding, refusals::refusal, server::TestServer};
 use tonic::Code;
 
-use super::{Served, Vectors};
+use super::Vectors;
 
 const CONTEXT: usize = Embedding::SHAPE.context;
 
@@ -20,33 +20,34 @@ fn text(tokens: usize, kind: Embedding) -> String {
 #[tokio::test]
 async fn a_text_may_be_as_long_as_the_context_and_no_longer() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = Served::embedding(kind).await?;
-        let worker = served.worker().await?;
-        let before = served.vector("Hello").await?;
+        let server = TestServer::embedding(kind).await?;
+        let worker = server.worker().await?;
+        let before = server.vector("Hello").await?;
         let fits = [text(CONTEXT - 1, kind), text(CONTEXT, kind)];
-        let response = served.client.embed("m").inputs(fits).send().await?;
+        let response = server.client.embed("m").inputs(fits).send().await?;
         let counts: Vec<_> = response.embeddings.iter().map(|e| e.token_count).collect();
         assert_eq!(counts, [255, 256], "{kind:?}");
         for tokens in [CONTEXT + 1, 1_000_000] {
-            let call = served.client.embed("m").input("Hello");
+            let call = server.client.embed("m").input("Hello");
             let answer = call.input(text(tokens, kind)).send().await;
             let refusal = refusal(answer, Code::InvalidArgument, ErrorReason::ContextExceeded);
             let fields = &refusal.details().fields;
             assert_eq!(fields[0].subject, "inputs[1]", "{kind:?}: {refusal}");
             assert!(refusal.message().contains("256"), "{refusal}");
         }
-        assert_eq!(served.vector("Hello").await?, before, "{kind:?}");
-        assert_eq!(served.worker().await?, worker, "{kind:?}");
+        assert_eq!(server.vector("Hello").await?, before, "{kind:?}");
+        assert_eq!(server.worker().await?, worker, "{kind:?}");
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn the_specs_context_is_the_limit() -> Result<()> {
-    let served = Served::embedding_with(Embedding::Gemma, |spec| spec.context_length = 16).await?;
-    served.vector(&text(16, Embedding::Gemma)).await?;
+    let server =
+        TestServer::embedding_with(Embedding::Gemma, |spec| spec.context_length = 16).await?;
+    server.vector(&text(16, Embedding::Gemma)).await?;
     let long = text(17, Embedding::Gemma);
-    let answer = served.client.embed("m").input(long).send().await;
+    let answer = server.client.embed("m").input(long).send().await;
     let refusal = refusal(answer, Code::InvalidArgument, ErrorReason::ContextExceeded);
     assert!(refusal.message().contains("17 tokens"), "{refusal}");
     Ok(())

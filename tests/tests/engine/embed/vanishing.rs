@@ -8,35 +8,35 @@ use hangar_client::v1::ModelSpec;
 use hangar_tests::{
     background::Background,
     fixtures::{Embedding, Fixtures},
-    hangar::{DEADLINE, NEVER, Options},
     processes,
+    server::{DEADLINE, NEVER, TestServer},
 };
 use rustix::process::Signal;
 use tokio::time::timeout;
 
-use super::{Served, Vectors, many};
+use super::{Vectors, many};
 
 /// Callers that are there at the same time.
 const AT_ONCE: usize = 50;
 
 #[tokio::test]
 async fn a_caller_that_goes_away_frees_the_engine_after_the_text_at_hand() -> Result<()> {
-    let served = Served::embedding(Embedding::Gemma).await?;
-    let worker = served.worker().await?;
-    let before = served.vector("Hello").await?;
-    let client = served.hangar.client().await?;
+    let server = TestServer::embedding(Embedding::Gemma).await?;
+    let worker = server.worker().await?;
+    let before = server.vector("Hello").await?;
+    let client = server.connect().await?;
     {
         let mut long = pin!(client.embed("m").inputs(many()).send());
         tokio::select! {
             ended = &mut long => anyhow::bail!("it ended: {ended:?}"),
-            runs = served.until_occupancy(1, 0) => runs?,
+            runs = server.until_occupancy(1, 0) => runs?,
         }
     }
-    served.until_occupancy(0, 0).await?;
-    let after = served.vector("Hello");
+    server.until_occupancy(0, 0).await?;
+    let after = server.vector("Hello");
     assert_eq!(timeout(DEADLINE, after).await??, before);
-    assert_eq!(served.worker().await?, worker);
-    let metrics = served.model().await?.metrics.context("metrics")?;
+    assert_eq!(server.worker().await?, worker);
+    let metrics = server.info().await?.metrics.context("metrics")?;
     assert_eq!((metrics.requests_total, metrics.requests_succeeded), (3, 2));
     assert_eq!(
         (metrics.requests_cancelled, metrics.requests_failed),
@@ -46,41 +46,43 @@ async fn a_caller_that_goes_away_frees_the_engine_after_the_text_at_hand() -> Re
 }
 
 /// A server that takes no time to be too long for a request.
-async fn start(kind: Embedding) -> Result<Served> {
+async fn start(kind: Embedding) -> Result<TestServer> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.embedding(kind)?;
-    let options = Options::new(&fixtures).time("--hang-timeout", NEVER);
+    let options = TestServer::real()
+        .fixtures(&fixtures)
+        .time("--hang-timeout", NEVER);
     let change = |spec: &mut ModelSpec| {
         spec.max_concurrency = 1;
         spec.max_queue = Some(1000);
     };
-    Served::start(fixtures, options, &path, change).await
+    options.serving(&path, change).await
 }
 
 /// One caller goes away while its request runs, and the others while theirs wait for it: the worker is stopped
 /// meanwhile.
-async fn vanish_while_they_run_or_wait(served: &Served, worker: u32) -> Result<()> {
+async fn vanish_while_they_run_or_wait(server: &TestServer, worker: u32) -> Result<()> {
     let others = u32::try_from(AT_ONCE)?;
     let ask = async |texts: Vec<String>| {
-        let client = served.hangar.client().await?;
+        let client = server.connect().await?;
         let call = client.embed("m").inputs(texts).send();
         // The connection goes with the call.
         anyhow::Ok(Background::start(async move { (call.await, client) }))
     };
-    let before = served.model().await?.metrics.context("metrics")?;
+    let before = server.info().await?.metrics.context("metrics")?;
     processes::signal(worker, Signal::STOP)?;
     let runs = ask(many()).await?;
-    served.until_occupancy(1, 0).await?;
+    server.until_occupancy(1, 0).await?;
     let mut wait = Vec::new();
     for _ in 0..others {
         wait.push(ask(vec!["x".to_owned()]).await?);
     }
-    served.until_occupancy(1, others).await?;
+    server.until_occupancy(1, others).await?;
     drop(wait);
-    served.until_occupancy(1, 0).await?;
+    server.until_occupancy(1, 0).await?;
     drop(runs);
-    served.until_occupancy(0, 0).await?;
-    let after = served.model().await?.metrics.context("metrics")?;
+    server.until_occupancy(0, 0).await?;
+    let after = server.info().await?.metrics.context("metrics")?;
     let cancelled = after.requests_cancelled - before.requests_cancelled;
     assert_eq!(cancelled, 1 + u64::from(others));
     processes::signal(worker, Signal::CONT)
@@ -89,14 +91,14 @@ async fn vanish_while_they_run_or_wait(served: &Served, worker: u32) -> Result<(
 #[tokio::test]
 async fn a_thousand_callers_that_vanish_leave_nothing_behind() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = start(kind).await?;
-        let worker = served.worker().await?;
-        let before = served.vector("Hello").await?;
-        vanish_while_they_run_or_wait(&served, worker).await?;
+        let server = start(kind).await?;
+        let worker = server.worker().await?;
+        let before = server.vector("Hello").await?;
+        vanish_while_they_run_or_wait(&server, worker).await?;
         let texts: Vec<_> = many().into_iter().take(8).collect();
         stream::iter(0..500_u64)
             .map(async |number| {
-                let client = served.hangar.client().await?;
+                let client = server.connect().await?;
                 let mut call = pin!(client.embed("m").inputs(texts.clone()).send());
                 // Gone while the request is on its way, waits or runs, or answered: as it comes.
                 let patience = Duration::from_micros(number % 50 * 200);
@@ -106,10 +108,10 @@ async fn a_thousand_callers_that_vanish_leave_nothing_behind() -> Result<()> {
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<_>>()
             .await?;
-        served.until_occupancy(0, 0).await?;
-        assert_eq!(served.vector("Hello").await?, before);
-        assert_eq!(served.worker().await?, worker);
-        let metrics = served.model().await?.metrics.context("metrics")?;
+        server.until_occupancy(0, 0).await?;
+        assert_eq!(server.vector("Hello").await?, before);
+        assert_eq!(server.worker().await?, worker);
+        let metrics = server.info().await?.metrics.context("metrics")?;
         assert_eq!(metrics.requests_failed, 0);
         let ended = metrics.requests_succeeded + metrics.requests_cancelled;
         assert_eq!(metrics.requests_total, ended);

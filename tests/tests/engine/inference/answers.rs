@@ -3,21 +3,21 @@
 use anyhow::Result;
 use futures::future::try_join_all;
 use hangar_client::v1::{ChatMessage, FinishReason, GenerateRequest, GenerationDefaults, Sampling};
-use hangar_tests::fixtures::Fixtures;
+use hangar_tests::{fixtures::Fixtures, server::TestServer};
 
-use super::{Served, changed, greedy_request, responses, text_of, tokens_of};
+use super::{changed, greedy_request, responses, text_of, tokens_of};
 
 #[tokio::test]
 async fn chunks_join_to_the_text_and_one_done_comes_last() -> Result<()> {
-    let served = Served::tiny().await?;
-    let whole = served.greedy("Hello").max_tokens(40).text().await?;
-    let (chunks, done) = responses(&served.client, greedy_request("Hello", 40)).await?;
+    let server = TestServer::tiny().await?;
+    let whole = server.greedy("Hello").max_tokens(40).text().await?;
+    let (chunks, done) = responses(&server.client, greedy_request("Hello", 40)).await?;
     assert!(chunks.len() > 1, "{chunks:?}");
     assert_eq!(text_of(&chunks), whole.text);
     let tokens = tokens_of(&chunks);
     assert_eq!(tokens.len(), 40);
     assert_eq!(
-        served.client.detokenize("m", tokens).send().await?,
+        server.client.detokenize("m", tokens).send().await?,
         whole.text
     );
     assert_eq!(done.finish_reason(), FinishReason::Length);
@@ -27,9 +27,9 @@ async fn chunks_join_to_the_text_and_one_done_comes_last() -> Result<()> {
 
 #[tokio::test]
 async fn usage_counts_every_token_of_prompt_and_answer() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = TestServer::tiny().await?;
     for prompt in ["x", "Hello", "h\u{e9}llo \u{1f600}"] {
-        let answer = served.greedy(prompt).max_tokens(9).text().await?;
+        let answer = server.greedy(prompt).max_tokens(9).text().await?;
         let usage = answer.done.usage.unwrap_or_default();
         assert_eq!(usage.prompt_tokens as usize, prompt.len(), "{prompt}");
         assert_eq!(usage.completion_tokens, 9);
@@ -42,7 +42,7 @@ async fn usage_counts_every_token_of_prompt_and_answer() -> Result<()> {
 
 #[tokio::test]
 async fn messages_are_put_into_the_chat_template() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = TestServer::tiny().await?;
     let message = |role: &str, content: &str| ChatMessage {
         role: role.into(),
         content: content.into(),
@@ -53,13 +53,13 @@ async fn messages_are_put_into_the_chat_template() -> Result<()> {
         messages: vec![message("system", "Be brief."), message("user", "Hi <b>")],
         ..greedy_request("", 30)
     };
-    let (chunks, done) = responses(&served.client, request).await?;
+    let (chunks, done) = responses(&server.client, request).await?;
     let prompt = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi <b><|im_end|>\n\
         <|im_start|>assistant\n";
-    let (same, same_done) = responses(&served.client, greedy_request(prompt, 30)).await?;
+    let (same, same_done) = responses(&server.client, greedy_request(prompt, 30)).await?;
     assert_eq!(text_of(&chunks), text_of(&same));
     assert_eq!(done.usage, same_done.usage);
-    let tokens = served.client.tokenize("m", prompt).send().await?;
+    let tokens = server.client.tokenize("m", prompt).send().await?;
     let usage = done.usage.unwrap_or_default();
     assert_eq!(usage.prompt_tokens as usize, tokens.len());
     Ok(())
@@ -67,10 +67,10 @@ async fn messages_are_put_into_the_chat_template() -> Result<()> {
 
 #[tokio::test]
 async fn greedy_answers_do_not_depend_on_what_else_is_asked() -> Result<()> {
-    let served = Served::with(|spec| spec.max_concurrency = 8).await?;
+    let server = TestServer::tiny_with(|spec| spec.max_concurrency = 8).await?;
     let prompts: Vec<String> = (1..=8).map(|n| "What is this? ".repeat(n)).collect();
     let ask = async |prompt: &str, tokens| {
-        let answer = served.greedy(prompt).max_tokens(tokens).text().await?;
+        let answer = server.greedy(prompt).max_tokens(tokens).text().await?;
         anyhow::Ok(answer.text)
     };
     let mut alone = Vec::new();
@@ -87,13 +87,13 @@ async fn greedy_answers_do_not_depend_on_what_else_is_asked() -> Result<()> {
 
 #[tokio::test]
 async fn the_models_own_temperature_is_used_unless_the_request_has_one() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = TestServer::tiny().await?;
     let sampled = || async {
-        let answer = served.client.generate("m").prompt("Hello").max_tokens(60);
+        let answer = server.client.generate("m").prompt("Hello").max_tokens(60);
         anyhow::Ok(answer.text().await?.text)
     };
     let greedy = || async {
-        let answer = served.greedy("Hello").max_tokens(60).text().await?;
+        let answer = server.greedy("Hello").max_tokens(60).text().await?;
         anyhow::Ok(answer.text)
     };
     assert_ne!(sampled().await?, sampled().await?);
@@ -103,9 +103,9 @@ async fn the_models_own_temperature_is_used_unless_the_request_has_one() -> Resu
 
 #[tokio::test]
 async fn a_top_k_of_one_is_greedy_at_any_temperature() -> Result<()> {
-    let served = Served::tiny().await?;
-    let greedy = served.greedy("Hello").max_tokens(50).text().await?;
-    let hot = served.client.generate("m").prompt("Hello").max_tokens(50);
+    let server = TestServer::tiny().await?;
+    let greedy = server.greedy("Hello").max_tokens(50).text().await?;
+    let hot = server.client.generate("m").prompt("Hello").max_tokens(50);
     let hot = hot.temperature(2.0).top_k(1).text().await?;
     assert_eq!(hot.text, greedy.text);
     Ok(())
@@ -113,7 +113,7 @@ async fn a_top_k_of_one_is_greedy_at_any_temperature() -> Result<()> {
 
 #[tokio::test]
 async fn the_specs_defaults_apply_and_the_request_goes_before_them() -> Result<()> {
-    let plain = Served::tiny().await?;
+    let plain = TestServer::tiny().await?;
     let text = plain.greedy("Hello").max_tokens(40).text().await?.text;
     let stop = text[20..22].to_owned();
     let before = text.find(&stop).unwrap_or(0);
@@ -125,8 +125,8 @@ async fn the_specs_defaults_apply_and_the_request_goes_before_them() -> Result<(
         max_tokens: 30,
         stop: vec![stop.clone()],
     };
-    let served = Served::with(|spec| spec.generation_defaults = Some(defaults)).await?;
-    let request = || served.client.generate("m").prompt("Hello");
+    let server = TestServer::tiny_with(|spec| spec.generation_defaults = Some(defaults)).await?;
+    let request = || server.client.generate("m").prompt("Hello");
     let answer = request().text().await?;
     assert_eq!(
         (answer.text.as_str(), &answer.done.stop),
@@ -151,7 +151,7 @@ async fn the_specs_defaults_apply_and_the_request_goes_before_them() -> Result<(
 
 #[tokio::test]
 async fn the_models_end_token_ends_the_answer_and_is_not_counted() -> Result<()> {
-    let plain = Served::tiny().await?;
+    let plain = TestServer::tiny().await?;
     let text = plain.greedy("Hello").max_tokens(40).text().await?.text;
     let end = text[25..].chars().next().unwrap_or_default();
     let at = text.find(end).unwrap_or(0);
@@ -160,8 +160,11 @@ async fn the_models_end_token_ends_the_answer_and_is_not_counted() -> Result<()>
     let path = changed(&fixtures, "generation_config.json", |config| {
         config["eos_token_id"] = token.into();
     })?;
-    let served = Served::of(fixtures, &path, |_| ()).await?;
-    let answer = served.greedy("Hello").max_tokens(40).text().await?;
+    let server = TestServer::real()
+        .fixtures(&fixtures)
+        .serving(&path, |_| ())
+        .await?;
+    let answer = server.greedy("Hello").max_tokens(40).text().await?;
     assert_eq!(answer.text, text[..at]);
     assert_eq!(answer.done.finish_reason(), FinishReason::Stop);
     assert_eq!(answer.done.stop, "");

@@ -13,13 +13,13 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{DEADLINE, Options},
     processes,
+    server::{DEADLINE, TestServer},
 };
 use tokio::time::timeout;
 use tonic::{Streaming, transport::Endpoint};
 
-use super::{Served, greedy_request};
+use super::greedy_request;
 
 /// Tokens of an answer that takes far longer than [`SHORT`].
 const LONG: u32 = 16_000;
@@ -36,8 +36,8 @@ async fn begun(mut stream: GenerateStream) -> Result<GenerateStream> {
 }
 
 /// A caller that takes no more than a kilobyte before it reads.
-async fn slow_reader(served: &Served, tokens: u32) -> Result<Streaming<GenerateResponse>> {
-    let endpoint = Endpoint::from_shared(served.hangar.url())?.initial_stream_window_size(1024);
+async fn slow_reader(server: &TestServer, tokens: u32) -> Result<Streaming<GenerateResponse>> {
+    let endpoint = Endpoint::from_shared(server.url())?.initial_stream_window_size(1024);
     let mut stub = InferenceServiceClient::new(endpoint.connect().await?);
     Ok(stub
         .generate(greedy_request("Hello", tokens))
@@ -47,40 +47,40 @@ async fn slow_reader(served: &Served, tokens: u32) -> Result<Streaming<GenerateR
 
 #[tokio::test]
 async fn a_caller_that_goes_away_frees_its_place_at_once() -> Result<()> {
-    let served = Served::long(|spec| spec.max_concurrency = 1).await?;
-    let worker = served.worker().await?;
-    let before = served.greedy("Hi").max_tokens(20).text().await?.text;
+    let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
+    let worker = server.worker().await?;
+    let before = server.greedy("Hi").max_tokens(20).text().await?.text;
     let idle = processes::cpu_time(worker)?;
-    served.greedy("Hello").max_tokens(SHORT).text().await?;
+    server.greedy("Hello").max_tokens(SHORT).text().await?;
     let short = processes::cpu_time(worker)?.saturating_sub(idle);
-    let stream = begun(served.greedy("Hello").max_tokens(LONG).stream().await?).await?;
-    served.until_occupancy(1, 0).await?;
+    let stream = begun(server.greedy("Hello").max_tokens(LONG).stream().await?).await?;
+    server.until_occupancy(1, 0).await?;
     drop(stream);
-    served.until_occupancy(0, 0).await?;
+    server.until_occupancy(0, 0).await?;
     let freed = processes::cpu_time(worker)?;
-    let after = served.greedy("Hi").max_tokens(20).text();
+    let after = server.greedy("Hi").max_tokens(20).text();
     assert_eq!(timeout(DEADLINE, after).await??.text, before);
     // The engine does not go on with what nobody waits for.
     processes::at_rest(worker, DEADLINE).await?;
     let wasted = processes::cpu_time(worker)?.saturating_sub(freed);
     assert!(wasted < short * (LONG / SHORT) / 2, "{wasted:?}, {short:?}");
-    let metrics = served.model().await?.metrics.context("metrics")?;
+    let metrics = server.info().await?.metrics.context("metrics")?;
     assert_eq!((metrics.requests_total, metrics.requests_succeeded), (4, 3));
     assert_eq!(
         (metrics.requests_cancelled, metrics.requests_failed),
         (1, 0)
     );
-    assert_eq!(served.worker().await?, worker);
+    assert_eq!(server.worker().await?, worker);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_hundred_callers_that_vanish_leave_nothing_behind() -> Result<()> {
-    let served = Served::long(|spec| spec.max_queue = Some(100)).await?;
-    let worker = served.worker().await?;
-    let before = served.greedy("Hi").max_tokens(50).text().await?.text;
+    let server = TestServer::long(|spec| spec.max_queue = Some(100)).await?;
+    let worker = server.worker().await?;
+    let before = server.greedy("Hi").max_tokens(50).text().await?.text;
     let callers = (0..100).map(async |number: u32| {
-        let client = served.hangar.client().await?;
+        let client = server.connect().await?;
         let request = client.generate("m").prompt("Hello").max_tokens(LONG);
         let mut stream = pin!(request.stream());
         if number.is_multiple_of(2) {
@@ -92,13 +92,13 @@ async fn a_hundred_callers_that_vanish_leave_nothing_behind() -> Result<()> {
         anyhow::Ok(())
     });
     try_join_all(callers).await?;
-    served.until_occupancy(0, 0).await?;
+    server.until_occupancy(0, 0).await?;
     assert_eq!(
-        served.greedy("Hi").max_tokens(50).text().await?.text,
+        server.greedy("Hi").max_tokens(50).text().await?.text,
         before
     );
-    assert_eq!(served.worker().await?, worker);
-    let metrics = served.model().await?.metrics.context("metrics")?;
+    assert_eq!(server.worker().await?, worker);
+    let metrics = server.info().await?.metrics.context("metrics")?;
     assert_eq!(
         (metrics.requests_succeeded, metrics.requests_failed),
         (2, 0)
@@ -110,15 +110,15 @@ async fn a_hundred_callers_that_vanish_leave_nothing_behind() -> Result<()> {
 
 #[tokio::test]
 async fn a_caller_that_does_not_read_slows_nobody_and_loses_nothing() -> Result<()> {
-    let served = Served::long(|spec| {
+    let server = TestServer::long(|spec| {
         spec.max_concurrency = 1;
         spec.max_queue = Some(1);
     })
     .await?;
-    let whole = served.greedy("Hello").max_tokens(800).text().await?.text;
-    let mut slow = slow_reader(&served, 800).await?;
+    let whole = server.greedy("Hello").max_tokens(800).text().await?.text;
+    let mut slow = slow_reader(&server, 800).await?;
     for _ in 0..2 {
-        let other = served.hangar.client().await?;
+        let other = server.connect().await?;
         let answer = other
             .generate("m")
             .prompt("Hello")
@@ -142,10 +142,12 @@ async fn a_caller_that_does_not_read_is_no_hang_of_the_engine() -> Result<()> {
     let hang = Duration::from_secs(3);
     let fixtures = Fixtures::new()?;
     let path = fixtures.long_llama()?;
-    let options = Options::new(&fixtures).time("--hang-timeout", hang);
-    let served = Served::start(fixtures, options, &path, |_| ()).await?;
-    let mut transitions = served.hangar.follow("m").await?;
-    let slow = slow_reader(&served, 800).await?;
+    let options = TestServer::real()
+        .fixtures(&fixtures)
+        .time("--hang-timeout", hang);
+    let server = options.serving(&path, |_| ()).await?;
+    let mut transitions = server.follow("m").await?;
+    let slow = slow_reader(&server, 800).await?;
     let transition = timeout(hang * 2, transitions.next()).await;
     assert!(transition.is_err(), "{transition:?}");
     drop(slow);

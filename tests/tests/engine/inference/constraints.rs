@@ -2,9 +2,8 @@
 
 use anyhow::{Context, Result};
 use hangar_client::{Completion, Generate, v1::FinishReason};
+use hangar_tests::server::TestServer;
 use serde_json::{Value, json};
-
-use super::Served;
 
 /// Answers to the same question with other seeds, at a temperature at which anything may come.
 async fn answers(ask: impl Fn() -> Generate) -> Result<Vec<Completion>> {
@@ -21,8 +20,8 @@ fn is_whole(answer: &Completion) -> bool {
 
 #[tokio::test]
 async fn the_whole_answer_matches_a_regex() -> Result<()> {
-    let served = Served::tiny().await?;
-    let ask = || served.client.generate("m").prompt("Hello");
+    let server = TestServer::tiny().await?;
+    let ask = || server.client.generate("m").prompt("Hello");
     let mut seen = Vec::new();
     for answer in answers(|| ask().regex("(yes|no|maybe), [a-c]{2,4}[0-9]!")).await? {
         assert!(is_whole(&answer), "{answer:?}");
@@ -47,7 +46,7 @@ async fn the_whole_answer_matches_a_regex() -> Result<()> {
 
 #[tokio::test]
 async fn an_answer_conforms_to_a_json_schema() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = TestServer::tiny().await?;
     let schema = json!({
         "type": "object",
         "properties": {
@@ -59,7 +58,7 @@ async fn an_answer_conforms_to_a_json_schema() -> Result<()> {
         "required": ["name", "kind", "legs"],
         "additionalProperties": false,
     });
-    let ask = || served.client.generate("m").prompt("x");
+    let ask = || server.client.generate("m").prompt("x");
     for answer in answers(|| ask().json_schema(schema.to_string())).await? {
         assert!(is_whole(&answer), "{answer:?}");
         let json: Value = serde_json::from_str(&answer.text)?;
@@ -77,9 +76,9 @@ async fn an_answer_conforms_to_a_json_schema() -> Result<()> {
 
 #[tokio::test]
 async fn an_answer_conforms_to_a_lark_grammar() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = TestServer::tiny().await?;
     let grammar = "start: sum\nsum: term (\"+\" term){1,4}\nterm: /[1-9]/ | \"(\" /[1-9]/ \"-\" /[1-9]/ \")\"";
-    let ask = || served.client.generate("m").prompt("1+1");
+    let ask = || server.client.generate("m").prompt("1+1");
     for answer in answers(|| ask().lark(grammar)).await? {
         assert!(is_whole(&answer), "{answer:?}");
         let terms: Vec<&str> = answer.text.split('+').collect();
@@ -97,8 +96,8 @@ async fn an_answer_conforms_to_a_lark_grammar() -> Result<()> {
 
 #[tokio::test]
 async fn an_answer_that_is_cut_off_is_the_beginning_of_one_that_conforms() -> Result<()> {
-    let served = Served::tiny().await?;
-    let ask = || served.greedy("Hello").regex("abcdefghij");
+    let server = TestServer::tiny().await?;
+    let ask = || server.greedy("Hello").regex("abcdefghij");
     for tokens in 1..10 {
         let answer = ask().max_tokens(tokens).text().await?;
         assert_eq!(answer.text, "abcdefghij"[..tokens as usize]);
@@ -119,8 +118,8 @@ async fn an_answer_that_is_cut_off_is_the_beginning_of_one_that_conforms() -> Re
 
 #[tokio::test]
 async fn characters_of_several_tokens_conform_too() -> Result<()> {
-    let served = Served::tiny().await?;
-    let ask = || served.client.generate("m").prompt("Hello");
+    let server = TestServer::tiny().await?;
+    let ask = || server.client.generate("m").prompt("Hello");
     for answer in answers(|| ask().regex("[\u{e4}\u{20ac}\u{1f600}]{3}x")).await? {
         assert_eq!(answer.text.chars().count(), 4, "{answer:?}");
         let known = |c| ['\u{e4}', '\u{20ac}', '\u{1f600}', 'x'].contains(&c);
@@ -140,9 +139,9 @@ async fn characters_of_several_tokens_conform_too() -> Result<()> {
 
 #[tokio::test]
 async fn the_demo_model_answers_within_a_constraint() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = TestServer::demo().await?;
     let ask = |question: &str| {
-        let request = served.client.generate("m").message("user", question);
+        let request = server.client.generate("m").message("user", question);
         request.temperature(0.0).max_tokens(60)
     };
     let sum = ask("What is 17 + 25?").regex("[0-9]+ \\+ [0-9]+ = [0-9]{2}\\.");
@@ -174,8 +173,8 @@ async fn the_demo_model_answers_within_a_constraint() -> Result<()> {
 
 #[tokio::test]
 async fn a_constraint_that_allows_nothing_gives_an_empty_answer() -> Result<()> {
-    let served = Served::tiny().await?;
-    let answer = served.greedy("Hello").regex("").text().await?;
+    let server = TestServer::tiny().await?;
+    let answer = server.greedy("Hello").regex("").text().await?;
     assert_eq!((answer.text.as_str(), is_whole(&answer)), ("", true));
     assert_eq!(answer.done.usage.unwrap_or_default().completion_tokens, 0);
     Ok(())

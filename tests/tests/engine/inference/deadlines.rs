@@ -7,11 +7,15 @@ use hangar_client::{
     Completion, Error, GenerateEvent,
     v1::{ErrorReason, generate_response::Event, inference_service_client::InferenceServiceClient},
 };
-use hangar_tests::{hangar::DEADLINE, refusals::refusal, time_enough::with_time_enough};
+use hangar_tests::{
+    refusals::refusal,
+    server::{DEADLINE, TestServer},
+    time_enough::with_time_enough,
+};
 use tokio::time::timeout;
 use tonic::{Code, Request, transport::Endpoint};
 
-use super::{Served, greedy_request};
+use super::greedy_request;
 
 /// Tokens of an answer that takes seconds.
 const LONG: u32 = 16_000;
@@ -27,9 +31,9 @@ fn exceeded(answer: Result<Completion, Error>) {
 
 #[tokio::test]
 async fn a_requests_timeout_ends_its_answer_in_mid_stream() -> Result<()> {
-    let served = Served::long(|spec| spec.max_concurrency = 1).await?;
+    let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
     with_time_enough(SOON, async |limit| {
-        let ask = served.greedy("Hello").max_tokens(LONG).timeout(limit);
+        let ask = server.greedy("Hello").max_tokens(LONG).timeout(limit);
         let (mut chunks, mut stream) = (0, ask.stream().await);
         while let Ok(answer) = &mut stream {
             match answer.next().await.context("the answer ended")? {
@@ -42,9 +46,9 @@ async fn a_requests_timeout_ends_its_answer_in_mid_stream() -> Result<()> {
         Ok((chunks > 1).then_some(()))
     })
     .await?;
-    let after = served.greedy("Hi").max_tokens(20).text();
+    let after = server.greedy("Hi").max_tokens(20).text();
     timeout(DEADLINE, after).await??;
-    let metrics = served.model().await?.metrics.context("metrics")?;
+    let metrics = server.info().await?.metrics.context("metrics")?;
     assert_eq!(
         (metrics.requests_succeeded, metrics.requests_cancelled),
         (1, 0)
@@ -55,11 +59,11 @@ async fn a_requests_timeout_ends_its_answer_in_mid_stream() -> Result<()> {
 
 #[tokio::test]
 async fn the_calls_own_deadline_ends_its_answer_in_mid_stream() -> Result<()> {
-    let served = Served::long(|spec| spec.max_concurrency = 1).await?;
+    let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
     with_time_enough(SOON, async |limit| {
         let mut request = Request::new(greedy_request("Hello", LONG));
         request.set_timeout(limit);
-        let answer = served.client.inference_service().generate(request).await;
+        let answer = server.client.inference_service().generate(request).await;
         let (mut chunks, mut stream) = (0, answer.map(tonic::Response::into_inner));
         while let Ok(answer) = &mut stream {
             match answer.message().await {
@@ -75,39 +79,39 @@ async fn the_calls_own_deadline_ends_its_answer_in_mid_stream() -> Result<()> {
             return Ok(None);
         }
         let status = stream.err().context("an error")?;
-        exceeded(Err(Error::from_answer(&served.client, status)));
+        exceeded(Err(Error::from_answer(&server.client, status)));
         Ok(Some(()))
     })
     .await?;
-    served.until_occupancy(0, 0).await?;
+    server.until_occupancy(0, 0).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_deadline_passes_in_the_queue_too() -> Result<()> {
-    let served = Served::long(|spec| spec.max_concurrency = 1).await?;
-    let running = served.greedy("Hello").max_tokens(LONG).stream().await?;
-    served.until_occupancy(1, 0).await?;
-    exceeded(served.greedy("Hi").timeout(SOON).text().await);
+    let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
+    let running = server.greedy("Hello").max_tokens(LONG).stream().await?;
+    server.until_occupancy(1, 0).await?;
+    exceeded(server.greedy("Hi").timeout(SOON).text().await);
     let mut request = Request::new(greedy_request("Hi", 1));
     request.set_timeout(SOON);
-    let answer = served.client.inference_service().generate(request).await;
-    let error = answer.map_err(|status| Error::from_answer(&served.client, status));
+    let answer = server.client.inference_service().generate(request).await;
+    let error = answer.map_err(|status| Error::from_answer(&server.client, status));
     // Whether the server or the client's own timer was first is left open.
     assert_eq!(
         error.err().map(|error| error.code()),
         Some(Code::DeadlineExceeded)
     );
-    served.until_occupancy(1, 0).await?;
+    server.until_occupancy(1, 0).await?;
     drop(running);
-    served.greedy("Hi").max_tokens(1).text().await?;
+    server.greedy("Hi").max_tokens(1).text().await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_deadline_holds_for_a_caller_that_does_not_read() -> Result<()> {
-    let served = Served::long(|spec| spec.max_concurrency = 1).await?;
-    let endpoint = Endpoint::from_shared(served.hangar.url())?.initial_stream_window_size(1024);
+    let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
+    let endpoint = Endpoint::from_shared(server.url())?.initial_stream_window_size(1024);
     let stub = InferenceServiceClient::new(endpoint.connect().await?);
     let mut slow = with_time_enough(SOON, async |limit| {
         let mut request = greedy_request("Hello", LONG);
@@ -116,7 +120,7 @@ async fn a_deadline_holds_for_a_caller_that_does_not_read() -> Result<()> {
     })
     .await?
     .into_inner();
-    let after = served.greedy("Hi").max_tokens(20).text();
+    let after = server.greedy("Hi").max_tokens(20).text();
     timeout(DEADLINE, after).await??;
     let read = async {
         loop {
@@ -126,6 +130,6 @@ async fn a_deadline_holds_for_a_caller_that_does_not_read() -> Result<()> {
         }
     };
     let status = timeout(DEADLINE, read).await?;
-    exceeded(Err(Error::from_answer(&served.client, status)));
+    exceeded(Err(Error::from_answer(&server.client, status)));
     Ok(())
 }

@@ -3,13 +3,13 @@
 
 use anyhow::Result;
 use hangar_client::v1::{FinishReason, GenerationDefaults, Sampling};
-use hangar_tests::fixtures::Fixtures;
+use hangar_tests::{fixtures::Fixtures, server::TestServer};
 use serde_json::{Value, json};
 
-use super::{Served, changed};
+use super::changed;
 
 /// The tiny Llama with these fields in its generation config, and these defaults in its spec.
-async fn served(config: Value, defaults: GenerationDefaults) -> Result<Served> {
+async fn served(config: Value, defaults: GenerationDefaults) -> Result<TestServer> {
     let fixtures = Fixtures::new()?;
     let path = changed(&fixtures, "generation_config.json", |own| {
         let fields = config.as_object().into_iter().flatten();
@@ -17,15 +17,17 @@ async fn served(config: Value, defaults: GenerationDefaults) -> Result<Served> {
             own[name] = value.clone();
         }
     })?;
-    Served::of(fixtures, &path, |spec| {
-        spec.generation_defaults = Some(defaults);
-    })
-    .await
+    TestServer::real()
+        .fixtures(&fixtures)
+        .serving(&path, |spec| {
+            spec.generation_defaults = Some(defaults);
+        })
+        .await
 }
 
 /// Tokens of an answer to a prompt of five.
-async fn length(served: &Served, max_tokens: u32) -> Result<u32> {
-    let answer = served.greedy("Hello").max_tokens(max_tokens).text().await?;
+async fn length(server: &TestServer, max_tokens: u32) -> Result<u32> {
+    let answer = server.greedy("Hello").max_tokens(max_tokens).text().await?;
     assert_eq!(answer.done.finish_reason(), FinishReason::Length);
     Ok(answer.done.usage.unwrap_or_default().completion_tokens)
 }
@@ -57,18 +59,18 @@ async fn a_default_is_cut_to_what_the_context_leaves() -> Result<()> {
         (json!({"max_length": 1_000_000}), longest(0)),
         (json!({"max_length": 2}), longest(0)),
     ] {
-        let served = served(config, defaults).await?;
-        assert_eq!(length(&served, 0).await?, 251);
+        let server = served(config, defaults).await?;
+        assert_eq!(length(&server, 0).await?, 251);
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn sampling_comes_from_request_spec_and_model_in_this_order() -> Result<()> {
-    let plain = Served::tiny().await?;
+    let plain = TestServer::tiny().await?;
     let greedy = plain.greedy("Hello").max_tokens(30).text().await?.text;
-    let ask = async |served: &Served, sampling: Sampling| {
-        let request = served.client.generate("m").prompt("Hello").max_tokens(30);
+    let ask = async |server: &TestServer, sampling: Sampling| {
+        let request = server.client.generate("m").prompt("Hello").max_tokens(30);
         let request = request.seed(5).sampling(sampling);
         anyhow::Ok(request.text().await?.text)
     };
@@ -90,15 +92,15 @@ async fn sampling_comes_from_request_spec_and_model_in_this_order() -> Result<()
         ("min_p", json!(1.0)),
     ] {
         let config = json!({"do_sample": true, name: value});
-        let served = served(config, GenerationDefaults::default()).await?;
-        assert_eq!(ask(&served, hot).await?, greedy, "the model's {name}");
-        assert_eq!(ask(&served, all).await?, free, "the request's {name}");
+        let server = served(config, GenerationDefaults::default()).await?;
+        assert_eq!(ask(&server, hot).await?, greedy, "the model's {name}");
+        assert_eq!(ask(&server, all).await?, free, "the request's {name}");
     }
     let spec = GenerationDefaults {
         sampling: Some(all),
         ..GenerationDefaults::default()
     };
-    let served = served(json!({"temperature": 0.0}), spec).await?;
-    assert_eq!(ask(&served, Sampling::default()).await?, free, "the spec's");
+    let server = served(json!({"temperature": 0.0}), spec).await?;
+    assert_eq!(ask(&server, Sampling::default()).await?, free, "the spec's");
     Ok(())
 }

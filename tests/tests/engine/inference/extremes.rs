@@ -2,9 +2,7 @@
 
 use anyhow::Result;
 use hangar_client::v1::Sampling;
-use hangar_tests::refusals::wrong_fields;
-
-use super::Served;
+use hangar_tests::{refusals::wrong_fields, server::TestServer};
 
 type Set = fn(&mut Sampling, f32);
 
@@ -50,14 +48,14 @@ const FIELDS: &[(&str, Set, [f32; 2], [f32; 3])] = &[
 
 #[tokio::test]
 async fn each_extreme_value_gets_its_answer_or_its_error_and_harms_nothing() -> Result<()> {
-    let served = Served::tiny().await?;
-    let worker = served.worker().await?;
-    let before = served.greedy("Hello").max_tokens(20).text().await?.text;
+    let server = TestServer::tiny().await?;
+    let worker = server.worker().await?;
+    let before = server.greedy("Hello").max_tokens(20).text().await?.text;
     for (field, set, beyond, within) in FIELDS {
         let ask = async |value: f32| {
             let mut sampling = Sampling::default();
             set(&mut sampling, value);
-            let request = served.client.generate("m").prompt("Hello");
+            let request = server.client.generate("m").prompt("Hello");
             request.sampling(sampling).max_tokens(20).text().await
         };
         let never = [
@@ -77,8 +75,8 @@ async fn each_extreme_value_gets_its_answer_or_its_error_and_harms_nothing() -> 
             assert_eq!(usage.completion_tokens, 20, "{field} = {value}");
         }
     }
-    let after = served.greedy("Hello").max_tokens(20).text().await?.text;
+    let after = server.greedy("Hello").max_tokens(20).text().await?.text;
     assert_eq!(after, before);
-    assert_eq!(served.worker().await?, worker);
+    assert_eq!(server.worker().await?, worker);
     Ok(())
 }

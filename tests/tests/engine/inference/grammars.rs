@@ -3,33 +3,31 @@
 use anyhow::{Context, Result};
 use hangar_client::{Error, Generate, GenerateEvent, GenerateStream, v1::Constraint};
 use hangar_tests::{
-    hangar::DEADLINE,
     processes::{children, ended, eventually, signal},
     refusals::wrong_fields,
+    server::{DEADLINE, TestServer},
 };
 use rustix::process::Signal;
 use tokio::time::timeout;
 
-use super::Served;
-
 /// What a grammar may do to the model: nothing.
 struct Unharmed {
-    served: Served,
+    server: TestServer,
     worker: u32,
     answer: String,
 }
 
 impl Unharmed {
-    async fn begin(served: Served) -> Result<Self> {
+    async fn begin(server: TestServer) -> Result<Self> {
         Ok(Self {
-            worker: served.worker().await?,
-            answer: served.greedy("Hello").max_tokens(20).text().await?.text,
-            served,
+            worker: server.worker().await?,
+            answer: server.greedy("Hello").max_tokens(20).text().await?.text,
+            server,
         })
     }
 
     async fn ask(&self, change: impl FnOnce(Generate) -> Generate) -> Result<String, Error> {
-        let request = change(self.served.greedy("x").max_tokens(5));
+        let request = change(self.server.greedy("x").max_tokens(5));
         let answer = timeout(DEADLINE, request.text()).await;
         Ok(answer.unwrap_or_else(|_| panic!("no answer in time"))?.text)
     }
@@ -53,7 +51,7 @@ impl Unharmed {
     async fn begin_long_answer(&self) -> Result<GenerateStream> {
         let begin = async {
             loop {
-                let request = self.served.greedy("x").regex("[a-z]{16000}");
+                let request = self.server.greedy("x").regex("[a-z]{16000}");
                 let mut stream = request.max_tokens(16_000).stream().await?;
                 match stream.next().await.context("a chunk")? {
                     Err(error) if took_too_long(&error) => {}
@@ -66,11 +64,11 @@ impl Unharmed {
     }
 
     async fn end(self) -> Result<()> {
-        let answer = self.served.greedy("Hello").max_tokens(20).text().await?;
+        let answer = self.server.greedy("Hello").max_tokens(20).text().await?;
         assert_eq!(answer.text, self.answer);
         let again = self.follow(|it| it.regex("abc")).await?;
         assert_eq!(again, "abc");
-        assert_eq!(self.served.worker().await?, self.worker);
+        assert_eq!(self.server.worker().await?, self.worker);
         // One waits for the next grammar.
         eventually("one process", DEADLINE, || {
             let left = children(self.worker).ok()?;
@@ -87,7 +85,7 @@ fn took_too_long(error: &Error) -> bool {
 
 #[tokio::test]
 async fn malformed_grammars_are_refused_with_their_field() -> Result<()> {
-    let model = Unharmed::begin(Served::tiny().await?).await?;
+    let model = Unharmed::begin(TestServer::tiny().await?).await?;
     let none = model.ask(|it| it.with(|request| request.constraint = Some(Constraint::default())));
     assert_eq!(wrong_fields(none.await), ["constraint"]);
     for regex in [
@@ -134,7 +132,7 @@ async fn malformed_grammars_are_refused_with_their_field() -> Result<()> {
 
 #[tokio::test]
 async fn grammars_that_nothing_conforms_to_are_refused() -> Result<()> {
-    let model = Unharmed::begin(Served::tiny().await?).await?;
+    let model = Unharmed::begin(TestServer::tiny().await?).await?;
     let answer = model.ask(|it| it.regex("[^\\s\\S]")).await;
     assert_eq!(wrong_fields(answer), ["constraint.regex"]);
     for schema in [
@@ -156,7 +154,7 @@ async fn grammars_that_nothing_conforms_to_are_refused() -> Result<()> {
 
 #[tokio::test]
 async fn grammars_that_explode_are_refused_and_harm_nothing() -> Result<()> {
-    let model = Unharmed::begin(Served::tiny().await?).await?;
+    let model = Unharmed::begin(TestServer::tiny().await?).await?;
     let long = "x".repeat((128 << 10) + 1);
     let answer = model.ask(|it| it.regex(long)).await;
     assert_eq!(wrong_fields(answer), ["constraint.regex"]);
@@ -191,7 +189,7 @@ async fn grammars_that_explode_are_refused_and_harm_nothing() -> Result<()> {
 #[tokio::test]
 async fn deeply_nested_grammars_are_followed_or_refused_and_harm_nothing() -> Result<()> {
     const DEPTH: usize = 10_000;
-    let model = Unharmed::begin(Served::tiny().await?).await?;
+    let model = Unharmed::begin(TestServer::tiny().await?).await?;
     let nested = |open: &str, inner: &str, close: &str| {
         [open.repeat(DEPTH).as_str(), inner, &close.repeat(DEPTH)].concat()
     };
@@ -221,7 +219,7 @@ async fn deeply_nested_grammars_are_followed_or_refused_and_harm_nothing() -> Re
 
 #[tokio::test]
 async fn long_and_simple_grammars_are_followed() -> Result<()> {
-    let model = Unharmed::begin(Served::tiny().await?).await?;
+    let model = Unharmed::begin(TestServer::tiny().await?).await?;
     let regex = "a".repeat(100_000);
     assert_eq!(model.follow(|it| it.regex(&regex)).await?, "aaaaa");
     let many = model.follow(|it| it.regex("b{1,1000000}"));
@@ -237,7 +235,7 @@ async fn long_and_simple_grammars_are_followed() -> Result<()> {
 
 #[tokio::test]
 async fn the_death_of_a_grammars_process_ends_its_answer_only() -> Result<()> {
-    let model = Unharmed::begin(Served::long(|_| ()).await?).await?;
+    let model = Unharmed::begin(TestServer::long(|_| ()).await?).await?;
     let mut stream = model.begin_long_answer().await?;
     let process = children(model.worker)?;
     assert_eq!(process.len(), 1);
@@ -254,10 +252,10 @@ async fn the_death_of_a_grammars_process_ends_its_answer_only() -> Result<()> {
 
 #[tokio::test]
 async fn grammars_processes_end_with_their_callers_and_with_the_worker() -> Result<()> {
-    let model = Unharmed::begin(Served::long(|_| ()).await?).await?;
+    let model = Unharmed::begin(TestServer::long(|_| ()).await?).await?;
     for _ in 0..5 {
         drop(model.begin_long_answer().await?);
-        model.served.until_occupancy(0, 0).await?;
+        model.server.until_occupancy(0, 0).await?;
     }
     eventually("one process", DEADLINE, || {
         let left = children(model.worker).ok()?;
@@ -267,6 +265,6 @@ async fn grammars_processes_end_with_their_callers_and_with_the_worker() -> Resu
     assert_eq!(model.follow(|it| it.regex("abc")).await?, "abc");
     let process = children(model.worker)?;
     assert_eq!(process.len(), 1);
-    model.served.client.unload("m").send().await?;
+    model.server.client.unload("m").send().await?;
     ended(process[0], DEADLINE).await
 }

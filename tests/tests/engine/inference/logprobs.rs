@@ -4,16 +4,16 @@ use anyhow::Result;
 use hangar_client::v1::{
     Constraint, GenerateRequest, Sampling, TokenLogprob, constraint::Constraint as Notation,
 };
-use hangar_tests::refusals::wrong_fields;
+use hangar_tests::{refusals::wrong_fields, server::TestServer};
 
-use super::{Served, greedy_request, responses, tokens_of};
+use super::{greedy_request, responses, tokens_of};
 
 /// The tokens of an answer and what was told of each.
 async fn logprobs_of(
-    served: &Served,
+    server: &TestServer,
     request: GenerateRequest,
 ) -> Result<(Vec<u32>, Vec<TokenLogprob>)> {
-    let (chunks, _) = responses(&served.client, request).await?;
+    let (chunks, _) = responses(&server.client, request).await?;
     for chunk in &chunks {
         assert_eq!(chunk.logprobs.len(), chunk.token_ids.len());
     }
@@ -31,8 +31,8 @@ fn asked(top_logprobs: u32) -> GenerateRequest {
 
 #[tokio::test]
 async fn every_token_has_logprobs_and_the_most_likely_alternatives() -> Result<()> {
-    let served = Served::tiny().await?;
-    let (tokens, logprobs) = logprobs_of(&served, asked(20)).await?;
+    let server = TestServer::tiny().await?;
+    let (tokens, logprobs) = logprobs_of(&server, asked(20)).await?;
     assert_eq!(tokens.len(), 20);
     for (token, reported) in tokens.iter().zip(&logprobs) {
         assert_eq!(reported.token_id, *token);
@@ -47,19 +47,19 @@ async fn every_token_has_logprobs_and_the_most_likely_alternatives() -> Result<(
         let sum: f32 = reported.top.iter().map(|top| top.logprob.exp()).sum();
         assert!(sum > 0.0 && sum < 1.001, "{sum}");
     }
-    let (same, plain) = logprobs_of(&served, asked(0)).await?;
+    let (same, plain) = logprobs_of(&server, asked(0)).await?;
     assert_eq!(same, tokens);
     assert!(plain.iter().all(|reported| reported.top.is_empty()));
     assert_eq!(plain[0].logprob, logprobs[0].logprob);
-    let (none, _) = responses(&served.client, greedy_request("Hello", 20)).await?;
+    let (none, _) = responses(&server.client, greedy_request("Hello", 20)).await?;
     assert!(none.iter().all(|chunk| chunk.logprobs.is_empty()));
     Ok(())
 }
 
 #[tokio::test]
 async fn logprobs_are_taken_before_temperature_filters_and_constraint() -> Result<()> {
-    let served = Served::tiny().await?;
-    let (_, plain) = logprobs_of(&served, asked(5)).await?;
+    let server = TestServer::tiny().await?;
+    let (_, plain) = logprobs_of(&server, asked(5)).await?;
     let changed = GenerateRequest {
         seed: Some(3),
         sampling: Some(Sampling {
@@ -70,7 +70,7 @@ async fn logprobs_are_taken_before_temperature_filters_and_constraint() -> Resul
         }),
         ..asked(5)
     };
-    let (_, changed) = logprobs_of(&served, changed).await?;
+    let (_, changed) = logprobs_of(&server, changed).await?;
     assert_eq!(changed[0].top, plain[0].top);
     let constrained = GenerateRequest {
         constraint: Some(Constraint {
@@ -78,7 +78,7 @@ async fn logprobs_are_taken_before_temperature_filters_and_constraint() -> Resul
         }),
         ..asked(5)
     };
-    let (_, constrained) = logprobs_of(&served, constrained).await?;
+    let (_, constrained) = logprobs_of(&server, constrained).await?;
     assert_eq!(constrained[0].top, plain[0].top);
     assert!(constrained[0].logprob <= plain[0].logprob);
     assert!(constrained[0].text.chars().all(|c| c.is_ascii_digit()));
@@ -87,14 +87,14 @@ async fn logprobs_are_taken_before_temperature_filters_and_constraint() -> Resul
 
 #[tokio::test]
 async fn the_demo_model_is_sure_of_what_it_learned() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = TestServer::demo().await?;
     let request = GenerateRequest {
         prompt: String::new(),
         messages: vec![super::message("user", "What is 17 + 25?")],
         logprobs: true,
         ..greedy_request("", 40)
     };
-    let (_, logprobs) = logprobs_of(&served, request).await?;
+    let (_, logprobs) = logprobs_of(&server, request).await?;
     let text: String = logprobs
         .iter()
         .map(|reported| reported.text.as_str())
@@ -108,9 +108,9 @@ async fn the_demo_model_is_sure_of_what_it_learned() -> Result<()> {
 
 #[tokio::test]
 async fn top_logprobs_need_logprobs_and_are_at_most_twenty() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = TestServer::tiny().await?;
     let top = async |logprobs, top_logprobs| {
-        let request = served.greedy("Hello").max_tokens(1);
+        let request = server.greedy("Hello").max_tokens(1);
         let request = request.with(|request| {
             request.logprobs = logprobs;
             request.top_logprobs = top_logprobs;

@@ -5,20 +5,21 @@ use std::{pin::pin, time::Duration};
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use hangar_client::v1::ErrorReason;
-use hangar_tests::refusals::{refusal, wrong_fields};
+use hangar_tests::{
+    refusals::{refusal, wrong_fields},
+    server::TestServer,
+};
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::Served;
-
 #[tokio::test]
 async fn a_thousand_callers_that_connect_ask_and_vanish_harm_nothing() -> Result<()> {
-    let served = Served::long(|spec| spec.max_queue = Some(1000)).await?;
-    let worker = served.worker().await?;
-    let before = served.greedy("Hi").max_tokens(50).text().await?.text;
+    let server = TestServer::long(|spec| spec.max_queue = Some(1000)).await?;
+    let worker = server.worker().await?;
+    let before = server.greedy("Hi").max_tokens(50).text().await?.text;
     for wave in 0..10 {
         let callers = (0..100u32).map(async |number| {
-            let client = served.hangar.client().await?;
+            let client = server.connect().await?;
             let request = client.generate("m").prompt("Hello").max_tokens(16_000);
             let request = match (number + wave) % 4 {
                 0 => request.regex("[a-z]{9000}"),
@@ -32,11 +33,11 @@ async fn a_thousand_callers_that_connect_ask_and_vanish_harm_nothing() -> Result
         });
         try_join_all(callers).await?;
     }
-    served.until_occupancy(0, 0).await?;
-    let after = served.greedy("Hi").max_tokens(50).text().await?.text;
+    server.until_occupancy(0, 0).await?;
+    let after = server.greedy("Hi").max_tokens(50).text().await?.text;
     assert_eq!(after, before);
-    assert_eq!(served.worker().await?, worker);
-    let metrics = served.model().await?.metrics.context("metrics")?;
+    assert_eq!(server.worker().await?, worker);
+    let metrics = server.info().await?.metrics.context("metrics")?;
     assert_eq!(
         (metrics.requests_succeeded, metrics.requests_failed),
         (2, 0)
@@ -47,12 +48,12 @@ async fn a_thousand_callers_that_connect_ask_and_vanish_harm_nothing() -> Result
 #[tokio::test]
 async fn prompts_of_any_length_get_their_answer_or_their_error() -> Result<()> {
     const CONTEXT: usize = 256;
-    let served = Served::tiny().await?;
-    let worker = served.worker().await?;
-    let before = served.greedy("Hello").max_tokens(20).text().await?.text;
-    assert_eq!(wrong_fields(served.greedy("").text().await), ["prompt"]);
+    let server = TestServer::tiny().await?;
+    let worker = server.worker().await?;
+    let before = server.greedy("Hello").max_tokens(20).text().await?.text;
+    assert_eq!(wrong_fields(server.greedy("").text().await), ["prompt"]);
     for (length, room) in [(1, CONTEXT - 1), (CONTEXT - 1, 1)] {
-        let answer = served.greedy(&"x".repeat(length)).text().await?;
+        let answer = server.greedy(&"x".repeat(length)).text().await?;
         let usage = answer.done.usage.unwrap_or_default();
         let counted = (
             usage.prompt_tokens as usize,
@@ -64,16 +65,16 @@ async fn prompts_of_any_length_get_their_answer_or_their_error() -> Result<()> {
         for chat in [false, true] {
             let text = "x".repeat(length);
             let request = match chat {
-                false => served.greedy(&text),
-                true => served.client.generate("m").message("user", text),
+                false => server.greedy(&text),
+                true => server.client.generate("m").message("user", text),
             };
             let request = request.regex("[a-z]+").seed(1).logprobs(1);
             let answer = request.text().await;
             refusal(answer, Code::InvalidArgument, ErrorReason::ContextExceeded);
         }
-        let after = served.greedy("Hello").max_tokens(20).text().await?.text;
+        let after = server.greedy("Hello").max_tokens(20).text().await?.text;
         assert_eq!(after, before, "{length}");
     }
-    assert_eq!(served.worker().await?, worker);
+    assert_eq!(server.worker().await?, worker);
     Ok(())
 }

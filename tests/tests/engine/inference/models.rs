@@ -8,8 +8,8 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::{Fixtures, Quantization},
-    hangar::{Hangar, Options, spec},
     processes,
+    server::{TestServer, spec},
 };
 
 async fn greedy(client: &Client, model: &str, tokens: u32) -> Result<String> {
@@ -20,8 +20,8 @@ async fn greedy(client: &Client, model: &str, tokens: u32) -> Result<String> {
 #[tokio::test]
 async fn every_format_answers_and_reports_what_it_is() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let models = [
         (
             fixtures.llama()?,
@@ -66,8 +66,8 @@ async fn every_format_answers_and_reports_what_it_is() -> Result<()> {
 #[tokio::test]
 async fn two_models_answer_at_once_each_from_its_own_process() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let models = [
         ("qwen", fixtures.qwen3()?),
         ("llama", fixtures.llama_gguf(Quantization::F32)?),
@@ -92,8 +92,8 @@ async fn two_models_answer_at_once_each_from_its_own_process() -> Result<()> {
 #[tokio::test]
 async fn a_data_type_is_taken_as_it_is_asked_for() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     for dtype in [DataType::F32, DataType::F16] {
         let mut spec = spec(&fixtures.llama()?);
         spec.set_dtype(dtype);

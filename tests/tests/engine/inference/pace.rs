@@ -14,20 +14,18 @@ use hangar_client::{
 };
 use hangar_tests::{
     background::Background,
-    hangar::{DEADLINE, restarting},
     processes,
     refusals::refusal,
+    server::{DEADLINE, TestServer, restarting},
     throttle::Throttle,
 };
 use rustix::process::Signal;
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::Served;
-
 /// A prompt of so many tokens, one for each byte.
-fn prompt(served: &Served, tokens: usize) -> Generate {
-    served.greedy(&"x".repeat(tokens))
+fn prompt(server: &TestServer, tokens: usize) -> Generate {
+    server.greedy(&"x".repeat(tokens))
 }
 
 fn pace(info: &ModelInfo) -> Option<Pace> {
@@ -35,10 +33,10 @@ fn pace(info: &ModelInfo) -> Option<Pace> {
 }
 
 /// Waits for a pace; the worker tells it from time to time.
-async fn learned(served: &Served) -> Result<Pace> {
+async fn learned(server: &TestServer) -> Result<Pace> {
     let look = async {
         loop {
-            if let Some(pace) = pace(&served.model().await?)
+            if let Some(pace) = pace(&server.info().await?)
                 && pace.prompt_tokens_per_second.is_some()
                 && pace.generated_tokens_per_second.is_some()
             {
@@ -51,31 +49,31 @@ async fn learned(served: &Served) -> Result<Pace> {
 
 #[tokio::test]
 async fn a_pace_is_learned_reported_and_kept_over_reloads() -> Result<()> {
-    let served = Served::long(|_| ()).await?;
-    assert_eq!(pace(&served.model().await?), None);
-    prompt(&served, 500).max_tokens(20).text().await?;
-    let before = learned(&served).await?;
+    let server = TestServer::long(|_| ()).await?;
+    assert_eq!(pace(&server.info().await?), None);
+    prompt(&server, 500).max_tokens(20).text().await?;
+    let before = learned(&server).await?;
     assert!(before.prompt_tokens_per_second > Some(1.0), "{before:?}");
     assert!(before.generated_tokens_per_second > Some(1.0), "{before:?}");
-    served.client.load("m").force_reload().wait().await?;
-    assert_eq!(pace(&served.model().await?), Some(before));
+    server.client.load("m").force_reload().wait().await?;
+    assert_eq!(pace(&server.info().await?), Some(before));
     Ok(())
 }
 
 #[tokio::test]
 async fn a_prompt_that_cannot_meet_its_deadline_is_refused_at_once() -> Result<()> {
-    let served = Served::long(|_| ()).await?;
-    let throttle = Throttle::start(served.worker().await?, 10)?;
+    let server = TestServer::long(|_| ()).await?;
+    let throttle = Throttle::start(server.worker().await?, 10)?;
     // What has no deadline is never too slow, nor is anything before enough is known.
     for _ in 0..3 {
-        prompt(&served, 2000).max_tokens(2).text().await?;
+        prompt(&server, 2000).max_tokens(2).text().await?;
     }
-    let rate = learned(&served).await?.prompt_tokens_per_second;
+    let rate = learned(&server).await?.prompt_tokens_per_second;
     let rate = rate.context("a rate")?;
     drop(throttle);
     let expected = 8000.0 / rate;
     eprintln!("{rate:.0} tokens/s, 8,000 tokens in {expected:.3} s");
-    let request = prompt(&served, 8000).timeout(Duration::from_secs_f64(expected / 8.0));
+    let request = prompt(&server, 8000).timeout(Duration::from_secs_f64(expected / 8.0));
     let refused = refusal(
         request.text().await,
         Code::DeadlineExceeded,
@@ -90,21 +88,21 @@ async fn a_prompt_that_cannot_meet_its_deadline_is_refused_at_once() -> Result<(
         "{reported:?}"
     );
     // The engine did nothing for it, and whoever has the time gets the answer.
-    prompt(&served, 3000).max_tokens(2).text().await?;
+    prompt(&server, 3000).max_tokens(2).text().await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_prompt_that_ended_a_worker_is_not_sent_to_the_next() -> Result<()> {
-    let served = Served::long(|_| ()).await?;
-    let path = served.fixtures.long_llama()?;
+    let server = TestServer::long(|_| ()).await?;
+    let path = server.fixtures.long_llama()?;
     let spec = restarting(&path, OnFailure, 5);
-    let load = served.client.load("m").spec(spec).force_reload();
+    let load = server.client.load("m").spec(spec).force_reload();
     load.wait().await?;
-    let mut transitions = served.hangar.follow("m").await?;
-    let large = || prompt(&served, 8000).max_tokens(2);
-    prompt(&served, 1000).max_tokens(2).text().await?;
-    let worker = served.worker().await?;
+    let mut transitions = server.follow("m").await?;
+    let large = || prompt(&server, 8000).max_tokens(2);
+    prompt(&server, 1000).max_tokens(2).text().await?;
+    let worker = server.worker().await?;
     let throttle = Throttle::start(worker, 100)?;
     let used = processes::cpu_time(worker)?;
     let running = Background::start(large().text());
@@ -129,13 +127,13 @@ async fn a_prompt_that_ended_a_worker_is_not_sent_to_the_next() -> Result<()> {
     assert_eq!(reported["fatal_prompt_tokens"], "8000");
     assert_eq!(reported["fatal_reason"], "WORKER_DIED");
     assert!(refused.details().retry_after.is_none());
-    prompt(&served, 4000).max_tokens(2).text().await?;
-    assert_eq!(served.worker().await?, {
-        let status = served.model().await?.status.context("a status")?;
+    prompt(&server, 4000).max_tokens(2).text().await?;
+    assert_eq!(server.worker().await?, {
+        let status = server.info().await?.status.context("a status")?;
         assert_eq!(status.restarts, 1);
         status.worker_pid
     });
-    served.client.load("m").force_reload().wait().await?;
+    server.client.load("m").force_reload().wait().await?;
     large().text().await?;
     Ok(())
 }

@@ -2,22 +2,20 @@
 
 use anyhow::Result;
 use futures::future::try_join_all;
-use hangar_tests::hangar::DEADLINE;
+use hangar_tests::server::{DEADLINE, TestServer};
 use tokio::{sync::Mutex, time::timeout};
-
-use super::Served;
 
 #[tokio::test]
 async fn the_highest_priority_goes_first_and_then_who_came_first() -> Result<()> {
-    let served = Served::long(|spec| {
+    let server = TestServer::long(|spec| {
         spec.max_concurrency = 1;
         spec.max_queue = Some(10);
     })
     .await?;
-    let running = served.greedy("Hello").max_tokens(16_000).stream().await?;
+    let running = server.greedy("Hello").max_tokens(16_000).stream().await?;
     let order = Mutex::new(Vec::new());
     let ask = async |number: usize, priority| {
-        let request = served.greedy("Hi").max_tokens(200).priority(priority);
+        let request = server.greedy("Hi").max_tokens(200).priority(priority);
         request.text().await?;
         order.lock().await.push(number);
         anyhow::Ok(())
@@ -28,7 +26,7 @@ async fn the_highest_priority_goes_first_and_then_who_came_first() -> Result<()>
         let waiting = u32::try_from(number + 1)?;
         tokio::select! {
             ended = &mut one => anyhow::bail!("{number} did not wait: {ended:?}"),
-            arrived = served.until_occupancy(1, waiting) => arrived?,
+            arrived = server.until_occupancy(1, waiting) => arrived?,
         }
         asked.push(one);
     }

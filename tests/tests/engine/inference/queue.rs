@@ -5,17 +5,18 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures::future::{FutureExt, try_join_all};
 use hangar_client::v1::ErrorReason;
-use hangar_tests::{hangar::DEADLINE, refusals::refusal};
+use hangar_tests::{
+    refusals::refusal,
+    server::{DEADLINE, TestServer},
+};
 use tokio::{sync::Mutex, time::timeout};
 use tonic::Code;
-
-use super::Served;
 
 /// Tokens of an answer that takes seconds.
 const LONG: u32 = 16_000;
 
-async fn narrow(max_queue: u32) -> Result<Served> {
-    Served::long(|spec| {
+async fn narrow(max_queue: u32) -> Result<TestServer> {
+    TestServer::long(|spec| {
         spec.max_concurrency = 1;
         spec.max_queue = Some(max_queue);
     })
@@ -24,18 +25,18 @@ async fn narrow(max_queue: u32) -> Result<Served> {
 
 #[tokio::test]
 async fn one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> Result<()> {
-    let served = narrow(1).await?;
-    let running = served.greedy("Hello").max_tokens(LONG).stream().await?;
+    let server = narrow(1).await?;
+    let running = server.greedy("Hello").max_tokens(LONG).stream().await?;
     let waits = async {
-        let answer = served.greedy("Hi").max_tokens(5).text().await?;
+        let answer = server.greedy("Hi").max_tokens(5).text().await?;
         let queued = answer.done.timings.and_then(|timings| timings.queued);
         let queued = Duration::try_from(queued.context("a time in the queue")?)?;
         assert!(queued > Duration::ZERO);
         anyhow::Ok(())
     };
     let others = async {
-        served.until_occupancy(1, 1).await?;
-        let third = served.greedy("Hi").text().await;
+        server.until_occupancy(1, 1).await?;
+        let third = server.greedy("Hi").text().await;
         let refusal = refusal(third, Code::ResourceExhausted, ErrorReason::QueueFull);
         assert!(
             refusal
@@ -53,24 +54,24 @@ async fn one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> Result<
 
 #[tokio::test]
 async fn with_a_queue_of_none_nobody_waits() -> Result<()> {
-    let served = narrow(0).await?;
-    let running = served.greedy("Hello").max_tokens(LONG).stream().await?;
-    let second = served.greedy("Hi").text().await;
+    let server = narrow(0).await?;
+    let running = server.greedy("Hello").max_tokens(LONG).stream().await?;
+    let second = server.greedy("Hi").text().await;
     let refusal = refusal(second, Code::ResourceExhausted, ErrorReason::QueueFull);
     assert!(refusal.details().retry_after.is_some());
     drop(running);
-    served.until_occupancy(0, 0).await?;
-    served.greedy("Hi").max_tokens(1).text().await?;
+    server.until_occupancy(0, 0).await?;
+    server.greedy("Hi").max_tokens(1).text().await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn who_comes_first_is_served_first() -> Result<()> {
-    let served = narrow(10).await?;
-    let running = served.greedy("Hello").max_tokens(LONG).stream().await?;
+    let server = narrow(10).await?;
+    let running = server.greedy("Hello").max_tokens(LONG).stream().await?;
     let order = Mutex::new(Vec::new());
     let ask = async |number: u32| {
-        served.greedy("Hi").max_tokens(300).text().await?;
+        server.greedy("Hi").max_tokens(300).text().await?;
         order.lock().await.push(number);
         anyhow::Ok(())
     };
@@ -78,7 +79,7 @@ async fn who_comes_first_is_served_first() -> Result<()> {
     let mut running = Some(running);
     for number in 1..=5 {
         let mut one = Box::pin(ask(number));
-        let arrived = served.until_occupancy(1, number);
+        let arrived = server.until_occupancy(1, number);
         tokio::select! {
             ended = &mut one => anyhow::bail!("{number} did not wait: {ended:?}"),
             arrived = arrived => arrived?,
@@ -93,21 +94,21 @@ async fn who_comes_first_is_served_first() -> Result<()> {
 
 #[tokio::test]
 async fn a_waiting_caller_that_goes_away_gives_its_place_back() -> Result<()> {
-    let served = narrow(1).await?;
-    let running = served.greedy("Hello").max_tokens(LONG).stream().await?;
+    let server = narrow(1).await?;
+    let running = server.greedy("Hello").max_tokens(LONG).stream().await?;
     for _ in 0..3 {
-        let mut waits = Box::pin(served.greedy("Hi").text().fuse());
+        let mut waits = Box::pin(server.greedy("Hi").text().fuse());
         tokio::select! {
             answer = &mut waits => anyhow::bail!("it did not wait: {answer:?}"),
-            occupancy = served.until_occupancy(1, 1) => occupancy?,
+            occupancy = server.until_occupancy(1, 1) => occupancy?,
         }
         drop(waits);
-        served.until_occupancy(1, 0).await?;
+        server.until_occupancy(1, 0).await?;
     }
     drop(running);
     let metrics = async {
-        served.until_occupancy(0, 0).await?;
-        served.model().await?.metrics.context("metrics")
+        server.until_occupancy(0, 0).await?;
+        server.info().await?.metrics.context("metrics")
     };
     let metrics = metrics.await?;
     assert_eq!((metrics.requests_total, metrics.requests_cancelled), (4, 4));

@@ -7,14 +7,17 @@ use hangar_client::v1::{ChatMessage, ErrorReason, GenerateRequest, Sampling};
 use hangar_client::{Error, GenerateEvent};
 use hangar_tests::{
     refusals::{refusal, wrong_fields},
+    server::TestServer,
     time_enough::with_time_enough,
 };
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use super::Served;
-async fn changed(served: &Served, change: impl FnOnce(&mut GenerateRequest)) -> Result<(), Error> {
-    let request = served.greedy("Hello").max_tokens(1);
+async fn changed(
+    server: &TestServer,
+    change: impl FnOnce(&mut GenerateRequest),
+) -> Result<(), Error> {
+    let request = server.greedy("Hello").max_tokens(1);
     request.with(change).text().await.map(|_| ())
 }
 
@@ -28,19 +31,19 @@ fn message(role: &str) -> ChatMessage {
 
 #[tokio::test]
 async fn exactly_one_of_prompt_and_messages_is_required() -> Result<()> {
-    let served = Served::tiny().await?;
-    let neither = changed(&served, |request| request.prompt.clear()).await;
+    let server = TestServer::tiny().await?;
+    let neither = changed(&server, |request| request.prompt.clear()).await;
     assert_eq!(wrong_fields(neither), ["prompt"]);
-    let both = changed(&served, |request| request.messages = vec![message("user")]).await;
+    let both = changed(&server, |request| request.messages = vec![message("user")]).await;
     assert_eq!(wrong_fields(both), ["prompt"]);
     Ok(())
 }
 
 #[tokio::test]
 async fn unknown_roles_are_refused() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = TestServer::tiny().await?;
     let conversation = async |roles: &[&str]| {
-        changed(&served, |request| {
+        changed(&server, |request| {
             request.prompt.clear();
             request.messages = roles.iter().map(|role| message(role)).collect();
         })
@@ -55,7 +58,7 @@ async fn unknown_roles_are_refused() -> Result<()> {
 
 #[tokio::test]
 async fn sampling_out_of_range_is_refused() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = TestServer::tiny().await?;
     let all = |x: f32| Sampling {
         temperature: Some(x),
         top_p: Some(x),
@@ -81,24 +84,24 @@ async fn sampling_out_of_range_is_refused() -> Result<()> {
         -2.01,
         f32::MAX,
     ] {
-        let answer = changed(&served, |request| request.sampling = Some(all(wrong))).await;
+        let answer = changed(&server, |request| request.sampling = Some(all(wrong))).await;
         assert_eq!(wrong_fields(answer), fields, "{wrong}");
     }
-    let zero = changed(&served, |request| request.sampling = Some(all(0.0))).await;
+    let zero = changed(&server, |request| request.sampling = Some(all(0.0))).await;
     assert_eq!(
         wrong_fields(zero),
         ["sampling.top_p", "sampling.repetition_penalty"]
     );
     for right in [f32::MIN_POSITIVE, 0.5, 1.0] {
-        changed(&served, |request| request.sampling = Some(all(right))).await?;
+        changed(&server, |request| request.sampling = Some(all(right))).await?;
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn every_violation_is_reported_at_once() -> Result<()> {
-    let served = Served::tiny().await?;
-    let answer = changed(&served, |request| {
+    let server = TestServer::tiny().await?;
+    let answer = changed(&server, |request| {
         request.prompt.clear();
         request.sampling.get_or_insert_default().top_p = Some(2.0);
         request.stop = vec![String::new()];
@@ -121,7 +124,7 @@ async fn every_violation_is_reported_at_once() -> Result<()> {
 
 #[tokio::test]
 async fn a_timeout_is_a_positive_length_of_time() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = TestServer::tiny().await?;
     for (seconds, nanos) in [
         (0, 0),
         (-1, 0),
@@ -131,7 +134,7 @@ async fn a_timeout_is_a_positive_length_of_time() -> Result<()> {
         (604_801, 0),
     ] {
         let timeout = Some(prost_types::Duration { seconds, nanos });
-        let answer = changed(&served, |request| request.timeout = timeout).await;
+        let answer = changed(&server, |request| request.timeout = timeout).await;
         assert_eq!(wrong_fields(answer), ["timeout"], "{seconds} s {nanos} ns");
     }
     Ok(())
@@ -139,8 +142,8 @@ async fn a_timeout_is_a_positive_length_of_time() -> Result<()> {
 
 #[tokio::test]
 async fn an_unknown_model_is_not_found_and_the_error_lists_known_ones() -> Result<()> {
-    let served = Served::tiny().await?;
-    let client = &served.client;
+    let server = TestServer::tiny().await?;
+    let client = &server.client;
     let answers = [
         client
             .generate("other")
@@ -164,8 +167,8 @@ async fn an_unknown_model_is_not_found_and_the_error_lists_known_ones() -> Resul
 
 #[tokio::test]
 async fn ids_of_wrong_form_are_refused() -> Result<()> {
-    let served = Served::tiny().await?;
-    let client = &served.client;
+    let server = TestServer::tiny().await?;
+    let client = &server.client;
     for id in [
         "",
         ".m",
@@ -190,9 +193,9 @@ async fn ids_of_wrong_form_are_refused() -> Result<()> {
 
 #[tokio::test]
 async fn an_error_ends_the_stream() -> Result<()> {
-    let served = Served::long(|_| ()).await?;
+    let server = TestServer::long(|_| ()).await?;
     let mut stream = with_time_enough(Duration::from_millis(50), async |limit| {
-        let request = served.greedy("Hello").timeout(limit);
+        let request = server.greedy("Hello").timeout(limit);
         Ok(request.stream().await.ok())
     })
     .await?;

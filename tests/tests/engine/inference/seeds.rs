@@ -2,21 +2,20 @@
 
 use anyhow::Result;
 use futures::future::try_join_all;
+use hangar_tests::server::TestServer;
 
-use super::Served;
-
-async fn seeded(served: &Served, seed: u64) -> Result<String> {
-    let request = served.client.generate("m").prompt("Hello").max_tokens(40);
+async fn seeded(server: &TestServer, seed: u64) -> Result<String> {
+    let request = server.client.generate("m").prompt("Hello").max_tokens(40);
     Ok(request.temperature(1.0).seed(seed).text().await?.text)
 }
 
 #[tokio::test]
 async fn the_same_seed_gives_the_same_answer_and_another_seed_another() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = TestServer::tiny().await?;
     let mut answers = Vec::new();
     for seed in [0, 1, 2, u64::MAX] {
-        let answer = seeded(&served, seed).await?;
-        assert_eq!(seeded(&served, seed).await?, answer, "{seed}");
+        let answer = seeded(&server, seed).await?;
+        assert_eq!(seeded(&server, seed).await?, answer, "{seed}");
         assert!(!answers.contains(&answer), "{seed}");
         answers.push(answer);
     }
@@ -25,14 +24,14 @@ async fn the_same_seed_gives_the_same_answer_and_another_seed_another() -> Resul
 
 #[tokio::test]
 async fn a_seeded_answer_does_not_depend_on_what_else_is_asked() -> Result<()> {
-    let served = Served::with(|spec| spec.max_concurrency = 8).await?;
+    let server = TestServer::tiny_with(|spec| spec.max_concurrency = 8).await?;
     let mut alone = Vec::new();
     for seed in 0..8 {
-        alone.push(seeded(&served, seed).await?);
+        alone.push(seeded(&server, seed).await?);
     }
     for _ in 0..3 {
-        let noise = async { served.client.generate("m").prompt("x").text().await };
-        let together = try_join_all((0..8).rev().map(|seed| seeded(&served, seed)));
+        let noise = async { server.client.generate("m").prompt("x").text().await };
+        let together = try_join_all((0..8).rev().map(|seed| seeded(&server, seed)));
         let (mut together, noise) = tokio::join!(together, noise);
         noise?;
         if let Ok(together) = &mut together {
@@ -45,7 +44,7 @@ async fn a_seeded_answer_does_not_depend_on_what_else_is_asked() -> Result<()> {
 
 #[tokio::test]
 async fn a_seed_gives_the_same_answer_after_a_reload() -> Result<()> {
-    let (first, second) = (Served::tiny().await?, Served::tiny().await?);
+    let (first, second) = (TestServer::tiny().await?, TestServer::tiny().await?);
     assert_eq!(seeded(&first, 7).await?, seeded(&second, 7).await?);
     Ok(())
 }

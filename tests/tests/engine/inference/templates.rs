@@ -4,28 +4,26 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelState};
 use hangar_tests::{
     fixtures::Fixtures,
-    hangar::{Hangar, Options, spec},
     refusals::{refusal, wrong_fields},
+    server::{TestServer, spec},
 };
 use tonic::Code;
-
-use super::Served;
 
 /// A template that knows whether to think, as Qwen3's does.
 const THINKING: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
     assistant:{% if enable_thinking is defined and enable_thinking is false %}<think></think>\
     {% endif %}{{ style | default('') }}";
 
-async fn thinking() -> Result<Served> {
-    Served::with(|spec| spec.chat_template = THINKING.into()).await
+async fn thinking() -> Result<TestServer> {
+    TestServer::tiny_with(|spec| spec.chat_template = THINKING.into()).await
 }
 
 #[tokio::test]
 async fn the_specs_template_takes_the_place_of_the_models() -> Result<()> {
-    let served = thinking().await?;
-    let chat = served.client.generate("m").message("user", "Hi");
+    let server = thinking().await?;
+    let chat = server.client.generate("m").message("user", "Hi");
     let chat = chat.temperature(0.0).max_tokens(20).text().await?;
-    let same = served.greedy("user: Hi\nassistant:").max_tokens(20);
+    let same = server.greedy("user: Hi\nassistant:").max_tokens(20);
     let same = same.text().await?;
     assert_eq!((chat.text, chat.done.usage), (same.text, same.done.usage));
     Ok(())
@@ -33,9 +31,9 @@ async fn the_specs_template_takes_the_place_of_the_models() -> Result<()> {
 
 #[tokio::test]
 async fn thinking_is_switched_where_the_template_knows_it() -> Result<()> {
-    let served = thinking().await?;
+    let server = thinking().await?;
     let ask = || {
-        let chat = served.client.generate("m").message("user", "Hi");
+        let chat = server.client.generate("m").message("user", "Hi");
         chat.temperature(0.0).max_tokens(20)
     };
     let with = ask()
@@ -46,7 +44,7 @@ async fn thinking_is_switched_where_the_template_knows_it() -> Result<()> {
     let without = ask().template_option("enable_thinking", false);
     let without = without.template_option("style", " briefly").text().await?;
     let prompt = "user: Hi\nassistant:<think></think> briefly";
-    let same = served.greedy(prompt).max_tokens(20).text().await?;
+    let same = server.greedy(prompt).max_tokens(20).text().await?;
     assert_eq!(
         (without.text, without.done.usage),
         (same.text, same.done.usage)
@@ -59,11 +57,11 @@ async fn thinking_is_switched_where_the_template_knows_it() -> Result<()> {
 #[tokio::test]
 async fn options_are_for_messages_and_have_limits() -> Result<()> {
     const FIELD: &str = "chat_template_options";
-    let served = thinking().await?;
-    let raw = served.greedy("Hi").template_option("enable_thinking", true);
+    let server = thinking().await?;
+    let raw = server.greedy("Hi").template_option("enable_thinking", true);
     assert_eq!(wrong_fields(raw.text().await), [FIELD]);
     let ask = |name: &str, value: prost_types::Value| {
-        let chat = served.client.generate("m").message("user", "Hi");
+        let chat = server.client.generate("m").message("user", "Hi");
         chat.max_tokens(1).template_option(name, value).text()
     };
     let nested =
@@ -85,8 +83,8 @@ async fn options_are_for_messages_and_have_limits() -> Result<()> {
 #[tokio::test]
 async fn a_broken_template_in_the_spec_makes_the_model_unusable() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     for broken in [
         "{% for m in %}",
         "{{ raise_exception('never') }}",
@@ -103,22 +101,24 @@ async fn a_broken_template_in_the_spec_makes_the_model_unusable() -> Result<()> 
 
 #[tokio::test]
 async fn the_specs_tokenizer_takes_the_place_of_the_models() -> Result<()> {
-    let plain = Served::tiny().await?;
+    let plain = TestServer::tiny().await?;
     let answer = plain.greedy("Hello").max_tokens(20).text().await?.text;
     let fixtures = Fixtures::new()?;
     let own = fixtures.llama()?.join("tokenizer.json");
     let moved = fixtures.directory("tokenizers")?.join("bytes.json");
     std::fs::rename(own, &moved)?;
     let path = fixtures.root().join("llama");
-    let served = Served::of(fixtures, &path, |spec| {
-        spec.tokenizer = moved.to_string_lossy().into_owned();
-    })
-    .await?;
+    let server = TestServer::real()
+        .fixtures(&fixtures)
+        .serving(&path, |spec| {
+            spec.tokenizer = moved.to_string_lossy().into_owned();
+        })
+        .await?;
     assert_eq!(
-        served.greedy("Hello").max_tokens(20).text().await?.text,
+        server.greedy("Hello").max_tokens(20).text().await?.text,
         answer
     );
-    let info = served.model().await?;
+    let info = server.info().await?;
     let state = info.status.context("a status")?.state();
     assert_eq!(state, ModelState::Ready);
     Ok(())
@@ -127,8 +127,8 @@ async fn the_specs_tokenizer_takes_the_place_of_the_models() -> Result<()> {
 #[tokio::test]
 async fn a_tokenizer_lies_below_a_root_and_is_one() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let model = fixtures.llama()?;
     let outside = fixtures.outside().join("tokenizer.json");
     std::fs::copy(model.join("tokenizer.json"), &outside)?;

@@ -4,17 +4,17 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use hangar_client::v1::FinishReason;
-use hangar_tests::{fixtures::Fixtures, refusals::wrong_fields};
+use hangar_tests::{fixtures::Fixtures, refusals::wrong_fields, server::TestServer};
 use serde_json::json;
 
-use super::{Served, changed, greedy_request, responses, text_of, tokens_of};
+use super::{changed, greedy_request, responses, text_of, tokens_of};
 
 const VOCABULARY: u32 = 261;
 const EOS: u32 = 4;
 
 #[tokio::test]
 async fn every_text_comes_back_from_its_tokens() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = TestServer::tiny().await?;
     let long = "\u{65e5}\u{672c}".repeat(50_000);
     for text in [
         "",
@@ -27,9 +27,9 @@ async fn every_text_comes_back_from_its_tokens() -> Result<()> {
         "  two  spaces  ",
         long.as_str(),
     ] {
-        let tokens = served.client.tokenize("m", text).send().await?;
+        let tokens = server.client.tokenize("m", text).send().await?;
         assert_eq!(tokens.len(), text.len(), "one token for each byte");
-        let back = served.client.detokenize("m", tokens).send().await?;
+        let back = server.client.detokenize("m", tokens).send().await?;
         assert_eq!(back, text);
     }
     Ok(())
@@ -37,12 +37,12 @@ async fn every_text_comes_back_from_its_tokens() -> Result<()> {
 
 #[tokio::test]
 async fn tokens_outside_of_the_vocabulary_are_refused() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = TestServer::tiny().await?;
     for token in [VOCABULARY, VOCABULARY + 1, u32::MAX] {
-        let text = served.client.detokenize("m", [70, token]).send().await;
+        let text = server.client.detokenize("m", [70, token]).send().await;
         assert_eq!(wrong_fields(text), ["token_ids"], "{token}");
     }
-    served
+    server
         .client
         .detokenize("m", [VOCABULARY - 1])
         .send()
@@ -52,16 +52,16 @@ async fn tokens_outside_of_the_vocabulary_are_refused() -> Result<()> {
 
 #[tokio::test]
 async fn special_tokens_can_be_left_out_of_a_text() -> Result<()> {
-    let served = Served::tiny().await?;
-    let tokens = served
+    let server = TestServer::tiny().await?;
+    let tokens = server
         .client
         .tokenize("m", "<|im_end|>a<|im_end|>")
         .send()
         .await?;
     assert_eq!((tokens.len(), tokens[0], tokens[2]), (3, EOS, EOS));
-    let with = served.client.detokenize("m", tokens.clone()).send().await?;
+    let with = server.client.detokenize("m", tokens.clone()).send().await?;
     assert_eq!(with, "<|im_end|>a<|im_end|>");
-    let without = served.client.detokenize("m", tokens).skip_special_tokens();
+    let without = server.client.detokenize("m", tokens).skip_special_tokens();
     assert_eq!(without.send().await?, "a");
     Ok(())
 }
@@ -79,27 +79,30 @@ async fn special_tokens_are_added_to_tokens_if_wanted_and_always_to_prompts() ->
             "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
         });
     })?;
-    let served = Served::of(fixtures, &path, |_| ()).await?;
-    let plain = served.client.tokenize("m", "ab").send().await?;
-    let added = served.client.tokenize("m", "ab").add_special_tokens();
+    let server = TestServer::real()
+        .fixtures(&fixtures)
+        .serving(&path, |_| ())
+        .await?;
+    let plain = server.client.tokenize("m", "ab").send().await?;
+    let added = server.client.tokenize("m", "ab").add_special_tokens();
     assert_eq!(added.send().await?, [&[1], &plain[..]].concat());
-    let answer = served.greedy("ab").max_tokens(1).text().await?;
+    let answer = server.greedy("ab").max_tokens(1).text().await?;
     assert_eq!(answer.done.usage.unwrap_or_default().prompt_tokens, 3);
     Ok(())
 }
 
 #[tokio::test]
 async fn tokenize_works_while_an_answer_runs() -> Result<()> {
-    let served = Served::long(|spec| {
+    let server = TestServer::long(|spec| {
         spec.max_concurrency = 1;
         spec.max_queue = Some(0);
     })
     .await?;
-    let running = served.greedy("Hello").max_tokens(16_000).stream().await?;
-    served.until_occupancy(1, 0).await?;
-    let tokens = served.client.tokenize("m", "abc").send().await?;
-    assert_eq!(served.client.detokenize("m", tokens).send().await?, "abc");
-    served.until_occupancy(1, 0).await?;
+    let running = server.greedy("Hello").max_tokens(16_000).stream().await?;
+    server.until_occupancy(1, 0).await?;
+    let tokens = server.client.tokenize("m", "abc").send().await?;
+    assert_eq!(server.client.detokenize("m", tokens).send().await?, "abc");
+    server.until_occupancy(1, 0).await?;
     drop(running);
     Ok(())
 }
@@ -131,13 +134,16 @@ async fn chunks_hold_whole_characters_whatever_the_tokens_are() -> Result<()> {
         }
         byte_of.insert(vocabulary["\u{120}"].as_u64(), b' ');
     })?;
-    let served = Served::of(fixtures, &path, |_| ()).await?;
+    let server = TestServer::real()
+        .fixtures(&fixtures)
+        .serving(&path, |_| ())
+        .await?;
     let mut wide = 0;
     for prompt in ["Hello", "What?", "one, two"] {
         for max_tokens in [230, 231, 232] {
             let mut request = greedy_request(prompt, max_tokens);
             request.sampling = None;
-            let (chunks, done) = responses(&served.client, request).await?;
+            let (chunks, done) = responses(&server.client, request).await?;
             assert_eq!(done.finish_reason(), FinishReason::Length);
             let tokens = tokens_of(&chunks);
             assert_eq!(tokens.len(), max_tokens as usize);
@@ -147,7 +153,7 @@ async fn chunks_hold_whole_characters_whatever_the_tokens_are() -> Result<()> {
                 .collect();
             let text = String::from_utf8_lossy(&said);
             assert_eq!(text_of(&chunks), text);
-            assert_eq!(served.client.detokenize("m", tokens).send().await?, text);
+            assert_eq!(server.client.detokenize("m", tokens).send().await?, text);
             wide += text
                 .chars()
                 .filter(|c| !c.is_ascii() && *c != '\u{fffd}')

@@ -3,14 +3,14 @@
 use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, FinishReason, GenerateDone, Tool, ToolCall};
 use hangar_client::{Completion, Generate};
-use hangar_tests::hangar::binary;
-use hangar_tests::refusals::{refusal, wrong_fields};
+use hangar_tests::{
+    refusals::{refusal, wrong_fields},
+    server::{TestServer, binary},
+};
 use prost_types::{Struct, Value};
 use serde_json::json;
 use tokio::process::Command;
 use tonic::Code;
-
-use super::Served;
 
 /// Writes functions, calls and results as Qwen's templates do.
 const TAGGED: &str = "{% if tools %}Call them in <tool_call></tool_call>: {{ tools | tojson }}\n{% endif %}\
@@ -27,8 +27,8 @@ const BARE: &str = "{{ tools | tojson }}Respond in the format {\"name\": functio
 const CALL: &str =
     "<tool_call>{\"name\": \"weather\", \"arguments\": {\"city\": \"Ulm\"}}</tool_call>";
 
-async fn served(template: &str) -> Result<Served> {
-    Served::long(|spec| spec.chat_template = template.into()).await
+async fn served(template: &str) -> Result<TestServer> {
+    TestServer::long(|spec| spec.chat_template = template.into()).await
 }
 
 fn text(text: &str) -> Value {
@@ -73,8 +73,8 @@ fn time() -> Tool {
 }
 
 /// A question with both functions.
-fn ask(served: &Served) -> Generate {
-    let ask = served.client.generate("m").message("user", "Rain?");
+fn ask(server: &TestServer) -> Generate {
+    let ask = server.client.generate("m").message("user", "Rain?");
     ask.tool(weather())
         .tool(time())
         .temperature(0.0)
@@ -106,9 +106,9 @@ fn call(answer: &Completion) -> Result<(&str, serde_json::Value)> {
 #[tokio::test]
 async fn a_call_that_is_required_is_made_in_each_notation() -> Result<()> {
     for template in [TAGGED, LISTED, BARE] {
-        let served = served(template).await?;
+        let server = served(template).await?;
         for seed in 0..4 {
-            let asked = ask(&served)
+            let asked = ask(&server)
                 .tool_choice("required")
                 .temperature(1.0)
                 .seed(seed);
@@ -121,7 +121,7 @@ async fn a_call_that_is_required_is_made_in_each_notation() -> Result<()> {
                 other => anyhow::bail!("{other} was not offered"),
             }
         }
-        let answer = ask(&served).tool_choice("time").text().await?;
+        let answer = ask(&server).tool_choice("time").text().await?;
         assert_eq!(call(&answer)?, ("time", json!({"zone": "UTC"})));
     }
     Ok(())
@@ -129,10 +129,10 @@ async fn a_call_that_is_required_is_made_in_each_notation() -> Result<()> {
 
 #[tokio::test]
 async fn a_call_that_is_cut_off_is_text() -> Result<()> {
-    let served = served(TAGGED).await?;
-    let whole = ask(&served).tool_choice("time").text().await?;
+    let server = served(TAGGED).await?;
+    let whole = ask(&server).tool_choice("time").text().await?;
     let tokens = whole.done.usage.context("usage")?.completion_tokens;
-    let cut = ask(&served).tool_choice("time").max_tokens(tokens - 3);
+    let cut = ask(&server).tool_choice("time").max_tokens(tokens - 3);
     let cut = cut.text().await?;
     assert_eq!(reason(&cut.done), FinishReason::Length);
     assert!(
@@ -144,9 +144,9 @@ async fn a_call_that_is_cut_off_is_text() -> Result<()> {
 
 #[tokio::test]
 async fn a_call_of_the_models_own_is_found_behind_its_text() -> Result<()> {
-    let served = served(TAGGED).await?;
+    let server = served(TAGGED).await?;
     // A model of random weights calls nothing by itself: a constraint has it say what another would.
-    let says = |words: &str| ask(&served).lark(format!("start: {}", json!(words))).text();
+    let says = |words: &str| ask(&server).lark(format!("start: {}", json!(words))).text();
     let answer = says(&format!("Let me see. {CALL}")).await?;
     assert_eq!(answer.text, "Let me see. ");
     assert_eq!(reason(&answer.done), FinishReason::ToolCalls);
@@ -176,19 +176,19 @@ async fn a_call_of_the_models_own_is_found_behind_its_text() -> Result<()> {
 
 #[tokio::test]
 async fn functions_calls_and_results_are_in_the_prompt() -> Result<()> {
-    let served = served(TAGGED).await?;
+    let server = served(TAGGED).await?;
     let call = ToolCall {
         id: "call1".into(),
         name: "weather".into(),
         arguments: "{\"city\": \"Ulm\"}".into(),
     };
     let question = || {
-        let ask = served.client.generate("m").message("user", "Rain?");
+        let ask = server.client.generate("m").message("user", "Rain?");
         let ask = ask.tool_calls([call.clone()]).tool_result("call1", "dry");
         ask.temperature(0.0).max_tokens(20)
     };
     let history = "user: Rain?\nassistant: <tool_call>weather(Ulm)</tool_call>\ntool: dry [weather call1]\nassistant:";
-    let same = served.greedy(history).max_tokens(20).text().await?;
+    let same = server.greedy(history).max_tokens(20).text().await?;
     let answer = question().text().await?;
     assert_eq!(
         (answer.text, answer.done.usage),
@@ -207,14 +207,14 @@ async fn functions_calls_and_results_are_in_the_prompt() -> Result<()> {
 #[tokio::test]
 async fn a_template_without_functions_is_refused() -> Result<()> {
     let unsupported = (Code::FailedPrecondition, ErrorReason::UnsupportedByModel);
-    let served = Served::tiny().await?;
-    let refused = refusal(ask(&served).text().await, unsupported.0, unsupported.1);
+    let server = TestServer::tiny().await?;
+    let refused = refusal(ask(&server).text().await, unsupported.0, unsupported.1);
     assert!(refused.message().contains("no place"), "{refused}");
-    let served = self::served("{{ tools | tojson }}{{ messages[0].content }}").await?;
-    let refused = refusal(ask(&served).text().await, unsupported.0, unsupported.1);
+    let server = self::served("{{ tools | tojson }}{{ messages[0].content }}").await?;
+    let refused = refusal(ask(&server).text().await, unsupported.0, unsupported.1);
     assert!(refused.message().contains("writes calls"), "{refused}");
     // Where none may be called, it makes no difference.
-    ask(&served)
+    ask(&server)
         .tool_choice("none")
         .max_tokens(2)
         .text()
@@ -224,15 +224,15 @@ async fn a_template_without_functions_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn wrong_functions_are_named_by_their_place() -> Result<()> {
-    let served = served(TAGGED).await?;
-    let plain = || served.client.generate("m").message("user", "Rain?");
+    let server = served(TAGGED).await?;
+    let plain = || server.client.generate("m").message("user", "Rain?");
     let fields = wrong_fields(plain().tool(Tool::default()).text().await);
     assert_eq!(fields, ["tools[0].name"]);
-    let fields = wrong_fields(ask(&served).tool_choice("other").text().await);
+    let fields = wrong_fields(ask(&server).tool_choice("other").text().await);
     assert_eq!(fields, ["tool_choice"]);
-    let both = ask(&served).tool_choice("required").regex("x");
+    let both = ask(&server).tool_choice("required").regex("x");
     assert_eq!(wrong_fields(both.text().await), ["tool_choice"]);
-    let raw = served.client.generate("m").prompt("x").tool(time());
+    let raw = server.client.generate("m").prompt("x").tool(time());
     assert_eq!(wrong_fields(raw.text().await), ["tools"]);
     let result = plain().with(|request| request.messages[0].tool_call_id = "1".into());
     assert_eq!(
@@ -246,13 +246,13 @@ async fn wrong_functions_are_named_by_their_place() -> Result<()> {
     };
     let impossible = plain().tool(impossible).tool_choice("required");
     assert_eq!(wrong_fields(impossible.text().await), ["tools"]);
-    ask(&served).max_tokens(2).text().await?;
+    ask(&server).max_tokens(2).text().await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn the_command_line_offers_functions_and_shows_calls() -> Result<()> {
-    let served = served(TAGGED).await?;
+    let server = served(TAGGED).await?;
     let list = json!([{"type": "function", "function": {"name": "time", "parameters": {
         "$defs": {"zone": {"const": "UTC"}}, "type": "object",
         "properties": {"zone": {"$ref": "#/$defs/zone"}}, "required": ["zone"],
@@ -260,7 +260,7 @@ async fn the_command_line_offers_functions_and_shows_calls() -> Result<()> {
     }}}]);
     let run = async |tools: &str| {
         let mut command = Command::new(binary("hangarctl")?);
-        let url = served.hangar.url();
+        let url = server.url();
         command.args(["--server", &url, "generate", "m", "What time is it?"]);
         let choice = ["--tools", tools, "--tool-choice", "required"];
         anyhow::Ok(command.args(choice).output().await?)

@@ -9,14 +9,12 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::{Broken, Fixtures},
-    hangar::{Hangar, Options, spec},
     processes,
     refusals::refusal,
     scripted::{Gate, LoadScript, Script},
+    server::{TestServer, spec},
 };
 use tonic::Code;
-
-use super::Served;
 
 /// Tokens of an answer that takes seconds.
 const LONG: u32 = 16_000;
@@ -35,11 +33,11 @@ async fn rest(mut stream: GenerateStream) -> Result<(String, GenerateDone), hang
 
 #[tokio::test]
 async fn a_model_that_was_unloaded_is_not_loaded() -> Result<()> {
-    let served = Served::tiny().await?;
-    let client = &served.client;
+    let server = TestServer::tiny().await?;
+    let client = &server.client;
     client.unload("m").send().await?;
     let answers = [
-        served.greedy("x").text().await.map(|_| ()),
+        server.greedy("x").text().await.map(|_| ()),
         client.tokenize("m", "x").send().await.map(|_| ()),
         client.detokenize("m", [70]).send().await.map(|_| ()),
     ];
@@ -52,7 +50,7 @@ async fn a_model_that_was_unloaded_is_not_loaded() -> Result<()> {
         assert_eq!(refusal.details().metadata["model_id"], "m");
         assert!(refusal.message().contains("LoadModel"), "{refusal}");
     }
-    let metrics = served.model().await?.metrics.context("metrics")?;
+    let metrics = server.info().await?.metrics.context("metrics")?;
     assert_eq!(
         metrics.requests_total, 0,
         "what was not let in does not count"
@@ -63,8 +61,8 @@ async fn a_model_that_was_unloaded_is_not_loaded() -> Result<()> {
 #[tokio::test]
 async fn a_request_to_a_failed_model_gets_the_reason() -> Result<()> {
     let fixtures = Fixtures::new()?;
-    let hangar = Hangar::start(Options::new(&fixtures)).await?;
-    let client = hangar.client().await?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
     let load = client
         .load("m")
         .spec(spec(&fixtures.broken(Broken::Garbage)?));
@@ -97,9 +95,9 @@ async fn a_request_to_a_loading_model_gets_a_retry_delay() -> Result<()> {
         ..Script::default()
     };
     script.write(&path)?;
-    let hangar = Hangar::start(Options::scripted(&fixtures)).await?;
-    let client = hangar.client().await?;
-    let mut transitions = hangar.follow("m").await?;
+    let server = TestServer::scripted().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
+    let mut transitions = server.follow("m").await?;
     client.load("m").spec(spec(&path)).send().await?;
     transitions.until(ModelState::Loading).await?;
     let answers = [
@@ -124,18 +122,18 @@ async fn a_request_to_a_loading_model_gets_a_retry_delay() -> Result<()> {
 
 #[tokio::test]
 async fn an_unload_lets_a_running_answer_end() -> Result<()> {
-    let served = Served::long(|spec| spec.max_concurrency = 1).await?;
-    let whole = served.greedy("Hello").max_tokens(2000).text().await?.text;
-    let mut transitions = served.hangar.follow("m").await?;
-    let worker = served.worker().await?;
-    let stream = served.greedy("Hello").max_tokens(2000).stream().await?;
-    let waits = served.greedy("Hello").max_tokens(10).stream();
+    let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
+    let whole = server.greedy("Hello").max_tokens(2000).text().await?.text;
+    let mut transitions = server.follow("m").await?;
+    let worker = server.worker().await?;
+    let stream = server.greedy("Hello").max_tokens(2000).stream().await?;
+    let waits = server.greedy("Hello").max_tokens(10).stream();
     let during = async {
-        served.until_occupancy(1, 1).await?;
-        let unload = served.client.unload("m").send();
+        server.until_occupancy(1, 1).await?;
+        let unload = server.client.unload("m").send();
         let newcomer = async {
             transitions.until(ModelState::Draining).await?;
-            anyhow::Ok(served.greedy("x").text().await)
+            anyhow::Ok(server.greedy("x").text().await)
         };
         let (unload, newcomer) = tokio::join!(unload, newcomer);
         refusal(
@@ -160,27 +158,27 @@ async fn an_unload_lets_a_running_answer_end() -> Result<()> {
 
 #[tokio::test]
 async fn a_forced_unload_ends_what_runs_and_what_waits() -> Result<()> {
-    let served = Served::long(|spec| spec.max_concurrency = 1).await?;
-    let running = served.greedy("Hello").max_tokens(LONG).stream().await?;
-    let waits = served.greedy("Hello").text();
+    let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
+    let running = server.greedy("Hello").max_tokens(LONG).stream().await?;
+    let waits = server.greedy("Hello").text();
     let unload = async {
-        served.until_occupancy(1, 1).await?;
-        anyhow::Ok(served.client.unload("m").force().send().await?)
+        server.until_occupancy(1, 1).await?;
+        anyhow::Ok(server.client.unload("m").force().send().await?)
     };
     let (running, waited, unload) = tokio::join!(rest(running), waits, unload);
     refusal(running, Code::Unavailable, ErrorReason::ModelUnloaded);
     refusal(waited, Code::Unavailable, ErrorReason::ModelUnloaded);
     assert!(unload?.was_loaded);
-    let metrics = served.model().await?.metrics.context("metrics")?;
+    let metrics = server.info().await?.metrics.context("metrics")?;
     assert_eq!((metrics.requests_total, metrics.requests_failed), (2, 2));
     Ok(())
 }
 
 #[tokio::test]
 async fn a_drain_ends_at_its_timeout() -> Result<()> {
-    let served = Served::long(|_| ()).await?;
-    let running = served.greedy("Hello").max_tokens(LONG).stream().await?;
-    let unload = served
+    let server = TestServer::long(|_| ()).await?;
+    let running = server.greedy("Hello").max_tokens(LONG).stream().await?;
+    let unload = server
         .client
         .unload("m")
         .drain_timeout(Duration::from_millis(200));

@@ -2,24 +2,24 @@
 
 use anyhow::Result;
 use hangar_client::v1::ErrorReason;
-use hangar_tests::refusals::refusal;
+use hangar_tests::{refusals::refusal, server::TestServer};
 use tonic::Code;
 
-use super::{Looks, Part, Served, text};
+use super::{Looks, Part, text};
 
 #[tokio::test]
 async fn a_model_that_looks_at_images_says_that_it_takes_no_audio() -> Result<()> {
-    let served = Served::gemma().await?;
-    let before = served.answer([text("Hello")]).await?.text;
+    let server = TestServer::gemma().await?;
+    let before = server.answer_to([text("Hello")]).await?.text;
     let refused = refusal(
-        served
-            .answer([text("Hello"), Part::Audio("RIFF".into())])
+        server
+            .answer_to([text("Hello"), Part::Audio("RIFF".into())])
             .await,
         Code::FailedPrecondition,
         ErrorReason::UnsupportedByModel,
     );
     assert!(refused.message().contains("messages[0].parts[1].audio"));
     assert!(refused.message().contains("text and images"), "{refused:?}");
-    assert_eq!(served.answer([text("Hello")]).await?.text, before);
+    assert_eq!(server.answer_to([text("Hello")]).await?.text, before);
     Ok(())
 }

@@ -6,10 +6,11 @@ use hangar_tests::{
     images::{encoded, pattern, plain},
     processes,
     refusals::wrong_fields,
+    server::TestServer,
 };
 use image::{Delay, DynamicImage, Frame, ImageFormat, codecs::gif::GifEncoder};
 
-use super::{Looks, Part, Served, picture, text};
+use super::{Looks, Part, picture, text};
 
 const FIELD: &str = "messages[0].parts[1].image";
 
@@ -130,21 +131,21 @@ fn all() -> Result<Vec<Bad>> {
 
 #[tokio::test]
 async fn what_is_no_image_is_refused_and_harms_nothing() -> Result<()> {
-    let served = Served::gemma().await?;
-    let worker = served.worker().await?;
-    let before = served.answer([picture(1)?, text("What?")]).await?.text;
+    let server = TestServer::gemma().await?;
+    let worker = server.worker().await?;
+    let before = server.answer_to([picture(1)?, text("What?")]).await?.text;
     for bad in all()? {
         let parts = [text("What?"), Part::Image(bad.bytes.into())];
-        let answer = served.asking().parts("user", parts).text().await;
+        let answer = server.asking().parts("user", parts).text().await;
         let message = answer
             .as_ref()
             .map_or_else(ToString::to_string, |_| String::new());
         assert_eq!(wrong_fields(answer), [FIELD], "{}", bad.name);
         assert!(message.contains(bad.words), "{}: {message}", bad.name);
-        let after = served.answer([picture(1)?, text("What?")]).await?.text;
+        let after = server.answer_to([picture(1)?, text("What?")]).await?.text;
         assert_eq!(after, before, "{}", bad.name);
     }
-    assert_eq!(served.worker().await?, worker);
+    assert_eq!(server.worker().await?, worker);
     let peak = processes::peak_bytes(worker)?;
     assert!(peak < MEMORY, "{peak} bytes");
     Ok(())
@@ -152,17 +153,17 @@ async fn what_is_no_image_is_refused_and_harms_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn the_largest_images_together_take_bounded_memory() -> Result<()> {
-    let served = Served::gemma().await?;
-    let worker = served.worker().await?;
-    let before = served.answer([picture(1)?]).await?.text;
+    let server = TestServer::gemma().await?;
+    let worker = server.worker().await?;
+    let before = server.answer_to([picture(1)?]).await?.text;
     // Eight bytes a pixel, which is the most that comes.
     let image = DynamicImage::ImageRgba16(plain([7, 80, 200], 4096, 4096).into_rgba16());
     let png = Part::Image(encoded(&image, ImageFormat::Png)?.into());
     drop(image);
-    let answer = served.answer(vec![png; 8]).await?;
+    let answer = server.answer_to(vec![png; 8]).await?;
     assert_eq!(answer.text.len(), 12);
-    assert_eq!(served.answer([picture(1)?]).await?.text, before);
-    assert_eq!(served.worker().await?, worker);
+    assert_eq!(server.answer_to([picture(1)?]).await?.text, before);
+    assert_eq!(server.worker().await?, worker);
     let peak = processes::peak_bytes(worker)?;
     assert!(peak < MEMORY, "{peak} bytes");
     Ok(())
@@ -170,18 +171,21 @@ async fn the_largest_images_together_take_bounded_memory() -> Result<()> {
 
 #[tokio::test]
 async fn the_first_frame_of_an_animation_is_taken() -> Result<()> {
-    let served = Served::gemma().await?;
+    let server = TestServer::gemma().await?;
     let gif = |frames| anyhow::Ok(Part::Image(long_gif(frames)?.into()));
-    let one = served.answer([gif(1)?, text("What?")]).await?.text;
-    assert_eq!(served.answer([gif(2_000)?, text("What?")]).await?.text, one);
+    let one = server.answer_to([gif(1)?, text("What?")]).await?.text;
+    assert_eq!(
+        server.answer_to([gif(2_000)?, text("What?")]).await?.text,
+        one
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn one_bad_image_among_good_ones_is_named() -> Result<()> {
-    let served = Served::gemma().await?;
+    let server = TestServer::gemma().await?;
     let bad = Part::Image("no image".into());
-    let conversation = served.asking().parts("user", [picture(1)?, text("Look")]);
+    let conversation = server.asking().parts("user", [picture(1)?, text("Look")]);
     let conversation = conversation.message("assistant", "Yes?");
     let parts = [picture(2)?, picture(3)?, bad];
     let answer = conversation.parts("user", parts).text().await;
@@ -191,11 +195,13 @@ async fn one_bad_image_among_good_ones_is_named() -> Result<()> {
 
 #[tokio::test]
 async fn a_request_beyond_the_servers_limit_is_refused_whole() -> Result<()> {
-    let served = Served::gemma().await?;
-    let before = served.answer([picture(1)?]).await?.text;
-    let answer = served.answer([Part::Image(vec![0; 17 << 20].into())]).await;
+    let server = TestServer::gemma().await?;
+    let before = server.answer_to([picture(1)?]).await?.text;
+    let answer = server
+        .answer_to([Part::Image(vec![0; 17 << 20].into())])
+        .await;
     let error = answer.expect_err("more than 16 MiB");
     assert!(error.to_string().contains("too large"), "{error}");
-    assert_eq!(served.answer([picture(1)?]).await?.text, before);
+    assert_eq!(server.answer_to([picture(1)?]).await?.text, before);
     Ok(())
 }

@@ -3,16 +3,19 @@
 use anyhow::{Context, Result};
 use futures::future::{join_all, try_join_all};
 use hangar_client::v1::ModelState;
-use hangar_tests::{hangar::DEADLINE, processes};
+use hangar_tests::{
+    processes,
+    server::{DEADLINE, TestServer},
+};
 use tokio::time::timeout;
 
-use super::{Looks, Served, picture, text};
+use super::{Looks, picture, text};
 
 #[tokio::test]
 async fn callers_that_vanish_leave_nothing_behind() -> Result<()> {
-    let served = Served::gemma().await?;
-    let worker = served.worker().await?;
-    let ask = || anyhow::Ok(served.asking().parts("user", [picture(1)?, text("What?")]));
+    let server = TestServer::gemma().await?;
+    let worker = server.worker().await?;
+    let ask = || anyhow::Ok(server.asking().parts("user", [picture(1)?, text("What?")]));
     let before = ask()?.text().await?.text;
     for _ in 0..10 {
         let streams = (0..4).map(|_| anyhow::Ok(ask()?.max_tokens(150).stream()));
@@ -26,16 +29,16 @@ async fn callers_that_vanish_leave_nothing_behind() -> Result<()> {
         let _ = futures::poll!(&mut asked);
     }
     assert_eq!(ask()?.text().await?.text, before);
-    assert_eq!(served.worker().await?, worker);
+    assert_eq!(server.worker().await?, worker);
     Ok(())
 }
 
 #[tokio::test]
 async fn what_others_ask_changes_no_answer() -> Result<()> {
-    let served = Served::gemma().await?;
+    let server = TestServer::gemma().await?;
     let ask = |seed| {
         let parts = [picture(seed)?, text("What?")];
-        anyhow::Ok(served.asking().parts("user", parts).text())
+        anyhow::Ok(server.asking().parts("user", parts).text())
     };
     let mut alone = Vec::new();
     for seed in 1..=4 {
@@ -55,17 +58,17 @@ async fn what_others_ask_changes_no_answer() -> Result<()> {
 
 #[tokio::test]
 async fn an_unload_gives_everything_back() -> Result<()> {
-    let served = Served::gemma().await?;
-    let worker = served.worker().await?;
-    served.answer([picture(1)?, text("What?")]).await?;
-    let before = served.answer([picture(2)?]).await?.text;
-    let mut transitions = served.hangar.follow("m").await?;
-    let unloaded = served.client.unload("m").send().await?;
+    let server = TestServer::gemma().await?;
+    let worker = server.worker().await?;
+    server.answer_to([picture(1)?, text("What?")]).await?;
+    let before = server.answer_to([picture(2)?]).await?.text;
+    let mut transitions = server.follow("m").await?;
+    let unloaded = server.client.unload("m").send().await?;
     assert!(unloaded.was_loaded && unloaded.host_bytes_freed > 0);
     assert!(!processes::exists(worker));
     let seen = timeout(DEADLINE, transitions.until(ModelState::Unloaded));
     seen.await.context("no end")??;
-    served.client.load("m").wait().await?;
-    assert_eq!(served.answer([picture(2)?]).await?.text, before);
+    server.client.load("m").wait().await?;
+    assert_eq!(server.answer_to([picture(2)?]).await?.text, before);
     Ok(())
 }

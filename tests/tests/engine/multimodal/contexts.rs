@@ -2,19 +2,19 @@
 
 use anyhow::Result;
 use hangar_client::v1::{ErrorReason, FinishReason};
-use hangar_tests::refusals::refusal;
+use hangar_tests::{refusals::refusal, server::TestServer};
 use tonic::Code;
 
-use super::{Looks, Served, picture, prompt_tokens, text};
+use super::{Looks, picture, prompt_tokens, text};
 
 #[tokio::test]
 async fn the_context_is_used_to_its_last_token_and_no_further() -> Result<()> {
-    let served = Served::gemma().await?;
+    let server = TestServer::gemma().await?;
     let parts = [picture(1)?, picture(2)?, text("What?")];
-    let prompt = prompt_tokens(&served.answer(parts.clone()).await?);
+    let prompt = prompt_tokens(&server.answer_to(parts.clone()).await?);
     let left = 256 - prompt;
     let ask = |tokens| {
-        served
+        server
             .asking()
             .parts("user", parts.clone())
             .max_tokens(tokens)
@@ -34,13 +34,13 @@ async fn the_context_is_used_to_its_last_token_and_no_further() -> Result<()> {
 
 #[tokio::test]
 async fn images_that_do_not_fit_are_refused_before_the_engine_sees_them() -> Result<()> {
-    let served = Served::gemma_with(|spec| spec.context_length = 64).await?;
-    let worker = served.worker().await?;
-    let before = served.answer([picture(1)?]).await?.text;
+    let server = TestServer::gemma_with(|spec| spec.context_length = 64).await?;
+    let worker = server.worker().await?;
+    let before = server.answer_to([picture(1)?]).await?.text;
     for count in [4, 8] {
         let parts = (1..=count).map(picture).collect::<Result<Vec<_>>>()?;
         let refused = refusal(
-            served.answer(parts).await,
+            server.answer_to(parts).await,
             Code::InvalidArgument,
             ErrorReason::ContextExceeded,
         );
@@ -50,25 +50,25 @@ async fn images_that_do_not_fit_are_refused_before_the_engine_sees_them() -> Res
     for length in [63, 64, 65, 100_000] {
         let parts = [picture(1)?, text(&"x".repeat(length))];
         refusal(
-            served.answer(parts).await,
+            server.answer_to(parts).await,
             Code::InvalidArgument,
             ErrorReason::ContextExceeded,
         );
     }
-    assert_eq!(served.answer([picture(1)?]).await?.text, before);
-    assert_eq!(served.worker().await?, worker);
+    assert_eq!(server.answer_to([picture(1)?]).await?.text, before);
+    assert_eq!(server.worker().await?, worker);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_context_without_room_for_an_image_still_takes_text() -> Result<()> {
-    let served = Served::gemma_with(|spec| spec.context_length = 32).await?;
+    let server = TestServer::gemma_with(|spec| spec.context_length = 32).await?;
     refusal(
-        served.asking().parts("user", [picture(1)?]).text().await,
+        server.asking().parts("user", [picture(1)?]).text().await,
         Code::InvalidArgument,
         ErrorReason::ContextExceeded,
     );
-    let answer = served.client.generate("m").prompt("Hello").max_tokens(5);
+    let answer = server.client.generate("m").prompt("Hello").max_tokens(5);
     assert_eq!(answer.temperature(0.0).text().await?.text.len(), 5);
     Ok(())
 }

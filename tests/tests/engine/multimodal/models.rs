@@ -6,18 +6,18 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelKind};
 use hangar_tests::{
     fixtures::{Fixtures, Quantization},
-    hangar::spec,
     refusals::refusal,
+    server::{TestServer, spec},
 };
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::{Looks, Served, picture, text};
+use super::{Looks, picture, text};
 
 #[tokio::test]
 async fn the_kind_and_the_inputs_of_a_model_are_reported() -> Result<()> {
-    let served = Served::gemma_with(|spec| spec.kind = ModelKind::Multimodal.into()).await?;
-    let metadata = served.model().await?.metadata.context("metadata")?;
+    let server = TestServer::gemma_with(|spec| spec.kind = ModelKind::Multimodal.into()).await?;
+    let metadata = server.info().await?.metadata.context("metadata")?;
     assert_eq!(metadata.kind(), ModelKind::Multimodal);
     assert_eq!(metadata.architecture, "Gemma3ForConditionalGeneration");
     assert_eq!(metadata.input_modalities, ["text", "image"]);
@@ -32,26 +32,26 @@ async fn the_kind_and_the_inputs_of_a_model_are_reported() -> Result<()> {
 
 #[tokio::test]
 async fn a_kind_that_the_files_are_not_of_is_refused() -> Result<()> {
-    let served = Served::gemma().await?;
+    let server = TestServer::gemma().await?;
     for (path, kind, words) in [
-        (served.fixtures.gemma3()?, ModelKind::Text, "MULTIMODAL"),
-        (served.fixtures.llama()?, ModelKind::Multimodal, "TEXT"),
+        (server.fixtures.gemma3()?, ModelKind::Text, "MULTIMODAL"),
+        (server.fixtures.llama()?, ModelKind::Multimodal, "TEXT"),
         (
-            served.fixtures.llama_gguf(Quantization::Q8_0)?,
+            server.fixtures.llama_gguf(Quantization::Q8_0)?,
             ModelKind::Multimodal,
             "TEXT",
         ),
     ] {
         let mut spec = spec(&path);
         spec.kind = kind.into();
-        let load = served.client.load(format!("other-{words}")).spec(spec);
+        let load = server.client.load(format!("other-{words}")).spec(spec);
         let refusal = refusal(
             load.force_reload().wait().await,
             Code::FailedPrecondition,
             ErrorReason::ModelUnusable,
         );
         assert!(refusal.message().contains(words), "{refusal:?}");
-        served
+        server
             .client
             .delete_model(format!("other-{words}"))
             .send()
@@ -64,13 +64,13 @@ async fn a_kind_that_the_files_are_not_of_is_refused() -> Result<()> {
 async fn a_model_in_half_precision_or_quantized_looks_at_images_too() -> Result<()> {
     use hangar_client::v1::DataType;
     for quantization in ["", "q8_0"] {
-        let served = Served::gemma_with(|spec| {
+        let server = TestServer::gemma_with(|spec| {
             spec.dtype = DataType::F16.into();
             spec.quantization = quantization.into();
         })
         .await?;
-        let one = served.answer([picture(1)?, text("What?")]).await?.text;
-        let two = served.answer([picture(2)?, text("What?")]).await?.text;
+        let one = server.answer_to([picture(1)?, text("What?")]).await?.text;
+        let two = server.answer_to([picture(2)?, text("What?")]).await?.text;
         assert_ne!(one, two);
     }
     Ok(())
@@ -79,10 +79,10 @@ async fn a_model_in_half_precision_or_quantized_looks_at_images_too() -> Result<
 #[tokio::test]
 async fn a_chat_template_of_the_spec_is_used() -> Result<()> {
     let template = "{% for m in messages %}{{ m['content'] }}{% endfor %}";
-    let own = Served::gemma().await?;
-    let other = Served::gemma_with(|spec| spec.chat_template = template.into()).await?;
-    let ask = async |served: &Served| {
-        let answer = served.answer([picture(1)?, text("What?")]).await?;
+    let own = TestServer::gemma().await?;
+    let other = TestServer::gemma_with(|spec| spec.chat_template = template.into()).await?;
+    let ask = async |server: &TestServer| {
+        let answer = server.answer_to([picture(1)?, text("What?")]).await?;
         anyhow::Ok(super::prompt_tokens(&answer))
     };
     // The line ends and marks of the own template are not there.
@@ -115,8 +115,8 @@ async fn files_that_do_not_belong_together_are_refused_before_a_load() -> Result
     const CONFIG: &str = "config.json";
     const PREPROCESSOR: &str = "preprocessor_config.json";
     const PROCESSOR: &str = "processor_config.json";
-    let served = Served::gemma().await?;
-    let before = served.answer([picture(1)?]).await?.text;
+    let server = TestServer::gemma().await?;
+    let before = server.answer_to([picture(1)?]).await?.text;
     let cases = [
         (PREPROCESSOR, None, PREPROCESSOR),
         (PROCESSOR, None, "image_seq_length"),
@@ -173,8 +173,8 @@ async fn files_that_do_not_belong_together_are_refused_before_a_load() -> Result
         ),
     ];
     for (n, (file, change, words)) in cases.into_iter().enumerate() {
-        let path = changed(&served.fixtures, file, change)?;
-        let load = served.client.load(format!("broken-{n}")).spec(spec(&path));
+        let path = changed(&server.fixtures, file, change)?;
+        let load = server.client.load(format!("broken-{n}")).spec(spec(&path));
         let refusal = refusal(
             load.wait().await,
             Code::FailedPrecondition,
@@ -182,6 +182,6 @@ async fn files_that_do_not_belong_together_are_refused_before_a_load() -> Result
         );
         assert!(refusal.message().contains(words), "{n}: {refusal:?}");
     }
-    assert_eq!(served.answer([picture(1)?]).await?.text, before);
+    assert_eq!(server.answer_to([picture(1)?]).await?.text, before);
     Ok(())
 }

@@ -5,19 +5,23 @@ use hangar_client::v1::{ChatMessage, ContentPart, ErrorReason};
 use hangar_tests::{
     fixtures::Fixtures,
     refusals::{refusal, wrong_fields},
+    server::TestServer,
 };
 use tonic::Code;
 
-use super::{Looks, Part, Served, picture, text};
+use super::{Looks, Part, picture, text};
 
 #[tokio::test]
 async fn parts_of_text_are_what_they_are_together() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.llama()?;
-    let served = Served::of(fixtures, &path, |_| ()).await?;
-    let whole = served.asking().message("user", "Hello, you").text().await?;
+    let server = TestServer::real()
+        .fixtures(&fixtures)
+        .serving(&path, |_| ())
+        .await?;
+    let whole = server.asking().message("user", "Hello, you").text().await?;
     let parts = [text("Hello,"), text(" "), text(""), text("you")];
-    assert_eq!(served.answer(parts).await?.text, whole.text);
+    assert_eq!(server.answer_to(parts).await?.text, whole.text);
     Ok(())
 }
 
@@ -25,20 +29,23 @@ async fn parts_of_text_are_what_they_are_together() -> Result<()> {
 async fn a_text_model_says_that_it_takes_text_only() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.llama()?;
-    let served = Served::of(fixtures, &path, |_| ()).await?;
+    let server = TestServer::real()
+        .fixtures(&fixtures)
+        .serving(&path, |_| ())
+        .await?;
     assert_eq!(
-        served
-            .model()
+        server
+            .info()
             .await?
             .metadata
             .unwrap_or_default()
             .input_modalities,
         ["text"]
     );
-    let before = served.answer([text("Hello")]).await?.text;
-    let worker = served.worker().await?;
+    let before = server.answer_to([text("Hello")]).await?.text;
+    let worker = server.worker().await?;
     for (part, name) in [(picture(1)?, "image"), (Part::Audio("x".into()), "audio")] {
-        let answer = served.answer([text("Hello"), part]).await;
+        let answer = server.answer_to([text("Hello"), part]).await;
         let refusal = refusal(
             answer,
             Code::FailedPrecondition,
@@ -48,14 +55,14 @@ async fn a_text_model_says_that_it_takes_text_only() -> Result<()> {
         assert!(refusal.message().contains(&place), "{refusal:?}");
         assert!(refusal.message().contains("takes text"), "{refusal:?}");
     }
-    assert_eq!(served.answer([text("Hello")]).await?.text, before);
-    assert_eq!(served.worker().await?, worker);
+    assert_eq!(server.answer_to([text("Hello")]).await?.text, before);
+    assert_eq!(server.worker().await?, worker);
     Ok(())
 }
 
 #[tokio::test]
 async fn malformed_parts_are_refused_by_their_place() -> Result<()> {
-    let served = Served::gemma().await?;
+    let server = TestServer::gemma().await?;
     let image = picture(1)?;
     let parts = |role: &str, content: &str, parts: Vec<Option<Part>>| {
         let parts = parts.into_iter().map(|part| ContentPart { part });
@@ -65,7 +72,7 @@ async fn malformed_parts_are_refused_by_their_place() -> Result<()> {
             parts: parts.collect(),
             ..ChatMessage::default()
         };
-        served
+        server
             .asking()
             .with(|request| request.messages = vec![message])
     };
@@ -87,23 +94,23 @@ async fn malformed_parts_are_refused_by_their_place() -> Result<()> {
 
 #[tokio::test]
 async fn a_text_cannot_pretend_to_be_an_image() -> Result<()> {
-    let served = Served::gemma().await?;
-    let before = served.answer([picture(1)?, text("What?")]).await?.text;
-    let worker = served.worker().await?;
+    let server = TestServer::gemma().await?;
+    let before = server.answer_to([picture(1)?, text("What?")]).await?.text;
+    let worker = server.worker().await?;
     for mark in ["<start_of_image>", "<image_soft_token>", "<end_of_image>"] {
-        let chat = served.asking().message("user", mark).text().await;
+        let chat = server.asking().message("user", mark).text().await;
         assert_eq!(wrong_fields(chat), ["messages"], "{mark}");
-        let prompt = served.asking().prompt(format!("a {mark} b")).text().await;
+        let prompt = server.asking().prompt(format!("a {mark} b")).text().await;
         assert_eq!(wrong_fields(prompt), ["prompt"], "{mark}");
     }
     for mark in ["<start_of_image>", "<image_soft_token>", "<end_of_image>"] {
-        let mixed = served.answer([picture(1)?, text(mark)]).await;
+        let mixed = server.answer_to([picture(1)?, text(mark)]).await;
         assert_eq!(wrong_fields(mixed), ["messages"], "{mark}");
     }
     assert_eq!(
-        served.answer([picture(1)?, text("What?")]).await?.text,
+        server.answer_to([picture(1)?, text("What?")]).await?.text,
         before
     );
-    assert_eq!(served.worker().await?, worker);
+    assert_eq!(server.worker().await?, worker);
     Ok(())
 }

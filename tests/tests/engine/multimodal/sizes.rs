@@ -6,16 +6,20 @@ use hangar_tests::{
     fixtures::Fixtures,
     images::{encoded, pattern, plain},
     refusals::{refusal, wrong_fields},
+    server::TestServer,
 };
 use image::{DynamicImage, ImageFormat};
 use tonic::Code;
 
-use super::{Looks, Part, Served, prompt_tokens, text};
+use super::{Looks, Part, prompt_tokens, text};
 
-async fn qwen() -> Result<Served> {
+async fn qwen() -> Result<TestServer> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.qwen3_vl()?;
-    Served::of(fixtures, &path, |_| ()).await
+    TestServer::real()
+        .fixtures(&fixtures)
+        .serving(&path, |_| ())
+        .await
 }
 
 fn png(image: &DynamicImage) -> Result<Part> {
@@ -29,7 +33,7 @@ fn picture(seed: u8, width: u32, height: u32) -> Result<Part> {
 
 #[tokio::test]
 async fn the_inputs_of_a_model_are_reported() -> Result<()> {
-    let metadata = qwen().await?.model().await?.metadata.context("metadata")?;
+    let metadata = qwen().await?.info().await?.metadata.context("metadata")?;
     assert_eq!(metadata.architecture, "Qwen3VLForConditionalGeneration");
     assert_eq!(metadata.input_modalities, ["text", "image"]);
     Ok(())
@@ -37,8 +41,8 @@ async fn the_inputs_of_a_model_are_reported() -> Result<()> {
 
 #[tokio::test]
 async fn an_image_costs_tokens_by_its_size() -> Result<()> {
-    let served = qwen().await?;
-    let plain = prompt_tokens(&served.answer([text("What?")]).await?);
+    let server = qwen().await?;
+    let plain = prompt_tokens(&server.answer_to([text("What?")]).await?);
     for (width, height, tokens) in [
         (32, 32, 16),
         (64, 32, 32),
@@ -49,8 +53,8 @@ async fn an_image_costs_tokens_by_its_size() -> Result<()> {
         (1000, 1000, 64),
         (2000, 500, 64),
     ] {
-        let answer = served
-            .answer([picture(1, width, height)?, text("What?")])
+        let answer = server
+            .answer_to([picture(1, width, height)?, text("What?")])
             .await?;
         // Two special tokens enclose it.
         let more = prompt_tokens(&answer) - plain;
@@ -61,13 +65,13 @@ async fn an_image_costs_tokens_by_its_size() -> Result<()> {
 
 #[tokio::test]
 async fn answers_depend_on_images_their_sizes_and_their_order() -> Result<()> {
-    let served = qwen().await?;
+    let server = qwen().await?;
     let (a, b, c) = (
         picture(1, 32, 32)?,
         picture(2, 32, 32)?,
         picture(3, 64, 32)?,
     );
-    let mut seen = vec![served.likelihoods([text("What?")]).await?];
+    let mut seen = vec![server.likelihoods([text("What?")]).await?];
     for parts in [
         vec![a.clone(), text("What?")],
         vec![b.clone(), text("What?")],
@@ -79,9 +83,9 @@ async fn answers_depend_on_images_their_sizes_and_their_order() -> Result<()> {
         vec![a.clone(), b.clone(), c.clone(), b.clone(), text("What?")],
         vec![a.clone(), text("What?"), c.clone()],
     ] {
-        let answer = served.answer(parts.clone()).await?.text;
-        assert_eq!(served.answer(parts.clone()).await?.text, answer);
-        let likelihoods = served.likelihoods(parts).await?;
+        let answer = server.answer_to(parts.clone()).await?.text;
+        assert_eq!(server.answer_to(parts.clone()).await?.text, answer);
+        let likelihoods = server.likelihoods(parts).await?;
         // What differs by rounding is the same.
         let is_same = |others: &Vec<f32>| {
             let mut pairs = others.iter().zip(&likelihoods);
@@ -90,38 +94,38 @@ async fn answers_depend_on_images_their_sizes_and_their_order() -> Result<()> {
         assert!(!seen.iter().any(is_same), "{answer}");
         seen.push(likelihoods);
     }
-    let long = served.asking().parts("user", [a, text("What?")]);
+    let long = server.asking().parts("user", [a, text("What?")]);
     assert_eq!(long.max_tokens(300).text().await?.text.len(), 300);
     Ok(())
 }
 
 #[tokio::test]
 async fn image_sizes_that_the_model_cannot_take_are_refused() -> Result<()> {
-    let served = qwen().await?;
-    let worker = served.worker().await?;
-    let before = served.answer([picture(1, 32, 32)?]).await?.text;
+    let server = qwen().await?;
+    let worker = server.worker().await?;
+    let before = server.answer_to([picture(1, 32, 32)?]).await?.text;
     for (width, height) in [(7, 100), (100, 7), (1, 1), (8, 8000), (8000, 39)] {
         let image = png(&plain([1, 2, 3], width, height))?;
-        let answer = served.answer([image]).await;
+        let answer = server.answer_to([image]).await;
         assert_eq!(
             wrong_fields(answer),
             ["messages[0].parts[0].image"],
             "{width} x {height}"
         );
     }
-    assert_eq!(served.answer([picture(1, 32, 32)?]).await?.text, before);
-    assert_eq!(served.worker().await?, worker);
+    assert_eq!(server.answer_to([picture(1, 32, 32)?]).await?.text, before);
+    assert_eq!(server.worker().await?, worker);
     Ok(())
 }
 
 #[tokio::test]
 async fn the_context_and_the_image_marks_are_kept() -> Result<()> {
-    let served = qwen().await?;
-    let worker = served.worker().await?;
-    let before = served.answer([picture(1, 32, 32)?]).await?.text;
+    let server = qwen().await?;
+    let worker = server.worker().await?;
+    let before = server.answer_to([picture(1, 32, 32)?]).await?.text;
     let images = (1..=8).map(|seed| picture(seed, 64, 64));
     refusal(
-        served.answer(images.collect::<Result<Vec<_>>>()?).await,
+        server.answer_to(images.collect::<Result<Vec<_>>>()?).await,
         Code::InvalidArgument,
         ErrorReason::ContextExceeded,
     );
@@ -131,18 +135,18 @@ async fn the_context_and_the_image_marks_are_kept() -> Result<()> {
         "<|vision_end|>",
         "<|video_pad|>",
     ] {
-        let chat = served.asking().message("user", mark).text().await;
+        let chat = server.asking().message("user", mark).text().await;
         assert_eq!(wrong_fields(chat), ["messages"], "{mark}");
-        let mixed = served.answer([picture(1, 32, 32)?, text(mark)]).await;
+        let mixed = server.answer_to([picture(1, 32, 32)?, text(mark)]).await;
         assert_eq!(wrong_fields(mixed), ["messages"], "{mark}");
-        let prompt = served.asking().prompt(mark).text().await;
+        let prompt = server.asking().prompt(mark).text().await;
         assert_eq!(wrong_fields(prompt), ["prompt"], "{mark}");
     }
-    let unknown = served
-        .answer([picture(1, 32, 32)?, text("<|placeholder|>")])
+    let unknown = server
+        .answer_to([picture(1, 32, 32)?, text("<|placeholder|>")])
         .await;
     assert_eq!(wrong_fields(unknown), ["messages"]);
-    assert_eq!(served.answer([picture(1, 32, 32)?]).await?.text, before);
-    assert_eq!(served.worker().await?, worker);
+    assert_eq!(server.answer_to([picture(1, 32, 32)?]).await?.text, before);
+    assert_eq!(server.worker().await?, worker);
     Ok(())
 }

@@ -4,13 +4,13 @@ use anyhow::Result;
 use hangar_tests::{fixtures::Clock, refusals::wrong_fields};
 use serde_json::json;
 
-use super::{HELLO, TestServer};
+use super::{HELLO, OddServer};
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[tokio::test]
 async fn a_byte_order_mark_is_no_content() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let path = server.fixtures.directory("marked")?;
     for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
         Clock::new(&HELLO)?.write(&path)?;
@@ -24,7 +24,7 @@ async fn a_byte_order_mark_is_no_content() -> Result<()> {
 
 #[tokio::test]
 async fn config_numbers_that_nobody_reads_may_be_infinite() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let path = server.fixtures.directory("infinite")?;
     Clock::new(&HELLO)?.write(&path)?;
     let config = std::fs::read_to_string(path.join("config.json"))?;
@@ -38,21 +38,20 @@ async fn config_numbers_that_nobody_reads_may_be_infinite() -> Result<()> {
 
 #[tokio::test]
 async fn a_git_lfs_pointer_is_named_as_one() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let path = server.fixtures.directory("pointers")?;
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 4194304\n";
     for file in ["model.safetensors", "tokenizer.json"] {
         Clock::new(&HELLO)?.write(&path)?;
         std::fs::write(path.join(file), pointer)?;
-        let words = server.refused(&path).await;
-        assert!(words.contains("git-lfs") && words.contains(file), "{words}");
+        server.assert_refused(&path, &["git-lfs", file]).await;
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn the_index_names_the_parts() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let clock = Clock::new(&HELLO)?;
     let stale = server.fixtures.directory("stale")?;
     clock.write_small(&stale)?;
@@ -74,8 +73,9 @@ async fn the_index_names_the_parts() -> Result<()> {
     server.load_path(&stale).await?;
     assert_eq!(server.says().await?, "hi!");
     std::fs::remove_file(stale.join("model.safetensors.index.json"))?;
-    let words = server.refused(&stale).await;
-    assert!(words.contains("a set of 2 and a set of 3 parts"), "{words}");
+    server
+        .assert_refused(&stale, &["a set of 2 and a set of 3 parts"])
+        .await;
 
     let other = server.fixtures.directory("other")?;
     clock.write_small(&other)?;
@@ -89,20 +89,18 @@ async fn the_index_names_the_parts() -> Result<()> {
     server.load_path(&other).await?;
     assert_eq!(server.says().await?, "hi!");
     std::fs::remove_file(other.join("b.safetensors"))?;
-    let words = server.refused(&other).await;
-    assert!(words.contains("b.safetensors"), "{words}");
+    server.assert_refused(&other, &["b.safetensors"]).await;
     Ok(())
 }
 
 #[tokio::test]
 async fn tensors_that_are_missing_or_left_over_are_named() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let path = server.fixtures.directory("tensors")?;
     let mut clock = Clock::new(&HELLO)?;
     let head = clock.tensors.remove("lm_head.weight");
     clock.write(&path)?;
-    let words = server.refused(&path).await;
-    assert!(words.contains("lm_head.weight"), "{words}");
+    server.assert_refused(&path, &["lm_head.weight"]).await;
     clock
         .tensors
         .extend(head.map(|head| ("lm_head.weight".to_owned(), head)));
@@ -111,8 +109,7 @@ async fn tensors_that_are_missing_or_left_over_are_named() -> Result<()> {
         .tensors
         .insert(bias.into(), (vec![320], vec![0.0; 320]));
     clock.write(&path)?;
-    let words = server.refused(&path).await;
-    assert!(words.contains(bias), "{words}");
+    server.assert_refused(&path, &[bias]).await;
     clock.tensors.remove(bias);
     let unneeded = "model.layers.0.self_attn.rotary_emb.inv_freq";
     clock
@@ -126,18 +123,17 @@ async fn tensors_that_are_missing_or_left_over_are_named() -> Result<()> {
 
 #[tokio::test]
 async fn a_directory_with_a_config_and_a_gguf_file_says_which_file_to_name() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let path = server.fixtures.directory("both")?;
     Clock::new(&HELLO)?.write_small(&path)?;
     std::fs::write(path.join("model-Q8_0.gguf"), "GGUF")?;
-    let words = server.refused(&path).await;
-    assert!(words.contains("model-Q8_0.gguf"), "{words}");
+    server.assert_refused(&path, &["model-Q8_0.gguf"]).await;
     Ok(())
 }
 
 #[tokio::test]
 async fn texts_are_neither_cut_nor_padded() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let mut clock = Clock::new(&HELLO)?;
     clock.tokenizer["truncation"] = json!({
         "direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0,
@@ -171,7 +167,7 @@ fn around() -> serde_json::Value {
 
 #[tokio::test]
 async fn nothing_is_put_around_a_conversation() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     // After </s>, this one ends at once.
     let mut clock = Clock::new(&HELLO)?;
     let (shape, head) = &mut clock.tensors.get_mut("lm_head.weight").expect("a head");
@@ -179,14 +175,8 @@ async fn nothing_is_put_around_a_conversation() -> Result<()> {
         head[row * 320 + 2] = if row == 4 { 2.0 } else { 0.0 };
     }
     clock.tokenizer["post_processor"] = around();
-    server.load(&clock).await?;
-    assert_eq!(server.says().await?, "hi!");
-    let tokens = server
-        .client
-        .tokenize("m", "a")
-        .add_special_tokens()
-        .send()
-        .await?;
+    server.assert_says(&clock, "hi!").await?;
+    let tokens = server.tokens("a").await?;
     assert_eq!((tokens[0], tokens[2]), (1, 2));
     let answer = server
         .client
@@ -198,19 +188,14 @@ async fn nothing_is_put_around_a_conversation() -> Result<()> {
     // As transformers 5 has it, these two count alone where one of them is given.
     clock.tokenizer_config["add_bos_token"] = json!(true);
     server.load(&clock).await?;
-    let tokens = server
-        .client
-        .tokenize("m", "a")
-        .add_special_tokens()
-        .send()
-        .await?;
+    let tokens = server.tokens("a").await?;
     assert_eq!((tokens.len(), tokens[0]), (2, 1));
     Ok(())
 }
 
 #[tokio::test]
 async fn other_fields_of_the_tokenizer_may_hold_anything() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let added = json!({"content": "<|im_start|>", "lstrip": false, "__type": "AddedToken"});
     for (field, value) in [
         ("additional_special_tokens", json!([added])),
@@ -230,19 +215,16 @@ async fn other_fields_of_the_tokenizer_may_hold_anything() -> Result<()> {
 
 #[tokio::test]
 async fn an_answer_ends_as_the_generation_config_says_else_the_config() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let mut clock = Clock::new(&["h", "i", "</s>", "b", "a", "d", "<|im_end|>"])?;
     clock.config["eos_token_id"] = json!([4, 2]);
-    server.load(&clock).await?;
-    assert_eq!(server.says().await?, "hi");
+    server.assert_says(&clock, "hi").await?;
     clock.generation_config = Some(json!({"eos_token_id": 4}));
-    server.load(&clock).await?;
-    assert_eq!(server.says().await?, "hibad");
+    server.assert_says(&clock, "hibad").await?;
     let mut clock = Clock::new(&HELLO)?;
     let newline = u32::try_from(newline(&clock))?;
     clock.generation_config = Some(json!({"eos_token_id": [4, newline], "top_k": -1}));
-    server.load(&clock).await?;
-    assert_eq!(server.says().await?, "hi!");
+    server.assert_says(&clock, "hi!").await?;
     Ok(())
 }
 
@@ -254,7 +236,7 @@ fn newline(clock: &Clock) -> u64 {
 
 #[tokio::test]
 async fn templates_are_judged_by_each_conversation() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let chatml = hangar_tests::fixtures::CHAT_TEMPLATE;
     let mut clock = Clock::new(&HELLO)?;
     let wants = "{% if messages[0].role != 'system' %}\
@@ -274,8 +256,7 @@ async fn templates_are_judged_by_each_conversation() -> Result<()> {
         "{%- generation -%}{{ m['content'] }}{%- endgeneration -%}",
     );
     clock.tokenizer_config["chat_template"] = json!(trimmed);
-    server.load(&clock).await?;
-    assert_eq!(server.says().await?, "hi!");
+    server.assert_says(&clock, "hi!").await?;
 
     let effort = "{% if reasoning_effort not in ['low', 'medium'] %}\
                   {{ raise_exception('unknown reasoning_effort: ' ~ reasoning_effort) }}{% endif %}";

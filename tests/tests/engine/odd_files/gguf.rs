@@ -3,9 +3,9 @@
 use anyhow::Result;
 use hangar_tests::fixtures::{GgufClock, GgufValue};
 
-use super::{HELLO, TestServer};
+use super::{HELLO, OddServer};
 
-async fn load(server: &TestServer, clock: &GgufClock) -> Result<()> {
+async fn load(server: &OddServer, clock: &GgufClock) -> Result<()> {
     let path = server.fixtures.root().join("odd.gguf");
     clock.write(&path)?;
     server.load_path(&path).await
@@ -13,41 +13,26 @@ async fn load(server: &TestServer, clock: &GgufClock) -> Result<()> {
 
 #[tokio::test]
 async fn a_prompt_begins_as_the_file_says() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     load(&server, &GgufClock::bytes(&HELLO)).await?;
     assert_eq!(server.says().await?, "hi!");
-    let tokens = server
-        .client
-        .tokenize("m", "a")
-        .add_special_tokens()
-        .send()
-        .await?;
+    let tokens = server.tokens("a").await?;
     assert_eq!(tokens.len(), 1);
     let clock = GgufClock::bytes(&HELLO).key("add_bos_token", GgufValue::Bool(true));
     load(&server, &clock).await?;
-    let tokens = server
-        .client
-        .tokenize("m", "a")
-        .add_special_tokens()
-        .send()
-        .await?;
+    let tokens = server.tokens("a").await?;
     assert_eq!((tokens.len(), tokens[0]), (2, 1));
     assert_eq!(server.says().await?, "hi!");
     let clock = clock.key("add_eos_token", GgufValue::Bool(true));
     load(&server, &clock).await?;
-    let tokens = server
-        .client
-        .tokenize("m", "a")
-        .add_special_tokens()
-        .send()
-        .await?;
+    let tokens = server.tokens("a").await?;
     assert_eq!((tokens[0], tokens[2]), (1, 4));
     Ok(())
 }
 
 #[tokio::test]
 async fn texts_are_cut_as_the_file_says() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     for (pre, count) in [("llama-bpe", 1), ("qwen2", 3), ("gpt-2", 1), ("tekken", 3)] {
         let mut clock = GgufClock::bytes(&HELLO).key("pre", GgufValue::String(pre.into()));
         clock.tokens.extend([("12".into(), 1), ("123".into(), 1)]);
@@ -59,14 +44,13 @@ async fn texts_are_cut_as_the_file_says() -> Result<()> {
     let path = server.fixtures.root().join("unknown.gguf");
     let unknown = GgufValue::String("unheard-of".into());
     GgufClock::bytes(&HELLO).key("pre", unknown).write(&path)?;
-    let words = server.refused(&path).await;
-    assert!(words.contains("unheard-of"), "{words}");
+    server.assert_refused(&path, &["unheard-of"]).await;
     Ok(())
 }
 
 #[tokio::test]
 async fn tokens_that_users_defined_are_text() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let mut clock = GgufClock::bytes(&[]);
     clock
         .tokens
@@ -83,7 +67,7 @@ async fn tokens_that_users_defined_are_text() -> Result<()> {
 
 #[tokio::test]
 async fn tokens_that_are_bytes_make_characters() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let special = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"];
     let kinds = [2, 3, 3, 3, 3];
     let mut tokens: Vec<(String, i32)> =
@@ -106,7 +90,7 @@ async fn tokens_that_are_bytes_make_characters() -> Result<()> {
 
 #[tokio::test]
 async fn an_answer_ends_at_the_end_of_a_turn() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let clock = GgufClock::bytes(&["h", "i", "</s>", "b", "<|im_end|>"]);
     let clock = clock.key("eot_token_id", GgufValue::U32(2));
     load(&server, &clock).await?;
@@ -116,13 +100,12 @@ async fn an_answer_ends_at_the_end_of_a_turn() -> Result<()> {
 
 #[tokio::test]
 async fn scaled_positions_are_refused_by_name() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let path = server.fixtures.root().join("scaled.gguf");
     let mut clock = GgufClock::bytes(&HELLO);
     let key = "llama.rope.scaling.factor";
     clock.more.push((key.into(), GgufValue::F32(8.0)));
     clock.write(&path)?;
-    let words = server.refused(&path).await;
-    assert!(words.contains(key), "{words}");
+    server.assert_refused(&path, &[key]).await;
     Ok(())
 }

@@ -5,11 +5,11 @@ use hangar_client::GenerateEvent;
 use hangar_tests::fixtures::Reference;
 use serde_json::{Value, json};
 
-use super::TestServer;
+use super::OddServer;
 
 /// The likelihoods of an answer by a model with changed fields.
 async fn numbers(
-    server: &TestServer,
+    server: &OddServer,
     name: &str,
     change: impl FnOnce(&mut Value),
 ) -> Result<Vec<f32>> {
@@ -38,7 +38,7 @@ async fn numbers(
 
 #[tokio::test]
 async fn the_same_positions_in_another_form_give_the_same_numbers() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = OddServer::new().await?;
     let plain = numbers(&server, "llama", |_| {}).await?;
     let old = numbers(&server, "llama", |config| {
         config["rope_parameters"] = Value::Null;

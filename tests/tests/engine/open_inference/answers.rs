@@ -5,21 +5,21 @@ use hangar_client::inference::{ModelInferRequest, infer_parameter::ParameterChoi
 use tonic::Code;
 
 use super::{
-    Served, asked, code_and_reason, fields, flag, number_of, output, outputs, parameter, raw,
-    taught, text, text_of, with,
+    InferenceServer, asked, code_and_reason, fields, flag, number_of, output, outputs, parameter,
+    raw, taught, text, text_of, with,
 };
 
 #[tokio::test]
 async fn the_demo_model_says_what_it_was_taught_in_the_form_of_the_request() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     for (n, taught) in taught()?.iter().take(6).enumerate() {
         let request = ModelInferRequest {
             id: format!("request {n}"),
-            ..served.greedy(&asked(&taught.prompt), 128)
+            ..server.greedy(&asked(&taught.prompt), 128)
         };
         for request in [request.clone(), raw(request)] {
             let is_raw = !request.raw_input_contents.is_empty();
-            let response = served.stub().model_infer(request).await?.into_inner();
+            let response = server.stub().model_infer(request).await?.into_inner();
             assert_eq!(
                 text_of(&response, "text_output").as_deref(),
                 Some(taught.answer.as_str())
@@ -43,17 +43,17 @@ async fn the_demo_model_says_what_it_was_taught_in_the_form_of_the_request() -> 
 
 #[tokio::test]
 async fn the_text_begins_with_the_prompt_unless_it_is_excluded() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     let taught = &taught()?[0];
     let prompt = asked(&taught.prompt);
-    let mut request = served.greedy(&prompt, 128);
+    let mut request = server.greedy(&prompt, 128);
     request.inputs.pop();
     let whole = format!("{prompt}{}", taught.answer);
     for request in [
         request.clone(),
         with(request, [flag("exclude_input_in_output", false)]),
     ] {
-        let response = served.stub().model_infer(request).await?.into_inner();
+        let response = server.stub().model_infer(request).await?.into_inner();
         assert_eq!(text_of(&response, "text_output"), Some(whole.clone()));
     }
     Ok(())
@@ -61,14 +61,14 @@ async fn the_text_begins_with_the_prompt_unless_it_is_excluded() -> Result<()> {
 
 #[tokio::test]
 async fn outputs_come_when_a_flag_or_a_name_asks_for_them() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     let flags = [
         flag("return_finish_reason", true),
         flag("return_num_input_tokens", true),
         flag("return_num_output_tokens", true),
     ];
-    let all = with(served.greedy(&asked("Hello"), 4), flags);
-    let expected = served
+    let all = with(server.greedy(&asked("Hello"), 4), flags);
+    let expected = server
         .client
         .generate("demo")
         .prompt(asked("Hello"))
@@ -78,7 +78,7 @@ async fn outputs_come_when_a_flag_or_a_name_asks_for_them() -> Result<()> {
         .await?;
     let usage = expected.done.usage.context("usage")?;
     for request in [all.clone(), raw(all)] {
-        let response = served.stub().model_infer(request).await?.into_inner();
+        let response = server.stub().model_infer(request).await?.into_inner();
         assert_eq!(
             text_of(&response, "text_output"),
             Some(expected.text.clone())
@@ -104,20 +104,20 @@ async fn outputs_come_when_a_flag_or_a_name_asks_for_them() -> Result<()> {
 
 #[tokio::test]
 async fn only_the_named_outputs_come_where_any_is_named() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     let request = with(
-        served.greedy(&asked("Hello"), 2),
+        server.greedy(&asked("Hello"), 2),
         [flag("return_num_input_tokens", true)],
     );
     let named = ModelInferRequest {
         outputs: vec![output("num_output_tokens"), output("finish_reason")],
         ..request.clone()
     };
-    let response = served.stub().model_infer(named).await?.into_inner();
+    let response = server.stub().model_infer(named).await?.into_inner();
     let names: Vec<_> = outputs(&response).into_keys().collect();
     assert_eq!(names, ["finish_reason", "num_output_tokens"]);
     let off = with(request, [flag("return_finish_reason", false)]);
-    let response = served.stub().model_infer(off).await?.into_inner();
+    let response = server.stub().model_infer(off).await?.into_inner();
     let names: Vec<_> = outputs(&response).into_keys().collect();
     assert_eq!(names, ["num_input_tokens", "text_output"]);
     Ok(())
@@ -125,7 +125,7 @@ async fn only_the_named_outputs_come_where_any_is_named() -> Result<()> {
 
 #[tokio::test]
 async fn sampling_comes_as_json_or_as_parameters_of_the_request() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     let taught = &taught()?[0];
     let stop = &taught.answer[5..9];
     let before = taught.answer.split(stop).next();
@@ -151,7 +151,7 @@ async fn sampling_comes_as_json_or_as_parameters_of_the_request() -> Result<()> 
     let other = parameter(ParameterChoice::Int64Param(1));
     by_both.parameters.insert("max_tokens".into(), other);
     for request in [by_json, by_parameters, by_both] {
-        let response = served.stub().model_infer(request).await?.into_inner();
+        let response = server.stub().model_infer(request).await?.into_inner();
         assert_eq!(text_of(&response, "text_output").as_deref(), before);
     }
     Ok(())
@@ -159,7 +159,7 @@ async fn sampling_comes_as_json_or_as_parameters_of_the_request() -> Result<()> 
 
 #[tokio::test]
 async fn a_sampling_parameter_that_is_unknown_or_out_of_range_is_named() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     for (json, field, word) in [
         (r#"{"best_of": 2}"#, "sampling_parameters", "best_of"),
         ("[1]", "sampling_parameters", "object"),
@@ -177,9 +177,9 @@ async fn a_sampling_parameter_that_is_unknown_or_out_of_range_is_named() -> Resu
         ),
         (r#"{"stop": [""]}"#, "sampling_parameters.stop[0]", "256"),
     ] {
-        let mut request = served.greedy("x", 1);
+        let mut request = server.greedy("x", 1);
         request.inputs[1] = text("sampling_parameters", json);
-        let status = served.stub().model_infer(request).await.unwrap_err();
+        let status = server.stub().model_infer(request).await.unwrap_err();
         assert_eq!(
             code_and_reason(&status),
             (Code::InvalidArgument, "INVALID_FIELD".into())
@@ -192,11 +192,11 @@ async fn a_sampling_parameter_that_is_unknown_or_out_of_range_is_named() -> Resu
 
 #[tokio::test]
 async fn parameters_have_names_and_types_of_their_own() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     let refused = async |name: &str, choice: ParameterChoice| {
-        let mut request = served.greedy("x", 1);
+        let mut request = server.greedy("x", 1);
         request.parameters.insert(name.into(), parameter(choice));
-        served.stub().model_infer(request).await.unwrap_err()
+        server.stub().model_infer(request).await.unwrap_err()
     };
     for (name, choice, field) in [
         ("sampler", ParameterChoice::Int64Param(1), "parameters"),
@@ -245,38 +245,38 @@ async fn parameters_have_names_and_types_of_their_own() -> Result<()> {
 
 #[tokio::test]
 async fn a_timeout_ends_a_request_that_takes_longer() -> Result<()> {
-    let served = Served::long(|_| ()).await?;
-    let mut request = served.greedy("Hello", 16_000);
+    let server = InferenceServer::long(|_| ()).await?;
+    let mut request = server.greedy("Hello", 16_000);
     let timeout = parameter(ParameterChoice::Int64Param(50_000));
     request.parameters.insert("timeout".into(), timeout);
-    let status = served.stub().model_infer(request).await.unwrap_err();
+    let status = server.stub().model_infer(request).await.unwrap_err();
     assert_eq!(
         code_and_reason(&status),
         (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".into())
     );
-    served.until_occupancy(0, 0).await
+    server.until_occupancy(0, 0).await
 }
 
 #[tokio::test]
 async fn streaming_is_refused_where_one_response_is_given() -> Result<()> {
-    let served = Served::demo().await?;
-    let request = with(served.greedy("x", 1), [flag("stream", true)]);
-    let status = served.stub().model_infer(request).await.unwrap_err();
+    let server = InferenceServer::demo().await?;
+    let request = with(server.greedy("x", 1), [flag("stream", true)]);
+    let status = server.stub().model_infer(request).await.unwrap_err();
     assert_eq!(
         code_and_reason(&status),
         (Code::InvalidArgument, "INVALID_FIELD".into())
     );
     assert!(status.message().contains("ModelStreamInfer"), "{status:?}");
-    let off = with(served.greedy(&asked("Hello"), 3), [flag("stream", false)]);
-    served.stub().model_infer(off).await?;
+    let off = with(server.greedy(&asked("Hello"), 3), [flag("stream", false)]);
+    server.stub().model_infer(off).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_prompt_that_does_not_fit_is_refused_as_by_generate() -> Result<()> {
-    let served = Served::demo().await?;
-    let request = served.greedy(&"word ".repeat(2000), 1);
-    let status = served.stub().model_infer(request).await.unwrap_err();
+    let server = InferenceServer::demo().await?;
+    let request = server.greedy(&"word ".repeat(2000), 1);
+    let status = server.stub().model_infer(request).await.unwrap_err();
     assert_eq!(
         code_and_reason(&status),
         (Code::InvalidArgument, "CONTEXT_EXCEEDED".into())

@@ -10,8 +10,8 @@ use tokio_stream::StreamExt;
 use tonic::Code;
 
 use super::{
-    Served, code_and_reason, fields, flag, number_of, parameter, raw, streams::Call, text, text_of,
-    with,
+    InferenceServer, code_and_reason, fields, flag, number_of, parameter, raw, streams::Call, text,
+    text_of, with,
 };
 
 /// Context of the tiny Llama in tokens.
@@ -19,33 +19,33 @@ const CONTEXT: usize = 256;
 
 /// What a request may do to the model: nothing.
 struct Unharmed {
-    served: Served,
+    server: InferenceServer,
     worker: u32,
     answer: String,
 }
 
 impl Unharmed {
-    async fn begin(served: Served) -> Result<Self> {
+    async fn begin(server: InferenceServer) -> Result<Self> {
         Ok(Self {
-            worker: served.worker().await?,
-            answer: served.expected("Hello", 20).await?,
-            served,
+            worker: server.worker().await?,
+            answer: server.expected("Hello", 20).await?,
+            server,
         })
     }
 
     async fn check(&self) -> Result<()> {
-        let request = self.served.greedy("Hello", 20);
-        let response = self.served.stub().model_infer(request).await?.into_inner();
+        let request = self.server.greedy("Hello", 20);
+        let response = self.server.stub().model_infer(request).await?.into_inner();
         let answer = text_of(&response, "text_output");
         assert_eq!(answer.as_ref(), Some(&self.answer));
-        assert_eq!(self.served.worker().await?, self.worker);
+        assert_eq!(self.server.worker().await?, self.worker);
         Ok(())
     }
 
     /// Field of the error that a request gets.
     async fn refused(&self, request: ModelInferRequest) -> Vec<String> {
         let expected = (Code::InvalidArgument, "INVALID_FIELD".to_owned());
-        match self.served.stub().model_infer(request).await {
+        match self.server.stub().model_infer(request).await {
             Ok(response) => panic!("not refused: {response:?}"),
             Err(status) => {
                 assert_eq!(code_and_reason(&status), expected, "{status:?}");
@@ -57,27 +57,27 @@ impl Unharmed {
 
 #[tokio::test]
 async fn prompts_of_any_length_get_their_answer_or_their_error() -> Result<()> {
-    let model = Unharmed::begin(Served::tiny().await?).await?;
-    let served = &model.served;
-    assert_eq!(model.refused(served.greedy("", 1)).await, ["inputs"]);
+    let model = Unharmed::begin(InferenceServer::tiny().await?).await?;
+    let server = &model.server;
+    assert_eq!(model.refused(server.greedy("", 1)).await, ["inputs"]);
     for length in [1, CONTEXT - 1] {
         let counted = [
             flag("return_num_input_tokens", true),
             flag("return_num_output_tokens", true),
         ];
-        let request = with(served.greedy(&"x".repeat(length), 1), counted);
+        let request = with(server.greedy(&"x".repeat(length), 1), counted);
         for request in [request.clone(), raw(request)] {
-            let response = served.stub().model_infer(request).await?.into_inner();
+            let response = server.stub().model_infer(request).await?.into_inner();
             let count = |name| number_of(&response, name);
             assert_eq!(count("num_input_tokens"), Some(u32::try_from(length)?));
             assert_eq!(count("num_output_tokens"), Some(1));
         }
     }
-    let mut call = Call::begin(served).await?;
+    let mut call = Call::begin(server).await?;
     for length in [CONTEXT, CONTEXT + 1, 1_000_000] {
-        let request = served.greedy(&"x".repeat(length), 1);
+        let request = server.greedy(&"x".repeat(length), 1);
         for request in [request.clone(), raw(request.clone())] {
-            let status = served.stub().model_infer(request).await.unwrap_err();
+            let status = server.stub().model_infer(request).await.unwrap_err();
             let expected = (Code::InvalidArgument, "CONTEXT_EXCEEDED".to_owned());
             assert_eq!(code_and_reason(&status), expected, "{length}");
         }
@@ -91,7 +91,7 @@ async fn prompts_of_any_length_get_their_answer_or_their_error() -> Result<()> {
 
 #[tokio::test]
 async fn sampling_out_of_range_is_named_however_it_is_given() -> Result<()> {
-    let model = Unharmed::begin(Served::tiny().await?).await?;
+    let model = Unharmed::begin(InferenceServer::tiny().await?).await?;
     for (name, wrong) in [
         ("temperature", [-0.01, 2.01]),
         ("top_p", [0.0, 1.01]),
@@ -107,13 +107,13 @@ async fn sampling_out_of_range_is_named_however_it_is_given() -> Result<()> {
                 true => format!(r#"{{"{name}": {value}}}"#),
                 false => format!(r#"{{"{name}": "{value}"}}"#),
             };
-            let mut by_json = model.served.greedy("x", 1);
+            let mut by_json = model.server.greedy("x", 1);
             by_json.inputs[1] = text("sampling_parameters", &json);
             let field = format!("sampling_parameters.{name}");
             for request in [by_json.clone(), raw(by_json)] {
                 assert_eq!(model.refused(request).await, [field.as_str()], "{json}");
             }
-            let mut by_parameter = model.served.greedy("x", 1);
+            let mut by_parameter = model.server.greedy("x", 1);
             by_parameter.inputs.remove(1);
             let value = parameter(ParameterChoice::DoubleParam(value));
             by_parameter.parameters.insert(name.into(), value);
@@ -126,7 +126,7 @@ async fn sampling_out_of_range_is_named_however_it_is_given() -> Result<()> {
 
 #[tokio::test]
 async fn whole_numbers_out_of_range_are_named() -> Result<()> {
-    let model = Unharmed::begin(Served::tiny().await?).await?;
+    let model = Unharmed::begin(InferenceServer::tiny().await?).await?;
     for (name, wrong) in [
         ("top_k", ["-2", "1.5", "4294967296", "1e3", "true"]),
         ("max_tokens", ["-1", "0", "4294967296", "0.5", "[]"]),
@@ -135,15 +135,15 @@ async fn whole_numbers_out_of_range_are_named() -> Result<()> {
         ("stop", ["1", "[1]", "{}", "[null]", "true"]),
     ] {
         for value in wrong {
-            let mut request = model.served.greedy("x", 1);
+            let mut request = model.server.greedy("x", 1);
             let json = format!(r#"{{"{name}": {value}}}"#);
             request.inputs[1] = text("sampling_parameters", &json);
             let field = format!("sampling_parameters.{name}");
             assert_eq!(model.refused(request).await, [field], "{json}");
         }
     }
-    let beyond = model.served.greedy("x", u32::MAX);
-    let status = model.served.stub().model_infer(beyond).await.unwrap_err();
+    let beyond = model.server.greedy("x", u32::MAX);
+    let status = model.server.stub().model_infer(beyond).await.unwrap_err();
     let expected = (Code::InvalidArgument, "CONTEXT_EXCEEDED".to_owned());
     assert_eq!(code_and_reason(&status), expected);
     model.check().await
@@ -151,14 +151,14 @@ async fn whole_numbers_out_of_range_are_named() -> Result<()> {
 
 #[tokio::test]
 async fn a_thousand_callers_that_connect_ask_and_vanish_harm_nothing() -> Result<()> {
-    let served = Served::long(|spec| spec.max_queue = Some(1000)).await?;
-    let model = Unharmed::begin(served).await?;
-    let served = &model.served;
+    let server = InferenceServer::long(|spec| spec.max_queue = Some(1000)).await?;
+    let model = Unharmed::begin(server).await?;
+    let server = &model.server;
     for wave in 0..10 {
         let callers = (0..100u32).map(async |number| {
-            let client = served.hangar.client().await?;
+            let client = server.connect().await?;
             let mut stub = super::Stub::new(client.transport());
-            let mut request = served.greedy("Hello", 16_000);
+            let mut request = server.greedy("Hello", 16_000);
             let call = async {
                 if (number + wave) % 2 == 0 {
                     return stub.model_infer(request).await.map(drop);
@@ -175,9 +175,9 @@ async fn a_thousand_callers_that_connect_ask_and_vanish_harm_nothing() -> Result
         });
         try_join_all(callers).await?;
     }
-    served.until_occupancy(0, 0).await?;
+    server.until_occupancy(0, 0).await?;
     model.check().await?;
-    let metrics = served.info().await?.metrics.context("metrics")?;
+    let metrics = server.info().await?.metrics.context("metrics")?;
     let ended = (metrics.requests_succeeded, metrics.requests_failed);
     assert_eq!(ended, (2, 0));
     Ok(())

@@ -9,10 +9,10 @@ use hangar_client::{
     },
     v1::ModelState,
 };
-use hangar_tests::{scripted::Script, scripted_server::ScriptedServer};
+use hangar_tests::{scripted::Script, server::TestServer};
 use tonic::Code;
 
-use super::{Served, Stub, asked, code_and_reason};
+use super::{InferenceServer, Stub, asked, code_and_reason};
 
 /// Inputs and outputs with their types, as clients of Triton's vLLM backend know them.
 const INPUTS: [(&str, &str); 9] = [
@@ -57,8 +57,8 @@ async fn statistics(stub: &mut Stub, name: &str) -> Result<Vec<ModelStatistics>>
 
 #[tokio::test]
 async fn the_server_and_its_models_are_live_and_ready() -> Result<()> {
-    let served = Served::demo().await?;
-    let mut stub = served.stub();
+    let server = InferenceServer::demo().await?;
+    let mut stub = server.stub();
     assert!(
         stub.server_live(ServerLiveRequest {})
             .await?
@@ -85,14 +85,14 @@ async fn the_server_and_its_models_are_live_and_ready() -> Result<()> {
             "{name} {version}"
         );
     }
-    served.client.unload("demo").send().await?;
+    server.client.unload("demo").send().await?;
     assert!(!is_ready(&mut stub, "demo", "").await?);
     Ok(())
 }
 
 #[tokio::test]
 async fn the_server_says_what_it_is() -> Result<()> {
-    let served = Served::start("demo").await?;
+    let served = InferenceServer::start("demo").await?;
     let metadata = served
         .stub()
         .server_metadata(ServerMetadataRequest {})
@@ -121,12 +121,12 @@ async fn the_server_says_what_it_is() -> Result<()> {
 
 #[tokio::test]
 async fn a_text_model_has_the_tensors_of_tritons_vllm_backend() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     let request = ModelMetadataRequest {
         name: "demo".into(),
         version: String::new(),
     };
-    let metadata = served.stub().model_metadata(request).await?.into_inner();
+    let metadata = server.stub().model_metadata(request).await?.into_inner();
     assert_eq!(
         (metadata.name.as_str(), metadata.platform.as_str()),
         ("demo", "mistralrs")
@@ -146,12 +146,12 @@ async fn a_text_model_has_the_tensors_of_tritons_vllm_backend() -> Result<()> {
 
 #[tokio::test]
 async fn the_configuration_agrees_with_the_metadata() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     let request = ModelConfigRequest {
         name: "demo".into(),
         version: "1".into(),
     };
-    let config = served
+    let config = server
         .stub()
         .model_config(request)
         .await?
@@ -187,7 +187,7 @@ async fn the_configuration_agrees_with_the_metadata() -> Result<()> {
 
 #[tokio::test]
 async fn unknown_models_and_versions_are_not_found() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     let not_found = (Code::NotFound, "MODEL_NOT_FOUND".to_owned());
     for (name, version) in [
         ("nope", ""),
@@ -200,19 +200,19 @@ async fn unknown_models_and_versions_are_not_found() -> Result<()> {
             name: name.clone(),
             version: version.clone(),
         };
-        let status = served.stub().model_metadata(metadata).await.unwrap_err();
+        let status = server.stub().model_metadata(metadata).await.unwrap_err();
         assert_eq!(code_and_reason(&status), not_found);
         let config = ModelConfigRequest {
             name: name.clone(),
             version: version.clone(),
         };
-        let status = served.stub().model_config(config).await.unwrap_err();
+        let status = server.stub().model_config(config).await.unwrap_err();
         assert_eq!(code_and_reason(&status), not_found);
         let statistics = ModelStatisticsRequest {
             name: name.clone(),
             version: version.clone(),
         };
-        let status = served
+        let status = server
             .stub()
             .model_statistics(statistics)
             .await
@@ -221,12 +221,12 @@ async fn unknown_models_and_versions_are_not_found() -> Result<()> {
         let infer = ModelInferRequest {
             model_name: name,
             model_version: version,
-            ..served.greedy("x", 1)
+            ..server.greedy("x", 1)
         };
-        let status = served.stub().model_infer(infer).await.unwrap_err();
+        let status = server.stub().model_infer(infer).await.unwrap_err();
         assert_eq!(code_and_reason(&status), not_found);
     }
-    let status = served
+    let status = server
         .stub()
         .model_metadata(ModelMetadataRequest::default())
         .await;
@@ -239,7 +239,10 @@ async fn unknown_models_and_versions_are_not_found() -> Result<()> {
 
 #[tokio::test]
 async fn tensors_are_described_once_the_kind_is_known() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     let held = server.hold(ModelState::Starting).await?;
     let request = ModelMetadataRequest {
         name: "m".into(),
@@ -257,14 +260,14 @@ async fn tensors_are_described_once_the_kind_is_known() -> Result<()> {
 
 #[tokio::test]
 async fn statistics_count_requests_whatever_api_they_came_by() -> Result<()> {
-    let served = Served::demo().await?;
-    let mut stub = served.stub();
+    let server = InferenceServer::demo().await?;
+    let mut stub = server.stub();
     let before = &statistics(&mut stub, "demo").await?[0];
     assert_eq!((before.inference_count, before.last_inference), (0, 0));
-    stub.model_infer(served.greedy(&asked("Hello"), 2)).await?;
-    served.expected(&asked("Hello"), 2).await?;
+    stub.model_infer(server.greedy(&asked("Hello"), 2)).await?;
+    server.expected(&asked("Hello"), 2).await?;
     let failing = stub
-        .model_infer(served.greedy(&"word ".repeat(2000), 1))
+        .model_infer(server.greedy(&"word ".repeat(2000), 1))
         .await;
     assert!(failing.is_err());
     let all = statistics(&mut stub, "").await?;

@@ -10,14 +10,14 @@ use hangar_client::inference::{
 use hangar_tests::fixtures::Embedding;
 use tonic::Code;
 
-use super::{Served, code_and_reason, fields, flag, output, parameter, raw, text};
+use super::{InferenceServer, code_and_reason, fields, flag, output, parameter, raw, text};
 
 /// With an embedding model, `m`.
-async fn served(kind: Embedding) -> Result<Served> {
-    let served = Served::start("m").await?;
-    let path = served.fixtures.embedding(kind)?;
-    served.load(&path, |_| ()).await?;
-    Ok(served)
+async fn served(kind: Embedding) -> Result<InferenceServer> {
+    let server = InferenceServer::start("m").await?;
+    let path = server.fixtures.embedding(kind)?;
+    server.load(&path, |_| ()).await?;
+    Ok(server)
 }
 
 fn texts(texts: &[&str]) -> InferInputTensor {
@@ -68,8 +68,8 @@ fn vectors(response: &ModelInferResponse) -> Result<Vec<Vec<f32>>> {
 #[tokio::test]
 async fn an_embedding_model_is_described_as_it_is_used() -> Result<()> {
     for kind in Embedding::ALL {
-        let served = served(kind).await?;
-        let mut stub = served.stub();
+        let server = served(kind).await?;
+        let mut stub = server.stub();
         let size = kind.size() as i64;
         let (name, version) = ("m".to_owned(), String::new());
         let request = ModelMetadataRequest { name, version };
@@ -101,10 +101,10 @@ async fn an_embedding_model_is_described_as_it_is_used() -> Result<()> {
 
 #[tokio::test]
 async fn vectors_are_those_of_the_servers_own_api() -> Result<()> {
-    let served = served(Embedding::Gemma).await?;
-    let mut stub = served.stub();
+    let server = served(Embedding::Gemma).await?;
+    let mut stub = server.stub();
     let wanted = ["one", "two and more", "\u{e9}"];
-    let own = served.client.embed("m").inputs(wanted).send().await?;
+    let own = server.client.embed("m").inputs(wanted).send().await?;
     let own: Vec<_> = own.embeddings.into_iter().map(|e| e.values).collect();
     let typed = ask(vec![texts(&wanted)]);
     let mut column = typed.clone();
@@ -139,7 +139,7 @@ async fn vectors_are_those_of_the_servers_own_api() -> Result<()> {
 
 #[tokio::test]
 async fn a_stream_gives_one_response_to_each_request() -> Result<()> {
-    let served = served(Embedding::Qwen3).await?;
+    let server = served(Embedding::Qwen3).await?;
     let mut plain = ask(vec![texts(&["a", "b"])]);
     plain.id = "plain".into();
     let mut ended = plain.clone();
@@ -150,7 +150,7 @@ async fn a_stream_gives_one_response_to_each_request() -> Result<()> {
     let mut wrong = ask(vec![texts(&[""])]);
     wrong.id = "wrong".into();
     let requests = stream::iter([plain, ended, wrong]);
-    let mut responses = served
+    let mut responses = server
         .stub()
         .model_stream_infer(requests)
         .await?
@@ -181,8 +181,8 @@ async fn a_stream_gives_one_response_to_each_request() -> Result<()> {
 
 #[tokio::test]
 async fn wrong_tensors_are_refused_by_name() -> Result<()> {
-    let served = served(Embedding::Qwen3).await?;
-    let mut stub = served.stub();
+    let server = served(Embedding::Qwen3).await?;
+    let mut stub = server.stub();
     let shape = |shape: &[i64]| InferInputTensor {
         shape: shape.to_vec(),
         ..texts(&["a", "b"])
@@ -246,13 +246,13 @@ async fn wrong_tensors_are_refused_by_name() -> Result<()> {
 
 #[tokio::test]
 async fn a_text_model_gives_no_vectors_here_either() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     let mut request = ModelInferRequest {
         model_name: "demo".into(),
         ..ask(vec![texts(&["a"])])
     };
     request.outputs.push(output("embedding"));
-    let status = served.stub().model_infer(request).await;
+    let status = server.stub().model_infer(request).await;
     let status = status.err().context("an error")?;
     let expected = (Code::FailedPrecondition, "UNSUPPORTED_BY_MODEL".to_owned());
     assert_eq!(code_and_reason(&status), expected);

@@ -8,14 +8,14 @@ use hangar_client::{
 };
 use serde_json::Value;
 
-use super::{Served, flag, output, outputs, raw, streams::Call, text, text_of, with};
+use super::{InferenceServer, flag, output, outputs, raw, streams::Call, text, text_of, with};
 
 /// Tokens of each answer.
 const TOKENS: u32 = 12;
 
-fn asking(served: &Served, top: u32) -> ModelInferRequest {
+fn asking(server: &InferenceServer, top: u32) -> ModelInferRequest {
     let json = format!(r#"{{"temperature": 0, "max_tokens": {TOKENS}, "logprobs": {top}}}"#);
-    let mut request = served.greedy("Hello", 1);
+    let mut request = server.greedy("Hello", 1);
     request.inputs[1] = text("sampling_parameters", &json);
     let flags = [
         flag("return_logprobs", true),
@@ -25,8 +25,8 @@ fn asking(served: &Served, top: u32) -> ModelInferRequest {
 }
 
 /// The same from the server's own API.
-async fn expected(served: &Served, top: u32) -> Result<Vec<TokenLogprob>> {
-    let request = served.client.generate("m").prompt("Hello").logprobs(top);
+async fn expected(server: &InferenceServer, top: u32) -> Result<Vec<TokenLogprob>> {
+    let request = server.client.generate("m").prompt("Hello").logprobs(top);
     let mut stream = request.temperature(0.0).max_tokens(TOKENS).stream().await?;
     let mut logprobs = Vec::new();
     while let Some(event) = stream.next().await {
@@ -71,12 +71,12 @@ fn assert_same(reported: &[Value], expected: &[TokenLogprob]) {
 
 #[tokio::test]
 async fn logprobs_equal_those_of_generate_typed_and_raw() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = InferenceServer::tiny().await?;
     for top in [0, 1, 5, 20] {
-        let expected = expected(&served, top).await?;
+        let expected = expected(&server, top).await?;
         let sum: f32 = expected.iter().map(|token| token.logprob).sum();
-        for request in [asking(&served, top), raw(asking(&served, top))] {
-            let response = served.stub().model_infer(request).await?.into_inner();
+        for request in [asking(&server, top), raw(asking(&server, top))] {
+            let response = server.stub().model_infer(request).await?.into_inner();
             assert_same(&logprobs(&response)?, &expected);
             assert!((cumulative(&response)? - sum).abs() < 1e-3);
         }
@@ -86,11 +86,11 @@ async fn logprobs_equal_those_of_generate_typed_and_raw() -> Result<()> {
 
 #[tokio::test]
 async fn streamed_responses_have_their_logprobs_and_the_sum_so_far() -> Result<()> {
-    let served = Served::tiny().await?;
-    let expected = expected(&served, 3).await?;
-    let mut request = asking(&served, 3);
+    let server = InferenceServer::tiny().await?;
+    let expected = expected(&server, 3).await?;
+    let mut request = asking(&server, 3);
     request.inputs[2] = flag("stream", true);
-    let mut call = Call::begin(&served).await?;
+    let mut call = Call::begin(&server).await?;
     let (mut reported, mut sum) = (Vec::new(), 0.0);
     for response in call.ask(request).await? {
         let response = response.infer_response.context("a response")?;
@@ -106,10 +106,10 @@ async fn streamed_responses_have_their_logprobs_and_the_sum_so_far() -> Result<(
 
 #[tokio::test]
 async fn naming_the_logprobs_output_requests_them() -> Result<()> {
-    let served = Served::tiny().await?;
-    let mut request = served.greedy("Hello", TOKENS);
+    let server = InferenceServer::tiny().await?;
+    let mut request = server.greedy("Hello", TOKENS);
     request.outputs = vec![output("logprobs")];
-    let response = served.stub().model_infer(request).await?.into_inner();
-    assert_same(&logprobs(&response)?, &expected(&served, 0).await?);
+    let response = server.stub().model_infer(request).await?.into_inner();
+    assert_same(&logprobs(&response)?, &expected(&server, 0).await?);
     Ok(())
 }

@@ -4,19 +4,19 @@ use anyhow::{Context, Result};
 use hangar_client::inference::infer_parameter::ParameterChoice;
 use hangar_tests::background::Background;
 
-use super::{Served, parameter, streams::Call};
+use super::{InferenceServer, parameter, streams::Call};
 
 #[tokio::test]
 async fn the_lowest_level_goes_first_and_those_without_one_last() -> Result<()> {
-    let served = Served::long(|spec| {
+    let server = InferenceServer::long(|spec| {
         spec.max_concurrency = 1;
         spec.max_queue = Some(10);
     })
     .await?;
-    let (mut stub, long) = (served.stub(), served.greedy("Hello", 16_000));
+    let (mut stub, long) = (server.stub(), server.greedy("Hello", 16_000));
     let running = Background::start(async move { stub.model_infer(long).await });
-    served.until_occupancy(1, 0).await?;
-    let mut call = Call::begin(&served).await?;
+    server.until_occupancy(1, 0).await?;
+    let mut call = Call::begin(&server).await?;
     for (number, level) in [
         None,
         Some(ParameterChoice::Uint64Param(u64::MAX)),
@@ -28,12 +28,12 @@ async fn the_lowest_level_goes_first_and_those_without_one_last() -> Result<()> 
     .into_iter()
     .enumerate()
     {
-        let mut request = served.greedy("Hi", 200);
+        let mut request = server.greedy("Hi", 200);
         request.id = number.to_string();
         let level = level.map(|level| ("priority".to_owned(), parameter(level)));
         request.parameters.extend(level);
         call.requests.send(request).await?;
-        served
+        server
             .until_occupancy(1, u32::try_from(number + 1)?)
             .await?;
     }

@@ -13,11 +13,11 @@ use hangar_tests::{
     background::Background,
     info,
     scripted::{LoadKind, Script},
-    scripted_server::ScriptedServer,
+    server::TestServer,
 };
 use tonic::{Code, Status};
 
-use super::{Served, Stub, code_and_reason, flag, streams::Call};
+use super::{InferenceServer, Stub, code_and_reason, flag, streams::Call};
 
 async fn index(stub: &mut Stub, ready: bool) -> Result<Vec<ModelIndex>> {
     let request = RepositoryIndexRequest {
@@ -54,23 +54,23 @@ async fn unload(stub: &mut Stub, name: &str) -> Result<(), Status> {
 
 #[tokio::test]
 async fn a_load_waits_until_the_model_is_ready_and_an_unload_until_it_is_gone() -> Result<()> {
-    let served = Served::start("demo").await?;
-    let mut stub = served.stub();
+    let server = InferenceServer::start("demo").await?;
+    let mut stub = server.stub();
     assert_eq!(index(&mut stub, false).await?, []);
     load(&mut stub, "demo").await?;
     assert_eq!(index(&mut stub, false).await?, [entry("demo", "READY", "")]);
     assert_eq!(index(&mut stub, true).await?, [entry("demo", "READY", "")]);
-    let info = served.info().await?;
+    let info = server.info().await?;
     assert_eq!(info.desired_state(), DesiredState::Loaded);
-    let worker = served.worker().await?;
+    let worker = server.worker().await?;
     load(&mut stub, "demo").await?;
-    assert_eq!(served.worker().await?, worker);
+    assert_eq!(server.worker().await?, worker);
     unload(&mut stub, "demo").await?;
     assert!(!hangar_tests::processes::exists(worker));
     let unavailable = entry("demo", "UNAVAILABLE", "unloaded");
     assert_eq!(index(&mut stub, false).await?, [unavailable]);
     assert_eq!(index(&mut stub, true).await?, []);
-    assert_eq!(served.info().await?.desired_state(), DesiredState::Unloaded);
+    assert_eq!(server.info().await?.desired_state(), DesiredState::Unloaded);
     // Nothing to do, as with Triton.
     unload(&mut stub, "demo").await?;
     Ok(())
@@ -79,38 +79,38 @@ async fn a_load_waits_until_the_model_is_ready_and_an_unload_until_it_is_gone() 
 /// As with Triton, whose clients load a model to have its new files served.
 #[tokio::test]
 async fn a_load_of_a_model_whose_files_have_changed_loads_it_anew() -> Result<()> {
-    let served = Served::long(|_| ()).await?;
-    let mut stub = served.stub();
-    let worker = served.worker().await?;
+    let server = InferenceServer::long(|_| ()).await?;
+    let mut stub = server.stub();
+    let worker = server.worker().await?;
     load(&mut stub, "m").await?;
-    assert_eq!(served.worker().await?, worker);
-    let config = served.fixtures.long_llama()?.join("config.json");
+    assert_eq!(server.worker().await?, worker);
+    let config = server.fixtures.long_llama()?.join("config.json");
     let text = std::fs::read_to_string(&config)?;
     std::fs::write(&config, format!("{text} "))?;
-    info::when(&served.client, "m", |info| info.reload_required).await?;
+    info::when(&server.client, "m", |info| info.reload_required).await?;
     let reported = index(&mut stub, false).await?.remove(0);
     assert_eq!(reported.state, "READY");
     assert!(reported.reason.contains("config.json"), "{reported:?}");
     load(&mut stub, "m").await?;
-    let new = served.worker().await?;
+    let new = server.worker().await?;
     assert_ne!(new, worker);
     // Looked at for this call, however long ago that was done last.
     std::fs::write(&config, &text)?;
     load(&mut stub, "m").await?;
-    assert_ne!(served.worker().await?, new);
+    assert_ne!(server.worker().await?, new);
     assert_eq!(index(&mut stub, false).await?, [entry("m", "READY", "")]);
     Ok(())
 }
 
 #[tokio::test]
 async fn an_unload_lets_requests_end() -> Result<()> {
-    let served = Served::long(|_| ()).await?;
-    let mut call = Call::begin(&served).await?;
-    let mut request = served.greedy("Hello", 1500);
+    let server = InferenceServer::long(|_| ()).await?;
+    let mut call = Call::begin(&server).await?;
+    let mut request = server.greedy("Hello", 1500);
     request.inputs[2] = flag("stream", true);
     call.requests.send(request).await?;
     call.next().await?;
-    let mut stub = served.stub();
+    let mut stub = server.stub();
     let unloading = Background::start(async move { unload(&mut stub, "m").await });
     drop(call.requests);
     let mut text = String::new();
@@ -126,7 +126,10 @@ async fn an_unload_lets_requests_end() -> Result<()> {
 
 #[tokio::test]
 async fn the_index_lists_states_and_reasons() -> Result<()> {
-    let server = ScriptedServer::start(&Script::gated()).await?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
     let mut stub = Stub::new(server.client.transport());
     let held = server.hold(ModelState::Loading).await?;
     assert_eq!(
@@ -167,8 +170,8 @@ async fn the_index_lists_states_and_reasons() -> Result<()> {
 
 #[tokio::test]
 async fn what_cannot_be_loaded_or_unloaded_is_refused_with_its_reason() -> Result<()> {
-    let served = Served::long(|spec| spec.required = true).await?;
-    let mut stub = served.stub();
+    let server = InferenceServer::long(|spec| spec.required = true).await?;
+    let mut stub = server.stub();
     let status = load(&mut stub, "nope").await.unwrap_err();
     assert_eq!(
         code_and_reason(&status),
@@ -200,8 +203,8 @@ async fn what_cannot_be_loaded_or_unloaded_is_refused_with_its_reason() -> Resul
 
 #[tokio::test]
 async fn unknown_parameters_and_repositories_are_refused() -> Result<()> {
-    let served = Served::demo().await?;
-    let mut stub = served.stub();
+    let server = InferenceServer::demo().await?;
+    let mut stub = server.stub();
     let parameter = |choice| ModelRepositoryParameter {
         parameter_choice: Some(choice),
     };

@@ -3,27 +3,27 @@
 use anyhow::{Context, Result};
 use hangar_client::inference::{ModelInferRequest, infer_parameter::ParameterChoice};
 
-use super::{Served, parameter, raw, streams::Call, text, text_of};
+use super::{InferenceServer, parameter, raw, streams::Call, text, text_of};
 
 /// A request that draws its answer.
-fn drawn(served: &Served, seed: &str) -> ModelInferRequest {
+fn drawn(server: &InferenceServer, seed: &str) -> ModelInferRequest {
     let json = format!(r#"{{"temperature": 1.5, "max_tokens": 60, "seed": {seed}}}"#);
-    let mut request = served.greedy("Hello", 1);
+    let mut request = server.greedy("Hello", 1);
     request.inputs[1] = text("sampling_parameters", &json);
     request
 }
 
-async fn said(served: &Served, request: ModelInferRequest) -> Result<String> {
-    let response = served.stub().model_infer(request).await?.into_inner();
+async fn said(server: &InferenceServer, request: ModelInferRequest) -> Result<String> {
+    let response = server.stub().model_infer(request).await?.into_inner();
     text_of(&response, "text_output").context("a text")
 }
 
 #[tokio::test]
 async fn a_seed_gives_the_same_answer_in_every_form_and_by_generate() -> Result<()> {
-    let served = Served::tiny().await?;
-    let by_generate = served.client.generate("m").prompt("Hello").seed(7);
+    let server = InferenceServer::tiny().await?;
+    let by_generate = server.client.generate("m").prompt("Hello").seed(7);
     let by_generate = by_generate.temperature(1.5).max_tokens(60).text().await?;
-    let mut by_parameters = drawn(&served, "7");
+    let mut by_parameters = drawn(&server, "7");
     by_parameters.inputs.remove(1);
     for (name, choice) in [
         ("temperature", ParameterChoice::DoubleParam(1.5)),
@@ -34,15 +34,15 @@ async fn a_seed_gives_the_same_answer_in_every_form_and_by_generate() -> Result<
         parameters.insert(name.into(), parameter(choice));
     }
     for request in [
-        drawn(&served, "7"),
-        raw(drawn(&served, "7")),
-        drawn(&served, "\"7\""),
+        drawn(&server, "7"),
+        raw(drawn(&server, "7")),
+        drawn(&server, "\"7\""),
         by_parameters,
     ] {
-        assert_eq!(said(&served, request).await?, by_generate.text);
+        assert_eq!(said(&server, request).await?, by_generate.text);
     }
-    let mut call = Call::begin(&served).await?;
-    let response = call.ask(drawn(&served, "7")).await?;
+    let mut call = Call::begin(&server).await?;
+    let response = call.ask(drawn(&server, "7")).await?;
     let response = response[0].infer_response.as_ref().context("a response")?;
     assert_eq!(text_of(response, "text_output"), Some(by_generate.text));
     Ok(())
@@ -50,10 +50,10 @@ async fn a_seed_gives_the_same_answer_in_every_form_and_by_generate() -> Result<
 
 #[tokio::test]
 async fn another_seed_gives_another_answer() -> Result<()> {
-    let served = Served::tiny().await?;
+    let server = InferenceServer::tiny().await?;
     let mut answers = Vec::new();
     for seed in ["0", "1", "7", "18446744073709551615"] {
-        answers.push(said(&served, drawn(&served, seed)).await?);
+        answers.push(said(&server, drawn(&server, seed)).await?);
     }
     answers.sort_unstable();
     answers.dedup();

@@ -7,13 +7,14 @@ use hangar_client::inference::{
     InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
     infer_parameter::ParameterChoice,
 };
-use hangar_tests::{background::Background, hangar::DEADLINE};
+use hangar_tests::{background::Background, server::DEADLINE};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 
 use super::{
-    Served, asked, code_and_reason, flag, number_of, outputs, parameter, raw, taught, text_of, with,
+    InferenceServer, asked, code_and_reason, flag, number_of, outputs, parameter, raw, taught,
+    text_of, with,
 };
 
 const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
@@ -25,9 +26,9 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) async fn begin(served: &Served) -> Result<Self> {
+    pub(crate) async fn begin(server: &InferenceServer) -> Result<Self> {
         let (requests, receiver) = mpsc::channel(100);
-        let mut stub = served.stub();
+        let mut stub = server.stub();
         let call = stub.model_stream_infer(ReceiverStream::new(receiver));
         Ok(Self {
             requests,
@@ -84,16 +85,16 @@ fn is_final(response: &ModelStreamInferResponse) -> bool {
     response_parameter(response, "triton_final_response") == Some(ParameterChoice::BoolParam(true))
 }
 
-fn streaming(served: &Served, prompt: &str, max_tokens: u32) -> ModelInferRequest {
-    let mut request = served.greedy(prompt, max_tokens);
+fn streaming(server: &InferenceServer, prompt: &str, max_tokens: u32) -> ModelInferRequest {
+    let mut request = server.greedy(prompt, max_tokens);
     request.inputs[2] = flag("stream", true);
     request
 }
 
 #[tokio::test]
 async fn pieces_join_to_what_the_demo_model_was_taught() -> Result<()> {
-    let served = Served::demo().await?;
-    let mut call = Call::begin(&served).await?;
+    let server = InferenceServer::demo().await?;
+    let mut call = Call::begin(&server).await?;
     let flags = || {
         [
             flag("return_finish_reason", true),
@@ -102,7 +103,7 @@ async fn pieces_join_to_what_the_demo_model_was_taught() -> Result<()> {
         ]
     };
     for taught in taught()?.iter().take(4) {
-        let request = with(streaming(&served, &asked(&taught.prompt), 128), flags());
+        let request = with(streaming(&server, &asked(&taught.prompt), 128), flags());
         for request in [request.clone(), raw(request)] {
             let responses = call.ask(request).await?;
             let (last, pieces) = responses.split_last().context("responses")?;
@@ -118,14 +119,14 @@ async fn pieces_join_to_what_the_demo_model_was_taught() -> Result<()> {
             }
             assert_eq!(text_of(of(last), "finish_reason").as_deref(), Some("stop"));
             let prompt = asked(&taught.prompt);
-            let tokens = served.client.tokenize("demo", prompt).send().await?;
+            let tokens = server.client.tokenize("demo", prompt).send().await?;
             let input = number_of(of(last), "num_input_tokens").context("a number")?;
             assert_eq!(input as usize, tokens.len());
             let reported = responses.iter();
             let reported: u32 = reported
                 .filter_map(|r| number_of(of(r), "num_output_tokens"))
                 .sum();
-            let usage = served.client.generate("demo").prompt(asked(&taught.prompt));
+            let usage = server.client.generate("demo").prompt(asked(&taught.prompt));
             let usage = usage
                 .temperature(0.0)
                 .max_tokens(128)
@@ -141,9 +142,9 @@ async fn pieces_join_to_what_the_demo_model_was_taught() -> Result<()> {
 
 #[tokio::test]
 async fn an_empty_final_response_comes_where_it_is_asked_for() -> Result<()> {
-    let served = Served::demo().await?;
-    let mut call = Call::begin(&served).await?;
-    let mut request = streaming(&served, &asked("Hello"), 3);
+    let server = InferenceServer::demo().await?;
+    let mut call = Call::begin(&server).await?;
+    let mut request = streaming(&server, &asked("Hello"), 3);
     request.id = "with an end".into();
     let wanted = parameter(ParameterChoice::BoolParam(true));
     request.parameters.insert(EMPTY_FINAL.into(), wanted);
@@ -164,10 +165,10 @@ async fn an_empty_final_response_comes_where_it_is_asked_for() -> Result<()> {
 
 #[tokio::test]
 async fn without_stream_there_is_one_response() -> Result<()> {
-    let served = Served::demo().await?;
-    let mut call = Call::begin(&served).await?;
+    let server = InferenceServer::demo().await?;
+    let mut call = Call::begin(&server).await?;
     let taught = &taught()?[0];
-    let request = served.greedy(&asked(&taught.prompt), 128);
+    let request = server.greedy(&asked(&taught.prompt), 128);
     let responses = call.ask(request).await?;
     assert_eq!(responses.len(), 1);
     let text = text_of(of(&responses[0]), "text_output");
@@ -177,13 +178,13 @@ async fn without_stream_there_is_one_response() -> Result<()> {
 
 #[tokio::test]
 async fn requests_run_concurrently_and_responses_carry_their_ids() -> Result<()> {
-    let served = Served::demo().await?;
-    let mut call = Call::begin(&served).await?;
+    let server = InferenceServer::demo().await?;
+    let mut call = Call::begin(&server).await?;
     let mut expected = BTreeMap::new();
     for (n, taught) in taught()?.into_iter().take(10).enumerate() {
         let request = ModelInferRequest {
             id: n.to_string(),
-            ..streaming(&served, &asked(&taught.prompt), 128)
+            ..streaming(&server, &asked(&taught.prompt), 128)
         };
         call.requests.send(request).await?;
         expected.insert(n.to_string(), taught.answer);
@@ -204,11 +205,11 @@ async fn requests_run_concurrently_and_responses_carry_their_ids() -> Result<()>
 
 #[tokio::test]
 async fn more_requests_than_run_side_by_side_are_all_answered() -> Result<()> {
-    let served = Served::demo().await?;
-    let mut call = Call::begin(&served).await?;
-    let expected = served.expected(&asked("Hello"), 2).await?;
+    let server = InferenceServer::demo().await?;
+    let mut call = Call::begin(&server).await?;
+    let expected = server.expected(&asked("Hello"), 2).await?;
     let requests = call.requests.clone();
-    let request = served.greedy(&asked("Hello"), 2);
+    let request = server.greedy(&asked("Hello"), 2);
     let sent = Background::start(async move {
         for n in 0..150 {
             let id = n.to_string();
@@ -253,9 +254,9 @@ fn assert_failed(
 
 #[tokio::test]
 async fn a_request_that_fails_says_so_and_the_call_goes_on() -> Result<()> {
-    let served = Served::demo().await?;
-    let mut call = Call::begin(&served).await?;
-    let good = streaming(&served, &asked("Hello"), 3);
+    let server = InferenceServer::demo().await?;
+    let mut call = Call::begin(&server).await?;
+    let good = streaming(&server, &asked("Hello"), 3);
     let mut wrong = good.clone();
     wrong.inputs[0].shape = vec![2];
     let unknown = ModelInferRequest {
@@ -267,7 +268,7 @@ async fn a_request_that_fails_says_so_and_the_call_goes_on() -> Result<()> {
         ..good.clone()
     };
     let echo = with(good.clone(), [flag("exclude_input_in_output", false)]);
-    let long = streaming(&served, &"word ".repeat(2000), 1);
+    let long = streaming(&server, &"word ".repeat(2000), 1);
     for (n, (request, code, reason, word)) in [
         (
             wrong,
@@ -299,13 +300,13 @@ async fn a_request_that_fails_says_so_and_the_call_goes_on() -> Result<()> {
 
 #[tokio::test]
 async fn a_model_that_is_unloaded_fails_its_requests_only() -> Result<()> {
-    let served = Served::long(|_| ()).await?;
-    let mut call = Call::begin(&served).await?;
+    let server = InferenceServer::long(|_| ()).await?;
+    let mut call = Call::begin(&server).await?;
     call.requests
-        .send(streaming(&served, "Hello", 16_000))
+        .send(streaming(&server, "Hello", 16_000))
         .await?;
     assert!(!is_final(&call.next().await?));
-    served.client.unload("m").force().send().await?;
+    server.client.unload("m").force().send().await?;
     let last = loop {
         let response = call.next().await?;
         if is_final(&response) {
@@ -314,7 +315,7 @@ async fn a_model_that_is_unloaded_fails_its_requests_only() -> Result<()> {
     };
     let unloaded = Some(ParameterChoice::StringParam("MODEL_UNLOADED".into()));
     assert_eq!(response_parameter(&last, "error_reason"), unloaded);
-    let refused = call.ask(streaming(&served, "Hello", 1)).await?;
+    let refused = call.ask(streaming(&server, "Hello", 1)).await?;
     let reason = Some(ParameterChoice::StringParam("MODEL_NOT_LOADED".into()));
     assert_eq!(response_parameter(&refused[0], "error_reason"), reason);
     call.end().await
@@ -322,10 +323,10 @@ async fn a_model_that_is_unloaded_fails_its_requests_only() -> Result<()> {
 
 #[tokio::test]
 async fn an_idle_call_ends_when_the_server_shuts_down() -> Result<()> {
-    let served = Served::demo().await?;
+    let served = InferenceServer::demo().await?;
     let mut call = Call::begin(&served).await?;
     call.ask(streaming(&served, &asked("Hello"), 2)).await?;
-    let ending = Background::start(served.hangar.terminate());
+    let ending = Background::start(served.server.terminate());
     let end = timeout(DEADLINE, call.responses.message()).await?;
     let status = end.err().context("the call ended well")?;
     assert_eq!(

@@ -7,7 +7,8 @@ use hangar_client::inference::{
 use tonic::Code;
 
 use super::{
-    Served, asked, code_and_reason, fields, flag, output, parameter, raw, taught, text, text_of,
+    InferenceServer, asked, code_and_reason, fields, flag, output, parameter, raw, taught, text,
+    text_of,
 };
 
 type Change = fn(&mut ModelInferRequest);
@@ -129,15 +130,15 @@ const RAW: &[(&str, Change)] = &[
 
 #[tokio::test]
 async fn a_malformed_tensor_is_named_and_harms_nobody() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     let taught = &taught()?[0];
-    let typed = served.greedy(&asked(&taught.prompt), 128);
-    let worker = served.worker().await?;
+    let typed = server.greedy(&asked(&taught.prompt), 128);
+    let worker = server.worker().await?;
     for (request, changes) in [(typed.clone(), TYPED), (raw(typed.clone()), RAW)] {
         for (n, (field, change)) in changes.iter().enumerate() {
             let mut request = request.clone();
             change(&mut request);
-            let status = served.stub().model_infer(request).await.unwrap_err();
+            let status = server.stub().model_infer(request).await.unwrap_err();
             assert_eq!(
                 code_and_reason(&status),
                 (Code::InvalidArgument, "INVALID_FIELD".into()),
@@ -149,26 +150,26 @@ async fn a_malformed_tensor_is_named_and_harms_nobody() -> Result<()> {
             );
         }
     }
-    let response = served.stub().model_infer(typed).await?.into_inner();
+    let response = server.stub().model_infer(typed).await?.into_inner();
     assert_eq!(
         text_of(&response, "text_output").as_deref(),
         Some(taught.answer.as_str())
     );
-    assert_eq!(served.worker().await?, worker);
-    let metrics = served.info().await?.metrics.unwrap_or_default();
+    assert_eq!(server.worker().await?, worker);
+    let metrics = server.info().await?.metrics.unwrap_or_default();
     assert_eq!((metrics.requests_total, metrics.requests_succeeded), (1, 1));
     Ok(())
 }
 
 #[tokio::test]
 async fn all_violations_are_reported_at_once() -> Result<()> {
-    let served = Served::demo().await?;
-    let mut request = served.greedy("x", 1);
+    let server = InferenceServer::demo().await?;
+    let mut request = server.greedy("x", 1);
     request.inputs[0].shape = vec![2];
     request.inputs[1] = text("sampling_parameters", r#"{"top_p": 7, "seed": -1}"#);
     request.inputs[2].datatype = "INT8".into();
     request.outputs = vec![output("logits")];
-    let status = served.stub().model_infer(request).await.unwrap_err();
+    let status = server.stub().model_infer(request).await.unwrap_err();
     let expected = [
         "inputs[0].shape",
         "inputs[2].datatype",
@@ -182,15 +183,15 @@ async fn all_violations_are_reported_at_once() -> Result<()> {
 
 #[tokio::test]
 async fn an_error_about_long_names_is_short() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     let name = "n".repeat(100_000);
-    let mut request = served.greedy("x", 1);
+    let mut request = server.greedy("x", 1);
     request.inputs[0].name.clone_from(&name);
     request.outputs = vec![output(&name); 16];
     request
         .parameters
         .insert(name, parameter(ParameterChoice::BoolParam(true)));
-    let status = served.stub().model_infer(request).await.unwrap_err();
+    let status = server.stub().model_infer(request).await.unwrap_err();
     assert_eq!(
         code_and_reason(&status),
         (Code::InvalidArgument, "INVALID_FIELD".into())
@@ -201,17 +202,17 @@ async fn an_error_about_long_names_is_short() -> Result<()> {
 
 #[tokio::test]
 async fn features_of_other_servers_are_refused_by_name() -> Result<()> {
-    let served = Served::demo().await?;
+    let server = InferenceServer::demo().await?;
     let region = || parameter(ParameterChoice::StringParam("region".into()));
-    let mut shared_input = served.greedy("x", 1);
+    let mut shared_input = server.greedy("x", 1);
     let parameters = &mut shared_input.inputs[0].parameters;
     parameters.insert("shared_memory_region".into(), region());
-    let mut shared_output = served.greedy("x", 1);
+    let mut shared_output = server.greedy("x", 1);
     shared_output.outputs = vec![output("text_output")];
     let parameters = &mut shared_output.outputs[0].parameters;
     parameters.insert("shared_memory_region".into(), region());
     for request in [shared_input, shared_output] {
-        let status = served.stub().model_infer(request).await.unwrap_err();
+        let status = server.stub().model_infer(request).await.unwrap_err();
         assert_eq!(
             code_and_reason(&status),
             (Code::Unimplemented, "NOT_IMPLEMENTED".into())

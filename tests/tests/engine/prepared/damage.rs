@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::TestServer;
+use super::PreparedServer;
 
 const WEIGHTS: &str = "weights-0.uqff";
 
@@ -25,7 +25,7 @@ fn flip(path: &Path) -> Result<()> {
 }
 
 /// Loads the model after its entry was changed: as if there were none; and then there is one.
-async fn assert_replaced(server: &TestServer, first: &[u32]) -> Result<()> {
+async fn assert_replaced(server: &PreparedServer, first: &[u32]) -> Result<()> {
     let model = server.model("q4k")?;
     let before = server.cache().await?;
     server.load(&model).await?;
@@ -44,7 +44,7 @@ async fn assert_replaced(server: &TestServer, first: &[u32]) -> Result<()> {
 
 #[tokio::test]
 async fn a_changed_byte_is_found_at_the_first_use_after_a_start() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     let first = server.first_turn(&server.model("q4k")?).await?;
     let server = server.restarted().await?;
     flip(&server.entry()?.join(WEIGHTS))?;
@@ -53,7 +53,7 @@ async fn a_changed_byte_is_found_at_the_first_use_after_a_start() -> Result<()> 
 
 #[tokio::test]
 async fn a_file_that_was_cut_off_is_found_at_once() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     let first = server.first_turn(&server.model("q4k")?).await?;
     let file = File::options()
         .write(true)
@@ -64,7 +64,7 @@ async fn a_file_that_was_cut_off_is_found_at_once() -> Result<()> {
 
 #[tokio::test]
 async fn an_entry_under_a_foreign_name_is_not_used() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     let first = server.first_turn(&server.model("q4k")?).await?;
     let q4k = server.entry()?;
     server.first_turn(&server.model("q8_0")?).await?;
@@ -78,7 +78,7 @@ async fn an_entry_under_a_foreign_name_is_not_used() -> Result<()> {
 
 #[tokio::test]
 async fn an_entry_without_a_sound_manifest_is_not_used() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     let first = server.first_turn(&server.model("q4k")?).await?;
     let manifest = server.entry()?.join("manifest.json");
     for content in ["", "{", "[]", "{\"format\":1}"] {
@@ -90,7 +90,7 @@ async fn an_entry_without_a_sound_manifest_is_not_used() -> Result<()> {
 
 #[tokio::test]
 async fn changed_weights_are_prepared_anew() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     let model = server.model("q4k")?;
     let first = server.first_turn(&model).await?;
     let weights = server.fixtures.wide_llama()?.join("model.safetensors");
@@ -112,7 +112,7 @@ async fn changed_weights_are_prepared_anew() -> Result<()> {
 
 #[tokio::test]
 async fn leftovers_of_killed_workers_are_removed_at_the_start() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     let model = server.model("q4k")?;
     server.first_turn(&model).await?;
     let entry = server.entry()?;

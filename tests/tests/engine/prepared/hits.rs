@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use hangar_client::v1::{DataType, ModelSpec};
-use hangar_tests::{hangar::spec, metrics::Metrics};
+use hangar_tests::{metrics::Metrics, server::spec};
 
-use super::TestServer;
+use super::PreparedServer;
 
 #[tokio::test]
 async fn the_second_load_reads_prepared_weights_and_answers_the_same() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     for quantization in ["q4k", "q8_0"] {
         let model = server.model(quantization)?;
         let first = server.first_turn(&model).await?;
@@ -24,7 +24,7 @@ async fn the_second_load_reads_prepared_weights_and_answers_the_same() -> Result
 
 #[tokio::test]
 async fn prepared_weights_outlive_the_server() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     let model = server.model("q4k")?;
     let first = server.first_turn(&model).await?;
     let server = server.restarted().await?;
@@ -37,7 +37,7 @@ async fn prepared_weights_outlive_the_server() -> Result<()> {
 
 #[tokio::test]
 async fn other_families_are_prepared_too() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     let model = ModelSpec {
         quantization: "q8_0".to_owned(),
         ..spec(&server.fixtures.qwen3()?)
@@ -51,7 +51,7 @@ async fn other_families_are_prepared_too() -> Result<()> {
 
 #[tokio::test]
 async fn each_setting_has_an_entry_of_its_own() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     let q4k = server.model("q4k")?;
     let f16 = ModelSpec {
         dtype: DataType::F16.into(),
@@ -72,7 +72,7 @@ async fn each_setting_has_an_entry_of_its_own() -> Result<()> {
 
 #[tokio::test]
 async fn info_and_metrics_count_hits_and_misses() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     let empty = server.cache().await?;
     assert_eq!((empty.hits, empty.misses, empty.hit_rate), (0, 0, None));
     assert_eq!(empty.directory, server.directory().display().to_string());
@@ -95,7 +95,7 @@ async fn info_and_metrics_count_hits_and_misses() -> Result<()> {
     }
     assert_eq!((cache.entries, cache.size_bytes), (1, size));
 
-    let metrics = Metrics::of(server.hangar.ops_listen()).await?;
+    let metrics = Metrics::of(server.ops_listen()).await?;
     let values = [
         "hangar_cache_hits_total",
         "hangar_cache_misses_total",

@@ -5,12 +5,12 @@ use std::fs;
 use anyhow::Result;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use super::TestServer;
+use super::PreparedServer;
 
 #[tokio::test]
 async fn the_least_recently_used_entry_is_removed_for_a_new_one() -> Result<()> {
     let server =
-        TestServer::with(|options| options.argument("--prepared-cache-size=3500kB")).await?;
+        PreparedServer::with(|options| options.argument("--prepared-cache-size=3500kB")).await?;
     let models = [
         server.model("q8_0")?,
         server.model("q6k")?,
@@ -36,7 +36,7 @@ async fn the_least_recently_used_entry_is_removed_for_a_new_one() -> Result<()> 
 #[tokio::test]
 async fn an_entry_larger_than_the_cache_is_not_written() -> Result<()> {
     let server =
-        TestServer::with(|options| options.argument("--prepared-cache-size=100kB")).await?;
+        PreparedServer::with(|options| options.argument("--prepared-cache-size=100kB")).await?;
     let model = server.model("q4k")?;
     for misses in 1..=2 {
         let (metadata, _) = server.turn(&model).await?;
@@ -50,7 +50,8 @@ async fn an_entry_larger_than_the_cache_is_not_written() -> Result<()> {
 
 #[tokio::test]
 async fn a_server_that_keeps_none_still_quantizes() -> Result<()> {
-    let server = TestServer::with(|options| options.argument("--prepared-cache-size=0")).await?;
+    let server =
+        PreparedServer::with(|options| options.argument("--prepared-cache-size=0")).await?;
     let (metadata, _) = server.turn(&server.model("q4k")?).await?;
     assert_eq!(
         (metadata.prepared, metadata.quantization.as_str()),
@@ -63,7 +64,7 @@ async fn a_server_that_keeps_none_still_quantizes() -> Result<()> {
 
 #[tokio::test]
 async fn a_directory_that_cannot_be_written_fails_no_load() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     fs::remove_dir(server.directory())?;
     fs::write(server.directory(), "in the way")?;
     let model = server.model("q4k")?;
@@ -78,8 +79,8 @@ async fn a_directory_that_cannot_be_written_fails_no_load() -> Result<()> {
 
 #[tokio::test]
 async fn a_write_that_breaks_off_fails_no_load() -> Result<()> {
-    let server = TestServer::new().await?;
-    let process = i32::try_from(server.hangar.pid())?;
+    let server = PreparedServer::new().await?;
+    let process = i32::try_from(server.pid())?;
     // Workers inherit that no file may grow beyond it; prepared weights are larger, all else is not.
     let limit = |bytes| Rlimit {
         current: Some(bytes),
@@ -90,7 +91,7 @@ async fn a_write_that_breaks_off_fails_no_load() -> Result<()> {
     let (metadata, first) = server.turn(&model).await?;
     assert!(!metadata.prepared);
     server.load(&model).await?;
-    assert!(server.hangar.log()?.contains("could not be written"));
+    assert!(server.log()?.contains("could not be written"));
     assert!(server.names()?.is_empty(), "{:?}", server.names());
     assert_eq!(server.answer().await?, first);
     Ok(())

@@ -5,17 +5,17 @@ use std::time::Duration;
 use anyhow::Result;
 use hangar_client::v1::ModelState;
 use hangar_tests::{
-    hangar::{DEADLINE, NEVER},
     processes,
+    server::{DEADLINE, NEVER},
 };
 use rustix::process::Signal;
 use tokio::time::timeout;
 
-use super::TestServer;
+use super::PreparedServer;
 
 #[tokio::test]
 async fn an_unload_does_not_wait_for_weights_to_be_prepared() -> Result<()> {
-    let server = TestServer::with(|options| options.time("--kill-timeout", NEVER)).await?;
+    let server = PreparedServer::with(|options| options.time("--kill-timeout", NEVER)).await?;
     let model = server.model("q4k")?;
     for _ in 0..5 {
         server.load(&model).await?;
@@ -29,10 +29,10 @@ async fn an_unload_does_not_wait_for_weights_to_be_prepared() -> Result<()> {
 #[tokio::test]
 async fn a_killed_worker_leaves_no_half_written_entry() -> Result<()> {
     let server =
-        TestServer::with(|options| options.time("--kill-timeout", Duration::from_millis(200)))
+        PreparedServer::with(|options| options.time("--kill-timeout", Duration::from_millis(200)))
             .await?;
     let model = server.model("q4k")?;
-    let mut transitions = server.hangar.follow("m").await?;
+    let mut transitions = server.follow("m").await?;
     server.client.load("m").spec(model.clone()).send().await?;
     let worker = transitions.until(ModelState::Warming).await?.worker_pid;
     // From here on the worker does nothing by itself.
@@ -46,7 +46,7 @@ async fn a_killed_worker_leaves_no_half_written_entry() -> Result<()> {
 
 #[tokio::test]
 async fn models_of_the_same_weights_share_an_entry() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     let model = server.model("q4k")?;
     let loads = ["a", "b"].map(|id| server.client.load(id).spec(model.clone()).wait());
     futures::future::try_join_all(loads).await?;

@@ -5,7 +5,7 @@ use hangar_client::v1::ErrorReason;
 use hangar_tests::{fixtures::Quantization, refusals::refusal};
 use tonic::Code;
 
-use super::{TestServer, quantized};
+use super::{PreparedServer, quantized};
 
 const TYPES: [&str; 10] = [
     "q2k", "q3k", "q4k", "q5k", "q6k", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0",
@@ -13,7 +13,7 @@ const TYPES: [&str; 10] = [
 
 #[tokio::test]
 async fn every_type_that_is_offered_answers_and_can_be_prepared() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     for quantization in TYPES {
         let model = server.model(quantization)?;
         let first = server.first_turn(&model).await?;
@@ -26,7 +26,7 @@ async fn every_type_that_is_offered_answers_and_can_be_prepared() -> Result<()> 
 
 #[tokio::test]
 async fn an_unknown_type_is_refused_with_the_list() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     for quantization in ["q9", "afq4", "hqq8"] {
         let load = server.client.load("m").spec(server.model(quantization)?);
         let refusal = refusal(
@@ -43,7 +43,7 @@ async fn an_unknown_type_is_refused_with_the_list() -> Result<()> {
 
 #[tokio::test]
 async fn a_gguf_file_cannot_be_quantized() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     let path = server.fixtures.llama_gguf(Quantization::F32)?;
     let load = server.client.load("m").spec(quantized(&path, "q4k"));
     let refusal = refusal(
@@ -57,7 +57,7 @@ async fn a_gguf_file_cannot_be_quantized() -> Result<()> {
 
 #[tokio::test]
 async fn rows_that_fill_no_blocks_are_no_error() -> Result<()> {
-    let server = TestServer::new().await?;
+    let server = PreparedServer::new().await?;
     // Rows of 64 numbers, where q4k has blocks of 256.
     let model = quantized(&server.fixtures.llama()?, "q4k");
     let first = server.first_turn(&model).await?;

@@ -8,83 +8,14 @@ use hangar_client::{
     v1::{ModelLoad, ModelSpec},
 };
 
-use crate::{
-    fixtures::{Broken, Fixtures},
-    fleet_watch::FleetWatch,
-    hangar::{Hangar, Options, spec},
-    scripted::Script,
-    stubs::Stubs,
-};
+use super::{TestServer, spec};
+use crate::{fixtures::Broken, fleet_watch::FleetWatch, scripted::Script};
 
-/// A server, a connection to it, and the models that it may load.
-#[derive(Debug)]
-pub struct TestServer {
-    /// The server.
-    pub hangar: Hangar,
-    /// A client of it.
-    pub client: Client,
-    /// Its stubs.
-    pub stubs: Stubs,
-    /// Where models are.
-    pub fixtures: Fixtures,
-}
-
-/// What every answer in these tests goes on from.
+/// What every answer of [`answer`] goes on from.
 const PROMPT: &str = "Hello";
 
 impl TestServer {
-    /// A server with real engines.
-    ///
-    /// # Errors
-    ///
-    /// When it does not start.
-    pub async fn real() -> Result<Self> {
-        let fixtures = Fixtures::new()?;
-        let options = Options::new(&fixtures);
-        Self::open(fixtures, options).await
-    }
-
-    /// A server with debug assertions and scripted workers.
-    ///
-    /// # Errors
-    ///
-    /// When it does not start.
-    pub async fn scripted() -> Result<Self> {
-        let fixtures = Fixtures::new()?;
-        let options = Options::scripted(&fixtures).checked();
-        Self::open(fixtures, options).await
-    }
-
-    /// A server with these options, which may load these models.
-    ///
-    /// # Errors
-    ///
-    /// When it does not start.
-    pub async fn open(fixtures: Fixtures, options: Options) -> Result<Self> {
-        let hangar = Hangar::start(options).await?;
-        let client = hangar.client().await?;
-        Ok(Self {
-            hangar,
-            stubs: Stubs::new(&client),
-            client,
-            fixtures,
-        })
-    }
-
-    /// Kills the server and starts another one.
-    ///
-    /// # Errors
-    ///
-    /// When that does not start.
-    pub async fn after_a_kill(self, options: Options) -> Result<Self> {
-        let Self {
-            hangar, fixtures, ..
-        } = self;
-        hangar.kill()?;
-        Self::open(fixtures, options).await
-    }
-
-    /// Everything that is told to watchers from now on.
+    /// Everything that is reported to watchers from now on.
     ///
     /// # Errors
     ///

@@ -1,38 +1,25 @@
-//! A server with one loaded model and a real engine.
-
-use std::path::Path;
+//! Servers with a real engine that has loaded the model `m`, and what is asked of it.
 
 use anyhow::Result;
 use hangar_client::{
-    Client, Generate,
+    Generate,
     v1::{DemoSource, ModelInfo, ModelSource, ModelSpec, model_source::Source},
 };
 
+use super::{MODEL, TestServer};
 use crate::{
     fixtures::{Embedding, Fixtures},
-    hangar::{Hangar, Options, spec},
     info,
 };
 
-/// A server and its model `m`, which was loaded.
-#[derive(Debug)]
-pub struct Served {
-    /// The server.
-    pub hangar: Hangar,
-    /// A client of it.
-    pub client: Client,
-    /// Where models are. Kept for as long as the model may be loaded from it.
-    pub fixtures: Fixtures,
-}
-
-impl Served {
+impl TestServer {
     /// With the tiny Llama, which has a context of 256 tokens and one token for each byte.
     ///
     /// # Errors
     ///
     /// When the server does not start or the load fails.
     pub async fn tiny() -> Result<Self> {
-        Self::with(|_| ()).await
+        Self::tiny_with(|_| ()).await
     }
 
     /// With the tiny Llama and a changed spec.
@@ -40,10 +27,13 @@ impl Served {
     /// # Errors
     ///
     /// As [`Self::tiny`].
-    pub async fn with(change: impl FnOnce(&mut ModelSpec)) -> Result<Self> {
+    pub async fn tiny_with(change: impl FnOnce(&mut ModelSpec)) -> Result<Self> {
         let fixtures = Fixtures::new()?;
         let path = fixtures.llama()?;
-        Self::of(fixtures, &path, change).await
+        Self::real()
+            .fixtures(&fixtures)
+            .serving(&path, change)
+            .await
     }
 
     /// With a Llama that has a context of 16,384 tokens, and a changed spec.
@@ -54,7 +44,10 @@ impl Served {
     pub async fn long(change: impl FnOnce(&mut ModelSpec)) -> Result<Self> {
         let fixtures = Fixtures::new()?;
         let path = fixtures.long_llama()?;
-        Self::of(fixtures, &path, change).await
+        Self::real()
+            .fixtures(&fixtures)
+            .serving(&path, change)
+            .await
     }
 
     /// With the demo model.
@@ -64,7 +57,7 @@ impl Served {
     /// As [`Self::tiny`].
     pub async fn demo() -> Result<Self> {
         let source = Some(Source::Demo(DemoSource {}));
-        Self::with(|spec| spec.source = Some(ModelSource { source })).await
+        Self::tiny_with(|spec| spec.source = Some(ModelSource { source })).await
     }
 
     /// With this embedding model.
@@ -87,7 +80,10 @@ impl Served {
     ) -> Result<Self> {
         let fixtures = Fixtures::new()?;
         let path = fixtures.embedding(embedding)?;
-        Self::of(fixtures, &path, change).await
+        Self::real()
+            .fixtures(&fixtures)
+            .serving(&path, change)
+            .await
     }
 
     /// With the tiny Gemma 3, whose context has 256 tokens, one for each byte.
@@ -107,58 +103,33 @@ impl Served {
     pub async fn gemma_with(change: impl FnOnce(&mut ModelSpec)) -> Result<Self> {
         let fixtures = Fixtures::new()?;
         let path = fixtures.gemma3()?;
-        Self::of(fixtures, &path, change).await
-    }
-
-    /// With the model at this path and a changed spec.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::tiny`].
-    pub async fn of(
-        fixtures: Fixtures,
-        path: &Path,
-        change: impl FnOnce(&mut ModelSpec),
-    ) -> Result<Self> {
-        let options = Options::new(&fixtures);
-        Self::start(fixtures, options, path, change).await
-    }
-
-    /// As [`Self::of`], with other options of the server.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::tiny`].
-    pub async fn start(
-        fixtures: Fixtures,
-        options: Options,
-        path: &Path,
-        change: impl FnOnce(&mut ModelSpec),
-    ) -> Result<Self> {
-        let hangar = Hangar::start(options).await?;
-        let client = hangar.client().await?;
-        let mut spec = spec(path);
-        change(&mut spec);
-        client.load("m").spec(spec).wait().await?;
-        Ok(Self {
-            hangar,
-            client,
-            fixtures,
-        })
+        Self::real()
+            .fixtures(&fixtures)
+            .serving(&path, change)
+            .await
     }
 
     /// A request that always gets the same answer.
     pub fn greedy(&self, prompt: &str) -> Generate {
-        self.client.generate("m").prompt(prompt).temperature(0.0)
+        self.client.generate(MODEL).prompt(prompt).temperature(0.0)
     }
 
     /// Everything that is known about the model.
     ///
     /// # Errors
     ///
-    /// When it was removed.
-    pub async fn model(&self) -> Result<ModelInfo> {
-        info::model(&self.client, "m").await
+    /// When there is no such model.
+    pub async fn info(&self) -> Result<ModelInfo> {
+        info::model(&self.client, MODEL).await
+    }
+
+    /// Waits until something is known about the model that no transition tells.
+    ///
+    /// # Errors
+    ///
+    /// When it is not so within [`super::DEADLINE`].
+    pub async fn info_when(&self, is_so: impl Fn(&ModelInfo) -> bool) -> Result<ModelInfo> {
+        info::when(&self.client, MODEL, is_so).await
     }
 
     /// Process of the model's worker; 0 when it has none.
@@ -167,7 +138,7 @@ impl Served {
     ///
     /// When the model was removed.
     pub async fn worker(&self) -> Result<u32> {
-        info::worker(&self.client, "m").await
+        info::worker(&self.client, MODEL).await
     }
 
     /// Waits until so many requests run and so many wait, as [`info::until_occupancy`].
@@ -176,6 +147,6 @@ impl Served {
     ///
     /// As there.
     pub async fn until_occupancy(&self, in_flight: u32, queued: u32) -> Result<()> {
-        info::until_occupancy(&self.client, "m", in_flight, queued).await
+        info::until_occupancy(&self.client, MODEL, in_flight, queued).await
     }
 }

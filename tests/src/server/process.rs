@@ -1,0 +1,175 @@
+//! The process of a server.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use rustix::process::Pid;
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::unix::pipe::Receiver,
+    time::timeout,
+};
+
+use super::{DEADLINE, TestServerBuilder, binary, watchdog::Watchdog};
+use crate::{fixtures::Fixtures, processes};
+
+/// The process of a server that serves. Killed and reaped when dropped.
+#[derive(Debug)]
+pub(super) struct ServerProcess {
+    child: Child,
+    announcement: Announcement,
+    directory: tempfile::TempDir,
+    data_dir: PathBuf,
+    /// Kept open, so that the server can go on writing to it.
+    _output: BufReader<Receiver>,
+    _watchdog: Watchdog,
+}
+
+/// The line that the server prints once it serves.
+#[derive(Clone, Debug, Deserialize)]
+struct Announcement {
+    listen: SocketAddr,
+    ops_listen: SocketAddr,
+    pid: u32,
+}
+
+/// A server that does not serve yet. Killed and reaped when dropped.
+struct Starting(Option<Child>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // Both fail only when it was reaped before.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+// === impl ServerProcess ===
+
+impl ServerProcess {
+    pub(super) async fn start(options: &TestServerBuilder, fixtures: &Fixtures) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("hangar-").tempdir()?;
+        let data_dir = options.data_dir(directory.path());
+        let child = command(options, fixtures, &data_dir, directory.path())?.spawn()?;
+        let mut child = Starting(Some(child));
+        let output = child
+            .0
+            .as_mut()
+            .context("there is no process")?
+            .stdout
+            .take()
+            .context("the server has no standard output")?;
+        let mut output = BufReader::new(Receiver::from_owned_fd(OwnedFd::from(output))?);
+        let mut line = String::new();
+        let read = timeout(DEADLINE, output.read_line(&mut line)).await;
+        let announcement = match read {
+            Ok(Ok(1..)) => serde_json::from_str(&line).context("the server's first line"),
+            Ok(Ok(_)) => Err(anyhow::anyhow!("the server ended")),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(anyhow::anyhow!("the server does not serve")),
+        };
+        let announcement = match announcement {
+            Ok(announcement) => announcement,
+            Err(error) => {
+                drop(child);
+                return Err(error.context(fs::read_to_string(log(directory.path()))?));
+            }
+        };
+        let server = Pid::from_child(child.0.as_ref().context("there is no process")?);
+        Ok(Self {
+            _watchdog: Watchdog::start(server, log(directory.path()))?,
+            child: child.0.take().context("there is no process")?,
+            announcement,
+            directory,
+            data_dir,
+            _output: output,
+        })
+    }
+
+    pub(super) fn listen(&self) -> SocketAddr {
+        self.announcement.listen
+    }
+
+    pub(super) fn ops_listen(&self) -> SocketAddr {
+        self.announcement.ops_listen
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.announcement.pid
+    }
+
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    pub(super) fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(log(self.directory.path()))?)
+    }
+
+    pub(super) fn kill(mut self) -> Result<ExitStatus> {
+        self.child.kill()?;
+        Ok(self.child.wait()?)
+    }
+
+    pub(super) async fn ended_with_log(mut self, within: Duration) -> Result<(ExitStatus, String)> {
+        processes::ended(self.child.id(), within)
+            .await
+            .context("waiting for the server")?;
+        Ok((self.child.wait()?, self.log()?))
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // Both fail only when the server was reaped before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Shown for a test that fails only: the test harness swallows it otherwise.
+        if let Ok(log) = self.log() {
+            eprintln!("--- log of the server {} ---\n{log}--- end ---", self.pid());
+        }
+    }
+}
+
+fn command(
+    options: &TestServerBuilder,
+    fixtures: &Fixtures,
+    data_dir: &Path,
+    directory: &Path,
+) -> Result<Command> {
+    let mut command = Command::new(binary(options.binary())?);
+    command
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--ops-listen",
+            "127.0.0.1:0",
+        ])
+        .arg("--data-dir")
+        .arg(data_dir)
+        .args(options.arguments(fixtures)?)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", directory)
+        .envs(options.environment())
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(File::create(log(directory))?);
+    Ok(command)
+}
+
+fn log(directory: &Path) -> PathBuf {
+    directory.join("server.log")
+}
