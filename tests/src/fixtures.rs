@@ -309,7 +309,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[hangar_tests::test]
     fn fixtures_are_the_same_each_time() -> Result<()> {
         let (one, two) = (Fixtures::new()?, Fixtures::new()?);
         let file = "model.safetensors";
@@ -321,7 +321,7 @@ mod tests {
         Ok(())
     }
 
-    #[test]
+    #[hangar_tests::test]
     fn every_broken_model_can_be_written() -> Result<()> {
         let fixtures = Fixtures::new()?;
         for broken in Broken::ALL {

@@ -1,7 +1,11 @@
 //! What the end-to-end suites share.
 
+// What the attribute makes of a test names this crate, also in it.
+extern crate self as hangar_tests;
+
 pub mod background;
 pub mod baseline;
+pub mod bound;
 pub mod driver;
 pub mod failpoints;
 pub mod fixtures;
@@ -26,3 +30,5 @@ pub mod time_enough;
 pub mod timed;
 pub mod tools;
 pub mod workspace;
+
+pub use hangar_test_macros::test;

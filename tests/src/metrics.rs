@@ -176,7 +176,7 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
+    #[hangar_tests::test]
     fn metrics_text_is_parsed() -> Result<()> {
         let metrics = Metrics::parse(
             "# HELP a_total What it is.\n# TYPE a_total counter\na_total{x=\"1\",y=\"q\\\"\"} 2\n\
@@ -188,7 +188,7 @@ mod tests {
         Ok(())
     }
 
-    #[test]
+    #[hangar_tests::test]
     fn malformed_metrics_text_is_refused() {
         for text in [
             "a 1\n",

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::server::DEADLINE;
 
-    #[tokio::test]
+    #[hangar_tests::test]
     async fn a_child_is_seen_until_it_is_reaped() -> Result<()> {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn()?;
         let pid = child.id();
@@ -223,7 +223,7 @@ mod tests {
         Ok(())
     }
 
-    #[test]
+    #[hangar_tests::test]
     fn allocated_memory_is_seen() -> Result<()> {
         let pid = std::process::id();
         let before = host_bytes(pid)?;

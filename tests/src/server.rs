@@ -13,7 +13,6 @@ mod loaded;
 mod model;
 mod process;
 mod transitions;
-mod watchdog;
 
 pub use binaries::binary;
 pub(crate) use binaries::build_directory;

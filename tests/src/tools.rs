@@ -151,7 +151,7 @@ fn run(command: &mut Command) -> Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[hangar_tests::test]
     fn a_tool_is_made_once_and_anew_when_its_pins_change() -> Result<()> {
         let directory = tempfile::tempdir()?;
         let pins = directory.path().join("pins");

@@ -77,7 +77,7 @@ fn assert_plausible(messages: &[(Instant, ModelStatus)], ready: Instant) {
     assert!(reported > 0, "no estimate");
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn reported_progress_agrees_with_proc_io() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.big_llama()?;
@@ -148,7 +148,7 @@ async fn reported_progress_agrees_with_proc_io() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_waiting_load_reports_its_progress() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.big_llama()?;

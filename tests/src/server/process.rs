@@ -18,8 +18,12 @@ use tokio::{
     time::timeout,
 };
 
-use super::{DEADLINE, TestServerBuilder, binary, watchdog::Watchdog};
-use crate::{fixtures::Fixtures, processes};
+use super::{DEADLINE, TestServerBuilder, binary};
+use crate::{
+    bound::{self, KnownServer},
+    fixtures::Fixtures,
+    processes,
+};
 
 /// The process of a server that serves. Killed and reaped when dropped.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ pub(super) struct ServerProcess {
     data_dir: PathBuf,
     /// Kept open, so that the server can go on writing to it.
     _output: BufReader<Receiver>,
-    _watchdog: Watchdog,
+    _known: KnownServer,
 }
 
 /// The line that the server prints once it serves.
@@ -87,7 +91,7 @@ impl ServerProcess {
         };
         let server = Pid::from_child(child.0.as_ref().context("there is no process")?);
         Ok(Self {
-            _watchdog: Watchdog::start(server, log(directory.path()))?,
+            _known: bound::server(server, log(directory.path())),
             child: child.0.take().context("there is no process")?,
             announcement,
             directory,

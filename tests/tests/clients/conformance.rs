@@ -31,14 +31,14 @@ async fn check(name: &str, server: &TestServer, path: &Path) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_rpc_works_by_reflection() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
     check("rpcs", &server, &fixtures.llama()?).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_method_is_described() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -47,7 +47,7 @@ async fn every_method_is_described() -> Result<()> {
     check("methods", &server, &server.directory).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn errors_are_read_in_words() -> Result<()> {
     let generate = GenerateScript {
         die_after: Some(1),
@@ -63,14 +63,14 @@ async fn errors_are_read_in_words() -> Result<()> {
     check("errors", &server, &server.directory).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn errors_with_callers_words_are_not_too_long() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
     check("words", &server, &fixtures.llama()?).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn health_is_reported() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())

@@ -32,7 +32,7 @@ async fn prints(line: &str, at: SocketAddr, parts: &[&str]) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn describe_shows_the_comments_of_the_protos() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -77,7 +77,7 @@ async fn describe_shows_the_comments_of_the_protos() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_ops_port_has_reflection_of_its_services() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -104,7 +104,7 @@ async fn the_ops_port_has_reflection_of_its_services() -> Result<()> {
     prints(elsewhere, ops, &["not found"]).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn reflection_is_turned_off_on_both_ports() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -118,7 +118,7 @@ async fn reflection_is_turned_off_on_both_ports() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_worker_protocol_is_not_in_reflection() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())

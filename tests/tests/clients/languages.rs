@@ -66,7 +66,7 @@ async fn expected(server: &TestServer) -> Result<String> {
 #[case(Language::Python)]
 #[case(Language::TypeScript)]
 #[case(Language::Java)]
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_program_loads_watches_generates_and_reads_errors(
     #[case] language: Language,
 ) -> Result<()> {
@@ -89,7 +89,7 @@ async fn a_program_loads_watches_generates_and_reads_errors(
     Ok(())
 }
 
-#[test]
+#[hangar_tests::test]
 fn the_whole_template_makes_stubs_of_the_public_api_and_nothing_else() -> Result<()> {
     for language in Language::ALL {
         if !is_here(language)? {

@@ -147,7 +147,7 @@ impl Curl {
 }
 
 #[rstest]
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_method_is_listed(
     #[values("grpc-v1", "grpc-v1alpha")] version: &'static str,
 ) -> Result<()> {
@@ -164,7 +164,7 @@ async fn every_method_is_listed(
 }
 
 #[rstest]
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_rpc_works(#[values("grpc-v1", "grpc-v1alpha")] version: &'static str) -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -222,7 +222,7 @@ async fn every_rpc_works(#[values("grpc-v1", "grpc-v1alpha")] version: &'static 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_watch_is_printed_as_it_goes() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -257,7 +257,7 @@ async fn a_watch_is_printed_as_it_goes() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn errors_carry_their_details() -> Result<()> {
     const INFO: &str = "google.rpc.ErrorInfo";
     let server = TestServer::scripted()
@@ -299,7 +299,7 @@ async fn errors_carry_their_details() -> Result<()> {
     .await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn reflection_can_be_turned_off() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())

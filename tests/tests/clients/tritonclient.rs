@@ -19,7 +19,7 @@ use tokio::{process::Command, task::spawn_blocking, time::timeout};
 #[case::an_embedding_model_gives_vectors("embed")]
 #[case::errors_have_their_codes("errors")]
 #[case::the_wire_format_is_the_published_one("descriptors")]
-#[tokio::test]
+#[hangar_tests::test]
 async fn tritonclient(#[case] check: &str) -> Result<()> {
     let workspace = workspace();
     let python = spawn_blocking(tools::tritonclient).await??;

@@ -105,7 +105,7 @@ async fn channel(server: &TestServer) -> Result<Channel> {
     Ok(Endpoint::from_shared(server.url())?.connect().await?)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_part_of_the_api_has_a_comment() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())

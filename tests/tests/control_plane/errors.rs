@@ -43,7 +43,7 @@ fn flagged(flag: u8, message: &[u8]) -> Vec<u8> {
     framed
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_the_protocol_refuses_carries_a_reason() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::real()
@@ -107,7 +107,7 @@ async fn what_the_protocol_refuses_carries_a_reason() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn errors_of_health_and_reflection_carry_a_reason_too() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -144,7 +144,7 @@ async fn errors_of_health_and_reflection_carry_a_reason_too() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn callers_words_are_cut_wherever_they_get_into_an_error() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -225,7 +225,7 @@ fn hostile(words: &str, option: bool) -> Call {
 #[case::ascii("x")]
 #[case::two_bytes("ö")]
 #[case::four_bytes("😀")]
-#[tokio::test]
+#[hangar_tests::test]
 async fn no_template_kills_its_worker_with_the_callers_words(#[case] letter: &str) -> Result<()> {
     let server = TestServer::tiny_with(|spec| spec.chat_template = HOSTILE.to_owned()).await?;
     let caller = Caller::connect(&server.url()).await?;

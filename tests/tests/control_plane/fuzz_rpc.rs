@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use hangar_tests::fuzz::{Round, run};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn random_calls_harm_no_worker_and_every_error_says_why() -> Result<()> {
     let round = Round {
         seed: 12,

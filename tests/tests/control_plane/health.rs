@@ -86,7 +86,7 @@ fn gated() -> Script {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_server_serves_on_both_ports() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -102,7 +102,7 @@ async fn a_server_serves_on_both_ports() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_error_for_an_unknown_service_lists_the_known_ones() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -136,7 +136,7 @@ async fn the_error_for_an_unknown_service_lists_the_known_ones() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unknown_service_is_not_found_and_can_be_watched_until_it_is_known() -> Result<()> {
     let server = TestServer::scripted().script(&gated()).start().await?;
     let gate = server.gate("load")?;
@@ -176,7 +176,7 @@ async fn an_unknown_service_is_not_found_and_can_be_watched_until_it_is_known() 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_serves_from_ready_until_it_drains_or_dies() -> Result<()> {
     let server = TestServer::scripted().script(&gated()).start().await?;
     let [health, _] = ports(&server).await?;
@@ -210,7 +210,7 @@ async fn a_model_serves_from_ready_until_it_drains_or_dies() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn shutdown_is_reported_and_ends_watches_cleanly() -> Result<()> {
     let server = TestServer::scripted().script(&gated()).start().await?;
     let load = server.gate("load")?;
@@ -256,7 +256,7 @@ async fn shutdown_is_reported_and_ends_watches_cleanly() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn probes_and_metrics_are_there_over_plain_http() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -284,7 +284,7 @@ async fn probes_and_metrics_are_there_over_plain_http() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn status_calls_answer_while_models_load() -> Result<()> {
     let server = TestServer::scripted()
         .script(&gated())

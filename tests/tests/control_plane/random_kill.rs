@@ -195,7 +195,7 @@ async fn survive(kills: u64, seed: u64) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn nothing_acknowledged_is_lost_by_sigkill_at_random_moments() -> Result<()> {
     let kills = setting("HANGAR_TESTS_KILLS").unwrap_or(KILLS);
     let seed = setting("HANGAR_TESTS_SEED").unwrap_or_else(|| fastrand::u64(..));

@@ -94,7 +94,7 @@ fn sockets(data: &Path) -> Result<Vec<OsString>> {
     Ok(names.collect::<std::io::Result<_>>()?)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn running_answers_may_end_and_no_process_is_left() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let data = directory.path().join("data");
@@ -161,7 +161,7 @@ async fn running_answers_may_end_and_no_process_is_left() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_answer_that_does_not_end_is_cut_off() -> Result<()> {
     let server = TestServer::scripted()
         .script(&gated())
@@ -183,7 +183,7 @@ async fn an_answer_that_does_not_end_is_cut_off() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_does_not_go_is_killed() -> Result<()> {
     let script = Script {
         ignore_sigterm: true,
@@ -202,7 +202,7 @@ async fn a_worker_that_does_not_go_is_killed() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn connections_that_say_nothing_do_not_hold_the_server_up() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -218,7 +218,7 @@ async fn connections_that_say_nothing_do_not_hold_the_server_up() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_caller_that_does_not_read_does_not_hold_the_server_up() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -236,7 +236,7 @@ async fn a_caller_that_does_not_read_does_not_hold_the_server_up() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_second_signal_ends_the_server_at_once() -> Result<()> {
     // A collector that never answers, which must not hold the server up either.
     let collector = TcpListener::bind("127.0.0.1:0").await?;
@@ -271,7 +271,7 @@ async fn a_second_signal_ends_the_server_at_once() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_collector_that_never_answers_does_not_hold_the_server_up() -> Result<()> {
     let collector = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", collector.local_addr()?);
@@ -287,7 +287,7 @@ async fn a_collector_that_never_answers_does_not_hold_the_server_up() -> Result<
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_second_server_on_the_same_data_is_refused() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -305,7 +305,7 @@ async fn a_second_server_on_the_same_data_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_port_that_is_taken_is_named() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let taken = listener.local_addr()?.to_string();
@@ -321,7 +321,7 @@ async fn a_port_that_is_taken_is_named() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn sockets_of_a_killed_server_are_removed() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let model = fixtures.scripted("m", &Script::default())?;
@@ -356,7 +356,7 @@ async fn sockets_of_a_killed_server_are_removed() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn no_worker_outlives_a_killed_server() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -387,7 +387,7 @@ async fn no_worker_outlives_a_killed_server() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn no_worker_outlives_a_server_that_is_killed_in_a_load() -> Result<()> {
     for state in [
         ModelState::Starting,

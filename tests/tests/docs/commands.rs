@@ -60,7 +60,7 @@ async fn run_line(
     Ok(())
 }
 
-#[test]
+#[hangar_tests::test]
 fn the_commands_that_build_and_test_are_those_of_ci() {
     let commands = commands(README);
     assert_eq!(commands[..2], *MADE);
@@ -71,7 +71,7 @@ fn the_commands_that_build_and_test_are_those_of_ci() {
     assert!(commands.iter().any(|command| command == SERVE));
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_other_command_works_in_the_order_of_the_text() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let (text, embedding) = (fixtures.llama()?, fixtures.embedding(Embedding::Qwen3)?);
@@ -89,7 +89,7 @@ async fn every_other_command_works_in_the_order_of_the_text() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_calls_of_every_other_page_work() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let grpcurl = Grpcurl::new().await?;
@@ -111,7 +111,7 @@ async fn the_calls_of_every_other_page_work() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_clients_example_plays_the_main_job() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -131,7 +131,7 @@ async fn the_clients_example_plays_the_main_job() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_clients_example_for_embeddings_compares_texts() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -151,7 +151,7 @@ async fn the_clients_example_for_embeddings_compares_texts() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_example_for_tritons_client_gets_an_answer() -> Result<()> {
     let block = README.split("```python\n").nth(1).context("an example")?;
     let example = block.split("```").next().context("its end")?;
@@ -172,7 +172,7 @@ async fn the_example_for_tritons_client_gets_an_answer() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_configuration_of_the_readme_is_understood() -> Result<()> {
     let begin = README.find("# hangar.toml").context("a configuration")?;
     let file = &README[begin..begin + README[begin..].find("```").context("its end")?];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-#[test]
+#[hangar_tests::test]
 fn committed_files_are_what_the_protos_generate() -> anyhow::Result<()> {
     let generated = hangar_codegen::generate()?;
     let mut committed = BTreeMap::new();

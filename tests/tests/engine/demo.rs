@@ -60,7 +60,7 @@ async fn said(prompt: &str, server: &TestServer) -> Result<String> {
     Ok(request.temperature(0.0).max_tokens(128).text().await?.text)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_demo_model_says_what_it_was_taught() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -73,7 +73,7 @@ async fn the_demo_model_says_what_it_was_taught() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn its_name_is_enough_to_load_it() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -109,7 +109,7 @@ async fn serving(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<(Vec<Strin
 }
 
 #[rstest]
-#[tokio::test]
+#[hangar_tests::test]
 async fn without_a_terminal_the_demonstration_plays_every_step_and_ends(
     #[values(&[], &["--exit"])] arguments: &[&str],
 ) -> Result<()> {
@@ -130,7 +130,7 @@ async fn without_a_terminal_the_demonstration_plays_every_step_and_ends(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_step_that_fails_ends_the_demonstration_with_status_1() -> Result<()> {
     let too_small = ["--memory-limit", "1MiB"];
     for arguments in [&too_small[..], &["--serve", "--memory-limit", "1MiB"]] {
@@ -144,7 +144,7 @@ async fn a_step_that_fails_ends_the_demonstration_with_status_1() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn asked_to_serve_the_demonstration_serves_on_until_a_signal_comes() -> Result<()> {
     let mut demo = demo(&["--serve"])?.stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(demo.stdout.take().context("no output")?).lines();
@@ -177,7 +177,7 @@ async fn asked_to_serve_the_demonstration_serves_on_until_a_signal_comes() -> Re
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn on_a_terminal_the_demonstration_serves_on_until_ctrl_c() -> Result<()> {
     let mut terminal = Command::new("python3")
         .args(["-c", TERMINAL])

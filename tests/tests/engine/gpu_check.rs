@@ -50,7 +50,7 @@ fn rows(table: &str) -> Vec<(String, String, String)> {
     cells.skip(1).collect()
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_step_runs_and_passes() -> Result<()> {
     let output = check(&["--device", "cpu", "--small"]).await?;
     let reported = String::from_utf8_lossy(&output.stderr);
@@ -72,7 +72,7 @@ async fn every_step_runs_and_passes() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_gpu_that_is_not_there_fails_the_check() -> Result<()> {
     // An ordinal that no machine has.
     let arguments = ["--device", "cuda:99", "--small", "--rounds", "1"];
@@ -86,7 +86,7 @@ async fn a_gpu_that_is_not_there_fails_the_check() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn wrong_usage_is_refused_with_help() -> Result<()> {
     let output = check(&["--device", "tpu"]).await?;
     assert_eq!(output.status.code(), Some(2));

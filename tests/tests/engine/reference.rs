@@ -56,7 +56,7 @@ struct Told {
     finish: FinishReason,
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_architecture_answers_as_the_reference_or_is_refused_by_name() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let hangar = TestServer::real().fixtures(&fixtures).start().await?;

@@ -45,7 +45,7 @@ fn failure(device: &str, path: &Path) -> Result<WorkerFailure> {
     }
 }
 
-#[test]
+#[hangar_tests::test]
 fn a_cpu_worker_refuses_a_gpu_and_says_which_worker_has_one() -> Result<()> {
     let model = Fixtures::new()?.llama()?;
     let failure = failure("cuda:0", &model)?;
@@ -60,14 +60,14 @@ fn a_cpu_worker_refuses_a_gpu_and_says_which_worker_has_one() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[hangar_tests::test]
 fn the_device_is_looked_for_before_any_file() -> Result<()> {
     let failure = failure("cuda:0", Path::new("/nowhere"))?;
     assert_eq!(failure.reason, "DEVICE_UNAVAILABLE");
     Ok(())
 }
 
-#[test]
+#[hangar_tests::test]
 fn another_device_than_the_one_that_a_worker_sees_is_refused() -> Result<()> {
     let failure = failure("cuda:1", Path::new("/nowhere"))?;
     assert_eq!(failure.reason, "DEVICE_UNAVAILABLE");

@@ -97,7 +97,7 @@ mod tests {
         Plan::parse(line.split_whitespace().map(str::to_owned))
     }
 
-    #[test]
+    #[hangar_tests::test]
     fn without_arguments_a_gpu_is_checked_with_two_models() -> Result<()> {
         let plan = parse("")?.context("a plan")?;
         assert_eq!((plan.device.as_str(), plan.rounds), ("cuda", 100));
@@ -106,7 +106,7 @@ mod tests {
         Ok(())
     }
 
-    #[test]
+    #[hangar_tests::test]
     fn a_small_check_is_short_unless_asked_otherwise() -> Result<()> {
         let plan = parse("--device cpu --small")?.context("a plan")?;
         assert_eq!((plan.rounds, plan.sizes.len()), (3, 0));
@@ -116,7 +116,7 @@ mod tests {
         Ok(())
     }
 
-    #[test]
+    #[hangar_tests::test]
     fn wrong_arguments_are_refused_with_help() {
         for line in [
             "--device tpu",

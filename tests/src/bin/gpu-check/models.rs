@@ -124,7 +124,7 @@ fn shape(billions: u32) -> (Shape, usize) {
 mod tests {
     use super::*;
 
-    #[test]
+    #[hangar_tests::test]
     fn sizes_are_about_what_they_are_called() {
         for (billions, range) in [(1, 0.9..1.4), (3, 2.5..3.5), (8, 6.5..8.5)] {
             let parameters = shape(billions).0.parameters(Family::Llama) as f64 / 1e9;

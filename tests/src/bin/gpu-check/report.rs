@@ -76,7 +76,7 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[hangar_tests::test]
     async fn a_step_that_fails_or_does_not_end_fails_the_check() {
         let second = Duration::from_secs(1);
         let mut report = Report::default();

@@ -42,7 +42,7 @@ async fn list(catalog: &mut Catalog) -> Result<Vec<Model>> {
     Ok(page.into_inner().models)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn declared_models_follow_the_file_at_each_start() -> Result<()> {
     let site = Site::new()?;
     let text = "[[models]]\nid = \"A\"\naliases = [\"x\"]\nsource = \"demo\"\nlabels = { Team = \"a\" }\n\
@@ -74,7 +74,7 @@ async fn declared_models_follow_the_file_at_each_start() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_switch_of_a_declared_alias_outlives_a_restart() -> Result<()> {
     let site = Site::new()?;
     let text = "[[models]]\nid = \"a\"\naliases = [\"x\"]\nsource = \"demo\"\n";
@@ -87,7 +87,7 @@ async fn a_switch_of_a_declared_alias_outlives_a_restart() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn declared_models_are_not_changed_by_calls() -> Result<()> {
     let site = Site::new()?;
     let (_hangar, mut catalog) = site
@@ -112,7 +112,7 @@ async fn declared_models_are_not_changed_by_calls() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_wrong_declaration_is_refused_with_the_model_and_the_key() -> Result<()> {
     let site = Site::new()?;
     let (server, mut catalog) = site.start("").await?;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_deleted_model_is_gone_and_another_of_its_id_is_another() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let first = server.create("m").await?;
@@ -17,7 +17,7 @@ async fn a_deleted_model_is_gone_and_another_of_its_id_is_another() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_etag_that_is_given_has_to_be_the_current_one() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
@@ -39,7 +39,7 @@ async fn an_etag_that_is_given_has_to_be_the_current_one() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_with_aliases_goes_by_force_and_they_go_too() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     server
@@ -57,7 +57,7 @@ async fn a_model_with_aliases_goes_by_force_and_they_go_too() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn wrong_deletes_are_refused_with_a_reason() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let request = DeleteModelRequest {

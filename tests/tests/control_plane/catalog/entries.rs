@@ -5,7 +5,7 @@ use prost_types::Duration;
 
 use super::*;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_new_entry_is_whole_and_lasts() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let spec = ModelSpec {
@@ -41,7 +41,7 @@ async fn a_new_entry_is_whole_and_lasts() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_entry_that_the_caller_has_is_not_sent_again() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
@@ -69,7 +69,7 @@ async fn an_entry_that_the_caller_has_is_not_sent_again() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unknown_entry_is_not_found_and_the_error_lists_known_ones() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     server.create("known").await?;
@@ -81,7 +81,7 @@ async fn an_unknown_entry_is_not_found_and_the_error_lists_known_ones() -> Resul
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn validate_only_creates_nothing_and_returns_what_would_be() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let check = CreateModelRequest {
@@ -111,7 +111,7 @@ async fn validate_only_creates_nothing_and_returns_what_would_be() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn all_violations_are_reported_at_once() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     for validate_only in [true, false] {
@@ -153,7 +153,7 @@ async fn all_violations_are_reported_at_once() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_source_outside_the_roots_is_refused() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     for validate_only in [true, false] {
@@ -184,7 +184,7 @@ async fn a_source_outside_the_roots_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn as_many_models_as_may_be_are_registered() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::scripted()

@@ -52,7 +52,7 @@ fn assert_says(text: &str, parts: &[&str]) {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_corrupt_catalog_is_refused() -> Result<()> {
     let left = Left::new().await?;
     let whole = fs::read(left.path())?;
@@ -71,7 +71,7 @@ async fn a_corrupt_catalog_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_catalog_of_a_newer_server_is_refused() -> Result<()> {
     let left = Left::new().await?;
     let mut newer = fs::read(left.path())?;
@@ -87,7 +87,7 @@ async fn a_catalog_of_a_newer_server_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_catalog_that_cannot_be_written_is_refused() -> Result<()> {
     let left = Left::new().await?;
     fs::set_permissions(left.path(), fs::Permissions::from_mode(0o444))?;
@@ -99,7 +99,7 @@ async fn a_catalog_that_cannot_be_written_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn of_two_servers_on_one_directory_the_second_refuses() -> Result<()> {
     let left = Left::new().await?;
     let first = left.options().start().await?;

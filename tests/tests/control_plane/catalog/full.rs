@@ -23,7 +23,7 @@ impl CatalogServer {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_full_disk_is_reported_and_nothing_is_lost() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let directory = tempfile::tempdir()?;

@@ -36,7 +36,7 @@ fn by(order: ModelOrder, descending: bool) -> ListModelsRequest {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_empty_catalog_is_an_empty_page() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let page = server.list(&ListModelsRequest::default()).await?;
@@ -44,7 +44,7 @@ async fn an_empty_catalog_is_an_empty_page() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn pages_follow_each_other_in_every_order() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let mut first = None;
@@ -72,7 +72,7 @@ async fn pages_follow_each_other_in_every_order() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_page_goes_on_where_the_one_before_ended_whatever_came_and_went() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     for id in ["b", "d", "f"] {
@@ -91,7 +91,7 @@ async fn a_page_goes_on_where_the_one_before_ended_whatever_came_and_went() -> R
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn filters_find_what_matches_all_of_them() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let directory = server.fixtures.directory("m")?;
@@ -166,7 +166,7 @@ async fn filters_find_what_matches_all_of_them() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn tokens_that_are_forged_foreign_or_cut_are_refused() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     for id in ["a", "b", "c"] {
@@ -217,7 +217,7 @@ async fn tokens_that_are_forged_foreign_or_cut_are_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn all_violations_of_a_list_are_reported_at_once() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let request = ListModelsRequest {
@@ -245,7 +245,7 @@ async fn all_violations_of_a_list_are_reported_at_once() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_page_is_never_larger_than_clients_take() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     // 300 entries of some 17 kB each.

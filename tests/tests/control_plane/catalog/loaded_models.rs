@@ -30,7 +30,7 @@ impl CatalogServer {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_the_engine_was_built_from_takes_a_reload() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let created = server.loaded().await?;
@@ -48,7 +48,7 @@ async fn what_the_engine_was_built_from_takes_a_reload() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_loaded_model_is_deleted_by_force_and_then_gone() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     server.loaded().await?;
@@ -73,7 +73,7 @@ async fn a_loaded_model_is_deleted_by_force_and_then_gone() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn nothing_is_unloaded_for_a_deletion_that_is_refused() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     server.loaded().await?;
@@ -89,7 +89,7 @@ async fn nothing_is_unloaded_for_a_deletion_that_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn watchers_hear_of_what_comes_changes_and_goes() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let mut watch = server.connect().await?.watch().stream();
@@ -124,7 +124,7 @@ async fn watchers_hear_of_what_comes_changes_and_goes() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_new_watcher_finds_what_is_registered_also_after_a_restart() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let directory = tempfile::tempdir()?;

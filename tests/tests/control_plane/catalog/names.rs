@@ -2,7 +2,7 @@
 
 use super::*;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_name_that_is_taken_is_refused() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     server.catalog.create_model(aliased("m", &["a"])).await?;
@@ -28,7 +28,7 @@ async fn a_name_that_is_taken_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn ids_that_differ_in_case_are_different_models() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let lower = server.create("model").await?;
@@ -43,7 +43,7 @@ async fn ids_that_differ_in_case_are_different_models() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn aliases_are_replaced_as_a_whole_and_are_no_part_of_the_etag() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let request = aliased("m", &["a", "b"]);
@@ -75,7 +75,7 @@ async fn aliases_are_replaced_as_a_whole_and_are_no_part_of_the_etag() -> Result
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn aliases_are_bounded_and_have_the_form_of_ids() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let many: Vec<_> = (0..17).map(|n| format!("a{n}")).collect();

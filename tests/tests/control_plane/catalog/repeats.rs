@@ -9,7 +9,7 @@ fn with_id(id: &str, request: CreateModelRequest) -> CreateModelRequest {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_repeated_call_gets_the_same_answer_and_does_nothing() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let request = with_id("r", new("m"));
@@ -37,7 +37,7 @@ async fn a_repeated_call_gets_the_same_answer_and_does_nothing() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_id_belongs_to_one_body() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let first = with_id("r", new("m"));
@@ -48,7 +48,7 @@ async fn an_id_belongs_to_one_body() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_call_that_failed_can_be_tried_again() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     server.create("m").await?;
@@ -60,7 +60,7 @@ async fn a_call_that_failed_can_be_tried_again() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn many_callers_with_one_id_make_one_model() -> Result<()> {
     let server = CatalogServer::new().await?;
     let calls = (0..20).map(|_| {
@@ -73,7 +73,7 @@ async fn many_callers_with_one_id_make_one_model() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_was_answered_survives_a_kill() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let directory = tempfile::tempdir()?;
@@ -118,7 +118,7 @@ async fn what_was_answered_survives_a_kill() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_answer_to_a_load_survives_a_kill() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let directory = tempfile::tempdir()?;

@@ -4,7 +4,7 @@ use hangar_client::v1::{GenerationDefaults, Sampling};
 
 use super::*;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_field_far_below_is_changed_alone() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let sampling = Sampling {
@@ -53,7 +53,7 @@ async fn a_field_far_below_is_changed_alone() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_spec_is_replaced_as_a_whole_or_not_without_a_source() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
@@ -82,7 +82,7 @@ async fn the_spec_is_replaced_as_a_whole_or_not_without_a_source() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_same_spec_is_no_change() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
@@ -91,7 +91,7 @@ async fn the_same_spec_is_no_change() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_etag_is_required_and_has_to_be_the_current_one() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
@@ -118,7 +118,7 @@ async fn an_etag_is_required_and_has_to_be_the_current_one() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn of_two_changes_at_once_one_is_stale() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
@@ -140,7 +140,7 @@ async fn of_two_changes_at_once_one_is_stale() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn masks_that_name_what_cannot_be_changed_are_refused_with_every_path() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
@@ -163,7 +163,7 @@ async fn masks_that_name_what_cannot_be_changed_are_refused_with_every_path() ->
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_a_change_would_make_wrong_is_refused() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;
@@ -192,7 +192,7 @@ async fn what_a_change_would_make_wrong_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn validate_only_updates_nothing_and_returns_what_would_be() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     server.create("taken").await?;
@@ -219,7 +219,7 @@ async fn validate_only_updates_nothing_and_returns_what_would_be() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_is_not_there_is_not_changed() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let created = server.create("m").await?;

@@ -7,7 +7,7 @@ use tonic::Code;
 
 use super::server::{GIB, GpuServer, hinted, pinned};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_refusal_names_the_device_and_the_numbers() -> Result<()> {
     let server = GpuServer::with_gpus(&[24, 10]).await?;
     let uuid = &server.gpus[1].uuid;
@@ -51,7 +51,7 @@ async fn a_refusal_names_the_device_and_the_numbers() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_other_processes_hold_is_not_given_away() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     server.driver.take(0, 5 * GIB)?;
@@ -69,7 +69,7 @@ async fn what_other_processes_hold_is_not_given_away() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn models_are_evicted_only_from_the_device_that_needs_memory() -> Result<()> {
     let server = GpuServer::with_gpus(&[10, 10]).await?;
     server.load("other", "cuda:1", 4 * GIB).await?;
@@ -89,7 +89,7 @@ async fn models_are_evicted_only_from_the_device_that_needs_memory() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_memory_hint_for_a_device_counts() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     let spec = hinted(server.spec("m", "cuda", GIB)?, 9 * GIB);
@@ -103,7 +103,7 @@ async fn a_memory_hint_for_a_device_counts() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_a_model_held_on_a_device_is_what_it_needs_there() -> Result<()> {
     let server = GpuServer::with_gpus(&[10, 10]).await?;
     // It says that it needs little, and takes more.
@@ -143,7 +143,7 @@ async fn what_a_model_held_on_a_device_is_what_it_needs_there() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn memory_reserved_for_a_load_is_not_given_twice() -> Result<()> {
     let server = GpuServer::with(&[10], |options| {
         options.argument("--max-concurrent-device-loads=2")

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::server::{GIB, GpuServer};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_device_memory_of_a_dead_worker_is_waited_for() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     let dead = server.load("dead", "cuda", 5 * GIB).await?;
@@ -25,7 +25,7 @@ async fn the_device_memory_of_a_dead_worker_is_waited_for() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_that_is_restarted_gets_its_memory_back() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     let path = server.fixtures.scripted("m", &Script::on_device(6 * GIB))?;

@@ -5,7 +5,7 @@ use hangar_tests::{driver::Gpu, metrics::Metrics, scripted::Script};
 
 use super::server::{GIB, GpuServer};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn devices_are_reported_as_the_driver_describes_them() -> Result<()> {
     let server = GpuServer::with_gpus(&[80, 24]).await?;
     let busy = Gpu {
@@ -34,7 +34,7 @@ async fn devices_are_reported_as_the_driver_describes_them() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn memory_of_models_is_reported_by_device() -> Result<()> {
     let server = GpuServer::with_gpus(&[10, 10]).await?;
     server.load("a", "cuda:1", 2 * GIB).await?;
@@ -51,7 +51,7 @@ async fn memory_of_models_is_reported_by_device() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_drivers_figure_is_used_where_a_worker_reports_none() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     let script = Script {
@@ -66,7 +66,7 @@ async fn the_drivers_figure_is_used_where_a_worker_reports_none() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn kv_cache_blocks_are_reported() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     let script = Script {

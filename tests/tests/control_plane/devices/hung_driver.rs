@@ -13,7 +13,7 @@ use super::server::{GIB, GpuServer};
 /// waits for the driver it is over before, however often that is tried.
 const ATTEMPTS: usize = 6;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_driver_that_hangs_is_reported_and_holds_up_nobody_else() -> Result<()> {
     for _ in 0..ATTEMPTS {
         if others_go_on_while_the_driver_hangs().await? {

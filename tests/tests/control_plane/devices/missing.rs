@@ -49,7 +49,7 @@ fn assert_contains(message: &str, words: &[&str]) {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_missing_driver_is_named() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
@@ -69,7 +69,7 @@ async fn a_missing_driver_is_named() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_library_without_its_driver_is_a_missing_driver() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
@@ -90,7 +90,7 @@ async fn a_library_without_its_driver_is_a_missing_driver() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_driver_that_does_not_work_is_reported_and_not_passed_over() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
@@ -108,7 +108,7 @@ async fn a_driver_that_does_not_work_is_reported_and_not_passed_over() -> Result
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_missing_worker_is_named() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
@@ -122,7 +122,7 @@ async fn a_missing_worker_is_named() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_device_that_is_not_there_is_named_with_those_that_are() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
@@ -150,7 +150,7 @@ async fn a_device_that_is_not_there_is_named_with_those_that_are() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_library_that_the_worker_needs_is_named_and_nothing_is_tried_again() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
@@ -174,7 +174,7 @@ async fn a_library_that_the_worker_needs_is_named_and_nothing_is_tried_again() -
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_cpu_needs_neither_driver_nor_cuda_worker() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;

@@ -23,7 +23,7 @@ fn variable(pid: u32, name: &str) -> Result<Option<String>> {
     Ok(variables.find_map(|variable| variable.strip_prefix(&start).map(ToOwned::to_owned)))
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_gets_the_device_that_its_spec_names_and_sees_no_other() -> Result<()> {
     let server = GpuServer::with_gpus(&[10, 10]).await?;
     let second = server.gpus[1].uuid.clone();
@@ -45,7 +45,7 @@ async fn a_model_gets_the_device_that_its_spec_names_and_sees_no_other() -> Resu
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn auto_chooses_the_device_with_most_free_memory() -> Result<()> {
     let server = GpuServer::with_gpus(&[10, 12, 9]).await?;
     let place = |ordinal: usize| format!("cuda:{}", server.gpus[ordinal].uuid);
@@ -62,7 +62,7 @@ async fn auto_chooses_the_device_with_most_free_memory() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn loads_that_choose_at_the_same_time_do_not_choose_the_same() -> Result<()> {
     let server = GpuServer::with_gpus(&[10, 10]).await?;
     let load = async |id: &str| server.load(id, "cuda", 6 * GIB).await;
@@ -71,7 +71,7 @@ async fn loads_that_choose_at_the_same_time_do_not_choose_the_same() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_device_that_was_changed_holds_from_the_next_load_on() -> Result<()> {
     let server = GpuServer::with_gpus(&[10, 10]).await?;
     server.load("m", "cuda:0", GIB).await?;
@@ -88,7 +88,7 @@ async fn a_device_that_was_changed_holds_from_the_next_load_on() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn without_a_worker_or_a_driver_for_gpus_auto_is_the_cpu() -> Result<()> {
     let server = GpuServer::with_gpus(&[]).await?;
     server.load("no-gpus", "auto", 0).await?;
@@ -119,7 +119,7 @@ async fn without_a_worker_or_a_driver_for_gpus_auto_is_the_cpu() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_malformed_device_is_refused_as_a_field() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     for device in [
@@ -138,7 +138,7 @@ async fn a_malformed_device_is_refused_as_a_field() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_server_that_starts_again_finds_the_devices_for_what_was_loaded() -> Result<()> {
     let data = tempfile::tempdir()?;
     let server = GpuServer::with(&[10, 10], |options| options.data_in(data.path())).await?;

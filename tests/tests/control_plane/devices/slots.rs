@@ -22,7 +22,7 @@ fn gated() -> Script {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn one_model_at_a_time_loads_on_a_device_and_devices_do_not_wait_for_each_other() -> Result<()>
 {
     let server = GpuServer::with_gpus(&[10, 10]).await?;
@@ -46,7 +46,7 @@ async fn one_model_at_a_time_loads_on_a_device_and_devices_do_not_wait_for_each_
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_ends_the_wait_for_a_device() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     let spec = server.scripted("first", "cuda", &gated())?;

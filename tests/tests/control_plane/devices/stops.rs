@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::server::{GIB, GpuServer};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_that_is_cancelled_gives_its_device_back() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     let script = Script {
@@ -38,7 +38,7 @@ async fn a_load_that_is_cancelled_gives_its_device_back() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_has_to_be_killed_gives_its_device_back() -> Result<()> {
     let server = GpuServer::with(&[10], |options| {
         options.time("--kill-timeout", Duration::from_secs(1))
@@ -57,7 +57,7 @@ async fn a_worker_that_has_to_be_killed_gives_its_device_back() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn all_models_are_unloaded_from_all_devices() -> Result<()> {
     let server = GpuServer::with_gpus(&[10, 10]).await?;
     server.load("a", "cuda:0", 2 * GIB).await?;
@@ -89,7 +89,7 @@ async fn all_models_are_unloaded_from_all_devices() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn models_that_leave_a_device_together_report_their_own_bytes() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     server.load("a", "cuda:0", 2 * GIB).await?;

@@ -17,7 +17,7 @@ fn verified(unload: &ModelUnload) -> (UnloadVerification, u64) {
     (unload.verification(), unload.device_bytes_freed)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_verifies_that_device_memory_came_back() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     for _ in 0..3 {
@@ -38,7 +38,7 @@ async fn an_unload_verifies_that_device_memory_came_back() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn changes_of_other_models_are_allowed_for() -> Result<()> {
     let server = GpuServer::with_gpus(&[20]).await?;
     server.load("before", "cuda", 3 * GIB).await?;
@@ -58,7 +58,7 @@ async fn changes_of_other_models_are_allowed_for() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn memory_that_another_process_took_is_allowed_for_and_reported() -> Result<()> {
     let server = GpuServer::with_gpus(&[20]).await?;
     server.load("m", "cuda", 4 * GIB).await?;
@@ -69,7 +69,7 @@ async fn memory_that_another_process_took_is_allowed_for_and_reported() -> Resul
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn memory_that_does_not_come_back_is_reported_and_not_given_away() -> Result<()> {
     let server = GpuServer::with(&[10], |options| {
         options.time("--device-release-timeout", RELEASE_TIMEOUT)
@@ -94,7 +94,7 @@ async fn memory_that_does_not_come_back_is_reported_and_not_given_away() -> Resu
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn memory_that_comes_back_late_is_waited_for() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     server.load("m", "cuda", 4 * GIB).await?;
@@ -111,7 +111,7 @@ async fn memory_that_comes_back_late_is_waited_for() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_driver_that_reports_no_processes_is_enough() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     server.driver.keep_quiet(true)?;
@@ -124,7 +124,7 @@ async fn a_driver_that_reports_no_processes_is_enough() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn growth_of_another_model_is_allowed_for() -> Result<()> {
     let server = GpuServer::with_gpus(&[20]).await?;
     let other = server.load("other", "cuda", 3 * GIB).await?.worker_pid;
@@ -147,7 +147,7 @@ async fn growth_of_another_model_is_allowed_for() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_the_driver_knows_by_another_pid_is_not_counted_as_another_process()
 -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;

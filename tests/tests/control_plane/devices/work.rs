@@ -17,7 +17,7 @@ use super::server::{GIB, GpuServer};
 
 const LIMIT: Duration = Duration::from_millis(1500);
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_engine_hangs_only_if_its_device_rests_too() -> Result<()> {
     let server = GpuServer::with(&[8], |options| options.time("--hang-timeout", LIMIT)).await?;
     let gpu = |busy| Gpu {

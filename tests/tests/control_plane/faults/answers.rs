@@ -12,7 +12,7 @@ use tonic::Code;
 
 use super::{chunk, end};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_dies_at_a_token_ends_the_answer() -> Result<()> {
     for fault in [Fault::Kill, Fault::Abort, Fault::Exit(0)] {
         let script = Script {
@@ -41,7 +41,7 @@ async fn a_worker_that_dies_at_a_token_ends_the_answer() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_answer_without_an_end_is_an_error() -> Result<()> {
     let generate = GenerateScript {
         end_after: Some(2),
@@ -63,7 +63,7 @@ async fn an_answer_without_an_end_is_an_error() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_broken_call_is_no_dead_worker() -> Result<()> {
     let generate = GenerateScript {
         long_error_after: Some(1),
@@ -92,7 +92,7 @@ async fn a_broken_call_is_no_dead_worker() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_answer_that_fails_in_the_worker_is_an_error() -> Result<()> {
     let generate = GenerateScript {
         error_after: Some(1),
@@ -108,7 +108,7 @@ async fn an_answer_that_fails_in_the_worker_is_an_error() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_response_that_is_none_is_an_error_whose_cause_stays_in_the_log() -> Result<()> {
     let generate = GenerateScript {
         nothing_after: Some(1),

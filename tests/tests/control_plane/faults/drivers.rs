@@ -43,7 +43,7 @@ fn assert_failed(failed: &ModelStatus, worker: u32) {
 }
 
 #[rstest]
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_panic_fails_the_model_and_nobody_else(
     #[values(
         "driver",
@@ -92,7 +92,7 @@ async fn a_panic_fails_the_model_and_nobody_else(
 }
 
 #[rstest]
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_whose_task_panics_fails(
     #[values(Starting, Loading, Warming)] state: ModelState,
     #[values("driver", "worker-run", "worker-owner")] task: &str,
@@ -112,7 +112,7 @@ async fn a_load_whose_task_panics_fails(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_whose_driver_panics_while_it_drains_is_done_all_the_same() -> Result<()> {
     let failpoints = Failpoints::new()?;
     let server = server(&failpoints).await?;
@@ -133,7 +133,7 @@ async fn an_unload_whose_driver_panics_while_it_drains_is_done_all_the_same() ->
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_transition_that_panics_half_done_leaves_no_worker_behind() -> Result<()> {
     let failpoints = Failpoints::new()?;
     let server = server(&failpoints).await?;

@@ -49,7 +49,7 @@ async fn assert_bears(script: Script) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_flood_of_lines_on_standard_error_is_borne() -> Result<()> {
     let flood_stderr = Flood {
         bytes: FLOOD,
@@ -62,7 +62,7 @@ async fn a_flood_of_lines_on_standard_error_is_borne() -> Result<()> {
     .await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_flood_without_a_line_end_on_standard_error_is_borne() -> Result<()> {
     let flood_stderr = Flood {
         bytes: FLOOD,
@@ -75,7 +75,7 @@ async fn a_flood_without_a_line_end_on_standard_error_is_borne() -> Result<()> {
     .await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_flood_on_standard_output_is_borne() -> Result<()> {
     let flood_stdout = Flood {
         bytes: FLOOD,

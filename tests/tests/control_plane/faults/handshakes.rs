@@ -44,7 +44,7 @@ async fn first_words_within(
     Ok(failed.message)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_sends_no_handshake_is_killed_in_time() -> Result<()> {
     for ready in [ReadyKind::Never, ReadyKind::Half] {
         let (limit, stalled) = (Duration::from_secs(1), ErrorReason::LoadStalled);
@@ -54,7 +54,7 @@ async fn a_worker_that_sends_no_handshake_is_killed_in_time() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_malformed_handshake_is_refused() -> Result<()> {
     for ready in [ReadyKind::Garbage, ReadyKind::Huge] {
         let message = first_words(ready, Code::Unavailable, ErrorReason::WorkerDied).await?;
@@ -63,7 +63,7 @@ async fn a_malformed_handshake_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn another_protocol_version_is_refused() -> Result<()> {
     let died = ErrorReason::WorkerDied;
     let message = first_words(ReadyKind::WrongVersion, Code::Unavailable, died).await?;
@@ -74,7 +74,7 @@ async fn another_protocol_version_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_ends_or_closes_its_output_has_failed() -> Result<()> {
     for ready in [
         ReadyKind::Closed,
@@ -86,7 +86,7 @@ async fn a_worker_that_ends_or_closes_its_output_has_failed() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_is_wrong_with_the_files_is_reported_in_the_workers_words() -> Result<()> {
     let ready = ReadyKind::Failure {
         reason: "MODEL_UNUSABLE".into(),

@@ -76,12 +76,12 @@ async fn assert_hang_is_cured(script: &Script) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_hang_in_an_answer_ends_it_and_the_worker_is_replaced() -> Result<()> {
     assert_hang_is_cured(&Script::generating(hangs_after(2))).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_stopped_worker_is_a_hang() -> Result<()> {
     let script = Script {
         generate: GenerateScript {
@@ -94,7 +94,7 @@ async fn a_stopped_worker_is_a_hang() -> Result<()> {
     assert_hang_is_cured(&script).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_hang_is_noticed_although_the_caller_never_reads() -> Result<()> {
     let (server, mut transitions) = server(&Script::generating(hangs_after(2))).await?;
     let _answer = server.client.generate("m").prompt("x").stream().await?;
@@ -103,7 +103,7 @@ async fn a_hang_is_noticed_although_the_caller_never_reads() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_hang_while_draining_ends_the_drain() -> Result<()> {
     let (server, mut transitions) = server(&Script::generating(hangs_after(1))).await?;
     let mut answer = server.client.generate("m").prompt("x").stream().await?;
@@ -123,7 +123,7 @@ async fn a_hang_while_draining_ends_the_drain() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_slow_engine_does_not_hang() -> Result<()> {
     let generate = GenerateScript {
         token_interval_ms: 1000,
@@ -145,7 +145,7 @@ async fn a_slow_engine_does_not_hang() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_caller_that_does_not_read_is_no_hang() -> Result<()> {
     let generate = GenerateScript {
         token_interval_ms: 0,
@@ -189,7 +189,7 @@ async fn a_caller_that_does_not_read_is_no_hang() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_hung_model_that_is_not_to_be_restarted_fails() -> Result<()> {
     let script = Script::generating(hangs_after(1));
     let server = TestServer::scripted()

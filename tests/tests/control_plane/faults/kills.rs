@@ -56,22 +56,22 @@ async fn a_kill_fails_the_load_in(state: ModelState) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_killed_while_starting_fails_the_load() -> Result<()> {
     a_kill_fails_the_load_in(Starting).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_killed_while_loading_fails_the_load() -> Result<()> {
     a_kill_fails_the_load_in(Loading).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_killed_while_warming_fails_the_load() -> Result<()> {
     a_kill_fails_the_load_in(Warming).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_killed_when_ready_ends_its_requests() -> Result<()> {
     let server = server(&Script::gated()).await?;
     let worker = server.ready().await?.worker_pid;
@@ -100,7 +100,7 @@ async fn a_worker_killed_when_ready_ends_its_requests() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_killed_worker_ends_waiting_requests_too() -> Result<()> {
     let server = server(&Script::gated()).await?;
     let mut spec = server.spec();
@@ -129,7 +129,7 @@ async fn a_killed_worker_ends_waiting_requests_too() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_killed_while_draining_is_reported() -> Result<()> {
     let server = server(&Script::gated()).await?;
     let worker = server.ready().await?.worker_pid;
@@ -155,7 +155,7 @@ async fn a_worker_killed_while_draining_is_reported() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_killed_while_unloading_ends_the_unload() -> Result<()> {
     let script = Script {
         shutdown: ShutdownKind::Ignore,
@@ -174,7 +174,7 @@ async fn a_worker_killed_while_unloading_ends_the_unload() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn no_worker_outlives_a_killed_server() -> Result<()> {
     for state in [Starting, Loading, Warming] {
         let server = server(&Script::gated()).await?;

@@ -27,7 +27,7 @@ const LIVENESS_TIMEOUT: Duration = Duration::from_secs(2);
 #[case::another_task("session-expiry")]
 #[case::a_thread("catalog-write")]
 #[case::a_driver("driver.m")]
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_task_that_blocks_ends_liveness_until_it_turns_again(#[case] point: &str) -> Result<()> {
     let failpoints = Failpoints::new()?;
     let server = TestServer::scripted()

@@ -22,7 +22,7 @@ fn stalls_soon(options: TestServerBuilder) -> TestServerBuilder {
     options.time("--stall-timeout", SHORT)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_dies_in_its_load_is_reported_with_its_exit() -> Result<()> {
     let ends = [
         (Fault::Kill, "SIGKILL"),
@@ -51,7 +51,7 @@ async fn a_worker_that_dies_in_its_load_is_reported_with_its_exit() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_that_breaks_off_fails() -> Result<()> {
     let server = TestServer::checked(&Script::default()).start().await?;
     for kind in [LoadKind::EndEarly, LoadKind::Error] {
@@ -66,7 +66,7 @@ async fn a_load_that_breaks_off_fails() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_that_the_worker_gives_up_is_reported_in_its_words() -> Result<()> {
     let kind = LoadKind::Fail {
         reason: "MODEL_UNUSABLE".into(),
@@ -85,7 +85,7 @@ async fn a_load_that_the_worker_gives_up_is_reported_in_its_words() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_that_stands_still_is_stalled() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -110,7 +110,7 @@ async fn a_load_that_stands_still_is_stalled() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_stopped_worker_is_a_stalled_load() -> Result<()> {
     let script = Script::loading(LoadKind::Die(Fault::Stop));
     let server = TestServer::scripted()
@@ -124,7 +124,7 @@ async fn a_stopped_worker_is_a_stalled_load() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_busy_load_is_not_stalled() -> Result<()> {
     let limit = SHORT * 4;
     let server = TestServer::scripted()
@@ -138,7 +138,7 @@ async fn a_busy_load_is_not_stalled() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_that_reads_slowly_is_not_stalled() -> Result<()> {
     let script = Script {
         load: LoadScript {
@@ -168,7 +168,7 @@ async fn a_load_that_reads_slowly_is_not_stalled() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_is_not_there_fails_the_load() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let model = fixtures.scripted("m", &Script::default())?;
@@ -197,7 +197,7 @@ async fn a_worker_that_is_not_there_fails_the_load() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_that_does_not_fit_is_refused_with_the_numbers() -> Result<()> {
     let script = Script {
         need_host_bytes: 1 << 50,

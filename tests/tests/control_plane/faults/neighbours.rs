@@ -17,7 +17,7 @@ use tonic::Code;
 
 use super::{chunk, end};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_killed_worker_takes_no_token_from_its_neighbour() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.long_llama()?;
@@ -62,7 +62,7 @@ async fn a_killed_worker_takes_no_token_from_its_neighbour() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn real_workers_do_not_outlive_a_killed_server() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.long_llama()?;

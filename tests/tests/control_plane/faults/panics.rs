@@ -32,7 +32,7 @@ async fn ends_by(server: TestServer, name: &str) -> Result<()> {
 }
 
 #[rstest]
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_critical_task_that_panics_stops_the_server(
     #[values(
         "main-port",
@@ -62,7 +62,7 @@ async fn a_critical_task_that_panics_stops_the_server(
 #[rstest]
 #[case("catalog-write")]
 #[case("hangar-spawner")]
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_thread_that_panics_at_its_work_stops_the_server(#[case] thread: &str) -> Result<()> {
     let failpoints = Failpoints::new()?;
     let server = TestServer::scripted()
@@ -82,7 +82,7 @@ async fn a_thread_that_panics_at_its_work_stops_the_server(#[case] thread: &str)
 #[rstest]
 #[case("catalog-read-0")]
 #[case("hangar-devices")]
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_thread_that_panics_at_its_start_stops_the_server(#[case] thread: &str) -> Result<()> {
     let failpoints = Failpoints::new()?;
     failpoints.panic(thread)?;
@@ -94,7 +94,7 @@ async fn a_thread_that_panics_at_its_start_stops_the_server(#[case] thread: &str
     ends_by(server, thread).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn desired_state_survives_a_panic() -> Result<()> {
     let failpoints = Failpoints::new()?;
     let data = tempfile::tempdir()?;
@@ -115,7 +115,7 @@ async fn desired_state_survives_a_panic() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_read_of_the_catalog_that_panics_fails_its_call_only() -> Result<()> {
     let failpoints = Failpoints::new()?;
     let server = TestServer::scripted()
@@ -132,7 +132,7 @@ async fn a_read_of_the_catalog_that_panics_fails_its_call_only() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_request_whose_task_panics_gets_an_error_and_the_next_one_is_answered() -> Result<()> {
     let failpoints = Failpoints::new()?;
     let server = TestServer::scripted()
@@ -156,7 +156,7 @@ async fn a_request_whose_task_panics_gets_an_error_and_the_next_one_is_answered(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_stream_that_panics_gets_an_error_and_the_next_one_goes_on() -> Result<()> {
     let failpoints = Failpoints::new()?;
     let server = TestServer::scripted()
@@ -188,7 +188,7 @@ async fn a_stream_that_panics_gets_an_error_and_the_next_one_goes_on() -> Result
     Ok(())
 }
 
-#[test]
+#[hangar_tests::test]
 fn the_released_server_has_no_failpoints() -> Result<()> {
     let has = |name: &str| -> Result<bool> {
         let needle = b"HANGAR_FAILPOINTS";

@@ -43,7 +43,7 @@ fn patient(server: &TestServer) -> ModelSpec {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_that_dies_twice_succeeds_at_the_third_attempt() -> Result<()> {
     let server = TestServer::checked(&dies_on(&[1, 2])).start().await?;
     let mut transitions = server.follow("m").await?;
@@ -71,7 +71,7 @@ async fn a_load_that_dies_twice_succeeds_at_the_third_attempt() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn attempts_end_at_the_policys_maximum() -> Result<()> {
     let server = TestServer::checked(&dies_on(&[1, 2, 3, 4])).start().await?;
     let mut transitions = server.follow("m").await?;
@@ -105,7 +105,7 @@ async fn attempts_end_at_the_policys_maximum() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_is_restarted_as_its_policy_says() -> Result<()> {
     let unusable = LoadKind::Fail {
         reason: "MODEL_UNUSABLE".into(),
@@ -135,7 +135,7 @@ async fn a_model_is_restarted_as_its_policy_says() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_ready_model_that_dies_comes_back() -> Result<()> {
     let server = TestServer::checked(&Script::default()).start().await?;
     let mut transitions = server.follow("m").await?;
@@ -162,7 +162,7 @@ async fn a_ready_model_that_dies_comes_back() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_that_keeps_dying_is_given_up() -> Result<()> {
     let server = TestServer::checked(&Script::default()).start().await?;
     let mut transitions = server.follow("m").await?;
@@ -181,7 +181,7 @@ async fn a_model_that_keeps_dying_is_given_up() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn attempts_are_forgotten_after_the_stable_period() -> Result<()> {
     let server = TestServer::checked(&Script::default()).start().await?;
     let mut transitions = server.follow("m").await?;
@@ -205,7 +205,7 @@ async fn attempts_are_forgotten_after_the_stable_period() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_ends_the_back_off() -> Result<()> {
     let server = TestServer::checked(&dies_on(&[1])).start().await?;
     let mut transitions = server.follow("m").await?;
@@ -223,7 +223,7 @@ async fn an_unload_ends_the_back_off() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_in_the_back_off_joins_and_the_time_of_the_load_goes_on() -> Result<()> {
     with_time_enough(Duration::from_secs(2), async |limit| {
         let server = TestServer::checked(&dies_on(&[1])).start().await?;
@@ -252,7 +252,7 @@ async fn a_load_in_the_back_off_joins_and_the_time_of_the_load_goes_on() -> Resu
     .await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_request_in_the_back_off_gets_a_retry_delay() -> Result<()> {
     let server = TestServer::checked(&dies_on(&[1])).start().await?;
     let mut transitions = server.follow("m").await?;

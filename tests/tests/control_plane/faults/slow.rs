@@ -53,22 +53,22 @@ async fn assert_it_lives(work: WorkKind, limit: Duration, slow: bool) -> Result<
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_engine_that_works_at_a_step_for_long_does_not_hang() -> Result<()> {
     assert_it_lives(WorkKind::Thread, Duration::from_millis(1500), false).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_engine_that_gets_a_hundredth_of_a_processor_does_not_hang() -> Result<()> {
     assert_it_lives(WorkKind::Thread, Duration::from_secs(6), true).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn processor_time_of_the_workers_children_is_work() -> Result<()> {
     assert_it_lives(WorkKind::Child, Duration::from_millis(1500), false).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_engine_that_spins_without_a_step_has_a_limit_of_its_own() -> Result<()> {
     let (server, mut transitions) = server(WorkKind::Thread, |options: TestServerBuilder| {
         options

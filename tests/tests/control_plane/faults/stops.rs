@@ -36,7 +36,7 @@ async fn assert_is_killed(server: &TestServer, worker: u32) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_ignores_everything_is_killed() -> Result<()> {
     for shutdown in [ShutdownKind::Ignore, ShutdownKind::Hang] {
         let script = Script {
@@ -51,7 +51,7 @@ async fn a_worker_that_ignores_everything_is_killed() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_stopped_worker_is_killed() -> Result<()> {
     let server = server(&Script::default()).await?;
     let worker = server.ready().await?.worker_pid;
@@ -59,7 +59,7 @@ async fn a_stopped_worker_is_killed() -> Result<()> {
     assert_is_killed(&server, worker).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_dies_when_asked_to_go_is_gone() -> Result<()> {
     let script = Script {
         shutdown: ShutdownKind::Die,
@@ -73,7 +73,7 @@ async fn a_worker_that_dies_when_asked_to_go_is_gone() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_without_a_heartbeat_can_be_unloaded() -> Result<()> {
     let script = Script {
         stats: StatsKind::Silent,

@@ -13,7 +13,7 @@ use hangar_tests::{
 use rustix::process::Signal;
 use tonic::Code;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_falls_silent_under_tokenize_is_killed() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::real()

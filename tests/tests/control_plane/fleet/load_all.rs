@@ -24,7 +24,7 @@ fn ids(loads: &[ModelLoad]) -> Vec<&str> {
     loads.iter().map(|load| load.model_id.as_str()).collect()
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn load_all_answers_for_each_model() -> Result<()> {
     let server = TestServer::real().start().await?;
     let none = server.stubs.load(all()).await?.loads;
@@ -62,7 +62,7 @@ async fn load_all_answers_for_each_model() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn models_of_one_load_all_do_not_evict_each_other() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::scripted()
@@ -125,7 +125,7 @@ async fn models_of_one_load_all_do_not_evict_each_other() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn load_all_without_wait_answers_at_once() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     for model in ["a", "b", "c"] {
@@ -149,7 +149,7 @@ async fn load_all_without_wait_answers_at_once() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_timeout_counts_for_each_model_of_load_all() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let (_, fine) = server.script("fine", &Script::default())?;
@@ -177,7 +177,7 @@ async fn a_load_timeout_counts_for_each_model_of_load_all() -> Result<()> {
     .await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn load_all_takes_no_spec_and_validate_only_loads_nothing() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("m", &Script::default())?;

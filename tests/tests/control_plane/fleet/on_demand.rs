@@ -32,7 +32,7 @@ async fn loads(server: &TestServer) -> Result<usize> {
     Ok(server.stubs.info("m").await?.recent_loads.len())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_request_loads_its_model_and_is_answered() -> Result<()> {
     let server = server().await?;
     let answer = server.answer("m").await?;
@@ -46,7 +46,7 @@ async fn a_request_loads_its_model_and_is_answered() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn tokenize_and_detokenize_load_their_model_too() -> Result<()> {
     let server = server().await?;
     let tokens = server.client.tokenize("m", "Hello").send().await?;
@@ -56,7 +56,7 @@ async fn tokenize_and_detokenize_load_their_model_too() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn requests_at_the_same_time_share_one_load() -> Result<()> {
     let server = server().await?;
     let answers = try_join_all((0..8).map(|_| server.answer("m"))).await?;
@@ -66,7 +66,7 @@ async fn requests_at_the_same_time_share_one_load() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_first_request_after_a_start_loads() -> Result<()> {
     let data = tempfile::tempdir()?;
     let fixtures = Fixtures::new()?;
@@ -83,7 +83,7 @@ async fn the_first_request_after_a_start_loads() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_unloaded_as_idle_is_loaded_by_the_next_request() -> Result<()> {
     let server = TestServer::real().start().await?;
     let spec = ModelSpec {
@@ -104,7 +104,7 @@ async fn a_model_unloaded_as_idle_is_loaded_by_the_next_request() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_broken_model_is_not_tried_by_every_request() -> Result<()> {
     let server = TestServer::real().start().await?;
     let spec = on_demand(server.broken_spec()?);
@@ -140,7 +140,7 @@ async fn a_broken_model_is_not_tried_by_every_request() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_request_loads_no_model_without_load_on_demand() -> Result<()> {
     let server = TestServer::real().start().await?;
     server.llama("m").await?;

@@ -30,7 +30,7 @@ async fn gated() -> Result<(TestServer, Gate)> {
     Ok((server, Gate::new(&path, "load")?))
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_request_waits_no_longer_than_its_deadline_and_the_load_goes_on() -> Result<()> {
     let (server, gate) = gated().await?;
     let mut watch = server.watch().await?;
@@ -54,7 +54,7 @@ async fn a_request_waits_no_longer_than_its_deadline_and_the_load_goes_on() -> R
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_caller_that_goes_away_leaves_the_load_to_the_others() -> Result<()> {
     let (server, gate) = gated().await?;
     let mut watch = server.watch().await?;
@@ -70,7 +70,7 @@ async fn a_caller_that_goes_away_leaves_the_load_to_the_others() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_ends_what_waits_for_a_load() -> Result<()> {
     let (server, _gate) = gated().await?;
     let mut watch = server.watch().await?;
@@ -87,7 +87,7 @@ async fn an_unload_ends_what_waits_for_a_load() -> Result<()> {
 }
 
 /// There is room for one of two models, and requests ask for both in turn.
-#[tokio::test]
+#[hangar_tests::test]
 async fn models_on_demand_make_room_for_each_other() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::scripted()

@@ -50,7 +50,7 @@ async fn started(watch: &mut FleetWatch, last: &str) -> Result<Vec<String>> {
     Ok(started)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn required_models_go_first_then_by_priority_then_by_arrival() -> Result<()> {
     let (server, gate) = busy().await?;
     queue(&server, "low", false, -1).await?;
@@ -75,7 +75,7 @@ async fn required_models_go_first_then_by_priority_then_by_arrival() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_that_leaves_the_queue_holds_nobody_up() -> Result<()> {
     let (server, gate) = busy().await?;
     queue(&server, "leaves", false, 9).await?;
@@ -88,7 +88,7 @@ async fn a_load_that_leaves_the_queue_holds_nobody_up() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_that_ends_early_makes_way() -> Result<()> {
     let (server, _gate) = busy().await?;
     queue(&server, "waits", false, 0).await?;

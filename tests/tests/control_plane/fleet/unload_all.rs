@@ -40,7 +40,7 @@ async fn server() -> Result<(TestServer, Session)> {
     Ok((server, session))
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn unload_all_keeps_required_and_held_models() -> Result<()> {
     let (server, session) = server().await?;
     let answer = server.stubs.unload(all(false)).await?;
@@ -66,7 +66,7 @@ async fn unload_all_keeps_required_and_held_models() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_session_unloads_what_it_alone_holds() -> Result<()> {
     let (server, Session { session_id, .. }) = server().await?;
     let request = UnloadModelRequest {
@@ -80,7 +80,7 @@ async fn a_session_unloads_what_it_alone_holds() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn unload_all_with_force_leaves_no_model() -> Result<()> {
     let (server, session) = server().await?;
     let answer = server.stubs.unload(all(true)).await?;
@@ -106,7 +106,7 @@ async fn unload_all_with_force_leaves_no_model() -> Result<()> {
 }
 
 /// Neither what runs nor what would be tried again comes back with the next start.
-#[tokio::test]
+#[hangar_tests::test]
 async fn unload_all_makes_nothing_desired() -> Result<()> {
     let data = tempfile::tempdir()?;
     let fixtures = Fixtures::new()?;

@@ -23,7 +23,7 @@ fn at(revision: &str) -> ModelSpec {
     spec
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_offline_server_uses_the_cache_and_nothing_else() -> Result<()> {
     let cache = tempfile::tempdir()?;
     let here =
@@ -49,7 +49,7 @@ async fn an_offline_server_uses_the_cache_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_complete_download_is_loaded_while_the_hub_is_down() -> Result<()> {
     let server = HubServer::new().await?;
     server.client.load("m").spec(at("main")).wait().await?;
@@ -76,7 +76,7 @@ async fn a_complete_download_is_loaded_while_the_hub_is_down() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_commit_that_is_complete_is_not_asked_for_again() -> Result<()> {
     let server = HubServer::new().await?;
     server
@@ -91,7 +91,7 @@ async fn a_commit_that_is_complete_is_not_asked_for_again() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_branch_is_followed_and_only_what_changed_is_downloaded() -> Result<()> {
     let server = HubServer::new().await?;
     server.client.load("m").spec(at("main")).wait().await?;

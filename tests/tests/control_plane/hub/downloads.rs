@@ -19,7 +19,7 @@ use tonic::Code;
 
 use super::{HubServer, REPOSITORY, WEIGHTS, parts, says};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_of_the_hub_answers_as_the_same_from_disk() -> Result<()> {
     let server = HubServer::new().await?;
     server
@@ -59,7 +59,7 @@ async fn a_model_of_the_hub_answers_as_the_same_from_disk() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_gguf_file_is_downloaded_alone_when_it_is_named() -> Result<()> {
     let server = HubServer::new().await?;
     let gguf = std::fs::read(server.fixtures.qwen3_gguf()?)?;
@@ -71,7 +71,7 @@ async fn a_gguf_file_is_downloaded_alone_when_it_is_named() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_hub_that_lists_names_only_is_asked_for_each_size() -> Result<()> {
     let server = HubServer::new().await?;
     server.hub.lists_without_sizes();
@@ -87,7 +87,7 @@ async fn a_hub_that_lists_names_only_is_asked_for_each_size() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn bytes_are_seen_to_rise_while_they_come() -> Result<()> {
     let server = HubServer::new().await?;
     let size = server.weights()?;
@@ -134,7 +134,7 @@ async fn bytes_are_seen_to_rise_while_they_come() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn loads_of_one_repository_download_it_once() -> Result<()> {
     let server = HubServer::new().await?;
     let middle = server.weights()? / 2;
@@ -156,7 +156,7 @@ async fn loads_of_one_repository_download_it_once() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_repository_that_is_not_listed_is_not_allowed_and_not_asked_for() -> Result<()> {
     let server = HubServer::with(|options| options.argument("--hub-repositories=other/*")).await?;
     let HubServer { server, hub, .. } = server;

@@ -22,7 +22,7 @@ async fn fails_once(server: &HubServer, words: &str) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn contents_with_another_hash_are_removed_and_downloaded_again() -> Result<()> {
     let server = HubServer::new().await?;
     server.hub.fault(WEIGHTS, Fault::Corrupt);
@@ -37,7 +37,7 @@ async fn contents_with_another_hash_are_removed_and_downloaded_again() -> Result
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn contents_of_another_size_are_removed_and_downloaded_again() -> Result<()> {
     for file in [WEIGHTS, "config.json"] {
         let server = HubServer::new().await?;
@@ -47,7 +47,7 @@ async fn contents_of_another_size_are_removed_and_downloaded_again() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_hub_that_is_busy_is_asked_again() -> Result<()> {
     for status in [429, 500, 503] {
         let server = HubServer::new().await?;
@@ -67,7 +67,7 @@ async fn a_hub_that_is_busy_is_asked_again() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_hub_that_ignores_the_range_gives_a_whole_file() -> Result<()> {
     let server = HubServer::new().await?;
     server
@@ -86,7 +86,7 @@ async fn a_hub_that_ignores_the_range_gives_a_whole_file() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_hub_that_is_not_there_is_unavailable() -> Result<()> {
     let HubServer { server, hub, .. } = HubServer::new().await?;
     drop(hub);

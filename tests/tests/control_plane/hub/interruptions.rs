@@ -19,7 +19,7 @@ use tonic::Code;
 
 use super::{HubServer, REPOSITORY, WEIGHTS, impatient, parts, says, until_part};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_connection_that_breaks_off_is_taken_up_at_the_same_byte() -> Result<()> {
     let server = HubServer::new().await?;
     let size = server.weights()?;
@@ -44,7 +44,7 @@ async fn a_connection_that_breaks_off_is_taken_up_at_the_same_byte() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_connection_that_brings_nothing_is_not_taken_up_for_ever() -> Result<()> {
     let server = HubServer::new().await?;
     server.hub.fault(WEIGHTS, Fault::Break(0));
@@ -59,7 +59,7 @@ async fn a_connection_that_brings_nothing_is_not_taken_up_for_ever() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_hub_that_stalls_fails_the_attempt_and_the_next_goes_on() -> Result<()> {
     let server = HubServer::with(impatient).await?;
     let half = server.weights()? / 2;
@@ -92,7 +92,7 @@ async fn a_hub_that_stalls_fails_the_attempt_and_the_next_goes_on() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_server_that_is_killed_goes_on_when_it_is_started_again() -> Result<()> {
     let data = tempfile::tempdir()?;
     let server = HubServer::with(|options| options.data_in(data.path())).await?;
@@ -122,7 +122,7 @@ async fn a_server_that_is_killed_goes_on_when_it_is_started_again() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_ends_a_download_and_keeps_what_has_come() -> Result<()> {
     let server = HubServer::new().await?;
     let half = server.weights()? / 2;
@@ -145,7 +145,7 @@ async fn an_unload_ends_a_download_and_keeps_what_has_come() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_time_of_a_load_covers_its_download() -> Result<()> {
     let server = HubServer::new().await?;
     with_time_enough(Duration::from_millis(500), async |limit| {
@@ -166,7 +166,7 @@ async fn the_time_of_a_load_covers_its_download() -> Result<()> {
     .await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_shutdown_does_not_wait_for_a_download() -> Result<()> {
     let server = HubServer::new().await?;
     server.hub.fault(WEIGHTS, Fault::Hold(vec![1]));
@@ -181,7 +181,7 @@ async fn a_shutdown_does_not_wait_for_a_download() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_download_whose_task_panics_fails_its_load_and_the_next_goes_on() -> Result<()> {
     let failpoints = Failpoints::new()?;
     let server = HubServer::with(|options| options.failpoints(&failpoints)).await?;

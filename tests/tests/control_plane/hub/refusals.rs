@@ -15,7 +15,7 @@ use super::{HubServer, REPOSITORY, WEIGHTS, blobs, says};
 
 const SECRET: &str = "hf_a-secret-that-nobody-may-see";
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_hub_that_wants_a_token_refuses_and_gets_it_from_a_file() -> Result<()> {
     let server = HubServer::new().await?;
     server.hub.require(SECRET);
@@ -42,7 +42,7 @@ async fn a_hub_that_wants_a_token_refuses_and_gets_it_from_a_file() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_redirect_to_another_host_is_followed_without_the_token() -> Result<()> {
     let server = HubServer::with(|options| {
         options
@@ -78,7 +78,7 @@ async fn a_redirect_to_another_host_is_followed_without_the_token() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_repository_that_the_hub_does_not_have_is_unusable() -> Result<()> {
     let server = HubServer::new().await?;
     let mut revision = hub_spec(REPOSITORY, &[], 3);
@@ -108,7 +108,7 @@ async fn a_repository_that_the_hub_does_not_have_is_unusable() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unsupported_model_is_refused_before_it_is_downloaded() -> Result<()> {
     let server = HubServer::new().await?;
     for (file, words) in [
@@ -136,7 +136,7 @@ async fn an_unsupported_model_is_refused_before_it_is_downloaded() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_name_that_leads_out_of_the_cache_is_refused() -> Result<()> {
     let server = HubServer::new().await?;
     for name in [
@@ -158,7 +158,7 @@ async fn a_name_that_leads_out_of_the_cache_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_disk_that_is_too_small_is_seen_before_a_byte_is_written() -> Result<()> {
     let server = HubServer::new().await?;
     server.hub.announce(REPOSITORY, WEIGHTS, 1 << 50);

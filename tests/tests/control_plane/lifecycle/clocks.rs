@@ -19,7 +19,7 @@ use tonic::Code;
 
 const SHORT: Duration = Duration::from_millis(1500);
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_fails_at_its_timeout() -> Result<()> {
     for state in [Starting, Loading, Warming] {
         let (server, mut held) = with_time_enough(SHORT, async |limit| {
@@ -54,7 +54,7 @@ async fn a_load_fails_at_its_timeout() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_timeout_of_a_load_counts_while_it_is_queued() -> Result<()> {
     let one_at_a_time = |options: hangar_tests::server::TestServerBuilder| {
         options.argument("--max-concurrent-loads=1")
@@ -76,7 +76,7 @@ async fn the_timeout_of_a_load_counts_while_it_is_queued() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_waiter_gets_the_timeout_of_a_load() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -88,7 +88,7 @@ async fn every_waiter_gets_the_timeout_of_a_load() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_outlives_the_deadline_of_its_caller() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -105,7 +105,7 @@ async fn a_load_outlives_the_deadline_of_its_caller() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_outlives_a_caller_that_goes_away() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -124,7 +124,7 @@ async fn a_load_outlives_a_caller_that_goes_away() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn loads_beyond_the_limit_wait_in_the_queue() -> Result<()> {
     let one_at_a_time = |options: hangar_tests::server::TestServerBuilder| {
         options.argument("--max-concurrent-loads=1")

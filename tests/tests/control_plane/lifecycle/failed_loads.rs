@@ -26,7 +26,7 @@ fn desired(refused: &Refusal) -> Option<&str> {
     metadata.get("desired_state").map(String::as_str)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_that_failed_says_that_the_model_stays_and_how_to_be_rid_of_it() -> Result<()> {
     let server = TestServer::scripted().script(&failing()).start().await?;
     let refused = server.load_m().wait().await;
@@ -59,7 +59,7 @@ async fn a_load_that_failed_says_that_the_model_stays_and_how_to_be_rid_of_it() 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_sessions_load_that_failed_is_not_tried_again() -> Result<()> {
     let server = TestServer::scripted().script(&failing()).start().await?;
     let session = server.client.open_session(Duration::from_secs(60)).await?;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use hangar_tests::{info, server::TestServer};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_whose_files_have_changed_says_so_until_it_is_loaded_anew() -> Result<()> {
     let server = TestServer::tiny().await?;
     let reported = server.info().await?;
@@ -37,7 +37,7 @@ async fn a_model_whose_files_have_changed_says_so_until_it_is_loaded_anew() -> R
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn files_that_are_as_they_were_again_need_no_reload() -> Result<()> {
     let server = TestServer::tiny().await?;
     let config = server.fixtures.llama()?.join("generation_config.json");

@@ -11,7 +11,7 @@ use hangar_tests::{
     server::TestServer,
 };
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_last_eight_loads_are_listed_newest_first() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -56,7 +56,7 @@ async fn the_last_eight_loads_are_listed_newest_first() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn each_load_is_listed_with_its_outcome() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::loading(LoadKind::Error))

@@ -39,7 +39,7 @@ async fn metadata(path: &Path, fixtures: &Fixtures) -> Result<ModelMetadata> {
     Ok(metadata)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_llama_directory_is_described() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.llama()?;
@@ -60,7 +60,7 @@ async fn a_llama_directory_is_described() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_qwen3_directory_is_described() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let metadata = metadata(&fixtures.qwen3()?, &fixtures).await?;
@@ -73,7 +73,7 @@ async fn a_qwen3_directory_is_described() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_gguf_file_is_described() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.llama_gguf(Quantization::Q8_0)?;
@@ -96,7 +96,7 @@ async fn a_gguf_file_is_described() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn desired_state_is_reported_beside_the_state() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::loading(LoadKind::Error))
@@ -121,7 +121,7 @@ async fn desired_state_is_reported_beside_the_state() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_server_and_its_system_are_described() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -164,7 +164,7 @@ async fn the_server_and_its_system_are_described() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_empty_request_returns_the_basics_of_all_models() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())

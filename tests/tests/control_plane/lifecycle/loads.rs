@@ -35,7 +35,7 @@ async fn validate(
         .map_err(|status| hangar_client::Error::from_answer(&server.client, status))
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_answers_at_once_and_goes_through_every_state() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -64,7 +64,7 @@ async fn a_load_answers_at_once_and_goes_through_every_state() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_with_wait_answers_when_the_model_is_ready() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -80,7 +80,7 @@ async fn a_load_with_wait_answers_when_the_model_is_ready() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn load_is_idempotent_while_loading_and_when_ready() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -107,7 +107,7 @@ async fn load_is_idempotent_while_loading_and_when_ready() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_spec_registers_an_unknown_model() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -174,7 +174,7 @@ async fn assert_bound_to_its_spec(server: &TestServer, state: ModelState) -> Res
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn another_spec_is_a_conflict_while_loading() -> Result<()> {
     for state in [Starting, Loading, Warming] {
         let server = TestServer::scripted()
@@ -189,7 +189,7 @@ async fn another_spec_is_a_conflict_while_loading() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn another_spec_is_a_conflict_when_ready_and_when_unloaded() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -201,7 +201,7 @@ async fn another_spec_is_a_conflict_when_ready_and_when_unloaded() -> Result<()>
     assert_bound_to_its_spec(&server, Unloaded).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn another_spec_is_a_conflict_when_failed() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::loading(LoadKind::Error))
@@ -229,7 +229,7 @@ fn timeless(model: &ModelInfo) -> ModelInfo {
     model
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn validate_only_reports_what_is_wrong_and_changes_nothing() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -264,7 +264,7 @@ async fn validate_only_reports_what_is_wrong_and_changes_nothing() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn loads_that_join_start_one_worker() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())

@@ -34,7 +34,7 @@ async fn unload(server: &TestServer, model: &str, worker: u32) -> Result<ModelUn
     Ok(unload)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_frees_the_memory_that_proc_showed() -> Result<()> {
     let script = Script {
         load: LoadScript {
@@ -50,7 +50,7 @@ async fn an_unload_frees_the_memory_that_proc_showed() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn two_models_live_in_two_processes() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -85,7 +85,7 @@ async fn two_models_live_in_two_processes() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_server_at_rest_holds_less_than_thirty_megabytes() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -113,7 +113,7 @@ fn runtime_files(server: &TestServer) -> Result<usize> {
     Ok(std::fs::read_dir(server.data_dir().join("run"))?.count())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn fifty_cycles_leave_nothing_behind_in_the_server() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.llama()?;

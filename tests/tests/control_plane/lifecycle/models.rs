@@ -8,7 +8,7 @@ use hangar_tests::{
 
 use super::greedy;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_sound_model_answers_in_ascii_as_its_prompt_wants() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;

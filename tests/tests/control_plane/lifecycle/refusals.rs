@@ -54,7 +54,7 @@ async fn server() -> Result<TestServer> {
     Ok(server)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
     let server = server().await?;
     let client = &server.client;
@@ -115,7 +115,7 @@ async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
     kept()
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn refused_switches_and_updates_write_nothing() -> Result<()> {
     let server = server().await?;
     let before = catalog(&server)?;

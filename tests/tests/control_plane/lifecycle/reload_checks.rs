@@ -29,7 +29,7 @@ fn assert_serves_on(refused: &Refusal) {
     assert!(refused.message().contains("serves on"), "{refused}");
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn files_that_have_become_unusable_are_refused_and_the_model_serves_on() -> Result<()> {
     let server = TestServer::tiny().await?;
     let answer = server.greedy("Hello").max_tokens(5).text().await?.text;
@@ -62,7 +62,7 @@ async fn files_that_have_become_unusable_are_refused_and_the_model_serves_on() -
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_spec_that_cannot_be_loaded_is_not_registered() -> Result<()> {
     let server = TestServer::tiny().await?;
     let before = server.info().await?;
@@ -93,7 +93,7 @@ async fn a_spec_that_cannot_be_loaded_is_not_registered() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_dies_or_says_nothing_in_its_inspection_leaves_the_old_one() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -134,7 +134,7 @@ async fn a_worker_that_dies_or_says_nothing_in_its_inspection_leaves_the_old_one
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_whose_files_vanished_is_not_reloaded() -> Result<()> {
     let server = TestServer::tiny().await?;
     let before = server.info().await?;

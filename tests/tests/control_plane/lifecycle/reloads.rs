@@ -22,7 +22,7 @@ use tonic::Code;
 
 use super::other_spec;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_reload_of_a_ready_model_gives_it_a_new_worker() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -40,7 +40,7 @@ async fn a_reload_of_a_ready_model_gives_it_a_new_worker() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_reload_without_wait_answers_at_once() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -56,7 +56,7 @@ async fn a_reload_without_wait_answers_at_once() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_reload_joins_an_equal_load_that_is_under_way() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -72,7 +72,7 @@ async fn a_reload_joins_an_equal_load_that_is_under_way() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_reload_replaces_the_spec() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -95,7 +95,7 @@ async fn a_reload_replaces_the_spec() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_reload_with_another_spec_ends_a_load_that_is_under_way() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -124,7 +124,7 @@ async fn a_reload_with_another_spec_ends_a_load_that_is_under_way() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_reload_lets_running_requests_end() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -166,7 +166,7 @@ async fn reloading(server: &TestServer) -> Result<Reloading> {
     })
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn requests_during_a_reload_get_model_loading() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -193,7 +193,7 @@ async fn requests_during_a_reload_get_model_loading() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_during_a_reload_cancels_the_load() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -220,7 +220,7 @@ async fn an_unload_during_a_reload_cancels_the_load() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_request_that_may_load_the_model_waits_for_the_reload() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -248,7 +248,7 @@ async fn a_request_that_may_load_the_model_waits_for_the_reload() -> Result<()> 
 }
 
 /// Also in the moments in which it is UNLOADING and UNLOADED on its way.
-#[tokio::test]
+#[hangar_tests::test]
 async fn at_no_moment_of_a_reload_is_the_model_not_loaded() -> Result<()> {
     let server = TestServer::tiny().await?;
     for _ in 0..5 {

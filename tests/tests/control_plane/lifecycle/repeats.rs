@@ -13,7 +13,7 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_repeated_load_gets_the_same_answer_and_does_nothing() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -31,7 +31,7 @@ async fn a_repeated_load_gets_the_same_answer_and_does_nothing() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_repeated_unload_gets_the_same_answer_and_does_nothing() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -48,7 +48,7 @@ async fn a_repeated_unload_gets_the_same_answer_and_does_nothing() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_request_id_belongs_to_one_body() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -70,7 +70,7 @@ async fn a_request_id_belongs_to_one_body() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_duplicate_joins_the_call_that_is_under_way() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -93,7 +93,7 @@ async fn a_duplicate_joins_the_call_that_is_under_way() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_failed_load_can_be_tried_again_with_the_same_request_id() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::loading(LoadKind::Error))

@@ -44,22 +44,22 @@ async fn an_unload_cancels_a_load_in(state: ModelState) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_cancels_a_load_that_is_starting() -> Result<()> {
     an_unload_cancels_a_load_in(Starting).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_cancels_a_load_that_is_loading() -> Result<()> {
     an_unload_cancels_a_load_in(Loading).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_cancels_a_load_that_is_warming() -> Result<()> {
     an_unload_cancels_a_load_in(Warming).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_cancels_a_load_that_waits_for_its_turn() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())

@@ -59,7 +59,7 @@ impl Drain {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn running_requests_may_end_and_no_other_begins() -> Result<()> {
     let mut drain = Drain::begin(NEVER).await?;
     let late = drain.server.client.generate("m").prompt("x").text().await;
@@ -75,7 +75,7 @@ async fn running_requests_may_end_and_no_other_begins() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn requests_that_outlast_the_drain_are_ended() -> Result<()> {
     let drain = Drain::begin(Duration::from_millis(200)).await?;
     let ended = refusal(
@@ -90,7 +90,7 @@ async fn requests_that_outlast_the_drain_are_ended() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_forced_unload_does_not_drain() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -112,7 +112,7 @@ async fn a_forced_unload_does_not_drain() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_second_unload_can_shorten_a_drain() -> Result<()> {
     let drain = Drain::begin(NEVER).await?;
     let forced = drain.server.client.unload("m").force().send();
@@ -130,7 +130,7 @@ async fn a_second_unload_can_shorten_a_drain() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_second_unload_cannot_lengthen_a_drain() -> Result<()> {
     with_time_enough(Duration::from_secs(3), async |limit| {
         let drain = Drain::begin(limit).await?;
@@ -143,7 +143,7 @@ async fn a_second_unload_cannot_lengthen_a_drain() -> Result<()> {
     .await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_while_draining_is_remembered() -> Result<()> {
     let mut drain = Drain::begin(NEVER).await?;
     let load = drain.server.load_m().send().await?;

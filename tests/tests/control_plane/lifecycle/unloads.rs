@@ -29,7 +29,7 @@ async fn stays() -> Result<TestServer> {
         .await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn unloading_what_is_not_loaded_succeeds_and_says_so() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -46,7 +46,7 @@ async fn unloading_what_is_not_loaded_succeeds_and_says_so() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn unloading_a_failed_model_clears_it() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::loading(LoadKind::Error))
@@ -62,7 +62,7 @@ async fn unloading_a_failed_model_clears_it() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_verifies_that_the_worker_is_gone() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -80,7 +80,7 @@ async fn an_unload_verifies_that_the_worker_is_gone() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_while_unloading_is_remembered() -> Result<()> {
     let server = stays().await?;
     let first = server.ready().await?;
@@ -98,7 +98,7 @@ async fn a_load_while_unloading_is_remembered() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_remembered_load_is_forgotten_by_the_next_unload() -> Result<()> {
     let server = stays().await?;
     let worker = server.ready().await?.worker_pid;
@@ -121,7 +121,7 @@ async fn a_remembered_load_is_forgotten_by_the_next_unload() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn all_models_are_unloaded_at_once() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -152,7 +152,7 @@ async fn all_models_are_unloaded_at_once() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_lists_the_models_that_remain() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())

@@ -45,7 +45,7 @@ async fn refuse_within(server: &MemoryServer, limit: Duration) -> Result<()> {
     refused.with_context(|| format!("no load was refused within {limit:?}"))
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_refusal_has_the_numbers_and_leaves_other_models_alone() -> Result<()> {
     let server = MemoryServer::for_units(2.6).await?;
     let client = &server.client;
@@ -93,7 +93,7 @@ async fn a_refusal_has_the_numbers_and_leaves_other_models_alone() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_memory_hint_counts() -> Result<()> {
     let server = MemoryServer::for_units(2.6).await?;
     let client = &server.client;
@@ -117,7 +117,7 @@ async fn a_memory_hint_counts() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn measured_memory_counts_at_the_next_load() -> Result<()> {
     let installation = Installation::scripted()?;
     let script = Script {
@@ -150,7 +150,7 @@ async fn measured_memory_counts_at_the_next_load() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn two_loads_are_not_both_let_in_on_the_same_memory() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -187,7 +187,7 @@ async fn two_loads_are_not_both_let_in_on_the_same_memory() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_waits_for_what_another_load_leaves_over() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())
@@ -231,7 +231,7 @@ async fn a_load_waits_for_what_another_load_leaves_over() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_need_that_no_eviction_can_meet_evicts_nobody() -> Result<()> {
     let server = MemoryServer::for_units(2.6).await?;
     server.load_all(["a", "b"]).await?;

@@ -22,7 +22,7 @@ use tonic::Code;
 
 use super::server::MemoryServer;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_idle_model_used_least_recently_is_evicted() -> Result<()> {
     let server = MemoryServer::for_units(2.6).await?;
     server.load_all(["a", "b"]).await?;
@@ -51,7 +51,7 @@ async fn the_idle_model_used_least_recently_is_evicted() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn pinned_and_required_models_are_never_evicted() -> Result<()> {
     let server = MemoryServer::for_units(2.6).await?;
     let pinned = ModelSpec {
@@ -74,7 +74,7 @@ async fn pinned_and_required_models_are_never_evicted() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_held_model_is_evicted_only_when_its_last_holder_lets_go() -> Result<()> {
     let server = MemoryServer::for_units(2.6).await?;
     let session = server.client.open_session(Duration::from_secs(60)).await?;
@@ -111,7 +111,7 @@ fn hundred() -> Script {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_busy_model_is_not_evicted_and_neither_is_one_of_higher_priority() -> Result<()> {
     let room = |options: TestServerBuilder| options.argument("--memory-limit").argument("260MiB");
     let server = TestServer::scripted()
@@ -170,7 +170,7 @@ async fn a_busy_model_is_not_evicted_and_neither_is_one_of_higher_priority() -> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_evicted_model_is_loaded_on_demand() -> Result<()> {
     let server = MemoryServer::for_units(1.5).await?;
     for id in ["a", "b"] {
@@ -193,7 +193,7 @@ async fn an_evicted_model_is_loaded_on_demand() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn loading_all_evicts_none_of_them() -> Result<()> {
     let server = MemoryServer::for_units(2.6).await?;
     server.load_all(["a", "b", "c"]).await?;

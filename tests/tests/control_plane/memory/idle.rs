@@ -15,7 +15,7 @@ use hangar_tests::time_enough::with_time_enough;
 
 use super::server::MemoryServer;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_is_unloaded_after_its_idle_timeout() -> Result<()> {
     with_time_enough(Duration::from_millis(1500), idle).await
 }

@@ -30,7 +30,7 @@ fn data_limit(pid: u32) -> Result<u64> {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_is_limited_to_what_was_admitted_and_is_the_first_to_go() -> Result<()> {
     let fixtures = hangar_tests::fixtures::Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -58,7 +58,7 @@ async fn a_worker_is_limited_to_what_was_admitted_and_is_the_first_to_go() -> Re
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_that_takes_more_than_was_admitted_fails_alone() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script {
@@ -110,7 +110,7 @@ async fn a_load_that_takes_more_than_was_admitted_fails_alone() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_hint_raises_the_limit() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script {
@@ -148,7 +148,7 @@ async fn a_hint_raises_the_limit() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn learned_memory_does_not_lower_the_limit() -> Result<()> {
     let taking = |bytes| Script {
         need_host_bytes: 900 * MIB,

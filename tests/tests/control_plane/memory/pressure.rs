@@ -232,14 +232,14 @@ async fn endure(units: f64, clients: u64, operations: usize) -> Result<usize> {
     Ok(refused)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn two_clients_are_never_refused_where_there_is_room_for_two() -> Result<()> {
     // Three protected models, one that loads with its headroom, and one in use.
     assert_eq!(endure(6.0, 2, 50).await?, 0);
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn many_clients_are_refused_only_what_does_not_fit() -> Result<()> {
     assert!(
         endure(4.8, 6, 20).await? > 0,

@@ -18,7 +18,7 @@ use hangar_tests::{
 
 use super::server::MemoryServer;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn above_the_high_watermark_the_least_recently_used_model_is_evicted() -> Result<()> {
     let server = MemoryServer::with(3.0, |options| {
         options.argument("--memory-high-watermark").argument("0.5")
@@ -47,7 +47,7 @@ async fn above_the_high_watermark_the_least_recently_used_model_is_evicted() -> 
 /// Longer than the server takes from one look at the memory to the next.
 const MORE_THAN_A_CHECK: Duration = Duration::from_millis(2500);
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn memory_that_is_only_reserved_evicts_nobody() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::default())

@@ -165,7 +165,7 @@ mod tests {
         Truth { entry, pending }.settle(seen).is_ok()
     }
 
-    #[test]
+    #[hangar_tests::test]
     fn lost_acknowledged_changes_are_noticed() {
         assert!(settled(Some(known(2)), None, Some(known(2))));
         assert!(!settled(Some(known(2)), None, Some(known(1))), "an update");
@@ -178,7 +178,7 @@ mod tests {
         assert!(!settled(Some(known(2)), None, Some(unloaded)), "a wish");
     }
 
-    #[test]
+    #[hangar_tests::test]
     fn unacknowledged_changes_may_be_either() {
         for seen in [known(1), known(2)] {
             assert!(settled(Some(known(1)), Some(Change::Update(2)), Some(seen)));

@@ -49,7 +49,7 @@ async fn given_up(server: &TestServer) -> Result<ModelStatus> {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_attempt_that_the_server_died_in_counts() -> Result<()> {
     let installation = Installation::scripted()?;
     let gate = die_loading(&installation, |path| restarting(path, OnFailure, 3)).await?;
@@ -87,7 +87,7 @@ async fn an_attempt_that_the_server_died_in_counts() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_last_attempt_is_the_last_one_across_restarts() -> Result<()> {
     let installation = Installation::scripted()?;
     let _gate = die_loading(&installation, |path| restarting(path, OnFailure, 2)).await?;
@@ -115,7 +115,7 @@ async fn the_last_attempt_is_the_last_one_across_restarts() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_that_is_never_restarted_is_not_tried_again() -> Result<()> {
     let installation = Installation::scripted()?;
     let gate = die_loading(&installation, spec_never).await?;
@@ -136,7 +136,7 @@ fn spec_never(path: &Path) -> ModelSpec {
     restarting(path, Never, 5)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_back_off_after_the_servers_death_is_that_of_the_policy() -> Result<()> {
     let installation = Installation::scripted()?;
     let patient = |path: &Path| ModelSpec {
@@ -166,7 +166,7 @@ async fn the_back_off_after_the_servers_death_is_that_of_the_policy() -> Result<
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_attempt_of_a_model_that_was_unloaded_since_does_not_count() -> Result<()> {
     let installation = Installation::scripted()?;
     let _gate = die_loading(&installation, |path| restarting(path, OnFailure, 9)).await?;

@@ -19,7 +19,7 @@ async fn answer(client: &Client, model: &str) -> Result<String> {
     Ok(answer.max_tokens(20).text().await?.text)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_loaded_model_comes_back_by_itself_after_a_kill() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;
@@ -48,7 +48,7 @@ async fn a_loaded_model_comes_back_by_itself_after_a_kill() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unloaded_model_stays_unloaded() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;
@@ -72,7 +72,7 @@ async fn an_unloaded_model_stays_unloaded() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_clean_shutdown_keeps_desired_state() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;
@@ -93,7 +93,7 @@ async fn a_clean_shutdown_keeps_desired_state() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_that_only_a_session_wanted_does_not_come_back() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;
@@ -114,7 +114,7 @@ async fn a_model_that_only_a_session_wanted_does_not_come_back() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn required_and_preloaded_models_are_loaded_at_each_start() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use hangar_client::{convert::to_duration, v1::LoadOutcome};
 use hangar_tests::{info, installation::Installation, server::spec};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn learned_facts_survive_restarts_and_enter_estimates() -> Result<()> {
     let installation = Installation::real()?;
     let path = installation.fixtures.llama()?;
@@ -40,7 +40,7 @@ async fn learned_facts_survive_restarts_and_enter_estimates() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_failure_is_remembered() -> Result<()> {
     let installation = Installation::real()?;
     let broken = installation

@@ -71,7 +71,7 @@ fn assert_held(models: &[ModelStatus]) {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn required_models_come_first_then_priority_then_the_last_used() -> Result<()> {
     let installation = Installation::scripted()?;
     let server = installation.with(one_at_a_time).await?;
@@ -105,7 +105,7 @@ async fn required_models_come_first_then_priority_then_the_last_used() -> Result
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_required_model_that_comes_late_has_its_room_all_the_same() -> Result<()> {
     let installation = Installation::scripted()?;
     let taking = |die_on_attempts| Script {

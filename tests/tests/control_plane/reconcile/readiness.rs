@@ -88,7 +88,7 @@ async fn prepare(installation: &Installation) -> Result<[Gate; 2]> {
     Ok(gates)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn readiness_waits_until_each_required_model_was_ready_or_failed() -> Result<()> {
     let installation = Installation::scripted()?;
     let [good, _slow] = prepare(&installation).await?;
@@ -108,7 +108,7 @@ async fn readiness_waits_until_each_required_model_was_ready_or_failed() -> Resu
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn readiness_stays_when_a_required_model_goes_later() -> Result<()> {
     let installation = Installation::scripted()?;
     let [good, _slow] = prepare(&installation).await?;
@@ -128,7 +128,7 @@ async fn readiness_stays_when_a_required_model_goes_later() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn strict_readiness_needs_every_required_model() -> Result<()> {
     let installation = Installation::scripted()?;
     let [good, _slow] = prepare(&installation).await?;
@@ -149,7 +149,7 @@ async fn strict_readiness_needs_every_required_model() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn readiness_does_not_wait_for_a_required_model_that_was_unloaded() -> Result<()> {
     let installation = Installation::scripted()?;
     let [_good, _slow] = prepare(&installation).await?;

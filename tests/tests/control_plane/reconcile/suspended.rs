@@ -101,7 +101,7 @@ async fn assert_suspended(server: &TestServer, reason: SuspendReason) -> Result<
     Ok(status.message)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_evicted_model_stays_suspended_until_it_is_loaded() -> Result<()> {
     let installation = Installation::scripted()?;
     let server = installation.with(small).await?;
@@ -120,7 +120,7 @@ async fn an_evicted_model_stays_suspended_until_it_is_loaded() -> Result<()> {
     stays_suspended(&installation, server, Evicted).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_idle_model_stays_suspended_until_it_is_loaded() -> Result<()> {
     let installation = Installation::scripted()?;
     let server = installation.with(small).await?;
@@ -138,7 +138,7 @@ async fn an_idle_model_stays_suspended_until_it_is_loaded() -> Result<()> {
     stays_suspended(&installation, server, Idle).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_ends_the_suspension() -> Result<()> {
     let installation = Installation::scripted()?;
     let server = installation.with(small).await?;

@@ -16,7 +16,7 @@ use tonic::Code;
 
 use super::{load, session};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn closing_ends_a_load_that_is_under_way() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let (path, spec) = server.script("m", &Script::gated())?;
@@ -37,7 +37,7 @@ async fn closing_ends_a_load_that_is_under_way() -> Result<()> {
 
 /// Both calls are sent at once, so that the end of the session comes before, while and after the model's
 /// driver hears of the load.
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_that_races_with_the_end_of_its_session_leaves_nothing_loaded() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("m", &Script::default())?;
@@ -71,7 +71,7 @@ async fn until_unloaded(server: &TestServer) {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn sessions_end_with_the_server_and_leave_nothing_to_load() -> Result<()> {
     let data = tempfile::tempdir()?;
     let fixtures = Fixtures::new()?;

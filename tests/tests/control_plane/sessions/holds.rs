@@ -18,7 +18,7 @@ use tonic::Code;
 
 use super::{holder, holders, load, send, session};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn closing_unloads_what_nobody_else_holds() -> Result<()> {
     let server = TestServer::real().start().await?;
     let (one, two) = (session(&server).await?, session(&server).await?);
@@ -47,7 +47,7 @@ async fn closing_unloads_what_nobody_else_holds() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn models_loaded_without_a_session_stay() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let held = session(&server).await?;
@@ -68,7 +68,7 @@ async fn models_loaded_without_a_session_stay() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unknown_session_loads_and_registers_nothing() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let gone = session(&server).await?;
@@ -97,7 +97,7 @@ async fn an_unknown_session_loads_and_registers_nothing() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn held_models_are_not_idle() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let held = session(&server).await?;

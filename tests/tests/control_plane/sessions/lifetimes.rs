@@ -27,7 +27,7 @@ fn life(session: &Session) -> Result<Duration> {
     Ok(time(session.expire_time)?.duration_since(time(session.create_time)?)?)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_ttl_of_a_session_is_between_a_second_and_a_day() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let wrong = [
@@ -51,7 +51,7 @@ async fn the_ttl_of_a_session_is_between_a_second_and_a_day() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_session_is_found_until_it_is_closed() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let before = SystemTime::now();
@@ -81,7 +81,7 @@ async fn a_session_is_found_until_it_is_closed() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_empty_session_id_is_refused() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let answers = [
@@ -95,7 +95,7 @@ async fn an_empty_session_id_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn keep_alive_extends_a_session_and_reading_does_not() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     with_time_enough(Duration::from_secs(2), async |ttl| {

@@ -24,7 +24,7 @@ async fn named(server: &TestServer, name: &str, ttl: Duration) -> Result<Session
     server.client.create_session_as(name, ttl).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::scripted()
@@ -97,7 +97,7 @@ async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_session_that_lapses_is_logged_by_its_name() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let session = named(&server, "short", Duration::from_secs(1)).await?;
@@ -111,7 +111,7 @@ async fn a_session_that_lapses_is_logged_by_its_name() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_display_name_is_short_and_plain() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let long = "x".repeat(64);

@@ -26,7 +26,7 @@ async fn assert_held(server: &TestServer, request: UnloadModelRequest, by: &[Str
     assert_eq!(details.preconditions[0].subject, "m");
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_held_model_is_unloaded_by_force_only() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("m", &Script::default())?;
@@ -48,7 +48,7 @@ async fn a_held_model_is_unloaded_by_force_only() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_sole_holder_unloads_its_model() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("m", &Script::default())?;
@@ -69,7 +69,7 @@ async fn the_sole_holder_unloads_its_model() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_refused_unload_changes_nothing_that_was_asked_for() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("m", &Script::default())?;

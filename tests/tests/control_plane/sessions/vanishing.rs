@@ -22,7 +22,7 @@ use tonic::Code;
 /// Long enough for a client to say in time, on a busy machine too, that it lives.
 const TTL: Duration = Duration::from_secs(5);
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_client_that_is_killed_frees_its_models() -> Result<()> {
     let server = TestServer::real().start().await?;
     server.llama("m").await?;
@@ -51,7 +51,7 @@ async fn a_client_that_is_killed_frees_its_models() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_outlives_a_client_that_is_not_its_last_holder() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("m", &Script::default())?;

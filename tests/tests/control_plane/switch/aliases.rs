@@ -10,7 +10,7 @@ use hangar_tests::{
 
 use super::{ALIAS, last, one_and_two, target};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_first_switch_makes_the_alias() -> Result<()> {
     let server = TestServer::real().start().await?;
     server.llama("one").await?;
@@ -51,7 +51,7 @@ async fn the_first_switch_makes_the_alias() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_alias_stands_wherever_an_id_may() -> Result<()> {
     let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
@@ -87,7 +87,7 @@ async fn an_alias_stands_wherever_an_id_may() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_alias_may_name_the_new_model() -> Result<()> {
     let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
@@ -102,7 +102,7 @@ async fn an_alias_may_name_the_new_model() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_switch_to_where_the_alias_points_changes_nothing() -> Result<()> {
     let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;

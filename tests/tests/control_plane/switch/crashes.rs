@@ -60,7 +60,7 @@ impl Mortal {
 }
 
 #[rstest]
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_switch_interrupted_by_the_servers_end_changes_nothing(
     #[values(End::Kill, End::Terminate)] end: End,
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
@@ -101,7 +101,7 @@ async fn a_switch_interrupted_by_the_servers_end_changes_nothing(
 }
 
 #[rstest]
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_switch_that_has_ended_is_remembered(
     #[values(End::Kill, End::Terminate)] end: End,
 ) -> Result<()> {

@@ -39,7 +39,7 @@ async fn assert_serves(server: &TestServer, pid: u32) -> Result<()> {
 }
 
 #[rstest]
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_required_model_stays(
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
@@ -65,7 +65,7 @@ async fn a_required_model_stays(
 }
 
 #[rstest]
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_with_another_alias_stays(
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
@@ -90,7 +90,7 @@ async fn a_model_with_another_alias_stays(
 }
 
 #[rstest]
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_held_model_stays_loaded_until_it_is_released(
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
@@ -117,7 +117,7 @@ async fn a_held_model_stays_loaded_until_it_is_released(
 }
 
 /// Nobody but requests asked for it, and they go on doing so.
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_that_was_loaded_on_demand_outlives_a_switch_that_fails() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let (_, spec) = server.script("old", &Script::default())?;
@@ -143,7 +143,7 @@ async fn a_model_that_was_loaded_on_demand_outlives_a_switch_that_fails() -> Res
 }
 
 /// The switch was the last to hold it, and does not keep what a session left.
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_a_session_leaves_to_a_switch_is_unloaded_at_its_end() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let mut fails = Script::gated();

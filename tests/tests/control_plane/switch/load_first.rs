@@ -21,7 +21,7 @@ use tonic::Code;
 
 use super::{ALIAS, carried_out, last, one_and_two, point, target};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_old_model_goes_once_the_new_one_serves() -> Result<()> {
     let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
@@ -57,7 +57,7 @@ async fn the_old_model_goes_once_the_new_one_serves() -> Result<()> {
 }
 
 /// Not that of the server.
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_old_models_requests_have_the_drain_timeout_of_the_switch() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::scripted()
@@ -93,7 +93,7 @@ async fn the_old_models_requests_have_the_drain_timeout_of_the_switch() -> Resul
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_old_model_that_was_still_loading_goes_too() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let (path, old) = server.script("old", &Script::gated())?;

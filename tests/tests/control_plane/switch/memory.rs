@@ -47,13 +47,13 @@ async fn strategy(share: f64) -> Result<SwitchStrategy> {
     Ok(ended.strategy())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn auto_loads_first_where_both_models_fit() -> Result<()> {
     assert_eq!(strategy(4.0).await?, SwitchStrategy::LoadFirst);
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn auto_unloads_first_where_only_one_fits() -> Result<()> {
     // One of them with its headroom, but not both.
     assert_eq!(strategy(0.85).await?, SwitchStrategy::UnloadFirst);

@@ -38,7 +38,7 @@ async fn server() -> Result<TestServer> {
     Ok(server)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_wrong_field_is_named() -> Result<()> {
     let server = server().await?;
     let request = SwitchModelRequest {
@@ -75,7 +75,7 @@ async fn every_wrong_field_is_named() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_models_id_is_no_alias() -> Result<()> {
     let server = server().await?;
     let (_, spec) = server.script("n", &Script::default())?;
@@ -92,7 +92,7 @@ async fn a_models_id_is_no_alias() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unknown_model_needs_a_spec() -> Result<()> {
     let server = server().await?;
     for request in both(to("unknown")) {
@@ -116,7 +116,7 @@ async fn an_unknown_model_needs_a_spec() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn another_spec_than_the_registered_one_is_refused() -> Result<()> {
     let server = server().await?;
     let (_, spec) = server.script("m", &Script::default())?;
@@ -136,7 +136,7 @@ async fn another_spec_than_the_registered_one_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_alias_is_switched_once_at_a_time() -> Result<()> {
     let server = server().await?;
     let mut watch = server.watch().await?;
@@ -179,7 +179,7 @@ async fn an_alias_is_switched_once_at_a_time() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_repeated_request_is_one_switch() -> Result<()> {
     let server = server().await?;
     let request = SwitchModelRequest {

@@ -50,7 +50,7 @@ async fn rolled_back(
     Ok(events)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_old_model_serves_on_when_the_new_one_is_broken() -> Result<()> {
     let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
@@ -75,7 +75,7 @@ async fn the_old_model_serves_on_when_the_new_one_is_broken() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_first_switch_that_fails_leaves_no_alias() -> Result<()> {
     let server = TestServer::real().start().await?;
     let mut watch = server.watch().await?;
@@ -86,7 +86,7 @@ async fn a_first_switch_that_fails_leaves_no_alias() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn unload_first_makes_room_before_it_loads() -> Result<()> {
     let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
@@ -111,7 +111,7 @@ async fn unload_first_makes_room_before_it_loads() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_old_model_is_brought_back_when_the_new_one_is_broken() -> Result<()> {
     let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
@@ -133,7 +133,7 @@ async fn the_old_model_is_brought_back_when_the_new_one_is_broken() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_rollback_that_fails_is_reported() -> Result<()> {
     let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
@@ -158,7 +158,7 @@ async fn a_rollback_that_fails_is_reported() -> Result<()> {
 }
 
 /// However little time the new one was given.
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_old_model_has_its_own_time_to_come_back() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let (_, old) = server.script("old", &Script::default())?;
@@ -178,7 +178,7 @@ async fn the_old_model_has_its_own_time_to_come_back() -> Result<()> {
 }
 
 /// A request that would load the old model on demand would take the room that it made.
-#[tokio::test]
+#[hangar_tests::test]
 async fn requests_get_a_retry_delay_while_the_alias_has_no_ready_model() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let (_, old) = server.script("old", &Script::default())?;
@@ -216,7 +216,7 @@ async fn requests_get_a_retry_delay_while_the_alias_has_no_ready_model() -> Resu
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn unloading_the_new_model_by_force_ends_the_switch() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let (_, old) = server.script("old", &Script::default())?;
@@ -240,7 +240,7 @@ async fn unloading_the_new_model_by_force_ends_the_switch() -> Result<()> {
 }
 
 /// Attempts count as ever: the switch waits for the last of them.
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_new_model_is_tried_as_often_as_its_policy_says() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let script = Script {

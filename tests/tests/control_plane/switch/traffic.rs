@@ -78,7 +78,7 @@ impl Traffic {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn no_request_fails_while_the_alias_moves() -> Result<()> {
     let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;

@@ -19,7 +19,7 @@ echo '{\"timestamp\":\"\",\"level\":\"ERROR\",\"target\":\"x\",\"fields\":{\"mes
 exit 1
 ";
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn logs_have_no_paths_of_the_building_machine() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let worker = fixtures.root().join("worker");

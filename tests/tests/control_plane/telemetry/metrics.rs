@@ -43,7 +43,7 @@ fn state(metrics: &Metrics, state: &str) -> Option<f64> {
     metrics.value("hangar_model_state", &[M, ("state", state)])
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_dropped_stream_is_counted_as_cancelled() -> Result<()> {
     let generate = GenerateScript {
         gate: Some("token".into()),
@@ -100,7 +100,7 @@ async fn a_dropped_stream_is_counted_as_cancelled() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn metrics_of_a_model_come_and_go_with_its_worker() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;

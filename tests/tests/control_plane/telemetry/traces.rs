@@ -87,7 +87,7 @@ fn traced<T>(message: T, sampled: bool) -> Result<Request<T>> {
     Ok(request)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_call_is_one_trace_from_the_command_to_the_worker() -> Result<()> {
     const LOAD: &str = "hangar.v1.ModelService/LoadModel";
     const GENERATE: &str = "hangar.v1.InferenceService/Generate";
@@ -138,7 +138,7 @@ async fn a_call_is_one_trace_from_the_command_to_the_worker() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_trace_that_a_caller_began_is_carried_on() -> Result<()> {
     let server = TracedServer::start().await?;
     let request = LoadModelRequest {
@@ -183,7 +183,7 @@ async fn a_trace_that_a_caller_began_is_carried_on() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_generation_has_a_span_by_the_conventions_for_gen_ai() -> Result<()> {
     let server = TracedServer::start().await?;
     let model = server.fixtures.llama()?;
@@ -226,7 +226,7 @@ async fn a_generation_has_a_span_by_the_conventions_for_gen_ai() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn vectors_have_a_span_by_the_conventions_for_gen_ai() -> Result<()> {
     let server = TracedServer::start().await?;
     let model = server.fixtures.embedding(Embedding::Gemma)?;
@@ -262,7 +262,7 @@ async fn vectors_have_a_span_by_the_conventions_for_gen_ai() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn prompts_and_answers_are_in_no_span() -> Result<()> {
     const PROMPT: &str = "xylophone-3141";
     let server = TracedServer::start().await?;
@@ -297,7 +297,7 @@ async fn prompts_and_answers_are_in_no_span() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_call_that_fails_is_recorded_so() -> Result<()> {
     const LOAD: &str = "hangar.v1.ModelService/LoadModel";
     let server = TracedServer::start().await?;

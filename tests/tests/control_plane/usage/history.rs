@@ -35,7 +35,7 @@ async fn history_of(used: &UsedServer, id: &str, samples: usize) -> Result<Vec<U
     used.when(id, long_enough).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn history_samples_are_contiguous_and_add_up_with_the_requests() -> Result<()> {
     let mut used = UsedServer::start(hurried).await?;
     for round in 1..=3 {
@@ -85,7 +85,7 @@ async fn history_samples_are_contiguous_and_add_up_with_the_requests() -> Result
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn history_leaves_out_times_without_load_and_use() -> Result<()> {
     let used = UsedServer::start(hurried).await?;
     let loaded = history_of(&used, "demo", 2).await?;
@@ -98,7 +98,7 @@ async fn history_leaves_out_times_without_load_and_use() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn history_can_be_asked_for_one_model() -> Result<()> {
     let used = UsedServer::start(hurried).await?;
     let of_all = used.client.info().include_history().send().await;

@@ -17,7 +17,7 @@ fn last_minute(model: &ModelInfo) -> Result<UsageSample> {
     metrics.last_minute.context("the last minute")
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_last_minute_adds_up_with_the_requests() -> Result<()> {
     let mut used = UsedServer::start(|options| options).await?;
     let before = last_minute(&used.model("demo").await?)?;
@@ -80,7 +80,7 @@ async fn the_last_minute_adds_up_with_the_requests() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn cancelled_requests_are_counted_apart() -> Result<()> {
     let used = UsedServer::start(|options| options).await?;
     used.load_another().await?;

@@ -22,7 +22,7 @@ async fn hangarctl(used: &UsedServer, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_report_sums_up_what_a_model_did() -> Result<()> {
     let mut used = UsedServer::start(hurried).await?;
     used.ask("What is Hangar?", 64).await?;
@@ -65,7 +65,7 @@ async fn the_report_sums_up_what_a_model_did() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_empty_report_says_so() -> Result<()> {
     let used = UsedServer::start(|options| options).await?;
     let text = hangarctl(&used, &["report", "demo"]).await?;

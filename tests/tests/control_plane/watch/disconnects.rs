@@ -189,7 +189,7 @@ async fn glimpse(
     Ok(count > 0)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_watcher_that_resumes_by_hand_misses_nothing() -> Result<()> {
     let mut scene = ChurningServer::start().await?;
     let cutter = Cutter::start(scene.server.listen(), scene.random.u64(..)).await?;
@@ -208,7 +208,7 @@ async fn a_watcher_that_resumes_by_hand_misses_nothing() -> Result<()> {
     scene.compare(&seen, &undisturbed).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_client_that_is_cut_off_resumes_by_itself_and_misses_nothing() -> Result<()> {
     let mut scene = ChurningServer::start().await?;
     let cutter = Cutter::start(scene.server.listen(), scene.random.u64(..)).await?;

@@ -92,7 +92,7 @@ async fn load(client: &Client, path: &Path, change: impl FnOnce(&mut ModelSpec))
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn progress_never_goes_back_and_is_whole_only_when_ready() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let model = fixtures.scripted("m", &stepwise())?;
@@ -131,7 +131,7 @@ async fn progress_never_goes_back_and_is_whole_only_when_ready() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn progress_comes_at_most_as_often_as_was_asked_for() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let model = fixtures.scripted("m", &stepwise())?;
@@ -163,7 +163,7 @@ async fn progress_comes_at_most_as_often_as_was_asked_for() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn progress_is_coalesced_across_attempts() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let script = Script {

@@ -12,7 +12,7 @@ use super::{
     raw::{assert_contiguous, behind, of, open, status},
 };
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_watch_goes_on_right_behind_a_token_with_any_filter() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::scripted().fixtures(&fixtures).start().await?;
@@ -45,7 +45,7 @@ async fn a_watch_goes_on_right_behind_a_token_with_any_filter() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_token_of_an_earlier_server_leads_to_a_reset() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let data = tempfile::tempdir()?;
@@ -75,7 +75,7 @@ async fn a_token_of_an_earlier_server_leads_to_a_reset() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn tokens_that_the_server_did_not_give_are_refused() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::scripted().fixtures(&fixtures).start().await?;
@@ -108,7 +108,7 @@ async fn tokens_that_the_server_did_not_give_are_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_token_that_is_too_old_leads_to_a_reset() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::scripted()
@@ -144,7 +144,7 @@ async fn a_token_that_is_too_old_leads_to_a_reset() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_watcher_that_does_not_keep_up_is_reset_and_then_misses_nothing() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::scripted()

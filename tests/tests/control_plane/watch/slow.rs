@@ -16,7 +16,7 @@ const LOADS: usize = 2000;
 /// What is buffered for a connection (400 KiB), and as much again for everything else.
 const BOUND: u64 = WATCHERS as u64 * (800 << 10);
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_watcher_that_does_not_read_costs_bounded_memory() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::scripted()

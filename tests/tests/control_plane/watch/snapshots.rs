@@ -12,7 +12,7 @@ use super::{
 const MODELS: usize = 900;
 const PART: usize = 256 << 10;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_large_snapshot_comes_in_small_parts() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::scripted().fixtures(&fixtures).start().await?;

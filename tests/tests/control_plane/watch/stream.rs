@@ -22,7 +22,7 @@ use super::{
     raw::{RawWatch, assert_contiguous, behind, of, open, status},
 };
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_snapshot_comes_first_and_then_every_transition_in_order() -> Result<()> {
     use ModelState::{
         Draining, Failed, Loading, Pending, Ready, Starting, Unloaded, Unloading, Warming,
@@ -68,7 +68,7 @@ async fn a_snapshot_comes_first_and_then_every_transition_in_order() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_filter_may_name_models_that_are_not_known_yet() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::scripted().fixtures(&fixtures).start().await?;
@@ -90,7 +90,7 @@ async fn a_filter_may_name_models_that_are_not_known_yet() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_quiet_watch_gets_heartbeats_that_can_be_resumed_from() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::scripted()
@@ -122,7 +122,7 @@ async fn a_quiet_watch_gets_heartbeats_that_can_be_resumed_from() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn requests_and_memory_alone_cause_no_event() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let script = Script {
@@ -174,7 +174,7 @@ async fn requests_and_memory_alone_cause_no_event() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn watchers_beyond_the_limit_are_refused() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::scripted()
@@ -219,7 +219,7 @@ async fn slot(client: &Client) -> Result<RawWatch> {
     Ok(tokio::time::timeout(DEADLINE, again).await??)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn wrong_fields_are_all_named() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::scripted().fixtures(&fixtures).start().await?;
@@ -238,7 +238,7 @@ async fn wrong_fields_are_all_named() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_watch_ends_when_the_server_shuts_down() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::scripted().fixtures(&fixtures).start().await?;

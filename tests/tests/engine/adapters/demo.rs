@@ -26,7 +26,7 @@ fn answers() -> Result<Vec<Answer>> {
     Ok(answers)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_with_an_adapter_and_the_same_model_without_serve_side_by_side() -> Result<()> {
     let server = TestServer::real().start().await?;
     server.load("plain", demo(vec![])).await?;
@@ -42,7 +42,7 @@ async fn a_model_with_an_adapter_and_the_same_model_without_serve_side_by_side()
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn merged_adapters_are_reported() -> Result<()> {
     let server = TestServer::real().start().await?;
     server.load("plain", demo(vec![])).await?;
@@ -67,7 +67,7 @@ async fn merged_adapters_are_reported() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_files_in_the_repository_are_what_is_built_in() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let files = workspace().join(FILES).canonicalize()?;
@@ -87,7 +87,7 @@ async fn the_files_in_the_repository_are_what_is_built_in() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn adapters_are_merged_before_weights_are_quantized_and_such_weights_are_not_kept()
 -> Result<()> {
     let server = TestServer::real().start().await?;

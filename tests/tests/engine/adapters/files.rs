@@ -119,7 +119,7 @@ async fn assert_refused(server: &TestServer, id: &str, path: &Path, word: &str) 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_adapter_that_does_not_fit_fails_the_load_and_harms_nothing() -> Result<()> {
     let server = TestServer::real().start().await?;
     let path = server.fixtures.adapter("sound", &sound())?;
@@ -134,7 +134,7 @@ async fn an_adapter_that_does_not_fit_fails_the_load_and_harms_nothing() -> Resu
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn spoilt_adapter_files_are_named() -> Result<()> {
     let server = TestServer::real().start().await?;
     for (n, (spoil, word)) in spoilt().into_iter().enumerate() {
@@ -145,7 +145,7 @@ async fn spoilt_adapter_files_are_named() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_adapter_is_a_directory_that_is_there() -> Result<()> {
     let server = TestServer::real().start().await?;
     let file = server.fixtures.root().join("file");
@@ -161,7 +161,7 @@ async fn an_adapter_is_a_directory_that_is_there() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn models_that_take_no_adapters_say_so() -> Result<()> {
     let server = TestServer::real().start().await?;
     let path = server.fixtures.adapter("adapter", &sound())?;

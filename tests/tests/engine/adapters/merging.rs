@@ -33,7 +33,7 @@ fn merged(
     Ok(directory)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_adapter_has_the_effect_that_its_files_say() -> Result<()> {
     let server = TestServer::real().start().await?;
     let model = server.fixtures.llama()?;
@@ -78,7 +78,7 @@ async fn an_adapter_has_the_effect_that_its_files_say() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn several_adapters_add_up() -> Result<()> {
     let server = TestServer::real().start().await?;
     let model = server.fixtures.llama()?;
@@ -115,7 +115,7 @@ async fn several_adapters_add_up() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn quantized_weights_have_the_adapter_in_them() -> Result<()> {
     let server = TestServer::real().start().await?;
     let model = server.fixtures.wide_llama()?;

@@ -9,7 +9,7 @@ use hangar_tests::{
 
 use super::{babble, demo, info, radio, said, with_adapter};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_comes_back_with_its_adapters_after_a_kill() -> Result<()> {
     let installation = Installation::real()?;
     let lora = Lora::random(&Shape::TINY, 4, 1);

@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::{adapter, babble, demo, info, radio, said, with_adapter};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_violation_names_its_adapter() -> Result<()> {
     let server = TestServer::real().start().await?;
     let path = server.fixtures.root();
@@ -43,7 +43,7 @@ async fn every_violation_names_its_adapter() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn adapters_lie_below_a_model_root_with_all_that_they_link_to() -> Result<()> {
     let server = TestServer::real().start().await?;
     let lora = Lora::random(&Shape::TINY, 4, 1);
@@ -67,7 +67,7 @@ async fn adapters_lie_below_a_model_root_with_all_that_they_link_to() -> Result<
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn links_within_the_roots_are_followed() -> Result<()> {
     let server = TestServer::real().start().await?;
     let lora = Lora::random(&Shape::TINY, 4, 1);
@@ -82,7 +82,7 @@ async fn links_within_the_roots_are_followed() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn other_adapters_are_another_spec_which_takes_a_reload() -> Result<()> {
     let server = TestServer::real().start().await?;
     server.load("m", demo(vec![])).await?;
@@ -109,7 +109,7 @@ async fn other_adapters_are_another_spec_which_takes_a_reload() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_declared_model_has_its_adapters() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let lora = Lora::random(&Shape::TINY, 4, 1);

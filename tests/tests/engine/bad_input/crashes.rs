@@ -48,7 +48,7 @@ async fn each_attempt(transitions: &mut Transitions, attempts: u32) -> Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_that_aborts_each_time_is_tried_as_often_as_the_policy_says() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.directory("m")?;
@@ -86,7 +86,7 @@ async fn a_load_that_aborts_each_time_is_tried_as_often_as_the_policy_says() -> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_wait_for_the_next_attempt_ends_with_an_unload() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.directory("m")?;
@@ -127,7 +127,7 @@ async fn a_wait_for_the_next_attempt_ends_with_an_unload() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unusable_model_is_tried_again_only_if_the_policy_says_always() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.broken(Broken::Truncated)?;

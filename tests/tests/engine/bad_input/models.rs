@@ -22,7 +22,7 @@ fn with(effect: Effect) -> impl Iterator<Item = Broken> {
         .filter(move |broken| broken.effect() == effect)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unusable_model_fails_with_a_reason_and_harms_nothing() -> Result<()> {
     let server = Bystander::new().await?;
     for broken in with(Effect::Unusable) {
@@ -55,7 +55,7 @@ async fn an_unusable_model_fails_with_a_reason_and_harms_nothing() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn paths_without_a_model_are_not_registered() -> Result<()> {
     let server = Bystander::new().await?;
     for broken in with(Effect::NoModel) {
@@ -68,7 +68,7 @@ async fn paths_without_a_model_are_not_registered() -> Result<()> {
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_repaired_model_loads() -> Result<()> {
     let server = Bystander::new().await?;
     let path = server.fixtures.broken(Broken::Truncated)?;
@@ -85,7 +85,7 @@ async fn a_repaired_model_loads() -> Result<()> {
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn without_a_sound_chat_template_a_model_completes_and_does_not_chat() -> Result<()> {
     let server = Bystander::new().await?;
     for broken in with(Effect::NoChat) {
@@ -121,7 +121,7 @@ async fn without_a_sound_chat_template_a_model_completes_and_does_not_chat() -> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_tokenizer_with_more_tokens_than_the_model_is_no_danger() -> Result<()> {
     let server = Bystander::new().await?;
     let path = server.fixtures.broken(Broken::VocabularyTooBig)?;
@@ -136,7 +136,7 @@ async fn a_tokenizer_with_more_tokens_than_the_model_is_no_danger() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_that_loads_and_cannot_answer_fails() -> Result<()> {
     let server = Bystander::new().await?;
     let mut bf16 = spec(&server.fixtures.llama()?);
@@ -153,7 +153,7 @@ async fn a_model_that_loads_and_cannot_answer_fails() -> Result<()> {
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn weights_of_nan_are_found_before_ready() -> Result<()> {
     let server = Bystander::new().await?;
     let path = server.fixtures.broken(Broken::NoTemplate)?;

@@ -28,7 +28,7 @@ async fn load(server: &Bystander, path: &str) -> Result<ModelLoad, Error> {
     server.client.load("m").spec(spec).wait().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_lies_outside_of_the_roots_is_not_allowed_and_not_registered() -> Result<()> {
     let server = Bystander::new().await?;
     let root = server.fixtures.root();
@@ -78,7 +78,7 @@ async fn what_lies_outside_of_the_roots_is_not_allowed_and_not_registered() -> R
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn paths_of_wrong_form_are_refused() -> Result<()> {
     let server = Bystander::new().await?;
     let long = format!("/{}", "x".repeat(4096));
@@ -92,7 +92,7 @@ async fn paths_of_wrong_form_are_refused() -> Result<()> {
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_path_that_is_no_model_is_unusable() -> Result<()> {
     let server = Bystander::new().await?;
     for path in [
@@ -108,7 +108,7 @@ async fn a_path_that_is_no_model_is_unusable() -> Result<()> {
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_path_without_a_model_registers_nothing() -> Result<()> {
     let server = Bystander::new().await?;
     let root = server.fixtures.root();
@@ -149,7 +149,7 @@ async fn a_path_without_a_model_registers_nothing() -> Result<()> {
 }
 
 /// One that is registered can be asked for in vain, and that changes nothing either.
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_of_what_has_vanished_is_refused_and_not_remembered() -> Result<()> {
     let server = Bystander::new().await?;
     let path = server.fixtures.broken(Broken::NoTemplate)?;
@@ -167,7 +167,7 @@ async fn a_load_of_what_has_vanished_is_refused_and_not_remembered() -> Result<(
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn links_that_stay_within_the_roots_are_followed() -> Result<()> {
     let server = Bystander::new().await?;
     let path = server.fixtures.broken(Broken::NoWeights)?;
@@ -180,7 +180,7 @@ async fn links_that_stay_within_the_roots_are_followed() -> Result<()> {
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_path_may_hold_any_characters() -> Result<()> {
     let server = Bystander::new().await?;
     let path = server
@@ -193,7 +193,7 @@ async fn a_path_may_hold_any_characters() -> Result<()> {
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_server_without_roots_loads_nothing_from_disk() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().without_root().start().await?;

@@ -64,7 +64,7 @@ fn unload_of(id: &str) -> UnloadModelRequest {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn ids_of_wrong_form_are_refused_by_every_call() -> Result<()> {
     let server = Bystander::new().await?;
     let client = &server.client;
@@ -112,7 +112,7 @@ async fn ids_of_wrong_form_are_refused_by_every_call() -> Result<()> {
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_target_is_required() -> Result<()> {
     let server = Bystander::new().await?;
     let client = &server.client;
@@ -132,7 +132,7 @@ async fn a_target_is_required() -> Result<()> {
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn unknown_models_are_not_found_and_the_error_lists_known_ones() -> Result<()> {
     let server = Bystander::new().await?;
     let client = &server.client;
@@ -152,7 +152,7 @@ async fn unknown_models_are_not_found_and_the_error_lists_known_ones() -> Result
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn lengths_of_time_are_neither_negative_nor_endless() -> Result<()> {
     let server = Bystander::new().await?;
     let client = &server.client;
@@ -188,7 +188,7 @@ async fn lengths_of_time_are_neither_negative_nor_endless() -> Result<()> {
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn unknown_numbers_of_enums_are_refused() -> Result<()> {
     let server = Bystander::new().await?;
     let request = GetInfoRequest {
@@ -199,7 +199,7 @@ async fn unknown_numbers_of_enums_are_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn tokens_that_this_server_did_not_give_are_refused() -> Result<()> {
     let server = Bystander::new().await?;
     for token in ["x", "1", "\u{1f600}", &"0".repeat(10_000)] {
@@ -213,7 +213,7 @@ async fn tokens_that_this_server_did_not_give_are_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn sessions_and_switches_that_do_not_hold_together_are_refused() -> Result<()> {
     let server = Bystander::new().await?;
     let client = &server.client;
@@ -241,7 +241,7 @@ async fn sessions_and_switches_that_do_not_hold_together_are_refused() -> Result
 }
 
 /// tonic refuses a message beyond the limit with OUT_OF_RANGE and gives no details.
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_request_beyond_the_servers_limit_is_refused_and_the_server_goes_on() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::real()
@@ -299,7 +299,7 @@ async fn a_request_beyond_the_servers_limit_is_refused_and_the_server_goes_on() 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_malformed_deadline_is_refused() -> Result<()> {
     let server = Bystander::new().await?;
     for deadline in ["1", "x", "-1S", "123456789S", "1 S", ""] {

@@ -68,7 +68,7 @@ fn wrong_everywhere() -> ModelSpec {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_violation_of_a_request_and_its_spec_is_reported_at_once() -> Result<()> {
     let server = Bystander::new().await?;
     let request = LoadModelRequest {
@@ -112,7 +112,7 @@ async fn every_violation_of_a_request_and_its_spec_is_reported_at_once() -> Resu
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_spec_has_a_source() -> Result<()> {
     let server = Bystander::new().await?;
     let answer = load(&server, ModelSpec::default()).await;
@@ -120,7 +120,7 @@ async fn a_spec_has_a_source() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn fields_of_later_versions_are_refused_by_name() -> Result<()> {
     let server = Bystander::new().await?;
     let change = |change: fn(&mut ModelSpec)| {
@@ -145,7 +145,7 @@ async fn fields_of_later_versions_are_refused_by_name() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_format_other_than_that_of_the_files_is_refused() -> Result<()> {
     let server = Bystander::new().await?;
     let mut spec = hangar_tests::server::spec(&server.fixtures.llama()?);
@@ -156,7 +156,7 @@ async fn a_format_other_than_that_of_the_files_is_refused() -> Result<()> {
     server.is_unharmed().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_context_longer_than_the_models_is_refused() -> Result<()> {
     let server = Bystander::new().await?;
     for (id, context_length) in [("a", 257), ("b", u32::MAX)] {

@@ -141,7 +141,7 @@ const CHANGES: &[(Embedding, Change, &str)] = &[
     (Gemma, poison, "not finite"),
 ];
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn unusable_embedding_files_fail_the_load_with_the_reason() -> Result<()> {
     let server = TestServer::embedding(Qwen3).await?;
     for (number, (kind, change, word)) in CHANGES.iter().enumerate() {
@@ -160,7 +160,7 @@ async fn unusable_embedding_files_fail_the_load_with_the_reason() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_a_spec_cannot_ask_of_an_embedding_model_fails_the_load() -> Result<()> {
     let server = TestServer::embedding(Qwen3).await?;
     type Change = fn(&mut ModelSpec);
@@ -184,7 +184,7 @@ async fn what_a_spec_cannot_ask_of_an_embedding_model_fails_the_load() -> Result
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_last_token_can_be_had_in_f16() -> Result<()> {
     let server = TestServer::embedding_with(Qwen3, |spec| spec.set_dtype(DataType::F16)).await?;
     let half = server.vector("Hello").await?;

@@ -26,7 +26,7 @@ fn scripted(server: &TestServer) -> ModelSpec {
     spec
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::generating(GenerateScript {
@@ -68,7 +68,7 @@ async fn one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> Result<
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_engine_that_hangs_in_a_request_is_replaced() -> Result<()> {
     let script = Script::generating(GenerateScript {
         hang_after: Some(1),
@@ -102,7 +102,7 @@ async fn an_engine_that_hangs_in_a_request_is_replaced() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn fewer_vectors_than_texts_are_never_passed_on() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::generating(GenerateScript {
@@ -122,7 +122,7 @@ async fn fewer_vectors_than_texts_are_never_passed_on() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_ends_what_runs_when_its_time_is_up() -> Result<()> {
     let server = TestServer::embedding(Embedding::Gemma).await?;
     let ask = async {
@@ -146,7 +146,7 @@ async fn an_unload_ends_what_runs_when_its_time_is_up() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_lets_what_runs_end() -> Result<()> {
     let server = TestServer::embedding(Embedding::Qwen3).await?;
     let texts: Vec<_> = many().into_iter().take(200).collect();
@@ -161,7 +161,7 @@ async fn an_unload_lets_what_runs_end() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_is_killed_ends_what_runs() -> Result<()> {
     let server = TestServer::embedding(Embedding::Qwen3).await?;
     let worker = i32::try_from(server.worker().await?)?;

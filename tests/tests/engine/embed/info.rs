@@ -6,7 +6,7 @@ use hangar_tests::{fixtures::Embedding, metrics::Metrics, server::TestServer};
 
 use super::Vectors;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn metadata_describes_an_embedding_model() -> Result<()> {
     for kind in Embedding::ALL {
         let server = TestServer::embedding(kind).await?;
@@ -35,7 +35,7 @@ async fn metadata_describes_an_embedding_model() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn requests_are_counted_by_their_operation() -> Result<()> {
     let server = TestServer::embedding(Embedding::Gemma).await?;
     for _ in 0..3 {

@@ -9,7 +9,7 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_embedding_model_gives_no_text() -> Result<()> {
     for kind in Embedding::ALL {
         let server = TestServer::embedding(kind).await?;
@@ -30,7 +30,7 @@ async fn an_embedding_model_gives_no_text() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_text_model_gives_no_vectors() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -56,7 +56,7 @@ async fn a_text_model_gives_no_vectors() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_kind_that_is_known_is_not_loaded_to_be_refused() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -80,7 +80,7 @@ async fn a_kind_that_is_known_is_not_loaded_to_be_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_request_loads_an_embedding_model_on_demand() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -93,7 +93,7 @@ async fn a_request_loads_an_embedding_model_on_demand() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn tokens_of_an_embedding_model_go_both_ways() -> Result<()> {
     for kind in Embedding::ALL {
         let server = TestServer::embedding(kind).await?;
@@ -105,7 +105,7 @@ async fn tokens_of_an_embedding_model_go_both_ways() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_kind_that_the_files_are_not_of_fails_the_load() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;

@@ -17,7 +17,7 @@ fn text(tokens: usize, kind: Embedding) -> String {
         .collect()
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_text_may_be_as_long_as_the_context_and_no_longer() -> Result<()> {
     for kind in Embedding::ALL {
         let server = TestServer::embedding(kind).await?;
@@ -41,7 +41,7 @@ async fn a_text_may_be_as_long_as_the_context_and_no_longer() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_specs_context_is_the_limit() -> Result<()> {
     let server =
         TestServer::embedding_with(Embedding::Gemma, |spec| spec.context_length = 16).await?;

@@ -33,7 +33,7 @@ async fn changed(
         .map_err(|status| Error::from_answer(&server.client, status))
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn wrong_fields_are_named() -> Result<()> {
     let server = TestServer::embedding(Embedding::Qwen3).await?;
     let no_texts = changed(&server, |request| request.inputs.clear()).await;
@@ -68,7 +68,7 @@ async fn wrong_fields_are_named() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unknown_model_and_one_that_is_not_loaded_are_refused_with_their_reasons() -> Result<()>
 {
     let server = TestServer::embedding(Embedding::Qwen3).await?;
@@ -85,7 +85,7 @@ async fn an_unknown_model_and_one_that_is_not_loaded_are_refused_with_their_reas
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_time_for_a_request_is_kept() -> Result<()> {
     let server = TestServer::embedding(Embedding::Qwen3).await?;
     let before = server.vector("Hello").await?;

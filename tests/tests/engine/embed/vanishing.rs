@@ -19,7 +19,7 @@ use super::{Vectors, many};
 /// Callers that are there at the same time.
 const AT_ONCE: usize = 50;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_caller_that_goes_away_frees_the_engine_after_the_text_at_hand() -> Result<()> {
     let server = TestServer::embedding(Embedding::Gemma).await?;
     let worker = server.worker().await?;
@@ -88,7 +88,7 @@ async fn vanish_while_they_run_or_wait(server: &TestServer, worker: u32) -> Resu
     processes::signal(worker, Signal::CONT)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_thousand_callers_that_vanish_leave_nothing_behind() -> Result<()> {
     for kind in Embedding::ALL {
         let server = start(kind).await?;

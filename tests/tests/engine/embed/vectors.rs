@@ -20,7 +20,7 @@ const TEXTS: [&str; 5] = [
 /// What length one may be off by: what the numbers of a vector are rounded by.
 const ROUNDING: f64 = 1e-6;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_vector_has_the_models_size_and_length_one() -> Result<()> {
     for kind in Embedding::ALL {
         let server = TestServer::embedding(kind).await?;
@@ -33,7 +33,7 @@ async fn a_vector_has_the_models_size_and_length_one() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_text_gives_the_same_vector_alone_and_in_company() -> Result<()> {
     for kind in Embedding::ALL {
         let server = TestServer::embedding(kind).await?;
@@ -47,7 +47,7 @@ async fn a_text_gives_the_same_vector_alone_and_in_company() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn vectors_come_in_the_order_of_their_texts_and_differ() -> Result<()> {
     for kind in Embedding::ALL {
         let server = TestServer::embedding(kind).await?;
@@ -64,7 +64,7 @@ async fn vectors_come_in_the_order_of_their_texts_and_differ() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_vector_is_the_same_whatever_else_is_asked() -> Result<()> {
     let server = TestServer::embedding(Embedding::Gemma).await?;
     let alone = server.vectors(TEXTS).await?;
@@ -83,7 +83,7 @@ async fn a_vector_is_the_same_whatever_else_is_asked() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_single_token_gives_what_it_gives_repeated() -> Result<()> {
     // Each token sees those before it only, and all of them are the same.
     let server = TestServer::embedding(Embedding::Qwen3).await?;
@@ -95,7 +95,7 @@ async fn a_single_token_gives_what_it_gives_repeated() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn tokens_are_counted_as_the_tokenizer_does() -> Result<()> {
     for kind in Embedding::ALL {
         let server = TestServer::embedding(kind).await?;
@@ -116,7 +116,7 @@ async fn tokens_are_counted_as_the_tokenizer_does() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn as_many_texts_as_may_be_get_their_vectors() -> Result<()> {
     let server = TestServer::embedding(Embedding::Qwen3).await?;
     let texts = many();
@@ -128,7 +128,7 @@ async fn as_many_texts_as_may_be_get_their_vectors() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn vectors_are_normalized_only_where_the_modules_say() -> Result<()> {
     for kind in Embedding::ALL {
         let server = TestServer::embedding(kind).await?;
@@ -152,7 +152,7 @@ async fn vectors_are_normalized_only_where_the_modules_say() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_bidirectional_window_is_half_as_wide_on_each_side() -> Result<()> {
     let server = TestServer::embedding(Embedding::Gemma).await?;
     let path = server.fixtures.embedding(Embedding::Gemma)?;

@@ -7,7 +7,7 @@ use hangar_tests::{fixtures::Fixtures, server::TestServer};
 
 use super::{changed, greedy_request, responses, text_of, tokens_of};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn chunks_join_to_the_text_and_one_done_comes_last() -> Result<()> {
     let server = TestServer::tiny().await?;
     let whole = server.greedy("Hello").max_tokens(40).text().await?;
@@ -25,7 +25,7 @@ async fn chunks_join_to_the_text_and_one_done_comes_last() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn usage_counts_every_token_of_prompt_and_answer() -> Result<()> {
     let server = TestServer::tiny().await?;
     for prompt in ["x", "Hello", "h\u{e9}llo \u{1f600}"] {
@@ -40,7 +40,7 @@ async fn usage_counts_every_token_of_prompt_and_answer() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn messages_are_put_into_the_chat_template() -> Result<()> {
     let server = TestServer::tiny().await?;
     let message = |role: &str, content: &str| ChatMessage {
@@ -65,7 +65,7 @@ async fn messages_are_put_into_the_chat_template() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn greedy_answers_do_not_depend_on_what_else_is_asked() -> Result<()> {
     let server = TestServer::tiny_with(|spec| spec.max_concurrency = 8).await?;
     let prompts: Vec<String> = (1..=8).map(|n| "What is this? ".repeat(n)).collect();
@@ -85,7 +85,7 @@ async fn greedy_answers_do_not_depend_on_what_else_is_asked() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_models_own_temperature_is_used_unless_the_request_has_one() -> Result<()> {
     let server = TestServer::tiny().await?;
     let sampled = || async {
@@ -101,7 +101,7 @@ async fn the_models_own_temperature_is_used_unless_the_request_has_one() -> Resu
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_top_k_of_one_is_greedy_at_any_temperature() -> Result<()> {
     let server = TestServer::tiny().await?;
     let greedy = server.greedy("Hello").max_tokens(50).text().await?;
@@ -111,7 +111,7 @@ async fn a_top_k_of_one_is_greedy_at_any_temperature() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_specs_defaults_apply_and_the_request_goes_before_them() -> Result<()> {
     let plain = TestServer::tiny().await?;
     let text = plain.greedy("Hello").max_tokens(40).text().await?.text;
@@ -149,7 +149,7 @@ async fn the_specs_defaults_apply_and_the_request_goes_before_them() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_models_end_token_ends_the_answer_and_is_not_counted() -> Result<()> {
     let plain = TestServer::tiny().await?;
     let text = plain.greedy("Hello").max_tokens(40).text().await?.text;

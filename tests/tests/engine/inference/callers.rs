@@ -45,7 +45,7 @@ async fn slow_reader(server: &TestServer, tokens: u32) -> Result<Streaming<Gener
         .into_inner())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_caller_that_goes_away_frees_its_place_at_once() -> Result<()> {
     let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
     let worker = server.worker().await?;
@@ -74,7 +74,7 @@ async fn a_caller_that_goes_away_frees_its_place_at_once() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_hundred_callers_that_vanish_leave_nothing_behind() -> Result<()> {
     let server = TestServer::long(|spec| spec.max_queue = Some(100)).await?;
     let worker = server.worker().await?;
@@ -108,7 +108,7 @@ async fn a_hundred_callers_that_vanish_leave_nothing_behind() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_caller_that_does_not_read_slows_nobody_and_loses_nothing() -> Result<()> {
     let server = TestServer::long(|spec| {
         spec.max_concurrency = 1;
@@ -137,7 +137,7 @@ async fn a_caller_that_does_not_read_slows_nobody_and_loses_nothing() -> Result<
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_caller_that_does_not_read_is_no_hang_of_the_engine() -> Result<()> {
     let hang = Duration::from_secs(3);
     let fixtures = Fixtures::new()?;

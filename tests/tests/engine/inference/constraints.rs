@@ -18,7 +18,7 @@ fn is_whole(answer: &Completion) -> bool {
     answer.done.finish_reason() == FinishReason::Stop
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_whole_answer_matches_a_regex() -> Result<()> {
     let server = TestServer::tiny().await?;
     let ask = || server.client.generate("m").prompt("Hello");
@@ -44,7 +44,7 @@ async fn the_whole_answer_matches_a_regex() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_answer_conforms_to_a_json_schema() -> Result<()> {
     let server = TestServer::tiny().await?;
     let schema = json!({
@@ -74,7 +74,7 @@ async fn an_answer_conforms_to_a_json_schema() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_answer_conforms_to_a_lark_grammar() -> Result<()> {
     let server = TestServer::tiny().await?;
     let grammar = "start: sum\nsum: term (\"+\" term){1,4}\nterm: /[1-9]/ | \"(\" /[1-9]/ \"-\" /[1-9]/ \")\"";
@@ -94,7 +94,7 @@ async fn an_answer_conforms_to_a_lark_grammar() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_answer_that_is_cut_off_is_the_beginning_of_one_that_conforms() -> Result<()> {
     let server = TestServer::tiny().await?;
     let ask = || server.greedy("Hello").regex("abcdefghij");
@@ -116,7 +116,7 @@ async fn an_answer_that_is_cut_off_is_the_beginning_of_one_that_conforms() -> Re
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn characters_of_several_tokens_conform_too() -> Result<()> {
     let server = TestServer::tiny().await?;
     let ask = || server.client.generate("m").prompt("Hello");
@@ -137,7 +137,7 @@ async fn characters_of_several_tokens_conform_too() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_demo_model_answers_within_a_constraint() -> Result<()> {
     let server = TestServer::demo().await?;
     let ask = |question: &str| {
@@ -171,7 +171,7 @@ async fn the_demo_model_answers_within_a_constraint() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_constraint_that_allows_nothing_gives_an_empty_answer() -> Result<()> {
     let server = TestServer::tiny().await?;
     let answer = server.greedy("Hello").regex("").text().await?;

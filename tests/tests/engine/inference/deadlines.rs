@@ -29,7 +29,7 @@ fn exceeded(answer: Result<Completion, Error>) {
     );
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_requests_timeout_ends_its_answer_in_mid_stream() -> Result<()> {
     let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
     with_time_enough(SOON, async |limit| {
@@ -57,7 +57,7 @@ async fn a_requests_timeout_ends_its_answer_in_mid_stream() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_calls_own_deadline_ends_its_answer_in_mid_stream() -> Result<()> {
     let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
     with_time_enough(SOON, async |limit| {
@@ -87,7 +87,7 @@ async fn the_calls_own_deadline_ends_its_answer_in_mid_stream() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_deadline_passes_in_the_queue_too() -> Result<()> {
     let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
     let running = server.greedy("Hello").max_tokens(LONG).stream().await?;
@@ -108,7 +108,7 @@ async fn a_deadline_passes_in_the_queue_too() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_deadline_holds_for_a_caller_that_does_not_read() -> Result<()> {
     let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
     let endpoint = Endpoint::from_shared(server.url())?.initial_stream_window_size(1024);

@@ -39,7 +39,7 @@ fn longest(max_tokens: u32) -> GenerationDefaults {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_length_comes_from_request_spec_model_and_context_in_this_order() -> Result<()> {
     let all = served(json!({"max_new_tokens": 7}), longest(5)).await?;
     assert_eq!((length(&all, 3).await?, length(&all, 0).await?), (3, 5));
@@ -51,7 +51,7 @@ async fn the_length_comes_from_request_spec_model_and_context_in_this_order() ->
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_default_is_cut_to_what_the_context_leaves() -> Result<()> {
     for (config, defaults) in [
         (json!({}), longest(1_000_000)),
@@ -65,7 +65,7 @@ async fn a_default_is_cut_to_what_the_context_leaves() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn sampling_comes_from_request_spec_and_model_in_this_order() -> Result<()> {
     let plain = TestServer::tiny().await?;
     let greedy = plain.greedy("Hello").max_tokens(30).text().await?.text;

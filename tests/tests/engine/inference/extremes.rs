@@ -46,7 +46,7 @@ const FIELDS: &[(&str, Set, [f32; 2], [f32; 3])] = &[
     ),
 ];
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn each_extreme_value_gets_its_answer_or_its_error_and_harms_nothing() -> Result<()> {
     let server = TestServer::tiny().await?;
     let worker = server.worker().await?;

@@ -83,7 +83,7 @@ fn took_too_long(error: &Error) -> bool {
     error.to_string().contains("takes too long")
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn malformed_grammars_are_refused_with_their_field() -> Result<()> {
     let model = Unharmed::begin(TestServer::tiny().await?).await?;
     let none = model.ask(|it| it.with(|request| request.constraint = Some(Constraint::default())));
@@ -130,7 +130,7 @@ async fn malformed_grammars_are_refused_with_their_field() -> Result<()> {
     model.end().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn grammars_that_nothing_conforms_to_are_refused() -> Result<()> {
     let model = Unharmed::begin(TestServer::tiny().await?).await?;
     let answer = model.ask(|it| it.regex("[^\\s\\S]")).await;
@@ -152,7 +152,7 @@ async fn grammars_that_nothing_conforms_to_are_refused() -> Result<()> {
     model.end().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn grammars_that_explode_are_refused_and_harm_nothing() -> Result<()> {
     let model = Unharmed::begin(TestServer::tiny().await?).await?;
     let long = "x".repeat((128 << 10) + 1);
@@ -186,7 +186,7 @@ async fn grammars_that_explode_are_refused_and_harm_nothing() -> Result<()> {
     model.end().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn deeply_nested_grammars_are_followed_or_refused_and_harm_nothing() -> Result<()> {
     const DEPTH: usize = 10_000;
     let model = Unharmed::begin(TestServer::tiny().await?).await?;
@@ -217,7 +217,7 @@ async fn deeply_nested_grammars_are_followed_or_refused_and_harm_nothing() -> Re
     model.end().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn long_and_simple_grammars_are_followed() -> Result<()> {
     let model = Unharmed::begin(TestServer::tiny().await?).await?;
     let regex = "a".repeat(100_000);
@@ -233,7 +233,7 @@ async fn long_and_simple_grammars_are_followed() -> Result<()> {
     model.end().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_death_of_a_grammars_process_ends_its_answer_only() -> Result<()> {
     let model = Unharmed::begin(TestServer::long(|_| ()).await?).await?;
     let mut stream = model.begin_long_answer().await?;
@@ -250,7 +250,7 @@ async fn the_death_of_a_grammars_process_ends_its_answer_only() -> Result<()> {
     model.end().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn grammars_processes_end_with_their_callers_and_with_the_worker() -> Result<()> {
     let model = Unharmed::begin(TestServer::long(|_| ()).await?).await?;
     for _ in 0..5 {

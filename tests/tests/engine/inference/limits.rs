@@ -13,7 +13,7 @@ use super::{greedy_request, responses, tokens_of};
 /// Context of the tiny Llama in tokens.
 const CONTEXT: usize = 256;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_answer_has_exactly_as_many_tokens_as_were_allowed() -> Result<()> {
     let server = TestServer::tiny().await?;
     for max_tokens in [1, 2, 3, 17, 100] {
@@ -26,7 +26,7 @@ async fn an_answer_has_exactly_as_many_tokens_as_were_allowed() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn without_max_tokens_an_answer_fills_the_context() -> Result<()> {
     let server = TestServer::tiny().await?;
     for prompt in [1, 200, CONTEXT - 1] {
@@ -39,7 +39,7 @@ async fn without_max_tokens_an_answer_fills_the_context() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_prompt_that_fills_the_context_is_refused() -> Result<()> {
     let server = TestServer::tiny().await?;
     let worker = server.worker().await?;
@@ -65,14 +65,14 @@ async fn a_prompt_that_fills_the_context_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_empty_prompt_is_refused() -> Result<()> {
     let server = TestServer::tiny().await?;
     assert_eq!(wrong_fields(server.greedy("").text().await), ["prompt"]);
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn prompt_and_answer_together_have_to_fit() -> Result<()> {
     let server = TestServer::tiny().await?;
     let prompt = "x".repeat(100);
@@ -87,7 +87,7 @@ async fn prompt_and_answer_together_have_to_fit() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_specs_context_length_is_the_limit() -> Result<()> {
     let server = TestServer::tiny_with(|spec| spec.context_length = 64).await?;
     let metadata = server.info().await?.metadata.context("metadata")?;
@@ -102,7 +102,7 @@ async fn the_specs_context_length_is_the_limit() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_long_answer_is_complete() -> Result<()> {
     let server = TestServer::long(|_| ()).await?;
     let (chunks, done) = responses(&server.client, greedy_request("Hello", 1500)).await?;

@@ -12,7 +12,7 @@ async fn changed(server: &TestServer, mut change: impl FnMut(&mut ModelSpec)) ->
     Ok(changed.await?.context("a change")?.reload_required)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn changed_defaults_apply_from_the_next_request_on_the_same_worker() -> Result<()> {
     let server = TestServer::tiny().await?;
     let worker = server.worker().await?;
@@ -43,7 +43,7 @@ async fn changed_defaults_apply_from_the_next_request_on_the_same_worker() -> Re
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn changes_of_what_the_engine_is_built_from_apply_after_a_reload() -> Result<()> {
     let server = TestServer::tiny().await?;
     let worker = server.worker().await?;

@@ -29,7 +29,7 @@ fn asked(top_logprobs: u32) -> GenerateRequest {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_token_has_logprobs_and_the_most_likely_alternatives() -> Result<()> {
     let server = TestServer::tiny().await?;
     let (tokens, logprobs) = logprobs_of(&server, asked(20)).await?;
@@ -56,7 +56,7 @@ async fn every_token_has_logprobs_and_the_most_likely_alternatives() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn logprobs_are_taken_before_temperature_filters_and_constraint() -> Result<()> {
     let server = TestServer::tiny().await?;
     let (_, plain) = logprobs_of(&server, asked(5)).await?;
@@ -85,7 +85,7 @@ async fn logprobs_are_taken_before_temperature_filters_and_constraint() -> Resul
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_demo_model_is_sure_of_what_it_learned() -> Result<()> {
     let server = TestServer::demo().await?;
     let request = GenerateRequest {
@@ -106,7 +106,7 @@ async fn the_demo_model_is_sure_of_what_it_learned() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn top_logprobs_need_logprobs_and_are_at_most_twenty() -> Result<()> {
     let server = TestServer::tiny().await?;
     let top = async |logprobs, top_logprobs| {

@@ -12,7 +12,7 @@ use hangar_tests::{
 use tokio::time::timeout;
 use tonic::Code;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_thousand_callers_that_connect_ask_and_vanish_harm_nothing() -> Result<()> {
     let server = TestServer::long(|spec| spec.max_queue = Some(1000)).await?;
     let worker = server.worker().await?;
@@ -45,7 +45,7 @@ async fn a_thousand_callers_that_connect_ask_and_vanish_harm_nothing() -> Result
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn prompts_of_any_length_get_their_answer_or_their_error() -> Result<()> {
     const CONTEXT: usize = 256;
     let server = TestServer::tiny().await?;

@@ -17,7 +17,7 @@ async fn greedy(client: &Client, model: &str, tokens: u32) -> Result<String> {
     Ok(request.max_tokens(tokens).text().await?.text)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_format_answers_and_reports_what_it_is() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -63,7 +63,7 @@ async fn every_format_answers_and_reports_what_it_is() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn two_models_answer_at_once_each_from_its_own_process() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -89,7 +89,7 @@ async fn two_models_answer_at_once_each_from_its_own_process() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_data_type_is_taken_as_it_is_asked_for() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;

@@ -47,7 +47,7 @@ async fn learned(server: &TestServer) -> Result<Pace> {
     timeout(DEADLINE, look).await?
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_pace_is_learned_reported_and_kept_over_reloads() -> Result<()> {
     let server = TestServer::long(|_| ()).await?;
     assert_eq!(pace(&server.info().await?), None);
@@ -60,7 +60,7 @@ async fn a_pace_is_learned_reported_and_kept_over_reloads() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_prompt_that_cannot_meet_its_deadline_is_refused_at_once() -> Result<()> {
     let server = TestServer::long(|_| ()).await?;
     let throttle = Throttle::start(server.worker().await?, 10)?;
@@ -92,7 +92,7 @@ async fn a_prompt_that_cannot_meet_its_deadline_is_refused_at_once() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_prompt_that_ended_a_worker_is_not_sent_to_the_next() -> Result<()> {
     let server = TestServer::long(|_| ()).await?;
     let path = server.fixtures.long_llama()?;

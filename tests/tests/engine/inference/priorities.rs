@@ -5,7 +5,7 @@ use futures::future::try_join_all;
 use hangar_tests::server::{DEADLINE, TestServer};
 use tokio::{sync::Mutex, time::timeout};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_highest_priority_goes_first_and_then_who_came_first() -> Result<()> {
     let server = TestServer::long(|spec| {
         spec.max_concurrency = 1;

@@ -23,7 +23,7 @@ async fn narrow(max_queue: u32) -> Result<TestServer> {
     .await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> Result<()> {
     let server = narrow(1).await?;
     let running = server.greedy("Hello").max_tokens(LONG).stream().await?;
@@ -52,7 +52,7 @@ async fn one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> Result<
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn with_a_queue_of_none_nobody_waits() -> Result<()> {
     let server = narrow(0).await?;
     let running = server.greedy("Hello").max_tokens(LONG).stream().await?;
@@ -65,7 +65,7 @@ async fn with_a_queue_of_none_nobody_waits() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn who_comes_first_is_served_first() -> Result<()> {
     let server = narrow(10).await?;
     let running = server.greedy("Hello").max_tokens(LONG).stream().await?;
@@ -92,7 +92,7 @@ async fn who_comes_first_is_served_first() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_waiting_caller_that_goes_away_gives_its_place_back() -> Result<()> {
     let server = narrow(1).await?;
     let running = server.greedy("Hello").max_tokens(LONG).stream().await?;

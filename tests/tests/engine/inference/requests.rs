@@ -29,7 +29,7 @@ fn message(role: &str) -> ChatMessage {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn exactly_one_of_prompt_and_messages_is_required() -> Result<()> {
     let server = TestServer::tiny().await?;
     let neither = changed(&server, |request| request.prompt.clear()).await;
@@ -39,7 +39,7 @@ async fn exactly_one_of_prompt_and_messages_is_required() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn unknown_roles_are_refused() -> Result<()> {
     let server = TestServer::tiny().await?;
     let conversation = async |roles: &[&str]| {
@@ -56,7 +56,7 @@ async fn unknown_roles_are_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn sampling_out_of_range_is_refused() -> Result<()> {
     let server = TestServer::tiny().await?;
     let all = |x: f32| Sampling {
@@ -98,7 +98,7 @@ async fn sampling_out_of_range_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_violation_is_reported_at_once() -> Result<()> {
     let server = TestServer::tiny().await?;
     let answer = changed(&server, |request| {
@@ -122,7 +122,7 @@ async fn every_violation_is_reported_at_once() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_timeout_is_a_positive_length_of_time() -> Result<()> {
     let server = TestServer::tiny().await?;
     for (seconds, nanos) in [
@@ -140,7 +140,7 @@ async fn a_timeout_is_a_positive_length_of_time() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unknown_model_is_not_found_and_the_error_lists_known_ones() -> Result<()> {
     let server = TestServer::tiny().await?;
     let client = &server.client;
@@ -165,7 +165,7 @@ async fn an_unknown_model_is_not_found_and_the_error_lists_known_ones() -> Resul
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn ids_of_wrong_form_are_refused() -> Result<()> {
     let server = TestServer::tiny().await?;
     let client = &server.client;
@@ -191,7 +191,7 @@ async fn ids_of_wrong_form_are_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_error_ends_the_stream() -> Result<()> {
     let server = TestServer::long(|_| ()).await?;
     let mut stream = with_time_enough(Duration::from_millis(50), async |limit| {

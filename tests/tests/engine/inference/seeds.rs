@@ -9,7 +9,7 @@ async fn seeded(server: &TestServer, seed: u64) -> Result<String> {
     Ok(request.temperature(1.0).seed(seed).text().await?.text)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_same_seed_gives_the_same_answer_and_another_seed_another() -> Result<()> {
     let server = TestServer::tiny().await?;
     let mut answers = Vec::new();
@@ -22,7 +22,7 @@ async fn the_same_seed_gives_the_same_answer_and_another_seed_another() -> Resul
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_seeded_answer_does_not_depend_on_what_else_is_asked() -> Result<()> {
     let server = TestServer::tiny_with(|spec| spec.max_concurrency = 8).await?;
     let mut alone = Vec::new();
@@ -42,7 +42,7 @@ async fn a_seeded_answer_does_not_depend_on_what_else_is_asked() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_seed_gives_the_same_answer_after_a_reload() -> Result<()> {
     let (first, second) = (TestServer::tiny().await?, TestServer::tiny().await?);
     assert_eq!(seeded(&first, 7).await?, seeded(&second, 7).await?);

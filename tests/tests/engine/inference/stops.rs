@@ -20,7 +20,7 @@ async fn stopped(server: &TestServer, stops: &[&str]) -> Result<Completion> {
     Ok(request.text().await?)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_answer_ends_before_its_stop_text() -> Result<()> {
     let server = TestServer::tiny().await?;
     let text = said(&server).await?;
@@ -37,7 +37,7 @@ async fn an_answer_ends_before_its_stop_text() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn no_part_of_a_stop_text_is_ever_sent() -> Result<()> {
     let server = TestServer::tiny().await?;
     let text = said(&server).await?;
@@ -54,7 +54,7 @@ async fn no_part_of_a_stop_text_is_ever_sent() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn of_several_stop_texts_the_first_that_is_complete_counts() -> Result<()> {
     let server = TestServer::tiny().await?;
     let text = said(&server).await?;
@@ -68,7 +68,7 @@ async fn of_several_stop_texts_the_first_that_is_complete_counts() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_only_looked_like_a_stop_text_is_not_lost() -> Result<()> {
     let server = TestServer::tiny().await?;
     let text = said(&server).await?;
@@ -81,7 +81,7 @@ async fn what_only_looked_like_a_stop_text_is_not_lost() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn stop_texts_are_limited_in_number_and_length() -> Result<()> {
     let server = TestServer::tiny().await?;
     let text = said(&server).await?;

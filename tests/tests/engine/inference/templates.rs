@@ -18,7 +18,7 @@ async fn thinking() -> Result<TestServer> {
     TestServer::tiny_with(|spec| spec.chat_template = THINKING.into()).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_specs_template_takes_the_place_of_the_models() -> Result<()> {
     let server = thinking().await?;
     let chat = server.client.generate("m").message("user", "Hi");
@@ -29,7 +29,7 @@ async fn the_specs_template_takes_the_place_of_the_models() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn thinking_is_switched_where_the_template_knows_it() -> Result<()> {
     let server = thinking().await?;
     let ask = || {
@@ -54,7 +54,7 @@ async fn thinking_is_switched_where_the_template_knows_it() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn options_are_for_messages_and_have_limits() -> Result<()> {
     const FIELD: &str = "chat_template_options";
     let server = thinking().await?;
@@ -80,7 +80,7 @@ async fn options_are_for_messages_and_have_limits() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_broken_template_in_the_spec_makes_the_model_unusable() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -99,7 +99,7 @@ async fn a_broken_template_in_the_spec_makes_the_model_unusable() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_specs_tokenizer_takes_the_place_of_the_models() -> Result<()> {
     let plain = TestServer::tiny().await?;
     let answer = plain.greedy("Hello").max_tokens(20).text().await?.text;
@@ -124,7 +124,7 @@ async fn the_specs_tokenizer_takes_the_place_of_the_models() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_tokenizer_lies_below_a_root_and_is_one() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;

@@ -12,7 +12,7 @@ use super::{changed, greedy_request, responses, text_of, tokens_of};
 const VOCABULARY: u32 = 261;
 const EOS: u32 = 4;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_text_comes_back_from_its_tokens() -> Result<()> {
     let server = TestServer::tiny().await?;
     let long = "\u{65e5}\u{672c}".repeat(50_000);
@@ -35,7 +35,7 @@ async fn every_text_comes_back_from_its_tokens() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn tokens_outside_of_the_vocabulary_are_refused() -> Result<()> {
     let server = TestServer::tiny().await?;
     for token in [VOCABULARY, VOCABULARY + 1, u32::MAX] {
@@ -50,7 +50,7 @@ async fn tokens_outside_of_the_vocabulary_are_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn special_tokens_can_be_left_out_of_a_text() -> Result<()> {
     let server = TestServer::tiny().await?;
     let tokens = server
@@ -66,7 +66,7 @@ async fn special_tokens_can_be_left_out_of_a_text() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn special_tokens_are_added_to_tokens_if_wanted_and_always_to_prompts() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = changed(&fixtures, "tokenizer.json", |tokenizer| {
@@ -91,7 +91,7 @@ async fn special_tokens_are_added_to_tokens_if_wanted_and_always_to_prompts() ->
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn tokenize_works_while_an_answer_runs() -> Result<()> {
     let server = TestServer::long(|spec| {
         spec.max_concurrency = 1;
@@ -109,7 +109,7 @@ async fn tokenize_works_while_an_answer_runs() -> Result<()> {
 
 /// The model's letters are made bytes of longer characters, so that its answer is full of characters of
 /// several tokens, of ones that stay incomplete and of bytes that are none.
-#[tokio::test]
+#[hangar_tests::test]
 async fn chunks_hold_whole_characters_whatever_the_tokens_are() -> Result<()> {
     let leads = (0xC3..=0xD4).chain(0xE3..=0xE6).chain(0xF0..=0xF3);
     let others = (0xA1..=0xAC).chain(0xAE..=0xBB);

@@ -103,7 +103,7 @@ fn call(answer: &Completion) -> Result<(&str, serde_json::Value)> {
     Ok((name, serde_json::from_str(arguments)?))
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_call_that_is_required_is_made_in_each_notation() -> Result<()> {
     for template in [TAGGED, LISTED, BARE] {
         let server = served(template).await?;
@@ -127,7 +127,7 @@ async fn a_call_that_is_required_is_made_in_each_notation() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_call_that_is_cut_off_is_text() -> Result<()> {
     let server = served(TAGGED).await?;
     let whole = ask(&server).tool_choice("time").text().await?;
@@ -142,7 +142,7 @@ async fn a_call_that_is_cut_off_is_text() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_call_of_the_models_own_is_found_behind_its_text() -> Result<()> {
     let server = served(TAGGED).await?;
     // A model of random weights calls nothing by itself: a constraint has it say what another would.
@@ -174,7 +174,7 @@ async fn a_call_of_the_models_own_is_found_behind_its_text() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn functions_calls_and_results_are_in_the_prompt() -> Result<()> {
     let server = served(TAGGED).await?;
     let call = ToolCall {
@@ -204,7 +204,7 @@ async fn functions_calls_and_results_are_in_the_prompt() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_template_without_functions_is_refused() -> Result<()> {
     let unsupported = (Code::FailedPrecondition, ErrorReason::UnsupportedByModel);
     let server = TestServer::tiny().await?;
@@ -222,7 +222,7 @@ async fn a_template_without_functions_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn wrong_functions_are_named_by_their_place() -> Result<()> {
     let server = served(TAGGED).await?;
     let plain = || server.client.generate("m").message("user", "Rain?");
@@ -250,7 +250,7 @@ async fn wrong_functions_are_named_by_their_place() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_command_line_offers_functions_and_shows_calls() -> Result<()> {
     let server = served(TAGGED).await?;
     let list = json!([{"type": "function", "function": {"name": "time", "parameters": {

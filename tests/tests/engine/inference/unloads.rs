@@ -31,7 +31,7 @@ async fn rest(mut stream: GenerateStream) -> Result<(String, GenerateDone), hang
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_that_was_unloaded_is_not_loaded() -> Result<()> {
     let server = TestServer::tiny().await?;
     let client = &server.client;
@@ -58,7 +58,7 @@ async fn a_model_that_was_unloaded_is_not_loaded() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_request_to_a_failed_model_gets_the_reason() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -81,7 +81,7 @@ async fn a_request_to_a_failed_model_gets_the_reason() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_request_to_a_loading_model_gets_a_retry_delay() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.directory("m")?;
@@ -120,7 +120,7 @@ async fn a_request_to_a_loading_model_gets_a_retry_delay() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_lets_a_running_answer_end() -> Result<()> {
     let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
     let whole = server.greedy("Hello").max_tokens(2000).text().await?.text;
@@ -156,7 +156,7 @@ async fn an_unload_lets_a_running_answer_end() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_forced_unload_ends_what_runs_and_what_waits() -> Result<()> {
     let server = TestServer::long(|spec| spec.max_concurrency = 1).await?;
     let running = server.greedy("Hello").max_tokens(LONG).stream().await?;
@@ -174,7 +174,7 @@ async fn a_forced_unload_ends_what_runs_and_what_waits() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_drain_ends_at_its_timeout() -> Result<()> {
     let server = TestServer::long(|_| ()).await?;
     let running = server.greedy("Hello").max_tokens(LONG).stream().await?;

@@ -16,7 +16,7 @@ async fn metrics(server: &TestServer) -> Result<ModelMetrics> {
     server.info().await?.metrics.context("metrics")
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_request_is_counted_once_and_every_token() -> Result<()> {
     let server = TestServer::long(|spec| {
         spec.max_concurrency = 1;
@@ -62,7 +62,7 @@ async fn every_request_is_counted_once_and_every_token() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn text_held_back_for_a_stop_text_is_not_counted_again() -> Result<()> {
     let plain = TestServer::tiny().await?;
     let text = plain.greedy("Hello").max_tokens(40).text().await?.text;
@@ -89,7 +89,7 @@ async fn text_held_back_for_a_stop_text_is_not_counted_again() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_causes_of_internal_errors_stay_in_the_log() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.directory("m")?;

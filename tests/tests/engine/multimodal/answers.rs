@@ -10,7 +10,7 @@ use super::{Looks, Part, picture, prompt_tokens, text};
 /// Tokens that a picture becomes beyond its mark in the text: four, two that enclose them, four line ends.
 const PICTURE: u32 = 10;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_answer_depends_on_the_image_and_on_nothing_else() -> Result<()> {
     let server = TestServer::gemma().await?;
     let parts = |image: Option<Part>| image.into_iter().chain([text("What is this?")]);
@@ -27,7 +27,7 @@ async fn the_answer_depends_on_the_image_and_on_nothing_else() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn several_images_are_seen_each_in_its_place() -> Result<()> {
     let server = TestServer::gemma().await?;
     let (a, b) = (picture(1)?, picture(2)?);
@@ -54,7 +54,7 @@ async fn several_images_are_seen_each_in_its_place() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn earlier_messages_may_have_images() -> Result<()> {
     let server = TestServer::gemma().await?;
     let ask = async |seed| {
@@ -69,7 +69,7 @@ async fn earlier_messages_may_have_images() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_same_pixels_get_the_same_answer_in_every_format() -> Result<()> {
     let server = TestServer::gemma().await?;
     // Of few colours, as a GIF wants it, and with transparency, which is left out.
@@ -95,7 +95,7 @@ async fn the_same_pixels_get_the_same_answer_in_every_format() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_large_image_is_taken() -> Result<()> {
     let server = TestServer::gemma().await?;
     // 9 MB.
@@ -116,7 +116,7 @@ async fn a_large_image_is_taken() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn sampling_and_limits_hold_for_images() -> Result<()> {
     let server = TestServer::gemma().await?;
     let ask = |seed: u64| {
@@ -137,7 +137,7 @@ async fn sampling_and_limits_hold_for_images() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn logprobs_work_with_images() -> Result<()> {
     let server = TestServer::gemma().await?;
     let request = server.asking().parts("user", [picture(1)?, text("What?")]);
@@ -159,7 +159,7 @@ async fn logprobs_work_with_images() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn text_alone_works_as_with_other_models() -> Result<()> {
     let server = TestServer::gemma().await?;
     let before = server.asking().prompt("Hello").text().await?.text;

@@ -7,7 +7,7 @@ use tonic::Code;
 
 use super::{Looks, Part, text};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_that_looks_at_images_says_that_it_takes_no_audio() -> Result<()> {
     let server = TestServer::gemma().await?;
     let before = server.answer_to([text("Hello")]).await?.text;

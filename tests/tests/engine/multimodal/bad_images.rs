@@ -129,7 +129,7 @@ fn all() -> Result<Vec<Bad>> {
     ])
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_is_no_image_is_refused_and_harms_nothing() -> Result<()> {
     let server = TestServer::gemma().await?;
     let worker = server.worker().await?;
@@ -151,7 +151,7 @@ async fn what_is_no_image_is_refused_and_harms_nothing() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_largest_images_together_take_bounded_memory() -> Result<()> {
     let server = TestServer::gemma().await?;
     let worker = server.worker().await?;
@@ -169,7 +169,7 @@ async fn the_largest_images_together_take_bounded_memory() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_first_frame_of_an_animation_is_taken() -> Result<()> {
     let server = TestServer::gemma().await?;
     let gif = |frames| anyhow::Ok(Part::Image(long_gif(frames)?.into()));
@@ -181,7 +181,7 @@ async fn the_first_frame_of_an_animation_is_taken() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn one_bad_image_among_good_ones_is_named() -> Result<()> {
     let server = TestServer::gemma().await?;
     let bad = Part::Image("no image".into());
@@ -193,7 +193,7 @@ async fn one_bad_image_among_good_ones_is_named() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_request_beyond_the_servers_limit_is_refused_whole() -> Result<()> {
     let server = TestServer::gemma().await?;
     let before = server.answer_to([picture(1)?]).await?.text;

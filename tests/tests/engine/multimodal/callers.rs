@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{Looks, picture, text};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn callers_that_vanish_leave_nothing_behind() -> Result<()> {
     let server = TestServer::gemma().await?;
     let worker = server.worker().await?;
@@ -33,7 +33,7 @@ async fn callers_that_vanish_leave_nothing_behind() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_others_ask_changes_no_answer() -> Result<()> {
     let server = TestServer::gemma().await?;
     let ask = |seed| {
@@ -56,7 +56,7 @@ async fn what_others_ask_changes_no_answer() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_gives_everything_back() -> Result<()> {
     let server = TestServer::gemma().await?;
     let worker = server.worker().await?;

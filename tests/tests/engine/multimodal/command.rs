@@ -24,7 +24,7 @@ async fn generate(server: &TestServer, arguments: &[&str], images: &[&Path]) -> 
     Ok(command.output().await?)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn images_go_before_the_prompt_in_their_order() -> Result<()> {
     const ASKED: [&str; 5] = ["What?", "--temperature", "0", "--max-tokens", "12"];
     let server = TestServer::gemma().await?;
@@ -50,7 +50,7 @@ async fn images_go_before_the_prompt_in_their_order() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn files_that_are_no_images_or_missing_are_named() -> Result<()> {
     let server = TestServer::gemma().await?;
     let path = server.fixtures.outside().join("c.png");

@@ -7,7 +7,7 @@ use tonic::Code;
 
 use super::{Looks, picture, prompt_tokens, text};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_context_is_used_to_its_last_token_and_no_further() -> Result<()> {
     let server = TestServer::gemma().await?;
     let parts = [picture(1)?, picture(2)?, text("What?")];
@@ -32,7 +32,7 @@ async fn the_context_is_used_to_its_last_token_and_no_further() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn images_that_do_not_fit_are_refused_before_the_engine_sees_them() -> Result<()> {
     let server = TestServer::gemma_with(|spec| spec.context_length = 64).await?;
     let worker = server.worker().await?;
@@ -60,7 +60,7 @@ async fn images_that_do_not_fit_are_refused_before_the_engine_sees_them() -> Res
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_context_without_room_for_an_image_still_takes_text() -> Result<()> {
     let server = TestServer::gemma_with(|spec| spec.context_length = 32).await?;
     refusal(

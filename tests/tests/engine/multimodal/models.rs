@@ -14,7 +14,7 @@ use tonic::Code;
 
 use super::{Looks, picture, text};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_kind_and_the_inputs_of_a_model_are_reported() -> Result<()> {
     let server = TestServer::gemma_with(|spec| spec.kind = ModelKind::Multimodal.into()).await?;
     let metadata = server.info().await?.metadata.context("metadata")?;
@@ -30,7 +30,7 @@ async fn the_kind_and_the_inputs_of_a_model_are_reported() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_kind_that_the_files_are_not_of_is_refused() -> Result<()> {
     let server = TestServer::gemma().await?;
     for (path, kind, words) in [
@@ -60,7 +60,7 @@ async fn a_kind_that_the_files_are_not_of_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_in_half_precision_or_quantized_looks_at_images_too() -> Result<()> {
     use hangar_client::v1::DataType;
     for quantization in ["", "q8_0"] {
@@ -76,7 +76,7 @@ async fn a_model_in_half_precision_or_quantized_looks_at_images_too() -> Result<
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_chat_template_of_the_spec_is_used() -> Result<()> {
     let template = "{% for m in messages %}{{ m['content'] }}{% endfor %}";
     let own = TestServer::gemma().await?;
@@ -110,7 +110,7 @@ fn changed(fixtures: &Fixtures, file: &str, change: Option<(&str, Value)>) -> Re
     Ok(directory)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn files_that_do_not_belong_together_are_refused_before_a_load() -> Result<()> {
     const CONFIG: &str = "config.json";
     const PREPROCESSOR: &str = "preprocessor_config.json";

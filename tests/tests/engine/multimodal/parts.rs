@@ -11,7 +11,7 @@ use tonic::Code;
 
 use super::{Looks, Part, picture, text};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn parts_of_text_are_what_they_are_together() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.llama()?;
@@ -25,7 +25,7 @@ async fn parts_of_text_are_what_they_are_together() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_text_model_says_that_it_takes_text_only() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.llama()?;
@@ -60,7 +60,7 @@ async fn a_text_model_says_that_it_takes_text_only() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn malformed_parts_are_refused_by_their_place() -> Result<()> {
     let server = TestServer::gemma().await?;
     let image = picture(1)?;
@@ -92,7 +92,7 @@ async fn malformed_parts_are_refused_by_their_place() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_text_cannot_pretend_to_be_an_image() -> Result<()> {
     let server = TestServer::gemma().await?;
     let before = server.answer_to([picture(1)?, text("What?")]).await?.text;

@@ -31,7 +31,7 @@ fn picture(seed: u8, width: u32, height: u32) -> Result<Part> {
     png(&pattern(seed, width, height))
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_inputs_of_a_model_are_reported() -> Result<()> {
     let metadata = qwen().await?.info().await?.metadata.context("metadata")?;
     assert_eq!(metadata.architecture, "Qwen3VLForConditionalGeneration");
@@ -39,7 +39,7 @@ async fn the_inputs_of_a_model_are_reported() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_image_costs_tokens_by_its_size() -> Result<()> {
     let server = qwen().await?;
     let plain = prompt_tokens(&server.answer_to([text("What?")]).await?);
@@ -63,7 +63,7 @@ async fn an_image_costs_tokens_by_its_size() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn answers_depend_on_images_their_sizes_and_their_order() -> Result<()> {
     let server = qwen().await?;
     let (a, b, c) = (
@@ -99,7 +99,7 @@ async fn answers_depend_on_images_their_sizes_and_their_order() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn image_sizes_that_the_model_cannot_take_are_refused() -> Result<()> {
     let server = qwen().await?;
     let worker = server.worker().await?;
@@ -118,7 +118,7 @@ async fn image_sizes_that_the_model_cannot_take_are_refused() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_context_and_the_image_marks_are_kept() -> Result<()> {
     let server = qwen().await?;
     let worker = server.worker().await?;

@@ -8,7 +8,7 @@ use super::{HELLO, OddServer};
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_byte_order_mark_is_no_content() -> Result<()> {
     let server = OddServer::new().await?;
     let path = server.fixtures.directory("marked")?;
@@ -22,7 +22,7 @@ async fn a_byte_order_mark_is_no_content() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn config_numbers_that_nobody_reads_may_be_infinite() -> Result<()> {
     let server = OddServer::new().await?;
     let path = server.fixtures.directory("infinite")?;
@@ -36,7 +36,7 @@ async fn config_numbers_that_nobody_reads_may_be_infinite() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_git_lfs_pointer_is_named_as_one() -> Result<()> {
     let server = OddServer::new().await?;
     let path = server.fixtures.directory("pointers")?;
@@ -49,7 +49,7 @@ async fn a_git_lfs_pointer_is_named_as_one() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_index_names_the_parts() -> Result<()> {
     let server = OddServer::new().await?;
     let clock = Clock::new(&HELLO)?;
@@ -93,7 +93,7 @@ async fn the_index_names_the_parts() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn tensors_that_are_missing_or_left_over_are_named() -> Result<()> {
     let server = OddServer::new().await?;
     let path = server.fixtures.directory("tensors")?;
@@ -121,7 +121,7 @@ async fn tensors_that_are_missing_or_left_over_are_named() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_directory_with_a_config_and_a_gguf_file_says_which_file_to_name() -> Result<()> {
     let server = OddServer::new().await?;
     let path = server.fixtures.directory("both")?;
@@ -131,7 +131,7 @@ async fn a_directory_with_a_config_and_a_gguf_file_says_which_file_to_name() -> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn texts_are_neither_cut_nor_padded() -> Result<()> {
     let server = OddServer::new().await?;
     let mut clock = Clock::new(&HELLO)?;
@@ -165,7 +165,7 @@ fn around() -> serde_json::Value {
     })
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn nothing_is_put_around_a_conversation() -> Result<()> {
     let server = OddServer::new().await?;
     // After </s>, this one ends at once.
@@ -193,7 +193,7 @@ async fn nothing_is_put_around_a_conversation() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn other_fields_of_the_tokenizer_may_hold_anything() -> Result<()> {
     let server = OddServer::new().await?;
     let added = json!({"content": "<|im_start|>", "lstrip": false, "__type": "AddedToken"});
@@ -213,7 +213,7 @@ async fn other_fields_of_the_tokenizer_may_hold_anything() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_answer_ends_as_the_generation_config_says_else_the_config() -> Result<()> {
     let server = OddServer::new().await?;
     let mut clock = Clock::new(&["h", "i", "</s>", "b", "a", "d", "<|im_end|>"])?;
@@ -234,7 +234,7 @@ fn newline(clock: &Clock) -> u64 {
         .unwrap_or(0)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn templates_are_judged_by_each_conversation() -> Result<()> {
     let server = OddServer::new().await?;
     let chatml = hangar_tests::fixtures::CHAT_TEMPLATE;

@@ -11,7 +11,7 @@ async fn load(server: &OddServer, clock: &GgufClock) -> Result<()> {
     server.load_path(&path).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_prompt_begins_as_the_file_says() -> Result<()> {
     let server = OddServer::new().await?;
     load(&server, &GgufClock::bytes(&HELLO)).await?;
@@ -30,7 +30,7 @@ async fn a_prompt_begins_as_the_file_says() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn texts_are_cut_as_the_file_says() -> Result<()> {
     let server = OddServer::new().await?;
     for (pre, count) in [("llama-bpe", 1), ("qwen2", 3), ("gpt-2", 1), ("tekken", 3)] {
@@ -48,7 +48,7 @@ async fn texts_are_cut_as_the_file_says() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn tokens_that_users_defined_are_text() -> Result<()> {
     let server = OddServer::new().await?;
     let mut clock = GgufClock::bytes(&[]);
@@ -65,7 +65,7 @@ async fn tokens_that_users_defined_are_text() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn tokens_that_are_bytes_make_characters() -> Result<()> {
     let server = OddServer::new().await?;
     let special = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"];
@@ -88,7 +88,7 @@ async fn tokens_that_are_bytes_make_characters() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_answer_ends_at_the_end_of_a_turn() -> Result<()> {
     let server = OddServer::new().await?;
     let clock = GgufClock::bytes(&["h", "i", "</s>", "b", "<|im_end|>"]);
@@ -98,7 +98,7 @@ async fn an_answer_ends_at_the_end_of_a_turn() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn scaled_positions_are_refused_by_name() -> Result<()> {
     let server = OddServer::new().await?;
     let path = server.fixtures.root().join("scaled.gguf");

@@ -36,7 +36,7 @@ async fn numbers(
     Ok(numbers)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_same_positions_in_another_form_give_the_same_numbers() -> Result<()> {
     let server = OddServer::new().await?;
     let plain = numbers(&server, "llama", |_| {}).await?;

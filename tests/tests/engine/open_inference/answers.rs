@@ -9,7 +9,7 @@ use super::{
     raw, taught, text, text_of, with,
 };
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_demo_model_says_what_it_was_taught_in_the_form_of_the_request() -> Result<()> {
     let server = InferenceServer::demo().await?;
     for (n, taught) in taught()?.iter().take(6).enumerate() {
@@ -41,7 +41,7 @@ async fn the_demo_model_says_what_it_was_taught_in_the_form_of_the_request() -> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_text_begins_with_the_prompt_unless_it_is_excluded() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let taught = &taught()?[0];
@@ -59,7 +59,7 @@ async fn the_text_begins_with_the_prompt_unless_it_is_excluded() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn outputs_come_when_a_flag_or_a_name_asks_for_them() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let flags = [
@@ -102,7 +102,7 @@ async fn outputs_come_when_a_flag_or_a_name_asks_for_them() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn only_the_named_outputs_come_where_any_is_named() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let request = with(
@@ -123,7 +123,7 @@ async fn only_the_named_outputs_come_where_any_is_named() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn sampling_comes_as_json_or_as_parameters_of_the_request() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let taught = &taught()?[0];
@@ -157,7 +157,7 @@ async fn sampling_comes_as_json_or_as_parameters_of_the_request() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_sampling_parameter_that_is_unknown_or_out_of_range_is_named() -> Result<()> {
     let server = InferenceServer::demo().await?;
     for (json, field, word) in [
@@ -190,7 +190,7 @@ async fn a_sampling_parameter_that_is_unknown_or_out_of_range_is_named() -> Resu
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn parameters_have_names_and_types_of_their_own() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let refused = async |name: &str, choice: ParameterChoice| {
@@ -243,7 +243,7 @@ async fn parameters_have_names_and_types_of_their_own() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_timeout_ends_a_request_that_takes_longer() -> Result<()> {
     let server = InferenceServer::long(|_| ()).await?;
     let mut request = server.greedy("Hello", 16_000);
@@ -257,7 +257,7 @@ async fn a_timeout_ends_a_request_that_takes_longer() -> Result<()> {
     server.until_occupancy(0, 0).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn streaming_is_refused_where_one_response_is_given() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let request = with(server.greedy("x", 1), [flag("stream", true)]);
@@ -272,7 +272,7 @@ async fn streaming_is_refused_where_one_response_is_given() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_prompt_that_does_not_fit_is_refused_as_by_generate() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let request = server.greedy(&"word ".repeat(2000), 1);

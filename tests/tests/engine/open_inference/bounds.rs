@@ -55,7 +55,7 @@ impl Unharmed {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn prompts_of_any_length_get_their_answer_or_their_error() -> Result<()> {
     let model = Unharmed::begin(InferenceServer::tiny().await?).await?;
     let server = &model.server;
@@ -89,7 +89,7 @@ async fn prompts_of_any_length_get_their_answer_or_their_error() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn sampling_out_of_range_is_named_however_it_is_given() -> Result<()> {
     let model = Unharmed::begin(InferenceServer::tiny().await?).await?;
     for (name, wrong) in [
@@ -124,7 +124,7 @@ async fn sampling_out_of_range_is_named_however_it_is_given() -> Result<()> {
     model.check().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn whole_numbers_out_of_range_are_named() -> Result<()> {
     let model = Unharmed::begin(InferenceServer::tiny().await?).await?;
     for (name, wrong) in [
@@ -149,7 +149,7 @@ async fn whole_numbers_out_of_range_are_named() -> Result<()> {
     model.check().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_thousand_callers_that_connect_ask_and_vanish_harm_nothing() -> Result<()> {
     let server = InferenceServer::long(|spec| spec.max_queue = Some(1000)).await?;
     let model = Unharmed::begin(server).await?;

@@ -19,7 +19,7 @@ fn streaming(server: &InferenceServer, prompt: &str, max_tokens: u32) -> ModelIn
     request
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_caller_that_goes_away_ends_all_its_requests() -> Result<()> {
     let server = InferenceServer::long(|spec| spec.max_concurrency = 1).await?;
     let worker = server.worker().await?;
@@ -45,7 +45,7 @@ async fn a_caller_that_goes_away_ends_all_its_requests() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_caller_of_one_answer_that_goes_away_ends_it() -> Result<()> {
     let server = InferenceServer::long(|_| ()).await?;
     let (mut stub, request) = (server.stub(), server.greedy("Hello", LONG));
@@ -57,7 +57,7 @@ async fn a_caller_of_one_answer_that_goes_away_ends_it() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_caller_that_does_not_read_keeps_no_place_from_others() -> Result<()> {
     let server = InferenceServer::long(|spec| spec.max_concurrency = 1).await?;
     let expected = server.expected("Hello", 800).await?;

@@ -55,7 +55,7 @@ async fn statistics(stub: &mut Stub, name: &str) -> Result<Vec<ModelStatistics>>
         .model_stats)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_server_and_its_models_are_live_and_ready() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut stub = server.stub();
@@ -90,7 +90,7 @@ async fn the_server_and_its_models_are_live_and_ready() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_server_says_what_it_is() -> Result<()> {
     let served = InferenceServer::start("demo").await?;
     let metadata = served
@@ -119,7 +119,7 @@ async fn the_server_says_what_it_is() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_text_model_has_the_tensors_of_tritons_vllm_backend() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let request = ModelMetadataRequest {
@@ -144,7 +144,7 @@ async fn a_text_model_has_the_tensors_of_tritons_vllm_backend() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_configuration_agrees_with_the_metadata() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let request = ModelConfigRequest {
@@ -185,7 +185,7 @@ async fn the_configuration_agrees_with_the_metadata() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn unknown_models_and_versions_are_not_found() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let not_found = (Code::NotFound, "MODEL_NOT_FOUND".to_owned());
@@ -237,7 +237,7 @@ async fn unknown_models_and_versions_are_not_found() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn tensors_are_described_once_the_kind_is_known() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -258,7 +258,7 @@ async fn tensors_are_described_once_the_kind_is_known() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn statistics_count_requests_whatever_api_they_came_by() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut stub = server.stub();

@@ -65,7 +65,7 @@ fn vectors(response: &ModelInferResponse) -> Result<Vec<Vec<f32>>> {
     Ok(vectors)
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_embedding_model_is_described_as_it_is_used() -> Result<()> {
     for kind in Embedding::ALL {
         let server = served(kind).await?;
@@ -99,7 +99,7 @@ async fn an_embedding_model_is_described_as_it_is_used() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn vectors_are_those_of_the_servers_own_api() -> Result<()> {
     let server = served(Embedding::Gemma).await?;
     let mut stub = server.stub();
@@ -137,7 +137,7 @@ async fn vectors_are_those_of_the_servers_own_api() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_stream_gives_one_response_to_each_request() -> Result<()> {
     let server = served(Embedding::Qwen3).await?;
     let mut plain = ask(vec![texts(&["a", "b"])]);
@@ -179,7 +179,7 @@ async fn a_stream_gives_one_response_to_each_request() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn wrong_tensors_are_refused_by_name() -> Result<()> {
     let server = served(Embedding::Qwen3).await?;
     let mut stub = server.stub();
@@ -244,7 +244,7 @@ async fn wrong_tensors_are_refused_by_name() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_text_model_gives_no_vectors_here_either() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut request = ModelInferRequest {

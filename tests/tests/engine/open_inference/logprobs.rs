@@ -69,7 +69,7 @@ fn assert_same(reported: &[Value], expected: &[TokenLogprob]) {
     }
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn logprobs_equal_those_of_generate_typed_and_raw() -> Result<()> {
     let server = InferenceServer::tiny().await?;
     for top in [0, 1, 5, 20] {
@@ -84,7 +84,7 @@ async fn logprobs_equal_those_of_generate_typed_and_raw() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn streamed_responses_have_their_logprobs_and_the_sum_so_far() -> Result<()> {
     let server = InferenceServer::tiny().await?;
     let expected = expected(&server, 3).await?;
@@ -104,7 +104,7 @@ async fn streamed_responses_have_their_logprobs_and_the_sum_so_far() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn naming_the_logprobs_output_requests_them() -> Result<()> {
     let server = InferenceServer::tiny().await?;
     let mut request = server.greedy("Hello", TOKENS);

@@ -6,7 +6,7 @@ use hangar_tests::background::Background;
 
 use super::{InferenceServer, parameter, streams::Call};
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_lowest_level_goes_first_and_those_without_one_last() -> Result<()> {
     let server = InferenceServer::long(|spec| {
         spec.max_concurrency = 1;

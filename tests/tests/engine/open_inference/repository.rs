@@ -52,7 +52,7 @@ async fn unload(stub: &mut Stub, name: &str) -> Result<(), Status> {
     stub.repository_model_unload(request).await.map(|_| ())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_waits_until_the_model_is_ready_and_an_unload_until_it_is_gone() -> Result<()> {
     let server = InferenceServer::start("demo").await?;
     let mut stub = server.stub();
@@ -77,7 +77,7 @@ async fn a_load_waits_until_the_model_is_ready_and_an_unload_until_it_is_gone() 
 }
 
 /// As with Triton, whose clients load a model to have its new files served.
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_load_of_a_model_whose_files_have_changed_loads_it_anew() -> Result<()> {
     let server = InferenceServer::long(|_| ()).await?;
     let mut stub = server.stub();
@@ -102,7 +102,7 @@ async fn a_load_of_a_model_whose_files_have_changed_loads_it_anew() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_lets_requests_end() -> Result<()> {
     let server = InferenceServer::long(|_| ()).await?;
     let mut call = Call::begin(&server).await?;
@@ -124,7 +124,7 @@ async fn an_unload_lets_requests_end() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_index_lists_states_and_reasons() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())
@@ -168,7 +168,7 @@ async fn the_index_lists_states_and_reasons() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn what_cannot_be_loaded_or_unloaded_is_refused_with_its_reason() -> Result<()> {
     let server = InferenceServer::long(|spec| spec.required = true).await?;
     let mut stub = server.stub();
@@ -201,7 +201,7 @@ async fn what_cannot_be_loaded_or_unloaded_is_refused_with_its_reason() -> Resul
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn unknown_parameters_and_repositories_are_refused() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut stub = server.stub();

@@ -18,7 +18,7 @@ async fn said(server: &InferenceServer, request: ModelInferRequest) -> Result<St
     text_of(&response, "text_output").context("a text")
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_seed_gives_the_same_answer_in_every_form_and_by_generate() -> Result<()> {
     let server = InferenceServer::tiny().await?;
     let by_generate = server.client.generate("m").prompt("Hello").seed(7);
@@ -48,7 +48,7 @@ async fn a_seed_gives_the_same_answer_in_every_form_and_by_generate() -> Result<
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn another_seed_gives_another_answer() -> Result<()> {
     let server = InferenceServer::tiny().await?;
     let mut answers = Vec::new();

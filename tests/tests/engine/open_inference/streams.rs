@@ -91,7 +91,7 @@ fn streaming(server: &InferenceServer, prompt: &str, max_tokens: u32) -> ModelIn
     request
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn pieces_join_to_what_the_demo_model_was_taught() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut call = Call::begin(&server).await?;
@@ -140,7 +140,7 @@ async fn pieces_join_to_what_the_demo_model_was_taught() -> Result<()> {
     call.end().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_empty_final_response_comes_where_it_is_asked_for() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut call = Call::begin(&server).await?;
@@ -163,7 +163,7 @@ async fn an_empty_final_response_comes_where_it_is_asked_for() -> Result<()> {
     call.end().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn without_stream_there_is_one_response() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut call = Call::begin(&server).await?;
@@ -176,7 +176,7 @@ async fn without_stream_there_is_one_response() -> Result<()> {
     call.end().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn requests_run_concurrently_and_responses_carry_their_ids() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut call = Call::begin(&server).await?;
@@ -203,7 +203,7 @@ async fn requests_run_concurrently_and_responses_carry_their_ids() -> Result<()>
     call.end().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn more_requests_than_run_side_by_side_are_all_answered() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut call = Call::begin(&server).await?;
@@ -252,7 +252,7 @@ fn assert_failed(
     assert_eq!((response.id.as_str(), response.outputs.len()), (id, 0));
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_request_that_fails_says_so_and_the_call_goes_on() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut call = Call::begin(&server).await?;
@@ -298,7 +298,7 @@ async fn a_request_that_fails_says_so_and_the_call_goes_on() -> Result<()> {
     call.end().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_model_that_is_unloaded_fails_its_requests_only() -> Result<()> {
     let server = InferenceServer::long(|_| ()).await?;
     let mut call = Call::begin(&server).await?;
@@ -321,7 +321,7 @@ async fn a_model_that_is_unloaded_fails_its_requests_only() -> Result<()> {
     call.end().await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_idle_call_ends_when_the_server_shuts_down() -> Result<()> {
     let served = InferenceServer::demo().await?;
     let mut call = Call::begin(&served).await?;

@@ -128,7 +128,7 @@ const RAW: &[(&str, Change)] = &[
     ("inputs", |r| r.raw_input_contents[0] = "\0\0\0\0".into()),
 ];
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_malformed_tensor_is_named_and_harms_nobody() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let taught = &taught()?[0];
@@ -161,7 +161,7 @@ async fn a_malformed_tensor_is_named_and_harms_nobody() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn all_violations_are_reported_at_once() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut request = server.greedy("x", 1);
@@ -181,7 +181,7 @@ async fn all_violations_are_reported_at_once() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_error_about_long_names_is_short() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let name = "n".repeat(100_000);
@@ -200,7 +200,7 @@ async fn an_error_about_long_names_is_short() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn features_of_other_servers_are_refused_by_name() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let region = || parameter(ParameterChoice::StringParam("region".into()));

@@ -42,7 +42,7 @@ async fn assert_replaced(server: &PreparedServer, first: &[u32]) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_changed_byte_is_found_at_the_first_use_after_a_start() -> Result<()> {
     let server = PreparedServer::new().await?;
     let first = server.first_turn(&server.model("q4k")?).await?;
@@ -51,7 +51,7 @@ async fn a_changed_byte_is_found_at_the_first_use_after_a_start() -> Result<()> 
     assert_replaced(&server, &first).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_file_that_was_cut_off_is_found_at_once() -> Result<()> {
     let server = PreparedServer::new().await?;
     let first = server.first_turn(&server.model("q4k")?).await?;
@@ -62,7 +62,7 @@ async fn a_file_that_was_cut_off_is_found_at_once() -> Result<()> {
     assert_replaced(&server, &first).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_entry_under_a_foreign_name_is_not_used() -> Result<()> {
     let server = PreparedServer::new().await?;
     let first = server.first_turn(&server.model("q4k")?).await?;
@@ -76,7 +76,7 @@ async fn an_entry_under_a_foreign_name_is_not_used() -> Result<()> {
     assert_replaced(&server, &first).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_entry_without_a_sound_manifest_is_not_used() -> Result<()> {
     let server = PreparedServer::new().await?;
     let first = server.first_turn(&server.model("q4k")?).await?;
@@ -88,7 +88,7 @@ async fn an_entry_without_a_sound_manifest_is_not_used() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn changed_weights_are_prepared_anew() -> Result<()> {
     let server = PreparedServer::new().await?;
     let model = server.model("q4k")?;
@@ -110,7 +110,7 @@ async fn changed_weights_are_prepared_anew() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn leftovers_of_killed_workers_are_removed_at_the_start() -> Result<()> {
     let server = PreparedServer::new().await?;
     let model = server.model("q4k")?;

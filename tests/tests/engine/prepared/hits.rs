@@ -6,7 +6,7 @@ use hangar_tests::{metrics::Metrics, server::spec};
 
 use super::PreparedServer;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_second_load_reads_prepared_weights_and_answers_the_same() -> Result<()> {
     let server = PreparedServer::new().await?;
     for quantization in ["q4k", "q8_0"] {
@@ -22,7 +22,7 @@ async fn the_second_load_reads_prepared_weights_and_answers_the_same() -> Result
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn prepared_weights_outlive_the_server() -> Result<()> {
     let server = PreparedServer::new().await?;
     let model = server.model("q4k")?;
@@ -35,7 +35,7 @@ async fn prepared_weights_outlive_the_server() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn other_families_are_prepared_too() -> Result<()> {
     let server = PreparedServer::new().await?;
     let model = ModelSpec {
@@ -49,7 +49,7 @@ async fn other_families_are_prepared_too() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn each_setting_has_an_entry_of_its_own() -> Result<()> {
     let server = PreparedServer::new().await?;
     let q4k = server.model("q4k")?;
@@ -70,7 +70,7 @@ async fn each_setting_has_an_entry_of_its_own() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn info_and_metrics_count_hits_and_misses() -> Result<()> {
     let server = PreparedServer::new().await?;
     let empty = server.cache().await?;

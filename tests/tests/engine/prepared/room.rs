@@ -7,7 +7,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::PreparedServer;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn the_least_recently_used_entry_is_removed_for_a_new_one() -> Result<()> {
     let server =
         PreparedServer::with(|options| options.argument("--prepared-cache-size=3500kB")).await?;
@@ -33,7 +33,7 @@ async fn the_least_recently_used_entry_is_removed_for_a_new_one() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_entry_larger_than_the_cache_is_not_written() -> Result<()> {
     let server =
         PreparedServer::with(|options| options.argument("--prepared-cache-size=100kB")).await?;
@@ -48,7 +48,7 @@ async fn an_entry_larger_than_the_cache_is_not_written() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_server_that_keeps_none_still_quantizes() -> Result<()> {
     let server =
         PreparedServer::with(|options| options.argument("--prepared-cache-size=0")).await?;
@@ -62,7 +62,7 @@ async fn a_server_that_keeps_none_still_quantizes() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_directory_that_cannot_be_written_fails_no_load() -> Result<()> {
     let server = PreparedServer::new().await?;
     fs::remove_dir(server.directory())?;
@@ -77,7 +77,7 @@ async fn a_directory_that_cannot_be_written_fails_no_load() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_write_that_breaks_off_fails_no_load() -> Result<()> {
     let server = PreparedServer::new().await?;
     let process = i32::try_from(server.pid())?;

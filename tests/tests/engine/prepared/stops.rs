@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::PreparedServer;
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unload_does_not_wait_for_weights_to_be_prepared() -> Result<()> {
     let server = PreparedServer::with(|options| options.time("--kill-timeout", NEVER)).await?;
     let model = server.model("q4k")?;
@@ -26,7 +26,7 @@ async fn an_unload_does_not_wait_for_weights_to_be_prepared() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_killed_worker_leaves_no_half_written_entry() -> Result<()> {
     let server =
         PreparedServer::with(|options| options.time("--kill-timeout", Duration::from_millis(200)))
@@ -44,7 +44,7 @@ async fn a_killed_worker_leaves_no_half_written_entry() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn models_of_the_same_weights_share_an_entry() -> Result<()> {
     let server = PreparedServer::new().await?;
     let model = server.model("q4k")?;

@@ -11,7 +11,7 @@ const TYPES: [&str; 10] = [
     "q2k", "q3k", "q4k", "q5k", "q6k", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0",
 ];
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn every_type_that_is_offered_answers_and_can_be_prepared() -> Result<()> {
     let server = PreparedServer::new().await?;
     for quantization in TYPES {
@@ -24,7 +24,7 @@ async fn every_type_that_is_offered_answers_and_can_be_prepared() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_unknown_type_is_refused_with_the_list() -> Result<()> {
     let server = PreparedServer::new().await?;
     for quantization in ["q9", "afq4", "hqq8"] {
@@ -41,7 +41,7 @@ async fn an_unknown_type_is_refused_with_the_list() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_gguf_file_cannot_be_quantized() -> Result<()> {
     let server = PreparedServer::new().await?;
     let path = server.fixtures.llama_gguf(Quantization::F32)?;
@@ -55,7 +55,7 @@ async fn a_gguf_file_cannot_be_quantized() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn rows_that_fill_no_blocks_are_no_error() -> Result<()> {
     let server = PreparedServer::new().await?;
     // Rows of 64 numbers, where q4k has blocks of 256.

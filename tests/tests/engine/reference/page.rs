@@ -10,7 +10,7 @@ use super::REFUSED;
 /// What stands before the table.
 const HEAD: &str = include_str!("head.md");
 
-#[test]
+#[hangar_tests::test]
 fn the_page_of_models_agrees_with_the_reference() -> Result<()> {
     let path = workspace().join("docs/models.md");
     let page = page()?;
