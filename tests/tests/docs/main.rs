@@ -2,3 +2,4 @@
 
 mod commands;
 mod generated_code;
+mod suites;
