@@ -118,7 +118,7 @@ async fn load(hangar: &TestServer, spec: &ModelSpec, prepared: bool) -> Result<L
     anyhow::ensure!(metadata.context("metadata")?.prepared == prepared);
     let mut ticks = interval(Duration::from_millis(20));
     let written = async {
-        // A server that keeps nothing tells of no cache.
+        // A server that keeps nothing reports no cache.
         while let Some(cache) = client.info().send().await?.cache
             && cache.entries == 0
         {

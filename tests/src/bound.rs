@@ -115,7 +115,7 @@ fn end(running: &Running, is_late: impl Fn(&Test) -> bool) -> ! {
         let seconds = test.began.elapsed().as_secs();
         words += &format!("{} {hangs}, since {seconds} s\n", test.name);
     }
-    // Nobody is left to be told of a failure.
+    // Nobody is left to hear of a failure.
     let _ = std::io::stderr().write_all(words.as_bytes());
     std::process::exit(101);
 }

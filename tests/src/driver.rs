@@ -113,7 +113,7 @@ impl Driver {
         hold(&self.gpu(ordinal), pid, bytes)
     }
 
-    /// The driver does not tell of the process `pid` any more.
+    /// The driver does not list the process `pid` any more.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl Driver {
         self.mark("hang", hangs)
     }
 
-    /// Whether processes are not told.
+    /// Whether processes are not listed.
     ///
     /// # Errors
     ///

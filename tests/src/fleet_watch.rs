@@ -1,4 +1,4 @@
-//! Everything that a server tells its watchers, in order.
+//! Everything that a server reports to its watchers, in order.
 
 use std::collections::BTreeMap;
 

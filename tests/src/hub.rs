@@ -1,6 +1,6 @@
 //! A model hub on loopback that speaks as much of the Hugging Face protocol as downloads need.
 //!
-//! What it serves is told by the tests, and so is what goes wrong. Each fault is used once, by the next
+//! What it serves is given by the tests, and so is what goes wrong. Each fault is used once, by the next
 //! request for the contents of its file; after that the hub behaves.
 
 mod body;
@@ -166,7 +166,7 @@ impl TestHub {
         repository.announced.insert(name.to_owned(), size);
     }
 
-    /// From now on, lists tell names only, as those of some mirrors do.
+    /// From now on, lists have names only, as those of some mirrors do.
     pub fn lists_without_sizes(&self) {
         self.inner().without_sizes = true;
     }
@@ -181,7 +181,7 @@ impl TestHub {
         self.inner().listing_status.push_back(status);
     }
 
-    /// Lets the next request for the contents of `file` meet this fault, behind those told before.
+    /// Lets the next request for the contents of `file` meet this fault, behind those given before.
     pub fn fault(&self, file: &str, fault: Fault) {
         let mut inner = self.inner();
         inner

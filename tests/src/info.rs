@@ -1,4 +1,4 @@
-//! What a server tells of one model.
+//! What a server reports of one model.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub async fn model(client: &Client, model_id: &str) -> Result<ModelInfo> {
     info.models.into_iter().next().context("no model")
 }
 
-/// Waits until something is known about a model that no transition tells.
+/// Waits until something is known about a model that no transition shows.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub async fn worker(client: &Client, model_id: &str) -> Result<u32> {
     Ok(status.context("a status")?.worker_pid)
 }
 
-/// Asks until so many of a model's requests run and so many wait. Arrivals and departures of callers are told
+/// Asks until so many of a model's requests run and so many wait. Arrivals and departures of callers are reported
 /// by nothing else.
 ///
 /// # Errors

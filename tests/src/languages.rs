@@ -177,7 +177,7 @@ impl Example {
     ///
     /// # Errors
     ///
-    /// When the environment cannot be told.
+    /// When the environment cannot be read.
     pub fn run(&self, server: &str) -> Result<Command> {
         let run = self.commands.run.replace("localhost:50051", server);
         let script = [&self.commands.export[..], &[run]].concat().join("\n");

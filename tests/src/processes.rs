@@ -162,7 +162,7 @@ pub async fn ended(pid: u32, within: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Waits until something is so that no event tells of, such as the number of a process's descriptors.
+/// Waits until something is so that no event shows, such as the number of a process's descriptors.
 ///
 /// # Errors
 ///

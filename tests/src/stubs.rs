@@ -107,7 +107,7 @@ impl Stubs {
         Ok(self.response(answer.await)?.unloading_model_ids)
     }
 
-    /// What the server tells of a model.
+    /// What the server reports of a model.
     ///
     /// # Errors
     ///

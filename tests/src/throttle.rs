@@ -19,7 +19,7 @@ pub struct Throttle {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Processor time in one turn: the least that the kernel tells.
+/// Processor time in one turn: the least that the kernel counts.
 const TURN: Duration = Duration::from_millis(10);
 
 /// Between two looks at what the process has used.

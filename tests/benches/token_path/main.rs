@@ -9,7 +9,7 @@
 //! first. Two processes that hold the same large model side by side need not be equally fast, since the
 //! system gives the second other memory: on the machine of BENCHMARKS.md the first to load is 8 to 15 %
 //! slower, whichever it is. So a ratio is the geometric mean, and a difference the arithmetic one, of a round of
-//! the one order and a round of the other. What is told is the median of these, with quartiles.
+//! the one order and a round of the other. What is printed is the median of these, with quartiles.
 
 mod both;
 mod slow;

@@ -1,4 +1,4 @@
-//! What is told of many measurements.
+//! What is reported of many measurements.
 
 use std::fmt;
 

@@ -16,7 +16,7 @@ use tonic_reflection::pb::v1::{
 ///
 /// # Errors
 ///
-/// When reflection does not tell them, or not in full.
+/// When reflection does not list them, or not in full.
 pub(super) async fn read(url: &str) -> Result<Vec<MethodDescriptor>> {
     let channel = Endpoint::from_shared(url.to_owned())?.connect().await?;
     let mut client = ServerReflectionClient::new(channel);

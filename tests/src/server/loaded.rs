@@ -123,7 +123,7 @@ impl TestServer {
         info::model(&self.client, MODEL).await
     }
 
-    /// Waits until something is known about the model that no transition tells.
+    /// Waits until something is known about the model that no transition shows.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What the server tells of its API by reflection, in both versions of the protocol: every call, field and value with
+//! What the server says of its API by reflection, in both versions of the protocol: every call, field and value with
 //! words.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Faults of workers: each is noticed, told, and stays that model's fault.
+//! Faults of workers: each is noticed, reported, and stays that model's fault.
 
 mod answers;
 mod drivers;

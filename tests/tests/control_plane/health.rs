@@ -243,7 +243,7 @@ async fn shutdown_is_reported_and_ends_watches_cleanly() -> Result<()> {
     for stream in known.iter_mut().chain(&mut unknown) {
         assert_eq!(next(stream).await?, None);
     }
-    // An answer is still under way; meanwhile the ops port tells how it is.
+    // An answer is still under way; meanwhile the ops port says how it is.
     let ops = server.ops_listen();
     assert_eq!(http::get(ops, "/readyz").await?.status, 503);
     assert_eq!(http::get(ops, "/livez").await?.status, 200);

@@ -36,7 +36,7 @@ fn holder(session: &Session) -> String {
     session.holder.clone()
 }
 
-/// Holders in the order in which they are told.
+/// Holders in the order in which they are listed.
 fn holders(sessions: &[&Session]) -> Vec<String> {
     let mut holders: Vec<_> = sessions.iter().map(|session| holder(session)).collect();
     holders.sort();

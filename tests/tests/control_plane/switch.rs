@@ -57,7 +57,7 @@ async fn target(server: &TestServer) -> Result<String> {
     Ok(server.stubs.info(ALIAS).await?.model_id)
 }
 
-/// The last switch of the alias, as GetInfo tells it.
+/// The last switch of the alias, as GetInfo reports it.
 async fn last(server: &TestServer) -> Result<SwitchInfo> {
     let switches = server.stubs.switches().await?;
     let mut of_alias = switches.into_iter().filter(|switch| switch.alias == ALIAS);

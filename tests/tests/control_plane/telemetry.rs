@@ -1,4 +1,4 @@
-//! Traces as a collector gets them, metrics as Prometheus reads them, and what the log tells.
+//! Traces as a collector gets them, metrics as Prometheus reads them, and what the log says.
 
 mod collector;
 mod logs;

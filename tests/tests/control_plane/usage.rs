@@ -64,7 +64,7 @@ impl UsedServer {
         Ok(())
     }
 
-    /// Waits until something is known about a model that no event tells of.
+    /// Waits until something is known about a model that no event shows.
     async fn when<T>(&self, id: &str, is_so: impl Fn(&ModelInfo) -> Option<T>) -> Result<T> {
         let mut ticks = interval(Duration::from_millis(20));
         let look = async {

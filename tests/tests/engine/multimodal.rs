@@ -23,7 +23,7 @@ trait Looks {
     /// The answer to a message of these parts.
     async fn answer_to(&self, parts: impl IntoIterator<Item = Part>) -> Result<Completion, Error>;
 
-    /// Log probabilities of the answer's tokens, which tell more than its text.
+    /// Log probabilities of the answer's tokens, which show more than its text.
     async fn likelihoods(&self, parts: impl IntoIterator<Item = Part>) -> Result<Vec<f32>>;
 }
 

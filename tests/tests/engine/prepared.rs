@@ -69,7 +69,7 @@ impl PreparedServer {
         Ok(quantized(&self.fixtures.wide_llama()?, quantization))
     }
 
-    /// Loads the model `m`, unloads it, and tells what was known of it and what it said.
+    /// Loads the model `m`, unloads it, and gives what was known of it and what it said.
     async fn turn(&self, spec: &ModelSpec) -> Result<(ModelMetadata, Vec<u32>)> {
         self.load(spec).await?;
         let turn = (self.metadata().await?, self.answer().await?);
@@ -122,7 +122,7 @@ impl PreparedServer {
         info.cache.context("the cache")
     }
 
-    /// Asks until the cache is such as no event tells.
+    /// Asks until the cache is such as no event shows.
     async fn cache_when(&self, is_so: impl Fn(&CacheInfo) -> bool) -> Result<CacheInfo> {
         let mut ticks = interval(Duration::from_millis(20));
         let ask = async {
@@ -150,7 +150,7 @@ impl PreparedServer {
         names.collect()
     }
 
-    /// Looks until the names are such as no event tells, and none is of something half-written.
+    /// Looks until the names are such as no event shows, and none is of something half-written.
     async fn names_when(&self, is_so: impl Fn(&BTreeSet<String>) -> bool) -> Result<()> {
         let mut ticks = interval(Duration::from_millis(10));
         let look = async {

@@ -1,4 +1,4 @@
-//! The server under check, its client, and what the device tells.
+//! The server under check, its client, and what the device reports.
 
 use std::time::{Duration, Instant};
 

@@ -31,7 +31,7 @@ async fn a_repeated_call_gets_the_same_answer_and_does_nothing() -> Result<()> {
     for _ in 0..2 {
         server.catalog.delete_model(delete.clone()).await?;
     }
-    // What came of the first call is told although it is undone.
+    // What came of the first call is answered although it is undone.
     let again = server.catalog.create_model(request).await?.into_inner();
     assert_eq!(again.model.map(|model| model.uid), Some(created.uid));
     Ok(())

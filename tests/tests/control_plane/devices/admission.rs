@@ -1,4 +1,4 @@
-//! Who is let onto a device, and what those are told who are not.
+//! Who is let onto a device, and what others are answered.
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelState, SuspendReason};
@@ -172,7 +172,7 @@ async fn memory_reserved_for_a_load_is_not_given_twice() -> Result<()> {
     assert_eq!(server.status("b").await?.state(), ModelState::Starting);
     gate.open()?;
     load.end().await??;
-    // It took nothing in the end, but nobody tells: what was promised stays promised.
+    // It took nothing in the end, but nobody says so: what was promised stays promised.
     let refused = later.end().await?;
     refusal(
         refused,

@@ -1,4 +1,4 @@
-//! What GetInfo and the metrics tell of devices and of models on them.
+//! What GetInfo and the metrics report of devices and of models on them.
 
 use anyhow::{Context, Result};
 use hangar_tests::{driver::Gpu, metrics::Metrics, scripted::Script};

@@ -108,7 +108,7 @@ impl GpuServer {
         timeout(DEADLINE, look).await?
     }
 
-    /// Where a model is, as its metadata tell.
+    /// Where a model is, as its metadata say.
     pub(crate) async fn place(&self, id: &str) -> Result<String> {
         Ok(self.info(id).await?.metadata.context("metadata")?.device)
     }

@@ -132,7 +132,7 @@ async fn growth_of_another_model_is_allowed_for() -> Result<()> {
     server.driver.grow(0, other, 4 * GIB)?;
     let unload = server.client.unload("m").send().await?;
     assert_eq!(unload.verification(), UnloadVerification::DeviceObserved);
-    // Where the driver does not tell who it was, that is told.
+    // Where the driver does not say who it was, that is reported.
     server.driver.keep_quiet(true)?;
     server.load("m", "cuda", 4 * GIB).await?;
     server.driver.grow(0, other, 5 * GIB)?;
@@ -152,7 +152,7 @@ async fn a_worker_that_the_driver_knows_by_another_pid_is_not_counted_as_another
 -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     let worker = server.load("m", "cuda", 4 * GIB).await?.worker_pid;
-    // As a driver does that tells of processes by the numbers of the host, and not of the container.
+    // As a driver does that knows processes by the numbers of the host, and not of the container.
     let alias = std::process::id();
     server.driver.grow(0, alias, 4 * GIB)?;
     server.driver.forget(0, worker)?;

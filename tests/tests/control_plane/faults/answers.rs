@@ -82,7 +82,7 @@ async fn a_broken_call_is_no_dead_worker() -> Result<()> {
             ErrorReason::CallBroken,
         );
         assert!(broken.details().retry_after.is_some());
-        // By then the end of the worker would have been told, were it dead.
+        // By then the end of the worker would have been reported, were it dead.
         let status = info::model(&server.client, "m")
             .await?
             .status

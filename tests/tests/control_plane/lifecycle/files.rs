@@ -1,4 +1,4 @@
-//! A loaded model's files, and that it is told when they change.
+//! A loaded model's files, and that a change is reported.
 
 use anyhow::Result;
 use hangar_tests::{info, server::TestServer};

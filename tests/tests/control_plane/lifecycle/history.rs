@@ -1,4 +1,4 @@
-//! The last loads of a model, as GetInfo tells them.
+//! The last loads of a model, as GetInfo reports them.
 
 use anyhow::Result;
 use hangar_client::v1::{

@@ -1,4 +1,4 @@
-//! Who is let in, and what those are told who are not.
+//! Who is let in, and what others are answered.
 
 use std::time::{Duration, Instant};
 

@@ -61,7 +61,7 @@ impl Record {
     }
 
     async fn end(self) -> Result<Vec<ModelStatus>> {
-        // Only fails when the task has ended, which it tells itself.
+        // Only fails when the task has ended, which it reports itself.
         let _ = self.stop.send(());
         self.task.end().await?
     }

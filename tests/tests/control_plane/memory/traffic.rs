@@ -1,4 +1,4 @@
-//! Clients that use and load models at random, and what they were told.
+//! Clients that use and load models at random, and what they were answered.
 
 use std::{collections::BTreeSet, time::SystemTime};
 

@@ -136,7 +136,7 @@ impl Actor {
         }
     }
 
-    /// Makes a change and gives the entry as the server tells it.
+    /// Makes a change and gives the entry as the server returns it.
     async fn change(
         &self,
         id: &str,

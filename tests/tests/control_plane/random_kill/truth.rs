@@ -51,7 +51,7 @@ impl Known {
 }
 
 impl Known {
-    /// What a load with a spec has registered, as far as its answer tells.
+    /// What a load with a spec has registered, as far as its answer says.
     pub(crate) fn loaded(priority: i32) -> Self {
         Self {
             uid: String::new(),
@@ -76,7 +76,7 @@ impl Known {
 }
 
 impl Truth {
-    /// The change that was begun was acknowledged; the entry is now as it was told, if it was.
+    /// The change that was begun was acknowledged; the entry is now as the answer said, if there was one.
     pub(crate) fn acknowledge(&mut self, reported: Option<Known>) -> Result<()> {
         self.check_change(reported.as_ref())?;
         self.entry = reported;

@@ -19,7 +19,7 @@ use tonic_health::pb::{
     health_client::HealthClient,
 };
 
-/// Readiness as the ops port tells it, from now on.
+/// Readiness as the ops port reports it, from now on.
 async fn readiness(server: &TestServer) -> Result<Streaming<HealthCheckResponse>> {
     let ops = format!("http://{}", server.ops_listen());
     let channel = Endpoint::from_shared(ops)?.connect().await?;

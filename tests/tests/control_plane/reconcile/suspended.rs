@@ -81,7 +81,7 @@ async fn stays_suspended(
     Ok(())
 }
 
-/// The model is suspended for `reason`, as GetInfo and the watch tell; gives the words.
+/// The model is suspended for `reason`, as GetInfo and the watch report it; gives the words.
 async fn assert_suspended(server: &TestServer, reason: SuspendReason) -> Result<String> {
     let info = info::model(&server.connect().await?, "m").await?;
     let status = info.status.clone().context("a status")?;

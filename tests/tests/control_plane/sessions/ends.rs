@@ -61,7 +61,7 @@ async fn a_load_that_races_with_the_end_of_its_session_leaves_nothing_loaded() -
     Ok(())
 }
 
-/// Asks until the model is not loaded, or not even registered. A watch would not tell that nothing more comes.
+/// Asks until the model is not loaded, or not even registered. A watch would not show that nothing more comes.
 async fn until_unloaded(server: &TestServer) {
     while let Ok(info) = server.stubs.info("m").await {
         assert!(info.holders.is_empty());

@@ -1,4 +1,4 @@
-//! What the log does not tell.
+//! What the log does not contain.
 
 use std::os::unix::fs::PermissionsExt;
 

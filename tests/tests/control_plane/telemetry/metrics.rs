@@ -16,7 +16,7 @@ const GENERATE: &str = "hangar.v1.InferenceService/Generate";
 const WATCH: &str = "hangar.v1.ModelService/WatchStatus";
 const M: (&str, &str) = ("model", "m");
 
-/// Waits until the metrics are such as no event tells.
+/// Waits until the metrics are such as no event shows.
 async fn metrics_when(server: &TestServer, is_so: impl Fn(&Metrics) -> bool) -> Result<Metrics> {
     let mut ticks = interval(Duration::from_millis(20));
     let look = async {

@@ -25,7 +25,7 @@ pub(crate) fn unusable(fixtures: &Fixtures) -> Result<PathBuf> {
     unusable_because(fixtures, "unusable")
 }
 
-/// As [`unusable`], with some 3,000 bytes that the model's status will tell.
+/// As [`unusable`], with some 3,000 bytes that the model's status will carry.
 pub(crate) fn unusable_at_length(fixtures: &Fixtures) -> Result<PathBuf> {
     unusable_because(fixtures, &"x".repeat(3010))
 }

@@ -71,7 +71,7 @@ impl RawWatch {
         }
     }
 
-    /// What the next response tells.
+    /// What the next response says.
     pub(crate) async fn event(&mut self) -> Result<Event> {
         self.response().await??.event.context("an empty response")
     }

@@ -1,4 +1,4 @@
-//! Going on behind a token, and what is told where that is not possible.
+//! Going on behind a token, and what comes where that is not possible.
 
 use std::collections::BTreeMap;
 

@@ -42,7 +42,7 @@ async fn a_large_snapshot_comes_in_small_parts() -> Result<()> {
         assert_eq!(snapshot_of(part)?.complete, n + 1 == whole.parts.len());
     }
 
-    // Half a snapshot is none: whoever goes on behind a part begins anew, and is told so.
+    // Half a snapshot is none: whoever goes on behind a part begins anew, and is reset.
     let mut resumed = open(&client, behind(&whole.parts[0].resume_token, &[])).await?;
     let again = resumed.snapshot().await?;
     assert!(again.reset);

@@ -1,4 +1,4 @@
-//! What a watch tells, and what it does not.
+//! What a watch reports, and what it does not.
 
 use std::time::Duration;
 
@@ -247,7 +247,7 @@ async fn a_watch_ends_when_the_server_shuts_down() -> Result<()> {
     watch.snapshot().await?;
     fail(&client, "m", &unusable(&fixtures)?).await?;
     server.signal(Signal::TERM)?;
-    // What happened before the end is still told.
+    // What happened before the end still comes.
     assert_contiguous(&watch.transitions(FAILED_LOAD).await?);
     let end = refusal(
         watch.response().await?,

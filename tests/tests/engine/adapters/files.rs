@@ -1,4 +1,4 @@
-//! Adapters that cannot be used, each told by its name and in words.
+//! Adapters that cannot be used, each refused by its name and in words.
 
 use std::{
     fs::{self, OpenOptions},
@@ -24,7 +24,7 @@ fn sound() -> Lora {
     Lora::random(&Shape::TINY, 4, 1)
 }
 
-/// Adapters that are well written and do not fit, with a word of what is told.
+/// Adapters that are well written and do not fit, with a word of the refusal.
 fn unfit() -> Vec<(Lora, &'static str)> {
     let set = |field: &str, value| sound().set(field, value);
     vec![
@@ -62,7 +62,7 @@ fn unfit() -> Vec<(Lora, &'static str)> {
 /// Spoils an adapter in a directory.
 type Spoil = fn(&Path) -> Result<()>;
 
-/// What is done to the directory of a sound adapter, with a word of what is told.
+/// What is done to the directory of a sound adapter, with a word of the refusal.
 fn spoilt() -> Vec<(Spoil, &'static str)> {
     vec![
         (
@@ -114,7 +114,7 @@ async fn assert_refused(server: &TestServer, id: &str, path: &Path, word: &str) 
         (status.state(), &*status.reason, status.worker_pid),
         (ModelState::Failed, "MODEL_UNUSABLE", 0)
     );
-    // What the load left behind is told behind that.
+    // What the load left behind is said behind that.
     assert_left_behind(&status.message, message);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What is told of embedding models and of what they do.
+//! What is reported of embedding models and of what they do.
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{DataType, ModelFormat, ModelKind};

@@ -8,7 +8,7 @@ use hangar_tests::{refusals::wrong_fields, server::TestServer};
 
 use super::{greedy_request, responses, tokens_of};
 
-/// The tokens of an answer and what was told of each.
+/// The tokens of an answer and what was reported of each.
 async fn logprobs_of(
     server: &TestServer,
     request: GenerateRequest,

@@ -32,7 +32,7 @@ fn pace(info: &ModelInfo) -> Option<Pace> {
     info.learned.as_ref()?.pace
 }
 
-/// Waits for a pace; the worker tells it from time to time.
+/// Waits for a pace; the worker reports it from time to time.
 async fn learned(server: &TestServer) -> Result<Pace> {
     let look = async {
         loop {

@@ -1,4 +1,4 @@
-//! Functions that a model may call: in its chat template, in its answers, and in what it is told of results.
+//! Functions that a model may call: in its chat template, in its answers, and in what it is given of results.
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, FinishReason, GenerateDone, Tool, ToolCall};

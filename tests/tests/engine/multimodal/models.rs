@@ -1,4 +1,4 @@
-//! What is told about a model that takes images, and files of which none can be made.
+//! What is reported of a model that takes images, and files of which none can be made.
 
 use std::path::PathBuf;
 

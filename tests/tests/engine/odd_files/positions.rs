@@ -1,4 +1,4 @@
-//! How positions are told, in each form that config.json has had.
+//! How positions are given, in each form that config.json has had.
 
 use anyhow::{Context, Result};
 use hangar_client::GenerateEvent;

@@ -1,4 +1,4 @@
-//! What the server tells of itself and of its models.
+//! What the server reports about itself and its models.
 
 use anyhow::{Context, Result};
 use hangar_client::{

@@ -234,7 +234,7 @@ async fn more_requests_than_run_side_by_side_are_all_answered() -> Result<()> {
     call.end().await
 }
 
-/// A response tells that a request failed, and why.
+/// A response says that a request failed, and why.
 fn assert_failed(
     response: &ModelStreamInferResponse,
     id: &str,

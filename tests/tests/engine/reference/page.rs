@@ -1,4 +1,4 @@
-//! The page of models tells what the suite has seen.
+//! The page of models says what the suite has seen.
 
 use std::{collections::BTreeMap, fmt::Write};
 
