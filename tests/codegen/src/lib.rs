@@ -68,9 +68,14 @@ pub fn generate() -> Result<BTreeMap<String, Vec<u8>>> {
     // The server halves of the published stubs are for whoever asks for them.
     let client =
         tonic_prost_build::configure().server_mod_attribute(".", "#[cfg(feature = \"server\")]");
-    files.extend(stubs(client, &public, CLIENT)?);
+    files.extend(stubs(client, &public, &["hangar.v1", "inference"], CLIENT)?);
     let private = tonic_prost_build::configure().extern_path(".hangar.v1", "::hangar_client::v1");
-    files.extend(stubs(private, PRIVATE, WORKER_PROTOCOL)?);
+    files.extend(stubs(
+        private,
+        PRIVATE,
+        &["hangar.worker.v1"],
+        WORKER_PROTOCOL,
+    )?);
     Ok(files)
 }
 
@@ -124,8 +129,13 @@ fn is_commented(location: &Location) -> bool {
     location.leading_comments.is_some() || location.trailing_comments.is_some()
 }
 
-/// The stubs of `protos`, for the folder `output`.
-fn stubs(builder: Builder, protos: &[&str], output: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+/// The stubs that `protos` make of these packages, for the folder `output`.
+fn stubs(
+    builder: Builder,
+    protos: &[&str],
+    packages: &[&str],
+    output: &str,
+) -> Result<BTreeMap<String, Vec<u8>>> {
     let out = tempfile::tempdir()?;
     builder
         .out_dir(out.path())
@@ -137,13 +147,10 @@ fn stubs(builder: Builder, protos: &[&str], output: &str) -> Result<BTreeMap<Str
         .compile_fds(compile(protos)?)
         .context("generating the stubs")?;
     let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(out.path())? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("hangar.") || name == "inference.rs" {
-            let content = std::fs::read(entry.path())?;
-            files.insert(format!("{output}/{name}"), content);
-        }
+    for package in packages {
+        let name = format!("{package}.rs");
+        let content = std::fs::read(out.path().join(&name))?;
+        files.insert(format!("{output}/{name}"), content);
     }
     Ok(files)
 }
