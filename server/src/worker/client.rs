@@ -7,7 +7,7 @@ use hangar_client::v1;
 use hangar_worker_protocol::v1::{
     DetokenizeRequest, EmbedRequest, LoadRequest, LoadResponse, PrepareWeightsRequest,
     ShutdownRequest, TokenizeRequest, WatchStatsRequest, WatchStatsResponse, load_response::Event,
-    worker_service_client::WorkerServiceClient,
+    worker_service_client::WorkerServiceClient, worker_service_server::SERVICE_NAME,
 };
 use http::uri::PathAndQuery;
 use tonic::{
@@ -79,6 +79,9 @@ pub struct StatsStream(Streaming<WatchStatsResponse>);
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct CallError(Box<Status>);
+
+/// The method whose responses stay encoded.
+const GENERATE: &str = "Generate";
 
 /// Longest message in bytes: an embedding of a long batch stays below it.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -155,9 +158,10 @@ impl Client {
         let mut request = traced(convert::generate(call));
         let ready = self.grpc.ready().await;
         ready.map_err(|error| Status::from_error(error.into()))?;
-        let method = GrpcMethod::new("hangar.worker.v1.WorkerService", "Generate");
+        let method = GrpcMethod::new(SERVICE_NAME, GENERATE);
         request.extensions_mut().insert(method);
-        let path = PathAndQuery::from_static("/hangar.worker.v1.WorkerService/Generate");
+        let path = PathAndQuery::try_from(format!("/{SERVICE_NAME}/{GENERATE}"));
+        let path = path.map_err(|error| Status::internal(error.to_string()))?;
         let call = self.grpc.server_streaming(request, path, EncodedResponses);
         Ok(call.await?.into_inner())
     }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use hangar_client::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -20,19 +21,19 @@ const RETRY_AFTER_DEATH: Duration = Duration::from_secs(1);
 
 /// A field of the request is wrong.
 pub(crate) fn invalid_field(field: &str, description: impl Into<String>) -> Status {
-    invalid_argument("INVALID_FIELD", field, description.into())
+    invalid_argument(ErrorReason::InvalidField, field, description.into())
 }
 
 /// Prompt and answer do not fit into the model's context.
 pub(crate) fn context_exceeded(field: &str, description: impl Into<String>) -> Status {
-    invalid_argument("CONTEXT_EXCEEDED", field, description.into())
+    invalid_argument(ErrorReason::ContextExceeded, field, description.into())
 }
 
 /// The model cannot do what was asked.
 pub(crate) fn unsupported_by_model(message: impl Into<String>) -> Status {
     with_reason(
         Code::FailedPrecondition,
-        "UNSUPPORTED_BY_MODEL",
+        ErrorReason::UnsupportedByModel,
         message.into(),
     )
 }
@@ -41,7 +42,7 @@ pub(crate) fn unsupported_by_model(message: impl Into<String>) -> Status {
 pub(crate) fn not_loaded() -> Status {
     with_reason(
         Code::FailedPrecondition,
-        "MODEL_NOT_LOADED",
+        ErrorReason::ModelNotLoaded,
         "the worker has not loaded its model".into(),
     )
 }
@@ -50,14 +51,14 @@ pub(crate) fn not_loaded() -> Status {
 pub(crate) fn unloaded() -> Status {
     with_reason(
         Code::Unavailable,
-        "MODEL_UNLOADED",
+        ErrorReason::ModelUnloaded,
         "the model is being unloaded".into(),
     )
 }
 
 /// The engine died, and the worker dies with it.
 pub(crate) fn worker_died() -> Status {
-    let mut details = details("WORKER_DIED");
+    let mut details = details(ErrorReason::WorkerDied);
     details.set_retry_info(Some(RETRY_AFTER_DEATH));
     Status::with_error_details(
         Code::Unavailable,
@@ -84,7 +85,7 @@ pub(crate) fn deadline_too_short(tokens: u64, slow: TooSlow, left: Duration) -> 
     ];
     with_metadata(
         Code::DeadlineExceeded,
-        "DEADLINE_TOO_SHORT",
+        ErrorReason::DeadlineTooShort,
         format!(
             "the prompt has {tokens} tokens, of which this model reads {tokens_per_second:.1} a second here: that \
              takes {estimated:.1} s, and the deadline leaves {left:.1} s; give it more time, or a shorter prompt"
@@ -102,7 +103,7 @@ pub(crate) fn prompt_too_large(tokens: u64, fatal: u64, reason: &str) -> Status 
     ];
     with_metadata(
         Code::FailedPrecondition,
-        "PROMPT_TOO_LARGE",
+        ErrorReason::PromptTooLarge,
         format!(
             "the prompt has {tokens} tokens, and one of {fatal}, more than this model had read before, ended its \
              worker ({reason}); shorten it, or change what stood in its way and load the model again with \
@@ -114,10 +115,14 @@ pub(crate) fn prompt_too_large(tokens: u64, fatal: u64, reason: &str) -> Status 
 
 /// A fault of the worker or its engine. The server logs the message and does not send it on.
 pub(crate) fn internal(message: impl AsRef<str>) -> Status {
-    with_reason(Code::Internal, "INTERNAL", one_paragraph(message.as_ref()))
+    with_reason(
+        Code::Internal,
+        ErrorReason::Internal,
+        one_paragraph(message.as_ref()),
+    )
 }
 
-fn invalid_argument(reason: &str, field: &str, description: String) -> Status {
+fn invalid_argument(reason: ErrorReason, field: &str, description: String) -> Status {
     let mut details = details(reason);
     details.add_bad_request_violation(field, description.as_str());
     Status::with_error_details(
@@ -127,23 +132,29 @@ fn invalid_argument(reason: &str, field: &str, description: String) -> Status {
     )
 }
 
-fn with_reason(code: Code, reason: &str, message: String) -> Status {
+fn with_reason(code: Code, reason: ErrorReason, message: String) -> Status {
     Status::with_error_details(code, message, details(reason))
 }
 
 fn with_metadata<const N: usize>(
     code: Code,
-    reason: &str,
+    reason: ErrorReason,
     message: String,
     metadata: [(&str, String); N],
 ) -> Status {
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
-    let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    let details = ErrorDetails::with_error_info(name(reason), DOMAIN, metadata);
     Status::with_error_details(code, message, details)
 }
 
-fn details(reason: &str) -> ErrorDetails {
-    ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
+fn details(reason: ErrorReason) -> ErrorDetails {
+    ErrorDetails::with_error_info(name(reason), DOMAIN, HashMap::new())
+}
+
+/// The name of a reason without its prefix, as errors have it.
+fn name(reason: ErrorReason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix("ERROR_REASON_").unwrap_or(name)
 }
 
 #[cfg(test)]
