@@ -79,7 +79,7 @@ fn from_file(change: &Change<'_>) -> rusqlite::Result<Vec<CatalogEntry>> {
     let mut statement = change.connection().prepare(&format!(
         "SELECT {} FROM models WHERE origin = '{}'",
         row::COLUMNS,
-        row::origin_name(Origin::File)
+        Origin::File.name()
     ))?;
     let rows = statement.query_map([], row::read)?;
     rows.collect()

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 use uuid::Uuid;
 
 use crate::model::{
@@ -54,8 +55,9 @@ pub struct NewEntry {
 }
 
 /// Where an entry comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Origin {
     /// A call.
     Api,
@@ -96,6 +98,15 @@ pub struct Learned {
 
 /// Loads that are remembered.
 const RECENT_LOADS: usize = 8;
+
+// === impl Origin ===
+
+impl Origin {
+    /// How the table names it.
+    pub(super) fn name(self) -> &'static str {
+        self.into()
+    }
+}
 
 // === impl Learned ===
 

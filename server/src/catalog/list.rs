@@ -6,6 +6,7 @@
 use std::time::SystemTime;
 
 use rusqlite::{Connection, ToSql, params_from_iter};
+use strum::IntoStaticStr;
 
 use super::{CatalogEntry, row};
 use crate::model::{ModelId, ModelKind, Source};
@@ -37,7 +38,8 @@ pub struct ListFilter {
 }
 
 /// Kinds of [`Source`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[allow(missing_docs, reason = "the variants are those of Source")]
 pub enum SourceKind {
     Path,
@@ -175,11 +177,7 @@ impl ListOrder {
 impl SourceKind {
     /// How the table names it.
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Path => "path",
-            Self::HuggingFace => "hugging_face",
-            Self::Demo => "demo",
-        }
+        self.into()
     }
 }
 
@@ -205,7 +203,7 @@ impl Sql {
             sql.and("source = ?", [Box::new(source.name())]);
         }
         if let Some(kind) = filter.kind {
-            sql.and("kind = ?", [Box::new(row::kind_name(kind))]);
+            sql.and("kind = ?", [Box::new(kind.name())]);
         }
         for (key, value) in &filter.labels {
             let key: Box<dyn ToSql> = Box::new(key.clone());

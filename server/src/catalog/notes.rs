@@ -10,11 +10,8 @@ use std::{
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{
-    Attempt, Learned,
-    row::{kind_name, to_json},
-};
-use crate::model::{ModelId, Suspension};
+use super::{Attempt, Learned, row::to_json};
+use crate::model::{ModelId, ModelKind, Suspension};
 
 /// Something about a model that nobody waits for to be on disk.
 #[derive(Clone, Debug)]
@@ -89,7 +86,7 @@ fn write(tx: Transaction<'_>, notes: &HashMap<ModelId, Pending>) -> rusqlite::Re
                 .execute(params![id.as_str(), json])?;
         }
         if let Some(learned) = &pending.learned {
-            let kind = learned.metadata.kind.map(kind_name);
+            let kind = learned.metadata.kind.map(ModelKind::name);
             tx.prepare_cached(
                 "UPDATE models SET learned = ?2, kind = coalesce(json_extract(spec, '$.kind'), ?3) WHERE id = ?1",
             )?

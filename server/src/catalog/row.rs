@@ -29,10 +29,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<CatalogEntry> {
         spec: Arc::new(json(row, 2)?.ok_or_else(no_spec)?),
         version: row.get::<_, i64>(3)?.unsigned_abs(),
         etag: Etag(row.get(4)?),
-        origin: match row.get_ref(5)?.as_str()? {
-            "file" => Origin::File,
-            _ => Origin::Api,
-        },
+        origin: row.get_ref(5)?.as_str()?.parse().unwrap_or(Origin::Api),
         created: time(row.get(6)?),
         updated: time(row.get(7)?),
         desired: row.get(8)?,
@@ -81,11 +78,11 @@ pub(super) fn write(connection: &Connection, entry: &CatalogEntry) -> rusqlite::
             ":spec": to_json(&**spec)?,
             ":version": i64::try_from(entry.version).unwrap_or(i64::MAX),
             ":etag": entry.etag.0,
-            ":origin": origin_name(entry.origin),
+            ":origin": entry.origin.name(),
             ":created": micros(entry.created),
             ":updated": micros(entry.updated),
             ":source": SourceKind::from(&spec.source).name(),
-            ":kind": spec.kind.or(entry.learned.metadata.kind).map(kind_name),
+            ":kind": spec.kind.or(entry.learned.metadata.kind).map(ModelKind::name),
             ":required": spec.required,
             ":preload": spec.preload,
             ":priority": spec.priority,
@@ -151,25 +148,6 @@ pub(super) fn micros(time: SystemTime) -> i64 {
 /// The time that is `micros` microseconds after 1970.
 pub(super) fn time(micros: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs())
-}
-
-/// How the table names an origin.
-pub(super) fn origin_name(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Api => "api",
-        Origin::File => "file",
-    }
-}
-
-/// How the table, and the spec in it, name a kind.
-pub(super) fn kind_name(kind: ModelKind) -> &'static str {
-    match kind {
-        ModelKind::Text => "text",
-        ModelKind::Multimodal => "multimodal",
-        ModelKind::Embedding => "embedding",
-        ModelKind::Image => "image",
-        ModelKind::Speech => "speech",
-    }
 }
 
 fn no_spec() -> rusqlite::Error {

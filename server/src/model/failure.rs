@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 /// A failure of a model, for its status and for those who wait for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,8 +18,21 @@ pub struct Failure {
 }
 
 /// Causes of a model's failure; each is the name of a value of `hangar.v1.ErrorReason`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reason {
     /// Files missing, corrupt or not supported, or the loaded model cannot answer.
     ModelUnusable,
@@ -98,55 +112,14 @@ impl fmt::Display for Failure {
 // === impl Reason ===
 
 impl Reason {
-    /// All causes.
-    pub const ALL: [Self; 18] = [
-        Self::ModelUnusable,
-        Self::SourceNotAllowed,
-        Self::DeviceUnavailable,
-        Self::InsufficientMemory,
-        Self::StorageFull,
-        Self::WorkerDied,
-        Self::WorkerHung,
-        Self::LoadTimeout,
-        Self::LoadStalled,
-        Self::LoadCancelled,
-        Self::ModelUnloaded,
-        Self::ShuttingDown,
-        Self::Unreaped,
-        Self::DeviceMemoryHeld,
-        Self::HubUnavailable,
-        Self::HubDenied,
-        Self::UnsupportedByModel,
-        Self::Internal,
-    ];
-
     /// The name that goes over the wire.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::ModelUnusable => "MODEL_UNUSABLE",
-            Self::SourceNotAllowed => "SOURCE_NOT_ALLOWED",
-            Self::DeviceUnavailable => "DEVICE_UNAVAILABLE",
-            Self::InsufficientMemory => "INSUFFICIENT_MEMORY",
-            Self::StorageFull => "STORAGE_FULL",
-            Self::WorkerDied => "WORKER_DIED",
-            Self::WorkerHung => "WORKER_HUNG",
-            Self::LoadTimeout => "LOAD_TIMEOUT",
-            Self::LoadStalled => "LOAD_STALLED",
-            Self::LoadCancelled => "LOAD_CANCELLED",
-            Self::ModelUnloaded => "MODEL_UNLOADED",
-            Self::ShuttingDown => "SHUTTING_DOWN",
-            Self::Unreaped => "UNREAPED",
-            Self::DeviceMemoryHeld => "DEVICE_MEMORY_HELD",
-            Self::HubUnavailable => "HUB_UNAVAILABLE",
-            Self::HubDenied => "HUB_DENIED",
-            Self::UnsupportedByModel => "UNSUPPORTED_BY_MODEL",
-            Self::Internal => "INTERNAL",
-        }
+        self.into()
     }
 
     /// The cause of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.name() == name)
+        name.parse().ok()
     }
 
     /// Whether another attempt may succeed without anybody doing anything.
@@ -164,9 +137,12 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_read_back() {
-        for reason in Reason::ALL {
-            assert_eq!(Reason::from_name(reason.name()), Some(reason));
+        for reason in Reason::VARIANTS {
+            assert_eq!(Reason::from_name(reason.name()), Some(*reason));
+            let stored = serde_json::to_string(reason).expect("a string");
+            assert_eq!(stored, format!("{:?}", reason.name()));
         }
+        assert_eq!(Reason::DeviceMemoryHeld.name(), "DEVICE_MEMORY_HELD");
         assert_eq!(Reason::from_name("NOPE"), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use super::{Adapter, KvCache, RestartPolicy};
 
@@ -139,8 +140,9 @@ pub struct MemoryHint {
 }
 
 /// Kinds of models.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ModelKind {
     /// Text in, text out.
     Text,
@@ -264,6 +266,15 @@ impl Spec {
     /// The restart policy in force.
     pub fn restart_policy(&self) -> RestartPolicy {
         self.restart_policy.unwrap_or_default()
+    }
+}
+
+// === impl ModelKind ===
+
+impl ModelKind {
+    /// Its name in the catalog and in the configuration file.
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

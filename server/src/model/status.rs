@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use super::{DataType, Failure, Format, Generation, LoadId, ModelId, ModelKind, Progress};
 
@@ -65,7 +66,8 @@ pub enum SuspendCause {
 }
 
 /// States of a model's life without their data, as users see them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[allow(
     missing_docs,
     reason = "the variants are those of hangar.v1.ModelState"
@@ -166,36 +168,9 @@ pub enum LoadOutcome {
 // === impl Stage ===
 
 impl Stage {
-    /// All stages.
-    pub const ALL: [Self; 11] = [
-        Self::Unloaded,
-        Self::Pending,
-        Self::Downloading,
-        Self::Starting,
-        Self::Loading,
-        Self::Warming,
-        Self::Ready,
-        Self::Draining,
-        Self::Unloading,
-        Self::Backoff,
-        Self::Failed,
-    ];
-
     /// Lower-case name, for logs and metrics.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Unloaded => "unloaded",
-            Self::Pending => "pending",
-            Self::Downloading => "downloading",
-            Self::Starting => "starting",
-            Self::Loading => "loading",
-            Self::Warming => "warming",
-            Self::Ready => "ready",
-            Self::Draining => "draining",
-            Self::Unloading => "unloading",
-            Self::Backoff => "backoff",
-            Self::Failed => "failed",
-        }
+        self.into()
     }
 
     /// Whether a load is under way, waits between attempts included.

@@ -5,11 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use strum::IntoStaticStr;
+
 use super::{Observation, Usage};
 use crate::telemetry::model::RequestSample;
 
 /// What a request asks for, by the names of the GenAI semantic conventions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Operation {
     /// An answer to a conversation.
     Chat,
@@ -119,10 +122,6 @@ impl Drop for RequestRecord {
 impl Operation {
     /// Its name.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Chat => "chat",
-            Self::TextCompletion => "text_completion",
-            Self::Embeddings => "embeddings",
-        }
+        self.into()
     }
 }

@@ -2,6 +2,7 @@
 
 mod catalog;
 
+use strum::VariantArray;
 use tonic_types::StatusExt;
 
 use super::*;
@@ -163,7 +164,7 @@ fn every_error_has_its_code_and_reason() {
 
 #[test]
 fn every_failure_of_a_model_has_its_code_and_reason() {
-    for reason in Reason::ALL {
+    for &reason in Reason::VARIANTS {
         let (code, name) = match reason {
             Reason::ModelUnusable => (Code::FailedPrecondition, "MODEL_UNUSABLE"),
             Reason::SourceNotAllowed => (Code::PermissionDenied, "SOURCE_NOT_ALLOWED"),

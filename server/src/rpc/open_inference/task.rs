@@ -4,6 +4,7 @@ use hangar_client::inference::{
     DataType, ModelConfig, ModelInput, ModelMetadataResponse, ModelOutput, ModelTransactionPolicy,
     model_metadata_response::TensorMetadata,
 };
+use strum::IntoStaticStr;
 
 use super::{Named, embedding};
 use crate::{
@@ -29,7 +30,8 @@ pub(super) struct Tensor {
 }
 
 /// Types of elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "UPPERCASE")]
 pub(super) enum Datatype {
     Bytes,
     Bool,
@@ -171,12 +173,7 @@ impl Tensor {
 impl Datatype {
     /// Its name in a tensor.
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Bytes => "BYTES",
-            Self::Bool => "BOOL",
-            Self::Uint32 => "UINT32",
-            Self::Fp32 => "FP32",
-        }
+        self.into()
     }
 
     pub(super) fn config(self) -> DataType {
