@@ -2,11 +2,13 @@
 
 mod adapter;
 mod device;
+mod engine_inputs;
 mod failure;
 mod id;
 mod kv_cache;
 mod pace;
 mod progress;
+mod quantization;
 mod retry;
 mod spec;
 pub mod state;
@@ -14,12 +16,14 @@ mod status;
 mod switch;
 
 pub use adapter::{Adapter, AdapterSource};
-pub use device::DeviceWish;
+pub use device::{DeviceWish, InvalidDevice};
+pub use engine_inputs::EngineInputs;
 pub use failure::{Failure, Reason};
 pub use id::{Epoch, Generation, InvalidModelId, LoadId, ModelId, Revision};
 pub use kv_cache::KvCache;
 pub use pace::Pace;
 pub use progress::{Phase, Progress, ProgressMeter};
+pub use quantization::{InvalidQuantization, Quantization};
 pub use retry::{RestartMode, RestartPolicy};
 pub use spec::{
     DataType, Etag, Format, GenerationDefaults, HubSource, MemoryHint, ModelKind, Sampling, Source,

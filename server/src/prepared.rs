@@ -104,7 +104,7 @@ impl PreparedCache {
 
     /// What a worker for `spec` needs to know of the cache; `None` for a model that can make no use of it.
     pub fn access_for(&self, spec: &Spec) -> Option<Access> {
-        let is_quantized = !spec.quantization.is_empty();
+        let is_quantized = spec.quantization.is_some();
         is_quantized.then(|| Access {
             directory: self.directory.path().to_path_buf(),
             capacity: self.limit,

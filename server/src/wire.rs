@@ -9,9 +9,9 @@ use hangar_client::v1;
 
 use crate::catalog::Learned;
 use crate::model::{
-    Adapter, DataType, Failure, Format, GenerationDefaults, LoadOutcome, LoadRecord, Memory,
-    Metadata, ModelKind, Phase, Progress, RestartMode, RestartPolicy, Sampling, Source, Spec,
-    Stage, Status, SuspendCause, Suspension, Switch, SwitchOutcome, SwitchStrategy,
+    Adapter, DataType, Failure, Format, GenerationDefaults, LoadOutcome, LoadRecord,
+    Memory, Metadata, ModelKind, Phase, Progress, RestartMode, RestartPolicy, Sampling, Source,
+    Spec, Stage, Status, SuspendCause, Suspension, Switch, SwitchOutcome, SwitchStrategy,
 };
 
 pub use kv_cache::kv_cache;
@@ -75,7 +75,11 @@ pub fn spec(spec: &Spec) -> v1::ModelSpec {
         labels: spec.labels.clone().into_iter().collect(),
         kind: kind(spec.kind).into(),
         format: format(spec.format).into(),
-        device: spec.device.clone(),
+        device: spec
+            .device
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         dtype: dtype(spec.dtype).into(),
         context_length: spec.context_length.unwrap_or_default(),
         max_concurrency: spec.max_concurrency.unwrap_or_default(),
@@ -83,7 +87,11 @@ pub fn spec(spec: &Spec) -> v1::ModelSpec {
         generation_defaults: (spec.generation_defaults != GenerationDefaults::default())
             .then(|| generation_defaults(&spec.generation_defaults)),
         restart_policy: spec.restart_policy.map(restart_policy),
-        quantization: spec.quantization.clone(),
+        quantization: spec
+            .quantization
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         adapters: spec.adapters.iter().map(adapter).collect(),
         chat_template: spec.chat_template.clone(),
         tokenizer: spec

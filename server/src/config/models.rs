@@ -173,6 +173,14 @@ mod tests {
             ),
             (format!("{demo}aliases = 3"), vec!["models: m: aliases: "]),
             (
+                format!("{demo}device = \"tpu\""),
+                vec!["models: m: ", "device", "must be \"auto\", \"cpu\""],
+            ),
+            (
+                format!("{demo}quantization = \"4 bits\""),
+                vec!["models: m: ", "quantization", "such as \"q4k\""],
+            ),
+            (
                 format!("{demo}{demo}"),
                 vec!["models: m: is declared twice"],
             ),

@@ -41,7 +41,7 @@ use crate::{
     download::Snapshot,
     failpoint,
     model::{
-        Failure, LoadId, Memory, ProgressMeter, Reason, Spec, Stage, Status,
+        DeviceWish, Failure, LoadId, Memory, ProgressMeter, Reason, Spec, Stage, Status,
         state::{Event, State},
     },
     worker::{Client, Inspection},
@@ -114,7 +114,7 @@ enum PlacementState {
     Waiting {
         slot: BoxFuture<'static, LoadSlot>,
         /// What the spec said of the device.
-        wish: String,
+        wish: Option<DeviceWish>,
     },
     /// The device is still to be chosen, or its queue is waited in.
     Seeking(BoxFuture<'static, Result<Placement, Failure>>),

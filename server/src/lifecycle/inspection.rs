@@ -18,7 +18,7 @@ use super::{
     worker_session::{Report, WorkerLaunch, WorkerSession},
 };
 use crate::{
-    model::{DeviceWish, Failure, ModelId, Reason, Source, Spec},
+    model::{Failure, ModelId, Reason, Source, Spec},
     worker::Inspection,
 };
 
@@ -70,7 +70,7 @@ async fn inspect(
     };
     // Closed with the server only.
     let _turn = turn.map_err(|_| down())?;
-    let wish = DeviceWish::parse(&spec.device).unwrap_or(DeviceWish::Auto);
+    let wish = spec.device_wish();
     let devices = context.devices.clone();
     // It is on its way nowhere: the inspection takes no part of a device.
     let chosen = devices.choose(id, &wish, |_| None, &context.memory).await?;

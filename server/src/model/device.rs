@@ -1,11 +1,15 @@
 //! Where a spec wants its model to be.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
 
 /// What a spec says of its model's device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum DeviceWish {
     /// The GPU with the most free memory where there is one and a CUDA worker is installed, else the CPU.
+    #[default]
     Auto,
     /// The CPU.
     Cpu,
@@ -17,6 +21,13 @@ pub enum DeviceWish {
     Uuid(String),
 }
 
+/// A text that names no device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be \"auto\", \"cpu\", \"cuda\", or \"cuda:\" and the ordinal or UUID of a GPU as GetInfo tells them"
+)]
+pub struct InvalidDevice;
+
 /// What starts the name of a GPU.
 const PREFIX: &str = "cuda:";
 
@@ -25,19 +36,35 @@ const MAX_UUID: usize = 80;
 
 // === impl DeviceWish ===
 
-impl DeviceWish {
-    /// The wish that `text` expresses: "auto" or nothing, "cpu", "cuda", "cuda:ORDINAL" or "cuda:UUID".
-    /// `None` for anything else.
-    pub fn parse(text: &str) -> Option<Self> {
+impl FromStr for DeviceWish {
+    type Err = InvalidDevice;
+
+    /// The wish that `text` expresses: "auto", "cpu", "cuda", "cuda:ORDINAL" or "cuda:UUID".
+    fn from_str(text: &str) -> Result<Self, InvalidDevice> {
         match text {
-            "" | "auto" => Some(Self::Auto),
-            "cpu" => Some(Self::Cpu),
-            "cuda" => Some(Self::Cuda),
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda),
             other => {
-                let name = other.strip_prefix(PREFIX)?;
-                ordinal(name).map(Self::Ordinal).or_else(|| uuid(name))
+                let name = other.strip_prefix(PREFIX).ok_or(InvalidDevice)?;
+                let wish = ordinal(name).map(Self::Ordinal).or_else(|| uuid(name));
+                wish.ok_or(InvalidDevice)
             }
         }
+    }
+}
+
+impl TryFrom<String> for DeviceWish {
+    type Error = InvalidDevice;
+
+    fn try_from(text: String) -> Result<Self, InvalidDevice> {
+        text.parse()
+    }
+}
+
+impl From<DeviceWish> for String {
+    fn from(wish: DeviceWish) -> Self {
+        wish.to_string()
     }
 }
 
@@ -81,16 +108,16 @@ mod tests {
             ("cuda:12", DeviceWish::Ordinal(12)),
             ("cuda:GPU-0a-Ff", DeviceWish::Uuid("GPU-0a-Ff".to_owned())),
         ] {
-            assert_eq!(DeviceWish::parse(text).as_ref(), Some(&wish), "{text}");
+            assert_eq!(text.parse().as_ref(), Ok(&wish), "{text}");
             assert_eq!(wish.to_string(), text);
         }
-        assert_eq!(DeviceWish::parse(""), Some(DeviceWish::Auto));
     }
 
     #[test]
     fn everything_else_is_not() {
         let long = format!("cuda:GPU-{}", "0".repeat(MAX_UUID));
         for text in [
+            "",
             "tpu",
             "CPU",
             "cuda:",
@@ -105,7 +132,7 @@ mod tests {
             " cuda",
             &long,
         ] {
-            assert_eq!(DeviceWish::parse(text), None, "{text}");
+            assert_eq!(text.parse::<DeviceWish>(), Err(InvalidDevice), "{text}");
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What a model is made from and how it is to be run.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use strum::IntoStaticStr;
 
-use super::{Adapter, KvCache, RestartPolicy};
+use super::{Adapter, DeviceWish, KvCache, Quantization, RestartPolicy};
 
 /// What a model is made from and how it is to be run, checked and complete.
 ///
@@ -39,15 +39,23 @@ pub struct Spec {
     /// Format; `None`: found out from the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Device as it was given: empty, "auto", "cpu", "cuda", "cuda:ORDINAL" or "cuda:UUID".
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub device: String,
+    /// Device; `None`: as if it were [`DeviceWish::Auto`].
+    #[serde(
+        default,
+        deserialize_with = "unless_empty",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub device: Option<DeviceWish>,
     /// Data type; `None`: chosen for the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<DataType>,
-    /// In-situ quantization, for example "q4k"; empty: none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub quantization: String,
+    /// In-situ quantization; `None`: none.
+    #[serde(
+        default,
+        deserialize_with = "unless_empty",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub quantization: Option<Quantization>,
     /// Adapters that are merged into the weights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<Adapter>,
@@ -225,9 +233,9 @@ impl Spec {
             labels: BTreeMap::new(),
             kind: None,
             format: None,
-            device: String::new(),
+            device: None,
             dtype: None,
-            quantization: String::new(),
+            quantization: None,
             adapters: Vec::new(),
             context_length: None,
             max_concurrency: None,
@@ -247,20 +255,9 @@ impl Spec {
         }
     }
 
-    /// Whether an engine that was built from `self` serves `other` too: they differ at most in what holds
-    /// from the next request on.
-    pub fn builds_the_same_as(&self, other: &Self) -> bool {
-        self.built_from() == other.built_from()
-    }
-
-    /// What the engine is built from.
-    fn built_from(&self) -> impl PartialEq + '_ {
-        (
-            (&self.source, self.kind, self.format, &self.device),
-            (self.dtype, &self.quantization, &self.adapters),
-            (self.context_length, &self.chat_template, &self.tokenizer),
-            self.kv_cache,
-        )
+    /// Where the model is to be.
+    pub fn device_wish(&self) -> DeviceWish {
+        self.device.clone().unwrap_or_default()
     }
 
     /// The restart policy in force.
@@ -287,6 +284,19 @@ impl fmt::Display for Source {
             Self::HuggingFace(hub) => write!(f, "{} at {}", hub.repository, hub.revision),
             Self::Demo => f.write_str("built-in demo model"),
         }
+    }
+}
+
+/// What a text says; an empty one says nothing.
+fn unless_empty<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(D::Error::custom),
     }
 }
 

@@ -105,7 +105,7 @@ async fn what_was_checked_is_told_to_later_workers_of_quantized_models() {
     lease(&cache, A).built(true).await;
     let mut spec = Spec::of(Source::Demo);
     assert_eq!(cache.access_for(&spec), None);
-    spec.quantization = "q4k".to_owned();
+    spec.quantization = "q4k".parse().ok();
     let access = cache.access_for(&spec).expect("access");
     assert_eq!(access.verified, [A]);
     assert_eq!(access.capacity, 1_500);

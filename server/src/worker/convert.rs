@@ -9,12 +9,12 @@ use hangar_worker_protocol::{
 
 use super::{
     client::{GenerateCall, RequestBounds},
-    config::{CommonConfig, ModelFiles, WorkerConfig},
+    config::{ModelFiles, WorkerConfig},
     inspection::{Inspection, ProgressMeasure},
     stats::EngineStats,
 };
 use crate::{
-    model::{Failure, KvBlocks, Metadata, Pace, Reason, Spec},
+    model::{EngineInputs, Failure, KvBlocks, Metadata, Pace, Reason},
     wire,
 };
 
@@ -30,47 +30,41 @@ pub(super) fn worker_config(config: &WorkerConfig) -> protocol::WorkerConfig {
         prepared,
         common,
     } = config;
-    let CommonConfig {
-        cache_dir,
-        otlp_endpoint,
-        log_filter,
-        trace_sample_ratio,
-    } = &**common;
     let prepared = prepared.clone().unwrap_or_default();
-    let Spec {
+    let EngineInputs {
+        // Where its files are, and on which device it is, belongs to the run.
+        source: _,
+        device: _,
         kind,
         format,
         dtype,
-        context_length,
-        kv_cache,
         quantization,
+        adapters,
+        context_length,
         chat_template,
         tokenizer,
-        adapters,
-        max_concurrency: asked_concurrency,
-        ..
-    } = spec;
+        kv_cache,
+    } = spec.engine_inputs();
     protocol::WorkerConfig {
         protocol_version: PROTOCOL_VERSION,
         model_id: model.to_string(),
         socket_path: socket.display().to_string(),
         server_pid: std::process::id(),
         source: files.as_ref().map(source),
-        cache_dir: cache_dir.display().to_string(),
-        kind: wire::kind(*kind).into(),
-        format: wire::format(*format).into(),
+        cache_dir: common.cache_dir.display().to_string(),
+        kind: wire::kind(kind).into(),
+        format: wire::format(format).into(),
         device: (*device).to_owned(),
-        dtype: wire::dtype(*dtype).into(),
+        dtype: wire::dtype(dtype).into(),
         context_length: context_length.unwrap_or_default(),
         max_concurrency: *max_concurrency,
-        asked_concurrency: asked_concurrency.unwrap_or_default(),
-        otlp_endpoint: otlp_endpoint.clone().unwrap_or_default(),
-        log_filter: log_filter.clone(),
-        trace_sample_ratio: *trace_sample_ratio,
-        quantization: quantization.clone(),
-        chat_template: chat_template.clone(),
+        asked_concurrency: spec.max_concurrency.unwrap_or_default(),
+        otlp_endpoint: common.otlp_endpoint.clone().unwrap_or_default(),
+        log_filter: common.log_filter.clone(),
+        trace_sample_ratio: common.trace_sample_ratio,
+        quantization: quantization.map(ToString::to_string).unwrap_or_default(),
+        chat_template: chat_template.to_owned(),
         tokenizer: tokenizer
-            .as_ref()
             .map(|path| path.display().to_string())
             .unwrap_or_default(),
         adapters: adapters.iter().map(wire::adapter).collect(),

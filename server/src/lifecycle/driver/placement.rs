@@ -24,7 +24,7 @@ pub(super) struct Placement {
     gpu: Option<OnGpu>,
     pending: Option<PendingPlacement>,
     /// What the spec said.
-    wish: String,
+    wish: Option<DeviceWish>,
 }
 
 /// The GPU that a model is on, or will be.
@@ -57,7 +57,7 @@ impl Driver {
             required: spec.required,
             priority: spec.priority,
         };
-        let wish = DeviceWish::parse(&spec.device).unwrap_or(DeviceWish::Auto);
+        let wish = spec.device_wish();
         self.placement = if self.context.devices.is_for_cpu(&wish) {
             PlacementState::Waiting {
                 slot: Box::pin(self.context.slots.take(CPU, rank)),

@@ -7,7 +7,7 @@ use crate::{
         devices::{CPU, Gpu},
         memory::Need,
     },
-    model::{DeviceWish, Memory as Bytes, Spec},
+    model::{Memory as Bytes, Spec},
     worker::Program,
 };
 
@@ -40,7 +40,7 @@ impl Context {
     /// Whether the model of `entry` can be loaded without evicting anything, as far as its need is known.
     pub(in crate::lifecycle) fn has_room_for(&self, entry: &CatalogEntry) -> bool {
         let spec = &entry.spec;
-        let wish = DeviceWish::parse(&spec.device).unwrap_or(DeviceWish::Auto);
+        let wish = spec.device_wish();
         let gpu = self.devices.likely(&wish, &self.memory);
         let (host, device) = self.known_need(spec, &entry.learned, gpu.as_ref());
         self.memory.has_room_for(&Need {

@@ -1,6 +1,6 @@
 //! Specs.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use hangar_client::v1;
 
@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     model::{
-        DataType, DeviceWish, Format, GenerationDefaults, MemoryHint, ModelKind, RestartMode,
-        RestartPolicy, Source, Spec,
+        DataType, Format, GenerationDefaults, MemoryHint, ModelKind, RestartMode, RestartPolicy,
+        Source, Spec,
     },
     rpc::error::ApiError,
     wire,
@@ -40,11 +40,7 @@ pub(in crate::rpc) fn spec(
     violations.check(concurrency, &at("max_concurrency"), "must be at most 1024");
     let queue = message.max_queue.is_none_or(|queue| queue <= MAX_QUEUE);
     violations.check(queue, &at("max_queue"), "must be at most 100000");
-    violations.check(
-        DeviceWish::parse(&message.device).is_some(),
-        &at("device"),
-        "must be \"auto\", \"cpu\", \"cuda\", or \"cuda:\" and the ordinal or UUID of a GPU as GetInfo tells them",
-    );
+    let device = parsed(&message.device, &at("device"), violations);
     let kind = kind(message, &at, violations);
     let format = format(message, &at, violations);
     let dtype = dtype(message, &at, violations);
@@ -53,16 +49,7 @@ pub(in crate::rpc) fn spec(
         .restart_policy
         .as_ref()
         .map(|policy| restart(policy, &at, violations));
-    let quantization = message.quantization.len() <= 32
-        && message
-            .quantization
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    violations.check(
-        quantization,
-        &at("quantization"),
-        "must be a type of quantization such as \"q4k\" or \"q8_0\"",
-    );
+    let quantization = parsed(&message.quantization, &at("quantization"), violations);
     violations.check(
         message.chat_template.len() <= MAX_TEMPLATE,
         &at("chat_template"),
@@ -89,14 +76,14 @@ pub(in crate::rpc) fn spec(
         labels: message.labels.clone(),
         kind,
         format,
-        device: message.device.clone(),
+        device,
         dtype,
         context_length: given(message.context_length),
         max_concurrency: given(message.max_concurrency),
         max_queue: message.max_queue,
         generation_defaults: defaults,
         restart_policy,
-        quantization: message.quantization.to_ascii_lowercase(),
+        quantization,
         adapters,
         chat_template: message.chat_template.clone(),
         tokenizer,
@@ -254,6 +241,18 @@ fn restart(
             .unwrap_or(default.max_backoff),
         stable_period: duration("restart_policy.stable_period", policy.stable_period, tick)
             .unwrap_or(default.stable_period),
+    }
+}
+
+/// What `text` says; empty, it is not given.
+fn parsed<T: FromStr<Err: ToString>>(
+    text: &str,
+    field: &str,
+    violations: &mut Violations,
+) -> Option<T> {
+    match text {
+        "" => None,
+        text => violations.note(field, text.parse()),
     }
 }
 
