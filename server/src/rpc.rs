@@ -2,6 +2,7 @@
 
 mod bounds;
 mod catalog_service;
+mod convert;
 pub mod deadline;
 mod declared;
 mod embed;
@@ -16,7 +17,6 @@ pub mod reflection;
 mod request_ids;
 mod session_service;
 mod shared_stream;
-mod unloaded;
 pub mod unwinding;
 mod validate;
 mod watch;

@@ -1,10 +1,12 @@
 //! Models of the configuration file, checked by the rules of the API.
 
-use super::validate::{self, Violations};
+use super::{
+    convert,
+    validate::{self, Violations},
+};
 use crate::{
     catalog::{NewEntry, Origin},
     config::{ConfigError, DeclaredModel},
-    wire,
 };
 
 /// The entries that `models` become.
@@ -22,7 +24,7 @@ fn entry(model: &DeclaredModel) -> Result<NewEntry, ConfigError> {
         message: format!("{}: {what}", model.id),
     };
     let mut violations = Violations::default();
-    let message = wire::spec(&model.spec);
+    let message = convert::spec(&model.spec);
     // The keys of the file have no prefix.
     let spec = validate::spec(&message, "", &mut violations);
     let aliases = violations.aliases("aliases", &model.aliases, Some(&model.id));

@@ -30,13 +30,13 @@ use tracing::{Instrument, Span};
 
 use super::{
     bounds::bounds,
+    convert,
     error::{ApiError, reason_of},
     inference_service::explain,
     validate::Violations,
 };
 use crate::{
     lifecycle::{Fleet, Operation, Permit, RequestRecord},
-    wire,
     worker::GenerateCall,
 };
 use outbox::{Inbox, Outbox};
@@ -253,7 +253,7 @@ fn worker_call(
 ) -> GenerateCall {
     let defaults = permit.defaults();
     let asked = Violations::default().sampling("sampling", request.sampling.as_ref());
-    request.sampling = Some(wire::sampling(&asked.or(defaults.sampling)));
+    request.sampling = Some(convert::sampling(&asked.or(defaults.sampling)));
     if request.stop.is_empty() {
         request.stop.clone_from(&defaults.stop);
     }

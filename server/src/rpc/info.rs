@@ -17,7 +17,8 @@ use crate::{
     lifecycle::{Facts, Fleet, Holder, Model},
     model::{Stage, Status},
     prepared::PreparedCache,
-    system, wire,
+    rpc::convert,
+    system,
 };
 
 use devices::{Holding, devices};
@@ -51,7 +52,7 @@ fn server(fleet: &Fleet, started: Started, epoch: &str) -> ServerInfo {
             .map(|version| version.to_string())
             .unwrap_or_default(),
         start_time: Some(started.at.into()),
-        uptime: wire::duration(started.clock.elapsed()),
+        uptime: convert::duration(started.clock.elapsed()),
         epoch: epoch.to_owned(),
     }
 }
@@ -114,7 +115,7 @@ fn model(
     let learned = &facts.learned;
     let ready_since = facts.ready_since.filter(|_| status.stage == Stage::Ready);
     let metrics = || ModelMetrics {
-        uptime: ready_since.and_then(since).and_then(wire::duration),
+        uptime: ready_since.and_then(since).and_then(convert::duration),
         ..metrics::metrics(&model.map(Model::usage).unwrap_or_default(), &live)
     };
     let history = |model: &Model| model.history().iter().map(metrics::sample).collect();
@@ -126,19 +127,23 @@ fn model(
             .iter()
             .map(ToString::to_string)
             .collect(),
-        status: Some(wire::status(&live)),
-        metadata: Some(wire::metadata_message(
+        status: Some(convert::status(&live)),
+        metadata: Some(convert::metadata_message(
             &learned.metadata,
             &facts.entry.spec.source,
             last_used.or(learned.last_used),
         )),
         metrics: detail.metrics.then(metrics),
-        spec: detail.full.then(|| wire::spec(&facts.entry.spec)),
+        spec: detail.full.then(|| convert::spec(&facts.entry.spec)),
         desired_state: desired.into(),
-        suspend_reason: wire::suspend_reason(status.suspended.as_ref()).into(),
+        suspend_reason: convert::suspend_reason(status.suspended.as_ref()).into(),
         holders: holders.iter().map(ToString::to_string).collect(),
         recent_loads: if detail.full {
-            learned.recent_loads.iter().map(wire::load_record).collect()
+            learned
+                .recent_loads
+                .iter()
+                .map(convert::load_record)
+                .collect()
         } else {
             Vec::new()
         },
@@ -150,7 +155,7 @@ fn model(
             .filter(|_| detail.history)
             .map(history)
             .unwrap_or_default(),
-        learned: Some(wire::learned(learned)),
+        learned: Some(convert::learned(learned)),
     }
 }
 

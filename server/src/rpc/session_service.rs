@@ -9,11 +9,8 @@ use hangar_client::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{error::ApiError, validate::Violations};
-use crate::{
-    lifecycle::{Fleet, HoldSession, Holder, SessionId},
-    wire,
-};
+use super::{convert, error::ApiError, validate::Violations};
+use crate::lifecycle::{Fleet, HoldSession, Holder, SessionId};
 
 /// Implements SessionService.
 #[derive(Clone)]
@@ -116,7 +113,7 @@ fn message(session: HoldSession) -> v1::Session {
     v1::Session {
         session_id: session.id.reveal().to_owned(),
         holder: Holder::Session(session.name).to_string(),
-        ttl: wire::duration(session.ttl),
+        ttl: convert::duration(session.ttl),
         create_time: Some(session.created.into()),
         expire_time: Some(session.expires.into()),
         model_ids: session.models.iter().map(ToString::to_string).collect(),

@@ -11,13 +11,12 @@ use hangar_client::v1::{
 use prost::Message;
 use tonic::Status;
 
-use super::{error::ApiError, shared_stream::EncodedStream};
+use super::{convert, error::ApiError, shared_stream::EncodedStream};
 use crate::{
     failpoint,
     model::{self, Epoch, Revision},
     status::{Change, Event, Notice, Watch},
     telemetry::model::WatcherGuard,
-    wire,
 };
 
 /// Size of a part of a snapshot in bytes, at most.
@@ -57,7 +56,7 @@ pub(super) fn responses(watch: Watch, epoch: Epoch, guard: WatcherGuard) -> Enco
                     reset,
                     revision,
                 } => {
-                    let models = models.iter().map(wire::status).collect();
+                    let models = models.iter().map(convert::status).collect();
                     parts = snapshot(models, reset, &epoch, revision);
                     parts.pop_front().unwrap_or_default()
                 }
@@ -106,7 +105,7 @@ fn encode_event(event: &Event, epoch: &Epoch) -> Bytes {
     let changed = |kind: ChangeKind, status: &model::Status| ModelChanged {
         revision,
         kind: kind.into(),
-        status: Some(wire::status(status)),
+        status: Some(convert::status(status)),
         ..ModelChanged::default()
     };
     let body = match &event.change {
@@ -126,7 +125,7 @@ fn encode_event(event: &Event, epoch: &Epoch) -> Bytes {
         }),
         Change::Switched(switch) => Body::Switched(SwitchChanged {
             revision,
-            switch: Some(wire::switch(switch)),
+            switch: Some(convert::switch(switch)),
         }),
     };
     encode(token(epoch, event.revision), body)

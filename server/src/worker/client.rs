@@ -122,7 +122,7 @@ impl Client {
     ///
     /// When the worker cannot be reached or refuses.
     pub async fn watch_stats(&mut self, interval: Duration) -> Result<StatsStream, CallError> {
-        let interval = prost_types::Duration::try_from(interval).ok();
+        let interval = convert::duration(interval);
         let stats = self
             .stubs
             .watch_stats(WatchStatsRequest { interval })

@@ -1,6 +1,8 @@
 //! Between the messages of `hangar.worker.v1` and what they mean. The only file that knows what their fields are
 //! for, so that nothing of the protocol is filled in or looked at elsewhere.
 
+use std::time::Duration;
+
 use hangar_client::v1;
 use hangar_worker_protocol::{
     FailureReason, PROTOCOL_VERSION,
@@ -171,7 +173,7 @@ fn pace(message: v1::Pace) -> Pace {
 pub(super) fn generate(call: GenerateCall) -> protocol::GenerateRequest {
     protocol::GenerateRequest {
         request: Some(call.request),
-        queued: wire::duration(call.queued),
+        queued: duration(call.queued),
         default_max_tokens: call.default_max_tokens.unwrap_or_default(),
         bounds: Some(bounds(call.bounds)),
     }
@@ -181,12 +183,17 @@ pub(super) fn generate(call: GenerateCall) -> protocol::GenerateRequest {
 pub(super) fn bounds(bounds: RequestBounds) -> protocol::RequestBounds {
     let (tokens, reason) = bounds.fatal_prompt.unzip();
     protocol::RequestBounds {
-        time_left: bounds.time_left.and_then(wire::duration),
+        time_left: bounds.time_left.and_then(duration),
         fatal_prompt_tokens: tokens.unwrap_or_default(),
         fatal_reason: reason
             .map(|reason| reason.name().to_owned())
             .unwrap_or_default(),
     }
+}
+
+/// A length of time; `None` where the message cannot express it.
+pub(super) fn duration(duration: Duration) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(duration).ok()
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use crate::{
     lifecycle::{RegistryError, UnloadReport},
     model::{Etag, Spec},
     rpc::{
+        convert,
         error::{ApiError, CatalogRefusal},
         request_ids::Claim,
-        unloaded::unloaded,
         validate::{self, Violations},
     },
 };
@@ -116,7 +116,7 @@ impl Core {
         let etag = (!request.etag.is_empty()).then_some(Etag(request.etag));
         let mut response = DeleteModelResponse::default();
         let remember = |report: Option<UnloadReport>| {
-            let unload = report.map(|report| unloaded(&id, &report, began.elapsed()));
+            let unload = report.map(|report| convert::unloaded(&id, &report, began.elapsed()));
             response = DeleteModelResponse { unload };
             let answer = response.clone();
             claim.map(|claim| claim.with(move |_| answer))

@@ -5,7 +5,7 @@ use hangar_client::v1::{LatencyQuantiles, ModelMetrics, UsageSample};
 use crate::{
     lifecycle::{Latency, Sample, UsageReport},
     model::Status,
-    wire,
+    rpc::convert,
 };
 
 /// What was counted, without what the status tells.
@@ -36,7 +36,7 @@ pub(super) fn sample(sample: &Sample) -> UsageSample {
     let judged = u64::from(sample.succeeded) + u64::from(sample.failed);
     UsageSample {
         start_time: Some(sample.start().into()),
-        duration: wire::duration(sample.duration()),
+        duration: convert::duration(sample.duration()),
         requests: sample.requests(),
         succeeded: sample.succeeded.into(),
         failed: sample.failed.into(),
@@ -47,7 +47,7 @@ pub(super) fn sample(sample: &Sample) -> UsageSample {
         tokens_per_second: sample.tokens_per_second(),
         time_to_first_token: sample.first_token.map(quantiles),
         time_per_output_token: sample.per_token.map(quantiles),
-        memory: sample.memory.map(wire::memory),
+        memory: sample.memory.map(convert::memory),
     }
 }
 
@@ -57,9 +57,9 @@ pub(super) fn rate(part: u64, whole: u64) -> Option<f64> {
 
 fn quantiles(latency: Latency) -> LatencyQuantiles {
     LatencyQuantiles {
-        p50: wire::duration(latency.p50()),
-        p95: wire::duration(latency.p95()),
-        p99: wire::duration(latency.p99()),
+        p50: convert::duration(latency.p50()),
+        p95: convert::duration(latency.p95()),
+        p99: convert::duration(latency.p99()),
         count: latency.count.into(),
     }
 }

@@ -10,10 +10,9 @@ use crate::{
     catalog::CatalogEntry,
     lifecycle::Fleet,
     model::Status,
-    rpc::{error::ApiError, validate::Violations},
+    rpc::{convert, error::ApiError, validate::Violations},
     status::Hub,
     system::SystemMonitor,
-    wire,
 };
 
 /// What GetInfo tells of.
@@ -69,7 +68,7 @@ impl Sources<'_> {
                 .fleet
                 .switches(MAX_MODELS)
                 .iter()
-                .map(wire::switch)
+                .map(convert::switch)
                 .collect(),
             truncated,
             models: entries

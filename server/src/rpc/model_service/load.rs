@@ -13,10 +13,10 @@ use crate::{
     lifecycle::{LoadOptions, LoadTicket},
     model::{Failure, ModelId, Reason},
     rpc::{
+        convert,
         error::ApiError,
         validate::{self, Violations},
     },
-    wire,
 };
 
 /// What is to be loaded.
@@ -123,7 +123,7 @@ impl Core {
             };
             loads.push(load.unwrap_or_else(|error| ModelLoad {
                 model_id: id.to_string(),
-                status: self.hub.status(&id).as_ref().map(wire::status),
+                status: self.hub.status(&id).as_ref().map(convert::status),
                 error: Some(item_error(&Status::from(error))),
                 ..ModelLoad::default()
             }));
@@ -171,8 +171,8 @@ impl Core {
             model_id: id.to_string(),
             load_id: ticket.load_id.to_string(),
             already_loaded: ticket.already_loaded,
-            status: Some(wire::status(&ticket.status)),
-            estimated_load_time: estimate.and_then(wire::duration),
+            status: Some(convert::status(&ticket.status)),
+            estimated_load_time: estimate.and_then(convert::duration),
             error: None,
         }
     }

@@ -9,10 +9,10 @@ use crate::{
     lifecycle::SwitchOptions,
     model::SwitchStrategy,
     rpc::{
+        convert,
         error::ApiError,
         validate::{self, Violations},
     },
-    wire,
 };
 
 impl Core {
@@ -62,8 +62,8 @@ impl Core {
         let ticket = self.fleet.switch(&alias, &to, options).await?;
         Ok(SwitchModelResponse {
             switch_id: ticket.switch.id.to_string(),
-            strategy: wire::switch_strategy(ticket.switch.strategy).into(),
-            estimated_time: ticket.estimate.and_then(wire::duration),
+            strategy: convert::switch_strategy(ticket.switch.strategy).into(),
+            estimated_time: ticket.estimate.and_then(convert::duration),
         })
     }
 }

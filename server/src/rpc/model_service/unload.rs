@@ -11,7 +11,7 @@ use super::{Core, item_error};
 use crate::{
     lifecycle::UnloadOptions,
     model::ModelId,
-    rpc::{error::ApiError, unloaded::unloaded, validate::Violations},
+    rpc::{convert, error::ApiError, validate::Violations},
 };
 
 impl Core {
@@ -95,6 +95,6 @@ impl Core {
         let ended = self.fleet.unload(name, options).await;
         let (id, report) =
             ended.map_err(|error| ApiError::of_unload(error, &self.fleet.resolve(name)))?;
-        Ok(unloaded(&id, &report, began.elapsed()))
+        Ok(convert::unloaded(&id, &report, began.elapsed()))
     }
 }

@@ -17,12 +17,10 @@ use super::{
     },
     tensors::{self, Element},
 };
-use crate::{
-    rpc::{
-        error::ApiError,
-        validate::{MAX_REQUEST_ID, Violations, refuse},
-    },
-    wire,
+use crate::rpc::{
+    convert,
+    error::ApiError,
+    validate::{MAX_REQUEST_ID, Violations, refuse},
 };
 
 /// What a request asks for.
@@ -205,7 +203,7 @@ pub(super) fn parameters(
             (EMPTY_FINAL, _) => violations.add("parameters", format!("{EMPTY_FINAL} is a bool")),
             (TIMEOUT, choice) => {
                 let timeout = violations.note("parameters.timeout", timeout(choice.as_ref()));
-                generate.timeout = timeout.flatten().and_then(wire::duration);
+                generate.timeout = timeout.flatten().and_then(convert::duration);
             }
             (PRIORITY, choice) => {
                 let priority = violations.note("parameters.priority", priority(choice.as_ref()));

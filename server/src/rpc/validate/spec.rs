@@ -295,7 +295,7 @@ mod tests {
         let mut violations = Violations::default();
         let spec = spec(&message, "spec", &mut violations);
         violations.finish().expect("a good spec");
-        assert_eq!(crate::wire::spec(&spec), message);
+        assert_eq!(crate::rpc::convert::spec(&spec), message);
     }
 
     #[test]

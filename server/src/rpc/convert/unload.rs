@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use hangar_client::v1;
 
+use super::duration;
 use crate::{
     lifecycle::{UnloadReport, Verification},
     model::ModelId,
-    wire,
 };
 
 /// What unloading a model did.
-pub(super) fn unloaded(id: &ModelId, report: &UnloadReport, elapsed: Duration) -> v1::ModelUnload {
+pub(in crate::rpc) fn unloaded(
+    id: &ModelId,
+    report: &UnloadReport,
+    elapsed: Duration,
+) -> v1::ModelUnload {
     let verification = match report.verification {
         Verification::Nothing => v1::UnloadVerification::Unspecified,
         Verification::Reaped => v1::UnloadVerification::Reaped,
@@ -25,7 +29,7 @@ pub(super) fn unloaded(id: &ModelId, report: &UnloadReport, elapsed: Duration) -
         host_bytes_freed: report.host_bytes,
         device_bytes_freed: report.device_bytes,
         verification: verification.into(),
-        elapsed: wire::duration(elapsed),
+        elapsed: duration(elapsed),
         error: None,
         killed: report.killed,
     }
