@@ -20,19 +20,11 @@ use crate::{
     wire,
 };
 
-/// What a worker is to host, as a message. All fields are named on both sides: what is new has to be thought of.
+/// What a worker is to host, as a message. What an engine is built from and what the message holds is named field by
+/// field: what is new has to be thought of.
 pub(super) fn worker_config(config: &WorkerConfig) -> protocol::WorkerConfig {
-    let WorkerConfig {
-        model,
-        spec,
-        files,
-        device,
-        max_concurrency,
-        socket,
-        prepared,
-        common,
-    } = config;
-    let prepared = prepared.clone().unwrap_or_default();
+    let (spec, common) = (&config.spec, &config.common);
+    let prepared = config.prepared.clone().unwrap_or_default();
     let EngineInputs {
         // Where its files are, and on which device it is, belongs to the run.
         source: _,
@@ -49,17 +41,17 @@ pub(super) fn worker_config(config: &WorkerConfig) -> protocol::WorkerConfig {
     } = spec.engine_inputs();
     protocol::WorkerConfig {
         protocol_version: PROTOCOL_VERSION,
-        model_id: model.to_string(),
-        socket_path: socket.display().to_string(),
+        model_id: config.model.to_string(),
+        socket_path: config.socket.display().to_string(),
         server_pid: std::process::id(),
-        source: files.as_ref().map(source),
+        source: config.files.as_ref().map(source),
         cache_dir: common.cache_dir.display().to_string(),
         kind: wire::kind(kind).into(),
         format: wire::format(format).into(),
-        device: (*device).to_owned(),
+        device: config.device.to_owned(),
         dtype: wire::dtype(dtype).into(),
         context_length: context_length.unwrap_or_default(),
-        max_concurrency: *max_concurrency,
+        max_concurrency: config.max_concurrency,
         asked_concurrency: spec.max_concurrency.unwrap_or_default(),
         otlp_endpoint: common.otlp_endpoint.clone().unwrap_or_default(),
         log_filter: common.log_filter.clone(),
