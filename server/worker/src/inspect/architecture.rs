@@ -7,6 +7,9 @@
 //! made here, with its own fields and nothing else; fields that are in no table may hold anything.
 
 mod field;
+mod known;
+mod limits;
+mod refusal;
 mod rope;
 mod table;
 mod tensors;
@@ -14,41 +17,10 @@ mod window;
 
 use serde_json::{Map, Value, json};
 
-pub(super) use self::field::{Field, Only};
-use self::rope::{Rope, RopeForm};
-pub(super) use self::tensors::Tensors;
-use self::window::WindowForm;
+pub(super) use self::known::Architecture;
+pub(crate) use self::limits::Limits;
+use self::rope::Rope;
 use crate::failure::Failure;
-
-/// What is known about an architecture.
-pub(super) struct Architecture {
-    /// Its name in config.json.
-    pub(super) name: &'static str,
-    /// Fields that the engine reads as well.
-    fields: &'static [&'static [Field]],
-    /// Fields that the engine does not read, with the values at which it computes what they say.
-    fixed: &'static [Only],
-    rope: RopeForm,
-    /// Base of the rotations where the file does not say.
-    theta: f64,
-    /// Share of a head that is rotated where the file does not say; `None` where that is no matter of the file.
-    rotated: Option<f64>,
-    window: WindowForm,
-    tensors: Tensors,
-    /// What the engine does otherwise than the reference, whatever the fields say: such models are refused.
-    pub(super) wrong: Option<&'static str>,
-}
-
-/// Lengths up to which the engine computes what the model says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// Longest sequence.
-    pub(crate) sequence: Option<u32>,
-    /// Longest prompt that is right when it is computed at once; further tokens have to be given one by one.
-    pub(crate) at_once: Option<u32>,
-    /// A sequence that begins below this length must not grow beyond it.
-    pub(crate) switch: Option<u32>,
-}
 
 /// A config.json as the engine gets it.
 #[derive(Debug, Clone)]
@@ -120,26 +92,6 @@ pub(super) fn make_older(fields: &mut Map<String, Value>) -> Result<(), Failure>
         rope::make_older(text)?;
     }
     Ok(())
-}
-
-/// Why a value of config.json is refused.
-fn refused(field: &str, value: &Value, architecture: &str) -> Failure {
-    Failure::unusable(format!(
-        "config.json sets {field} to {}, which the engine (mistral.rs {}) does not compute for {architecture}. \
-         The file is as it should be: load another model, or a variant of this one without that.",
-        shown(value),
-        crate::version::ENGINE_VERSION
-    ))
-}
-
-/// The beginning of a value.
-fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    let mut short: String = text.chars().take(80).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
 }
 
 #[cfg(test)]

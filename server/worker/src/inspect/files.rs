@@ -8,6 +8,9 @@ use std::path::Path;
 use super::json;
 use crate::failure::Failure;
 
+/// Longest modules.json, or configuration of a module, in bytes.
+pub(super) const MAX_MODULE_FILE: u64 = 1 << 20;
+
 /// Beginning of the files that git-lfs leaves in the place of others.
 const POINTER: &[u8] = b"version https://git-lfs";
 

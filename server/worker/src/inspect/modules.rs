@@ -15,9 +15,6 @@ use super::files;
 use crate::failure::Failure;
 pub(crate) use pooling::Pooling;
 
-/// Longest modules.json, or configuration of a module, in bytes.
-const MAX_FILE: u64 = 1 << 20;
-
 /// More modules than any model has.
 const MAX_MODULES: usize = 16;
 
@@ -84,7 +81,8 @@ struct ModuleEntry {
 impl Modules {
     /// Reads the modules of the model in `directory`, whose transformer gives vectors of `hidden` numbers.
     pub(super) fn read(directory: &Path, hidden: u64) -> Result<Self, Failure> {
-        let entries: Vec<ModuleEntry> = files::read_json(&directory.join(LIST), MAX_FILE)?;
+        let entries: Vec<ModuleEntry> =
+            files::read_json(&directory.join(LIST), files::MAX_MODULE_FILE)?;
         if entries.len() > MAX_MODULES {
             return Err(wrong(format!("it lists {} modules", entries.len())));
         }

@@ -2,9 +2,9 @@
 //! it loads them, or when it meets the first image, is found here.
 
 mod gemma3;
+mod processor;
 mod qwen3_vl;
 
-use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use mistralrs::core::MultimodalLoaderType;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
+use self::processor::{MAX_FILE, Preprocessor, Processor, wrong};
 use super::directory_files::DirectoryFiles;
 use super::language::{self, Language};
 use super::model_config::ModelConfig;
@@ -22,9 +23,6 @@ use crate::demo::place;
 use crate::failure::Failure;
 use crate::media::MAX_IMAGES;
 use crate::vision::ImageRule;
-
-/// Longest file in bytes.
-const MAX_FILE: u64 = 16 << 20;
 
 /// A chat template that gives a message as it is. The engine puts every conversation with images into its
 /// chat template by itself; with this one, it gets prompts that are made already.
@@ -79,38 +77,6 @@ struct Encoder {
 struct Decoder {
     #[serde(default)]
     hidden_size: u64,
-}
-
-/// What processor_config.json says.
-#[derive(Default, Deserialize)]
-struct Processor {
-    #[serde(alias = "image_seq_length")]
-    image_seq_len: Option<usize>,
-    chat_template: Option<String>,
-}
-
-/// What preprocessor_config.json says, in the types that the engine reads it as.
-#[derive(Deserialize)]
-struct Preprocessor {
-    do_resize: Option<bool>,
-    do_rescale: Option<bool>,
-    do_normalize: Option<bool>,
-    do_pan_and_scan: Option<bool>,
-    rescale_factor: Option<f64>,
-    #[serde(alias = "resample")]
-    resampling: Option<usize>,
-    size: Option<HashMap<String, u32>>,
-    min_pixels: Option<u64>,
-    max_pixels: Option<u64>,
-    patch_size: Option<u32>,
-    merge_size: Option<u32>,
-    temporal_patch_size: Option<u32>,
-    #[serde(alias = "norm_mean")]
-    #[serde(rename = "image_mean")]
-    _image_mean: Option<[f64; 3]>,
-    #[serde(alias = "norm_std")]
-    #[serde(rename = "image_std")]
-    _image_std: Option<[f64; 3]>,
 }
 
 /// Inspects what the model in these files has beside what every model has.
@@ -179,13 +145,6 @@ impl Preprocessor {
 }
 
 /// Why preprocessor_config.json cannot be used.
-fn wrong(what: impl std::fmt::Display) -> Failure {
-    Failure::unusable(format!(
-        "preprocessor_config.json {what}, which the engine cannot do. Get the preprocessor_config.json that \
-         belongs to the model."
-    ))
-}
-
 fn optional(path: PathBuf) -> Result<Option<PathBuf>, Failure> {
     match path.try_exists() {
         Ok(exists) => Ok(exists.then_some(path)),

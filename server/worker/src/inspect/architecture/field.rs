@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{refused, shown};
+use super::refusal::{refused, shown};
 use crate::failure::Failure;
 
 /// Activations by their names in the reference, and in the engine.

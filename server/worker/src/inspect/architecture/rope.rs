@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Limits, refused};
+use super::limits::Limits;
+use super::refusal::refused;
 use crate::failure::Failure;
 
 /// What a config.json says of rotations.

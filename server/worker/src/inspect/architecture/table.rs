@@ -2,11 +2,11 @@
 //!
 //! Defaults are those of the configurations of transformers 5.24.
 
-use super::Architecture;
 mod dense;
 mod mixtures;
 
 use super::field::{Default, Field, Only};
+use super::known::Architecture;
 use super::rope::RopeForm;
 use super::tensors::Tensors;
 use super::window::WindowForm;

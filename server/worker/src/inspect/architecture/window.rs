@@ -5,7 +5,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Limits, refused};
+use super::limits::Limits;
+use super::refusal::refused;
 use crate::failure::Failure;
 
 const SLIDING: &str = "sliding_attention";

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::MAX_FILE;
 use crate::failure::Failure;
 use crate::inspect::{files, safetensors};
 
@@ -29,7 +28,7 @@ struct Config {
 
 /// Reads a layer that takes vectors of `size` numbers. The engine panics where config and weights differ.
 pub(super) fn read(config: &Path, model: &Path, size: u64) -> Result<Dense, Failure> {
-    let config: Config = files::read_json(config, MAX_FILE).map_err(of_dense)?;
+    let config: Config = files::read_json(config, files::MAX_MODULE_FILE).map_err(of_dense)?;
     if config.in_features != size {
         return Err(Failure::unusable(format!(
             "A dense layer of the model takes vectors of {} numbers, but gets {size}. Get the files that \

@@ -5,7 +5,6 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::MAX_FILE;
 use crate::failure::Failure;
 use crate::inspect::files;
 
@@ -39,7 +38,7 @@ struct Config {
 impl Pooling {
     /// Reads the configuration of a module that pools vectors of `size` numbers.
     pub(super) fn read(path: &Path, size: u64) -> Result<Self, Failure> {
-        let config: Config = files::read_json(path, MAX_FILE).map_err(of_pooling)?;
+        let config: Config = files::read_json(path, files::MAX_MODULE_FILE).map_err(of_pooling)?;
         if config.word_embedding_dimension != size {
             return Err(Failure::unusable(format!(
                 "The model's pooling is for vectors of {} numbers, but the transformer gives {size}. Get the \

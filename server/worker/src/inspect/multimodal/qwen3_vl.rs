@@ -6,7 +6,7 @@ use image::imageops::FilterType;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
-use super::{MAX_FILE, Preprocessor, wrong};
+use super::processor::{MAX_FILE, Preprocessor, wrong};
 use crate::failure::Failure;
 use crate::inspect::directory_files::DirectoryFiles;
 use crate::inspect::files;
