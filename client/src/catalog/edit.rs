@@ -5,7 +5,7 @@
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-use super::{GetModel, UpdateModel};
+use super::{get::GetModel, update::UpdateModel};
 use crate::{
     client::Client,
     error::Error,

@@ -4,7 +4,7 @@
 //! what it stands for, so that a disconnect at any point loses nothing: a snapshot that did not become
 //! complete is dropped with its token.
 
-use super::WatchEvent;
+use super::event::WatchEvent;
 use crate::{
     convert::to_system_time,
     v1::{
