@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn probes_tell_health_over_http() {
+    async fn probes_report_health_over_http() {
         assert_eq!(get("/livez").await.0, StatusCode::OK);
         assert_eq!(get("/startupz").await.0, StatusCode::OK);
         assert_eq!(get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);

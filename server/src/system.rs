@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_told_from_the_second_reading_on() {
+    fn usage_is_known_from_the_second_reading_on() {
         let start = Instant::now();
         let time = |millis| CpuTime::Group {
             used: Duration::from_millis(millis),

@@ -140,15 +140,15 @@ impl HubClient {
         if !status.is_success() && !status.is_redirection() {
             return Err(refused(status, headers, &what));
         }
-        let told = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let length = told(CONTENT_LENGTH.as_str()).filter(|_| status.is_success());
-        let size = told("x-linked-size")
+        let reported = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let length = reported(CONTENT_LENGTH.as_str()).filter(|_| status.is_success());
+        let size = reported("x-linked-size")
             .or(length)
             .and_then(|size| size.parse().ok());
         let size = size.ok_or_else(|| {
             DownloadError::Unavailable(format!("the hub does not tell the size of {what}"))
         })?;
-        let etag = told("x-linked-etag").or(told(ETAG.as_str()));
+        let etag = reported("x-linked-etag").or(reported(ETAG.as_str()));
         Ok(HubFile {
             name: name.to_owned(),
             size,

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_digests_are_read_where_they_are_told() {
+    fn sizes_and_digests_are_read_where_they_are_given() {
         let digest = "b".repeat(64);
         let lfs = format!(
             r#"{{"rfilename": "m", "size": 9, "blobId": "c", "lfs": {{"sha256": "{digest}", "size": 9, "pointerSize": 1}}}}"#

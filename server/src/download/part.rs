@@ -23,10 +23,10 @@ use super::Turn;
 
 /// A file that is being written.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct PartialFile {
     len: u64,
     orders: mpsc::Sender<Order>,
-    writer: JoinHandle<Result<(), PartError>>,
+    writer: JoinHandle<Result<(), PartialFileError>>,
 }
 
 /// What a part is to become.
@@ -44,7 +44,7 @@ pub(super) struct Target {
 
 /// A part that cannot be written or finished.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PartError {
+pub(super) enum PartialFileError {
     /// The system refuses.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -74,21 +74,21 @@ struct Writer {
 }
 
 /// Pieces that may wait to be written.
-const WAITING: usize = 4;
+const WRITE_QUEUE: usize = 4;
 
 /// Piece of a part that is read at once, in bytes.
-const PIECE: usize = 1 << 20;
+const CHUNK: usize = 1 << 20;
 
-// === impl Part ===
+// === impl PartialFile ===
 
-impl Part {
+impl PartialFile {
     /// Opens the part, or begins one. `turn` is held until the writer has ended.
     pub(super) async fn open(
         target: Target,
         writers: &TaskTracker,
         turn: Turn,
-    ) -> Result<Self, PartError> {
-        let (orders, inbox) = mpsc::channel(WAITING);
+    ) -> Result<Self, PartialFileError> {
+        let (orders, inbox) = mpsc::channel(WRITE_QUEUE);
         let (opened, len) = oneshot::channel();
         let mut writer = writers.spawn_blocking(move || {
             let ended = write(target, opened, inbox);
@@ -111,7 +111,7 @@ impl Part {
     }
 
     /// Appends `bytes`. Waits while the disk is slow.
-    pub(super) async fn append(&mut self, bytes: Bytes) -> Result<(), PartError> {
+    pub(super) async fn append(&mut self, bytes: Bytes) -> Result<(), PartialFileError> {
         let count = bytes.len() as u64;
         self.order(Order::Write(bytes)).await?;
         self.len += count;
@@ -119,25 +119,25 @@ impl Part {
     }
 
     /// Begins from nothing.
-    pub(super) async fn restart(&mut self) -> Result<(), PartError> {
+    pub(super) async fn restart(&mut self) -> Result<(), PartialFileError> {
         self.order(Order::Restart).await?;
         self.len = 0;
         Ok(())
     }
 
     /// Checks it and gives it its name.
-    pub(super) async fn finish(mut self) -> Result<(), PartError> {
+    pub(super) async fn finish(mut self) -> Result<(), PartialFileError> {
         self.order(Order::Finish).await?;
         ended((&mut self.writer).await)
     }
 
     /// Removes it.
-    pub(super) async fn discard(mut self) -> Result<(), PartError> {
+    pub(super) async fn discard(mut self) -> Result<(), PartialFileError> {
         self.order(Order::Discard).await?;
         ended((&mut self.writer).await)
     }
 
-    async fn order(&mut self, order: Order) -> Result<(), PartError> {
+    async fn order(&mut self, order: Order) -> Result<(), PartialFileError> {
         match self.orders.send(order).await {
             Ok(()) => Ok(()),
             Err(_) => Err(failure(&mut self.writer).await),
@@ -146,14 +146,16 @@ impl Part {
 }
 
 /// Why a writer ended too early.
-async fn failure(writer: &mut JoinHandle<Result<(), PartError>>) -> PartError {
+async fn failure(writer: &mut JoinHandle<Result<(), PartialFileError>>) -> PartialFileError {
     match ended(writer.await) {
         Err(error) => error,
-        Ok(()) => PartError::Io(io::ErrorKind::BrokenPipe.into()),
+        Ok(()) => PartialFileError::Io(io::ErrorKind::BrokenPipe.into()),
     }
 }
 
-fn ended(end: Result<Result<(), PartError>, tokio::task::JoinError>) -> Result<(), PartError> {
+fn ended(
+    end: Result<Result<(), PartialFileError>, tokio::task::JoinError>,
+) -> Result<(), PartialFileError> {
     end.unwrap_or_else(|error| Err(io::Error::other(error).into()))
 }
 
@@ -161,7 +163,7 @@ fn write(
     target: Target,
     opened: oneshot::Sender<u64>,
     mut orders: mpsc::Receiver<Order>,
-) -> Result<(), PartError> {
+) -> Result<(), PartialFileError> {
     let mut writer = Writer::open(target)?;
     // Whoever does not wait any more has closed the orders too.
     let _ = opened.send(writer.len);
@@ -179,7 +181,7 @@ fn write(
 // === impl Writer ===
 
 impl Writer {
-    fn open(target: Target) -> Result<Self, PartError> {
+    fn open(target: Target) -> Result<Self, PartialFileError> {
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -187,12 +189,12 @@ impl Writer {
             .write(true)
             .open(&target.part)?;
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(PartError::Busy),
+            Err(TryLockError::WouldBlock) => return Err(PartialFileError::Busy),
             // A file system without locks is used by one server.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         if !is_still(&target.part, &file)? {
-            return Err(PartError::Busy);
+            return Err(PartialFileError::Busy);
         }
         let mut writer = Self {
             file,
@@ -211,7 +213,7 @@ impl Writer {
             return self.restart();
         }
         if self.target.sha256.is_some() {
-            let mut piece = vec![0; PIECE];
+            let mut piece = vec![0; CHUNK];
             loop {
                 match self.file.read(&mut piece)? {
                     0 => break,
@@ -240,7 +242,7 @@ impl Writer {
         Ok(())
     }
 
-    fn finish(self) -> Result<(), PartError> {
+    fn finish(self) -> Result<(), PartialFileError> {
         let found: String = self
             .digest
             .finalize()
@@ -254,7 +256,7 @@ impl Writer {
             .is_none_or(|digest| *digest == found);
         if self.len != self.target.size || !right {
             fs::remove_file(&self.target.part)?;
-            return Err(PartError::Corrupt);
+            return Err(PartialFileError::Corrupt);
         }
         // A name that outlives a loss of power has to have its contents.
         self.file.sync_data()?;

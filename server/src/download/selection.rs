@@ -23,7 +23,7 @@ const BESIDE: &[&str] = &[
 ];
 
 /// Files of which an error tells the names.
-const TOLD: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// The names among `names` that are to be downloaded: those of `wanted`, or all that loading needs. Small
 /// files come first.
@@ -114,7 +114,7 @@ fn weights<'a>(names: &BTreeSet<&'a str>) -> Result<Vec<&'a str>, DownloadError>
 
 fn no_weights(names: &BTreeSet<&str>) -> DownloadError {
     let of_kind = |is: fn(&str) -> bool| {
-        let found = names.iter().filter(|name| is(name)).take(TOLD);
+        let found = names.iter().filter(|name| is(name)).take(MAX_NAMED);
         found.copied().collect::<Vec<_>>().join(", ")
     };
     let gguf = of_kind(|name| name.ends_with(".gguf"));

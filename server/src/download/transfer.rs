@@ -14,7 +14,7 @@ use super::{
     cache::Repository,
     hub_client::{self, HubClient},
     listing::HubFile,
-    part::{Part, PartError, Target},
+    part::{PartialFile, PartialFileError, Target},
 };
 use crate::model::HubSource;
 
@@ -54,7 +54,7 @@ impl Transfer<'_> {
             size: file.size,
             sha256: file.sha256().map(ToOwned::to_owned),
         };
-        let opened = Part::open(target, self.writers, self.turn.clone()).await;
+        let opened = PartialFile::open(target, self.writers, self.turn.clone()).await;
         let mut part = opened.map_err(|error| self.stored(file, error))?;
         while part.len() < file.size {
             let before = part.len();
@@ -77,7 +77,7 @@ impl Transfer<'_> {
         }
         let finished = part.finish().await;
         finished.map_err(|error| {
-            if matches!(error, PartError::Corrupt) {
+            if matches!(error, PartialFileError::Corrupt) {
                 self.progress.take_back(file.size);
             }
             self.stored(file, error)
@@ -85,7 +85,7 @@ impl Transfer<'_> {
     }
 
     /// Reads from where `part` ends to the end of the file.
-    async fn stream(&self, file: &HubFile, part: &mut Part) -> Result<(), Stop> {
+    async fn stream(&self, file: &HubFile, part: &mut PartialFile) -> Result<(), Stop> {
         let from = part.len();
         let opened = self
             .client
@@ -121,12 +121,12 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    fn place(&self, file: &HubFile, part: &Part) -> String {
+    fn place(&self, file: &HubFile, part: &PartialFile) -> String {
         let name = hub_client::file_name(self.source, &file.name);
         format!("byte {} of {} of {name}", part.len(), file.size)
     }
 
-    fn broken(&self, file: &HubFile, part: &Part, why: &str) -> Stop {
+    fn broken(&self, file: &HubFile, part: &PartialFile, why: &str) -> Stop {
         let place = self.place(file, part);
         Stop::Broken(DownloadError::Unavailable(format!(
             "the download broke off at {place}: {why}"
@@ -141,15 +141,17 @@ impl Transfer<'_> {
         )))
     }
 
-    fn stored(&self, file: &HubFile, error: PartError) -> DownloadError {
+    fn stored(&self, file: &HubFile, error: PartialFileError) -> DownloadError {
         let name = || hub_client::file_name(self.source, &file.name);
         match error {
-            PartError::Io(error) => DownloadError::storage(&self.repository.part(file), &error),
-            PartError::Busy => DownloadError::Unavailable(format!(
+            PartialFileError::Io(error) => {
+                DownloadError::storage(&self.repository.part(file), &error)
+            }
+            PartialFileError::Busy => DownloadError::Unavailable(format!(
                 "{} is being downloaded by another process; it is tried again",
                 name()
             )),
-            PartError::Corrupt => DownloadError::Unavailable(format!(
+            PartialFileError::Corrupt => DownloadError::Unavailable(format!(
                 "what the hub sent of {} is not what it announced (its SHA-256 digest differs); it was removed",
                 name()
             )),

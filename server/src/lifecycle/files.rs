@@ -246,11 +246,11 @@ mod tests {
         for other in ["README.md", "events", "1_Pooling/deeper/config.json"] {
             assert_eq!(changes(&places, || write(other, "x")), None, "{other}");
         }
-        let told =
+        let reported =
             |name: &str, text: &str| changes(&places, || write(name, text)).expect("a change");
-        assert!(told("config.json", "{ }").contains("config.json was changed"));
-        assert!(told("1_Pooling/config.json", "{}").contains("config.json was added"));
-        assert!(told("model.safetensors", "").contains("model.safetensors was added"));
+        assert!(reported("config.json", "{ }").contains("config.json was changed"));
+        assert!(reported("1_Pooling/config.json", "{}").contains("config.json was added"));
+        assert!(reported("model.safetensors", "").contains("model.safetensors was added"));
         let remove = || std::fs::remove_file(path.join("config.json")).expect("a file");
         let gone = changes(&places, remove).expect("a change");
         assert!(gone.contains("is not there any more"), "{gone}");

@@ -284,7 +284,7 @@ impl Reservation {
             let promised = device.and_then(|uuid| ledgers.device(uuid).admitted(&self.id));
             let device_bytes = match held.device_bytes {
                 0 => promised.unwrap_or_default(),
-                told => told,
+                reported => reported,
             };
             let held = Bytes {
                 device_bytes,

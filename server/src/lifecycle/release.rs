@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn other_processes_are_allowed_for_and_told() {
+    fn other_processes_are_allowed_for_and_reported() {
         let before = snapshot(1000, 0, &[(7, 100)]);
         let judge = |free, other_processes: &[_]| before.judge(&snapshot(free, 0, other_processes));
         assert_eq!(judge(1000, &[(7, 100)]), Some(Verification::DeviceObserved));

@@ -171,7 +171,7 @@ impl WorkerMonitor {
                     .and_then(|device| device.bytes_of(self.pid))
                     .unwrap_or_default()
             }
-            told => told,
+            reported => reported,
         }
     }
 

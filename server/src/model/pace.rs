@@ -13,7 +13,7 @@ pub struct Pace {
 }
 
 /// Change of a pace that is worth a note.
-const NEWS: f64 = 0.05;
+const SIGNIFICANT_CHANGE: f64 = 0.05;
 
 // === impl Pace ===
 
@@ -34,7 +34,7 @@ impl Pace {
     /// Whether it tells more than `other`, or something else.
     pub fn differs_from(self, other: Self) -> bool {
         let differ = |one: Option<f64>, other: Option<f64>| match (one, other) {
-            (Some(one), Some(other)) => (one - other).abs() > other.abs() * NEWS,
+            (Some(one), Some(other)) => (one - other).abs() > other.abs() * SIGNIFICANT_CHANGE,
             (one, other) => one.is_some() != other.is_some(),
         };
         differ(

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_estimate_before_there_is_something_to_tell() {
+    fn no_estimate_before_anything_was_observed() {
         let mut meter = ProgressMeter::new();
         meter.enter(Phase::Loading, 1000);
         assert_eq!(

@@ -327,7 +327,7 @@ impl HostedLoad {
         }
     }
 
-    fn condemn(self, failure: Failure) -> Self {
+    fn terminate(self, failure: Failure) -> Self {
         Self {
             terminating: Some(failure),
             ..self

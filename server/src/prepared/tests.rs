@@ -41,7 +41,7 @@ fn what_was_not_used_for_longest_goes_first() {
 }
 
 #[test]
-fn leftovers_go_at_the_start_and_strangers_stay() {
+fn leftovers_go_at_the_start_and_other_files_stay() {
     let root = tempfile::tempdir().expect("a directory");
     let leftovers = [format!("{A}.partial-12"), format!("{B}.removed")];
     for name in &leftovers {
@@ -99,7 +99,7 @@ async fn hits_and_misses_are_counted_by_what_the_load_did() {
 }
 
 #[tokio::test]
-async fn what_was_checked_is_told_to_later_workers_of_quantized_models() {
+async fn later_workers_of_quantized_models_are_given_what_was_checked() {
     let root = tempfile::tempdir().expect("a directory");
     let cache = cache(root.path(), 1_500);
     lease(&cache, A).built(true).await;

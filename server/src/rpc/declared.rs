@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_with_a_model_is_told_by_its_keys() {
+    fn every_violation_of_a_model_names_its_key() {
         let mut spec = Spec {
             priority: 3_000,
             ..Spec::of(Source::Path("relative".into()))

@@ -21,7 +21,7 @@ const MAX_INPUTS: usize = 1024;
 const MAX_TEXT: usize = 8 << 20;
 
 /// Wrong texts of which an error tells: more would not fit into the end of a call.
-const TOLD: usize = 16;
+const MAX_NAMED: usize = 16;
 
 /// Checks `request` and gives its deadline.
 ///
@@ -39,7 +39,7 @@ pub(super) fn check(request: &EmbedRequest) -> Result<Option<Instant>, ApiError>
         .iter()
         .enumerate()
         .filter(|(_, text)| text.is_empty());
-    for (n, _) in empty.take(TOLD) {
+    for (n, _) in empty.take(MAX_NAMED) {
         violations.add(format!("inputs[{n}]"), "must not be empty");
     }
     violations.request_id(&request.request_id);
@@ -91,7 +91,7 @@ pub(super) async fn embed(
     let status = match answer.await {
         Ok(Ok(embeddings)) => {
             if embeddings.len() == count {
-                let prompt_tokens = told(&span, &embeddings);
+                let prompt_tokens = record_usage(&span, &embeddings);
                 record.succeed(prompt_tokens, 0);
                 return Ok(EmbedResponse {
                     embeddings,
@@ -110,7 +110,7 @@ pub(super) async fn embed(
 }
 
 /// Takes note in `span` of what was made, and gives the tokens that it took.
-fn told(span: &Span, embeddings: &[Embedding]) -> u32 {
+fn record_usage(span: &Span, embeddings: &[Embedding]) -> u32 {
     let size = embeddings.first().map_or(0, |first| first.values.len());
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     span.record("gen_ai.embeddings.dimension.count", size);
@@ -155,6 +155,6 @@ mod tests {
     #[test]
     fn an_error_stays_small_however_much_is_wrong() {
         let empty = wrong(|r| r.inputs = vec![String::new(); MAX_INPUTS]);
-        assert_eq!(empty.len(), TOLD);
+        assert_eq!(empty.len(), MAX_NAMED);
     }
 }

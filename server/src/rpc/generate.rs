@@ -55,7 +55,7 @@ pub struct Generation {
 pub struct Decoded(Generation);
 
 /// What a call holds until it has ended.
-struct Call {
+struct RunningGenerate {
     responses: Streaming<Bytes>,
     permit: Permit,
     record: RequestRecord,
@@ -115,7 +115,7 @@ impl Generation {
         };
         match begun {
             Ok(responses) => {
-                let call = Call {
+                let call = RunningGenerate {
                     responses,
                     permit,
                     record,
@@ -173,9 +173,9 @@ impl Stream for Decoded {
     }
 }
 
-// === impl Call ===
+// === impl RunningGenerate ===
 
-impl Call {
+impl RunningGenerate {
     /// Puts all that comes into `outbox`. By the time that the last response is there, the place is free
     /// and the request is counted.
     async fn run(mut self, mut outbox: Outbox) {

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn check_tells_the_status_and_not_found_for_an_unknown_service() {
+    async fn check_answers_the_status_and_not_found_for_an_unknown_service() {
         let (table, _, health) = service();
         let check = async |service| health.check(request(service)).await;
         assert_eq!(

@@ -347,10 +347,10 @@ fn may_load_on_demand(model: &Model) -> bool {
 /// What a caller is told when a call to the worker failed: the worker's own words if it said anything,
 /// else why its connection went.
 pub(super) async fn explain(status: Status, permit: &mut Permit) -> Status {
-    let told = status
+    let reported = status
         .get_details_error_info()
         .is_some_and(|info| info.domain == DOMAIN);
-    if told && permit.failure().is_none() {
+    if reported && permit.failure().is_none() {
         return match status.code() {
             Code::Internal => ApiError::Internal(status.message().to_owned()).into(),
             _ => status,

@@ -43,7 +43,7 @@ use crate::{
 use answer::Answer;
 use ask::Ask;
 use parallel::Responses;
-use task::Task;
+use task::ModelTask;
 
 /// Implements GRPCInferenceService.
 #[derive(Clone)]
@@ -147,16 +147,20 @@ impl OpenInferenceApi {
         let named = named.await?;
         // A model whose kind is not known is taken at its word: the worker says what it cannot do.
         let wanted = match embedding::is_wanted(&request) {
-            true => Task::Embed,
-            false => Task::Generate,
+            true => ModelTask::Embed,
+            false => ModelTask::Generate,
         };
-        match named.kind.map_or(Ok(wanted), Task::of)? {
-            Task::Generate if wanted == Task::Embed => Err(ApiError::Failed(Failure::new(
-                Reason::UnsupportedByModel,
-                "this model gives no vectors; ask it for text_output, or load an embedding model",
-            ))),
-            Task::Generate => Ask::parse(request, named.version).map(|ask| Asked::Text(ask.into())),
-            Task::Embed => embedding::Ask::parse(request, named.version).map(Asked::Vectors),
+        match named.kind.map_or(Ok(wanted), ModelTask::of)? {
+            ModelTask::Generate if wanted == ModelTask::Embed => {
+                Err(ApiError::Failed(Failure::new(
+                    Reason::UnsupportedByModel,
+                    "this model gives no vectors; ask it for text_output, or load an embedding model",
+                )))
+            }
+            ModelTask::Generate => {
+                Ask::parse(request, named.version).map(|ask| Asked::Text(ask.into()))
+            }
+            ModelTask::Embed => embedding::Ask::parse(request, named.version).map(Asked::Vectors),
         }
     }
 }
@@ -307,12 +311,12 @@ impl GrpcInferenceService for OpenInferenceApi {
 
 impl Named {
     /// What the model is for.
-    fn task(&self) -> Result<Task, ApiError> {
+    fn task(&self) -> Result<ModelTask, ApiError> {
         let kind = self.kind.ok_or_else(|| ApiError::NotLoaded {
             model: self.id.to_string(),
             why: Some("its kind is known once it was loaded".to_owned()),
         })?;
-        Task::of(kind)
+        ModelTask::of(kind)
     }
 }
 

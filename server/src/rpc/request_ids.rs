@@ -34,32 +34,32 @@ pub(super) struct RequestIds<T: Clone> {
     method: &'static str,
     catalog: Catalog,
     tasks: Tasks,
-    calls: Calls<T>,
+    calls: RunningCalls<T>,
     /// For calls without an id.
     anonymous: Arc<Semaphore>,
 }
 
 /// What a call is known by.
 #[derive(Clone, Debug)]
-pub(super) struct Claim {
+pub(super) struct RequestClaim {
     key: RequestKey,
     digest: [u8; 32],
 }
 
 /// Calls that are under way.
-type Calls<T> = Arc<Mutex<HashMap<String, Call<T>>>>;
+type RunningCalls<T> = Arc<Mutex<HashMap<String, RunningCall<T>>>>;
 
 type Answer<T> = Shared<BoxFuture<'static, Result<T, Status>>>;
 
 #[derive(Debug)]
-struct Call<T: Clone> {
+struct RunningCall<T: Clone> {
     digest: [u8; 32],
     answer: Answer<T>,
 }
 
 /// Takes a call away when it has ended, in whatever way.
 struct Ended<T: Clone> {
-    calls: Calls<T>,
+    calls: RunningCalls<T>,
     id: String,
 }
 
@@ -78,7 +78,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
             method,
             catalog,
             tasks,
-            calls: Calls::default(),
+            calls: RunningCalls::default(),
             anonymous: Arc::new(Semaphore::new(MAX_CALLS)),
         }
     }
@@ -95,7 +95,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         work: BoxFuture<'static, Result<T, Status>>,
     ) -> Result<T, Status> {
         let catalog = self.catalog.clone();
-        let remembering = move |claim: Option<Claim>| {
+        let remembering = move |claim: Option<RequestClaim>| {
             async move {
                 let answer = work.await?;
                 if let Some(claim) = claim {
@@ -117,13 +117,15 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         &self,
         id: &str,
         body: &impl Message,
-        work: impl FnOnce(Option<Claim>) -> BoxFuture<'static, Result<T, Status>> + Send + 'static,
+        work: impl FnOnce(Option<RequestClaim>) -> BoxFuture<'static, Result<T, Status>>
+        + Send
+        + 'static,
     ) -> Result<T, Status> {
         // What the work itself refuses is not remembered.
         if id.is_empty() || id.len() > MAX_REQUEST_ID {
             return self.detached(work(None)).await;
         }
-        let claim = Claim {
+        let claim = RequestClaim {
             key: RequestKey {
                 principal: String::new(),
                 method: self.method,
@@ -154,8 +156,10 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     /// The call that is under way, begun if there is none.
     fn join(
         &self,
-        claim: Claim,
-        work: impl FnOnce(Option<Claim>) -> BoxFuture<'static, Result<T, Status>> + Send + 'static,
+        claim: RequestClaim,
+        work: impl FnOnce(Option<RequestClaim>) -> BoxFuture<'static, Result<T, Status>>
+        + Send
+        + 'static,
     ) -> Result<Answer<T>, ApiError> {
         let mut calls = lock(&self.calls);
         if let Some(call) = calls.get(&claim.key.id) {
@@ -175,7 +179,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         let answer = async move { answer.await.unwrap_or_else(|_| Err(broken_off())) };
         let answer = answer.boxed().shared();
         let id = claim.key.id.clone();
-        let call = Call {
+        let call = RunningCall {
             digest: claim.digest,
             answer: answer.clone(),
         };
@@ -201,9 +205,9 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     }
 }
 
-// === impl Claim ===
+// === impl RequestClaim ===
 
-impl Claim {
+impl RequestClaim {
     /// Has what `answer` makes of an entry remembered together with the entry's change.
     pub(super) fn with<A: Message>(
         self,
@@ -243,7 +247,7 @@ impl<T: Clone> Drop for Ended<T> {
 /// The answer that was given to the call, if there is one.
 async fn recall<T: Message + Default>(
     catalog: &Catalog,
-    claim: &Claim,
+    claim: &RequestClaim,
 ) -> Result<Option<T>, ApiError> {
     match catalog.recall(&claim.key).await? {
         Some(found) if found.digest != claim.digest => Err(ApiError::RequestIdReused),
@@ -259,7 +263,7 @@ fn broken_off() -> Status {
     ApiError::Internal("a call was broken off".to_owned()).into()
 }
 
-fn lock<T: Clone>(calls: &Calls<T>) -> MutexGuard<'_, HashMap<String, Call<T>>> {
+fn lock<T: Clone>(calls: &RunningCalls<T>) -> MutexGuard<'_, HashMap<String, RunningCall<T>>> {
     calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

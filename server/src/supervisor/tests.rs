@@ -5,7 +5,7 @@ use super::*;
 const NO_TIME: Duration = Duration::ZERO;
 
 #[tokio::test]
-async fn a_critical_task_that_panics_is_a_death() {
+async fn a_critical_task_that_panics_is_a_task_failure() {
     let supervisor = Supervisor::default();
     supervisor
         .tasks()
@@ -16,7 +16,7 @@ async fn a_critical_task_that_panics_is_a_death() {
 }
 
 #[tokio::test]
-async fn a_critical_task_that_ends_is_a_death_unless_the_server_stops() {
+async fn a_critical_task_that_ends_is_a_task_failure_unless_the_server_stops() {
     let supervisor = Supervisor::default();
     let tasks = supervisor.tasks();
     tasks.critical("one", async {});
@@ -34,7 +34,7 @@ async fn a_critical_task_that_ends_is_a_death_unless_the_server_stops() {
 }
 
 #[tokio::test]
-async fn an_errand_may_end_but_not_panic() {
+async fn a_background_task_may_end_but_not_panic() {
     let supervisor = Supervisor::default();
     let tasks = supervisor.tasks();
     tasks
@@ -47,7 +47,7 @@ async fn an_errand_may_end_but_not_panic() {
 }
 
 #[tokio::test]
-async fn the_owner_of_a_task_hears_of_its_panic_and_the_server_goes_on() {
+async fn the_owner_of_a_task_learns_of_its_panic_and_the_server_goes_on() {
     let supervisor = Supervisor::default();
     let (panicked, heard) = oneshot::channel();
     supervisor
@@ -60,7 +60,7 @@ async fn the_owner_of_a_task_hears_of_its_panic_and_the_server_goes_on() {
 }
 
 #[test]
-fn a_thread_that_panics_is_a_death() {
+fn a_thread_that_panics_is_a_task_failure() {
     let supervisor = Supervisor::default();
     let thread = supervisor.thread("one", |_| panic!("for a test"));
     thread.expect("a thread").join().expect("it is caught");
@@ -68,7 +68,7 @@ fn a_thread_that_panics_is_a_death() {
 }
 
 #[test]
-fn a_loop_that_does_not_beat_is_stuck_until_it_does() {
+fn a_loop_that_is_not_marked_alive_is_stuck_until_it_is() {
     let supervisor = Supervisor::new(NO_TIME);
     let probe = supervisor.liveness_probe("one", NO_TIME);
     while supervisor.is_live() {

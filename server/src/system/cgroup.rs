@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_tells_memory_too() {
+    fn version_1_reports_memory_too() {
         let mount = tempfile::tempdir().unwrap();
         let files = [
             ("memory.limit_in_bytes", "4096\n"),

@@ -74,7 +74,7 @@ impl DeviceSource for Nvml {
 
 /// Processes that compute on `device`, if the driver tells them.
 fn processes(device: &Handle<'_>) -> Option<Vec<DeviceProcess>> {
-    let told = |process: ProcessInfo| DeviceProcess {
+    let reported = |process: ProcessInfo| DeviceProcess {
         pid: process.pid,
         bytes: match process.used_gpu_memory {
             UsedGpuMemory::Used(bytes) => Some(bytes),
@@ -82,7 +82,7 @@ fn processes(device: &Handle<'_>) -> Option<Vec<DeviceProcess>> {
         },
     };
     let processes = device.running_compute_processes().ok()?;
-    Some(processes.into_iter().map(told).collect())
+    Some(processes.into_iter().map(reported).collect())
 }
 
 struct Versions {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_tells_its_devices_or_that_it_has_none() {
+    fn a_machine_lists_its_devices_or_has_none() {
         match Nvml::open() {
             Ok(mut nvml) => {
                 for device in nvml.read().expect("a driver that answers") {

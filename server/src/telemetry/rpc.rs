@@ -47,7 +47,7 @@ pub struct RpcService<S> {
 pub struct RpcBody<B> {
     inner: B,
     /// `None` once the call was recorded.
-    call: Option<Call>,
+    call: Option<RpcCall>,
 }
 
 /// What all calls share.
@@ -57,7 +57,7 @@ struct Calls {
 }
 
 /// A call that has not been recorded. Dropped, it was cancelled.
-struct Call {
+struct RpcCall {
     calls: Arc<Calls>,
     method: Arc<str>,
     span: Span,
@@ -125,7 +125,7 @@ where
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
-        let mut call = Call::begin(&self.calls, request.uri().path(), request.headers());
+        let mut call = RpcCall::begin(&self.calls, request.uri().path(), request.headers());
         let answer = {
             let _entered = call.span.enter();
             self.inner.call(request)
@@ -153,7 +153,7 @@ impl<S> fmt::Debug for RpcService<S> {
 }
 
 /// Ends the call here if the response consists of headers only, else with its body.
-fn response_of<B: Body>(mut call: Call, response: Response<B>) -> Response<RpcBody<B>> {
+fn response_of<B: Body>(mut call: RpcCall, response: Response<B>) -> Response<RpcBody<B>> {
     let status = status_of(response.headers());
     if status.is_some() || response.body().is_end_stream() {
         call.end(status.unwrap_or(Code::Unknown));
@@ -214,9 +214,9 @@ impl<B> fmt::Debug for RpcBody<B> {
     }
 }
 
-// === impl Call ===
+// === impl RpcCall ===
 
-impl Call {
+impl RpcCall {
     fn begin(calls: &Arc<Calls>, path: &str, headers: &HeaderMap) -> Self {
         let name = path.trim_start_matches('/');
         let method = calls.methods.get(name).map_or(OTHER, String::as_str);
@@ -262,7 +262,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for RpcCall {
     fn drop(&mut self) {
         self.end(Code::Cancelled);
     }

@@ -383,7 +383,7 @@ async fn shutdown_is_bounded_when_the_collector_does_not_answer() {
 
 /// Starts a collector that says yes to everything and tells what it was sent.
 async fn collector() -> (String, tokio::sync::mpsc::Receiver<(String, Bytes)>) {
-    let (tell, told) = tokio::sync::mpsc::channel(16);
+    let (tell, reported) = tokio::sync::mpsc::channel(16);
     let router = axum::Router::new().fallback(async move |request: Request<Body>| {
         let path = request.uri().path().to_owned();
         let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -402,7 +402,7 @@ async fn collector() -> (String, tokio::sync::mpsc::Receiver<(String, Bytes)>) {
     let stop = tokio_util::sync::CancellationToken::new();
     let served = crate::net::serve(listener, router, options, stop, Duration::ZERO);
     tokio_util::task::TaskTracker::new().spawn(served);
-    (endpoint, told)
+    (endpoint, reported)
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
@@ -413,7 +413,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_left_is_sent_to_the_collector_at_shutdown() {
-    let (endpoint, mut told) = collector().await;
+    let (endpoint, mut reported) = collector().await;
     let mut settings = settings();
     settings.otlp_endpoint = Some(endpoint);
     let telemetry = Telemetry::without_log(&settings).unwrap();
@@ -428,7 +428,7 @@ async fn what_is_left_is_sent_to_the_collector_at_shutdown() {
     .await;
     telemetry.shutdown(Duration::from_secs(5)).await;
 
-    let (path, spans) = told.recv().await.unwrap();
+    let (path, spans) = reported.recv().await.unwrap();
     assert!(path.ends_with("TraceService/Export"), "{path}");
     for expected in [
         GET_INFO,
@@ -439,7 +439,7 @@ async fn what_is_left_is_sent_to_the_collector_at_shutdown() {
     ] {
         assert!(contains(&spans, expected), "{expected}");
     }
-    let (path, metrics) = told.recv().await.unwrap();
+    let (path, metrics) = reported.recv().await.unwrap();
     assert!(path.ends_with("MetricsService/Export"), "{path}");
     assert!(contains(&metrics, "rpc.server.call.duration"));
 }

@@ -18,14 +18,14 @@ fn target(directory: &Path) -> Target {
     }
 }
 
-async fn open(target: &Target) -> Result<Part, PartError> {
+async fn open(target: &Target) -> Result<PartialFile, PartialFileError> {
     let turn = Arc::new(Arc::new(Mutex::new(())).lock_owned().await);
-    Part::open(target.clone(), &TaskTracker::new(), turn).await
+    PartialFile::open(target.clone(), &TaskTracker::new(), turn).await
 }
 
 /// Waits until the writer has written what it was told.
-async fn stop(part: Part) {
-    let Part { orders, writer, .. } = part;
+async fn stop(part: PartialFile) {
+    let PartialFile { orders, writer, .. } = part;
     drop(orders);
     writer.await.unwrap().unwrap();
 }
@@ -57,7 +57,10 @@ async fn what_is_not_what_was_announced_is_removed() {
     for contents in [&wrong[..], &CONTENTS[..3]] {
         let mut part = open(&target).await.unwrap();
         part.append(Bytes::copy_from_slice(contents)).await.unwrap();
-        assert!(matches!(part.finish().await, Err(PartError::Corrupt)));
+        assert!(matches!(
+            part.finish().await,
+            Err(PartialFileError::Corrupt)
+        ));
         assert!(!target.part.exists() && !target.blob.exists());
     }
 }
@@ -75,7 +78,7 @@ async fn a_part_has_one_writer() {
     let directory = tempfile::tempdir().unwrap();
     let target = target(directory.path());
     let first = open(&target).await.unwrap();
-    assert!(matches!(open(&target).await, Err(PartError::Busy)));
+    assert!(matches!(open(&target).await, Err(PartialFileError::Busy)));
     stop(first).await;
     open(&target).await.unwrap();
 }

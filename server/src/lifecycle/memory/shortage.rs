@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_tells_the_numbers() {
+    fn a_refusal_names_the_numbers() {
         let refusal = refused(None);
         assert_eq!(refusal.reason, Reason::InsufficientMemory);
         assert_eq!(refusal.subject, None);

@@ -173,13 +173,13 @@ mod tests {
             let histograms: Vec<_> = parts.iter().map(|part| histogram(part.iter().copied())).collect();
             let mut all: Vec<_> = parts.concat();
             all.sort_unstable();
-            let told = Latency::of(&histograms);
-            prop_assert_eq!(told.map_or(0, |latency| latency.count as usize), all.len());
-            if let Some(told) = told {
-                for (percent, told) in [(50, told.p50), (95, told.p95), (99, told.p99)] {
+            let reported = Latency::of(&histograms);
+            prop_assert_eq!(reported.map_or(0, |latency| latency.count as usize), all.len());
+            if let Some(reported) = reported {
+                for (percent, reported) in [(50, reported.p50), (95, reported.p95), (99, reported.p99)] {
                     let exact = all[(all.len() * percent).div_ceil(100) - 1];
-                    prop_assert!(told >= exact);
-                    prop_assert!(u64::from(told - exact) <= u64::from(exact) / 32);
+                    prop_assert!(reported >= exact);
+                    prop_assert!(u64::from(reported - exact) <= u64::from(exact) / 32);
                 }
             }
         }

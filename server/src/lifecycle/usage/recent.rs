@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn the_oldest_are_forgotten() {
-        let told = millis(std::iter::repeat_n(9_000, 500).chain(1..=1024));
-        assert_eq!(told, Some((512, 973, 1014, 1024)));
+        let reported = millis(std::iter::repeat_n(9_000, 500).chain(1..=1024));
+        assert_eq!(reported, Some((512, 973, 1014, 1024)));
     }
 }

@@ -64,14 +64,14 @@ impl RequestRecord {
 
     /// The request ended well after `prompt_tokens` and `completion_tokens` tokens.
     pub fn succeed(mut self, prompt_tokens: u32, completion_tokens: u32) {
-        let untold = completion_tokens.saturating_sub(self.tokens);
-        self.tokens += untold;
+        let unreported = completion_tokens.saturating_sub(self.tokens);
+        self.tokens += unreported;
         let ending = Observation::Succeeded {
             prompt_tokens,
             per_token: self.per_token(),
         };
         let now = self.end(None);
-        self.usage.count_tokens(now, untold);
+        self.usage.count_tokens(now, unreported);
         self.usage.observe(now, ending);
     }
 

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_told_over_at_least_a_second() {
+    fn a_rate_covers_at_least_a_second() {
         let of = |millis| Sample {
             completion_tokens: 30,
             millis,

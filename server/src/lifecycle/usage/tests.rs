@@ -90,7 +90,7 @@ fn rates_fall_to_zero_within_a_minute_and_stay_there() {
 }
 
 #[test]
-fn what_is_told_after_an_hour_without_questions_is_the_last_minute() {
+fn a_report_after_an_hour_without_requests_covers_the_last_minute() {
     let (usage, epoch) = usage();
     for second in 0..3600 {
         usage.count_tokens(epoch + seconds(f64::from(second)), 1);

@@ -204,7 +204,7 @@ fn what_another_attempt_cannot_cure_fails_at_once() {
 }
 
 #[test]
-fn a_condemned_worker_cannot_become_ready() {
+fn a_terminating_worker_cannot_become_ready() {
     let load = load(RestartMode::OnFailure);
     let (state, _) = then(&load, Stage::Warming, Event::LoadExpired(broken()));
     assert!(state.on(Event::Warmed).is_err());

@@ -94,7 +94,7 @@ impl State {
             }
             Event::Fault(_) | Event::LoadExpired(_) if terminating => self.stay(),
             Event::Fault(failure) | Event::LoadExpired(failure) => {
-                Ok((self.with_run(run.condemn(failure)), vec![Action::Kill]))
+                Ok((self.with_run(run.terminate(failure)), vec![Action::Kill]))
             }
             Event::Exited { failure, .. } => Ok(give_up(
                 run.load,
@@ -137,7 +137,7 @@ impl State {
             Event::Fault(_) if run.terminating.is_some() => self.stay(),
             Event::Fault(failure) => {
                 let actions = vec![Action::CutOff(failure.clone()), Action::Kill];
-                Ok((Self::Ready(run.condemn(failure)), actions))
+                Ok((Self::Ready(run.terminate(failure)), actions))
             }
             Event::Exited { failure, restart } => {
                 let failure = run.terminating.unwrap_or(failure);

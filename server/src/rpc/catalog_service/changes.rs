@@ -15,7 +15,7 @@ use crate::{
     rpc::{
         convert,
         error::{ApiError, CatalogRefusal},
-        request_ids::Claim,
+        request_ids::RequestClaim,
         validate::{self, Violations},
     },
 };
@@ -24,7 +24,7 @@ impl Core {
     pub(super) async fn create(
         &self,
         request: CreateModelRequest,
-        claim: Option<Claim>,
+        claim: Option<RequestClaim>,
     ) -> Result<CreateModelResponse, ApiError> {
         let mut violations = Violations::default();
         violations.request_id(&request.request_id);
@@ -59,7 +59,7 @@ impl Core {
     pub(super) async fn update(
         &self,
         request: UpdateModelRequest,
-        claim: Option<Claim>,
+        claim: Option<RequestClaim>,
     ) -> Result<UpdateModelResponse, ApiError> {
         let mut violations = Violations::default();
         violations.request_id(&request.request_id);
@@ -103,7 +103,7 @@ impl Core {
     pub(super) async fn delete(
         &self,
         request: DeleteModelRequest,
-        claim: Option<Claim>,
+        claim: Option<RequestClaim>,
     ) -> Result<DeleteModelResponse, ApiError> {
         let mut violations = Violations::default();
         violations.request_id(&request.request_id);
@@ -124,12 +124,12 @@ impl Core {
         let deleted = self.fleet.delete(&id, etag, request.force, remember).await;
         match deleted {
             Ok(_) => Ok(response),
-            Err(error) => Err(self.told(error).await),
+            Err(error) => Err(self.registry_error(error).await),
         }
     }
 
     /// What a refused removal is told as: an id that is unknown comes with those that are known.
-    async fn told(&self, error: RegistryError) -> ApiError {
+    async fn registry_error(&self, error: RegistryError) -> ApiError {
         match error {
             RegistryError::Delete(id, error) => {
                 ApiError::of_delete(error, self.fleet.unknown(&id).await)

@@ -200,7 +200,7 @@ fn every_failure_of_a_model_has_its_code_and_reason() {
 }
 
 #[test]
-fn what_a_failure_is_about_is_told_with_it() {
+fn the_subject_of_a_failure_is_in_the_error() {
     let short = Failure::new(Reason::InsufficientMemory, "too big").about("memory of cuda:GPU-1");
     let details = check(
         ApiError::Failed(short),
@@ -221,7 +221,7 @@ fn what_a_failure_is_about_is_told_with_it() {
 }
 
 #[test]
-fn internal_causes_are_logged_and_not_told() {
+fn internal_causes_are_logged_and_not_sent() {
     let status = Status::from(ApiError::Internal("the secret cause".to_owned()));
     assert_eq!(status.code(), Code::Internal);
     assert!(!status.message().contains("secret"));

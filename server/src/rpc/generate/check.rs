@@ -76,8 +76,8 @@ fn check_logprobs(request: &GenerateRequest, violations: &mut Violations) {
         "top_logprobs",
         "must be at most 20",
     );
-    let told = top == 0 || request.logprobs;
-    violations.check(told, "top_logprobs", "needs logprobs");
+    let has_logprobs = top == 0 || request.logprobs;
+    violations.check(has_logprobs, "top_logprobs", "needs logprobs");
 }
 
 fn check_constraint(constraint: &Constraint, violations: &mut Violations) {

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_by_its_place() {
+    fn a_violation_names_its_field() {
         assert_eq!(wrong(message(vec![None])), ["messages[0].parts[0]"]);
         let empty = message(vec![text("a"), image(b"")]);
         assert_eq!(wrong(empty), ["messages[0].parts[1].image"]);

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_response_is_told() {
+    fn what_is_no_response_is_an_error() {
         let whole = encoded(Event::Chunk(chunk("ab", vec![1])));
         for (what, bytes) in [
             ("nothing", Vec::new()),

@@ -70,12 +70,12 @@ mod tests {
             device: device.to_owned(),
             bytes,
         });
-        let told = devices(&reading, &holdings);
-        let bytes: Vec<_> = told
+        let reported = devices(&reading, &holdings);
+        let bytes: Vec<_> = reported
             .iter()
             .map(|device| device.memory_models_bytes)
             .collect();
         assert_eq!(bytes, [3, 4]);
-        assert!(told.iter().all(|device| device.sampled_at.is_some()));
+        assert!(reported.iter().all(|device| device.sampled_at.is_some()));
     }
 }

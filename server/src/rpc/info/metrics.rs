@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn what_was_given_up_is_no_failure() {
-        let told = sample(&Sample {
+        let reported = sample(&Sample {
             succeeded: 3,
             failed: 1,
             cancelled: 6,
@@ -78,8 +78,8 @@ mod tests {
             completion_tokens: 8,
             ..Sample::default()
         });
-        assert_eq!((told.requests, told.success_rate), (10, Some(0.75)));
-        assert_eq!(told.tokens_per_second, 8.0);
+        assert_eq!((reported.requests, reported.success_rate), (10, Some(0.75)));
+        assert_eq!(reported.tokens_per_second, 8.0);
         let idle = sample(&Sample::default());
         assert_eq!((idle.requests, idle.success_rate), (0, None));
         assert!(idle.memory.is_none() && idle.time_to_first_token.is_none());

@@ -22,7 +22,7 @@ pub(super) struct Answer {
     tokens: u32,
     logprobs: Vec<TokenLogprob>,
     /// Tokens that were told.
-    told: u32,
+    reported: u32,
     cumulative: f32,
 }
 
@@ -36,7 +36,7 @@ impl Answer {
             form,
             tokens: 0,
             logprobs: Vec::new(),
-            told: 0,
+            reported: 0,
             cumulative: 0.0,
         }
     }
@@ -60,7 +60,7 @@ impl Answer {
     pub(super) fn end(&mut self, done: &GenerateDone) -> ModelInferResponse {
         // The end knows of tokens that came in no chunk.
         let usage = done.usage.unwrap_or_default();
-        self.tokens = usage.completion_tokens.saturating_sub(self.told);
+        self.tokens = usage.completion_tokens.saturating_sub(self.reported);
         self.give(Some(done))
     }
 
@@ -76,7 +76,7 @@ impl Answer {
 
     fn give(&mut self, done: Option<&GenerateDone>) -> ModelInferResponse {
         let mut response = self.empty();
-        self.told += self.tokens;
+        self.reported += self.tokens;
         let tokens = std::mem::take(&mut self.tokens);
         let text = std::mem::take(&mut self.text);
         let logprobs = std::mem::take(&mut self.logprobs);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_tell_what_is_new_and_the_end_the_rest() {
+    fn pieces_hold_what_is_new_and_the_end_the_rest() {
         let mut answer = answer("");
         let first = answer.piece(chunk("a", -0.5));
         assert_eq!(text(&first, "text_output").as_deref(), Some("a"));

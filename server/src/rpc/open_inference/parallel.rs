@@ -41,7 +41,7 @@ type OfRequest = Pin<Box<dyn Stream<Item = ModelStreamInferResponse> + Send>>;
 
 /// One request of a call.
 #[derive(Clone)]
-struct Call {
+struct ParallelCall {
     api: OpenInferenceApi,
     deadline: Option<Deadline>,
     span: Span,
@@ -61,7 +61,7 @@ pub(super) fn responses(
 ) -> Responses {
     let stop = api.stop.clone();
     let stopped = stop.clone();
-    let call = Call {
+    let call = ParallelCall {
         api,
         deadline,
         span: Span::current(),
@@ -85,9 +85,9 @@ pub(super) fn responses(
         .boxed()
 }
 
-// === impl Call ===
+// === impl ParallelCall ===
 
-impl Call {
+impl ParallelCall {
     async fn answer(self, request: ModelInferRequest) -> OfRequest {
         let failed = Failed {
             model: request.model_name.clone(),
@@ -114,8 +114,8 @@ impl Call {
         let (api, deadline) = (self.api.clone(), self.deadline);
         let vectors = self.apart(async move { api.vectors(ask, deadline).await });
         let vectors = vectors.await?;
-        let mut responses = vec![told(vectors, !empty_final)];
-        responses.extend(empty_final.then(|| told(form.empty(), true)));
+        let mut responses = vec![stream_response(vectors, !empty_final)];
+        responses.extend(empty_final.then(|| stream_response(form.empty(), true)));
         Ok(responses)
     }
 
@@ -160,14 +160,16 @@ fn pieces(
     let mut answer = Answer::new(ask.form);
     generation.flat_map(move |response| {
         let responses = match response.map(|GenerateResponse { event }| event) {
-            Ok(Some(Event::Chunk(chunk))) if stream => vec![told(answer.piece(chunk), false)],
+            Ok(Some(Event::Chunk(chunk))) if stream => {
+                vec![stream_response(answer.piece(chunk), false)]
+            }
             Ok(Some(Event::Chunk(chunk))) => {
                 answer.add(chunk);
                 Vec::new()
             }
             Ok(Some(Event::Done(done))) => {
-                let mut last = vec![told(answer.end(&done), !empty_final)];
-                last.extend(empty_final.then(|| told(answer.empty(), true)));
+                let mut last = vec![stream_response(answer.end(&done), !empty_final)];
+                last.extend(empty_final.then(|| stream_response(answer.empty(), true)));
                 last
             }
             Ok(None) => Vec::new(),
@@ -177,7 +179,7 @@ fn pieces(
     })
 }
 
-fn told(mut response: ModelInferResponse, last: bool) -> ModelStreamInferResponse {
+fn stream_response(mut response: ModelInferResponse, last: bool) -> ModelStreamInferResponse {
     let last = parameter(ParameterChoice::BoolParam(last));
     response.parameters.insert(FINAL.to_owned(), last);
     ModelStreamInferResponse {
@@ -206,7 +208,7 @@ impl Failed {
         // As long as it would be in headers.
         let status = &bounded(status.clone());
         let text = |text: &str| parameter(ParameterChoice::StringParam(text.to_owned()));
-        let mut response = told(
+        let mut response = stream_response(
             ModelInferResponse {
                 model_name: self.model.clone(),
                 id: self.id.clone(),

@@ -25,7 +25,7 @@ const NAMES: [&str; 11] = [
 ];
 
 /// Names that are not known, of which an error tells.
-const TOLD: usize = 16;
+const MAX_NAMED: usize = 16;
 
 /// Whether there is a sampling parameter of this name.
 pub(super) fn is_known(name: &str) -> bool {
@@ -74,7 +74,7 @@ pub(super) fn apply(
             continue;
         }
         let known = set(name, value, &field, request, violations);
-        if !known && unknown < TOLD {
+        if !known && unknown < MAX_NAMED {
             unknown += 1;
             let what = format!("{} is no parameter of this server", shown(name));
             violations.add(prefix, what);
@@ -252,6 +252,6 @@ mod tests {
             .map(|n| (format!("{n}{}", "x".repeat(1000)), Value::Null))
             .collect();
         let fields = applied(&Value::Object(names).to_string()).unwrap_err();
-        assert_eq!(fields.len(), TOLD);
+        assert_eq!(fields.len(), MAX_NAMED);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 
 /// What a model is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Task {
+pub(super) enum ModelTask {
     /// Text in, text out, by the conventions of Triton's vLLM backend.
     Generate,
     /// Texts in, vectors out.
@@ -88,9 +88,9 @@ pub(super) fn outputs() -> Vec<Tensor> {
     outputs
 }
 
-// === impl Task ===
+// === impl ModelTask ===
 
-impl Task {
+impl ModelTask {
     /// What a model of this `kind` is for.
     ///
     /// # Errors

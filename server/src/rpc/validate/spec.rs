@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn every_violation_is_told_at_once() {
+    fn every_violation_is_reported_at_once() {
         let message = v1::ModelSpec {
             display_name: "x".repeat(257),
             device: "tpu".to_owned(),

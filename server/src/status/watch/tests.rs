@@ -112,7 +112,7 @@ fn a_filter_hides_other_models_and_takes_unknown_ones() {
 }
 
 #[test]
-fn progress_is_coalesced_and_never_told_after_the_transition_that_ended_it() {
+fn progress_is_coalesced_and_never_sent_after_the_transition_that_ended_it() {
     let hub = Hub::new(10);
     let mut watch = watch(&hub, None);
     watch.poll();
@@ -136,7 +136,7 @@ fn progress_is_coalesced_and_never_told_after_the_transition_that_ended_it() {
 }
 
 #[test]
-fn progress_is_told_at_the_revision_of_the_last_transition() {
+fn progress_carries_the_revision_of_the_last_transition() {
     let hub = Hub::new(10);
     let mut watch = watch(&hub, None);
     watch.poll();

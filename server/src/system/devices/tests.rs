@@ -93,9 +93,9 @@ fn the_thread_ends_with_its_monitor() {
 
 #[test]
 fn a_machine_without_a_driver_has_no_devices() {
-    let (told, tells) = sync_channel(0);
+    let (reported, tells) = sync_channel(0);
     let open = move || {
-        let _ = told.send(());
+        let _ = reported.send(());
         Err::<Replay, _>(OpenError::Absent("no such library".to_owned()))
     };
     let monitor = DeviceMonitor::start(open, &Supervisor::default());

@@ -9,14 +9,14 @@ use super::{ModelSample, Samples, of_model};
 pub(super) fn observe(meter: &Meter, samples: Arc<Samples>) {
     let gauge = |name, description, part: fn((u64, u64)) -> u64| {
         let samples = samples.clone();
-        let told = move |sample: &ModelSample| sample.kv_blocks.map(part);
+        let reported = move |sample: &ModelSample| sample.kv_blocks.map(part);
         meter
             .u64_observable_gauge(name)
             .with_unit("{block}")
             .with_description(description)
             .with_callback(move |gauge| {
                 for sample in samples.now().iter() {
-                    if let Some(blocks) = told(sample) {
+                    if let Some(blocks) = reported(sample) {
                         gauge.observe(blocks, &[of_model(&sample.model)]);
                     }
                 }
