@@ -235,13 +235,13 @@ impl ProgressPacer {
             .collect();
     }
 
-    /// The first of `current` that is news and not too soon.
+    /// The first of `current` that is new and not too soon.
     fn next<'a>(
         &mut self,
         current: impl Iterator<Item = &'a LatestProgress> + Clone,
     ) -> Option<Notice> {
         let now = Instant::now();
-        let Some(changes) = current
+        let Some(latest) = current
             .clone()
             .find(|latest| self.when(latest, now).is_some_and(|due| due <= now))
         else {
@@ -255,8 +255,8 @@ impl ProgressPacer {
             return None;
         };
         self.reported
-            .insert(changes.model_id().clone(), (changes.serial, now));
-        Some(Notice::Event(changes.event.clone()))
+            .insert(latest.model_id().clone(), (latest.serial, now));
+        Some(Notice::Event(latest.event.clone()))
     }
 
     fn due<'a>(&self, current: impl Iterator<Item = &'a LatestProgress>) -> Option<Instant> {
