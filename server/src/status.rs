@@ -1,7 +1,12 @@
-//! What happens to models, in one order, for everybody who watches.
+//! Where models stand, and what happens to them, in one order, for everybody who watches.
+//!
+//! Each model has one [`StatusCell`]. Its driver writes it, by the one [`Publisher`] that there is of it; watchers, health,
+//! server information and the lifecycle read it.
 
+mod cell;
 mod hub;
 mod watch;
 
+pub use cell::{Publisher, StatusCell};
 pub use hub::{Change, Event, Hub};
 pub use watch::{Filter, Notice, ResumeError, Watch};

@@ -41,9 +41,10 @@ use crate::{
     download::Snapshot,
     failpoint,
     model::{
-        DeviceWish, Failure, LoadId, Memory, ProgressMeter, Reason, Spec, Stage, Status,
+        DeviceWish, Failure, LoadId, Memory, ProgressMeter, Reason, Spec, Stage,
         state::{Event, State},
     },
+    status::Publisher,
     worker::{Client, Inspection},
 };
 use commands::Waiters;
@@ -59,7 +60,7 @@ pub(super) struct Driver {
     model: Arc<Model>,
     inbox: mpsc::Receiver<Command>,
     state: State,
-    status: Status,
+    publisher: Publisher,
     /// What the engine was built from, or will be.
     spec: Arc<Spec>,
     placement: PlacementState,
@@ -156,8 +157,8 @@ impl Driver {
         context: Arc<Context>,
         model: Arc<Model>,
         inbox: mpsc::Receiver<Command>,
+        publisher: Publisher,
     ) -> Self {
-        let status = Status::clone(&model.status());
         let spec = model.facts().entry.spec.clone();
         let now = Instant::now();
         Self {
@@ -165,7 +166,7 @@ impl Driver {
             model,
             inbox,
             state: State::Unloaded,
-            status,
+            publisher,
             spec,
             placement: PlacementState::None,
             on_gpu: None,
@@ -271,7 +272,7 @@ impl Driver {
                     (system, on.gpu.uuid.clone())
                 });
                 self.monitor = Some(WorkerMonitor::new(pid, heartbeat, device));
-                self.status.worker_pid = Some(pid);
+                self.publisher.edit().worker_pid = Some(pid);
                 self.publish_progress();
             }
             Report::Inspected { inspection, client } => {
@@ -290,7 +291,7 @@ impl Driver {
                     self.record_memory(memory);
                 }
                 self.record_device_use();
-                if let Some(memory) = self.status.memory {
+                if let Some(memory) = self.publisher.draft().memory {
                     self.record_memory(memory);
                 }
                 self.settle();

@@ -340,9 +340,14 @@ impl Context {
             return Some(model.clone());
         }
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
-        let model = Arc::new(Model::new(entry.clone(), commands, self.metrics.clone()));
-        self.hub.track(Status::clone(&model.status()));
-        let driver = Driver::new(self.clone(), model.clone(), inbox);
+        let publisher = self.hub.publisher(Status {
+            suspended: entry.suspended.clone(),
+            ..Status::unloaded(entry.id.clone())
+        });
+        let status = publisher.cell().clone();
+        let metrics = self.metrics.clone();
+        let model = Arc::new(Model::new(entry.clone(), commands, metrics, status));
+        let driver = Driver::new(self.clone(), model.clone(), inbox, publisher);
         self.tasks.background("driver", driver.drive());
         models.insert(entry.id.clone(), model.clone());
         Some(model)

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     catalog::{CatalogEntry, Learned},
     model::{ModelId, Spec, Status},
+    status::StatusCell,
     telemetry::model::ModelMetrics,
 };
 
@@ -28,7 +29,7 @@ use crate::{
 pub struct Model {
     id: ModelId,
     facts: ArcSwap<Facts>,
-    status: ArcSwap<Status>,
+    status: StatusCell,
     usage: Arc<Usage>,
     admitted: AtomicU64,
     pub(super) gate: Gate,
@@ -61,18 +62,15 @@ impl Model {
         entry: CatalogEntry,
         commands: mpsc::Sender<Command>,
         metrics: ModelMetrics,
+        status: StatusCell,
     ) -> Self {
-        let status = Status {
-            suspended: entry.suspended.clone(),
-            ..Status::unloaded(entry.id.clone())
-        };
         let id = entry.id.clone();
         let facts = Facts::of(entry);
         Self {
             usage: Arc::new(Usage::new(id.clone(), metrics)),
             id,
             facts: ArcSwap::from_pointee(facts),
-            status: ArcSwap::from_pointee(status),
+            status,
             admitted: AtomicU64::new(0),
             gate: Gate::default(),
             files: ArcSwapOption::empty(),
@@ -92,7 +90,7 @@ impl Model {
 
     /// Where it stands, live figures included.
     pub fn status(&self) -> Arc<Status> {
-        self.status.load_full()
+        self.status.load()
     }
 
     /// What it did.
@@ -148,10 +146,6 @@ impl Model {
     /// See [`Refusal`].
     pub async fn admit_unscheduled(&self) -> Result<Permit, Refusal> {
         self.gate.admit_unscheduled().await
-    }
-
-    pub(super) fn set_status(&self, status: Status) {
-        self.status.store(Arc::new(status));
     }
 
     /// Changes what is known. Only the driver and the fleet do, and never the same fields.

@@ -7,10 +7,7 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use super::{Fleet, LoadError, loader::LoadOrder};
-use crate::{
-    catalog::{CatalogEntry, Note, StorageError},
-    model::Status,
-};
+use crate::catalog::{CatalogEntry, Note, StorageError};
 
 impl Fleet {
     /// Begins all loads that were asked for, and brings switches to an end that a crash interrupted.
@@ -37,10 +34,10 @@ impl Fleet {
         for entry in wanted {
             if !asked_for(&entry) {
                 self.end_stale_attempt(&entry);
-                self.context.hub.note(Status {
-                    suspended: entry.suspended.clone(),
-                    ..Status::unloaded(entry.id.clone())
-                });
+                if self.context.model(&entry.id).is_none() {
+                    let suspension = entry.suspended.clone();
+                    self.context.hub.suspended(&entry.id, suspension);
+                }
                 continue;
             }
             let id = entry.id.clone();

@@ -1,7 +1,7 @@
 //! The sequence of all models' transitions, and where each model stands.
 //!
 //! Invariants: revisions rise by one; the ring holds the last of them without a gap; the current status
-//! of each model is that of its last transition, with newer progress. Watchers pull from here at their
+//! of each model is that of its last transition, with newer progress, and cells change under the journal's lock only. Watchers pull from here at their
 //! own pace, so a slow one costs nothing but its cursor.
 
 use std::{
@@ -16,7 +16,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Epoch, ModelId, Revision, Status, Switch};
+use super::cell::{Publisher, StatusCell};
+use crate::model::{Epoch, ModelId, Revision, Status, Suspension, Switch};
 
 /// Something that happened.
 #[derive(Debug)]
@@ -71,7 +72,8 @@ pub struct Hub {
 pub(super) struct Journal {
     pub(super) revision: Revision,
     pub(super) ring: VecDeque<Arc<Event>>,
-    pub(super) models: BTreeMap<ModelId, Status>,
+    /// The cells of all models that are registered.
+    pub(super) models: BTreeMap<ModelId, StatusCell>,
     pub(super) progress: BTreeMap<ModelId, LatestProgress>,
     serial: u64,
     /// What comes after it is not told any more.
@@ -152,10 +154,7 @@ impl Hub {
 
     /// Makes a model known without a transition, if it is not.
     pub fn track(&self, status: Status) {
-        self.journal()
-            .models
-            .entry(status.model_id.clone())
-            .or_insert(status);
+        self.journal().cell(status);
         self.touch();
     }
 
@@ -163,20 +162,42 @@ impl Hub {
     pub fn track_all(&self, statuses: impl IntoIterator<Item = Status>) {
         let mut journal = self.journal();
         for status in statuses {
-            let id = status.model_id.clone();
-            journal.models.entry(id).or_insert(status);
+            journal.cell(status);
         }
         drop(journal);
         self.touch();
     }
 
+    /// The one that publishes the status of a model from now on, which goes on with its generation; of one that is
+    /// not known it is `status`.
+    pub fn publisher(self: &Arc<Self>, status: Status) -> Publisher {
+        let suspended = status.suspended.clone();
+        let mut journal = self.journal();
+        let cell = journal.cell(status);
+        cell.store(Status {
+            suspended,
+            ..Status::clone(&cell.load())
+        });
+        drop(journal);
+        self.touch();
+        Publisher::new(self.clone(), cell)
+    }
+
+    /// The model `id`, which has no driver yet, is suspended.
+    pub fn suspended(&self, id: &ModelId, suspension: Option<Suspension>) {
+        let mut journal = self.journal();
+        let cell = journal.cell(Status::unloaded(id.clone()));
+        cell.store(Status {
+            suspended: suspension,
+            ..Status::clone(&cell.load())
+        });
+    }
+
     /// A model came into a state.
-    pub fn transition(&self, status: Status) {
+    pub(super) fn transition(&self, status: Status) {
         let mut journal = self.journal();
         journal.progress.remove(&status.model_id);
-        journal
-            .models
-            .insert(status.model_id.clone(), status.clone());
+        journal.cell(status.clone()).store(status.clone());
         self.append(journal, Change::Transition(status));
     }
 
@@ -223,10 +244,10 @@ impl Hub {
     }
 
     /// A load went on.
-    pub fn progress(&self, status: Status) {
+    pub(super) fn progress(&self, status: Status) {
         let mut journal = self.journal();
         let id = status.model_id.clone();
-        journal.models.insert(id.clone(), status.clone());
+        journal.cell(status.clone()).store(status.clone());
         let event = Event::new(journal.revision, Change::Progress(status.clone()));
         journal.serial += 1;
         let serial = journal.serial;
@@ -240,37 +261,45 @@ impl Hub {
         self.touch();
     }
 
-    /// Takes note of figures that nobody is told about, such as memory.
-    pub fn note(&self, status: Status) {
-        let mut journal = self.journal();
+    /// Takes note of figures that watchers are not sent, such as memory.
+    pub(super) fn note(&self, status: Status) {
+        let journal = self.journal();
         // A model that was removed meanwhile stays removed.
-        if let Some(known) = journal.models.get_mut(&status.model_id) {
-            *known = status;
+        if let Some(cell) = journal.models.get(&status.model_id) {
+            cell.store(status);
         }
     }
 
     /// Where all models stand, at one moment, by id.
     pub fn snapshot(&self) -> BTreeMap<ModelId, Status> {
-        self.journal().models.clone()
+        let journal = self.journal();
+        let models = journal.models.iter();
+        models
+            .map(|(id, cell)| (id.clone(), Status::clone(&cell.load())))
+            .collect()
     }
 
     /// Where the first `limit` models stand, at one moment, by id, and whether there are more.
     pub fn first(&self, limit: usize) -> (Vec<Status>, bool) {
         let journal = self.journal();
-        let first = journal.models.values().take(limit).cloned().collect();
+        let first = journal.models.values().take(limit);
+        let first = first.map(|cell| Status::clone(&cell.load())).collect();
         (first, journal.models.len() > limit)
     }
 
     /// Where those models stand for which `wanted` holds, at one moment, by id.
     pub fn select(&self, wanted: impl Fn(&Status) -> bool) -> Vec<Status> {
         let journal = self.journal();
-        let selected = journal.models.values().filter(|status| wanted(status));
-        selected.cloned().collect()
+        let statuses = journal.models.values().map(StatusCell::load);
+        let selected = statuses.filter(|status| wanted(status));
+        selected.map(|status| Status::clone(&status)).collect()
     }
 
     /// Where the model `id` stands, if it is known.
     pub fn status(&self, id: &ModelId) -> Option<Status> {
-        self.journal().models.get(id).cloned()
+        let journal = self.journal();
+        let cell = journal.models.get(id)?;
+        Some(Status::clone(&cell.load()))
     }
 
     /// Number of watchers.
@@ -312,8 +341,18 @@ impl Hub {
 
 impl Journal {
     fn status(&self, id: &ModelId) -> Status {
-        let known = self.models.get(id).cloned();
-        known.unwrap_or_else(|| Status::unloaded(id.clone()))
+        let known = self.models.get(id);
+        known.map_or_else(
+            || Status::unloaded(id.clone()),
+            |cell| Status::clone(&cell.load()),
+        )
+    }
+
+    /// The cell of a model, which begins as `status` if it is not known.
+    fn cell(&mut self, status: Status) -> StatusCell {
+        let id = status.model_id.clone();
+        let cell = self.models.entry(id);
+        cell.or_insert_with(|| StatusCell::new(status)).clone()
     }
 
     /// The oldest transition that is remembered.

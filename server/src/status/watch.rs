@@ -173,9 +173,9 @@ impl Watch {
                 self.cursor = journal.revision;
                 let models = journal
                     .models
-                    .values()
-                    .filter(|s| self.filter.admits(&s.model_id))
-                    .cloned()
+                    .iter()
+                    .filter(|(id, _)| self.filter.admits(id))
+                    .map(|(_, cell)| Status::clone(&cell.load()))
                     .collect();
                 self.pace.skip(journal.progress.values());
                 return Some(Notice::Snapshot {

@@ -14,14 +14,14 @@ use crate::{
     failpoint,
     lifecycle::{
         admission::AdmissionQueue,
-        devices::CPU,
         driver::commands::Verification,
         files::FileWatch,
         timers::Timer,
         worker_session::{WorkerLaunch, WorkerSession},
     },
     model::{
-        Failure, LoadId, LoadOutcome, LoadRecord, Memory, Phase, ProgressMeter, Spec, Stage,
+        Failure, LoadId, LoadOutcome, LoadRecord, Memory, Phase, Progress, ProgressMeter, Spec,
+        Stage,
         state::{Action, Event},
     },
 };
@@ -39,7 +39,7 @@ impl Driver {
         let before = std::mem::replace(&mut self.state, next);
         failpoint::pass("driver-transition", Some(self.model.id().as_str()));
         let mut resume = None;
-        self.status.next_load = self.state.next().map(|load| load.id.clone());
+        self.publisher.edit().next_load = self.state.next().map(|load| load.id.clone());
         for action in &actions {
             self.prepare(action);
         }
@@ -75,11 +75,11 @@ impl Driver {
                 let policy = self.model.facts().entry.spec.restart_policy();
                 let wait = policy.backoff(*attempt, fastrand::f64());
                 self.timers.set(Timer::Retry, Instant::now() + wait);
-                self.status.next_retry = Some(SystemTime::now() + wait);
+                self.publisher.edit().next_retry = Some(SystemTime::now() + wait);
             }
             Action::Finish(_, LoadOutcome::Succeeded) => self.record_success(),
             // The state on the way to it tells that it comes.
-            Action::Resume(load) => self.status.next_load = Some(load.id.clone()),
+            Action::Resume(load) => self.publisher.edit().next_load = Some(load.id.clone()),
             _ => {}
         }
     }
@@ -116,7 +116,7 @@ impl Driver {
         self.record_phase(before, stage);
         if before == Stage::Backoff {
             self.timers.clear(Timer::Retry);
-            self.status.next_retry = None;
+            self.publisher.edit().next_retry = None;
         }
         if before == Stage::Draining {
             self.timers.clear(Timer::Drain);
@@ -166,20 +166,18 @@ impl Driver {
             self.record_peak();
             self.clear_worker();
         }
-        self.status.stage = stage;
-        self.status.generation = self.status.generation.next();
-        self.status.since = now;
         self.refresh();
+        self.publisher.transition(stage, now);
+        // After it is published: whoever reads the log may be slow.
+        let status = self.publisher.draft();
         tracing::info!(
             model = %self.model.id(),
             state = stage.name(),
-            generation = self.status.generation.0,
-            reason = self.status.failure.as_ref().map(|f| f.reason.name()),
-            message = self.status.failure.as_ref().map(|f| f.message.as_str()),
+            generation = status.generation.0,
+            reason = status.failure.as_ref().map(|f| f.reason.name()),
+            message = status.failure.as_ref().map(|f| f.message.as_str()),
             "model.transition"
         );
-        self.model.set_status(self.status.clone());
-        self.context.hub.transition(self.status.clone());
     }
 
     /// Records how long the phase `before` of a load took, and how it ended.
@@ -203,9 +201,10 @@ impl Driver {
 
     fn begin_attempt(&mut self, before: Stage) {
         self.leftover = None;
-        let again = self.state.load().map(|load| &load.id) == self.status.load_id.as_ref();
+        let again =
+            self.state.load().map(|load| &load.id) == self.publisher.draft().load_id.as_ref();
         if before == Stage::Backoff && again {
-            self.status.restarts += 1;
+            self.publisher.edit().restarts += 1;
             if self.load.restart {
                 self.timers
                     .set(Timer::Load, Instant::now() + self.load.timeout);
@@ -218,49 +217,48 @@ impl Driver {
 
     /// Brings the status in line with the state and with what is known of the worker.
     fn refresh(&mut self) {
-        let status = &mut self.status;
+        let stage = self.state.stage();
+        let leftover = self.leftover.clone().filter(|_| stage == Stage::Unloaded);
+        let failure = self.state.failure().or(leftover);
+        let progress = self.progress(stage);
+        let occupancy = self.queue.as_ref().map(|queue| queue.occupancy());
+        let occupancy = occupancy.unwrap_or_default();
+        let status = self.publisher.edit();
         if let Some(load) = self.state.load() {
             status.load_id = Some(load.id.clone());
             status.attempt = load.attempt;
         }
-        let stage = self.state.stage();
-        let leftover = self.leftover.clone().filter(|_| stage == Stage::Unloaded);
-        status.failure = self.state.failure().or(leftover);
-        status.progress =
-            (stage.is_loading() && stage != Stage::Backoff).then(|| self.meter.current());
-        if let Some(progress) = &mut status.progress
-            && matches!(stage, Stage::Starting | Stage::Loading | Stage::Warming)
-        {
-            // Where the bytes do not tell yet, the last load does.
-            let device = match &self.on_gpu {
-                Some(on) => on.gpu.device_name(),
-                None => CPU.to_owned(),
-            };
-            let facts = self.model.facts();
-            let left = expected_left(&facts.learned, &self.spec, &device, self.load.began);
-            progress.eta = progress.eta.or(left);
-        }
-        let occupancy = self
-            .queue
-            .as_ref()
-            .map(|queue| queue.occupancy())
-            .unwrap_or_default();
+        status.failure = failure;
+        status.progress = progress;
         status.in_flight = occupancy.running;
         status.queued = occupancy.waiting;
+    }
+
+    /// How far the load is that is under way, if one is.
+    fn progress(&self, stage: Stage) -> Option<Progress> {
+        if !stage.is_loading() || stage == Stage::Backoff {
+            return None;
+        }
+        let mut progress = self.meter.current();
+        if matches!(stage, Stage::Starting | Stage::Loading | Stage::Warming) {
+            // Where the bytes do not tell yet, the last load does.
+            let learned = &self.model.facts().learned;
+            let left = expected_left(learned, &self.spec, &self.device_name(), self.load.began);
+            progress.eta = progress.eta.or(left);
+        }
+        Some(progress)
     }
 
     /// Publishes progress, which is no transition.
     pub(super) fn publish_progress(&mut self) {
         self.refresh();
-        self.model.set_status(self.status.clone());
-        self.context.hub.progress(self.status.clone());
+        self.publisher.progress();
     }
 
-    /// Takes note of figures that watchers are not told about.
+    /// Publishes figures that watchers are not sent.
     pub(super) fn note(&mut self) {
         self.refresh();
-        self.model.set_status(self.status.clone());
-        self.context.hub.note(self.status.clone());
+        self.publisher.note();
     }
 
     fn weight_bytes(&self) -> u64 {
@@ -390,9 +388,9 @@ impl Driver {
         self.client = None;
         self.queue = None;
         self.stopping = Stopping::default();
-        self.status.memory = None;
-        self.status.kv_blocks = None;
-        self.status.worker_pid = None;
+        self.publisher.edit().memory = None;
+        self.publisher.edit().kv_blocks = None;
+        self.publisher.edit().worker_pid = None;
     }
 
     fn record_success(&mut self) {
@@ -424,7 +422,7 @@ impl Driver {
             outcome: outcome.clone(),
             started: self.load.began_at,
             ended: SystemTime::now(),
-            attempts: self.status.attempt,
+            attempts: self.publisher.draft().attempt,
         });
         self.answer_loads(load_id, &outcome);
     }

@@ -178,7 +178,7 @@ impl Driver {
         let load_id = open.unwrap_or(id);
         let over = ready || !self.state.stage().is_active();
         let outcome = (!over).then(|| self.waiters.wait_for_load(load_id.clone()));
-        let status = self.status.clone();
+        let status = self.publisher.draft().clone();
         // A caller that is gone does not end the load.
         let _ = reply.send(LoadTicket {
             load_id,
@@ -304,7 +304,7 @@ impl Driver {
 
     pub(super) fn answer_loads(&mut self, load_id: &LoadId, outcome: &LoadOutcome) {
         let answer = match outcome {
-            LoadOutcome::Succeeded => Ok(self.status.clone()),
+            LoadOutcome::Succeeded => Ok(self.publisher.draft().clone()),
             LoadOutcome::Failed(failure) => Err(failure.clone()),
             LoadOutcome::Cancelled => Err(Failure::new(
                 Reason::LoadCancelled,

@@ -82,7 +82,7 @@ impl Driver {
 
     /// Lets the worker have what was admitted and no more: what goes beyond fails there, and nowhere else.
     fn confine(&self, reservation: &Reservation) {
-        let Some(pid) = self.status.worker_pid else {
+        let Some(pid) = self.publisher.draft().worker_pid else {
             return;
         };
         if self.on_gpu.is_some() {
@@ -105,7 +105,7 @@ impl Driver {
 
     /// Takes note of what the worker was seen to hold.
     pub(super) fn record_memory(&mut self, memory: Memory) {
-        self.status.memory = Some(memory);
+        self.publisher.edit().memory = Some(memory);
         if let Some(reservation) = &self.reservation {
             reservation.measure(self.with_footprint(memory));
         }
@@ -118,7 +118,9 @@ impl Driver {
 
     /// What the worker holds now is what it claims from now on.
     pub(super) fn settle(&self) {
-        if let (Some(reservation), Some(memory)) = (&self.reservation, self.status.memory) {
+        if let (Some(reservation), Some(memory)) =
+            (&self.reservation, self.publisher.draft().memory)
+        {
             reservation.settle(self.with_footprint(memory));
         }
     }
@@ -148,7 +150,7 @@ impl Driver {
         self.context
             .catalog
             .note(id, Note::Suspended(Some(suspension.clone())));
-        self.status.suspended = Some(suspension);
+        self.publisher.edit().suspended = Some(suspension);
         self.drain_timeout = Duration::ZERO;
         self.apply(Event::Unload(match cause {
             SuspendCause::Evicted => Cause::Evicted,
@@ -174,7 +176,7 @@ impl Driver {
 
     /// Somebody wants the model again, or nobody does any more. Says whether it was suspended.
     pub(super) fn unsuspend(&mut self) -> bool {
-        let suspended = self.status.suspended.take().is_some();
+        let suspended = self.publisher.edit().suspended.take().is_some();
         if suspended {
             let id = self.model.id();
             self.context.catalog.note(id, Note::Suspended(None));
@@ -223,7 +225,7 @@ impl Driver {
 
     /// Takes note of how a load ended, for good.
     pub(super) fn record_load(&mut self, record: &LoadRecord) {
-        let memory = self.status.memory.map(|ready| LearnedMemory {
+        let memory = self.publisher.draft().memory.map(|ready| LearnedMemory {
             ready,
             peak: self.peak,
             spec: (*self.spec).clone(),

@@ -15,7 +15,7 @@ impl Driver {
         }
         monitor.observe();
         let memory = monitor.memory();
-        self.status.kv_blocks = monitor.kv_blocks();
+        self.publisher.edit().kv_blocks = monitor.kv_blocks();
         if self.stopping.began.is_none() {
             self.observe_device();
         }

@@ -102,7 +102,7 @@ impl Driver {
     pub(super) fn observe_device(&mut self) {
         let Some(on) = &mut self.on_gpu else { return };
         let reading = self.context.devices.system().devices();
-        let pid = self.status.worker_pid;
+        let pid = self.publisher.draft().worker_pid;
         let snapshot = DeviceSnapshot::of(&reading, &on.gpu, self.model.id(), pid, &self.context);
         on.last = snapshot.unwrap_or_else(|| on.last.clone());
     }
@@ -110,7 +110,12 @@ impl Driver {
     /// The model is loaded: takes note of what its device lost by that.
     pub(super) fn record_device_use(&mut self) {
         self.observe_device();
-        let reported = self.status.memory.unwrap_or_default().device_bytes;
+        let reported = self
+            .publisher
+            .draft()
+            .memory
+            .unwrap_or_default()
+            .device_bytes;
         let Some(on) = &mut self.on_gpu else { return };
         // Loads that run at the same time on a device take from each other's sight.
         let likely = reported..=reported.saturating_add(MAX_UNREPORTED_DEVICE_BYTES);
@@ -173,7 +178,7 @@ impl Driver {
         Some(Release {
             context: self.context.clone(),
             model: self.model.id().clone(),
-            pid: self.status.worker_pid,
+            pid: self.publisher.draft().worker_pid,
             gpu: on.gpu,
             before: on.before,
             last: on.last,

@@ -46,17 +46,22 @@ impl Driver {
         self.download = None;
         self.releasing = None;
         self.timers = Timers::default();
-        self.status.next_load = None;
+        self.publisher.edit().next_load = None;
         let load = Load {
-            id: self.status.load_id.clone().unwrap_or_else(LoadId::fresh),
-            attempt: self.status.attempt.max(1),
+            id: self
+                .publisher
+                .draft()
+                .load_id
+                .clone()
+                .unwrap_or_else(LoadId::fresh),
+            attempt: self.publisher.draft().attempt.max(1),
             ..Load::first(self.model.facts().entry.spec.restart_policy())
         };
         let stage = if self.waiters.is_unload_awaited() {
             // What was asked for goes on without the rest.
             Stage::Unloading
         } else {
-            self.status.stage
+            self.publisher.draft().stage
         };
         let goes_on = !matches!(stage, Stage::Draining | Stage::Unloading);
         self.give_up_loads(goes_on.then_some(&load.id), &failure);
