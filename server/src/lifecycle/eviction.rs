@@ -10,10 +10,9 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::oneshot;
 
 use super::{
-    driver::{Command, EvictCommand},
     fleet::Context,
     memory::Evict,
-    model::Model,
+    model::{Command, EvictCommand, Model},
 };
 use crate::model::{ModelId, Spec, Stage, SuspendCause};
 

@@ -18,11 +18,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Limits,
     devices::Devices,
-    driver::{Command, Driver, UnloadCommand},
     holders::{Holder, Holders},
     load_slots::LoadSlots,
     memory::Memory,
-    model::Model,
+    model::{Command, Driver, Model, UnloadCommand},
     pressure,
     sessions::{self, Sessions},
     source::ModelRoots,

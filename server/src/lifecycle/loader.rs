@@ -15,8 +15,8 @@ use tracing::Span;
 
 use super::{
     Fleet, SourceError,
-    driver::{Command, LoadCommand, LoadTicket},
     fleet::UnknownModel,
+    model::{Command, LoadCommand, LoadTicket},
     sessions::{SessionId, UnknownSession, release_hold},
 };
 use crate::{

@@ -1,4 +1,22 @@
-//! One model as everybody but its driver sees it.
+//! One model: what everybody sees of it, and, in the modules below, the driver that changes it.
+//!
+//! Who writes what: the driver's [`publication`] alone writes the status, which the model shows; of the [`Facts`], whether the
+//! model is desired is written with the catalog, under the lock of the desired state, and the rest by the driver.
+//! The driver is `driver` (its loop), `commands`, `phases` (what it holds, by where the model stands), `hosted_worker`, `actions`,
+//! `publication`, `placement`, `download`, `memory`, `observation` and `recovery` (from its own panics).
+
+mod actions;
+mod commands;
+mod download;
+mod driver;
+mod hosted_worker;
+mod memory;
+mod observation;
+mod phases;
+mod placement;
+mod publication;
+mod recovery;
+mod timers;
 
 use std::{
     sync::{
@@ -13,7 +31,6 @@ use tokio::sync::mpsc;
 
 use super::{
     admission::{Gate, Permit, Refusal},
-    driver::Command,
     files::Loaded,
     usage::{Operation, RequestRecord, Sample, Totals, Usage, UsageReport},
 };
@@ -23,6 +40,10 @@ use crate::{
     status::StatusCell,
     telemetry::model::ModelMetrics,
 };
+
+pub(super) use commands::{Command, EvictCommand, LoadCommand, UnloadCommand};
+pub use commands::{LoadTicket, UnloadReport, Verification};
+pub(super) use driver::Driver;
 
 /// A model: what is known of it, and the way to its worker.
 #[derive(Debug)]

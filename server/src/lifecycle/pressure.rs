@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    driver::Command,
     eviction::Evictor,
     fleet::Context,
     memory::{Evict, iec},
-    model::Model,
+    model::{Command, Model},
 };
 use crate::{
     model::{Failure, Reason},

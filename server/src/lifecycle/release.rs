@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{devices::Gpu, driver::Verification, fleet::Context, memory::iec};
+use super::{devices::Gpu, fleet::Context, memory::iec, model::Verification};
 use crate::{
     model::{Failure, ModelId, Reason},
     system::DeviceReading,

@@ -123,7 +123,7 @@ async fn the_clients_example_plays_the_main_job() -> Result<()> {
     .await?;
     let errors = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "{errors}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("TestServer"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Hangar"));
     assert!(
         errors.contains("Ready") && errors.contains("bytes came back"),
         "{errors}"
@@ -166,7 +166,7 @@ async fn the_example_for_tritons_client_gets_an_answer() -> Result<()> {
     anyhow::ensure!(output.status.success(), "{errors}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        text.contains("TestServer is a gRPC service that hosts"),
+        text.contains("Hangar is a gRPC service that hosts"),
         "{text}"
     );
     Ok(())

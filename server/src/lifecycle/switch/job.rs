@@ -8,9 +8,9 @@ use std::{
 use super::{
     super::{
         Fleet, Model,
-        driver::{Command, UnloadCommand},
         holders::Holder,
         loader::LoadOrder,
+        model::{Command, UnloadCommand},
         sessions::release_hold,
     },
     SwitchOptions,

@@ -9,9 +9,12 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use futures::FutureExt;
 use tokio::time::Instant;
 
-use super::{Driver, PlacementState, UnloadReport, Verification};
+use super::{
+    commands::{UnloadReport, Verification},
+    driver::Driver,
+    timers::{Timer, Timers},
+};
 use crate::{
-    lifecycle::timers::{Timer, Timers},
     model::{
         Failure, LoadId, Stage,
         state::{Event, HostedLoad, Load, Remains, State},
@@ -41,37 +44,22 @@ impl Driver {
     /// Leaves what the driver was about, and fails the model once no worker lives.
     fn recover(&mut self) {
         let failure = Failure::of_a_lost_task();
-        self.placement = PlacementState::None;
-        self.admission = None;
-        self.download = None;
-        self.releasing = None;
+        self.phase.interrupt();
         self.timers = Timers::default();
-        self.publisher.edit().next_load = None;
-        let load = Load {
-            id: self
-                .publisher
-                .draft()
-                .load_id
-                .clone()
-                .unwrap_or_else(LoadId::fresh),
-            attempt: self.publisher.draft().attempt.max(1),
-            ..Load::first(self.model.facts().entry.spec.restart_policy())
-        };
-        let stage = if self.waiters.is_unload_awaited() {
-            // What was asked for goes on without the rest.
-            Stage::Unloading
-        } else {
-            self.publisher.draft().stage
-        };
+        let (stage, load) = self.interrupted();
+        self.publication.edit().next_load = None;
         let goes_on = !matches!(stage, Stage::Draining | Stage::Unloading);
         self.give_up_loads(goes_on.then_some(&load.id), &failure);
-        if self.session.is_some() {
+        let worker = self.phase.worker();
+        if worker.is_some_and(|worker| worker.session.is_some()) {
             self.terminate(stage, load, failure);
         } else {
             self.model.gate.close();
-            let report = match &self.reservation {
-                Some(_) => self.unload_report(Verification::Reaped, 0),
-                None => UnloadReport::nothing(),
+            let reserved = worker.is_some_and(|worker| worker.memory.reservation().is_some());
+            let report = if reserved {
+                self.unload_report(Verification::Reaped, 0)
+            } else {
+                UnloadReport::nothing()
             };
             self.answer_unloads(&report);
             self.state = State::Pending(load);
@@ -79,24 +67,41 @@ impl Driver {
         }
     }
 
-    /// Kills the worker of a model that watchers know as `stage`: a transition may have been begun and not told.
+    /// The stage that a panic is dealt with in, and the load that it ends.
+    fn interrupted(&self) -> (Stage, Load) {
+        let status = self.publication.draft();
+        let load = |id: &LoadId, attempt| Load {
+            id: id.clone(),
+            attempt,
+            ..Load::first(self.model.facts().entry.spec.restart_policy())
+        };
+        let unloads = matches!(status.stage, Stage::Draining | Stage::Unloading);
+        match (&status.load_id, &status.next_load) {
+            // What was asked for goes on without the rest.
+            _ if self.waiters.is_unload_awaited() => {
+                let id = status.load_id.clone().unwrap_or_else(LoadId::fresh);
+                (Stage::Unloading, load(&id, status.attempt.max(1)))
+            }
+            // Nobody wants an unload but for the load that was to follow, and that one fails.
+            (_, Some(next)) if unloads => (Stage::Starting, load(next, 1)),
+            (known, _) => {
+                let id = known.clone().unwrap_or_else(LoadId::fresh);
+                (status.stage, load(&id, status.attempt.max(1)))
+            }
+        }
+    }
+
+    /// Kills the worker of a model that watchers know as `stage`: a transition may have been begun and not published.
     fn terminate(&mut self, stage: Stage, load: Load, failure: Failure) {
-        if let Some(session) = &self.session {
-            session.kill();
+        self.cut_off_requests(&failure, stage == Stage::Ready);
+        if let Some(worker) = self.phase.worker_mut() {
+            worker.kill();
+            let stopping = &mut worker.stopping;
+            if let (None, Some(monitor)) = (stopping.began, &worker.monitor) {
+                stopping.held = monitor.memory();
+            }
+            stopping.began.get_or_insert_with(Instant::now);
         }
-        if stage == Stage::Ready {
-            self.model.gate.cut_off(failure.clone());
-        } else {
-            self.model.gate.close();
-        }
-        if let Some(queue) = &self.queue {
-            queue.cut_off(failure.clone());
-        }
-        if let (None, Some(monitor)) = (self.stopping.began, &self.monitor) {
-            self.stopping.held = monitor.memory();
-        }
-        self.stopping.killed = true;
-        self.stopping.began.get_or_insert_with(Instant::now);
         let limit = self.context.limits.kill_timeout;
         self.timers.set(Timer::Kill, Instant::now() + limit);
         self.state = terminating_state(stage, load, failure);

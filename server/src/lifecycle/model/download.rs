@@ -1,6 +1,6 @@
 //! The files of a load that come from the hub.
 //!
-//! A task of its own brings them. It tells the driver how far it is, and ends when the driver lets go of it.
+//! A task of its own brings them. It reports how far it is to the driver, and ends when the driver drops the download.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,12 +11,12 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
-use super::Driver;
+use super::{driver::Driver, phases::Phase};
 use crate::{
     download::{Progress, Snapshot},
     failpoint,
     lifecycle::fleet::Context,
-    model::{Failure, HubSource, Metadata, Phase, Source, state::Event},
+    model::{self, Failure, HubSource, Metadata, Source, state::Event},
     worker::ModelFiles,
 };
 
@@ -28,7 +28,7 @@ pub(super) struct Download {
     _stop: DropGuard,
 }
 
-/// What a download tells.
+/// What a download reports.
 #[derive(Debug)]
 pub(super) enum DownloadEvent {
     /// Bytes that are there, and bytes of all files.
@@ -39,17 +39,17 @@ pub(super) enum DownloadEvent {
     Failed(Failure),
 }
 
-/// Between two tellings of how far a download is.
+/// Between two reports of how far a download is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Driver {
     /// Begins to download what the spec names. A restart takes the commit that was loaded before.
     pub(super) fn download(&mut self) {
-        let Source::HuggingFace(source) = &self.spec.source else {
+        let Source::HuggingFace(source) = &self.load.spec.source else {
             return;
         };
         let mut source = source.clone();
-        if let Some(snapshot) = self.snapshot.take()
+        if let Some(snapshot) = self.load.snapshot.take()
             && self.load.restart
         {
             source.revision = snapshot.commit;
@@ -58,7 +58,7 @@ impl Driver {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let work =
-            fetch_files(self.context.clone(), source, sender).instrument(self.load_span.clone());
+            fetch_files(self.context.clone(), source, sender).instrument(self.load.span.clone());
         let id = self.model.id().to_string();
         let work = async move {
             tokio::select! {
@@ -68,36 +68,38 @@ impl Driver {
                 never = failpoint::meets("download", Some(&id)) => match never {},
             }
         };
-        // A panic leaves the driver without the last news, and that is news to it.
+        // A panic leaves the driver without the last news, and that is an event to it.
         self.context.tasks.owned("download", work, || {});
-        self.download = Some(Download {
+        let download = Download {
             events,
             began: None,
             _stop: stop.drop_guard(),
-        });
+        };
+        self.phase.begin_download(download);
     }
 
     pub(super) fn handle_download_event(&mut self, event: Option<DownloadEvent>) {
         match event.unwrap_or_else(|| DownloadEvent::Failed(Failure::of_a_lost_task())) {
             DownloadEvent::Bytes { done, total } => {
-                let Some(download) = &mut self.download else {
+                let Phase::Downloading { download, .. } = &mut self.phase else {
                     return;
                 };
+                let meter = &mut self.publication.meter;
                 let began = *download.began.get_or_insert_with(|| {
-                    self.meter.enter(Phase::Downloading, total);
+                    meter.enter(model::Phase::Downloading, total);
                     Instant::now()
                 });
-                if self.meter.observe(done, began.elapsed()).is_some() {
+                if meter.observe(done, began.elapsed()).is_some() {
                     self.publish_progress();
                 }
             }
             DownloadEvent::Done(snapshot) => {
-                self.download = None;
-                self.snapshot = Some(snapshot);
+                self.phase.end_download();
+                self.load.snapshot = Some(snapshot);
                 self.apply(Event::Downloaded);
             }
             DownloadEvent::Failed(failure) => {
-                self.download = None;
+                self.phase.end_download();
                 self.apply(Event::Fault(failure));
             }
         }
@@ -128,18 +130,19 @@ impl Driver {
     }
 
     fn downloaded(&self) -> Option<(&HubSource, &Snapshot)> {
-        match &self.spec.source {
-            Source::HuggingFace(source) => Some((source, self.snapshot.as_ref()?)),
+        match &self.load.spec.source {
+            Source::HuggingFace(source) => Some((source, self.load.snapshot.as_ref()?)),
             Source::Path(_) | Source::Demo => None,
         }
     }
 }
 
-/// What a download tells next; `None`: its task is lost. Safe to cancel; waits for ever when there is none.
-pub(super) async fn next(download: &mut Option<Download>) -> Option<DownloadEvent> {
-    match download {
-        Some(download) => download.events.recv().await,
-        None => std::future::pending().await,
+// === impl Download ===
+
+impl Download {
+    /// What comes next; `None`: its task is lost. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Option<DownloadEvent> {
+        self.events.recv().await
     }
 }
 
@@ -180,7 +183,7 @@ async fn fetch_files(
     }
 }
 
-/// Tells a driver, which lets go of the download when it does not want to hear of it any more.
+/// Reports to a driver, which drops the download when it does not want it any more.
 async fn send_event(sender: &mpsc::Sender<DownloadEvent>, event: DownloadEvent) {
     let _ = sender.send(event).await;
 }

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Driver, PlacementState};
+use super::{
+    driver::Driver,
+    hosted_worker::{HostedWorker, WorkerMemory},
+};
 use crate::{
     catalog::{CatalogEntry, LearnedMemory, Note},
     lifecycle::{
@@ -23,7 +26,7 @@ use crate::{
 
 impl Driver {
     /// Takes note of what the worker tells of the model.
-    pub(super) fn learn(&self, metadata: Metadata) {
+    pub(super) fn record_metadata(&self, metadata: Metadata) {
         let learned = Metadata {
             // The worker sees one device only, which is the first to it.
             device: self.device_name(),
@@ -41,37 +44,44 @@ impl Driver {
         });
     }
 
-    /// Asks for the memory that the model needs. The answer comes with [`super::admitted`].
+    /// Asks for the memory that the model needs. The answer comes as an event of the phase.
     pub(super) fn request_memory(&mut self, inspection: Box<Inspection>) {
-        let spec = &self.spec;
+        let spec = &self.load.spec;
         let learned = self.model.facts().learned.clone();
-        let gpu = self.on_gpu.as_ref().map(|on| on.gpu.clone());
+        let gpu = self.phase.gpu().map(|on| on.gpu.clone());
         let (host, device) = self.context.known_need(spec, &learned, gpu.as_ref());
         let device = device.unwrap_or(inspection.need_device_bytes);
         let need = Need {
             host: host.unwrap_or(inspection.need_host_bytes),
             device: gpu.map(|gpu| (gpu, device)),
         };
-        let evictor = Evictor::for_model(&self.context, spec.priority, self.may_evict);
+        let evictor = Evictor::for_model(&self.context, spec.priority, self.load.may_evict);
         let memory = self.context.memory.clone();
         let id = self.model.id().clone();
-        self.inspection = Some(inspection);
-        self.admission = Some(Box::pin(memory.admit(id, need, evictor)));
+        if let Some(worker) = self.phase.worker_mut() {
+            worker.memory = WorkerMemory::Requested {
+                inspection,
+                decision: Box::pin(memory.admit(id, need, evictor)),
+            };
+        }
     }
 
     /// The memory was given, or not.
     pub(super) fn memory_decided(&mut self, decision: Result<Reservation, Failure>) {
-        self.admission = None;
+        let Some(worker) = self.phase.worker_mut() else {
+            return;
+        };
+        let inspection = worker.memory.cancel_request();
         let event = match decision {
             Ok(reservation) => {
-                self.confine(&reservation);
-                self.model.set_admitted(reservation.admitted());
-                self.reservation = Some(reservation);
-                if let PlacementState::Held { pending, .. } = &mut self.placement {
-                    *pending = None;
-                }
-                if let (Some(monitor), Some(inspection)) = (&mut self.monitor, &self.inspection) {
-                    monitor.begin_load(inspection);
+                let admitted = reservation.admitted();
+                self.model.set_admitted(admitted);
+                worker.reserve(reservation);
+                if let Some(inspection) = inspection {
+                    if let Some(monitor) = &mut worker.monitor {
+                        monitor.begin_load(&inspection);
+                    }
+                    self.confine(admitted, &inspection);
                 }
                 Event::Inspected
             }
@@ -81,46 +91,57 @@ impl Driver {
     }
 
     /// Lets the worker have what was admitted and no more: what goes beyond fails there, and nowhere else.
-    fn confine(&self, reservation: &Reservation) {
-        let Some(pid) = self.publisher.draft().worker_pid else {
+    fn confine(&self, admitted: u64, inspection: &Inspection) {
+        let Some(pid) = self.publication.draft().worker_pid else {
             return;
         };
-        if self.on_gpu.is_some() {
+        if self.phase.gpu().is_some() {
             // CUDA maps far more than it uses.
             return;
         }
-        // What the last life held says what to expect, not what this one may come to need.
-        let hinted = self
-            .spec
-            .memory_hint
-            .is_some_and(|hint| hint.host_bytes > 0);
-        let inspected = match &self.inspection {
-            Some(inspection) if !hinted => with_headroom(inspection.need_host_bytes),
-            _ => 0,
+        // What the last worker held says what to expect, not what this one may come to need.
+        let hint = self.load.spec.memory_hint;
+        let hinted = hint.is_some_and(|hint| hint.host_bytes > 0);
+        let inspected = if hinted {
+            0
+        } else {
+            with_headroom(inspection.need_host_bytes)
         };
-        if let Err(error) = worker::limit_memory(pid, reservation.admitted().max(inspected)) {
+        if let Err(error) = worker::limit_memory(pid, admitted.max(inspected)) {
             tracing::warn!(model = %self.model.id(), %error, "cannot limit the worker's memory");
         }
     }
 
     /// Takes note of what the worker was seen to hold.
     pub(super) fn record_memory(&mut self, memory: Memory) {
-        self.publisher.edit().memory = Some(memory);
-        if let Some(reservation) = &self.reservation {
-            reservation.measure(self.with_footprint(memory));
+        self.publication.edit().memory = Some(memory);
+        let with_footprint = self.with_footprint(memory);
+        let stage = self.state.stage();
+        let Some(worker) = self.phase.worker_mut() else {
+            return;
+        };
+        if let Some(reservation) = worker.memory.reservation() {
+            reservation.measure(with_footprint);
         }
-        if self.state.stage().is_loading() || self.state.stage() == Stage::Ready {
-            self.peak.host_bytes = self.peak.host_bytes.max(memory.host_bytes);
-            let device_bytes = self.device_footprint(memory.device_bytes);
-            self.peak.device_bytes = self.peak.device_bytes.max(device_bytes);
+        if stage.is_loading() || stage == Stage::Ready {
+            let peak = &mut worker.peak;
+            peak.host_bytes = peak.host_bytes.max(memory.host_bytes);
+            peak.device_bytes = peak.device_bytes.max(with_footprint.device_bytes);
         }
     }
 
-    /// What the worker holds now is what it claims from now on.
-    pub(super) fn settle(&self) {
-        if let (Some(reservation), Some(memory)) =
-            (&self.reservation, self.publisher.draft().memory)
-        {
+    /// The model is loaded, and its worker was seen to hold this `now`: that is what it has reserved from now on.
+    pub(super) fn settle_memory(&mut self, now: Option<Memory>) {
+        if let Some(memory) = now {
+            self.record_memory(memory);
+        }
+        self.record_device_use();
+        let Some(memory) = self.publication.draft().memory else {
+            return;
+        };
+        self.record_memory(memory);
+        let worker = self.phase.worker();
+        if let Some(reservation) = worker.and_then(|worker| worker.memory.reservation()) {
             reservation.settle(self.with_footprint(memory));
         }
     }
@@ -150,7 +171,7 @@ impl Driver {
         self.context
             .catalog
             .note(id, Note::Suspended(Some(suspension.clone())));
-        self.publisher.edit().suspended = Some(suspension);
+        self.publication.edit().suspended = Some(suspension);
         self.drain_timeout = Duration::ZERO;
         self.apply(Event::Unload(match cause {
             SuspendCause::Evicted => Cause::Evicted,
@@ -176,7 +197,7 @@ impl Driver {
 
     /// Somebody wants the model again, or nobody does any more. Says whether it was suspended.
     pub(super) fn unsuspend(&mut self) -> bool {
-        let suspended = self.publisher.edit().suspended.take().is_some();
+        let suspended = self.publication.edit().suspended.take().is_some();
         if suspended {
             let id = self.model.id();
             self.context.catalog.note(id, Note::Suspended(None));
@@ -195,40 +216,42 @@ impl Driver {
             self.context.settled(self.model.id());
         }
         self.state.renew(spec.restart_policy(), is_remote(&spec));
-        if let Some(queue) = &self.queue {
-            queue.adjust(spec.generation_defaults.clone(), self.admission_limits());
+        if let Some(worker) = self.phase.worker()
+            && let Some(queue) = &worker.queue
+        {
+            let limits = self.admission_limits(worker);
+            queue.adjust(spec.generation_defaults.clone(), limits);
         }
     }
 
     /// The attempt that begins now is made with the newest spec.
     pub(super) fn adopt_spec(&mut self) {
         let spec = self.model.facts().entry.spec.clone();
-        if !self.spec.builds_the_same_as(&spec) {
-            self.prompts = PromptHistory::default();
+        if !self.load.spec.builds_the_same_as(&spec) {
+            self.load.prompts = PromptHistory::default();
             self.model.learn(|facts| facts.learned.pace = None);
         }
-        self.spec = spec;
-        self.state
-            .renew(self.spec.restart_policy(), is_remote(&self.spec));
+        self.state.renew(spec.restart_policy(), is_remote(&spec));
+        self.load.spec = spec;
     }
 
-    /// How many requests may be on the queue.
-    pub(super) fn admission_limits(&self) -> AdmissionLimits {
+    /// How many requests may run on `worker`, and wait for it.
+    pub(super) fn admission_limits(&self, worker: &HostedWorker) -> AdmissionLimits {
         let spec = self.model.facts().entry.spec.clone();
         let limits = &self.context.limits;
         let wanted = spec.max_concurrency.unwrap_or(limits.max_concurrency);
         AdmissionLimits {
-            max_concurrency: wanted.min(self.engine_concurrency),
+            max_concurrency: wanted.min(worker.engine_concurrency),
             max_queue: spec.max_queue.unwrap_or(limits.max_queue),
         }
     }
 
     /// Takes note of how a load ended, for good.
     pub(super) fn record_load(&mut self, record: &LoadRecord) {
-        let memory = self.publisher.draft().memory.map(|ready| LearnedMemory {
+        let memory = self.publication.draft().memory.map(|ready| LearnedMemory {
             ready,
-            peak: self.peak,
-            spec: (*self.spec).clone(),
+            peak: self.phase.worker().map_or(ready, |worker| worker.peak),
+            spec: (*self.load.spec).clone(),
             device: self.device_name(),
         });
         let last_used = self.model.totals().last_used;
@@ -252,10 +275,11 @@ impl Driver {
     }
 
     /// The worker has gone: the highest that it was seen to hold is kept for the next time.
-    pub(super) fn record_peak(&mut self) {
-        let peak = std::mem::take(&mut self.peak);
+    pub(super) fn record_peak(&self, worker: &HostedWorker) {
+        let HostedWorker {
+            peak, pace_is_new, ..
+        } = *worker;
         let last_used = self.model.totals().last_used;
-        let pace_is_new = std::mem::take(&mut self.pace_is_new);
         let mut changed = false;
         self.model.learn(|facts| {
             let learned = &mut facts.learned;

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
-use super::{Driver, PlacementState, commands::Verification};
+use super::{
+    commands::Verification, driver::Driver, hosted_worker::HostedWorker, phases::Phase,
+    timers::Timer,
+};
 use crate::{
     lifecycle::{
         devices::{CPU, Gpu, PendingPlacement},
@@ -12,19 +15,31 @@ use crate::{
         load_slots::{LoadSlot, Rank},
         memory::Reservation,
         release::{DeviceSnapshot, Release, Released},
-        timers::Timer,
     },
     model::{DeviceWish, Failure, ModelId, Reason, Spec, state::Event},
 };
 
-/// A place among the loads that run at the same time on a device.
+/// A load slot on a device that was chosen.
 pub(super) struct Placement {
-    slot: LoadSlot,
+    pub(super) slot: LoadSlot,
     /// `None`: the device is the CPU.
-    gpu: Option<OnGpu>,
-    pending: Option<PendingPlacement>,
+    pub(super) gpu: Option<OnGpu>,
+    /// Until the model has a reservation there.
+    pub(super) pending: Option<PendingPlacement>,
     /// What the spec said.
     wish: Option<DeviceWish>,
+}
+
+/// A placement that is waited for.
+pub(super) enum PlacementRequest {
+    /// On the CPU.
+    Cpu {
+        slot: BoxFuture<'static, LoadSlot>,
+        /// What the spec said of the device.
+        wish: Option<DeviceWish>,
+    },
+    /// The device is still to be chosen, or its queue is waited in.
+    Device(BoxFuture<'static, Result<Placement, Failure>>),
 }
 
 /// The GPU that a model is on, or will be.
@@ -58,21 +73,22 @@ impl Driver {
             priority: spec.priority,
         };
         let wish = spec.device_wish();
-        self.placement = if self.context.devices.is_for_cpu(&wish) {
-            PlacementState::Waiting {
+        let request = if self.context.devices.is_for_cpu(&wish) {
+            PlacementRequest::Cpu {
                 slot: Box::pin(self.context.slots.take(CPU, rank)),
                 wish: spec.device.clone(),
             }
         } else {
             let model = self.model.id().clone();
             let placement = find_placement(self.context.clone(), model, spec, wish, rank);
-            PlacementState::Seeking(Box::pin(placement))
+            PlacementRequest::Device(Box::pin(placement))
         };
+        self.phase = Phase::Queued(request);
     }
 
     /// A place on a device came free, or there is no such device.
     pub(super) fn placement_granted(&mut self, placement: Result<Placement, Failure>) {
-        self.placement = PlacementState::None;
+        self.phase = Phase::idle();
         let placement = match placement {
             Ok(placement) => placement,
             Err(failure) => return self.apply(Event::Fault(failure)),
@@ -81,18 +97,14 @@ impl Driver {
             // It was changed meanwhile.
             return self.request_placement();
         }
-        self.placement = PlacementState::Held {
-            _slot: placement.slot,
-            pending: placement.pending,
-        };
-        self.on_gpu = placement.gpu;
+        self.phase = Phase::Placed(placement);
         self.adopt_spec();
         self.apply(Event::SlotGranted);
     }
 
     /// Name of the model's device: "cpu", or "cuda:" and a UUID.
     pub(super) fn device_name(&self) -> String {
-        match &self.on_gpu {
+        match self.phase.gpu() {
             Some(on) => on.gpu.device_name(),
             None => CPU.to_owned(),
         }
@@ -100,9 +112,15 @@ impl Driver {
 
     /// Takes note of how the worker's device looks while the worker is there.
     pub(super) fn observe_device(&mut self) {
-        let Some(on) = &mut self.on_gpu else { return };
+        let pid = self.publication.draft().worker_pid;
+        let Some(on) = self
+            .phase
+            .worker_mut()
+            .and_then(|worker| worker.gpu.as_mut())
+        else {
+            return;
+        };
         let reading = self.context.devices.system().devices();
-        let pid = self.publisher.draft().worker_pid;
         let snapshot = DeviceSnapshot::of(&reading, &on.gpu, self.model.id(), pid, &self.context);
         on.last = snapshot.unwrap_or_else(|| on.last.clone());
     }
@@ -110,55 +128,60 @@ impl Driver {
     /// The model is loaded: takes note of what its device lost by that.
     pub(super) fn record_device_use(&mut self) {
         self.observe_device();
-        let reported = self
-            .publisher
-            .draft()
-            .memory
-            .unwrap_or_default()
-            .device_bytes;
-        let Some(on) = &mut self.on_gpu else { return };
-        // Loads that run at the same time on a device take from each other's sight.
+        let memory = self.publication.draft().memory;
+        let reported = memory.unwrap_or_default().device_bytes;
+        let Some(on) = self
+            .phase
+            .worker_mut()
+            .and_then(|worker| worker.gpu.as_mut())
+        else {
+            return;
+        };
+        // Loads that run at the same time on a device hide what each of them takes.
         let likely = reported..=reported.saturating_add(MAX_UNREPORTED_DEVICE_BYTES);
         let taken = on.before.lost(&on.last);
         on.taken = taken.filter(|taken| reported == 0 || likely.contains(taken));
     }
 
-    /// What the model has of its device when everything counts, in bytes, of which its worker tells `reported`:
-    /// what the driver says, else what the device lost by the load. Zero when nobody tells.
+    /// What the model has of its device when everything counts, in bytes, of which its worker reports `reported`:
+    /// what the driver says, else what the device lost by the load. Zero when nobody says.
     pub(super) fn device_footprint(&self, reported: u64) -> u64 {
-        let on = self.on_gpu.as_ref();
-        let seen = on.and_then(|on| on.last.own().or(on.taken));
+        let seen = self.phase.gpu().and_then(|on| on.last.own().or(on.taken));
         seen.unwrap_or_default().max(reported)
     }
 
     /// The worker was reaped: what it had of the host is back, and the device is looked at. Says whether
     /// there is one to be looked at.
     pub(super) fn begin_release(&mut self) -> bool {
-        let (Some(reservation), Some(release)) = (&self.reservation, self.release()) else {
+        let pid = self.publication.draft().worker_pid;
+        let Some(worker) = self.phase.worker() else {
+            return false;
+        };
+        let (Some(reservation), Some(release)) =
+            (worker.memory.reservation(), self.release(worker, pid))
+        else {
             return false;
         };
         reservation.release_host();
         self.timers.clear(Timer::Stop);
         self.timers.clear(Timer::Kill);
-        let timeout = self.release_timeout();
-        self.releasing = Some(Box::pin(release.observe(timeout)));
+        let released = Box::pin(release.observe(self.release_timeout()));
+        self.phase.begin_release(released);
         true
     }
 
     /// The device was looked at.
     pub(super) fn device_released(&mut self, released: Released) {
-        self.releasing = None;
-        // What did not come back shows in what the device has free.
-        self.reservation = None;
-        self.leftover = released.held;
+        self.phase.device_released(released.held);
         self.end_unload(released.verification, released.bytes);
     }
 
-    /// Gives up the memory of a worker that has gone without an unload: what it had of a device is waited
+    /// Gives up the memory of a `worker` that has gone without an unload: what it had of a device is waited
     /// for by those who want in, not by the model.
-    pub(super) fn release_memory(&mut self) {
-        let release = self.release();
-        let departure = self.reservation.take().and_then(Reservation::depart);
+    pub(super) fn release_memory(&self, mut worker: HostedWorker, pid: Option<u32>) {
+        let release = self.release(&worker, pid);
+        let departure = worker.memory.take_reservation();
+        let departure = departure.and_then(Reservation::depart);
         let (Some(release), Some(departure)) = (release, departure) else {
             return;
         };
@@ -173,12 +196,12 @@ impl Driver {
         });
     }
 
-    fn release(&self) -> Option<Release> {
-        let on = self.on_gpu.clone()?;
+    fn release(&self, worker: &HostedWorker, pid: Option<u32>) -> Option<Release> {
+        let on = worker.gpu.clone()?;
         Some(Release {
             context: self.context.clone(),
             model: self.model.id().clone(),
-            pid: self.publisher.draft().worker_pid,
+            pid,
             gpu: on.gpu,
             before: on.before,
             last: on.last,
@@ -198,7 +221,8 @@ impl Driver {
     /// The unload has come to its end.
     pub(super) fn end_unload(&mut self, verification: Verification, device_bytes: u64) {
         let report = self.unload_report(verification, device_bytes);
-        let began = self.stopping.began;
+        let worker = self.phase.worker();
+        let began = worker.and_then(|worker| worker.stopping.began);
         let took = began.map(|began| began.elapsed()).unwrap_or_default();
         let id = self.model.id().as_str();
         self.context.metrics.unloaded(id, took);
@@ -207,25 +231,20 @@ impl Driver {
     }
 }
 
-/// The place that was waited for. Safe to cancel; waits for ever when none is.
-pub(super) async fn granted(placement: &mut PlacementState) -> Result<Placement, Failure> {
-    match placement {
-        PlacementState::Waiting { slot, wish } => Ok(Placement {
-            slot: slot.await,
-            gpu: None,
-            pending: None,
-            wish: wish.clone(),
-        }),
-        PlacementState::Seeking(placement) => placement.await,
-        PlacementState::None | PlacementState::Held { .. } => std::future::pending().await,
-    }
-}
+// === impl PlacementRequest ===
 
-/// What is seen of a device that is looked at. Safe to cancel; waits for ever when none is.
-pub(super) async fn released(releasing: &mut Option<BoxFuture<'static, Released>>) -> Released {
-    match releasing {
-        Some(releasing) => releasing.await,
-        None => std::future::pending().await,
+impl PlacementRequest {
+    /// The placement that was waited for. Safe to cancel; not to be called again after it.
+    pub(super) async fn granted(&mut self) -> Result<Placement, Failure> {
+        match self {
+            Self::Cpu { slot, wish } => Ok(Placement {
+                slot: slot.await,
+                gpu: None,
+                pending: None,
+                wish: wish.clone(),
+            }),
+            Self::Device(placement) => placement.await,
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! Commands to a driver, and the answers to those who wait.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{Span, info_span};
 
-use super::{Driver, LoadClock, memory::is_remote};
+use super::{driver::Driver, memory::is_remote, phases::Phase, timers::Timer};
 use crate::{
     catalog::{Attempt, CatalogEntry, Note},
-    lifecycle::{loader::LoadOrder, timers::Timer},
+    lifecycle::loader::LoadOrder,
     model::{
         Failure, LoadId, LoadOutcome, Reason, Stage, Status, SuspendCause,
         state::{Cause, Event, Load},
@@ -122,8 +122,11 @@ impl Driver {
             Command::EntryChanged(entry) => self.entry_changed(*entry),
             Command::Terminate(failure) => self.fail(failure),
             Command::End(reply) => {
-                self.ending = !self.state.stage().is_active();
-                let _ = reply.send(self.ending);
+                let ended = !self.state.stage().is_active();
+                if ended {
+                    self.phase = Phase::Ended;
+                }
+                let _ = reply.send(ended);
             }
         }
     }
@@ -137,7 +140,7 @@ impl Driver {
         } = command;
         self.panics = 0;
         let stage = self.state.stage();
-        let another = !self.spec.builds_the_same_as(&entry.spec);
+        let another = !self.load.spec.builds_the_same_as(&entry.spec);
         let reload = order.force && (stage == Stage::Ready || (another && stage.is_loading()));
         let load = Load {
             attempt: order.crashed.as_ref().map_or(1, |attempt| attempt.number),
@@ -151,7 +154,8 @@ impl Driver {
             Event::Load(load)
         };
         // Whoever joins a load takes no rights from it.
-        self.may_evict = order.may_evict || (self.may_evict && stage.is_loading() && !reload);
+        let joins = stage.is_loading() && !reload;
+        self.load.may_evict = order.may_evict || (self.load.may_evict && joins);
         self.unsuspend();
         self.model.learn(|facts| facts.desired |= order.desired);
         self.entry_changed(entry);
@@ -167,7 +171,7 @@ impl Driver {
             .map(|load| load.id.clone());
         if open.as_ref() == Some(&id) {
             if order.forgive {
-                self.prompts.forgive();
+                self.load.prompts.forgive();
             }
             self.begin_clock(&id, order.timeout, &span);
         }
@@ -178,7 +182,7 @@ impl Driver {
         let load_id = open.unwrap_or(id);
         let over = ready || !self.state.stage().is_active();
         let outcome = (!over).then(|| self.waiters.wait_for_load(load_id.clone()));
-        let status = self.publisher.draft().clone();
+        let status = self.publication.draft().clone();
         // A caller that is gone does not end the load.
         let _ = reply.send(LoadTicket {
             load_id,
@@ -189,16 +193,9 @@ impl Driver {
     }
 
     fn begin_clock(&mut self, id: &LoadId, timeout: Duration, span: &Span) {
-        let began = Instant::now();
-        self.load = LoadClock {
-            began,
-            began_at: SystemTime::now(),
-            timeout,
-            restart: false,
-        };
-        self.load_span =
-            info_span!(parent: span, "model.load", model = %self.model.id(), load = %id);
-        self.timers.set(Timer::Load, began + timeout);
+        let span = info_span!(parent: span, "model.load", model = %self.model.id(), load = %id);
+        self.load.begin(timeout, span);
+        self.timers.set(Timer::Load, self.load.began + timeout);
     }
 
     /// The server died in `attempt`: it is over, and the policy says whether there is another.
@@ -250,22 +247,9 @@ impl Driver {
         verification: Verification,
         device_bytes: u64,
     ) -> UnloadReport {
-        let seen = self
-            .monitor
-            .as_ref()
-            .map(|monitor| monitor.memory())
-            .unwrap_or_default();
-        let held = if self.stopping.began.is_some() {
-            self.stopping.held
-        } else {
-            seen
-        };
-        UnloadReport {
-            was_loaded: true,
-            host_bytes: held.host_bytes,
-            device_bytes,
-            verification,
-            killed: self.stopping.killed,
+        match self.phase.worker() {
+            Some(worker) => worker.unload_report(verification, device_bytes),
+            None => UnloadReport::nothing(),
         }
     }
 
@@ -304,7 +288,7 @@ impl Driver {
 
     pub(super) fn answer_loads(&mut self, load_id: &LoadId, outcome: &LoadOutcome) {
         let answer = match outcome {
-            LoadOutcome::Succeeded => Ok(self.publisher.draft().clone()),
+            LoadOutcome::Succeeded => Ok(self.publication.draft().clone()),
             LoadOutcome::Failed(failure) => Err(failure.clone()),
             LoadOutcome::Cancelled => Err(Failure::new(
                 Reason::LoadCancelled,

@@ -1,0 +1,282 @@
+//! The one task that changes a model's state.
+//!
+//! It turns commands, reports of the worker and deadlines into events of the state machine, performs the
+//! actions that come of them, and publishes every transition. Nothing in it waits for anything else, so
+//! a command is always answered at once.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
+};
+use tracing::Span;
+
+use super::{
+    Model,
+    commands::{Command, Waiters},
+    phases::{Phase, PhaseEvent},
+    publication::Publication,
+    timers::{Timer, Timers},
+};
+use crate::{
+    download::Snapshot,
+    failpoint,
+    lifecycle::{
+        fatal_prompt::PromptHistory, fleet::Context, worker_monitor::WorkerMonitor,
+        worker_session::Report,
+    },
+    model::{
+        Failure, LoadId, Reason, Spec, Stage,
+        state::{Event, State},
+    },
+    status::Publisher,
+};
+
+/// Drives one model.
+pub(in crate::lifecycle) struct Driver {
+    pub(super) context: Arc<Context>,
+    pub(super) model: Arc<Model>,
+    inbox: mpsc::Receiver<Command>,
+    pub(super) state: State,
+    pub(super) phase: Phase,
+    pub(super) publication: Publication,
+    pub(super) load: LoadContext,
+    pub(super) timers: Timers,
+    pub(super) waiters: Waiters,
+    /// Of the unload that is under way, or comes next.
+    pub(super) drain_timeout: Duration,
+    /// Times that this panicked since a load was asked for.
+    pub(super) panics: u32,
+}
+
+/// What belongs to the load that is under way, or was last.
+pub(super) struct LoadContext {
+    pub(super) began: Instant,
+    pub(super) began_at: SystemTime,
+    pub(super) timeout: Duration,
+    /// The server restarts the model: each attempt has the whole time.
+    pub(super) restart: bool,
+    /// Covers it, from the call that asked for it to its end.
+    pub(super) span: Span,
+    /// Whether others may be evicted for it.
+    pub(super) may_evict: bool,
+    /// What the engine was built from, or will be.
+    pub(super) spec: Arc<Spec>,
+    /// What was downloaded for it.
+    pub(super) snapshot: Option<Snapshot>,
+    /// What happened to the prompts of engines that were built from the spec.
+    pub(super) prompts: PromptHistory,
+}
+
+/// Between two looks at a worker that loads.
+const LOADING_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Between two looks at a worker that serves, at most.
+const SERVING_INTERVAL: Duration = Duration::from_secs(1);
+
+// === impl Driver ===
+
+impl Driver {
+    pub(in crate::lifecycle) fn new(
+        context: Arc<Context>,
+        model: Arc<Model>,
+        inbox: mpsc::Receiver<Command>,
+        publisher: Publisher,
+    ) -> Self {
+        let load = LoadContext::new(model.facts().entry.spec.clone());
+        Self {
+            context,
+            model,
+            inbox,
+            state: State::Unloaded,
+            phase: Phase::idle(),
+            publication: Publication::new(publisher),
+            load,
+            timers: Timers::default(),
+            waiters: Waiters::default(),
+            drain_timeout: Duration::ZERO,
+            panics: 0,
+        }
+    }
+
+    /// Turns until the fleet ends all drivers, or the model is deleted.
+    pub(super) async fn run_loop(&mut self) {
+        let ended = self.context.end_drivers.clone();
+        let mut period = LOADING_INTERVAL;
+        let mut observations = ticks(Instant::now(), period);
+        loop {
+            let wanted = self.observation_interval();
+            if wanted != period {
+                period = wanted;
+                observations = ticks(Instant::now() + period, period);
+            }
+            if matches!(self.phase, Phase::Ended) {
+                return;
+            }
+            let draining = self.state.stage() == Stage::Draining;
+            let watched = self.phase.monitor().is_some();
+            tokio::select! {
+                () = ended.cancelled() => return self.reap_worker().await,
+                Some(command) = self.inbox.recv() => self.handle_command(command),
+                event = self.phase.next(draining) => self.handle_event(event),
+                timer = self.timers.next() => self.expire(timer),
+                _ = observations.tick(), if watched => self.observe(),
+                never = failpoint::meets("driver", Some(self.model.id().as_str())) => match never {},
+            }
+        }
+    }
+
+    /// Leaves no worker behind, not even one that an unload could not reap in time.
+    async fn reap_worker(&mut self) {
+        let worker = self.phase.worker_mut();
+        let Some(session) = worker.and_then(|worker| worker.session.as_mut()) else {
+            return;
+        };
+        session.kill();
+        let gone = async { while session.next().await.is_some() {} };
+        if tokio::time::timeout(self.context.limits.kill_timeout, gone)
+            .await
+            .is_err()
+        {
+            tracing::error!(model = %self.model.id(), "the worker cannot be reaped and is left to the system");
+        }
+    }
+
+    fn observation_interval(&self) -> Duration {
+        if self.state.stage().is_loading() {
+            LOADING_INTERVAL
+        } else {
+            SERVING_INTERVAL.min(self.context.limits.hang_timeout / 4)
+        }
+    }
+
+    fn handle_event(&mut self, event: PhaseEvent) {
+        match event {
+            PhaseEvent::Placed(placement) => self.placement_granted(placement),
+            PhaseEvent::Download(event) => self.handle_download_event(event),
+            PhaseEvent::Report(report) => self.handle_report(report),
+            PhaseEvent::Memory(decision) => self.memory_decided(decision),
+            PhaseEvent::Files(seen) => self.files_seen(seen),
+            PhaseEvent::Drained => self.apply(Event::Drained),
+            PhaseEvent::Released(released) => self.device_released(released),
+        }
+    }
+
+    fn handle_report(&mut self, report: Report) {
+        let Some(worker) = self.phase.worker_mut() else {
+            return;
+        };
+        match report {
+            Report::Files(files) => self.model.files.store(Some(Arc::new(files))),
+            Report::Spawned { pid, heartbeat } => {
+                let device = worker.gpu.as_ref().map(|on| {
+                    let system = self.context.devices.system().clone();
+                    (system, on.gpu.uuid.clone())
+                });
+                worker.monitor = Some(WorkerMonitor::new(pid, heartbeat, device));
+                self.publication.edit().worker_pid = Some(pid);
+                self.publish_progress();
+            }
+            Report::Inspected { inspection, client } => {
+                worker.client = Some(*client);
+                worker.engine_concurrency = inspection.max_concurrency;
+                self.record_metadata(inspection.metadata.clone());
+                self.request_memory(inspection);
+            }
+            Report::EngineBuilt(metadata) => {
+                self.record_metadata(*metadata);
+                self.apply(Event::EngineBuilt);
+            }
+            Report::Warmed => {
+                let now = worker.monitor.as_mut().map(WorkerMonitor::memory_now);
+                self.settle_memory(now);
+                self.apply(Event::Warmed);
+            }
+            Report::Fault(failure) => self.fail(failure),
+            Report::Exited(failure) => {
+                worker.session = None;
+                self.record_prompts(&failure);
+                self.apply(Event::Exited {
+                    failure,
+                    restart: LoadId::fresh(),
+                });
+            }
+        }
+    }
+
+    fn expire(&mut self, timer: Timer) {
+        match timer {
+            Timer::Load => {
+                let limit = self.load.timeout.as_secs_f64();
+                let message = format!(
+                    "the load did not end within {limit:.1} s, while the model was {}; load again with a longer \
+                     timeout",
+                    self.state.stage().name().to_uppercase()
+                );
+                self.apply(Event::LoadExpired(Failure::new(
+                    Reason::LoadTimeout,
+                    message,
+                )));
+            }
+            Timer::Retry => self.apply(Event::RetryDue),
+            Timer::Drain => self.apply(Event::DrainExpired),
+            Timer::Stop => {
+                tracing::warn!(model = %self.model.id(), "the worker does not exit; killing it");
+                self.kill();
+            }
+            Timer::Kill => {
+                let worker = self.phase.worker();
+                if let Some(reservation) = worker.and_then(|worker| worker.memory.reservation()) {
+                    reservation.mark_stuck();
+                }
+                self.apply(Event::Unreaped);
+                self.answer_unreaped();
+            }
+            Timer::Stable => self.apply(Event::Stable),
+        }
+    }
+}
+
+// === impl LoadContext ===
+
+impl LoadContext {
+    fn new(spec: Arc<Spec>) -> Self {
+        Self {
+            began: Instant::now(),
+            began_at: SystemTime::now(),
+            timeout: Duration::ZERO,
+            restart: false,
+            span: Span::none(),
+            may_evict: false,
+            spec,
+            snapshot: None,
+            prompts: PromptHistory::default(),
+        }
+    }
+
+    /// The clock of another load begins now.
+    pub(super) fn begin(&mut self, timeout: Duration, span: Span) {
+        self.began = Instant::now();
+        self.began_at = SystemTime::now();
+        self.timeout = timeout;
+        self.restart = false;
+        self.span = span;
+    }
+
+    /// The server begins it anew, after a worker that served.
+    pub(super) fn begin_restart(&mut self, now: SystemTime) {
+        self.began = Instant::now();
+        self.began_at = now;
+        self.restart = true;
+    }
+}
+
+fn ticks(first: Instant, period: Duration) -> Interval {
+    let mut ticks = interval_at(first, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}

@@ -1,0 +1,232 @@
+//! A model's worker, with all that it has: one value, dropped as one.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::{
+    commands::{UnloadReport, Verification},
+    phases::PhaseEvent,
+    placement::{OnGpu, Placement},
+};
+use crate::{
+    catalog::Attempt,
+    lifecycle::{
+        admission::{AdmissionQueue, Occupancy},
+        devices::PendingPlacement,
+        files::FileWatch,
+        load_slots::LoadSlot,
+        memory::Reservation,
+        worker_monitor::WorkerMonitor,
+        worker_session::{Report, WorkerSession},
+    },
+    model::{Failure, Memory},
+    worker::{Client, Inspection},
+};
+
+/// A worker from its start to the end of its unload.
+pub(super) struct HostedWorker {
+    /// The conversation with it, until it is reaped.
+    pub(super) session: Option<WorkerSession>,
+    /// Once it has a process.
+    pub(super) monitor: Option<WorkerMonitor>,
+    /// Once it is connected.
+    pub(super) client: Option<Client>,
+    /// `None`: it is on the CPU.
+    pub(super) gpu: Option<OnGpu>,
+    pub(super) memory: WorkerMemory,
+    /// Requests that the engine can run at the same time.
+    pub(super) engine_concurrency: u32,
+    /// The way in, once it serves.
+    pub(super) queue: Option<Arc<AdmissionQueue>>,
+    /// The attempt that is on disk.
+    pub(super) attempt: Option<Attempt>,
+    /// On the model's files, while it serves.
+    pub(super) files: FileWatch,
+    /// The most that it was seen to hold.
+    pub(super) peak: Memory,
+    /// Whether a pace was seen that is not on disk.
+    pub(super) pace_is_new: bool,
+    pub(super) stopping: Stopping,
+    /// What its unload left behind.
+    pub(super) leftover: Option<Failure>,
+    /// Until the model is READY.
+    slot: Option<LoadSlot>,
+    /// Until it has a reservation.
+    pending: Option<PendingPlacement>,
+}
+
+/// The memory of a worker.
+pub(super) enum WorkerMemory {
+    /// Nobody knows what it needs.
+    Unknown,
+    /// What its inspection found was asked for.
+    Requested {
+        inspection: Box<Inspection>,
+        decision: BoxFuture<'static, Result<Reservation, Failure>>,
+    },
+    /// It was let in.
+    Reserved(Reservation),
+}
+
+/// What is known of the stop that is under way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stopping {
+    pub(super) began: Option<Instant>,
+    pub(super) held: Memory,
+    pub(super) killed: bool,
+}
+
+// === impl HostedWorker ===
+
+impl HostedWorker {
+    /// The worker of `session`, which was just started at `placement`.
+    pub(super) fn new(
+        session: WorkerSession,
+        placement: Placement,
+        attempt: Option<Attempt>,
+    ) -> Self {
+        Self {
+            session: Some(session),
+            monitor: None,
+            client: None,
+            gpu: placement.gpu,
+            memory: WorkerMemory::Unknown,
+            engine_concurrency: 1,
+            queue: None,
+            attempt,
+            files: FileWatch::default(),
+            peak: Memory::default(),
+            pace_is_new: false,
+            stopping: Stopping::default(),
+            leftover: None,
+            slot: Some(placement.slot),
+            pending: placement.pending,
+        }
+    }
+
+    /// Waits for what comes next. Safe to cancel.
+    pub(super) async fn next(&mut self, draining: bool) -> PhaseEvent {
+        tokio::select! {
+            report = next_report(&mut self.session) => PhaseEvent::Report(report),
+            decision = self.memory.decided() => PhaseEvent::Memory(decision),
+            seen = self.files.seen() => PhaseEvent::Files(seen),
+            () = emptied(self.queue.as_deref()), if draining => PhaseEvent::Drained,
+        }
+    }
+
+    /// Other loads may go on.
+    pub(super) fn release_slot(&mut self) {
+        self.slot = None;
+        self.pending = None;
+    }
+
+    /// It was let in with `reservation`.
+    pub(super) fn reserve(&mut self, reservation: Reservation) {
+        self.memory = WorkerMemory::Reserved(reservation);
+        self.pending = None;
+    }
+
+    /// What it holds is on its way back.
+    pub(super) fn mark_leaving(&self) {
+        if let Some(reservation) = self.memory.reservation() {
+            reservation.mark_leaving();
+        }
+    }
+
+    /// Who is inside.
+    pub(super) fn occupancy(&self) -> Occupancy {
+        let queue = self.queue.as_ref();
+        queue.map(|queue| queue.occupancy()).unwrap_or_default()
+    }
+
+    /// Kills it, if it lives.
+    pub(super) fn kill(&mut self) {
+        self.stopping.killed = true;
+        if let Some(session) = &self.session {
+            session.kill();
+        }
+    }
+
+    /// What the unload that ends now did; `device_bytes` were seen to come back.
+    pub(super) fn unload_report(
+        &self,
+        verification: Verification,
+        device_bytes: u64,
+    ) -> UnloadReport {
+        let held = match (self.stopping.began, &self.monitor) {
+            (Some(_), _) => self.stopping.held,
+            (None, Some(monitor)) => monitor.memory(),
+            (None, None) => Memory::default(),
+        };
+        UnloadReport {
+            was_loaded: true,
+            host_bytes: held.host_bytes,
+            device_bytes,
+            verification,
+            killed: self.stopping.killed,
+        }
+    }
+}
+
+// === impl WorkerMemory ===
+
+impl WorkerMemory {
+    /// What it was let in with.
+    pub(super) fn reservation(&self) -> Option<&Reservation> {
+        match self {
+            Self::Reserved(reservation) => Some(reservation),
+            Self::Unknown | Self::Requested { .. } => None,
+        }
+    }
+
+    /// Gives up what it was let in with, to the caller.
+    pub(super) fn take_reservation(&mut self) -> Option<Reservation> {
+        match std::mem::replace(self, Self::Unknown) {
+            Self::Reserved(reservation) => Some(reservation),
+            Self::Unknown | Self::Requested { .. } => None,
+        }
+    }
+
+    /// Whether the answer is waited for.
+    pub(super) fn is_requested(&self) -> bool {
+        matches!(self, Self::Requested { .. })
+    }
+
+    /// The answer is not waited for any more. Gives what the inspection found.
+    pub(super) fn cancel_request(&mut self) -> Option<Box<Inspection>> {
+        match std::mem::replace(self, Self::Unknown) {
+            Self::Requested { inspection, .. } => Some(inspection),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// The answer. Safe to cancel; waits for ever when nothing was asked.
+    async fn decided(&mut self) -> Result<Reservation, Failure> {
+        match self {
+            Self::Requested { decision, .. } => decision.await,
+            Self::Unknown | Self::Reserved(_) => std::future::pending().await,
+        }
+    }
+}
+
+async fn next_report(session: &mut Option<WorkerSession>) -> Report {
+    let report = match session {
+        Some(session) => session.next().await,
+        None => None,
+    };
+    match report {
+        Some(report) => report,
+        None => std::future::pending().await,
+    }
+}
+
+async fn emptied(queue: Option<&AdmissionQueue>) {
+    if let Some(queue) = queue {
+        queue.empty().await;
+    }
+}

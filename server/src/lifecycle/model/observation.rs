@@ -1,0 +1,116 @@
+//! Looks at the worker from outside, and what comes of them.
+
+use super::driver::Driver;
+use crate::model::{Failure, Memory, Stage, state::Event};
+
+impl Driver {
+    /// Looks at the worker: progress and stalls of a load, hangs of an engine, memory.
+    pub(super) fn observe(&mut self) {
+        let Some(memory) = self.read_worker() else {
+            return;
+        };
+        self.record_memory(memory);
+        self.record_pace();
+        let stage = self.state.stage();
+        let fault = self.fault(stage);
+        if self.load_progressed(stage) {
+            self.publish_progress();
+        } else {
+            self.publish_figures();
+        }
+        match fault {
+            Some(failure) => self.fail(failure),
+            None if stage == Stage::Ready => {
+                if let Some(worker) = self.phase.worker_mut() {
+                    worker.files.check(self.model.files.load_full());
+                }
+                self.end_idleness();
+            }
+            None => {}
+        }
+    }
+
+    /// Reads what the worker holds, and how its device looks.
+    fn read_worker(&mut self) -> Option<Memory> {
+        let worker = self.phase.worker_mut()?;
+        let monitor = worker.monitor.as_mut()?;
+        if worker.memory.is_requested() {
+            // It waits for memory, and has nothing to do meanwhile.
+            monitor.reset_inactivity();
+        }
+        monitor.observe();
+        let memory = monitor.memory();
+        self.publication.edit().kv_blocks = monitor.kv_blocks();
+        if worker.stopping.began.is_none() {
+            self.observe_device();
+        }
+        Some(memory)
+    }
+
+    /// The failure of a worker that no longer moves, as of the last look.
+    fn fault(&mut self, stage: Stage) -> Option<Failure> {
+        let limits = &self.context.limits;
+        let worker = self.phase.worker_mut()?;
+        let occupancy = worker.occupancy();
+        let monitor = worker.monitor.as_mut()?;
+        match stage {
+            Stage::Starting | Stage::Loading | Stage::Warming => {
+                monitor.follow_load(limits);
+                monitor.stalled(limits)
+            }
+            Stage::Ready | Stage::Draining => {
+                let pace = self.model.facts().learned.pace;
+                monitor.follow_engine(&occupancy, limits);
+                monitor.hung(&occupancy, limits, pace)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the load got on since the last look.
+    fn load_progressed(&mut self, stage: Stage) -> bool {
+        let monitor = self.phase.monitor();
+        match (stage, monitor.and_then(|monitor| monitor.bytes_read())) {
+            (Stage::Loading, Some((bytes, elapsed))) => {
+                let meter = &mut self.publication.meter;
+                meter.observe(bytes, elapsed).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// The worker cannot go on.
+    pub(super) fn fail(&mut self, failure: Failure) {
+        self.record_prompts(&failure);
+        self.apply(Event::Fault(failure));
+    }
+
+    /// The worker ends by this failure: what it had to read may be why.
+    pub(super) fn record_prompts(&mut self, failure: &Failure) {
+        let served = matches!(self.state.stage(), Stage::Ready | Stage::Draining);
+        let worker = self.phase.worker();
+        if let Some(monitor) = worker.and_then(|worker| worker.monitor.as_ref())
+            && served
+            && !self.state.is_terminating()
+        {
+            let prompts = &mut self.load.prompts;
+            prompts.worker_ended(monitor.prompts(), failure.reason);
+        }
+    }
+
+    /// Takes note of how quickly the engine works.
+    fn record_pace(&mut self) {
+        let Some(worker) = self.phase.worker_mut() else {
+            return;
+        };
+        let Some(seen) = worker.monitor.as_ref().and_then(|monitor| monitor.pace()) else {
+            return;
+        };
+        let known = self.model.facts().learned.pace.unwrap_or_default();
+        let pace = seen.or(known);
+        if pace.differs_from(known) {
+            worker.pace_is_new = true;
+            self.model.learn(|facts| facts.learned.pace = Some(pace));
+        }
+    }
+}

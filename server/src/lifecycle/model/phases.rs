@@ -1,0 +1,219 @@
+//! What a driver holds, by where its model stands: what is of use in one phase only exists only there.
+
+use futures::future::BoxFuture;
+
+use super::{
+    download::{Download, DownloadEvent},
+    hosted_worker::{HostedWorker, WorkerMemory},
+    placement::{OnGpu, Placement, PlacementRequest},
+};
+use crate::{
+    lifecycle::{
+        files::Change, memory::Reservation, release::Released, worker_monitor::WorkerMonitor,
+        worker_session::Report,
+    },
+    model::Failure,
+};
+
+/// The resources of a model. What is dropped with a phase is given back.
+pub(super) enum Phase {
+    /// UNLOADED, BACKOFF and FAILED.
+    Idle {
+        /// What the last unload left behind.
+        leftover: Option<Failure>,
+    },
+    /// PENDING: a placement is waited for.
+    Queued(PlacementRequest),
+    /// There is a placement, and the download or the worker is about to be started.
+    Placed(Placement),
+    /// DOWNLOADING.
+    Downloading {
+        download: Download,
+        placement: Placement,
+    },
+    /// STARTING to UNLOADING.
+    Hosted(Box<HostedWorker>),
+    /// UNLOADING: the worker was reaped, and its device is looked at.
+    Releasing {
+        worker: Box<HostedWorker>,
+        released: BoxFuture<'static, Released>,
+    },
+    /// The model is being deleted: the driver ends.
+    Ended,
+}
+
+/// What comes of what a phase waits for.
+pub(super) enum PhaseEvent {
+    /// The placement, or that there is none.
+    Placed(Result<Placement, Failure>),
+    /// Of the download; `None`: its task is lost.
+    Download(Option<DownloadEvent>),
+    /// The worker's.
+    Report(Report),
+    /// The memory was given, or not.
+    Memory(Result<Reservation, Failure>),
+    /// What has become of the model's files, if that can be told.
+    Files(Option<Change>),
+    /// No request runs or waits any more.
+    Drained,
+    /// The device was looked at.
+    Released(Released),
+}
+
+// === impl Phase ===
+
+impl Phase {
+    /// Holds nothing.
+    pub(super) fn idle() -> Self {
+        Self::Idle { leftover: None }
+    }
+
+    /// Waits for what comes next; for ever where nothing does. Safe to cancel.
+    pub(super) async fn next(&mut self, draining: bool) -> PhaseEvent {
+        match self {
+            Self::Idle { .. } | Self::Placed(_) | Self::Ended => std::future::pending().await,
+            Self::Queued(request) => PhaseEvent::Placed(request.granted().await),
+            Self::Downloading { download, .. } => PhaseEvent::Download(download.next().await),
+            Self::Hosted(worker) => worker.next(draining).await,
+            Self::Releasing { released, .. } => PhaseEvent::Released(released.await),
+        }
+    }
+
+    /// The worker, until its memory is accounted for.
+    pub(super) fn worker(&self) -> Option<&HostedWorker> {
+        match self {
+            Self::Hosted(worker) | Self::Releasing { worker, .. } => Some(worker),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::worker`].
+    pub(super) fn worker_mut(&mut self) -> Option<&mut HostedWorker> {
+        match self {
+            Self::Hosted(worker) | Self::Releasing { worker, .. } => Some(worker),
+            _ => None,
+        }
+    }
+
+    /// What watches the worker, while it has a process.
+    pub(super) fn monitor(&self) -> Option<&WorkerMonitor> {
+        match self {
+            Self::Hosted(worker) => worker.monitor.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The GPU that the model is on, or will be; `None`: the CPU, or nothing yet.
+    pub(super) fn gpu(&self) -> Option<&OnGpu> {
+        match self {
+            Self::Placed(placement) | Self::Downloading { placement, .. } => placement.gpu.as_ref(),
+            Self::Hosted(worker) | Self::Releasing { worker, .. } => worker.gpu.as_ref(),
+            Self::Idle { .. } | Self::Queued(_) | Self::Ended => None,
+        }
+    }
+
+    /// What the last unload left behind, where nothing has begun since.
+    pub(super) fn leftover(&self) -> Option<&Failure> {
+        match self {
+            Self::Idle { leftover } => leftover.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// `download` brings the files for the placement.
+    pub(super) fn begin_download(&mut self, download: Download) {
+        self.replace(|phase| match phase {
+            Self::Placed(placement) => Self::Downloading {
+                download,
+                placement,
+            },
+            other => other,
+        });
+    }
+
+    /// The download has ended, or is to end.
+    pub(super) fn end_download(&mut self) {
+        self.replace(|phase| match phase {
+            Self::Downloading { placement, .. } => Self::Placed(placement),
+            other => other,
+        });
+    }
+
+    /// Gives the load slot back, or leaves its queue.
+    pub(super) fn release_slot(&mut self) {
+        match self {
+            Self::Queued(_) | Self::Placed(_) | Self::Downloading { .. } => *self = Self::idle(),
+            Self::Hosted(worker) | Self::Releasing { worker, .. } => worker.release_slot(),
+            Self::Idle { .. } | Self::Ended => {}
+        }
+    }
+
+    /// The placement, for the worker or the download that is started on it.
+    pub(super) fn take_placement(&mut self) -> Option<Placement> {
+        match std::mem::replace(self, Self::idle()) {
+            Self::Placed(placement) => Some(placement),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// `worker` was started.
+    pub(super) fn host(&mut self, worker: HostedWorker) {
+        *self = Self::Hosted(Box::new(worker));
+    }
+
+    /// The worker, which has ended for good.
+    pub(super) fn take_worker(&mut self) -> Option<Box<HostedWorker>> {
+        match std::mem::replace(self, Self::idle()) {
+            Self::Hosted(mut worker) | Self::Releasing { mut worker, .. } => {
+                let leftover = worker.leftover.take();
+                *self = Self::Idle { leftover };
+                Some(worker)
+            }
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// The worker was reaped: `released` looks at its device.
+    pub(super) fn begin_release(&mut self, released: BoxFuture<'static, Released>) {
+        self.replace(|phase| match phase {
+            Self::Hosted(worker) => Self::Releasing { worker, released },
+            other => other,
+        });
+    }
+
+    /// The device is not looked at any more. What the unload left behind is `held`.
+    pub(super) fn device_released(&mut self, held: Option<Failure>) {
+        self.end_release();
+        if let Self::Hosted(worker) = self {
+            // What did not come back shows in what the device has free.
+            worker.memory = WorkerMemory::Unknown;
+            worker.leftover = held;
+        }
+    }
+
+    fn end_release(&mut self) {
+        self.replace(|phase| match phase {
+            Self::Releasing { worker, .. } => Self::Hosted(worker),
+            other => other,
+        });
+    }
+
+    /// Waits for nothing more than the end of the worker, if there is one.
+    pub(super) fn interrupt(&mut self) {
+        self.end_release();
+        self.release_slot();
+        if let Self::Hosted(worker) = self {
+            worker.memory.cancel_request();
+        }
+    }
+
+    fn replace(&mut self, change: impl FnOnce(Self) -> Self) {
+        *self = change(std::mem::replace(self, Self::idle()));
+    }
+}
