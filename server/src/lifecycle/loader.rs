@@ -16,13 +16,11 @@ use tracing::Span;
 use super::{
     Fleet, SourceError,
     fleet::UnknownModel,
-    model::{Command, LoadCommand, LoadTicket},
+    model::{Command, LoadCommand, LoadOrder, LoadTicket},
     sessions::{SessionId, UnknownSession, release_hold},
 };
 use crate::{
-    catalog::{
-        Attempt, CatalogEntry, LoadRequest, OnConflict, RegisterError, Requested, StorageError,
-    },
+    catalog::{CatalogEntry, LoadRequest, OnConflict, RegisterError, Requested, StorageError},
     model::{Failure, LoadId, ModelId, Reason, Source, Spec, Stage},
 };
 
@@ -39,20 +37,6 @@ pub struct LoadOptions {
     pub session: Option<SessionId>,
     /// Whether others may be evicted for it.
     pub may_evict: bool,
-}
-
-/// What a driver is to do about a load.
-#[derive(Clone, Debug)]
-pub(super) struct LoadOrder {
-    pub(super) force: bool,
-    pub(super) timeout: Duration,
-    /// The model is to stay loaded.
-    pub(super) desired: bool,
-    pub(super) may_evict: bool,
-    /// What ended earlier workers may be tried again.
-    pub(super) forgive: bool,
-    /// The server died in this attempt, which counts.
-    pub(super) crashed: Option<Attempt>,
 }
 
 /// A load that was not begun.
@@ -318,22 +302,6 @@ impl LoadOptions {
             timeout,
             session: None,
             may_evict: true,
-        }
-    }
-}
-
-// === impl LoadOrder ===
-
-impl LoadOrder {
-    /// A load that nobody but the server asks for.
-    pub(super) fn by_the_server(timeout: Duration) -> Self {
-        Self {
-            force: false,
-            timeout,
-            desired: false,
-            may_evict: false,
-            forgive: false,
-            crashed: None,
         }
     }
 }

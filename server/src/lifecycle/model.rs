@@ -10,6 +10,7 @@ mod commands;
 mod download;
 mod driver;
 mod hosted_worker;
+mod load_order;
 mod memory;
 mod observation;
 mod phases;
@@ -44,6 +45,7 @@ use crate::{
 pub(super) use commands::{Command, EvictCommand, LoadCommand, UnloadCommand};
 pub use commands::{LoadTicket, UnloadReport, Verification};
 pub(super) use driver::Driver;
+pub(super) use load_order::LoadOrder;
 
 /// A model: what is known of it, and the way to its worker.
 #[derive(Debug)]

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{Span, info_span};
 
-use super::{driver::Driver, memory::is_remote, phases::Phase, timers::Timer};
+use super::{
+    driver::Driver, load_order::LoadOrder, memory::is_remote, phases::Phase, timers::Timer,
+};
 use crate::{
     catalog::{Attempt, CatalogEntry, Note},
-    lifecycle::loader::LoadOrder,
     model::{
         Failure, LoadId, LoadOutcome, Reason, Stage, Status, SuspendCause,
         state::{Cause, Event, Load},

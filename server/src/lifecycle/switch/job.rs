@@ -9,8 +9,7 @@ use super::{
     super::{
         Fleet, Model,
         holders::Holder,
-        loader::LoadOrder,
-        model::{Command, UnloadCommand},
+        model::{Command, LoadOrder, UnloadCommand},
         sessions::release_hold,
     },
     SwitchOptions,
