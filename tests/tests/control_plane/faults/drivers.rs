@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{
-    ErrorReason,
+    DesiredState, ErrorReason,
     ModelState::{self, Draining, Failed, Loading, Ready, Starting, Unloaded, Warming},
     ModelStatus, RestartMode,
 };
@@ -130,6 +130,33 @@ async fn an_unload_whose_driver_panics_while_it_drains_is_done_all_the_same() ->
     assert!(!processes::exists(worker));
     refusal(running.end().await?, Code::Internal, ErrorReason::Internal);
     transitions.until(Unloaded).await?;
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_reload_whose_driver_panics_while_it_drains_fails() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = server(&failpoints).await?;
+    let worker = server.ready().await?.worker_pid;
+    let mut events = server.events()?;
+    let gate = server.gate("token")?;
+    let mut transitions = server.follow("m").await?;
+    let running = Background::start(server.client.generate("m").prompt("x").text());
+    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    let reload = Background::start(server.client.load("m").force_reload().wait());
+    let next = transitions.until(Draining).await?.next_load_id;
+    failpoints.panic("driver.m")?;
+    let failed = transitions.next().await?;
+    assert_failed(&failed, worker);
+    assert_eq!(failed.load_id, next);
+    refusal(reload.end().await?, Code::Internal, ErrorReason::Internal);
+    refusal(running.end().await?, Code::Internal, ErrorReason::Internal);
+    let info = server.info().await?;
+    assert_eq!(info.desired_state(), DesiredState::Loaded);
+    let last = info.recent_loads.first().context("no load")?;
+    assert_eq!(last.load_id, next);
+    gate.open()?;
+    server.ready().await?;
     Ok(())
 }
 
