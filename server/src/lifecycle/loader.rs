@@ -103,9 +103,11 @@ impl Fleet {
         let entry = self.register(name, options.spec, on_conflict, desired);
         let ticket = match entry.await {
             Ok(entry) => {
+                if desired {
+                    self.note_desired(&id, true);
+                }
                 let order = LoadOrder {
                     force: options.force && !self.was_reloaded(&entry, seen.as_ref()),
-                    desired,
                     may_evict: options.may_evict,
                     forgive: true,
                     ..LoadOrder::by_the_server(options.timeout)
@@ -268,7 +270,7 @@ impl Fleet {
         outcome.await.map_err(|_| down())?.map(|_| ())
     }
 
-    /// What is known to be asked for of the model `id`, after that was committed.
+    /// What is asked for of the model `id`, after that was committed, under the desired-state lock: nobody else writes it.
     pub(super) fn note_desired(&self, id: &ModelId, desired: bool) {
         if let Some(model) = self.context.model(id) {
             model.learn(|facts| facts.desired = desired);

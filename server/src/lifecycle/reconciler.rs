@@ -31,7 +31,7 @@ impl Fleet {
         let required = wanted.iter().filter(|entry| entry.spec.required);
         self.context
             .await_required(required.map(|entry| entry.id.clone()));
-        for entry in wanted {
+        for mut entry in wanted {
             if !asked_for(&entry) {
                 self.end_stale_attempt(&entry);
                 if self.context.model(&entry.id).is_none() {
@@ -41,9 +41,11 @@ impl Fleet {
                 continue;
             }
             let id = entry.id.clone();
+            let _turn = self.context.desired_state_lock.lock().await;
+            self.note_desired(&id, true);
+            entry.desired = true;
             let order = LoadOrder {
                 crashed: entry.attempt.clone(),
-                desired: true,
                 // The others have what the required ones leave.
                 may_evict: entry.spec.required,
                 ..LoadOrder::by_the_server(self.default_load_timeout())

@@ -75,6 +75,7 @@ impl Fleet {
             return Err(UnloadError::Held(others));
         }
         self.catalog.set_desired(&id, false).await?;
+        self.note_desired(&id, false);
         // Nobody has come since: models are held under the desired-state lock.
         self.context.holders.release(&id);
         let Some(model) = self.context.model(&id) else {
@@ -115,18 +116,16 @@ impl Fleet {
                 continue;
             }
             self.catalog.set_desired(&entry.id, false).await?;
-            match model {
-                // No longer suspended, and otherwise as it is.
-                Some(model) if stage == Some(Stage::Unloaded) => {
-                    let (command, _) = UnloadCommand::new(Duration::ZERO);
-                    let command = UnloadCommand {
-                        undesired: true,
-                        ..command
-                    };
-                    // A driver that is gone has nothing to forget.
-                    let _ = model.commands.send(Command::Unload(command)).await;
-                }
-                _ => self.note_desired(&entry.id, false),
+            self.note_desired(&entry.id, false);
+            // No longer suspended, and otherwise as it is.
+            if let Some(model) = model.filter(|_| stage == Some(Stage::Unloaded)) {
+                let (command, _) = UnloadCommand::new(Duration::ZERO);
+                let command = UnloadCommand {
+                    undesired: true,
+                    ..command
+                };
+                // A driver that is gone has nothing to forget.
+                let _ = model.commands.send(Command::Unload(command)).await;
             }
         }
         Ok(())

@@ -158,7 +158,6 @@ impl Driver {
         let joins = stage.is_loading() && !reload;
         self.load.may_evict = order.may_evict || (self.load.may_evict && joins);
         self.unsuspend();
-        self.model.learn(|facts| facts.desired |= order.desired);
         self.entry_changed(entry);
         if reload {
             self.drain_timeout = self.context.limits.drain_timeout;
@@ -217,7 +216,6 @@ impl Driver {
             return;
         }
         if command.undesired {
-            self.model.learn(|facts| facts.desired = false);
             if self.unsuspend() {
                 // No transition tells that it is not suspended any more.
                 self.publish_progress();

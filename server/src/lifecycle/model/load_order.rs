@@ -9,8 +9,6 @@ use crate::catalog::Attempt;
 pub(in crate::lifecycle) struct LoadOrder {
     pub(in crate::lifecycle) force: bool,
     pub(in crate::lifecycle) timeout: Duration,
-    /// The model is to stay loaded.
-    pub(in crate::lifecycle) desired: bool,
     pub(in crate::lifecycle) may_evict: bool,
     /// What ended earlier workers may be tried again.
     pub(in crate::lifecycle) forgive: bool,
@@ -26,7 +24,6 @@ impl LoadOrder {
         Self {
             force: false,
             timeout,
-            desired: false,
             may_evict: false,
             forgive: false,
             crashed: None,
