@@ -1,7 +1,8 @@
 //! Serves HTTP on a TCP listener: accepts, limits, keeps alive and ends connections.
 //!
 //! Invariant: every connection and every HTTP/2 stream runs in a task that [`serve`] has joined when it
-//! returns, and it returns at most `grace` (and a moment) after `stop`.
+//! returns, and it returns at most `grace` (and a moment) after `stop`. One that panics ends with its connection, and
+//! the others go on.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::server::TcpConnectInfo;
 use tower::ServiceExt;
+
+use crate::supervisor::{Supervisor, Tasks};
 
 /// Error of a service or a response body.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -72,7 +75,9 @@ pub struct ServeOptions {
 /// Runs the tasks of a connection's HTTP/2 streams; all end with `kill`.
 #[derive(Clone, Debug)]
 struct StreamExecutor {
+    /// Those of the connection.
     streams: TaskTracker,
+    tasks: Tasks,
     kill: CancellationToken,
 }
 
@@ -80,7 +85,7 @@ struct StreamExecutor {
 #[derive(Clone)]
 struct Connections {
     options: ServeOptions,
-    tasks: TaskTracker,
+    tasks: Tasks,
     stop: CancellationToken,
     kill: CancellationToken,
 }
@@ -94,6 +99,7 @@ struct Connections {
 /// A failed accept (for example EMFILE) is logged and retried after a pause. Requests carry tonic's
 /// [`TcpConnectInfo`] in their extensions.
 pub async fn serve<S, B>(
+    supervisor: Supervisor,
     listener: TcpListener,
     service: S,
     options: ServeOptions,
@@ -107,7 +113,7 @@ pub async fn serve<S, B>(
     B::Error: Into<BoxError>,
 {
     let connections = Connections {
-        tasks: TaskTracker::new(),
+        tasks: supervisor.tasks(),
         stop,
         kill: options.kill.clone(),
         options,
@@ -172,12 +178,14 @@ where
 {
     fn execute(&self, stream: F) {
         let kill = self.kill.clone();
-        self.streams.spawn(async move {
+        let stream = async move {
             tokio::select! {
                 () = stream => {}
                 () = kill.cancelled_owned() => {}
             }
-        });
+        };
+        self.tasks
+            .isolated("stream", self.streams.track_future(stream));
     }
 }
 
@@ -213,7 +221,7 @@ impl Connections {
         while let Some(Some((stream, peer, slot))) = self.stop.run_until_cancelled(next()).await {
             let connections = self.clone();
             let service = service.clone();
-            self.tasks.spawn(async move {
+            self.tasks.isolated("connection", async move {
                 connections.run(stream, peer, service).await;
                 drop(slot);
             });
@@ -246,16 +254,18 @@ impl Connections {
         });
         let executor = StreamExecutor {
             streams: TaskTracker::new(),
+            tasks: self.tasks.clone(),
             kill: self.kill.child_token(),
         };
-        let (streams, kill) = (executor.streams.clone(), executor.kill.clone());
+        let streams = executor.streams.clone();
+        // Nothing that its streams still do can be told to anybody, and not all of them notice.
+        let kill = executor.kill.clone().drop_guard();
         let connection = self.options.builder(executor);
         let connection = connection.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = self.drive(connection, &streams).await {
             tracing::debug!(listener = self.options.name, %peer, %error, "connection ended");
         }
-        // Nothing that its streams still do can be told to anybody, and not all of them notice.
-        kill.cancel();
+        drop(kill);
         streams.close();
         streams.wait().await;
     }
@@ -305,7 +315,7 @@ impl Connections {
         if timeout(grace, self.tasks.wait()).await.is_err() {
             tracing::warn!(
                 listener = self.options.name,
-                connections = self.tasks.len(),
+                tasks = self.tasks.len(),
                 "dropping connections that did not end in time"
             );
         }

@@ -193,6 +193,7 @@ impl Server {
         let options = ServeOptions::main(settings.max_connections);
         let main_kill = options.kill.clone();
         let serving = net::serve(
+            supervisor.clone(),
             main_listener,
             service,
             options,
@@ -214,7 +215,14 @@ impl Server {
         );
         let options = ServeOptions::ops(settings.max_connections);
         let ops_kill = options.kill.clone();
-        let serving = net::serve(ops_listener, router, options, ops_stop.clone(), MARGIN);
+        let serving = net::serve(
+            supervisor.clone(),
+            ops_listener,
+            router,
+            options,
+            ops_stop.clone(),
+            MARGIN,
+        );
         let ops = Port {
             stop: ops_stop,
             kill: ops_kill,

@@ -9,10 +9,8 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::JoinSet,
-};
+use futures::future::join_all;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -283,17 +281,14 @@ impl Fleet {
     pub async fn shutdown(&self) {
         self.close();
         let drain = self.context.limits.drain_timeout;
-        let mut unloads = JoinSet::new();
-        for model in self.all() {
-            unloads.spawn(async move {
-                let (command, report) = UnloadCommand::new(drain);
-                if model.commands.send(Command::Unload(command)).await.is_ok() {
-                    // A driver that is gone has left no worker behind.
-                    let _ = report.await;
-                }
-            });
-        }
-        while unloads.join_next().await.is_some() {}
+        let unload = async |model: Arc<Model>| {
+            let (command, report) = UnloadCommand::new(drain);
+            if model.commands.send(Command::Unload(command)).await.is_ok() {
+                // A driver that is gone has left no worker behind.
+                let _ = report.await;
+            }
+        };
+        join_all(self.all().into_iter().map(unload)).await;
         self.context.end_drivers.cancel();
         self.context.tasks.close();
         self.context.tasks.wait().await;

@@ -30,8 +30,10 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = serve(listener, router, options, stop.clone(), GRACE);
-        let ended = TaskTracker::new().spawn(served);
+        let supervisor = Supervisor::default();
+        let tasks = supervisor.tasks();
+        let served = serve(supervisor, listener, router, options, stop.clone(), GRACE);
+        let ended = tasks.isolated("server", served);
         (
             Self {
                 address,
@@ -49,7 +51,8 @@ impl Server {
             hyper::client::conn::http2::handshake(executor, TokioIo::new(stream))
                 .await
                 .unwrap();
-        TaskTracker::new().spawn(connection);
+        let connection = async { connection.await.unwrap_or_default() };
+        Supervisor::default().tasks().isolated("client", connection);
         sender
     }
 

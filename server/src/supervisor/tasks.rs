@@ -77,15 +77,35 @@ impl Tasks {
 
     /// Runs a task of a request, whose caller hears when what the task holds is dropped.
     pub fn request(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-        self.tracker.spawn(async move {
-            let task = AssertUnwindSafe(with_faults("request", task)).catch_unwind();
+        self.isolated("request", task)
+    }
+
+    /// Runs a task whose panic ends what the task holds, and nothing else: whoever is at the other end of that sees it.
+    pub fn isolated(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        self.spawn(async move {
+            let task = AssertUnwindSafe(with_faults(name, task)).catch_unwind();
             if let Err(panic) = task.await {
                 tracing::error!(
+                    task = name,
                     panic = panic_message(&*panic),
-                    "the task of a request panicked"
+                    "a task panicked"
                 );
             }
         })
+    }
+
+    /// How many have not ended.
+    pub fn len(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Whether all have ended.
+    pub fn is_empty(&self) -> bool {
+        self.tracker.is_empty()
     }
 
     /// No more tasks come.
@@ -105,7 +125,7 @@ impl Tasks {
         ended: impl FnOnce(&Supervisor, Name, Result<(), Panic>) + Send + 'static,
     ) -> JoinHandle<()> {
         let supervisor = self.supervisor.clone();
-        self.tracker.spawn(async move {
+        self.spawn(async move {
             // A task that waits rests: it is stuck when it does not let go of its thread.
             let probe = supervisor.liveness_probe(name.clone(), Duration::ZERO);
             let end = {
@@ -122,6 +142,14 @@ impl Tasks {
             drop(probe);
             ended(&supervisor, name, end);
         })
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place: what is spawned here looks after its own panic"
+    )]
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.tracker.spawn(task)
     }
 }
 

@@ -21,6 +21,7 @@ use super::model::{MemorySample, ModelMetrics, ModelSample, RequestSample, obser
 use super::rpc::RpcLayer;
 use super::*;
 use crate::config::{Layer as SettingsLayer, SettingsArguments};
+use crate::supervisor::Supervisor;
 
 const GET_INFO: &str = "hangar.v1.ModelService/GetInfo";
 const CALLS: &str = "rpc_server_call_duration_seconds_count";
@@ -400,8 +401,10 @@ async fn collector() -> (String, tokio::sync::mpsc::Receiver<(String, Bytes)>) {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let options = crate::net::ServeOptions::main(8);
     let stop = tokio_util::sync::CancellationToken::new();
-    let served = crate::net::serve(listener, router, options, stop, Duration::ZERO);
-    tokio_util::task::TaskTracker::new().spawn(served);
+    let supervisor = Supervisor::default();
+    let tasks = supervisor.tasks();
+    let served = crate::net::serve(supervisor, listener, router, options, stop, Duration::ZERO);
+    tasks.isolated("collector", served);
     (endpoint, reported)
 }
 

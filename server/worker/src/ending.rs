@@ -65,17 +65,19 @@ mod tests {
     #[tokio::test]
     async fn a_panic_of_a_vital_task_is_a_reason_and_its_end_is_none() {
         let ending = Ending::default();
-        let tasks = tokio_util::task::TaskTracker::new();
+        let mut tasks = tokio::task::JoinSet::new();
         let vital = ending.vital("one");
-        let ended = tasks.spawn(async move { drop(vital) });
-        ended.await.expect("it ended well");
+        tasks.spawn(async move { drop(vital) });
+        let ended = tasks.join_next().await.expect("a task");
+        ended.expect("it ended well");
         assert_eq!(ending.reason(), None);
         let vital = ending.vital("two");
-        let panicked = tasks.spawn(async move {
+        tasks.spawn(async move {
             let _vital = vital;
             panic!("for a test")
         });
-        panicked.await.expect_err("a panic");
+        let panicked = tasks.join_next().await.expect("a task");
+        panicked.expect_err("a panic");
         assert_eq!(ending.begun().await, ExitCode::TaskDied);
     }
 

@@ -104,6 +104,15 @@ impl Engine {
         self.runner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Runs a request, which [`Engine::idle`] waits for.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "of a request that panics the caller hears, by the end of what it listens to"
+    )]
+    fn run_to_its_end(&self, request: impl Future<Output = ()> + Send + 'static) {
+        self.requests.spawn(request);
+    }
+
     fn request_id(&self) -> usize {
         self.next_request.fetch_add(1, Ordering::Relaxed)
     }

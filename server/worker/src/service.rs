@@ -116,6 +116,15 @@ impl LoadCaller {
 }
 
 impl Inner {
+    /// Runs a task that the worker waits for at its end.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "each of them holds a Vital, by which its panic ends the worker"
+    )]
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
     /// Loads the model and reports how far it is. Nobody may listen: the load goes on.
     async fn load(self: Arc<Self>, caller: LoadCaller) {
         let _vital = self.ending.vital("load");
@@ -146,8 +155,7 @@ impl Inner {
         let kind = self.inspection.kind.as_str_name();
         tracing::info!(elapsed = ?started.elapsed(), kind, prepared, "the engine is built");
         let engine = Arc::new(engine);
-        self.tasks
-            .spawn(watch(Arc::clone(&engine), Arc::clone(self)));
+        self.spawn(watch(Arc::clone(&engine), Arc::clone(self)));
         let built = EngineBuilt {
             metadata: Some(metadata),
         };
@@ -235,7 +243,7 @@ impl WorkerService for Worker {
         let (events, stream) = mpsc::channel(4);
         let span = span("worker.load", &request);
         let load = Arc::clone(&self.inner).load(LoadCaller(events));
-        self.inner.tasks.spawn(load.instrument(span));
+        self.inner.spawn(load.instrument(span));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
@@ -310,7 +318,7 @@ impl WorkerService for Worker {
         };
         let (stats, stream) = mpsc::channel(1);
         let inner = Arc::clone(&self.inner);
-        self.inner.tasks.spawn(async move {
+        self.inner.spawn(async move {
             let _vital = inner.ending.vital("statistics");
             let mut ticks = tokio::time::interval(interval);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -66,8 +66,7 @@ impl Engine {
             inputs,
             caller,
         };
-        self.requests
-            .spawn(batch.wait_and_run().instrument(tracing::Span::current()));
+        self.run_to_its_end(batch.wait_and_run().instrument(tracing::Span::current()));
         answer
             .await
             .unwrap_or_else(|_| Err(status::internal("the request ended without an answer")))

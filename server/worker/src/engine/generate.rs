@@ -128,8 +128,7 @@ impl Engine {
             queued,
             caller,
         };
-        self.requests
-            .spawn(run.wait_and_run().instrument(tracing::Span::current()));
+        self.run_to_its_end(run.wait_and_run().instrument(tracing::Span::current()));
         ReceiverStream::new(stream)
     }
 
@@ -247,9 +246,7 @@ impl RunningRequest {
         span.record("gen_ai.usage.input_tokens", answer.prompt_tokens());
         span.record("gen_ai.usage.output_tokens", answer.completion_tokens());
         // A slow caller does not keep the permit.
-        engine
-            .requests
-            .spawn(async move { deliver(&mut answer, end, caller).await });
+        engine.run_to_its_end(async move { deliver(&mut answer, end, caller).await });
         wait_for_release(&engine, responses, released).await;
         drop(in_flight);
     }

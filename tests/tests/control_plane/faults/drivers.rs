@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{
-    DesiredState, ErrorReason,
+    DesiredState, ErrorReason, ModelSpec,
     ModelState::{self, Draining, Failed, Loading, Ready, Starting, Unloaded, Warming},
     ModelStatus, RestartMode,
 };
@@ -12,14 +12,20 @@ use hangar_tests::{
     failpoints::Failpoints,
     processes,
     refusals::refusal,
-    scripted::{Event, Script},
-    server::{DEADLINE, TestServer, restarting},
+    scripted::{Event, LoadScript, Script},
+    server::{DEADLINE, NEVER, TestServer, restarting},
 };
 use rstest::rstest;
 use tokio::time::timeout;
 use tonic::Code;
+use tonic_health::pb::health_check_response::ServingStatus::NotServing;
 
-use super::{chunk, end};
+use super::{
+    chunk, end,
+    liveness::{LIVENESS_TIMEOUT, Watch},
+};
+
+const MIB: u64 = 1 << 20;
 
 async fn server(failpoints: &Failpoints) -> Result<TestServer> {
     TestServer::scripted()
@@ -157,6 +163,67 @@ async fn a_reload_whose_driver_panics_while_it_drains_fails() -> Result<()> {
     assert_eq!(last.load_id, next);
     gate.open()?;
     server.ready().await?;
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_reservation_outlives_its_driver_until_the_worker_is_reaped() -> Result<()> {
+    let needy = Script {
+        need_host_bytes: 100 * MIB,
+        load: LoadScript {
+            memory_bytes: 100 * MIB,
+            ..LoadScript::default()
+        },
+        ..Script::gated()
+    };
+    let failpoints = Failpoints::new()?;
+    let server = TestServer::scripted()
+        .script(&needy)
+        .failpoints(&failpoints)
+        .argument("--memory-limit")
+        .argument("200MiB")
+        .time("--liveness-timeout", LIVENESS_TIMEOUT)
+        .time("--kill-timeout", NEVER)
+        .start()
+        .await?;
+    let spec = ModelSpec {
+        pinned: true,
+        ..server.spec()
+    };
+    let load = server.client.load("m").spec(spec).wait().await?;
+    let worker = load.status.context("a status")?.worker_pid;
+    let mut transitions = server.follow("m").await?;
+    let other = server.fixtures.scripted("n", &needy)?;
+    let other = || {
+        server
+            .client
+            .load("n")
+            .spec(hangar_tests::server::spec(&other))
+    };
+    let _gate = server.gate("token")?;
+    let mut running = server.client.generate("m").prompt("x").stream().await?;
+
+    // Whoever would kill the worker and reap it does not come to it.
+    let mut liveness = Watch::open(&server, "liveness").await?;
+    let blocked = failpoints.block("worker-owner.m")?;
+    liveness.until(NotServing).await?;
+    failpoints.panic("driver.m")?;
+    refusal(
+        end(&mut running).await,
+        Code::Internal,
+        ErrorReason::Internal,
+    );
+    let refused = other().wait().await;
+    assert!(processes::exists(worker));
+    refusal(
+        refused,
+        Code::ResourceExhausted,
+        ErrorReason::InsufficientMemory,
+    );
+
+    drop(blocked);
+    assert_failed(&transitions.until(Failed).await?, worker);
+    other().wait().await?;
     Ok(())
 }
 

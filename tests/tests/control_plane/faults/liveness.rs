@@ -20,7 +20,7 @@ use tonic_health::pb::{
 };
 
 /// What a task may take for one turn.
-const LIVENESS_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const LIVENESS_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[rstest]
 #[case::a_task("memory-pressure")]
@@ -55,10 +55,10 @@ async fn a_task_that_blocks_ends_liveness_until_it_turns_again(#[case] point: &s
 }
 
 /// The health of one service, as it is watched.
-struct Watch(tonic::Streaming<tonic_health::pb::HealthCheckResponse>);
+pub(crate) struct Watch(tonic::Streaming<tonic_health::pb::HealthCheckResponse>);
 
 impl Watch {
-    async fn open(server: &TestServer, service: &str) -> Result<Self> {
+    pub(crate) async fn open(server: &TestServer, service: &str) -> Result<Self> {
         let channel = Endpoint::from_shared(server.url())?.connect().await?;
         let service = service.to_owned();
         let request = HealthCheckRequest { service };
@@ -66,7 +66,7 @@ impl Watch {
         Ok(Self(watch.into_inner()))
     }
 
-    async fn until(&mut self, status: ServingStatus) -> Result<()> {
+    pub(crate) async fn until(&mut self, status: ServingStatus) -> Result<()> {
         let wait = async {
             loop {
                 let reported = self.0.message().await?.context("the watch ended")?;

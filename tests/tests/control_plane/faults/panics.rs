@@ -3,7 +3,13 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use hangar_client::v1::{ErrorReason, ModelState::Ready, WatchStatusRequest};
+use hangar_client::{
+    Client,
+    v1::{
+        ErrorReason, ModelState::Ready, WatchStatusRequest, WatchStatusResponse,
+        watch_status_response::Event,
+    },
+};
 use hangar_tests::{
     background::Background,
     failpoints::Failpoints,
@@ -15,7 +21,7 @@ use hangar_tests::{
 };
 use rstest::rstest;
 use tokio::time::timeout;
-use tonic::Code;
+use tonic::{Code, Streaming};
 use tonic_types::StatusExt;
 
 use super::{chunk, end};
@@ -185,6 +191,68 @@ async fn a_stream_that_panics_gets_an_error_and_the_next_one_goes_on() -> Result
     );
     let mut watch = service.watch_status(request).await?.into_inner();
     watch.message().await?.context("no snapshot")?;
+    Ok(())
+}
+
+/// A watch of all models that has got its snapshot.
+async fn watch(client: &Client) -> Result<Streaming<WatchStatusResponse>> {
+    let request = WatchStatusRequest::default();
+    let mut watch = client
+        .model_service()
+        .watch_status(request)
+        .await?
+        .into_inner();
+    timeout(DEADLINE, watch.message())
+        .await??
+        .context("no snapshot")?;
+    Ok(watch)
+}
+
+/// Waits until the watch ends badly.
+async fn breaks(watch: &mut Streaming<WatchStatusResponse>) {
+    while let Ok(Some(_)) = watch.message().await {}
+}
+
+#[rstest]
+#[case::of_a_connection("connection")]
+#[case::of_a_stream("stream")]
+#[hangar_tests::test]
+async fn a_panic_below_the_services_ends_one_stream_and_the_others_go_on(
+    #[case] point: &str,
+) -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .failpoints(&failpoints)
+        .start()
+        .await?;
+    let clients = [server.client.clone(), server.connect().await?];
+    let mut one = watch(&clients[0]).await?;
+    let mut two = watch(&clients[1]).await?;
+
+    failpoints.panic(point)?;
+    let broken = async {
+        tokio::select! {
+            () = breaks(&mut one) => 0,
+            () = breaks(&mut two) => 1,
+        }
+    };
+    let broken = timeout(DEADLINE, broken).await?;
+    let mut left = if broken == 0 { two } else { one };
+    clients[broken].load("m").spec(server.spec()).wait().await?;
+    let is_ready = |response: &WatchStatusResponse| match &response.event {
+        Some(Event::Changed(changed)) => changed
+            .status
+            .as_ref()
+            .is_some_and(|status| status.state() == Ready),
+        _ => false,
+    };
+    let goes_on = async {
+        while !is_ready(&left.message().await?.context("the watch ended")?) {}
+        anyhow::Ok(())
+    };
+    timeout(DEADLINE, goes_on).await??;
+    assert!(server.terminate().await?.success());
     Ok(())
 }
 
