@@ -4,6 +4,7 @@ mod failures;
 mod heartbeat;
 mod launch;
 mod lifetime;
+mod load;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,9 +24,7 @@ use super::{
 use crate::{
     model::{Failure, Metadata, Reason},
     prepared::Lease,
-    worker::{
-        self, Client, HandshakeError, Inspection, LoadEvent, ModelFiles, Process, WorkerConfig,
-    },
+    worker::{self, Client, HandshakeError, Inspection, ModelFiles, Process, WorkerConfig},
 };
 use failures::{cannot_start, connection_closed, never_ready, never_started, worker_exited};
 use lifetime::{SessionResources, run_session};
@@ -323,23 +322,6 @@ impl Conversation<'_> {
         tokio::select! {
             ended = self.follow_stats(client.clone()) => ended,
             never = prepare => never,
-        }
-    }
-
-    async fn load(&self, mut client: Client) -> Result<(), Disconnected> {
-        let load = client.load().await;
-        let mut load = load.map_err(|_| Disconnected::ConnectionLost)?;
-        loop {
-            match load.next().await.ok_or(Disconnected::ConnectionLost)? {
-                LoadEvent::EngineBuilt(metadata) => {
-                    if let Some(lease) = self.lease.get() {
-                        lease.built(metadata.prepared).await;
-                    }
-                    report(self.reports, Report::EngineBuilt(metadata)).await;
-                }
-                LoadEvent::Warmed => return Ok(()),
-                LoadEvent::Failed(failure) => return Err(Disconnected::Failed(failure)),
-            }
         }
     }
 }

@@ -106,7 +106,7 @@ impl Client {
         })
     }
 
-    /// Loads the model. Called once.
+    /// Has the model loaded, if it is not being loaded, and follows that from its beginning on.
     ///
     /// # Errors
     ///
@@ -239,17 +239,24 @@ fn traced<T>(message: T) -> Request<T> {
 // === impl LoadEvents ===
 
 impl LoadEvents {
-    /// The next one. `None` when the worker broke off.
-    pub async fn next(&mut self) -> Option<LoadEvent> {
-        let response = self.0.message().await.ok()??;
-        Some(match response.event? {
+    /// The next one. `None` when the worker ended the stream itself.
+    ///
+    /// # Errors
+    ///
+    /// When the call breaks off.
+    pub async fn next(&mut self) -> Result<Option<LoadEvent>, CallError> {
+        let response = self.0.message().await?;
+        let Some(event) = response.and_then(|response| response.event) else {
+            return Ok(None);
+        };
+        Ok(Some(match event {
             Event::EngineBuilt(built) => {
                 let metadata = convert::metadata(built.metadata.unwrap_or_default());
                 LoadEvent::EngineBuilt(Box::new(metadata))
             }
             Event::Warmed(_) => LoadEvent::Warmed,
             Event::Failed(failure) => LoadEvent::Failed(convert::failure(failure)),
-        })
+        }))
     }
 }
 
@@ -270,6 +277,12 @@ impl StatsStream {
 // === impl CallError ===
 
 impl CallError {
+    /// Whether the worker itself ended the call so. Else its connection broke.
+    pub fn is_answer(&self) -> bool {
+        // What the worker says has no cause on this side.
+        self.0.source().is_none()
+    }
+
     /// Whether there is no listener on the worker's socket.
     pub fn is_unreachable(&self) -> bool {
         let mut cause = self.0.source();

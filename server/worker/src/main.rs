@@ -15,6 +15,7 @@ mod grammar;
 mod inspect;
 mod kv_blocks;
 mod lifeline;
+mod load_events;
 mod media;
 mod prepared;
 mod quantization;

@@ -30,6 +30,7 @@ use crate::engine::Engine;
 use crate::engine::load::{Built, load};
 use crate::failure::{Failure, is_out_of_memory};
 use crate::inspect::Inspection;
+use crate::load_events::LoadEvents;
 use crate::prepared::Draft;
 use crate::stats::Stats;
 use crate::{status, telemetry};
@@ -63,6 +64,7 @@ struct Inner {
     inspection: Inspection,
     stats: Arc<Stats>,
     load_called: AtomicBool,
+    load_events: LoadEvents,
     engine: OnceLock<Arc<Engine>>,
     /// Prepared weights that the load has written.
     draft: Mutex<Option<Draft>>,
@@ -79,6 +81,7 @@ impl Worker {
                 inspection,
                 stats: Arc::default(),
                 load_called: AtomicBool::new(false),
+                load_events: LoadEvents::default(),
                 engine: OnceLock::new(),
                 draft: Mutex::default(),
                 ending,
@@ -104,17 +107,6 @@ impl Worker {
     }
 }
 
-/// The caller of Load.
-struct LoadCaller(mpsc::Sender<Result<LoadResponse, Status>>);
-
-impl LoadCaller {
-    /// Sends to the caller, if it still listens.
-    async fn send(&self, event: Event) {
-        let response = LoadResponse { event: Some(event) };
-        let _ = self.0.send(Ok(response)).await;
-    }
-}
-
 impl Inner {
     /// Runs a task that the worker waits for at its end.
     #[expect(
@@ -125,24 +117,24 @@ impl Inner {
         self.tasks.spawn(task);
     }
 
-    /// Loads the model and reports how far it is. Nobody may listen: the load goes on.
-    async fn load(self: Arc<Self>, caller: LoadCaller) {
+    /// Loads the model and publishes how far it is. Nobody may listen: the load goes on.
+    async fn load(self: Arc<Self>) {
         let _vital = self.ending.vital("load");
-        match self.build(&caller).await {
-            Ok(warmed) => caller.send(Event::Warmed(warmed)).await,
+        match self.build().await {
+            Ok(warmed) => self.load_events.publish(Event::Warmed(warmed)),
             Err(failure) => {
                 tracing::warn!(
                     reason = failure.reason.name(),
                     why = failure.message,
                     "the load failed"
                 );
-                caller.send(Event::Failed(failure.into())).await;
+                self.load_events.publish(Event::Failed(failure.into()));
                 self.ending.begin(ExitCode::Unusable);
             }
         }
     }
 
-    async fn build(self: &Arc<Self>, caller: &LoadCaller) -> Result<EngineWarmed, Failure> {
+    async fn build(self: &Arc<Self>) -> Result<EngineWarmed, Failure> {
         let started = Instant::now();
         let Built {
             engine,
@@ -159,7 +151,7 @@ impl Inner {
         let built = EngineBuilt {
             metadata: Some(metadata),
         };
-        caller.send(Event::EngineBuilt(built)).await;
+        self.load_events.publish(Event::EngineBuilt(built));
         let warming = Instant::now();
         engine
             .warm_up()
@@ -237,13 +229,18 @@ impl WorkerService for Worker {
         &self,
         request: Request<LoadRequest>,
     ) -> Result<Response<Self::LoadStream>, Status> {
-        if self.inner.load_called.swap(true, Ordering::SeqCst) {
-            return Err(Status::failed_precondition("Load was called before"));
+        let inner = &self.inner;
+        if !inner.load_called.swap(true, Ordering::SeqCst) {
+            let span = span("worker.load", &request);
+            inner.spawn(Arc::clone(inner).load().instrument(span));
         }
-        let (events, stream) = mpsc::channel(4);
-        let span = span("worker.load", &request);
-        let load = Arc::clone(&self.inner).load(LoadCaller(events));
-        self.inner.spawn(load.instrument(span));
+        let (caller, stream) = mpsc::channel(4);
+        let vital = inner.ending.vital("load events");
+        let follower = inner.load_events.follow(inner.ending.clone(), caller);
+        inner.spawn(async move {
+            let _vital = vital;
+            follower.run().await;
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
+use tonic::Status;
 
 /// How a worker stops working.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,11 @@ const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// Time for a signal to take effect.
 const DELIVERY: Duration = Duration::from_secs(1);
+
+/// A status with more words than headers take, which breaks the connection of its call.
+pub(super) fn broken_connection() -> Status {
+    Status::internal("a long error ".repeat(5_000))
+}
 
 impl Fault {
     /// As [`Self::strike`], once the answers that were given before are on their way.

@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::{
     events::{Event, report},
+    fault::broken_connection,
     gate::pass,
     work::Work,
     worker::Worker,
@@ -110,7 +111,7 @@ impl Answer {
         }
         if script.long_error_after == now {
             self.done = true;
-            return Err(Status::internal("a long error ".repeat(5_000)));
+            return Err(broken_connection());
         }
         self.done = script.end_after == now;
         Ok(())

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     future::pending,
     io::{self, Read, Write},
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,7 @@ use tonic::Status;
 use crate::driver;
 
 use super::{
+    fault::broken_connection,
     gate::pass,
     script::{Flood, LoadKind},
     worker::Worker,
@@ -48,6 +49,7 @@ impl Worker {
     async fn build(&self) -> Result<Option<(Event, Step)>, Status> {
         let script = &self.script.load;
         pass(&self.directory, script.gate.as_deref()).await?;
+        break_call(&self.breaks.0, script.breaks.0)?;
         if script.after_ms > 0 {
             tokio::time::sleep(Duration::from_millis(script.after_ms)).await;
         }
@@ -89,6 +91,7 @@ impl Worker {
             LoadKind::DieWarming(fault) => fault.strike_soon().await,
             _ => pass(&self.directory, self.script.load.warm_gate.as_deref()).await?,
         }
+        break_call(&self.breaks.1, self.script.load.breaks.1)?;
         let elapsed = start.elapsed().try_into().ok();
         Ok((Event::Warmed(EngineWarmed { elapsed }), Step::End))
     }
@@ -117,6 +120,15 @@ impl Worker {
             }
         }
         Ok(())
+    }
+}
+
+/// Breaks the connection of this call unless `limit` calls have done so.
+fn break_call(breaks: &AtomicU32, limit: u32) -> Result<(), Status> {
+    let is_left = |breaks| (breaks < limit).then_some(breaks + 1);
+    match breaks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_left) {
+        Ok(_) => Err(broken_connection()),
+        Err(_) => Ok(()),
     }
 }
 

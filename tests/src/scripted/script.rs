@@ -101,6 +101,8 @@ pub struct LoadScript {
     pub step_gate: Option<String>,
     /// How it goes on.
     pub kind: LoadKind,
+    /// How many calls break their connection before the engine is built, and how many in the warm-up.
+    pub breaks: (u32, u32),
     /// Gate to pass between the engine's being built and its first token.
     pub warm_gate: Option<String>,
 }

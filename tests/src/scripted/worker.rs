@@ -24,6 +24,8 @@ pub(super) struct Worker {
     pub(super) in_flight: AtomicU32,
     /// What it has of its device, in bytes.
     pub(super) device_bytes: AtomicU64,
+    /// Calls of the load that have broken their connection, before the engine was built and in the warm-up.
+    pub(super) breaks: (AtomicU32, AtomicU32),
     /// What the load took.
     pub(super) memory: Mutex<Vec<u8>>,
     /// Set when the worker is to end; ends all streams.
@@ -39,6 +41,7 @@ impl Worker {
             steps: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             device_bytes: AtomicU64::new(0),
+            breaks: (AtomicU32::new(0), AtomicU32::new(0)),
             memory: Mutex::new(Vec::new()),
             stopping: CancellationToken::new(),
         }

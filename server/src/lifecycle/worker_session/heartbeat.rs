@@ -14,7 +14,7 @@ use crate::{
 const FIRST_STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Pause before a call that broke off is made anew.
-const RETRY_DELAY: Duration = Duration::from_millis(50);
+pub(super) const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 impl Conversation<'_> {
     /// Hears what the model, which has just been loaded, has of its device, if it is on one: that is what it

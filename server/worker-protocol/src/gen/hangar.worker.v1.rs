@@ -511,7 +511,8 @@ pub mod worker_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Loads the model. Called once; the stream ends after `warmed` or `failed`.
+        /// Loads the model, once. Every call tells how that goes, from its beginning on, so that one whose connection broke
+        /// is made anew; the stream ends after `warmed` or `failed`.
         pub async fn load(
             &mut self,
             request: impl tonic::IntoRequest<super::LoadRequest>,
@@ -733,7 +734,8 @@ pub mod worker_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// Loads the model. Called once; the stream ends after `warmed` or `failed`.
+        /// Loads the model, once. Every call tells how that goes, from its beginning on, so that one whose connection broke
+        /// is made anew; the stream ends after `warmed` or `failed`.
         async fn load(
             &self,
             request: tonic::Request<super::LoadRequest>,

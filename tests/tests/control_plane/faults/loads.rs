@@ -5,15 +5,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use hangar_client::v1::{
     ErrorReason,
-    ModelState::{Failed, Ready},
+    ModelState::{Failed, Loading, Pending, Ready, Starting, Warming},
 };
 use hangar_tests::{
     fixtures::Fixtures,
     processes,
     refusals::{assert_left_behind, refusal},
-    scripted::{Fault, LoadKind, LoadScript, Script},
-    server::{TestServer, TestServerBuilder, Worker, spec},
+    scripted::{Event, Fault, LoadKind, LoadScript, Script},
+    server::{DEADLINE, TestServer, TestServerBuilder, Worker, spec},
 };
+use tokio::time::timeout;
 use tonic::Code;
 
 const SHORT: Duration = Duration::from_secs(1);
@@ -63,6 +64,31 @@ async fn a_load_that_breaks_off_fails() -> Result<()> {
         );
         assert!(processes::children(server.pid())?.is_empty());
     }
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_connection_that_breaks_does_not_end_the_load() -> Result<()> {
+    let script = Script {
+        load: LoadScript {
+            breaks: (2, 1),
+            ..LoadScript::default()
+        },
+        ..Script::default()
+    };
+    let server = TestServer::scripted().script(&script).start().await?;
+    let mut events = server.events()?;
+    let mut transitions = server.follow("m").await?;
+    let ready = server.ready().await?;
+    assert_eq!((ready.attempt, ready.restarts), (1, 0), "{ready:?}");
+    for state in [Pending, Starting, Loading, Warming, Ready] {
+        assert_eq!(transitions.next().await?.state(), state);
+    }
+    for _ in 0..4 {
+        let called = timeout(DEADLINE, events.until(Event::Load)).await??;
+        assert_eq!(called, ready.worker_pid);
+    }
+    server.client.generate("m").prompt("x").text().await?;
     Ok(())
 }
 

@@ -1,0 +1,75 @@
+//! What a worker says of its load.
+
+use std::error::Error;
+
+use tokio::time::{Instant, sleep};
+
+use super::{Conversation, Disconnected, Report, heartbeat::RETRY_DELAY, report};
+use crate::worker::{CallError, Client, LoadEvent};
+
+/// What the calls of one load have heard.
+#[derive(Debug, Default)]
+struct Heard {
+    /// Since when no call comes through.
+    broken: Option<Instant>,
+    /// That the engine is built.
+    built: bool,
+}
+
+/// A call of the load that ended before the load did.
+enum Ended {
+    /// The worker said why, or broke off by itself.
+    ByWorker(Disconnected),
+    /// The call broke.
+    Broken(CallError),
+}
+
+impl Conversation<'_> {
+    /// Has the worker load its model. The load is the worker's: a call that breaks off is made anew, on a new connection
+    /// if need be, and goes on where the load is. The worker is given up when it ends the call itself, when nobody
+    /// listens on its socket any more, or when no call comes through for as long as it may hang.
+    pub(super) async fn load(&self, client: Client) -> Result<(), Disconnected> {
+        let limit = self.context.limits.hang_timeout;
+        let mut heard = Heard::default();
+        loop {
+            let error = match self.follow_load(client.clone(), &mut heard).await {
+                Ok(()) => return Ok(()),
+                Err(Ended::ByWorker(lost)) => return Err(lost),
+                Err(Ended::Broken(error)) => error,
+            };
+            let since = *heard.broken.get_or_insert_with(Instant::now);
+            let is_over = error.is_answer() || error.is_unreachable();
+            if is_over || since.elapsed() >= limit {
+                return Err(Disconnected::ConnectionLost);
+            }
+            tracing::warn!(
+                model = %self.config.model,
+                error = &error as &dyn Error,
+                "the call that loads the model broke off"
+            );
+            sleep(RETRY_DELAY).await;
+        }
+    }
+
+    async fn follow_load(&self, mut client: Client, heard: &mut Heard) -> Result<(), Ended> {
+        let mut load = client.load().await.map_err(Ended::Broken)?;
+        heard.broken = None;
+        loop {
+            let event = load.next().await.map_err(Ended::Broken)?;
+            match event.ok_or(Ended::ByWorker(Disconnected::ConnectionLost))? {
+                LoadEvent::EngineBuilt(metadata) if !heard.built => {
+                    heard.built = true;
+                    if let Some(lease) = self.lease.get() {
+                        lease.built(metadata.prepared).await;
+                    }
+                    report(self.reports, Report::EngineBuilt(metadata)).await;
+                }
+                LoadEvent::EngineBuilt(_) => {}
+                LoadEvent::Warmed => return Ok(()),
+                LoadEvent::Failed(failure) => {
+                    return Err(Ended::ByWorker(Disconnected::Failed(failure)));
+                }
+            }
+        }
+    }
+}
