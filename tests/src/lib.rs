@@ -19,6 +19,7 @@ pub mod installation;
 pub mod languages;
 pub mod metrics;
 pub mod processes;
+pub mod quota;
 pub mod raw;
 pub mod recipes;
 pub mod refusals;

@@ -9,6 +9,7 @@ use hangar_client::v1::{
 };
 use hangar_tests::{
     background::Background,
+    quota::CpuQuota,
     refusals::refusal,
     scripted::{GenerateScript, Script, WorkKind},
     server::{TestServer, TestServerBuilder, Transitions},
@@ -36,16 +37,36 @@ async fn server(
     Ok((server, transitions))
 }
 
-async fn assert_it_lives(work: WorkKind, limit: Duration, slow: bool) -> Result<()> {
+/// What slows a worker down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slowed {
+    Not,
+    /// To a hundredth of a processor, by stopping it and letting it go on by turns.
+    ByTurns,
+    /// To a hundredth of a processor, by its control group.
+    ByQuota,
+}
+
+async fn assert_it_lives(work: WorkKind, limit: Duration, slowed: Slowed) -> Result<()> {
     let (server, mut transitions) = server(work, |o| o.time("--hang-timeout", limit)).await?;
     let gate = server.gate("token")?;
     let worker = transitions.current().map_or(0, |status| status.worker_pid);
     let request = server.client.generate("m").prompt("x").max_tokens(2);
     let answer = Background::start(request.text());
-    let throttle = slow.then(|| Throttle::start(worker, 100)).transpose()?;
+    let throttle = match slowed {
+        Slowed::ByTurns => Some(Throttle::start(worker, 100)?),
+        _ => None,
+    };
+    let quota = match slowed {
+        Slowed::ByQuota => match CpuQuota::start(worker, 1)? {
+            Some(quota) => Some(quota),
+            None => return Ok(()),
+        },
+        _ => None,
+    };
     let transition = timeout(limit * 5 / 2, transitions.next()).await;
     assert!(transition.is_err(), "{transition:?}");
-    drop(throttle);
+    drop((throttle, quota));
     gate.open()?;
     assert_eq!(answer.end().await??.text, "t0 t1 ");
     let status = server.info().await?.status.context("a status")?;
@@ -55,17 +76,27 @@ async fn assert_it_lives(work: WorkKind, limit: Duration, slow: bool) -> Result<
 
 #[hangar_tests::test]
 async fn an_engine_that_works_at_a_step_for_long_does_not_hang() -> Result<()> {
-    assert_it_lives(WorkKind::Thread, Duration::from_millis(1500), false).await
+    let limit = Duration::from_millis(1500);
+    assert_it_lives(WorkKind::Thread, limit, Slowed::Not).await
 }
 
 #[hangar_tests::test]
 async fn an_engine_that_gets_a_hundredth_of_a_processor_does_not_hang() -> Result<()> {
-    assert_it_lives(WorkKind::Thread, Duration::from_secs(6), true).await
+    let limit = Duration::from_secs(6);
+    assert_it_lives(WorkKind::Thread, limit, Slowed::ByTurns).await
+}
+
+#[hangar_tests::test]
+async fn an_engine_whose_container_gives_it_a_hundredth_of_a_processor_does_not_hang() -> Result<()>
+{
+    let limit = Duration::from_secs(6);
+    assert_it_lives(WorkKind::Thread, limit, Slowed::ByQuota).await
 }
 
 #[hangar_tests::test]
 async fn processor_time_of_the_workers_children_is_work() -> Result<()> {
-    assert_it_lives(WorkKind::Child, Duration::from_millis(1500), false).await
+    let limit = Duration::from_millis(1500);
+    assert_it_lives(WorkKind::Child, limit, Slowed::Not).await
 }
 
 #[hangar_tests::test]
