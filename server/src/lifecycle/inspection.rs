@@ -3,11 +3,11 @@
 //! Only workers read model files: one is started for the inspection alone and ends before it would build an
 //! engine, so that it takes no memory that anybody has to be admitted with.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -18,16 +18,17 @@ use super::{
     worker_session::{Report, WorkerLaunch, WorkerSession},
 };
 use crate::{
+    download::Progress,
     model::{Failure, ModelId, Reason, Source, Spec},
-    worker::Inspection,
+    worker::{Inspection, ModelFiles},
 };
 
 // === impl Fleet ===
 
 impl Fleet {
     /// Whether the model `id` can be loaded as `spec` says once it has gone, as far as an inspection of its files
-    /// tells, and what there is of memory. What is still to be downloaded is not looked at. Ends with the inspection, or when that takes too long; goes on
-    /// when the caller stops waiting.
+    /// tells, and what there is of memory. Files of the hub are downloaded for it, within `time`. Ends with the
+    /// inspection, or when that takes too long; goes on when the caller stops waiting.
     ///
     /// # Errors
     ///
@@ -37,15 +38,17 @@ impl Fleet {
         id: &ModelId,
         spec: &Spec,
         may_evict: bool,
+        time: Duration,
     ) -> Result<(), Failure> {
-        if matches!(spec.source, Source::HuggingFace(_)) {
-            return Ok(());
-        }
         let (context, id, spec) = (self.context.clone(), id.clone(), spec.clone());
         let (found, inspected) = oneshot::channel();
         self.context.tasks.request(async move {
+            let verdict = match download(&context, &spec, time).await {
+                Ok(files) => inspect(&context, &id, &spec, files, may_evict).await,
+                Err(failure) => Err(failure),
+            };
             // Whoever asked may have stopped waiting.
-            let _ = found.send(inspect(&context, &id, &spec, may_evict).await);
+            let _ = found.send(verdict);
         });
         let died = || {
             Failure::new(
@@ -57,13 +60,40 @@ impl Fleet {
     }
 }
 
+/// Brings the files of `spec` if they come from the hub, and tells where they are then.
+async fn download(
+    context: &Context,
+    spec: &Spec,
+    time: Duration,
+) -> Result<Option<ModelFiles>, Failure> {
+    let Source::HuggingFace(hub) = &spec.source else {
+        return Ok(None);
+    };
+    context.roots.locate(&spec.source).await?;
+    let progress = Progress::default();
+    let snapshot = tokio::select! {
+        snapshot = timeout(time, context.downloads.fetch(hub, &progress)) => snapshot,
+        () = context.closing.cancelled() => return Err(unfinished(Reason::ShuttingDown)),
+    };
+    let snapshot = snapshot.map_err(|_| {
+        let message = format!(
+            "the model's files were not downloaded within {:.1} s; what has come is kept: load again, or with a longer \
+             timeout",
+            time.as_secs_f64()
+        );
+        Failure::new(Reason::LoadTimeout, message)
+    })?;
+    Ok(Some(ModelFiles::Path(snapshot?.path)))
+}
+
 async fn inspect(
     context: &Arc<Context>,
     id: &ModelId,
     spec: &Spec,
+    files: Option<ModelFiles>,
     may_evict: bool,
 ) -> Result<(), Failure> {
-    let down = || Failure::new(Reason::ShuttingDown, "the server is shutting down");
+    let down = || unfinished(Reason::ShuttingDown);
     let turn = tokio::select! {
         turn = context.inspections.acquire() => turn,
         () = context.closing.cancelled() => return Err(down()),
@@ -75,7 +105,9 @@ async fn inspect(
     // It is on its way nowhere: the inspection takes no part of a device.
     let chosen = devices.choose(id, &wish, |_| None, &context.memory).await?;
     let gpu = chosen.map(|(gpu, _)| gpu);
-    let session = WorkerSession::start(context, WorkerLaunch::new(context, id, spec, gpu.as_ref()));
+    let mut launch = WorkerLaunch::new(context, id, spec, gpu.as_ref());
+    launch.config.files = files;
+    let session = WorkerSession::start(context, launch);
     let inspection = wait_for_inspection(context, session).await?;
     let model = context.model(id);
     let learned = model.map(|model| model.facts().learned.clone());

@@ -5,6 +5,7 @@ mod downloads;
 mod faults;
 mod interruptions;
 mod refusals;
+mod reloads;
 
 use std::{fs, ops::Deref, path::PathBuf, time::Duration};
 

@@ -73,7 +73,7 @@ impl Fleet {
         let registered = model.facts().entry.spec.clone();
         let spec = options.spec.as_ref().unwrap_or(&registered);
         let inspected = self
-            .inspect_ahead(model.id(), spec, options.may_evict)
+            .inspect_ahead(model.id(), spec, options.may_evict, options.timeout)
             .await;
         inspected.map_err(|failure| {
             let message = match failure.message.ends_with('.') {
