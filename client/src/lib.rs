@@ -27,6 +27,7 @@ mod error;
 mod generate;
 mod info;
 mod load;
+mod redacted;
 mod session;
 #[cfg(feature = "server")]
 pub mod status;

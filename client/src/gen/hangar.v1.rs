@@ -1185,6 +1185,7 @@ pub struct CacheInfo {
 }
 /// Request of LoadModel.
 #[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct LoadModelRequest {
     /// Registers the model if it is not known. One that differs from the registered spec is refused,
     /// or replaces it with `force_reload`. Unset: the registered spec. Not with `all`.
@@ -1194,9 +1195,9 @@ pub struct LoadModelRequest {
     #[prost(bool, tag = "4")]
     pub wait: bool,
     /// Load anew even when it is READY. Joins an equal load that is under way. Where the model is READY, a second
-    /// worker inspects what is to be loaded first, unless it comes from the hub: what is unusable is refused, at
-    /// once and without `wait` too, and the model serves on. While the model is drained and loaded anew, requests
-    /// are told UNAVAILABLE/MODEL_LOADING. Default: false.
+    /// worker inspects what is to be loaded first, once the files of a hub are downloaded: what is unusable, or cannot
+    /// be downloaded within `timeout`, is refused, without `wait` too, and the model serves on. While the model is
+    /// drained and loaded anew, requests are told UNAVAILABLE/MODEL_LOADING. Default: false.
     #[prost(bool, tag = "5")]
     pub force_reload: bool,
     /// Ends the load as FAILED after this time, all attempts together. At most 7 days. Unset: the server's
@@ -1222,6 +1223,7 @@ pub struct LoadModelRequest {
 pub mod load_model_request {
     /// What to load. Required.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
     pub enum Target {
         /// This model or alias.
         #[prost(string, tag = "1")]
@@ -1262,6 +1264,7 @@ pub struct ModelLoad {
 }
 /// Request of UnloadModel.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct UnloadModelRequest {
     /// How long running and waiting requests may go on; then they end with UNAVAILABLE/MODEL_UNLOADED.
     /// At most 7 days. Unset: the server's default (`--drain-timeout`, 30 s).
@@ -1285,6 +1288,7 @@ pub struct UnloadModelRequest {
 pub mod unload_model_request {
     /// What to unload. Required.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
     pub enum Target {
         /// This model or alias.
         #[prost(string, tag = "1")]
@@ -2799,7 +2803,8 @@ pub mod catalog_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Registers a model. It is not loaded.
+        /// Registers a model. It is not loaded, and its files need not be there yet: a path has to lie below a model root,
+        /// and its first load tells whether there is a model.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; ALREADY_EXISTS/MODEL_EXISTS when the id
         /// or an alias is taken, by a model or an alias; PERMISSION_DENIED/SOURCE_NOT_ALLOWED;
@@ -2959,7 +2964,8 @@ pub mod catalog_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with CatalogServiceServer.
     #[async_trait]
     pub trait CatalogService: std::marker::Send + std::marker::Sync + 'static {
-        /// Registers a model. It is not loaded.
+        /// Registers a model. It is not loaded, and its files need not be there yet: a path has to lie below a model root,
+        /// and its first load tells whether there is a model.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; ALREADY_EXISTS/MODEL_EXISTS when the id
         /// or an alias is taken, by a model or an alias; PERMISSION_DENIED/SOURCE_NOT_ALLOWED;
@@ -4572,6 +4578,7 @@ pub mod inference_service_server {
 }
 /// A session.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct Session {
     /// Its id. A secret: whoever knows it may use the session. Found in no other message, nor in logs.
     #[prost(string, tag = "1")]
@@ -4614,6 +4621,7 @@ pub struct CreateSessionResponse {
 }
 /// Request of KeepAlive.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct KeepAliveRequest {
     /// Id of the session. Required.
     #[prost(string, tag = "1")]
@@ -4628,6 +4636,7 @@ pub struct KeepAliveResponse {
 }
 /// Request of CloseSession.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct CloseSessionRequest {
     /// Id of the session. Required.
     #[prost(string, tag = "1")]
@@ -4642,6 +4651,7 @@ pub struct CloseSessionResponse {
 }
 /// Request of GetSession.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct GetSessionRequest {
     /// Id of the session. Required.
     #[prost(string, tag = "1")]

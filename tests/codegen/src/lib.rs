@@ -37,6 +37,16 @@ const OPEN_INFERENCE: &[&str] = &[
 /// Files between the server and its workers.
 const PRIVATE: &[&str] = &["hangar/worker/v1/worker_service.proto"];
 
+/// Messages with the id of a session, which `client/src/redacted.rs` shows without it.
+const SECRET: &[&str] = &[
+    ".hangar.v1.CloseSessionRequest",
+    ".hangar.v1.GetSessionRequest",
+    ".hangar.v1.KeepAliveRequest",
+    ".hangar.v1.LoadModelRequest",
+    ".hangar.v1.Session",
+    ".hangar.v1.UnloadModelRequest",
+];
+
 /// Where protos lie, from the workspace's root: the public ones, the private ones, and Google's.
 const ROOTS: &[&str] = &[
     "proto",
@@ -143,6 +153,7 @@ fn stubs(
         .bytes(".")
         // In the order of their keys, so that equal messages have equal bytes.
         .btree_map(".")
+        .skip_debug(SECRET)
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .compile_fds(compile(protos)?)
         .context("generating the stubs")?;
