@@ -189,7 +189,7 @@ impl Example {
 ///
 /// # Errors
 ///
-/// When that fails.
+/// When that fails, or takes away what was there.
 pub fn generate(root: &Path, examples: &[Example]) -> Result<BTreeSet<String>> {
     let checkout = tempfile::tempdir()?;
     let languages: Vec<_> = examples.iter().map(|example| example.language).collect();
@@ -199,6 +199,14 @@ pub fn generate(root: &Path, examples: &[Example]) -> Result<BTreeSet<String>> {
         root.join("buf.gen.yaml"),
         checkout.path().join("buf.gen.yaml"),
     )?;
+    // Whoever has stubs made among sources keeps those.
+    let own = |language: &Language| Path::new(&language.folder()).join("gen/own.txt");
+    let own: Vec<_> = languages.iter().map(own).collect();
+    for path in &own {
+        let path = checkout.path().join(path);
+        fs::create_dir_all(path.parent().context("a file lies nowhere")?)?;
+        fs::write(path, "")?;
+    }
     let mut script = Vec::new();
     for example in examples {
         script.push(format!("cd '{}'", example.checkout.display()));
@@ -209,6 +217,10 @@ pub fn generate(root: &Path, examples: &[Example]) -> Result<BTreeSet<String>> {
     shell(checkout.path(), &script.join("\n"))?;
     let mut after = Files::new();
     read(checkout.path(), Path::new(EXAMPLES), &[], &mut after)?;
+    for path in &own {
+        let kept = after.remove(path).is_some();
+        anyhow::ensure!(kept, "{} is gone", path.display());
+    }
     let made = after.into_keys().filter(|path| !before.contains_key(path));
     Ok(made.map(|path| path.display().to_string()).collect())
 }
