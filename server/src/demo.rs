@@ -5,7 +5,6 @@ mod screen;
 use std::{
     io::{self, IsTerminal},
     net::SocketAddr,
-    process::ExitCode,
     time::Duration,
 };
 
@@ -41,12 +40,13 @@ const MAX_TOKENS: u32 = 96;
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// Plays the demonstration. Then serves until a signal comes, with `--serve` or where somebody sits at a terminal
-/// who can send one; else ends, with success if every step did what it says.
+/// who can send one; else ends, with the status 0 if every step did what it says, and with [`FAULT`] where a task of the
+/// server died.
 ///
 /// # Errors
 ///
 /// When the server does not start or a step fails.
-pub async fn run(mut arguments: DemoArguments) -> anyhow::Result<ExitCode> {
+pub async fn run(mut arguments: DemoArguments) -> anyhow::Result<u8> {
     let screen = Screen::new();
     // Whatever the demonstration writes goes with it, unless a directory was asked for.
     let scratch = tempfile::Builder::new()
@@ -61,11 +61,12 @@ pub async fn run(mut arguments: DemoArguments) -> anyhow::Result<ExitCode> {
     let serves_on = arguments.serve || (!arguments.exit && io::stdin().is_terminal());
     let signals = Signals::listen()?;
     let (server, telemetry) = start(arguments.settings).await?;
+    let supervisor = server.supervisor();
     let played = tokio::select! {
         played = play(&server, &screen) => played,
         () = signals.terminated() => Err(anyhow::anyhow!("ended before its last step")),
+        failure = supervisor.failure() => Err(anyhow::anyhow!("{failure}")),
     };
-    let supervisor = server.supervisor();
     if played.is_ok() {
         screen.played();
         if serves_on {
@@ -78,14 +79,12 @@ pub async fn run(mut arguments: DemoArguments) -> anyhow::Result<ExitCode> {
     }
     let orderly = signals.or_second(server.stop()).await;
     telemetry.shutdown(FLUSH).await;
+    if supervisor.has_failed() {
+        // Whatever became of the steps, it is why.
+        return Ok(FAULT);
+    }
     played?;
-    Ok(if supervisor.has_failed() {
-        ExitCode::from(FAULT)
-    } else if orderly == Some(true) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(u8::from(orderly != Some(true)))
 }
 
 /// Starts the server, on free ports if the usual ones are taken and none were asked for.

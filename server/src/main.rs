@@ -1,6 +1,6 @@
 //! `hangar`: the server's command line.
 
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{io::Write, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
@@ -9,7 +9,7 @@ use hangar_server::{
     demo,
     server::Server,
     signal,
-    supervisor::{self, FAULT},
+    supervisor::FAULT,
     telemetry::Telemetry,
 };
 
@@ -17,24 +17,22 @@ use hangar_server::{
 const FLUSH: Duration = Duration::from_secs(3);
 
 #[tokio::main]
-pub(crate) async fn main() -> ExitCode {
+pub(crate) async fn main() {
     let result = match Cli::parse().command {
         Command::Serve(arguments) => serve(arguments.settings).await,
         Command::Demo(arguments) => demo::run(arguments).await,
     };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("hangar: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let status = result.unwrap_or_else(|error| {
+        eprintln!("hangar: {error:#}");
+        1
+    });
+    // Nothing that is stuck may hold the process up, not even in being dropped. Workers end with it.
+    std::process::exit(i32::from(status))
 }
 
-async fn serve(arguments: hangar_server::config::SettingsArguments) -> anyhow::Result<ExitCode> {
+async fn serve(arguments: hangar_server::config::SettingsArguments) -> anyhow::Result<u8> {
     let settings = Settings::load(arguments)?;
     let telemetry = Telemetry::init(&settings)?;
-    supervisor::log_panics();
     let signals = signal::Signals::listen()?;
     let server = Server::start(&settings, &telemetry).await?;
     announce(&server)?;
@@ -49,11 +47,10 @@ async fn serve(arguments: hangar_server::config::SettingsArguments) -> anyhow::R
         orderly
     });
     let orderly = signals.or_second(stop.as_mut()).await;
-    // Nothing that is stuck may hold the process up, not even in being dropped. Workers end with it.
-    std::process::exit(if tasks.has_failed() {
-        i32::from(FAULT)
+    Ok(if tasks.has_failed() {
+        FAULT
     } else {
-        i32::from(orderly != Some(true))
+        u8::from(orderly != Some(true))
     })
 }
 

@@ -187,17 +187,6 @@ impl fmt::Display for TaskFailure {
     }
 }
 
-/// Has every panic of the process told by the log, with its place.
-pub fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let panic_message = panic.payload_as_str().unwrap_or("no message");
-        let location = panic.location().map(ToString::to_string);
-        let thread = thread::current();
-        let thread = thread.name().unwrap_or("unnamed");
-        tracing::error!(thread, location, panic = panic_message, "a thread panicked");
-    }));
-}
-
 /// What a panic says.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);

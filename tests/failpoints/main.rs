@@ -5,6 +5,6 @@ extern crate hangar_failpoints as hangar_server;
 #[path = "../../server/src/main.rs"]
 mod hangar;
 
-fn main() -> std::process::ExitCode {
-    hangar::main()
+fn main() {
+    hangar::main();
 }

@@ -27,8 +27,8 @@ impl Failpoints {
         Ok(Self(tempfile::tempdir()?))
     }
 
-    /// Where the server finds them.
-    pub(crate) fn path(&self) -> &Path {
+    /// Where the orders are, as `HANGAR_FAILPOINTS` names it.
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 

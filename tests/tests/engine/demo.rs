@@ -4,6 +4,7 @@ use std::{net::SocketAddr, process::Stdio};
 
 use anyhow::{Context, Result};
 use hangar_tests::{
+    failpoints::Failpoints,
     fixtures::Fixtures,
     recipes::Grpcurl,
     server::{DEADLINE, TestServer, binary},
@@ -141,6 +142,21 @@ async fn a_step_that_fails_ends_the_demonstration_with_status_1() -> Result<()> 
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(!text.contains("Every step"), "{text}");
     }
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_task_that_dies_ends_the_demonstration_with_a_status_of_its_own() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    failpoints.panic("hangar-spawner")?;
+    let mut demo = Command::new(binary("hangar-failpoints")?);
+    demo.arg("demo").args(PORTS).arg("--exit");
+    demo.env("HANGAR_FAILPOINTS", failpoints.path());
+    demo.stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(DEADLINE, demo.output()).await??;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(70), "{errors}");
+    assert!(errors.contains("hangar-spawner panicked"), "{errors}");
     Ok(())
 }
 

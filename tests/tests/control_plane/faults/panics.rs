@@ -65,6 +65,23 @@ async fn a_critical_task_that_panics_stops_the_server(
     processes::ended(worker, DEADLINE).await
 }
 
+#[hangar_tests::test]
+async fn a_panic_is_logged_with_a_backtrace_where_the_environment_asks_for_one() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .failpoints(&failpoints)
+        .env("RUST_BACKTRACE", "1")
+        .start()
+        .await?;
+    failpoints.panic("memory-pressure")?;
+    let (_, log) = server.ended_with_log(DEADLINE).await?;
+    let panic = log.lines().find(|line| line.contains("a thread panicked"));
+    let panic = panic.context("the panic is not logged")?;
+    assert!(panic.contains("backtrace"), "{panic}");
+    Ok(())
+}
+
 #[rstest]
 #[case("catalog-write")]
 #[case("hangar-spawner")]
