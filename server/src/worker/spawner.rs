@@ -3,12 +3,12 @@
 //! A worker asks the kernel to be killed when its parent dies, and the kernel counts the death of the
 //! *thread* that started it. Threads of the async runtime come and go; this one does not.
 
-use std::{io, path::PathBuf, process::Stdio, sync::mpsc};
+use std::{io, path::PathBuf, process::Stdio};
 
 use tokio::{
     process::{Child, Command},
     runtime::Handle,
-    sync::oneshot,
+    sync::{mpsc, oneshot},
 };
 
 use crate::{failpoint, supervisor::Supervisor};
@@ -25,7 +25,7 @@ pub struct Program {
 /// Starts child processes. Cheap to clone; the thread ends with the last clone.
 #[derive(Clone, Debug)]
 pub struct Spawner {
-    orders: mpsc::SyncSender<Order>,
+    orders: mpsc::Sender<Order>,
 }
 
 #[derive(Debug)]
@@ -34,8 +34,8 @@ struct Order {
     reply: oneshot::Sender<io::Result<Child>>,
 }
 
-/// Processes that may wait to be started; each of them holds a load slot, of which there are fewer.
-const ORDERS: usize = 256;
+/// Processes that wait for the thread. Further callers wait for a place.
+const ORDERS: usize = 8;
 
 /// What workers get of the server's environment. The rest may hold secrets.
 const ENVIRONMENT: &[&str] = &[
@@ -57,10 +57,10 @@ impl Spawner {
     ///
     /// When the system gives no thread.
     pub fn start(runtime: Handle, supervisor: &Supervisor) -> io::Result<Self> {
-        let (orders, inbox) = mpsc::sync_channel::<Order>(ORDERS);
+        let (orders, mut inbox) = mpsc::channel::<Order>(ORDERS);
         supervisor.thread("hangar-spawner", move |probe| {
             let _guard = runtime.enter();
-            for order in inbox {
+            while let Some(order) = inbox.blocking_recv() {
                 probe.mark_alive();
                 failpoint::pass("hangar-spawner", None);
                 let child = command(&order.program).spawn();
@@ -73,7 +73,7 @@ impl Spawner {
     }
 
     /// Starts `program` with pipes on its standard streams, in a process group of its own, so that a
-    /// Ctrl-C on the server's terminal reaches the server only.
+    /// Ctrl-C on the server's terminal reaches the server only. Waits until the thread gets to it; safe to cancel.
     ///
     /// # Errors
     ///
@@ -82,9 +82,7 @@ impl Spawner {
         let (reply, child) = oneshot::channel();
         let gone = || io::Error::other("the spawner thread has ended");
         let order = Order { program, reply };
-        self.orders
-            .try_send(order)
-            .map_err(|error| io::Error::other(format!("the spawner thread: {error}")))?;
+        self.orders.send(order).await.map_err(|_| gone())?;
         child.await.map_err(|_| gone())?
     }
 }

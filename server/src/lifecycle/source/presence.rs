@@ -63,6 +63,8 @@ async fn is_model(path: &Path) -> Result<(), SourceError> {
     let belongs = names.iter().map(Path::new).any(belongs_to_a_model);
     match belongs {
         true => Ok(()),
+        // Not all names were seen: the worker finds what is there.
+        false if names.len() >= MAX_ENTRIES => Ok(()),
         false if names.is_empty() => no_model("is an empty directory"),
         false => {
             no_model("is a directory without a model: it has neither a config.json nor weights")
@@ -97,6 +99,15 @@ mod tests {
             assert_eq!(what(path).await, "", "{name}");
             std::fs::remove_file(path.join(name)).expect("a file");
         }
+    }
+
+    #[tokio::test]
+    async fn a_directory_with_too_many_names_is_left_to_the_worker() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for n in 0..MAX_ENTRIES {
+            std::fs::write(directory.path().join(n.to_string()), "").expect("a file");
+        }
+        assert_eq!(what(directory.path()).await, "");
     }
 
     #[tokio::test]

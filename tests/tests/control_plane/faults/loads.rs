@@ -8,6 +8,8 @@ use hangar_client::v1::{
     ModelState::{Failed, Loading, Pending, Ready, Starting, Warming},
 };
 use hangar_tests::{
+    background::Background,
+    failpoints::Failpoints,
     fixtures::Fixtures,
     processes,
     refusals::{assert_left_behind, refusal},
@@ -242,5 +244,29 @@ async fn a_model_that_does_not_fit_is_refused_with_the_numbers() -> Result<()> {
         server.info().await?.status.context("a status")?.reason,
         "INSUFFICIENT_MEMORY"
     );
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn loads_wait_for_the_thread_that_starts_their_workers() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .failpoints(&failpoints)
+        .argument("--max-concurrent-loads")
+        .argument("20")
+        .start()
+        .await?;
+    let ids: Vec<_> = (0..20).map(|n| format!("m{n}")).collect();
+    let blocked = failpoints.block("hangar-spawner")?;
+    let load = |id| Background::start(server.client.load(id).spec(server.spec()).wait());
+    let loads: Vec<_> = ids.iter().map(load).collect();
+    for id in &ids {
+        server.follow(id).await?.until(Starting).await?;
+    }
+    drop(blocked);
+    for load in loads {
+        load.end().await??;
+    }
     Ok(())
 }
