@@ -17,10 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
 use hangar_client::{
-    Client,
+    Client, Watch, WatchEvent,
     v1::{DemoSource, ModelSource, ModelSpec, ModelState, model_source::Source},
 };
 use tonic::Code;
@@ -49,7 +49,7 @@ pub struct Round {
 pub struct Report {
     /// How many calls ended in each way: "OK", or a code and a reason.
     pub ends: BTreeMap<String, u64>,
-    /// Calls that ended as none may.
+    /// Calls and models that ended as none may.
     pub faults: Vec<String>,
 }
 
@@ -90,6 +90,8 @@ pub async fn run(round: Round) -> Result<Report> {
         ends: BTreeMap::new(),
         faults: Vec::new(),
     }));
+    let mut watch = client.watch().stream();
+    watch.next().await.context("no watch")??;
     let (begun, begin) = (Arc::new(AtomicU64::new(0)), Instant::now());
     let mut callers = tokio::task::JoinSet::new();
     for number in 0..CALLERS {
@@ -108,8 +110,15 @@ pub async fn run(round: Round) -> Result<Report> {
             }
         });
     }
-    while let Some(ended) = callers.join_next().await {
-        ended?;
+    let calls = async {
+        while let Some(ended) = callers.join_next().await {
+            ended?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ended = calls => ended?,
+        () = note_deaths(watch, &report) => bail!("the watch ended"),
     }
     let report = Arc::into_inner(report).context("a caller is left")?;
     let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -128,6 +137,21 @@ pub async fn run(round: Round) -> Result<Report> {
             .await?;
     }
     Ok(report)
+}
+
+/// Reasons of ends of workers that no call may cause.
+const DEATHS: [&str; 2] = ["WORKER_DIED", "WORKER_HUNG"];
+
+/// Notes the ends of all workers, those of random loads among them, until the watch ends.
+async fn note_deaths(mut watch: Watch, report: &Mutex<Report>) {
+    while let Some(event) = watch.next().await {
+        if let Ok(WatchEvent::Transition { status, .. }) = event
+            && DEATHS.contains(&status.reason.as_str())
+        {
+            let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+            report.fault(format!("{}: {}", status.model_id, status.message));
+        }
+    }
 }
 
 /// Loads the watched models.
@@ -171,12 +195,21 @@ impl Report {
     fn note(&mut self, path: &str, answer: Result<Answer>) {
         let end = answer.and_then(|answer| match answer.status.code() {
             Code::Ok => Ok("OK".to_owned()),
-            code => Ok(format!("{code:?} {}", answer.error_info()?.reason)),
+            code => {
+                let reason = answer.error_info()?.reason;
+                ensure!(!DEATHS.contains(&reason.as_str()), "{answer}");
+                Ok(format!("{code:?} {reason}"))
+            }
         });
         match end {
             Ok(end) => *self.ends.entry(end).or_default() += 1,
-            Err(_) if self.faults.len() >= MAX_FAULTS => {}
-            Err(fault) => self.faults.push(format!("{path}: {fault:#}")),
+            Err(fault) => self.fault(format!("{path}: {fault:#}")),
+        }
+    }
+
+    fn fault(&mut self, fault: String) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(fault);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The API as grpcurl shows it: all of it is described, with words, on the port that offers it.
 
-use std::net::SocketAddr;
+use std::{
+    io::{Write, stderr},
+    net::SocketAddr,
+};
 
 use anyhow::{Context, Result};
 use hangar_tests::{
@@ -13,6 +16,15 @@ use hangar_tests::{
 async fn printed(line: &str, at: SocketAddr) -> Result<Option<String>> {
     let grpcurl = Grpcurl::new().await?;
     if matches!(grpcurl, Grpcurl::Buf(_)) {
+        anyhow::ensure!(
+            std::env::var_os("CI").is_none(),
+            "there is no Go to make grpcurl"
+        );
+        // Past the test harness, which would swallow it.
+        writeln!(
+            stderr(),
+            "left out: grpcurl, since there is no Go to make it"
+        )?;
         return Ok(None);
     }
     let line = line.replace("SERVER", &at.to_string());
