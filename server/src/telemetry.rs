@@ -4,6 +4,7 @@
 //! a caller began is carried on to the workers.
 
 pub mod cache;
+mod instruments;
 pub mod model;
 mod propagation;
 pub mod rpc;

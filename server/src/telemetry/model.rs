@@ -3,8 +3,6 @@
 //! Invariant: what can be counted from the models' own state is observed from a snapshot when metrics are
 //! collected, so that a model that is gone has no series any more. Only durations are recorded by calls.
 
-mod kv_blocks;
-
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +10,7 @@ use std::time::{Duration, Instant};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter, UpDownCounter};
 
+use super::instruments::{self, Metric};
 use crate::model::SuspendCause;
 
 /// States of a model, as they stand in the attribute `state`.
@@ -105,72 +104,19 @@ struct Samples {
 /// How long instruments share a snapshot.
 const SNAPSHOT_AGE: Duration = Duration::from_millis(100);
 
-/// Buckets of loads, in seconds.
-const LOAD_BUCKETS: [f64; 14] = [
-    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0,
-];
-/// Buckets of the semantic conventions for `gen_ai.server.request.duration`.
-const REQUEST_BUCKETS: [f64; 14] = [
-    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
-];
-/// Buckets of the semantic conventions for `gen_ai.server.time_to_first_token`.
-const FIRST_TOKEN_BUCKETS: [f64; 16] = [
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-];
-/// Buckets of the semantic conventions for `gen_ai.server.time_per_output_token`.
-const OUTPUT_TOKEN_BUCKETS: [f64; 13] = [
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5,
-];
-
 // === impl ModelMetrics ===
 
 impl ModelMetrics {
     /// Instruments of `meter`.
     pub fn new(meter: &Meter) -> Self {
-        let seconds = |name, description, buckets: &[f64]| {
-            meter
-                .f64_histogram(name)
-                .with_unit("s")
-                .with_description(description)
-                .with_boundaries(buckets.to_vec())
-                .build()
-        };
         Self {
-            load_duration: seconds(
-                "hangar.model.load.duration",
-                "Time of a phase of a load",
-                &LOAD_BUCKETS,
-            ),
-            unload_duration: seconds(
-                "hangar.model.unload.duration",
-                "Time of an unload, drain included",
-                &LOAD_BUCKETS,
-            ),
-            evictions: meter
-                .u64_counter("hangar.model.evictions")
-                .with_unit("{eviction}")
-                .with_description("Models that were unloaded without being asked to")
-                .build(),
-            watchers: meter
-                .i64_up_down_counter("hangar.watch.subscribers")
-                .with_unit("{subscriber}")
-                .with_description("Open watch streams")
-                .build(),
-            request_duration: seconds(
-                "gen_ai.server.request.duration",
-                "Time of a request",
-                &REQUEST_BUCKETS,
-            ),
-            time_to_first_token: seconds(
-                "gen_ai.server.time_to_first_token",
-                "Time to the first token of an answer",
-                &FIRST_TOKEN_BUCKETS,
-            ),
-            time_per_output_token: seconds(
-                "gen_ai.server.time_per_output_token",
-                "Time of each token after the first",
-                &OUTPUT_TOKEN_BUCKETS,
-            ),
+            load_duration: instruments::LOAD_DURATION.histogram(meter),
+            unload_duration: instruments::UNLOAD_DURATION.histogram(meter),
+            evictions: instruments::EVICTIONS.counter(meter),
+            watchers: instruments::WATCHERS.up_down_counter(meter),
+            request_duration: instruments::REQUEST_DURATION.histogram(meter),
+            time_to_first_token: instruments::TIME_TO_FIRST_TOKEN.histogram(meter),
+            time_per_output_token: instruments::TIME_PER_OUTPUT_TOKEN.histogram(meter),
         }
     }
 
@@ -283,85 +229,51 @@ pub fn observe_models(meter: &Meter, snapshot: Snapshot) {
         snapshot,
         last: Mutex::new(None),
     });
-    observe_states(meter, samples.clone());
-    let gauge =
-        |name, unit: &'static str, description: &'static str, value: fn(&ModelSample) -> u64| {
-            let samples = samples.clone();
-            meter
-                .u64_observable_gauge(name)
-                .with_unit(unit)
-                .with_description(description)
-                .with_callback(move |gauge| {
-                    for sample in samples.now().iter() {
-                        gauge.observe(value(sample), &[of_model(&sample.model)]);
-                    }
-                })
-                .build();
-        };
-    gauge(
-        "hangar.model.in_flight",
-        "{request}",
-        "Requests that run",
-        |s| s.in_flight,
-    );
-    gauge(
-        "hangar.model.queue.depth",
-        "{request}",
-        "Requests that wait",
-        |s| s.queued,
-    );
-    let restarts = samples.clone();
-    meter
-        .u64_observable_counter("hangar.model.restarts")
-        .with_unit("{restart}")
-        .with_description("Restarts of the worker after a fault")
-        .with_callback(move |counter| {
-            for sample in restarts.now().iter() {
-                counter.observe(sample.restarts, &[of_model(&sample.model)]);
-            }
-        })
-        .build();
-    let tokens = samples.clone();
-    meter
-        .u64_observable_counter("hangar.model.tokens")
-        .with_unit("{token}")
-        .with_description("Tokens of prompts and answers")
-        .with_callback(move |counter| {
-            for sample in tokens.now().iter() {
-                typed(counter, sample, "prompt", sample.prompt_tokens);
-                typed(counter, sample, "completion", sample.completion_tokens);
-            }
-        })
-        .build();
-    kv_blocks::observe(meter, samples.clone());
-    meter
-        .u64_observable_gauge("hangar.model.memory")
-        .with_unit("By")
-        .with_description("Memory that the worker holds")
-        .with_callback(move |gauge| {
+    let observe = |metric: Metric, observe: fn(&dyn AsyncInstrument<u64>, &ModelSample)| {
+        let samples = samples.clone();
+        metric.observe(meter, move |instrument| {
             for sample in samples.now().iter() {
-                if let Some(memory) = sample.memory {
-                    typed(gauge, sample, "host", memory.host);
-                    typed(gauge, sample, "device", memory.device);
-                }
+                observe(instrument, sample);
             }
-        })
-        .build();
+        });
+    };
+    observe(instruments::MODEL_STATE, states);
+    observe(instruments::IN_FLIGHT, |to, sample| {
+        to.observe(sample.in_flight, &[of_model(&sample.model)]);
+    });
+    observe(instruments::QUEUE_DEPTH, |to, sample| {
+        to.observe(sample.queued, &[of_model(&sample.model)]);
+    });
+    observe(instruments::RESTARTS, |to, sample| {
+        to.observe(sample.restarts, &[of_model(&sample.model)]);
+    });
+    observe(instruments::TOKENS, |to, sample| {
+        typed(to, sample, "prompt", sample.prompt_tokens);
+        typed(to, sample, "completion", sample.completion_tokens);
+    });
+    observe(instruments::MEMORY, |to, sample| {
+        if let Some(memory) = sample.memory {
+            typed(to, sample, "host", memory.host);
+            typed(to, sample, "device", memory.device);
+        }
+    });
+    observe(instruments::KV_BLOCKS_USED, |to, sample| {
+        if let Some((used, _)) = sample.kv_blocks {
+            to.observe(used, &[of_model(&sample.model)]);
+        }
+    });
+    observe(instruments::KV_BLOCKS_TOTAL, |to, sample| {
+        if let Some((_, total)) = sample.kv_blocks {
+            to.observe(total, &[of_model(&sample.model)]);
+        }
+    });
 }
 
-fn observe_states(meter: &Meter, samples: Arc<Samples>) {
-    meter
-        .u64_observable_gauge("hangar.model.state")
-        .with_description("1 for the state that the model is in, 0 for the others")
-        .with_callback(move |gauge| {
-            for sample in samples.now().iter() {
-                for state in STATES {
-                    let attributes = [of_model(&sample.model), KeyValue::new("state", state)];
-                    gauge.observe(u64::from(state == sample.state), &attributes);
-                }
-            }
-        })
-        .build();
+fn states(to: &dyn AsyncInstrument<u64>, sample: &ModelSample) {
+    for state in STATES {
+        let attributes = [of_model(&sample.model), KeyValue::new("state", state)];
+        to.observe(u64::from(state == sample.state), &attributes);
+    }
 }
 
 fn typed(to: &dyn AsyncInstrument<u64>, sample: &ModelSample, kind: &'static str, value: u64) {

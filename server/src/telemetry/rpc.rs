@@ -25,11 +25,6 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// Name of a method that is not known: anybody can make up names, and each would be a series.
 const OTHER: &str = "_OTHER";
-/// Buckets of the semantic conventions for `rpc.server.call.duration`.
-const BUCKETS: [f64; 14] = [
-    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-];
-
 /// Layer that makes an [`RpcService`].
 #[derive(Clone)]
 pub struct RpcLayer {
@@ -71,12 +66,7 @@ impl RpcLayer {
     /// Records into instruments of `meter` all calls of the services that hangar offers; calls of
     /// others are named `_OTHER`.
     pub fn new(meter: &Meter) -> Self {
-        let duration = meter
-            .f64_histogram("rpc.server.call.duration")
-            .with_unit("s")
-            .with_description("Time of a call, its stream included")
-            .with_boundaries(BUCKETS.to_vec())
-            .build();
+        let duration = super::instruments::CALL_DURATION.histogram(meter);
         let methods = [
             hangar_client::v1::FILE_DESCRIPTOR_SET,
             hangar_client::inference::FILE_DESCRIPTOR_SET,

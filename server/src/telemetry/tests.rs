@@ -38,7 +38,7 @@ fn settings() -> Settings {
     .unwrap()
 }
 
-fn telemetry() -> Telemetry {
+pub(super) fn telemetry() -> Telemetry {
     Telemetry::without_log(&settings()).unwrap()
 }
 
@@ -207,51 +207,34 @@ async fn models_are_shown_as_they_are_and_vanish_with_their_models() {
     observe_models(&telemetry.meter(), Arc::new(snapshot));
     let of = |name: &str, labels: &[(&str, &str)]| value(&telemetry, name, labels);
     let (a, c) = (("model", "a/b"), ("model", "c"));
-    assert_eq!(
-        of("hangar_model_state", &[a, ("state", "ready")]),
-        Some(1.0)
-    );
-    assert_eq!(
-        of("hangar_model_state", &[a, ("state", "failed")]),
-        Some(0.0)
-    );
-    assert_eq!(
-        of("hangar_model_state", &[c, ("state", "failed")]),
-        Some(1.0)
-    );
-    assert_eq!(
-        of("hangar_model_memory_bytes", &[a, ("type", "host")]),
-        Some(4096.0)
-    );
-    assert_eq!(
-        of("hangar_model_memory_bytes", &[a, ("type", "device")]),
-        Some(1.0)
-    );
-    assert_eq!(
-        of("hangar_model_memory_bytes", &[c, ("type", "host")]),
-        None
-    );
-    assert_eq!(of("hangar_model_kv_blocks_used", &[a]), Some(8.0));
-    assert_eq!(of("hangar_model_kv_blocks_total", &[a]), Some(9.0));
-    assert_eq!(of("hangar_model_kv_blocks_total", &[c]), None);
-    assert_eq!(of("hangar_model_in_flight", &[a]), Some(3.0));
-    assert_eq!(of("hangar_model_queue_depth", &[a]), Some(4.0));
-    assert_eq!(of("hangar_model_restarts_total", &[a]), Some(5.0));
-    assert_eq!(
-        of("hangar_model_tokens_total", &[a, ("type", "prompt")]),
-        Some(6.0)
-    );
-    assert_eq!(
-        of("hangar_model_tokens_total", &[a, ("type", "completion")]),
-        Some(7.0)
-    );
+    let (ready, failed) = (("state", "ready"), ("state", "failed"));
+    let (host, device) = (("type", "host"), ("type", "device"));
+    let (prompt, completion) = (("type", "prompt"), ("type", "completion"));
+    for (name, labels, expected) in [
+        ("hangar_model_state", &[a, ready] as &[_], Some(1.0)),
+        ("hangar_model_state", &[a, failed], Some(0.0)),
+        ("hangar_model_state", &[c, failed], Some(1.0)),
+        ("hangar_model_memory_bytes", &[a, host], Some(4096.0)),
+        ("hangar_model_memory_bytes", &[a, device], Some(1.0)),
+        ("hangar_model_memory_bytes", &[c, host], None),
+        ("hangar_model_kv_blocks_used", &[a], Some(8.0)),
+        ("hangar_model_kv_blocks_total", &[a], Some(9.0)),
+        ("hangar_model_kv_blocks_total", &[c], None),
+        ("hangar_model_in_flight", &[a], Some(3.0)),
+        ("hangar_model_queue_depth", &[a], Some(4.0)),
+        ("hangar_model_restarts_total", &[a], Some(5.0)),
+        ("hangar_model_tokens_total", &[a, prompt], Some(6.0)),
+        ("hangar_model_tokens_total", &[a, completion], Some(7.0)),
+    ] {
+        assert_eq!(of(name, labels), expected, "{name} {labels:?}");
+    }
 
     gone.store(true, Ordering::SeqCst);
     // A snapshot is shared for a moment: wait until it is taken anew.
     while of("hangar_model_in_flight", &[a]).is_some() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(of("hangar_model_state", &[a, ("state", "ready")]), None);
+    assert_eq!(of("hangar_model_state", &[a, ready]), None);
     assert_eq!(of("hangar_model_restarts_total", &[a]), None);
     assert_eq!(of("hangar_model_in_flight", &[c]), Some(3.0));
 }

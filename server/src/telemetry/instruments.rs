@@ -1,0 +1,206 @@
+//! The metrics that there are: name, unit, words, labels and bounds of each.
+//!
+//! Invariant: every instrument is made here from its definition (clippy refuses the meter's own builders elsewhere), so
+//! that the page of metrics lists them all.
+#![allow(clippy::disallowed_methods)]
+
+use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter, UpDownCounter};
+
+/// A metric.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Metric {
+    /// Its name, by the semantic conventions where they have one.
+    pub(super) name: &'static str,
+    /// How it is measured.
+    pub(super) kind: Kind,
+    /// Its unit, as UCUM writes it. Empty: none.
+    pub(super) unit: &'static str,
+    /// What it is.
+    pub(super) description: &'static str,
+    /// Keys of its attributes: the page lists them, and a test holds them against what is scraped.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the page and its test"))]
+    pub(super) labels: &'static [&'static str],
+    /// How many series it may have.
+    pub(super) series: Series,
+}
+
+/// How a metric is measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// Values by calls, counted in these buckets.
+    Histogram(&'static [f64]),
+    /// Additions by calls.
+    Counter,
+    /// Additions and subtractions by calls.
+    UpDownCounter,
+    /// A sum that is looked at when metrics are collected.
+    ObservedCounter,
+    /// A value that is looked at when metrics are collected.
+    ObservedGauge,
+}
+
+/// How many series a metric may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Series {
+    /// None of models: methods by status codes, for example.
+    OfServer,
+    /// So many for each model.
+    OfModel(usize),
+}
+
+/// For each model: its states, or its phases or operations and their ends.
+const MANY: Series = Series::OfModel(16);
+/// For each model: one for each kind of memory, for example.
+const FEW: Series = Series::OfModel(4);
+
+/// Buckets of loads, in seconds.
+const LOADS: Kind = Kind::Histogram(&[
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0,
+]);
+/// Buckets of the semantic conventions for `rpc.server.call.duration`.
+const CALLS: Kind = Kind::Histogram(&[
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+]);
+/// Buckets of the semantic conventions for `gen_ai.server.request.duration`.
+const REQUESTS: Kind = Kind::Histogram(&[
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+]);
+/// Buckets of the semantic conventions for `gen_ai.server.time_to_first_token`.
+const FIRST_TOKENS: Kind = Kind::Histogram(&[
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+]);
+/// Buckets of the semantic conventions for `gen_ai.server.time_per_output_token`.
+const OUTPUT_TOKENS: Kind = Kind::Histogram(&[
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5,
+]);
+
+/// Labels of an answer.
+const OF_ANSWER: &[&str] = &[
+    "gen_ai.operation.name",
+    "gen_ai.provider.name",
+    "gen_ai.request.model",
+];
+
+/// Defines metrics, and the list of them all.
+macro_rules! metrics {
+    ($($constant:ident: $name:literal, $kind:expr, $unit:literal, $labels:expr, $series:expr, $description:literal;)*) => {
+        $(
+            #[doc = $description]
+            pub(super) const $constant: Metric = Metric {
+                name: $name,
+                kind: $kind,
+                unit: $unit,
+                description: $description,
+                labels: $labels,
+                series: $series,
+            };
+        )*
+        /// All of them.
+        pub(super) const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    CALL_DURATION: "rpc.server.call.duration", CALLS, "s",
+        &["rpc.system.name", "rpc.method", "rpc.response.status_code", "error.type"], Series::OfServer,
+        "Time of a call, its stream included";
+    MODEL_STATE: "hangar.model.state", Kind::ObservedGauge, "", &["model", "state"], MANY,
+        "1 for the state that the model is in, 0 for the others";
+    LOAD_DURATION: "hangar.model.load.duration", LOADS, "s", &["model", "phase", "outcome"], MANY,
+        "Time of a phase of a load, or of all of it (phase total)";
+    UNLOAD_DURATION: "hangar.model.unload.duration", LOADS, "s", &["model"], FEW,
+        "Time of an unload, drain included";
+    EVICTIONS: "hangar.model.evictions", Kind::Counter, "{eviction}", &["model", "hangar.eviction.cause"], FEW,
+        "Models that were unloaded without being asked to";
+    RESTARTS: "hangar.model.restarts", Kind::ObservedCounter, "{restart}", &["model"], FEW,
+        "Restarts of the worker after a fault";
+    MEMORY: "hangar.model.memory", Kind::ObservedGauge, "By", &["model", "type"], FEW,
+        "Memory that the worker holds";
+    KV_BLOCKS_USED: "hangar.model.kv_blocks.used", Kind::ObservedGauge, "{block}", &["model"], FEW,
+        "Blocks of the KV cache that sequences have";
+    KV_BLOCKS_TOTAL: "hangar.model.kv_blocks.total", Kind::ObservedGauge, "{block}", &["model"], FEW,
+        "Blocks of the KV cache";
+    IN_FLIGHT: "hangar.model.in_flight", Kind::ObservedGauge, "{request}", &["model"], FEW,
+        "Requests that run";
+    QUEUE_DEPTH: "hangar.model.queue.depth", Kind::ObservedGauge, "{request}", &["model"], FEW,
+        "Requests that wait";
+    TOKENS: "hangar.model.tokens", Kind::ObservedCounter, "{token}", &["model", "type"], FEW,
+        "Tokens of prompts and answers";
+    REQUEST_DURATION: "gen_ai.server.request.duration", REQUESTS, "s",
+        &["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "error.type"], MANY,
+        "Time of a request";
+    TIME_TO_FIRST_TOKEN: "gen_ai.server.time_to_first_token", FIRST_TOKENS, "s", OF_ANSWER, FEW,
+        "Time to the first token of an answer";
+    TIME_PER_OUTPUT_TOKEN: "gen_ai.server.time_per_output_token", OUTPUT_TOKENS, "s", OF_ANSWER, FEW,
+        "Time of each token after the first";
+    WATCHERS: "hangar.watch.subscribers", Kind::UpDownCounter, "{subscriber}", &[], Series::OfServer,
+        "Open watch streams";
+    CACHE_HITS: "hangar.cache.hits", Kind::ObservedCounter, "{load}", &[], Series::OfServer,
+        "Loads that used prepared weights";
+    CACHE_MISSES: "hangar.cache.misses", Kind::ObservedCounter, "{load}", &[], Series::OfServer,
+        "Loads that could have used prepared weights, had there been any";
+    CACHE_SIZE: "hangar.cache.size", Kind::ObservedGauge, "By", &[], Series::OfServer,
+        "Size of the prepared weights";
+    CACHE_ENTRIES: "hangar.cache.entries", Kind::ObservedGauge, "{entry}", &[], Series::OfServer,
+        "Models whose weights are prepared";
+}
+
+// === impl Metric ===
+
+impl Metric {
+    /// Makes the histogram.
+    pub(super) fn histogram(&self, meter: &Meter) -> Histogram<f64> {
+        let buckets = match self.kind {
+            Kind::Histogram(buckets) => buckets.to_vec(),
+            _ => Vec::new(),
+        };
+        meter
+            .f64_histogram(self.name)
+            .with_unit(self.unit)
+            .with_description(self.description)
+            .with_boundaries(buckets)
+            .build()
+    }
+
+    /// Makes the counter.
+    pub(super) fn counter(&self, meter: &Meter) -> Counter<u64> {
+        meter
+            .u64_counter(self.name)
+            .with_unit(self.unit)
+            .with_description(self.description)
+            .build()
+    }
+
+    /// Makes the counter that goes up and down.
+    pub(super) fn up_down_counter(&self, meter: &Meter) -> UpDownCounter<i64> {
+        meter
+            .i64_up_down_counter(self.name)
+            .with_unit(self.unit)
+            .with_description(self.description)
+            .build()
+    }
+
+    /// Has `look` called when metrics are collected: a gauge, or where the definition says so a counter.
+    pub(super) fn observe(
+        &self,
+        meter: &Meter,
+        look: impl Fn(&dyn AsyncInstrument<u64>) + Send + Sync + 'static,
+    ) {
+        let unit = self.unit;
+        if matches!(self.kind, Kind::ObservedCounter) {
+            meter
+                .u64_observable_counter(self.name)
+                .with_unit(unit)
+                .with_description(self.description)
+                .with_callback(move |counter| look(counter))
+                .build();
+        } else {
+            meter
+                .u64_observable_gauge(self.name)
+                .with_unit(unit)
+                .with_description(self.description)
+                .with_callback(move |gauge| look(gauge))
+                .build();
+        }
+    }
+}
