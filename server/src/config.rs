@@ -7,6 +7,7 @@ mod directories;
 mod hub;
 mod layer;
 mod models;
+mod time_limits;
 mod values;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use crate::download::HubOptions;
 pub use hub::HubLayer;
 pub use layer::Layer;
 pub use models::DeclaredModel;
+pub use time_limits::TimeLimits;
 pub use values::{LogFormat, Readiness};
 
 /// Version of the package.
@@ -135,30 +137,8 @@ pub struct Settings {
     pub default_max_concurrency: u32,
     /// Requests of a model that wait, where its spec does not say.
     pub default_max_queue: u32,
-    /// Longest load, where the request does not say.
-    pub load_timeout: Duration,
-    /// Longest drain of an unload, where the request does not say.
-    pub drain_timeout: Duration,
-    /// Longest start of a worker, the inspection of the model's files included.
-    pub ready_timeout: Duration,
-    /// Time that a worker has to end when asked to, before it is killed.
-    pub kill_timeout: Duration,
-    /// Time that a GPU has to have its memory back once a worker has gone.
-    pub device_release_timeout: Duration,
-    /// Longest shutdown of the server.
-    pub shutdown_timeout: Duration,
-    /// A task of the server that has not turned for this long makes it not live.
-    pub liveness_timeout: Duration,
-    /// A worker with requests in flight that neither makes a step nor works for this long hangs.
-    pub hang_timeout: Duration,
-    /// One that works for this long without making a step does too.
-    pub spin_timeout: Duration,
-    /// Added to `spin_timeout` for each token of the prompts in flight while the model's pace is not known.
-    pub spin_timeout_per_prompt_token: Duration,
-    /// A load without progress for this long is stalled.
-    pub stall_timeout: Duration,
-    /// Added to `stall_timeout` for each GiB of the model's files.
-    pub stall_timeout_per_gib: Duration,
+    /// How long things may take.
+    pub time_limits: TimeLimits,
     /// Transitions kept for watchers that resume.
     pub watch_ring: usize,
     /// A watch stream without an event for this long gets a heartbeat.

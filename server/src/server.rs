@@ -117,7 +117,7 @@ impl Server {
         settings.prepare()?;
         let lock = lock(&settings.data_dir)?;
         remove_sockets(&settings.runtime_dir)?;
-        let supervisor = Supervisor::new(settings.liveness_timeout);
+        let supervisor = Supervisor::new(settings.time_limits.liveness);
         let file = settings.data_dir.join("catalog.db");
         let catalog = Catalog::open(&file, settings.max_models, &supervisor)?;
         let main_listener = bind(settings.listen).await?;
@@ -198,7 +198,7 @@ impl Server {
             service,
             options,
             main_stop.clone(),
-            settings.shutdown_timeout,
+            settings.time_limits.shutdown,
         );
         let main = Port {
             stop: main_stop,
@@ -232,7 +232,7 @@ impl Server {
         fleet.reconcile().await?;
         health.set_started();
         tracing::info!(%listen, %ops_listen, "serving");
-        let shutdown_timeout = settings.shutdown_timeout;
+        let shutdown_timeout = settings.time_limits.shutdown;
         Ok(Self {
             listen,
             ops_listen,

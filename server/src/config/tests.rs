@@ -103,10 +103,10 @@ fn every_kind_of_value_can_stand_in_a_file() {
     assert!(!settings.reflection);
     assert_eq!(settings.max_request_bytes, 1 << 20);
     assert_eq!(
-        settings.spin_timeout_per_prompt_token,
+        settings.time_limits.spin_per_prompt_token,
         Duration::from_millis(5)
     );
-    assert_eq!(settings.load_timeout, Duration::from_secs(90));
+    assert_eq!(settings.time_limits.load, Duration::from_secs(90));
     assert_eq!(settings.model_roots, [Path::new("/")]);
     assert_eq!(settings.log_format, LogFormat::Json);
     assert_eq!(settings.trace_sample_ratio, 0.25);

@@ -86,23 +86,24 @@ fn prepared(
 
 fn limits(settings: &Settings) -> Limits {
     let left = settings
-        .shutdown_timeout
-        .saturating_sub(settings.kill_timeout * 2 + MARGIN);
+        .time_limits
+        .shutdown
+        .saturating_sub(settings.time_limits.kill * 2 + MARGIN);
     Limits {
         concurrent_loads: settings.max_concurrent_loads,
         concurrent_device_loads: settings.max_concurrent_device_loads,
-        device_release_timeout: settings.device_release_timeout,
-        load_timeout: settings.load_timeout,
+        device_release_timeout: settings.time_limits.device_release,
+        load_timeout: settings.time_limits.load,
         memory_high_watermark: settings.memory_high_watermark,
         max_concurrency: settings.default_max_concurrency,
         max_queue: settings.default_max_queue,
-        ready_timeout: settings.ready_timeout,
-        kill_timeout: settings.kill_timeout,
-        hang_timeout: settings.hang_timeout,
-        spin_timeout: settings.spin_timeout,
-        spin_timeout_per_prompt_token: settings.spin_timeout_per_prompt_token,
-        stall_timeout: settings.stall_timeout,
-        stall_timeout_per_gib: settings.stall_timeout_per_gib,
-        drain_timeout: settings.drain_timeout.min(left),
+        ready_timeout: settings.time_limits.ready,
+        kill_timeout: settings.time_limits.kill,
+        hang_timeout: settings.time_limits.hang,
+        spin_timeout: settings.time_limits.spin,
+        spin_timeout_per_prompt_token: settings.time_limits.spin_per_prompt_token,
+        stall_timeout: settings.time_limits.stall,
+        stall_timeout_per_gib: settings.time_limits.stall_per_gib,
+        drain_timeout: settings.time_limits.drain.min(left),
     }
 }

@@ -43,8 +43,8 @@ pub(super) fn model_api(
     metrics: ModelMetrics,
 ) -> ModelApi {
     let options = ModelApiOptions {
-        load_timeout: settings.load_timeout,
-        drain_timeout: settings.drain_timeout,
+        load_timeout: settings.time_limits.load,
+        drain_timeout: settings.time_limits.drain,
         max_watchers: settings.max_watchers,
         heartbeat: settings.watch_heartbeat,
     };

@@ -73,9 +73,10 @@ impl Layer {
     pub(in crate::config) fn resolve(self) -> Result<Settings, ConfigError> {
         use values::{count, not_empty, positive, ratio};
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let seconds = Duration::from_secs;
+        let time_limits = self.time_limits()?;
         let data_dir = directories::data_dir(self.data_dir)?;
         Ok(Settings {
+            time_limits,
             listen: self.listen.unwrap_or(loopback(50051)),
             ops_listen: self.ops_listen.unwrap_or(loopback(9464)),
             insecure_listen: self.insecure_listen.unwrap_or(false),
@@ -94,11 +95,6 @@ impl Layer {
                 self.max_concurrent_device_loads,
                 1,
             )?,
-            device_release_timeout: positive(
-                "device_release_timeout",
-                self.device_release_timeout,
-                seconds(10),
-            )?,
             prepared_cache_size: self.prepared_cache_size.map_or(64 << 30, u64::from),
             memory_limit: self.memory_limit.map(u64::from),
             memory_high_watermark: ratio("memory_high_watermark", self.memory_high_watermark, 0.9)?,
@@ -111,25 +107,18 @@ impl Layer {
                 4,
             )?,
             default_max_queue: self.default_max_queue.unwrap_or(64),
-            load_timeout: positive("load_timeout", self.load_timeout, seconds(300))?,
-            drain_timeout: self.drain_timeout.map_or(seconds(30), Duration::from),
-            ready_timeout: positive("ready_timeout", self.ready_timeout, seconds(30))?,
-            kill_timeout: positive("kill_timeout", self.kill_timeout, seconds(5))?,
-            shutdown_timeout: positive("shutdown_timeout", self.shutdown_timeout, seconds(60))?,
-            liveness_timeout: positive("liveness_timeout", self.liveness_timeout, seconds(30))?,
-            hang_timeout: positive("hang_timeout", self.hang_timeout, seconds(30))?,
-            spin_timeout: positive("spin_timeout", self.spin_timeout, seconds(600))?,
-            spin_timeout_per_prompt_token: self
-                .spin_timeout_per_prompt_token
-                .map_or(seconds(5), Duration::from),
-            stall_timeout: positive("stall_timeout", self.stall_timeout, seconds(60))?,
-            stall_timeout_per_gib: self
-                .stall_timeout_per_gib
-                .map_or(seconds(20), Duration::from),
             watch_ring: count("watch_ring", self.watch_ring, 10_000)?,
-            watch_heartbeat: positive("watch_heartbeat", self.watch_heartbeat, seconds(15))?,
+            watch_heartbeat: positive(
+                "watch_heartbeat",
+                self.watch_heartbeat,
+                Duration::from_secs(15),
+            )?,
             max_watchers: count("max_watchers", self.max_watchers, 1024)?,
-            history_interval: positive("history_interval", self.history_interval, seconds(60))?,
+            history_interval: positive(
+                "history_interval",
+                self.history_interval,
+                Duration::from_secs(60),
+            )?,
             log_format: self.log_format.unwrap_or_else(LogFormat::detect),
             log: not_empty(self.log).unwrap_or_else(|| "info".to_owned()),
             otlp_endpoint: values::endpoint(not_empty(self.otlp_endpoint))?,

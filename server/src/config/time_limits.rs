@@ -1,0 +1,66 @@
+//! How long things may take.
+
+use std::time::Duration;
+
+use super::{ConfigError, Layer, values::positive};
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// Longest load, where the request does not say.
+    pub load: Duration,
+    /// Longest drain of an unload, where the request does not say.
+    pub drain: Duration,
+    /// Longest start of a worker, the inspection of the model's files included.
+    pub ready: Duration,
+    /// Time that a worker has to end when asked to, before it is killed.
+    pub kill: Duration,
+    /// Time that a GPU has to have its memory back once a worker has gone.
+    pub device_release: Duration,
+    /// Longest shutdown of the server.
+    pub shutdown: Duration,
+    /// A task of the server that has not turned for this long makes it not live.
+    pub liveness: Duration,
+    /// A worker with requests in flight that neither makes a step nor works for this long hangs.
+    pub hang: Duration,
+    /// One that works for this long without making a step does too.
+    pub spin: Duration,
+    /// Added to `spin` for each token of the prompts in flight while the model's pace is not known.
+    pub spin_per_prompt_token: Duration,
+    /// A load without progress for this long is stalled.
+    pub stall: Duration,
+    /// Added to `stall` for each GiB of the model's files.
+    pub stall_per_gib: Duration,
+}
+
+impl Layer {
+    /// The time limits, with the defaults filled in, each checked by itself.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] naming the setting.
+    pub(super) fn time_limits(&self) -> Result<TimeLimits, ConfigError> {
+        let seconds = Duration::from_secs;
+        Ok(TimeLimits {
+            load: positive("load_timeout", self.load_timeout, seconds(300))?,
+            drain: self.drain_timeout.map_or(seconds(30), Duration::from),
+            ready: positive("ready_timeout", self.ready_timeout, seconds(30))?,
+            kill: positive("kill_timeout", self.kill_timeout, seconds(5))?,
+            device_release: positive(
+                "device_release_timeout",
+                self.device_release_timeout,
+                seconds(10),
+            )?,
+            shutdown: positive("shutdown_timeout", self.shutdown_timeout, seconds(60))?,
+            liveness: positive("liveness_timeout", self.liveness_timeout, seconds(30))?,
+            hang: positive("hang_timeout", self.hang_timeout, seconds(30))?,
+            spin: positive("spin_timeout", self.spin_timeout, seconds(600))?,
+            spin_per_prompt_token: self
+                .spin_timeout_per_prompt_token
+                .map_or(seconds(5), Duration::from),
+            stall: positive("stall_timeout", self.stall_timeout, seconds(60))?,
+            stall_per_gib: self
+                .stall_timeout_per_gib
+                .map_or(seconds(20), Duration::from),
+        })
+    }
+}
