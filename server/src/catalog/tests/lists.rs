@@ -122,25 +122,44 @@ async fn the_order_by_update_follows_changes() {
     assert_eq!(ids, ["b", "a"]);
 }
 
-#[tokio::test]
-async fn all_parts_of_a_filter_have_to_match() {
-    let lab = Lab::new();
-    let spec = |kind, labels: &[(&str, &str)]| Spec {
+/// A spec of files, with labels.
+fn labelled(kind: Option<ModelKind>, labels: &[(&str, &str)]) -> Spec {
+    Spec {
         kind,
         labels: labels
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect(),
         ..Spec::of(Source::Path("/models/m".into()))
-    };
+    }
+}
+
+fn filter(
+    source: Option<SourceKind>,
+    kind: Option<ModelKind>,
+    labels: &[(&str, Option<&str>)],
+) -> ListFilter {
+    ListFilter {
+        source,
+        kind,
+        labels: labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned)))
+            .collect(),
+    }
+}
+
+#[tokio::test]
+async fn all_parts_of_a_filter_have_to_match() {
+    let lab = Lab::new();
     for (name, spec) in [
         ("demo", Spec::of(Source::Demo)),
-        ("text", spec(Some(ModelKind::Text), &[("team", "a")])),
+        ("text", labelled(Some(ModelKind::Text), &[("team", "a")])),
         (
             "vectors",
-            spec(Some(ModelKind::Embedding), &[("team", "b")]),
+            labelled(Some(ModelKind::Embedding), &[("team", "b")]),
         ),
-        ("both", spec(None, &[("team", "a"), ("tier", "1")])),
+        ("both", labelled(None, &[("team", "a"), ("tier", "1")])),
     ] {
         let entry = lab.catalog.create(NewEntry { spec, ..new(name) }, None);
         entry.await.expect("created");
@@ -153,37 +172,15 @@ async fn all_parts_of_a_filter_have_to_match() {
     lab.catalog.note(&id("both"), Note::Learned(learned));
     lab.create("last").await;
 
-    let label = |key: &str, value: Option<&str>| (key.to_owned(), value.map(str::to_owned));
+    let both = filter(None, None, &[("team", Some("a")), ("tier", None)]);
+    let neither = filter(Some(SourceKind::Demo), None, &[("team", None)]);
+    let of_text = filter(None, Some(ModelKind::Text), &[]);
+    let of_files = filter(Some(SourceKind::Path), None, &[]);
     for (filter, expected) in [
-        (
-            ListFilter {
-                source: Some(SourceKind::Path),
-                ..ListFilter::default()
-            },
-            vec!["both", "text", "vectors"],
-        ),
-        (
-            ListFilter {
-                kind: Some(ModelKind::Text),
-                ..ListFilter::default()
-            },
-            vec!["both", "text"],
-        ),
-        (
-            ListFilter {
-                labels: vec![label("team", Some("a")), label("tier", None)],
-                ..ListFilter::default()
-            },
-            vec!["both"],
-        ),
-        (
-            ListFilter {
-                source: Some(SourceKind::Demo),
-                labels: vec![label("team", None)],
-                ..ListFilter::default()
-            },
-            vec![],
-        ),
+        (of_files, vec!["both", "text", "vectors"]),
+        (of_text, vec!["both", "text"]),
+        (both, vec!["both"]),
+        (neither, vec![]),
     ] {
         let query = ListQuery {
             filter: filter.clone(),
