@@ -53,11 +53,11 @@ pub struct ModelSpec {
     pub context_length: u32,
     /// How many requests run at the same time, as far as the engine can: on a CPU they take turns, and on a
     /// GPU too where this is not given, since the engine computes only requests of equal length together and
-    /// the others anew. At most 1,024. Zero: the server's default (`--max-concurrency`, 4).
+    /// the others anew. At most 1,024. Zero: the server's default (`--default-max-concurrency`, 4).
     #[prost(uint32, tag = "15")]
     pub max_concurrency: u32,
     /// How many further requests may wait; more are refused with QUEUE_FULL. At most 100,000. Unset: the server's
-    /// default (`--max-queue`, 64); zero: none waits.
+    /// default (`--default-max-queue`, 64); zero: none waits.
     #[prost(uint32, optional, tag = "16")]
     pub max_queue: ::core::option::Option<u32>,
     /// Chat template (Jinja) in place of the model's own. At most 256 KiB. Empty: the model's own.
