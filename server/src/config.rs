@@ -259,4 +259,6 @@ impl ConfigError {
 }
 
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod tests;

@@ -192,4 +192,6 @@ fn resource() -> Resource {
 }
 
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod tests;

@@ -4,9 +4,8 @@
 //! speaks to the same reflection.
 
 use std::{
-    fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Output, Stdio},
 };
 
@@ -29,29 +28,6 @@ pub enum Grpcurl {
     Itself(PathBuf),
     /// By `buf curl`.
     Buf(PathBuf),
-}
-
-/// The pages below a directory, by name, with their texts.
-///
-/// # Errors
-///
-/// When they cannot be read.
-pub fn pages(directory: &Path) -> Result<Vec<(PathBuf, String)>> {
-    let mut pages = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let (path, name) = (entry.path(), entry.file_name());
-        let name = name.to_string_lossy();
-        let built = name.starts_with('.') || ["target", "node_modules"].contains(&&*name);
-        if entry.file_type()?.is_dir() && !built {
-            pages.extend(self::pages(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == "md") {
-            let text = fs::read_to_string(&path)?;
-            pages.push((path, text));
-        }
-    }
-    pages.sort();
-    Ok(pages)
 }
 
 /// The commands of a page's shell blocks, each on one line.

@@ -1,7 +1,10 @@
 //! Generates the stubs and descriptor sets of the client and of the worker's protocol from the protos, without protoc.
 //!
 //! The output is committed, so that nobody who builds Hangar needs a protobuf compiler; the test
-//! `generated_code` regenerates it in memory and compares. [`write()`] brings it up to date.
+//! `generated_code` regenerates it in memory and compares. [`write()`] brings it up to date. Parts of the documentation
+//! are held against the code in the same way: [`pages`].
+
+pub mod pages;
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -1,19 +1,25 @@
-//! Every command in the README works as it stands there, and those of grpcurl on every other page.
+//! Every command in the README and in `docs/` works as it stands there, and those of grpcurl on every other page.
 //!
 //! The commands that build and test are what runs this test: only their spelling is checked.
 
-use std::{path::Path, process::Output};
+use std::{
+    path::{Path, PathBuf},
+    process::Output,
+};
 
 use anyhow::{Context, Result, bail};
+use hangar_codegen::{pages, workspace};
 use hangar_tests::{
     fixtures::{Embedding, Fixtures},
-    recipes::{Grpcurl, commands, pages, words},
+    recipes::{Grpcurl, commands, words},
     server::{DEADLINE, TestServer, binary, spec},
     tools,
 };
 use tokio::{process::Command, task::spawn_blocking, time::timeout};
 
 const README: &str = include_str!("../../../README.md");
+const CONFIGURATION: &str = include_str!("../../../docs/configuration.md");
+const OTHER_CLIENTS: &str = include_str!("../../../docs/other-clients.md");
 const CI: &str = include_str!("../../../.ci/run");
 
 /// What builds and tests, as CI and this suite do.
@@ -71,21 +77,38 @@ fn the_commands_that_build_and_test_are_those_of_ci() {
     assert!(commands.iter().any(|command| command == SERVE));
 }
 
+/// The README and the pages in `docs/`, whose commands are all run; or all others, whose lines of grpcurl are.
+fn pages_of(whole: bool) -> Result<Vec<(PathBuf, String)>> {
+    let root = workspace();
+    let is_whole =
+        |page: &Path| page == root.join("README.md") || page.starts_with(root.join("docs"));
+    let pages = pages::all(&root)?.into_iter();
+    Ok(pages.filter(|(page, _)| is_whole(page) == whole).collect())
+}
+
 #[hangar_tests::test]
 async fn every_other_command_works_in_the_order_of_the_text() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let (text, embedding) = (fixtures.llama()?, fixtures.embedding(Embedding::Qwen3)?);
     let models = [("/models/m", &*text), ("/models/e", &*embedding)];
-    let server = TestServer::real().fixtures(&fixtures).start().await?;
-    let lines: Vec<_> = commands(README)
-        .into_iter()
-        .filter(|line| !MADE.contains(&line.as_str()) && line != SERVE)
-        .collect();
-    assert!(lines.len() >= 15, "{lines:?}");
     let grpcurl = Grpcurl::new().await?;
-    for line in lines {
-        run_line(&line, &server, &models, &grpcurl).await?;
+    let mut run = 0;
+    for (page, text) in pages_of(true)? {
+        let lines = commands(&text).into_iter();
+        let lines: Vec<_> = lines
+            .filter(|line| !MADE.contains(&line.as_str()) && line != SERVE)
+            .collect();
+        if lines.is_empty() {
+            continue;
+        }
+        let server = TestServer::real().fixtures(&fixtures).start().await?;
+        for line in lines {
+            let done = run_line(&line, &server, &models, &grpcurl).await;
+            done.with_context(|| page.display().to_string())?;
+            run += 1;
+        }
     }
+    assert!(run >= 40, "{run}");
     Ok(())
 }
 
@@ -94,10 +117,10 @@ async fn the_calls_of_every_other_page_work() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let grpcurl = Grpcurl::new().await?;
     let mut run = 0;
-    for (page, text) in pages(&hangar_codegen::workspace())? {
+    for (page, text) in pages_of(false)? {
         let lines = commands(&text).into_iter();
         let lines: Vec<_> = lines.filter(|line| line.starts_with("grpcurl ")).collect();
-        if text == README || lines.is_empty() {
+        if lines.is_empty() {
             continue;
         }
         let server = TestServer::real().fixtures(&fixtures).start().await?;
@@ -153,7 +176,10 @@ async fn the_clients_example_for_embeddings_compares_texts() -> Result<()> {
 
 #[hangar_tests::test]
 async fn the_example_for_tritons_client_gets_an_answer() -> Result<()> {
-    let block = README.split("```python\n").nth(1).context("an example")?;
+    let block = OTHER_CLIENTS
+        .split("```python\n")
+        .nth(1)
+        .context("an example")?;
     let example = block.split("```").next().context("its end")?;
     let server = TestServer::real()
         .fixtures(&Fixtures::new()?)
@@ -173,21 +199,30 @@ async fn the_example_for_tritons_client_gets_an_answer() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn the_configuration_of_the_readme_is_understood() -> Result<()> {
-    let begin = README.find("# hangar.toml").context("a configuration")?;
-    let file = &README[begin..begin + README[begin..].find("```").context("its end")?];
+async fn the_configuration_file_of_the_page_is_understood() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let directory = tempfile::tempdir()?;
-    let path = directory.path().join("hangar.toml");
-    let file = file
+    let token = directory.path().join("token");
+    std::fs::write(&token, "hf_none")?;
+    let blocks = CONFIGURATION.split("```toml\n").skip(1);
+    let blocks: Vec<_> = blocks
+        .filter_map(|block| block.split("```").next())
+        .collect();
+    assert_eq!(blocks.len(), 3);
+    let file = blocks
+        .concat()
         .replace("127.0.0.1:50051", "127.0.0.1:0")
-        .replace("/models", &fixtures.root().display().to_string());
+        .replace("/models", &fixtures.root().display().to_string())
+        .replace("/run/secrets/hub-token", &token.display().to_string())
+        .replace("/var/cache", &directory.path().display().to_string());
+    let path = directory.path().join("hangar.toml");
     std::fs::write(&path, file)?;
     let options = TestServer::real()
         .without_root()
         .argument("--config")
         .argument(path);
     let server = options.start().await?;
-    server.connect().await?.info().send().await?;
+    let info = server.connect().await?.info().send().await?;
+    assert_eq!(info.models[0].model_id, "Qwen/Qwen3-0.6B");
     Ok(())
 }
