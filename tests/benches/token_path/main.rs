@@ -132,16 +132,13 @@ fn report(case: &Case, one: &Sitting, other: &Sitting) {
         "  tokens a second, in one process  {}",
         all(|it| &it.rates_alone)
     );
-    println!(
-        "  tokens a second, through TestServer  {}",
-        all(|it| &it.rates)
-    );
+    println!("  tokens a second, through Hangar  {}", all(|it| &it.rates));
     println!(
         "  ratio                            {}",
         paired(&ratio, |a, b| (a * b).sqrt())
     );
     println!(
-        "    where TestServer loaded first      {}",
+        "    where Hangar loaded first      {}",
         Spread::of(ratio(one))
     );
     println!(
@@ -153,7 +150,7 @@ fn report(case: &Case, one: &Sitting, other: &Sitting) {
         all(|it| &it.firsts_alone)
     );
     println!(
-        "  first token, through TestServer, ms  {}",
+        "  first token, through Hangar, ms  {}",
         all(|it| &it.firsts)
     );
     println!(
@@ -161,7 +158,7 @@ fn report(case: &Case, one: &Sitting, other: &Sitting) {
         paired(&added, f64::midpoint)
     );
     println!(
-        "    where TestServer loaded first      {}",
+        "    where Hangar loaded first      {}",
         Spread::of(added(one))
     );
     println!(
