@@ -3,7 +3,10 @@
 use super::*;
 
 /// Pages that name files of the workspace, from its root.
-const MAPS: &[&str] = &["CONTRIBUTING.md"];
+const MAPS: &[&str] = &["CONTRIBUTING.md", "ARCHITECTURE.md"];
+
+/// No file, although it looks like one.
+const ENGINE: &str = "mistral.rs";
 
 /// Ends of names of files.
 const ENDS: &[&str] = &[".rs", ".proto", ".toml", ".md", ".py", ".sql", ".json"];
@@ -48,7 +51,7 @@ fn files_that_the_maps_name_are_there() -> Result<()> {
             }
         }
     }
-    assert!(files > 10, "{files}");
+    assert!(files > 60, "{files}");
     Ok(())
 }
 
@@ -80,7 +83,7 @@ fn is_path(root: &Path, word: &str) -> bool {
     let ends = ENDS
         .iter()
         .any(|end| word.ends_with(end) && word.len() > end.len());
-    word.chars().all(is_plain) && (begins || ends)
+    word.chars().all(is_plain) && (begins || ends) && word != ENGINE
 }
 
 #[test]
@@ -103,4 +106,85 @@ fn commands_of_cargo_are_there() -> Result<()> {
     }
     assert!(commands > 5, "{commands}");
     Ok(())
+}
+
+#[test]
+fn every_lock_of_the_server_is_in_the_page_of_the_architecture() -> Result<()> {
+    let page = fs::read_to_string(workspace().join("ARCHITECTURE.md"))?;
+    let mut locks = 0;
+    for (path, text) in server()? {
+        let held = |line: &str| {
+            let mut kinds = ["Mutex<", "RwLock<"].iter();
+            kinds.any(|kind| line.contains(kind))
+                && !line.contains("&Mutex<")
+                && !line.contains("fn ")
+        };
+        if text.lines().any(held) {
+            anyhow::ensure!(
+                page.contains(&format!("`{path}`")),
+                "a lock in {path} is not listed"
+            );
+            locks += 1;
+        }
+    }
+    assert!(locks > 20, "{locks}");
+    Ok(())
+}
+
+#[test]
+fn every_task_of_the_server_is_in_the_page_of_the_architecture() -> Result<()> {
+    let page = fs::read_to_string(workspace().join("ARCHITECTURE.md"))?;
+    let mut tasks = 0;
+    for (path, text) in server()? {
+        for starter in [
+            "critical(",
+            "background(",
+            "owned(",
+            "thread(",
+            "readers.read(",
+        ] {
+            for rest in text.split(starter).skip(1) {
+                let rest = rest.trim_start();
+                let name = rest
+                    .strip_prefix("format!(")
+                    .unwrap_or(rest)
+                    .strip_prefix('"');
+                let Some(name) = name.and_then(|name| name.split(['"', '{']).next()) else {
+                    continue;
+                };
+                anyhow::ensure!(
+                    page.contains(&format!("`{name}")),
+                    "{path}: the task {name} is not listed"
+                );
+                tasks += 1;
+            }
+        }
+    }
+    assert!(tasks > 15, "{tasks}");
+    Ok(())
+}
+
+/// The sources of the server without their tests, by their paths.
+fn server() -> Result<Vec<(String, String)>> {
+    let mut sources = Vec::new();
+    let mut folders = vec![workspace().join("server/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(workspace())?.display().to_string();
+            if name.ends_with(".rs") && !name.contains("tests") {
+                let text = fs::read_to_string(&path)?;
+                let text = text
+                    .split("#[cfg(test)]\nmod tests {")
+                    .next()
+                    .unwrap_or_default();
+                sources.push((name, text.to_owned()));
+            }
+        }
+    }
+    Ok(sources)
 }
