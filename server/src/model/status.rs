@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use strum::IntoStaticStr;
+use strum::{IntoStaticStr, VariantArray};
 
 use super::{DataType, Failure, Format, Generation, LoadId, ModelId, ModelKind, Progress};
 
@@ -66,7 +66,7 @@ pub enum SuspendCause {
 }
 
 /// States of a model's life without their data, as users see them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 #[allow(
     missing_docs,

@@ -9,31 +9,17 @@ use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter, UpDownCounter};
+use strum::VariantArray;
 
 use super::instruments::{self, Metric};
-use crate::model::SuspendCause;
-
-/// States of a model, as they stand in the attribute `state`.
-pub const STATES: [&str; 11] = [
-    "unloaded",
-    "pending",
-    "downloading",
-    "starting",
-    "loading",
-    "warming",
-    "ready",
-    "draining",
-    "unloading",
-    "backoff",
-    "failed",
-];
+use crate::model::{Stage, SuspendCause};
 
 /// A model when metrics are collected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelSample {
     /// Its id.
     pub model: String,
-    /// Its state, one of [`STATES`].
+    /// Its state, as [`Stage::name`] has it.
     pub state: &'static str,
     /// What its worker holds. `None` when there is none.
     pub memory: Option<MemorySample>,
@@ -270,7 +256,7 @@ pub fn observe_models(meter: &Meter, snapshot: Snapshot) {
 }
 
 fn states(to: &dyn AsyncInstrument<u64>, sample: &ModelSample) {
-    for state in STATES {
+    for state in Stage::VARIANTS.iter().map(|stage| stage.name()) {
         let attributes = [of_model(&sample.model), KeyValue::new("state", state)];
         to.observe(u64::from(state == sample.state), &attributes);
     }
