@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
-gpu-check checks TestServer on a GPU and prints a table in Markdown. Exit code 1: a check failed.
+gpu-check checks Hangar on a GPU and prints a table in Markdown. Exit code 1: a check failed.
 
   --device cuda|cuda:N|cpu  where models are loaded. Default: cuda
   --sizes N[,N]             models to make, in billions of parameters: 1, 3 or 8. Default: 1,8
