@@ -1,6 +1,7 @@
 //! The public API over gRPC: the only room that knows `tonic::Status`.
 
 mod bounds;
+mod broken_call;
 mod catalog_service;
 mod convert;
 pub mod deadline;

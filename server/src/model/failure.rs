@@ -117,6 +117,15 @@ impl Reason {
         self.into()
     }
 
+    /// The cause as callers see it: what became of a worker that is on its way out is the same to them.
+    #[must_use]
+    pub fn public(self) -> Self {
+        match self {
+            Self::Unreaped | Self::DeviceMemoryHeld => Self::WorkerHung,
+            other => other,
+        }
+    }
+
     /// The cause of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         name.parse().ok()

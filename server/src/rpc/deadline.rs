@@ -46,12 +46,13 @@ pub struct DeadlineBody<B> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MalformedTimeout;
 
-/// When a call ends: at its caller's deadline, or at the one that its request names if that is earlier.
-pub(super) fn earliest(caller: Option<Deadline>, request: Option<Instant>) -> Option<Instant> {
+/// When a call ends: at its caller's deadline, or after the time that its request names if that is earlier.
+pub(super) fn earliest(caller: Option<Deadline>, timeout: Option<Duration>) -> Option<Instant> {
+    let timeout = timeout.map(|timeout| Instant::now() + timeout);
     caller
         .map(|caller| caller.0)
         .into_iter()
-        .chain(request)
+        .chain(timeout)
         .min()
 }
 

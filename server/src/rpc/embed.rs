@@ -5,16 +5,17 @@ use std::time::Duration;
 use hangar_client::v1::{EmbedRequest, EmbedResponse, Embedding};
 use tokio::time::Instant;
 use tonic::Status;
-use tracing::{Span, field::Empty, info_span};
+use tracing::{Instrument, Span, field::Empty, info_span};
 
 use super::{
     bounds::bounds,
+    broken_call::explain,
+    deadline::{Deadline, earliest},
     error::{ApiError, reason_of},
-    generate::{span_failed, within},
-    inference_service::explain,
-    validate::Violations,
+    generate::span_failed,
+    validate::{self, Violations},
 };
-use crate::lifecycle::{Operation, Permit, RequestRecord};
+use crate::lifecycle::{Admitted, Fleet, ModelRequest, Operation};
 
 /// Texts of a request, and their length in bytes together.
 const MAX_INPUTS: usize = 1024;
@@ -23,12 +24,36 @@ const MAX_TEXT: usize = 8 << 20;
 /// Wrong texts of which an error tells: more would not fit into the end of a call.
 const MAX_NAMED: usize = 16;
 
-/// Checks `request` and gives its deadline.
+/// A checked request.
+#[derive(Debug)]
+pub(super) struct Embed {
+    /// Whom it is for, and until when.
+    admission: ModelRequest,
+    inputs: Vec<String>,
+    request_id: String,
+}
+
+/// Reads `message`, whose caller gives up at `deadline`.
 ///
 /// # Errors
 ///
 /// All that is wrong with it.
-pub(super) fn check(request: &EmbedRequest) -> Result<Option<Instant>, ApiError> {
+pub(super) fn parse(message: EmbedRequest, deadline: Option<Deadline>) -> Result<Embed, ApiError> {
+    let timeout = check(&message)?;
+    Ok(Embed {
+        admission: ModelRequest {
+            name: validate::model_id("model_id", &message.model_id)?,
+            operation: Operation::Embeddings,
+            priority: message.priority,
+            deadline: earliest(deadline, timeout),
+        },
+        inputs: message.inputs,
+        request_id: message.request_id,
+    })
+}
+
+/// Checks `request`, and gives the time that it is to take.
+fn check(request: &EmbedRequest) -> Result<Option<Duration>, ApiError> {
     let mut violations = Violations::default();
     let inputs = &request.inputs;
     let count = (1..=MAX_INPUTS).contains(&inputs.len());
@@ -45,21 +70,22 @@ pub(super) fn check(request: &EmbedRequest) -> Result<Option<Instant>, ApiError>
     violations.request_id(&request.request_id);
     let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
     violations.finish()?;
-    Ok(timeout.map(|timeout| Instant::now() + timeout))
+    Ok(timeout)
 }
 
 /// A span for `request`, below the current one, by the semantic conventions for GenAI. The texts are never in
 /// it.
-pub(super) fn begin_span(request: &EmbedRequest) -> Span {
-    let operation = Operation::Embeddings.name();
+fn begin_span(request: &Embed) -> Span {
+    let operation = request.admission.operation.name();
+    let model = request.admission.name.as_str();
     info_span!(
         "gen_ai",
-        otel.name = format!("{operation} {}", request.model_id),
+        otel.name = format!("{operation} {model}"),
         otel.kind = "internal",
         otel.status_code = Empty,
         gen_ai.operation.name = operation,
         gen_ai.provider.name = "mistral.rs",
-        gen_ai.request.model = request.model_id,
+        gen_ai.request.model = model,
         gen_ai.embeddings.dimension.count = Empty,
         gen_ai.usage.input_tokens = Empty,
         hangar.request_id = (!request.request_id.is_empty()).then_some(request.request_id.as_str()),
@@ -67,17 +93,25 @@ pub(super) fn begin_span(request: &EmbedRequest) -> Span {
     )
 }
 
-/// Has the worker make the vectors. Dropped before its end, the worker gives them up.
+/// Has a worker of `fleet` make the vectors. Dropped before its end, the worker gives them up.
 ///
 /// # Errors
 ///
-/// What the caller is told.
-pub(super) async fn embed(
-    request: EmbedRequest,
-    mut permit: Permit,
-    record: RequestRecord,
-    deadline: Option<Instant>,
-) -> Result<EmbedResponse, Status> {
+/// What the caller hears.
+pub(super) async fn embed(fleet: &Fleet, request: Embed) -> Result<EmbedResponse, Status> {
+    let span = begin_span(&request);
+    match fleet.admit(&request.admission).await {
+        Ok(admitted) => make(request, admitted).instrument(span).await,
+        Err(error) => {
+            span_failed(&span, error.reason());
+            Err(ApiError::from(error).into())
+        }
+    }
+}
+
+async fn make(request: Embed, admitted: Admitted) -> Result<EmbedResponse, Status> {
+    let Admitted { mut permit, record } = admitted;
+    let deadline = request.admission.deadline;
     let span = Span::current();
     let count = request.inputs.len();
     let bounds = bounds(&permit, deadline);
@@ -107,6 +141,19 @@ pub(super) async fn embed(
     span_failed(&span, reason_of(&status));
     record.fail(reason_of(&status));
     Err(status)
+}
+
+/// `work`, if it ends before `deadline`.
+async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, work)
+            .await
+            .map_err(|_| ApiError::DeadlineExceeded)?,
+        None => work.await,
+    }
 }
 
 /// Takes note in `span` of what was made, and gives the tokens that it took.

@@ -21,7 +21,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::Stream;
-use hangar_client::v1::{GenerateDone, GenerateRequest, GenerateResponse};
+use hangar_client::v1::{GenerateDone, GenerateResponse};
 use prost::Message;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -30,20 +30,19 @@ use tracing::{Instrument, Span};
 
 use super::{
     bounds::bounds,
+    broken_call::explain,
     convert,
     error::{ApiError, reason_of},
-    inference_service::explain,
-    validate::Violations,
 };
 use crate::{
-    lifecycle::{Fleet, Operation, Permit, RequestRecord},
+    lifecycle::{Admitted, Fleet, Permit, RequestRecord},
     worker::GenerateCall,
 };
 use outbox::{Inbox, Outbox};
 use peek::{Peek, peek};
 
-pub(super) use check::check;
-pub(super) use span::{begin as begin_span, failed as span_failed};
+pub(super) use check::{Generate, parse};
+pub(super) use span::failed as span_failed;
 
 /// The encoded responses of a Generate call. Dropping it ends the generation.
 pub struct Generation {
@@ -73,25 +72,22 @@ enum End {
     Malformed(String),
 }
 
-/// What `request` asks for.
-pub(super) fn operation(request: &GenerateRequest) -> Operation {
-    if request.messages.is_empty() {
-        Operation::TextCompletion
-    } else {
-        Operation::Chat
-    }
-}
-
-/// `work`, if it ends before `deadline`.
-pub(super) async fn within<T>(
-    deadline: Option<Instant>,
-    work: impl Future<Output = Result<T, ApiError>>,
-) -> Result<T, ApiError> {
-    match deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline, work)
-            .await
-            .map_err(|_| ApiError::DeadlineExceeded)?,
-        None => work.await,
+/// Has a worker of `fleet` begin to answer `request`.
+///
+/// # Errors
+///
+/// What the caller hears.
+pub(super) async fn generate(fleet: &Fleet, request: Generate) -> Result<Generation, Status> {
+    let span = span::begin(&request.message, request.admission.operation);
+    match fleet.admit(&request.admission).await {
+        Ok(admitted) => {
+            let begun = Generation::begin(fleet, request, admitted);
+            begun.instrument(span).await
+        }
+        Err(error) => {
+            span::failed(&span, error.reason());
+            Err(ApiError::from(error).into())
+        }
     }
 }
 
@@ -99,14 +95,10 @@ pub(super) async fn within<T>(
 
 impl Generation {
     /// Begins `request` on the worker that `permit` is for.
-    pub(super) async fn begin(
-        fleet: &Fleet,
-        request: GenerateRequest,
-        mut permit: Permit,
-        record: RequestRecord,
-        deadline: Option<Instant>,
-    ) -> Result<Self, Status> {
-        let call = worker_call(request, &permit, deadline);
+    async fn begin(fleet: &Fleet, request: Generate, admitted: Admitted) -> Result<Self, Status> {
+        let Admitted { mut permit, record } = admitted;
+        let deadline = request.admission.deadline;
+        let call = worker_call(request, &permit);
         let mut client = permit.client();
         let begun = tokio::select! {
             begun = client.generate(call) => begun,
@@ -246,21 +238,21 @@ async fn expiry(deadline: Option<Instant>) {
 }
 
 /// The request as the worker gets it: with the spec's defaults where it says nothing.
-fn worker_call(
-    mut request: GenerateRequest,
-    permit: &Permit,
-    deadline: Option<Instant>,
-) -> GenerateCall {
+fn worker_call(request: Generate, permit: &Permit) -> GenerateCall {
+    let Generate {
+        admission,
+        sampling,
+        mut message,
+    } = request;
     let defaults = permit.defaults();
-    let asked = Violations::default().sampling("sampling", request.sampling.as_ref());
-    request.sampling = Some(convert::sampling(&asked.or(defaults.sampling)));
-    if request.stop.is_empty() {
-        request.stop.clone_from(&defaults.stop);
+    message.sampling = Some(convert::sampling(&sampling.or(defaults.sampling)));
+    if message.stop.is_empty() {
+        message.stop.clone_from(&defaults.stop);
     }
     GenerateCall {
-        request,
+        request: message,
         queued: permit.queued(),
         default_max_tokens: defaults.max_tokens,
-        bounds: bounds(permit, deadline),
+        bounds: bounds(permit, admission.deadline),
     }
 }

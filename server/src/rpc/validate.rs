@@ -217,6 +217,14 @@ impl Violations {
     }
 }
 
+/// The id in `field`, which has to be there.
+pub(super) fn model_id(field: &str, id: &str) -> Result<ModelId, ApiError> {
+    let mut violations = Violations::default();
+    let id = violations.model_id(field, id);
+    violations.finish()?;
+    id.ok_or_else(|| ApiError::invalid(field, "is required"))
+}
+
 /// Fields that this server knows and cannot honour.
 pub(super) fn refuse(fields: &[(&str, bool)]) -> Result<(), ApiError> {
     match fields.iter().find(|(_, given)| *given) {

@@ -6,8 +6,8 @@ use super::{ApiError, CatalogRefusal, failed, internal};
 use crate::{
     catalog::Taken,
     lifecycle::{
-        FindError, LoadError, SourceError, SwitchError, TooManySessions, UnknownSession,
-        UnloadError,
+        AdmissionError, FindError, LoadError, SourceError, SwitchError, TooManySessions,
+        UnknownSession, UnloadError,
     },
     model::{Failure, ModelId, Reason},
 };
@@ -17,6 +17,26 @@ impl From<FindError> for ApiError {
         match error {
             FindError::Unknown(unknown) => Self::UnknownModel(unknown),
             FindError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<AdmissionError> for ApiError {
+    fn from(error: AdmissionError) -> Self {
+        match error {
+            AdmissionError::Find(error) => error.into(),
+            AdmissionError::NotLoaded { model, why } => Self::NotLoaded {
+                model: model.to_string(),
+                why,
+            },
+            AdmissionError::Loading { model, retry } => Self::Loading {
+                model: model.to_string(),
+                retry,
+            },
+            AdmissionError::QueueFull { limit } => Self::QueueFull { limit },
+            AdmissionError::Failed(failure) => Self::Failed(failure),
+            AdmissionError::DeadlineExceeded => Self::DeadlineExceeded,
+            AdmissionError::ShuttingDown => Self::ShuttingDown,
         }
     }
 }

@@ -6,7 +6,7 @@ use strum::VariantArray;
 use tonic_types::StatusExt;
 
 use super::*;
-use crate::model::ModelId;
+use crate::{catalog::StorageError, lifecycle::AdmissionError, model::ModelId};
 
 fn check(error: ApiError, code: Code, reason: &str) -> ErrorDetails {
     let status = Status::from(error);
@@ -230,4 +230,35 @@ fn internal_causes_are_logged_and_not_sent() {
         .error_info()
         .map(|info| info.metadata["error_id"].clone());
     assert!(id.is_some_and(|id| status.message().contains(&id)));
+}
+
+#[test]
+fn an_admission_error_has_the_reason_of_its_status_in_metrics() {
+    let model = || ModelId::parse("m").expect("a well-formed id");
+    let unknown = UnknownModel {
+        id: model(),
+        known: Vec::new(),
+    };
+    let mut errors = vec![
+        AdmissionError::Find(unknown.into()),
+        AdmissionError::Find(StorageError::Full.into()),
+        AdmissionError::NotLoaded {
+            model: model(),
+            why: None,
+        },
+        AdmissionError::Loading {
+            model: model(),
+            retry: Duration::ZERO,
+        },
+        AdmissionError::QueueFull { limit: 1 },
+        AdmissionError::DeadlineExceeded,
+        AdmissionError::ShuttingDown,
+    ];
+    let failures = Reason::VARIANTS.iter();
+    errors.extend(failures.map(|reason| AdmissionError::Failed(Failure::new(*reason, "words"))));
+    for error in errors {
+        let reason = error.reason();
+        let status = Status::from(ApiError::from(error));
+        assert_eq!(reason_of(&status), reason);
+    }
 }

@@ -4,10 +4,17 @@ use hangar_client::v1::{Constraint, GenerateRequest, constraint::Constraint as N
 use prost::Message;
 use prost_types::{Struct, Value, value::Kind};
 use std::time::Duration;
-use tokio::time::Instant;
 
 use super::{parts, tools};
-use crate::rpc::{error::ApiError, validate::Violations};
+use crate::{
+    lifecycle::{ModelRequest, Operation},
+    model::Sampling,
+    rpc::{
+        deadline::{Deadline, earliest},
+        error::ApiError,
+        validate::{self, Violations},
+    },
+};
 
 /// Longest text of a request in bytes.
 const MAX_TEXT: usize = 8 << 20;
@@ -25,17 +32,50 @@ const MAX_OPTIONS_DEPTH: usize = 16;
 /// Variables of chat templates that come from other fields.
 const RESERVED_OPTIONS: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
 
-/// Checks `request` and gives its deadline.
+/// A checked request.
+#[derive(Debug)]
+pub(in crate::rpc) struct Generate {
+    /// Whom it is for, and until when.
+    pub(super) admission: ModelRequest,
+    /// How it wants tokens to be chosen.
+    pub(super) sampling: Sampling,
+    /// The rest of it, for the worker.
+    pub(super) message: GenerateRequest,
+}
+
+/// Reads `message`, whose caller gives up at `deadline`.
 ///
 /// # Errors
 ///
 /// All that is wrong with it.
-pub(in crate::rpc) fn check(request: &GenerateRequest) -> Result<Option<Instant>, ApiError> {
+pub(in crate::rpc) fn parse(
+    message: GenerateRequest,
+    deadline: Option<Deadline>,
+) -> Result<Generate, ApiError> {
+    let (timeout, sampling) = check(&message)?;
+    let operation = match message.messages.is_empty() {
+        true => Operation::TextCompletion,
+        false => Operation::Chat,
+    };
+    Ok(Generate {
+        admission: ModelRequest {
+            name: validate::model_id("model_id", &message.model_id)?,
+            operation,
+            priority: message.priority,
+            deadline: earliest(deadline, timeout),
+        },
+        sampling,
+        message,
+    })
+}
+
+/// Checks `request`; gives the time that it is to take, and its sampling.
+fn check(request: &GenerateRequest) -> Result<(Option<Duration>, Sampling), ApiError> {
     let mut violations = Violations::default();
     check_text(request, &mut violations);
     parts::check(&request.messages, &mut violations);
     tools::check(request, &mut violations);
-    violations.sampling("sampling", request.sampling.as_ref());
+    let sampling = violations.sampling("sampling", request.sampling.as_ref());
     violations.stops("stop", &request.stop);
     check_logprobs(request, &mut violations);
     if let Some(constraint) = &request.constraint {
@@ -49,7 +89,7 @@ pub(in crate::rpc) fn check(request: &GenerateRequest) -> Result<Option<Instant>
     violations.request_id(&request.request_id);
     let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
     violations.finish()?;
-    Ok(timeout.map(|timeout| Instant::now() + timeout))
+    Ok((timeout, sampling))
 }
 
 fn check_text(request: &GenerateRequest, violations: &mut Violations) {

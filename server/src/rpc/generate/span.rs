@@ -8,7 +8,7 @@ use tracing::{Span, field::Empty, info_span};
 use crate::lifecycle::Operation;
 
 /// A span for `request`, below the current one.
-pub(in crate::rpc) fn begin(request: &GenerateRequest, operation: Operation) -> Span {
+pub(super) fn begin(request: &GenerateRequest, operation: Operation) -> Span {
     let sampling = request.sampling.unwrap_or_default();
     let asked = (request.max_tokens != 0).then_some(i64::from(request.max_tokens));
     let operation = operation.name();

@@ -1,0 +1,360 @@
+//! The way of a request from the name of a model to the right to use its worker.
+//!
+//! A model that is loaded on demand is loaded first. A request whose model turns it away, because its alias
+//! moved or it was evicted meanwhile, goes on to where the name leads now, but not for ever.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use super::{
+    Fleet, UnknownModel,
+    admission::{Permit, Refusal},
+    fleet::FindError,
+    model::Model,
+    usage::{Operation, RequestRecord},
+};
+use crate::{
+    catalog::{CatalogEntry, StorageError},
+    model::{Failure, ModelId, ModelKind, Reason, Stage},
+};
+
+/// A request that the engine of a model is to answer.
+#[derive(Clone, Debug)]
+pub struct ModelRequest {
+    /// An id or an alias.
+    pub name: ModelId,
+    /// What it asks for.
+    pub operation: Operation,
+    /// Of the requests that wait, the highest goes first.
+    pub priority: i32,
+    /// When its caller gives up.
+    pub deadline: Option<Instant>,
+}
+
+/// A request that may use the worker of its model.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The right to use it.
+    pub permit: Permit,
+    /// Counts the request.
+    pub record: RequestRecord,
+}
+
+/// A request that was not admitted.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmissionError {
+    /// No such model, or the catalog cannot be read.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// The model is not loaded.
+    #[error("model {model} is not loaded")]
+    NotLoaded {
+        /// The model.
+        model: ModelId,
+        /// Why, in words, where that is known.
+        why: Option<String>,
+    },
+    /// The model is loading.
+    #[error("model {model} is loading")]
+    Loading {
+        /// The model.
+        model: ModelId,
+        /// When to try again.
+        retry: Duration,
+    },
+    /// As many requests wait as may.
+    #[error("{limit} requests wait already")]
+    QueueFull {
+        /// How many that is.
+        limit: u32,
+    },
+    /// The model cannot do that, or its load or its worker failed.
+    #[error("{0}")]
+    Failed(Failure),
+    /// The caller's deadline passed.
+    #[error("the deadline has passed")]
+    DeadlineExceeded,
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+/// How often a request goes elsewhere, or loads its model anew, before it is turned away.
+const DETOURS: usize = 3;
+
+/// When to ask again for a model that loads without an estimate.
+const LOADING_RETRY: Duration = Duration::from_secs(1);
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Admits `request`, and has its model loaded first where that is loaded on demand. Safe to cancel: a load
+    /// goes on.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdmissionError`].
+    pub async fn admit(&self, request: &ModelRequest) -> Result<Admitted, AdmissionError> {
+        let ModelRequest {
+            name,
+            operation,
+            priority,
+            deadline,
+        } = request;
+        let asked = Some(*operation);
+        let mut model = within(*deadline, self.model_for(name, asked)).await?;
+        let mut record = model.begin_request(*operation);
+        let mut detours = 0;
+        let error = loop {
+            let admit = async { self.answer(&model, model.admit(*priority).await) };
+            let refused = match within(*deadline, admit).await {
+                Ok(permit) => return Ok(Admitted { permit, record }),
+                Err(error) => error,
+            };
+            if detours == DETOURS || !refused.is_closed() {
+                break refused;
+            }
+            detours += 1;
+            match within(*deadline, self.instead_of(&model, name, asked)).await {
+                Ok(Some(now)) => model = now,
+                Ok(None) => break refused,
+                Err(error) => break error,
+            }
+            record.turn_away();
+            record = model.begin_request(*operation);
+        };
+        if error.is_closed() || matches!(error, AdmissionError::ShuttingDown) {
+            record.turn_away();
+        } else {
+            record.fail(error.reason());
+        }
+        Err(error)
+    }
+
+    /// Admits a call to the model behind `name` that the engine has no part in. Safe to cancel.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdmissionError`].
+    pub async fn admit_unscheduled(&self, name: &ModelId) -> Result<Permit, AdmissionError> {
+        let mut model = self.model_for(name, None).await?;
+        for _ in 0..DETOURS {
+            match self.answer(&model, model.admit_unscheduled().await) {
+                Err(error) if error.is_closed() => {
+                    model = self.instead_of(&model, name, None).await?.ok_or(error)?;
+                }
+                answer => return answer,
+            }
+        }
+        self.answer(&model, model.admit_unscheduled().await)
+    }
+
+    /// The model that `name` stands for, if it can do what `operation` asks. One that is loaded on demand is
+    /// loaded first.
+    async fn model_for(
+        &self,
+        name: &ModelId,
+        operation: Option<Operation>,
+    ) -> Result<Arc<Model>, AdmissionError> {
+        if let Some(model) = self.tracked(name) {
+            check_kind(kind_of(&model), operation)?;
+            self.check_room(&model)?;
+            if model.status().stage != Stage::Ready && may_load_on_demand(&model) {
+                self.load_for_request(model.facts().entry.clone()).await?;
+                check_kind(kind_of(&model), operation)?;
+            }
+            return Ok(model);
+        }
+        let entry = self.find(name).await?;
+        check_kind(entry.spec.kind, operation)?;
+        if !entry.spec.load_on_demand {
+            return Err(AdmissionError::NotLoaded {
+                model: entry.id,
+                why: entry.suspended.map(|suspension| suspension.message),
+            });
+        }
+        self.load_for_request(entry).await?;
+        let model = self.tracked(name).ok_or(AdmissionError::ShuttingDown)?;
+        check_kind(kind_of(&model), operation)?;
+        Ok(model)
+    }
+
+    /// Refuses what would bring `model` back while a switch has unloaded it to make room for another.
+    fn check_room(&self, model: &Model) -> Result<(), AdmissionError> {
+        if model.status().stage == Stage::Ready {
+            return Ok(());
+        }
+        let Some(new) = self.makes_room_for(model.id()) else {
+            return Ok(());
+        };
+        let status = self.tracked(&new).map(|new| new.status());
+        let eta = status.and_then(|status| status.progress?.eta);
+        Err(AdmissionError::Loading {
+            model: new,
+            retry: eta.unwrap_or(LOADING_RETRY),
+        })
+    }
+
+    /// The model to try after `model`, which stands behind `name`, has turned a request away: its alias may
+    /// have moved, or it may have been evicted, while the request was on its way.
+    async fn instead_of(
+        &self,
+        model: &Model,
+        name: &ModelId,
+        operation: Option<Operation>,
+    ) -> Result<Option<Arc<Model>>, AdmissionError> {
+        if self.resolve(name) != *model.id() {
+            return self.model_for(name, operation).await.map(Some);
+        }
+        self.check_room(model)?;
+        if !may_load_on_demand(model) {
+            return Ok(None);
+        }
+        self.load_for_request(model.facts().entry.clone()).await?;
+        Ok(self.tracked(name))
+    }
+
+    async fn load_for_request(&self, entry: CatalogEntry) -> Result<(), AdmissionError> {
+        let loaded = self.load_on_demand(entry).await;
+        loaded.map_err(AdmissionError::Failed)
+    }
+
+    fn answer(
+        &self,
+        model: &Model,
+        answer: Result<Permit, Refusal>,
+    ) -> Result<Permit, AdmissionError> {
+        match answer {
+            Ok(permit) => Ok(permit),
+            Err(_) if self.is_closing() => Err(AdmissionError::ShuttingDown),
+            Err(Refusal::QueueFull { limit }) => Err(AdmissionError::QueueFull { limit }),
+            Err(Refusal::CutOff(failure)) => Err(AdmissionError::Failed(failure)),
+            Err(Refusal::Closed) => Err(closed(model)),
+        }
+    }
+}
+
+// === impl AdmissionError ===
+
+impl AdmissionError {
+    /// The name of its value of `hangar.v1.ErrorReason`, for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Find(FindError::Unknown(UnknownModel { .. })) => "MODEL_NOT_FOUND",
+            Self::Find(FindError::Storage(StorageError::Full)) => "STORAGE_FULL",
+            Self::Find(FindError::Storage(StorageError::Failed(_))) => "INTERNAL",
+            Self::NotLoaded { .. } => "MODEL_NOT_LOADED",
+            Self::Loading { .. } => "MODEL_LOADING",
+            Self::QueueFull { .. } => "QUEUE_FULL",
+            Self::Failed(failure) => failure.reason.public().name(),
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+        }
+    }
+
+    /// Whether the model does not serve just now: another may, or the same one later.
+    fn is_closed(&self) -> bool {
+        matches!(self, Self::NotLoaded { .. } | Self::Loading { .. })
+    }
+}
+
+/// What a caller hears of a model whose gate is closed.
+fn closed(model: &Model) -> AdmissionError {
+    let status = model.status();
+    let name = model.id().clone();
+    if status.stage.is_loading() || status.next_load.is_some() {
+        let until = |time: SystemTime| time.duration_since(SystemTime::now()).ok();
+        let took = model.facts().learned.metadata.load_duration;
+        let retry = status
+            .next_retry
+            .and_then(until)
+            .or(status.progress.and_then(|progress| progress.eta))
+            // How long a drain takes is not known; how long the load takes that follows may be.
+            .or(took.filter(|_| !status.stage.is_loading()))
+            .unwrap_or(LOADING_RETRY);
+        return AdmissionError::Loading { model: name, retry };
+    }
+    let why = match (&status.failure, &status.suspended) {
+        (Some(failure), _) => Some(format!("its last load failed: {failure}")),
+        (None, Some(suspension)) => Some(suspension.message.clone()),
+        (None, None) => None,
+    };
+    AdmissionError::NotLoaded { model: name, why }
+}
+
+/// Whether a request may load `model`. One that has failed is not tried again and again, unless there was
+/// just no room for it.
+fn may_load_on_demand(model: &Model) -> bool {
+    let status = model.status();
+    let starved = |failure: &Failure| failure.reason == Reason::InsufficientMemory;
+    let given_up = status.stage == Stage::Failed && !status.failure.as_ref().is_some_and(starved);
+    model.facts().entry.spec.load_on_demand && !given_up
+}
+
+/// What a model is for, as its spec or, while it is READY, its files say.
+fn kind_of(model: &Model) -> Option<ModelKind> {
+    let facts = model.facts();
+    match model.status().stage {
+        Stage::Ready => facts.learned.metadata.kind,
+        _ => facts.entry.spec.kind,
+    }
+}
+
+/// Refuses what a model of this kind cannot do. One whose kind is not known says so itself.
+fn check_kind(kind: Option<ModelKind>, operation: Option<Operation>) -> Result<(), AdmissionError> {
+    let embeds = operation == Some(Operation::Embeddings);
+    let what = match (kind, operation) {
+        (None, _) | (_, None) => return Ok(()),
+        (Some(ModelKind::Embedding), _) if embeds => return Ok(()),
+        (Some(ModelKind::Embedding), _) => {
+            "this model gives vectors and no text; use Embed, or load a text model"
+        }
+        (Some(_), _) if embeds => {
+            "this model gives no vectors; use Generate, or load an embedding model"
+        }
+        (Some(_), _) => return Ok(()),
+    };
+    let failure = Failure::new(Reason::UnsupportedByModel, what);
+    Err(AdmissionError::Failed(failure))
+}
+
+/// `work`, if it ends before `deadline`.
+async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, AdmissionError>>,
+) -> Result<T, AdmissionError> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, work)
+            .await
+            .map_err(|_| AdmissionError::DeadlineExceeded)?,
+        None => work.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_and_text_are_of_different_models() {
+        use Operation::{Chat, Embeddings, TextCompletion};
+        for (kind, operation, right) in [
+            (None, Some(Embeddings), true),
+            (None, Some(Chat), true),
+            (Some(ModelKind::Embedding), None, true),
+            (Some(ModelKind::Embedding), Some(Embeddings), true),
+            (Some(ModelKind::Embedding), Some(Chat), false),
+            (Some(ModelKind::Embedding), Some(TextCompletion), false),
+            (Some(ModelKind::Text), Some(TextCompletion), true),
+            (Some(ModelKind::Text), Some(Embeddings), false),
+            (Some(ModelKind::Multimodal), Some(Embeddings), false),
+        ] {
+            let checked = check_kind(kind, operation).is_ok();
+            assert_eq!(checked, right, "{kind:?} {operation:?}");
+        }
+    }
+}
