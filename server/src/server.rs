@@ -35,7 +35,7 @@ use crate::{
 };
 use leftovers::{lock, remove_sockets};
 use parts::resources;
-use routes::{Apis, model_api, routes};
+use routes::{Apis, model_api, model_api_options, routes};
 
 /// A running server. It has to be ended with [`Server::stop`].
 pub struct Server {
@@ -168,19 +168,17 @@ impl Server {
         let checks = HealthService::new(health.clone(), main_stop.clone(), settings.max_watchers)
             .into_server();
         let models = Arc::new(model_api(settings, &fleet, &hub, system, metrics));
-        let inference = InferenceApi::new(fleet.clone());
         let apis = Apis {
             catalog: CatalogApi::new(fleet.clone()),
             open: OpenInferenceApi::new(
                 fleet.clone(),
-                models.clone(),
-                inference.clone(),
+                model_api_options(settings),
                 health.clone(),
                 main_stop.clone(),
             ),
             sessions: SessionApi::new(fleet.clone()),
             models,
-            inference,
+            inference: InferenceApi::new(fleet.clone()),
         };
         let routes = routes(settings, apis, checks.clone());
         let service = ServiceBuilder::new()

@@ -30,6 +30,8 @@ use crate::{
     telemetry::model::ModelMetrics,
 };
 
+pub(super) use load::ended;
+
 /// Implements ModelService.
 #[derive(Debug)]
 pub struct ModelApi {

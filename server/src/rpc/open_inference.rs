@@ -26,14 +26,20 @@ use hangar_client::{
         ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest,
         ServerReadyResponse, grpc_inference_service_server::GrpcInferenceService,
     },
-    v1::{generate_response::Event, inference_service_server::InferenceService as _},
+    v1::generate_response::Event,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    InferenceApi, ModelApi, deadline::Deadline, error::ApiError, health::HealthSource,
-    health::READINESS, validate::Violations,
+    ModelApiOptions,
+    deadline::Deadline,
+    embed,
+    error::ApiError,
+    generate::{self, Decoded},
+    health::HealthSource,
+    health::READINESS,
+    validate::model_id,
 };
 use crate::{
     config,
@@ -49,8 +55,7 @@ use task::ModelTask;
 #[derive(Clone)]
 pub struct OpenInferenceApi {
     fleet: Arc<Fleet>,
-    models: Arc<ModelApi>,
-    inference: InferenceApi,
+    options: ModelApiOptions,
     health: Arc<dyn HealthSource>,
     stop: CancellationToken,
 }
@@ -87,19 +92,17 @@ const EXTENSIONS: &[&str] = &[
 // === impl OpenInferenceApi ===
 
 impl OpenInferenceApi {
-    /// Uses the models of `fleet` by way of `models` and `inference`, and is as ready as `health` says.
-    /// Streams take no more requests once `stop` fires.
+    /// Uses the models of `fleet`, loads and unloads them within the times of `options`, and is as ready as
+    /// `health` says. Streams take no more requests once `stop` fires.
     pub fn new(
         fleet: Arc<Fleet>,
-        models: Arc<ModelApi>,
-        inference: InferenceApi,
+        options: ModelApiOptions,
         health: Arc<dyn HealthSource>,
         stop: CancellationToken,
     ) -> Self {
         Self {
             fleet,
-            models,
-            inference,
+            options,
             health,
             stop,
         }
@@ -172,8 +175,8 @@ impl OpenInferenceApi {
         ask: embedding::Ask,
         deadline: Option<Deadline>,
     ) -> Result<ModelInferResponse, Status> {
-        let call = within(ask.embed, deadline);
-        let vectors = self.inference.embed(call).await?.into_inner();
+        let request = embed::parse(ask.embed, deadline)?;
+        let vectors = embed::embed(&self.fleet, request).await?;
         Ok(ask.form.response(vectors))
     }
 }
@@ -251,8 +254,8 @@ impl GrpcInferenceService for OpenInferenceApi {
             let what = "stream must not be true in ModelInfer, which gives one response; use ModelStreamInfer";
             return Err(ApiError::invalid("inputs", what).into());
         }
-        let call = within(ask.generate, deadline);
-        let mut generation = self.inference.generate(call).await?.into_inner();
+        let request = generate::parse(ask.generate, deadline)?;
+        let mut generation = Decoded::from(generate::generate(&self.fleet, request).await?);
         let mut answer = Answer::new(ask.form);
         while let Some(response) = generation.next().await {
             match response?.event {
@@ -318,23 +321,6 @@ impl Named {
         })?;
         ModelTask::of(kind)
     }
-}
-
-/// The id in `field`.
-fn model_id(field: &str, name: &str) -> Result<ModelId, ApiError> {
-    let mut violations = Violations::default();
-    let id = violations.model_id(field, name);
-    violations.finish()?;
-    id.ok_or_else(|| ApiError::invalid(field, "is required"))
-}
-
-/// A call with the `deadline` of the call that it is made for.
-fn within<T>(request: T, deadline: Option<Deadline>) -> Request<T> {
-    let mut call = Request::new(request);
-    if let Some(deadline) = deadline {
-        call.extensions_mut().insert(deadline);
-    }
-    call
 }
 
 /// The beginning of a name that a client made up, for an error.

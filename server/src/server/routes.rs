@@ -42,13 +42,17 @@ pub(super) fn model_api(
     system: Arc<SystemMonitor>,
     metrics: ModelMetrics,
 ) -> ModelApi {
-    let options = ModelApiOptions {
+    let options = model_api_options(settings);
+    ModelApi::new(fleet.clone(), hub.clone(), system, metrics, options)
+}
+
+pub(super) fn model_api_options(settings: &Settings) -> ModelApiOptions {
+    ModelApiOptions {
         load_timeout: settings.time_limits.load,
         drain_timeout: settings.time_limits.drain,
         max_watchers: settings.max_watchers,
         heartbeat: settings.watch_heartbeat,
-    };
-    ModelApi::new(fleet.clone(), hub.clone(), system, metrics, options)
+    }
 }
 
 pub(super) fn routes(

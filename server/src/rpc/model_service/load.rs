@@ -10,7 +10,7 @@ use tonic::Status;
 use super::{Core, item_error};
 use crate::{
     catalog::Origin,
-    lifecycle::{LoadOptions, LoadTicket},
+    lifecycle::{Fleet, LoadOptions, LoadTicket},
     model::{Failure, ModelId, Reason},
     rpc::{
         convert,
@@ -43,7 +43,7 @@ impl Core {
             Wanted::One(id) => {
                 let ticket = self.fleet.load(&id, options).await?;
                 let load = if request.wait {
-                    self.settle(ticket).await?
+                    self.answer(&ended(&self.fleet, ticket).await?)
                 } else {
                     self.answer(&ticket)
                 };
@@ -117,7 +117,10 @@ impl Core {
         let mut loads = Vec::new();
         for (id, ticket) in tickets {
             let load = match ticket {
-                Ok(ticket) if wait => self.settle(ticket).await,
+                Ok(ticket) if wait => {
+                    let ended = ended(&self.fleet, ticket).await;
+                    ended.map(|ticket| self.answer(&ticket))
+                }
                 Ok(ticket) => Ok(self.answer(&ticket)),
                 Err(error) => Err(error),
             };
@@ -129,38 +132,6 @@ impl Core {
             }));
         }
         Ok(LoadModelResponse { loads })
-    }
-
-    /// Waits until the load has ended. A caller that goes away leaves the load running.
-    async fn settle(&self, mut ticket: LoadTicket) -> Result<ModelLoad, ApiError> {
-        if let Some(outcome) = ticket.outcome.take() {
-            let ended = outcome.await.map_err(|_| ApiError::ShuttingDown)?;
-            ticket.status = ended.map_err(|failure| {
-                if self.fleet.is_closing() {
-                    ApiError::ShuttingDown
-                } else {
-                    self.failed(&ticket.status.model_id, failure)
-                }
-            })?;
-        } else if let Some(failure) = ticket.status.failure.take() {
-            return Err(self.failed(&ticket.status.model_id, failure));
-        }
-        Ok(self.answer(&ticket))
-    }
-
-    /// A load of the model `id` has failed: why, and what it has left behind.
-    fn failed(&self, id: &ModelId, failure: Failure) -> ApiError {
-        let model = self.fleet.tracked(id).map(|model| model.facts());
-        let ended = failure.reason == Reason::LoadCancelled;
-        match model {
-            Some(facts) if !ended => ApiError::LoadFailed {
-                model: id.to_string(),
-                desired: facts.desired,
-                declared: facts.entry.origin == Origin::File,
-                failure,
-            },
-            _ => ApiError::Failed(failure),
-        }
     }
 
     fn answer(&self, ticket: &LoadTicket) -> ModelLoad {
@@ -175,5 +146,44 @@ impl Core {
             estimated_load_time: estimate.and_then(convert::duration),
             error: None,
         }
+    }
+}
+
+/// Waits until the load of `ticket` has ended. A caller that goes away leaves the load running.
+///
+/// # Errors
+///
+/// When the model did not become READY.
+pub(in crate::rpc) async fn ended(
+    fleet: &Fleet,
+    mut ticket: LoadTicket,
+) -> Result<LoadTicket, ApiError> {
+    if let Some(outcome) = ticket.outcome.take() {
+        let ended = outcome.await.map_err(|_| ApiError::ShuttingDown)?;
+        ticket.status = ended.map_err(|failure| {
+            if fleet.is_closing() {
+                ApiError::ShuttingDown
+            } else {
+                failed(fleet, &ticket.status.model_id, failure)
+            }
+        })?;
+    } else if let Some(failure) = ticket.status.failure.take() {
+        return Err(failed(fleet, &ticket.status.model_id, failure));
+    }
+    Ok(ticket)
+}
+
+/// A load of the model `id` has failed: why, and what it has left behind.
+fn failed(fleet: &Fleet, id: &ModelId, failure: Failure) -> ApiError {
+    let model = fleet.tracked(id).map(|model| model.facts());
+    let ended = failure.reason == Reason::LoadCancelled;
+    match model {
+        Some(facts) if !ended => ApiError::LoadFailed {
+            model: id.to_string(),
+            desired: facts.desired,
+            declared: facts.entry.origin == Origin::File,
+            failure,
+        },
+        _ => ApiError::Failed(failure),
     }
 }

@@ -13,21 +13,18 @@ use hangar_client::{
         infer_parameter::ParameterChoice,
     },
     status::bounded,
-    v1::{
-        GenerateRequest, GenerateResponse, generate_response::Event,
-        inference_service_server::InferenceService as _,
-    },
+    v1::{GenerateRequest, GenerateResponse, generate_response::Event},
 };
 use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
 use tracing::{Instrument, Span};
 
-use super::{Answer, Ask, Asked, OpenInferenceApi, embedding, within};
+use super::{Answer, Ask, Asked, OpenInferenceApi, embedding};
 use crate::{
     rpc::{
         deadline::Deadline,
         error::{ApiError, reason_of},
-        generate::Decoded,
+        generate::{self, Decoded},
     },
     telemetry::rpc::name_of,
 };
@@ -121,10 +118,10 @@ impl ParallelCall {
 
     /// Begins a generation.
     async fn begin(&self, request: GenerateRequest) -> Result<Decoded, Status> {
-        let inference = self.api.inference.clone();
-        let call = within(request, self.deadline);
-        let generation = self.apart(async move { inference.generate(call).await });
-        Ok(generation.await?.into_inner())
+        let fleet = self.api.fleet.clone();
+        let request = generate::parse(request, self.deadline)?;
+        let generation = self.apart(async move { generate::generate(&fleet, request).await });
+        Ok(generation.await?.into())
     }
 
     /// Does `work` in a task of its own, so that it goes on while the caller does not read. A caller that went

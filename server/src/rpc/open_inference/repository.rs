@@ -2,25 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use hangar_client::{
-    inference::{
-        ModelRepositoryParameter, RepositoryIndexRequest, RepositoryModelLoadRequest,
-        RepositoryModelUnloadRequest, model_repository_parameter::ParameterChoice,
-        repository_index_response::ModelIndex,
-    },
-    v1::{
-        LoadModelRequest, UnloadModelRequest, load_model_request,
-        model_service_server::ModelService, unload_model_request,
-    },
+use hangar_client::inference::{
+    ModelRepositoryParameter, RepositoryIndexRequest, RepositoryModelLoadRequest,
+    RepositoryModelUnloadRequest, model_repository_parameter::ParameterChoice,
+    repository_index_response::ModelIndex,
 };
-use tonic::{Request, Status};
 
 use super::{OpenInferenceApi, model_id, shown};
 use crate::{
     catalog::CatalogEntry,
+    lifecycle::{LoadOptions, UnloadOptions},
     model::{self, Stage},
     rpc::{
         error::ApiError,
+        model_service::ended,
         validate::{Violations, refuse},
     },
 };
@@ -75,7 +70,7 @@ impl OpenInferenceApi {
 
     /// Loads a model and waits until it is READY. One that is READY is loaded anew if its spec or its files
     /// have changed since.
-    pub(super) async fn load(&self, request: &RepositoryModelLoadRequest) -> Result<(), Status> {
+    pub(super) async fn load(&self, request: &RepositoryModelLoadRequest) -> Result<(), ApiError> {
         check_repository(&request.repository_name)?;
         let id = model_id("model_name", &request.model_name)?;
         let file = |name: &String| name.starts_with("file:");
@@ -91,13 +86,12 @@ impl OpenInferenceApi {
             Some(model) => self.fleet.reload_reason(&model).await.is_some(),
             None => false,
         };
-        let load = LoadModelRequest {
-            target: Some(load_model_request::Target::ModelId(id.to_string())),
-            wait: true,
-            force_reload: outdated,
-            ..LoadModelRequest::default()
+        let options = LoadOptions {
+            force: outdated,
+            ..LoadOptions::new(self.options.load_timeout)
         };
-        self.models.load_model(Request::new(load)).await?;
+        let ticket = self.fleet.load(&id, options).await?;
+        ended(&self.fleet, ticket).await?;
         Ok(())
     }
 
@@ -105,17 +99,19 @@ impl OpenInferenceApi {
     pub(super) async fn unload(
         &self,
         request: &RepositoryModelUnloadRequest,
-    ) -> Result<(), Status> {
+    ) -> Result<(), ApiError> {
         check_repository(&request.repository_name)?;
         let id = model_id("model_name", &request.model_name)?;
         check_parameters(&request.parameters, |name, choice| {
             name == "unload_dependents" && matches!(choice, Some(ParameterChoice::BoolParam(_)))
         })?;
-        let unload = UnloadModelRequest {
-            target: Some(unload_model_request::Target::ModelId(id.to_string())),
-            ..UnloadModelRequest::default()
+        let options = UnloadOptions {
+            drain_timeout: self.options.drain_timeout,
+            force: false,
+            session: None,
         };
-        self.models.unload_model(Request::new(unload)).await?;
+        let unloaded = self.fleet.unload(&id, options).await;
+        unloaded.map_err(|error| ApiError::of_unload(error, &self.fleet.resolve(&id)))?;
         Ok(())
     }
 }
