@@ -5,6 +5,13 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use hangar_client::{
+    inference::grpc_inference_service_server,
+    v1::{
+        catalog_service_server, inference_service_server, model_service_server,
+        session_service_server,
+    },
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -36,11 +43,11 @@ pub struct Health {
 const SERVICES: &[&str] = &[
     "",
     READINESS,
-    "hangar.v1.CatalogService",
-    "hangar.v1.InferenceService",
-    "hangar.v1.ModelService",
-    "hangar.v1.SessionService",
-    "inference.GRPCInferenceService",
+    catalog_service_server::SERVICE_NAME,
+    inference_service_server::SERVICE_NAME,
+    model_service_server::SERVICE_NAME,
+    session_service_server::SERVICE_NAME,
+    grpc_inference_service_server::SERVICE_NAME,
 ];
 
 /// What the names of models' services begin with.

@@ -16,8 +16,9 @@ use std::{
 use bytes::{BufMut, Bytes};
 use futures::{FutureExt, Stream, future::BoxFuture};
 use hangar_client::v1::{
-    GenerateRequest, WatchStatusRequest, inference_service_server::InferenceServiceServer,
-    model_service_server::ModelServiceServer,
+    GenerateRequest, WatchStatusRequest,
+    inference_service_server::{self, InferenceServiceServer},
+    model_service_server::{self, ModelServiceServer},
 };
 use http_body_util::BodyExt;
 use prost::Message;
@@ -35,7 +36,7 @@ use super::{inference_service::InferenceApi, model_service::ModelApi};
 /// A service, one method of which is answered with encoded messages.
 pub struct EncodedRoute<S, R> {
     inner: S,
-    path: &'static str,
+    path: Arc<str>,
     method: Arc<dyn Method<R>>,
     max_request_bytes: usize,
 }
@@ -65,6 +66,14 @@ struct CopyBytes;
 
 struct MethodCall<R>(Arc<dyn Method<R>>);
 
+/// The methods that routes serve.
+const WATCH_STATUS: &str = "WatchStatus";
+const GENERATE: &str = "Generate";
+
+fn path_of(service: &str, method: &str) -> Arc<str> {
+    format!("/{service}/{method}").into()
+}
+
 // === impl EncodedRoute ===
 
 impl WatchRoute {
@@ -80,7 +89,7 @@ impl WatchRoute {
         };
         Self {
             inner,
-            path: "/hangar.v1.ModelService/WatchStatus",
+            path: path_of(model_service_server::SERVICE_NAME, WATCH_STATUS),
             method: Arc::new(method),
             max_request_bytes,
         }
@@ -104,7 +113,7 @@ impl GenerateRoute {
         };
         Self {
             inner,
-            path: "/hangar.v1.InferenceService/Generate",
+            path: path_of(inference_service_server::SERVICE_NAME, GENERATE),
             method: Arc::new(method),
             max_request_bytes,
         }
@@ -115,8 +124,9 @@ impl<S: Clone, R> Clone for EncodedRoute<S, R> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
+            path: self.path.clone(),
             method: self.method.clone(),
-            ..*self
+            max_request_bytes: self.max_request_bytes,
         }
     }
 }
@@ -148,7 +158,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if request.uri().path() != self.path {
+        if request.uri().path() != &*self.path {
             return self.inner.call(request).boxed();
         }
         let method = MethodCall(self.method.clone());
@@ -200,5 +210,33 @@ impl Encoder for CopyBytes {
     fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         buffer.put(item);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    #[test]
+    fn routes_serve_methods_that_there_are() {
+        let set = FileDescriptorSet::decode(hangar_client::v1::FILE_DESCRIPTOR_SET);
+        let files = set.expect("a descriptor set").file;
+        let paths: Vec<_> = files
+            .iter()
+            .flat_map(|file| file.service.iter().map(move |service| (file, service)))
+            .flat_map(|(file, service)| {
+                let name = format!("{}.{}", file.package(), service.name());
+                let methods = service.method.iter();
+                methods.map(move |method| path_of(&name, method.name()))
+            })
+            .collect();
+        for path in [
+            path_of(model_service_server::SERVICE_NAME, WATCH_STATUS),
+            path_of(inference_service_server::SERVICE_NAME, GENERATE),
+        ] {
+            assert!(paths.contains(&path), "{path}");
+        }
     }
 }
