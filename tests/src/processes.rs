@@ -162,6 +162,23 @@ pub async fn ended(pid: u32, within: Duration) -> Result<()> {
     Ok(())
 }
 
+/// Stops a process, as SIGSTOP does, and waits until none of its threads runs any more: on a busy machine some go on for a
+/// while after the signal.
+///
+/// # Errors
+///
+/// When there is no such process, or it goes on for longer than that.
+pub async fn stop(pid: u32, within: Duration) -> Result<()> {
+    signal(pid, Signal::STOP)?;
+    eventually("the process is stopped", within, || {
+        let mut tasks = process(pid).ok()?.tasks().ok()?.flatten();
+        // A thread that has ended meanwhile runs no more.
+        let stopped = tasks.all(|task| task.stat().map_or(true, |stat| stat.state == 'T'));
+        stopped.then_some(())
+    })
+    .await
+}
+
 /// Waits until something is so that no event shows, such as the number of a process's descriptors.
 ///
 /// # Errors

@@ -9,7 +9,6 @@ use hangar_tests::{
     scripted::{Script, ShutdownKind, StatsKind},
     server::{DEADLINE, NEVER, TestServer},
 };
-use rustix::process::Signal;
 use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(1);
@@ -55,7 +54,7 @@ async fn a_worker_that_ignores_everything_is_killed() -> Result<()> {
 async fn a_stopped_worker_is_killed() -> Result<()> {
     let server = server(&Script::default()).await?;
     let worker = server.ready().await?.worker_pid;
-    processes::signal(worker, Signal::STOP)?;
+    processes::stop(worker, DEADLINE).await?;
     assert_is_killed(&server, worker).await
 }
 

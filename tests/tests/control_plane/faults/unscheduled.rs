@@ -8,9 +8,8 @@ use hangar_tests::{
     fixtures::Fixtures,
     processes,
     refusals::refusal,
-    server::{TestServer, spec},
+    server::{DEADLINE, TestServer, spec},
 };
-use rustix::process::Signal;
 use tonic::Code;
 
 #[hangar_tests::test]
@@ -28,7 +27,7 @@ async fn a_worker_that_falls_silent_under_tokenize_is_killed() -> Result<()> {
         .await?;
     let worker = loaded.status.context("a status")?.worker_pid;
     let mut model = server.follow("m").await?;
-    processes::signal(worker, Signal::STOP)?;
+    processes::stop(worker, DEADLINE).await?;
     let refused = refusal(
         client.tokenize("m", "x").send().await,
         Code::Unavailable,

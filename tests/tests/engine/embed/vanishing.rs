@@ -70,7 +70,7 @@ async fn vanish_while_they_run_or_wait(server: &TestServer, worker: u32) -> Resu
         anyhow::Ok(Background::start(async move { (call.await, client) }))
     };
     let before = server.info().await?.metrics.context("metrics")?;
-    processes::signal(worker, Signal::STOP)?;
+    processes::stop(worker, DEADLINE).await?;
     let runs = ask(many()).await?;
     server.until_occupancy(1, 0).await?;
     let mut wait = Vec::new();

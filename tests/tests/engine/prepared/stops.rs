@@ -8,7 +8,6 @@ use hangar_tests::{
     processes,
     server::{DEADLINE, NEVER},
 };
-use rustix::process::Signal;
 use tokio::time::timeout;
 
 use super::PreparedServer;
@@ -36,7 +35,7 @@ async fn a_killed_worker_leaves_no_half_written_entry() -> Result<()> {
     server.client.load("m").spec(model.clone()).send().await?;
     let worker = transitions.until(ModelState::Warming).await?.worker_pid;
     // From here on the worker does nothing by itself.
-    processes::signal(worker, Signal::STOP)?;
+    processes::stop(worker, DEADLINE).await?;
     server.client.unload("m").send().await?;
     assert!(!processes::exists(worker));
     server.names_when(|_| true).await?;
