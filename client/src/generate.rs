@@ -35,10 +35,12 @@ pub struct Generate {
 
 /// An answer as it is made: chunks, then one [`GenerateEvent::Done`], or an error.
 ///
-/// Dropping it ends the generation.
+/// Dropping it ends the generation. After its last event the call is over, and dropping it cancels nothing.
 #[derive(Debug)]
 pub struct GenerateStream {
     responses: Option<Streaming<GenerateResponse>>,
+    /// Kept until the call has ended.
+    done: Option<GenerateDone>,
     server: String,
     span: Span,
 }
@@ -257,6 +259,7 @@ impl Generate {
         match stub.generate(self.request).instrument(span.clone()).await {
             Ok(response) => Ok(GenerateStream {
                 responses: Some(response.into_inner()),
+                done: None,
                 server,
                 span,
             }),
@@ -322,14 +325,22 @@ impl Stream for GenerateStream {
                 return Poll::Ready(None);
             };
             let error = match ready!(responses.poll_next_unpin(cx)) {
+                Some(Ok(GenerateResponse {
+                    event: Some(GenerateEvent::Done(done)),
+                })) => {
+                    this.done = Some(done);
+                    continue;
+                }
                 Some(Ok(GenerateResponse { event: Some(event) })) => {
-                    if matches!(event, GenerateEvent::Done(_)) {
-                        this.end(None);
-                    }
                     return Poll::Ready(Some(Ok(event)));
                 }
                 // An event that is newer than this client.
                 Some(Ok(GenerateResponse { event: None })) => continue,
+                // However the call ended, the answer is whole.
+                _ if let Some(done) = this.done.take() => {
+                    this.end(None);
+                    return Poll::Ready(Some(Ok(GenerateEvent::Done(done))));
+                }
                 Some(Err(status)) => Error::from_status(&this.server, status),
                 None => UNFINISHED,
             };

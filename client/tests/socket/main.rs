@@ -7,6 +7,7 @@ mod all;
 mod catalog;
 mod commands;
 mod embeds;
+mod generates;
 mod hangarctl;
 mod reconnect;
 mod script;

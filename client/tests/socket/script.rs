@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream};
 use hangar_client::{
     Client,
     v1::{
@@ -28,7 +28,7 @@ use hangar_client::{
         watch_status_response::Event,
     },
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status, transport::Server};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -55,6 +55,8 @@ pub(crate) struct State {
     pub(crate) sessions: Sessions,
     pub(crate) unload: Option<UnloadModelResponse>,
     pub(crate) generate: Vec<Result<GenerateResponse, Status>>,
+    /// Holds back the end of the call that answers with `generate`.
+    pub(crate) generate_end: Option<oneshot::Receiver<()>>,
     pub(crate) embeds: Asked<EmbedRequest, EmbedResponse>,
     pub(crate) tokens: Vec<String>,
     pub(crate) load_requests: Vec<LoadModelRequest>,
@@ -171,9 +173,13 @@ impl InferenceService for Script {
     async fn generate(&self, request: Request<GenerateRequest>) -> Answer<Self::GenerateStream> {
         let mut state = self.state();
         state.generate_requests.push(request.into_inner());
-        Ok(Response::new(Box::pin(stream::iter(std::mem::take(
-            &mut state.generate,
-        )))))
+        let end = stream::iter(state.generate_end.take()).filter_map(async |end| {
+            // Its sender is kept or has sent.
+            let _ = end.await;
+            None
+        });
+        let events = stream::iter(std::mem::take(&mut state.generate));
+        Ok(Response::new(Box::pin(events.chain(end))))
     }
 
     async fn embed(&self, request: Request<EmbedRequest>) -> Answer<EmbedResponse> {
