@@ -25,7 +25,7 @@ use crate::{
 
 /// Answers health checks from what the fleet publishes.
 ///
-/// - `liveness`: the process answers, none of its tasks that it cannot do without has died, and all of them turn.
+/// - `liveness`: the process answers, and of the tasks that it cannot do without none has died and all turn.
 /// - `startup`: the ports are bound.
 /// - `readiness`, the empty name and the names of the API's services: started, not shutting down, and every
 ///   required model has been READY or FAILED once, or is READY, as [`Readiness`] says.

@@ -2,7 +2,8 @@
 //!
 //! Invariant: no task dies in silence. One of the server's own that panics, or ends although it should not, is a
 //! [`TaskFailure`], which stops the server; one that belongs to a model or to a request tells its owner, who acts upon it.
-//! One that no longer turns shows in [`Supervisor::is_live`], and so in the liveness of the server.
+//! One that no longer turns shows in [`Supervisor::is_live`], and so in the liveness of the server, if the server cannot
+//! do without it; the owner of one that belongs to a model is told, and fails that model.
 
 mod liveness;
 mod tasks;
@@ -102,7 +103,7 @@ impl Supervisor {
 
     /// Liveness of the loop `name`, which is marked alive at least once in each `period`, from now on.
     pub fn liveness_probe(&self, name: impl Into<Name>, period: Duration) -> LivenessProbe {
-        LivenessProbe::new(self.clone(), name.into(), period)
+        LivenessProbe::new(self.clone(), name.into(), period, None)
     }
 
     /// The server stops: tasks may end from now on.
@@ -126,12 +127,12 @@ impl Supervisor {
         self.0.failure.borrow().is_some()
     }
 
-    /// Whether no task has failed and none is stuck.
+    /// Whether no task has failed and none is stuck that the server cannot do without.
     pub fn is_live(&self) -> bool {
         !self.has_failed() && self.0.probes.stuck().is_empty()
     }
 
-    /// Calls `changed` whenever [`Self::is_live`] has changed, until the server stops.
+    /// Calls `changed` whenever [`Self::is_live`] has changed, and tells owners of their tasks, until the server stops.
     pub async fn watch(self, changed: impl Fn() + Send) {
         let probe = self.liveness_probe("liveness", CHECK_INTERVAL);
         let mut checks = tokio::time::interval(CHECK_INTERVAL);
@@ -142,6 +143,7 @@ impl Supervisor {
                 () = self.0.stopping.cancelled() => return,
                 _ = checks.tick() => probe.mark_alive(),
             }
+            self.0.probes.tell_owners();
             let stuck = self.0.probes.stuck();
             if stuck != before {
                 if stuck.is_empty() {

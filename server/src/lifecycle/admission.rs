@@ -98,6 +98,18 @@ impl Gate {
         state.cut = Some(failure);
     }
 
+    /// As [`Self::cut_off`], and ends those inside.
+    pub(super) fn abandon(&self, failure: &Failure) {
+        let mut state = self.state();
+        let inside = state.last.upgrade();
+        state.open = None;
+        state.cut = Some(failure.clone());
+        drop(state);
+        if let Some(queue) = inside {
+            queue.cut_off(failure.clone());
+        }
+    }
+
     /// Keeps newcomers out if nobody is inside and nobody was for the time `idle`. Says whether it did.
     pub(super) fn close_if_idle(&self, idle: Duration) -> bool {
         let mut state = self.state();

@@ -342,7 +342,9 @@ impl Context {
         let metrics = self.metrics.clone();
         let model = Arc::new(Model::new(entry.clone(), commands, metrics, status));
         let driver = Driver::new(self.clone(), model.clone(), inbox, publisher);
-        self.tasks.background("driver", driver.drive());
+        let stuck = model.clone();
+        self.tasks
+            .of_model("driver", driver.drive(), move || stuck.abandon());
         models.insert(entry.id.clone(), model.clone());
         Some(model)
     }

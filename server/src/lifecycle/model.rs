@@ -22,13 +22,14 @@ mod timers;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Gate, Permit, Refusal},
@@ -37,7 +38,7 @@ use super::{
 };
 use crate::{
     catalog::{CatalogEntry, Learned},
-    model::{ModelId, Spec, Status},
+    model::{Failure, ModelId, Spec, Status},
     status::StatusCell,
     telemetry::model::ModelMetrics,
 };
@@ -59,6 +60,10 @@ pub struct Model {
     /// The files that its worker was started with, where they can be watched.
     pub(super) files: ArcSwapOption<Loaded>,
     pub(super) commands: mpsc::Sender<Command>,
+    /// Kills its worker, if there is one.
+    pub(super) worker_kill: ArcSwapOption<CancellationToken>,
+    /// It was abandoned, and its driver has not heard of it.
+    abandoned: AtomicBool,
 }
 
 /// What is known of a model besides its status.
@@ -98,6 +103,8 @@ impl Model {
             gate: Gate::default(),
             files: ArcSwapOption::empty(),
             commands,
+            worker_kill: ArcSwapOption::empty(),
+            abandoned: AtomicBool::new(false),
         }
     }
 
@@ -169,6 +176,22 @@ impl Model {
     /// See [`Refusal`].
     pub async fn admit_unscheduled(&self) -> Result<Permit, Refusal> {
         self.gate.admit_unscheduled().await
+    }
+
+    /// Its driver no longer turns: whoever uses it is told so, and its worker is killed. The driver fails it as soon as
+    /// it turns again.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.gate.abandon(&Failure::of_a_lost_task());
+        if let Some(kill) = self.worker_kill.load_full() {
+            kill.cancel();
+        }
+        tracing::error!(model = %self.id, "a model's driver no longer turns; the model fails");
+    }
+
+    /// Whether it was abandoned since this was asked last.
+    pub(super) fn was_abandoned(&self) -> bool {
+        self.abandoned.swap(false, Ordering::AcqRel)
     }
 
     /// Changes what is known. Only the driver and the fleet do, and never the same fields.

@@ -85,9 +85,18 @@ impl WorkerSession {
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
         };
+        let lost = sender.clone();
         let lifetime = run_session(context.clone(), launch, signals.clone(), sender);
-        context.tasks.background("worker-run", lifetime);
+        context.tasks.of_model("worker-run", lifetime, move || {
+            // A driver that has so much to hear of already will hear of the end.
+            let _ = lost.try_send(Report::Fault(Failure::of_a_lost_task()));
+        });
         Self { reports, signals }
+    }
+
+    /// What kills the worker from elsewhere.
+    pub(super) fn kill_token(&self) -> CancellationToken {
+        self.signals.kill.clone()
     }
 
     /// What comes next. Safe to cancel. `None` after [`Report::Exited`].

@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -34,6 +35,14 @@ struct ProbeState {
     period: Duration,
     /// When it was marked last, in milliseconds of this process; [`RESTS`]: it rests.
     last: AtomicU64,
+    owner: Option<Owner>,
+}
+
+/// Whom a task belongs to that the server can do without.
+pub(super) struct Owner {
+    /// Says that the task does not turn.
+    tell: Box<dyn Fn() + Send + Sync>,
+    was_told: AtomicBool,
 }
 
 /// Of a probe that rests.
@@ -45,13 +54,19 @@ static PROCESS_START: LazyLock<Instant> = LazyLock::new(Instant::now);
 // === impl LivenessProbe ===
 
 impl LivenessProbe {
-    pub(super) fn new(supervisor: Supervisor, name: Name, period: Duration) -> Self {
+    pub(super) fn new(
+        supervisor: Supervisor,
+        name: Name,
+        period: Duration,
+        owner: Option<Owner>,
+    ) -> Self {
         let probes = &supervisor.0.probes;
         let number = probes.next.fetch_add(1, Ordering::Relaxed);
         let state = Arc::new(ProbeState {
             name,
             period,
             last: AtomicU64::new(now()),
+            owner,
         });
         probes.states().insert(number, state.clone());
         Self {
@@ -89,23 +104,66 @@ impl LivenessProbes {
         }
     }
 
-    /// Names of the tasks that have not turned for too long.
+    /// Names of the tasks that the server cannot do without and that have not turned for too long.
     pub(super) fn stuck(&self) -> Vec<Name> {
-        let now = Duration::from_millis(now());
-        let is_stuck = |state: &&Arc<ProbeState>| match state.last.load(Ordering::Relaxed) {
-            RESTS => false,
-            last => {
-                now.saturating_sub(Duration::from_millis(last))
-                    > self.limit.saturating_add(state.period)
-            }
-        };
         let states = self.states();
-        let stuck = states.values().filter(is_stuck);
+        let states = states.values().filter(|state| state.owner.is_none());
+        let stuck = states.filter(|state| state.is_stuck(self.limit));
         stuck.map(|state| state.name.clone()).collect()
+    }
+
+    /// Tells owners of their tasks that have not turned for too long, once until they turn again.
+    pub(super) fn tell_owners(&self) {
+        let owned: Vec<_> = {
+            let states = self.states();
+            let owned = states.values().filter(|state| state.owner.is_some());
+            owned.cloned().collect()
+        };
+        for state in owned {
+            let Some(owner) = &state.owner else { continue };
+            let is_stuck = state.is_stuck(self.limit);
+            if is_stuck && !owner.was_told.swap(true, Ordering::Relaxed) {
+                (owner.tell)();
+                tracing::error!(task = %state.name, "a model's task no longer turns");
+            } else if !is_stuck && owner.was_told.swap(false, Ordering::Relaxed) {
+                tracing::warn!(task = %state.name, "a model's task turns again");
+            }
+        }
     }
 
     fn states(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<ProbeState>>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl ProbeState ===
+
+impl ProbeState {
+    fn is_stuck(&self, limit: Duration) -> bool {
+        match self.last.load(Ordering::Relaxed) {
+            RESTS => false,
+            last => {
+                let passed = now().saturating_sub(last);
+                Duration::from_millis(passed) > limit.saturating_add(self.period)
+            }
+        }
+    }
+}
+
+// === impl Owner ===
+
+impl Owner {
+    pub(super) fn new(tell: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            tell: Box::new(tell),
+            was_told: AtomicBool::new(false),
+        }
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owner").finish_non_exhaustive()
     }
 }
 

@@ -6,7 +6,11 @@ use futures::FutureExt;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use super::{Name, Supervisor, panic_message};
+use super::{
+    Name, Supervisor,
+    liveness::{LivenessProbe, Owner},
+    panic_message,
+};
 use crate::failpoint;
 
 /// Tasks of one part of the server. Clones are the same tasks.
@@ -40,7 +44,9 @@ impl Tasks {
         name: impl Into<Name>,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
-        self.watch(name.into(), task, |supervisor, name, end| match end {
+        let name = name.into();
+        let probe = self.supervisor.liveness_probe(name.clone(), Duration::ZERO);
+        self.watch(name, Some(probe), task, |supervisor, name, end| match end {
             Err(panic) => supervisor.task_failed(name, Some(panic)),
             Ok(()) if !supervisor.is_stopping() => supervisor.task_failed(name, None),
             Ok(()) => {}
@@ -53,7 +59,26 @@ impl Tasks {
         name: impl Into<Name>,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
-        self.watch(name.into(), task, |supervisor, name, end| {
+        self.watch(name.into(), None, task, |supervisor, name, end| {
+            if let Err(panic) = end {
+                supervisor.task_failed(name, Some(panic));
+            }
+        })
+    }
+
+    /// As [`Self::background`], for one that sees to one model. `stuck` is called, by another task, when it no longer turns,
+    /// once until it turns again: the others go on, and so does the server.
+    pub fn of_model(
+        &self,
+        name: impl Into<Name>,
+        task: impl Future<Output = ()> + Send + 'static,
+        stuck: impl Fn() + Send + Sync + 'static,
+    ) -> JoinHandle<()> {
+        let name = name.into();
+        let supervisor = self.supervisor.clone();
+        let owner = Some(Owner::new(stuck));
+        let probe = LivenessProbe::new(supervisor, name.clone(), Duration::ZERO, owner);
+        self.watch(name, Some(probe), task, |supervisor, name, end| {
             if let Err(panic) = end {
                 supervisor.task_failed(name, Some(panic));
             }
@@ -67,7 +92,7 @@ impl Tasks {
         task: impl Future<Output = ()> + Send + 'static,
         panicked: impl FnOnce() + Send + 'static,
     ) -> JoinHandle<()> {
-        self.watch(name.into(), task, |_, name, end| {
+        self.watch(name.into(), None, task, |_, name, end| {
             if let Err(panic) = end {
                 tracing::error!(task = %name, panic, "a task panicked");
                 panicked();
@@ -118,23 +143,25 @@ impl Tasks {
         self.tracker.wait().await;
     }
 
+    /// Runs a task that is watched by `probe` as to whether it turns.
     fn watch(
         &self,
         name: Name,
+        probe: Option<LivenessProbe>,
         task: impl Future<Output = ()> + Send + 'static,
         ended: impl FnOnce(&Supervisor, Name, Result<(), Panic>) + Send + 'static,
     ) -> JoinHandle<()> {
         let supervisor = self.supervisor.clone();
+        probe.iter().for_each(LivenessProbe::rest);
         self.spawn(async move {
-            // A task that waits rests: it is stuck when it does not let go of its thread.
-            let probe = supervisor.liveness_probe(name.clone(), Duration::ZERO);
             let end = {
                 let task = AssertUnwindSafe(with_faults(&name, task)).catch_unwind();
                 let mut task = pin!(task);
+                // A task that waits rests: it is stuck when it does not let go of its thread.
                 let turns = poll_fn(|context| {
-                    probe.mark_alive();
+                    probe.iter().for_each(LivenessProbe::mark_alive);
                     let polled = task.as_mut().poll(context);
-                    probe.rest();
+                    probe.iter().for_each(LivenessProbe::rest);
                     polled
                 });
                 turns.await.map_err(|panic| panic_message(&*panic))

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use tokio::sync::oneshot;
 
 use super::*;
@@ -56,6 +58,33 @@ async fn the_owner_of_a_task_learns_of_its_panic_and_the_server_goes_on() {
             panicked.send(()).expect("somebody listens")
         });
     heard.await.expect("a panic");
+    assert!(supervisor.is_live());
+}
+
+#[test]
+fn the_owner_of_a_stuck_task_is_told_once_until_it_turns_and_the_server_lives() {
+    let supervisor = Supervisor::new(NO_TIME);
+    let told = Arc::new(AtomicU32::new(0));
+    let count = told.clone();
+    let owner = liveness::Owner::new(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    let probe = LivenessProbe::new(supervisor.clone(), "one".into(), NO_TIME, Some(owner));
+    let tell = || {
+        supervisor.0.probes.tell_owners();
+        told.load(Ordering::Relaxed)
+    };
+    while tell() == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(tell(), 1);
+    assert!(supervisor.is_live());
+    probe.rest();
+    assert_eq!(tell(), 1);
+    probe.mark_alive();
+    while tell() == 1 {
+        std::thread::yield_now();
+    }
     assert!(supervisor.is_live());
 }
 

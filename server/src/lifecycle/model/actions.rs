@@ -24,6 +24,9 @@ use crate::{
 impl Driver {
     /// Applies `event`, performs what comes of it and publishes the new state.
     pub(super) fn apply(&mut self, event: Event) {
+        if self.model.was_abandoned() {
+            self.recover();
+        }
         let (next, actions) = match self.state.on(event) {
             Ok(transition) => transition,
             Err(rejected) => {
@@ -191,6 +194,8 @@ impl Driver {
         launch.attempt.clone_from(&attempt);
         launch.span = self.load.span.clone();
         let session = WorkerSession::start(&self.context, launch);
+        let kill = Arc::new(session.kill_token());
+        self.model.worker_kill.store(Some(kill));
         self.phase
             .host(HostedWorker::new(session, placement, attempt));
     }

@@ -114,6 +114,9 @@ impl Driver {
                 period = wanted;
                 observations = ticks(Instant::now() + period, period);
             }
+            if self.model.was_abandoned() {
+                self.recover();
+            }
             if matches!(self.phase, Phase::Ended) {
                 return;
             }

@@ -42,7 +42,7 @@ impl Driver {
     }
 
     /// Leaves what the driver was about, and fails the model once no worker lives.
-    fn recover(&mut self) {
+    pub(super) fn recover(&mut self) {
         let failure = Failure::of_a_lost_task();
         self.phase.interrupt();
         self.timers = Timers::default();
