@@ -29,7 +29,7 @@ use crate::{
     supervisor::Supervisor,
 };
 
-pub use entry::{Attempt, CatalogEntry, Learned, LearnedMemory, NewEntry, Origin};
+pub use entry::{Attempt, CatalogEntry, Learned, LearnedMemory, LearnedPace, NewEntry, Origin};
 pub use error::{
     DeclareError, DeleteError, OpenError, RegisterError, StorageError, Taken, UpdateError,
 };

@@ -81,6 +81,8 @@ pub struct Limits {
     pub spin_timeout: Duration,
     /// Added to it for each token of a prompt that the engine is still reading, while its pace is not known.
     pub spin_timeout_per_prompt_token: Duration,
+    /// Both together at most, unless the pace says that the prompts need longer.
+    pub max_spin_timeout: Duration,
     /// Without bytes or work while loading.
     pub stall_timeout: Duration,
     /// Added to it for each GiB of weights.

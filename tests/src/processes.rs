@@ -63,6 +63,25 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     ))
 }
 
+/// The thread that calls.
+pub fn this_thread() -> u32 {
+    rustix::thread::gettid().as_raw_pid().cast_unsigned()
+}
+
+/// Processor time that a thread of this process has used.
+///
+/// # Errors
+///
+/// When there is no such thread.
+pub fn thread_cpu_time(thread: u32) -> Result<Duration> {
+    let task = Process::myself()?.task_from_tid(thread.cast_signed())?;
+    let stat = task.stat()?;
+    let ticks = (stat.utime + stat.stime) as f64;
+    Ok(Duration::from_secs_f64(
+        ticks / procfs::ticks_per_second() as f64,
+    ))
+}
+
 /// Waits until a process does nothing any more: it used no processor time for a while.
 ///
 /// # Errors

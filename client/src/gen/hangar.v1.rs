@@ -542,15 +542,16 @@ pub struct LearnedFacts {
     /// When that was.
     #[prost(message, optional, tag = "7")]
     pub last_failure_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// How quickly the engine works, kept over reloads of the same spec. Unset before it was seen.
+    /// How quickly the engine works, kept over reloads of the same spec on the same device of a machine with as many
+    /// processors. Unset before it was seen.
     #[prost(message, optional, tag = "8")]
     pub pace: ::core::option::Option<Pace>,
 }
 /// How quickly an engine works, as seen of its last requests (at most 32).
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Pace {
-    /// Tokens of prompts that it reads in a second while it reads one. Prompts of fewer than 16 tokens tell
-    /// nothing. Unset before a prompt was read.
+    /// Tokens of prompts that it reads in a second while it does nothing but read one. Prompts of fewer than 16
+    /// tokens tell nothing. Unset before a prompt was read.
     #[prost(double, optional, tag = "1")]
     pub prompt_tokens_per_second: ::core::option::Option<f64>,
     /// Tokens of an answer that it makes in a second while it makes one. Unset before an answer was made, and

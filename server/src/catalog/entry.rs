@@ -93,7 +93,7 @@ pub struct Learned {
     /// When the last request came, as of the end of the last load.
     pub last_used: Option<SystemTime>,
     /// How quickly the engine works that the spec makes.
-    pub pace: Option<Pace>,
+    pub pace: Option<LearnedPace>,
 }
 
 /// Loads that are remembered.
@@ -118,6 +118,19 @@ impl Learned {
     }
 }
 
+/// How quickly the engine of a model was seen to work, and where.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LearnedPace {
+    /// The pace.
+    #[serde(flatten)]
+    pub pace: Pace,
+    /// The device that it was on, as [`LearnedMemory::device`]. Empty where nobody has noted it.
+    pub device: String,
+    /// Processors that there were.
+    pub processors: u32,
+}
+
 /// What the worker of a model held.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearnedMemory {
@@ -134,6 +147,15 @@ pub struct LearnedMemory {
 
 fn cpu() -> String {
     "cpu".to_owned()
+}
+
+// === impl LearnedPace ===
+
+impl LearnedPace {
+    /// Whether an engine on `device` beside so many processors is expected to work as quickly.
+    pub fn is_of(&self, device: &str, processors: u32) -> bool {
+        self.device == device && self.processors == processors
+    }
 }
 
 // === impl LearnedMemory ===

@@ -238,7 +238,8 @@ pub struct Layer {
         help_heading = "Time limits"
     )]
     pub shutdown_timeout: Option<Seconds>,
-    /// Liveness fails when a task of the server has not turned for this long [default: 30s]
+    /// Liveness fails when a task that the server cannot do without has not turned for this long, and a model when one
+    /// of its own has not [default: 30s]
     #[arg(
         long,
         env = "HANGAR_LIVENESS_TIMEOUT",
@@ -246,7 +247,8 @@ pub struct Layer {
         help_heading = "Time limits"
     )]
     pub liveness_timeout: Option<Seconds>,
-    /// A worker with requests that neither makes a step nor works for this long is killed [default: 30s]
+    /// A worker that is not heard of and does not work for this long is killed, and so is one that has requests and
+    /// whose engine neither makes a step nor works [default: 30s]
     #[arg(
         long,
         env = "HANGAR_HANG_TIMEOUT",
@@ -271,6 +273,15 @@ pub struct Layer {
         help_heading = "Time limits"
     )]
     pub spin_timeout_per_prompt_token: Option<Seconds>,
+    /// What it has altogether at most, unless its pace says that the prompts need longer: then twice as long as they
+    /// do [default: 1h]
+    #[arg(
+        long,
+        env = "HANGAR_MAX_SPIN_TIMEOUT",
+        value_name = "TIME",
+        help_heading = "Time limits"
+    )]
+    pub max_spin_timeout: Option<Seconds>,
     /// A load without progress for this long fails [default: 60s]
     #[arg(
         long,

@@ -19,7 +19,8 @@ pub struct TimeLimits {
     pub device_release: Duration,
     /// Longest shutdown of the server.
     pub shutdown: Duration,
-    /// A task of the server that has not turned for this long makes it not live.
+    /// A task that the server cannot do without and that has not turned for this long makes it not live; one of a model
+    /// makes the model fail.
     pub liveness: Duration,
     /// A worker with requests in flight that neither makes a step nor works for this long hangs.
     pub hang: Duration,
@@ -27,6 +28,8 @@ pub struct TimeLimits {
     pub spin: Duration,
     /// Added to `spin` for each token of the prompts in flight while the model's pace is not known.
     pub spin_per_prompt_token: Duration,
+    /// Both together at most, unless the model's pace says that the prompts need longer.
+    pub max_spin: Duration,
     /// A load without progress for this long is stalled.
     pub stall: Duration,
     /// Added to `stall` for each GiB of the model's files.
@@ -57,6 +60,7 @@ impl Layer {
             spin_per_prompt_token: self
                 .spin_timeout_per_prompt_token
                 .map_or(seconds(5), Duration::from),
+            max_spin: positive("max_spin_timeout", self.max_spin_timeout, seconds(3600))?,
             stall: positive("stall_timeout", self.stall_timeout, seconds(60))?,
             stall_per_gib: self
                 .stall_timeout_per_gib

@@ -1,8 +1,9 @@
-//! Whether a worker moves: one measure for loads and for engines.
+//! Whether something moves: one measure for loads, for engines, and for workers as a whole.
 //!
-//! What moves is slow at most. A worker moves while it or a process of its own uses processor time, or its
-//! device works; a load also while bytes are read. How long it works without an end in sight is counted in
-//! the time that it really worked: one that gets a hundredth of a processor has a hundred times as long.
+//! What moves is slow at most: it moves while it uses processor time, or its device works; a load also while bytes are
+//! read. How long it works without an end in sight is counted in the time that it really worked: what gets a
+//! hundredth of a processor has a hundred times as long. What passes between two looks counts as far as those should
+//! be apart: a server that was stopped together with its workers has seen nothing of them meanwhile.
 
 use std::time::Duration;
 
@@ -10,13 +11,13 @@ use tokio::time::Instant;
 
 use crate::worker::{self, Reading};
 
-/// What is seen of a worker's work.
+/// What is seen of the work of one thing.
 #[derive(Debug)]
 pub(super) struct ActivityTracker {
-    pid: u32,
-    /// When it was last seen to move, and where it stood then.
-    last_active: Instant,
+    /// What it had done when it was last seen to move.
     totals_then: ActivityTotals,
+    /// For how long it has not moved since.
+    inactive_for: Duration,
     /// The last look.
     observed: Instant,
     observed_totals: ActivityTotals,
@@ -24,19 +25,22 @@ pub(super) struct ActivityTracker {
     worked: Duration,
 }
 
-/// Where a worker stands.
+/// What something has done since it began.
 #[derive(Clone, Copy, Debug, Default)]
-struct ActivityTotals {
+pub(super) struct ActivityTotals {
     rss_file: u64,
     read_chars: u64,
-    own: Duration,
+    cpu_time: Duration,
     /// Of its descendants, once anybody has looked.
     descendants: Option<Duration>,
 }
 
-/// What else a look at a worker has shown.
+/// What a look has shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Observation {
+    pub(super) totals: ActivityTotals,
+    /// The process whose descendants work for it.
+    pub(super) descendants_of: Option<u32>,
     /// Whether bytes that it reads are what it is there for.
     pub(super) reads: bool,
     /// Whether its device works.
@@ -52,62 +56,65 @@ const SHARE: u32 = 200;
 /// The least that counts as work: the kernel tells processor time in hundredths of a second.
 const LEAST: Duration = Duration::from_millis(20);
 
+/// Part of a limit that may pass between two looks. More is not counted: nobody was there to look.
+const LONGEST_GAP: u32 = 3;
+
 // === impl ActivityTracker ===
 
 impl ActivityTracker {
-    /// A worker that has just moved.
-    pub(super) fn new(pid: u32, reading: &Reading) -> Self {
-        let now = Instant::now();
-        let totals_then = ActivityTotals::of(reading);
+    /// Of something that has just moved.
+    pub(super) fn new(totals: ActivityTotals) -> Self {
         Self {
-            pid,
-            last_active: now,
-            totals_then,
-            observed: now,
-            observed_totals: totals_then,
+            totals_then: totals,
+            inactive_for: Duration::ZERO,
+            observed: Instant::now(),
+            observed_totals: totals,
             worked: Duration::ZERO,
         }
     }
 
     /// It has no reason to move at present.
     pub(super) fn reset_inactivity(&mut self) {
-        self.last_active = Instant::now();
+        self.inactive_for = Duration::ZERO;
     }
 
     /// It got ahead: what it works from now on is for the next step.
-    pub(super) fn progressed(&mut self, reading: &Reading) {
-        *self = Self::new(self.pid, reading);
+    pub(super) fn progressed(&mut self, totals: ActivityTotals) {
+        *self = Self::new(totals);
     }
 
     /// Takes note of a look at it.
-    pub(super) fn observe(&mut self, reading: &Reading, observation: Observation) {
+    pub(super) fn observe(&mut self, observation: Observation) {
+        self.observe_at(Instant::now(), observation);
+    }
+
+    fn observe_at(&mut self, now: Instant, observation: Observation) {
         let least = LEAST.max(observation.limit / SHARE);
-        let mut totals = ActivityTotals::of(reading);
-        let enough = totals.own >= self.totals_then.own + least;
+        let mut totals = observation.totals;
+        let enough = totals.cpu_time >= self.totals_then.cpu_time + least;
         // They are looked for only where the answer counts.
-        if !enough && !observation.device {
-            totals.descendants = Some(worker::descendants_cpu_time(self.pid));
+        if let Some(pid) = observation.descendants_of
+            && !enough
+            && !observation.device
+        {
+            totals.descendants = Some(worker::descendants_cpu_time(pid));
         }
-        let now = Instant::now();
-        self.count(&totals, now, observation.device);
+        let gap = self.count(now, &totals, observation.device);
         let read = observation.reads && totals.has_read(&self.totals_then);
         if enough || read || observation.device || totals.cpu_time_since(&self.totals_then) >= least
         {
-            self.last_active = now;
+            self.inactive_for = Duration::ZERO;
             self.totals_then = totals;
-        } else if self.totals_then.descendants.is_none() {
-            self.totals_then.descendants = totals.descendants;
+        } else {
+            self.inactive_for += gap.min(observation.limit / LONGEST_GAP);
+            let before = &mut self.totals_then.descendants;
+            *before = before.or(totals.descendants);
         }
     }
 
-    /// When it was last seen to move.
-    pub(super) fn last_active(&self) -> Instant {
-        self.last_active
-    }
-
-    /// How long it has stood still since the moment `since`.
-    pub(super) fn inactive_for(&self, since: Instant) -> Duration {
-        self.last_active.max(since).elapsed()
+    /// How long it has stood still.
+    pub(super) fn inactive_for(&self) -> Duration {
+        self.inactive_for
     }
 
     /// How long it worked since it last got ahead.
@@ -115,8 +122,8 @@ impl ActivityTracker {
         self.worked
     }
 
-    /// Counts the time since the last look as worked, as far as it was.
-    fn count(&mut self, totals: &ActivityTotals, now: Instant, device: bool) {
+    /// Counts the time since the last look as worked, as far as it was, and gives that time.
+    fn count(&mut self, now: Instant, totals: &ActivityTotals, device: bool) -> Duration {
         let passed = now - self.observed;
         let worked = if device {
             passed
@@ -129,18 +136,28 @@ impl ActivityTracker {
             descendants: totals.descendants.or(self.observed_totals.descendants),
             ..*totals
         };
+        passed
     }
 }
 
 // === impl ActivityTotals ===
 
 impl ActivityTotals {
-    fn of(reading: &Reading) -> Self {
+    /// Of a process.
+    pub(super) fn of(reading: &Reading) -> Self {
         Self {
             rss_file: reading.rss_file,
             read_chars: reading.read_chars,
-            own: reading.cpu_time,
+            cpu_time: reading.cpu_time,
             descendants: None,
+        }
+    }
+
+    /// Of an engine that has used so much processor time.
+    pub(super) fn of_engine(cpu_time: Duration) -> Self {
+        Self {
+            cpu_time,
+            ..Self::default()
         }
     }
 
@@ -148,13 +165,52 @@ impl ActivityTotals {
         self.rss_file > before.rss_file || self.read_chars > before.read_chars
     }
 
-    /// Processor time used since an earlier stand. What is not known of both counts for nothing.
+    /// Processor time used since an earlier look. What is not known of both counts for nothing.
     fn cpu_time_since(&self, before: &Self) -> Duration {
-        let own = self.own.saturating_sub(before.own);
+        let own = self.cpu_time.saturating_sub(before.cpu_time);
         let descendants = match (self.descendants, before.descendants) {
             (Some(now), Some(then)) => now.saturating_sub(then),
             _ => Duration::ZERO,
         };
         own + descendants
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// A look at an engine that has worked for `cpu_time`.
+    fn look(cpu_time: Duration) -> Observation {
+        Observation {
+            totals: ActivityTotals::of_engine(cpu_time),
+            descendants_of: None,
+            reads: false,
+            device: false,
+            limit: LIMIT,
+        }
+    }
+
+    #[test]
+    fn what_works_a_little_moves() {
+        let mut tracker = ActivityTracker::new(ActivityTotals::default());
+        let began = tracker.observed;
+        let little = LIMIT / SHARE;
+        let less = little - Duration::from_millis(1);
+        tracker.observe_at(began + LIMIT / 10, look(less));
+        assert_eq!(tracker.inactive_for(), LIMIT / 10);
+        tracker.observe_at(began + LIMIT / 5, look(little));
+        assert_eq!(tracker.inactive_for(), Duration::ZERO);
+        assert_eq!(tracker.worked(), little);
+    }
+
+    #[test]
+    fn time_without_a_look_counts_for_little() {
+        let mut tracker = ActivityTracker::new(ActivityTotals::default());
+        let began = tracker.observed;
+        tracker.observe_at(began + LIMIT * 100, look(Duration::ZERO));
+        assert_eq!(tracker.inactive_for(), LIMIT / LONGEST_GAP);
     }
 }

@@ -58,6 +58,7 @@ mod tests {
 
     fn lengths(reading: u64, longest_read: u64) -> PromptLengths {
         PromptLengths {
+            in_flight: 1,
             reading,
             longest_read,
         }

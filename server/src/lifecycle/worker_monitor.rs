@@ -1,4 +1,10 @@
 //! What is seen of a worker from outside: its progress, its memory, and whether it still moves.
+//!
+//! Three things have to move: the worker as a whole, which tells of itself all the time; its engine, while that has
+//! requests; and whoever makes requests ready for it. A caller that goes is no step of the engine: it counts what the
+//! worker says to have, and not who waits for it.
+
+mod hang;
 
 use std::{sync::Arc, sync::Mutex, sync::PoisonError, time::Duration};
 
@@ -6,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     Limits,
-    activity::{ActivityTracker, Observation},
+    activity::{ActivityTotals, ActivityTracker, Observation},
     admission::Occupancy,
 };
 use crate::{
@@ -14,6 +20,7 @@ use crate::{
     system::SystemMonitor,
     worker::{EngineStats, Inspection, ProgressMeasure, Reading},
 };
+use hang::Task;
 
 /// Watches one worker.
 #[derive(Debug)]
@@ -23,9 +30,14 @@ pub(super) struct WorkerMonitor {
     /// Where the device is read that the worker is on, and its UUID.
     device: Option<(Arc<SystemMonitor>, Arc<str>)>,
     last: Reading,
-    activity: ActivityTracker,
-    /// Since when requests run, and the steps that were made, as of the last look.
-    progress: (Option<Instant>, u64),
+    load: ActivityTracker,
+    /// The worker as a whole, since it was heard of last.
+    process: ActivityTracker,
+    /// How often it was heard of.
+    reports: u64,
+    /// Whoever has `task`, since that is theirs.
+    engine: ActivityTracker,
+    task: Task,
     weights: Option<Weights>,
 }
 
@@ -43,10 +55,12 @@ pub(super) struct WorkerHeartbeat(Arc<Mutex<LatestStats>>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct LatestStats {
+    /// How often the worker told.
+    reports: u64,
     steps: u64,
+    in_flight: u32,
     prefill_tokens: u64,
-    stepped: Option<Instant>,
-    received: Option<Instant>,
+    cpu_time: Duration,
     device_bytes: u64,
     kv_blocks: KvBlocks,
     prompts: PromptLengths,
@@ -56,14 +70,13 @@ struct LatestStats {
 /// Lengths of prompts in tokens, as the worker told them last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PromptLengths {
+    /// Requests that are with the engine.
+    pub(super) in_flight: u32,
     /// Of the longest one that is being read.
     pub(super) reading: u64,
     /// Of the longest one that has been read.
     pub(super) longest_read: u64,
 }
-
-/// How much longer than its pace says an engine may work at a prompt.
-const SPIN_FACTOR: f64 = 10.0;
 
 /// How old a reading of a device may be that a worker is on.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -81,13 +94,17 @@ impl WorkerMonitor {
         device: Option<(Arc<SystemMonitor>, Arc<str>)>,
     ) -> Self {
         let reading = Reading::take(pid).unwrap_or_default();
+        let tracker = || ActivityTracker::new(ActivityTotals::of(&reading));
         Self {
             pid,
             heartbeat,
             device,
             last: reading,
-            activity: ActivityTracker::new(pid, &reading),
-            progress: (None, 0),
+            load: tracker(),
+            process: tracker(),
+            reports: 0,
+            engine: tracker(),
+            task: Task::None,
             weights: None,
         }
     }
@@ -104,7 +121,7 @@ impl WorkerMonitor {
 
     /// The worker has no reason to move at present.
     pub(super) fn reset_inactivity(&mut self) {
-        self.activity.reset_inactivity();
+        self.load.reset_inactivity();
     }
 
     /// Looks at the worker.
@@ -121,24 +138,50 @@ impl WorkerMonitor {
         let observation = Observation {
             reads: true,
             device: self.device_works(),
-            limit: self.stall_limit(limits),
+            ..self.process_observation(self.stall_limit(limits))
         };
-        self.activity.observe(&self.last, observation);
+        self.load.observe(observation);
     }
 
-    /// Takes note of whether the engine moved for those inside, as of the last look.
-    pub(super) fn follow_engine(&mut self, occupancy: &Occupancy, limits: &Limits) {
-        let progress = (occupancy.busy_since, self.heartbeat.stats().steps);
-        if progress != self.progress {
-            self.progress = progress;
-            self.activity.progressed(&self.last);
-        } else if occupancy.busy_since.is_some() || occupancy.unscheduled > 0 {
-            let observation = Observation {
+    /// Takes note of whether the worker moved, and its engine for those who wait for it, as of the last look.
+    pub(super) fn follow_service(&mut self, occupancy: &Occupancy, limits: &Limits) {
+        let limit = limits.hang_timeout;
+        let stats = self.heartbeat.stats();
+        if stats.reports == self.reports {
+            // What the engine did since is not known.
+            self.process.observe(self.process_observation(limit));
+            return;
+        }
+        self.reports = stats.reports;
+        self.process.progressed(ActivityTotals::of(&self.last));
+        let task = Task::of(&stats, occupancy);
+        let observation = match task {
+            // What else the worker is asked for is not the engine's work.
+            Task::Compute { .. } => Observation {
+                totals: ActivityTotals::of_engine(stats.cpu_time),
+                descendants_of: None,
                 reads: false,
                 device: self.device_works(),
-                limit: limits.hang_timeout,
-            };
-            self.activity.observe(&self.last, observation);
+                limit,
+            },
+            Task::Prepare { .. } | Task::None => self.process_observation(limit),
+        };
+        if task != self.task {
+            self.task = task;
+            self.engine.progressed(observation.totals);
+        } else if task != Task::None {
+            self.engine.observe(observation);
+        }
+    }
+
+    /// What the last look has shown of the worker as a whole, which may stand still for so long.
+    fn process_observation(&self, limit: Duration) -> Observation {
+        Observation {
+            totals: ActivityTotals::of(&self.last),
+            descendants_of: Some(self.pid),
+            reads: false,
+            device: false,
+            limit,
         }
     }
 
@@ -228,7 +271,7 @@ impl WorkerMonitor {
 
     /// The failure of a load that no longer moves.
     pub(super) fn stalled(&self, limits: &Limits) -> Option<Failure> {
-        let inactive_for = self.activity.inactive_for(self.activity.last_active());
+        let inactive_for = self.load.inactive_for();
         (inactive_for > self.stall_limit(limits)).then(|| {
             let message = format!(
                 "the load has neither read a byte nor used the processor for {:.1} s; check the disk that the model \
@@ -238,63 +281,6 @@ impl WorkerMonitor {
             Failure::new(Reason::LoadStalled, message)
         })
     }
-
-    /// The failure of an engine that has work and no longer moves, or works and gets nowhere although it had
-    /// many times as long as its `pace` allows for.
-    pub(super) fn hung(
-        &self,
-        occupancy: &Occupancy,
-        limits: &Limits,
-        pace: Option<Pace>,
-    ) -> Option<Failure> {
-        let stats = self.heartbeat.stats();
-        if occupancy.unscheduled > 0
-            && let Some(received) = stats.received
-            && self.activity.inactive_for(received) > limits.hang_timeout
-        {
-            let message =
-                "the worker has not been heard of while calls waited for it; it was killed";
-            return Some(Failure::new(Reason::WorkerHung, message));
-        }
-        let busy_since = occupancy.busy_since?;
-        let since = stats
-            .stepped
-            .map_or(busy_since, |stepped| stepped.max(busy_since));
-        let inactive_for = self.activity.inactive_for(since);
-        if inactive_for > limits.hang_timeout {
-            let message = format!(
-                "the engine neither made a step nor used the processor for {:.1} s with {} requests running; its \
-                 worker was killed",
-                inactive_for.as_secs_f64(),
-                occupancy.running
-            );
-            return Some(Failure::new(Reason::WorkerHung, message));
-        }
-        let limit = spin_limit(limits, pace, stats.prefill_tokens);
-        let worked = self.activity.worked();
-        (worked > limit).then(|| {
-            let message = format!(
-                "the engine worked for {:.1} s without making a step, with {} requests running and {} tokens of \
-                 prompts to read; its worker was killed. If it is only slow, raise --spin-timeout",
-                worked.as_secs_f64(),
-                occupancy.running,
-                stats.prefill_tokens
-            );
-            Failure::new(Reason::WorkerHung, message)
-        })
-    }
-}
-
-/// How long an engine may work at prompts of so many tokens until it has made a step.
-fn spin_limit(limits: &Limits, pace: Option<Pace>, prompt_tokens: u64) -> Duration {
-    let tokens = prompt_tokens as f64;
-    let known = pace.and_then(|pace| pace.prompt_tokens_per_second);
-    let reading = match known {
-        Some(rate) => SPIN_FACTOR * tokens / rate,
-        None => limits.spin_timeout_per_prompt_token.as_secs_f64() * tokens,
-    };
-    let reading = Duration::try_from_secs_f64(reading).unwrap_or(Duration::MAX);
-    limits.spin_timeout.saturating_add(reading)
 }
 
 // === impl WorkerHeartbeat ===
@@ -303,15 +289,16 @@ impl WorkerHeartbeat {
     /// Takes note of what the worker says.
     pub(super) fn record(&self, reported: &EngineStats) {
         let mut stats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.steps != stats.steps {
-            stats.stepped = Some(Instant::now());
-        }
-        stats.received = Some(Instant::now());
+        stats.reports += 1;
         stats.steps = reported.steps;
+        stats.in_flight = reported.in_flight;
+        // Its clocks are not read all at once.
+        stats.cpu_time = stats.cpu_time.max(reported.cpu_time);
         stats.prefill_tokens = reported.prefill_tokens;
         stats.device_bytes = reported.device_bytes;
         stats.kv_blocks = reported.kv_blocks;
         stats.prompts = PromptLengths {
+            in_flight: reported.in_flight,
             reading: reported.reading_tokens,
             longest_read: reported.longest_read_tokens,
         };

@@ -102,6 +102,7 @@ fn limits(settings: &Settings) -> Limits {
         hang_timeout: settings.time_limits.hang,
         spin_timeout: settings.time_limits.spin,
         spin_timeout_per_prompt_token: settings.time_limits.spin_per_prompt_token,
+        max_spin_timeout: settings.time_limits.max_spin,
         stall_timeout: settings.time_limits.stall,
         stall_timeout_per_gib: settings.time_limits.stall_per_gib,
         drain_timeout: settings.time_limits.drain.min(left),

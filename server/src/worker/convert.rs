@@ -140,6 +140,7 @@ pub(super) fn failure(message: protocol::WorkerFailure) -> Failure {
 pub(super) fn stats(message: &protocol::WatchStatsResponse) -> EngineStats {
     EngineStats {
         steps: message.steps,
+        in_flight: message.in_flight,
         prefill_tokens: message.prefill_tokens,
         device_bytes: message.device_bytes,
         kv_blocks: KvBlocks {
@@ -149,6 +150,10 @@ pub(super) fn stats(message: &protocol::WatchStatsResponse) -> EngineStats {
         reading_tokens: message.reading_tokens,
         longest_read_tokens: message.longest_read_tokens,
         pace: message.pace.map(pace),
+        cpu_time: message
+            .engine_cpu_time
+            .and_then(|time| Duration::try_from(time).ok())
+            .unwrap_or_default(),
     }
 }
 

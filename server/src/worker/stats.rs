@@ -1,5 +1,7 @@
 //! What a worker says of its engine.
 
+use std::time::Duration;
+
 use crate::model::{KvBlocks, Pace};
 
 /// What an engine does, and what it has.
@@ -7,6 +9,8 @@ use crate::model::{KvBlocks, Pace};
 pub struct EngineStats {
     /// Steps that it has made: rises with each token, and each vector, of any request.
     pub steps: u64,
+    /// Requests that are with it.
+    pub in_flight: u32,
     /// Tokens of the prompts that are with it and have no first token yet.
     pub prefill_tokens: u64,
     /// Device memory that the worker holds, in bytes.
@@ -19,4 +23,6 @@ pub struct EngineStats {
     pub longest_read_tokens: u64,
     /// How the model was seen to work; `None` where nothing has been seen.
     pub pace: Option<Pace>,
+    /// Processor time that it has used.
+    pub cpu_time: Duration,
 }

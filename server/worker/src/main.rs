@@ -5,6 +5,7 @@
 //! when its engine dies, or when its server is gone, whichever comes first; it is never restarted within
 //! itself.
 
+mod call_threads;
 mod calls;
 mod demo;
 mod device;
@@ -48,6 +49,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use crate::call_threads::CallThreads;
 use crate::ending::Ending;
 use crate::failure::Failure;
 use crate::inspect::Inspection;
@@ -137,17 +139,27 @@ fn run() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::Orphan);
     }
     lifeline::watch_stdin().context("starting the lifeline")?;
+    let threads = CallThreads::default();
+    let (begun, ended) = (threads.clone(), threads.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CALL_THREADS)
+        .on_thread_start(move || begun.begin())
+        .on_thread_stop(move || ended.end())
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(host(config, ready))
+    runtime.block_on(host(config, ready, threads))
 }
 
 /// Inspects the model, reports to the server, and serves it to the end.
-async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode> {
+async fn host(
+    config: WorkerConfig,
+    mut ready: File,
+    threads: CallThreads,
+) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::start(&config);
+    // Those of telemetry among them.
+    threads.adopt_all();
     lifeline::die_first();
     // An interrupt from a terminal reaches the server and its workers: it is the server's to act upon.
     let _interrupts = signal(SignalKind::interrupt()).context("taking interrupts")?;
@@ -173,7 +185,7 @@ async fn host(config: WorkerConfig, mut ready: File) -> anyhow::Result<ExitCode>
     let outcome = Outcome::Inspection(inspection.to_message());
     write_ready(&mut ready, outcome)?;
     drop(ready);
-    let code = serve(listener, inspection).await?;
+    let code = serve(listener, inspection, threads).await?;
     flush(telemetry).await;
     Ok(code)
 }
@@ -210,9 +222,13 @@ fn inspect(mut config: WorkerConfig) -> Result<Inspection, Failure> {
 }
 
 /// Answers calls until the worker is to end.
-async fn serve(listener: UnixListener, inspection: Inspection) -> anyhow::Result<ExitCode> {
+async fn serve(
+    listener: UnixListener,
+    inspection: Inspection,
+    threads: CallThreads,
+) -> anyhow::Result<ExitCode> {
     let ending = Ending::default();
-    let worker = Worker::new(inspection, ending.clone());
+    let worker = Worker::new(inspection, ending.clone(), threads);
     let service = WorkerServiceServer::new(worker.clone()).max_decoding_message_size(MAX_REQUEST);
     // What the engine and the model's files say gets into errors, and callers' words with it.
     let service = StatusService::new(service);

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument, Span, info_span};
 
+use crate::call_threads::CallThreads;
 use crate::ending::Ending;
 use crate::engine::Engine;
 use crate::engine::load::{Built, load};
@@ -75,11 +76,11 @@ struct Inner {
 impl Worker {
     /// A service for this model. It begins the worker's end when it is asked to, when the load fails, and
     /// when the engine dies.
-    pub(crate) fn new(inspection: Inspection, ending: Ending) -> Self {
+    pub(crate) fn new(inspection: Inspection, ending: Ending, threads: CallThreads) -> Self {
         Self {
             inner: Arc::new(Inner {
                 inspection,
-                stats: Arc::default(),
+                stats: Arc::new(Stats::new(threads)),
                 load_called: AtomicBool::new(false),
                 load_events: LoadEvents::default(),
                 engine: OnceLock::new(),
@@ -344,7 +345,7 @@ impl WorkerService for Worker {
         let Some(draft) = draft else {
             return Ok(Response::new(PrepareWeightsResponse { bytes: 0 }));
         };
-        let bytes = finish(draft)
+        let bytes = finish(draft, self.inner.stats.threads().clone())
             .instrument(span("worker.prepare_weights", &request))
             .await?;
         Ok(Response::new(PrepareWeightsResponse { bytes }))
@@ -379,12 +380,13 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Makes an entry of prepared weights, on a thread that stands back behind requests.
-async fn finish(draft: Draft) -> Result<u64, Status> {
+async fn finish(draft: Draft, threads: CallThreads) -> Result<u64, Status> {
     let started = Instant::now();
     let (done, finished) = oneshot::channel();
     std::thread::Builder::new()
         .name("prepare".into())
         .spawn(move || {
+            let _call = threads.enter();
             // Without an id: this thread only.
             if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
                 tracing::debug!(%error, "the priority could not be lowered");

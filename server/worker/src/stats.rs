@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use hangar_worker_protocol::v1::WatchStatsResponse;
 use tokio::sync::Notify;
 
+use crate::call_threads::CallThreads;
 use crate::kv_blocks::BLOCK;
 use pace::Pace;
 
@@ -24,6 +25,7 @@ pub(crate) struct Stats {
     kv_blocks_total: AtomicU32,
     prompts: Mutex<Prompts>,
     long_prompt: Notify,
+    threads: CallThreads,
 }
 
 /// What the engine does with prompts: changed twice a request.
@@ -33,6 +35,8 @@ struct Prompts {
     reading: Vec<u64>,
     longest_read: u64,
     pace: Pace,
+    /// Requests that were counted so far.
+    begun: u64,
 }
 
 /// A request that is with the engine; counted until it is dropped.
@@ -50,12 +54,27 @@ pub(crate) struct Reading {
     tokens: u64,
     began: Instant,
     over: AtomicBool,
+    /// Which request it is, if there was no other one when it began.
+    alone: Option<u64>,
 }
 
-/// A prompt of so many tokens may be what ends the worker: it is reported at once.
+/// A prompt of so many tokens may be what ends the worker: it is reported at once, and so is what joins it.
 const LONG_PROMPT: u64 = 256;
 
 impl Stats {
+    /// Of an engine whose worker answers calls on `threads`.
+    pub(crate) fn new(threads: CallThreads) -> Self {
+        Self {
+            threads,
+            ..Self::default()
+        }
+    }
+
+    /// The threads that answer calls.
+    pub(crate) fn threads(&self) -> &CallThreads {
+        &self.threads
+    }
+
     /// The engine made a token of some request.
     pub(crate) fn count_step(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
@@ -64,16 +83,21 @@ impl Stats {
     /// Counts a request with a prompt of that many tokens.
     pub(crate) fn begin(self: &Arc<Self>, prompt_tokens: usize) -> InFlight {
         let tokens = prompt_tokens as u64;
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.prompts().reading.push(tokens);
-        if tokens >= LONG_PROMPT {
+        let mut prompts = self.prompts();
+        let others = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        prompts.begun += 1;
+        prompts.reading.push(tokens);
+        let alone = (others == 0).then_some(prompts.begun);
+        if prompts.reading.iter().any(|tokens| *tokens >= LONG_PROMPT) {
             self.long_prompt.notify_one();
         }
+        drop(prompts);
         let reading = Reading {
             stats: Arc::clone(self),
             tokens,
             began: Instant::now(),
             over: AtomicBool::new(false),
+            alone,
         };
         let mut request = InFlight {
             reading: Arc::new(reading),
@@ -114,6 +138,7 @@ impl Stats {
 
     /// The counters now.
     pub(crate) fn read(&self) -> WatchStatsResponse {
+        let engine_cpu_time = self.threads.engine_cpu_time();
         let kv_blocks_total = self.kv_blocks_total.load(Ordering::Relaxed);
         let used = self.kv_blocks_used.load(Ordering::Relaxed);
         let prompts = self.prompts();
@@ -128,6 +153,7 @@ impl Stats {
             reading_tokens: prompts.reading.iter().copied().max().unwrap_or(0),
             longest_read_tokens: prompts.longest_read,
             pace: prompts.pace.to_message(),
+            engine_cpu_time: engine_cpu_time.try_into().ok(),
         }
     }
 
@@ -153,7 +179,10 @@ impl Reading {
             let mut prompts = self.stats.prompts();
             prompts.leave(self.tokens);
             prompts.longest_read = prompts.longest_read.max(self.tokens);
-            prompts.pace.read(self.tokens, now - self.began, now);
+            // With others it tells how busy the engine is, and not how quick.
+            if self.alone == Some(prompts.begun) {
+                prompts.pace.read(self.tokens, now - self.began, now);
+            }
         }
     }
 
@@ -249,6 +278,28 @@ mod tests {
         let stats = Arc::new(Stats::default());
         drop(stats.begin(1000));
         assert_eq!(stats.read().pace, None);
+        stats.begin(1000).reading().step();
+        assert!(stats.read().pace.is_some());
+    }
+
+    #[test]
+    fn only_a_prompt_that_is_read_alone_is_a_sign_of_speed() {
+        let stats = Arc::new(Stats::default());
+        let one = stats.begin(1000);
+        let two = stats.begin(1000);
+        one.reading().step();
+        two.reading().step();
+        assert_eq!(stats.read().pace, None);
+        drop(one);
+        let three = stats.begin(1000);
+        drop(two);
+        three.reading().step();
+        assert_eq!(
+            stats.read().pace,
+            None,
+            "another one was answered meanwhile"
+        );
+        drop(three);
         stats.begin(1000).reading().step();
         assert!(stats.read().pace.is_some());
     }

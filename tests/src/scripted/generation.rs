@@ -29,18 +29,25 @@ pub(super) struct Answer {
     /// Tokens made so far.
     made: u32,
     done: bool,
+    /// The engine lets go of it no more.
+    stuck: bool,
 }
 
 impl Answer {
     pub(super) fn new(worker: Arc<Worker>, request: GenerateRequest) -> Self {
         report(&worker.directory, Event::Generate);
-        worker.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self {
+        let answer = Self {
             worker,
             request,
             made: 0,
             done: false,
-        }
+            stuck: false,
+        };
+        let worker = &answer.worker;
+        worker.in_flight.fetch_add(1, Ordering::Relaxed);
+        worker.prompts().reading.push(answer.prompt().into());
+        worker.begun.notify_one();
+        answer
     }
 
     /// As [`Self::new`], with a token for each text.
@@ -86,7 +93,7 @@ impl Answer {
             return Ok(Some(self.last()));
         }
         {
-            let _work = Work::begin(script.work)?;
+            let _work = Work::begin(script.work, &self.worker.engine_time)?;
             pass(&self.worker.directory, script.gate.as_deref()).await?;
         }
         if script.token_interval_ms > 0 {
@@ -100,6 +107,7 @@ impl Answer {
         let script = &self.worker.script.generate;
         let now = Some(self.made);
         if script.hang_after == now {
+            self.stuck = true;
             pending::<()>().await;
         }
         if script.die_after == now {
@@ -128,6 +136,9 @@ impl Answer {
             token_ids: vec![self.made % 256],
             logprobs: Vec::new(),
         };
+        if self.made == 0 {
+            self.worker.prompts().leave(self.prompt().into(), true);
+        }
         self.made += 1;
         self.worker.steps.fetch_add(1, Ordering::Relaxed);
         GenerateResponse {
@@ -192,7 +203,12 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.worker.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !self.stuck {
+            if self.made == 0 {
+                self.worker.prompts().leave(self.prompt().into(), false);
+            }
+            self.worker.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
         let event = if self.done {
             Event::GenerateDone
         } else {

@@ -33,8 +33,12 @@ pub struct Script {
     pub load: LoadScript,
     /// What Generate does.
     pub generate: GenerateScript,
+    /// Processor time that Tokenize takes, which is none of the engine's.
+    pub tokenize_work_ms: u64,
     /// What WatchStats does.
     pub stats: StatsKind,
+    /// Tokens of prompts in a second that it says to read. Unset: it says nothing.
+    pub pace: Option<f64>,
     /// What Shutdown does.
     pub shutdown: ShutdownKind,
     /// SIGTERM is without effect.
@@ -151,10 +155,12 @@ pub struct GenerateScript {
     pub work: WorkKind,
     /// Time between tokens.
     pub token_interval_ms: u64,
-    /// After so many tokens nothing more comes.
+    /// After so many tokens nothing more comes, and the engine lets go of the request no more.
     pub hang_after: Option<u32>,
     /// After so many tokens the worker dies.
     pub die_after: Option<u32>,
+    /// With so many requests the worker dies, once it has told of them several times.
+    pub die_with_requests: Option<u32>,
     /// After so many tokens the call fails with INTERNAL.
     pub error_after: Option<u32>,
     /// After so many tokens the call fails with more words than headers take, which breaks its connection.

@@ -17,6 +17,7 @@ use super::{
     generation::Answer,
     loading::{Step, response},
     script::{ShutdownKind, StatsKind},
+    work::work_for,
     worker::Worker,
 };
 
@@ -89,6 +90,10 @@ impl WorkerService for Service {
         &self,
         request: Request<TokenizeRequest>,
     ) -> Result<Response<TokenizeResponse>, Status> {
+        let work = Duration::from_millis(self.0.script.tokenize_work_ms);
+        tokio::task::spawn_blocking(move || work_for(work))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?;
         let token_ids = request.into_inner().text.bytes().map(u32::from).collect();
         Ok(Response::new(TokenizeResponse { token_ids }))
     }
@@ -115,11 +120,15 @@ impl WorkerService for Service {
             .unwrap_or(Duration::from_secs(1))
             .max(Duration::from_millis(1));
         let worker = Arc::clone(&self.0);
-        let ticks = stream::unfold(tokio::time::interval(interval), move |mut ticks| {
+        let ticks = (tokio::time::interval(interval), 0);
+        let ticks = stream::unfold(ticks, move |(mut ticks, mut told)| {
             let worker = Arc::clone(&worker);
             async move {
-                ticks.tick().await;
-                Some((Ok(worker.stats()), ticks))
+                tokio::select! {
+                    _ = ticks.tick() => worker.die_of_requests(&mut told),
+                    () = worker.begun.notified() => {}
+                }
+                Some((Ok(worker.stats()), (ticks, told)))
             }
         });
         let stats = match self.0.script.stats {

@@ -53,6 +53,7 @@ impl Layer {
             spin_timeout_per_prompt_token: self
                 .spin_timeout_per_prompt_token
                 .or(below.spin_timeout_per_prompt_token),
+            max_spin_timeout: self.max_spin_timeout.or(below.max_spin_timeout),
             stall_timeout: self.stall_timeout.or(below.stall_timeout),
             stall_timeout_per_gib: self.stall_timeout_per_gib.or(below.stall_timeout_per_gib),
             watch_ring: self.watch_ring.or(below.watch_ring),

@@ -198,6 +198,7 @@ impl Driver {
         self.model.worker_kill.store(Some(kill));
         self.phase
             .host(HostedWorker::new(session, placement, attempt));
+        self.forget_other_places();
     }
 
     /// The attempt that is on disk has come to an end that the server saw.

@@ -1,7 +1,18 @@
 //! Looks at the worker from outside, and what comes of them.
 
+use std::{num::NonZero, sync::LazyLock, thread};
+
 use super::driver::Driver;
-use crate::model::{Failure, Memory, Stage, state::Event};
+use crate::{
+    catalog::LearnedPace,
+    model::{Failure, Memory, Stage, state::Event},
+};
+
+/// Processors that this process may use, and so may its workers.
+static PROCESSORS: LazyLock<u32> = LazyLock::new(|| {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    u32::try_from(processors).unwrap_or(u32::MAX)
+});
 
 impl Driver {
     /// Looks at the worker: progress and stalls of a load, hangs of an engine, memory.
@@ -59,9 +70,10 @@ impl Driver {
                 monitor.stalled(limits)
             }
             Stage::Ready | Stage::Draining => {
-                let pace = self.model.facts().learned.pace;
-                monitor.follow_engine(&occupancy, limits);
-                monitor.hung(&occupancy, limits, pace)
+                let facts = self.model.facts();
+                let known = facts.learned.pace.as_ref().map(|known| known.pace);
+                monitor.follow_service(&occupancy, limits);
+                monitor.hung(limits, known)
             }
             _ => None,
         }
@@ -100,17 +112,35 @@ impl Driver {
 
     /// Takes note of how quickly the engine works.
     fn record_pace(&mut self) {
+        let device = self.device_name();
         let Some(worker) = self.phase.worker_mut() else {
             return;
         };
         let Some(seen) = worker.monitor.as_ref().and_then(|monitor| monitor.pace()) else {
             return;
         };
-        let known = self.model.facts().learned.pace.unwrap_or_default();
+        let facts = self.model.facts();
+        let known = facts.learned.pace.as_ref();
+        let known = known.map(|known| known.pace).unwrap_or_default();
         let pace = seen.or(known);
         if pace.differs_from(known) {
             worker.pace_is_new = true;
-            self.model.learn(|facts| facts.learned.pace = Some(pace));
+            let learned = LearnedPace {
+                pace,
+                device,
+                processors: *PROCESSORS,
+            };
+            self.model
+                .learn(|facts| facts.learned.pace = Some(learned.clone()));
+        }
+    }
+
+    /// A worker was started: what was seen elsewhere does not hold where it is.
+    pub(super) fn forget_other_places(&mut self) {
+        let device = self.device_name();
+        let holds = |known: &LearnedPace| known.is_of(&device, *PROCESSORS);
+        if !self.model.facts().learned.pace.as_ref().is_some_and(holds) {
+            self.model.learn(|facts| facts.learned.pace = None);
         }
     }
 }

@@ -21,7 +21,7 @@ pub(in crate::rpc) fn learned(learned: &Learned) -> v1::LearnedFacts {
             .map(|(failure, _)| failure.message.clone())
             .unwrap_or_default(),
         last_failure_time: failure.map(|(_, time)| (*time).into()),
-        pace: learned.pace.map(pace),
+        pace: learned.pace.as_ref().map(|known| pace(known.pace)),
     }
 }
 

@@ -327,7 +327,7 @@ pub struct WatchStatsResponse {
     #[prost(uint32, tag = "6")]
     pub kv_blocks_total: u32,
     /// Length in tokens of the longest prompt that is with the engine and has no first token yet. Told at once
-    /// when it is long.
+    /// when it is long, and when further requests come to it.
     #[prost(uint64, tag = "7")]
     pub reading_tokens: u64,
     /// Length in tokens of the longest prompt that has been read so far.
@@ -336,6 +336,9 @@ pub struct WatchStatsResponse {
     /// How the model was seen to work so far. Unset where nothing has been seen.
     #[prost(message, optional, tag = "9")]
     pub pace: ::core::option::Option<::hangar_client::v1::Pace>,
+    /// Processor time that the engine has used: that of the worker's threads which do not answer calls.
+    #[prost(message, optional, tag = "10")]
+    pub engine_cpu_time: ::core::option::Option<::prost_types::Duration>,
 }
 /// Request of PrepareWeights.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hangar_client::v1::{ErrorReason, ModelState::Ready};
+use hangar_client::v1::{ErrorReason, ModelInfo, ModelState::Ready};
 use hangar_tests::{
     background::Background,
     driver::Gpu,
@@ -16,6 +16,31 @@ use tonic::Code;
 use super::server::{GIB, GpuServer};
 
 const LIMIT: Duration = Duration::from_millis(1500);
+
+#[hangar_tests::test]
+async fn a_pace_is_that_of_the_device_where_it_was_seen() -> Result<()> {
+    let server = GpuServer::with_gpus(&[10, 8]).await?;
+    let script = Script {
+        pace: Some(1000.0),
+        ..Script::on_device(GIB)
+    };
+    let spec = server.scripted("m", "cuda", &script)?;
+    let pace = |info: &ModelInfo| info.learned.as_ref().and_then(|learned| learned.pace);
+    server.try_load("m", spec.clone()).await?;
+    let first = server.place("m").await?;
+    server.info_when("m", |info| pace(info).is_some()).await?;
+    server.scripted("m", "cuda", &Script::on_device(GIB))?;
+    server.client.load("m").force_reload().wait().await?;
+    assert_eq!(server.place("m").await?, first);
+    assert!(pace(&server.info("m").await?).is_some(), "it is forgotten");
+
+    server.client.unload("m").send().await?;
+    server.driver.take(0, 5 * GIB)?;
+    server.try_load("m", spec).await?;
+    assert_ne!(server.place("m").await?, first);
+    assert_eq!(pace(&server.info("m").await?), None);
+    Ok(())
+}
 
 #[hangar_tests::test]
 async fn an_engine_hangs_only_if_its_device_rests_too() -> Result<()> {

@@ -1,6 +1,9 @@
 //! Engines that make no step any more, and those that only seem to.
 
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use hangar_client::{
@@ -12,11 +15,13 @@ use hangar_client::{
     },
 };
 use hangar_tests::{
+    background::Background,
     processes,
     refusals::refusal,
-    scripted::{Fault, GenerateScript, Script},
+    scripted::{Event, Fault, GenerateScript, Script},
     server::{DEADLINE, TestServer, Transitions, restarting},
 };
+use rustix::process::Signal;
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -100,6 +105,91 @@ async fn a_hang_is_noticed_although_the_caller_never_reads() -> Result<()> {
     let _answer = server.client.generate("m").prompt("x").stream().await?;
     assert_eq!(transitions.next().await?.reason, "WORKER_HUNG");
     transitions.until(Ready).await?;
+    Ok(())
+}
+
+/// Makes sure that the model hung and is READY again.
+async fn assert_was_replaced(transitions: &mut Transitions) -> Result<()> {
+    let backoff = timeout(DEADLINE, transitions.next()).await??;
+    assert_eq!(
+        (backoff.state(), backoff.reason.as_str()),
+        (Backoff, "WORKER_HUNG")
+    );
+    assert_eq!(transitions.until(Ready).await?.restarts, 1);
+    Ok(())
+}
+
+async fn again_and_again(ask: impl AsyncFn()) -> Infallible {
+    loop {
+        ask().await;
+    }
+}
+
+#[hangar_tests::test]
+async fn callers_that_give_up_sooner_than_the_limit_hide_no_hang() -> Result<()> {
+    let (server, mut transitions) = server(&Script::generating(hangs_after(0))).await?;
+    let ask = async || {
+        let request = server.client.generate("m").prompt("x").timeout(LIMIT / 3);
+        // It ends by its deadline, and once the hang was found by that.
+        let _ = request.text().await;
+    };
+    tokio::select! {
+        never = again_and_again(ask) => match never {},
+        replaced = assert_was_replaced(&mut transitions) => replaced,
+    }
+}
+
+#[hangar_tests::test]
+async fn calls_that_the_engine_has_no_part_in_hide_no_hang() -> Result<()> {
+    let script = Script {
+        tokenize_work_ms: 50,
+        ..Script::generating(hangs_after(1))
+    };
+    let (server, mut transitions) = server(&script).await?;
+    let _answer = server.client.generate("m").prompt("x").stream().await?;
+    let ask = async || {
+        // It is answered until the hang was found.
+        let _ = server.client.tokenize("m", "x").send().await;
+    };
+    tokio::select! {
+        never = again_and_again(ask) => match never {},
+        replaced = assert_was_replaced(&mut transitions) => replaced,
+    }
+}
+
+#[hangar_tests::test]
+async fn a_stopped_worker_is_a_hang_although_nobody_waits_for_it() -> Result<()> {
+    let (_server, mut transitions) = server(&Script::default()).await?;
+    let worker = transitions.current().map_or(0, |status| status.worker_pid);
+    processes::signal(worker, Signal::STOP)?;
+    assert_was_replaced(&mut transitions).await?;
+    assert!(!processes::exists(worker));
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_server_that_was_stopped_with_its_worker_saw_no_hang() -> Result<()> {
+    let script = Script::generating(GenerateScript {
+        gate: Some("token".into()),
+        ..GenerateScript::default()
+    });
+    let (server, mut transitions) = server_within(LONGER, &script).await?;
+    let gate = server.gate("token")?;
+    let mut events = server.events()?;
+    let worker = transitions.current().map_or(0, |status| status.worker_pid);
+    let answer = server.client.generate("m").prompt("x").max_tokens(1).text();
+    let answer = Background::start(answer);
+    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    server.signal(Signal::STOP)?;
+    processes::signal(worker, Signal::STOP)?;
+    let stopped = timeout(LONGER * 2, transitions.next()).await;
+    assert!(stopped.is_err(), "{stopped:?}");
+    gate.open()?;
+    processes::signal(worker, Signal::CONT)?;
+    server.signal(Signal::CONT)?;
+    assert_eq!(answer.end().await??.text, "t0 ");
+    let status = server.info().await?.status.context("a status")?;
+    assert_eq!((status.worker_pid, status.restarts), (worker, 0));
     Ok(())
 }
 

@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hangar_client::v1::{
-    ErrorReason,
-    ModelState::{Backoff, Ready},
+use hangar_client::{
+    Generate,
+    v1::{
+        ErrorReason, ModelInfo,
+        ModelState::{Backoff, Ready},
+    },
 };
 use hangar_tests::{
     background::Background,
+    processes,
     quota::CpuQuota,
     refusals::refusal,
     scripted::{GenerateScript, Script, WorkKind},
-    server::{TestServer, TestServerBuilder, Transitions},
+    server::{DEADLINE, NEVER, TestServer, TestServerBuilder, Transitions},
     throttle::Throttle,
 };
 use tokio::time::timeout;
@@ -97,6 +101,62 @@ async fn an_engine_whose_container_gives_it_a_hundredth_of_a_processor_does_not_
 async fn processor_time_of_the_workers_children_is_work() -> Result<()> {
     let limit = Duration::from_millis(1500);
     assert_it_lives(WorkKind::Child, limit, Slowed::Not).await
+}
+
+/// A prompt of so many tokens, one for each byte.
+fn long(server: &TestServer, tokens: usize) -> Generate {
+    let prompt = "x".repeat(tokens);
+    server.client.generate("m").prompt(prompt).max_tokens(1)
+}
+
+#[hangar_tests::test]
+async fn a_prompt_whose_pace_is_not_known_has_no_more_time_than_any() -> Result<()> {
+    let (server, mut transitions) = server(WorkKind::Thread, |options: TestServerBuilder| {
+        options
+            .time("--hang-timeout", Duration::from_secs(60))
+            .time("--spin-timeout", Duration::from_secs(1))
+            .time("--spin-timeout-per-prompt-token", NEVER)
+            .time("--max-spin-timeout", Duration::from_secs(2))
+    })
+    .await?;
+    let _gate = server.gate("token")?;
+    let answer = long(&server, 1000).text().await;
+    let hung = refusal(answer, Code::Unavailable, ErrorReason::WorkerHung);
+    assert!(hung.message().contains("1000 tokens of prompts"), "{hung}");
+    assert_eq!(transitions.next().await?.reason, "WORKER_HUNG");
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn what_an_earlier_worker_read_quickly_kills_no_slower_one() -> Result<()> {
+    let (server, _transitions) = server(WorkKind::Thread, |options: TestServerBuilder| {
+        options.time("--spin-timeout", Duration::from_secs(1))
+    })
+    .await?;
+    let mut script = Script::read(&server.directory)?;
+    script.pace = Some(1e6);
+    script.write(&server.directory)?;
+    server.client.load("m").force_reload().wait().await?;
+    let known = |info: &ModelInfo| info.learned.as_ref().is_some_and(|it| it.pace.is_some());
+    server.info_when(known).await?;
+    script.pace = None;
+    script.write(&server.directory)?;
+    let load = server.client.load("m").force_reload().wait().await?;
+    let worker = load.status.context("a status")?.worker_pid;
+    assert!(known(&server.info().await?), "what was learned is kept");
+
+    let gate = server.gate("token")?;
+    let answer = Background::start(long(&server, 1000).text());
+    processes::eventually("the engine works for long", DEADLINE, || {
+        let used = processes::cpu_time(worker).ok()?;
+        (used > Duration::from_secs(3)).then_some(())
+    })
+    .await?;
+    gate.open()?;
+    assert_eq!(answer.end().await??.text, "t0 ");
+    let status = server.info().await?.status.context("a status")?;
+    assert_eq!((status.worker_pid, status.restarts), (worker, 0));
+    Ok(())
 }
 
 #[hangar_tests::test]

@@ -14,6 +14,7 @@ use hangar_client::{
 };
 use hangar_tests::{
     background::Background,
+    fixtures::Fixtures,
     processes,
     refusals::refusal,
     server::{DEADLINE, TestServer, restarting},
@@ -45,6 +46,31 @@ async fn learned(server: &TestServer) -> Result<Pace> {
         }
     };
     timeout(DEADLINE, look).await?
+}
+
+#[hangar_tests::test]
+async fn an_engine_that_reads_a_prompt_for_longer_than_the_limit_does_not_hang() -> Result<()> {
+    let limit = Duration::from_secs(2);
+    let fixtures = Fixtures::new()?;
+    let path = fixtures.long_llama()?;
+    let server = TestServer::real()
+        .fixtures(&fixtures)
+        .time("--hang-timeout", limit)
+        .serving(&path, |_| ())
+        .await?;
+    let worker = server.worker().await?;
+    let throttle = Throttle::start(worker, 20)?;
+    let used = processes::cpu_time(worker)?;
+    let running = Background::start(prompt(&server, 12_000).max_tokens(1).text());
+    processes::eventually("the prompt is read for long", DEADLINE, || {
+        let now = processes::cpu_time(worker).ok()?;
+        (now >= used + limit / 8).then_some(())
+    })
+    .await?;
+    drop(throttle);
+    running.end().await??;
+    assert_eq!(server.worker().await?, worker);
+    Ok(())
 }
 
 #[hangar_tests::test]
