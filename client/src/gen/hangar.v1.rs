@@ -559,6 +559,21 @@ pub struct Pace {
     #[prost(double, optional, tag = "2")]
     pub generated_tokens_per_second: ::core::option::Option<f64>,
 }
+/// A prompt that ended a worker while it was read: longer than any that had been read before, of at least 256 tokens, and
+/// alone with the engine.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FatalPrompt {
+    /// Its length in tokens.
+    #[prost(uint64, tag = "1")]
+    pub tokens: u64,
+    /// How the last of these workers ended, as the name of an ErrorReason without its prefix.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Workers that ended so. After one it may have been by chance: the prompt is read when it comes again. From two on,
+    /// prompts of `tokens` and more are refused with PROMPT_TOO_LARGE.
+    #[prost(uint32, tag = "3")]
+    pub deaths: u32,
+}
 /// Quantiles of a latency.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LatencyQuantiles {
@@ -656,6 +671,10 @@ pub struct ModelInfo {
     /// Why the model should be reloaded, in words. Empty unless `reload_required`.
     #[prost(string, tag = "16")]
     pub reload_reason: ::prost::alloc::string::String,
+    /// A prompt that ended workers of the model, since the server started. Unset where none did, and again once LoadModel
+    /// loads the model anew, its spec is changed in what the engine is built from, or it comes to another device.
+    #[prost(message, optional, tag = "17")]
+    pub fatal_prompt: ::core::option::Option<FatalPrompt>,
 }
 /// States in a model's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -3470,9 +3489,10 @@ pub enum ErrorReason {
     /// once, nothing was computed. Metadata: `prompt_tokens`, `prompt_tokens_per_second`, `estimated_seconds`,
     /// `seconds_left`.
     DeadlineTooShort = 41,
-    /// FAILED_PRECONDITION: a prompt of this length has ended the model's worker before, which was longer than
-    /// any that it has read. Holds until the model is loaded anew by LoadModel or its spec changes. Metadata:
-    /// `prompt_tokens`, `fatal_prompt_tokens`, `fatal_reason` (for example WORKER_HUNG).
+    /// FAILED_PRECONDITION: a prompt no longer than this has ended two of the model's workers, and was longer than
+    /// any that one has read (`ModelInfo.fatal_prompt`). Holds until the model is loaded anew by LoadModel, its spec
+    /// changes or it comes to another device. Metadata: `prompt_tokens`, `fatal_prompt_tokens`, `fatal_reason` (for
+    /// example WORKER_HUNG).
     PromptTooLarge = 42,
     /// OUT_OF_RANGE: the request is larger than the server takes; for a compressed one, whose size shows only
     /// when it is unpacked, the code is RESOURCE_EXHAUSTED.

@@ -1,24 +1,30 @@
-//! What a worker is not given again: a prompt as long as one that ended a worker of the same model.
+//! What a worker is not given again: a prompt as long as one that ended workers of the same model.
 //!
-//! A caller whose request ended with its worker tries again, and the next worker would end in the same way. A
-//! length is to blame only if it is great, and greater than any that was read without harm.
+//! A caller whose request ended with its worker tries again, and the next worker would end in the same way. But workers
+//! end for many reasons, most of which have nothing to do with what they read. So a length is to blame only if it is
+//! great, greater than any that was read without harm, alone with the engine, and for the second time.
 
 use super::worker_monitor::PromptLengths;
 use crate::model::Reason;
 
-/// A prompt that ended a worker while it was read.
+/// A prompt that ended workers while they read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FatalPrompt {
     /// Its length in tokens.
     pub tokens: u64,
-    /// How the worker ended.
+    /// How the last of them ended.
     pub reason: Reason,
+    /// How many have. It may have been by chance as long as that is one.
+    pub deaths: u32,
 }
 
-/// What happened to the prompts of one model, as long as its spec makes the same engine.
-#[derive(Clone, Copy, Debug, Default)]
+/// What happened to the prompts of one model, as long as its spec makes the same engine on the same device.
+#[derive(Clone, Debug, Default)]
 pub(super) struct PromptHistory {
+    device: String,
     longest_read: u64,
+    /// Workers that ended with prompts of different lengths, one each: the shortest one.
+    suspect: Option<FatalPrompt>,
     fatal: Option<FatalPrompt>,
 }
 
@@ -28,17 +34,39 @@ const LEAST: u64 = 256;
 // === impl PromptHistory ===
 
 impl PromptHistory {
-    /// A worker that had these prompts ended, or is about to be killed, for this reason.
-    pub(super) fn worker_ended(&mut self, prompts: PromptLengths, reason: Reason) {
+    /// A worker that had these prompts ended, or is about to be killed, for this reason. Says whether a prompt may be why.
+    pub(super) fn worker_ended(&mut self, prompts: PromptLengths, reason: Reason) -> bool {
         self.longest_read = self.longest_read.max(prompts.longest_read);
+        let longest_read = self.longest_read;
+        self.suspect = self.suspect.filter(|one| one.tokens > longest_read);
         let by_itself = matches!(
             reason,
             Reason::WorkerDied | Reason::WorkerHung | Reason::InsufficientMemory
         );
         let tokens = prompts.reading;
-        if by_itself && tokens >= LEAST && tokens > self.longest_read {
-            self.fatal = Some(FatalPrompt { tokens, reason });
+        let may_be_why =
+            by_itself && prompts.in_flight == 1 && tokens >= LEAST && tokens > longest_read;
+        if !may_be_why {
+            return false;
         }
+        match self.suspect {
+            Some(suspect) if suspect.tokens <= tokens => {
+                let deaths = self.fatal.map_or(1, |fatal| fatal.deaths) + 1;
+                self.fatal = Some(FatalPrompt {
+                    tokens,
+                    reason,
+                    deaths,
+                });
+            }
+            _ => {
+                self.suspect = Some(FatalPrompt {
+                    tokens,
+                    reason,
+                    deaths: 1,
+                });
+            }
+        }
+        true
     }
 
     /// The shortest prompt that is not to be read again.
@@ -46,9 +74,27 @@ impl PromptHistory {
         self.fatal
     }
 
+    /// The same, else what ended a worker once.
+    pub(super) fn known(&self) -> Option<FatalPrompt> {
+        self.fatal.or(self.suspect)
+    }
+
     /// Somebody wants it to be tried again.
     pub(super) fn forgive(&mut self) {
+        self.suspect = None;
         self.fatal = None;
+    }
+
+    /// The next worker is on `device`. Says whether nothing is known of it there.
+    pub(super) fn move_to(&mut self, device: &str) -> bool {
+        let is_new = self.device != device;
+        if is_new {
+            *self = Self {
+                device: device.to_owned(),
+                ..Self::default()
+            };
+        }
+        is_new
     }
 }
 
@@ -56,27 +102,83 @@ impl PromptHistory {
 mod tests {
     use super::*;
 
-    fn lengths(reading: u64, longest_read: u64) -> PromptLengths {
+    fn alone(reading: u64) -> PromptLengths {
         PromptLengths {
             in_flight: 1,
             reading,
-            longest_read,
+            longest_read: 0,
         }
     }
 
+    fn after(history: &mut PromptHistory, reading: u64) -> Option<u64> {
+        history.worker_ended(alone(reading), Reason::WorkerDied);
+        history.fatal().map(|fatal| fatal.tokens)
+    }
+
     #[test]
-    fn only_a_length_that_was_never_read_is_to_blame() {
+    fn only_a_great_length_that_was_never_read_alone_is_to_blame() {
         let mut history = PromptHistory::default();
-        history.worker_ended(lengths(LEAST - 1, 0), Reason::WorkerDied);
-        history.worker_ended(lengths(3000, 4000), Reason::WorkerDied);
-        history.worker_ended(lengths(4000, 0), Reason::WorkerDied);
-        history.worker_ended(lengths(9000, 0), Reason::ModelUnloaded);
-        assert_eq!(history.fatal(), None);
-        history.worker_ended(lengths(9000, 0), Reason::WorkerHung);
-        history.worker_ended(lengths(8000, 0), Reason::WorkerDied);
-        let fatal = history.fatal().expect("a fatal prompt");
-        assert_eq!((fatal.tokens, fatal.reason), (8000, Reason::WorkerDied));
+        let ends = |prompts, reason| (prompts, reason);
+        let harmless = [
+            ends(alone(LEAST - 1), Reason::WorkerDied),
+            ends(
+                PromptLengths {
+                    longest_read: 4000,
+                    ..alone(3000)
+                },
+                Reason::WorkerDied,
+            ),
+            ends(alone(4000), Reason::WorkerDied),
+            ends(alone(9000), Reason::ModelUnloaded),
+            ends(
+                PromptLengths {
+                    in_flight: 2,
+                    ..alone(9000)
+                },
+                Reason::WorkerDied,
+            ),
+        ];
+        for (prompts, reason) in harmless.into_iter().chain(harmless) {
+            assert!(!history.worker_ended(prompts, reason), "{prompts:?}");
+        }
+        assert_eq!(history.known(), None);
+    }
+
+    #[test]
+    fn the_second_end_at_a_length_no_shorter_is_to_blame() {
+        let mut history = PromptHistory::default();
+        assert_eq!(after(&mut history, 9000), None);
+        assert_eq!(history.known().map(|known| known.deaths), Some(1));
+        assert_eq!(after(&mut history, 8000), None);
+        assert_eq!(after(&mut history, 9000), Some(9000));
+        assert_eq!(after(&mut history, 8000), Some(8000));
+        let fatal = history.known().expect("a fatal prompt");
+        assert_eq!((fatal.reason, fatal.deaths), (Reason::WorkerDied, 3));
         history.forgive();
+        assert_eq!(history.known(), None);
+    }
+
+    #[test]
+    fn what_was_read_after_all_is_not_suspected_any_more() {
+        let mut history = PromptHistory::default();
+        after(&mut history, 300);
+        let read = PromptLengths {
+            longest_read: 300,
+            ..alone(9000)
+        };
+        history.worker_ended(read, Reason::WorkerDied);
         assert_eq!(history.fatal(), None);
+        assert_eq!(history.known().map(|known| known.tokens), Some(9000));
+    }
+
+    #[test]
+    fn another_device_knows_nothing() {
+        let mut history = PromptHistory::default();
+        assert!(history.move_to("cpu"));
+        after(&mut history, 9000);
+        assert!(!history.move_to("cpu"));
+        assert_eq!(after(&mut history, 9000), Some(9000));
+        assert!(history.move_to("cuda:GPU-1"));
+        assert_eq!(history.known(), None);
     }
 }

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Gate, Permit, Refusal},
+    fatal_prompt::FatalPrompt,
     files::Loaded,
     usage::{Operation, RequestRecord, Sample, Totals, Usage, UsageReport},
 };
@@ -81,6 +82,8 @@ pub struct Facts {
     pub files_changed: Option<String>,
     /// Since when it has been READY, if it is.
     pub ready_since: Option<SystemTime>,
+    /// A prompt that ended workers of it, if one did.
+    pub fatal_prompt: Option<FatalPrompt>,
 }
 
 // === impl Model ===
@@ -240,6 +243,7 @@ impl Facts {
             built: None,
             files_changed: None,
             ready_since: None,
+            fatal_prompt: None,
             entry,
         }
     }

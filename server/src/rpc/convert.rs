@@ -13,7 +13,7 @@ use hangar_client::v1;
 
 use crate::model::{Failure, Pace, Sampling};
 
-pub(super) use load::{learned, load_record};
+pub(super) use load::{fatal_prompt, learned, load_record};
 pub(super) use metadata::metadata_message;
 pub(super) use spec::spec;
 pub(super) use status::{memory, status, suspend_reason};

@@ -156,6 +156,7 @@ fn model(
             .map(history)
             .unwrap_or_default(),
         learned: Some(convert::learned(learned)),
+        fatal_prompt: facts.fatal_prompt.map(convert::fatal_prompt),
     }
 }
 

@@ -105,8 +105,8 @@ pub(crate) fn prompt_too_large(tokens: u64, fatal: u64, reason: &str) -> Status 
         Code::FailedPrecondition,
         ErrorReason::PromptTooLarge,
         format!(
-            "the prompt has {tokens} tokens, and one of {fatal}, more than this model had read before, ended its \
-             worker ({reason}); shorten it, or change what stood in its way and load the model again with \
+            "the prompt has {tokens} tokens, and one of {fatal}, more than this model had read before, ended two of \
+             its workers ({reason}); shorten it, or change what stood in its way and load the model again with \
              force_reload"
         ),
         metadata,

@@ -10,6 +10,7 @@ mod liveness;
 mod loads;
 mod neighbours;
 mod panics;
+mod prompts;
 mod restarts;
 mod slow;
 mod stops;

@@ -172,6 +172,7 @@ impl Driver {
         if open.as_ref() == Some(&id) {
             if order.forgive {
                 self.load.prompts.forgive();
+                self.model.learn(|facts| facts.fatal_prompt = None);
             }
             self.begin_clock(&id, order.timeout, &span);
         }

@@ -229,7 +229,10 @@ impl Driver {
         let spec = self.model.facts().entry.spec.clone();
         if !self.load.spec.builds_the_same_as(&spec) {
             self.load.prompts = PromptHistory::default();
-            self.model.learn(|facts| facts.learned.pace = None);
+            self.model.learn(|facts| {
+                facts.learned.pace = None;
+                facts.fatal_prompt = None;
+            });
         }
         self.state.renew(spec.restart_policy(), is_remote(&spec));
         self.load.spec = spec;

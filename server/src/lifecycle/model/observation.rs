@@ -105,8 +105,18 @@ impl Driver {
             && served
             && !self.state.is_terminating()
         {
-            let prompts = &mut self.load.prompts;
-            prompts.worker_ended(monitor.prompts(), failure.reason);
+            let prompts = monitor.prompts();
+            if self.load.prompts.worker_ended(prompts, failure.reason) {
+                let fatal = self.load.prompts.known();
+                tracing::warn!(
+                    model = %self.model.id(),
+                    reason = failure.reason.name(),
+                    tokens = prompts.reading,
+                    refused_from = self.load.prompts.fatal().map(|fatal| fatal.tokens),
+                    "a worker ended while it read a prompt that is longer than any that was read before"
+                );
+                self.model.learn(|facts| facts.fatal_prompt = fatal);
+            }
         }
     }
 
@@ -138,6 +148,9 @@ impl Driver {
     /// A worker was started: what was seen elsewhere does not hold where it is.
     pub(super) fn forget_other_places(&mut self) {
         let device = self.device_name();
+        if self.load.prompts.move_to(&device) {
+            self.model.learn(|facts| facts.fatal_prompt = None);
+        }
         let holds = |known: &LearnedPace| known.is_of(&device, *PROCESSORS);
         if !self.model.facts().learned.pace.as_ref().is_some_and(holds) {
             self.model.learn(|facts| facts.learned.pace = None);

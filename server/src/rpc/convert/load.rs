@@ -5,6 +5,7 @@ use hangar_client::v1;
 use super::{duration, memory, pace, reason};
 use crate::{
     catalog::Learned,
+    lifecycle::FatalPrompt,
     model::{LoadOutcome, LoadRecord},
 };
 
@@ -22,6 +23,15 @@ pub(in crate::rpc) fn learned(learned: &Learned) -> v1::LearnedFacts {
             .unwrap_or_default(),
         last_failure_time: failure.map(|(_, time)| (*time).into()),
         pace: learned.pace.as_ref().map(|known| pace(known.pace)),
+    }
+}
+
+/// A prompt that ended workers.
+pub(in crate::rpc) fn fatal_prompt(fatal: FatalPrompt) -> v1::FatalPrompt {
+    v1::FatalPrompt {
+        tokens: fatal.tokens,
+        reason: fatal.reason.name().to_owned(),
+        deaths: fatal.deaths,
     }
 }
 

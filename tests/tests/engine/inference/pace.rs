@@ -118,8 +118,26 @@ async fn a_prompt_that_cannot_meet_its_deadline_is_refused_at_once() -> Result<(
     Ok(())
 }
 
+/// Has the worker read a large prompt and end meanwhile, as the system ends one when memory is short.
+async fn kill_at(server: &TestServer, large: Generate) -> Result<()> {
+    let worker = server.worker().await?;
+    let throttle = Throttle::start(worker, 100)?;
+    let used = processes::cpu_time(worker)?;
+    let running = Background::start(large.text());
+    processes::eventually("the prompt is read", DEADLINE, || {
+        let now = processes::cpu_time(worker).ok()?;
+        (now >= used + Duration::from_millis(50)).then_some(())
+    })
+    .await?;
+    processes::signal(worker, Signal::KILL)?;
+    drop(throttle);
+    let died = running.end().await?;
+    refusal(died, Code::Unavailable, ErrorReason::WorkerDied);
+    Ok(())
+}
+
 #[hangar_tests::test]
-async fn a_prompt_that_ended_a_worker_is_not_sent_to_the_next() -> Result<()> {
+async fn a_prompt_that_ended_two_workers_is_not_sent_to_the_next() -> Result<()> {
     let server = TestServer::long(|_| ()).await?;
     let path = server.fixtures.long_llama()?;
     let spec = restarting(&path, OnFailure, 5);
@@ -128,22 +146,14 @@ async fn a_prompt_that_ended_a_worker_is_not_sent_to_the_next() -> Result<()> {
     let mut transitions = server.follow("m").await?;
     let large = || prompt(&server, 8000).max_tokens(2);
     prompt(&server, 1000).max_tokens(2).text().await?;
-    let worker = server.worker().await?;
-    let throttle = Throttle::start(worker, 100)?;
-    let used = processes::cpu_time(worker)?;
-    let running = Background::start(large().text());
-    processes::eventually("the prompt is read", DEADLINE, || {
-        let now = processes::cpu_time(worker).ok()?;
-        (now >= used + Duration::from_millis(50)).then_some(())
-    })
-    .await?;
-    // As the system does when memory is short.
-    processes::signal(worker, Signal::KILL)?;
-    drop(throttle);
-    let died = running.end().await?;
-    refusal(died, Code::Unavailable, ErrorReason::WorkerDied);
-    transitions.until(Backoff).await?;
-    transitions.until(Ready).await?;
+    for deaths in 1..=2 {
+        kill_at(&server, large()).await?;
+        transitions.until(Backoff).await?;
+        transitions.until(Ready).await?;
+        let known = server.info().await?.fatal_prompt;
+        let known = known.map(|fatal| (fatal.tokens, fatal.deaths));
+        assert_eq!(known, Some((8000, deaths)));
+    }
     let refused = refusal(
         large().text().await,
         Code::FailedPrecondition,
@@ -156,7 +166,7 @@ async fn a_prompt_that_ended_a_worker_is_not_sent_to_the_next() -> Result<()> {
     prompt(&server, 4000).max_tokens(2).text().await?;
     assert_eq!(server.worker().await?, {
         let status = server.info().await?.status.context("a status")?;
-        assert_eq!(status.restarts, 1);
+        assert_eq!(status.restarts, 2);
         status.worker_pid
     });
     server.client.load("m").force_reload().wait().await?;

@@ -27,6 +27,12 @@ pub(super) fn notes(model: &ModelInfo) -> String {
     if model.reload_required {
         notes.push("reload required".to_owned());
     }
+    if let Some(fatal) = &model.fatal_prompt {
+        notes.push(format!(
+            "{} ended with {} tokens to read",
+            fatal.reason, fatal.tokens
+        ));
+    }
     notes.join(", ")
 }
 
