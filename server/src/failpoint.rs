@@ -3,7 +3,8 @@
 //!
 //! With it, the directory that the environment variable `HANGAR_FAILPOINTS` names is looked into. A file there that has
 //! a point's name says what happens to the task that comes by: `panic`, once, or `block` for as long as the file is
-//! there. A point of one model has that model's id behind its name, as in `driver.m`.
+//! there; a file of its name with `.reached` behind it says that somebody does. A point of one model has that model's
+//! id behind its name, as in `driver.m`.
 
 #[cfg(not(feature = "failpoints"))]
 pub(crate) use released::{meets, pass};
@@ -54,6 +55,8 @@ mod ordered {
                 panic!("the failpoint {point} was ordered to panic")
             }
             Ok("block") => {
+                // Whoever waits for that sees it. Without the directory nobody does.
+                let _ = fs::write(format!("{}.reached", order.display()), "");
                 while order.exists() {
                     block();
                 }

@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::Result;
 
+use crate::{processes::eventually, server::DEADLINE};
+
 /// Orders for one server, which has to be started with [`crate::server::TestServerBuilder::failpoints`].
 #[derive(Debug)]
 pub struct Failpoints(tempfile::TempDir);
@@ -61,6 +63,21 @@ impl Failpoints {
 }
 
 // === impl Blocked ===
+
+impl Blocked {
+    /// Waits until a task is blocked.
+    ///
+    /// # Errors
+    ///
+    /// When none comes by in time.
+    pub async fn reached(&self) -> Result<()> {
+        let mark = format!("{}.reached", self.0.display());
+        eventually("a task comes by the failpoint", DEADLINE, || {
+            Path::new(&mark).exists().then_some(())
+        })
+        .await
+    }
+}
 
 impl Drop for Blocked {
     fn drop(&mut self) {

@@ -18,12 +18,8 @@ use hangar_tests::{
 use rstest::rstest;
 use tokio::time::timeout;
 use tonic::Code;
-use tonic_health::pb::health_check_response::ServingStatus::NotServing;
 
-use super::{
-    chunk, end,
-    liveness::{LIVENESS_TIMEOUT, Watch},
-};
+use super::{chunk, end};
 
 const MIB: u64 = 1 << 20;
 
@@ -182,7 +178,6 @@ async fn a_reservation_outlives_its_driver_until_the_worker_is_reaped() -> Resul
         .failpoints(&failpoints)
         .argument("--memory-limit")
         .argument("200MiB")
-        .time("--liveness-timeout", LIVENESS_TIMEOUT)
         .time("--kill-timeout", NEVER)
         .start()
         .await?;
@@ -204,9 +199,8 @@ async fn a_reservation_outlives_its_driver_until_the_worker_is_reaped() -> Resul
     let mut running = server.client.generate("m").prompt("x").stream().await?;
 
     // Whoever would kill the worker and reap it does not come to it.
-    let mut liveness = Watch::open(&server, "liveness").await?;
     let blocked = failpoints.block("worker-owner.m")?;
-    liveness.until(NotServing).await?;
+    blocked.reached().await?;
     failpoints.panic("driver.m")?;
     refusal(
         end(&mut running).await,
