@@ -1,5 +1,6 @@
 //! Faults of workers: each is noticed, reported, and stays that model's fault.
 
+mod abandoned;
 mod answers;
 mod drivers;
 mod floods;

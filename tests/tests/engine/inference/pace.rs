@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use hangar_client::{
     Generate,
     v1::{
-        ErrorReason, ModelInfo,
+        ErrorReason, MemoryHint, ModelInfo,
         ModelState::{Backoff, Ready},
         Pace,
         RestartMode::OnFailure,
@@ -56,7 +56,13 @@ async fn an_engine_that_reads_a_prompt_for_longer_than_the_limit_does_not_hang()
     let server = TestServer::real()
         .fixtures(&fixtures)
         .time("--hang-timeout", limit)
-        .serving(&path, |_| ())
+        .serving(&path, |spec| {
+            // For the scores of so many tokens.
+            spec.memory_hint = Some(MemoryHint {
+                host_bytes: 3 << 30,
+                device_bytes: 0,
+            });
+        })
         .await?;
     let worker = server.worker().await?;
     let throttle = Throttle::start(worker, 20)?;
