@@ -59,7 +59,7 @@ enum AdmissionSlot {
 
 /// A request that was not let through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// The gate is closed: the model is not READY.
     Closed,
     /// As many wait as may.

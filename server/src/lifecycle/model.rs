@@ -167,7 +167,7 @@ impl Model {
     /// # Errors
     ///
     /// See [`Refusal`].
-    pub async fn admit(&self, priority: i32) -> Result<Permit, Refusal> {
+    pub(super) async fn admit(&self, priority: i32) -> Result<Permit, Refusal> {
         self.gate.admit(priority).await
     }
 
@@ -177,7 +177,7 @@ impl Model {
     /// # Errors
     ///
     /// See [`Refusal`].
-    pub async fn admit_unscheduled(&self) -> Result<Permit, Refusal> {
+    pub(super) async fn admit_unscheduled(&self) -> Result<Permit, Refusal> {
         self.gate.admit_unscheduled().await
     }
 
