@@ -5,6 +5,7 @@ use hangar_client::v1::ModelState::Ready;
 use hangar_tests::{
     background::Background,
     failpoints::Failpoints,
+    scripted::Script,
     server::{TestServer, spec},
 };
 
@@ -12,6 +13,7 @@ use hangar_tests::{
 async fn a_load_is_carried_out_whose_caller_goes_while_it_is_written_down() -> Result<()> {
     let failpoints = Failpoints::new()?;
     let server = TestServer::scripted()
+        .script(&Script::default())
         .failpoints(&failpoints)
         .start()
         .await?;
