@@ -114,13 +114,14 @@ impl<'c> Change<'c> {
             desired,
         } = request;
         let before = self.find(&name)?;
-        let after = match (spec, &before) {
+        let mut after = match (spec, &before) {
             (Some((spec, on_conflict)), _) => self.register(name, spec, on_conflict, capacity)?,
             (None, Some(entry)) => entry.clone(),
             (None, None) => return Err(RegisterError::Unknown(name)),
         };
         if desired {
             self.set_desired(&after.id, true)?;
+            after.desired = true;
         }
         Ok(Requested { before, after })
     }

@@ -102,11 +102,9 @@ impl Fleet {
         let on_conflict = OnConflict::of(options.force);
         let entry = self.register(name, options.spec, on_conflict, desired);
         let ticket = match entry.await {
-            Ok(mut entry) => {
+            Ok(entry) => {
                 if desired {
                     self.note_desired(&id, true);
-                    // For a model that is tracked from now on.
-                    entry.desired = true;
                 }
                 let order = LoadOrder {
                     force: options.force && !self.was_reloaded(&entry, seen.as_ref()),
