@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use arc_swap::ArcSwap;
 
 use super::Hub;
-use crate::model::{ModelId, Stage, Status};
+use crate::model::{Stage, Status};
 
 /// The status of one model as it was published last. Clones are the same cell. It changes under the lock of the
 /// hub's journal only, together with the event that watchers get.
@@ -49,11 +49,6 @@ impl Publisher {
     /// What others read.
     pub fn cell(&self) -> &StatusCell {
         &self.cell
-    }
-
-    /// The model.
-    pub fn model_id(&self) -> &ModelId {
-        &self.draft.model_id
     }
 
     /// What is published next, as far as it is known.
