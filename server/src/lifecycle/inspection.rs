@@ -5,10 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Fleet,
@@ -41,14 +38,9 @@ impl Fleet {
         time: Duration,
     ) -> Result<(), Failure> {
         let (context, id, spec) = (self.context.clone(), id.clone(), spec.clone());
-        let (found, inspected) = oneshot::channel();
-        self.context.tasks.request(async move {
-            let verdict = match download(&context, &spec, time).await {
-                Ok(files) => inspect(&context, &id, &spec, files, may_evict).await,
-                Err(failure) => Err(failure),
-            };
-            // Whoever asked may have stopped waiting.
-            let _ = found.send(verdict);
+        let inspected = self.context.tasks.finish(async move {
+            let files = download(&context, &spec, time).await?;
+            inspect(&context, &id, &spec, files, may_evict).await
         });
         let died = || {
             Failure::new(
@@ -56,7 +48,7 @@ impl Fleet {
                 "the inspection of the model's files ended early",
             )
         };
-        inspected.await.unwrap_or_else(|_| Err(died()))
+        inspected.await.unwrap_or_else(|| Err(died()))
     }
 }
 

@@ -143,14 +143,12 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
             what: "calls that change something",
             limit: MAX_CALLS,
         })?;
-        let (reply, answer) = oneshot::channel();
         let run = async move {
             let _permit = permit;
-            // Whoever asked may be gone.
-            let _ = reply.send(work.await);
+            work.await
         };
-        self.tasks.request(run.in_current_span());
-        answer.await.unwrap_or_else(|_| Err(broken_off()))
+        let finished = self.tasks.finish(run.in_current_span()).await;
+        finished.unwrap_or_else(|| Err(broken_off()))
     }
 
     /// The call that is under way, begun if there is none.

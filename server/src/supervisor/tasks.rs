@@ -3,7 +3,7 @@
 use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, time::Duration};
 
 use futures::FutureExt;
-use tokio::task::JoinHandle;
+use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -59,11 +59,7 @@ impl Tasks {
         name: impl Into<Name>,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
-        self.watch(name.into(), None, task, |supervisor, name, end| {
-            if let Err(panic) = end {
-                supervisor.task_failed(name, Some(panic));
-            }
-        })
+        self.watch(name.into(), None, task, fail_on_panic)
     }
 
     /// As [`Self::background`], for one that sees to one model. `stuck` is called, by another task, when it no longer turns,
@@ -78,11 +74,7 @@ impl Tasks {
         let supervisor = self.supervisor.clone();
         let owner = Some(Owner::new(stuck));
         let probe = LivenessProbe::new(supervisor, name.clone(), Duration::ZERO, owner);
-        self.watch(name, Some(probe), task, |supervisor, name, end| {
-            if let Err(panic) = end {
-                supervisor.task_failed(name, Some(panic));
-            }
-        })
+        self.watch(name, Some(probe), task, fail_on_panic)
     }
 
     /// Runs a task that belongs to somebody, a model or a request, who is told of its panic by `panicked`.
@@ -103,6 +95,19 @@ impl Tasks {
     /// Runs a task of a request, whose caller hears when what the task holds is dropped.
     pub fn request(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         self.isolated("request", task)
+    }
+
+    /// What the `work` of a request comes to, which goes on when its caller does not wait any more. `None`: it panicked.
+    pub async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.request(async move {
+            // Whoever asked may be gone.
+            let _ = reply.send(work.await);
+        });
+        answer.await.ok()
     }
 
     /// Runs a task whose panic ends what the task holds, and nothing else: whoever is at the other end of that sees it.
@@ -177,6 +182,13 @@ impl Tasks {
     )]
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         self.tracker.spawn(task)
+    }
+}
+
+/// A task may end, and not panic.
+fn fail_on_panic(supervisor: &Supervisor, name: Name, end: Result<(), Panic>) {
+    if let Err(panic) = end {
+        supervisor.task_failed(name, Some(panic));
     }
 }
 
