@@ -45,7 +45,7 @@ pub use loader::{LoadError, LoadOptions, UnloadError, UnloadOptions};
 pub use memory::Memory;
 pub use model::{Facts, LoadTicket, Model, UnloadReport, Verification};
 pub use registry::{DeclarationError, RegistryError};
-pub use routing::{AdmissionError, Admitted, ModelRequest};
+pub use routing::{AdmissionError, Admitted, ModelRequest, within};
 pub use sampler::Sampling;
 pub use sessions::{HoldSession, SessionId, SessionName, TooManySessions, UnknownSession};
 pub use source::{ModelLocation, ModelRoots, SourceError};

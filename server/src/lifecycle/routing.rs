@@ -323,10 +323,14 @@ fn check_kind(kind: Option<ModelKind>, operation: Option<Operation>) -> Result<(
 }
 
 /// `work`, if it ends before `deadline`.
-async fn within<T>(
+///
+/// # Errors
+///
+/// Those of `work`, and [`AdmissionError::DeadlineExceeded`].
+pub async fn within<T, E: From<AdmissionError>>(
     deadline: Option<Instant>,
-    work: impl Future<Output = Result<T, AdmissionError>>,
-) -> Result<T, AdmissionError> {
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     match deadline {
         Some(deadline) => tokio::time::timeout_at(deadline, work)
             .await

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use hangar_client::v1::{EmbedRequest, EmbedResponse, Embedding};
-use tokio::time::Instant;
 use tonic::Status;
 use tracing::{Instrument, Span, field::Empty, info_span};
 
@@ -15,7 +14,7 @@ use super::{
     generate::span_failed,
     validate::{self, Violations},
 };
-use crate::lifecycle::{Admitted, Fleet, ModelRequest, Operation};
+use crate::lifecycle::{Admitted, Fleet, ModelRequest, Operation, within};
 
 /// Texts of a request, and their length in bytes together.
 const MAX_INPUTS: usize = 1024;
@@ -141,19 +140,6 @@ async fn make(request: Embed, admitted: Admitted) -> Result<EmbedResponse, Statu
     span_failed(&span, reason_of(&status));
     record.fail(reason_of(&status));
     Err(status)
-}
-
-/// `work`, if it ends before `deadline`.
-async fn within<T>(
-    deadline: Option<Instant>,
-    work: impl Future<Output = Result<T, ApiError>>,
-) -> Result<T, ApiError> {
-    match deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline, work)
-            .await
-            .map_err(|_| ApiError::DeadlineExceeded)?,
-        None => work.await,
-    }
 }
 
 /// Takes note in `span` of what was made, and gives the tokens that it took.
