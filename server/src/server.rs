@@ -155,7 +155,10 @@ impl Server {
         );
         let tasks = supervisor.tasks();
         let news = hub.clone();
-        let watching = supervisor.clone().watch(move || news.touch());
+        let clock = supervisor
+            .clock()
+            .map_err(system_error("cannot start a thread"))?;
+        let watching = supervisor.clone().watch(clock, move || news.touch());
         tasks.critical("liveness", watching);
         let history = Sampling::start(
             fleet.clone(),

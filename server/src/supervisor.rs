@@ -18,7 +18,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    watch,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use liveness::LivenessProbe;
@@ -132,16 +135,33 @@ impl Supervisor {
         !self.has_failed() && self.0.probes.stuck().is_empty()
     }
 
-    /// Calls `changed` whenever [`Self::is_live`] has changed, and tells owners of their tasks, until the server stops.
-    pub async fn watch(self, changed: impl Fn() + Send) {
+    /// A clock for [`Self::watch`], which runs in a thread of its own until it is dropped.
+    ///
+    /// A task that does not let go of its thread may have been the one that looked after the runtime's timers and
+    /// sockets, and nobody takes that over as long as no other thread of the runtime is woken: this clock wakes one.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread.
+    pub fn clock(&self) -> io::Result<mpsc::Receiver<()>> {
+        let (tick, ticks) = mpsc::channel(1);
+        self.thread("liveness-clock", move |_| {
+            while !matches!(tick.try_send(()), Err(TrySendError::Closed(()))) {
+                thread::park_timeout(CHECK_INTERVAL);
+            }
+        })?;
+        Ok(ticks)
+    }
+
+    /// Calls `changed` whenever [`Self::is_live`] has changed, and tells owners of their tasks, at each tick of `clock` until
+    /// the server stops.
+    pub async fn watch(self, mut clock: mpsc::Receiver<()>, changed: impl Fn() + Send) {
         let probe = self.liveness_probe("liveness", CHECK_INTERVAL);
-        let mut checks = tokio::time::interval(CHECK_INTERVAL);
-        checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut before = Vec::new();
         loop {
             tokio::select! {
                 () = self.0.stopping.cancelled() => return,
-                _ = checks.tick() => probe.mark_alive(),
+                Some(()) = clock.recv() => probe.mark_alive(),
             }
             self.0.probes.tell_owners();
             let stuck = self.0.probes.stuck();
