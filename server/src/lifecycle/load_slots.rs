@@ -44,7 +44,7 @@ impl LoadSlots {
         }
     }
 
-    /// Waits for a place on `device`. Whoever drops the future leaves the queue.
+    /// Waits for a place on `device`, from this call on. Whoever drops the future leaves the queue.
     pub(super) fn take(
         &self,
         device: &str,
@@ -60,7 +60,7 @@ impl LoadSlots {
             .entry(device.to_owned())
             .or_insert_with(|| Slots::new(places))
             .clone();
-        async move { slots.take(rank).await }
+        slots.take(rank)
     }
 }
 

@@ -35,7 +35,13 @@ type QueuePosition<R> = (Reverse<R>, u64);
 /// Leaves the queue when dropped.
 struct QueueTicket<R: Ord + Copy> {
     slots: Arc<Slots<R>>,
-    turn: QueuePosition<R>,
+    position: QueuePosition<R>,
+}
+
+/// What whoever asks for a place gets.
+enum Turn<R: Ord + Copy> {
+    Come(Slot<R>),
+    Waiting(QueueTicket<R>, oneshot::Receiver<Slot<R>>),
 }
 
 // === impl Slots ===
@@ -76,36 +82,45 @@ impl<R: Ord + Copy> Slots<R> {
         }
     }
 
-    /// Waits for a place. Safe to cancel: a place that comes too late goes on to the next.
-    pub(super) async fn take(self: &Arc<Self>, rank: R) -> Slot<R> {
-        loop {
-            if let Some(slot) = self.try_take() {
-                return slot;
-            }
-            let Some((ticket, slot)) = self.queue_up(rank) else {
-                continue;
-            };
-            let slot = slot.await;
-            drop(ticket);
-            // The sender is kept until it is used.
-            if let Ok(slot) = slot {
-                return slot;
+    /// Waits for a place, from this call on: whoever calls first is first, whoever is polled first. Safe to cancel: a
+    /// place that comes too late goes on to the next.
+    pub(super) fn take(self: &Arc<Self>, rank: R) -> impl Future<Output = Slot<R>> + Send + use<R>
+    where
+        R: Send + Sync + 'static,
+    {
+        let slots = self.clone();
+        let mut turn = slots.queue_up(rank);
+        async move {
+            loop {
+                match turn {
+                    Turn::Come(slot) => return slot,
+                    Turn::Waiting(ticket, slot) => {
+                        let slot = slot.await;
+                        drop(ticket);
+                        // The sender is kept until it is used.
+                        if let Ok(slot) = slot {
+                            return slot;
+                        }
+                    }
+                }
+                turn = slots.queue_up(rank);
             }
         }
     }
 
-    /// A place in the queue; `None` when a place became free meanwhile.
-    fn queue_up(self: &Arc<Self>, rank: R) -> Option<(QueueTicket<R>, oneshot::Receiver<Slot<R>>)> {
+    /// A place, or else a place in the queue.
+    fn queue_up(self: &Arc<Self>, rank: R) -> Turn<R> {
         let mut queue = self.lock();
         if queue.taken < queue.places {
-            return None;
+            queue.taken += 1;
+            return Turn::Come(Slot(self.clone()));
         }
-        let turn = (Reverse(rank), queue.arrivals);
+        let position = (Reverse(rank), queue.arrivals);
         queue.arrivals += 1;
         let (sender, slot) = oneshot::channel();
-        queue.waiting.insert(turn, sender);
+        queue.waiting.insert(position, sender);
         let slots = self.clone();
-        Some((QueueTicket { slots, turn }, slot))
+        Turn::Waiting(QueueTicket { slots, position }, slot)
     }
 
     /// Who is next, or nobody; then the place is free.
@@ -138,7 +153,7 @@ impl<R: Ord + Copy> Drop for Slot<R> {
 
 impl<R: Ord + Copy> Drop for QueueTicket<R> {
     fn drop(&mut self) {
-        self.slots.lock().waiting.remove(&self.turn);
+        self.slots.lock().waiting.remove(&self.position);
     }
 }
 
@@ -199,6 +214,19 @@ mod tests {
         assert!(slots.try_take().is_none());
         drop(taken);
         assert_eq!(slots.lock().taken, 0);
+    }
+
+    #[tokio::test]
+    async fn who_asks_first_is_first_whoever_is_polled_first() {
+        let slots = Slots::new(1);
+        let (first, second) = (slots.take(0), slots.take(0));
+        let mut second = Box::pin(second);
+        assert!(futures::poll!(&mut second).is_pending());
+        drop(first.await);
+        drop(second.await);
+        // One that is never polled gives its place back.
+        drop(slots.take(0));
+        assert!(slots.try_take().is_some());
     }
 
     #[tokio::test]
