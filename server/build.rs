@@ -4,8 +4,10 @@
 //! `HANGAR_COMMIT` says (for builds without a checkout), or empty. It is never that of a repository
 //! that merely surrounds the sources.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -11,6 +11,8 @@ use prost::bytes::Bytes;
 use tonic::Streaming;
 use tracing::{Instrument, Span};
 
+/// A piece of an answer, or its end.
+pub use crate::v1::generate_response::Event as GenerateEvent;
 use crate::{
     client::Client,
     convert::to_proto_duration,
@@ -21,9 +23,6 @@ use crate::{
         Sampling, Tool, ToolCall, constraint::Constraint as Notation, content_part::Part,
     },
 };
-
-/// A piece of an answer, or its end.
-pub use crate::v1::generate_response::Event as GenerateEvent;
 
 /// Generates text. Made by [`Client::generate`].
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+pub use bounds::{MAX_ENCODED, bounded};
 use http_body::Body;
 use tonic::{
     Code, Status,
@@ -23,8 +24,6 @@ use tonic::{
     },
     server::NamedService,
 };
-
-pub use bounds::{MAX_ENCODED, bounded};
 
 /// Makes the status that a caller gets of one that a call to a path ended with.
 pub type Finish = fn(&str, Status) -> Status;

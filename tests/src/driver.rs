@@ -13,7 +13,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-
 pub use compiler::{library, program};
 
 /// A driver and its devices.

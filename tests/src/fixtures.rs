@@ -18,8 +18,15 @@ mod tensors;
 mod vocabulary;
 mod weights;
 
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Result;
 pub use broken::{Broken, Effect};
 pub use candle_core::quantized::gguf_file::Value as GgufValue;
+use checkpoint::Store;
 pub use clock::{Clock, GgufClock};
 pub use embedding::Embedding;
 pub use gguf::Quantization;
@@ -27,14 +34,6 @@ pub use lora::Lora;
 pub use reference::{Reference, ReferenceAnswer};
 pub use shape::{Family, Shape};
 pub use vocabulary::{CHAT_TEMPLATE, Vocabulary};
-
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
-
-use anyhow::Result;
-use checkpoint::Store;
 
 use crate::scripted::Script;
 

@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use calls::Calls;
 use fastrand::Rng;
 use hangar_client::{
     Client, Watch, WatchEvent,
@@ -31,7 +32,6 @@ use crate::{
     raw::{Answer, Caller},
     server::{TestServer, spec},
 };
-use calls::Calls;
 
 /// How much is asked.
 #[derive(Clone, Copy, Debug)]

@@ -14,14 +14,6 @@ mod model;
 mod process;
 mod transitions;
 
-pub use binaries::binary;
-pub(crate) use binaries::build_directory;
-pub use builder::{TestServerBuilder, Worker};
-pub use fleet::answer;
-pub use held::Held;
-pub use model::{restarting, spec};
-pub use transitions::Transitions;
-
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -30,12 +22,19 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+pub use binaries::binary;
+pub(crate) use binaries::build_directory;
+pub use builder::{TestServerBuilder, Worker};
+pub use fleet::answer;
 use hangar_client::{Client, WatchEvent};
+pub use held::Held;
+pub use model::{restarting, spec};
+use process::ServerProcess;
 use rustix::process::Signal;
 use tokio::time::timeout;
+pub use transitions::Transitions;
 
 use crate::{fixtures::Fixtures, processes, stubs::Stubs};
-use process::ServerProcess;
 
 /// Longest wait for something that is sure to come, on a machine that is slow and has other things to do. No test's
 /// outcome depends on what it is, unless something hangs.

@@ -6,17 +6,19 @@
 //! input with one of its own: `{"prompt":"Hello","max_tokens":8}` with the answer and its times,
 //! `{"copy":BYTES}` with the seconds that a copy of so many bytes to the device took. It ends with its input.
 
-use std::io::{BufRead, Write};
-use std::path::Path;
-use std::time::Instant;
+use std::{
+    io::{BufRead, Write},
+    path::Path,
+    time::Instant,
+};
 
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use mistralrs::core::{
-    DeviceMapSetting, MemoryGpuConfig, NormalRequest, Request, RequestMessage, SamplingParams,
-};
 use mistralrs::{
     Model, ModelDType, PagedAttentionMetaBuilder, Response, TextModelBuilder, TokenSource,
+    core::{
+        DeviceMapSetting, MemoryGpuConfig, NormalRequest, Request, RequestMessage, SamplingParams,
+    },
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;

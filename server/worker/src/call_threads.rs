@@ -4,9 +4,11 @@
 //! threads of its own. So an engine that stands still can be told from one that works, whatever else is asked of the
 //! worker meanwhile.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use rustix::thread::gettid;
 
@@ -110,8 +112,7 @@ fn cpu_time(clock: libc::clockid_t) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
-    use std::thread;
+    use std::{sync::mpsc::sync_channel, thread};
 
     use super::*;
 

@@ -3,8 +3,10 @@
 //! A directory is named for the digest of its contents. A file is written beside its place and then moved
 //! there, so that a file in its place is whole; one that was changed since is written anew.
 
-use std::io::{ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
+use std::{
+    io::{ErrorKind, Read, Write},
+    path::{Path, PathBuf},
+};
 
 use sha2::{Digest, Sha256};
 

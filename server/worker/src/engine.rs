@@ -24,21 +24,23 @@ pub(crate) mod tap;
 mod tools;
 mod warm_up;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use mistralrs::core::{MistralRs, ModelGenerationDefaults, Request};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::chat::Chat;
-use crate::engine::embedder::Embedder;
-use crate::engine::scheduler::Scheduler;
-use crate::grammar::Grammars;
-use crate::inspect::Limits;
-use crate::stats::Stats;
-use crate::vision::ImageRule;
-use crate::vocabulary::Vocabulary;
+use crate::{
+    engine::{chat::Chat, embedder::Embedder, scheduler::Scheduler},
+    grammar::Grammars,
+    inspect::Limits,
+    stats::Stats,
+    vision::ImageRule,
+    vocabulary::Vocabulary,
+};
 
 /// A loaded model.
 pub(crate) struct Engine {

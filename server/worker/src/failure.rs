@@ -5,8 +5,7 @@
 
 use std::any::Any;
 
-use hangar_worker_protocol::FailureReason;
-use hangar_worker_protocol::v1::WorkerFailure;
+use hangar_worker_protocol::{FailureReason, v1::WorkerFailure};
 
 /// Longest message in bytes.
 pub(crate) const MAX_MESSAGE: usize = 1000;

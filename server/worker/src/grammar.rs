@@ -10,19 +10,20 @@ mod process;
 mod rules;
 mod wire;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use hangar_client::v1::Constraint;
-use hangar_client::v1::constraint::Constraint as Notation;
+use hangar_client::v1::{Constraint, constraint::Constraint as Notation};
+pub(crate) use rules::{ARGUMENT, serve};
 use tonic::Status;
 
-use self::process::Process;
-use self::wire::{GrammarCall, GrammarKind, GrammarReply, NewGrammar, TokenTable};
-use crate::status;
-use crate::vocabulary::Vocabulary;
-
-pub(crate) use rules::{ARGUMENT, serve};
+use self::{
+    process::Process,
+    wire::{GrammarCall, GrammarKind, GrammarReply, NewGrammar, TokenTable},
+};
+use crate::{status, vocabulary::Vocabulary};
 
 /// How long a grammar may take to compile, the start of its process included.
 const COMPILE_TIME: Duration = Duration::from_secs(5);

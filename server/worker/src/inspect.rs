@@ -31,19 +31,21 @@ mod weights;
 
 use std::path::Path;
 
-use hangar_client::v1::{ModelFormat, ModelKind};
-use hangar_worker_protocol::v1::WorkerConfig;
-
-use crate::device::TargetDevice;
-use crate::failure::{Failure, panic_message};
 pub(crate) use adapters::Adapter;
 pub(crate) use architecture::Limits;
 pub(crate) use directory_files::DirectoryFiles;
+use hangar_client::v1::{ModelFormat, ModelKind};
+use hangar_worker_protocol::v1::WorkerConfig;
 pub(crate) use inspection::{Files, InSitu, Inspection};
 pub(crate) use kv_cache::KvPlan;
 pub(crate) use language::template_source;
 pub(crate) use modules::{Modules, Pooling};
 pub(crate) use multimodal::Multimodal;
+
+use crate::{
+    device::TargetDevice,
+    failure::{Failure, panic_message},
+};
 
 /// Stack of the thread that inspects.
 const STACK: usize = 16 << 20;

@@ -3,10 +3,12 @@
 //! Two ways end an orphan: the kernel's parent-death signal, and a thread that waits for the end of
 //! standard input, which the server holds open for the worker's whole life.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::{
+    fs::File,
+    io::{ErrorKind, Read},
+    os::unix::process::CommandExt,
+    process::Command,
+};
 
 use hangar_worker_protocol::ExitCode;
 use rustix::process::{Resource, Rlimit, Signal};

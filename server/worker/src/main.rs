@@ -30,33 +30,30 @@ mod version;
 mod vision;
 mod vocabulary;
 
-use std::fs::File;
-use std::io::IsTerminal;
-use std::path::Path;
-use std::time::Duration;
+use std::{fs::File, io::IsTerminal, path::Path, time::Duration};
 
 use anyhow::Context;
 use hangar_client::status::StatusService;
-use hangar_worker_protocol::frame::{self, FrameError};
-use hangar_worker_protocol::v1::worker_config::Source;
-use hangar_worker_protocol::v1::worker_ready::Outcome;
-use hangar_worker_protocol::v1::worker_service_server::WorkerServiceServer;
-use hangar_worker_protocol::v1::{WorkerConfig, WorkerReady};
-use hangar_worker_protocol::{ExitCode, PROTOCOL_VERSION};
-use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
+use hangar_worker_protocol::{
+    ExitCode, PROTOCOL_VERSION,
+    frame::{self, FrameError},
+    v1::{
+        WorkerConfig, WorkerReady, worker_config::Source, worker_ready::Outcome,
+        worker_service_server::WorkerServiceServer,
+    },
+};
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use crate::call_threads::CallThreads;
-use crate::ending::Ending;
-use crate::failure::Failure;
-use crate::inspect::Inspection;
-use crate::lifeline::exit_now;
-use crate::service::Worker;
-use crate::telemetry::Telemetry;
-use crate::version::ENGINE_VERSION;
+use crate::{
+    call_threads::CallThreads, ending::Ending, failure::Failure, inspect::Inspection,
+    lifeline::exit_now, service::Worker, telemetry::Telemetry, version::ENGINE_VERSION,
+};
 
 /// Threads for calls; the engine has its own, and so has what blocks. A second one would wake for each token,
 /// and take its time from the engine.

@@ -14,14 +14,14 @@ mod manifest;
 
 use std::path::{Path, PathBuf};
 
-use hangar_client::v1::DataType;
-use hangar_worker_protocol::v1::{PreparedWeights, WorkerConfig};
-
-use crate::quantization::Quantization;
 pub(crate) use draft::Draft;
 pub(crate) use entry::PreparedEntry;
+use hangar_client::v1::DataType;
+use hangar_worker_protocol::v1::{PreparedWeights, WorkerConfig};
 pub(crate) use key::Key;
 pub(crate) use location::EntryLocation;
+
+use crate::quantization::Quantization;
 
 /// What there is for a load.
 #[derive(Debug, Clone)]

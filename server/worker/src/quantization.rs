@@ -1,7 +1,6 @@
 //! In-situ quantization: the types that the engine makes of weights while it loads them.
 
-use candle_core::Device;
-use candle_core::quantized::GgmlDType;
+use candle_core::{Device, quantized::GgmlDType};
 use mistralrs::core::{IsqType, parse_isq_value};
 
 use crate::failure::Failure;

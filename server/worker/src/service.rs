@@ -3,38 +3,46 @@
 //! One model, loaded at most once, used until the worker is asked to end or its engine dies. Each call's
 //! span is the child of the caller's.
 
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use hangar_client::v1::DataType;
-use hangar_worker_protocol::ExitCode;
-use hangar_worker_protocol::v1::load_response::Event;
-use hangar_worker_protocol::v1::worker_service_server::WorkerService;
-use hangar_worker_protocol::v1::{
-    DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, EngineBuilt, EngineWarmed,
-    GenerateRequest, GenerateResponse, LoadRequest, LoadResponse, PrepareWeightsRequest,
-    PrepareWeightsResponse, ShutdownRequest, ShutdownResponse, TokenizeRequest, TokenizeResponse,
-    WatchStatsRequest, WatchStatsResponse,
+use hangar_worker_protocol::{
+    ExitCode,
+    v1::{
+        DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, EngineBuilt,
+        EngineWarmed, GenerateRequest, GenerateResponse, LoadRequest, LoadResponse,
+        PrepareWeightsRequest, PrepareWeightsResponse, ShutdownRequest, ShutdownResponse,
+        TokenizeRequest, TokenizeResponse, WatchStatsRequest, WatchStatsResponse,
+        load_response::Event, worker_service_server::WorkerService,
+    },
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument, Span, info_span};
 
-use crate::call_threads::CallThreads;
-use crate::ending::Ending;
-use crate::engine::Engine;
-use crate::engine::load::{Built, load};
-use crate::failure::{Failure, is_out_of_memory};
-use crate::inspect::Inspection;
-use crate::load_events::LoadEvents;
-use crate::prepared::Draft;
-use crate::stats::Stats;
-use crate::{status, telemetry};
+use crate::{
+    call_threads::CallThreads,
+    ending::Ending,
+    engine::{
+        Engine,
+        load::{Built, load},
+    },
+    failure::{Failure, is_out_of_memory},
+    inspect::Inspection,
+    load_events::LoadEvents,
+    prepared::Draft,
+    stats::Stats,
+    status, telemetry,
+};
 
 /// Longest text in bytes that is split into tokens for a caller: tokens take some two hundred times the memory
 /// that their text does, and the worker's memory is limited.

@@ -2,18 +2,20 @@
 
 mod pace;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use hangar_worker_protocol::v1::WatchStatsResponse;
+use pace::Pace;
+pub(crate) use pace::TooSlow;
 use tokio::sync::Notify;
 
-use crate::call_threads::CallThreads;
-use crate::kv_blocks::BLOCK;
-use pace::Pace;
-
-pub(crate) use pace::TooSlow;
+use crate::{call_threads::CallThreads, kv_blocks::BLOCK};
 
 /// Counters of one engine.
 #[derive(Debug, Default)]

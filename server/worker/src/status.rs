@@ -3,15 +3,13 @@
 //! Every status carries `google.rpc.ErrorInfo` with domain "hangar.v1" and a reason of
 //! `hangar.v1.ErrorReason`, so that the server can pass it on as it is.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use hangar_client::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::failure::one_paragraph;
-use crate::stats::TooSlow;
+use crate::{failure::one_paragraph, stats::TooSlow};
 
 /// Domain of every reason.
 const DOMAIN: &str = "hangar.v1";

@@ -1,23 +1,23 @@
 //! What the worker tells about itself: one line of JSON an event on standard error, which the server
 //! logs, and traces over OTLP when an endpoint is configured.
 
-use std::panic::PanicHookInfo;
-use std::sync::{Mutex, PoisonError};
+use std::{
+    panic::PanicHookInfo,
+    sync::{Mutex, PoisonError},
+};
 
 use hangar_worker_protocol::v1::WorkerConfig;
-use opentelemetry::KeyValue;
-use opentelemetry::propagation::Extractor;
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{KeyValue, propagation::Extractor, trace::TracerProvider as _};
 use opentelemetry_otlp::WithExportConfig;
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracerProvider},
+};
 use tonic::metadata::{KeyRef, MetadataMap};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// What is logged when the configuration does not say.
 const DEFAULT_FILTER: &str = "info";

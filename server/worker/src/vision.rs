@@ -7,8 +7,7 @@
 
 use std::ops::RangeInclusive;
 
-use image::DynamicImage;
-use image::imageops::FilterType;
+use image::{DynamicImage, imageops::FilterType};
 
 /// How a model takes images.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,8 +1,6 @@
 //! The model's tokens: from texts, to texts, and the bytes of each.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use mistralrs::core::llguidance::toktrie::{TokEnv, TokTrie};
 use tokenizers::Tokenizer;

@@ -18,13 +18,12 @@ mod statistics;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use both::{Both, First, Sitting};
 use hangar_client::v1::{DataType, ModelSpec};
 use hangar_tests::{
     fixtures::Fixtures,
     server::{TestServer, spec},
 };
-
-use both::{Both, First, Sitting};
 use statistics::Spread;
 
 /// A model, and what is asked of it.

@@ -1,6 +1,10 @@
 //! A scripted answer.
 
-use std::{future::pending, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    future::pending,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use hangar_client::{
     v1,

@@ -13,14 +13,13 @@ use hangar_worker_protocol::v1::{
 };
 use tonic::Status;
 
-use crate::driver;
-
 use super::{
     fault::broken_connection,
     gate::pass,
     script::{Flood, LoadKind},
     worker::Worker,
 };
+use crate::driver;
 
 const CHUNK: usize = 64 << 10;
 

@@ -10,10 +10,12 @@ use std::{
 
 use anyhow::{Context, Result};
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
-use hangar_worker_protocol::frame;
-use hangar_worker_protocol::v1::{
-    ModelInspection, ProgressMeasure, WorkerConfig, WorkerFailure, WorkerReady,
-    worker_config::Source, worker_ready::Outcome, worker_service_server::WorkerServiceServer,
+use hangar_worker_protocol::{
+    frame,
+    v1::{
+        ModelInspection, ProgressMeasure, WorkerConfig, WorkerFailure, WorkerReady,
+        worker_config::Source, worker_ready::Outcome, worker_service_server::WorkerServiceServer,
+    },
 };
 use prost::Message;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};

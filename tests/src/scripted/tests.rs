@@ -9,11 +9,14 @@ use std::{
 use anyhow::{Context, Result};
 use futures::TryStreamExt;
 use hangar_client::v1;
-use hangar_worker_protocol::v1::{
-    GenerateRequest, LoadRequest, ShutdownRequest, WorkerConfig, WorkerReady, generate_response,
-    load_response, worker_config::Source, worker_service_client::WorkerServiceClient,
+use hangar_worker_protocol::{
+    PROTOCOL_VERSION, frame,
+    v1::{
+        GenerateRequest, LoadRequest, ShutdownRequest, WorkerConfig, WorkerReady,
+        generate_response, load_response, worker_config::Source,
+        worker_service_client::WorkerServiceClient,
+    },
 };
-use hangar_worker_protocol::{PROTOCOL_VERSION, frame};
 use tonic::transport::{Channel, Endpoint};
 
 use super::*;

@@ -1,5 +1,6 @@
 //! Health over gRPC and HTTP, as probes and load balancers ask for it.
 
+use ServingStatus::{NotServing, ServiceUnknown, Serving};
 use anyhow::{Context, Result};
 use hangar_client::v1::ModelState;
 use hangar_tests::{
@@ -19,8 +20,6 @@ use tonic_health::pb::{
     health_client::HealthClient,
 };
 use tonic_types::StatusExt;
-
-use ServingStatus::{NotServing, ServiceUnknown, Serving};
 
 /// Services that are there from the start.
 const SERVICES: [&str; 7] = [

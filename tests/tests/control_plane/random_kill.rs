@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use clients::{Actor, ServerRun};
 use hangar_client::{
     Client, Error,
     v1::{ErrorReason, ModelState},
@@ -22,8 +23,6 @@ use hangar_tests::{
     server::{DEADLINE, TestServer},
 };
 use tokio::{task::JoinSet, time::timeout};
-
-use clients::{Actor, ServerRun};
 use truth::{Known, Truth};
 
 /// Kills in a run that nobody sets a number for.

@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use hangar_tests::{fixtures::Fixtures, server::binary};
-use hangar_worker_protocol::v1::{
-    WorkerConfig, WorkerFailure, WorkerReady, worker_config::Source, worker_ready::Outcome,
+use hangar_worker_protocol::{
+    PROTOCOL_VERSION, frame,
+    v1::{WorkerConfig, WorkerFailure, WorkerReady, worker_config::Source, worker_ready::Outcome},
 };
-use hangar_worker_protocol::{PROTOCOL_VERSION, frame};
 use prost::Message;
 
 /// What the worker says before it ends, about a model that it is to host on this device.

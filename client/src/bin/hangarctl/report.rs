@@ -5,13 +5,13 @@ mod summary;
 use std::{collections::BTreeMap, time::Duration};
 
 use hangar_client::{Client, v1::UsageSample};
+use summary::Summary;
 
 use crate::{
     args::ReportArgs,
     output::{Failure, Writer},
     table::{bytes, latency, span, success, table, trimmed},
 };
-use summary::Summary;
 
 /// Seconds of an hour.
 const HOUR: u64 = 3600;

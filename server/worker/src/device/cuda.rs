@@ -2,8 +2,10 @@
 
 use std::panic::catch_unwind;
 
-use candle_core::Device;
-use candle_core::cuda::cudarc::driver::{CudaContext, DriverError};
+use candle_core::{
+    Device,
+    cuda::cudarc::driver::{CudaContext, DriverError},
+};
 
 use super::{Gpu, driver};
 use crate::failure::{Failure, panic_message};

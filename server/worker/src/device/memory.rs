@@ -5,15 +5,18 @@
 //! The server lets few loads run on a device at a time; where another process has changed the device's
 //! memory so far meanwhile that the figure cannot be right, what the load is known to need stands instead.
 
-use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use candle_core::Device;
 
-use crate::failure::Failure;
-use crate::stats::Stats;
+use crate::{failure::Failure, stats::Stats};
 
 /// Time between two samples.
 const INTERVAL: Duration = Duration::from_millis(100);

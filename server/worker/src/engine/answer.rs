@@ -7,13 +7,13 @@ use hangar_client::v1::{
     Usage,
 };
 
-use crate::calls::CallWatch;
-use crate::engine::logprobs::Likelihood;
-use crate::engine::picker::PickError;
-use crate::engine::tap::TokenStep;
-use crate::stop::StopMatcher;
-use crate::utf8::Utf8Joiner;
-use crate::vocabulary::Vocabulary;
+use crate::{
+    calls::CallWatch,
+    engine::{logprobs::Likelihood, picker::PickError, tap::TokenStep},
+    stop::StopMatcher,
+    utf8::Utf8Joiner,
+    vocabulary::Vocabulary,
+};
 
 /// An answer as it is made.
 pub(crate) struct Answer {

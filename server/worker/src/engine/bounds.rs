@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use hangar_worker_protocol::v1::RequestBounds;
 use tonic::Status;
 
-use crate::stats::Stats;
-use crate::status;
+use crate::{stats::Stats, status};
 
 /// Limits of one request.
 #[derive(Debug, Default)]

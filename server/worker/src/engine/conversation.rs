@@ -3,14 +3,15 @@
 //! Parts of a message are put together as they are, without anything between them; that is what the chat
 //! templates of models that take images do. What is refused here is refused by the place of the part.
 
-use hangar_client::v1::content_part::Part;
-use hangar_client::v1::{ChatMessage, GenerateRequest};
+use hangar_client::v1::{ChatMessage, GenerateRequest, content_part::Part};
 use tonic::Status;
 
-use crate::engine::Engine;
-use crate::media::Picture;
-use crate::status;
-use crate::vision::{ImageRule, ImageSize};
+use crate::{
+    engine::Engine,
+    media::Picture,
+    status,
+    vision::{ImageRule, ImageSize},
+};
 
 /// An image of a request.
 #[derive(Debug)]

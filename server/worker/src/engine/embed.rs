@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 use tracing::Instrument;
 
-use crate::engine::Engine;
-use crate::engine::bounds::Bounds;
-use crate::engine::embedder::Embedder;
-use crate::status;
+use crate::{
+    engine::{Engine, bounds::Bounds, embedder::Embedder},
+    status,
+};
 
 /// Texts of one request on their way.
 struct Batch {

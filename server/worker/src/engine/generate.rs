@@ -11,28 +11,33 @@
 //! the engine's next step. The engine's side of a request is kept until the engine has released it, since
 //! a failed write can end the engine.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hangar_client::v1::GenerateDone;
-use hangar_worker_protocol::v1::generate_response::Event;
-use hangar_worker_protocol::v1::{GenerateRequest, GenerateResponse};
+use hangar_worker_protocol::v1::{GenerateRequest, GenerateResponse, generate_response::Event};
 use mistralrs::core::{Request, Response};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::Instrument;
 
-use crate::engine::Engine;
-use crate::engine::answer::{Answer, AnswerState};
-use crate::engine::bounds::Bounds;
-use crate::engine::pace::Pace;
-use crate::engine::picker::Picker;
-use crate::engine::prompt::Prompt;
-use crate::engine::request::{engine_request, work};
-use crate::engine::tap::{EmittedSteps, EndTokens, TokenTap};
-use crate::stats::InFlight;
-use crate::status;
+use crate::{
+    engine::{
+        Engine,
+        answer::{Answer, AnswerState},
+        bounds::Bounds,
+        pace::Pace,
+        picker::Picker,
+        prompt::Prompt,
+        request::{engine_request, work},
+        tap::{EmittedSteps, EndTokens, TokenTap},
+    },
+    stats::InFlight,
+    status,
+};
 
 /// Chunks that wait for the transport before they are put together.
 const WAITING_CHUNKS: usize = 8;

@@ -7,10 +7,11 @@
 use image::DynamicImage;
 use tonic::Status;
 
-use crate::engine::Engine;
-use crate::engine::conversation::PlacedImage;
-use crate::status;
-use crate::vision::ImageSize;
+use crate::{
+    engine::{Engine, conversation::PlacedImage},
+    status,
+    vision::ImageSize,
+};
 
 /// A prompt with images.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! Values of a request as JSON, for templates and schemas.
 
-use prost_types::Struct;
-use prost_types::value::Kind;
+use prost_types::{Struct, value::Kind};
 use serde_json::{Map, Value};
 
 /// The fields as JSON, each of them nested at most `depth` deep; `None` if one is deeper.

@@ -13,9 +13,10 @@ mod plain;
 mod quantized;
 mod target;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
+};
 
 use hangar_client::v1::{ModelKind, ModelMetadata};
 use mistralrs::core::{
@@ -25,21 +26,22 @@ use tokenizers::Tokenizer;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use self::engine_files::EngineFiles;
-use self::pipeline::{Loaded, Weights, refused};
-use self::target::Target;
-use crate::device::memory::Sampler;
-use crate::engine::Engine;
-use crate::engine::chat::Chat;
-use crate::engine::embedder::Embedder;
-use crate::engine::scheduler::Scheduler;
-use crate::failure::{Failure, panic_message};
-use crate::grammar::Grammars;
-use crate::inspect::{Files, Inspection};
-use crate::kv_blocks::tokens_in;
-use crate::prepared::Draft;
-use crate::stats::Stats;
-use crate::vocabulary::Vocabulary;
+use self::{
+    engine_files::EngineFiles,
+    pipeline::{Loaded, Weights, refused},
+    target::Target,
+};
+use crate::{
+    device::memory::Sampler,
+    engine::{Engine, chat::Chat, embedder::Embedder, scheduler::Scheduler},
+    failure::{Failure, panic_message},
+    grammar::Grammars,
+    inspect::{Files, Inspection},
+    kv_blocks::tokens_in,
+    prepared::Draft,
+    stats::Stats,
+    vocabulary::Vocabulary,
+};
 
 /// Stack of the thread that loads.
 const STACK: usize = 16 << 20;

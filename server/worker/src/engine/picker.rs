@@ -4,11 +4,15 @@
 use hangar_client::v1::{Constraint, GenerateRequest};
 use tonic::Status;
 
-use crate::engine::Engine;
-use crate::engine::logprobs::{Likelihood, likelihood};
-use crate::engine::sampling::{Chooser, Rules};
-use crate::grammar::{Grammar, GrammarError, GrammarState};
-use crate::status;
+use crate::{
+    engine::{
+        Engine,
+        logprobs::{Likelihood, likelihood},
+        sampling::{Chooser, Rules},
+    },
+    grammar::{Grammar, GrammarError, GrammarState},
+    status,
+};
 
 /// Picks the tokens of one answer.
 pub(crate) struct Picker {

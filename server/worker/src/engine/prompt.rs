@@ -7,15 +7,19 @@ use hangar_client::v1::{ChatMessage, Constraint, GenerateRequest};
 use serde_json::{Map, Value};
 use tonic::Status;
 
-use crate::calls::CallWatch;
-use crate::engine::Engine;
-use crate::engine::answer::TextMode;
-use crate::engine::conversation::{Conversation, PlacedImage};
-use crate::engine::image_prompt::ImagePrompt;
-use crate::engine::json::json_object;
-use crate::engine::tools::Tools;
-use crate::status;
-use crate::vocabulary::SLICE;
+use crate::{
+    calls::CallWatch,
+    engine::{
+        Engine,
+        answer::TextMode,
+        conversation::{Conversation, PlacedImage},
+        image_prompt::ImagePrompt,
+        json::json_object,
+        tools::Tools,
+    },
+    status,
+    vocabulary::SLICE,
+};
 
 /// Deepest nesting of template options.
 const MAX_DEPTH: usize = 16;

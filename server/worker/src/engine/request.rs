@@ -8,8 +8,7 @@ use mistralrs::core::{
 };
 use tokio::sync::mpsc;
 
-use crate::engine::image_prompt::ImagePrompt;
-use crate::engine::prompt::Prompt;
+use crate::engine::{image_prompt::ImagePrompt, prompt::Prompt};
 
 /// A request for at most `steps` tokens, which `tap` chooses.
 pub(super) fn engine_request(

@@ -8,18 +8,26 @@
 //! follows the answer, so that emitting the step wakes nobody: on the engine's thread, each wake counts.
 //! [`EmittedSteps::overdue`] covers what the engine does not answer to, [`EmittedSteps::ended`] the end.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use candle_core::{Device, Tensor};
 use mistralrs::core::CustomLogitsProcessor;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::engine::logprobs::Likelihood;
-use crate::engine::picker::{Pick, PickError, Picker};
-use crate::stats::Reading;
+use crate::{
+    engine::{
+        logprobs::Likelihood,
+        picker::{Pick, PickError, Picker},
+    },
+    stats::Reading,
+};
 
 /// What happened at a step of the engine.
 #[derive(Debug, Clone, PartialEq)]
@@ -218,8 +226,10 @@ impl CustomLogitsProcessor for TapProcessor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sampling::{Chooser, Rules};
-    use crate::stats::Stats;
+    use crate::{
+        engine::sampling::{Chooser, Rules},
+        stats::Stats,
+    };
 
     fn tap(max_tokens: usize) -> (Arc<TokenTap>, EmittedSteps) {
         let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None));

@@ -3,16 +3,15 @@
 //! A call that has to be made is begun in the prompt: it ends with the opening of the model's notation, and a
 //! grammar leaves nothing but a call of one of the functions in question.
 
-use hangar_client::v1::constraint::Constraint as Notation;
-use hangar_client::v1::{Constraint, GenerateRequest};
+use hangar_client::v1::{Constraint, GenerateRequest, constraint::Constraint as Notation};
 use serde_json::{Value, json};
 use tonic::Status;
 
-use crate::calls::{CallWatch, Function};
-use crate::engine::Engine;
-use crate::engine::chat::Chat;
-use crate::engine::json::json_object;
-use crate::status;
+use crate::{
+    calls::{CallWatch, Function},
+    engine::{Engine, chat::Chat, json::json_object},
+    status,
+};
 
 /// Deepest nesting of a function's schema.
 const MAX_DEPTH: usize = 32;

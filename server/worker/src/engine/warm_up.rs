@@ -1,21 +1,22 @@
 //! The first answers of a model, before anybody else's: a load can succeed and every request fail.
 
-use std::io::Cursor;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{io::Cursor, sync::Arc, time::Duration};
 
-use hangar_client::v1::content_part::Part;
-use hangar_client::v1::{ChatMessage, ContentPart, GenerateRequest};
+use hangar_client::v1::{ChatMessage, ContentPart, GenerateRequest, content_part::Part};
 use hangar_worker_protocol::v1::generate_response::Event;
 use image::{DynamicImage, ImageFormat, RgbImage};
 use tonic::Status;
 
-use crate::engine::Engine;
-use crate::engine::answer::TextMode;
-use crate::engine::picker::Picker;
-use crate::engine::prompt::Prompt;
-use crate::engine::sampling::{Chooser, Rules};
-use crate::status;
+use crate::{
+    engine::{
+        Engine,
+        answer::TextMode,
+        picker::Picker,
+        prompt::Prompt,
+        sampling::{Chooser, Rules},
+    },
+    status,
+};
 
 /// Pixels on the side of the first image.
 const SIDE: u32 = 64;

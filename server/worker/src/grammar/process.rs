@@ -1,14 +1,18 @@
 //! The process that follows a grammar, seen from the worker.
 
-use std::io::{Error, ErrorKind, Read, Result};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::{
+    io::{Error, ErrorKind, Read, Result},
+    os::unix::process::CommandExt,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::rules::ARGUMENT;
-use super::wire::{self, GrammarCall, GrammarReply};
+use super::{
+    rules::ARGUMENT,
+    wire::{self, GrammarCall, GrammarReply},
+};
 
 /// A process for grammars. Dropping it kills and reaps it.
 pub(super) struct Process {

@@ -1,19 +1,19 @@
 //! The process that follows a grammar, from within: reads calls from its standard input and answers on its
 //! standard output until its input ends.
 
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use anyhow::{Context, bail};
 use hangar_worker_protocol::ExitCode;
-use mistralrs::core::llguidance::api::{StopReason, TopLevelGrammar};
-use mistralrs::core::llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
-use mistralrs::core::llguidance::{Matcher, ParserFactory};
+use mistralrs::core::llguidance::{
+    Matcher, ParserFactory,
+    api::{StopReason, TopLevelGrammar},
+    toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie},
+};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::wire::{self, GrammarCall, GrammarKind, GrammarReply, NewGrammar};
-use crate::failure::one_paragraph;
-use crate::lifeline::exit_now;
+use crate::{failure::one_paragraph, lifeline::exit_now};
 
 /// Argument that makes this program such a process.
 pub(crate) const ARGUMENT: &str = "--follow-grammars";

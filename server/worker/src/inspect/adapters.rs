@@ -13,10 +13,8 @@ use std::path::{Path, PathBuf};
 
 use hangar_client::v1::{LoraAdapter, ModelKind, ModelMetadata};
 
-use self::adapter_config::AdapterConfig;
-use self::base::Base;
-use super::files;
-use super::model_config::ModelConfig;
+use self::{adapter_config::AdapterConfig, base::Base};
+use super::{files, model_config::ModelConfig};
 use crate::failure::Failure;
 
 const CONFIG: &str = "adapter_config.json";

@@ -1,28 +1,31 @@
 //! A directory with safetensors: which of its files make up the model, and whether they fit together.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_worker_protocol::v1::{ProgressMeasure, WorkerConfig};
 
-use super::adapters;
-use super::architecture::Limits;
-use super::directory_files::DirectoryFiles;
-use super::inspection::{Files, InSitu, Inspection};
-use super::language::Language;
-use super::model_config::ModelConfig;
-use super::modules::Modules;
-use super::multimodal::{self, Multimodal};
-use super::need::Need;
-use super::placement::Placement;
-use super::spec::{check_kind_found, choose_context, choose_dtype, uqff};
-use super::weights::Weights;
-use super::{bidirectional, embedding, files, needed, parts, tokenizer};
-use crate::device::TargetDevice;
-use crate::failure::Failure;
-use crate::prepared::Prepared;
-use crate::quantization::Quantization;
+use super::{
+    adapters,
+    architecture::Limits,
+    bidirectional,
+    directory_files::DirectoryFiles,
+    embedding, files,
+    inspection::{Files, InSitu, Inspection},
+    language::Language,
+    model_config::ModelConfig,
+    modules::Modules,
+    multimodal::{self, Multimodal},
+    need::Need,
+    needed, parts,
+    placement::Placement,
+    spec::{check_kind_found, choose_context, choose_dtype, uqff},
+    tokenizer,
+    weights::Weights,
+};
+use crate::{
+    device::TargetDevice, failure::Failure, prepared::Prepared, quantization::Quantization,
+};
 
 /// More entries than a model's directory has.
 const MAX_ENTRIES: usize = 10_000;

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::adapters::Adapter;
-use super::modules::Modules;
+use super::{adapters::Adapter, modules::Modules};
 
 /// Files of a model in a directory.
 #[derive(Debug, Clone, Default)]

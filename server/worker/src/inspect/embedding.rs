@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use hangar_client::v1::{DataType, ModelKind};
 
-use super::model_config::ModelConfig;
-use super::modules::{LIST, MARK, Modules, Pooling};
-use super::weights::Weights;
+use super::{
+    model_config::ModelConfig,
+    modules::{LIST, MARK, Modules, Pooling},
+    weights::Weights,
+};
 use crate::failure::Failure;
 
 /// The architecture whose tokens see those on both of their sides.

@@ -1,9 +1,11 @@
 //! Opens a model's files: regular ones only, and only as much of them as is allowed.
 
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::{Cursor, ErrorKind, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::{
+    fs::{File, Metadata, OpenOptions},
+    io::{Cursor, ErrorKind, Read},
+    os::unix::fs::{FileTypeExt, OpenOptionsExt},
+    path::Path,
+};
 
 use super::json;
 use crate::failure::Failure;

@@ -7,25 +7,29 @@ mod pre;
 mod tensor_type;
 mod tokenizer;
 
-use std::collections::HashMap;
-use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    io::BufReader,
+    path::{Path, PathBuf},
+};
 
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_worker_protocol::v1::{ProgressMeasure, WorkerConfig};
 use serde_json::Map;
 
 use self::header::{Header, Tensor};
-use super::architecture::Limits;
-use super::inspection::{Files, Inspection};
-use super::language::Language;
-use super::model_config::Shape;
-use super::need::Need;
-use super::placement::Placement;
-use super::spec::{check_kind_found, choose_context, choose_dtype, uqff};
-use super::{files, tokenizer as tokenizer_json};
-use crate::device::TargetDevice;
-use crate::failure::Failure;
+use super::{
+    architecture::Limits,
+    files,
+    inspection::{Files, Inspection},
+    language::Language,
+    model_config::Shape,
+    need::Need,
+    placement::Placement,
+    spec::{check_kind_found, choose_context, choose_dtype, uqff},
+    tokenizer as tokenizer_json,
+};
+use crate::{device::TargetDevice, failure::Failure};
 
 /// Architectures that the engine loads from GGUF.
 const ARCHITECTURES: [&str; 8] = [

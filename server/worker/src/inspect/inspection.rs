@@ -5,15 +5,11 @@ use std::path::PathBuf;
 use hangar_client::v1::{DataType, ModelKind, ModelMetadata};
 use hangar_worker_protocol::v1::{ModelInspection, ProgressMeasure};
 
-use super::architecture::Limits;
-use super::directory_files::DirectoryFiles;
-use super::language::Language;
-use super::model_config;
-use super::modules::Modules;
-use super::multimodal::Multimodal;
-use super::placement::Placement;
-use crate::prepared::Prepared;
-use crate::quantization::Quantization;
+use super::{
+    architecture::Limits, directory_files::DirectoryFiles, language::Language, model_config,
+    modules::Modules, multimodal::Multimodal, placement::Placement,
+};
+use crate::{prepared::Prepared, quantization::Quantization};
 
 /// Files that the engine is to load.
 #[derive(Debug, Clone)]

@@ -5,12 +5,13 @@
 //! many blocks as fit, and keeps the first for itself. A sequence takes the blocks of its tokens and one more,
 //! for the token that it computes beyond its end.
 
-use hangar_client::v1::KvCache;
-use hangar_client::v1::kv_cache::Size;
+use hangar_client::v1::{KvCache, kv_cache::Size};
 
 use super::model_config::Shape;
-use crate::failure::Failure;
-use crate::kv_blocks::{BLOCK, KEPT, blocks_of, tokens_in};
+use crate::{
+    failure::Failure,
+    kv_blocks::{BLOCK, KEPT, blocks_of, tokens_in},
+};
 
 /// Sizes of heads that the engine's kernel for paged attention has.
 const HEAD_SIZES: [u64; 8] = [64, 80, 96, 112, 128, 192, 256, 512];

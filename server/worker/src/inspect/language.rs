@@ -11,8 +11,7 @@ use mistralrs::core::ChatTemplate;
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
-use super::directory_files::DirectoryFiles;
-use super::{files, tokenizer};
+use super::{directory_files::DirectoryFiles, files, tokenizer};
 use crate::failure::Failure;
 
 /// Longest file in bytes.

@@ -6,9 +6,11 @@ use hangar_client::v1::ModelKind;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::architecture::{self, Architecture, Limits};
-use super::bidirectional::Bidirectional;
-use super::{files, kind};
+use super::{
+    architecture::{self, Architecture, Limits},
+    bidirectional::Bidirectional,
+    files, kind,
+};
 use crate::failure::Failure;
 
 /// Longest config.json in bytes.

@@ -6,14 +6,16 @@
 mod dense;
 mod pooling;
 
-use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Component, Path, PathBuf},
+};
 
+pub(crate) use pooling::Pooling;
 use serde::{Deserialize, Serialize};
 
 use super::files;
 use crate::failure::Failure;
-pub(crate) use pooling::Pooling;
 
 /// More modules than any model has.
 const MAX_MODULES: usize = 16;

@@ -5,8 +5,10 @@ mod gemma3;
 mod processor;
 mod qwen3_vl;
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use hangar_worker_protocol::v1::WorkerConfig;
 use image::imageops::FilterType;
@@ -15,14 +17,13 @@ use serde::Deserialize;
 use tokenizers::Tokenizer;
 
 use self::processor::{MAX_FILE, Preprocessor, Processor, wrong};
-use super::directory_files::DirectoryFiles;
-use super::language::{self, Language};
-use super::model_config::ModelConfig;
-use super::{files, kind};
-use crate::demo::place;
-use crate::failure::Failure;
-use crate::media::MAX_IMAGES;
-use crate::vision::ImageRule;
+use super::{
+    directory_files::DirectoryFiles,
+    files, kind,
+    language::{self, Language},
+    model_config::ModelConfig,
+};
+use crate::{demo::place, failure::Failure, media::MAX_IMAGES, vision::ImageRule};
 
 /// A chat template that gives a message as it is. The engine puts every conversation with images into its
 /// chat template by itself; with this one, it gets prompts that are made already.

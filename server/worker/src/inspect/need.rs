@@ -19,8 +19,7 @@
 //! 1 GiB for the process with the driver's and the libraries' own memory: an estimate.
 
 use super::model_config::Shape;
-use crate::device::TargetDevice;
-use crate::media::DECODING_BYTES;
+use crate::{device::TargetDevice, media::DECODING_BYTES};
 
 /// Tokens by which the engine lets a cache grow.
 const CACHE_STEP: u64 = 512;

@@ -3,8 +3,10 @@
 //! As the reference has it: `model.safetensors`; else those that the index names, whatever their names are; else one
 //! set of parts.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Component, Path, PathBuf},
+};
 
 use serde_json::{Map, Value};
 

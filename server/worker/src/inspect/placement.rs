@@ -14,10 +14,11 @@
 
 use hangar_worker_protocol::v1::WorkerConfig;
 
-use super::kv_cache::{KvPlan, KvRequest};
-use super::need::Need;
-use crate::device::TargetDevice;
-use crate::failure::Failure;
+use super::{
+    kv_cache::{KvPlan, KvRequest},
+    need::Need,
+};
+use crate::{device::TargetDevice, failure::Failure};
 
 /// Requests at a time on a CPU: the engine mixes up the attention of sequences that decode together there.
 const ON_A_CPU: u32 = 1;
@@ -135,12 +136,10 @@ fn product<const N: usize>(factors: [u64; N]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use hangar_client::v1::KvCache;
-    use hangar_client::v1::kv_cache::Size;
+    use hangar_client::v1::{KvCache, kv_cache::Size};
 
     use super::*;
-    use crate::device::Gpu;
-    use crate::inspect::model_config::Shape;
+    use crate::{device::Gpu, inspect::model_config::Shape};
 
     const GIB: u64 = 1 << 30;
 

@@ -2,9 +2,7 @@
 //!
 //! Format: eight bytes with the header's length, the header as JSON, then the tensors' bytes without gaps.
 
-use std::collections::HashMap;
-use std::io::Read;
-use std::path::Path;
+use std::{collections::HashMap, io::Read, path::Path};
 
 use serde::Deserialize;
 

@@ -2,8 +2,7 @@
 
 use hangar_client::v1::{DataType, ModelKind};
 
-use crate::device::TargetDevice;
-use crate::failure::Failure;
+use crate::{device::TargetDevice, failure::Failure};
 
 /// Checks that the files hold a model of the kind that was asked for.
 pub(super) fn check_kind_found(

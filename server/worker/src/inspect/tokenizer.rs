@@ -1,7 +1,9 @@
 //! tokenizer.json, as the engine gets it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
 
 use hangar_worker_protocol::v1::WorkerConfig;
 use serde_json::{Map, Value, json};

@@ -1,14 +1,12 @@
 //! What the headers of a model's safetensors tell together: sizes on the disk and in memory.
 
-use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::thread::available_parallelism;
+use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, thread::available_parallelism};
 
-use super::files;
-use super::safetensors::{self, Tensor};
-use crate::failure::Failure;
-use crate::quantization::Quantization;
+use super::{
+    files,
+    safetensors::{self, Tensor},
+};
+use crate::{failure::Failure, quantization::Quantization};
 
 /// Bytes of a number while it is quantized.
 const F32: u64 = 4;

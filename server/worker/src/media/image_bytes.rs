@@ -3,13 +3,16 @@
 //! Sizes are checked as the header tells them, before anything is allocated by them; one image is decoded
 //! at a time.
 
-use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::{
+    io::Cursor,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, PoisonError},
+};
 
-use image::error::ImageError;
-use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{
+    DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, error::ImageError,
+    metadata::Orientation,
+};
 
 use crate::failure::{one_paragraph, panic_message};
 

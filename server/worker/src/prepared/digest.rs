@@ -1,8 +1,10 @@
 //! Digests of files: whole ones, and samples that tell most changes at once.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt,
+};
 
 use sha2::{Digest, Sha256};
 

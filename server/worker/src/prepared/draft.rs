@@ -3,12 +3,16 @@
 //! It has a directory of its own beside the entries, named by the key and this process, so that what is
 //! left of a killed worker is recognised and never taken for an entry.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 
-use super::location::EntryLocation;
-use super::manifest::{self, FORMAT, FileRecord, Manifest};
+use super::{
+    location::EntryLocation,
+    manifest::{self, FORMAT, FileRecord, Manifest},
+};
 
 /// Name of the engine's files: it adds a number.
 const WEIGHTS: &str = "weights.uqff";

@@ -1,11 +1,12 @@
 //! An entry that a load can read.
 
-use std::io;
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
-use super::draft::Draft;
-use super::location::EntryLocation;
-use super::manifest::{FORMAT, FileRecord, Manifest};
+use super::{
+    draft::Draft,
+    location::EntryLocation,
+    manifest::{FORMAT, FileRecord, Manifest},
+};
 
 /// An entry that looks intact.
 #[derive(Debug, Clone)]

@@ -1,18 +1,21 @@
 //! The name of an entry: a digest of everything that prepared weights depend on.
 
-use std::fmt;
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    fs::File,
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use hangar_client::v1::DataType;
 use sha2::{Digest, Sha256};
 
-use super::digest;
-use super::manifest::{FORMAT, Source};
-use crate::quantization::Quantization;
-use crate::version::ENGINE_VERSION;
+use super::{
+    digest,
+    manifest::{FORMAT, Source},
+};
+use crate::{quantization::Quantization, version::ENGINE_VERSION};
 
 /// Name of an entry, and what it was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,11 @@
 //! What an entry consists of, as a JSON file in it. Written last: an entry without one is none.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 

@@ -3,8 +3,10 @@
 //! What is reported is the mean. What a caller's deadline is held against is the best that was seen of late, with
 //! a margin on top: an estimate from few or small prompts, or from a busy hour, refuses nobody.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use hangar_client::v1;
 

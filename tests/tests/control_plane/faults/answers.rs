@@ -1,7 +1,10 @@
 //! Answers that break off: an error ends them, never silence.
 
 use anyhow::{Context, Result};
-use hangar_client::v1::{ErrorReason, ModelState::Failed, ModelState::Ready};
+use hangar_client::v1::{
+    ErrorReason,
+    ModelState::{Failed, Ready},
+};
 use hangar_tests::{
     info,
     refusals::refusal,

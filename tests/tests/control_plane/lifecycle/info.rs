@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::greedy;
 use anyhow::{Context, Result};
 use hangar_client::v1::{
     DataType, DesiredState, InfoView, ModelFormat, ModelKind, ModelMetadata, ModelState,
@@ -13,6 +12,8 @@ use hangar_tests::{
     scripted::{LoadKind, Script},
     server::{TestServer, spec},
 };
+
+use super::greedy;
 
 async fn metadata(path: &Path, fixtures: &Fixtures) -> Result<ModelMetadata> {
     let server = TestServer::real().fixtures(fixtures).start().await?;

@@ -1,10 +1,10 @@
 //! A worker that takes more than it was given: it fails, and nobody else does.
 
 use anyhow::{Context, Result};
-use hangar_client::v1::RestartMode::OnFailure;
 use hangar_client::v1::{
     ErrorReason,
     ModelState::{Failed, Ready},
+    RestartMode::OnFailure,
 };
 use hangar_tests::{
     fixtures::Quantization,

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hangar_client::v1::{ChatMessage, ErrorReason, GenerateRequest, Sampling};
-use hangar_client::{Error, GenerateEvent};
+use hangar_client::{
+    Error, GenerateEvent,
+    v1::{ChatMessage, ErrorReason, GenerateRequest, Sampling},
+};
 use hangar_tests::{
     refusals::{refusal, wrong_fields},
     server::TestServer,

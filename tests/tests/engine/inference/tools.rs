@@ -1,8 +1,10 @@
 //! Functions that a model may call: in its chat template, in its answers, and in what it is given of results.
 
 use anyhow::{Context, Result};
-use hangar_client::v1::{ErrorReason, FinishReason, GenerateDone, Tool, ToolCall};
-use hangar_client::{Completion, Generate};
+use hangar_client::{
+    Completion, Generate,
+    v1::{ErrorReason, FinishReason, GenerateDone, Tool, ToolCall},
+};
 use hangar_tests::{
     refusals::{refusal, wrong_fields},
     server::{TestServer, binary},

@@ -6,8 +6,7 @@
 use mistralrs::core::{AdapterPaths, LoraAdapterPaths};
 use serde_json::json;
 
-use crate::failure::Failure;
-use crate::inspect::Adapter;
+use crate::{failure::Failure, inspect::Adapter};
 
 /// What the engine's loader is to merge.
 pub(super) fn paths(adapters: &[Adapter]) -> Result<AdapterPaths, Failure> {

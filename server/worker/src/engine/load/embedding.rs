@@ -4,11 +4,15 @@ use mistralrs::core::{
     AdapterPaths, EmbeddingLoaderBuilder, EmbeddingModelPaths, EmbeddingSpecificConfig,
 };
 
-use super::engine_files::EngineFiles;
-use super::pipeline::{Loaded, load_paths};
-use super::target::Target;
-use crate::failure::Failure;
-use crate::inspect::{DirectoryFiles, Modules};
+use super::{
+    engine_files::EngineFiles,
+    pipeline::{Loaded, load_paths},
+    target::Target,
+};
+use crate::{
+    failure::Failure,
+    inspect::{DirectoryFiles, Modules},
+};
 
 /// Loads the weights in these files with these modules behind them.
 pub(super) fn load(

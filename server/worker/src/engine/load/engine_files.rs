@@ -1,14 +1,10 @@
 //! Files that were made for the engine, in memory.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::{fs::File, io::Write, os::fd::AsRawFd, path::PathBuf};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use crate::failure::Failure;
-use crate::inspect::Inspection;
+use crate::{failure::Failure, inspect::Inspection};
 
 /// Files for the engine. They are there for as long as this is kept.
 pub(super) struct EngineFiles {

@@ -5,11 +5,15 @@ use mistralrs::core::{
     MultimodalSpecificConfig,
 };
 
-use super::engine_files::EngineFiles;
-use super::pipeline::{Loaded, directory_paths, load_paths};
-use super::target::Target;
-use crate::failure::Failure;
-use crate::inspect::{DirectoryFiles, Multimodal};
+use super::{
+    engine_files::EngineFiles,
+    pipeline::{Loaded, directory_paths, load_paths},
+    target::Target,
+};
+use crate::{
+    failure::Failure,
+    inspect::{DirectoryFiles, Multimodal},
+};
 
 /// Loads the model in these files, quantized if that is asked for.
 pub(super) fn load(

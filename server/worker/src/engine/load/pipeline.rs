@@ -1,20 +1,22 @@
 //! The engine's loaders, and what they load.
 
-use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use mistralrs::core::{
     DefaultSchedulerMethod, DeviceMapSetting, IsqType, Loader, LocalModelPaths, ModelPaths,
     NormalLoaderBuilder, NormalSpecificConfig, Pipeline, SchedulerConfig,
 };
 
-use super::adapters;
-use super::engine_files::EngineFiles;
-use super::target::Target;
-use crate::failure::{Failure, is_out_of_memory};
-use crate::inspect::{Adapter, DirectoryFiles};
-use crate::prepared::Draft;
+use super::{adapters, engine_files::EngineFiles, target::Target};
+use crate::{
+    failure::{Failure, is_out_of_memory},
+    inspect::{Adapter, DirectoryFiles},
+    prepared::Draft,
+};
 
 /// The engine's model as it was loaded, before its engine runs.
 pub(super) type Loaded = Arc<tokio::sync::Mutex<dyn Pipeline + Send + Sync>>;

@@ -6,12 +6,13 @@ use mistralrs::core::{
     AdapterPaths, GGUFLoaderBuilder, GGUFSpecificConfig, LocalModelPaths, NormalSpecificConfig,
 };
 
-use super::embedding;
-use super::engine_files::EngineFiles;
-use super::pipeline::{Loaded, directory_loader, directory_paths, load_paths};
-use super::target::Target;
-use crate::failure::Failure;
-use crate::inspect::DirectoryFiles;
+use super::{
+    embedding,
+    engine_files::EngineFiles,
+    pipeline::{Loaded, directory_loader, directory_paths, load_paths},
+    target::Target,
+};
+use crate::{failure::Failure, inspect::DirectoryFiles};
 
 pub(super) fn load_directory(
     files: &DirectoryFiles,

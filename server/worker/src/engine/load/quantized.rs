@@ -6,15 +6,21 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mistralrs::TokenSource;
-use mistralrs::core::{DeviceMapSetting, Loader, NormalSpecificConfig};
+use mistralrs::{
+    TokenSource,
+    core::{DeviceMapSetting, Loader, NormalSpecificConfig},
+};
 
-use super::engine_files::EngineFiles;
-use super::pipeline::{Loaded, Weights, directory_loader, directory_paths, load_paths, refused};
-use super::target::Target;
-use crate::failure::{Failure, panic_message};
-use crate::inspect::{DirectoryFiles, InSitu};
-use crate::prepared::{Draft, EntryLocation, Prepared, PreparedEntry};
+use super::{
+    engine_files::EngineFiles,
+    pipeline::{Loaded, Weights, directory_loader, directory_paths, load_paths, refused},
+    target::Target,
+};
+use crate::{
+    failure::{Failure, panic_message},
+    inspect::{DirectoryFiles, InSitu},
+    prepared::{Draft, EntryLocation, Prepared, PreparedEntry},
+};
 
 /// Loads the weights in these files, or what was prepared of them.
 pub(super) fn load(

@@ -4,9 +4,11 @@ use candle_core::Device;
 use hangar_client::v1::DataType;
 use mistralrs::core::{MemoryGpuConfig, ModelDType, PagedAttentionConfig, PagedCacheType};
 
-use crate::failure::Failure;
-use crate::inspect::{Inspection, KvPlan};
-use crate::kv_blocks::BLOCK;
+use crate::{
+    failure::Failure,
+    inspect::{Inspection, KvPlan},
+    kv_blocks::BLOCK,
+};
 
 /// Where and in what a model is loaded.
 pub(super) struct Target {

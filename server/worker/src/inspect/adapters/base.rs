@@ -1,10 +1,8 @@
 //! The model that adapters are for: the layers that the engine merges adapters into.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
-use super::super::model_config::ModelConfig;
-use super::super::safetensors;
+use super::super::{model_config::ModelConfig, safetensors};
 use crate::failure::Failure;
 
 /// Architectures of which the engine merges adapters into every matrix between the embedding and the head.

@@ -1,12 +1,13 @@
 //! The tensors of an adapter: which layers of the model they change, and whether they fit them.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use super::super::safetensors::{self, Tensor};
-use super::WEIGHTS;
-use super::adapter_config::AdapterConfig;
-use super::base::{Base, is_merged};
+use super::{
+    super::safetensors::{self, Tensor},
+    WEIGHTS,
+    adapter_config::AdapterConfig,
+    base::{Base, is_merged},
+};
 use crate::failure::Failure;
 
 /// What PEFT puts before the model's own names.

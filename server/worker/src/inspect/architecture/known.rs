@@ -1,9 +1,11 @@
 //! What is known about an architecture.
 
-use super::field::{Field, Only};
-use super::rope::RopeForm;
-use super::tensors::Tensors;
-use super::window::WindowForm;
+use super::{
+    field::{Field, Only},
+    rope::RopeForm,
+    tensors::Tensors,
+    window::WindowForm,
+};
 
 /// What is known about an architecture.
 pub(in crate::inspect) struct Architecture {

@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::limits::Limits;
-use super::refusal::refused;
+use super::{limits::Limits, refusal::refused};
 use crate::failure::Failure;
 
 /// What a config.json says of rotations.

@@ -5,11 +5,13 @@
 mod dense;
 mod mixtures;
 
-use super::field::{Default, Field, Only};
-use super::known::Architecture;
-use super::rope::RopeForm;
-use super::tensors::Tensors;
-use super::window::WindowForm;
+use super::{
+    field::{Default, Field, Only},
+    known::Architecture,
+    rope::RopeForm,
+    tensors::Tensors,
+    window::WindowForm,
+};
 
 /// What all have.
 const SIZES: &[Field] = &[

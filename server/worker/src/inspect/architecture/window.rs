@@ -5,8 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::limits::Limits;
-use super::refusal::refused;
+use super::{limits::Limits, refusal::refused};
 use crate::failure::Failure;
 
 const SLIDING: &str = "sliding_attention";

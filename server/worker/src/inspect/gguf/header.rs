@@ -7,8 +7,7 @@
 //! Format: magic, version, number of tensors and of values; the values; the tensors' names, shapes, types
 //! and offsets; and, aligned, the tensors' bytes.
 
-use std::collections::HashMap;
-use std::io::Read;
+use std::{collections::HashMap, io::Read};
 
 use super::tensor_type::tensor_type;
 

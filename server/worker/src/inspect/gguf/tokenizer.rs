@@ -7,11 +7,14 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::header::{Header, Value};
-use super::pre::{self, Pre};
-use crate::failure::Failure;
-use crate::inspect::language::Language;
-use crate::inspect::tokenizer::template_processing;
+use super::{
+    header::{Header, Value},
+    pre::{self, Pre},
+};
+use crate::{
+    failure::Failure,
+    inspect::{language::Language, tokenizer::template_processing},
+};
 
 /// Types of tokens.
 const NORMAL: u64 = 1;

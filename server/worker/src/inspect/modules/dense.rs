@@ -4,8 +4,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::failure::Failure;
-use crate::inspect::{files, safetensors};
+use crate::{
+    failure::Failure,
+    inspect::{files, safetensors},
+};
 
 /// The activation that the engine has, by both of its names.
 const IDENTITY: [&str; 2] = ["Identity", "torch.nn.modules.linear.Identity"];

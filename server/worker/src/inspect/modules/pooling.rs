@@ -5,8 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::failure::Failure;
-use crate::inspect::files;
+use crate::{failure::Failure, inspect::files};
 
 /// Names of the modes, all of which the engine wants to be told.
 pub(super) const MODES: [&str; 6] = [

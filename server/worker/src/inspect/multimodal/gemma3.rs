@@ -8,10 +8,11 @@ use serde::Deserialize;
 use tokenizers::Tokenizer;
 
 use super::processor::{MAX_FILE, Preprocessor, Processor, wrong};
-use crate::failure::Failure;
-use crate::inspect::directory_files::DirectoryFiles;
-use crate::inspect::files;
-use crate::vision::{ImageRule, ImageSize, ImageSizing};
+use crate::{
+    failure::Failure,
+    inspect::{directory_files::DirectoryFiles, files},
+    vision::{ImageRule, ImageSize, ImageSizing},
+};
 
 const BEGIN: &str = "<start_of_image>";
 const TOKEN: &str = "<image_soft_token>";

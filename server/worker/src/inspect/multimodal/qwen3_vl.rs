@@ -7,10 +7,11 @@ use serde::Deserialize;
 use tokenizers::Tokenizer;
 
 use super::processor::{MAX_FILE, Preprocessor, wrong};
-use crate::failure::Failure;
-use crate::inspect::directory_files::DirectoryFiles;
-use crate::inspect::files;
-use crate::vision::{ImageRule, ImageSizing};
+use crate::{
+    failure::Failure,
+    inspect::{directory_files::DirectoryFiles, files},
+    vision::{ImageRule, ImageSizing},
+};
 
 const BEGIN: &str = "<|vision_start|>";
 const TOKEN: &str = "<|image_pad|>";
