@@ -3,6 +3,7 @@
 mod bare;
 mod catalog;
 mod lifecycle;
+mod status;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -118,9 +119,6 @@ pub enum ApiError {
 /// Prefix of the values of ErrorReason.
 const PREFIX: &str = "ERROR_REASON_";
 
-/// Nobody is sent back sooner, which would be before anything has changed.
-const SHORTEST_RETRY: Duration = Duration::from_millis(100);
-
 /// When to ask again after a fault that a restart cures.
 const RESTART_RETRY: Duration = Duration::from_secs(1);
 
@@ -136,143 +134,22 @@ impl ApiError {
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::Invalid(violations) => {
-                let summary: Vec<_> = violations
-                    .iter()
-                    .map(|(field, what)| format!("{field}: {what}"))
-                    .collect();
-                let mut details = details(ErrorReason::InvalidField, []);
-                for (field, description) in violations {
-                    details.add_bad_request_violation(field, description);
-                }
-                Status::with_error_details(Code::InvalidArgument, summary.join("; "), details)
-            }
-            ApiError::InvalidToken => Status::with_error_details(
-                Code::InvalidArgument,
-                "resume_token: was not given by this server; watch again without it",
-                details(ErrorReason::TokenInvalid, []),
-            ),
-            ApiError::UnknownModel(unknown) => {
-                let known: Vec<_> = unknown.known.iter().map(ToString::to_string).collect();
-                let metadata = [
-                    ("model_id", unknown.id.to_string()),
-                    ("known_model_ids", known.join(",")),
-                ];
-                let mut details = details(ErrorReason::ModelNotFound, metadata);
-                details.set_resource_info(
-                    "hangar.v1.Model",
-                    unknown.id.as_str(),
-                    "",
-                    "no such model is registered",
-                );
-                Status::with_error_details(Code::NotFound, unknown.to_string(), details)
-            }
-            ApiError::UnknownVersion { model, version } => {
-                let message = format!(
-                    "model {model} has version {version} only; give that, or none for whatever there is"
-                );
-                let metadata = [
-                    ("model_id", model.clone()),
-                    ("version", version.to_string()),
-                ];
-                let mut details = details(ErrorReason::ModelNotFound, metadata);
-                let what = "no such version is registered";
-                details.set_resource_info("hangar.v1.Model", model, "", what);
-                Status::with_error_details(Code::NotFound, message, details)
-            }
-            ApiError::SourceNotAllowed(message) => Status::with_error_details(
-                Code::PermissionDenied,
-                message,
-                details(ErrorReason::SourceNotAllowed, []),
-            ),
-            ApiError::SpecConflict { model, version } => {
-                let message = format!(
-                    "model {model} is registered with another spec (version {version}); leave the spec out, or give \
-                     force_reload to replace it"
-                );
-                let metadata = [
-                    ("model_id", model.clone()),
-                    ("version", version.to_string()),
-                ];
-                let mut details = details(ErrorReason::SpecConflict, metadata);
-                details.add_precondition_failure_violation(
-                    "SPEC",
-                    model,
-                    "the registered spec differs",
-                );
-                Status::with_error_details(Code::FailedPrecondition, message, details)
-            }
+            ApiError::Invalid(violations) => status::invalid(violations),
+            ApiError::InvalidToken => status::invalid_token(),
+            ApiError::UnknownModel(unknown) => status::unknown_model(&unknown),
+            ApiError::UnknownVersion { model, version } => status::unknown_version(model, version),
+            ApiError::SourceNotAllowed(message) => status::source_not_allowed(message),
+            ApiError::SpecConflict { model, version } => status::spec_conflict(model, version),
             ApiError::Catalog(refusal) => refusal.into(),
-            ApiError::UnknownSession(unknown) => {
-                let mut details = details(ErrorReason::SessionNotFound, []);
-                // Nameless, as the id is a secret.
-                let what = "no session of this id is open";
-                details.set_resource_info("hangar.v1.Session", "", "", what);
-                Status::with_error_details(Code::NotFound, unknown.to_string(), details)
-            }
-            ApiError::Required(model) => {
-                let message =
-                    format!("model {model} is required; give force to unload it all the same");
-                let metadata = [("model_id", model.clone())];
-                let mut details = details(ErrorReason::ModelRequired, metadata);
-                details.add_precondition_failure_violation("REQUIRED", model, message.clone());
-                Status::with_error_details(Code::FailedPrecondition, message, details)
-            }
-            ApiError::Held { model, holders } => {
-                let holders: Vec<_> = holders.iter().map(ToString::to_string).collect();
-                let holders = holders.join(",");
-                let message = format!(
-                    "model {model} is held by {holders}; wait until they let go, or give force to unload it all the \
-                     same"
-                );
-                let metadata = [("model_id", model.clone()), ("holders", holders)];
-                let mut details = details(ErrorReason::ModelHeld, metadata);
-                details.add_precondition_failure_violation("HELD", model, message.clone());
-                Status::with_error_details(Code::FailedPrecondition, message, details)
-            }
-            ApiError::SwitchInProgress(alias) => Status::with_error_details(
-                Code::Aborted,
-                format!(
-                    "another switch of {alias} is under way; wait for its outcome, which WatchStatus tells, and try \
-                     again"
-                ),
-                details(ErrorReason::SwitchInProgress, [("alias", alias)]),
-            ),
-            ApiError::Limit { what, limit } => Status::with_error_details(
-                Code::ResourceExhausted,
-                format!("the server's limit of {limit} {what} is reached"),
-                details(ErrorReason::LimitReached, [("limit", limit.to_string())]),
-            ),
-            ApiError::NotImplemented(field) => Status::with_error_details(
-                Code::Unimplemented,
-                format!("{field} is known but not supported by this server; leave it out"),
-                details(ErrorReason::NotImplemented, [("field", field)]),
-            ),
-            ApiError::NotLoaded { model, why } => {
-                let why = why.map(|why| format!("; {why}")).unwrap_or_default();
-                Status::with_error_details(
-                    Code::FailedPrecondition,
-                    format!("model {model} is not loaded; load it with LoadModel{why}"),
-                    details(ErrorReason::ModelNotLoaded, [("model_id", model)]),
-                )
-            }
-            ApiError::Loading { model, retry } => {
-                let retry = retry.max(SHORTEST_RETRY);
-                let mut details = details(ErrorReason::ModelLoading, [("model_id", model.clone())]);
-                details.set_retry_info(Some(retry));
-                let message = format!(
-                    "model {model} is still loading; try again in {:.1} s",
-                    retry.as_secs_f64()
-                );
-                Status::with_error_details(Code::Unavailable, message, details)
-            }
-            ApiError::QueueFull { limit } => {
-                let mut details = details(ErrorReason::QueueFull, [("limit", limit.to_string())]);
-                details.set_retry_info(Some(RESTART_RETRY));
-                let message =
-                    format!("{limit} requests wait for this model already; try again later");
-                Status::with_error_details(Code::ResourceExhausted, message, details)
-            }
+            ApiError::UnknownSession(unknown) => status::unknown_session(&unknown),
+            ApiError::Required(model) => status::required(model),
+            ApiError::Held { model, holders } => status::held(model, &holders),
+            ApiError::SwitchInProgress(alias) => status::switch_in_progress(alias),
+            ApiError::Limit { what, limit } => status::limit_reached(what, limit),
+            ApiError::NotImplemented(field) => status::not_implemented(field),
+            ApiError::NotLoaded { model, why } => status::not_loaded(model, why),
+            ApiError::Loading { model, retry } => status::loading(model, retry),
+            ApiError::QueueFull { limit } => status::queue_full(limit),
             ApiError::Failed(failure) => failed(failure, []),
             ApiError::LoadFailed {
                 model,
@@ -280,26 +157,13 @@ impl From<ApiError> for Status {
                 declared,
                 failure,
             } => lifecycle::load_failed(model, desired, declared, failure),
-            ApiError::CallBroken => {
-                let mut details = details(ErrorReason::CallBroken, []);
-                details.set_retry_info(Some(RESTART_RETRY));
-                let message = "the connection to the model's worker broke; try again";
-                Status::with_error_details(Code::Unavailable, message, details)
+            ApiError::CallBroken => status::call_broken(),
+            ApiError::ShuttingDown => {
+                let failure = Failure::new(Reason::ShuttingDown, "the server is shutting down");
+                failed(failure, [])
             }
-            ApiError::ShuttingDown => failed(
-                Failure::new(Reason::ShuttingDown, "the server is shutting down"),
-                [],
-            ),
-            ApiError::RequestIdReused => Status::with_error_details(
-                Code::InvalidArgument,
-                "request_id: was used before for another request; take a new one",
-                details(ErrorReason::RequestIdReused, []),
-            ),
-            ApiError::DeadlineExceeded => Status::with_error_details(
-                Code::DeadlineExceeded,
-                "the deadline of the call has passed",
-                details(ErrorReason::DeadlineExceeded, []),
-            ),
+            ApiError::RequestIdReused => status::request_id_reused(),
+            ApiError::DeadlineExceeded => status::deadline_exceeded(),
             ApiError::Internal(cause) => internal(&cause, [], None),
         }
     }

@@ -50,15 +50,7 @@ pub enum CatalogRefusal {
 impl From<CatalogRefusal> for Status {
     fn from(refusal: CatalogRefusal) -> Self {
         match refusal {
-            CatalogRefusal::Taken(taken) => {
-                let metadata = [
-                    ("name", taken.name.to_string()),
-                    ("model_id", taken.by.to_string()),
-                ];
-                let mut details = details(ErrorReason::ModelExists, metadata);
-                details.set_resource_info("hangar.v1.Model", taken.name.as_str(), "", "exists");
-                Status::with_error_details(Code::AlreadyExists, taken.to_string(), details)
-            }
+            CatalogRefusal::Taken(taken) => name_taken(&taken),
             CatalogRefusal::EtagRequired { model, etag } => precondition(
                 ErrorReason::EtagRequired,
                 "ETAG",
@@ -66,17 +58,7 @@ impl From<CatalogRefusal> for Status {
                 format!("etag: is required; {model} has {}", etag.0),
                 ("etag", etag.0),
             ),
-            CatalogRefusal::Stale { model, etag } => Status::with_error_details(
-                Code::Aborted,
-                format!(
-                    "model {model} was changed meanwhile; read it again, its etag is {}",
-                    etag.0
-                ),
-                details(
-                    ErrorReason::EtagMismatch,
-                    [("model_id", model.to_string()), ("etag", etag.0)],
-                ),
-            ),
+            CatalogRefusal::Stale { model, etag } => stale(&model, etag),
             CatalogRefusal::Loaded(model) => precondition(
                 ErrorReason::ModelLoaded,
                 "LOADED",
@@ -84,19 +66,7 @@ impl From<CatalogRefusal> for Status {
                 format!("model {model} is loaded; unload it first, or give force"),
                 ("model_id", model.to_string()),
             ),
-            CatalogRefusal::Aliased { model, aliases } => {
-                let aliases: Vec<_> = aliases.iter().map(ToString::to_string).collect();
-                let aliases = aliases.join(",");
-                precondition(
-                    ErrorReason::ModelAliased,
-                    "ALIASED",
-                    &model,
-                    format!(
-                        "model {model} has the aliases {aliases}; take them away first, or give force"
-                    ),
-                    ("aliases", aliases),
-                )
-            }
+            CatalogRefusal::Aliased { model, aliases } => aliased(&model, &aliases),
             CatalogRefusal::Declared(model) => precondition(
                 ErrorReason::ModelDeclared,
                 "DECLARED",
@@ -106,18 +76,7 @@ impl From<CatalogRefusal> for Status {
                 ),
                 ("model_id", model.to_string()),
             ),
-            CatalogRefusal::StorageFull => {
-                let mut details = details(ErrorReason::StorageFull, []);
-                details.add_quota_failure_violation(
-                    "data directory",
-                    "no room for what was to be written",
-                );
-                Status::with_error_details(
-                    Code::ResourceExhausted,
-                    "the disk of the server's data directory is full; nothing was changed",
-                    details,
-                )
-            }
+            CatalogRefusal::StorageFull => storage_full(),
             CatalogRefusal::PageToken => Status::with_error_details(
                 Code::InvalidArgument,
                 "page_token: was not given by this server for this filter and order; begin again without it",
@@ -125,6 +84,48 @@ impl From<CatalogRefusal> for Status {
             ),
         }
     }
+}
+
+fn name_taken(taken: &Taken) -> Status {
+    let metadata = [
+        ("name", taken.name.to_string()),
+        ("model_id", taken.by.to_string()),
+    ];
+    let mut details = details(ErrorReason::ModelExists, metadata);
+    details.set_resource_info("hangar.v1.Model", taken.name.as_str(), "", "exists");
+    Status::with_error_details(Code::AlreadyExists, taken.to_string(), details)
+}
+
+fn stale(model: &ModelId, etag: Etag) -> Status {
+    let message = format!(
+        "model {model} was changed meanwhile; read it again, its etag is {}",
+        etag.0
+    );
+    let metadata = [("model_id", model.to_string()), ("etag", etag.0)];
+    let details = details(ErrorReason::EtagMismatch, metadata);
+    Status::with_error_details(Code::Aborted, message, details)
+}
+
+fn aliased(model: &ModelId, aliases: &[ModelId]) -> Status {
+    let aliases: Vec<_> = aliases.iter().map(ToString::to_string).collect();
+    let aliases = aliases.join(",");
+    let message =
+        format!("model {model} has the aliases {aliases}; take them away first, or give force");
+    let metadata = ("aliases", aliases);
+    precondition(
+        ErrorReason::ModelAliased,
+        "ALIASED",
+        model,
+        message,
+        metadata,
+    )
+}
+
+fn storage_full() -> Status {
+    let mut details = details(ErrorReason::StorageFull, []);
+    details.add_quota_failure_violation("data directory", "no room for what was to be written");
+    let message = "the disk of the server's data directory is full; nothing was changed";
+    Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
 fn precondition(

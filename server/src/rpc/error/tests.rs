@@ -20,63 +20,45 @@ fn check(error: ApiError, code: Code, reason: &str) -> ErrorDetails {
     details
 }
 
-#[test]
-fn every_error_has_its_code_and_reason() {
-    let model = || "m".to_owned();
-    let retry = Duration::from_secs(2);
-    check(
-        ApiError::InvalidToken,
-        Code::InvalidArgument,
-        "TOKEN_INVALID",
-    );
-    check(
-        ApiError::SourceNotAllowed("x".to_owned()),
-        Code::PermissionDenied,
-        "SOURCE_NOT_ALLOWED",
-    );
-    check(
-        ApiError::NotImplemented("spec.device".to_owned()),
-        Code::Unimplemented,
-        "NOT_IMPLEMENTED",
-    );
-    check(
-        ApiError::NotLoaded {
-            model: model(),
-            why: None,
-        },
-        Code::FailedPrecondition,
-        "MODEL_NOT_LOADED",
-    );
-    check(
-        ApiError::UnknownVersion {
-            model: model(),
-            version: 2,
-        },
-        Code::NotFound,
-        "MODEL_NOT_FOUND",
-    );
-    let details = check(ApiError::CallBroken, Code::Unavailable, "CALL_BROKEN");
-    assert!(details.retry_info().is_some());
-    check(ApiError::ShuttingDown, Code::Unavailable, "SHUTTING_DOWN");
-    check(
-        ApiError::RequestIdReused,
-        Code::InvalidArgument,
-        "REQUEST_ID_REUSED",
-    );
-    check(
-        ApiError::DeadlineExceeded,
-        Code::DeadlineExceeded,
-        "DEADLINE_EXCEEDED",
-    );
-    check(
-        ApiError::Limit {
-            what: "things",
-            limit: 3,
-        },
-        Code::ResourceExhausted,
-        "LIMIT_REACHED",
-    );
+fn model() -> String {
+    "m".to_owned()
+}
 
+#[test]
+fn every_wrong_request_has_its_code_and_reason() {
+    let invalid = Code::InvalidArgument;
+    check(ApiError::InvalidToken, invalid, "TOKEN_INVALID");
+    check(ApiError::RequestIdReused, invalid, "REQUEST_ID_REUSED");
+    let source = ApiError::SourceNotAllowed("x".to_owned());
+    check(source, Code::PermissionDenied, "SOURCE_NOT_ALLOWED");
+    let field = ApiError::NotImplemented("spec.device".to_owned());
+    check(field, Code::Unimplemented, "NOT_IMPLEMENTED");
+    let version = ApiError::UnknownVersion {
+        model: model(),
+        version: 2,
+    };
+    check(version, Code::NotFound, "MODEL_NOT_FOUND");
+}
+
+#[test]
+fn what_cannot_be_done_now_has_its_code_and_reason() {
+    let not_loaded = ApiError::NotLoaded {
+        model: model(),
+        why: None,
+    };
+    check(not_loaded, Code::FailedPrecondition, "MODEL_NOT_LOADED");
+    let limit = ApiError::Limit {
+        what: "things",
+        limit: 3,
+    };
+    check(limit, Code::ResourceExhausted, "LIMIT_REACHED");
+    check(ApiError::ShuttingDown, Code::Unavailable, "SHUTTING_DOWN");
+    let late = ApiError::DeadlineExceeded;
+    check(late, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+}
+
+#[test]
+fn every_wrong_field_is_a_violation() {
     let bad = ApiError::Invalid(vec![
         ("a".to_owned(), "x".to_owned()),
         ("b".to_owned(), "y".to_owned()),
@@ -86,7 +68,10 @@ fn every_error_has_its_code_and_reason() {
         details.bad_request().map(|b| b.field_violations.len()),
         Some(2)
     );
+}
 
+#[test]
+fn an_unknown_model_comes_with_those_that_are_known() {
     let id = |id| ModelId::parse(id).expect("a well-formed id");
     let unknown = UnknownModel {
         id: id("m"),
@@ -103,63 +88,53 @@ fn every_error_has_its_code_and_reason() {
             .map(|i| i.metadata["known_model_ids"].as_str()),
         Some("a,b")
     );
+}
 
-    let details = check(
-        ApiError::SpecConflict {
-            model: model(),
-            version: 1,
-        },
-        Code::FailedPrecondition,
-        "SPEC_CONFLICT",
-    );
+#[test]
+fn another_spec_than_the_registered_one_is_a_failed_precondition() {
+    let conflict = ApiError::SpecConflict {
+        model: model(),
+        version: 1,
+    };
+    let details = check(conflict, Code::FailedPrecondition, "SPEC_CONFLICT");
     assert!(details.precondition_failure().is_some());
+}
 
-    let details = check(
-        ApiError::Loading {
+#[test]
+fn what_passes_by_itself_says_when_to_try_again() {
+    let loading = |retry| {
+        let error = ApiError::Loading {
             model: model(),
             retry,
-        },
-        Code::Unavailable,
-        "MODEL_LOADING",
-    );
-    assert_eq!(
-        details.retry_info().and_then(|r| r.retry_delay),
-        Some(retry)
-    );
-    let soon = check(
-        ApiError::Loading {
-            model: model(),
-            retry: Duration::ZERO,
-        },
-        Code::Unavailable,
-        "MODEL_LOADING",
-    );
-    assert_eq!(
-        soon.retry_info().and_then(|r| r.retry_delay),
-        Some(Duration::from_millis(100))
-    );
-    let details = check(
-        ApiError::LoadFailed {
-            model: model(),
-            desired: true,
-            declared: false,
-            failure: Failure::new(Reason::ModelUnusable, "no"),
-        },
-        Code::FailedPrecondition,
-        "MODEL_UNUSABLE",
-    );
+        };
+        let details = check(error, Code::Unavailable, "MODEL_LOADING");
+        details.retry_info().and_then(|r| r.retry_delay)
+    };
+    let retry = Duration::from_secs(2);
+    assert_eq!(loading(retry), Some(retry));
+    assert_eq!(loading(Duration::ZERO), Some(Duration::from_millis(100)));
+    let broken = check(ApiError::CallBroken, Code::Unavailable, "CALL_BROKEN");
+    assert!(broken.retry_info().is_some());
+    let full = ApiError::QueueFull { limit: 3 };
+    let full = check(full, Code::ResourceExhausted, "QUEUE_FULL");
+    assert!(full.retry_info().is_some());
+}
+
+#[test]
+fn a_load_that_failed_says_what_is_desired() {
+    let error = ApiError::LoadFailed {
+        model: model(),
+        desired: true,
+        declared: false,
+        failure: Failure::new(Reason::ModelUnusable, "no"),
+    };
+    let details = check(error, Code::FailedPrecondition, "MODEL_UNUSABLE");
     assert_eq!(
         details
             .error_info()
             .map(|i| i.metadata["desired_state"].as_str()),
         Some("LOADED")
     );
-    let details = check(
-        ApiError::QueueFull { limit: 3 },
-        Code::ResourceExhausted,
-        "QUEUE_FULL",
-    );
-    assert!(details.retry_info().is_some());
 }
 
 #[test]

@@ -73,25 +73,35 @@ fn every_refusal_of_the_catalog_has_its_code_and_reason() {
     );
 }
 
+fn full() -> StorageError {
+    StorageError::Full
+}
+
+fn check_each(errors: impl IntoIterator<Item = (ApiError, Code, &'static str)>) {
+    for (error, code, reason) in errors {
+        check(error, code, reason);
+    }
+}
+
 #[test]
-fn errors_of_every_layer_become_these() {
-    let full = || StorageError::Full;
-    let update = |error| RegistryError::Update(id("m"), error);
-    let delete = |error| RegistryError::Delete(id("m"), error);
+fn failures_of_the_storage_have_their_codes_and_reasons() {
     let failed = StorageError::Failed("the secret cause".to_owned());
-    for (error, code, reason) in [
+    check_each([
         (full().into(), Code::ResourceExhausted, "STORAGE_FULL"),
         (failed.into(), Code::Internal, "INTERNAL"),
+    ]);
+}
+
+#[test]
+fn refused_registrations_have_their_codes_and_reasons() {
+    let exhausted = Code::ResourceExhausted;
+    check_each([
         (
             RegisterError::Storage(full()).into(),
-            Code::ResourceExhausted,
+            exhausted,
             "STORAGE_FULL",
         ),
-        (
-            RegisterError::Full(3).into(),
-            Code::ResourceExhausted,
-            "LIMIT_REACHED",
-        ),
+        (RegisterError::Full(3).into(), exhausted, "LIMIT_REACHED"),
         (
             RegisterError::Declared(id("m")).into(),
             Code::FailedPrecondition,
@@ -102,46 +112,57 @@ fn errors_of_every_layer_become_these() {
             Code::NotFound,
             "MODEL_NOT_FOUND",
         ),
+    ]);
+}
+
+#[test]
+fn refused_updates_have_their_codes_and_reasons() {
+    let update = |error| RegistryError::Update(id("m"), error).into();
+    check_each([
         (
-            update(UpdateError::Unknown).into(),
+            update(UpdateError::Unknown),
             Code::NotFound,
             "MODEL_NOT_FOUND",
         ),
         (
-            update(UpdateError::Stale(etag())).into(),
+            update(UpdateError::Stale(etag())),
             Code::Aborted,
             "ETAG_MISMATCH",
         ),
         (
-            update(UpdateError::Declared).into(),
+            update(UpdateError::Declared),
             Code::FailedPrecondition,
             "MODEL_DECLARED",
         ),
         (
-            update(UpdateError::Storage(full())).into(),
+            update(UpdateError::Storage(full())),
             Code::ResourceExhausted,
             "STORAGE_FULL",
         ),
+    ]);
+}
+
+#[test]
+fn refused_deletions_have_their_codes_and_reasons() {
+    let delete = |error| RegistryError::Delete(id("m"), error).into();
+    let aliased = DeleteError::Aliased(vec![id("a")]);
+    check_each([
         (
-            delete(DeleteError::Unknown).into(),
+            delete(DeleteError::Unknown),
             Code::NotFound,
             "MODEL_NOT_FOUND",
         ),
         (
-            delete(DeleteError::Stale(etag())).into(),
+            delete(DeleteError::Stale(etag())),
             Code::Aborted,
             "ETAG_MISMATCH",
         ),
         (
-            delete(DeleteError::Declared).into(),
+            delete(DeleteError::Declared),
             Code::FailedPrecondition,
             "MODEL_DECLARED",
         ),
-        (
-            delete(DeleteError::Aliased(vec![id("a")])).into(),
-            Code::FailedPrecondition,
-            "MODEL_ALIASED",
-        ),
+        (delete(aliased), Code::FailedPrecondition, "MODEL_ALIASED"),
         (
             RegistryError::Loaded(id("m")).into(),
             Code::FailedPrecondition,
@@ -152,7 +173,5 @@ fn errors_of_every_layer_become_these() {
             Code::Unavailable,
             "SHUTTING_DOWN",
         ),
-    ] {
-        check(error, code, reason);
-    }
+    ]);
 }
