@@ -1,0 +1,125 @@
+//! What the ports serve: the models, their events, and health.
+
+use std::sync::Arc;
+
+use super::{StartError, parts::resources, system_error};
+use crate::{
+    catalog::Catalog,
+    config::Settings,
+    health::Health,
+    lifecycle::{Fleet, Model, Sampling},
+    rpc::declared,
+    status::Hub,
+    supervisor::Supervisor,
+    system::{DeviceMonitor, Nvml, SystemMonitor},
+    telemetry::{
+        Telemetry,
+        cache::observe_cache,
+        model::{MemorySample, ModelMetrics, ModelSample, observe_models},
+    },
+};
+
+/// The parts of a server that know nothing of ports.
+pub(super) struct ControlPlane {
+    pub(super) catalog: Catalog,
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) health: Arc<Health>,
+    pub(super) system: Arc<SystemMonitor>,
+    pub(super) metrics: ModelMetrics,
+    pub(super) supervisor: Supervisor,
+}
+
+impl ControlPlane {
+    /// Tracks all models; none is loaded yet.
+    pub(super) async fn start(
+        settings: &Settings,
+        telemetry: &Telemetry,
+        catalog: Catalog,
+        supervisor: Supervisor,
+    ) -> Result<Self, StartError> {
+        let hub = Hub::new(settings.watch_ring);
+        let meter = telemetry.meter();
+        let metrics = ModelMetrics::new(&meter);
+        let devices = DeviceMonitor::start(Nvml::open, &supervisor)
+            .map_err(system_error("cannot start a thread"))?;
+        let system = SystemMonitor::new(settings.data_dir.clone()).with_devices(devices);
+        let system = Arc::new(system);
+        let fleet = Fleet::new(resources(
+            settings,
+            catalog.clone(),
+            hub.clone(),
+            &system,
+            metrics.clone(),
+            &supervisor,
+        )?);
+        fleet.declare(declared(&settings.models)?).await?;
+        fleet.track_all(catalog.ids().await?);
+        if let Some(cache) = fleet.prepared() {
+            observe_cache(&meter, cache);
+        }
+        let sampled = fleet.clone();
+        observe_models(&meter, Arc::new(move || samples(&sampled)));
+        let health = Health::new(
+            fleet.clone(),
+            hub.clone(),
+            supervisor.clone(),
+            settings.readiness,
+        );
+        Ok(Self {
+            catalog,
+            fleet,
+            hub,
+            health,
+            system,
+            metrics,
+            supervisor,
+        })
+    }
+
+    /// Starts to look whether the tasks still turn.
+    pub(super) fn watch_tasks(&self) -> Result<(), StartError> {
+        let hub = self.hub.clone();
+        let clock = self.supervisor.clock();
+        let clock = clock.map_err(system_error("cannot start a thread"))?;
+        let watching = self.supervisor.clone().watch(clock, move || hub.touch());
+        self.supervisor.tasks().critical("liveness", watching);
+        Ok(())
+    }
+
+    /// Starts to write the models' histories.
+    pub(super) fn sample_history(&self, settings: &Settings) -> Sampling {
+        Sampling::start(
+            self.fleet.clone(),
+            self.catalog.clone(),
+            settings.history_interval,
+            &self.supervisor.tasks(),
+        )
+    }
+}
+
+/// All models as metrics show them.
+fn samples(fleet: &Fleet) -> Vec<ModelSample> {
+    let sample = |model: &Arc<Model>| {
+        let status = model.status();
+        let totals = model.totals();
+        let (in_flight, queued) = model.occupancy();
+        ModelSample {
+            model: model.id().to_string(),
+            state: status.stage.name(),
+            memory: status.memory.map(|m| MemorySample {
+                host: m.host_bytes,
+                device: m.device_bytes,
+            }),
+            kv_blocks: status
+                .kv_blocks
+                .map(|blocks| (blocks.used.into(), blocks.total.into())),
+            in_flight: in_flight.into(),
+            queued: queued.into(),
+            restarts: status.restarts,
+            prompt_tokens: totals.prompt_tokens,
+            completion_tokens: totals.completion_tokens,
+        }
+    };
+    fleet.all().iter().map(sample).collect()
+}
