@@ -137,27 +137,36 @@ mod tests {
         assert_eq!(models[1].spec, Spec::of(Source::Demo));
     }
 
+    fn check_refused(text: &str, words: &[&str]) {
+        let error = read(text).expect_err(text);
+        for part in words {
+            assert!(error.contains(part), "{part:?} not in {error:?}");
+        }
+    }
+
     #[test]
-    fn what_is_wrong_names_the_model_and_the_key() {
-        let demo = "[[models]]\nid = \"m\"\nsource = \"demo\"\n";
+    fn what_is_no_model_names_its_place_or_id_and_the_key() {
         for (text, expected) in [
-            ("models = 3".to_owned(), vec!["models"]),
+            ("models = 3", vec!["models"]),
+            ("models = [3]", vec!["models: table 1", "[[models]]"]),
             (
-                "models = [3]".to_owned(),
-                vec!["models: table 1", "[[models]]"],
-            ),
-            (
-                "[[models]]\nsource = \"demo\"".to_owned(),
+                "[[models]]\nsource = \"demo\"",
                 vec!["models: table 1: id: is required"],
             ),
             (
-                "[[models]]\nid = \"a b\"".to_owned(),
+                "[[models]]\nid = \"a b\"",
                 vec!["models: table 1: id: \"a b\" must match"],
             ),
-            (
-                "[[models]]\nid = \"m\"".to_owned(),
-                vec!["models: m: ", "source"],
-            ),
+            ("[[models]]\nid = \"m\"", vec!["models: m: ", "source"]),
+        ] {
+            check_refused(text, &expected);
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_names_the_model_and_the_key() {
+        let demo = "[[models]]\nid = \"m\"\nsource = \"demo\"\n";
+        for (text, expected) in [
             (format!("{demo}colour = 1"), vec!["models: m: ", "colour"]),
             (
                 format!("{demo}priority = \"high\""),
@@ -185,10 +194,7 @@ mod tests {
                 vec!["models: m: is declared twice"],
             ),
         ] {
-            let error = read(&text).expect_err(&text);
-            for part in expected {
-                assert!(error.contains(part), "{part:?} not in {error:?}");
-            }
+            check_refused(&text, &expected);
         }
     }
 }

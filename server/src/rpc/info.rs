@@ -9,10 +9,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use hangar_client::v1::{CacheInfo, DesiredState, ModelInfo, ModelMetrics, ServerInfo, SystemInfo};
+use hangar_client::v1::{
+    CacheInfo, DesiredState, LoadRecord, ModelInfo, ModelMetrics, ServerInfo, SystemInfo,
+};
 
 use crate::{
-    catalog::CatalogEntry,
+    catalog::{CatalogEntry, Learned},
     config,
     lifecycle::{Facts, Fleet, Holder, Model},
     model::{Stage, Status},
@@ -107,46 +109,23 @@ fn model(
         queued,
         ..status.clone()
     };
-    let desired = if facts.desired {
-        DesiredState::Loaded
-    } else {
-        DesiredState::Unloaded
-    };
     let learned = &facts.learned;
-    let ready_since = facts.ready_since.filter(|_| status.stage == Stage::Ready);
-    let metrics = || ModelMetrics {
-        uptime: ready_since.and_then(since).and_then(convert::duration),
-        ..metrics::metrics(&model.map(Model::usage).unwrap_or_default(), &live)
-    };
     let history = |model: &Model| model.history().iter().map(metrics::sample).collect();
     ModelInfo {
         model_id: facts.entry.id.to_string(),
-        aliases: facts
-            .entry
-            .aliases
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        aliases: texts(&facts.entry.aliases),
         status: Some(convert::status(&live)),
         metadata: Some(convert::metadata_message(
             &learned.metadata,
             &facts.entry.spec.source,
             last_used.or(learned.last_used),
         )),
-        metrics: detail.metrics.then(metrics),
+        metrics: detail.metrics.then(|| model_metrics(model, &facts, &live)),
         spec: detail.full.then(|| convert::spec(&facts.entry.spec)),
-        desired_state: desired.into(),
+        desired_state: desired_state(&facts).into(),
         suspend_reason: convert::suspend_reason(status.suspended.as_ref()).into(),
-        holders: holders.iter().map(ToString::to_string).collect(),
-        recent_loads: if detail.full {
-            learned
-                .recent_loads
-                .iter()
-                .map(convert::load_record)
-                .collect()
-        } else {
-            Vec::new()
-        },
+        holders: texts(holders),
+        recent_loads: recent_loads(learned, detail),
         version: facts.entry.version,
         etag: facts.entry.etag.0.clone(),
         reload_required: facts.reload_reason().is_some(),
@@ -158,6 +137,34 @@ fn model(
         learned: Some(convert::learned(learned)),
         fatal_prompt: facts.fatal_prompt.map(convert::fatal_prompt),
     }
+}
+
+fn texts(values: &[impl ToString]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+fn desired_state(facts: &Facts) -> DesiredState {
+    if facts.desired {
+        DesiredState::Loaded
+    } else {
+        DesiredState::Unloaded
+    }
+}
+
+fn model_metrics(model: Option<&Model>, facts: &Facts, live: &Status) -> ModelMetrics {
+    let ready_since = facts.ready_since.filter(|_| live.stage == Stage::Ready);
+    ModelMetrics {
+        uptime: ready_since.and_then(since).and_then(convert::duration),
+        ..metrics::metrics(&model.map(Model::usage).unwrap_or_default(), live)
+    }
+}
+
+fn recent_loads(learned: &Learned, detail: Detail) -> Vec<LoadRecord> {
+    if !detail.full {
+        return Vec::new();
+    }
+    let loads = learned.recent_loads.iter();
+    loads.map(convert::load_record).collect()
 }
 
 /// A clock that was set back gives no length of time.

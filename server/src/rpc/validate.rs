@@ -145,49 +145,11 @@ impl Violations {
     /// Sampling parameters, each in its range.
     pub(super) fn sampling(&mut self, prefix: &str, sampling: Option<&v1::Sampling>) -> Sampling {
         let sampling = sampling.copied().unwrap_or_default();
-        let mut range = |name: &str, value: Option<f32>, right: fn(f32) -> bool, what: &str| {
+        for (name, value, right, what) in sampling_ranges(&sampling) {
             if value.is_some_and(|value| !right(value)) {
                 self.add(format!("{prefix}.{name}"), what);
             }
-        };
-        range(
-            "temperature",
-            sampling.temperature,
-            |x| (0.0..=2.0).contains(&x),
-            "must be from 0 to 2",
-        );
-        range(
-            "top_p",
-            sampling.top_p,
-            |x| x > 0.0 && x <= 1.0,
-            "must be above 0 and at most 1",
-        );
-        range(
-            "min_p",
-            sampling.min_p,
-            |x| (0.0..=1.0).contains(&x),
-            "must be from 0 to 1",
-        );
-        let penalty: fn(f32) -> bool = |x| (-2.0..=2.0).contains(&x);
-        range(
-            "frequency_penalty",
-            sampling.frequency_penalty,
-            penalty,
-            "must be from -2 to 2",
-        );
-        range(
-            "presence_penalty",
-            sampling.presence_penalty,
-            penalty,
-            "must be from -2 to 2",
-        );
-        let repetition: fn(f32) -> bool = |x| x > 0.0 && x <= 2.0;
-        range(
-            "repetition_penalty",
-            sampling.repetition_penalty,
-            repetition,
-            "must be above 0 and at most 2",
-        );
+        }
         Sampling {
             temperature: sampling.temperature,
             top_p: sampling.top_p,
@@ -231,6 +193,51 @@ pub(super) fn refuse(fields: &[(&str, bool)]) -> Result<(), ApiError> {
         Some((field, _)) => Err(ApiError::NotImplemented((*field).to_owned())),
         None => Ok(()),
     }
+}
+
+/// A sampling parameter, its value, which values are right, and how that is said.
+type SamplingRange = (&'static str, Option<f32>, fn(f32) -> bool, &'static str);
+
+fn sampling_ranges(sampling: &v1::Sampling) -> [SamplingRange; 6] {
+    let bias: fn(f32) -> bool = |x| (-2.0..=2.0).contains(&x);
+    [
+        (
+            "temperature",
+            sampling.temperature,
+            |x| (0.0..=2.0).contains(&x),
+            "must be from 0 to 2",
+        ),
+        (
+            "top_p",
+            sampling.top_p,
+            |x| x > 0.0 && x <= 1.0,
+            "must be above 0 and at most 1",
+        ),
+        (
+            "min_p",
+            sampling.min_p,
+            |x| (0.0..=1.0).contains(&x),
+            "must be from 0 to 1",
+        ),
+        (
+            "frequency_penalty",
+            sampling.frequency_penalty,
+            bias,
+            "must be from -2 to 2",
+        ),
+        (
+            "presence_penalty",
+            sampling.presence_penalty,
+            bias,
+            "must be from -2 to 2",
+        ),
+        (
+            "repetition_penalty",
+            sampling.repetition_penalty,
+            |x| x > 0.0 && x <= 2.0,
+            "must be above 0 and at most 2",
+        ),
+    ]
 }
 
 #[cfg(test)]

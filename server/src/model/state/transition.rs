@@ -1,7 +1,7 @@
 //! The table of transitions.
 
 use super::{Action, Cause, Event, HostedLoad, Load, Rejected, Remains, State};
-use crate::model::{Failure, LoadOutcome, Reason, Stage};
+use crate::model::{Failure, LoadId, LoadOutcome, Reason, Stage};
 
 type Transition = Result<(State, Vec<Action>), Rejected>;
 
@@ -104,12 +104,8 @@ impl State {
             Event::Unreaped => {
                 let failure = run.terminating.unwrap_or_else(unreaped);
                 let finish = Action::Finish(run.load.id, LoadOutcome::Failed(failure));
-                let state = Self::Unloading {
-                    worker: Remains::Unreaped,
-                    fault: None,
-                    next: None,
-                };
-                Ok((state, vec![Action::ReleaseSlot, finish]))
+                let actions = vec![Action::ReleaseSlot, finish];
+                Ok((Self::not_reaped(None), actions))
             }
             Event::Unload(Cause::Asked) => Ok(Self::abandon(run, None)),
             Event::Reload(next) => Ok(Self::abandon(run, Some(next))),
@@ -120,20 +116,8 @@ impl State {
     fn on_ready(&self, run: HostedLoad, event: Event) -> Transition {
         match event {
             Event::Load(_) => self.stay(),
-            Event::Unload(_) => Ok((
-                Self::Draining {
-                    fault: run.terminating,
-                    next: None,
-                },
-                vec![Action::Drain],
-            )),
-            Event::Reload(next) => Ok((
-                Self::Draining {
-                    fault: run.terminating,
-                    next: Some(next),
-                },
-                vec![Action::Drain],
-            )),
+            Event::Unload(_) => Ok(Self::drain(run, None)),
+            Event::Reload(next) => Ok(Self::drain(run, Some(next))),
             Event::Fault(_) if run.terminating.is_some() => self.stay(),
             Event::Fault(failure) => {
                 let actions = vec![Action::CutOff(failure.clone()), Action::Kill];
@@ -141,34 +125,11 @@ impl State {
             }
             Event::Exited { failure, restart } => {
                 let failure = run.terminating.unwrap_or(failure);
-                let cut_off = Action::CutOff(failure.clone());
-                if run.load.policy.retries(&failure, run.load.attempt) {
-                    let retry = Action::ScheduleRetry(run.load.attempt);
-                    let load = Load {
-                        id: restart,
-                        ..run.load
-                    };
-                    Ok((Self::Backoff { load, failure }, vec![cut_off, retry]))
-                } else {
-                    Ok((
-                        Self::Failed {
-                            load: run.load,
-                            failure,
-                        },
-                        vec![cut_off],
-                    ))
-                }
+                Ok(Self::lose(run.load, failure, restart))
             }
             Event::Unreaped => {
                 let failure = run.terminating.unwrap_or_else(unreaped);
-                Ok((
-                    Self::Unloading {
-                        worker: Remains::Unreaped,
-                        fault: None,
-                        next: None,
-                    },
-                    vec![Action::CutOff(failure)],
-                ))
+                Ok((Self::not_reaped(None), vec![Action::CutOff(failure)]))
             }
             Event::Stable => {
                 let load = Load {
@@ -178,6 +139,35 @@ impl State {
                 Ok((Self::Ready(HostedLoad { load, ..run }), vec![]))
             }
             other => self.reject(other),
+        }
+    }
+
+    /// A model that was READY begins to drain.
+    fn drain(run: HostedLoad, next: Option<Load>) -> (Self, Vec<Action>) {
+        let fault = run.terminating;
+        (Self::Draining { fault, next }, vec![Action::Drain])
+    }
+
+    /// A model that was READY has lost its worker: the policy says whether there is another one, whose load is `restart`.
+    fn lose(load: Load, failure: Failure, restart: LoadId) -> (Self, Vec<Action>) {
+        let cut_off = Action::CutOff(failure.clone());
+        if !load.policy.retries(&failure, load.attempt) {
+            return (Self::Failed { load, failure }, vec![cut_off]);
+        }
+        let retry = Action::ScheduleRetry(load.attempt);
+        let load = Load {
+            id: restart,
+            ..load
+        };
+        (Self::Backoff { load, failure }, vec![cut_off, retry])
+    }
+
+    /// The worker cannot be reaped, and what is reserved for it stays reserved.
+    fn not_reaped(next: Option<Load>) -> Self {
+        Self::Unloading {
+            worker: Remains::Unreaped,
+            fault: None,
+            next,
         }
     }
 
@@ -221,14 +211,7 @@ impl State {
             }
             Event::Unreaped => {
                 let failure = fault.unwrap_or_else(unreaped);
-                Ok((
-                    Self::Unloading {
-                        worker: Remains::Unreaped,
-                        fault: None,
-                        next,
-                    },
-                    vec![Action::CutOff(failure)],
-                ))
+                Ok((Self::not_reaped(next), vec![Action::CutOff(failure)]))
             }
             other => {
                 let (next, actions) = self.remember(next, other)?;

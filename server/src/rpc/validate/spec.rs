@@ -36,10 +36,7 @@ pub(in crate::rpc) fn spec(
 ) -> Spec {
     let at = |field: &str| format!("{prefix}.{field}");
     check_texts(message, &at, violations);
-    let concurrency = message.max_concurrency <= MAX_CONCURRENCY;
-    violations.check(concurrency, &at("max_concurrency"), "must be at most 1024");
-    let queue = message.max_queue.is_none_or(|queue| queue <= MAX_QUEUE);
-    violations.check(queue, &at("max_queue"), "must be at most 100000");
+    check_limits(message, &at, violations);
     let device = parsed(&message.device, &at("device"), violations);
     let kind = kind(message, &at, violations);
     let format = format(message, &at, violations);
@@ -50,21 +47,11 @@ pub(in crate::rpc) fn spec(
         .as_ref()
         .map(|policy| restart(policy, &at, violations));
     let quantization = parsed(&message.quantization, &at("quantization"), violations);
-    violations.check(
-        message.chat_template.len() <= MAX_TEMPLATE,
-        &at("chat_template"),
-        "must have at most 256 KiB",
-    );
     let tokenizer = (!message.tokenizer.is_empty())
         .then(|| path(&message.tokenizer, &at("tokenizer"), violations));
     let adapters = adapters(message, &at, violations);
     let tick = Duration::from_millis(10);
     let idle_timeout = violations.duration(&at("idle_timeout"), message.idle_timeout, tick);
-    violations.check(
-        (-1000..=1000).contains(&message.priority),
-        &at("priority"),
-        "must be from -1000 to 1000",
-    );
     let kv_cache = kv_cache(message.kv_cache.as_ref(), &at("kv_cache"), violations);
     let source = source(message, &at, violations);
     Spec {
@@ -87,10 +74,7 @@ pub(in crate::rpc) fn spec(
         adapters,
         chat_template: message.chat_template.clone(),
         tokenizer,
-        memory_hint: message.memory_hint.as_ref().map(|hint| MemoryHint {
-            host_bytes: hint.host_bytes,
-            device_bytes: hint.device_bytes,
-        }),
+        memory_hint: message.memory_hint.as_ref().map(memory_hint),
         idle_timeout,
         pinned: message.pinned,
         required: message.required,
@@ -158,6 +142,17 @@ fn check_texts(spec: &v1::ModelSpec, at: &impl Fn(&str) -> String, violations: &
         &at("labels"),
         "must have at most 64 entries with keys of 1 to 63 and values of up to 63 bytes",
     );
+}
+
+fn check_limits(spec: &v1::ModelSpec, at: &impl Fn(&str) -> String, violations: &mut Violations) {
+    let concurrency = spec.max_concurrency <= MAX_CONCURRENCY;
+    violations.check(concurrency, &at("max_concurrency"), "must be at most 1024");
+    let queue = spec.max_queue.is_none_or(|queue| queue <= MAX_QUEUE);
+    violations.check(queue, &at("max_queue"), "must be at most 100000");
+    let template = spec.chat_template.len() <= MAX_TEMPLATE;
+    violations.check(template, &at("chat_template"), "must have at most 256 KiB");
+    let priority = (-1000..=1000).contains(&spec.priority);
+    violations.check(priority, &at("priority"), "must be from -1000 to 1000");
 }
 
 fn kind(
@@ -241,6 +236,13 @@ fn restart(
             .unwrap_or(default.max_backoff),
         stable_period: duration("restart_policy.stable_period", policy.stable_period, tick)
             .unwrap_or(default.stable_period),
+    }
+}
+
+fn memory_hint(hint: &v1::MemoryHint) -> MemoryHint {
+    MemoryHint {
+        host_bytes: hint.host_bytes,
+        device_bytes: hint.device_bytes,
     }
 }
 
