@@ -63,59 +63,50 @@ redacted!(GetSessionRequest:);
 mod tests {
     use super::*;
 
+    const ID: &str = "0123-secret";
+
+    fn check(message: &impl fmt::Debug) {
+        let shown = format!("{message:?}");
+        assert!(!shown.contains("0123"), "{shown}");
+        assert!(shown.contains("<secret>"), "{shown}");
+        assert!(shown.contains("\"r\""), "{shown}");
+    }
+
     #[test]
     fn no_message_shows_the_id_of_a_session() {
-        let session_id = || "0123-secret".to_owned();
-        let shown = [
-            format!(
-                "{:?}",
-                LoadModelRequest {
-                    session_id: session_id(),
-                    request_id: "r".to_owned(),
-                    ..LoadModelRequest::default()
-                }
-            ),
-            format!(
-                "{:?}",
-                UnloadModelRequest {
-                    session_id: session_id(),
-                    request_id: "r".to_owned(),
-                    ..UnloadModelRequest::default()
-                }
-            ),
-            format!(
-                "{:?}",
-                Session {
-                    session_id: session_id(),
-                    holder: "r".to_owned(),
-                    ..Session::default()
-                }
-            ),
-        ];
-        for shown in shown {
-            assert!(!shown.contains("0123"), "{shown}");
-            assert!(shown.contains("<secret>"), "{shown}");
-            assert!(shown.contains("\"r\""), "{shown}");
-        }
+        check(&LoadModelRequest {
+            session_id: ID.to_owned(),
+            request_id: "r".to_owned(),
+            ..LoadModelRequest::default()
+        });
+        check(&UnloadModelRequest {
+            session_id: ID.to_owned(),
+            request_id: "r".to_owned(),
+            ..UnloadModelRequest::default()
+        });
+        check(&Session {
+            session_id: ID.to_owned(),
+            holder: "r".to_owned(),
+            ..Session::default()
+        });
+    }
+
+    #[test]
+    fn a_message_of_an_id_alone_shows_whether_it_is_there() {
+        let session_id = || ID.to_owned();
+        let keep_alive = KeepAliveRequest {
+            session_id: session_id(),
+        };
+        let close = CloseSessionRequest {
+            session_id: session_id(),
+        };
+        let get = GetSessionRequest {
+            session_id: session_id(),
+        };
         let requests = [
-            format!(
-                "{:?}",
-                KeepAliveRequest {
-                    session_id: session_id()
-                }
-            ),
-            format!(
-                "{:?}",
-                CloseSessionRequest {
-                    session_id: session_id()
-                }
-            ),
-            format!(
-                "{:?}",
-                GetSessionRequest {
-                    session_id: session_id()
-                }
-            ),
+            format!("{keep_alive:?}"),
+            format!("{close:?}"),
+            format!("{get:?}"),
             format!("{:?}", GetSessionRequest::default()),
         ];
         assert_eq!(

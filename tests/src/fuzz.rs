@@ -92,32 +92,9 @@ pub async fn run(round: Round) -> Result<Report> {
     }));
     let mut watch = client.watch().stream();
     watch.next().await.context("no watch")??;
-    let (begun, begin) = (Arc::new(AtomicU64::new(0)), Instant::now());
-    let mut callers = tokio::task::JoinSet::new();
-    for number in 0..CALLERS {
-        let caller = Caller::connect(&server.url()).await?;
-        let (calls, report, begun) = (calls.clone(), report.clone(), begun.clone());
-        let mut rng = Rng::with_seed(round.seed.wrapping_add(number));
-        callers.spawn(async move {
-            while begin.elapsed() < round.time
-                && begun.fetch_add(1, Ordering::Relaxed) < round.calls
-            {
-                let call = calls.next(&mut rng);
-                let name = call.path.clone();
-                let answer = caller.call(call).await;
-                let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                report.note(&name, answer);
-            }
-        });
-    }
-    let calls = async {
-        while let Some(ended) = callers.join_next().await {
-            ended?;
-        }
-        anyhow::Ok(())
-    };
+    let url = server.url();
     tokio::select! {
-        ended = calls => ended?,
+        ended = call_at_random(round, &url, calls, &report) => ended?,
         () = note_deaths(watch, &report) => bail!("the watch ended"),
     }
     let report = Arc::into_inner(report).context("a caller is left")?;
@@ -137,6 +114,37 @@ pub async fn run(round: Round) -> Result<Report> {
             .await?;
     }
     Ok(report)
+}
+
+/// Some callers at once, each with a part of the round's calls.
+async fn call_at_random(
+    round: Round,
+    url: &str,
+    calls: Arc<Calls>,
+    report: &Arc<Mutex<Report>>,
+) -> Result<()> {
+    let (begun, begin) = (Arc::new(AtomicU64::new(0)), Instant::now());
+    let mut callers = tokio::task::JoinSet::new();
+    for number in 0..CALLERS {
+        let caller = Caller::connect(url).await?;
+        let (calls, report, begun) = (calls.clone(), report.clone(), begun.clone());
+        let mut rng = Rng::with_seed(round.seed.wrapping_add(number));
+        callers.spawn(async move {
+            while begin.elapsed() < round.time
+                && begun.fetch_add(1, Ordering::Relaxed) < round.calls
+            {
+                let call = calls.next(&mut rng);
+                let name = call.path.clone();
+                let answer = caller.call(call).await;
+                let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                report.note(&name, answer);
+            }
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended?;
+    }
+    Ok(())
 }
 
 /// Reasons of ends of workers that no call may cause.

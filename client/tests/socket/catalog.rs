@@ -64,38 +64,24 @@ fn paths(request: &UpdateModelRequest) -> &[String] {
     &request.update_mask.as_ref().unwrap().paths
 }
 
+/// Request ids of the calls that create, update and delete.
+fn request_ids(script: &Script) -> [Vec<String>; 3] {
+    let state = script.state();
+    let catalog = &state.catalog;
+    let (creates, updates) = (&catalog.creates.requests, &catalog.updates.requests);
+    let deletes = &catalog.deletes.requests;
+    [
+        creates.iter().map(|r| r.request_id.clone()).collect(),
+        updates.iter().map(|r| r.request_id.clone()).collect(),
+        deletes.iter().map(|r| r.request_id.clone()).collect(),
+    ]
+}
+
 #[tokio::test]
 async fn what_changes_the_catalog_is_repeated_under_the_same_request_id() {
     let script = Script::default();
     let created = CreateModelResponse {
         model: Some(model("e1", 0)),
-    };
-    let catalog = |script: &Script| {
-        let state = script.state();
-        let ids = [
-            state
-                .catalog
-                .creates
-                .requests
-                .iter()
-                .map(|r| r.request_id.clone())
-                .collect(),
-            state
-                .catalog
-                .updates
-                .requests
-                .iter()
-                .map(|r| r.request_id.clone())
-                .collect(),
-            state
-                .catalog
-                .deletes
-                .requests
-                .iter()
-                .map(|r| r.request_id.clone())
-                .collect(),
-        ];
-        ids.map(|ids: Vec<_>| ids)
     };
     {
         let mut state = script.state();
@@ -112,7 +98,7 @@ async fn what_changes_the_catalog_is_repeated_under_the_same_request_id() {
     let deleted = client.delete_model("m").etag("e2").send().await.unwrap();
     assert_eq!(deleted, None);
 
-    let [creates, updates, deletes] = catalog(&script);
+    let [creates, updates, deletes] = request_ids(&script);
     for ids in [&creates, &updates, &deletes] {
         assert!(
             ids.len() == 2 && ids[0] == ids[1] && !ids[0].is_empty(),

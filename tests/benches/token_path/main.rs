@@ -15,7 +15,7 @@ mod both;
 mod slow;
 mod statistics;
 
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf};
 
 use anyhow::Result;
 use both::{Both, First, Sitting};
@@ -127,43 +127,31 @@ fn report(case: &Case, one: &Sitting, other: &Sitting) {
         Spread::of(pairs.map(|(one, other)| mean(one, other)).collect())
     };
     println!("\n{}", case.name);
-    println!(
-        "  tokens a second, in one process  {}",
-        all(|it| &it.rates_alone)
+    line(
+        "tokens a second, in one process",
+        &all(|it| &it.rates_alone),
     );
-    println!("  tokens a second, through Hangar  {}", all(|it| &it.rates));
-    println!(
-        "  ratio                            {}",
-        paired(&ratio, |a, b| (a * b).sqrt())
+    line("tokens a second, through Hangar", &all(|it| &it.rates));
+    line("ratio", &paired(&ratio, |a, b| (a * b).sqrt()));
+    line("  where Hangar loaded first", &Spread::of(ratio(one)));
+    line("  where it loaded second", &Spread::of(ratio(other)));
+    line(
+        "first token, in one process, ms",
+        &all(|it| &it.firsts_alone),
     );
-    println!(
-        "    where Hangar loaded first      {}",
-        Spread::of(ratio(one))
-    );
-    println!(
-        "    where it loaded second         {}",
-        Spread::of(ratio(other))
-    );
-    println!(
-        "  first token, in one process, ms  {}",
-        all(|it| &it.firsts_alone)
-    );
-    println!(
-        "  first token, through Hangar, ms  {}",
-        all(|it| &it.firsts)
-    );
-    println!(
-        "  added, ms                        {}",
-        paired(&added, f64::midpoint)
-    );
-    println!(
-        "    where Hangar loaded first      {}",
-        Spread::of(added(one))
-    );
-    println!(
-        "    where it loaded second         {}",
-        Spread::of(added(other))
-    );
+    line("first token, through Hangar, ms", &all(|it| &it.firsts));
+    line("added, ms", &paired(&added, f64::midpoint));
+    line("  where Hangar loaded first", &Spread::of(added(one)));
+    line("  where it loaded second", &Spread::of(added(other)));
+    report_processor_time(one, other);
+}
+
+/// A line of the report.
+fn line(what: &str, value: &impl Display) {
+    println!("  {what:33}{value}");
+}
+
+fn report_processor_time(one: &Sitting, other: &Sitting) {
     let tokens = f64::from(one.tokens + other.tokens);
     let busy = |n: usize| (one.busy[n] + other.busy[n]).as_secs_f64() * 1e3 / tokens;
     println!(

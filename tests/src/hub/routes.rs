@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{Path, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header, response::Builder},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -84,16 +84,7 @@ async fn contents(
     else {
         return refused(404, Some("EntryNotFound"));
     };
-    let digest = if is_large(&file) {
-        hex(&Sha256::digest(&whole))
-    } else {
-        blob_id(&whole)
-    };
-    let builder = Response::builder()
-        .header("x-repo-commit", commit)
-        .header("x-linked-size", whole.len())
-        .header("x-linked-etag", format!("\"{digest}\""))
-        .header(header::ETAG, format!("\"{digest}\""));
+    let builder = described(&file, &commit, &whole);
     if method == Method::HEAD {
         return built(
             builder.header(header::CONTENT_LENGTH, whole.len()),
@@ -104,6 +95,7 @@ async fn contents(
         .faults
         .get_mut(&file)
         .and_then(std::collections::VecDeque::pop_front);
+    drop(inner);
     let from = range(&headers);
     let (from, whole) = match &fault {
         Some(Fault::Status(status)) => return refused(*status, None),
@@ -119,17 +111,38 @@ async fn contents(
     };
     let length = whole.len() as u64;
     let first = from.unwrap_or(0).min(length);
+    match partial(builder, from, length) {
+        Some(builder) => built(builder, body::of(state, number, whole, first, fault)),
+        None => refused(416, None),
+    }
+}
+
+/// The head of an answer that says what the file is.
+fn described(file: &str, commit: &str, whole: &Bytes) -> Builder {
+    let digest = if is_large(file) {
+        hex(&Sha256::digest(whole))
+    } else {
+        blob_id(whole)
+    };
+    Response::builder()
+        .header("x-repo-commit", commit)
+        .header("x-linked-size", whole.len())
+        .header("x-linked-etag", format!("\"{digest}\""))
+        .header(header::ETAG, format!("\"{digest}\""))
+}
+
+/// The head of an answer with the bytes `from` there on; nothing if there are none.
+fn partial(builder: Builder, from: Option<u64>, length: u64) -> Option<Builder> {
+    let first = from.unwrap_or(0).min(length);
     let builder = match from {
-        Some(_) if first == length => return refused(416, None),
+        Some(_) if first == length => return None,
         Some(_) => builder.status(StatusCode::PARTIAL_CONTENT).header(
             header::CONTENT_RANGE,
             format!("bytes {first}-{}/{length}", length - 1),
         ),
         None => builder,
     };
-    let builder = builder.header(header::CONTENT_LENGTH, length - first);
-    drop(inner);
-    built(builder, body::of(state, number, whole, first, fault))
+    Some(builder.header(header::CONTENT_LENGTH, length - first))
 }
 
 /// Takes note of a request and gives its number.

@@ -97,12 +97,8 @@ async fn a_worker_without_faults_loads_answers_and_ends() -> Result<()> {
     let mut worker = Scripted::start(directory, &script)?;
     assert_eq!(worker.ready()?.protocol_version, 1);
     let mut client = worker.client().await?;
-    let load: Vec<_> = client
-        .load(LoadRequest {})
-        .await?
-        .into_inner()
-        .try_collect()
-        .await?;
+    let load = client.load(LoadRequest {}).await?.into_inner();
+    let load: Vec<_> = load.try_collect().await?;
     assert!(matches!(
         load[0].event,
         Some(load_response::Event::EngineBuilt(_))
