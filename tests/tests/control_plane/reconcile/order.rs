@@ -54,12 +54,14 @@ async fn become_ready(server: &TestServer, gates: &[Gate]) -> Result<Vec<String>
                 match status.state() {
                     ModelState::Ready => ready.push(status.model_id),
                     ModelState::Pending if status.model_id != ORDER[0] => {
-                        if waiting.insert(status.model_id) && waiting.len() == ORDER.len() - 1 {
-                            gates.iter().try_for_each(Gate::open)?;
-                        }
+                        waiting.insert(status.model_id);
                     }
                     _ => {}
                 }
+            }
+            // An open gate stays open.
+            if waiting.len() == ORDER.len() - 1 {
+                gates.iter().try_for_each(Gate::open)?;
             }
         }
         Ok(ready)
