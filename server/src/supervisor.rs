@@ -163,7 +163,7 @@ impl Supervisor {
                 () = self.0.stopping.cancelled() => return,
                 Some(()) = clock.recv() => probe.mark_alive(),
             }
-            self.0.probes.tell_owners();
+            self.0.probes.report_stuck_tasks();
             let stuck = self.0.probes.stuck();
             if stuck != before {
                 if stuck.is_empty() {

@@ -22,7 +22,7 @@ pub(super) const MAX_REQUEST_ID: usize = 128;
 
 /// Violations of which an error tells: many more would not fit into the end of a call, and a request can have
 /// millions.
-const MAX_TOLD: usize = 32;
+const MAX_VIOLATIONS: usize = 32;
 
 /// Aliases of a model.
 const MAX_ALIASES: usize = 16;
@@ -40,7 +40,7 @@ pub(super) struct Violations(Vec<(String, String)>);
 impl Violations {
     /// Takes note that `field` is wrong, unless so much is wrong already that no more of it is told.
     pub(super) fn add(&mut self, field: impl Into<String>, what: impl Into<String>) {
-        if self.0.len() < MAX_TOLD {
+        if self.0.len() < MAX_VIOLATIONS {
             self.0.push((field.into(), what.into()));
         }
     }

@@ -42,7 +42,7 @@ struct ProbeState {
 pub(super) struct Owner {
     /// Says that the task does not turn.
     tell: Box<dyn Fn() + Send + Sync>,
-    was_told: AtomicBool,
+    reported: AtomicBool,
 }
 
 /// Of a probe that rests.
@@ -113,7 +113,7 @@ impl LivenessProbes {
     }
 
     /// Tells owners of their tasks that have not turned for too long, once until they turn again.
-    pub(super) fn tell_owners(&self) {
+    pub(super) fn report_stuck_tasks(&self) {
         let owned: Vec<_> = {
             let states = self.states();
             let owned = states.values().filter(|state| state.owner.is_some());
@@ -122,10 +122,10 @@ impl LivenessProbes {
         for state in owned {
             let Some(owner) = &state.owner else { continue };
             let is_stuck = state.is_stuck(self.limit);
-            if is_stuck && !owner.was_told.swap(true, Ordering::Relaxed) {
+            if is_stuck && !owner.reported.swap(true, Ordering::Relaxed) {
                 (owner.tell)();
                 tracing::error!(task = %state.name, "a model's task no longer turns");
-            } else if !is_stuck && owner.was_told.swap(false, Ordering::Relaxed) {
+            } else if !is_stuck && owner.reported.swap(false, Ordering::Relaxed) {
                 tracing::warn!(task = %state.name, "a model's task turns again");
             }
         }
@@ -156,7 +156,7 @@ impl Owner {
     pub(super) fn new(tell: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             tell: Box::new(tell),
-            was_told: AtomicBool::new(false),
+            reported: AtomicBool::new(false),
         }
     }
 }

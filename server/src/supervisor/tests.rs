@@ -62,7 +62,7 @@ async fn the_owner_of_a_task_learns_of_its_panic_and_the_server_goes_on() {
 }
 
 #[test]
-fn the_owner_of_a_stuck_task_is_told_once_until_it_turns_and_the_server_lives() {
+fn a_stuck_task_is_reported_to_its_owner_once_until_it_turns_and_the_server_lives() {
     let supervisor = Supervisor::new(NO_TIME);
     let told = Arc::new(AtomicU32::new(0));
     let count = told.clone();
@@ -71,7 +71,7 @@ fn the_owner_of_a_stuck_task_is_told_once_until_it_turns_and_the_server_lives() 
     });
     let probe = LivenessProbe::new(supervisor.clone(), "one".into(), NO_TIME, Some(owner));
     let tell = || {
-        supervisor.0.probes.tell_owners();
+        supervisor.0.probes.report_stuck_tasks();
         told.load(Ordering::Relaxed)
     };
     while tell() == 0 {

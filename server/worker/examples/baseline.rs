@@ -36,7 +36,7 @@ enum Ask {
 
 /// What it took.
 #[derive(Debug, Default, Serialize)]
-struct Told {
+struct Measured {
     text: String,
     tokens: usize,
     /// Seconds until the first token.
@@ -70,13 +70,13 @@ fn main() -> Result<()> {
     let mut output = std::io::stdout().lock();
     writeln!(output, "{{\"ready\":{}}}", began.elapsed().as_secs_f64())?;
     for (id, line) in std::io::stdin().lock().lines().enumerate() {
-        let told = match serde_json::from_str(&line?)? {
+        let measured = match serde_json::from_str(&line?)? {
             Ask::Copy { copy: bytes } => copy(bytes, &device)?,
             Ask::Answer { prompt, max_tokens } => {
                 runtime.block_on(answer(&model, prompt, max_tokens, id))?
             }
         };
-        writeln!(output, "{}", serde_json::to_string(&told)?)?;
+        writeln!(output, "{}", serde_json::to_string(&measured)?)?;
     }
     Ok(())
 }
@@ -102,7 +102,7 @@ async fn load(path: &Path, dtype: ModelDType, device: &Device) -> Result<Model> 
 }
 
 /// Copies from ordinary memory, as loading weights does.
-fn copy(bytes: usize, device: &Device) -> Result<Told> {
+fn copy(bytes: usize, device: &Device) -> Result<Measured> {
     let source = Tensor::ones(bytes, candle_core::DType::U8, &Device::Cpu)?;
     // What is made at the first copy does not count.
     source.narrow(0, 0, bytes.min(1 << 20))?.to_device(device)?;
@@ -112,14 +112,14 @@ fn copy(bytes: usize, device: &Device) -> Result<Told> {
     device.synchronize()?;
     let whole = began.elapsed().as_secs_f64();
     drop(copied);
-    Ok(Told {
+    Ok(Measured {
         whole,
-        ..Told::default()
+        ..Measured::default()
     })
 }
 
 /// Streams an answer, greedily. The channel has room for all of it, so that the engine waits for nobody.
-async fn answer(model: &Model, text: String, max_tokens: usize, id: usize) -> Result<Told> {
+async fn answer(model: &Model, text: String, max_tokens: usize, id: usize) -> Result<Measured> {
     let began = Instant::now();
     let (sender, mut pieces) = mpsc::channel(max_tokens + 16);
     let message = RequestMessage::Completion {
@@ -136,20 +136,20 @@ async fn answer(model: &Model, text: String, max_tokens: usize, id: usize) -> Re
     request.is_streaming = true;
     let engine = model.inner().get_sender(None)?;
     engine.send(Request::Normal(Box::new(request))).await?;
-    let mut told = Told::default();
+    let mut measured = Measured::default();
     while let Some(piece) = pieces.recv().await {
         let Response::CompletionChunk(piece) = piece else {
             bail!("the engine answered with something that is no piece");
         };
         for choice in piece.choices {
-            if told.tokens == 0 {
-                told.first = began.elapsed().as_secs_f64();
+            if measured.tokens == 0 {
+                measured.first = began.elapsed().as_secs_f64();
             }
-            told.tokens += 1;
-            told.text.push_str(&choice.text);
+            measured.tokens += 1;
+            measured.text.push_str(&choice.text);
             if choice.finish_reason.is_some() {
-                told.whole = began.elapsed().as_secs_f64();
-                return Ok(told);
+                measured.whole = began.elapsed().as_secs_f64();
+                return Ok(measured);
             }
         }
     }

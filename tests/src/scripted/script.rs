@@ -26,7 +26,7 @@ pub struct Script {
     /// Device memory that it says to need, in bytes.
     pub need_device_bytes: u64,
     /// What it does not say is what it has of its device.
-    pub device_untold: bool,
+    pub hide_device_use: bool,
     /// Blocks of its KV cache that it says are in use, and all of them.
     pub kv_blocks: (u32, u32),
     /// What Load does.

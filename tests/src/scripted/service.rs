@@ -121,14 +121,14 @@ impl WorkerService for Service {
             .max(Duration::from_millis(1));
         let worker = Arc::clone(&self.0);
         let ticks = (tokio::time::interval(interval), 0);
-        let ticks = stream::unfold(ticks, move |(mut ticks, mut told)| {
+        let ticks = stream::unfold(ticks, move |(mut ticks, mut reports)| {
             let worker = Arc::clone(&worker);
             async move {
                 tokio::select! {
-                    _ = ticks.tick() => worker.die_of_requests(&mut told),
+                    _ = ticks.tick() => worker.die_of_requests(&mut reports),
                     () = worker.begun.notified() => {}
                 }
-                Some((Ok(worker.stats()), (ticks, told)))
+                Some((Ok(worker.stats()), (ticks, reports)))
             }
         });
         let stats = match self.0.script.stats {

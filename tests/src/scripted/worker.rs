@@ -50,7 +50,7 @@ pub(super) struct Prompts {
 }
 
 /// So often a worker tells of what it dies of.
-const TOLD: u32 = 3;
+const REPORTS_BEFORE_DEATH: u32 = 3;
 
 impl Prompts {
     /// A first token was made of a prompt of this length, or its caller has gone.
@@ -99,7 +99,7 @@ impl Worker {
                 prompt_tokens_per_second: Some(rate),
                 ..Pace::default()
             }),
-            device_bytes: match self.script.device_untold {
+            device_bytes: match self.script.hide_device_use {
                 true => 0,
                 false => self.device_bytes.load(Ordering::Relaxed),
             },
@@ -109,13 +109,13 @@ impl Worker {
     }
 
     /// Dies if the script wants so, with as many requests as there are, of which it has told so often.
-    pub(super) fn die_of_requests(&self, told: &mut u32) {
+    pub(super) fn die_of_requests(&self, reports: &mut u32) {
         let fatal = self.script.generate.die_with_requests;
         if fatal == Some(self.in_flight.load(Ordering::Relaxed)) {
-            if *told == TOLD {
+            if *reports == REPORTS_BEFORE_DEATH {
                 self.script.die_with.strike();
             }
-            *told += 1;
+            *reports += 1;
         }
     }
 

@@ -50,7 +50,7 @@ const SHORT: &[(&str, usize)] = &[
 ];
 
 /// What an answer is.
-struct Told {
+struct ModelAnswer {
     tokens: Vec<u32>,
     logprobs: Vec<f32>,
     finish: FinishReason,
@@ -145,7 +145,7 @@ async fn compare(client: &Client, model: &str, answer: &ReferenceAnswer) -> Resu
     Ok(())
 }
 
-async fn ask(client: &Client, model: &str, prompt: &str, max_tokens: u32) -> Result<Told> {
+async fn ask(client: &Client, model: &str, prompt: &str, max_tokens: u32) -> Result<ModelAnswer> {
     let request = GenerateRequest {
         model_id: model.into(),
         prompt: prompt.into(),
@@ -169,7 +169,7 @@ async fn ask(client: &Client, model: &str, prompt: &str, max_tokens: u32) -> Res
             Event::Done(done) => finish = Some(done.finish_reason()),
         }
     }
-    Ok(Told {
+    Ok(ModelAnswer {
         tokens,
         logprobs,
         finish: finish.context("an end")?,

@@ -60,7 +60,7 @@ pub(crate) async fn run(
                 for call in &done.tool_calls {
                     writer.line(&tools::line(call))?;
                 }
-                tell_end(&done);
+                print_end(&done);
             }
         }
     }
@@ -127,7 +127,7 @@ fn with_images(
 }
 
 /// Tells a person why the answer ended and how fast it was.
-fn tell_end(done: &GenerateDone) {
+fn print_end(done: &GenerateDone) {
     if output::is_unattended() {
         return;
     }

@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_engine_is_left_no_other_token() {
-        let (tap, _told) = tap(5);
+        let (tap, _receiver) = tap(5);
         let scores = Tensor::new(&[0.0f32, 1.0, 2.0], &Device::Cpu).expect("scores");
         let (processor, _released) = tap.logits_processor();
         let left = processor.apply(&scores, &[]).expect("scores");
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn the_release_by_the_engine_is_noticed() {
-        let (tap, _told) = tap(5);
+        let (tap, _receiver) = tap(5);
         let (processor, mut released) = tap.logits_processor();
         assert_eq!(
             released.try_recv(),

@@ -55,7 +55,7 @@ async fn memory_of_models_is_reported_by_device() -> Result<()> {
 async fn the_drivers_figure_is_used_where_a_worker_reports_none() -> Result<()> {
     let server = GpuServer::with_gpus(&[10]).await?;
     let script = Script {
-        device_untold: true,
+        hide_device_use: true,
         ..Script::on_device(2 * GIB)
     };
     server
