@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_without_details_is_told_as_it_is() {
+    fn a_status_without_details_is_printed_as_it_is() {
         let refusal = Refusal::from(Status::internal(""));
         assert_eq!(refusal.details(), &Details::default());
         assert_eq!(refusal.to_string(), "the server gave no message (INTERNAL)");
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_models_that_are_known_and_what_to_do_are_told() {
+    fn a_refusal_lists_the_known_models_and_what_to_do() {
         let metadata = HashMap::from([("known_model_ids".to_owned(), "a,b".to_owned())]);
         let details = ErrorDetails::with_error_info("MODEL_NOT_FOUND", DOMAIN, metadata);
         let unknown = refusal(Code::NotFound, "no model c is registered", details);

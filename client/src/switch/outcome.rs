@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_roll_back_tells_why_and_what_serves() {
+    fn a_rollback_says_why_and_what_serves() {
         let error = outcome(switch(SwitchOutcome::RolledBack))
             .unwrap()
             .unwrap_err();

@@ -62,7 +62,7 @@ async fn an_item_that_failed_is_an_error_with_its_details() {
 }
 
 #[tokio::test]
-async fn the_command_line_tells_each_item_and_fails_when_one_did() {
+async fn the_command_line_prints_each_item_and_fails_when_one_did() {
     let script = Script::default();
     script.state().loads = [Ok(loads()), Ok(loads())].into();
     let output = hangarctl(&script, &["load", "--all"], "").await;

@@ -57,7 +57,7 @@ async fn a_model_is_created_from_a_file_and_flags() {
 }
 
 #[tokio::test]
-async fn a_taken_name_is_told_with_what_to_do() {
+async fn a_taken_name_is_refused_with_what_to_do() {
     let script = Script::default();
     let taken = || Err(refused(Code::AlreadyExists, "MODEL_EXISTS"));
     script.state().catalog.creates = Asked::with([taken(), taken()]);
@@ -278,7 +278,7 @@ async fn a_session_is_its_id_for_scripts() {
 }
 
 #[tokio::test]
-async fn info_tells_names_holders_and_switches() {
+async fn info_prints_names_holders_and_switches() {
     let script = Script::default();
     let model = ModelInfo {
         model_id: "m".to_owned(),

@@ -242,7 +242,7 @@ async fn a_watch_is_written_line_by_line_with_its_tokens() {
 }
 
 #[tokio::test]
-async fn a_load_waits_and_an_unload_tells_what_came_back() {
+async fn a_load_waits_and_an_unload_prints_what_was_freed() {
     let unload = ModelUnload {
         model_id: "m".to_owned(),
         was_loaded: true,
@@ -275,7 +275,7 @@ async fn a_load_waits_and_an_unload_tells_what_came_back() {
 }
 
 #[tokio::test]
-async fn failures_are_told_to_programs_as_json() {
+async fn failures_are_printed_as_json_for_programs() {
     let script = Script::new(State {
         loads: [Err(refused(Code::FailedPrecondition, "SPEC_CONFLICT"))].into(),
         ..Default::default()

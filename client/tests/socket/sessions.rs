@@ -122,7 +122,7 @@ async fn a_session_that_is_dropped_is_not_kept_alive() {
 }
 
 #[tokio::test]
-async fn closing_tells_what_is_unloaded_and_ends_the_keep_alive() {
+async fn closing_lists_what_is_unloaded_and_ends_the_keep_alive() {
     let script = Script::default();
     let closed = CloseSessionResponse {
         unloading_model_ids: vec!["m".to_owned()],

@@ -65,7 +65,7 @@ async fn wait(script: &Script) -> Result<SwitchInfo, Error> {
 }
 
 #[tokio::test]
-async fn the_outcome_is_told_over_a_reconnect() {
+async fn the_outcome_arrives_over_a_reconnect() {
     let script = script(
         [
             vec![
@@ -103,7 +103,7 @@ async fn the_outcome_is_asked_for_after_a_reset() {
 }
 
 #[tokio::test]
-async fn a_switch_that_is_over_before_the_watch_begins_is_told() {
+async fn a_switch_that_is_over_before_the_watch_begins_has_its_outcome() {
     let failed = SwitchInfo {
         reason: "INSUFFICIENT_MEMORY".to_owned(),
         message: "it does not fit".to_owned(),

@@ -113,7 +113,7 @@ fn every_kind_of_value_can_stand_in_a_file() {
 }
 
 #[test]
-fn flags_of_truth_need_no_value() {
+fn boolean_flags_need_no_value() {
     let settings = load(&["--insecure-listen", "--reflection=false"]).unwrap();
     assert!(settings.insecure_listen);
     assert!(!settings.reflection);

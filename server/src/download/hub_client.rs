@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_told_apart() {
+    fn answers_of_the_hub_are_distinguished() {
         let headers = HeaderMap::new();
         let of = |status| {
             refused(

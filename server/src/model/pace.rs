@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_changes_are_no_news() {
+    fn small_changes_are_not_reported() {
         let pace = |prompt, generated| Pace {
             prompt_tokens_per_second: prompt,
             generated_tokens_per_second: generated,

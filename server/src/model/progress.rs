@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unchanged_reading_is_no_news() {
+    fn an_unchanged_reading_is_not_reported() {
         let mut meter = ProgressMeter::new();
         meter.enter(Phase::Loading, 1000);
         assert!(meter.observe(100, Duration::from_secs(1)).is_some());

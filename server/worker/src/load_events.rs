@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_calls_late_hears_everything() {
+    async fn a_late_caller_gets_all_events() {
         let (events, ending) = (LoadEvents::default(), Ending::default());
         let all = [
             Event::EngineBuilt(EngineBuilt::default()),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_reason_is_heard_although_the_worker_ends() {
+    async fn the_reason_is_delivered_although_the_worker_ends() {
         let (events, ending) = (LoadEvents::default(), Ending::default());
         let failed = Event::Failed(WorkerFailure::default());
         events.publish(failed.clone());

@@ -13,7 +13,7 @@ use rstest::rstest;
 use tokio::{process::Command, task::spawn_blocking, time::timeout};
 
 #[rstest]
-#[case::a_model_lives("life")]
+#[case::triton_loads_calls_and_unloads_a_model("life")]
 #[case::the_demo_model_answers("infer")]
 #[case::a_stream_answers_many("stream")]
 #[case::an_embedding_model_gives_vectors("embed")]

@@ -184,7 +184,7 @@ async fn an_answer_that_does_not_end_is_cut_off() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn a_worker_that_does_not_go_is_killed() -> Result<()> {
+async fn a_worker_that_ignores_its_stop_is_killed() -> Result<()> {
     let script = Script {
         ignore_sigterm: true,
         shutdown: ShutdownKind::Hang,

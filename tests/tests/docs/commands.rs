@@ -135,7 +135,7 @@ async fn the_calls_of_every_other_page_work() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn the_clients_example_plays_the_main_job() -> Result<()> {
+async fn the_clients_example_does_the_main_job() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
     let output = run(

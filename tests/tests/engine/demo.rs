@@ -62,7 +62,7 @@ async fn said(prompt: &str, server: &TestServer) -> Result<String> {
 }
 
 #[hangar_tests::test]
-async fn the_demo_model_says_what_it_was_taught() -> Result<()> {
+async fn the_demo_model_gives_its_trained_answers() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
     server.connect().await?.load("demo").demo().wait().await?;
@@ -111,7 +111,7 @@ async fn serving(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<(Vec<Strin
 
 #[rstest]
 #[hangar_tests::test]
-async fn without_a_terminal_the_demonstration_plays_every_step_and_ends(
+async fn without_a_terminal_the_demonstration_runs_every_step_and_ends(
     #[values(&[], &["--exit"])] arguments: &[&str],
 ) -> Result<()> {
     let output = timeout(DEADLINE, demo(arguments)?.output()).await??;

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_details_of_an_error_are_told() {
+    fn the_details_of_an_error_are_printed() {
         let details = ErrorDetails::with_error_info("MODEL_HELD", "hangar.v1", HashMap::new());
         let status =
             tonic::Status::with_error_details(tonic::Code::FailedPrecondition, "held", details);

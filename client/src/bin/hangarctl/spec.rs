@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_lie_where_the_server_looks_for_them() {
+    fn settings_are_where_the_server_reads_them() {
         let spec = spec(&[
             "m",
             "--hf",

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn latencies_below_a_millisecond_are_told() {
+    fn latencies_below_a_millisecond_are_printed() {
         assert_eq!(latency(Duration::from_micros(449)), "0.4ms");
         assert_eq!(latency(Duration::from_micros(12_900)), "12ms");
     }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_tells_what_is_known() {
+    fn progress_shows_what_is_known() {
         let mut known = v1::Progress {
             fraction: 0.42,
             ..Default::default()

@@ -141,7 +141,7 @@ fn advice_goes_on_behind_a_full_stop() {
 }
 
 #[test]
-fn what_the_message_tells_is_not_told_again() {
+fn advice_does_not_repeat_the_message() {
     let message = "model m is loaded; unload it first, or give force";
     assert_eq!(advice(ErrorReason::ModelLoaded, message), None);
     assert!(advice(ErrorReason::ModelLoaded, "model m is loaded").is_some());

@@ -240,7 +240,7 @@ proptest! {
     /// With a short ring and restarts of the server, a watcher that honours resets ends up with the
     /// truth, and between resets no revision is missing.
     #[test]
-    fn what_is_lost_is_said(
+    fn a_gap_is_reported(
         facts in facts(),
         connections in connections(true),
         part in 1..4_usize,

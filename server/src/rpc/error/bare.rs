@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_stays() {
+    fn details_that_are_there_stay() {
         let known = ErrorDetails::with_error_info("QUEUE_FULL", DOMAIN, []);
         let known = Status::with_error_details(Code::ResourceExhausted, "full", known);
         let same = completed("/a.B/C", known.clone());

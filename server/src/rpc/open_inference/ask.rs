@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_go_before_each_other_and_before_none() {
+    fn priorities_are_ordered_and_precede_none() {
         let levels = [1, 2, 3, i32::MAX as u64, u64::MAX, 0];
         let priorities = levels.map(|level| priority(Some(&ParameterChoice::Uint64Param(level))));
         assert!(priorities.is_sorted_by(|a, b| a.unwrap() >= b.unwrap()));

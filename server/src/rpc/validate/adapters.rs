@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn adapters_go_out_as_they_came_in() {
+    fn adapters_convert_both_ways() {
         let built_in = v1::LoraAdapter {
             demo: Some(v1::DemoSource {}),
             ..adapter(&"x".repeat(64), "")

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_goes_out_as_it_came_in() {
+    fn a_spec_converts_both_ways() {
         let message = v1::ModelSpec {
             display_name: "n".to_owned(),
             labels: [("a".to_owned(), "b".to_owned())].into(),

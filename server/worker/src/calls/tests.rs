@@ -67,7 +67,7 @@ fn what_is_no_call_comes_out_as_text() {
 }
 
 #[test]
-fn an_opening_that_is_only_talked_about_holds_nothing_back() {
+fn an_opening_that_is_only_mentioned_holds_nothing_back() {
     let thought = "<think>I write it in <tool_call></tool_call> tags, <tool_call>{not this}</tool_call>.</think>\n";
     let text = format!("{thought}<tool_call>{{\"name\": \"time\"}}</tool_call>");
     let (out, calls) = answer(Notation::Tagged, false, &[&text]);
@@ -157,7 +157,7 @@ fn behind_a_prompt_with_the_opening_the_answer_is_a_call() {
 }
 
 #[test]
-fn ids_are_told_apart() {
+fn ids_are_distinct() {
     let watch = CallWatch::new(Notation::Bare, vec!["time".to_owned()], true);
     let id = || watch.call(json!({"name": "time"})).map(|call| call.id);
     let (one, other) = (id().expect("a call"), id().expect("a call"));

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_tells_how_to_build_the_right_one() {
+    fn a_refusal_says_how_to_build_the_right_worker() {
         let failure = check_capability("90", (8, 9), "NVIDIA L4").expect_err("refused");
         for words in ["9.0", "NVIDIA L4", "8.9", "--capability 89"] {
             assert!(failure.message.contains(words), "{failure}");

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_followed_is_told_in_words() {
+    fn what_cannot_be_followed_is_refused_in_words() {
         let many: Vec<String> = (0..3000).map(|n| format!("\"x{n}y\"")).collect();
         let many = format!("start: {}", many.join(" | "));
         for (kind, text, what) in [

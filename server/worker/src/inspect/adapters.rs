@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn adapters_are_told_in_their_order_with_the_largest_rank() {
+    fn adapters_are_reported_in_their_order_with_the_largest_rank() {
         let mut metadata = ModelMetadata {
             model_name: "m".into(),
             kind: ModelKind::Text.into(),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_takes_no_adapters_is_told_only_if_there_are_any() {
+    fn a_model_that_takes_no_adapters_is_refused_only_if_there_are_any() {
         assert!(refuse(&[], "GGUF files").is_ok());
         let given = LoraAdapter {
             name: "radio".into(),

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn files_tell_the_kind_unless_the_spec_does() {
+    fn files_decide_the_kind_unless_the_spec_does() {
         let of = |asked, files: &[&str]| kind(asked, &names(files)).ok();
         use ModelKind::{Embedding, Text, Unspecified};
         assert_eq!(of(Unspecified, &["config.json"]), Some(Text));

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_paged_attention_has_no_size_to_ask_for() {
+    fn a_model_without_paged_attention_has_no_cache_size() {
         let shape = Shape {
             head_size: 16,
             ..WISH.shape

@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_missing_or_malformed_is_told() {
+    fn a_list_that_is_missing_or_malformed_is_refused() {
         let directory = tempfile::tempdir().expect("a directory");
         let error = Modules::read(directory.path(), 8).expect_err("missing");
         assert!(error.message.contains(LIST), "{error}");

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_or_another_format_is_told() {
+    fn what_is_no_image_or_another_format_is_refused() {
         assert_eq!(decoded(b""), Err(ImageFault::Empty));
         assert_eq!(decoded(b"hello, world"), Err(ImageFault::NoImage));
         assert_eq!(decoded(b"<svg xmlns=\"\"/>"), Err(ImageFault::NoImage));

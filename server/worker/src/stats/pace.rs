@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_is_told_and_the_best_is_held_against_a_deadline() {
+    fn the_mean_is_reported_and_the_best_decides_about_a_deadline() {
         let now = Instant::now();
         let pace = pace(&[(100, SECOND), (100, SECOND * 4), (100, SECOND)], now);
         let message = pace.to_message().expect("a pace");

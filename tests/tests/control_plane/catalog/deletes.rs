@@ -40,7 +40,7 @@ async fn an_etag_that_is_given_has_to_be_the_current_one() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn a_model_with_aliases_goes_by_force_and_they_go_too() -> Result<()> {
+async fn force_deletes_a_model_with_its_aliases() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     server
         .catalog

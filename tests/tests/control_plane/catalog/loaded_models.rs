@@ -90,7 +90,7 @@ async fn nothing_is_unloaded_for_a_deletion_that_is_refused() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn watchers_hear_of_what_comes_changes_and_goes() -> Result<()> {
+async fn watchers_get_what_is_created_changed_and_removed() -> Result<()> {
     let mut server = CatalogServer::new().await?;
     let mut watch = server.connect().await?.watch().stream();
     let mut heard = async || -> Result<WatchEvent> {

@@ -59,7 +59,7 @@ async fn a_stopped_worker_is_killed() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn a_worker_that_dies_when_asked_to_go_is_gone() -> Result<()> {
+async fn a_worker_that_dies_during_its_stop_counts_as_stopped() -> Result<()> {
     let script = Script {
         shutdown: ShutdownKind::Die,
         ..Script::default()

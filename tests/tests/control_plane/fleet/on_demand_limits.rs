@@ -88,7 +88,7 @@ async fn an_unload_ends_what_waits_for_a_load() -> Result<()> {
 
 /// There is room for one of two models, and requests ask for both in turn.
 #[hangar_tests::test]
-async fn models_on_demand_make_room_for_each_other() -> Result<()> {
+async fn models_on_demand_evict_each_other() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let options = TestServer::scripted()
         .fixtures(&fixtures)

@@ -51,7 +51,7 @@ async fn started(watch: &mut FleetWatch, last: &str) -> Result<Vec<String>> {
 }
 
 #[hangar_tests::test]
-async fn required_models_go_first_then_by_priority_then_by_arrival() -> Result<()> {
+async fn required_models_load_first_then_by_priority_then_by_arrival() -> Result<()> {
     let (server, gate) = busy().await?;
     queue(&server, "low", false, -1).await?;
     queue(&server, "second", false, 5).await?;

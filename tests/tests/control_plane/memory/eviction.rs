@@ -75,7 +75,7 @@ async fn pinned_and_required_models_are_never_evicted() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn a_held_model_is_evicted_only_when_its_last_holder_lets_go() -> Result<()> {
+async fn a_held_model_is_evicted_only_after_its_last_holder_has_released_it() -> Result<()> {
     let server = MemoryServer::for_units(2.6).await?;
     let session = server.client.open_session(Duration::from_secs(60)).await?;
     for id in ["a", "b"] {

@@ -31,7 +31,7 @@ fn data_limit(pid: u32) -> Result<u64> {
 }
 
 #[hangar_tests::test]
-async fn a_worker_is_limited_to_what_was_admitted_and_is_the_first_to_go() -> Result<()> {
+async fn a_worker_is_limited_to_what_was_admitted_and_is_the_first_to_be_killed() -> Result<()> {
     let fixtures = hangar_tests::fixtures::Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
     let client = server.connect().await?;

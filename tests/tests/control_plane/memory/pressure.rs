@@ -233,7 +233,7 @@ async fn endure(units: f64, clients: u64, operations: usize) -> Result<usize> {
 }
 
 #[hangar_tests::test]
-async fn two_clients_are_never_refused_where_there_is_room_for_two() -> Result<()> {
+async fn two_clients_are_never_refused_where_there_is_memory_for_two() -> Result<()> {
     // Three protected models, one that loads with its headroom, and one in use.
     assert_eq!(endure(6.0, 2, 50).await?, 0);
     Ok(())

@@ -104,7 +104,7 @@ async fn required_models_come_first_then_priority_then_the_last_used() -> Result
 }
 
 #[hangar_tests::test]
-async fn a_required_model_that_comes_late_has_its_room_all_the_same() -> Result<()> {
+async fn a_required_model_that_is_declared_late_still_gets_its_memory() -> Result<()> {
     let installation = Installation::scripted()?;
     let taking = |die_on_attempts| Script {
         need_host_bytes: 100 << 20,

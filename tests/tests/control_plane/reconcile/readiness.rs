@@ -109,7 +109,7 @@ async fn readiness_waits_until_each_required_model_was_ready_or_failed() -> Resu
 }
 
 #[hangar_tests::test]
-async fn readiness_stays_when_a_required_model_goes_later() -> Result<()> {
+async fn readiness_stays_when_a_required_model_is_unloaded_later() -> Result<()> {
     let installation = Installation::scripted()?;
     let [good, _slow] = prepare(&installation).await?;
     let server = installation.start().await?;

@@ -48,7 +48,7 @@ async fn closing_unloads_what_nobody_else_holds() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn models_loaded_without_a_session_stay() -> Result<()> {
+async fn models_loaded_without_a_session_are_not_unloaded_with_it() -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
     let held = session(&server).await?;
     let (_, first) = server.script("held-first", &Script::default())?;

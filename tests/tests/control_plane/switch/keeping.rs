@@ -40,7 +40,7 @@ async fn assert_serves(server: &TestServer, pid: u32) -> Result<()> {
 
 #[rstest]
 #[hangar_tests::test]
-async fn a_required_model_stays(
+async fn a_required_model_is_not_unloaded_by_a_switch(
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;
@@ -66,7 +66,7 @@ async fn a_required_model_stays(
 
 #[rstest]
 #[hangar_tests::test]
-async fn a_model_with_another_alias_stays(
+async fn a_model_with_another_alias_is_not_unloaded_by_a_switch(
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
     let server = TestServer::scripted().checked().start().await?;

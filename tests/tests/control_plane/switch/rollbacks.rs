@@ -87,7 +87,7 @@ async fn a_first_switch_that_fails_leaves_no_alias() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn unload_first_makes_room_before_it_loads() -> Result<()> {
+async fn unload_first_frees_the_memory_before_it_loads() -> Result<()> {
     let server = TestServer::real().start().await?;
     let mut watch = one_and_two(&server).await?;
     let request = switch(ALIAS, "two", SwitchStrategy::UnloadFirst);

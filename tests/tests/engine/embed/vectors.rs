@@ -34,7 +34,7 @@ async fn a_vector_has_the_models_size_and_length_one() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn a_text_gives_the_same_vector_alone_and_in_company() -> Result<()> {
+async fn a_text_gives_the_same_vector_alone_and_in_a_batch() -> Result<()> {
     for kind in Embedding::ALL {
         let server = TestServer::embedding(kind).await?;
         let together = server.vectors(TEXTS).await?;

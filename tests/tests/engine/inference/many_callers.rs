@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tonic::Code;
 
 #[hangar_tests::test]
-async fn a_thousand_callers_that_connect_ask_and_vanish_harm_nothing() -> Result<()> {
+async fn a_thousand_callers_that_connect_request_and_disconnect_harm_nothing() -> Result<()> {
     let server = TestServer::long(|spec| spec.max_queue = Some(1000)).await?;
     let worker = server.worker().await?;
     let before = server.greedy("Hi").max_tokens(50).text().await?.text;

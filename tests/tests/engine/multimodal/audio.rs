@@ -8,7 +8,7 @@ use tonic::Code;
 use super::{Looks, Part, text};
 
 #[hangar_tests::test]
-async fn a_model_that_looks_at_images_says_that_it_takes_no_audio() -> Result<()> {
+async fn a_vision_model_refuses_audio() -> Result<()> {
     let server = TestServer::gemma().await?;
     let before = server.answer_to([text("Hello")]).await?.text;
     let refused = refusal(

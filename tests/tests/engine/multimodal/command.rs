@@ -25,7 +25,7 @@ async fn generate(server: &TestServer, arguments: &[&str], images: &[&Path]) -> 
 }
 
 #[hangar_tests::test]
-async fn images_go_before_the_prompt_in_their_order() -> Result<()> {
+async fn images_precede_the_prompt_in_their_order() -> Result<()> {
     const ASKED: [&str; 5] = ["What?", "--temperature", "0", "--max-tokens", "12"];
     let server = TestServer::gemma().await?;
     let directory = server.fixtures.outside();

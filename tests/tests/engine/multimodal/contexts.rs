@@ -61,7 +61,7 @@ async fn images_that_do_not_fit_are_refused_before_the_engine_sees_them() -> Res
 }
 
 #[hangar_tests::test]
-async fn a_context_without_room_for_an_image_still_takes_text() -> Result<()> {
+async fn a_context_too_short_for_an_image_still_takes_text() -> Result<()> {
     let server = TestServer::gemma_with(|spec| spec.context_length = 32).await?;
     refusal(
         server.asking().parts("user", [picture(1)?]).text().await,

@@ -61,7 +61,7 @@ async fn a_kind_that_the_files_are_not_of_is_refused() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn a_model_in_half_precision_or_quantized_looks_at_images_too() -> Result<()> {
+async fn a_model_in_half_precision_or_quantized_takes_images_too() -> Result<()> {
     use hangar_client::v1::DataType;
     for quantization in ["", "q8_0"] {
         let server = TestServer::gemma_with(|spec| {

@@ -10,7 +10,7 @@ use super::{
 };
 
 #[hangar_tests::test]
-async fn the_demo_model_says_what_it_was_taught_in_the_form_of_the_request() -> Result<()> {
+async fn the_demo_model_gives_its_trained_answers_in_the_form_of_the_request() -> Result<()> {
     let server = InferenceServer::demo().await?;
     for (n, taught) in taught()?.iter().take(6).enumerate() {
         let request = ModelInferRequest {

@@ -150,7 +150,7 @@ async fn whole_numbers_out_of_range_are_named() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn a_thousand_callers_that_connect_ask_and_vanish_harm_nothing() -> Result<()> {
+async fn a_thousand_callers_that_connect_request_and_disconnect_harm_nothing() -> Result<()> {
     let server = InferenceServer::long(|spec| spec.max_queue = Some(1000)).await?;
     let model = Unharmed::begin(server).await?;
     let server = &model.server;

@@ -92,7 +92,7 @@ fn streaming(server: &InferenceServer, prompt: &str, max_tokens: u32) -> ModelIn
 }
 
 #[hangar_tests::test]
-async fn pieces_join_to_what_the_demo_model_was_taught() -> Result<()> {
+async fn pieces_join_to_the_trained_answers_of_the_demo_model() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut call = Call::begin(&server).await?;
     let flags = || {

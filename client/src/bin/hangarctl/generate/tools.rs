@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_functions_is_told() {
+    fn what_is_no_list_of_functions_is_refused() {
         for text in [
             "",
             "{}",

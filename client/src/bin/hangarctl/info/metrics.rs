@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_minute_is_told_beside_all() {
+    fn the_last_minute_is_printed_beside_the_total() {
         let minute = UsageSample {
             requests: 4,
             failed: 1,

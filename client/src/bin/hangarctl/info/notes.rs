@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pace_is_told_as_far_as_it_was_seen() {
+    fn a_pace_is_printed_as_far_as_it_was_measured() {
         let mut facts = LearnedFacts::default();
         assert_eq!(learned(&facts), "");
         let pace = facts.pace.get_or_insert_default();

@@ -155,7 +155,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn random_lives_keep_the_invariants_and_end_unloaded(events in prop::collection::vec(any_event(), 0..80)) {
+    fn random_sequences_keep_the_invariants_and_end_unloaded(events in prop::collection::vec(any_event(), 0..80)) {
         let mut world = World::default();
         let mut state = State::Unloaded;
         for event in events {

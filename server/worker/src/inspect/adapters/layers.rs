@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told() {
+    fn a_layer_that_does_not_fit_is_refused_by_name() {
         let with = |extra: Vec<Tensor>| [both(), extra].concat();
         let mut other_type = both();
         other_type[0].dtype = "I8".into();

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_is_not_told_is_missed() {
+    fn a_mode_that_is_not_given_is_missing() {
         let error = read(|config| {
             config
                 .as_object_mut()

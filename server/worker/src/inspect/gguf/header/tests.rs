@@ -79,7 +79,7 @@ fn every_cut_is_noticed() {
 }
 
 #[test]
-fn other_files_are_told_apart() {
+fn other_files_are_distinguished() {
     assert!(refused(b"").contains("empty"));
     assert!(refused(b"PK\x03\x04 and so on").contains("begin"));
     let mut other = intact();
