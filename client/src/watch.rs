@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A server that sends nothing for this long, not even a heartbeat (every 15 s), is taken for gone.
-const SILENCE: Duration = Duration::from_secs(60);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What to watch, and from where on.
 #[derive(Clone, Debug)]
@@ -164,19 +164,21 @@ impl WatchSession {
     }
 
     async fn receive(&mut self) -> Result<WatchStatusResponse, Error> {
-        let silent = |_| Error::Deadline { deadline: SILENCE };
+        let silent = |_| Error::Deadline {
+            deadline: RESPONSE_TIMEOUT,
+        };
         let client = self.client.clone();
         let failed = |status| Error::from_status(client.server(), status);
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
                 tokio::time::sleep(std::mem::take(&mut self.wait)).await;
-                tokio::time::timeout(SILENCE, self.connect())
+                tokio::time::timeout(RESPONSE_TIMEOUT, self.connect())
                     .await
                     .map_err(silent)??
             }
         };
-        let message = tokio::time::timeout(SILENCE, connection.message())
+        let message = tokio::time::timeout(RESPONSE_TIMEOUT, connection.message())
             .await
             .map_err(silent)?;
         let ended = || failed(tonic::Status::unavailable("the server ended the watch"));

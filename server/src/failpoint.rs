@@ -36,7 +36,7 @@ mod ordered {
         LazyLock::new(|| std::env::var_os("HANGAR_FAILPOINTS").map(PathBuf::from));
 
     /// Between two looks.
-    const LOOKS: Duration = Duration::from_millis(10);
+    const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
     /// Does what was ordered for `point`.
     ///
@@ -67,14 +67,14 @@ mod ordered {
 
     #[expect(clippy::disallowed_methods, reason = "to block is what was ordered")]
     fn block() {
-        std::thread::sleep(LOOKS);
+        std::thread::sleep(POLL_INTERVAL);
     }
 
     /// As [`pass`], time and again.
     pub(crate) async fn meets(point: &str, model: Option<&str>) -> Infallible {
-        let mut looks = tokio::time::interval(LOOKS);
+        let mut polls = tokio::time::interval(POLL_INTERVAL);
         loop {
-            looks.tick().await;
+            polls.tick().await;
             pass(point, model);
         }
     }

@@ -95,17 +95,17 @@ impl SystemMonitor {
         }
     }
 
-    /// Accelerators, as they are read from now on. Waits for at most the time `patience`.
+    /// Accelerators, as they are read from now on. Waits for at most the time `max_wait`.
     ///
     /// # Errors
     ///
     /// When the driver does not answer in time.
     pub async fn fresh_devices(
         &self,
-        patience: Duration,
+        max_wait: Duration,
     ) -> Result<Arc<DeviceReading>, DriverSilent> {
         match &self.devices {
-            Some(monitor) => monitor.fresh(patience).await,
+            Some(monitor) => monitor.fresh(max_wait).await,
             None => Err(DriverSilent),
         }
     }

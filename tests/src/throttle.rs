@@ -23,7 +23,7 @@ pub struct Throttle {
 const TURN: Duration = Duration::from_millis(10);
 
 /// Between two looks at what the process has used.
-const LOOK: Duration = Duration::from_millis(1);
+const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Throttle {
     /// Slows the process down to the `part`th part of a processor.
@@ -40,7 +40,7 @@ impl Throttle {
             // It ends with the process, too.
             while let Ok(now) = processes::cpu_time(pid) {
                 if now < used + TURN {
-                    if over(LOOK) {
+                    if over(CHECK_INTERVAL) {
                         return;
                     }
                     continue;

@@ -170,17 +170,17 @@ impl DeviceMonitor {
     }
 
     /// A reading that was begun after this call, or the last word on a driver that is not there. Waits for
-    /// at most the time `patience`. Safe to cancel.
+    /// at most the time `max_wait`. Safe to cancel.
     ///
     /// # Errors
     ///
     /// When none came in time.
-    pub async fn fresh(&self, patience: Duration) -> Result<Arc<DeviceReading>, DriverSilent> {
+    pub async fn fresh(&self, max_wait: Duration) -> Result<Arc<DeviceReading>, DriverSilent> {
         let now = Instant::now();
         let mut latest = self.latest.clone();
         let _ = self.requests.try_send(());
         let fresh = latest.wait_for(|reading| reading.is_final() || reading.asked >= Some(now));
-        let reading = tokio::time::timeout(patience, fresh).await;
+        let reading = tokio::time::timeout(max_wait, fresh).await;
         match reading {
             Ok(Ok(reading)) => Ok(reading.clone()),
             // A thread that is gone says nothing more.

@@ -55,7 +55,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long an engine that was told to end is waited for.
-const STOP_NOTICE: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Priority of what nobody waits for, as `nice` has it.
 const LOWEST_PRIORITY: i32 = 19;
@@ -367,7 +367,7 @@ impl WorkerService for Worker {
         self.inner.ending.begin(ExitCode::Asked);
         if let Some(engine) = self.inner.engine.get() {
             engine.stop();
-            if tokio::time::timeout(STOP_NOTICE, engine.dead())
+            if tokio::time::timeout(STOP_TIMEOUT, engine.dead())
                 .await
                 .is_err()
             {

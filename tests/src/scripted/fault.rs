@@ -24,7 +24,7 @@ pub enum Fault {
 }
 
 /// Time for what was said before to leave the process.
-const LAST_WORDS: Duration = Duration::from_millis(50);
+const FLUSH_TIME: Duration = Duration::from_millis(50);
 
 /// Time for a signal to take effect.
 const DELIVERY: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub(super) fn broken_connection() -> Status {
 impl Fault {
     /// As [`Self::strike`], once the answers that were given before are on their way.
     pub(super) async fn strike_soon(self) {
-        tokio::time::sleep(LAST_WORDS).await;
+        tokio::time::sleep(FLUSH_TIME).await;
         self.strike();
     }
 

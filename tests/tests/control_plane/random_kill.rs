@@ -29,7 +29,7 @@ use truth::{Known, Truth};
 const KILLS: u64 = 100;
 
 /// After so many kills the desired models have to come back.
-const LOOK_AFTER: u64 = 10;
+const KILLS_PER_CHECK: u64 = 10;
 
 /// Clients.
 const CLIENTS: u64 = 3;
@@ -126,7 +126,7 @@ async fn run(
     let server = installation.start().await?;
     let client = Client::builder(server.url()).retries(0).connect().await?;
     compare(&client, truths).await?;
-    if number.is_multiple_of(LOOK_AFTER) {
+    if number.is_multiple_of(KILLS_PER_CHECK) {
         timeout(DEADLINE, come_back(&server, truths)).await??;
     }
     let shared = Arc::new(ServerRun::default());

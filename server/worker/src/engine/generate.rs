@@ -46,7 +46,7 @@ const WAITING_CHUNKS: usize = 8;
 const SPARE_RESPONSES: usize = 16;
 
 /// How long an engine that broke off an answer has to be seen dead.
-const DEATH_NOTICE: Duration = Duration::from_millis(500);
+const DEATH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a caller of Generate gets.
 pub(crate) type Responses = ReceiverStream<Result<GenerateResponse, Status>>;
@@ -152,7 +152,7 @@ impl Engine {
         if self.is_stopped() {
             return status::unloaded();
         }
-        match tokio::time::timeout(DEATH_NOTICE, self.dead()).await {
+        match tokio::time::timeout(DEATH_TIMEOUT, self.dead()).await {
             Ok(()) => status::worker_died(),
             Err(_) => status::internal("the engine ended the answer without a reason"),
         }

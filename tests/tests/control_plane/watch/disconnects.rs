@@ -179,8 +179,8 @@ async fn glimpse(
     let mut responses = answer.into_inner();
     let count = scene.random.usize(0..24);
     for n in 0..count {
-        let patience = Duration::from_micros(scene.random.u64(0..4000));
-        match timeout(patience, responses.message()).await {
+        let max_wait = Duration::from_micros(scene.random.u64(0..4000));
+        match timeout(max_wait, responses.message()).await {
             Ok(Ok(Some(response))) => take(response, token, seen)?,
             Ok(Ok(None)) => anyhow::bail!("the server ended the watch"),
             Ok(Err(_)) | Err(_) => return Ok(n > 0),
