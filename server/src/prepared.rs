@@ -24,7 +24,7 @@ use directory::Directory;
 pub struct PreparedCache {
     directory: Directory,
     limit: u64,
-    books: Mutex<Books>,
+    index: Mutex<CacheIndex>,
     /// Whose turn it is to write: one model's.
     turn: Semaphore,
 }
@@ -63,7 +63,7 @@ pub struct Access {
 }
 
 #[derive(Debug, Default)]
-struct Books {
+struct CacheIndex {
     report: CacheReport,
     /// Entries whose digests a worker has checked since the server started.
     verified: HashSet<String>,
@@ -85,7 +85,7 @@ impl PreparedCache {
         let cache = Self {
             directory,
             limit,
-            books: Mutex::default(),
+            index: Mutex::default(),
             turn: Semaphore::new(1),
         };
         cache.tidy();
@@ -99,7 +99,7 @@ impl PreparedCache {
 
     /// What there is.
     pub fn report(&self) -> CacheReport {
-        self.books().report
+        self.index().report
     }
 
     /// What a worker for `spec` needs to know of the cache; `None` for a model that can make no use of it.
@@ -108,7 +108,7 @@ impl PreparedCache {
         is_quantized.then(|| Access {
             directory: self.directory.path().to_path_buf(),
             capacity: self.limit,
-            verified: self.books().verified.iter().cloned().collect(),
+            verified: self.index().verified.iter().cloned().collect(),
         })
     }
 
@@ -117,7 +117,7 @@ impl PreparedCache {
         if !directory::is_key(key) {
             return None;
         }
-        *self.books().leases.entry(key.to_owned()).or_default() += 1;
+        *self.index().leases.entry(key.to_owned()).or_default() += 1;
         Some(Lease {
             cache: self.clone(),
             model: model.clone(),
@@ -138,11 +138,11 @@ impl PreparedCache {
             }
             // Set aside under the lock: no worker can take a lease of it in between.
             let set_aside = {
-                let mut books = self.books();
-                if books.leases.contains_key(&entry.key) {
+                let mut index = self.index();
+                if index.leases.contains_key(&entry.key) {
                     continue;
                 }
-                books.verified.remove(&entry.key);
+                index.verified.remove(&entry.key);
                 self.directory.set_aside(&entry.key)
             };
             let removed = set_aside.and_then(std::fs::remove_dir_all);
@@ -161,13 +161,13 @@ impl PreparedCache {
                 }
             }
         }
-        let report = &mut self.books().report;
+        let report = &mut self.index().report;
         report.size = size;
         report.entries = count;
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn index(&self) -> MutexGuard<'_, CacheIndex> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -177,14 +177,14 @@ impl Lease {
     /// The engine was built, from `prepared` weights or not.
     pub async fn built(&self, prepared: bool) {
         {
-            let mut books = self.cache.books();
+            let mut index = self.cache.index();
             if prepared {
-                books.report.hits += 1;
+                index.report.hits += 1;
                 // The worker has checked them if it was not told that this was done before.
-                books.verified.insert(self.key.clone());
+                index.verified.insert(self.key.clone());
             } else {
-                books.report.misses += 1;
-                books.verified.remove(&self.key);
+                index.report.misses += 1;
+                index.verified.remove(&self.key);
             }
         }
         if prepared {
@@ -204,7 +204,7 @@ impl Lease {
         match write.await {
             Ok(bytes) => {
                 if bytes > 0 {
-                    self.cache.books().verified.insert(self.key.clone());
+                    self.cache.index().verified.insert(self.key.clone());
                     tracing::info!(%model, key = self.key, bytes, "prepared weights were written");
                 }
             }
@@ -218,11 +218,11 @@ impl Lease {
     /// The worker is gone: what it has not finished goes too.
     pub async fn end(self) {
         {
-            let mut books = self.cache.books();
-            if let Some(count) = books.leases.get_mut(&self.key) {
+            let mut index = self.cache.index();
+            if let Some(count) = index.leases.get_mut(&self.key) {
                 *count -= 1;
                 if *count == 0 {
-                    books.leases.remove(&self.key);
+                    index.leases.remove(&self.key);
                 }
             }
         }
