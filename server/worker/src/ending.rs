@@ -14,15 +14,15 @@ pub(crate) struct Ending {
 
 /// Held by a task that the worker cannot do without: a panic of that task ends the worker.
 #[derive(Debug)]
-pub(crate) struct Vital {
+pub(crate) struct CriticalTask {
     ending: Ending,
     task: &'static str,
 }
 
 impl Ending {
     /// To be held by `task` for as long as it runs.
-    pub(crate) fn vital(&self, task: &'static str) -> Vital {
-        Vital {
+    pub(crate) fn critical(&self, task: &'static str) -> CriticalTask {
+        CriticalTask {
             ending: self.clone(),
             task,
         }
@@ -46,7 +46,7 @@ impl Ending {
     }
 }
 
-impl Drop for Vital {
+impl Drop for CriticalTask {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!(
@@ -66,14 +66,14 @@ mod tests {
     async fn a_panic_of_a_vital_task_is_a_reason_and_its_end_is_none() {
         let ending = Ending::default();
         let mut tasks = tokio::task::JoinSet::new();
-        let vital = ending.vital("one");
-        tasks.spawn(async move { drop(vital) });
+        let critical = ending.critical("one");
+        tasks.spawn(async move { drop(critical) });
         let ended = tasks.join_next().await.expect("a task");
         ended.expect("it ended well");
         assert_eq!(ending.reason(), None);
-        let vital = ending.vital("two");
+        let critical = ending.critical("two");
         tasks.spawn(async move {
-            let _vital = vital;
+            let _critical = critical;
             panic!("for a test")
         });
         let panicked = tasks.join_next().await.expect("a task");

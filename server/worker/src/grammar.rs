@@ -247,7 +247,7 @@ impl Drop for Grammar {
     /// A process that owes no answer can be used again, unless it holds on to much memory.
     fn drop(&mut self) {
         if let Some(process) = self.process.take()
-            && !process.owes()
+            && !process.is_busy()
             && process.resident() <= IDLE_MEMORY
         {
             self.idle.keep(process);

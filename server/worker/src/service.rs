@@ -128,7 +128,7 @@ impl Inner {
 
     /// Loads the model and publishes how far it is. Nobody may listen: the load goes on.
     async fn load(self: Arc<Self>) {
-        let _vital = self.ending.vital("load");
+        let _critical = self.ending.critical("load");
         match self.build().await {
             Ok(warmed) => self.load_events.publish(Event::Warmed(warmed)),
             Err(failure) => {
@@ -184,7 +184,7 @@ impl Inner {
 
 /// Ends the worker when the engine dies without having been stopped.
 async fn watch(engine: Arc<Engine>, inner: Arc<Inner>) {
-    let _vital = inner.ending.vital("engine watch");
+    let _critical = inner.ending.critical("engine watch");
     engine.dead().await;
     if !engine.is_stopped() {
         tracing::error!("the engine died");
@@ -244,10 +244,10 @@ impl WorkerService for Worker {
             inner.spawn(Arc::clone(inner).load().instrument(span));
         }
         let (caller, stream) = mpsc::channel(4);
-        let vital = inner.ending.vital("load events");
+        let critical = inner.ending.critical("load events");
         let follower = inner.load_events.follow(inner.ending.clone(), caller);
         inner.spawn(async move {
-            let _vital = vital;
+            let _critical = critical;
             follower.run().await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
@@ -325,7 +325,7 @@ impl WorkerService for Worker {
         let (stats, stream) = mpsc::channel(1);
         let inner = Arc::clone(&self.inner);
         self.inner.spawn(async move {
-            let _vital = inner.ending.vital("statistics");
+            let _critical = inner.ending.critical("statistics");
             let mut ticks = tokio::time::interval(interval);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {

@@ -19,7 +19,7 @@ pub(super) struct Process {
     child: Child,
     input: ChildStdin,
     output: ChildStdout,
-    owes: bool,
+    is_busy: bool,
 }
 
 /// The process's output, as long as something comes in time.
@@ -44,13 +44,13 @@ impl Process {
             child,
             input,
             output,
-            owes: false,
+            is_busy: false,
         })
     }
 
     /// Sends the process a message. It answers everything but the tokens.
     pub(super) fn send(&mut self, call: &GrammarCall) -> Result<()> {
-        self.owes |= call.table.is_none();
+        self.is_busy |= call.table.is_none();
         wire::write(&mut self.input, call)
     }
 
@@ -61,7 +61,7 @@ impl Process {
             deadline: Instant::now() + within,
         };
         let reply = wire::read(&mut timely)?;
-        self.owes = false;
+        self.is_busy = false;
         Ok(reply)
     }
 
@@ -75,8 +75,8 @@ impl Process {
     }
 
     /// Whether it was asked something that it has not answered.
-    pub(super) fn owes(&self) -> bool {
-        self.owes
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy
     }
 }
 

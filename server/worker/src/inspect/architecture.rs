@@ -68,9 +68,10 @@ impl Architecture {
         }
         let rope = Rope::read(given, self.theta, self.rotated)?;
         let mut limits = Limits::default();
-        self.rope.hand(&rope, self.name, &mut fields, &mut limits)?;
+        self.rope
+            .write(&rope, self.name, &mut fields, &mut limits)?;
         self.window
-            .hand(given, self.name, &mut fields, &mut limits)?;
+            .write(given, self.name, &mut fields, &mut limits)?;
         fields.insert("architectures".into(), json!([self.name]));
         if let Some(quantization) = given.get("quantization_config") {
             fields.insert("quantization_config".into(), quantization.clone());

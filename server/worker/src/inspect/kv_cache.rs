@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     /// A model like Llama 3.1 8B in BF16: 128 KiB a token, 4 MiB a block.
-    const WISH: KvRequest = KvRequest {
+    const REQUEST: KvRequest = KvRequest {
         size: None,
         shape: Shape {
             layers: 32,
@@ -150,21 +150,24 @@ mod tests {
 
     fn sized(size: Size) -> KvRequest {
         let size = Some(KvCache { size: Some(size) });
-        KvRequest { size, ..WISH }
+        KvRequest { size, ..REQUEST }
     }
 
-    fn plan(wish: &KvRequest) -> KvPlan {
-        wish.plan().expect("a good wish").expect("paged attention")
+    fn plan(wanted: &KvRequest) -> KvPlan {
+        wanted
+            .plan()
+            .expect("a good wish")
+            .expect("paged attention")
     }
 
     #[test]
     fn without_a_size_each_request_gets_its_whole_context() {
-        assert_eq!(WISH.block_bytes(), 4 * MIB);
+        assert_eq!(REQUEST.block_bytes(), 4 * MIB);
         // 256 blocks for its tokens and one beyond, and the one that the engine keeps.
-        assert_eq!(plan(&WISH).mib, (256 + 1 + 1) * 4);
+        assert_eq!(plan(&REQUEST).mib, (256 + 1 + 1) * 4);
         let four = KvRequest {
             concurrency: 4,
-            ..WISH
+            ..REQUEST
         };
         assert_eq!(plan(&four).mib, ((256 + 1) * 4 + 1) * 4);
         assert_eq!(plan(&four).context, None);
@@ -173,8 +176,8 @@ mod tests {
     #[test]
     fn what_is_planned_holds_what_it_was_planned_for() {
         for context in [1, 31, 32, 33, 8191, 8192, 131_072] {
-            let wish = KvRequest { context, ..WISH };
-            let blocks = plan(&wish).bytes() / wish.block_bytes();
+            let wanted = KvRequest { context, ..REQUEST };
+            let blocks = plan(&wanted).bytes() / wanted.block_bytes();
             assert!(tokens_in(blocks) >= context, "{context}");
             assert!(blocks >= blocks_of(context) + KEPT, "{context}");
         }
@@ -198,11 +201,11 @@ mod tests {
 
     #[test]
     fn a_context_that_was_asked_for_and_does_not_fit_is_refused_with_the_numbers() {
-        let wish = KvRequest {
+        let wanted = KvRequest {
             context_is_asked: true,
             ..sized(Size::Bytes(258 * MIB))
         };
-        let failure = wish.plan().expect_err("too small");
+        let failure = wanted.plan().expect_err("too small");
         assert_eq!(failure.reason, FailureReason::ModelUnusable);
         let needed = (258 * 4 * MIB).to_string();
         for number in ["270532608", "1984", "8192", &needed] {
@@ -216,10 +219,10 @@ mod tests {
     fn a_model_without_paged_attention_has_no_cache_size() {
         let shape = Shape {
             head_size: 16,
-            ..WISH.shape
+            ..REQUEST.shape
         };
-        let wish = KvRequest { shape, ..WISH };
-        assert_eq!(wish.plan().expect("a good wish"), None);
+        let wanted = KvRequest { shape, ..REQUEST };
+        assert_eq!(wanted.plan().expect("a good wish"), None);
         let sized = KvRequest {
             shape,
             ..sized(Size::Bytes(1 << 30))
@@ -229,11 +232,11 @@ mod tests {
 
     #[test]
     fn absurd_sizes_do_not_wrap() {
-        let wish = KvRequest {
+        let wanted = KvRequest {
             context: u64::MAX,
             concurrency: 1024,
-            ..WISH
+            ..REQUEST
         };
-        assert_eq!(plan(&wish).bytes(), u64::MAX);
+        assert_eq!(plan(&wanted).bytes(), u64::MAX);
     }
 }

@@ -120,7 +120,7 @@ impl Rope {
 
 impl RopeForm {
     /// Hands it to the engine in its own form.
-    pub(super) fn hand(
+    pub(super) fn write(
         self,
         rope: &Rope,
         architecture: &str,

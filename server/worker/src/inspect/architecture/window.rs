@@ -39,7 +39,7 @@ pub(super) enum WindowForm {
 
 impl WindowForm {
     /// Hands it to the engine in its own form.
-    pub(super) fn hand(
+    pub(super) fn write(
         self,
         given: &Map<String, Value>,
         architecture: &str,
@@ -76,11 +76,11 @@ impl WindowForm {
             Self::Short(_) | Self::SwitchedShort => limits.sequence = most,
             _ => limits.at_once = most,
         }
-        self.hand_layers(given, architecture, fields, width.is_some())
+        self.write_layers(given, architecture, fields, width.is_some())
     }
 
     /// Which layers have the window.
-    fn hand_layers(
+    fn write_layers(
         self,
         given: &Map<String, Value>,
         architecture: &str,
