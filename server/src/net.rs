@@ -240,8 +240,8 @@ impl Connections {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
         }
-        let spoke = self.stop.run_until_cancelled(has_spoken(&stream)).await;
-        if spoke != Some(true) {
+        let sent_data = self.stop.run_until_cancelled(has_sent_data(&stream)).await;
+        if sent_data != Some(true) {
             return;
         }
         let info = TcpConnectInfo {
@@ -283,7 +283,7 @@ impl Connections {
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.lingered(streams) => Ok(()),
+            () = self.idle_or_killed(streams) => Ok(()),
         }
     }
 
@@ -292,7 +292,7 @@ impl Connections {
     /// An idle HTTP/2 connection ends by itself only if its client answers; one that does not would
     /// hold up the shutdown until the deadline. HTTP/1.1 requests run in the connection's own task
     /// and cannot be counted here; hyper closes idle HTTP/1.1 connections without an answer.
-    async fn lingered(&self, streams: &TaskTracker) {
+    async fn idle_or_killed(&self, streams: &TaskTracker) {
         if self.options.protocol != Protocol::Http2 {
             return self.kill.cancelled().await;
         }
@@ -328,7 +328,7 @@ impl Connections {
 ///
 /// hyper sets no limit to the time before the preface, so that silent connections would hold their
 /// slots for ever.
-async fn has_spoken(stream: &TcpStream) -> bool {
+async fn has_sent_data(stream: &TcpStream) -> bool {
     let speak = async {
         let mut first = [0; PREFACE.len()];
         loop {

@@ -9,4 +9,4 @@ mod watch;
 
 pub use cell::{Publisher, StatusCell};
 pub use hub::{Change, Event, Hub};
-pub use watch::{Filter, Notice, ResumeError, Watch};
+pub use watch::{Filter, ResumeError, Watch, WatchItem};

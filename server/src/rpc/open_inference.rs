@@ -47,7 +47,7 @@ use crate::{
     model::{Failure, ModelId, ModelKind, Reason, Stage},
 };
 use answer::Answer;
-use ask::Ask;
+use ask::ParsedRequest;
 use parallel::Responses;
 use task::ModelTask;
 
@@ -62,8 +62,8 @@ pub struct OpenInferenceApi {
 
 /// What a request asks for.
 enum Asked {
-    Text(Box<Ask>),
-    Vectors(embedding::Ask),
+    Text(Box<ParsedRequest>),
+    Vectors(embedding::ParsedRequest),
 }
 
 /// A registered model that a request names.
@@ -161,9 +161,11 @@ impl OpenInferenceApi {
                 )))
             }
             ModelTask::Generate => {
-                Ask::parse(request, named.version).map(|ask| Asked::Text(ask.into()))
+                ParsedRequest::parse(request, named.version).map(|ask| Asked::Text(ask.into()))
             }
-            ModelTask::Embed => embedding::Ask::parse(request, named.version).map(Asked::Vectors),
+            ModelTask::Embed => {
+                embedding::ParsedRequest::parse(request, named.version).map(Asked::Vectors)
+            }
         }
     }
 }
@@ -172,7 +174,7 @@ impl OpenInferenceApi {
     /// The vectors that `ask` wants.
     async fn vectors(
         &self,
-        ask: embedding::Ask,
+        ask: embedding::ParsedRequest,
         deadline: Option<Deadline>,
     ) -> Result<ModelInferResponse, Status> {
         let request = embed::parse(ask.embed, deadline)?;

@@ -15,7 +15,7 @@ use super::{convert, error::ApiError, shared_stream::EncodedStream};
 use crate::{
     failpoint,
     model::{self, Epoch, Revision},
-    status::{Change, Event, Notice, Watch},
+    status::{Change, Event, Watch, WatchItem},
     telemetry::model::WatcherGuard,
 };
 
@@ -46,12 +46,12 @@ pub(super) fn responses(watch: Watch, epoch: Epoch, guard: WatcherGuard) -> Enco
                 never = failpoint::meets("watch-stream", None) => match never {},
             };
             let response = match notice {
-                Notice::Closed => {
+                WatchItem::Closed => {
                     return Some((Err(Status::from(ApiError::ShuttingDown)), (None, guard)));
                 }
-                Notice::Event(event) => event.encoded(|event| encode_event(event, &epoch)),
-                Notice::Heartbeat { revision } => heartbeat(&epoch, revision),
-                Notice::Snapshot {
+                WatchItem::Event(event) => event.encoded(|event| encode_event(event, &epoch)),
+                WatchItem::Heartbeat { revision } => heartbeat(&epoch, revision),
+                WatchItem::Snapshot {
                     models,
                     reset,
                     revision,

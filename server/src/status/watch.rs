@@ -26,7 +26,7 @@ pub enum Filter {
 
 /// What a watcher hears.
 #[derive(Debug)]
-pub enum Notice {
+pub enum WatchItem {
     /// Where all models stand. With `reset`, continuity was lost.
     Snapshot {
         /// The models.
@@ -131,7 +131,7 @@ impl Watch {
     }
 
     /// The next notice. Safe to cancel: nothing is lost.
-    pub async fn next(&mut self) -> Notice {
+    pub async fn next(&mut self) -> WatchItem {
         let quiet_until = Instant::now() + self.heartbeat;
         loop {
             self.changes.mark_unchanged();
@@ -139,7 +139,7 @@ impl Watch {
                 return notice;
             }
             if self.hub.closed().is_cancelled() {
-                return Notice::Closed;
+                return WatchItem::Closed;
             }
             let progress_due = self.progress_due().unwrap_or(quiet_until);
             tokio::select! {
@@ -147,7 +147,7 @@ impl Watch {
                 () = self.hub.closed().cancelled() => {}
                 () = tokio::time::sleep_until(progress_due.min(quiet_until)) => {
                     if Instant::now() >= quiet_until {
-                        return Notice::Heartbeat { revision: self.cursor };
+                        return WatchItem::Heartbeat { revision: self.cursor };
                     }
                 }
             }
@@ -155,12 +155,12 @@ impl Watch {
     }
 
     /// What can be told now.
-    fn poll(&mut self) -> Option<Notice> {
+    fn poll(&mut self) -> Option<WatchItem> {
         let hub = self.hub.clone();
         loop {
             if let Some(event) = self.batch.pop_front() {
                 if event.concerns(|id| self.filter.admits(id)) {
-                    return Some(Notice::Event(event));
+                    return Some(WatchItem::Event(event));
                 }
                 continue;
             }
@@ -178,7 +178,7 @@ impl Watch {
                     .map(|(_, cell)| Status::clone(&cell.load()))
                     .collect();
                 self.pace.skip(journal.progress.values());
-                return Some(Notice::Snapshot {
+                return Some(WatchItem::Snapshot {
                     models,
                     reset,
                     revision: journal.revision,
@@ -239,7 +239,7 @@ impl ProgressPacer {
     fn next<'a>(
         &mut self,
         current: impl Iterator<Item = &'a LatestProgress> + Clone,
-    ) -> Option<Notice> {
+    ) -> Option<WatchItem> {
         let now = Instant::now();
         let Some(latest) = current
             .clone()
@@ -256,7 +256,7 @@ impl ProgressPacer {
         };
         self.reported
             .insert(latest.model_id().clone(), (latest.serial, now));
-        Some(Notice::Event(latest.event.clone()))
+        Some(WatchItem::Event(latest.event.clone()))
     }
 
     fn due<'a>(&self, current: impl Iterator<Item = &'a LatestProgress>) -> Option<Instant> {

@@ -25,7 +25,7 @@ use crate::rpc::{
 
 /// What a request asks for.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct ParsedRequest {
     /// The same, as Generate takes it.
     pub(super) generate: GenerateRequest,
     /// A response for each piece.
@@ -69,7 +69,7 @@ const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
 // === impl Ask ===
 
-impl Ask {
+impl ParsedRequest {
     /// Reads `request`, whose model has this `version`.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ use crate::rpc::{
 
 /// What a request asks of an embedding model.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct ParsedRequest {
     /// The same, as Embed takes it.
     pub(super) embed: EmbedRequest,
     /// One more response at the end of a stream, without outputs.
@@ -56,7 +56,7 @@ const MAX_TEXTS: usize = 4096;
 
 // === impl Ask ===
 
-impl Ask {
+impl ParsedRequest {
     /// Reads `request`, whose model has this `version`.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
 use tracing::{Instrument, Span};
 
-use super::{Answer, Ask, Asked, OpenInferenceApi, embedding};
+use super::{Answer, Asked, OpenInferenceApi, ParsedRequest, embedding};
 use crate::{
     rpc::{
         deadline::Deadline,
@@ -63,7 +63,7 @@ pub(super) fn responses(
         deadline,
         span: Span::current(),
     };
-    let farewell = async move {
+    let last_response = async move {
         stopped
             .is_cancelled()
             .then(|| Err(ApiError::ShuttingDown.into()))
@@ -78,7 +78,7 @@ pub(super) fn responses(
             Err(status) => stream::once(ready(Err(status))).boxed(),
         })
         .flatten_unordered(PARALLEL)
-        .chain(stream::once(farewell).filter_map(ready))
+        .chain(stream::once(last_response).filter_map(ready))
         .boxed()
 }
 
@@ -106,7 +106,10 @@ impl ParallelCall {
     }
 
     /// The responses with the vectors that `ask` wants.
-    async fn vectors(&self, ask: embedding::Ask) -> Result<Vec<ModelStreamInferResponse>, Status> {
+    async fn vectors(
+        &self,
+        ask: embedding::ParsedRequest,
+    ) -> Result<Vec<ModelStreamInferResponse>, Status> {
         let (empty_final, form) = (ask.empty_final, ask.form.clone());
         let (api, deadline) = (self.api.clone(), self.deadline);
         let vectors = self.apart(async move { api.vectors(ask, deadline).await });
@@ -149,7 +152,7 @@ impl ParallelCall {
 
 /// The responses to `ask`, which `generation` answers.
 fn pieces(
-    ask: Ask,
+    ask: ParsedRequest,
     generation: Decoded,
     failed: Failed,
 ) -> impl Stream<Item = ModelStreamInferResponse> + Send {

@@ -41,7 +41,7 @@ fn watch(hub: &Arc<Hub>, resume: Option<Option<Revision>>) -> Watch {
 /// The revisions of all events that can be told now.
 fn revisions(watch: &mut Watch) -> Vec<u64> {
     std::iter::from_fn(|| match watch.poll() {
-        Some(Notice::Event(event)) => Some(event.revision.0),
+        Some(WatchItem::Event(event)) => Some(event.revision.0),
         _ => None,
     })
     .collect()
@@ -54,7 +54,7 @@ fn a_watch_begins_with_a_snapshot_and_goes_on_behind_it() {
     let mut watch = watch(&hub, None);
     let first = watch.poll();
     assert!(
-        matches!(first, Some(Notice::Snapshot { ref models, reset: false, .. }) if models.len() == 1)
+        matches!(first, Some(WatchItem::Snapshot { ref models, reset: false, .. }) if models.len() == 1)
     );
     hub.transition(status(1, 2));
     assert_eq!(revisions(&mut watch), [2]);
@@ -71,7 +71,7 @@ fn a_slow_watcher_is_reset_and_misses_nothing_silently() {
     let caught_up = watch.poll();
     assert!(matches!(
         caught_up,
-        Some(Notice::Snapshot {
+        Some(WatchItem::Snapshot {
             reset: true,
             revision: Revision(10),
             ..
@@ -87,7 +87,7 @@ fn a_position_of_another_epoch_is_reset_and_one_of_the_future_refused() {
     hub.transition(status(1, 1));
     assert!(matches!(
         watch(&hub, Some(None)).poll(),
-        Some(Notice::Snapshot { reset: true, .. })
+        Some(WatchItem::Snapshot { reset: true, .. })
     ));
     let future = Watch::new(
         hub.clone(),
@@ -105,7 +105,7 @@ fn a_filter_hides_other_models_and_takes_unknown_ones() {
     let hub = Hub::new(10);
     let only = Filter::Only([id(2)].into());
     let mut watch = Watch::new(hub.clone(), only, None, HOUR, HOUR).expect("no position");
-    assert!(matches!(watch.poll(), Some(Notice::Snapshot { models, .. }) if models.is_empty()));
+    assert!(matches!(watch.poll(), Some(WatchItem::Snapshot { models, .. }) if models.is_empty()));
     hub.transition(status(1, 1));
     hub.transition(status(2, 1));
     assert_eq!(revisions(&mut watch), [2]);
@@ -120,8 +120,8 @@ fn progress_is_coalesced_and_never_sent_after_the_transition_that_ended_it() {
         hub.progress(loading(1, bytes));
     }
     let reported = watch.poll();
-    let bytes = |notice: &Option<Notice>| match notice {
-        Some(Notice::Event(event)) => match &event.change {
+    let bytes = |notice: &Option<WatchItem>| match notice {
+        Some(WatchItem::Event(event)) => match &event.change {
             Change::Progress(status) => status.progress.map(|p| p.bytes_done),
             _ => None,
         },
@@ -130,7 +130,7 @@ fn progress_is_coalesced_and_never_sent_after_the_transition_that_ended_it() {
     assert_eq!(bytes(&reported), Some(49));
     hub.progress(loading(1, 60));
     hub.transition(status(1, 1));
-    assert!(matches!(watch.poll(), Some(Notice::Event(event))
+    assert!(matches!(watch.poll(), Some(WatchItem::Event(event))
             if matches!(&event.change, Change::Transition(status) if status.stage == Stage::Unloaded)));
     assert!(watch.poll().is_none());
 }
@@ -157,8 +157,8 @@ async fn a_closed_hub_ends_its_watches() {
     // What happened before is told, and nothing of what the end of the server does to the models.
     hub.transition(status(1, 2));
     hub.progress(loading(2, 1));
-    assert!(matches!(watch.next().await, Notice::Event(event) if event.revision.0 == 1));
-    assert!(matches!(watch.next().await, Notice::Closed));
+    assert!(matches!(watch.next().await, WatchItem::Event(event) if event.revision.0 == 1));
+    assert!(matches!(watch.next().await, WatchItem::Closed));
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn silence_is_broken_by_heartbeats() {
     let mut watch =
         Watch::new(hub, Filter::All, None, HOUR, Duration::from_millis(1)).expect("no position");
     watch.next().await;
-    assert!(matches!(watch.next().await, Notice::Heartbeat { .. }));
+    assert!(matches!(watch.next().await, WatchItem::Heartbeat { .. }));
 }
 
 proptest! {
@@ -187,7 +187,7 @@ proptest! {
             if disconnect {
                 disturbed = watch(&hub, Some(Some(last)));
             }
-            if read && let Some(Notice::Event(event)) = disturbed.poll() {
+            if read && let Some(WatchItem::Event(event)) = disturbed.poll() {
                 last = event.revision;
                 seen.push(last.0);
             }
