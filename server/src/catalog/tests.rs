@@ -14,12 +14,12 @@ use super::*;
 use crate::model::Source;
 
 /// A catalog in a directory of its own.
-struct Lab {
+struct TestCatalog {
     directory: tempfile::TempDir,
     catalog: Catalog,
 }
 
-impl Lab {
+impl TestCatalog {
     fn new() -> Self {
         Self::with_capacity(2_000)
     }

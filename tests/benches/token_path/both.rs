@@ -30,7 +30,7 @@ pub(super) struct Both {
 
 /// What the sittings of one order have measured.
 #[derive(Debug, Default)]
-pub(super) struct Sitting {
+pub(super) struct Trial {
     /// Tokens a second through Hangar and in one process, by round.
     pub(super) rates: Vec<f64>,
     pub(super) rates_alone: Vec<f64>,
@@ -76,30 +76,26 @@ impl Both {
         &mut self,
         rounds: usize,
         tokens: u32,
-        sitting: &mut Sitting,
+        trial: &mut Trial,
     ) -> Result<()> {
         let before = self.busy()?;
         for _ in 0..rounds {
             let (hangar, alone) = self.ask(tokens).await?;
-            sitting.rates.push(hangar.rate());
-            sitting.rates_alone.push(alone.rate());
-            sitting.tokens += tokens;
+            trial.rates.push(hangar.rate());
+            trial.rates_alone.push(alone.rate());
+            trial.tokens += tokens;
         }
         let after = self.busy()?;
-        sitting.busy = array::from_fn(|n| sitting.busy[n] + after[n].saturating_sub(before[n]));
+        trial.busy = array::from_fn(|n| trial.busy[n] + after[n].saturating_sub(before[n]));
         Ok(())
     }
 
     /// Measures the time to the first token.
-    pub(super) async fn first_tokens(
-        &mut self,
-        rounds: usize,
-        sitting: &mut Sitting,
-    ) -> Result<()> {
+    pub(super) async fn first_tokens(&mut self, rounds: usize, trial: &mut Trial) -> Result<()> {
         for _ in 0..rounds {
             let (hangar, alone) = self.ask(FEW).await?;
-            sitting.firsts.push(millis(hangar.first));
-            sitting.firsts_alone.push(millis(alone.first));
+            trial.firsts.push(millis(hangar.first));
+            trial.firsts_alone.push(millis(alone.first));
         }
         Ok(())
     }

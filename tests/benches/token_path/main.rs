@@ -18,7 +18,7 @@ mod statistics;
 use std::{fmt::Display, path::PathBuf};
 
 use anyhow::Result;
-use both::{Both, First, Sitting};
+use both::{Both, First, Trial};
 use hangar_client::v1::{DataType, ModelSpec};
 use hangar_tests::{
     fixtures::Fixtures,
@@ -41,7 +41,7 @@ struct Case {
 }
 
 /// Sittings of each order.
-const SITTINGS: usize = 2;
+const TRIALS: usize = 2;
 
 // === impl Case ===
 
@@ -93,17 +93,17 @@ async fn main() -> Result<()> {
 
 async fn compare(hangar: &TestServer, case: &Case, factor: f64) -> Result<()> {
     let times = |rounds: usize| ((rounds as f64 * factor) as usize).max(1);
-    let (mut hangar_first, mut alone_first) = (Sitting::default(), Sitting::default());
-    for _ in 0..SITTINGS {
-        for (first, sitting) in [
+    let (mut hangar_first, mut alone_first) = (Trial::default(), Trial::default());
+    for _ in 0..TRIALS {
+        for (first, trial) in [
             (First::Hangar, &mut hangar_first),
             (First::Alone, &mut alone_first),
         ] {
             let mut both = Both::start(hangar, case, first).await?;
             // Not counted: the first answers of a process take longer.
             both.ask(case.tokens).await?;
-            both.speed(times(case.rounds), case.tokens, sitting).await?;
-            both.first_tokens(times(case.firsts), sitting).await?;
+            both.speed(times(case.rounds), case.tokens, trial).await?;
+            both.first_tokens(times(case.firsts), trial).await?;
             both.end().await?;
         }
     }
@@ -112,17 +112,17 @@ async fn compare(hangar: &TestServer, case: &Case, factor: f64) -> Result<()> {
 }
 
 /// Prints what both orders came to.
-fn report(case: &Case, one: &Sitting, other: &Sitting) {
-    let all = |of: fn(&Sitting) -> &Vec<f64>| Spread::of([of(one).as_slice(), of(other)].concat());
-    let ratio = |sitting: &Sitting| -> Vec<f64> {
-        let rates = sitting.rates.iter().zip(&sitting.rates_alone);
+fn report(case: &Case, one: &Trial, other: &Trial) {
+    let all = |of: fn(&Trial) -> &Vec<f64>| Spread::of([of(one).as_slice(), of(other)].concat());
+    let ratio = |trial: &Trial| -> Vec<f64> {
+        let rates = trial.rates.iter().zip(&trial.rates_alone);
         rates.map(|(hangar, alone)| hangar / alone).collect()
     };
-    let added = |sitting: &Sitting| -> Vec<f64> {
-        let firsts = sitting.firsts.iter().zip(&sitting.firsts_alone);
+    let added = |trial: &Trial| -> Vec<f64> {
+        let firsts = trial.firsts.iter().zip(&trial.firsts_alone);
         firsts.map(|(hangar, alone)| hangar - alone).collect()
     };
-    let paired = |of: &dyn Fn(&Sitting) -> Vec<f64>, mean: fn(f64, f64) -> f64| -> Spread {
+    let paired = |of: &dyn Fn(&Trial) -> Vec<f64>, mean: fn(f64, f64) -> f64| -> Spread {
         let pairs = of(one).into_iter().zip(of(other));
         Spread::of(pairs.map(|(one, other)| mean(one, other)).collect())
     };
@@ -151,7 +151,7 @@ fn line(what: &str, value: &impl Display) {
     println!("  {what:33}{value}");
 }
 
-fn report_processor_time(one: &Sitting, other: &Sitting) {
+fn report_processor_time(one: &Trial, other: &Trial) {
     let tokens = f64::from(one.tokens + other.tokens);
     let busy = |n: usize| (one.busy[n] + other.busy[n]).as_secs_f64() * 1e3 / tokens;
     println!(

@@ -4,7 +4,7 @@
 //! `HANGAR_TESTS_KILLS` says how often, `HANGAR_TESTS_SEED` makes a run like an earlier one.
 
 mod clients;
-mod truth;
+mod expected_state;
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clients::{Actor, ServerRun};
+use clients::{RandomClient, ServerRun};
+use expected_state::{ExpectedState, Known};
 use hangar_client::{
     Client, Error,
     v1::{ErrorReason, ModelState},
@@ -23,7 +24,6 @@ use hangar_tests::{
     server::{DEADLINE, TestServer},
 };
 use tokio::{task::JoinSet, time::timeout};
-use truth::{Known, Truth};
 
 /// Kills in a run that nobody sets a number for.
 const KILLS: u64 = 100;
@@ -53,40 +53,52 @@ async fn observe(client: &Client, id: &str) -> Result<Option<Known>> {
 }
 
 /// Compares all that is registered with what may be, and takes it for what is from now on.
-async fn compare(client: &Client, truths: &mut BTreeMap<String, Truth>) -> Result<()> {
-    for (id, truth) in truths.iter_mut() {
+async fn compare(
+    client: &Client,
+    expected_states: &mut BTreeMap<String, ExpectedState>,
+) -> Result<()> {
+    for (id, expected_state) in expected_states.iter_mut() {
         let seen = observe(client, id).await?;
-        truth.settle(seen).with_context(|| format!("model {id}"))?;
+        expected_state
+            .settle(seen)
+            .with_context(|| format!("model {id}"))?;
     }
     let mut listed = client.list_models().page_size(5).stream();
     let mut count = 0;
     while let Some(model) = listed.next().await {
         let id = model?.model_id;
-        let truth = truths
+        let expected_state = expected_states
             .get(&id)
             .with_context(|| format!("{id} was never created"))?;
-        anyhow::ensure!(truth.entry.is_some(), "{id} is listed");
+        anyhow::ensure!(expected_state.entry.is_some(), "{id} is listed");
         count += 1;
     }
-    let expected = truths
+    let expected = expected_states
         .values()
-        .filter(|truth| truth.entry.is_some())
+        .filter(|expected_state| expected_state.entry.is_some())
         .count();
     anyhow::ensure!(count == expected, "{count} of {expected} models are listed");
     Ok(())
 }
 
 /// Waits until every model that should be loaded is READY, and no other has a worker.
-async fn come_back(server: &TestServer, truths: &BTreeMap<String, Truth>) -> Result<()> {
-    for (id, truth) in truths {
-        if truth.entry.as_ref().is_some_and(|known| known.desired) {
+async fn come_back(
+    server: &TestServer,
+    expected_states: &BTreeMap<String, ExpectedState>,
+) -> Result<()> {
+    for (id, expected_state) in expected_states {
+        if expected_state
+            .entry
+            .as_ref()
+            .is_some_and(|known| known.desired)
+        {
             server.follow(id).await?.until(ModelState::Ready).await?;
         }
     }
     let info = server.connect().await?.info().send().await?;
     for model in info.models {
         let status = model.status.context("a status")?;
-        let desired = truths[&model.model_id]
+        let desired = expected_states[&model.model_id]
             .entry
             .as_ref()
             .is_some_and(|known| known.desired);
@@ -119,28 +131,28 @@ async fn kill_early(installation: &Installation, random: &mut fastrand::Rng) -> 
 /// One run of a server: it is checked, used and killed.
 async fn run(
     installation: &Installation,
-    truths: &mut BTreeMap<String, Truth>,
+    expected_states: &mut BTreeMap<String, ExpectedState>,
     random: &mut fastrand::Rng,
     number: u64,
 ) -> Result<usize> {
     let server = installation.start().await?;
     let client = Client::builder(server.url()).retries(0).connect().await?;
-    compare(&client, truths).await?;
+    compare(&client, expected_states).await?;
     if number.is_multiple_of(KILLS_PER_CHECK) {
-        timeout(DEADLINE, come_back(&server, truths)).await??;
+        timeout(DEADLINE, come_back(&server, expected_states)).await??;
     }
     let shared = Arc::new(ServerRun::default());
-    let mut actors = JoinSet::new();
+    let mut random_clients = JoinSet::new();
     for owner in 0..CLIENTS {
-        let actor = Actor::new(
+        let random_client = RandomClient::new(
             owner,
             &client,
             installation,
-            truths,
+            expected_states,
             random.u64(..),
             &shared,
         )?;
-        actors.spawn(actor.act());
+        random_clients.spawn(random_client.act());
     }
     // The moment of the kill is the one thing that is to be random in time.
     let moment = Duration::from_millis(random.u64(UPTIME));
@@ -152,10 +164,10 @@ async fn run(
     shared.killed.store(true, Ordering::SeqCst);
     server.kill()?;
     let mut acknowledged = 0;
-    while let Some(actor) = actors.join_next().await {
-        let actor = actor??;
-        acknowledged += actor.acknowledged;
-        truths.extend(actor.truths);
+    while let Some(random_client) = random_clients.join_next().await {
+        let random_client = random_client??;
+        acknowledged += random_client.acknowledged;
+        expected_states.extend(random_client.expected_states);
     }
     installation.no_process_left(DEADLINE).await?;
     Ok(acknowledged)
@@ -165,7 +177,7 @@ async fn survive(kills: u64, seed: u64) -> Result<()> {
     let installation = Installation::real()?;
     installation.fixtures.llama()?;
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut truths = BTreeMap::new();
+    let mut expected_states = BTreeMap::new();
     let mut acknowledged = 0;
     for number in 0..kills {
         if number % KILLED_EARLY == 1 {
@@ -173,16 +185,19 @@ async fn survive(kills: u64, seed: u64) -> Result<()> {
             ended.with_context(|| format!("run {number} of {kills}, killed at its start"))?;
             continue;
         }
-        let done = run(&installation, &mut truths, &mut random, number).await;
+        let done = run(&installation, &mut expected_states, &mut random, number).await;
         acknowledged += done.with_context(|| format!("run {number} of {kills}"))?;
     }
     let server = installation.start().await?;
     let client = server.connect().await?;
-    compare(&client, &mut truths).await?;
-    timeout(DEADLINE, come_back(&server, &truths)).await??;
-    let desired = truths
-        .values()
-        .filter(|truth| truth.entry.as_ref().is_some_and(|known| known.desired));
+    compare(&client, &mut expected_states).await?;
+    timeout(DEADLINE, come_back(&server, &expected_states)).await??;
+    let desired = expected_states.values().filter(|expected_state| {
+        expected_state
+            .entry
+            .as_ref()
+            .is_some_and(|known| known.desired)
+    });
     println!(
         "{kills} kills, {acknowledged} acknowledged changes, {} models back",
         desired.count()

@@ -2,9 +2,9 @@
 //!
 //! Transitions are made by loads that fail at once, which need no process, and by scripted workers.
 
-mod churn;
 mod cutter;
 mod disconnects;
+mod frequent_changes;
 mod progress;
 mod raw;
 mod resume;

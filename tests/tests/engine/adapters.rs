@@ -63,7 +63,7 @@ async fn said(client: &Client, model: &str, question: &str) -> Result<String> {
 }
 
 /// What a model with random weights goes on with.
-async fn babble(client: &Client, model: &str) -> Result<String> {
+async fn generate_text(client: &Client, model: &str) -> Result<String> {
     let request = client.generate(model).prompt("Hello").temperature(0.0);
     Ok(request.max_tokens(24).text().await?.text)
 }

@@ -16,13 +16,13 @@ use hangar_client::{
 use hangar_tests::{processes, refusals::assert_left_behind, server::TestServer};
 
 /// A server with a sound model that has to go on answering, `sound`.
-struct Bystander {
+struct HealthyServer {
     server: TestServer,
     worker: u32,
     says: String,
 }
 
-impl Deref for Bystander {
+impl Deref for HealthyServer {
     type Target = TestServer;
 
     fn deref(&self) -> &TestServer {
@@ -30,7 +30,7 @@ impl Deref for Bystander {
     }
 }
 
-impl Bystander {
+impl HealthyServer {
     async fn new() -> Result<Self> {
         let server = TestServer::real().start().await?;
         let load = server.llama("sound").await?;

@@ -16,7 +16,7 @@ use hangar_tests::{images, server::TestServer};
 use image::ImageFormat;
 
 /// What is asked of models that look at images.
-trait Looks {
+trait VisionServer {
     /// A request that always gets the same answer of twelve tokens.
     fn asking(&self) -> Generate;
 
@@ -27,7 +27,7 @@ trait Looks {
     async fn likelihoods(&self, parts: impl IntoIterator<Item = Part>) -> Result<Vec<f32>>;
 }
 
-impl Looks for TestServer {
+impl VisionServer for TestServer {
     fn asking(&self) -> Generate {
         let generate = self.client.generate("m").max_tokens(12);
         generate.temperature(0.0)

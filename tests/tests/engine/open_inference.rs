@@ -39,7 +39,7 @@ type Stub = GrpcInferenceServiceClient<Transport>;
 const ANSWERS: &str = include_str!("../../../server/worker/demo/answers.json");
 
 #[derive(Deserialize)]
-struct Taught {
+struct KnownAnswer {
     prompt: String,
     answer: String,
 }
@@ -150,7 +150,7 @@ impl InferenceServer {
 }
 
 /// What the demo model was taught.
-fn taught() -> Result<Vec<Taught>> {
+fn known_answers() -> Result<Vec<KnownAnswer>> {
     Ok(serde_json::from_str(ANSWERS)?)
 }
 

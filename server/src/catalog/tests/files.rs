@@ -7,8 +7,8 @@ use rusqlite::Connection;
 use super::*;
 
 /// All files of a directory but the index of a journal, which a reader builds anew.
-fn contents(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
-    let files = fs::read_dir(lab.directory.path()).expect("a directory");
+fn contents(fixture: &TestCatalog) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(fixture.directory.path()).expect("a directory");
     files
         .map(|file| file.expect("a file"))
         .map(|file| {
@@ -19,21 +19,24 @@ fn contents(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Why the catalog of `lab` is refused, after which it has to be as it was.
-fn refusal(lab: &Lab) -> OpenError {
-    let before = contents(lab);
-    let refusal = Catalog::open(&lab.path(), 10, &Supervisor::default()).expect_err("refused");
-    assert_eq!(contents(lab), before, "the files were changed");
+/// Why the catalog of `fixture` is refused, after which it has to be as it was.
+fn refusal(fixture: &TestCatalog) -> OpenError {
+    let before = contents(fixture);
+    let refusal = Catalog::open(&fixture.path(), 10, &Supervisor::default()).expect_err("refused");
+    assert_eq!(contents(fixture), before, "the files were changed");
     let text = refusal.to_string();
-    assert!(text.contains(&lab.path().display().to_string()), "{text}");
+    assert!(
+        text.contains(&fixture.path().display().to_string()),
+        "{text}"
+    );
     refusal
 }
 
-async fn closed() -> Lab {
-    let lab = Lab::new();
-    lab.create_with("m", &["a"]).await.expect("created");
-    lab.catalog.close().await;
-    lab
+async fn closed() -> TestCatalog {
+    let fixture = TestCatalog::new();
+    fixture.create_with("m", &["a"]).await.expect("created");
+    fixture.catalog.close().await;
+    fixture
 }
 
 #[tokio::test]
@@ -42,9 +45,9 @@ async fn an_empty_file_becomes_a_catalog() {
     let path = directory.path().join("catalog.db");
     fs::write(&path, "").expect("written");
     let catalog = Catalog::open(&path, 10, &Supervisor::default()).expect("a new catalog");
-    let lab = Lab { directory, catalog };
-    lab.create("m").await;
-    let version: i64 = Connection::open(lab.path())
+    let fixture = TestCatalog { directory, catalog };
+    fixture.create("m").await;
+    let version: i64 = Connection::open(fixture.path())
         .and_then(|connection| {
             connection.pragma_query_value(None, "user_version", |row| row.get(0))
         })
@@ -67,33 +70,33 @@ async fn a_catalog_whose_making_was_cut_short_is_made() {
 
 #[tokio::test]
 async fn a_catalog_is_the_same_when_opened_again() {
-    let lab = Lab::new();
-    let entry = lab.create_with("m", &["a"]).await.expect("created");
-    let lab = lab.reopened().await.reopened().await;
-    let again = lab.entry("a").await.expect("there");
+    let fixture = TestCatalog::new();
+    let entry = fixture.create_with("m", &["a"]).await.expect("created");
+    let fixture = fixture.reopened().await.reopened().await;
+    let again = fixture.entry("a").await.expect("there");
     assert_eq!((again.uid, again.etag), (entry.uid, entry.etag));
 }
 
 #[tokio::test]
 async fn a_newer_catalog_is_refused_untouched() {
-    let lab = closed().await;
+    let fixture = closed().await;
     let newer = database::known_version() + 1;
-    let connection = Connection::open(lab.path()).expect("a file");
+    let connection = Connection::open(fixture.path()).expect("a file");
     connection
         .pragma_update(None, "user_version", newer)
         .expect("written");
     drop(connection);
-    let refusal = refusal(&lab);
+    let refusal = refusal(&fixture);
     assert!(matches!(&refusal, OpenError::Newer { found, .. } if *found == newer));
     assert!(refusal.to_string().contains("newer"));
 }
 
 #[tokio::test]
 async fn a_newer_catalog_is_known_by_its_journal_too() {
-    let lab = Lab::new();
-    lab.create("m").await;
+    let fixture = TestCatalog::new();
+    fixture.create("m").await;
     let newer = database::known_version() + 1;
-    let written = lab.catalog.write(move |change| {
+    let written = fixture.catalog.write(move |change| {
         change
             .connection()
             .pragma_update(None, "user_version", newer)
@@ -101,70 +104,70 @@ async fn a_newer_catalog_is_known_by_its_journal_too() {
     written.await.expect("written");
     let directory = tempfile::tempdir().expect("a directory");
     for file in ["catalog.db", "catalog.db-wal"] {
-        let from = lab.directory.path().join(file);
+        let from = fixture.directory.path().join(file);
         fs::copy(from, directory.path().join(file)).expect("a copy");
     }
-    let left = Lab {
+    let left = TestCatalog {
         directory,
-        catalog: lab.catalog.clone(),
+        catalog: fixture.catalog.clone(),
     };
     assert!(matches!(refusal(&left), OpenError::Newer { .. }));
 }
 
 #[tokio::test]
 async fn a_file_of_garbage_is_refused_untouched() {
-    let lab = closed().await;
+    let fixture = closed().await;
     for garbage in [
         vec![b'x'; 10],
         vec![0; 8192],
         b"not a database at all, but a text that is somewhat longer than a header\n".repeat(100),
     ] {
-        fs::write(lab.path(), garbage).expect("written");
-        assert!(matches!(refusal(&lab), OpenError::Corrupt { .. }));
+        fs::write(fixture.path(), garbage).expect("written");
+        assert!(matches!(refusal(&fixture), OpenError::Corrupt { .. }));
     }
 }
 
 #[tokio::test]
 async fn a_damaged_catalog_is_refused_untouched() {
-    let lab = closed().await;
-    let whole = fs::read(lab.path()).expect("readable");
+    let fixture = closed().await;
+    let whole = fs::read(fixture.path()).expect("readable");
     let mut damaged = whole.clone();
     // Beyond the first page, which holds the schema.
     damaged[4096..].iter_mut().for_each(|byte| *byte ^= 0x5a);
-    fs::write(lab.path(), damaged).expect("written");
-    assert!(matches!(refusal(&lab), OpenError::Corrupt { .. }));
-    fs::write(lab.path(), &whole[..whole.len() / 2]).expect("written");
-    assert!(matches!(refusal(&lab), OpenError::Corrupt { .. }));
+    fs::write(fixture.path(), damaged).expect("written");
+    assert!(matches!(refusal(&fixture), OpenError::Corrupt { .. }));
+    fs::write(fixture.path(), &whole[..whole.len() / 2]).expect("written");
+    assert!(matches!(refusal(&fixture), OpenError::Corrupt { .. }));
 }
 
 #[tokio::test]
 async fn another_programs_database_is_refused_untouched() {
-    let lab = closed().await;
-    fs::remove_file(lab.path()).expect("removed");
-    let connection = Connection::open(lab.path()).expect("a file");
+    let fixture = closed().await;
+    fs::remove_file(fixture.path()).expect("removed");
+    let connection = Connection::open(fixture.path()).expect("a file");
     connection
         .execute_batch("CREATE TABLE contacts (name TEXT)")
         .expect("written");
     drop(connection);
-    let refusal = refusal(&lab);
+    let refusal = refusal(&fixture);
     assert!(refusal.to_string().contains("not a catalog of hangar"));
 }
 
 #[tokio::test]
 async fn a_catalog_that_cannot_be_written_is_refused_untouched() {
-    let lab = closed().await;
-    let directory = lab.directory.path();
+    let fixture = closed().await;
+    let directory = fixture.directory.path();
     let set = |path: &std::path::Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
     };
     for (file, directory_mode) in [(0o444, 0o755), (0o444, 0o555), (0o644, 0o555)] {
-        set(&lab.path(), file);
+        set(&fixture.path(), file);
         set(directory, directory_mode);
         // Permissions do not bind the superuser, unless this thread gives that up.
         let refused = std::thread::scope(|scope| {
             let open = || {
                 give_up_privileges();
-                refusal(&lab)
+                refusal(&fixture)
             };
             scope.spawn(open).join().expect("no panic")
         });
@@ -182,9 +185,9 @@ fn give_up_privileges() {
 
 #[tokio::test]
 async fn a_directory_in_its_place_is_refused() {
-    let lab = closed().await;
-    fs::remove_file(lab.path()).expect("removed");
-    fs::create_dir(lab.path()).expect("made");
-    let refused = Catalog::open(&lab.path(), 10, &Supervisor::default());
+    let fixture = closed().await;
+    fs::remove_file(fixture.path()).expect("removed");
+    fs::create_dir(fixture.path()).expect("made");
+    let refused = Catalog::open(&fixture.path(), 10, &Supervisor::default());
     assert!(refused.is_err_and(|error| error.to_string().contains("catalog.db")));
 }

@@ -12,20 +12,24 @@ fn orders() -> impl Iterator<Item = (ListOrder, bool)> {
         .flat_map(|order| [(order, false), (order, true)])
 }
 
-async fn fill(lab: &Lab, names: impl Iterator<Item = String>) {
+async fn fill(fixture: &TestCatalog, names: impl Iterator<Item = String>) {
     let declared = names.map(|name| new(&name)).collect();
-    lab.catalog.declare(declared).await.expect("declared");
+    fixture.catalog.declare(declared).await.expect("declared");
 }
 
 #[tokio::test]
 async fn pages_neither_repeat_nor_miss_while_entries_come_and_go() {
     for (order, descending) in orders() {
-        let lab = Lab::new();
-        fill(&lab, (0..1_000).map(|n| format!("m{:03}", n * 7 % 1_000))).await;
+        let fixture = TestCatalog::new();
+        fill(
+            &fixture,
+            (0..1_000).map(|n| format!("m{:03}", n * 7 % 1_000)),
+        )
+        .await;
         let mut seen = Vec::new();
         let mut after = None;
         for n in 0.. {
-            let page = lab
+            let page = fixture
                 .catalog
                 .list(ListQuery {
                     order,
@@ -38,7 +42,7 @@ async fn pages_neither_repeat_nor_miss_while_entries_come_and_go() {
                 .expect("a page");
             assert_eq!(page.total, 1_000 + n);
             seen.extend(page.entries.into_iter().map(|entry| entry.id));
-            lab.create(&format!("new{n}")).await;
+            fixture.create(&format!("new{n}")).await;
             after = page.next;
             if after.is_none() {
                 break;
@@ -57,9 +61,9 @@ async fn pages_neither_repeat_nor_miss_while_entries_come_and_go() {
 #[tokio::test]
 async fn the_last_entry_of_a_page_may_go_before_the_next_one_is_asked_for() {
     for (order, descending) in orders() {
-        let lab = Lab::new();
+        let fixture = TestCatalog::new();
         for name in ["a", "b", "c", "d"] {
-            lab.create(name).await;
+            fixture.create(name).await;
         }
         let query = ListQuery {
             order,
@@ -67,15 +71,15 @@ async fn the_last_entry_of_a_page_may_go_before_the_next_one_is_asked_for() {
             limit: 2,
             ..ListQuery::default()
         };
-        let first = lab.catalog.list(query.clone()).await.expect("a page");
+        let first = fixture.catalog.list(query.clone()).await.expect("a page");
         let last = first.next.clone().expect("more");
-        let deleted = lab.catalog.delete(&last.id, None, false, None);
+        let deleted = fixture.catalog.delete(&last.id, None, false, None);
         deleted.await.expect("deleted");
         let rest = ListQuery {
             after: Some(last),
             ..query
         };
-        let second = lab.catalog.list(rest).await.expect("a page");
+        let second = fixture.catalog.list(rest).await.expect("a page");
         assert_eq!((second.entries.len(), second.total), (2, 3));
         assert!(second.next.is_none());
         let shown: Vec<_> = first.entries.iter().chain(&second.entries).collect();
@@ -89,7 +93,7 @@ async fn the_last_entry_of_a_page_may_go_before_the_next_one_is_asked_for() {
 
 #[tokio::test]
 async fn an_empty_catalog_is_an_empty_page() {
-    let page = Lab::new()
+    let page = TestCatalog::new()
         .catalog
         .list(ListQuery {
             limit: 10,
@@ -102,14 +106,15 @@ async fn an_empty_catalog_is_an_empty_page() {
 
 #[tokio::test]
 async fn the_order_by_update_follows_changes() {
-    let lab = Lab::new();
-    let first = lab.create("a").await;
-    lab.create("b").await;
-    lab.catalog
+    let fixture = TestCatalog::new();
+    let first = fixture.create("a").await;
+    fixture.create("b").await;
+    fixture
+        .catalog
         .update(&first.id, change(&first, named("new")), None)
         .await
         .expect("updated");
-    let page = lab
+    let page = fixture
         .catalog
         .list(ListQuery {
             order: ListOrder::Updated,
@@ -151,7 +156,7 @@ fn filter(
 
 #[tokio::test]
 async fn all_parts_of_a_filter_have_to_match() {
-    let lab = Lab::new();
+    let fixture = TestCatalog::new();
     for (name, spec) in [
         ("demo", Spec::of(Source::Demo)),
         ("text", labelled(Some(ModelKind::Text), &[("team", "a")])),
@@ -161,16 +166,17 @@ async fn all_parts_of_a_filter_have_to_match() {
         ),
         ("both", labelled(None, &[("team", "a"), ("tier", "1")])),
     ] {
-        let entry = lab.catalog.create(NewEntry { spec, ..new(name) }, None);
+        let entry = fixture.catalog.create(NewEntry { spec, ..new(name) }, None);
         entry.await.expect("created");
     }
     // A load tells what the spec does not.
     let mut learned = Box::new(Learned::default());
     learned.metadata.kind = Some(ModelKind::Text);
-    lab.catalog
+    fixture
+        .catalog
         .note(&id("vectors"), Note::Learned(learned.clone()));
-    lab.catalog.note(&id("both"), Note::Learned(learned));
-    lab.create("last").await;
+    fixture.catalog.note(&id("both"), Note::Learned(learned));
+    fixture.create("last").await;
 
     let both = filter(None, None, &[("team", Some("a")), ("tier", None)]);
     let neither = filter(Some(SourceKind::Demo), None, &[("team", None)]);
@@ -187,7 +193,7 @@ async fn all_parts_of_a_filter_have_to_match() {
             limit: 10,
             ..ListQuery::default()
         };
-        let page = lab.catalog.list(query).await.expect("a page");
+        let page = fixture.catalog.list(query).await.expect("a page");
         let ids: Vec<_> = page.entries.iter().map(|entry| entry.id.as_str()).collect();
         assert_eq!(ids, expected, "{filter:?}");
         assert_eq!(page.total, expected.len() as u64);
@@ -196,8 +202,8 @@ async fn all_parts_of_a_filter_have_to_match() {
 
 #[tokio::test]
 async fn pages_come_from_an_index() {
-    let lab = Lab::new();
-    lab.create("m").await;
+    let fixture = TestCatalog::new();
+    fixture.create("m").await;
     for (order, index) in [
         ("id", "sqlite_autoindex_models_1"),
         ("created, id", "models_by_creation"),
@@ -211,7 +217,7 @@ async fn pages_come_from_an_index() {
                 .replace("updated", "1")
                 .replace("id", "'m'"),
         );
-        let plan = lab.catalog.read(move |connection| {
+        let plan = fixture.catalog.read(move |connection| {
             let mut statement = connection.prepare(&sql)?;
             let steps = statement.query_map([], |row| row.get::<_, String>(3))?;
             steps.collect::<rusqlite::Result<Vec<_>>>()

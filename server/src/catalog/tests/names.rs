@@ -11,28 +11,31 @@ fn taken(result: Result<CatalogEntry, RegisterError>) -> (String, String) {
 
 #[tokio::test]
 async fn a_name_is_given_once() {
-    let lab = Lab::new();
-    lab.create_with("m", &["a", "b"]).await.expect("created");
+    let fixture = TestCatalog::new();
+    fixture
+        .create_with("m", &["a", "b"])
+        .await
+        .expect("created");
     let pair = |name: &str| (name.to_owned(), "m".to_owned());
-    assert_eq!(taken(lab.create_with("m", &[]).await), pair("m"));
-    assert_eq!(taken(lab.create_with("a", &[]).await), pair("a"));
-    assert_eq!(taken(lab.create_with("n", &["b"]).await), pair("b"));
-    assert_eq!(taken(lab.create_with("n", &["m"]).await), pair("m"));
-    let own = lab.create_with("n", &["n"]).await;
+    assert_eq!(taken(fixture.create_with("m", &[]).await), pair("m"));
+    assert_eq!(taken(fixture.create_with("a", &[]).await), pair("a"));
+    assert_eq!(taken(fixture.create_with("n", &["b"]).await), pair("b"));
+    assert_eq!(taken(fixture.create_with("n", &["m"]).await), pair("m"));
+    let own = fixture.create_with("n", &["n"]).await;
     assert_eq!(taken(own), ("n".to_owned(), "n".to_owned()));
-    assert_eq!(lab.ids().await, ["m"]);
+    assert_eq!(fixture.ids().await, ["m"]);
 }
 
 #[tokio::test]
 async fn the_tables_themselves_refuse_a_name_that_is_taken() {
-    let lab = Lab::new();
-    lab.create_with("m", &["a"]).await.expect("created");
+    let fixture = TestCatalog::new();
+    fixture.create_with("m", &["a"]).await.expect("created");
     for statement in [
         "INSERT INTO aliases VALUES ('m', 'm')",
         "INSERT INTO models SELECT 'a', uid, spec, version, etag, origin, created, updated, source, kind, required, \
          preload, priority, desired, suspended, attempt, learned FROM models",
     ] {
-        let refused = lab
+        let refused = fixture
             .catalog
             .write(move |change| change.connection().execute(statement, []))
             .await;
@@ -45,26 +48,33 @@ async fn the_tables_themselves_refuse_a_name_that_is_taken() {
 
 #[tokio::test]
 async fn ids_that_differ_in_case_are_different_models() {
-    let lab = Lab::new();
-    lab.create_with("Model", &["ALIAS"]).await.expect("created");
-    lab.create_with("model", &["alias"]).await.expect("created");
-    assert_eq!(lab.ids().await, ["Model", "model"]);
-    let entry = lab.entry("ALIAS").await.expect("there");
+    let fixture = TestCatalog::new();
+    fixture
+        .create_with("Model", &["ALIAS"])
+        .await
+        .expect("created");
+    fixture
+        .create_with("model", &["alias"])
+        .await
+        .expect("created");
+    assert_eq!(fixture.ids().await, ["Model", "model"]);
+    let entry = fixture.entry("ALIAS").await.expect("there");
     assert_eq!(entry.id, id("Model"));
 }
 
 #[tokio::test]
 async fn an_alias_stands_for_its_model() {
-    let lab = Lab::new();
-    lab.create_with("m", &["z", "a", "a"])
+    let fixture = TestCatalog::new();
+    fixture
+        .create_with("m", &["z", "a", "a"])
         .await
         .expect("created");
-    let entry = lab.entry("z").await.expect("there");
+    let entry = fixture.entry("z").await.expect("there");
     assert_eq!((entry.id, entry.aliases), (id("m"), vec![id("a"), id("z")]));
-    assert_eq!(lab.catalog.resolve(&id("a")), id("m"));
-    assert_eq!(lab.catalog.resolve(&id("m")), id("m"));
-    assert_eq!(lab.catalog.resolve(&id("unknown")), id("unknown"));
-    let registered = lab
+    assert_eq!(fixture.catalog.resolve(&id("a")), id("m"));
+    assert_eq!(fixture.catalog.resolve(&id("m")), id("m"));
+    assert_eq!(fixture.catalog.resolve(&id("unknown")), id("unknown"));
+    let registered = fixture
         .catalog
         .register(id("a"), named("new"), OnConflict::Replace)
         .await
@@ -74,9 +84,12 @@ async fn an_alias_stands_for_its_model() {
 
 #[tokio::test]
 async fn aliases_change_without_a_new_version() {
-    let lab = Lab::new();
-    let first = lab.create_with("m", &["a", "b"]).await.expect("created");
-    let updated = lab
+    let fixture = TestCatalog::new();
+    let first = fixture
+        .create_with("m", &["a", "b"])
+        .await
+        .expect("created");
+    let updated = fixture
         .catalog
         .update(
             &first.id,
@@ -91,17 +104,17 @@ async fn aliases_change_without_a_new_version() {
         .expect("updated");
     assert_eq!(updated.after.aliases, [id("b"), id("c")]);
     assert_eq!((updated.after.etag, updated.after.version), (first.etag, 1));
-    assert_eq!(lab.catalog.resolve(&id("a")), id("a"));
-    assert_eq!(lab.catalog.resolve(&id("c")), id("m"));
-    assert!(lab.entry("a").await.is_none());
+    assert_eq!(fixture.catalog.resolve(&id("a")), id("a"));
+    assert_eq!(fixture.catalog.resolve(&id("c")), id("m"));
+    assert!(fixture.entry("a").await.is_none());
 }
 
 #[tokio::test]
 async fn a_refused_change_leaves_all_names_as_they_were() {
-    let lab = Lab::new();
-    lab.create("other").await;
-    let first = lab.create_with("m", &["a"]).await.expect("created");
-    let refused = lab
+    let fixture = TestCatalog::new();
+    fixture.create("other").await;
+    let first = fixture.create_with("m", &["a"]).await.expect("created");
+    let refused = fixture
         .catalog
         .update(
             &first.id,
@@ -114,21 +127,21 @@ async fn a_refused_change_leaves_all_names_as_they_were() {
         )
         .await;
     assert!(matches!(refused, Err(UpdateError::Taken(taken)) if taken.name == id("other")));
-    assert_eq!(lab.catalog.resolve(&id("a")), id("m"));
-    assert_eq!(lab.catalog.resolve(&id("b")), id("b"));
-    assert_eq!(lab.entry("m").await.map(|entry| entry.version), Some(1));
+    assert_eq!(fixture.catalog.resolve(&id("a")), id("m"));
+    assert_eq!(fixture.catalog.resolve(&id("b")), id("b"));
+    assert_eq!(fixture.entry("m").await.map(|entry| entry.version), Some(1));
 }
 
 #[tokio::test]
 async fn a_model_with_aliases_goes_by_force_only() {
-    let lab = Lab::new();
-    let first = lab.create_with("m", &["a"]).await.expect("created");
-    let refused = lab.catalog.delete(&first.id, None, false, None).await;
+    let fixture = TestCatalog::new();
+    let first = fixture.create_with("m", &["a"]).await.expect("created");
+    let refused = fixture.catalog.delete(&first.id, None, false, None).await;
     assert!(matches!(refused, Err(DeleteError::Aliased(aliases)) if aliases == [id("a")]));
-    let by_alias = lab.catalog.delete(&id("a"), None, true, None).await;
+    let by_alias = fixture.catalog.delete(&id("a"), None, true, None).await;
     assert!(matches!(by_alias, Err(DeleteError::Unknown)));
-    let gone = lab.catalog.delete(&first.id, None, true, None).await;
+    let gone = fixture.catalog.delete(&first.id, None, true, None).await;
     assert_eq!(gone.map(|entry| entry.uid).ok(), Some(first.uid));
-    assert_eq!(lab.catalog.resolve(&id("a")), id("a"));
-    lab.create("a").await;
+    assert_eq!(fixture.catalog.resolve(&id("a")), id("a"));
+    fixture.create("a").await;
 }

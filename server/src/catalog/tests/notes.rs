@@ -19,72 +19,91 @@ fn attempt(number: u32) -> Attempt {
 
 #[tokio::test]
 async fn a_later_call_finds_what_was_noted_before() {
-    let lab = Lab::new();
-    let entry = lab.create("m").await;
-    lab.catalog.set_desired(&entry.id, true).await.expect("set");
-    lab.catalog.note(&entry.id, Note::Suspended(suspension()));
-    lab.create("n").await;
-    let entry = lab.entry("m").await.expect("there");
+    let fixture = TestCatalog::new();
+    let entry = fixture.create("m").await;
+    fixture
+        .catalog
+        .set_desired(&entry.id, true)
+        .await
+        .expect("set");
+    fixture
+        .catalog
+        .note(&entry.id, Note::Suspended(suspension()));
+    fixture.create("n").await;
+    let entry = fixture.entry("m").await.expect("there");
     assert_eq!((entry.desired, entry.suspended), (true, suspension()));
-    lab.catalog.note(&entry.id, Note::Suspended(suspension()));
-    lab.catalog.set_desired(&entry.id, true).await.expect("set");
-    let entry = lab.entry("m").await.expect("there");
+    fixture
+        .catalog
+        .note(&entry.id, Note::Suspended(suspension()));
+    fixture
+        .catalog
+        .set_desired(&entry.id, true)
+        .await
+        .expect("set");
+    let entry = fixture.entry("m").await.expect("there");
     assert_eq!(entry.suspended, None);
 }
 
 #[tokio::test]
 async fn to_be_unloaded_leaves_a_suspension() {
-    let lab = Lab::new();
-    let entry = lab.create("m").await;
-    lab.catalog.note(&entry.id, Note::Suspended(suspension()));
-    lab.catalog
+    let fixture = TestCatalog::new();
+    let entry = fixture.create("m").await;
+    fixture
+        .catalog
+        .note(&entry.id, Note::Suspended(suspension()));
+    fixture
+        .catalog
         .set_desired(&entry.id, false)
         .await
         .expect("set");
-    let entry = lab.entry("m").await.expect("there");
+    let entry = fixture.entry("m").await.expect("there");
     assert_eq!((entry.desired, entry.suspended), (false, suspension()));
 }
 
 #[tokio::test]
 async fn the_last_note_counts_and_closing_writes_it() {
-    let lab = Lab::new();
-    let entry = lab.create("m").await;
+    let fixture = TestCatalog::new();
+    let entry = fixture.create("m").await;
     for n in 0..1_000 {
         let learned = Box::new(Learned {
             loads_failed: n,
             ..Learned::default()
         });
-        lab.catalog.note(&entry.id, Note::Learned(learned));
+        fixture.catalog.note(&entry.id, Note::Learned(learned));
     }
-    let lab = lab.reopened().await;
-    let entry = lab.entry("m").await.expect("there");
+    let fixture = fixture.reopened().await;
+    let entry = fixture.entry("m").await.expect("there");
     assert_eq!(entry.learned.loads_failed, 999);
 }
 
 #[tokio::test]
 async fn the_end_of_an_attempt_takes_its_own_marker_only() {
-    let lab = Lab::new();
-    let entry = lab.create("m").await;
-    let begin = lab.catalog.begin_attempt(&entry.id, attempt(1));
+    let fixture = TestCatalog::new();
+    let entry = fixture.create("m").await;
+    let begin = fixture.catalog.begin_attempt(&entry.id, attempt(1));
     begin.await.expect("begun");
-    lab.catalog.note(&entry.id, Note::AttemptEnded(attempt(2)));
-    lab.create("n").await;
-    let marked = lab.entry("m").await.and_then(|entry| entry.attempt);
+    fixture
+        .catalog
+        .note(&entry.id, Note::AttemptEnded(attempt(2)));
+    fixture.create("n").await;
+    let marked = fixture.entry("m").await.and_then(|entry| entry.attempt);
     assert_eq!(marked, Some(attempt(1)));
-    lab.catalog.note(&entry.id, Note::AttemptEnded(attempt(1)));
-    let begin = lab.catalog.begin_attempt(&entry.id, attempt(2));
+    fixture
+        .catalog
+        .note(&entry.id, Note::AttemptEnded(attempt(1)));
+    let begin = fixture.catalog.begin_attempt(&entry.id, attempt(2));
     begin.await.expect("begun");
-    let marked = lab.entry("m").await.and_then(|entry| entry.attempt);
+    let marked = fixture.entry("m").await.and_then(|entry| entry.attempt);
     assert_eq!(marked, Some(attempt(2)));
 }
 
 #[tokio::test]
 async fn a_marker_survives_a_crash() {
-    let lab = Lab::new();
-    let entry = lab.create("m").await;
-    let begin = lab.catalog.begin_attempt(&entry.id, attempt(1));
+    let fixture = TestCatalog::new();
+    let entry = fixture.create("m").await;
+    let begin = fixture.catalog.begin_attempt(&entry.id, attempt(1));
     begin.await.expect("begun");
-    let left = lab.after_a_crash();
+    let left = fixture.after_a_crash();
     let wanted = left.catalog.wanted().await.expect("readable");
     assert_eq!(wanted.len(), 1);
     assert_eq!(wanted[0].attempt, Some(attempt(1)));
@@ -92,7 +111,7 @@ async fn a_marker_survives_a_crash() {
 
 #[tokio::test]
 async fn wanted_models_come_in_their_order() {
-    let lab = Lab::new();
+    let fixture = TestCatalog::new();
     let spec = |required, preload, priority| Spec {
         required,
         preload,
@@ -106,14 +125,15 @@ async fn wanted_models_come_in_their_order() {
         ("required-late", spec(true, false, 1)),
         ("required-soon", spec(true, false, 2)),
     ] {
-        let entry = lab.catalog.create(NewEntry { spec, ..new(name) }, None);
+        let entry = fixture.catalog.create(NewEntry { spec, ..new(name) }, None);
         entry.await.expect("created");
     }
-    lab.catalog
+    fixture
+        .catalog
         .set_desired(&id("desired"), true)
         .await
         .expect("set");
-    let wanted = lab.catalog.wanted().await.expect("readable");
+    let wanted = fixture.catalog.wanted().await.expect("readable");
     let ids: Vec<_> = wanted.iter().map(|entry| entry.id.as_str()).collect();
     assert_eq!(
         ids,

@@ -29,7 +29,7 @@ fn ended(switch: &Switch, outcome: SwitchOutcome) -> Switch {
 
 const MOVED: Option<Moved> = Some(Moved { unload_old: true });
 
-impl Lab {
+impl TestCatalog {
     /// Begins `switch`, whose new model is registered.
     async fn begin_switch(&self, switch: &Switch) {
         let request = LoadRequest {
@@ -53,21 +53,29 @@ impl Lab {
 
 #[tokio::test]
 async fn an_alias_moves_with_what_is_desired_in_one_step() {
-    let lab = Lab::new();
-    let old = lab.create_with("old", &["a"]).await.expect("created");
-    lab.create("new").await;
-    lab.catalog.set_desired(&old.id, true).await.expect("set");
+    let fixture = TestCatalog::new();
+    let old = fixture.create_with("old", &["a"]).await.expect("created");
+    fixture.create("new").await;
+    fixture
+        .catalog
+        .set_desired(&old.id, true)
+        .await
+        .expect("set");
     let begun = switch("a", Some("old"), "new");
-    lab.begin_switch(&begun).await;
-    assert_eq!(lab.catalog.resolve(&id("a")), id("old"));
-    let left = lab.after_a_crash();
+    fixture.begin_switch(&begun).await;
+    assert_eq!(fixture.catalog.resolve(&id("a")), id("old"));
+    let left = fixture.after_a_crash();
     let unfinished = left.catalog.switches(10).await.expect("readable");
     assert_eq!(unfinished, std::slice::from_ref(&begun));
 
     let done = ended(&begun, SwitchOutcome::Succeeded);
-    lab.catalog.end_switch(&done, MOVED).await.expect("ended");
-    assert_eq!(lab.catalog.resolve(&id("a")), id("new"));
-    let left = lab.after_a_crash();
+    fixture
+        .catalog
+        .end_switch(&done, MOVED)
+        .await
+        .expect("ended");
+    assert_eq!(fixture.catalog.resolve(&id("a")), id("new"));
+    let left = fixture.after_a_crash();
     assert_eq!(left.catalog.switches(10).await, Ok(vec![done]));
     let desired =
         |entry: Option<CatalogEntry>| entry.map(|entry| (entry.desired, entry.aliases.len()));
@@ -77,46 +85,61 @@ async fn an_alias_moves_with_what_is_desired_in_one_step() {
 
 #[tokio::test]
 async fn a_switch_that_fails_leaves_the_alias() {
-    let lab = Lab::new();
-    lab.create_with("old", &["a"]).await.expect("created");
-    lab.create("new").await;
+    let fixture = TestCatalog::new();
+    fixture.create_with("old", &["a"]).await.expect("created");
+    fixture.create("new").await;
     let begun = switch("a", Some("old"), "new");
-    lab.begin_switch(&begun).await;
+    fixture.begin_switch(&begun).await;
     let done = ended(&begun, SwitchOutcome::RolledBack);
-    lab.catalog.end_switch(&done, None).await.expect("ended");
-    assert_eq!(lab.catalog.resolve(&id("a")), id("old"));
-    assert_eq!(lab.catalog.switches(10).await, Ok(vec![done]));
+    fixture
+        .catalog
+        .end_switch(&done, None)
+        .await
+        .expect("ended");
+    assert_eq!(fixture.catalog.resolve(&id("a")), id("old"));
+    assert_eq!(fixture.catalog.switches(10).await, Ok(vec![done]));
 }
 
 #[tokio::test]
 async fn an_alias_is_made_but_never_of_a_models_id() {
-    let lab = Lab::new();
-    lab.create("m").await;
-    lab.create("n").await;
+    let fixture = TestCatalog::new();
+    fixture.create("m").await;
+    fixture.create("n").await;
     let first = ended(&switch("a", None, "m"), SwitchOutcome::Succeeded);
-    lab.catalog.end_switch(&first, MOVED).await.expect("ended");
-    assert_eq!(lab.catalog.resolve(&id("a")), id("m"));
+    fixture
+        .catalog
+        .end_switch(&first, MOVED)
+        .await
+        .expect("ended");
+    assert_eq!(fixture.catalog.resolve(&id("a")), id("m"));
     let wrong = ended(&switch("n", None, "m"), SwitchOutcome::Succeeded);
-    let refused = lab.catalog.end_switch(&wrong, MOVED).await;
+    let refused = fixture.catalog.end_switch(&wrong, MOVED).await;
     assert!(matches!(refused, Err(RegisterError::Taken(taken)) if taken.by == id("n")));
     let gone = ended(&switch("b", None, "gone"), SwitchOutcome::Succeeded);
-    let refused = lab.catalog.end_switch(&gone, MOVED).await;
+    let refused = fixture.catalog.end_switch(&gone, MOVED).await;
     assert!(matches!(refused, Err(RegisterError::Unknown(model)) if model == id("gone")));
-    assert_eq!(lab.catalog.switches(10).await.map(|all| all.len()), Ok(1));
+    assert_eq!(
+        fixture.catalog.switches(10).await.map(|all| all.len()),
+        Ok(1)
+    );
 }
 
 #[tokio::test]
 async fn only_the_last_switch_of_an_alias_is_remembered() {
-    let lab = Lab::new();
-    lab.create("m").await;
+    let fixture = TestCatalog::new();
+    fixture.create("m").await;
     let mut last = Vec::new();
     for alias in ["b", "a", "b", "b"] {
         let done = ended(&switch(alias, None, "m"), SwitchOutcome::Succeeded);
-        lab.catalog.end_switch(&done, MOVED).await.expect("ended");
+        fixture
+            .catalog
+            .end_switch(&done, MOVED)
+            .await
+            .expect("ended");
         last.retain(|known: &Switch| known.alias != done.alias);
         last.push(done);
     }
     last.sort_by(|x, y| x.alias.cmp(&y.alias));
-    assert_eq!(lab.catalog.switches(10).await, Ok(last.clone()));
-    assert_eq!(lab.catalog.switches(1).await, Ok(vec![last[0].clone()]));
+    assert_eq!(fixture.catalog.switches(10).await, Ok(last.clone()));
+    assert_eq!(fixture.catalog.switches(1).await, Ok(vec![last[0].clone()]));
 }

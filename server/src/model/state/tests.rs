@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-mod lives;
+mod random_sequences;
 
 use super::{transition::unloaded, *};
 use crate::model::{Reason, RestartMode};

@@ -7,12 +7,12 @@ use hangar_client::v1::{ListModelsRequest, ModelOrigin};
 use super::*;
 
 /// A data directory and a configuration file.
-struct Site {
+struct ConfiguredServer {
     fixtures: Fixtures,
     directory: tempfile::TempDir,
 }
 
-impl Site {
+impl ConfiguredServer {
     fn new() -> Result<Self> {
         Ok(Self {
             fixtures: Fixtures::new()?,
@@ -44,10 +44,10 @@ async fn list(catalog: &mut Catalog) -> Result<Vec<Model>> {
 
 #[hangar_tests::test]
 async fn declared_models_follow_the_file_at_each_start() -> Result<()> {
-    let site = Site::new()?;
+    let configured = ConfiguredServer::new()?;
     let text = "[[models]]\nid = \"A\"\naliases = [\"x\"]\nsource = \"demo\"\nlabels = { Team = \"a\" }\n\
                 [[models]]\nid = \"b\"\nsource = \"demo\"\n";
-    let (server, mut catalog) = site.start(text).await?;
+    let (server, mut catalog) = configured.start(text).await?;
     create(&mut catalog, "api").await?;
     let first = get(&mut catalog, "x").await?;
     assert_eq!((&*first.model_id, first.origin()), ("A", ModelOrigin::File));
@@ -57,7 +57,7 @@ async fn declared_models_follow_the_file_at_each_start() -> Result<()> {
 
     let text = "[[models]]\nid = \"A\"\nsource = \"demo\"\ndisplay_name = \"new\"\n\
                 [[models]]\nid = \"api\"\naliases = [\"x\"]\nsource = \"demo\"\ndisplay_name = \"api\"\n";
-    let (server, mut catalog) = site.start(text).await?;
+    let (server, mut catalog) = configured.start(text).await?;
     let models = list(&mut catalog).await?;
     let ids: Vec<_> = models.iter().map(|model| model.model_id.as_str()).collect();
     assert_eq!(ids, ["A", "api"]);
@@ -69,28 +69,28 @@ async fn declared_models_follow_the_file_at_each_start() -> Result<()> {
     assert_eq!(get(&mut catalog, "x").await?.model_id, "api");
     server.terminate().await?;
 
-    let (_hangar, mut catalog) = site.start("").await?;
+    let (_hangar, mut catalog) = configured.start("").await?;
     assert_eq!(list(&mut catalog).await?, []);
     Ok(())
 }
 
 #[hangar_tests::test]
 async fn a_switch_of_a_declared_alias_outlives_a_restart() -> Result<()> {
-    let site = Site::new()?;
+    let configured = ConfiguredServer::new()?;
     let text = "[[models]]\nid = \"a\"\naliases = [\"x\"]\nsource = \"demo\"\n";
-    let (server, mut catalog) = site.start(text).await?;
+    let (server, mut catalog) = configured.start(text).await?;
     create(&mut catalog, "api").await?;
     server.connect().await?.switch("x", "api").wait().await?;
     server.terminate().await?;
-    let (_hangar, mut catalog) = site.start(text).await?;
+    let (_hangar, mut catalog) = configured.start(text).await?;
     assert_eq!(get(&mut catalog, "x").await?.model_id, "api");
     Ok(())
 }
 
 #[hangar_tests::test]
 async fn declared_models_are_not_changed_by_calls() -> Result<()> {
-    let site = Site::new()?;
-    let (_hangar, mut catalog) = site
+    let configured = ConfiguredServer::new()?;
+    let (_hangar, mut catalog) = configured
         .start("[[models]]\nid = \"m\"\nsource = \"demo\"")
         .await?;
     let model = get(&mut catalog, "m").await?;
@@ -114,11 +114,11 @@ async fn declared_models_are_not_changed_by_calls() -> Result<()> {
 
 #[hangar_tests::test]
 async fn a_wrong_declaration_is_refused_with_the_model_and_the_key() -> Result<()> {
-    let site = Site::new()?;
-    let (server, mut catalog) = site.start("").await?;
+    let configured = ConfiguredServer::new()?;
+    let (server, mut catalog) = configured.start("").await?;
     catalog.create_model(aliased("api", &["x"])).await?;
     server.terminate().await?;
-    let outside = site.fixtures.outside();
+    let outside = configured.fixtures.outside();
     let outside = format!("source = {{ path = {:?} }}", outside.display().to_string());
     let demo = "source = \"demo\"".to_owned();
     for (model, lines, part) in [
@@ -135,7 +135,7 @@ async fn a_wrong_declaration_is_refused_with_the_model_and_the_key() -> Result<(
         ),
     ] {
         let text = format!("[[models]]\nid = {model:?}\n{lines}");
-        let started = site.start(&text).await;
+        let started = configured.start(&text).await;
         let error = started.err().context("the server started")?;
         let text = format!("{error:#}");
         assert!(text.contains("models: "), "{text}");

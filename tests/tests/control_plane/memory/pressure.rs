@@ -142,11 +142,11 @@ fn check_refusals(operations: &[Operation], transitions: &[ModelStatus], units: 
         match error.reason() {
             Some(ErrorReason::InsufficientMemory) => {
                 refused += 1;
-                let company = operation.company(operations, transitions);
-                let taken = PROTECTED.len() as f64 * HELD + company.len() as f64 * CLAIM;
+                let concurrent_models = operation.concurrent_models(operations, transitions);
+                let taken = PROTECTED.len() as f64 * HELD + concurrent_models.len() as f64 * CLAIM;
                 assert!(
                     taken + CLAIM > units,
-                    "would have fitted: {operation:?}, {company:?}"
+                    "would have fitted: {operation:?}, {concurrent_models:?}"
                 );
             }
             // It was evicted, or was refused, between the client's load and its request.

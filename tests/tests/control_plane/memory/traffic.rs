@@ -119,7 +119,7 @@ async fn record<F: Future<Output = Result<String, Error>>>(
 impl Operation {
     /// Models, other than its own and the protected ones, that others had to do with meanwhile, or since the load began
     /// that this operation joined, and those that had not come to rest by then.
-    pub(crate) fn company<'a>(
+    pub(crate) fn concurrent_models<'a>(
         &self,
         all: &'a [Operation],
         transitions: &'a [ModelStatus],

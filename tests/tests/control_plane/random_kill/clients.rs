@@ -18,8 +18,8 @@ use hangar_tests::{installation::Installation, server::restarting};
 use tokio::sync::Notify;
 
 use super::{
+    expected_state::{Change, ExpectedState, Known},
     is_broken_off,
-    truth::{Change, Known, Truth},
 };
 
 /// Models of a client.
@@ -38,36 +38,36 @@ pub(crate) struct ServerRun {
 }
 
 /// A client, and what it knows of its models.
-pub(crate) struct Actor {
+pub(crate) struct RandomClient {
     client: Client,
     random: fastrand::Rng,
     path: PathBuf,
     run: Arc<ServerRun>,
-    pub(crate) truths: BTreeMap<String, Truth>,
+    pub(crate) expected_states: BTreeMap<String, ExpectedState>,
     /// Changes that were acknowledged.
     pub(crate) acknowledged: usize,
 }
 
-impl Actor {
+impl RandomClient {
     /// The client `owner`, which goes on from what is true.
     pub(crate) fn new(
         owner: u64,
         client: &Client,
         installation: &Installation,
-        truths: &BTreeMap<String, Truth>,
+        expected_states: &BTreeMap<String, ExpectedState>,
         seed: u64,
         run: &Arc<ServerRun>,
     ) -> Result<Self> {
         let ids = (0..MODELS).map(|number| format!("m-{owner}-{number}"));
-        let truths = ids.map(|id| {
-            let truth = truths.get(&id).cloned().unwrap_or_default();
-            (id, truth)
+        let expected_states = ids.map(|id| {
+            let expected_state = expected_states.get(&id).cloned().unwrap_or_default();
+            (id, expected_state)
         });
         Ok(Self {
             client: client.clone(),
             random: fastrand::Rng::with_seed(seed),
             path: installation.fixtures.llama()?,
-            truths: truths.collect(),
+            expected_states: expected_states.collect(),
             run: run.clone(),
             acknowledged: 0,
         })
@@ -77,16 +77,16 @@ impl Actor {
     pub(crate) async fn act(mut self) -> Result<Self> {
         loop {
             let number = self.random.usize(0..MODELS);
-            let Some(id) = self.truths.keys().nth(number).cloned() else {
+            let Some(id) = self.expected_states.keys().nth(number).cloned() else {
                 return Ok(self);
             };
-            let mut truth = self.truths.remove(&id).unwrap_or_default();
-            let change = self.choose(&id, &truth);
-            truth.pending = Some(change.clone());
-            let done = self.change(&id, &truth, change).await;
+            let mut expected_state = self.expected_states.remove(&id).unwrap_or_default();
+            let change = self.choose(&id, &expected_state);
+            expected_state.pending = Some(change.clone());
+            let done = self.change(&id, &expected_state, change).await;
             let gone = match done {
                 Ok(reported) => {
-                    truth.acknowledge(reported)?;
+                    expected_state.acknowledge(reported)?;
                     self.acknowledged += 1;
                     self.run.acknowledged.notify_one();
                     false
@@ -95,27 +95,29 @@ impl Actor {
                     true
                 }
                 Err(error) => {
-                    return Err(anyhow::Error::from(error).context(format!("{id}: {truth:?}")));
+                    return Err(
+                        anyhow::Error::from(error).context(format!("{id}: {expected_state:?}"))
+                    );
                 }
             };
-            self.truths.insert(id, truth);
+            self.expected_states.insert(id, expected_state);
             if gone {
                 return Ok(self);
             }
         }
     }
 
-    fn choose(&mut self, id: &str, truth: &Truth) -> Change {
+    fn choose(&mut self, id: &str, expected_state: &ExpectedState) -> Change {
         let mut priority = self.random.i32(1..1000);
         // The same spec again would be no change.
-        if truth
+        if expected_state
             .entry
             .as_ref()
             .is_some_and(|known| known.priority == priority)
         {
             priority = -priority;
         }
-        if truth.entry.is_none() {
+        if expected_state.entry.is_none() {
             return match self.random.bool() {
                 true => Change::Create(priority, vec![format!("alias-of-{id}")]),
                 false => Change::Load(priority),
@@ -140,11 +142,14 @@ impl Actor {
     async fn change(
         &self,
         id: &str,
-        truth: &Truth,
+        expected_state: &ExpectedState,
         change: Change,
     ) -> Result<Option<Known>, Error> {
         let client = &self.client;
-        let etag = truth.entry.as_ref().map(|known| known.etag.clone());
+        let etag = expected_state
+            .entry
+            .as_ref()
+            .map(|known| known.etag.clone());
         match change {
             Change::Create(priority, aliases) => {
                 let create = client.create_model(id, self.spec(priority));
@@ -163,7 +168,10 @@ impl Actor {
             Change::Update(priority) => {
                 let update = client.update_model(id).priority(priority);
                 let updated = update.etag(etag.unwrap_or_default()).send().await?;
-                let desired = truth.entry.as_ref().is_some_and(|known| known.desired);
+                let desired = expected_state
+                    .entry
+                    .as_ref()
+                    .is_some_and(|known| known.desired);
                 let model = updated.model.ok_or(Error::Protocol("no model"))?;
                 let desired = match desired {
                     true => DesiredState::Loaded,
@@ -176,7 +184,10 @@ impl Actor {
                     true => drop(client.load(id).send().await?),
                     false => drop(client.unload(id).send().await?),
                 }
-                Ok(truth.entry.clone().map(|known| Known { desired, ..known }))
+                Ok(expected_state
+                    .entry
+                    .clone()
+                    .map(|known| Known { desired, ..known }))
             }
             Change::Delete => {
                 client.delete_model(id).force().send().await?;

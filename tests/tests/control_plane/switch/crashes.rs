@@ -22,14 +22,14 @@ enum End {
 }
 
 /// A server whose data outlives it, and the alias, which stands for "old".
-struct Mortal {
+struct RestartedServer {
     server: TestServer,
     options: TestServerBuilder,
     _data: TempDir,
 }
 
-impl Mortal {
-    async fn born() -> Result<Self> {
+impl RestartedServer {
+    async fn start_first() -> Result<Self> {
         let data = tempfile::tempdir()?;
         let fixtures = Fixtures::new()?;
         let options = TestServer::scripted()
@@ -47,7 +47,7 @@ impl Mortal {
         })
     }
 
-    async fn reborn(self, end: End) -> Result<Self> {
+    async fn restart_after(self, end: End) -> Result<Self> {
         match end {
             End::Kill => drop(self.server.kill()?),
             End::Terminate => assert!(self.server.terminate().await?.success()),
@@ -65,8 +65,8 @@ async fn a_switch_interrupted_by_the_servers_end_changes_nothing(
     #[values(End::Kill, End::Terminate)] end: End,
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
-    let mortal = Mortal::born().await?;
-    let server = &mortal.server;
+    let restarted = RestartedServer::start_first().await?;
+    let server = &restarted.server;
     let (path, new) = server.script("new", &Script::gated())?;
     let gate = Gate::new(&path, "load")?;
     let mut watch = server.watch().await?;
@@ -77,8 +77,8 @@ async fn a_switch_interrupted_by_the_servers_end_changes_nothing(
     let begun = server.stubs.switch(request.clone()).await?;
     watch.until("new", ModelState::Loading).await?;
 
-    let mortal = mortal.reborn(end).await?;
-    let server = &mortal.server;
+    let restarted = restarted.restart_after(end).await?;
+    let server = &restarted.server;
     let mut watch = server.watch().await?;
     watch.until("old", ModelState::Ready).await?;
     let ended = last(server).await?;
@@ -105,8 +105,8 @@ async fn a_switch_interrupted_by_the_servers_end_changes_nothing(
 async fn a_switch_that_has_ended_is_remembered(
     #[values(End::Kill, End::Terminate)] end: End,
 ) -> Result<()> {
-    let mortal = Mortal::born().await?;
-    let server = &mortal.server;
+    let restarted = RestartedServer::start_first().await?;
+    let server = &restarted.server;
     let (_, new) = server.script("new", &Script::default())?;
     let mut watch = server.watch().await?;
     let request = SwitchModelRequest {
@@ -114,8 +114,8 @@ async fn a_switch_that_has_ended_is_remembered(
         ..switch(ALIAS, "new", SwitchStrategy::LoadFirst)
     };
     let ended = carried_out(server, &mut watch, request).await?;
-    let mortal = mortal.reborn(end).await?;
-    let server = &mortal.server;
+    let restarted = restarted.restart_after(end).await?;
+    let server = &restarted.server;
     let mut watch = server.watch().await?;
     watch.until("new", ModelState::Ready).await?;
     assert_eq!(last(server).await?, ended);

@@ -20,8 +20,8 @@ use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tonic::transport::Endpoint;
 
 use super::{
-    churn::{fail, load_and_unload, unusable},
     cutter::Cutter,
+    frequent_changes::{fail, load_and_unload, unusable},
     raw::{RawWatch, behind, of, open},
 };
 
@@ -32,19 +32,19 @@ const MARKER: &str = "the-end";
 type Seen = (u64, ModelStatus);
 
 /// A server on which models come and go, and an undisturbed watcher.
-struct ChurningServer {
+struct ChangingServer {
     server: TestServer,
     path: PathBuf,
     /// Where every watcher begins.
     token: String,
     /// A load for each of them; closed at the end.
     permits: Arc<Semaphore>,
-    churn: JoinSet<Result<()>>,
+    frequent_changes: JoinSet<Result<()>>,
     undisturbed: JoinSet<Result<Vec<Seen>>>,
     random: fastrand::Rng,
 }
 
-impl ChurningServer {
+impl ChangingServer {
     async fn start() -> Result<Self> {
         let seed = std::env::var("HANGAR_TESTS_SEED").ok();
         let seed = seed.map_or_else(|| Ok(fastrand::u64(..)), |seed| seed.parse())?;
@@ -65,36 +65,36 @@ impl ChurningServer {
         let mut undisturbed = JoinSet::new();
         undisturbed.spawn(watched(watch));
         let permits = Arc::new(Semaphore::new(0));
-        let mut churn = JoinSet::new();
+        let mut frequent_changes = JoinSet::new();
         let mut paths = vec![path.clone()];
         for name in ["a", "b"] {
             paths.push(fixtures.scripted(name, &Script::default())?);
         }
         for (n, path) in paths.into_iter().enumerate() {
-            churn.spawn(churned(client.clone(), n, path, permits.clone()));
+            frequent_changes.spawn(change_repeatedly(client.clone(), n, path, permits.clone()));
         }
         Ok(Self {
             server,
             path,
             token,
             permits,
-            churn,
+            frequent_changes,
             undisturbed,
             random: fastrand::Rng::with_seed(seed),
         })
     }
 
     /// Lets something happen, unless it is about to.
-    fn stir(&self) {
+    fn allow_change(&self) {
         if self.permits.available_permits() == 0 {
             self.permits.add_permits(1);
         }
     }
 
     /// Lets the models come to rest and marks the end of the sequence.
-    async fn calm(&mut self) -> Result<()> {
+    async fn finish(&mut self) -> Result<()> {
         self.permits.close();
-        while let Some(end) = self.churn.join_next().await {
+        while let Some(end) = self.frequent_changes.join_next().await {
             end??;
         }
         fail(&self.server.client, MARKER, &self.path).await
@@ -116,7 +116,12 @@ impl ChurningServer {
 }
 
 /// Loads a model for each permit: the first fails, the others are unloaded again.
-async fn churned(client: Client, n: usize, path: PathBuf, permits: Arc<Semaphore>) -> Result<()> {
+async fn change_repeatedly(
+    client: Client,
+    n: usize,
+    path: PathBuf,
+    permits: Arc<Semaphore>,
+) -> Result<()> {
     let name = format!("m{n}");
     while let Ok(permit) = permits.acquire().await {
         permit.forget();
@@ -161,8 +166,8 @@ fn take(response: WatchStatusResponse, token: &mut String, seen: &mut Vec<Seen>)
 
 /// Watches over a new connection, for a random number of responses or until it is cut. Says whether
 /// there was a response.
-async fn glimpse(
-    scene: &mut ChurningServer,
+async fn watch_for_a_while(
+    changing: &mut ChangingServer,
     url: String,
     token: &mut String,
     seen: &mut Vec<Seen>,
@@ -177,9 +182,9 @@ async fn glimpse(
         return Ok(false);
     };
     let mut responses = answer.into_inner();
-    let count = scene.random.usize(0..24);
+    let count = changing.random.usize(0..24);
     for n in 0..count {
-        let max_wait = Duration::from_micros(scene.random.u64(0..4000));
+        let max_wait = Duration::from_micros(changing.random.u64(0..4000));
         match timeout(max_wait, responses.message()).await {
             Ok(Ok(Some(response))) => take(response, token, seen)?,
             Ok(Ok(None)) => anyhow::bail!("the server ended the watch"),
@@ -191,37 +196,38 @@ async fn glimpse(
 
 #[hangar_tests::test]
 async fn a_watcher_that_resumes_by_hand_misses_nothing() -> Result<()> {
-    let mut scene = ChurningServer::start().await?;
-    let cutter = Cutter::start(scene.server.listen(), scene.random.u64(..)).await?;
-    let mut token = scene.token.clone();
+    let mut changing = ChangingServer::start().await?;
+    let cutter = Cutter::start(changing.server.listen(), changing.random.u64(..)).await?;
+    let mut token = changing.token.clone();
     let mut seen = Vec::new();
     let mut disconnects = 0;
     while disconnects < DISCONNECTS {
-        scene.stir();
-        let was_open = glimpse(&mut scene, cutter.url(), &mut token, &mut seen).await?;
+        changing.allow_change();
+        let was_open =
+            watch_for_a_while(&mut changing, cutter.url(), &mut token, &mut seen).await?;
         disconnects += usize::from(was_open);
     }
-    scene.calm().await?;
-    let last = open(&scene.server.client, behind(&token, &[])).await?;
+    changing.finish().await?;
+    let last = open(&changing.server.client, behind(&token, &[])).await?;
     seen.extend(watched(last).await?);
-    let undisturbed = scene.undisturbed().await?;
-    scene.compare(&seen, &undisturbed).await
+    let undisturbed = changing.undisturbed().await?;
+    changing.compare(&seen, &undisturbed).await
 }
 
 #[hangar_tests::test]
 async fn a_client_that_is_cut_off_resumes_by_itself_and_misses_nothing() -> Result<()> {
-    let mut scene = ChurningServer::start().await?;
-    let cutter = Cutter::start(scene.server.listen(), scene.random.u64(..)).await?;
+    let mut changing = ChangingServer::start().await?;
+    let cutter = Cutter::start(changing.server.listen(), changing.random.u64(..)).await?;
     let client = Client::builder(cutter.url()).retry_delay(Duration::from_millis(1));
     let mut watch = client
         .connect_lazy()?
         .watch()
-        .resume_token(&scene.token)
+        .resume_token(&changing.token)
         .stream();
     let mut seen: Vec<Seen> = Vec::new();
     let mut disconnects = 0;
     let mut was_open = false;
-    scene.stir();
+    changing.allow_change();
     while !seen.last().is_some_and(|(_, status)| is_end(status)) {
         let event = timeout(DEADLINE, watch.next()).await?;
         match event.context("the watch ended")?? {
@@ -230,11 +236,11 @@ async fn a_client_that_is_cut_off_resumes_by_itself_and_misses_nothing() -> Resu
                 seen.push((revision, status));
             }
             WatchEvent::Disconnected { .. } => {
-                scene.stir();
+                changing.allow_change();
                 if std::mem::take(&mut was_open) {
                     disconnects += 1;
                     if disconnects == DISCONNECTS {
-                        scene.calm().await?;
+                        changing.finish().await?;
                     }
                 }
             }
@@ -244,6 +250,6 @@ async fn a_client_that_is_cut_off_resumes_by_itself_and_misses_nothing() -> Resu
         }
     }
     assert!(disconnects >= DISCONNECTS, "the mark came early");
-    let undisturbed = scene.undisturbed().await?;
-    scene.compare(&seen, &undisturbed).await
+    let undisturbed = changing.undisturbed().await?;
+    changing.compare(&seen, &undisturbed).await
 }

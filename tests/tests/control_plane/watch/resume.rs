@@ -8,7 +8,7 @@ use hangar_tests::{fixtures::Fixtures, refusals::refusal, server::TestServer};
 use tonic::Code;
 
 use super::{
-    churn::{FAILED_LOAD, fail, unusable, unusable_at_length},
+    frequent_changes::{FAILED_LOAD, fail, unusable, unusable_at_length},
     raw::{assert_contiguous, behind, of, open, status},
 };
 

@@ -9,7 +9,7 @@ use hangar_tests::{
 };
 use tonic::transport::Endpoint;
 
-use super::churn::{fail, unusable_at_length};
+use super::frequent_changes::{fail, unusable_at_length};
 
 const WATCHERS: usize = 16;
 const LOADS: usize = 2000;
@@ -27,14 +27,14 @@ async fn a_watcher_that_does_not_read_costs_bounded_memory() -> Result<()> {
     let server = options.start().await?;
     let client = server.connect().await?;
     let path = unusable_at_length(&fixtures)?;
-    let churn = async || -> Result<()> {
+    let frequent_changes = async || -> Result<()> {
         for n in 0..LOADS {
             fail(&client, &format!("m{}", n % 4), &path).await?;
         }
         Ok(())
     };
     // The server's memory settles first, without watchers.
-    churn().await?;
+    frequent_changes().await?;
     let before = host_bytes(server.pid())?;
     let files = open_files(server.pid())?;
     let mut watches = Vec::new();
@@ -46,7 +46,7 @@ async fn a_watcher_that_does_not_read_costs_bounded_memory() -> Result<()> {
             .await?;
         watches.push(answer.into_inner());
     }
-    churn().await?;
+    frequent_changes().await?;
     let grown = host_bytes(server.pid())?.saturating_sub(before);
     let reported = (LOADS * 3000 * WATCHERS) as u64;
     assert!(reported > 6 * BOUND);

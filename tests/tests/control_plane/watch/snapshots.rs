@@ -5,7 +5,7 @@ use hangar_tests::{fixtures::Fixtures, server::TestServer};
 use prost::Message;
 
 use super::{
-    churn::{fail, unusable_at_length},
+    frequent_changes::{fail, unusable_at_length},
     raw::{behind, of, open, snapshot_of},
 };
 

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tonic::Code;
 
 use super::{
-    churn::{FAILED_LOAD, LOAD_AND_UNLOAD, fail, load_and_unload, unusable},
+    frequent_changes::{FAILED_LOAD, LOAD_AND_UNLOAD, fail, load_and_unload, unusable},
     raw::{RawWatch, assert_contiguous, behind, of, open, status},
 };
 

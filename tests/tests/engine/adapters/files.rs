@@ -15,7 +15,7 @@ use hangar_tests::{
 use serde_json::json;
 use tonic::Code;
 
-use super::{adapter, babble, demo, info, with_adapter};
+use super::{adapter, demo, generate_text, info, with_adapter};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -125,12 +125,12 @@ async fn an_adapter_that_does_not_fit_fails_the_load_and_harms_nothing() -> Resu
     let path = server.fixtures.adapter("sound", &sound())?;
     let sound = with_adapter(&server.fixtures.llama()?, &path);
     server.load("sound", sound).await?;
-    let before = babble(&server.client, "sound").await?;
+    let before = generate_text(&server.client, "sound").await?;
     for (n, (lora, word)) in unfit().into_iter().enumerate() {
         let path = server.fixtures.adapter(&format!("adapter-{n}"), &lora)?;
         assert_refused(&server, &format!("m{n}"), &path, word).await?;
     }
-    assert_eq!(babble(&server.client, "sound").await?, before);
+    assert_eq!(generate_text(&server.client, "sound").await?, before);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use hangar_tests::{
 };
 use serde_json::json;
 
-use super::{adapter, babble, info, with_adapter};
+use super::{adapter, generate_text, info, with_adapter};
 
 /// A copy of a model with adapters merged in, each with its scale.
 fn merged(
@@ -38,7 +38,7 @@ async fn an_adapter_has_the_effect_that_its_files_say() -> Result<()> {
     let server = TestServer::real().start().await?;
     let model = server.fixtures.llama()?;
     server.load("base", spec(&model)).await?;
-    let base = babble(&server.client, "base").await?;
+    let base = generate_text(&server.client, "base").await?;
     let lora = Lora::random(&Shape::TINY, 4, 1);
     let partial = lora.clone().without("layers.0.");
     let cases = [
@@ -63,8 +63,8 @@ async fn an_adapter_has_the_effect_that_its_files_say() -> Result<()> {
         let by_hand = merged(&server, &model, name, &[(&lora, scale)])?;
         let id = format!("{name}-by-hand");
         server.load(&id, spec(&by_hand)).await?;
-        let answer = babble(&server.client, name).await?;
-        assert_eq!(answer, babble(&server.client, &id).await?, "{name}");
+        let answer = generate_text(&server.client, name).await?;
+        assert_eq!(answer, generate_text(&server.client, &id).await?, "{name}");
         all.push(answer);
         for id in [name, &id] {
             server.client.unload(id).send().await?;
@@ -102,9 +102,9 @@ async fn several_adapters_add_up() -> Result<()> {
     server.load("one", spec_of(&[("one", &one)])?).await?;
     let by_hand = merged(&server, &model, "by-hand", &[(&one, 2.0), (&two, 2.0)])?;
     server.load("by-hand", spec(&by_hand)).await?;
-    let both = babble(&server.client, "both").await?;
-    assert_eq!(both, babble(&server.client, "by-hand").await?);
-    assert_ne!(both, babble(&server.client, "one").await?);
+    let both = generate_text(&server.client, "both").await?;
+    assert_eq!(both, generate_text(&server.client, "by-hand").await?);
+    assert_ne!(both, generate_text(&server.client, "one").await?);
     let metadata = info(&server.client, "both").await?.metadata;
     let metadata = metadata.context("metadata")?;
     assert_eq!(metadata.adapters, ["one", "two"]);
@@ -139,7 +139,7 @@ async fn quantized_weights_have_the_adapter_in_them() -> Result<()> {
                 },
             )
             .await?;
-        answers.push(babble(&server.client, name).await?);
+        answers.push(generate_text(&server.client, name).await?);
     }
     assert_eq!(answers[1], answers[2]);
     assert_ne!(answers[0], answers[1]);

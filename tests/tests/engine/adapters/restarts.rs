@@ -7,7 +7,7 @@ use hangar_tests::{
     installation::Installation,
 };
 
-use super::{babble, demo, info, radio, said, with_adapter};
+use super::{demo, generate_text, info, radio, said, with_adapter};
 
 #[hangar_tests::test]
 async fn a_model_comes_back_with_its_adapters_after_a_kill() -> Result<()> {
@@ -22,7 +22,7 @@ async fn a_model_comes_back_with_its_adapters_after_a_kill() -> Result<()> {
     load.wait().await?;
     let question = "What is Hangar?";
     let before = (
-        babble(&client, "m").await?,
+        generate_text(&client, "m").await?,
         said(&client, "radio", question).await?,
     );
     installation.kill(server).await?;
@@ -33,7 +33,7 @@ async fn a_model_comes_back_with_its_adapters_after_a_kill() -> Result<()> {
         server.follow(id).await?.until(ModelState::Ready).await?;
     }
     let after = (
-        babble(&client, "m").await?,
+        generate_text(&client, "m").await?,
         said(&client, "radio", question).await?,
     );
     assert_eq!(before, after);

@@ -11,7 +11,7 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use super::{adapter, babble, demo, info, radio, said, with_adapter};
+use super::{adapter, demo, generate_text, info, radio, said, with_adapter};
 
 #[hangar_tests::test]
 async fn every_violation_names_its_adapter() -> Result<()> {
@@ -77,8 +77,8 @@ async fn links_within_the_roots_are_followed() -> Result<()> {
     let model = server.fixtures.llama()?;
     server.load("link", with_adapter(&model, &link)).await?;
     server.load("path", with_adapter(&model, &path)).await?;
-    let answer = babble(&server.client, "link").await?;
-    assert_eq!(answer, babble(&server.client, "path").await?);
+    let answer = generate_text(&server.client, "link").await?;
+    assert_eq!(answer, generate_text(&server.client, "path").await?);
     Ok(())
 }
 
@@ -134,7 +134,7 @@ async fn a_declared_model_has_its_adapters() -> Result<()> {
         assert_eq!(metadata.adapters, [name]);
     }
     client.load("base").spec(spec(&model)).wait().await?;
-    let answer = babble(&client, "m").await?;
-    assert_ne!(answer, babble(&client, "base").await?);
+    let answer = generate_text(&client, "m").await?;
+    assert_ne!(answer, generate_text(&client, "base").await?);
     Ok(())
 }

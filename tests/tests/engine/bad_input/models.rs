@@ -14,7 +14,7 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use super::{Bystander, assert_failed};
+use super::{HealthyServer, assert_failed};
 
 fn with(effect: Effect) -> impl Iterator<Item = Broken> {
     Broken::ALL
@@ -24,7 +24,7 @@ fn with(effect: Effect) -> impl Iterator<Item = Broken> {
 
 #[hangar_tests::test]
 async fn an_unusable_model_fails_with_a_reason_and_harms_nothing() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     for broken in with(Effect::Unusable) {
         let id = format!("{broken:?}");
         let mut transitions = server.follow(&id).await?;
@@ -57,7 +57,7 @@ async fn an_unusable_model_fails_with_a_reason_and_harms_nothing() -> Result<()>
 
 #[hangar_tests::test]
 async fn paths_without_a_model_are_not_registered() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     for broken in with(Effect::NoModel) {
         let spec = spec(&server.fixtures.broken(broken)?);
         let load = server.client.load("m").spec(spec).wait().await;
@@ -70,7 +70,7 @@ async fn paths_without_a_model_are_not_registered() -> Result<()> {
 
 #[hangar_tests::test]
 async fn a_repaired_model_loads() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let path = server.fixtures.broken(Broken::Truncated)?;
     let load = || server.client.load("m").spec(spec(&path)).wait();
     refusal(
@@ -87,7 +87,7 @@ async fn a_repaired_model_loads() -> Result<()> {
 
 #[hangar_tests::test]
 async fn without_a_sound_chat_template_a_model_completes_and_does_not_chat() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     for broken in with(Effect::NoChat) {
         let load = server
             .client
@@ -123,7 +123,7 @@ async fn without_a_sound_chat_template_a_model_completes_and_does_not_chat() -> 
 
 #[hangar_tests::test]
 async fn a_tokenizer_with_more_tokens_than_the_model_is_no_danger() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let path = server.fixtures.broken(Broken::VocabularyTooBig)?;
     server.client.load("m").spec(spec(&path)).wait().await?;
     let tokens = server.client.tokenize("m", "<extra>").send().await?;
@@ -138,7 +138,7 @@ async fn a_tokenizer_with_more_tokens_than_the_model_is_no_danger() -> Result<()
 
 #[hangar_tests::test]
 async fn a_model_that_loads_and_cannot_answer_fails() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let mut bf16 = spec(&server.fixtures.llama()?);
     bf16.set_dtype(DataType::Bf16);
     let load = server.client.load("bf16").spec(bf16).wait().await;
@@ -155,7 +155,7 @@ async fn a_model_that_loads_and_cannot_answer_fails() -> Result<()> {
 
 #[hangar_tests::test]
 async fn weights_of_nan_are_found_before_ready() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let path = server.fixtures.broken(Broken::NoTemplate)?;
     let weights = path.join("model.safetensors");
     let mut file = OpenOptions::new().write(true).open(weights)?;

@@ -14,9 +14,9 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use super::Bystander;
+use super::HealthyServer;
 
-async fn load(server: &Bystander, path: &str) -> Result<ModelLoad, Error> {
+async fn load(server: &HealthyServer, path: &str) -> Result<ModelLoad, Error> {
     let mut spec = spec(&server.fixtures.root());
     if let Some(hangar_client::v1::model_source::Source::Path(given)) = spec
         .source
@@ -30,7 +30,7 @@ async fn load(server: &Bystander, path: &str) -> Result<ModelLoad, Error> {
 
 #[hangar_tests::test]
 async fn what_lies_outside_of_the_roots_is_not_allowed_and_not_registered() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let root = server.fixtures.root();
     let outside = server.fixtures.outside();
     std::fs::write(outside.join("there"), "x")?;
@@ -80,7 +80,7 @@ async fn what_lies_outside_of_the_roots_is_not_allowed_and_not_registered() -> R
 
 #[hangar_tests::test]
 async fn paths_of_wrong_form_are_refused() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let long = format!("/{}", "x".repeat(4096));
     for path in ["", "models/m", "./m", "~/m", "/m\0", &long] {
         assert_eq!(
@@ -94,7 +94,7 @@ async fn paths_of_wrong_form_are_refused() -> Result<()> {
 
 #[hangar_tests::test]
 async fn a_path_that_is_no_model_is_unusable() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     for path in [
         server.fixtures.llama()?.join("config.json"),
         server.fixtures.llama()?.join("model.safetensors"),
@@ -110,7 +110,7 @@ async fn a_path_that_is_no_model_is_unusable() -> Result<()> {
 
 #[hangar_tests::test]
 async fn a_path_without_a_model_registers_nothing() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let root = server.fixtures.root();
     let llama = server.fixtures.llama()?;
     let readme = server.fixtures.directory("readme")?;
@@ -151,7 +151,7 @@ async fn a_path_without_a_model_registers_nothing() -> Result<()> {
 /// One that is registered can be asked for in vain, and that changes nothing either.
 #[hangar_tests::test]
 async fn a_load_of_what_has_vanished_is_refused_and_not_remembered() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let path = server.fixtures.broken(Broken::NoTemplate)?;
     let load = server.client.load("m").spec(spec(&path)).wait();
     load.await?;
@@ -169,7 +169,7 @@ async fn a_load_of_what_has_vanished_is_refused_and_not_remembered() -> Result<(
 
 #[hangar_tests::test]
 async fn links_that_stay_within_the_roots_are_followed() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let path = server.fixtures.broken(Broken::NoWeights)?;
     let weights = "model.safetensors";
     symlink(server.fixtures.llama()?.join(weights), path.join(weights))?;
@@ -182,7 +182,7 @@ async fn links_that_stay_within_the_roots_are_followed() -> Result<()> {
 
 #[hangar_tests::test]
 async fn a_path_may_hold_any_characters() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let path = server
         .fixtures
         .root()

@@ -16,7 +16,7 @@ use hangar_tests::{
 use prost_types::Duration;
 use tonic::{Code, Request};
 
-use super::Bystander;
+use super::HealthyServer;
 
 async fn info(client: &Client, request: GetInfoRequest) -> Result<(), Error> {
     let answer = client.model_service().get_info(request).await;
@@ -66,7 +66,7 @@ fn unload_of(id: &str) -> UnloadModelRequest {
 
 #[hangar_tests::test]
 async fn ids_of_wrong_form_are_refused_by_every_call() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let client = &server.client;
     for id in [
         ".m",
@@ -114,7 +114,7 @@ async fn ids_of_wrong_form_are_refused_by_every_call() -> Result<()> {
 
 #[hangar_tests::test]
 async fn a_target_is_required() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let client = &server.client;
     assert_eq!(
         wrong_fields(load(client, LoadModelRequest::default()).await),
@@ -134,7 +134,7 @@ async fn a_target_is_required() -> Result<()> {
 
 #[hangar_tests::test]
 async fn unknown_models_are_not_found_and_the_error_lists_known_ones() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let client = &server.client;
     let request = GetInfoRequest {
         model_id: "other".into(),
@@ -154,7 +154,7 @@ async fn unknown_models_are_not_found_and_the_error_lists_known_ones() -> Result
 
 #[hangar_tests::test]
 async fn lengths_of_time_are_neither_negative_nor_endless() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let client = &server.client;
     for (seconds, nanos) in [
         (-1, 0),
@@ -190,7 +190,7 @@ async fn lengths_of_time_are_neither_negative_nor_endless() -> Result<()> {
 
 #[hangar_tests::test]
 async fn unknown_numbers_of_enums_are_refused() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let request = GetInfoRequest {
         view: 99,
         ..GetInfoRequest::default()
@@ -201,7 +201,7 @@ async fn unknown_numbers_of_enums_are_refused() -> Result<()> {
 
 #[hangar_tests::test]
 async fn tokens_that_this_server_did_not_give_are_refused() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     for token in ["x", "1", "\u{1f600}", &"0".repeat(10_000)] {
         let request = WatchStatusRequest {
             resume_token: token.into(),
@@ -215,7 +215,7 @@ async fn tokens_that_this_server_did_not_give_are_refused() -> Result<()> {
 
 #[hangar_tests::test]
 async fn sessions_and_switches_that_do_not_hold_together_are_refused() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let client = &server.client;
     let session = LoadModelRequest {
         session_id: "s".into(),
@@ -301,7 +301,7 @@ async fn a_request_beyond_the_servers_limit_is_refused_and_the_server_goes_on() 
 
 #[hangar_tests::test]
 async fn a_malformed_deadline_is_refused() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     for deadline in ["1", "x", "-1S", "123456789S", "1 S", ""] {
         let mut request = Request::new(GetInfoRequest::default());
         request

@@ -13,7 +13,7 @@ use hangar_tests::refusals::{refusal, wrong_fields};
 use prost_types::Duration;
 use tonic::Code;
 
-use super::Bystander;
+use super::HealthyServer;
 
 fn demo() -> ModelSpec {
     ModelSpec {
@@ -24,7 +24,7 @@ fn demo() -> ModelSpec {
     }
 }
 
-async fn load(server: &Bystander, spec: ModelSpec) -> Result<(), Error> {
+async fn load(server: &HealthyServer, spec: ModelSpec) -> Result<(), Error> {
     server.client.load("m").spec(spec).send().await.map(|_| ())
 }
 
@@ -70,7 +70,7 @@ fn wrong_everywhere() -> ModelSpec {
 
 #[hangar_tests::test]
 async fn every_violation_of_a_request_and_its_spec_is_reported_at_once() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let request = LoadModelRequest {
         target: Some(Target::ModelId("a//b".into())),
         spec: Some(wrong_everywhere()),
@@ -114,7 +114,7 @@ async fn every_violation_of_a_request_and_its_spec_is_reported_at_once() -> Resu
 
 #[hangar_tests::test]
 async fn a_spec_has_a_source() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let answer = load(&server, ModelSpec::default()).await;
     assert_eq!(wrong_fields(answer), ["spec.source"]);
     Ok(())
@@ -122,7 +122,7 @@ async fn a_spec_has_a_source() -> Result<()> {
 
 #[hangar_tests::test]
 async fn fields_of_later_versions_are_refused_by_name() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let change = |change: fn(&mut ModelSpec)| {
         let mut spec = demo();
         change(&mut spec);
@@ -147,7 +147,7 @@ async fn fields_of_later_versions_are_refused_by_name() -> Result<()> {
 
 #[hangar_tests::test]
 async fn a_format_other_than_that_of_the_files_is_refused() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     let mut spec = hangar_tests::server::spec(&server.fixtures.llama()?);
     spec.set_format(ModelFormat::Gguf);
     let answer = server.client.load("m").spec(spec).wait().await;
@@ -158,7 +158,7 @@ async fn a_format_other_than_that_of_the_files_is_refused() -> Result<()> {
 
 #[hangar_tests::test]
 async fn a_context_longer_than_the_models_is_refused() -> Result<()> {
-    let server = Bystander::new().await?;
+    let server = HealthyServer::new().await?;
     for (id, context_length) in [("a", 257), ("b", u32::MAX)] {
         let mut spec = hangar_tests::server::spec(&server.fixtures.llama()?);
         spec.context_length = context_length;

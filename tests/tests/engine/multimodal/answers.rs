@@ -5,7 +5,7 @@ use hangar_client::{GenerateEvent, v1::FinishReason};
 use hangar_tests::{images, server::TestServer};
 use image::{DynamicImage, ImageFormat};
 
-use super::{Looks, Part, picture, prompt_tokens, text};
+use super::{Part, VisionServer, picture, prompt_tokens, text};
 
 /// Tokens that a picture becomes beyond its mark in the text: four, two that enclose them, four line ends.
 const PICTURE: u32 = 10;

@@ -5,7 +5,7 @@ use hangar_client::v1::ErrorReason;
 use hangar_tests::{refusals::refusal, server::TestServer};
 use tonic::Code;
 
-use super::{Looks, Part, text};
+use super::{Part, VisionServer, text};
 
 #[hangar_tests::test]
 async fn a_vision_model_refuses_audio() -> Result<()> {

@@ -10,7 +10,7 @@ use hangar_tests::{
 };
 use image::{Delay, DynamicImage, Frame, ImageFormat, codecs::gif::GifEncoder};
 
-use super::{Looks, Part, picture, text};
+use super::{Part, VisionServer, picture, text};
 
 const FIELD: &str = "messages[0].parts[1].image";
 

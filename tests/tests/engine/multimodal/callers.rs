@@ -9,7 +9,7 @@ use hangar_tests::{
 };
 use tokio::time::timeout;
 
-use super::{Looks, picture, text};
+use super::{VisionServer, picture, text};
 
 #[hangar_tests::test]
 async fn callers_that_vanish_leave_nothing_behind() -> Result<()> {

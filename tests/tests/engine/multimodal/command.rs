@@ -10,7 +10,7 @@ use hangar_tests::{
 use image::ImageFormat;
 use tokio::process::Command;
 
-use super::{Looks, Part, text};
+use super::{Part, VisionServer, text};
 
 async fn generate(server: &TestServer, arguments: &[&str], images: &[&Path]) -> Result<Output> {
     let url = server.url();

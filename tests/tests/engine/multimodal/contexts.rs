@@ -5,7 +5,7 @@ use hangar_client::v1::{ErrorReason, FinishReason};
 use hangar_tests::{refusals::refusal, server::TestServer};
 use tonic::Code;
 
-use super::{Looks, picture, prompt_tokens, text};
+use super::{VisionServer, picture, prompt_tokens, text};
 
 #[hangar_tests::test]
 async fn the_context_is_used_to_its_last_token_and_no_further() -> Result<()> {

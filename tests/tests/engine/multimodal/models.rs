@@ -12,7 +12,7 @@ use hangar_tests::{
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::{Looks, picture, text};
+use super::{VisionServer, picture, text};
 
 #[hangar_tests::test]
 async fn the_kind_and_the_inputs_of_a_model_are_reported() -> Result<()> {

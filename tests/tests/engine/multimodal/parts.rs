@@ -9,7 +9,7 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use super::{Looks, Part, picture, text};
+use super::{Part, VisionServer, picture, text};
 
 #[hangar_tests::test]
 async fn parts_of_text_are_what_they_are_together() -> Result<()> {

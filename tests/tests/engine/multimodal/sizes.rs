@@ -11,7 +11,7 @@ use hangar_tests::{
 use image::{DynamicImage, ImageFormat};
 use tonic::Code;
 
-use super::{Looks, Part, prompt_tokens, text};
+use super::{Part, VisionServer, prompt_tokens, text};
 
 async fn qwen() -> Result<TestServer> {
     let fixtures = Fixtures::new()?;

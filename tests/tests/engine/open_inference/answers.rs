@@ -5,24 +5,24 @@ use hangar_client::inference::{ModelInferRequest, infer_parameter::ParameterChoi
 use tonic::Code;
 
 use super::{
-    InferenceServer, asked, code_and_reason, fields, flag, number_of, output, outputs, parameter,
-    raw, taught, text, text_of, with,
+    InferenceServer, asked, code_and_reason, fields, flag, known_answers, number_of, output,
+    outputs, parameter, raw, text, text_of, with,
 };
 
 #[hangar_tests::test]
 async fn the_demo_model_gives_its_trained_answers_in_the_form_of_the_request() -> Result<()> {
     let server = InferenceServer::demo().await?;
-    for (n, taught) in taught()?.iter().take(6).enumerate() {
+    for (n, known_answers) in known_answers()?.iter().take(6).enumerate() {
         let request = ModelInferRequest {
             id: format!("request {n}"),
-            ..server.greedy(&asked(&taught.prompt), 128)
+            ..server.greedy(&asked(&known_answers.prompt), 128)
         };
         for request in [request.clone(), raw(request)] {
             let is_raw = !request.raw_input_contents.is_empty();
             let response = server.stub().model_infer(request).await?.into_inner();
             assert_eq!(
                 text_of(&response, "text_output").as_deref(),
-                Some(taught.answer.as_str())
+                Some(known_answers.answer.as_str())
             );
             assert_eq!(response.outputs.len(), 1);
             assert_eq!(response.outputs[0].datatype, "BYTES");
@@ -44,11 +44,11 @@ async fn the_demo_model_gives_its_trained_answers_in_the_form_of_the_request() -
 #[hangar_tests::test]
 async fn the_text_begins_with_the_prompt_unless_it_is_excluded() -> Result<()> {
     let server = InferenceServer::demo().await?;
-    let taught = &taught()?[0];
-    let prompt = asked(&taught.prompt);
+    let known_answers = &known_answers()?[0];
+    let prompt = asked(&known_answers.prompt);
     let mut request = server.greedy(&prompt, 128);
     request.inputs.pop();
-    let whole = format!("{prompt}{}", taught.answer);
+    let whole = format!("{prompt}{}", known_answers.answer);
     for request in [
         request.clone(),
         with(request, [flag("exclude_input_in_output", false)]),
@@ -126,10 +126,10 @@ async fn only_the_named_outputs_come_where_any_is_named() -> Result<()> {
 #[hangar_tests::test]
 async fn sampling_comes_as_json_or_as_parameters_of_the_request() -> Result<()> {
     let server = InferenceServer::demo().await?;
-    let taught = &taught()?[0];
-    let stop = &taught.answer[5..9];
-    let before = taught.answer.split(stop).next();
-    let prompt = text("text_input", &asked(&taught.prompt));
+    let known_answers = &known_answers()?[0];
+    let stop = &known_answers.answer[5..9];
+    let before = known_answers.answer.split(stop).next();
+    let prompt = text("text_input", &asked(&known_answers.prompt));
     let base = ModelInferRequest {
         model_name: "demo".into(),
         inputs: vec![prompt, flag("exclude_input_in_output", true)],

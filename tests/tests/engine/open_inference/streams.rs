@@ -13,8 +13,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 
 use super::{
-    InferenceServer, asked, code_and_reason, flag, number_of, outputs, parameter, raw, taught,
-    text_of, with,
+    InferenceServer, asked, code_and_reason, flag, known_answers, number_of, outputs, parameter,
+    raw, text_of, with,
 };
 
 const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
@@ -102,8 +102,11 @@ async fn pieces_join_to_the_trained_answers_of_the_demo_model() -> Result<()> {
             flag("return_num_output_tokens", true),
         ]
     };
-    for taught in taught()?.iter().take(4) {
-        let request = with(streaming(&server, &asked(&taught.prompt), 128), flags());
+    for known_answers in known_answers()?.iter().take(4) {
+        let request = with(
+            streaming(&server, &asked(&known_answers.prompt), 128),
+            flags(),
+        );
         for request in [request.clone(), raw(request)] {
             let responses = call.ask(request).await?;
             let (last, pieces) = responses.split_last().context("responses")?;
@@ -112,13 +115,13 @@ async fn pieces_join_to_the_trained_answers_of_the_demo_model() -> Result<()> {
                 .iter()
                 .filter_map(|response| text_of(of(response), "text_output"))
                 .collect();
-            assert_eq!(text, taught.answer);
+            assert_eq!(text, known_answers.answer);
             for piece in pieces {
                 assert_eq!(text_of(of(piece), "finish_reason").as_deref(), Some("None"));
                 assert_eq!(number_of(of(piece), "num_input_tokens"), None);
             }
             assert_eq!(text_of(of(last), "finish_reason").as_deref(), Some("stop"));
-            let prompt = asked(&taught.prompt);
+            let prompt = asked(&known_answers.prompt);
             let tokens = server.client.tokenize("demo", prompt).send().await?;
             let input = number_of(of(last), "num_input_tokens").context("a number")?;
             assert_eq!(input as usize, tokens.len());
@@ -126,7 +129,10 @@ async fn pieces_join_to_the_trained_answers_of_the_demo_model() -> Result<()> {
             let reported: u32 = reported
                 .filter_map(|r| number_of(of(r), "num_output_tokens"))
                 .sum();
-            let usage = server.client.generate("demo").prompt(asked(&taught.prompt));
+            let usage = server
+                .client
+                .generate("demo")
+                .prompt(asked(&known_answers.prompt));
             let usage = usage
                 .temperature(0.0)
                 .max_tokens(128)
@@ -167,12 +173,12 @@ async fn an_empty_final_response_comes_where_it_is_asked_for() -> Result<()> {
 async fn without_stream_there_is_one_response() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut call = Call::begin(&server).await?;
-    let taught = &taught()?[0];
-    let request = server.greedy(&asked(&taught.prompt), 128);
+    let known_answers = &known_answers()?[0];
+    let request = server.greedy(&asked(&known_answers.prompt), 128);
     let responses = call.ask(request).await?;
     assert_eq!(responses.len(), 1);
     let text = text_of(of(&responses[0]), "text_output");
-    assert_eq!(text.as_deref(), Some(taught.answer.as_str()));
+    assert_eq!(text.as_deref(), Some(known_answers.answer.as_str()));
     call.end().await
 }
 
@@ -181,13 +187,13 @@ async fn requests_run_concurrently_and_responses_carry_their_ids() -> Result<()>
     let server = InferenceServer::demo().await?;
     let mut call = Call::begin(&server).await?;
     let mut expected = BTreeMap::new();
-    for (n, taught) in taught()?.into_iter().take(10).enumerate() {
+    for (n, known_answers) in known_answers()?.into_iter().take(10).enumerate() {
         let request = ModelInferRequest {
             id: n.to_string(),
-            ..streaming(&server, &asked(&taught.prompt), 128)
+            ..streaming(&server, &asked(&known_answers.prompt), 128)
         };
         call.requests.send(request).await?;
-        expected.insert(n.to_string(), taught.answer);
+        expected.insert(n.to_string(), known_answers.answer);
     }
     let (mut texts, mut ended) = (BTreeMap::<_, String>::new(), 0);
     while ended < expected.len() {

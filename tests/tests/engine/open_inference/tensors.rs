@@ -7,8 +7,8 @@ use hangar_client::inference::{
 use tonic::Code;
 
 use super::{
-    InferenceServer, asked, code_and_reason, fields, flag, output, parameter, raw, taught, text,
-    text_of,
+    InferenceServer, asked, code_and_reason, fields, flag, known_answers, output, parameter, raw,
+    text, text_of,
 };
 
 type Change = fn(&mut ModelInferRequest);
@@ -131,8 +131,8 @@ const RAW: &[(&str, Change)] = &[
 #[hangar_tests::test]
 async fn a_malformed_tensor_is_named_and_harms_nobody() -> Result<()> {
     let server = InferenceServer::demo().await?;
-    let taught = &taught()?[0];
-    let typed = server.greedy(&asked(&taught.prompt), 128);
+    let known_answers = &known_answers()?[0];
+    let typed = server.greedy(&asked(&known_answers.prompt), 128);
     let worker = server.worker().await?;
     for (request, changes) in [(typed.clone(), TYPED), (raw(typed.clone()), RAW)] {
         for (n, (field, change)) in changes.iter().enumerate() {
@@ -153,7 +153,7 @@ async fn a_malformed_tensor_is_named_and_harms_nobody() -> Result<()> {
     let response = server.stub().model_infer(typed).await?.into_inner();
     assert_eq!(
         text_of(&response, "text_output").as_deref(),
-        Some(taught.answer.as_str())
+        Some(known_answers.answer.as_str())
     );
     assert_eq!(server.worker().await?, worker);
     let metrics = server.info().await?.metrics.unwrap_or_default();

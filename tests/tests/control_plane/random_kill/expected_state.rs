@@ -32,7 +32,7 @@ pub(crate) enum Change {
 
 /// What is known of one id: the last state that was acknowledged, and the change that nobody knows about.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Truth {
+pub(crate) struct ExpectedState {
     pub(crate) entry: Option<Known>,
     pub(crate) pending: Option<Change>,
 }
@@ -75,7 +75,7 @@ impl Known {
     }
 }
 
-impl Truth {
+impl ExpectedState {
     /// The change that was begun was acknowledged; the entry is now as the answer said, if there was one.
     pub(crate) fn acknowledge(&mut self, reported: Option<Known>) -> Result<()> {
         self.check_change(reported.as_ref())?;
@@ -162,7 +162,7 @@ mod tests {
     }
 
     fn settled(entry: Option<Known>, pending: Option<Change>, seen: Option<Known>) -> bool {
-        Truth { entry, pending }.settle(seen).is_ok()
+        ExpectedState { entry, pending }.settle(seen).is_ok()
     }
 
     #[hangar_tests::test]
