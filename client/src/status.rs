@@ -49,8 +49,6 @@ const HEADERS: [HeaderName; 3] = [
     Status::GRPC_STATUS_DETAILS,
 ];
 
-// === impl StatusService ===
-
 impl<S> StatusService<S> {
     /// Bounds the errors of `inner`.
     pub fn new(inner: S) -> Self {
@@ -94,8 +92,6 @@ where
 impl<S: NamedService> NamedService for StatusService<S> {
     const NAME: &'static str = S::NAME;
 }
-
-// === impl StatusBody ===
 
 impl<B: Body<Data = Bytes> + Unpin> Body for StatusBody<B> {
     type Data = Bytes;

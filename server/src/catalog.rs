@@ -107,16 +107,12 @@ pub struct Updated {
 /// Threads that read.
 const READERS: usize = 2;
 
-// === impl OnConflict ===
-
 impl OnConflict {
     /// What to do where a load is forced, or not.
     pub fn of(force: bool) -> Self {
         if force { Self::Replace } else { Self::Refuse }
     }
 }
-
-// === impl Catalog ===
 
 impl Catalog {
     /// Opens the catalog in the file at `path`, which is made if there is none, for at most `capacity`

@@ -178,8 +178,6 @@ pub enum ConfigError {
     },
 }
 
-// === impl Settings ===
-
 impl Settings {
     /// Puts flags, environment, file and defaults together, and checks the result.
     ///
@@ -239,8 +237,6 @@ impl Settings {
         Ok(())
     }
 }
-
-// === impl ConfigError ===
 
 impl ConfigError {
     fn invalid(key: &'static str, message: impl Into<String>) -> Self {

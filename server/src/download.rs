@@ -77,8 +77,6 @@ type Turn = Arc<OwnedMutexGuard<()>>;
 /// Files of a repository that are downloaded at the same time.
 const PARALLEL_FILES: usize = 4;
 
-// === impl Downloads ===
-
 impl Downloads {
     /// Downloads as `options` say; creates the cache directory, for this user alone, where it is missing.
     ///

@@ -53,8 +53,6 @@ const SERVICES: &[&str] = &[
 /// What the names of models' services begin with.
 const MODEL: &str = "model/";
 
-// === impl Health ===
-
 impl Health {
     /// The health of `fleet`, which publishes to `hub` and whose tasks `supervisor` watches; `readiness` says what that
     /// waits for.

@@ -122,8 +122,6 @@ pub async fn serve<S, B>(
     connections.end(grace).await;
 }
 
-// === impl ServeOptions ===
-
 impl ServeOptions {
     /// Options of the main port: HTTP/2 only.
     pub fn main(max_connections: usize) -> Self {
@@ -170,8 +168,6 @@ impl ServeOptions {
     }
 }
 
-// === impl StreamExecutor ===
-
 impl<F> Executor<F> for StreamExecutor
 where
     F: Future<Output = ()> + Send + 'static,
@@ -188,8 +184,6 @@ where
             .isolated("stream", self.streams.track_future(stream));
     }
 }
-
-// === impl Connections ===
 
 impl Connections {
     /// Accepts connections until `stop`.

@@ -71,8 +71,6 @@ struct CacheIndex {
     leases: HashMap<String, usize>,
 }
 
-// === impl PreparedCache ===
-
 impl PreparedCache {
     /// The cache in `directory`, of at most `limit` bytes. What killed workers have left there goes. Blocks.
     ///
@@ -170,8 +168,6 @@ impl PreparedCache {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-// === impl Lease ===
 
 impl Lease {
     /// The engine was built, from `prepared` weights or not.

@@ -83,8 +83,6 @@ pub enum StartError {
 /// What is left for the end of workers and connections when all time for draining is used up.
 const MARGIN: Duration = Duration::from_secs(5);
 
-// === impl Server ===
-
 impl Server {
     /// Starts a server. When this returns it serves.
     ///

@@ -15,8 +15,6 @@ pub struct Signals {
     _file_too_large: Signal,
 }
 
-// === impl Signals ===
-
 impl Signals {
     /// Begins to catch the signals.
     ///

@@ -60,8 +60,6 @@ pub const FAULT: u8 = 70;
 /// Between two looks at whether all tasks turn.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-// === impl Supervisor ===
-
 impl Supervisor {
     /// A supervisor that takes a task for stuck that has not turned for the time `limit`.
     pub fn new(limit: Duration) -> Self {
@@ -197,8 +195,6 @@ impl Default for Supervisor {
         Self::new(Duration::from_secs(30))
     }
 }
-
-// === impl TaskFailure ===
 
 impl fmt::Display for TaskFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

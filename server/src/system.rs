@@ -61,8 +61,6 @@ struct CpuMeter {
 /// Time between two readings of the processor time that makes for a meaningful share.
 const CPU_WINDOW: Duration = Duration::from_millis(200);
 
-// === impl SystemMonitor ===
-
 impl SystemMonitor {
     /// A monitor of this machine and of the file system of `directory`.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
@@ -170,8 +168,6 @@ impl SystemMonitor {
         })
     }
 }
-
-// === impl CpuMeter ===
 
 impl CpuMeter {
     /// Takes a reading. One that comes too soon after the last changes nothing.

@@ -65,8 +65,6 @@ pub enum TelemetryError {
     Subscriber(#[from] TryInitError),
 }
 
-// === impl Telemetry ===
-
 impl Telemetry {
     /// Sets up the log on standard error, panics included, traces, metrics and the propagation of W3C trace
     /// context for the whole process. Must be called within a Tokio runtime, once.

@@ -29,8 +29,6 @@ pub struct Baseline {
     output: Lines<BufReader<ChildStdout>>,
 }
 
-// === impl Baseline ===
-
 impl Baseline {
     /// Whether the program for a device, "cpu", "cuda" or "cuda:N", was built.
     #[must_use]

@@ -17,8 +17,6 @@ pub struct Failpoints(tempfile::TempDir);
 #[derive(Debug)]
 pub struct Blocked(PathBuf);
 
-// === impl Failpoints ===
-
 impl Failpoints {
     /// No orders yet.
     ///
@@ -61,8 +59,6 @@ impl Failpoints {
         Ok(order)
     }
 }
-
-// === impl Blocked ===
 
 impl Blocked {
     /// Waits until a task is blocked.

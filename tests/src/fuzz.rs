@@ -197,8 +197,6 @@ async fn worker_runs(client: &Client) -> Result<Vec<WorkerRun>> {
     Ok(worker_runs)
 }
 
-// === impl Report ===
-
 impl Report {
     fn note(&mut self, path: &str, answer: Result<Answer>) {
         let end = answer.and_then(|answer| match answer.status.code() {

@@ -51,8 +51,6 @@ pub struct Answer {
     pub encoded: usize,
 }
 
-// === impl Caller ===
-
 impl Caller {
     /// Calls the server at `url`.
     ///
@@ -112,8 +110,6 @@ async fn answer(mut sender: SendRequest<Body>, request: Request<Body>) -> Result
     })
 }
 
-// === impl Call ===
-
 impl Call {
     /// A call to `path` with one message.
     pub fn of(path: &str, message: &[u8]) -> Self {
@@ -150,8 +146,6 @@ impl Call {
         Ok(request)
     }
 }
-
-// === impl Answer ===
 
 impl Answer {
     /// What every error has to carry.

@@ -68,8 +68,6 @@ pub fn words(line: &str) -> Vec<String> {
     words
 }
 
-// === impl Grpcurl ===
-
 impl Grpcurl {
     /// Finds or makes it.
     ///

@@ -62,8 +62,6 @@ pub struct TestServer {
     pub directory: PathBuf,
 }
 
-// === impl TestServer ===
-
 impl TestServer {
     async fn start(options: &TestServerBuilder, fixtures: Fixtures) -> Result<Self> {
         let process = ServerProcess::start(options, &fixtures).await?;

@@ -21,8 +21,6 @@ pub struct Timed {
     pub whole: Duration,
 }
 
-// === impl Timed ===
-
 impl Timed {
     /// A greedy answer of a model through Hangar.
     ///

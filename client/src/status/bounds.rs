@@ -105,8 +105,6 @@ fn cut_message(message: &str) -> String {
     beginning + &end
 }
 
-// === impl Limit ===
-
 impl Limit {
     fn details(self, details: &[ErrorDetail]) -> Vec<ErrorDetail> {
         let left = |detail: &ErrorDetail| self.detail(detail.clone());

@@ -18,8 +18,6 @@ pub(super) struct Change<'c> {
     names: Vec<Renamed>,
 }
 
-// === impl Change ===
-
 impl<'c> Change<'c> {
     pub(super) fn new(tx: Transaction<'c>) -> Self {
         Self {

@@ -99,16 +99,12 @@ pub struct Learned {
 /// Loads that are remembered.
 const RECENT_LOADS: usize = 8;
 
-// === impl Origin ===
-
 impl Origin {
     /// How the table names it.
     pub(super) fn name(self) -> &'static str {
         self.into()
     }
 }
-
-// === impl Learned ===
 
 impl Learned {
     /// Takes note of how a load ended.
@@ -149,16 +145,12 @@ fn cpu() -> String {
     "cpu".to_owned()
 }
 
-// === impl LearnedPace ===
-
 impl LearnedPace {
     /// Whether an engine on `device` beside so many processors is expected to work as quickly.
     pub fn is_of(&self, device: &str, processors: u32) -> bool {
         self.device == device && self.processors == processors
     }
 }
-
-// === impl LearnedMemory ===
 
 impl LearnedMemory {
     /// Whether a model of `spec` on `device` is expected to hold the same.

@@ -161,8 +161,6 @@ pub enum DeclareError {
     Storage(#[from] StorageError),
 }
 
-// === impl OpenError ===
-
 impl OpenError {
     /// What `error` says about the file at `path`.
     pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Self {
@@ -192,8 +190,6 @@ impl OpenError {
         }
     }
 }
-
-// === impl StorageError ===
 
 impl From<rusqlite::Error> for StorageError {
     /// Has to be called on the thread that met the error, right away: SQLite tells a quota and a limit on

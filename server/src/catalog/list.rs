@@ -155,8 +155,6 @@ pub(super) fn ids(connection: &Connection, limit: Option<usize>) -> rusqlite::Re
     ids.collect()
 }
 
-// === impl ListOrder ===
-
 impl ListOrder {
     /// Where `entry` stands in a list in this order.
     pub fn position(self, entry: &CatalogEntry) -> Position {
@@ -171,8 +169,6 @@ impl ListOrder {
         }
     }
 }
-
-// === impl SourceKind ===
 
 impl SourceKind {
     /// How the table names it.
@@ -190,8 +186,6 @@ impl From<&Source> for SourceKind {
         }
     }
 }
-
-// === impl Sql ===
 
 impl Sql {
     fn of(filter: &ListFilter) -> Self {

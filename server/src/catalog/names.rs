@@ -16,8 +16,6 @@ pub(super) struct Names(RwLock<HashMap<ModelId, ModelId>>);
 /// An alias that points at a model, or at none any more.
 pub(super) type Renamed = (ModelId, Option<ModelId>);
 
-// === impl Names ===
-
 impl Names {
     pub(super) fn new(names: HashMap<ModelId, ModelId>) -> Self {
         Self(RwLock::new(names))

@@ -36,8 +36,6 @@ struct Pending {
     ended: Option<Attempt>,
 }
 
-// === impl Notes ===
-
 impl Notes {
     /// Takes a note. Whether it is the first that waits.
     pub(super) fn add(&self, id: &ModelId, note: Note) -> bool {

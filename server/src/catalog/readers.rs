@@ -31,8 +31,6 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 /// Jobs that wait; more of them wait in their callers.
 const QUEUE: usize = 64;
 
-// === impl Readers ===
-
 impl Readers {
     /// Starts a thread for each of `connections`.
     pub(super) fn start(connections: Vec<Connection>, supervisor: &Supervisor) -> io::Result<Self> {

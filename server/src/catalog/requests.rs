@@ -48,8 +48,6 @@ pub const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// How many are.
 pub const REMEMBERED: i64 = 10_000;
 
-// === impl Catalog ===
-
 impl Catalog {
     /// The answer that was given to a call, if it was less than a day ago.
     ///

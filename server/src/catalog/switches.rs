@@ -18,8 +18,6 @@ pub struct Moved {
 /// Switches that have ended and are remembered.
 const REMEMBERED: i64 = 1_000;
 
-// === impl Catalog ===
-
 impl Catalog {
     /// Registers what `request` names as the new model of a switch, and takes note of the switch that `make`
     /// makes of its entry: both or neither. `make` must not block.

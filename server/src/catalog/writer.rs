@@ -38,8 +38,6 @@ enum Message {
 /// Jobs that wait; more of them wait in their callers.
 const QUEUE: usize = 64;
 
-// === impl Writer ===
-
 impl Writer {
     /// Starts the thread, which owns `connection` from now on.
     pub(super) fn start(

@@ -73,8 +73,6 @@ const ENDPOINT: &str = "https://huggingface.co";
 /// Holds the token itself. There is no flag for it: arguments can be seen by everybody on the machine.
 const TOKEN: &str = "HANGAR_HUB_TOKEN";
 
-// === impl HubLayer ===
-
 impl HubLayer {
     /// These settings, and `below` where they are missing.
     pub(super) fn over(self, below: Self) -> Self {

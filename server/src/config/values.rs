@@ -49,8 +49,6 @@ pub struct Size(u64);
 #[error("{0}")]
 pub struct ValueError(String);
 
-// === impl LogFormat ===
-
 impl LogFormat {
     /// Text when a person reads along, else JSON.
     pub(super) fn detect() -> Self {
@@ -61,8 +59,6 @@ impl LogFormat {
         }
     }
 }
-
-// === impl Seconds ===
 
 impl FromStr for Seconds {
     type Err = ValueError;
@@ -89,8 +85,6 @@ impl From<Seconds> for Duration {
         seconds.0
     }
 }
-
-// === impl Size ===
 
 impl FromStr for Size {
     type Err = ValueError;

@@ -27,8 +27,6 @@ pub(super) struct LoadBar {
 /// Steps of the bar.
 const WIDTH: u64 = 1000;
 
-// === impl Screen ===
-
 impl Screen {
     pub(super) fn new() -> Self {
         Self {
@@ -176,8 +174,6 @@ impl Screen {
         }
     }
 }
-
-// === impl LoadBar ===
 
 impl LoadBar {
     /// Shows where the load stands.

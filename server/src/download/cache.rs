@@ -40,8 +40,6 @@ pub(super) struct Repository {
     root: PathBuf,
 }
 
-// === impl Repository ===
-
 impl Repository {
     /// The repository `name` in `cache_dir`, an absolute path without links.
     pub(super) fn new(cache_dir: &Path, name: &str) -> Self {

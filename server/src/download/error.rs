@@ -29,8 +29,6 @@ pub enum DownloadError {
     StorageFull(String),
 }
 
-// === impl DownloadError ===
-
 impl DownloadError {
     /// Whether another attempt may succeed without anybody doing anything.
     pub fn is_transient(&self) -> bool {

@@ -41,8 +41,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Redirects that are followed, one after the other.
 const REDIRECTS: usize = 5;
 
-// === impl HubClient ===
-
 impl HubClient {
     /// A way to the hub that `options` name. The token is read now.
     pub(super) async fn new(options: &HubOptions) -> Result<Self, DownloadError> {

@@ -50,8 +50,6 @@ struct RepositoryInfo {
     siblings: Vec<Listed>,
 }
 
-// === impl Listing ===
-
 impl Listing {
     /// Reads the hub's answer.
     ///
@@ -94,8 +92,6 @@ impl Listing {
     }
 }
 
-// === impl Listed ===
-
 impl Listed {
     /// The file, if the listing tells enough of it.
     pub(super) fn described(&self) -> Option<HubFile> {
@@ -117,8 +113,6 @@ impl Listed {
         })
     }
 }
-
-// === impl HubFile ===
 
 impl HubFile {
     /// The SHA-256 digest of the contents, where the hub tells it.

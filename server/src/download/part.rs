@@ -79,8 +79,6 @@ const WRITE_QUEUE: usize = 4;
 /// Piece of a part that is read at once, in bytes.
 const CHUNK: usize = 1 << 20;
 
-// === impl PartialFile ===
-
 impl PartialFile {
     /// Opens the part, or begins one. `turn` is held until the writer has ended.
     pub(super) async fn open(
@@ -177,8 +175,6 @@ fn write(
     }
     Ok(())
 }
-
-// === impl Writer ===
 
 impl Writer {
     fn open(target: Target) -> Result<Self, PartialFileError> {

@@ -15,8 +15,6 @@ struct Counters {
     done: AtomicU64,
 }
 
-// === impl Progress ===
-
 impl Progress {
     /// Bytes that are there, and bytes of all files, those included that were there before. `None` until
     /// that is known.

@@ -7,8 +7,6 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repositories(Vec<String>);
 
-// === impl Repositories ===
-
 impl Repositories {
     /// Those that match one of `patterns`.
     pub fn new(patterns: Vec<String>) -> Self {

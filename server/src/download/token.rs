@@ -15,8 +15,6 @@ pub enum Token {
     Value(String),
 }
 
-// === impl Token ===
-
 impl Token {
     /// The value of the authorization header, marked as secret. `None` when the file is empty.
     pub(super) async fn header(&self) -> Result<Option<HeaderValue>, DownloadError> {

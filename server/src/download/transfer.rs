@@ -42,8 +42,6 @@ enum Stop {
 /// Pause before a connection that broke off is taken up again.
 const PAUSE: Duration = Duration::from_millis(200);
 
-// === impl Transfer ===
-
 impl Transfer<'_> {
     /// Downloads `file`, from where it was left. A connection that breaks off is taken up again at once if
     /// it brought anything.

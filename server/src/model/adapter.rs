@@ -34,8 +34,6 @@ struct Stored {
     demo: bool,
 }
 
-// === impl Adapter ===
-
 impl Adapter {
     /// The adapter in the directory `path`.
     pub fn at(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {

@@ -34,8 +34,6 @@ const PREFIX: &str = "cuda:";
 /// Longest UUID in bytes: NVML's buffer.
 const MAX_UUID: usize = 80;
 
-// === impl DeviceWish ===
-
 impl FromStr for DeviceWish {
     type Err = InvalidDevice;
 

@@ -24,8 +24,6 @@ pub struct EngineInputs<'a> {
     pub kv_cache: Option<KvCache>,
 }
 
-// === impl Spec ===
-
 impl Spec {
     /// Whether an engine that was built from `self` serves `other` too: they differ at most in what holds
     /// from the next request on.

@@ -72,8 +72,6 @@ pub enum Reason {
     Internal,
 }
 
-// === impl Failure ===
-
 impl Failure {
     /// A failure with `reason` and `message`.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
@@ -108,8 +106,6 @@ impl fmt::Display for Failure {
         write!(f, "{}: {}", self.reason.name(), self.message)
     }
 }
-
-// === impl Reason ===
 
 impl Reason {
     /// The name that goes over the wire.

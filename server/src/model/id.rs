@@ -34,8 +34,6 @@ pub struct Revision(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epoch(Arc<str>);
 
-// === impl ModelId ===
-
 impl ModelId {
     /// Longest id in bytes.
     pub const MAX_LEN: usize = 128;
@@ -84,8 +82,6 @@ impl From<ModelId> for String {
     }
 }
 
-// === impl LoadId ===
-
 impl LoadId {
     /// A new id; later ones sort behind earlier ones.
     pub fn fresh() -> Self {
@@ -116,8 +112,6 @@ impl From<LoadId> for String {
     }
 }
 
-// === impl Generation, Revision ===
-
 impl Generation {
     /// The one that follows.
     #[must_use]
@@ -133,8 +127,6 @@ impl Revision {
         Self(self.0 + 1)
     }
 }
-
-// === impl Epoch ===
 
 impl Epoch {
     /// A new epoch.

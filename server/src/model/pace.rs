@@ -15,8 +15,6 @@ pub struct Pace {
 /// Change of a pace that is worth a note.
 const SIGNIFICANT_CHANGE: f64 = 0.05;
 
-// === impl Pace ===
-
 impl Pace {
     /// This pace, and what only `other` knows.
     #[must_use]

@@ -53,8 +53,6 @@ const LOADING_SHARE: f64 = 0.95;
 /// Fraction that everything but READY stays below.
 const ALMOST: f64 = 0.99;
 
-// === impl ProgressMeter ===
-
 impl ProgressMeter {
     /// A load that waits for its slot.
     pub fn new() -> Self {

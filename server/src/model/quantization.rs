@@ -18,8 +18,6 @@ pub struct InvalidQuantization;
 /// Longest name in bytes.
 const MAX_LEN: usize = 32;
 
-// === impl Quantization ===
-
 impl Quantization {
     /// Its name.
     pub fn as_str(&self) -> &str {

@@ -38,8 +38,6 @@ pub struct RestartPolicy {
     pub stable_period: Duration,
 }
 
-// === impl RestartPolicy ===
-
 impl RestartPolicy {
     /// Whether a model that failed in its `attempt`th attempt gets another one.
     ///

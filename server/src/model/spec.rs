@@ -218,8 +218,6 @@ pub struct Sampling {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Etag(pub String);
 
-// === impl Spec ===
-
 impl Spec {
     /// A spec that says nothing but where the files are.
     pub fn of(source: Source) -> Self {
@@ -266,16 +264,12 @@ impl Spec {
     }
 }
 
-// === impl ModelKind ===
-
 impl ModelKind {
     /// Its name in the catalog and in the configuration file.
     pub fn name(self) -> &'static str {
         self.into()
     }
 }
-
-// === impl Source ===
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -300,13 +294,9 @@ where
     }
 }
 
-// === impl HubSource ===
-
 fn main_revision() -> String {
     "main".to_owned()
 }
-
-// === impl Sampling ===
 
 impl Sampling {
     /// These parameters, with those of `fallback` where they say nothing.

@@ -206,8 +206,6 @@ pub struct Rejected {
     pub event: Event,
 }
 
-// === impl State ===
-
 impl State {
     /// The state without its data.
     pub fn stage(&self) -> Stage {
@@ -303,8 +301,6 @@ impl State {
     }
 }
 
-// === impl Load ===
-
 impl Load {
     /// The first attempt of a new load.
     pub fn first(policy: RestartPolicy) -> Self {
@@ -316,8 +312,6 @@ impl Load {
         }
     }
 }
-
-// === impl HostedLoad ===
 
 impl HostedLoad {
     pub(super) fn new(load: Load) -> Self {

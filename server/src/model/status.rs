@@ -165,8 +165,6 @@ pub enum LoadOutcome {
     Cancelled,
 }
 
-// === impl Stage ===
-
 impl Stage {
     /// Lower-case name, for logs and metrics.
     pub fn name(self) -> &'static str {
@@ -191,8 +189,6 @@ impl Stage {
         !matches!(self, Self::Unloaded | Self::Failed)
     }
 }
-
-// === impl Status ===
 
 impl Status {
     /// The status of a model that was never loaded.

@@ -57,8 +57,6 @@ pub enum SwitchOutcome {
     RollbackFailed,
 }
 
-// === impl SwitchId ===
-
 impl SwitchId {
     /// A new id; later ones sort behind earlier ones.
     pub fn fresh() -> Self {

@@ -38,8 +38,6 @@ pub(super) fn is_key(name: &str) -> bool {
     name.len() == KEY_LENGTH && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-// === impl Directory ===
-
 impl Directory {
     /// Makes the directory where it is missing.
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {

@@ -34,8 +34,6 @@ struct Core {
     fleet: Arc<Fleet>,
 }
 
-// === impl CatalogApi ===
-
 impl CatalogApi {
     /// Serves the catalog of `fleet`.
     pub fn new(fleet: Arc<Fleet>) -> Self {
@@ -107,8 +105,6 @@ impl CatalogService for CatalogApi {
         Ok(Response::new(response))
     }
 }
-
-// === impl Core ===
 
 impl Core {
     async fn get(&self, request: GetModelRequest) -> Result<GetModelResponse, ApiError> {

@@ -56,8 +56,6 @@ pub(super) fn earliest(caller: Option<Deadline>, timeout: Option<Duration>) -> O
         .min()
 }
 
-// === impl DeadlineLayer ===
-
 impl<S> Layer<S> for DeadlineLayer {
     type Service = DeadlineService<S>;
 
@@ -65,8 +63,6 @@ impl<S> Layer<S> for DeadlineLayer {
         DeadlineService { inner }
     }
 }
-
-// === impl DeadlineService ===
 
 impl<S, A, B> Service<Request<A>> for DeadlineService<S>
 where
@@ -104,8 +100,6 @@ where
         })
     }
 }
-
-// === impl DeadlineBody ===
 
 impl<B> DeadlineBody<B> {
     fn unlimited(inner: B) -> Self {

@@ -122,8 +122,6 @@ const PREFIX: &str = "ERROR_REASON_";
 /// When to ask again after a fault that a restart cures.
 const RESTART_RETRY: Duration = Duration::from_secs(1);
 
-// === impl ApiError ===
-
 impl ApiError {
     /// One wrong field.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {

@@ -91,8 +91,6 @@ pub(super) async fn generate(fleet: &Fleet, request: Generate) -> Result<Generat
     }
 }
 
-// === impl Generation ===
-
 impl Generation {
     /// Begins `request` on the worker that `permit` is for.
     async fn begin(fleet: &Fleet, request: Generate, admitted: Admitted) -> Result<Self, Status> {
@@ -145,8 +143,6 @@ impl Stream for Generation {
     }
 }
 
-// === impl Decoded ===
-
 impl From<Generation> for Decoded {
     fn from(generation: Generation) -> Self {
         Self(generation)
@@ -164,8 +160,6 @@ impl Stream for Decoded {
         }))
     }
 }
-
-// === impl RunningGenerate ===
 
 impl RunningGenerate {
     /// Puts all that comes into `outbox`. By the time that the last response is there, the place is free

@@ -67,8 +67,6 @@ struct Watcher<S> {
     _slot: OwnedSemaphorePermit,
 }
 
-// === impl HealthService ===
-
 impl<S: HealthSource> HealthService<S> {
     /// A service over `source` with at most `max_watchers` open watch streams.
     pub fn new(source: Arc<S>, shutdown: CancellationToken, max_watchers: usize) -> Self {
@@ -147,8 +145,6 @@ impl<S: HealthSource> Health for HealthService<S> {
         Ok(Response::new(Box::pin(statuses)))
     }
 }
-
-// === impl Watcher ===
 
 impl<S: HealthSource> Watcher<S> {
     /// Waits for a status other than the last one; `None` ends the stream.

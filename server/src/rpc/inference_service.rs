@@ -23,8 +23,6 @@ pub struct InferenceApi {
     fleet: Arc<Fleet>,
 }
 
-// === impl InferenceApi ===
-
 impl InferenceApi {
     /// Uses the models of `fleet`.
     pub fn new(fleet: Arc<Fleet>) -> Self {

@@ -69,8 +69,6 @@ const MAX_FILTER: usize = 1000;
 /// Shortest time between two progress messages of a model.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-// === impl ModelApi ===
-
 impl ModelApi {
     /// Serves `fleet`, whose transitions go to `hub`.
     pub fn new(

@@ -89,8 +89,6 @@ const EXTENSIONS: &[&str] = &[
     "statistics",
 ];
 
-// === impl OpenInferenceApi ===
-
 impl OpenInferenceApi {
     /// Uses the models of `fleet`, loads and unloads them within the times of `options`, and is as ready as
     /// `health` says. Streams take no more requests once `stop` fires.
@@ -311,8 +309,6 @@ impl GrpcInferenceService for OpenInferenceApi {
         Ok(Response::new(RepositoryModelUnloadResponse {}))
     }
 }
-
-// === impl Named ===
 
 impl Named {
     /// What the model is for.

@@ -64,8 +64,6 @@ fn builder(port: Port) -> Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
 }
 
-// === impl Reflection ===
-
 impl<S> Reflection<S> {
     fn new(port: Port, build: fn(Port) -> Result<S, Error>) -> Self {
         Self {

@@ -69,8 +69,6 @@ const MAX_CALLS: usize = 10_000;
 /// Largest answer that is remembered, in bytes. What gives longer ones can be done again without harm.
 const MAX_ANSWER: usize = 1 << 20;
 
-// === impl RequestIds ===
-
 impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     /// The calls of `method`. Those under way run as `tasks`.
     pub(super) fn new(method: &'static str, catalog: Catalog, tasks: Tasks) -> Self {
@@ -203,8 +201,6 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     }
 }
 
-// === impl RequestClaim ===
-
 impl RequestClaim {
     /// Has what `answer` makes of an entry remembered together with the entry's change.
     pub(super) fn with<A: Message>(
@@ -233,8 +229,6 @@ impl RequestClaim {
         }
     }
 }
-
-// === impl Ended ===
 
 impl<T: Clone> Drop for Ended<T> {
     fn drop(&mut self) {

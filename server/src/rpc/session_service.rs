@@ -28,8 +28,6 @@ const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Longest display name, in bytes.
 const MAX_DISPLAY_NAME: usize = 63;
 
-// === impl SessionApi ===
-
 impl SessionApi {
     /// Keeps the sessions of `fleet`.
     pub fn new(fleet: Arc<Fleet>) -> Self {

@@ -74,8 +74,6 @@ fn path_of(service: &str, method: &str) -> Arc<str> {
     format!("/{service}/{method}").into()
 }
 
-// === impl EncodedRoute ===
-
 impl WatchRoute {
     /// Serves `api`, taking requests of at most `max_request_bytes`.
     pub fn watch(api: Arc<ModelApi>, max_request_bytes: usize) -> Self {
@@ -185,8 +183,6 @@ impl<R> ServerStreamingService<R> for MethodCall<R> {
         (self.0)(request)
     }
 }
-
-// === impl EncodedCodec ===
 
 impl<R: Message + Default + 'static> Codec for EncodedCodec<R> {
     type Encode = Bytes;

@@ -21,8 +21,6 @@ pub struct UnwindBody<B> {
     inner: Option<B>,
 }
 
-// === impl UnwindBody ===
-
 impl<B> UnwindBody<B> {
     /// `inner`, whose panics are caught.
     pub fn new(inner: B) -> Self {

@@ -35,8 +35,6 @@ const MAX_STOP_BYTES: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Violations(Vec<(String, String)>);
 
-// === impl Violations ===
-
 impl Violations {
     /// Takes note that `field` is wrong, unless so much is wrong already that no more of it is told.
     pub(super) fn add(&mut self, field: impl Into<String>, what: impl Into<String>) {

@@ -21,8 +21,6 @@ pub struct Publisher {
     draft: Status,
 }
 
-// === impl StatusCell ===
-
 impl StatusCell {
     pub(super) fn new(status: Status) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(status)))
@@ -37,8 +35,6 @@ impl StatusCell {
         self.0.store(Arc::new(status));
     }
 }
-
-// === impl Publisher ===
 
 impl Publisher {
     pub(super) fn new(hub: Arc<Hub>, cell: StatusCell) -> Self {

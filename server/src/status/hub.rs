@@ -91,8 +91,6 @@ pub(super) struct LatestProgress {
     pub(super) event: Arc<Event>,
 }
 
-// === impl Event ===
-
 impl Event {
     fn new(revision: Revision, change: Change) -> Arc<Self> {
         Arc::new(Self {
@@ -124,15 +122,11 @@ impl Event {
     }
 }
 
-// === impl LatestProgress ===
-
 impl LatestProgress {
     pub(super) fn model_id(&self) -> &ModelId {
         &self.status.model_id
     }
 }
-
-// === impl Hub ===
 
 impl Hub {
     /// A hub that remembers the last `capacity` transitions.
@@ -336,8 +330,6 @@ impl Hub {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-// === impl Journal ===
 
 impl Journal {
     fn status(&self, id: &ModelId) -> Status {

@@ -88,8 +88,6 @@ struct Subscription(Arc<AtomicUsize>);
 /// Events that are fetched at once.
 const BATCH: usize = 64;
 
-// === impl Watch ===
-
 impl Watch {
     /// A watcher that begins with a snapshot, or behind `resume` where that is possible. `resume` is
     /// `Some(None)` for a position of another epoch. Progress of a model comes at most once per
@@ -213,8 +211,6 @@ impl Watch {
     }
 }
 
-// === impl Filter ===
-
 impl Filter {
     fn admits(&self, id: &ModelId) -> bool {
         match self {
@@ -223,8 +219,6 @@ impl Filter {
         }
     }
 }
-
-// === impl ProgressPacer ===
 
 impl ProgressPacer {
     /// Takes all of `current` as told: a snapshot has just shown it.
@@ -273,8 +267,6 @@ impl ProgressPacer {
         }
     }
 }
-
-// === impl Subscription ===
 
 impl Subscription {
     fn new(watchers: &Arc<AtomicUsize>) -> Self {

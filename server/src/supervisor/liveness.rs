@@ -51,8 +51,6 @@ const RESTS: u64 = u64::MAX;
 /// When time begins.
 static PROCESS_START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-// === impl LivenessProbe ===
-
 impl LivenessProbe {
     pub(super) fn new(
         supervisor: Supervisor,
@@ -92,8 +90,6 @@ impl Drop for LivenessProbe {
         self.supervisor.0.probes.states().remove(&self.number);
     }
 }
-
-// === impl LivenessProbes ===
 
 impl LivenessProbes {
     pub(super) fn new(limit: Duration) -> Self {
@@ -136,8 +132,6 @@ impl LivenessProbes {
     }
 }
 
-// === impl ProbeState ===
-
 impl ProbeState {
     fn is_stuck(&self, limit: Duration) -> bool {
         match self.last.load(Ordering::Relaxed) {
@@ -149,8 +143,6 @@ impl ProbeState {
         }
     }
 }
-
-// === impl Owner ===
 
 impl Owner {
     pub(super) fn new(tell: impl Fn() + Send + Sync + 'static) -> Self {

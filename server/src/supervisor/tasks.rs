@@ -23,8 +23,6 @@ pub struct Tasks {
 /// What becomes of the rest when a task panics.
 type Panic = String;
 
-// === impl Tasks ===
-
 impl Tasks {
     pub(super) fn new(supervisor: Supervisor) -> Self {
         Self {

@@ -117,8 +117,6 @@ pub struct DeviceMonitor {
 /// Between two readings that nobody asked for.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-// === impl DeviceMonitor ===
-
 impl DeviceMonitor {
     /// Opens a source and reads it when asked to, and every five seconds, in a thread of its own, which `supervisor`
     /// watches for panics: that it hangs in its driver is no news. Returns at once.
@@ -189,8 +187,6 @@ impl DeviceMonitor {
     }
 }
 
-// === impl DeviceReading ===
-
 impl DeviceReading {
     /// Whether nothing will follow.
     fn is_final(&self) -> bool {
@@ -202,8 +198,6 @@ impl DeviceReading {
         self.devices.iter().find(|device| device.uuid == uuid)
     }
 }
-
-// === impl Device ===
 
 impl Device {
     /// What the process `pid` has there, in bytes, where the driver tells.

@@ -13,8 +13,6 @@ use super::devices::{Device, DeviceProcess, DeviceSource, OpenError};
 #[derive(Debug)]
 pub struct Nvml(Library);
 
-// === impl Nvml ===
-
 impl Nvml {
     /// Opens the library. May take as long as the driver likes.
     ///

@@ -44,8 +44,6 @@ fn parse_process_memory(status: &str) -> Option<u64> {
     Some(anonymous + shared + swapped)
 }
 
-// === impl MachineMemory ===
-
 impl MachineMemory {
     /// Parses /proc/meminfo.
     pub(super) fn parse(meminfo: &str) -> Option<Self> {
@@ -55,8 +53,6 @@ impl MachineMemory {
         })
     }
 }
-
-// === impl CpuTime ===
 
 impl CpuTime {
     /// Parses the first line of /proc/stat (proc_stat(5)). Guest time is part of user time already.

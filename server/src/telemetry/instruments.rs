@@ -145,8 +145,6 @@ metrics! {
         "Models whose weights are prepared";
 }
 
-// === impl Metric ===
-
 impl Metric {
     /// Makes the histogram.
     pub(super) fn histogram(&self, meter: &Meter) -> Histogram<f64> {

@@ -90,8 +90,6 @@ struct Samples {
 /// How long instruments share a snapshot.
 const SNAPSHOT_AGE: Duration = Duration::from_millis(100);
 
-// === impl ModelMetrics ===
-
 impl ModelMetrics {
     /// Instruments of `meter`.
     pub fn new(meter: &Meter) -> Self {
@@ -195,8 +193,6 @@ impl fmt::Debug for ModelMetrics {
     }
 }
 
-// === impl WatcherGuard ===
-
 impl Drop for WatcherGuard {
     fn drop(&mut self) {
         self.0.add(-1, &[]);
@@ -272,8 +268,6 @@ fn typed(to: &dyn AsyncInstrument<u64>, sample: &ModelSample, kind: &'static str
 fn of_model(model: &str) -> KeyValue {
     KeyValue::new("model", model.to_owned())
 }
-
-// === impl Samples ===
 
 impl Samples {
     fn now(&self) -> Arc<[ModelSample]> {

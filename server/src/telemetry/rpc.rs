@@ -60,8 +60,6 @@ struct RpcCall {
     recorded: bool,
 }
 
-// === impl RpcLayer ===
-
 impl RpcLayer {
     /// Records into instruments of `meter` all calls of the services that hangar offers; calls of
     /// others are named `_OTHER`.
@@ -97,8 +95,6 @@ impl fmt::Debug for RpcLayer {
         f.debug_struct("RpcLayer").finish_non_exhaustive()
     }
 }
-
-// === impl RpcService ===
 
 impl<S, A, B> Service<Request<A>> for RpcService<S>
 where
@@ -152,8 +148,6 @@ fn response_of<B: Body>(mut call: RpcCall, response: Response<B>) -> Response<Rp
     response.map(|inner| RpcBody { inner, call })
 }
 
-// === impl RpcBody ===
-
 impl<B: Body<Data = Bytes> + Unpin> Body for RpcBody<B> {
     type Data = Bytes;
     type Error = B::Error;
@@ -203,8 +197,6 @@ impl<B> fmt::Debug for RpcBody<B> {
         f.debug_struct("RpcBody").finish_non_exhaustive()
     }
 }
-
-// === impl RpcCall ===
 
 impl RpcCall {
     fn begin(calls: &Arc<Calls>, path: &str, headers: &HeaderMap) -> Self {

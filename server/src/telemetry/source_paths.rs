@@ -16,8 +16,6 @@ const REGISTRY: &str = "/registry/src/";
 /// Standard error, for a log whose lines are written whole.
 pub(super) struct Log;
 
-// === impl Log ===
-
 impl Write for Log {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let shown = String::from_utf8_lossy(line);

@@ -47,8 +47,6 @@ pub(super) async fn connect(socket: PathBuf) -> Result<Channel, Error> {
     endpoint.connect_with_connector(connector).await
 }
 
-// === impl EncodedResponses ===
-
 impl Codec for EncodedResponses {
     type Encode = GenerateRequest;
     type Decode = Bytes;

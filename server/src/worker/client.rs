@@ -86,8 +86,6 @@ const GENERATE: &str = "Generate";
 /// Longest message in bytes: an embedding of a long batch stays below it.
 const MAX_MESSAGE: usize = 64 << 20;
 
-// === impl Client ===
-
 impl Client {
     /// Connects to the worker that listens on `socket`.
     ///
@@ -236,8 +234,6 @@ fn traced<T>(message: T) -> Request<T> {
     request
 }
 
-// === impl LoadEvents ===
-
 impl LoadEvents {
     /// The next one. `None` when the worker ended the stream itself.
     ///
@@ -260,8 +256,6 @@ impl LoadEvents {
     }
 }
 
-// === impl StatsStream ===
-
 impl StatsStream {
     /// The next ones. `None` when the worker has ended the stream.
     ///
@@ -273,8 +267,6 @@ impl StatsStream {
         Ok(stats.as_ref().map(convert::stats))
     }
 }
-
-// === impl CallError ===
 
 impl CallError {
     /// Whether the worker itself ended the call so. Else its connection broke.

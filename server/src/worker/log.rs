@@ -106,8 +106,6 @@ fn write(line: &[u8], tail: &Tail, window: &mut Window) {
     }
 }
 
-// === impl Tail ===
-
 impl Tail {
     fn push(&self, line: &str) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,8 +135,6 @@ struct Window {
     began: Instant,
     lines: u32,
 }
-
-// === impl Window ===
 
 impl Window {
     fn new() -> Self {

@@ -66,8 +66,6 @@ pub enum SpawnError {
     Handshake(#[from] HandshakeError),
 }
 
-// === impl Process ===
-
 impl Process {
     /// Starts a worker for `model` and sees to it with some of `tasks`. The worker still waits for its configuration:
     /// give it one with [`Starting::handshake`].
@@ -188,8 +186,6 @@ struct PipeReaders {
     lost: CancellationToken,
 }
 
-// === impl Attendants ===
-
 impl PipeReaders {
     /// Reads what the worker writes. The worker is killed when that panics: it would block sooner or later.
     fn read(&self, name: &'static str, drain: impl Future<Output = ()> + Send + 'static) {
@@ -247,8 +243,6 @@ struct Owner {
     lost: CancellationToken,
 }
 
-// === impl Owner ===
-
 impl Owner {
     /// Owns the process, and the lifeline that comes to hold its standard input open, and reports its end to `exit`. That it
     /// was reaped is seen to also when what waits for it panics.
@@ -289,8 +283,6 @@ impl Owner {
         }
     }
 }
-
-// === impl Exit ===
 
 impl From<ExitStatus> for Exit {
     fn from(status: ExitStatus) -> Self {

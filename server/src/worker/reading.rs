@@ -22,8 +22,6 @@ pub struct Reading {
     pub memory: Memory,
 }
 
-// === impl Reading ===
-
 impl Reading {
     /// Looks at the process `pid`. `None` when it is gone.
     pub fn take(pid: u32) -> Option<Self> {

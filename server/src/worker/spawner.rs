@@ -48,8 +48,6 @@ const ENVIRONMENT: &[&str] = &[
     "RAYON_NUM_THREADS",
 ];
 
-// === impl Spawner ===
-
 impl Spawner {
     /// Starts the thread, which `supervisor` watches.
     ///

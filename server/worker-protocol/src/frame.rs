@@ -101,8 +101,6 @@ struct Prefix {
     bytes: u32,
 }
 
-// === impl Prefix ===
-
 impl Prefix {
     /// Takes the next byte, and gives the length with its last one.
     fn push(&mut self, byte: u8) -> Result<Option<usize>, FrameError> {

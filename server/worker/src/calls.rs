@@ -62,8 +62,6 @@ enum State {
     Text,
 }
 
-// === impl Notation ===
-
 impl Notation {
     /// The one of a chat template. `None`: it is another one, or the template has no place for functions.
     pub(crate) fn of(template: &str) -> Option<Self> {
@@ -180,8 +178,6 @@ fn move_references(schema: &mut Value, to: &str) {
     }
 }
 
-// === impl Function ===
-
 impl Function {
     /// As chat templates get it.
     pub(crate) fn for_template(&self) -> Value {
@@ -195,8 +191,6 @@ impl Function {
         })
     }
 }
-
-// === impl CallWatch ===
 
 impl CallWatch {
     /// Looks for calls of these functions. `prompted`: the prompt ends with the opening.

@@ -19,8 +19,6 @@ pub(crate) struct Follower {
     caller: mpsc::Sender<Result<LoadResponse, Status>>,
 }
 
-// === impl LoadEvents ===
-
 impl LoadEvents {
     /// The load has come to `event`.
     pub(crate) fn publish(&self, event: Event) {
@@ -40,8 +38,6 @@ impl LoadEvents {
         }
     }
 }
-
-// === impl Follower ===
 
 impl Follower {
     /// Passes on what there is and what comes.

@@ -43,8 +43,6 @@ pub(super) struct Trial {
     pub(super) busy: [Duration; 3],
 }
 
-// === impl Both ===
-
 impl Both {
     /// Loads the model twice.
     pub(super) async fn start(hangar: &TestServer, case: &Case, first: First) -> Result<Self> {

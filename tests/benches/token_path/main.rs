@@ -43,8 +43,6 @@ struct Case {
 /// Sittings of each order.
 const TRIALS: usize = 2;
 
-// === impl Case ===
-
 impl Case {
     /// What Hangar is asked to load.
     fn spec(&self) -> ModelSpec {

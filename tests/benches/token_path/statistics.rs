@@ -10,8 +10,6 @@ pub(super) struct Spread {
     high: f64,
 }
 
-// === impl Spread ===
-
 impl Spread {
     /// Of these, of which there is at least one.
     pub(super) fn of(mut all: Vec<f64>) -> Self {

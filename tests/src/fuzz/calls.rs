@@ -29,8 +29,6 @@ pub(super) struct Calls {
     path: String,
 }
 
-// === impl Calls ===
-
 impl Calls {
     /// Calls of `methods`; a model is at `path`.
     pub(super) fn new(methods: Vec<MethodDescriptor>, path: String) -> Result<Self> {

@@ -23,8 +23,6 @@ pub(super) struct Maker<'a> {
     pub(super) path: &'a str,
 }
 
-// === impl Maker ===
-
 impl Maker<'_> {
     /// A message of this type.
     pub(super) fn message(

@@ -58,8 +58,6 @@ impl Drop for Starting {
     }
 }
 
-// === impl ServerProcess ===
-
 impl ServerProcess {
     pub(super) async fn start(options: &TestServerBuilder, fixtures: &Fixtures) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("hangar-").tempdir()?;

@@ -33,8 +33,6 @@ static MODEL: LazyLock<Result<MessageDescriptor, String>> = LazyLock::new(|| {
     model.ok_or_else(|| "there is no hangar.v1.Model".to_owned())
 });
 
-// === impl Mask ===
-
 impl Mask {
     /// The mask of `paths`. What is wrong with them is added to `violations`.
     ///

@@ -46,8 +46,6 @@ pub(super) fn outbox() -> (Outbox, Inbox) {
     (Outbox(shared.clone()), Inbox(shared))
 }
 
-// === impl Outbox ===
-
 impl Outbox {
     /// Adds a response that is a chunk.
     ///
@@ -94,8 +92,6 @@ impl Drop for Outbox {
     }
 }
 
-// === impl Inbox ===
-
 impl Inbox {
     /// The next response; `None` after the last.
     pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Response>> {
@@ -116,8 +112,6 @@ impl Inbox {
         Poll::Pending
     }
 }
-
-// === impl Shared ===
 
 impl Shared {
     fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {

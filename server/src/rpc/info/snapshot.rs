@@ -27,8 +27,6 @@ pub(in crate::rpc) struct Sources<'a> {
 /// Models in one answer.
 const MAX_MODELS: usize = 1000;
 
-// === impl Sources ===
-
 impl Sources<'_> {
     /// Answers `request`. Reads a few files of /proc, and the catalog.
     pub(in crate::rpc) async fn answer(

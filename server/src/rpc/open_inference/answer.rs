@@ -26,8 +26,6 @@ pub(super) struct Answer {
     cumulative: f32,
 }
 
-// === impl Answer ===
-
 impl Answer {
     /// Nothing yet.
     pub(super) fn new(mut form: Form) -> Self {

@@ -67,8 +67,6 @@ const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
 const MAX_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
-// === impl Ask ===
-
 impl ParsedRequest {
     /// Reads `request`, whose model has this `version`.
     ///
@@ -117,8 +115,6 @@ impl ParsedRequest {
         })
     }
 }
-
-// === impl Inputs ===
 
 impl Inputs {
     fn bytes(&self, tensor: Tensor) -> Option<Bytes> {

@@ -54,8 +54,6 @@ const ANY: i64 = -1;
 /// Texts of a request: more than Embed takes, which says so.
 const MAX_TEXTS: usize = 4096;
 
-// === impl Ask ===
-
 impl ParsedRequest {
     /// Reads `request`, whose model has this `version`.
     ///
@@ -93,8 +91,6 @@ impl ParsedRequest {
         })
     }
 }
-
-// === impl Form ===
 
 impl Form {
     /// A response without outputs.

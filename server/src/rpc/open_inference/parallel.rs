@@ -82,8 +82,6 @@ pub(super) fn responses(
         .boxed()
 }
 
-// === impl ParallelCall ===
-
 impl ParallelCall {
     async fn answer(self, request: ModelInferRequest) -> OfRequest {
         let failed = Failed {
@@ -200,8 +198,6 @@ struct Failed {
     model: String,
     id: String,
 }
-
-// === impl Failed ===
 
 impl Failed {
     fn response(&self, status: &Status) -> ModelStreamInferResponse {

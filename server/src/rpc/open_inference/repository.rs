@@ -23,8 +23,6 @@ use crate::{
 /// More models than a catalog can hold.
 const ALL: usize = u32::MAX as usize;
 
-// === impl OpenInferenceApi ===
-
 impl OpenInferenceApi {
     /// All registered models.
     pub(super) async fn index(

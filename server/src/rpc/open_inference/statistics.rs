@@ -9,8 +9,6 @@ use hangar_client::inference::{
 use super::OpenInferenceApi;
 use crate::{lifecycle::Model, model::Memory, rpc::error::ApiError};
 
-// === impl OpenInferenceApi ===
-
 impl OpenInferenceApi {
     /// What the model that `request` names did, or all that are known to have done anything.
     pub(super) async fn statistics(

@@ -88,8 +88,6 @@ pub(super) fn outputs() -> Vec<Tensor> {
     outputs
 }
 
-// === impl ModelTask ===
-
 impl ModelTask {
     /// What a model of this `kind` is for.
     ///
@@ -139,8 +137,6 @@ impl ModelTask {
     }
 }
 
-// === impl Tensor ===
-
 impl Tensor {
     fn metadata(&self) -> TensorMetadata {
         TensorMetadata {
@@ -167,8 +163,6 @@ impl Tensor {
         }
     }
 }
-
-// === impl Datatype ===
 
 impl Datatype {
     /// Its name in a tensor.

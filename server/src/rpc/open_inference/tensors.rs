@@ -181,8 +181,6 @@ pub(super) fn write(
     });
 }
 
-// === impl Element ===
-
 impl Element {
     fn typed(self) -> InferTensorContents {
         let mut contents = InferTensorContents::default();

@@ -33,8 +33,6 @@ pub(super) struct Latencies {
     worst: Option<Duration>,
 }
 
-// === impl Summary ===
-
 impl Summary {
     pub(super) fn add(&mut self, sample: &UsageSample) {
         let duration = sample.duration.as_ref().map(convert::to_duration);
@@ -65,8 +63,6 @@ impl Summary {
         self.completion_tokens as f64 / self.duration.as_secs_f64().max(1.0)
     }
 }
-
-// === impl Latencies ===
 
 impl Latencies {
     fn add(&mut self, quantiles: Option<&LatencyQuantiles>) {
