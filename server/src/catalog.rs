@@ -22,26 +22,24 @@ mod writer;
 
 use std::{fmt, io, path::Path, sync::Arc};
 
-use rusqlite::Connection;
-
-use crate::{
-    model::{Etag, ModelId, Spec},
-    supervisor::Supervisor,
-};
-
 pub use entry::{Attempt, CatalogEntry, Learned, LearnedMemory, LearnedPace, NewEntry, Origin};
 pub use error::{
     DeclareError, DeleteError, OpenError, RegisterError, StorageError, Taken, UpdateError,
 };
 pub use history::KeptSample;
 pub use list::{ListFilter, ListOrder, ListQuery, Page, Position, SourceKind};
-pub use notes::Note;
-pub use requests::{MakeAnswer, REMEMBERED, REMEMBERED_FOR, Remember, Remembered, RequestKey};
-pub use switches::Moved;
-
 use names::Names;
+pub use notes::Note;
 use readers::Readers;
+pub use requests::{MakeAnswer, REMEMBERED, REMEMBERED_FOR, Remember, Remembered, RequestKey};
+use rusqlite::Connection;
+pub use switches::Moved;
 use writer::Writer;
+
+use crate::{
+    model::{Etag, ModelId, Spec},
+    supervisor::Supervisor,
+};
 
 /// The catalog. Clones are the same catalog; it ends with [`Catalog::close`].
 #[derive(Clone)]

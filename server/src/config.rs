@@ -10,19 +10,20 @@ mod models;
 mod time_limits;
 mod values;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
-
-use crate::download::HubOptions;
-
 pub use hub::HubLayer;
 pub use layer::Layer;
 pub use models::DeclaredModel;
 pub use time_limits::TimeLimits;
 pub use values::{LogFormat, Readiness};
+
+use crate::download::HubOptions;
 
 /// Version of the package.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

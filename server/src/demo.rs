@@ -13,6 +13,7 @@ use hangar_client::{
     Client, GenerateEvent,
     v1::{ModelInfo, ModelState, ModelUnload, UnloadVerification},
 };
+use screen::Screen;
 
 use crate::{
     config::{DemoArguments, Settings, SettingsArguments},
@@ -21,7 +22,6 @@ use crate::{
     supervisor::FAULT,
     telemetry::Telemetry,
 };
-use screen::Screen;
 
 /// The model that is played with.
 const MODEL: &str = "demo";

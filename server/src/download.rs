@@ -18,12 +18,6 @@ mod space;
 mod token;
 mod transfer;
 
-pub use cache::Snapshot;
-pub use error::DownloadError;
-pub use progress::Progress;
-pub use repositories::Repositories;
-pub use token::Token;
-
 use std::{
     collections::{HashMap, HashSet},
     fs::DirBuilder,
@@ -34,7 +28,12 @@ use std::{
     time::Duration,
 };
 
+pub use cache::Snapshot;
+pub use error::DownloadError;
 use futures::{StreamExt, TryStreamExt, stream};
+pub use progress::Progress;
+pub use repositories::Repositories;
+pub use token::Token;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio_util::task::TaskTracker;
 

@@ -6,11 +6,10 @@
 //! there; a file of its name with `.reached` behind it says that somebody does. A point of one model has that model's
 //! id behind its name, as in `driver.m`.
 
-#[cfg(not(feature = "failpoints"))]
-pub(crate) use released::{meets, pass};
-
 #[cfg(feature = "failpoints")]
 pub(crate) use ordered::{meets, pass};
+#[cfg(not(feature = "failpoints"))]
+pub(crate) use released::{meets, pass};
 
 #[cfg(not(feature = "failpoints"))]
 mod released {

@@ -5,22 +5,27 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::{
+    Router,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use hangar_client::status::StatusService;
-use http::header::{CONTENT_TYPE, HeaderMap};
-use http::{HeaderValue, StatusCode};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, HeaderMap},
+};
 use prometheus::{Registry, TextEncoder};
-use tonic::Status;
-use tonic::server::NamedService;
+use tonic::{Status, server::NamedService};
 use tonic_health::pb::health_server::HealthServer;
 use tower::{Layer, layer::layer_fn};
 
-use crate::rpc::completed;
-use crate::rpc::deadline::DeadlineLayer;
-use crate::rpc::health::{HealthService, HealthSource, LIVENESS, READINESS, STARTUP};
-use crate::rpc::reflection::{self, Port};
+use crate::rpc::{
+    completed,
+    deadline::DeadlineLayer,
+    health::{HealthService, HealthSource, LIVENESS, READINESS, STARTUP},
+    reflection::{self, Port},
+};
 
 /// Routes of the ops port.
 ///
@@ -102,9 +107,9 @@ mod tests {
     use tokio::sync::watch;
     use tokio_util::sync::CancellationToken;
     use tonic::Code;
-    use tonic_health::pb::HealthCheckRequest;
-    use tonic_health::pb::health_check_response::ServingStatus;
-    use tonic_health::pb::health_client::HealthClient;
+    use tonic_health::pb::{
+        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    };
     use tower::ServiceExt;
 
     use super::*;

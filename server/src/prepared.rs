@@ -14,10 +14,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use directory::Directory;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::model::{ModelId, Spec};
-use directory::Directory;
 
 /// The cache. Cheap to share.
 #[derive(Debug)]

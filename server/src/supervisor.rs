@@ -18,17 +18,16 @@ use std::{
     time::Duration,
 };
 
+pub use liveness::LivenessProbe;
+use liveness::LivenessProbes;
+pub use tasks::Tasks;
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
     watch,
 };
 use tokio_util::sync::CancellationToken;
 
-pub use liveness::LivenessProbe;
-pub use tasks::Tasks;
-
 use crate::failpoint;
-use liveness::LivenessProbes;
 
 /// Watches the tasks of one server. Clones are the same supervisor.
 #[derive(Clone, Debug)]

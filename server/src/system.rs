@@ -8,10 +8,12 @@ mod devices;
 mod nvml;
 mod proc;
 
-use std::fs;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use cgroup::Groups;
 pub use devices::{

@@ -13,25 +13,29 @@ mod views;
 
 use std::time::Duration;
 
-use opentelemetry::metrics::{Meter, MeterProvider};
-use opentelemetry::trace::TracerProvider;
+use opentelemetry::{
+    metrics::{Meter, MeterProvider},
+    trace::TracerProvider,
+};
 use opentelemetry_otlp::{ExporterBuildError, MetricExporter, SpanExporter, WithExportConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
-use tracing::Subscriber;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{EnvFilter, Layer};
-
-use crate::config::{LogFormat, Settings, VERSION};
-
+use opentelemetry_sdk::{
+    Resource,
+    metrics::SdkMeterProvider,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracerProvider},
+};
 pub use propagation::{extract, propagate};
 pub use source_paths::shorten;
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::Targets,
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    util::{SubscriberInitExt, TryInitError},
+};
+
+use crate::config::{LogFormat, Settings, VERSION};
 
 /// Name of the server in telemetry, unless the environment variable OTEL_SERVICE_NAME says another.
 const SERVICE_NAME: &str = "hangar";

@@ -3,10 +3,9 @@
 mod kv_cache;
 
 use hangar_client::v1;
+pub use kv_cache::kv_cache;
 
 use crate::model::{Adapter, DataType, Format, ModelKind};
-
-pub use kv_cache::kv_cache;
 
 /// A LoRA adapter.
 pub fn adapter(adapter: &Adapter) -> v1::LoraAdapter {

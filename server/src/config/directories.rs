@@ -1,11 +1,15 @@
 //! Paths among the settings: where they are by default, and what they must fulfil.
 
-use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, Permissions};
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+};
 
 use sha2::{Digest, Sha256};
 

@@ -1,14 +1,17 @@
 //! Settings of the model hub.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use clap::Args;
-use clap::builder::BoolishValueParser;
+use clap::{Args, builder::BoolishValueParser};
 use serde::Deserialize;
 
-use super::ConfigError;
-use super::values::{self, Seconds};
+use super::{
+    ConfigError,
+    values::{self, Seconds},
+};
 use crate::download::{HubOptions, Repositories, Token};
 
 /// Settings of the model hub from one source. All keys begin with `hub_`.

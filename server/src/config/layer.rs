@@ -2,15 +2,18 @@
 
 mod resolve;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
-use clap::Args;
-use clap::builder::BoolishValueParser;
+use clap::{Args, builder::BoolishValueParser};
 use serde::Deserialize;
 
-use super::values::{self, LogFormat, Readiness, Seconds, Size};
-use super::{ConfigError, HubLayer};
+use super::{
+    ConfigError, HubLayer,
+    values::{self, LogFormat, Readiness, Seconds, Size},
+};
 
 /// Settings of one source. The flags' names with underscores are the file's keys.
 #[derive(Clone, Debug, Default, PartialEq, Args, Deserialize)]

@@ -69,8 +69,7 @@ fn wrong(model: impl std::fmt::Display, what: impl std::fmt::Display) -> ConfigE
 mod tests {
     use std::{path::PathBuf, time::Duration};
 
-    use super::super::Layer;
-    use super::*;
+    use super::{super::Layer, *};
     use crate::model::{Adapter, KvCache, ModelKind, RestartMode, Source};
 
     fn read(text: &str) -> Result<Vec<DeclaredModel>, String> {

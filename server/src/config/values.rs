@@ -1,10 +1,6 @@
 //! Kinds of values, how they are written, and what each must fulfil by itself.
 
-use std::fmt;
-use std::io::IsTerminal;
-use std::marker::PhantomData;
-use std::str::FromStr;
-use std::time::Duration;
+use std::{fmt, io::IsTerminal, marker::PhantomData, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use clap::ValueEnum;

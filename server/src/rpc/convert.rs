@@ -10,15 +10,14 @@ mod unload;
 use std::time::Duration;
 
 use hangar_client::v1;
-
-use crate::model::{Failure, Pace, Sampling};
-
 pub(super) use load::{fatal_prompt, learned, load_record};
 pub(super) use metadata::metadata_message;
 pub(super) use spec::spec;
 pub(super) use status::{memory, status, suspend_reason};
 pub(super) use switch::{switch, switch_strategy};
 pub(super) use unload::unloaded;
+
+use crate::model::{Failure, Pace, Sampling};
 
 /// How the next token is chosen.
 pub(super) fn sampling(sampling: &Sampling) -> v1::Sampling {

@@ -3,10 +3,12 @@
 //! Invariant: a call with a deadline ends with DEADLINE_EXCEEDED as soon as the deadline passes, and by
 //! then its handler or its response stream has been dropped. A call without one passes unchanged.
 
-use std::fmt;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};

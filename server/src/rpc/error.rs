@@ -7,6 +7,8 @@ mod status;
 
 use std::{collections::HashMap, time::Duration};
 
+pub use bare::completed;
+pub use catalog::CatalogRefusal;
 use hangar_client::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -16,9 +18,6 @@ use crate::{
     lifecycle::{Holder, UnknownModel, UnknownSession},
     model::{Failure, Reason},
 };
-
-pub use bare::completed;
-pub use catalog::CatalogRefusal;
 
 /// Domain of all error details.
 pub(super) const DOMAIN: &str = "hangar.v1";

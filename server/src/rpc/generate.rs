@@ -20,9 +20,13 @@ use std::{
 };
 
 use bytes::Bytes;
+pub(super) use check::{Generate, parse};
 use futures::Stream;
 use hangar_client::v1::{GenerateDone, GenerateResponse};
+use outbox::{Inbox, Outbox};
+use peek::{Peek, peek};
 use prost::Message;
+pub(super) use span::failed as span_failed;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Status, Streaming};
@@ -38,11 +42,6 @@ use crate::{
     lifecycle::{Admitted, Fleet, Permit, RequestRecord},
     worker::GenerateCall,
 };
-use outbox::{Inbox, Outbox};
-use peek::{Peek, peek};
-
-pub(super) use check::{Generate, parse};
-pub(super) use span::failed as span_failed;
 
 /// The encoded responses of a Generate call. Dropping it ends the generation.
 pub struct Generation {

@@ -3,16 +3,17 @@
 //! Invariant: an answer is derived from [`HealthSource`] when it is given; nothing is cached. A watcher
 //! gets the current status first, then each status that differs from the last one it got.
 
-use std::pin::Pin;
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_server::{Health, HealthServer};
-use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse,
+    health_check_response::ServingStatus,
+    health_server::{Health, HealthServer},
+};
 use tonic_types::{ErrorDetails, StatusExt};
 
 /// Service that tells whether the process itself turns.
@@ -198,8 +199,10 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-    use std::sync::{Mutex, PoisonError};
+    use std::{
+        collections::HashMap,
+        sync::{Mutex, PoisonError},
+    };
 
     use futures::StreamExt;
 

@@ -9,9 +9,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use devices::{Holding, devices};
 use hangar_client::v1::{
     CacheInfo, DesiredState, LoadRecord, ModelInfo, ModelMetrics, ServerInfo, SystemInfo,
 };
+pub(super) use snapshot::Sources;
 
 use crate::{
     catalog::{CatalogEntry, Learned},
@@ -22,9 +24,6 @@ use crate::{
     rpc::convert,
     system,
 };
-
-use devices::{Holding, devices};
-pub(super) use snapshot::Sources;
 
 /// When this run of the server began.
 #[derive(Clone, Copy, Debug)]

@@ -16,6 +16,7 @@ use hangar_client::v1::{
     SwitchModelResponse, UnloadModelRequest, UnloadModelResponse, WatchStatusRequest,
     model_service_server::ModelService,
 };
+pub(super) use load::ended;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
@@ -29,8 +30,6 @@ use crate::{
     system::SystemMonitor,
     telemetry::model::ModelMetrics,
 };
-
-pub(super) use load::ended;
 
 /// Implements ModelService.
 #[derive(Debug)]

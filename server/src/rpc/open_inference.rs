@@ -15,6 +15,8 @@ mod tensors;
 
 use std::sync::Arc;
 
+use answer::Answer;
+use ask::ParsedRequest;
 use futures::StreamExt;
 use hangar_client::{
     inference::{
@@ -28,6 +30,8 @@ use hangar_client::{
     },
     v1::generate_response::Event,
 };
+use parallel::Responses;
+use task::ModelTask;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -37,8 +41,7 @@ use super::{
     embed,
     error::ApiError,
     generate::{self, Decoded},
-    health::HealthSource,
-    health::READINESS,
+    health::{HealthSource, READINESS},
     validate::model_id,
 };
 use crate::{
@@ -46,10 +49,6 @@ use crate::{
     lifecycle::{Fleet, Model},
     model::{Failure, ModelId, ModelKind, Reason, Stage},
 };
-use answer::Answer;
-use ask::ParsedRequest;
-use parallel::Responses;
-use task::ModelTask;
 
 /// Implements GRPCInferenceService.
 #[derive(Clone)]

@@ -13,8 +13,7 @@ use std::{
 
 use futures::future::Either;
 use tonic::{Status, body::Body, server::NamedService};
-use tonic_reflection::server::{Builder, Error};
-use tonic_reflection::server::{v1, v1alpha};
+use tonic_reflection::server::{Builder, Error, v1, v1alpha};
 use tower::Service;
 
 use super::error::ApiError;
@@ -121,10 +120,10 @@ mod tests {
     use futures::StreamExt as _;
     use prost::Message;
     use prost_types::FileDescriptorProto;
-    use tonic_reflection::pb::v1::ServerReflectionRequest;
-    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
-    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
 
     use super::*;
 

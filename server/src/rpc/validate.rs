@@ -8,11 +8,10 @@ mod spec;
 use std::time::Duration;
 
 use hangar_client::v1;
+pub(super) use spec::{refuse_later_fields, spec};
 
 use super::error::ApiError;
 use crate::model::{ModelId, Sampling};
-
-pub(super) use spec::{refuse_later_fields, spec};
 
 /// Longest wait, drain or time-out that a request may ask for.
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -4,9 +4,11 @@
 //! for memory only. Inside a container the path that /proc tells may not exist under the mount point:
 //! then the mount point itself is the own group.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::proc::MachineMemory;
 

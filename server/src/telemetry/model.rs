@@ -3,12 +3,16 @@
 //! Invariant: what can be counted from the models' own state is observed from a snapshot when metrics are
 //! collected, so that a model that is gone has no series any more. Only durations are recorded by calls.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
-use opentelemetry::KeyValue;
-use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter, UpDownCounter};
+use opentelemetry::{
+    KeyValue,
+    metrics::{AsyncInstrument, Counter, Histogram, Meter, UpDownCounter},
+};
 use strum::VariantArray;
 
 use super::instruments::{self, Metric};

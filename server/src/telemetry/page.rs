@@ -1,22 +1,21 @@
 //! The page of metrics lists all of them, as they are defined and as they are scraped.
 
-use std::collections::BTreeSet;
-use std::fmt::Write;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{collections::BTreeSet, fmt::Write, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{HeaderMap, Request, Response};
 use prometheus::proto::{MetricFamily, MetricType};
 use tower::{Layer as _, ServiceExt, service_fn};
 
-use super::cache::observe_cache;
-use super::instruments::{ALL, Kind, Metric};
-use super::model::{MemorySample, ModelMetrics, ModelSample, RequestSample, observe_models};
-use super::rpc::RpcLayer;
-use super::{Telemetry, tests};
-use crate::model::SuspendCause;
-use crate::prepared::PreparedCache;
+use super::{
+    Telemetry,
+    cache::observe_cache,
+    instruments::{ALL, Kind, Metric},
+    model::{MemorySample, ModelMetrics, ModelSample, RequestSample, observe_models},
+    rpc::RpcLayer,
+    tests,
+};
+use crate::{model::SuspendCause, prepared::PreparedCache};
 
 /// Records all that can be recorded, with all labels that it can have.
 async fn record_everything(telemetry: &Telemetry, directory: &std::path::Path) {

@@ -1,9 +1,11 @@
 //! W3C trace context in the headers of calls.
 
 use http::HeaderMap;
-use opentelemetry::Context;
-use opentelemetry::global::get_text_map_propagator;
-use opentelemetry::propagation::{Extractor, Injector};
+use opentelemetry::{
+    Context,
+    global::get_text_map_propagator,
+    propagation::{Extractor, Injector},
+};
 use tonic::metadata::{MetadataKey, MetadataMap};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;

@@ -3,24 +3,27 @@
 //! Invariant: each call is recorded exactly once, when its last byte was handed over or when it was
 //! dropped before that; then it was CANCELLED.
 
-use std::collections::HashSet;
-use std::fmt;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::{
+    collections::HashSet,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Histogram, Meter};
+use opentelemetry::{
+    KeyValue,
+    metrics::{Histogram, Meter},
+};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
 use tower::{Layer, Service};
-use tracing::field::Empty;
-use tracing::{Instrument, Span, info_span};
+use tracing::{Instrument, Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// Name of a method that is not known: anybody can make up names, and each would be a series.

@@ -1,9 +1,13 @@
 //! Tests of what is measured, of what `/metrics` shows of it, and of how traces are carried on.
 
-use std::convert::Infallible;
-use std::future::{pending, ready};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    convert::Infallible,
+    future::{pending, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -17,11 +21,15 @@ use tower::{Layer as _, ServiceExt, service_fn};
 use tracing::info_span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::model::{MemorySample, ModelMetrics, ModelSample, RequestSample, observe_models};
-use super::rpc::RpcLayer;
-use super::*;
-use crate::config::{Layer as SettingsLayer, SettingsArguments};
-use crate::supervisor::Supervisor;
+use super::{
+    model::{MemorySample, ModelMetrics, ModelSample, RequestSample, observe_models},
+    rpc::RpcLayer,
+    *,
+};
+use crate::{
+    config::{Layer as SettingsLayer, SettingsArguments},
+    supervisor::Supervisor,
+};
 
 const GET_INFO: &str = "hangar.v1.ModelService/GetInfo";
 const CALLS: &str = "rpc_server_call_duration_seconds_count";

@@ -1,7 +1,9 @@
 //! Tests of what a caller gets at its deadline.
 
-use std::convert::Infallible;
-use std::future::{pending, ready};
+use std::{
+    convert::Infallible,
+    future::{pending, ready},
+};
 
 use http_body_util::{BodyExt, StreamBody};
 use tower::{ServiceExt, service_fn};

@@ -1,9 +1,10 @@
 //! What a Generate request may ask for.
 
+use std::time::Duration;
+
 use hangar_client::v1::{Constraint, GenerateRequest, constraint::Constraint as Notation};
 use prost::Message;
 use prost_types::{Struct, Value, value::Kind};
-use std::time::Duration;
 
 use super::{parts, tools};
 use crate::{
