@@ -5,11 +5,14 @@
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-use super::{get::GetModel, update::UpdateModel};
+use super::{
+    get::GetModel,
+    update::{UpdateModel, changed_fields},
+};
 use crate::{
     client::Client,
     error::Error,
-    v1::{ErrorReason, Model, ModelSpec, UpdateModelResponse},
+    v1::{ErrorReason, Model, UpdateModelResponse},
 };
 
 /// How often the change is made before somebody else's changes are given way to.
@@ -107,26 +110,6 @@ impl EditModel {
             false => update,
         })
     }
-}
-
-/// Names of the fields in which two specs differ.
-macro_rules! differing {
-    ($old:expr, $new:expr, $($field:ident)+) => {
-        [$((stringify!($field), $old.$field != $new.$field)),+]
-    };
-}
-
-/// Fields of a spec in which `new` differs from `old`.
-fn changed_fields(old: &ModelSpec, new: &ModelSpec) -> Vec<&'static str> {
-    let fields = differing!(
-        old, new,
-        source display_name description provider languages capabilities labels kind format device
-        dtype quantization adapters context_length max_concurrency max_queue chat_template tokenizer
-        generation_defaults memory_hint idle_timeout pinned required preload priority load_on_demand
-        restart_policy kv_cache
-    );
-    let changed = fields.into_iter().filter(|(_, differs)| *differs);
-    changed.map(|(field, _)| field).collect()
 }
 
 #[cfg(test)]

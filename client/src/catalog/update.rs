@@ -267,5 +267,25 @@ impl UpdateModel {
     }
 }
 
+/// Names of the fields in which two specs differ.
+macro_rules! differing {
+    ($old:expr, $new:expr, $($field:ident)+) => {
+        [$((stringify!($field), $old.$field != $new.$field)),+]
+    };
+}
+
+/// Fields of a spec in which `new` differs from `old`.
+pub(super) fn changed_fields(old: &ModelSpec, new: &ModelSpec) -> Vec<&'static str> {
+    let fields = differing!(
+        old, new,
+        source display_name description provider languages capabilities labels kind format device
+        dtype quantization adapters context_length max_concurrency max_queue chat_template tokenizer
+        generation_defaults memory_hint idle_timeout pinned required preload priority load_on_demand
+        restart_policy kv_cache
+    );
+    let changed = fields.into_iter().filter(|(_, differs)| *differs);
+    changed.map(|(field, _)| field).collect()
+}
+
 #[cfg(test)]
 mod tests;

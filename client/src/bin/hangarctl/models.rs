@@ -120,7 +120,7 @@ async fn update(client: &Client, args: UpdateArgs, writer: &Writer) -> Result<()
 /// Makes the changes that the arguments ask for, on the `whole` spec that they give or that of the model.
 fn change(model: &mut Model, whole: Option<ModelSpec>, args: &UpdateArgs) {
     let mut spec = whole.or_else(|| model.spec.take()).unwrap_or_default();
-    spec::apply(&args.spec, &mut spec);
+    args.spec.apply(&mut spec);
     for key in &args.remove_label {
         spec.labels.remove(key);
     }

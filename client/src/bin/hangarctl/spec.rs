@@ -2,10 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use hangar_client::{
-    convert::to_proto_duration,
-    v1::{DemoSource, HuggingFaceSource, KvCache, ModelSpec, RestartMode, model_source::Source},
-};
+use hangar_client::v1::ModelSpec;
 
 use crate::{args::spec::SpecArgs, json, output::Failure};
 
@@ -14,7 +11,7 @@ const NAME: &str = "hangar.v1.ModelSpec";
 /// The spec that the arguments describe. `None`: none of them does.
 pub(crate) fn given(args: &SpecArgs) -> Result<Option<ModelSpec>, Failure> {
     let mut spec = whole(args)?.unwrap_or_default();
-    apply(args, &mut spec);
+    args.apply(&mut spec);
     if spec == ModelSpec::default() {
         return Ok(None);
     }
@@ -33,82 +30,6 @@ pub(crate) fn whole(args: &SpecArgs) -> Result<Option<ModelSpec>, Failure> {
         (None, Some(path)) => Ok(Some(read(path)?)),
         (None, None) => Ok(None),
     }
-}
-
-/// Puts the single settings over `spec`.
-pub(crate) fn apply(args: &SpecArgs, spec: &mut ModelSpec) {
-    if let Some(source) = source(args) {
-        spec.source = Some(source.into());
-    }
-    for label in &args.label {
-        spec.labels.insert(label.key.clone(), label.value.clone());
-    }
-    apply_adapters(args, spec);
-    set(&mut spec.display_name, args.display_name.clone());
-    set(&mut spec.description, args.description.clone());
-    set(&mut spec.device, args.device.clone());
-    set(&mut spec.quantization, args.quantization.clone());
-    set(&mut spec.context_length, args.context_length);
-    set(&mut spec.max_concurrency, args.max_concurrency);
-    let kv_cache = args.kv_cache.map(|size| KvCache { size: Some(size) });
-    set(&mut spec.kv_cache, kv_cache.map(Some));
-    set(&mut spec.max_queue, args.max_queue.map(Some));
-    let idle_timeout = args.idle_timeout.map(to_proto_duration);
-    set(&mut spec.idle_timeout, idle_timeout.map(Some));
-    set(&mut spec.pinned, args.pinned);
-    set(&mut spec.required, args.required);
-    set(&mut spec.preload, args.preload);
-    set(&mut spec.load_on_demand, args.load_on_demand);
-    set(&mut spec.priority, args.priority);
-    if let Some(kind) = args.kind {
-        spec.set_kind(kind.into());
-    }
-    if let Some(dtype) = args.dtype {
-        spec.set_dtype(dtype.into());
-    }
-    if let Some(mode) = args.restart.map(RestartMode::from) {
-        spec.restart_policy.get_or_insert_default().set_mode(mode);
-    }
-    if let Some(temperature) = args.default_temperature {
-        let defaults = spec.generation_defaults.get_or_insert_default();
-        defaults.sampling.get_or_insert_default().temperature = Some(temperature);
-    }
-    if let Some(tokens) = args.default_max_tokens {
-        spec.generation_defaults.get_or_insert_default().max_tokens = tokens;
-    }
-}
-
-/// Adds adapters; one takes the place of another of its name.
-fn apply_adapters(args: &SpecArgs, spec: &mut ModelSpec) {
-    if args.no_adapters {
-        spec.adapters.clear();
-    }
-    for adapter in &args.adapter {
-        match spec.adapters.iter_mut().find(|it| it.name == adapter.name) {
-            Some(same) => same.clone_from(adapter),
-            None => spec.adapters.push(adapter.clone()),
-        }
-    }
-}
-
-fn set<T>(field: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *field = value;
-    }
-}
-
-fn source(args: &SpecArgs) -> Option<Source> {
-    if args.demo {
-        return Some(Source::Demo(DemoSource {}));
-    }
-    if let Some(repository) = &args.hugging_face {
-        return Some(Source::HuggingFace(HuggingFaceSource {
-            repository: repository.clone(),
-            revision: args.revision.clone().unwrap_or_default(),
-            files: args.hub_file.clone(),
-        }));
-    }
-    args.path.clone().map(Source::Path)
 }
 
 /// Reads a file as TOML if it is named so, else as JSON; standard input as JSON if it begins like it.
@@ -141,6 +62,7 @@ fn read(path: &Path) -> Result<ModelSpec, Failure> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use hangar_client::v1::{HuggingFaceSource, RestartMode, model_source::Source};
 
     use super::*;
     use crate::args::{Cli, Command};

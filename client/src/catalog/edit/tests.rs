@@ -2,7 +2,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 
 use super::*;
-use crate::v1::{FILE_DESCRIPTOR_SET, MemoryHint};
+use crate::v1::{FILE_DESCRIPTOR_SET, MemoryHint, ModelSpec};
 
 #[test]
 fn only_fields_that_differ_are_written() {
@@ -26,7 +26,7 @@ fn every_field_of_a_spec_is_compared() {
         .flat_map(|file| &file.message_type)
         .find(|message| message.name() == "ModelSpec")
         .unwrap();
-    let source = include_str!("../edit.rs");
+    let source = include_str!("../update.rs");
     let (_, list) = source.split_once("old, new,\n").unwrap();
     let (list, _) = list.split_once(')').unwrap();
     let compared: Vec<_> = list.split_whitespace().collect();

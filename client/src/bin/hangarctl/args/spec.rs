@@ -3,7 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use hangar_client::v1::{self, kv_cache::Size};
+use hangar_client::{
+    convert::to_proto_duration,
+    v1::{
+        self, DemoSource, HuggingFaceSource, KvCache, ModelSpec, RestartMode, kv_cache::Size,
+        model_source::Source,
+    },
+};
 
 use super::kv_cache::kv_cache;
 
@@ -158,6 +164,84 @@ pub(crate) fn label(text: &str) -> Result<Label, String> {
 }
 
 /// Reads `NAME=PATH` or `NAME=demo`.
+impl SpecArgs {
+    /// Puts the single settings over `spec`.
+    pub(crate) fn apply(&self, spec: &mut ModelSpec) {
+        if let Some(source) = self.source() {
+            spec.source = Some(source.into());
+        }
+        for label in &self.label {
+            spec.labels.insert(label.key.clone(), label.value.clone());
+        }
+        self.apply_adapters(spec);
+        set(&mut spec.display_name, self.display_name.clone());
+        set(&mut spec.description, self.description.clone());
+        set(&mut spec.device, self.device.clone());
+        set(&mut spec.quantization, self.quantization.clone());
+        set(&mut spec.context_length, self.context_length);
+        set(&mut spec.max_concurrency, self.max_concurrency);
+        let kv_cache = self.kv_cache.map(|size| KvCache { size: Some(size) });
+        set(&mut spec.kv_cache, kv_cache.map(Some));
+        set(&mut spec.max_queue, self.max_queue.map(Some));
+        let idle_timeout = self.idle_timeout.map(to_proto_duration);
+        set(&mut spec.idle_timeout, idle_timeout.map(Some));
+        set(&mut spec.pinned, self.pinned);
+        set(&mut spec.required, self.required);
+        set(&mut spec.preload, self.preload);
+        set(&mut spec.load_on_demand, self.load_on_demand);
+        set(&mut spec.priority, self.priority);
+        if let Some(kind) = self.kind {
+            spec.set_kind(kind.into());
+        }
+        if let Some(dtype) = self.dtype {
+            spec.set_dtype(dtype.into());
+        }
+        if let Some(mode) = self.restart.map(RestartMode::from) {
+            spec.restart_policy.get_or_insert_default().set_mode(mode);
+        }
+        if let Some(temperature) = self.default_temperature {
+            let defaults = spec.generation_defaults.get_or_insert_default();
+            defaults.sampling.get_or_insert_default().temperature = Some(temperature);
+        }
+        if let Some(tokens) = self.default_max_tokens {
+            spec.generation_defaults.get_or_insert_default().max_tokens = tokens;
+        }
+    }
+
+    /// Adds adapters; one takes the place of another of its name.
+    fn apply_adapters(&self, spec: &mut ModelSpec) {
+        if self.no_adapters {
+            spec.adapters.clear();
+        }
+        for adapter in &self.adapter {
+            match spec.adapters.iter_mut().find(|it| it.name == adapter.name) {
+                Some(same) => same.clone_from(adapter),
+                None => spec.adapters.push(adapter.clone()),
+            }
+        }
+    }
+
+    fn source(&self) -> Option<Source> {
+        if self.demo {
+            return Some(Source::Demo(DemoSource {}));
+        }
+        if let Some(repository) = &self.hugging_face {
+            return Some(Source::HuggingFace(HuggingFaceSource {
+                repository: repository.clone(),
+                revision: self.revision.clone().unwrap_or_default(),
+                files: self.hub_file.clone(),
+            }));
+        }
+        self.path.clone().map(Source::Path)
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
 fn adapter(text: &str) -> Result<v1::LoraAdapter, String> {
     match text.split_once('=') {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(match path {
