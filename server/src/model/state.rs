@@ -240,7 +240,9 @@ impl State {
     pub fn next(&self) -> Option<&Load> {
         match self {
             Self::Draining { next, .. } | Self::Unloading { next, .. } => next.as_ref(),
-            _ => None,
+            Self::Unloaded | Self::Pending(_) | Self::Downloading(_) => None,
+            Self::Starting(_) | Self::Loading(_) | Self::Warming(_) | Self::Ready(_) => None,
+            Self::Backoff { .. } | Self::Failed { .. } => None,
         }
     }
 
@@ -250,7 +252,9 @@ impl State {
             Self::Starting(run) | Self::Loading(run) | Self::Warming(run) | Self::Ready(run) => {
                 run.terminating.is_some()
             }
-            _ => false,
+            Self::Unloaded | Self::Pending(_) | Self::Downloading(_) => false,
+            Self::Draining { .. } | Self::Unloading { .. } => false,
+            Self::Backoff { .. } | Self::Failed { .. } => false,
         }
     }
 
@@ -296,7 +300,8 @@ impl State {
                 ..
             } => Some(unreaped()),
             Self::Unloading { fault, .. } => fault.clone(),
-            _ => None,
+            Self::Unloaded | Self::Pending(_) | Self::Downloading(_) => None,
+            Self::Starting(_) | Self::Loading(_) | Self::Warming(_) | Self::Ready(_) => None,
         }
     }
 }

@@ -173,20 +173,29 @@ impl Stage {
 
     /// Whether a load is under way, waits between attempts included.
     pub fn is_loading(self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Pending
-                | Self::Downloading
-                | Self::Starting
-                | Self::Loading
-                | Self::Warming
-                | Self::Backoff
-        )
+            | Self::Downloading
+            | Self::Starting
+            | Self::Loading
+            | Self::Warming
+            | Self::Backoff => true,
+            Self::Unloaded | Self::Ready | Self::Draining | Self::Unloading | Self::Failed => false,
+        }
     }
 
     /// Whether the model has a worker or is about to get one.
     pub fn is_active(self) -> bool {
-        !matches!(self, Self::Unloaded | Self::Failed)
+        match self {
+            Self::Unloaded | Self::Failed => false,
+            Self::Ready | Self::Draining | Self::Unloading => true,
+            Self::Pending
+            | Self::Downloading
+            | Self::Starting
+            | Self::Loading
+            | Self::Warming
+            | Self::Backoff => true,
+        }
     }
 }
 

@@ -89,3 +89,20 @@ fn state(stage: Stage) -> v1::ModelState {
         Stage::Failed => v1::ModelState::Failed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use strum::VariantArray;
+
+    use super::*;
+
+    #[test]
+    fn every_state_of_the_api_is_a_stage_under_the_same_name() {
+        for &stage in Stage::VARIANTS {
+            let name = format!("MODEL_STATE_{}", stage.name().to_uppercase());
+            assert_eq!(state(stage).as_str_name(), name);
+        }
+        let states = (1..).map_while(|number| v1::ModelState::try_from(number).ok());
+        assert_eq!(states.count(), Stage::VARIANTS.len());
+    }
+}

@@ -119,19 +119,12 @@ const READY: &str = "READY";
 /// The state of a model by the name that Triton has for it, and why it is not READY.
 fn state(status: &model::Status) -> (&'static str, String) {
     let failure = status.failure.as_ref().map(ToString::to_string);
+    let stage = status.stage.name().to_owned();
     match status.stage {
         Stage::Ready => (READY, String::new()),
-        Stage::Pending
-        | Stage::Downloading
-        | Stage::Starting
-        | Stage::Loading
-        | Stage::Warming
-        | Stage::Backoff => {
-            let stage = status.stage.name().to_owned();
-            ("LOADING", failure.unwrap_or(stage))
-        }
-        Stage::Draining | Stage::Unloading => ("UNLOADING", status.stage.name().to_owned()),
-        Stage::Unloaded | Stage::Failed => {
+        loading if loading.is_loading() => ("LOADING", failure.unwrap_or(stage)),
+        unloading if unloading.is_active() => ("UNLOADING", stage),
+        _ => {
             let suspended = status.suspended.as_ref();
             let why = failure.or(suspended.map(|suspension| suspension.message.clone()));
             ("UNAVAILABLE", why.unwrap_or_else(|| "unloaded".to_owned()))
