@@ -16,7 +16,7 @@ mod status;
 mod switch;
 
 pub use adapter::{Adapter, AdapterSource};
-pub use device::{DeviceWish, InvalidDevice};
+pub use device::{InvalidDevice, RequestedDevice};
 pub use engine_inputs::EngineInputs;
 pub use failure::{Failure, Reason};
 pub use id::{Epoch, Generation, InvalidModelId, LoadId, ModelId, Revision};

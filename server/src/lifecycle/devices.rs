@@ -12,7 +12,7 @@ use std::{
 
 use super::memory::Memory;
 use crate::{
-    model::{DeviceWish, Failure, ModelId, Reason},
+    model::{Failure, ModelId, Reason, RequestedDevice},
     system::{Device, DeviceReading, Driver, SystemMonitor},
 };
 
@@ -87,11 +87,11 @@ impl Devices {
     }
 
     /// Whether a model of this wish is on the CPU, whatever devices there are.
-    pub(super) fn is_for_cpu(&self, wish: &DeviceWish) -> bool {
-        match wish {
-            DeviceWish::Cpu => true,
-            DeviceWish::Auto => !self.worker.installed || self.driver_is_absent(),
-            DeviceWish::Cuda | DeviceWish::Ordinal(_) | DeviceWish::Uuid(_) => false,
+    pub(super) fn is_for_cpu(&self, requested: &RequestedDevice) -> bool {
+        match requested {
+            RequestedDevice::Cpu => true,
+            RequestedDevice::Auto => !self.worker.installed || self.driver_is_absent(),
+            RequestedDevice::Cuda | RequestedDevice::Ordinal(_) | RequestedDevice::Uuid(_) => false,
         }
     }
 
@@ -106,20 +106,20 @@ impl Devices {
     pub(super) async fn choose(
         self: Arc<Self>,
         id: &ModelId,
-        wish: &DeviceWish,
+        requested: &RequestedDevice,
         needs: impl Fn(&Gpu) -> Option<u64>,
         memory: &Memory,
     ) -> Result<Option<(Gpu, PendingPlacement)>, Failure> {
-        if self.is_for_cpu(wish) {
+        if self.is_for_cpu(requested) {
             return Ok(None);
         }
         if !self.worker.installed {
-            return Err(self.worker_is_missing(wish));
+            return Err(self.worker_is_missing(requested));
         }
         let reading = self.system.fresh_devices(DRIVER_TIMEOUT).await;
         let reading = reading.map_err(|_| unavailable(DRIVER, SILENT))?;
         let mut pending = self.pending();
-        let Some(gpu) = pick(wish, &reading, memory, &pending)? else {
+        let Some(gpu) = pick(requested, &reading, memory, &pending)? else {
             return Ok(None);
         };
         pending.insert(id.clone(), (gpu.uuid.clone(), needs(&gpu)));
@@ -130,20 +130,20 @@ impl Devices {
     }
 
     /// As [`Self::choose`], by the last reading and without waiting. `None` too when it cannot be told.
-    pub(super) fn likely(&self, wish: &DeviceWish, memory: &Memory) -> Option<Gpu> {
-        if self.is_for_cpu(wish) || !self.worker.installed {
+    pub(super) fn likely(&self, requested: &RequestedDevice, memory: &Memory) -> Option<Gpu> {
+        if self.is_for_cpu(requested) || !self.worker.installed {
             return None;
         }
-        pick(wish, &self.system.devices(), memory, &self.pending()).ok()?
+        pick(requested, &self.system.devices(), memory, &self.pending()).ok()?
     }
 
     fn driver_is_absent(&self) -> bool {
         matches!(self.system.devices().driver, Driver::Absent(_))
     }
 
-    fn worker_is_missing(&self, wish: &DeviceWish) -> Failure {
+    fn worker_is_missing(&self, requested: &RequestedDevice) -> Failure {
         let mut message = format!(
-            "a model on {wish} needs the CUDA worker, and there is no {}; install hangar-worker-cuda beside hangar, \
+            "a model on {requested} needs the CUDA worker, and there is no {}; install hangar-worker-cuda beside hangar, \
              or give --worker-cuda, and start hangar again",
             self.worker.path.display()
         );
@@ -214,19 +214,19 @@ const SILENT: &str = "the NVIDIA driver does not answer; see what nvidia-smi say
                       \"cpu\"";
 
 fn pick(
-    wish: &DeviceWish,
+    requested: &RequestedDevice,
     reading: &DeviceReading,
     memory: &Memory,
     pending: &PendingPlacements,
 ) -> Result<Option<Gpu>, Failure> {
     let devices = match usable(reading) {
         Ok(devices) => devices,
-        Err(Missing::Driver(_)) if *wish == DeviceWish::Auto => return Ok(None),
+        Err(Missing::Driver(_)) if *requested == RequestedDevice::Auto => return Ok(None),
         Err(missing) => return Err(missing.into()),
     };
     let mut each = devices.iter();
-    let chosen = match wish {
-        DeviceWish::Auto | DeviceWish::Cuda | DeviceWish::Cpu => {
+    let chosen = match requested {
+        RequestedDevice::Auto | RequestedDevice::Cuda | RequestedDevice::Cpu => {
             let free = |device: &&Device| {
                 let free = memory.free_on(device);
                 // Of equals the first.
@@ -235,13 +235,13 @@ fn pick(
             };
             each.max_by_key(free)
         }
-        DeviceWish::Ordinal(ordinal) => each.find(|d| d.ordinal == *ordinal),
-        DeviceWish::Uuid(uuid) => each.find(|d| d.uuid.eq_ignore_ascii_case(uuid)),
+        RequestedDevice::Ordinal(ordinal) => each.find(|d| d.ordinal == *ordinal),
+        RequestedDevice::Uuid(uuid) => each.find(|d| d.uuid.eq_ignore_ascii_case(uuid)),
     };
     match chosen {
         Some(device) => Ok(Some(Gpu::of(device))),
-        None if *wish == DeviceWish::Auto => Ok(None),
-        None => Err(no_such_device(wish, devices)),
+        None if *requested == RequestedDevice::Auto => Ok(None),
+        None => Err(no_such_device(requested, devices)),
     }
 }
 
@@ -267,21 +267,21 @@ fn usable(reading: &DeviceReading) -> Result<&[Device], Missing> {
     }
 }
 
-fn no_such_device(wish: &DeviceWish, devices: &[Device]) -> Failure {
+fn no_such_device(requested: &RequestedDevice, devices: &[Device]) -> Failure {
     let known: Vec<_> = devices
         .iter()
         .map(|device| format!("cuda:{} ({}, {})", device.ordinal, device.name, device.uuid))
         .collect();
     let message = if known.is_empty() {
-        format!("there is no {wish}: the NVIDIA driver knows no device")
+        format!("there is no {requested}: the NVIDIA driver knows no device")
     } else {
         format!(
-            "there is no {wish}; there are {}: {}",
+            "there is no {requested}; there are {}: {}",
             known.len(),
             known.join(", ")
         )
     };
-    unavailable(wish.to_string(), &message)
+    unavailable(requested.to_string(), &message)
 }
 
 fn unavailable(what: impl Into<String>, message: &str) -> Failure {

@@ -92,10 +92,12 @@ async fn inspect(
     };
     // Closed with the server only.
     let _turn = turn.map_err(|_| down())?;
-    let wish = spec.device_wish();
+    let requested = spec.requested_device();
     let devices = context.devices.clone();
     // It is on its way nowhere: the inspection takes no part of a device.
-    let chosen = devices.choose(id, &wish, |_| None, &context.memory).await?;
+    let chosen = devices
+        .choose(id, &requested, |_| None, &context.memory)
+        .await?;
     let gpu = chosen.map(|(gpu, _)| gpu);
     let mut launch = WorkerLaunch::new(context, id, spec, gpu.as_ref());
     launch.config.files = files;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// What a spec says of its model's device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum DeviceWish {
+pub enum RequestedDevice {
     /// The GPU with the most free memory where there is one and a CUDA worker is installed, else the CPU.
     #[default]
     Auto,
@@ -34,7 +34,7 @@ const PREFIX: &str = "cuda:";
 /// Longest UUID in bytes: NVML's buffer.
 const MAX_UUID: usize = 80;
 
-impl FromStr for DeviceWish {
+impl FromStr for RequestedDevice {
     type Err = InvalidDevice;
 
     /// The wish that `text` expresses: "auto", "cpu", "cuda", "cuda:ORDINAL" or "cuda:UUID".
@@ -45,14 +45,14 @@ impl FromStr for DeviceWish {
             "cuda" => Ok(Self::Cuda),
             other => {
                 let name = other.strip_prefix(PREFIX).ok_or(InvalidDevice)?;
-                let wish = ordinal(name).map(Self::Ordinal).or_else(|| uuid(name));
-                wish.ok_or(InvalidDevice)
+                let requested = ordinal(name).map(Self::Ordinal).or_else(|| uuid(name));
+                requested.ok_or(InvalidDevice)
             }
         }
     }
 }
 
-impl TryFrom<String> for DeviceWish {
+impl TryFrom<String> for RequestedDevice {
     type Error = InvalidDevice;
 
     fn try_from(text: String) -> Result<Self, InvalidDevice> {
@@ -60,13 +60,13 @@ impl TryFrom<String> for DeviceWish {
     }
 }
 
-impl From<DeviceWish> for String {
-    fn from(wish: DeviceWish) -> Self {
-        wish.to_string()
+impl From<RequestedDevice> for String {
+    fn from(requested: RequestedDevice) -> Self {
+        requested.to_string()
     }
 }
 
-impl fmt::Display for DeviceWish {
+impl fmt::Display for RequestedDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
@@ -84,12 +84,12 @@ fn ordinal(name: &str) -> Option<u32> {
     (number.to_string() == name).then_some(number)
 }
 
-fn uuid(name: &str) -> Option<DeviceWish> {
+fn uuid(name: &str) -> Option<RequestedDevice> {
     let digits = name.strip_prefix("GPU-")?;
     let right = !digits.is_empty()
         && name.len() <= MAX_UUID
         && digits.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    right.then(|| DeviceWish::Uuid(name.to_owned()))
+    right.then(|| RequestedDevice::Uuid(name.to_owned()))
 }
 
 #[cfg(test)]
@@ -98,16 +98,19 @@ mod tests {
 
     #[test]
     fn every_way_to_name_a_device_is_read() {
-        for (text, wish) in [
-            ("auto", DeviceWish::Auto),
-            ("cpu", DeviceWish::Cpu),
-            ("cuda", DeviceWish::Cuda),
-            ("cuda:0", DeviceWish::Ordinal(0)),
-            ("cuda:12", DeviceWish::Ordinal(12)),
-            ("cuda:GPU-0a-Ff", DeviceWish::Uuid("GPU-0a-Ff".to_owned())),
+        for (text, requested) in [
+            ("auto", RequestedDevice::Auto),
+            ("cpu", RequestedDevice::Cpu),
+            ("cuda", RequestedDevice::Cuda),
+            ("cuda:0", RequestedDevice::Ordinal(0)),
+            ("cuda:12", RequestedDevice::Ordinal(12)),
+            (
+                "cuda:GPU-0a-Ff",
+                RequestedDevice::Uuid("GPU-0a-Ff".to_owned()),
+            ),
         ] {
-            assert_eq!(text.parse().as_ref(), Ok(&wish), "{text}");
-            assert_eq!(wish.to_string(), text);
+            assert_eq!(text.parse().as_ref(), Ok(&requested), "{text}");
+            assert_eq!(requested.to_string(), text);
         }
     }
 
@@ -130,7 +133,11 @@ mod tests {
             " cuda",
             &long,
         ] {
-            assert_eq!(text.parse::<DeviceWish>(), Err(InvalidDevice), "{text}");
+            assert_eq!(
+                text.parse::<RequestedDevice>(),
+                Err(InvalidDevice),
+                "{text}"
+            );
         }
     }
 }

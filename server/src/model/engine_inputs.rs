@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    Adapter, DataType, DeviceWish, Format, KvCache, ModelKind, Quantization, Source, Spec,
+    Adapter, DataType, Format, KvCache, ModelKind, Quantization, RequestedDevice, Source, Spec,
 };
 
 /// What an engine is built from: what makes a worker, its prepared weights and what it was seen to need those of
@@ -14,7 +14,7 @@ pub struct EngineInputs<'a> {
     pub source: &'a Source,
     pub kind: Option<ModelKind>,
     pub format: Option<Format>,
-    pub device: Option<&'a DeviceWish>,
+    pub device: Option<&'a RequestedDevice>,
     pub dtype: Option<DataType>,
     pub quantization: Option<&'a Quantization>,
     pub adapters: &'a [Adapter],

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duratio
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use strum::IntoStaticStr;
 
-use super::{Adapter, DeviceWish, KvCache, Quantization, RestartPolicy};
+use super::{Adapter, KvCache, Quantization, RequestedDevice, RestartPolicy};
 
 /// What a model is made from and how it is to be run, checked and complete.
 ///
@@ -39,13 +39,13 @@ pub struct Spec {
     /// Format; `None`: found out from the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Device; `None`: as if it were [`DeviceWish::Auto`].
+    /// Device; `None`: as if it were [`RequestedDevice::Auto`].
     #[serde(
         default,
         deserialize_with = "unless_empty",
         skip_serializing_if = "Option::is_none"
     )]
-    pub device: Option<DeviceWish>,
+    pub device: Option<RequestedDevice>,
     /// Data type; `None`: chosen for the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<DataType>,
@@ -254,7 +254,7 @@ impl Spec {
     }
 
     /// Where the model is to be.
-    pub fn device_wish(&self) -> DeviceWish {
+    pub fn requested_device(&self) -> RequestedDevice {
         self.device.clone().unwrap_or_default()
     }
 

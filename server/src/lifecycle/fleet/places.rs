@@ -40,8 +40,8 @@ impl Context {
     /// Whether the model of `entry` can be loaded without evicting anything, as far as its need is known.
     pub(in crate::lifecycle) fn has_room_for(&self, entry: &CatalogEntry) -> bool {
         let spec = &entry.spec;
-        let wish = spec.device_wish();
-        let gpu = self.devices.likely(&wish, &self.memory);
+        let requested = spec.requested_device();
+        let gpu = self.devices.likely(&requested, &self.memory);
         let (host, device) = self.known_need(spec, &entry.learned, gpu.as_ref());
         self.memory.has_room_for(&Need {
             host: host.unwrap_or_default(),

@@ -16,7 +16,7 @@ use crate::{
         memory::Reservation,
         release::{DeviceSnapshot, Release, Released},
     },
-    model::{DeviceWish, Failure, ModelId, Reason, Spec, state::Event},
+    model::{Failure, ModelId, Reason, RequestedDevice, Spec, state::Event},
 };
 
 /// A load slot on a device that was chosen.
@@ -27,7 +27,7 @@ pub(super) struct Placement {
     /// Until the model has a reservation there.
     pub(super) pending: Option<PendingPlacement>,
     /// What the spec said.
-    wish: Option<DeviceWish>,
+    requested: Option<RequestedDevice>,
 }
 
 /// A placement that is waited for.
@@ -36,7 +36,7 @@ pub(super) enum PlacementRequest {
     Cpu {
         slot: BoxFuture<'static, LoadSlot>,
         /// What the spec said of the device.
-        wish: Option<DeviceWish>,
+        requested: Option<RequestedDevice>,
     },
     /// The device is still to be chosen, or its queue is waited in.
     Device(BoxFuture<'static, Result<Placement, Failure>>),
@@ -72,15 +72,15 @@ impl Driver {
             required: spec.required,
             priority: spec.priority,
         };
-        let wish = spec.device_wish();
-        let request = if self.context.devices.is_for_cpu(&wish) {
+        let requested = spec.requested_device();
+        let request = if self.context.devices.is_for_cpu(&requested) {
             PlacementRequest::Cpu {
                 slot: Box::pin(self.context.slots.take(CPU, rank)),
-                wish: spec.device.clone(),
+                requested: spec.device.clone(),
             }
         } else {
             let model = self.model.id().clone();
-            let placement = find_placement(self.context.clone(), model, spec, wish, rank);
+            let placement = find_placement(self.context.clone(), model, spec, requested, rank);
             PlacementRequest::Device(Box::pin(placement))
         };
         self.phase = Phase::Queued(request);
@@ -93,7 +93,7 @@ impl Driver {
             Ok(placement) => placement,
             Err(failure) => return self.apply(Event::Fault(failure)),
         };
-        if self.model.facts().entry.spec.device != placement.wish {
+        if self.model.facts().entry.spec.device != placement.requested {
             // It was changed meanwhile.
             return self.request_placement();
         }
@@ -237,11 +237,11 @@ impl PlacementRequest {
     /// The placement that was waited for. Safe to cancel; not to be called again after it.
     pub(super) async fn granted(&mut self) -> Result<Placement, Failure> {
         match self {
-            Self::Cpu { slot, wish } => Ok(Placement {
+            Self::Cpu { slot, requested } => Ok(Placement {
                 slot: slot.await,
                 gpu: None,
                 pending: None,
-                wish: wish.clone(),
+                requested: requested.clone(),
             }),
             Self::Device(placement) => placement.await,
         }
@@ -253,7 +253,7 @@ async fn find_placement(
     context: Arc<Context>,
     id: ModelId,
     spec: Arc<Spec>,
-    wish: DeviceWish,
+    requested: RequestedDevice,
     rank: Rank,
 ) -> Result<Placement, Failure> {
     let learned = context
@@ -262,7 +262,9 @@ async fn find_placement(
     let learned = learned.unwrap_or_default();
     let needs = |gpu: &Gpu| context.known_need(&spec, &learned, Some(gpu)).1;
     let devices = context.devices.clone();
-    let chosen = devices.choose(&id, &wish, needs, &context.memory).await?;
+    let chosen = devices
+        .choose(&id, &requested, needs, &context.memory)
+        .await?;
     let (gpu, pending) = chosen.unzip();
     let device = gpu
         .as_ref()
@@ -276,7 +278,7 @@ async fn find_placement(
         slot,
         gpu,
         pending,
-        wish: spec.device.clone(),
+        requested: spec.device.clone(),
     })
 }
 

@@ -46,7 +46,7 @@ impl World {
     }
 
     fn apply(&mut self, state: State, event: Event) -> State {
-        let wish = match &event {
+        let requested = match &event {
             Event::Load(load) | Event::Reload(load) => Some(load.id.clone()),
             _ => None,
         };
@@ -57,7 +57,7 @@ impl World {
             return state;
         };
         let load_of = |s: &State| s.load().or(s.next()).map(|l| l.id.clone());
-        let taken = wish.filter(|id| {
+        let taken = requested.filter(|id| {
             next.next().map(|l| &l.id) == Some(id) || next.load().map(|l| &l.id) == Some(id)
         });
         if let Some(id) = taken.filter(|id| !self.open.contains(id)) {
