@@ -187,7 +187,7 @@ impl Memory {
 
     /// Whether a model of this `need` could be let in now without evicting anything, as far as the last
     /// reading of its device tells.
-    pub(super) fn has_room_for(&self, need: &Need) -> bool {
+    pub(super) fn fits(&self, need: &Need) -> bool {
         let host = with_headroom(need.host) <= self.ledgers().host.free(self.capacity());
         let reading = self.0.system.devices();
         let device = need.device.as_ref().is_none_or(|(gpu, need)| {

@@ -84,7 +84,7 @@ pub enum AdmissionError {
 }
 
 /// How often a request goes elsewhere, or loads its model anew, before it is turned away.
-const DETOURS: usize = 3;
+const MAX_REROUTES: usize = 3;
 
 /// When to ask again for a model that loads without an estimate.
 const LOADING_RETRY: Duration = Duration::from_secs(1);
@@ -108,17 +108,17 @@ impl Fleet {
         let asked = Some(*operation);
         let mut model = within(*deadline, self.model_for(name, asked)).await?;
         let mut record = model.begin_request(*operation);
-        let mut detours = 0;
+        let mut reroutes = 0;
         let error = loop {
             let admit = async { self.answer(&model, model.admit(*priority).await) };
             let refused = match within(*deadline, admit).await {
                 Ok(permit) => return Ok(Admitted { permit, record }),
                 Err(error) => error,
             };
-            if detours == DETOURS || !refused.is_closed() {
+            if reroutes == MAX_REROUTES || !refused.is_closed() {
                 break refused;
             }
-            detours += 1;
+            reroutes += 1;
             match within(*deadline, self.instead_of(&model, name, asked)).await {
                 Ok(Some(now)) => model = now,
                 Ok(None) => break refused,
@@ -142,7 +142,7 @@ impl Fleet {
     /// See [`AdmissionError`].
     pub async fn admit_unscheduled(&self, name: &ModelId) -> Result<Permit, AdmissionError> {
         let mut model = self.model_for(name, None).await?;
-        for _ in 0..DETOURS {
+        for _ in 0..MAX_REROUTES {
             match self.answer(&model, model.admit_unscheduled().await) {
                 Err(error) if error.is_closed() => {
                     model = self.instead_of(&model, name, None).await?.ok_or(error)?;
@@ -162,7 +162,7 @@ impl Fleet {
     ) -> Result<Arc<Model>, AdmissionError> {
         if let Some(model) = self.tracked(name) {
             check_kind(kind_of(&model), operation)?;
-            self.check_room(&model)?;
+            self.check_not_replaced(&model)?;
             if model.status().stage != Stage::Ready && may_load_on_demand(&model) {
                 self.load_for_request(model.facts().entry.clone()).await?;
                 check_kind(kind_of(&model), operation)?;
@@ -184,11 +184,11 @@ impl Fleet {
     }
 
     /// Refuses what would bring `model` back while a switch has unloaded it to make room for another.
-    fn check_room(&self, model: &Model) -> Result<(), AdmissionError> {
+    fn check_not_replaced(&self, model: &Model) -> Result<(), AdmissionError> {
         if model.status().stage == Stage::Ready {
             return Ok(());
         }
-        let Some(new) = self.makes_room_for(model.id()) else {
+        let Some(new) = self.replaced_by(model.id()) else {
             return Ok(());
         };
         let status = self.tracked(&new).map(|new| new.status());
@@ -210,7 +210,7 @@ impl Fleet {
         if self.resolve(name) != *model.id() {
             return self.model_for(name, operation).await.map(Some);
         }
-        self.check_room(model)?;
+        self.check_not_replaced(model)?;
         if !may_load_on_demand(model) {
             return Ok(None);
         }

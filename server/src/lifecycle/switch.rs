@@ -159,7 +159,7 @@ impl Fleet {
 
     /// The model that the model `id` makes room for: it is the old one of a switch that is under way and
     /// unloads first.
-    pub fn makes_room_for(&self, id: &ModelId) -> Option<ModelId> {
+    pub fn replaced_by(&self, id: &ModelId) -> Option<ModelId> {
         let switches = self.context.switches.lock();
         let by = |switch: &&Switch| {
             is_under_way(Some(switch))
@@ -230,7 +230,7 @@ impl Plan {
         };
         self.strategy.unwrap_or_else(|| {
             // Without knowing what it needs, the one that can always be rolled back is tried.
-            let fits = context.has_room_for(to);
+            let fits = context.fits(to);
             let makes_room = self.from.as_ref();
             let makes_room = makes_room.is_some_and(|old| *old != to.id && active(old));
             if active(&to.id) || fits || !makes_room {

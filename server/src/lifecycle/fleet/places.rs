@@ -38,12 +38,12 @@ impl Context {
     }
 
     /// Whether the model of `entry` can be loaded without evicting anything, as far as its need is known.
-    pub(in crate::lifecycle) fn has_room_for(&self, entry: &CatalogEntry) -> bool {
+    pub(in crate::lifecycle) fn fits(&self, entry: &CatalogEntry) -> bool {
         let spec = &entry.spec;
         let requested = spec.requested_device();
         let gpu = self.devices.likely(&requested, &self.memory);
         let (host, device) = self.known_need(spec, &entry.learned, gpu.as_ref());
-        self.memory.has_room_for(&Need {
+        self.memory.fits(&Need {
             host: host.unwrap_or_default(),
             device: gpu.zip(device),
         })

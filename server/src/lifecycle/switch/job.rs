@@ -38,8 +38,8 @@ impl Fleet {
             options,
             on_demand,
         } = job;
-        let made_room = switch.strategy == SwitchStrategy::UnloadFirst
-            && self.make_room(&switch, options.drain_timeout).await;
+        let unloaded_old = switch.strategy == SwitchStrategy::UnloadFirst
+            && self.unload_old(&switch, options.drain_timeout).await;
         let result = match self.load_new(&to, options.timeout).await {
             Ok(()) => self.move_alias(&mut switch).await,
             Err(failure) => Err(failure),
@@ -47,7 +47,7 @@ impl Fleet {
         let unload_old = match result {
             Ok(unload_old) => unload_old,
             Err(failure) => {
-                if !self.roll_back(&mut switch, failure, made_room).await {
+                if !self.roll_back(&mut switch, failure, unloaded_old).await {
                     return;
                 }
                 false
@@ -84,7 +84,7 @@ impl Fleet {
 
     /// Unloads the old model if nobody else needs it, and says whether it did. What was asked for stays as
     /// it is.
-    async fn make_room(&self, switch: &Switch, drain_timeout: Duration) -> bool {
+    async fn unload_old(&self, switch: &Switch, drain_timeout: Duration) -> bool {
         let Some(old) = &switch.from else {
             return false;
         };
@@ -140,10 +140,10 @@ impl Fleet {
 
     /// Goes back to how it was before the switch. Says whether that came to an end; a server that is shutting
     /// down leaves the switch open, and the next start finds that it has never happened.
-    async fn roll_back(&self, switch: &mut Switch, failure: Failure, made_room: bool) -> bool {
+    async fn roll_back(&self, switch: &mut Switch, failure: Failure, unloaded_old: bool) -> bool {
         let mut failure = failure;
         let mut outcome = SwitchOutcome::RolledBack;
-        if made_room && let Err(second) = self.bring_back(switch).await {
+        if unloaded_old && let Err(second) = self.bring_back(switch).await {
             outcome = SwitchOutcome::RollbackFailed;
             failure.message = format!(
                 "{}; then the old model could not be brought back: {}",
