@@ -17,7 +17,7 @@ use std::{
 
 use cgroup::Groups;
 pub use devices::{
-    Device, DeviceMonitor, DeviceProcess, DeviceReading, DeviceSource, Driver, DriverSilent,
+    Device, DeviceMonitor, DeviceProcess, DeviceReading, DeviceSource, Driver, DriverUnresponsive,
     OpenError,
 };
 pub use nvml::Nvml;
@@ -103,10 +103,10 @@ impl SystemMonitor {
     pub async fn fresh_devices(
         &self,
         max_wait: Duration,
-    ) -> Result<Arc<DeviceReading>, DriverSilent> {
+    ) -> Result<Arc<DeviceReading>, DriverUnresponsive> {
         match &self.devices {
             Some(monitor) => monitor.fresh(max_wait).await,
-            None => Err(DriverSilent),
+            None => Err(DriverUnresponsive),
         }
     }
 

@@ -117,7 +117,7 @@ impl Devices {
             return Err(self.worker_is_missing(requested));
         }
         let reading = self.system.fresh_devices(DRIVER_TIMEOUT).await;
-        let reading = reading.map_err(|_| unavailable(DRIVER, SILENT))?;
+        let reading = reading.map_err(|_| unavailable(DRIVER, UNRESPONSIVE))?;
         let mut pending = self.pending();
         let Some(gpu) = pick(requested, &reading, memory, &pending)? else {
             return Ok(None);
@@ -210,7 +210,7 @@ impl From<Missing> for Failure {
 const DRIVER: &str = "libnvidia-ml.so.1";
 
 /// What is said of a driver that hangs.
-const SILENT: &str = "the NVIDIA driver does not answer; see what nvidia-smi says, or give the model the device \
+const UNRESPONSIVE: &str = "the NVIDIA driver does not answer; see what nvidia-smi says, or give the model the device \
                       \"cpu\"";
 
 fn pick(
@@ -254,7 +254,7 @@ fn expected_on(device: &Device, pending: &PendingPlacements) -> u64 {
 }
 
 fn usable(reading: &DeviceReading) -> Result<&[Device], Missing> {
-    match (&reading.driver, &reading.trouble) {
+    match (&reading.driver, &reading.error) {
         (Driver::Absent(why), _) => Err(Missing::Driver(format!(
             "the NVIDIA driver is missing ({DRIVER}: {why}); install the driver, in a container let the NVIDIA runtime \
              bring it, or give the model the device \"cpu\""
@@ -262,7 +262,7 @@ fn usable(reading: &DeviceReading) -> Result<&[Device], Missing> {
         (Driver::Broken(why), _) | (_, Some(why)) => Err(Missing::Answer(format!(
             "the NVIDIA driver does not work: {why}; see what nvidia-smi says"
         ))),
-        (Driver::Silent, None) => Err(Missing::Answer(SILENT.to_owned())),
+        (Driver::Unresponsive, None) => Err(Missing::Answer(UNRESPONSIVE.to_owned())),
         (Driver::Works, None) => Ok(&reading.devices),
     }
 }

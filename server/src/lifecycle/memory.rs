@@ -241,7 +241,7 @@ impl Memory {
         let reading = self.0.system.fresh_devices(DEVICE_READ_TIMEOUT).await;
         let reading = reading.map_err(|silent| unavailable(&silent.to_string()))?;
         if let DeviceReading {
-            trouble: Some(why), ..
+            error: Some(why), ..
         } = &*reading
         {
             return Err(unavailable(why));

@@ -210,7 +210,7 @@ impl Release {
     async fn read_device(&self, timeout: Duration) -> Option<DeviceSnapshot> {
         let system = self.context.devices.system();
         let reading = system.fresh_devices(timeout).await.ok()?;
-        if reading.trouble.is_some() {
+        if reading.error.is_some() {
             return None;
         }
         let snapshot =

@@ -196,7 +196,7 @@ impl WorkerMonitor {
             .device(uuid)
             .and_then(|device| device.utilization)
             .is_some_and(|share| share > 0.0);
-        fresh && reading.trouble.is_none() && busy
+        fresh && reading.error.is_none() && busy
     }
 
     /// What the worker has of its device, in bytes: what it says, else what the driver said last. Zero when

@@ -61,7 +61,7 @@ pub struct DeviceReading {
     /// When the driver was asked last, among the times that it answered or failed.
     pub asked: Option<Instant>,
     /// Why it could not answer the last time, if it could not: then the devices are those of `sampled`.
-    pub trouble: Option<String>,
+    pub error: Option<String>,
     /// Its devices, by ordinal.
     pub devices: Vec<Device>,
 }
@@ -71,7 +71,7 @@ pub struct DeviceReading {
 pub enum Driver {
     /// Nobody knows yet: it has not answered so far.
     #[default]
-    Silent,
+    Unresponsive,
     /// It has answered.
     Works,
     /// There is none, in words.
@@ -104,7 +104,7 @@ pub enum OpenError {
 /// A driver that did not answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the driver does not answer")]
-pub struct DriverSilent;
+pub struct DriverUnresponsive;
 
 /// Reads devices. The thread ends with it, as soon as the driver lets it.
 #[derive(Debug)]
@@ -173,7 +173,10 @@ impl DeviceMonitor {
     /// # Errors
     ///
     /// When none came in time.
-    pub async fn fresh(&self, max_wait: Duration) -> Result<Arc<DeviceReading>, DriverSilent> {
+    pub async fn fresh(
+        &self,
+        max_wait: Duration,
+    ) -> Result<Arc<DeviceReading>, DriverUnresponsive> {
         let now = Instant::now();
         let mut latest = self.latest.clone();
         let _ = self.requests.try_send(());
@@ -182,7 +185,7 @@ impl DeviceMonitor {
         match reading {
             Ok(Ok(reading)) => Ok(reading.clone()),
             // A thread that is gone says nothing more.
-            Ok(Err(_)) | Err(_) => Err(DriverSilent),
+            Ok(Err(_)) | Err(_) => Err(DriverUnresponsive),
         }
     }
 }
@@ -246,7 +249,7 @@ fn watch(
                     driver: Driver::Works,
                     sampled: Some(SystemTime::now()),
                     asked,
-                    trouble: None,
+                    error: None,
                     devices,
                 }));
             }
@@ -259,7 +262,7 @@ fn watch(
                 published.send_replace(Arc::new(DeviceReading {
                     driver: Driver::Works,
                     asked,
-                    trouble: Some(why),
+                    error: Some(why),
                     ..last
                 }));
             }

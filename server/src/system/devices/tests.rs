@@ -50,7 +50,7 @@ fn the_last_reading_stands_while_the_driver_hangs_and_when_it_fails() {
     let monitor = monitor.expect("a thread");
     reads.recv_timeout(WAIT).expect("a first reading");
     assert_eq!(*monitor.latest(), DeviceReading::default(), "it hangs");
-    assert_eq!(monitor.latest().driver, Driver::Silent);
+    assert_eq!(monitor.latest().driver, Driver::Unresponsive);
     let mut last = Vec::new();
     let mut sampled = None;
     for reading in record() {
@@ -59,12 +59,12 @@ fn the_last_reading_stands_while_the_driver_hangs_and_when_it_fails() {
         let latest = monitor.latest();
         match reading {
             Some(devices) => {
-                assert!(latest.sampled > sampled && latest.trouble.is_none());
+                assert!(latest.sampled > sampled && latest.error.is_none());
                 last = devices;
             }
             None => {
                 assert_eq!(latest.sampled, sampled);
-                assert_eq!(latest.trouble.as_deref(), Some("Unknown Error"));
+                assert_eq!(latest.error.as_deref(), Some("Unknown Error"));
             }
         }
         assert_eq!(latest.devices, last);
@@ -119,7 +119,7 @@ async fn a_fresh_reading_is_one_that_was_begun_after_it_was_asked_for() {
     reads.recv_timeout(WAIT).expect("a first reading");
     // The reading that is under way is not it.
     let silent = monitor.fresh(Duration::from_millis(50)).await;
-    assert_eq!(silent, Err(DriverSilent));
+    assert_eq!(silent, Err(DriverUnresponsive));
     let before = Instant::now();
     // The reading that is under way, the one that was asked for above, and this one.
     for _ in 0..3 {
