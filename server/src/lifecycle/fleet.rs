@@ -178,8 +178,8 @@ impl Fleet {
         let expiry = sessions::expire(context.clone(), probe);
         context.tasks.critical("session-expiry", expiry);
         let probe = supervisor.liveness_probe("memory-pressure", pressure::CHECK_INTERVAL);
-        let relief = pressure::relieve(context.clone(), probe);
-        context.tasks.critical("memory-pressure", relief);
+        let pressure = pressure::relieve(context.clone(), probe);
+        context.tasks.critical("memory-pressure", pressure);
         Arc::new(Self {
             context,
             catalog: resources.catalog,

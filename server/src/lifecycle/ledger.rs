@@ -196,15 +196,15 @@ impl Ledger {
     }
 
     /// The worker of the model `id` is gone: what it held is on its way back without it. Gives that, for
-    /// [`Ledger::arrived`].
-    pub(super) fn depart(&mut self, id: &ModelId) -> u64 {
+    /// [`Ledger::returned`].
+    pub(super) fn begin_return(&mut self, id: &ModelId) -> u64 {
         let held = self.release(id);
         self.departing = self.departing.saturating_add(held);
         held
     }
 
     /// What was on its way back is not waited for any more.
-    pub(super) fn arrived(&mut self, bytes: u64) {
+    pub(super) fn returned(&mut self, bytes: u64) {
         self.departing = self.departing.saturating_sub(bytes);
     }
 

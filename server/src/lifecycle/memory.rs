@@ -50,7 +50,7 @@ pub(super) struct Reservation {
 
 /// What a dead worker held of a device's memory: until this is dropped, it is on its way back.
 #[derive(Debug)]
-pub(super) struct Departure {
+pub(super) struct ReturningMemory {
     memory: Memory,
     device: Arc<str>,
     bytes: u64,
@@ -311,14 +311,14 @@ impl Reservation {
     }
 
     /// The model's worker is gone, and what it held of a device comes back without the model.
-    pub(super) fn depart(self) -> Option<Departure> {
+    pub(super) fn begin_return(self) -> Option<ReturningMemory> {
         let device = self.device.clone()?;
         let bytes = self.memory.change(|ledgers| {
             ledgers.host.release(&self.id);
-            ledgers.device(&device).depart(&self.id)
+            ledgers.device(&device).begin_return(&self.id)
         });
         let memory = self.memory.clone();
-        Some(Departure {
+        Some(ReturningMemory {
             memory,
             device,
             bytes,
@@ -351,10 +351,10 @@ impl Drop for Reservation {
 
 // === impl Departure ===
 
-impl Drop for Departure {
+impl Drop for ReturningMemory {
     fn drop(&mut self) {
         self.memory
-            .change(|ledgers| ledgers.device(&self.device).arrived(self.bytes));
+            .change(|ledgers| ledgers.device(&self.device).returned(self.bytes));
     }
 }
 

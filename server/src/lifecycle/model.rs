@@ -219,16 +219,16 @@ impl Model {
 
     /// It is registered so, unless something newer is known. Says whether that was news.
     pub(super) fn set_entry(&self, entry: CatalogEntry) -> bool {
-        let mut news = false;
+        let mut changed = false;
         self.learn(|facts| {
             let known = &facts.entry;
             let older = known.uid == entry.uid && known.version > entry.version;
-            news = !older && known.etag != entry.etag;
+            changed = !older && known.etag != entry.etag;
             if !older {
                 facts.entry = entry.clone();
             }
         });
-        news
+        changed
     }
 }
 

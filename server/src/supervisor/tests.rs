@@ -51,13 +51,13 @@ async fn a_background_task_may_end_but_not_panic() {
 #[tokio::test]
 async fn the_owner_of_a_task_learns_of_its_panic_and_the_server_goes_on() {
     let supervisor = Supervisor::default();
-    let (panicked, heard) = oneshot::channel();
+    let (panicked, seen) = oneshot::channel();
     supervisor
         .tasks()
         .owned("one", async { panic!("for a test") }, || {
             panicked.send(()).expect("somebody listens")
         });
-    heard.await.expect("a panic");
+    seen.await.expect("a panic");
     assert!(supervisor.is_live());
 }
 

@@ -136,13 +136,13 @@ fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
         limit: 300,
         available: 100,
     };
-    assert_eq!(ledger.depart(&id(0)), 100);
+    assert_eq!(ledger.begin_return(&id(0)), 100);
     assert_eq!(ledger.weigh(100, device, &[]), Decision::Wait);
     let others = ledger.others(&id(1));
     assert_eq!((others.staying, others.departing), (Vec::new(), 100));
     // The model comes again before that: its own claim is another one.
     ledger.reserve(&id(0), 10);
-    ledger.arrived(100);
+    ledger.returned(100);
     assert_eq!(ledger.admitted(&id(0)), Some(12));
     let others = ledger.others(&id(1));
     assert_eq!((others.staying, others.departing), (vec![(id(0), 0)], 0));

@@ -180,9 +180,9 @@ impl Driver {
     /// for by those who want in, not by the model.
     pub(super) fn release_memory(&self, mut worker: HostedWorker, pid: Option<u32>) {
         let release = self.release(&worker, pid);
-        let departure = worker.memory.take_reservation();
-        let departure = departure.and_then(Reservation::depart);
-        let (Some(release), Some(departure)) = (release, departure) else {
+        let returning = worker.memory.take_reservation();
+        let returning = returning.and_then(Reservation::begin_return);
+        let (Some(release), Some(returning)) = (release, returning) else {
             return;
         };
         let timeout = self.release_timeout();
@@ -192,7 +192,7 @@ impl Driver {
                 _ = release.observe(timeout) => {}
                 () = closing.cancelled() => {}
             }
-            drop(departure);
+            drop(returning);
         });
     }
 

@@ -68,7 +68,7 @@ impl WorkerMonitor {
         let worked = self.process.worked();
         (worked > limits.spin_timeout.max(limits.hang_timeout)).then(|| {
             format!(
-                "the worker worked for {:.1} s and was not heard of meanwhile; it was killed. If it is only slow, raise \
+                "the worker worked for {:.1} s and was not seen of meanwhile; it was killed. If it is only slow, raise \
                  --spin-timeout",
                 worked.as_secs_f64()
             )

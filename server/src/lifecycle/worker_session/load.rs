@@ -9,7 +9,7 @@ use crate::worker::{CallError, Client, LoadEvent};
 
 /// What the calls of one load have heard.
 #[derive(Debug, Default)]
-struct Heard {
+struct SeenEvents {
     /// Since when no call comes through.
     broken: Option<Instant>,
     /// That the engine is built.
@@ -30,14 +30,14 @@ impl Conversation<'_> {
     /// listens on its socket any more, or when no call comes through for as long as it may hang.
     pub(super) async fn load(&self, client: Client) -> Result<(), Disconnected> {
         let limit = self.context.limits.hang_timeout;
-        let mut heard = Heard::default();
+        let mut seen = SeenEvents::default();
         loop {
-            let error = match self.follow_load(client.clone(), &mut heard).await {
+            let error = match self.follow_load(client.clone(), &mut seen).await {
                 Ok(()) => return Ok(()),
                 Err(Ended::ByWorker(lost)) => return Err(lost),
                 Err(Ended::Broken(error)) => error,
             };
-            let since = *heard.broken.get_or_insert_with(Instant::now);
+            let since = *seen.broken.get_or_insert_with(Instant::now);
             let is_over = error.is_answer() || error.is_unreachable();
             if is_over || since.elapsed() >= limit {
                 return Err(Disconnected::ConnectionLost);
@@ -51,14 +51,14 @@ impl Conversation<'_> {
         }
     }
 
-    async fn follow_load(&self, mut client: Client, heard: &mut Heard) -> Result<(), Ended> {
+    async fn follow_load(&self, mut client: Client, seen: &mut SeenEvents) -> Result<(), Ended> {
         let mut load = client.load().await.map_err(Ended::Broken)?;
-        heard.broken = None;
+        seen.broken = None;
         loop {
             let event = load.next().await.map_err(Ended::Broken)?;
             match event.ok_or(Ended::ByWorker(Disconnected::ConnectionLost))? {
-                LoadEvent::EngineBuilt(metadata) if !heard.built => {
-                    heard.built = true;
+                LoadEvent::EngineBuilt(metadata) if !seen.built => {
+                    seen.built = true;
                     if let Some(lease) = self.lease.get() {
                         lease.built(metadata.prepared).await;
                     }
