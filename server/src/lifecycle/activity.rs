@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn time_without_a_look_counts_for_little() {
+    fn time_between_rare_observations_counts_for_little() {
         let mut tracker = ActivityTracker::new(ActivityTotals::default());
         let began = tracker.observed;
         tracker.observe_at(began + LIMIT * 100, look(Duration::ZERO));

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn required_models_go_before_those_of_higher_priority() {
+    async fn required_models_load_before_those_of_higher_priority() {
         let slots = LoadSlots::new(1, 1);
         let held = slots.take("cpu", Rank::default()).await;
         let ranks = [rank(false, 1), rank(false, 2), rank(true, -5)];

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn places_that_were_taken_away_go_when_they_are_given_back() {
+    async fn removed_slots_disappear_when_they_are_returned() {
         let slots = Slots::<i32>::new(2);
         let (first, second) = (slots.try_take(), slots.try_take());
         slots.resize(1);

@@ -87,7 +87,7 @@ fn a_reservation_becomes_the_measurement_when_the_model_settles() {
 }
 
 #[test]
-fn no_more_is_evicted_than_makes_the_room() {
+fn no_more_is_evicted_than_frees_the_memory() {
     let mut ledger = settled(&[100, 100, 100]);
     let candidates = [id(1), id(0), id(2)];
     let one = decide(&mut ledger, &id(9), 80, capacity(300), &candidates);
@@ -153,7 +153,7 @@ fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
 }
 
 #[test]
-fn who_claims_nothing_here_is_not_evicted_for_it() {
+fn a_model_without_memory_here_is_not_evicted_for_it() {
     let ledger = settled(&[100]);
     let candidates = [id(7), id(0)];
     let evicts = ledger.weigh(80, capacity(100), &candidates);

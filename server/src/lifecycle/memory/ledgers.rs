@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_on_the_device_go_for_its_sake() {
+    fn only_models_on_the_device_are_evicted_for_its_memory() {
         let mut ledgers = Ledgers::default();
         settle(&mut ledgers, "here", 10, "g", 60);
         settle(&mut ledgers, "there", 10, "h", 60);

@@ -34,7 +34,7 @@ fn options_take_precedence() {
 }
 
 #[test]
-fn a_broken_template_is_told() {
+fn a_broken_template_is_an_error_with_its_cause() {
     let error = chat("{% for x in %}").expect_err("broken");
     assert!(error.contains("broken"), "{error}");
     let template = serde_json::from_value(json!({})).expect("a template");
@@ -43,7 +43,7 @@ fn a_broken_template_is_told() {
 }
 
 #[test]
-fn what_a_template_raises_is_told() {
+fn what_a_template_raises_is_the_message_of_the_error() {
     let chat = chat("{% if messages[0].role != 'user' %}{{ raise_exception('no') }}{% endif %}")
         .expect("a template");
     let error = chat.render(&[message("system", "x")], &[], &Map::new());
