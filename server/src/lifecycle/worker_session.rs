@@ -140,26 +140,8 @@ async fn run_worker(
         attempt,
         span,
     } = launch;
-    if config.files.is_none() {
-        // Looked up anew for each run: a link may have been changed since the model was registered.
-        let located = tokio::select! {
-            located = context.roots.locate(&config.spec.source) => located,
-            () = signals.kill.cancelled() => return report(reports, Report::Exited(never_started())).await,
-        };
-        config.files = match model_files(located) {
-            Ok(files) => Some(files),
-            Err(failure) => return report(reports, Report::Exited(failure)).await,
-        };
-    }
-    if let Err(error) = context.roots.resolve_beside(&mut config.spec).await {
-        return report(reports, Report::Exited(error.into())).await;
-    }
-    let files = tokio::select! {
-        files = Loaded::record(&config) => files,
-        () = signals.kill.cancelled() => return report(reports, Report::Exited(never_started())).await,
-    };
-    if let Some(files) = files {
-        report(reports, Report::Files(files)).await;
+    if let Err(failure) = find_files(&context, &mut config, &signals, reports).await {
+        return report(reports, Report::Exited(failure)).await;
     }
     // On disk before the worker is started: it may take the server down with it.
     if let Some(attempt) = attempt
@@ -198,6 +180,36 @@ async fn run_worker(
     // The worker leaves its socket behind when it is killed, and there may be none yet.
     let _ = tokio::fs::remove_file(&config.socket).await;
     report(reports, Report::Exited(exited)).await;
+}
+
+/// Finds the files that the worker is to read, and reports how they are now.
+///
+/// # Errors
+///
+/// Why there will be no worker.
+async fn find_files(
+    context: &Context,
+    config: &mut WorkerConfig,
+    signals: &SessionSignals,
+    reports: &mpsc::Sender<Report>,
+) -> Result<(), Failure> {
+    if config.files.is_none() {
+        // Looked up anew for each run: a link may have been changed since the model was registered.
+        let located = tokio::select! {
+            located = context.roots.locate(&config.spec.source) => located,
+            () = signals.kill.cancelled() => return Err(never_started()),
+        };
+        config.files = Some(model_files(located)?);
+    }
+    context.roots.resolve_beside(&mut config.spec).await?;
+    let files = tokio::select! {
+        files = Loaded::record(config) => files,
+        () = signals.kill.cancelled() => return Err(never_started()),
+    };
+    if let Some(files) = files {
+        report(reports, Report::Files(files)).await;
+    }
+    Ok(())
 }
 
 fn model_files(located: Result<ModelLocation, SourceError>) -> Result<ModelFiles, Failure> {

@@ -224,6 +224,31 @@ impl State {
         }
     }
 
+    /// The state of a model that watchers know as `stage` and whose worker is being killed.
+    pub fn terminating(stage: Stage, load: Load, failure: Failure) -> Self {
+        let terminating = Some(failure);
+        match stage {
+            Stage::Draining => Self::Draining {
+                fault: terminating,
+                next: None,
+            },
+            Stage::Unloading => Self::Unloading {
+                worker: Remains::Stopping,
+                fault: terminating,
+                next: None,
+            },
+            Stage::Loading => Self::Loading(HostedLoad { load, terminating }),
+            Stage::Warming => Self::Warming(HostedLoad { load, terminating }),
+            Stage::Ready => Self::Ready(HostedLoad { load, terminating }),
+            Stage::Unloaded
+            | Stage::Pending
+            | Stage::Downloading
+            | Stage::Starting
+            | Stage::Backoff
+            | Stage::Failed => Self::Starting(HostedLoad { load, terminating }),
+        }
+    }
+
     /// The load that is under way, that made the model READY, or that failed.
     pub fn load(&self) -> Option<&Load> {
         match self {

@@ -179,18 +179,21 @@ impl Driver {
         if let Some(attempt) = order.crashed.filter(|_| stage == Stage::Unloaded) {
             self.fail_crashed_attempt(attempt);
         }
+        // A caller that is gone does not end the load.
+        let _ = reply.send(self.load_ticket(open.unwrap_or(id)));
+    }
+
+    /// What the caller of a load gets: where the model stands, and how it hears of the end.
+    fn load_ticket(&mut self, load_id: LoadId) -> LoadTicket {
         let ready = self.state.stage() == Stage::Ready;
-        let load_id = open.unwrap_or(id);
         let over = ready || !self.state.stage().is_active();
         let outcome = (!over).then(|| self.waiters.wait_for_load(load_id.clone()));
-        let status = self.publication.draft().clone();
-        // A caller that is gone does not end the load.
-        let _ = reply.send(LoadTicket {
+        LoadTicket {
             load_id,
             already_loaded: ready,
-            status,
+            status: self.publication.draft().clone(),
             outcome,
-        });
+        }
     }
 
     fn begin_clock(&mut self, id: &LoadId, timeout: Duration, span: &Span) {

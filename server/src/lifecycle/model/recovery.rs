@@ -17,7 +17,7 @@ use super::{
 use crate::{
     model::{
         Failure, LoadId, Stage,
-        state::{Event, HostedLoad, Load, Remains, State},
+        state::{Event, Load, State},
     },
     supervisor::panic_message,
 };
@@ -104,31 +104,6 @@ impl Driver {
         }
         let limit = self.context.limits.kill_timeout;
         self.timers.set(Timer::Kill, Instant::now() + limit);
-        self.state = terminating_state(stage, load, failure);
-    }
-}
-
-/// The state of a model that watchers know as `stage` and whose worker is being killed.
-fn terminating_state(stage: Stage, load: Load, failure: Failure) -> State {
-    let terminating = Some(failure);
-    match stage {
-        Stage::Draining => State::Draining {
-            fault: terminating,
-            next: None,
-        },
-        Stage::Unloading => State::Unloading {
-            worker: Remains::Stopping,
-            fault: terminating,
-            next: None,
-        },
-        Stage::Loading => State::Loading(HostedLoad { load, terminating }),
-        Stage::Warming => State::Warming(HostedLoad { load, terminating }),
-        Stage::Ready => State::Ready(HostedLoad { load, terminating }),
-        Stage::Unloaded
-        | Stage::Pending
-        | Stage::Downloading
-        | Stage::Starting
-        | Stage::Backoff
-        | Stage::Failed => State::Starting(HostedLoad { load, terminating }),
+        self.state = State::terminating(stage, load, failure);
     }
 }
