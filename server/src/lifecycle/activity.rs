@@ -59,8 +59,6 @@ const LEAST: Duration = Duration::from_millis(20);
 /// Part of a limit that may pass between two looks. More is not counted: nobody was there to look.
 const LONGEST_GAP: u32 = 3;
 
-// === impl ActivityTracker ===
-
 impl ActivityTracker {
     /// Of something that has just moved.
     pub(super) fn new(totals: ActivityTotals) -> Self {
@@ -139,8 +137,6 @@ impl ActivityTracker {
         passed
     }
 }
-
-// === impl ActivityTotals ===
 
 impl ActivityTotals {
     /// Of a process.

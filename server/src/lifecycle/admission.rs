@@ -71,8 +71,6 @@ pub(super) enum Refusal {
     CutOff(Failure),
 }
 
-// === impl Gate ===
-
 impl Gate {
     /// Opens the gate to `queue`.
     pub(super) fn open(&self, queue: Arc<AdmissionQueue>) {
@@ -190,8 +188,6 @@ impl Gate {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-// === impl Permit ===
 
 impl Permit {
     fn new(

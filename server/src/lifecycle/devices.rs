@@ -64,8 +64,6 @@ const DRIVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Part of a device that a model counts for which is on its way there and of which nothing is known.
 const UNKNOWN_NEED: u64 = 16;
 
-// === impl Devices ===
-
 impl Devices {
     /// The devices that `system` reads, for models that `worker` hosts.
     pub fn new(system: Arc<SystemMonitor>, worker: CudaWorker) -> Arc<Self> {
@@ -159,15 +157,11 @@ impl Devices {
     }
 }
 
-// === impl PendingPlacement ===
-
 impl Drop for PendingPlacement {
     fn drop(&mut self) {
         self.devices.pending().remove(&self.id);
     }
 }
-
-// === impl Gpu ===
 
 impl Gpu {
     fn of(device: &Device) -> Self {

@@ -25,8 +25,6 @@ pub(super) struct Evictor {
     allowed: bool,
 }
 
-// === impl Evictor ===
-
 impl Evictor {
     /// Makes room for a model of `priority`, if that is `allowed`.
     pub(super) fn for_model(context: &Arc<Context>, priority: i32, allowed: bool) -> Self {

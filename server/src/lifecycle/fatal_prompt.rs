@@ -31,8 +31,6 @@ pub(super) struct PromptHistory {
 /// Shorter prompts end no worker by their length.
 const LEAST: u64 = 256;
 
-// === impl PromptHistory ===
-
 impl PromptHistory {
     /// A worker that had these prompts ended, or is about to be killed, for this reason. Says whether a prompt may be why.
     pub(super) fn worker_ended(&mut self, prompts: PromptLengths, reason: Reason) -> bool {

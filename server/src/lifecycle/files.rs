@@ -65,8 +65,6 @@ const MAX_FILES: usize = 10_000;
 /// How the names of files end that engines read.
 const ENDINGS: &[&str] = &["safetensors", "gguf", "uqff", "json", "jinja"];
 
-// === impl Fleet ===
-
 impl Fleet {
     /// Why `model` should be reloaded, by what there is now: its files are looked at for this. `None` also for
     /// one that is not READY.
@@ -84,8 +82,6 @@ impl Fleet {
             .ok()??
     }
 }
-
-// === impl Loaded ===
 
 impl Loaded {
     /// The files that a worker with `config` is about to read. `None` where there are none, or they cannot be looked
@@ -124,8 +120,6 @@ impl Loaded {
         spawn_blocking(move || self.compare())
     }
 }
-
-// === impl FileWatch ===
 
 impl FileWatch {
     /// Begins to look at `loaded`, unless it is looking or did just before.

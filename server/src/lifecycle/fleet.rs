@@ -138,8 +138,6 @@ const MAX_INSPECTIONS: usize = 2;
 /// Ids that an error tells.
 const KNOWN_IDS: usize = 10;
 
-// === impl Fleet ===
-
 impl Fleet {
     /// A fleet without models.
     pub fn new(resources: Resources) -> Arc<Self> {
@@ -305,8 +303,6 @@ impl Fleet {
         }
     }
 }
-
-// === impl Context ===
 
 impl Context {
     /// The model `id`, if it is tracked.

@@ -25,8 +25,6 @@ pub enum Holder {
     Switch(SwitchId),
 }
 
-// === impl Holders ===
-
 impl Holders {
     /// `holder` holds `model`. Says whether it did not before.
     pub(super) fn add(&self, model: &ModelId, holder: Holder) -> bool {
@@ -76,8 +74,6 @@ impl Holders {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-// === impl Holder ===
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

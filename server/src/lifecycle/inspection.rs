@@ -20,8 +20,6 @@ use crate::{
     worker::{Inspection, ModelFiles},
 };
 
-// === impl Fleet ===
-
 impl Fleet {
     /// Whether the model `id` can be loaded as `spec` says once it has gone, as far as an inspection of its files
     /// tells, and what there is of memory. Files of the hub are downloaded for it, within `time`. Ends with the

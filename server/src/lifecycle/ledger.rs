@@ -85,8 +85,6 @@ pub(super) fn with_headroom(need: u64) -> u64 {
     u64::try_from(wide).unwrap_or(u64::MAX)
 }
 
-// === impl Ledger ===
-
 impl Ledger {
     /// Decides about a model that needs `need` bytes. `candidates` may be evicted for it, the first first;
     /// those that claim nothing here are of no help and stay.
@@ -212,8 +210,6 @@ impl Ledger {
         self.entries.values().map(part).fold(0, u64::saturating_add)
     }
 }
-
-// === impl LedgerEntry ===
 
 impl LedgerEntry {
     fn bytes(&self) -> u64 {

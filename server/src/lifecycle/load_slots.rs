@@ -32,8 +32,6 @@ pub(super) struct Rank {
     pub(super) priority: i32,
 }
 
-// === impl LoadSlots ===
-
 impl LoadSlots {
     /// So many places on the CPU and on each other device, at least one.
     pub(super) fn new(cpu: usize, accelerator: usize) -> Self {

@@ -71,8 +71,6 @@ pub enum LoadError {
 /// Id under which the demo model can be loaded without a spec.
 const DEMO: &str = "demo";
 
-// === impl Fleet ===
-
 impl Fleet {
     /// Loads the model that `name` stands for. Answers when its driver has taken the order.
     ///
@@ -293,8 +291,6 @@ impl Fleet {
     }
 }
 
-// === impl LoadOptions ===
-
 impl LoadOptions {
     /// A load that takes at most `timeout`, of what is registered.
     pub fn new(timeout: Duration) -> Self {
@@ -307,8 +303,6 @@ impl LoadOptions {
         }
     }
 }
-
-// === impl LoadError ===
 
 impl From<RegisterError> for LoadError {
     fn from(error: RegisterError) -> Self {

@@ -81,8 +81,6 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a driver is waited for that is asked what a device has free.
 const DEVICE_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-// === impl Memory ===
-
 impl Memory {
     /// Memory as `system` sees it, limits of the container included; models may have at most `limit` bytes
     /// of the host's together, and of a device's what there is.
@@ -266,8 +264,6 @@ impl Memory {
     }
 }
 
-// === impl Reservation ===
-
 impl Reservation {
     /// The model was seen to hold this.
     pub(super) fn measure(&self, held: Bytes) {
@@ -349,16 +345,12 @@ impl Drop for Reservation {
     }
 }
 
-// === impl Departure ===
-
 impl Drop for ReturningMemory {
     fn drop(&mut self) {
         self.memory
             .change(|ledgers| ledgers.device(&self.device).returned(self.bytes));
     }
 }
-
-// === impl Need ===
 
 impl Need {
     fn in_words(&self) -> String {

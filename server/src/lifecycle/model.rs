@@ -86,8 +86,6 @@ pub struct Facts {
     pub fatal_prompt: Option<FatalPrompt>,
 }
 
-// === impl Model ===
-
 impl Model {
     pub(super) fn new(
         entry: CatalogEntry,
@@ -231,8 +229,6 @@ impl Model {
         changed
     }
 }
-
-// === impl Facts ===
 
 impl Facts {
     /// What is known of a model that nothing was done with yet.

@@ -65,8 +65,6 @@ const TOLERANCE: u64 = 64 << 20;
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-// === impl DeviceSnapshot ===
-
 impl DeviceSnapshot {
     /// The device `gpu` in `reading`, to the model `id`, whose worker is or was the process `own`. `None` when
     /// the driver does not know the device.
@@ -173,8 +171,6 @@ impl DeviceSnapshot {
         u64::try_from((-self.missing(now)).max(0)).unwrap_or(u64::MAX)
     }
 }
-
-// === impl Release ===
 
 impl Release {
     /// Reads the device until its memory is back, or for at most the time `timeout`.

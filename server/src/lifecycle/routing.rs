@@ -89,8 +89,6 @@ const MAX_REROUTES: usize = 3;
 /// When to ask again for a model that loads without an estimate.
 const LOADING_RETRY: Duration = Duration::from_secs(1);
 
-// === impl Fleet ===
-
 impl Fleet {
     /// Admits `request`, and has its model loaded first where that is loaded on demand. Safe to cancel: a load
     /// goes on.
@@ -237,8 +235,6 @@ impl Fleet {
         }
     }
 }
-
-// === impl AdmissionError ===
 
 impl AdmissionError {
     /// The name of its value of `hangar.v1.ErrorReason`, for metrics.

@@ -41,8 +41,6 @@ const HISTORY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Models that are looked at in one go, with the other tasks waiting.
 const MODELS_PER_BATCH: usize = 1000;
 
-// === impl Sampling ===
-
 impl Sampling {
     /// Restores what `store` holds of the models of `fleet`, then samples them in every `interval`.
     pub fn start(fleet: Arc<Fleet>, store: Catalog, interval: Duration, tasks: &Tasks) -> Self {
@@ -65,8 +63,6 @@ impl Sampling {
         }
     }
 }
-
-// === impl Sampler ===
 
 impl Sampler {
     async fn run(self, stop: CancellationToken, probe: LivenessProbe) {

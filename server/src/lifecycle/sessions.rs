@@ -84,8 +84,6 @@ const MAX_SESSIONS: usize = 10_000;
 /// Hexadecimal digits that tell sessions of the same display name apart.
 const NAME_DIGITS: usize = 12;
 
-// === impl Fleet ===
-
 impl Fleet {
     /// Opens a session that lives for `ttl` after each sign of life. Its name begins with `display_name`, if that
     /// is not empty.
@@ -227,8 +225,6 @@ pub(super) fn release_hold(context: &Arc<Context>, model: &ModelId, holder: &Hol
     true
 }
 
-// === impl Sessions ===
-
 impl Sessions {
     fn find(&self, id: &SessionId) -> Result<OpenSession, UnknownSession> {
         self.lock().get(id).cloned().ok_or(UnknownSession)
@@ -250,8 +246,6 @@ impl Sessions {
     }
 }
 
-// === impl Context ===
-
 impl Context {
     fn session(&self, id: SessionId, open: OpenSession) -> HoldSession {
         let left = open.expires.saturating_duration_since(Instant::now());
@@ -265,8 +259,6 @@ impl Context {
         }
     }
 }
-
-// === impl SessionId ===
 
 impl SessionId {
     /// The id itself, for whoever opened the session.
@@ -286,8 +278,6 @@ impl fmt::Debug for SessionId {
         f.write_str("SessionId(…)")
     }
 }
-
-// === impl SessionName ===
 
 impl SessionName {
     /// A new name that begins with `display_name`. It has nothing in common with the session's id.

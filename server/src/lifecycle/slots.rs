@@ -44,8 +44,6 @@ enum Turn<R: Ord + Copy> {
     Waiting(QueueTicket<R>, oneshot::Receiver<Slot<R>>),
 }
 
-// === impl Slots ===
-
 impl<R: Ord + Copy> Slots<R> {
     /// So many places, all free.
     pub(super) fn new(places: usize) -> Arc<Self> {

@@ -73,8 +73,6 @@ pub enum SourceError {
     },
 }
 
-// === impl ModelRoots ===
-
 impl ModelRoots {
     /// Resolves `roots`.
     ///
@@ -245,8 +243,6 @@ impl ModelRoots {
         }
     }
 }
-
-// === impl SourceError ===
 
 impl SourceError {
     /// Whether the source may not be used. Else there is nothing to be used yet.

@@ -69,8 +69,6 @@ struct Plan {
 #[derive(Debug, Default)]
 pub(super) struct Switches(Mutex<BTreeMap<ModelId, Switch>>);
 
-// === impl Fleet ===
-
 impl Fleet {
     /// Points `alias` at the model `to` and answers once that is under way.
     ///
@@ -204,8 +202,6 @@ impl Fleet {
     }
 }
 
-// === impl Plan ===
-
 impl Plan {
     /// The switch to the model of the entry `to`.
     fn switch(self, to: &CatalogEntry) -> Switch {
@@ -241,8 +237,6 @@ impl Plan {
         })
     }
 }
-
-// === impl Switches ===
 
 impl Switches {
     fn put(&self, switch: &Switch) {

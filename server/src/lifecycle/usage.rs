@@ -92,8 +92,6 @@ pub struct UsageReport {
 /// Seconds of the window, the one that is not over included.
 const WINDOW_SECONDS: u32 = 60;
 
-// === impl Usage ===
-
 impl Usage {
     /// Nothing yet, of `model`; what happens is recorded with `metrics` too.
     pub fn new(model: ModelId, metrics: ModelMetrics) -> Self {
@@ -230,8 +228,6 @@ impl Usage {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-// === impl Counters ===
 
 impl Counters {
     fn count(&mut self, observation: Observation) {

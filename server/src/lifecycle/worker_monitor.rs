@@ -84,8 +84,6 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// How old a reading may be that tells whether a device works: an older one is of a driver that does not answer.
 const STALE: Duration = Duration::from_secs(4);
 
-// === impl WorkerMonitor ===
-
 impl WorkerMonitor {
     /// Watches the worker `pid`, which was just started, on the CPU or on the device of this UUID.
     pub(super) fn new(
@@ -282,8 +280,6 @@ impl WorkerMonitor {
         })
     }
 }
-
-// === impl WorkerHeartbeat ===
 
 impl WorkerHeartbeat {
     /// Takes note of what the worker says.

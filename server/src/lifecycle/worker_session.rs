@@ -74,8 +74,6 @@ struct SessionSignals {
 /// Time that a worker which reported its own failure, or lost its connection, has to end by itself.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
 
-// === impl WorkerSession ===
-
 impl WorkerSession {
     /// Starts a worker for `launch`.
     pub(super) fn start(context: &Arc<Context>, launch: WorkerLaunch) -> Self {
@@ -280,8 +278,6 @@ enum Disconnected {
     /// The connection went; the end of the process tells more.
     ConnectionLost,
 }
-
-// === impl Conversation ===
 
 impl Conversation<'_> {
     async fn run(self, starting: worker::Starting, span: Span) -> Result<(), Disconnected> {

@@ -66,8 +66,6 @@ const MAX_UNSCHEDULED: u32 = 256;
 /// Calls at the same time that the engine has no part in. They are short, and further ones wait.
 const UNSCHEDULED_CONCURRENCY: usize = 8;
 
-// === impl Occupancy ===
-
 impl Occupancy {
     pub(super) fn run(&mut self) {
         self.running += 1;
@@ -88,8 +86,6 @@ impl Occupancy {
     }
 }
 
-// === impl WaitingGuard ===
-
 impl WaitingGuard<'_> {
     /// Leaves the queue for where `enter` counts it, in one change: whoever waits for the queue to be
     /// empty sees the request in one place or the other.
@@ -102,8 +98,6 @@ impl WaitingGuard<'_> {
         std::mem::forget(self);
     }
 }
-
-// === impl AdmissionQueue ===
 
 impl AdmissionQueue {
     /// A queue to `client` within `limits`, for prompts that are shorter than a `fatal` one.

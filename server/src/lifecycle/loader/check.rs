@@ -19,8 +19,6 @@ const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is said of a model that is not loaded anew.
 const SERVES_ON: &str = "Nothing was changed, and the model serves on as it was loaded.";
 
-// === impl Fleet ===
-
 impl Fleet {
     /// Checks a load as far as that can be done without beginning it.
     ///

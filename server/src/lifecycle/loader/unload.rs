@@ -45,8 +45,6 @@ pub enum UnloadError {
     Lost,
 }
 
-// === impl Fleet ===
-
 impl Fleet {
     /// Unloads the model that `name` stands for and answers when its worker is gone.
     ///
@@ -131,8 +129,6 @@ impl Fleet {
         Ok(())
     }
 }
-
-// === impl UnloadError ===
 
 impl From<FindError> for UnloadError {
     fn from(error: FindError) -> Self {

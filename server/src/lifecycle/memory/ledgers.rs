@@ -50,8 +50,6 @@ pub(super) enum Verdict {
     Refused(Shortage),
 }
 
-// === impl Ledgers ===
-
 impl Ledgers {
     /// Decides about the model `id`. `candidates` may be evicted for it, the first first. Only
     /// [`Verdict::Admitted`] changes anything.

@@ -18,8 +18,6 @@ pub(super) struct Shortage {
     pub(super) evictable: u64,
 }
 
-// === impl Shortage ===
-
 impl From<Shortage> for Failure {
     fn from(shortage: Shortage) -> Self {
         let (whose, there, advice) = match &shortage.of {

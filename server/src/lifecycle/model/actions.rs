@@ -19,8 +19,6 @@ use crate::{
     },
 };
 
-// === impl Driver ===
-
 impl Driver {
     /// Applies `event`, performs what comes of it and publishes the new state.
     pub(super) fn apply(&mut self, event: Event) {

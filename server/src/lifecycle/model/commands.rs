@@ -310,8 +310,6 @@ impl Driver {
     }
 }
 
-// === impl UnloadCommand ===
-
 impl UnloadCommand {
     /// Unload within `drain_timeout`, whatever was asked for, and the report of it.
     pub(in crate::lifecycle) fn new(
@@ -340,8 +338,6 @@ impl UnloadCommand {
     }
 }
 
-// === impl Waiters ===
-
 impl Waiters {
     pub(super) fn is_unload_awaited(&self) -> bool {
         self.unloads.iter().any(|waiter| !waiter.is_closed())
@@ -354,8 +350,6 @@ impl Waiters {
         receiver
     }
 }
-
-// === impl UnloadReport ===
 
 impl UnloadReport {
     /// Of a model that was not loaded.

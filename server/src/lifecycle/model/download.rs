@@ -137,8 +137,6 @@ impl Driver {
     }
 }
 
-// === impl Download ===
-
 impl Download {
     /// What comes next; `None`: its task is lost. Safe to cancel.
     pub(super) async fn next(&mut self) -> Option<DownloadEvent> {

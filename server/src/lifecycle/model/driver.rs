@@ -78,8 +78,6 @@ const LOADING_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks at a worker that serves, at most.
 const SERVING_INTERVAL: Duration = Duration::from_secs(1);
 
-// === impl Driver ===
-
 impl Driver {
     pub(in crate::lifecycle) fn new(
         context: Arc<Context>,
@@ -243,8 +241,6 @@ impl Driver {
         }
     }
 }
-
-// === impl LoadContext ===
 
 impl LoadContext {
     fn new(spec: Arc<Spec>) -> Self {

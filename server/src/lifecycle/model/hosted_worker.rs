@@ -78,8 +78,6 @@ pub(super) struct Stopping {
     pub(super) killed: bool,
 }
 
-// === impl HostedWorker ===
-
 impl HostedWorker {
     /// The worker of `session`, which was just started at `placement`.
     pub(super) fn new(
@@ -169,8 +167,6 @@ impl HostedWorker {
         }
     }
 }
-
-// === impl WorkerMemory ===
 
 impl WorkerMemory {
     /// What it was let in with.

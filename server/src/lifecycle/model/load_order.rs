@@ -16,8 +16,6 @@ pub(in crate::lifecycle) struct LoadOrder {
     pub(in crate::lifecycle) crashed: Option<Attempt>,
 }
 
-// === impl LoadOrder ===
-
 impl LoadOrder {
     /// A load that nobody but the server asks for.
     pub(in crate::lifecycle) fn by_the_server(timeout: Duration) -> Self {

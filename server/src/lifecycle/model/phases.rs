@@ -60,8 +60,6 @@ pub(super) enum PhaseEvent {
     Released(Released),
 }
 
-// === impl Phase ===
-
 impl Phase {
     /// Holds nothing.
     pub(super) fn idle() -> Self {

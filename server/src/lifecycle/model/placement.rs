@@ -231,8 +231,6 @@ impl Driver {
     }
 }
 
-// === impl PlacementRequest ===
-
 impl PlacementRequest {
     /// The placement that was waited for. Safe to cancel; not to be called again after it.
     pub(super) async fn granted(&mut self) -> Result<Placement, Failure> {

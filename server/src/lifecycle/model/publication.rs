@@ -19,8 +19,6 @@ pub(super) struct Publication {
     entered: Instant,
 }
 
-// === impl Publication ===
-
 impl Publication {
     pub(super) fn new(publisher: Publisher) -> Self {
         Self {
@@ -40,8 +38,6 @@ impl Publication {
         self.publisher.edit()
     }
 }
-
-// === impl Driver ===
 
 impl Driver {
     /// Publishes that the model came into the stage of its state at the time `now`.

@@ -23,8 +23,6 @@ pub(super) enum Timer {
 #[derive(Debug, Default)]
 pub(super) struct Timers(Vec<(Timer, Instant)>);
 
-// === impl Timers ===
-
 impl Timers {
     /// Sets `timer` to `at`, in place of what it was set to.
     pub(super) fn set(&mut self, timer: Timer, at: Instant) {

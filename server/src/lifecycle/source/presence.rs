@@ -14,8 +14,6 @@ const WEIGHTS: &[&str] = &["safetensors", "gguf", "uqff", "bin", "pt", "pth"];
 /// More entries than a model's directory has.
 const MAX_ENTRIES: usize = 10_000;
 
-// === impl ModelRoots ===
-
 impl ModelRoots {
     /// As [`Self::check`], and whether there is what may be a model.
     ///

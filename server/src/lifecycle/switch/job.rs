@@ -28,8 +28,6 @@ pub(super) struct SwitchJob {
     on_demand: Vec<ModelId>,
 }
 
-// === impl Fleet ===
-
 impl Fleet {
     pub(super) async fn carry_out(self: Arc<Self>, job: SwitchJob) {
         let SwitchJob {
@@ -195,8 +193,6 @@ impl Fleet {
         }
     }
 }
-
-// === impl SwitchJob ===
 
 impl SwitchJob {
     /// What is to be done for `switch`, whose models it holds from now on.

@@ -23,8 +23,6 @@ const SPARE: usize = 60;
 /// How long they are kept.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-// === impl History ===
-
 impl History {
     pub(super) fn push(&mut self, sample: Sample) {
         if self.0.len() == SAMPLES {

@@ -33,8 +33,6 @@ struct Bin {
 /// Bins of each power of two.
 const STEPS: u32 = 32;
 
-// === impl Latency ===
-
 impl Latency {
     /// Half of the observations are at most this.
     pub fn p50(&self) -> Duration {
@@ -84,8 +82,6 @@ impl Latency {
         })
     }
 }
-
-// === impl Histogram ===
 
 impl Histogram {
     pub(super) fn add(&mut self, latency: Duration) {

@@ -11,8 +11,6 @@ pub(super) struct Recent(VecDeque<u32>);
 /// Observations that are remembered.
 const REMEMBERED: usize = 1024;
 
-// === impl Recent ===
-
 impl Recent {
     pub(super) fn add(&mut self, latency: Duration) {
         if self.0.len() == REMEMBERED {

@@ -34,8 +34,6 @@ pub struct RequestRecord {
     ended: bool,
 }
 
-// === impl RequestRecord ===
-
 impl RequestRecord {
     pub(super) fn new(usage: Arc<Usage>, operation: Operation, began: Instant) -> Self {
         Self {
@@ -116,8 +114,6 @@ impl Drop for RequestRecord {
         }
     }
 }
-
-// === impl Operation ===
 
 impl Operation {
     /// Its name.

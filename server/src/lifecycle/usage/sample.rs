@@ -35,8 +35,6 @@ pub struct Sample {
 /// Shortest time over which a rate is told: over less, one answer would look like a storm.
 const SHORTEST_RATE: Duration = Duration::from_secs(1);
 
-// === impl Sample ===
-
 impl Sample {
     pub(super) fn of(counts: Counts) -> Self {
         Self {

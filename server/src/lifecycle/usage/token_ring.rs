@@ -21,8 +21,6 @@ pub(super) struct TokenRing {
 /// More than the seconds of the window, so that a slot is not looked at while it changes its second.
 const SLOTS: usize = 64;
 
-// === impl TokenRing ===
-
 impl TokenRing {
     /// So many tokens came in this second.
     pub(super) fn add(&self, second: u32, tokens: u32) {

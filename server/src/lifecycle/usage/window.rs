@@ -52,8 +52,6 @@ pub(super) enum Observation {
     Cancelled,
 }
 
-// === impl Window ===
-
 impl Window {
     pub(super) fn add(&mut self, second: u32, observation: Observation) {
         let found = self.seconds.binary_search_by_key(&second, |(of, _)| *of);
@@ -90,8 +88,6 @@ impl Window {
     }
 }
 
-// === impl Tally ===
-
 impl Tally {
     pub(super) fn add(&mut self, observation: Observation) {
         match observation {
@@ -119,8 +115,6 @@ impl Tally {
         )
     }
 }
-
-// === impl Counts ===
 
 impl Counts {
     fn plus(self, other: Self) -> Self {

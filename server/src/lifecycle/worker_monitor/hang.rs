@@ -38,8 +38,6 @@ struct SpinLimits {
     most: Duration,
 }
 
-// === impl WorkerMonitor ===
-
 impl WorkerMonitor {
     /// The failure of a worker that nothing is heard of any more, or of an engine that has work and no longer moves, or
     /// works and gets nowhere although it had many times as long as its pace allows for; `known` is what earlier
@@ -102,8 +100,6 @@ impl WorkerMonitor {
     }
 }
 
-// === impl SpinLimits ===
-
 impl SpinLimits {
     fn of(limits: &Limits) -> Self {
         Self {
@@ -132,8 +128,6 @@ impl SpinLimits {
         limit.min(most.max(seconds(LEAST_SPIN_FACTOR * needed)))
     }
 }
-
-// === impl Task ===
 
 impl Task {
     pub(super) fn of(stats: &LatestStats, occupancy: &Occupancy) -> Self {

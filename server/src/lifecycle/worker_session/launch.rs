@@ -36,8 +36,6 @@ pub(in crate::lifecycle) struct WorkerLaunch {
 /// Tells the sockets of this server's workers apart.
 static SOCKETS: AtomicU64 = AtomicU64::new(0);
 
-// === impl WorkerLaunch ===
-
 impl WorkerLaunch {
     /// A worker for the model `id` of `spec` on `gpu`; `None`: on the CPU. It counts as no attempt.
     pub(in crate::lifecycle) fn new(
