@@ -36,6 +36,8 @@ mod usage;
 mod worker_monitor;
 mod worker_session;
 
+use std::time::Duration;
+
 pub use admission::Permit;
 pub use devices::{CudaWorker, Devices};
 pub use fatal_prompt::FatalPrompt;
@@ -51,8 +53,6 @@ pub use sessions::{HoldSession, SessionId, SessionName, TooManySessions, Unknown
 pub use source::{ModelLocation, ModelRoots, SourceError};
 pub use switch::{SwitchError, SwitchOptions, SwitchTicket};
 pub use usage::{Latency, Operation, RequestRecord, Sample, Totals, Usage, UsageReport};
-
-use std::time::Duration;
 
 /// Limits and deadlines of lives.
 #[derive(Clone, Debug)]

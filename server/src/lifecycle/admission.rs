@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+pub(super) use queue::{AdmissionLimits, AdmissionQueue, Occupancy};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::Instant,
@@ -22,8 +23,6 @@ use crate::{
     model::{Failure, GenerationDefaults},
     worker::Client,
 };
-
-pub(super) use queue::{AdmissionLimits, AdmissionQueue, Occupancy};
 
 /// Lets requests through to a worker, or not.
 #[derive(Debug, Default)]

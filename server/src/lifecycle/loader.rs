@@ -6,12 +6,11 @@
 mod check;
 mod unload;
 
-pub use unload::{UnloadError, UnloadOptions};
-
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tracing::Span;
+pub use unload::{UnloadError, UnloadOptions};
 
 use super::{
     Fleet, SourceError,

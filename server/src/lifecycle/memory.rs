@@ -10,6 +10,8 @@ use std::{
 
 use bytesize::ByteSize;
 use futures::future::BoxFuture;
+pub(super) use ledgers::Need;
+use ledgers::{Capacities, Ledgers, Verdict};
 use tokio::sync::watch;
 
 use super::{
@@ -20,9 +22,6 @@ use crate::{
     model::{Failure, Memory as Bytes, ModelId, Reason},
     system::{Device, DeviceReading, SystemInfo, SystemMonitor},
 };
-use ledgers::{Capacities, Ledgers, Verdict};
-
-pub(super) use ledgers::Need;
 
 /// What there is of memory. Cheap to share.
 #[derive(Clone, Debug)]

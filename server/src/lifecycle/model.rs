@@ -28,6 +28,10 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+pub(super) use commands::{Command, EvictCommand, LoadCommand, UnloadCommand};
+pub use commands::{LoadTicket, UnloadReport, Verification};
+pub(super) use driver::Driver;
+pub(super) use load_order::LoadOrder;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -43,11 +47,6 @@ use crate::{
     status::StatusCell,
     telemetry::model::ModelMetrics,
 };
-
-pub(super) use commands::{Command, EvictCommand, LoadCommand, UnloadCommand};
-pub use commands::{LoadTicket, UnloadReport, Verification};
-pub(super) use driver::Driver;
-pub(super) use load_order::LoadOrder;
 
 /// A model: what is known of it, and the way to its worker.
 #[derive(Debug)]

@@ -19,19 +19,18 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use history::History;
+pub use latency::Latency;
+use recent::Recent;
+pub use record::{Operation, RequestRecord};
+pub use sample::Sample;
+use token_ring::TokenRing;
+use window::{Observation, Tally, Window};
+
 use crate::{
     model::{Memory, ModelId},
     telemetry::model::ModelMetrics,
 };
-
-pub use latency::Latency;
-pub use record::{Operation, RequestRecord};
-pub use sample::Sample;
-
-use history::History;
-use recent::Recent;
-use token_ring::TokenRing;
-use window::{Observation, Tally, Window};
 
 /// Counts what a model does.
 #[derive(Debug)]

@@ -6,8 +6,12 @@
 
 mod hang;
 
-use std::{sync::Arc, sync::Mutex, sync::PoisonError, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use hang::Task;
 use tokio::time::Instant;
 
 use super::{
@@ -20,7 +24,6 @@ use crate::{
     system::SystemMonitor,
     worker::{EngineStats, Inspection, ProgressMeasure, Reading},
 };
-use hang::Task;
 
 /// Watches one worker.
 #[derive(Debug)]

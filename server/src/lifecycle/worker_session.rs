@@ -8,6 +8,9 @@ mod load;
 
 use std::{sync::Arc, time::Duration};
 
+use failures::{cannot_start, connection_closed, never_ready, never_started, worker_exited};
+pub(super) use launch::WorkerLaunch;
+use lifetime::{SessionResources, run_session};
 use tokio::{
     sync::{OnceCell, mpsc},
     time::timeout,
@@ -26,10 +29,6 @@ use crate::{
     prepared::Lease,
     worker::{self, Client, HandshakeError, Inspection, ModelFiles, Process, WorkerConfig},
 };
-use failures::{cannot_start, connection_closed, never_ready, never_started, worker_exited};
-use lifetime::{SessionResources, run_session};
-
-pub(super) use launch::WorkerLaunch;
 
 /// What a worker reports. [`Report::Exited`] always comes, and comes last.
 #[derive(Debug)]

@@ -10,13 +10,14 @@ use std::collections::HashMap;
 use chrono::Utc;
 use either::Either;
 use hangar_client::v1::ChatMessage;
-use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, Error, ErrorKind};
+use minijinja::{
+    Environment, Error, ErrorKind,
+    value::{Kwargs, Value},
+};
 use mistralrs::core::ChatTemplate;
 use serde_json::{Map, json};
 
-use crate::calls::Notation;
-use crate::inspect::template_source;
+use crate::{calls::Notation, inspect::template_source};
 
 /// Longest error of a template in characters: it may repeat what it was given.
 const MAX_WORDS: usize = 400;
