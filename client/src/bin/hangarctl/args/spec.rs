@@ -291,3 +291,35 @@ impl From<Restart> for v1::RestartMode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+
+    /// Whether the flag with this value changes a spec; nothing where it does not take the value.
+    fn changes(argument: &str) -> Option<bool> {
+        let command = SpecArgs::augment_args(clap::Command::new("x"));
+        let matches = command.try_get_matches_from(["x", argument]).ok()?;
+        let args = SpecArgs::from_arg_matches(&matches).ok()?;
+        let mut spec = ModelSpec::default();
+        args.apply(&mut spec);
+        Some(spec != ModelSpec::default())
+    }
+
+    #[test]
+    fn every_flag_of_a_setting_changes_the_spec() {
+        // Whole specs, and what only says more of another flag.
+        let others = ["spec", "file", "revision", "hub-file", "no-adapters"];
+        let command = SpecArgs::augment_args(clap::Command::new("x"));
+        let flags = command.get_arguments().filter_map(clap::Arg::get_long);
+        for flag in flags.filter(|flag| !others.contains(flag)) {
+            let values = [
+                "=true", "=1", "=0.5", "=10m", "=a=/b", "=text", "=f16", "=never", "",
+            ];
+            let taken = values.map(|value| changes(&format!("--{flag}{value}")));
+            assert!(taken.contains(&Some(true)), "--{flag}: {taken:?}");
+        }
+    }
+}
