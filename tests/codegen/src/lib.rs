@@ -5,6 +5,8 @@
 //! are held against the code in the same way: [`pages`].
 
 pub mod pages;
+#[cfg(test)]
+mod style;
 
 use std::{collections::BTreeMap, path::PathBuf};
 

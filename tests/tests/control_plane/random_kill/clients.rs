@@ -142,14 +142,11 @@ impl RandomClient {
     async fn change(
         &self,
         id: &str,
-        expected_state: &ExpectedState,
+        expected: &ExpectedState,
         change: Change,
     ) -> Result<Option<Known>, Error> {
         let client = &self.client;
-        let etag = expected_state
-            .entry
-            .as_ref()
-            .map(|known| known.etag.clone());
+        let entry = expected.entry.as_ref();
         match change {
             Change::Create(priority, aliases) => {
                 let create = client.create_model(id, self.spec(priority));
@@ -167,11 +164,9 @@ impl RandomClient {
             }
             Change::Update(priority) => {
                 let update = client.update_model(id).priority(priority);
+                let etag = entry.map(|known| known.etag.clone());
                 let updated = update.etag(etag.unwrap_or_default()).send().await?;
-                let desired = expected_state
-                    .entry
-                    .as_ref()
-                    .is_some_and(|known| known.desired);
+                let desired = entry.is_some_and(|known| known.desired);
                 let model = updated.model.ok_or(Error::Protocol("no model"))?;
                 let desired = match desired {
                     true => DesiredState::Loaded,
@@ -184,10 +179,8 @@ impl RandomClient {
                     true => drop(client.load(id).send().await?),
                     false => drop(client.unload(id).send().await?),
                 }
-                Ok(expected_state
-                    .entry
-                    .clone()
-                    .map(|known| Known { desired, ..known }))
+                let known = entry.cloned();
+                Ok(known.map(|known| Known { desired, ..known }))
             }
             Change::Delete => {
                 client.delete_model(id).force().send().await?;
