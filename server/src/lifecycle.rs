@@ -10,7 +10,9 @@
 mod activity;
 mod admission;
 mod announce;
+mod command;
 mod devices;
+mod driver;
 mod eviction;
 mod fatal_prompt;
 mod files;
@@ -39,13 +41,14 @@ mod worker_session;
 use std::time::Duration;
 
 pub use admission::Permit;
+pub use command::{LoadTicket, UnloadReport, Verification};
 pub use devices::{CudaWorker, Devices};
 pub use fatal_prompt::FatalPrompt;
 pub use fleet::{FindError, Fleet, Resources, UnknownModel};
 pub use holders::Holder;
 pub use loader::{LoadError, LoadOptions, UnloadError, UnloadOptions};
 pub use memory::Memory;
-pub use model::{Facts, LoadTicket, Model, UnloadReport, Verification};
+pub use model::{Facts, Model};
 pub use registry::{DeclarationError, RegistryError};
 pub use routing::{AdmissionError, Admitted, ModelRequest, within};
 pub use sampler::Sampling;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Fleet, Model, model::Command};
+use super::{Fleet, Model, command::Command};
 use crate::{
     catalog::CatalogEntry,
     model::{ModelId, Status},

@@ -10,9 +10,10 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::oneshot;
 
 use super::{
+    command::{Command, EvictCommand},
     fleet::Context,
     memory::Evict,
-    model::{Command, EvictCommand, Model},
+    model::Model,
 };
 use crate::model::{ModelId, Spec, Stage, SuspendCause};
 

@@ -15,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Limits,
+    command::{Command, UnloadCommand},
     devices::Devices,
+    driver::Driver,
     holders::{Holder, Holders},
     load_slots::LoadSlots,
     memory::Memory,
-    model::{Command, Driver, Model, UnloadCommand},
+    model::Model,
     pressure,
     sessions::{self, Sessions},
     source::ModelRoots,

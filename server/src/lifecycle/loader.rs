@@ -14,8 +14,8 @@ pub use unload::{UnloadError, UnloadOptions};
 
 use super::{
     Fleet, SourceError,
+    command::{Command, LoadCommand, LoadOrder, LoadTicket},
     fleet::UnknownModel,
-    model::{Command, LoadCommand, LoadOrder, LoadTicket},
     sessions::{SessionId, UnknownSession, release_hold},
 };
 use crate::{

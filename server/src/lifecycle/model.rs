@@ -1,23 +1,7 @@
-//! One model: what everybody sees of it, and, in the modules below, the driver that changes it.
+//! One model: what everybody sees of it, and how its driver is reached.
 //!
-//! Who writes what: the driver's [`publication`] alone writes the status, which the model shows; of the [`Facts`], whether the
+//! Who writes what: the driver's publication alone writes the status, which the model shows; of the [`Facts`], whether the
 //! model is desired is written with the catalog, under the lock of the desired state, and the rest by the driver.
-//! The driver is `driver` (its loop), `commands`, `phases` (what it holds, by where the model stands), `hosted_worker`, `actions`,
-//! `publication`, `placement`, `download`, `memory`, `observation` and `recovery` (from its own panics).
-
-mod actions;
-mod commands;
-mod download;
-mod driver;
-mod hosted_worker;
-mod load_order;
-mod memory;
-mod observation;
-mod phases;
-mod placement;
-mod publication;
-mod recovery;
-mod timers;
 
 use std::{
     sync::{
@@ -28,15 +12,12 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-pub(super) use commands::{Command, EvictCommand, LoadCommand, UnloadCommand};
-pub use commands::{LoadTicket, UnloadReport, Verification};
-pub(super) use driver::Driver;
-pub(super) use load_order::LoadOrder;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Gate, Permit, Refusal},
+    command::Command,
     fatal_prompt::FatalPrompt,
     files::Loaded,
     usage::{Operation, RequestRecord, Sample, Totals, Usage, UsageReport},

@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    command::Command,
     eviction::Evictor,
     fleet::Context,
     memory::{Evict, iec},
-    model::{Command, Model},
+    model::Model,
 };
 use crate::{
     model::{Failure, Reason},

@@ -6,7 +6,7 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use super::{Fleet, LoadError, model::LoadOrder};
+use super::{Fleet, LoadError, command::LoadOrder};
 use crate::catalog::{CatalogEntry, Note, StorageError};
 
 impl Fleet {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{devices::Gpu, fleet::Context, memory::iec, model::Verification};
+use super::{command::Verification, devices::Gpu, fleet::Context, memory::iec};
 use crate::{
     model::{Failure, ModelId, Reason},
     system::DeviceReading,

@@ -15,9 +15,9 @@ use uuid::Uuid;
 
 use super::{
     Fleet,
+    command::{Command, UnloadCommand},
     fleet::Context,
     holders::Holder,
-    model::{Command, UnloadCommand},
 };
 use crate::{model::ModelId, supervisor::LivenessProbe};
 

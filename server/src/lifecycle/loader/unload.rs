@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::super::{
     Fleet,
+    command::{Command, UnloadCommand, UnloadReport},
     fleet::{FindError, UnknownModel},
     holders::Holder,
-    model::{Command, UnloadCommand, UnloadReport},
     sessions::SessionName,
 };
 use crate::{

@@ -8,8 +8,8 @@ use std::{
 use super::{
     super::{
         Fleet, Model,
+        command::{Command, LoadOrder, UnloadCommand},
         holders::Holder,
-        model::{Command, LoadOrder, UnloadCommand},
         sessions::release_hold,
     },
     SwitchOptions,

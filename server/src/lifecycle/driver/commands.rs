@@ -2,114 +2,20 @@
 
 use std::time::Duration;
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 use tracing::{Span, info_span};
 
-use super::{
-    driver::Driver, load_order::LoadOrder, memory::is_remote, phases::Phase, timers::Timer,
-};
+use super::{Driver, memory::is_remote, phases::Phase, timers::Timer};
 use crate::{
-    catalog::{Attempt, CatalogEntry, Note},
+    catalog::{Attempt, Note},
+    lifecycle::command::{
+        Command, LoadCommand, LoadTicket, UnloadCommand, UnloadReport, Verification,
+    },
     model::{
-        Failure, LoadId, LoadOutcome, Reason, Stage, Status, SuspendCause,
+        Failure, LoadId, LoadOutcome, Reason, Stage,
         state::{Cause, Event, Load},
     },
 };
-
-/// What a driver is asked to do.
-#[derive(Debug)]
-pub(in crate::lifecycle) enum Command {
-    Load(Box<LoadCommand>),
-    Unload(UnloadCommand),
-    Evict(EvictCommand),
-    /// The entry was changed.
-    EntryChanged(Box<CatalogEntry>),
-    /// Kill the worker, if there is one.
-    Terminate(Failure),
-    /// End, if no worker lives and none is wanted, and say whether that is so.
-    End(oneshot::Sender<bool>),
-}
-
-/// Load the model.
-#[derive(Debug)]
-pub(in crate::lifecycle) struct LoadCommand {
-    pub(in crate::lifecycle) entry: CatalogEntry,
-    pub(in crate::lifecycle) order: LoadOrder,
-    /// The call that asks.
-    pub(in crate::lifecycle) span: Span,
-    pub(in crate::lifecycle) reply: oneshot::Sender<LoadTicket>,
-}
-
-/// Unload the model.
-#[derive(Debug)]
-pub(in crate::lifecycle) struct UnloadCommand {
-    pub(in crate::lifecycle) drain_timeout: Duration,
-    /// The model is not to be loaded any more.
-    pub(in crate::lifecycle) undesired: bool,
-    /// Only if nobody wants the model: nobody holds it and it is not to stay loaded.
-    pub(in crate::lifecycle) unless_wanted: bool,
-    pub(in crate::lifecycle) reply: oneshot::Sender<UnloadReport>,
-}
-
-/// Unload the model if nobody uses it and nobody did for the time `idle`.
-#[derive(Debug)]
-pub(in crate::lifecycle) struct EvictCommand {
-    pub(in crate::lifecycle) cause: SuspendCause,
-    pub(in crate::lifecycle) message: String,
-    pub(in crate::lifecycle) idle: Duration,
-    /// Whether the model is on its way out.
-    pub(in crate::lifecycle) reply: oneshot::Sender<bool>,
-}
-
-/// A load that is under way or was not needed.
-#[derive(Debug)]
-pub struct LoadTicket {
-    /// The load.
-    pub load_id: LoadId,
-    /// Whether the model was READY already.
-    pub already_loaded: bool,
-    /// Where the model stands.
-    pub status: Status,
-    /// How the load ends; `None` when it has. A closed channel means that the server is going down.
-    pub outcome: Option<oneshot::Receiver<Result<Status, Failure>>>,
-}
-
-/// What an unload did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnloadReport {
-    /// Whether there was a worker.
-    pub was_loaded: bool,
-    /// Host memory that the worker held just before the stop.
-    pub host_bytes: u64,
-    /// Device memory that came back.
-    pub device_bytes: u64,
-    /// How that was verified.
-    pub verification: Verification,
-    /// Whether the worker had to be killed.
-    pub killed: bool,
-}
-
-/// How an unload was verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verification {
-    /// There was nothing to verify.
-    Nothing,
-    /// The worker was reaped.
-    Reaped,
-    /// The device was seen to have its memory back.
-    DeviceObserved,
-    /// The same, but other processes changed what it has free meanwhile.
-    SharedDevice,
-    /// The device was not seen to have its memory back, or the worker could not be reaped.
-    TimedOut,
-}
-
-/// Those who wait for an answer.
-#[derive(Debug, Default)]
-pub(super) struct Waiters {
-    loads: Vec<(LoadId, oneshot::Sender<Result<Status, Failure>>)>,
-    unloads: Vec<oneshot::Sender<UnloadReport>>,
-}
 
 impl Driver {
     pub(super) fn handle_command(&mut self, command: Command) {
@@ -306,60 +212,6 @@ impl Driver {
         self.waiters.loads = waiting;
         for (_, waiter) in ended {
             let _ = waiter.send(answer.clone());
-        }
-    }
-}
-
-impl UnloadCommand {
-    /// Unload within `drain_timeout`, whatever was asked for, and the report of it.
-    pub(in crate::lifecycle) fn new(
-        drain_timeout: Duration,
-    ) -> (Self, oneshot::Receiver<UnloadReport>) {
-        let (reply, report) = oneshot::channel();
-        let command = Self {
-            drain_timeout,
-            undesired: false,
-            unless_wanted: false,
-            reply,
-        };
-        (command, report)
-    }
-
-    /// As [`Self::new`], if nobody wants the model by the time that its driver hears of it.
-    pub(in crate::lifecycle) fn unless_wanted(
-        drain_timeout: Duration,
-    ) -> (Self, oneshot::Receiver<UnloadReport>) {
-        let (command, report) = Self::new(drain_timeout);
-        let command = Self {
-            unless_wanted: true,
-            ..command
-        };
-        (command, report)
-    }
-}
-
-impl Waiters {
-    pub(super) fn is_unload_awaited(&self) -> bool {
-        self.unloads.iter().any(|waiter| !waiter.is_closed())
-    }
-
-    fn wait_for_load(&mut self, load_id: LoadId) -> oneshot::Receiver<Result<Status, Failure>> {
-        self.loads.retain(|(_, waiter)| !waiter.is_closed());
-        let (sender, receiver) = oneshot::channel();
-        self.loads.push((load_id, sender));
-        receiver
-    }
-}
-
-impl UnloadReport {
-    /// Of a model that was not loaded.
-    pub(in crate::lifecycle) fn nothing() -> Self {
-        Self {
-            was_loaded: false,
-            host_bytes: 0,
-            device_bytes: 0,
-            verification: Verification::Nothing,
-            killed: false,
         }
     }
 }

@@ -5,12 +5,13 @@ use std::{sync::Arc, time::SystemTime};
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::{commands::Verification, driver::Driver, hosted_worker::HostedWorker, timers::Timer};
+use super::{Driver, hosted_worker::HostedWorker, timers::Timer};
 use crate::{
     catalog::{Attempt, Note},
     failpoint,
     lifecycle::{
         admission::AdmissionQueue,
+        command::Verification,
         worker_session::{WorkerLaunch, WorkerSession},
     },
     model::{

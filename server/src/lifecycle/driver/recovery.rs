@@ -10,11 +10,11 @@ use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    commands::{UnloadReport, Verification},
-    driver::Driver,
+    Driver,
     timers::{Timer, Timers},
 };
 use crate::{
+    lifecycle::command::{UnloadReport, Verification},
     model::{
         Failure, LoadId, Stage,
         state::{Event, Load, State},

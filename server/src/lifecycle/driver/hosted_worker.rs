@@ -6,7 +6,6 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{
-    commands::{UnloadReport, Verification},
     phases::PhaseEvent,
     placement::{OnGpu, Placement},
 };
@@ -14,6 +13,7 @@ use crate::{
     catalog::Attempt,
     lifecycle::{
         admission::{AdmissionQueue, Occupancy},
+        command::{UnloadReport, Verification},
         devices::PendingPlacement,
         files::FileWatch,
         load_slots::LoadSlot,

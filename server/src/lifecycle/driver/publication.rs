@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::driver::Driver;
+use super::Driver;
 use crate::{
     catalog::Learned,
     model::{Phase, Progress, ProgressMeter, Spec, Stage, Status},

@@ -4,12 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
-use super::{
-    commands::Verification, driver::Driver, hosted_worker::HostedWorker, phases::Phase,
-    timers::Timer,
-};
+use super::{Driver, hosted_worker::HostedWorker, phases::Phase, timers::Timer};
 use crate::{
     lifecycle::{
+        command::Verification,
         devices::{CPU, Gpu, PendingPlacement},
         fleet::Context,
         load_slots::{LoadSlot, Rank},

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
-use super::{driver::Driver, phases::Phase};
+use super::{Driver, phases::Phase};
 use crate::{
     download::{Progress, Snapshot},
     failpoint,

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{
-    driver::Driver,
+    Driver,
     hosted_worker::{HostedWorker, WorkerMemory},
 };
 use crate::{

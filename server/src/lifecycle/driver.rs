@@ -3,6 +3,23 @@
 //! It turns commands, reports of the worker and deadlines into events of the state machine, performs the
 //! actions that come of them, and publishes every transition. Nothing in it waits for anything else, so
 //! a command is always answered at once.
+//!
+//! Here is its loop; `phases` is what it holds, by where the model stands, and `hosted_worker` the largest part of that. The
+//! other modules below add to the [`Driver`] what it does: `commands`, `actions`, `publication`, `placement`, `download`,
+//! `memory`, `observation` and `recovery` (from its own panics).
+
+mod actions;
+mod commands;
+mod download;
+mod hosted_worker;
+mod memory;
+mod observation;
+mod phases;
+mod placement;
+mod publication;
+mod recovery;
+mod timers;
+mod waiters;
 
 use std::{
     sync::Arc,
@@ -15,19 +32,18 @@ use tokio::{
 };
 use tracing::Span;
 
-use super::{
-    Model,
-    commands::{Command, Waiters},
+use self::{
     phases::{Phase, PhaseEvent},
     publication::Publication,
     timers::{Timer, Timers},
+    waiters::Waiters,
 };
 use crate::{
     download::Snapshot,
     failpoint,
     lifecycle::{
-        fatal_prompt::PromptHistory, fleet::Context, worker_monitor::WorkerMonitor,
-        worker_session::Report,
+        command::Command, fatal_prompt::PromptHistory, fleet::Context, model::Model,
+        worker_monitor::WorkerMonitor, worker_session::Report,
     },
     model::{
         Failure, LoadId, Reason, Spec, Stage,
@@ -37,39 +53,39 @@ use crate::{
 };
 
 /// Drives one model.
-pub(in crate::lifecycle) struct Driver {
-    pub(super) context: Arc<Context>,
-    pub(super) model: Arc<Model>,
+pub(super) struct Driver {
+    context: Arc<Context>,
+    model: Arc<Model>,
     inbox: mpsc::Receiver<Command>,
-    pub(super) state: State,
-    pub(super) phase: Phase,
-    pub(super) publication: Publication,
-    pub(super) load: LoadContext,
-    pub(super) timers: Timers,
-    pub(super) waiters: Waiters,
+    state: State,
+    phase: Phase,
+    publication: Publication,
+    load: LoadContext,
+    timers: Timers,
+    waiters: Waiters,
     /// Of the unload that is under way, or comes next.
-    pub(super) drain_timeout: Duration,
+    drain_timeout: Duration,
     /// Times that this panicked since a load was asked for.
-    pub(super) panics: u32,
+    panics: u32,
 }
 
 /// What belongs to the load that is under way, or was last.
-pub(super) struct LoadContext {
-    pub(super) began: Instant,
-    pub(super) began_at: SystemTime,
-    pub(super) timeout: Duration,
+struct LoadContext {
+    began: Instant,
+    began_at: SystemTime,
+    timeout: Duration,
     /// The server restarts the model: each attempt has the whole time.
-    pub(super) restart: bool,
+    restart: bool,
     /// Covers it, from the call that asked for it to its end.
-    pub(super) span: Span,
+    span: Span,
     /// Whether others may be evicted for it.
-    pub(super) may_evict: bool,
+    may_evict: bool,
     /// What the engine was built from, or will be.
-    pub(super) spec: Arc<Spec>,
+    spec: Arc<Spec>,
     /// What was downloaded for it.
-    pub(super) snapshot: Option<Snapshot>,
+    snapshot: Option<Snapshot>,
     /// What happened to the prompts of engines that were built from the spec.
-    pub(super) prompts: PromptHistory,
+    prompts: PromptHistory,
 }
 
 /// Between two looks at a worker that loads.
@@ -79,7 +95,7 @@ const LOADING_INTERVAL: Duration = Duration::from_millis(100);
 const SERVING_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Driver {
-    pub(in crate::lifecycle) fn new(
+    pub(super) fn new(
         context: Arc<Context>,
         model: Arc<Model>,
         inbox: mpsc::Receiver<Command>,
@@ -102,7 +118,7 @@ impl Driver {
     }
 
     /// Turns until the fleet ends all drivers, or the model is deleted.
-    pub(super) async fn run_loop(&mut self) {
+    async fn run_loop(&mut self) {
         let ended = self.context.end_drivers.clone();
         let mut period = LOADING_INTERVAL;
         let mut observations = ticks(Instant::now(), period);
@@ -258,7 +274,7 @@ impl LoadContext {
     }
 
     /// The clock of another load begins now.
-    pub(super) fn begin(&mut self, timeout: Duration, span: Span) {
+    fn begin(&mut self, timeout: Duration, span: Span) {
         self.began = Instant::now();
         self.began_at = SystemTime::now();
         self.timeout = timeout;
@@ -267,7 +283,7 @@ impl LoadContext {
     }
 
     /// The server begins it anew, after a worker that served.
-    pub(super) fn begin_restart(&mut self, now: SystemTime) {
+    fn begin_restart(&mut self, now: SystemTime) {
         self.began = Instant::now();
         self.began_at = now;
         self.restart = true;

@@ -2,7 +2,7 @@
 
 use std::{num::NonZero, sync::LazyLock, thread};
 
-use super::driver::Driver;
+use super::Driver;
 use crate::{
     catalog::LearnedPace,
     model::{Failure, Memory, Stage, state::Event},
