@@ -1,16 +1,17 @@
 //! The life of models: from what was asked for to worker processes.
 //!
-//! [`Fleet`] is the way in: `loader` is for loads and unloads, `switch` moves aliases, `sessions` hold models,
-//! `registry` changes what is registered, the `reconciler` brings back what was asked for. Behind it each model
-//! has one driver task, the only one that changes the model's state; everybody else sends it commands or reads
-//! what it publishes. An `inspection` looks ahead of a reload, and `files` are watched for changes. `memory` decides who fits,
-//! `eviction` and `pressure` make room; `devices` chooses GPUs, and `release` sees to it that they have their memory
+//! [`Fleet`] is the way in. It only puts together and passes on: the `loader` is for loads and unloads, the `switch`er moves
+//! aliases, `sessions` hold models, the `registry` changes what is registered, `routing` admits requests, the `reconciler`
+//! brings back what was asked for, the `sampler` keeps histories. They share a [`context`], which knows none of them. Behind
+//! it each model has one `driver` task, the only one that changes the model's state; everybody else sends it a `command` or
+//! reads what it publishes. An `inspection` looks ahead of a reload, and `files` are watched for changes. `memory` decides who
+//! fits, `eviction` and `pressure` make room; `devices` chooses GPUs, and `release` sees to it that they have their memory
 //! back.
 
 mod activity;
 mod admission;
-mod announce;
 mod command;
+mod context;
 mod devices;
 mod driver;
 mod eviction;
@@ -30,6 +31,7 @@ mod registry;
 mod release;
 mod routing;
 mod sampler;
+mod session_id;
 mod sessions;
 mod slots;
 mod source;
@@ -42,9 +44,10 @@ use std::time::Duration;
 
 pub use admission::Permit;
 pub use command::{LoadTicket, UnloadReport, Verification};
+pub use context::{FindError, Resources, UnknownModel};
 pub use devices::{CudaWorker, Devices};
 pub use fatal_prompt::FatalPrompt;
-pub use fleet::{FindError, Fleet, Resources, UnknownModel};
+pub use fleet::Fleet;
 pub use holders::Holder;
 pub use loader::{LoadError, LoadOptions, UnloadError, UnloadOptions};
 pub use memory::Memory;
@@ -52,7 +55,8 @@ pub use model::{Facts, Model};
 pub use registry::{DeclarationError, RegistryError};
 pub use routing::{AdmissionError, Admitted, ModelRequest, within};
 pub use sampler::Sampling;
-pub use sessions::{HoldSession, SessionId, SessionName, TooManySessions, UnknownSession};
+pub use session_id::{SessionId, SessionName};
+pub use sessions::{HoldSession, TooManySessions, UnknownSession};
 pub use source::{ModelLocation, ModelRoots, SourceError};
 pub use switch::{SwitchError, SwitchOptions, SwitchTicket};
 pub use usage::{Latency, Operation, RequestRecord, Sample, Totals, Usage, UsageReport};

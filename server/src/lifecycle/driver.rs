@@ -39,21 +39,22 @@ use self::{
     waiters::Waiters,
 };
 use crate::{
+    catalog::CatalogEntry,
     download::Snapshot,
     failpoint,
     lifecycle::{
-        command::Command, fatal_prompt::PromptHistory, fleet::Context, model::Model,
+        command::Command, context::Context, fatal_prompt::PromptHistory, model::Model,
         worker_monitor::WorkerMonitor, worker_session::Report,
     },
     model::{
-        Failure, LoadId, Reason, Spec, Stage,
+        Failure, LoadId, Reason, Spec, Stage, Status,
         state::{Event, State},
     },
     status::Publisher,
 };
 
 /// Drives one model.
-pub(super) struct Driver {
+struct Driver {
     context: Arc<Context>,
     model: Arc<Model>,
     inbox: mpsc::Receiver<Command>,
@@ -88,14 +89,37 @@ struct LoadContext {
     prompts: PromptHistory,
 }
 
+/// Commands that wait for a driver.
+const COMMAND_QUEUE: usize = 64;
+
 /// Between two looks at a worker that loads.
 const LOADING_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Between two looks at a worker that serves, at most.
 const SERVING_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The model of `entry`, with a driver. `None` when the fleet is closed.
+pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<Model>> {
+    context.track(&entry.id, || {
+        let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
+        let publisher = context.hub.publisher(Status {
+            suspended: entry.suspended.clone(),
+            ..Status::unloaded(entry.id.clone())
+        });
+        let status = publisher.cell().clone();
+        let metrics = context.metrics.clone();
+        let model = Arc::new(Model::new(entry.clone(), commands, metrics, status));
+        let driver = Driver::new(context.clone(), model.clone(), inbox, publisher);
+        let stuck = model.clone();
+        context
+            .tasks
+            .of_model("driver", driver.drive(), move || stuck.abandon());
+        model
+    })
+}
+
 impl Driver {
-    pub(super) fn new(
+    fn new(
         context: Arc<Context>,
         model: Arc<Model>,
         inbox: mpsc::Receiver<Command>,

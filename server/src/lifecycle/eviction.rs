@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     command::{Command, EvictCommand},
-    fleet::Context,
+    context::Context,
     memory::Evict,
     model::Model,
 };

@@ -18,9 +18,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Fleet, Model};
 use crate::{
-    model::{Adapter, Source, Stage},
+    model::{Adapter, Source},
     worker::{ModelFiles, WorkerConfig},
 };
 
@@ -65,24 +64,6 @@ const MAX_FILES: usize = 10_000;
 /// How the names of files end that engines read.
 const ENDINGS: &[&str] = &["safetensors", "gguf", "uqff", "json", "jinja"];
 
-impl Fleet {
-    /// Why `model` should be reloaded, by what there is now: its files are looked at for this. `None` also for
-    /// one that is not READY.
-    pub async fn reload_reason(&self, model: &Model) -> Option<String> {
-        if model.status().stage != Stage::Ready {
-            return None;
-        }
-        if let Some(reason) = model.facts().reload_reason() {
-            return Some(reason.to_owned());
-        }
-        let comparison = model.files.load_full()?.begin();
-        timeout(FILE_SYSTEM_TIMEOUT, comparison)
-            .await
-            .ok()?
-            .ok()??
-    }
-}
-
 impl Loaded {
     /// The files that a worker with `config` is about to read. `None` where there are none, or they cannot be looked
     /// at. Waits for the file system.
@@ -113,6 +94,12 @@ impl Loaded {
         read(&self.places)
             .ok()
             .map(|now| difference(&self.marks, &now))
+    }
+
+    /// As [`Self::compare`], on a thread of its own and for a bounded time.
+    pub(super) async fn change(self: Arc<Self>) -> Change {
+        let comparison = timeout(FILE_SYSTEM_TIMEOUT, self.begin()).await;
+        comparison.ok()?.ok()??
     }
 
     /// As [`Self::compare`], on a thread of its own.

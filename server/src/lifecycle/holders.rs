@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::sessions::SessionName;
+use super::session_id::SessionName;
 use crate::model::{ModelId, SwitchId};
 
 /// Who holds which models.

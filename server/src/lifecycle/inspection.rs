@@ -5,12 +5,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{
-    Fleet,
+    context::Context,
     eviction::Evictor,
-    fleet::Context,
     memory::Need,
     worker_session::{Report, WorkerLaunch, WorkerSession},
 };
@@ -20,7 +22,23 @@ use crate::{
     worker::{Inspection, ModelFiles},
 };
 
-impl Fleet {
+/// Looks ahead of reloads, a few at the same time.
+pub(super) struct Inspector {
+    context: Arc<Context>,
+    permits: Arc<Semaphore>,
+}
+
+/// Inspections at the same time.
+const MAX_INSPECTIONS: usize = 2;
+
+impl Inspector {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        Self {
+            context,
+            permits: Arc::new(Semaphore::new(MAX_INSPECTIONS)),
+        }
+    }
+
     /// Whether the model `id` can be loaded as `spec` says once it has gone, as far as an inspection of its files
     /// tells, and what there is of memory. Files of the hub are downloaded for it, within `time`. Ends with the
     /// inspection, or when that takes too long; goes on when the caller stops waiting.
@@ -36,8 +54,16 @@ impl Fleet {
         time: Duration,
     ) -> Result<(), Failure> {
         let (context, id, spec) = (self.context.clone(), id.clone(), spec.clone());
+        let permits = self.permits.clone();
         let inspected = self.context.tasks.finish(async move {
             let files = download(&context, &spec, time).await?;
+            let down = || unfinished(Reason::ShuttingDown);
+            let permit = tokio::select! {
+                permit = permits.acquire() => permit,
+                () = context.closing.cancelled() => return Err(down()),
+            };
+            // Closed with the server only.
+            let _permit = permit.map_err(|_| down())?;
             inspect(&context, &id, &spec, files, may_evict).await
         });
         let died = || {
@@ -83,13 +109,6 @@ async fn inspect(
     files: Option<ModelFiles>,
     may_evict: bool,
 ) -> Result<(), Failure> {
-    let down = || unfinished(Reason::ShuttingDown);
-    let turn = tokio::select! {
-        turn = context.inspections.acquire() => turn,
-        () = context.closing.cancelled() => return Err(down()),
-    };
-    // Closed with the server only.
-    let _turn = turn.map_err(|_| down())?;
     let requested = spec.requested_device();
     let devices = context.devices.clone();
     // It is on its way nowhere: the inspection takes no part of a device.

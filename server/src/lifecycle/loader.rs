@@ -6,17 +6,20 @@
 mod check;
 mod unload;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 use tracing::Span;
 pub use unload::{UnloadError, UnloadOptions};
 
 use super::{
-    Fleet, SourceError,
     command::{Command, LoadCommand, LoadOrder, LoadTicket},
-    fleet::UnknownModel,
-    sessions::{SessionId, UnknownSession, release_hold},
+    context::{Context, UnknownModel},
+    driver::track,
+    inspection::Inspector,
+    session_id::SessionId,
+    sessions::{Sessions, UnknownSession, release_hold},
+    source::SourceError,
 };
 use crate::{
     catalog::{CatalogEntry, LoadRequest, OnConflict, RegisterError, Requested, StorageError},
@@ -67,16 +70,36 @@ pub enum LoadError {
     Lost,
 }
 
+/// Loads and unloads models.
+pub(super) struct Loader {
+    context: Arc<Context>,
+    sessions: Arc<Sessions>,
+    inspector: Inspector,
+}
+
 /// Id under which the demo model can be loaded without a spec.
 const DEMO: &str = "demo";
 
-impl Fleet {
+impl Loader {
+    pub(super) fn new(context: Arc<Context>, sessions: Arc<Sessions>) -> Arc<Self> {
+        Arc::new(Self {
+            inspector: Inspector::new(context.clone()),
+            context,
+            sessions,
+        })
+    }
+
+    /// What all parts of the lifecycle share.
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
     /// Loads the model that `name` stands for. Answers when its driver has taken the order.
     ///
     /// # Errors
     ///
     /// See [`LoadError`].
-    pub async fn load(
+    pub(super) async fn load(
         &self,
         name: &ModelId,
         options: LoadOptions,
@@ -87,12 +110,12 @@ impl Fleet {
             self.check_reload(name, &options).await?;
         }
         let turn = self.context.desired_state_lock.lock().await;
-        if self.is_closing() {
+        if self.context.is_closing() {
             return Err(LoadError::ShuttingDown);
         }
-        let id = self.catalog.resolve(name);
+        let id = self.context.catalog.resolve(name);
         let held = match &options.session {
-            Some(session) => Some(self.hold(session, &id)?),
+            Some(session) => Some(self.sessions.hold(session, &id)?),
             None => None,
         };
         let desired = held.is_none();
@@ -101,7 +124,7 @@ impl Fleet {
         let ticket = match entry.await {
             Ok(entry) => {
                 if desired {
-                    self.note_desired(&id, true);
+                    self.context.note_desired(&id, true);
                 }
                 let order = LoadOrder {
                     force: options.force && !self.was_reloaded(&entry, seen.as_ref()),
@@ -116,7 +139,7 @@ impl Fleet {
         drop(turn);
         if let Some((holder, is_new)) = held {
             // A session may have ended before the model's driver heard of the load.
-            let ended = !self.holders(&id).contains(&holder);
+            let ended = !self.context.holders.of(&id).contains(&holder);
             if ended {
                 release_hold(&self.context, &id, &holder);
             } else if is_new && ticket.is_err() {
@@ -129,7 +152,7 @@ impl Fleet {
 
     /// The load that gave the model `name` its worker, where one serves.
     fn worker_seen(&self, name: &ModelId) -> Option<LoadId> {
-        let status = self.tracked(name)?.status();
+        let status = self.context.tracked(name)?.status();
         let serves = status.stage == Stage::Ready;
         status.load_id.clone().filter(|_| serves)
     }
@@ -152,17 +175,12 @@ impl Fleet {
     /// # Errors
     ///
     /// When it does not become READY.
-    pub async fn load_on_demand(&self, entry: CatalogEntry) -> Result<(), Failure> {
+    pub(super) async fn load_on_demand(&self, entry: CatalogEntry) -> Result<(), Failure> {
         let order = LoadOrder {
             may_evict: true,
             ..LoadOrder::by_the_server(self.context.limits.load_timeout)
         };
         self.order_and_wait(entry, order).await
-    }
-
-    /// How long a load lasts that nobody set a time for.
-    pub(super) fn default_load_timeout(&self) -> Duration {
-        self.context.limits.load_timeout
     }
 
     /// The entry of `name`, registered if it was not and to stay loaded if `desired`, in one step.
@@ -181,9 +199,9 @@ impl Fleet {
                 .map(|spec| (spec, on_conflict)),
             desired,
         };
-        match self.catalog.request_load(request).await {
+        match self.context.catalog.request_load(request).await {
             Ok(Requested { before, after }) => {
-                self.announce(before.as_ref(), &after).await;
+                self.context.announce(before.as_ref(), &after).await;
                 Ok(after)
             }
             Err(error) => Err(self.not_registered(error).await),
@@ -197,7 +215,7 @@ impl Fleet {
         spec: Option<Spec>,
     ) -> Result<Option<Spec>, StorageError> {
         let is_demo = spec.is_none() && name.as_str() == DEMO;
-        if is_demo && self.catalog.get(name).await?.is_none() {
+        if is_demo && self.context.catalog.get(name).await?.is_none() {
             return Ok(Some(Spec::of(Source::Demo)));
         }
         Ok(spec)
@@ -206,7 +224,7 @@ impl Fleet {
     /// Why a model that is to be loaded was not registered.
     pub(super) async fn not_registered(&self, error: RegisterError) -> LoadError {
         match error {
-            RegisterError::Unknown(id) => self.unknown(&id).await.into(),
+            RegisterError::Unknown(id) => self.context.unknown(&id).await.into(),
             other => other.into(),
         }
     }
@@ -219,12 +237,12 @@ impl Fleet {
     ) -> Result<LoadTicket, LoadError> {
         let id = entry.id.clone();
         let (reply, ticket) = oneshot::channel();
-        let model = self.context.track(&entry).ok_or(LoadError::ShuttingDown)?;
-        let known = self.catalog.get(&id).await?;
+        let model = track(&self.context, &entry).ok_or(LoadError::ShuttingDown)?;
+        let known = self.context.catalog.get(&id).await?;
         if known.is_none_or(|known| known.uid != entry.uid) {
             // Deleted since the entry was read, perhaps before there was a driver to be retired.
-            self.untrack(&entry).await;
-            return Err(self.unknown(&id).await.into());
+            self.context.untrack(&entry).await;
+            return Err(self.context.unknown(&id).await.into());
         }
         let command = LoadCommand {
             entry,
@@ -239,9 +257,9 @@ impl Fleet {
         };
         match answer {
             Some(ticket) => Ok(ticket),
-            None if self.is_closing() => Err(LoadError::ShuttingDown),
+            None if self.context.is_closing() => Err(LoadError::ShuttingDown),
             None if self.context.is_driven(&model) => Err(LoadError::Lost),
-            None => Err(self.unknown(&id).await.into()),
+            None => Err(self.context.unknown(&id).await.into()),
         }
     }
 
@@ -267,24 +285,17 @@ impl Fleet {
         outcome.await.map_err(|_| down())?.map(|_| ())
     }
 
-    /// What is asked for of the model `id`, after that was committed, under the desired-state lock: nobody else writes it.
-    pub(super) fn note_desired(&self, id: &ModelId, desired: bool) {
-        if let Some(model) = self.context.model(id) {
-            model.learn(|facts| facts.desired = desired);
-        }
-    }
-
     /// Models that `all` stands for when loading: all that are registered but those that are FAILED.
     ///
     /// # Errors
     ///
     /// When the catalog cannot be read.
-    pub async fn loadable(&self) -> Result<Vec<ModelId>, StorageError> {
+    pub(super) async fn loadable(&self) -> Result<Vec<ModelId>, StorageError> {
         let failed = |id: &ModelId| {
             let model = self.context.model(id);
             model.is_some_and(|model| model.status().stage == Stage::Failed)
         };
-        let mut ids = self.catalog.ids().await?;
+        let mut ids = self.context.catalog.ids().await?;
         ids.retain(|id| !failed(id));
         Ok(ids)
     }

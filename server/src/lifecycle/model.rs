@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     catalog::{CatalogEntry, Learned},
-    model::{Failure, ModelId, Spec, Status},
+    model::{Failure, ModelId, Spec, Stage, Status},
     status::StatusCell,
     telemetry::model::ModelMetrics,
 };
@@ -102,6 +102,18 @@ impl Model {
     /// Where it stands, live figures included.
     pub fn status(&self) -> Arc<Status> {
         self.status.load()
+    }
+
+    /// Why it should be reloaded, by what there is now: its files are looked at for this. `None` also for one that is
+    /// not READY.
+    pub async fn reload_reason(&self) -> Option<String> {
+        if self.status().stage != Stage::Ready {
+            return None;
+        }
+        if let Some(reason) = self.facts().reload_reason() {
+            return Some(reason.to_owned());
+        }
+        self.files.load_full()?.change().await
     }
 
     /// What it did.

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     command::Command,
+    context::Context,
     eviction::Evictor,
-    fleet::Context,
     memory::{Evict, iec},
     model::Model,
 };

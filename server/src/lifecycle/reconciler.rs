@@ -6,18 +6,38 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use super::{Fleet, LoadError, command::LoadOrder};
+use super::{
+    command::LoadOrder,
+    context::Context,
+    loader::{LoadError, Loader},
+    switch::Switcher,
+};
 use crate::catalog::{CatalogEntry, Note, StorageError};
 
-impl Fleet {
+/// Drives what is to what was asked for, once.
+pub(super) struct Reconciler {
+    context: Arc<Context>,
+    loader: Arc<Loader>,
+    switcher: Arc<Switcher>,
+}
+
+impl Reconciler {
+    pub(super) fn new(context: Arc<Context>, loader: Arc<Loader>, switcher: Arc<Switcher>) -> Self {
+        Self {
+            context,
+            loader,
+            switcher,
+        }
+    }
+
     /// Begins all loads that were asked for, and brings switches to an end that a crash interrupted.
     ///
     /// # Errors
     ///
     /// When the catalog cannot be read.
-    pub async fn reconcile(self: &Arc<Self>) -> Result<(), StorageError> {
-        self.recover_switches().await?;
-        let mut wanted: Vec<CatalogEntry> = self.catalog.wanted().await?;
+    pub(super) async fn reconcile(&self) -> Result<(), StorageError> {
+        self.switcher.recover().await?;
+        let mut wanted: Vec<CatalogEntry> = self.context.catalog.wanted().await?;
         wanted.sort_by_key(|entry| {
             let spec = &entry.spec;
             let used = entry.learned.last_used;
@@ -42,15 +62,15 @@ impl Fleet {
             }
             let id = entry.id.clone();
             let _turn = self.context.desired_state_lock.lock().await;
-            self.note_desired(&id, true);
+            self.context.note_desired(&id, true);
             entry.desired = true;
             let order = LoadOrder {
                 crashed: entry.attempt.clone(),
                 // The others have what the required ones leave.
                 may_evict: entry.spec.required,
-                ..LoadOrder::by_the_server(self.default_load_timeout())
+                ..LoadOrder::by_the_server(self.context.limits.load_timeout)
             };
-            match self.order(entry, order).await {
+            match self.loader.order(entry, order).await {
                 Ok(_) | Err(LoadError::ShuttingDown) => {}
                 Err(error) => tracing::error!(model = %id, %error, "cannot be loaded at the start"),
             }
@@ -62,7 +82,7 @@ impl Fleet {
     fn end_stale_attempt(&self, entry: &CatalogEntry) {
         if let Some(attempt) = entry.attempt.clone() {
             let note = Note::AttemptEnded(attempt);
-            self.catalog.note(&entry.id, note);
+            self.context.catalog.note(&entry.id, note);
         }
     }
 }

@@ -3,16 +3,20 @@
 //! What was changed is committed before anybody hears of it, and watchers hear of changes in the order of
 //! their commits as far as they come through here.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{Fleet, SourceError, UnloadError, UnloadOptions, UnloadReport, fleet::UnknownModel};
+use super::{
+    command::UnloadReport,
+    context::{Context, UnknownModel},
+    loader::{Loader, UnloadError, UnloadOptions},
+    source::SourceError,
+};
 use crate::{
     catalog::{
-        Catalog, CatalogEntry, DeclareError, DeleteError, EntryChange, NewEntry, RegisterError,
-        Remember, StorageError, UpdateError,
+        CatalogEntry, DeclareError, DeleteError, EntryChange, NewEntry, RegisterError, Remember,
+        StorageError, UpdateError,
     },
     model::{Etag, Failure, ModelId},
-    supervisor::Tasks,
 };
 
 /// A change that was not made.
@@ -66,15 +70,15 @@ pub enum DeclarationError {
 /// How often a model is unloaded for its deletion that others load again meanwhile.
 const MAX_UNLOADS: usize = 3;
 
-impl Fleet {
-    /// What is registered.
-    pub fn catalog(&self) -> &Catalog {
-        &self.catalog
-    }
+/// Changes what is registered.
+pub(super) struct Registry {
+    context: Arc<Context>,
+    loader: Arc<Loader>,
+}
 
-    /// Tasks that [`Fleet::shutdown`] waits for.
-    pub fn tasks(&self) -> Tasks {
-        self.context.tasks.clone()
+impl Registry {
+    pub(super) fn new(context: Arc<Context>, loader: Arc<Loader>) -> Self {
+        Self { context, loader }
     }
 
     /// Registers a model, and remembers the answer to `request` with it.
@@ -82,29 +86,29 @@ impl Fleet {
     /// # Errors
     ///
     /// See [`RegistryError`].
-    pub async fn create(
+    pub(super) async fn create(
         &self,
         new: NewEntry,
         request: Option<Remember>,
     ) -> Result<CatalogEntry, RegistryError> {
         self.check_open()?;
-        self.check_sources(&new.spec).await?;
-        let entry = self.catalog.create(new, request).await?;
-        self.announce(None, &entry).await;
+        self.loader.check_sources(&new.spec).await?;
+        let entry = self.context.catalog.create(new, request).await?;
+        self.context.announce(None, &entry).await;
         // No transition tells of it, as it does of a model that is registered by its load.
         self.context.hub.spec_changed(&entry.id, entry.version);
         Ok(entry)
     }
 
-    /// What [`Fleet::create`] would give, without doing it.
+    /// What [`Registry::create`] would give, without doing it.
     ///
     /// # Errors
     ///
     /// See [`RegistryError`].
-    pub async fn check_create(&self, new: NewEntry) -> Result<CatalogEntry, RegistryError> {
+    pub(super) async fn check_create(&self, new: NewEntry) -> Result<CatalogEntry, RegistryError> {
         self.check_open()?;
-        self.check_sources(&new.spec).await?;
-        Ok(self.catalog.check_create(new).await?)
+        self.loader.check_sources(&new.spec).await?;
+        Ok(self.context.catalog.check_create(new).await?)
     }
 
     /// Changes the entry of `id`, and remembers the answer to `request` with it. Says also whether the model
@@ -113,7 +117,7 @@ impl Fleet {
     /// # Errors
     ///
     /// See [`RegistryError`].
-    pub async fn update(
+    pub(super) async fn update(
         &self,
         id: &ModelId,
         change: EntryChange,
@@ -122,27 +126,29 @@ impl Fleet {
         self.check_change(&change).await?;
         // Under the desired-state lock: none that was checked meets another entry than it saw.
         let _turn = self.context.desired_state_lock.lock().await;
-        let updated = self.catalog.update(id, change, request).await;
+        let updated = self.context.catalog.update(id, change, request).await;
         let updated = updated.map_err(|error| RegistryError::Update(id.clone(), error))?;
-        let reload = self.needs_reload(&updated.after);
-        self.announce(Some(&updated.before), &updated.after).await;
+        let reload = self.context.needs_reload(&updated.after);
+        self.context
+            .announce(Some(&updated.before), &updated.after)
+            .await;
         Ok((updated.after, reload))
     }
 
-    /// What [`Fleet::update`] would give, without doing it.
+    /// What [`Registry::update`] would give, without doing it.
     ///
     /// # Errors
     ///
     /// See [`RegistryError`].
-    pub async fn check_update(
+    pub(super) async fn check_update(
         &self,
         id: &ModelId,
         change: EntryChange,
     ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.check_change(&change).await?;
-        let updated = self.catalog.check_update(id, change).await;
+        let updated = self.context.catalog.check_update(id, change).await;
         let updated = updated.map_err(|error| RegistryError::Update(id.clone(), error))?;
-        let reload = self.needs_reload(&updated.after);
+        let reload = self.context.needs_reload(&updated.after);
         Ok((updated.after, reload))
     }
 
@@ -153,7 +159,7 @@ impl Fleet {
     /// # Errors
     ///
     /// See [`RegistryError`].
-    pub async fn delete(
+    pub(super) async fn delete(
         &self,
         id: &ModelId,
         etag: Option<Etag>,
@@ -168,10 +174,18 @@ impl Fleet {
             // No load comes between the end of the driver and that of the entry.
             let turn = self.context.desired_state_lock.lock().await;
             // Nothing is ended or unloaded for a call that is refused then.
-            let checked = self.catalog.check_delete(id, etag.clone(), force).await;
+            let checked = self
+                .context
+                .catalog
+                .check_delete(id, etag.clone(), force)
+                .await;
             checked.map_err(refused)?;
-            if self.end_driver(id).await {
-                let deleted = self.catalog.delete(id, etag, force, request(report)).await;
+            if self.context.end_driver(id).await {
+                let deleted = self
+                    .context
+                    .catalog
+                    .delete(id, etag, force, request(report))
+                    .await;
                 deleted.map_err(refused)?;
                 self.context.hub.remove(id);
                 return Ok(report);
@@ -193,15 +207,15 @@ impl Fleet {
     /// # Errors
     ///
     /// See [`DeclarationError`].
-    pub async fn declare(&self, entries: Vec<NewEntry>) -> Result<(), DeclarationError> {
+    pub(super) async fn declare(&self, entries: Vec<NewEntry>) -> Result<(), DeclarationError> {
         for entry in &entries {
-            let checked = self.check_sources(&entry.spec).await;
+            let checked = self.loader.check_sources(&entry.spec).await;
             checked.map_err(|error| DeclarationError::Source {
                 id: entry.id.clone(),
                 error,
             })?;
         }
-        Ok(self.catalog.declare(entries).await?)
+        Ok(self.context.catalog.declare(entries).await?)
     }
 
     async fn unload_for_deletion(&self, id: &ModelId) -> Result<UnloadReport, RegistryError> {
@@ -210,7 +224,7 @@ impl Fleet {
             force: true,
             session: None,
         };
-        match self.unload(id, options).await {
+        match self.loader.unload(id, options).await {
             Ok((_, report)) => Ok(report),
             Err(UnloadError::Unknown(unknown)) => Err(unknown.into()),
             Err(UnloadError::Storage(error)) => Err(error.into()),
@@ -225,13 +239,13 @@ impl Fleet {
     async fn check_change(&self, change: &EntryChange) -> Result<(), RegistryError> {
         self.check_open()?;
         if let Some(spec) = &change.spec {
-            self.check_sources(spec).await?;
+            self.loader.check_sources(spec).await?;
         }
         Ok(())
     }
 
     fn check_open(&self) -> Result<(), RegistryError> {
-        if self.is_closing() {
+        if self.context.is_closing() {
             Err(RegistryError::ShuttingDown)
         } else {
             Ok(())

@@ -11,10 +11,11 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Fleet, UnknownModel,
     admission::{Permit, Refusal},
-    fleet::FindError,
+    context::{Context, FindError, UnknownModel},
+    loader::Loader,
     model::Model,
+    switch::Switcher,
     usage::{Operation, RequestRecord},
 };
 use crate::{
@@ -89,14 +90,29 @@ const MAX_REROUTES: usize = 3;
 /// When to ask again for a model that loads without an estimate.
 const LOADING_RETRY: Duration = Duration::from_secs(1);
 
-impl Fleet {
+/// Finds the way of requests.
+pub(super) struct Router {
+    context: Arc<Context>,
+    loader: Arc<Loader>,
+    switcher: Arc<Switcher>,
+}
+
+impl Router {
+    pub(super) fn new(context: Arc<Context>, loader: Arc<Loader>, switcher: Arc<Switcher>) -> Self {
+        Self {
+            context,
+            loader,
+            switcher,
+        }
+    }
+
     /// Admits `request`, and has its model loaded first where that is loaded on demand. Safe to cancel: a load
     /// goes on.
     ///
     /// # Errors
     ///
     /// See [`AdmissionError`].
-    pub async fn admit(&self, request: &ModelRequest) -> Result<Admitted, AdmissionError> {
+    pub(super) async fn admit(&self, request: &ModelRequest) -> Result<Admitted, AdmissionError> {
         let ModelRequest {
             name,
             operation,
@@ -138,7 +154,7 @@ impl Fleet {
     /// # Errors
     ///
     /// See [`AdmissionError`].
-    pub async fn admit_unscheduled(&self, name: &ModelId) -> Result<Permit, AdmissionError> {
+    pub(super) async fn admit_unscheduled(&self, name: &ModelId) -> Result<Permit, AdmissionError> {
         let mut model = self.model_for(name, None).await?;
         for _ in 0..MAX_REROUTES {
             match self.answer(&model, model.admit_unscheduled().await) {
@@ -158,7 +174,7 @@ impl Fleet {
         name: &ModelId,
         operation: Option<Operation>,
     ) -> Result<Arc<Model>, AdmissionError> {
-        if let Some(model) = self.tracked(name) {
+        if let Some(model) = self.context.tracked(name) {
             check_kind(kind_of(&model), operation)?;
             self.check_not_replaced(&model)?;
             if model.status().stage != Stage::Ready && may_load_on_demand(&model) {
@@ -167,7 +183,7 @@ impl Fleet {
             }
             return Ok(model);
         }
-        let entry = self.find(name).await?;
+        let entry = self.context.find(name).await?;
         check_kind(entry.spec.kind, operation)?;
         if !entry.spec.load_on_demand {
             return Err(AdmissionError::NotLoaded {
@@ -176,7 +192,10 @@ impl Fleet {
             });
         }
         self.load_for_request(entry).await?;
-        let model = self.tracked(name).ok_or(AdmissionError::ShuttingDown)?;
+        let model = self
+            .context
+            .tracked(name)
+            .ok_or(AdmissionError::ShuttingDown)?;
         check_kind(kind_of(&model), operation)?;
         Ok(model)
     }
@@ -186,10 +205,10 @@ impl Fleet {
         if model.status().stage == Stage::Ready {
             return Ok(());
         }
-        let Some(new) = self.replaced_by(model.id()) else {
+        let Some(new) = self.switcher.replaced_by(model.id()) else {
             return Ok(());
         };
-        let status = self.tracked(&new).map(|new| new.status());
+        let status = self.context.tracked(&new).map(|new| new.status());
         let eta = status.and_then(|status| status.progress?.eta);
         Err(AdmissionError::Loading {
             model: new,
@@ -205,7 +224,7 @@ impl Fleet {
         name: &ModelId,
         operation: Option<Operation>,
     ) -> Result<Option<Arc<Model>>, AdmissionError> {
-        if self.resolve(name) != *model.id() {
+        if self.context.catalog.resolve(name) != *model.id() {
             return self.model_for(name, operation).await.map(Some);
         }
         self.check_not_replaced(model)?;
@@ -213,11 +232,11 @@ impl Fleet {
             return Ok(None);
         }
         self.load_for_request(model.facts().entry.clone()).await?;
-        Ok(self.tracked(name))
+        Ok(self.context.tracked(name))
     }
 
     async fn load_for_request(&self, entry: CatalogEntry) -> Result<(), AdmissionError> {
-        let loaded = self.load_on_demand(entry).await;
+        let loaded = self.loader.load_on_demand(entry).await;
         loaded.map_err(AdmissionError::Failed)
     }
 
@@ -228,7 +247,7 @@ impl Fleet {
     ) -> Result<Permit, AdmissionError> {
         match answer {
             Ok(permit) => Ok(permit),
-            Err(_) if self.is_closing() => Err(AdmissionError::ShuttingDown),
+            Err(_) if self.context.is_closing() => Err(AdmissionError::ShuttingDown),
             Err(Refusal::QueueFull { limit }) => Err(AdmissionError::QueueFull { limit }),
             Err(Refusal::CutOff(failure)) => Err(AdmissionError::Failed(failure)),
             Err(Refusal::Closed) => Err(closed(model)),

@@ -15,9 +15,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Fleet, Sample};
+use super::{context::Context, driver::track, usage::Sample};
 use crate::{
-    catalog::{Catalog, KeptSample},
+    catalog::KeptSample,
     model::ModelId,
     supervisor::{LivenessProbe, Tasks},
 };
@@ -30,8 +30,7 @@ pub struct Sampling {
 }
 
 struct Sampler {
-    fleet: Arc<Fleet>,
-    store: Catalog,
+    context: Arc<Context>,
     interval: Duration,
 }
 
@@ -42,14 +41,10 @@ const HISTORY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 const MODELS_PER_BATCH: usize = 1000;
 
 impl Sampling {
-    /// Restores what `store` holds of the models of `fleet`, then samples them in every `interval`.
-    pub fn start(fleet: Arc<Fleet>, store: Catalog, interval: Duration, tasks: &Tasks) -> Self {
+    /// Restores what the catalog holds of the models, then samples them in every `interval`.
+    pub(super) fn start(context: Arc<Context>, interval: Duration, tasks: &Tasks) -> Self {
         let stop = CancellationToken::new();
-        let sampler = Sampler {
-            fleet,
-            store,
-            interval,
-        };
+        let sampler = Sampler { context, interval };
         let probe = tasks.supervisor().liveness_probe("history", interval);
         let task = tasks.critical("history", sampler.run(stop.clone(), probe));
         Self { stop, task }
@@ -74,7 +69,7 @@ impl Sampler {
             probe.mark_alive();
             let samples = self.sample().await;
             if !samples.is_empty()
-                && let Err(error) = self.store.append_samples(samples).await
+                && let Err(error) = self.context.catalog.append_samples(samples).await
             {
                 tracing::error!(%error, "cannot keep the history");
             }
@@ -87,7 +82,7 @@ impl Sampler {
     async fn restore(&self) {
         let since = SystemTime::now().checked_sub(HISTORY_AGE);
         let since = since.unwrap_or(SystemTime::UNIX_EPOCH);
-        let kept = match self.store.samples(since).await {
+        let kept = match self.context.catalog.samples(since).await {
             Ok(kept) => kept,
             Err(error) => return tracing::error!(%error, "cannot read the history"),
         };
@@ -100,8 +95,8 @@ impl Sampler {
         }
         for (id, samples) in of_models {
             // One that was deleted has no history.
-            if let Ok(entry) = self.fleet.find(&id).await
-                && let Some(model) = self.fleet.context.track(&entry)
+            if let Ok(entry) = self.context.find(&id).await
+                && let Some(model) = track(&self.context, &entry)
             {
                 model.restore_history(samples);
             }
@@ -110,7 +105,7 @@ impl Sampler {
 
     async fn sample(&self) -> Vec<KeptSample> {
         let mut samples = Vec::new();
-        for models in self.fleet.all().chunks(MODELS_PER_BATCH) {
+        for models in self.context.all().chunks(MODELS_PER_BATCH) {
             samples.extend(
                 models
                     .iter()

@@ -5,31 +5,19 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use tokio::{sync::Notify, time::Instant};
-use uuid::Uuid;
 
 use super::{
-    Fleet,
     command::{Command, UnloadCommand},
-    fleet::Context,
+    context::Context,
     holders::Holder,
+    session_id::{SessionId, SessionName},
 };
 use crate::{model::ModelId, supervisor::LivenessProbe};
-
-/// The key to a session: whoever knows it may close the session and unload what it holds.
-///
-/// Only whoever opened the session is told it. It is neither displayed nor logged; [`SessionName`] is.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(Arc<str>);
-
-/// What everybody may see of a session. No call takes it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionName(Arc<str>);
 
 /// A session.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,8 +49,8 @@ pub struct UnknownSession;
 pub struct TooManySessions(pub usize);
 
 /// The sessions that are open.
-#[derive(Debug, Default)]
 pub(super) struct Sessions {
+    context: Arc<Context>,
     open: Mutex<BTreeMap<SessionId, OpenSession>>,
     changed: Notify,
 }
@@ -81,36 +69,42 @@ pub(super) const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Sessions at the same time.
 const MAX_SESSIONS: usize = 10_000;
 
-/// Hexadecimal digits that tell sessions of the same display name apart.
-const NAME_DIGITS: usize = 12;
+impl Sessions {
+    /// No session is open yet.
+    pub(super) fn new(context: Arc<Context>) -> Arc<Self> {
+        Arc::new(Self {
+            context,
+            open: Mutex::default(),
+            changed: Notify::new(),
+        })
+    }
 
-impl Fleet {
     /// Opens a session that lives for `ttl` after each sign of life. Its name begins with `display_name`, if that
     /// is not empty.
     ///
     /// # Errors
     ///
     /// When there are too many.
-    pub fn open_session(
+    pub(super) fn open(
         &self,
         ttl: Duration,
         display_name: &str,
     ) -> Result<HoldSession, TooManySessions> {
-        let id = SessionId(Uuid::new_v4().simple().to_string().into());
+        let id = SessionId::fresh();
         let open = OpenSession {
             name: SessionName::new(display_name),
             ttl,
             created: SystemTime::now(),
             expires: Instant::now() + ttl,
         };
-        let mut sessions = self.context.sessions.lock();
+        let mut sessions = self.lock();
         if sessions.len() >= MAX_SESSIONS {
             return Err(TooManySessions(MAX_SESSIONS));
         }
         sessions.insert(id.clone(), open.clone());
         drop(sessions);
-        self.context.sessions.changed.notify_one();
-        Ok(self.context.session(id, open))
+        self.changed.notify_one();
+        Ok(self.session(id, open))
     }
 
     /// Starts the time to live of the session `id` anew.
@@ -118,13 +112,13 @@ impl Fleet {
     /// # Errors
     ///
     /// When there is no such session.
-    pub fn keep_session_alive(&self, id: &SessionId) -> Result<HoldSession, UnknownSession> {
-        let mut sessions = self.context.sessions.lock();
+    pub(super) fn keep_alive(&self, id: &SessionId) -> Result<HoldSession, UnknownSession> {
+        let mut sessions = self.lock();
         let open = sessions.get_mut(id).ok_or(UnknownSession)?;
         open.expires = Instant::now() + open.ttl;
         let open = open.clone();
         drop(sessions);
-        Ok(self.context.session(id.clone(), open))
+        Ok(self.session(id.clone(), open))
     }
 
     /// The session `id`.
@@ -132,9 +126,9 @@ impl Fleet {
     /// # Errors
     ///
     /// When there is no such session.
-    pub fn session(&self, id: &SessionId) -> Result<HoldSession, UnknownSession> {
-        let open = self.context.sessions.find(id)?;
-        Ok(self.context.session(id.clone(), open))
+    pub(super) fn get(&self, id: &SessionId) -> Result<HoldSession, UnknownSession> {
+        let open = self.find(id)?;
+        Ok(self.session(id.clone(), open))
     }
 
     /// Closes the session `id` and gives the models that are unloaded for it.
@@ -142,8 +136,8 @@ impl Fleet {
     /// # Errors
     ///
     /// When there is no such session.
-    pub fn close_session(&self, id: &SessionId) -> Result<Vec<ModelId>, UnknownSession> {
-        let removed = self.context.sessions.lock().remove(id);
+    pub(super) fn close(&self, id: &SessionId) -> Result<Vec<ModelId>, UnknownSession> {
+        let removed = self.lock().remove(id);
         let closed = removed.ok_or(UnknownSession)?;
         Ok(release_holds(&self.context, closed.name))
     }
@@ -154,30 +148,64 @@ impl Fleet {
         id: &SessionId,
         model: &ModelId,
     ) -> Result<(Holder, bool), UnknownSession> {
-        let sessions = self.context.sessions.lock();
+        let sessions = self.lock();
         let open = sessions.get(id).ok_or(UnknownSession)?;
         // Under the lock: a session that lapses this moment lets go of this model too.
         let holder = Holder::Session(open.name.clone());
         let is_new = self.context.holders.add(model, holder.clone());
         Ok((holder, is_new))
     }
-}
 
-/// Ends sessions that lapse, until the fleet closes.
-pub(super) async fn expire(context: Arc<Context>, probe: LivenessProbe) {
-    loop {
-        probe.mark_alive();
-        let next = context.sessions.next_expiry();
-        tokio::select! {
-            () = context.closing.cancelled() => return,
-            () = context.sessions.changed.notified() => {}
-            () = tokio::time::sleep(EXPIRY_INTERVAL) => {}
-            () = until(next) => {
-                for name in context.sessions.remove_expired() {
-                    let unloading = release_holds(&context, name.clone());
-                    tracing::info!(session = %name, models = unloading.len(), "session lapsed");
+    /// Ends sessions that lapse, until the fleet closes.
+    pub(super) async fn expire(self: Arc<Self>, probe: LivenessProbe) {
+        loop {
+            probe.mark_alive();
+            let next = self.next_expiry();
+            tokio::select! {
+                () = self.context.closing.cancelled() => return,
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(EXPIRY_INTERVAL) => {}
+                () = until(next) => {
+                    for name in self.remove_expired() {
+                        let unloading = release_holds(&self.context, name.clone());
+                        tracing::info!(session = %name, models = unloading.len(), "session lapsed");
+                    }
                 }
             }
+        }
+    }
+
+    fn find(&self, id: &SessionId) -> Result<OpenSession, UnknownSession> {
+        self.lock().get(id).cloned().ok_or(UnknownSession)
+    }
+
+    fn next_expiry(&self) -> Option<Instant> {
+        self.lock().values().map(|open| open.expires).min()
+    }
+
+    fn remove_expired(&self) -> Vec<SessionName> {
+        let now = Instant::now();
+        let mut sessions = self.lock();
+        let expired = sessions.extract_if(.., |_, open| open.expires <= now);
+        expired.map(|(_, open)| open.name).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, OpenSession>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session(&self, id: SessionId, open: OpenSession) -> HoldSession {
+        let left = open.expires.saturating_duration_since(Instant::now());
+        HoldSession {
+            models: self
+                .context
+                .holders
+                .held_by(&Holder::Session(open.name.clone())),
+            id,
+            name: open.name,
+            ttl: open.ttl,
+            created: open.created,
+            expires: SystemTime::now() + left,
         }
     }
 }
@@ -223,76 +251,4 @@ pub(super) fn release_hold(context: &Arc<Context>, model: &ModelId, holder: &Hol
         }
     });
     true
-}
-
-impl Sessions {
-    fn find(&self, id: &SessionId) -> Result<OpenSession, UnknownSession> {
-        self.lock().get(id).cloned().ok_or(UnknownSession)
-    }
-
-    fn next_expiry(&self) -> Option<Instant> {
-        self.lock().values().map(|open| open.expires).min()
-    }
-
-    fn remove_expired(&self) -> Vec<SessionName> {
-        let now = Instant::now();
-        let mut sessions = self.lock();
-        let expired = sessions.extract_if(.., |_, open| open.expires <= now);
-        expired.map(|(_, open)| open.name).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, OpenSession>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Context {
-    fn session(&self, id: SessionId, open: OpenSession) -> HoldSession {
-        let left = open.expires.saturating_duration_since(Instant::now());
-        HoldSession {
-            models: self.holders.held_by(&Holder::Session(open.name.clone())),
-            id,
-            name: open.name,
-            ttl: open.ttl,
-            created: open.created,
-            expires: SystemTime::now() + left,
-        }
-    }
-}
-
-impl SessionId {
-    /// The id itself, for whoever opened the session.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for SessionId {
-    fn from(id: String) -> Self {
-        Self(id.into())
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SessionId(…)")
-    }
-}
-
-impl SessionName {
-    /// A new name that begins with `display_name`. It has nothing in common with the session's id.
-    fn new(display_name: &str) -> Self {
-        let random = Uuid::new_v4().simple().to_string();
-        let digits = &random[..NAME_DIGITS];
-        if display_name.is_empty() {
-            return Self(digits.into());
-        }
-        Self(format!("{display_name}-{digits}").into())
-    }
-}
-
-impl fmt::Display for SessionName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }

@@ -5,15 +5,18 @@
 //! happened. Both models are held meanwhile. [`job`] is what goes on after the caller was answered.
 
 mod job;
+mod switches;
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use self::job::SwitchJob;
-use super::{Fleet, LoadError, LoadOptions};
+use self::{job::SwitchJob, switches::Switches};
+use super::{
+    context::Context,
+    loader::{LoadError, LoadOptions, Loader},
+};
 use crate::{
     catalog::{CatalogEntry, LoadRequest, OnConflict, Requested, StorageError},
     model::{
@@ -59,24 +62,35 @@ pub enum SwitchError {
 
 /// A switch whose new model's entry is not known yet.
 struct Plan {
-    fleet: Arc<Fleet>,
+    context: Arc<Context>,
     alias: ModelId,
     from: Option<ModelId>,
     strategy: Option<SwitchStrategy>,
 }
 
-/// The last switch of each alias.
-#[derive(Debug, Default)]
-pub(super) struct Switches(Mutex<BTreeMap<ModelId, Switch>>);
+/// Moves aliases.
+pub(super) struct Switcher {
+    context: Arc<Context>,
+    loader: Arc<Loader>,
+    switches: Arc<Switches>,
+}
 
-impl Fleet {
+impl Switcher {
+    pub(super) fn new(context: Arc<Context>, loader: Arc<Loader>) -> Arc<Self> {
+        Arc::new(Self {
+            context,
+            loader,
+            switches: Arc::default(),
+        })
+    }
+
     /// Points `alias` at the model `to` and answers once that is under way.
     ///
     /// # Errors
     ///
     /// See [`SwitchError`].
-    pub async fn switch(
-        self: &Arc<Self>,
+    pub(super) async fn switch(
+        &self,
         alias: &ModelId,
         to: &ModelId,
         options: SwitchOptions,
@@ -85,7 +99,7 @@ impl Fleet {
         // Under the desired-state lock: what was found so is so until all of it is written.
         let turn = self.context.desired_state_lock.lock().await;
         self.check_alias(alias).await?;
-        let spec = self.spec_to_load(to, options.spec.clone()).await;
+        let spec = self.loader.spec_to_load(to, options.spec.clone()).await;
         let request = LoadRequest {
             name: to.clone(),
             spec: spec
@@ -94,27 +108,31 @@ impl Fleet {
             desired: false,
         };
         let plan = Plan {
-            fleet: self.clone(),
+            context: self.context.clone(),
             alias: alias.clone(),
             from: self.target_of(alias),
             strategy: options.strategy,
         };
         let make = move |to: &CatalogEntry| plan.switch(to);
-        let (requested, switch) = match self.catalog.begin_switch(request, make).await {
+        let (requested, switch) = match self.context.catalog.begin_switch(request, make).await {
             Ok(begun) => begun,
-            Err(error) => return Err(self.not_registered(error).await.into()),
+            Err(error) => return Err(self.loader.not_registered(error).await.into()),
         };
         let Requested { before, after: to } = requested;
-        self.announce(before.as_ref(), &to).await;
-        self.context.switches.put(&switch);
+        self.context.announce(before.as_ref(), &to).await;
+        self.switches.put(&switch);
         let estimate = self.estimate(&to);
-        let job = SwitchJob::new(self, switch.clone(), to, options);
+        let job = SwitchJob::new(
+            self.loader.clone(),
+            self.switches.clone(),
+            switch.clone(),
+            to,
+            options.drain_timeout,
+            options.timeout,
+        );
         drop(turn);
         self.context.hub.switched(switch.clone());
-        let fleet = self.clone();
-        self.context
-            .tasks
-            .background("switch", async move { fleet.carry_out(job).await });
+        self.context.tasks.background("switch", job.carry_out());
         Ok(SwitchTicket { switch, estimate })
     }
 
@@ -123,7 +141,7 @@ impl Fleet {
     /// # Errors
     ///
     /// See [`SwitchError`].
-    pub async fn check_switch(
+    pub(super) async fn check_switch(
         &self,
         alias: &ModelId,
         to: &ModelId,
@@ -134,43 +152,39 @@ impl Fleet {
             spec: options.spec.clone(),
             ..LoadOptions::new(options.timeout)
         };
-        Ok(self.check_load(to, &load).await?)
+        Ok(self.loader.check_load(to, &load).await?)
     }
 
     /// Whether `alias` can be switched now.
     async fn check_alias(&self, alias: &ModelId) -> Result<(), SwitchError> {
-        let taken = self.catalog.get(alias).await.map_err(LoadError::from)?;
+        let taken = self
+            .context
+            .catalog
+            .get(alias)
+            .await
+            .map_err(LoadError::from)?;
         if taken.is_some_and(|entry| entry.id == *alias) {
             return Err(SwitchError::NotAnAlias(alias.clone()));
         }
-        if self.context.switches.is_busy(alias) {
+        if self.switches.is_busy(alias) {
             return Err(SwitchError::InProgress(alias.clone()));
         }
         Ok(())
     }
 
     /// The last switch of each alias, by alias, at most `limit`.
-    pub fn switches(&self, limit: usize) -> Vec<Switch> {
-        let switches = self.context.switches.lock();
-        switches.values().take(limit).cloned().collect()
+    pub(super) fn switches(&self, limit: usize) -> Vec<Switch> {
+        self.switches.first(limit)
     }
 
-    /// The model that the model `id` makes room for: it is the old one of a switch that is under way and
-    /// unloads first.
-    pub fn replaced_by(&self, id: &ModelId) -> Option<ModelId> {
-        let switches = self.context.switches.lock();
-        let by = |switch: &&Switch| {
-            is_under_way(Some(switch))
-                && switch.strategy == SwitchStrategy::UnloadFirst
-                && switch.from.as_ref() == Some(id)
-                && switch.to != *id
-        };
-        switches.values().find(by).map(|switch| switch.to.clone())
+    /// See [`Switches::replaced_by`].
+    pub(super) fn replaced_by(&self, id: &ModelId) -> Option<ModelId> {
+        self.switches.replaced_by(id)
     }
 
     /// Takes over what is known of earlier switches. One that was interrupted has never happened.
-    pub(super) async fn recover_switches(&self) -> Result<(), StorageError> {
-        for mut switch in self.catalog.switches(usize::MAX).await? {
+    pub(super) async fn recover(&self) -> Result<(), StorageError> {
+        for mut switch in self.context.catalog.switches(usize::MAX).await? {
             if switch.outcome.is_none() {
                 switch.outcome = Some(SwitchOutcome::RolledBack);
                 switch.ended = Some(SystemTime::now());
@@ -178,18 +192,18 @@ impl Fleet {
                     Reason::ShuttingDown,
                     "the server ended before the switch did; switch again",
                 ));
-                if let Err(error) = self.catalog.end_switch(&switch, None).await {
+                if let Err(error) = self.context.catalog.end_switch(&switch, None).await {
                     tracing::error!(switch = %switch.id, %error, "cannot record the end of a switch");
                 }
             }
-            self.context.switches.put(&switch);
+            self.switches.put(&switch);
         }
         Ok(())
     }
 
     /// The model that `alias` stands for, if there is such an alias.
     fn target_of(&self, alias: &ModelId) -> Option<ModelId> {
-        let resolved = self.catalog.resolve(alias);
+        let resolved = self.context.catalog.resolve(alias);
         (resolved != *alias).then_some(resolved)
     }
 
@@ -219,7 +233,7 @@ impl Plan {
     }
 
     fn strategy(&self, to: &CatalogEntry) -> SwitchStrategy {
-        let context = &self.fleet.context;
+        let context = &self.context;
         let active = |id: &ModelId| {
             let model = context.model(id);
             model.is_some_and(|model| model.status().stage.is_active())
@@ -236,22 +250,4 @@ impl Plan {
             }
         })
     }
-}
-
-impl Switches {
-    fn put(&self, switch: &Switch) {
-        self.lock().insert(switch.alias.clone(), switch.clone());
-    }
-
-    fn is_busy(&self, alias: &ModelId) -> bool {
-        is_under_way(self.lock().get(alias))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ModelId, Switch>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn is_under_way(switch: Option<&Switch>) -> bool {
-    switch.is_some_and(|switch| switch.outcome.is_none())
 }

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use super::{
+    context::Context,
     files::Loaded,
-    fleet::Context,
     source::{ModelLocation, SourceError},
     worker_monitor::WorkerHeartbeat,
 };

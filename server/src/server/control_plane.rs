@@ -89,12 +89,8 @@ impl ControlPlane {
 
     /// Starts to write the models' histories.
     pub(super) fn sample_history(&self, settings: &Settings) -> Sampling {
-        Sampling::start(
-            self.fleet.clone(),
-            self.catalog.clone(),
-            settings.history_interval,
-            &self.supervisor.tasks(),
-        )
+        let tasks = self.supervisor.tasks();
+        self.fleet.sample_history(settings.history_interval, &tasks)
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Driver, phases::Phase};
 use crate::{
     download::{Progress, Snapshot},
     failpoint,
-    lifecycle::fleet::Context,
+    lifecycle::context::Context,
     model::{self, Failure, HubSource, Metadata, Source, state::Event},
     worker::ModelFiles,
 };

@@ -8,8 +8,8 @@ use super::{Driver, hosted_worker::HostedWorker, phases::Phase, timers::Timer};
 use crate::{
     lifecycle::{
         command::Verification,
+        context::Context,
         devices::{CPU, Gpu, PendingPlacement},
-        fleet::Context,
         load_slots::{LoadSlot, Rank},
         memory::Reservation,
         release::{DeviceSnapshot, Release, Released},

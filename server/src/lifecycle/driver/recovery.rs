@@ -27,7 +27,7 @@ const MAX_PANICS: u32 = 3;
 
 impl Driver {
     /// Drives until the fleet retires it, or its model is deleted.
-    pub(in crate::lifecycle) async fn drive(mut self) {
+    pub(super) async fn drive(mut self) {
         loop {
             let driven = AssertUnwindSafe(self.run_loop()).catch_unwind().await;
             let Err(panic) = driven else { return };

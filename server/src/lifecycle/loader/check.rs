@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{
-    super::{Fleet, SourceError},
-    DEMO, LoadError, LoadOptions,
-};
+use super::{super::source::SourceError, DEMO, LoadError, LoadOptions, Loader};
 use crate::{
     catalog::RegisterError,
     model::{Failure, ModelId, Spec, Stage},
@@ -19,20 +16,24 @@ const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is said of a model that is not loaded anew.
 const SERVES_ON: &str = "Nothing was changed, and the model serves on as it was loaded.";
 
-impl Fleet {
+impl Loader {
     /// Checks a load as far as that can be done without beginning it.
     ///
     /// # Errors
     ///
     /// See [`LoadError`].
-    pub async fn check_load(&self, name: &ModelId, options: &LoadOptions) -> Result<(), LoadError> {
-        if self.is_closing() {
+    pub(in crate::lifecycle) async fn check_load(
+        &self,
+        name: &ModelId,
+        options: &LoadOptions,
+    ) -> Result<(), LoadError> {
+        if self.context.is_closing() {
             return Err(LoadError::ShuttingDown);
         }
         if let Some(session) = &options.session {
-            self.session(session)?;
+            self.sessions.get(session)?;
         }
-        let entry = self.catalog.get(name).await?;
+        let entry = self.context.catalog.get(name).await?;
         let spec = match (&options.spec, &entry) {
             (Some(spec), Some(entry)) if *entry.spec != *spec && !options.force => {
                 let conflict = RegisterError::Conflict(Box::new(entry.clone()));
@@ -41,9 +42,9 @@ impl Fleet {
             (Some(spec), _) => spec,
             (None, Some(entry)) => &*entry.spec,
             (None, None) if name.as_str() == DEMO => return Ok(()),
-            (None, None) => return Err(self.unknown(name).await.into()),
+            (None, None) => return Err(self.context.unknown(name).await.into()),
         };
-        let stage = self.tracked(name).map(|model| model.status().stage);
+        let stage = self.context.tracked(name).map(|model| model.status().stage);
         let joins = !options.force && stage.is_some_and(Stage::is_active);
         if joins {
             // It has what it needs, or tells.
@@ -64,13 +65,14 @@ impl Fleet {
         name: &ModelId,
         options: &LoadOptions,
     ) -> Result<(), LoadError> {
-        let model = self.tracked(name);
+        let model = self.context.tracked(name);
         let Some(model) = model.filter(|model| model.status().stage == Stage::Ready) else {
             return Ok(());
         };
         let registered = model.facts().entry.spec.clone();
         let spec = options.spec.as_ref().unwrap_or(&registered);
         let inspected = self
+            .inspector
             .inspect_ahead(model.id(), spec, options.may_evict, options.timeout)
             .await;
         inspected.map_err(|failure| {
@@ -87,7 +89,7 @@ impl Fleet {
     /// # Errors
     ///
     /// When they may not.
-    pub async fn check_sources(&self, spec: &Spec) -> Result<(), SourceError> {
+    pub(in crate::lifecycle) async fn check_sources(&self, spec: &Spec) -> Result<(), SourceError> {
         let checked = timeout(FILE_SYSTEM_TIMEOUT, self.context.roots.check(spec)).await;
         match checked.unwrap_or(Ok(())) {
             Err(error) if error.is_refusal() => Err(error),

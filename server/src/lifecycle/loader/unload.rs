@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::super::{
-    Fleet,
-    command::{Command, UnloadCommand, UnloadReport},
-    fleet::{FindError, UnknownModel},
-    holders::Holder,
-    sessions::SessionName,
+use super::{
+    super::{
+        command::{Command, UnloadCommand, UnloadReport},
+        context::{FindError, UnknownModel},
+        holders::Holder,
+        session_id::SessionName,
+    },
+    Loader,
 };
 use crate::{
     catalog::StorageError,
@@ -45,19 +47,19 @@ pub enum UnloadError {
     Lost,
 }
 
-impl Fleet {
+impl Loader {
     /// Unloads the model that `name` stands for and answers when its worker is gone.
     ///
     /// # Errors
     ///
     /// See [`UnloadError`].
-    pub async fn unload(
+    pub(in crate::lifecycle) async fn unload(
         &self,
         name: &ModelId,
         options: UnloadOptions,
     ) -> Result<(ModelId, UnloadReport), UnloadError> {
         let turn = self.context.desired_state_lock.lock().await;
-        let entry = self.find(name).await.map_err(UnloadError::from)?;
+        let entry = self.context.find(name).await.map_err(UnloadError::from)?;
         let id = entry.id.clone();
         if entry.spec.required && !options.force {
             return Err(UnloadError::Required);
@@ -67,13 +69,13 @@ impl Fleet {
             (Holder::Session(held), Some(session)) => held != session,
             _ => true,
         };
-        let mut others = self.holders(&id);
+        let mut others = self.context.holders.of(&id);
         others.retain(stays);
         if !others.is_empty() {
             return Err(UnloadError::Held(others));
         }
-        self.catalog.set_desired(&id, false).await?;
-        self.note_desired(&id, false);
+        self.context.catalog.set_desired(&id, false).await?;
+        self.context.note_desired(&id, false);
         // Nobody has come since: models are held under the desired-state lock.
         self.context.holders.release(&id);
         let Some(model) = self.context.model(&id) else {
@@ -104,17 +106,20 @@ impl Fleet {
     /// # Errors
     ///
     /// When the catalog cannot be read or written.
-    pub async fn undesire_inactive(&self, force: bool) -> Result<(), StorageError> {
+    pub(in crate::lifecycle) async fn undesire_inactive(
+        &self,
+        force: bool,
+    ) -> Result<(), StorageError> {
         let _turn = self.context.desired_state_lock.lock().await;
-        for entry in self.catalog.wanted().await? {
+        for entry in self.context.catalog.wanted().await? {
             let model = self.context.model(&entry.id);
             let stage = model.as_ref().map(|model| model.status().stage);
             let active = stage.is_some_and(Stage::is_active);
             if !entry.desired || active || (entry.spec.required && !force) {
                 continue;
             }
-            self.catalog.set_desired(&entry.id, false).await?;
-            self.note_desired(&entry.id, false);
+            self.context.catalog.set_desired(&entry.id, false).await?;
+            self.context.note_desired(&entry.id, false);
             // No longer suspended, and otherwise as it is.
             if let Some(model) = model.filter(|_| stage == Some(Stage::Unloaded)) {
                 let (command, _) = UnloadCommand::new(Duration::ZERO);

@@ -5,40 +5,74 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{
-    super::{
-        Fleet, Model,
-        command::{Command, LoadOrder, UnloadCommand},
-        holders::Holder,
-        sessions::release_hold,
-    },
-    SwitchOptions,
-};
+use super::switches::Switches;
 use crate::{
     catalog::{CatalogEntry, Moved, RegisterError, StorageError},
+    lifecycle::{
+        command::{Command, LoadOrder, UnloadCommand},
+        context::Context,
+        holders::Holder,
+        loader::Loader,
+        model::Model,
+        sessions::release_hold,
+    },
     model::{Failure, ModelId, Reason, Switch, SwitchOutcome, SwitchStrategy},
 };
 
 /// What a switch goes on with once it has begun.
 pub(super) struct SwitchJob {
+    context: Arc<Context>,
+    loader: Arc<Loader>,
+    switches: Arc<Switches>,
     switch: Switch,
     to: CatalogEntry,
-    options: SwitchOptions,
+    /// For the old model's requests.
+    drain_timeout: Duration,
+    /// For the new model's load.
+    timeout: Duration,
     /// Models that are loaded although nobody asked for them to stay: they outlive the switch's hold.
     on_demand: Vec<ModelId>,
 }
 
-impl Fleet {
-    pub(super) async fn carry_out(self: Arc<Self>, job: SwitchJob) {
-        let SwitchJob {
-            mut switch,
+impl SwitchJob {
+    /// What is to be done for `switch`, whose models it holds from now on.
+    pub(super) fn new(
+        loader: Arc<Loader>,
+        switches: Arc<Switches>,
+        switch: Switch,
+        to: CatalogEntry,
+        drain_timeout: Duration,
+        timeout: Duration,
+    ) -> Self {
+        let context = loader.context().clone();
+        let unasked = |id: &&ModelId| {
+            let active = |model: &Model| model.status().stage.is_active() && !model.facts().desired;
+            !context.holders.is_held(id) && context.model(id).is_some_and(|model| active(&model))
+        };
+        let on_demand = both(&switch).filter(unasked).cloned().collect();
+        for model in both(&switch) {
+            context
+                .holders
+                .add(model, Holder::Switch(switch.id.clone()));
+        }
+        Self {
+            context,
+            loader,
+            switches,
+            switch,
             to,
-            options,
+            drain_timeout,
+            timeout,
             on_demand,
-        } = job;
+        }
+    }
+
+    /// Does it.
+    pub(super) async fn carry_out(self) {
+        let mut switch = self.switch.clone();
         let unloaded_old = switch.strategy == SwitchStrategy::UnloadFirst
-            && self.unload_old(&switch, options.drain_timeout).await;
-        let result = match self.load_new(&to, options.timeout).await {
+            && self.unload_old(&switch, self.drain_timeout).await;
+        let result = match self.load_new(&self.to, self.timeout).await {
             Ok(()) => self.move_alias(&mut switch).await,
             Err(failure) => Err(failure),
         };
@@ -51,15 +85,15 @@ impl Fleet {
                 false
             }
         };
-        self.context.switches.put(&switch);
+        self.switches.put(&switch);
         self.context.hub.switched(switch.clone());
         tracing::info!(
             switch = %switch.id, alias = %switch.alias, to = %switch.to, outcome = ?switch.outcome,
             message = switch.failure.as_ref().map(|failure| failure.message.as_str()), "model.switch"
         );
-        self.release_both(&switch, unload_old, &on_demand);
+        self.release_both(&switch, unload_old, &self.on_demand);
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
-            let (command, report) = UnloadCommand::unless_wanted(options.drain_timeout);
+            let (command, report) = UnloadCommand::unless_wanted(self.drain_timeout);
             if self.send(old, Command::Unload(command)).await {
                 let _ = report.await;
             }
@@ -87,7 +121,12 @@ impl Fleet {
             return false;
         };
         let own = Holder::Switch(switch.id.clone());
-        let held = self.holders(old).iter().any(|holder| *holder != own);
+        let held = self
+            .context
+            .holders
+            .of(old)
+            .iter()
+            .any(|holder| *holder != own);
         // What cannot be read is taken for wanted.
         if held || self.old_is_wanted(switch).await.unwrap_or(true) {
             return false;
@@ -105,7 +144,7 @@ impl Fleet {
             may_evict: true,
             ..LoadOrder::by_the_server(timeout)
         };
-        self.order_and_wait(to.clone(), order).await
+        self.loader.order_and_wait(to.clone(), order).await
     }
 
     /// Moves the alias, and says whether the old model is to be unloaded unless somebody holds it. Watchers are told of the aliases
@@ -119,19 +158,19 @@ impl Fleet {
             ..switch.clone()
         };
         let moved = Some(Moved { unload_old });
-        let recorded = self.catalog.end_switch(&ended, moved).await;
+        let recorded = self.context.catalog.end_switch(&ended, moved).await;
         recorded.map_err(|error| match error {
             RegisterError::Storage(error) => error.into(),
             other => Failure::new(Reason::ModelUnloaded, other.to_string()),
         })?;
         *switch = ended;
-        self.note_desired(&switch.to, true);
+        self.context.note_desired(&switch.to, true);
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
-            self.note_desired(old, false);
+            self.context.note_desired(old, false);
         }
         drop(turn);
         for model in both(switch) {
-            self.announce_aliases(model).await;
+            self.context.announce_aliases(model).await;
         }
         Ok(unload_old)
     }
@@ -148,13 +187,13 @@ impl Fleet {
                 failure.message, second.message
             );
         }
-        if self.is_closing() {
+        if self.context.is_closing() {
             return false;
         }
         switch.outcome = Some(outcome);
         switch.failure = Some(failure);
         switch.ended = Some(SystemTime::now());
-        if let Err(error) = self.catalog.end_switch(switch, None).await {
+        if let Err(error) = self.context.catalog.end_switch(switch, None).await {
             tracing::error!(switch = %switch.id, %error, "cannot record the end of a switch");
         }
         true
@@ -165,10 +204,11 @@ impl Fleet {
             return Ok(());
         };
         let gone = || Failure::new(Reason::ModelUnloaded, "it is no longer registered");
-        let entry = self.catalog.get(old).await?;
+        let entry = self.context.catalog.get(old).await?;
         let entry = entry.filter(|entry| entry.id == *old).ok_or_else(gone)?;
         // The switch's own time-out is the new model's.
-        self.load_new(&entry, self.default_load_timeout()).await
+        self.load_new(&entry, self.context.limits.load_timeout)
+            .await
     }
 
     /// Whether the old model is to stay loaded without the alias. One that is only held goes with its last
@@ -177,7 +217,7 @@ impl Fleet {
         let Some(old) = switch.from.as_ref().filter(|old| **old != switch.to) else {
             return Ok(true);
         };
-        let entry = self.catalog.get(old).await?;
+        let entry = self.context.catalog.get(old).await?;
         let Some(entry) = entry.filter(|entry| entry.id == *old) else {
             return Ok(true);
         };
@@ -190,34 +230,6 @@ impl Fleet {
         match self.context.model(id) {
             Some(model) => model.commands.send(command).await.is_ok(),
             None => false,
-        }
-    }
-}
-
-impl SwitchJob {
-    /// What is to be done for `switch`, whose models it holds from now on.
-    pub(super) fn new(
-        fleet: &Fleet,
-        switch: Switch,
-        to: CatalogEntry,
-        options: SwitchOptions,
-    ) -> Self {
-        let context = &fleet.context;
-        let unasked = |id: &&ModelId| {
-            let active = |model: &Model| model.status().stage.is_active() && !model.facts().desired;
-            !context.holders.is_held(id) && context.model(id).is_some_and(|model| active(&model))
-        };
-        let on_demand = both(&switch).filter(unasked).cloned().collect();
-        for model in both(&switch) {
-            context
-                .holders
-                .add(model, Holder::Switch(switch.id.clone()));
-        }
-        Self {
-            switch,
-            to,
-            options,
-            on_demand,
         }
     }
 }

@@ -11,8 +11,8 @@ use std::{
 use tracing::Span;
 
 use super::super::{
+    context::Context,
     devices::{CPU, Gpu, ONLY_GPU},
-    fleet::Context,
 };
 use crate::{
     catalog::Attempt,

@@ -7,7 +7,7 @@ use tokio::sync::{OnceCell, mpsc};
 
 use super::{Report, SessionSignals, WorkerLaunch, report, run_worker};
 use crate::{
-    failpoint, lifecycle::fleet::Context, model::Failure, prepared::Lease,
+    failpoint, lifecycle::context::Context, model::Failure, prepared::Lease,
     supervisor::panic_message, worker::Process,
 };
 

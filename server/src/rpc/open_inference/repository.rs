@@ -81,7 +81,7 @@ impl OpenInferenceApi {
         ])?;
         check_parameters(&request.parameters, |_, _| false)?;
         let outdated = match self.fleet.tracked(&id) {
-            Some(model) => self.fleet.reload_reason(&model).await.is_some(),
+            Some(model) => model.reload_reason().await.is_some(),
             None => false,
         };
         let options = LoadOptions {

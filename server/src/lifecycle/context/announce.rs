@@ -4,22 +4,27 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Fleet, Model, command::Command};
+use super::Context;
 use crate::{
     catalog::CatalogEntry,
+    lifecycle::{command::Command, model::Model},
     model::{ModelId, Status},
 };
 
-impl Fleet {
+impl Context {
     /// Makes models known that are registered, without a transition.
-    pub fn track_all(&self, entries: impl IntoIterator<Item = ModelId>) {
+    pub(in crate::lifecycle) fn track_all(&self, entries: impl IntoIterator<Item = ModelId>) {
         let statuses = entries.into_iter().map(Status::unloaded);
-        self.context.hub.track_all(statuses);
+        self.hub.track_all(statuses);
     }
 
     /// An entry was registered, or changed from `before`.
-    pub(super) async fn announce(&self, before: Option<&CatalogEntry>, after: &CatalogEntry) {
-        let hub = &self.context.hub;
+    pub(in crate::lifecycle) async fn announce(
+        &self,
+        before: Option<&CatalogEntry>,
+        after: &CatalogEntry,
+    ) {
+        let hub = &self.hub;
         match before {
             None => hub.track(Status::unloaded(after.id.clone())),
             Some(before) if before.version != after.version => {
@@ -31,7 +36,7 @@ impl Fleet {
         if aliases != after.aliases {
             hub.aliases_changed(&after.id, after.aliases.clone());
         }
-        if let Some(model) = self.context.model(&after.id) {
+        if let Some(model) = self.model(&after.id) {
             let command = Command::EntryChanged(Box::new(after.clone()));
             // A driver that is gone has nothing to adapt.
             let _ = model.commands.send(command).await;
@@ -39,16 +44,16 @@ impl Fleet {
     }
 
     /// Whether the loaded model of `entry` has to be reloaded for all of its spec to hold.
-    pub fn needs_reload(&self, entry: &CatalogEntry) -> bool {
-        let model = self.context.model(&entry.id);
+    pub(in crate::lifecycle) fn needs_reload(&self, entry: &CatalogEntry) -> bool {
+        let model = self.model(&entry.id);
         let built = model.and_then(|model| model.facts().built.clone());
         built.is_some_and(|built| !built.builds_the_same_as(&entry.spec))
     }
 
     /// Ends the driver of the model `id`, which is being deleted, if no worker of it lives and none is
     /// wanted. Says whether none does.
-    pub(super) async fn end_driver(&self, id: &ModelId) -> bool {
-        let Some(model) = self.context.model(id) else {
+    pub(in crate::lifecycle) async fn end_driver(&self, id: &ModelId) -> bool {
+        let Some(model) = self.model(id) else {
             return true;
         };
         let (reply, ended) = oneshot::channel();
@@ -56,30 +61,27 @@ impl Fleet {
         // A driver that is gone has left no worker behind.
         let ended = sent.is_err() || ended.await.unwrap_or(true);
         if ended {
-            self.context.untrack(id);
+            self.remove(id);
         }
         ended
     }
 
     /// The entry that a driver was tracked with is no longer registered.
-    pub(super) async fn untrack(&self, entry: &CatalogEntry) {
+    pub(in crate::lifecycle) async fn untrack(&self, entry: &CatalogEntry) {
         let of_it = |model: &Arc<Model>| model.facts().entry.uid == entry.uid;
-        if self
-            .context
-            .model(&entry.id)
-            .is_some_and(|model| of_it(&model))
+        if self.model(&entry.id).is_some_and(|model| of_it(&model))
             && self.end_driver(&entry.id).await
         {
-            self.context.hub.remove(&entry.id);
+            self.hub.remove(&entry.id);
         }
     }
 
     /// The aliases of the model `id` may have been changed.
-    pub(super) async fn announce_aliases(&self, id: &ModelId) {
+    pub(in crate::lifecycle) async fn announce_aliases(&self, id: &ModelId) {
         match self.catalog.get(id).await {
             Ok(Some(entry)) => {
-                self.context.hub.aliases_changed(id, entry.aliases.clone());
-                if let Some(model) = self.context.model(id) {
+                self.hub.aliases_changed(id, entry.aliases.clone());
+                if let Some(model) = self.model(id) {
                     let command = Command::EntryChanged(Box::new(entry));
                     let _ = model.commands.send(command).await;
                 }

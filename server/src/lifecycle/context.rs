@@ -1,0 +1,204 @@
+//! What all parts of the lifecycle share: settings, the catalog, memory and devices, the way to workers, what is
+//! published, and the models that are tracked. It knows none of those parts.
+
+mod announce;
+mod find;
+mod places;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arc_swap::ArcSwapOption;
+pub use find::{FindError, UnknownModel};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Limits, devices::Devices, holders::Holders, load_slots::LoadSlots, memory::Memory,
+    model::Model, source::ModelRoots,
+};
+use crate::{
+    catalog::Catalog,
+    download::Downloads,
+    model::ModelId,
+    prepared::PreparedCache,
+    status::Hub,
+    supervisor::{Supervisor, Tasks},
+    telemetry::model::ModelMetrics,
+    worker::{CommonConfig, Program, Spawner},
+};
+
+/// What a fleet is made of.
+pub struct Resources {
+    /// What is registered.
+    pub catalog: Catalog,
+    /// Where transitions are published.
+    pub hub: Arc<Hub>,
+    /// Where models may be loaded from.
+    pub roots: ModelRoots,
+    /// Brings models from the hub.
+    pub downloads: Arc<Downloads>,
+    /// The worker program for models on the CPU.
+    pub program: Program,
+    /// Starts it.
+    pub spawner: Spawner,
+    /// Directory for sockets: private, and so short that socket paths fit.
+    pub runtime_dir: PathBuf,
+    /// What is kept of prepared weights.
+    pub prepared: Option<Arc<PreparedCache>>,
+    /// What all workers get.
+    pub worker_config: CommonConfig,
+    /// What there is of memory.
+    pub memory: Memory,
+    /// The GPUs that models may be on.
+    pub devices: Arc<Devices>,
+    /// Limits and deadlines.
+    pub limits: Limits,
+    /// Watches the tasks.
+    pub supervisor: Supervisor,
+    /// Where loads, unloads and requests are recorded.
+    pub metrics: ModelMetrics,
+}
+
+/// What all parts of the lifecycle share.
+pub(super) struct Context {
+    pub(super) catalog: Catalog,
+    pub(super) hub: Arc<Hub>,
+    pub(super) roots: ModelRoots,
+    pub(super) downloads: Arc<Downloads>,
+    pub(super) program: Program,
+    pub(super) spawner: Spawner,
+    pub(super) runtime_dir: PathBuf,
+    pub(super) limits: Limits,
+    pub(super) slots: LoadSlots,
+    pub(super) tasks: Tasks,
+    pub(super) engine_version: ArcSwapOption<String>,
+    pub(super) metrics: ModelMetrics,
+    pub(super) memory: Memory,
+    pub(super) devices: Arc<Devices>,
+    pub(super) holders: Holders,
+    /// Held from the commit of what was asked for until its driver has heard of it.
+    pub(super) desired_state_lock: tokio::sync::Mutex<()>,
+    /// No more loads are begun.
+    pub(super) closing: CancellationToken,
+    pub(super) prepared: Option<Arc<PreparedCache>>,
+    /// Ends the drivers.
+    pub(super) end_drivers: CancellationToken,
+    pub(super) worker_config: Arc<CommonConfig>,
+    models: Mutex<BTreeMap<ModelId, Arc<Model>>>,
+    /// Required models that have been neither READY nor FAILED since the start.
+    unsettled: Mutex<BTreeSet<ModelId>>,
+}
+
+impl Context {
+    /// No model is tracked yet.
+    pub(super) fn new(resources: Resources) -> Arc<Self> {
+        Arc::new(Self {
+            catalog: resources.catalog,
+            hub: resources.hub,
+            roots: resources.roots,
+            downloads: resources.downloads,
+            program: resources.program,
+            spawner: resources.spawner,
+            runtime_dir: resources.runtime_dir,
+            slots: LoadSlots::new(
+                resources.limits.concurrent_loads,
+                resources.limits.concurrent_device_loads,
+            ),
+            limits: resources.limits,
+            tasks: resources.supervisor.tasks(),
+            engine_version: ArcSwapOption::empty(),
+            metrics: resources.metrics,
+            memory: resources.memory,
+            devices: resources.devices,
+            holders: Holders::default(),
+            desired_state_lock: tokio::sync::Mutex::default(),
+            closing: CancellationToken::new(),
+            prepared: resources.prepared,
+            end_drivers: CancellationToken::new(),
+            worker_config: Arc::new(resources.worker_config),
+            models: Mutex::default(),
+            unsettled: Mutex::default(),
+        })
+    }
+
+    /// The model `id`, if it is tracked.
+    pub(super) fn model(&self, id: &ModelId) -> Option<Arc<Model>> {
+        self.models().get(id).cloned()
+    }
+
+    /// Whether `model` has a driver that goes on.
+    pub(super) fn is_driven(&self, model: &Model) -> bool {
+        !self.is_closing() && !model.commands.is_closed()
+    }
+
+    /// Whether no more loads are begun.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// The model that `name`, an id or an alias, stands for, if it is tracked.
+    pub(super) fn tracked(&self, name: &ModelId) -> Option<Arc<Model>> {
+        self.model(&self.catalog.resolve(name))
+    }
+
+    /// All models that are tracked, by id.
+    pub(super) fn all(&self) -> Vec<Arc<Model>> {
+        self.models().values().cloned().collect()
+    }
+
+    /// The model `id`, which `make` makes if it is not tracked yet. `None` when the fleet is closed.
+    pub(super) fn track(
+        &self,
+        id: &ModelId,
+        make: impl FnOnce() -> Arc<Model>,
+    ) -> Option<Arc<Model>> {
+        let mut models = self.models();
+        if self.is_closing() {
+            return None;
+        }
+        let model = models.entry(id.clone()).or_insert_with(make);
+        Some(model.clone())
+    }
+
+    /// Stops tracking the model `id`, whose driver has ended.
+    fn remove(&self, id: &ModelId) {
+        self.models().remove(id);
+    }
+
+    /// Readiness waits for these models.
+    pub(super) fn await_required(&self, required: impl Iterator<Item = ModelId>) {
+        self.unsettled().extend(required);
+    }
+
+    /// Whether every required model has been READY or FAILED since the start.
+    pub(super) fn is_settled(&self) -> bool {
+        self.unsettled().is_empty()
+    }
+
+    /// The model `id` has been READY or FAILED, or need not be any more.
+    pub(super) fn settled(&self, id: &ModelId) {
+        if self.unsettled().remove(id) {
+            self.hub.touch();
+        }
+    }
+
+    /// What is asked for of the model `id`, after that was committed, under the desired-state lock: nobody else writes it.
+    pub(super) fn note_desired(&self, id: &ModelId, desired: bool) {
+        if let Some(model) = self.model(id) {
+            model.learn(|facts| facts.desired = desired);
+        }
+    }
+
+    fn models(&self) -> MutexGuard<'_, BTreeMap<ModelId, Arc<Model>>> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, BTreeSet<ModelId>> {
+        self.unsettled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
