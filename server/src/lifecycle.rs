@@ -18,6 +18,7 @@ mod eviction;
 mod fatal_prompt;
 mod files;
 mod fleet;
+mod gpu;
 mod holders;
 mod inspection;
 mod ledger;

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-pub(super) use queue::{AdmissionLimits, AdmissionQueue, Occupancy};
+pub(super) use queue::{AdmissionLimits, AdmissionQueue, Occupancy, Refusal};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::Instant,
@@ -54,20 +54,6 @@ enum AdmissionSlot {
     Engine { _slot: Slot<i32> },
     /// A place for a call that the engine has no part in.
     Unscheduled { _slot: OwnedSemaphorePermit },
-}
-
-/// A request that was not let through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The gate is closed: the model is not READY.
-    Closed,
-    /// As many wait as may.
-    QueueFull {
-        /// How many that is.
-        limit: u32,
-    },
-    /// The worker went while the request waited.
-    CutOff(Failure),
 }
 
 impl Gate {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::memory::Memory;
+use super::{gpu::Gpu, memory::Memory};
 use crate::{
     model::{Failure, ModelId, Reason, RequestedDevice},
     system::{Device, DeviceReading, Driver, SystemMonitor},
@@ -37,26 +37,12 @@ pub struct CudaWorker {
     pub installed: bool,
 }
 
-/// The GPU that a model is on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Gpu {
-    pub(super) uuid: Arc<str>,
-    pub(super) ordinal: u32,
-    pub(super) name: String,
-}
-
 /// Counts a model among those that are on their way to a device, until it is dropped.
 #[derive(Debug)]
 pub(super) struct PendingPlacement {
     devices: Arc<Devices>,
     id: ModelId,
 }
-
-/// Name of the CPU among the devices.
-pub(super) const CPU: &str = "cpu";
-
-/// Name of a worker's GPU to that worker, which sees no other.
-pub(super) const ONLY_GPU: &str = "cuda:0";
 
 /// How long a driver is waited for that was not heard of yet, or does not answer.
 const DRIVER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -160,27 +146,6 @@ impl Devices {
 impl Drop for PendingPlacement {
     fn drop(&mut self) {
         self.devices.pending().remove(&self.id);
-    }
-}
-
-impl Gpu {
-    fn of(device: &Device) -> Self {
-        Self {
-            uuid: device.uuid.as_str().into(),
-            ordinal: device.ordinal,
-            name: device.name.clone(),
-        }
-    }
-
-    /// Its name among the devices: what a spec that wants it says, and what a model's metadata tell.
-    pub(super) fn device_name(&self) -> String {
-        format!("cuda:{}", self.uuid)
-    }
-}
-
-impl std::fmt::Display for Gpu {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "device {} ({}, {})", self.ordinal, self.name, self.uuid)
     }
 }
 

@@ -4,19 +4,19 @@
 //! actions that come of them, and publishes every transition. Nothing in it waits for anything else, so
 //! a command is always answered at once.
 //!
-//! Here is its loop; `phases` is what it holds, by where the model stands, and `hosted_worker` the largest part of that. The
-//! other modules below add to the [`Driver`] what it does: `commands`, `actions`, `publication`, `placement`, `download`,
-//! `memory`, `observation` and `recovery` (from its own panics).
+//! Here is its loop. What it has is in `phases`, by where the model stands, `publication`, `timers` and `waiters`, which do
+//! not know it. The other modules below add to the [`Driver`] what it does: `commands`, `actions`, `publishing`, `placement`,
+//! `download`, `memory`, `observation` and `recovery` (from its own panics).
 
 mod actions;
 mod commands;
 mod download;
-mod hosted_worker;
 mod memory;
 mod observation;
 mod phases;
 mod placement;
 mod publication;
+mod publishing;
 mod recovery;
 mod timers;
 mod waiters;

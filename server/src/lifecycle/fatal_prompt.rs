@@ -4,8 +4,7 @@
 //! end for many reasons, most of which have nothing to do with what they read. So a length is to blame only if it is
 //! great, greater than any that was read without harm, alone with the engine, and for the second time.
 
-use super::worker_monitor::PromptLengths;
-use crate::model::Reason;
+use crate::{model::Reason, worker::EngineStats};
 
 /// A prompt that ended workers while they read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,18 +31,18 @@ pub(super) struct PromptHistory {
 const LEAST: u64 = 256;
 
 impl PromptHistory {
-    /// A worker that had these prompts ended, or is about to be killed, for this reason. Says whether a prompt may be why.
-    pub(super) fn worker_ended(&mut self, prompts: PromptLengths, reason: Reason) -> bool {
-        self.longest_read = self.longest_read.max(prompts.longest_read);
+    /// A worker whose engine was last seen so ended, or is about to be killed, for this reason. Says whether a prompt may be why.
+    pub(super) fn worker_ended(&mut self, engine: &EngineStats, reason: Reason) -> bool {
+        self.longest_read = self.longest_read.max(engine.longest_read_tokens);
         let longest_read = self.longest_read;
         self.suspect = self.suspect.filter(|one| one.tokens > longest_read);
         let by_itself = matches!(
             reason,
             Reason::WorkerDied | Reason::WorkerHung | Reason::InsufficientMemory
         );
-        let tokens = prompts.reading;
+        let tokens = engine.reading_tokens;
         let may_be_why =
-            by_itself && prompts.in_flight == 1 && tokens >= LEAST && tokens > longest_read;
+            by_itself && engine.in_flight == 1 && tokens >= LEAST && tokens > longest_read;
         if !may_be_why {
             return false;
         }
@@ -100,16 +99,16 @@ impl PromptHistory {
 mod tests {
     use super::*;
 
-    fn alone(reading: u64) -> PromptLengths {
-        PromptLengths {
+    fn alone(reading: u64) -> EngineStats {
+        EngineStats {
             in_flight: 1,
-            reading,
-            longest_read: 0,
+            reading_tokens: reading,
+            ..EngineStats::default()
         }
     }
 
     fn after(history: &mut PromptHistory, reading: u64) -> Option<u64> {
-        history.worker_ended(alone(reading), Reason::WorkerDied);
+        history.worker_ended(&alone(reading), Reason::WorkerDied);
         history.fatal().map(|fatal| fatal.tokens)
     }
 
@@ -120,8 +119,8 @@ mod tests {
         let harmless = [
             ends(alone(LEAST - 1), Reason::WorkerDied),
             ends(
-                PromptLengths {
-                    longest_read: 4000,
+                EngineStats {
+                    longest_read_tokens: 4000,
                     ..alone(3000)
                 },
                 Reason::WorkerDied,
@@ -129,7 +128,7 @@ mod tests {
             ends(alone(4000), Reason::WorkerDied),
             ends(alone(9000), Reason::ModelUnloaded),
             ends(
-                PromptLengths {
+                EngineStats {
                     in_flight: 2,
                     ..alone(9000)
                 },
@@ -137,7 +136,7 @@ mod tests {
             ),
         ];
         for (prompts, reason) in harmless.into_iter().chain(harmless) {
-            assert!(!history.worker_ended(prompts, reason), "{prompts:?}");
+            assert!(!history.worker_ended(&prompts, reason), "{prompts:?}");
         }
         assert_eq!(history.known(), None);
     }
@@ -160,11 +159,11 @@ mod tests {
     fn what_was_read_after_all_is_not_suspected_any_more() {
         let mut history = PromptHistory::default();
         after(&mut history, 300);
-        let read = PromptLengths {
-            longest_read: 300,
+        let read = EngineStats {
+            longest_read_tokens: 300,
             ..alone(9000)
         };
-        history.worker_ended(read, Reason::WorkerDied);
+        history.worker_ended(&read, Reason::WorkerDied);
         assert_eq!(history.fatal(), None);
         assert_eq!(history.known().map(|known| known.tokens), Some(9000));
     }

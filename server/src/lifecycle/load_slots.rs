@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    devices::CPU,
+    gpu::CPU,
     slots::{Slot, Slots},
 };
 

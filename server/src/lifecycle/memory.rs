@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use bytesize::ByteSize;
 use futures::future::BoxFuture;
 pub(super) use ledgers::Need;
 use ledgers::{Capacities, Ledgers, Verdict};
+pub(super) use shortage::iec;
 use tokio::sync::watch;
 
 use super::{
-    devices::Gpu,
+    gpu::Gpu,
     ledger::{Capacity, Others, ReservationState, with_headroom},
 };
 use crate::{
@@ -366,8 +366,4 @@ fn capacity(device: &Device) -> Capacity {
         limit: device.memory_total_bytes,
         available: device.memory_free_bytes,
     }
-}
-
-pub(super) fn iec(bytes: u64) -> impl std::fmt::Display {
-    ByteSize(bytes).display().iec()
 }

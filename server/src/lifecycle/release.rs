@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{command::Verification, context::Context, devices::Gpu, memory::iec};
+use super::{command::Verification, context::Context, gpu::Gpu, memory::iec};
 use crate::{
     model::{Failure, ModelId, Reason},
     system::DeviceReading,

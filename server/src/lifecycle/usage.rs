@@ -15,7 +15,7 @@ mod token_ring;
 mod window;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -25,7 +25,7 @@ use recent::Recent;
 pub use record::{Operation, RequestRecord};
 pub use sample::Sample;
 use token_ring::TokenRing;
-use window::{Observation, Tally, Window};
+use window::{Observation, Tally, WINDOW_SECONDS, Window};
 
 use crate::{
     model::{Memory, ModelId},
@@ -88,9 +88,6 @@ pub struct UsageReport {
     pub per_token: Option<Latency>,
 }
 
-/// Seconds of the window, the one that is not over included.
-const WINDOW_SECONDS: u32 = 60;
-
 impl Usage {
     /// Nothing yet, of `model`; what happens is recorded with `metrics` too.
     pub fn new(model: ModelId, metrics: ModelMetrics) -> Self {
@@ -115,15 +112,6 @@ impl Usage {
             tokens: TokenRing::default(),
             counters: Mutex::new(counters),
         }
-    }
-
-    /// A request begins.
-    pub fn begin(self: &Arc<Self>, operation: Operation) -> RequestRecord {
-        let mut counters = self.lock();
-        counters.totals.requests += 1;
-        counters.totals.last_used = Some(SystemTime::now());
-        drop(counters);
-        RequestRecord::new(self.clone(), operation, Instant::now())
     }
 
     /// What was counted so far. Quick.

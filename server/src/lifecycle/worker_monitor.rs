@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use hang::Task;
 use tokio::time::Instant;
 
 use super::{
@@ -60,25 +59,18 @@ pub(super) struct WorkerHeartbeat(Arc<Mutex<LatestStats>>);
 struct LatestStats {
     /// How often the worker told.
     reports: u64,
-    steps: u64,
-    in_flight: u32,
-    prefill_tokens: u64,
-    cpu_time: Duration,
-    device_bytes: u64,
-    kv_blocks: KvBlocks,
-    prompts: PromptLengths,
-    pace: Option<Pace>,
+    engine: EngineStats,
 }
 
-/// Lengths of prompts in tokens, as the worker told them last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PromptLengths {
-    /// Requests that are with the engine.
-    pub(super) in_flight: u32,
-    /// Of the longest one that is being read.
-    pub(super) reading: u64,
-    /// Of the longest one that has been read.
-    pub(super) longest_read: u64,
+/// What is to be done for requests. When it has changed, somebody got ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    /// Nothing.
+    None,
+    /// Requests that came since then are made ready for the engine, which has made so many steps.
+    Prepare { since: Instant, steps: u64 },
+    /// The engine has requests, and has made so many steps.
+    Compute { steps: u64 },
 }
 
 /// How old a reading of a device may be that a worker is on.
@@ -147,19 +139,19 @@ impl WorkerMonitor {
     /// Takes note of whether the worker moved, and its engine for those who wait for it, as of the last look.
     pub(super) fn follow_service(&mut self, occupancy: &Occupancy, limits: &Limits) {
         let limit = limits.hang_timeout;
-        let stats = self.heartbeat.stats();
-        if stats.reports == self.reports {
+        let LatestStats { reports, engine } = self.heartbeat.stats();
+        if reports == self.reports {
             // What the engine did since is not known.
             self.process.observe(self.process_observation(limit));
             return;
         }
-        self.reports = stats.reports;
+        self.reports = reports;
         self.process.progressed(ActivityTotals::of(&self.last));
-        let task = Task::of(&stats, occupancy);
+        let task = Task::of(&engine, occupancy);
         let observation = match task {
             // What else the worker is asked for is not the engine's work.
             Task::Compute { .. } => Observation {
-                totals: ActivityTotals::of_engine(stats.cpu_time),
+                totals: ActivityTotals::of_engine(engine.cpu_time),
                 descendants_of: None,
                 reads: false,
                 device: self.device_works(),
@@ -207,7 +199,7 @@ impl WorkerMonitor {
             return 0;
         };
         system.refresh_devices(REFRESH);
-        match self.heartbeat.stats().device_bytes {
+        match self.heartbeat.engine().device_bytes {
             0 => {
                 let reading = system.devices();
                 let device = reading.device(uuid);
@@ -221,7 +213,7 @@ impl WorkerMonitor {
 
     /// The blocks of the engine's KV cache, as the worker told last, if it keeps its cache in blocks.
     pub(super) fn kv_blocks(&self) -> Option<KvBlocks> {
-        let blocks = self.heartbeat.stats().kv_blocks;
+        let blocks = self.heartbeat.engine().kv_blocks;
         (blocks.total > 0).then_some(blocks)
     }
 
@@ -255,14 +247,14 @@ impl WorkerMonitor {
         Some((bytes, began.elapsed()))
     }
 
-    /// What the worker tells of the prompts that it has.
-    pub(super) fn prompts(&self) -> PromptLengths {
-        self.heartbeat.stats().prompts
+    /// What the worker told last of its engine.
+    pub(super) fn engine(&self) -> EngineStats {
+        self.heartbeat.engine()
     }
 
     /// How quickly the engine works, if that was seen.
     pub(super) fn pace(&self) -> Option<Pace> {
-        self.heartbeat.stats().pace
+        self.heartbeat.engine().pace
     }
 
     fn stall_limit(&self, limits: &Limits) -> Duration {
@@ -289,22 +281,29 @@ impl WorkerHeartbeat {
     pub(super) fn record(&self, reported: &EngineStats) {
         let mut stats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         stats.reports += 1;
-        stats.steps = reported.steps;
-        stats.in_flight = reported.in_flight;
-        // Its clocks are not read all at once.
-        stats.cpu_time = stats.cpu_time.max(reported.cpu_time);
-        stats.prefill_tokens = reported.prefill_tokens;
-        stats.device_bytes = reported.device_bytes;
-        stats.kv_blocks = reported.kv_blocks;
-        stats.prompts = PromptLengths {
-            in_flight: reported.in_flight,
-            reading: reported.reading_tokens,
-            longest_read: reported.longest_read_tokens,
+        stats.engine = EngineStats {
+            // Its clocks are not read all at once.
+            cpu_time: stats.engine.cpu_time.max(reported.cpu_time),
+            ..*reported
         };
-        stats.pace = reported.pace;
     }
 
     fn stats(&self) -> LatestStats {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn engine(&self) -> EngineStats {
+        self.stats().engine
+    }
+}
+
+impl Task {
+    fn of(engine: &EngineStats, occupancy: &Occupancy) -> Self {
+        let steps = engine.steps;
+        match occupancy.busy_since {
+            _ if engine.in_flight > 0 => Self::Compute { steps },
+            Some(since) => Self::Prepare { since, steps },
+            None => Self::None,
+        }
     }
 }

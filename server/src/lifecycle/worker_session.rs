@@ -10,7 +10,6 @@ use std::{sync::Arc, time::Duration};
 
 use failures::{cannot_start, connection_closed, never_ready, never_started, worker_exited};
 pub(super) use launch::WorkerLaunch;
-use lifetime::{SessionResources, run_session};
 use tokio::{
     sync::{OnceCell, mpsc},
     time::timeout,
@@ -70,27 +69,18 @@ struct SessionSignals {
     kill: CancellationToken,
 }
 
+/// What has to be given back, however a run ends.
+#[derive(Default)]
+struct SessionResources {
+    process: OnceCell<Process>,
+    /// Of prepared weights, once the worker has told what it makes use of.
+    lease: OnceCell<Lease>,
+}
+
 /// Time that a worker which reported its own failure, or lost its connection, has to end by itself.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
 
 impl WorkerSession {
-    /// Starts a worker for `launch`.
-    pub(super) fn start(context: &Arc<Context>, launch: WorkerLaunch) -> Self {
-        let (sender, reports) = mpsc::channel(16);
-        let signals = SessionSignals {
-            build: CancellationToken::new(),
-            stop: CancellationToken::new(),
-            kill: CancellationToken::new(),
-        };
-        let lost = sender.clone();
-        let lifetime = run_session(context.clone(), launch, signals.clone(), sender);
-        context.tasks.of_model("worker-run", lifetime, move || {
-            // A driver that has so much to hear of already will hear of the end.
-            let _ = lost.try_send(Report::Fault(Failure::of_a_lost_task()));
-        });
-        Self { reports, signals }
-    }
-
     /// What kills the worker from elsewhere.
     pub(super) fn kill_token(&self) -> CancellationToken {
         self.signals.kill.clone()

@@ -8,7 +8,6 @@ use tokio::{
     time::Instant,
 };
 
-use super::Refusal;
 use crate::{
     lifecycle::{fatal_prompt::FatalPrompt, slots::Slots},
     model::{Failure, GenerationDefaults},
@@ -52,6 +51,20 @@ pub(in crate::lifecycle) struct AdmissionLimits {
     pub(in crate::lifecycle) max_concurrency: u32,
     /// Requests that wait.
     pub(in crate::lifecycle) max_queue: u32,
+}
+
+/// A request that was not let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::lifecycle) enum Refusal {
+    /// The gate is closed: the model is not READY.
+    Closed,
+    /// As many wait as may.
+    QueueFull {
+        /// How many that is.
+        limit: u32,
+    },
+    /// The worker went while the request waited.
+    CutOff(Failure),
 }
 
 /// A place in the queue.

@@ -4,7 +4,7 @@ use super::Context;
 use crate::{
     catalog::{CatalogEntry, Learned},
     lifecycle::{
-        devices::{CPU, Gpu},
+        gpu::{CPU, Gpu},
         memory::Need,
     },
     model::{Memory as Bytes, Spec},

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::{Driver, hosted_worker::HostedWorker, timers::Timer};
+use super::{Driver, phases::HostedWorker, timers::Timer};
 use crate::{
     catalog::{Attempt, Note},
     failpoint,

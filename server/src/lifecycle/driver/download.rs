@@ -1,46 +1,16 @@
 //! The files of a load that come from the hub.
-//!
-//! A task of its own brings them. It reports how far it is to the driver, and ends when the driver drops the download.
 
-use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
-use tokio::{
-    sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval},
+use super::{
+    Driver,
+    phases::{Download, DownloadEvent, Phase},
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::Instrument;
-
-use super::{Driver, phases::Phase};
 use crate::{
-    download::{Progress, Snapshot},
-    failpoint,
-    lifecycle::context::Context,
+    download::Snapshot,
     model::{self, Failure, HubSource, Metadata, Source, state::Event},
     worker::ModelFiles,
 };
-
-/// A download that is under way. Dropping it ends the download; what has come stays.
-pub(super) struct Download {
-    events: mpsc::Receiver<DownloadEvent>,
-    /// When its size was known.
-    began: Option<Instant>,
-    _stop: DropGuard,
-}
-
-/// What a download reports.
-#[derive(Debug)]
-pub(super) enum DownloadEvent {
-    /// Bytes that are there, and bytes of all files.
-    Bytes { done: u64, total: u64 },
-    /// All is there.
-    Done(Snapshot),
-    /// It cannot go on.
-    Failed(Failure),
-}
-
-/// Between two reports of how far a download is.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Driver {
     /// Begins to download what the spec names. A restart takes the commit that was loaded before.
@@ -54,27 +24,8 @@ impl Driver {
         {
             source.revision = snapshot.commit;
         }
-        let (sender, events) = mpsc::channel(4);
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let work =
-            fetch_files(self.context.clone(), source, sender).instrument(self.load.span.clone());
-        let id = self.model.id().to_string();
-        let work = async move {
-            tokio::select! {
-                biased;
-                () = stopped.cancelled() => {}
-                () = work => {}
-                never = failpoint::meets("download", Some(&id)) => match never {},
-            }
-        };
-        // A panic leaves the driver without the last news, and that is an event to it.
-        self.context.tasks.owned("download", work, || {});
-        let download = Download {
-            events,
-            began: None,
-            _stop: stop.drop_guard(),
-        };
+        let span = self.load.span.clone();
+        let download = Download::begin(&self.context, self.model.id(), source, span);
         self.phase.begin_download(download);
     }
 
@@ -135,53 +86,4 @@ impl Driver {
             Source::Path(_) | Source::Demo => None,
         }
     }
-}
-
-impl Download {
-    /// What comes next; `None`: its task is lost. Safe to cancel.
-    pub(super) async fn next(&mut self) -> Option<DownloadEvent> {
-        self.events.recv().await
-    }
-}
-
-async fn fetch_files(
-    context: Arc<Context>,
-    source: HubSource,
-    events: mpsc::Sender<DownloadEvent>,
-) {
-    // Asked anew for each download: the server may have been started with another list since the model was
-    // registered.
-    let source = Source::HuggingFace(source);
-    let located = context.roots.locate(&source).await;
-    let Source::HuggingFace(source) = &source else {
-        return;
-    };
-    if let Err(error) = located {
-        return send_event(&events, DownloadEvent::Failed(error.into())).await;
-    }
-    let progress = Progress::default();
-    let mut fetch = std::pin::pin!(context.downloads.fetch(source, &progress));
-    let mut ticks = interval(PROGRESS_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut reported = None;
-    loop {
-        tokio::select! {
-            end = &mut fetch => {
-                let end = end.map_or_else(|error| DownloadEvent::Failed(error.into()), DownloadEvent::Done);
-                return send_event(&events, end).await;
-            }
-            _ = ticks.tick() => {
-                let bytes = progress.bytes();
-                if let Some((done, total)) = bytes && bytes != reported {
-                    reported = bytes;
-                    send_event(&events, DownloadEvent::Bytes { done, total }).await;
-                }
-            }
-        }
-    }
-}
-
-/// Reports to a driver, which drops the download when it does not want it any more.
-async fn send_event(sender: &mpsc::Sender<DownloadEvent>, event: DownloadEvent) {
-    let _ = sender.send(event).await;
 }

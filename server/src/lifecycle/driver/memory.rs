@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     Driver,
-    hosted_worker::{HostedWorker, WorkerMemory},
+    phases::{HostedWorker, WorkerMemory},
 };
 use crate::{
     catalog::{CatalogEntry, LearnedMemory, Note},

@@ -105,13 +105,13 @@ impl Driver {
             && served
             && !self.state.is_terminating()
         {
-            let prompts = monitor.prompts();
-            if self.load.prompts.worker_ended(prompts, failure.reason) {
+            let engine = monitor.engine();
+            if self.load.prompts.worker_ended(&engine, failure.reason) {
                 let fatal = self.load.prompts.known();
                 tracing::warn!(
                     model = %self.model.id(),
                     reason = failure.reason.name(),
-                    tokens = prompts.reading,
+                    tokens = engine.reading_tokens,
                     refused_from = self.load.prompts.fatal().map(|fatal| fatal.tokens),
                     "a worker ended while it read a prompt that is longer than any that was read before"
                 );

@@ -1,17 +1,19 @@
 //! What a driver holds, by where its model stands: what is of use in one phase only exists only there.
 
+mod download;
+mod event;
+mod hosted_worker;
+mod placement;
+
 use futures::future::BoxFuture;
 
-use super::{
-    download::{Download, DownloadEvent},
-    hosted_worker::{HostedWorker, WorkerMemory},
-    placement::{OnGpu, Placement, PlacementRequest},
-};
+pub(super) use download::{Download, DownloadEvent};
+pub(super) use event::PhaseEvent;
+pub(super) use hosted_worker::{HostedWorker, WorkerMemory};
+pub(super) use placement::{OnGpu, Placement, PlacementRequest, find_placement};
+
 use crate::{
-    lifecycle::{
-        files::Change, memory::Reservation, release::Released, worker_monitor::WorkerMonitor,
-        worker_session::Report,
-    },
+    lifecycle::{release::Released, worker_monitor::WorkerMonitor},
     model::Failure,
 };
 
@@ -40,24 +42,6 @@ pub(super) enum Phase {
     },
     /// The model is being deleted: the driver ends.
     Ended,
-}
-
-/// What comes of what a phase waits for.
-pub(super) enum PhaseEvent {
-    /// The placement, or that there is none.
-    Placed(Result<Placement, Failure>),
-    /// Of the download; `None`: its task is lost.
-    Download(Option<DownloadEvent>),
-    /// The worker's.
-    Report(Report),
-    /// The memory was given, or not.
-    Memory(Result<Reservation, Failure>),
-    /// What has become of the model's files, if that can be told.
-    Files(Option<Change>),
-    /// No request runs or waits any more.
-    Drained,
-    /// The device was looked at.
-    Released(Released),
 }
 
 impl Phase {
@@ -91,6 +75,11 @@ impl Phase {
             Self::Hosted(worker) | Self::Releasing { worker, .. } => Some(worker),
             _ => None,
         }
+    }
+
+    /// The GPU of the worker, if it is on one.
+    pub(super) fn worker_gpu_mut(&mut self) -> Option<&mut OnGpu> {
+        self.worker_mut()?.gpu.as_mut()
     }
 
     /// What watches the worker, while it has a process.

@@ -1,59 +1,22 @@
 //! The device that a model is on: how it gets there, and that the device has its memory back afterwards.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use futures::future::BoxFuture;
-
-use super::{Driver, hosted_worker::HostedWorker, phases::Phase, timers::Timer};
+use super::{
+    Driver,
+    phases::{HostedWorker, Phase, Placement, PlacementRequest, find_placement},
+    timers::Timer,
+};
 use crate::{
     lifecycle::{
         command::Verification,
-        context::Context,
-        devices::{CPU, Gpu, PendingPlacement},
-        load_slots::{LoadSlot, Rank},
+        gpu::CPU,
+        load_slots::Rank,
         memory::Reservation,
         release::{DeviceSnapshot, Release, Released},
     },
-    model::{Failure, ModelId, Reason, RequestedDevice, Spec, state::Event},
+    model::{Failure, state::Event},
 };
-
-/// A load slot on a device that was chosen.
-pub(super) struct Placement {
-    pub(super) slot: LoadSlot,
-    /// `None`: the device is the CPU.
-    pub(super) gpu: Option<OnGpu>,
-    /// Until the model has a reservation there.
-    pub(super) pending: Option<PendingPlacement>,
-    /// What the spec said.
-    requested: Option<RequestedDevice>,
-}
-
-/// A placement that is waited for.
-pub(super) enum PlacementRequest {
-    /// On the CPU.
-    Cpu {
-        slot: BoxFuture<'static, LoadSlot>,
-        /// What the spec said of the device.
-        requested: Option<RequestedDevice>,
-    },
-    /// The device is still to be chosen, or its queue is waited in.
-    Device(BoxFuture<'static, Result<Placement, Failure>>),
-}
-
-/// The GPU that a model is on, or will be.
-#[derive(Clone, Debug)]
-pub(super) struct OnGpu {
-    pub(super) gpu: Gpu,
-    /// How it was before the worker was started.
-    before: DeviceSnapshot,
-    /// How it was when the worker was seen last.
-    last: DeviceSnapshot,
-    /// What it lost by the load, in bytes, where that could be seen.
-    taken: Option<u64>,
-}
-
-/// How long a device is waited for that is looked at before a worker is started.
-const DEVICE_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a model has of its device, in bytes, beyond what its worker tells: at most this much is believed. It is
 /// what the engine's kernels, workspaces and CUDA itself take.
@@ -111,11 +74,7 @@ impl Driver {
     /// Takes note of how the worker's device looks while the worker is there.
     pub(super) fn observe_device(&mut self) {
         let pid = self.publication.draft().worker_pid;
-        let Some(on) = self
-            .phase
-            .worker_mut()
-            .and_then(|worker| worker.gpu.as_mut())
-        else {
+        let Some(on) = self.phase.worker_gpu_mut() else {
             return;
         };
         let reading = self.context.devices.system().devices();
@@ -128,11 +87,7 @@ impl Driver {
         self.observe_device();
         let memory = self.publication.draft().memory;
         let reported = memory.unwrap_or_default().device_bytes;
-        let Some(on) = self
-            .phase
-            .worker_mut()
-            .and_then(|worker| worker.gpu.as_mut())
-        else {
+        let Some(on) = self.phase.worker_gpu_mut() else {
             return;
         };
         // Loads that run at the same time on a device hide what each of them takes.
@@ -226,81 +181,5 @@ impl Driver {
         self.context.metrics.unloaded(id, took);
         self.apply(Event::Verified);
         self.answer_unloads(&report);
-    }
-}
-
-impl PlacementRequest {
-    /// The placement that was waited for. Safe to cancel; not to be called again after it.
-    pub(super) async fn granted(&mut self) -> Result<Placement, Failure> {
-        match self {
-            Self::Cpu { slot, requested } => Ok(Placement {
-                slot: slot.await,
-                gpu: None,
-                pending: None,
-                requested: requested.clone(),
-            }),
-            Self::Device(placement) => placement.await,
-        }
-    }
-}
-
-/// Waits for a place on the device for the model `id`, and looks at the device. Dropped, it leaves the queue.
-async fn find_placement(
-    context: Arc<Context>,
-    id: ModelId,
-    spec: Arc<Spec>,
-    requested: RequestedDevice,
-    rank: Rank,
-) -> Result<Placement, Failure> {
-    let learned = context
-        .model(&id)
-        .map(|model| model.facts().learned.clone());
-    let learned = learned.unwrap_or_default();
-    let needs = |gpu: &Gpu| context.known_need(&spec, &learned, Some(gpu)).1;
-    let devices = context.devices.clone();
-    let chosen = devices
-        .choose(&id, &requested, needs, &context.memory)
-        .await?;
-    let (gpu, pending) = chosen.unzip();
-    let device = gpu
-        .as_ref()
-        .map_or_else(|| CPU.to_owned(), Gpu::device_name);
-    let slot = context.slots.take(&device, rank).await;
-    let gpu = match gpu {
-        Some(gpu) => Some(survey(&context, &id, gpu).await?),
-        None => None,
-    };
-    Ok(Placement {
-        slot,
-        gpu,
-        pending,
-        requested: spec.device.clone(),
-    })
-}
-
-/// Looks at `gpu` before the worker of the model `id` is started on it.
-async fn survey(context: &Context, id: &ModelId, gpu: Gpu) -> Result<OnGpu, Failure> {
-    let reading = context
-        .devices
-        .system()
-        .fresh_devices(DEVICE_READ_TIMEOUT)
-        .await;
-    let seen = reading
-        .ok()
-        .and_then(|reading| DeviceSnapshot::of(&reading, &gpu, id, None, context));
-    match seen {
-        Some(before) => Ok(OnGpu {
-            gpu,
-            last: before.clone(),
-            before,
-            taken: None,
-        }),
-        None => {
-            let message = format!(
-                "{gpu} cannot be used: the driver does not tell of it any more; see what nvidia-smi says"
-            );
-            let failure = Failure::new(Reason::DeviceUnavailable, message);
-            Err(failure.about(gpu.device_name()))
-        }
     }
 }

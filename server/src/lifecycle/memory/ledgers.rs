@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::shortage::Shortage;
 use crate::{
     lifecycle::{
-        devices::Gpu,
+        gpu::Gpu,
         ledger::{Capacity, Decision, Ledger, Others, ReservationState},
     },
     model::{Memory as Bytes, ModelId},

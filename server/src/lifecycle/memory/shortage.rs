@@ -1,8 +1,9 @@
 //! What those are told whose model does not fit.
 
-use super::iec;
+use bytesize::ByteSize;
+
 use crate::{
-    lifecycle::{devices::Gpu, ledger::with_headroom},
+    lifecycle::{gpu::Gpu, ledger::with_headroom},
     model::{Failure, Reason},
 };
 
@@ -42,6 +43,11 @@ impl From<Shortage> for Failure {
             None => failure,
         }
     }
+}
+
+/// `bytes` in words, by the units that are powers of 1024.
+pub(in crate::lifecycle) fn iec(bytes: u64) -> impl std::fmt::Display {
+    ByteSize(bytes).display().iec()
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use strum::IntoStaticStr;
 
-use super::{Observation, Usage};
+use super::{Usage, window::Observation};
 use crate::telemetry::model::RequestSample;
 
 /// What a request asks for, by the names of the GenAI semantic conventions.
@@ -34,8 +34,19 @@ pub struct RequestRecord {
     ended: bool,
 }
 
+impl Usage {
+    /// A request begins.
+    pub fn begin(self: &Arc<Self>, operation: Operation) -> RequestRecord {
+        let mut counters = self.lock();
+        counters.totals.requests += 1;
+        counters.totals.last_used = Some(SystemTime::now());
+        drop(counters);
+        RequestRecord::new(self.clone(), operation, Instant::now())
+    }
+}
+
 impl RequestRecord {
-    pub(super) fn new(usage: Arc<Usage>, operation: Operation, began: Instant) -> Self {
+    fn new(usage: Arc<Usage>, operation: Operation, began: Instant) -> Self {
         Self {
             usage,
             operation,

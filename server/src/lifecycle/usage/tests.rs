@@ -1,5 +1,7 @@
 //! Tests of what is counted, with the clock in hand.
 
+use std::sync::Arc;
+
 use super::*;
 
 /// A model that became known just now, and that moment.

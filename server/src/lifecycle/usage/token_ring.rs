@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::WINDOW_SECONDS;
+use super::window::WINDOW_SECONDS;
 
 /// Counts tokens. Takes 512 bytes from the first token on.
 #[derive(Debug, Default)]

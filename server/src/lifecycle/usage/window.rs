@@ -7,16 +7,16 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{
-    WINDOW_SECONDS,
-    latency::{Histogram, Latency},
-};
+use super::latency::{Histogram, Latency};
 
 /// The last seconds.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     seconds: VecDeque<(u32, Tally)>,
 }
+
+/// Seconds of the window, the one that is not over included.
+pub(super) const WINDOW_SECONDS: u32 = 60;
 
 /// What ended in a stretch of time.
 #[derive(Clone, Debug, Default)]

@@ -2,24 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::{LatestStats, WorkerMonitor};
+use super::{Task, WorkerMonitor};
 use crate::{
-    lifecycle::{Limits, admission::Occupancy},
+    lifecycle::Limits,
     model::{Failure, Pace, Reason},
+    worker::EngineStats,
 };
-
-/// What is to be done for requests. When it has changed, somebody got ahead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Task {
-    /// Nothing.
-    None,
-    /// Requests that came since then are made ready for the engine, which has made so many steps.
-    Prepare { since: Instant, steps: u64 },
-    /// The engine has requests, and has made so many steps.
-    Compute { steps: u64 },
-}
 
 /// How much longer than its pace says an engine may work at a prompt.
 const SPIN_FACTOR: f64 = 10.0;
@@ -47,11 +35,11 @@ impl WorkerMonitor {
         limits: &Limits,
         known: Option<Pace>,
     ) -> Option<Failure> {
-        let stats = self.heartbeat.stats();
+        let engine = self.heartbeat.engine();
         let message = self
             .silence(limits)
-            .or_else(|| self.standstill(&stats, limits))
-            .or_else(|| self.spin(&stats, limits, known))?;
+            .or_else(|| self.standstill(&engine, limits))
+            .or_else(|| self.spin(&engine, limits, known))?;
         Some(Failure::new(Reason::WorkerHung, message))
     }
 
@@ -73,28 +61,28 @@ impl WorkerMonitor {
         })
     }
 
-    fn standstill(&self, stats: &LatestStats, limits: &Limits) -> Option<String> {
+    fn standstill(&self, engine: &EngineStats, limits: &Limits) -> Option<String> {
         let inactive_for = self.engine.inactive_for();
         (self.task != Task::None && inactive_for > limits.hang_timeout).then(|| {
             format!(
                 "the engine neither made a step nor used the processor for {:.1} s, with {} requests; its worker was \
                  killed",
                 inactive_for.as_secs_f64(),
-                stats.in_flight
+                engine.in_flight
             )
         })
     }
 
-    fn spin(&self, stats: &LatestStats, limits: &Limits, known: Option<Pace>) -> Option<String> {
-        let limit = SpinLimits::of(limits).for_prompts(stats.prefill_tokens, stats.pace, known);
+    fn spin(&self, engine: &EngineStats, limits: &Limits, known: Option<Pace>) -> Option<String> {
+        let limit = SpinLimits::of(limits).for_prompts(engine.prefill_tokens, engine.pace, known);
         let worked = self.engine.worked();
         (self.task != Task::None && worked > limit).then(|| {
             format!(
                 "the engine worked for {:.1} s without making a step, with {} requests and {} tokens of prompts to read; \
                  its worker was killed. If it is only slow, raise --spin-timeout or --max-spin-timeout",
                 worked.as_secs_f64(),
-                stats.in_flight,
-                stats.prefill_tokens
+                engine.in_flight,
+                engine.prefill_tokens
             )
         })
     }
@@ -126,17 +114,6 @@ impl SpinLimits {
         let most = self.most.max(self.base);
         let limit = self.base.saturating_add(seconds(allowed));
         limit.min(most.max(seconds(LEAST_SPIN_FACTOR * needed)))
-    }
-}
-
-impl Task {
-    pub(super) fn of(stats: &LatestStats, occupancy: &Occupancy) -> Self {
-        let steps = stats.steps;
-        match occupancy.busy_since {
-            _ if stats.in_flight > 0 => Self::Compute { steps },
-            Some(since) => Self::Prepare { since, steps },
-            None => Self::None,
-        }
     }
 }
 

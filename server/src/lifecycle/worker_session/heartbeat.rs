@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Conversation, Disconnected};
 use crate::{
-    lifecycle::devices::CPU,
+    lifecycle::gpu::CPU,
     worker::{CallError, Client},
 };
 

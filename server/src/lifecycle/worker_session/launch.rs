@@ -12,7 +12,7 @@ use tracing::Span;
 
 use super::super::{
     context::Context,
-    devices::{CPU, Gpu, ONLY_GPU},
+    gpu::{CPU, Gpu, ONLY_GPU},
 };
 use crate::{
     catalog::Attempt,

@@ -1,19 +1,38 @@
-//! A session's end, which comes in any case.
+//! A session from its start to its end, which comes in any case.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::{Report, SessionSignals, WorkerLaunch, report, run_worker};
-use crate::{
-    failpoint, lifecycle::context::Context, model::Failure, prepared::Lease,
-    supervisor::panic_message, worker::Process,
+use super::{
+    Report, SessionResources, SessionSignals, WorkerLaunch, WorkerSession, report, run_worker,
 };
+use crate::{failpoint, lifecycle::context::Context, model::Failure, supervisor::panic_message};
+
+impl WorkerSession {
+    /// Starts a worker for `launch`.
+    pub(in crate::lifecycle) fn start(context: &Arc<Context>, launch: WorkerLaunch) -> Self {
+        let (sender, reports) = mpsc::channel(16);
+        let signals = SessionSignals {
+            build: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+        };
+        let lost = sender.clone();
+        let lifetime = run_session(context.clone(), launch, signals.clone(), sender);
+        context.tasks.of_model("worker-run", lifetime, move || {
+            // A driver that has so much to hear of already will hear of the end.
+            let _ = lost.try_send(Report::Fault(Failure::of_a_lost_task()));
+        });
+        Self { reports, signals }
+    }
+}
 
 /// Runs a worker to its end, which is reported also when what sees to the worker panics: the worker is killed then, and
 /// reaped before its end is reported.
-pub(super) async fn run_session(
+async fn run_session(
     context: Arc<Context>,
     launch: WorkerLaunch,
     signals: SessionSignals,
@@ -46,12 +65,4 @@ pub(super) async fn run_session(
     if let Some(lease) = resources.lease.into_inner() {
         lease.end().await;
     }
-}
-
-/// What has to be given back, however a run ends.
-#[derive(Default)]
-pub(super) struct SessionResources {
-    pub(super) process: OnceCell<Process>,
-    /// Of prepared weights, once the worker has told what it makes use of.
-    pub(super) lease: OnceCell<Lease>,
 }

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{
-    phases::PhaseEvent,
+    event::PhaseEvent,
     placement::{OnGpu, Placement},
 };
 use crate::{
@@ -26,31 +26,31 @@ use crate::{
 };
 
 /// A worker from its start to the end of its unload.
-pub(super) struct HostedWorker {
+pub(in crate::lifecycle::driver) struct HostedWorker {
     /// The conversation with it, until it is reaped.
-    pub(super) session: Option<WorkerSession>,
+    pub(in crate::lifecycle::driver) session: Option<WorkerSession>,
     /// Once it has a process.
-    pub(super) monitor: Option<WorkerMonitor>,
+    pub(in crate::lifecycle::driver) monitor: Option<WorkerMonitor>,
     /// Once it is connected.
-    pub(super) client: Option<Client>,
+    pub(in crate::lifecycle::driver) client: Option<Client>,
     /// `None`: it is on the CPU.
-    pub(super) gpu: Option<OnGpu>,
-    pub(super) memory: WorkerMemory,
+    pub(in crate::lifecycle::driver) gpu: Option<OnGpu>,
+    pub(in crate::lifecycle::driver) memory: WorkerMemory,
     /// Requests that the engine can run at the same time.
-    pub(super) engine_concurrency: u32,
+    pub(in crate::lifecycle::driver) engine_concurrency: u32,
     /// The way in, once it serves.
-    pub(super) queue: Option<Arc<AdmissionQueue>>,
+    pub(in crate::lifecycle::driver) queue: Option<Arc<AdmissionQueue>>,
     /// The attempt that is on disk.
-    pub(super) attempt: Option<Attempt>,
+    pub(in crate::lifecycle::driver) attempt: Option<Attempt>,
     /// On the model's files, while it serves.
-    pub(super) files: FileWatch,
+    pub(in crate::lifecycle::driver) files: FileWatch,
     /// The most that it was seen to hold.
-    pub(super) peak: Memory,
+    pub(in crate::lifecycle::driver) peak: Memory,
     /// Whether a pace was seen that is not on disk.
-    pub(super) pace_is_new: bool,
-    pub(super) stopping: Stopping,
+    pub(in crate::lifecycle::driver) pace_is_new: bool,
+    pub(in crate::lifecycle::driver) stopping: Stopping,
     /// What its unload left behind.
-    pub(super) leftover: Option<Failure>,
+    pub(in crate::lifecycle::driver) leftover: Option<Failure>,
     /// Until the model is READY.
     slot: Option<LoadSlot>,
     /// Until it has a reservation.
@@ -58,7 +58,7 @@ pub(super) struct HostedWorker {
 }
 
 /// The memory of a worker.
-pub(super) enum WorkerMemory {
+pub(in crate::lifecycle::driver) enum WorkerMemory {
     /// Nobody knows what it needs.
     Unknown,
     /// What its inspection found was asked for.
@@ -72,15 +72,15 @@ pub(super) enum WorkerMemory {
 
 /// What is known of the stop that is under way.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Stopping {
-    pub(super) began: Option<Instant>,
-    pub(super) held: Memory,
-    pub(super) killed: bool,
+pub(in crate::lifecycle::driver) struct Stopping {
+    pub(in crate::lifecycle::driver) began: Option<Instant>,
+    pub(in crate::lifecycle::driver) held: Memory,
+    pub(in crate::lifecycle::driver) killed: bool,
 }
 
 impl HostedWorker {
     /// The worker of `session`, which was just started at `placement`.
-    pub(super) fn new(
+    pub(in crate::lifecycle::driver) fn new(
         session: WorkerSession,
         placement: Placement,
         attempt: Option<Attempt>,
@@ -105,7 +105,7 @@ impl HostedWorker {
     }
 
     /// Waits for what comes next. Safe to cancel.
-    pub(super) async fn next(&mut self, draining: bool) -> PhaseEvent {
+    pub(in crate::lifecycle::driver) async fn next(&mut self, draining: bool) -> PhaseEvent {
         tokio::select! {
             report = next_report(&mut self.session) => PhaseEvent::Report(report),
             decision = self.memory.decided() => PhaseEvent::Memory(decision),
@@ -115,32 +115,32 @@ impl HostedWorker {
     }
 
     /// Other loads may go on.
-    pub(super) fn release_slot(&mut self) {
+    pub(in crate::lifecycle::driver) fn release_slot(&mut self) {
         self.slot = None;
         self.pending = None;
     }
 
     /// It was let in with `reservation`.
-    pub(super) fn reserve(&mut self, reservation: Reservation) {
+    pub(in crate::lifecycle::driver) fn reserve(&mut self, reservation: Reservation) {
         self.memory = WorkerMemory::Reserved(reservation);
         self.pending = None;
     }
 
     /// What it holds is on its way back.
-    pub(super) fn mark_leaving(&self) {
+    pub(in crate::lifecycle::driver) fn mark_leaving(&self) {
         if let Some(reservation) = self.memory.reservation() {
             reservation.mark_leaving();
         }
     }
 
     /// Who is inside.
-    pub(super) fn occupancy(&self) -> Occupancy {
+    pub(in crate::lifecycle::driver) fn occupancy(&self) -> Occupancy {
         let queue = self.queue.as_ref();
         queue.map(|queue| queue.occupancy()).unwrap_or_default()
     }
 
     /// Kills it, if it lives.
-    pub(super) fn kill(&mut self) {
+    pub(in crate::lifecycle::driver) fn kill(&mut self) {
         self.stopping.killed = true;
         if let Some(session) = &self.session {
             session.kill();
@@ -148,7 +148,7 @@ impl HostedWorker {
     }
 
     /// What the unload that ends now did; `device_bytes` were seen to come back.
-    pub(super) fn unload_report(
+    pub(in crate::lifecycle::driver) fn unload_report(
         &self,
         verification: Verification,
         device_bytes: u64,
@@ -170,7 +170,7 @@ impl HostedWorker {
 
 impl WorkerMemory {
     /// What it was let in with.
-    pub(super) fn reservation(&self) -> Option<&Reservation> {
+    pub(in crate::lifecycle::driver) fn reservation(&self) -> Option<&Reservation> {
         match self {
             Self::Reserved(reservation) => Some(reservation),
             Self::Unknown | Self::Requested { .. } => None,
@@ -178,7 +178,7 @@ impl WorkerMemory {
     }
 
     /// Gives up what it was let in with, to the caller.
-    pub(super) fn take_reservation(&mut self) -> Option<Reservation> {
+    pub(in crate::lifecycle::driver) fn take_reservation(&mut self) -> Option<Reservation> {
         match std::mem::replace(self, Self::Unknown) {
             Self::Reserved(reservation) => Some(reservation),
             Self::Unknown | Self::Requested { .. } => None,
@@ -186,12 +186,12 @@ impl WorkerMemory {
     }
 
     /// Whether the answer is waited for.
-    pub(super) fn is_requested(&self) -> bool {
+    pub(in crate::lifecycle::driver) fn is_requested(&self) -> bool {
         matches!(self, Self::Requested { .. })
     }
 
     /// The answer is not waited for any more. Gives what the inspection found.
-    pub(super) fn cancel_request(&mut self) -> Option<Box<Inspection>> {
+    pub(in crate::lifecycle::driver) fn cancel_request(&mut self) -> Option<Box<Inspection>> {
         match std::mem::replace(self, Self::Unknown) {
             Self::Requested { inspection, .. } => Some(inspection),
             other => {

@@ -1,0 +1,25 @@
+//! What comes of what a phase waits for.
+
+use super::{download::DownloadEvent, placement::Placement};
+use crate::{
+    lifecycle::{files::Change, memory::Reservation, release::Released, worker_session::Report},
+    model::Failure,
+};
+
+/// What comes of what a phase waits for.
+pub(in crate::lifecycle::driver) enum PhaseEvent {
+    /// The placement, or that there is none.
+    Placed(Result<Placement, Failure>),
+    /// Of the download; `None`: its task is lost.
+    Download(Option<DownloadEvent>),
+    /// The worker's.
+    Report(Report),
+    /// The memory was given, or not.
+    Memory(Result<Reservation, Failure>),
+    /// What has become of the model's files, if that can be told.
+    Files(Option<Change>),
+    /// No request runs or waits any more.
+    Drained,
+    /// The device was looked at.
+    Released(Released),
+}

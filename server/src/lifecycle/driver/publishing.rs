@@ -1,0 +1,119 @@
+//! What others see of a model: its transitions, and the figures in between.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::Driver;
+use crate::{
+    catalog::Learned,
+    model::{Phase, Progress, Spec, Stage},
+};
+
+impl Driver {
+    /// Publishes that the model came into the stage of its state at the time `now`.
+    pub(super) fn publish_transition(&mut self, now: SystemTime) {
+        let stage = self.state.stage();
+        self.refresh();
+        self.publication.publisher.transition(stage, now);
+        // After it is published: whoever reads the log may be slow.
+        let status = self.publication.draft();
+        tracing::info!(
+            model = %self.model.id(),
+            state = stage.name(),
+            generation = status.generation.0,
+            reason = status.failure.as_ref().map(|f| f.reason.name()),
+            message = status.failure.as_ref().map(|f| f.message.as_str()),
+            "model.transition"
+        );
+    }
+
+    /// Publishes progress, which is no transition.
+    pub(super) fn publish_progress(&mut self) {
+        self.refresh();
+        self.publication.publisher.progress();
+    }
+
+    /// Publishes figures that watchers are not sent.
+    pub(super) fn publish_figures(&mut self) {
+        self.refresh();
+        self.publication.publisher.note();
+    }
+
+    /// Begins to measure the progress of `stage`.
+    pub(super) fn enter_phase(&mut self, stage: Stage) {
+        let weights = || {
+            let monitor = self.phase.monitor();
+            monitor.map_or(0, |monitor| monitor.weight_bytes())
+        };
+        let (phase, total) = match stage {
+            Stage::Pending => (Phase::Pending, 0),
+            Stage::Downloading => (Phase::Downloading, 0),
+            Stage::Starting => (Phase::Starting, 0),
+            Stage::Loading => (Phase::Loading, weights()),
+            Stage::Warming => (Phase::Warming, weights()),
+            _ => return,
+        };
+        self.publication.meter.enter(phase, total);
+    }
+
+    /// Records how long the phase `before` of a load took, and how it ended.
+    pub(super) fn record_phase(&mut self, before: Stage) {
+        let entered = std::mem::replace(&mut self.publication.entered, Instant::now());
+        if !before.is_loading() || before == Stage::Backoff {
+            return;
+        }
+        let outcome = match self.state.stage() {
+            Stage::Failed | Stage::Backoff => "failed",
+            Stage::Unloaded | Stage::Unloading => "cancelled",
+            _ => "succeeded",
+        };
+        let (id, took) = (self.model.id().as_str(), entered.elapsed());
+        let metrics = &self.context.metrics;
+        metrics.load_phase_ended(id, before.name(), outcome, took);
+    }
+
+    /// Brings the status in line with the state and with what is known of the worker.
+    fn refresh(&mut self) {
+        let stage = self.state.stage();
+        let leftover = self.phase.leftover().cloned();
+        let leftover = leftover.filter(|_| stage == Stage::Unloaded);
+        let failure = self.state.failure().or(leftover);
+        let progress = self.progress(stage);
+        let worker = self.phase.worker();
+        let occupancy = worker.map(|worker| worker.occupancy()).unwrap_or_default();
+        let status = self.publication.edit();
+        if let Some(load) = self.state.load() {
+            status.load_id = Some(load.id.clone());
+            status.attempt = load.attempt;
+        }
+        status.failure = failure;
+        status.progress = progress;
+        status.in_flight = occupancy.running;
+        status.queued = occupancy.waiting;
+    }
+
+    /// How far the load is that is under way, if one is.
+    fn progress(&self, stage: Stage) -> Option<Progress> {
+        if !stage.is_loading() || stage == Stage::Backoff {
+            return None;
+        }
+        let mut progress = self.publication.meter.current();
+        if matches!(stage, Stage::Starting | Stage::Loading | Stage::Warming) {
+            // Where the bytes do not tell yet, the last load does.
+            let learned = &self.model.facts().learned;
+            let device = self.device_name();
+            let left = expected_left(learned, &self.load.spec, &device, self.load.began);
+            progress.eta = progress.eta.or(left);
+        }
+        Some(progress)
+    }
+}
+
+/// What is left of a load that began at `began` and takes as long as the last one of the same kind did.
+fn expected_left(learned: &Learned, spec: &Spec, device: &str, began: Instant) -> Option<Duration> {
+    let known = learned.memory.as_ref()?;
+    let took = learned.metadata.load_duration?;
+    let left = took.checked_sub(began.elapsed())?;
+    known.is_of(spec, device).then_some(left)
+}

@@ -1,0 +1,40 @@
+//! What the devices are called that models are on.
+
+use std::{fmt, sync::Arc};
+
+use crate::system::Device;
+
+/// The GPU that a model is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gpu {
+    pub(super) uuid: Arc<str>,
+    pub(super) ordinal: u32,
+    pub(super) name: String,
+}
+
+/// Name of the CPU among the devices.
+pub(super) const CPU: &str = "cpu";
+
+/// Name of a worker's GPU to that worker, which sees no other.
+pub(super) const ONLY_GPU: &str = "cuda:0";
+
+impl Gpu {
+    pub(super) fn of(device: &Device) -> Self {
+        Self {
+            uuid: device.uuid.as_str().into(),
+            ordinal: device.ordinal,
+            name: device.name.clone(),
+        }
+    }
+
+    /// Its name among the devices: what a spec that wants it says, and what a model's metadata tell.
+    pub(super) fn device_name(&self) -> String {
+        format!("cuda:{}", self.uuid)
+    }
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "device {} ({}, {})", self.ordinal, self.name, self.uuid)
+    }
+}
