@@ -17,22 +17,25 @@ mod notes;
 mod readers;
 mod requests;
 mod row;
+mod source_kind;
 mod switches;
 mod writer;
 
 use std::{fmt, io, path::Path, sync::Arc};
 
+pub use change::{EntryChange, LoadRequest, OnConflict, Requested, Updated};
 pub use entry::{Attempt, CatalogEntry, Learned, LearnedMemory, LearnedPace, NewEntry, Origin};
 pub use error::{
     DeclareError, DeleteError, OpenError, RegisterError, StorageError, Taken, UpdateError,
 };
 pub use history::KeptSample;
-pub use list::{ListFilter, ListOrder, ListQuery, Page, Position, SourceKind};
+pub use list::{ListFilter, ListOrder, ListQuery, Page, Position};
 use names::Names;
 pub use notes::Note;
 use readers::Readers;
 pub use requests::{MakeAnswer, REMEMBERED, REMEMBERED_FOR, Remember, Remembered, RequestKey};
 use rusqlite::Connection;
+pub use source_kind::SourceKind;
 pub use switches::Moved;
 use writer::Writer;
 
@@ -53,64 +56,8 @@ struct Inner {
     page_key: [u8; 32],
 }
 
-/// What to do with a model that is registered with another spec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnConflict {
-    /// Leave it as it is and refuse.
-    Refuse,
-    /// Replace its spec.
-    Replace,
-}
-
-/// What somebody asks for who wants a model loaded.
-#[derive(Clone, Debug)]
-pub struct LoadRequest {
-    /// The model, by its id or an alias.
-    pub name: ModelId,
-    /// Registers the model, or has to equal what is registered.
-    pub spec: Option<(Spec, OnConflict)>,
-    /// The model is to stay loaded.
-    pub desired: bool,
-}
-
-/// An entry as a request found it and left it.
-#[derive(Clone, Debug)]
-pub struct Requested {
-    /// As it was; `None`: it was registered by the request.
-    pub before: Option<CatalogEntry>,
-    /// As it is. What is desired of it is told as it was.
-    pub after: CatalogEntry,
-}
-
-/// A change of an entry.
-#[derive(Clone, Debug)]
-pub struct EntryChange {
-    /// Only if this is its etag.
-    pub etag: Etag,
-    /// Its new spec; `None`: as it is.
-    pub spec: Option<Spec>,
-    /// Its new aliases; `None`: as they are.
-    pub aliases: Option<Vec<ModelId>>,
-}
-
-/// An entry that was changed.
-#[derive(Clone, Debug)]
-pub struct Updated {
-    /// As it was.
-    pub before: CatalogEntry,
-    /// As it is.
-    pub after: CatalogEntry,
-}
-
 /// Threads that read.
 const READERS: usize = 2;
-
-impl OnConflict {
-    /// What to do where a load is forced, or not.
-    pub fn of(force: bool) -> Self {
-        if force { Self::Replace } else { Self::Refuse }
-    }
-}
 
 impl Catalog {
     /// Opens the catalog in the file at `path`, which is made if there is none, for at most `capacity`
@@ -321,6 +268,31 @@ impl Catalog {
     /// When they cannot be read.
     pub async fn known(&self, limit: usize) -> Result<Vec<ModelId>, StorageError> {
         self.read(move |connection| list::ids(connection, Some(limit)))
+            .await
+    }
+
+    /// The answer that was given to a call, if it was less than a day ago.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub async fn recall(&self, key: &RequestKey) -> Result<Option<Remembered>, StorageError> {
+        let key = key.clone();
+        self.read(move |connection| requests::read(connection, &key))
+            .await
+    }
+
+    /// Remembers the answer to a call.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub async fn remember(
+        &self,
+        key: RequestKey,
+        remembered: Remembered,
+    ) -> Result<(), StorageError> {
+        self.write(move |change| requests::write(change.connection(), &key, &remembered))
             .await
     }
 

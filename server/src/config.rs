@@ -4,33 +4,25 @@
 //! else its default, and a [`Settings`] that exists has been checked as a whole.
 
 mod directories;
+mod error;
 mod hub;
 mod layer;
 mod models;
+mod resolve;
 mod time_limits;
 mod values;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+pub use error::ConfigError;
 pub use hub::HubLayer;
 pub use layer::Layer;
 pub use models::DeclaredModel;
 pub use time_limits::TimeLimits;
 pub use values::{LogFormat, Readiness};
 
-use crate::download::HubOptions;
-
-/// Version of the package.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Commit that the binary was built from; empty when built outside a checkout.
-pub const COMMIT: &str = env!("HANGAR_COMMIT");
-/// Version with the commit, for people.
-pub const LONG_VERSION: &str = env!("HANGAR_VERSION");
+use crate::{download::HubOptions, version::LONG_VERSION};
 
 /// The command line of `hangar`.
 #[derive(Debug, Parser)]
@@ -158,27 +150,6 @@ pub struct Settings {
     pub trace_sample_ratio: f64,
 }
 
-/// Why the settings cannot be used. The text names the setting and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The configuration file cannot be read or says something wrong.
-    #[error("configuration file {}: {message}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// A setting has a value that cannot be used.
-    #[error("{key}: {message}")]
-    Invalid {
-        /// Name of the setting, as in the file.
-        key: &'static str,
-        /// What is wrong, and what to do.
-        message: String,
-    },
-}
-
 impl Settings {
     /// Puts flags, environment, file and defaults together, and checks the result.
     ///
@@ -191,7 +162,7 @@ impl Settings {
             Some(path) => Layer::from_file(path)?,
             None => Layer::default(),
         };
-        let settings = arguments.layer.over(file).resolve()?;
+        let settings = Self::resolve(arguments.layer.over(file))?;
         settings.check()?;
         Ok(settings)
     }
@@ -236,22 +207,6 @@ impl Settings {
             ));
         }
         Ok(())
-    }
-}
-
-impl ConfigError {
-    fn invalid(key: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid {
-            key,
-            message: message.into(),
-        }
-    }
-
-    fn file(path: &Path, message: impl ToString) -> Self {
-        Self::File {
-            path: path.to_owned(),
-            message: message.to_string(),
-        }
     }
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod file_names;
 mod hub_client;
 mod listing;
+mod options;
 mod part;
 mod progress;
 mod repositories;
@@ -23,44 +24,27 @@ use std::{
     fs::DirBuilder,
     io,
     os::unix::fs::DirBuilderExt,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
 };
 
 pub use cache::Snapshot;
 pub use error::DownloadError;
 use futures::{StreamExt, TryStreamExt, stream};
+pub use options::HubOptions;
 pub use progress::Progress;
 pub use repositories::Repositories;
 pub use token::Token;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::task::TaskTracker;
 
 use self::{
     cache::{Evidence, Repository},
     hub_client::HubClient,
     listing::HubFile,
+    part::Turn,
     transfer::Transfer,
 };
 use crate::model::HubSource;
-
-/// How the hub is used.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HubOptions {
-    /// The hub's URL, without a slash at its end.
-    pub endpoint: String,
-    /// What the hub knows this server by.
-    pub token: Option<Token>,
-    /// Whether only what is in the cache is used.
-    pub offline: bool,
-    /// Directory of the downloaded files.
-    pub cache_dir: PathBuf,
-    /// Repositories that may be loaded.
-    pub repositories: Repositories,
-    /// A download that gets no byte for this long fails.
-    pub stall_timeout: Duration,
-}
 
 /// Downloads of one server. Its files are written by tasks that [`Downloads::close`] waits for.
 #[derive(Debug)]
@@ -69,9 +53,6 @@ pub struct Downloads {
     turns: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
     writers: TaskTracker,
 }
-
-/// The right to change the files of a repository.
-type Turn = Arc<OwnedMutexGuard<()>>;
 
 /// Files of a repository that are downloaded at the same time.
 const PARALLEL_FILES: usize = 4;

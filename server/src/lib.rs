@@ -20,5 +20,6 @@ pub mod status;
 pub mod supervisor;
 pub mod system;
 pub mod telemetry;
+pub mod version;
 pub mod wire;
 pub mod worker;

@@ -2,7 +2,6 @@
 
 mod adapter;
 mod device;
-mod engine_inputs;
 mod failure;
 mod id;
 mod kv_cache;
@@ -17,7 +16,6 @@ mod switch;
 
 pub use adapter::{Adapter, AdapterSource};
 pub use device::{InvalidDevice, RequestedDevice};
-pub use engine_inputs::EngineInputs;
 pub use failure::{Failure, Reason};
 pub use id::{Epoch, Generation, InvalidModelId, LoadId, ModelId, Revision};
 pub use kv_cache::KvCache;
@@ -26,8 +24,8 @@ pub use progress::{Phase, Progress, ProgressMeter};
 pub use quantization::{InvalidQuantization, Quantization};
 pub use retry::{RestartMode, RestartPolicy};
 pub use spec::{
-    DataType, Etag, Format, GenerationDefaults, HubSource, MemoryHint, ModelKind, Sampling, Source,
-    Spec,
+    DataType, EngineInputs, Etag, Format, GenerationDefaults, HubSource, MemoryHint, ModelKind,
+    Sampling, Source, Spec,
 };
 pub use status::{
     KvBlocks, LoadOutcome, LoadRecord, Memory, Metadata, Stage, Status, SuspendCause, Suspension,

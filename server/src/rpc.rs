@@ -7,6 +7,7 @@ mod convert;
 pub mod deadline;
 mod declared;
 mod embed;
+mod encoded;
 mod error;
 mod generate;
 pub mod health;

@@ -5,20 +5,22 @@ mod leftovers;
 mod parts;
 mod port;
 mod routes;
+mod start_error;
 
-use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
 
 use control_plane::ControlPlane;
 use leftovers::{lock, remove_sockets};
 use port::Port;
+pub use start_error::StartError;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    catalog::{Catalog, OpenError, StorageError},
-    config::{ConfigError, Settings},
+    catalog::Catalog,
+    config::Settings,
     health::Health,
-    lifecycle::{DeclarationError, Fleet, Sampling, SourceError},
+    lifecycle::{Fleet, Sampling},
     rpc::health::HealthService,
     status::Hub,
     supervisor::Supervisor,
@@ -40,48 +42,6 @@ pub struct Server {
     shutdown_timeout: Duration,
     _lock: File,
 }
-
-/// A server that did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The settings cannot be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A model root cannot be used.
-    #[error(transparent)]
-    ModelRoot(#[from] SourceError),
-    /// The catalog cannot be used.
-    #[error(transparent)]
-    Catalog(#[from] OpenError),
-    /// The catalog cannot be read.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// A declared model cannot be taken over.
-    #[error(transparent)]
-    Declaration(#[from] DeclarationError),
-    /// Another server uses the data directory.
-    #[error("{0} is in use by another hangar; stop that one or give another --data-dir")]
-    Locked(String),
-    /// A port cannot be bound.
-    #[error("cannot listen on {address}: {cause}; stop what listens there or give another address")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        cause: io::Error,
-    },
-    /// Something else that the server needs of the system.
-    #[error("{what}: {cause}")]
-    System {
-        /// What failed.
-        what: &'static str,
-        /// What the system says.
-        cause: io::Error,
-    },
-}
-
-/// What is left for the end of workers and connections when all time for draining is used up.
-const MARGIN: Duration = Duration::from_secs(5);
 
 impl Server {
     /// Starts a server. When this returns it serves.
@@ -181,10 +141,6 @@ impl Server {
         }
         in_time
     }
-}
-
-fn system_error(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
-    move |cause| StartError::System { what, cause }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -5,8 +5,10 @@
 
 mod cell;
 mod hub;
+mod publisher;
 mod watch;
 
-pub use cell::{Publisher, StatusCell};
+pub use cell::StatusCell;
 pub use hub::{Change, Event, Hub};
+pub use publisher::Publisher;
 pub use watch::{Filter, ResumeError, Watch, WatchItem};

@@ -5,19 +5,20 @@
 //! One that no longer turns shows in [`Supervisor::is_live`], and so in the liveness of the server, if the server cannot
 //! do without it; the owner of one that belongs to a model is told, and fails that model.
 
+mod failure;
 mod liveness;
 mod tasks;
 
 use std::{
-    any::Any,
-    borrow::Cow,
-    fmt, io,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
     time::Duration,
 };
 
+pub(crate) use failure::panic_message;
+pub use failure::{Name, TaskFailure};
 pub use liveness::LivenessProbe;
 use liveness::LivenessProbes;
 pub use tasks::Tasks;
@@ -41,18 +42,6 @@ struct Inner {
     stopping: CancellationToken,
 }
 
-/// The end of a task that the server cannot do without.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskFailure {
-    /// The task.
-    pub task: Name,
-    /// What it panicked with; `None`: it ended although it should not.
-    pub panic: Option<String>,
-}
-
-/// Name of a task or thread.
-pub type Name = Cow<'static, str>;
-
 /// Status of a server that ended because of a fault of its own: `EX_SOFTWARE` of `sysexits.h`.
 pub const FAULT: u8 = 70;
 
@@ -67,11 +56,6 @@ impl Supervisor {
             probes: LivenessProbes::new(limit),
             stopping: CancellationToken::new(),
         }))
-    }
-
-    /// Tasks to be waited for together.
-    pub fn tasks(&self) -> Tasks {
-        Tasks::new(self.clone())
     }
 
     /// Starts the thread `name`, which the server cannot do without: a panic of it is a task failure. Its probe rests at first:
@@ -103,7 +87,7 @@ impl Supervisor {
 
     /// Liveness of the loop `name`, which is marked alive at least once in each `period`, from now on.
     pub fn liveness_probe(&self, name: impl Into<Name>, period: Duration) -> LivenessProbe {
-        LivenessProbe::new(self.clone(), name.into(), period, None)
+        self.0.probes.add(name.into(), period, None)
     }
 
     /// The server stops: tasks may end from now on.
@@ -193,22 +177,6 @@ impl Default for Supervisor {
     fn default() -> Self {
         Self::new(Duration::from_secs(30))
     }
-}
-
-impl fmt::Display for TaskFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.panic {
-            Some(panic_message) => write!(f, "the task {} panicked: {panic_message}", self.task),
-            None => write!(f, "the task {} ended by itself", self.task),
-        }
-    }
-}
-
-/// What a panic says.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without words".to_owned())
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ mod nvml;
 mod proc;
 
 use std::{
-    fs,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -142,7 +141,7 @@ impl SystemMonitor {
         let now = Instant::now();
         let time = match self.groups.cpu_time() {
             Some(used) => Some(CpuTime::Group { used, cores }),
-            None => read("/proc/stat").and_then(|text| CpuTime::of_machine(&text)),
+            None => proc::read("/proc/stat").and_then(|text| CpuTime::of_machine(&text)),
         };
         let mut meter = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
         meter.advance(now, time?);
@@ -150,7 +149,7 @@ impl SystemMonitor {
     }
 
     fn memory(&self) -> MachineMemory {
-        let machine = read("/proc/meminfo")
+        let machine = proc::read("/proc/meminfo")
             .and_then(|text| MachineMemory::parse(&text))
             .unwrap_or_default();
         let Some(group) = self.groups.memory() else {
@@ -183,10 +182,6 @@ impl CpuMeter {
             None => self.last = Some((now, time)),
         }
     }
-}
-
-fn read(path: &str) -> Option<String> {
-    fs::read_to_string(path).ok()
 }
 
 #[cfg(test)]

@@ -35,7 +35,10 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use crate::config::{LogFormat, Settings, VERSION};
+use crate::{
+    config::{LogFormat, Settings},
+    version::VERSION,
+};
 
 /// Name of the server in telemetry, unless the environment variable OTEL_SERVICE_NAME says another.
 const SERVICE_NAME: &str = "hangar";

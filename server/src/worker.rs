@@ -5,6 +5,7 @@
 //!
 //! The only room of the server that knows `hangar.worker.v1`: what is sent and what comes is converted in `convert`.
 
+mod call;
 mod channel;
 mod client;
 mod config;
@@ -18,9 +19,8 @@ mod reading;
 mod spawner;
 mod stats;
 
-pub use client::{
-    CallError, Client, GenerateCall, LoadEvent, LoadEvents, RequestBounds, StatsStream,
-};
+pub use call::{GenerateCall, RequestBounds};
+pub use client::{CallError, Client, LoadEvent, LoadEvents, StatsStream};
 pub use config::{CommonConfig, ModelFiles, WorkerConfig};
 pub use confine::limit_memory;
 pub use handshake::{HandshakeError, Ready};

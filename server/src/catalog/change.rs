@@ -6,16 +6,71 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
 use super::{
-    Attempt, CatalogEntry, DeleteError, EntryChange, Learned, LoadRequest, NewEntry, OnConflict,
-    Origin, RegisterError, Remember, Requested, Taken, UpdateError, Updated, names::Renamed,
-    requests, row,
+    Attempt, CatalogEntry, DeleteError, Learned, NewEntry, Origin, RegisterError, Remember, Taken,
+    UpdateError, names::Renamed, requests, row,
 };
 use crate::model::{Etag, ModelId, Spec};
+
+/// What to do with a model that is registered with another spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Leave it as it is and refuse.
+    Refuse,
+    /// Replace its spec.
+    Replace,
+}
+
+/// What somebody asks for who wants a model loaded.
+#[derive(Clone, Debug)]
+pub struct LoadRequest {
+    /// The model, by its id or an alias.
+    pub name: ModelId,
+    /// Registers the model, or has to equal what is registered.
+    pub spec: Option<(Spec, OnConflict)>,
+    /// The model is to stay loaded.
+    pub desired: bool,
+}
+
+/// An entry as a request found it and left it.
+#[derive(Clone, Debug)]
+pub struct Requested {
+    /// As it was; `None`: it was registered by the request.
+    pub before: Option<CatalogEntry>,
+    /// As it is. What is desired of it is told as it was.
+    pub after: CatalogEntry,
+}
+
+/// A change of an entry.
+#[derive(Clone, Debug)]
+pub struct EntryChange {
+    /// Only if this is its etag.
+    pub etag: Etag,
+    /// Its new spec; `None`: as it is.
+    pub spec: Option<Spec>,
+    /// Its new aliases; `None`: as they are.
+    pub aliases: Option<Vec<ModelId>>,
+}
+
+/// An entry that was changed.
+#[derive(Clone, Debug)]
+pub struct Updated {
+    /// As it was.
+    pub before: CatalogEntry,
+    /// As it is.
+    pub after: CatalogEntry,
+}
 
 /// A transaction, and what it does to names.
 pub(super) struct Change<'c> {
     tx: Transaction<'c>,
     names: Vec<Renamed>,
+}
+
+impl OnConflict {
+    /// What to do where a load is forced, or not.
+    pub fn of(force: bool) -> Self {
+        if force { Self::Replace } else { Self::Refuse }
+    }
 }
 
 impl<'c> Change<'c> {

@@ -6,10 +6,9 @@
 use std::time::SystemTime;
 
 use rusqlite::{Connection, ToSql, params_from_iter};
-use strum::IntoStaticStr;
 
-use super::{CatalogEntry, row};
-use crate::model::{ModelId, ModelKind, Source};
+use super::{CatalogEntry, row, source_kind::SourceKind};
+use crate::model::{ModelId, ModelKind};
 
 /// What to list.
 #[derive(Clone, Debug, Default)]
@@ -35,16 +34,6 @@ pub struct ListFilter {
     pub kind: Option<ModelKind>,
     /// With these labels; `None` stands for any value.
     pub labels: Vec<(String, Option<String>)>,
-}
-
-/// Kinds of [`Source`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
-#[allow(missing_docs, reason = "the variants are those of Source")]
-pub enum SourceKind {
-    Path,
-    HuggingFace,
-    Demo,
 }
 
 /// What to order by.
@@ -166,23 +155,6 @@ impl ListOrder {
         Position {
             key: row::micros(time),
             id: entry.id.clone(),
-        }
-    }
-}
-
-impl SourceKind {
-    /// How the table names it.
-    pub(super) fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
-impl From<&Source> for SourceKind {
-    fn from(source: &Source) -> Self {
-        match source {
-            Source::Path(_) => Self::Path,
-            Source::HuggingFace(_) => Self::HuggingFace,
-            Source::Demo => Self::Demo,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Catalog, CatalogEntry, StorageError, row};
+use super::{CatalogEntry, row};
 
 /// Which call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,32 +47,6 @@ pub const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// How many are.
 pub const REMEMBERED: i64 = 10_000;
-
-impl Catalog {
-    /// The answer that was given to a call, if it was less than a day ago.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be read.
-    pub async fn recall(&self, key: &RequestKey) -> Result<Option<Remembered>, StorageError> {
-        let key = key.clone();
-        self.read(move |connection| read(connection, &key)).await
-    }
-
-    /// Remembers the answer to a call.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written.
-    pub async fn remember(
-        &self,
-        key: RequestKey,
-        remembered: Remembered,
-    ) -> Result<(), StorageError> {
-        self.write(move |change| write(change.connection(), &key, &remembered))
-            .await
-    }
-}
 
 impl fmt::Debug for Remember {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{CatalogEntry, Origin, SourceKind};
+use super::{CatalogEntry, Origin, source_kind::SourceKind};
 use crate::model::{Etag, ModelId, ModelKind, Spec};
 
 /// What [`read`] reads, of the table `models`.

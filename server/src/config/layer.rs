@@ -1,6 +1,6 @@
 //! One source of settings, in which each may be missing: flags and environment, or the file.
 
-mod resolve;
+mod over;
 
 use std::{
     net::SocketAddr,
@@ -11,7 +11,8 @@ use clap::{Args, builder::BoolishValueParser};
 use serde::Deserialize;
 
 use super::{
-    ConfigError, HubLayer,
+    error::ConfigError,
+    hub::HubLayer,
     values::{self, LogFormat, Readiness, Seconds, Size},
 };
 

@@ -1,6 +1,6 @@
 //! Tests of precedence, of what is refused, and of what the refusals say.
 
-use std::{io::Write, os::unix::fs::PermissionsExt, process::Command as Process};
+use std::{io::Write, os::unix::fs::PermissionsExt, path::Path, process::Command as Process};
 
 use tempfile::NamedTempFile;
 

@@ -36,33 +36,33 @@ pub struct TimeLimits {
     pub stall_per_gib: Duration,
 }
 
-impl Layer {
-    /// The time limits, with the defaults filled in, each checked by itself.
+impl TimeLimits {
+    /// Those of `layer`, with the defaults filled in, each checked by itlayer.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] naming the setting.
-    pub(super) fn time_limits(&self) -> Result<TimeLimits, ConfigError> {
+    pub(super) fn of(layer: &Layer) -> Result<Self, ConfigError> {
         let seconds = Duration::from_secs;
-        Ok(TimeLimits {
-            load: positive("load_timeout", self.load_timeout, seconds(300))?,
-            drain: self.drain_timeout.map_or(seconds(30), Duration::from),
-            ready: positive("ready_timeout", self.ready_timeout, seconds(30))?,
-            kill: positive("kill_timeout", self.kill_timeout, seconds(5))?,
+        Ok(Self {
+            load: positive("load_timeout", layer.load_timeout, seconds(300))?,
+            drain: layer.drain_timeout.map_or(seconds(30), Duration::from),
+            ready: positive("ready_timeout", layer.ready_timeout, seconds(30))?,
+            kill: positive("kill_timeout", layer.kill_timeout, seconds(5))?,
             device_release: positive(
                 "device_release_timeout",
-                self.device_release_timeout,
+                layer.device_release_timeout,
                 seconds(10),
             )?,
-            shutdown: positive("shutdown_timeout", self.shutdown_timeout, seconds(60))?,
-            liveness: positive("liveness_timeout", self.liveness_timeout, seconds(30))?,
-            hang: positive("hang_timeout", self.hang_timeout, seconds(30))?,
-            spin: positive("spin_timeout", self.spin_timeout, seconds(600))?,
-            spin_per_prompt_token: self
+            shutdown: positive("shutdown_timeout", layer.shutdown_timeout, seconds(60))?,
+            liveness: positive("liveness_timeout", layer.liveness_timeout, seconds(30))?,
+            hang: positive("hang_timeout", layer.hang_timeout, seconds(30))?,
+            spin: positive("spin_timeout", layer.spin_timeout, seconds(600))?,
+            spin_per_prompt_token: layer
                 .spin_timeout_per_prompt_token
                 .map_or(seconds(5), Duration::from),
-            max_spin: positive("max_spin_timeout", self.max_spin_timeout, seconds(3600))?,
-            stall: positive("stall_timeout", self.stall_timeout, seconds(60))?,
-            stall_per_gib: self
+            max_spin: positive("max_spin_timeout", layer.max_spin_timeout, seconds(3600))?,
+            stall: positive("stall_timeout", layer.stall_timeout, seconds(60))?,
+            stall_per_gib: layer
                 .stall_timeout_per_gib
                 .map_or(seconds(20), Duration::from),
         })

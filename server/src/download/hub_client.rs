@@ -18,7 +18,7 @@ use super::{
     DownloadError, HubOptions, file_names,
     listing::{HubFile, Listed, Listing},
 };
-use crate::{config::VERSION, model::HubSource};
+use crate::{model::HubSource, version::VERSION};
 
 /// A way to one hub.
 #[derive(Debug)]

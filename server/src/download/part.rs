@@ -9,17 +9,19 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedMutexGuard, mpsc, oneshot},
     task::JoinHandle,
 };
 use tokio_util::task::TaskTracker;
 
-use super::Turn;
+/// The right to change the files of a repository.
+pub(super) type Turn = Arc<OwnedMutexGuard<()>>;
 
 /// A file that is being written.
 #[derive(Debug)]

@@ -10,10 +10,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    DownloadError, Progress, Turn,
+    DownloadError, Progress,
     cache::Repository,
     hub_client::{self, HubClient},
     listing::HubFile,
+    part::Turn,
     part::{PartialFile, PartialFileError, Target},
 };
 use crate::model::HubSource;

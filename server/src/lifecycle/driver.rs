@@ -102,10 +102,13 @@ const SERVING_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<Model>> {
     context.track(&entry.id, || {
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
-        let publisher = context.hub.publisher(Status {
-            suspended: entry.suspended.clone(),
-            ..Status::unloaded(entry.id.clone())
-        });
+        let publisher = Publisher::new(
+            context.hub.clone(),
+            Status {
+                suspended: entry.suspended.clone(),
+                ..Status::unloaded(entry.id.clone())
+            },
+        );
         let status = publisher.cell().clone();
         let metrics = context.metrics.clone();
         let model = Arc::new(Model::new(entry.clone(), commands, metrics, status));

@@ -1,7 +1,10 @@
 //! What a model is made from and how it is to be run.
 
+mod engine_inputs;
+
 use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
 
+pub use engine_inputs::EngineInputs;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use strum::IntoStaticStr;
 

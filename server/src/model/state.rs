@@ -19,8 +19,7 @@
 
 mod transition;
 
-use self::transition::unreaped;
-use super::{Failure, LoadId, LoadOutcome, RestartPolicy, Stage};
+use super::{Failure, LoadId, LoadOutcome, Reason, RestartPolicy, Stage};
 
 /// Where a model stands, with what belongs to it there.
 #[derive(Clone, Debug, PartialEq)]
@@ -357,6 +356,15 @@ impl HostedLoad {
             ..self
         }
     }
+}
+
+/// The failure of a worker that is killed and does not go.
+fn unreaped() -> Failure {
+    Failure::new(
+        Reason::Unreaped,
+        "the worker was killed but the system keeps its process, most likely in a device or disk call; its \
+         memory stays reserved until it goes",
+    )
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod parts;
 mod peek;
 mod span;
 mod tools;
+mod values;
 
 use std::{
     pin::{Pin, pin},

@@ -17,12 +17,11 @@ pub(super) use snapshot::Sources;
 
 use crate::{
     catalog::{CatalogEntry, Learned},
-    config,
     lifecycle::{Facts, Fleet, Holder, Model},
     model::{Stage, Status},
     prepared::PreparedCache,
     rpc::convert,
-    system,
+    system, version,
 };
 
 /// When this run of the server began.
@@ -45,8 +44,8 @@ const ENGINE: &str = "mistral.rs";
 
 fn server(fleet: &Fleet, started: Started, epoch: &str) -> ServerInfo {
     ServerInfo {
-        version: config::VERSION.to_owned(),
-        commit: config::COMMIT.to_owned(),
+        version: version::VERSION.to_owned(),
+        commit: version::COMMIT.to_owned(),
         engine: ENGINE.to_owned(),
         engine_version: fleet
             .engine_version()

@@ -21,7 +21,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{
-    error::ApiError, info::Started, request_ids::RequestIds, shared_stream::EncodedStream,
+    encoded::EncodedStream, error::ApiError, info::Started, request_ids::RequestIds,
     validate::Violations, watch,
 };
 use crate::{

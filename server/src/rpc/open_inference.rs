@@ -4,19 +4,20 @@
 //! counters and errors are the same whichever protocol a client speaks.
 
 mod answer;
+mod api;
 mod ask;
+mod conventions;
 mod embedding;
+mod named;
 mod parallel;
-mod repository;
 mod sampling;
-mod statistics;
+mod shown;
 mod task;
 mod tensors;
 
-use std::sync::Arc;
-
 use answer::Answer;
-use ask::ParsedRequest;
+use api::Asked;
+pub use api::OpenInferenceApi;
 use futures::StreamExt;
 use hangar_client::{
     inference::{
@@ -32,50 +33,15 @@ use hangar_client::{
 };
 use parallel::Responses;
 use task::ModelTask;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    ModelApiOptions,
     deadline::Deadline,
-    embed,
     error::ApiError,
     generate::{self, Decoded},
-    health::{HealthSource, READINESS},
-    validate::model_id,
+    health::READINESS,
 };
-use crate::{
-    config,
-    lifecycle::{Fleet, Model},
-    model::{Failure, ModelId, ModelKind, Reason, Stage},
-};
-
-/// Implements GRPCInferenceService.
-#[derive(Clone)]
-pub struct OpenInferenceApi {
-    fleet: Arc<Fleet>,
-    options: ModelApiOptions,
-    health: Arc<dyn HealthSource>,
-    stop: CancellationToken,
-}
-
-/// What a request asks for.
-enum Asked {
-    Text(Box<ParsedRequest>),
-    Vectors(embedding::ParsedRequest),
-}
-
-/// A registered model that a request names.
-struct Named {
-    id: ModelId,
-    version: u64,
-    /// `None` until its first load has told.
-    kind: Option<ModelKind>,
-    /// Numbers in a vector of an embedding model; zero until its first load has told.
-    embedding_size: u32,
-    /// If it was loaded or asked for since the start.
-    model: Option<Arc<Model>>,
-}
+use crate::{model::Stage, version};
 
 /// What the server says that it is.
 const NAME: &str = "hangar";
@@ -87,98 +53,6 @@ const EXTENSIONS: &[&str] = &[
     "parameters",
     "statistics",
 ];
-
-impl OpenInferenceApi {
-    /// Uses the models of `fleet`, loads and unloads them within the times of `options`, and is as ready as
-    /// `health` says. Streams take no more requests once `stop` fires.
-    pub fn new(
-        fleet: Arc<Fleet>,
-        options: ModelApiOptions,
-        health: Arc<dyn HealthSource>,
-        stop: CancellationToken,
-    ) -> Self {
-        Self {
-            fleet,
-            options,
-            health,
-            stop,
-        }
-    }
-
-    /// The model that `name` in `field` stands for, if it has this `version`.
-    async fn named(&self, field: &str, name: &str, version: &str) -> Result<Named, ApiError> {
-        let id = model_id(field, name)?;
-        let model = self.fleet.tracked(&id);
-        let named = match &model {
-            Some(model) => {
-                let facts = model.facts();
-                Named {
-                    id: facts.entry.id.clone(),
-                    version: facts.entry.version,
-                    kind: facts.entry.spec.kind.or(facts.learned.metadata.kind),
-                    embedding_size: facts.learned.metadata.embedding_size,
-                    model: Some(model.clone()),
-                }
-            }
-            None => {
-                let entry = self.fleet.find(&id).await?;
-                Named {
-                    version: entry.version,
-                    kind: entry.spec.kind.or(entry.learned.metadata.kind),
-                    embedding_size: entry.learned.metadata.embedding_size,
-                    id: entry.id,
-                    model: None,
-                }
-            }
-        };
-        if !version.is_empty() && version != named.version.to_string() {
-            return Err(ApiError::UnknownVersion {
-                model: named.id.to_string(),
-                version: named.version,
-            });
-        }
-        Ok(named)
-    }
-
-    /// What `request` asks for.
-    async fn ask(&self, request: ModelInferRequest) -> Result<Asked, ApiError> {
-        let version = &request.model_version;
-        let named = self.named("model_name", &request.model_name, version);
-        let named = named.await?;
-        // A model whose kind is not known is taken at its word: the worker says what it cannot do.
-        let wanted = match embedding::is_wanted(&request) {
-            true => ModelTask::Embed,
-            false => ModelTask::Generate,
-        };
-        match named.kind.map_or(Ok(wanted), ModelTask::of)? {
-            ModelTask::Generate if wanted == ModelTask::Embed => {
-                Err(ApiError::Failed(Failure::new(
-                    Reason::UnsupportedByModel,
-                    "this model gives no vectors; ask it for text_output, or load an embedding model",
-                )))
-            }
-            ModelTask::Generate => {
-                ParsedRequest::parse(request, named.version).map(|ask| Asked::Text(ask.into()))
-            }
-            ModelTask::Embed => {
-                embedding::ParsedRequest::parse(request, named.version).map(Asked::Vectors)
-            }
-        }
-    }
-}
-
-impl OpenInferenceApi {
-    /// The vectors that `ask` wants.
-    async fn vectors(
-        &self,
-        ask: embedding::ParsedRequest,
-        deadline: Option<Deadline>,
-    ) -> Result<ModelInferResponse, Status> {
-        let request = embed::parse(ask.embed, deadline)?;
-        let vectors = embed::embed(&self.fleet, request).await?;
-        Ok(ask.form.response(vectors))
-    }
-}
 
 #[tonic::async_trait]
 impl GrpcInferenceService for OpenInferenceApi {
@@ -216,7 +90,7 @@ impl GrpcInferenceService for OpenInferenceApi {
     ) -> Result<Response<ServerMetadataResponse>, Status> {
         Ok(Response::new(ServerMetadataResponse {
             name: NAME.to_owned(),
-            version: config::VERSION.to_owned(),
+            version: version::VERSION.to_owned(),
             extensions: EXTENSIONS.iter().map(ToString::to_string).collect(),
         }))
     }
@@ -227,7 +101,7 @@ impl GrpcInferenceService for OpenInferenceApi {
     ) -> Result<Response<ModelMetadataResponse>, Status> {
         let request = request.into_inner();
         let named = self.named("name", &request.name, &request.version).await?;
-        Ok(Response::new(named.task()?.metadata(&named)))
+        Ok(Response::new(ModelTask::of_model(&named)?.metadata(&named)))
     }
 
     async fn model_config(
@@ -236,7 +110,7 @@ impl GrpcInferenceService for OpenInferenceApi {
     ) -> Result<Response<ModelConfigResponse>, Status> {
         let request = request.into_inner();
         let named = self.named("name", &request.name, &request.version).await?;
-        let config = Some(named.task()?.config(&named));
+        let config = Some(ModelTask::of_model(&named)?.config(&named));
         Ok(Response::new(ModelConfigResponse { config }))
     }
 
@@ -307,24 +181,4 @@ impl GrpcInferenceService for OpenInferenceApi {
         self.unload(&request.into_inner()).await?;
         Ok(Response::new(RepositoryModelUnloadResponse {}))
     }
-}
-
-impl Named {
-    /// What the model is for.
-    fn task(&self) -> Result<ModelTask, ApiError> {
-        let kind = self.kind.ok_or_else(|| ApiError::NotLoaded {
-            model: self.id.to_string(),
-            why: Some("its kind is known once it was loaded".to_owned()),
-        })?;
-        ModelTask::of(kind)
-    }
-}
-
-/// The beginning of a name that a client made up, for an error.
-fn shown(name: &str) -> String {
-    let mut shown: String = name.chars().take(32).collect();
-    if shown.len() < name.len() {
-        shown.push('…');
-    }
-    format!("{shown:?}")
 }

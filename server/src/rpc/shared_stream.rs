@@ -8,13 +8,12 @@ use std::{
     convert::Infallible,
     fmt,
     marker::PhantomData,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::{BufMut, Bytes};
-use futures::{FutureExt, Stream, future::BoxFuture};
+use futures::{FutureExt, future::BoxFuture};
 use hangar_client::v1::{
     GenerateRequest, WatchStatusRequest,
     inference_service_server::{self, InferenceServiceServer},
@@ -31,7 +30,7 @@ use tonic::{
 use tonic_prost::ProstCodec;
 use tower::Service;
 
-use super::{inference_service::InferenceApi, model_service::ModelApi};
+use super::{encoded::EncodedStream, inference_service::InferenceApi, model_service::ModelApi};
 
 /// A service, one method of which is answered with encoded messages.
 pub struct EncodedRoute<S, R> {
@@ -46,9 +45,6 @@ pub type WatchRoute = EncodedRoute<ModelServiceServer<ModelApi>, WatchStatusRequ
 
 /// InferenceService, with Generate sent as the workers have encoded it.
 pub type GenerateRoute = EncodedRoute<InferenceServiceServer<InferenceApi>, GenerateRequest>;
-
-/// A stream of encoded messages.
-pub(super) type EncodedStream = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
 /// The answer to a request.
 pub(super) type Answer = BoxFuture<'static, Result<Response<EncodedStream>, Status>>;

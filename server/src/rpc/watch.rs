@@ -11,7 +11,7 @@ use hangar_client::v1::{
 use prost::Message;
 use tonic::Status;
 
-use super::{convert, error::ApiError, shared_stream::EncodedStream};
+use super::{convert, encoded::EncodedStream, error::ApiError};
 use crate::{
     failpoint,
     model::{self, Epoch, Revision},

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{StartError, parts::resources, system_error};
+use super::{
+    parts::resources,
+    start_error::{StartError, system_error},
+};
 use crate::{
     catalog::Catalog,
     config::Settings,

@@ -7,7 +7,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::StartError;
+use super::start_error::StartError;
 
 /// Keeps a second server out of the data directory for as long as the file is open.
 pub(super) fn lock(data_dir: &Path) -> Result<File, StartError> {

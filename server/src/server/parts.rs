@@ -1,10 +1,10 @@
 //! What the fleet is made of, as the settings say.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
-use super::{MARGIN, StartError, system_error};
+use super::start_error::{StartError, system_error};
 use crate::{
     catalog::Catalog,
     config::Settings,
@@ -17,6 +17,9 @@ use crate::{
     telemetry::model::ModelMetrics,
     worker::{CommonConfig, Program, Spawner},
 };
+
+/// What is left for the end of workers and connections when all time for draining is used up.
+pub(super) const MARGIN: Duration = Duration::from_secs(5);
 
 pub(super) fn resources(
     settings: &Settings,

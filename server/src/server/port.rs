@@ -10,8 +10,8 @@ use tower::{ServiceBuilder, layer::layer_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    MARGIN,
     control_plane::ControlPlane,
+    parts::MARGIN,
     routes::{Apis, model_api, model_api_options, routes},
 };
 use crate::{

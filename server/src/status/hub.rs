@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::cell::{Publisher, StatusCell};
+use super::cell::StatusCell;
 use crate::model::{Epoch, ModelId, Revision, Status, Suspension, Switch};
 
 /// Something that happened.
@@ -162,9 +162,9 @@ impl Hub {
         self.touch();
     }
 
-    /// The one that publishes the status of a model from now on, which goes on with its generation; of one that is
-    /// not known it is `status`.
-    pub fn publisher(self: &Arc<Self>, status: Status) -> Publisher {
+    /// The cell of a model that has a publisher from now on, which is suspended as `status` says. One that is not known is
+    /// tracked as `status`.
+    pub(super) fn cell_to_publish(&self, status: Status) -> StatusCell {
         let suspended = status.suspended.clone();
         let mut journal = self.journal();
         let cell = journal.cell(status);
@@ -174,7 +174,7 @@ impl Hub {
         });
         drop(journal);
         self.touch();
-        Publisher::new(self.clone(), cell)
+        cell
     }
 
     /// The model `id`, which has no driver yet, is suspended.

@@ -10,19 +10,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Name, Supervisor};
+use super::failure::Name;
 
 /// Liveness of one task. While it neither rests nor is marked alive, its task does not turn. It is watched until it is dropped.
 #[derive(Debug)]
 pub struct LivenessProbe {
-    supervisor: Supervisor,
+    probes: LivenessProbes,
     number: u64,
     state: Arc<ProbeState>,
 }
 
-/// All probes.
+/// All probes. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct LivenessProbes(Arc<Probes>);
+
 #[derive(Debug)]
-pub(super) struct LivenessProbes {
+struct Probes {
     limit: Duration,
     next: AtomicU64,
     states: Mutex<BTreeMap<u64, Arc<ProbeState>>>,
@@ -52,28 +55,6 @@ const RESTS: u64 = u64::MAX;
 static PROCESS_START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl LivenessProbe {
-    pub(super) fn new(
-        supervisor: Supervisor,
-        name: Name,
-        period: Duration,
-        owner: Option<Owner>,
-    ) -> Self {
-        let probes = &supervisor.0.probes;
-        let number = probes.next.fetch_add(1, Ordering::Relaxed);
-        let state = Arc::new(ProbeState {
-            name,
-            period,
-            last: AtomicU64::new(now()),
-            owner,
-        });
-        probes.states().insert(number, state.clone());
-        Self {
-            supervisor,
-            number,
-            state,
-        }
-    }
-
     /// The task turns.
     pub fn mark_alive(&self) {
         self.state.last.store(now(), Ordering::Relaxed);
@@ -87,16 +68,33 @@ impl LivenessProbe {
 
 impl Drop for LivenessProbe {
     fn drop(&mut self) {
-        self.supervisor.0.probes.states().remove(&self.number);
+        self.probes.states().remove(&self.number);
     }
 }
 
 impl LivenessProbes {
     pub(super) fn new(limit: Duration) -> Self {
-        Self {
+        Self(Arc::new(Probes {
             limit,
             next: AtomicU64::new(0),
             states: Mutex::default(),
+        }))
+    }
+
+    /// One more, of a task that is marked alive at least once in each `period`.
+    pub(super) fn add(&self, name: Name, period: Duration, owner: Option<Owner>) -> LivenessProbe {
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let state = Arc::new(ProbeState {
+            name,
+            period,
+            last: AtomicU64::new(now()),
+            owner,
+        });
+        self.states().insert(number, state.clone());
+        LivenessProbe {
+            probes: self.clone(),
+            number,
+            state,
         }
     }
 
@@ -104,7 +102,7 @@ impl LivenessProbes {
     pub(super) fn stuck(&self) -> Vec<Name> {
         let states = self.states();
         let states = states.values().filter(|state| state.owner.is_none());
-        let stuck = states.filter(|state| state.is_stuck(self.limit));
+        let stuck = states.filter(|state| state.is_stuck(self.0.limit));
         stuck.map(|state| state.name.clone()).collect()
     }
 
@@ -117,7 +115,7 @@ impl LivenessProbes {
         };
         for state in owned {
             let Some(owner) = &state.owner else { continue };
-            let is_stuck = state.is_stuck(self.limit);
+            let is_stuck = state.is_stuck(self.0.limit);
             if is_stuck && !owner.reported.swap(true, Ordering::Relaxed) {
                 (owner.tell)();
                 tracing::error!(task = %state.name, "a model's task no longer turns");
@@ -128,7 +126,7 @@ impl LivenessProbes {
     }
 
     fn states(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<ProbeState>>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

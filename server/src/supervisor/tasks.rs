@@ -7,9 +7,9 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Name, Supervisor,
+    Supervisor,
+    failure::{Name, panic_message},
     liveness::{LivenessProbe, Owner},
-    panic_message,
 };
 use crate::failpoint;
 
@@ -23,8 +23,15 @@ pub struct Tasks {
 /// What becomes of the rest when a task panics.
 type Panic = String;
 
+impl Supervisor {
+    /// Tasks to be waited for together.
+    pub fn tasks(&self) -> Tasks {
+        Tasks::new(self.clone())
+    }
+}
+
 impl Tasks {
-    pub(super) fn new(supervisor: Supervisor) -> Self {
+    fn new(supervisor: Supervisor) -> Self {
         Self {
             supervisor,
             tracker: TaskTracker::new(),
@@ -71,7 +78,7 @@ impl Tasks {
         let name = name.into();
         let supervisor = self.supervisor.clone();
         let owner = Some(Owner::new(stuck));
-        let probe = LivenessProbe::new(supervisor, name.clone(), Duration::ZERO, owner);
+        let probe = supervisor.0.probes.add(name.clone(), Duration::ZERO, owner);
         self.watch(name, Some(probe), task, fail_on_panic)
     }
 

@@ -69,7 +69,7 @@ fn a_stuck_task_is_reported_to_its_owner_once_until_it_turns_and_the_server_live
     let owner = liveness::Owner::new(move || {
         count.fetch_add(1, Ordering::Relaxed);
     });
-    let probe = LivenessProbe::new(supervisor.clone(), "one".into(), NO_TIME, Some(owner));
+    let probe = supervisor.0.probes.add("one".into(), NO_TIME, Some(owner));
     let tell = || {
         supervisor.0.probes.report_stuck_tasks();
         told.load(Ordering::Relaxed)

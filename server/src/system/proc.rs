@@ -1,6 +1,6 @@
 //! Figures of /proc.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 /// Memory of the machine or of a control group, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,12 @@ pub(super) enum CpuTime {
 ///
 /// Cached file pages are left out: the system takes them back by itself.
 pub fn process_memory(pid: u32) -> Option<u64> {
-    parse_process_memory(&super::read(&format!("/proc/{pid}/status"))?)
+    parse_process_memory(&read(&format!("/proc/{pid}/status"))?)
+}
+
+/// A file of /proc, if it can be read.
+pub(super) fn read(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok()
 }
 
 fn parse_process_memory(status: &str) -> Option<u64> {

@@ -17,12 +17,13 @@ use tonic::{
 };
 
 use super::{
+    call::{GenerateCall, RequestBounds},
     channel::{self, EncodedResponses},
     convert,
     stats::EngineStats,
 };
 use crate::{
-    model::{Failure, Metadata, Reason},
+    model::{Failure, Metadata},
     telemetry,
 };
 
@@ -32,28 +33,6 @@ pub struct Client {
     stubs: WorkerServiceClient<Channel>,
     /// For Generate, whose responses stay encoded.
     grpc: Grpc<Channel>,
-}
-
-/// A request for text.
-#[derive(Clone, Debug)]
-pub struct GenerateCall {
-    /// The caller's, with the spec's generation defaults filled in.
-    pub request: v1::GenerateRequest,
-    /// Time that it has waited.
-    pub queued: Duration,
-    /// Longest answer in tokens where the request does not say; `None`: the model's own default.
-    pub default_max_tokens: Option<u32>,
-    /// What it is held against.
-    pub bounds: RequestBounds,
-}
-
-/// What the worker holds a request against, since only it knows the request's tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RequestBounds {
-    /// Time that the caller leaves; `None`: all that it takes.
-    pub time_left: Option<Duration>,
-    /// Length in tokens of a prompt that has ended a worker of this model, and how it did.
-    pub fatal_prompt: Option<(u64, Reason)>,
 }
 
 /// How far a load is.

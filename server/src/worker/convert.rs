@@ -10,7 +10,7 @@ use hangar_worker_protocol::{
 };
 
 use super::{
-    client::{GenerateCall, RequestBounds},
+    call::{GenerateCall, RequestBounds},
     config::{ModelFiles, WorkerConfig},
     inspection::{Inspection, ProgressMeasure},
     stats::EngineStats,

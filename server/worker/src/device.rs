@@ -8,9 +8,11 @@
 mod cuda;
 #[cfg(any(test, feature = "cuda"))]
 mod driver;
+mod gpu;
 pub(crate) mod memory;
 
 use candle_core::Device;
+pub(crate) use gpu::Gpu;
 use hangar_client::v1::DataType;
 
 use crate::failure::Failure;
@@ -25,17 +27,6 @@ pub(crate) enum TargetDevice {
     Cpu,
     /// A GPU.
     Gpu(Gpu),
-}
-
-/// What is known of a GPU.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Gpu {
-    /// Its UUID as the driver's tools print it.
-    pub(crate) uuid: String,
-    /// Compute capability, major and minor.
-    pub(crate) capability: (u32, u32),
-    /// All of its memory in bytes.
-    pub(crate) memory: u64,
 }
 
 impl TargetDevice {

@@ -1,6 +1,6 @@
 //! The table of transitions.
 
-use super::{Action, Cause, Event, HostedLoad, Load, Rejected, Remains, State};
+use super::{Action, Cause, Event, HostedLoad, Load, Rejected, Remains, State, unreaped};
 use crate::model::{Failure, LoadId, LoadOutcome, Reason, Stage};
 
 type Transition = Result<(State, Vec<Action>), Rejected>;
@@ -379,13 +379,5 @@ pub(super) fn reloaded() -> Failure {
     Failure::new(
         Reason::ModelUnloaded,
         "the model is loaded anew, and the request did not end in the time that it had; ask again",
-    )
-}
-
-pub(super) fn unreaped() -> Failure {
-    Failure::new(
-        Reason::Unreaped,
-        "the worker was killed but the system keeps its process, most likely in a device or disk call; its \
-         memory stays reserved until it goes",
     )
 }

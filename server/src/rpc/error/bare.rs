@@ -6,7 +6,7 @@ use hangar_client::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetail, ErrorInfo, StatusExt};
 
-use super::{DOMAIN, bare};
+use super::details::{DOMAIN, bare};
 
 /// How tonic begins to refuse an encoding.
 const ENCODING: &str = "Content is compressed with";

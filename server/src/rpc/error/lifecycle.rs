@@ -1,15 +1,13 @@
 //! What callers are told when the lifecycle refuses.
 
-use tonic::Status;
-
-use super::{ApiError, CatalogRefusal, failed, internal};
+use super::{ApiError, refusal::CatalogRefusal};
 use crate::{
     catalog::Taken,
     lifecycle::{
         AdmissionError, FindError, LoadError, SourceError, SwitchError, TooManySessions,
         UnknownSession, UnloadError,
     },
-    model::{Failure, ModelId, Reason},
+    model::ModelId,
 };
 
 impl From<FindError> for ApiError {
@@ -112,37 +110,4 @@ impl ApiError {
             UnloadError::Storage(error) => error.into(),
         }
     }
-}
-
-/// The status of a failed load, which says what it left behind and how to be rid of that.
-pub(super) fn load_failed(
-    model: String,
-    desired: bool,
-    declared: bool,
-    failure: Failure,
-) -> Status {
-    let left = match (desired, declared) {
-        (true, true) => {
-            "model stays to be loaded, and is tried again when the server starts: UnloadModel ends that"
-        }
-        (true, false) => {
-            "model stays registered and to be loaded, and is tried again when the server starts: UnloadModel ends \
-             that, DeleteModel removes it"
-        }
-        (false, true) => "model is not to be loaded by itself",
-        (false, false) => {
-            "model stays registered, and is not to be loaded by itself: DeleteModel removes it"
-        }
-    };
-    let desired = if desired { "LOADED" } else { "UNLOADED" };
-    let metadata = [("model_id", model), ("desired_state", desired.to_owned())];
-    let message = &failure.message;
-    if failure.reason == Reason::Internal {
-        return internal(message, metadata, Some(left));
-    }
-    let message = match message.ends_with('.') {
-        true => format!("{message} The {left}"),
-        false => format!("{message}; the {left}"),
-    };
-    failed(Failure { message, ..failure }, metadata)
 }

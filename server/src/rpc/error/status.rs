@@ -6,8 +6,11 @@ use hangar_client::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::{RESTART_RETRY, details};
-use crate::lifecycle::{Holder, UnknownModel, UnknownSession};
+use super::details::{RESTART_RETRY, details, failed, internal};
+use crate::{
+    lifecycle::{Holder, UnknownModel, UnknownSession},
+    model::{Failure, Reason},
+};
 
 /// Nobody is sent back sooner, which would be before anything has changed.
 const SHORTEST_RETRY: Duration = Duration::from_millis(100);
@@ -180,4 +183,37 @@ pub(super) fn deadline_exceeded() -> Status {
         "the deadline of the call has passed",
         details(ErrorReason::DeadlineExceeded, []),
     )
+}
+
+/// The status of a failed load, which says what it left behind and how to be rid of that.
+pub(super) fn load_failed(
+    model: String,
+    desired: bool,
+    declared: bool,
+    failure: Failure,
+) -> Status {
+    let left = match (desired, declared) {
+        (true, true) => {
+            "model stays to be loaded, and is tried again when the server starts: UnloadModel ends that"
+        }
+        (true, false) => {
+            "model stays registered and to be loaded, and is tried again when the server starts: UnloadModel ends \
+             that, DeleteModel removes it"
+        }
+        (false, true) => "model is not to be loaded by itself",
+        (false, false) => {
+            "model stays registered, and is not to be loaded by itself: DeleteModel removes it"
+        }
+    };
+    let desired = if desired { "LOADED" } else { "UNLOADED" };
+    let metadata = [("model_id", model), ("desired_state", desired.to_owned())];
+    let message = &failure.message;
+    if failure.reason == Reason::Internal {
+        return internal(message, metadata, Some(left));
+    }
+    let message = match message.ends_with('.') {
+        true => format!("{message} The {left}"),
+        false => format!("{message}; the {left}"),
+    };
+    failed(Failure { message, ..failure }, metadata)
 }

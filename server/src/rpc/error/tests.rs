@@ -3,7 +3,8 @@
 mod catalog;
 
 use strum::VariantArray;
-use tonic_types::StatusExt;
+use tonic::Code;
+use tonic_types::{ErrorDetails, StatusExt};
 
 use super::*;
 use crate::{catalog::StorageError, lifecycle::AdmissionError, model::ModelId};

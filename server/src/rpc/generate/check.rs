@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use hangar_client::v1::{Constraint, GenerateRequest, constraint::Constraint as Notation};
 use prost::Message;
-use prost_types::{Struct, Value, value::Kind};
+use prost_types::Struct;
 
-use super::{parts, tools};
+use super::{parts, tools, values::is_plain};
 use crate::{
     lifecycle::{ModelRequest, Operation},
     model::Sampling,
@@ -153,24 +153,9 @@ fn check_options(options: &Struct, violations: &mut Violations) {
     }
 }
 
-/// Whether a value has a form in JSON and is nested at most `depth` deep.
-pub(super) fn is_plain(value: &Value, depth: usize) -> bool {
-    let Some(depth) = depth.checked_sub(1) else {
-        return false;
-    };
-    match &value.kind {
-        Some(Kind::NumberValue(number)) => number.is_finite(),
-        Some(Kind::ListValue(list)) => list.values.iter().all(|value| is_plain(value, depth)),
-        Some(Kind::StructValue(fields)) => {
-            fields.fields.values().all(|value| is_plain(value, depth))
-        }
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use prost_types::ListValue;
+    use prost_types::{ListValue, Value, value::Kind};
 
     use super::*;
 

@@ -7,7 +7,7 @@ use hangar_client::v1::{ChatMessage, GenerateRequest, Tool};
 use prost::Message;
 use prost_types::value::Kind;
 
-use super::check::is_plain;
+use super::values::is_plain;
 use crate::rpc::validate::Violations;
 
 /// Most functions of a request, and the longest name of one.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ask::Form,
-    task::{CUMULATIVE, FINISH_REASON, INPUT_TOKENS, LOGPROBS, OUTPUT_TOKENS, TEXT_OUTPUT},
+    conventions::{CUMULATIVE, FINISH_REASON, INPUT_TOKENS, LOGPROBS, OUTPUT_TOKENS, TEXT_OUTPUT},
     tensors::{self, Element},
 };
 
@@ -137,11 +137,11 @@ mod tests {
     use hangar_client::v1::{TopLogprob, Usage};
 
     use super::*;
-    use crate::rpc::open_inference::task;
+    use crate::rpc::open_inference::conventions;
 
     fn answer(echo: &str) -> Answer {
         Answer::new(Form {
-            outputs: task::outputs(),
+            outputs: conventions::outputs(),
             echo: echo.to_owned(),
             ..Form::default()
         })

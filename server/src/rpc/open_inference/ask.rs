@@ -10,11 +10,13 @@ use hangar_client::{
 use serde_json::Map;
 
 use super::{
-    sampling, shown, task,
-    task::{
+    conventions,
+    conventions::{
         CUMULATIVE, EXCLUDE_INPUT, LOGPROBS, ON_REQUEST, SAMPLING_PARAMETERS, STREAM, TEXT_INPUT,
         TEXT_OUTPUT, Tensor,
     },
+    sampling,
+    shown::shown,
     tensors::{self, Element},
 };
 use crate::rpc::{
@@ -80,7 +82,11 @@ impl ParsedRequest {
             model_id: request.model_name.clone(),
             ..GenerateRequest::default()
         };
-        let inputs = Inputs(tensors::read(&request, &task::inputs(), &mut violations));
+        let inputs = Inputs(tensors::read(
+            &request,
+            &conventions::inputs(),
+            &mut violations,
+        ));
         let empty_final = settings(&request, &inputs, &mut generate, &mut violations);
         let stream = inputs.flag(STREAM).unwrap_or_default();
         let exclude = inputs.flag(EXCLUDE_INPUT);
@@ -261,7 +267,7 @@ fn outputs(
     inputs: &Inputs,
     violations: &mut Violations,
 ) -> Vec<Tensor> {
-    let known = task::outputs();
+    let known = conventions::outputs();
     if request.outputs.len() > MAX_NAMED {
         violations.add("outputs", "must have at most 16 entries");
     }

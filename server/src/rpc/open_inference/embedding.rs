@@ -15,10 +15,10 @@ use hangar_client::{
 };
 
 use super::{
-    Named,
     ask::{MAX_NAMED, parameters, refuse_extensions},
-    shown,
-    task::{Datatype, PLATFORM, TEXT_INPUT},
+    conventions::{Datatype, PLATFORM, TEXT_INPUT},
+    named::Named,
+    shown::shown,
 };
 use crate::rpc::{
     error::ApiError,

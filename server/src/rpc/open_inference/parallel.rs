@@ -19,7 +19,12 @@ use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
 use tracing::{Instrument, Span};
 
-use super::{Answer, Asked, OpenInferenceApi, ParsedRequest, embedding};
+use super::{
+    answer::Answer,
+    api::{Asked, OpenInferenceApi},
+    ask::ParsedRequest,
+    embedding,
+};
 use crate::{
     rpc::{
         deadline::Deadline,

@@ -6,7 +6,7 @@ use hangar_client::{
 };
 use serde_json::{Map, Number, Value};
 
-use super::shown;
+use super::shown::shown;
 use crate::rpc::validate::Violations;
 
 /// Names that are known.

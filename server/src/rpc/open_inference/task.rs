@@ -1,12 +1,12 @@
-//! What models are for, and the tensors that go with it.
+//! What models are for.
 
-use hangar_client::inference::{
-    DataType, ModelConfig, ModelInput, ModelMetadataResponse, ModelOutput, ModelTransactionPolicy,
-    model_metadata_response::TensorMetadata,
+use hangar_client::inference::{ModelConfig, ModelMetadataResponse, ModelTransactionPolicy};
+
+use super::{
+    conventions::{PLATFORM, Tensor, inputs, outputs},
+    embedding,
+    named::Named,
 };
-use strum::IntoStaticStr;
-
-use super::{Named, embedding};
 use crate::{
     model::{Failure, ModelKind, Reason},
     rpc::error::ApiError,
@@ -19,73 +19,6 @@ pub(super) enum ModelTask {
     Generate,
     /// Texts in, vectors out.
     Embed,
-}
-
-/// A tensor that a text model takes or gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tensor {
-    pub(super) name: &'static str,
-    pub(super) datatype: Datatype,
-    pub(super) optional: bool,
-}
-
-/// Types of elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
-#[strum(serialize_all = "UPPERCASE")]
-pub(super) enum Datatype {
-    Bytes,
-    Bool,
-    Uint32,
-    Fp32,
-}
-
-/// The shape of every tensor: one element.
-pub(super) const SHAPE: [i64; 1] = [1];
-
-/// What runs models.
-pub(super) const PLATFORM: &str = "mistralrs";
-
-pub(super) const TEXT_INPUT: Tensor = Tensor {
-    optional: false,
-    ..optional("text_input", Datatype::Bytes)
-};
-pub(super) const STREAM: Tensor = optional("stream", Datatype::Bool);
-pub(super) const SAMPLING_PARAMETERS: Tensor = optional("sampling_parameters", Datatype::Bytes);
-pub(super) const EXCLUDE_INPUT: Tensor = optional("exclude_input_in_output", Datatype::Bool);
-const RETURN_FINISH_REASON: Tensor = optional("return_finish_reason", Datatype::Bool);
-const RETURN_INPUT_TOKENS: Tensor = optional("return_num_input_tokens", Datatype::Bool);
-const RETURN_OUTPUT_TOKENS: Tensor = optional("return_num_output_tokens", Datatype::Bool);
-const RETURN_LOGPROBS: Tensor = optional("return_logprobs", Datatype::Bool);
-const RETURN_CUMULATIVE: Tensor = optional("return_cumulative_logprob", Datatype::Bool);
-
-pub(super) const TEXT_OUTPUT: Tensor = optional("text_output", Datatype::Bytes);
-pub(super) const FINISH_REASON: Tensor = optional("finish_reason", Datatype::Bytes);
-pub(super) const INPUT_TOKENS: Tensor = optional("num_input_tokens", Datatype::Uint32);
-pub(super) const OUTPUT_TOKENS: Tensor = optional("num_output_tokens", Datatype::Uint32);
-pub(super) const LOGPROBS: Tensor = optional("logprobs", Datatype::Bytes);
-pub(super) const CUMULATIVE: Tensor = optional("cumulative_logprob", Datatype::Fp32);
-
-/// Outputs that are given when asked for, each with the input that asks for it.
-pub(super) const ON_REQUEST: [(Tensor, Tensor); 5] = [
-    (RETURN_FINISH_REASON, FINISH_REASON),
-    (RETURN_INPUT_TOKENS, INPUT_TOKENS),
-    (RETURN_OUTPUT_TOKENS, OUTPUT_TOKENS),
-    (RETURN_LOGPROBS, LOGPROBS),
-    (RETURN_CUMULATIVE, CUMULATIVE),
-];
-
-/// What a text model takes.
-pub(super) fn inputs() -> Vec<Tensor> {
-    let mut inputs = vec![TEXT_INPUT, STREAM, SAMPLING_PARAMETERS, EXCLUDE_INPUT];
-    inputs.extend(ON_REQUEST.map(|(input, _)| input));
-    inputs
-}
-
-/// What a text model gives.
-pub(super) fn outputs() -> Vec<Tensor> {
-    let mut outputs = vec![TEXT_OUTPUT];
-    outputs.extend(ON_REQUEST.map(|(_, output)| output));
-    outputs
 }
 
 impl ModelTask {
@@ -103,6 +36,19 @@ impl ModelTask {
                 "the Open Inference Protocol serves models that give text or vectors; this one does not",
             ))),
         }
+    }
+
+    /// What the model `named` is for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::of`], and when that is not known.
+    pub(super) fn of_model(named: &Named) -> Result<Self, ApiError> {
+        let kind = named.kind.ok_or_else(|| ApiError::NotLoaded {
+            model: named.id.to_string(),
+            why: Some("its kind is known once it was loaded".to_owned()),
+        })?;
+        Self::of(kind)
     }
 
     /// What ModelMetadata tells of a model for this task.
@@ -134,56 +80,5 @@ impl ModelTask {
             backend: PLATFORM.to_owned(),
             model_transaction_policy: Some(ModelTransactionPolicy { decoupled: true }),
         }
-    }
-}
-
-impl Tensor {
-    fn metadata(&self) -> TensorMetadata {
-        TensorMetadata {
-            name: self.name.to_owned(),
-            datatype: self.datatype.name().to_owned(),
-            shape: SHAPE.to_vec(),
-        }
-    }
-
-    fn input(&self) -> ModelInput {
-        ModelInput {
-            name: self.name.to_owned(),
-            data_type: self.datatype.config().into(),
-            dims: SHAPE.to_vec(),
-            optional: self.optional,
-        }
-    }
-
-    fn output(&self) -> ModelOutput {
-        ModelOutput {
-            name: self.name.to_owned(),
-            data_type: self.datatype.config().into(),
-            dims: SHAPE.to_vec(),
-        }
-    }
-}
-
-impl Datatype {
-    /// Its name in a tensor.
-    pub(super) fn name(self) -> &'static str {
-        self.into()
-    }
-
-    pub(super) fn config(self) -> DataType {
-        match self {
-            Self::Bytes => DataType::TypeString,
-            Self::Bool => DataType::TypeBool,
-            Self::Uint32 => DataType::TypeUint32,
-            Self::Fp32 => DataType::TypeFp32,
-        }
-    }
-}
-
-const fn optional(name: &'static str, datatype: Datatype) -> Tensor {
-    Tensor {
-        name,
-        datatype,
-        optional: true,
     }
 }

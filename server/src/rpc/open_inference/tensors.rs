@@ -9,8 +9,8 @@ use hangar_client::inference::{
 };
 
 use super::{
-    shown,
-    task::{Datatype, SHAPE, Tensor},
+    conventions::{Datatype, SHAPE, Tensor},
+    shown::shown,
 };
 use crate::rpc::validate::Violations;
 

@@ -7,7 +7,7 @@ use candle_core::{
     cuda::cudarc::driver::{CudaContext, DriverError},
 };
 
-use super::{Gpu, driver};
+use super::{driver, gpu::Gpu};
 use crate::failure::{Failure, panic_message};
 
 /// Capability that the kernels were compiled for, as the build was told it: "90" is 9.0. Empty: it was not.

@@ -13,12 +13,11 @@ use std::path::{Path, PathBuf};
 
 use hangar_client::v1::{LoraAdapter, ModelKind, ModelMetadata};
 
-use self::{adapter_config::AdapterConfig, base::Base};
+use self::{adapter_config::AdapterConfig, base::Base, layers::WEIGHTS};
 use super::{files, model_config::ModelConfig};
 use crate::failure::Failure;
 
 const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
 const PICKLED: &str = "adapter_model.bin";
 
 /// Bytes for each number of a layer's weight while an adapter is merged into it: the product of the adapter's

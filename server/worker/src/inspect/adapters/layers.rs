@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::{
     super::safetensors::{self, Tensor},
-    WEIGHTS,
     adapter_config::AdapterConfig,
     base::{Base, is_merged},
 };
 use crate::failure::Failure;
+
+/// The file with them.
+pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// What PEFT puts before the model's own names.
 const PREFIX: &str = "base_model.model.";

@@ -1,6 +1,16 @@
 //! Architectures whose layers compute everything for each token.
 
-use super::*;
+use super::parts::{
+    HEAD_DIM, NO_ATTENTION_BIAS, NO_MLP_BIAS, ONE_DIRECTION, OWN_HEAD_DIM, PLAIN, SILU, SIZES,
+    TIED, UNTIED, context, rms,
+};
+use crate::inspect::architecture::{
+    field::{Field, Only},
+    known::Architecture,
+    rope::RopeForm,
+    tensors::Tensors,
+    window::WindowForm,
+};
 
 /// It hands whole heads to a rotation of a part of them.
 const WHOLE_HEADS: &str = "its rotation of a part of each head fails";

@@ -1,6 +1,16 @@
 //! Architectures of experts, of which each token takes a few, and of layers that are no attention.
 
-use super::*;
+use super::parts::{
+    HEAD_DIM, NO_ATTENTION_BIAS, NO_MLP_BIAS, OWN_HEAD_DIM, PLAIN, SILU, SIZES, UNTIED, context,
+    rms,
+};
+use crate::inspect::architecture::{
+    field::{Default, Field, Only},
+    known::Architecture,
+    rope::RopeForm,
+    tensors::Tensors,
+    window::WindowForm,
+};
 
 /// Its layers of experts take them stacked in one tensor; on a CPU it makes placeholders of those that are apart.
 const SEPARATE_EXPERTS: &str = "it does not read experts that are stored one by one on CPUs";

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::{
-    Adapter, DataType, Format, KvCache, ModelKind, Quantization, RequestedDevice, Source, Spec,
+use super::Spec;
+use crate::model::{
+    Adapter, DataType, Format, KvCache, ModelKind, Quantization, RequestedDevice, Source,
 };
 
 /// What an engine is built from: what makes a worker, its prepared weights and what it was seen to need those of

@@ -8,7 +8,7 @@ use hangar_client::inference::{
     repository_index_response::ModelIndex,
 };
 
-use super::{OpenInferenceApi, model_id, shown};
+use super::OpenInferenceApi;
 use crate::{
     catalog::CatalogEntry,
     lifecycle::{LoadOptions, UnloadOptions},
@@ -16,7 +16,8 @@ use crate::{
     rpc::{
         error::ApiError,
         model_service::ended,
-        validate::{Violations, refuse},
+        open_inference::shown::shown,
+        validate::{Violations, model_id, refuse},
     },
 };
 
@@ -25,7 +26,7 @@ const ALL: usize = u32::MAX as usize;
 
 impl OpenInferenceApi {
     /// All registered models.
-    pub(super) async fn index(
+    pub(in crate::rpc::open_inference) async fn index(
         &self,
         request: &RepositoryIndexRequest,
     ) -> Result<Vec<ModelIndex>, ApiError> {
@@ -68,7 +69,10 @@ impl OpenInferenceApi {
 
     /// Loads a model and waits until it is READY. One that is READY is loaded anew if its spec or its files
     /// have changed since.
-    pub(super) async fn load(&self, request: &RepositoryModelLoadRequest) -> Result<(), ApiError> {
+    pub(in crate::rpc::open_inference) async fn load(
+        &self,
+        request: &RepositoryModelLoadRequest,
+    ) -> Result<(), ApiError> {
         check_repository(&request.repository_name)?;
         let id = model_id("model_name", &request.model_name)?;
         let file = |name: &String| name.starts_with("file:");
@@ -94,7 +98,7 @@ impl OpenInferenceApi {
     }
 
     /// Drains and unloads a model.
-    pub(super) async fn unload(
+    pub(in crate::rpc::open_inference) async fn unload(
         &self,
         request: &RepositoryModelUnloadRequest,
     ) -> Result<(), ApiError> {

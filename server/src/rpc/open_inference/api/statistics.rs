@@ -11,7 +11,7 @@ use crate::{lifecycle::Model, model::Memory, rpc::error::ApiError};
 
 impl OpenInferenceApi {
     /// What the model that `request` names did, or all that are known to have done anything.
-    pub(super) async fn statistics(
+    pub(in crate::rpc::open_inference) async fn statistics(
         &self,
         request: &ModelStatisticsRequest,
     ) -> Result<Vec<ModelStatistics>, ApiError> {

@@ -1,0 +1,130 @@
+//! What the protocol's calls share: the models that they name, and what they ask of them.
+
+mod repository;
+mod statistics;
+
+use std::sync::Arc;
+
+use hangar_client::inference::{ModelInferRequest, ModelInferResponse};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::{ask::ParsedRequest, embedding, named::Named, task::ModelTask};
+use crate::{
+    lifecycle::Fleet,
+    model::{Failure, Reason},
+    rpc::{
+        deadline::Deadline, embed, error::ApiError, health::HealthSource,
+        model_service::ModelApiOptions, validate::model_id,
+    },
+};
+
+/// Implements GRPCInferenceService.
+#[derive(Clone)]
+pub struct OpenInferenceApi {
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) options: ModelApiOptions,
+    pub(super) health: Arc<dyn HealthSource>,
+    pub(super) stop: CancellationToken,
+}
+
+/// What a request asks for.
+pub(super) enum Asked {
+    Text(Box<ParsedRequest>),
+    Vectors(embedding::ParsedRequest),
+}
+
+impl OpenInferenceApi {
+    /// Uses the models of `fleet`, loads and unloads them within the times of `options`, and is as ready as
+    /// `health` says. Streams take no more requests once `stop` fires.
+    pub fn new(
+        fleet: Arc<Fleet>,
+        options: ModelApiOptions,
+        health: Arc<dyn HealthSource>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            fleet,
+            options,
+            health,
+            stop,
+        }
+    }
+
+    /// The model that `name` in `field` stands for, if it has this `version`.
+    pub(super) async fn named(
+        &self,
+        field: &str,
+        name: &str,
+        version: &str,
+    ) -> Result<Named, ApiError> {
+        let id = model_id(field, name)?;
+        let model = self.fleet.tracked(&id);
+        let named = match &model {
+            Some(model) => {
+                let facts = model.facts();
+                Named {
+                    id: facts.entry.id.clone(),
+                    version: facts.entry.version,
+                    kind: facts.entry.spec.kind.or(facts.learned.metadata.kind),
+                    embedding_size: facts.learned.metadata.embedding_size,
+                    model: Some(model.clone()),
+                }
+            }
+            None => {
+                let entry = self.fleet.find(&id).await?;
+                Named {
+                    version: entry.version,
+                    kind: entry.spec.kind.or(entry.learned.metadata.kind),
+                    embedding_size: entry.learned.metadata.embedding_size,
+                    id: entry.id,
+                    model: None,
+                }
+            }
+        };
+        if !version.is_empty() && version != named.version.to_string() {
+            return Err(ApiError::UnknownVersion {
+                model: named.id.to_string(),
+                version: named.version,
+            });
+        }
+        Ok(named)
+    }
+
+    /// What `request` asks for.
+    pub(super) async fn ask(&self, request: ModelInferRequest) -> Result<Asked, ApiError> {
+        let version = &request.model_version;
+        let named = self.named("model_name", &request.model_name, version);
+        let named = named.await?;
+        // A model whose kind is not known is taken at its word: the worker says what it cannot do.
+        let wanted = match embedding::is_wanted(&request) {
+            true => ModelTask::Embed,
+            false => ModelTask::Generate,
+        };
+        match named.kind.map_or(Ok(wanted), ModelTask::of)? {
+            ModelTask::Generate if wanted == ModelTask::Embed => {
+                Err(ApiError::Failed(Failure::new(
+                    Reason::UnsupportedByModel,
+                    "this model gives no vectors; ask it for text_output, or load an embedding model",
+                )))
+            }
+            ModelTask::Generate => {
+                ParsedRequest::parse(request, named.version).map(|ask| Asked::Text(ask.into()))
+            }
+            ModelTask::Embed => {
+                embedding::ParsedRequest::parse(request, named.version).map(Asked::Vectors)
+            }
+        }
+    }
+
+    /// The vectors that `ask` wants.
+    pub(super) async fn vectors(
+        &self,
+        ask: embedding::ParsedRequest,
+        deadline: Option<Deadline>,
+    ) -> Result<ModelInferResponse, Status> {
+        let request = embed::parse(ask.embed, deadline)?;
+        let vectors = embed::embed(&self.fleet, request).await?;
+        Ok(ask.form.response(vectors))
+    }
+}

@@ -1,0 +1,20 @@
+//! The model that a request names.
+
+use std::sync::Arc;
+
+use crate::{
+    lifecycle::Model,
+    model::{ModelId, ModelKind},
+};
+
+/// A registered model that a request names.
+pub(super) struct Named {
+    pub(super) id: ModelId,
+    pub(super) version: u64,
+    /// `None` until its first load has told.
+    pub(super) kind: Option<ModelKind>,
+    /// Numbers in a vector of an embedding model; zero until its first load has told.
+    pub(super) embedding_size: u32,
+    /// If it was loaded or asked for since the start.
+    pub(super) model: Option<Arc<Model>>,
+}

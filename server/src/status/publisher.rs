@@ -1,0 +1,58 @@
+//! The one writer of a status.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{cell::StatusCell, hub::Hub};
+use crate::model::{Stage, Status};
+
+/// Publishes the status of one model. Its driver has the only one.
+#[derive(Debug)]
+pub struct Publisher {
+    hub: Arc<Hub>,
+    cell: StatusCell,
+    /// What is published next.
+    draft: Status,
+}
+
+impl Publisher {
+    /// The one that publishes the status of a model to `hub` from now on, which goes on with its generation; of one that
+    /// is not known it is `status`.
+    pub fn new(hub: Arc<Hub>, status: Status) -> Self {
+        let cell = hub.cell_to_publish(status);
+        let draft = Status::clone(&cell.load());
+        Self { hub, cell, draft }
+    }
+
+    /// What others read.
+    pub fn cell(&self) -> &StatusCell {
+        &self.cell
+    }
+
+    /// What is published next, as far as it is known.
+    pub fn draft(&self) -> &Status {
+        &self.draft
+    }
+
+    /// To be changed before it is published.
+    pub fn edit(&mut self) -> &mut Status {
+        &mut self.draft
+    }
+
+    /// The model came into `stage` at the time `now`: a new generation.
+    pub fn transition(&mut self, stage: Stage, now: SystemTime) {
+        self.draft.stage = stage;
+        self.draft.generation = self.draft.generation.next();
+        self.draft.since = now;
+        self.hub.transition(self.draft.clone());
+    }
+
+    /// The load went on, which is no transition.
+    pub fn progress(&self) {
+        self.hub.progress(self.draft.clone());
+    }
+
+    /// Figures changed that watchers are not sent, such as memory.
+    pub fn note(&self) {
+        self.hub.note(self.draft.clone());
+    }
+}
