@@ -7,7 +7,9 @@ mod mixtures;
 mod parts;
 
 pub(super) use parts::HEAD_DIM;
-use parts::{NO_ATTENTION_BIAS, OWN_HEAD_DIM, PLAIN, SILU, SIZES, UNTIED, context, rms};
+use parts::{
+    NO_ATTENTION_BIAS, NO_MLP_BIAS, OWN_HEAD_DIM, PLAIN, SILU, SIZES, UNTIED, context, rms,
+};
 
 use super::known::Architecture;
 
