@@ -4,6 +4,8 @@
 //! `generated_code` regenerates it in memory and compares. [`write()`] brings it up to date. Parts of the documentation
 //! are held against the code in the same way: [`pages`].
 
+#[cfg(test)]
+mod modules;
 pub mod pages;
 #[cfg(test)]
 mod style;
