@@ -33,14 +33,14 @@ pub use list::{ListFilter, ListOrder, ListQuery, Page, Position};
 use names::Names;
 pub use notes::Note;
 use readers::Readers;
-pub use requests::{MakeAnswer, REMEMBERED, REMEMBERED_FOR, Remember, Remembered, RequestKey};
+pub use requests::{Remember, Remembered, RequestKey};
 use rusqlite::Connection;
 pub use source_kind::SourceKind;
 pub use switches::Moved;
 use writer::Writer;
 
 use crate::{
-    model::{Etag, ModelId, Spec},
+    model::{Etag, ModelId},
     supervisor::Supervisor,
 };
 
@@ -126,24 +126,6 @@ impl Catalog {
         let capacity = self.0.capacity;
         let work = move |change: &mut change::Change<'_>| change.create(new, capacity, None);
         self.0.writer.rehearse(work).await
-    }
-
-    /// Registers `spec` under `id`; where `id` is an alias, its model is meant. The same spec again changes
-    /// nothing.
-    ///
-    /// # Errors
-    ///
-    /// See [`RegisterError`].
-    pub async fn register(
-        &self,
-        id: ModelId,
-        spec: Spec,
-        on_conflict: OnConflict,
-    ) -> Result<CatalogEntry, RegisterError> {
-        let capacity = self.0.capacity;
-        let work =
-            move |change: &mut change::Change<'_>| change.register(id, spec, on_conflict, capacity);
-        self.0.writer.run(work).await
     }
 
     /// The entry of `name`: an id or an alias.

@@ -16,7 +16,6 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 pub use error::ConfigError;
-pub use hub::HubLayer;
 pub use layer::Layer;
 pub use models::DeclaredModel;
 pub use time_limits::TimeLimits;

@@ -1,25 +1,31 @@
 //! Hangar's server: hosts mistral.rs engines in worker processes and manages their life.
 //!
-//! Dependencies point inward: `rpc → lifecycle → {catalog, worker, status} → model`.
+//! Dependencies point inward: `rpc → lifecycle → {catalog, worker, status} → model`. Nothing but [`run`] is public: what is
+//! `pub` in a room is so for the other rooms, and the compiler names what nobody uses.
 
-pub mod catalog;
-pub mod config;
-pub mod demo;
-pub mod download;
+#![allow(unreachable_pub, reason = "it is for the other rooms")]
+
+mod catalog;
+mod command;
+mod config;
+mod demo;
+mod download;
 mod failpoint;
-pub mod health;
-pub mod lifecycle;
-pub mod model;
-pub mod net;
-pub mod ops;
-pub mod prepared;
-pub mod rpc;
-pub mod server;
-pub mod signal;
-pub mod status;
-pub mod supervisor;
-pub mod system;
-pub mod telemetry;
-pub mod version;
-pub mod wire;
-pub mod worker;
+mod health;
+mod lifecycle;
+mod model;
+mod net;
+mod ops;
+mod prepared;
+mod rpc;
+mod server;
+mod signal;
+mod status;
+mod supervisor;
+mod system;
+mod telemetry;
+mod version;
+mod wire;
+mod worker;
+
+pub use command::run;

@@ -56,11 +56,11 @@ pub use model::{Facts, Model};
 pub use registry::{DeclarationError, RegistryError};
 pub use routing::{AdmissionError, Admitted, ModelRequest, within};
 pub use sampler::Sampling;
-pub use session_id::{SessionId, SessionName};
+pub use session_id::SessionId;
 pub use sessions::{HoldSession, TooManySessions, UnknownSession};
-pub use source::{ModelLocation, ModelRoots, SourceError};
-pub use switch::{SwitchError, SwitchOptions, SwitchTicket};
-pub use usage::{Latency, Operation, RequestRecord, Sample, Totals, Usage, UsageReport};
+pub use source::{ModelRoots, SourceError};
+pub use switch::{SwitchError, SwitchOptions};
+pub use usage::{Latency, Operation, RequestRecord, Sample, UsageReport};
 
 /// Limits and deadlines of lives.
 #[derive(Clone, Debug)]

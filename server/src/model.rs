@@ -13,15 +13,16 @@ mod spec;
 pub mod state;
 mod status;
 mod switch;
+mod text;
 
 pub use adapter::{Adapter, AdapterSource};
-pub use device::{InvalidDevice, RequestedDevice};
+pub use device::RequestedDevice;
 pub use failure::{Failure, Reason};
-pub use id::{Epoch, Generation, InvalidModelId, LoadId, ModelId, Revision};
+pub use id::{Epoch, Generation, LoadId, ModelId, Revision};
 pub use kv_cache::KvCache;
 pub use pace::Pace;
 pub use progress::{Phase, Progress, ProgressMeter};
-pub use quantization::{InvalidQuantization, Quantization};
+pub use quantization::Quantization;
 pub use retry::{RestartMode, RestartPolicy};
 pub use spec::{
     DataType, EngineInputs, Etag, Format, GenerationDefaults, HubSource, MemoryHint, ModelKind,
@@ -31,3 +32,4 @@ pub use status::{
     KvBlocks, LoadOutcome, LoadRecord, Memory, Metadata, Stage, Status, SuspendCause, Suspension,
 };
 pub use switch::{Switch, SwitchId, SwitchOutcome, SwitchStrategy};
+pub(crate) use text::deserialize_from_text;

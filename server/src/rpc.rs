@@ -25,9 +25,9 @@ mod watch;
 
 pub use catalog_service::CatalogApi;
 pub use declared::declared;
-pub use error::{ApiError, CatalogRefusal, completed};
+pub use error::{ApiError, completed};
 pub use inference_service::InferenceApi;
 pub use model_service::{ModelApi, ModelApiOptions};
 pub use open_inference::OpenInferenceApi;
 pub use session_service::SessionApi;
-pub use shared_stream::{EncodedRoute, GenerateRoute, WatchRoute};
+pub use shared_stream::{GenerateRoute, WatchRoute};

@@ -11,4 +11,4 @@ mod watch;
 pub use cell::StatusCell;
 pub use hub::{Change, Event, Hub};
 pub use publisher::Publisher;
-pub use watch::{Filter, ResumeError, Watch, WatchItem};
+pub use watch::{Filter, Watch, WatchItem};

@@ -15,10 +15,7 @@ use std::{
 };
 
 use cgroup::Groups;
-pub use devices::{
-    Device, DeviceMonitor, DeviceProcess, DeviceReading, DeviceSource, Driver, DriverUnresponsive,
-    OpenError,
-};
+pub use devices::{Device, DeviceMonitor, DeviceReading, Driver, DriverUnresponsive};
 pub use nvml::Nvml;
 pub use proc::process_memory;
 use proc::{CpuTime, MachineMemory};

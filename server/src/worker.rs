@@ -20,12 +20,12 @@ mod spawner;
 mod stats;
 
 pub use call::{GenerateCall, RequestBounds};
-pub use client::{CallError, Client, LoadEvent, LoadEvents, StatsStream};
+pub use client::{CallError, Client, LoadEvent};
 pub use config::{CommonConfig, ModelFiles, WorkerConfig};
 pub use confine::limit_memory;
-pub use handshake::{HandshakeError, Ready};
+pub use handshake::HandshakeError;
 pub use inspection::{Inspection, ProgressMeasure};
 pub use process::{Exit, Process, SpawnError, Starting};
-pub use reading::{Reading, descendants_cpu_time, memory_of};
+pub use reading::{Reading, descendants_cpu_time};
 pub use spawner::{Program, Spawner};
 pub use stats::EngineStats;

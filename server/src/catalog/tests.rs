@@ -11,12 +11,28 @@ mod switches;
 use std::path::PathBuf;
 
 use super::*;
-use crate::model::Source;
+use crate::model::{Source, Spec};
 
 /// A catalog in a directory of its own.
 struct TestCatalog {
     directory: tempfile::TempDir,
     catalog: Catalog,
+}
+
+impl Catalog {
+    /// Registers `spec` under `id`; where `id` is an alias, its model is meant. The same spec again changes
+    /// nothing.
+    async fn register(
+        &self,
+        id: ModelId,
+        spec: Spec,
+        on_conflict: OnConflict,
+    ) -> Result<CatalogEntry, RegisterError> {
+        let capacity = self.0.capacity;
+        let work =
+            move |change: &mut change::Change<'_>| change.register(id, spec, on_conflict, capacity);
+        self.0.writer.run(work).await
+    }
 }
 
 impl TestCatalog {

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Deserializer};
 
 use super::ConfigError;
+use crate::model::deserialize_from_text;
 
 /// Form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -31,13 +32,11 @@ pub enum Readiness {
 }
 
 /// A span of time, written as `30s`, `1m 30s` or `50ms`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seconds(Duration);
 
 /// A number of bytes, written as `16MiB`, `500kB` or `1048576`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(u64);
 
 /// A text that is not a value of its kind.
@@ -56,6 +55,8 @@ impl LogFormat {
     }
 }
 
+deserialize_from_text!(Seconds, Size);
+
 impl FromStr for Seconds {
     type Err = ValueError;
 
@@ -65,14 +66,6 @@ impl FromStr for Seconds {
                 "{text:?} is not a span of time ({error}): write it like 30s, 5m or 50ms"
             ))
         })
-    }
-}
-
-impl TryFrom<String> for Seconds {
-    type Error = ValueError;
-
-    fn try_from(text: String) -> Result<Self, ValueError> {
-        text.parse()
     }
 }
 
@@ -93,14 +86,6 @@ impl FromStr for Size {
                     "{text:?} is not a size: write it like 16MiB, 500kB or 4096"
                 ))
             })
-    }
-}
-
-impl TryFrom<String> for Size {
-    type Error = ValueError;
-
-    fn try_from(text: String) -> Result<Self, ValueError> {
-        text.parse()
     }
 }
 

@@ -11,8 +11,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hf_hub::{Repo, RepoType};
-
 use super::{DownloadError, file_names, listing::HubFile, selection};
 use crate::model::HubSource;
 
@@ -43,7 +41,7 @@ pub(super) struct Repository {
 impl Repository {
     /// The repository `name` in `cache_dir`, an absolute path without links.
     pub(super) fn new(cache_dir: &Path, name: &str) -> Self {
-        let folder = Repo::new(name.to_owned(), RepoType::Model).folder_name();
+        let folder = format!("models--{}", name.replace('/', "--"));
         Self {
             root: cache_dir.join(folder),
         }

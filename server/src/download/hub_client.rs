@@ -5,7 +5,6 @@
 
 use std::{error::Error, time::Duration};
 
-use hf_hub::{Repo, RepoType};
 use reqwest::{
     Client, RequestBuilder, Response, StatusCode,
     header::{AUTHORIZATION, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, RANGE},
@@ -74,8 +73,11 @@ impl HubClient {
     /// The files of `source`'s repository at the commit that its revision stands for now.
     pub(super) async fn list(&self, source: &HubSource) -> Result<Listing, DownloadError> {
         let what = source_name(source);
-        let path = repository(source, &source.revision).api_url();
-        let url = format!("{}/api/{path}?blobs=true", self.endpoint);
+        let (repository, revision) = (&source.repository, escaped(&source.revision));
+        let url = format!(
+            "{}/api/models/{repository}/revision/{revision}?blobs=true",
+            self.endpoint
+        );
         let response = self.send(self.asking.get(url), &what).await?;
         if !response.status().is_success() {
             return Err(refused(response.status(), response.headers(), &what));
@@ -166,12 +168,11 @@ impl HubClient {
                  ._/-+=@"
             )));
         }
-        let repository = repository(source, commit);
         Ok(format!(
             "{}/{}/resolve/{}/{name}",
             self.endpoint,
-            repository.url(),
-            repository.url_revision()
+            source.repository,
+            escaped(commit)
         ))
     }
 
@@ -254,12 +255,9 @@ fn source_name(source: &HubSource) -> String {
     format!("{} at {}", source.repository, source.revision)
 }
 
-fn repository(source: &HubSource, revision: &str) -> Repo {
-    Repo::with_revision(
-        source.repository.clone(),
-        RepoType::Model,
-        revision.to_owned(),
-    )
+/// A revision in a URL.
+fn escaped(revision: &str) -> String {
+    revision.replace('/', "%2F")
 }
 
 /// The name of contents in the cache: what the hub calls them, as far as that can be a name.

@@ -210,11 +210,6 @@ impl Permit {
         self.queued
     }
 
-    /// Requests that run at the same time on this worker, at most.
-    pub fn max_concurrency(&self) -> u32 {
-        self.queue.occupancy().limits.max_concurrency
-    }
-
     /// Waits until the request has to end, and gives the reason. Safe to cancel.
     pub async fn cut_off(&mut self) -> Failure {
         cut_off(&mut self.cut).await

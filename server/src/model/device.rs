@@ -2,11 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use super::text::{deserialize_from_text, serialize_to_text};
 
 /// What a spec says of its model's device.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RequestedDevice {
     /// The GPU with the most free memory where there is one and a CUDA worker is installed, else the CPU.
     #[default]
@@ -34,6 +33,9 @@ const PREFIX: &str = "cuda:";
 /// Longest UUID in bytes: NVML's buffer.
 const MAX_UUID: usize = 80;
 
+deserialize_from_text!(RequestedDevice);
+serialize_to_text!(RequestedDevice);
+
 impl FromStr for RequestedDevice {
     type Err = InvalidDevice;
 
@@ -49,20 +51,6 @@ impl FromStr for RequestedDevice {
                 requested.ok_or(InvalidDevice)
             }
         }
-    }
-}
-
-impl TryFrom<String> for RequestedDevice {
-    type Error = InvalidDevice;
-
-    fn try_from(text: String) -> Result<Self, InvalidDevice> {
-        text.parse()
-    }
-}
-
-impl From<RequestedDevice> for String {
-    fn from(requested: RequestedDevice) -> Self {
-        requested.to_string()
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use super::text::{deserialize_from_text, serialize_to_text};
 
 /// A type of in-situ quantization, for example "q4k": at most 32 letters, digits and "_", in lower case. Whether the
 /// engine knows it is for the worker to say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quantization(String);
 
 /// A text that is no type of quantization.
@@ -25,6 +24,9 @@ impl Quantization {
     }
 }
 
+deserialize_from_text!(Quantization);
+serialize_to_text!(Quantization);
+
 impl FromStr for Quantization {
     type Err = InvalidQuantization;
 
@@ -40,20 +42,6 @@ impl FromStr for Quantization {
 impl fmt::Display for Quantization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for Quantization {
-    type Error = InvalidQuantization;
-
-    fn try_from(name: String) -> Result<Self, InvalidQuantization> {
-        name.parse()
-    }
-}
-
-impl From<Quantization> for String {
-    fn from(quantization: Quantization) -> Self {
-        quantization.0
     }
 }
 

@@ -156,8 +156,6 @@ pub enum Cause {
     Evicted,
     /// Nobody used it for its idle time-out.
     Idle,
-    /// Its alias was switched to another model.
-    Switched,
 }
 
 /// What the driver has to do.

@@ -264,15 +264,6 @@ impl Hub {
         }
     }
 
-    /// Where all models stand, at one moment, by id.
-    pub fn snapshot(&self) -> BTreeMap<ModelId, Status> {
-        let journal = self.journal();
-        let models = journal.models.iter();
-        models
-            .map(|(id, cell)| (id.clone(), Status::clone(&cell.load())))
-            .collect()
-    }
-
     /// Where the first `limit` models stand, at one moment, by id, and whether there are more.
     pub fn first(&self, limit: usize) -> (Vec<Status>, bool) {
         let journal = self.journal();

@@ -138,11 +138,6 @@ impl Tasks {
         self.tracker.len()
     }
 
-    /// Whether all have ended.
-    pub fn is_empty(&self) -> bool {
-        self.tracker.is_empty()
-    }
-
     /// No more tasks come.
     pub fn close(&self) {
         self.tracker.close();

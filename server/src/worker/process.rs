@@ -145,11 +145,6 @@ impl Process {
         let _ = self.signals.try_send(Signal::KILL);
     }
 
-    /// Sends SIGTERM, if the process has not ended.
-    pub fn terminate(&self) {
-        let _ = self.signals.try_send(Signal::TERM);
-    }
-
     /// Waits until the process was reaped.
     pub async fn exited(&self) -> Exit {
         let mut exit = self.exit.clone();

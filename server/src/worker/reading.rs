@@ -78,11 +78,6 @@ fn cpu_time(stat: &Stat) -> Duration {
     Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
 }
 
-/// The memory of the process `pid`. `None` when it is gone.
-pub fn memory_of(pid: u32) -> Option<Memory> {
-    Reading::take(pid).map(|reading| reading.memory)
-}
-
 fn kib(value: Option<u64>) -> u64 {
     value.unwrap_or(0) * 1024
 }

@@ -1,6 +1,6 @@
 //! Entries come, change and go.
 
-use super::*;
+use super::{super::requests::REMEMBERED, *};
 
 #[tokio::test]
 async fn what_was_answered_survives_a_crash() {

@@ -213,7 +213,7 @@ fn a_terminating_worker_cannot_become_ready() {
 #[test]
 fn every_cause_drains_a_ready_model_first() {
     let load = load(RestartMode::OnFailure);
-    for cause in [Cause::Asked, Cause::Evicted, Cause::Idle, Cause::Switched] {
+    for cause in [Cause::Asked, Cause::Evicted, Cause::Idle] {
         let (state, actions) = then(&load, Stage::Ready, Event::Unload(cause));
         assert_eq!(
             (state.stage(), actions),

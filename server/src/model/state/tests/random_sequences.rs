@@ -109,12 +109,7 @@ fn any_failure() -> impl Strategy<Value = Failure> {
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
-    let cause = prop::sample::select(vec![
-        Cause::Asked,
-        Cause::Evicted,
-        Cause::Idle,
-        Cause::Switched,
-    ]);
+    let cause = prop::sample::select(vec![Cause::Asked, Cause::Evicted, Cause::Idle]);
     prop_oneof![
         4 => any_load().prop_map(Event::Load),
         1 => any_load().prop_map(Event::Reload),
