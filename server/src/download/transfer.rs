@@ -14,8 +14,7 @@ use super::{
     cache::Repository,
     hub_client::{self, HubClient},
     listing::HubFile,
-    part::Turn,
-    part::{PartialFile, PartialFileError, Target},
+    part::{PartialFile, PartialFileError, Target, Turn},
 };
 use crate::model::HubSource;
 

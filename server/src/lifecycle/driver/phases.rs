@@ -5,10 +5,9 @@ mod event;
 mod hosted_worker;
 mod placement;
 
-use futures::future::BoxFuture;
-
 pub(super) use download::{Download, DownloadEvent};
 pub(super) use event::PhaseEvent;
+use futures::future::BoxFuture;
 pub(super) use hosted_worker::{HostedWorker, WorkerMemory};
 pub(super) use placement::{OnGpu, Placement, PlacementRequest, find_placement};
 
