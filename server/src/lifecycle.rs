@@ -50,6 +50,7 @@ pub use devices::{CudaWorker, Devices};
 pub use fatal_prompt::FatalPrompt;
 pub use fleet::Fleet;
 pub use holders::Holder;
+pub use inspection::TooManyReloads;
 pub use loader::{LoadError, LoadOptions, UnloadError, UnloadOptions};
 pub use memory::Memory;
 pub use model::{Facts, Model};

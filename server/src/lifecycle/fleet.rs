@@ -220,6 +220,15 @@ impl Fleet {
         self.loader.load(name, options).await
     }
 
+    /// [`Loader::load_each`].
+    pub async fn load_each(
+        &self,
+        names: Vec<ModelId>,
+        options: &LoadOptions,
+    ) -> Vec<(ModelId, Result<LoadTicket, LoadError>)> {
+        self.loader.load_each(names, options).await
+    }
+
     /// [`Loader::check_load`].
     pub async fn check_load(&self, name: &ModelId, options: &LoadOptions) -> Result<(), LoadError> {
         self.loader.check_load(name, options).await

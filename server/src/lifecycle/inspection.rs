@@ -3,12 +3,13 @@
 //! Only workers read model files: one is started for the inspection alone and ends before it would build an
 //! engine, so that it takes no memory that anybody has to be admitted with.
 
+mod turns;
+
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
+use turns::InspectionTurns;
+pub use turns::TooManyReloads;
 
 use super::{
     context::Context,
@@ -25,46 +26,57 @@ use crate::{
 /// Looks ahead of reloads, a few at the same time.
 pub(super) struct Inspector {
     context: Arc<Context>,
-    permits: Arc<Semaphore>,
+    turns: Arc<InspectionTurns>,
 }
 
-/// Inspections at the same time.
-const MAX_INSPECTIONS: usize = 2;
+/// Why a model is not loaded anew.
+#[derive(Debug)]
+pub(super) enum NoReload {
+    /// It cannot be, or nobody could look.
+    Unfit(Failure),
+    /// Nobody can look for now.
+    TooMany(TooManyReloads),
+}
 
 impl Inspector {
+    /// Inspections at the same time.
+    pub(super) const AT_ONCE: usize = turns::AT_ONCE;
+
     pub(super) fn new(context: Arc<Context>) -> Self {
         Self {
             context,
-            permits: Arc::new(Semaphore::new(MAX_INSPECTIONS)),
+            turns: Arc::default(),
         }
     }
 
     /// Whether the model `id` can be loaded as `spec` says once it has gone, as far as an inspection of its files
-    /// tells, and what there is of memory. Files of the hub are downloaded for it, within `time`. Ends with the
-    /// inspection, or when that takes too long; goes on when the caller stops waiting.
+    /// tells, and what there is of memory. Files of the hub are downloaded for it, and its turn is waited for, within
+    /// `time`. Ends with the inspection, or when that takes too long; goes on when the caller stops waiting.
     ///
     /// # Errors
     ///
-    /// What the worker found, or why none could look.
+    /// What the worker found, or why none could look; or that as many wait for their turn as may.
     pub(super) async fn inspect_ahead(
         &self,
         id: &ModelId,
         spec: &Spec,
         may_evict: bool,
         time: Duration,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), NoReload> {
+        let limit = TimeLimit::new(time);
         let (context, id, spec) = (self.context.clone(), id.clone(), spec.clone());
-        let permits = self.permits.clone();
+        let turns = self.turns.clone();
         let inspected = self.context.tasks.finish(async move {
-            let files = download(&context, &spec, time).await?;
-            let down = || unfinished(Reason::ShuttingDown);
-            let permit = tokio::select! {
-                permit = permits.acquire() => permit,
-                () = context.closing.cancelled() => return Err(down()),
+            let place = turns.queue_up().map_err(NoReload::TooMany)?;
+            let inspected = async {
+                let files = download(&context, &spec, &limit).await?;
+                let _turn = tokio::select! {
+                    turn = timeout_at(limit.end, place.turn()) => turn.map_err(|_| limit.no_turn())?,
+                    () = context.closing.cancelled() => return Err(unfinished(Reason::ShuttingDown)),
+                };
+                inspect(&context, &id, &spec, files, may_evict).await
             };
-            // Closed with the server only.
-            let _permit = permit.map_err(|_| down())?;
-            inspect(&context, &id, &spec, files, may_evict).await
+            inspected.await.map_err(NoReload::Unfit)
         });
         let died = || {
             Failure::new(
@@ -72,7 +84,39 @@ impl Inspector {
                 "the inspection of the model's files ended early",
             )
         };
-        inspected.await.unwrap_or_else(|| Err(died()))
+        let inspected = inspected.await;
+        inspected.unwrap_or_else(|| Err(NoReload::Unfit(died())))
+    }
+}
+
+/// How long all that comes before an inspection may take.
+struct TimeLimit {
+    time: Duration,
+    end: Instant,
+}
+
+impl TimeLimit {
+    fn new(time: Duration) -> Self {
+        let end = Instant::now() + time;
+        Self { time, end }
+    }
+
+    fn not_downloaded(&self) -> Failure {
+        let message = format!(
+            "the model's files were not downloaded within {:.1} s; what has come is kept: load again, or with a longer \
+             timeout",
+            self.time.as_secs_f64()
+        );
+        Failure::new(Reason::LoadTimeout, message)
+    }
+
+    fn no_turn(&self) -> Failure {
+        let message = format!(
+            "the model's files were not inspected within {:.1} s: reloads of other models came first; load again, or \
+             with a longer timeout",
+            self.time.as_secs_f64()
+        );
+        Failure::new(Reason::LoadTimeout, message)
     }
 }
 
@@ -80,7 +124,7 @@ impl Inspector {
 async fn download(
     context: &Context,
     spec: &Spec,
-    time: Duration,
+    limit: &TimeLimit,
 ) -> Result<Option<ModelFiles>, Failure> {
     let Source::HuggingFace(hub) = &spec.source else {
         return Ok(None);
@@ -88,17 +132,10 @@ async fn download(
     context.roots.locate(&spec.source).await?;
     let progress = Progress::default();
     let snapshot = tokio::select! {
-        snapshot = timeout(time, context.downloads.fetch(hub, &progress)) => snapshot,
+        snapshot = timeout_at(limit.end, context.downloads.fetch(hub, &progress)) => snapshot,
         () = context.closing.cancelled() => return Err(unfinished(Reason::ShuttingDown)),
     };
-    let snapshot = snapshot.map_err(|_| {
-        let message = format!(
-            "the model's files were not downloaded within {:.1} s; what has come is kept: load again, or with a longer \
-             timeout",
-            time.as_secs_f64()
-        );
-        Failure::new(Reason::LoadTimeout, message)
-    })?;
+    let snapshot = snapshot.map_err(|_| limit.not_downloaded())?;
     Ok(Some(ModelFiles::Path(snapshot?.path)))
 }
 

@@ -8,6 +8,7 @@ mod unload;
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{StreamExt, stream};
 use tokio::sync::oneshot;
 use tracing::Span;
 pub use unload::{UnloadError, UnloadOptions};
@@ -16,7 +17,7 @@ use super::{
     command::{Command, LoadCommand, LoadOrder, LoadTicket},
     context::{Context, UnknownModel},
     driver::track,
-    inspection::Inspector,
+    inspection::{Inspector, NoReload, TooManyReloads},
     session_id::SessionId,
     sessions::{Sessions, UnknownSession, release_hold},
     source::SourceError,
@@ -56,6 +57,9 @@ pub enum LoadError {
     /// What is to be loaded anew cannot be loaded. The model that is loaded serves on.
     #[error("{0}")]
     Unfit(Failure),
+    /// Too many reloads wait already.
+    #[error(transparent)]
+    TooManyReloads(#[from] TooManyReloads),
     /// The spec was not registered.
     #[error(transparent)]
     Register(RegisterError),
@@ -148,6 +152,21 @@ impl Loader {
             }
         }
         ticket
+    }
+
+    /// As [`Self::load`], for each of `names`, in their order. What is inspected first is so as far as there are turns.
+    pub(super) async fn load_each(
+        &self,
+        names: Vec<ModelId>,
+        options: &LoadOptions,
+    ) -> Vec<(ModelId, Result<LoadTicket, LoadError>)> {
+        let at_once = if options.force { Inspector::AT_ONCE } else { 1 };
+        let load = async |name: ModelId| {
+            let ticket = self.load(&name, options.clone()).await;
+            (name, ticket)
+        };
+        let loads = stream::iter(names).map(load).buffered(at_once);
+        loads.collect().await
     }
 
     /// The load that gave the model `name` its worker, where one serves.
@@ -310,6 +329,15 @@ impl LoadOptions {
             timeout,
             session: None,
             may_evict: true,
+        }
+    }
+}
+
+impl From<NoReload> for LoadError {
+    fn from(error: NoReload) -> Self {
+        match error {
+            NoReload::Unfit(failure) => Self::Unfit(failure),
+            NoReload::TooMany(error) => Self::TooManyReloads(error),
         }
     }
 }

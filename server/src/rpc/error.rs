@@ -88,6 +88,11 @@ pub enum ApiError {
         /// How many that is.
         limit: u32,
     },
+    /// As many reloads wait for the inspection of their files as may.
+    TooManyReloads {
+        /// How many that is.
+        limit: usize,
+    },
     /// The model, its load or its worker failed.
     Failed(Failure),
     /// A load failed that somebody asked for.
@@ -139,6 +144,7 @@ impl From<ApiError> for Status {
             ApiError::NotLoaded { model, why } => status::not_loaded(model, why),
             ApiError::Loading { model, retry } => status::loading(model, retry),
             ApiError::QueueFull { limit } => status::queue_full(limit),
+            ApiError::TooManyReloads { limit } => status::too_many_reloads(limit),
             ApiError::Failed(failure) => failed(failure, []),
             ApiError::LoadFailed {
                 model,

@@ -10,6 +10,7 @@ mod memory;
 mod models;
 mod refusals;
 mod reload_checks;
+mod reload_queue;
 mod reloads;
 mod repeats;
 mod unload_cancels;

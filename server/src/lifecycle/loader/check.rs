@@ -75,12 +75,15 @@ impl Loader {
             .inspector
             .inspect_ahead(model.id(), spec, options.may_evict, options.timeout)
             .await;
-        inspected.map_err(|failure| {
-            let message = match failure.message.ends_with('.') {
-                true => format!("{} {SERVES_ON}", failure.message),
-                false => format!("{}. {SERVES_ON}", failure.message),
-            };
-            LoadError::Unfit(Failure { message, ..failure })
+        inspected.map_err(|error| match error.into() {
+            LoadError::Unfit(failure) => {
+                let message = match failure.message.ends_with('.') {
+                    true => format!("{} {SERVES_ON}", failure.message),
+                    false => format!("{}. {SERVES_ON}", failure.message),
+                };
+                LoadError::Unfit(Failure { message, ..failure })
+            }
+            other => other,
         })
     }
 

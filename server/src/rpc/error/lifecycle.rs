@@ -4,8 +4,8 @@ use super::{ApiError, refusal::CatalogRefusal};
 use crate::{
     catalog::Taken,
     lifecycle::{
-        AdmissionError, FindError, LoadError, SourceError, SwitchError, TooManySessions,
-        UnknownSession, UnloadError,
+        AdmissionError, FindError, LoadError, SourceError, SwitchError, TooManyReloads,
+        TooManySessions, UnknownSession, UnloadError,
     },
     model::ModelId,
 };
@@ -46,6 +46,7 @@ impl From<LoadError> for ApiError {
             LoadError::Session(unknown) => Self::UnknownSession(unknown),
             LoadError::Source(error) => error.into(),
             LoadError::Unfit(failure) => Self::Failed(failure),
+            LoadError::TooManyReloads(TooManyReloads { limit }) => Self::TooManyReloads { limit },
             LoadError::Register(error) => error.into(),
             LoadError::Storage(error) => error.into(),
             LoadError::ShuttingDown => Self::ShuttingDown,

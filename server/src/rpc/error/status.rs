@@ -162,6 +162,15 @@ pub(super) fn queue_full(limit: u32) -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+pub(super) fn too_many_reloads(limit: usize) -> Status {
+    let mut details = details(ErrorReason::QueueFull, [("limit", limit.to_string())]);
+    details.set_retry_info(Some(RESTART_RETRY));
+    let message = format!(
+        "{limit} reloads wait for their files to be inspected already; nothing was changed; try again later"
+    );
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 pub(super) fn call_broken() -> Status {
     let mut details = details(ErrorReason::CallBroken, []);
     details.set_retry_info(Some(RESTART_RETRY));

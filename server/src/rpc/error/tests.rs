@@ -119,6 +119,9 @@ fn what_passes_by_itself_says_when_to_try_again() {
     let full = ApiError::QueueFull { limit: 3 };
     let full = check(full, Code::ResourceExhausted, "QUEUE_FULL");
     assert!(full.retry_info().is_some());
+    let reloads = ApiError::TooManyReloads { limit: 3 };
+    let reloads = check(reloads, Code::ResourceExhausted, "QUEUE_FULL");
+    assert!(reloads.retry_info().is_some());
 }
 
 #[test]

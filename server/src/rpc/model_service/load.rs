@@ -109,14 +109,11 @@ impl Core {
         wait: bool,
     ) -> Result<LoadModelResponse, ApiError> {
         self.check_all(&options)?;
-        let mut tickets = Vec::new();
-        for id in self.fleet.loadable().await? {
-            let ticket = self.fleet.load(&id, options.clone()).await;
-            tickets.push((id, ticket.map_err(ApiError::from)));
-        }
+        let loadable = self.fleet.loadable().await?;
+        let tickets = self.fleet.load_each(loadable, &options).await;
         let mut loads = Vec::new();
         for (id, ticket) in tickets {
-            let load = match ticket {
+            let load = match ticket.map_err(ApiError::from) {
                 Ok(ticket) if wait => {
                     let ended = ended(&self.fleet, ticket).await;
                     ended.map(|ticket| self.answer(&ticket))
