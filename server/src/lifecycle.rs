@@ -14,6 +14,7 @@ mod command;
 mod context;
 mod devices;
 mod driver;
+mod engine;
 mod eviction;
 mod fatal_prompt;
 mod files;

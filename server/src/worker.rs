@@ -23,7 +23,7 @@ pub use call::{GenerateCall, RequestBounds};
 pub use client::{CallError, Client, LoadEvent};
 pub use config::{CommonConfig, ModelFiles, WorkerConfig};
 pub use confine::limit_memory;
-pub use handshake::HandshakeError;
+pub use handshake::{HandshakeError, Ready};
 pub use inspection::{Inspection, ProgressMeasure};
 pub use process::{Exit, Process, SpawnError, Starting};
 pub use reading::{Reading, descendants_cpu_time};

@@ -1114,6 +1114,11 @@ pub struct ServerInfo {
     /// Identifies this run of the server; resume tokens are bound to it.
     #[prost(string, tag = "7")]
     pub epoch: ::prost::alloc::string::String,
+    /// Processors that the engine's kernels for CPUs are built for, as the last worker for a CPU reported it: `x86-64`,
+    /// `x86-64-v2`, `x86-64-v3` (with AVX2), `x86-64-v4` (with AVX-512), or another architecture's name. Empty before
+    /// the first. With less than `x86-64-v3`, quantized models are many times slower than they could be.
+    #[prost(string, tag = "8")]
+    pub engine_kernels: ::prost::alloc::string::String,
 }
 /// The machine, or the container where there is a limit.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1864,8 +1869,8 @@ pub mod model_service_client {
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND for an
         /// unknown model without a `spec`; FAILED_PRECONDITION/SPEC_CONFLICT; PERMISSION_DENIED/
         /// SOURCE_NOT_ALLOWED; UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour;
-        /// NOT_FOUND/SESSION_NOT_FOUND; RESOURCE_EXHAUSTED/LIMIT_REACHED, STORAGE_FULL. With `wait` also how
-        /// the load failed: FAILED_PRECONDITION/MODEL_UNUSABLE, DEVICE_UNAVAILABLE;
+        /// NOT_FOUND/SESSION_NOT_FOUND; RESOURCE_EXHAUSTED/LIMIT_REACHED, STORAGE_FULL, QUEUE_FULL for a reload while
+        /// too many others wait. With `wait` also how the load failed: FAILED_PRECONDITION/MODEL_UNUSABLE, DEVICE_UNAVAILABLE;
         /// RESOURCE_EXHAUSTED/INSUFFICIENT_MEMORY, STORAGE_FULL;
         /// UNAVAILABLE/WORKER_DIED, WORKER_HUNG, HUB_UNAVAILABLE; PERMISSION_DENIED/HUB_DENIED;
         /// DEADLINE_EXCEEDED/LOAD_TIMEOUT, LOAD_STALLED; ABORTED/LOAD_CANCELLED.
@@ -2026,8 +2031,8 @@ pub mod model_service_server {
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND for an
         /// unknown model without a `spec`; FAILED_PRECONDITION/SPEC_CONFLICT; PERMISSION_DENIED/
         /// SOURCE_NOT_ALLOWED; UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour;
-        /// NOT_FOUND/SESSION_NOT_FOUND; RESOURCE_EXHAUSTED/LIMIT_REACHED, STORAGE_FULL. With `wait` also how
-        /// the load failed: FAILED_PRECONDITION/MODEL_UNUSABLE, DEVICE_UNAVAILABLE;
+        /// NOT_FOUND/SESSION_NOT_FOUND; RESOURCE_EXHAUSTED/LIMIT_REACHED, STORAGE_FULL, QUEUE_FULL for a reload while
+        /// too many others wait. With `wait` also how the load failed: FAILED_PRECONDITION/MODEL_UNUSABLE, DEVICE_UNAVAILABLE;
         /// RESOURCE_EXHAUSTED/INSUFFICIENT_MEMORY, STORAGE_FULL;
         /// UNAVAILABLE/WORKER_DIED, WORKER_HUNG, HUB_UNAVAILABLE; PERMISSION_DENIED/HUB_DENIED;
         /// DEADLINE_EXCEEDED/LOAD_TIMEOUT, LOAD_STALLED; ABORTED/LOAD_CANCELLED.
@@ -3436,7 +3441,7 @@ pub enum ErrorReason {
     DeviceUnavailable = 15,
     /// RESOURCE_EXHAUSTED: the model does not fit; QuotaFailure tells what is needed and free.
     InsufficientMemory = 16,
-    /// RESOURCE_EXHAUSTED: the model's queue is full; RetryInfo tells when to try again.
+    /// RESOURCE_EXHAUSTED: the model's queue is full, or too many reloads wait; RetryInfo tells when to try again.
     QueueFull = 17,
     /// RESOURCE_EXHAUSTED: the disk is full.
     StorageFull = 18,

@@ -73,6 +73,7 @@ fn info() -> GetInfoResponse {
     };
     let server = ServerInfo {
         version: "9.8.7".to_owned(),
+        engine_kernels: "x86-64-v3".to_owned(),
         uptime: Some(to_proto_duration(std::time::Duration::from_secs(61))),
         ..Default::default()
     };
@@ -91,7 +92,7 @@ async fn info_is_for_people_and_for_programs() {
     });
     let output = hangarctl(&script, &["info"], "").await;
     let table = text(&output.stdout);
-    for part in ["9.8.7", "1m 1s", "MODEL", "READY"] {
+    for part in ["9.8.7", "x86-64-v3", "1m 1s", "MODEL", "READY"] {
         assert!(table.contains(part), "{part} is not in:\n{table}");
     }
     let output = hangarctl(&script, &["info", "--output", "json"], "").await;

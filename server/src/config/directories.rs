@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hangar_worker_protocol::processor::Level;
 use sha2::{Digest, Sha256};
 
 use super::ConfigError;
@@ -87,12 +88,23 @@ pub(super) fn model_roots(given: Vec<PathBuf>) -> Result<Vec<PathBuf>, ConfigErr
     Ok(roots)
 }
 
-/// The worker's binary, made absolute; by default the one beside the running binary.
+/// The worker's binary, made absolute; by default the best that the processor can run of those beside the running binary.
 pub(super) fn worker(given: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     if let Some(path) = given {
         return absolute("worker", &path);
     }
-    beside("worker", "hangar-worker")
+    let plain = beside("worker", "hangar-worker")?;
+    let best = best_worker(&plain, Level::of_this_processor());
+    Ok(best.unwrap_or(plain))
+}
+
+/// The best worker beside the `plain` one for a processor of `level`: hangar-worker-x86-64-v3, for example. `None`: there is
+/// none but the plain one.
+fn best_worker(plain: &Path, level: Level) -> Option<PathBuf> {
+    level
+        .and_below()
+        .map(|level| plain.with_file_name(format!("hangar-worker-{level}")))
+        .find(|path| check_executable(path).is_ok())
 }
 
 /// The binary `name` beside the running one.
@@ -224,4 +236,29 @@ fn is_short(directory: &Path) -> bool {
 fn absolute(key: &'static str, path: &Path) -> Result<PathBuf, ConfigError> {
     std::path::absolute(path)
         .map_err(|error| ConfigError::invalid(key, format!("{}: {error}", path.display())))
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_worker_that_the_processor_can_run_is_taken() -> io::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let plain = directory.path().join("hangar-worker");
+        assert_eq!(best_worker(&plain, Level::V4), None);
+        for (level, mode) in [(Level::V4, 0o755), (Level::V3, 0o755), (Level::V2, 0o644)] {
+            let path = directory.path().join(format!("hangar-worker-{level}"));
+            fs::write(&path, "")?;
+            fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        }
+        let name = |level| {
+            let best = best_worker(&plain, level)?;
+            Some(best.file_name()?.to_string_lossy().into_owned())
+        };
+        assert_eq!(name(Level::V4).as_deref(), Some("hangar-worker-x86-64-v4"));
+        assert_eq!(name(Level::V3).as_deref(), Some("hangar-worker-x86-64-v3"));
+        assert_eq!(name(Level::V2), None, "it cannot be executed");
+        Ok(())
+    }
 }

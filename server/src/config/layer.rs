@@ -93,7 +93,8 @@ pub struct Layer {
     )]
     #[serde(rename = "model_root", deserialize_with = "values::one_or_more")]
     pub model_roots: Option<Vec<PathBuf>>,
-    /// Binary of the workers [default: hangar-worker beside this binary]
+    /// Binary of the workers [default: of hangar-worker-x86-64-v4, -v3 and hangar-worker beside this binary, the first
+    /// that the processor can run]
     #[arg(
         long,
         env = "HANGAR_WORKER",

@@ -11,13 +11,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use arc_swap::ArcSwapOption;
 pub use find::{FindError, UnknownModel};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Limits, devices::Devices, holders::Holders, load_slots::LoadSlots, memory::Memory,
-    model::Model, source::ModelRoots,
+    Limits, devices::Devices, engine::Engine, holders::Holders, load_slots::LoadSlots,
+    memory::Memory, model::Model, source::ModelRoots,
 };
 use crate::{
     catalog::Catalog,
@@ -74,7 +73,7 @@ pub(super) struct Context {
     pub(super) limits: Limits,
     pub(super) slots: LoadSlots,
     pub(super) tasks: Tasks,
-    pub(super) engine_version: ArcSwapOption<String>,
+    pub(super) engine: Engine,
     pub(super) metrics: ModelMetrics,
     pub(super) memory: Memory,
     pub(super) devices: Arc<Devices>,
@@ -109,7 +108,7 @@ impl Context {
             ),
             limits: resources.limits,
             tasks: resources.supervisor.tasks(),
-            engine_version: ArcSwapOption::empty(),
+            engine: Engine::default(),
             metrics: resources.metrics,
             memory: resources.memory,
             devices: resources.devices,

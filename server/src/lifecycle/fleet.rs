@@ -172,7 +172,12 @@ impl Fleet {
 
     /// Version of the engine, as the last worker told it.
     pub fn engine_version(&self) -> Option<Arc<String>> {
-        self.context.engine_version.load_full()
+        self.context.engine.version()
+    }
+
+    /// What the engine's kernels for CPUs are built for, as the last worker for a CPU told it.
+    pub fn engine_kernels(&self) -> Option<Arc<String>> {
+        self.context.engine.kernels()
     }
 
     /// Whether every required model has been READY or FAILED since the start.

@@ -282,9 +282,7 @@ impl Conversation<'_> {
             }
             Err(_) => return Err(Disconnected::Failed(never_ready(ready_timeout))),
         };
-        self.context
-            .engine_version
-            .store(Some(Arc::new(ready.engine_version)));
+        self.context.engine.heard(&ready, self.config.device);
         let inspection = Box::new(ready.outcome.map_err(Disconnected::Failed)?);
         if let Some(cache) = &self.context.prepared
             && let Some(key) = &inspection.prepared_key

@@ -54,6 +54,10 @@ fn server(fleet: &Fleet, started: Started, epoch: &str) -> ServerInfo {
         start_time: Some(started.at.into()),
         uptime: convert::duration(started.clock.elapsed()),
         epoch: epoch.to_owned(),
+        engine_kernels: fleet
+            .engine_kernels()
+            .map(|kernels| kernels.to_string())
+            .unwrap_or_default(),
     }
 }
 

@@ -17,6 +17,8 @@ use crate::model::Failure;
 pub struct Ready {
     /// Version of the engine.
     pub engine_version: String,
+    /// Level of processors that the worker was built for, by its name.
+    pub kernels: String,
     /// What the model's files tell, or why they are no use.
     pub outcome: Result<Inspection, Failure>,
 }
@@ -63,6 +65,7 @@ pub(super) async fn receive(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Ready
     };
     Ok(Ready {
         engine_version: ready.engine_version,
+        kernels: ready.kernels,
         outcome,
     })
 }
@@ -100,6 +103,7 @@ mod tests {
             protocol_version: version,
             worker_version: String::new(),
             engine_version: "e".to_owned(),
+            kernels: "k".to_owned(),
             outcome,
         };
         ready.encode_length_delimited_to_vec()

@@ -18,4 +18,6 @@ pub enum ExitCode {
     Orphan = 72,
     /// A task that it cannot do without panicked.
     TaskDied = 73,
+    /// It was built for a processor that can do more than this one.
+    Processor = 74,
 }

@@ -1,5 +1,5 @@
-//! What Hangar's server and its workers share: messages and stubs, the frames of their handshake, exit codes, and why
-//! a worker cannot serve its model.
+//! What Hangar's server and its workers share: messages and stubs, the frames of their handshake, exit codes, why a
+//! worker cannot serve its model, and what processors they are built for.
 //!
 //! Private: it changes without notice. Server and worker are installed together; each refuses another
 //! [`PROTOCOL_VERSION`] than its own.
@@ -7,6 +7,7 @@
 mod exit;
 mod failure;
 pub mod frame;
+pub mod processor;
 
 pub use exit::ExitCode;
 pub use failure::FailureReason;

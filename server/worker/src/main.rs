@@ -37,6 +37,7 @@ use hangar_client::status::StatusService;
 use hangar_worker_protocol::{
     ExitCode, PROTOCOL_VERSION,
     frame::{self, FrameError},
+    processor::{self, Level},
     v1::{
         WorkerConfig, WorkerReady, worker_config::Source, worker_ready::Outcome,
         worker_service_server::WorkerServiceServer,
@@ -71,14 +72,20 @@ hangar-worker hosts one model for the hangar server, which starts it by itself.
 There is nothing to be done with it by hand: run `hangar serve` or `hangar demo`.";
 
 fn main() {
-    let code = match arguments() {
+    processor::require();
+    exit_now(begin());
+}
+
+/// What the program was started for. Not a part of `main`, which may only do what every processor can.
+#[inline(never)]
+fn begin() -> ExitCode {
+    match arguments() {
         Some(code) => code,
         None => run().unwrap_or_else(|e| {
             eprintln!("hangar-worker: {e:#}");
             ExitCode::System
         }),
-    };
-    exit_now(code);
+    }
 }
 
 /// Answers a person, if one started the program.
@@ -86,7 +93,8 @@ fn arguments() -> Option<ExitCode> {
     match std::env::args().nth(1).as_deref() {
         Some("--version" | "-V") => {
             let version = env!("CARGO_PKG_VERSION");
-            println!("hangar-worker {version} (mistral.rs {ENGINE_VERSION})");
+            let kernels = Level::of_this_build();
+            println!("hangar-worker {version} (mistral.rs {ENGINE_VERSION}, {kernels})");
             Some(ExitCode::Asked)
         }
         Some("--help" | "-h") => {
@@ -193,6 +201,7 @@ fn write_ready(output: &mut File, outcome: Outcome) -> Result<(), FrameError> {
         protocol_version: PROTOCOL_VERSION,
         worker_version: env!("CARGO_PKG_VERSION").into(),
         engine_version: ENGINE_VERSION.into(),
+        kernels: Level::of_this_build().name().into(),
         outcome: Some(outcome),
     };
     frame::write(output, &ready)

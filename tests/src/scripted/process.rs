@@ -137,6 +137,7 @@ async fn say_ready(config: &WorkerConfig, script: &Script) -> Result<()> {
         protocol_version: config.protocol_version,
         worker_version: env!("CARGO_PKG_VERSION").to_owned(),
         engine_version: "scripted".to_owned(),
+        kernels: "scripted".to_owned(),
         outcome: Some(Outcome::Inspection(inspection(config, script))),
     };
     match &script.ready {

@@ -81,6 +81,7 @@ fn server_fields(server: &ServerInfo, system: &SystemInfo) -> String {
                 .trim()
                 .to_owned(),
         ),
+        ("Kernels", server.engine_kernels.clone()),
         ("Uptime", span_of(server.uptime.as_ref())),
         ("Platform", system.platform.clone()),
         ("CPU", format!("{} cores{usage}", system.cpu_cores)),

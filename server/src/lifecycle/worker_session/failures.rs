@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hangar_worker_protocol::{ExitCode, processor};
+
 use crate::{
     model::{Failure, Reason},
     worker::{Exit, SpawnError},
@@ -33,6 +35,9 @@ pub(super) fn worker_exited(exit: Exit, stderr_tail: &[String]) -> Failure {
     if exit == Exit::Abandoned {
         return Failure::of_a_lost_task();
     }
+    if exit == Exit::Code(ExitCode::Processor as i32) {
+        return wrong_processor(stderr_tail);
+    }
     if exit == Exit::Code(LOADER_FAILED)
         && let Some(library) = stderr_tail.iter().find_map(|line| missing_library(line))
     {
@@ -57,6 +62,23 @@ pub(super) fn worker_exited(exit: Exit, stderr_tail: &[String]) -> Failure {
         message.extend(stderr.chars().take(400));
     }
     Failure::new(Reason::WorkerDied, message)
+}
+
+fn wrong_processor(stderr_tail: &[String]) -> Failure {
+    let missing = stderr_tail
+        .iter()
+        .find_map(|line| line.strip_prefix(processor::MISSING));
+    let message = format!(
+        "the worker cannot be started: it was built for a processor that can do more than this machine's{}{}; build \
+         Hangar on this machine, or install a worker for all machines beside hangar, or name one with --worker",
+        if missing.is_some() {
+            ", which does not have "
+        } else {
+            ""
+        },
+        missing.unwrap_or_default()
+    );
+    Failure::new(Reason::DeviceUnavailable, message)
 }
 
 /// Status with which the dynamic loader ends a program that it cannot start.
@@ -118,6 +140,24 @@ mod tests {
             assert!(failure.message.contains(library), "{}", failure.message);
             assert!(failure.message.contains(from), "{}", failure.message);
         }
+    }
+
+    #[test]
+    fn a_worker_for_another_processor_is_named_with_what_it_needs() {
+        let line = format!("{}avx2 fma", processor::MISSING);
+        let failure = worker_exited(Exit::Code(74), &stderr(&line));
+        assert_eq!(failure.reason, Reason::DeviceUnavailable);
+        assert!(
+            failure.message.contains("not have avx2 fma; build"),
+            "{}",
+            failure.message
+        );
+        let silent = worker_exited(Exit::Code(74), &[]);
+        assert!(
+            silent.message.contains("this machine's; build"),
+            "{}",
+            silent.message
+        );
     }
 
     #[test]

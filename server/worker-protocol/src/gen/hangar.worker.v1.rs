@@ -101,6 +101,9 @@ pub struct WorkerReady {
     /// Version of the engine.
     #[prost(string, tag = "3")]
     pub engine_version: ::prost::alloc::string::String,
+    /// Level of processors that the worker was built for, for example `x86-64-v3`.
+    #[prost(string, tag = "6")]
+    pub kernels: ::prost::alloc::string::String,
     /// What the worker found.
     #[prost(oneof = "worker_ready::Outcome", tags = "4, 5")]
     pub outcome: ::core::option::Option<worker_ready::Outcome>,

@@ -133,6 +133,7 @@ async fn the_server_and_its_system_are_described() -> Result<()> {
     let about = info.server.context("a server")?;
     assert_eq!(about.engine, "mistral.rs");
     assert_eq!(about.engine_version, "scripted");
+    assert_eq!(about.engine_kernels, "scripted");
     assert!(!about.version.is_empty() && !about.epoch.is_empty());
     assert!(about.start_time.is_some() && about.uptime.is_some());
     let system = info.system.context("a system")?;
