@@ -47,8 +47,10 @@ pub struct GenerateStream {
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
-    /// The text.
+    /// The text; of several answers, that of the first.
     pub text: String,
+    /// What the model thought before it, where that is told apart.
+    pub reasoning: String,
     /// Why it ended and what it took.
     pub done: GenerateDone,
 }
@@ -67,6 +69,12 @@ impl Generate {
     /// Text to go on with, as it is. In place of messages.
     pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
         self.request.prompt = prompt.into();
+        self
+    }
+
+    /// The prompt as tokens, as it is. In place of messages.
+    pub fn prompt_token_ids(mut self, tokens: impl Into<Vec<u32>>) -> Self {
+        self.request.prompt_token_ids = tokens.into();
         self
     }
 
@@ -278,11 +286,21 @@ impl Generate {
     /// MODEL_UNLOADED, WORKER_DIED, WORKER_HUNG or DEADLINE_EXCEEDED.
     pub async fn text(self) -> Result<Completion, Error> {
         let mut stream = self.stream().await?;
-        let mut text = String::new();
+        let (mut text, mut reasoning) = (String::new(), String::new());
         while let Some(event) = stream.next().await {
             match event? {
-                GenerateEvent::Chunk(chunk) => text.push_str(&chunk.text),
-                GenerateEvent::Done(done) => return Ok(Completion { text, done }),
+                GenerateEvent::Chunk(chunk) if chunk.index > 0 => {}
+                GenerateEvent::Chunk(chunk) => {
+                    text.push_str(&chunk.text);
+                    reasoning.push_str(&chunk.reasoning);
+                }
+                GenerateEvent::Done(done) => {
+                    return Ok(Completion {
+                        text,
+                        reasoning,
+                        done,
+                    });
+                }
             }
         }
         Err(UNFINISHED)

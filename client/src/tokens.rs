@@ -4,7 +4,7 @@ use crate::{
     call::UnaryCall,
     client::Client,
     error::Error,
-    v1::{DetokenizeRequest, TokenizeRequest},
+    v1::{ChatMessage, DetokenizeRequest, TokenizeRequest, TokenizeResponse, Tool},
 };
 
 /// A Tokenize call. Made by [`Client::tokenize`].
@@ -30,7 +30,7 @@ impl Tokenize {
             request: TokenizeRequest {
                 model_id,
                 text,
-                add_special_tokens: false,
+                ..Default::default()
             },
         }
     }
@@ -41,12 +41,55 @@ impl Tokenize {
         self
     }
 
+    /// Adds a message of a conversation, which takes the text's place: the model's chat template makes a prompt of
+    /// it, as for [`Client::generate`].
+    pub fn message(mut self, role: impl Into<String>, content: impl Into<String>) -> Self {
+        self.request.messages.push(ChatMessage {
+            role: role.into(),
+            content: content.into(),
+            ..Default::default()
+        });
+        self
+    }
+
+    /// A function that the model may call. Only for messages.
+    pub fn tool(mut self, tool: Tool) -> Self {
+        self.request.tools.push(tool);
+        self
+    }
+
+    /// Sets a variable of the chat template, for example `enable_thinking` to `false`. Only for messages.
+    pub fn template_option(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<prost_types::Value>,
+    ) -> Self {
+        let options = self.request.chat_template_options.get_or_insert_default();
+        options.fields.insert(name.into(), value.into());
+        self
+    }
+
+    /// Changes the request in ways that the other methods do not offer.
+    pub fn with(mut self, change: impl FnOnce(&mut TokenizeRequest)) -> Self {
+        change(&mut self.request);
+        self
+    }
+
     /// Gives the tokens. Tried again when the server cannot be reached.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] with MODEL_NOT_FOUND, MODEL_NOT_LOADED or MODEL_LOADING.
     pub async fn send(self) -> Result<Vec<u32>, Error> {
+        Ok(self.send_for_prompt().await?.token_ids)
+    }
+
+    /// Gives the tokens, and the prompt that the chat template made of the messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), and INVALID_FIELD or UNSUPPORTED_BY_MODEL for messages that the model does not take.
+    pub async fn send_for_prompt(self) -> Result<TokenizeResponse, Error> {
         let deadline = Some(self.client.settings().timeout);
         let call = UnaryCall {
             method: "hangar.v1.InferenceService/Tokenize",
@@ -57,10 +100,7 @@ impl Tokenize {
             let mut stub = stub.clone();
             async move { stub.tokenize(request).await }
         };
-        Ok(call
-            .send(self.client.settings(), self.request, send)
-            .await?
-            .token_ids)
+        call.send(self.client.settings(), self.request, send).await
     }
 }
 

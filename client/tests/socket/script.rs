@@ -188,7 +188,10 @@ impl InferenceService for Script {
 
     async fn tokenize(&self, request: Request<TokenizeRequest>) -> Answer<TokenizeResponse> {
         let token_ids = request.into_inner().text.bytes().map(u32::from).collect();
-        Ok(Response::new(TokenizeResponse { token_ids }))
+        Ok(Response::new(TokenizeResponse {
+            token_ids,
+            ..Default::default()
+        }))
     }
 
     async fn detokenize(&self, _: Request<DetokenizeRequest>) -> Answer<DetokenizeResponse> {

@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 
-use super::{DataType, Failure, Format, Generation, LoadId, ModelId, ModelKind, Progress};
+use super::{
+    ConversationSupport, DataType, Failure, Format, Generation, LoadId, ModelId, ModelKind,
+    Progress,
+};
 
 /// Where a model stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,6 +137,7 @@ pub struct Metadata {
     pub resolved_revision: String,
     pub prepared: bool,
     pub embedding_size: u32,
+    pub conversation: Option<ConversationSupport>,
     pub load_duration: Option<Duration>,
     pub loaded: Option<SystemTime>,
 }

@@ -12,6 +12,7 @@ mod outbox;
 mod parts;
 mod peek;
 mod span;
+mod tokens;
 mod tools;
 mod values;
 
@@ -21,7 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
-pub(super) use check::{Generate, parse};
+pub(super) use check::{Generate, check_tokenize, parse};
 use futures::Stream;
 use hangar_client::v1::{GenerateDone, GenerateResponse};
 use outbox::{Inbox, Outbox};

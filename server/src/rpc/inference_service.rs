@@ -89,13 +89,10 @@ impl InferenceService for InferenceApi {
         request: Request<TokenizeRequest>,
     ) -> Result<Response<TokenizeResponse>, Status> {
         let request = request.into_inner();
-        let ask = |mut client: Client| async move {
-            let token_ids = client
-                .tokenize(request.text, request.add_special_tokens)
-                .await?;
-            Ok(TokenizeResponse { token_ids })
-        };
-        self.ask_unscheduled(&request.model_id, ask).await
+        generate::check_tokenize(&request)?;
+        let name = request.model_id.clone();
+        let ask = |mut client: Client| async move { client.tokenize(request).await };
+        self.ask_unscheduled(&name, ask).await
     }
 
     async fn detokenize(

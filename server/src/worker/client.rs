@@ -161,26 +161,23 @@ impl Client {
         Ok(answer.into_inner().embeddings)
     }
 
-    /// Splits a text into tokens, with those that the tokenizer puts around a text if `add_special_tokens`.
+    /// Splits a text or a conversation into tokens.
     ///
     /// # Errors
     ///
     /// As [`Self::generate`].
     pub async fn tokenize(
         &mut self,
-        text: String,
-        add_special_tokens: bool,
-    ) -> Result<Vec<u32>, Status> {
+        request: v1::TokenizeRequest,
+    ) -> Result<v1::TokenizeResponse, Status> {
         let request = TokenizeRequest {
-            text,
-            add_special_tokens,
+            request: Some(request),
         };
-        Ok(self
-            .stubs
-            .tokenize(traced(request))
-            .await?
-            .into_inner()
-            .token_ids)
+        let answer = self.stubs.tokenize(traced(request)).await?.into_inner();
+        Ok(v1::TokenizeResponse {
+            token_ids: answer.token_ids,
+            prompt: answer.prompt,
+        })
     }
 
     /// Puts tokens together to a text, without tokens such as that of a text's end if `skip_special_tokens`.

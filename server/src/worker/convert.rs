@@ -16,7 +16,9 @@ use super::{
     stats::EngineStats,
 };
 use crate::{
-    model::{EngineInputs, Failure, KvBlocks, Metadata, Pace, Reason},
+    model::{
+        ConversationSupport, EngineInputs, Failure, KvBlocks, Metadata, Pace, Reason, Support,
+    },
     wire,
 };
 
@@ -119,8 +121,22 @@ pub(super) fn metadata(message: v1::ModelMetadata) -> Metadata {
         resolved_revision: message.resolved_revision,
         prepared: message.prepared,
         embedding_size: message.embedding_size,
+        conversation: message.conversation.map(conversation),
         load_duration: None,
         loaded: None,
+    }
+}
+
+fn conversation(message: v1::ConversationSupport) -> ConversationSupport {
+    let support = |support: Option<v1::Support>| {
+        let v1::Support { supported, why_not } = support.unwrap_or_default();
+        Support { supported, why_not }
+    };
+    ConversationSupport {
+        messages: support(message.messages),
+        tools: support(message.tools),
+        images: support(message.images),
+        thinking: support(message.thinking),
     }
 }
 

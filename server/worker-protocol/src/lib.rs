@@ -13,7 +13,7 @@ pub use exit::ExitCode;
 pub use failure::FailureReason;
 
 /// Version of the protocol. Raised with every change that the other side does not understand.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Generated messages and stubs of `hangar.worker.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -31,10 +31,10 @@ pub(crate) enum Notation {
 pub(crate) struct Function {
     /// Its name.
     pub(crate) name: String,
-    /// What it does.
-    pub(crate) description: String,
     /// JSON schema of its parameters.
     pub(crate) parameters: Value,
+    /// As the chat template gets it.
+    pub(crate) definition: Value,
 }
 
 /// Looks for calls in an answer.
@@ -175,20 +175,6 @@ fn move_references(schema: &mut Value, to: &str) {
             }
         }
         _ => {}
-    }
-}
-
-impl Function {
-    /// As chat templates get it.
-    pub(crate) fn for_template(&self) -> Value {
-        json!({
-            "type": "function",
-            "function": {
-                "name": self.name,
-                "description": self.description,
-                "parameters": self.parameters,
-            },
-        })
     }
 }
 

@@ -6,6 +6,7 @@
 pub(crate) mod answer;
 mod bounds;
 pub(crate) mod chat;
+mod chat_prompt;
 mod conversation;
 mod embed;
 mod embedder;
@@ -18,9 +19,14 @@ pub(crate) mod pace;
 pub(crate) mod picker;
 pub(crate) mod prompt;
 mod request;
+mod responses;
 pub(crate) mod sampling;
 pub(crate) mod scheduler;
+mod several;
+mod support;
 pub(crate) mod tap;
+pub(crate) mod thinking;
+pub(crate) mod token_rules;
 mod tools;
 mod warm_up;
 
@@ -34,7 +40,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    engine::{chat::Chat, embedder::Embedder, scheduler::Scheduler},
+    engine::{chat::Chat, embedder::Embedder, scheduler::Scheduler, thinking::Marks},
     grammar::Grammars,
     inspect::Limits,
     stats::Stats,
@@ -52,6 +58,10 @@ pub(crate) struct Engine {
     grammars: Grammars,
     /// How conversations are put, or why they cannot be.
     chat: Result<Chat, String>,
+    /// What the model writes around what it thinks, if that is known.
+    thinking: Option<Marks>,
+    /// Token at the beginning of a text, if the model has one.
+    bos_token: Option<String>,
     /// How vectors are made, for an embedding model.
     embedder: Option<Embedder>,
     /// Longest sequence of prompt and answer in tokens.

@@ -7,6 +7,7 @@
 mod adapters;
 mod architecture;
 mod bidirectional;
+mod chat_templates;
 mod directory;
 mod directory_files;
 mod embedding;
@@ -33,12 +34,12 @@ use std::path::Path;
 
 pub(crate) use adapters::Adapter;
 pub(crate) use architecture::Limits;
+pub(crate) use chat_templates::Templates;
 pub(crate) use directory_files::DirectoryFiles;
 use hangar_client::v1::{ModelFormat, ModelKind};
 use hangar_worker_protocol::v1::WorkerConfig;
 pub(crate) use inspection::{Files, InSitu, Inspection};
 pub(crate) use kv_cache::KvPlan;
-pub(crate) use language::template_source;
 pub(crate) use modules::{Modules, Pooling};
 pub(crate) use multimodal::Multimodal;
 

@@ -280,18 +280,15 @@ impl WorkerService for Worker {
         &self,
         request: Request<TokenizeRequest>,
     ) -> Result<Response<TokenizeResponse>, Status> {
-        let vocabulary = self.engine()?.vocabulary().clone();
+        let engine = Arc::clone(self.engine()?);
         let span = span("worker.tokenize", &request);
-        let request = request.into_inner();
+        let request = request.into_inner().request.unwrap_or_default();
         if request.text.len() > MAX_TEXT {
             return Err(status::invalid_field("text", "must have at most 1 MiB"));
         }
-        let tokens = move || vocabulary.encode(&request.text, request.add_special_tokens);
-        let token_ids = blocking(tokens)
-            .instrument(span)
-            .await?
-            .map_err(|why| status::invalid_field("text", why))?;
-        Ok(Response::new(TokenizeResponse { token_ids }))
+        let tokens = move || engine.tokenize(request);
+        let (token_ids, prompt) = blocking(tokens).instrument(span).await??;
+        Ok(Response::new(TokenizeResponse { token_ids, prompt }))
     }
 
     async fn detokenize(

@@ -138,7 +138,7 @@ impl Answer {
         let chunk = GenerateChunk {
             text,
             token_ids: vec![self.made % 256],
-            logprobs: Vec::new(),
+            ..GenerateChunk::default()
         };
         if self.made == 0 {
             self.worker.prompts().leave(self.prompt().into(), true);
@@ -161,6 +161,7 @@ impl Answer {
             usage: Some(Usage {
                 prompt_tokens: self.prompt(),
                 completion_tokens: self.made,
+                reasoning_tokens: 0,
             }),
             timings: Some(GenerateTimings {
                 queued: self.request.queued,

@@ -94,8 +94,12 @@ impl WorkerService for Service {
         tokio::task::spawn_blocking(move || work_for(work))
             .await
             .map_err(|error| Status::internal(error.to_string()))?;
-        let token_ids = request.into_inner().text.bytes().map(u32::from).collect();
-        Ok(Response::new(TokenizeResponse { token_ids }))
+        let text = request.into_inner().request.unwrap_or_default().text;
+        let token_ids = text.bytes().map(u32::from).collect();
+        Ok(Response::new(TokenizeResponse {
+            token_ids,
+            prompt: String::new(),
+        }))
     }
 
     async fn detokenize(

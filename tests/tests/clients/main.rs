@@ -3,5 +3,6 @@
 mod conformance;
 mod grpcurl;
 mod languages;
+mod prompts;
 mod reflection;
 mod tritonclient;

@@ -207,7 +207,24 @@ fn general_fields(model: &ModelInfo, status: &ModelStatus) -> [Field; 19] {
     ]
 }
 
-fn metadata_fields(metadata: &ModelMetadata) -> [Field; 18] {
+/// What conversations with the model may have.
+fn taken(metadata: &ModelMetadata) -> String {
+    let Some(known) = &metadata.conversation else {
+        return String::new();
+    };
+    let all = [
+        ("messages", &known.messages),
+        ("tools", &known.tools),
+        ("images", &known.images),
+        ("thinking", &known.thinking),
+    ];
+    let taken = all
+        .into_iter()
+        .filter(|(_, it)| it.as_ref().is_some_and(|it| it.supported));
+    taken.map(|(name, _)| name).collect::<Vec<_>>().join(", ")
+}
+
+fn metadata_fields(metadata: &ModelMetadata) -> [Field; 19] {
     [
         ("Architecture", metadata.architecture.clone()),
         ("Name", metadata.model_name.clone()),
@@ -223,6 +240,7 @@ fn metadata_fields(metadata: &ModelMetadata) -> [Field; 18] {
             short(metadata.dtype().as_str_name(), "DATA_TYPE_").to_owned(),
         ),
         ("Quantization", metadata.quantization.clone()),
+        ("Takes", taken(metadata)),
         ("Context", unless_zero(metadata.context_length.into())),
         ("Vocabulary", unless_zero(metadata.vocabulary_size.into())),
         ("Vectors of", unless_zero(metadata.embedding_size.into())),

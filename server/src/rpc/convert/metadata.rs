@@ -6,7 +6,7 @@ use hangar_client::v1;
 
 use super::duration;
 use crate::{
-    model::{Metadata, Source},
+    model::{ConversationSupport, Metadata, Source, Support},
     wire::{dtype, format, kind},
 };
 
@@ -43,5 +43,21 @@ pub(in crate::rpc) fn metadata_message(
         trained_context_length: metadata.trained_context_length,
         prepared: metadata.prepared,
         embedding_size: metadata.embedding_size,
+        conversation: metadata.conversation.as_ref().map(conversation),
+    }
+}
+
+fn conversation(known: &ConversationSupport) -> v1::ConversationSupport {
+    let support = |support: &Support| {
+        Some(v1::Support {
+            supported: support.supported,
+            why_not: support.why_not.clone(),
+        })
+    };
+    v1::ConversationSupport {
+        messages: support(&known.messages),
+        tools: support(&known.tools),
+        images: support(&known.images),
+        thinking: support(&known.thinking),
     }
 }

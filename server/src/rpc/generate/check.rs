@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use hangar_client::v1::{Constraint, GenerateRequest, constraint::Constraint as Notation};
+use hangar_client::v1::{
+    Constraint, GenerateRequest, TokenizeRequest, constraint::Constraint as Notation,
+};
 use prost::Message;
 use prost_types::Struct;
 
-use super::{parts, tools, values::is_plain};
+use super::{parts, tokens, tools, values::is_plain};
 use crate::{
     lifecycle::{ModelRequest, Operation},
     model::Sampling,
@@ -31,7 +33,13 @@ const MAX_OPTIONS: usize = 64 << 10;
 const MAX_OPTIONS_DEPTH: usize = 16;
 
 /// Variables of chat templates that come from other fields.
-const RESERVED_OPTIONS: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
+const RESERVED_OPTIONS: [&str; 5] = [
+    "messages",
+    "tools",
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+];
 
 /// A checked request.
 #[derive(Debug)]
@@ -70,6 +78,39 @@ pub(in crate::rpc) fn parse(
     })
 }
 
+/// Checks a request to split something into tokens: a conversation has the limits that it has for Generate.
+///
+/// # Errors
+///
+/// All that is wrong with it.
+pub(in crate::rpc) fn check_tokenize(request: &TokenizeRequest) -> Result<(), ApiError> {
+    let mut violations = Violations::default();
+    if request.messages.is_empty() {
+        let options = request.chat_template_options.is_some()
+            || !request.chat_template_options_json.is_empty();
+        for (given, field) in [
+            (!request.tools.is_empty(), "tools"),
+            (!request.tool_choice.is_empty(), "tool_choice"),
+            (options, "chat_template_options"),
+        ] {
+            violations.check(!given, field, "needs messages");
+        }
+        return violations.finish();
+    }
+    let free = request.text.is_empty() && !request.add_special_tokens;
+    violations.check(free, "text", "give either text or messages, not both");
+    violations.finish()?;
+    check(&GenerateRequest {
+        messages: request.messages.clone(),
+        tools: request.tools.clone(),
+        tool_choice: request.tool_choice.clone(),
+        chat_template_options: request.chat_template_options.clone(),
+        chat_template_options_json: request.chat_template_options_json.clone(),
+        ..GenerateRequest::default()
+    })
+    .map(drop)
+}
+
 /// Checks `request`; gives the time that it is to take, and its sampling.
 fn check(request: &GenerateRequest) -> Result<(Option<Duration>, Sampling), ApiError> {
     let mut violations = Violations::default();
@@ -82,11 +123,8 @@ fn check(request: &GenerateRequest) -> Result<(Option<Duration>, Sampling), ApiE
     if let Some(constraint) = &request.constraint {
         check_constraint(constraint, &mut violations);
     }
-    if let Some(options) = &request.chat_template_options {
-        let field = "chat_template_options";
-        violations.check(!request.messages.is_empty(), field, "needs messages");
-        check_options(options, &mut violations);
-    }
+    check_options(request, &mut violations);
+    tokens::check(request, &mut violations);
     violations.request_id(&request.request_id);
     let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
     violations.finish()?;
@@ -94,19 +132,32 @@ fn check(request: &GenerateRequest) -> Result<(Option<Duration>, Sampling), ApiE
 }
 
 fn check_text(request: &GenerateRequest, violations: &mut Violations) {
-    let one = request.prompt.is_empty() != request.messages.is_empty();
-    violations.check(one, "prompt", "give exactly one of prompt and messages");
-    let messages = request.messages.iter().map(|message| message.content.len());
+    let given = [
+        !request.prompt.is_empty(),
+        !request.prompt_token_ids.is_empty(),
+        !request.messages.is_empty(),
+    ];
+    let one = given.into_iter().filter(|given| *given).count() == 1;
+    let what = "give exactly one of prompt, prompt_token_ids and messages";
+    violations.check(one, "prompt", what);
+    let messages = request.messages.iter();
+    let messages = messages.map(|it| it.content.len() + it.reasoning.len() + it.name.len());
     let parts = parts::text_bytes(&request.messages) + tools::call_bytes(&request.messages);
     let text = request.prompt.len() + messages.sum::<usize>() + parts;
     violations.check(text <= MAX_TEXT, "prompt", "must have at most 8 MiB");
     for (n, message) in request.messages.iter().enumerate() {
         let known = matches!(
             message.role.as_str(),
-            "system" | "user" | "assistant" | "tool"
+            "system" | "developer" | "user" | "assistant" | "tool"
         );
-        let what = "must be \"system\", \"user\", \"assistant\" or \"tool\"";
+        let what = "must be \"system\", \"developer\", \"user\", \"assistant\" or \"tool\"";
         violations.check(known, &format!("messages[{n}].role"), what);
+        let thought = message.reasoning.is_empty() || message.role == "assistant";
+        let what = "only messages of role \"assistant\" may have some";
+        violations.check(thought, &format!("messages[{n}].reasoning"), what);
+        if let Some(fields) = &message.fields {
+            check_fields(fields, &format!("messages[{n}].fields"), violations);
+        }
     }
 }
 
@@ -117,7 +168,7 @@ fn check_logprobs(request: &GenerateRequest, violations: &mut Violations) {
         "top_logprobs",
         "must be at most 20",
     );
-    let has_logprobs = top == 0 || request.logprobs;
+    let has_logprobs = top == 0 || request.logprobs || request.prompt_logprobs;
     violations.check(has_logprobs, "top_logprobs", "needs logprobs");
 }
 
@@ -135,22 +186,53 @@ fn check_constraint(constraint: &Constraint, violations: &mut Violations) {
     );
 }
 
-fn check_options(options: &Struct, violations: &mut Violations) {
+fn check_options(request: &GenerateRequest, violations: &mut Violations) {
     const FIELD: &str = "chat_template_options";
-    let size = options.encoded_len();
-    violations.check(size <= MAX_OPTIONS, FIELD, "must have at most 64 KiB");
-    let mut values = options.fields.values();
-    let plain = values.all(|value| is_plain(value, MAX_OPTIONS_DEPTH));
-    violations.check(
-        plain,
-        FIELD,
-        "must be nested at most 16 deep and hold finite numbers",
-    );
+    const AS_JSON: &str = "chat_template_options_json";
+    let text = request.chat_template_options_json.as_str();
+    let (field, names) = match (&request.chat_template_options, text) {
+        (None, "") => return,
+        (Some(_), text) if !text.is_empty() => {
+            let what = "give either this or chat_template_options, not both";
+            return violations.add(AS_JSON, what);
+        }
+        (Some(options), _) => {
+            check_fields(options, FIELD, violations);
+            (FIELD, options.fields.keys().cloned().collect())
+        }
+        (None, text) => (AS_JSON, names(text, violations)),
+    };
+    violations.check(!request.messages.is_empty(), field, "needs messages");
     for name in RESERVED_OPTIONS {
-        let free = !options.fields.contains_key(name);
-        let field = format!("{FIELD}.{name}");
-        violations.check(free, &field, "is a variable that other fields set");
+        let free = !names.iter().any(|given| given == name);
+        let field = format!("{field}.{name}");
+        violations.check(free, &field, "is a variable that callers do not set");
     }
+}
+
+/// Names of the options in a text.
+fn names(text: &str, violations: &mut Violations) -> Vec<String> {
+    const FIELD: &str = "chat_template_options_json";
+    let small = text.len() <= MAX_OPTIONS;
+    violations.check(small, FIELD, "must have at most 64 KiB");
+    let given: Option<serde_json::Map<String, serde_json::Value>> =
+        serde_json::from_str(text).ok().filter(|_| small);
+    violations.check(given.is_some() || !small, FIELD, "must be a JSON object");
+    given
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// Checks values that a chat template gets.
+fn check_fields(fields: &Struct, field: &str, violations: &mut Violations) {
+    let size = fields.encoded_len();
+    violations.check(size <= MAX_OPTIONS, field, "must have at most 64 KiB");
+    let mut values = fields.fields.values();
+    let plain = values.all(|value| is_plain(value, MAX_OPTIONS_DEPTH));
+    let what = "must be nested at most 16 deep and hold finite numbers";
+    violations.check(plain, field, what);
 }
 
 #[cfg(test)]

@@ -30,8 +30,8 @@ struct Shared(Mutex<Held>);
 #[derive(Default)]
 struct Held {
     chunks: VecDeque<Bytes>,
-    /// What came after these.
-    rest: Option<GenerateChunk>,
+    /// What came after these: one chunk of each answer.
+    rest: VecDeque<GenerateChunk>,
     last: Option<Response>,
     ended: bool,
     caller: Option<Waker>,
@@ -54,15 +54,15 @@ impl Outbox {
     /// When it cannot be decoded, should it have to be.
     pub(super) fn put(&mut self, response: Bytes) -> Result<(), DecodeError> {
         self.0.change(|held| {
-            if held.rest.is_none() && held.chunks.len() < CHUNKS {
+            if held.rest.is_empty() && held.chunks.len() < CHUNKS {
                 held.chunks.push_back(response);
                 return Ok(());
             }
-            let rest = held.rest.get_or_insert_default();
             if let Some(Event::Chunk(chunk)) = GenerateResponse::decode(response)?.event {
-                rest.text.push_str(&chunk.text);
-                rest.token_ids.extend(chunk.token_ids);
-                rest.logprobs.extend(chunk.logprobs);
+                match held.rest.back_mut() {
+                    Some(rest) if rest.index == chunk.index => append(rest, chunk),
+                    _ => held.rest.push_back(chunk),
+                }
             }
             Ok(())
         })
@@ -99,7 +99,7 @@ impl Inbox {
         if let Some(response) = held.chunks.pop_front() {
             return Poll::Ready(Some(Ok(response)));
         }
-        if let Some(rest) = held.rest.take() {
+        if let Some(rest) = held.rest.pop_front() {
             drop(held);
             let event = Some(Event::Chunk(rest));
             let response = GenerateResponse { event }.encode_to_vec();
@@ -111,6 +111,15 @@ impl Inbox {
         held.caller = Some(context.waker().clone());
         Poll::Pending
     }
+}
+
+/// Adds a chunk of the same answer.
+fn append(rest: &mut GenerateChunk, chunk: GenerateChunk) {
+    rest.text.push_str(&chunk.text);
+    rest.reasoning.push_str(&chunk.reasoning);
+    rest.token_ids.extend(chunk.token_ids);
+    rest.logprobs.extend(chunk.logprobs);
+    rest.prompt_logprobs.extend(chunk.prompt_logprobs);
 }
 
 impl Shared {
@@ -138,7 +147,9 @@ mod tests {
         let chunk = GenerateChunk {
             text: format!("{token} "),
             token_ids: vec![token],
-            logprobs: Vec::new(),
+            reasoning: format!("<{token}>"),
+            index: token / 90,
+            ..GenerateChunk::default()
         };
         let event = Some(Event::Chunk(chunk));
         GenerateResponse { event }.encode_to_vec().into()
@@ -156,6 +167,7 @@ mod tests {
         }
         outbox.end(Ok(Bytes::new()));
         let (mut chunks, mut tokens, mut text) = (0, Vec::new(), String::new());
+        let (mut reasoning, mut indices) = (String::new(), Vec::new());
         while let Some(Ok(response)) = next(&mut inbox).await {
             let response = GenerateResponse::decode(response).expect("a response");
             let Some(Event::Chunk(chunk)) = response.event else {
@@ -164,8 +176,17 @@ mod tests {
             chunks += 1;
             tokens.extend(chunk.token_ids);
             text.push_str(&chunk.text);
+            reasoning.push_str(&chunk.reasoning);
+            indices.push(chunk.index);
         }
-        assert_eq!(chunks, CHUNKS + 1);
+        assert_eq!(chunks, CHUNKS + 2, "what is of one answer is put together");
+        assert_eq!(indices.split_off(CHUNKS), [0, 1]);
+        assert_eq!(
+            reasoning,
+            (0..100)
+                .map(|token| format!("<{token}>"))
+                .collect::<String>()
+        );
         assert_eq!(tokens, (0..100).collect::<Vec<_>>());
         assert_eq!(
             text,
@@ -182,7 +203,7 @@ mod tests {
         for token in 0..100 {
             outbox.put(chunk(token)).expect("a chunk");
         }
-        for _ in 0..=CHUNKS {
+        for _ in 0..CHUNKS + 2 {
             assert!(next(&mut inbox).await.is_some());
         }
         outbox.put(chunk(100)).expect("a chunk");

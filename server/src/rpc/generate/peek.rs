@@ -28,6 +28,9 @@ const DONE: usize = 2;
 const TEXT: usize = 1;
 const TOKEN_IDS: usize = 2;
 const LOGPROBS: usize = 3;
+const REASONING: usize = 4;
+const INDEX: usize = 5;
+const PROMPT_LOGPROBS: usize = 6;
 
 /// Types of fields on the wire.
 const VARINT: usize = 0;
@@ -38,6 +41,7 @@ const FIXED32: usize = 5;
 /// Looks into an encoded `GenerateResponse`.
 pub(super) fn peek(mut response: &[u8]) -> Result<Peek, Malformed> {
     let (number, event) = field(&mut response)?;
+    let event = event.bytes();
     if !response.is_empty() {
         return Err(Malformed("more follows the event"));
     }
@@ -57,20 +61,21 @@ fn tokens(mut chunk: &[u8]) -> Result<u32, Malformed> {
     let mut tokens = 0;
     while !chunk.is_empty() {
         match field(&mut chunk)? {
-            (TEXT, Some(text)) => {
+            (TEXT | REASONING, Held::Bytes(text)) => {
                 std::str::from_utf8(text).map_err(|_| Malformed("the text is not UTF-8"))?;
             }
-            (TOKEN_IDS, Some(mut ids)) => {
+            (TOKEN_IDS, Held::Bytes(mut ids)) => {
                 while !ids.is_empty() {
                     varint(&mut ids)?;
                     tokens += 1;
                 }
             }
-            (LOGPROBS, Some(logprob)) => {
+            (LOGPROBS | PROMPT_LOGPROBS, Held::Bytes(logprob)) => {
                 TokenLogprob::decode(logprob)
                     .map_err(|_| Malformed("a log probability cannot be decoded"))?;
             }
-            (TEXT | TOKEN_IDS | LOGPROBS, None) => {
+            (INDEX, Held::Number) => {}
+            (TEXT | TOKEN_IDS | LOGPROBS | REASONING | INDEX | PROMPT_LOGPROBS, _) => {
                 return Err(Malformed("a field is of another type"));
             }
             // Of a later version.
@@ -80,8 +85,25 @@ fn tokens(mut chunk: &[u8]) -> Result<u32, Malformed> {
     Ok(tokens)
 }
 
-/// Takes a field: its number, and what it holds if that is length-delimited.
-fn field<'a>(bytes: &mut &'a [u8]) -> Result<(usize, Option<&'a [u8]>), Malformed> {
+/// What a field holds.
+#[derive(Clone, Copy)]
+enum Held<'a> {
+    Number,
+    Bytes(&'a [u8]),
+    Other,
+}
+
+impl<'a> Held<'a> {
+    fn bytes(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Number | Self::Other => None,
+        }
+    }
+}
+
+/// Takes a field: its number, and what it holds.
+fn field<'a>(bytes: &mut &'a [u8]) -> Result<(usize, Held<'a>), Malformed> {
     let key = varint(bytes)?;
     let number = key >> 3;
     if number == 0 || u32::try_from(key).is_err() {
@@ -90,7 +112,7 @@ fn field<'a>(bytes: &mut &'a [u8]) -> Result<(usize, Option<&'a [u8]>), Malforme
     let length = match key & 7 {
         VARINT => {
             varint(bytes)?;
-            return Ok((number, None));
+            return Ok((number, Held::Number));
         }
         FIXED64 => 8,
         FIXED32 => 4,
@@ -101,7 +123,11 @@ fn field<'a>(bytes: &mut &'a [u8]) -> Result<(usize, Option<&'a [u8]>), Malforme
         .split_at_checked(length)
         .ok_or(Malformed("a field is longer than what holds it"))?;
     *bytes = rest;
-    Ok((number, (key & 7 == LENGTH_DELIMITED).then_some(held)))
+    let held = match key & 7 {
+        LENGTH_DELIMITED => Held::Bytes(held),
+        _ => Held::Other,
+    };
+    Ok((number, held))
 }
 
 /// Takes a number.
@@ -128,6 +154,9 @@ mod tests {
         GenerateChunk {
             text: text.to_owned(),
             logprobs: token_ids.iter().copied().map(logprob).collect(),
+            prompt_logprobs: token_ids.iter().copied().map(logprob).collect(),
+            reasoning: text.to_owned(),
+            index: 3,
             token_ids,
         }
     }
@@ -143,6 +172,7 @@ mod tests {
             usage: Some(Usage {
                 prompt_tokens: 3,
                 completion_tokens: 500,
+                reasoning_tokens: 0,
             }),
             stop: "x".to_owned(),
             ..GenerateDone::default()

@@ -49,6 +49,16 @@ fn check_tools(request: &GenerateRequest, violations: &mut Violations) {
         violations.check(is_name(&tool.name), &at("name"), what);
         let first = names.insert(tool.name.as_str());
         violations.check(first, &at("name"), "is the name of another tool too");
+        let one = tool.parameters.is_none() || tool.parameters_json.is_empty();
+        let what = "give either this or parameters, not both";
+        violations.check(one, &at("parameters_json"), what);
+        for (field, text) in [
+            ("parameters_json", &tool.parameters_json),
+            ("definition_json", &tool.definition_json),
+        ] {
+            let right = text.is_empty() || is_object(text);
+            violations.check(right, &at(field), "must be a JSON object");
+        }
         let what = "must be nested at most 32 deep and hold finite numbers";
         violations.check(is_schema(tool), &at("parameters"), what);
         let what = "must be \"object\", as arguments are";
@@ -131,6 +141,10 @@ fn is_schema(tool: &Tool) -> bool {
 
 /// Whether the arguments that a function's schema allows are objects.
 fn is_of_object(tool: &Tool) -> bool {
+    let written = serde_json::from_str::<serde_json::Value>(&tool.parameters_json);
+    if let Some(kind) = written.ok().and_then(|schema| schema.get("type").cloned()) {
+        return kind == "object";
+    }
     let schema = tool.parameters.as_ref();
     let kind = schema.and_then(|schema| schema.fields.get("type"));
     kind.is_none_or(|kind| kind.kind == Some(Kind::StringValue("object".to_owned())))

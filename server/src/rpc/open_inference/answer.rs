@@ -162,6 +162,7 @@ mod tests {
                 logprob,
                 top: vec![top(3, -0.1), top(7, logprob)],
             }],
+            ..GenerateChunk::default()
         }
     }
 
@@ -171,6 +172,7 @@ mod tests {
             usage: Some(Usage {
                 prompt_tokens: 4,
                 completion_tokens: 3,
+                ..Usage::default()
             }),
             ..GenerateDone::default()
         }

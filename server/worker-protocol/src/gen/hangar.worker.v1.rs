@@ -268,14 +268,11 @@ pub struct EmbedResponse {
     pub embeddings: ::prost::alloc::vec::Vec<::hangar_client::v1::Embedding>,
 }
 /// Request of Tokenize.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TokenizeRequest {
-    /// The text.
-    #[prost(string, tag = "1")]
-    pub text: ::prost::alloc::string::String,
-    /// Adds the tokens that the tokenizer puts around a text.
-    #[prost(bool, tag = "2")]
-    pub add_special_tokens: bool,
+    /// The caller's request.
+    #[prost(message, optional, tag = "3")]
+    pub request: ::core::option::Option<::hangar_client::v1::TokenizeRequest>,
 }
 /// Response of Tokenize.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -283,6 +280,9 @@ pub struct TokenizeResponse {
     /// The tokens.
     #[prost(uint32, repeated, tag = "1")]
     pub token_ids: ::prost::alloc::vec::Vec<u32>,
+    /// The prompt that was made of a conversation.
+    #[prost(string, tag = "2")]
+    pub prompt: ::prost::alloc::string::String,
 }
 /// Request of Detokenize.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -592,7 +592,7 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("hangar.worker.v1.WorkerService", "Embed"));
             self.inner.unary(req, path, codec).await
         }
-        /// Splits a text into tokens.
+        /// Splits a text or a conversation into tokens.
         pub async fn tokenize(
             &mut self,
             request: impl tonic::IntoRequest<super::TokenizeRequest>,
@@ -764,7 +764,7 @@ pub mod worker_service_server {
             &self,
             request: tonic::Request<super::EmbedRequest>,
         ) -> std::result::Result<tonic::Response<super::EmbedResponse>, tonic::Status>;
-        /// Splits a text into tokens.
+        /// Splits a text or a conversation into tokens.
         async fn tokenize(
             &self,
             request: tonic::Request<super::TokenizeRequest>,

@@ -97,7 +97,7 @@ fn arguments_are_found_under_the_names_of_all_notations() {
 fn references_of_a_schema_point_to_where_it_lies() {
     let function = Function {
         name: "f".to_owned(),
-        description: String::new(),
+        definition: Value::Null,
         parameters: json!({
             "$defs": {"a": {"type": "null"}},
             "properties": {"x": {"$ref": "#/$defs/a"}, "y": {"const": {"$ref": "#"}}},
@@ -169,7 +169,7 @@ fn ids_are_distinct() {
 fn a_schema_allows_one_call_of_one_of_the_functions() {
     let function = |name: &str| Function {
         name: name.to_owned(),
-        description: String::new(),
+        definition: Value::Null,
         parameters: json!({"type": "object"}),
     };
     let (a, b) = (function("a"), function("b"));

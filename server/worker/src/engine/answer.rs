@@ -9,7 +9,7 @@ use hangar_client::v1::{
 
 use crate::{
     calls::CallWatch,
-    engine::{logprobs::Likelihood, picker::PickError, tap::TokenStep},
+    engine::{logprobs::Likelihood, picker::PickError, tap::TokenStep, thinking::ThinkingWatch},
     stop::StopMatcher,
     utf8::Utf8Joiner,
     vocabulary::Vocabulary,
@@ -20,7 +20,13 @@ pub(crate) struct Answer {
     vocabulary: Vocabulary,
     joiner: Utf8Joiner,
     stops: StopMatcher,
-    watch: Option<CallDetector>,
+    /// Tokens that it has at least, before which no stop text ends it.
+    min_tokens: u32,
+    thinking: Option<ThinkingWatch>,
+    calls: Option<CallWatch>,
+    /// Tokens that are marks of thinking or calls, and what they stand for: they may be special ones, which have no
+    /// text.
+    marks: Vec<(u32, &'static str)>,
     /// What the caller has not got yet.
     chunk: GenerateChunk,
     /// Working space: the text of a step.
@@ -31,25 +37,33 @@ pub(crate) struct Answer {
     whole: bool,
     prompt_tokens: u32,
     completion_tokens: u32,
+    reasoning_tokens: u32,
     queued: Duration,
     started: Instant,
     first: Option<Instant>,
     latest: Option<Instant>,
 }
 
-/// Looks for calls.
-struct CallDetector {
-    calls: CallWatch,
-    /// Tokens that are marks of calls, and what they stand for: they may be special ones, which have no text.
-    marks: Vec<(u32, &'static str)>,
-    /// Working space: the text of a step without stop texts.
-    text: String,
+/// How an answer is read.
+#[derive(Debug, Default)]
+pub(crate) struct AnswerRules {
+    /// Texts that end it.
+    pub(crate) stops: Vec<String>,
+    /// Tokens that it has at least.
+    pub(crate) min_tokens: u32,
+    /// What its text is to the prompt's.
+    pub(crate) text_mode: TextMode,
+    /// Finds what is thought, if that is to be told apart.
+    pub(crate) thinking: Option<ThinkingWatch>,
+    /// Finds calls, if the request offers any functions.
+    pub(crate) calls: Option<CallWatch>,
 }
 
 /// What the text of an answer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TextMode {
     /// It goes on with the prompt's.
+    #[default]
     Continuation,
     /// It is one of its own, at whose beginning the tokenizer may hide a space.
     NewText,
@@ -70,35 +84,36 @@ pub(crate) enum AnswerState {
 }
 
 impl Answer {
-    /// An answer to a prompt of that many tokens, which ends at these texts.
+    /// An answer to a prompt of that many tokens, read by these rules.
     pub(crate) fn new(
         vocabulary: Vocabulary,
         prompt_tokens: usize,
-        stops: Vec<String>,
-        text_mode: TextMode,
-        calls: Option<CallWatch>,
+        rules: AnswerRules,
         queued: Duration,
     ) -> Self {
-        let watch = calls.map(|calls| CallDetector {
-            marks: calls
-                .marks()
-                .iter()
-                .filter_map(|mark| Some((vocabulary.token(mark)?, *mark)))
-                .collect(),
-            calls,
-            text: String::new(),
-        });
+        let calls = rules.calls.iter().flat_map(|calls| calls.marks());
+        let thinking = rules
+            .thinking
+            .iter()
+            .map(|thinking| thinking.marks().both());
+        let marks = calls.copied().chain(thinking.flatten());
         Self {
-            watch,
+            marks: marks
+                .filter_map(|mark| Some((vocabulary.token(mark)?, mark)))
+                .collect(),
             vocabulary,
             joiner: Utf8Joiner::default(),
-            stops: StopMatcher::new(stops),
+            stops: StopMatcher::new(rules.stops),
+            min_tokens: rules.min_tokens,
+            thinking: rules.thinking,
+            calls: rules.calls,
             chunk: GenerateChunk::default(),
             text: String::new(),
-            strip_space: text_mode == TextMode::NewText,
-            whole: text_mode == TextMode::Constrained,
+            strip_space: rules.text_mode == TextMode::NewText,
+            whole: rules.text_mode == TextMode::Constrained,
             prompt_tokens: u32::try_from(prompt_tokens).unwrap_or(u32::MAX),
             completion_tokens: 0,
+            reasoning_tokens: 0,
             queued,
             started: Instant::now(),
             first: None,
@@ -110,6 +125,11 @@ impl Answer {
     pub(crate) fn take(&mut self, step: TokenStep) -> AnswerState {
         match step {
             TokenStep::Failed(fault) => AnswerState::Failed(fault),
+            TokenStep::Prompt { token, likelihood } => {
+                let logprob = self.logprob(token, &likelihood);
+                self.chunk.prompt_logprobs.push(logprob);
+                AnswerState::Open
+            }
             TokenStep::EndToken { at } => {
                 self.first.get_or_insert(at);
                 self.finish(FinishReason::Stop)
@@ -122,22 +142,32 @@ impl Answer {
             } => {
                 self.first.get_or_insert(at);
                 self.latest = Some(at);
-                self.completion_tokens += 1;
-                self.chunk.token_ids.push(token);
-                if let Some(likelihood) = likelihood {
-                    let logprob = self.logprob(token, &likelihood);
-                    self.chunk.logprobs.push(logprob);
-                }
-                self.join(token);
-                if let Some(done) = self.release() {
-                    return done;
-                }
-                if last {
-                    self.finish(FinishReason::Length)
-                } else {
-                    AnswerState::Open
-                }
+                self.take_token(token, likelihood.as_ref(), last)
             }
+        }
+    }
+
+    fn take_token(
+        &mut self,
+        token: u32,
+        likelihood: Option<&Likelihood>,
+        last: bool,
+    ) -> AnswerState {
+        self.completion_tokens += 1;
+        self.chunk.token_ids.push(token);
+        if let Some(likelihood) = likelihood {
+            let logprob = self.logprob(token, likelihood);
+            self.chunk.logprobs.push(logprob);
+        }
+        self.join(token);
+        let thinks = |answer: &Self| answer.thinking.as_ref().is_some_and(|it| it.is_inside());
+        let thought = thinks(self);
+        let done = self.release();
+        self.reasoning_tokens += u32::from(thought || thinks(self));
+        match done {
+            Some(done) => done,
+            None if last => self.finish(FinishReason::Length),
+            None => AnswerState::Open,
         }
     }
 
@@ -148,7 +178,9 @@ impl Answer {
 
     /// Whether there is something that the caller has not got yet.
     pub(crate) fn has_chunk(&self) -> bool {
-        !self.chunk.token_ids.is_empty() || !self.chunk.text.is_empty()
+        let chunk = &self.chunk;
+        let tokens = chunk.token_ids.len() + chunk.prompt_logprobs.len();
+        tokens > 0 || !chunk.text.is_empty() || !chunk.reasoning.is_empty()
     }
 
     /// Tokens of the prompt.
@@ -187,8 +219,7 @@ impl Answer {
 
     /// Adds the characters that are whole with this token to the step's text.
     fn join(&mut self, token: u32) {
-        let mut marks = self.watch.iter().flat_map(|watch| &watch.marks);
-        let bytes = match marks.find(|(mark, _)| *mark == token) {
+        let bytes = match self.marks.iter().find(|(mark, _)| *mark == token) {
             Some((_, text)) => text.as_bytes().into(),
             None => self.vocabulary.bytes_of(token),
         };
@@ -204,16 +235,46 @@ impl Answer {
 
     /// Gives out the step's text; the end if a stop text came.
     fn release(&mut self) -> Option<AnswerState> {
-        let given = match &mut self.watch {
-            None => &mut self.chunk.text,
-            Some(watch) => &mut watch.text,
-        };
-        let stop = self.stops.push(&self.text, given);
-        self.text.clear();
-        self.look_for_calls();
+        if self.thinking.is_none() && self.calls.is_none() {
+            let stop = self.stop_in(None)?;
+            return Some(self.done(FinishReason::Stop, stop, Vec::new()));
+        }
+        let mut given = String::new();
+        let stop = self.stop_in(Some(&mut given));
+        self.give(&given);
         let stop = stop?;
         self.give_held();
         Some(self.done(FinishReason::Stop, stop, Vec::new()))
+    }
+
+    /// Takes the step's text up to a stop text to `given`, or else to the caller; the stop text if one came.
+    fn stop_in(&mut self, given: Option<&mut String>) -> Option<String> {
+        let given = given.unwrap_or(&mut self.chunk.text);
+        let stop = if self.completion_tokens < self.min_tokens {
+            given.push_str(&self.text);
+            None
+        } else {
+            self.stops.push(&self.text, given)
+        };
+        self.text.clear();
+        stop
+    }
+
+    /// Gives out text without stop texts: what is thought, and what is no part of a call.
+    fn give(&mut self, given: &str) {
+        let chunk = &mut self.chunk;
+        let mut said = String::new();
+        let said = match &mut self.thinking {
+            None => given,
+            Some(thinking) => {
+                thinking.push(given, &mut chunk.reasoning, &mut said);
+                said.as_str()
+            }
+        };
+        match &mut self.calls {
+            None => chunk.text.push_str(said),
+            Some(calls) => calls.push(said, &mut chunk.text),
+        }
     }
 
     /// Ends the answer after the text that is still held back.
@@ -224,16 +285,13 @@ impl Answer {
         if let Some(done) = self.release() {
             return done;
         }
-        match &mut self.watch {
-            None => self.stops.finish(&mut self.chunk.text),
-            Some(watch) => self.stops.finish(&mut watch.text),
-        }
-        self.look_for_calls();
-        let calls = match &mut self.watch {
+        let mut rest = String::new();
+        self.stops.finish(&mut rest);
+        self.give(&rest);
+        self.end_thinking();
+        let calls = match &mut self.calls {
             // A call that was cut off is none.
-            Some(CallDetector { calls, .. })
-                if reason == FinishReason::Stop || calls.is_prompted() =>
-            {
+            Some(calls) if reason == FinishReason::Stop || calls.is_prompted() => {
                 calls.calls(&mut self.chunk.text)
             }
             _ => Vec::new(),
@@ -245,18 +303,22 @@ impl Answer {
         self.done(reason, String::new(), Vec::new())
     }
 
-    /// Gives out what is no part of a call.
-    fn look_for_calls(&mut self) {
-        if let Some(watch) = &mut self.watch {
-            watch.calls.push(&watch.text, &mut self.chunk.text);
-            watch.text.clear();
+    fn end_thinking(&mut self) {
+        let mut said = String::new();
+        if let Some(thinking) = &mut self.thinking {
+            thinking.finish(&mut self.chunk.reasoning, &mut said);
+        }
+        match &mut self.calls {
+            None => self.chunk.text.push_str(&said),
+            Some(calls) => calls.push(&said, &mut self.chunk.text),
         }
     }
 
-    /// Gives out what turned out to be no call.
+    /// Gives out what turned out to be no mark and no call.
     fn give_held(&mut self) {
-        if let Some(watch) = &mut self.watch {
-            watch.calls.finish(&mut self.chunk.text);
+        self.end_thinking();
+        if let Some(calls) = &mut self.calls {
+            calls.finish(&mut self.chunk.text);
         }
     }
 
@@ -266,10 +328,12 @@ impl Answer {
             usage: Some(Usage {
                 prompt_tokens: self.prompt_tokens,
                 completion_tokens: self.completion_tokens,
+                reasoning_tokens: self.reasoning_tokens,
             }),
             timings: Some(self.timings()),
             stop,
             tool_calls,
+            answers: Vec::new(),
         }))
     }
 

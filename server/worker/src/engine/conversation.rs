@@ -1,17 +1,24 @@
-//! A request's prompt or messages as one text, with a mark where each image is to be.
+//! The messages of a request, with their content as chat templates may get it.
 //!
-//! Parts of a message are put together as they are, without anything between them; that is what the chat
-//! templates of models that take images do. What is refused here is refused by the place of the part.
+//! What is refused here is refused by the place of the part.
 
-use hangar_client::v1::{ChatMessage, GenerateRequest, content_part::Part};
+use hangar_client::v1::{ChatMessage, content_part::Part};
+use serde_json::Map;
 use tonic::Status;
 
 use crate::{
-    engine::Engine,
+    engine::{
+        Engine,
+        chat::{Content, Message, Piece},
+        json::json_object,
+    },
     media::Picture,
     status,
     vision::{ImageRule, ImageSize},
 };
+
+/// Deepest nesting of a message's other fields.
+const MAX_DEPTH: usize = 16;
 
 /// An image of a request.
 #[derive(Debug)]
@@ -22,50 +29,70 @@ pub(super) struct PlacedImage<'a> {
     pub(super) size: ImageSize,
 }
 
-/// Messages without parts, and the images that were in them.
+/// Messages, and the images that are in them.
+#[derive(Default)]
 pub(super) struct Conversation<'a> {
-    pub(super) messages: Vec<ChatMessage>,
+    pub(super) messages: Vec<Message<'a>>,
     pub(super) images: Vec<PlacedImage<'a>>,
 }
 
 impl Engine {
-    /// The request's messages with their parts put together.
+    /// These messages with their content.
     pub(super) fn conversation<'a>(
         &self,
-        request: &'a GenerateRequest,
+        messages: &'a [ChatMessage],
     ) -> Result<Conversation<'a>, Status> {
-        let mut images = Vec::new();
-        let mut messages = Vec::with_capacity(request.messages.len());
-        for (m, message) in request.messages.iter().enumerate() {
-            let mut content = message.content.clone();
-            for (p, part) in message.parts.iter().enumerate() {
-                let at = |what: &str| format!("messages[{m}].parts[{p}].{what}");
-                match &part.part {
-                    Some(Part::Text(text)) => content.push_str(text),
-                    Some(Part::Image(bytes)) => {
-                        let field = at("image");
-                        let rule = self.images.as_ref().ok_or_else(|| no_image(&field))?;
-                        content.push_str(rule.mark);
-                        images.push(see(rule, field, bytes)?);
-                    }
-                    Some(Part::Audio(_)) => return Err(self.no_audio(&at("audio"))),
-                    None => {
-                        return Err(status::invalid_field(
-                            &format!("messages[{m}].parts[{p}]"),
-                            "give text, image or audio",
-                        ));
-                    }
-                }
-            }
-            messages.push(ChatMessage {
-                role: message.role.clone(),
+        let mut conversation = Conversation::default();
+        for (m, message) in messages.iter().enumerate() {
+            let content = if !message.parts.is_empty() {
+                Content::Parts(self.pieces(m, message, &mut conversation.images)?)
+            } else if message.content.is_empty() && !message.tool_calls.is_empty() {
+                Content::None
+            } else {
+                Content::Text(message.content.clone())
+            };
+            let fields = match &message.fields {
+                None => Map::new(),
+                Some(fields) => json_object(fields, MAX_DEPTH).ok_or_else(|| {
+                    let field = format!("messages[{m}].fields");
+                    status::invalid_field(&field, "is nested too deeply")
+                })?,
+            };
+            conversation.messages.push(Message {
+                message,
                 content,
-                tool_calls: message.tool_calls.clone(),
-                tool_call_id: message.tool_call_id.clone(),
-                parts: Vec::new(),
+                fields,
             });
         }
-        Ok(Conversation { messages, images })
+        Ok(conversation)
+    }
+
+    /// The parts of the message at place `m`; images come to `images` too.
+    fn pieces<'a>(
+        &self,
+        m: usize,
+        message: &'a ChatMessage,
+        images: &mut Vec<PlacedImage<'a>>,
+    ) -> Result<Vec<Piece>, Status> {
+        let mut pieces = Vec::with_capacity(message.parts.len());
+        for (p, part) in message.parts.iter().enumerate() {
+            let at = |what: &str| format!("messages[{m}].parts[{p}].{what}");
+            pieces.push(match &part.part {
+                Some(Part::Text(text)) => Piece::Text(text.clone()),
+                Some(Part::Image(bytes)) => {
+                    let field = at("image");
+                    let rule = self.images.as_ref().ok_or_else(|| no_image(&field))?;
+                    images.push(see(rule, field, bytes)?);
+                    Piece::Image(rule.mark)
+                }
+                Some(Part::Audio(_)) => return Err(self.no_audio(&at("audio"))),
+                None => {
+                    let field = format!("messages[{m}].parts[{p}]");
+                    return Err(status::invalid_field(&field, "give text, image or audio"));
+                }
+            });
+        }
+        Ok(pieces)
     }
 
     fn no_audio(&self, field: &str) -> Status {

@@ -12,6 +12,7 @@
 //! a failed write can end the engine.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,7 +21,6 @@ use hangar_client::v1::GenerateDone;
 use hangar_worker_protocol::v1::{GenerateRequest, GenerateResponse, generate_response::Event};
 use mistralrs::core::{Request, Response};
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::Instrument;
 
@@ -33,14 +33,13 @@ use crate::{
         picker::Picker,
         prompt::Prompt,
         request::{engine_request, work},
-        tap::{EmittedSteps, EndTokens, TokenTap},
+        responses::{Caller, Responses, stream},
+        several::Several,
+        tap::{EmittedSteps, PromptRest, TokenStep, TokenTap},
     },
     stats::InFlight,
     status,
 };
-
-/// Chunks that wait for the transport before they are put together.
-const WAITING_CHUNKS: usize = 8;
 
 /// What the engine may write beyond one response a token.
 const SPARE_RESPONSES: usize = 16;
@@ -48,18 +47,11 @@ const SPARE_RESPONSES: usize = 16;
 /// How long an engine that broke off an answer has to be seen dead.
 const DEATH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What a caller of Generate gets.
-pub(crate) type Responses = ReceiverStream<Result<GenerateResponse, Status>>;
-
-/// The caller's end.
-type Caller = mpsc::Sender<Result<GenerateResponse, Status>>;
-
 /// A request on its way.
 struct QueuedRequest {
     engine: Arc<Engine>,
     prompt: Prompt,
     picker: Picker,
-    stops: Vec<String>,
     /// Time that it waited at the server.
     queued: Duration,
     caller: Caller,
@@ -98,22 +90,41 @@ impl Engine {
             Some(queued) => Duration::try_from(queued)
                 .map_err(|_| status::invalid_field("queued", "is negative"))?,
         };
-        let default_max_tokens = request.default_max_tokens;
+        let default_max_tokens = request.default_max_tokens as usize;
         let bounds = Bounds::of(request.bounds)?;
         let request = request
             .request
             .ok_or_else(|| status::invalid_field("request", "is required"))?;
         let engine = Arc::clone(self);
         let made = tokio::task::spawn_blocking(move || {
-            let prompt = engine.prompt(&request, default_max_tokens as usize)?;
+            let (prompt, picker) = engine.made(&request, default_max_tokens)?;
             bounds.check(&[work(&prompt)], &engine.stats)?;
-            let picker = engine.picker(&request, &prompt.tokens, prompt.call.as_ref())?;
-            Ok::<_, Status>((prompt, picker, request.stop))
+            Ok::<_, Status>((prompt, picker, request))
         });
-        let (prompt, picker, stops) = made
+        let (prompt, picker, request) = made
             .await
             .map_err(|e| status::internal(format!("the prompt could not be made: {e}")))??;
-        Ok(self.run(prompt, picker, stops, queued))
+        let answer = self.run(prompt, picker, queued);
+        if request.n < 2 {
+            return Ok(answer);
+        }
+        let several = Several {
+            engine: Arc::clone(self),
+            request,
+            default_max_tokens,
+        };
+        Ok(several.run(answer))
+    }
+
+    /// What an answer to this request is made from. Blocks.
+    pub(super) fn made(
+        &self,
+        request: &hangar_client::v1::GenerateRequest,
+        default_max_tokens: usize,
+    ) -> Result<(Prompt, Picker), Status> {
+        let prompt = self.prompt(request, default_max_tokens)?;
+        let picker = self.picker(request, &prompt.tokens, prompt.call.as_ref())?;
+        Ok((prompt, picker))
     }
 
     /// Lets a request wait for its permit and run.
@@ -121,29 +132,35 @@ impl Engine {
         self: &Arc<Self>,
         prompt: Prompt,
         picker: Picker,
-        stops: Vec<String>,
         queued: Duration,
     ) -> Responses {
-        let (caller, stream) = mpsc::channel(WAITING_CHUNKS);
+        let (caller, responses) = stream();
         let run = QueuedRequest {
             engine: Arc::clone(self),
             prompt,
             picker,
-            stops,
             queued,
             caller,
         };
         self.run_to_its_end(run.wait_and_run().instrument(tracing::Span::current()));
-        ReceiverStream::new(stream)
+        responses
     }
 
-    /// Takes from a prompt what the engine cannot compute at once: it gets that token by token.
-    fn split_prompt(&self, prompt: &mut Prompt) -> Vec<u32> {
-        match self.limits.at_once {
-            Some(most) if prompt.tokens.len() > most as usize => {
-                prompt.tokens.split_off(most as usize)
-            }
-            _ => Vec::new(),
+    /// Takes from a prompt what the engine cannot compute at once, or what it is to be asked about: it gets that
+    /// token by token.
+    fn split_prompt(&self, prompt: &mut Prompt) -> PromptRest {
+        let most = match (prompt.scored, self.limits.at_once) {
+            (Some(_), _) => 1,
+            (None, Some(most)) => most as usize,
+            (None, None) => usize::MAX,
+        };
+        let tokens = match prompt.tokens.len() > most {
+            true => prompt.tokens.split_off(most).into(),
+            false => VecDeque::new(),
+        };
+        PromptRest {
+            tokens,
+            scored: prompt.scored,
         }
     }
 
@@ -186,21 +203,17 @@ impl QueuedRequest {
             engine,
             mut prompt,
             picker,
-            stops,
             queued,
             caller,
         } = self;
         let prompt_tokens = prompt.tokens.len();
         let rest = engine.split_prompt(&mut prompt);
-        let steps = prompt.max_tokens + rest.len();
+        let steps = prompt.max_tokens + rest.tokens.len();
         let (to_run, responses) = mpsc::channel(steps + SPARE_RESPONSES);
-        let ends = EndTokens {
-            tokens: Arc::clone(&engine.end_tokens),
-            engine: engine.engine_end,
-        };
-        let in_flight = engine.stats.begin(work(&prompt) + rest.len());
+        let end = engine.engine_end;
+        let in_flight = engine.stats.begin(work(&prompt) + rest.tokens.len());
         let reading = Arc::clone(in_flight.reading());
-        let (tap, emitted) = TokenTap::new(picker, ends, rest.into(), prompt.max_tokens, reading);
+        let (tap, emitted) = TokenTap::new(picker, end, rest, prompt.max_tokens, reading);
         let (processor, released) = tap.logits_processor();
         let running = RunningRequest {
             tap,
@@ -210,9 +223,7 @@ impl QueuedRequest {
             answer: Answer::new(
                 engine.vocabulary.clone(),
                 prompt_tokens,
-                stops,
-                prompt.text_mode,
-                prompt.watch.take(),
+                std::mem::take(&mut prompt.rules),
                 queued + waited,
             ),
             pace: Pace::default(),
@@ -262,7 +273,9 @@ impl RunningRequest {
         loop {
             // Before anything is said of the engine's responses: a step is emitted before the one to it.
             while let Some(step) = self.steps.next() {
-                self.in_flight.add_token();
+                if !matches!(step, TokenStep::Prompt { .. }) {
+                    self.in_flight.add_token();
+                }
                 match self.answer.take(step) {
                     AnswerState::Open => {}
                     AnswerState::Done(done) => return RequestEnd::Done(done),

@@ -11,6 +11,11 @@ pub(super) fn json_object(fields: &Struct, depth: usize) -> Option<Map<String, V
         .collect()
 }
 
+/// The JSON object that a text is. Keys and numbers stay as they are.
+pub(super) fn json_text(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|e| format!("is no JSON object: {e}"))
+}
+
 /// The value as JSON, where whole numbers are integers; `None` if it is nested too deeply.
 fn json(value: &prost_types::Value, depth: usize) -> Option<Value> {
     let depth = depth.checked_sub(1)?;

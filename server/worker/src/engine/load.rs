@@ -19,9 +19,7 @@ use std::{
 };
 
 use hangar_client::v1::{ModelKind, ModelMetadata};
-use mistralrs::core::{
-    ChatTemplate, MistralRs, MistralRsBuilder, ModelGenerationDefaults, SchedulerConfig,
-};
+use mistralrs::core::{MistralRs, MistralRsBuilder, ModelGenerationDefaults, SchedulerConfig};
 use tokenizers::Tokenizer;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -33,7 +31,7 @@ use self::{
 };
 use crate::{
     device::memory::Sampler,
-    engine::{Engine, chat::Chat, embedder::Embedder, scheduler::Scheduler},
+    engine::{Engine, chat::Chat, embedder::Embedder, scheduler::Scheduler, thinking::Marks},
     failure::{Failure, panic_message},
     grammar::Grammars,
     inspect::{Files, Inspection},
@@ -103,9 +101,13 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     };
     let runner = start(model, config)?;
     let scheduler = Scheduler::new(concurrency, blocks);
+    let engine = facts.engine(inspection, runner, scheduler, stats)?;
     Ok(Built {
-        engine: facts.engine(inspection, runner, scheduler, stats)?,
-        metadata,
+        metadata: ModelMetadata {
+            conversation: Some(engine.support()),
+            ..metadata
+        },
+        engine,
         draft,
         sampler,
     })
@@ -138,11 +140,8 @@ fn load_weights(
 
 /// How conversations are put into the model's chat template, or why they cannot be. An embedding model needs none.
 fn chat(inspection: &Inspection, is_embedding: bool) -> Result<Result<Chat, String>, Failure> {
-    let own = serde_json::from_value::<ChatTemplate>(inspection.language.chat.clone().into()).ok();
-    let chat = match inspection.chat_template() {
-        Some(template) => Chat::of(own.as_ref(), template),
-        None => Err("the model has no chat template".into()),
-    };
+    let special = &inspection.language.special;
+    let chat = Chat::of(inspection.templates(), special, &inspection.chat_template);
     if let Err(why) = &chat
         && !is_embedding
     {
@@ -185,12 +184,17 @@ impl Facts {
         let embedder = Embedder::of(inspection);
         let language = &inspection.language;
         let multimodal = inspection.multimodal.as_ref();
+        let chat = chat(inspection, embedder.is_some())?;
+        let bos_token = language.special.get("bos_token").and_then(|it| it.as_str());
+        let marks = |chat| Marks::of(chat, &self.vocabulary);
         Ok(Engine {
+            thinking: chat.as_ref().ok().and_then(marks),
+            bos_token: bos_token.map(ToOwned::to_owned),
             runner: Mutex::new(Some(runner)),
             sender,
             grammars: Grammars::new(self.vocabulary.clone()),
             vocabulary: self.vocabulary,
-            chat: chat(inspection, embedder.is_some())?,
+            chat,
             embedder,
             context_length: self.context_length,
             end_tokens: language.ends.as_slice().into(),

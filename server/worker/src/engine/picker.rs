@@ -9,6 +9,7 @@ use crate::{
         Engine,
         logprobs::{Likelihood, likelihood},
         sampling::{Chooser, Rules},
+        token_rules::TokenRules,
     },
     grammar::{Grammar, GrammarError, GrammarState},
     status,
@@ -17,7 +18,10 @@ use crate::{
 /// Picks the tokens of one answer.
 pub(crate) struct Picker {
     chooser: Chooser,
+    tokens: TokenRules,
     grammar: Option<Grammar>,
+    /// Tokens that were picked.
+    made: u32,
     /// How many most likely tokens are given with each; `None`: none, and no likelihoods.
     top: Option<usize>,
 }
@@ -49,33 +53,34 @@ pub(crate) enum PickError {
 
 impl Picker {
     /// Picks by the rules alone.
-    pub(crate) fn new(chooser: Chooser) -> Self {
+    pub(crate) fn new(chooser: Chooser, tokens: TokenRules) -> Self {
         Self {
             chooser,
+            tokens,
             grammar: None,
+            made: 0,
             top: None,
         }
     }
 
     /// What comes next. `scores` holds the model's for each token and is used as working space.
-    pub(crate) fn pick(
-        &mut self,
-        scores: &mut [f32],
-        end_tokens: &[u32],
-    ) -> Result<Pick, PickError> {
+    pub(crate) fn pick(&mut self, scores: &mut [f32]) -> Result<Pick, PickError> {
         let own = self.top.map(|_| scores.to_vec());
+        self.tokens.add_bias(scores);
         if let Some(grammar) = &mut self.grammar
-            && grammar.restrict(scores, end_tokens)? == GrammarState::Complete
+            && grammar.restrict(scores, self.tokens.ends())? == GrammarState::Complete
         {
             return Ok(Pick::End);
         }
+        self.tokens.leave_out(scores, self.made);
         let token = self
             .chooser
             .choose(scores)
             .map_err(|_| PickError::NoScores)?;
-        if end_tokens.contains(&token) {
+        if self.tokens.ends().contains(&token) {
             return Ok(Pick::End);
         }
+        self.made = self.made.saturating_add(1);
         let likelihood = match (own, self.top) {
             (Some(own), Some(top)) => {
                 Some(likelihood(&own, token, top).ok_or(PickError::NoScores)?)
@@ -104,6 +109,7 @@ impl Engine {
     ) -> Result<Picker, Status> {
         let defaults = self.generation_defaults.as_ref();
         let rules = Rules::resolve(request.sampling.as_ref(), defaults);
+        let tokens = self.token_rules(request)?;
         let grammar = match (call, &request.constraint) {
             (Some(call), _) => Some(self.grammars.begin(call, Some("tools"))?),
             (None, Some(constraint)) => Some(self.grammars.begin(constraint, None)?),
@@ -111,7 +117,9 @@ impl Engine {
         };
         Ok(Picker {
             chooser: Chooser::new(rules, prompt, request.seed),
+            tokens,
             grammar,
+            made: 0,
             top: request.logprobs.then_some(request.top_logprobs as usize),
         })
     }

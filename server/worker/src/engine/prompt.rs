@@ -3,26 +3,22 @@
 //! What passes here cannot make the engine fail: prompts that are empty or too long and tokens outside of
 //! the vocabulary would be raw tensor errors there, and hit other requests in the same batch.
 
-use hangar_client::v1::{ChatMessage, Constraint, GenerateRequest};
-use serde_json::{Map, Value};
+use hangar_client::v1::{Constraint, GenerateRequest};
 use tonic::Status;
 
 use crate::{
-    calls::CallWatch,
     engine::{
         Engine,
-        answer::TextMode,
+        answer::{AnswerRules, TextMode},
+        chat_prompt::ChatPrompt,
         conversation::{Conversation, PlacedImage},
         image_prompt::ImagePrompt,
-        json::json_object,
+        thinking::ThinkingWatch,
         tools::Tools,
     },
     status,
     vocabulary::SLICE,
 };
-
-/// Deepest nesting of template options.
-const MAX_DEPTH: usize = 16;
 
 /// A prompt that the engine can compute.
 #[derive(Debug)]
@@ -31,14 +27,14 @@ pub(crate) struct Prompt {
     pub(crate) tokens: Vec<u32>,
     /// Longest answer in tokens: at least one.
     pub(crate) max_tokens: usize,
-    /// What the answer's text is to the prompt's.
-    pub(crate) text_mode: TextMode,
+    /// How its answer is read.
+    pub(crate) rules: AnswerRules,
     /// What the engine gets in place of the tokens when there are images.
     pub(crate) image_prompt: Option<ImagePrompt>,
     /// What a call that has to be made conforms to.
     pub(crate) call: Option<Constraint>,
-    /// Finds calls in the answer, if the request offers any functions.
-    pub(crate) watch: Option<CallWatch>,
+    /// Whether it is told how likely the prompt's tokens are, and how many most likely ones with each.
+    pub(crate) scored: Option<usize>,
 }
 
 impl Engine {
@@ -49,14 +45,14 @@ impl Engine {
         request: &GenerateRequest,
         default_max_tokens: usize,
     ) -> Result<Prompt, Status> {
-        let is_chat = !request.messages.is_empty();
-        let Conversation { messages, images } = self.conversation(request)?;
-        let tools = self.tools(request)?;
-        let (tokens, text) = self.tokens(request, &messages, &images, &tools)?;
-        let field = if is_chat { "messages" } else { "prompt" };
+        let conversation = self.conversation(&request.messages)?;
+        let mut tools = self.tools(request)?;
+        let text = self.prompt_text(request, &conversation, &tools)?;
+        let (tokens, images) = (text.tokens, &conversation.images);
+        let field = prompt_field(request);
         self.check_tokens(field, &tokens)?;
-        self.check_places(field, &tokens, &images)?;
-        self.check_images_fit(field, &tokens, &images)?;
+        self.check_places(field, &tokens, images)?;
+        self.check_images_fit(field, &tokens, images)?;
         let max_tokens = answer_length(
             field,
             self.context_for(tokens.len()),
@@ -64,41 +60,72 @@ impl Engine {
             request.max_tokens as usize,
         )?;
         let max_tokens = self.longest_answer(request, tokens.len(), max_tokens, default_max_tokens);
+        check_answer(request, max_tokens, &tools)?;
+        let rules = AnswerRules {
+            stops: request.stop.clone(),
+            min_tokens: request.min_tokens,
+            thinking: self.thinking_watch(request, &tools, &text.text),
+            text_mode: text_mode(request, &tools),
+            calls: tools.watch.take(),
+        };
         // Only now, when everything else is right.
-        let image_prompt = self.image_prompt(text, &images)?;
+        let image_prompt = self.image_prompt(text.for_engine, images)?;
+        if request.prompt_logprobs && image_prompt.is_some() {
+            let why = "is not possible with images";
+            return Err(status::invalid_field("prompt_logprobs", why));
+        }
         Ok(Prompt {
             tokens,
             max_tokens,
             image_prompt,
-            text_mode: match (
-                request.constraint.as_ref().or(tools.constraint.as_ref()),
-                is_chat,
-            ) {
-                (Some(_), _) => TextMode::Constrained,
-                (None, true) => TextMode::NewText,
-                (None, false) => TextMode::Continuation,
-            },
+            rules,
             call: tools.constraint,
-            watch: tools.watch,
+            scored: request
+                .prompt_logprobs
+                .then_some(request.top_logprobs as usize),
         })
     }
 
-    /// The tokens of a prompt or a conversation, and the text that the engine makes the same tokens of if there are
-    /// images.
-    fn tokens(
+    /// The tokens of a prompt or a conversation, and its text.
+    fn prompt_text(
         &self,
         request: &GenerateRequest,
-        messages: &[ChatMessage],
-        images: &[PlacedImage<'_>],
+        conversation: &Conversation<'_>,
         tools: &Tools,
-    ) -> Result<(Vec<u32>, String), Status> {
-        let refused = |why| Err(status::invalid_field("prompt", why));
-        match (request.messages.is_empty(), request.prompt.is_empty()) {
-            (false, true) => self.chat_tokens(request, messages, images, tools),
-            (true, false) => Ok((self.encode("prompt", &request.prompt)?, String::new())),
-            (false, false) => refused("give either prompt or messages, not both"),
-            (true, true) => refused("give a prompt or messages"),
-        }
+    ) -> Result<ChatPrompt, Status> {
+        let given = [
+            !request.messages.is_empty(),
+            !request.prompt.is_empty(),
+            !request.prompt_token_ids.is_empty(),
+        ];
+        let tokens = match given {
+            [true, false, false] => return self.chat_prompt(request, conversation, tools),
+            [false, true, false] => self.encode("prompt", &request.prompt)?,
+            [false, false, true] => request.prompt_token_ids.clone(),
+            _ => {
+                let why = "give exactly one of prompt, prompt_token_ids and messages";
+                return Err(status::invalid_field("prompt", why));
+            }
+        };
+        Ok(ChatPrompt {
+            tokens,
+            text: String::new(),
+            for_engine: String::new(),
+        })
+    }
+
+    /// What tells the model's thinking from its answer, where that is asked for and possible: a grammar counts from
+    /// the first character.
+    fn thinking_watch(
+        &self,
+        request: &GenerateRequest,
+        tools: &Tools,
+        prompt: &str,
+    ) -> Option<ThinkingWatch> {
+        let wanted = !request.messages.is_empty() && !request.keep_reasoning_in_text;
+        let free = request.constraint.is_none() && tools.constraint.is_none();
+        let marks = self.thinking.filter(|_| wanted && free)?;
+        Some(ThinkingWatch::new(marks, prompt))
     }
 
     /// Longest answer to a prompt of so many tokens, of which the context leaves `left`.
@@ -134,55 +161,17 @@ impl Engine {
         defaults.max_new_tokens.or_else(whole).filter(|n| *n > 0)
     }
 
-    /// The tokens of a conversation in the model's chat template, and the text that the engine makes the
-    /// same tokens of if there are images.
-    fn chat_tokens(
-        &self,
-        request: &GenerateRequest,
-        messages: &[ChatMessage],
-        images: &[PlacedImage<'_>],
-        tools: &Tools,
-    ) -> Result<(Vec<u32>, String), Status> {
-        let chat = self.chat.as_ref().map_err(|why| {
-            status::unsupported_by_model(format!(
-                "this model cannot take messages, since {why}; use prompt instead, or give the model \
-                 a chat template"
-            ))
-        })?;
-        let options = options(request)?;
-        let rendered = chat.render(messages, &tools.functions, &options);
-        let mut prompt = rendered.map_err(|why| {
-            status::invalid_field(
-                "messages",
-                format!("the model's chat template refuses them: {why}"),
-            )
-        })?;
-        if !tools.opening.is_empty() && prompt.trim_end().ends_with("<think>") {
-            // A call that has to be made is not thought about.
-            prompt.push_str("</think>\n\n");
-        }
-        prompt.push_str(tools.opening);
-        if !images.is_empty() {
-            return self.image_tokens(chat.bos_token.as_deref(), &prompt, images);
-        }
-        let mut tokens = self.encode_as("messages", &prompt, self.begins_chats)?;
-        // A template that writes the token of a text's beginning meets a tokenizer that adds it.
-        if let Some(bos) = &chat.bos_token
-            && prompt.starts_with(bos.as_str())
-            && let Some(bos) = self.vocabulary.token(bos)
-            && tokens.starts_with(&[bos, bos])
-        {
-            tokens.remove(0);
-        }
-        Ok((tokens, prompt))
-    }
-
     pub(super) fn encode(&self, field: &str, text: &str) -> Result<Vec<u32>, Status> {
         self.encode_as(field, text, true)
     }
 
     /// The tokens of a text, with those that the tokenizer puts around every text if `whole`.
-    fn encode_as(&self, field: &str, text: &str, whole: bool) -> Result<Vec<u32>, Status> {
+    pub(super) fn encode_as(
+        &self,
+        field: &str,
+        text: &str,
+        whole: bool,
+    ) -> Result<Vec<u32>, Status> {
         let refused =
             |why| status::invalid_field(field, format!("the model's tokenizer refuses it: {why}"));
         let context = self.context_length;
@@ -238,6 +227,49 @@ impl Engine {
     }
 }
 
+/// The field that has a request's prompt.
+fn prompt_field(request: &GenerateRequest) -> &'static str {
+    match (
+        request.messages.is_empty(),
+        request.prompt_token_ids.is_empty(),
+    ) {
+        (false, _) => "messages",
+        (true, false) => "prompt_token_ids",
+        (true, true) => "prompt",
+    }
+}
+
+fn text_mode(request: &GenerateRequest, tools: &Tools) -> TextMode {
+    let constraint = request.constraint.as_ref().or(tools.constraint.as_ref());
+    match (constraint, request.messages.is_empty()) {
+        (Some(_), _) => TextMode::Constrained,
+        (None, false) => TextMode::NewText,
+        (None, true) => TextMode::Continuation,
+    }
+}
+
+/// Checks what a request says of its answer's end.
+fn check_answer(request: &GenerateRequest, longest: usize, tools: &Tools) -> Result<(), Status> {
+    if request.min_tokens as usize > longest {
+        return Err(status::invalid_field(
+            "min_tokens",
+            format!("is more than the answer's longest length of {longest} tokens"),
+        ));
+    }
+    let asked = [
+        ("min_tokens", request.min_tokens > 0),
+        ("ignore_eos", request.ignore_eos),
+    ];
+    let has_to = request.constraint.is_some() || tools.constraint.is_some();
+    match asked.into_iter().find(|(_, asked)| *asked && has_to) {
+        Some((field, _)) => Err(status::invalid_field(
+            field,
+            "is not possible with a constraint or a call that has to be made, which end by themselves",
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Longest answer that the context leaves; `asked` is zero where the caller left it open.
 fn answer_length(
     field: &str,
@@ -265,15 +297,6 @@ fn answer_length(
         ));
     }
     Ok(if asked == 0 { left } else { asked })
-}
-
-/// The caller's variables for the chat template.
-fn options(request: &GenerateRequest) -> Result<Map<String, Value>, Status> {
-    let Some(options) = &request.chat_template_options else {
-        return Ok(Map::new());
-    };
-    json_object(options, MAX_DEPTH)
-        .ok_or_else(|| status::invalid_field("chat_template_options", "is nested too deeply"))
 }
 
 #[cfg(test)]

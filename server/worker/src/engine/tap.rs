@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     engine::{
-        logprobs::Likelihood,
+        logprobs::{Likelihood, likelihood},
         picker::{Pick, PickError, Picker},
     },
     stats::Reading,
@@ -43,6 +43,13 @@ pub(crate) enum TokenStep {
         /// How likely it was, if that was asked for.
         likelihood: Option<Likelihood>,
     },
+    /// A token of the prompt was read whose likelihood was asked for.
+    Prompt {
+        /// The token.
+        token: u32,
+        /// How likely it was.
+        likelihood: Likelihood,
+    },
     /// The model ended the answer, or its grammar did.
     EndToken {
         /// When.
@@ -52,21 +59,21 @@ pub(crate) enum TokenStep {
     Failed(PickError),
 }
 
-/// Tokens that end an answer.
-#[derive(Debug, Clone)]
-pub(crate) struct EndTokens {
-    /// All of them.
-    pub(crate) tokens: Arc<[u32]>,
-    /// The one that makes the engine end the sequence, where there is one.
-    pub(crate) engine: Option<u32>,
+/// The rest of a prompt, which the engine gets token by token.
+#[derive(Debug, Default)]
+pub(crate) struct PromptRest {
+    /// Its tokens.
+    pub(crate) tokens: VecDeque<u32>,
+    /// Whether it is told how likely they are, and how many most likely ones with each.
+    pub(crate) scored: Option<usize>,
 }
 
 /// Chooses and emits the tokens of one answer.
 pub(crate) struct TokenTap {
     picker: Mutex<Picker>,
-    ends: EndTokens,
-    /// The rest of the prompt, which is given token by token.
-    rest: Mutex<VecDeque<u32>>,
+    /// The token that makes the engine end the sequence, where there is one.
+    engine_end: Option<u32>,
+    rest: Mutex<PromptRest>,
     /// How many tokens may still be made.
     left: Mutex<usize>,
     ended: AtomicBool,
@@ -94,17 +101,18 @@ impl TokenTap {
     /// token, and the steps that it emits.
     pub(crate) fn new(
         picker: Picker,
-        ends: EndTokens,
-        rest: VecDeque<u32>,
+        engine_end: Option<u32>,
+        rest: PromptRest,
         max_tokens: usize,
         reading: Arc<Reading>,
     ) -> (Arc<Self>, EmittedSteps) {
         // One step a token and one more to end: sending never fails for want of space.
-        let (sender, steps) = mpsc::channel(max_tokens + 2);
+        let scored = rest.scored.map_or(0, |_| rest.tokens.len());
+        let (sender, steps) = mpsc::channel(max_tokens + scored + 2);
         let (overdue, over) = (Arc::<Notify>::default(), Arc::<Notify>::default());
         let tap = Self {
             picker: Mutex::new(picker),
-            ends,
+            engine_end,
             rest: Mutex::new(rest),
             left: Mutex::new(max_tokens),
             ended: AtomicBool::new(false),
@@ -138,7 +146,7 @@ impl TokenTap {
 
     /// Token that makes the engine end the sequence, where there is one.
     fn end_token(&self) -> u32 {
-        self.ends.engine.unwrap_or(0)
+        self.engine_end.unwrap_or(0)
     }
 
     fn step(&self, scores: &mut [f32]) -> u32 {
@@ -146,13 +154,11 @@ impl TokenTap {
         if self.ended.load(Ordering::Relaxed) {
             return self.end_token();
         }
-        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(token) = rest.pop_front() {
+        if let Some(token) = self.next_of_prompt(scores) {
             return token;
         }
-        drop(rest);
         let mut picker = self.picker.lock().unwrap_or_else(PoisonError::into_inner);
-        let picked = picker.pick(scores, &self.ends.tokens);
+        let picked = picker.pick(scores);
         let at = Instant::now();
         let (token, step) = match picked {
             Err(fault) => (self.end_token(), TokenStep::Failed(fault)),
@@ -183,6 +189,27 @@ impl TokenTap {
             self.overdue.notify_one();
         }
         token
+    }
+
+    /// The next token of the prompt, of which the engine has just said how likely each would be.
+    fn next_of_prompt(&self, scores: &[f32]) -> Option<u32> {
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = rest.tokens.pop_front()?;
+        let Some(top) = rest.scored else {
+            return Some(token);
+        };
+        let step = match likelihood(scores, token, top) {
+            Some(likelihood) => TokenStep::Prompt { token, likelihood },
+            None => TokenStep::Failed(PickError::NoScores),
+        };
+        let failed = matches!(step, TokenStep::Failed(_));
+        if self.steps.try_send(step).is_err() || failed {
+            self.end();
+            self.over.notify_one();
+            return Some(self.end_token());
+        }
+        self.overdue.notify_one();
+        Some(token)
     }
 
     /// Counts a token; whether it is the last one.
@@ -227,25 +254,25 @@ impl CustomLogitsProcessor for TapProcessor {
 mod tests {
     use super::*;
     use crate::{
-        engine::sampling::{Chooser, Rules},
+        engine::{
+            sampling::{Chooser, Rules},
+            token_rules::TokenRules,
+        },
         stats::Stats,
     };
 
     fn tap(max_tokens: usize) -> (Arc<TokenTap>, EmittedSteps) {
-        let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None));
+        let tokens = TokenRules::ending_at([0].into());
+        let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None), tokens);
         let request = Arc::<Stats>::default().begin(1);
-        let ends = EndTokens {
-            tokens: [0].into(),
-            engine: Some(0),
-        };
         let reading = request.reading().clone();
-        TokenTap::new(picker, ends, VecDeque::new(), max_tokens, reading)
+        TokenTap::new(picker, Some(0), PromptRest::default(), max_tokens, reading)
     }
 
     #[test]
     fn the_rest_of_the_prompt_is_no_part_of_the_answer() {
         let (tap, mut emitted) = tap(1);
-        tap.rest.lock().expect("the rest").extend([7, 0]);
+        tap.rest.lock().expect("the rest").tokens.extend([7, 0]);
         let tokens: Vec<u32> = (0..4).map(|_| tap.step(&mut [0.0, 1.0])).collect();
         assert_eq!(tokens, [7, 0, 1, 0]);
         assert!(matches!(

@@ -3,13 +3,17 @@
 //! A call that has to be made is begun in the prompt: it ends with the opening of the model's notation, and a
 //! grammar leaves nothing but a call of one of the functions in question.
 
-use hangar_client::v1::{Constraint, GenerateRequest, constraint::Constraint as Notation};
-use serde_json::{Value, json};
+use hangar_client::v1::{Constraint, GenerateRequest, Tool, constraint::Constraint as Notation};
+use serde_json::{Map, Value, json};
 use tonic::Status;
 
 use crate::{
     calls::{CallWatch, Function},
-    engine::{Engine, chat::Chat, json::json_object},
+    engine::{
+        Engine,
+        chat::Chat,
+        json::{json_object, json_text},
+    },
     status,
 };
 
@@ -30,6 +34,27 @@ pub(crate) struct Tools {
 }
 
 impl Engine {
+    /// Why the model cannot be offered functions.
+    pub(super) fn why_no_tools(&self) -> Option<String> {
+        let chat = self.chat.as_ref().ok()?;
+        notation(chat).err()
+    }
+
+    /// The functions of a request whose prompt is only to be shown: calls are not looked for, so that it makes no
+    /// difference how the model writes them.
+    pub(super) fn shown_tools(&self, request: &GenerateRequest) -> Result<Tools, Status> {
+        let unknown = |chat: &Chat| chat.takes_tools() && chat.notation().is_none();
+        let leaves_open = matches!(request.tool_choice.as_str(), "" | "auto");
+        if leaves_open && self.chat.as_ref().is_ok_and(unknown) {
+            let functions = functions(request)?;
+            return Ok(Tools {
+                functions: functions.into_iter().map(|it| it.definition).collect(),
+                ..Tools::default()
+            });
+        }
+        self.tools(request)
+    }
+
     /// The functions that a request offers to the model; none if it may call none of them.
     pub(crate) fn tools(&self, request: &GenerateRequest) -> Result<Tools, Status> {
         let choice = request.tool_choice.as_str();
@@ -40,7 +65,8 @@ impl Engine {
             // Making the prompt will say why.
             return Ok(Tools::default());
         };
-        let notation = notation(chat)?;
+        let refused = |why| status::unsupported_by_model(format!("tools: {why}"));
+        let notation = notation(chat).map_err(refused)?;
         let functions = functions(request)?;
         let callable: Vec<&Function> = match choice {
             "" | "auto" | "required" => functions.iter().collect(),
@@ -58,40 +84,67 @@ impl Engine {
                 constraint: Some(schema()),
             }),
             watch: Some(CallWatch::new(notation, names, has_to)),
-            functions: functions.iter().map(Function::for_template).collect(),
+            functions: functions.into_iter().map(|it| it.definition).collect(),
         })
     }
 }
 
-fn notation(chat: &Chat) -> Result<crate::calls::Notation, Status> {
+fn notation(chat: &Chat) -> Result<crate::calls::Notation, String> {
     if !chat.takes_tools() {
-        return Err(status::unsupported_by_model(
-            "tools: the model's chat template has no place for them; leave them out, or give the model a \
-             chat template that has one",
-        ));
+        return Err(
+            "the model's chat template has no place for them; leave them out, or give the model a chat \
+             template that has one"
+                .into(),
+        );
     }
     chat.notation().ok_or_else(|| {
-        status::unsupported_by_model(
-            "tools: this server does not know how the model writes calls; it knows the ways of Hermes and \
-             Qwen (<tool_call> and JSON), Mistral ([TOOL_CALLS] and a JSON list) and Llama 3 (JSON with \
-             parameters)",
-        )
+        "this server does not know how the model writes calls; it knows the ways of Hermes and Qwen \
+         (<tool_call> and JSON), Mistral ([TOOL_CALLS] and a JSON list) and Llama 3 (JSON with parameters)"
+            .into()
     })
 }
 
 fn functions(request: &GenerateRequest) -> Result<Vec<Function>, Status> {
-    let functions = request.tools.iter().enumerate().map(|(n, tool)| {
-        let given = tool.parameters.clone().unwrap_or_default();
-        let mut parameters = json_object(&given, MAX_DEPTH).ok_or_else(|| {
-            let field = format!("tools[{n}].parameters");
-            status::invalid_field(&field, "is nested too deeply")
-        })?;
-        parameters.entry("type").or_insert_with(|| json!("object"));
-        Ok(Function {
-            name: tool.name.clone(),
-            description: tool.description.clone(),
-            parameters: Value::Object(parameters),
-        })
-    });
-    functions.collect()
+    let functions = request.tools.iter().enumerate();
+    functions.map(|(n, tool)| function(n, tool)).collect()
+}
+
+/// The function that is the tool at place `n`.
+fn function(n: usize, tool: &Tool) -> Result<Function, Status> {
+    let field = |name: &str| format!("tools[{n}].{name}");
+    let json = |name: &str, text: &str| {
+        json_text(text).map_err(|why| status::invalid_field(&field(name), why))
+    };
+    let parameters =
+        match &tool.parameters {
+            Some(given) => Some(json_object(given, MAX_DEPTH).ok_or_else(|| {
+                status::invalid_field(&field("parameters"), "is nested too deeply")
+            })?),
+            None if tool.parameters_json.is_empty() => None,
+            None => Some(json("parameters_json", &tool.parameters_json)?),
+        };
+    let definition = match tool.definition_json.as_str() {
+        "" => definition(tool, parameters.as_ref()),
+        text => json("definition_json", text)?.into(),
+    };
+    let mut parameters = parameters.unwrap_or_default();
+    parameters.entry("type").or_insert_with(|| json!("object"));
+    Ok(Function {
+        name: tool.name.clone(),
+        parameters: Value::Object(parameters),
+        definition,
+    })
+}
+
+/// A function as chat templates get it.
+fn definition(tool: &Tool, parameters: Option<&Map<String, Value>>) -> Value {
+    let mut function = Map::new();
+    function.insert("name".into(), tool.name.as_str().into());
+    if !tool.description.is_empty() {
+        function.insert("description".into(), tool.description.as_str().into());
+    }
+    if let Some(parameters) = parameters {
+        function.insert("parameters".into(), parameters.clone().into());
+    }
+    json!({"type": "function", "function": function})
 }

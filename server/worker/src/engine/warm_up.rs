@@ -10,10 +10,11 @@ use tonic::Status;
 use crate::{
     engine::{
         Engine,
-        answer::TextMode,
+        answer::AnswerRules,
         picker::Picker,
         prompt::Prompt,
         sampling::{Chooser, Rules},
+        token_rules::TokenRules,
     },
     status,
 };
@@ -38,10 +39,10 @@ impl Engine {
         let prompt = Prompt {
             tokens,
             max_tokens: 1,
-            text_mode: TextMode::Continuation,
+            rules: AnswerRules::default(),
             image_prompt: None,
             call: None,
-            watch: None,
+            scored: None,
         };
         self.first_token(prompt).await?;
         match self.first_image() {
@@ -76,8 +77,9 @@ impl Engine {
     }
 
     async fn first_token(self: &Arc<Self>, prompt: Prompt) -> Result<(), Status> {
-        let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None));
-        let mut responses = self.run(prompt, picker, Vec::new(), Duration::ZERO);
+        let tokens = TokenRules::ending_at(Arc::clone(&self.end_tokens));
+        let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None), tokens);
+        let mut responses = self.run(prompt, picker, Duration::ZERO);
         while let Some(response) = tokio_stream::StreamExt::next(&mut responses).await {
             if let Some(Event::Done(_)) = response?.event {
                 return Ok(());

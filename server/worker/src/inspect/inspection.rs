@@ -6,8 +6,9 @@ use hangar_client::v1::{DataType, ModelKind, ModelMetadata};
 use hangar_worker_protocol::v1::{ModelInspection, ProgressMeasure};
 
 use super::{
-    architecture::Limits, directory_files::DirectoryFiles, language::Language, model_config,
-    modules::Modules, multimodal::Multimodal, placement::Placement,
+    architecture::Limits, chat_templates::Templates, directory_files::DirectoryFiles,
+    language::Language, model_config, modules::Modules, multimodal::Multimodal,
+    placement::Placement,
 };
 use crate::{prepared::Prepared, quantization::Quantization};
 
@@ -95,13 +96,12 @@ impl Inspection {
         self.metadata.architecture == model_config::GEMMA3_TEXT
     }
 
-    /// The chat template to use: empty for the one that the engine finds, `None` where there is none.
-    pub(crate) fn chat_template(&self) -> Option<&str> {
-        // The engine has another one for multimodal models, which is of no use here.
-        if self.kind != ModelKind::Multimodal || !self.chat_template.is_empty() {
-            return Some(&self.chat_template);
+    /// The model's own chat templates.
+    pub(crate) fn templates(&self) -> &Templates {
+        match &self.multimodal {
+            Some(multimodal) => &multimodal.templates,
+            None => &self.language.templates,
         }
-        self.multimodal.as_ref()?.template.as_deref()
     }
 
     fn prepared(&self) -> Option<&Prepared> {

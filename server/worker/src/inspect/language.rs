@@ -1,17 +1,13 @@
 //! What the engine gets of a model's tokens, and what it is not left to: the tokenizer, the defaults of generation,
-//! the chat template, and the tokens that end an answer.
+//! the special tokens, and the tokens that end an answer.
 //!
 //! The engine panics on some of these files and takes others for something else, so it gets files that are made
 //! here of what the reference reads in them.
 
-use std::path::Path;
-
-use either::Either;
-use mistralrs::core::ChatTemplate;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
-use super::{directory_files::DirectoryFiles, files, tokenizer};
+use super::{chat_templates::Templates, directory_files::DirectoryFiles, files, tokenizer};
 use crate::failure::Failure;
 
 /// Longest file in bytes.
@@ -44,8 +40,10 @@ pub(crate) struct Language {
     pub(crate) tokenizer: Vec<u8>,
     /// Fields of a generation_config.json.
     pub(crate) generation: Map<String, Value>,
-    /// The chat template and the tokens that it knows, as a tokenizer_config.json.
-    pub(crate) chat: Map<String, Value>,
+    /// Texts of the special tokens by their names, such as bos_token: chat templates know them.
+    pub(crate) special: Map<String, Value>,
+    /// The chat templates.
+    pub(crate) templates: Templates,
     /// Tokens that end an answer.
     pub(crate) ends: Vec<u32>,
     /// One of them by which the engine can be told of the end, if it can.
@@ -63,10 +61,10 @@ impl Language {
             Some(path) => files::read_json(path, MAX_FILE)?,
             None => Map::new(),
         };
-        let chat = chat(&config, found)?;
-        let written = tokenizer::rewritten(&found.tokenizer, &config, &chat)?;
+        let special = special(&config, found)?;
+        let written = tokenizer::rewritten(&found.tokenizer, &config, &special)?;
         let made = tokenizer::make(&found.tokenizer, &written)?;
-        if let Some(end) = chat.get("eos_token").and_then(Value::as_str)
+        if let Some(end) = special.get("eos_token").and_then(Value::as_str)
             && made.token_to_id(end).is_none()
         {
             return Err(Failure::unusable(format!(
@@ -84,7 +82,8 @@ impl Language {
             tokenizer: written,
             ends: ends_in(&generation, &made)?,
             generation: defaults(&generation)?,
-            chat,
+            templates: Templates::read(found, &config)?,
+            special,
             class: class.map(ToOwned::to_owned),
             ..Self::default()
         };
@@ -98,7 +97,7 @@ impl Language {
             self.ends = known(ids(config), made).collect();
         }
         if self.ends.is_empty() {
-            let end = self.chat.get("eos_token").and_then(Value::as_str);
+            let end = self.special.get("eos_token").and_then(Value::as_str);
             self.ends = end
                 .and_then(|end| made.token_to_id(end))
                 .into_iter()
@@ -122,60 +121,35 @@ impl Language {
     }
 }
 
-/// The chat template and the tokens that it knows.
-fn chat(
+/// The special tokens as transformers has them in `special_tokens_map`: every field of tokenizer_config.json whose name
+/// ends in _token, those of extra_special_tokens if they have names, and, where the file does not list the added
+/// tokens, those of special_tokens_map.json.
+fn special(
     config: &Map<String, Value>,
     found: &DirectoryFiles,
 ) -> Result<Map<String, Value>, Failure> {
-    let mut chat = Map::new();
-    for name in ["bos_token", "eos_token", "unk_token"] {
-        let token = match config.get(name) {
-            Some(Value::Object(token)) => token.get("content"),
-            token => token,
-        };
-        if let Some(token @ Value::String(_)) = token {
-            chat.insert(name.into(), token.clone());
-        }
-    }
-    if let Some(template) = template(config, found)? {
-        chat.insert("chat_template".into(), template);
-    }
-    Ok(chat)
-}
-
-fn template(config: &Map<String, Value>, found: &DirectoryFiles) -> Result<Option<Value>, Failure> {
-    if let Some(path) = &found.template {
-        return files::read_text(path, MAX_FILE).map(|text| Some(text.into()));
-    }
-    match config.get("chat_template") {
-        Some(Value::String(template)) => return Ok(Some(template.as_str().into())),
-        Some(Value::Array(named)) => {
-            let is_text = |value: &Value| {
-                value
-                    .as_object()
-                    .is_some_and(|it| it.values().all(Value::is_string))
+    let mut special = Map::new();
+    let mut add = |fields: &Map<String, Value>| {
+        for (name, token) in fields {
+            let token = match token {
+                Value::Object(token) => token.get("content").unwrap_or(&Value::Null),
+                token => token,
             };
-            let named: Vec<&Value> = named.iter().filter(|value| is_text(value)).collect();
-            return Ok(Some(json!(named)));
+            if token.is_string() && name.ends_with("_token") {
+                special.insert(name.clone(), token.clone());
+            }
         }
-        _ => {}
+    };
+    add(config);
+    if let Some(path) = &found.special_tokens_map
+        && !config.contains_key("added_tokens_decoder")
+    {
+        add(&files::read_json(path, MAX_FILE)?);
     }
-    match &found.template_json {
-        Some(path) => template_in(path).map(|text| Some(text.into())),
-        None => Ok(None),
+    if let Some(Value::Object(named)) = config.get("extra_special_tokens") {
+        add(named);
     }
-}
-
-/// The template in a chat_template.json.
-pub(super) fn template_in(path: &Path) -> Result<String, Failure> {
-    let fields: Map<String, Value> = files::read_json(path, MAX_FILE)?;
-    match fields.get("chat_template") {
-        Some(Value::String(template)) => Ok(template.clone()),
-        _ => Err(Failure::unusable(format!(
-            "{} has no chat_template. Get the file that belongs to the model.",
-            files::name(path)
-        ))),
-    }
+    Ok(special)
 }
 
 /// Ids of tokens, as one or as a list.
@@ -236,19 +210,4 @@ fn defaults(given: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
         }
     }
     Ok(fields)
-}
-
-/// The template for conversations without tools.
-pub(crate) fn template_source(template: &ChatTemplate) -> Option<String> {
-    match &template.chat_template.as_ref()?.0 {
-        Either::Left(source) => Some(source.clone()),
-        Either::Right(named) => named
-            .iter()
-            .find_map(|entry| match entry.get("name") {
-                Some(name) if name == "default" => entry.get("template").cloned(),
-                Some(_) => None,
-                None => entry.get("default").cloned(),
-            })
-            .or_else(|| named.last()?.get("template").cloned()),
-    }
 }

@@ -18,9 +18,10 @@ use tokenizers::Tokenizer;
 
 use self::processor::{MAX_FILE, Preprocessor, Processor, wrong};
 use super::{
+    chat_templates::{self, Templates},
     directory_files::DirectoryFiles,
     files, kind,
-    language::{self, Language},
+    language::Language,
     model_config::ModelConfig,
 };
 use crate::{demo::place, failure::Failure, media::MAX_IMAGES, vision::ImageRule};
@@ -46,8 +47,8 @@ pub(crate) struct Multimodal {
     pub(crate) preprocessor_config: PathBuf,
     /// processor_config.json, if the engine is to read it.
     pub(crate) processor_config: Option<PathBuf>,
-    /// The model's own chat template.
-    pub(crate) template: Option<String>,
+    /// The model's own chat templates.
+    pub(crate) templates: Templates,
     /// The chat template for the engine.
     pub(crate) verbatim: PathBuf,
     /// Bytes that images need in memory beside the weights.
@@ -122,7 +123,7 @@ pub(super) fn inspect(
         preprocessor_config,
         // The engine would take the chat template in it before any other.
         processor_config: processor_config.filter(|_| processor.chat_template.is_none()),
-        template: template(files, processor.chat_template, language)?,
+        templates: templates(files, processor.chat_template, language)?,
         verbatim: verbatim(Path::new(&config.cache_dir))?,
     }))
 }
@@ -178,22 +179,21 @@ fn need(sizes: &Sizes, most: (u64, u64)) -> u64 {
     computed.saturating_add(kept).saturating_mul(NUMBER)
 }
 
-/// The model's own chat template, from the first of the files that has one.
-fn template(
+/// The model's own chat templates, from the first of the files that has any.
+fn templates(
     files: &DirectoryFiles,
     processor: Option<String>,
     language: &Language,
-) -> Result<Option<String>, Failure> {
+) -> Result<Templates, Failure> {
     if files.template.is_none() {
         if let Some(path) = &files.template_json {
-            return language::template_in(path).map(Some);
+            return chat_templates::template_in(path).map(Templates::one);
         }
-        if processor.is_some() {
-            return Ok(processor);
+        if let Some(template) = processor {
+            return Ok(Templates::one(template));
         }
     }
-    let template = serde_json::from_value(language.chat.clone().into()).ok();
-    Ok(template.as_ref().and_then(language::template_source))
+    Ok(language.templates.clone())
 }
 
 fn verbatim(cache: &Path) -> Result<PathBuf, Failure> {

@@ -63,6 +63,7 @@ fn weather() -> Tool {
         name: "weather".into(),
         description: "Tells the weather.".into(),
         parameters: Some(schema("city", &["Ulm", "Bonn"])),
+        ..Tool::default()
     }
 }
 
@@ -71,6 +72,7 @@ fn time() -> Tool {
         name: "time".into(),
         description: "Tells the time.".into(),
         parameters: Some(schema("zone", &["UTC"])),
+        ..Tool::default()
     }
 }
 
@@ -187,6 +189,7 @@ async fn functions_calls_and_results_are_in_the_prompt() -> Result<()> {
     let question = || {
         let ask = server.client.generate("m").message("user", "Rain?");
         let ask = ask.tool_calls([call.clone()]).tool_result("call1", "dry");
+        let ask = ask.with(|request| request.messages[2].name = "weather".into());
         ask.temperature(0.0).max_tokens(20)
     };
     let history = "user: Rain?\nassistant: <tool_call>weather(Ulm)</tool_call>\ntool: dry [weather call1]\nassistant:";

@@ -54,13 +54,13 @@ async fn tokens_that_users_defined_are_text() -> Result<()> {
     let mut clock = GgufClock::bytes(&[]);
     clock
         .tokens
-        .extend([("<think>".into(), 4), ("</think>".into(), 4)]);
-    let chain = ["<think>", "a", "</think>", "b", "<|im_end|>"];
+        .extend([("<note>".into(), 4), ("</note>".into(), 4)]);
+    let chain = ["<note>", "a", "</note>", "b", "<|im_end|>"];
     clock.chain = chain.map(str::to_owned).into();
-    clock.first = "<think>".into();
+    clock.first = "<note>".into();
     load(&server, &clock).await?;
-    assert_eq!(server.says().await?, "<think>a</think>b");
-    let tokens = server.client.tokenize("m", "<think>a").send().await?;
+    assert_eq!(server.says().await?, "<note>a</note>b");
+    let tokens = server.client.tokenize("m", "<note>a").send().await?;
     assert_eq!(tokens.len(), 2);
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::{json, output::Failure};
 
 /// Functions from a JSON list of objects with `name`, `description` and `parameters`, each of them by itself
 /// or, as OpenAI's API has it, in the field `function`.
-pub(super) fn tools(text: &str) -> Result<Vec<Tool>, Failure> {
+pub(crate) fn tools(text: &str) -> Result<Vec<Tool>, Failure> {
     let given: Vec<Value> = serde_json::from_str(text).map_err(|error| {
         Failure::Usage(format!(
             "--tools takes a JSON list of objects with name, description and parameters: {error}"
@@ -24,6 +24,19 @@ pub(super) fn tools(text: &str) -> Result<Vec<Tool>, Failure> {
             .filter_map(|name| Some((*name, function.get(name)?.clone())));
         let tool: Value = own.collect();
         json::from_str("hangar.v1.Tool", &tool.to_string())
+    });
+    let tools = tools.zip(&given).map(|(tool, given)| {
+        let tool: Tool = tool?;
+        let parameters = given.get("function").unwrap_or(given).get("parameters");
+        Ok(match parameters {
+            // As it was written.
+            Some(schema) if tool.parameters.is_some() => Tool {
+                parameters: None,
+                parameters_json: schema.to_string(),
+                ..tool
+            },
+            _ => tool,
+        })
     });
     tools.collect()
 }
@@ -45,9 +58,8 @@ mod tests {
         let tools = tools(text).ok().unwrap_or_default();
         let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
         assert_eq!(names, ["time", "weather"]);
-        assert_eq!(tools[0].parameters, None);
-        let parameters = tools[1].parameters.as_ref();
-        assert_eq!(parameters.map(|schema| schema.fields.len()), Some(1));
+        assert_eq!(tools[0].parameters_json, "");
+        assert_eq!(tools[1].parameters_json, r#"{"type":"object"}"#);
         assert_eq!(tools[1].description, "Tells it.");
     }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    inspect::{language::Language, tokenizer::template_processing},
+    inspect::{Templates, language::Language, tokenizer::template_processing},
 };
 
 /// Types of tokens.
@@ -61,19 +61,17 @@ pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Langua
         texts,
         types,
     };
-    let mut chat = Map::new();
+    let mut special = Map::new();
     for (name, key) in [
         ("bos_token", "bos_token_id"),
         ("eos_token", "eos_token_id"),
         ("unk_token", "unknown_token_id"),
     ] {
         if let Some(text) = tokens.special(key) {
-            chat.insert(name.into(), text.into());
+            special.insert(name.into(), text.into());
         }
     }
-    if let Some(template) = header.text("tokenizer.chat_template") {
-        chat.insert("chat_template".into(), template.into());
-    }
+    let template = header.text("tokenizer.chat_template");
     let tokenizer = match given {
         Some(given) => given,
         None => serde_json::to_vec(&tokens.tokenizer()?)
@@ -81,7 +79,8 @@ pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Langua
     };
     Ok(Language {
         tokenizer,
-        chat,
+        special,
+        templates: template.map_or_else(Templates::default, Templates::one),
         ends: tokens.ends(),
         begins_chats: true,
         ..Language::default()

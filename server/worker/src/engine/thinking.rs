@@ -1,0 +1,234 @@
+//! What a model thinks before it answers, told apart from the answer by the marks that it writes around it.
+//!
+//! Thinking is at the beginning of an answer or not at all, so that marks which are only talked about are text. A
+//! prompt may end with the first mark; then the answer begins within.
+
+use crate::{engine::chat::Chat, stop::StopMatcher, vocabulary::Vocabulary};
+
+/// What a model writes before and after what it thinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marks {
+    open: &'static str,
+    close: &'static str,
+}
+
+/// The marks that are known: Qwen and DeepSeek, Mistral, Cohere, Seed.
+const KNOWN: [Marks; 4] = [
+    Marks {
+        open: "<think>",
+        close: "</think>",
+    },
+    Marks {
+        open: "[THINK]",
+        close: "[/THINK]",
+    },
+    Marks {
+        open: "<|START_THINKING|>",
+        close: "<|END_THINKING|>",
+    },
+    Marks {
+        open: "<seed:think>",
+        close: "</seed:think>",
+    },
+];
+
+/// Ends of lines, which stand between marks and what is thought or said.
+const LINE_ENDS: [char; 2] = ['\n', '\r'];
+
+/// Tells what is thought from what is said.
+#[derive(Debug)]
+pub(crate) struct ThinkingWatch {
+    marks: Marks,
+    state: State,
+    /// Finds the second mark.
+    close: StopMatcher,
+    /// Text that may be the first mark, or ends of lines after which there may be nothing.
+    held: String,
+    /// Working space.
+    inside: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing has come but white space and what may be the first mark.
+    Before,
+    /// Within, where nothing has come yet.
+    Opened,
+    /// Within.
+    Inside,
+    /// Behind, where nothing has come yet.
+    Closed,
+    /// What comes is the answer.
+    Text,
+}
+
+impl Marks {
+    /// The marks of a model by its chat template, which mentions the second one, or by its tokens, which has both.
+    pub(crate) fn of(chat: &Chat, vocabulary: &Vocabulary) -> Option<Self> {
+        KNOWN.into_iter().find(|marks| {
+            let is_token = |text| vocabulary.token(text).is_some();
+            chat.mentions(marks.close) || (is_token(marks.open) && is_token(marks.close))
+        })
+    }
+
+    /// Both of them: they may be tokens of their own.
+    pub(crate) fn both(self) -> [&'static str; 2] {
+        [self.open, self.close]
+    }
+}
+
+impl ThinkingWatch {
+    /// Watches the answer to this prompt.
+    pub(crate) fn new(marks: Marks, prompt: &str) -> Self {
+        let opened = prompt.trim_end().ends_with(marks.open);
+        Self {
+            marks,
+            state: if opened { State::Opened } else { State::Before },
+            close: StopMatcher::new([marks.close.to_owned()]),
+            held: String::new(),
+            inside: String::new(),
+        }
+    }
+
+    /// The marks that it looks for.
+    pub(crate) fn marks(&self) -> Marks {
+        self.marks
+    }
+
+    /// Whether the second mark is still to come.
+    pub(crate) fn is_inside(&self) -> bool {
+        matches!(self.state, State::Opened | State::Inside)
+    }
+
+    /// Takes further text, and adds what is thought to `reasoning` and what is said to `text`.
+    pub(crate) fn push(&mut self, new: &str, reasoning: &mut String, text: &mut String) {
+        match self.state {
+            State::Before => self.look_for_open(new, reasoning, text),
+            State::Opened | State::Inside => {
+                let mut inside = std::mem::take(&mut self.inside);
+                let closed = self.close.push(new, &mut inside).is_some();
+                self.think(&inside, reasoning);
+                inside.clear();
+                self.inside = inside;
+                if closed {
+                    self.state = State::Closed;
+                    self.held.clear();
+                    let rest = self.close.take_held();
+                    let behind = rest.strip_prefix(self.marks.close).unwrap_or_default();
+                    self.push(behind, reasoning, text);
+                }
+            }
+            State::Closed => {
+                let said = new.trim_start_matches(LINE_ENDS);
+                if !said.is_empty() {
+                    self.state = State::Text;
+                    text.push_str(said);
+                }
+            }
+            State::Text => text.push_str(new),
+        }
+    }
+
+    fn look_for_open(&mut self, new: &str, reasoning: &mut String, text: &mut String) {
+        self.held.push_str(new);
+        let begun = self.held.trim_start();
+        if let Some(inside) = begun.strip_prefix(self.marks.open) {
+            let inside = inside.to_owned();
+            self.held.clear();
+            self.state = State::Opened;
+            self.push(&inside, reasoning, text);
+        } else if !self.marks.open.starts_with(begun) {
+            self.state = State::Text;
+            text.push_str(&std::mem::take(&mut self.held));
+        }
+    }
+
+    /// Gives out what is thought, without the ends of lines around it.
+    fn think(&mut self, new: &str, reasoning: &mut String) {
+        let new = match self.state {
+            State::Opened => new.trim_start_matches(LINE_ENDS),
+            _ => new,
+        };
+        if new.is_empty() {
+            return;
+        }
+        self.state = State::Inside;
+        let thought = new.trim_end_matches(LINE_ENDS);
+        if !thought.is_empty() {
+            reasoning.push_str(&std::mem::take(&mut self.held));
+            reasoning.push_str(thought);
+        }
+        self.held.push_str(&new[thought.len()..]);
+    }
+
+    /// Ends the answer: what was held back is no mark.
+    pub(crate) fn finish(&mut self, reasoning: &mut String, text: &mut String) {
+        match self.state {
+            State::Before => text.push_str(&std::mem::take(&mut self.held)),
+            State::Opened | State::Inside => {
+                let mut inside = String::new();
+                self.close.finish(&mut inside);
+                self.think(&inside, reasoning);
+            }
+            State::Closed | State::Text => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is thought and said, of pieces of so many characters.
+    fn apart(prompt: &str, answer: &str, length: usize) -> (String, String) {
+        let mut watch = ThinkingWatch::new(KNOWN[0], prompt);
+        let (mut reasoning, mut text) = (String::new(), String::new());
+        let characters: Vec<char> = answer.chars().collect();
+        for piece in characters.chunks(length) {
+            let piece: String = piece.iter().collect();
+            watch.push(&piece, &mut reasoning, &mut text);
+        }
+        watch.finish(&mut reasoning, &mut text);
+        (reasoning, text)
+    }
+
+    #[test]
+    fn what_is_thought_is_told_from_what_is_said() {
+        for (prompt, answer, reasoning, text) in [
+            ("", "<think>\na\n\nb\n</think>\n\nc\n", "a\n\nb", "c\n"),
+            ("<think>\n", "a\n</think>\n\nc", "a", "c"),
+            ("", "\n\n<think>a</think>c", "a", "c"),
+            ("", "c <think>a</think>", "", "c <think>a</think>"),
+            ("", "  c", "", "  c"),
+            ("", "<think>a", "a", ""),
+            ("", "<thin", "", "<thin"),
+            ("<think>", "a</thin", "a</thin", ""),
+            ("<think>\n\n</think>\n\n", "c", "", "c"),
+            ("", "<think></think>", "", ""),
+            (
+                "",
+                "<think>a</think>\n<think>b</think>",
+                "a",
+                "<think>b</think>",
+            ),
+        ] {
+            for length in 1..=answer.len() {
+                let apart = apart(prompt, answer, length);
+                assert_eq!(
+                    apart,
+                    (reasoning.into(), text.into()),
+                    "{answer:?} by {length}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_no_difference(answer in "(<think>)?[a<\n]{0,9}(</think>)?[a<\n]{0,9}", length in 1..9_usize) {
+            prop_assert_eq!(apart("", &answer, length), apart("", &answer, answer.len().max(1)));
+        }
+    }
+}

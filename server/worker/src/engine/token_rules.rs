@@ -1,0 +1,121 @@
+//! What a request says of single tokens: what is added to their scores, which end the answer, and which may not
+//! be chosen yet, or at all.
+
+use std::sync::Arc;
+
+use hangar_client::v1::GenerateRequest;
+use tonic::Status;
+
+use crate::{engine::Engine, status};
+
+/// What a request says of single tokens.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TokenRules {
+    /// Tokens that end the answer.
+    ends: Arc<[u32]>,
+    /// Tokens that are never chosen.
+    never: Arc<[u32]>,
+    /// What is added to scores.
+    bias: Vec<(u32, f32)>,
+    /// Tokens that the answer has at least.
+    min_tokens: u32,
+}
+
+impl TokenRules {
+    /// These tokens end the answer, and that is all.
+    pub(crate) fn ending_at(ends: Arc<[u32]>) -> Self {
+        Self {
+            ends,
+            ..Self::default()
+        }
+    }
+
+    /// Tokens that end the answer.
+    pub(crate) fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// Adds to scores what is to be added.
+    pub(crate) fn add_bias(&self, scores: &mut [f32]) {
+        for (token, bias) in &self.bias {
+            if let Some(score) = scores.get_mut(*token as usize) {
+                *score += bias;
+            }
+        }
+    }
+
+    /// Leaves out the tokens that may not come when so many have come.
+    pub(crate) fn leave_out(&self, scores: &mut [f32], made: u32) {
+        let ends: &[u32] = if made < self.min_tokens {
+            &self.ends
+        } else {
+            &[]
+        };
+        for token in self.never.iter().chain(ends) {
+            if let Some(score) = scores.get_mut(*token as usize) {
+                *score = f32::NEG_INFINITY;
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// What this request says of single tokens.
+    pub(super) fn token_rules(&self, request: &GenerateRequest) -> Result<TokenRules, Status> {
+        let size = self.vocabulary.size();
+        let known = |field: &str, token: u32| match token < size {
+            true => Ok(token),
+            false => Err(status::invalid_field(
+                field,
+                format!("{token} is no token of the model, whose vocabulary has {size}"),
+            )),
+        };
+        let stops = request.stop_token_ids.iter().enumerate();
+        let stops: Vec<u32> = stops
+            .map(|(n, token)| known(&format!("stop_token_ids[{n}]"), *token))
+            .collect::<Result<_, _>>()?;
+        let bias = request.logit_bias.iter();
+        let bias: Vec<(u32, f32)> = bias
+            .map(|(token, bias)| Ok((known("logit_bias", *token)?, *bias)))
+            .collect::<Result<_, Status>>()?;
+        let own: &[u32] = &self.end_tokens;
+        let (own, never) = match request.ignore_eos {
+            true => (&[][..], own),
+            false => (own, &[][..]),
+        };
+        Ok(TokenRules {
+            never: never
+                .iter()
+                .copied()
+                .filter(|it| !stops.contains(it))
+                .collect(),
+            ends: own.iter().copied().chain(stops).collect(),
+            bias,
+            min_tokens: request.min_tokens,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_left_out_until_there_are_enough_and_others_always() {
+        let rules = TokenRules {
+            ends: [0].into(),
+            never: [1].into(),
+            bias: vec![(2, 1.5), (9, 1.0)],
+            min_tokens: 2,
+        };
+        let scores = |made| {
+            let mut scores = [1.0; 3];
+            rules.add_bias(&mut scores);
+            rules.leave_out(&mut scores, made);
+            scores
+        };
+        const NONE: f32 = f32::NEG_INFINITY;
+        assert_eq!(scores(1), [NONE, NONE, 2.5]);
+        assert_eq!(scores(2), [1.0, NONE, 2.5]);
+    }
+}
