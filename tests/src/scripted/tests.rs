@@ -95,7 +95,7 @@ async fn a_worker_without_faults_loads_answers_and_ends() -> Result<()> {
         ..Script::default()
     };
     let mut worker = Scripted::start(directory, &script)?;
-    assert_eq!(worker.ready()?.protocol_version, 1);
+    assert_eq!(worker.ready()?.protocol_version, PROTOCOL_VERSION);
     let mut client = worker.client().await?;
     let load = client.load(LoadRequest {}).await?.into_inner();
     let load: Vec<_> = load.try_collect().await?;
