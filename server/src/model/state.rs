@@ -51,8 +51,8 @@ pub enum State {
         worker: Remains,
         /// Why the worker went before it was told to, when it did.
         fault: Option<Failure>,
-        /// What to load afterwards.
-        next: Option<Load>,
+        /// What comes once it is gone.
+        then: Afterwards,
     },
     /// Another attempt is scheduled.
     Backoff {
@@ -103,6 +103,22 @@ pub enum Remains {
     Gone,
 }
 
+/// What a model becomes when the worker that is being stopped is gone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Afterwards {
+    /// UNLOADED.
+    Unloaded,
+    /// This is loaded.
+    Next(Load),
+    /// What the policy of the load makes of its failure: nobody asked for an unload, but the killed worker did not go.
+    Lost {
+        /// The load that failed, or the one whose worker was lost.
+        load: Load,
+        /// Why.
+        failure: Failure,
+    },
+}
+
 /// What happens to a model.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -140,7 +156,10 @@ pub enum Event {
     /// The worker was killed and did not go.
     Unreaped,
     /// The memory of the reaped worker was checked.
-    Verified,
+    Verified {
+        /// Id of the load that a restart would be.
+        restart: LoadId,
+    },
     /// The wait before the next attempt is over.
     RetryDue,
     /// The model has been READY for its stable period.
@@ -232,7 +251,7 @@ impl State {
             Stage::Unloading => Self::Unloading {
                 worker: Remains::Stopping,
                 fault: terminating,
-                next: None,
+                then: Afterwards::Unloaded,
             },
             Stage::Loading => Self::Loading(HostedLoad { load, terminating }),
             Stage::Warming => Self::Warming(HostedLoad { load, terminating }),
@@ -261,7 +280,8 @@ impl State {
     /// What is loaded as soon as the unload that is under way has ended.
     pub fn next(&self) -> Option<&Load> {
         match self {
-            Self::Draining { next, .. } | Self::Unloading { next, .. } => next.as_ref(),
+            Self::Draining { next, .. } => next.as_ref(),
+            Self::Unloading { then, .. } => then.next(),
             Self::Unloaded | Self::Pending(_) | Self::Downloading(_) => None,
             Self::Starting(_) | Self::Loading(_) | Self::Warming(_) | Self::Ready(_) => None,
             Self::Backoff { .. } | Self::Failed { .. } => None,
@@ -292,7 +312,8 @@ impl State {
                 next: Some(load), ..
             }
             | Self::Unloading {
-                next: Some(load), ..
+                then: Afterwards::Next(load) | Afterwards::Lost { load, .. },
+                ..
             } => load,
             Self::Draining { .. } | Self::Unloading { .. } => return,
             Self::Unloaded | Self::Failed { .. } => return,
@@ -325,6 +346,22 @@ impl State {
             Self::Unloaded | Self::Pending(_) | Self::Downloading(_) => None,
             Self::Starting(_) | Self::Loading(_) | Self::Warming(_) | Self::Ready(_) => None,
         }
+    }
+}
+
+impl Afterwards {
+    /// The load that comes afterwards, if one was asked for.
+    fn next(&self) -> Option<&Load> {
+        match self {
+            Self::Next(load) => Some(load),
+            Self::Unloaded | Self::Lost { .. } => None,
+        }
+    }
+}
+
+impl From<Option<Load>> for Afterwards {
+    fn from(next: Option<Load>) -> Self {
+        next.map_or(Self::Unloaded, Self::Next)
     }
 }
 

@@ -153,12 +153,13 @@ impl Driver {
             Stage::Ready => {
                 self.timers.clear(Timer::Stable);
                 self.model.learn(|facts| facts.ready_since = None);
-                if self.state.stage() == Stage::Backoff {
-                    self.load.begin_restart(now);
-                    self.publication.meter = ProgressMeter::new();
-                }
             }
             _ => {}
+        }
+        let was_over = matches!(before, Stage::Ready | Stage::Unloading);
+        if was_over && self.state.stage() == Stage::Backoff {
+            self.load.begin_restart(now);
+            self.publication.meter = ProgressMeter::new();
         }
     }
 

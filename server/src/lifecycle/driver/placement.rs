@@ -15,7 +15,7 @@ use crate::{
         memory::Reservation,
         release::{DeviceSnapshot, Release, Released},
     },
-    model::{Failure, state::Event},
+    model::{Failure, LoadId, state::Event},
 };
 
 /// What a model has of its device, in bytes, beyond what its worker tells: at most this much is believed. It is
@@ -179,7 +179,9 @@ impl Driver {
         let took = began.map(|began| began.elapsed()).unwrap_or_default();
         let id = self.model.id().as_str();
         self.context.metrics.unloaded(id, took);
-        self.apply(Event::Verified);
+        self.apply(Event::Verified {
+            restart: LoadId::fresh(),
+        });
         self.answer_unloads(&report);
     }
 }

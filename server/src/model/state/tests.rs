@@ -37,6 +37,12 @@ fn exited() -> Event {
     }
 }
 
+fn verified() -> Event {
+    Event::Verified {
+        restart: LoadId::fresh(),
+    }
+}
+
 /// Runs `events` from UNLOADED and gives the last state and its actions.
 fn run(events: impl IntoIterator<Item = Event>) -> (State, Vec<Action>) {
     let mut at = (State::Unloaded, vec![]);
@@ -157,7 +163,7 @@ fn an_unload_cancels_a_load_in_every_stage() {
         assert_eq!(actions, [Action::ReleaseSlot, Action::Kill, cancel.clone()]);
         let (state, actions) = state.on(exited()).expect("the worker went");
         assert_eq!(actions, [Action::Verify]);
-        assert_eq!(state.on(Event::Verified), Ok((State::Unloaded, vec![])));
+        assert_eq!(state.on(verified()), Ok((State::Unloaded, vec![])));
     }
 }
 
@@ -312,7 +318,7 @@ fn a_load_during_an_unload_is_remembered() {
             state = state.on(Event::Drained).expect("drained").0;
         }
         let (state, _) = state.on(exited()).expect("the worker went");
-        let (state, actions) = state.on(Event::Verified).expect("verified");
+        let (state, actions) = state.on(verified()).expect("verified");
         assert_eq!(
             (state, actions),
             (State::Unloaded, vec![Action::Resume(second.clone())])
@@ -331,7 +337,65 @@ fn what_cannot_be_reaped_stays_unloading() {
     assert_eq!(state.failure().map(|f| f.reason), Some(Reason::Unreaped));
     let (state, actions) = state.on(exited()).expect("it went after all");
     assert_eq!(actions, [Action::Verify]);
-    assert_eq!(state.on(Event::Verified), Ok((State::Unloaded, vec![])));
+    assert_eq!(state.on(verified()), Ok((State::Unloaded, vec![])));
+}
+
+/// A load in `stage` whose worker is killed for `failure`, cannot be reaped, and goes at last.
+fn gone_at_last(load: &Load, stage: Stage, failure: &Failure) -> (State, Vec<Action>) {
+    let (killed, _) = then(load, stage, Event::Fault(failure.clone()));
+    let (state, actions) = killed.on(Event::Unreaped).expect("the worker does not go");
+    assert_eq!(state.stage(), Stage::Unloading);
+    assert_eq!(state.failure().map(|f| f.reason), Some(Reason::Unreaped));
+    let outcome = LoadOutcome::Failed(failure.clone());
+    let finish = Action::Finish(load.id.clone(), outcome);
+    assert_eq!(actions.contains(&finish), stage != Stage::Ready);
+    let (state, actions) = state.on(exited()).expect("it went after all");
+    assert_eq!(actions, [Action::Verify]);
+    assert_eq!(state.failure().as_ref(), Some(failure));
+    state.on(verified()).expect("its memory was checked")
+}
+
+#[test]
+fn a_worker_that_goes_late_leaves_its_model_as_its_failure_would_have() {
+    for stage in [
+        Stage::Starting,
+        Stage::Loading,
+        Stage::Warming,
+        Stage::Ready,
+    ] {
+        let load = load(RestartMode::OnFailure);
+        let failed = State::Failed {
+            load: load.clone(),
+            failure: broken(),
+        };
+        assert_eq!(gone_at_last(&load, stage, &broken()), (failed, vec![]));
+        let (state, actions) = gone_at_last(&load, stage, &died());
+        assert_eq!(
+            (state.stage(), state.failure()),
+            (Stage::Backoff, Some(died()))
+        );
+        assert_eq!(actions, [Action::ScheduleRetry(1)]);
+        let again = state.load().expect("another load").id.clone();
+        // The one before was refused already.
+        assert_ne!(again, load.id);
+    }
+}
+
+#[test]
+fn what_is_asked_for_meanwhile_replaces_what_a_lost_load_leads_to() {
+    let first = load(RestartMode::OnFailure);
+    let second = load(RestartMode::OnFailure);
+    let resume = vec![Action::Resume(second.clone())];
+    for (event, actions) in [
+        (Event::Unload(Cause::Asked), vec![]),
+        (Event::Load(second), resume),
+    ] {
+        let (killed, _) = then(&first, Stage::Loading, Event::Fault(died()));
+        let state = [Event::Unreaped, event, exited()]
+            .into_iter()
+            .fold(killed, |state, event| state.on(event).expect("a meaning").0);
+        assert_eq!(state.on(verified()), Ok((State::Unloaded, actions)));
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The table of transitions.
 
-use super::{Action, Cause, Event, HostedLoad, Load, Rejected, Remains, State, unreaped};
+use super::{
+    Action, Afterwards, Cause, Event, HostedLoad, Load, Rejected, Remains, State, unreaped,
+};
 use crate::model::{Failure, LoadId, LoadOutcome, Reason, Stage};
 
 type Transition = Result<(State, Vec<Action>), Rejected>;
@@ -24,8 +26,8 @@ impl State {
             Self::Unloading {
                 worker,
                 fault,
-                next,
-            } => self.on_unloading(worker, fault, next, event),
+                then,
+            } => self.on_unloading(worker, fault, then, event),
             Self::Backoff { load, failure } => self.on_backoff(load, failure, event),
         }
     }
@@ -103,9 +105,10 @@ impl State {
             )),
             Event::Unreaped => {
                 let failure = run.terminating.unwrap_or_else(unreaped);
-                let finish = Action::Finish(run.load.id, LoadOutcome::Failed(failure));
+                let outcome = LoadOutcome::Failed(failure.clone());
+                let finish = Action::Finish(run.load.id.clone(), outcome);
                 let actions = vec![Action::ReleaseSlot, finish];
-                Ok((Self::not_reaped(None), actions))
+                Ok((Self::lost_unreaped(run.load, failure), actions))
             }
             Event::Unload(Cause::Asked) => Ok(Self::abandon(run, None)),
             Event::Reload(next) => Ok(Self::abandon(run, Some(next))),
@@ -125,11 +128,13 @@ impl State {
             }
             Event::Exited { failure, restart } => {
                 let failure = run.terminating.unwrap_or(failure);
-                Ok(Self::lose(run.load, failure, restart))
+                let cut_off = Action::CutOff(failure.clone());
+                Ok(Self::lose(run.load, failure, restart, vec![cut_off]))
             }
             Event::Unreaped => {
                 let failure = run.terminating.unwrap_or_else(unreaped);
-                Ok((Self::not_reaped(None), vec![Action::CutOff(failure)]))
+                let actions = vec![Action::CutOff(failure.clone())];
+                Ok((Self::lost_unreaped(run.load, failure), actions))
             }
             Event::Stable => {
                 let load = Load {
@@ -148,26 +153,31 @@ impl State {
         (Self::Draining { fault, next }, vec![Action::Drain])
     }
 
-    /// A model that was READY has lost its worker: the policy says whether there is another one, whose load is `restart`.
-    fn lose(load: Load, failure: Failure, restart: LoadId) -> (Self, Vec<Action>) {
-        let cut_off = Action::CutOff(failure.clone());
+    /// A worker is gone, and no load is under way any more: the policy of the last one, `load`, says whether there is
+    /// another, `restart`.
+    fn lose(
+        load: Load,
+        failure: Failure,
+        restart: LoadId,
+        mut actions: Vec<Action>,
+    ) -> (Self, Vec<Action>) {
         if !load.policy.retries(&failure, load.attempt) {
-            return (Self::Failed { load, failure }, vec![cut_off]);
+            return (Self::Failed { load, failure }, actions);
         }
-        let retry = Action::ScheduleRetry(load.attempt);
+        actions.push(Action::ScheduleRetry(load.attempt));
         let load = Load {
             id: restart,
             ..load
         };
-        (Self::Backoff { load, failure }, vec![cut_off, retry])
+        (Self::Backoff { load, failure }, actions)
     }
 
-    /// The worker cannot be reaped, and what is reserved for it stays reserved.
-    fn not_reaped(next: Option<Load>) -> Self {
+    /// The worker of `load` was killed for `failure` and cannot be reaped: what is reserved for it stays reserved.
+    fn lost_unreaped(load: Load, failure: Failure) -> Self {
         Self::Unloading {
             worker: Remains::Unreaped,
-            fault: None,
-            next,
+            fault: Some(failure.clone()),
+            then: Afterwards::Lost { load, failure },
         }
     }
 
@@ -179,24 +189,13 @@ impl State {
                 } else {
                     unloaded()
                 };
-                let state = Self::Unloading {
-                    worker: Remains::Stopping,
-                    fault,
-                    next,
-                };
+                let state = Self::unloading(Remains::Stopping, fault, next);
                 Ok((state, vec![Action::CutOff(cut), Action::Stop]))
             }
             Event::Exited { failure, .. } => {
                 let failure = fault.unwrap_or(failure);
                 let actions = vec![Action::CutOff(failure.clone()), Action::Verify];
-                Ok((
-                    Self::Unloading {
-                        worker: Remains::Gone,
-                        fault: Some(failure),
-                        next,
-                    },
-                    actions,
-                ))
+                Ok((Self::unloading(Remains::Gone, Some(failure), next), actions))
             }
             Event::Fault(_) if fault.is_some() => self.stay(),
             Event::Fault(failure) => {
@@ -210,8 +209,9 @@ impl State {
                 ))
             }
             Event::Unreaped => {
-                let failure = fault.unwrap_or_else(unreaped);
-                Ok((Self::not_reaped(next), vec![Action::CutOff(failure)]))
+                let cut_off = Action::CutOff(fault.clone().unwrap_or_else(unreaped));
+                let state = Self::unloading(Remains::Unreaped, fault, next);
+                Ok((state, vec![cut_off]))
             }
             other => {
                 let (next, actions) = self.remember(next, other)?;
@@ -224,38 +224,26 @@ impl State {
         &self,
         worker: Remains,
         fault: Option<Failure>,
-        next: Option<Load>,
+        then: Afterwards,
         event: Event,
     ) -> Transition {
         match event {
             Event::Exited { .. } if worker != Remains::Gone => Ok((
-                Self::Unloading {
-                    worker: Remains::Gone,
-                    fault,
-                    next,
-                },
+                Self::unloading(Remains::Gone, fault, then),
                 vec![Action::Verify],
             )),
-            Event::Verified if worker == Remains::Gone => Ok((
-                Self::Unloaded,
-                next.map(Action::Resume).into_iter().collect(),
-            )),
-            Event::Unreaped if worker == Remains::Stopping => Ok((
-                Self::Unloading {
-                    worker: Remains::Unreaped,
-                    fault,
-                    next,
-                },
-                vec![],
-            )),
+            Event::Verified { restart } if worker == Remains::Gone => Ok(match then {
+                Afterwards::Unloaded => (Self::Unloaded, vec![]),
+                Afterwards::Next(load) => (Self::Unloaded, vec![Action::Resume(load)]),
+                Afterwards::Lost { load, failure } => Self::lose(load, failure, restart, vec![]),
+            }),
+            Event::Unreaped if worker == Remains::Stopping => {
+                Ok((Self::unloading(Remains::Unreaped, fault, then), vec![]))
+            }
             Event::Fault(_) => self.stay(),
             other => {
-                let (next, actions) = self.remember(next, other)?;
-                let state = Self::Unloading {
-                    worker,
-                    fault,
-                    next,
-                };
+                let (next, actions) = self.remember(then.next().cloned(), other)?;
+                let state = Self::unloading(worker, fault, next);
                 Ok((state, actions))
             }
         }
@@ -314,14 +302,15 @@ impl State {
     /// A load that is under way ends without a result; a load cannot be drained.
     fn abandon(run: HostedLoad, next: Option<Load>) -> (Self, Vec<Action>) {
         let actions = vec![Action::ReleaseSlot, Action::Kill, cancelled(run.load)];
-        (
-            Self::Unloading {
-                worker: Remains::Stopping,
-                fault: None,
-                next,
-            },
-            actions,
-        )
+        (Self::unloading(Remains::Stopping, None, next), actions)
+    }
+
+    fn unloading(worker: Remains, fault: Option<Failure>, then: impl Into<Afterwards>) -> Self {
+        Self::Unloading {
+            worker,
+            fault,
+            then: then.into(),
+        }
     }
 
     fn with_run(&self, run: HostedLoad) -> Self {

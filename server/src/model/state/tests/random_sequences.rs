@@ -63,7 +63,9 @@ impl World {
         if let Some(id) = taken.filter(|id| !self.open.contains(id)) {
             self.open.push(id);
         }
-        if next.stage() == Stage::Backoff && state.stage() == Stage::Ready {
+        if next.stage() == Stage::Backoff
+            && matches!(state.stage(), Stage::Ready | Stage::Unloading)
+        {
             self.open.extend(load_of(&next));
         }
         for action in actions {
@@ -125,7 +127,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Drained),
         1 => Just(Event::DrainExpired),
         1 => Just(Event::Unreaped),
-        3 => Just(Event::Verified),
+        3 => Just(()).prop_map(|()| verified()),
         3 => Just(Event::RetryDue),
         1 => Just(Event::Stable),
     ]
@@ -164,7 +166,7 @@ proptest! {
             if world.worker {
                 state = world.apply(state, exited());
             }
-            state = world.apply(state, Event::Verified);
+            state = world.apply(state, verified());
         }
         prop_assert_eq!(state, State::Unloaded);
         prop_assert!(!world.worker && !world.slot && world.open.is_empty());
