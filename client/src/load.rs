@@ -181,7 +181,7 @@ impl Load {
         // The watch is open before the load begins, so that its first states are not missed.
         let mut watching = matches!(watch.next().await, Some(Ok(_)));
         let mut load = pin!(self.wait());
-        let mut told = None;
+        let mut reported = None;
         let load = loop {
             let event = tokio::select! {
                 biased;
@@ -190,7 +190,7 @@ impl Load {
             };
             match event {
                 Some(Ok(event)) => each_status(event, |status| {
-                    told = Some((status.state(), status.generation));
+                    reported = Some((status.state(), status.generation));
                     on_status(status);
                 }),
                 Some(Err(_)) | None => watching = false,
@@ -199,7 +199,7 @@ impl Load {
         let last = load
             .status
             .as_ref()
-            .filter(|status| told != Some((status.state(), status.generation)));
+            .filter(|status| reported != Some((status.state(), status.generation)));
         last.into_iter().for_each(on_status);
         Ok(load)
     }
@@ -281,10 +281,10 @@ fn one(mut response: LoadModelResponse) -> Result<ModelLoad, Error> {
         .into_result()
 }
 
-fn each_status(event: WatchEvent, mut tell: impl FnMut(&ModelStatus)) {
+fn each_status(event: WatchEvent, mut report: impl FnMut(&ModelStatus)) {
     match event {
-        WatchEvent::Snapshot { models, .. } => models.iter().for_each(tell),
-        WatchEvent::Transition { status, .. } | WatchEvent::Progress { status } => tell(&status),
+        WatchEvent::Snapshot { models, .. } => models.iter().for_each(report),
+        WatchEvent::Transition { status, .. } | WatchEvent::Progress { status } => report(&status),
         _ => {}
     }
 }

@@ -95,13 +95,13 @@ impl Client {
         let record = self.create_session_as(display_name, ttl).await?;
         let ttl = record.ttl.as_ref().map_or(ttl, to_duration);
         let handle = self.session(record.session_id);
-        let (tell, lost) = watch::channel(None);
+        let (sender, lost) = watch::channel(None);
         let mut keep_alive = JoinSet::new();
         let lease = Lease::new(ttl, opened);
         let kept = handle.clone();
         keep_alive.spawn(async move {
             let error = keep(&kept, lease).await;
-            tell.send_replace(Some(error));
+            sender.send_replace(Some(error));
         });
         Ok(Session {
             handle,

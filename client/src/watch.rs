@@ -164,7 +164,7 @@ impl WatchSession {
     }
 
     async fn receive(&mut self) -> Result<WatchStatusResponse, Error> {
-        let silent = |_| Error::Deadline {
+        let timed_out = |_| Error::Deadline {
             deadline: RESPONSE_TIMEOUT,
         };
         let client = self.client.clone();
@@ -175,12 +175,12 @@ impl WatchSession {
                 tokio::time::sleep(std::mem::take(&mut self.wait)).await;
                 tokio::time::timeout(RESPONSE_TIMEOUT, self.connect())
                     .await
-                    .map_err(silent)??
+                    .map_err(timed_out)??
             }
         };
         let message = tokio::time::timeout(RESPONSE_TIMEOUT, connection.message())
             .await
-            .map_err(silent)?;
+            .map_err(timed_out)?;
         let ended = || failed(tonic::Status::unavailable("the server ended the watch"));
         let response = message.map_err(failed)?.ok_or_else(ended)?;
         self.connection = Some(connection);

@@ -76,10 +76,10 @@ async fn programs_get_all_of_it_for_the_lines_of_standard_input() {
         "--json",
     ];
     let output = hangarctl(&script, &arguments, "a\n\nb c\n").await;
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(told["promptTokens"], 3);
-    assert_eq!(told["embeddings"][0]["tokenCount"], 3);
-    assert_eq!(told["embeddings"][0]["values"][2], json!(0.0));
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed["promptTokens"], 3);
+    assert_eq!(printed["embeddings"][0]["tokenCount"], 3);
+    assert_eq!(printed["embeddings"][0]["values"][2], json!(0.0));
     let request = script.state().embeds.requests[0].clone();
     assert_eq!(request.inputs, ["a", "b c"]);
     assert_eq!(request.priority, -1);

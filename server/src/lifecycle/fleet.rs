@@ -51,8 +51,8 @@ impl Fleet {
         let expiry = sessions.clone().expire(probe);
         context.tasks.critical("session-expiry", expiry);
         let probe = supervisor.liveness_probe("memory-pressure", pressure::CHECK_INTERVAL);
-        let relief = pressure::relieve(context.clone(), probe);
-        context.tasks.critical("memory-pressure", relief);
+        let relieving = pressure::relieve(context.clone(), probe);
+        context.tasks.critical("memory-pressure", relieving);
         Arc::new(Self {
             registry: Registry::new(context.clone(), loader.clone()),
             router: Router::new(context.clone(), loader.clone(), switcher.clone()),

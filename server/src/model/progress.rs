@@ -118,8 +118,8 @@ impl ProgressMeter {
         let left = || elapsed.mul_f64((1.0 - done_of_load) / seen);
         self.current.bytes_done = done;
         self.current.fraction = before.fraction.max(done_of_load).min(ALMOST);
-        let telling = seen > 0.0 && seen >= 0.1 * (to - from) && share < 0.95;
-        self.current.eta = telling.then(left);
+        let significant = seen > 0.0 && seen >= 0.1 * (to - from) && share < 0.95;
+        self.current.eta = significant.then(left);
         let moved = done != before.bytes_done || self.current.eta.is_some() != before.eta.is_some();
         moved.then_some(self.current)
     }

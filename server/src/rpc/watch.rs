@@ -41,11 +41,11 @@ pub(super) fn responses(watch: Watch, epoch: Epoch, guard: WatcherGuard) -> Enco
             if let Some(part) = parts.pop_front() {
                 return Some((Ok(part), (Some((watch, epoch, parts)), guard)));
             }
-            let notice = tokio::select! {
-                notice = watch.next() => notice,
+            let item = tokio::select! {
+                item = watch.next() => item,
                 never = failpoint::meets("watch-stream", None) => match never {},
             };
-            let response = match notice {
+            let response = match item {
                 WatchItem::Closed => {
                     return Some((Err(Status::from(ApiError::ShuttingDown)), (None, guard)));
                 }

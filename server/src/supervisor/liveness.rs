@@ -44,7 +44,7 @@ struct ProbeState {
 /// Whom a task belongs to that the server can do without.
 pub(super) struct Owner {
     /// Says that the task does not turn.
-    tell: Box<dyn Fn() + Send + Sync>,
+    report: Box<dyn Fn() + Send + Sync>,
     reported: AtomicBool,
 }
 
@@ -117,7 +117,7 @@ impl LivenessProbes {
             let Some(owner) = &state.owner else { continue };
             let is_stuck = state.is_stuck(self.0.limit);
             if is_stuck && !owner.reported.swap(true, Ordering::Relaxed) {
-                (owner.tell)();
+                (owner.report)();
                 tracing::error!(task = %state.name, "a model's task no longer turns");
             } else if !is_stuck && owner.reported.swap(false, Ordering::Relaxed) {
                 tracing::warn!(task = %state.name, "a model's task turns again");
@@ -143,9 +143,9 @@ impl ProbeState {
 }
 
 impl Owner {
-    pub(super) fn new(tell: impl Fn() + Send + Sync + 'static) -> Self {
+    pub(super) fn new(report: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
-            tell: Box::new(tell),
+            report: Box::new(report),
             reported: AtomicBool::new(false),
         }
     }

@@ -64,25 +64,25 @@ async fn the_owner_of_a_task_learns_of_its_panic_and_the_server_goes_on() {
 #[test]
 fn a_stuck_task_is_reported_to_its_owner_once_until_it_turns_and_the_server_lives() {
     let supervisor = Supervisor::new(NO_TIME);
-    let told = Arc::new(AtomicU32::new(0));
-    let count = told.clone();
+    let reports = Arc::new(AtomicU32::new(0));
+    let count = reports.clone();
     let owner = liveness::Owner::new(move || {
         count.fetch_add(1, Ordering::Relaxed);
     });
     let probe = supervisor.0.probes.add("one".into(), NO_TIME, Some(owner));
-    let tell = || {
+    let report = || {
         supervisor.0.probes.report_stuck_tasks();
-        told.load(Ordering::Relaxed)
+        reports.load(Ordering::Relaxed)
     };
-    while tell() == 0 {
+    while report() == 0 {
         std::thread::yield_now();
     }
-    assert_eq!(tell(), 1);
+    assert_eq!(report(), 1);
     assert!(supervisor.is_live());
     probe.rest();
-    assert_eq!(tell(), 1);
+    assert_eq!(report(), 1);
     probe.mark_alive();
-    while tell() == 1 {
+    while report() == 1 {
         std::thread::yield_now();
     }
     assert!(supervisor.is_live());

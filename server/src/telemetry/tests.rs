@@ -375,11 +375,11 @@ async fn shutdown_is_bounded_when_the_collector_does_not_answer() {
 
 /// Starts a collector that says yes to everything and tells what it was sent.
 async fn collector() -> (String, tokio::sync::mpsc::Receiver<(String, Bytes)>) {
-    let (tell, reported) = tokio::sync::mpsc::channel(16);
+    let (sender, reported) = tokio::sync::mpsc::channel(16);
     let router = axum::Router::new().fallback(async move |request: Request<Body>| {
         let path = request.uri().path().to_owned();
         let body = request.into_body().collect().await.unwrap().to_bytes();
-        tell.send((path, body)).await.unwrap();
+        sender.send((path, body)).await.unwrap();
         let frames = [
             Frame::data(Bytes::from_static(&[0; 5])),
             Frame::trailers(status("0")),

@@ -100,10 +100,10 @@ fn cpu_time(clock: libc::clockid_t) -> Duration {
     };
     // SAFETY: the call writes one timespec, which it is given, and keeps nothing.
     #[allow(unsafe_code)]
-    let told = unsafe { libc::clock_gettime(clock, &raw mut time) } == 0;
+    let succeeded = unsafe { libc::clock_gettime(clock, &raw mut time) } == 0;
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    if told {
+    if succeeded {
         Duration::from_secs(seconds) + Duration::from_nanos(nanos)
     } else {
         Duration::ZERO

@@ -78,14 +78,14 @@ mod tests {
     use super::*;
 
     /// Everything that a caller hears.
-    async fn heard(events: &LoadEvents, ending: &Ending) -> Vec<Event> {
+    async fn received(events: &LoadEvents, ending: &Ending) -> Vec<Event> {
         let (caller, mut stream) = mpsc::channel(4);
         events.follow(ending.clone(), caller).run().await;
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while let Some(response) = stream.recv().await {
-            heard.extend(response.expect("no error").event);
+            received.extend(response.expect("no error").event);
         }
-        heard
+        received
     }
 
     #[tokio::test]
@@ -98,8 +98,8 @@ mod tests {
         for event in &all {
             events.publish(event.clone());
         }
-        assert_eq!(heard(&events, &ending).await, all);
-        assert_eq!(heard(&events, &ending).await, all);
+        assert_eq!(received(&events, &ending).await, all);
+        assert_eq!(received(&events, &ending).await, all);
     }
 
     #[tokio::test]
@@ -108,13 +108,13 @@ mod tests {
         let failed = Event::Failed(WorkerFailure::default());
         events.publish(failed.clone());
         ending.begin(ExitCode::Unusable);
-        assert_eq!(heard(&events, &ending).await, [failed]);
+        assert_eq!(received(&events, &ending).await, [failed]);
     }
 
     #[tokio::test]
     async fn a_worker_that_ends_without_a_reason_ends_the_call() {
         let (events, ending) = (LoadEvents::default(), Ending::default());
         ending.begin(ExitCode::TaskDied);
-        assert_eq!(heard(&events, &ending).await, []);
+        assert_eq!(received(&events, &ending).await, []);
     }
 }

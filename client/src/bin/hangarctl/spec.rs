@@ -126,12 +126,12 @@ mod tests {
             "c=/c=d",
         ];
         let adapters = spec(&given).adapters;
-        let told: Vec<_> = adapters
+        let described: Vec<_> = adapters
             .iter()
             .map(|it| (it.name.as_str(), it.path.as_str(), it.demo.is_some()))
             .collect();
         let expected = [("a", "/a", false), ("b", "", true), ("c", "/c=d", false)];
-        assert_eq!(told, expected);
+        assert_eq!(described, expected);
         let given = ["m", "--spec", json, "--no-adapters", "--adapter", "c=/c"];
         assert_eq!(spec(&given).adapters.len(), 1);
         for wrong in ["a", "a=", "=/a"] {

@@ -17,11 +17,11 @@ pub(crate) async fn run(client: &Client, args: SwitchArgs, writer: &Writer) -> R
     let switch = request(client, &args)?;
     if args.dry_run {
         let answer = switch.validate().await?;
-        return tell(&args, "would go", &answer, writer);
+        return print(&args, "would go", &answer, writer);
     }
     let switching = switch.start().await?;
     if !args.wait {
-        return tell(&args, "has begun", switching.answer(), writer);
+        return print(&args, "has begun", switching.answer(), writer);
     }
     let switch = if writer.is_json() {
         switching.wait().await?
@@ -51,7 +51,7 @@ fn request(client: &Client, args: &SwitchArgs) -> Result<Switch, Failure> {
     Ok(switch)
 }
 
-fn tell(
+fn print(
     args: &SwitchArgs,
     what: &str,
     answer: &SwitchModelResponse,

@@ -293,16 +293,16 @@ mod tests {
             let field = "messages[1].tool_calls[0].arguments";
             assert_eq!(asks("assistant", arguments), [field]);
         }
-        let tells = |role: &str, id: &str| {
+        let violations_of = |role: &str, id: &str| {
             wrong(|r| {
                 r.messages.push(message(role));
                 r.messages[1].tool_call_id = id.to_owned();
             })
         };
-        assert!(tells("tool", "1").is_empty());
-        assert_eq!(tells("user", "1"), ["messages[1].tool_call_id"]);
+        assert!(violations_of("tool", "1").is_empty());
+        assert_eq!(violations_of("user", "1"), ["messages[1].tool_call_id"]);
         assert_eq!(
-            tells("tool", &"x".repeat(129)),
+            violations_of("tool", &"x".repeat(129)),
             ["messages[1].tool_call_id"]
         );
     }

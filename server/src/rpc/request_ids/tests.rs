@@ -8,13 +8,13 @@ use tonic::Code;
 use super::*;
 use crate::supervisor::Supervisor;
 
-struct Lab {
+struct Counted {
     _directory: tempfile::TempDir,
     catalog: Catalog,
     calls: Arc<AtomicU32>,
 }
 
-impl Lab {
+impl Counted {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("catalog.db");
@@ -52,60 +52,64 @@ fn body(model: &str) -> GetInfoRequest {
 
 #[tokio::test]
 async fn a_repeated_call_gets_the_first_answer_also_from_another_server() {
-    let lab = Lab::new();
-    for ids in [lab.ids(), lab.ids()] {
+    let counted = Counted::new();
+    for ids in [counted.ids(), counted.ids()] {
         for _ in 0..2 {
-            let answer = ids.once("a", &body("m"), lab.count(false)).await;
+            let answer = ids.once("a", &body("m"), counted.count(false)).await;
             assert_eq!(answer.ok(), Some(1));
         }
     }
-    let ids = lab.ids();
-    let answer = ids.once("b", &body("m"), lab.count(false)).await;
+    let ids = counted.ids();
+    let answer = ids.once("b", &body("m"), counted.count(false)).await;
     assert_eq!(answer.ok(), Some(2));
-    let answer = ids.once("", &body("m"), lab.count(false)).await;
+    let answer = ids.once("", &body("m"), counted.count(false)).await;
     assert_eq!(answer.ok(), Some(3));
 }
 
 #[tokio::test]
 async fn another_body_is_refused() {
-    let lab = Lab::new();
-    for (n, ids) in [lab.ids(), lab.ids()].into_iter().enumerate() {
-        let first = ids.once("a", &body("m"), lab.count(false)).await;
+    let counted = Counted::new();
+    for (n, ids) in [counted.ids(), counted.ids()].into_iter().enumerate() {
+        let first = ids.once("a", &body("m"), counted.count(false)).await;
         assert!(first.is_ok(), "{n}");
-        let refused = ids.once("a", &body("n"), lab.count(false)).await;
+        let refused = ids.once("a", &body("n"), counted.count(false)).await;
         assert_eq!(refused.map_err(|s| s.code()), Err(Code::InvalidArgument));
     }
 }
 
 #[tokio::test]
 async fn a_failure_is_not_remembered() {
-    let lab = Lab::new();
-    let ids = lab.ids();
-    assert!(ids.once("a", &body("m"), lab.count(true)).await.is_err());
-    let answer = ids.once("a", &body("m"), lab.count(false)).await;
+    let counted = Counted::new();
+    let ids = counted.ids();
+    assert!(
+        ids.once("a", &body("m"), counted.count(true))
+            .await
+            .is_err()
+    );
+    let answer = ids.once("a", &body("m"), counted.count(false)).await;
     assert_eq!(answer.ok(), Some(2));
 }
 
 #[tokio::test]
 async fn nothing_is_kept_in_memory_of_what_has_ended() {
-    let lab = Lab::new();
-    let ids = lab.ids();
+    let counted = Counted::new();
+    let ids = counted.ids();
     for n in 0..10 {
         let failed = n % 2 == 0;
-        let work = lab.count(failed);
+        let work = counted.count(failed);
         let answer = ids.once(&n.to_string(), &body("m"), work).await;
         assert_eq!(answer.is_err(), failed);
     }
     let long = "x".repeat(MAX_REQUEST_ID + 1);
-    let answer = ids.once(&long, &body("m"), lab.count(false)).await;
+    let answer = ids.once(&long, &body("m"), counted.count(false)).await;
     assert!(answer.is_ok());
     assert_eq!(lock(&ids.calls).len(), 0);
 }
 
 #[tokio::test]
 async fn a_duplicate_joins_the_call_under_way() {
-    let lab = Lab::new();
-    let ids = lab.ids();
+    let counted = Counted::new();
+    let ids = counted.ids();
     let (sender, receiver) = oneshot::channel();
     let first = async { receiver.await.map_err(|_| Status::internal("gone")) }.boxed();
     let never = futures::future::pending().boxed();
@@ -121,25 +125,25 @@ async fn a_duplicate_joins_the_call_under_way() {
 
 #[tokio::test]
 async fn a_call_goes_on_without_its_caller() {
-    let lab = Lab::new();
-    let ids = lab.ids();
+    let counted = Counted::new();
+    let ids = counted.ids();
     let (sender, receiver) = oneshot::channel();
     let work = async { receiver.await.map_err(|_| Status::internal("gone")) }.boxed();
     let request = body("m");
     let caller = ids.once("a", &request, work);
     assert!(futures::poll!(std::pin::pin!(caller)).is_pending());
     sender.send(7).expect("the call goes on");
-    let answer = ids.once("a", &request, lab.count(false)).await;
+    let answer = ids.once("a", &request, counted.count(false)).await;
     assert_eq!(answer.ok(), Some(7));
 }
 
 #[tokio::test]
 async fn a_call_that_panics_is_broken_off_and_can_be_repeated() {
-    let lab = Lab::new();
-    let ids = lab.ids();
+    let counted = Counted::new();
+    let ids = counted.ids();
     let work = async { panic!("in a test") }.boxed();
     let broken = ids.once("a", &body("m"), work).await;
     assert_eq!(broken.map_err(|s| s.code()), Err(Code::Internal));
-    let answer = ids.once("a", &body("m"), lab.count(false)).await;
+    let answer = ids.once("a", &body("m"), counted.count(false)).await;
     assert_eq!(answer.ok(), Some(1));
 }

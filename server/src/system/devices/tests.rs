@@ -93,14 +93,14 @@ fn the_thread_ends_with_its_monitor() {
 
 #[test]
 fn a_machine_without_a_driver_has_no_devices() {
-    let (reported, tells) = sync_channel(0);
+    let (reported, reports) = sync_channel(0);
     let open = move || {
         let _ = reported.send(());
         Err::<Replay, _>(OpenError::Absent("no such library".to_owned()))
     };
     let monitor = DeviceMonitor::start(open, &Supervisor::default());
     let monitor = monitor.expect("a thread");
-    tells.recv_timeout(WAIT).expect("it was opened");
+    reports.recv_timeout(WAIT).expect("it was opened");
     let latest = monitor.latest();
     assert!(latest.sampled.is_none() && latest.devices.is_empty());
 }

@@ -37,23 +37,23 @@ pub(super) fn open() -> Result<Device, Failure> {
 }
 
 fn look() -> Result<Gpu, Failure> {
-    let told = |error: DriverError| {
+    let failed = |error: DriverError| {
         // Its name, and not what the driver says to it, which takes the driver.
         let code = error.0 as u32;
         driver::unavailable(code, &format!("{:?}", error.0))
     };
-    if CudaContext::device_count().map_err(told)? < 1 {
+    if CudaContext::device_count().map_err(failed)? < 1 {
         return Err(driver::unavailable(100, "CUDA_ERROR_NO_DEVICE"));
     }
-    let context = CudaContext::new(0).map_err(told)?;
-    let (major, minor) = context.compute_capability().map_err(told)?;
+    let context = CudaContext::new(0).map_err(failed)?;
+    let (major, minor) = context.compute_capability().map_err(failed)?;
     let capability = (major.unsigned_abs(), minor.unsigned_abs());
-    let name = context.name().map_err(told)?;
+    let name = context.name().map_err(failed)?;
     driver::check_capability(BUILT_FOR, capability, &name)?;
-    let uuid = context.uuid().map_err(told)?;
+    let uuid = context.uuid().map_err(failed)?;
     Ok(Gpu {
         uuid: driver::uuid(&uuid.bytes.map(|byte| byte as u8)),
         capability,
-        memory: context.total_mem().map_err(told)? as u64,
+        memory: context.total_mem().map_err(failed)? as u64,
     })
 }

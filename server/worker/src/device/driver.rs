@@ -123,8 +123,8 @@ mod tests {
             let failure = unavailable(code, "CUDA_ERROR_X");
             assert_eq!(failure.reason, FailureReason::DeviceUnavailable);
             assert!(failure.message.contains(words), "{failure}");
-            let told = format!("CUDA_ERROR_X ({code})");
-            assert!(failure.message.contains(&told), "{failure}");
+            let name = format!("CUDA_ERROR_X ({code})");
+            assert!(failure.message.contains(&name), "{failure}");
         }
     }
 

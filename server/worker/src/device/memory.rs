@@ -40,13 +40,13 @@ impl Sampler {
             return Ok(None);
         };
         let (end, ended) = sync_channel::<()>(1);
-        let (watched, told) = (device.clone(), Arc::clone(stats));
+        let (watched, updated) = (device.clone(), Arc::clone(stats));
         let thread = std::thread::Builder::new()
             .name("device-memory".into())
             .spawn(move || {
                 while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(INTERVAL) {
                     if let Some(free) = free(&watched) {
-                        told.set_device_bytes(at_start.saturating_sub(free));
+                        updated.set_device_bytes(at_start.saturating_sub(free));
                     }
                 }
             })

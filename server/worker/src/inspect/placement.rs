@@ -70,7 +70,7 @@ impl Placement {
             true => 1,
             false => config.asked_concurrency.max(1),
         };
-        let wish = KvRequest {
+        let request = KvRequest {
             size: config.kv_cache,
             shape: need.shape,
             number: need.number,
@@ -79,7 +79,7 @@ impl Placement {
             concurrency: concurrency.into(),
             memory: gpu.memory,
         };
-        let kv_cache = if caches { wish.plan()? } else { None };
+        let kv_cache = if caches { request.plan()? } else { None };
         let cache = match &kv_cache {
             Some(plan) => plan.bytes(),
             None if caches => need.cache().saturating_mul(concurrency.into()),

@@ -89,9 +89,13 @@ impl Pace {
         left: Duration,
         now: Instant,
     ) -> Option<TooSlow> {
-        let telling = LONG.min(longest / SCALE);
+        let significant = LONG.min(longest / SCALE);
         let fresh = || self.read.iter().filter(|sample| sample.is_fresh(now));
-        if fresh().filter(|sample| sample.tokens >= telling).count() < ENOUGH {
+        if fresh()
+            .filter(|sample| sample.tokens >= significant)
+            .count()
+            < ENOUGH
+        {
             return None;
         }
         let best = fresh().map(Sample::rate).fold(0.0, f64::max);

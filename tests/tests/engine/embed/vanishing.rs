@@ -101,8 +101,8 @@ async fn a_thousand_callers_that_vanish_leave_nothing_behind() -> Result<()> {
                 let client = server.connect().await?;
                 let mut call = pin!(client.embed("m").inputs(texts.clone()).send());
                 // Gone while the request is on its way, waits or runs, or answered: as it comes.
-                let patience = Duration::from_micros(number % 50 * 200);
-                let _ = timeout(patience, &mut call).await;
+                let limit = Duration::from_micros(number % 50 * 200);
+                let _ = timeout(limit, &mut call).await;
                 anyhow::Ok(())
             })
             .buffer_unordered(AT_ONCE)
