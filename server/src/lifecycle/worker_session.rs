@@ -164,8 +164,6 @@ async fn run_worker(
         }
         Err(error) => cannot_start(&error),
     };
-    // The worker leaves its socket behind when it is killed, and there may be none yet.
-    let _ = tokio::fs::remove_file(&config.socket).await;
     report(reports, Report::Exited(exited)).await;
 }
 

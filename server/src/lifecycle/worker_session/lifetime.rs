@@ -1,15 +1,18 @@
 //! A session from its start to its end, which comes in any case.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Report, SessionResources, SessionSignals, WorkerLaunch, WorkerSession, report, run_worker,
 };
 use crate::{failpoint, lifecycle::context::Context, model::Failure, supervisor::panic_message};
+
+/// How long the end of a task waits for the file system that a worker's socket is on.
+const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl WorkerSession {
     /// Starts a worker for `launch`.
@@ -31,7 +34,7 @@ impl WorkerSession {
 }
 
 /// Runs a worker to its end, which is reported also when what sees to the worker panics: the worker is killed then, and
-/// reaped before its end is reported.
+/// reaped before its end is reported. What the worker leaves behind is seen to afterwards: nobody waits for a file system.
 async fn run_session(
     context: Arc<Context>,
     launch: WorkerLaunch,
@@ -59,10 +62,25 @@ async fn run_session(
             process.kill();
             process.exited().await;
         }
-        let _ = tokio::fs::remove_file(&socket).await;
         report(&reports, Report::Exited(Failure::of_a_lost_task())).await;
     }
     if let Some(lease) = resources.lease.into_inner() {
         lease.end().await;
     }
+    let removed = timeout(FILE_SYSTEM_TIMEOUT, remove_socket(socket, model)).await;
+    if removed.is_err() {
+        tracing::warn!(
+            "the socket of a worker that has ended cannot be removed: its file system hangs"
+        );
+    }
+}
+
+/// Removes the socket that the worker of `model` leaves behind when it is killed. There may be none yet.
+async fn remove_socket(socket: PathBuf, model: String) {
+    let removing = spawn_blocking(move || {
+        failpoint::pass("worker-socket", Some(&model));
+        let _ = std::fs::remove_file(socket);
+    });
+    // It does not panic but on demand.
+    let _ = removing.await;
 }

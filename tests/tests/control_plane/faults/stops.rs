@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use hangar_client::v1::UnloadVerification;
 use hangar_tests::{
+    failpoints::Failpoints,
     processes,
     scripted::{Script, ShutdownKind, StatsKind},
     server::{DEADLINE, NEVER, TestServer},
@@ -83,5 +84,27 @@ async fn a_worker_without_a_heartbeat_can_be_unloaded() -> Result<()> {
     server.client.generate("m").prompt("x").text().await?;
     let unload = server.client.unload("m").send().await?;
     assert!(unload.was_loaded && !unload.killed);
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn an_unload_waits_for_the_worker_and_not_for_the_file_system_of_its_socket() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .failpoints(&failpoints)
+        .time("--kill-timeout", NEVER)
+        .start()
+        .await?;
+    let worker = server.ready().await?.worker_pid;
+    let blocked = failpoints.block("worker-socket.m")?;
+    let unload = timeout(DEADLINE, server.client.unload("m").send()).await??;
+    assert!(unload.was_loaded && !unload.killed);
+    assert_eq!(unload.verification(), UnloadVerification::Reaped);
+    assert!(!processes::exists(worker));
+    blocked.reached().await?;
+    // Nor does the next worker, nor the end of the server.
+    server.ready().await?;
+    assert!(server.terminate().await?.success());
     Ok(())
 }
