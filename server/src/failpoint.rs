@@ -3,13 +3,13 @@
 //!
 //! With it, the directory that the environment variable `HANGAR_FAILPOINTS` names is looked into. A file there that has
 //! a point's name says what happens to the task that comes by: `panic`, once, or `block` for as long as the file is
-//! there; a file of its name with `.reached` behind it says that somebody does. A point of one model has that model's
-//! id behind its name, as in `driver.m`.
+//! there, or `hold`, where a task waits for that and blocks no thread; a file of its name with `.reached` behind it says
+//! that somebody does. A point of one model has that model's id behind its name, as in `driver.m`.
 
 #[cfg(feature = "failpoints")]
-pub(crate) use ordered::{meets, pass};
+pub(crate) use ordered::{hold, meets, pass};
 #[cfg(not(feature = "failpoints"))]
-pub(crate) use released::{meets, pass};
+pub(crate) use released::{hold, meets, pass};
 
 #[cfg(not(feature = "failpoints"))]
 mod released {
@@ -18,6 +18,10 @@ mod released {
     /// Does nothing.
     #[inline(always)]
     pub(crate) fn pass(_point: &str, _model: Option<&str>) {}
+
+    /// Does nothing.
+    #[inline(always)]
+    pub(crate) async fn hold(_point: &str, _model: Option<&str>) {}
 
     /// Never ends.
     #[inline(always)]
@@ -43,10 +47,8 @@ mod ordered {
     ///
     /// When that was ordered.
     pub(crate) fn pass(point: &str, model: Option<&str>) {
-        let Some(orders) = &*ORDERS else { return };
-        let order = match model {
-            Some(model) => orders.join(format!("{point}.{model}")),
-            None => orders.join(point),
+        let Some(order) = order(point, model) else {
+            return;
         };
         match fs::read_to_string(&order).as_deref() {
             // Whoever takes the order away carries it out.
@@ -62,6 +64,28 @@ mod ordered {
             }
             _ => {}
         }
+    }
+
+    /// Waits for as long as `hold` is ordered for `point`, and blocks nobody else.
+    pub(crate) async fn hold(point: &str, model: Option<&str>) {
+        let Some(order) = order(point, model) else {
+            return;
+        };
+        if fs::read_to_string(&order).is_ok_and(|what| what == "hold") {
+            let _ = fs::write(format!("{}.reached", order.display()), "");
+            while order.exists() {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        }
+    }
+
+    /// Where what is ordered for `point` is.
+    fn order(point: &str, model: Option<&str>) -> Option<PathBuf> {
+        let orders = ORDERS.as_ref()?;
+        Some(match model {
+            Some(model) => orders.join(format!("{point}.{model}")),
+            None => orders.join(point),
+        })
     }
 
     #[expect(clippy::disallowed_methods, reason = "to block is what was ordered")]

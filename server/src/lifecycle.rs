@@ -52,7 +52,7 @@ pub use fatal_prompt::FatalPrompt;
 pub use fleet::Fleet;
 pub use holders::Holder;
 pub use inspection::TooManyReloads;
-pub use loader::{LoadError, LoadOptions, UnloadError, UnloadOptions};
+pub use loader::{LoadError, LoadOptions, Reload, UnloadError, UnloadOptions};
 pub use memory::Memory;
 pub use model::{Facts, Model};
 pub use registry::{DeclarationError, RegistryError};

@@ -50,6 +50,15 @@ impl Failpoints {
         self.order(point, "block").map(Blocked)
     }
 
+    /// Whoever comes by `point`, where tasks can be held up, waits there and keeps its thread for others.
+    ///
+    /// # Errors
+    ///
+    /// When the order cannot be written.
+    pub fn hold(&self, point: &str) -> Result<Blocked> {
+        self.order(point, "hold").map(Blocked)
+    }
+
     /// An order is there as a whole or not at all.
     fn order(&self, point: &str, what: &str) -> Result<PathBuf> {
         let order = self.0.path().join(point);

@@ -4,6 +4,7 @@
 //! that it was heard. Both happen under one lock, so that what is on disk is what the driver heard last.
 
 mod check;
+mod reload;
 mod unload;
 
 use std::{sync::Arc, time::Duration};
@@ -24,16 +25,29 @@ use super::{
 };
 use crate::{
     catalog::{CatalogEntry, LoadRequest, OnConflict, RegisterError, Requested, StorageError},
-    model::{Failure, LoadId, ModelId, Reason, Source, Spec, Stage},
+    failpoint,
+    model::{Failure, ModelId, Reason, Source, Spec, Stage},
 };
+
+/// Whether a model that is READY is loaded anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reload {
+    /// It is not.
+    #[default]
+    Never,
+    /// If its spec or its files have changed since it was loaded.
+    IfOutdated,
+    /// It is, and a spec that differs replaces that which is registered.
+    Always,
+}
 
 /// How to load.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// Registers the model, or has to equal what is registered.
     pub spec: Option<Spec>,
-    /// Load anew although it is READY, and replace a spec that differs.
-    pub force: bool,
+    /// What becomes of a worker that serves.
+    pub reload: Reload,
     /// Time for all attempts together.
     pub timeout: Duration,
     /// The session that holds the model; `None`: the model is to stay loaded.
@@ -108,11 +122,8 @@ impl Loader {
         name: &ModelId,
         options: LoadOptions,
     ) -> Result<LoadTicket, LoadError> {
-        self.check_load(name, &options).await?;
-        let seen = self.worker_seen(name);
-        if options.force {
-            self.check_reload(name, &options).await?;
-        }
+        let replacement = self.prepare(name, &options).await?;
+        failpoint::hold("load-order", Some(name.as_str())).await;
         let turn = self.context.desired_state_lock.lock().await;
         if self.context.is_closing() {
             return Err(LoadError::ShuttingDown);
@@ -123,7 +134,7 @@ impl Loader {
             None => None,
         };
         let desired = held.is_none();
-        let on_conflict = OnConflict::of(options.force);
+        let on_conflict = OnConflict::of(options.reload == Reload::Always);
         let entry = self.register(name, options.spec, on_conflict, desired);
         let ticket = match entry.await {
             Ok(entry) => {
@@ -131,7 +142,7 @@ impl Loader {
                     self.context.note_desired(&id, true);
                 }
                 let order = LoadOrder {
-                    force: options.force && !self.was_reloaded(&entry, seen.as_ref()),
+                    force: replacement.is_some_and(|due| self.replaces(&due, &entry)),
                     may_evict: options.may_evict,
                     forgive: true,
                     ..LoadOrder::by_the_server(options.timeout)
@@ -160,33 +171,14 @@ impl Loader {
         names: Vec<ModelId>,
         options: &LoadOptions,
     ) -> Vec<(ModelId, Result<LoadTicket, LoadError>)> {
-        let at_once = if options.force { Inspector::AT_ONCE } else { 1 };
+        let inspects = options.reload != Reload::Never;
+        let at_once = if inspects { Inspector::AT_ONCE } else { 1 };
         let load = async |name: ModelId| {
             let ticket = self.load(&name, options.clone()).await;
             (name, ticket)
         };
         let loads = stream::iter(names).map(load).buffered(at_once);
         loads.collect().await
-    }
-
-    /// The load that gave the model `name` its worker, where one serves.
-    fn worker_seen(&self, name: &ModelId) -> Option<LoadId> {
-        let status = self.context.tracked(name)?.status();
-        let serves = status.stage == Stage::Ready;
-        status.load_id.clone().filter(|_| serves)
-    }
-
-    /// Whether the model of `entry` was loaded anew as `entry` says since the load `seen` was its last: equal reloads that
-    /// come together make one.
-    fn was_reloaded(&self, entry: &CatalogEntry, seen: Option<&LoadId>) -> bool {
-        let (Some(seen), Some(model)) = (seen, self.context.model(&entry.id)) else {
-            return false;
-        };
-        let status = model.status();
-        let facts = model.facts();
-        let built = facts.built.as_ref();
-        let as_asked = built.is_some_and(|built| built.builds_the_same_as(&entry.spec));
-        status.stage == Stage::Ready && status.load_id.as_ref() != Some(seen) && as_asked
     }
 
     /// Loads the model of `entry` for a request that needs it, and waits until it is READY.
@@ -325,7 +317,7 @@ impl LoadOptions {
     pub fn new(timeout: Duration) -> Self {
         Self {
             spec: None,
-            force: false,
+            reload: Reload::Never,
             timeout,
             session: None,
             may_evict: true,

@@ -10,7 +10,7 @@ use tonic::Status;
 use super::{Core, item_error};
 use crate::{
     catalog::Origin,
-    lifecycle::{Fleet, LoadOptions, LoadTicket},
+    lifecycle::{Fleet, LoadOptions, LoadTicket, Reload},
     model::{Failure, ModelId, Reason},
     rpc::{
         convert,
@@ -83,7 +83,10 @@ impl Core {
         let wanted = wanted.ok_or_else(|| ApiError::invalid("model_id", "is required"))?;
         let options = LoadOptions {
             spec,
-            force: request.force_reload,
+            reload: match request.force_reload {
+                true => Reload::Always,
+                false => Reload::Never,
+            },
             session: (!request.session_id.is_empty()).then(|| request.session_id.clone().into()),
             // What is loaded together does not evict each other.
             may_evict: !of_all,

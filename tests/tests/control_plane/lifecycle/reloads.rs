@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hangar_client::{
-    Completion, Error,
+    Completion, Error, Transport,
+    inference::{
+        RepositoryModelLoadRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
+    },
     v1::{
         ErrorReason, ModelInfo, ModelLoad, ModelSpec,
         ModelState::{Draining, Loading, Ready, Unloaded},
@@ -12,6 +15,7 @@ use hangar_client::{
 };
 use hangar_tests::{
     background::Background,
+    failpoints::Failpoints,
     processes,
     refusals::refusal,
     scripted::{Event, Gate, Script},
@@ -263,5 +267,46 @@ async fn at_no_moment_of_a_reload_is_the_model_not_loaded() -> Result<()> {
         }
         server.client.load("m").wait().await?;
     }
+    Ok(())
+}
+
+/// As Triton's clients load a model: anew if its files have changed.
+async fn load_as_triton(transport: Transport, name: &'static str) -> Result<()> {
+    let mut stub = GrpcInferenceServiceClient::new(transport);
+    let request = RepositoryModelLoadRequest {
+        model_name: name.into(),
+        ..RepositoryModelLoadRequest::default()
+    };
+    stub.repository_model_load(request).await?;
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn callers_who_find_the_same_files_changed_make_one_reload() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .failpoints(&failpoints)
+        .start()
+        .await?;
+    let old = server.ready().await?.worker_pid;
+    server.client.switch("alias", "m").wait().await?;
+    std::fs::write(server.directory.join("config.json"), "{}")?;
+
+    // One has found them changed, and comes to order its load after that of another has ended.
+    let held = failpoints.hold("load-order.alias")?;
+    let late = Background::start(load_as_triton(server.client.transport(), "alias"));
+    held.reached().await?;
+    load_as_triton(server.client.transport(), "m").await?;
+    let new = server.info().await?.status.context("a status")?.worker_pid;
+    assert_ne!(new, old);
+    drop(held);
+    late.end().await??;
+    assert!(processes::is_running(new));
+    assert_eq!(server.info().await?.recent_loads.len(), 2);
+
+    std::fs::write(server.directory.join("config.json"), "{ }")?;
+    load_as_triton(server.client.transport(), "alias").await?;
+    assert!(!processes::exists(new));
     Ok(())
 }

@@ -11,7 +11,7 @@ use hangar_client::inference::{
 use super::OpenInferenceApi;
 use crate::{
     catalog::CatalogEntry,
-    lifecycle::{LoadOptions, UnloadOptions},
+    lifecycle::{LoadOptions, Reload, UnloadOptions},
     model::{self, Stage},
     rpc::{
         error::ApiError,
@@ -84,12 +84,8 @@ impl OpenInferenceApi {
             ("parameters.file", request.parameters.keys().any(file)),
         ])?;
         check_parameters(&request.parameters, |_, _| false)?;
-        let outdated = match self.fleet.tracked(&id) {
-            Some(model) => model.reload_reason().await.is_some(),
-            None => false,
-        };
         let options = LoadOptions {
-            force: outdated,
+            reload: Reload::IfOutdated,
             ..LoadOptions::new(self.options.load_timeout)
         };
         let ticket = self.fleet.load(&id, options).await?;

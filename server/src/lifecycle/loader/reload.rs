@@ -1,0 +1,102 @@
+//! Whether a load replaces a worker that serves.
+
+use super::{LoadError, LoadOptions, Loader, Reload};
+use crate::{
+    catalog::CatalogEntry,
+    model::{Failure, LoadId, ModelId, Stage},
+};
+
+/// What a load found that may have to replace a worker, before it was ordered.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    /// The load that gave the model the worker that is to go; `None`: none served.
+    worker: Option<LoadId>,
+}
+
+/// What is said of a model that is not loaded anew.
+const SERVES_ON: &str = "Nothing was changed, and the model serves on as it was loaded.";
+
+impl Loader {
+    /// Whether the load of `name` is to replace a worker. What is to come instead of one that serves is inspected.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be loaded.
+    pub(super) async fn plan_replacement(
+        &self,
+        name: &ModelId,
+        options: &LoadOptions,
+    ) -> Result<Option<Replacement>, LoadError> {
+        // First of all: what is looked at afterwards is as new or newer.
+        let worker = self.worker_seen(name);
+        let due = match options.reload {
+            Reload::Never => false,
+            Reload::IfOutdated => worker.is_some() && self.is_outdated(name).await,
+            Reload::Always => true,
+        };
+        if !due {
+            return Ok(None);
+        }
+        self.check_reload(name, options).await?;
+        Ok(Some(Replacement { worker }))
+    }
+
+    /// Whether the load of `entry` that is ordered now does so anew where the model is READY. Under the desired-state lock, so
+    /// that equal reloads which come together make one: a worker that began since `replacement` was planned is what was asked
+    /// for, if it was built from the spec of `entry`.
+    pub(super) fn replaces(&self, replacement: &Replacement, entry: &CatalogEntry) -> bool {
+        let Some(model) = self.context.model(&entry.id) else {
+            return true;
+        };
+        let status = model.status();
+        let facts = model.facts();
+        let built = facts.built.as_ref();
+        let as_asked = built.is_some_and(|built| built.builds_the_same_as(&entry.spec));
+        let is_new = status.stage == Stage::Ready && status.load_id != replacement.worker;
+        !(is_new && as_asked)
+    }
+
+    /// The load that gave the model `name` its worker, where one serves.
+    fn worker_seen(&self, name: &ModelId) -> Option<LoadId> {
+        let status = self.context.tracked(name)?.status();
+        let serves = status.stage == Stage::Ready;
+        status.load_id.clone().filter(|_| serves)
+    }
+
+    /// Whether the model `name` is READY, and its spec or its files have changed since.
+    async fn is_outdated(&self, name: &ModelId) -> bool {
+        match self.context.tracked(name) {
+            Some(model) => model.reload_reason().await.is_some(),
+            None => false,
+        }
+    }
+
+    /// Checks with a worker of its own that what a reload is to load can be loaded, where a worker serves that
+    /// would have to go.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot.
+    async fn check_reload(&self, name: &ModelId, options: &LoadOptions) -> Result<(), LoadError> {
+        let model = self.context.tracked(name);
+        let Some(model) = model.filter(|model| model.status().stage == Stage::Ready) else {
+            return Ok(());
+        };
+        let registered = model.facts().entry.spec.clone();
+        let spec = options.spec.as_ref().unwrap_or(&registered);
+        let inspected = self
+            .inspector
+            .inspect_ahead(model.id(), spec, options.may_evict, options.timeout)
+            .await;
+        inspected.map_err(|error| match error.into() {
+            LoadError::Unfit(failure) => {
+                let message = match failure.message.ends_with('.') {
+                    true => format!("{} {SERVES_ON}", failure.message),
+                    false => format!("{}. {SERVES_ON}", failure.message),
+                };
+                LoadError::Unfit(Failure { message, ..failure })
+            }
+            other => other,
+        })
+    }
+}
