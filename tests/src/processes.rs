@@ -1,9 +1,12 @@
 //! Processes as the kernel shows them: a view of the server and its workers from outside.
 
-use std::{io, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
-use procfs::process::{Process, Status, all_processes};
+use procfs::{
+    net::{TcpNetEntry, TcpState},
+    process::{FDTarget, Process, Status, all_processes},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
@@ -196,6 +199,24 @@ pub async fn stop(pid: u32, within: Duration) -> Result<()> {
         stopped.then_some(())
     })
     .await
+}
+
+/// Where a process listens for TCP connections.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn listening(pid: u32) -> Result<Vec<SocketAddr>> {
+    let mut sockets = BTreeSet::new();
+    for file in process(pid)?.fd()? {
+        if let FDTarget::Socket(inode) = file?.target {
+            sockets.insert(inode);
+        }
+    }
+    let listens =
+        |entry: &TcpNetEntry| entry.state == TcpState::Listen && sockets.contains(&entry.inode);
+    let entries = procfs::net::tcp()?.into_iter().filter(listens);
+    Ok(entries.map(|entry| entry.local_address).collect())
 }
 
 /// Waits until something is so that no event shows, such as the number of a process's descriptors.

@@ -12,7 +12,10 @@ use super::{
     loader::{LoadError, Loader},
     switch::Switcher,
 };
-use crate::catalog::{CatalogEntry, Note, StorageError};
+use crate::{
+    catalog::{CatalogEntry, Note, StorageError},
+    failpoint,
+};
 
 /// Drives what is to what was asked for, once.
 pub(super) struct Reconciler {
@@ -37,52 +40,68 @@ impl Reconciler {
     /// When the catalog cannot be read.
     pub(super) async fn reconcile(&self) -> Result<(), StorageError> {
         self.switcher.recover().await?;
-        let mut wanted: Vec<CatalogEntry> = self.context.catalog.wanted().await?;
-        wanted.sort_by_key(|entry| {
+        let mut found: Vec<CatalogEntry> = self.context.catalog.wanted().await?;
+        found.sort_by_key(|entry| {
             let spec = &entry.spec;
             let used = entry.learned.last_used;
             Reverse((spec.required, spec.priority, used))
         });
-        let asked_for = |entry: &CatalogEntry| {
-            entry.spec.required
-                || entry.spec.preload
-                || (entry.desired && entry.suspended.is_none())
-        };
-        let required = wanted.iter().filter(|entry| entry.spec.required);
+        let required = found.iter().filter(|entry| entry.spec.required);
         self.context
             .await_required(required.map(|entry| entry.id.clone()));
-        for mut entry in wanted {
-            if !asked_for(&entry) {
-                self.end_stale_attempt(&entry);
-                if self.context.model(&entry.id).is_none() {
-                    let suspension = entry.suspended.clone();
-                    self.context.hub.suspended(&entry.id, suspension);
-                }
-                continue;
-            }
+        failpoint::hold("reconcile", None).await;
+        for entry in found {
             let id = entry.id.clone();
-            let _turn = self.context.desired_state_lock.lock().await;
-            self.context.note_desired(&id, true);
-            entry.desired = true;
-            let order = LoadOrder {
-                crashed: entry.attempt.clone(),
-                // The others have what the required ones leave.
-                may_evict: entry.spec.required,
-                ..LoadOrder::by_the_server(self.context.limits.load_timeout)
-            };
-            match self.loader.order(entry, order).await {
-                Ok(_) | Err(LoadError::ShuttingDown) => {}
+            match self.reconcile_model(entry).await {
+                Ok(()) | Err(LoadError::ShuttingDown) => {}
                 Err(error) => tracing::error!(model = %id, %error, "cannot be loaded at the start"),
             }
         }
         Ok(())
     }
 
-    /// An attempt of a model that is not to be loaded any more does not count.
-    fn end_stale_attempt(&self, entry: &CatalogEntry) {
-        if let Some(attempt) = entry.attempt.clone() {
-            let note = Note::AttemptEnded(attempt);
-            self.context.catalog.note(&entry.id, note);
+    /// Begins the load of the model that was `found`, if it is still asked for: the server serves by now, and others may have
+    /// unloaded, changed or deleted it.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadError`].
+    async fn reconcile_model(&self, found: CatalogEntry) -> Result<(), LoadError> {
+        let _turn = self.context.desired_state_lock.lock().await;
+        let id = found.id.clone();
+        let entry = self.context.catalog.get(&id).await?;
+        let Some(mut entry) = entry.filter(|entry| entry.uid == found.uid) else {
+            self.context.settled(&id);
+            return Ok(());
+        };
+        // Of one that was loaded meanwhile the marker is that of its load.
+        let crashed = found.attempt.filter(|_| self.context.model(&id).is_none());
+        let was_unloaded = found.desired && !entry.desired;
+        if was_unloaded || !is_asked_for(&entry) {
+            if let Some(attempt) = crashed {
+                // Of a model that is not to be loaded any more it does not count.
+                self.context.catalog.note(&id, Note::AttemptEnded(attempt));
+            }
+            if self.context.model(&id).is_none() {
+                self.context.hub.suspended(&id, entry.suspended);
+            }
+            self.context.settled(&id);
+            return Ok(());
         }
+        self.context.note_desired(&id, true);
+        entry.desired = true;
+        let order = LoadOrder {
+            crashed,
+            // The others have what the required ones leave.
+            may_evict: entry.spec.required,
+            ..LoadOrder::by_the_server(self.context.limits.load_timeout)
+        };
+        self.loader.order(entry, order).await.map(drop)
     }
+}
+
+/// Whether a model is to be loaded by the server itself.
+fn is_asked_for(entry: &CatalogEntry) -> bool {
+    let spec = &entry.spec;
+    spec.required || spec.preload || (entry.desired && entry.suspended.is_none())
 }

@@ -3,6 +3,7 @@
 mod attempts;
 mod comes_back;
 mod learned;
+mod meanwhile;
 mod order;
 mod readiness;
 mod suspended;

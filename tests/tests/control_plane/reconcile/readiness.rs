@@ -20,7 +20,7 @@ use tonic_health::pb::{
 };
 
 /// Readiness as the ops port reports it, from now on.
-async fn readiness(server: &TestServer) -> Result<Streaming<HealthCheckResponse>> {
+pub(super) async fn readiness(server: &TestServer) -> Result<Streaming<HealthCheckResponse>> {
     let ops = format!("http://{}", server.ops_listen());
     let channel = Endpoint::from_shared(ops)?.connect().await?;
     let request = HealthCheckRequest {
@@ -32,7 +32,8 @@ async fn readiness(server: &TestServer) -> Result<Streaming<HealthCheckResponse>
         .into_inner())
 }
 
-async fn next(stream: &mut Streaming<HealthCheckResponse>) -> Result<ServingStatus> {
+/// What it becomes next.
+pub(super) async fn next(stream: &mut Streaming<HealthCheckResponse>) -> Result<ServingStatus> {
     let message = timeout(DEADLINE, stream.message()).await;
     let message = message.context("readiness does not change")??;
     Ok(message.context("the health watch ended")?.status())

@@ -1,0 +1,88 @@
+//! The server serves before it has begun the loads that were asked for: what is asked of it meanwhile holds.
+
+use anyhow::{Context, Result};
+use hangar_client::{
+    Client,
+    v1::{DesiredState, ModelSpec, ModelState, ModelStatus},
+};
+use hangar_tests::{
+    failpoints::Failpoints, info, installation::Installation, processes, scripted::Script,
+    server::spec,
+};
+use tonic_health::pb::health_check_response::ServingStatus;
+
+use super::readiness::{next, readiness};
+
+/// A client of the one server, which has not announced yet where it serves.
+async fn early_client(installation: &Installation) -> Result<Client> {
+    let server = installation.processes();
+    let server = *server.first().context("there is no server")?;
+    for address in processes::listening(server)? {
+        let client = Client::connect(format!("http://{address}")).await?;
+        // The other one is the ops port.
+        if client.info().send().await.is_ok() {
+            return Ok(client);
+        }
+    }
+    anyhow::bail!("nobody answers")
+}
+
+async fn status(client: &Client, model: &str) -> Result<ModelStatus> {
+    let status = info::model(client, model).await?.status;
+    status.context("a status")
+}
+
+/// Five models that are loaded, two of which have to be, with a context of 64.
+async fn prepare(installation: &Installation) -> Result<()> {
+    let server = installation.start().await?;
+    for id in ["changed", "deleted", "needed", "stays", "unloaded"] {
+        let path = installation.model(id, &Script::default())?;
+        let spec = ModelSpec {
+            required: matches!(id, "deleted" | "needed"),
+            context_length: 64,
+            ..spec(&path)
+        };
+        server.client.load(id).spec(spec).wait().await?;
+    }
+    installation.kill(server).await
+}
+
+#[hangar_tests::test]
+async fn what_is_asked_for_while_the_server_starts_holds() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let installation = Installation::scripted()?;
+    prepare(&installation).await?;
+    let held = failpoints.hold("reconcile")?;
+    let meanwhile = async {
+        held.reached().await?;
+        let client = early_client(&installation).await?;
+        client.unload("unloaded").send().await?;
+        client.unload("needed").force().send().await?;
+        client.delete_model("deleted").send().await?;
+        let edited = client.edit_model("changed").send(|model| {
+            model.spec.get_or_insert_default().context_length = 32;
+        });
+        edited.await?.context("nothing was changed")?;
+        drop(held);
+        Ok(())
+    };
+    let start = installation.with(|options| options.failpoints(&failpoints));
+    let (server, ()) = tokio::try_join!(start, meanwhile)?;
+
+    let client = server.connect().await?;
+    for id in ["changed", "stays"] {
+        client.load(id).wait().await?;
+    }
+    let changed = info::model(&client, "changed").await?;
+    assert!(!changed.reload_required, "{changed:?}");
+    assert_eq!(changed.recent_loads.len(), 2);
+    for id in ["needed", "unloaded"] {
+        assert_eq!(status(&client, id).await?.state(), ModelState::Unloaded);
+        let info = info::model(&client, id).await?;
+        assert_eq!(info.desired_state(), DesiredState::Unloaded);
+    }
+    // Readiness waits for none that is not wanted any more.
+    let mut reported = readiness(&server).await?;
+    while next(&mut reported).await? != ServingStatus::Serving {}
+    Ok(())
+}
