@@ -102,6 +102,7 @@ fn samples(fleet: &Fleet) -> Vec<ModelSample> {
     let sample = |model: &Arc<Model>| {
         let status = model.status();
         let totals = model.totals();
+        let learned = model.facts().learned.pace.clone();
         let (in_flight, queued) = model.occupancy();
         ModelSample {
             model: model.id().to_string(),
@@ -118,6 +119,7 @@ fn samples(fleet: &Fleet) -> Vec<ModelSample> {
             restarts: status.restarts,
             prompt_tokens: totals.prompt_tokens,
             completion_tokens: totals.completion_tokens,
+            pace: learned.map(|learned| learned.pace).unwrap_or_default(),
         }
     };
     fleet.all().iter().map(sample).collect()

@@ -126,6 +126,8 @@ metrics! {
         "Requests that wait";
     TOKENS: "hangar.model.tokens", Kind::ObservedCounter, "{token}", &["model", "type"], FEW,
         "Tokens of prompts and answers";
+    PACE: "hangar.model.pace", Kind::ObservedGauge, "{token}/s", &["model", "type"], FEW,
+        "Tokens a second that the engine was last seen to read of prompts and to make of answers";
     REQUEST_DURATION: "gen_ai.server.request.duration", REQUESTS, "s",
         &["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "error.type"], MANY,
         "Time of a request";
@@ -200,5 +202,19 @@ impl Metric {
                 .with_callback(move |gauge| look(gauge))
                 .build();
         }
+    }
+
+    /// Has `look` called when metrics are collected: a gauge of what is no whole number.
+    pub(super) fn observe_rate(
+        &self,
+        meter: &Meter,
+        look: impl Fn(&dyn AsyncInstrument<f64>) + Send + Sync + 'static,
+    ) {
+        meter
+            .f64_observable_gauge(self.name)
+            .with_unit(self.unit)
+            .with_description(self.description)
+            .with_callback(move |gauge| look(gauge))
+            .build();
     }
 }

@@ -16,10 +16,10 @@ use opentelemetry::{
 use strum::VariantArray;
 
 use super::instruments::{self, Metric};
-use crate::model::{Stage, SuspendCause};
+use crate::model::{Pace, Stage, SuspendCause};
 
 /// A model when metrics are collected.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelSample {
     /// Its id.
     pub model: String,
@@ -39,6 +39,8 @@ pub struct ModelSample {
     pub prompt_tokens: u64,
     /// Tokens of answers since the server started.
     pub completion_tokens: u64,
+    /// How quickly its engine was seen to work.
+    pub pace: Pace,
 }
 
 /// What a worker holds, in bytes.
@@ -243,6 +245,12 @@ pub fn observe_models(meter: &Meter, snapshot: Snapshot) {
             typed(to, sample, "device", memory.device);
         }
     });
+    let paces = samples.clone();
+    instruments::PACE.observe_rate(meter, move |to| {
+        for sample in paces.now().iter() {
+            pace(to, sample);
+        }
+    });
     observe(instruments::KV_BLOCKS_USED, |to, sample| {
         if let Some((used, _)) = sample.kv_blocks {
             to.observe(used, &[of_model(&sample.model)]);
@@ -262,7 +270,22 @@ fn states(to: &dyn AsyncInstrument<u64>, sample: &ModelSample) {
     }
 }
 
-fn typed(to: &dyn AsyncInstrument<u64>, sample: &ModelSample, kind: &'static str, value: u64) {
+fn pace(to: &dyn AsyncInstrument<f64>, sample: &ModelSample) {
+    let Pace {
+        prompt_tokens_per_second,
+        generated_tokens_per_second,
+    } = sample.pace;
+    for (kind, seen) in [
+        ("prompt", prompt_tokens_per_second),
+        ("completion", generated_tokens_per_second),
+    ] {
+        if let Some(pace) = seen {
+            typed(to, sample, kind, pace);
+        }
+    }
+}
+
+fn typed<T>(to: &dyn AsyncInstrument<T>, sample: &ModelSample, kind: &'static str, value: T) {
     to.observe(
         value,
         &[of_model(&sample.model), KeyValue::new("type", kind)],

@@ -15,7 +15,10 @@ use super::{
     rpc::RpcLayer,
     tests,
 };
-use crate::{model::SuspendCause, prepared::PreparedCache};
+use crate::{
+    model::{Pace, SuspendCause},
+    prepared::PreparedCache,
+};
 
 /// Records all that can be recorded, with all labels that it can have.
 async fn record_everything(telemetry: &Telemetry, directory: &std::path::Path) {
@@ -44,6 +47,10 @@ async fn record_everything(telemetry: &Telemetry, directory: &std::path::Path) {
         restarts: 1,
         prompt_tokens: 1,
         completion_tokens: 1,
+        pace: Pace {
+            prompt_tokens_per_second: Some(1.0),
+            generated_tokens_per_second: Some(1.0),
+        },
     };
     observe_models(&meter, Arc::new(move || vec![sample.clone()]));
     let cache = PreparedCache::open(directory.to_path_buf(), 1).unwrap();
@@ -66,7 +73,7 @@ fn prometheus_name(name: &str) -> String {
 /// The family that a metric is scraped as: its name with or without its unit and `_total` at the end.
 fn family<'a>(metric: &Metric, families: &'a [MetricFamily]) -> &'a MetricFamily {
     let name = prometheus_name(metric.name);
-    let ends = ["", "_total", "_seconds", "_bytes"];
+    let ends = ["", "_total", "_seconds", "_bytes", "_per_second"];
     let found = families.iter().find(|family| {
         let rest = family.name().strip_prefix(&name);
         rest.is_some_and(|rest| ends.contains(&rest))

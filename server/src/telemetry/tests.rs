@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     config::{Layer as SettingsLayer, SettingsArguments},
+    model::Pace,
     supervisor::Supervisor,
 };
 
@@ -198,6 +199,10 @@ fn sample(model: &str, state: &'static str) -> ModelSample {
         restarts: 5,
         prompt_tokens: 6,
         completion_tokens: 7,
+        pace: Pace {
+            prompt_tokens_per_second: Some(0.5),
+            generated_tokens_per_second: None,
+        },
     }
 }
 
@@ -233,6 +238,8 @@ async fn models_are_shown_as_they_are_and_vanish_with_their_models() {
         ("hangar_model_restarts_total", &[a], Some(5.0)),
         ("hangar_model_tokens_total", &[a, prompt], Some(6.0)),
         ("hangar_model_tokens_total", &[a, completion], Some(7.0)),
+        ("hangar_model_pace_per_second", &[a, prompt], Some(0.5)),
+        ("hangar_model_pace_per_second", &[a, completion], None),
     ] {
         assert_eq!(of(name, labels), expected, "{name} {labels:?}");
     }
@@ -244,6 +251,7 @@ async fn models_are_shown_as_they_are_and_vanish_with_their_models() {
     }
     assert_eq!(of("hangar_model_state", &[a, ready]), None);
     assert_eq!(of("hangar_model_restarts_total", &[a]), None);
+    assert_eq!(of("hangar_model_pace_per_second", &[a, prompt]), None);
     assert_eq!(of("hangar_model_in_flight", &[c]), Some(3.0));
 }
 

@@ -182,3 +182,21 @@ async fn metrics_of_a_model_come_and_go_with_its_worker() -> Result<()> {
     assert_eq!(metrics.value(unload, &[M]), Some(1.0));
     Ok(())
 }
+
+#[hangar_tests::test]
+async fn the_pace_of_a_model_is_shown_until_the_model_is_deleted() -> Result<()> {
+    const PACE: &str = "hangar_model_pace_per_second";
+    let script = Script {
+        pace: Some(0.25),
+        ..Script::default()
+    };
+    let server = TestServer::scripted().script(&script).start().await?;
+    server.ready().await?;
+    let shown = |metrics: &Metrics| metrics.value(PACE, &[M, ("type", "prompt")]) == Some(0.25);
+    metrics_when(&server, shown).await?;
+    server.client.unload("m").send().await?;
+    assert!(shown(&Metrics::of(server.ops_listen()).await?));
+    server.client.delete_model("m").send().await?;
+    metrics_when(&server, |metrics| metrics.matching(PACE, &[M]).is_empty()).await?;
+    Ok(())
+}
