@@ -22,7 +22,7 @@ use crate::{
     health::Health,
     lifecycle::{Fleet, Sampling},
     rpc::health::HealthService,
-    status::Hub,
+    status::EventLog,
     supervisor::Supervisor,
     telemetry::Telemetry,
 };
@@ -33,7 +33,7 @@ pub struct Server {
     ops_listen: SocketAddr,
     catalog: Catalog,
     fleet: Arc<Fleet>,
-    hub: Arc<Hub>,
+    event_log: Arc<EventLog>,
     health: Arc<Health>,
     history: Sampling,
     main: Port,
@@ -87,7 +87,7 @@ impl Server {
             ops_listen,
             catalog: control.catalog,
             fleet: control.fleet,
-            hub: control.hub,
+            event_log: control.event_log,
             health: control.health,
             history,
             main,
@@ -121,7 +121,7 @@ impl Server {
         self.supervisor.stop();
         self.health.set_stopping();
         self.fleet.close();
-        self.hub.close();
+        self.event_log.close();
         self.main.stop.cancel();
         let (main, ops) = (self.main, self.ops);
         let orderly = async {

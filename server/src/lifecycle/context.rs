@@ -23,7 +23,7 @@ use crate::{
     download::Downloads,
     model::ModelId,
     prepared::PreparedCache,
-    status::Hub,
+    status::EventLog,
     supervisor::{Supervisor, Tasks},
     telemetry::model::ModelMetrics,
     worker::{CommonConfig, Program, Spawner},
@@ -34,7 +34,7 @@ pub struct Resources {
     /// What is registered.
     pub catalog: Catalog,
     /// Where transitions are published.
-    pub hub: Arc<Hub>,
+    pub event_log: Arc<EventLog>,
     /// Where models may be loaded from.
     pub roots: ModelRoots,
     /// Brings models from the hub.
@@ -64,7 +64,7 @@ pub struct Resources {
 /// What all parts of the lifecycle share.
 pub(super) struct Context {
     pub(super) catalog: Catalog,
-    pub(super) hub: Arc<Hub>,
+    pub(super) event_log: Arc<EventLog>,
     pub(super) roots: ModelRoots,
     pub(super) downloads: Arc<Downloads>,
     pub(super) program: Program,
@@ -96,7 +96,7 @@ impl Context {
     pub(super) fn new(resources: Resources) -> Arc<Self> {
         Arc::new(Self {
             catalog: resources.catalog,
-            hub: resources.hub,
+            event_log: resources.event_log,
             roots: resources.roots,
             downloads: resources.downloads,
             program: resources.program,
@@ -180,7 +180,7 @@ impl Context {
     /// The model `id` has been READY or FAILED, or need not be any more.
     pub(super) fn settled(&self, id: &ModelId) {
         if self.unsettled().remove(id) {
-            self.hub.touch();
+            self.event_log.touch();
         }
     }
 

@@ -103,7 +103,7 @@ pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<
     context.track(&entry.id, || {
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
         let publisher = Publisher::new(
-            context.hub.clone(),
+            context.event_log.clone(),
             Status {
                 suspended: entry.suspended.clone(),
                 ..Status::unloaded(entry.id.clone())

@@ -162,7 +162,9 @@ impl Fleet {
 
     /// Where all models stand that have a worker or are about to get one, by id.
     pub fn active(&self) -> Vec<Status> {
-        self.context.hub.select(|status| status.stage.is_active())
+        self.context
+            .event_log
+            .select(|status| status.stage.is_active())
     }
 
     /// Who holds the model `id`.

@@ -56,7 +56,7 @@ impl Reconciler {
                 self.end_stale_attempt(&entry);
                 if self.context.model(&entry.id).is_none() {
                     let suspension = entry.suspended.clone();
-                    self.context.hub.suspended(&entry.id, suspension);
+                    self.context.event_log.suspended(&entry.id, suspension);
                 }
                 continue;
             }

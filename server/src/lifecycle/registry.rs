@@ -96,7 +96,9 @@ impl Registry {
         let entry = self.context.catalog.create(new, request).await?;
         self.context.announce(None, &entry).await;
         // No transition tells of it, as it does of a model that is registered by its load.
-        self.context.hub.spec_changed(&entry.id, entry.version);
+        self.context
+            .event_log
+            .spec_changed(&entry.id, entry.version);
         Ok(entry)
     }
 
@@ -187,7 +189,7 @@ impl Registry {
                     .delete(id, etag, force, request(report))
                     .await;
                 deleted.map_err(refused)?;
-                self.context.hub.remove(id);
+                self.context.event_log.remove(id);
                 return Ok(report);
             }
             drop(turn);

@@ -131,7 +131,7 @@ impl Switcher {
             options.timeout,
         );
         drop(turn);
-        self.context.hub.switched(switch.clone());
+        self.context.event_log.switched(switch.clone());
         self.context.tasks.background("switch", job.carry_out());
         Ok(SwitchTicket { switch, estimate })
     }

@@ -12,7 +12,7 @@ use crate::{
     health::Health,
     lifecycle::{Fleet, Model, Sampling},
     rpc::declared,
-    status::Hub,
+    status::EventLog,
     supervisor::Supervisor,
     system::{DeviceMonitor, Nvml, SystemMonitor},
     telemetry::{
@@ -26,7 +26,7 @@ use crate::{
 pub(super) struct ControlPlane {
     pub(super) catalog: Catalog,
     pub(super) fleet: Arc<Fleet>,
-    pub(super) hub: Arc<Hub>,
+    pub(super) event_log: Arc<EventLog>,
     pub(super) health: Arc<Health>,
     pub(super) system: Arc<SystemMonitor>,
     pub(super) metrics: ModelMetrics,
@@ -41,7 +41,7 @@ impl ControlPlane {
         catalog: Catalog,
         supervisor: Supervisor,
     ) -> Result<Self, StartError> {
-        let hub = Hub::new(settings.watch_ring);
+        let event_log = EventLog::new(settings.watch_ring);
         let meter = telemetry.meter();
         let metrics = ModelMetrics::new(&meter);
         let devices = DeviceMonitor::start(Nvml::open, &supervisor)
@@ -51,7 +51,7 @@ impl ControlPlane {
         let fleet = Fleet::new(resources(
             settings,
             catalog.clone(),
-            hub.clone(),
+            event_log.clone(),
             &system,
             metrics.clone(),
             &supervisor,
@@ -65,14 +65,14 @@ impl ControlPlane {
         observe_models(&meter, Arc::new(move || samples(&sampled)));
         let health = Health::new(
             fleet.clone(),
-            hub.clone(),
+            event_log.clone(),
             supervisor.clone(),
             settings.readiness,
         );
         Ok(Self {
             catalog,
             fleet,
-            hub,
+            event_log,
             health,
             system,
             metrics,
@@ -82,10 +82,13 @@ impl ControlPlane {
 
     /// Starts to look whether the tasks still turn.
     pub(super) fn watch_tasks(&self) -> Result<(), StartError> {
-        let hub = self.hub.clone();
+        let event_log = self.event_log.clone();
         let clock = self.supervisor.clock();
         let clock = clock.map_err(system_error("cannot start a thread"))?;
-        let watching = self.supervisor.clone().watch(clock, move || hub.touch());
+        let watching = self
+            .supervisor
+            .clone()
+            .watch(clock, move || event_log.touch());
         self.supervisor.tasks().critical("liveness", watching);
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::{
     download::Downloads,
     lifecycle::{CudaWorker, Devices, Limits, Memory, ModelRoots, Resources},
     prepared::PreparedCache,
-    status::Hub,
+    status::EventLog,
     supervisor::Supervisor,
     system::SystemMonitor,
     telemetry::model::ModelMetrics,
@@ -24,7 +24,7 @@ pub(super) const MARGIN: Duration = Duration::from_secs(5);
 pub(super) fn resources(
     settings: &Settings,
     catalog: Catalog,
-    hub: Arc<Hub>,
+    event_log: Arc<EventLog>,
     system: &Arc<SystemMonitor>,
     metrics: ModelMetrics,
     supervisor: &Supervisor,
@@ -38,7 +38,7 @@ pub(super) fn resources(
     let roots = ModelRoots::resolve(&settings.model_roots)?;
     Ok(Resources {
         catalog,
-        hub,
+        event_log,
         roots: roots.with_repositories(settings.hub.repositories.clone()),
         downloads: Arc::new(downloads),
         program: Program {

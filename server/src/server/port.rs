@@ -119,13 +119,13 @@ impl Port {
 fn apis(control: &ControlPlane, settings: &Settings, stop: CancellationToken) -> Apis {
     let ControlPlane {
         fleet,
-        hub,
+        event_log,
         health,
         system,
         metrics,
         ..
     } = control;
-    let models = model_api(settings, fleet, hub, system.clone(), metrics.clone());
+    let models = model_api(settings, fleet, event_log, system.clone(), metrics.clone());
     let options = model_api_options(settings);
     Apis {
         models: Arc::new(models),

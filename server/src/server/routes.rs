@@ -21,7 +21,7 @@ use crate::{
         health::HealthService,
         reflection::{self, Port},
     },
-    status::Hub,
+    status::EventLog,
     system::SystemMonitor,
     telemetry::model::ModelMetrics,
 };
@@ -38,12 +38,12 @@ pub(super) struct Apis {
 pub(super) fn model_api(
     settings: &Settings,
     fleet: &Arc<Fleet>,
-    hub: &Arc<Hub>,
+    event_log: &Arc<EventLog>,
     system: Arc<SystemMonitor>,
     metrics: ModelMetrics,
 ) -> ModelApi {
     let options = model_api_options(settings);
-    ModelApi::new(fleet.clone(), hub.clone(), system, metrics, options)
+    ModelApi::new(fleet.clone(), event_log.clone(), system, metrics, options)
 }
 
 pub(super) fn model_api_options(settings: &Settings) -> ModelApiOptions {

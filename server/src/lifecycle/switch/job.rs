@@ -86,7 +86,7 @@ impl SwitchJob {
             }
         };
         self.switches.put(&switch);
-        self.context.hub.switched(switch.clone());
+        self.context.event_log.switched(switch.clone());
         tracing::info!(
             switch = %switch.id, alias = %switch.alias, to = %switch.to, outcome = ?switch.outcome,
             message = switch.failure.as_ref().map(|failure| failure.message.as_str()), "model.switch"

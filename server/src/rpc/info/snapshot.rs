@@ -11,7 +11,7 @@ use crate::{
     lifecycle::Fleet,
     model::Status,
     rpc::{convert, error::ApiError, validate::Violations},
-    status::Hub,
+    status::EventLog,
     system::SystemMonitor,
 };
 
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(in crate::rpc) struct Sources<'a> {
     pub(in crate::rpc) fleet: &'a Fleet,
-    pub(in crate::rpc) hub: &'a Hub,
+    pub(in crate::rpc) event_log: &'a EventLog,
     pub(in crate::rpc) system: &'a SystemMonitor,
     pub(in crate::rpc) started: Started,
 }
@@ -56,9 +56,13 @@ impl Sources<'_> {
             Some(name) => (vec![self.fleet.find(name).await?], false),
             None => self.fleet.first(MAX_MODELS).await?,
         };
-        let holding = self.hub.select(|status| status.memory.is_some());
+        let holding = self.event_log.select(|status| status.memory.is_some());
         Ok(GetInfoResponse {
-            server: Some(server(self.fleet, self.started, self.hub.epoch().as_str())),
+            server: Some(server(
+                self.fleet,
+                self.started,
+                self.event_log.epoch().as_str(),
+            )),
             system: Some(system(&self.system.sample(), &holding)),
             devices: devices(&self.system.devices(), &self.on_devices(&holding)),
             cache: self.fleet.prepared().map(|kept| cache(kept)),
@@ -78,7 +82,7 @@ impl Sources<'_> {
 
     fn model(&self, entry: CatalogEntry, detail: Detail) -> ModelInfo {
         let id = entry.id.clone();
-        let status = self.hub.status(&id);
+        let status = self.event_log.status(&id);
         let status = status.unwrap_or_else(|| Status::unloaded(id.clone()));
         let holders = self.fleet.holders(&id);
         let tracked = self.fleet.tracked(&id);

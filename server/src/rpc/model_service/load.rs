@@ -123,7 +123,7 @@ impl Core {
             };
             loads.push(load.unwrap_or_else(|error| ModelLoad {
                 model_id: id.to_string(),
-                status: self.hub.status(&id).as_ref().map(convert::status),
+                status: self.event_log.status(&id).as_ref().map(convert::status),
                 error: Some(item_error(&Status::from(error))),
                 ..ModelLoad::default()
             }));
