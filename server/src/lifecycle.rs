@@ -40,7 +40,7 @@ mod source;
 mod switch;
 mod usage;
 mod worker_monitor;
-mod worker_session;
+mod worker_task;
 
 use std::time::Duration;
 

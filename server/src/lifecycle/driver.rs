@@ -44,7 +44,7 @@ use crate::{
     failpoint,
     lifecycle::{
         command::Command, context::Context, fatal_prompt::PromptHistory, model::Model,
-        worker_monitor::WorkerMonitor, worker_session::Report,
+        worker_monitor::WorkerMonitor, worker_task::WorkerReport,
     },
     model::{
         Failure, LoadId, Reason, Spec, Stage, Status,
@@ -177,11 +177,11 @@ impl Driver {
     /// Leaves no worker behind, not even one that an unload could not reap in time.
     async fn reap_worker(&mut self) {
         let worker = self.phase.worker_mut();
-        let Some(session) = worker.and_then(|worker| worker.session.as_mut()) else {
+        let Some(task) = worker.and_then(|worker| worker.task.as_mut()) else {
             return;
         };
-        session.kill();
-        let gone = async { while session.next().await.is_some() {} };
+        task.kill();
+        let gone = async { while task.next().await.is_some() {} };
         if tokio::time::timeout(self.context.limits.kill_timeout, gone)
             .await
             .is_err()
@@ -210,13 +210,13 @@ impl Driver {
         }
     }
 
-    fn handle_report(&mut self, report: Report) {
+    fn handle_report(&mut self, report: WorkerReport) {
         let Some(worker) = self.phase.worker_mut() else {
             return;
         };
         match report {
-            Report::Files(files) => self.model.files.store(Some(Arc::new(files))),
-            Report::Spawned { pid, heartbeat } => {
+            WorkerReport::Files(files) => self.model.files.store(Some(Arc::new(files))),
+            WorkerReport::Spawned { pid, heartbeat } => {
                 let device = worker.gpu.as_ref().map(|on| {
                     let system = self.context.devices.system().clone();
                     (system, on.gpu.uuid.clone())
@@ -225,24 +225,24 @@ impl Driver {
                 self.publication.edit().worker_pid = Some(pid);
                 self.publish_progress();
             }
-            Report::Inspected { inspection, client } => {
+            WorkerReport::Inspected { inspection, client } => {
                 worker.client = Some(*client);
                 worker.engine_concurrency = inspection.max_concurrency;
                 self.record_metadata(inspection.metadata.clone());
                 self.request_memory(inspection);
             }
-            Report::EngineBuilt(metadata) => {
+            WorkerReport::EngineBuilt(metadata) => {
                 self.record_metadata(*metadata);
                 self.apply(Event::EngineBuilt);
             }
-            Report::Warmed => {
+            WorkerReport::Warmed => {
                 let now = worker.monitor.as_mut().map(WorkerMonitor::memory_now);
                 self.settle_memory(now);
                 self.apply(Event::Warmed);
             }
-            Report::Fault(failure) => self.fail(failure),
-            Report::Exited(failure) => {
-                worker.session = None;
+            WorkerReport::Fault(failure) => self.fail(failure),
+            WorkerReport::Exited(failure) => {
+                worker.task = None;
                 self.record_prompts(&failure);
                 self.apply(Event::Exited {
                     failure,

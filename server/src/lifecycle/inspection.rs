@@ -15,7 +15,7 @@ use super::{
     context::Context,
     eviction::Evictor,
     memory::Need,
-    worker_session::{Report, WorkerLaunch, WorkerSession},
+    worker_task::{WorkerLaunch, WorkerReport, WorkerTask},
 };
 use crate::{
     download::Progress,
@@ -155,8 +155,8 @@ async fn inspect(
     let gpu = chosen.map(|(gpu, _)| gpu);
     let mut launch = WorkerLaunch::new(context, id, spec, gpu.as_ref());
     launch.config.files = files;
-    let session = WorkerSession::start(context, launch);
-    let inspection = wait_for_inspection(context, session).await?;
+    let task = WorkerTask::start(context, launch);
+    let inspection = wait_for_inspection(context, task).await?;
     let model = context.model(id);
     let learned = model.map(|model| model.facts().learned.clone());
     let (host, device) = context.known_need(spec, &learned.unwrap_or_default(), gpu.as_ref());
@@ -169,10 +169,10 @@ async fn inspect(
     context.memory.check_again(id, &need, &evictor).await
 }
 
-/// Waits for the verdict of `session`, and for its end.
+/// Waits for the verdict of `task`, and for its end.
 async fn wait_for_inspection(
     context: &Context,
-    mut session: WorkerSession,
+    mut task: WorkerTask,
 ) -> Result<Box<Inspection>, Failure> {
     let limits = &context.limits;
     let closing = context.closing.cancelled();
@@ -182,12 +182,12 @@ async fn wait_for_inspection(
     loop {
         let report = tokio::select! {
             () = &mut closing, if verdict.is_none() => Err(Reason::ShuttingDown),
-            report = timeout_at(deadline, session.next()) => report.map_err(|_| Reason::LoadStalled),
+            report = timeout_at(deadline, task.next()) => report.map_err(|_| Reason::LoadStalled),
         };
         let judged = match report {
-            Ok(Some(Report::Inspected { inspection, .. })) => Ok(inspection),
-            Ok(Some(Report::Fault(failure))) => Err(failure),
-            Ok(Some(Report::Exited(failure))) => return verdict.unwrap_or(Err(failure)),
+            Ok(Some(WorkerReport::Inspected { inspection, .. })) => Ok(inspection),
+            Ok(Some(WorkerReport::Fault(failure))) => Err(failure),
+            Ok(Some(WorkerReport::Exited(failure))) => return verdict.unwrap_or(Err(failure)),
             Ok(Some(_)) => continue,
             Ok(None) => return verdict.unwrap_or_else(|| Err(unfinished(Reason::WorkerDied))),
             Err(reason) => Err(unfinished(reason)),
@@ -198,7 +198,7 @@ async fn wait_for_inspection(
         }
         verdict.get_or_insert(judged);
         deadline = Instant::now() + limits.kill_timeout;
-        session.kill();
+        task.kill();
     }
 }
 

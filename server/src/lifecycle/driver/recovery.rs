@@ -51,7 +51,7 @@ impl Driver {
         let goes_on = !matches!(stage, Stage::Draining | Stage::Unloading);
         self.give_up_loads(goes_on.then_some(&load.id), &failure);
         let worker = self.phase.worker();
-        if worker.is_some_and(|worker| worker.session.is_some()) {
+        if worker.is_some_and(|worker| worker.task.is_some()) {
             self.terminate(stage, load, failure);
         } else {
             self.model.gate.close();

@@ -2,7 +2,7 @@
 
 use super::{download::DownloadEvent, placement::Placement};
 use crate::{
-    lifecycle::{files::Change, memory::Reservation, release::Released, worker_session::Report},
+    lifecycle::{files::Change, memory::Reservation, release::Released, worker_task::WorkerReport},
     model::Failure,
 };
 
@@ -13,7 +13,7 @@ pub(in crate::lifecycle::driver) enum PhaseEvent {
     /// Of the download; `None`: its task is lost.
     Download(Option<DownloadEvent>),
     /// The worker's.
-    Report(Report),
+    Report(WorkerReport),
     /// The memory was given, or not.
     Memory(Result<Reservation, Failure>),
     /// What has become of the model's files, if that can be told.

@@ -19,7 +19,7 @@ use crate::{
         load_slots::LoadSlot,
         memory::Reservation,
         worker_monitor::WorkerMonitor,
-        worker_session::{Report, WorkerSession},
+        worker_task::{WorkerReport, WorkerTask},
     },
     model::{Failure, Memory},
     worker::{Client, Inspection},
@@ -28,7 +28,7 @@ use crate::{
 /// A worker from its start to the end of its unload.
 pub(in crate::lifecycle::driver) struct HostedWorker {
     /// The conversation with it, until it is reaped.
-    pub(in crate::lifecycle::driver) session: Option<WorkerSession>,
+    pub(in crate::lifecycle::driver) task: Option<WorkerTask>,
     /// Once it has a process.
     pub(in crate::lifecycle::driver) monitor: Option<WorkerMonitor>,
     /// Once it is connected.
@@ -79,14 +79,14 @@ pub(in crate::lifecycle::driver) struct Stopping {
 }
 
 impl HostedWorker {
-    /// The worker of `session`, which was just started at `placement`.
+    /// The worker of `task`, which was just started at `placement`.
     pub(in crate::lifecycle::driver) fn new(
-        session: WorkerSession,
+        task: WorkerTask,
         placement: Placement,
         attempt: Option<Attempt>,
     ) -> Self {
         Self {
-            session: Some(session),
+            task: Some(task),
             monitor: None,
             client: None,
             gpu: placement.gpu,
@@ -107,7 +107,7 @@ impl HostedWorker {
     /// Waits for what comes next. Safe to cancel.
     pub(in crate::lifecycle::driver) async fn next(&mut self, draining: bool) -> PhaseEvent {
         tokio::select! {
-            report = next_report(&mut self.session) => PhaseEvent::Report(report),
+            report = next_report(&mut self.task) => PhaseEvent::Report(report),
             decision = self.memory.decided() => PhaseEvent::Memory(decision),
             seen = self.files.seen() => PhaseEvent::Files(seen),
             () = emptied(self.queue.as_deref()), if draining => PhaseEvent::Drained,
@@ -142,8 +142,8 @@ impl HostedWorker {
     /// Kills it, if it lives.
     pub(in crate::lifecycle::driver) fn kill(&mut self) {
         self.stopping.killed = true;
-        if let Some(session) = &self.session {
-            session.kill();
+        if let Some(task) = &self.task {
+            task.kill();
         }
     }
 
@@ -210,9 +210,9 @@ impl WorkerMemory {
     }
 }
 
-async fn next_report(session: &mut Option<WorkerSession>) -> Report {
-    let report = match session {
-        Some(session) => session.next().await,
+async fn next_report(task: &mut Option<WorkerTask>) -> WorkerReport {
+    let report = match task {
+        Some(task) => task.next().await,
         None => None,
     };
     match report {

@@ -1,4 +1,4 @@
-//! Why a session came to nothing, in words for whoever loads the model.
+//! Why a worker came to nothing, in words for whoever loads the model.
 
 use std::time::Duration;
 

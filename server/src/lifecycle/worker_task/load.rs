@@ -4,7 +4,7 @@ use std::error::Error;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Conversation, Disconnected, Report, heartbeat::RETRY_DELAY, report};
+use super::{Conversation, Disconnected, WorkerReport, heartbeat::RETRY_DELAY, report};
 use crate::worker::{CallError, Client, LoadEvent};
 
 /// What the calls of one load have heard.
@@ -62,7 +62,7 @@ impl Conversation<'_> {
                     if let Some(lease) = self.lease.get() {
                         lease.built(metadata.prepared).await;
                     }
-                    report(self.reports, Report::EngineBuilt(metadata)).await;
+                    report(self.reports, WorkerReport::EngineBuilt(metadata)).await;
                 }
                 LoadEvent::EngineBuilt(_) => {}
                 LoadEvent::Warmed => return Ok(()),
