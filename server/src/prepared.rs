@@ -25,8 +25,8 @@ pub struct PreparedCache {
     directory: Directory,
     limit: u64,
     index: Mutex<CacheIndex>,
-    /// Whose turn it is to write: one model's.
-    turn: Semaphore,
+    /// One model writes at a time.
+    writer: Semaphore,
 }
 
 /// What there is of prepared weights, and what they were good for since the server started.
@@ -84,7 +84,7 @@ impl PreparedCache {
             directory,
             limit,
             index: Mutex::default(),
-            turn: Semaphore::new(1),
+            writer: Semaphore::new(1),
         };
         cache.tidy();
         Ok(Arc::new(cache))
@@ -189,11 +189,11 @@ impl Lease {
         }
     }
 
-    /// Has the worker make an entry of what it has written while it loaded, when its turn comes: `write` does so, and
+    /// Has the worker make an entry of what it has written while it loaded, when no other does: `write` does so, and
     /// gives the entry's size in bytes. Safe to
     /// cancel: the worker goes on as long as it lives.
     pub async fn write<E: fmt::Display>(&self, write: impl Future<Output = Result<u64, E>>) {
-        let Ok(_turn) = self.cache.turn.acquire().await else {
+        let Ok(_permit) = self.cache.writer.acquire().await else {
             return;
         };
         let model = &self.model;

@@ -3,13 +3,13 @@
 //! Only workers read model files: one is started for the inspection alone and ends before it would build an
 //! engine, so that it takes no memory that anybody has to be admitted with.
 
-mod turns;
+mod queue;
 
 use std::{sync::Arc, time::Duration};
 
+use queue::InspectionQueue;
+pub use queue::TooManyReloads;
 use tokio::time::{Instant, timeout_at};
-use turns::InspectionTurns;
-pub use turns::TooManyReloads;
 
 use super::{
     context::Context,
@@ -26,7 +26,7 @@ use crate::{
 /// Looks ahead of reloads, a few at the same time.
 pub(super) struct Inspector {
     context: Arc<Context>,
-    turns: Arc<InspectionTurns>,
+    queue: Arc<InspectionQueue>,
 }
 
 /// Why a model is not loaded anew.
@@ -40,22 +40,22 @@ pub(super) enum NoReload {
 
 impl Inspector {
     /// Inspections at the same time.
-    pub(super) const AT_ONCE: usize = turns::AT_ONCE;
+    pub(super) const AT_ONCE: usize = queue::AT_ONCE;
 
     pub(super) fn new(context: Arc<Context>) -> Self {
         Self {
             context,
-            turns: Arc::default(),
+            queue: Arc::default(),
         }
     }
 
     /// Whether the model `id` can be loaded as `spec` says once it has gone, as far as an inspection of its files
-    /// tells, and what there is of memory. Files of the hub are downloaded for it, and its turn is waited for, within
+    /// tells, and what there is of memory. Files of the hub are downloaded for it, and others are waited for, within
     /// `time`. Ends with the inspection, or when that takes too long; goes on when the caller stops waiting.
     ///
     /// # Errors
     ///
-    /// What the worker found, or why none could look; or that as many wait for their turn as may.
+    /// What the worker found, or why none could look; or that as many wait as may.
     pub(super) async fn inspect_ahead(
         &self,
         id: &ModelId,
@@ -65,13 +65,13 @@ impl Inspector {
     ) -> Result<(), NoReload> {
         let limit = TimeLimit::new(time);
         let (context, id, spec) = (self.context.clone(), id.clone(), spec.clone());
-        let turns = self.turns.clone();
+        let queue = self.queue.clone();
         let inspected = self.context.tasks.finish(async move {
-            let place = turns.queue_up().map_err(NoReload::TooMany)?;
+            let place = queue.join().map_err(NoReload::TooMany)?;
             let inspected = async {
                 let files = download(&context, &spec, &limit).await?;
-                let _turn = tokio::select! {
-                    turn = timeout_at(limit.end, place.turn()) => turn.map_err(|_| limit.no_turn())?,
+                let _permit = tokio::select! {
+                    permit = timeout_at(limit.end, place.permit()) => permit.map_err(|_| limit.not_inspected())?,
                     () = context.closing.cancelled() => return Err(unfinished(Reason::ShuttingDown)),
                 };
                 inspect(&context, &id, &spec, files, may_evict).await
@@ -110,7 +110,7 @@ impl TimeLimit {
         Failure::new(Reason::LoadTimeout, message)
     }
 
-    fn no_turn(&self) -> Failure {
+    fn not_inspected(&self) -> Failure {
         let message = format!(
             "the model's files were not inspected within {:.1} s: reloads of other models came first; load again, or \
              with a longer timeout",

@@ -113,7 +113,7 @@ impl Loader {
         if options.force {
             self.check_reload(name, &options).await?;
         }
-        let turn = self.context.desired_state_lock.lock().await;
+        let guard = self.context.desired_state_lock.lock().await;
         if self.context.is_closing() {
             return Err(LoadError::ShuttingDown);
         }
@@ -140,7 +140,7 @@ impl Loader {
             }
             Err(error) => Err(error),
         };
-        drop(turn);
+        drop(guard);
         if let Some((holder, is_new)) = held {
             // A session may have ended before the model's driver heard of the load.
             let ended = !self.context.holders.of(&id).contains(&holder);

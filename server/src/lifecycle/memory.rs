@@ -35,7 +35,7 @@ struct Inner {
     /// Changes with the ledgers.
     changes: watch::Sender<u64>,
     /// Held while somebody decides and evicts, so that no two make room at the expense of each other.
-    turn: tokio::sync::Mutex<()>,
+    admission: tokio::sync::Mutex<()>,
 }
 
 /// A model's reservation of memory, given up when dropped.
@@ -89,7 +89,7 @@ impl Memory {
             limit,
             ledgers: Mutex::default(),
             changes: watch::Sender::new(0),
-            turn: tokio::sync::Mutex::default(),
+            admission: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -134,12 +134,12 @@ impl Memory {
         need: &Need,
         evictor: &impl Evict,
     ) -> Result<Verdict, Failure> {
-        // Not in turn: a driver that hangs holds up only those who need it.
+        // Before the lock: a driver that hangs holds up only those who need it.
         let device = match &need.device {
             Some((gpu, _)) => Some(self.device_capacity(gpu).await?),
             None => None,
         };
-        let _turn = self.0.turn.lock().await;
+        let _guard = self.0.admission.lock().await;
         let host = self.capacity();
         let candidates = evictor.candidates();
         let capacities = Capacities { host, device };

@@ -174,7 +174,7 @@ impl Registry {
         let mut unloads = 0;
         loop {
             // No load comes between the end of the driver and that of the entry.
-            let turn = self.context.desired_state_lock.lock().await;
+            let guard = self.context.desired_state_lock.lock().await;
             // Nothing is ended or unloaded for a call that is refused then.
             let checked = self
                 .context
@@ -192,7 +192,7 @@ impl Registry {
                 self.context.event_log.remove(id);
                 return Ok(report);
             }
-            drop(turn);
+            drop(guard);
             if !force || unloads == MAX_UNLOADS {
                 return Err(RegistryError::Loaded(id.clone()));
             }

@@ -97,7 +97,7 @@ impl Switcher {
     ) -> Result<SwitchTicket, SwitchError> {
         self.check_switch(alias, to, &options).await?;
         // Under the desired-state lock: what was found so is so until all of it is written.
-        let turn = self.context.desired_state_lock.lock().await;
+        let guard = self.context.desired_state_lock.lock().await;
         self.check_alias(alias).await?;
         let spec = self.loader.spec_to_load(to, options.spec.clone()).await;
         let request = LoadRequest {
@@ -130,7 +130,7 @@ impl Switcher {
             options.drain_timeout,
             options.timeout,
         );
-        drop(turn);
+        drop(guard);
         self.context.event_log.switched(switch.clone());
         self.context.tasks.background("switch", job.carry_out());
         Ok(SwitchTicket { switch, estimate })

@@ -58,7 +58,7 @@ impl Loader {
         name: &ModelId,
         options: UnloadOptions,
     ) -> Result<(ModelId, UnloadReport), UnloadError> {
-        let turn = self.context.desired_state_lock.lock().await;
+        let guard = self.context.desired_state_lock.lock().await;
         let entry = self.context.find(name).await.map_err(UnloadError::from)?;
         let id = entry.id.clone();
         if entry.spec.required && !options.force {
@@ -87,7 +87,7 @@ impl Loader {
             ..command
         };
         let sent = model.commands.send(Command::Unload(command)).await;
-        drop(turn);
+        drop(guard);
         // A driver that is gone has left no worker behind.
         let report = match sent {
             Ok(()) => match report.await {

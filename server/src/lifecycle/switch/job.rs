@@ -150,7 +150,7 @@ impl SwitchJob {
     /// Moves the alias, and says whether the old model is to be unloaded unless somebody holds it. Watchers are told of the aliases
     /// before they are told that the switch has ended.
     async fn move_alias(&self, switch: &mut Switch) -> Result<bool, Failure> {
-        let turn = self.context.desired_state_lock.lock().await;
+        let guard = self.context.desired_state_lock.lock().await;
         let unload_old = !self.old_is_wanted(switch).await?;
         let ended = Switch {
             outcome: Some(SwitchOutcome::Succeeded),
@@ -168,7 +168,7 @@ impl SwitchJob {
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
             self.context.note_desired(old, false);
         }
-        drop(turn);
+        drop(guard);
         for model in both(switch) {
             self.context.announce_aliases(model).await;
         }

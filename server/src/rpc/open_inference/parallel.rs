@@ -1,6 +1,6 @@
 //! ModelStreamInfer: many requests of one call side by side.
 //!
-//! A request waits for its turn in a task of its own, which ends when the turn came: a caller that does not
+//! A request waits for its permit in a task of its own, which ends when that came: a caller that does not
 //! read never keeps a place that nobody uses. From there on the generation holds itself up for nobody.
 //! Dropping the responses ends all requests of the call.
 
