@@ -2,24 +2,26 @@
 //!
 //! [`Fleet`] is the way in. It only puts together and passes on: the `loader` is for loads and unloads, the `switch`er moves
 //! aliases, `sessions` hold models, the `registry` changes what is registered, `routing` admits requests, the `reconciler`
-//! brings back what was asked for, the `sampler` keeps histories. They share a [`context`], which knows none of them. Behind
+//! brings back what was asked for, the `history_sampler` keeps histories. They share a [`context`], which knows none of them. Behind
 //! it each model has one `driver` task, the only one that changes the model's state; everybody else sends it a `command` or
-//! reads what it publishes. An `inspection` looks ahead of a reload, and `files` are watched for changes. `memory` decides who
-//! fits, `eviction` and `pressure` make room; `devices` chooses GPUs, and `release` sees to it that they have their memory
+//! reads what it publishes. An `inspection` looks ahead of a reload, and a `file_watch` sees changes of files. `memory` decides who
+//! fits, `eviction` and `pressure` make room; `devices` chooses GPUs, and `device_release` sees to it that they have their memory
 //! back.
 
 mod activity;
 mod admission;
+mod built_in_engine;
 mod command;
 mod context;
+mod device_release;
 mod devices;
 mod driver;
-mod engine;
 mod eviction;
 mod fatal_prompt;
-mod files;
+mod file_watch;
 mod fleet;
 mod gpu;
+mod history_sampler;
 mod holders;
 mod inspection;
 mod ledger;
@@ -30,9 +32,7 @@ mod model;
 mod pressure;
 mod reconciler;
 mod registry;
-mod release;
 mod routing;
-mod sampler;
 mod session_id;
 mod sessions;
 mod slots;
@@ -50,6 +50,7 @@ pub use context::{FindError, Resources, UnknownModel};
 pub use devices::{CudaWorker, Devices};
 pub use fatal_prompt::FatalPrompt;
 pub use fleet::Fleet;
+pub use history_sampler::HistorySampling;
 pub use holders::Holder;
 pub use inspection::TooManyReloads;
 pub use loader::{LoadError, LoadOptions, UnloadError, UnloadOptions};
@@ -57,7 +58,6 @@ pub use memory::Memory;
 pub use model::{Facts, Model};
 pub use registry::{DeclarationError, RegistryError};
 pub use routing::{AdmissionError, Admitted, ModelRequest, within};
-pub use sampler::Sampling;
 pub use session_id::SessionId;
 pub use sessions::{HoldSession, TooManySessions, UnknownSession};
 pub use source::{ModelRoots, SourceError};

@@ -15,8 +15,8 @@ pub use find::{FindError, UnknownModel};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Limits, devices::Devices, engine::Engine, holders::Holders, load_slots::LoadSlots,
-    memory::Memory, model::Model, source::ModelRoots,
+    Limits, built_in_engine::BuiltInEngine, devices::Devices, holders::Holders,
+    load_slots::LoadSlots, memory::Memory, model::Model, source::ModelRoots,
 };
 use crate::{
     catalog::Catalog,
@@ -73,7 +73,7 @@ pub(super) struct Context {
     pub(super) limits: Limits,
     pub(super) slots: LoadSlots,
     pub(super) tasks: Tasks,
-    pub(super) engine: Engine,
+    pub(super) engine: BuiltInEngine,
     pub(super) metrics: ModelMetrics,
     pub(super) memory: Memory,
     pub(super) devices: Arc<Devices>,
@@ -108,7 +108,7 @@ impl Context {
             ),
             limits: resources.limits,
             tasks: resources.supervisor.tasks(),
-            engine: Engine::default(),
+            engine: BuiltInEngine::default(),
             metrics: resources.metrics,
             memory: resources.memory,
             devices: resources.devices,

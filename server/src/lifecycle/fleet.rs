@@ -9,6 +9,7 @@ use super::{
     admission::Permit,
     command::{Command, LoadTicket, UnloadCommand, UnloadReport},
     context::{Context, FindError, Resources, UnknownModel},
+    history_sampler::HistorySampling,
     holders::Holder,
     loader::{LoadError, LoadOptions, Loader, UnloadError, UnloadOptions},
     model::Model,
@@ -16,7 +17,6 @@ use super::{
     reconciler::Reconciler,
     registry::{DeclarationError, Registry, RegistryError},
     routing::{AdmissionError, Admitted, ModelRequest, Router},
-    sampler::Sampling,
     session_id::SessionId,
     sessions::{self, HoldSession, Sessions, TooManySessions, UnknownSession},
     switch::{SwitchError, SwitchOptions, SwitchTicket, Switcher},
@@ -105,8 +105,8 @@ impl Fleet {
     }
 
     /// Restores the models' histories, then takes a sample of each model in every `interval`, with a task of `tasks`.
-    pub fn sample_history(&self, interval: Duration, tasks: &Tasks) -> Sampling {
-        Sampling::start(self.context.clone(), interval, tasks)
+    pub fn sample_history(&self, interval: Duration, tasks: &Tasks) -> HistorySampling {
+        HistorySampling::start(self.context.clone(), interval, tasks)
     }
 }
 

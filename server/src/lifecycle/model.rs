@@ -19,7 +19,7 @@ use super::{
     admission::{Gate, Permit, Refusal},
     command::Command,
     fatal_prompt::FatalPrompt,
-    files::Loaded,
+    file_watch::LoadedFiles,
     usage::{Operation, RequestRecord, Sample, Totals, Usage, UsageReport},
 };
 use crate::{
@@ -39,7 +39,7 @@ pub struct Model {
     admitted: AtomicU64,
     pub(super) gate: Gate,
     /// The files that its worker was started with, where they can be watched.
-    pub(super) files: ArcSwapOption<Loaded>,
+    pub(super) files: ArcSwapOption<LoadedFiles>,
     pub(super) commands: mpsc::Sender<Command>,
     /// Kills its worker, if there is one.
     pub(super) worker_kill: ArcSwapOption<CancellationToken>,

@@ -19,7 +19,7 @@ use tracing::{Instrument, Span};
 
 use super::{
     context::Context,
-    files::Loaded,
+    file_watch::LoadedFiles,
     source::{ModelLocation, SourceError},
     worker_monitor::WorkerHeartbeat,
 };
@@ -33,7 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum WorkerReport {
     /// The files that it is about to read, where they can be watched.
-    Files(Loaded),
+    Files(LoadedFiles),
     /// The process runs.
     Spawned {
         pid: u32,
@@ -190,7 +190,7 @@ async fn find_files(
     }
     context.roots.resolve_beside(&mut config.spec).await?;
     let files = tokio::select! {
-        files = Loaded::record(config) => files,
+        files = LoadedFiles::record(config) => files,
         () = signals.kill.cancelled() => return Err(never_started()),
     };
     if let Some(files) = files {

@@ -10,7 +10,7 @@ use crate::{
     catalog::Catalog,
     config::Settings,
     health::Health,
-    lifecycle::{Fleet, Model, Sampling},
+    lifecycle::{Fleet, HistorySampling, Model},
     rpc::declared,
     status::EventLog,
     supervisor::Supervisor,
@@ -94,7 +94,7 @@ impl ControlPlane {
     }
 
     /// Starts to write the models' histories.
-    pub(super) fn sample_history(&self, settings: &Settings) -> Sampling {
+    pub(super) fn sample_history(&self, settings: &Settings) -> HistorySampling {
         let tasks = self.supervisor.tasks();
         self.fleet.sample_history(settings.history_interval, &tasks)
     }

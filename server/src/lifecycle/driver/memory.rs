@@ -12,7 +12,7 @@ use crate::{
         admission::AdmissionLimits,
         eviction::{Evictor, may_be_evicted},
         fatal_prompt::PromptHistory,
-        files::Change,
+        file_watch::FilesChange,
         ledger::with_headroom,
         memory::{Need, Reservation},
     },
@@ -309,7 +309,7 @@ impl Driver {
     }
 
     /// The model's files were looked at, and this is what has become of them, if that can be told.
-    pub(super) fn files_seen(&self, seen: Option<Change>) {
+    pub(super) fn files_seen(&self, seen: Option<FilesChange>) {
         let Some(change) = seen else { return };
         if self.model.facts().files_changed == change {
             return;

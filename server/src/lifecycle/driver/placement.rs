@@ -10,10 +10,10 @@ use super::{
 use crate::{
     lifecycle::{
         command::Verification,
+        device_release::{DeviceRelease, DeviceSnapshot, ReleaseOutcome},
         gpu::CPU,
         load_slots::Rank,
         memory::Reservation,
-        release::{DeviceSnapshot, Release, Released},
     },
     model::{Failure, LoadId, state::Event},
 };
@@ -124,7 +124,7 @@ impl Driver {
     }
 
     /// The device was looked at.
-    pub(super) fn device_released(&mut self, released: Released) {
+    pub(super) fn device_released(&mut self, released: ReleaseOutcome) {
         self.phase.device_released(released.held);
         self.end_unload(released.verification, released.bytes);
     }
@@ -149,9 +149,9 @@ impl Driver {
         });
     }
 
-    fn release(&self, worker: &HostedWorker, pid: Option<u32>) -> Option<Release> {
+    fn release(&self, worker: &HostedWorker, pid: Option<u32>) -> Option<DeviceRelease> {
         let on = worker.gpu.clone()?;
-        Some(Release {
+        Some(DeviceRelease {
             context: self.context.clone(),
             model: self.model.id().clone(),
             pid,

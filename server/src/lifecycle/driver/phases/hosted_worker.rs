@@ -15,7 +15,7 @@ use crate::{
         admission::{AdmissionQueue, Occupancy},
         command::{UnloadReport, Verification},
         devices::PendingPlacement,
-        files::FileWatch,
+        file_watch::FileWatch,
         load_slots::LoadSlot,
         memory::Reservation,
         worker_monitor::WorkerMonitor,

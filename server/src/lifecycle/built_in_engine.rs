@@ -12,14 +12,14 @@ use crate::worker::Ready;
 
 /// The engine, as the last worker told of it.
 #[derive(Debug, Default)]
-pub(super) struct Engine {
+pub(super) struct BuiltInEngine {
     version: ArcSwapOption<String>,
     kernels: ArcSwapOption<String>,
     /// Slow kernels were told of.
     warned: AtomicBool,
 }
 
-impl Engine {
+impl BuiltInEngine {
     /// Takes down what a worker for that device said, and warns, once, when it has slow kernels for what it hosts.
     pub(super) fn heard(&self, ready: &Ready, device: &str) {
         self.version
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn quantized_models_on_slow_kernels_are_warned_of() {
-        let engine = Engine::default();
+        let engine = BuiltInEngine::default();
         for quick in [
             ready("x86-64", ""),
             ready("x86-64-v3", "Q8_0"),
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn workers_for_gpus_tell_nothing_of_kernels_for_cpus() {
-        let engine = Engine::default();
+        let engine = BuiltInEngine::default();
         engine.heard(&ready("x86-64-v3", ""), "cpu");
         engine.heard(&ready("x86-64", "Q8_0"), "cuda:0");
         assert_eq!(

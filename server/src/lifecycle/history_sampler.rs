@@ -24,12 +24,12 @@ use crate::{
 
 /// The running task.
 #[derive(Debug)]
-pub struct Sampling {
+pub struct HistorySampling {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-struct Sampler {
+struct HistorySampler {
     context: Arc<Context>,
     interval: Duration,
 }
@@ -40,11 +40,11 @@ const HISTORY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Models that are looked at in one go, with the other tasks waiting.
 const MODELS_PER_BATCH: usize = 1000;
 
-impl Sampling {
+impl HistorySampling {
     /// Restores what the catalog holds of the models, then samples them in every `interval`.
     pub(super) fn start(context: Arc<Context>, interval: Duration, tasks: &Tasks) -> Self {
         let stop = CancellationToken::new();
-        let sampler = Sampler { context, interval };
+        let sampler = HistorySampler { context, interval };
         let probe = tasks.supervisor().liveness_probe("history", interval);
         let task = tasks.critical("history", sampler.run(stop.clone(), probe));
         Self { stop, task }
@@ -59,7 +59,7 @@ impl Sampling {
     }
 }
 
-impl Sampler {
+impl HistorySampler {
     async fn run(self, stop: CancellationToken, probe: LivenessProbe) {
         let mut ticks = interval_at(Instant::now() + self.interval, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
