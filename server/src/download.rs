@@ -27,11 +27,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-pub use cache::Snapshot;
+pub use cache::RepositorySnapshot;
 pub use error::DownloadError;
 use futures::{StreamExt, TryStreamExt, stream};
 pub use options::HubOptions;
-pub use progress::Progress;
+pub use progress::DownloadProgress;
 pub use repositories::Repositories;
 pub use token::Token;
 use tokio::sync::Mutex as AsyncMutex;
@@ -91,8 +91,8 @@ impl Downloads {
     pub async fn fetch(
         &self,
         source: &HubSource,
-        progress: &Progress,
-    ) -> Result<Snapshot, DownloadError> {
+        progress: &DownloadProgress,
+    ) -> Result<RepositorySnapshot, DownloadError> {
         let guard: RepositoryGuard = Arc::new(self.lock_of(&source.repository).lock_owned().await);
         let repository = Repository::new(&self.options.cache_dir, &source.repository);
         if file_names::is_commit(&source.revision)

@@ -54,7 +54,7 @@ pub use history_sampler::HistorySampling;
 pub use holders::Holder;
 pub use inspection::TooManyReloads;
 pub use loader::{LoadError, LoadOptions, UnloadError, UnloadOptions};
-pub use memory::Memory;
+pub use memory::MemoryAdmission;
 pub use model::{Facts, Model};
 pub use registry::{DeclarationError, RegistryError};
 pub use routing::{AdmissionError, Admitted, ModelRequest, within};

@@ -7,7 +7,7 @@ use strum::{EnumString, IntoStaticStr};
 use uuid::Uuid;
 
 use crate::model::{
-    Etag, Failure, LoadId, LoadRecord, Memory, Metadata, ModelId, Pace, Spec, Suspension,
+    Etag, Failure, LoadId, LoadRecord, ModelId, ModelMemory, ModelMetadata, Pace, Spec, Suspension,
 };
 
 /// A registered model.
@@ -79,7 +79,7 @@ pub struct Attempt {
 #[serde(default)]
 pub struct Learned {
     /// What its files and its engine told.
-    pub metadata: Metadata,
+    pub metadata: ModelMetadata,
     /// What its worker held.
     pub memory: Option<LearnedMemory>,
     /// The last loads, newest first.
@@ -131,9 +131,9 @@ pub struct LearnedPace {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearnedMemory {
     /// Once it was READY.
-    pub ready: Memory,
+    pub ready: ModelMemory,
     /// At most until then.
-    pub peak: Memory,
+    pub peak: ModelMemory,
     /// The spec that it was built from.
     pub spec: Spec,
     /// The device that it was on: "cpu", or "cuda:" and a UUID.

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    DownloadError, Progress,
+    DownloadError, DownloadProgress,
     cache::Repository,
     hub_client::{self, HubClient},
     listing::HubFile,
@@ -26,7 +26,7 @@ pub(super) struct Transfer<'a> {
     pub(super) commit: &'a str,
     pub(super) guard: &'a RepositoryGuard,
     pub(super) writers: &'a TaskTracker,
-    pub(super) progress: &'a Progress,
+    pub(super) progress: &'a DownloadProgress,
 }
 
 /// Why a file stopped coming.

@@ -73,16 +73,16 @@ fn is_slow(kernels: &str) -> bool {
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
-    use crate::{model::Metadata, worker::Inspection};
+    use crate::{model::ModelMetadata, worker::Inspection};
 
     fn ready(kernels: &str, quantization: &str) -> Ready {
         Ready {
             engine_version: "1".to_owned(),
             kernels: kernels.to_owned(),
             outcome: Ok(Inspection {
-                metadata: Metadata {
+                metadata: ModelMetadata {
                     quantization: quantization.to_owned(),
-                    ..Metadata::default()
+                    ..ModelMetadata::default()
                 },
                 ..Inspection::default()
             }),

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Limits, built_in_engine::BuiltInEngine, devices::Devices, holders::Holders,
-    load_slots::LoadSlots, memory::Memory, model::Model, source::ModelRoots,
+    load_slots::LoadSlots, memory::MemoryAdmission, model::Model, source::ModelRoots,
 };
 use crate::{
     catalog::Catalog,
@@ -50,7 +50,7 @@ pub struct Resources {
     /// What all workers get.
     pub worker_config: CommonConfig,
     /// What there is of memory.
-    pub memory: Memory,
+    pub memory: MemoryAdmission,
     /// The GPUs that models may be on.
     pub devices: Arc<Devices>,
     /// Limits and deadlines.
@@ -75,7 +75,7 @@ pub(super) struct Context {
     pub(super) tasks: Tasks,
     pub(super) engine: BuiltInEngine,
     pub(super) metrics: ModelMetrics,
-    pub(super) memory: Memory,
+    pub(super) memory: MemoryAdmission,
     pub(super) devices: Arc<Devices>,
     pub(super) holders: Holders,
     /// Held from the commit of what was asked for until its driver has heard of it.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{gpu::Gpu, memory::Memory};
+use super::{gpu::Gpu, memory::MemoryAdmission};
 use crate::{
     model::{Failure, ModelId, Reason, RequestedDevice},
     system::{Device, DeviceReading, Driver, SystemMonitor},
@@ -92,7 +92,7 @@ impl Devices {
         id: &ModelId,
         requested: &RequestedDevice,
         needs: impl Fn(&Gpu) -> Option<u64>,
-        memory: &Memory,
+        memory: &MemoryAdmission,
     ) -> Result<Option<(Gpu, PendingPlacement)>, Failure> {
         if self.is_for_cpu(requested) {
             return Ok(None);
@@ -114,7 +114,11 @@ impl Devices {
     }
 
     /// As [`Self::choose`], by the last reading and without waiting. `None` too when it cannot be told.
-    pub(super) fn likely(&self, requested: &RequestedDevice, memory: &Memory) -> Option<Gpu> {
+    pub(super) fn likely(
+        &self,
+        requested: &RequestedDevice,
+        memory: &MemoryAdmission,
+    ) -> Option<Gpu> {
         if self.is_for_cpu(requested) || !self.worker.installed {
             return None;
         }
@@ -175,7 +179,7 @@ const UNRESPONSIVE: &str = "the NVIDIA driver does not answer; see what nvidia-s
 fn pick(
     requested: &RequestedDevice,
     reading: &DeviceReading,
-    memory: &Memory,
+    memory: &MemoryAdmission,
     pending: &PendingPlacements,
 ) -> Result<Option<Gpu>, Failure> {
     let devices = match usable(reading) {

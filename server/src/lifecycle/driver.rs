@@ -40,7 +40,7 @@ use self::{
 };
 use crate::{
     catalog::CatalogEntry,
-    download::Snapshot,
+    download::RepositorySnapshot,
     failpoint,
     lifecycle::{
         command::Command, context::Context, fatal_prompt::PromptHistory, model::Model,
@@ -84,7 +84,7 @@ struct LoadContext {
     /// What the engine was built from, or will be.
     spec: Arc<Spec>,
     /// What was downloaded for it.
-    snapshot: Option<Snapshot>,
+    snapshot: Option<RepositorySnapshot>,
     /// What happened to the prompts of engines that were built from the spec.
     prompts: PromptHistory,
 }

@@ -18,7 +18,7 @@ use super::{
     worker_task::{WorkerLaunch, WorkerReport, WorkerTask},
 };
 use crate::{
-    download::Progress,
+    download::DownloadProgress,
     model::{Failure, ModelId, Reason, Source, Spec},
     worker::{Inspection, ModelFiles},
 };
@@ -130,7 +130,7 @@ async fn download(
         return Ok(None);
     };
     context.roots.locate(&spec.source).await?;
-    let progress = Progress::default();
+    let progress = DownloadProgress::default();
     let snapshot = tokio::select! {
         snapshot = timeout_at(limit.end, context.downloads.fetch(hub, &progress)) => snapshot,
         () = context.closing.cancelled() => return Err(unfinished(Reason::ShuttingDown)),

@@ -19,13 +19,13 @@ use super::{
     ledger::{Capacity, Others, ReservationState, with_headroom},
 };
 use crate::{
-    model::{Failure, Memory as Bytes, ModelId, Reason},
+    model::{Failure, ModelId, ModelMemory as Bytes, Reason},
     system::{Device, DeviceReading, SystemInfo, SystemMonitor},
 };
 
 /// What there is of memory. Cheap to share.
 #[derive(Clone, Debug)]
-pub struct Memory(Arc<Inner>);
+pub struct MemoryAdmission(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -41,7 +41,7 @@ struct Inner {
 /// A model's reservation of memory, given up when dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
-    memory: Memory,
+    memory: MemoryAdmission,
     id: ModelId,
     /// UUID of the device that the model is on, if it is on one.
     device: Option<Arc<str>>,
@@ -50,7 +50,7 @@ pub(super) struct Reservation {
 /// What a dead worker held of a device's memory: until this is dropped, it is on its way back.
 #[derive(Debug)]
 pub(super) struct ReturningMemory {
-    memory: Memory,
+    memory: MemoryAdmission,
     device: Arc<str>,
     bytes: u64,
 }
@@ -80,7 +80,7 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a driver is waited for that is asked what a device has free.
 const DEVICE_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-impl Memory {
+impl MemoryAdmission {
     /// Memory as `system` sees it, limits of the container included; models may have at most `limit` bytes
     /// of the host's together, and of a device's what there is.
     pub fn new(system: Arc<SystemMonitor>, limit: Option<u64>) -> Self {

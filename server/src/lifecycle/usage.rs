@@ -28,7 +28,7 @@ use token_ring::TokenRing;
 use window::{Observation, Tally, WINDOW_SECONDS, Window};
 
 use crate::{
-    model::{Memory, ModelId},
+    model::{ModelId, ModelMemory},
     telemetry::model::ModelMetrics,
 };
 
@@ -123,7 +123,7 @@ impl Usage {
     }
 
     /// What was counted so far and in the last minute, of a model that now holds `memory`.
-    pub fn report(&self, memory: Option<Memory>) -> UsageReport {
+    pub fn report(&self, memory: Option<ModelMemory>) -> UsageReport {
         self.report_at(Instant::now(), SystemTime::now(), memory)
     }
 
@@ -139,7 +139,7 @@ impl Usage {
 
     /// Adds what was done since the last sample to the history, which is given back too. Nothing is added
     /// when nothing was done and the model has no worker, whose `memory` is told then.
-    pub fn sample(&self, memory: Option<Memory>) -> Option<Sample> {
+    pub fn sample(&self, memory: Option<ModelMemory>) -> Option<Sample> {
         self.sample_at(Instant::now(), SystemTime::now(), memory)
     }
 
@@ -155,7 +155,7 @@ impl Usage {
         counters.window.add(second, observation);
     }
 
-    fn report_at(&self, at: Instant, wall: SystemTime, memory: Option<Memory>) -> UsageReport {
+    fn report_at(&self, at: Instant, wall: SystemTime, memory: Option<ModelMemory>) -> UsageReport {
         let known = at - self.epoch;
         let whole = Duration::from_secs((WINDOW_SECONDS - 1).into());
         let covered = whole + Duration::from_nanos(known.subsec_nanos().into());
@@ -182,7 +182,12 @@ impl Usage {
         }
     }
 
-    fn sample_at(&self, at: Instant, wall: SystemTime, memory: Option<Memory>) -> Option<Sample> {
+    fn sample_at(
+        &self,
+        at: Instant,
+        wall: SystemTime,
+        memory: Option<ModelMemory>,
+    ) -> Option<Sample> {
         let mut counters = self.lock();
         let total = self.tokens.total();
         let stretch = std::mem::take(&mut counters.stretch);

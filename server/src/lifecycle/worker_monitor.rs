@@ -19,7 +19,7 @@ use super::{
     admission::Occupancy,
 };
 use crate::{
-    model::{Failure, KvBlocks, Memory, Pace, Reason},
+    model::{Failure, KvBlocks, ModelMemory, Pace, Reason},
     system::SystemMonitor,
     worker::{EngineStats, Inspection, ProgressMeasure, Reading},
 };
@@ -218,12 +218,12 @@ impl WorkerMonitor {
     }
 
     /// What the worker holds, as of the last look.
-    pub(super) fn memory(&self) -> Memory {
+    pub(super) fn memory(&self) -> ModelMemory {
         self.last.memory
     }
 
     /// Looks, and gives what the worker holds now.
-    pub(super) fn memory_now(&mut self) -> Memory {
+    pub(super) fn memory_now(&mut self) -> ModelMemory {
         self.observe();
         self.last.memory
     }

@@ -24,7 +24,7 @@ use super::{
     worker_monitor::WorkerHeartbeat,
 };
 use crate::{
-    model::{Failure, Metadata, Reason},
+    model::{Failure, ModelMetadata, Reason},
     prepared::Lease,
     worker::{self, Client, HandshakeError, Inspection, ModelFiles, Process, WorkerConfig},
 };
@@ -45,7 +45,7 @@ pub(super) enum WorkerReport {
         client: Box<Client>,
     },
     /// The engine is built.
-    EngineBuilt(Box<Metadata>),
+    EngineBuilt(Box<ModelMetadata>),
     /// A token was generated.
     Warmed,
     /// It cannot go on, but may still live.

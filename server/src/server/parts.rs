@@ -9,7 +9,7 @@ use crate::{
     catalog::Catalog,
     config::Settings,
     download::Downloads,
-    lifecycle::{CudaWorker, Devices, Limits, Memory, ModelRoots, Resources},
+    lifecycle::{CudaWorker, Devices, Limits, MemoryAdmission, ModelRoots, Resources},
     prepared::PreparedCache,
     status::EventLog,
     supervisor::Supervisor,
@@ -58,7 +58,7 @@ pub(super) fn resources(
             ),
             trace_sample_ratio: settings.trace_sample_ratio,
         },
-        memory: Memory::new(system.clone(), settings.memory_limit),
+        memory: MemoryAdmission::new(system.clone(), settings.memory_limit),
         devices: Devices::new(
             system.clone(),
             CudaWorker {

@@ -23,7 +23,7 @@ use super::{
     stats::EngineStats,
 };
 use crate::{
-    model::{Failure, Metadata},
+    model::{Failure, ModelMetadata},
     telemetry,
 };
 
@@ -39,7 +39,7 @@ pub struct Client {
 #[derive(Clone, Debug, PartialEq)]
 pub enum LoadEvent {
     /// The engine is built; this is all that is known about the model.
-    EngineBuilt(Box<Metadata>),
+    EngineBuilt(Box<ModelMetadata>),
     /// A first token was generated. Nothing comes after it.
     Warmed,
     /// The load failed. Nothing comes after it.

@@ -7,7 +7,7 @@ use procfs::{
     process::{Process, Stat},
 };
 
-use crate::model::Memory;
+use crate::model::ModelMemory;
 
 /// One look at a process from outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Reading {
     /// Processor time that it has used, and those of its children that it has reaped.
     pub cpu_time: Duration,
     /// Memory that only the end of the process gives back.
-    pub memory: Memory,
+    pub memory: ModelMemory,
 }
 
 impl Reading {
@@ -36,7 +36,7 @@ impl Reading {
             rss_file: kib(status.rssfile),
             read_chars: process.io()?.rchar,
             cpu_time: cpu_time(&stat),
-            memory: Memory {
+            memory: ModelMemory {
                 host_bytes: kib(status.rssanon) + kib(status.rssshmem) + kib(status.vmswap),
                 device_bytes: 0,
             },

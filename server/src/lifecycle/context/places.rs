@@ -7,7 +7,7 @@ use crate::{
         gpu::{CPU, Gpu},
         memory::Need,
     },
-    model::{Memory as Bytes, Spec},
+    model::{ModelMemory as Bytes, Spec},
     worker::Program,
 };
 

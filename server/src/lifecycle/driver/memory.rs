@@ -17,8 +17,8 @@ use crate::{
         memory::{Need, Reservation},
     },
     model::{
-        Failure, LoadOutcome, LoadRecord, Memory, Metadata, Source, Spec, Stage, SuspendCause,
-        Suspension,
+        Failure, LoadOutcome, LoadRecord, ModelMemory, ModelMetadata, Source, Spec, Stage,
+        SuspendCause, Suspension,
         state::{Cause, Event},
     },
     worker::{self, Inspection},
@@ -26,8 +26,8 @@ use crate::{
 
 impl Driver {
     /// Takes note of what the worker tells of the model.
-    pub(super) fn record_metadata(&self, metadata: Metadata) {
-        let learned = Metadata {
+    pub(super) fn record_metadata(&self, metadata: ModelMetadata) {
+        let learned = ModelMetadata {
             // The worker sees one device only, which is the first to it.
             device: self.device_name(),
             ..self.with_revision(metadata)
@@ -36,7 +36,7 @@ impl Driver {
             let metadata = &mut facts.learned.metadata;
             let load_duration = metadata.load_duration;
             let loaded = metadata.loaded;
-            *metadata = Metadata {
+            *metadata = ModelMetadata {
                 load_duration,
                 loaded,
                 ..learned.clone()
@@ -113,7 +113,7 @@ impl Driver {
     }
 
     /// Takes note of what the worker was seen to hold.
-    pub(super) fn record_memory(&mut self, memory: Memory) {
+    pub(super) fn record_memory(&mut self, memory: ModelMemory) {
         self.publication.edit().memory = Some(memory);
         let with_footprint = self.with_footprint(memory);
         let stage = self.state.stage();
@@ -131,7 +131,7 @@ impl Driver {
     }
 
     /// The model is loaded, and its worker was seen to hold this `now`: that is what it has reserved from now on.
-    pub(super) fn settle_memory(&mut self, now: Option<Memory>) {
+    pub(super) fn settle_memory(&mut self, now: Option<ModelMemory>) {
         if let Some(memory) = now {
             self.record_memory(memory);
         }
@@ -147,8 +147,8 @@ impl Driver {
     }
 
     /// `memory`, with all that the model has of its device.
-    fn with_footprint(&self, memory: Memory) -> Memory {
-        Memory {
+    fn with_footprint(&self, memory: ModelMemory) -> ModelMemory {
+        ModelMemory {
             device_bytes: self.device_footprint(memory.device_bytes),
             ..memory
         }

@@ -5,7 +5,7 @@ use std::{num::NonZero, sync::LazyLock, thread};
 use super::Driver;
 use crate::{
     catalog::LearnedPace,
-    model::{Failure, Memory, Stage, state::Event},
+    model::{Failure, ModelMemory, Stage, state::Event},
 };
 
 /// Processors that this process may use, and so may its workers.
@@ -42,7 +42,7 @@ impl Driver {
     }
 
     /// Reads what the worker holds, and how its device looks.
-    fn read_worker(&mut self) -> Option<Memory> {
+    fn read_worker(&mut self) -> Option<ModelMemory> {
         let worker = self.phase.worker_mut()?;
         let monitor = worker.monitor.as_mut()?;
         if worker.memory.is_requested() {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Driver;
 use crate::{
     catalog::Learned,
-    model::{Phase, Progress, Spec, Stage},
+    model::{LoadPhase, Progress, Spec, Stage},
 };
 
 impl Driver {
@@ -47,11 +47,11 @@ impl Driver {
             monitor.map_or(0, |monitor| monitor.weight_bytes())
         };
         let (phase, total) = match stage {
-            Stage::Pending => (Phase::Pending, 0),
-            Stage::Downloading => (Phase::Downloading, 0),
-            Stage::Starting => (Phase::Starting, 0),
-            Stage::Loading => (Phase::Loading, weights()),
-            Stage::Warming => (Phase::Warming, weights()),
+            Stage::Pending => (LoadPhase::Pending, 0),
+            Stage::Downloading => (LoadPhase::Downloading, 0),
+            Stage::Starting => (LoadPhase::Starting, 0),
+            Stage::Loading => (LoadPhase::Loading, weights()),
+            Stage::Warming => (LoadPhase::Warming, weights()),
             _ => return,
         };
         self.publication.meter.enter(phase, total);

@@ -10,7 +10,7 @@ use crate::{
         gpu::Gpu,
         ledger::{Capacity, Decision, Ledger, Others, ReservationState},
     },
-    model::{Memory as Bytes, ModelId},
+    model::{ModelId, ModelMemory as Bytes},
 };
 
 /// Who holds how much of which memory.

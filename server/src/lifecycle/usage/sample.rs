@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{latency::Latency, window::Counts};
-use crate::model::Memory;
+use crate::model::ModelMemory;
 
 /// What a model did in a stretch of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct Sample {
     /// Between tokens, averaged over each request that ended well.
     pub per_token: Option<Latency>,
     /// What the model's worker held at the end. `None` when there was none.
-    pub memory: Option<Memory>,
+    pub memory: Option<ModelMemory>,
 }
 
 /// Shortest time over which a rate is told: over less, one answer would look like a storm.

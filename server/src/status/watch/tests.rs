@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{super::Change, *};
-use crate::model::{Generation, Phase, Progress, Stage};
+use crate::model::{Generation, LoadPhase, Progress, Stage};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -20,7 +20,7 @@ fn status(model: u64, generation: u64) -> Status {
 
 fn loading(model: u64, bytes: u64) -> Status {
     let progress = Progress {
-        phase: Phase::Loading,
+        phase: LoadPhase::Loading,
         bytes_done: bytes,
         bytes_total: 100,
         fraction: 0.1,

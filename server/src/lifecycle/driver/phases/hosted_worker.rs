@@ -21,7 +21,7 @@ use crate::{
         worker_monitor::WorkerMonitor,
         worker_task::{WorkerReport, WorkerTask},
     },
-    model::{Failure, Memory},
+    model::{Failure, ModelMemory},
     worker::{Client, Inspection},
 };
 
@@ -45,7 +45,7 @@ pub(in crate::lifecycle::driver) struct HostedWorker {
     /// On the model's files, while it serves.
     pub(in crate::lifecycle::driver) files: FileWatch,
     /// The most that it was seen to hold.
-    pub(in crate::lifecycle::driver) peak: Memory,
+    pub(in crate::lifecycle::driver) peak: ModelMemory,
     /// Whether a pace was seen that is not on disk.
     pub(in crate::lifecycle::driver) pace_is_new: bool,
     pub(in crate::lifecycle::driver) stopping: Stopping,
@@ -74,7 +74,7 @@ pub(in crate::lifecycle::driver) enum WorkerMemory {
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::lifecycle::driver) struct Stopping {
     pub(in crate::lifecycle::driver) began: Option<Instant>,
-    pub(in crate::lifecycle::driver) held: Memory,
+    pub(in crate::lifecycle::driver) held: ModelMemory,
     pub(in crate::lifecycle::driver) killed: bool,
 }
 
@@ -95,7 +95,7 @@ impl HostedWorker {
             queue: None,
             attempt,
             files: FileWatch::default(),
-            peak: Memory::default(),
+            peak: ModelMemory::default(),
             pace_is_new: false,
             stopping: Stopping::default(),
             leftover: None,
@@ -156,7 +156,7 @@ impl HostedWorker {
         let held = match (self.stopping.began, &self.monitor) {
             (Some(_), _) => self.stopping.held,
             (None, Some(monitor)) => monitor.memory(),
-            (None, None) => Memory::default(),
+            (None, None) => ModelMemory::default(),
         };
         UnloadReport {
             was_loaded: true,
