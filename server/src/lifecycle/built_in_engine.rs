@@ -8,7 +8,7 @@ use std::sync::{
 use arc_swap::ArcSwapOption;
 use hangar_worker_protocol::processor::Level;
 
-use crate::worker::Ready;
+use crate::worker::ReadyMessage;
 
 /// The engine, as the last worker told of it.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub(super) struct BuiltInEngine {
 
 impl BuiltInEngine {
     /// Takes down what a worker for that device said, and warns, once, when it has slow kernels for what it hosts.
-    pub(super) fn heard(&self, ready: &Ready, device: &str) {
+    pub(super) fn heard(&self, ready: &ReadyMessage, device: &str) {
         self.version
             .store(Some(Arc::new(ready.engine_version.clone())));
         if device != "cpu" {
@@ -75,8 +75,8 @@ mod tests {
     use super::*;
     use crate::{model::ModelMetadata, worker::Inspection};
 
-    fn ready(kernels: &str, quantization: &str) -> Ready {
-        Ready {
+    fn ready(kernels: &str, quantization: &str) -> ReadyMessage {
+        ReadyMessage {
             engine_version: "1".to_owned(),
             kernels: kernels.to_owned(),
             outcome: Ok(Inspection {

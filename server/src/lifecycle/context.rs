@@ -26,7 +26,7 @@ use crate::{
     status::EventLog,
     supervisor::{Supervisor, Tasks},
     telemetry::model::ModelMetrics,
-    worker::{CommonConfig, Program, Spawner},
+    worker::{CommonConfig, Spawner, WorkerProgram},
 };
 
 /// What a fleet is made of.
@@ -40,7 +40,7 @@ pub struct Resources {
     /// Brings models from the hub.
     pub downloads: Arc<Downloads>,
     /// The worker program for models on the CPU.
-    pub program: Program,
+    pub program: WorkerProgram,
     /// Starts it.
     pub spawner: Spawner,
     /// Directory for sockets: private, and so short that socket paths fit.
@@ -67,7 +67,7 @@ pub(super) struct Context {
     pub(super) event_log: Arc<EventLog>,
     pub(super) roots: ModelRoots,
     pub(super) downloads: Arc<Downloads>,
-    pub(super) program: Program,
+    pub(super) program: WorkerProgram,
     pub(super) spawner: Spawner,
     pub(super) runtime_dir: PathBuf,
     pub(super) limits: Limits,

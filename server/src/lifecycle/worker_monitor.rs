@@ -21,7 +21,7 @@ use super::{
 use crate::{
     model::{Failure, KvBlocks, ModelMemory, Pace, Reason},
     system::SystemMonitor,
-    worker::{EngineStats, Inspection, ProgressMeasure, Reading},
+    worker::{EngineStats, Inspection, ProcessReading, ProgressMeasure},
 };
 
 /// Watches one worker.
@@ -31,7 +31,7 @@ pub(super) struct WorkerMonitor {
     heartbeat: WorkerHeartbeat,
     /// Where the device is read that the worker is on, and its UUID.
     device: Option<(Arc<SystemMonitor>, Arc<str>)>,
-    last: Reading,
+    last: ProcessReading,
     load: ActivityTracker,
     /// The worker as a whole, since it was heard of last.
     process: ActivityTracker,
@@ -48,7 +48,7 @@ pub(super) struct WorkerMonitor {
 struct Weights {
     measure: Option<ProgressMeasure>,
     total: u64,
-    baseline: Option<(Reading, Instant)>,
+    baseline: Option<(ProcessReading, Instant)>,
 }
 
 /// What the worker says of its engine.
@@ -86,7 +86,7 @@ impl WorkerMonitor {
         heartbeat: WorkerHeartbeat,
         device: Option<(Arc<SystemMonitor>, Arc<str>)>,
     ) -> Self {
-        let reading = Reading::take(pid).unwrap_or_default();
+        let reading = ProcessReading::take(pid).unwrap_or_default();
         let tracker = || ActivityTracker::new(ActivityTotals::of(&reading));
         Self {
             pid,
@@ -104,7 +104,7 @@ impl WorkerMonitor {
 
     /// The worker is about to read what it has inspected.
     pub(super) fn begin_load(&mut self, inspection: &Inspection) {
-        let baseline = Reading::take(self.pid).map(|reading| (reading, Instant::now()));
+        let baseline = ProcessReading::take(self.pid).map(|reading| (reading, Instant::now()));
         self.weights = Some(Weights {
             measure: inspection.progress_measure,
             total: inspection.weight_bytes,
@@ -119,7 +119,7 @@ impl WorkerMonitor {
 
     /// Looks at the worker.
     pub(super) fn observe(&mut self) {
-        let Some(reading) = Reading::take(self.pid) else {
+        let Some(reading) = ProcessReading::take(self.pid) else {
             return;
         };
         self.last = reading;

@@ -26,7 +26,9 @@ use super::{
 use crate::{
     model::{Failure, ModelMetadata, Reason},
     prepared::Lease,
-    worker::{self, Client, HandshakeError, Inspection, ModelFiles, Process, WorkerConfig},
+    worker::{
+        self, HandshakeError, Inspection, ModelFiles, WorkerClient, WorkerConfig, WorkerProcess,
+    },
 };
 
 /// What a worker reports. [`WorkerReport::Exited`] always comes, and comes last.
@@ -42,7 +44,7 @@ pub(super) enum WorkerReport {
     /// The files look usable.
     Inspected {
         inspection: Box<Inspection>,
-        client: Box<Client>,
+        client: Box<WorkerClient>,
     },
     /// The engine is built.
     EngineBuilt(Box<ModelMetadata>),
@@ -72,7 +74,7 @@ struct WorkerSignals {
 /// What has to be given back, however a run ends.
 #[derive(Default)]
 struct WorkerResources {
-    process: OnceCell<Process>,
+    process: OnceCell<WorkerProcess>,
     /// Of prepared weights, once the worker has told what it makes use of.
     lease: OnceCell<Lease>,
 }
@@ -138,7 +140,8 @@ async fn run_worker(
     }
     let prepared = context.prepared.as_ref();
     config.prepared = prepared.and_then(|cache| cache.access_for(&config.spec));
-    let process = Process::spawn(&context.spawner, program, &config.model, &context.tasks).await;
+    let process =
+        WorkerProcess::spawn(&context.spawner, program, &config.model, &context.tasks).await;
     let exited = match process {
         Ok((process, starting)) => {
             let process = resources.process.get_or_init(|| async { process }).await;
@@ -212,7 +215,7 @@ fn model_files(located: Result<ModelLocation, SourceError>) -> Result<ModelFiles
 
 /// Waits for the end of `process`, carries out `signals`, and reports how `conversation` with it ended.
 async fn supervise(
-    process: &Process,
+    process: &WorkerProcess,
     conversation: impl Future<Output = Result<(), Disconnected>>,
     signals: &WorkerSignals,
     reports: &mpsc::Sender<WorkerReport>,
@@ -269,7 +272,7 @@ enum Disconnected {
 }
 
 impl Conversation<'_> {
-    async fn run(self, starting: worker::Starting, span: Span) -> Result<(), Disconnected> {
+    async fn run(self, starting: worker::StartingWorker, span: Span) -> Result<(), Disconnected> {
         let ready_timeout = self.context.limits.ready_timeout;
         let ready = match timeout(ready_timeout, starting.handshake(self.config)).await {
             Ok(Ok(ready)) => ready,
@@ -291,7 +294,7 @@ impl Conversation<'_> {
             // The worker tells once.
             let _ = self.lease.set(lease);
         }
-        let mut client = Client::connect(self.config.socket.clone())
+        let mut client = WorkerClient::connect(self.config.socket.clone())
             .await
             .map_err(|_| Disconnected::ConnectionLost)?;
         report(
@@ -311,7 +314,7 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    async fn serve(&self, client: Client, span: Span) -> Result<(), Disconnected> {
+    async fn serve(&self, client: WorkerClient, span: Span) -> Result<(), Disconnected> {
         self.signals.build.cancelled().await;
         self.load(client.clone()).instrument(span).await?;
         self.record_device_memory(client.clone()).await;

@@ -15,7 +15,7 @@ use super::{
     generate::{self, Decoded, Generation},
     validate,
 };
-use crate::{lifecycle::Fleet, worker::Client};
+use crate::{lifecycle::Fleet, worker::WorkerClient};
 
 /// Implements InferenceService.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ impl InferenceApi {
     async fn ask_unscheduled<A, F>(
         &self,
         name: &str,
-        ask: impl FnOnce(Client) -> F,
+        ask: impl FnOnce(WorkerClient) -> F,
     ) -> Result<Response<A>, Status>
     where
         F: Future<Output = Result<A, Status>>,
@@ -91,7 +91,7 @@ impl InferenceService for InferenceApi {
         let request = request.into_inner();
         generate::check_tokenize(&request)?;
         let name = request.model_id.clone();
-        let ask = |mut client: Client| async move { client.tokenize(request).await };
+        let ask = |mut client: WorkerClient| async move { client.tokenize(request).await };
         self.ask_unscheduled(&name, ask).await
     }
 
@@ -100,7 +100,7 @@ impl InferenceService for InferenceApi {
         request: Request<DetokenizeRequest>,
     ) -> Result<Response<DetokenizeResponse>, Status> {
         let request = request.into_inner();
-        let ask = |mut client: Client| async move {
+        let ask = |mut client: WorkerClient| async move {
             let text = client
                 .detokenize(request.token_ids, request.skip_special_tokens)
                 .await?;

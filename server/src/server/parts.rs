@@ -15,7 +15,7 @@ use crate::{
     supervisor::Supervisor,
     system::SystemMonitor,
     telemetry::model::ModelMetrics,
-    worker::{CommonConfig, Program, Spawner},
+    worker::{CommonConfig, Spawner, WorkerProgram},
 };
 
 /// What is left for the end of workers and connections when all time for draining is used up.
@@ -41,7 +41,7 @@ pub(super) fn resources(
         event_log,
         roots: roots.with_repositories(settings.hub.repositories.clone()),
         downloads: Arc::new(downloads),
-        program: Program {
+        program: WorkerProgram {
             path: settings.worker.clone(),
             environment: Vec::new(),
         },

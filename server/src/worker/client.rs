@@ -29,7 +29,7 @@ use crate::{
 
 /// Calls to a worker. Cheap to clone: all clones share one connection.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct WorkerClient {
     stubs: WorkerServiceClient<Channel>,
     /// For Generate, whose responses stay encoded.
     grpc: Grpc<Channel>,
@@ -65,7 +65,7 @@ const GENERATE: &str = "Generate";
 /// Longest message in bytes: an embedding of a long batch stays below it.
 const MAX_MESSAGE: usize = 64 << 20;
 
-impl Client {
+impl WorkerClient {
     /// Connects to the worker that listens on `socket`.
     ///
     /// # Errors

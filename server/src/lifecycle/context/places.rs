@@ -8,7 +8,7 @@ use crate::{
         memory::Need,
     },
     model::{ModelMemory as Bytes, Spec},
-    worker::Program,
+    worker::WorkerProgram,
 };
 
 impl Context {
@@ -50,8 +50,8 @@ impl Context {
     }
 
     /// The program that hosts a model on `gpu`, and sees that device only.
-    pub(in crate::lifecycle) fn cuda_program(&self, gpu: &Gpu) -> Program {
-        Program {
+    pub(in crate::lifecycle) fn cuda_program(&self, gpu: &Gpu) -> WorkerProgram {
+        WorkerProgram {
             path: self.devices.worker().to_path_buf(),
             environment: vec![
                 ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned()),

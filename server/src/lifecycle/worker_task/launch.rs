@@ -17,7 +17,7 @@ use super::super::{
 use crate::{
     catalog::Attempt,
     model::{ModelId, Spec},
-    worker::{Program, WorkerConfig},
+    worker::{WorkerConfig, WorkerProgram},
 };
 
 /// What a run is for.
@@ -26,7 +26,7 @@ pub(in crate::lifecycle) struct WorkerLaunch {
     /// What it hosts, and how.
     pub(in crate::lifecycle) config: WorkerConfig,
     /// Which worker.
-    pub(in crate::lifecycle) program: Program,
+    pub(in crate::lifecycle) program: WorkerProgram,
     /// The attempt, which is written down before the worker is started.
     pub(in crate::lifecycle) attempt: Option<Attempt>,
     /// The load's.

@@ -22,7 +22,7 @@ use crate::{
         worker_task::{WorkerReport, WorkerTask},
     },
     model::{Failure, ModelMemory},
-    worker::{Client, Inspection},
+    worker::{Inspection, WorkerClient},
 };
 
 /// A worker from its start to the end of its unload.
@@ -32,7 +32,7 @@ pub(in crate::lifecycle::driver) struct HostedWorker {
     /// Once it has a process.
     pub(in crate::lifecycle::driver) monitor: Option<WorkerMonitor>,
     /// Once it is connected.
-    pub(in crate::lifecycle::driver) client: Option<Client>,
+    pub(in crate::lifecycle::driver) client: Option<WorkerClient>,
     /// `None`: it is on the CPU.
     pub(in crate::lifecycle::driver) gpu: Option<OnGpu>,
     pub(in crate::lifecycle::driver) memory: WorkerMemory,
