@@ -22,7 +22,9 @@ use super::{
     switch::{SwitchError, SwitchOptions, SwitchTicket, Switcher},
 };
 use crate::{
-    catalog::{Catalog, CatalogEntry, EntryChange, ListQuery, NewEntry, Remember, StorageError},
+    catalog::{
+        AnswerToRemember, Catalog, CatalogEntry, EntryChange, ListQuery, NewEntry, StorageError,
+    },
     model::{Etag, ModelId, Stage, Status, Switch},
     prepared::PreparedCache,
     supervisor::Tasks,
@@ -328,7 +330,7 @@ impl Fleet {
     pub async fn create(
         &self,
         new: NewEntry,
-        request: Option<Remember>,
+        request: Option<AnswerToRemember>,
     ) -> Result<CatalogEntry, RegistryError> {
         self.registry.create(new, request).await
     }
@@ -343,7 +345,7 @@ impl Fleet {
         &self,
         id: &ModelId,
         change: EntryChange,
-        request: Option<Remember>,
+        request: Option<AnswerToRemember>,
     ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.registry.update(id, change, request).await
     }
@@ -363,7 +365,7 @@ impl Fleet {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-        request: impl FnOnce(Option<UnloadReport>) -> Option<Remember>,
+        request: impl FnOnce(Option<UnloadReport>) -> Option<AnswerToRemember>,
     ) -> Result<Option<UnloadReport>, RegistryError> {
         self.registry.delete(id, etag, force, request).await
     }

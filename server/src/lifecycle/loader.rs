@@ -23,7 +23,9 @@ use super::{
     source::SourceError,
 };
 use crate::{
-    catalog::{CatalogEntry, LoadRequest, OnConflict, RegisterError, Requested, StorageError},
+    catalog::{
+        CatalogEntry, LoadRequest, OnConflict, RegisterError, RegisterOutcome, StorageError,
+    },
     model::{Failure, LoadId, ModelId, Reason, Source, Spec, Stage},
 };
 
@@ -219,7 +221,7 @@ impl Loader {
             desired,
         };
         match self.context.catalog.request_load(request).await {
-            Ok(Requested { before, after }) => {
+            Ok(RegisterOutcome { before, after }) => {
                 self.context.announce(before.as_ref(), &after).await;
                 Ok(after)
             }

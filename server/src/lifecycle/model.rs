@@ -23,7 +23,7 @@ use super::{
     usage::{Operation, RequestRecord, Sample, Totals, Usage, UsageReport},
 };
 use crate::{
-    catalog::{CatalogEntry, Learned},
+    catalog::{CatalogEntry, LearnedFacts},
     model::{Failure, ModelId, Spec, Stage, Status},
     status::StatusCell,
     telemetry::model::ModelMetrics,
@@ -53,7 +53,7 @@ pub struct Facts {
     /// How it is registered. What was learned is below.
     pub entry: CatalogEntry,
     /// What its loads have taught.
-    pub learned: Learned,
+    pub learned: LearnedFacts,
     /// Whether it is to be loaded.
     pub desired: bool,
     /// What its worker was started with, if there is one.

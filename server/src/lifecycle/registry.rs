@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     catalog::{
-        CatalogEntry, DeclareError, DeleteError, EntryChange, NewEntry, RegisterError, Remember,
-        StorageError, UpdateError,
+        AnswerToRemember, CatalogEntry, DeclareError, DeleteError, EntryChange, NewEntry,
+        RegisterError, StorageError, UpdateError,
     },
     model::{Etag, Failure, ModelId},
 };
@@ -89,7 +89,7 @@ impl Registry {
     pub(super) async fn create(
         &self,
         new: NewEntry,
-        request: Option<Remember>,
+        request: Option<AnswerToRemember>,
     ) -> Result<CatalogEntry, RegistryError> {
         self.check_open()?;
         self.loader.check_sources(&new.spec).await?;
@@ -123,7 +123,7 @@ impl Registry {
         &self,
         id: &ModelId,
         change: EntryChange,
-        request: Option<Remember>,
+        request: Option<AnswerToRemember>,
     ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.check_change(&change).await?;
         // Under the desired-state lock: none that was checked meets another entry than it saw.
@@ -166,7 +166,7 @@ impl Registry {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-        request: impl FnOnce(Option<UnloadReport>) -> Option<Remember>,
+        request: impl FnOnce(Option<UnloadReport>) -> Option<AnswerToRemember>,
     ) -> Result<Option<UnloadReport>, RegistryError> {
         let refused = |error| RegistryError::Delete(id.clone(), error);
         self.check_open()?;

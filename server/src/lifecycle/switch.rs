@@ -18,7 +18,7 @@ use super::{
     loader::{LoadError, LoadOptions, Loader},
 };
 use crate::{
-    catalog::{CatalogEntry, LoadRequest, OnConflict, Requested, StorageError},
+    catalog::{CatalogEntry, LoadRequest, OnConflict, RegisterOutcome, StorageError},
     model::{
         Failure, ModelId, Reason, Spec, Stage, Switch, SwitchId, SwitchOutcome, SwitchStrategy,
     },
@@ -118,7 +118,7 @@ impl Switcher {
             Ok(begun) => begun,
             Err(error) => return Err(self.loader.not_registered(error).await.into()),
         };
-        let Requested { before, after: to } = requested;
+        let RegisterOutcome { before, after: to } = requested;
         self.context.announce(before.as_ref(), &to).await;
         self.switches.put(&switch);
         let estimate = self.estimate(&to);

@@ -16,7 +16,7 @@ use hangar_client::v1::{
 pub(super) use snapshot::Sources;
 
 use crate::{
-    catalog::{CatalogEntry, Learned},
+    catalog::{CatalogEntry, LearnedFacts},
     lifecycle::{Facts, Fleet, Holder, Model},
     model::{Stage, Status},
     prepared::PreparedCache,
@@ -161,7 +161,7 @@ fn model_metrics(model: Option<&Model>, facts: &Facts, live: &Status) -> ModelMe
     }
 }
 
-fn recent_loads(learned: &Learned, detail: Detail) -> Vec<LoadRecord> {
+fn recent_loads(learned: &LearnedFacts, detail: Detail) -> Vec<LoadRecord> {
     if !detail.full {
         return Vec::new();
     }

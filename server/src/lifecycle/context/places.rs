@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{
-    catalog::{CatalogEntry, Learned},
+    catalog::{CatalogEntry, LearnedFacts},
     lifecycle::{
         gpu::{CPU, Gpu},
         memory::Need,
@@ -18,7 +18,7 @@ impl Context {
     pub(in crate::lifecycle) fn known_need(
         &self,
         spec: &Spec,
-        learned: &Learned,
+        learned: &LearnedFacts,
         gpu: Option<&Gpu>,
     ) -> (Option<u64>, Option<u64>) {
         let hint = spec.memory_hint.unwrap_or_default();

@@ -7,7 +7,7 @@ use tracing::Span;
 
 use super::{Driver, phases::HostedWorker, timers::Timer};
 use crate::{
-    catalog::{Attempt, Note},
+    catalog::{LoadAttempt, Note},
     failpoint,
     lifecycle::{
         admission::AdmissionQueue,
@@ -184,7 +184,7 @@ impl Driver {
         };
         let spec = self.load.spec.clone();
         self.model.learn(|facts| facts.built = Some(spec.clone()));
-        let attempt = self.state.load().map(|load| Attempt {
+        let attempt = self.state.load().map(|load| LoadAttempt {
             load_id: load.id.clone(),
             number: load.attempt,
         });

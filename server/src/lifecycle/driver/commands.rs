@@ -7,7 +7,7 @@ use tracing::{Span, info_span};
 
 use super::{Driver, memory::is_remote, phases::Phase, timers::Timer};
 use crate::{
-    catalog::{Attempt, Note},
+    catalog::{LoadAttempt, Note},
     lifecycle::command::{
         Command, LoadCommand, LoadTicket, UnloadCommand, UnloadReport, Verification,
     },
@@ -109,7 +109,7 @@ impl Driver {
     }
 
     /// The server died in `attempt`: it is over, and the policy says whether there is another.
-    fn fail_crashed_attempt(&mut self, attempt: Attempt) {
+    fn fail_crashed_attempt(&mut self, attempt: LoadAttempt) {
         let message = format!(
             "the server ended during attempt {} of a load; if the model takes the whole container down, give it a \
              memory_hint or a smaller context_length",

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Driver;
 use crate::{
-    catalog::Learned,
+    catalog::LearnedFacts,
     model::{LoadPhase, Progress, Spec, Stage},
 };
 
@@ -111,7 +111,12 @@ impl Driver {
 }
 
 /// What is left of a load that began at `began` and takes as long as the last one of the same kind did.
-fn expected_left(learned: &Learned, spec: &Spec, device: &str, began: Instant) -> Option<Duration> {
+fn expected_left(
+    learned: &LearnedFacts,
+    spec: &Spec,
+    device: &str,
+    began: Instant,
+) -> Option<Duration> {
     let known = learned.memory.as_ref()?;
     let took = learned.metadata.load_duration?;
     let left = took.checked_sub(began.elapsed())?;

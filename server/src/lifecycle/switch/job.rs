@@ -7,7 +7,7 @@ use std::{
 
 use super::switches::Switches;
 use crate::{
-    catalog::{CatalogEntry, Moved, RegisterError, StorageError},
+    catalog::{AliasMove, CatalogEntry, RegisterError, StorageError},
     lifecycle::{
         command::{Command, LoadOrder, UnloadCommand},
         context::Context,
@@ -157,7 +157,7 @@ impl SwitchJob {
             ended: Some(SystemTime::now()),
             ..switch.clone()
         };
-        let moved = Some(Moved { unload_old });
+        let moved = Some(AliasMove { unload_old });
         let recorded = self.context.catalog.end_switch(&ended, moved).await;
         recorded.map_err(|error| match error {
             RegisterError::Storage(error) => error.into(),

@@ -15,7 +15,7 @@ use super::super::{
     gpu::{CPU, Gpu, ONLY_GPU},
 };
 use crate::{
-    catalog::Attempt,
+    catalog::LoadAttempt,
     model::{ModelId, Spec},
     worker::{WorkerConfig, WorkerProgram},
 };
@@ -28,7 +28,7 @@ pub(in crate::lifecycle) struct WorkerLaunch {
     /// Which worker.
     pub(in crate::lifecycle) program: WorkerProgram,
     /// The attempt, which is written down before the worker is started.
-    pub(in crate::lifecycle) attempt: Option<Attempt>,
+    pub(in crate::lifecycle) attempt: Option<LoadAttempt>,
     /// The load's.
     pub(in crate::lifecycle) span: Span,
 }

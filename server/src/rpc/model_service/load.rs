@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::{Core, item_error};
 use crate::{
-    catalog::Origin,
+    catalog::ModelOrigin,
     lifecycle::{Fleet, LoadOptions, LoadTicket},
     model::{Failure, ModelId, Reason},
     rpc::{
@@ -178,7 +178,7 @@ fn failed(fleet: &Fleet, id: &ModelId, failure: Failure) -> ApiError {
         Some(facts) if !ended => ApiError::LoadFailed {
             model: id.to_string(),
             desired: facts.desired,
-            declared: facts.entry.origin == Origin::File,
+            declared: facts.entry.origin == ModelOrigin::File,
             failure,
         },
         _ => ApiError::Failed(failure),

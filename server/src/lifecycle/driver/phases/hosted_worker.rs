@@ -10,7 +10,7 @@ use super::{
     placement::{OnGpu, Placement},
 };
 use crate::{
-    catalog::Attempt,
+    catalog::LoadAttempt,
     lifecycle::{
         admission::{AdmissionQueue, Occupancy},
         command::{UnloadReport, Verification},
@@ -41,7 +41,7 @@ pub(in crate::lifecycle::driver) struct HostedWorker {
     /// The way in, once it serves.
     pub(in crate::lifecycle::driver) queue: Option<Arc<AdmissionQueue>>,
     /// The attempt that is on disk.
-    pub(in crate::lifecycle::driver) attempt: Option<Attempt>,
+    pub(in crate::lifecycle::driver) attempt: Option<LoadAttempt>,
     /// On the model's files, while it serves.
     pub(in crate::lifecycle::driver) files: FileWatch,
     /// The most that it was seen to hold.
@@ -83,7 +83,7 @@ impl HostedWorker {
     pub(in crate::lifecycle::driver) fn new(
         task: WorkerTask,
         placement: Placement,
-        attempt: Option<Attempt>,
+        attempt: Option<LoadAttempt>,
     ) -> Self {
         Self {
             task: Some(task),
