@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Limits, built_in_engine::BuiltInEngine, devices::Devices, holders::Holders,
-    load_slots::LoadSlots, memory::MemoryAdmission, model::Model, source::ModelRoots,
+    load_slots::LoadSlots, memory::MemoryAdmission, source::ModelRoots,
+    tracked_model::TrackedModel,
 };
 use crate::{
     catalog::Catalog,
@@ -86,7 +87,7 @@ pub(super) struct Context {
     /// Ends the drivers.
     pub(super) end_drivers: CancellationToken,
     pub(super) worker_config: Arc<CommonConfig>,
-    models: Mutex<BTreeMap<ModelId, Arc<Model>>>,
+    models: Mutex<BTreeMap<ModelId, Arc<TrackedModel>>>,
     /// Required models that have been neither READY nor FAILED since the start.
     unsettled: Mutex<BTreeSet<ModelId>>,
 }
@@ -124,12 +125,12 @@ impl Context {
     }
 
     /// The model `id`, if it is tracked.
-    pub(super) fn model(&self, id: &ModelId) -> Option<Arc<Model>> {
+    pub(super) fn model(&self, id: &ModelId) -> Option<Arc<TrackedModel>> {
         self.models().get(id).cloned()
     }
 
     /// Whether `model` has a driver that goes on.
-    pub(super) fn is_driven(&self, model: &Model) -> bool {
+    pub(super) fn is_driven(&self, model: &TrackedModel) -> bool {
         !self.is_closing() && !model.commands.is_closed()
     }
 
@@ -139,12 +140,12 @@ impl Context {
     }
 
     /// The model that `name`, an id or an alias, stands for, if it is tracked.
-    pub(super) fn tracked(&self, name: &ModelId) -> Option<Arc<Model>> {
+    pub(super) fn tracked(&self, name: &ModelId) -> Option<Arc<TrackedModel>> {
         self.model(&self.catalog.resolve(name))
     }
 
     /// All models that are tracked, by id.
-    pub(super) fn all(&self) -> Vec<Arc<Model>> {
+    pub(super) fn all(&self) -> Vec<Arc<TrackedModel>> {
         self.models().values().cloned().collect()
     }
 
@@ -152,8 +153,8 @@ impl Context {
     pub(super) fn track(
         &self,
         id: &ModelId,
-        make: impl FnOnce() -> Arc<Model>,
-    ) -> Option<Arc<Model>> {
+        make: impl FnOnce() -> Arc<TrackedModel>,
+    ) -> Option<Arc<TrackedModel>> {
         let mut models = self.models();
         if self.is_closing() {
             return None;
@@ -191,7 +192,7 @@ impl Context {
         }
     }
 
-    fn models(&self) -> MutexGuard<'_, BTreeMap<ModelId, Arc<Model>>> {
+    fn models(&self) -> MutexGuard<'_, BTreeMap<ModelId, Arc<TrackedModel>>> {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -43,8 +43,8 @@ use crate::{
     download::RepositorySnapshot,
     failpoint,
     lifecycle::{
-        command::Command, context::Context, fatal_prompt::PromptHistory, model::Model,
-        worker_monitor::WorkerMonitor, worker_task::WorkerReport,
+        command::Command, context::Context, fatal_prompt::PromptHistory,
+        tracked_model::TrackedModel, worker_monitor::WorkerMonitor, worker_task::WorkerReport,
     },
     model::{
         Failure, LoadId, Reason, Spec, Stage, Status,
@@ -56,7 +56,7 @@ use crate::{
 /// Drives one model.
 struct Driver {
     context: Arc<Context>,
-    model: Arc<Model>,
+    model: Arc<TrackedModel>,
     inbox: mpsc::Receiver<Command>,
     state: State,
     phase: Phase,
@@ -99,7 +99,7 @@ const LOADING_INTERVAL: Duration = Duration::from_millis(100);
 const SERVING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The model of `entry`, with a driver. `None` when the fleet is closed.
-pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<Model>> {
+pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<TrackedModel>> {
     context.track(&entry.id, || {
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
         let publisher = Publisher::new(
@@ -111,7 +111,7 @@ pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<
         );
         let status = publisher.cell().clone();
         let metrics = context.metrics.clone();
-        let model = Arc::new(Model::new(entry.clone(), commands, metrics, status));
+        let model = Arc::new(TrackedModel::new(entry.clone(), commands, metrics, status));
         let driver = Driver::new(context.clone(), model.clone(), inbox, publisher);
         let stuck = model.clone();
         context
@@ -124,7 +124,7 @@ pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<
 impl Driver {
     fn new(
         context: Arc<Context>,
-        model: Arc<Model>,
+        model: Arc<TrackedModel>,
         inbox: mpsc::Receiver<Command>,
         publisher: Publisher,
     ) -> Self {

@@ -13,7 +13,7 @@ use super::{
     command::{Command, EvictCommand},
     context::Context,
     memory::Evict,
-    model::Model,
+    tracked_model::TrackedModel,
 };
 use crate::model::{ModelId, Spec, Stage, SuspendCause};
 
@@ -45,7 +45,7 @@ impl Evictor {
         }
     }
 
-    fn may_go(&self, model: &Model) -> bool {
+    fn may_go(&self, model: &TrackedModel) -> bool {
         let priority = model.facts().entry.spec.priority;
         model.status().stage == Stage::Ready
             && model.gate.idle_since().is_some()
@@ -89,7 +89,7 @@ impl Evict for Evictor {
 }
 
 /// Whether `model` may be evicted while nobody uses it.
-pub(super) fn may_be_evicted(context: &Context, model: &Model) -> bool {
+pub(super) fn may_be_evicted(context: &Context, model: &TrackedModel) -> bool {
     let Spec {
         pinned, required, ..
     } = *model.facts().entry.spec;

@@ -12,7 +12,6 @@ use super::{
     history_sampler::HistorySampling,
     holders::Holder,
     loader::{LoadError, LoadOptions, Loader, UnloadError, UnloadOptions},
-    model::Model,
     pressure,
     reconciler::Reconciler,
     registry::{DeclarationError, Registry, RegistryError},
@@ -20,6 +19,7 @@ use super::{
     session_id::SessionId,
     sessions::{self, HoldSession, Sessions, TooManySessions, UnknownSession},
     switch::{SwitchError, SwitchOptions, SwitchTicket, Switcher},
+    tracked_model::TrackedModel,
 };
 use crate::{
     catalog::{
@@ -81,7 +81,7 @@ impl Fleet {
     pub async fn shutdown(&self) {
         self.close();
         let drain = self.context.limits.drain_timeout;
-        let unload = async |model: Arc<Model>| {
+        let unload = async |model: Arc<TrackedModel>| {
             let (command, report) = UnloadCommand::new(drain);
             if model.commands.send(Command::Unload(command)).await.is_ok() {
                 // A driver that is gone has left no worker behind.
@@ -120,12 +120,12 @@ impl Fleet {
     }
 
     /// The model that `name`, an id or an alias, stands for, if it was loaded or asked for since the start.
-    pub fn tracked(&self, name: &ModelId) -> Option<Arc<Model>> {
+    pub fn tracked(&self, name: &ModelId) -> Option<Arc<TrackedModel>> {
         self.context.tracked(name)
     }
 
     /// All models that were loaded or asked for since the start, by id.
-    pub fn all(&self) -> Vec<Arc<Model>> {
+    pub fn all(&self) -> Vec<Arc<TrackedModel>> {
         self.context.all()
     }
 
@@ -191,7 +191,7 @@ impl Fleet {
 
     /// Whether every required model that is known to be one is READY.
     pub fn required_are_ready(&self) -> bool {
-        let ready = |model: &Arc<Model>| {
+        let ready = |model: &Arc<TrackedModel>| {
             !model.facts().entry.spec.required || model.status().stage == Stage::Ready
         };
         self.is_settled() && self.all().iter().all(ready)

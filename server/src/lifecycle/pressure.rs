@@ -7,7 +7,7 @@ use super::{
     context::Context,
     eviction::Evictor,
     memory::{Evict, iec},
-    model::Model,
+    tracked_model::TrackedModel,
 };
 use crate::{
     model::{Failure, Reason},
@@ -57,7 +57,7 @@ pub(super) async fn relieve(context: Arc<Context>, probe: LivenessProbe) {
 
 /// Kills the worker that is the furthest beyond what it was admitted with, if one is.
 async fn kill_the_largest(context: &Context) {
-    let excess = |model: &Arc<Model>| {
+    let excess = |model: &Arc<TrackedModel>| {
         let held = model.status().memory?.host_bytes;
         let over = held
             .checked_sub(model.admitted()?)

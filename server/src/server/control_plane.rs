@@ -10,7 +10,7 @@ use crate::{
     catalog::Catalog,
     config::Settings,
     health::Health,
-    lifecycle::{Fleet, HistorySampling, Model},
+    lifecycle::{Fleet, HistorySampling, TrackedModel},
     rpc::declared,
     status::EventLog,
     supervisor::Supervisor,
@@ -102,7 +102,7 @@ impl ControlPlane {
 
 /// All models as metrics show them.
 fn samples(fleet: &Fleet) -> Vec<ModelSample> {
-    let sample = |model: &Arc<Model>| {
+    let sample = |model: &Arc<TrackedModel>| {
         let status = model.status();
         let totals = model.totals();
         let (in_flight, queued) = model.occupancy();

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::Context;
 use crate::{
     catalog::CatalogEntry,
-    lifecycle::{command::Command, model::Model},
+    lifecycle::{command::Command, tracked_model::TrackedModel},
     model::{ModelId, Status},
 };
 
@@ -68,7 +68,7 @@ impl Context {
 
     /// The entry that a driver was tracked with is no longer registered.
     pub(in crate::lifecycle) async fn untrack(&self, entry: &CatalogEntry) {
-        let of_it = |model: &Arc<Model>| model.facts().entry.uid == entry.uid;
+        let of_it = |model: &Arc<TrackedModel>| model.facts().entry.uid == entry.uid;
         if self.model(&entry.id).is_some_and(|model| of_it(&model))
             && self.end_driver(&entry.id).await
         {

@@ -13,8 +13,8 @@ use crate::{
         context::Context,
         holders::Holder,
         loader::Loader,
-        model::Model,
         sessions::release_hold,
+        tracked_model::TrackedModel,
     },
     model::{Failure, ModelId, Reason, Switch, SwitchOutcome, SwitchStrategy},
 };
@@ -46,7 +46,8 @@ impl SwitchJob {
     ) -> Self {
         let context = loader.context().clone();
         let unasked = |id: &&ModelId| {
-            let active = |model: &Model| model.status().stage.is_active() && !model.facts().desired;
+            let active =
+                |model: &TrackedModel| model.status().stage.is_active() && !model.facts().desired;
             !context.holders.is_held(id) && context.model(id).is_some_and(|model| active(&model))
         };
         let on_demand = both(&switch).filter(unasked).cloned().collect();

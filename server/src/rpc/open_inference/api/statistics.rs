@@ -7,7 +7,7 @@ use hangar_client::inference::{
 };
 
 use super::OpenInferenceApi;
-use crate::{lifecycle::Model, model::ModelMemory, rpc::error::ApiError};
+use crate::{lifecycle::TrackedModel, model::ModelMemory, rpc::error::ApiError};
 
 impl OpenInferenceApi {
     /// What the model that `request` names did, or all that are known to have done anything.
@@ -36,7 +36,7 @@ impl OpenInferenceApi {
     }
 }
 
-fn of(model: &Model) -> ModelStatistics {
+fn of(model: &TrackedModel) -> ModelStatistics {
     let usage = model.totals();
     ModelStatistics {
         name: model.id().to_string(),

@@ -1,6 +1,6 @@
 //! One model: what everybody sees of it, and how its driver is reached.
 //!
-//! Who writes what: the driver's publication alone writes the status, which the model shows; of the [`Facts`], whether the
+//! Who writes what: the driver's publication alone writes the status, which the model shows; of the [`ModelFacts`], whether the
 //! model is desired is written with the catalog, under the lock of the desired state, and the rest by the driver.
 
 use std::{
@@ -31,9 +31,9 @@ use crate::{
 
 /// A model: what is known of it, and the way to its worker.
 #[derive(Debug)]
-pub struct Model {
+pub struct TrackedModel {
     id: ModelId,
-    facts: ArcSwap<Facts>,
+    facts: ArcSwap<ModelFacts>,
     status: StatusCell,
     usage: Arc<Usage>,
     admitted: AtomicU64,
@@ -49,7 +49,7 @@ pub struct Model {
 
 /// What is known of a model besides its status.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct ModelFacts {
     /// How it is registered. What was learned is below.
     pub entry: CatalogEntry,
     /// What its loads have taught.
@@ -66,7 +66,7 @@ pub struct Facts {
     pub fatal_prompt: Option<FatalPrompt>,
 }
 
-impl Model {
+impl TrackedModel {
     pub(super) fn new(
         entry: CatalogEntry,
         commands: mpsc::Sender<Command>,
@@ -74,7 +74,7 @@ impl Model {
         status: StatusCell,
     ) -> Self {
         let id = entry.id.clone();
-        let facts = Facts::of(entry);
+        let facts = ModelFacts::of(entry);
         Self {
             usage: Arc::new(Usage::new(id.clone(), metrics)),
             id,
@@ -95,7 +95,7 @@ impl Model {
     }
 
     /// What is known of it.
-    pub fn facts(&self) -> Arc<Facts> {
+    pub fn facts(&self) -> Arc<ModelFacts> {
         self.facts.load_full()
     }
 
@@ -188,9 +188,9 @@ impl Model {
     }
 
     /// Changes what is known. Only the driver and the fleet do, and never the same fields.
-    pub(super) fn learn(&self, mut change: impl FnMut(&mut Facts)) {
+    pub(super) fn learn(&self, mut change: impl FnMut(&mut ModelFacts)) {
         self.facts.rcu(|facts| {
-            let mut facts = Facts::clone(facts);
+            let mut facts = ModelFacts::clone(facts);
             change(&mut facts);
             facts
         });
@@ -222,7 +222,7 @@ impl Model {
     }
 }
 
-impl Facts {
+impl ModelFacts {
     /// What is known of a model that nothing was done with yet.
     pub fn of(entry: CatalogEntry) -> Self {
         Self {
