@@ -28,7 +28,8 @@ pub use entry::{
     CatalogEntry, LearnedFacts, LearnedMemory, LearnedPace, LoadAttempt, ModelOrigin, NewEntry,
 };
 pub use error::{
-    DeclareError, DeleteError, NameTaken, OpenError, RegisterError, StorageError, UpdateError,
+    DeclareError, DeleteError, NameTaken, OpenCatalogError, RegisterError, StorageError,
+    UpdateError,
 };
 pub use history::KeptSample;
 pub use list::{ListFilter, ListOrder, ListPage, ListPosition, ListQuery};
@@ -67,9 +68,13 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// See [`OpenError`].
-    pub fn open(path: &Path, capacity: usize, supervisor: &Supervisor) -> Result<Self, OpenError> {
-        let of = |error: rusqlite::Error| OpenError::of(path, &error);
+    /// See [`OpenCatalogError`].
+    pub fn open(
+        path: &Path,
+        capacity: usize,
+        supervisor: &Supervisor,
+    ) -> Result<Self, OpenCatalogError> {
+        let of = |error: rusqlite::Error| OpenCatalogError::of(path, &error);
         let connection = database::open(path)?;
         // Writes, so that a disk which takes no writes is met here.
         requests::forget(&connection).map_err(of)?;
@@ -78,7 +83,7 @@ impl Catalog {
         let readers = (0..READERS)
             .map(|_| database::open_to_read(path))
             .collect::<Result<_, _>>()?;
-        let system = |error: io::Error| OpenError::system(path, &error);
+        let system = |error: io::Error| OpenCatalogError::system(path, &error);
         Ok(Self(Arc::new(Inner {
             readers: Readers::start(readers, supervisor).map_err(system)?,
             writer: Writer::start(connection, names.clone(), supervisor).map_err(system)?,

@@ -62,11 +62,11 @@ pub use sessions::{HoldSession, TooManySessions, UnknownSession};
 pub use source::{ModelRoots, SourceError};
 pub use switch::{SwitchError, SwitchOptions};
 pub use tracked_model::{ModelFacts, TrackedModel};
-pub use usage::{Latency, Operation, RequestRecord, Sample, UsageReport};
+pub use usage::{HistorySample, Latency, Operation, RequestRecord, UsageReport};
 
 /// Limits and deadlines of lives.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct LifecycleLimits {
     /// Loads that run at the same time on the CPU.
     pub concurrent_loads: usize,
     /// Loads that run at the same time on each other device.

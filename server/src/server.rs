@@ -11,7 +11,7 @@ use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
 
 use control_plane::ControlPlane;
 use leftovers::{lock, remove_sockets};
-use port::Port;
+use port::ServedPort;
 pub use start_error::StartError;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -36,8 +36,8 @@ pub struct Server {
     event_log: Arc<EventLog>,
     health: Arc<Health>,
     history: HistorySampling,
-    main: Port,
-    ops: Port,
+    main: ServedPort,
+    ops: ServedPort,
     supervisor: Supervisor,
     shutdown_timeout: Duration,
     _lock: File,
@@ -69,7 +69,7 @@ impl Server {
         let checks =
             HealthService::new(control.health.clone(), stop.clone(), settings.max_watchers)
                 .into_server();
-        let main = Port::main(
+        let main = ServedPort::main(
             &control,
             settings,
             telemetry,
@@ -77,7 +77,7 @@ impl Server {
             stop,
             checks.clone(),
         );
-        let ops = Port::ops(&control, settings, telemetry, ops_listener, checks);
+        let ops = ServedPort::ops(&control, settings, telemetry, ops_listener, checks);
 
         control.fleet.reconcile().await?;
         control.health.set_started();

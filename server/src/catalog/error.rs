@@ -13,7 +13,7 @@ use crate::model::{Etag, ModelId};
 
 /// A catalog that cannot be used. Its file was left as it is.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum OpenCatalogError {
     /// A newer server has written it.
     #[error(
         "the catalog {} is of version {found}, which a newer hangar has written; this one knows versions up to \
@@ -161,7 +161,7 @@ pub enum DeclareError {
     Storage(#[from] StorageError),
 }
 
-impl OpenError {
+impl OpenCatalogError {
     /// What `error` says about the file at `path`.
     pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Self {
         let path = path.to_owned();

@@ -12,7 +12,7 @@ use crate::{
 
 /// What a driver is asked to do.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum DriverCommand {
     Load(Box<LoadCommand>),
     Unload(UnloadCommand),
     Evict(EvictCommand),

@@ -15,7 +15,7 @@ pub use find::{FindError, UnknownModel};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Limits, built_in_engine::BuiltInEngine, devices::Devices, holders::Holders,
+    LifecycleLimits, built_in_engine::BuiltInEngine, devices::Devices, holders::Holders,
     load_slots::LoadSlots, memory::MemoryAdmission, source::ModelRoots,
     tracked_model::TrackedModel,
 };
@@ -26,7 +26,7 @@ use crate::{
     prepared::PreparedCache,
     status::EventLog,
     supervisor::{Supervisor, Tasks},
-    telemetry::model::ModelMetrics,
+    telemetry::model_metrics::ModelMetrics,
     worker::{CommonConfig, Spawner, WorkerProgram},
 };
 
@@ -55,7 +55,7 @@ pub struct Resources {
     /// The GPUs that models may be on.
     pub devices: Arc<Devices>,
     /// Limits and deadlines.
-    pub limits: Limits,
+    pub limits: LifecycleLimits,
     /// Watches the tasks.
     pub supervisor: Supervisor,
     /// Where loads, unloads and requests are recorded.
@@ -71,7 +71,7 @@ pub(super) struct Context {
     pub(super) program: WorkerProgram,
     pub(super) spawner: Spawner,
     pub(super) runtime_dir: PathBuf,
-    pub(super) limits: Limits,
+    pub(super) limits: LifecycleLimits,
     pub(super) slots: LoadSlots,
     pub(super) tasks: Tasks,
     pub(super) engine: BuiltInEngine,

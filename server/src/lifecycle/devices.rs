@@ -13,7 +13,7 @@ use std::{
 use super::{gpu::Gpu, memory::MemoryAdmission};
 use crate::{
     model::{Failure, ModelId, Reason, RequestedDevice},
-    system::{Device, DeviceReading, Driver, SystemMonitor},
+    system::{Device, DeviceReading, GpuDriver, SystemMonitor},
 };
 
 /// Chooses devices.
@@ -126,7 +126,7 @@ impl Devices {
     }
 
     fn driver_is_absent(&self) -> bool {
-        matches!(self.system.devices().driver, Driver::Absent(_))
+        matches!(self.system.devices().driver, GpuDriver::Absent(_))
     }
 
     fn worker_is_missing(&self, requested: &RequestedDevice) -> Failure {
@@ -218,15 +218,15 @@ fn expected_on(device: &Device, pending: &PendingPlacements) -> u64 {
 
 fn usable(reading: &DeviceReading) -> Result<&[Device], Missing> {
     match (&reading.driver, &reading.error) {
-        (Driver::Absent(why), _) => Err(Missing::Driver(format!(
+        (GpuDriver::Absent(why), _) => Err(Missing::Driver(format!(
             "the NVIDIA driver is missing ({DRIVER}: {why}); install the driver, in a container let the NVIDIA runtime \
              bring it, or give the model the device \"cpu\""
         ))),
-        (Driver::Broken(why), _) | (_, Some(why)) => Err(Missing::Answer(format!(
+        (GpuDriver::Broken(why), _) | (_, Some(why)) => Err(Missing::Answer(format!(
             "the NVIDIA driver does not work: {why}; see what nvidia-smi says"
         ))),
-        (Driver::Unresponsive, None) => Err(Missing::Answer(UNRESPONSIVE.to_owned())),
-        (Driver::Works, None) => Ok(&reading.devices),
+        (GpuDriver::Unresponsive, None) => Err(Missing::Answer(UNRESPONSIVE.to_owned())),
+        (GpuDriver::Works, None) => Ok(&reading.devices),
     }
 }
 

@@ -5,7 +5,7 @@
 //! a command is always answered at once.
 //!
 //! Here is its loop. What it has is in `phases`, by where the model stands, `publication`, `timers` and `waiters`, which do
-//! not know it. The other modules below add to the [`Driver`] what it does: `commands`, `actions`, `publishing`, `placement`,
+//! not know it. The other modules below add to the [`ModelDriver`] what it does: `commands`, `actions`, `publishing`, `placement`,
 //! `download`, `memory`, `observation` and `recovery` (from its own panics).
 
 mod actions;
@@ -43,7 +43,7 @@ use crate::{
     download::RepositorySnapshot,
     failpoint,
     lifecycle::{
-        command::Command, context::Context, fatal_prompt::PromptHistory,
+        command::DriverCommand, context::Context, fatal_prompt::PromptHistory,
         tracked_model::TrackedModel, worker_monitor::WorkerMonitor, worker_task::WorkerReport,
     },
     model::{
@@ -54,10 +54,10 @@ use crate::{
 };
 
 /// Drives one model.
-struct Driver {
+struct ModelDriver {
     context: Arc<Context>,
     model: Arc<TrackedModel>,
-    inbox: mpsc::Receiver<Command>,
+    inbox: mpsc::Receiver<DriverCommand>,
     state: State,
     phase: Phase,
     publication: Publication,
@@ -112,7 +112,7 @@ pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<
         let status = publisher.cell().clone();
         let metrics = context.metrics.clone();
         let model = Arc::new(TrackedModel::new(entry.clone(), commands, metrics, status));
-        let driver = Driver::new(context.clone(), model.clone(), inbox, publisher);
+        let driver = ModelDriver::new(context.clone(), model.clone(), inbox, publisher);
         let stuck = model.clone();
         context
             .tasks
@@ -121,11 +121,11 @@ pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<
     })
 }
 
-impl Driver {
+impl ModelDriver {
     fn new(
         context: Arc<Context>,
         model: Arc<TrackedModel>,
-        inbox: mpsc::Receiver<Command>,
+        inbox: mpsc::Receiver<DriverCommand>,
         publisher: Publisher,
     ) -> Self {
         let load = LoadContext::new(model.facts().entry.spec.clone());

@@ -10,7 +10,7 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::oneshot;
 
 use super::{
-    command::{Command, EvictCommand},
+    command::{DriverCommand, EvictCommand},
     context::Context,
     memory::Evict,
     tracked_model::TrackedModel,
@@ -81,7 +81,7 @@ impl Evict for Evictor {
                 idle: Duration::ZERO,
                 reply,
             };
-            let sent = model.commands.send(Command::Evict(command)).await;
+            let sent = model.commands.send(DriverCommand::Evict(command)).await;
             sent.is_ok() && evicted.await.unwrap_or(false)
         }
         .boxed()

@@ -7,7 +7,7 @@ use futures::future::join_all;
 
 use super::{
     admission::Permit,
-    command::{Command, LoadTicket, UnloadCommand, UnloadReport},
+    command::{DriverCommand, LoadTicket, UnloadCommand, UnloadReport},
     context::{Context, FindError, Resources, UnknownModel},
     history_sampler::HistorySampling,
     holders::Holder,
@@ -83,7 +83,12 @@ impl Fleet {
         let drain = self.context.limits.drain_timeout;
         let unload = async |model: Arc<TrackedModel>| {
             let (command, report) = UnloadCommand::new(drain);
-            if model.commands.send(Command::Unload(command)).await.is_ok() {
+            if model
+                .commands
+                .send(DriverCommand::Unload(command))
+                .await
+                .is_ok()
+            {
                 // A driver that is gone has left no worker behind.
                 let _ = report.await;
             }

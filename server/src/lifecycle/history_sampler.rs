@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{context::Context, driver::track, usage::Sample};
+use super::{context::Context, driver::track, usage::HistorySample};
 use crate::{
     catalog::KeptSample,
     model::ModelId,
@@ -89,7 +89,7 @@ impl HistorySampler {
         let mut of_models: HashMap<_, Vec<_>> = HashMap::new();
         for kept in kept {
             // One of another version is of no use.
-            if let Ok(sample) = serde_json::from_str::<Sample>(&kept.sample) {
+            if let Ok(sample) = serde_json::from_str::<HistorySample>(&kept.sample) {
                 of_models.entry(kept.id).or_default().push(sample);
             }
         }
@@ -118,7 +118,7 @@ impl HistorySampler {
 }
 
 /// `sample` as the catalog keeps it.
-fn kept(id: &ModelId, sample: Sample) -> Option<KeptSample> {
+fn kept(id: &ModelId, sample: HistorySample) -> Option<KeptSample> {
     Some(KeptSample {
         id: id.clone(),
         began: sample.start(),

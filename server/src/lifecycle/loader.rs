@@ -14,7 +14,7 @@ use tracing::Span;
 pub use unload::{UnloadError, UnloadOptions};
 
 use super::{
-    command::{Command, LoadCommand, LoadOrder, LoadTicket},
+    command::{DriverCommand, LoadCommand, LoadOrder, LoadTicket},
     context::{Context, UnknownModel},
     driver::track,
     inspection::{Inspector, NoReload, TooManyReloads},
@@ -271,7 +271,10 @@ impl Loader {
             span: Span::current(),
             reply,
         };
-        let sent = model.commands.send(Command::Load(Box::new(command))).await;
+        let sent = model
+            .commands
+            .send(DriverCommand::Load(Box::new(command)))
+            .await;
         let answer = match sent {
             Ok(()) => ticket.await.ok(),
             Err(_) => None,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    command::Command,
+    command::DriverCommand,
     context::Context,
     eviction::Evictor,
     memory::{Evict, iec},
@@ -80,5 +80,5 @@ async fn kill_the_largest(context: &Context) {
     tracing::error!(model = %model.id(), held, "killing a worker that outgrew its admission");
     let failure = Failure::new(Reason::InsufficientMemory, message);
     // A driver that is gone has no worker.
-    let _ = model.commands.send(Command::Terminate(failure)).await;
+    let _ = model.commands.send(DriverCommand::Terminate(failure)).await;
 }

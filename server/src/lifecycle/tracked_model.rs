@@ -17,16 +17,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Gate, Permit, Refusal},
-    command::Command,
+    command::DriverCommand,
     fatal_prompt::FatalPrompt,
     file_watch::LoadedFiles,
-    usage::{Operation, RequestRecord, Sample, Totals, Usage, UsageReport},
+    usage::{HistorySample, Operation, RequestRecord, Totals, Usage, UsageReport},
 };
 use crate::{
     catalog::{CatalogEntry, LearnedFacts},
     model::{Failure, ModelId, Spec, Stage, Status},
     status::StatusCell,
-    telemetry::model::ModelMetrics,
+    telemetry::model_metrics::ModelMetrics,
 };
 
 /// A model: what is known of it, and the way to its worker.
@@ -40,7 +40,7 @@ pub struct TrackedModel {
     pub(super) gate: Gate,
     /// The files that its worker was started with, where they can be watched.
     pub(super) files: ArcSwapOption<LoadedFiles>,
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) commands: mpsc::Sender<DriverCommand>,
     /// Kills its worker, if there is one.
     pub(super) worker_kill: ArcSwapOption<CancellationToken>,
     /// It was abandoned, and its driver has not heard of it.
@@ -69,7 +69,7 @@ pub struct ModelFacts {
 impl TrackedModel {
     pub(super) fn new(
         entry: CatalogEntry,
-        commands: mpsc::Sender<Command>,
+        commands: mpsc::Sender<DriverCommand>,
         metrics: ModelMetrics,
         status: StatusCell,
     ) -> Self {
@@ -127,17 +127,17 @@ impl TrackedModel {
     }
 
     /// What it did in each minute of the last day in which it was loaded or used, oldest first.
-    pub fn history(&self) -> Vec<Sample> {
+    pub fn history(&self) -> Vec<HistorySample> {
         self.usage.history()
     }
 
     /// Adds what it did since the last sample to the history. Only the sampler does.
-    pub(super) fn sample_history(&self) -> Option<Sample> {
+    pub(super) fn sample_history(&self) -> Option<HistorySample> {
         self.usage.sample(self.status().memory)
     }
 
     /// Puts samples of an earlier run of the server before those of this one.
-    pub(super) fn restore_history(&self, earlier: Vec<Sample>) {
+    pub(super) fn restore_history(&self, earlier: Vec<HistorySample>) {
         self.usage.restore(earlier);
     }
 

@@ -14,7 +14,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Limits,
+    LifecycleLimits,
     activity::{ActivityTotals, ActivityTracker, Observation},
     admission::Occupancy,
 };
@@ -127,7 +127,7 @@ impl WorkerMonitor {
     }
 
     /// Takes note of whether the worker moved in its load, as of the last look.
-    pub(super) fn follow_load(&mut self, limits: &Limits) {
+    pub(super) fn follow_load(&mut self, limits: &LifecycleLimits) {
         let observation = Observation {
             reads: true,
             device: self.device_works(),
@@ -137,7 +137,7 @@ impl WorkerMonitor {
     }
 
     /// Takes note of whether the worker moved, and its engine for those who wait for it, as of the last look.
-    pub(super) fn follow_service(&mut self, occupancy: &Occupancy, limits: &Limits) {
+    pub(super) fn follow_service(&mut self, occupancy: &Occupancy, limits: &LifecycleLimits) {
         let limit = limits.hang_timeout;
         let LatestStats { reports, engine } = self.heartbeat.stats();
         if reports == self.reports {
@@ -257,13 +257,13 @@ impl WorkerMonitor {
         self.heartbeat.engine().pace
     }
 
-    fn stall_limit(&self, limits: &Limits) -> Duration {
+    fn stall_limit(&self, limits: &LifecycleLimits) -> Duration {
         let gib = self.weight_bytes() as f64 / f64::from(1 << 30);
         limits.stall_timeout + limits.stall_timeout_per_gib.mul_f64(gib)
     }
 
     /// The failure of a load that no longer moves.
-    pub(super) fn stalled(&self, limits: &Limits) -> Option<Failure> {
+    pub(super) fn stalled(&self, limits: &LifecycleLimits) -> Option<Failure> {
         let inactive_for = self.load.inactive_for();
         (inactive_for > self.stall_limit(limits)).then(|| {
             let message = format!(

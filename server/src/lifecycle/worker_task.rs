@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     model::{Failure, ModelMetadata, Reason},
-    prepared::Lease,
+    prepared::PreparedLease,
     worker::{
         self, HandshakeError, Inspection, ModelFiles, WorkerClient, WorkerConfig, WorkerProcess,
     },
@@ -76,7 +76,7 @@ struct WorkerSignals {
 struct WorkerResources {
     process: OnceCell<WorkerProcess>,
     /// Of prepared weights, once the worker has told what it makes use of.
-    lease: OnceCell<Lease>,
+    lease: OnceCell<PreparedLease>,
 }
 
 /// Time that a worker which reported its own failure, or lost its connection, has to end by itself.
@@ -260,7 +260,7 @@ struct Conversation<'a> {
     heartbeat: WorkerHeartbeat,
     pid: u32,
     /// Of prepared weights, once the worker has told what it makes use of.
-    lease: &'a OnceCell<Lease>,
+    lease: &'a OnceCell<PreparedLease>,
 }
 
 /// A conversation that broke off.

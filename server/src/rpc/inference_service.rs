@@ -12,7 +12,7 @@ use super::{
     broken_call::explain,
     embed,
     error::ApiError,
-    generate::{self, Decoded, Generation},
+    generate::{self, AnswerStream, DecodedAnswer},
     validate,
 };
 use crate::{lifecycle::Fleet, worker::WorkerClient};
@@ -33,7 +33,7 @@ impl InferenceApi {
     pub(super) async fn begin(
         &self,
         request: Request<GenerateRequest>,
-    ) -> Result<Generation, Status> {
+    ) -> Result<AnswerStream, Status> {
         let deadline = request.extensions().get().copied();
         let request = generate::parse(request.into_inner(), deadline)?;
         generate::generate(&self.fleet, request).await
@@ -64,13 +64,13 @@ impl InferenceApi {
 
 #[tonic::async_trait]
 impl InferenceService for InferenceApi {
-    type GenerateStream = Decoded;
+    type GenerateStream = DecodedAnswer;
 
     /// For callers without a route: [`super::GenerateRoute`] serves the method from the workers' bytes.
     async fn generate(
         &self,
         request: Request<GenerateRequest>,
-    ) -> Result<Response<Decoded>, Status> {
+    ) -> Result<Response<DecodedAnswer>, Status> {
         Ok(Response::new(self.begin(request).await?.into()))
     }
 

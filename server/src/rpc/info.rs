@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use devices::{Holding, devices};
+use devices::{DeviceHolding, devices};
 use hangar_client::v1::{
     CacheInfo, DesiredState, LoadRecord, ModelInfo, ModelMetrics, ServerInfo, SystemInfo,
 };
@@ -26,7 +26,7 @@ use crate::{
 
 /// When this run of the server began.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Started {
+pub(super) struct ServerStart {
     pub(super) at: SystemTime,
     pub(super) clock: Instant,
 }
@@ -42,7 +42,7 @@ struct Detail {
 /// Name of the engine.
 const ENGINE: &str = "mistral.rs";
 
-fn server(fleet: &Fleet, started: Started, epoch: &str) -> ServerInfo {
+fn server(fleet: &Fleet, started: ServerStart, epoch: &str) -> ServerInfo {
     ServerInfo {
         version: version::VERSION.to_owned(),
         commit: version::COMMIT.to_owned(),

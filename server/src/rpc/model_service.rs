@@ -21,14 +21,14 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{
-    encoded::EncodedStream, error::ApiError, info::Started, request_ids::RequestIds,
+    encoded::EncodedStream, error::ApiError, info::ServerStart, request_ids::RequestIds,
     validate::Violations, watch,
 };
 use crate::{
     lifecycle::Fleet,
     status::{EventLog, Filter, Watch},
     system::SystemMonitor,
-    telemetry::model::ModelMetrics,
+    telemetry::model_metrics::ModelMetrics,
 };
 
 /// Implements ModelService.
@@ -59,7 +59,7 @@ struct Core {
     system: Arc<SystemMonitor>,
     options: ModelApiOptions,
     metrics: ModelMetrics,
-    started: Started,
+    started: ServerStart,
 }
 
 /// Models that a watcher may name.
@@ -77,7 +77,7 @@ impl ModelApi {
         metrics: ModelMetrics,
         options: ModelApiOptions,
     ) -> Self {
-        let started = Started {
+        let started = ServerStart {
             at: SystemTime::now(),
             clock: Instant::now(),
         };

@@ -18,7 +18,7 @@ use crate::{
     telemetry::{
         Telemetry,
         cache::observe_cache,
-        model::{MemorySample, ModelMetrics, ModelSample, observe_models},
+        model_metrics::{MemorySample, ModelMetrics, ModelSample, observe_models},
     },
 };
 

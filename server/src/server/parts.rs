@@ -9,12 +9,12 @@ use crate::{
     catalog::Catalog,
     config::Settings,
     download::Downloads,
-    lifecycle::{CudaWorker, Devices, Limits, MemoryAdmission, ModelRoots, Resources},
+    lifecycle::{CudaWorker, Devices, LifecycleLimits, MemoryAdmission, ModelRoots, Resources},
     prepared::PreparedCache,
     status::EventLog,
     supervisor::Supervisor,
     system::SystemMonitor,
-    telemetry::model::ModelMetrics,
+    telemetry::model_metrics::ModelMetrics,
     worker::{CommonConfig, Spawner, WorkerProgram},
 };
 
@@ -87,12 +87,12 @@ fn prepared(
     })
 }
 
-fn limits(settings: &Settings) -> Limits {
+fn limits(settings: &Settings) -> LifecycleLimits {
     let left = settings
         .time_limits
         .shutdown
         .saturating_sub(settings.time_limits.kill * 2 + MARGIN);
-    Limits {
+    LifecycleLimits {
         concurrent_loads: settings.max_concurrent_loads,
         concurrent_device_loads: settings.max_concurrent_device_loads,
         device_release_timeout: settings.time_limits.device_release,

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The task that serves a port.
-pub(super) struct Port {
+pub(super) struct ServedPort {
     pub(super) stop: CancellationToken,
     kill: CancellationToken,
     task: JoinHandle<()>,
@@ -40,7 +40,7 @@ const UNREAD: Duration = Duration::from_secs(2);
 /// Health over gRPC, which both ports have.
 type Checks = HealthServer<HealthService<Health>>;
 
-impl Port {
+impl ServedPort {
     /// Serves the API. Its watches and streams end when `stop` is cancelled.
     pub(super) fn main(
         control: &ControlPlane,

@@ -19,11 +19,11 @@ use crate::{
         CatalogApi, GenerateRoute, InferenceApi, ModelApi, ModelApiOptions, OpenInferenceApi,
         SessionApi, WatchRoute,
         health::HealthService,
-        reflection::{self, Port},
+        reflection::{self, ReflectedPort},
     },
     status::EventLog,
     system::SystemMonitor,
-    telemetry::model::ModelMetrics,
+    telemetry::model_metrics::ModelMetrics,
 };
 
 /// The API's services.
@@ -90,6 +90,6 @@ pub(super) fn routes(
         return routes;
     }
     routes
-        .add_service(reflection::v1(Port::Main))
-        .add_service(reflection::v1alpha(Port::Main))
+        .add_service(reflection::v1(ReflectedPort::Main))
+        .add_service(reflection::v1alpha(ReflectedPort::Main))
 }

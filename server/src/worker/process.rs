@@ -108,7 +108,7 @@ impl WorkerProcess {
             readers.read("worker-stderr", log::drain_to_end(stderr, tail.clone()));
         }
         let (lifeline, held) = oneshot::channel();
-        let owner = Owner {
+        let owner = ChildOwner {
             child,
             signals: inbox,
             model: model.clone(),
@@ -230,7 +230,7 @@ impl StartingWorker {
 }
 
 /// Owns a child process until it was reaped.
-struct Owner {
+struct ChildOwner {
     child: Child,
     signals: mpsc::Receiver<Signal>,
     model: ModelId,
@@ -238,7 +238,7 @@ struct Owner {
     lost: CancellationToken,
 }
 
-impl Owner {
+impl ChildOwner {
     /// Owns the process, and the lifeline that comes to hold its standard input open, and reports its end to `exit`. That it
     /// was reaped is seen to also when what waits for it panics.
     async fn run(

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::Context;
 use crate::{
     catalog::CatalogEntry,
-    lifecycle::{command::Command, tracked_model::TrackedModel},
+    lifecycle::{command::DriverCommand, tracked_model::TrackedModel},
     model::{ModelId, Status},
 };
 
@@ -37,7 +37,7 @@ impl Context {
             event_log.aliases_changed(&after.id, after.aliases.clone());
         }
         if let Some(model) = self.model(&after.id) {
-            let command = Command::EntryChanged(Box::new(after.clone()));
+            let command = DriverCommand::EntryChanged(Box::new(after.clone()));
             // A driver that is gone has nothing to adapt.
             let _ = model.commands.send(command).await;
         }
@@ -57,7 +57,7 @@ impl Context {
             return true;
         };
         let (reply, ended) = oneshot::channel();
-        let sent = model.commands.send(Command::End(reply)).await;
+        let sent = model.commands.send(DriverCommand::End(reply)).await;
         // A driver that is gone has left no worker behind.
         let ended = sent.is_err() || ended.await.unwrap_or(true);
         if ended {
@@ -82,7 +82,7 @@ impl Context {
             Ok(Some(entry)) => {
                 self.event_log.aliases_changed(id, entry.aliases.clone());
                 if let Some(model) = self.model(id) {
-                    let command = Command::EntryChanged(Box::new(entry));
+                    let command = DriverCommand::EntryChanged(Box::new(entry));
                     let _ = model.commands.send(command).await;
                 }
             }

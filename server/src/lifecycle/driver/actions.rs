@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::{Driver, phases::HostedWorker, timers::Timer};
+use super::{ModelDriver, phases::HostedWorker, timers::Timer};
 use crate::{
     catalog::{LoadAttempt, Note},
     failpoint,
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-impl Driver {
+impl ModelDriver {
     /// Applies `event`, performs what comes of it and publishes the new state.
     pub(super) fn apply(&mut self, event: Event) {
         if self.model.was_abandoned() {

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{
-    Driver,
+    ModelDriver,
     phases::{Download, DownloadEvent, Phase},
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     worker::ModelFiles,
 };
 
-impl Driver {
+impl ModelDriver {
     /// Begins to download what the spec names. A restart takes the commit that was loaded before.
     pub(super) fn download(&mut self) {
         let Source::HuggingFace(source) = &self.load.spec.source else {

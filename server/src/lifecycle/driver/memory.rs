@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{
-    Driver,
+    ModelDriver,
     phases::{HostedWorker, WorkerMemory},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     worker::{self, Inspection},
 };
 
-impl Driver {
+impl ModelDriver {
     /// Takes note of what the worker tells of the model.
     pub(super) fn record_metadata(&self, metadata: ModelMetadata) {
         let learned = ModelMetadata {

@@ -2,7 +2,7 @@
 
 use std::{num::NonZero, sync::LazyLock, thread};
 
-use super::Driver;
+use super::ModelDriver;
 use crate::{
     catalog::LearnedPace,
     model::{Failure, ModelMemory, Stage, state::Event},
@@ -14,7 +14,7 @@ static PROCESSORS: LazyLock<u32> = LazyLock::new(|| {
     u32::try_from(processors).unwrap_or(u32::MAX)
 });
 
-impl Driver {
+impl ModelDriver {
     /// Looks at the worker: progress and stalls of a load, hangs of an engine, memory.
     pub(super) fn observe(&mut self) {
         let Some(memory) = self.read_worker() else {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Driver,
+    ModelDriver,
     phases::{HostedWorker, Phase, Placement, PlacementRequest, find_placement},
     timers::Timer,
 };
@@ -25,7 +25,7 @@ const MAX_UNREPORTED_DEVICE_BYTES: u64 = 4 << 30;
 /// How long a device is waited for when the server shuts down.
 const SHUTDOWN_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Driver {
+impl ModelDriver {
     /// Queues for a place on the device that the newest spec wants.
     pub(super) fn request_placement(&mut self) {
         let spec = self.model.facts().entry.spec.clone();

@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::Driver;
+use super::ModelDriver;
 use crate::{
     catalog::LearnedFacts,
     model::{LoadPhase, Progress, Spec, Stage},
 };
 
-impl Driver {
+impl ModelDriver {
     /// Publishes that the model came into the stage of its state at the time `now`.
     pub(super) fn publish_transition(&mut self, now: SystemTime) {
         let stage = self.state.stage();

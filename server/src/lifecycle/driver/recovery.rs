@@ -10,7 +10,7 @@ use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    Driver,
+    ModelDriver,
     timers::{Timer, Timers},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 /// Panics between two loads that a driver is let go on after. One that panics all the time is a fault of the server.
 const MAX_PANICS: u32 = 3;
 
-impl Driver {
+impl ModelDriver {
     /// Drives until the fleet retires it, or its model is deleted.
     pub(super) async fn drive(mut self) {
         loop {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     super::{
-        command::{Command, UnloadCommand, UnloadReport},
+        command::{DriverCommand, UnloadCommand, UnloadReport},
         context::{FindError, UnknownModel},
         holders::Holder,
         session_id::SessionName,
@@ -86,7 +86,7 @@ impl Loader {
             undesired: true,
             ..command
         };
-        let sent = model.commands.send(Command::Unload(command)).await;
+        let sent = model.commands.send(DriverCommand::Unload(command)).await;
         drop(guard);
         // A driver that is gone has left no worker behind.
         let report = match sent {
@@ -128,7 +128,7 @@ impl Loader {
                     ..command
                 };
                 // A driver that is gone has nothing to forget.
-                let _ = model.commands.send(Command::Unload(command)).await;
+                let _ = model.commands.send(DriverCommand::Unload(command)).await;
             }
         }
         Ok(())

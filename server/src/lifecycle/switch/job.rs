@@ -9,7 +9,7 @@ use super::switches::Switches;
 use crate::{
     catalog::{AliasMove, CatalogEntry, RegisterError, StorageError},
     lifecycle::{
-        command::{Command, LoadOrder, UnloadCommand},
+        command::{DriverCommand, LoadOrder, UnloadCommand},
         context::Context,
         holders::Holder,
         loader::Loader,
@@ -95,7 +95,7 @@ impl SwitchJob {
         self.release_both(&switch, unload_old, &self.on_demand);
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
             let (command, report) = UnloadCommand::unless_wanted(self.drain_timeout);
-            if self.send(old, Command::Unload(command)).await {
+            if self.send(old, DriverCommand::Unload(command)).await {
                 let _ = report.await;
             }
         }
@@ -137,7 +137,7 @@ impl SwitchJob {
             return false;
         }
         let (command, report) = UnloadCommand::new(drain_timeout);
-        self.send(old, Command::Unload(command)).await && report.await.is_ok()
+        self.send(old, DriverCommand::Unload(command)).await && report.await.is_ok()
     }
 
     async fn load_new(&self, to: &CatalogEntry, timeout: Duration) -> Result<(), Failure> {
@@ -227,7 +227,7 @@ impl SwitchJob {
     }
 
     /// Says whether the driver of the model `id`, if there is one, will obey.
-    async fn send(&self, id: &ModelId, command: Command) -> bool {
+    async fn send(&self, id: &ModelId, command: DriverCommand) -> bool {
         match self.context.model(id) {
             Some(model) => model.commands.send(command).await.is_ok(),
             None => false,

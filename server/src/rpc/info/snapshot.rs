@@ -5,7 +5,7 @@
 
 use hangar_client::v1::{GetInfoRequest, GetInfoResponse, InfoView, ModelInfo};
 
-use super::{Detail, Holding, Started, cache, devices, model, server, system};
+use super::{Detail, DeviceHolding, ServerStart, cache, devices, model, server, system};
 use crate::{
     catalog::CatalogEntry,
     lifecycle::Fleet,
@@ -21,7 +21,7 @@ pub(in crate::rpc) struct Sources<'a> {
     pub(in crate::rpc) fleet: &'a Fleet,
     pub(in crate::rpc) event_log: &'a EventLog,
     pub(in crate::rpc) system: &'a SystemMonitor,
-    pub(in crate::rpc) started: Started,
+    pub(in crate::rpc) started: ServerStart,
 }
 
 /// Models in one answer.
@@ -90,13 +90,13 @@ impl Sources<'_> {
     }
 
     /// What models, which hold memory, have on devices.
-    fn on_devices(&self, holding: &[Status]) -> Vec<Holding> {
+    fn on_devices(&self, holding: &[Status]) -> Vec<DeviceHolding> {
         let on_device = |status: &Status| {
             let bytes = status.memory?.device_bytes;
             let model = self.fleet.tracked(&status.model_id);
             let model = model.filter(|_| bytes > 0)?;
             let device = model.facts().learned.metadata.device.clone();
-            Some(Holding { device, bytes })
+            Some(DeviceHolding { device, bytes })
         };
         holding.iter().filter_map(on_device).collect()
     }
