@@ -6,11 +6,12 @@
 //!
 //! Here is its loop. What it has is in `phases`, by where the model stands, `publication`, `timers` and `waiters`, which do
 //! not know it. The other modules below add to the [`ModelDriver`] what it does: `commands`, `actions`, `publishing`, `placement`,
-//! `download`, `memory`, `observation` and `recovery` (from its own panics).
+//! `download`, `spec`, `memory`, `observation`, `learning`, `suspension` and `recovery` (from its own panics).
 
 mod actions;
 mod commands;
 mod download;
+mod learning;
 mod memory;
 mod observation;
 mod phases;
@@ -18,6 +19,8 @@ mod placement;
 mod publication;
 mod publishing;
 mod recovery;
+mod spec;
+mod suspension;
 mod timers;
 mod waiters;
 

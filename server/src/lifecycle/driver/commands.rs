@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{Span, info_span};
 
-use super::{ModelDriver, memory::is_remote, phases::Phase, timers::Timer};
+use super::{ModelDriver, phases::Phase, spec::is_remote, timers::Timer};
 use crate::{
     catalog::{LoadAttempt, Note},
     lifecycle::command::{
