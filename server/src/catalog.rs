@@ -23,20 +23,23 @@ mod writer;
 
 use std::{fmt, io, path::Path, sync::Arc};
 
-pub use change::{EntryChange, LoadRequest, OnConflict, Requested, Updated};
-pub use entry::{Attempt, CatalogEntry, Learned, LearnedMemory, LearnedPace, NewEntry, Origin};
+pub use change::{EntryChange, LoadRequest, OnConflict, RegisterOutcome, UpdateOutcome};
+pub use entry::{
+    CatalogEntry, LearnedFacts, LearnedMemory, LearnedPace, LoadAttempt, ModelOrigin, NewEntry,
+};
 pub use error::{
-    DeclareError, DeleteError, OpenError, RegisterError, StorageError, Taken, UpdateError,
+    DeclareError, DeleteError, NameTaken, OpenCatalogError, RegisterError, StorageError,
+    UpdateError,
 };
 pub use history::KeptSample;
-pub use list::{ListFilter, ListOrder, ListQuery, Page, Position};
+pub use list::{ListFilter, ListOrder, ListPage, ListPosition, ListQuery};
 use names::Names;
 pub use notes::Note;
 use readers::Readers;
-pub use requests::{Remember, Remembered, RequestKey};
+pub use requests::{AnswerToRemember, RememberedAnswer, RequestKey};
 use rusqlite::Connection;
 pub use source_kind::SourceKind;
-pub use switches::Moved;
+pub use switches::AliasMove;
 use writer::Writer;
 
 use crate::{
@@ -65,9 +68,13 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// See [`OpenError`].
-    pub fn open(path: &Path, capacity: usize, supervisor: &Supervisor) -> Result<Self, OpenError> {
-        let of = |error: rusqlite::Error| OpenError::of(path, &error);
+    /// See [`OpenCatalogError`].
+    pub fn open(
+        path: &Path,
+        capacity: usize,
+        supervisor: &Supervisor,
+    ) -> Result<Self, OpenCatalogError> {
+        let of = |error: rusqlite::Error| OpenCatalogError::of(path, &error);
         let connection = database::open(path)?;
         // Writes, so that a disk which takes no writes is met here.
         requests::forget(&connection).map_err(of)?;
@@ -76,7 +83,7 @@ impl Catalog {
         let readers = (0..READERS)
             .map(|_| database::open_to_read(path))
             .collect::<Result<_, _>>()?;
-        let system = |error: io::Error| OpenError::system(path, &error);
+        let system = |error: io::Error| OpenCatalogError::system(path, &error);
         Ok(Self(Arc::new(Inner {
             readers: Readers::start(readers, supervisor).map_err(system)?,
             writer: Writer::start(connection, names.clone(), supervisor).map_err(system)?,
@@ -110,7 +117,7 @@ impl Catalog {
     pub async fn create(
         &self,
         new: NewEntry,
-        request: Option<Remember>,
+        request: Option<AnswerToRemember>,
     ) -> Result<CatalogEntry, RegisterError> {
         let capacity = self.0.capacity;
         let work = move |change: &mut change::Change<'_>| change.create(new, capacity, request);
@@ -144,7 +151,7 @@ impl Catalog {
     /// # Errors
     ///
     /// When it cannot be read.
-    pub async fn list(&self, query: ListQuery) -> Result<Page, StorageError> {
+    pub async fn list(&self, query: ListQuery) -> Result<ListPage, StorageError> {
         self.read(move |connection| list::page(connection, &query))
             .await
     }
@@ -159,8 +166,8 @@ impl Catalog {
         &self,
         id: &ModelId,
         change: EntryChange,
-        request: Option<Remember>,
-    ) -> Result<Updated, UpdateError> {
+        request: Option<AnswerToRemember>,
+    ) -> Result<UpdateOutcome, UpdateError> {
         let id = id.clone();
         self.0
             .writer
@@ -177,7 +184,7 @@ impl Catalog {
         &self,
         id: &ModelId,
         change: EntryChange,
-    ) -> Result<Updated, UpdateError> {
+    ) -> Result<UpdateOutcome, UpdateError> {
         let id = id.clone();
         let work = move |tx: &mut change::Change<'_>| tx.update(&id, change, None);
         self.0.writer.rehearse(work).await
@@ -194,7 +201,7 @@ impl Catalog {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-        request: Option<Remember>,
+        request: Option<AnswerToRemember>,
     ) -> Result<CatalogEntry, DeleteError> {
         let id = id.clone();
         self.0
@@ -258,7 +265,7 @@ impl Catalog {
     /// # Errors
     ///
     /// When it cannot be read.
-    pub async fn recall(&self, key: &RequestKey) -> Result<Option<Remembered>, StorageError> {
+    pub async fn recall(&self, key: &RequestKey) -> Result<Option<RememberedAnswer>, StorageError> {
         let key = key.clone();
         self.read(move |connection| requests::read(connection, &key))
             .await
@@ -272,7 +279,7 @@ impl Catalog {
     pub async fn remember(
         &self,
         key: RequestKey,
-        remembered: Remembered,
+        remembered: RememberedAnswer,
     ) -> Result<(), StorageError> {
         self.write(move |change| requests::write(change.connection(), &key, &remembered))
             .await

@@ -3,7 +3,7 @@
 //! The cache has the layout of the hub's own tools (`blobs`, `snapshots`, `refs`), so that they can fill it
 //! or read it. Invariants: a file has its name in `blobs` only when it is whole and is what the hub
 //! announced; a snapshot is recorded as complete only when all of its files are; a repository is downloaded
-//! by one load at a time, and another waits for its turn.
+//! by one load at a time, and another waits.
 
 mod cache;
 mod error;
@@ -27,11 +27,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-pub use cache::Snapshot;
+pub use cache::RepositorySnapshot;
 pub use error::DownloadError;
 use futures::{StreamExt, TryStreamExt, stream};
 pub use options::HubOptions;
-pub use progress::Progress;
+pub use progress::DownloadProgress;
 pub use repositories::Repositories;
 pub use token::Token;
 use tokio::sync::Mutex as AsyncMutex;
@@ -41,7 +41,7 @@ use self::{
     cache::{Evidence, Repository},
     hub_client::HubClient,
     listing::HubFile,
-    part::Turn,
+    part::RepositoryGuard,
     transfer::Transfer,
 };
 use crate::model::HubSource;
@@ -50,7 +50,7 @@ use crate::model::HubSource;
 #[derive(Debug)]
 pub struct Downloads {
     options: HubOptions,
-    turns: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
+    repository_locks: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
     writers: TaskTracker,
 }
 
@@ -73,7 +73,7 @@ impl Downloads {
                 cache_dir,
                 ..options
             },
-            turns: Mutex::default(),
+            repository_locks: Mutex::default(),
             writers: TaskTracker::new(),
         })
     }
@@ -91,9 +91,9 @@ impl Downloads {
     pub async fn fetch(
         &self,
         source: &HubSource,
-        progress: &Progress,
-    ) -> Result<Snapshot, DownloadError> {
-        let turn: Turn = Arc::new(self.turn(&source.repository).lock_owned().await);
+        progress: &DownloadProgress,
+    ) -> Result<RepositorySnapshot, DownloadError> {
+        let guard: RepositoryGuard = Arc::new(self.lock_of(&source.repository).lock_owned().await);
         let repository = Repository::new(&self.options.cache_dir, &source.repository);
         if file_names::is_commit(&source.revision)
             && let Some(snapshot) = repository.find(source, Evidence::Recorded).await?
@@ -123,7 +123,7 @@ impl Downloads {
             repository: &repository,
             source,
             commit: &listing.commit,
-            turn: &turn,
+            guard: &guard,
             writers: &self.writers,
             progress,
         };
@@ -175,14 +175,17 @@ impl Downloads {
     }
 
     /// The lock of a repository. Those that nobody uses are forgotten.
-    fn turn(&self, repository: &str) -> Arc<AsyncMutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.retain(|_, turn| turn.strong_count() > 0);
-        if let Some(turn) = turns.get(repository).and_then(Weak::upgrade) {
-            return turn;
+    fn lock_of(&self, repository: &str) -> Arc<AsyncMutex<()>> {
+        let mut locks = self
+            .repository_locks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = locks.get(repository).and_then(Weak::upgrade) {
+            return lock;
         }
-        let turn = Arc::default();
-        turns.insert(repository.to_owned(), Arc::downgrade(&turn));
-        turn
+        let lock = Arc::default();
+        locks.insert(repository.to_owned(), Arc::downgrade(&lock));
+        lock
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     lifecycle::Fleet,
     model::{ModelId, Stage},
     rpc::health::{HealthSource, LIVENESS, MAX_NAMES, READINESS, STARTUP},
-    status::Hub,
+    status::EventLog,
     supervisor::Supervisor,
 };
 
@@ -32,7 +32,7 @@ use crate::{
 /// - `model/<id>`: the model is READY.
 pub struct Health {
     fleet: Arc<Fleet>,
-    hub: Arc<Hub>,
+    event_log: Arc<EventLog>,
     supervisor: Supervisor,
     readiness: Readiness,
     started: AtomicBool,
@@ -54,17 +54,17 @@ const SERVICES: &[&str] = &[
 const MODEL: &str = "model/";
 
 impl Health {
-    /// The health of `fleet`, which publishes to `hub` and whose tasks `supervisor` watches; `readiness` says what that
+    /// The health of `fleet`, which publishes to `event_log` and whose tasks `supervisor` watches; `readiness` says what that
     /// waits for.
     pub fn new(
         fleet: Arc<Fleet>,
-        hub: Arc<Hub>,
+        event_log: Arc<EventLog>,
         supervisor: Supervisor,
         readiness: Readiness,
     ) -> Arc<Self> {
         Arc::new(Self {
             fleet,
-            hub,
+            event_log,
             supervisor,
             readiness,
             started: AtomicBool::new(false),
@@ -75,13 +75,13 @@ impl Health {
     /// The ports are bound.
     pub fn set_started(&self) {
         self.started.store(true, Ordering::Release);
-        self.hub.touch();
+        self.event_log.touch();
     }
 
     /// The server is shutting down.
     pub fn set_stopping(&self) {
         self.stopping.store(true, Ordering::Release);
-        self.hub.touch();
+        self.event_log.touch();
     }
 
     fn is_ready(&self) -> bool {
@@ -102,7 +102,7 @@ impl HealthSource for Health {
             service if SERVICES.contains(&service) => Some(self.is_ready()),
             service => {
                 let id = ModelId::parse(service.strip_prefix(MODEL)?).ok()?;
-                let status = self.hub.status(&self.fleet.resolve(&id))?;
+                let status = self.event_log.status(&self.fleet.resolve(&id))?;
                 Some(status.stage == Stage::Ready)
             }
         }
@@ -114,13 +114,13 @@ impl HealthSource for Health {
             .chain([&LIVENESS, &STARTUP])
             .map(ToString::to_string)
             .collect();
-        let (models, more) = self.hub.first(MAX_NAMES.saturating_sub(names.len()));
+        let (models, more) = self.event_log.first(MAX_NAMES.saturating_sub(names.len()));
         let models = models.iter().map(|status| &status.model_id);
         names.extend(models.map(|id| format!("{MODEL}{id}")));
         (names, more)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.hub.changes()
+        self.event_log.changes()
     }
 }

@@ -2,45 +2,45 @@
 //!
 //! [`Fleet`] is the way in. It only puts together and passes on: the `loader` is for loads and unloads, the `switch`er moves
 //! aliases, `sessions` hold models, the `registry` changes what is registered, `routing` admits requests, the `reconciler`
-//! brings back what was asked for, the `sampler` keeps histories. They share a [`context`], which knows none of them. Behind
+//! brings back what was asked for, the `history_sampler` keeps histories. They share a [`context`], which knows none of them. Behind
 //! it each model has one `driver` task, the only one that changes the model's state; everybody else sends it a `command` or
-//! reads what it publishes. An `inspection` looks ahead of a reload, and `files` are watched for changes. `memory` decides who
-//! fits, `eviction` and `pressure` make room; `devices` chooses GPUs, and `release` sees to it that they have their memory
+//! reads what it publishes. An `inspection` looks ahead of a reload, and a `file_watch` sees changes of files. `memory` decides who
+//! fits, `eviction` and `pressure` make room; `devices` chooses GPUs, and `device_release` sees to it that they have their memory
 //! back.
 
 mod activity;
 mod admission;
+mod built_in_engine;
 mod command;
 mod context;
+mod device_release;
 mod devices;
 mod driver;
-mod engine;
 mod eviction;
 mod fatal_prompt;
-mod files;
+mod file_watch;
 mod fleet;
 mod gpu;
+mod history_sampler;
 mod holders;
 mod inspection;
 mod ledger;
 mod load_slots;
 mod loader;
 mod memory;
-mod model;
 mod pressure;
 mod reconciler;
 mod registry;
-mod release;
 mod routing;
-mod sampler;
 mod session_id;
 mod sessions;
 mod slots;
 mod source;
 mod switch;
+mod tracked_model;
 mod usage;
 mod worker_monitor;
-mod worker_session;
+mod worker_task;
 
 use std::time::Duration;
 
@@ -50,23 +50,23 @@ pub use context::{FindError, Resources, UnknownModel};
 pub use devices::{CudaWorker, Devices};
 pub use fatal_prompt::FatalPrompt;
 pub use fleet::Fleet;
+pub use history_sampler::HistorySampling;
 pub use holders::Holder;
 pub use inspection::TooManyReloads;
 pub use loader::{LoadError, LoadOptions, Reload, UnloadError, UnloadOptions};
-pub use memory::Memory;
-pub use model::{Facts, Model};
+pub use memory::MemoryAdmission;
 pub use registry::{DeclarationError, RegistryError};
 pub use routing::{AdmissionError, Admitted, ModelRequest, within};
-pub use sampler::Sampling;
 pub use session_id::SessionId;
 pub use sessions::{HoldSession, TooManySessions, UnknownSession};
 pub use source::{ModelRoots, SourceError};
 pub use switch::{SwitchError, SwitchOptions};
-pub use usage::{Latency, Operation, RequestRecord, Sample, UsageReport};
+pub use tracked_model::{ModelFacts, TrackedModel};
+pub use usage::{HistorySample, Latency, Operation, RequestRecord, UsageReport};
 
 /// Limits and deadlines of lives.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct LifecycleLimits {
     /// Loads that run at the same time on the CPU.
     pub concurrent_loads: usize,
     /// Loads that run at the same time on each other device.

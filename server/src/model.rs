@@ -23,7 +23,7 @@ pub use failure::{Failure, Reason};
 pub use id::{Epoch, Generation, LoadId, ModelId, Revision};
 pub use kv_cache::KvCache;
 pub use pace::Pace;
-pub use progress::{Phase, Progress, ProgressMeter};
+pub use progress::{LoadPhase, Progress, ProgressMeter};
 pub use quantization::Quantization;
 pub use retry::{RestartMode, RestartPolicy};
 pub use spec::{
@@ -31,7 +31,8 @@ pub use spec::{
     Sampling, Source, Spec,
 };
 pub use status::{
-    KvBlocks, LoadOutcome, LoadRecord, Memory, Metadata, Stage, Status, SuspendCause, Suspension,
+    KvBlocks, LoadOutcome, LoadRecord, ModelMemory, ModelMetadata, Stage, Status, SuspendCause,
+    Suspension,
 };
 pub use switch::{Switch, SwitchId, SwitchOutcome, SwitchStrategy};
 pub(crate) use text::deserialize_from_text;

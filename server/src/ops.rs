@@ -24,7 +24,7 @@ use crate::rpc::{
     completed,
     deadline::DeadlineLayer,
     health::{HealthService, HealthSource, LIVENESS, READINESS, STARTUP},
-    reflection::{self, Port},
+    reflection::{self, ReflectedPort},
 };
 
 /// Routes of the ops port.
@@ -51,7 +51,10 @@ pub fn router<S: HealthSource>(
         .route_service(&path(&health), DeadlineLayer.layer(health))
         .fallback(unknown);
     let router = if reflection {
-        let (v1, v1alpha) = (reflection::v1(Port::Ops), reflection::v1alpha(Port::Ops));
+        let (v1, v1alpha) = (
+            reflection::v1(ReflectedPort::Ops),
+            reflection::v1alpha(ReflectedPort::Ops),
+        );
         router
             .route_service(&path(&v1), v1)
             .route_service(&path(&v1alpha), v1alpha)

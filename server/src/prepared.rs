@@ -25,8 +25,8 @@ pub struct PreparedCache {
     directory: Directory,
     limit: u64,
     index: Mutex<CacheIndex>,
-    /// Whose turn it is to write: one model's.
-    turn: Semaphore,
+    /// One model writes at a time.
+    writer: Semaphore,
 }
 
 /// What there is of prepared weights, and what they were good for since the server started.
@@ -44,7 +44,7 @@ pub struct CacheReport {
 
 /// A worker's use of an entry, which stays as long as this is not ended.
 #[derive(Debug)]
-pub struct Lease {
+pub struct PreparedLease {
     cache: Arc<PreparedCache>,
     model: ModelId,
     key: String,
@@ -53,7 +53,7 @@ pub struct Lease {
 
 /// What a worker needs to know of the cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Access {
+pub struct PreparedAccess {
     /// Directory of the entries.
     pub directory: PathBuf,
     /// Largest entry in bytes that is worth writing.
@@ -84,7 +84,7 @@ impl PreparedCache {
             directory,
             limit,
             index: Mutex::default(),
-            turn: Semaphore::new(1),
+            writer: Semaphore::new(1),
         };
         cache.tidy();
         Ok(Arc::new(cache))
@@ -101,9 +101,9 @@ impl PreparedCache {
     }
 
     /// What a worker for `spec` needs to know of the cache; `None` for a model that can make no use of it.
-    pub fn access_for(&self, spec: &Spec) -> Option<Access> {
+    pub fn access_for(&self, spec: &Spec) -> Option<PreparedAccess> {
         let is_quantized = spec.quantization.is_some();
-        is_quantized.then(|| Access {
+        is_quantized.then(|| PreparedAccess {
             directory: self.directory.path().to_path_buf(),
             capacity: self.limit,
             verified: self.index().verified.iter().cloned().collect(),
@@ -111,12 +111,17 @@ impl PreparedCache {
     }
 
     /// The lease of a worker that has found the entry `key`, or where that is to be. `None` for what is no key.
-    pub fn lease(self: &Arc<Self>, model: &ModelId, worker: u32, key: &str) -> Option<Lease> {
+    pub fn lease(
+        self: &Arc<Self>,
+        model: &ModelId,
+        worker: u32,
+        key: &str,
+    ) -> Option<PreparedLease> {
         if !directory::is_key(key) {
             return None;
         }
         *self.index().leases.entry(key.to_owned()).or_default() += 1;
-        Some(Lease {
+        Some(PreparedLease {
             cache: self.clone(),
             model: model.clone(),
             key: key.to_owned(),
@@ -169,7 +174,7 @@ impl PreparedCache {
     }
 }
 
-impl Lease {
+impl PreparedLease {
     /// The engine was built, from `prepared` weights or not.
     pub async fn built(&self, prepared: bool) {
         {
@@ -189,11 +194,11 @@ impl Lease {
         }
     }
 
-    /// Has the worker make an entry of what it has written while it loaded, when its turn comes: `write` does so, and
+    /// Has the worker make an entry of what it has written while it loaded, when no other does: `write` does so, and
     /// gives the entry's size in bytes. Safe to
     /// cancel: the worker goes on as long as it lives.
     pub async fn write<E: fmt::Display>(&self, write: impl Future<Output = Result<u64, E>>) {
-        let Ok(_turn) = self.cache.turn.acquire().await else {
+        let Ok(_permit) = self.cache.writer.acquire().await else {
             return;
         };
         let model = &self.model;

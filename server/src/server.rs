@@ -11,7 +11,7 @@ use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
 
 use control_plane::ControlPlane;
 use leftovers::{lock, remove_sockets};
-use port::Port;
+use port::ServedPort;
 pub use start_error::StartError;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -20,9 +20,9 @@ use crate::{
     catalog::Catalog,
     config::Settings,
     health::Health,
-    lifecycle::{Fleet, Sampling},
+    lifecycle::{Fleet, HistorySampling},
     rpc::health::HealthService,
-    status::Hub,
+    status::EventLog,
     supervisor::Supervisor,
     telemetry::Telemetry,
 };
@@ -33,11 +33,11 @@ pub struct Server {
     ops_listen: SocketAddr,
     catalog: Catalog,
     fleet: Arc<Fleet>,
-    hub: Arc<Hub>,
+    event_log: Arc<EventLog>,
     health: Arc<Health>,
-    history: Sampling,
-    main: Port,
-    ops: Port,
+    history: HistorySampling,
+    main: ServedPort,
+    ops: ServedPort,
     supervisor: Supervisor,
     shutdown_timeout: Duration,
     _lock: File,
@@ -69,7 +69,7 @@ impl Server {
         let checks =
             HealthService::new(control.health.clone(), stop.clone(), settings.max_watchers)
                 .into_server();
-        let main = Port::main(
+        let main = ServedPort::main(
             &control,
             settings,
             telemetry,
@@ -77,7 +77,7 @@ impl Server {
             stop,
             checks.clone(),
         );
-        let ops = Port::ops(&control, settings, telemetry, ops_listener, checks);
+        let ops = ServedPort::ops(&control, settings, telemetry, ops_listener, checks);
 
         control.fleet.reconcile().await?;
         control.health.set_started();
@@ -87,7 +87,7 @@ impl Server {
             ops_listen,
             catalog: control.catalog,
             fleet: control.fleet,
-            hub: control.hub,
+            event_log: control.event_log,
             health: control.health,
             history,
             main,
@@ -121,7 +121,7 @@ impl Server {
         self.supervisor.stop();
         self.health.set_stopping();
         self.fleet.close();
-        self.hub.close();
+        self.event_log.close();
         self.main.stop.cancel();
         let (main, ops) = (self.main, self.ops);
         let orderly = async {

@@ -4,11 +4,11 @@
 //! server information and the lifecycle read it.
 
 mod cell;
-mod hub;
+mod event_log;
 mod publisher;
 mod watch;
 
 pub use cell::StatusCell;
-pub use hub::{Change, Event, Hub};
+pub use event_log::{Change, Event, EventLog};
 pub use publisher::Publisher;
 pub use watch::{Filter, Watch, WatchItem};

@@ -18,7 +18,7 @@ use std::{
 };
 
 pub(crate) use failure::panic_message;
-pub use failure::{Name, TaskFailure};
+pub use failure::{TaskFailure, TaskName};
 pub use liveness::LivenessProbe;
 use liveness::LivenessProbes;
 pub use tasks::Tasks;
@@ -66,7 +66,7 @@ impl Supervisor {
     /// When the system gives no thread.
     pub fn thread(
         &self,
-        name: impl Into<Name>,
+        name: impl Into<TaskName>,
         work: impl FnOnce(&LivenessProbe) + Send + 'static,
     ) -> io::Result<thread::JoinHandle<()>> {
         let name = name.into();
@@ -86,7 +86,7 @@ impl Supervisor {
     }
 
     /// Liveness of the loop `name`, which is marked alive at least once in each `period`, from now on.
-    pub fn liveness_probe(&self, name: impl Into<Name>, period: Duration) -> LivenessProbe {
+    pub fn liveness_probe(&self, name: impl Into<TaskName>, period: Duration) -> LivenessProbe {
         self.0.probes.add(name.into(), period, None)
     }
 
@@ -162,7 +162,7 @@ impl Supervisor {
         self.0.stopping.is_cancelled()
     }
 
-    fn task_failed(&self, task: Name, panic: Option<String>) {
+    fn task_failed(&self, task: TaskName, panic: Option<String>) {
         let failure = TaskFailure { task, panic };
         tracing::error!("{failure}; the server stops");
         self.0.failure.send_if_modified(|first| {

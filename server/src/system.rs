@@ -15,7 +15,7 @@ use std::{
 };
 
 use cgroup::Groups;
-pub use devices::{Device, DeviceMonitor, DeviceReading, Driver, DriverUnresponsive};
+pub use devices::{Device, DeviceMonitor, DeviceReading, DriverUnresponsive, GpuDriver};
 pub use nvml::Nvml;
 pub use proc::process_memory;
 use proc::{CpuTime, MachineMemory};

@@ -5,7 +5,7 @@
 
 pub mod cache;
 mod instruments;
-pub mod model;
+pub mod model_metrics;
 mod propagation;
 pub mod rpc;
 mod source_paths;

@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
 use super::{
-    Attempt, CatalogEntry, DeleteError, Learned, NewEntry, Origin, RegisterError, Remember, Taken,
-    UpdateError, names::Renamed, requests, row,
+    AnswerToRemember, CatalogEntry, DeleteError, LearnedFacts, LoadAttempt, ModelOrigin, NameTaken,
+    NewEntry, RegisterError, UpdateError, names::Renamed, requests, row,
 };
 use crate::model::{Etag, ModelId, Spec};
 
@@ -33,7 +33,7 @@ pub struct LoadRequest {
 
 /// An entry as a request found it and left it.
 #[derive(Clone, Debug)]
-pub struct Requested {
+pub struct RegisterOutcome {
     /// As it was; `None`: it was registered by the request.
     pub before: Option<CatalogEntry>,
     /// As it is. What is desired of it is told as it was.
@@ -53,7 +53,7 @@ pub struct EntryChange {
 
 /// An entry that was changed.
 #[derive(Clone, Debug)]
-pub struct Updated {
+pub struct UpdateOutcome {
     /// As it was.
     pub before: CatalogEntry,
     /// As it is.
@@ -109,10 +109,10 @@ impl<'c> Change<'c> {
         &mut self,
         new: NewEntry,
         capacity: usize,
-        request: Option<Remember>,
+        request: Option<AnswerToRemember>,
     ) -> Result<CatalogEntry, RegisterError> {
         if let Some(by) = self.owner(&new.id)? {
-            return Err(Taken { name: new.id, by }.into());
+            return Err(NameTaken { name: new.id, by }.into());
         }
         if self.count()? >= capacity {
             return Err(RegisterError::Full(capacity));
@@ -137,7 +137,7 @@ impl<'c> Change<'c> {
                 id,
                 spec,
                 aliases: Vec::new(),
-                origin: Origin::Api,
+                origin: ModelOrigin::Api,
             };
             return self.create(new, capacity, None);
         };
@@ -147,7 +147,7 @@ impl<'c> Change<'c> {
         if on_conflict == OnConflict::Refuse {
             return Err(RegisterError::Conflict(Box::new(entry)));
         }
-        if entry.origin == Origin::File {
+        if entry.origin == ModelOrigin::File {
             return Err(RegisterError::Declared(entry.id));
         }
         replace_spec(&mut entry, spec)?;
@@ -160,7 +160,7 @@ impl<'c> Change<'c> {
         &mut self,
         request: LoadRequest,
         capacity: usize,
-    ) -> Result<Requested, RegisterError> {
+    ) -> Result<RegisterOutcome, RegisterError> {
         let LoadRequest {
             name,
             spec,
@@ -176,20 +176,20 @@ impl<'c> Change<'c> {
             self.set_desired(&after.id, true)?;
             after.desired = true;
         }
-        Ok(Requested { before, after })
+        Ok(RegisterOutcome { before, after })
     }
 
     pub(super) fn update(
         &mut self,
         name: &ModelId,
         change: EntryChange,
-        request: Option<Remember>,
-    ) -> Result<Updated, UpdateError> {
+        request: Option<AnswerToRemember>,
+    ) -> Result<UpdateOutcome, UpdateError> {
         let before = self.find(name)?.ok_or(UpdateError::Unknown)?;
         if before.etag != change.etag {
             return Err(UpdateError::Stale(before.etag));
         }
-        if before.origin == Origin::File {
+        if before.origin == ModelOrigin::File {
             return Err(UpdateError::Declared);
         }
         let mut after = before.clone();
@@ -203,7 +203,7 @@ impl<'c> Change<'c> {
             self.set_aliases::<UpdateError>(&mut after, aliases)?;
         }
         requests::remember(&self.tx, request, &after)?;
-        Ok(Updated { before, after })
+        Ok(UpdateOutcome { before, after })
     }
 
     pub(super) fn delete(
@@ -211,14 +211,14 @@ impl<'c> Change<'c> {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-        request: Option<Remember>,
+        request: Option<AnswerToRemember>,
     ) -> Result<CatalogEntry, DeleteError> {
         let entry = self.find(id)?.filter(|entry| entry.id == *id);
         let entry = entry.ok_or(DeleteError::Unknown)?;
         if etag.is_some_and(|etag| etag != entry.etag) {
             return Err(DeleteError::Stale(entry.etag));
         }
-        if entry.origin == Origin::File {
+        if entry.origin == ModelOrigin::File {
             return Err(DeleteError::Declared);
         }
         if !entry.aliases.is_empty() && !force {
@@ -246,7 +246,7 @@ impl<'c> Change<'c> {
         aliases: Vec<ModelId>,
     ) -> Result<(), E>
     where
-        E: From<Taken> + From<rusqlite::Error>,
+        E: From<NameTaken> + From<rusqlite::Error>,
     {
         let mut aliases = aliases;
         aliases.sort_unstable();
@@ -260,7 +260,7 @@ impl<'c> Change<'c> {
         for alias in &aliases {
             if let Some(by) = self.owner(alias)? {
                 let name = alias.clone();
-                return Err(Taken { name, by }.into());
+                return Err(NameTaken { name, by }.into());
             }
             self.point_alias(alias.clone(), &entry.id)?;
         }
@@ -312,7 +312,7 @@ impl<'c> Change<'c> {
     pub(super) fn begin_attempt(
         &mut self,
         id: &ModelId,
-        attempt: &Attempt,
+        attempt: &LoadAttempt,
     ) -> rusqlite::Result<()> {
         self.tx
             .prepare_cached("UPDATE models SET attempt = ?2 WHERE id = ?1")?
@@ -338,7 +338,7 @@ pub(super) fn fresh(new: NewEntry) -> rusqlite::Result<CatalogEntry> {
         desired: false,
         suspended: None,
         attempt: None,
-        learned: Learned::default(),
+        learned: LearnedFacts::default(),
     })
 }
 

@@ -8,7 +8,7 @@ use std::{fs, path::Path, time::Duration};
 use rusqlite::{Connection, MAIN_DB, OpenFlags, config::DbConfig};
 use rusqlite_migration::{M, Migrations};
 
-use super::error::OpenError;
+use super::error::OpenCatalogError;
 
 /// Told to everybody who looks at the file: it is a catalog of Hangar's.
 const APPLICATION: i64 = 0x486e_6772;
@@ -32,12 +32,12 @@ pub(super) fn known_version() -> i64 {
 }
 
 /// The connection that writes, of a file that is up to date.
-pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
+pub(super) fn open(path: &Path) -> Result<Connection, OpenCatalogError> {
     check(path)?;
-    let of = |error: rusqlite::Error| OpenError::of(path, &error);
+    let of = |error: rusqlite::Error| OpenCatalogError::of(path, &error);
     let mut connection = Connection::open(path).map_err(of)?;
     if connection.is_readonly(MAIN_DB).map_err(of)? {
-        return Err(OpenError::ReadOnly {
+        return Err(OpenCatalogError::ReadOnly {
             path: path.to_owned(),
             cause: "it can only be read".to_owned(),
         });
@@ -52,7 +52,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
         .to_latest(&mut connection)
         .map_err(|error| match error {
             rusqlite_migration::Error::RusqliteError { err, .. } => of(err),
-            error => OpenError::Corrupt {
+            error => OpenCatalogError::Corrupt {
                 path: path.to_owned(),
                 cause: error.to_string(),
             },
@@ -61,8 +61,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
 }
 
 /// A connection that only reads, of a file that is open for writing.
-pub(super) fn open_to_read(path: &Path) -> Result<Connection, OpenError> {
-    let of = |error: rusqlite::Error| OpenError::of(path, &error);
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, OpenCatalogError> {
+    let of = |error: rusqlite::Error| OpenCatalogError::of(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(of)?;
     configure(&connection).map_err(of)?;
@@ -76,14 +76,14 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Refuses a file that is damaged, foreign or newer than this server.
-fn check(path: &Path) -> Result<(), OpenError> {
-    let of = |error: rusqlite::Error| OpenError::of(path, &error);
+fn check(path: &Path) -> Result<(), OpenCatalogError> {
+    let of = |error: rusqlite::Error| OpenCatalogError::of(path, &error);
     match fs::metadata(path) {
         // There is nothing in it yet.
         Ok(metadata) if metadata.len() == 0 && !has_journal(path) => return Ok(()),
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(OpenError::system(path, &error)),
+        Err(error) => return Err(OpenCatalogError::system(path, &error)),
     }
     let connection = look(path).map_err(of)?;
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get(0));
@@ -93,7 +93,7 @@ fn check(path: &Path) -> Result<(), OpenError> {
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(of)?;
     let begun_only = application == 0 && found == 0 && tables == 0;
-    let corrupt = |cause: String| OpenError::Corrupt {
+    let corrupt = |cause: String| OpenCatalogError::Corrupt {
         path: path.to_owned(),
         cause,
     };
@@ -101,7 +101,7 @@ fn check(path: &Path) -> Result<(), OpenError> {
         return Err(corrupt("it is not a catalog of hangar".to_owned()));
     }
     if found > known_version() {
-        return Err(OpenError::Newer {
+        return Err(OpenCatalogError::Newer {
             path: path.to_owned(),
             found,
             known: known_version(),

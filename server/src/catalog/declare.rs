@@ -5,7 +5,7 @@ mod declared_aliases;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    CatalogEntry, DeclareError, NewEntry, Origin, Taken,
+    CatalogEntry, DeclareError, ModelOrigin, NameTaken, NewEntry,
     change::{Change, fresh, replace_spec},
     row,
 };
@@ -51,7 +51,7 @@ fn take_over(
         None => match change.owner(&new.id)? {
             // One that a call has registered becomes the file's.
             Some(by) if by == new.id => change.find(&new.id)?,
-            Some(by) => return Err(Taken { name: new.id, by }.into()),
+            Some(by) => return Err(NameTaken { name: new.id, by }.into()),
             None => None,
         },
     };
@@ -61,12 +61,12 @@ fn take_over(
             if *entry.spec != new.spec {
                 replace_spec(&mut entry, new.spec)?;
             }
-            if entry.origin == Origin::Api {
+            if entry.origin == ModelOrigin::Api {
                 for alias in std::mem::take(&mut entry.aliases) {
                     change.drop_alias(alias)?;
                 }
             }
-            entry.origin = Origin::File;
+            entry.origin = ModelOrigin::File;
             entry
         }
     };
@@ -79,7 +79,7 @@ fn from_file(change: &Change<'_>) -> rusqlite::Result<Vec<CatalogEntry>> {
     let mut statement = change.connection().prepare(&format!(
         "SELECT {} FROM models WHERE origin = '{}'",
         row::COLUMNS,
-        Origin::File.name()
+        ModelOrigin::File.name()
     ))?;
     let rows = statement.query_map([], row::read)?;
     rows.collect()

@@ -1,8 +1,8 @@
 //! What is asked for, and how far that has come: desired state, attempts to load, and what loads teach.
 
 use super::{
-    Attempt, Catalog, CatalogEntry, LoadRequest, Note, RegisterError, Requested, StorageError,
-    change::Change, list,
+    Catalog, CatalogEntry, LoadAttempt, LoadRequest, Note, RegisterError, RegisterOutcome,
+    StorageError, change::Change, list,
 };
 use crate::model::ModelId;
 
@@ -23,7 +23,10 @@ impl Catalog {
     /// # Errors
     ///
     /// See [`RegisterError`]. Then nothing has changed.
-    pub async fn request_load(&self, request: LoadRequest) -> Result<Requested, RegisterError> {
+    pub async fn request_load(
+        &self,
+        request: LoadRequest,
+    ) -> Result<RegisterOutcome, RegisterError> {
         let capacity = self.0.capacity;
         let work = move |change: &mut Change<'_>| change.request_load(request, capacity);
         self.0.writer.run(work).await
@@ -34,7 +37,11 @@ impl Catalog {
     /// # Errors
     ///
     /// When that cannot be written.
-    pub async fn begin_attempt(&self, id: &ModelId, attempt: Attempt) -> Result<(), StorageError> {
+    pub async fn begin_attempt(
+        &self,
+        id: &ModelId,
+        attempt: LoadAttempt,
+    ) -> Result<(), StorageError> {
         let id = id.clone();
         self.write(move |change| change.begin_attempt(&id, &attempt))
             .await

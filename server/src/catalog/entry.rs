@@ -7,7 +7,7 @@ use strum::{EnumString, IntoStaticStr};
 use uuid::Uuid;
 
 use crate::model::{
-    Etag, Failure, LoadId, LoadRecord, Memory, Metadata, ModelId, Pace, Spec, Suspension,
+    Etag, Failure, LoadId, LoadRecord, ModelId, ModelMemory, ModelMetadata, Pace, Spec, Suspension,
 };
 
 /// A registered model.
@@ -28,7 +28,7 @@ pub struct CatalogEntry {
     /// When the spec was changed last.
     pub updated: SystemTime,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: ModelOrigin,
     /// Other names of it, in order.
     pub aliases: Vec<ModelId>,
     /// Whether it is to be loaded.
@@ -36,9 +36,9 @@ pub struct CatalogEntry {
     /// Why it is not loaded although it is to be.
     pub suspended: Option<Suspension>,
     /// An attempt to load it that was begun and of which no end is known.
-    pub attempt: Option<Attempt>,
+    pub attempt: Option<LoadAttempt>,
     /// What earlier loads have taught.
-    pub learned: Learned,
+    pub learned: LearnedFacts,
 }
 
 /// A model to be registered.
@@ -51,14 +51,14 @@ pub struct NewEntry {
     /// Other names of it.
     pub aliases: Vec<ModelId>,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: ModelOrigin,
 }
 
 /// Where an entry comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
-pub enum Origin {
+pub enum ModelOrigin {
     /// A call.
     Api,
     /// The configuration file.
@@ -67,7 +67,7 @@ pub enum Origin {
 
 /// An attempt to load a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attempt {
+pub struct LoadAttempt {
     /// The load.
     pub load_id: LoadId,
     /// Which attempt of it, from 1.
@@ -77,9 +77,9 @@ pub struct Attempt {
 /// What earlier loads of a model have taught. Goes with the entry.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Learned {
+pub struct LearnedFacts {
     /// What its files and its engine told.
-    pub metadata: Metadata,
+    pub metadata: ModelMetadata,
     /// What its worker held.
     pub memory: Option<LearnedMemory>,
     /// The last loads, newest first.
@@ -99,14 +99,14 @@ pub struct Learned {
 /// Loads that are remembered.
 const RECENT_LOADS: usize = 8;
 
-impl Origin {
+impl ModelOrigin {
     /// How the table names it.
     pub(super) fn name(self) -> &'static str {
         self.into()
     }
 }
 
-impl Learned {
+impl LearnedFacts {
     /// Takes note of how a load ended.
     pub fn record(&mut self, record: &LoadRecord) {
         self.recent_loads.push_front(record.clone());
@@ -131,9 +131,9 @@ pub struct LearnedPace {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearnedMemory {
     /// Once it was READY.
-    pub ready: Memory,
+    pub ready: ModelMemory,
     /// At most until then.
-    pub peak: Memory,
+    pub peak: ModelMemory,
     /// The spec that it was built from.
     pub spec: Spec,
     /// The device that it was on: "cpu", or "cuda:" and a UUID.

@@ -13,7 +13,7 @@ use crate::model::{Etag, ModelId};
 
 /// A catalog that cannot be used. Its file was left as it is.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum OpenCatalogError {
     /// A newer server has written it.
     #[error(
         "the catalog {} is of version {found}, which a newer hangar has written; this one knows versions up to \
@@ -77,7 +77,7 @@ pub enum StorageError {
 /// A name that is taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the name {name} is taken by the model {by}")]
-pub struct Taken {
+pub struct NameTaken {
     /// The name: an id or an alias.
     pub name: ModelId,
     /// The model that it stands for.
@@ -92,7 +92,7 @@ pub enum RegisterError {
     Conflict(Box<CatalogEntry>),
     /// The id or an alias is taken.
     #[error(transparent)]
-    Taken(#[from] Taken),
+    Taken(#[from] NameTaken),
     /// There are as many models as there may be.
     #[error("there are {0} models already")]
     Full(usize),
@@ -121,7 +121,7 @@ pub enum UpdateError {
     Declared,
     /// An alias is taken.
     #[error(transparent)]
-    Taken(#[from] Taken),
+    Taken(#[from] NameTaken),
     /// The disk.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -152,7 +152,7 @@ pub enum DeleteError {
 pub enum DeclareError {
     /// An id or an alias is taken.
     #[error("models: {0}; give the declared model another id or alias, or delete the other one")]
-    Taken(#[from] Taken),
+    Taken(#[from] NameTaken),
     /// There would be more models than there may be.
     #[error("models: with those declared there would be more than {0} models; raise --max-models")]
     Full(usize),
@@ -161,7 +161,7 @@ pub enum DeclareError {
     Storage(#[from] StorageError),
 }
 
-impl OpenError {
+impl OpenCatalogError {
     /// What `error` says about the file at `path`.
     pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Self {
         let path = path.to_owned();

@@ -20,7 +20,7 @@ pub struct ListQuery {
     /// From the last to the first.
     pub descending: bool,
     /// Only what comes after this position.
-    pub after: Option<Position>,
+    pub after: Option<ListPosition>,
     /// Most entries of the page.
     pub limit: usize,
 }
@@ -50,7 +50,7 @@ pub enum ListOrder {
 
 /// Where a page ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct ListPosition {
     /// The last entry's time that the list is ordered by, in microseconds since 1970; 0 where it is ordered
     /// by id.
     pub key: i64,
@@ -60,11 +60,11 @@ pub struct Position {
 
 /// A part of a list.
 #[derive(Clone, Debug)]
-pub struct Page {
+pub struct ListPage {
     /// The entries.
     pub entries: Vec<CatalogEntry>,
     /// Where the next page begins; `None`: this is the last.
-    pub next: Option<Position>,
+    pub next: Option<ListPosition>,
     /// Entries on all pages together.
     pub total: u64,
 }
@@ -76,7 +76,7 @@ struct Sql {
 }
 
 /// The entries of a page.
-pub(super) fn page(connection: &Connection, query: &ListQuery) -> rusqlite::Result<Page> {
+pub(super) fn page(connection: &Connection, query: &ListQuery) -> rusqlite::Result<ListPage> {
     let mut sql = Sql::of(&query.filter);
     let total = sql.total(connection)?;
     let compared = if query.descending { "<" } else { ">" };
@@ -118,7 +118,7 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> rusqlite::Resu
     entries.truncate(query.limit);
     let last = entries.last().filter(|_| more);
     let next = last.map(|entry| query.order.position(entry));
-    Ok(Page {
+    Ok(ListPage {
         entries,
         next,
         total,
@@ -146,13 +146,13 @@ pub(super) fn ids(connection: &Connection, limit: Option<usize>) -> rusqlite::Re
 
 impl ListOrder {
     /// Where `entry` stands in a list in this order.
-    pub fn position(self, entry: &CatalogEntry) -> Position {
+    pub fn position(self, entry: &CatalogEntry) -> ListPosition {
         let time = match self {
             Self::Id => SystemTime::UNIX_EPOCH,
             Self::Created => entry.created,
             Self::Updated => entry.updated,
         };
-        Position {
+        ListPosition {
             key: row::micros(time),
             id: entry.id.clone(),
         }

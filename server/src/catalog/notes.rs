@@ -10,7 +10,7 @@ use std::{
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{Attempt, Learned, row::to_json};
+use super::{LearnedFacts, LoadAttempt, row::to_json};
 use crate::model::{ModelId, ModelKind, Suspension};
 
 /// Something about a model that nobody waits for to be on disk.
@@ -19,9 +19,9 @@ pub enum Note {
     /// The model is suspended, or no longer.
     Suspended(Option<Suspension>),
     /// What loads have taught so far.
-    Learned(Box<Learned>),
+    Learned(Box<LearnedFacts>),
     /// An attempt has ended. Takes away its own marker only.
-    AttemptEnded(Attempt),
+    AttemptEnded(LoadAttempt),
 }
 
 /// Notes that wait, by model.
@@ -32,8 +32,8 @@ pub(super) struct Notes(Mutex<HashMap<ModelId, Pending>>);
 #[derive(Debug, Default)]
 struct Pending {
     suspended: Option<Option<Suspension>>,
-    learned: Option<Box<Learned>>,
-    ended: Option<Attempt>,
+    learned: Option<Box<LearnedFacts>>,
+    ended: Option<LoadAttempt>,
 }
 
 impl Notes {

@@ -22,7 +22,7 @@ pub struct RequestKey {
 
 /// An answer that was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remembered {
+pub struct RememberedAnswer {
     /// Digest of the request.
     pub digest: [u8; 32],
     /// The answer, encoded.
@@ -30,7 +30,7 @@ pub struct Remembered {
 }
 
 /// An answer to be remembered with the change that it tells about.
-pub struct Remember {
+pub struct AnswerToRemember {
     /// The call.
     pub key: RequestKey,
     /// Digest of the request.
@@ -48,9 +48,9 @@ pub const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// How many are.
 pub const REMEMBERED: i64 = 10_000;
 
-impl fmt::Debug for Remember {
+impl fmt::Debug for AnswerToRemember {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remember")
+        f.debug_struct("AnswerToRemember")
             .field("key", &self.key)
             .finish_non_exhaustive()
     }
@@ -59,13 +59,13 @@ impl fmt::Debug for Remember {
 /// Remembers what `request` makes of `entry`.
 pub(super) fn remember(
     connection: &Connection,
-    request: Option<Remember>,
+    request: Option<AnswerToRemember>,
     entry: &CatalogEntry,
 ) -> rusqlite::Result<()> {
     let Some(request) = request else {
         return Ok(());
     };
-    let remembered = Remembered {
+    let remembered = RememberedAnswer {
         digest: request.digest,
         answer: (request.answer)(entry),
     };
@@ -76,7 +76,7 @@ pub(super) fn remember(
 pub(super) fn write(
     connection: &Connection,
     key: &RequestKey,
-    remembered: &Remembered,
+    remembered: &RememberedAnswer,
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
@@ -117,7 +117,7 @@ pub(super) fn forget(connection: &Connection) -> rusqlite::Result<()> {
 pub(super) fn read(
     connection: &Connection,
     key: &RequestKey,
-) -> rusqlite::Result<Option<Remembered>> {
+) -> rusqlite::Result<Option<RememberedAnswer>> {
     connection
         .prepare_cached(
             "SELECT digest, answer FROM requests WHERE method = ?1 AND principal = ?2 AND id = ?3 AND time >= ?4",
@@ -125,7 +125,7 @@ pub(super) fn read(
         .query_row(
             params![key.method, key.principal, key.id, oldest()],
             |row| {
-                Ok(Remembered {
+                Ok(RememberedAnswer {
                     digest: row.get(0)?,
                     answer: row.get(1)?,
                 })

@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{CatalogEntry, Origin, source_kind::SourceKind};
+use super::{CatalogEntry, ModelOrigin, source_kind::SourceKind};
 use crate::model::{Etag, ModelId, ModelKind, Spec};
 
 /// What [`read`] reads, of the table `models`.
@@ -29,7 +29,11 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<CatalogEntry> {
         spec: Arc::new(json(row, 2)?.ok_or_else(no_spec)?),
         version: row.get::<_, i64>(3)?.unsigned_abs(),
         etag: Etag(row.get(4)?),
-        origin: row.get_ref(5)?.as_str()?.parse().unwrap_or(Origin::Api),
+        origin: row
+            .get_ref(5)?
+            .as_str()?
+            .parse()
+            .unwrap_or(ModelOrigin::Api),
         created: time(row.get(6)?),
         updated: time(row.get(7)?),
         desired: row.get(8)?,

@@ -3,14 +3,14 @@
 use rusqlite::Connection;
 
 use super::{
-    Catalog, CatalogEntry, LoadRequest, RegisterError, Requested, StorageError, Taken,
+    Catalog, CatalogEntry, LoadRequest, NameTaken, RegisterError, RegisterOutcome, StorageError,
     change::Change, row,
 };
 use crate::model::Switch;
 
 /// What a switch that succeeded does besides moving the alias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved {
+pub struct AliasMove {
     /// The old model is no longer to be loaded.
     pub unload_old: bool,
 }
@@ -29,7 +29,7 @@ impl Catalog {
         &self,
         request: LoadRequest,
         make: impl FnOnce(&CatalogEntry) -> Switch + Send + 'static,
-    ) -> Result<(Requested, Switch), RegisterError> {
+    ) -> Result<(RegisterOutcome, Switch), RegisterError> {
         let capacity = self.0.capacity;
         let work = move |change: &mut Change<'_>| {
             let requested = change.request_load(request, capacity)?;
@@ -49,7 +49,7 @@ impl Catalog {
     pub async fn end_switch(
         &self,
         switch: &Switch,
-        moved: Option<Moved>,
+        moved: Option<AliasMove>,
     ) -> Result<(), RegisterError> {
         let switch = switch.clone();
         self.0
@@ -84,7 +84,7 @@ fn begin(connection: &Connection, switch: &Switch) -> rusqlite::Result<()> {
 fn end(
     change: &mut Change<'_>,
     switch: &Switch,
-    moved: Option<Moved>,
+    moved: Option<AliasMove>,
 ) -> Result<(), RegisterError> {
     if let Some(moved) = moved {
         move_alias(change, switch, moved)?;
@@ -111,12 +111,16 @@ fn end(
     Ok(())
 }
 
-fn move_alias(change: &mut Change<'_>, switch: &Switch, moved: Moved) -> Result<(), RegisterError> {
+fn move_alias(
+    change: &mut Change<'_>,
+    switch: &Switch,
+    moved: AliasMove,
+) -> Result<(), RegisterError> {
     if change.owner(&switch.to)?.as_ref() != Some(&switch.to) {
         return Err(RegisterError::Unknown(switch.to.clone()));
     }
     if change.owner(&switch.alias)?.as_ref() == Some(&switch.alias) {
-        return Err(Taken {
+        return Err(NameTaken {
             name: switch.alias.clone(),
             by: switch.alias.clone(),
         }

@@ -118,7 +118,7 @@ fn new(name: &str) -> NewEntry {
         id: id(name),
         spec: named(name),
         aliases: Vec::new(),
-        origin: Origin::Api,
+        origin: ModelOrigin::Api,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::model::HubSource;
 
 /// Files that are whole and can be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct RepositorySnapshot {
     /// The directory, or the GGUF file that was asked for.
     pub path: PathBuf,
     /// The commit that the revision stood for.
@@ -87,7 +87,7 @@ impl Repository {
         source: &HubSource,
         commit: String,
         files: Vec<HubFile>,
-    ) -> io::Result<Snapshot> {
+    ) -> io::Result<RepositorySnapshot> {
         let (repository, source) = (self.clone(), source.clone());
         off_thread(move || {
             for file in &files {
@@ -114,7 +114,7 @@ impl Repository {
         &self,
         source: &HubSource,
         evidence: Evidence,
-    ) -> Result<Option<Snapshot>, DownloadError> {
+    ) -> Result<Option<RepositorySnapshot>, DownloadError> {
         let (repository, source) = (self.clone(), source.clone());
         let find = move || Ok(repository.find_here(&source, evidence));
         off_thread(find)
@@ -122,7 +122,7 @@ impl Repository {
             .map_err(|error| DownloadError::storage(&self.root, &error))
     }
 
-    fn find_here(&self, source: &HubSource, evidence: Evidence) -> Option<Snapshot> {
+    fn find_here(&self, source: &HubSource, evidence: Evidence) -> Option<RepositorySnapshot> {
         let commit = self.commit(&source.revision)?;
         let names = if source.files.is_empty() {
             self.recorded(&commit).or_else(|| match evidence {
@@ -173,13 +173,13 @@ impl Repository {
                 .is_ok_and(|path| path.starts_with(&self.root) && path.is_file())
     }
 
-    fn snapshot(&self, source: &HubSource, commit: String) -> Snapshot {
+    fn snapshot(&self, source: &HubSource, commit: String) -> RepositorySnapshot {
         let directory = self.snapshot_dir(&commit);
         let path = match selection::gguf(&source.files) {
             Some(file) => directory.join(file),
             None => directory,
         };
-        Snapshot { path, commit }
+        RepositorySnapshot { path, commit }
     }
 
     fn snapshot_dir(&self, commit: &str) -> PathBuf {

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 /// The right to change the files of a repository.
-pub(super) type Turn = Arc<OwnedMutexGuard<()>>;
+pub(super) type RepositoryGuard = Arc<OwnedMutexGuard<()>>;
 
 /// A file that is being written.
 #[derive(Debug)]
@@ -82,17 +82,17 @@ const WRITE_QUEUE: usize = 4;
 const CHUNK: usize = 1 << 20;
 
 impl PartialFile {
-    /// Opens the part, or begins one. `turn` is held until the writer has ended.
+    /// Opens the part, or begins one. `guard` is held until the writer has ended.
     pub(super) async fn open(
         target: Target,
         writers: &TaskTracker,
-        turn: Turn,
+        guard: RepositoryGuard,
     ) -> Result<Self, PartialFileError> {
         let (orders, inbox) = mpsc::channel(WRITE_QUEUE);
         let (opened, len) = oneshot::channel();
         let mut writer = writers.spawn_blocking(move || {
             let ended = write(target, opened, inbox);
-            drop(turn);
+            drop(guard);
             ended
         });
         match len.await {

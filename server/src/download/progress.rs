@@ -7,7 +7,7 @@ use std::sync::{
 
 /// How far a download is. Clones look at the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Counters>);
+pub struct DownloadProgress(Arc<Counters>);
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -15,7 +15,7 @@ struct Counters {
     done: AtomicU64,
 }
 
-impl Progress {
+impl DownloadProgress {
     /// Bytes that are there, and bytes of all files, those included that were there before. `None` until
     /// that is known.
     pub fn bytes(&self) -> Option<(u64, u64)> {

@@ -10,11 +10,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    DownloadError, Progress,
+    DownloadError, DownloadProgress,
     cache::Repository,
     hub_client::{self, HubClient},
     listing::HubFile,
-    part::{PartialFile, PartialFileError, Target, Turn},
+    part::{PartialFile, PartialFileError, RepositoryGuard, Target},
 };
 use crate::model::HubSource;
 
@@ -24,9 +24,9 @@ pub(super) struct Transfer<'a> {
     pub(super) repository: &'a Repository,
     pub(super) source: &'a HubSource,
     pub(super) commit: &'a str,
-    pub(super) turn: &'a Turn,
+    pub(super) guard: &'a RepositoryGuard,
     pub(super) writers: &'a TaskTracker,
-    pub(super) progress: &'a Progress,
+    pub(super) progress: &'a DownloadProgress,
 }
 
 /// Why a file stopped coming.
@@ -52,7 +52,7 @@ impl Transfer<'_> {
             size: file.size,
             sha256: file.sha256().map(ToOwned::to_owned),
         };
-        let opened = PartialFile::open(target, self.writers, self.turn.clone()).await;
+        let opened = PartialFile::open(target, self.writers, self.guard.clone()).await;
         let mut part = opened.map_err(|error| self.stored(file, error))?;
         while part.len() < file.size {
             let before = part.len();

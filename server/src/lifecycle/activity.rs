@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::worker::{self, Reading};
+use crate::worker::{self, ProcessReading};
 
 /// What is seen of the work of one thing.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ impl ActivityTracker {
 
 impl ActivityTotals {
     /// Of a process.
-    pub(super) fn of(reading: &Reading) -> Self {
+    pub(super) fn of(reading: &ProcessReading) -> Self {
         Self {
             rss_file: reading.rss_file,
             read_chars: reading.read_chars,

@@ -21,7 +21,7 @@ use tokio::{
 use super::{fatal_prompt::FatalPrompt, slots::Slot};
 use crate::{
     model::{Failure, GenerationDefaults},
-    worker::Client,
+    worker::WorkerClient,
 };
 
 /// Lets requests through to a worker, or not.
@@ -191,7 +191,7 @@ impl Permit {
     }
 
     /// Calls to the worker.
-    pub fn client(&self) -> Client {
+    pub fn client(&self) -> WorkerClient {
         self.queue.client.clone()
     }
 

@@ -6,13 +6,13 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use crate::{
-    catalog::{Attempt, CatalogEntry},
+    catalog::{CatalogEntry, LoadAttempt},
     model::{Failure, LoadId, Status, SuspendCause},
 };
 
 /// What a driver is asked to do.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum DriverCommand {
     Load(Box<LoadCommand>),
     Unload(UnloadCommand),
     Evict(EvictCommand),
@@ -107,7 +107,7 @@ pub(super) struct LoadOrder {
     /// What ended earlier workers may be tried again.
     pub(super) forgive: bool,
     /// The server died in this attempt, which counts.
-    pub(super) crashed: Option<Attempt>,
+    pub(super) crashed: Option<LoadAttempt>,
 }
 
 impl UnloadCommand {

@@ -15,18 +15,19 @@ pub use find::{FindError, UnknownModel};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Limits, devices::Devices, engine::Engine, holders::Holders, load_slots::LoadSlots,
-    memory::Memory, model::Model, source::ModelRoots,
+    LifecycleLimits, built_in_engine::BuiltInEngine, devices::Devices, holders::Holders,
+    load_slots::LoadSlots, memory::MemoryAdmission, source::ModelRoots,
+    tracked_model::TrackedModel,
 };
 use crate::{
     catalog::Catalog,
     download::Downloads,
     model::ModelId,
     prepared::PreparedCache,
-    status::Hub,
+    status::EventLog,
     supervisor::{Supervisor, Tasks},
-    telemetry::model::ModelMetrics,
-    worker::{CommonConfig, Program, Spawner},
+    telemetry::model_metrics::ModelMetrics,
+    worker::{CommonConfig, Spawner, WorkerProgram},
 };
 
 /// What a fleet is made of.
@@ -34,13 +35,13 @@ pub struct Resources {
     /// What is registered.
     pub catalog: Catalog,
     /// Where transitions are published.
-    pub hub: Arc<Hub>,
+    pub event_log: Arc<EventLog>,
     /// Where models may be loaded from.
     pub roots: ModelRoots,
     /// Brings models from the hub.
     pub downloads: Arc<Downloads>,
     /// The worker program for models on the CPU.
-    pub program: Program,
+    pub program: WorkerProgram,
     /// Starts it.
     pub spawner: Spawner,
     /// Directory for sockets: private, and so short that socket paths fit.
@@ -50,11 +51,11 @@ pub struct Resources {
     /// What all workers get.
     pub worker_config: CommonConfig,
     /// What there is of memory.
-    pub memory: Memory,
+    pub memory: MemoryAdmission,
     /// The GPUs that models may be on.
     pub devices: Arc<Devices>,
     /// Limits and deadlines.
-    pub limits: Limits,
+    pub limits: LifecycleLimits,
     /// Watches the tasks.
     pub supervisor: Supervisor,
     /// Where loads, unloads and requests are recorded.
@@ -64,18 +65,18 @@ pub struct Resources {
 /// What all parts of the lifecycle share.
 pub(super) struct Context {
     pub(super) catalog: Catalog,
-    pub(super) hub: Arc<Hub>,
+    pub(super) event_log: Arc<EventLog>,
     pub(super) roots: ModelRoots,
     pub(super) downloads: Arc<Downloads>,
-    pub(super) program: Program,
+    pub(super) program: WorkerProgram,
     pub(super) spawner: Spawner,
     pub(super) runtime_dir: PathBuf,
-    pub(super) limits: Limits,
+    pub(super) limits: LifecycleLimits,
     pub(super) slots: LoadSlots,
     pub(super) tasks: Tasks,
-    pub(super) engine: Engine,
+    pub(super) engine: BuiltInEngine,
     pub(super) metrics: ModelMetrics,
-    pub(super) memory: Memory,
+    pub(super) memory: MemoryAdmission,
     pub(super) devices: Arc<Devices>,
     pub(super) holders: Holders,
     /// Held from the commit of what was asked for until its driver has heard of it.
@@ -86,7 +87,7 @@ pub(super) struct Context {
     /// Ends the drivers.
     pub(super) end_drivers: CancellationToken,
     pub(super) worker_config: Arc<CommonConfig>,
-    models: Mutex<BTreeMap<ModelId, Arc<Model>>>,
+    models: Mutex<BTreeMap<ModelId, Arc<TrackedModel>>>,
     /// Required models that have been neither READY nor FAILED since the start.
     unsettled: Mutex<BTreeSet<ModelId>>,
 }
@@ -96,7 +97,7 @@ impl Context {
     pub(super) fn new(resources: Resources) -> Arc<Self> {
         Arc::new(Self {
             catalog: resources.catalog,
-            hub: resources.hub,
+            event_log: resources.event_log,
             roots: resources.roots,
             downloads: resources.downloads,
             program: resources.program,
@@ -108,7 +109,7 @@ impl Context {
             ),
             limits: resources.limits,
             tasks: resources.supervisor.tasks(),
-            engine: Engine::default(),
+            engine: BuiltInEngine::default(),
             metrics: resources.metrics,
             memory: resources.memory,
             devices: resources.devices,
@@ -124,12 +125,12 @@ impl Context {
     }
 
     /// The model `id`, if it is tracked.
-    pub(super) fn model(&self, id: &ModelId) -> Option<Arc<Model>> {
+    pub(super) fn model(&self, id: &ModelId) -> Option<Arc<TrackedModel>> {
         self.models().get(id).cloned()
     }
 
     /// Whether `model` has a driver that goes on.
-    pub(super) fn is_driven(&self, model: &Model) -> bool {
+    pub(super) fn is_driven(&self, model: &TrackedModel) -> bool {
         !self.is_closing() && !model.commands.is_closed()
     }
 
@@ -139,12 +140,12 @@ impl Context {
     }
 
     /// The model that `name`, an id or an alias, stands for, if it is tracked.
-    pub(super) fn tracked(&self, name: &ModelId) -> Option<Arc<Model>> {
+    pub(super) fn tracked(&self, name: &ModelId) -> Option<Arc<TrackedModel>> {
         self.model(&self.catalog.resolve(name))
     }
 
     /// All models that are tracked, by id.
-    pub(super) fn all(&self) -> Vec<Arc<Model>> {
+    pub(super) fn all(&self) -> Vec<Arc<TrackedModel>> {
         self.models().values().cloned().collect()
     }
 
@@ -152,8 +153,8 @@ impl Context {
     pub(super) fn track(
         &self,
         id: &ModelId,
-        make: impl FnOnce() -> Arc<Model>,
-    ) -> Option<Arc<Model>> {
+        make: impl FnOnce() -> Arc<TrackedModel>,
+    ) -> Option<Arc<TrackedModel>> {
         let mut models = self.models();
         if self.is_closing() {
             return None;
@@ -180,7 +181,7 @@ impl Context {
     /// The model `id` has been READY or FAILED, or need not be any more.
     pub(super) fn settled(&self, id: &ModelId) {
         if self.unsettled().remove(id) {
-            self.hub.touch();
+            self.event_log.touch();
         }
     }
 
@@ -191,7 +192,7 @@ impl Context {
         }
     }
 
-    fn models(&self) -> MutexGuard<'_, BTreeMap<ModelId, Arc<Model>>> {
+    fn models(&self) -> MutexGuard<'_, BTreeMap<ModelId, Arc<TrackedModel>>> {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

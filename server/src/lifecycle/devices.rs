@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use super::{gpu::Gpu, memory::Memory};
+use super::{gpu::Gpu, memory::MemoryAdmission};
 use crate::{
     model::{Failure, ModelId, Reason, RequestedDevice},
-    system::{Device, DeviceReading, Driver, SystemMonitor},
+    system::{Device, DeviceReading, GpuDriver, SystemMonitor},
 };
 
 /// Chooses devices.
@@ -92,7 +92,7 @@ impl Devices {
         id: &ModelId,
         requested: &RequestedDevice,
         needs: impl Fn(&Gpu) -> Option<u64>,
-        memory: &Memory,
+        memory: &MemoryAdmission,
     ) -> Result<Option<(Gpu, PendingPlacement)>, Failure> {
         if self.is_for_cpu(requested) {
             return Ok(None);
@@ -114,7 +114,11 @@ impl Devices {
     }
 
     /// As [`Self::choose`], by the last reading and without waiting. `None` too when it cannot be told.
-    pub(super) fn likely(&self, requested: &RequestedDevice, memory: &Memory) -> Option<Gpu> {
+    pub(super) fn likely(
+        &self,
+        requested: &RequestedDevice,
+        memory: &MemoryAdmission,
+    ) -> Option<Gpu> {
         if self.is_for_cpu(requested) || !self.worker.installed {
             return None;
         }
@@ -122,7 +126,7 @@ impl Devices {
     }
 
     fn driver_is_absent(&self) -> bool {
-        matches!(self.system.devices().driver, Driver::Absent(_))
+        matches!(self.system.devices().driver, GpuDriver::Absent(_))
     }
 
     fn worker_is_missing(&self, requested: &RequestedDevice) -> Failure {
@@ -175,7 +179,7 @@ const UNRESPONSIVE: &str = "the NVIDIA driver does not answer; see what nvidia-s
 fn pick(
     requested: &RequestedDevice,
     reading: &DeviceReading,
-    memory: &Memory,
+    memory: &MemoryAdmission,
     pending: &PendingPlacements,
 ) -> Result<Option<Gpu>, Failure> {
     let devices = match usable(reading) {
@@ -214,15 +218,15 @@ fn expected_on(device: &Device, pending: &PendingPlacements) -> u64 {
 
 fn usable(reading: &DeviceReading) -> Result<&[Device], Missing> {
     match (&reading.driver, &reading.error) {
-        (Driver::Absent(why), _) => Err(Missing::Driver(format!(
+        (GpuDriver::Absent(why), _) => Err(Missing::Driver(format!(
             "the NVIDIA driver is missing ({DRIVER}: {why}); install the driver, in a container let the NVIDIA runtime \
              bring it, or give the model the device \"cpu\""
         ))),
-        (Driver::Broken(why), _) | (_, Some(why)) => Err(Missing::Answer(format!(
+        (GpuDriver::Broken(why), _) | (_, Some(why)) => Err(Missing::Answer(format!(
             "the NVIDIA driver does not work: {why}; see what nvidia-smi says"
         ))),
-        (Driver::Unresponsive, None) => Err(Missing::Answer(UNRESPONSIVE.to_owned())),
-        (Driver::Works, None) => Ok(&reading.devices),
+        (GpuDriver::Unresponsive, None) => Err(Missing::Answer(UNRESPONSIVE.to_owned())),
+        (GpuDriver::Works, None) => Ok(&reading.devices),
     }
 }
 

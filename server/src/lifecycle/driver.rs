@@ -5,12 +5,13 @@
 //! a command is always answered at once.
 //!
 //! Here is its loop. What it has is in `phases`, by where the model stands, `publication`, `timers` and `waiters`, which do
-//! not know it. The other modules below add to the [`Driver`] what it does: `commands`, `actions`, `publishing`, `placement`,
-//! `download`, `memory`, `observation` and `recovery` (from its own panics).
+//! not know it. The other modules below add to the [`ModelDriver`] what it does: `commands`, `actions`, `publishing`, `placement`,
+//! `download`, `spec`, `memory`, `observation`, `learning`, `suspension` and `recovery` (from its own panics).
 
 mod actions;
 mod commands;
 mod download;
+mod learning;
 mod memory;
 mod observation;
 mod phases;
@@ -18,6 +19,8 @@ mod placement;
 mod publication;
 mod publishing;
 mod recovery;
+mod spec;
+mod suspension;
 mod timers;
 mod waiters;
 
@@ -40,11 +43,11 @@ use self::{
 };
 use crate::{
     catalog::CatalogEntry,
-    download::Snapshot,
+    download::RepositorySnapshot,
     failpoint,
     lifecycle::{
-        command::Command, context::Context, fatal_prompt::PromptHistory, model::Model,
-        worker_monitor::WorkerMonitor, worker_session::Report,
+        command::DriverCommand, context::Context, fatal_prompt::PromptHistory,
+        tracked_model::TrackedModel, worker_monitor::WorkerMonitor, worker_task::WorkerReport,
     },
     model::{
         Failure, LoadId, Reason, Spec, Stage, Status,
@@ -54,10 +57,10 @@ use crate::{
 };
 
 /// Drives one model.
-struct Driver {
+struct ModelDriver {
     context: Arc<Context>,
-    model: Arc<Model>,
-    inbox: mpsc::Receiver<Command>,
+    model: Arc<TrackedModel>,
+    inbox: mpsc::Receiver<DriverCommand>,
     state: State,
     phase: Phase,
     publication: Publication,
@@ -84,7 +87,7 @@ struct LoadContext {
     /// What the engine was built from, or will be.
     spec: Arc<Spec>,
     /// What was downloaded for it.
-    snapshot: Option<Snapshot>,
+    snapshot: Option<RepositorySnapshot>,
     /// What happened to the prompts of engines that were built from the spec.
     prompts: PromptHistory,
 }
@@ -99,11 +102,11 @@ const LOADING_INTERVAL: Duration = Duration::from_millis(100);
 const SERVING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The model of `entry`, with a driver. `None` when the fleet is closed.
-pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<Model>> {
+pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<TrackedModel>> {
     context.track(&entry.id, || {
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
         let publisher = Publisher::new(
-            context.hub.clone(),
+            context.event_log.clone(),
             Status {
                 suspended: entry.suspended.clone(),
                 ..Status::unloaded(entry.id.clone())
@@ -111,8 +114,8 @@ pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<
         );
         let status = publisher.cell().clone();
         let metrics = context.metrics.clone();
-        let model = Arc::new(Model::new(entry.clone(), commands, metrics, status));
-        let driver = Driver::new(context.clone(), model.clone(), inbox, publisher);
+        let model = Arc::new(TrackedModel::new(entry.clone(), commands, metrics, status));
+        let driver = ModelDriver::new(context.clone(), model.clone(), inbox, publisher);
         let stuck = model.clone();
         context
             .tasks
@@ -121,11 +124,11 @@ pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<
     })
 }
 
-impl Driver {
+impl ModelDriver {
     fn new(
         context: Arc<Context>,
-        model: Arc<Model>,
-        inbox: mpsc::Receiver<Command>,
+        model: Arc<TrackedModel>,
+        inbox: mpsc::Receiver<DriverCommand>,
         publisher: Publisher,
     ) -> Self {
         let load = LoadContext::new(model.facts().entry.spec.clone());
@@ -177,11 +180,11 @@ impl Driver {
     /// Leaves no worker behind, not even one that an unload could not reap in time.
     async fn reap_worker(&mut self) {
         let worker = self.phase.worker_mut();
-        let Some(session) = worker.and_then(|worker| worker.session.as_mut()) else {
+        let Some(task) = worker.and_then(|worker| worker.task.as_mut()) else {
             return;
         };
-        session.kill();
-        let gone = async { while session.next().await.is_some() {} };
+        task.kill();
+        let gone = async { while task.next().await.is_some() {} };
         if tokio::time::timeout(self.context.limits.kill_timeout, gone)
             .await
             .is_err()
@@ -210,13 +213,13 @@ impl Driver {
         }
     }
 
-    fn handle_report(&mut self, report: Report) {
+    fn handle_report(&mut self, report: WorkerReport) {
         let Some(worker) = self.phase.worker_mut() else {
             return;
         };
         match report {
-            Report::Files(files) => self.model.files.store(Some(Arc::new(files))),
-            Report::Spawned { pid, heartbeat } => {
+            WorkerReport::Files(files) => self.model.files.store(Some(Arc::new(files))),
+            WorkerReport::Spawned { pid, heartbeat } => {
                 let device = worker.gpu.as_ref().map(|on| {
                     let system = self.context.devices.system().clone();
                     (system, on.gpu.uuid.clone())
@@ -225,24 +228,24 @@ impl Driver {
                 self.publication.edit().worker_pid = Some(pid);
                 self.publish_progress();
             }
-            Report::Inspected { inspection, client } => {
+            WorkerReport::Inspected { inspection, client } => {
                 worker.client = Some(*client);
                 worker.engine_concurrency = inspection.max_concurrency;
                 self.record_metadata(inspection.metadata.clone());
                 self.request_memory(inspection);
             }
-            Report::EngineBuilt(metadata) => {
+            WorkerReport::EngineBuilt(metadata) => {
                 self.record_metadata(*metadata);
                 self.apply(Event::EngineBuilt);
             }
-            Report::Warmed => {
+            WorkerReport::Warmed => {
                 let now = worker.monitor.as_mut().map(WorkerMonitor::memory_now);
                 self.settle_memory(now);
                 self.apply(Event::Warmed);
             }
-            Report::Fault(failure) => self.fail(failure),
-            Report::Exited(failure) => {
-                worker.session = None;
+            WorkerReport::Fault(failure) => self.fail(failure),
+            WorkerReport::Exited(failure) => {
+                worker.task = None;
                 self.record_prompts(&failure);
                 self.apply(Event::Exited {
                     failure,

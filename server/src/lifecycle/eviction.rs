@@ -10,10 +10,10 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::oneshot;
 
 use super::{
-    command::{Command, EvictCommand},
+    command::{DriverCommand, EvictCommand},
     context::Context,
     memory::Evict,
-    model::Model,
+    tracked_model::TrackedModel,
 };
 use crate::model::{ModelId, Spec, Stage, SuspendCause};
 
@@ -45,7 +45,7 @@ impl Evictor {
         }
     }
 
-    fn may_go(&self, model: &Model) -> bool {
+    fn may_go(&self, model: &TrackedModel) -> bool {
         let priority = model.facts().entry.spec.priority;
         model.status().stage == Stage::Ready
             && model.gate.idle_since().is_some()
@@ -81,7 +81,7 @@ impl Evict for Evictor {
                 idle: Duration::ZERO,
                 reply,
             };
-            let sent = model.commands.send(Command::Evict(command)).await;
+            let sent = model.commands.send(DriverCommand::Evict(command)).await;
             sent.is_ok() && evicted.await.unwrap_or(false)
         }
         .boxed()
@@ -89,7 +89,7 @@ impl Evict for Evictor {
 }
 
 /// Whether `model` may be evicted while nobody uses it.
-pub(super) fn may_be_evicted(context: &Context, model: &Model) -> bool {
+pub(super) fn may_be_evicted(context: &Context, model: &TrackedModel) -> bool {
     let Spec {
         pinned, required, ..
     } = *model.facts().entry.spec;

@@ -7,22 +7,24 @@ use futures::future::join_all;
 
 use super::{
     admission::Permit,
-    command::{Command, LoadTicket, UnloadCommand, UnloadReport},
+    command::{DriverCommand, LoadTicket, UnloadCommand, UnloadReport},
     context::{Context, FindError, Resources, UnknownModel},
+    history_sampler::HistorySampling,
     holders::Holder,
     loader::{LoadError, LoadOptions, Loader, UnloadError, UnloadOptions},
-    model::Model,
     pressure,
     reconciler::Reconciler,
     registry::{DeclarationError, Registry, RegistryError},
     routing::{AdmissionError, Admitted, ModelRequest, Router},
-    sampler::Sampling,
     session_id::SessionId,
     sessions::{self, HoldSession, Sessions, TooManySessions, UnknownSession},
     switch::{SwitchError, SwitchOptions, SwitchTicket, Switcher},
+    tracked_model::TrackedModel,
 };
 use crate::{
-    catalog::{Catalog, CatalogEntry, EntryChange, ListQuery, NewEntry, Remember, StorageError},
+    catalog::{
+        AnswerToRemember, Catalog, CatalogEntry, EntryChange, ListQuery, NewEntry, StorageError,
+    },
     model::{Etag, ModelId, Stage, Status, Switch},
     prepared::PreparedCache,
     supervisor::Tasks,
@@ -79,9 +81,14 @@ impl Fleet {
     pub async fn shutdown(&self) {
         self.close();
         let drain = self.context.limits.drain_timeout;
-        let unload = async |model: Arc<Model>| {
+        let unload = async |model: Arc<TrackedModel>| {
             let (command, report) = UnloadCommand::new(drain);
-            if model.commands.send(Command::Unload(command)).await.is_ok() {
+            if model
+                .commands
+                .send(DriverCommand::Unload(command))
+                .await
+                .is_ok()
+            {
                 // A driver that is gone has left no worker behind.
                 let _ = report.await;
             }
@@ -105,8 +112,8 @@ impl Fleet {
     }
 
     /// Restores the models' histories, then takes a sample of each model in every `interval`, with a task of `tasks`.
-    pub fn sample_history(&self, interval: Duration, tasks: &Tasks) -> Sampling {
-        Sampling::start(self.context.clone(), interval, tasks)
+    pub fn sample_history(&self, interval: Duration, tasks: &Tasks) -> HistorySampling {
+        HistorySampling::start(self.context.clone(), interval, tasks)
     }
 }
 
@@ -118,12 +125,12 @@ impl Fleet {
     }
 
     /// The model that `name`, an id or an alias, stands for, if it was loaded or asked for since the start.
-    pub fn tracked(&self, name: &ModelId) -> Option<Arc<Model>> {
+    pub fn tracked(&self, name: &ModelId) -> Option<Arc<TrackedModel>> {
         self.context.tracked(name)
     }
 
     /// All models that were loaded or asked for since the start, by id.
-    pub fn all(&self) -> Vec<Arc<Model>> {
+    pub fn all(&self) -> Vec<Arc<TrackedModel>> {
         self.context.all()
     }
 
@@ -162,7 +169,9 @@ impl Fleet {
 
     /// Where all models stand that have a worker or are about to get one, by id.
     pub fn active(&self) -> Vec<Status> {
-        self.context.hub.select(|status| status.stage.is_active())
+        self.context
+            .event_log
+            .select(|status| status.stage.is_active())
     }
 
     /// Who holds the model `id`.
@@ -187,7 +196,7 @@ impl Fleet {
 
     /// Whether every required model that is known to be one is READY.
     pub fn required_are_ready(&self) -> bool {
-        let ready = |model: &Arc<Model>| {
+        let ready = |model: &Arc<TrackedModel>| {
             !model.facts().entry.spec.required || model.status().stage == Stage::Ready
         };
         self.is_settled() && self.all().iter().all(ready)
@@ -326,7 +335,7 @@ impl Fleet {
     pub async fn create(
         &self,
         new: NewEntry,
-        request: Option<Remember>,
+        request: Option<AnswerToRemember>,
     ) -> Result<CatalogEntry, RegistryError> {
         self.registry.create(new, request).await
     }
@@ -341,7 +350,7 @@ impl Fleet {
         &self,
         id: &ModelId,
         change: EntryChange,
-        request: Option<Remember>,
+        request: Option<AnswerToRemember>,
     ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.registry.update(id, change, request).await
     }
@@ -361,7 +370,7 @@ impl Fleet {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-        request: impl FnOnce(Option<UnloadReport>) -> Option<Remember>,
+        request: impl FnOnce(Option<UnloadReport>) -> Option<AnswerToRemember>,
     ) -> Result<Option<UnloadReport>, RegistryError> {
         self.registry.delete(id, etag, force, request).await
     }

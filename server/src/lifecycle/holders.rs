@@ -1,7 +1,7 @@
 //! Who holds which models: sessions, and switches that are under way.
 //!
-//! Invariants: a model is in the map exactly as long as somebody holds it; holders are added in turn with
-//! orders only, so that what was checked in such a turn holds to its end. They may go at any time.
+//! Invariants: a model is in the map exactly as long as somebody holds it; holders are added under
+//! `desired_state_lock` only, so that what was checked under it holds as long. They may go at any time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

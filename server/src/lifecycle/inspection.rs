@@ -3,22 +3,22 @@
 //! Only workers read model files: one is started for the inspection alone and ends before it would build an
 //! engine, so that it takes no memory that anybody has to be admitted with.
 
-mod turns;
+mod queue;
 
 use std::{sync::Arc, time::Duration};
 
+use queue::InspectionQueue;
+pub use queue::TooManyReloads;
 use tokio::time::{Instant, timeout_at};
-use turns::InspectionTurns;
-pub use turns::TooManyReloads;
 
 use super::{
     context::Context,
     eviction::Evictor,
     memory::Need,
-    worker_session::{Report, WorkerLaunch, WorkerSession},
+    worker_task::{WorkerLaunch, WorkerReport, WorkerTask},
 };
 use crate::{
-    download::Progress,
+    download::DownloadProgress,
     model::{Failure, ModelId, Reason, Source, Spec},
     worker::{Inspection, ModelFiles},
 };
@@ -26,7 +26,7 @@ use crate::{
 /// Looks ahead of reloads, a few at the same time.
 pub(super) struct Inspector {
     context: Arc<Context>,
-    turns: Arc<InspectionTurns>,
+    queue: Arc<InspectionQueue>,
 }
 
 /// Why a model is not loaded anew.
@@ -40,22 +40,22 @@ pub(super) enum NoReload {
 
 impl Inspector {
     /// Inspections at the same time.
-    pub(super) const AT_ONCE: usize = turns::AT_ONCE;
+    pub(super) const AT_ONCE: usize = queue::AT_ONCE;
 
     pub(super) fn new(context: Arc<Context>) -> Self {
         Self {
             context,
-            turns: Arc::default(),
+            queue: Arc::default(),
         }
     }
 
     /// Whether the model `id` can be loaded as `spec` says once it has gone, as far as an inspection of its files
-    /// tells, and what there is of memory. Files of the hub are downloaded for it, and its turn is waited for, within
+    /// tells, and what there is of memory. Files of the hub are downloaded for it, and others are waited for, within
     /// `time`. Ends with the inspection, or when that takes too long; goes on when the caller stops waiting.
     ///
     /// # Errors
     ///
-    /// What the worker found, or why none could look; or that as many wait for their turn as may.
+    /// What the worker found, or why none could look; or that as many wait as may.
     pub(super) async fn inspect_ahead(
         &self,
         id: &ModelId,
@@ -65,13 +65,13 @@ impl Inspector {
     ) -> Result<(), NoReload> {
         let limit = TimeLimit::new(time);
         let (context, id, spec) = (self.context.clone(), id.clone(), spec.clone());
-        let turns = self.turns.clone();
+        let queue = self.queue.clone();
         let inspected = self.context.tasks.finish(async move {
-            let place = turns.queue_up().map_err(NoReload::TooMany)?;
+            let place = queue.join().map_err(NoReload::TooMany)?;
             let inspected = async {
                 let files = download(&context, &spec, &limit).await?;
-                let _turn = tokio::select! {
-                    turn = timeout_at(limit.end, place.turn()) => turn.map_err(|_| limit.no_turn())?,
+                let _permit = tokio::select! {
+                    permit = timeout_at(limit.end, place.permit()) => permit.map_err(|_| limit.not_inspected())?,
                     () = context.closing.cancelled() => return Err(unfinished(Reason::ShuttingDown)),
                 };
                 inspect(&context, &id, &spec, files, may_evict).await
@@ -110,7 +110,7 @@ impl TimeLimit {
         Failure::new(Reason::LoadTimeout, message)
     }
 
-    fn no_turn(&self) -> Failure {
+    fn not_inspected(&self) -> Failure {
         let message = format!(
             "the model's files were not inspected within {:.1} s: reloads of other models came first; load again, or \
              with a longer timeout",
@@ -130,7 +130,7 @@ async fn download(
         return Ok(None);
     };
     context.roots.locate(&spec.source).await?;
-    let progress = Progress::default();
+    let progress = DownloadProgress::default();
     let snapshot = tokio::select! {
         snapshot = timeout_at(limit.end, context.downloads.fetch(hub, &progress)) => snapshot,
         () = context.closing.cancelled() => return Err(unfinished(Reason::ShuttingDown)),
@@ -155,8 +155,8 @@ async fn inspect(
     let gpu = chosen.map(|(gpu, _)| gpu);
     let mut launch = WorkerLaunch::new(context, id, spec, gpu.as_ref());
     launch.config.files = files;
-    let session = WorkerSession::start(context, launch);
-    let inspection = wait_for_inspection(context, session).await?;
+    let task = WorkerTask::start(context, launch);
+    let inspection = wait_for_inspection(context, task).await?;
     let model = context.model(id);
     let learned = model.map(|model| model.facts().learned.clone());
     let (host, device) = context.known_need(spec, &learned.unwrap_or_default(), gpu.as_ref());
@@ -169,10 +169,10 @@ async fn inspect(
     context.memory.check_again(id, &need, &evictor).await
 }
 
-/// Waits for the verdict of `session`, and for its end.
+/// Waits for the verdict of `task`, and for its end.
 async fn wait_for_inspection(
     context: &Context,
-    mut session: WorkerSession,
+    mut task: WorkerTask,
 ) -> Result<Box<Inspection>, Failure> {
     let limits = &context.limits;
     let closing = context.closing.cancelled();
@@ -182,12 +182,12 @@ async fn wait_for_inspection(
     loop {
         let report = tokio::select! {
             () = &mut closing, if verdict.is_none() => Err(Reason::ShuttingDown),
-            report = timeout_at(deadline, session.next()) => report.map_err(|_| Reason::LoadStalled),
+            report = timeout_at(deadline, task.next()) => report.map_err(|_| Reason::LoadStalled),
         };
         let judged = match report {
-            Ok(Some(Report::Inspected { inspection, .. })) => Ok(inspection),
-            Ok(Some(Report::Fault(failure))) => Err(failure),
-            Ok(Some(Report::Exited(failure))) => return verdict.unwrap_or(Err(failure)),
+            Ok(Some(WorkerReport::Inspected { inspection, .. })) => Ok(inspection),
+            Ok(Some(WorkerReport::Fault(failure))) => Err(failure),
+            Ok(Some(WorkerReport::Exited(failure))) => return verdict.unwrap_or(Err(failure)),
             Ok(Some(_)) => continue,
             Ok(None) => return verdict.unwrap_or_else(|| Err(unfinished(Reason::WorkerDied))),
             Err(reason) => Err(unfinished(reason)),
@@ -198,7 +198,7 @@ async fn wait_for_inspection(
         }
         verdict.get_or_insert(judged);
         deadline = Instant::now() + limits.kill_timeout;
-        session.kill();
+        task.kill();
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) enum ReservationState {
 
 /// What models were seen to hold, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Others {
+pub(super) struct OtherModels {
     /// Those that are there.
     pub(super) staying: Vec<(ModelId, u64)>,
     /// Those that are going, whose memory may have come back already.
@@ -59,7 +59,7 @@ pub(super) struct Others {
 
 /// What to do about a model that wants in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(super) enum LedgerDecision {
     /// It fits.
     Fits,
     /// It fits once these have gone.
@@ -88,11 +88,16 @@ pub(super) fn with_headroom(need: u64) -> u64 {
 impl Ledger {
     /// Decides about a model that needs `need` bytes. `candidates` may be evicted for it, the first first;
     /// those that claim nothing here are of no help and stay.
-    pub(super) fn weigh(&self, need: u64, capacity: Capacity, candidates: &[ModelId]) -> Decision {
+    pub(super) fn weigh(
+        &self,
+        need: u64,
+        capacity: Capacity,
+        candidates: &[ModelId],
+    ) -> LedgerDecision {
         let want = with_headroom(need);
         let free = self.free(capacity);
         if want <= free {
-            return Decision::Fits;
+            return LedgerDecision::Fits;
         }
         let going = self.sum(|entry| match entry.state {
             ReservationState::Leaving => entry.measured,
@@ -101,7 +106,7 @@ impl Ledger {
         let leaving = going.saturating_add(self.departing);
         let mut soon = free.saturating_add(leaving);
         if want <= soon {
-            return Decision::Wait;
+            return LedgerDecision::Wait;
         }
         let mut evicted = Vec::new();
         for candidate in candidates {
@@ -110,14 +115,14 @@ impl Ledger {
                 evicted.push(candidate.clone());
             }
             if want <= soon {
-                return Decision::Evict(evicted);
+                return LedgerDecision::Evict(evicted);
             }
         }
         let unsettled = self.sum(LedgerEntry::unsettled);
         if want <= soon.saturating_add(unsettled) {
-            return Decision::Wait;
+            return LedgerDecision::Wait;
         }
-        Decision::Refused {
+        LedgerDecision::Refused {
             free,
             evictable: soon - free - leaving,
         }
@@ -153,7 +158,7 @@ impl Ledger {
     }
 
     /// What others than the model `id` were seen to hold.
-    pub(super) fn others(&self, id: &ModelId) -> Others {
+    pub(super) fn others(&self, id: &ModelId) -> OtherModels {
         let others = self.entries.iter().filter(|(other, _)| *other != id);
         let (leaving, staying): (Vec<_>, Vec<_>) =
             others.partition(|(_, entry)| entry.state == ReservationState::Leaving);
@@ -162,7 +167,7 @@ impl Ledger {
             held.map(|(other, entry)| (other.clone(), entry.measured))
                 .collect()
         };
-        Others {
+        OtherModels {
             staying: held(staying),
             leaving: held(leaving),
             departing: self.departing,

@@ -15,7 +15,7 @@ use tracing::Span;
 pub use unload::{UnloadError, UnloadOptions};
 
 use super::{
-    command::{Command, LoadCommand, LoadOrder, LoadTicket},
+    command::{DriverCommand, LoadCommand, LoadOrder, LoadTicket},
     context::{Context, UnknownModel},
     driver::track,
     inspection::{Inspector, NoReload, TooManyReloads},
@@ -24,7 +24,9 @@ use super::{
     source::SourceError,
 };
 use crate::{
-    catalog::{CatalogEntry, LoadRequest, OnConflict, RegisterError, Requested, StorageError},
+    catalog::{
+        CatalogEntry, LoadRequest, OnConflict, RegisterError, RegisterOutcome, StorageError,
+    },
     failpoint,
     model::{Failure, ModelId, Reason, Source, Spec, Stage},
 };
@@ -124,7 +126,7 @@ impl Loader {
     ) -> Result<LoadTicket, LoadError> {
         let replacement = self.prepare(name, &options).await?;
         failpoint::hold("load-order", Some(name.as_str())).await;
-        let turn = self.context.desired_state_lock.lock().await;
+        let guard = self.context.desired_state_lock.lock().await;
         if self.context.is_closing() {
             return Err(LoadError::ShuttingDown);
         }
@@ -151,7 +153,7 @@ impl Loader {
             }
             Err(error) => Err(error),
         };
-        drop(turn);
+        drop(guard);
         if let Some((holder, is_new)) = held {
             // A session may have ended before the model's driver heard of the load.
             let ended = !self.context.holders.of(&id).contains(&holder);
@@ -211,7 +213,7 @@ impl Loader {
             desired,
         };
         match self.context.catalog.request_load(request).await {
-            Ok(Requested { before, after }) => {
+            Ok(RegisterOutcome { before, after }) => {
                 self.context.announce(before.as_ref(), &after).await;
                 Ok(after)
             }
@@ -261,7 +263,10 @@ impl Loader {
             span: Span::current(),
             reply,
         };
-        let sent = model.commands.send(Command::Load(Box::new(command))).await;
+        let sent = model
+            .commands
+            .send(DriverCommand::Load(Box::new(command)))
+            .await;
         let answer = match sent {
             Ok(()) => ticket.await.ok(),
             Err(_) => None,

@@ -10,22 +10,22 @@ use std::{
 
 use futures::future::BoxFuture;
 pub(super) use ledgers::Need;
-use ledgers::{Capacities, Ledgers, Verdict};
+use ledgers::{AdmissionVerdict, Capacities, Ledgers};
 pub(super) use shortage::iec;
 use tokio::sync::watch;
 
 use super::{
     gpu::Gpu,
-    ledger::{Capacity, Others, ReservationState, with_headroom},
+    ledger::{Capacity, OtherModels, ReservationState, with_headroom},
 };
 use crate::{
-    model::{Failure, Memory as Bytes, ModelId, Reason},
+    model::{Failure, ModelId, ModelMemory as Bytes, Reason},
     system::{Device, DeviceReading, SystemInfo, SystemMonitor},
 };
 
 /// What there is of memory. Cheap to share.
 #[derive(Clone, Debug)]
-pub struct Memory(Arc<Inner>);
+pub struct MemoryAdmission(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -35,13 +35,13 @@ struct Inner {
     /// Changes with the ledgers.
     changes: watch::Sender<u64>,
     /// Held while somebody decides and evicts, so that no two make room at the expense of each other.
-    turn: tokio::sync::Mutex<()>,
+    admission: tokio::sync::Mutex<()>,
 }
 
 /// A model's reservation of memory, given up when dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
-    memory: Memory,
+    memory: MemoryAdmission,
     id: ModelId,
     /// UUID of the device that the model is on, if it is on one.
     device: Option<Arc<str>>,
@@ -50,7 +50,7 @@ pub(super) struct Reservation {
 /// What a dead worker held of a device's memory: until this is dropped, it is on its way back.
 #[derive(Debug)]
 pub(super) struct ReturningMemory {
-    memory: Memory,
+    memory: MemoryAdmission,
     device: Arc<str>,
     bytes: u64,
 }
@@ -66,7 +66,7 @@ pub(super) trait Evict: Send + Sync {
 
 /// How full the memory is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Fill {
+pub(super) struct MemoryFill {
     /// Share that is in use of what models may have, or of what the system has: the larger one. What is
     /// only promised is not in use, and what is going no longer.
     pub(super) share: f64,
@@ -80,7 +80,7 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a driver is waited for that is asked what a device has free.
 const DEVICE_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-impl Memory {
+impl MemoryAdmission {
     /// Memory as `system` sees it, limits of the container included; models may have at most `limit` bytes
     /// of the host's together, and of a device's what there is.
     pub fn new(system: Arc<SystemMonitor>, limit: Option<u64>) -> Self {
@@ -89,7 +89,7 @@ impl Memory {
             limit,
             ledgers: Mutex::default(),
             changes: watch::Sender::new(0),
-            turn: tokio::sync::Mutex::default(),
+            admission: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -109,21 +109,21 @@ impl Memory {
         loop {
             changes.mark_unchanged();
             match self.decide(&id, &need, &evictor).await? {
-                Verdict::Admitted => {
+                AdmissionVerdict::Admitted => {
                     return Ok(Reservation {
                         memory: self,
                         id,
                         device: need.device.map(|(gpu, _)| gpu.uuid),
                     });
                 }
-                Verdict::Evict(_) => {}
-                Verdict::Wait => {
+                AdmissionVerdict::Evict(_) => {}
+                AdmissionVerdict::Wait => {
                     // What is free also changes without the ledger.
                     let _ = tokio::time::timeout(RECHECK_INTERVAL, changes.changed()).await;
                 }
                 // What was read of the device may be older than the change.
-                Verdict::Refused(_) if changes.has_changed().unwrap_or(false) => {}
-                Verdict::Refused(shortage) => return Err(shortage.into()),
+                AdmissionVerdict::Refused(_) if changes.has_changed().unwrap_or(false) => {}
+                AdmissionVerdict::Refused(shortage) => return Err(shortage.into()),
             }
         }
     }
@@ -133,18 +133,18 @@ impl Memory {
         id: &ModelId,
         need: &Need,
         evictor: &impl Evict,
-    ) -> Result<Verdict, Failure> {
-        // Not in turn: a driver that hangs holds up only those who need it.
+    ) -> Result<AdmissionVerdict, Failure> {
+        // Before the lock: a driver that hangs holds up only those who need it.
         let device = match &need.device {
             Some((gpu, _)) => Some(self.device_capacity(gpu).await?),
             None => None,
         };
-        let _turn = self.0.turn.lock().await;
+        let _guard = self.0.admission.lock().await;
         let host = self.capacity();
         let candidates = evictor.candidates();
         let capacities = Capacities { host, device };
         let verdict = self.ledgers().decide(id, need, capacities, &candidates);
-        if let Verdict::Evict(ids) = &verdict {
+        if let AdmissionVerdict::Evict(ids) = &verdict {
             let message = format!(
                 "evicted to make room for {id}, which needs {}; load it again when there is room, or pin it",
                 need.in_words()
@@ -177,8 +177,10 @@ impl Memory {
         going.extend(evictor.candidates().into_iter().filter(|other| other != id));
         let capacities = Capacities { host, device };
         match self.ledgers().weigh(need, capacities, &going) {
-            Verdict::Refused(shortage) => Err(shortage.into()),
-            Verdict::Admitted | Verdict::Evict(_) | Verdict::Wait => Ok(()),
+            AdmissionVerdict::Refused(shortage) => Err(shortage.into()),
+            AdmissionVerdict::Admitted | AdmissionVerdict::Evict(_) | AdmissionVerdict::Wait => {
+                Ok(())
+            }
         }
     }
 
@@ -200,19 +202,19 @@ impl Memory {
     }
 
     /// What others than the model `id` hold of the device `uuid`.
-    pub(super) fn others_on(&self, uuid: &str, id: &ModelId) -> Others {
+    pub(super) fn others_on(&self, uuid: &str, id: &ModelId) -> OtherModels {
         self.ledgers().others_on(uuid, id)
     }
 
     /// How full it is.
-    pub(super) fn fill(&self) -> Fill {
+    pub(super) fn fill(&self) -> MemoryFill {
         let system = self.0.system.sample();
         let total = system.memory_total_bytes.max(1) as f64;
         let left = system.memory_available_bytes as f64 / total;
         let of_limit = self.0.limit.map_or(0.0, |limit| {
             self.ledgers().host.held() as f64 / limit.max(1) as f64
         });
-        Fill {
+        MemoryFill {
             share: of_limit.max(1.0 - left),
             left,
         }

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    command::Command,
+    command::DriverCommand,
     context::Context,
     eviction::Evictor,
     memory::{Evict, iec},
-    model::Model,
+    tracked_model::TrackedModel,
 };
 use crate::{
     model::{Failure, Reason},
@@ -57,7 +57,7 @@ pub(super) async fn relieve(context: Arc<Context>, probe: LivenessProbe) {
 
 /// Kills the worker that is the furthest beyond what it was admitted with, if one is.
 async fn kill_the_largest(context: &Context) {
-    let excess = |model: &Arc<Model>| {
+    let excess = |model: &Arc<TrackedModel>| {
         let held = model.status().memory?.host_bytes;
         let over = held
             .checked_sub(model.admitted()?)
@@ -80,5 +80,5 @@ async fn kill_the_largest(context: &Context) {
     tracing::error!(model = %model.id(), held, "killing a worker that outgrew its admission");
     let failure = Failure::new(Reason::InsufficientMemory, message);
     // A driver that is gone has no worker.
-    let _ = model.commands.send(Command::Terminate(failure)).await;
+    let _ = model.commands.send(DriverCommand::Terminate(failure)).await;
 }

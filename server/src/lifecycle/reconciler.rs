@@ -83,7 +83,7 @@ impl Reconciler {
                 self.context.catalog.note(&id, Note::AttemptEnded(attempt));
             }
             if self.context.model(&id).is_none() {
-                self.context.hub.suspended(&id, entry.suspended);
+                self.context.event_log.suspended(&id, entry.suspended);
             }
             self.context.settled(&id);
             return Ok(());

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     catalog::{
-        CatalogEntry, DeclareError, DeleteError, EntryChange, NewEntry, RegisterError, Remember,
-        StorageError, UpdateError,
+        AnswerToRemember, CatalogEntry, DeclareError, DeleteError, EntryChange, NewEntry,
+        RegisterError, StorageError, UpdateError,
     },
     model::{Etag, Failure, ModelId},
 };
@@ -89,14 +89,16 @@ impl Registry {
     pub(super) async fn create(
         &self,
         new: NewEntry,
-        request: Option<Remember>,
+        request: Option<AnswerToRemember>,
     ) -> Result<CatalogEntry, RegistryError> {
         self.check_open()?;
         self.loader.check_sources(&new.spec).await?;
         let entry = self.context.catalog.create(new, request).await?;
         self.context.announce(None, &entry).await;
         // No transition tells of it, as it does of a model that is registered by its load.
-        self.context.hub.spec_changed(&entry.id, entry.version);
+        self.context
+            .event_log
+            .spec_changed(&entry.id, entry.version);
         Ok(entry)
     }
 
@@ -121,7 +123,7 @@ impl Registry {
         &self,
         id: &ModelId,
         change: EntryChange,
-        request: Option<Remember>,
+        request: Option<AnswerToRemember>,
     ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.check_change(&change).await?;
         // Under the desired-state lock: none that was checked meets another entry than it saw.
@@ -164,7 +166,7 @@ impl Registry {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-        request: impl FnOnce(Option<UnloadReport>) -> Option<Remember>,
+        request: impl FnOnce(Option<UnloadReport>) -> Option<AnswerToRemember>,
     ) -> Result<Option<UnloadReport>, RegistryError> {
         let refused = |error| RegistryError::Delete(id.clone(), error);
         self.check_open()?;
@@ -172,7 +174,7 @@ impl Registry {
         let mut unloads = 0;
         loop {
             // No load comes between the end of the driver and that of the entry.
-            let turn = self.context.desired_state_lock.lock().await;
+            let guard = self.context.desired_state_lock.lock().await;
             // Nothing is ended or unloaded for a call that is refused then.
             let checked = self
                 .context
@@ -187,10 +189,10 @@ impl Registry {
                     .delete(id, etag, force, request(report))
                     .await;
                 deleted.map_err(refused)?;
-                self.context.hub.remove(id);
+                self.context.event_log.remove(id);
                 return Ok(report);
             }
-            drop(turn);
+            drop(guard);
             if !force || unloads == MAX_UNLOADS {
                 return Err(RegistryError::Loaded(id.clone()));
             }

@@ -14,8 +14,8 @@ use super::{
     admission::{Permit, Refusal},
     context::{Context, FindError, UnknownModel},
     loader::Loader,
-    model::Model,
     switch::Switcher,
+    tracked_model::TrackedModel,
     usage::{Operation, RequestRecord},
 };
 use crate::{
@@ -173,7 +173,7 @@ impl Router {
         &self,
         name: &ModelId,
         operation: Option<Operation>,
-    ) -> Result<Arc<Model>, AdmissionError> {
+    ) -> Result<Arc<TrackedModel>, AdmissionError> {
         if let Some(model) = self.context.tracked(name) {
             check_kind(kind_of(&model), operation)?;
             self.check_not_replaced(&model)?;
@@ -201,7 +201,7 @@ impl Router {
     }
 
     /// Refuses what would bring `model` back while a switch has unloaded it to make room for another.
-    fn check_not_replaced(&self, model: &Model) -> Result<(), AdmissionError> {
+    fn check_not_replaced(&self, model: &TrackedModel) -> Result<(), AdmissionError> {
         if model.status().stage == Stage::Ready {
             return Ok(());
         }
@@ -220,10 +220,10 @@ impl Router {
     /// have moved, or it may have been evicted, while the request was on its way.
     async fn instead_of(
         &self,
-        model: &Model,
+        model: &TrackedModel,
         name: &ModelId,
         operation: Option<Operation>,
-    ) -> Result<Option<Arc<Model>>, AdmissionError> {
+    ) -> Result<Option<Arc<TrackedModel>>, AdmissionError> {
         if self.context.catalog.resolve(name) != *model.id() {
             return self.model_for(name, operation).await.map(Some);
         }
@@ -242,7 +242,7 @@ impl Router {
 
     fn answer(
         &self,
-        model: &Model,
+        model: &TrackedModel,
         answer: Result<Permit, Refusal>,
     ) -> Result<Permit, AdmissionError> {
         match answer {
@@ -278,7 +278,7 @@ impl AdmissionError {
 }
 
 /// What a caller hears of a model whose gate is closed.
-fn closed(model: &Model) -> AdmissionError {
+fn closed(model: &TrackedModel) -> AdmissionError {
     let status = model.status();
     let name = model.id().clone();
     if status.stage.is_loading() || status.next_load.is_some() {
@@ -303,7 +303,7 @@ fn closed(model: &Model) -> AdmissionError {
 
 /// Whether a request may load `model`. One that has failed is not tried again and again, unless there was
 /// just no room for it.
-fn may_load_on_demand(model: &Model) -> bool {
+fn may_load_on_demand(model: &TrackedModel) -> bool {
     let status = model.status();
     let starved = |failure: &Failure| failure.reason == Reason::InsufficientMemory;
     let given_up = status.stage == Stage::Failed && !status.failure.as_ref().is_some_and(starved);
@@ -311,7 +311,7 @@ fn may_load_on_demand(model: &Model) -> bool {
 }
 
 /// What a model is for, as its spec or, while it is READY, its files say.
-fn kind_of(model: &Model) -> Option<ModelKind> {
+fn kind_of(model: &TrackedModel) -> Option<ModelKind> {
     let facts = model.facts();
     match model.status().stage {
         Stage::Ready => facts.learned.metadata.kind,

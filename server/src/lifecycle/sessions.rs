@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    command::{Command, UnloadCommand},
+    command::{DriverCommand, UnloadCommand},
     context::Context,
     holders::Holder,
     session_id::{SessionId, SessionName},
@@ -243,7 +243,7 @@ pub(super) fn release_hold(context: &Arc<Context>, model: &ModelId, holder: &Hol
     context.tasks.background("session-end", async move {
         if unwanted
             .commands
-            .send(Command::Unload(command))
+            .send(DriverCommand::Unload(command))
             .await
             .is_ok()
         {

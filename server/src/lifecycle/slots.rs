@@ -39,8 +39,8 @@ struct QueueTicket<R: Ord + Copy> {
 }
 
 /// What whoever asks for a place gets.
-enum Turn<R: Ord + Copy> {
-    Come(Slot<R>),
+enum QueueOutcome<R: Ord + Copy> {
+    Taken(Slot<R>),
     Waiting(QueueTicket<R>, oneshot::Receiver<Slot<R>>),
 }
 
@@ -87,12 +87,12 @@ impl<R: Ord + Copy> Slots<R> {
         R: Send + Sync + 'static,
     {
         let slots = self.clone();
-        let mut turn = slots.queue_up(rank);
+        let mut outcome = slots.queue_up(rank);
         async move {
             loop {
-                match turn {
-                    Turn::Come(slot) => return slot,
-                    Turn::Waiting(ticket, slot) => {
+                match outcome {
+                    QueueOutcome::Taken(slot) => return slot,
+                    QueueOutcome::Waiting(ticket, slot) => {
                         let slot = slot.await;
                         drop(ticket);
                         // The sender is kept until it is used.
@@ -101,24 +101,24 @@ impl<R: Ord + Copy> Slots<R> {
                         }
                     }
                 }
-                turn = slots.queue_up(rank);
+                outcome = slots.queue_up(rank);
             }
         }
     }
 
     /// A place, or else a place in the queue.
-    fn queue_up(self: &Arc<Self>, rank: R) -> Turn<R> {
+    fn queue_up(self: &Arc<Self>, rank: R) -> QueueOutcome<R> {
         let mut queue = self.lock();
         if queue.taken < queue.places {
             queue.taken += 1;
-            return Turn::Come(Slot(self.clone()));
+            return QueueOutcome::Taken(Slot(self.clone()));
         }
         let position = (Reverse(rank), queue.arrivals);
         queue.arrivals += 1;
         let (sender, slot) = oneshot::channel();
         queue.waiting.insert(position, sender);
         let slots = self.clone();
-        Turn::Waiting(QueueTicket { slots, position }, slot)
+        QueueOutcome::Waiting(QueueTicket { slots, position }, slot)
     }
 
     /// Who is next, or nobody; then the place is free.

@@ -18,7 +18,7 @@ use super::{
     loader::{LoadError, LoadOptions, Loader},
 };
 use crate::{
-    catalog::{CatalogEntry, LoadRequest, OnConflict, Requested, StorageError},
+    catalog::{CatalogEntry, LoadRequest, OnConflict, RegisterOutcome, StorageError},
     model::{
         Failure, ModelId, Reason, Spec, Stage, Switch, SwitchId, SwitchOutcome, SwitchStrategy,
     },
@@ -97,7 +97,7 @@ impl Switcher {
     ) -> Result<SwitchTicket, SwitchError> {
         self.check_switch(alias, to, &options).await?;
         // Under the desired-state lock: what was found so is so until all of it is written.
-        let turn = self.context.desired_state_lock.lock().await;
+        let guard = self.context.desired_state_lock.lock().await;
         self.check_alias(alias).await?;
         let spec = self.loader.spec_to_load(to, options.spec.clone()).await;
         let request = LoadRequest {
@@ -118,7 +118,7 @@ impl Switcher {
             Ok(begun) => begun,
             Err(error) => return Err(self.loader.not_registered(error).await.into()),
         };
-        let Requested { before, after: to } = requested;
+        let RegisterOutcome { before, after: to } = requested;
         self.context.announce(before.as_ref(), &to).await;
         self.switches.put(&switch);
         let estimate = self.estimate(&to);
@@ -130,8 +130,8 @@ impl Switcher {
             options.drain_timeout,
             options.timeout,
         );
-        drop(turn);
-        self.context.hub.switched(switch.clone());
+        drop(guard);
+        self.context.event_log.switched(switch.clone());
         self.context.tasks.background("switch", job.carry_out());
         Ok(SwitchTicket { switch, estimate })
     }

@@ -23,13 +23,13 @@ use history::History;
 pub use latency::Latency;
 use recent::Recent;
 pub use record::{Operation, RequestRecord};
-pub use sample::Sample;
+pub use sample::HistorySample;
 use token_ring::TokenRing;
 use window::{Observation, Tally, WINDOW_SECONDS, Window};
 
 use crate::{
-    model::{Memory, ModelId},
-    telemetry::model::ModelMetrics,
+    model::{ModelId, ModelMemory},
+    telemetry::model_metrics::ModelMetrics,
 };
 
 /// Counts what a model does.
@@ -81,7 +81,7 @@ pub struct UsageReport {
     pub totals: Totals,
     /// In the second that is not over and the 59 before it; in less, where the model is not known for so
     /// long.
-    pub last_minute: Sample,
+    pub last_minute: HistorySample,
     /// From admission to the first token, of the last requests.
     pub first_token: Option<Latency>,
     /// Between tokens, averaged over each request, of the last requests.
@@ -123,23 +123,23 @@ impl Usage {
     }
 
     /// What was counted so far and in the last minute, of a model that now holds `memory`.
-    pub fn report(&self, memory: Option<Memory>) -> UsageReport {
+    pub fn report(&self, memory: Option<ModelMemory>) -> UsageReport {
         self.report_at(Instant::now(), SystemTime::now(), memory)
     }
 
     /// The samples of a day, oldest first.
-    pub fn history(&self) -> Vec<Sample> {
+    pub fn history(&self) -> Vec<HistorySample> {
         self.lock().history.all()
     }
 
     /// Puts samples that an earlier run of the server has taken before those of this one.
-    pub fn restore(&self, earlier: Vec<Sample>) {
+    pub fn restore(&self, earlier: Vec<HistorySample>) {
         self.lock().history.restore(earlier, SystemTime::now());
     }
 
     /// Adds what was done since the last sample to the history, which is given back too. Nothing is added
     /// when nothing was done and the model has no worker, whose `memory` is told then.
-    pub fn sample(&self, memory: Option<Memory>) -> Option<Sample> {
+    pub fn sample(&self, memory: Option<ModelMemory>) -> Option<HistorySample> {
         self.sample_at(Instant::now(), SystemTime::now(), memory)
     }
 
@@ -155,7 +155,7 @@ impl Usage {
         counters.window.add(second, observation);
     }
 
-    fn report_at(&self, at: Instant, wall: SystemTime, memory: Option<Memory>) -> UsageReport {
+    fn report_at(&self, at: Instant, wall: SystemTime, memory: Option<ModelMemory>) -> UsageReport {
         let known = at - self.epoch;
         let whole = Duration::from_secs((WINDOW_SECONDS - 1).into());
         let covered = whole + Duration::from_nanos(known.subsec_nanos().into());
@@ -164,12 +164,12 @@ impl Usage {
         counters.window.expire(second);
         let counts = counters.window.counts();
         let (first_token, per_token) = counters.window.latencies();
-        let last_minute = Sample {
+        let last_minute = HistorySample {
             first_token,
             per_token,
             completion_tokens: self.tokens.window(second),
             memory,
-            ..Sample::of(counts)
+            ..HistorySample::of(counts)
         };
         UsageReport {
             totals: Totals {
@@ -182,17 +182,22 @@ impl Usage {
         }
     }
 
-    fn sample_at(&self, at: Instant, wall: SystemTime, memory: Option<Memory>) -> Option<Sample> {
+    fn sample_at(
+        &self,
+        at: Instant,
+        wall: SystemTime,
+        memory: Option<ModelMemory>,
+    ) -> Option<HistorySample> {
         let mut counters = self.lock();
         let total = self.tokens.total();
         let stretch = std::mem::take(&mut counters.stretch);
         let (first_token, per_token) = stretch.latencies();
-        let sample = Sample {
+        let sample = HistorySample {
             first_token,
             per_token,
             completion_tokens: total - counters.sampled_tokens,
             memory,
-            ..Sample::of(stretch.counts)
+            ..HistorySample::of(stretch.counts)
         };
         let sample = sample.ending(wall, at - counters.sampled);
         counters.sampled = at;

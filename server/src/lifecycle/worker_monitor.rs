@@ -14,14 +14,14 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Limits,
+    LifecycleLimits,
     activity::{ActivityTotals, ActivityTracker, Observation},
     admission::Occupancy,
 };
 use crate::{
-    model::{Failure, KvBlocks, Memory, Pace, Reason},
+    model::{Failure, KvBlocks, ModelMemory, Pace, Reason},
     system::SystemMonitor,
-    worker::{EngineStats, Inspection, ProgressMeasure, Reading},
+    worker::{EngineStats, Inspection, ProcessReading, ProgressMeasure},
 };
 
 /// Watches one worker.
@@ -31,7 +31,7 @@ pub(super) struct WorkerMonitor {
     heartbeat: WorkerHeartbeat,
     /// Where the device is read that the worker is on, and its UUID.
     device: Option<(Arc<SystemMonitor>, Arc<str>)>,
-    last: Reading,
+    last: ProcessReading,
     load: ActivityTracker,
     /// The worker as a whole, since it was heard of last.
     process: ActivityTracker,
@@ -48,7 +48,7 @@ pub(super) struct WorkerMonitor {
 struct Weights {
     measure: Option<ProgressMeasure>,
     total: u64,
-    baseline: Option<(Reading, Instant)>,
+    baseline: Option<(ProcessReading, Instant)>,
 }
 
 /// What the worker says of its engine.
@@ -86,7 +86,7 @@ impl WorkerMonitor {
         heartbeat: WorkerHeartbeat,
         device: Option<(Arc<SystemMonitor>, Arc<str>)>,
     ) -> Self {
-        let reading = Reading::take(pid).unwrap_or_default();
+        let reading = ProcessReading::take(pid).unwrap_or_default();
         let tracker = || ActivityTracker::new(ActivityTotals::of(&reading));
         Self {
             pid,
@@ -104,7 +104,7 @@ impl WorkerMonitor {
 
     /// The worker is about to read what it has inspected.
     pub(super) fn begin_load(&mut self, inspection: &Inspection) {
-        let baseline = Reading::take(self.pid).map(|reading| (reading, Instant::now()));
+        let baseline = ProcessReading::take(self.pid).map(|reading| (reading, Instant::now()));
         self.weights = Some(Weights {
             measure: inspection.progress_measure,
             total: inspection.weight_bytes,
@@ -119,7 +119,7 @@ impl WorkerMonitor {
 
     /// Looks at the worker.
     pub(super) fn observe(&mut self) {
-        let Some(reading) = Reading::take(self.pid) else {
+        let Some(reading) = ProcessReading::take(self.pid) else {
             return;
         };
         self.last = reading;
@@ -127,7 +127,7 @@ impl WorkerMonitor {
     }
 
     /// Takes note of whether the worker moved in its load, as of the last look.
-    pub(super) fn follow_load(&mut self, limits: &Limits) {
+    pub(super) fn follow_load(&mut self, limits: &LifecycleLimits) {
         let observation = Observation {
             reads: true,
             device: self.device_works(),
@@ -137,7 +137,7 @@ impl WorkerMonitor {
     }
 
     /// Takes note of whether the worker moved, and its engine for those who wait for it, as of the last look.
-    pub(super) fn follow_service(&mut self, occupancy: &Occupancy, limits: &Limits) {
+    pub(super) fn follow_service(&mut self, occupancy: &Occupancy, limits: &LifecycleLimits) {
         let limit = limits.hang_timeout;
         let LatestStats { reports, engine } = self.heartbeat.stats();
         if reports == self.reports {
@@ -218,12 +218,12 @@ impl WorkerMonitor {
     }
 
     /// What the worker holds, as of the last look.
-    pub(super) fn memory(&self) -> Memory {
+    pub(super) fn memory(&self) -> ModelMemory {
         self.last.memory
     }
 
     /// Looks, and gives what the worker holds now.
-    pub(super) fn memory_now(&mut self) -> Memory {
+    pub(super) fn memory_now(&mut self) -> ModelMemory {
         self.observe();
         self.last.memory
     }
@@ -257,13 +257,13 @@ impl WorkerMonitor {
         self.heartbeat.engine().pace
     }
 
-    fn stall_limit(&self, limits: &Limits) -> Duration {
+    fn stall_limit(&self, limits: &LifecycleLimits) -> Duration {
         let gib = self.weight_bytes() as f64 / f64::from(1 << 30);
         limits.stall_timeout + limits.stall_timeout_per_gib.mul_f64(gib)
     }
 
     /// The failure of a load that no longer moves.
-    pub(super) fn stalled(&self, limits: &Limits) -> Option<Failure> {
+    pub(super) fn stalled(&self, limits: &LifecycleLimits) -> Option<Failure> {
         let inactive_for = self.load.inactive_for();
         (inactive_for > self.stall_limit(limits)).then(|| {
             let message = format!(

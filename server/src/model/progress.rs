@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
     /// What is being done.
-    pub phase: Phase,
+    pub phase: LoadPhase,
     /// Bytes of the model's files that were seen to be read in this phase.
     pub bytes_done: u64,
     /// Bytes of the model's files; 0 when not known yet.
@@ -20,7 +20,7 @@ pub struct Progress {
 /// Steps of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the variants are those of hangar.v1.LoadPhase")]
-pub enum Phase {
+pub enum LoadPhase {
     Pending,
     Downloading,
     Starting,
@@ -57,7 +57,7 @@ impl ProgressMeter {
     /// A load that waits for its slot.
     pub fn new() -> Self {
         let current = Progress {
-            phase: Phase::Pending,
+            phase: LoadPhase::Pending,
             bytes_done: 0,
             bytes_total: 0,
             fraction: 0.0,
@@ -76,13 +76,13 @@ impl ProgressMeter {
     }
 
     /// Enters `phase`, in which `bytes_total` bytes are to be read.
-    pub fn enter(&mut self, phase: Phase, bytes_total: u64) {
-        let floor = if phase == Phase::Warming {
+    pub fn enter(&mut self, phase: LoadPhase, bytes_total: u64) {
+        let floor = if phase == LoadPhase::Warming {
             LOADING_SHARE
         } else {
             0.0
         };
-        let bytes_done = if phase == Phase::Warming {
+        let bytes_done = if phase == LoadPhase::Warming {
             bytes_total
         } else {
             0
@@ -108,7 +108,7 @@ impl ProgressMeter {
         } else {
             done as f64 / total as f64
         };
-        let downloading = before.phase == Phase::Downloading;
+        let downloading = before.phase == LoadPhase::Downloading;
         self.downloads |= downloading && done < total;
         let (from, to) = self.span();
         let done_of_load = from + share * (to - from);
@@ -132,7 +132,7 @@ impl ProgressMeter {
             0.0
         };
         match self.current.phase {
-            Phase::Downloading => (0.0, downloaded),
+            LoadPhase::Downloading => (0.0, downloaded),
             _ => (downloaded, LOADING_SHARE),
         }
     }
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn no_estimate_before_anything_was_observed() {
         let mut meter = ProgressMeter::new();
-        meter.enter(Phase::Loading, 1000);
+        meter.enter(LoadPhase::Loading, 1000);
         assert_eq!(
             meter
                 .observe(50, Duration::from_secs(1))
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn an_unchanged_reading_is_not_reported() {
         let mut meter = ProgressMeter::new();
-        meter.enter(Phase::Loading, 1000);
+        meter.enter(LoadPhase::Loading, 1000);
         assert!(meter.observe(100, Duration::from_secs(1)).is_some());
         assert!(meter.observe(100, Duration::from_secs(2)).is_none());
         assert!(meter.observe(90, Duration::from_secs(3)).is_none());
@@ -179,23 +179,23 @@ mod tests {
     fn a_download_counts_for_what_had_to_be_downloaded() {
         let second = Duration::from_secs(1);
         let mut meter = ProgressMeter::new();
-        meter.enter(Phase::Downloading, 1000);
+        meter.enter(LoadPhase::Downloading, 1000);
         meter.observe(500, Duration::ZERO);
         assert_eq!((meter.current().fraction, meter.current().eta), (0.4, None));
         // 250 bytes are 0.2 of the load: the 0.4 that are left take twice as long.
         let eta = meter.observe(750, second).and_then(|p| p.eta);
         assert_eq!(eta.map(|eta| eta.as_millis()), Some(2000));
         meter.observe(1000, second * 2);
-        meter.enter(Phase::Loading, 900);
+        meter.enter(LoadPhase::Loading, 900);
         assert_eq!(meter.current().fraction, 0.8);
         meter.observe(450, second);
         assert!((meter.current().fraction - 0.875).abs() < 1e-9);
 
         let mut meter = ProgressMeter::new();
-        meter.enter(Phase::Downloading, 1000);
+        meter.enter(LoadPhase::Downloading, 1000);
         meter.observe(1000, second);
         assert_eq!(meter.current().fraction, 0.0);
-        meter.enter(Phase::Loading, 1000);
+        meter.enter(LoadPhase::Loading, 1000);
         meter.observe(500, second);
         assert_eq!(meter.current().fraction, 0.475);
     }
@@ -208,12 +208,12 @@ mod tests {
             retry_at in 0usize..50,
         ) {
             let mut meter = ProgressMeter::new();
-            meter.enter(Phase::Loading, total);
+            meter.enter(LoadPhase::Loading, total);
             let mut last = 0.0;
             for (step, (bytes, secs)) in readings.into_iter().enumerate() {
                 if step == retry_at {
-                    meter.enter(Phase::Pending, 0);
-                    meter.enter(Phase::Loading, total);
+                    meter.enter(LoadPhase::Pending, 0);
+                    meter.enter(LoadPhase::Loading, total);
                 }
                 meter.observe(bytes, Duration::from_secs(secs));
                 let now = meter.current();
@@ -221,7 +221,7 @@ mod tests {
                 prop_assert!(now.bytes_done <= now.bytes_total);
                 last = now.fraction;
             }
-            meter.enter(Phase::Warming, total);
+            meter.enter(LoadPhase::Warming, total);
             prop_assert!(meter.current().fraction >= last && meter.current().fraction < 1.0);
         }
     }

@@ -28,7 +28,7 @@ pub struct Status {
     /// Why, where something went wrong.
     pub failure: Option<Failure>,
     /// What the worker holds.
-    pub memory: Option<Memory>,
+    pub memory: Option<ModelMemory>,
     /// How full the engine's KV cache is, where it is kept in blocks.
     pub kv_blocks: Option<KvBlocks>,
     /// The worker's process id.
@@ -91,7 +91,7 @@ pub enum Stage {
 
 /// What a worker holds, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
+pub struct ModelMemory {
     /// Anonymous and shared memory and swap of its process.
     pub host_bytes: u64,
     /// Device memory.
@@ -114,7 +114,7 @@ pub struct KvBlocks {
     missing_docs,
     reason = "the fields are those of hangar.v1.ModelMetadata"
 )]
-pub struct Metadata {
+pub struct ModelMetadata {
     pub architecture: String,
     pub model_name: String,
     pub base_model: String,

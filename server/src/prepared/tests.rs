@@ -23,7 +23,7 @@ fn cache(root: &Path, limit: u64) -> Arc<PreparedCache> {
     PreparedCache::open(root.to_path_buf(), limit).expect("a cache")
 }
 
-fn lease(cache: &Arc<PreparedCache>, key: &str) -> Lease {
+fn lease(cache: &Arc<PreparedCache>, key: &str) -> PreparedLease {
     let model = ModelId::parse("m").expect("an id");
     let lease = cache.lease(&model, 7, key);
     lease.expect("a lease")

@@ -5,7 +5,7 @@ use super::{
     validate::{self, Violations},
 };
 use crate::{
-    catalog::{NewEntry, Origin},
+    catalog::{ModelOrigin, NewEntry},
     config::{ConfigError, DeclaredModel},
 };
 
@@ -41,7 +41,7 @@ fn entry(model: &DeclaredModel) -> Result<NewEntry, ConfigError> {
         id: model.id.clone(),
         spec,
         aliases,
-        origin: Origin::File,
+        origin: ModelOrigin::File,
     })
 }
 
@@ -65,7 +65,10 @@ mod tests {
             ..Spec::of(Source::Path("/models/m".into()))
         };
         let entries = declared(&[model(spec.clone())]).expect("good");
-        assert_eq!((&entries[0].spec, entries[0].origin), (&spec, Origin::File));
+        assert_eq!(
+            (&entries[0].spec, entries[0].origin),
+            (&spec, ModelOrigin::File)
+        );
         assert_eq!(entries[0].aliases[0].as_str(), "a");
     }
 

@@ -46,13 +46,13 @@ use crate::{
 };
 
 /// The encoded responses of a Generate call. Dropping it ends the generation.
-pub struct Generation {
+pub struct AnswerStream {
     responses: Inbox,
     _caller: DropGuard,
 }
 
-/// The responses of a [`Generation`], decoded.
-pub struct Decoded(Generation);
+/// The responses of an [`AnswerStream`], decoded.
+pub struct DecodedAnswer(AnswerStream);
 
 /// What a call holds until it has ended.
 struct RunningGenerate {
@@ -78,11 +78,11 @@ enum End {
 /// # Errors
 ///
 /// What the caller hears.
-pub(super) async fn generate(fleet: &Fleet, request: Generate) -> Result<Generation, Status> {
+pub(super) async fn generate(fleet: &Fleet, request: Generate) -> Result<AnswerStream, Status> {
     let span = span::begin(&request.message, request.admission.operation);
     match fleet.admit(&request.admission).await {
         Ok(admitted) => {
-            let begun = Generation::begin(fleet, request, admitted);
+            let begun = AnswerStream::begin(fleet, request, admitted);
             begun.instrument(span).await
         }
         Err(error) => {
@@ -92,7 +92,7 @@ pub(super) async fn generate(fleet: &Fleet, request: Generate) -> Result<Generat
     }
 }
 
-impl Generation {
+impl AnswerStream {
     /// Begins `request` on the worker that `permit` is for.
     async fn begin(fleet: &Fleet, request: Generate, admitted: Admitted) -> Result<Self, Status> {
         let Admitted { mut permit, record } = admitted;
@@ -136,7 +136,7 @@ impl Generation {
     }
 }
 
-impl Stream for Generation {
+impl Stream for AnswerStream {
     type Item = Result<Bytes, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -144,13 +144,13 @@ impl Stream for Generation {
     }
 }
 
-impl From<Generation> for Decoded {
-    fn from(generation: Generation) -> Self {
+impl From<AnswerStream> for DecodedAnswer {
+    fn from(generation: AnswerStream) -> Self {
         Self(generation)
     }
 }
 
-impl Stream for Decoded {
+impl Stream for DecodedAnswer {
     type Item = Result<GenerateResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {

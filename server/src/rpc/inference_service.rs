@@ -12,10 +12,10 @@ use super::{
     broken_call::explain,
     embed,
     error::ApiError,
-    generate::{self, Decoded, Generation},
+    generate::{self, AnswerStream, DecodedAnswer},
     validate,
 };
-use crate::{lifecycle::Fleet, worker::Client};
+use crate::{lifecycle::Fleet, worker::WorkerClient};
 
 /// Implements InferenceService.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ impl InferenceApi {
     pub(super) async fn begin(
         &self,
         request: Request<GenerateRequest>,
-    ) -> Result<Generation, Status> {
+    ) -> Result<AnswerStream, Status> {
         let deadline = request.extensions().get().copied();
         let request = generate::parse(request.into_inner(), deadline)?;
         generate::generate(&self.fleet, request).await
@@ -43,7 +43,7 @@ impl InferenceApi {
     async fn ask_unscheduled<A, F>(
         &self,
         name: &str,
-        ask: impl FnOnce(Client) -> F,
+        ask: impl FnOnce(WorkerClient) -> F,
     ) -> Result<Response<A>, Status>
     where
         F: Future<Output = Result<A, Status>>,
@@ -64,13 +64,13 @@ impl InferenceApi {
 
 #[tonic::async_trait]
 impl InferenceService for InferenceApi {
-    type GenerateStream = Decoded;
+    type GenerateStream = DecodedAnswer;
 
     /// For callers without a route: [`super::GenerateRoute`] serves the method from the workers' bytes.
     async fn generate(
         &self,
         request: Request<GenerateRequest>,
-    ) -> Result<Response<Decoded>, Status> {
+    ) -> Result<Response<DecodedAnswer>, Status> {
         Ok(Response::new(self.begin(request).await?.into()))
     }
 
@@ -91,7 +91,7 @@ impl InferenceService for InferenceApi {
         let request = request.into_inner();
         generate::check_tokenize(&request)?;
         let name = request.model_id.clone();
-        let ask = |mut client: Client| async move { client.tokenize(request).await };
+        let ask = |mut client: WorkerClient| async move { client.tokenize(request).await };
         self.ask_unscheduled(&name, ask).await
     }
 
@@ -100,7 +100,7 @@ impl InferenceService for InferenceApi {
         request: Request<DetokenizeRequest>,
     ) -> Result<Response<DetokenizeResponse>, Status> {
         let request = request.into_inner();
-        let ask = |mut client: Client| async move {
+        let ask = |mut client: WorkerClient| async move {
             let text = client
                 .detokenize(request.token_ids, request.skip_special_tokens)
                 .await?;

@@ -9,15 +9,15 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use devices::{Holding, devices};
+use devices::{DeviceHolding, devices};
 use hangar_client::v1::{
     CacheInfo, DesiredState, LoadRecord, ModelInfo, ModelMetrics, ServerInfo, SystemInfo,
 };
 pub(super) use snapshot::Sources;
 
 use crate::{
-    catalog::{CatalogEntry, Learned},
-    lifecycle::{Facts, Fleet, Holder, Model},
+    catalog::{CatalogEntry, LearnedFacts},
+    lifecycle::{Fleet, Holder, ModelFacts, TrackedModel},
     model::{Stage, Status},
     prepared::PreparedCache,
     rpc::convert,
@@ -26,7 +26,7 @@ use crate::{
 
 /// When this run of the server began.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Started {
+pub(super) struct ServerStart {
     pub(super) at: SystemTime,
     pub(super) clock: Instant,
 }
@@ -42,7 +42,7 @@ struct Detail {
 /// Name of the engine.
 const ENGINE: &str = "mistral.rs";
 
-fn server(fleet: &Fleet, started: Started, epoch: &str) -> ServerInfo {
+fn server(fleet: &Fleet, started: ServerStart, epoch: &str) -> ServerInfo {
     ServerInfo {
         version: version::VERSION.to_owned(),
         commit: version::COMMIT.to_owned(),
@@ -95,24 +95,24 @@ fn cache(cache: &PreparedCache) -> CacheInfo {
 /// What is known of the model of `entry`, which stands as `status` says; `model` if it was introduced.
 fn model(
     entry: CatalogEntry,
-    model: Option<&Model>,
+    model: Option<&TrackedModel>,
     status: &Status,
     holders: &[Holder],
     detail: Detail,
 ) -> ModelInfo {
     let facts = match model {
         Some(model) => model.facts(),
-        None => Arc::new(Facts::of(entry)),
+        None => Arc::new(ModelFacts::of(entry)),
     };
     let last_used = model.and_then(|model| model.totals().last_used);
-    let (in_flight, queued) = model.map(Model::occupancy).unwrap_or_default();
+    let (in_flight, queued) = model.map(TrackedModel::occupancy).unwrap_or_default();
     let live = Status {
         in_flight,
         queued,
         ..status.clone()
     };
     let learned = &facts.learned;
-    let history = |model: &Model| model.history().iter().map(metrics::sample).collect();
+    let history = |model: &TrackedModel| model.history().iter().map(metrics::sample).collect();
     ModelInfo {
         model_id: facts.entry.id.to_string(),
         aliases: texts(&facts.entry.aliases),
@@ -145,7 +145,7 @@ fn texts(values: &[impl ToString]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
 }
 
-fn desired_state(facts: &Facts) -> DesiredState {
+fn desired_state(facts: &ModelFacts) -> DesiredState {
     if facts.desired {
         DesiredState::Loaded
     } else {
@@ -153,15 +153,15 @@ fn desired_state(facts: &Facts) -> DesiredState {
     }
 }
 
-fn model_metrics(model: Option<&Model>, facts: &Facts, live: &Status) -> ModelMetrics {
+fn model_metrics(model: Option<&TrackedModel>, facts: &ModelFacts, live: &Status) -> ModelMetrics {
     let ready_since = facts.ready_since.filter(|_| live.stage == Stage::Ready);
     ModelMetrics {
         uptime: ready_since.and_then(since).and_then(convert::duration),
-        ..metrics::metrics(&model.map(Model::usage).unwrap_or_default(), live)
+        ..metrics::metrics(&model.map(TrackedModel::usage).unwrap_or_default(), live)
     }
 }
 
-fn recent_loads(learned: &Learned, detail: Detail) -> Vec<LoadRecord> {
+fn recent_loads(learned: &LearnedFacts, detail: Detail) -> Vec<LoadRecord> {
     if !detail.full {
         return Vec::new();
     }

@@ -21,14 +21,14 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{
-    encoded::EncodedStream, error::ApiError, info::Started, request_ids::RequestIds,
+    encoded::EncodedStream, error::ApiError, info::ServerStart, request_ids::RequestIds,
     validate::Violations, watch,
 };
 use crate::{
     lifecycle::Fleet,
-    status::{Filter, Hub, Watch},
+    status::{EventLog, Filter, Watch},
     system::SystemMonitor,
-    telemetry::model::ModelMetrics,
+    telemetry::model_metrics::ModelMetrics,
 };
 
 /// Implements ModelService.
@@ -55,11 +55,11 @@ pub struct ModelApiOptions {
 
 struct Core {
     fleet: Arc<Fleet>,
-    hub: Arc<Hub>,
+    event_log: Arc<EventLog>,
     system: Arc<SystemMonitor>,
     options: ModelApiOptions,
     metrics: ModelMetrics,
-    started: Started,
+    started: ServerStart,
 }
 
 /// Models that a watcher may name.
@@ -69,22 +69,22 @@ const MAX_FILTER: usize = 1000;
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 impl ModelApi {
-    /// Serves `fleet`, whose transitions go to `hub`.
+    /// Serves `fleet`, whose transitions go to `event_log`.
     pub fn new(
         fleet: Arc<Fleet>,
-        hub: Arc<Hub>,
+        event_log: Arc<EventLog>,
         system: Arc<SystemMonitor>,
         metrics: ModelMetrics,
         options: ModelApiOptions,
     ) -> Self {
-        let started = Started {
+        let started = ServerStart {
             at: SystemTime::now(),
             clock: Instant::now(),
         };
         let (catalog, tasks) = (fleet.catalog().clone(), fleet.tasks());
         let core = Arc::new(Core {
             fleet,
-            hub,
+            event_log,
             system,
             options,
             metrics,
@@ -101,7 +101,7 @@ impl ModelApi {
     /// The encoded responses of WatchStatus.
     pub(super) fn watch(&self, request: WatchStatusRequest) -> Result<EncodedStream, ApiError> {
         let Core {
-            hub,
+            event_log,
             options,
             metrics,
             ..
@@ -119,17 +119,23 @@ impl ModelApi {
             ids.extend(violations.model_id(&format!("model_ids[{n}]"), id));
         }
         violations.finish()?;
-        let resume = watch::parse_token(&request.resume_token, hub.epoch())?;
+        let resume = watch::parse_token(&request.resume_token, event_log.epoch())?;
         let filter = if ids.is_empty() {
             Filter::All
         } else {
             Filter::Only(ids.into_iter().collect())
         };
         let interval = interval.unwrap_or(MIN_INTERVAL);
-        let watch = Watch::new(hub.clone(), filter, resume, interval, options.heartbeat)
-            .map_err(|_| ApiError::InvalidToken)?;
+        let watch = Watch::new(
+            event_log.clone(),
+            filter,
+            resume,
+            interval,
+            options.heartbeat,
+        )
+        .map_err(|_| ApiError::InvalidToken)?;
         // Looked at when this one is counted, so that not even calls at the same moment get past the limit.
-        if hub.watchers() > options.max_watchers {
+        if event_log.watchers() > options.max_watchers {
             return Err(ApiError::Limit {
                 what: "watchers",
                 limit: options.max_watchers,
@@ -137,7 +143,7 @@ impl ModelApi {
         }
         Ok(watch::responses(
             watch,
-            hub.epoch().clone(),
+            event_log.epoch().clone(),
             metrics.watcher(),
         ))
     }

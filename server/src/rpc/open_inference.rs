@@ -38,7 +38,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     deadline::Deadline,
     error::ApiError,
-    generate::{self, Decoded},
+    generate::{self, DecodedAnswer},
     health::READINESS,
 };
 use crate::{model::Stage, version};
@@ -128,7 +128,7 @@ impl GrpcInferenceService for OpenInferenceApi {
             return Err(ApiError::invalid("inputs", what).into());
         }
         let request = generate::parse(ask.generate, deadline)?;
-        let mut generation = Decoded::from(generate::generate(&self.fleet, request).await?);
+        let mut generation = DecodedAnswer::from(generate::generate(&self.fleet, request).await?);
         let mut answer = Answer::new(ask.form);
         while let Some(response) = generation.next().await {
             match response?.event {

@@ -20,7 +20,7 @@ use super::error::ApiError;
 
 /// Whose services are described.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
+pub enum ReflectedPort {
     /// The main port: everything.
     Main,
     /// The ops port: health.
@@ -30,31 +30,33 @@ pub enum Port {
 /// Reflection that takes up memory only once somebody has asked for it.
 #[derive(Debug)]
 pub struct Reflection<S> {
-    port: Port,
-    build: fn(Port) -> Result<S, Error>,
+    port: ReflectedPort,
+    build: fn(ReflectedPort) -> Result<S, Error>,
     built: Arc<OnceLock<Result<S, String>>>,
 }
 
 /// Reflection as `grpc.reflection.v1.ServerReflection`.
-pub fn v1(port: Port) -> Reflection<v1::ServerReflectionServer<impl v1::ServerReflection>> {
+pub fn v1(
+    port: ReflectedPort,
+) -> Reflection<v1::ServerReflectionServer<impl v1::ServerReflection>> {
     Reflection::new(port, |port| builder(port).build_v1())
 }
 
 /// Reflection as `grpc.reflection.v1alpha.ServerReflection`, for older tools.
 pub fn v1alpha(
-    port: Port,
+    port: ReflectedPort,
 ) -> Reflection<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>> {
     Reflection::new(port, |port| builder(port).build_v1alpha())
 }
 
 /// A file that is in more than one set is registered once: the builder keeps the first of a name.
-fn builder(port: Port) -> Builder<'static> {
+fn builder(port: ReflectedPort) -> Builder<'static> {
     let builder = Builder::configure().include_reflection_service(false);
     let builder = match port {
-        Port::Main => builder
+        ReflectedPort::Main => builder
             .register_encoded_file_descriptor_set(hangar_client::v1::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(hangar_client::inference::FILE_DESCRIPTOR_SET),
-        Port::Ops => builder,
+        ReflectedPort::Ops => builder,
     };
     builder
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -64,7 +66,7 @@ fn builder(port: Port) -> Builder<'static> {
 }
 
 impl<S> Reflection<S> {
-    fn new(port: Port, build: fn(Port) -> Result<S, Error>) -> Self {
+    fn new(port: ReflectedPort, build: fn(ReflectedPort) -> Result<S, Error>) -> Self {
         Self {
             port,
             build,
@@ -127,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    async fn ask(port: Port, request: MessageRequest) -> MessageResponse {
+    async fn ask(port: ReflectedPort, request: MessageRequest) -> MessageResponse {
         let mut client = ServerReflectionClient::new(v1(port));
         let request = ServerReflectionRequest {
             host: String::new(),
@@ -139,7 +141,7 @@ mod tests {
         response.message_response.unwrap()
     }
 
-    async fn services(port: Port) -> Vec<String> {
+    async fn services(port: ReflectedPort) -> Vec<String> {
         let request = MessageRequest::ListServices(String::new());
         let MessageResponse::ListServicesResponse(list) = ask(port, request).await else {
             panic!("no list");
@@ -152,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn lists_every_service_once() {
         assert_eq!(
-            services(Port::Main).await,
+            services(ReflectedPort::Main).await,
             [
                 "grpc.health.v1.Health",
                 "grpc.reflection.v1.ServerReflection",
@@ -165,7 +167,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            services(Port::Ops).await,
+            services(ReflectedPort::Ops).await,
             [
                 "grpc.health.v1.Health",
                 "grpc.reflection.v1.ServerReflection",
@@ -192,7 +194,8 @@ mod tests {
             let mut wanted = vec![MessageRequest::FileContainingSymbol(symbol.to_owned())];
             while let Some(request) = wanted.pop() {
                 let shown = format!("{request:?}");
-                let MessageResponse::FileDescriptorResponse(files) = ask(Port::Main, request).await
+                let MessageResponse::FileDescriptorResponse(files) =
+                    ask(ReflectedPort::Main, request).await
                 else {
                     panic!("{symbol}: {shown} is not described");
                 };
@@ -210,7 +213,7 @@ mod tests {
 
     #[test]
     fn both_versions_can_be_built_for_both_ports() {
-        for port in [Port::Main, Port::Ops] {
+        for port in [ReflectedPort::Main, ReflectedPort::Ops] {
             assert!(builder(port).build_v1().is_ok());
             assert!(builder(port).build_v1alpha().is_ok());
         }

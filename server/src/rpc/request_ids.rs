@@ -24,7 +24,7 @@ use tracing::Instrument;
 
 use super::{error::ApiError, validate::MAX_REQUEST_ID};
 use crate::{
-    catalog::{Catalog, CatalogEntry, Remember, Remembered, RequestKey},
+    catalog::{AnswerToRemember, Catalog, CatalogEntry, RememberedAnswer, RequestKey},
     supervisor::Tasks,
 };
 
@@ -206,8 +206,8 @@ impl RequestClaim {
     pub(super) fn with<A: Message>(
         self,
         answer: impl FnOnce(&CatalogEntry) -> A + Send + 'static,
-    ) -> Remember {
-        Remember {
+    ) -> AnswerToRemember {
+        AnswerToRemember {
             key: self.key,
             digest: self.digest,
             answer: Box::new(move |entry| answer(entry).encode_to_vec()),
@@ -220,7 +220,7 @@ impl RequestClaim {
         if answer.len() > MAX_ANSWER {
             return;
         }
-        let remembered = Remembered {
+        let remembered = RememberedAnswer {
             digest: self.digest,
             answer,
         };

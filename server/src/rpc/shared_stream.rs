@@ -47,10 +47,10 @@ pub type WatchRoute = EncodedRoute<ModelServiceServer<ModelApi>, WatchStatusRequ
 pub type GenerateRoute = EncodedRoute<InferenceServiceServer<InferenceApi>, GenerateRequest>;
 
 /// The answer to a request.
-pub(super) type Answer = BoxFuture<'static, Result<Response<EncodedStream>, Status>>;
+pub(super) type RouteAnswer = BoxFuture<'static, Result<Response<EncodedStream>, Status>>;
 
 /// A method that answers with encoded messages.
-trait Method<R>: Fn(Request<R>) -> Answer + Send + Sync {}
+trait Method<R>: Fn(Request<R>) -> RouteAnswer + Send + Sync {}
 
 /// Sends bytes as they are; decodes requests of the type `R`.
 #[derive(Debug)]
@@ -168,12 +168,12 @@ where
     }
 }
 
-impl<R, F> Method<R> for F where F: Fn(Request<R>) -> Answer + Send + Sync {}
+impl<R, F> Method<R> for F where F: Fn(Request<R>) -> RouteAnswer + Send + Sync {}
 
 impl<R> ServerStreamingService<R> for MethodCall<R> {
     type Response = Bytes;
     type ResponseStream = EncodedStream;
-    type Future = Answer;
+    type Future = RouteAnswer;
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
         (self.0)(request)

@@ -16,7 +16,7 @@ use crate::{
     failpoint,
     model::{self, Epoch, Revision},
     status::{Change, Event, Watch, WatchItem},
-    telemetry::model::WatcherGuard,
+    telemetry::model_metrics::WatcherGuard,
 };
 
 /// Size of a part of a snapshot in bytes, at most.

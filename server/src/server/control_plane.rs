@@ -10,15 +10,15 @@ use crate::{
     catalog::Catalog,
     config::Settings,
     health::Health,
-    lifecycle::{Fleet, Model, Sampling},
+    lifecycle::{Fleet, HistorySampling, TrackedModel},
     rpc::declared,
-    status::Hub,
+    status::EventLog,
     supervisor::Supervisor,
     system::{DeviceMonitor, Nvml, SystemMonitor},
     telemetry::{
         Telemetry,
         cache::observe_cache,
-        model::{MemorySample, ModelMetrics, ModelSample, observe_models},
+        model_metrics::{MemorySample, ModelMetrics, ModelSample, observe_models},
     },
 };
 
@@ -26,7 +26,7 @@ use crate::{
 pub(super) struct ControlPlane {
     pub(super) catalog: Catalog,
     pub(super) fleet: Arc<Fleet>,
-    pub(super) hub: Arc<Hub>,
+    pub(super) event_log: Arc<EventLog>,
     pub(super) health: Arc<Health>,
     pub(super) system: Arc<SystemMonitor>,
     pub(super) metrics: ModelMetrics,
@@ -41,7 +41,7 @@ impl ControlPlane {
         catalog: Catalog,
         supervisor: Supervisor,
     ) -> Result<Self, StartError> {
-        let hub = Hub::new(settings.watch_ring);
+        let event_log = EventLog::new(settings.watch_ring);
         let meter = telemetry.meter();
         let metrics = ModelMetrics::new(&meter);
         let devices = DeviceMonitor::start(Nvml::open, &supervisor)
@@ -51,7 +51,7 @@ impl ControlPlane {
         let fleet = Fleet::new(resources(
             settings,
             catalog.clone(),
-            hub.clone(),
+            event_log.clone(),
             &system,
             metrics.clone(),
             &supervisor,
@@ -65,14 +65,14 @@ impl ControlPlane {
         observe_models(&meter, Arc::new(move || samples(&sampled)));
         let health = Health::new(
             fleet.clone(),
-            hub.clone(),
+            event_log.clone(),
             supervisor.clone(),
             settings.readiness,
         );
         Ok(Self {
             catalog,
             fleet,
-            hub,
+            event_log,
             health,
             system,
             metrics,
@@ -82,16 +82,19 @@ impl ControlPlane {
 
     /// Starts to look whether the tasks still turn.
     pub(super) fn watch_tasks(&self) -> Result<(), StartError> {
-        let hub = self.hub.clone();
+        let event_log = self.event_log.clone();
         let clock = self.supervisor.clock();
         let clock = clock.map_err(system_error("cannot start a thread"))?;
-        let watching = self.supervisor.clone().watch(clock, move || hub.touch());
+        let watching = self
+            .supervisor
+            .clone()
+            .watch(clock, move || event_log.touch());
         self.supervisor.tasks().critical("liveness", watching);
         Ok(())
     }
 
     /// Starts to write the models' histories.
-    pub(super) fn sample_history(&self, settings: &Settings) -> Sampling {
+    pub(super) fn sample_history(&self, settings: &Settings) -> HistorySampling {
         let tasks = self.supervisor.tasks();
         self.fleet.sample_history(settings.history_interval, &tasks)
     }
@@ -99,7 +102,7 @@ impl ControlPlane {
 
 /// All models as metrics show them.
 fn samples(fleet: &Fleet) -> Vec<ModelSample> {
-    let sample = |model: &Arc<Model>| {
+    let sample = |model: &Arc<TrackedModel>| {
         let status = model.status();
         let totals = model.totals();
         let learned = model.facts().learned.pace.clone();

@@ -9,13 +9,13 @@ use crate::{
     catalog::Catalog,
     config::Settings,
     download::Downloads,
-    lifecycle::{CudaWorker, Devices, Limits, Memory, ModelRoots, Resources},
+    lifecycle::{CudaWorker, Devices, LifecycleLimits, MemoryAdmission, ModelRoots, Resources},
     prepared::PreparedCache,
-    status::Hub,
+    status::EventLog,
     supervisor::Supervisor,
     system::SystemMonitor,
-    telemetry::model::ModelMetrics,
-    worker::{CommonConfig, Program, Spawner},
+    telemetry::model_metrics::ModelMetrics,
+    worker::{CommonConfig, Spawner, WorkerProgram},
 };
 
 /// What is left for the end of workers and connections when all time for draining is used up.
@@ -24,7 +24,7 @@ pub(super) const MARGIN: Duration = Duration::from_secs(5);
 pub(super) fn resources(
     settings: &Settings,
     catalog: Catalog,
-    hub: Arc<Hub>,
+    event_log: Arc<EventLog>,
     system: &Arc<SystemMonitor>,
     metrics: ModelMetrics,
     supervisor: &Supervisor,
@@ -38,10 +38,10 @@ pub(super) fn resources(
     let roots = ModelRoots::resolve(&settings.model_roots)?;
     Ok(Resources {
         catalog,
-        hub,
+        event_log,
         roots: roots.with_repositories(settings.hub.repositories.clone()),
         downloads: Arc::new(downloads),
-        program: Program {
+        program: WorkerProgram {
             path: settings.worker.clone(),
             environment: Vec::new(),
         },
@@ -58,7 +58,7 @@ pub(super) fn resources(
             ),
             trace_sample_ratio: settings.trace_sample_ratio,
         },
-        memory: Memory::new(system.clone(), settings.memory_limit),
+        memory: MemoryAdmission::new(system.clone(), settings.memory_limit),
         devices: Devices::new(
             system.clone(),
             CudaWorker {
@@ -87,12 +87,12 @@ fn prepared(
     })
 }
 
-fn limits(settings: &Settings) -> Limits {
+fn limits(settings: &Settings) -> LifecycleLimits {
     let left = settings
         .time_limits
         .shutdown
         .saturating_sub(settings.time_limits.kill * 2 + MARGIN);
-    Limits {
+    LifecycleLimits {
         concurrent_loads: settings.max_concurrent_loads,
         concurrent_device_loads: settings.max_concurrent_device_loads,
         device_release_timeout: settings.time_limits.device_release,

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The task that serves a port.
-pub(super) struct Port {
+pub(super) struct ServedPort {
     pub(super) stop: CancellationToken,
     kill: CancellationToken,
     task: JoinHandle<()>,
@@ -40,7 +40,7 @@ const UNREAD: Duration = Duration::from_secs(2);
 /// Health over gRPC, which both ports have.
 type Checks = HealthServer<HealthService<Health>>;
 
-impl Port {
+impl ServedPort {
     /// Serves the API. Its watches and streams end when `stop` is cancelled.
     pub(super) fn main(
         control: &ControlPlane,
@@ -119,13 +119,13 @@ impl Port {
 fn apis(control: &ControlPlane, settings: &Settings, stop: CancellationToken) -> Apis {
     let ControlPlane {
         fleet,
-        hub,
+        event_log,
         health,
         system,
         metrics,
         ..
     } = control;
-    let models = model_api(settings, fleet, hub, system.clone(), metrics.clone());
+    let models = model_api(settings, fleet, event_log, system.clone(), metrics.clone());
     let options = model_api_options(settings);
     Apis {
         models: Arc::new(models),

@@ -19,11 +19,11 @@ use crate::{
         CatalogApi, GenerateRoute, InferenceApi, ModelApi, ModelApiOptions, OpenInferenceApi,
         SessionApi, WatchRoute,
         health::HealthService,
-        reflection::{self, Port},
+        reflection::{self, ReflectedPort},
     },
-    status::Hub,
+    status::EventLog,
     system::SystemMonitor,
-    telemetry::model::ModelMetrics,
+    telemetry::model_metrics::ModelMetrics,
 };
 
 /// The API's services.
@@ -38,12 +38,12 @@ pub(super) struct Apis {
 pub(super) fn model_api(
     settings: &Settings,
     fleet: &Arc<Fleet>,
-    hub: &Arc<Hub>,
+    event_log: &Arc<EventLog>,
     system: Arc<SystemMonitor>,
     metrics: ModelMetrics,
 ) -> ModelApi {
     let options = model_api_options(settings);
-    ModelApi::new(fleet.clone(), hub.clone(), system, metrics, options)
+    ModelApi::new(fleet.clone(), event_log.clone(), system, metrics, options)
 }
 
 pub(super) fn model_api_options(settings: &Settings) -> ModelApiOptions {
@@ -90,6 +90,6 @@ pub(super) fn routes(
         return routes;
     }
     routes
-        .add_service(reflection::v1(Port::Main))
-        .add_service(reflection::v1alpha(Port::Main))
+        .add_service(reflection::v1(ReflectedPort::Main))
+        .add_service(reflection::v1alpha(ReflectedPort::Main))
 }

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr};
 
 use crate::{
-    catalog::{OpenError, StorageError},
+    catalog::{OpenCatalogError, StorageError},
     config::ConfigError,
     lifecycle::{DeclarationError, SourceError},
 };
@@ -19,7 +19,7 @@ pub enum StartError {
     ModelRoot(#[from] SourceError),
     /// The catalog cannot be used.
     #[error(transparent)]
-    Catalog(#[from] OpenError),
+    Catalog(#[from] OpenCatalogError),
     /// The catalog cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use crate::model::Status;
 
 /// The status of one model as it was published last. Clones are the same cell. It changes under the lock of the
-/// hub's journal only, together with the event that watchers get.
+/// event log's journal only, together with the event that watchers get.
 #[derive(Clone, Debug)]
 pub struct StatusCell(Arc<ArcSwap<Status>>);
 

@@ -2,25 +2,29 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{cell::StatusCell, hub::Hub};
+use super::{cell::StatusCell, event_log::EventLog};
 use crate::model::{Stage, Status};
 
 /// Publishes the status of one model. Its driver has the only one.
 #[derive(Debug)]
 pub struct Publisher {
-    hub: Arc<Hub>,
+    event_log: Arc<EventLog>,
     cell: StatusCell,
     /// What is published next.
     draft: Status,
 }
 
 impl Publisher {
-    /// The one that publishes the status of a model to `hub` from now on, which goes on with its generation; of one that
+    /// The one that publishes the status of a model to `event_log` from now on, which goes on with its generation; of one that
     /// is not known it is `status`.
-    pub fn new(hub: Arc<Hub>, status: Status) -> Self {
-        let cell = hub.cell_to_publish(status);
+    pub fn new(event_log: Arc<EventLog>, status: Status) -> Self {
+        let cell = event_log.cell_to_publish(status);
         let draft = Status::clone(&cell.load());
-        Self { hub, cell, draft }
+        Self {
+            event_log,
+            cell,
+            draft,
+        }
     }
 
     /// What others read.
@@ -43,16 +47,16 @@ impl Publisher {
         self.draft.stage = stage;
         self.draft.generation = self.draft.generation.next();
         self.draft.since = now;
-        self.hub.transition(self.draft.clone());
+        self.event_log.transition(self.draft.clone());
     }
 
     /// The load went on, which is no transition.
     pub fn progress(&self) {
-        self.hub.progress(self.draft.clone());
+        self.event_log.progress(self.draft.clone());
     }
 
     /// Figures changed that watchers are not sent, such as memory.
     pub fn note(&self) {
-        self.hub.note(self.draft.clone());
+        self.event_log.note(self.draft.clone());
     }
 }

@@ -1,4 +1,4 @@
-//! One watcher: a cursor into the hub's sequence.
+//! One watcher: a cursor into the event log's sequence.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::hub::{Event, Hub, LatestProgress};
+use super::event_log::{Event, EventLog, LatestProgress};
 use crate::model::{ModelId, Revision, Status};
 
 /// Which models a watcher wants to hear of.
@@ -52,11 +52,11 @@ pub enum WatchItem {
 #[error("the position lies in the future")]
 pub struct ResumeError;
 
-/// A watcher. Holds at most a small batch of events; what it has not fetched yet stays in the hub, and
-/// if the hub forgets it first, the watcher is caught up with a reset.
+/// A watcher. Holds at most a small batch of events; what it has not fetched yet stays in the event log, and
+/// if the event log forgets it first, the watcher is caught up with a reset.
 #[derive(Debug)]
 pub struct Watch {
-    hub: Arc<Hub>,
+    event_log: Arc<EventLog>,
     changes: watch::Receiver<u64>,
     filter: Filter,
     cursor: Revision,
@@ -97,7 +97,7 @@ impl Watch {
     ///
     /// When `resume` lies in the future.
     pub fn new(
-        hub: Arc<Hub>,
+        event_log: Arc<EventLog>,
         filter: Filter,
         resume: Option<Option<Revision>>,
         interval: Duration,
@@ -106,17 +106,17 @@ impl Watch {
         let (cursor, begin) = match resume {
             None => (Revision::default(), WatchStart::Snapshot { reset: false }),
             Some(None) => (Revision::default(), WatchStart::Snapshot { reset: true }),
-            Some(Some(cursor)) if cursor > hub.journal().revision => return Err(ResumeError),
+            Some(Some(cursor)) if cursor > event_log.journal().revision => return Err(ResumeError),
             Some(Some(cursor)) => (cursor, WatchStart::Done),
         };
-        let changes = hub.changes();
-        let _subscription = Subscription::new(&hub.watchers);
+        let changes = event_log.changes();
+        let _subscription = Subscription::new(&event_log.watchers);
         let pace = ProgressPacer {
             interval,
             reported: BTreeMap::new(),
         };
         Ok(Self {
-            hub,
+            event_log,
             changes,
             filter,
             cursor,
@@ -136,13 +136,13 @@ impl Watch {
             if let Some(notice) = self.poll() {
                 return notice;
             }
-            if self.hub.closed().is_cancelled() {
+            if self.event_log.closed().is_cancelled() {
                 return WatchItem::Closed;
             }
             let progress_due = self.progress_due().unwrap_or(quiet_until);
             tokio::select! {
                 _ = self.changes.changed() => {}
-                () = self.hub.closed().cancelled() => {}
+                () = self.event_log.closed().cancelled() => {}
                 () = tokio::time::sleep_until(progress_due.min(quiet_until)) => {
                     if Instant::now() >= quiet_until {
                         return WatchItem::Heartbeat { revision: self.cursor };
@@ -154,7 +154,7 @@ impl Watch {
 
     /// What can be told now.
     fn poll(&mut self) -> Option<WatchItem> {
-        let hub = self.hub.clone();
+        let event_log = self.event_log.clone();
         loop {
             if let Some(event) = self.batch.pop_front() {
                 if event.concerns(|id| self.filter.admits(id)) {
@@ -162,7 +162,7 @@ impl Watch {
                 }
                 continue;
             }
-            let journal = hub.journal();
+            let journal = event_log.journal();
             if self.begin == WatchStart::Done && !journal.reaches(self.cursor) {
                 self.begin = WatchStart::Snapshot { reset: true };
             }
@@ -202,7 +202,7 @@ impl Watch {
 
     /// When progress that is held back may be told.
     fn progress_due(&self) -> Option<Instant> {
-        let journal = self.hub.journal();
+        let journal = self.event_log.journal();
         let admitted = journal
             .progress
             .values()

@@ -6,13 +6,13 @@ use std::{any::Any, borrow::Cow, fmt};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskFailure {
     /// The task.
-    pub task: Name,
+    pub task: TaskName,
     /// What it panicked with; `None`: it ended although it should not.
     pub panic: Option<String>,
 }
 
 /// Name of a task or thread.
-pub type Name = Cow<'static, str>;
+pub type TaskName = Cow<'static, str>;
 
 impl fmt::Display for TaskFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::failure::Name;
+use super::failure::TaskName;
 
 /// Liveness of one task. While it neither rests nor is marked alive, its task does not turn. It is watched until it is dropped.
 #[derive(Debug)]
@@ -33,16 +33,16 @@ struct Probes {
 
 #[derive(Debug)]
 struct ProbeState {
-    name: Name,
+    name: TaskName,
     /// What the task may take from one mark to the next besides the limit.
     period: Duration,
     /// When it was marked last, in milliseconds of this process; [`RESTS`]: it rests.
     last: AtomicU64,
-    owner: Option<Owner>,
+    owner: Option<TaskOwner>,
 }
 
 /// Whom a task belongs to that the server can do without.
-pub(super) struct Owner {
+pub(super) struct TaskOwner {
     /// Says that the task does not turn.
     report: Box<dyn Fn() + Send + Sync>,
     reported: AtomicBool,
@@ -82,7 +82,12 @@ impl LivenessProbes {
     }
 
     /// One more, of a task that is marked alive at least once in each `period`.
-    pub(super) fn add(&self, name: Name, period: Duration, owner: Option<Owner>) -> LivenessProbe {
+    pub(super) fn add(
+        &self,
+        name: TaskName,
+        period: Duration,
+        owner: Option<TaskOwner>,
+    ) -> LivenessProbe {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let state = Arc::new(ProbeState {
             name,
@@ -99,7 +104,7 @@ impl LivenessProbes {
     }
 
     /// Names of the tasks that the server cannot do without and that have not turned for too long.
-    pub(super) fn stuck(&self) -> Vec<Name> {
+    pub(super) fn stuck(&self) -> Vec<TaskName> {
         let states = self.states();
         let states = states.values().filter(|state| state.owner.is_none());
         let stuck = states.filter(|state| state.is_stuck(self.0.limit));
@@ -142,7 +147,7 @@ impl ProbeState {
     }
 }
 
-impl Owner {
+impl TaskOwner {
     pub(super) fn new(report: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             report: Box::new(report),
@@ -151,9 +156,9 @@ impl Owner {
     }
 }
 
-impl fmt::Debug for Owner {
+impl fmt::Debug for TaskOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Owner").finish_non_exhaustive()
+        f.debug_struct("TaskOwner").finish_non_exhaustive()
     }
 }
 

@@ -8,8 +8,8 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Supervisor,
-    failure::{Name, panic_message},
-    liveness::{LivenessProbe, Owner},
+    failure::{TaskName, panic_message},
+    liveness::{LivenessProbe, TaskOwner},
 };
 use crate::failpoint;
 
@@ -46,7 +46,7 @@ impl Tasks {
     /// Runs a task that the server cannot do without: its panic is a task failure, and its end while the server does not stop.
     pub fn critical(
         &self,
-        name: impl Into<Name>,
+        name: impl Into<TaskName>,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
         let name = name.into();
@@ -61,7 +61,7 @@ impl Tasks {
     /// Runs a task that ends, and whose work the server cannot do without: its panic is a task failure.
     pub fn background(
         &self,
-        name: impl Into<Name>,
+        name: impl Into<TaskName>,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
         self.watch(name.into(), None, task, fail_on_panic)
@@ -71,13 +71,13 @@ impl Tasks {
     /// once until it turns again: the others go on, and so does the server.
     pub fn of_model(
         &self,
-        name: impl Into<Name>,
+        name: impl Into<TaskName>,
         task: impl Future<Output = ()> + Send + 'static,
         stuck: impl Fn() + Send + Sync + 'static,
     ) -> JoinHandle<()> {
         let name = name.into();
         let supervisor = self.supervisor.clone();
-        let owner = Some(Owner::new(stuck));
+        let owner = Some(TaskOwner::new(stuck));
         let probe = supervisor.0.probes.add(name.clone(), Duration::ZERO, owner);
         self.watch(name, Some(probe), task, fail_on_panic)
     }
@@ -85,7 +85,7 @@ impl Tasks {
     /// Runs a task that belongs to somebody, a model or a request, who is told of its panic by `panicked`.
     pub fn owned(
         &self,
-        name: impl Into<Name>,
+        name: impl Into<TaskName>,
         task: impl Future<Output = ()> + Send + 'static,
         panicked: impl FnOnce() + Send + 'static,
     ) -> JoinHandle<()> {
@@ -151,10 +151,10 @@ impl Tasks {
     /// Runs a task that is watched by `probe` as to whether it turns.
     fn watch(
         &self,
-        name: Name,
+        name: TaskName,
         probe: Option<LivenessProbe>,
         task: impl Future<Output = ()> + Send + 'static,
-        ended: impl FnOnce(&Supervisor, Name, Result<(), Panic>) + Send + 'static,
+        ended: impl FnOnce(&Supervisor, TaskName, Result<(), Panic>) + Send + 'static,
     ) -> JoinHandle<()> {
         let supervisor = self.supervisor.clone();
         probe.iter().for_each(LivenessProbe::rest);
@@ -186,7 +186,7 @@ impl Tasks {
 }
 
 /// A task may end, and not panic.
-fn fail_on_panic(supervisor: &Supervisor, name: Name, end: Result<(), Panic>) {
+fn fail_on_panic(supervisor: &Supervisor, name: TaskName, end: Result<(), Panic>) {
     if let Err(panic) = end {
         supervisor.task_failed(name, Some(panic));
     }

@@ -66,7 +66,7 @@ fn a_stuck_task_is_reported_to_its_owner_once_until_it_turns_and_the_server_live
     let supervisor = Supervisor::new(NO_TIME);
     let reports = Arc::new(AtomicU32::new(0));
     let count = reports.clone();
-    let owner = liveness::Owner::new(move || {
+    let owner = liveness::TaskOwner::new(move || {
         count.fetch_add(1, Ordering::Relaxed);
     });
     let probe = supervisor.0.probes.add("one".into(), NO_TIME, Some(owner));

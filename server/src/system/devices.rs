@@ -55,7 +55,7 @@ pub struct DeviceProcess {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeviceReading {
     /// Whether there is a driver.
-    pub driver: Driver,
+    pub driver: GpuDriver,
     /// When. `None` when it has said nothing yet, or there is none.
     pub sampled: Option<SystemTime>,
     /// When the driver was asked last, among the times that it answered or failed.
@@ -68,7 +68,7 @@ pub struct DeviceReading {
 
 /// Whether there is a driver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Driver {
+pub enum GpuDriver {
     /// Nobody knows yet: it has not answered so far.
     #[default]
     Unresponsive,
@@ -92,7 +92,7 @@ pub trait DeviceSource {
 
 /// A source that cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum GpuDriverError {
     /// This machine has none.
     #[error("{0}")]
     Absent(String),
@@ -125,7 +125,7 @@ impl DeviceMonitor {
     ///
     /// When the system gives no thread.
     pub fn start<S: DeviceSource>(
-        open: impl FnOnce() -> Result<S, OpenError> + Send + 'static,
+        open: impl FnOnce() -> Result<S, GpuDriverError> + Send + 'static,
         supervisor: &Supervisor,
     ) -> io::Result<Self> {
         Self::start_every(INTERVAL, open, supervisor)
@@ -133,7 +133,7 @@ impl DeviceMonitor {
 
     fn start_every<S: DeviceSource>(
         interval: Duration,
-        open: impl FnOnce() -> Result<S, OpenError> + Send + 'static,
+        open: impl FnOnce() -> Result<S, GpuDriverError> + Send + 'static,
         supervisor: &Supervisor,
     ) -> io::Result<Self> {
         let (published, latest) = watch::channel(Arc::default());
@@ -141,13 +141,13 @@ impl DeviceMonitor {
         // Not joined: the driver may never return to it.
         supervisor.thread("hangar-devices", move |_| match open() {
             Ok(source) => watch(source, interval, &published, &asked),
-            Err(OpenError::Absent(why)) => {
+            Err(GpuDriverError::Absent(why)) => {
                 tracing::debug!(why, "there are no devices");
-                close(&published, Driver::Absent(why));
+                close(&published, GpuDriver::Absent(why));
             }
-            Err(OpenError::Broken(why)) => {
+            Err(GpuDriverError::Broken(why)) => {
                 tracing::warn!(why, "devices cannot be read");
-                close(&published, Driver::Broken(why));
+                close(&published, GpuDriver::Broken(why));
             }
         })?;
         Ok(Self { latest, requests })
@@ -193,7 +193,7 @@ impl DeviceMonitor {
 impl DeviceReading {
     /// Whether nothing will follow.
     fn is_final(&self) -> bool {
-        matches!(self.driver, Driver::Absent(_) | Driver::Broken(_))
+        matches!(self.driver, GpuDriver::Absent(_) | GpuDriver::Broken(_))
     }
 
     /// The device of this UUID.
@@ -210,7 +210,7 @@ impl Device {
     }
 }
 
-fn close(published: &watch::Sender<Arc<DeviceReading>>, driver: Driver) {
+fn close(published: &watch::Sender<Arc<DeviceReading>>, driver: GpuDriver) {
     published.send_replace(Arc::new(DeviceReading {
         driver,
         ..DeviceReading::default()
@@ -246,7 +246,7 @@ fn watch(
                     devices.iter().for_each(announce);
                 }
                 published.send_replace(Arc::new(DeviceReading {
-                    driver: Driver::Works,
+                    driver: GpuDriver::Works,
                     sampled: Some(SystemTime::now()),
                     asked,
                     error: None,
@@ -260,7 +260,7 @@ fn watch(
                 works = false;
                 let last = DeviceReading::clone(&published.borrow());
                 published.send_replace(Arc::new(DeviceReading {
-                    driver: Driver::Works,
+                    driver: GpuDriver::Works,
                     asked,
                     error: Some(why),
                     ..last

@@ -7,7 +7,7 @@ use nvml_wrapper::{
     enums::device::UsedGpuMemory, error::NvmlError, struct_wrappers::device::ProcessInfo,
 };
 
-use super::devices::{Device, DeviceProcess, DeviceSource, OpenError};
+use super::devices::{Device, DeviceProcess, DeviceSource, GpuDriverError};
 
 /// The opened library.
 #[derive(Debug)]
@@ -18,13 +18,13 @@ impl Nvml {
     ///
     /// # Errors
     ///
-    /// See [`OpenError`].
-    pub fn open() -> Result<Self, OpenError> {
+    /// See [`GpuDriverError`].
+    pub fn open() -> Result<Self, GpuDriverError> {
         Library::init().map(Self).map_err(|error| match error {
             NvmlError::LibloadingError(_)
             | NvmlError::LibraryNotFound
-            | NvmlError::DriverNotLoaded => OpenError::Absent(error.to_string()),
-            error => OpenError::Broken(format!("NVML: {error}")),
+            | NvmlError::DriverNotLoaded => GpuDriverError::Absent(error.to_string()),
+            error => GpuDriverError::Broken(format!("NVML: {error}")),
         })
     }
 
@@ -112,7 +112,9 @@ mod tests {
                     assert!(device.uuid.starts_with("GPU-"), "{device:?}");
                 }
             }
-            Err(OpenError::Absent(why) | OpenError::Broken(why)) => assert!(!why.is_empty()),
+            Err(GpuDriverError::Absent(why) | GpuDriverError::Broken(why)) => {
+                assert!(!why.is_empty())
+            }
         }
     }
 }

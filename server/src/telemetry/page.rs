@@ -11,7 +11,7 @@ use super::{
     Telemetry,
     cache::observe_cache,
     instruments::{ALL, Kind, Metric},
-    model::{MemorySample, ModelMetrics, ModelSample, RequestSample, observe_models},
+    model_metrics::{MemorySample, ModelMetrics, ModelSample, RequestSample, observe_models},
     rpc::RpcLayer,
     tests,
 };

@@ -22,7 +22,7 @@ use tracing::info_span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{
-    model::{MemorySample, ModelMetrics, ModelSample, RequestSample, observe_models},
+    model_metrics::{MemorySample, ModelMetrics, ModelSample, RequestSample, observe_models},
     rpc::RpcLayer,
     *,
 };

@@ -23,13 +23,13 @@ use super::{
     stats::EngineStats,
 };
 use crate::{
-    model::{Failure, Metadata},
+    model::{Failure, ModelMetadata},
     telemetry,
 };
 
 /// Calls to a worker. Cheap to clone: all clones share one connection.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct WorkerClient {
     stubs: WorkerServiceClient<Channel>,
     /// For Generate, whose responses stay encoded.
     grpc: Grpc<Channel>,
@@ -39,7 +39,7 @@ pub struct Client {
 #[derive(Clone, Debug, PartialEq)]
 pub enum LoadEvent {
     /// The engine is built; this is all that is known about the model.
-    EngineBuilt(Box<Metadata>),
+    EngineBuilt(Box<ModelMetadata>),
     /// A first token was generated. Nothing comes after it.
     Warmed,
     /// The load failed. Nothing comes after it.
@@ -65,7 +65,7 @@ const GENERATE: &str = "Generate";
 /// Longest message in bytes: an embedding of a long batch stays below it.
 const MAX_MESSAGE: usize = 64 << 20;
 
-impl Client {
+impl WorkerClient {
     /// Connects to the worker that listens on `socket`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     model::{ModelId, Spec},
-    prepared::Access,
+    prepared::PreparedAccess,
 };
 
 /// What a worker is to host, and how.
@@ -23,7 +23,7 @@ pub struct WorkerConfig {
     /// Socket to listen on.
     pub socket: PathBuf,
     /// The cache of prepared weights, for a model that can make use of it.
-    pub prepared: Option<Access>,
+    pub prepared: Option<PreparedAccess>,
     /// What all workers get.
     pub common: Arc<CommonConfig>,
 }

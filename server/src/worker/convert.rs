@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     model::{
-        ConversationSupport, EngineInputs, Failure, KvBlocks, Metadata, Pace, Reason, Support,
+        ConversationSupport, EngineInputs, Failure, KvBlocks, ModelMetadata, Pace, Reason, Support,
     },
     wire,
 };
@@ -97,8 +97,8 @@ pub(super) fn inspection(message: protocol::ModelInspection) -> Inspection {
 }
 
 /// What a worker says about its model.
-pub(super) fn metadata(message: v1::ModelMetadata) -> Metadata {
-    Metadata {
+pub(super) fn metadata(message: v1::ModelMetadata) -> ModelMetadata {
+    ModelMetadata {
         kind: wire::kind_of(message.kind()),
         dtype: wire::dtype_of(message.dtype()),
         format: wire::format_of(message.format()),

@@ -14,7 +14,7 @@ use crate::model::Failure;
 
 /// What a worker found.
 #[derive(Debug)]
-pub struct Ready {
+pub struct ReadyMessage {
     /// Version of the engine.
     pub engine_version: String,
     /// Level of processors that the worker was built for, by its name.
@@ -53,7 +53,9 @@ pub(super) async fn send(
 }
 
 /// Receives the answer.
-pub(super) async fn receive(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Ready, HandshakeError> {
+pub(super) async fn receive(
+    pipe: &mut (impl AsyncRead + Unpin),
+) -> Result<ReadyMessage, HandshakeError> {
     let ready: WorkerReady = frame::receive(pipe).await.map_err(read_error)?;
     if ready.protocol_version != PROTOCOL_VERSION {
         return Err(HandshakeError::Version(ready.protocol_version));
@@ -63,7 +65,7 @@ pub(super) async fn receive(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Ready
         Some(Outcome::Failure(failure)) => Err(convert::failure(failure)),
         None => return Err(HandshakeError::Garbage),
     };
-    Ok(Ready {
+    Ok(ReadyMessage {
         engine_version: ready.engine_version,
         kernels: ready.kernels,
         outcome,
@@ -94,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    async fn receive_bytes(bytes: &[u8]) -> Result<Ready, HandshakeError> {
+    async fn receive_bytes(bytes: &[u8]) -> Result<ReadyMessage, HandshakeError> {
         receive(&mut &*bytes).await
     }
 

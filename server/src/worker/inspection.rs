@@ -1,12 +1,12 @@
 //! What a worker finds in its model's files.
 
-use crate::model::Metadata;
+use crate::model::ModelMetadata;
 
 /// What the headers of a model's files tell.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Inspection {
     /// As far as known before the load.
-    pub metadata: Metadata,
+    pub metadata: ModelMetadata,
     /// Bytes of files that the load reads; the total of its progress.
     pub weight_bytes: u64,
     /// How these bytes are observed; `None`: they cannot be.

@@ -18,18 +18,18 @@ use tracing::{Instrument, info_span};
 use super::{
     config::WorkerConfig,
     confine,
-    handshake::{self, HandshakeError, Ready},
+    handshake::{self, HandshakeError, ReadyMessage},
     log::{self, Tail},
-    spawner::{Program, Spawner},
+    spawner::{Spawner, WorkerProgram},
 };
 use crate::{failpoint, model::ModelId, supervisor::Tasks};
 
 /// A worker process. Dropping this kills it; its task reaps it all the same.
 #[derive(Debug)]
-pub struct Process {
+pub struct WorkerProcess {
     pid: u32,
     signals: mpsc::Sender<Signal>,
-    exit: watch::Receiver<Option<Exit>>,
+    exit: watch::Receiver<Option<WorkerExit>>,
     tail: Tail,
 }
 
@@ -38,7 +38,7 @@ const STDERR_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How a worker process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub enum WorkerExit {
     /// It ended by itself with this status.
     Code(i32),
     /// This signal ended it.
@@ -66,19 +66,19 @@ pub enum SpawnError {
     Handshake(#[from] HandshakeError),
 }
 
-impl Process {
+impl WorkerProcess {
     /// Starts a worker for `model` and sees to it with some of `tasks`. The worker still waits for its configuration:
-    /// give it one with [`Starting::handshake`].
+    /// give it one with [`StartingWorker::handshake`].
     ///
     /// # Errors
     ///
     /// When the program cannot be executed.
     pub async fn spawn(
         spawner: &Spawner,
-        program: Program,
+        program: WorkerProgram,
         model: &ModelId,
         tasks: &Tasks,
-    ) -> Result<(Self, Starting), SpawnError> {
+    ) -> Result<(Self, StartingWorker), SpawnError> {
         let path = program.path.display().to_string();
         let spawned = spawner.spawn(program).await;
         let child = spawned.map_err(|source| SpawnError::Execute { path, source })?;
@@ -90,7 +90,7 @@ impl Process {
     }
 
     /// Sees to `child` with some of `tasks`.
-    fn adopt(mut child: Child, pid: u32, model: &ModelId, tasks: &Tasks) -> (Self, Starting) {
+    fn adopt(mut child: Child, pid: u32, model: &ModelId, tasks: &Tasks) -> (Self, StartingWorker) {
         // For the log only: a span of the traces would be open for the worker's whole life.
         let span = info_span!(target: "worker", "worker", model = %model, pid);
         let tail = Tail::default();
@@ -108,7 +108,7 @@ impl Process {
             readers.read("worker-stderr", log::drain_to_end(stderr, tail.clone()));
         }
         let (lifeline, held) = oneshot::channel();
-        let owner = Owner {
+        let owner = ChildOwner {
             child,
             signals: inbox,
             model: model.clone(),
@@ -118,7 +118,7 @@ impl Process {
             "worker-owner",
             owner.run(held, exit_sender).instrument(span),
         );
-        let starting = Starting {
+        let starting = StartingWorker {
             stdin,
             stdout,
             lifeline,
@@ -134,7 +134,7 @@ impl Process {
         (process, starting)
     }
 
-    /// The process id. It is not given to another process before [`Process::exited`] has returned.
+    /// The process id. It is not given to another process before [`WorkerProcess::exited`] has returned.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -146,14 +146,14 @@ impl Process {
     }
 
     /// Waits until the process was reaped.
-    pub async fn exited(&self) -> Exit {
+    pub async fn exited(&self) -> WorkerExit {
         let mut exit = self.exit.clone();
         let ended = exit
             .wait_for(Option::is_some)
             .await
             .ok()
             .and_then(|exit| *exit);
-        ended.unwrap_or(Exit::Unknown)
+        ended.unwrap_or(WorkerExit::Unknown)
     }
 
     /// The last lines that the process, which has ended, wrote to its standard error. Waits for them, unless
@@ -164,7 +164,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
         // Of one that has ended nobody listens any more.
         self.kill();
@@ -199,7 +199,7 @@ impl PipeReaders {
 
 /// A worker that waits for its configuration.
 #[derive(Debug)]
-pub struct Starting {
+pub struct StartingWorker {
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     lifeline: oneshot::Sender<ChildStdin>,
@@ -207,14 +207,14 @@ pub struct Starting {
     readers: PipeReaders,
 }
 
-impl Starting {
+impl StartingWorker {
     /// Gives the worker its configuration and waits for what it answers. Its standard input stays open
     /// until the process has ended; what it writes to its standard output afterwards is logged.
     ///
     /// # Errors
     ///
     /// When the worker ends, answers with something else or speaks another version of the protocol.
-    pub async fn handshake(self, config: &WorkerConfig) -> Result<Ready, HandshakeError> {
+    pub async fn handshake(self, config: &WorkerConfig) -> Result<ReadyMessage, HandshakeError> {
         let (Some(mut stdin), Some(mut stdout)) = (self.stdin, self.stdout) else {
             return Err(HandshakeError::Closed);
         };
@@ -230,7 +230,7 @@ impl Starting {
 }
 
 /// Owns a child process until it was reaped.
-struct Owner {
+struct ChildOwner {
     child: Child,
     signals: mpsc::Receiver<Signal>,
     model: ModelId,
@@ -238,22 +238,22 @@ struct Owner {
     lost: CancellationToken,
 }
 
-impl Owner {
+impl ChildOwner {
     /// Owns the process, and the lifeline that comes to hold its standard input open, and reports its end to `exit`. That it
     /// was reaped is seen to also when what waits for it panics.
     async fn run(
         mut self,
         lifeline: oneshot::Receiver<ChildStdin>,
-        exit: watch::Sender<Option<Exit>>,
+        exit: watch::Sender<Option<WorkerExit>>,
     ) {
         let waited = AssertUnwindSafe(self.wait()).catch_unwind().await;
         let ended = match waited {
-            Ok(Some(status)) => status.map_or(Exit::Unknown, Exit::from),
+            Ok(Some(status)) => status.map_or(WorkerExit::Unknown, WorkerExit::from),
             Ok(None) | Err(_) => {
                 tracing::error!("a task that saw to the worker panicked; killing the worker");
                 // It fails for one that was reaped only.
                 let _ = self.child.kill().await;
-                Exit::Abandoned
+                WorkerExit::Abandoned
             }
         };
         drop(lifeline);
@@ -279,7 +279,7 @@ impl Owner {
     }
 }
 
-impl From<ExitStatus> for Exit {
+impl From<ExitStatus> for WorkerExit {
     fn from(status: ExitStatus) -> Self {
         match (status.code(), status.signal()) {
             (Some(code), _) => Self::Code(code),
@@ -289,7 +289,7 @@ impl From<ExitStatus> for Exit {
     }
 }
 
-impl fmt::Display for Exit {
+impl fmt::Display for WorkerExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "ended with status {code}"),

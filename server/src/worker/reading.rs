@@ -7,11 +7,11 @@ use procfs::{
     process::{Process, Stat},
 };
 
-use crate::model::Memory;
+use crate::model::ModelMemory;
 
 /// One look at a process from outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
+pub struct ProcessReading {
     /// Resident pages of mapped files, in bytes (RssFile).
     pub rss_file: u64,
     /// Bytes that it has read with system calls since its start (rchar).
@@ -19,10 +19,10 @@ pub struct Reading {
     /// Processor time that it has used, and those of its children that it has reaped.
     pub cpu_time: Duration,
     /// Memory that only the end of the process gives back.
-    pub memory: Memory,
+    pub memory: ModelMemory,
 }
 
-impl Reading {
+impl ProcessReading {
     /// Looks at the process `pid`. `None` when it is gone.
     pub fn take(pid: u32) -> Option<Self> {
         Self::read(pid).ok()
@@ -36,7 +36,7 @@ impl Reading {
             rss_file: kib(status.rssfile),
             read_chars: process.io()?.rchar,
             cpu_time: cpu_time(&stat),
-            memory: Memory {
+            memory: ModelMemory {
                 host_bytes: kib(status.rssanon) + kib(status.rssshmem) + kib(status.vmswap),
                 device_bytes: 0,
             },
@@ -88,9 +88,9 @@ mod tests {
 
     #[test]
     fn this_process_can_be_read_and_one_that_is_gone_cannot() {
-        let reading = Reading::take(std::process::id()).expect("this process runs");
+        let reading = ProcessReading::take(std::process::id()).expect("this process runs");
         assert!(reading.memory.host_bytes > 0 && reading.rss_file > 0);
-        assert_eq!(Reading::take(u32::MAX >> 1), None);
+        assert_eq!(ProcessReading::take(u32::MAX >> 1), None);
     }
 
     #[test]

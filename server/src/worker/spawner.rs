@@ -15,7 +15,7 @@ use crate::{failpoint, supervisor::Supervisor};
 
 /// The program that workers run.
 #[derive(Clone, Debug)]
-pub struct Program {
+pub struct WorkerProgram {
     /// Its path.
     pub path: PathBuf,
     /// Variables that it gets besides those that all workers get.
@@ -30,7 +30,7 @@ pub struct Spawner {
 
 #[derive(Debug)]
 struct Order {
-    program: Program,
+    program: WorkerProgram,
     reply: oneshot::Sender<io::Result<Child>>,
 }
 
@@ -76,7 +76,7 @@ impl Spawner {
     /// # Errors
     ///
     /// When the program cannot be executed.
-    pub(super) async fn spawn(&self, program: Program) -> io::Result<Child> {
+    pub(super) async fn spawn(&self, program: WorkerProgram) -> io::Result<Child> {
         let (reply, child) = oneshot::channel();
         let gone = || io::Error::other("the spawner thread has ended");
         let order = Order { program, reply };
@@ -85,7 +85,7 @@ impl Spawner {
     }
 }
 
-fn command(program: &Program) -> Command {
+fn command(program: &WorkerProgram) -> Command {
     let mut command = Command::new(&program.path);
     command
         .env_clear()

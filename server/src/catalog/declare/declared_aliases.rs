@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, btree_map::Entry as Slot};
 
 use super::{
-    super::{DeclareError, Origin, Taken},
+    super::{DeclareError, ModelOrigin, NameTaken},
     Change, row,
 };
 use crate::model::ModelId;
@@ -32,7 +32,7 @@ pub(super) fn declare(
             Some(_) if before.get(alias) == Some(model) => {}
             Some(by) if by != *model && !is_switched(change, alias, &by)? => {
                 let name = alias.clone();
-                return Err(Taken { name, by }.into());
+                return Err(NameTaken { name, by }.into());
             }
             _ => change.point_alias(alias.clone(), model)?,
         }
@@ -43,7 +43,7 @@ pub(super) fn declare(
 /// Whether `alias`, of which the file said nothing before, came to a model of the file by a switch.
 fn is_switched(change: &Change<'_>, alias: &ModelId, by: &ModelId) -> rusqlite::Result<bool> {
     let owner = change.find(by)?;
-    Ok(by != alias && owner.is_some_and(|owner| owner.origin == Origin::File))
+    Ok(by != alias && owner.is_some_and(|owner| owner.origin == ModelOrigin::File))
 }
 
 fn each_once(
@@ -55,7 +55,7 @@ fn each_once(
             Slot::Vacant(slot) => drop(slot.insert(model)),
             Slot::Occupied(taken) if *taken.get() != model => {
                 let (name, by) = taken.remove_entry();
-                return Err(Taken { name, by }.into());
+                return Err(NameTaken { name, by }.into());
             }
             Slot::Occupied(_) => {}
         }

@@ -5,7 +5,7 @@ use super::*;
 fn declared(name: &str, aliases: &[&str]) -> NewEntry {
     NewEntry {
         aliases: aliases.iter().map(|alias| id(alias)).collect(),
-        origin: Origin::File,
+        origin: ModelOrigin::File,
         ..new(name)
     }
 }
@@ -25,7 +25,7 @@ async fn the_files_entries_become_exactly_those_declared() {
     assert_eq!(fixture.catalog.resolve(&id("y")), id("y"));
     assert_eq!(
         fixture.entry("api").await.map(|entry| entry.origin),
-        Some(Origin::Api)
+        Some(ModelOrigin::Api)
     );
 }
 
@@ -92,7 +92,7 @@ async fn a_model_of_the_same_id_becomes_the_files() {
     fixture.catalog.declare(vec![new]).await.expect("declared");
     let entry = fixture.entry("m").await.expect("there");
     assert_eq!((entry.uid, entry.version), (api.uid, 2));
-    assert_eq!((entry.origin, entry.desired), (Origin::File, true));
+    assert_eq!((entry.origin, entry.desired), (ModelOrigin::File, true));
 }
 
 #[tokio::test]

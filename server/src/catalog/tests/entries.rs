@@ -131,9 +131,9 @@ async fn what_is_desired_and_learned_touches_neither_version_nor_etag() {
         .set_desired(&first.id, true)
         .await
         .expect("set");
-    let learned = Box::new(Learned {
+    let learned = Box::new(LearnedFacts {
         loads_succeeded: 3,
-        ..Learned::default()
+        ..LearnedFacts::default()
     });
     fixture.catalog.note(&first.id, Note::Learned(learned));
     let fixture = fixture.reopened().await;
@@ -151,7 +151,7 @@ async fn an_answer_is_remembered_with_its_change_or_not_at_all() {
         method: "CreateModel",
         id: "r".to_owned(),
     };
-    let remember = || Remember {
+    let remember = || AnswerToRemember {
         key: key.clone(),
         digest: [7; 32],
         answer: Box::new(|entry| entry.etag.0.clone().into_bytes()),
@@ -179,7 +179,7 @@ async fn answers_are_bounded() {
     };
     let write = fixture.catalog.write(move |change| {
         for n in 0..REMEMBERED + 5 {
-            let remembered = Remembered {
+            let remembered = RememberedAnswer {
                 digest: [0; 32],
                 answer: Vec::new(),
             };

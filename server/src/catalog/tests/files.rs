@@ -20,7 +20,7 @@ fn contents(fixture: &TestCatalog) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Why the catalog of `fixture` is refused, after which it has to be as it was.
-fn refusal(fixture: &TestCatalog) -> OpenError {
+fn refusal(fixture: &TestCatalog) -> OpenCatalogError {
     let before = contents(fixture);
     let refusal = Catalog::open(&fixture.path(), 10, &Supervisor::default()).expect_err("refused");
     assert_eq!(contents(fixture), before, "the files were changed");
@@ -87,7 +87,7 @@ async fn a_newer_catalog_is_refused_untouched() {
         .expect("written");
     drop(connection);
     let refusal = refusal(&fixture);
-    assert!(matches!(&refusal, OpenError::Newer { found, .. } if *found == newer));
+    assert!(matches!(&refusal, OpenCatalogError::Newer { found, .. } if *found == newer));
     assert!(refusal.to_string().contains("newer"));
 }
 
@@ -111,7 +111,7 @@ async fn a_newer_catalog_is_known_by_its_journal_too() {
         directory,
         catalog: fixture.catalog.clone(),
     };
-    assert!(matches!(refusal(&left), OpenError::Newer { .. }));
+    assert!(matches!(refusal(&left), OpenCatalogError::Newer { .. }));
 }
 
 #[tokio::test]
@@ -123,7 +123,10 @@ async fn a_file_of_garbage_is_refused_untouched() {
         b"not a database at all, but a text that is somewhat longer than a header\n".repeat(100),
     ] {
         fs::write(fixture.path(), garbage).expect("written");
-        assert!(matches!(refusal(&fixture), OpenError::Corrupt { .. }));
+        assert!(matches!(
+            refusal(&fixture),
+            OpenCatalogError::Corrupt { .. }
+        ));
     }
 }
 
@@ -135,9 +138,15 @@ async fn a_damaged_catalog_is_refused_untouched() {
     // Beyond the first page, which holds the schema.
     damaged[4096..].iter_mut().for_each(|byte| *byte ^= 0x5a);
     fs::write(fixture.path(), damaged).expect("written");
-    assert!(matches!(refusal(&fixture), OpenError::Corrupt { .. }));
+    assert!(matches!(
+        refusal(&fixture),
+        OpenCatalogError::Corrupt { .. }
+    ));
     fs::write(fixture.path(), &whole[..whole.len() / 2]).expect("written");
-    assert!(matches!(refusal(&fixture), OpenError::Corrupt { .. }));
+    assert!(matches!(
+        refusal(&fixture),
+        OpenCatalogError::Corrupt { .. }
+    ));
 }
 
 #[tokio::test]
@@ -172,7 +181,10 @@ async fn a_catalog_that_cannot_be_written_is_refused_untouched() {
             scope.spawn(open).join().expect("no panic")
         });
         set(directory, 0o755);
-        assert!(matches!(refused, OpenError::ReadOnly { .. }), "{refused:?}");
+        assert!(
+            matches!(refused, OpenCatalogError::ReadOnly { .. }),
+            "{refused:?}"
+        );
     }
 }
 

@@ -170,7 +170,7 @@ async fn all_parts_of_a_filter_have_to_match() {
         entry.await.expect("created");
     }
     // A load tells what the spec does not.
-    let mut learned = Box::new(Learned::default());
+    let mut learned = Box::new(LearnedFacts::default());
     learned.metadata.kind = Some(ModelKind::Text);
     fixture
         .catalog

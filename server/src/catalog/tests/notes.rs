@@ -10,8 +10,8 @@ fn suspension() -> Option<Suspension> {
     })
 }
 
-fn attempt(number: u32) -> Attempt {
-    Attempt {
+fn attempt(number: u32) -> LoadAttempt {
+    LoadAttempt {
         load_id: LoadId::from("load".to_owned()),
         number,
     }
@@ -65,9 +65,9 @@ async fn the_last_note_counts_and_closing_writes_it() {
     let fixture = TestCatalog::new();
     let entry = fixture.create("m").await;
     for n in 0..1_000 {
-        let learned = Box::new(Learned {
+        let learned = Box::new(LearnedFacts {
             loads_failed: n,
-            ..Learned::default()
+            ..LearnedFacts::default()
         });
         fixture.catalog.note(&entry.id, Note::Learned(learned));
     }

@@ -27,7 +27,7 @@ fn ended(switch: &Switch, outcome: SwitchOutcome) -> Switch {
     }
 }
 
-const MOVED: Option<Moved> = Some(Moved { unload_old: true });
+const MOVED: Option<AliasMove> = Some(AliasMove { unload_old: true });
 
 impl TestCatalog {
     /// Begins `switch`, whose new model is registered.

@@ -19,8 +19,8 @@ fn target(directory: &Path) -> Target {
 }
 
 async fn open(target: &Target) -> Result<PartialFile, PartialFileError> {
-    let turn = Arc::new(Arc::new(Mutex::new(())).lock_owned().await);
-    PartialFile::open(target.clone(), &TaskTracker::new(), turn).await
+    let guard = Arc::new(Arc::new(Mutex::new(())).lock_owned().await);
+    PartialFile::open(target.clone(), &TaskTracker::new(), guard).await
 }
 
 /// Waits until the writer has written what it was told.

@@ -11,13 +11,13 @@ use tokio::{
 use crate::{
     lifecycle::{fatal_prompt::FatalPrompt, slots::Slots},
     model::{Failure, GenerationDefaults},
-    worker::Client,
+    worker::WorkerClient,
 };
 
 /// The way to one worker.
 #[derive(Debug)]
 pub(in crate::lifecycle) struct AdmissionQueue {
-    pub(super) client: Client,
+    pub(super) client: WorkerClient,
     pub(super) fatal: Option<FatalPrompt>,
     pub(super) defaults: ArcSwap<GenerationDefaults>,
     pub(super) slots: Arc<Slots<i32>>,
@@ -115,7 +115,7 @@ impl WaitingGuard<'_> {
 impl AdmissionQueue {
     /// A queue to `client` within `limits`, for prompts that are shorter than a `fatal` one.
     pub(in crate::lifecycle) fn new(
-        client: Client,
+        client: WorkerClient,
         defaults: GenerationDefaults,
         limits: AdmissionLimits,
         fatal: Option<FatalPrompt>,

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::Context;
 use crate::{
     catalog::CatalogEntry,
-    lifecycle::{command::Command, model::Model},
+    lifecycle::{command::DriverCommand, tracked_model::TrackedModel},
     model::{ModelId, Status},
 };
 
@@ -15,7 +15,7 @@ impl Context {
     /// Makes models known that are registered, without a transition.
     pub(in crate::lifecycle) fn track_all(&self, entries: impl IntoIterator<Item = ModelId>) {
         let statuses = entries.into_iter().map(Status::unloaded);
-        self.hub.track_all(statuses);
+        self.event_log.track_all(statuses);
     }
 
     /// An entry was registered, or changed from `before`.
@@ -24,20 +24,20 @@ impl Context {
         before: Option<&CatalogEntry>,
         after: &CatalogEntry,
     ) {
-        let hub = &self.hub;
+        let event_log = &self.event_log;
         match before {
-            None => hub.track(Status::unloaded(after.id.clone())),
+            None => event_log.track(Status::unloaded(after.id.clone())),
             Some(before) if before.version != after.version => {
-                hub.spec_changed(&after.id, after.version);
+                event_log.spec_changed(&after.id, after.version);
             }
             Some(_) => {}
         }
         let aliases = before.map_or(&[][..], |before| &before.aliases);
         if aliases != after.aliases {
-            hub.aliases_changed(&after.id, after.aliases.clone());
+            event_log.aliases_changed(&after.id, after.aliases.clone());
         }
         if let Some(model) = self.model(&after.id) {
-            let command = Command::EntryChanged(Box::new(after.clone()));
+            let command = DriverCommand::EntryChanged(Box::new(after.clone()));
             // A driver that is gone has nothing to adapt.
             let _ = model.commands.send(command).await;
         }
@@ -57,7 +57,7 @@ impl Context {
             return true;
         };
         let (reply, ended) = oneshot::channel();
-        let sent = model.commands.send(Command::End(reply)).await;
+        let sent = model.commands.send(DriverCommand::End(reply)).await;
         // A driver that is gone has left no worker behind.
         let ended = sent.is_err() || ended.await.unwrap_or(true);
         if ended {
@@ -68,11 +68,11 @@ impl Context {
 
     /// The entry that a driver was tracked with is no longer registered.
     pub(in crate::lifecycle) async fn untrack(&self, entry: &CatalogEntry) {
-        let of_it = |model: &Arc<Model>| model.facts().entry.uid == entry.uid;
+        let of_it = |model: &Arc<TrackedModel>| model.facts().entry.uid == entry.uid;
         if self.model(&entry.id).is_some_and(|model| of_it(&model))
             && self.end_driver(&entry.id).await
         {
-            self.hub.remove(&entry.id);
+            self.event_log.remove(&entry.id);
         }
     }
 
@@ -80,9 +80,9 @@ impl Context {
     pub(in crate::lifecycle) async fn announce_aliases(&self, id: &ModelId) {
         match self.catalog.get(id).await {
             Ok(Some(entry)) => {
-                self.hub.aliases_changed(id, entry.aliases.clone());
+                self.event_log.aliases_changed(id, entry.aliases.clone());
                 if let Some(model) = self.model(id) {
-                    let command = Command::EntryChanged(Box::new(entry));
+                    let command = DriverCommand::EntryChanged(Box::new(entry));
                     let _ = model.commands.send(command).await;
                 }
             }

@@ -2,13 +2,13 @@
 
 use super::Context;
 use crate::{
-    catalog::{CatalogEntry, Learned},
+    catalog::{CatalogEntry, LearnedFacts},
     lifecycle::{
         gpu::{CPU, Gpu},
         memory::Need,
     },
-    model::{Memory as Bytes, Spec},
-    worker::Program,
+    model::{ModelMemory as Bytes, Spec},
+    worker::WorkerProgram,
 };
 
 impl Context {
@@ -18,7 +18,7 @@ impl Context {
     pub(in crate::lifecycle) fn known_need(
         &self,
         spec: &Spec,
-        learned: &Learned,
+        learned: &LearnedFacts,
         gpu: Option<&Gpu>,
     ) -> (Option<u64>, Option<u64>) {
         let hint = spec.memory_hint.unwrap_or_default();
@@ -50,8 +50,8 @@ impl Context {
     }
 
     /// The program that hosts a model on `gpu`, and sees that device only.
-    pub(in crate::lifecycle) fn cuda_program(&self, gpu: &Gpu) -> Program {
-        Program {
+    pub(in crate::lifecycle) fn cuda_program(&self, gpu: &Gpu) -> WorkerProgram {
+        WorkerProgram {
             path: self.devices.worker().to_path_buf(),
             environment: vec![
                 ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned()),

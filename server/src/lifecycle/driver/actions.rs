@@ -5,14 +5,14 @@ use std::{sync::Arc, time::SystemTime};
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::{Driver, phases::HostedWorker, timers::Timer};
+use super::{ModelDriver, phases::HostedWorker, timers::Timer};
 use crate::{
-    catalog::{Attempt, Note},
+    catalog::{LoadAttempt, Note},
     failpoint,
     lifecycle::{
         admission::AdmissionQueue,
         command::Verification,
-        worker_session::{WorkerLaunch, WorkerSession},
+        worker_task::{WorkerLaunch, WorkerTask},
     },
     model::{
         Failure, LoadId, LoadOutcome, LoadRecord, ProgressMeter, Stage,
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-impl Driver {
+impl ModelDriver {
     /// Applies `event`, performs what comes of it and publishes the new state.
     pub(super) fn apply(&mut self, event: Event) {
         if self.model.was_abandoned() {
@@ -90,8 +90,8 @@ impl Driver {
             Action::Spawn => self.spawn(),
             Action::BuildEngine => {
                 let worker = self.phase.worker();
-                if let Some(session) = worker.and_then(|worker| worker.session.as_ref()) {
-                    session.build();
+                if let Some(task) = worker.and_then(|worker| worker.task.as_ref()) {
+                    task.build();
                 }
             }
             Action::Drain => {
@@ -184,7 +184,7 @@ impl Driver {
         };
         let spec = self.load.spec.clone();
         self.model.learn(|facts| facts.built = Some(spec.clone()));
-        let attempt = self.state.load().map(|load| Attempt {
+        let attempt = self.state.load().map(|load| LoadAttempt {
             load_id: load.id.clone(),
             number: load.attempt,
         });
@@ -193,11 +193,10 @@ impl Driver {
         launch.config.files = files;
         launch.attempt.clone_from(&attempt);
         launch.span = self.load.span.clone();
-        let session = WorkerSession::start(&self.context, launch);
-        let kill = Arc::new(session.kill_token());
+        let task = WorkerTask::start(&self.context, launch);
+        let kill = Arc::new(task.kill_token());
         self.model.worker_kill.store(Some(kill));
-        self.phase
-            .host(HostedWorker::new(session, placement, attempt));
+        self.phase.host(HostedWorker::new(task, placement, attempt));
         self.forget_other_places();
     }
 
@@ -257,8 +256,8 @@ impl Driver {
         self.mark_leaving();
         self.record_last_memory();
         let worker = self.phase.worker();
-        if let Some(session) = worker.and_then(|worker| worker.session.as_ref()) {
-            session.stop();
+        if let Some(task) = worker.and_then(|worker| worker.task.as_ref()) {
+            task.stop();
         }
         let limit = self.context.limits.kill_timeout;
         self.timers.set(Timer::Stop, Instant::now() + limit);

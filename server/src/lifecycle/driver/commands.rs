@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{Span, info_span};
 
-use super::{Driver, memory::is_remote, phases::Phase, timers::Timer};
+use super::{ModelDriver, phases::Phase, spec::is_remote, timers::Timer};
 use crate::{
-    catalog::{Attempt, Note},
+    catalog::{LoadAttempt, Note},
     lifecycle::command::{
-        Command, LoadCommand, LoadTicket, UnloadCommand, UnloadReport, Verification,
+        DriverCommand, LoadCommand, LoadTicket, UnloadCommand, UnloadReport, Verification,
     },
     model::{
         Failure, LoadId, LoadOutcome, Reason, Stage,
@@ -17,18 +17,18 @@ use crate::{
     },
 };
 
-impl Driver {
-    pub(super) fn handle_command(&mut self, command: Command) {
+impl ModelDriver {
+    pub(super) fn handle_command(&mut self, command: DriverCommand) {
         match command {
-            Command::Load(command) => self.handle_load(*command),
-            Command::Unload(command) => self.handle_unload(command),
-            Command::Evict(command) => {
+            DriverCommand::Load(command) => self.handle_load(*command),
+            DriverCommand::Unload(command) => self.handle_unload(command),
+            DriverCommand::Evict(command) => {
                 let gone = self.evict(command.cause, command.message, command.idle);
                 let _ = command.reply.send(gone);
             }
-            Command::EntryChanged(entry) => self.entry_changed(*entry),
-            Command::Terminate(failure) => self.fail(failure),
-            Command::End(reply) => {
+            DriverCommand::EntryChanged(entry) => self.entry_changed(*entry),
+            DriverCommand::Terminate(failure) => self.fail(failure),
+            DriverCommand::End(reply) => {
                 let ended = !self.state.stage().is_active();
                 if ended {
                     self.phase = Phase::Ended;
@@ -109,7 +109,7 @@ impl Driver {
     }
 
     /// The server died in `attempt`: it is over, and the policy says whether there is another.
-    fn fail_crashed_attempt(&mut self, attempt: Attempt) {
+    fn fail_crashed_attempt(&mut self, attempt: LoadAttempt) {
         let message = format!(
             "the server ended during attempt {} of a load; if the model takes the whole container down, give it a \
              memory_hint or a smaller context_length",

@@ -3,16 +3,16 @@
 use tokio::time::Instant;
 
 use super::{
-    Driver,
+    ModelDriver,
     phases::{Download, DownloadEvent, Phase},
 };
 use crate::{
-    download::Snapshot,
-    model::{self, Failure, HubSource, Metadata, Source, state::Event},
+    download::RepositorySnapshot,
+    model::{self, Failure, HubSource, ModelMetadata, Source, state::Event},
     worker::ModelFiles,
 };
 
-impl Driver {
+impl ModelDriver {
     /// Begins to download what the spec names. A restart takes the commit that was loaded before.
     pub(super) fn download(&mut self) {
         let Source::HuggingFace(source) = &self.load.spec.source else {
@@ -37,7 +37,7 @@ impl Driver {
                 };
                 let meter = &mut self.publication.meter;
                 let began = *download.began.get_or_insert_with(|| {
-                    meter.enter(model::Phase::Downloading, total);
+                    meter.enter(model::LoadPhase::Downloading, total);
                     Instant::now()
                 });
                 if meter.observe(done, began.elapsed()).is_some() {
@@ -63,13 +63,13 @@ impl Driver {
     }
 
     /// `metadata` with what is known of the repository.
-    pub(super) fn with_revision(&self, metadata: Metadata) -> Metadata {
+    pub(super) fn with_revision(&self, metadata: ModelMetadata) -> ModelMetadata {
         let Some((source, snapshot)) = self.downloaded() else {
             return metadata;
         };
         // The worker knows the files only, and names a model that has no name after its directory.
         let named = metadata.model_name != snapshot.commit;
-        Metadata {
+        ModelMetadata {
             resolved_revision: snapshot.commit.clone(),
             model_name: if named {
                 metadata.model_name
@@ -80,7 +80,7 @@ impl Driver {
         }
     }
 
-    fn downloaded(&self) -> Option<(&HubSource, &Snapshot)> {
+    fn downloaded(&self) -> Option<(&HubSource, &RepositorySnapshot)> {
         match &self.load.spec.source {
             Source::HuggingFace(source) => Some((source, self.load.snapshot.as_ref()?)),
             Source::Path(_) | Source::Demo => None,

@@ -2,10 +2,10 @@
 
 use std::{num::NonZero, sync::LazyLock, thread};
 
-use super::Driver;
+use super::ModelDriver;
 use crate::{
     catalog::LearnedPace,
-    model::{Failure, Memory, Stage, state::Event},
+    model::{Failure, ModelMemory, Stage, state::Event},
 };
 
 /// Processors that this process may use, and so may its workers.
@@ -14,7 +14,7 @@ static PROCESSORS: LazyLock<u32> = LazyLock::new(|| {
     u32::try_from(processors).unwrap_or(u32::MAX)
 });
 
-impl Driver {
+impl ModelDriver {
     /// Looks at the worker: progress and stalls of a load, hangs of an engine, memory.
     pub(super) fn observe(&mut self) {
         let Some(memory) = self.read_worker() else {
@@ -42,7 +42,7 @@ impl Driver {
     }
 
     /// Reads what the worker holds, and how its device looks.
-    fn read_worker(&mut self) -> Option<Memory> {
+    fn read_worker(&mut self) -> Option<ModelMemory> {
         let worker = self.phase.worker_mut()?;
         let monitor = worker.monitor.as_mut()?;
         if worker.memory.is_requested() {

@@ -12,7 +12,7 @@ pub(super) use hosted_worker::{HostedWorker, WorkerMemory};
 pub(super) use placement::{OnGpu, Placement, PlacementRequest, find_placement};
 
 use crate::{
-    lifecycle::{release::Released, worker_monitor::WorkerMonitor},
+    lifecycle::{device_release::ReleaseOutcome, worker_monitor::WorkerMonitor},
     model::Failure,
 };
 
@@ -37,7 +37,7 @@ pub(super) enum Phase {
     /// UNLOADING: the worker was reaped, and its device is looked at.
     Releasing {
         worker: Box<HostedWorker>,
-        released: BoxFuture<'static, Released>,
+        released: BoxFuture<'static, ReleaseOutcome>,
     },
     /// The model is being deleted: the driver ends.
     Ended,
@@ -166,7 +166,7 @@ impl Phase {
     }
 
     /// The worker was reaped: `released` looks at its device.
-    pub(super) fn begin_release(&mut self, released: BoxFuture<'static, Released>) {
+    pub(super) fn begin_release(&mut self, released: BoxFuture<'static, ReleaseOutcome>) {
         self.replace(|phase| match phase {
             Self::Hosted(worker) => Self::Releasing { worker, released },
             other => other,

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use super::{
-    Driver,
+    ModelDriver,
     phases::{HostedWorker, Phase, Placement, PlacementRequest, find_placement},
     timers::Timer,
 };
 use crate::{
     lifecycle::{
         command::Verification,
+        device_release::{DeviceRelease, DeviceSnapshot, ReleaseOutcome},
         gpu::CPU,
         load_slots::Rank,
         memory::Reservation,
-        release::{DeviceSnapshot, Release, Released},
     },
     model::{Failure, LoadId, state::Event},
 };
@@ -25,7 +25,7 @@ const MAX_UNREPORTED_DEVICE_BYTES: u64 = 4 << 30;
 /// How long a device is waited for when the server shuts down.
 const SHUTDOWN_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Driver {
+impl ModelDriver {
     /// Queues for a place on the device that the newest spec wants.
     pub(super) fn request_placement(&mut self) {
         let spec = self.model.facts().entry.spec.clone();
@@ -124,7 +124,7 @@ impl Driver {
     }
 
     /// The device was looked at.
-    pub(super) fn device_released(&mut self, released: Released) {
+    pub(super) fn device_released(&mut self, released: ReleaseOutcome) {
         self.phase.device_released(released.held);
         self.end_unload(released.verification, released.bytes);
     }
@@ -149,9 +149,9 @@ impl Driver {
         });
     }
 
-    fn release(&self, worker: &HostedWorker, pid: Option<u32>) -> Option<Release> {
+    fn release(&self, worker: &HostedWorker, pid: Option<u32>) -> Option<DeviceRelease> {
         let on = worker.gpu.clone()?;
-        Some(Release {
+        Some(DeviceRelease {
             context: self.context.clone(),
             model: self.model.id().clone(),
             pid,

@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::Driver;
+use super::ModelDriver;
 use crate::{
-    catalog::Learned,
-    model::{Phase, Progress, Spec, Stage},
+    catalog::LearnedFacts,
+    model::{LoadPhase, Progress, Spec, Stage},
 };
 
-impl Driver {
+impl ModelDriver {
     /// Publishes that the model came into the stage of its state at the time `now`.
     pub(super) fn publish_transition(&mut self, now: SystemTime) {
         let stage = self.state.stage();
@@ -47,11 +47,11 @@ impl Driver {
             monitor.map_or(0, |monitor| monitor.weight_bytes())
         };
         let (phase, total) = match stage {
-            Stage::Pending => (Phase::Pending, 0),
-            Stage::Downloading => (Phase::Downloading, 0),
-            Stage::Starting => (Phase::Starting, 0),
-            Stage::Loading => (Phase::Loading, weights()),
-            Stage::Warming => (Phase::Warming, weights()),
+            Stage::Pending => (LoadPhase::Pending, 0),
+            Stage::Downloading => (LoadPhase::Downloading, 0),
+            Stage::Starting => (LoadPhase::Starting, 0),
+            Stage::Loading => (LoadPhase::Loading, weights()),
+            Stage::Warming => (LoadPhase::Warming, weights()),
             _ => return,
         };
         self.publication.meter.enter(phase, total);
@@ -111,7 +111,12 @@ impl Driver {
 }
 
 /// What is left of a load that began at `began` and takes as long as the last one of the same kind did.
-fn expected_left(learned: &Learned, spec: &Spec, device: &str, began: Instant) -> Option<Duration> {
+fn expected_left(
+    learned: &LearnedFacts,
+    spec: &Spec,
+    device: &str,
+    began: Instant,
+) -> Option<Duration> {
     let known = learned.memory.as_ref()?;
     let took = learned.metadata.load_duration?;
     let left = took.checked_sub(began.elapsed())?;

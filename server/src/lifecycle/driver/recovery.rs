@@ -10,7 +10,7 @@ use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    Driver,
+    ModelDriver,
     timers::{Timer, Timers},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 /// Panics between two loads that a driver is let go on after. One that panics all the time is a fault of the server.
 const MAX_PANICS: u32 = 3;
 
-impl Driver {
+impl ModelDriver {
     /// Drives until the fleet retires it, or its model is deleted.
     pub(super) async fn drive(mut self) {
         loop {
@@ -51,7 +51,7 @@ impl Driver {
         let goes_on = !matches!(stage, Stage::Draining | Stage::Unloading);
         self.give_up_loads(goes_on.then_some(&load.id), &failure);
         let worker = self.phase.worker();
-        if worker.is_some_and(|worker| worker.session.is_some()) {
+        if worker.is_some_and(|worker| worker.task.is_some()) {
             self.terminate(stage, load, failure);
         } else {
             self.model.gate.close();

@@ -24,9 +24,9 @@ fn decide(
     need: u64,
     capacity: Capacity,
     candidates: &[ModelId],
-) -> Decision {
+) -> LedgerDecision {
     let decision = ledger.weigh(need, capacity, candidates);
-    if decision == Decision::Fits {
+    if decision == LedgerDecision::Fits {
         ledger.reserve(id, need);
     }
     decision
@@ -37,7 +37,7 @@ fn settled(sizes: &[u64]) -> Ledger {
     let mut ledger = Ledger::default();
     for (n, size) in sizes.iter().enumerate() {
         let decision = decide(&mut ledger, &id(n), *size, capacity(u64::MAX), &[]);
-        assert_eq!(decision, Decision::Fits);
+        assert_eq!(decision, LedgerDecision::Fits);
         ledger.measure(&id(n), *size);
         ledger.set_state(&id(n), ReservationState::Settled);
     }
@@ -48,9 +48,9 @@ fn settled(sizes: &[u64]) -> Ledger {
 fn a_need_is_admitted_with_headroom() {
     let mut ledger = Ledger::default();
     let refused = decide(&mut ledger, &id(0), 100, capacity(119), &[]);
-    assert!(matches!(refused, Decision::Refused { free: 119, .. }));
+    assert!(matches!(refused, LedgerDecision::Refused { free: 119, .. }));
     let admitted = decide(&mut ledger, &id(0), 100, capacity(120), &[]);
-    assert_eq!(admitted, Decision::Fits);
+    assert_eq!(admitted, LedgerDecision::Fits);
     assert_eq!(ledger.free(capacity(120)), 0);
 }
 
@@ -61,13 +61,22 @@ fn what_a_load_was_promised_is_not_given_twice() {
         limit: 1000,
         available: 240,
     };
-    assert_eq!(decide(&mut ledger, &id(0), 100, both, &[]), Decision::Fits);
-    assert_eq!(decide(&mut ledger, &id(1), 100, both, &[]), Decision::Fits);
+    assert_eq!(
+        decide(&mut ledger, &id(0), 100, both, &[]),
+        LedgerDecision::Fits
+    );
+    assert_eq!(
+        decide(&mut ledger, &id(1), 100, both, &[]),
+        LedgerDecision::Fits
+    );
     // It may still settle for less.
-    assert_eq!(decide(&mut ledger, &id(2), 100, both, &[]), Decision::Wait);
+    assert_eq!(
+        decide(&mut ledger, &id(2), 100, both, &[]),
+        LedgerDecision::Wait
+    );
     assert!(matches!(
         decide(&mut ledger, &id(2), 500, both, &[]),
-        Decision::Refused { .. }
+        LedgerDecision::Refused { .. }
     ));
 }
 
@@ -76,7 +85,7 @@ fn a_reservation_becomes_the_measurement_when_the_model_settles() {
     let mut ledger = Ledger::default();
     assert_eq!(
         decide(&mut ledger, &id(0), 100, capacity(200), &[]),
-        Decision::Fits
+        LedgerDecision::Fits
     );
     ledger.measure(&id(0), 40);
     assert_eq!(ledger.free(capacity(200)), 80);
@@ -91,13 +100,13 @@ fn no_more_is_evicted_than_frees_the_memory() {
     let mut ledger = settled(&[100, 100, 100]);
     let candidates = [id(1), id(0), id(2)];
     let one = decide(&mut ledger, &id(9), 80, capacity(300), &candidates);
-    assert_eq!(one, Decision::Evict(vec![id(1)]));
+    assert_eq!(one, LedgerDecision::Evict(vec![id(1)]));
     let two = decide(&mut ledger, &id(9), 160, capacity(300), &candidates);
-    assert_eq!(two, Decision::Evict(vec![id(1), id(0)]));
+    assert_eq!(two, LedgerDecision::Evict(vec![id(1), id(0)]));
     let none = decide(&mut ledger, &id(9), 300, capacity(300), &candidates);
     assert_eq!(
         none,
-        Decision::Refused {
+        LedgerDecision::Refused {
             free: 0,
             evictable: 300
         }
@@ -109,10 +118,10 @@ fn memory_that_is_on_its_way_back_is_waited_for() {
     let mut ledger = settled(&[100, 100]);
     ledger.set_state(&id(0), ReservationState::Leaving);
     let waits = decide(&mut ledger, &id(9), 80, capacity(200), &[id(1)]);
-    assert_eq!(waits, Decision::Wait);
+    assert_eq!(waits, LedgerDecision::Wait);
     ledger.set_state(&id(0), ReservationState::Stuck);
     let evicts = decide(&mut ledger, &id(9), 80, capacity(200), &[id(1)]);
-    assert_eq!(evicts, Decision::Evict(vec![id(1)]));
+    assert_eq!(evicts, LedgerDecision::Evict(vec![id(1)]));
 }
 
 #[test]
@@ -120,7 +129,7 @@ fn what_is_promised_or_going_is_not_held() {
     let mut ledger = settled(&[100, 100]);
     assert_eq!(
         decide(&mut ledger, &id(2), 50, capacity(260), &[]),
-        Decision::Fits
+        LedgerDecision::Fits
     );
     assert_eq!(ledger.held(), 200);
     ledger.measure(&id(2), 10);
@@ -137,7 +146,7 @@ fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
         available: 100,
     };
     assert_eq!(ledger.begin_return(&id(0)), 100);
-    assert_eq!(ledger.weigh(100, device, &[]), Decision::Wait);
+    assert_eq!(ledger.weigh(100, device, &[]), LedgerDecision::Wait);
     let others = ledger.others(&id(1));
     assert_eq!((others.staying, others.departing), (Vec::new(), 100));
     // The model comes again before that: its own claim is another one.
@@ -148,7 +157,7 @@ fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
     assert_eq!((others.staying, others.departing), (vec![(id(0), 0)], 0));
     assert!(matches!(
         ledger.weigh(100, device, &[]),
-        Decision::Wait | Decision::Refused { .. }
+        LedgerDecision::Wait | LedgerDecision::Refused { .. }
     ));
 }
 
@@ -157,7 +166,7 @@ fn a_model_without_memory_here_is_not_evicted_for_it() {
     let ledger = settled(&[100]);
     let candidates = [id(7), id(0)];
     let evicts = ledger.weigh(80, capacity(100), &candidates);
-    assert_eq!(evicts, Decision::Evict(vec![id(0)]));
+    assert_eq!(evicts, LedgerDecision::Evict(vec![id(0)]));
 }
 
 #[test]
@@ -165,7 +174,7 @@ fn enormous_needs_do_not_overflow() {
     let mut ledger = settled(&[u64::MAX / 2]);
     assert!(matches!(
         decide(&mut ledger, &id(9), u64::MAX, capacity(u64::MAX), &[id(0)]),
-        Decision::Refused { .. } | Decision::Evict(_)
+        LedgerDecision::Refused { .. } | LedgerDecision::Evict(_)
     ));
 }
 
@@ -180,7 +189,7 @@ proptest! {
         for (n, what, need) in steps {
             match what {
                 0 if !known.contains(&n)
-                    && decide(&mut ledger, &id(n), need, capacity(limit), &[]) == Decision::Fits =>
+                    && decide(&mut ledger, &id(n), need, capacity(limit), &[]) == LedgerDecision::Fits =>
                 {
                     loading.insert(n, need);
                     known.insert(n);

@@ -8,7 +8,7 @@ use super::{
     super::source::SourceError, DEMO, LoadError, LoadOptions, Loader, Reload, reload::Replacement,
 };
 use crate::{
-    catalog::{Origin, RegisterError},
+    catalog::{ModelOrigin, RegisterError},
     model::{ModelId, Spec, Stage},
 };
 
@@ -54,7 +54,9 @@ impl Loader {
                 let conflict = RegisterError::Conflict(Box::new(entry.clone()));
                 return Err(LoadError::Register(conflict));
             }
-            (Some(spec), Some(entry)) if *entry.spec != *spec && entry.origin == Origin::File => {
+            (Some(spec), Some(entry))
+                if *entry.spec != *spec && entry.origin == ModelOrigin::File =>
+            {
                 let declared = RegisterError::Declared(entry.id.clone());
                 return Err(LoadError::Register(declared));
             }

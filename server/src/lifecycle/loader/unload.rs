@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     super::{
-        command::{Command, UnloadCommand, UnloadReport},
+        command::{DriverCommand, UnloadCommand, UnloadReport},
         context::{FindError, UnknownModel},
         holders::Holder,
         session_id::SessionName,
@@ -58,7 +58,7 @@ impl Loader {
         name: &ModelId,
         options: UnloadOptions,
     ) -> Result<(ModelId, UnloadReport), UnloadError> {
-        let turn = self.context.desired_state_lock.lock().await;
+        let guard = self.context.desired_state_lock.lock().await;
         let entry = self.context.find(name).await.map_err(UnloadError::from)?;
         let id = entry.id.clone();
         if entry.spec.required && !options.force {
@@ -86,8 +86,8 @@ impl Loader {
             undesired: true,
             ..command
         };
-        let sent = model.commands.send(Command::Unload(command)).await;
-        drop(turn);
+        let sent = model.commands.send(DriverCommand::Unload(command)).await;
+        drop(guard);
         // A driver that is gone has left no worker behind.
         let report = match sent {
             Ok(()) => match report.await {
@@ -128,7 +128,7 @@ impl Loader {
                     ..command
                 };
                 // A driver that is gone has nothing to forget.
-                let _ = model.commands.send(Command::Unload(command)).await;
+                let _ = model.commands.send(DriverCommand::Unload(command)).await;
             }
         }
         Ok(())

@@ -8,9 +8,9 @@ use super::shortage::Shortage;
 use crate::{
     lifecycle::{
         gpu::Gpu,
-        ledger::{Capacity, Decision, Ledger, Others, ReservationState},
+        ledger::{Capacity, Ledger, LedgerDecision, OtherModels, ReservationState},
     },
-    model::{Memory as Bytes, ModelId},
+    model::{ModelId, ModelMemory as Bytes},
 };
 
 /// Who holds how much of which memory.
@@ -39,7 +39,7 @@ pub(super) struct Capacities {
 
 /// What to do about a model that wants in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum AdmissionVerdict {
     /// It fits, and its reservations were made.
     Admitted,
     /// It fits once these have gone.
@@ -52,16 +52,16 @@ pub(super) enum Verdict {
 
 impl Ledgers {
     /// Decides about the model `id`. `candidates` may be evicted for it, the first first. Only
-    /// [`Verdict::Admitted`] changes anything.
+    /// [`AdmissionVerdict::Admitted`] changes anything.
     pub(super) fn decide(
         &mut self,
         id: &ModelId,
         need: &Need,
         capacities: Capacities,
         candidates: &[ModelId],
-    ) -> Verdict {
+    ) -> AdmissionVerdict {
         let verdict = self.weigh(need, capacities, candidates);
-        if verdict == Verdict::Admitted {
+        if verdict == AdmissionVerdict::Admitted {
             self.host.reserve(id, need.host);
             if let Some((gpu, bytes)) = &need.device {
                 self.device(&gpu.uuid).reserve(id, *bytes);
@@ -76,18 +76,18 @@ impl Ledgers {
         need: &Need,
         capacities: Capacities,
         candidates: &[ModelId],
-    ) -> Verdict {
+    ) -> AdmissionVerdict {
         let of_device = self.weigh_device(need, capacities, candidates);
         // Whoever goes for the device's sake makes room on the host too.
         let first = match &of_device {
-            Decision::Evict(ids) => ids.as_slice(),
+            LedgerDecision::Evict(ids) => ids.as_slice(),
             _ => &[],
         };
         let rest = candidates.iter().filter(|id| !first.contains(id));
         let ordered: Vec<ModelId> = first.iter().chain(rest).cloned().collect();
         let of_host = self.host.weigh(need.host, capacities.host, &ordered);
         let shortage = |of: Option<&(Gpu, u64)>, free, evictable| {
-            Verdict::Refused(Shortage {
+            AdmissionVerdict::Refused(Shortage {
                 of: of.map(|(gpu, _)| gpu.clone()),
                 need: of.map_or(need.host, |(_, need)| *need),
                 free,
@@ -95,22 +95,21 @@ impl Ledgers {
             })
         };
         match (of_device, of_host) {
-            (Decision::Refused { free, evictable }, _) => {
+            (LedgerDecision::Refused { free, evictable }, _) => {
                 shortage(need.device.as_ref(), free, evictable)
             }
-            (_, Decision::Refused { free, evictable }) => shortage(None, free, evictable),
+            (_, LedgerDecision::Refused { free, evictable }) => shortage(None, free, evictable),
             // Nobody goes before it is sure that it helps.
-            (Decision::Wait, _) | (_, Decision::Wait) => Verdict::Wait,
-            (Decision::Evict(mut ids), Decision::Evict(more)) => {
+            (LedgerDecision::Wait, _) | (_, LedgerDecision::Wait) => AdmissionVerdict::Wait,
+            (LedgerDecision::Evict(mut ids), LedgerDecision::Evict(more)) => {
                 let new = more.into_iter().filter(|id| !ids.contains(id));
                 let new: Vec<_> = new.collect();
                 ids.extend(new);
-                Verdict::Evict(ids)
+                AdmissionVerdict::Evict(ids)
             }
-            (Decision::Evict(ids), Decision::Fits) | (Decision::Fits, Decision::Evict(ids)) => {
-                Verdict::Evict(ids)
-            }
-            (Decision::Fits, Decision::Fits) => Verdict::Admitted,
+            (LedgerDecision::Evict(ids), LedgerDecision::Fits)
+            | (LedgerDecision::Fits, LedgerDecision::Evict(ids)) => AdmissionVerdict::Evict(ids),
+            (LedgerDecision::Fits, LedgerDecision::Fits) => AdmissionVerdict::Admitted,
         }
     }
 
@@ -119,9 +118,9 @@ impl Ledgers {
         need: &Need,
         capacities: Capacities,
         candidates: &[ModelId],
-    ) -> Decision {
+    ) -> LedgerDecision {
         let (Some((gpu, need)), Some(capacity)) = (&need.device, capacities.device) else {
-            return Decision::Fits;
+            return LedgerDecision::Fits;
         };
         match self.devices.get(&gpu.uuid) {
             Some(ledger) => ledger.weigh(*need, capacity, candidates),
@@ -143,7 +142,7 @@ impl Ledgers {
     }
 
     /// What others than the model `id` hold on the device `uuid`.
-    pub(super) fn others_on(&self, uuid: &str, id: &ModelId) -> Others {
+    pub(super) fn others_on(&self, uuid: &str, id: &ModelId) -> OtherModels {
         let ledger = self.devices.get(uuid);
         ledger.map(|ledger| ledger.others(id)).unwrap_or_default()
     }
@@ -212,7 +211,7 @@ mod tests {
             with_device(1 << 40),
             &[],
         );
-        assert_eq!(admitted, Verdict::Admitted);
+        assert_eq!(admitted, AdmissionVerdict::Admitted);
         let device: Arc<str> = device.into();
         let held = Bytes {
             host_bytes: host,
@@ -232,13 +231,13 @@ mod tests {
             free: 100,
             evictable: 0,
         };
-        assert_eq!(refused, Verdict::Refused(short));
+        assert_eq!(refused, AdmissionVerdict::Refused(short));
         let refused = ledgers.decide(&id("m"), &need(1000, "g", 10), with_device(100), &[]);
-        let Verdict::Refused(Shortage { of: None, .. }) = refused else {
+        let AdmissionVerdict::Refused(Shortage { of: None, .. }) = refused else {
             panic!("{refused:?}")
         };
         assert_eq!(ledgers.host.free(HOST), 1000);
-        assert_eq!(ledgers.others_on("g", &id("x")), Others::default());
+        assert_eq!(ledgers.others_on("g", &id("x")), OtherModels::default());
     }
 
     #[test]
@@ -256,9 +255,12 @@ mod tests {
         };
         let candidates = [id("there"), id("here")];
         let verdict = ledgers.decide(&id("m"), &need(10, "g", 50), capacities, &candidates);
-        assert_eq!(verdict, Verdict::Evict(vec![id("here")]));
+        assert_eq!(verdict, AdmissionVerdict::Evict(vec![id("here")]));
         let refused = ledgers.decide(&id("m"), &need(10, "g", 50), capacities, &candidates[..1]);
-        assert!(matches!(refused, Verdict::Refused(_)), "{refused:?}");
+        assert!(
+            matches!(refused, AdmissionVerdict::Refused(_)),
+            "{refused:?}"
+        );
     }
 
     #[test]
@@ -277,6 +279,6 @@ mod tests {
         let capacities = Capacities { host, device };
         let candidates = [id("other"), id("here")];
         let verdict = ledgers.decide(&id("m"), &need(400, "g", 50), capacities, &candidates);
-        assert_eq!(verdict, Verdict::Evict(vec![id("here")]));
+        assert_eq!(verdict, AdmissionVerdict::Evict(vec![id("here")]));
     }
 }

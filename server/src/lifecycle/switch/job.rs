@@ -7,14 +7,14 @@ use std::{
 
 use super::switches::Switches;
 use crate::{
-    catalog::{CatalogEntry, Moved, RegisterError, StorageError},
+    catalog::{AliasMove, CatalogEntry, RegisterError, StorageError},
     lifecycle::{
-        command::{Command, LoadOrder, UnloadCommand},
+        command::{DriverCommand, LoadOrder, UnloadCommand},
         context::Context,
         holders::Holder,
         loader::Loader,
-        model::Model,
         sessions::release_hold,
+        tracked_model::TrackedModel,
     },
     model::{Failure, ModelId, Reason, Switch, SwitchOutcome, SwitchStrategy},
 };
@@ -46,7 +46,8 @@ impl SwitchJob {
     ) -> Self {
         let context = loader.context().clone();
         let unasked = |id: &&ModelId| {
-            let active = |model: &Model| model.status().stage.is_active() && !model.facts().desired;
+            let active =
+                |model: &TrackedModel| model.status().stage.is_active() && !model.facts().desired;
             !context.holders.is_held(id) && context.model(id).is_some_and(|model| active(&model))
         };
         let on_demand = both(&switch).filter(unasked).cloned().collect();
@@ -86,7 +87,7 @@ impl SwitchJob {
             }
         };
         self.switches.put(&switch);
-        self.context.hub.switched(switch.clone());
+        self.context.event_log.switched(switch.clone());
         tracing::info!(
             switch = %switch.id, alias = %switch.alias, to = %switch.to, outcome = ?switch.outcome,
             message = switch.failure.as_ref().map(|failure| failure.message.as_str()), "model.switch"
@@ -94,7 +95,7 @@ impl SwitchJob {
         self.release_both(&switch, unload_old, &self.on_demand);
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
             let (command, report) = UnloadCommand::unless_wanted(self.drain_timeout);
-            if self.send(old, Command::Unload(command)).await {
+            if self.send(old, DriverCommand::Unload(command)).await {
                 let _ = report.await;
             }
         }
@@ -136,7 +137,7 @@ impl SwitchJob {
             return false;
         }
         let (command, report) = UnloadCommand::new(drain_timeout);
-        self.send(old, Command::Unload(command)).await && report.await.is_ok()
+        self.send(old, DriverCommand::Unload(command)).await && report.await.is_ok()
     }
 
     async fn load_new(&self, to: &CatalogEntry, timeout: Duration) -> Result<(), Failure> {
@@ -150,14 +151,14 @@ impl SwitchJob {
     /// Moves the alias, and says whether the old model is to be unloaded unless somebody holds it. Watchers are told of the aliases
     /// before they are told that the switch has ended.
     async fn move_alias(&self, switch: &mut Switch) -> Result<bool, Failure> {
-        let turn = self.context.desired_state_lock.lock().await;
+        let guard = self.context.desired_state_lock.lock().await;
         let unload_old = !self.old_is_wanted(switch).await?;
         let ended = Switch {
             outcome: Some(SwitchOutcome::Succeeded),
             ended: Some(SystemTime::now()),
             ..switch.clone()
         };
-        let moved = Some(Moved { unload_old });
+        let moved = Some(AliasMove { unload_old });
         let recorded = self.context.catalog.end_switch(&ended, moved).await;
         recorded.map_err(|error| match error {
             RegisterError::Storage(error) => error.into(),
@@ -168,7 +169,7 @@ impl SwitchJob {
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
             self.context.note_desired(old, false);
         }
-        drop(turn);
+        drop(guard);
         for model in both(switch) {
             self.context.announce_aliases(model).await;
         }
@@ -226,7 +227,7 @@ impl SwitchJob {
     }
 
     /// Says whether the driver of the model `id`, if there is one, will obey.
-    async fn send(&self, id: &ModelId, command: Command) -> bool {
+    async fn send(&self, id: &ModelId, command: DriverCommand) -> bool {
         match self.context.model(id) {
             Some(model) => model.commands.send(command).await.is_ok(),
             None => false,

@@ -8,11 +8,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::sample::Sample;
+use super::sample::HistorySample;
 
 /// Samples of a day.
 #[derive(Debug, Default)]
-pub(super) struct History(VecDeque<Sample>);
+pub(super) struct History(VecDeque<HistorySample>);
 
 /// Samples that are kept.
 const SAMPLES: usize = 1440;
@@ -24,7 +24,7 @@ const SPARE: usize = 60;
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl History {
-    pub(super) fn push(&mut self, sample: Sample) {
+    pub(super) fn push(&mut self, sample: HistorySample) {
         if self.0.len() == SAMPLES {
             self.0.pop_front();
         }
@@ -35,7 +35,7 @@ impl History {
     }
 
     /// Puts what an earlier run of the server has seen before what is there.
-    pub(super) fn restore(&mut self, earlier: Vec<Sample>, now: SystemTime) {
+    pub(super) fn restore(&mut self, earlier: Vec<HistorySample>, now: SystemTime) {
         let later = std::mem::take(&mut self.0);
         earlier.into_iter().chain(later).for_each(|s| self.push(s));
         self.expire(now);
@@ -43,7 +43,7 @@ impl History {
 
     /// Forgets what is too old.
     pub(super) fn expire(&mut self, now: SystemTime) {
-        let old = |sample: &mut Sample| {
+        let old = |sample: &mut HistorySample| {
             let age = now.duration_since(sample.start());
             age.is_ok_and(|age| age > MAX_AGE)
         };
@@ -53,7 +53,7 @@ impl History {
         }
     }
 
-    pub(super) fn all(&self) -> Vec<Sample> {
+    pub(super) fn all(&self) -> Vec<HistorySample> {
         self.0.iter().copied().collect()
     }
 }
@@ -62,11 +62,11 @@ impl History {
 mod tests {
     use super::*;
 
-    fn minute(n: u64) -> Sample {
-        Sample {
+    fn minute(n: u64) -> HistorySample {
+        HistorySample {
             start_millis: n * 60_000,
             millis: 60_000,
-            ..Sample::default()
+            ..HistorySample::default()
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 use strum::IntoStaticStr;
 
 use super::{Usage, window::Observation};
-use crate::telemetry::model::RequestSample;
+use crate::telemetry::model_metrics::RequestSample;
 
 /// What a request asks for, by the names of the GenAI semantic conventions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{latency::Latency, window::Counts};
-use crate::model::Memory;
+use crate::model::ModelMemory;
 
 /// What a model did in a stretch of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sample {
+pub struct HistorySample {
     /// When it began, in milliseconds since 1970 by the wall clock.
     pub start_millis: u64,
     /// How long it is, in milliseconds by the monotone clock.
@@ -29,13 +29,13 @@ pub struct Sample {
     /// Between tokens, averaged over each request that ended well.
     pub per_token: Option<Latency>,
     /// What the model's worker held at the end. `None` when there was none.
-    pub memory: Option<Memory>,
+    pub memory: Option<ModelMemory>,
 }
 
 /// Shortest time over which a rate is told: over less, one answer would look like a storm.
 const SHORTEST_RATE: Duration = Duration::from_secs(1);
 
-impl Sample {
+impl HistorySample {
     pub(super) fn of(counts: Counts) -> Self {
         Self {
             succeeded: counts.succeeded,
@@ -87,15 +87,19 @@ mod tests {
 
     #[test]
     fn it_is_compact() {
-        assert!(size_of::<Sample>() <= 104, "{}", size_of::<Sample>());
+        assert!(
+            size_of::<HistorySample>() <= 104,
+            "{}",
+            size_of::<HistorySample>()
+        );
     }
 
     #[test]
     fn a_rate_covers_at_least_a_second() {
-        let of = |millis| Sample {
+        let of = |millis| HistorySample {
             completion_tokens: 30,
             millis,
-            ..Sample::default()
+            ..HistorySample::default()
         };
         assert_eq!(of(10).tokens_per_second(), 30.0);
         assert_eq!(of(60_000).tokens_per_second(), 0.5);
@@ -104,7 +108,7 @@ mod tests {
     #[test]
     fn a_clock_before_1970_does_no_harm() {
         let end = SystemTime::UNIX_EPOCH - Duration::from_secs(9);
-        let sample = Sample::default().ending(end, Duration::from_secs(1));
+        let sample = HistorySample::default().ending(end, Duration::from_secs(1));
         assert_eq!(sample.start(), SystemTime::UNIX_EPOCH);
     }
 }

@@ -23,7 +23,7 @@ fn succeeded(prompt_tokens: u32) -> Observation {
     }
 }
 
-const HELD: Memory = Memory {
+const HELD: ModelMemory = ModelMemory {
     host_bytes: 1 << 30,
     device_bytes: 0,
 };

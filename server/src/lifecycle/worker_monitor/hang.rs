@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Task, WorkerMonitor};
 use crate::{
-    lifecycle::Limits,
+    lifecycle::LifecycleLimits,
     model::{Failure, Pace, Reason},
     worker::EngineStats,
 };
@@ -32,7 +32,7 @@ impl WorkerMonitor {
     /// workers showed of that.
     pub(in crate::lifecycle) fn hung(
         &self,
-        limits: &Limits,
+        limits: &LifecycleLimits,
         known: Option<Pace>,
     ) -> Option<Failure> {
         let engine = self.heartbeat.engine();
@@ -43,7 +43,7 @@ impl WorkerMonitor {
         Some(Failure::new(Reason::WorkerHung, message))
     }
 
-    fn silence(&self, limits: &Limits) -> Option<String> {
+    fn silence(&self, limits: &LifecycleLimits) -> Option<String> {
         let inactive_for = self.process.inactive_for();
         if inactive_for > limits.hang_timeout {
             return Some(format!(
@@ -61,7 +61,7 @@ impl WorkerMonitor {
         })
     }
 
-    fn standstill(&self, engine: &EngineStats, limits: &Limits) -> Option<String> {
+    fn standstill(&self, engine: &EngineStats, limits: &LifecycleLimits) -> Option<String> {
         let inactive_for = self.engine.inactive_for();
         (self.task != Task::None && inactive_for > limits.hang_timeout).then(|| {
             format!(
@@ -73,7 +73,12 @@ impl WorkerMonitor {
         })
     }
 
-    fn spin(&self, engine: &EngineStats, limits: &Limits, known: Option<Pace>) -> Option<String> {
+    fn spin(
+        &self,
+        engine: &EngineStats,
+        limits: &LifecycleLimits,
+        known: Option<Pace>,
+    ) -> Option<String> {
         let limit = SpinLimits::of(limits).for_prompts(engine.prefill_tokens, engine.pace, known);
         let worked = self.engine.worked();
         (self.task != Task::None && worked > limit).then(|| {
@@ -89,7 +94,7 @@ impl WorkerMonitor {
 }
 
 impl SpinLimits {
-    fn of(limits: &Limits) -> Self {
+    fn of(limits: &LifecycleLimits) -> Self {
         Self {
             base: limits.spin_timeout,
             per_prompt_token: limits.spin_timeout_per_prompt_token,

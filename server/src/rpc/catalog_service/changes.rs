@@ -9,7 +9,7 @@ use hangar_client::v1::{
 
 use super::{Core, mask::Mask, message};
 use crate::{
-    catalog::{CatalogEntry, EntryChange, NewEntry, Origin},
+    catalog::{CatalogEntry, EntryChange, ModelOrigin, NewEntry},
     lifecycle::{RegistryError, UnloadReport},
     model::{Etag, Spec},
     rpc::{
@@ -42,7 +42,7 @@ impl Core {
             id,
             spec,
             aliases,
-            origin: Origin::Api,
+            origin: ModelOrigin::Api,
         };
         if request.validate_only {
             let entry = self.fleet.check_create(new).await?;

@@ -3,15 +3,15 @@
 use hangar_client::v1;
 
 use crate::{
-    catalog::{CatalogEntry, Origin},
+    catalog::{CatalogEntry, ModelOrigin},
     rpc::convert,
 };
 
 /// The whole entry.
 pub(super) fn model(entry: &CatalogEntry) -> v1::Model {
     let origin = match entry.origin {
-        Origin::Api => v1::ModelOrigin::Api,
-        Origin::File => v1::ModelOrigin::File,
+        ModelOrigin::Api => v1::ModelOrigin::Api,
+        ModelOrigin::File => v1::ModelOrigin::File,
     };
     v1::Model {
         uid: entry.uid.to_string(),

@@ -7,7 +7,7 @@ use hangar_client::v1::{ListModelsRequest, ModelOrder};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::{catalog::Position, model::ModelId};
+use crate::{catalog::ListPosition, model::ModelId};
 
 /// Bytes of a signature.
 const SIGNATURE: usize = 16;
@@ -16,7 +16,11 @@ const SIGNATURE: usize = 16;
 const BLOCK: usize = 64;
 
 /// The token of the page of `request` that begins behind `position`.
-pub(super) fn write(key: &[u8; 32], request: &ListModelsRequest, position: &Position) -> String {
+pub(super) fn write(
+    key: &[u8; 32],
+    request: &ListModelsRequest,
+    position: &ListPosition,
+) -> String {
     let place = place(position);
     let signature = sign(key, request, &place);
     let bytes = signature.iter().chain(&place);
@@ -24,7 +28,7 @@ pub(super) fn write(key: &[u8; 32], request: &ListModelsRequest, position: &Posi
 }
 
 /// Where the page of `request` begins. `None` when its token was not given for it.
-pub(super) fn read(key: &[u8; 32], request: &ListModelsRequest) -> Option<Position> {
+pub(super) fn read(key: &[u8; 32], request: &ListModelsRequest) -> Option<ListPosition> {
     let bytes = unhex(&request.page_token)?;
     let (signature, place) = bytes.split_at_checked(SIGNATURE)?;
     let expected = sign(key, request, place);
@@ -36,13 +40,13 @@ pub(super) fn read(key: &[u8; 32], request: &ListModelsRequest) -> Option<Positi
         return None;
     }
     let (micros, id) = place.split_first_chunk()?;
-    Some(Position {
+    Some(ListPosition {
         key: i64::from_be_bytes(*micros),
         id: ModelId::parse(std::str::from_utf8(id).ok()?).ok()?,
     })
 }
 
-fn place(position: &Position) -> Vec<u8> {
+fn place(position: &ListPosition) -> Vec<u8> {
     let mut place = position.key.to_be_bytes().to_vec();
     place.extend(position.id.as_str().bytes());
     place
@@ -102,8 +106,8 @@ mod tests {
 
     const KEY: [u8; 32] = [7; 32];
 
-    fn position() -> Position {
-        Position {
+    fn position() -> ListPosition {
+        ListPosition {
             key: 1_234_567,
             id: ModelId::parse("Qwen/Qwen3-0.6B").expect("a well-formed id"),
         }

@@ -4,13 +4,13 @@ use hangar_client::v1;
 
 use super::{duration, memory, pace, reason};
 use crate::{
-    catalog::Learned,
+    catalog::LearnedFacts,
     lifecycle::FatalPrompt,
     model::{LoadOutcome, LoadRecord},
 };
 
 /// What earlier loads have taught.
-pub(in crate::rpc) fn learned(learned: &Learned) -> v1::LearnedFacts {
+pub(in crate::rpc) fn learned(learned: &LearnedFacts) -> v1::LearnedFacts {
     let failure = learned.last_failure.as_ref();
     v1::LearnedFacts {
         memory: learned.memory.as_ref().map(|known| memory(known.ready)),

@@ -6,13 +6,13 @@ use hangar_client::v1;
 
 use super::duration;
 use crate::{
-    model::{ConversationSupport, Metadata, Source, Support},
+    model::{ConversationSupport, ModelMetadata, Source, Support},
     wire::{dtype, format, kind},
 };
 
 /// What is known about a model from `source`.
 pub(in crate::rpc) fn metadata_message(
-    metadata: &Metadata,
+    metadata: &ModelMetadata,
     source: &Source,
     last_used: Option<SystemTime>,
 ) -> v1::ModelMetadata {

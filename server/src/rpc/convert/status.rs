@@ -3,7 +3,7 @@
 use hangar_client::v1;
 
 use super::{duration, reason};
-use crate::model::{Memory, Phase, Progress, Stage, Status, SuspendCause, Suspension};
+use crate::model::{LoadPhase, ModelMemory, Progress, Stage, Status, SuspendCause, Suspension};
 
 /// Where a model stands.
 pub(in crate::rpc) fn status(status: &Status) -> v1::ModelStatus {
@@ -50,7 +50,7 @@ pub(in crate::rpc) fn suspend_reason(suspended: Option<&Suspension>) -> v1::Susp
 }
 
 /// What a worker holds.
-pub(in crate::rpc) fn memory(memory: Memory) -> v1::ModelMemory {
+pub(in crate::rpc) fn memory(memory: ModelMemory) -> v1::ModelMemory {
     v1::ModelMemory {
         host_bytes: memory.host_bytes,
         device_bytes: memory.device_bytes,
@@ -59,11 +59,11 @@ pub(in crate::rpc) fn memory(memory: Memory) -> v1::ModelMemory {
 
 fn progress(progress: Progress) -> v1::Progress {
     let phase = match progress.phase {
-        Phase::Pending => v1::LoadPhase::Pending,
-        Phase::Downloading => v1::LoadPhase::Downloading,
-        Phase::Starting => v1::LoadPhase::Starting,
-        Phase::Loading => v1::LoadPhase::Loading,
-        Phase::Warming => v1::LoadPhase::Warming,
+        LoadPhase::Pending => v1::LoadPhase::Pending,
+        LoadPhase::Downloading => v1::LoadPhase::Downloading,
+        LoadPhase::Starting => v1::LoadPhase::Starting,
+        LoadPhase::Loading => v1::LoadPhase::Loading,
+        LoadPhase::Warming => v1::LoadPhase::Warming,
     };
     v1::Progress {
         phase: phase.into(),

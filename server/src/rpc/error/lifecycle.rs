@@ -2,7 +2,7 @@
 
 use super::{ApiError, refusal::CatalogRefusal};
 use crate::{
-    catalog::Taken,
+    catalog::NameTaken,
     lifecycle::{
         AdmissionError, FindError, LoadError, SourceError, SwitchError, TooManyReloads,
         TooManySessions, UnknownSession, UnloadError,
@@ -72,7 +72,7 @@ impl From<SwitchError> for ApiError {
     fn from(error: SwitchError) -> Self {
         match error {
             SwitchError::Load(error) => error.into(),
-            SwitchError::NotAnAlias(id) => CatalogRefusal::Taken(Taken {
+            SwitchError::NotAnAlias(id) => CatalogRefusal::Taken(NameTaken {
                 name: id.clone(),
                 by: id,
             })

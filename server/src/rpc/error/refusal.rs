@@ -6,7 +6,7 @@ use tonic_types::StatusExt;
 
 use super::details::details;
 use crate::{
-    catalog::Taken,
+    catalog::NameTaken,
     model::{Etag, ModelId},
 };
 
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CatalogRefusal {
     /// An id or an alias is taken.
-    Taken(Taken),
+    Taken(NameTaken),
     /// A change needs the entry's etag.
     EtagRequired {
         /// The model.
@@ -85,7 +85,7 @@ impl From<CatalogRefusal> for Status {
     }
 }
 
-fn name_taken(taken: &Taken) -> Status {
+fn name_taken(taken: &NameTaken) -> Status {
     let metadata = [
         ("name", taken.name.to_string()),
         ("model_id", taken.by.to_string()),

@@ -6,14 +6,14 @@ use crate::system::{Device, DeviceReading};
 
 /// Memory that a model's worker holds on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Holding {
+pub(super) struct DeviceHolding {
     /// The device, as the model's metadata name it: "cuda:" and an UUID or ordinal.
     pub(super) device: String,
     /// Bytes.
     pub(super) bytes: u64,
 }
 
-pub(super) fn devices(reading: &DeviceReading, holdings: &[Holding]) -> Vec<DeviceInfo> {
+pub(super) fn devices(reading: &DeviceReading, holdings: &[DeviceHolding]) -> Vec<DeviceInfo> {
     let held = |device: &Device| {
         let on_it = holdings.iter().filter(|held| is_on(&held.device, device));
         on_it.map(|held| held.bytes).sum()
@@ -66,7 +66,7 @@ mod tests {
             ("cpu", 8),
             ("cuda:7", 16),
         ];
-        let holdings = held.map(|(device, bytes)| Holding {
+        let holdings = held.map(|(device, bytes)| DeviceHolding {
             device: device.to_owned(),
             bytes,
         });

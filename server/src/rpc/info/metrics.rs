@@ -3,7 +3,7 @@
 use hangar_client::v1::{LatencyQuantiles, ModelMetrics, UsageSample};
 
 use crate::{
-    lifecycle::{Latency, Sample, UsageReport},
+    lifecycle::{HistorySample, Latency, UsageReport},
     model::Status,
     rpc::convert,
 };
@@ -32,7 +32,7 @@ pub(super) fn metrics(usage: &UsageReport, status: &Status) -> ModelMetrics {
     }
 }
 
-pub(super) fn sample(sample: &Sample) -> UsageSample {
+pub(super) fn sample(sample: &HistorySample) -> UsageSample {
     let judged = u64::from(sample.succeeded) + u64::from(sample.failed);
     UsageSample {
         start_time: Some(sample.start().into()),
@@ -70,17 +70,17 @@ mod tests {
 
     #[test]
     fn what_was_given_up_is_no_failure() {
-        let reported = sample(&Sample {
+        let reported = sample(&HistorySample {
             succeeded: 3,
             failed: 1,
             cancelled: 6,
             millis: 500,
             completion_tokens: 8,
-            ..Sample::default()
+            ..HistorySample::default()
         });
         assert_eq!((reported.requests, reported.success_rate), (10, Some(0.75)));
         assert_eq!(reported.tokens_per_second, 8.0);
-        let idle = sample(&Sample::default());
+        let idle = sample(&HistorySample::default());
         assert_eq!((idle.requests, idle.success_rate), (0, None));
         assert!(idle.memory.is_none() && idle.time_to_first_token.is_none());
     }

@@ -5,13 +5,13 @@
 
 use hangar_client::v1::{GetInfoRequest, GetInfoResponse, InfoView, ModelInfo};
 
-use super::{Detail, Holding, Started, cache, devices, model, server, system};
+use super::{Detail, DeviceHolding, ServerStart, cache, devices, model, server, system};
 use crate::{
     catalog::CatalogEntry,
     lifecycle::Fleet,
     model::Status,
     rpc::{convert, error::ApiError, validate::Violations},
-    status::Hub,
+    status::EventLog,
     system::SystemMonitor,
 };
 
@@ -19,9 +19,9 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(in crate::rpc) struct Sources<'a> {
     pub(in crate::rpc) fleet: &'a Fleet,
-    pub(in crate::rpc) hub: &'a Hub,
+    pub(in crate::rpc) event_log: &'a EventLog,
     pub(in crate::rpc) system: &'a SystemMonitor,
-    pub(in crate::rpc) started: Started,
+    pub(in crate::rpc) started: ServerStart,
 }
 
 /// Models in one answer.
@@ -56,9 +56,13 @@ impl Sources<'_> {
             Some(name) => (vec![self.fleet.find(name).await?], false),
             None => self.fleet.first(MAX_MODELS).await?,
         };
-        let holding = self.hub.select(|status| status.memory.is_some());
+        let holding = self.event_log.select(|status| status.memory.is_some());
         Ok(GetInfoResponse {
-            server: Some(server(self.fleet, self.started, self.hub.epoch().as_str())),
+            server: Some(server(
+                self.fleet,
+                self.started,
+                self.event_log.epoch().as_str(),
+            )),
             system: Some(system(&self.system.sample(), &holding)),
             devices: devices(&self.system.devices(), &self.on_devices(&holding)),
             cache: self.fleet.prepared().map(|kept| cache(kept)),
@@ -78,7 +82,7 @@ impl Sources<'_> {
 
     fn model(&self, entry: CatalogEntry, detail: Detail) -> ModelInfo {
         let id = entry.id.clone();
-        let status = self.hub.status(&id);
+        let status = self.event_log.status(&id);
         let status = status.unwrap_or_else(|| Status::unloaded(id.clone()));
         let holders = self.fleet.holders(&id);
         let tracked = self.fleet.tracked(&id);
@@ -86,13 +90,13 @@ impl Sources<'_> {
     }
 
     /// What models, which hold memory, have on devices.
-    fn on_devices(&self, holding: &[Status]) -> Vec<Holding> {
+    fn on_devices(&self, holding: &[Status]) -> Vec<DeviceHolding> {
         let on_device = |status: &Status| {
             let bytes = status.memory?.device_bytes;
             let model = self.fleet.tracked(&status.model_id);
             let model = model.filter(|_| bytes > 0)?;
             let device = model.facts().learned.metadata.device.clone();
-            Some(Holding { device, bytes })
+            Some(DeviceHolding { device, bytes })
         };
         holding.iter().filter_map(on_device).collect()
     }

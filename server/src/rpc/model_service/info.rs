@@ -9,7 +9,7 @@ impl Core {
     pub(super) async fn info(&self, request: &GetInfoRequest) -> Result<GetInfoResponse, ApiError> {
         let sources = Sources {
             fleet: &self.fleet,
-            hub: &self.hub,
+            event_log: &self.event_log,
             system: &self.system,
             started: self.started,
         };

@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::{Core, item_error};
 use crate::{
-    catalog::Origin,
+    catalog::ModelOrigin,
     lifecycle::{Fleet, LoadOptions, LoadTicket, Reload},
     model::{Failure, ModelId, Reason},
     rpc::{
@@ -126,7 +126,7 @@ impl Core {
             };
             loads.push(load.unwrap_or_else(|error| ModelLoad {
                 model_id: id.to_string(),
-                status: self.hub.status(&id).as_ref().map(convert::status),
+                status: self.event_log.status(&id).as_ref().map(convert::status),
                 error: Some(item_error(&Status::from(error))),
                 ..ModelLoad::default()
             }));
@@ -181,7 +181,7 @@ fn failed(fleet: &Fleet, id: &ModelId, failure: Failure) -> ApiError {
         Some(facts) if !ended => ApiError::LoadFailed {
             model: id.to_string(),
             desired: facts.desired,
-            declared: facts.entry.origin == Origin::File,
+            declared: facts.entry.origin == ModelOrigin::File,
             failure,
         },
         _ => ApiError::Failed(failure),

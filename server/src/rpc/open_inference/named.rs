@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    lifecycle::Model,
+    lifecycle::TrackedModel,
     model::{ModelId, ModelKind},
 };
 
@@ -16,5 +16,5 @@ pub(super) struct Named {
     /// Numbers in a vector of an embedding model; zero until its first load has told.
     pub(super) embedding_size: u32,
     /// If it was loaded or asked for since the start.
-    pub(super) model: Option<Arc<Model>>,
+    pub(super) model: Option<Arc<TrackedModel>>,
 }

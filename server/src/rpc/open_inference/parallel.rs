@@ -1,6 +1,6 @@
 //! ModelStreamInfer: many requests of one call side by side.
 //!
-//! A request waits for its turn in a task of its own, which ends when the turn came: a caller that does not
+//! A request waits for its permit in a task of its own, which ends when that came: a caller that does not
 //! read never keeps a place that nobody uses. From there on the generation holds itself up for nobody.
 //! Dropping the responses ends all requests of the call.
 
@@ -29,7 +29,7 @@ use crate::{
     rpc::{
         deadline::Deadline,
         error::{ApiError, reason_of},
-        generate::{self, Decoded},
+        generate::{self, DecodedAnswer},
     },
     telemetry::rpc::name_of,
 };
@@ -123,7 +123,7 @@ impl ParallelCall {
     }
 
     /// Begins a generation.
-    async fn begin(&self, request: GenerateRequest) -> Result<Decoded, Status> {
+    async fn begin(&self, request: GenerateRequest) -> Result<DecodedAnswer, Status> {
         let fleet = self.api.fleet.clone();
         let request = generate::parse(request, self.deadline)?;
         let generation = self.apart(async move { generate::generate(&fleet, request).await });
@@ -156,7 +156,7 @@ impl ParallelCall {
 /// The responses to `ask`, which `generation` answers.
 fn pieces(
     ask: ParsedRequest,
-    generation: Decoded,
+    generation: DecodedAnswer,
     failed: Failed,
 ) -> impl Stream<Item = ModelStreamInferResponse> + Send {
     let (stream, empty_final) = (ask.stream, ask.empty_final);

@@ -1,9 +1,9 @@
-//! Watchers against a real hub.
+//! Watchers against a real event log.
 
 use proptest::prelude::*;
 
 use super::{super::Change, *};
-use crate::model::{Generation, Phase, Progress, Stage};
+use crate::model::{Generation, LoadPhase, Progress, Stage};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -20,7 +20,7 @@ fn status(model: u64, generation: u64) -> Status {
 
 fn loading(model: u64, bytes: u64) -> Status {
     let progress = Progress {
-        phase: Phase::Loading,
+        phase: LoadPhase::Loading,
         bytes_done: bytes,
         bytes_total: 100,
         fraction: 0.1,
@@ -33,8 +33,8 @@ fn loading(model: u64, bytes: u64) -> Status {
     }
 }
 
-fn watch(hub: &Arc<Hub>, resume: Option<Option<Revision>>) -> Watch {
-    Watch::new(hub.clone(), Filter::All, resume, Duration::ZERO, HOUR)
+fn watch(event_log: &Arc<EventLog>, resume: Option<Option<Revision>>) -> Watch {
+    Watch::new(event_log.clone(), Filter::All, resume, Duration::ZERO, HOUR)
         .expect("a position of the past")
 }
 
@@ -49,24 +49,24 @@ fn revisions(watch: &mut Watch) -> Vec<u64> {
 
 #[test]
 fn a_watch_begins_with_a_snapshot_and_goes_on_behind_it() {
-    let hub = Hub::new(10);
-    hub.transition(status(1, 1));
-    let mut watch = watch(&hub, None);
+    let event_log = EventLog::new(10);
+    event_log.transition(status(1, 1));
+    let mut watch = watch(&event_log, None);
     let first = watch.poll();
     assert!(
         matches!(first, Some(WatchItem::Snapshot { ref models, reset: false, .. }) if models.len() == 1)
     );
-    hub.transition(status(1, 2));
+    event_log.transition(status(1, 2));
     assert_eq!(revisions(&mut watch), [2]);
 }
 
 #[test]
 fn a_slow_watcher_is_reset_and_misses_nothing_silently() {
-    let hub = Hub::new(4);
-    let mut watch = watch(&hub, None);
+    let event_log = EventLog::new(4);
+    let mut watch = watch(&event_log, None);
     watch.poll();
     for generation in 1..=10 {
-        hub.transition(status(1, generation));
+        event_log.transition(status(1, generation));
     }
     let caught_up = watch.poll();
     assert!(matches!(
@@ -77,47 +77,47 @@ fn a_slow_watcher_is_reset_and_misses_nothing_silently() {
             ..
         })
     ));
-    hub.transition(status(1, 11));
+    event_log.transition(status(1, 11));
     assert_eq!(revisions(&mut watch), [11]);
 }
 
 #[test]
 fn a_position_of_another_epoch_is_reset_and_one_of_the_future_refused() {
-    let hub = Hub::new(4);
-    hub.transition(status(1, 1));
+    let event_log = EventLog::new(4);
+    event_log.transition(status(1, 1));
     assert!(matches!(
-        watch(&hub, Some(None)).poll(),
+        watch(&event_log, Some(None)).poll(),
         Some(WatchItem::Snapshot { reset: true, .. })
     ));
     let future = Watch::new(
-        hub.clone(),
+        event_log.clone(),
         Filter::All,
         Some(Some(Revision(2))),
         HOUR,
         HOUR,
     );
     assert_eq!(future.err(), Some(ResumeError));
-    assert_eq!(hub.watchers(), 0);
+    assert_eq!(event_log.watchers(), 0);
 }
 
 #[test]
 fn a_filter_hides_other_models_and_takes_unknown_ones() {
-    let hub = Hub::new(10);
+    let event_log = EventLog::new(10);
     let only = Filter::Only([id(2)].into());
-    let mut watch = Watch::new(hub.clone(), only, None, HOUR, HOUR).expect("no position");
+    let mut watch = Watch::new(event_log.clone(), only, None, HOUR, HOUR).expect("no position");
     assert!(matches!(watch.poll(), Some(WatchItem::Snapshot { models, .. }) if models.is_empty()));
-    hub.transition(status(1, 1));
-    hub.transition(status(2, 1));
+    event_log.transition(status(1, 1));
+    event_log.transition(status(2, 1));
     assert_eq!(revisions(&mut watch), [2]);
 }
 
 #[test]
 fn progress_is_coalesced_and_never_sent_after_the_transition_that_ended_it() {
-    let hub = Hub::new(10);
-    let mut watch = watch(&hub, None);
+    let event_log = EventLog::new(10);
+    let mut watch = watch(&event_log, None);
     watch.poll();
     for bytes in 1..50 {
-        hub.progress(loading(1, bytes));
+        event_log.progress(loading(1, bytes));
     }
     let reported = watch.poll();
     let bytes = |notice: &Option<WatchItem>| match notice {
@@ -128,8 +128,8 @@ fn progress_is_coalesced_and_never_sent_after_the_transition_that_ended_it() {
         _ => None,
     };
     assert_eq!(bytes(&reported), Some(49));
-    hub.progress(loading(1, 60));
-    hub.transition(status(1, 1));
+    event_log.progress(loading(1, 60));
+    event_log.transition(status(1, 1));
     assert!(matches!(watch.poll(), Some(WatchItem::Event(event))
             if matches!(&event.change, Change::Transition(status) if status.stage == Stage::Unloaded)));
     assert!(watch.poll().is_none());
@@ -137,35 +137,35 @@ fn progress_is_coalesced_and_never_sent_after_the_transition_that_ended_it() {
 
 #[test]
 fn progress_carries_the_revision_of_the_last_transition() {
-    let hub = Hub::new(10);
-    let mut watch = watch(&hub, None);
+    let event_log = EventLog::new(10);
+    let mut watch = watch(&event_log, None);
     watch.poll();
-    hub.progress(loading(1, 10));
-    hub.transition(status(2, 1));
+    event_log.progress(loading(1, 10));
+    event_log.transition(status(2, 1));
     assert_eq!(revisions(&mut watch), [1, 1]);
-    hub.transition(status(2, 2));
+    event_log.transition(status(2, 2));
     assert_eq!(revisions(&mut watch), [2]);
 }
 
 #[tokio::test]
-async fn a_closed_hub_ends_its_watches() {
-    let hub = Hub::new(10);
-    let mut watch = watch(&hub, None);
+async fn a_closed_log_ends_its_watches() {
+    let event_log = EventLog::new(10);
+    let mut watch = watch(&event_log, None);
     watch.next().await;
-    hub.transition(status(1, 1));
-    hub.close();
+    event_log.transition(status(1, 1));
+    event_log.close();
     // What happened before is told, and nothing of what the end of the server does to the models.
-    hub.transition(status(1, 2));
-    hub.progress(loading(2, 1));
+    event_log.transition(status(1, 2));
+    event_log.progress(loading(2, 1));
     assert!(matches!(watch.next().await, WatchItem::Event(event) if event.revision.0 == 1));
     assert!(matches!(watch.next().await, WatchItem::Closed));
 }
 
 #[tokio::test]
 async fn silence_is_broken_by_heartbeats() {
-    let hub = Hub::new(10);
-    let mut watch =
-        Watch::new(hub, Filter::All, None, HOUR, Duration::from_millis(1)).expect("no position");
+    let event_log = EventLog::new(10);
+    let mut watch = Watch::new(event_log, Filter::All, None, HOUR, Duration::from_millis(1))
+        .expect("no position");
     watch.next().await;
     assert!(matches!(watch.next().await, WatchItem::Heartbeat { .. }));
 }
@@ -175,17 +175,17 @@ proptest! {
     fn resumed_watches_add_up_to_an_undisturbed_one(
         steps in prop::collection::vec((0u64..4, any::<bool>(), any::<bool>()), 1..200),
     ) {
-        let hub = Hub::new(1000);
-        let mut undisturbed = watch(&hub, None);
+        let event_log = EventLog::new(1000);
+        let mut undisturbed = watch(&event_log, None);
         undisturbed.poll();
-        let mut disturbed = watch(&hub, None);
+        let mut disturbed = watch(&event_log, None);
         disturbed.poll();
         let mut seen = Vec::new();
         let mut last = Revision::default();
         for (model, disconnect, read) in steps {
-            hub.transition(status(model, 0));
+            event_log.transition(status(model, 0));
             if disconnect {
-                disturbed = watch(&hub, Some(Some(last)));
+                disturbed = watch(&event_log, Some(Some(last)));
             }
             if read && let Some(WatchItem::Event(event)) = disturbed.poll() {
                 last = event.revision;

@@ -50,7 +50,7 @@ fn the_last_reading_stands_while_the_driver_hangs_and_when_it_fails() {
     let monitor = monitor.expect("a thread");
     reads.recv_timeout(WAIT).expect("a first reading");
     assert_eq!(*monitor.latest(), DeviceReading::default(), "it hangs");
-    assert_eq!(monitor.latest().driver, Driver::Unresponsive);
+    assert_eq!(monitor.latest().driver, GpuDriver::Unresponsive);
     let mut last = Vec::new();
     let mut sampled = None;
     for reading in record() {
@@ -96,7 +96,7 @@ fn a_machine_without_a_driver_has_no_devices() {
     let (reported, reports) = sync_channel(0);
     let open = move || {
         let _ = reported.send(());
-        Err::<Replay, _>(OpenError::Absent("no such library".to_owned()))
+        Err::<Replay, _>(GpuDriverError::Absent("no such library".to_owned()))
     };
     let monitor = DeviceMonitor::start(open, &Supervisor::default());
     let monitor = monitor.expect("a thread");
@@ -127,14 +127,17 @@ async fn a_fresh_reading_is_one_that_was_begun_after_it_was_asked_for() {
     }
     let fresh = monitor.fresh(WAIT).await.expect("a driver that answers");
     assert!(fresh.asked >= Some(before));
-    assert_eq!(fresh.driver, Driver::Works);
+    assert_eq!(fresh.driver, GpuDriver::Works);
 }
 
 #[tokio::test]
 async fn nobody_waits_for_a_driver_that_is_not_there() {
-    let absent = || Err::<Replay, _>(OpenError::Absent("no such library".to_owned()));
+    let absent = || Err::<Replay, _>(GpuDriverError::Absent("no such library".to_owned()));
     let monitor = DeviceMonitor::start(absent, &Supervisor::default()).expect("a thread");
     let reading = monitor.fresh(WAIT).await.expect("the last word");
-    assert_eq!(reading.driver, Driver::Absent("no such library".to_owned()));
+    assert_eq!(
+        reading.driver,
+        GpuDriver::Absent("no such library".to_owned())
+    );
     assert!(monitor.fresh(WAIT).await.is_ok());
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Instrument, Span};
 
 use crate::{
-    download::{Progress, Snapshot},
+    download::{DownloadProgress, RepositorySnapshot},
     failpoint,
     lifecycle::context::Context,
     model::{Failure, HubSource, ModelId, Source},
@@ -32,7 +32,7 @@ pub(in crate::lifecycle::driver) enum DownloadEvent {
     /// Bytes that are there, and bytes of all files.
     Bytes { done: u64, total: u64 },
     /// All is there.
-    Done(Snapshot),
+    Done(RepositorySnapshot),
     /// It cannot go on.
     Failed(Failure),
 }
@@ -91,7 +91,7 @@ async fn fetch_files(
     if let Err(error) = located {
         return send_event(&events, DownloadEvent::Failed(error.into())).await;
     }
-    let progress = Progress::default();
+    let progress = DownloadProgress::default();
     let mut fetch = std::pin::pin!(context.downloads.fetch(source, &progress));
     let mut ticks = interval(PROGRESS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

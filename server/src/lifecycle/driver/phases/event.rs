@@ -2,7 +2,10 @@
 
 use super::{download::DownloadEvent, placement::Placement};
 use crate::{
-    lifecycle::{files::Change, memory::Reservation, release::Released, worker_session::Report},
+    lifecycle::{
+        device_release::ReleaseOutcome, file_watch::FilesChange, memory::Reservation,
+        worker_task::WorkerReport,
+    },
     model::Failure,
 };
 
@@ -13,13 +16,13 @@ pub(in crate::lifecycle::driver) enum PhaseEvent {
     /// Of the download; `None`: its task is lost.
     Download(Option<DownloadEvent>),
     /// The worker's.
-    Report(Report),
+    Report(WorkerReport),
     /// The memory was given, or not.
     Memory(Result<Reservation, Failure>),
     /// What has become of the model's files, if that can be told.
-    Files(Option<Change>),
+    Files(Option<FilesChange>),
     /// No request runs or waits any more.
     Drained,
     /// The device was looked at.
-    Released(Released),
+    Released(ReleaseOutcome),
 }

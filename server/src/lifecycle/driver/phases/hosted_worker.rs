@@ -10,29 +10,29 @@ use super::{
     placement::{OnGpu, Placement},
 };
 use crate::{
-    catalog::Attempt,
+    catalog::LoadAttempt,
     lifecycle::{
         admission::{AdmissionQueue, Occupancy},
         command::{UnloadReport, Verification},
         devices::PendingPlacement,
-        files::FileWatch,
+        file_watch::FileWatch,
         load_slots::LoadSlot,
         memory::Reservation,
         worker_monitor::WorkerMonitor,
-        worker_session::{Report, WorkerSession},
+        worker_task::{WorkerReport, WorkerTask},
     },
-    model::{Failure, Memory},
-    worker::{Client, Inspection},
+    model::{Failure, ModelMemory},
+    worker::{Inspection, WorkerClient},
 };
 
 /// A worker from its start to the end of its unload.
 pub(in crate::lifecycle::driver) struct HostedWorker {
     /// The conversation with it, until it is reaped.
-    pub(in crate::lifecycle::driver) session: Option<WorkerSession>,
+    pub(in crate::lifecycle::driver) task: Option<WorkerTask>,
     /// Once it has a process.
     pub(in crate::lifecycle::driver) monitor: Option<WorkerMonitor>,
     /// Once it is connected.
-    pub(in crate::lifecycle::driver) client: Option<Client>,
+    pub(in crate::lifecycle::driver) client: Option<WorkerClient>,
     /// `None`: it is on the CPU.
     pub(in crate::lifecycle::driver) gpu: Option<OnGpu>,
     pub(in crate::lifecycle::driver) memory: WorkerMemory,
@@ -41,11 +41,11 @@ pub(in crate::lifecycle::driver) struct HostedWorker {
     /// The way in, once it serves.
     pub(in crate::lifecycle::driver) queue: Option<Arc<AdmissionQueue>>,
     /// The attempt that is on disk.
-    pub(in crate::lifecycle::driver) attempt: Option<Attempt>,
+    pub(in crate::lifecycle::driver) attempt: Option<LoadAttempt>,
     /// On the model's files, while it serves.
     pub(in crate::lifecycle::driver) files: FileWatch,
     /// The most that it was seen to hold.
-    pub(in crate::lifecycle::driver) peak: Memory,
+    pub(in crate::lifecycle::driver) peak: ModelMemory,
     /// Whether a pace was seen that is not on disk.
     pub(in crate::lifecycle::driver) pace_is_new: bool,
     pub(in crate::lifecycle::driver) stopping: Stopping,
@@ -74,19 +74,19 @@ pub(in crate::lifecycle::driver) enum WorkerMemory {
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::lifecycle::driver) struct Stopping {
     pub(in crate::lifecycle::driver) began: Option<Instant>,
-    pub(in crate::lifecycle::driver) held: Memory,
+    pub(in crate::lifecycle::driver) held: ModelMemory,
     pub(in crate::lifecycle::driver) killed: bool,
 }
 
 impl HostedWorker {
-    /// The worker of `session`, which was just started at `placement`.
+    /// The worker of `task`, which was just started at `placement`.
     pub(in crate::lifecycle::driver) fn new(
-        session: WorkerSession,
+        task: WorkerTask,
         placement: Placement,
-        attempt: Option<Attempt>,
+        attempt: Option<LoadAttempt>,
     ) -> Self {
         Self {
-            session: Some(session),
+            task: Some(task),
             monitor: None,
             client: None,
             gpu: placement.gpu,
@@ -95,7 +95,7 @@ impl HostedWorker {
             queue: None,
             attempt,
             files: FileWatch::default(),
-            peak: Memory::default(),
+            peak: ModelMemory::default(),
             pace_is_new: false,
             stopping: Stopping::default(),
             leftover: None,
@@ -107,7 +107,7 @@ impl HostedWorker {
     /// Waits for what comes next. Safe to cancel.
     pub(in crate::lifecycle::driver) async fn next(&mut self, draining: bool) -> PhaseEvent {
         tokio::select! {
-            report = next_report(&mut self.session) => PhaseEvent::Report(report),
+            report = next_report(&mut self.task) => PhaseEvent::Report(report),
             decision = self.memory.decided() => PhaseEvent::Memory(decision),
             seen = self.files.seen() => PhaseEvent::Files(seen),
             () = emptied(self.queue.as_deref()), if draining => PhaseEvent::Drained,
@@ -142,8 +142,8 @@ impl HostedWorker {
     /// Kills it, if it lives.
     pub(in crate::lifecycle::driver) fn kill(&mut self) {
         self.stopping.killed = true;
-        if let Some(session) = &self.session {
-            session.kill();
+        if let Some(task) = &self.task {
+            task.kill();
         }
     }
 
@@ -156,7 +156,7 @@ impl HostedWorker {
         let held = match (self.stopping.began, &self.monitor) {
             (Some(_), _) => self.stopping.held,
             (None, Some(monitor)) => monitor.memory(),
-            (None, None) => Memory::default(),
+            (None, None) => ModelMemory::default(),
         };
         UnloadReport {
             was_loaded: true,
@@ -210,9 +210,9 @@ impl WorkerMemory {
     }
 }
 
-async fn next_report(session: &mut Option<WorkerSession>) -> Report {
-    let report = match session {
-        Some(session) => session.next().await,
+async fn next_report(task: &mut Option<WorkerTask>) -> WorkerReport {
+    let report = match task {
+        Some(task) => task.next().await,
         None => None,
     };
     match report {

@@ -7,10 +7,10 @@ use futures::future::BoxFuture;
 use crate::{
     lifecycle::{
         context::Context,
+        device_release::DeviceSnapshot,
         devices::PendingPlacement,
         gpu::{CPU, Gpu},
         load_slots::{LoadSlot, Rank},
-        release::DeviceSnapshot,
     },
     model::{Failure, ModelId, Reason, RequestedDevice, Spec},
 };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    catalog::{DeleteError, RegisterError, StorageError, Taken, UpdateError},
+    catalog::{DeleteError, NameTaken, RegisterError, StorageError, UpdateError},
     lifecycle::RegistryError,
     model::Etag,
 };
@@ -23,7 +23,7 @@ fn metadata(details: &ErrorDetails, key: &str) -> String {
 #[test]
 fn every_refusal_of_the_catalog_has_its_code_and_reason() {
     let model = || id("m");
-    let taken = CatalogRefusal::Taken(Taken {
+    let taken = CatalogRefusal::Taken(NameTaken {
         name: id("a"),
         by: model(),
     });

@@ -7,7 +7,7 @@ use hangar_client::inference::{
 };
 
 use super::OpenInferenceApi;
-use crate::{lifecycle::Model, model::Memory, rpc::error::ApiError};
+use crate::{lifecycle::TrackedModel, model::ModelMemory, rpc::error::ApiError};
 
 impl OpenInferenceApi {
     /// What the model that `request` names did, or all that are known to have done anything.
@@ -36,7 +36,7 @@ impl OpenInferenceApi {
     }
 }
 
-fn of(model: &Model) -> ModelStatistics {
+fn of(model: &TrackedModel) -> ModelStatistics {
     let usage = model.totals();
     ModelStatistics {
         name: model.id().to_string(),
@@ -65,7 +65,7 @@ fn inference(succeeded: u64, failed: u64) -> InferStatistics {
     }
 }
 
-fn memory(memory: Memory) -> Vec<MemoryUsage> {
+fn memory(memory: ModelMemory) -> Vec<MemoryUsage> {
     [("CPU", memory.host_bytes), ("GPU", memory.device_bytes)]
         .into_iter()
         .filter(|(_, bytes)| *bytes > 0)

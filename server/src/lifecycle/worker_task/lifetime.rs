@@ -1,4 +1,4 @@
-//! A session from its start to its end, which comes in any case.
+//! The task of a worker from its start to its end, which comes in any case.
 
 use std::{panic::AssertUnwindSafe, path::PathBuf, sync::Arc, time::Duration};
 
@@ -7,27 +7,27 @@ use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Report, SessionResources, SessionSignals, WorkerLaunch, WorkerSession, report, run_worker,
+    WorkerLaunch, WorkerReport, WorkerResources, WorkerSignals, WorkerTask, report, run_worker,
 };
 use crate::{failpoint, lifecycle::context::Context, model::Failure, supervisor::panic_message};
 
 /// How long the end of a task waits for the file system that a worker's socket is on.
 const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl WorkerSession {
+impl WorkerTask {
     /// Starts a worker for `launch`.
     pub(in crate::lifecycle) fn start(context: &Arc<Context>, launch: WorkerLaunch) -> Self {
         let (sender, reports) = mpsc::channel(16);
-        let signals = SessionSignals {
+        let signals = WorkerSignals {
             build: CancellationToken::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
         };
         let lost = sender.clone();
-        let lifetime = run_session(context.clone(), launch, signals.clone(), sender);
+        let lifetime = run_to_the_end(context.clone(), launch, signals.clone(), sender);
         context.tasks.of_model("worker-run", lifetime, move || {
             // A driver that has so much to hear of already will hear of the end.
-            let _ = lost.try_send(Report::Fault(Failure::of_a_lost_task()));
+            let _ = lost.try_send(WorkerReport::Fault(Failure::of_a_lost_task()));
         });
         Self { reports, signals }
     }
@@ -35,15 +35,15 @@ impl WorkerSession {
 
 /// Runs a worker to its end, which is reported also when what sees to the worker panics: the worker is killed then, and
 /// reaped before its end is reported. What the worker leaves behind is seen to afterwards: nobody waits for a file system.
-async fn run_session(
+async fn run_to_the_end(
     context: Arc<Context>,
     launch: WorkerLaunch,
-    signals: SessionSignals,
-    reports: mpsc::Sender<Report>,
+    signals: WorkerSignals,
+    reports: mpsc::Sender<WorkerReport>,
 ) {
     let model = launch.config.model.to_string();
     let socket = launch.config.socket.clone();
-    let resources = SessionResources::default();
+    let resources = WorkerResources::default();
     let lifetime = async {
         tokio::select! {
             () = run_worker(context, launch, signals, &reports, &resources) => {}
@@ -57,12 +57,12 @@ async fn run_session(
             panic,
             "the task of the model's worker panicked; killing the worker"
         );
-        report(&reports, Report::Fault(Failure::of_a_lost_task())).await;
+        report(&reports, WorkerReport::Fault(Failure::of_a_lost_task())).await;
         if let Some(process) = resources.process.get() {
             process.kill();
             process.exited().await;
         }
-        report(&reports, Report::Exited(Failure::of_a_lost_task())).await;
+        report(&reports, WorkerReport::Exited(Failure::of_a_lost_task())).await;
     }
     if let Some(lease) = resources.lease.into_inner() {
         lease.end().await;

@@ -8,20 +8,20 @@ use std::sync::{
 use arc_swap::ArcSwapOption;
 use hangar_worker_protocol::processor::Level;
 
-use crate::worker::Ready;
+use crate::worker::ReadyMessage;
 
 /// The engine, as the last worker told of it.
 #[derive(Debug, Default)]
-pub(super) struct Engine {
+pub(super) struct BuiltInEngine {
     version: ArcSwapOption<String>,
     kernels: ArcSwapOption<String>,
     /// Slow kernels were told of.
     warned: AtomicBool,
 }
 
-impl Engine {
+impl BuiltInEngine {
     /// Takes down what a worker for that device said, and warns, once, when it has slow kernels for what it hosts.
-    pub(super) fn heard(&self, ready: &Ready, device: &str) {
+    pub(super) fn heard(&self, ready: &ReadyMessage, device: &str) {
         self.version
             .store(Some(Arc::new(ready.engine_version.clone())));
         if device != "cpu" {
@@ -73,16 +73,16 @@ fn is_slow(kernels: &str) -> bool {
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
-    use crate::{model::Metadata, worker::Inspection};
+    use crate::{model::ModelMetadata, worker::Inspection};
 
-    fn ready(kernels: &str, quantization: &str) -> Ready {
-        Ready {
+    fn ready(kernels: &str, quantization: &str) -> ReadyMessage {
+        ReadyMessage {
             engine_version: "1".to_owned(),
             kernels: kernels.to_owned(),
             outcome: Ok(Inspection {
-                metadata: Metadata {
+                metadata: ModelMetadata {
                     quantization: quantization.to_owned(),
-                    ..Metadata::default()
+                    ..ModelMetadata::default()
                 },
                 ..Inspection::default()
             }),
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn quantized_models_on_slow_kernels_are_warned_of() {
-        let engine = Engine::default();
+        let engine = BuiltInEngine::default();
         for quick in [
             ready("x86-64", ""),
             ready("x86-64-v3", "Q8_0"),
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn workers_for_gpus_tell_nothing_of_kernels_for_cpus() {
-        let engine = Engine::default();
+        let engine = BuiltInEngine::default();
         engine.heard(&ready("x86-64-v3", ""), "cpu");
         engine.heard(&ready("x86-64", "Q8_0"), "cuda:0");
         assert_eq!(

@@ -58,7 +58,7 @@ pub enum Change {
 
 /// Takes what drivers publish and gives it to watchers.
 #[derive(Debug)]
-pub struct Hub {
+pub struct EventLog {
     epoch: Epoch,
     capacity: usize,
     journal: Mutex<Journal>,
@@ -128,8 +128,8 @@ impl LatestProgress {
     }
 }
 
-impl Hub {
-    /// A hub that remembers the last `capacity` transitions.
+impl EventLog {
+    /// A log that remembers the last `capacity` transitions.
     pub fn new(capacity: usize) -> Arc<Self> {
         Arc::new(Self {
             epoch: Epoch::fresh(),
@@ -152,7 +152,7 @@ impl Hub {
         self.touch();
     }
 
-    /// Makes many models known at once, as [`Hub::track`] does.
+    /// Makes many models known at once, as [`EventLog::track`] does.
     pub fn track_all(&self, statuses: impl IntoIterator<Item = Status>) {
         let mut journal = self.journal();
         for status in statuses {
@@ -301,7 +301,7 @@ impl Hub {
         self.closed.cancel();
     }
 
-    /// Changes with everything that is published, and with [`Hub::touch`].
+    /// Changes with everything that is published, and with [`EventLog::touch`].
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -343,7 +343,7 @@ impl Journal {
         self.ring.front().map(|event| event.revision)
     }
 
-    /// Whether the hub is closed.
+    /// Whether the event log is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.last.is_some()
     }

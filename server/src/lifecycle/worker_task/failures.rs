@@ -1,4 +1,4 @@
-//! Why a session came to nothing, in words for whoever loads the model.
+//! Why a worker came to nothing, in words for whoever loads the model.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use hangar_worker_protocol::{ExitCode, processor};
 
 use crate::{
     model::{Failure, Reason},
-    worker::{Exit, SpawnError},
+    worker::{SpawnError, WorkerExit},
 };
 
 pub(super) fn never_ready(limit: Duration) -> Failure {
@@ -31,14 +31,14 @@ pub(super) fn connection_closed() -> Failure {
     )
 }
 
-pub(super) fn worker_exited(exit: Exit, stderr_tail: &[String]) -> Failure {
-    if exit == Exit::Abandoned {
+pub(super) fn worker_exited(exit: WorkerExit, stderr_tail: &[String]) -> Failure {
+    if exit == WorkerExit::Abandoned {
         return Failure::of_a_lost_task();
     }
-    if exit == Exit::Code(ExitCode::Processor as i32) {
+    if exit == WorkerExit::Code(ExitCode::Processor as i32) {
         return wrong_processor(stderr_tail);
     }
-    if exit == Exit::Code(LOADER_FAILED)
+    if exit == WorkerExit::Code(LOADER_FAILED)
         && let Some(library) = stderr_tail.iter().find_map(|line| missing_library(line))
     {
         return without_library(library);
@@ -54,7 +54,7 @@ pub(super) fn worker_exited(exit: Exit, stderr_tail: &[String]) -> Failure {
         );
         return Failure::new(Reason::InsufficientMemory, message);
     }
-    if exit == Exit::Signal(9) {
+    if exit == WorkerExit::Signal(9) {
         message.push_str("; unless somebody killed it, the system may have run out of memory");
     }
     if let Some(stderr) = stderr_tail.last() {
@@ -134,7 +134,7 @@ mod tests {
                 "/opt/hangar-worker-cuda: error while loading shared libraries: {library}: cannot open shared object \
                  file: No such file or directory"
             );
-            let failure = worker_exited(Exit::Code(127), &stderr(&line));
+            let failure = worker_exited(WorkerExit::Code(127), &stderr(&line));
             assert_eq!(failure.reason, Reason::DeviceUnavailable);
             assert_eq!(failure.subject.as_deref(), Some(library));
             assert!(failure.message.contains(library), "{}", failure.message);
@@ -145,14 +145,14 @@ mod tests {
     #[test]
     fn a_worker_for_another_processor_is_named_with_what_it_needs() {
         let line = format!("{}avx2 fma", processor::MISSING);
-        let failure = worker_exited(Exit::Code(74), &stderr(&line));
+        let failure = worker_exited(WorkerExit::Code(74), &stderr(&line));
         assert_eq!(failure.reason, Reason::DeviceUnavailable);
         assert!(
             failure.message.contains("not have avx2 fma; build"),
             "{}",
             failure.message
         );
-        let silent = worker_exited(Exit::Code(74), &[]);
+        let silent = worker_exited(WorkerExit::Code(74), &[]);
         assert!(
             silent.message.contains("this machine's; build"),
             "{}",
@@ -163,9 +163,9 @@ mod tests {
     #[test]
     fn other_deaths_are_not_the_loaders() {
         let line = "error while loading shared libraries: libx.so: cannot open shared object file";
-        let crashed = worker_exited(Exit::Signal(11), &stderr(line));
+        let crashed = worker_exited(WorkerExit::Signal(11), &stderr(line));
         assert_eq!(crashed.reason, Reason::WorkerDied);
-        let strange = worker_exited(Exit::Code(127), &stderr("command not found"));
+        let strange = worker_exited(WorkerExit::Code(127), &stderr("command not found"));
         assert_eq!(strange.reason, Reason::WorkerDied);
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Conversation, Disconnected};
 use crate::{
     lifecycle::gpu::CPU,
-    worker::{CallError, Client},
+    worker::{CallError, WorkerClient},
 };
 
 /// Time that a worker which is ready has to tell what it has of its device.
@@ -19,7 +19,7 @@ pub(super) const RETRY_DELAY: Duration = Duration::from_millis(50);
 impl Conversation<'_> {
     /// Hears what the model, which has just been loaded, has of its device, if it is on one: that is what it
     /// claims from READY on.
-    pub(super) async fn record_device_memory(&self, client: Client) {
+    pub(super) async fn record_device_memory(&self, client: WorkerClient) {
         if self.config.device != CPU {
             let _ = timeout(FIRST_STATS_TIMEOUT, self.read_stats_once(client)).await;
             let devices = self.context.devices.system();
@@ -28,7 +28,7 @@ impl Conversation<'_> {
     }
 
     /// Hears the engine's figures once.
-    async fn read_stats_once(&self, mut client: Client) -> Result<(), CallError> {
+    async fn read_stats_once(&self, mut client: WorkerClient) -> Result<(), CallError> {
         let mut stats = client.watch_stats(FIRST_STATS_TIMEOUT).await?;
         if let Some(reported) = stats.next().await? {
             self.heartbeat.record(&reported);
@@ -39,7 +39,7 @@ impl Conversation<'_> {
     /// Follows the engine's figures. A call that breaks off is made anew, on a new connection if need be: the worker
     /// is given up when it ends the stream itself, when nobody listens on its socket any more, or when nothing was
     /// heard of it for as long as it may hang.
-    pub(super) async fn follow_stats(&self, mut client: Client) -> Result<(), Disconnected> {
+    pub(super) async fn follow_stats(&self, mut client: WorkerClient) -> Result<(), Disconnected> {
         let limit = self.context.limits.hang_timeout;
         let interval = (limit / 8).clamp(Duration::from_millis(50), Duration::from_secs(1));
         let mut received = Instant::now();
@@ -61,7 +61,7 @@ impl Conversation<'_> {
     /// Follows the engine's figures until the worker ends the stream.
     async fn read_stats(
         &self,
-        client: &mut Client,
+        client: &mut WorkerClient,
         interval: Duration,
         received: &mut Instant,
     ) -> Result<(), CallError> {

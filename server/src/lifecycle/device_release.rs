@@ -34,7 +34,7 @@ pub(super) struct DeviceSnapshot {
 }
 
 /// A worker that is gone, and the device whose memory it had.
-pub(super) struct Release {
+pub(super) struct DeviceRelease {
     pub(super) context: Arc<Context>,
     pub(super) model: ModelId,
     pub(super) pid: Option<u32>,
@@ -49,7 +49,7 @@ pub(super) struct Release {
 
 /// What was seen of a device after a worker had gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Released {
+pub(super) struct ReleaseOutcome {
     /// What to make of it.
     pub(super) verification: Verification,
     /// Memory that came back, in bytes.
@@ -172,9 +172,9 @@ impl DeviceSnapshot {
     }
 }
 
-impl Release {
+impl DeviceRelease {
     /// Reads the device until its memory is back, or for at most the time `timeout`.
-    pub(super) async fn observe(mut self, timeout: Duration) -> Released {
+    pub(super) async fn observe(mut self, timeout: Duration) -> ReleaseOutcome {
         if !self.last.sees_workers {
             self.before = self.before.without_other_processes();
             self.last = self.last.without_other_processes();
@@ -186,7 +186,7 @@ impl Release {
             let left = deadline.saturating_duration_since(Instant::now());
             if let Some(now) = self.read_device(left.max(FIRST_WAIT)).await {
                 if let Some(verification) = self.judge(&now) {
-                    return Released {
+                    return ReleaseOutcome {
                         verification,
                         bytes: self.freed(&now),
                         held: None,
@@ -240,7 +240,7 @@ impl Release {
         }
     }
 
-    fn given_up(&self, seen: Option<&DeviceSnapshot>, timeout: Duration) -> Released {
+    fn given_up(&self, seen: Option<&DeviceSnapshot>, timeout: Duration) -> ReleaseOutcome {
         let within = timeout.as_secs_f64();
         let gpu = &self.gpu;
         let message = match seen {
@@ -258,7 +258,7 @@ impl Release {
             ),
         };
         tracing::warn!(model = %self.model, device = %gpu, message, "device memory did not come back");
-        Released {
+        ReleaseOutcome {
             verification: Verification::TimedOut,
             bytes: seen.map_or(0, |now| self.freed(now)),
             held: Some(Failure::new(Reason::DeviceMemoryHeld, message).about(gpu.device_name())),

@@ -25,7 +25,7 @@ use crate::{
 
 /// The files of a model as they were when its worker was started.
 #[derive(Clone, Debug)]
-pub(super) struct Loaded {
+pub(super) struct LoadedFiles {
     /// What was given, links not resolved.
     places: Vec<PathBuf>,
     marks: Marks,
@@ -34,12 +34,12 @@ pub(super) struct Loaded {
 /// The driver's eye on the files of its model.
 #[derive(Debug, Default)]
 pub(super) struct FileWatch {
-    comparison: Option<JoinHandle<Option<Change>>>,
+    comparison: Option<JoinHandle<Option<FilesChange>>>,
     last: Option<Instant>,
 }
 
 /// What has become of a model's files: in words, where they are not what they were.
-pub(super) type Change = Option<String>;
+pub(super) type FilesChange = Option<String>;
 
 /// Files by their paths.
 type Marks = BTreeMap<PathBuf, Mark>;
@@ -64,7 +64,7 @@ const MAX_FILES: usize = 10_000;
 /// How the names of files end that engines read.
 const ENDINGS: &[&str] = &["safetensors", "gguf", "uqff", "json", "jinja"];
 
-impl Loaded {
+impl LoadedFiles {
     /// The files that a worker with `config` is about to read. `None` where there are none, or they cannot be looked
     /// at. Waits for the file system.
     pub(super) async fn record(config: &WorkerConfig) -> Option<Self> {
@@ -90,27 +90,27 @@ impl Loaded {
     }
 
     /// Looks whether they have changed; `None` where that cannot be told. Blocks.
-    fn compare(&self) -> Option<Change> {
+    fn compare(&self) -> Option<FilesChange> {
         read(&self.places)
             .ok()
             .map(|now| difference(&self.marks, &now))
     }
 
     /// As [`Self::compare`], on a thread of its own and for a bounded time.
-    pub(super) async fn change(self: Arc<Self>) -> Change {
+    pub(super) async fn change(self: Arc<Self>) -> FilesChange {
         let comparison = timeout(FILE_SYSTEM_TIMEOUT, self.begin()).await;
         comparison.ok()?.ok()??
     }
 
     /// As [`Self::compare`], on a thread of its own.
-    fn begin(self: Arc<Self>) -> JoinHandle<Option<Change>> {
+    fn begin(self: Arc<Self>) -> JoinHandle<Option<FilesChange>> {
         spawn_blocking(move || self.compare())
     }
 }
 
 impl FileWatch {
     /// Begins to look at `loaded`, unless it is looking or did just before.
-    pub(super) fn check(&mut self, loaded: Option<Arc<Loaded>>) {
+    pub(super) fn check(&mut self, loaded: Option<Arc<LoadedFiles>>) {
         let due = self.last.is_none_or(|last| last.elapsed() >= INTERVAL);
         if let Some(loaded) = loaded.filter(|_| due && self.comparison.is_none()) {
             self.last = Some(Instant::now());
@@ -120,7 +120,7 @@ impl FileWatch {
 
     /// What the look that is under way has seen; `None`: nothing can be told. Safe to cancel; waits for ever
     /// when there is none.
-    pub(super) async fn seen(&mut self) -> Option<Change> {
+    pub(super) async fn seen(&mut self) -> Option<FilesChange> {
         let Some(comparison) = &mut self.comparison else {
             return std::future::pending().await;
         };
@@ -185,7 +185,7 @@ fn mark(path: &Path, marks: &mut Marks) -> io::Result<()> {
 }
 
 /// How `now` differs from `then`, by the first file that does.
-fn difference(then: &Marks, now: &Marks) -> Change {
+fn difference(then: &Marks, now: &Marks) -> FilesChange {
     let changed = then.iter().find_map(|(path, mark)| match now.get(path) {
         Some(now) if now == mark => None,
         Some(_) => Some((path, "was changed")),
@@ -209,7 +209,7 @@ mod tests {
 
     use super::*;
 
-    fn changes(places: &[PathBuf], change: impl FnOnce()) -> Change {
+    fn changes(places: &[PathBuf], change: impl FnOnce()) -> FilesChange {
         let then = read(places).expect("files");
         change();
         difference(&then, &read(places).expect("files"))

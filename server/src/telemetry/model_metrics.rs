@@ -53,7 +53,7 @@ pub struct MemorySample {
 }
 
 /// Gives all registered models; called when metrics are collected, from any thread. Must not block.
-pub type Snapshot = Arc<dyn Fn() -> Vec<ModelSample> + Send + Sync>;
+pub type SampleModels = Arc<dyn Fn() -> Vec<ModelSample> + Send + Sync>;
 
 /// A request to a model that has ended.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +89,7 @@ pub struct WatcherGuard(UpDownCounter<i64>);
 
 /// The last snapshot: the instruments of one collection share it.
 struct Samples {
-    snapshot: Snapshot,
+    snapshot: SampleModels,
     last: Mutex<Option<(Instant, Arc<[ModelSample]>)>>,
 }
 
@@ -212,7 +212,7 @@ impl fmt::Debug for WatcherGuard {
 }
 
 /// Observes the models of `snapshot` with instruments of `meter`. Call it once.
-pub fn observe_models(meter: &Meter, snapshot: Snapshot) {
+pub fn observe_models(meter: &Meter, snapshot: SampleModels) {
     let samples = Arc::new(Samples {
         snapshot,
         last: Mutex::new(None),

@@ -1,19 +1,19 @@
-//! Whose turn it is to inspect ahead of a reload. Few do at the same time, and not many wait.
+//! The queue of those that inspect files ahead of a reload. Few do at the same time, and not many wait.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// The turns of one server.
+/// The queue of one server.
 #[derive(Debug)]
-pub(super) struct InspectionTurns {
+pub(super) struct InspectionQueue {
     /// For those that inspect and those that wait.
     places: Semaphore,
-    turns: Semaphore,
+    permits: Semaphore,
 }
 
 /// A place in the queue, or at its head.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
-    turns: &'a Semaphore,
+pub(super) struct QueuePlace<'a> {
+    permits: &'a Semaphore,
     _place: SemaphorePermit<'a>,
 }
 
@@ -31,35 +31,35 @@ pub(super) const AT_ONCE: usize = 2;
 /// Those that may wait besides.
 const MAX_WAITING: usize = 64;
 
-impl InspectionTurns {
+impl InspectionQueue {
     /// Takes a place in the queue.
     ///
     /// # Errors
     ///
     /// When it is full.
-    pub(super) fn queue_up(&self) -> Result<Place<'_>, TooManyReloads> {
+    pub(super) fn join(&self) -> Result<QueuePlace<'_>, TooManyReloads> {
         let place = self.places.try_acquire();
         // They are never closed.
         let place = place.map_err(|_| TooManyReloads { limit: MAX_WAITING })?;
-        Ok(Place {
-            turns: &self.turns,
+        Ok(QueuePlace {
+            permits: &self.permits,
             _place: place,
         })
     }
 }
 
-impl Default for InspectionTurns {
+impl Default for InspectionQueue {
     fn default() -> Self {
         Self {
             places: Semaphore::new(AT_ONCE + MAX_WAITING),
-            turns: Semaphore::new(AT_ONCE),
+            permits: Semaphore::new(AT_ONCE),
         }
     }
 }
 
-impl Place<'_> {
-    /// Waits for the turn, in the order of this call. Safe to cancel.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.turns.acquire().await.ok()
+impl QueuePlace<'_> {
+    /// Waits until it is at the head, in the order of the calls of [`InspectionQueue::join`]. Safe to cancel.
+    pub(super) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.permits.acquire().await.ok()
     }
 }

@@ -1,6 +1,6 @@
 //! One model: what everybody sees of it, and how its driver is reached.
 //!
-//! Who writes what: the driver's publication alone writes the status, which the model shows; of the [`Facts`], whether the
+//! Who writes what: the driver's publication alone writes the status, which the model shows; of the [`ModelFacts`], whether the
 //! model is desired is written with the catalog, under the lock of the desired state, and the rest by the driver.
 
 use std::{
@@ -17,30 +17,30 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Gate, Permit, Refusal},
-    command::Command,
+    command::DriverCommand,
     fatal_prompt::FatalPrompt,
-    files::Loaded,
-    usage::{Operation, RequestRecord, Sample, Totals, Usage, UsageReport},
+    file_watch::LoadedFiles,
+    usage::{HistorySample, Operation, RequestRecord, Totals, Usage, UsageReport},
 };
 use crate::{
-    catalog::{CatalogEntry, Learned},
+    catalog::{CatalogEntry, LearnedFacts},
     model::{Failure, ModelId, Spec, Stage, Status},
     status::StatusCell,
-    telemetry::model::ModelMetrics,
+    telemetry::model_metrics::ModelMetrics,
 };
 
 /// A model: what is known of it, and the way to its worker.
 #[derive(Debug)]
-pub struct Model {
+pub struct TrackedModel {
     id: ModelId,
-    facts: ArcSwap<Facts>,
+    facts: ArcSwap<ModelFacts>,
     status: StatusCell,
     usage: Arc<Usage>,
     admitted: AtomicU64,
     pub(super) gate: Gate,
     /// The files that its worker was started with, where they can be watched.
-    pub(super) files: ArcSwapOption<Loaded>,
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) files: ArcSwapOption<LoadedFiles>,
+    pub(super) commands: mpsc::Sender<DriverCommand>,
     /// Kills its worker, if there is one.
     pub(super) worker_kill: ArcSwapOption<CancellationToken>,
     /// It was abandoned, and its driver has not heard of it.
@@ -49,11 +49,11 @@ pub struct Model {
 
 /// What is known of a model besides its status.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct ModelFacts {
     /// How it is registered. What was learned is below.
     pub entry: CatalogEntry,
     /// What its loads have taught.
-    pub learned: Learned,
+    pub learned: LearnedFacts,
     /// Whether it is to be loaded.
     pub desired: bool,
     /// What its worker was started with, if there is one.
@@ -66,15 +66,15 @@ pub struct Facts {
     pub fatal_prompt: Option<FatalPrompt>,
 }
 
-impl Model {
+impl TrackedModel {
     pub(super) fn new(
         entry: CatalogEntry,
-        commands: mpsc::Sender<Command>,
+        commands: mpsc::Sender<DriverCommand>,
         metrics: ModelMetrics,
         status: StatusCell,
     ) -> Self {
         let id = entry.id.clone();
-        let facts = Facts::of(entry);
+        let facts = ModelFacts::of(entry);
         Self {
             usage: Arc::new(Usage::new(id.clone(), metrics)),
             id,
@@ -95,7 +95,7 @@ impl Model {
     }
 
     /// What is known of it.
-    pub fn facts(&self) -> Arc<Facts> {
+    pub fn facts(&self) -> Arc<ModelFacts> {
         self.facts.load_full()
     }
 
@@ -127,17 +127,17 @@ impl Model {
     }
 
     /// What it did in each minute of the last day in which it was loaded or used, oldest first.
-    pub fn history(&self) -> Vec<Sample> {
+    pub fn history(&self) -> Vec<HistorySample> {
         self.usage.history()
     }
 
     /// Adds what it did since the last sample to the history. Only the sampler does.
-    pub(super) fn sample_history(&self) -> Option<Sample> {
+    pub(super) fn sample_history(&self) -> Option<HistorySample> {
         self.usage.sample(self.status().memory)
     }
 
     /// Puts samples of an earlier run of the server before those of this one.
-    pub(super) fn restore_history(&self, earlier: Vec<Sample>) {
+    pub(super) fn restore_history(&self, earlier: Vec<HistorySample>) {
         self.usage.restore(earlier);
     }
 
@@ -188,9 +188,9 @@ impl Model {
     }
 
     /// Changes what is known. Only the driver and the fleet do, and never the same fields.
-    pub(super) fn learn(&self, mut change: impl FnMut(&mut Facts)) {
+    pub(super) fn learn(&self, mut change: impl FnMut(&mut ModelFacts)) {
         self.facts.rcu(|facts| {
-            let mut facts = Facts::clone(facts);
+            let mut facts = ModelFacts::clone(facts);
             change(&mut facts);
             facts
         });
@@ -222,7 +222,7 @@ impl Model {
     }
 }
 
-impl Facts {
+impl ModelFacts {
     /// What is known of a model that nothing was done with yet.
     pub fn of(entry: CatalogEntry) -> Self {
         Self {

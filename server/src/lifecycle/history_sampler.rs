@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{context::Context, driver::track, usage::Sample};
+use super::{context::Context, driver::track, usage::HistorySample};
 use crate::{
     catalog::KeptSample,
     model::ModelId,
@@ -24,12 +24,12 @@ use crate::{
 
 /// The running task.
 #[derive(Debug)]
-pub struct Sampling {
+pub struct HistorySampling {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-struct Sampler {
+struct HistorySampler {
     context: Arc<Context>,
     interval: Duration,
 }
@@ -40,11 +40,11 @@ const HISTORY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Models that are looked at in one go, with the other tasks waiting.
 const MODELS_PER_BATCH: usize = 1000;
 
-impl Sampling {
+impl HistorySampling {
     /// Restores what the catalog holds of the models, then samples them in every `interval`.
     pub(super) fn start(context: Arc<Context>, interval: Duration, tasks: &Tasks) -> Self {
         let stop = CancellationToken::new();
-        let sampler = Sampler { context, interval };
+        let sampler = HistorySampler { context, interval };
         let probe = tasks.supervisor().liveness_probe("history", interval);
         let task = tasks.critical("history", sampler.run(stop.clone(), probe));
         Self { stop, task }
@@ -59,7 +59,7 @@ impl Sampling {
     }
 }
 
-impl Sampler {
+impl HistorySampler {
     async fn run(self, stop: CancellationToken, probe: LivenessProbe) {
         let mut ticks = interval_at(Instant::now() + self.interval, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -89,7 +89,7 @@ impl Sampler {
         let mut of_models: HashMap<_, Vec<_>> = HashMap::new();
         for kept in kept {
             // One of another version is of no use.
-            if let Ok(sample) = serde_json::from_str::<Sample>(&kept.sample) {
+            if let Ok(sample) = serde_json::from_str::<HistorySample>(&kept.sample) {
                 of_models.entry(kept.id).or_default().push(sample);
             }
         }
@@ -118,7 +118,7 @@ impl Sampler {
 }
 
 /// `sample` as the catalog keeps it.
-fn kept(id: &ModelId, sample: Sample) -> Option<KeptSample> {
+fn kept(id: &ModelId, sample: HistorySample) -> Option<KeptSample> {
     Some(KeptSample {
         id: id.clone(),
         began: sample.start(),

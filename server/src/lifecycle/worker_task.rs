@@ -19,21 +19,23 @@ use tracing::{Instrument, Span};
 
 use super::{
     context::Context,
-    files::Loaded,
+    file_watch::LoadedFiles,
     source::{ModelLocation, SourceError},
     worker_monitor::WorkerHeartbeat,
 };
 use crate::{
-    model::{Failure, Metadata, Reason},
-    prepared::Lease,
-    worker::{self, Client, HandshakeError, Inspection, ModelFiles, Process, WorkerConfig},
+    model::{Failure, ModelMetadata, Reason},
+    prepared::PreparedLease,
+    worker::{
+        self, HandshakeError, Inspection, ModelFiles, WorkerClient, WorkerConfig, WorkerProcess,
+    },
 };
 
-/// What a worker reports. [`Report::Exited`] always comes, and comes last.
+/// What a worker reports. [`WorkerReport::Exited`] always comes, and comes last.
 #[derive(Debug)]
-pub(super) enum Report {
+pub(super) enum WorkerReport {
     /// The files that it is about to read, where they can be watched.
-    Files(Loaded),
+    Files(LoadedFiles),
     /// The process runs.
     Spawned {
         pid: u32,
@@ -42,10 +44,10 @@ pub(super) enum Report {
     /// The files look usable.
     Inspected {
         inspection: Box<Inspection>,
-        client: Box<Client>,
+        client: Box<WorkerClient>,
     },
     /// The engine is built.
-    EngineBuilt(Box<Metadata>),
+    EngineBuilt(Box<ModelMetadata>),
     /// A token was generated.
     Warmed,
     /// It cannot go on, but may still live.
@@ -54,16 +56,16 @@ pub(super) enum Report {
     Exited(Failure),
 }
 
-/// The driver's end of a session. Dropping it kills the worker.
+/// The driver's end of the task that sees a worker through. Dropping it kills the worker.
 #[derive(Debug)]
-pub(super) struct WorkerSession {
-    reports: mpsc::Receiver<Report>,
-    signals: SessionSignals,
+pub(super) struct WorkerTask {
+    reports: mpsc::Receiver<WorkerReport>,
+    signals: WorkerSignals,
 }
 
-/// What the driver wants of a session.
+/// What the driver wants of a worker.
 #[derive(Clone, Debug)]
-struct SessionSignals {
+struct WorkerSignals {
     build: CancellationToken,
     stop: CancellationToken,
     kill: CancellationToken,
@@ -71,23 +73,23 @@ struct SessionSignals {
 
 /// What has to be given back, however a run ends.
 #[derive(Default)]
-struct SessionResources {
-    process: OnceCell<Process>,
+struct WorkerResources {
+    process: OnceCell<WorkerProcess>,
     /// Of prepared weights, once the worker has told what it makes use of.
-    lease: OnceCell<Lease>,
+    lease: OnceCell<PreparedLease>,
 }
 
 /// Time that a worker which reported its own failure, or lost its connection, has to end by itself.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
 
-impl WorkerSession {
+impl WorkerTask {
     /// What kills the worker from elsewhere.
     pub(super) fn kill_token(&self) -> CancellationToken {
         self.signals.kill.clone()
     }
 
-    /// What comes next. Safe to cancel. `None` after [`Report::Exited`].
-    pub(super) async fn next(&mut self) -> Option<Report> {
+    /// What comes next. Safe to cancel. `None` after [`WorkerReport::Exited`].
+    pub(super) async fn next(&mut self) -> Option<WorkerReport> {
         self.reports.recv().await
     }
 
@@ -107,7 +109,7 @@ impl WorkerSession {
     }
 }
 
-impl Drop for WorkerSession {
+impl Drop for WorkerTask {
     fn drop(&mut self) {
         self.kill();
     }
@@ -117,9 +119,9 @@ impl Drop for WorkerSession {
 async fn run_worker(
     context: Arc<Context>,
     launch: WorkerLaunch,
-    signals: SessionSignals,
-    reports: &mpsc::Sender<Report>,
-    resources: &SessionResources,
+    signals: WorkerSignals,
+    reports: &mpsc::Sender<WorkerReport>,
+    resources: &WorkerResources,
 ) {
     let WorkerLaunch {
         mut config,
@@ -128,24 +130,25 @@ async fn run_worker(
         span,
     } = launch;
     if let Err(failure) = find_files(&context, &mut config, &signals, reports).await {
-        return report(reports, Report::Exited(failure)).await;
+        return report(reports, WorkerReport::Exited(failure)).await;
     }
     // On disk before the worker is started: it may take the server down with it.
     if let Some(attempt) = attempt
         && let Err(error) = context.catalog.begin_attempt(&config.model, attempt).await
     {
-        return report(reports, Report::Exited(error.into())).await;
+        return report(reports, WorkerReport::Exited(error.into())).await;
     }
     let prepared = context.prepared.as_ref();
     config.prepared = prepared.and_then(|cache| cache.access_for(&config.spec));
-    let process = Process::spawn(&context.spawner, program, &config.model, &context.tasks).await;
+    let process =
+        WorkerProcess::spawn(&context.spawner, program, &config.model, &context.tasks).await;
     let exited = match process {
         Ok((process, starting)) => {
             let process = resources.process.get_or_init(|| async { process }).await;
             let heartbeat = WorkerHeartbeat::default();
             report(
                 reports,
-                Report::Spawned {
+                WorkerReport::Spawned {
                     pid: process.pid(),
                     heartbeat: heartbeat.clone(),
                 },
@@ -164,7 +167,7 @@ async fn run_worker(
         }
         Err(error) => cannot_start(&error),
     };
-    report(reports, Report::Exited(exited)).await;
+    report(reports, WorkerReport::Exited(exited)).await;
 }
 
 /// Finds the files that the worker is to read, and reports how they are now.
@@ -175,8 +178,8 @@ async fn run_worker(
 async fn find_files(
     context: &Context,
     config: &mut WorkerConfig,
-    signals: &SessionSignals,
-    reports: &mpsc::Sender<Report>,
+    signals: &WorkerSignals,
+    reports: &mpsc::Sender<WorkerReport>,
 ) -> Result<(), Failure> {
     if config.files.is_none() {
         // Looked up anew for each run: a link may have been changed since the model was registered.
@@ -188,11 +191,11 @@ async fn find_files(
     }
     context.roots.resolve_beside(&mut config.spec).await?;
     let files = tokio::select! {
-        files = Loaded::record(config) => files,
+        files = LoadedFiles::record(config) => files,
         () = signals.kill.cancelled() => return Err(never_started()),
     };
     if let Some(files) = files {
-        report(reports, Report::Files(files)).await;
+        report(reports, WorkerReport::Files(files)).await;
     }
     Ok(())
 }
@@ -210,10 +213,10 @@ fn model_files(located: Result<ModelLocation, SourceError>) -> Result<ModelFiles
 
 /// Waits for the end of `process`, carries out `signals`, and reports how `conversation` with it ended.
 async fn supervise(
-    process: &Process,
+    process: &WorkerProcess,
     conversation: impl Future<Output = Result<(), Disconnected>>,
-    signals: &SessionSignals,
-    reports: &mpsc::Sender<Report>,
+    signals: &WorkerSignals,
+    reports: &mpsc::Sender<WorkerReport>,
 ) -> Failure {
     let mut conversation = Box::pin(conversation);
     let mut connected = true;
@@ -228,9 +231,9 @@ async fn supervise(
             end = &mut conversation, if connected => {
                 connected = false;
                 match (end, timeout(EXIT_GRACE, process.exited()).await) {
-                    (Err(Disconnected::Failed(failure)), _) => report(reports, Report::Fault(failure)).await,
+                    (Err(Disconnected::Failed(failure)), _) => report(reports, WorkerReport::Fault(failure)).await,
                     (_, Ok(exit)) => break exit,
-                    (Err(Disconnected::ConnectionLost), Err(_)) => report(reports, Report::Fault(connection_closed())).await,
+                    (Err(Disconnected::ConnectionLost), Err(_)) => report(reports, WorkerReport::Fault(connection_closed())).await,
                     (Ok(()), Err(_)) => {}
                 }
             }
@@ -241,7 +244,7 @@ async fn supervise(
         && !killed
         && let Ok(Err(Disconnected::Failed(failure))) = timeout(EXIT_GRACE, conversation).await
     {
-        report(reports, Report::Fault(failure)).await;
+        report(reports, WorkerReport::Fault(failure)).await;
     }
     worker_exited(exit, &process.stderr_tail().await)
 }
@@ -250,12 +253,12 @@ async fn supervise(
 struct Conversation<'a> {
     context: &'a Context,
     config: &'a WorkerConfig,
-    signals: &'a SessionSignals,
-    reports: &'a mpsc::Sender<Report>,
+    signals: &'a WorkerSignals,
+    reports: &'a mpsc::Sender<WorkerReport>,
     heartbeat: WorkerHeartbeat,
     pid: u32,
     /// Of prepared weights, once the worker has told what it makes use of.
-    lease: &'a OnceCell<Lease>,
+    lease: &'a OnceCell<PreparedLease>,
 }
 
 /// A conversation that broke off.
@@ -267,7 +270,7 @@ enum Disconnected {
 }
 
 impl Conversation<'_> {
-    async fn run(self, starting: worker::Starting, span: Span) -> Result<(), Disconnected> {
+    async fn run(self, starting: worker::StartingWorker, span: Span) -> Result<(), Disconnected> {
         let ready_timeout = self.context.limits.ready_timeout;
         let ready = match timeout(ready_timeout, starting.handshake(self.config)).await {
             Ok(Ok(ready)) => ready,
@@ -289,12 +292,12 @@ impl Conversation<'_> {
             // The worker tells once.
             let _ = self.lease.set(lease);
         }
-        let mut client = Client::connect(self.config.socket.clone())
+        let mut client = WorkerClient::connect(self.config.socket.clone())
             .await
             .map_err(|_| Disconnected::ConnectionLost)?;
         report(
             self.reports,
-            Report::Inspected {
+            WorkerReport::Inspected {
                 inspection,
                 client: Box::new(client.clone()),
             },
@@ -309,11 +312,11 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    async fn serve(&self, client: Client, span: Span) -> Result<(), Disconnected> {
+    async fn serve(&self, client: WorkerClient, span: Span) -> Result<(), Disconnected> {
         self.signals.build.cancelled().await;
         self.load(client.clone()).instrument(span).await?;
         self.record_device_memory(client.clone()).await;
-        report(self.reports, Report::Warmed).await;
+        report(self.reports, WorkerReport::Warmed).await;
         let prepare = async {
             if let Some(lease) = self.lease.get() {
                 let mut client = client.clone();
@@ -329,6 +332,6 @@ impl Conversation<'_> {
 }
 
 /// Reports to a driver, which outlives the run unless the server is being torn down.
-async fn report(reports: &mpsc::Sender<Report>, report: Report) {
+async fn report(reports: &mpsc::Sender<WorkerReport>, report: WorkerReport) {
     let _ = reports.send(report).await;
 }

@@ -4,8 +4,8 @@ use std::error::Error;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Conversation, Disconnected, Report, heartbeat::RETRY_DELAY, report};
-use crate::worker::{CallError, Client, LoadEvent};
+use super::{Conversation, Disconnected, WorkerReport, heartbeat::RETRY_DELAY, report};
+use crate::worker::{CallError, LoadEvent, WorkerClient};
 
 /// What the calls of one load have heard.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl Conversation<'_> {
     /// Has the worker load its model. The load is the worker's: a call that breaks off is made anew, on a new connection
     /// if need be, and goes on where the load is. The worker is given up when it ends the call itself, when nobody
     /// listens on its socket any more, or when no call comes through for as long as it may hang.
-    pub(super) async fn load(&self, client: Client) -> Result<(), Disconnected> {
+    pub(super) async fn load(&self, client: WorkerClient) -> Result<(), Disconnected> {
         let limit = self.context.limits.hang_timeout;
         let mut seen = SeenEvents::default();
         loop {
@@ -51,7 +51,11 @@ impl Conversation<'_> {
         }
     }
 
-    async fn follow_load(&self, mut client: Client, seen: &mut SeenEvents) -> Result<(), Ended> {
+    async fn follow_load(
+        &self,
+        mut client: WorkerClient,
+        seen: &mut SeenEvents,
+    ) -> Result<(), Ended> {
         let mut load = client.load().await.map_err(Ended::Broken)?;
         seen.broken = None;
         loop {
@@ -62,7 +66,7 @@ impl Conversation<'_> {
                     if let Some(lease) = self.lease.get() {
                         lease.built(metadata.prepared).await;
                     }
-                    report(self.reports, Report::EngineBuilt(metadata)).await;
+                    report(self.reports, WorkerReport::EngineBuilt(metadata)).await;
                 }
                 LoadEvent::EngineBuilt(_) => {}
                 LoadEvent::Warmed => return Ok(()),

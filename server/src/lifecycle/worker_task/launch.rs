@@ -15,9 +15,9 @@ use super::super::{
     gpu::{CPU, Gpu, ONLY_GPU},
 };
 use crate::{
-    catalog::Attempt,
+    catalog::LoadAttempt,
     model::{ModelId, Spec},
-    worker::{Program, WorkerConfig},
+    worker::{WorkerConfig, WorkerProgram},
 };
 
 /// What a run is for.
@@ -26,9 +26,9 @@ pub(in crate::lifecycle) struct WorkerLaunch {
     /// What it hosts, and how.
     pub(in crate::lifecycle) config: WorkerConfig,
     /// Which worker.
-    pub(in crate::lifecycle) program: Program,
+    pub(in crate::lifecycle) program: WorkerProgram,
     /// The attempt, which is written down before the worker is started.
-    pub(in crate::lifecycle) attempt: Option<Attempt>,
+    pub(in crate::lifecycle) attempt: Option<LoadAttempt>,
     /// The load's.
     pub(in crate::lifecycle) span: Span,
 }

@@ -1,0 +1,59 @@
+//! The spec that a model lives by: what a change of its entry means at once, and what the next worker is started with.
+
+use super::{ModelDriver, phases::HostedWorker};
+use crate::{
+    catalog::CatalogEntry,
+    lifecycle::{admission::AdmissionLimits, fatal_prompt::PromptHistory},
+    model::{Source, Spec},
+};
+
+impl ModelDriver {
+    /// The entry was changed: what can hold from the next request on does, and the rest from the next start
+    /// of a worker.
+    pub(super) fn entry_changed(&mut self, entry: CatalogEntry) {
+        if !self.model.set_entry(entry) {
+            return;
+        }
+        let spec = self.model.facts().entry.spec.clone();
+        if !spec.required {
+            self.context.settled(self.model.id());
+        }
+        self.state.renew(spec.restart_policy(), is_remote(&spec));
+        if let Some(worker) = self.phase.worker()
+            && let Some(queue) = &worker.queue
+        {
+            let limits = self.admission_limits(worker);
+            queue.adjust(spec.generation_defaults.clone(), limits);
+        }
+    }
+
+    /// The attempt that begins now is made with the newest spec.
+    pub(super) fn adopt_spec(&mut self) {
+        let spec = self.model.facts().entry.spec.clone();
+        if !self.load.spec.builds_the_same_as(&spec) {
+            self.load.prompts = PromptHistory::default();
+            self.model.learn(|facts| {
+                facts.learned.pace = None;
+                facts.fatal_prompt = None;
+            });
+        }
+        self.state.renew(spec.restart_policy(), is_remote(&spec));
+        self.load.spec = spec;
+    }
+
+    /// How many requests may run on `worker`, and wait for it.
+    pub(super) fn admission_limits(&self, worker: &HostedWorker) -> AdmissionLimits {
+        let spec = self.model.facts().entry.spec.clone();
+        let limits = &self.context.limits;
+        let wanted = spec.max_concurrency.unwrap_or(limits.max_concurrency);
+        AdmissionLimits {
+            max_concurrency: wanted.min(worker.engine_concurrency),
+            max_queue: spec.max_queue.unwrap_or(limits.max_queue),
+        }
+    }
+}
+
+/// Whether the files of a model of `spec` have to be downloaded.
+pub(super) fn is_remote(spec: &Spec) -> bool {
+    matches!(spec.source, Source::HuggingFace(_))
+}
