@@ -3,6 +3,7 @@
 mod complete;
 mod computed;
 mod header;
+mod memory;
 mod pre;
 mod tensor_type;
 mod tokenizer;
@@ -26,7 +27,7 @@ use super::{
     model_config::Shape,
     need::Need,
     placement::Placement,
-    spec::{check_kind_found, choose_context, choose_dtype, uqff},
+    spec::{check_kind_found, choose_context, uqff},
     tokenizer as tokenizer_json,
 };
 use crate::{device::TargetDevice, failure::Failure};
@@ -154,8 +155,9 @@ impl<'a> Model<'a> {
         device: TargetDevice,
     ) -> Result<Inspection, Failure> {
         let main_type = main_type(&self.header.tensors);
-        let dtype = choose_dtype(config.dtype(), &device, main_type == "F32");
         let context_length = choose_context(config.context_length, Some(self.context_length))?;
+        let in_f32 = self.need(DataType::F32, context_length);
+        let dtype = memory::dtype(config.dtype(), &device, main_type == "F32", &in_f32);
         let need = self.need(dtype, context_length);
         let placement = Placement::plan(config, device, &need, true)?;
         let context_length = placement.context(context_length);
@@ -217,7 +219,7 @@ impl<'a> Model<'a> {
 
     fn embedding(&self) -> Option<&Tensor> {
         let mut tensors = self.header.tensors.iter();
-        tensors.find(|tensor| tensor.name == "token_embd.weight")
+        tensors.find(|tensor| tensor.name == memory::EMBEDDING)
     }
 
     /// Rows of the embedding, whose shape is given innermost first.
@@ -240,12 +242,9 @@ impl<'a> Model<'a> {
             0 => hidden_size.checked_div(heads).unwrap_or(0),
             size => size,
         };
-        let stored: u64 = self.header.tensors.iter().map(|tensor| tensor.bytes).sum();
-        // The engine keeps quantized tensors as they are, but the embedding as F32.
-        let embedding = self.embedding().map_or(0, |tensor| tensor.elements);
         Need {
-            weights: stored.saturating_add(embedding.saturating_mul(4)),
-            quantizing: 0,
+            weights: memory::in_memory(&self.header.tensors),
+            quantizing: memory::while_read(&self.header.tensors),
             merging: 0,
             shape: Shape {
                 layers: self.layers,

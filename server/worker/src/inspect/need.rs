@@ -2,7 +2,7 @@
 //!
 //! On a CPU the sum of
 //! - the weights in the data type that they have in memory,
-//! - what is needed for a while to quantize them, and to merge adapters into them,
+//! - what is needed for a while to quantize or read them, and to merge adapters into them,
 //! - the key-value cache: `2 × layers × kv_heads × head_size × bytes of a number` a token, for one sequence
 //!   of the full context (rounded up to the engine's steps of 512 tokens), since requests take turns,
 //! - the tables of positions, which the engine makes for the length that the model was made for: six bytes
@@ -38,7 +38,7 @@ const PROCESS_WITH_GPU: u64 = 1 << 30;
 pub(super) struct Need {
     /// Bytes of the weights in memory.
     pub(super) weights: u64,
-    /// Bytes beyond that while they are quantized.
+    /// Bytes beyond that while they are quantized or read.
     pub(super) quantizing: u64,
     /// Bytes beyond that while adapters are merged into them.
     pub(super) merging: u64,

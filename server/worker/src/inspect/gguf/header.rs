@@ -361,4 +361,20 @@ impl<R: Read> Reader<R> {
 }
 
 #[cfg(test)]
+impl Tensor {
+    /// A tensor of that type and shape, innermost dimension first.
+    pub(super) fn new(name: &str, type_name: &'static str, shape: &[u64], bytes: u64) -> Self {
+        Self {
+            name: name.into(),
+            shape: shape.to_vec(),
+            elements: shape.iter().product(),
+            bytes,
+            type_name,
+            loadable: true,
+            offset: 0,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests;
