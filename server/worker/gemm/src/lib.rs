@@ -2,7 +2,7 @@
 //! a vector on one thread, whatever parallelism is asked for, and such are all products for a single token. Here its rows
 //! are divided among the threads; each is computed as it would be otherwise, so the numbers are the same.
 //!
-//! Made from the crate's own entry point, which is under the MIT licence (see LICENSE).
+//! It has that crate's one function and features, as far as candle uses them: no complex numbers, no strides below zero.
 
 use std::any::TypeId;
 
@@ -28,7 +28,7 @@ const PARTS: usize = 2;
 ///
 /// # Panics
 ///
-/// When `T` is not `f16`, `f32` or `f64`.
+/// When `T` is not `f16`, `f32` or `f64`, or a stride is below zero.
 #[allow(unsafe_code, clippy::too_many_arguments, clippy::too_many_lines)]
 pub unsafe fn gemm<T: Copy + Send + Sync + 'static>(
     m: usize,
@@ -101,34 +101,29 @@ struct Product<T> {
 unsafe impl<T: Send + Sync> Sync for Product<T> {}
 
 impl<T: Copy + Send + Sync + 'static> Product<T> {
-    /// The same with strides of the result as the kernels want them: those of rows are the smaller ones, and positive.
+    /// The same with a result whose neighbours are in one column, as the kernels want it.
+    ///
+    /// # Panics
+    ///
+    /// When a stride is below zero.
     fn upright(self) -> Self {
-        let mut it = match self.dst_cs.abs() < self.dst_rs.abs() {
-            true => self.transposed(),
-            false => self,
-        };
-        if it.dst_rs < 0 && it.m > 0 {
-            let last = last(it.m);
-            it.dst = it.dst.wrapping_offset(last * it.dst_rs);
-            it.dst_rs = -it.dst_rs;
-            it.lhs = it.lhs.wrapping_offset(last * it.lhs_rs);
-            it.lhs_rs = -it.lhs_rs;
+        let strides = [
+            self.dst_cs,
+            self.dst_rs,
+            self.lhs_cs,
+            self.lhs_rs,
+            self.rhs_cs,
+            self.rhs_rs,
+        ];
+        assert!(
+            strides.iter().all(|stride| *stride >= 0),
+            "gemm computes with strides of zero and above only"
+        );
+        if self.dst_cs < self.dst_rs {
+            self.transposed()
+        } else {
+            self
         }
-        if it.dst_cs < 0 && it.n > 0 {
-            let last = last(it.n);
-            it.dst = it.dst.wrapping_offset(last * it.dst_cs);
-            it.dst_cs = -it.dst_cs;
-            it.rhs = it.rhs.wrapping_offset(last * it.rhs_cs);
-            it.rhs_cs = -it.rhs_cs;
-        }
-        if it.lhs_cs < 0 && it.k > 0 {
-            let last = last(it.k);
-            it.lhs = it.lhs.wrapping_offset(last * it.lhs_cs);
-            it.lhs_cs = -it.lhs_cs;
-            it.rhs = it.rhs.wrapping_offset(last * it.rhs_rs);
-            it.rhs_rs = -it.rhs_rs;
-        }
-        it
     }
 
     fn transposed(self) -> Self {
@@ -245,11 +240,6 @@ impl<T: Copy + Send + Sync + 'static> Product<T> {
         by!(f64, gemm_f64::gemm::f64::get_gemm_fn());
         panic!("gemm computes f16, f32 and f64 only");
     }
-}
-
-/// The last index below a count.
-fn last(count: usize) -> isize {
-    isize::try_from(count - 1).unwrap_or(isize::MAX)
 }
 
 #[cfg(test)]
