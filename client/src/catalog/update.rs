@@ -267,11 +267,12 @@ impl UpdateModel {
     }
 }
 
-/// Names of the fields in which two specs differ.
+/// Names of the fields in which two specs differ. Without one of them it does not compile.
 macro_rules! differing {
-    ($old:expr, $new:expr, $($field:ident)+) => {
+    ($old:expr, $new:expr, $($field:ident)+) => {{
+        let ModelSpec { $($field: _),+ } = $old;
         [$((stringify!($field), $old.$field != $new.$field)),+]
-    };
+    }};
 }
 
 /// Fields of a spec in which `new` differs from `old`.
