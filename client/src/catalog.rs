@@ -38,7 +38,7 @@ impl Client {
         CreateModel::new(self.clone(), model_id.into(), spec)
     }
 
-    /// Gives the entry of a model or an alias.
+    /// Gives the entry of a model, by its id or an alias, with the etag that changes of it need.
     pub fn get_model(&self, model_id: impl Into<String>) -> GetModel {
         GetModel::new(self.clone(), model_id.into())
     }

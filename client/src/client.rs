@@ -87,12 +87,12 @@ impl Client {
         }
     }
 
-    /// Asks about the server and its models.
+    /// What the server is and has, and how its models are: all of them, or one.
     pub fn info(&self) -> Info {
         Info::new(self.clone())
     }
 
-    /// Makes a model ready.
+    /// Makes a model ready, registered before or by this call. `model_id` is its id, or an alias.
     pub fn load(&self, model_id: impl Into<String>) -> Load {
         Load::new(self.clone(), model_id.into())
     }
@@ -102,7 +102,7 @@ impl Client {
         LoadAll::new(self.clone())
     }
 
-    /// Stops a model and gives its memory back.
+    /// Stops a model. When it answers, the worker process is gone and its memory was seen to be back, or not.
     pub fn unload(&self, model_id: impl Into<String>) -> Unload {
         Unload::new(self.clone(), model_id.into())
     }
@@ -112,27 +112,27 @@ impl Client {
         UnloadAll::new(self.clone())
     }
 
-    /// Follows the status of models.
+    /// Follows the status of models, across disconnects and restarts of the server.
     pub fn watch(&self) -> WatchBuilder {
         WatchBuilder::new(self.clone())
     }
 
-    /// Generates text.
+    /// Generates text: a prompt or a conversation, of a text or multimodal model that is ready.
     pub fn generate(&self, model_id: impl Into<String>) -> Generate {
         Generate::new(self.clone(), model_id.into())
     }
 
-    /// Turns texts into vectors.
+    /// Turns texts into vectors, by an embedding model that is ready.
     pub fn embed(&self, model_id: impl Into<String>) -> Embed {
         Embed::new(self.clone(), model_id.into())
     }
 
-    /// Splits a text into a model's tokens.
+    /// Splits a text into a model's tokens. The model has to be ready.
     pub fn tokenize(&self, model_id: impl Into<String>, text: impl Into<String>) -> Tokenize {
         Tokenize::new(self.clone(), model_id.into(), text.into())
     }
 
-    /// Puts a model's tokens together to a text.
+    /// Puts a model's tokens together to a text. The model has to be ready.
     pub fn detokenize(
         &self,
         model_id: impl Into<String>,
@@ -166,7 +166,7 @@ impl Client {
         self.transport.clone()
     }
 
-    /// The address that the client was made for.
+    /// The address that the client was made for, as it was given.
     pub fn server(&self) -> &str {
         &self.settings.server
     }

@@ -31,7 +31,7 @@ impl Embed {
         }
     }
 
-    /// Adds a text.
+    /// Adds a text, whose vector has the same place among the answer's. None is empty.
     pub fn input(mut self, text: impl Into<String>) -> Self {
         self.request.inputs.push(text.into());
         self
@@ -59,7 +59,7 @@ impl Embed {
         self
     }
 
-    /// Id for logs and traces.
+    /// Id for logs and traces, so that it should hold no secret. At most 128 characters. Not called: none.
     pub fn request_id(mut self, request_id: impl Into<String>) -> Self {
         self.request.request_id = request_id.into();
         self

@@ -32,24 +32,24 @@ pub enum Error {
         "cannot reach {server}: {cause}. Check that the server runs and that the address is right"
     )]
     Unreachable {
-        /// Address of the server.
+        /// Its address, as the client was given it.
         server: String,
-        /// What went wrong.
+        /// What the operating system or HTTP/2 said.
         #[source]
         cause: Cause,
     },
     /// There was no answer in time.
     #[error("no answer within {deadline:?}. The server may still be at work on it")]
     Deadline {
-        /// Time that the call had.
+        /// Time that the call had, its repetitions included.
         deadline: Duration,
     },
     /// The address of the server cannot be used.
     #[error("`{server}` is no address of a server: {cause}")]
     Address {
-        /// The address.
+        /// The address, as it was given.
         server: String,
-        /// What is wrong with it.
+        /// Why it is no URI, or none that can be connected to.
         #[source]
         cause: Cause,
     },
@@ -59,7 +59,7 @@ pub enum Error {
     /// How something ended that the server had begun cannot be told any more.
     #[error("how {what} ended is not known: {why}. `info` tells what the alias points at")]
     OutcomeUnknown {
-        /// What was begun.
+        /// What was begun, for example "the switch of writer to m2".
         what: String,
         /// Why nobody can tell.
         why: &'static str,

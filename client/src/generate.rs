@@ -51,7 +51,7 @@ pub struct Completion {
     pub text: String,
     /// What the model thought before it, where that is told apart.
     pub reasoning: String,
-    /// Why it ended and what it took.
+    /// Why it ended, how many tokens it took and how long; of each of several answers too.
     pub done: GenerateDone,
 }
 
@@ -148,7 +148,8 @@ impl Generate {
         self
     }
 
-    /// Longest answer in tokens.
+    /// Longest answer in tokens; never exceeded. Not called, or zero: the spec's default, else that of the model, else
+    /// what the context leaves.
     pub fn max_tokens(mut self, tokens: u32) -> Self {
         self.request.max_tokens = tokens;
         self
@@ -160,7 +161,7 @@ impl Generate {
         self
     }
 
-    /// From 0 (always the most likely token) to 2.
+    /// From 0 (always the most likely token) to 2. Not called: the spec's default, else the model's own, else 1.
     pub fn temperature(mut self, temperature: f32) -> Self {
         self.sampling_mut().temperature = Some(temperature);
         self
@@ -184,13 +185,14 @@ impl Generate {
         self
     }
 
-    /// All sampling parameters at once.
+    /// All sampling parameters at once, in place of those that were set before.
     pub fn sampling(mut self, sampling: Sampling) -> Self {
         self.request.sampling = Some(sampling);
         self
     }
 
-    /// Same seed, same answer.
+    /// Same seed, same model, same request: same answer, whatever else is asked at the time. Without one, each answer
+    /// is another.
     pub fn seed(mut self, seed: u64) -> Self {
         self.request.seed = Some(seed);
         self
@@ -241,7 +243,7 @@ impl Generate {
         self
     }
 
-    /// Id for logs and traces.
+    /// Id for logs and traces, so that it should hold no secret. At most 128 characters. Not called: none.
     pub fn request_id(mut self, request_id: impl Into<String>) -> Self {
         self.request.request_id = request_id.into();
         self

@@ -23,7 +23,7 @@ impl Info {
         }
     }
 
-    /// Only about this model.
+    /// Only about this model, by its id or an alias.
     pub fn model(mut self, model_id: impl Into<String>) -> Self {
         self.request.model_id = model_id.into();
         self

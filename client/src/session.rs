@@ -150,7 +150,7 @@ impl Client {
             .ok_or(Error::Protocol("CreateSession gave no session"))
     }
 
-    /// A session that somebody opened, by its id.
+    /// A session that somebody opened, by its id. Nothing is asked yet, and nothing keeps it alive by itself.
     pub fn session(&self, session_id: impl Into<String>) -> SessionHandle {
         SessionHandle::new(self.clone(), session_id.into())
     }

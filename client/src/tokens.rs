@@ -116,7 +116,7 @@ impl Detokenize {
         }
     }
 
-    /// Leaves out tokens such as that of a text's end.
+    /// Leaves out tokens that stand for no text, such as that of a text's end. Not called: they show as they are named.
     pub fn skip_special_tokens(mut self) -> Self {
         self.request.skip_special_tokens = true;
         self

@@ -93,8 +93,9 @@ impl Downloads {
         source: &HubSource,
         progress: &DownloadProgress,
     ) -> Result<RepositorySnapshot, DownloadError> {
-        let guard: RepositoryGuard = Arc::new(self.lock_of(&source.repository).lock_owned().await);
-        let repository = Repository::new(&self.options.cache_dir, &source.repository);
+        let guard: RepositoryGuard =
+            Arc::new(self.lock_of(source.repository.as_str()).lock_owned().await);
+        let repository = Repository::new(&self.options.cache_dir, source.repository.as_str());
         if file_names::is_commit(&source.revision)
             && let Some(snapshot) = repository.find(source, Evidence::Recorded).await?
         {
@@ -110,7 +111,7 @@ impl Downloads {
             Err(error) if error.is_transient() => {
                 let found = repository.find(source, Evidence::Any).await?;
                 let snapshot = found.ok_or_else(|| error.clone())?;
-                tracing::warn!(repository = source.repository, commit = snapshot.commit, %error,
+                tracing::warn!(repository = %source.repository, commit = snapshot.commit, %error,
                     "the hub is not available; using what was downloaded before");
                 return Ok(snapshot);
             }
@@ -161,7 +162,7 @@ impl Downloads {
         }
         space::check(directory, total.saturating_sub(done))?;
         tracing::info!(
-            repository = transfer.source.repository,
+            repository = %transfer.source.repository,
             commit = transfer.commit,
             files = missing.len(),
             bytes = total,

@@ -10,7 +10,7 @@ use crate::model::{Adapter, DataType, Format, ModelKind};
 /// A LoRA adapter.
 pub fn adapter(adapter: &Adapter) -> v1::LoraAdapter {
     v1::LoraAdapter {
-        name: adapter.name.clone(),
+        name: adapter.name.to_string(),
         path: adapter
             .path()
             .map(|path| path.display().to_string())

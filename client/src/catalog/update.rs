@@ -80,17 +80,17 @@ impl UpdateModel {
         self.path(path.into())
     }
 
-    /// Name for people.
+    /// Name for people, at most 256 characters. Empty: none.
     pub fn display_name(self, name: impl Into<String>) -> Self {
         self.in_spec("display_name", |spec| spec.display_name = name.into())
     }
 
-    /// Free text for people.
+    /// Free text for people, at most 4,096 characters. Empty: none.
     pub fn description(self, text: impl Into<String>) -> Self {
         self.in_spec("description", |spec| spec.description = text.into())
     }
 
-    /// All labels. For single ones there is [`Client::edit_model`].
+    /// All labels, at most 64. For single ones there is [`Client::edit_model`].
     pub fn labels(
         self,
         labels: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
@@ -106,7 +106,7 @@ impl UpdateModel {
         self.in_spec("device", |spec| spec.device = device.into())
     }
 
-    /// Data type of the weights in memory.
+    /// Data type of the weights in memory. Unspecified: the server's choice for the model and its device.
     pub fn dtype(self, dtype: DataType) -> Self {
         self.in_spec("dtype", |spec| spec.set_dtype(dtype))
     }
@@ -188,7 +188,7 @@ impl UpdateModel {
         self.in_spec("preload", |spec| spec.preload = preload)
     }
 
-    /// Higher loads first and is evicted last.
+    /// Higher loads first and is evicted last. From -1,000 to 1,000; the default is 0.
     pub fn priority(self, priority: i32) -> Self {
         self.in_spec("priority", |spec| spec.priority = priority)
     }
@@ -267,11 +267,12 @@ impl UpdateModel {
     }
 }
 
-/// Names of the fields in which two specs differ.
+/// Names of the fields in which two specs differ. Without one of them it does not compile.
 macro_rules! differing {
-    ($old:expr, $new:expr, $($field:ident)+) => {
+    ($old:expr, $new:expr, $($field:ident)+) => {{
+        let ModelSpec { $($field: _),+ } = $old;
         [$((stringify!($field), $old.$field != $new.$field)),+]
-    };
+    }};
 }
 
 /// Fields of a spec in which `new` differs from `old`.

@@ -31,13 +31,14 @@ pub struct Details {
     pub reason_name: Option<String>,
     /// More about the reason; `error_reason.proto` says which keys a reason has.
     pub metadata: BTreeMap<String, String>,
-    /// After which time to try again.
+    /// After which time to try again (`google.rpc.RetryInfo`). `None`: the server does not say, which is no promise
+    /// that trying again is of no use.
     pub retry_after: Option<Duration>,
-    /// Fields that are wrong.
+    /// Fields of the request that are wrong (`google.rpc.BadRequest`), by their paths such as "spec.dtype".
     pub fields: Vec<Violation>,
-    /// What has to be so before the call can succeed.
+    /// What has to be so before the call can succeed (`google.rpc.PreconditionFailure`), by model or file.
     pub preconditions: Vec<Violation>,
-    /// What is exhausted.
+    /// What is exhausted (`google.rpc.QuotaFailure`), such as the memory of a device.
     pub quotas: Vec<Violation>,
 }
 
@@ -46,7 +47,7 @@ pub struct Details {
 pub struct Violation {
     /// What it is about: the path of a field, or the name of a resource.
     pub subject: String,
-    /// What is wrong with it.
+    /// What is wrong with it, in a sentence for people.
     pub description: String,
 }
 
@@ -56,17 +57,17 @@ impl Refusal {
         self.status.code()
     }
 
-    /// The server's message.
+    /// The server's message: what is wrong and what to do about it, for people. It may change between versions.
     pub fn message(&self) -> &str {
         self.status.message()
     }
 
-    /// What the server said beyond that.
+    /// What the server said beyond that, for programs.
     pub fn details(&self) -> &Details {
         &self.details
     }
 
-    /// The status as it came.
+    /// The status as it came, with details that this client does not know.
     pub fn status(&self) -> &Status {
         &self.status
     }

@@ -52,12 +52,12 @@ impl Switching {
         }
     }
 
-    /// Id of the switch.
+    /// Id of the switch, by which the watch, GetInfo and logs name it.
     pub fn id(&self) -> &str {
         &self.answer.switch_id
     }
 
-    /// Strategy that was chosen.
+    /// Strategy that was chosen: the one that was asked for, or the server's choice where that was left to it.
     pub fn strategy(&self) -> SwitchStrategy {
         self.answer.strategy()
     }
@@ -67,7 +67,7 @@ impl Switching {
         self.answer.estimated_time.as_ref().map(to_duration)
     }
 
-    /// The server's answer as it came.
+    /// The server's answer as it came: of the switch when it began, not as it is now.
     pub fn answer(&self) -> &SwitchModelResponse {
         &self.answer
     }

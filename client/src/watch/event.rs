@@ -22,12 +22,12 @@ pub enum WatchEvent {
     Transition {
         /// Position in the sequence of all models' transitions.
         revision: u64,
-        /// The status after it.
+        /// The status after it, with its new generation.
         status: ModelStatus,
     },
     /// A load went on.
     Progress {
-        /// The status with its progress.
+        /// The status, whose `progress` alone is newer. Some are left out where they come quickly.
         status: ModelStatus,
     },
     /// A model's spec, its aliases or something newer than this client changed; `kind` says what.
@@ -36,26 +36,26 @@ pub enum WatchEvent {
     Removed {
         /// Position in the sequence of all models' transitions.
         revision: u64,
-        /// The model.
+        /// Its id. A model of that id which is registered afterwards is another one.
         model_id: String,
     },
     /// A switch of an alias began or ended.
     Switched {
         /// Position in the sequence of all models' transitions.
         revision: u64,
-        /// The switch after it.
+        /// The switch as it is now: under way, or with its outcome.
         switch: Box<SwitchInfo>,
     },
     /// Nothing happened for a while.
     Heartbeat {
-        /// The server's time.
+        /// The server's clock. `None`: the server does not say.
         time: Option<SystemTime>,
     },
     /// The connection was lost or could not be made. The watch goes on by itself after `retry_in`.
     Disconnected {
-        /// What happened to it.
+        /// Why it was lost or could not be made.
         error: Error,
-        /// Time until the next try.
+        /// Time until the next try, which begins by itself.
         retry_in: Duration,
     },
 }

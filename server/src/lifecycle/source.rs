@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     download::Repositories,
-    model::{Adapter, Failure, Reason, Source, Spec},
+    model::{Adapter, Failure, HubRepository, Reason, Source, Spec},
 };
 
 /// Directories that models may be loaded from, with all links resolved, and repositories of the hub.
@@ -51,7 +51,7 @@ pub enum SourceError {
     )]
     RepositoryNotAllowed {
         /// The repository.
-        repository: String,
+        repository: HubRepository,
         /// The patterns of those that are allowed.
         allowed: String,
     },
@@ -155,7 +155,7 @@ impl ModelRoots {
         match source {
             Source::Demo => Ok(ModelLocation::Demo),
             Source::Path(path) => self.locate_path(path).await.map(ModelLocation::Path),
-            Source::HuggingFace(hub) if self.repositories.allow(&hub.repository) => {
+            Source::HuggingFace(hub) if self.repositories.allow(hub.repository.as_str()) => {
                 Ok(ModelLocation::Hub)
             }
             Source::HuggingFace(hub) => Err(SourceError::RepositoryNotAllowed {
@@ -375,7 +375,7 @@ mod tests {
     async fn only_repositories_that_are_listed_are_allowed() {
         let hub = |repository: &str| {
             Source::HuggingFace(HubSource {
-                repository: repository.to_owned(),
+                repository: repository.parse().expect("a name"),
                 revision: "main".to_owned(),
                 files: vec![],
             })

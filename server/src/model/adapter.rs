@@ -1,18 +1,33 @@
 //! LoRA adapters.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
+
+use super::text::{deserialize_from_text, serialize_to_text};
 
 /// A LoRA adapter that is merged into a model's weights while they are loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Adapter {
-    /// Name to show.
-    pub name: String,
+    /// Its name among the adapters of the model.
+    pub name: AdapterName,
     /// Where it is.
     pub source: AdapterSource,
 }
+
+/// Name of an adapter: at most 64 letters, digits and any of "._-", a letter or a digit first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterName(String);
+
+/// A text that names no adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must have 1 to 64 letters, digits and any of ._-, a letter or a digit first")]
+pub struct InvalidAdapterName;
 
 /// Where an adapter is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,18 +42,46 @@ pub enum AdapterSource {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
-    name: String,
+    name: AdapterName,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     path: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     demo: bool,
 }
 
+/// Longest name in bytes.
+const MAX_NAME: usize = 64;
+
+deserialize_from_text!(AdapterName);
+serialize_to_text!(AdapterName);
+
+impl FromStr for AdapterName {
+    type Err = InvalidAdapterName;
+
+    fn from_str(name: &str) -> Result<Self, InvalidAdapterName> {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let is_name = (1..=MAX_NAME).contains(&name.len())
+            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.bytes().all(known);
+        match is_name {
+            true => Ok(Self(name.to_owned())),
+            false => Err(InvalidAdapterName),
+        }
+    }
+}
+
+impl fmt::Display for AdapterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl Adapter {
     /// The adapter in the directory `path`.
-    pub fn at(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+    #[cfg(test)]
+    pub fn at(name: &str, path: impl Into<PathBuf>) -> Self {
         Self {
-            name: name.into(),
+            name: name.parse().expect("a name"),
             source: AdapterSource::Path(path.into()),
         }
     }
@@ -97,7 +140,7 @@ mod tests {
     #[test]
     fn an_adapter_is_stored_with_its_path_or_as_the_built_in_one() {
         let built_in = Adapter {
-            name: "b".to_owned(),
+            name: "b".parse().expect("a name"),
             source: AdapterSource::Demo,
         };
         for (adapter, json) in [
@@ -111,6 +154,7 @@ mod tests {
         }
         for json in [
             r#"{"name":"a"}"#,
+            r#"{"name":"-a","path":"/a"}"#,
             r#"{"name":"a","path":"/a","demo":true}"#,
             r#"{"name":"a","path":"/a","weight":2}"#,
         ] {

@@ -133,7 +133,9 @@ impl ProgressMeter {
         };
         match self.current.phase {
             LoadPhase::Downloading => (0.0, downloaded),
-            _ => (downloaded, LOADING_SHARE),
+            LoadPhase::Pending | LoadPhase::Starting | LoadPhase::Loading | LoadPhase::Warming => {
+                (downloaded, LOADING_SHARE)
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ pub use engine_inputs::EngineInputs;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use strum::IntoStaticStr;
 
-use super::{Adapter, KvCache, Quantization, RequestedDevice, RestartPolicy};
+use super::{Adapter, HubRepository, KvCache, Quantization, RequestedDevice, RestartPolicy};
 
 /// What a model is made from and how it is to be run, checked and complete.
 ///
@@ -130,8 +130,8 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HubSource {
-    /// For example "Qwen/Qwen3-0.6B".
-    pub repository: String,
+    /// Which one.
+    pub repository: HubRepository,
     /// Branch, tag or commit.
     #[serde(default = "main_revision")]
     pub revision: String,

@@ -1,3 +1,5 @@
+//! The cache of prepared weights on real directories.
+
 use std::{fs, time::Duration};
 
 use super::*;

@@ -3,21 +3,20 @@
 //! It only translates: requests become those of `hangar.v1` and run by the same code, so that limits,
 //! counters and errors are the same whichever protocol a client speaks.
 
-mod answer;
 mod api;
-mod ask;
 mod conventions;
 mod embedding;
-mod named;
+mod named_model;
 mod parallel;
 mod sampling;
 mod shown;
 mod task;
 mod tensors;
+mod text_request;
+mod text_response;
 
-use answer::Answer;
-use api::Asked;
 pub use api::OpenInferenceApi;
+use api::TaskRequest;
 use futures::StreamExt;
 use hangar_client::{
     inference::{
@@ -33,6 +32,7 @@ use hangar_client::{
 };
 use parallel::Responses;
 use task::ModelTask;
+use text_response::TextResponse;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
@@ -120,8 +120,10 @@ impl GrpcInferenceService for OpenInferenceApi {
     ) -> Result<Response<ModelInferResponse>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
         let ask = match self.ask(request.into_inner()).await? {
-            Asked::Text(ask) => *ask,
-            Asked::Vectors(ask) => return self.vectors(ask, deadline).await.map(Response::new),
+            TaskRequest::Text(ask) => *ask,
+            TaskRequest::Vectors(ask) => {
+                return self.vectors(ask, deadline).await.map(Response::new);
+            }
         };
         if ask.stream {
             let what = "stream must not be true in ModelInfer, which gives one response; use ModelStreamInfer";
@@ -129,7 +131,7 @@ impl GrpcInferenceService for OpenInferenceApi {
         }
         let request = generate::parse(ask.generate, deadline)?;
         let mut generation = DecodedAnswer::from(generate::generate(&self.fleet, request).await?);
-        let mut answer = Answer::new(ask.form);
+        let mut answer = TextResponse::new(ask.form);
         while let Some(response) = generation.next().await {
             match response?.event {
                 Some(Event::Chunk(chunk)) => answer.add(chunk),

@@ -1,3 +1,5 @@
+//! Tasks that panic, end or no longer turn, and who hears of it.
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::oneshot;

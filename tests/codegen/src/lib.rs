@@ -8,6 +8,8 @@
 mod modules;
 pub mod pages;
 #[cfg(test)]
+mod recipes;
+#[cfg(test)]
 mod style;
 
 use std::{collections::BTreeMap, path::PathBuf};

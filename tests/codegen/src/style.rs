@@ -43,3 +43,11 @@ fn no_comment_is_a_banner() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn every_file_begins_with_what_it_is_for() -> Result<()> {
+    for (name, text) in sources()? {
+        ensure!(text.starts_with("//! "), "{name} begins with no `//!`");
+    }
+    Ok(())
+}

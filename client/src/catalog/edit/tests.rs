@@ -1,3 +1,5 @@
+//! Which fields of a spec an edit writes.
+
 use prost::Message;
 use prost_types::FileDescriptorSet;
 

@@ -1,3 +1,5 @@
+//! Statuses that are too long, and what is kept of them.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -6,7 +6,7 @@ const COMMIT: &str = "0123456789012345678901234567890123456789";
 
 fn source(revision: &str, files: &[&str]) -> HubSource {
     HubSource {
-        repository: "a/b".to_owned(),
+        repository: "a/b".parse().unwrap(),
         revision: revision.to_owned(),
         files: files.iter().map(ToString::to_string).collect(),
     }

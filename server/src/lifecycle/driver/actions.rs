@@ -154,7 +154,14 @@ impl ModelDriver {
                 self.timers.clear(Timer::Stable);
                 self.model.learn(|facts| facts.ready_since = None);
             }
-            _ => {}
+            Stage::Unloaded
+            | Stage::Pending
+            | Stage::Downloading
+            | Stage::Starting
+            | Stage::Loading
+            | Stage::Warming
+            | Stage::Unloading
+            | Stage::Failed => {}
         }
         let was_over = matches!(before, Stage::Ready | Stage::Unloading);
         if was_over && self.state.stage() == Stage::Backoff {

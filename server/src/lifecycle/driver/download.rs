@@ -74,7 +74,7 @@ impl ModelDriver {
             model_name: if named {
                 metadata.model_name
             } else {
-                source.repository.clone()
+                source.repository.to_string()
             },
             ..metadata
         }

@@ -75,7 +75,12 @@ impl ModelDriver {
                 monitor.follow_service(&occupancy, limits);
                 monitor.hung(limits, known)
             }
-            _ => None,
+            Stage::Unloaded
+            | Stage::Pending
+            | Stage::Downloading
+            | Stage::Unloading
+            | Stage::Backoff
+            | Stage::Failed => None,
         }
     }
 

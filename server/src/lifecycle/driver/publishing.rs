@@ -52,7 +52,12 @@ impl ModelDriver {
             Stage::Starting => (LoadPhase::Starting, 0),
             Stage::Loading => (LoadPhase::Loading, weights()),
             Stage::Warming => (LoadPhase::Warming, weights()),
-            _ => return,
+            Stage::Unloaded
+            | Stage::Ready
+            | Stage::Draining
+            | Stage::Unloading
+            | Stage::Backoff
+            | Stage::Failed => return,
         };
         self.publication.meter.enter(phase, total);
     }

@@ -317,7 +317,16 @@ impl State {
         match self {
             Self::Starting(_) => Self::Starting(run),
             Self::Loading(_) => Self::Loading(run),
-            _ => Self::Warming(run),
+            // Of the others no load with a worker is under way in any but this one.
+            Self::Warming(_)
+            | Self::Unloaded
+            | Self::Pending(_)
+            | Self::Downloading(_)
+            | Self::Ready(_)
+            | Self::Draining { .. }
+            | Self::Unloading { .. }
+            | Self::Backoff { .. }
+            | Self::Failed { .. } => Self::Warming(run),
         }
     }
 

@@ -47,7 +47,7 @@ fn source(source: &Source) -> v1::ModelSource {
     let source = match source {
         Source::Path(path) => v1::model_source::Source::Path(path.display().to_string()),
         Source::HuggingFace(hub) => v1::model_source::Source::HuggingFace(v1::HuggingFaceSource {
-            repository: hub.repository.clone(),
+            repository: hub.repository.to_string(),
             revision: hub.revision.clone(),
             files: hub.files.clone(),
         }),

@@ -9,7 +9,7 @@ use hangar_client::inference::{ModelInferRequest, ModelInferResponse};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{ask::ParsedRequest, embedding, named::Named, task::ModelTask};
+use super::{embedding, named_model::NamedModel, task::ModelTask, text_request::TextRequest};
 use crate::{
     lifecycle::Fleet,
     model::{Failure, Reason},
@@ -29,9 +29,9 @@ pub struct OpenInferenceApi {
 }
 
 /// What a request asks for.
-pub(super) enum Asked {
-    Text(Box<ParsedRequest>),
-    Vectors(embedding::ParsedRequest),
+pub(super) enum TaskRequest {
+    Text(Box<TextRequest>),
+    Vectors(embedding::EmbeddingRequest),
 }
 
 impl OpenInferenceApi {
@@ -57,13 +57,13 @@ impl OpenInferenceApi {
         field: &str,
         name: &str,
         version: &str,
-    ) -> Result<Named, ApiError> {
+    ) -> Result<NamedModel, ApiError> {
         let id = model_id(field, name)?;
         let model = self.fleet.tracked(&id);
         let named = match &model {
             Some(model) => {
                 let facts = model.facts();
-                Named {
+                NamedModel {
                     id: facts.entry.id.clone(),
                     version: facts.entry.version,
                     kind: facts.entry.spec.kind.or(facts.learned.metadata.kind),
@@ -73,7 +73,7 @@ impl OpenInferenceApi {
             }
             None => {
                 let entry = self.fleet.find(&id).await?;
-                Named {
+                NamedModel {
                     version: entry.version,
                     kind: entry.spec.kind.or(entry.learned.metadata.kind),
                     embedding_size: entry.learned.metadata.embedding_size,
@@ -92,7 +92,7 @@ impl OpenInferenceApi {
     }
 
     /// What `request` asks for.
-    pub(super) async fn ask(&self, request: ModelInferRequest) -> Result<Asked, ApiError> {
+    pub(super) async fn ask(&self, request: ModelInferRequest) -> Result<TaskRequest, ApiError> {
         let version = &request.model_version;
         let named = self.named("model_name", &request.model_name, version);
         let named = named.await?;
@@ -109,10 +109,10 @@ impl OpenInferenceApi {
                 )))
             }
             ModelTask::Generate => {
-                ParsedRequest::parse(request, named.version).map(|ask| Asked::Text(ask.into()))
+                TextRequest::parse(request, named.version).map(|ask| TaskRequest::Text(ask.into()))
             }
             ModelTask::Embed => {
-                embedding::ParsedRequest::parse(request, named.version).map(Asked::Vectors)
+                embedding::EmbeddingRequest::parse(request, named.version).map(TaskRequest::Vectors)
             }
         }
     }
@@ -120,7 +120,7 @@ impl OpenInferenceApi {
     /// The vectors that `ask` wants.
     pub(super) async fn vectors(
         &self,
-        ask: embedding::ParsedRequest,
+        ask: embedding::EmbeddingRequest,
         deadline: Option<Deadline>,
     ) -> Result<ModelInferResponse, Status> {
         let request = embed::parse(ask.embed, deadline)?;

@@ -15,10 +15,10 @@ use hangar_client::{
 };
 
 use super::{
-    ask::{MAX_NAMED, parameters, refuse_extensions},
     conventions::{Datatype, PLATFORM, TEXT_INPUT},
-    named::Named,
+    named_model::NamedModel,
     shown::shown,
+    text_request::{MAX_NAMED, parameters, refuse_extensions},
 };
 use crate::rpc::{
     error::ApiError,
@@ -27,17 +27,17 @@ use crate::rpc::{
 
 /// What a request asks of an embedding model.
 #[derive(Debug)]
-pub(super) struct ParsedRequest {
+pub(super) struct EmbeddingRequest {
     /// The same, as Embed takes it.
     pub(super) embed: EmbedRequest,
     /// One more response at the end of a stream, without outputs.
     pub(super) empty_final: bool,
-    pub(super) form: Form,
+    pub(super) form: VectorsForm,
 }
 
 /// How the response of a request looks.
 #[derive(Clone, Debug)]
-pub(super) struct Form {
+pub(super) struct VectorsForm {
     model: String,
     version: String,
     id: String,
@@ -54,7 +54,7 @@ const ANY: i64 = -1;
 /// Texts of a request: more than Embed takes, which says so.
 const MAX_TEXTS: usize = 4096;
 
-impl ParsedRequest {
+impl EmbeddingRequest {
     /// Reads `request`, whose model has this `version`.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl ParsedRequest {
                 priority: settings.priority,
             },
             empty_final,
-            form: Form {
+            form: VectorsForm {
                 version: version.to_string(),
                 raw: !request.raw_input_contents.is_empty(),
                 model: request.model_name,
@@ -92,7 +92,7 @@ impl ParsedRequest {
     }
 }
 
-impl Form {
+impl VectorsForm {
     /// A response without outputs.
     pub(super) fn empty(&self) -> ModelInferResponse {
         ModelInferResponse {
@@ -132,7 +132,7 @@ impl Form {
 }
 
 /// What ModelMetadata tells of an embedding model whose vectors have `size` numbers.
-pub(super) fn metadata(named: &Named) -> ModelMetadataResponse {
+pub(super) fn metadata(named: &NamedModel) -> ModelMetadataResponse {
     let tensor = |name: &str, datatype: Datatype, shape: Vec<i64>| TensorMetadata {
         name: name.to_owned(),
         datatype: datatype.name().to_owned(),
@@ -148,7 +148,7 @@ pub(super) fn metadata(named: &Named) -> ModelMetadataResponse {
 }
 
 /// What ModelConfig tells of an embedding model.
-pub(super) fn config(named: &Named) -> ModelConfig {
+pub(super) fn config(named: &NamedModel) -> ModelConfig {
     ModelConfig {
         name: named.id.to_string(),
         platform: PLATFORM.to_owned(),
@@ -178,7 +178,7 @@ pub(super) fn is_wanted(request: &ModelInferRequest) -> bool {
 }
 
 /// Numbers in a vector, once a load has told.
-fn size(named: &Named) -> i64 {
+fn size(named: &NamedModel) -> i64 {
     match named.embedding_size {
         0 => ANY,
         size => size.into(),

@@ -20,10 +20,10 @@ use tonic::{Status, Streaming};
 use tracing::{Instrument, Span};
 
 use super::{
-    answer::Answer,
-    api::{Asked, OpenInferenceApi},
-    ask::ParsedRequest,
+    api::{OpenInferenceApi, TaskRequest},
     embedding,
+    text_request::TextRequest,
+    text_response::TextResponse,
 };
 use crate::{
     rpc::{
@@ -95,11 +95,11 @@ impl ParallelCall {
         };
         let begun = async {
             Ok(match self.api.ask(request).await? {
-                Asked::Text(ask) => {
+                TaskRequest::Text(ask) => {
                     let generation = self.begin(ask.generate.clone()).await?;
                     pieces(*ask, generation, failed.clone()).boxed()
                 }
-                Asked::Vectors(ask) => stream::iter(self.vectors(ask).await?).boxed(),
+                TaskRequest::Vectors(ask) => stream::iter(self.vectors(ask).await?).boxed(),
             })
         };
         match begun.await {
@@ -111,7 +111,7 @@ impl ParallelCall {
     /// The responses with the vectors that `ask` wants.
     async fn vectors(
         &self,
-        ask: embedding::ParsedRequest,
+        ask: embedding::EmbeddingRequest,
     ) -> Result<Vec<ModelStreamInferResponse>, Status> {
         let (empty_final, form) = (ask.empty_final, ask.form.clone());
         let (api, deadline) = (self.api.clone(), self.deadline);
@@ -155,12 +155,12 @@ impl ParallelCall {
 
 /// The responses to `ask`, which `generation` answers.
 fn pieces(
-    ask: ParsedRequest,
+    ask: TextRequest,
     generation: DecodedAnswer,
     failed: Failed,
 ) -> impl Stream<Item = ModelStreamInferResponse> + Send {
     let (stream, empty_final) = (ask.stream, ask.empty_final);
-    let mut answer = Answer::new(ask.form);
+    let mut answer = TextResponse::new(ask.form);
     generation.flat_map(move |response| {
         let responses = match response.map(|GenerateResponse { event }| event) {
             Ok(Some(Event::Chunk(chunk))) if stream => {

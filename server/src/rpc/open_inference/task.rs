@@ -5,7 +5,7 @@ use hangar_client::inference::{ModelConfig, ModelMetadataResponse, ModelTransact
 use super::{
     conventions::{PLATFORM, Tensor, inputs, outputs},
     embedding,
-    named::Named,
+    named_model::NamedModel,
 };
 use crate::{
     model::{Failure, ModelKind, Reason},
@@ -43,7 +43,7 @@ impl ModelTask {
     /// # Errors
     ///
     /// As [`Self::of`], and when that is not known.
-    pub(super) fn of_model(named: &Named) -> Result<Self, ApiError> {
+    pub(super) fn of_model(named: &NamedModel) -> Result<Self, ApiError> {
         let kind = named.kind.ok_or_else(|| ApiError::NotLoaded {
             model: named.id.to_string(),
             why: Some("its kind is known once it was loaded".to_owned()),
@@ -52,7 +52,7 @@ impl ModelTask {
     }
 
     /// What ModelMetadata tells of a model for this task.
-    pub(super) fn metadata(self, named: &Named) -> ModelMetadataResponse {
+    pub(super) fn metadata(self, named: &NamedModel) -> ModelMetadataResponse {
         if self == Self::Embed {
             return embedding::metadata(named);
         }
@@ -67,7 +67,7 @@ impl ModelTask {
     }
 
     /// What ModelConfig tells of a model for this task.
-    pub(super) fn config(self, named: &Named) -> ModelConfig {
+    pub(super) fn config(self, named: &NamedModel) -> ModelConfig {
         if self == Self::Embed {
             return embedding::config(named);
         }

@@ -10,9 +10,6 @@ use crate::model::{Adapter, AdapterSource};
 /// Adapters of one model.
 const MAX_ADAPTERS: usize = 8;
 
-/// Longest name in bytes.
-const MAX_NAME: usize = 64;
-
 pub(super) fn adapters(
     spec: &v1::ModelSpec,
     at: &impl Fn(&str) -> String,
@@ -27,20 +24,14 @@ pub(super) fn adapters(
     let mut adapters = Vec::new();
     for (n, adapter) in spec.adapters.iter().take(MAX_ADAPTERS).enumerate() {
         let field = |name: &str| at(&format!("adapters[{n}].{name}"));
-        violations.check(
-            is_name(&adapter.name),
-            &field("name"),
-            "must have 1 to 64 letters, digits and any of ._-, a letter or a digit first",
-        );
+        let name = violations.note(&field("name"), adapter.name.parse());
         violations.check(
             names.insert(&adapter.name),
             &field("name"),
             "is the name of another adapter of the model",
         );
-        adapters.push(Adapter {
-            name: adapter.name.clone(),
-            source: source(adapter, &field, violations),
-        });
+        let source = source(adapter, &field, violations);
+        adapters.extend(name.map(|name| Adapter { name, source }));
     }
     adapters
 }
@@ -59,14 +50,6 @@ fn source(
         return AdapterSource::Demo;
     }
     AdapterSource::Path(path(&adapter.path, &field("path"), violations))
-}
-
-fn is_name(name: &str) -> bool {
-    (1..=MAX_NAME).contains(&name.len())
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(super) fn source(
         }
         Some(model_source::Source::Demo(_)) => Some(Source::Demo),
         Some(model_source::Source::HuggingFace(hub)) => {
-            Some(Source::HuggingFace(repository(hub, at, violations)))
+            hub_source(hub, at, violations).map(Source::HuggingFace)
         }
         None => {
             violations.add(at("source"), "is required: give path, hugging_face or demo");
@@ -41,28 +41,13 @@ pub(super) fn path(path: &str, field: &str, violations: &mut Violations) -> Path
     PathBuf::from(path)
 }
 
-fn repository(
+fn hub_source(
     hub: &v1::HuggingFaceSource,
     at: &impl Fn(&str) -> String,
     violations: &mut Violations,
-) -> HubSource {
-    let name = |text: &str| {
-        !text.is_empty()
-            && text.len() <= 96
-            && !text.contains("..")
-            && !text.starts_with(['.', '-'])
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-    };
-    let mut parts = hub.repository.split('/');
-    let right =
-        parts.next().is_some_and(name) && parts.next().is_none_or(name) && parts.next().is_none();
-    violations.check(
-        right,
-        &at("source.hugging_face.repository"),
-        "must be a repository such as \"Qwen/Qwen3-0.6B\"",
-    );
+) -> Option<HubSource> {
+    let field = at("source.hugging_face.repository");
+    let repository = violations.note(&field, hub.repository.parse());
     let relative = |text: &str| {
         text.len() <= 255
             && !text.starts_with('/')
@@ -83,13 +68,13 @@ fn repository(
         &at("source.hugging_face.files"),
         "must have at most 256 relative paths of letters, digits and ._/-",
     );
-    HubSource {
-        repository: hub.repository.clone(),
+    Some(HubSource {
+        repository: repository?,
         revision: if hub.revision.is_empty() {
             "main".to_owned()
         } else {
             hub.revision.clone()
         },
         files: hub.files.clone(),
-    }
+    })
 }

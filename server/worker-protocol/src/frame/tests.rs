@@ -1,3 +1,5 @@
+//! Frames that are whole, cut off or too long.
+
 use proptest::prelude::*;
 
 use super::*;

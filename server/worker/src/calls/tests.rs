@@ -1,3 +1,5 @@
+//! Calls of functions in answers, in each notation.
+
 use super::*;
 
 /// What the caller gets of an answer in these pieces: text, and calls as name and arguments.

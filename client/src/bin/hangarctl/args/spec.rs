@@ -294,32 +294,63 @@ impl From<Restart> for v1::RestartMode {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use clap::FromArgMatches;
+    use prost_reflect::DescriptorPool;
 
     use super::*;
+    use crate::json;
 
-    /// Whether the flag with this value changes a spec; nothing where it does not take the value.
-    fn changes(argument: &str) -> Option<bool> {
+    /// Fields of a spec that only `--spec` and `--file` give.
+    const WITHOUT_FLAG: [&str; 7] = [
+        "provider",
+        "languages",
+        "capabilities",
+        "format",
+        "chatTemplate",
+        "tokenizer",
+        "memoryHint",
+    ];
+
+    /// The fields of a spec, as JSON has them.
+    fn fields() -> BTreeSet<String> {
+        let pool = DescriptorPool::decode(v1::FILE_DESCRIPTOR_SET).expect("descriptors");
+        let spec = pool.get_message_by_name("hangar.v1.ModelSpec").expect("it");
+        spec.fields()
+            .map(|field| field.json_name().to_owned())
+            .collect()
+    }
+
+    /// The fields of a spec that the flag with this value sets; nothing where it does not take the value.
+    fn set_by(argument: &str) -> Option<BTreeSet<String>> {
         let command = SpecArgs::augment_args(clap::Command::new("x"));
         let matches = command.try_get_matches_from(["x", argument]).ok()?;
         let args = SpecArgs::from_arg_matches(&matches).ok()?;
         let mut spec = ModelSpec::default();
         args.apply(&mut spec);
-        Some(spec != ModelSpec::default())
+        let json = json::to_string("hangar.v1.ModelSpec", &spec, false).ok()?;
+        let json: serde_json::Value = serde_json::from_str(&json).ok()?;
+        Some(json.as_object()?.keys().cloned().collect())
     }
 
     #[test]
-    fn every_flag_of_a_setting_changes_the_spec() {
+    fn every_flag_sets_a_field_and_every_field_has_a_flag_or_is_known_to_have_none() {
         // Whole specs, and what only says more of another flag.
         let others = ["spec", "file", "revision", "hub-file", "no-adapters"];
         let command = SpecArgs::augment_args(clap::Command::new("x"));
         let flags = command.get_arguments().filter_map(clap::Arg::get_long);
+        let mut left: BTreeSet<String> = fields();
         for flag in flags.filter(|flag| !others.contains(flag)) {
             let values = [
                 "=true", "=1", "=0.5", "=10m", "=a=/b", "=text", "=f16", "=never", "",
             ];
-            let taken = values.map(|value| changes(&format!("--{flag}{value}")));
-            assert!(taken.contains(&Some(true)), "--{flag}: {taken:?}");
+            let taken = values.map(|value| set_by(&format!("--{flag}{value}")));
+            let set: BTreeSet<String> = taken.into_iter().flatten().flatten().collect();
+            assert!(!set.is_empty(), "--{flag} does nothing");
+            left.retain(|field| !set.contains(field));
         }
+        let without = WITHOUT_FLAG.map(str::to_owned).into_iter().collect();
+        assert_eq!(left, without, "a flag, or a place in the list");
     }
 }

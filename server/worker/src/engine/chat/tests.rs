@@ -1,3 +1,5 @@
+//! Chat templates as models have them.
+
 use serde_json::json;
 
 use super::*;

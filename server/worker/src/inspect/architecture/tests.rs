@@ -1,3 +1,5 @@
+//! Configurations of architectures: what is handed to the engine, and what is refused.
+
 use serde_json::{Value, json};
 
 use super::*;

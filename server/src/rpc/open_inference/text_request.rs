@@ -27,7 +27,7 @@ use crate::rpc::{
 
 /// What a request asks for.
 #[derive(Debug)]
-pub(super) struct ParsedRequest {
+pub(super) struct TextRequest {
     /// The same, as Generate takes it.
     pub(super) generate: GenerateRequest,
     /// A response for each piece.
@@ -35,12 +35,12 @@ pub(super) struct ParsedRequest {
     /// One more response at the end, without outputs.
     pub(super) empty_final: bool,
     /// How responses look.
-    pub(super) form: Form,
+    pub(super) form: TextForm,
 }
 
 /// How the responses of a request look.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Form {
+pub(super) struct TextForm {
     pub(super) model: String,
     pub(super) version: String,
     pub(super) id: String,
@@ -69,7 +69,7 @@ const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
 const MAX_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
-impl ParsedRequest {
+impl TextRequest {
     /// Reads `request`, whose model has this `version`.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl ParsedRequest {
             generate.request_id.clone_from(&request.id);
         }
         Ok(Self {
-            form: Form {
+            form: TextForm {
                 version: version.to_string(),
                 raw: !request.raw_input_contents.is_empty(),
                 outputs,

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A registered model that a request names.
-pub(super) struct Named {
+pub(super) struct NamedModel {
     pub(super) id: ModelId,
     pub(super) version: u64,
     /// `None` until its first load has told.

@@ -8,15 +8,15 @@ use hangar_client::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    ask::Form,
     conventions::{CUMULATIVE, FINISH_REASON, INPUT_TOKENS, LOGPROBS, OUTPUT_TOKENS, TEXT_OUTPUT},
     tensors::{self, Element},
+    text_request::TextForm,
 };
 
 /// Makes responses of what a generation gives.
 #[derive(Debug)]
-pub(super) struct Answer {
-    form: Form,
+pub(super) struct TextResponse {
+    form: TextForm,
     /// What no response has told yet.
     text: String,
     tokens: u32,
@@ -26,9 +26,9 @@ pub(super) struct Answer {
     cumulative: f32,
 }
 
-impl Answer {
+impl TextResponse {
     /// Nothing yet.
-    pub(super) fn new(mut form: Form) -> Self {
+    pub(super) fn new(mut form: TextForm) -> Self {
         Self {
             text: std::mem::take(&mut form.echo),
             form,
@@ -139,11 +139,11 @@ mod tests {
     use super::*;
     use crate::rpc::open_inference::conventions;
 
-    fn answer(echo: &str) -> Answer {
-        Answer::new(Form {
+    fn answer(echo: &str) -> TextResponse {
+        TextResponse::new(TextForm {
             outputs: conventions::outputs(),
             echo: echo.to_owned(),
-            ..Form::default()
+            ..TextForm::default()
         })
     }
 

@@ -1,0 +1,97 @@
+//! What CONTRIBUTING's recipes leave to be done and neither the compiler nor clippy names.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::workspace;
+
+const PROTO: &str = "server/worker-protocol/proto/hangar/worker/v1/worker_service.proto";
+
+/// Fields of the worker's configuration that tell the worker nothing: the scripted worker answers with them.
+const UNREAD: [&str; 1] = ["max_concurrency"];
+
+/// The names of the fields of a message, and of its oneofs.
+fn fields(message: &str) -> Result<Vec<String>> {
+    let proto = fs::read_to_string(workspace().join(PROTO))?;
+    let (_, body) = proto
+        .split_once(&format!("\nmessage {message} {{\n"))
+        .context("a message")?;
+    let (body, _) = body.split_once("\n}\n").context("its end")?;
+    let mut fields = Vec::new();
+    for line in body.lines().map(str::trim) {
+        match line.split_once(" = ") {
+            Some((field, _)) if !line.starts_with("//") && !line.starts_with("reserved") => {
+                fields.extend(field.split_whitespace().last().map(str::to_owned));
+            }
+            _ => {}
+        }
+    }
+    Ok(fields)
+}
+
+/// All sources below a folder but tests, without comments.
+fn sources(folder: &Path) -> Result<String> {
+    let mut all = String::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            all += &sources(&path)?;
+        } else if !path.ends_with("tests.rs") {
+            let text = fs::read_to_string(&path)?;
+            let text = text
+                .split("#[cfg(test)]\nmod tests {")
+                .next()
+                .unwrap_or_default();
+            let code = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            code.for_each(|line| {
+                all += line;
+                all.push('\n');
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// Whether the code reads a field: after a dot, or by taking it out of the message. What is left out with `field: _`,
+/// or shares the name as a part of another, reads nothing.
+fn is_read(code: &str, field: &str) -> bool {
+    let mut places = code.match_indices(field);
+    places.any(|(at, _)| {
+        let before = code[..at].chars().next_back().unwrap_or(' ');
+        let after = code[at + field.len()..].chars().next().unwrap_or(' ');
+        let taken = before.is_whitespace() && after == ',';
+        (before == '.' || taken) && !after.is_ascii_alphanumeric() && after != '_'
+    })
+}
+
+#[test]
+fn the_worker_reads_every_field_of_its_configuration() -> Result<()> {
+    let code = sources(&workspace().join("server/worker/src"))?;
+    let fields = fields("WorkerConfig")?;
+    ensure!(fields.len() > 20, "{fields:?}");
+    // The source is a oneof, which is matched by its variants.
+    let variants = ["path", "demo"];
+    for field in fields
+        .iter()
+        .filter(|field| !variants.contains(&field.as_str()))
+    {
+        let unread = UNREAD.contains(&field.as_str());
+        ensure!(
+            is_read(&code, field) != unread,
+            "nobody in the worker reads {field}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_field_that_is_left_out_is_not_read() {
+    assert!(is_read("config.kind()", "kind"));
+    assert!(is_read("    kind,\n", "kind"));
+    for code in ["kind: _,", "config.kind_of", "mankind,", "\"kind\""] {
+        assert!(!is_read(code, "kind"), "{code}");
+    }
+}
