@@ -26,7 +26,7 @@ impl Loader {
         name: &ModelId,
         options: &LoadOptions,
     ) -> Result<(), LoadError> {
-        self.check_request(name, options).await
+        self.prepare(name, options).await.map(drop)
     }
 
     /// As [`Self::check_load`]. Says also whether the load is to replace a worker.
