@@ -48,7 +48,6 @@ pub use admission::Permit;
 pub use command::{LoadTicket, UnloadReport, Verification};
 pub use context::{FindError, Resources, UnknownModel};
 pub use devices::{CudaWorker, Devices};
-pub use fatal_prompt::FatalPrompt;
 pub use fleet::Fleet;
 pub use holders::Holder;
 pub use inspection::TooManyReloads;

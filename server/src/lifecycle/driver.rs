@@ -128,7 +128,11 @@ impl Driver {
         inbox: mpsc::Receiver<Command>,
         publisher: Publisher,
     ) -> Self {
-        let load = LoadContext::new(model.facts().entry.spec.clone());
+        let facts = model.facts();
+        let kept = facts.learned.prompts.as_ref();
+        let spec = facts.entry.spec.clone();
+        let prompts = PromptHistory::restore(kept, &spec);
+        let load = LoadContext::new(spec, prompts);
         Self {
             context,
             model,
@@ -215,7 +219,7 @@ impl Driver {
             return;
         };
         match report {
-            Report::Files(files) => self.model.files.store(Some(Arc::new(files))),
+            Report::Files(files) => self.files_found(files),
             Report::Spawned { pid, heartbeat } => {
                 let device = worker.gpu.as_ref().map(|on| {
                     let system = self.context.devices.system().clone();
@@ -286,7 +290,7 @@ impl Driver {
 }
 
 impl LoadContext {
-    fn new(spec: Arc<Spec>) -> Self {
+    fn new(spec: Arc<Spec>, prompts: PromptHistory) -> Self {
         Self {
             began: Instant::now(),
             began_at: SystemTime::now(),
@@ -296,7 +300,7 @@ impl LoadContext {
             may_evict: false,
             spec,
             snapshot: None,
-            prompts: PromptHistory::default(),
+            prompts,
         }
     }
 

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use sha2::{Digest, Sha256};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::{Instant, timeout},
@@ -87,6 +88,19 @@ impl Loaded {
             (!marks.is_empty()).then_some(Self { places, marks })
         });
         reading.await.ok()?
+    }
+
+    /// A digest that other files do not have: of their names, sizes and times. Not of inodes, which a volume that is mounted
+    /// anew may give others.
+    pub(super) fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        for (path, mark) in &self.marks {
+            let (seconds, nanoseconds) = mark.modified;
+            digest.update(path.as_os_str().as_encoded_bytes());
+            digest.update(format!("\0{} {seconds} {nanoseconds}\0", mark.bytes));
+        }
+        let digest = digest.finalize();
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Looks whether they have changed; `None` where that cannot be told. Blocks.

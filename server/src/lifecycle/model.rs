@@ -18,13 +18,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     admission::{Gate, Permit, Refusal},
     command::Command,
-    fatal_prompt::FatalPrompt,
     files::Loaded,
     usage::{Operation, RequestRecord, Sample, Totals, Usage, UsageReport},
 };
 use crate::{
-    catalog::{CatalogEntry, Learned},
-    model::{Failure, ModelId, Spec, Stage, Status},
+    catalog::{CatalogEntry, Learned, LearnedPrompts},
+    model::{Failure, FatalPrompt, ModelId, Spec, Stage, Status},
     status::StatusCell,
     telemetry::model::ModelMetrics,
 };
@@ -225,13 +224,15 @@ impl Model {
 impl Facts {
     /// What is known of a model that nothing was done with yet.
     pub fn of(entry: CatalogEntry) -> Self {
+        let prompts = entry.learned.prompts.as_ref();
+        let prompts = prompts.filter(|prompts| prompts.is_of(&entry.spec));
         Self {
+            fatal_prompt: prompts.and_then(LearnedPrompts::known),
             learned: entry.learned.clone(),
             desired: entry.desired,
             built: None,
             files_changed: None,
             ready_since: None,
-            fatal_prompt: None,
             entry,
         }
     }

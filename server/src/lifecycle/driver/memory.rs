@@ -228,11 +228,9 @@ impl Driver {
     pub(super) fn adopt_spec(&mut self) {
         let spec = self.model.facts().entry.spec.clone();
         if !self.load.spec.builds_the_same_as(&spec) {
-            self.load.prompts = PromptHistory::default();
-            self.model.learn(|facts| {
-                facts.learned.pace = None;
-                facts.fatal_prompt = None;
-            });
+            self.load.prompts = PromptHistory::restore(None, &spec);
+            self.model.learn(|facts| facts.learned.pace = None);
+            self.keep_prompts();
         }
         self.state.renew(spec.restart_policy(), is_remote(&spec));
         self.load.spec = spec;
@@ -302,7 +300,7 @@ impl Driver {
         }
     }
 
-    fn save_learned(&self) {
+    pub(super) fn save_learned(&self) {
         let learned = self.model.facts().learned.clone();
         let note = Note::Learned(Box::new(learned));
         self.context.catalog.note(self.model.id(), note);
