@@ -17,6 +17,7 @@ mod driver;
 mod engine;
 mod eviction;
 mod fatal_prompt;
+mod file_system;
 mod files;
 mod fleet;
 mod gpu;
