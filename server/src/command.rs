@@ -1,9 +1,15 @@
 //! What `hangar` does for its command line.
 
-use std::{io::Write, time::Duration};
+use std::{
+    io::{self, Write},
+    num::NonZero,
+    thread,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     config::{Cli, Command, Settings, SettingsArguments},
@@ -17,8 +23,43 @@ use crate::{
 /// Time that the last telemetry has to be sent.
 const FLUSH: Duration = Duration::from_secs(3);
 
+/// Does what the command line says, and ends the process.
+pub fn run() {
+    match runtime() {
+        Ok(runtime) => runtime.block_on(obey_and_exit()),
+        Err(error) => {
+            eprintln!("hangar: cannot start a thread: {error}");
+            std::process::exit(1)
+        }
+    }
+}
+
+fn runtime() -> io::Result<Runtime> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    Builder::new_multi_thread()
+        .worker_threads(runtime_threads(processors))
+        .enable_all()
+        .build()
+}
+
+/// Threads that tasks run on, where this process may use so many processors.
+///
+/// Two at least, also for a single one: with one thread a task that does not let go of it stops every other, and so one
+/// model's fault would be everybody's. Eight at most: a token costs the server some 40,000 instructions, so that these pass
+/// on more than the engines of a machine make, and each further thread would take memory for a heap of its own. It is no
+/// setting: nothing that the server shows would tell anybody how to set it.
+fn runtime_threads(processors: usize) -> usize {
+    processors.clamp(2, 8)
+}
+
+async fn obey_and_exit() {
+    let status = obey().await;
+    // Nothing that is stuck may hold the process up, not even in being dropped. Workers end with it.
+    std::process::exit(i32::from(status))
+}
+
 /// Does what the command line says, and gives the status that the process is to end with.
-pub async fn run() -> u8 {
+async fn obey() -> u8 {
     let result = match Cli::parse().command {
         Command::Serve(arguments) => serve(arguments.settings).await,
         Command::Demo(arguments) => demo::run(arguments).await,
@@ -64,4 +105,15 @@ fn announce(server: &Server) -> anyhow::Result<()> {
     writeln!(stdout, "{line}")
         .and_then(|()| stdout.flush())
         .context("cannot write to standard output")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_processor_has_two_threads_and_many_have_a_few() {
+        let threads = [1, 2, 4, 8, 64].map(runtime_threads);
+        assert_eq!(threads, [2, 2, 4, 8, 8]);
+    }
 }

@@ -89,6 +89,10 @@ fn of_servers(reason: ErrorReason) -> Option<Advice> {
             ("", "Make sure that client and server use the same protos")
         }
         ErrorReason::HubDenied => ("", "Check that the server's token may read the repository"),
+        ErrorReason::FilesUnavailable => (
+            "check that it is mounted",
+            "Check that the file system of the model's files is mounted and answers",
+        ),
         ErrorReason::HubUnavailable => (
             "",
             "Check that the server reaches the model hub; what was downloaded is kept",

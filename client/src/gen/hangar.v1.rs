@@ -700,8 +700,9 @@ pub struct ModelInfo {
     /// Why the model should be reloaded, in words. Empty unless `reload_required`.
     #[prost(string, tag = "16")]
     pub reload_reason: ::prost::alloc::string::String,
-    /// A prompt that ended workers of the model, since the server started. Unset where none did, and again once LoadModel
-    /// loads the model anew, its spec is changed in what the engine is built from, or it comes to another device.
+    /// A prompt that ended workers of the model. Kept with the model when the server restarts. Unset where none did, and
+    /// again once LoadModel loads the model anew, its spec is changed in what the engine is built from, its files are
+    /// others, it comes to another device, or another release of Hangar loads it.
     #[prost(message, optional, tag = "17")]
     pub fatal_prompt: ::core::option::Option<FatalPrompt>,
 }
@@ -1266,7 +1267,8 @@ pub struct LoadModelRequest {
     /// Empty: it stays loaded until it is unloaded, also over restarts of the server.
     #[prost(string, tag = "8")]
     pub session_id: ::prost::alloc::string::String,
-    /// Only check the request, and change nothing. Default: false.
+    /// Only check the request, and change nothing: what it refuses the load would refuse. With `force_reload` of one model
+    /// the files are inspected, too, once those of a hub are downloaded, and that is waited for. Default: false.
     #[prost(bool, tag = "9")]
     pub validate_only: bool,
     /// What to load. Required.
@@ -1899,7 +1901,7 @@ pub mod model_service_client {
         /// unknown model without a `spec`; FAILED_PRECONDITION/SPEC_CONFLICT; PERMISSION_DENIED/
         /// SOURCE_NOT_ALLOWED; UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour;
         /// NOT_FOUND/SESSION_NOT_FOUND; RESOURCE_EXHAUSTED/LIMIT_REACHED, STORAGE_FULL, QUEUE_FULL for a reload while
-        /// too many others wait. With `wait` also how the load failed: FAILED_PRECONDITION/MODEL_UNUSABLE, DEVICE_UNAVAILABLE;
+        /// too many others wait; UNAVAILABLE/FILES_UNAVAILABLE where the file system of the files does not answer. With `wait` also how the load failed: FAILED_PRECONDITION/MODEL_UNUSABLE, DEVICE_UNAVAILABLE;
         /// RESOURCE_EXHAUSTED/INSUFFICIENT_MEMORY, STORAGE_FULL;
         /// UNAVAILABLE/WORKER_DIED, WORKER_HUNG, HUB_UNAVAILABLE; PERMISSION_DENIED/HUB_DENIED;
         /// DEADLINE_EXCEEDED/LOAD_TIMEOUT, LOAD_STALLED; ABORTED/LOAD_CANCELLED.
@@ -2061,7 +2063,7 @@ pub mod model_service_server {
         /// unknown model without a `spec`; FAILED_PRECONDITION/SPEC_CONFLICT; PERMISSION_DENIED/
         /// SOURCE_NOT_ALLOWED; UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour;
         /// NOT_FOUND/SESSION_NOT_FOUND; RESOURCE_EXHAUSTED/LIMIT_REACHED, STORAGE_FULL, QUEUE_FULL for a reload while
-        /// too many others wait. With `wait` also how the load failed: FAILED_PRECONDITION/MODEL_UNUSABLE, DEVICE_UNAVAILABLE;
+        /// too many others wait; UNAVAILABLE/FILES_UNAVAILABLE where the file system of the files does not answer. With `wait` also how the load failed: FAILED_PRECONDITION/MODEL_UNUSABLE, DEVICE_UNAVAILABLE;
         /// RESOURCE_EXHAUSTED/INSUFFICIENT_MEMORY, STORAGE_FULL;
         /// UNAVAILABLE/WORKER_DIED, WORKER_HUNG, HUB_UNAVAILABLE; PERMISSION_DENIED/HUB_DENIED;
         /// DEADLINE_EXCEEDED/LOAD_TIMEOUT, LOAD_STALLED; ABORTED/LOAD_CANCELLED.
@@ -3525,9 +3527,11 @@ pub enum ErrorReason {
     DeadlineTooShort = 41,
     /// FAILED_PRECONDITION: a prompt no longer than this has ended two of the model's workers, and was longer than
     /// any that one has read (`ModelInfo.fatal_prompt`). Holds until the model is loaded anew by LoadModel, its spec
-    /// changes or it comes to another device. Metadata: `prompt_tokens`, `fatal_prompt_tokens`, `fatal_reason` (for
-    /// example WORKER_HUNG).
+    /// or its files change, it comes to another device or another release of Hangar loads it. Metadata: `prompt_tokens`,
+    /// `fatal_prompt_tokens`, `fatal_reason` (for example WORKER_HUNG).
     PromptTooLarge = 42,
+    /// UNAVAILABLE: the file system of the model's files does not answer.
+    FilesUnavailable = 43,
     /// OUT_OF_RANGE: the request is larger than the server takes; for a compressed one, whose size shows only
     /// when it is unpacked, the code is RESOURCE_EXHAUSTED.
     MessageTooLarge = 50,
@@ -3594,6 +3598,7 @@ impl ErrorReason {
             Self::ModelAliased => "ERROR_REASON_MODEL_ALIASED",
             Self::DeadlineTooShort => "ERROR_REASON_DEADLINE_TOO_SHORT",
             Self::PromptTooLarge => "ERROR_REASON_PROMPT_TOO_LARGE",
+            Self::FilesUnavailable => "ERROR_REASON_FILES_UNAVAILABLE",
             Self::MessageTooLarge => "ERROR_REASON_MESSAGE_TOO_LARGE",
             Self::MalformedMessage => "ERROR_REASON_MALFORMED_MESSAGE",
             Self::UnknownMethod => "ERROR_REASON_UNKNOWN_METHOD",
@@ -3648,6 +3653,7 @@ impl ErrorReason {
             "ERROR_REASON_MODEL_ALIASED" => Some(Self::ModelAliased),
             "ERROR_REASON_DEADLINE_TOO_SHORT" => Some(Self::DeadlineTooShort),
             "ERROR_REASON_PROMPT_TOO_LARGE" => Some(Self::PromptTooLarge),
+            "ERROR_REASON_FILES_UNAVAILABLE" => Some(Self::FilesUnavailable),
             "ERROR_REASON_MESSAGE_TOO_LARGE" => Some(Self::MessageTooLarge),
             "ERROR_REASON_MALFORMED_MESSAGE" => Some(Self::MalformedMessage),
             "ERROR_REASON_UNKNOWN_METHOD" => Some(Self::UnknownMethod),

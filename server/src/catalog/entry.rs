@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr};
 use uuid::Uuid;
 
+use super::LearnedPrompts;
 use crate::model::{
     Etag, Failure, LoadId, LoadRecord, ModelId, ModelMemory, ModelMetadata, Pace, Spec, Suspension,
 };
@@ -94,6 +95,9 @@ pub struct LearnedFacts {
     pub last_used: Option<SystemTime>,
     /// How quickly the engine works that the spec makes.
     pub pace: Option<LearnedPace>,
+    /// What happened to the prompts of that engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<LearnedPrompts>,
 }
 
 /// Loads that are remembered.

@@ -131,7 +131,10 @@ mod tests {
         );
         let adapters = &first.spec.adapters;
         assert_eq!(adapters[0], Adapter::at("a", "/models/a"));
-        assert_eq!((&*adapters[1].name.to_string(), adapters[1].path()), ("b", None));
+        assert_eq!(
+            (&*adapters[1].name.to_string(), adapters[1].path()),
+            ("b", None)
+        );
         assert_eq!(first.spec.kv_cache, Some(KvCache::MemoryShare(0.25)));
         assert_eq!(models[1].spec, Spec::of(Source::Demo));
     }

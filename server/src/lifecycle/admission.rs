@@ -18,9 +18,9 @@ use tokio::{
     time::Instant,
 };
 
-use super::{fatal_prompt::FatalPrompt, slots::Slot};
+use super::slots::Slot;
 use crate::{
-    model::{Failure, GenerationDefaults},
+    model::{Failure, FatalPrompt, GenerationDefaults},
     worker::WorkerClient,
 };
 

@@ -131,7 +131,11 @@ impl ModelDriver {
         inbox: mpsc::Receiver<DriverCommand>,
         publisher: Publisher,
     ) -> Self {
-        let load = LoadContext::new(model.facts().entry.spec.clone());
+        let facts = model.facts();
+        let kept = facts.learned.prompts.as_ref();
+        let spec = facts.entry.spec.clone();
+        let prompts = PromptHistory::restore(kept, &spec);
+        let load = LoadContext::new(spec, prompts);
         Self {
             context,
             model,
@@ -218,7 +222,7 @@ impl ModelDriver {
             return;
         };
         match report {
-            WorkerReport::Files(files) => self.model.files.store(Some(Arc::new(files))),
+            WorkerReport::Files(files) => self.files_found(files),
             WorkerReport::Spawned { pid, heartbeat } => {
                 let device = worker.gpu.as_ref().map(|on| {
                     let system = self.context.devices.system().clone();
@@ -289,7 +293,7 @@ impl ModelDriver {
 }
 
 impl LoadContext {
-    fn new(spec: Arc<Spec>) -> Self {
+    fn new(spec: Arc<Spec>, prompts: PromptHistory) -> Self {
         Self {
             began: Instant::now(),
             began_at: SystemTime::now(),
@@ -299,7 +303,7 @@ impl LoadContext {
             may_evict: false,
             spec,
             snapshot: None,
-            prompts: PromptHistory::default(),
+            prompts,
         }
     }
 

@@ -3,39 +3,40 @@
 //! A caller whose request ended with its worker tries again, and the next worker would end in the same way. But workers
 //! end for many reasons, most of which have nothing to do with what they read. So a length is to blame only if it is
 //! great, greater than any that was read without harm, alone with the engine, and for the second time.
+//! That is kept in the catalog: a restart of the server is no reason to try again.
 
-use crate::{model::Reason, worker::EngineStats};
+use crate::{
+    catalog::LearnedPrompts,
+    model::{FatalPrompt, Reason, Spec},
+    worker::EngineStats,
+};
 
-/// A prompt that ended workers while they read it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FatalPrompt {
-    /// Its length in tokens.
-    pub tokens: u64,
-    /// How the last of them ended.
-    pub reason: Reason,
-    /// How many have. It may have been by chance as long as that is one.
-    pub deaths: u32,
-}
-
-/// What happened to the prompts of one model, as long as its spec makes the same engine on the same device.
-#[derive(Clone, Debug, Default)]
-pub(super) struct PromptHistory {
-    device: String,
-    longest_read: u64,
-    /// Workers that ended with prompts of different lengths, one each: the shortest one.
-    suspect: Option<FatalPrompt>,
-    fatal: Option<FatalPrompt>,
-}
+/// What happened to the prompts of one model, as long as its spec and its files make the same engine on the same device.
+#[derive(Clone, Debug)]
+pub(super) struct PromptHistory(LearnedPrompts);
 
 /// Shorter prompts end no worker by their length.
 const LEAST: u64 = 256;
 
 impl PromptHistory {
+    /// Of an engine of `spec`, with what was `kept` of it.
+    pub(super) fn restore(kept: Option<&LearnedPrompts>, spec: &Spec) -> Self {
+        let kept = kept.filter(|kept| kept.is_of(spec));
+        Self(kept.map_or_else(|| LearnedPrompts::of(spec), LearnedPrompts::clone))
+    }
+
+    /// What is worth to be kept, if anything is.
+    pub(super) fn to_keep(&self) -> Option<LearnedPrompts> {
+        let knows = self.0.longest_read > 0 || self.known().is_some();
+        knows.then(|| self.0.clone())
+    }
+
     /// A worker whose engine was last seen so ended, or is about to be killed, for this reason. Says whether a prompt may be why.
     pub(super) fn worker_ended(&mut self, engine: &EngineStats, reason: Reason) -> bool {
-        self.longest_read = self.longest_read.max(engine.longest_read_tokens);
-        let longest_read = self.longest_read;
-        self.suspect = self.suspect.filter(|one| one.tokens > longest_read);
+        let Self(prompts) = self;
+        prompts.longest_read = prompts.longest_read.max(engine.longest_read_tokens);
+        let longest_read = prompts.longest_read;
+        prompts.suspect = prompts.suspect.filter(|one| one.tokens > longest_read);
         let by_itself = matches!(
             reason,
             Reason::WorkerDied | Reason::WorkerHung | Reason::InsufficientMemory
@@ -46,17 +47,17 @@ impl PromptHistory {
         if !may_be_why {
             return false;
         }
-        match self.suspect {
+        match prompts.suspect {
             Some(suspect) if suspect.tokens <= tokens => {
-                let deaths = self.fatal.map_or(1, |fatal| fatal.deaths) + 1;
-                self.fatal = Some(FatalPrompt {
+                let deaths = prompts.fatal.map_or(1, |fatal| fatal.deaths) + 1;
+                prompts.fatal = Some(FatalPrompt {
                     tokens,
                     reason,
                     deaths,
                 });
             }
             _ => {
-                self.suspect = Some(FatalPrompt {
+                prompts.suspect = Some(FatalPrompt {
                     tokens,
                     reason,
                     deaths: 1,
@@ -68,36 +69,58 @@ impl PromptHistory {
 
     /// The shortest prompt that is not to be read again.
     pub(super) fn fatal(&self) -> Option<FatalPrompt> {
-        self.fatal
+        self.0.fatal
     }
 
     /// The same, else what ended a worker once.
     pub(super) fn known(&self) -> Option<FatalPrompt> {
-        self.fatal.or(self.suspect)
+        self.0.known()
     }
 
     /// Somebody wants it to be tried again.
     pub(super) fn forgive(&mut self) {
-        self.suspect = None;
-        self.fatal = None;
+        self.0.suspect = None;
+        self.0.fatal = None;
     }
 
     /// The next worker is on `device`. Says whether nothing is known of it there.
     pub(super) fn move_to(&mut self, device: &str) -> bool {
-        let is_new = self.device != device;
+        let is_new = self.0.device != device;
         if is_new {
-            *self = Self {
-                device: device.to_owned(),
-                ..Self::default()
-            };
+            self.forget();
+            device.clone_into(&mut self.0.device);
         }
         is_new
+    }
+
+    /// The next worker reads files of this digest. Says whether they are others than before, of which nothing is known.
+    pub(super) fn read_from(&mut self, files: String) -> bool {
+        let are_others = self.0.files != files && !self.0.files.is_empty();
+        if are_others {
+            self.forget();
+        }
+        self.0.files = files;
+        are_others
+    }
+
+    fn forget(&mut self) {
+        self.forgive();
+        self.0.longest_read = 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Source;
+
+    fn history() -> PromptHistory {
+        PromptHistory::restore(None, &spec())
+    }
+
+    fn spec() -> Spec {
+        Spec::of(Source::Demo)
+    }
 
     fn alone(reading: u64) -> EngineStats {
         EngineStats {
@@ -114,7 +137,7 @@ mod tests {
 
     #[test]
     fn only_a_great_length_that_was_never_read_alone_is_to_blame() {
-        let mut history = PromptHistory::default();
+        let mut history = history();
         let ends = |prompts, reason| (prompts, reason);
         let harmless = [
             ends(alone(LEAST - 1), Reason::WorkerDied),
@@ -143,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_second_end_at_a_length_no_shorter_is_to_blame() {
-        let mut history = PromptHistory::default();
+        let mut history = history();
         assert_eq!(after(&mut history, 9000), None);
         assert_eq!(history.known().map(|known| known.deaths), Some(1));
         assert_eq!(after(&mut history, 8000), None);
@@ -157,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_was_read_after_all_is_not_suspected_any_more() {
-        let mut history = PromptHistory::default();
+        let mut history = history();
         after(&mut history, 300);
         let read = EngineStats {
             longest_read_tokens: 300,
@@ -170,12 +193,45 @@ mod tests {
 
     #[test]
     fn another_device_knows_nothing() {
-        let mut history = PromptHistory::default();
+        let mut history = history();
         assert!(history.move_to("cpu"));
         after(&mut history, 9000);
         assert!(!history.move_to("cpu"));
         assert_eq!(after(&mut history, 9000), Some(9000));
         assert!(history.move_to("cuda:GPU-1"));
         assert_eq!(history.known(), None);
+    }
+
+    #[test]
+    fn other_files_know_nothing() {
+        let mut history = history();
+        assert!(!history.read_from("1".to_owned()));
+        after(&mut history, 9000);
+        assert!(!history.read_from("1".to_owned()));
+        assert_eq!(after(&mut history, 9000), Some(9000));
+        assert!(history.read_from("2".to_owned()));
+        assert_eq!(history.known(), None);
+        assert_eq!(history.to_keep(), None);
+    }
+
+    #[test]
+    fn what_is_kept_counts_for_the_same_engine_only() {
+        let mut first = history();
+        assert_eq!(first.to_keep(), None);
+        first.move_to("cpu");
+        first.read_from("1".to_owned());
+        after(&mut first, 9000);
+        let kept = first.to_keep().expect("something to keep");
+        let text = serde_json::to_string(&kept).expect("JSON");
+        let kept = serde_json::from_str(&text).expect("what was kept");
+        let mut restored = PromptHistory::restore(Some(&kept), &spec());
+        assert!(!restored.move_to("cpu") && !restored.read_from("1".to_owned()));
+        assert_eq!(after(&mut restored, 9000), Some(9000));
+        let other = Spec {
+            context_length: Some(64),
+            ..spec()
+        };
+        let other = PromptHistory::restore(Some(&kept), &other);
+        assert_eq!(other.known(), None);
     }
 }

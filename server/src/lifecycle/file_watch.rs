@@ -1,7 +1,7 @@
 //! Whether the files of a loaded model are still those that it was loaded from.
 //!
 //! They are told by their names, sizes, times and inodes; nothing is opened. A file system that hangs holds up
-//! a thread and nobody else: there is one look at a time, and who asks for a look of his own waits for a bounded
+//! a thread and nobody else: a driver has one look at a time, and who asks for a look of his own waits for a bounded
 //! time.
 
 use std::{
@@ -13,11 +13,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    task::{JoinHandle, spawn_blocking},
-    time::{Instant, timeout},
-};
+use sha2::{Digest, Sha256};
+use tokio::{task::JoinHandle, time::Instant};
 
+use super::file_system::{FileSystems, Look, Unresponsive};
 use crate::{
     model::{Adapter, Source},
     worker::{ModelFiles, WorkerConfig},
@@ -29,6 +28,7 @@ pub(super) struct LoadedFiles {
     /// What was given, links not resolved.
     places: Vec<PathBuf>,
     marks: Marks,
+    file_systems: FileSystems,
 }
 
 /// The driver's eye on the files of its model.
@@ -66,8 +66,16 @@ const ENDINGS: &[&str] = &["safetensors", "gguf", "uqff", "json", "jinja"];
 
 impl LoadedFiles {
     /// The files that a worker with `config` is about to read. `None` where there are none, or they cannot be looked
-    /// at. Waits for the file system.
-    pub(super) async fn record(config: &WorkerConfig) -> Option<Self> {
+    /// at.
+    ///
+    /// # Errors
+    ///
+    /// When that does not end within `limit`.
+    pub(super) async fn record(
+        config: &WorkerConfig,
+        file_systems: &FileSystems,
+        limit: Duration,
+    ) -> Result<Option<Self>, Unresponsive> {
         let spec = &config.spec;
         let given = match (&spec.source, &config.files) {
             (Source::Path(path), _) => Some(path),
@@ -82,11 +90,32 @@ impl LoadedFiles {
             .chain(beside)
             .map(Path::to_path_buf)
             .collect();
-        let reading = spawn_blocking(move || {
+        let Some(place) = places.first().cloned() else {
+            return Ok(None);
+        };
+        let systems = file_systems.clone();
+        let record = move || {
             let marks = read(&places).ok()?;
-            (!marks.is_empty()).then_some(Self { places, marks })
-        });
-        reading.await.ok()?
+            (!marks.is_empty()).then_some(Self {
+                places,
+                marks,
+                file_systems: systems,
+            })
+        };
+        file_systems.look(Look::Load, &place, limit, record).await
+    }
+
+    /// A digest that other files do not have: of their names, sizes and times. Not of inodes, which a volume that is mounted
+    /// anew may give others.
+    pub(super) fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        for (path, mark) in &self.marks {
+            let (seconds, nanoseconds) = mark.modified;
+            digest.update(path.as_os_str().as_encoded_bytes());
+            digest.update(format!("\0{} {seconds} {nanoseconds}\0", mark.bytes));
+        }
+        let digest = digest.finalize();
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Looks whether they have changed; `None` where that cannot be told. Blocks.
@@ -98,13 +127,19 @@ impl LoadedFiles {
 
     /// As [`Self::compare`], on a thread of its own and for a bounded time.
     pub(super) async fn change(self: Arc<Self>) -> FilesChange {
-        let comparison = timeout(FILE_SYSTEM_TIMEOUT, self.begin()).await;
-        comparison.ok()?.ok()??
+        let place = self.places.first()?.clone();
+        let systems = self.file_systems.clone();
+        let compare = move || self.compare();
+        let limit = FILE_SYSTEM_TIMEOUT;
+        let compared = systems.look(Look::Compare, &place, limit, compare).await;
+        compared.ok()??
     }
 
-    /// As [`Self::compare`], on a thread of its own.
-    fn begin(self: Arc<Self>) -> JoinHandle<Option<FilesChange>> {
-        spawn_blocking(move || self.compare())
+    /// As [`Self::compare`], on a thread of its own. `None`: too many hang where it is.
+    fn begin(self: Arc<Self>) -> Option<JoinHandle<Option<FilesChange>>> {
+        let place = self.places.first()?.clone();
+        let systems = self.file_systems.clone();
+        systems.try_look(Look::Compare, &place, move || self.compare())
     }
 }
 
@@ -114,7 +149,7 @@ impl FileWatch {
         let due = self.last.is_none_or(|last| last.elapsed() >= INTERVAL);
         if let Some(loaded) = loaded.filter(|_| due && self.comparison.is_none()) {
             self.last = Some(Instant::now());
-            self.comparison = Some(loaded.begin());
+            self.comparison = loaded.begin();
         }
     }
 

@@ -129,7 +129,7 @@ async fn download(
     let Source::HuggingFace(hub) = &spec.source else {
         return Ok(None);
     };
-    context.roots.locate(&spec.source).await?;
+    context.roots.check_hub(hub)?;
     let progress = DownloadProgress::default();
     let snapshot = tokio::select! {
         snapshot = timeout_at(limit.end, context.downloads.fetch(hub, &progress)) => snapshot,

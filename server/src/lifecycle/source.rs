@@ -3,13 +3,15 @@
 mod presence;
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use super::file_system::{FileSystems, Look, Unresponsive};
 use crate::{
     download::Repositories,
-    model::{Adapter, Failure, HubRepository, Reason, Source, Spec},
+    model::{Adapter, Failure, HubRepository, HubSource, Reason, Source, Spec},
 };
 
 /// Directories that models may be loaded from, with all links resolved, and repositories of the hub.
@@ -17,6 +19,7 @@ use crate::{
 pub struct ModelRoots {
     directories: Vec<PathBuf>,
     repositories: Repositories,
+    file_systems: FileSystems,
 }
 
 /// Where a model that may be loaded has its files.
@@ -71,6 +74,13 @@ pub enum SourceError {
         /// What it is instead.
         what: &'static str,
     },
+    /// Its file system does not answer.
+    #[error(
+        "{} does not answer: its file system was waited for {:.1} s; check that it is mounted and its server answers",
+        .0.path.display(),
+        .0.waited.as_secs_f64()
+    )]
+    Unresponsive(Unresponsive),
 }
 
 impl ModelRoots {
@@ -92,14 +102,13 @@ impl ModelRoots {
                 Err(unreadable(io::ErrorKind::NotADirectory.into()))
             }
         };
-        roots
-            .iter()
-            .map(resolve)
-            .collect::<Result<_, _>>()
-            .map(|directories| Self {
-                directories,
-                repositories: Repositories::default(),
-            })
+        let directories: Vec<_> = roots.iter().map(resolve).collect::<Result<_, _>>()?;
+        let known = roots.iter().cloned().zip(directories.iter().cloned());
+        Ok(Self {
+            file_systems: FileSystems::of(known.map(Into::into)),
+            directories,
+            repositories: Repositories::default(),
+        })
     }
 
     /// As `self`, with the repositories that may be loaded.
@@ -111,12 +120,57 @@ impl ModelRoots {
         }
     }
 
-    /// Checks all paths of `spec`. A path that is not allowed is told before one that is not there.
+    /// The file systems that the models are on.
+    pub(super) fn file_systems(&self) -> &FileSystems {
+        &self.file_systems
+    }
+
+    /// Checks all paths of `spec`, within `limit`. A path that is not allowed is told before one that is not there.
     ///
     /// # Errors
     ///
     /// See [`SourceError`].
-    pub async fn check(&self, spec: &Spec) -> Result<(), SourceError> {
+    pub async fn check(&self, spec: &Spec, limit: Duration) -> Result<(), SourceError> {
+        self.look(Look::Check, spec, limit, Self::check_now).await
+    }
+
+    /// Where the files of `spec` are that the worker is about to read, within `limit`. In its paths of a tokenizer and of
+    /// adapters all links are resolved.
+    ///
+    /// # Errors
+    ///
+    /// See [`SourceError`].
+    pub async fn find(
+        &self,
+        spec: &Spec,
+        limit: Duration,
+    ) -> Result<(ModelLocation, Spec), SourceError> {
+        let find = |roots: &Self, spec: &Spec| {
+            let location = roots.locate(&spec.source)?;
+            Ok((location, roots.resolve_beside(spec)?))
+        };
+        self.look(Look::Load, spec, limit, find).await
+    }
+
+    /// What `work` finds, on a thread of its own where `spec` has any path.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: Look,
+        spec: &Spec,
+        limit: Duration,
+        work: impl FnOnce(&Self, &Spec) -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        let Some(path) = paths(spec).next() else {
+            return work(self, spec);
+        };
+        let (roots, looked_at) = (self.clone(), spec.clone());
+        let work = move || work(&roots, &looked_at);
+        let found = self.file_systems.look(look, path, limit, work).await;
+        found.unwrap_or_else(|error| Err(SourceError::Unresponsive(error)))
+    }
+
+    /// As [`Self::check`]. Blocks.
+    fn check_now(&self, spec: &Spec) -> Result<(), SourceError> {
         let mut missing = None;
         let mut unless_missing = |located: Result<(), SourceError>| match located {
             Err(error @ SourceError::Unreadable { .. }) => {
@@ -125,60 +179,57 @@ impl ModelRoots {
             }
             other => other,
         };
-        unless_missing(self.locate(&spec.source).await.map(|_| ()))?;
-        let adapters = spec.adapters.iter().filter_map(|adapter| adapter.path());
-        for path in spec.tokenizer.as_deref().into_iter().chain(adapters) {
-            unless_missing(self.locate_path(path).await.map(|_| ()))?;
+        unless_missing(self.locate(&spec.source).map(drop))?;
+        for path in paths_beside(spec) {
+            unless_missing(self.locate_path(path).map(drop))?;
         }
         missing.map_or(Ok(()), Err)
     }
 
-    /// Puts paths with all links resolved in place of those of a spec's tokenizer and adapters.
-    ///
-    /// # Errors
-    ///
-    /// See [`SourceError`].
-    pub async fn resolve_beside(&self, spec: &mut Spec) -> Result<(), SourceError> {
+    /// As `spec`, with all links resolved in the paths of its tokenizer and adapters. Blocks.
+    fn resolve_beside(&self, spec: &Spec) -> Result<Spec, SourceError> {
+        let mut spec = spec.clone();
         let adapters = spec.adapters.iter_mut().filter_map(Adapter::path_mut);
         for path in spec.tokenizer.iter_mut().chain(adapters) {
-            *path = self.locate_path(path).await?;
+            *path = self.locate_path(path)?;
         }
-        Ok(())
+        Ok(spec)
     }
 
-    /// Where the files of `source` are, if they may be loaded.
-    ///
-    /// # Errors
-    ///
-    /// See [`SourceError`].
-    pub async fn locate(&self, source: &Source) -> Result<ModelLocation, SourceError> {
+    /// Where the files of `source` are, if they may be loaded. Blocks.
+    fn locate(&self, source: &Source) -> Result<ModelLocation, SourceError> {
         match source {
             Source::Demo => Ok(ModelLocation::Demo),
-            Source::Path(path) => self.locate_path(path).await.map(ModelLocation::Path),
-            Source::HuggingFace(hub) if self.repositories.allow(hub.repository.as_str()) => {
-                Ok(ModelLocation::Hub)
-            }
-            Source::HuggingFace(hub) => Err(SourceError::RepositoryNotAllowed {
-                repository: hub.repository.clone(),
-                allowed: self.repositories.to_string(),
-            }),
+            Source::Path(path) => self.locate_path(path).map(ModelLocation::Path),
+            Source::HuggingFace(hub) => self.check_hub(hub).map(|()| ModelLocation::Hub),
         }
     }
 
-    /// `path` with all links resolved.
+    /// Whether the repository of `hub` may be loaded.
     ///
     /// # Errors
     ///
-    /// See [`SourceError`].
-    pub async fn locate_path(&self, path: &Path) -> Result<PathBuf, SourceError> {
-        match tokio::fs::canonicalize(path).await {
-            Ok(resolved) if self.contain(&resolved) => match self.leaving_link(&resolved).await {
+    /// When it may not.
+    pub fn check_hub(&self, hub: &HubSource) -> Result<(), SourceError> {
+        if self.repositories.allow(hub.repository.as_str()) {
+            return Ok(());
+        }
+        Err(SourceError::RepositoryNotAllowed {
+            repository: hub.repository.clone(),
+            allowed: self.repositories.to_string(),
+        })
+    }
+
+    /// `path` with all links resolved. Blocks.
+    fn locate_path(&self, path: &Path) -> Result<PathBuf, SourceError> {
+        match fs::canonicalize(path) {
+            Ok(resolved) if self.contain(&resolved) => match self.leaving_link(&resolved) {
                 Some(link) => Err(self.not_allowed(&link)),
                 None => Ok(resolved),
             },
             Ok(_) => Err(self.not_allowed(path)),
             // Whether something exists is told only of what lies below a root.
-            Err(_) if !self.contain_parent(path).await => Err(self.not_allowed(path)),
+            Err(_) if !self.contain_parent(path) => Err(self.not_allowed(path)),
             Err(source) => Err(SourceError::Unreadable {
                 path: path.display().to_string(),
                 source,
@@ -193,21 +244,19 @@ impl ModelRoots {
     }
 
     /// A link in `directory`, or in a directory in it, that leads out of the roots, if there is one.
-    async fn leaving_link(&self, directory: &Path) -> Option<PathBuf> {
+    fn leaving_link(&self, directory: &Path) -> Option<PathBuf> {
         let mut directories = vec![directory.to_path_buf()];
         while let Some(place) = directories.pop() {
-            let Ok(mut entries) = tokio::fs::read_dir(&place).await else {
-                continue;
-            };
-            while let Ok(Some(entry)) = entries.next_entry().await {
-                let Ok(kind) = entry.file_type().await else {
+            let entries = fs::read_dir(&place).into_iter().flatten();
+            for entry in entries.map_while(Result::ok) {
+                let Ok(kind) = entry.file_type() else {
                     continue;
                 };
                 // The modules of an embedding model have directories of their own, and nothing is deeper.
                 if kind.is_dir() && place == directory {
                     directories.push(entry.path());
                 } else if kind.is_symlink()
-                    && let Ok(resolved) = tokio::fs::canonicalize(entry.path()).await
+                    && let Ok(resolved) = fs::canonicalize(entry.path())
                     && !self.contain(&resolved)
                 {
                     return Some(entry.path());
@@ -217,9 +266,9 @@ impl ModelRoots {
         None
     }
 
-    async fn contain_parent(&self, path: &Path) -> bool {
+    fn contain_parent(&self, path: &Path) -> bool {
         for parent in path.ancestors().skip(1) {
-            if let Ok(resolved) = tokio::fs::canonicalize(parent).await {
+            if let Ok(resolved) = fs::canonicalize(parent) {
                 return self.contain(&resolved);
             }
         }
@@ -249,17 +298,34 @@ impl SourceError {
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::NotAllowed { .. } | Self::RepositoryNotAllowed { .. } => true,
-            Self::Unreadable { .. } | Self::NoModel { .. } => false,
+            Self::Unreadable { .. } | Self::NoModel { .. } | Self::Unresponsive(_) => false,
         }
     }
 }
 
+/// The paths of a tokenizer and of adapters.
+fn paths_beside(spec: &Spec) -> impl Iterator<Item = &Path> {
+    let adapters = spec.adapters.iter().filter_map(Adapter::path);
+    spec.tokenizer.as_deref().into_iter().chain(adapters)
+}
+
+/// All paths.
+fn paths(spec: &Spec) -> impl Iterator<Item = &Path> {
+    let source = match &spec.source {
+        Source::Path(path) => Some(path.as_path()),
+        Source::Demo | Source::HuggingFace(_) => None,
+    };
+    source.into_iter().chain(paths_beside(spec))
+}
+
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
-        let reason = if error.is_refusal() {
-            Reason::SourceNotAllowed
-        } else {
-            Reason::ModelUnusable
+        let reason = match &error {
+            SourceError::NotAllowed { .. } | SourceError::RepositoryNotAllowed { .. } => {
+                Reason::SourceNotAllowed
+            }
+            SourceError::Unreadable { .. } | SourceError::NoModel { .. } => Reason::ModelUnusable,
+            SourceError::Unresponsive(_) => Reason::FilesUnavailable,
         };
         Self::new(reason, error.to_string())
     }
@@ -270,14 +336,13 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::model::HubSource;
 
-    async fn locate(roots: &ModelRoots, path: PathBuf) -> Result<ModelLocation, SourceError> {
-        roots.locate(&Source::Path(path)).await
+    fn locate(roots: &ModelRoots, path: PathBuf) -> Result<ModelLocation, SourceError> {
+        roots.locate(&Source::Path(path))
     }
 
-    #[tokio::test]
-    async fn only_what_lies_below_a_root_is_allowed() {
+    #[test]
+    fn only_what_lies_below_a_root_is_allowed() {
         let dir = tempfile::tempdir().expect("a directory");
         let base = dir.path().canonicalize().expect("a path");
         for name in ["models/m", "models-secret/m"] {
@@ -289,11 +354,11 @@ mod tests {
 
         let inside = base.join("models/m");
         assert_eq!(
-            locate(&roots, inside.clone()).await.ok(),
+            locate(&roots, inside.clone()).ok(),
             Some(ModelLocation::Path(inside.clone()))
         );
         assert_eq!(
-            locate(&roots, base.join("models/stays")).await.ok(),
+            locate(&roots, base.join("models/stays")).ok(),
             Some(ModelLocation::Path(inside))
         );
         for outside in [
@@ -302,77 +367,77 @@ mod tests {
             "models/../models-secret/m",
             "models-secret/none",
         ] {
-            let refused = locate(&roots, base.join(outside)).await;
+            let refused = locate(&roots, base.join(outside));
             assert!(
                 matches!(refused, Err(SourceError::NotAllowed { .. })),
                 "{outside}"
             );
         }
         symlink(base.join("models-secret"), base.join("models/m/weights")).expect("a link");
-        let refused = locate(&roots, base.join("models/m")).await;
+        let refused = locate(&roots, base.join("models/m"));
         assert!(matches!(refused, Err(SourceError::NotAllowed { .. })));
-        let missing = locate(&roots, base.join("models/none/at/all")).await;
+        let missing = locate(&roots, base.join("models/none/at/all"));
         assert!(matches!(missing, Err(SourceError::Unreadable { .. })));
     }
 
-    #[tokio::test]
-    async fn a_tokenizer_is_looked_up_like_a_model() {
+    #[test]
+    fn a_tokenizer_is_looked_up_like_a_model() {
         let dir = tempfile::tempdir().expect("a directory");
         let base = dir.path().canonicalize().expect("a path");
         std::fs::create_dir_all(base.join("models/m")).expect("a directory");
         std::fs::write(base.join("tokenizer.json"), "{}").expect("a file");
         std::fs::write(base.join("models/tokenizer.json"), "{}").expect("a file");
         let roots = ModelRoots::resolve(&[base.join("models")]).expect("a root");
-        let check = async |source: &str, tokenizer: &str| {
+        let check = |source: &str, tokenizer: &str| {
             let mut spec = Spec::of(Source::Path(base.join(source)));
             spec.tokenizer = Some(base.join(tokenizer));
-            roots.check(&spec).await
+            roots.check_now(&spec)
         };
-        assert!(check("models/m", "models/tokenizer.json").await.is_ok());
-        let none = check("models/m", "models/none.json").await;
+        assert!(check("models/m", "models/tokenizer.json").is_ok());
+        let none = check("models/m", "models/none.json");
         assert!(matches!(none, Err(SourceError::Unreadable { .. })));
         for source in ["models/m", "models/none"] {
-            let outside = check(source, "tokenizer.json").await;
+            let outside = check(source, "tokenizer.json");
             assert!(matches!(outside, Err(SourceError::NotAllowed { .. })));
         }
     }
 
-    #[tokio::test]
-    async fn adapters_are_looked_up_like_a_model() {
+    #[test]
+    fn adapters_are_looked_up_like_a_model() {
         let dir = tempfile::tempdir().expect("a directory");
         let base = dir.path().canonicalize().expect("a path");
         std::fs::create_dir_all(base.join("models/a")).expect("a directory");
         std::fs::create_dir_all(base.join("outside")).expect("a directory");
         symlink(base.join("models/a"), base.join("models/link")).expect("a link");
         let roots = ModelRoots::resolve(&[base.join("models")]).expect("a root");
-        let check = async |path: &str| {
+        let check = |path: &str| {
             let mut spec = Spec::of(Source::Path(base.join("models/none")));
             spec.adapters = vec![Adapter::at("a", base.join(path))];
-            roots.check(&spec).await
+            roots.check_now(&spec)
         };
         for (path, allowed) in [("models/a", true), ("outside", false)] {
-            let missing = matches!(check(path).await, Err(SourceError::Unreadable { .. }));
+            let missing = matches!(check(path), Err(SourceError::Unreadable { .. }));
             assert_eq!(missing, allowed, "{path}");
         }
         let mut spec = Spec::of(Source::Demo);
         spec.adapters = vec![Adapter::at("a", base.join("models/link"))];
-        roots.resolve_beside(&mut spec).await.expect("a link");
+        let spec = roots.resolve_beside(&spec).expect("a link");
         assert_eq!(spec.adapters[0].path(), Some(&*base.join("models/a")));
         assert_eq!(spec.tokenizer, None);
     }
 
-    #[tokio::test]
-    async fn without_a_root_only_the_demo_is_allowed() {
+    #[test]
+    fn without_a_root_only_the_demo_is_allowed() {
         let roots = ModelRoots::default();
-        assert!(roots.locate(&Source::Demo).await.is_ok());
+        assert!(roots.locate(&Source::Demo).is_ok());
         assert!(matches!(
-            locate(&roots, "/".into()).await,
+            locate(&roots, "/".into()),
             Err(SourceError::NotAllowed { .. })
         ));
     }
 
-    #[tokio::test]
-    async fn only_repositories_that_are_listed_are_allowed() {
+    #[test]
+    fn only_repositories_that_are_listed_are_allowed() {
         let hub = |repository: &str| {
             Source::HuggingFace(HubSource {
                 repository: repository.parse().expect("a name"),
@@ -381,16 +446,13 @@ mod tests {
             })
         };
         let roots = ModelRoots::default();
-        let refused = roots.locate(&hub("a/b")).await;
+        let refused = roots.locate(&hub("a/b"));
         assert!(matches!(
             refused,
             Err(SourceError::RepositoryNotAllowed { .. })
         ));
         let roots = roots.with_repositories(Repositories::new(vec!["a/*".to_owned()]));
-        assert_eq!(
-            roots.locate(&hub("a/b")).await.ok(),
-            Some(ModelLocation::Hub)
-        );
-        assert!(roots.locate(&hub("b/a")).await.is_err());
+        assert_eq!(roots.locate(&hub("a/b")).ok(), Some(ModelLocation::Hub));
+        assert!(roots.locate(&hub("b/a")).is_err());
     }
 }

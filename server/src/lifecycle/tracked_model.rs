@@ -18,13 +18,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     admission::{Gate, Permit, Refusal},
     command::DriverCommand,
-    fatal_prompt::FatalPrompt,
     file_watch::LoadedFiles,
     usage::{HistorySample, Operation, RequestRecord, Totals, Usage, UsageReport},
 };
 use crate::{
-    catalog::{CatalogEntry, LearnedFacts},
-    model::{Failure, ModelId, Spec, Stage, Status},
+    catalog::{CatalogEntry, LearnedFacts, LearnedPrompts},
+    model::{Failure, FatalPrompt, ModelId, Spec, Stage, Status},
     status::StatusCell,
     telemetry::model_metrics::ModelMetrics,
 };
@@ -225,13 +224,15 @@ impl TrackedModel {
 impl ModelFacts {
     /// What is known of a model that nothing was done with yet.
     pub fn of(entry: CatalogEntry) -> Self {
+        let prompts = entry.learned.prompts.as_ref();
+        let prompts = prompts.filter(|prompts| prompts.is_of(&entry.spec));
         Self {
+            fatal_prompt: prompts.and_then(LearnedPrompts::known),
             learned: entry.learned.clone(),
             desired: entry.desired,
             built: None,
             files_changed: None,
             ready_since: None,
-            fatal_prompt: None,
             entry,
         }
     }

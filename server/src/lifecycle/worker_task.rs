@@ -181,27 +181,29 @@ async fn find_files(
     signals: &WorkerSignals,
     reports: &mpsc::Sender<WorkerReport>,
 ) -> Result<(), Failure> {
-    if config.files.is_none() {
-        // Looked up anew for each run: a link may have been changed since the model was registered.
-        let located = tokio::select! {
-            located = context.roots.locate(&config.spec.source) => located,
-            () = signals.kill.cancelled() => return Err(never_started()),
-        };
-        config.files = Some(model_files(located)?);
-    }
-    context.roots.resolve_beside(&mut config.spec).await?;
-    let files = tokio::select! {
-        files = LoadedFiles::record(config) => files,
+    let roots = &context.roots;
+    let limit = context.limits.ready_timeout;
+    // Looked up anew for each run: a link may have been changed since the model was registered.
+    let (location, spec) = tokio::select! {
+        found = roots.find(&config.spec, limit) => found?,
         () = signals.kill.cancelled() => return Err(never_started()),
     };
-    if let Some(files) = files {
+    config.spec = spec;
+    if config.files.is_none() {
+        config.files = Some(model_files(location)?);
+    }
+    let files = tokio::select! {
+        files = LoadedFiles::record(config, roots.file_systems(), limit) => files,
+        () = signals.kill.cancelled() => return Err(never_started()),
+    };
+    if let Some(files) = files.map_err(SourceError::Unresponsive)? {
         report(reports, WorkerReport::Files(files)).await;
     }
     Ok(())
 }
 
-fn model_files(located: Result<ModelLocation, SourceError>) -> Result<ModelFiles, Failure> {
-    match located? {
+fn model_files(location: ModelLocation) -> Result<ModelFiles, Failure> {
+    match location {
         ModelLocation::Path(path) => Ok(ModelFiles::Path(path)),
         ModelLocation::Demo => Ok(ModelFiles::Demo),
         ModelLocation::Hub => Err(Failure::new(

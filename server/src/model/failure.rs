@@ -62,6 +62,8 @@ pub enum Reason {
     Unreaped,
     /// The worker has gone, and its device's memory was not seen to come back.
     DeviceMemoryHeld,
+    /// The file system of the model's files does not answer.
+    FilesUnavailable,
     /// The model hub cannot be reached.
     HubUnavailable,
     /// The model hub refused.
@@ -131,7 +133,11 @@ impl Reason {
     pub fn is_transient(self) -> bool {
         matches!(
             self,
-            Self::WorkerDied | Self::WorkerHung | Self::LoadStalled | Self::HubUnavailable
+            Self::WorkerDied
+                | Self::WorkerHung
+                | Self::LoadStalled
+                | Self::HubUnavailable
+                | Self::FilesUnavailable
         )
     }
 }

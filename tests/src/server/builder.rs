@@ -23,6 +23,7 @@ pub struct TestServerBuilder {
     roots: Roots,
     script: Option<Script>,
     data_dir: Option<PathBuf>,
+    one_processor: bool,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
 }
@@ -129,6 +130,12 @@ impl TestServerBuilder {
         self
     }
 
+    /// On one processor only, with its workers.
+    pub fn on_one_processor(mut self) -> Self {
+        self.one_processor = true;
+        self
+    }
+
     /// The build of the server that has debug assertions and failpoints.
     pub fn checked(mut self) -> Self {
         self.program = Program::Checked;
@@ -231,6 +238,10 @@ impl TestServerBuilder {
         }
         arguments.extend(self.arguments.iter().cloned());
         Ok(arguments)
+    }
+
+    pub(super) fn is_on_one_processor(&self) -> bool {
+        self.one_processor
     }
 
     pub(super) fn environment(&self) -> impl Iterator<Item = (&str, &str)> {

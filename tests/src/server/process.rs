@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use rustix::process::Pid;
+use rustix::{
+    process::Pid,
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
+};
 use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -62,7 +65,11 @@ impl ServerProcess {
     pub(super) async fn start(options: &TestServerBuilder, fixtures: &Fixtures) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("hangar-").tempdir()?;
         let data_dir = options.data_dir(directory.path());
-        let child = command(options, fixtures, &data_dir, directory.path())?.spawn()?;
+        let mut command = command(options, fixtures, &data_dir, directory.path())?;
+        let child = match options.is_on_one_processor() {
+            true => on_one_processor(|| command.spawn())?,
+            false => command.spawn(),
+        }?;
         let mut child = Starting(Some(child));
         let output = child
             .0
@@ -170,6 +177,18 @@ fn command(
         .stdout(Stdio::piped())
         .stderr(File::create(log(directory))?);
     Ok(command)
+}
+
+/// What `work` comes to. Processes that it starts stay on one processor.
+fn on_one_processor<T>(work: impl FnOnce() -> T) -> Result<T> {
+    let all = sched_getaffinity(None)?;
+    let first = (0..CpuSet::MAX_CPU).find(|processor| all.is_set(*processor));
+    let mut one = CpuSet::new();
+    one.set(first.context("there is no processor")?);
+    sched_setaffinity(None, &one)?;
+    let done = work();
+    sched_setaffinity(None, &all)?;
+    Ok(done)
 }
 
 fn log(directory: &Path) -> PathBuf {

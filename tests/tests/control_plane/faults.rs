@@ -3,6 +3,7 @@
 mod abandoned;
 mod answers;
 mod drivers;
+mod file_systems;
 mod floods;
 mod handshakes;
 mod hangs;

@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use crate::{
-    lifecycle::{fatal_prompt::FatalPrompt, slots::Slots},
-    model::{Failure, GenerationDefaults},
+    lifecycle::slots::Slots,
+    model::{Failure, FatalPrompt, GenerationDefaults},
     worker::WorkerClient,
 };
 

@@ -78,7 +78,7 @@ impl ModelDriver {
         if open.as_ref() == Some(&id) {
             if order.forgive {
                 self.load.prompts.forgive();
-                self.model.learn(|facts| facts.fatal_prompt = None);
+                self.keep_prompts();
             }
             self.begin_clock(&id, order.timeout, &span);
         }

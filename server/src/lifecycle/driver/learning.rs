@@ -82,7 +82,7 @@ impl ModelDriver {
         }
     }
 
-    fn save_learned(&self) {
+    pub(super) fn save_learned(&self) {
         let learned = self.model.facts().learned.clone();
         let note = Note::Learned(Box::new(learned));
         self.context.catalog.note(self.model.id(), note);

@@ -1,10 +1,15 @@
 //! Looks at the worker from outside, and what comes of them.
 
-use std::{num::NonZero, sync::LazyLock, thread};
+use std::{
+    num::NonZero,
+    sync::{Arc, LazyLock},
+    thread,
+};
 
 use super::ModelDriver;
 use crate::{
     catalog::LearnedPace,
+    lifecycle::file_watch::LoadedFiles,
     model::{Failure, ModelMemory, Stage, state::Event},
 };
 
@@ -112,7 +117,6 @@ impl ModelDriver {
         {
             let engine = monitor.engine();
             if self.load.prompts.worker_ended(&engine, failure.reason) {
-                let fatal = self.load.prompts.known();
                 tracing::warn!(
                     model = %self.model.id(),
                     reason = failure.reason.name(),
@@ -120,8 +124,31 @@ impl ModelDriver {
                     refused_from = self.load.prompts.fatal().map(|fatal| fatal.tokens),
                     "a worker ended while it read a prompt that is longer than any that was read before"
                 );
-                self.model.learn(|facts| facts.fatal_prompt = fatal);
             }
+            self.keep_prompts();
+        }
+    }
+
+    /// The worker is about to read `files`: what happened to prompts with others says nothing.
+    pub(super) fn files_found(&mut self, files: LoadedFiles) {
+        if self.load.prompts.read_from(files.digest()) {
+            self.keep_prompts();
+        }
+        self.model.files.store(Some(Arc::new(files)));
+    }
+
+    /// What is known of prompts now is shown, and written down.
+    pub(super) fn keep_prompts(&self) {
+        let fatal = self.load.prompts.known();
+        let kept = self.load.prompts.to_keep();
+        let mut is_new = false;
+        self.model.learn(|facts| {
+            facts.fatal_prompt = fatal;
+            is_new = facts.learned.prompts != kept;
+            facts.learned.prompts.clone_from(&kept);
+        });
+        if is_new {
+            self.save_learned();
         }
     }
 
@@ -154,7 +181,7 @@ impl ModelDriver {
     pub(super) fn forget_other_places(&mut self) {
         let device = self.device_name();
         if self.load.prompts.move_to(&device) {
-            self.model.learn(|facts| facts.fatal_prompt = None);
+            self.keep_prompts();
         }
         let holds = |known: &LearnedPace| known.is_of(&device, *PROCESSORS);
         if !self.model.facts().learned.pace.as_ref().is_some_and(holds) {

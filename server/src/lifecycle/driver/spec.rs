@@ -31,11 +31,9 @@ impl ModelDriver {
     pub(super) fn adopt_spec(&mut self) {
         let spec = self.model.facts().entry.spec.clone();
         if !self.load.spec.builds_the_same_as(&spec) {
-            self.load.prompts = PromptHistory::default();
-            self.model.learn(|facts| {
-                facts.learned.pace = None;
-                facts.fatal_prompt = None;
-            });
+            self.load.prompts = PromptHistory::restore(None, &spec);
+            self.model.learn(|facts| facts.learned.pace = None);
+            self.keep_prompts();
         }
         self.state.renew(spec.restart_policy(), is_remote(&spec));
         self.load.spec = spec;

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use super::{
     super::source::SourceError, DEMO, LoadError, LoadOptions, Loader, Reload, reload::Replacement,
 };
@@ -12,7 +10,7 @@ use crate::{
     model::{ModelId, Spec, Stage},
 };
 
-/// How long a file system is waited for. What it does not tell by then shows when the model is loaded.
+/// How long a file system is waited for.
 const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Loader {
@@ -26,7 +24,7 @@ impl Loader {
         name: &ModelId,
         options: &LoadOptions,
     ) -> Result<(), LoadError> {
-        self.check_request(name, options).await
+        self.prepare(name, options).await.map(drop)
     }
 
     /// As [`Self::check_load`]. Says also whether the load is to replace a worker.
@@ -71,18 +69,18 @@ impl Loader {
             // It has what it needs, or tells.
             return self.check_sources(spec).await.map_err(Into::into);
         }
-        let present = timeout(FILE_SYSTEM_TIMEOUT, self.context.roots.check_presence(spec)).await;
-        present.unwrap_or(Ok(())).map_err(Into::into)
+        let present = self.context.roots.check_presence(spec, FILE_SYSTEM_TIMEOUT);
+        present.await.map_err(Into::into)
     }
 
-    /// Whether a model may be loaded from what `spec` names. What is missing may come: a load tells.
+    /// Whether a model may be loaded from what `spec` names. What is missing may come, and so may the answer of a file
+    /// system: a load tells.
     ///
     /// # Errors
     ///
     /// When they may not.
     pub(in crate::lifecycle) async fn check_sources(&self, spec: &Spec) -> Result<(), SourceError> {
-        let checked = timeout(FILE_SYSTEM_TIMEOUT, self.context.roots.check(spec)).await;
-        match checked.unwrap_or(Ok(())) {
+        match self.context.roots.check(spec, FILE_SYSTEM_TIMEOUT).await {
             Err(error) if error.is_refusal() => Err(error),
             _ => Ok(()),
         }

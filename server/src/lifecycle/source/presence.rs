@@ -1,8 +1,8 @@
 //! Whether there is a model at all where a spec says. Names tell; files are opened by workers only.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use super::{ModelRoots, SourceError};
+use super::{super::file_system::Look, ModelRoots, SourceError};
 use crate::model::{Source, Spec};
 
 /// Files that make a directory one of a model, whether or not this server can load it: the worker tells.
@@ -20,18 +20,21 @@ impl ModelRoots {
     /// # Errors
     ///
     /// See [`SourceError`].
-    pub async fn check_presence(&self, spec: &Spec) -> Result<(), SourceError> {
-        self.check(spec).await?;
-        match &spec.source {
-            Source::Path(path) => is_model(path).await,
-            // What is on the hub is told by the hub.
-            Source::HuggingFace(_) | Source::Demo => Ok(()),
-        }
+    pub async fn check_presence(&self, spec: &Spec, limit: Duration) -> Result<(), SourceError> {
+        let check = |roots: &Self, spec: &Spec| {
+            roots.check_now(spec)?;
+            match &spec.source {
+                Source::Path(path) => is_model(path),
+                // What is on the hub is told by the hub.
+                Source::HuggingFace(_) | Source::Demo => Ok(()),
+            }
+        };
+        self.look(Look::Check, spec, limit, check).await
     }
 }
 
-/// Whether `path`, which may be looked at, may be a model.
-async fn is_model(path: &Path) -> Result<(), SourceError> {
+/// Whether `path`, which may be looked at, may be a model. Blocks.
+fn is_model(path: &Path) -> Result<(), SourceError> {
     let unreadable = |source| SourceError::Unreadable {
         path: path.display().to_string(),
         source,
@@ -40,7 +43,7 @@ async fn is_model(path: &Path) -> Result<(), SourceError> {
         let path = path.display().to_string();
         Err(SourceError::NoModel { path, what })
     };
-    let about = tokio::fs::metadata(path).await.map_err(unreadable)?;
+    let about = fs::metadata(path).map_err(unreadable)?;
     if about.is_file() {
         return match about.len() {
             0 => no_model("is an empty file"),
@@ -50,13 +53,9 @@ async fn is_model(path: &Path) -> Result<(), SourceError> {
     if !about.is_dir() {
         return no_model("is neither a directory nor a regular file");
     }
-    let mut entries = tokio::fs::read_dir(path).await.map_err(unreadable)?;
     let mut names = BTreeSet::new();
-    while let Some(entry) = entries.next_entry().await.map_err(unreadable)? {
-        names.insert(entry.file_name());
-        if names.len() >= MAX_ENTRIES {
-            break;
-        }
+    for entry in fs::read_dir(path).map_err(unreadable)?.take(MAX_ENTRIES) {
+        names.insert(entry.map_err(unreadable)?.file_name());
     }
     let belongs = names.iter().map(Path::new).any(belongs_to_a_model);
     match belongs {
@@ -80,43 +79,43 @@ fn belongs_to_a_model(name: &Path) -> bool {
 mod tests {
     use super::*;
 
-    async fn what(path: &Path) -> String {
-        let refused = is_model(path).await;
+    fn what(path: &Path) -> String {
+        let refused = is_model(path);
         refused.map_or_else(|error| error.to_string(), |()| String::new())
     }
 
-    #[tokio::test]
-    async fn a_directory_is_a_models_by_the_names_in_it() {
+    #[test]
+    fn a_directory_is_a_models_by_the_names_in_it() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
-        assert!(what(path).await.contains("is an empty directory"));
+        assert!(what(path).contains("is an empty directory"));
         std::fs::write(path.join("README.md"), "x").expect("a file");
-        assert!(what(path).await.contains("without a model"));
+        assert!(what(path).contains("without a model"));
         for name in ["config.json", "a.gguf", "model.safetensors"] {
             std::fs::write(path.join(name), "").expect("a file");
-            assert_eq!(what(path).await, "", "{name}");
+            assert_eq!(what(path), "", "{name}");
             std::fs::remove_file(path.join(name)).expect("a file");
         }
     }
 
-    #[tokio::test]
-    async fn a_directory_with_too_many_names_is_left_to_the_worker() {
+    #[test]
+    fn a_directory_with_too_many_names_is_left_to_the_worker() {
         let directory = tempfile::tempdir().expect("a directory");
         for n in 0..MAX_ENTRIES {
             std::fs::write(directory.path().join(n.to_string()), "").expect("a file");
         }
-        assert_eq!(what(directory.path()).await, "");
+        assert_eq!(what(directory.path()), "");
     }
 
-    #[tokio::test]
-    async fn a_file_that_may_be_one_is_left_to_the_worker() {
+    #[test]
+    fn a_file_that_may_be_one_is_left_to_the_worker() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("weights");
-        assert!(what(&path).await.contains("cannot be used"));
+        assert!(what(&path).contains("cannot be used"));
         std::fs::write(&path, "").expect("a file");
-        assert!(what(&path).await.contains("is an empty file"));
+        assert!(what(&path).contains("is an empty file"));
         std::fs::write(&path, "x").expect("a file");
-        assert_eq!(what(&path).await, "");
-        assert!(what(Path::new("/dev/null")).await.contains("neither"));
+        assert_eq!(what(&path), "");
+        assert!(what(Path::new("/dev/null")).contains("neither"));
     }
 }

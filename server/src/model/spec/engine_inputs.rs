@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::Spec;
 use crate::model::{
     Adapter, DataType, Format, KvCache, ModelKind, Quantization, RequestedDevice, Source,
@@ -9,7 +11,7 @@ use crate::model::{
 
 /// What an engine is built from: what makes a worker, its prepared weights and what it was seen to need those of
 /// another engine once it differs.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[allow(missing_docs, reason = "the fields are those of Spec")]
 pub struct EngineInputs<'a> {
     pub source: &'a Source,

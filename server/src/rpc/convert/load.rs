@@ -5,8 +5,7 @@ use hangar_client::v1;
 use super::{duration, memory, pace, reason};
 use crate::{
     catalog::LearnedFacts,
-    lifecycle::FatalPrompt,
-    model::{LoadOutcome, LoadRecord},
+    model::{FatalPrompt, LoadOutcome, LoadRecord},
 };
 
 /// What earlier loads have taught.

@@ -63,6 +63,7 @@ pub(super) fn failed<const N: usize>(failure: Failure, metadata: [(&str, String)
         Reason::ModelUnloaded => (Code::Unavailable, ErrorReason::ModelUnloaded, false),
         Reason::ShuttingDown => (Code::Unavailable, ErrorReason::ShuttingDown, true),
         Reason::HubUnavailable => (Code::Unavailable, ErrorReason::HubUnavailable, true),
+        Reason::FilesUnavailable => (Code::Unavailable, ErrorReason::FilesUnavailable, true),
         Reason::HubDenied => (Code::PermissionDenied, ErrorReason::HubDenied, false),
         Reason::UnsupportedByModel => (
             Code::FailedPrecondition,

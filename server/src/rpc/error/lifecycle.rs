@@ -61,9 +61,9 @@ impl From<SourceError> for ApiError {
             SourceError::NotAllowed { .. } | SourceError::RepositoryNotAllowed { .. } => {
                 Self::SourceNotAllowed(error.to_string())
             }
-            SourceError::Unreadable { .. } | SourceError::NoModel { .. } => {
-                Self::Failed(error.into())
-            }
+            SourceError::Unreadable { .. }
+            | SourceError::NoModel { .. }
+            | SourceError::Unresponsive(_) => Self::Failed(error.into()),
         }
     }
 }

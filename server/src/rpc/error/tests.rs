@@ -160,6 +160,7 @@ fn every_failure_of_a_model_has_its_code_and_reason() {
             Reason::ModelUnloaded => (Code::Unavailable, "MODEL_UNLOADED"),
             Reason::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
             Reason::HubUnavailable => (Code::Unavailable, "HUB_UNAVAILABLE"),
+            Reason::FilesUnavailable => (Code::Unavailable, "FILES_UNAVAILABLE"),
             Reason::HubDenied => (Code::PermissionDenied, "HUB_DENIED"),
             Reason::UnsupportedByModel => (Code::FailedPrecondition, "UNSUPPORTED_BY_MODEL"),
             Reason::Internal => (Code::Internal, "INTERNAL"),
@@ -173,6 +174,7 @@ fn every_failure_of_a_model_has_its_code_and_reason() {
                 | Reason::DeviceMemoryHeld
                 | Reason::ShuttingDown
                 | Reason::HubUnavailable
+                | Reason::FilesUnavailable
         );
         assert_eq!(details.retry_info().is_some(), passing);
     }

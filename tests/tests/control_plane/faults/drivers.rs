@@ -2,10 +2,13 @@
 //! the next load starts afresh, and nobody else notices.
 
 use anyhow::{Context, Result};
-use hangar_client::v1::{
-    DesiredState, ErrorReason, ModelSpec,
-    ModelState::{self, Draining, Failed, Loading, Ready, Starting, Unloaded, Warming},
-    ModelStatus, RestartMode,
+use hangar_client::{
+    Refusal,
+    v1::{
+        DesiredState, ErrorReason, ModelSpec,
+        ModelState::{self, Draining, Failed, Loading, Ready, Starting, Unloaded, Warming},
+        ModelStatus, RestartMode,
+    },
 };
 use hangar_tests::{
     background::Background,
@@ -22,6 +25,21 @@ use tonic::Code;
 use super::{chunk, end};
 
 const MIB: u64 = 1 << 20;
+
+/// Makes sure that a load which ended INTERNAL says where its cause is, and what it left behind.
+#[track_caller]
+fn assert_says_what_is_left(refused: &Refusal, log: &str) {
+    let metadata = &refused.details().metadata;
+    let of = |key: &str| metadata.get(key).map(String::as_str).unwrap_or_default();
+    assert_eq!((of("model_id"), of("desired_state")), ("m", "LOADED"));
+    let id = of("error_id");
+    for word in [id, "stays registered", "UnloadModel", "DeleteModel"] {
+        assert!(refused.message().contains(word), "{word}: {refused}");
+    }
+    let cause = log.lines().find(|line| line.contains(id));
+    let cause = cause.unwrap_or_else(|| panic!("{id} is not logged"));
+    assert!(cause.contains("a fault of the server"), "{cause}");
+}
 
 async fn server(failpoints: &Failpoints) -> Result<TestServer> {
     TestServer::scripted()
@@ -104,11 +122,12 @@ async fn a_load_whose_task_panics_fails(
     let mut held = server.hold(state).await?;
     failpoints.panic(&format!("{task}.m"))?;
     assert_failed(&held.transitions.next().await?, held.pid);
-    refusal(
+    let refused = refusal(
         held.load.end().await?,
         Code::Internal,
         ErrorReason::Internal,
     );
+    assert_says_what_is_left(&refused, &server.log()?);
     held.gate.open()?;
     server.ready().await?;
     Ok(())

@@ -11,7 +11,7 @@ use hangar_tests::{
     http, processes,
     refusals::refusal,
     scripted::Script,
-    server::{DEADLINE, TestServer, spec},
+    server::{DEADLINE, TestServer, TestServerBuilder, spec},
 };
 use rstest::rstest;
 use tokio::time::timeout;
@@ -58,10 +58,15 @@ async fn a_task_that_blocks_ends_liveness_until_it_turns_again(#[case] point: &s
     Ok(())
 }
 
+#[rstest]
+#[case::with_all_processors(TestServer::scripted())]
+#[case::with_one_processor(TestServer::scripted().on_one_processor())]
 #[hangar_tests::test]
-async fn a_driver_that_blocks_fails_its_model_and_nothing_else() -> Result<()> {
+async fn a_driver_that_blocks_fails_its_model_and_nothing_else(
+    #[case] options: TestServerBuilder,
+) -> Result<()> {
     let failpoints = Failpoints::new()?;
-    let server = TestServer::scripted()
+    let server = options
         .script(&Script::gated())
         .failpoints(&failpoints)
         .time("--liveness-timeout", LIVENESS_TIMEOUT)

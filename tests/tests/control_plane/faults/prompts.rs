@@ -8,20 +8,28 @@ use hangar_client::v1::{
 };
 use hangar_tests::{
     background::Background,
+    installation::Installation,
     refusals::refusal,
-    scripted::{GenerateScript, Script},
+    scripted::{Gate, GenerateScript, Script},
     server::{TestServer, Transitions, restarting},
 };
 use tonic::Code;
 
-/// A READY model whose workers end with so many requests that they have not read.
-async fn server(requests: u32) -> Result<(TestServer, Transitions)> {
-    let script = Script::generating(GenerateScript {
+/// Workers that end with so many requests that they have not read.
+fn dying(requests: u32) -> Script {
+    Script::generating(GenerateScript {
         gate: Some("token".into()),
         die_with_requests: Some(requests),
         ..GenerateScript::default()
-    });
-    let server = TestServer::scripted().script(&script).start().await?;
+    })
+}
+
+/// A READY model whose workers end with so many requests that they have not read.
+async fn server(requests: u32) -> Result<(TestServer, Transitions)> {
+    let server = TestServer::scripted()
+        .script(&dying(requests))
+        .start()
+        .await?;
     let mut transitions = server.follow("m").await?;
     let spec = restarting(&server.directory, OnFailure, 5);
     server.client.load("m").spec(spec).wait().await?;
@@ -52,17 +60,18 @@ async fn end_with(
     Ok(server.info().await?.fatal_prompt)
 }
 
+fn known(tokens: u64, deaths: u32) -> Option<FatalPrompt> {
+    Some(FatalPrompt {
+        tokens,
+        reason: "WORKER_DIED".to_owned(),
+        deaths,
+    })
+}
+
 #[hangar_tests::test]
 async fn a_long_prompt_is_to_blame_for_the_second_end() -> Result<()> {
     let (server, mut transitions) = server(1).await?;
     let _gate = server.gate("token")?;
-    let known = |tokens, deaths| {
-        Some(FatalPrompt {
-            tokens,
-            reason: "WORKER_DIED".to_owned(),
-            deaths,
-        })
-    };
     let first = end_with(&server, &mut transitions, &[300]).await?;
     assert_eq!(first, known(300, 1));
     let second = end_with(&server, &mut transitions, &[400]).await?;
@@ -86,5 +95,39 @@ async fn no_prompt_is_to_blame_that_was_not_alone() -> Result<()> {
     }
     let status = server.info().await?.status.context("a status")?;
     assert_eq!(status.restarts, 2);
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn what_ended_workers_is_known_after_a_restart_of_the_server() -> Result<()> {
+    let installation = Installation::scripted()?;
+    let path = installation.model("m", &dying(1))?;
+    let _gate = Gate::new(&path, "token")?;
+    let server = installation.start().await?;
+    let spec = restarting(&path, OnFailure, 5);
+    server.client.load("m").spec(spec).wait().await?;
+    let mut transitions = server.follow("m").await?;
+    let first = end_with(&server, &mut transitions, &[300]).await?;
+    assert_eq!(first, known(300, 1));
+    server.terminate().await?;
+
+    let server = installation.start().await?;
+    assert_eq!(server.info().await?.fatal_prompt, known(300, 1));
+    let mut transitions = server.follow("m").await?;
+    transitions.until(Ready).await?;
+    let second = end_with(&server, &mut transitions, &[400]).await?;
+    assert_eq!(second, known(400, 2));
+    server.terminate().await?;
+
+    let server = installation.start().await?;
+    server.follow("m").await?.until(Ready).await?;
+    assert_eq!(server.info().await?.fatal_prompt, known(400, 2));
+    server.terminate().await?;
+
+    // Another model, as far as anybody knows.
+    std::fs::write(path.join("config.json"), "{}")?;
+    let server = installation.start().await?;
+    server.follow("m").await?.until(Ready).await?;
+    assert_eq!(server.info().await?.fatal_prompt, None);
     Ok(())
 }

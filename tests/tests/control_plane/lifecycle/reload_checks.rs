@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use hangar_client::{
     Refusal,
-    v1::{ErrorReason, ModelInfo, ModelSpec},
+    v1::{ErrorReason, LoadModelRequest, ModelInfo, ModelSpec, load_model_request},
 };
 use hangar_tests::{
     processes::children,
@@ -59,6 +59,42 @@ async fn files_that_have_become_unusable_are_refused_and_the_model_serves_on() -
     std::fs::write(&config, text)?;
     server.client.load("m").force_reload().wait().await?;
     assert_ne!(kept(&server.info().await?), kept(&before));
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn validate_only_looks_at_the_files_as_the_reload_would() -> Result<()> {
+    let server = TestServer::tiny().await?;
+    let before = server.info().await?;
+    let validate = async || {
+        let request = LoadModelRequest {
+            target: Some(load_model_request::Target::ModelId("m".into())),
+            force_reload: true,
+            validate_only: true,
+            ..LoadModelRequest::default()
+        };
+        server.stubs.load(request).await
+    };
+    assert!(validate().await?.loads.is_empty());
+    let config = server.fixtures.llama()?.join("config.json");
+    let text = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, "{")?;
+    let unusable = |refused| {
+        refusal(
+            refused,
+            Code::FailedPrecondition,
+            ErrorReason::ModelUnusable,
+        )
+    };
+    let foretold = unusable(validate().await.map(drop));
+    let refused = server.client.load("m").force_reload().send().await;
+    let refused = unusable(refused.map(drop));
+    assert_eq!(foretold.message(), refused.message());
+    assert_serves_on(&foretold);
+    std::fs::write(&config, text)?;
+    assert!(validate().await?.loads.is_empty());
+    assert_eq!(kept(&server.info().await?), kept(&before));
+    assert_eq!(children(server.pid())?.len(), 1);
     Ok(())
 }
 

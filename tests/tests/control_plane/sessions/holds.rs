@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hangar_client::{
     convert::to_proto_duration,
-    v1::{ErrorReason, LoadModelRequest, ModelSpec, ModelState, SuspendReason, load_model_request},
+    v1::{
+        ErrorReason, LoadModelRequest, ModelSpec, ModelState, Session, SuspendReason,
+        load_model_request,
+    },
 };
 use hangar_tests::{
-    processes,
+    background::Background,
+    failpoints::Failpoints,
+    info, processes,
     refusals::refusal,
     scripted::Script,
     server::TestServer,
@@ -118,5 +123,86 @@ async fn held_models_are_not_idle() -> Result<()> {
     assert_eq!(server.stubs.close(&held.session_id).await?, ["held"]);
     let status = watch.until("held", ModelState::Unloaded).await?;
     assert_eq!(status.suspend_reason(), SuspendReason::Unspecified);
+    Ok(())
+}
+
+/// A load of `model` for the session that is refused when it is ordered: the spec was changed since it was checked.
+async fn refused_load(
+    server: &TestServer,
+    failpoints: &Failpoints,
+    session: &Session,
+    model: &str,
+) -> Result<()> {
+    let spec = server.client.get_model(model).send().await?.spec;
+    let held = failpoints.hold(&format!("load-order.{model}"))?;
+    let stubs = server.stubs.clone();
+    let request = load_for(session, model, spec.context("a spec")?);
+    let load = Background::start(async move { stubs.load(request).await });
+    held.reached().await?;
+    let changed = server.client.edit_model(model).send(|model| {
+        model.spec.get_or_insert_default().priority += 1;
+    });
+    changed.await?.context("nothing was changed")?;
+    drop(held);
+    refusal(
+        load.end().await?,
+        Code::FailedPrecondition,
+        ErrorReason::SpecConflict,
+    );
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_refused_load_holds_nothing_and_unloads_nothing() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = TestServer::scripted()
+        .failpoints(&failpoints)
+        .start()
+        .await?;
+    let (_, spec) = server.script("on-demand", &Script::default())?;
+    let spec = ModelSpec {
+        load_on_demand: true,
+        ..spec
+    };
+    server.client.create_model("on-demand", spec).send().await?;
+    server
+        .client
+        .generate("on-demand")
+        .prompt("x")
+        .text()
+        .await?;
+    let worker = info::worker(&server.client, "on-demand").await?;
+
+    let session = session(&server).await?;
+    refused_load(&server, &failpoints, &session, "on-demand").await?;
+    let found = server.stubs.session(&session.session_id).await?;
+    assert!(found.model_ids.is_empty(), "{found:?}");
+    let info = server.stubs.info("on-demand").await?;
+    assert!(info.holders.is_empty());
+    let status = info.status.unwrap_or_default();
+    assert_eq!(
+        (status.state(), status.worker_pid),
+        (ModelState::Ready, worker)
+    );
+    assert!(server.stubs.close(&session.session_id).await?.is_empty());
+    assert!(processes::is_running(worker));
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_refused_load_takes_nothing_from_a_session_that_holds_the_model() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = TestServer::scripted()
+        .failpoints(&failpoints)
+        .start()
+        .await?;
+    let session = session(&server).await?;
+    let (_, spec) = server.script("held", &Script::default())?;
+    load(&server, &session, "held", spec).await?;
+    refused_load(&server, &failpoints, &session, "held").await?;
+    let info = server.stubs.info("held").await?;
+    assert_eq!(info.holders, [holder(&session)]);
+    assert_eq!(info.status.unwrap_or_default().state(), ModelState::Ready);
+    assert_eq!(server.stubs.close(&session.session_id).await?, ["held"]);
     Ok(())
 }

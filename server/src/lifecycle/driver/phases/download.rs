@@ -15,7 +15,7 @@ use crate::{
     download::{DownloadProgress, RepositorySnapshot},
     failpoint,
     lifecycle::context::Context,
-    model::{Failure, HubSource, ModelId, Source},
+    model::{Failure, HubSource, ModelId},
 };
 
 /// A download that is under way. Dropping it ends the download; what has come stays.
@@ -83,16 +83,11 @@ async fn fetch_files(
 ) {
     // Asked anew for each download: the server may have been started with another list since the model was
     // registered.
-    let source = Source::HuggingFace(source);
-    let located = context.roots.locate(&source).await;
-    let Source::HuggingFace(source) = &source else {
-        return;
-    };
-    if let Err(error) = located {
+    if let Err(error) = context.roots.check_hub(&source) {
         return send_event(&events, DownloadEvent::Failed(error.into())).await;
     }
     let progress = DownloadProgress::default();
-    let mut fetch = std::pin::pin!(context.downloads.fetch(source, &progress));
+    let mut fetch = std::pin::pin!(context.downloads.fetch(&source, &progress));
     let mut ticks = interval(PROGRESS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reported = None;
