@@ -79,37 +79,36 @@ mod tests {
         declared(layer.models.unwrap_or_default()).map_err(|error| error.to_string())
     }
 
+    const TABLES: &str = r#"
+        max_models = 7
+
+        [[models]]
+        id = "Qwen/Qwen3-0.6B"
+        aliases = ["chat", "Default"]
+        source = { path = "/models/qwen" }
+        kind = "text"
+        labels = { Team = "A", tier = "1" }
+        idle_timeout = "10m"
+        priority = -3
+        required = true
+        generation_defaults = { sampling = { temperature = 0.25 }, stop = ["</s>"] }
+        restart_policy = { mode = "always", initial_backoff = "2s" }
+        memory_hint = { host_bytes = 1073741824 }
+        adapters = [{ name = "a", path = "/models/a" }, { name = "b", demo = true }]
+        kv_cache = { memory_share = 0.25 }
+
+        [[models]]
+        id = "demo"
+        source = "demo"
+
+        [[models]]
+        id = "hub"
+        source = { hugging_face = { repository = "a/b" } }
+    "#;
+
     #[test]
     fn a_table_is_a_model_with_the_fields_of_a_spec() {
-        let models = read(
-            r#"
-            max_models = 7
-
-            [[models]]
-            id = "Qwen/Qwen3-0.6B"
-            aliases = ["chat", "Default"]
-            source = { path = "/models/qwen" }
-            kind = "text"
-            labels = { Team = "A", tier = "1" }
-            idle_timeout = "10m"
-            priority = -3
-            required = true
-            generation_defaults = { sampling = { temperature = 0.25 }, stop = ["</s>"] }
-            restart_policy = { mode = "always", initial_backoff = "2s" }
-            memory_hint = { host_bytes = 1073741824 }
-            adapters = [{ name = "a", path = "/models/a" }, { name = "b", demo = true }]
-            kv_cache = { memory_share = 0.25 }
-
-            [[models]]
-            id = "demo"
-            source = "demo"
-
-            [[models]]
-            id = "hub"
-            source = { hugging_face = { repository = "a/b" } }
-            "#,
-        )
-        .expect("good tables");
+        let models = read(TABLES).expect("good tables");
         let ids: Vec<_> = models.iter().map(|model| model.id.as_str()).collect();
         assert_eq!(ids, ["Qwen/Qwen3-0.6B", "demo", "hub"]);
         let first = &models[0];
