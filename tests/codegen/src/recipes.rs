@@ -20,11 +20,11 @@ fn fields(message: &str) -> Result<Vec<String>> {
     let (body, _) = body.split_once("\n}\n").context("its end")?;
     let mut fields = Vec::new();
     for line in body.lines().map(str::trim) {
-        match line.split_once(" = ") {
-            Some((field, _)) if !line.starts_with("//") && !line.starts_with("reserved") => {
-                fields.extend(field.split_whitespace().last().map(str::to_owned));
-            }
-            _ => {}
+        let is_field = !line.starts_with("//") && !line.starts_with("reserved");
+        if let Some((field, _)) = line.split_once(" = ")
+            && is_field
+        {
+            fields.extend(field.split_whitespace().last().map(str::to_owned));
         }
     }
     Ok(fields)

@@ -48,8 +48,8 @@ fn lock(line: &str) -> Option<&str> {
         .strip_prefix("struct ")
         .or_else(|| declared.strip_prefix("type "))
         .unwrap_or(declared);
-    let name = declared.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    name.into_iter().next().filter(|_| is_declared)
+    let mut words = declared.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.next().filter(|_| is_declared)
 }
 
 #[test]
