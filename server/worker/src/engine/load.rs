@@ -5,7 +5,6 @@
 //! network where they find none.
 
 mod adapters;
-mod compute_pool;
 mod embedding;
 mod engine_files;
 mod multimodal;
@@ -20,11 +19,9 @@ use std::{
 };
 
 use hangar_client::v1::{ModelKind, ModelMetadata};
-use mistralrs::core::{
-    MistralRs, MistralRsBuilder, ModelGenerationDefaults, Request, SchedulerConfig,
-};
+use mistralrs::core::{MistralRs, MistralRsBuilder, ModelGenerationDefaults, SchedulerConfig};
 use tokenizers::Tokenizer;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use self::{
@@ -73,8 +70,7 @@ pub(crate) async fn load(inspection: Inspection, stats: Arc<Stats>) -> Result<Bu
         .name("load".into())
         .stack_size(STACK)
         .spawn(move || {
-            let load = || compute_pool::apart(STACK, || build(&inspection, stats));
-            let result = catch_unwind(AssertUnwindSafe(load)).map(Result::flatten);
+            let result = catch_unwind(AssertUnwindSafe(|| build(&inspection, stats)));
             // Nobody waits any more only when the process is about to end.
             let _ = done.send(result.unwrap_or_else(|panic| Err(refused(&panic_message(&*panic)))));
         })
@@ -104,9 +100,6 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
         ..inspection.metadata.clone()
     };
     let runner = start(model, config)?;
-    if !inspection.placement.device.is_gpu() {
-        compute_pool::join(&sender(&runner)?);
-    }
     let scheduler = Scheduler::new(concurrency, blocks);
     let engine = facts.engine(inspection, runner, scheduler, stats)?;
     Ok(Built {
@@ -176,13 +169,6 @@ fn start(loaded: Loaded, scheduler: SchedulerConfig) -> Result<Arc<MistralRs>, F
     Ok(runtime.block_on(builder.build()))
 }
 
-/// The queue of an engine that has just started.
-fn sender(runner: &MistralRs) -> Result<mpsc::Sender<Request>, Failure> {
-    runner
-        .get_sender(None)
-        .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))
-}
-
 impl Facts {
     /// The engine of a model that `runner` runs.
     fn engine(
@@ -192,7 +178,9 @@ impl Facts {
         scheduler: Scheduler,
         stats: Arc<Stats>,
     ) -> Result<Engine, Failure> {
-        let sender = sender(&runner)?;
+        let sender = runner
+            .get_sender(None)
+            .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))?;
         let embedder = Embedder::of(inspection);
         let language = &inspection.language;
         let multimodal = inspection.multimodal.as_ref();
