@@ -13,6 +13,7 @@ mod ending;
 mod engine;
 mod failure;
 mod grammar;
+mod heap;
 mod inspect;
 mod kv_blocks;
 mod lifeline;

@@ -37,6 +37,7 @@ use crate::{
         load::{Built, load},
     },
     failure::{Failure, is_out_of_memory},
+    heap,
     inspect::Inspection,
     load_events::LoadEvents,
     prepared::Draft,
@@ -174,6 +175,8 @@ impl Inner {
             let _ = tokio::task::spawn_blocking(settle).await;
         }
         tracing::info!(?elapsed, "a first request was answered");
+        // What the load has left counts against nobody. It fails only when the process is about to end.
+        let _ = tokio::task::spawn_blocking(heap::give_back).await;
         // The load is called once, so the place is empty.
         let _ = self.engine.set(engine);
         Ok(EngineWarmed {
