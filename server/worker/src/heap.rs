@@ -1,6 +1,6 @@
 //! Memory that the allocator holds back for later use.
 //!
-//! glibc keeps what is freed below something that is not. A load and each long prompt leave a hundred MiB there, which
+//! glibc keeps what is freed below something that is not. A load and each long prompt leave tens of MiB there, which
 //! nobody else could use.
 
 /// Gives what is free back to the system. Blocks for some milliseconds; what is allocated next costs page faults.

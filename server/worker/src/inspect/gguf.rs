@@ -27,7 +27,7 @@ use super::{
     model_config::Shape,
     need::Need,
     placement::Placement,
-    spec::{check_kind_found, choose_context, uqff},
+    spec::{check_kind_found, choose_context, choose_dtype, uqff},
     tokenizer as tokenizer_json,
 };
 use crate::{device::TargetDevice, failure::Failure};
@@ -155,9 +155,8 @@ impl<'a> Model<'a> {
         device: TargetDevice,
     ) -> Result<Inspection, Failure> {
         let main_type = main_type(&self.header.tensors);
+        let dtype = choose_dtype(config.dtype(), &device, main_type == "F32");
         let context_length = choose_context(config.context_length, Some(self.context_length))?;
-        let in_f32 = self.need(DataType::F32, context_length);
-        let dtype = memory::dtype(config.dtype(), &device, main_type == "F32", &in_f32);
         let need = self.need(dtype, context_length);
         let placement = Placement::plan(config, device, &need, true)?;
         let context_length = placement.context(context_length);

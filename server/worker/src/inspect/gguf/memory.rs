@@ -1,15 +1,9 @@
-//! What a GGUF file's tensors take in the engine's memory, and the type of the numbers that are computed with them.
+//! What a GGUF file's tensors take in the engine's memory.
 //!
 //! The engine keeps quantized matrices as they are, and makes F32 of all else: vectors, matrices of F16 and BF16, and the
 //! embedding, which it keeps beside that where the file has no matrix of its own for the output.
 
-use hangar_client::v1::DataType;
-
 use super::header::Tensor;
-use crate::{
-    device::TargetDevice,
-    inspect::{need::Need, spec::choose_dtype},
-};
 
 /// Name of the embedding.
 pub(super) const EMBEDDING: &str = "token_embd.weight";
@@ -19,9 +13,6 @@ const OUTPUT: &str = "output.weight";
 
 /// Bytes of a number that is not quantized.
 const F32: u64 = 4;
-
-/// How much a cache in F32 may take beyond one in F16, whatever the model is.
-const CHEAP: u64 = 256 << 20;
 
 /// Bytes of all tensors in the engine's memory.
 pub(super) fn in_memory(tensors: &[Tensor]) -> u64 {
@@ -54,23 +45,9 @@ fn in_f32(tensor: &Tensor) -> u64 {
     tensor.elements.saturating_mul(F32)
 }
 
-/// The type that was asked for; else, on a CPU, F32, in which attention is computed several times as fast as in F16
-/// (docs/devices.md), unless the weights are stored otherwise and its cache would cost too much memory.
-pub(super) fn dtype(
-    asked: DataType,
-    device: &TargetDevice,
-    stored_as_f32: bool,
-    in_f32: &Need,
-) -> DataType {
-    let beyond_f16 = in_f32.cache() / 2;
-    let costs_little = beyond_f16 <= CHEAP.max(in_f32.weights / 4);
-    choose_dtype(asked, device, stored_as_f32 || costs_little)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::model_config::Shape;
 
     #[test]
     fn what_is_not_a_quantized_matrix_becomes_f32() {
@@ -85,29 +62,5 @@ mod tests {
         let untied: Vec<_> = tied.into_iter().chain([output]).collect();
         assert_eq!(in_memory(&untied), all + 340);
         assert_eq!(while_read(&untied), 340 + 340);
-    }
-
-    #[test]
-    fn a_cpu_computes_in_f32_where_the_cache_allows() {
-        let need = |context| Need {
-            weights: 4 << 30,
-            shape: Shape {
-                layers: 32,
-                kv_heads: 8,
-                head_size: 128,
-                ..Shape::default()
-            },
-            number: 4,
-            context,
-            ..Need::default()
-        };
-        let choose =
-            |asked, stored, context| dtype(asked, &TargetDevice::Cpu, stored, &need(context));
-        let chosen = |context| choose(DataType::Unspecified, false, context);
-        // A token takes 256 KiB, half of them beyond F16.
-        assert_eq!(chosen(8192), DataType::F32);
-        assert_eq!(chosen(8193), DataType::F16);
-        assert_eq!(choose(DataType::Unspecified, true, 8193), DataType::F32);
-        assert_eq!(choose(DataType::F16, true, 1), DataType::F16);
     }
 }
