@@ -7,7 +7,7 @@ use tracing::Span;
 
 use crate::{
     catalog::{CatalogEntry, LoadAttempt},
-    model::{Failure, LoadId, Status, SuspendCause},
+    model::{Failure, LoadId, ModelId, Status, SuspendCause},
 };
 
 /// What a driver is asked to do.
@@ -98,10 +98,20 @@ pub enum Verification {
     TimedOut,
 }
 
+/// A worker that a load is to replace, as it was found before the load was ordered.
+#[derive(Clone, Debug)]
+pub(super) struct Replacement {
+    /// The model that had it.
+    pub(super) model: ModelId,
+    /// The load that gave the model this worker; `None`: none served.
+    pub(super) load: Option<LoadId>,
+}
+
 /// What a driver is to do about a load.
 #[derive(Clone, Debug)]
 pub(super) struct LoadOrder {
-    pub(super) force: bool,
+    /// What serves is to go, so that the model is loaded anew.
+    pub(super) replaces: Option<Replacement>,
     pub(super) timeout: Duration,
     pub(super) may_evict: bool,
     /// What ended earlier workers may be tried again.
@@ -153,7 +163,7 @@ impl LoadOrder {
     /// A load that nobody but the server asks for.
     pub(super) fn by_the_server(timeout: Duration) -> Self {
         Self {
-            force: false,
+            replaces: None,
             timeout,
             may_evict: false,
             forgive: false,

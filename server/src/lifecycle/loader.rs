@@ -144,7 +144,7 @@ impl Loader {
                     self.context.note_desired(&id, true);
                 }
                 let order = LoadOrder {
-                    force: replacement.is_some_and(|due| self.replaces(&due, &entry)),
+                    replaces: replacement,
                     may_evict: options.may_evict,
                     forgive: true,
                     ..LoadOrder::by_the_server(options.timeout)

@@ -35,7 +35,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum WorkerReport {
     /// The files that it is about to read, where they can be watched.
-    Files(LoadedFiles),
+    Files(Option<LoadedFiles>),
     /// The process runs.
     Spawned {
         pid: u32,
@@ -196,9 +196,8 @@ async fn find_files(
         files = LoadedFiles::record(config, roots.file_systems(), limit) => files,
         () = signals.kill.cancelled() => return Err(never_started()),
     };
-    if let Some(files) = files.map_err(SourceError::Unresponsive)? {
-        report(reports, WorkerReport::Files(files)).await;
-    }
+    let files = files.map_err(SourceError::Unresponsive)?;
+    report(reports, WorkerReport::Files(files)).await;
     Ok(())
 }
 

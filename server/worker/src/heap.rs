@@ -1,7 +1,7 @@
 //! Memory that the allocator holds back for later use.
 //!
-//! glibc keeps what is freed below something that is not. A load and each long prompt leave tens of MiB there, which
-//! nobody else could use.
+//! glibc keeps what is freed below something that is not. A load leaves tens of MiB there, which nobody else
+//! could use.
 
 /// Gives what is free back to the system. Blocks for some milliseconds; what is allocated next costs page faults.
 pub(crate) fn give_back() {

@@ -9,10 +9,11 @@ use super::{ModelDriver, phases::Phase, spec::is_remote, timers::Timer};
 use crate::{
     catalog::{LoadAttempt, Note},
     lifecycle::command::{
-        DriverCommand, LoadCommand, LoadTicket, UnloadCommand, UnloadReport, Verification,
+        DriverCommand, LoadCommand, LoadTicket, Replacement, UnloadCommand, UnloadReport,
+        Verification,
     },
     model::{
-        Failure, LoadId, LoadOutcome, Reason, Stage,
+        Failure, LoadId, LoadOutcome, Reason, Spec, Stage,
         state::{Cause, Event, Load},
     },
 };
@@ -48,7 +49,13 @@ impl ModelDriver {
         self.panics = 0;
         let stage = self.state.stage();
         let another = !self.load.spec.builds_the_same_as(&entry.spec);
-        let reload = order.force && (stage == Stage::Ready || (another && stage.is_loading()));
+        let reload = order
+            .replaces
+            .as_ref()
+            .is_some_and(|replacement| match stage {
+                Stage::Ready => !self.was_replaced(replacement, &entry.spec),
+                stage => another && stage.is_loading(),
+            });
         let load = Load {
             attempt: order.crashed.as_ref().map_or(1, |attempt| attempt.number),
             remote: is_remote(&entry.spec),
@@ -87,6 +94,16 @@ impl ModelDriver {
         }
         // A caller that is gone does not end the load.
         let _ = reply.send(self.load_ticket(open.unwrap_or(id)));
+    }
+
+    /// Whether the worker that serves is newer than the one of `replacement`, and built from `spec`: equal reloads that come
+    /// together make one.
+    fn was_replaced(&self, replacement: &Replacement, spec: &Spec) -> bool {
+        let facts = self.model.facts();
+        let built = facts.built.as_ref();
+        let is_as_asked = built.is_some_and(|built| built.builds_the_same_as(spec));
+        let is_new = self.state.load().map(|load| &load.id) != replacement.load.as_ref();
+        replacement.model == *self.model.id() && is_new && is_as_asked
     }
 
     /// What the caller of a load gets: where the model stands, and how it hears of the end.

@@ -129,12 +129,14 @@ impl ModelDriver {
         }
     }
 
-    /// The worker is about to read `files`: what happened to prompts with others says nothing.
-    pub(super) fn files_found(&mut self, files: LoadedFiles) {
-        if self.load.prompts.read_from(files.digest()) {
+    /// The worker is about to read `files`, which are unknown where they cannot be looked at: what happened to prompts with
+    /// others says nothing.
+    pub(super) fn files_found(&mut self, files: Option<LoadedFiles>) {
+        let digest = files.as_ref().map(LoadedFiles::digest);
+        if self.load.prompts.read_from(digest.unwrap_or_default()) {
             self.keep_prompts();
         }
-        self.model.files.store(Some(Arc::new(files)));
+        self.model.files.store(files.map(Arc::new));
     }
 
     /// What is known of prompts now is shown, and written down.

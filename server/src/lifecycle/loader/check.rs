@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    super::source::SourceError, DEMO, LoadError, LoadOptions, Loader, Reload, reload::Replacement,
+    super::{command::Replacement, source::SourceError},
+    DEMO, LoadError, LoadOptions, Loader, Reload,
 };
 use crate::{
     catalog::{ModelOrigin, RegisterError},

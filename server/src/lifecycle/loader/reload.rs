@@ -1,17 +1,7 @@
-//! Whether a load replaces a worker that serves.
+//! Whether a load is to replace a worker that serves. The model's driver decides, when it comes to the order.
 
-use super::{LoadError, LoadOptions, Loader, Reload};
-use crate::{
-    catalog::CatalogEntry,
-    model::{Failure, LoadId, ModelId, Stage},
-};
-
-/// What a load found that may have to replace a worker, before it was ordered.
-#[derive(Debug)]
-pub(super) struct Replacement {
-    /// The load that gave the model the worker that is to go; `None`: none served.
-    worker: Option<LoadId>,
-}
+use super::{super::command::Replacement, LoadError, LoadOptions, Loader, Reload};
+use crate::model::{Failure, LoadId, ModelId, Stage};
 
 /// What is said of a model that is not loaded anew.
 const SERVES_ON: &str = "Nothing was changed, and the model serves on as it was loaded.";
@@ -28,36 +18,22 @@ impl Loader {
         options: &LoadOptions,
     ) -> Result<Option<Replacement>, LoadError> {
         // First of all: what is looked at afterwards is as new or newer.
-        let worker = self.worker_seen(name);
+        let load = self.load_seen(name);
         let due = match options.reload {
             Reload::Never => false,
-            Reload::IfOutdated => worker.is_some() && self.is_outdated(name).await,
+            Reload::IfOutdated => load.is_some() && self.is_outdated(name).await,
             Reload::Always => true,
         };
         if !due {
             return Ok(None);
         }
         self.check_reload(name, options).await?;
-        Ok(Some(Replacement { worker }))
-    }
-
-    /// Whether the load of `entry` that is ordered now does so anew where the model is READY. Under the desired-state lock, so
-    /// that equal reloads which come together make one: a worker that began since `replacement` was planned is what was asked
-    /// for, if it was built from the spec of `entry`.
-    pub(super) fn replaces(&self, replacement: &Replacement, entry: &CatalogEntry) -> bool {
-        let Some(model) = self.context.model(&entry.id) else {
-            return true;
-        };
-        let status = model.status();
-        let facts = model.facts();
-        let built = facts.built.as_ref();
-        let as_asked = built.is_some_and(|built| built.builds_the_same_as(&entry.spec));
-        let is_new = status.stage == Stage::Ready && status.load_id != replacement.worker;
-        !(is_new && as_asked)
+        let model = self.context.catalog.resolve(name);
+        Ok(Some(Replacement { model, load }))
     }
 
     /// The load that gave the model `name` its worker, where one serves.
-    fn worker_seen(&self, name: &ModelId) -> Option<LoadId> {
+    fn load_seen(&self, name: &ModelId) -> Option<LoadId> {
         let status = self.context.tracked(name)?.status();
         let serves = status.stage == Stage::Ready;
         status.load_id.clone().filter(|_| serves)

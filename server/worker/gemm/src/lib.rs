@@ -157,16 +157,13 @@ impl<T: Copy + Send + Sync + 'static> Product<T> {
             // SAFETY: as the caller has to see to.
             return unsafe { self.run(parallelism) };
         }
-        let rows = self.m.div_ceil(parts);
+        // None has fewer than `ROWS`.
+        let first = |part: usize| part * self.m / parts;
         let part = |number: usize| {
-            let first = number * rows;
+            let (first, end) = (first(number), first(number + 1));
             // SAFETY: these rows are within those of the whole, and no other part's.
-            unsafe {
-                self.rows(first, rows.min(self.m - first))
-                    .run(Parallelism::None)
-            }
+            unsafe { self.rows(first, end - first).run(Parallelism::None) }
         };
-        let parts = self.m.div_ceil(rows);
         (0..parts).into_par_iter().with_max_len(1).for_each(part);
     }
 
@@ -291,7 +288,14 @@ mod tests {
 
     #[test]
     fn a_product_is_the_same_to_the_bit_on_any_number_of_threads() {
-        for (n, k) in [(1, 64), (575, 1024), (576, 1024), (4099, 260), (3001, 1031)] {
+        for (n, k) in [
+            (1, 64),
+            (575, 1024),
+            (576, 1024),
+            (4099, 260),
+            (3001, 1031),
+            (17_408, 64),
+        ] {
             let vector: Vec<f32> = numbers(k).collect();
             let matrix: Vec<f32> = numbers(k * n).collect();
             let alone = times(&vector, &matrix, 0.0, 1.0, Parallelism::None);
@@ -299,7 +303,7 @@ mod tests {
             let (vector16, matrix16): (Vec<f16>, Vec<f16>) = (half(&vector), half(&matrix));
             let zero = f16::ZERO;
             let alone16 = times(&vector16, &matrix16, zero, f16::ONE, Parallelism::None);
-            for threads in [0, 2, 3, 16] {
+            for threads in [0, 2, 3, 16, 64] {
                 let parallelism = Parallelism::Rayon(threads);
                 assert_eq!(times(&vector, &matrix, 0.0, 1.0, parallelism), alone);
                 assert_eq!(

@@ -37,16 +37,12 @@ use crate::{
         several::Several,
         tap::{EmittedSteps, PromptRest, TokenStep, TokenTap},
     },
-    heap,
     stats::InFlight,
     status,
 };
 
 /// What the engine may write beyond one response a token.
 const SPARE_RESPONSES: usize = 16;
-
-/// Tokens of a prompt that leaves memory behind which is worth giving back.
-const LONG_PROMPT: u32 = 256;
 
 /// How long an engine that broke off an answer has to be seen dead.
 const DEATH_TIMEOUT: Duration = Duration::from_millis(500);
@@ -263,19 +259,12 @@ impl RunningRequest {
         let (tokens, took) = answer.generated();
         engine.stats.generated(tokens, took);
         let span = tracing::Span::current();
-        let prompt_tokens = answer.prompt_tokens();
-        span.record("gen_ai.usage.input_tokens", prompt_tokens);
+        span.record("gen_ai.usage.input_tokens", answer.prompt_tokens());
         span.record("gen_ai.usage.output_tokens", answer.completion_tokens());
         // A slow caller does not keep the permit.
         engine.run_to_its_end(async move { deliver(&mut answer, end, caller).await });
         wait_for_release(&engine, responses, released).await;
         drop(in_flight);
-        if prompt_tokens >= LONG_PROMPT {
-            // The next request does not wait for it.
-            engine.run_to_its_end(async {
-                let _ = tokio::task::spawn_blocking(heap::give_back).await;
-            });
-        }
     }
 
     /// Follows the engine to the end of the answer, giving the caller what it takes.
