@@ -48,7 +48,6 @@ impl ModelDriver {
         } = command;
         self.panics = 0;
         let stage = self.state.stage();
-        let another = !self.load.spec.builds_the_same_as(&entry.spec);
         let reload = order
             .replaces
             .as_ref()
@@ -94,6 +93,14 @@ impl ModelDriver {
         }
         // A caller that is gone does not end the load.
         let _ = reply.send(self.load_ticket(open.unwrap_or(id)));
+    }
+
+    /// Whether a load that found `replacement` begins anew from `spec`.
+    fn is_reload(&self, replacement: &Replacement, spec: &Spec) -> bool {
+        match self.state.stage() {
+            Stage::Ready => !self.was_replaced(replacement, spec),
+            stage => stage.is_loading() && !self.load.spec.builds_the_same_as(spec),
+        }
     }
 
     /// Whether the worker that serves is newer than the one of `replacement`, and built from `spec`: equal reloads that come
