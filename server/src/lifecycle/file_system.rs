@@ -1,12 +1,14 @@
 //! Looks at model files, each on a thread of its own, as a file system that hangs never ends one.
 //!
-//! Invariant: below one model root at most [`PLACES`] looks of a kind are under way, those that nobody waits for any more
-//! included. So a file system that hangs takes a few threads, however often it is asked, and none from other roots.
+//! Invariant: of each kind at most one look at a path is under way, and at most [`PLACES`] below one model root, those
+//! that nobody waits for any more included. So what hangs takes one thread, however often it is asked, and a file system
+//! all of which hangs takes a few, and none from other roots.
 
 use std::{
+    collections::HashMap,
     panic::resume_unwind,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -35,13 +37,24 @@ struct Root {
     looks: Looks,
 }
 
-/// Places for looks of each kind.
-#[derive(Debug)]
+/// Those of each kind.
+#[derive(Debug, Default)]
 struct Looks {
-    checks: Arc<Semaphore>,
-    loads: Arc<Semaphore>,
-    comparisons: Arc<Semaphore>,
+    checks: LooksOfAKind,
+    loads: LooksOfAKind,
+    comparisons: LooksOfAKind,
 }
+
+/// Places for looks of one kind.
+#[derive(Debug)]
+struct LooksOfAKind {
+    all: Arc<Semaphore>,
+    /// The one at each path, for as long as somebody has it or waits for it.
+    paths: Mutex<HashMap<PathBuf, Weak<Semaphore>>>,
+}
+
+/// What a look needs to be under way.
+type Place = [OwnedSemaphorePermit; 2];
 
 /// What a look is for.
 #[derive(Clone, Copy, Debug)]
@@ -91,10 +104,8 @@ impl FileSystems {
         limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unresponsive> {
-        let places = self.places(look, path);
         let looking = async {
-            // They are never closed.
-            let place = places.acquire_owned().await.ok();
+            let place = self.looks(look, path).place(path).await;
             begin(look, path, place, work).await
         };
         match timeout(limit, looking).await.map(or_unwind) {
@@ -113,30 +124,53 @@ impl FileSystems {
         path: &Path,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<JoinHandle<T>> {
-        let place = self.places(look, path).try_acquire_owned().ok()?;
+        let place = self.looks(look, path).try_place(path)?;
         Some(begin(look, path, Some(place), work))
     }
 
-    fn places(&self, look: Look, path: &Path) -> Arc<Semaphore> {
+    fn looks(&self, look: Look, path: &Path) -> &LooksOfAKind {
         let lies_below = |root: &&Root| root.paths.iter().any(|root| path.starts_with(root));
         let root = self.0.roots.iter().find(lies_below);
         let looks = root.map_or(&self.0.others, |root| &root.looks);
-        let places = match look {
+        match look {
             Look::Check => &looks.checks,
             Look::Load => &looks.loads,
             Look::Compare => &looks.comparisons,
-        };
-        places.clone()
+        }
     }
 }
 
-impl Default for Looks {
+impl LooksOfAKind {
+    /// Waits for a place at `path`. `None`: never, as they are not closed.
+    async fn place(&self, path: &Path) -> Option<Place> {
+        // Its own first: who waits for what hangs keeps no place from others.
+        let own = self.own(path).acquire_owned().await.ok()?;
+        Some([own, self.all.clone().acquire_owned().await.ok()?])
+    }
+
+    fn try_place(&self, path: &Path) -> Option<Place> {
+        let own = self.own(path).try_acquire_owned().ok()?;
+        Some([own, self.all.clone().try_acquire_owned().ok()?])
+    }
+
+    /// The one place at `path`.
+    fn own(&self, path: &Path) -> Arc<Semaphore> {
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = paths.get(path).and_then(Weak::upgrade) {
+            return own;
+        }
+        paths.retain(|_, own| own.strong_count() > 0);
+        let own = Arc::new(Semaphore::new(1));
+        paths.insert(path.to_owned(), Arc::downgrade(&own));
+        own
+    }
+}
+
+impl Default for LooksOfAKind {
     fn default() -> Self {
-        let places = || Arc::new(Semaphore::new(PLACES));
         Self {
-            checks: places(),
-            loads: places(),
-            comparisons: places(),
+            all: Arc::new(Semaphore::new(PLACES)),
+            paths: Mutex::default(),
         }
     }
 }
@@ -155,7 +189,7 @@ impl Look {
 fn begin<T: Send + 'static>(
     look: Look,
     path: &Path,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
     let name = path
@@ -230,18 +264,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_that_nobody_waits_for_keeps_its_place() {
+    async fn a_path_that_hangs_takes_one_thread_and_none_from_its_root() {
         let systems = file_systems();
         let mut hung = Vec::new();
-        for _ in 0..PLACES {
+        for _ in 0..2 * PLACES {
             let (hold, held) = sync_channel::<()>(0);
             hung.push(hold);
             let work = move || {
                 let _ = held.recv();
             };
+            // That nobody waits for it does not end it.
             let given_up = systems.look(Look::Check, "/a/m".as_ref(), AT_ONCE, work);
-            assert!(given_up.await.is_err());
+            assert_eq!(given_up.await.map_err(|hung| hung.path), Err("/a/m".into()));
         }
         assert!(hang(&systems, "/a/m").is_none());
+        let neighbours = (1..PLACES).map_while(|n| hang(&systems, &format!("/a/{n}")));
+        assert_eq!(neighbours.collect::<Vec<_>>().len(), PLACES - 1);
+        drop(hung);
+        let found = systems.look(Look::Check, "/a/m".as_ref(), EVER, || 1);
+        assert_eq!(found.await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn paths_are_forgotten_that_nobody_looks_at() {
+        let systems = file_systems();
+        for n in 0..100 {
+            let path = format!("/a/{n}");
+            let found = systems.look(Look::Check, path.as_ref(), EVER, || 1);
+            assert_eq!(found.await, Ok(1));
+        }
+        let looks = systems.looks(Look::Check, "/a".as_ref());
+        let known = looks.paths.lock().expect("no panic").len();
+        assert!(known <= PLACES + 1, "{known}");
     }
 }
