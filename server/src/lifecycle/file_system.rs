@@ -1,19 +1,21 @@
 //! Looks at model files, each on a thread of its own, as a file system that hangs never ends one.
 //!
-//! Invariant: below one model root at most [`PLACES`] looks of a kind are under way, those that nobody waits for any more
-//! included. So a file system that hangs takes a few threads, however often it is asked, and none from other roots.
+//! Invariant: of each kind at most one look at a path is under way, and at most [`PLACES`] below one model root, those
+//! that nobody waits for any more included. So what hangs takes one thread, however often it is asked, and a file system
+//! all of which hangs takes a few, and none from other roots.
 
 use std::{
+    collections::HashMap,
     panic::resume_unwind,
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::{self, Component, Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinHandle, spawn_blocking},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use crate::failpoint;
@@ -28,20 +30,31 @@ struct Places {
     others: Looks,
 }
 
-/// A model root, as it was given and with all links resolved.
+/// A model root, as it was given and with all links resolved, both plain.
 #[derive(Debug)]
 struct Root {
     paths: [PathBuf; 2],
     looks: Looks,
 }
 
-/// Places for looks of each kind.
-#[derive(Debug)]
+/// Those of each kind.
+#[derive(Debug, Default)]
 struct Looks {
-    checks: Arc<Semaphore>,
-    loads: Arc<Semaphore>,
-    comparisons: Arc<Semaphore>,
+    checks: LooksOfAKind,
+    loads: LooksOfAKind,
+    comparisons: LooksOfAKind,
 }
+
+/// Places for looks of one kind.
+#[derive(Debug)]
+struct LooksOfAKind {
+    all: Arc<Semaphore>,
+    /// The one at each path, for as long as somebody has it or waits for it.
+    paths: Mutex<HashMap<PathBuf, Weak<Semaphore>>>,
+}
+
+/// What a look needs to be under way.
+type Place = [OwnedSemaphorePermit; 2];
 
 /// What a look is for.
 #[derive(Clone, Copy, Debug)]
@@ -54,12 +67,19 @@ pub(super) enum Look {
     Compare,
 }
 
+/// How long several looks are waited for together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TimeLimit {
+    time: Duration,
+    end: Instant,
+}
+
 /// A file system that did not answer in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unresponsive {
     /// Where it was looked at.
     pub path: PathBuf,
-    /// How long its answer was waited for.
+    /// How long it was waited for, with all that was looked at before.
     pub waited: Duration,
 }
 
@@ -69,8 +89,8 @@ const PLACES: usize = 8;
 impl FileSystems {
     /// Those of `roots`, each as it was given and with all links resolved.
     pub(super) fn of(roots: impl IntoIterator<Item = [PathBuf; 2]>) -> Self {
-        let root = |paths| Root {
-            paths,
+        let root = |paths: [PathBuf; 2]| Root {
+            paths: paths.map(|path| plain(&path)),
             looks: Looks::default(),
         };
         Self(Arc::new(Places {
@@ -79,7 +99,7 @@ impl FileSystems {
         }))
     }
 
-    /// What `work`, which looks at what is at `path`, comes to. It goes on when nobody waits for it any more.
+    /// What `work`, which looks at what is at `path` and nowhere else, comes to. It goes on when nobody waits for it any more.
     ///
     /// # Errors
     ///
@@ -88,56 +108,77 @@ impl FileSystems {
         &self,
         look: Look,
         path: &Path,
-        limit: Duration,
+        limit: TimeLimit,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unresponsive> {
-        let places = self.places(look, path);
         let looking = async {
-            // They are never closed.
-            let place = places.acquire_owned().await.ok();
+            let plain = plain(path);
+            let place = self.looks(look, &plain).place(&plain).await;
             begin(look, path, place, work).await
         };
-        match timeout(limit, looking).await.map(or_unwind) {
+        match timeout_at(limit.end, looking).await.map(or_unwind) {
             Ok(Some(found)) => Ok(found),
             Ok(None) | Err(_) => Err(Unresponsive {
                 path: path.to_owned(),
-                waited: limit,
+                waited: limit.time,
             }),
         }
     }
 
-    /// Begins `work` as [`Self::look`] does, if there is a place for it now.
-    pub(super) fn try_look<T: Send + 'static>(
-        &self,
-        look: Look,
-        path: &Path,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<JoinHandle<T>> {
-        let place = self.places(look, path).try_acquire_owned().ok()?;
-        Some(begin(look, path, Some(place), work))
-    }
-
-    fn places(&self, look: Look, path: &Path) -> Arc<Semaphore> {
-        let lies_below = |root: &&Root| root.paths.iter().any(|root| path.starts_with(root));
-        let root = self.0.roots.iter().find(lies_below);
-        let looks = root.map_or(&self.0.others, |root| &root.looks);
-        let places = match look {
+    /// Those of the innermost root that `path`, which is plain, lies below.
+    fn looks(&self, look: Look, path: &Path) -> &LooksOfAKind {
+        let depth = |root: &Root| {
+            let above = root.paths.iter().filter(|root| path.starts_with(root));
+            above.map(|root| root.components().count()).max()
+        };
+        let roots = self.0.roots.iter();
+        let innermost = roots
+            .filter_map(|root| Some((depth(root)?, root)))
+            .max_by_key(|(depth, _)| *depth);
+        let looks = innermost.map_or(&self.0.others, |(_, root)| &root.looks);
+        match look {
             Look::Check => &looks.checks,
             Look::Load => &looks.loads,
             Look::Compare => &looks.comparisons,
-        };
-        places.clone()
+        }
     }
 }
 
-impl Default for Looks {
-    fn default() -> Self {
-        let places = || Arc::new(Semaphore::new(PLACES));
-        Self {
-            checks: places(),
-            loads: places(),
-            comparisons: places(),
+impl LooksOfAKind {
+    /// Waits for a place at `path`. `None`: never, as they are not closed.
+    async fn place(&self, path: &Path) -> Option<Place> {
+        // Its own first: who waits for what hangs keeps no place from others.
+        let own = self.own(path).acquire_owned().await.ok()?;
+        Some([own, self.all.clone().acquire_owned().await.ok()?])
+    }
+
+    /// The one place at `path`.
+    fn own(&self, path: &Path) -> Arc<Semaphore> {
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = paths.get(path).and_then(Weak::upgrade) {
+            return own;
         }
+        paths.retain(|_, own| own.strong_count() > 0);
+        let own = Arc::new(Semaphore::new(1));
+        paths.insert(path.to_owned(), Arc::downgrade(&own));
+        own
+    }
+}
+
+impl Default for LooksOfAKind {
+    fn default() -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(PLACES)),
+            paths: Mutex::default(),
+        }
+    }
+}
+
+impl TimeLimit {
+    /// From now on.
+    pub(super) fn new(time: Duration) -> Self {
+        let end = Instant::now() + time;
+        Self { time, end }
     }
 }
 
@@ -152,10 +193,27 @@ impl Look {
     }
 }
 
+/// `path` from `/` on, with each `..` carried out on its name: where a link leads elsewhere, that is not seen, as nothing may be
+/// looked at.
+fn plain(path: &Path) -> PathBuf {
+    // It fails only for an empty path, or without a current directory.
+    let path = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
 fn begin<T: Send + 'static>(
     look: Look,
     path: &Path,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
     let name = path
@@ -186,62 +244,107 @@ mod tests {
     const AT_ONCE: Duration = Duration::ZERO;
     const EVER: Duration = Duration::from_secs(3600);
 
-    fn file_systems() -> FileSystems {
-        let root = |path: &str| [PathBuf::from(path), PathBuf::from(path)];
-        FileSystems::of([root("/a"), root("/b")])
+    fn file_systems(roots: &[&str]) -> FileSystems {
+        let root = |path: &&str| [PathBuf::from(path), PathBuf::from(path)];
+        FileSystems::of(roots.iter().map(root))
     }
 
-    /// A look that hangs until what is given is dropped.
-    fn hang(systems: &FileSystems, path: &str) -> Option<SyncSender<()>> {
+    async fn check(systems: &FileSystems, path: &str, limit: Duration) -> Result<(), Unresponsive> {
+        let limit = TimeLimit::new(limit);
+        systems.look(Look::Check, path.as_ref(), limit, || ()).await
+    }
+
+    /// Begins a check that hangs until what is given is dropped, and waits for it no longer.
+    async fn hang(systems: &FileSystems, path: &str) -> SyncSender<()> {
         let (hold, held) = sync_channel::<()>(0);
-        let hung = systems.try_look(Look::Check, path.as_ref(), move || {
+        let work = move || {
             let _ = held.recv();
-        });
-        hung.map(|_| hold)
+        };
+        let given_up = systems.look(Look::Check, path.as_ref(), TimeLimit::new(AT_ONCE), work);
+        let expected = Unresponsive {
+            path: path.into(),
+            waited: AT_ONCE,
+        };
+        assert_eq!(given_up.await, Err(expected));
+        hold
+    }
+
+    async fn hang_everywhere(systems: &FileSystems, directory: &str) -> Vec<SyncSender<()>> {
+        let mut hung = Vec::new();
+        for n in 0..PLACES {
+            hung.push(hang(systems, &format!("{directory}/{n}")).await);
+        }
+        hung
     }
 
     #[tokio::test]
     async fn a_root_that_hangs_takes_a_few_threads_and_none_of_others() {
-        let systems = file_systems();
-        let hung: Vec<_> = (0..PLACES)
-            .map_while(|n| hang(&systems, &format!("/a/{n}")))
-            .collect();
-        assert_eq!(hung.len(), PLACES);
-        assert!(hang(&systems, "/a/one-more").is_none());
-        let one_more: &Path = "/a/one-more".as_ref();
-        let refused = systems.look(Look::Check, one_more, AT_ONCE, || ()).await;
-        let expected = Unresponsive {
-            path: one_more.to_owned(),
-            waited: AT_ONCE,
-        };
-        assert_eq!(refused, Err(expected));
+        let systems = file_systems(&["/a", "/b"]);
+        let hung = hang_everywhere(&systems, "/a").await;
+        assert!(check(&systems, "/a/one-more", AT_ONCE).await.is_err());
+        let places = systems.looks(Look::Check, "/a".as_ref()).all.clone();
+        assert_eq!(places.available_permits(), 0);
         for (look, path) in [
             (Look::Load, "/a/m"),
             (Look::Compare, "/a/m"),
             (Look::Check, "/b/m"),
             (Look::Check, "/elsewhere/m"),
         ] {
-            let found = systems.look(look, path.as_ref(), EVER, || 1).await;
+            let limit = TimeLimit::new(EVER);
+            let found = systems.look(look, path.as_ref(), limit, || 1).await;
             assert_eq!(found, Ok(1), "{look:?} {path}");
         }
         drop(hung);
-        let found = systems.look(Look::Check, one_more, EVER, || 1).await;
-        assert_eq!(found, Ok(1));
+        assert!(check(&systems, "/a/one-more", EVER).await.is_ok());
     }
 
     #[tokio::test]
-    async fn a_look_that_nobody_waits_for_keeps_its_place() {
-        let systems = file_systems();
+    async fn a_path_that_hangs_takes_one_thread_and_none_from_its_root() {
+        let systems = file_systems(&["/a"]);
         let mut hung = Vec::new();
-        for _ in 0..PLACES {
-            let (hold, held) = sync_channel::<()>(0);
-            hung.push(hold);
-            let work = move || {
-                let _ = held.recv();
-            };
-            let given_up = systems.look(Look::Check, "/a/m".as_ref(), AT_ONCE, work);
-            assert!(given_up.await.is_err());
+        for n in 0..2 * PLACES {
+            let same = ["/a/m", "/a/./n/../m"][n % 2];
+            hung.push(hang(&systems, same).await);
         }
-        assert!(hang(&systems, "/a/m").is_none());
+        let places = systems.looks(Look::Check, "/a".as_ref()).all.clone();
+        assert_eq!(places.available_permits(), PLACES - 1);
+        assert!(check(&systems, "/a/n", EVER).await.is_ok());
+        drop(hung);
+        assert!(check(&systems, "/a/m", EVER).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_look_is_one_of_the_innermost_root() {
+        let roots = ["/a", "/a/b", "/a/b/c/../d"];
+        let hung = ["/a", "/a/b", "/a/b/../b", "/a/b/d", "/a/b/d/../../b/c"];
+        let innermost = ["/a", "/a/b", "/a/b", "/a/b/d", "/a/b"];
+        let neighbours = [("/a", "/a/m"), ("/a/b", "/a/b/m"), ("/a/b/d", "/a/b/d/m")];
+        for reversed in [false, true] {
+            let mut roots = roots;
+            if reversed {
+                roots.reverse();
+            }
+            for (directory, innermost) in hung.iter().zip(innermost) {
+                let systems = file_systems(&roots);
+                let _hung = hang_everywhere(&systems, directory).await;
+                for (root, path) in neighbours {
+                    let places = &systems.looks(Look::Check, path.as_ref()).all;
+                    let taken = places.available_permits() == 0;
+                    assert_eq!(taken, root == innermost, "{directory} {path}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn paths_are_forgotten_that_nobody_looks_at() {
+        let systems = file_systems(&["/a"]);
+        for n in 0..100 {
+            let path = format!("/a/{n}");
+            assert!(check(&systems, &path, EVER).await.is_ok());
+        }
+        let looks = systems.looks(Look::Check, "/a".as_ref());
+        let known = looks.paths.lock().expect("no panic").len();
+        assert!(known <= PLACES + 1, "{known}");
     }
 }

@@ -1,8 +1,7 @@
 //! Whether the files of a loaded model are still those that it was loaded from.
 //!
 //! They are told by their names, sizes, times and inodes; nothing is opened. A file system that hangs holds up
-//! a thread and nobody else: a driver has one look at a time, and who asks for a look of his own waits for a bounded
-//! time.
+//! a thread and nobody else: a driver has one look at a time, and everybody waits for a bounded time.
 
 use std::{
     collections::BTreeMap,
@@ -14,9 +13,9 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{task::JoinSet, time::Instant};
 
-use super::file_system::{FileSystems, Look, Unresponsive};
+use super::file_system::{FileSystems, Look, TimeLimit, Unresponsive};
 use crate::{
     model::{Adapter, Source},
     worker::{ModelFiles, WorkerConfig},
@@ -34,7 +33,8 @@ pub(super) struct LoadedFiles {
 /// The driver's eye on the files of its model.
 #[derive(Debug, Default)]
 pub(super) struct FileWatch {
-    comparison: Option<JoinHandle<Option<FilesChange>>>,
+    /// One at most.
+    comparisons: JoinSet<Option<FilesChange>>,
     last: Option<Instant>,
 }
 
@@ -58,6 +58,9 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// How long somebody waits who asks for a look of his own.
 const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a driver waits, which has time: a file system may be slow.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// More files than a model has.
 const MAX_FILES: usize = 10_000;
 
@@ -74,7 +77,7 @@ impl LoadedFiles {
     pub(super) async fn record(
         config: &WorkerConfig,
         file_systems: &FileSystems,
-        limit: Duration,
+        limit: TimeLimit,
     ) -> Result<Option<Self>, Unresponsive> {
         let spec = &config.spec;
         let given = match (&spec.source, &config.files) {
@@ -90,19 +93,13 @@ impl LoadedFiles {
             .chain(beside)
             .map(Path::to_path_buf)
             .collect();
-        let Some(place) = places.first().cloned() else {
-            return Ok(None);
-        };
-        let systems = file_systems.clone();
-        let record = move || {
-            let marks = read(&places).ok()?;
-            (!marks.is_empty()).then_some(Self {
-                places,
-                marks,
-                file_systems: systems,
-            })
-        };
-        file_systems.look(Look::Load, &place, limit, record).await
+        let marks = look(file_systems, Look::Load, &places, limit).await?;
+        let marks = marks.filter(|marks| !marks.is_empty());
+        Ok(marks.map(|marks| Self {
+            places,
+            marks,
+            file_systems: file_systems.clone(),
+        }))
     }
 
     /// A digest that other files do not have: of their names, sizes and times. Not of inodes, which a volume that is mounted
@@ -118,28 +115,16 @@ impl LoadedFiles {
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Looks whether they have changed; `None` where that cannot be told. Blocks.
-    fn compare(&self) -> Option<FilesChange> {
-        read(&self.places)
-            .ok()
-            .map(|now| difference(&self.marks, &now))
+    /// Looks whether they have changed; `None` where that cannot be told within `limit`.
+    async fn compare(&self, limit: Duration) -> Option<FilesChange> {
+        let limit = TimeLimit::new(limit);
+        let now = look(&self.file_systems, Look::Compare, &self.places, limit).await;
+        now.ok()?.map(|now| difference(&self.marks, &now))
     }
 
-    /// As [`Self::compare`], on a thread of its own and for a bounded time.
-    pub(super) async fn change(self: Arc<Self>) -> FilesChange {
-        let place = self.places.first()?.clone();
-        let systems = self.file_systems.clone();
-        let compare = move || self.compare();
-        let limit = FILE_SYSTEM_TIMEOUT;
-        let compared = systems.look(Look::Compare, &place, limit, compare).await;
-        compared.ok()??
-    }
-
-    /// As [`Self::compare`], on a thread of its own. `None`: too many hang where it is.
-    fn begin(self: Arc<Self>) -> Option<JoinHandle<Option<FilesChange>>> {
-        let place = self.places.first()?.clone();
-        let systems = self.file_systems.clone();
-        systems.try_look(Look::Compare, &place, move || self.compare())
+    /// Whether they have changed, as far as that can be told within a short time.
+    pub(super) async fn change(&self) -> FilesChange {
+        self.compare(FILE_SYSTEM_TIMEOUT).await?
     }
 }
 
@@ -147,34 +132,50 @@ impl FileWatch {
     /// Begins to look at `loaded`, unless it is looking or did just before.
     pub(super) fn check(&mut self, loaded: Option<Arc<LoadedFiles>>) {
         let due = self.last.is_none_or(|last| last.elapsed() >= INTERVAL);
-        if let Some(loaded) = loaded.filter(|_| due && self.comparison.is_none()) {
+        if let Some(loaded) = loaded.filter(|_| due && self.comparisons.is_empty()) {
             self.last = Some(Instant::now());
-            self.comparison = loaded.begin();
+            self.comparisons
+                .spawn(async move { loaded.compare(WATCH_TIMEOUT).await });
         }
     }
 
     /// What the look that is under way has seen; `None`: nothing can be told. Safe to cancel; waits for ever
     /// when there is none.
     pub(super) async fn seen(&mut self) -> Option<FilesChange> {
-        let Some(comparison) = &mut self.comparison else {
-            return std::future::pending().await;
-        };
-        let seen = comparison.await;
-        self.comparison = None;
-        seen.ok().flatten()
+        match self.comparisons.join_next().await {
+            Some(seen) => seen.ok().flatten(),
+            None => std::future::pending().await,
+        }
     }
 }
 
-/// What there is at `places`, and in them where they are directories.
-fn read(places: &[PathBuf]) -> io::Result<Marks> {
+/// What there is at all `places`; `None` where that cannot be looked at.
+async fn look(
+    file_systems: &FileSystems,
+    look: Look,
+    places: &[PathBuf],
+    limit: TimeLimit,
+) -> Result<Option<Marks>, Unresponsive> {
     let mut marks = Marks::new();
     for place in places {
-        match place.canonicalize() {
-            Ok(resolved) if resolved.is_dir() => read_directory(&resolved, true, &mut marks)?,
-            Ok(resolved) => mark(&resolved, &mut marks)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        let at = place.clone();
+        let found = file_systems.look(look, place, limit, move || read(&at));
+        match found.await? {
+            Ok(found) => marks.extend(found),
+            Err(_) => return Ok(None),
         }
+    }
+    Ok(Some(marks))
+}
+
+/// What there is at `place`, and in it where it is a directory. Blocks.
+fn read(place: &Path) -> io::Result<Marks> {
+    let mut marks = Marks::new();
+    match place.canonicalize() {
+        Ok(resolved) if resolved.is_dir() => read_directory(&resolved, true, &mut marks)?,
+        Ok(resolved) => mark(&resolved, &mut marks)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     Ok(marks)
 }
@@ -244,31 +245,30 @@ mod tests {
 
     use super::*;
 
-    fn changes(places: &[PathBuf], change: impl FnOnce()) -> FilesChange {
-        let then = read(places).expect("files");
+    fn changes(place: &Path, change: impl FnOnce()) -> FilesChange {
+        let then = read(place).expect("files");
         change();
-        difference(&then, &read(places).expect("files"))
+        difference(&then, &read(place).expect("files"))
     }
 
     #[test]
     fn what_engines_read_is_watched_and_nothing_else() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
-        let places = [path.to_owned()];
         std::fs::create_dir_all(path.join("1_Pooling/deeper")).expect("directories");
         let write = |name: &str, text: &str| std::fs::write(path.join(name), text).expect("a file");
         write("config.json", "{}");
-        assert_eq!(changes(&places, || ()), None);
+        assert_eq!(changes(path, || ()), None);
         for other in ["README.md", "events", "1_Pooling/deeper/config.json"] {
-            assert_eq!(changes(&places, || write(other, "x")), None, "{other}");
+            assert_eq!(changes(path, || write(other, "x")), None, "{other}");
         }
         let reported =
-            |name: &str, text: &str| changes(&places, || write(name, text)).expect("a change");
+            |name: &str, text: &str| changes(path, || write(name, text)).expect("a change");
         assert!(reported("config.json", "{ }").contains("config.json was changed"));
         assert!(reported("1_Pooling/config.json", "{}").contains("config.json was added"));
         assert!(reported("model.safetensors", "").contains("model.safetensors was added"));
         let remove = || std::fs::remove_file(path.join("config.json")).expect("a file");
-        let gone = changes(&places, remove).expect("a change");
+        let gone = changes(path, remove).expect("a change");
         assert!(gone.contains("is not there any more"), "{gone}");
     }
 
@@ -286,7 +286,7 @@ mod tests {
             file.set_modified(time.expect("a time")).expect("a time");
             std::fs::rename(&new, &path).expect("renamed");
         };
-        assert!(changes(std::slice::from_ref(&path), replace).is_some());
+        assert!(changes(&path, replace).is_some());
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod tests {
             std::fs::remove_file(&link).expect("a link");
             symlink(path.join("2"), &link).expect("a link");
         };
-        assert!(changes(std::slice::from_ref(&link), relink).is_some());
-        assert!(changes(&[path.join("none")], || ()).is_none());
+        assert!(changes(&link, relink).is_some());
+        assert!(changes(&path.join("none"), || ()).is_none());
     }
 }

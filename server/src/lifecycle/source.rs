@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::file_system::{FileSystems, Look, Unresponsive};
+use super::file_system::{FileSystems, Look, TimeLimit, Unresponsive};
 use crate::{
     download::Repositories,
     model::{Adapter, Failure, HubRepository, HubSource, Reason, Source, Spec},
@@ -131,7 +131,25 @@ impl ModelRoots {
     ///
     /// See [`SourceError`].
     pub async fn check(&self, spec: &Spec, limit: Duration) -> Result<(), SourceError> {
-        self.look(Look::Check, spec, limit, Self::check_now).await
+        self.check_paths(spec, TimeLimit::new(limit)).await
+    }
+
+    async fn check_paths(&self, spec: &Spec, limit: TimeLimit) -> Result<(), SourceError> {
+        if let Source::HuggingFace(hub) = &spec.source {
+            self.check_hub(hub)?;
+        }
+        let mut missing = None;
+        for path in paths(spec) {
+            let located = self.look(Look::Check, path, limit, Self::locate).await;
+            match located {
+                Ok(_) => {}
+                Err(error @ SourceError::Unreadable { .. }) => {
+                    missing.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        missing.map_or(Ok(()), Err)
     }
 
     /// Where the files of `spec` are that the worker is about to read, within `limit`. In its paths of a tokenizer and of
@@ -140,69 +158,40 @@ impl ModelRoots {
     /// # Errors
     ///
     /// See [`SourceError`].
-    pub async fn find(
+    pub(super) async fn find(
         &self,
         spec: &Spec,
-        limit: Duration,
+        limit: TimeLimit,
     ) -> Result<(ModelLocation, Spec), SourceError> {
-        let find = |roots: &Self, spec: &Spec| {
-            let location = roots.locate(&spec.source)?;
-            Ok((location, roots.resolve_beside(spec)?))
-        };
-        self.look(Look::Load, spec, limit, find).await
-    }
-
-    /// What `work` finds, on a thread of its own where `spec` has any path.
-    async fn look<T: Send + 'static>(
-        &self,
-        look: Look,
-        spec: &Spec,
-        limit: Duration,
-        work: impl FnOnce(&Self, &Spec) -> Result<T, SourceError> + Send + 'static,
-    ) -> Result<T, SourceError> {
-        let Some(path) = paths(spec).next() else {
-            return work(self, spec);
-        };
-        let (roots, looked_at) = (self.clone(), spec.clone());
-        let work = move || work(&roots, &looked_at);
-        let found = self.file_systems.look(look, path, limit, work).await;
-        found.unwrap_or_else(|error| Err(SourceError::Unresponsive(error)))
-    }
-
-    /// As [`Self::check`]. Blocks.
-    fn check_now(&self, spec: &Spec) -> Result<(), SourceError> {
-        let mut missing = None;
-        let mut unless_missing = |located: Result<(), SourceError>| match located {
-            Err(error @ SourceError::Unreadable { .. }) => {
-                missing.get_or_insert(error);
-                Ok(())
+        let location = match &spec.source {
+            Source::Demo => ModelLocation::Demo,
+            Source::Path(path) => {
+                let located = self.look(Look::Load, path, limit, Self::locate).await;
+                ModelLocation::Path(located?)
             }
-            other => other,
+            Source::HuggingFace(hub) => self.check_hub(hub).map(|()| ModelLocation::Hub)?,
         };
-        unless_missing(self.locate(&spec.source).map(drop))?;
-        for path in paths_beside(spec) {
-            unless_missing(self.locate_path(path).map(drop))?;
-        }
-        missing.map_or(Ok(()), Err)
-    }
-
-    /// As `spec`, with all links resolved in the paths of its tokenizer and adapters. Blocks.
-    fn resolve_beside(&self, spec: &Spec) -> Result<Spec, SourceError> {
         let mut spec = spec.clone();
         let adapters = spec.adapters.iter_mut().filter_map(Adapter::path_mut);
         for path in spec.tokenizer.iter_mut().chain(adapters) {
-            *path = self.locate_path(path)?;
+            *path = self.look(Look::Load, path, limit, Self::locate).await?;
         }
-        Ok(spec)
+        Ok((location, spec))
     }
 
-    /// Where the files of `source` are, if they may be loaded. Blocks.
-    fn locate(&self, source: &Source) -> Result<ModelLocation, SourceError> {
-        match source {
-            Source::Demo => Ok(ModelLocation::Demo),
-            Source::Path(path) => self.locate_path(path).map(ModelLocation::Path),
-            Source::HuggingFace(hub) => self.check_hub(hub).map(|()| ModelLocation::Hub),
-        }
+    /// What `work` finds at `path`, on a thread of its own. Each path has its own look, so that one that hangs is held against
+    /// its own root only.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: Look,
+        path: &Path,
+        limit: TimeLimit,
+        work: impl FnOnce(&Self, &Path) -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        let (roots, looked_at) = (self.clone(), path.to_owned());
+        let work = move || work(&roots, &looked_at);
+        let found = self.file_systems.look(look, path, limit, work).await;
+        found.unwrap_or_else(|error| Err(SourceError::Unresponsive(error)))
     }
 
     /// Whether the repository of `hub` may be loaded.
@@ -221,7 +210,7 @@ impl ModelRoots {
     }
 
     /// `path` with all links resolved. Blocks.
-    fn locate_path(&self, path: &Path) -> Result<PathBuf, SourceError> {
+    fn locate(&self, path: &Path) -> Result<PathBuf, SourceError> {
         match fs::canonicalize(path) {
             Ok(resolved) if self.contain(&resolved) => match self.leaving_link(&resolved) {
                 Some(link) => Err(self.not_allowed(&link)),
@@ -303,19 +292,15 @@ impl SourceError {
     }
 }
 
-/// The paths of a tokenizer and of adapters.
-fn paths_beside(spec: &Spec) -> impl Iterator<Item = &Path> {
-    let adapters = spec.adapters.iter().filter_map(Adapter::path);
-    spec.tokenizer.as_deref().into_iter().chain(adapters)
-}
-
 /// All paths.
 fn paths(spec: &Spec) -> impl Iterator<Item = &Path> {
     let source = match &spec.source {
         Source::Path(path) => Some(path.as_path()),
         Source::Demo | Source::HuggingFace(_) => None,
     };
-    source.into_iter().chain(paths_beside(spec))
+    let adapters = spec.adapters.iter().filter_map(Adapter::path);
+    let beside = spec.tokenizer.as_deref().into_iter().chain(adapters);
+    source.into_iter().chain(beside)
 }
 
 impl From<SourceError> for Failure {
@@ -337,12 +322,19 @@ mod tests {
 
     use super::*;
 
-    fn locate(roots: &ModelRoots, path: PathBuf) -> Result<ModelLocation, SourceError> {
-        roots.locate(&Source::Path(path))
+    const EVER: Duration = Duration::from_secs(3600);
+
+    async fn find(roots: &ModelRoots, source: Source) -> Result<ModelLocation, SourceError> {
+        let found = roots.find(&Spec::of(source), TimeLimit::new(EVER)).await?;
+        Ok(found.0)
     }
 
-    #[test]
-    fn only_what_lies_below_a_root_is_allowed() {
+    async fn locate(roots: &ModelRoots, path: PathBuf) -> Result<ModelLocation, SourceError> {
+        find(roots, Source::Path(path)).await
+    }
+
+    #[tokio::test]
+    async fn only_what_lies_below_a_root_is_allowed() {
         let dir = tempfile::tempdir().expect("a directory");
         let base = dir.path().canonicalize().expect("a path");
         for name in ["models/m", "models-secret/m"] {
@@ -354,11 +346,11 @@ mod tests {
 
         let inside = base.join("models/m");
         assert_eq!(
-            locate(&roots, inside.clone()).ok(),
+            locate(&roots, inside.clone()).await.ok(),
             Some(ModelLocation::Path(inside.clone()))
         );
         assert_eq!(
-            locate(&roots, base.join("models/stays")).ok(),
+            locate(&roots, base.join("models/stays")).await.ok(),
             Some(ModelLocation::Path(inside))
         );
         for outside in [
@@ -367,77 +359,78 @@ mod tests {
             "models/../models-secret/m",
             "models-secret/none",
         ] {
-            let refused = locate(&roots, base.join(outside));
+            let refused = locate(&roots, base.join(outside)).await;
             assert!(
                 matches!(refused, Err(SourceError::NotAllowed { .. })),
                 "{outside}"
             );
         }
         symlink(base.join("models-secret"), base.join("models/m/weights")).expect("a link");
-        let refused = locate(&roots, base.join("models/m"));
+        let refused = locate(&roots, base.join("models/m")).await;
         assert!(matches!(refused, Err(SourceError::NotAllowed { .. })));
-        let missing = locate(&roots, base.join("models/none/at/all"));
+        let missing = locate(&roots, base.join("models/none/at/all")).await;
         assert!(matches!(missing, Err(SourceError::Unreadable { .. })));
     }
 
-    #[test]
-    fn a_tokenizer_is_looked_up_like_a_model() {
+    #[tokio::test]
+    async fn a_tokenizer_is_looked_up_like_a_model() {
         let dir = tempfile::tempdir().expect("a directory");
         let base = dir.path().canonicalize().expect("a path");
         std::fs::create_dir_all(base.join("models/m")).expect("a directory");
         std::fs::write(base.join("tokenizer.json"), "{}").expect("a file");
         std::fs::write(base.join("models/tokenizer.json"), "{}").expect("a file");
         let roots = ModelRoots::resolve(&[base.join("models")]).expect("a root");
-        let check = |source: &str, tokenizer: &str| {
+        let check = async |source: &str, tokenizer: &str| {
             let mut spec = Spec::of(Source::Path(base.join(source)));
             spec.tokenizer = Some(base.join(tokenizer));
-            roots.check_now(&spec)
+            roots.check(&spec, EVER).await
         };
-        assert!(check("models/m", "models/tokenizer.json").is_ok());
-        let none = check("models/m", "models/none.json");
+        assert!(check("models/m", "models/tokenizer.json").await.is_ok());
+        let none = check("models/m", "models/none.json").await;
         assert!(matches!(none, Err(SourceError::Unreadable { .. })));
         for source in ["models/m", "models/none"] {
-            let outside = check(source, "tokenizer.json");
+            let outside = check(source, "tokenizer.json").await;
             assert!(matches!(outside, Err(SourceError::NotAllowed { .. })));
         }
     }
 
-    #[test]
-    fn adapters_are_looked_up_like_a_model() {
+    #[tokio::test]
+    async fn adapters_are_looked_up_like_a_model() {
         let dir = tempfile::tempdir().expect("a directory");
         let base = dir.path().canonicalize().expect("a path");
         std::fs::create_dir_all(base.join("models/a")).expect("a directory");
         std::fs::create_dir_all(base.join("outside")).expect("a directory");
         symlink(base.join("models/a"), base.join("models/link")).expect("a link");
         let roots = ModelRoots::resolve(&[base.join("models")]).expect("a root");
-        let check = |path: &str| {
+        let check = async |path: &str| {
             let mut spec = Spec::of(Source::Path(base.join("models/none")));
             spec.adapters = vec![Adapter::at("a", base.join(path))];
-            roots.check_now(&spec)
+            roots.check(&spec, EVER).await
         };
         for (path, allowed) in [("models/a", true), ("outside", false)] {
-            let missing = matches!(check(path), Err(SourceError::Unreadable { .. }));
+            let missing = matches!(check(path).await, Err(SourceError::Unreadable { .. }));
             assert_eq!(missing, allowed, "{path}");
         }
         let mut spec = Spec::of(Source::Demo);
         spec.adapters = vec![Adapter::at("a", base.join("models/link"))];
-        let spec = roots.resolve_beside(&spec).expect("a link");
+        let found = roots.find(&spec, TimeLimit::new(EVER)).await;
+        let (_, spec) = found.expect("a link");
         assert_eq!(spec.adapters[0].path(), Some(&*base.join("models/a")));
         assert_eq!(spec.tokenizer, None);
     }
 
-    #[test]
-    fn without_a_root_only_the_demo_is_allowed() {
+    #[tokio::test]
+    async fn without_a_root_only_the_demo_is_allowed() {
         let roots = ModelRoots::default();
-        assert!(roots.locate(&Source::Demo).is_ok());
+        assert!(find(&roots, Source::Demo).await.is_ok());
         assert!(matches!(
-            locate(&roots, "/".into()),
+            locate(&roots, "/".into()).await,
             Err(SourceError::NotAllowed { .. })
         ));
     }
 
-    #[test]
-    fn only_repositories_that_are_listed_are_allowed() {
+    #[tokio::test]
+    async fn only_repositories_that_are_listed_are_allowed() {
         let hub = |repository: &str| {
             Source::HuggingFace(HubSource {
                 repository: repository.parse().expect("a name"),
@@ -446,13 +439,16 @@ mod tests {
             })
         };
         let roots = ModelRoots::default();
-        let refused = roots.locate(&hub("a/b"));
+        let refused = find(&roots, hub("a/b")).await;
         assert!(matches!(
             refused,
             Err(SourceError::RepositoryNotAllowed { .. })
         ));
         let roots = roots.with_repositories(Repositories::new(vec!["a/*".to_owned()]));
-        assert_eq!(roots.locate(&hub("a/b")).ok(), Some(ModelLocation::Hub));
-        assert!(roots.locate(&hub("b/a")).is_err());
+        assert_eq!(
+            find(&roots, hub("a/b")).await.ok(),
+            Some(ModelLocation::Hub)
+        );
+        assert!(find(&roots, hub("b/a")).await.is_err());
     }
 }

@@ -19,6 +19,7 @@ use tracing::{Instrument, Span};
 
 use super::{
     context::Context,
+    file_system::TimeLimit,
     file_watch::LoadedFiles,
     source::{ModelLocation, SourceError},
     worker_monitor::WorkerHeartbeat,
@@ -182,7 +183,9 @@ async fn find_files(
     reports: &mpsc::Sender<WorkerReport>,
 ) -> Result<(), Failure> {
     let roots = &context.roots;
-    let limit = context.limits.ready_timeout;
+    // One for all of it, longer than that of the checks, which have a caller who wants an answer now: a load may take its
+    // time, and a disk in the network that is slow, or whose server starts anew, answers within seconds.
+    let limit = TimeLimit::new(context.limits.ready_timeout);
     // Looked up anew for each run: a link may have been changed since the model was registered.
     let (location, spec) = tokio::select! {
         found = roots.find(&config.spec, limit) => found?,

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use super::{super::file_system::Look, ModelRoots, SourceError};
+use super::{
+    super::file_system::{Look, TimeLimit},
+    ModelRoots, SourceError,
+};
 use crate::model::{Source, Spec};
 
 /// Files that make a directory one of a model, whether or not this server can load it: the worker tells.
@@ -21,15 +24,16 @@ impl ModelRoots {
     ///
     /// See [`SourceError`].
     pub async fn check_presence(&self, spec: &Spec, limit: Duration) -> Result<(), SourceError> {
-        let check = |roots: &Self, spec: &Spec| {
-            roots.check_now(spec)?;
-            match &spec.source {
-                Source::Path(path) => is_model(path),
-                // What is on the hub is told by the hub.
-                Source::HuggingFace(_) | Source::Demo => Ok(()),
+        let limit = TimeLimit::new(limit);
+        self.check_paths(spec, limit).await?;
+        match &spec.source {
+            Source::Path(path) => {
+                let is_model = |_: &Self, path: &Path| is_model(path);
+                self.look(Look::Check, path, limit, is_model).await
             }
-        };
-        self.look(Look::Check, spec, limit, check).await
+            // What is on the hub is told by the hub.
+            Source::HuggingFace(_) | Source::Demo => Ok(()),
+        }
     }
 }
 
