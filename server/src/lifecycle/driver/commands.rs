@@ -48,13 +48,8 @@ impl ModelDriver {
         } = command;
         self.panics = 0;
         let stage = self.state.stage();
-        let reload = order
-            .replaces
-            .as_ref()
-            .is_some_and(|replacement| match stage {
-                Stage::Ready => !self.was_replaced(replacement, &entry.spec),
-                stage => another && stage.is_loading(),
-            });
+        let found = order.replaces.as_ref();
+        let reload = found.is_some_and(|found| self.is_reload(found, &entry.spec));
         let load = Load {
             attempt: order.crashed.as_ref().map_or(1, |attempt| attempt.number),
             remote: is_remote(&entry.spec),
