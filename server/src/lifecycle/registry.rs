@@ -5,6 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::join_all;
+
 use super::{
     command::UnloadReport,
     context::{Context, UnknownModel},
@@ -210,8 +212,11 @@ impl Registry {
     ///
     /// See [`DeclarationError`].
     pub(super) async fn declare(&self, entries: Vec<NewEntry>) -> Result<(), DeclarationError> {
-        for entry in &entries {
-            let checked = self.loader.check_sources(&entry.spec).await;
+        // All at once: those that hang take the time of one.
+        let checks = entries
+            .iter()
+            .map(|entry| self.loader.check_sources(&entry.spec));
+        for (entry, checked) in entries.iter().zip(join_all(checks).await) {
             checked.map_err(|error| DeclarationError::Source {
                 id: entry.id.clone(),
                 error,

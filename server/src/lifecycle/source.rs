@@ -420,6 +420,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_adapter_that_hangs_is_held_against_its_own_path() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let base = dir.path().canonicalize().expect("a path");
+        let [model, adapter] = ["models/m", "adapters/a"].map(|name| base.join(name));
+        for path in [&model, &adapter] {
+            std::fs::create_dir_all(path).expect("a directory");
+        }
+        let roots = [base.join("models"), base.join("adapters")];
+        let roots = ModelRoots::resolve(&roots).expect("roots");
+        let (hold, held) = std::sync::mpsc::sync_channel::<()>(0);
+        let hang = move || {
+            let _ = held.recv();
+        };
+        let limit = TimeLimit::new(Duration::ZERO);
+        let systems = roots.file_systems();
+        let hung = systems.look(Look::Check, &adapter, limit, hang).await;
+        assert!(hung.is_err());
+        let plain = Spec::of(Source::Path(model));
+        let mut adapted = plain.clone();
+        adapted.adapters = vec![Adapter::at("a", adapter.clone())];
+        match roots.check(&adapted, Duration::from_secs(1)).await {
+            Err(SourceError::Unresponsive(error)) => assert_eq!(error.path, adapter),
+            other => panic!("{other:?}"),
+        }
+        assert!(roots.check(&plain, EVER).await.is_ok());
+        drop(hold);
+        assert!(roots.check(&adapted, EVER).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn without_a_root_only_the_demo_is_allowed() {
         let roots = ModelRoots::default();
         assert!(find(&roots, Source::Demo).await.is_ok());
