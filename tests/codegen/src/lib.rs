@@ -10,6 +10,8 @@ pub mod pages;
 #[cfg(test)]
 mod recipes;
 #[cfg(test)]
+mod sources;
+#[cfg(test)]
 mod style;
 
 use std::{collections::BTreeMap, path::PathBuf};

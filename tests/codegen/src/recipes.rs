@@ -1,10 +1,10 @@
 //! What CONTRIBUTING's recipes leave to be done and neither the compiler nor clippy names.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::workspace;
+use crate::{sources::sources_without_tests, workspace};
 
 const PROTO: &str = "server/worker-protocol/proto/hangar/worker/v1/worker_service.proto";
 
@@ -30,29 +30,14 @@ fn fields(message: &str) -> Result<Vec<String>> {
     Ok(fields)
 }
 
-/// All sources below a folder but tests, without comments.
-fn sources(folder: &Path) -> Result<String> {
-    let mut all = String::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            all += &sources(&path)?;
-        } else if !path.ends_with("tests.rs") {
-            let text = fs::read_to_string(&path)?;
-            let text = text
-                .split("#[cfg(test)]\nmod tests {")
-                .next()
-                .unwrap_or_default();
-            let code = text
-                .lines()
-                .filter(|line| !line.trim_start().starts_with("//"));
-            code.for_each(|line| {
-                all += line;
-                all.push('\n');
-            });
-        }
-    }
-    Ok(all)
+/// The worker's code, without tests and comments.
+fn worker_code() -> Result<String> {
+    let sources = sources_without_tests("server/worker/src")?;
+    let lines = sources.iter().flat_map(|(_, text)| text.lines());
+    let code: Vec<_> = lines
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect();
+    Ok(code.join("\n"))
 }
 
 /// Whether the code reads a field: after a dot, or by taking it out of the message. What is left out with `field: _`,
@@ -69,7 +54,7 @@ fn is_read(code: &str, field: &str) -> bool {
 
 #[test]
 fn the_worker_reads_every_field_of_its_configuration() -> Result<()> {
-    let code = sources(&workspace().join("server/worker/src"))?;
+    let code = worker_code()?;
     let fields = fields("WorkerConfig")?;
     ensure!(fields.len() > 20, "{fields:?}");
     // The source is a oneof, which is matched by its variants.

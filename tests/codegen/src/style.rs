@@ -1,37 +1,15 @@
 //! What the house's style says and neither rustfmt nor clippy checks.
 
-use std::{fs, path::PathBuf};
-
 use anyhow::{Result, ensure};
 
-use crate::{OUTPUTS, workspace};
+use crate::sources::sources;
 
 /// Where the hand-written sources are.
 const ROOMS: [&str; 3] = ["client", "server", "tests"];
 
-/// The hand-written sources of the workspace, by their paths from its root.
-fn sources() -> Result<Vec<(String, String)>> {
-    let mut sources = Vec::new();
-    let mut folders: Vec<PathBuf> = ROOMS.iter().map(|room| workspace().join(room)).collect();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            let name = path.strip_prefix(workspace())?.display().to_string();
-            if path.is_dir() {
-                if !OUTPUTS.contains(&&*name) && !name.ends_with("node_modules") {
-                    folders.push(path);
-                }
-            } else if name.ends_with(".rs") {
-                sources.push((name, fs::read_to_string(&path)?));
-            }
-        }
-    }
-    Ok(sources)
-}
-
 #[test]
 fn no_comment_is_a_banner() -> Result<()> {
-    let sources = sources()?;
+    let sources = sources(&ROOMS)?;
     assert!(sources.len() > 500, "{}", sources.len());
     for (name, text) in sources {
         let banner = text.lines().find(|line| {
@@ -46,7 +24,7 @@ fn no_comment_is_a_banner() -> Result<()> {
 
 #[test]
 fn every_file_begins_with_what_it_is_for() -> Result<()> {
-    for (name, text) in sources()? {
+    for (name, text) in sources(&ROOMS)? {
         ensure!(text.starts_with("//! "), "{name} begins with no `//!`");
     }
     Ok(())

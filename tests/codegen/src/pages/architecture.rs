@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::sources::sources_without_tests;
 
 /// Types that hold what several tasks change: locks, and what is swapped as a whole.
 const LOCKS: [&str; 4] = ["Mutex<", "RwLock<", "ArcSwap<", "ArcSwapOption<"];
@@ -17,11 +18,16 @@ const STARTERS: [&str; 6] = [
     "readers.read(",
 ];
 
-/// Rows of the table below the heading, by the names in their first column, with the rest of the row.
-fn rows(heading: &str) -> Result<Vec<(String, String)>> {
+/// What stands on the page below `heading`, up to the next one.
+fn section(heading: &str) -> Result<String> {
     let page = fs::read_to_string(workspace().join("ARCHITECTURE.md"))?;
     let (_, section) = page.split_once(heading).context("no such section")?;
-    let section = section.split("\n## ").next().unwrap_or_default();
+    Ok(section.split("\n## ").next().unwrap_or_default().to_owned())
+}
+
+/// Rows of the table below the heading, by the names in their first column, with the rest of the row.
+fn rows(heading: &str) -> Result<Vec<(String, String)>> {
+    let section = section(heading)?;
     let mut rows = Vec::new();
     for row in section.lines().filter_map(|line| line.strip_prefix("| ")) {
         let (names, rest) = row.split_once(" | ").context("a row of several columns")?;
@@ -55,7 +61,7 @@ fn lock(line: &str) -> Option<&str> {
 #[test]
 fn the_table_of_locks_has_the_locks_of_the_server_and_no_others() -> Result<()> {
     let mut locks = BTreeSet::new();
-    for (path, text) in server()? {
+    for (path, text) in sources_without_tests("server/src")? {
         locks.extend(
             text.lines()
                 .filter_map(lock)
@@ -88,7 +94,7 @@ fn tasks(text: &str) -> impl Iterator<Item = String> {
 #[test]
 fn the_table_of_tasks_has_the_tasks_of_the_server_and_no_others() -> Result<()> {
     let mut started = BTreeSet::new();
-    for (_, text) in server()? {
+    for (_, text) in sources_without_tests("server/src")? {
         started.extend(tasks(&text));
     }
     let listed = rows("\n## Tasks, and what happens when one dies\n")?;
@@ -99,31 +105,6 @@ fn the_table_of_tasks_has_the_tasks_of_the_server_and_no_others() -> Result<()> 
     assert!(started.len() > 15, "{started:?}");
     assert_eq!(listed.collect::<BTreeSet<_>>(), started);
     Ok(())
-}
-
-/// The sources of the server without their tests, by their paths.
-fn server() -> Result<Vec<(String, String)>> {
-    let mut sources = Vec::new();
-    let mut folders = vec![workspace().join("server/src")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let name = path.strip_prefix(workspace())?.display().to_string();
-            if name.ends_with(".rs") && !name.contains("tests") {
-                let text = fs::read_to_string(&path)?;
-                let text = text
-                    .split("#[cfg(test)]\nmod tests {")
-                    .next()
-                    .unwrap_or_default();
-                sources.push((name, text.to_owned()));
-            }
-        }
-    }
-    Ok(sources)
 }
 
 /// Sections of the page, and the folders whose modules they place.
@@ -138,10 +119,8 @@ const ROOMS: [(&str, &[&str]); 3] = [
 
 #[test]
 fn every_module_is_in_the_map_of_its_crate() -> Result<()> {
-    let page = fs::read_to_string(workspace().join("ARCHITECTURE.md"))?;
     for (heading, folders) in ROOMS {
-        let (_, section) = page.split_once(heading).context("no such section")?;
-        let section = section.split("\n## ").next().unwrap_or_default();
+        let section = section(heading)?;
         let words: BTreeSet<&str> = section
             .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
             .collect();
