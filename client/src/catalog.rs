@@ -8,6 +8,8 @@ mod delete;
 mod edit;
 mod get;
 mod list;
+#[cfg(test)]
+mod spec_fields;
 mod update;
 
 pub use self::{
