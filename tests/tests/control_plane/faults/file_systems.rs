@@ -35,19 +35,20 @@ fn load(id: &str, spec: ModelSpec) -> LoadModelRequest {
     }
 }
 
-/// How `count` loads of models with the same files end.
-async fn loads_at_once(
-    server: &TestServer,
-    count: usize,
-    wait: bool,
-    spec: &ModelSpec,
-) -> Result<Vec<Result<LoadModelResponse, Error>>> {
+/// A load that somebody waits for.
+type Load = Background<Result<LoadModelResponse, Error>>;
+
+/// Begins `count` loads of models with the same files.
+fn loads_at_once(server: &TestServer, count: usize, wait: bool, spec: &ModelSpec) -> Vec<Load> {
     let load = |n: usize| {
         let (stubs, load) = (server.stubs.clone(), load(&format!("m{n}"), spec.clone()));
         let request = LoadModelRequest { wait, ..load };
         Background::start(async move { stubs.load(request).await })
     };
-    let loads: Vec<_> = (0..count).map(load).collect();
+    (0..count).map(load).collect()
+}
+
+async fn ends(loads: Vec<Load>) -> Result<Vec<Result<LoadModelResponse, Error>>> {
     let mut ends = Vec::new();
     for load in loads {
         ends.push(load.end().await?);
@@ -68,19 +69,11 @@ async fn calls_about_files_that_hang_are_refused_and_take_few_threads() -> Resul
     let neighbour = spec(&elsewhere.scripted("n", &Script::default())?);
     let threads = processes::threads(server.pid())?;
     let hung = failpoints.block("look-to-check.m")?;
-    let call = |n: usize| {
-        let (stubs, request) = (server.stubs.clone(), load(&format!("m{n}"), server.spec()));
-        Background::start(async move { stubs.load(request).await })
-    };
-    let calls: Vec<_> = (0..CALLS).map(call).collect();
+    let calls = loads_at_once(&server, CALLS, false, &server.spec());
     hung.reached().await?;
     server.client.load("n").spec(neighbour).wait().await?;
-    for call in calls {
-        let refused = refusal(
-            call.end().await?,
-            Code::Unavailable,
-            ErrorReason::FilesUnavailable,
-        );
+    for end in ends(calls).await? {
+        let refused = refusal(end, Code::Unavailable, ErrorReason::FilesUnavailable);
         assert!(refused.details().retry_after.is_some(), "{refused:?}");
     }
     let taken = processes::threads(server.pid())?.saturating_sub(threads);
@@ -129,7 +122,7 @@ async fn one_model_that_hangs_leaves_its_neighbours_on_the_same_file_system_alon
     let neighbour = spec(&server.fixtures.scripted("n", &Script::default())?);
     let hung = failpoints.block("look-to-check.m")?;
     // Their looks hang on when they have been refused.
-    let refused = loads_at_once(&server, CALLS, false, &server.spec()).await?;
+    let refused = ends(loads_at_once(&server, CALLS, false, &server.spec())).await?;
     hung.reached().await?;
     for error in refused {
         let error = refusal(error, Code::Unavailable, ErrorReason::FilesUnavailable);
@@ -152,7 +145,7 @@ async fn loads_from_files_that_hang_leave_their_neighbours_alone() -> Result<()>
     let neighbour = spec(&server.fixtures.scripted("n", &Script::default())?);
     let hung = failpoints.block("look-to-load.m")?;
     let never_again = restarting(&server.directory, RestartMode::Never, 1);
-    let failed = loads_at_once(&server, ATTEMPTS, true, &never_again).await?;
+    let failed = ends(loads_at_once(&server, ATTEMPTS, true, &never_again)).await?;
     hung.reached().await?;
     for error in failed {
         refusal(error, Code::Unavailable, ErrorReason::FilesUnavailable);
