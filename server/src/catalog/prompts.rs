@@ -40,6 +40,11 @@ impl LearnedPrompts {
         self.engine == engine(spec)
     }
 
+    /// As [`Self::known`], if they are those of an engine that `spec` makes.
+    pub fn known_of(&self, spec: &Spec) -> Option<FatalPrompt> {
+        self.known().filter(|_| self.is_of(spec))
+    }
+
     /// What is not to be read again, else what ended a worker once.
     pub fn known(&self) -> Option<FatalPrompt> {
         self.fatal.or(self.suspect)
@@ -53,8 +58,7 @@ fn engine(spec: &Spec) -> String {
     if let Ok(inputs) = serde_json::to_vec(&spec.engine_inputs()) {
         digest.update(inputs);
     }
-    let digest = digest.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", digest.finalize())
 }
 
 #[cfg(test)]

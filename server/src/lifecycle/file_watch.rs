@@ -17,7 +17,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::file_system::{FileSystems, Look, TimeLimit, Unresponsive};
 use crate::{
-    model::{Adapter, Source},
+    model::Source,
     worker::{ModelFiles, WorkerConfig},
 };
 
@@ -86,11 +86,9 @@ impl LoadedFiles {
             _ => None,
         };
         let given = given.map(PathBuf::as_path);
-        let adapters = spec.adapters.iter().filter_map(Adapter::path);
-        let beside = spec.tokenizer.as_deref().into_iter().chain(adapters);
         let places: Vec<_> = given
             .into_iter()
-            .chain(beside)
+            .chain(spec.paths_beside())
             .map(Path::to_path_buf)
             .collect();
         let marks = look(file_systems, Look::Load, &places, limit).await?;
@@ -111,8 +109,7 @@ impl LoadedFiles {
             digest.update(path.as_os_str().as_encoded_bytes());
             digest.update(format!("\0{} {seconds} {nanoseconds}\0", mark.bytes));
         }
-        let digest = digest.finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        format!("{:x}", digest.finalize())
     }
 
     /// Looks whether they have changed; `None` where that cannot be told within `limit`.

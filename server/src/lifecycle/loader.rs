@@ -167,7 +167,7 @@ impl Loader {
         ticket
     }
 
-    /// As [`Self::load`], for each of `names`, in their order. What is inspected first is so as far as there are turns.
+    /// As [`Self::load`], for each of `names`, in their order. As many at once are inspected first as may be.
     pub(super) async fn load_each(
         &self,
         names: Vec<ModelId>,

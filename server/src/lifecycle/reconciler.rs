@@ -67,7 +67,7 @@ impl Reconciler {
     ///
     /// See [`LoadError`].
     async fn reconcile_model(&self, found: CatalogEntry) -> Result<(), LoadError> {
-        let _turn = self.context.desired_state_lock.lock().await;
+        let _guard = self.context.desired_state_lock.lock().await;
         let id = found.id.clone();
         let entry = self.context.catalog.get(&id).await?;
         let Some(mut entry) = entry.filter(|entry| entry.uid == found.uid) else {

@@ -129,7 +129,7 @@ impl Registry {
     ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.check_change(&change).await?;
         // Under the desired-state lock: none that was checked meets another entry than it saw.
-        let _turn = self.context.desired_state_lock.lock().await;
+        let _guard = self.context.desired_state_lock.lock().await;
         let updated = self.context.catalog.update(id, change, request).await;
         let updated = updated.map_err(|error| RegistryError::Update(id.clone(), error))?;
         let reload = self.context.needs_reload(&updated.after);

@@ -22,7 +22,7 @@ use super::{
     usage::{HistorySample, Operation, RequestRecord, Totals, Usage, UsageReport},
 };
 use crate::{
-    catalog::{CatalogEntry, LearnedFacts, LearnedPrompts},
+    catalog::{CatalogEntry, LearnedFacts},
     model::{Failure, FatalPrompt, ModelId, Spec, Stage, Status},
     status::StatusCell,
     telemetry::model_metrics::ModelMetrics,
@@ -225,9 +225,8 @@ impl ModelFacts {
     /// What is known of a model that nothing was done with yet.
     pub fn of(entry: CatalogEntry) -> Self {
         let prompts = entry.learned.prompts.as_ref();
-        let prompts = prompts.filter(|prompts| prompts.is_of(&entry.spec));
         Self {
-            fatal_prompt: prompts.and_then(LearnedPrompts::known),
+            fatal_prompt: prompts.and_then(|prompts| prompts.known_of(&entry.spec)),
             learned: entry.learned.clone(),
             desired: entry.desired,
             built: None,

@@ -2,7 +2,13 @@
 
 mod engine_inputs;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 pub use engine_inputs::EngineInputs;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
@@ -264,6 +270,12 @@ impl Spec {
     /// The restart policy in force.
     pub fn restart_policy(&self) -> RestartPolicy {
         self.restart_policy.unwrap_or_default()
+    }
+
+    /// Paths of what is read beside the source: tokenizer and adapters.
+    pub fn paths_beside(&self) -> impl Iterator<Item = &Path> {
+        let adapters = self.adapters.iter().filter_map(Adapter::path);
+        self.tokenizer.as_deref().into_iter().chain(adapters)
     }
 }
 

@@ -110,7 +110,7 @@ impl Loader {
         &self,
         force: bool,
     ) -> Result<(), StorageError> {
-        let _turn = self.context.desired_state_lock.lock().await;
+        let _guard = self.context.desired_state_lock.lock().await;
         for entry in self.context.catalog.wanted().await? {
             let model = self.context.model(&entry.id);
             let stage = model.as_ref().map(|model| model.status().stage);
