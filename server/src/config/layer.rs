@@ -226,6 +226,15 @@ pub struct Layer {
         help_heading = "Time limits"
     )]
     pub kill_timeout: Option<Seconds>,
+    /// Longest wait for the NVIDIA driver when a model gets a GPU; a host with many of them and no persistence daemon may
+    /// need more [default: 10s]
+    #[arg(
+        long,
+        env = "HANGAR_DRIVER_TIMEOUT",
+        value_name = "TIME",
+        help_heading = "Time limits"
+    )]
+    pub driver_timeout: Option<Seconds>,
     /// Time that a GPU has to have its memory back once a worker has gone; an unload waits for it
     /// [default: 10s]
     #[arg(

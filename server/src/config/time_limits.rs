@@ -15,6 +15,8 @@ pub struct TimeLimits {
     pub ready: Duration,
     /// Time that a worker has to end when asked to, before it is killed.
     pub kill: Duration,
+    /// Longest wait for the driver of the GPUs when a model is placed.
+    pub driver: Duration,
     /// Time that a GPU has to have its memory back once a worker has gone.
     pub device_release: Duration,
     /// Longest shutdown of the server.
@@ -48,6 +50,7 @@ impl TimeLimits {
             drain: layer.drain_timeout.map_or(seconds(30), Duration::from),
             ready: positive("ready_timeout", layer.ready_timeout, seconds(30))?,
             kill: positive("kill_timeout", layer.kill_timeout, seconds(5))?,
+            driver: positive("driver_timeout", layer.driver_timeout, seconds(10))?,
             device_release: positive(
                 "device_release_timeout",
                 layer.device_release_timeout,

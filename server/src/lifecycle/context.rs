@@ -90,6 +90,8 @@ pub(super) struct Context {
     models: Mutex<BTreeMap<ModelId, Arc<TrackedModel>>>,
     /// Required models that have been neither READY nor FAILED since the start.
     unsettled: Mutex<BTreeSet<ModelId>>,
+    /// Models that the start is still to come to, and that nobody has unloaded since it began.
+    to_start: Mutex<BTreeSet<ModelId>>,
 }
 
 impl Context {
@@ -121,6 +123,7 @@ impl Context {
             worker_config: Arc::new(resources.worker_config),
             models: Mutex::default(),
             unsettled: Mutex::default(),
+            to_start: Mutex::default(),
         })
     }
 
@@ -185,8 +188,23 @@ impl Context {
         }
     }
 
+    /// The start begins, and is to come to these models.
+    pub(super) fn begin_start(&self, models: impl IntoIterator<Item = ModelId>) {
+        self.to_start().extend(models);
+    }
+
+    /// The start has come to the model `id`. Says whether nobody has unloaded it since it began. Under the desired-state
+    /// lock.
+    pub(super) fn come_to_start(&self, id: &ModelId) -> bool {
+        self.to_start().remove(id)
+    }
+
     /// What is asked for of the model `id`, after that was committed, under the desired-state lock: nobody else writes it.
+    /// The start leaves alone what nobody asks for any more.
     pub(super) fn note_desired(&self, id: &ModelId, desired: bool) {
+        if !desired {
+            self.to_start().remove(id);
+        }
         if let Some(model) = self.model(id) {
             model.learn(|facts| facts.desired = desired);
         }
@@ -194,6 +212,10 @@ impl Context {
 
     fn models(&self) -> MutexGuard<'_, BTreeMap<ModelId, Arc<TrackedModel>>> {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn to_start(&self) -> MutexGuard<'_, BTreeSet<ModelId>> {
+        self.to_start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unsettled(&self) -> MutexGuard<'_, BTreeSet<ModelId>> {

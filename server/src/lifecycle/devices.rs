@@ -21,6 +21,8 @@ use crate::{
 pub struct Devices {
     system: Arc<SystemMonitor>,
     worker: CudaWorker,
+    /// How long a driver is waited for that was not heard of yet, or does not answer.
+    driver_timeout: Duration,
     /// Models that are on their way to a device and have no reservation there yet.
     pending: Mutex<PendingPlacements>,
 }
@@ -44,18 +46,21 @@ pub(super) struct PendingPlacement {
     id: ModelId,
 }
 
-/// How long a driver is waited for that was not heard of yet, or does not answer.
-const DRIVER_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Part of a device that a model counts for which is on its way there and of which nothing is known.
 const UNKNOWN_NEED: u64 = 16;
 
 impl Devices {
-    /// The devices that `system` reads, for models that `worker` hosts.
-    pub fn new(system: Arc<SystemMonitor>, worker: CudaWorker) -> Arc<Self> {
+    /// The devices that `system` reads, for models that `worker` hosts. A driver that does not answer is waited for up to
+    /// `driver_timeout`.
+    pub fn new(
+        system: Arc<SystemMonitor>,
+        worker: CudaWorker,
+        driver_timeout: Duration,
+    ) -> Arc<Self> {
         Arc::new(Self {
             system,
             worker,
+            driver_timeout,
             pending: Mutex::default(),
         })
     }
@@ -100,7 +105,7 @@ impl Devices {
         if !self.worker.installed {
             return Err(self.worker_is_missing(requested));
         }
-        let reading = self.system.fresh_devices(DRIVER_TIMEOUT).await;
+        let reading = self.system.fresh_devices(self.driver_timeout).await;
         let reading = reading.map_err(|_| unavailable(DRIVER, UNRESPONSIVE))?;
         let mut pending = self.pending();
         let Some(gpu) = pick(requested, &reading, memory, &pending)? else {

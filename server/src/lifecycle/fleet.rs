@@ -248,6 +248,15 @@ impl Fleet {
         self.loader.check_load(name, options).await
     }
 
+    /// [`Loader::check_each`].
+    pub async fn check_each(
+        &self,
+        names: Vec<ModelId>,
+        options: &LoadOptions,
+    ) -> Vec<(ModelId, LoadError)> {
+        self.loader.check_each(names, options).await
+    }
+
     /// [`Loader::loadable`].
     pub async fn loadable(&self) -> Result<Vec<ModelId>, StorageError> {
         self.loader.loadable().await

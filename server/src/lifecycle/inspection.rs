@@ -9,7 +9,10 @@ use std::{sync::Arc, time::Duration};
 
 use queue::InspectionQueue;
 pub use queue::TooManyReloads;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     context::Context,
@@ -70,11 +73,11 @@ impl Inspector {
             let place = queue.join().map_err(NoReload::TooMany)?;
             let inspected = async {
                 let files = download(&context, &spec, &limit).await?;
-                let _permit = tokio::select! {
+                let permit = tokio::select! {
                     permit = timeout_at(limit.end, place.permit()) => permit.map_err(|_| limit.not_inspected())?,
                     () = context.closing.cancelled() => return Err(unfinished(Reason::ShuttingDown)),
                 };
-                inspect(&context, &id, &spec, files, may_evict).await
+                inspect(&context, &id, &spec, files, may_evict, permit).await
             };
             inspected.await.map_err(NoReload::Unfit)
         });
@@ -112,8 +115,8 @@ impl TimeLimit {
 
     fn not_inspected(&self) -> Failure {
         let message = format!(
-            "the model's files were not inspected within {:.1} s: reloads of other models came first; load again, or \
-             with a longer timeout",
+            "the model's files were not inspected within {:.1} s: reloads of other models came first, or wait for file \
+             systems that hang; load again, or with a longer timeout",
             self.time.as_secs_f64()
         );
         Failure::new(Reason::LoadTimeout, message)
@@ -145,6 +148,7 @@ async fn inspect(
     spec: &Spec,
     files: Option<ModelFiles>,
     may_evict: bool,
+    permit: Option<OwnedSemaphorePermit>,
 ) -> Result<(), Failure> {
     let requested = spec.requested_device();
     let devices = context.devices.clone();
@@ -156,7 +160,7 @@ async fn inspect(
     let mut launch = WorkerLaunch::new(context, id, spec, gpu.as_ref());
     launch.config.files = files;
     let task = WorkerTask::start(context, launch);
-    let inspection = wait_for_inspection(context, task).await?;
+    let inspection = wait_for_inspection(context, task, permit).await?;
     let model = context.model(id);
     let learned = model.map(|model| model.facts().learned.clone());
     let (host, device) = context.known_need(spec, &learned.unwrap_or_default(), gpu.as_ref());
@@ -169,10 +173,12 @@ async fn inspect(
     context.memory.check_again(id, &need, &evictor).await
 }
 
-/// Waits for the verdict of `task`, and for its end.
+/// Waits for the verdict of `task`, and for its end. `permit` is given back with the end of the process, if that takes
+/// longer than anybody should wait for.
 async fn wait_for_inspection(
-    context: &Context,
+    context: &Arc<Context>,
     mut task: WorkerTask,
+    permit: Option<OwnedSemaphorePermit>,
 ) -> Result<Box<Inspection>, Failure> {
     let limits = &context.limits;
     let closing = context.closing.cancelled();
@@ -193,13 +199,31 @@ async fn wait_for_inspection(
             Err(reason) => Err(unfinished(reason)),
         };
         if verdict.is_some() && Instant::now() >= deadline {
-            // It was killed and does not go: nobody has to wait for that.
+            // It was killed and does not go: nobody has to wait for that, but those who would start another.
+            keep_until_reaped(context, task, permit);
             return judged;
         }
         verdict.get_or_insert(judged);
         deadline = Instant::now() + limits.kill_timeout;
         task.kill();
     }
+}
+
+/// Gives `permit` back once the worker of `task`, which was killed, has gone, or the server ends.
+fn keep_until_reaped(
+    context: &Arc<Context>,
+    mut task: WorkerTask,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    let ends = context.end_drivers.clone();
+    context.tasks.background("inspection-end", async move {
+        let reaped = async { while task.next().await.is_some() {} };
+        tokio::select! {
+            () = reaped => {}
+            () = ends.cancelled() => {}
+        }
+        drop(permit);
+    });
 }
 
 fn unfinished(reason: Reason) -> Failure {

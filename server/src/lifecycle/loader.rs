@@ -9,7 +9,7 @@ mod unload;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future, stream};
 use tokio::sync::oneshot;
 use tracing::Span;
 pub use unload::{UnloadError, UnloadOptions};
@@ -97,6 +97,9 @@ pub(super) struct Loader {
     inspector: Inspector,
 }
 
+/// Loads that are only checked at the same time. Those of them that inspect files wait for each other besides.
+const CHECKS_AT_ONCE: usize = 16;
+
 /// Id under which the demo model can be loaded without a spec.
 const DEMO: &str = "demo";
 
@@ -181,6 +184,21 @@ impl Loader {
         };
         let loads = stream::iter(names).map(load).buffered(at_once);
         loads.collect().await
+    }
+
+    /// As [`Self::check_load`], for each of `names`, in their order; those whose load would be refused, and why.
+    pub(super) async fn check_each(
+        &self,
+        names: Vec<ModelId>,
+        options: &LoadOptions,
+    ) -> Vec<(ModelId, LoadError)> {
+        let check = async |name: ModelId| {
+            let refused = self.check_load(&name, options).await.err();
+            refused.map(|error| (name, error))
+        };
+        let checks = stream::iter(names).map(check);
+        let refused = checks.buffered(CHECKS_AT_ONCE).filter_map(future::ready);
+        refused.collect().await
     }
 
     /// Loads the model of `entry` for a request that needs it, and waits until it is READY.

@@ -37,7 +37,7 @@ impl Reconciler {
     ///
     /// # Errors
     ///
-    /// When the catalog cannot be read.
+    /// When the catalog cannot be read: what was asked for is not known then.
     pub(super) async fn reconcile(&self) -> Result<(), StorageError> {
         self.switcher.recover().await?;
         let mut found: Vec<CatalogEntry> = self.context.catalog.wanted().await?;
@@ -49,12 +49,18 @@ impl Reconciler {
         let required = found.iter().filter(|entry| entry.spec.required);
         self.context
             .await_required(required.map(|entry| entry.id.clone()));
+        self.context
+            .begin_start(found.iter().map(|entry| entry.id.clone()));
         failpoint::hold("reconcile", None).await;
         for entry in found {
             let id = entry.id.clone();
             match self.reconcile_model(entry).await {
                 Ok(()) | Err(LoadError::ShuttingDown) => {}
-                Err(error) => tracing::error!(model = %id, %error, "cannot be loaded at the start"),
+                Err(LoadError::Storage(error)) => return Err(error),
+                Err(error) => {
+                    tracing::error!(model = %id, %error, "cannot be loaded at the start");
+                    self.context.settled(&id);
+                }
             }
         }
         Ok(())
@@ -69,6 +75,7 @@ impl Reconciler {
     async fn reconcile_model(&self, found: CatalogEntry) -> Result<(), LoadError> {
         let _guard = self.context.desired_state_lock.lock().await;
         let id = found.id.clone();
+        let is_left = self.context.come_to_start(&id);
         let entry = self.context.catalog.get(&id).await?;
         let Some(mut entry) = entry.filter(|entry| entry.uid == found.uid) else {
             self.context.settled(&id);
@@ -76,8 +83,7 @@ impl Reconciler {
         };
         // Of one that was loaded meanwhile the marker is that of its load.
         let crashed = found.attempt.filter(|_| self.context.model(&id).is_none());
-        let was_unloaded = found.desired && !entry.desired;
-        if was_unloaded || !is_asked_for(&entry) {
+        if !is_left || !is_asked_for(&entry) {
             if let Some(attempt) = crashed {
                 // Of a model that is not to be loaded any more it does not count.
                 self.context.catalog.note(&id, Note::AttemptEnded(attempt));

@@ -7,6 +7,7 @@ mod file_systems;
 mod floods;
 mod handshakes;
 mod hangs;
+mod inspections;
 mod kills;
 mod liveness;
 mod loads;

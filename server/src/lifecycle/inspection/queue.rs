@@ -1,19 +1,21 @@
 //! The queue of those that inspect files ahead of a reload. Few do at the same time, and not many wait.
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// The queue of one server.
 #[derive(Debug)]
 pub(super) struct InspectionQueue {
     /// For those that inspect and those that wait.
     places: Semaphore,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 /// A place in the queue, or at its head.
 #[derive(Debug)]
 pub(super) struct QueuePlace<'a> {
-    permits: &'a Semaphore,
+    permits: &'a Arc<Semaphore>,
     _place: SemaphorePermit<'a>,
 }
 
@@ -52,14 +54,15 @@ impl Default for InspectionQueue {
     fn default() -> Self {
         Self {
             places: Semaphore::new(AT_ONCE + MAX_WAITING),
-            permits: Semaphore::new(AT_ONCE),
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 }
 
 impl QueuePlace<'_> {
     /// Waits until it is at the head, in the order of the calls of [`InspectionQueue::join`]. Safe to cancel.
-    pub(super) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
-        self.permits.acquire().await.ok()
+    /// What it gives is to be kept for as long as there is a process that inspects.
+    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.permits.clone().acquire_owned().await.ok()
     }
 }

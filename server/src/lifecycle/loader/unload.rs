@@ -115,7 +115,12 @@ impl Loader {
             let model = self.context.model(&entry.id);
             let stage = model.as_ref().map(|model| model.status().stage);
             let active = stage.is_some_and(Stage::is_active);
-            if !entry.desired || active || (entry.spec.required && !force) {
+            if active || (entry.spec.required && !force) {
+                continue;
+            }
+            if !entry.desired {
+                // The start is not to load it all the same.
+                self.context.note_desired(&entry.id, false);
                 continue;
             }
             self.context.catalog.set_desired(&entry.id, false).await?;

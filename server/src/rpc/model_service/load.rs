@@ -37,8 +37,8 @@ impl Core {
                 Ok(LoadModelResponse::default())
             }
             Wanted::All if request.validate_only => {
-                self.check_all(&options)?;
-                Ok(LoadModelResponse::default())
+                let refused = self.check_all(&options).await?;
+                Ok(LoadModelResponse { loads: refused })
             }
             Wanted::One(id) => {
                 let ticket = self.fleet.load(&id, options).await?;
@@ -95,8 +95,19 @@ impl Core {
         Ok((wanted, options))
     }
 
+    /// Loads of all models that would be refused.
+    async fn check_all(&self, options: &LoadOptions) -> Result<Vec<ModelLoad>, ApiError> {
+        self.check_for_each(options)?;
+        let loadable = self.fleet.loadable().await?;
+        let refused = self.fleet.check_each(loadable, options).await;
+        let refused = refused.into_iter();
+        Ok(refused
+            .map(|(id, error)| self.refused(&id, error.into()))
+            .collect())
+    }
+
     /// What would be wrong with each load.
-    fn check_all(&self, options: &LoadOptions) -> Result<(), ApiError> {
+    fn check_for_each(&self, options: &LoadOptions) -> Result<(), ApiError> {
         if self.fleet.is_closing() {
             return Err(ApiError::ShuttingDown);
         }
@@ -111,7 +122,7 @@ impl Core {
         options: LoadOptions,
         wait: bool,
     ) -> Result<LoadModelResponse, ApiError> {
-        self.check_all(&options)?;
+        self.check_for_each(&options)?;
         let loadable = self.fleet.loadable().await?;
         let tickets = self.fleet.load_each(loadable, &options).await;
         let mut loads = Vec::new();
@@ -124,14 +135,19 @@ impl Core {
                 Ok(ticket) => Ok(self.answer(&ticket)),
                 Err(error) => Err(error),
             };
-            loads.push(load.unwrap_or_else(|error| ModelLoad {
-                model_id: id.to_string(),
-                status: self.event_log.status(&id).as_ref().map(convert::status),
-                error: Some(item_error(&Status::from(error))),
-                ..ModelLoad::default()
-            }));
+            loads.push(load.unwrap_or_else(|error| self.refused(&id, error)));
         }
         Ok(LoadModelResponse { loads })
+    }
+
+    /// The load of the model `id` among others.
+    fn refused(&self, id: &ModelId, error: ApiError) -> ModelLoad {
+        ModelLoad {
+            model_id: id.to_string(),
+            status: self.event_log.status(id).as_ref().map(convert::status),
+            error: Some(item_error(&Status::from(error))),
+            ..ModelLoad::default()
+        }
     }
 
     fn answer(&self, ticket: &LoadTicket) -> ModelLoad {

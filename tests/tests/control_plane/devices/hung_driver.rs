@@ -4,29 +4,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 use hangar_client::v1::{ErrorReason, ModelState, UnloadVerification};
-use hangar_tests::{background::Background, refusals::refusal};
+use hangar_tests::{background::Background, refusals::refusal, server::NEVER};
 use tonic::Code;
 
 use super::server::{GIB, GpuServer};
 
-/// Servers that are tried: on a busy machine the driver's time may be over before all the rest was done. Where the rest
-/// waits for the driver it is over before, however often that is tried.
-const ATTEMPTS: usize = 6;
-
 #[hangar_tests::test]
-async fn a_driver_that_hangs_is_reported_and_holds_up_nobody_else() -> Result<()> {
-    for _ in 0..ATTEMPTS {
-        if others_go_on_while_the_driver_hangs().await? {
-            return Ok(());
-        }
-    }
-    anyhow::bail!("others waited for the driver")
-}
-
-/// Whether everybody else was served before the driver's time was over.
-async fn others_go_on_while_the_driver_hangs() -> Result<bool> {
+async fn a_driver_that_hangs_holds_up_nobody_who_does_not_need_it() -> Result<()> {
     let server = GpuServer::with(&[10], |options| {
-        options.time("--device-release-timeout", Duration::from_millis(300))
+        options
+            .time("--driver-timeout", NEVER)
+            .time("--device-release-timeout", Duration::from_millis(300))
     });
     let server = server.await?;
     server.load("loaded", "cuda", GIB).await?;
@@ -41,15 +29,24 @@ async fn others_go_on_while_the_driver_hangs() -> Result<bool> {
     let unload = server.client.unload("loaded").send().await?;
     assert_eq!(unload.verification(), UnloadVerification::TimedOut);
     assert_eq!(server.status("loaded").await?.reason, "DEVICE_MEMORY_HELD");
-    // None of that waited for the driver if its time is not over.
-    let in_time = server.status("m").await?.state() == ModelState::Pending;
+    assert_eq!(server.status("m").await?.state(), ModelState::Pending);
+    server.driver.hang(false)?;
+    load.end().await??;
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_load_that_needs_a_driver_that_hangs_is_told_so_in_time() -> Result<()> {
+    let driver_timeout = Duration::from_millis(100);
+    let server = GpuServer::with(&[10], |options| options.time("--driver-timeout", driver_timeout));
+    let server = server.await?;
+    server.driver.hang(true)?;
+    let spec = server.spec("m", "cuda", GIB)?;
     let refused = refusal(
-        load.end().await?,
+        server.client.load("m").spec(spec).wait().await,
         Code::FailedPrecondition,
         ErrorReason::DeviceUnavailable,
     );
     assert!(refused.message().contains("does not answer"), "{refused}");
-    server.driver.hang(false)?;
-    server.client.load("m").wait().await?;
-    Ok(in_time)
+    Ok(())
 }

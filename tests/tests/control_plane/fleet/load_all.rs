@@ -1,6 +1,6 @@
 //! LoadModel of all models.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::Result;
 use hangar_client::{
@@ -11,7 +11,7 @@ use hangar_tests::{
     fixtures::Fixtures,
     processes,
     refusals::wrong_fields,
-    scripted::{LoadKind, LoadScript, Script},
+    scripted::{LoadKind, LoadScript, ReadyKind, Script},
     server::TestServer,
     time_enough::with_time_enough,
 };
@@ -194,5 +194,44 @@ async fn load_all_takes_no_spec_and_validate_only_loads_nothing() -> Result<()> 
     };
     assert!(server.stubs.load(checked).await?.loads.is_empty());
     assert!(processes::children(server.pid())?.is_empty());
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn validate_only_of_all_names_each_load_that_would_be_refused() -> Result<()> {
+    let server = TestServer::scripted().checked().start().await?;
+    for id in ["fine", "gone", "unusable"] {
+        let (_, spec) = server.script(id, &Script::default())?;
+        server.load(id, spec).await?;
+    }
+    server.client.unload("gone").send().await?;
+    let (gone, _) = server.script("gone", &Script::default())?;
+    fs::remove_dir_all(gone)?;
+    let ready = ReadyKind::Failure {
+        reason: "MODEL_UNUSABLE".into(),
+        message: "No model is in it.".into(),
+    };
+    let unusable = Script {
+        ready,
+        ..Script::default()
+    };
+    server.script("unusable", &unusable)?;
+    for (force_reload, expected) in [(false, vec!["gone"]), (true, vec!["gone", "unusable"])] {
+        let checked = LoadModelRequest {
+            validate_only: true,
+            force_reload,
+            ..all()
+        };
+        let refused = server.stubs.load(checked).await?.loads;
+        assert_eq!(ids(&refused), expected);
+        for load in &refused {
+            assert_failed(
+                load.error.as_ref(),
+                Code::FailedPrecondition,
+                ErrorReason::ModelUnusable,
+            );
+        }
+    }
+    assert_eq!(processes::children(server.pid())?.len(), 2);
     Ok(())
 }

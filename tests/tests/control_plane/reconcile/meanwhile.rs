@@ -32,7 +32,8 @@ async fn status(client: &Client, model: &str) -> Result<ModelStatus> {
     status.context("a status")
 }
 
-/// Five models that are loaded, two of which have to be, with a context of 64.
+/// Models with a context of 64: five that are loaded, two of which have to be, and two that the start loads though nobody
+/// asks for them.
 async fn prepare(installation: &Installation) -> Result<()> {
     let server = installation.start().await?;
     for id in ["changed", "deleted", "needed", "stays", "unloaded"] {
@@ -43,6 +44,16 @@ async fn prepare(installation: &Installation) -> Result<()> {
             ..spec(&path)
         };
         server.client.load(id).spec(spec).wait().await?;
+    }
+    for id in ["preloaded", "required"] {
+        let path = installation.model(id, &Script::default())?;
+        let spec = ModelSpec {
+            required: id == "required",
+            preload: id == "preloaded",
+            ..spec(&path)
+        };
+        server.client.load(id).spec(spec).wait().await?;
+        server.client.unload(id).force().send().await?;
     }
     installation.kill(server).await
 }
@@ -57,7 +68,9 @@ async fn what_is_asked_for_while_the_server_starts_holds() -> Result<()> {
         held.reached().await?;
         let client = early_client(&installation).await?;
         client.unload("unloaded").send().await?;
-        client.unload("needed").force().send().await?;
+        for id in ["needed", "preloaded", "required"] {
+            client.unload(id).force().send().await?;
+        }
         client.delete_model("deleted").send().await?;
         let edited = client.edit_model("changed").send(|model| {
             model.spec.get_or_insert_default().context_length = 32;
@@ -76,7 +89,7 @@ async fn what_is_asked_for_while_the_server_starts_holds() -> Result<()> {
     let changed = info::model(&client, "changed").await?;
     assert!(!changed.reload_required, "{changed:?}");
     assert_eq!(changed.recent_loads.len(), 2);
-    for id in ["needed", "unloaded"] {
+    for id in ["needed", "preloaded", "required", "unloaded"] {
         assert_eq!(status(&client, id).await?.state(), ModelState::Unloaded);
         let info = info::model(&client, id).await?;
         assert_eq!(info.desired_state(), DesiredState::Unloaded);
@@ -84,5 +97,57 @@ async fn what_is_asked_for_while_the_server_starts_holds() -> Result<()> {
     // Readiness waits for none that is not wanted any more.
     let mut reported = readiness(&server).await?;
     while next(&mut reported).await? != ServingStatus::Serving {}
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn an_unload_of_all_while_the_server_starts_holds() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let installation = Installation::scripted()?;
+    prepare(&installation).await?;
+    let held = failpoints.hold("reconcile")?;
+    let meanwhile = async {
+        held.reached().await?;
+        let client = early_client(&installation).await?;
+        client.unload_all().force().send().await?;
+        drop(held);
+        Ok(())
+    };
+    let start = installation.with(|options| options.failpoints(&failpoints));
+    let (server, ()) = tokio::try_join!(start, meanwhile)?;
+    let client = server.connect().await?;
+    for model in client.info().send().await?.models {
+        let status = model.status.context("a status")?;
+        assert_eq!(status.state(), ModelState::Unloaded, "{status:?}");
+    }
+    let mut reported = readiness(&server).await?;
+    while next(&mut reported).await? != ServingStatus::Serving {}
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_catalog_that_cannot_be_read_any_more_ends_the_start() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let installation = Installation::scripted()?;
+    prepare(&installation).await?;
+    let held = failpoints.hold("reconcile")?;
+    let meanwhile = async {
+        held.reached().await?;
+        let catalog = rusqlite::Connection::open(installation.data_dir().join("catalog.db"))?;
+        catalog.execute_batch("ALTER TABLE models RENAME TO lost")?;
+        drop(held);
+        Ok(())
+    };
+    let start = async {
+        let server = installation.with(|options| options.failpoints(&failpoints));
+        anyhow::Ok(server.await)
+    };
+    let (ended, ()) = tokio::try_join!(start, meanwhile)?;
+    let Err(error) = ended else {
+        anyhow::bail!("the server serves without a catalog")
+    };
+    let log = format!("{error:#}");
+    assert!(log.contains("the server ended"), "{log}");
+    assert!(log.contains("catalog"), "{log}");
     Ok(())
 }
