@@ -59,7 +59,8 @@ pub struct ServeOptions {
     pub max_connections: usize,
     /// HTTP/2 streams at the same time on one connection.
     pub max_concurrent_streams: u32,
-    /// Size of a request's headers in bytes.
+    /// Size of a request's headers in bytes: what is larger is answered with 431, without a status of gRPC. Calls may have
+    /// less ([`crate::rpc::metadata_limit`]).
     pub max_header_list_size: u32,
     /// An HTTP/2 connection is pinged after this time without a frame.
     pub keep_alive_interval: Duration,
@@ -127,7 +128,7 @@ impl ServeOptions {
             protocol: Protocol::Http2,
             max_connections,
             max_concurrent_streams: 1024,
-            max_header_list_size: 16 * 1024,
+            max_header_list_size: 64 * 1024,
             keep_alive_interval: Duration::from_secs(20),
             keep_alive_timeout: Duration::from_secs(20),
             kill: CancellationToken::new(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
+    middleware::from_fn,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -24,6 +25,7 @@ use crate::rpc::{
     completed,
     deadline::DeadlineLayer,
     health::{HealthService, HealthSource, LIVENESS, READINESS, STARTUP},
+    metadata_limit::limit_metadata,
     reflection::{self, ReflectedPort},
 };
 
@@ -61,6 +63,7 @@ pub fn router<S: HealthSource>(
     } else {
         router
     };
+    let router = router.layer(from_fn(limit_metadata));
     router.layer(layer_fn(|inner| StatusService::finishing(inner, completed)))
 }
 

@@ -13,6 +13,7 @@ mod generate;
 pub mod health;
 mod inference_service;
 mod info;
+pub mod metadata_limit;
 mod model_service;
 mod open_inference;
 pub mod reflection;

@@ -20,9 +20,12 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use calls::Calls;
 use fastrand::Rng;
+use futures::future::join_all;
 use hangar_client::{
     Client, Watch, WatchEvent,
-    v1::{DemoSource, ModelSource, ModelSpec, ModelState, model_source::Source},
+    v1::{
+        DemoSource, ModelSource, ModelSpec, ModelState, ModelStatus, model_source::Source,
+    },
 };
 use tonic::Code;
 
@@ -58,6 +61,9 @@ const WATCHED: [&str; 2] = ["demo", "hostile"];
 
 /// Callers at the same time.
 const CALLERS: u64 = 4;
+
+/// Equal calls that a caller makes at the same time now and then.
+const TOGETHER: usize = 16;
 
 /// Faults that are reported; more would say nothing new.
 const MAX_FAULTS: usize = 20;
@@ -135,9 +141,13 @@ async fn call_at_random(
             {
                 let call = calls.next(&mut rng);
                 let name = call.path.clone();
-                let answer = caller.call(call).await;
+                let together = if rng.u8(..100) == 0 { TOGETHER } else { 1 };
+                let answers = (0..together).map(|_| caller.call(call.clone()));
+                let answers = join_all(answers).await;
                 let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                report.note(&name, answer);
+                for answer in answers {
+                    report.note(&name, answer);
+                }
             }
         });
     }
@@ -150,11 +160,17 @@ async fn call_at_random(
 /// Reasons of ends of workers that no call may cause.
 const DEATHS: [&str; 2] = ["WORKER_DIED", "WORKER_HUNG"];
 
+/// Whether a worker ended, or is ending, as no call may make it.
+fn is_death(status: &ModelStatus) -> bool {
+    let starved = status.message.contains("because it needed more memory than");
+    starved || DEATHS.contains(&status.reason.as_str())
+}
+
 /// Notes the ends of all workers, those of random loads among them, until the watch ends.
 async fn note_deaths(mut watch: Watch, report: &Mutex<Report>) {
     while let Some(event) = watch.next().await {
         if let Ok(WatchEvent::Transition { status, .. }) = event
-            && DEATHS.contains(&status.reason.as_str())
+            && is_death(&status)
         {
             let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
             report.fault(format!("{}: {}", status.model_id, status.message));

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Write, stderr},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -40,7 +41,9 @@ impl CpuQuota {
         let made = make(Path::new("/sys/fs/cgroup/cpu"), &name, &v1)
             .or_else(|| make(Path::new("/sys/fs/cgroup"), &name, &v2));
         let Some(group) = made else {
-            eprintln!("SKIPPED: no control group of processors can be made here");
+            // Past the test harness, which would swallow it.
+            let why = "no control group of processors can be made here";
+            writeln!(stderr(), "left out: {why}")?;
             return Ok(None);
         };
         let held = Self { pid, group };

@@ -54,6 +54,15 @@ impl RestartPolicy {
         wanted && attempt < self.max_attempts
     }
 
+    /// As [`Self::retries`], for a model that had served: it fits, so that memory that one request was short of is no reason
+    /// to give it up.
+    pub fn restarts(&self, failure: &Failure, attempt: u32) -> bool {
+        let starved = failure.reason == Reason::InsufficientMemory
+            && self.mode == RestartMode::OnFailure
+            && attempt < self.max_attempts;
+        starved || self.retries(failure, attempt)
+    }
+
     /// How long to wait after the failed `attempt`, from 1. `jitter`, from 0 to 1, spreads the wait
     /// over 75 % to 125 % of its nominal length, so that models that died together do not come back
     /// together.
@@ -97,6 +106,17 @@ mod tests {
         assert!(policy.retries(&Failure::new(Reason::WorkerDied, ""), 1));
         assert!(!policy.retries(&Failure::new(Reason::ModelUnusable, ""), 1));
         assert!(!policy.retries(&Failure::new(Reason::LoadTimeout, ""), 1));
+    }
+
+    #[test]
+    fn memory_that_was_short_is_a_reason_to_restart_but_not_to_load_again() {
+        let starved = Failure::new(Reason::InsufficientMemory, "");
+        let on_failure = policy(RestartMode::OnFailure);
+        assert!(!on_failure.retries(&starved, 1));
+        assert!(on_failure.restarts(&starved, 1));
+        assert!(!on_failure.restarts(&starved, 3));
+        assert!(on_failure.restarts(&Failure::new(Reason::WorkerDied, ""), 1));
+        assert!(!policy(RestartMode::Never).restarts(&starved, 1));
     }
 
     #[test]

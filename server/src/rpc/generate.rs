@@ -22,7 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
-pub(super) use check::{Generate, check_tokenize, parse};
+pub(super) use check::{Generate, check_detokenize, check_tokenize, parse};
 use futures::Stream;
 use hangar_client::v1::{GenerateDone, GenerateResponse};
 use outbox::{Inbox, Outbox};

@@ -100,6 +100,7 @@ impl InferenceService for InferenceApi {
         request: Request<DetokenizeRequest>,
     ) -> Result<Response<DetokenizeResponse>, Status> {
         let request = request.into_inner();
+        generate::check_detokenize(&request)?;
         let ask = |mut client: WorkerClient| async move {
             let text = client
                 .detokenize(request.token_ids, request.skip_special_tokens)

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use axum::middleware::from_fn;
 use hangar_client::status::StatusService;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,8 @@ use crate::{
     ops,
     rpc::{
         ApiError, CatalogApi, InferenceApi, OpenInferenceApi, SessionApi, completed,
-        deadline::DeadlineLayer, health::HealthService, unwinding::UnwindBody,
+        deadline::DeadlineLayer, health::HealthService, metadata_limit::limit_metadata,
+        unwinding::UnwindBody,
     },
     supervisor,
     telemetry::{Telemetry, rpc::RpcLayer},
@@ -57,7 +59,11 @@ impl ServedPort {
             .map_response(|response: http::Response<_>| response.map(UnwindBody::new))
             .layer(CatchPanicLayer::custom(panicked))
             .layer(DeadlineLayer)
-            .service(routes(settings, apis, checks).into_axum_router());
+            .service(
+                routes(settings, apis, checks)
+                    .into_axum_router()
+                    .layer(from_fn(limit_metadata)),
+            );
         let options = ServeOptions::main(settings.max_connections);
         let kill = options.kill.clone();
         let serving = net::serve(

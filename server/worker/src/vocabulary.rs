@@ -1,8 +1,12 @@
 //! The model's tokens: from texts, to texts, and the bytes of each.
 
+mod text_memory;
+
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use mistralrs::core::llguidance::toktrie::{TokEnv, TokTrie};
+use text_memory::TextMemory;
+pub(crate) use text_memory::TextMemoryShare;
 use tokenizers::Tokenizer;
 
 /// Longest text in bytes that is split into tokens without a look at how many these are.
@@ -21,6 +25,7 @@ pub(crate) struct Vocabulary {
     plain: Arc<HashMap<u32, String>>,
     /// Rows of the model's embedding: tokens at or above cannot be computed.
     size: u32,
+    memory: TextMemory,
 }
 
 impl Vocabulary {
@@ -35,6 +40,7 @@ impl Vocabulary {
             plain: Arc::new(plain.map(|(id, token)| (id, token.content)).collect()),
             tokenizer,
             size: size.unwrap_or(known),
+            memory: TextMemory::default(),
         }
     }
 
@@ -56,8 +62,9 @@ impl Vocabulary {
         }
     }
 
-    /// Splits a text into tokens. Blocks for as long as the text is long. The error is the tokenizer's.
+    /// Splits a text into tokens. Blocks for as long as the text is long, and others are. The error is the tokenizer's.
     pub(crate) fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, String> {
+        let _memory = self.memory.split(text.len());
         self.tokenizer
             .encode_fast(text, add_special_tokens)
             .map(|encoding| encoding.get_ids().to_vec())
@@ -82,11 +89,18 @@ impl Vocabulary {
         Ok(false)
     }
 
-    /// Puts tokens together to a text, as the tokenizer does: bytes that are not UTF-8 become U+FFFD.
+    /// Puts tokens together to a text, as the tokenizer does: bytes that are not UTF-8 become U+FFFD. Blocks for as long
+    /// as there are many, and others have many.
     pub(crate) fn decode(&self, tokens: &[u32], skip_special: bool) -> Result<String, String> {
+        let _memory = self.memory.join(tokens.len());
         self.tokenizer
             .decode(tokens, skip_special)
             .map_err(|e| e.to_string())
+    }
+
+    /// Blocks until a conversation of so many bytes may be rendered.
+    pub(crate) fn wait_to_render(&self, bytes: usize) -> TextMemoryShare<'_> {
+        self.memory.render(bytes)
     }
 
     /// The token of this text, if it is one.

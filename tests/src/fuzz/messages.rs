@@ -43,8 +43,11 @@ impl Maker<'_> {
     }
 
     fn field(&mut self, field: &FieldDescriptor, depth: usize) -> Value {
-        let many = match self.rng.u8(..40) {
-            0 => 200,
+        let many = match self.rng.u16(..2000) {
+            // More than any request needs, in few bytes each.
+            0 if !matches!(field.kind(), Kind::Message(_)) => 2_000_000,
+            0 if depth == 0 => 100_000,
+            1..50 => 200,
             few => usize::from(few % 4),
         };
         if field.is_map() {

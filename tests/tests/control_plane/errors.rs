@@ -91,6 +91,11 @@ async fn what_the_protocol_refuses_carries_a_reason() -> Result<()> {
         let info = unknown.await?.error_info()?;
         assert_eq!(info.metadata["method"], path.trim_start_matches('/'));
     }
+    for length in [17_000, 60_000] {
+        let large = empty().header("x-large", &"x".repeat(length));
+        let refused = refused(&caller, large, Code::ResourceExhausted, "LIMIT_REACHED");
+        assert_eq!(refused.await?.error_info()?.metadata["limit"], "16384");
+    }
     let expired = empty().header("grpc-timeout", "0n");
     refused(
         &caller,

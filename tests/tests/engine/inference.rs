@@ -11,6 +11,7 @@ mod limits;
 mod live;
 mod logprobs;
 mod many_callers;
+mod memory;
 mod models;
 mod pace;
 mod priorities;

@@ -161,7 +161,7 @@ impl State {
         restart: LoadId,
         mut actions: Vec<Action>,
     ) -> (Self, Vec<Action>) {
-        if !load.policy.retries(&failure, load.attempt) {
+        if !load.policy.restarts(&failure, load.attempt) {
             return (Self::Failed { load, failure }, actions);
         }
         actions.push(Action::ScheduleRetry(load.attempt));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hangar_client::v1::{
-    Constraint, GenerateRequest, TokenizeRequest, constraint::Constraint as Notation,
+    ChatMessage, Constraint, DetokenizeRequest, GenerateRequest, TokenizeRequest, constraint::Constraint as Notation,
 };
 use prost::Message;
 use prost_types::Struct;
@@ -21,6 +21,9 @@ use crate::{
 
 /// Longest text of a request in bytes.
 const MAX_TEXT: usize = 8 << 20;
+
+/// Most messages of a request.
+const MAX_MESSAGES: usize = 16_384;
 
 /// Most likely tokens that are told with each token.
 const MAX_TOP_LOGPROBS: u32 = 20;
@@ -99,6 +102,7 @@ pub(in crate::rpc) fn check_tokenize(request: &TokenizeRequest) -> Result<(), Ap
     }
     let free = request.text.is_empty() && !request.add_special_tokens;
     violations.check(free, "text", "give either text or messages, not both");
+    check_count(&request.messages, &mut violations);
     violations.finish()?;
     check(&GenerateRequest {
         messages: request.messages.clone(),
@@ -111,9 +115,23 @@ pub(in crate::rpc) fn check_tokenize(request: &TokenizeRequest) -> Result<(), Ap
     .map(drop)
 }
 
+/// Checks a request to put tokens together.
+///
+/// # Errors
+///
+/// All that is wrong with it.
+pub(in crate::rpc) fn check_detokenize(request: &DetokenizeRequest) -> Result<(), ApiError> {
+    let mut violations = Violations::default();
+    tokens::check_count("token_ids", &request.token_ids, &mut violations);
+    violations.finish()
+}
+
 /// Checks `request`; gives the time that it is to take, and its sampling.
 fn check(request: &GenerateRequest) -> Result<(Option<Duration>, Sampling), ApiError> {
     let mut violations = Violations::default();
+    check_count(&request.messages, &mut violations);
+    // Not a word on each of millions.
+    std::mem::take(&mut violations).finish()?;
     check_text(request, &mut violations);
     parts::check(&request.messages, &mut violations);
     tools::check(request, &mut violations);
@@ -129,6 +147,11 @@ fn check(request: &GenerateRequest) -> Result<(Option<Duration>, Sampling), ApiE
     let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
     violations.finish()?;
     Ok((timeout, sampling))
+}
+
+fn check_count(messages: &[ChatMessage], violations: &mut Violations) {
+    let few = messages.len() <= MAX_MESSAGES;
+    violations.check(few, "messages", "must have at most 16,384 entries");
 }
 
 fn check_text(request: &GenerateRequest, violations: &mut Violations) {

@@ -5,8 +5,8 @@ use hangar_client::v1::GenerateRequest;
 
 use crate::rpc::validate::Violations;
 
-/// Most tokens of a prompt that is given as tokens.
-const MAX_PROMPT: usize = 1 << 20;
+/// Most tokens of a prompt or a text that is given as tokens.
+const MAX_TOKENS: usize = 1 << 20;
 
 /// Most tokens that end an answer.
 const MAX_STOPS: usize = 128;
@@ -20,9 +20,7 @@ const MAX_ANSWERS: u32 = 8;
 
 /// Takes note of what is wrong with it.
 pub(super) fn check(request: &GenerateRequest, violations: &mut Violations) {
-    let few = request.prompt_token_ids.len() <= MAX_PROMPT;
-    let what = "must have at most 1,048,576 tokens";
-    violations.check(few, "prompt_token_ids", what);
+    check_count("prompt_token_ids", &request.prompt_token_ids, violations);
     let few = request.stop_token_ids.len() <= MAX_STOPS;
     violations.check(few, "stop_token_ids", "must have at most 128 tokens");
     let few = request.logit_bias.len() <= MAX_BIASES;
@@ -38,6 +36,12 @@ pub(super) fn check(request: &GenerateRequest, violations: &mut Violations) {
     }
     let long_enough = request.max_tokens == 0 || request.min_tokens <= request.max_tokens;
     violations.check(long_enough, "min_tokens", "is more than max_tokens");
+}
+
+/// Takes note of too many tokens in `field`.
+pub(super) fn check_count(field: &str, tokens: &[u32], violations: &mut Violations) {
+    let few = tokens.len() <= MAX_TOKENS;
+    violations.check(few, field, "must have at most 1,048,576 tokens");
 }
 
 #[cfg(test)]

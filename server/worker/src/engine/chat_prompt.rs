@@ -1,6 +1,7 @@
 //! From a conversation to the text of its prompt and its tokens.
 
 use hangar_client::v1::{GenerateRequest, TokenizeRequest};
+use prost::Message;
 use serde_json::{Map, Value};
 use tonic::Status;
 
@@ -41,7 +42,9 @@ impl Engine {
             ))
         })?;
         let options = options(request)?;
+        let memory = self.vocabulary.wait_to_render(request.encoded_len());
         let rendered = chat.render(&conversation.messages, &tools.functions, &options);
+        drop(memory);
         let mut text = rendered.map_err(|why| {
             status::invalid_field(
                 "messages",

@@ -61,14 +61,11 @@ async fn assert_hang_is_cured(script: &Script) -> Result<()> {
     let mut answer = server.client.generate("m").prompt("x").stream().await?;
     assert_eq!(chunk(&mut answer).await?, "t0 ");
     assert_eq!(chunk(&mut answer).await?, "t1 ");
-    let began = Instant::now();
     let hung = refusal(
         timeout(DEADLINE, end(&mut answer)).await?,
         Code::Unavailable,
         ErrorReason::WorkerHung,
     );
-    let took = began.elapsed();
-    assert!(took > LIMIT / 2, "{took:?}");
     assert!(hung.details().retry_after.is_some());
     let backoff = transitions.next().await?;
     assert_eq!(
@@ -173,7 +170,8 @@ async fn a_server_that_was_stopped_with_its_worker_saw_no_hang() -> Result<()> {
         gate: Some("token".into()),
         ..GenerateScript::default()
     });
-    let (server, mut transitions) = server_within(LONGER, &script).await?;
+    let limit = Duration::from_secs(8);
+    let (server, mut transitions) = server_within(limit, &script).await?;
     let gate = server.gate("token")?;
     let mut events = server.events()?;
     let worker = transitions.current().map_or(0, |status| status.worker_pid);
@@ -182,11 +180,13 @@ async fn a_server_that_was_stopped_with_its_worker_saw_no_hang() -> Result<()> {
     timeout(DEADLINE, events.until(Event::Generate)).await??;
     server.signal(Signal::STOP)?;
     processes::signal(worker, Signal::STOP)?;
-    let stopped = timeout(LONGER * 2, transitions.next()).await;
-    assert!(stopped.is_err(), "{stopped:?}");
+    tokio::time::sleep(limit + Duration::from_secs(1)).await;
+    server.signal(Signal::CONT)?;
+    // It looks at the worker, which is still stopped, several times.
+    let seen = timeout(limit / 4, transitions.next()).await;
+    assert!(seen.is_err(), "{seen:?}");
     gate.open()?;
     processes::signal(worker, Signal::CONT)?;
-    server.signal(Signal::CONT)?;
     assert_eq!(answer.end().await??.text, "t0 ");
     let status = server.info().await?.status.context("a status")?;
     assert_eq!((status.worker_pid, status.restarts), (worker, 0));

@@ -1,0 +1,96 @@
+//! Memory for texts that are split into tokens, put together or rendered: so much of them at the same time that a worker
+//! keeps within what it was admitted with, however many calls come together.
+
+use std::sync::Arc;
+
+use futures::executor::block_on;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// What all calls may take together: half of what a worker may have beyond its model (`server/src/worker/confine.rs`).
+const LIMIT: usize = 256 << 20;
+
+/// What one permit stands for.
+const UNIT: usize = 64 << 10;
+
+/// Below this nobody waits: a few hundred threads at most do that at the same time.
+const SMALL: usize = 512 << 10;
+
+/// What splitting a text into tokens takes, as a multiple of its bytes [measured with tokenizers of a few kinds].
+const SPLITTING: usize = 200;
+
+/// What rendering a conversation takes, as a multiple of its bytes.
+const RENDERING: usize = 8;
+
+/// What putting one token to others takes, in bytes.
+const JOINING: usize = 256;
+
+/// The memory of one worker. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct TextMemory(Arc<Semaphore>);
+
+/// A share of it, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct TextMemoryShare<'a>(#[expect(dead_code, reason = "gives back")] Option<SemaphorePermit<'a>>);
+
+impl TextMemory {
+    /// Blocks until a text of so many bytes may be split into tokens, in the order of the calls.
+    pub(super) fn split(&self, bytes: usize) -> TextMemoryShare<'_> {
+        self.take(bytes.saturating_mul(SPLITTING))
+    }
+
+    /// Blocks until a conversation of so many bytes may be rendered.
+    pub(super) fn render(&self, bytes: usize) -> TextMemoryShare<'_> {
+        self.take(bytes.saturating_mul(RENDERING))
+    }
+
+    /// Blocks until so many tokens may be put together.
+    pub(super) fn join(&self, tokens: usize) -> TextMemoryShare<'_> {
+        self.take(tokens.saturating_mul(JOINING))
+    }
+
+    /// What takes more than there is has all of it for itself.
+    fn take(&self, bytes: usize) -> TextMemoryShare<'_> {
+        if bytes <= SMALL {
+            return TextMemoryShare(None);
+        }
+        let units = bytes.min(LIMIT).div_ceil(UNIT);
+        // At most LIMIT / UNIT. The semaphore is never closed. Who holds a share waits for nothing.
+        let permits = u32::try_from(units).unwrap_or(u32::MAX);
+        TextMemoryShare(block_on(self.0.acquire_many(permits)).ok())
+    }
+}
+
+impl Default for TextMemory {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LIMIT / UNIT)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::*;
+
+    #[test]
+    fn calls_share_what_there_is_and_come_in_their_order() {
+        let memory = TextMemory::default();
+        let half = memory.take(LIMIT / 2);
+        let other = memory.take(LIMIT / 2);
+        let (done, order) = mpsc::channel();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let _all = memory.take(usize::MAX);
+                done.send("all")
+            });
+            // Small ones need not wait.
+            drop(memory.take(SMALL));
+            drop(half);
+            assert!(order.try_recv().is_err());
+            drop(other);
+            waiting.join().expect("no panic").expect("somebody listens");
+        });
+        assert_eq!(order.recv(), Ok("all"));
+        assert_eq!(memory.0.available_permits(), LIMIT / UNIT);
+    }
+}
