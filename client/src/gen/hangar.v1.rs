@@ -1267,8 +1267,9 @@ pub struct LoadModelRequest {
     /// Empty: it stays loaded until it is unloaded, also over restarts of the server.
     #[prost(string, tag = "8")]
     pub session_id: ::prost::alloc::string::String,
-    /// Only check the request, and change nothing: what it refuses the load would refuse. With `force_reload` of one model
-    /// the files are inspected, too, once those of a hub are downloaded, and that is waited for. Default: false.
+    /// Only check the request, and change nothing: what it refuses the load would refuse. With `force_reload` the files of
+    /// models that are READY are inspected, too, once those of a hub are downloaded, and that is waited for. With `all` the
+    /// response has the loads that would be refused, with their errors, and no others. Default: false.
     #[prost(bool, tag = "9")]
     pub validate_only: bool,
     /// What to load. Required.
@@ -3673,7 +3674,7 @@ pub struct GenerateRequest {
     /// Text to go on with, as it is: no chat template is applied. At most 8 MiB.
     #[prost(string, tag = "2")]
     pub prompt: ::prost::alloc::string::String,
-    /// A conversation, put into the model's chat template.
+    /// A conversation, put into the model's chat template. At most 16,384 messages.
     #[prost(message, repeated, tag = "3")]
     pub messages: ::prost::alloc::vec::Vec<ChatMessage>,
     /// How the next token is chosen.
@@ -4108,7 +4109,7 @@ pub struct DetokenizeRequest {
     /// The model or alias. Required.
     #[prost(string, tag = "1")]
     pub model_id: ::prost::alloc::string::String,
-    /// The tokens. Each has to be of the model's vocabulary.
+    /// The tokens, 1,048,576 at most. Each has to be of the model's vocabulary.
     #[prost(uint32, repeated, tag = "2")]
     pub token_ids: ::prost::alloc::vec::Vec<u32>,
     /// Leaves out tokens such as that of a text's end. Default: false.
