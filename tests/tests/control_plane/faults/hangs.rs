@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};

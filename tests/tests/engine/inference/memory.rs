@@ -2,12 +2,10 @@
 
 use anyhow::Result;
 use futures::future::try_join_all;
-use hangar_client::{
-    Error,
-    v1::{ChatMessage, DetokenizeRequest, GenerateRequest, TokenizeRequest},
-};
-use hangar_tests::{refusals::wrong_fields, server::TestServer};
+use hangar_client::v1::{ChatMessage, DetokenizeRequest, GenerateRequest, TokenizeRequest};
+use hangar_tests::server::TestServer;
 use tonic::Status;
+use tonic_types::StatusExt;
 
 /// Calls that the worker gets at the same time.
 const TOGETHER: usize = 8;
@@ -18,7 +16,10 @@ const MAX_MESSAGES: usize = 16_384;
 
 /// The fields that a stub's call was refused for.
 fn wrong<T>(answer: Result<T, Status>) -> Vec<String> {
-    wrong_fields(answer.map(drop).map_err(Error::from))
+    let refused = answer.err().and_then(|status| status.get_details_bad_request());
+    let violations = refused.map(|refused| refused.field_violations);
+    let violations = violations.unwrap_or_default().into_iter();
+    violations.map(|violation| violation.field).collect()
 }
 
 async fn assert_unharmed(server: &TestServer, worker: u32) -> Result<()> {
