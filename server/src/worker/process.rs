@@ -257,6 +257,7 @@ impl ChildOwner {
             }
         };
         drop(lifeline);
+        failpoint::hold("worker-reaped", Some(self.model.as_str())).await;
         tracing::debug!(exit = %ended, "worker reaped");
         exit.send_replace(Some(ended));
     }

@@ -66,7 +66,7 @@ impl ModelDriver {
         self.load.may_evict = order.may_evict || (self.load.may_evict && joins);
         self.unsuspend();
         self.entry_changed(entry);
-        if reload {
+        if reload || self.state.is_terminating() {
             self.drain_timeout = self.context.limits.drain_timeout;
         }
         // A load that this one replaces is finished on the way, with its own clock.
@@ -110,7 +110,7 @@ impl ModelDriver {
 
     /// What the caller of a load gets: where the model stands, and how it hears of the end.
     fn load_ticket(&mut self, load_id: LoadId) -> LoadTicket {
-        let ready = self.state.stage() == Stage::Ready;
+        let ready = self.state.stage() == Stage::Ready && !self.state.is_terminating();
         let over = ready || !self.state.stage().is_active();
         let outcome = (!over).then(|| self.waiters.wait_for_load(load_id.clone()));
         LoadTicket {
