@@ -13,6 +13,7 @@ mod admission;
 mod built_in_engine;
 mod command;
 mod context;
+mod deletions;
 mod device_release;
 mod devices;
 mod driver;

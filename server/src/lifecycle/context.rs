@@ -15,8 +15,8 @@ pub use find::{FindError, UnknownModel};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LifecycleLimits, built_in_engine::BuiltInEngine, devices::Devices, holders::Holders,
-    load_slots::LoadSlots, memory::MemoryAdmission, source::ModelRoots,
+    LifecycleLimits, built_in_engine::BuiltInEngine, deletions::Deletions, devices::Devices,
+    holders::Holders, load_slots::LoadSlots, memory::MemoryAdmission, source::ModelRoots,
     tracked_model::TrackedModel,
 };
 use crate::{
@@ -81,6 +81,7 @@ pub(super) struct Context {
     pub(super) holders: Holders,
     /// Held from the commit of what was asked for until its driver has heard of it.
     pub(super) desired_state_lock: tokio::sync::Mutex<()>,
+    pub(super) deletions: Deletions,
     /// No more loads are begun.
     pub(super) closing: CancellationToken,
     pub(super) prepared: Option<Arc<PreparedCache>>,
@@ -115,6 +116,7 @@ impl Context {
             devices: resources.devices,
             holders: Holders::default(),
             desired_state_lock: tokio::sync::Mutex::default(),
+            deletions: Deletions::default(),
             closing: CancellationToken::new(),
             prepared: resources.prepared,
             end_drivers: CancellationToken::new(),
@@ -182,6 +184,22 @@ impl Context {
     pub(super) fn settled(&self, id: &ModelId) {
         if self.unsettled().remove(id) {
             self.event_log.touch();
+        }
+    }
+
+    /// The desired-state lock, and the model that `name` stands for, of which no deletion is under way. Safe to cancel.
+    pub(super) async fn lock_desired_state(
+        &self,
+        name: &ModelId,
+    ) -> (tokio::sync::MutexGuard<'_, ()>, ModelId) {
+        loop {
+            let guard = self.desired_state_lock.lock().await;
+            let id = self.catalog.resolve(name);
+            let Some(ended) = self.deletions.under_way(&id) else {
+                return (guard, id);
+            };
+            drop(guard);
+            ended.cancelled().await;
         }
     }
 

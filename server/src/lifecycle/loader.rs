@@ -126,11 +126,10 @@ impl Loader {
     ) -> Result<LoadTicket, LoadError> {
         let replacement = self.prepare(name, &options).await?;
         failpoint::hold("load-order", Some(name.as_str())).await;
-        let guard = self.context.desired_state_lock.lock().await;
+        let (guard, id) = self.context.lock_desired_state(name).await;
         if self.context.is_closing() {
             return Err(LoadError::ShuttingDown);
         }
-        let id = self.context.catalog.resolve(name);
         let held = match &options.session {
             Some(session) => Some(self.sessions.hold(session, &id)?),
             None => None,
@@ -257,6 +256,10 @@ impl Loader {
             self.context.untrack(&entry).await;
             return Err(self.context.unknown(&id).await.into());
         }
+        if self.context.deletions.under_way(&id).is_some() {
+            // It sees to the driver, too.
+            return Err(self.context.unknown(&id).await.into());
+        }
         let command = LoadCommand {
             entry,
             order,
@@ -285,6 +288,7 @@ impl Loader {
         entry: CatalogEntry,
         order: LoadOrder,
     ) -> Result<(), Failure> {
+        self.context.deletions.ended(&entry.id).await;
         let ticket = self.order(entry, order).await.map_err(|error| {
             let reason = match &error {
                 LoadError::ShuttingDown => Reason::ShuttingDown,
