@@ -1,13 +1,13 @@
 //! Commands to the driver of a model, and the answers to those who wait for them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 use tracing::Span;
 
 use crate::{
     catalog::{CatalogEntry, LoadAttempt},
-    model::{Failure, LoadId, ModelId, Status, SuspendCause},
+    model::{Failure, LoadId, ModelId, Spec, Status, SuspendCause},
 };
 
 /// What a driver is asked to do.
@@ -105,6 +105,8 @@ pub(super) struct Replacement {
     pub(super) model: ModelId,
     /// The load that gave the model this worker; `None`: none served.
     pub(super) load: Option<LoadId>,
+    /// What was inspected to be loaded instead; `None`: none served, so that nothing had to be.
+    pub(super) inspected: Option<Arc<Spec>>,
 }
 
 /// What a driver is to do about a load.

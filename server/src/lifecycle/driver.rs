@@ -86,6 +86,8 @@ struct LoadContext {
     may_evict: bool,
     /// What the engine was built from, or will be.
     spec: Arc<Spec>,
+    /// What was inspected for the first attempt, which is made with this and nothing newer.
+    inspected: Option<Arc<Spec>>,
     /// What was downloaded for it.
     snapshot: Option<RepositorySnapshot>,
     /// What happened to the prompts of engines that were built from the spec.
@@ -302,6 +304,7 @@ impl LoadContext {
             span: Span::none(),
             may_evict: false,
             spec,
+            inspected: None,
             snapshot: None,
             prompts,
         }

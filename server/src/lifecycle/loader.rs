@@ -10,12 +10,12 @@ mod unload;
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
-use tokio::sync::oneshot;
+use tokio::sync::{MutexGuard, oneshot};
 use tracing::Span;
 pub use unload::{UnloadError, UnloadOptions};
 
 use super::{
-    command::{DriverCommand, LoadCommand, LoadOrder, LoadTicket},
+    command::{DriverCommand, LoadCommand, LoadOrder, LoadTicket, Replacement},
     context::{Context, UnknownModel},
     driver::track,
     inspection::{Inspector, NoReload, TooManyReloads},
@@ -27,7 +27,6 @@ use crate::{
     catalog::{
         CatalogEntry, LoadRequest, OnConflict, RegisterError, RegisterOutcome, StorageError,
     },
-    failpoint,
     model::{Failure, ModelId, Reason, Source, Spec, Stage},
 };
 
@@ -90,6 +89,15 @@ pub enum LoadError {
     Lost,
 }
 
+/// A load that may be ordered: what was checked holds for as long as the desired state is locked.
+struct CheckedOrder<'a> {
+    guard: MutexGuard<'a, ()>,
+    /// The model that is to be loaded.
+    id: ModelId,
+    /// The worker that is to be replaced, if one is.
+    replacement: Option<Replacement>,
+}
+
 /// Loads and unloads models.
 pub(super) struct Loader {
     context: Arc<Context>,
@@ -124,12 +132,11 @@ impl Loader {
         name: &ModelId,
         options: LoadOptions,
     ) -> Result<LoadTicket, LoadError> {
-        let replacement = self.prepare(name, &options).await?;
-        failpoint::hold("load-order", Some(name.as_str())).await;
-        let (guard, id) = self.context.lock_desired_state(name).await;
-        if self.context.is_closing() {
-            return Err(LoadError::ShuttingDown);
-        }
+        let CheckedOrder {
+            guard,
+            id,
+            replacement,
+        } = self.prepare_order(name, &options).await?;
         let held = match &options.session {
             Some(session) => Some(self.sessions.hold(session, &id)?),
             None => None,

@@ -1,6 +1,6 @@
 //! Commands to a driver, and the answers to those who wait.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 use tracing::{Span, info_span};
@@ -9,8 +9,8 @@ use super::{ModelDriver, phases::Phase, spec::is_remote, timers::Timer};
 use crate::{
     catalog::{LoadAttempt, Note},
     lifecycle::command::{
-        DriverCommand, LoadCommand, LoadTicket, Replacement, UnloadCommand, UnloadReport,
-        Verification,
+        DriverCommand, LoadCommand, LoadOrder, LoadTicket, Replacement, UnloadCommand,
+        UnloadReport, Verification,
     },
     model::{
         Failure, LoadId, LoadOutcome, Reason, Spec, Stage,
@@ -50,6 +50,7 @@ impl ModelDriver {
         let stage = self.state.stage();
         let found = order.replaces.as_ref();
         let reload = found.is_some_and(|found| self.is_reload(found, &entry.spec));
+        let spec = entry.spec.clone();
         let load = Load {
             attempt: order.crashed.as_ref().map_or(1, |attempt| attempt.number),
             remote: is_remote(&entry.spec),
@@ -77,17 +78,24 @@ impl ModelDriver {
             .or(self.state.next())
             .map(|load| load.id.clone());
         if open.as_ref() == Some(&id) {
-            if order.forgive {
-                self.load.prompts.forgive();
-                self.keep_prompts();
-            }
-            self.begin_clock(&id, order.timeout, &span);
+            self.load.inspected = found
+                .filter(|_| reload)
+                .and_then(|found| found.inspected.clone());
+            self.begin_ordered(&id, &order, &span);
+        } else if found.is_some() {
+            self.join_reload(&spec);
         }
         if let Some(attempt) = order.crashed.filter(|_| stage == Stage::Unloaded) {
             self.fail_crashed_attempt(attempt);
         }
         // A caller that is gone does not end the load.
         let _ = reply.send(self.load_ticket(open.unwrap_or(id)));
+    }
+
+    /// A reload joins the load that comes, which is to be of what this one has registered.
+    fn join_reload(&mut self, spec: &Spec) {
+        let differs = |inspected: &mut Arc<Spec>| !inspected.builds_the_same_as(spec);
+        self.load.inspected.take_if(differs);
     }
 
     /// Whether a load that found `replacement` begins anew from `spec`.
@@ -121,10 +129,15 @@ impl ModelDriver {
         }
     }
 
-    fn begin_clock(&mut self, id: &LoadId, timeout: Duration, span: &Span) {
+    fn begin_ordered(&mut self, id: &LoadId, order: &LoadOrder, span: &Span) {
+        if order.forgive {
+            self.load.prompts.forgive();
+            self.keep_prompts();
+        }
         let span = info_span!(parent: span, "model.load", model = %self.model.id(), load = %id);
-        self.load.begin(timeout, span);
-        self.timers.set(Timer::Load, self.load.began + timeout);
+        self.load.begin(order.timeout, span);
+        self.timers
+            .set(Timer::Load, self.load.began + order.timeout);
     }
 
     /// The server died in `attempt`: it is over, and the policy says whether there is another.
