@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use tracing::Span;
 
+use super::driver_answer::DriverAnswer;
 use crate::{
     catalog::{CatalogEntry, LoadAttempt},
     model::{Failure, LoadId, ModelId, Spec, Status, SuspendCause},
@@ -64,8 +65,8 @@ pub struct LoadTicket {
     pub already_loaded: bool,
     /// Where the model stands.
     pub status: Status,
-    /// How the load ends; `None` when it has. A closed channel means that the server is going down.
-    pub outcome: Option<oneshot::Receiver<Result<Status, Failure>>>,
+    /// How the load ends; `None` when it has. No answer means that the server is going down, or the driver no longer turns.
+    pub outcome: Option<DriverAnswer<Result<Status, Failure>>>,
 }
 
 /// What an unload did.

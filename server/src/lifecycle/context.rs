@@ -79,7 +79,7 @@ pub(super) struct Context {
     pub(super) memory: MemoryAdmission,
     pub(super) devices: Arc<Devices>,
     pub(super) holders: Holders,
-    /// Held from the commit of what was asked for until its driver has heard of it.
+    /// Held from the commit of what was asked for until that is in the queue of its driver.
     pub(super) desired_state_lock: tokio::sync::Mutex<()>,
     pub(super) deletions: Deletions,
     /// No more loads are begun.
@@ -133,7 +133,7 @@ impl Context {
 
     /// Whether `model` has a driver that goes on.
     pub(super) fn is_driven(&self, model: &TrackedModel) -> bool {
-        !self.is_closing() && !model.commands.is_closed()
+        !self.is_closing() && model.is_driven()
     }
 
     /// Whether no more loads are begun.

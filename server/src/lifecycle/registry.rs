@@ -48,7 +48,7 @@ pub enum RegistryError {
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
-    /// The model's driver panicked before it answered.
+    /// The model's driver panicked before it answered, or no longer turns.
     #[error("{}", Failure::of_a_lost_task().message)]
     Lost,
 }
@@ -180,13 +180,14 @@ impl Registry {
         let _deletion = self.context.deletions.begin(id);
         drop(guard);
         let report = self.end_for_deletion(id, force).await?;
-        let _guard = self.context.desired_state_lock.lock().await;
+        let guard = self.context.desired_state_lock.lock().await;
         let deleted = self
             .context
             .catalog
             .delete(id, None, force, request(report))
             .await;
         deleted.map_err(refused)?;
+        drop(guard);
         // A load that has come meanwhile, and was refused, may have tracked it once more.
         self.context.end_driver(id).await;
         self.context.event_log.remove(id);
@@ -201,7 +202,12 @@ impl Registry {
     ) -> Result<Option<UnloadReport>, RegistryError> {
         let mut report = None;
         let mut unloads = 0;
-        while !self.context.end_driver(id).await {
+        while !self
+            .context
+            .end_driver(id)
+            .await
+            .ok_or(RegistryError::Lost)?
+        {
             if !force || unloads == MAX_UNLOADS {
                 return Err(RegistryError::Loaded(id.clone()));
             }

@@ -241,13 +241,8 @@ pub(super) fn release_hold(context: &Arc<Context>, model: &ModelId, holder: &Hol
     // Somebody may come to want it before its driver hears of this.
     let (command, report) = UnloadCommand::unless_wanted(context.limits.drain_timeout);
     context.tasks.background("session-end", async move {
-        if unwanted
-            .commands
-            .send(DriverCommand::Unload(command))
-            .await
-            .is_ok()
-        {
-            let _ = report.await;
+        if unwanted.send(DriverCommand::Unload(command)).await {
+            unwanted.answer(report).wait().await;
         }
     });
     true

@@ -23,6 +23,8 @@ impl ModelDriver {
         match command {
             DriverCommand::Load(command) => self.handle_load(*command),
             DriverCommand::Unload(command) => self.handle_unload(command),
+            // Whoever wanted the room no longer waits for it.
+            DriverCommand::Evict(command) if command.reply.is_closed() => {}
             DriverCommand::Evict(command) => {
                 let gone = self.evict(command.cause, command.message, command.idle);
                 let _ = command.reply.send(gone);
@@ -31,10 +33,10 @@ impl ModelDriver {
             DriverCommand::Terminate(failure) => self.fail(failure),
             DriverCommand::End(reply) => {
                 let ended = !self.state.stage().is_active();
-                if ended {
+                // Who does not hear of it leaves the model tracked.
+                if reply.send(ended).is_ok() && ended {
                     self.phase = Phase::Ended;
                 }
-                let _ = reply.send(ended);
             }
         }
     }
@@ -120,7 +122,10 @@ impl ModelDriver {
     fn load_ticket(&mut self, load_id: LoadId) -> LoadTicket {
         let ready = self.state.stage() == Stage::Ready && !self.state.is_terminating();
         let over = ready || !self.state.stage().is_active();
-        let outcome = (!over).then(|| self.waiters.wait_for_load(load_id.clone()));
+        let outcome = (!over).then(|| {
+            let outcome = self.waiters.wait_for_load(load_id.clone());
+            self.model.answer(outcome)
+        });
         LoadTicket {
             load_id,
             already_loaded: ready,

@@ -5,11 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::sync::oneshot;
+
 use super::switches::Switches;
 use crate::{
     catalog::{AliasMove, CatalogEntry, RegisterError, StorageError},
     lifecycle::{
-        command::{DriverCommand, LoadOrder, UnloadCommand},
+        command::{DriverCommand, LoadOrder, UnloadCommand, UnloadReport},
         context::Context,
         holders::Holder,
         loader::Loader,
@@ -95,9 +97,7 @@ impl SwitchJob {
         self.release_both(&switch, unload_old, &self.on_demand);
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
             let (command, report) = UnloadCommand::unless_wanted(self.drain_timeout);
-            if self.send(old, DriverCommand::Unload(command)).await {
-                let _ = report.await;
-            }
+            self.send_unload(old, command, report).await;
         }
     }
 
@@ -137,7 +137,7 @@ impl SwitchJob {
             return false;
         }
         let (command, report) = UnloadCommand::new(drain_timeout);
-        self.send(old, DriverCommand::Unload(command)).await && report.await.is_ok()
+        self.send_unload(old, command, report).await
     }
 
     async fn load_new(&self, to: &CatalogEntry, timeout: Duration) -> Result<(), Failure> {
@@ -226,10 +226,18 @@ impl SwitchJob {
         Ok(entry.spec.required || aliased)
     }
 
-    /// Says whether the driver of the model `id`, if there is one, will obey.
-    async fn send(&self, id: &ModelId, command: DriverCommand) -> bool {
+    /// Has the driver of the model `id` unload it, if there is one, and says whether it did.
+    async fn send_unload(
+        &self,
+        id: &ModelId,
+        command: UnloadCommand,
+        report: oneshot::Receiver<UnloadReport>,
+    ) -> bool {
         match self.context.model(id) {
-            Some(model) => model.commands.send(command).await.is_ok(),
+            Some(model) => {
+                model.send(DriverCommand::Unload(command)).await
+                    && model.answer(report).wait().await.is_some()
+            }
             None => false,
         }
     }
