@@ -13,6 +13,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{
+    Notify,
     mpsc::{self, error::TrySendError},
     oneshot, watch,
 };
@@ -44,6 +45,8 @@ pub struct TrackedModel {
     /// The files that its worker was started with, where they can be watched.
     pub(super) files: ArcSwapOption<LoadedFiles>,
     commands: mpsc::Sender<DriverCommand>,
+    /// Its last holder let go of it.
+    released: Notify,
     /// Kills its worker, if there is one.
     pub(super) worker_kill: ArcSwapOption<CancellationToken>,
     /// Whether it was abandoned, and its driver has not heard of it.
@@ -87,6 +90,7 @@ impl TrackedModel {
             gate: Gate::default(),
             files: ArcSwapOption::empty(),
             commands,
+            released: Notify::new(),
             worker_kill: ArcSwapOption::empty(),
             abandoned: watch::Sender::new(false),
         }
@@ -211,6 +215,16 @@ impl TrackedModel {
         } else {
             None
         }
+    }
+
+    /// Nobody holds it any more: its driver unloads it, unless somebody wants it by then.
+    pub(super) fn release(&self) {
+        self.released.notify_one();
+    }
+
+    /// Waits until nobody holds it any more. Only its driver does. Safe to cancel.
+    pub(super) async fn released(&self) {
+        self.released.notified().await;
     }
 
     /// Its driver no longer turns: whoever uses it or waits for it is told so, and its worker is killed. The driver fails it as soon as

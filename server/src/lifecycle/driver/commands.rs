@@ -187,6 +187,14 @@ impl ModelDriver {
         }
     }
 
+    /// Nobody holds the model any more.
+    pub(super) fn unload_unless_wanted(&mut self) {
+        let drain_timeout = self.context.limits.drain_timeout;
+        // Nobody waits for the report.
+        let (command, _) = UnloadCommand::unless_wanted(drain_timeout);
+        self.handle_unload(command);
+    }
+
     /// What the unload that ends now did; `device_bytes` were seen to come back.
     pub(super) fn unload_report(
         &self,

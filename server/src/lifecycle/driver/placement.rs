@@ -140,13 +140,21 @@ impl ModelDriver {
         };
         let timeout = self.release_timeout();
         let closing = self.context.closing.clone();
-        self.context.tasks.background("device-release", async move {
+        let observe = async move {
             tokio::select! {
                 _ = release.observe(timeout) => {}
                 () = closing.cancelled() => {}
             }
             drop(returning);
-        });
+        };
+        let id = self.model.id().clone();
+        // Its panic ends the wait, and with it what is kept from others: who comes next reads what the device has free.
+        let panicked = move || {
+            tracing::error!(model = %id, "nobody looks any more whether the device has the model's memory back");
+        };
+        self.context
+            .tasks
+            .owned("device-release", observe, panicked);
     }
 
     fn release(&self, worker: &HostedWorker, pid: Option<u32>) -> Option<DeviceRelease> {
