@@ -1,12 +1,12 @@
 //! Switches of aliases: the last of each alias, and those that are under way.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::{
     Catalog, CatalogEntry, LoadRequest, NameTaken, RegisterError, RegisterOutcome, StorageError,
     change::Change, row,
 };
-use crate::model::Switch;
+use crate::model::{Switch, SwitchId};
 
 /// What a switch that succeeded does besides moving the alias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,17 @@ impl Catalog {
             .writer
             .run(move |change| end(change, &switch, moved))
             .await
+    }
+
+    /// The switch `id` as it is after all that was to be written before this.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub async fn settled_switch(&self, id: &SwitchId) -> Result<Option<Switch>, StorageError> {
+        let id = id.clone();
+        let work = move |change: &mut Change<'_>| Ok(find(change.connection(), &id)?);
+        self.0.writer.rehearse(work).await
     }
 
     /// The last switch of each of the first `limit` aliases, by alias, and all that are under way.
@@ -135,6 +146,12 @@ fn move_alias(
         change.set_desired(from, false)?;
     }
     Ok(())
+}
+
+fn find(connection: &Connection, id: &SwitchId) -> rusqlite::Result<Option<Switch>> {
+    let mut statement = connection.prepare_cached("SELECT json FROM switches WHERE id = ?1")?;
+    let found = statement.query_row([id.as_str()], |found| row::json(found, 0));
+    Ok(found.optional()?.flatten())
 }
 
 /// The last switch of each of the first `limit` aliases, by alias, and all that are under way.

@@ -1,13 +1,14 @@
 //! Commands to the driver of a model, and the answers to those who wait for them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 use tracing::Span;
 
+use super::driver_answer::DriverAnswer;
 use crate::{
     catalog::{CatalogEntry, LoadAttempt},
-    model::{Failure, LoadId, ModelId, Status, SuspendCause},
+    model::{Failure, LoadId, ModelId, Spec, Status, SuspendCause},
 };
 
 /// What a driver is asked to do.
@@ -64,8 +65,8 @@ pub struct LoadTicket {
     pub already_loaded: bool,
     /// Where the model stands.
     pub status: Status,
-    /// How the load ends; `None` when it has. A closed channel means that the server is going down.
-    pub outcome: Option<oneshot::Receiver<Result<Status, Failure>>>,
+    /// How the load ends; `None` when it has. No answer means that the server is going down, or the driver no longer turns.
+    pub outcome: Option<DriverAnswer<Result<Status, Failure>>>,
 }
 
 /// What an unload did.
@@ -105,6 +106,8 @@ pub(super) struct Replacement {
     pub(super) model: ModelId,
     /// The load that gave the model this worker; `None`: none served.
     pub(super) load: Option<LoadId>,
+    /// What was inspected to be loaded instead; `None`: none served, so that nothing had to be.
+    pub(super) inspected: Option<Arc<Spec>>,
 }
 
 /// What a driver is to do about a load.

@@ -15,8 +15,8 @@ pub use find::{FindError, UnknownModel};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LifecycleLimits, built_in_engine::BuiltInEngine, devices::Devices, holders::Holders,
-    load_slots::LoadSlots, memory::MemoryAdmission, source::ModelRoots,
+    LifecycleLimits, built_in_engine::BuiltInEngine, deletions::Deletions, devices::Devices,
+    holders::Holders, load_slots::LoadSlots, memory::MemoryAdmission, source::ModelRoots,
     tracked_model::TrackedModel,
 };
 use crate::{
@@ -79,8 +79,9 @@ pub(super) struct Context {
     pub(super) memory: MemoryAdmission,
     pub(super) devices: Arc<Devices>,
     pub(super) holders: Holders,
-    /// Held from the commit of what was asked for until its driver has heard of it.
+    /// Held from the commit of what was asked for until that is in the queue of its driver.
     pub(super) desired_state_lock: tokio::sync::Mutex<()>,
+    pub(super) deletions: Deletions,
     /// No more loads are begun.
     pub(super) closing: CancellationToken,
     pub(super) prepared: Option<Arc<PreparedCache>>,
@@ -117,6 +118,7 @@ impl Context {
             devices: resources.devices,
             holders: Holders::default(),
             desired_state_lock: tokio::sync::Mutex::default(),
+            deletions: Deletions::default(),
             closing: CancellationToken::new(),
             prepared: resources.prepared,
             end_drivers: CancellationToken::new(),
@@ -134,7 +136,7 @@ impl Context {
 
     /// Whether `model` has a driver that goes on.
     pub(super) fn is_driven(&self, model: &TrackedModel) -> bool {
-        !self.is_closing() && !model.commands.is_closed()
+        !self.is_closing() && model.is_driven()
     }
 
     /// Whether no more loads are begun.
@@ -197,6 +199,22 @@ impl Context {
     /// lock.
     pub(super) fn come_to_start(&self, id: &ModelId) -> bool {
         self.to_start().remove(id)
+    }
+
+    /// The desired-state lock, and the model that `name` stands for, of which no deletion is under way. Safe to cancel.
+    pub(super) async fn lock_desired_state(
+        &self,
+        name: &ModelId,
+    ) -> (tokio::sync::MutexGuard<'_, ()>, ModelId) {
+        loop {
+            let guard = self.desired_state_lock.lock().await;
+            let id = self.catalog.resolve(name);
+            let Some(ended) = self.deletions.under_way(&id) else {
+                return (guard, id);
+            };
+            drop(guard);
+            ended.cancelled().await;
+        }
     }
 
     /// What is asked for of the model `id`, after that was committed, under the desired-state lock: nobody else writes it.

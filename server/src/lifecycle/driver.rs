@@ -86,6 +86,8 @@ struct LoadContext {
     may_evict: bool,
     /// What the engine was built from, or will be.
     spec: Arc<Spec>,
+    /// What was inspected for the first attempt, which is made with this and nothing newer.
+    inspected: Option<Arc<Spec>>,
     /// What was downloaded for it.
     snapshot: Option<RepositorySnapshot>,
     /// What happened to the prompts of engines that were built from the spec.
@@ -173,6 +175,7 @@ impl ModelDriver {
             tokio::select! {
                 () = ended.cancelled() => return self.reap_worker().await,
                 Some(command) = self.inbox.recv() => self.handle_command(command),
+                () = self.model.released() => self.unload_unless_wanted(),
                 event = self.phase.next(draining) => self.handle_event(event),
                 timer = self.timers.next() => self.expire(timer),
                 _ = observations.tick(), if watched => self.observe(),
@@ -302,6 +305,7 @@ impl LoadContext {
             span: Span::none(),
             may_evict: false,
             spec,
+            inspected: None,
             snapshot: None,
             prompts,
         }

@@ -7,7 +7,6 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use tokio::sync::oneshot;
 
 use super::{
     command::{DriverCommand, EvictCommand},
@@ -74,15 +73,16 @@ impl Evict for Evictor {
             let Some(model) = self.context.model(id) else {
                 return false;
             };
-            let (reply, evicted) = oneshot::channel();
-            let command = EvictCommand {
-                cause: SuspendCause::Evicted,
-                message: message.to_owned(),
-                idle: Duration::ZERO,
-                reply,
+            let _eviction = self.context.memory.begin_eviction();
+            let command = |reply| {
+                DriverCommand::Evict(EvictCommand {
+                    cause: SuspendCause::Evicted,
+                    message: message.to_owned(),
+                    idle: Duration::ZERO,
+                    reply,
+                })
             };
-            let sent = model.commands.send(DriverCommand::Evict(command)).await;
-            sent.is_ok() && evicted.await.unwrap_or(false)
+            model.ask(command).await.unwrap_or(false)
         }
         .boxed()
     }

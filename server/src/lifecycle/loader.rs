@@ -4,20 +4,19 @@
 //! that it was heard. Both happen under one lock, so that what is on disk is what the driver heard last.
 
 mod check;
+mod order;
 mod reload;
 mod unload;
 
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, future, stream};
-use tokio::sync::oneshot;
-use tracing::Span;
+use tokio::sync::MutexGuard;
 pub use unload::{UnloadError, UnloadOptions};
 
 use super::{
-    command::{DriverCommand, LoadCommand, LoadOrder, LoadTicket},
+    command::{LoadOrder, LoadTicket, Replacement},
     context::{Context, UnknownModel},
-    driver::track,
     inspection::{Inspector, NoReload, TooManyReloads},
     session_id::SessionId,
     sessions::{Sessions, UnknownSession, release_hold},
@@ -27,7 +26,6 @@ use crate::{
     catalog::{
         CatalogEntry, LoadRequest, OnConflict, RegisterError, RegisterOutcome, StorageError,
     },
-    failpoint,
     model::{Failure, ModelId, Reason, Source, Spec, Stage},
 };
 
@@ -85,9 +83,18 @@ pub enum LoadError {
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
-    /// The model's driver panicked before it answered.
+    /// The model's driver panicked before it answered, or no longer turns.
     #[error("{}", Failure::of_a_lost_task().message)]
     Lost,
+}
+
+/// A load that may be ordered: what was checked holds for as long as the desired state is locked.
+struct CheckedOrder<'a> {
+    guard: MutexGuard<'a, ()>,
+    /// The model that is to be loaded.
+    id: ModelId,
+    /// The worker that is to be replaced, if one is.
+    replacement: Option<Replacement>,
 }
 
 /// Loads and unloads models.
@@ -127,13 +134,11 @@ impl Loader {
         name: &ModelId,
         options: LoadOptions,
     ) -> Result<LoadTicket, LoadError> {
-        let replacement = self.prepare(name, &options).await?;
-        failpoint::hold("load-order", Some(name.as_str())).await;
-        let guard = self.context.desired_state_lock.lock().await;
-        if self.context.is_closing() {
-            return Err(LoadError::ShuttingDown);
-        }
-        let id = self.context.catalog.resolve(name);
+        let CheckedOrder {
+            guard,
+            id,
+            replacement,
+        } = self.prepare_order(name, &options).await?;
         let held = match &options.session {
             Some(session) => Some(self.sessions.hold(session, &id)?),
             None => None,
@@ -152,18 +157,17 @@ impl Loader {
                     forgive: true,
                     ..LoadOrder::by_the_server(options.timeout)
                 };
-                self.order(entry, order).await
+                self.order_and_unlock(guard, entry, order).await
             }
             Err(error) => Err(error),
         };
-        drop(guard);
         if let Some((holder, is_new)) = held {
             // A session may have ended before the model's driver heard of the load.
             let ended = !self.context.holders.of(&id).contains(&holder);
             if ended {
                 release_hold(&self.context, &id, &holder);
-            } else if is_new && ticket.is_err() {
-                // What was refused changes nothing: the model stays as it is.
+            } else if is_new && ticket.as_ref().is_err_and(|error| !error.is_loss()) {
+                // What was refused changes nothing: the model stays as it is. A driver that hangs may come to it.
                 self.context.holders.remove(&id, &holder);
             }
         }
@@ -260,65 +264,6 @@ impl Loader {
         }
     }
 
-    /// Gives the order to the driver of the model of `entry`.
-    pub(super) async fn order(
-        &self,
-        entry: CatalogEntry,
-        order: LoadOrder,
-    ) -> Result<LoadTicket, LoadError> {
-        let id = entry.id.clone();
-        let (reply, ticket) = oneshot::channel();
-        let model = track(&self.context, &entry).ok_or(LoadError::ShuttingDown)?;
-        let known = self.context.catalog.get(&id).await?;
-        if known.is_none_or(|known| known.uid != entry.uid) {
-            // Deleted since the entry was read, perhaps before there was a driver to be retired.
-            self.context.untrack(&entry).await;
-            return Err(self.context.unknown(&id).await.into());
-        }
-        let command = LoadCommand {
-            entry,
-            order,
-            span: Span::current(),
-            reply,
-        };
-        let sent = model
-            .commands
-            .send(DriverCommand::Load(Box::new(command)))
-            .await;
-        let answer = match sent {
-            Ok(()) => ticket.await.ok(),
-            Err(_) => None,
-        };
-        match answer {
-            Some(ticket) => Ok(ticket),
-            None if self.context.is_closing() => Err(LoadError::ShuttingDown),
-            None if self.context.is_driven(&model) => Err(LoadError::Lost),
-            None => Err(self.context.unknown(&id).await.into()),
-        }
-    }
-
-    /// As [`Self::order`], and waits until the load has ended.
-    pub(super) async fn order_and_wait(
-        &self,
-        entry: CatalogEntry,
-        order: LoadOrder,
-    ) -> Result<(), Failure> {
-        let ticket = self.order(entry, order).await.map_err(|error| {
-            let reason = match &error {
-                LoadError::ShuttingDown => Reason::ShuttingDown,
-                LoadError::Storage(StorageError::Full) => Reason::StorageFull,
-                LoadError::Lost => Reason::Internal,
-                _ => Reason::ModelUnloaded,
-            };
-            Failure::new(reason, error.to_string())
-        })?;
-        let Some(outcome) = ticket.outcome else {
-            return Ok(());
-        };
-        let down = || Failure::new(Reason::ShuttingDown, "the server is shutting down");
-        outcome.await.map_err(|_| down())?.map(|_| ())
-    }
-
     /// Models that `all` stands for when loading: all that are registered but those that are FAILED.
     ///
     /// # Errors
@@ -332,6 +277,13 @@ impl Loader {
         let mut ids = self.context.catalog.ids().await?;
         ids.retain(|id| !failed(id));
         Ok(ids)
+    }
+}
+
+impl LoadError {
+    /// Whether the driver may have heard of the load all the same.
+    fn is_loss(&self) -> bool {
+        matches!(self, Self::Lost)
     }
 }
 

@@ -4,11 +4,14 @@ mod ledgers;
 mod shortage;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 pub(super) use ledgers::Need;
 use ledgers::{AdmissionVerdict, Capacities, Ledgers};
 pub(super) use shortage::iec;
@@ -34,8 +37,8 @@ struct Inner {
     ledgers: Mutex<Ledgers>,
     /// Changes with the ledgers.
     changes: watch::Sender<u64>,
-    /// Held while somebody decides and evicts, so that no two make room at the expense of each other.
-    admission: tokio::sync::Mutex<()>,
+    /// Models that are asked to go: until they have answered, they neither hold their memory for good nor give it back.
+    evictions: AtomicUsize,
 }
 
 /// A model's reservation of memory, given up when dropped.
@@ -54,6 +57,10 @@ pub(super) struct ReturningMemory {
     device: Arc<str>,
     bytes: u64,
 }
+
+/// A model that is asked to go.
+#[derive(Debug)]
+pub(super) struct Eviction<'a>(&'a MemoryAdmission);
 
 /// Makes room.
 pub(super) trait Evict: Send + Sync {
@@ -89,7 +96,7 @@ impl MemoryAdmission {
             limit,
             ledgers: Mutex::default(),
             changes: watch::Sender::new(0),
-            admission: tokio::sync::Mutex::default(),
+            evictions: AtomicUsize::new(0),
         }))
     }
 
@@ -116,11 +123,9 @@ impl MemoryAdmission {
                         device: need.device.map(|(gpu, _)| gpu.uuid),
                     });
                 }
-                AdmissionVerdict::Evict(_) => {}
-                AdmissionVerdict::Wait => {
-                    // What is free also changes without the ledger.
-                    let _ = tokio::time::timeout(RECHECK_INTERVAL, changes.changed()).await;
-                }
+                AdmissionVerdict::Evict(ids) => evict(&id, &need, ids, &evictor).await,
+                AdmissionVerdict::Wait => wait_for(&mut changes).await,
+                AdmissionVerdict::Refused(_) if self.is_evicting() => wait_for(&mut changes).await,
                 // What was read of the device may be older than the change.
                 AdmissionVerdict::Refused(_) if changes.has_changed().unwrap_or(false) => {}
                 AdmissionVerdict::Refused(shortage) => return Err(shortage.into()),
@@ -134,26 +139,24 @@ impl MemoryAdmission {
         need: &Need,
         evictor: &impl Evict,
     ) -> Result<AdmissionVerdict, Failure> {
-        // Before the lock: a driver that hangs holds up only those who need it.
         let device = match &need.device {
             Some((gpu, _)) => Some(self.device_capacity(gpu).await?),
             None => None,
         };
-        let _guard = self.0.admission.lock().await;
         let host = self.capacity();
         let candidates = evictor.candidates();
         let capacities = Capacities { host, device };
-        let verdict = self.ledgers().decide(id, need, capacities, &candidates);
-        if let AdmissionVerdict::Evict(ids) = &verdict {
-            let message = format!(
-                "evicted to make room for {id}, which needs {}; load it again when there is room, or pin it",
-                need.in_words()
-            );
-            for id in ids {
-                evictor.evict(id, &message).await;
-            }
-        }
-        Ok(verdict)
+        Ok(self.ledgers().decide(id, need, capacities, &candidates))
+    }
+
+    /// A model is asked to go, until what this gives is dropped.
+    pub(super) fn begin_eviction(&self) -> Eviction<'_> {
+        self.0.evictions.fetch_add(1, Ordering::SeqCst);
+        Eviction(self)
+    }
+
+    fn is_evicting(&self) -> bool {
+        self.0.evictions.load(Ordering::SeqCst) > 0
     }
 
     /// Whether the model `id`, which is loaded and is to be loaded anew with this `need`, would be let in once
@@ -253,10 +256,15 @@ impl MemoryAdmission {
 
     fn change<T>(&self, change: impl FnOnce(&mut Ledgers) -> T) -> T {
         let changed = change(&mut self.ledgers());
+        self.announce();
+        changed
+    }
+
+    /// Those who wait look again.
+    fn announce(&self) {
         self.0
             .changes
             .send_modify(|count| *count = count.wrapping_add(1));
-        changed
     }
 
     fn ledgers(&self) -> MutexGuard<'_, Ledgers> {
@@ -346,6 +354,14 @@ impl Drop for Reservation {
     }
 }
 
+impl Drop for Eviction<'_> {
+    fn drop(&mut self) {
+        // In this order: who sees that none is under way has also heard of it.
+        self.0.announce();
+        self.0.0.evictions.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Drop for ReturningMemory {
     fn drop(&mut self) {
         self.memory
@@ -360,6 +376,20 @@ impl Need {
             Some((gpu, bytes)) => format!("{} and {} on {gpu}", iec(self.host), iec(*bytes)),
         }
     }
+}
+
+/// Evicts the models `ids` for the model `id`. One whose driver hangs holds up none of the others.
+async fn evict(id: &ModelId, need: &Need, ids: Vec<ModelId>, evictor: &impl Evict) {
+    let message = format!(
+        "evicted to make room for {id}, which needs {}; load it again when there is room, or pin it",
+        need.in_words()
+    );
+    join_all(ids.iter().map(|id| evictor.evict(id, &message))).await;
+}
+
+/// Waits for a change. What is free also changes without the ledger.
+async fn wait_for(changes: &mut watch::Receiver<u64>) {
+    let _ = tokio::time::timeout(RECHECK_INTERVAL, changes.changed()).await;
 }
 
 /// What there is of the memory of `device`. Other processes' part of it is not available.

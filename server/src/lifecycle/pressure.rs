@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::timeout;
+
 use super::{
     command::DriverCommand,
     context::Context,
@@ -16,6 +18,9 @@ use crate::{
 
 /// Between two looks at the memory.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a model's driver is waited for.
+const EVICTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Share of the memory that has to be left: below it, a worker that holds more than it was admitted with is
 /// killed before the system picks one, which may be the server.
@@ -44,7 +49,10 @@ pub(super) async fn relieve(context: Arc<Context>, probe: LivenessProbe) {
         );
         let mut relieved = false;
         for candidate in evictor.candidates() {
-            relieved = evictor.evict(&candidate, &message).await;
+            probe.mark_alive();
+            // One whose driver hangs stays, and another one goes instead.
+            let evicted = timeout(EVICTION_TIMEOUT, evictor.evict(&candidate, &message)).await;
+            relieved = evicted.unwrap_or(false);
             if relieved {
                 break;
             }
@@ -80,5 +88,9 @@ async fn kill_the_largest(context: &Context) {
     tracing::error!(model = %model.id(), held, "killing a worker that outgrew its admission");
     let failure = Failure::new(Reason::InsufficientMemory, message);
     // A driver that is gone has no worker.
-    let _ = model.commands.send(DriverCommand::Terminate(failure)).await;
+    let _ = timeout(
+        EVICTION_TIMEOUT,
+        model.send(DriverCommand::Terminate(failure)),
+    )
+    .await;
 }

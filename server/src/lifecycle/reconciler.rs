@@ -73,7 +73,7 @@ impl Reconciler {
     ///
     /// See [`LoadError`].
     async fn reconcile_model(&self, found: CatalogEntry) -> Result<(), LoadError> {
-        let _guard = self.context.desired_state_lock.lock().await;
+        let guard = self.context.desired_state_lock.lock().await;
         let id = found.id.clone();
         let is_left = self.context.come_to_start(&id);
         let entry = self.context.catalog.get(&id).await?;
@@ -102,7 +102,8 @@ impl Reconciler {
             may_evict: entry.spec.required,
             ..LoadOrder::by_the_server(self.context.limits.load_timeout)
         };
-        self.loader.order(entry, order).await.map(drop)
+        let ordered = self.loader.order_and_unlock(guard, entry, order).await;
+        ordered.map(drop)
     }
 }
 

@@ -48,7 +48,7 @@ pub enum RegistryError {
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
-    /// The model's driver panicked before it answered.
+    /// The model's driver panicked before it answered, or no longer turns.
     #[error("{}", Failure::of_a_lost_task().message)]
     Lost,
 }
@@ -69,7 +69,8 @@ pub enum DeclarationError {
     Catalog(#[from] DeclareError),
 }
 
-/// How often a model is unloaded for its deletion that others load again meanwhile.
+/// How often a model is unloaded for its deletion: loads that were ordered before may still come to its driver, and a worker
+/// may not go.
 const MAX_UNLOADS: usize = 3;
 
 /// Changes what is registered.
@@ -129,7 +130,7 @@ impl Registry {
     ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.check_change(&change).await?;
         // Under the desired-state lock: none that was checked meets another entry than it saw.
-        let _guard = self.context.desired_state_lock.lock().await;
+        let (_guard, _) = self.context.lock_desired_state(id).await;
         let updated = self.context.catalog.update(id, change, request).await;
         let updated = updated.map_err(|error| RegistryError::Update(id.clone(), error))?;
         let reload = self.context.needs_reload(&updated.after);
@@ -172,29 +173,41 @@ impl Registry {
     ) -> Result<Option<UnloadReport>, RegistryError> {
         let refused = |error| RegistryError::Delete(id.clone(), error);
         self.check_open()?;
-        let mut report: Option<UnloadReport> = None;
+        let (guard, _) = self.context.lock_desired_state(id).await;
+        // Nothing is ended or unloaded for a call that is refused; from here on nobody changes the entry.
+        let checked = self.context.catalog.check_delete(id, etag, force).await;
+        checked.map_err(refused)?;
+        let _deletion = self.context.deletions.begin(id);
+        drop(guard);
+        let report = self.end_for_deletion(id, force).await?;
+        let guard = self.context.desired_state_lock.lock().await;
+        let deleted = self
+            .context
+            .catalog
+            .delete(id, None, force, request(report))
+            .await;
+        deleted.map_err(refused)?;
+        drop(guard);
+        // A load that has come meanwhile, and was refused, may have tracked it once more.
+        self.context.end_driver(id).await;
+        self.context.event_log.remove(id);
+        Ok(report)
+    }
+
+    /// Ends the driver of the model `id`, and with `force` what it has loaded. Gives what the unload did, if there was one.
+    async fn end_for_deletion(
+        &self,
+        id: &ModelId,
+        force: bool,
+    ) -> Result<Option<UnloadReport>, RegistryError> {
+        let mut report = None;
         let mut unloads = 0;
-        loop {
-            // No load comes between the end of the driver and that of the entry.
-            let guard = self.context.desired_state_lock.lock().await;
-            // Nothing is ended or unloaded for a call that is refused then.
-            let checked = self
-                .context
-                .catalog
-                .check_delete(id, etag.clone(), force)
-                .await;
-            checked.map_err(refused)?;
-            if self.context.end_driver(id).await {
-                let deleted = self
-                    .context
-                    .catalog
-                    .delete(id, etag, force, request(report))
-                    .await;
-                deleted.map_err(refused)?;
-                self.context.event_log.remove(id);
-                return Ok(report);
-            }
-            drop(guard);
+        while !self
+            .context
+            .end_driver(id)
+            .await
+            .ok_or(RegistryError::Lost)?
+        {
             if !force || unloads == MAX_UNLOADS {
                 return Err(RegistryError::Loaded(id.clone()));
             }
@@ -204,6 +217,7 @@ impl Registry {
             }
             unloads += 1;
         }
+        Ok(report)
     }
 
     /// Makes the entries of the configuration file exactly these.

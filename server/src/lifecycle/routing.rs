@@ -129,7 +129,7 @@ impl Router {
                 Ok(permit) => return Ok(Admitted { permit, record }),
                 Err(error) => error,
             };
-            if reroutes == MAX_REROUTES || !refused.is_closed() {
+            if reroutes == MAX_REROUTES || !self.may_go_on(&model, name, &refused) {
                 break refused;
             }
             reroutes += 1;
@@ -158,7 +158,7 @@ impl Router {
         let mut model = self.model_for(name, None).await?;
         for _ in 0..MAX_REROUTES {
             match self.answer(&model, model.admit_unscheduled().await) {
-                Err(error) if error.is_closed() => {
+                Err(error) if self.may_go_on(&model, name, &error) => {
                     model = self.instead_of(&model, name, None).await?.ok_or(error)?;
                 }
                 answer => return answer,
@@ -229,10 +229,23 @@ impl Router {
         }
         self.check_not_replaced(model)?;
         if !may_load_on_demand(model) {
-            return Ok(None);
+            // It may serve again already.
+            let ready = model.status().stage == Stage::Ready;
+            return Ok(self.context.tracked(name).filter(|_| ready));
         }
         self.load_for_request(model.facts().entry.clone()).await?;
         Ok(self.context.tracked(name))
+    }
+
+    /// Whether a request for `name` that `model` has `refused` may be answered by another, or by the same one later. One
+    /// that waited for a model that was unloaded may where its name leads elsewhere now, or the model serves again.
+    fn may_go_on(&self, model: &TrackedModel, name: &ModelId, refused: &AdmissionError) -> bool {
+        let is_there_another = || {
+            self.context.catalog.resolve(name) != *model.id()
+                || self.switcher.replaced_by(model.id()).is_some()
+                || model.status().stage == Stage::Ready
+        };
+        refused.is_closed() || (refused.is_unload() && is_there_another())
     }
 
     async fn load_for_request(&self, entry: CatalogEntry) -> Result<(), AdmissionError> {
@@ -249,7 +262,7 @@ impl Router {
             Ok(permit) => Ok(permit),
             Err(_) if self.context.is_closing() => Err(AdmissionError::ShuttingDown),
             Err(Refusal::QueueFull { limit }) => Err(AdmissionError::QueueFull { limit }),
-            Err(Refusal::CutOff(failure)) => Err(AdmissionError::Failed(failure)),
+            Err(Refusal::CutOff(failure)) => Err(cut_off(model, failure)),
             Err(Refusal::Closed) => Err(closed(model)),
         }
     }
@@ -274,6 +287,23 @@ impl AdmissionError {
     /// Whether the model does not serve just now: another may, or the same one later.
     fn is_closed(&self) -> bool {
         matches!(self, Self::NotLoaded { .. } | Self::Loading { .. })
+    }
+
+    /// Whether the model was unloaded while the request waited.
+    fn is_unload(&self) -> bool {
+        matches!(self, Self::Failed(failure) if failure.reason == Reason::ModelUnloaded)
+    }
+}
+
+/// What a caller hears whose request waited for `model` until that was cut off for `failure`. It did not begin: where the
+/// model is loaded anew, that is what there is to wait for.
+fn cut_off(model: &TrackedModel, failure: Failure) -> AdmissionError {
+    if failure.reason != Reason::ModelUnloaded {
+        return AdmissionError::Failed(failure);
+    }
+    match closed(model) {
+        loading @ AdmissionError::Loading { .. } => loading,
+        _ => AdmissionError::Failed(failure),
     }
 }
 

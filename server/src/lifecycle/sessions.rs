@@ -12,7 +12,6 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    command::{DriverCommand, UnloadCommand},
     context::Context,
     holders::Holder,
     session_id::{SessionId, SessionName},
@@ -239,16 +238,6 @@ pub(super) fn release_hold(context: &Arc<Context>, model: &ModelId, holder: &Hol
         return false;
     };
     // Somebody may come to want it before its driver hears of this.
-    let (command, report) = UnloadCommand::unless_wanted(context.limits.drain_timeout);
-    context.tasks.background("session-end", async move {
-        if unwanted
-            .commands
-            .send(DriverCommand::Unload(command))
-            .await
-            .is_ok()
-        {
-            let _ = report.await;
-        }
-    });
+    unwanted.release();
     true
 }

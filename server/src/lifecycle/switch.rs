@@ -122,18 +122,28 @@ impl Switcher {
         self.context.announce(before.as_ref(), &to).await;
         self.switches.put(&switch);
         let estimate = self.estimate(&to);
-        let job = SwitchJob::new(
+        let job = Arc::new(SwitchJob::new(
             self.loader.clone(),
             self.switches.clone(),
             switch.clone(),
             to,
             options.drain_timeout,
             options.timeout,
-        );
+        ));
         drop(guard);
         self.context.event_log.switched(switch.clone());
-        self.context.tasks.background("switch", job.carry_out());
+        self.begin(job);
         Ok(SwitchTicket { switch, estimate })
+    }
+
+    /// Carries `job` out. What a panic leaves of it goes back, or to its end where the alias has moved.
+    fn begin(&self, job: Arc<SwitchJob>) {
+        let (tasks, left) = (self.context.tasks.clone(), job.clone());
+        let recover = move || {
+            tasks.background("switch-recovery", left.recover());
+        };
+        let tasks = &self.context.tasks;
+        tasks.owned("switch", job.carry_out(), recover);
     }
 
     /// Checks a switch without beginning it.

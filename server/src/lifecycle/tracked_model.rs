@@ -6,18 +6,23 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::mpsc;
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+    oneshot, watch,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Gate, Permit, Refusal},
     command::DriverCommand,
+    driver_answer::DriverAnswer,
     file_watch::LoadedFiles,
     usage::{HistorySample, Operation, RequestRecord, Totals, Usage, UsageReport},
 };
@@ -39,11 +44,13 @@ pub struct TrackedModel {
     pub(super) gate: Gate,
     /// The files that its worker was started with, where they can be watched.
     pub(super) files: ArcSwapOption<LoadedFiles>,
-    pub(super) commands: mpsc::Sender<DriverCommand>,
+    commands: mpsc::Sender<DriverCommand>,
+    /// Its last holder let go of it.
+    released: Notify,
     /// Kills its worker, if there is one.
     pub(super) worker_kill: ArcSwapOption<CancellationToken>,
-    /// It was abandoned, and its driver has not heard of it.
-    abandoned: AtomicBool,
+    /// Whether it was abandoned, and its driver has not heard of it.
+    abandoned: watch::Sender<bool>,
 }
 
 /// What is known of a model besides its status.
@@ -83,8 +90,9 @@ impl TrackedModel {
             gate: Gate::default(),
             files: ArcSwapOption::empty(),
             commands,
+            released: Notify::new(),
             worker_kill: ArcSwapOption::empty(),
-            abandoned: AtomicBool::new(false),
+            abandoned: watch::Sender::new(false),
         }
     }
 
@@ -170,10 +178,59 @@ impl TrackedModel {
         self.gate.admit_unscheduled().await
     }
 
-    /// Its driver no longer turns: whoever uses it is told so, and its worker is killed. The driver fails it as soon as
+    /// Whether it has a driver.
+    pub(super) fn is_driven(&self) -> bool {
+        !self.commands.is_closed()
+    }
+
+    /// Has its driver come to `command`, after all that were sent before. Says whether it will: it has not gone, and there is
+    /// room in its queue as long as it turns.
+    pub(super) async fn send(&self, command: DriverCommand) -> bool {
+        let command = match self.commands.try_send(command) {
+            Ok(()) => return true,
+            Err(TrySendError::Closed(_)) => return false,
+            Err(TrySendError::Full(command)) => command,
+        };
+        let mut abandoned = self.abandoned.subscribe();
+        tokio::select! {
+            sent = self.commands.send(command) => sent.is_ok(),
+            _ = abandoned.wait_for(|abandoned| *abandoned) => false,
+        }
+    }
+
+    /// The `answer` that its driver owes.
+    pub(super) fn answer<T>(&self, answer: oneshot::Receiver<T>) -> DriverAnswer<T> {
+        DriverAnswer::new(answer, self.abandoned.subscribe())
+    }
+
+    /// Sends what `ask` makes of the way for the answer, and waits for that. `None`: its driver has gone, or no longer turns.
+    pub(super) async fn ask<T>(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<T>) -> DriverCommand,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.send(ask(reply)).await;
+        if sent {
+            self.answer(answer).wait().await
+        } else {
+            None
+        }
+    }
+
+    /// Nobody holds it any more: its driver unloads it, unless somebody wants it by then.
+    pub(super) fn release(&self) {
+        self.released.notify_one();
+    }
+
+    /// Waits until nobody holds it any more. Only its driver does. Safe to cancel.
+    pub(super) async fn released(&self) {
+        self.released.notified().await;
+    }
+
+    /// Its driver no longer turns: whoever uses it or waits for it is told so, and its worker is killed. The driver fails it as soon as
     /// it turns again.
     pub(super) fn abandon(&self) {
-        self.abandoned.store(true, Ordering::Release);
+        self.abandoned.send_replace(true);
         self.gate.abandon(&Failure::of_a_lost_task());
         if let Some(kill) = self.worker_kill.load_full() {
             kill.cancel();
@@ -183,7 +240,7 @@ impl TrackedModel {
 
     /// Whether it was abandoned since this was asked last.
     pub(super) fn was_abandoned(&self) -> bool {
-        self.abandoned.swap(false, Ordering::AcqRel)
+        self.abandoned.send_if_modified(std::mem::take)
     }
 
     /// Changes what is known. Only the driver and the fleet do, and never the same fields.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::Context;
 use crate::{
     catalog::CatalogEntry,
@@ -39,7 +37,7 @@ impl Context {
         if let Some(model) = self.model(&after.id) {
             let command = DriverCommand::EntryChanged(Box::new(after.clone()));
             // A driver that is gone has nothing to adapt.
-            let _ = model.commands.send(command).await;
+            model.send(command).await;
         }
     }
 
@@ -51,26 +49,28 @@ impl Context {
     }
 
     /// Ends the driver of the model `id`, which is being deleted, if no worker of it lives and none is
-    /// wanted. Says whether none does.
-    pub(in crate::lifecycle) async fn end_driver(&self, id: &ModelId) -> bool {
+    /// wanted. Says whether none does. `None`: the driver no longer turns.
+    pub(in crate::lifecycle) async fn end_driver(&self, id: &ModelId) -> Option<bool> {
         let Some(model) = self.model(id) else {
-            return true;
+            return Some(true);
         };
-        let (reply, ended) = oneshot::channel();
-        let sent = model.commands.send(DriverCommand::End(reply)).await;
-        // A driver that is gone has left no worker behind.
-        let ended = sent.is_err() || ended.await.unwrap_or(true);
+        let ended = match model.ask(DriverCommand::End).await {
+            Some(ended) => ended,
+            None if model.is_driven() => return None,
+            // A driver that is gone has left no worker behind.
+            None => true,
+        };
         if ended {
             self.remove(id);
         }
-        ended
+        Some(ended)
     }
 
     /// The entry that a driver was tracked with is no longer registered.
     pub(in crate::lifecycle) async fn untrack(&self, entry: &CatalogEntry) {
         let of_it = |model: &Arc<TrackedModel>| model.facts().entry.uid == entry.uid;
         if self.model(&entry.id).is_some_and(|model| of_it(&model))
-            && self.end_driver(&entry.id).await
+            && self.end_driver(&entry.id).await == Some(true)
         {
             self.event_log.remove(&entry.id);
         }
@@ -83,7 +83,7 @@ impl Context {
                 self.event_log.aliases_changed(id, entry.aliases.clone());
                 if let Some(model) = self.model(id) {
                     let command = DriverCommand::EntryChanged(Box::new(entry));
-                    let _ = model.commands.send(command).await;
+                    model.send(command).await;
                 }
             }
             Ok(None) => {}

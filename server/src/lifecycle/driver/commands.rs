@@ -1,6 +1,6 @@
 //! Commands to a driver, and the answers to those who wait.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 use tracing::{Span, info_span};
@@ -9,8 +9,8 @@ use super::{ModelDriver, phases::Phase, spec::is_remote, timers::Timer};
 use crate::{
     catalog::{LoadAttempt, Note},
     lifecycle::command::{
-        DriverCommand, LoadCommand, LoadTicket, Replacement, UnloadCommand, UnloadReport,
-        Verification,
+        DriverCommand, LoadCommand, LoadOrder, LoadTicket, Replacement, UnloadCommand,
+        UnloadReport, Verification,
     },
     model::{
         Failure, LoadId, LoadOutcome, Reason, Spec, Stage,
@@ -23,6 +23,8 @@ impl ModelDriver {
         match command {
             DriverCommand::Load(command) => self.handle_load(*command),
             DriverCommand::Unload(command) => self.handle_unload(command),
+            // Whoever wanted the room no longer waits for it.
+            DriverCommand::Evict(command) if command.reply.is_closed() => {}
             DriverCommand::Evict(command) => {
                 let gone = self.evict(command.cause, command.message, command.idle);
                 let _ = command.reply.send(gone);
@@ -31,10 +33,10 @@ impl ModelDriver {
             DriverCommand::Terminate(failure) => self.fail(failure),
             DriverCommand::End(reply) => {
                 let ended = !self.state.stage().is_active();
-                if ended {
+                // Who does not hear of it leaves the model tracked.
+                if reply.send(ended).is_ok() && ended {
                     self.phase = Phase::Ended;
                 }
-                let _ = reply.send(ended);
             }
         }
     }
@@ -50,6 +52,7 @@ impl ModelDriver {
         let stage = self.state.stage();
         let found = order.replaces.as_ref();
         let reload = found.is_some_and(|found| self.is_reload(found, &entry.spec));
+        let spec = entry.spec.clone();
         let load = Load {
             attempt: order.crashed.as_ref().map_or(1, |attempt| attempt.number),
             remote: is_remote(&entry.spec),
@@ -66,7 +69,7 @@ impl ModelDriver {
         self.load.may_evict = order.may_evict || (self.load.may_evict && joins);
         self.unsuspend();
         self.entry_changed(entry);
-        if reload {
+        if reload || self.state.is_terminating() {
             self.drain_timeout = self.context.limits.drain_timeout;
         }
         // A load that this one replaces is finished on the way, with its own clock.
@@ -77,17 +80,24 @@ impl ModelDriver {
             .or(self.state.next())
             .map(|load| load.id.clone());
         if open.as_ref() == Some(&id) {
-            if order.forgive {
-                self.load.prompts.forgive();
-                self.keep_prompts();
-            }
-            self.begin_clock(&id, order.timeout, &span);
+            self.load.inspected = found
+                .filter(|_| reload)
+                .and_then(|found| found.inspected.clone());
+            self.begin_ordered(&id, &order, &span);
+        } else if found.is_some() {
+            self.join_reload(&spec);
         }
         if let Some(attempt) = order.crashed.filter(|_| stage == Stage::Unloaded) {
             self.fail_crashed_attempt(attempt);
         }
         // A caller that is gone does not end the load.
         let _ = reply.send(self.load_ticket(open.unwrap_or(id)));
+    }
+
+    /// A reload joins the load that comes, which is to be of what this one has registered.
+    fn join_reload(&mut self, spec: &Spec) {
+        let differs = |inspected: &mut Arc<Spec>| !inspected.builds_the_same_as(spec);
+        self.load.inspected.take_if(differs);
     }
 
     /// Whether a load that found `replacement` begins anew from `spec`.
@@ -110,9 +120,12 @@ impl ModelDriver {
 
     /// What the caller of a load gets: where the model stands, and how it hears of the end.
     fn load_ticket(&mut self, load_id: LoadId) -> LoadTicket {
-        let ready = self.state.stage() == Stage::Ready;
+        let ready = self.state.stage() == Stage::Ready && !self.state.is_terminating();
         let over = ready || !self.state.stage().is_active();
-        let outcome = (!over).then(|| self.waiters.wait_for_load(load_id.clone()));
+        let outcome = (!over).then(|| {
+            let outcome = self.waiters.wait_for_load(load_id.clone());
+            self.model.answer(outcome)
+        });
         LoadTicket {
             load_id,
             already_loaded: ready,
@@ -121,10 +134,15 @@ impl ModelDriver {
         }
     }
 
-    fn begin_clock(&mut self, id: &LoadId, timeout: Duration, span: &Span) {
+    fn begin_ordered(&mut self, id: &LoadId, order: &LoadOrder, span: &Span) {
+        if order.forgive {
+            self.load.prompts.forgive();
+            self.keep_prompts();
+        }
         let span = info_span!(parent: span, "model.load", model = %self.model.id(), load = %id);
-        self.load.begin(timeout, span);
-        self.timers.set(Timer::Load, self.load.began + timeout);
+        self.load.begin(order.timeout, span);
+        self.timers
+            .set(Timer::Load, self.load.began + order.timeout);
     }
 
     /// The server died in `attempt`: it is over, and the policy says whether there is another.
@@ -167,6 +185,14 @@ impl ModelDriver {
             Stage::Unloading => self.answer_unreaped(),
             _ => {}
         }
+    }
+
+    /// Nobody holds the model any more.
+    pub(super) fn unload_unless_wanted(&mut self) {
+        let drain_timeout = self.context.limits.drain_timeout;
+        // Nobody waits for the report.
+        let (command, _) = UnloadCommand::unless_wanted(drain_timeout);
+        self.handle_unload(command);
     }
 
     /// What the unload that ends now did; `device_bytes` were seen to come back.

@@ -26,9 +26,9 @@ const MAX_UNREPORTED_DEVICE_BYTES: u64 = 4 << 30;
 const SHUTDOWN_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl ModelDriver {
-    /// Queues for a place on the device that the newest spec wants.
+    /// Queues for a place on the device that the spec of the attempt wants.
     pub(super) fn request_placement(&mut self) {
-        let spec = self.model.facts().entry.spec.clone();
+        let spec = self.next_spec();
         let rank = Rank {
             required: spec.required,
             priority: spec.priority,
@@ -54,7 +54,7 @@ impl ModelDriver {
             Ok(placement) => placement,
             Err(failure) => return self.apply(Event::Fault(failure)),
         };
-        if self.model.facts().entry.spec.device != placement.requested {
+        if self.next_spec().device != placement.requested {
             // It was changed meanwhile.
             return self.request_placement();
         }
@@ -140,13 +140,21 @@ impl ModelDriver {
         };
         let timeout = self.release_timeout();
         let closing = self.context.closing.clone();
-        self.context.tasks.background("device-release", async move {
+        let observe = async move {
             tokio::select! {
                 _ = release.observe(timeout) => {}
                 () = closing.cancelled() => {}
             }
             drop(returning);
-        });
+        };
+        let id = self.model.id().clone();
+        // Its panic ends the wait, and with it what is kept from others: who comes next reads what the device has free.
+        let panicked = move || {
+            tracing::error!(model = %id, "nobody looks any more whether the device has the model's memory back");
+        };
+        self.context
+            .tasks
+            .owned("device-release", observe, panicked);
     }
 
     fn release(&self, worker: &HostedWorker, pid: Option<u32>) -> Option<DeviceRelease> {

@@ -1,5 +1,7 @@
 //! The spec that a model lives by: what a change of its entry means at once, and what the next worker is started with.
 
+use std::sync::Arc;
+
 use super::{ModelDriver, phases::HostedWorker};
 use crate::{
     catalog::CatalogEntry,
@@ -27,15 +29,25 @@ impl ModelDriver {
         }
     }
 
-    /// The attempt that begins now is made with the newest spec.
+    /// What the next attempt is made with: the newest spec, but where what was inspected builds another engine.
+    pub(super) fn next_spec(&self) -> Arc<Spec> {
+        let newest = self.model.facts().entry.spec.clone();
+        let inspected = self.load.inspected.clone();
+        let differs = |inspected: &Arc<Spec>| !inspected.builds_the_same_as(&newest);
+        inspected.filter(differs).unwrap_or(newest)
+    }
+
+    /// The attempt that begins now is made with its spec.
     pub(super) fn adopt_spec(&mut self) {
-        let spec = self.model.facts().entry.spec.clone();
+        let spec = self.next_spec();
+        self.load.inspected = None;
         if !self.load.spec.builds_the_same_as(&spec) {
             self.load.prompts = PromptHistory::restore(None, &spec);
             self.model.learn(|facts| facts.learned.pace = None);
             self.keep_prompts();
         }
-        self.state.renew(spec.restart_policy(), is_remote(&spec));
+        let policy = self.model.facts().entry.spec.restart_policy();
+        self.state.renew(policy, is_remote(&spec));
         self.load.spec = spec;
     }
 

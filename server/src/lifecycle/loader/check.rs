@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use super::{
     super::{command::Replacement, source::SourceError},
-    DEMO, LoadError, LoadOptions, Loader, Reload,
+    CheckedOrder, DEMO, LoadError, LoadOptions, Loader, Reload,
 };
 use crate::{
     catalog::{ModelOrigin, RegisterError},
-    model::{ModelId, Spec, Stage},
+    failpoint,
+    model::{Failure, ModelId, Reason, Spec, Stage},
 };
+
+/// How often what is to replace a worker is inspected that is changed meanwhile.
+const MAX_INSPECTIONS: usize = 4;
 
 /// How long a file system is waited for.
 const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +40,39 @@ impl Loader {
     ) -> Result<Option<Replacement>, LoadError> {
         self.check_request(name, options).await?;
         self.plan_replacement(name, options).await
+    }
+
+    /// As [`Self::prepare`], until what was looked at is what will be loaded.
+    pub(super) async fn prepare_order(
+        &self,
+        name: &ModelId,
+        options: &LoadOptions,
+    ) -> Result<CheckedOrder<'_>, LoadError> {
+        for _ in 0..MAX_INSPECTIONS {
+            let replacement = self.prepare(name, options).await?;
+            failpoint::hold("load-order", Some(name.as_str())).await;
+            let (guard, id) = self.context.lock_desired_state(name).await;
+            if self.context.is_closing() {
+                return Err(LoadError::ShuttingDown);
+            }
+            let is_inspected = match &replacement {
+                Some(replacement) => self.is_inspected(&id, options, replacement).await?,
+                None => true,
+            };
+            if is_inspected {
+                return Ok(CheckedOrder {
+                    guard,
+                    id,
+                    replacement,
+                });
+            }
+        }
+        let message = "the model was changed each time that what is to be loaded had been inspected; nothing was loaded, and it \
+                       serves on: load it again";
+        Err(LoadError::Unfit(Failure::new(
+            Reason::LoadCancelled,
+            message,
+        )))
     }
 
     /// Checks what is asked for, and whether there is what it names.

@@ -1,7 +1,9 @@
 //! Whether a load is to replace a worker that serves. The model's driver decides, when it comes to the order.
 
+use std::sync::Arc;
+
 use super::{super::command::Replacement, LoadError, LoadOptions, Loader, Reload};
-use crate::model::{Failure, LoadId, ModelId, Stage};
+use crate::model::{Failure, LoadId, ModelId, Spec, Stage};
 
 /// What is said of a model that is not loaded anew.
 const SERVES_ON: &str = "Nothing was changed, and the model serves on as it was loaded.";
@@ -27,9 +29,31 @@ impl Loader {
         if !due {
             return Ok(None);
         }
-        self.check_reload(name, options).await?;
+        let inspected = self.check_reload(name, options).await?;
         let model = self.context.catalog.resolve(name);
-        Ok(Some(Replacement { model, load }))
+        Ok(Some(Replacement {
+            model,
+            load,
+            inspected,
+        }))
+    }
+
+    /// Whether what the model `id` would be loaded from by now was inspected for `replacement`, or need not be: its spec may
+    /// have been changed since, and a load may have made it READY. Under the desired-state lock.
+    pub(super) async fn is_inspected(
+        &self,
+        id: &ModelId,
+        options: &LoadOptions,
+        replacement: &Replacement,
+    ) -> Result<bool, LoadError> {
+        if self.load_seen(id).is_none() {
+            return Ok(true);
+        }
+        let entry = self.context.catalog.get(id).await?;
+        let inspected = replacement.inspected.as_ref();
+        let wanted = options.spec.as_ref();
+        let wanted = wanted.or(entry.as_ref().map(|entry| &*entry.spec));
+        Ok(wanted.is_none_or(|wanted| inspected.is_some_and(|inspected| **inspected == *wanted)))
     }
 
     /// The load that gave the model `name` its worker, where one serves.
@@ -48,31 +72,39 @@ impl Loader {
     }
 
     /// Checks with a worker of its own that what a reload is to load can be loaded, where a worker serves that
-    /// would have to go.
+    /// would have to go. Gives what was looked at, if anything was.
     ///
     /// # Errors
     ///
     /// When it cannot.
-    async fn check_reload(&self, name: &ModelId, options: &LoadOptions) -> Result<(), LoadError> {
+    async fn check_reload(
+        &self,
+        name: &ModelId,
+        options: &LoadOptions,
+    ) -> Result<Option<Arc<Spec>>, LoadError> {
         let model = self.context.tracked(name);
         let Some(model) = model.filter(|model| model.status().stage == Stage::Ready) else {
-            return Ok(());
+            return Ok(None);
         };
-        let registered = model.facts().entry.spec.clone();
-        let spec = options.spec.as_ref().unwrap_or(&registered);
+        let spec = match &options.spec {
+            Some(spec) => Arc::new(spec.clone()),
+            None => model.facts().entry.spec.clone(),
+        };
         let inspected = self
             .inspector
-            .inspect_ahead(model.id(), spec, options.may_evict, options.timeout)
+            .inspect_ahead(model.id(), &spec, options.may_evict, options.timeout)
             .await;
-        inspected.map_err(|error| match error.into() {
-            LoadError::Unfit(failure) => {
-                let message = match failure.message.ends_with('.') {
-                    true => format!("{} {SERVES_ON}", failure.message),
-                    false => format!("{}. {SERVES_ON}", failure.message),
-                };
-                LoadError::Unfit(Failure { message, ..failure })
-            }
-            other => other,
-        })
+        inspected
+            .map(|()| Some(spec))
+            .map_err(|error| match error.into() {
+                LoadError::Unfit(failure) => {
+                    let message = match failure.message.ends_with('.') {
+                        true => format!("{} {SERVES_ON}", failure.message),
+                        false => format!("{}. {SERVES_ON}", failure.message),
+                    };
+                    LoadError::Unfit(Failure { message, ..failure })
+                }
+                other => other,
+            })
     }
 }

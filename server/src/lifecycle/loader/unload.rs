@@ -42,7 +42,7 @@ pub enum UnloadError {
     /// The catalog cannot be read or written.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The model's driver panicked before it answered.
+    /// The model's driver panicked before it answered, or no longer turns.
     #[error("{}", Failure::of_a_lost_task().message)]
     Lost,
 }
@@ -86,18 +86,18 @@ impl Loader {
             undesired: true,
             ..command
         };
-        let sent = model.commands.send(DriverCommand::Unload(command)).await;
+        let sent = model.send(DriverCommand::Unload(command)).await;
         drop(guard);
-        // A driver that is gone has left no worker behind.
         let report = match sent {
-            Ok(()) => match report.await {
-                Ok(report) => report,
-                Err(_) if self.context.is_driven(&model) => return Err(UnloadError::Lost),
-                Err(_) => UnloadReport::nothing(),
-            },
-            Err(_) => UnloadReport::nothing(),
+            true => model.answer(report).wait().await,
+            false => None,
         };
-        Ok((id, report))
+        match report {
+            Some(report) => Ok((id, report)),
+            None if self.context.is_driven(&model) => Err(UnloadError::Lost),
+            // A driver that is gone has left no worker behind.
+            None => Ok((id, UnloadReport::nothing())),
+        }
     }
 
     /// Models that are to be loaded but have no worker and get none by themselves, as they are suspended or
@@ -133,7 +133,7 @@ impl Loader {
                     ..command
                 };
                 // A driver that is gone has nothing to forget.
-                let _ = model.commands.send(DriverCommand::Unload(command)).await;
+                model.send(DriverCommand::Unload(command)).await;
             }
         }
         Ok(())

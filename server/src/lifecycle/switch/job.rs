@@ -1,15 +1,20 @@
 //! Carrying a switch out: loading, moving the alias, unloading, and going back where that fails.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
+
+use tokio::sync::oneshot;
 
 use super::switches::Switches;
 use crate::{
     catalog::{AliasMove, CatalogEntry, RegisterError, StorageError},
     lifecycle::{
-        command::{DriverCommand, LoadOrder, UnloadCommand},
+        command::{DriverCommand, LoadOrder, UnloadCommand, UnloadReport},
         context::Context,
         holders::Holder,
         loader::Loader,
@@ -30,6 +35,8 @@ pub(super) struct SwitchJob {
     drain_timeout: Duration,
     /// For the new model's load.
     timeout: Duration,
+    /// Whether the old model was told to go, so that it has to be brought back.
+    unloaded_old: AtomicBool,
     /// Models that are loaded although nobody asked for them to stay: they outlive the switch's hold.
     on_demand: Vec<ModelId>,
 }
@@ -64,23 +71,71 @@ impl SwitchJob {
             to,
             drain_timeout,
             timeout,
+            unloaded_old: AtomicBool::new(false),
             on_demand,
         }
     }
 
     /// Does it.
-    pub(super) async fn carry_out(self) {
+    pub(super) async fn carry_out(self: Arc<Self>) {
         let mut switch = self.switch.clone();
-        let unloaded_old = switch.strategy == SwitchStrategy::UnloadFirst
-            && self.unload_old(&switch, self.drain_timeout).await;
+        if switch.strategy == SwitchStrategy::UnloadFirst {
+            self.unload_old(&switch).await;
+        }
         let result = match self.load_new(&self.to, self.timeout).await {
             Ok(()) => self.move_alias(&mut switch).await,
             Err(failure) => Err(failure),
         };
+        self.end(switch, result).await;
+    }
+
+    /// Brings what has begun to its end after a panic.
+    pub(super) async fn recover(self: Arc<Self>) {
+        let mut switch = self.switch.clone();
+        let known = self.context.catalog.settled_switch(&switch.id).await;
+        let result = match known {
+            Ok(Some(ended)) if ended.outcome.is_some() => {
+                switch = ended;
+                Ok(self.tell_recorded(&switch).await)
+            }
+            // What is not known to have happened has not.
+            _ => {
+                self.release_new();
+                Err(Failure::of_a_lost_task())
+            }
+        };
+        self.end(switch, result).await;
+    }
+
+    /// The new model is not waited for any more: its load, which nobody else wants, is not in the way of the old one's.
+    fn release_new(&self) {
+        let (new, holder) = (&self.switch.to, Holder::Switch(self.switch.id.clone()));
+        if !self.on_demand.contains(new) {
+            release_hold(&self.context, new, &holder);
+        }
+    }
+
+    /// Tells of a switch whose outcome is on disk, and whether the old model is to be unloaded.
+    async fn tell_recorded(&self, switch: &Switch) -> bool {
+        if switch.outcome != Some(SwitchOutcome::Succeeded) {
+            return false;
+        }
+        let guard = self.context.desired_state_lock.lock().await;
+        // What cannot be read is taken for wanted.
+        let unload_old = !self.old_is_wanted(switch).await.unwrap_or(true);
+        self.note_moved(switch, unload_old);
+        drop(guard);
+        self.announce_moved(switch).await;
+        unload_old
+    }
+
+    /// Tells how the switch ended, goes back if it failed, and lets go of its models. A `result` that is good says whether the
+    /// old model is to be unloaded.
+    async fn end(&self, mut switch: Switch, result: Result<bool, Failure>) {
         let unload_old = match result {
             Ok(unload_old) => unload_old,
             Err(failure) => {
-                if !self.roll_back(&mut switch, failure, unloaded_old).await {
+                if !self.roll_back(&mut switch, failure).await {
                     return;
                 }
                 false
@@ -95,9 +150,7 @@ impl SwitchJob {
         self.release_both(&switch, unload_old, &self.on_demand);
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
             let (command, report) = UnloadCommand::unless_wanted(self.drain_timeout);
-            if self.send(old, DriverCommand::Unload(command)).await {
-                let _ = report.await;
-            }
+            self.send_unload(old, command, report).await;
         }
     }
 
@@ -115,11 +168,10 @@ impl SwitchJob {
         }
     }
 
-    /// Unloads the old model if nobody else needs it, and says whether it did. What was asked for stays as
-    /// it is.
-    async fn unload_old(&self, switch: &Switch, drain_timeout: Duration) -> bool {
+    /// Unloads the old model if nobody else needs it. What was asked for stays as it is.
+    async fn unload_old(&self, switch: &Switch) {
         let Some(old) = &switch.from else {
-            return false;
+            return;
         };
         let own = Holder::Switch(switch.id.clone());
         let held = self
@@ -130,14 +182,16 @@ impl SwitchJob {
             .any(|holder| *holder != own);
         // What cannot be read is taken for wanted.
         if held || self.old_is_wanted(switch).await.unwrap_or(true) {
-            return false;
+            return;
         }
         let model = self.context.model(old);
         if model.is_none_or(|model| !model.status().stage.is_active()) {
-            return false;
+            return;
         }
-        let (command, report) = UnloadCommand::new(drain_timeout);
-        self.send(old, DriverCommand::Unload(command)).await && report.await.is_ok()
+        let (command, report) = UnloadCommand::new(self.drain_timeout);
+        self.unloaded_old.store(true, Ordering::Relaxed);
+        let unloaded = self.send_unload(old, command, report).await;
+        self.unloaded_old.store(unloaded, Ordering::Relaxed);
     }
 
     async fn load_new(&self, to: &CatalogEntry, timeout: Duration) -> Result<(), Failure> {
@@ -165,21 +219,31 @@ impl SwitchJob {
             other => Failure::new(Reason::ModelUnloaded, other.to_string()),
         })?;
         *switch = ended;
+        self.note_moved(switch, unload_old);
+        drop(guard);
+        self.announce_moved(switch).await;
+        Ok(unload_old)
+    }
+
+    /// What is asked for of the models now that the alias has moved.
+    fn note_moved(&self, switch: &Switch, unload_old: bool) {
         self.context.note_desired(&switch.to, true);
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
             self.context.note_desired(old, false);
         }
-        drop(guard);
+    }
+
+    async fn announce_moved(&self, switch: &Switch) {
         for model in both(switch) {
             self.context.announce_aliases(model).await;
         }
-        Ok(unload_old)
     }
 
     /// Goes back to how it was before the switch. Says whether that came to an end; a server that is shutting
     /// down leaves the switch open, and the next start finds that it has never happened.
-    async fn roll_back(&self, switch: &mut Switch, failure: Failure, unloaded_old: bool) -> bool {
+    async fn roll_back(&self, switch: &mut Switch, failure: Failure) -> bool {
         let mut failure = failure;
+        let unloaded_old = self.unloaded_old.load(Ordering::Relaxed);
         let mut outcome = SwitchOutcome::RolledBack;
         if unloaded_old && let Err(second) = self.bring_back(switch).await {
             outcome = SwitchOutcome::RollbackFailed;
@@ -226,10 +290,18 @@ impl SwitchJob {
         Ok(entry.spec.required || aliased)
     }
 
-    /// Says whether the driver of the model `id`, if there is one, will obey.
-    async fn send(&self, id: &ModelId, command: DriverCommand) -> bool {
+    /// Has the driver of the model `id` unload it, if there is one, and says whether it did.
+    async fn send_unload(
+        &self,
+        id: &ModelId,
+        command: UnloadCommand,
+        report: oneshot::Receiver<UnloadReport>,
+    ) -> bool {
         match self.context.model(id) {
-            Some(model) => model.commands.send(command).await.is_ok(),
+            Some(model) => {
+                model.send(DriverCommand::Unload(command)).await
+                    && model.answer(report).wait().await.is_some()
+            }
             None => false,
         }
     }

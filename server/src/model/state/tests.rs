@@ -288,6 +288,24 @@ fn a_hang_cuts_requests_off_and_kills() {
 }
 
 #[test]
+fn a_load_of_what_is_being_killed_comes_next() {
+    let hang = Failure::new(Reason::WorkerHung, "it hangs");
+    for mode in [RestartMode::Never, RestartMode::Always] {
+        let (first, next) = (load(mode), load(mode));
+        let (state, _) = then(&first, Stage::Ready, Event::Fault(hang.clone()));
+        let (state, actions) = state.on(Event::Load(next.clone())).expect("it is wanted");
+        assert_eq!(
+            (state.stage(), state.next(), actions),
+            (Stage::Draining, Some(&next), vec![Action::Drain])
+        );
+        let (state, _) = state.on(exited()).expect("the worker went");
+        assert_eq!(state.failure(), Some(hang.clone()));
+        let (_, actions) = state.on(verified()).expect("its memory came back");
+        assert_eq!(actions, [Action::Resume(next)]);
+    }
+}
+
+#[test]
 fn a_stable_model_gets_all_its_attempts_again() {
     let tired = Load {
         attempt: 3,

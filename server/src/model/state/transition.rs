@@ -118,6 +118,8 @@ impl State {
 
     fn on_ready(&self, run: HostedLoad, event: Event) -> Transition {
         match event {
+            // What is being killed serves nobody any more: the load is the next one.
+            Event::Load(next) if run.terminating.is_some() => Ok(Self::drain(run, Some(next))),
             Event::Load(_) => self.stay(),
             Event::Unload(_) => Ok(Self::drain(run, None)),
             Event::Reload(next) => Ok(Self::drain(run, Some(next))),

@@ -7,7 +7,8 @@ use hangar_client::{
     v1::{
         DesiredState, ErrorReason, ModelSpec,
         ModelState::{self, Draining, Failed, Loading, Ready, Starting, Unloaded, Warming},
-        ModelStatus, RestartMode,
+        ModelStatus, RestartMode, SwitchModelRequest, SwitchOutcome,
+        SwitchStrategy::{self, LoadFirst, UnloadFirst},
     },
 };
 use hangar_tests::{
@@ -15,8 +16,9 @@ use hangar_tests::{
     failpoints::Failpoints,
     processes,
     refusals::refusal,
-    scripted::{Event, LoadScript, Script},
+    scripted::{Event, Gate, LoadScript, Script},
     server::{DEADLINE, NEVER, TestServer, restarting},
+    stubs::switch,
 };
 use rstest::rstest;
 use tokio::time::timeout;
@@ -274,5 +276,45 @@ async fn a_transition_that_panics_half_done_leaves_no_worker_behind() -> Result<
     );
     assert_eq!(transitions.until(Failed).await?.reason, "INTERNAL");
     server.ready().await?;
+    Ok(())
+}
+
+#[rstest]
+#[hangar_tests::test]
+async fn a_switch_whose_task_panics_goes_back(
+    #[values(LoadFirst, UnloadFirst)] strategy: SwitchStrategy,
+) -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = server(&failpoints).await?;
+    server.ready().await?;
+    server.client.switch("chat", "m").wait().await?;
+    let new = server.fixtures.scripted("n", &Script::gated())?;
+    let gate = Gate::new(&new, "load")?;
+    let request = SwitchModelRequest {
+        spec: Some(hangar_tests::server::spec(&new)),
+        ..switch("chat", "n", strategy)
+    };
+    let mut transitions = server.follow("n").await?;
+    let mut watch = server.watch().await?;
+    let begun = server.stubs.switch(request.clone()).await?;
+    transitions.until(Loading).await?;
+
+    failpoints.panic("switch")?;
+    let ended = watch.ended(&begun.switch_id).await?;
+    assert_eq!(
+        (ended.outcome(), ended.reason.as_str()),
+        (SwitchOutcome::RolledBack, "INTERNAL"),
+        "{ended:?}"
+    );
+    assert_eq!(server.info().await?.aliases, ["chat"]);
+    server.client.generate("chat").prompt("x").text().await?;
+    transitions.until(Unloaded).await?;
+    assert!(server.stubs.info("n").await?.holders.is_empty());
+
+    gate.open()?;
+    let begun = server.stubs.switch(request).await?;
+    let ended = watch.ended(&begun.switch_id).await?;
+    assert_eq!(ended.outcome(), SwitchOutcome::Succeeded, "{ended:?}");
+    assert!(server.terminate().await?.success());
     Ok(())
 }

@@ -10,16 +10,17 @@ use hangar_client::{
     GenerateEvent,
     v1::{
         ErrorReason,
-        ModelState::{self, Backoff, Failed, Ready},
+        ModelState::{self, Backoff, Draining, Failed, Ready},
         RestartMode::OnFailure,
     },
 };
 use hangar_tests::{
     background::Background,
+    failpoints::Failpoints,
     processes,
     refusals::refusal,
     scripted::{Event, Fault, GenerateScript, Script},
-    server::{DEADLINE, TestServer, Transitions, restarting},
+    server::{DEADLINE, NEVER, TestServer, Transitions, restarting},
 };
 use rustix::process::Signal;
 use tokio::time::timeout;
@@ -296,5 +297,44 @@ async fn a_hung_model_that_is_not_to_be_restarted_fails() -> Result<()> {
         (failed.state(), failed.reason.as_str()),
         (Failed, "WORKER_HUNG")
     );
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_load_of_what_is_being_killed_is_the_next_one() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = TestServer::scripted()
+        .script(&Script::generating(hangs_after(1)))
+        .failpoints(&failpoints)
+        .time("--hang-timeout", LIMIT)
+        .time("--kill-timeout", NEVER)
+        .start()
+        .await?;
+    let before = server.ready().await?;
+    let mut transitions = server.follow("m").await?;
+    // Killed, and for a while nobody hears that it has gone.
+    let held = failpoints.hold("worker-reaped.m")?;
+    let answer = server.client.generate("m").prompt("x").text().await;
+    refusal(answer, Code::Unavailable, ErrorReason::WorkerHung);
+    held.reached().await?;
+
+    let load = server.load_m().send().await?;
+    let status = load.status.context("a status")?;
+    assert!(!load.already_loaded, "{status:?}");
+    assert_ne!(load.load_id, before.load_id);
+    assert_eq!(
+        (status.state(), status.next_load_id.as_str()),
+        (Draining, load.load_id.as_str())
+    );
+    let waiting = Background::start(server.load_m().wait());
+    drop(held);
+    let loaded = waiting.end().await??;
+    assert_eq!(loaded.load_id, load.load_id);
+    let status = loaded.status.context("a status")?;
+    assert_eq!(status.state(), Ready);
+    assert_ne!(status.worker_pid, before.worker_pid);
+    assert_eq!(transitions.until(Ready).await?.load_id, before.load_id);
+    let _draining = transitions.until(Draining).await?;
+    assert_eq!(transitions.until(Ready).await?.load_id, load.load_id);
     Ok(())
 }

@@ -105,6 +105,7 @@ async fn a_thread_that_panics_at_its_work_stops_the_server(#[case] thread: &str)
 #[rstest]
 #[case("catalog-read-0")]
 #[case("hangar-devices")]
+#[case("liveness-clock")]
 #[hangar_tests::test]
 async fn a_thread_that_panics_at_its_start_stops_the_server(#[case] thread: &str) -> Result<()> {
     let failpoints = Failpoints::new()?;

@@ -4,15 +4,22 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hangar_client::{
-    Refusal,
-    v1::{ErrorReason, LoadModelRequest, ModelInfo, ModelSpec, load_model_request},
+    Error, Refusal,
+    v1::{
+        ErrorReason, LoadModelRequest, ModelInfo, ModelSpec,
+        ModelState::{Draining, Ready, Warming},
+        load_model_request,
+    },
 };
 use hangar_tests::{
+    background::Background,
+    failpoints::Failpoints,
     processes::children,
     refusals::refusal,
-    scripted::{Fault, ReadyKind, Script},
-    server::TestServer,
+    scripted::{Event, Fault, ReadyKind, Script},
+    server::{DEADLINE, TestServer, spec},
 };
+use tokio::time::timeout;
 use tonic::Code;
 
 /// What a refused reload must leave as it was.
@@ -183,5 +190,111 @@ async fn a_model_whose_files_vanished_is_not_reloaded() -> Result<()> {
     );
     assert_eq!(kept(&server.info().await?), kept(&before));
     server.greedy("Hello").max_tokens(1).text().await?;
+    Ok(())
+}
+
+/// A spec of files that an inspection finds unusable.
+fn unusable(server: &TestServer) -> Result<ModelSpec> {
+    let script = Script {
+        ready: ReadyKind::Failure {
+            reason: "MODEL_UNUSABLE".to_owned(),
+            message: "the weights are broken".to_owned(),
+        },
+        ..Script::default()
+    };
+    Ok(spec(&server.fixtures.scripted("unusable", &script)?))
+}
+
+/// Changes the source of the model to one that cannot be loaded.
+async fn break_source(server: &TestServer) -> Result<()> {
+    let source = unusable(server)?.source;
+    let etag = server.client.get_model("m").send().await?.etag;
+    let update = server.client.update_model("m").etag(etag);
+    let update = update.field("spec.source", move |model| {
+        model.spec.get_or_insert_default().source = source;
+    });
+    assert!(update.send().await?.reload_required);
+    Ok(())
+}
+
+fn assert_broken<T: std::fmt::Debug>(refused: Result<T, Error>) {
+    let refused = refusal(
+        refused,
+        Code::FailedPrecondition,
+        ErrorReason::ModelUnusable,
+    );
+    assert_serves_on(&refused);
+    assert!(refused.message().contains("are broken"), "{refused}");
+}
+
+#[hangar_tests::test]
+async fn what_was_changed_since_its_inspection_is_inspected_again() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .failpoints(&failpoints)
+        .start()
+        .await?;
+    let worker = server.ready().await?.worker_pid;
+    let held = failpoints.hold("load-order.m")?;
+    let reload = Background::start(server.client.load("m").force_reload().wait());
+    held.reached().await?;
+    break_source(&server).await?;
+    drop(held);
+    assert_broken(reload.end().await?);
+    assert_eq!(server.worker().await?, worker);
+    server.client.generate("m").prompt("x").text().await?;
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_change_during_the_drain_is_not_loaded_without_an_inspection() -> Result<()> {
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
+    let worker = server.ready().await?.worker_pid;
+    let gate = server.gate("token")?;
+    let mut events = server.events()?;
+    let mut transitions = server.follow("m").await?;
+    let answer = Background::start(server.client.generate("m").prompt("x").max_tokens(1).text());
+    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    let reload = Background::start(server.client.load("m").force_reload().wait());
+    transitions.until(Draining).await?;
+    break_source(&server).await?;
+    gate.open()?;
+    answer.end().await??;
+    let reload = reload.end().await??.status.context("a status")?;
+    assert_eq!(reload.state(), Ready);
+    assert_ne!(reload.worker_pid, worker);
+    let info = server.info().await?;
+    assert!(info.reload_required, "{info:?}");
+    // What is registered is loaded by the next one, once it was looked at.
+    assert_broken(server.client.load("m").force_reload().wait().await);
+    server.client.generate("m").prompt("x").text().await?;
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_load_that_becomes_ready_meanwhile_is_not_replaced_without_an_inspection() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .failpoints(&failpoints)
+        .start()
+        .await?;
+    let mut loading = server.hold(Warming).await?;
+    let held = failpoints.hold("load-order.m")?;
+    let other = unusable(&server)?;
+    let reload = server.client.load("m").spec(other).force_reload();
+    let reload = Background::start(reload.wait());
+    held.reached().await?;
+    loading.gate.open()?;
+    loading.transitions.until(Ready).await?;
+    drop(held);
+    assert_broken(reload.end().await?);
+    let info = server.info().await?;
+    assert_eq!((server.worker().await?, info.version), (loading.pid, 1));
+    server.client.generate("m").prompt("x").text().await?;
     Ok(())
 }

@@ -251,6 +251,80 @@ async fn a_request_that_may_load_the_model_waits_for_the_reload() -> Result<()> 
     Ok(())
 }
 
+/// A request that waited while another one ran, until the drain of a reload ended: it never began.
+struct Waited {
+    server: TestServer,
+    waiting: Background<Result<Completion, Error>>,
+    /// What holds the load, and the tokens.
+    gates: [Gate; 2],
+}
+
+async fn reloaded_while_one_waits(load_on_demand: bool) -> Result<Waited> {
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .time("--drain-timeout", Duration::from_millis(300))
+        .start()
+        .await?;
+    let spec = ModelSpec {
+        max_concurrency: 1,
+        load_on_demand,
+        ..server.spec()
+    };
+    server.client.load("m").spec(spec).wait().await?;
+    let gates = [server.gate("load")?, server.gate("token")?];
+    let ask = || Background::start(server.client.generate("m").prompt("x").max_tokens(2).text());
+    let running = ask();
+    server.until_occupancy(1, 0).await?;
+    let waiting = ask();
+    server.until_occupancy(1, 1).await?;
+    let reload = server.client.load("m").force_reload().send().await?;
+    assert!(!reload.already_loaded);
+    refusal(
+        running.end().await?,
+        Code::Unavailable,
+        ErrorReason::ModelUnloaded,
+    );
+    Ok(Waited {
+        server,
+        waiting,
+        gates,
+    })
+}
+
+#[hangar_tests::test]
+async fn a_request_that_waits_when_the_drain_ends_is_told_when_to_come_back() -> Result<()> {
+    let Waited {
+        server,
+        waiting,
+        gates: [load, _token],
+    } = reloaded_while_one_waits(false).await?;
+    let early = refusal(
+        waiting.end().await?,
+        Code::Unavailable,
+        ErrorReason::ModelLoading,
+    );
+    assert!(early.details().retry_after.is_some(), "{early}");
+    load.open()?;
+    server.client.load("m").wait().await?;
+    let metrics = server.info().await?.metrics.context("metrics")?;
+    assert_eq!((metrics.requests_total, metrics.requests_failed), (1, 1));
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_request_that_waits_when_the_drain_ends_waits_on_where_it_may() -> Result<()> {
+    let Waited {
+        server: _server,
+        waiting,
+        gates,
+    } = reloaded_while_one_waits(true).await?;
+    for gate in &gates {
+        gate.open()?;
+    }
+    assert_eq!(waiting.end().await??.text, "t0 t1 ");
+    Ok(())
+}
+
 /// Also in the moments in which it is UNLOADING and UNLOADED on its way.
 #[hangar_tests::test]
 async fn at_no_moment_of_a_reload_is_the_model_not_loaded() -> Result<()> {
