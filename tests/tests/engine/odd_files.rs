@@ -4,6 +4,7 @@
 mod directories;
 mod gguf;
 mod positions;
+mod texts;
 
 use std::{ops::Deref, path::Path};
 

@@ -93,6 +93,9 @@ impl Found {
         language.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
         language.begins_chats = kind == ModelKind::Multimodal;
         check_kind_found(config.kind(), kind, &model.architecture)?;
+        if kind != ModelKind::Embedding {
+            tokenizer::check_decoder(&files.tokenizer, &made)?;
+        }
         let multimodal = multimodal::inspect(config, &model, &files, &language, &made)?;
         let quantization = quantization(&config.quantization, &model)?;
         files.adapters = adapters::inspect(&config.adapters, &model, &files.weights)?;

@@ -280,6 +280,7 @@ fn language(header: &Header, config: &WorkerConfig) -> Result<Language, Failure>
         .map_or_else(|| PathBuf::from("The tokenizer"), |it| it.0.clone());
     let mut language = tokenizer::language(header, given.map(|it| it.1))?;
     let made = tokenizer_json::make(&path, &language.tokenizer)?;
+    tokenizer_json::check_decoder(&path, &made)?;
     language.settle_ends(&serde_json::Value::Null, &made, true);
     Ok(language)
 }

@@ -10,7 +10,10 @@ use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
 use super::files;
-use crate::failure::{Failure, panic_message};
+use crate::{
+    failure::{Failure, panic_message},
+    vocabulary::Decoding,
+};
 
 /// Longest tokenizer.json in bytes.
 const MAX_TOKENIZER: u64 = 256 << 20;
@@ -29,6 +32,19 @@ pub(super) fn make(path: &Path, written: &[u8]) -> Result<Tokenizer, Failure> {
         Err(panic) => panic_message(&*panic),
     };
     Err(malformed(path, &why))
+}
+
+/// Refuses the tokenizer of the file at `path` if it puts tokens together in a way of which the text of an answer cannot
+/// be given as its tokens come.
+pub(super) fn check_decoder(path: &Path, made: &Tokenizer) -> Result<(), Failure> {
+    match Decoding::of(made) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(Failure::unusable(format!(
+            "{} {why}, so that answers cannot be given as text while they are made. Give the model a tokenizer with \
+             another decoder.",
+            files::name(path)
+        ))),
+    }
 }
 
 /// The file as the reference uses it, for the engine: without cutting and padding, and with the special tokens
