@@ -2,6 +2,7 @@
 //! what is right is known.
 
 mod directories;
+mod generation;
 mod gguf;
 mod positions;
 mod texts;

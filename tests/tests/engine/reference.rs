@@ -2,6 +2,7 @@
 //! log probabilities, the same ends, below, at and above every window; or the documented refusal.
 
 mod page;
+mod token_files;
 
 use anyhow::{Context, Result};
 use hangar_client::{

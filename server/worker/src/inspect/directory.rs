@@ -305,6 +305,7 @@ fn find(
             None => required("tokenizer.json", "the model's tokenizer")?,
         },
         tokenizer_config: optional("tokenizer_config.json"),
+        added_tokens: optional("added_tokens.json"),
         special_tokens_map: optional("special_tokens_map.json"),
         template: optional("chat_template.jinja"),
         template_json: optional("chat_template.json"),

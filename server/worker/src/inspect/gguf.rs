@@ -16,7 +16,6 @@ use std::{
 
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_worker_protocol::v1::{ProgressMeasure, WorkerConfig};
-use serde_json::Map;
 
 use self::header::{Header, Tensor};
 use super::{
@@ -29,6 +28,7 @@ use super::{
     placement::Placement,
     spec::{check_kind_found, choose_context, choose_dtype, uqff},
     tokenizer as tokenizer_json,
+    tokenizer::BesideTokenizer,
 };
 use crate::{device::TargetDevice, failure::Failure};
 
@@ -267,7 +267,7 @@ impl<'a> Model<'a> {
 fn language(header: &Header, config: &WorkerConfig) -> Result<Language, Failure> {
     let given = match tokenizer_json::given(config) {
         Some(path) => {
-            let written = tokenizer_json::rewritten(&path, &Map::new(), &Map::new())?;
+            let written = tokenizer_json::rewritten(&path, &BesideTokenizer::default())?;
             Some((path, written))
         }
         None => None,
