@@ -2,6 +2,7 @@
 
 mod complete;
 mod computed;
+mod ends;
 mod header;
 mod memory;
 mod pre;
