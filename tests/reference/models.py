@@ -82,3 +82,13 @@ model("granite-mamba", "GraniteMoeHybrid", tie=True, layer_types=["mamba", "atte
 model("granite-moe", "GraniteMoeHybrid", tie=True, layer_types=["attention", "attention"], num_local_experts=4, shared_intermediate_size=96, position_embedding_type="rope", **MOE)
 model("qwen3-next", "Qwen3Next", num_hidden_layers=4, head_dim=16, linear_key_head_dim=16, linear_value_head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4, num_experts=4, moe_intermediate_size=32, shared_expert_intermediate_size=32, **MOE)
 model("gpt-oss", "GptOss", head_dim=16, num_local_experts=4, sliding_window=16, **MOE)
+model("llama-f16", "Llama", (3, 20, 60), store=dict(dtype="F16"))
+model("llama-bf16-shards", "Llama", (3, 20, 60), tie=True, store=dict(dtype="BF16", shards=3))
+model("qwen2-bf16", "Qwen2", (3, 20, 60), store=dict(dtype="BF16"))
+model("qwen3-shards-old", "Qwen3", (3, 20, 60), old=True, head_dim=16, store=dict(shards=2))
+model("qwen3-f16-shards-old", "Qwen3", (3, 20, 60), old=True, head_dim=16, store=dict(dtype="F16", shards=2))
+model("gemma3-bf16", "Gemma3", (3, 20, 60), tie=True, head_dim=16, query_pre_attn_scalar=16, store=dict(dtype="BF16"))
+LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+model("llama-lora", "Llama", (3, 20, 60), lora=dict(r=4, lora_alpha=8, target_modules=LINEARS))
+model("llama-rslora", "Llama", (3, 20, 60), lora=dict(r=4, lora_alpha=4, use_rslora=True, target_modules=LINEARS[:4]))
+model("qwen3-lora-bf16", "Qwen3", (3, 20, 60), tie=True, head_dim=16, store=dict(dtype="BF16"), lora=dict(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"]))
