@@ -14,6 +14,7 @@ mod embedding;
 mod files;
 mod generation;
 mod gguf;
+mod head;
 mod inspection;
 mod json;
 mod kind;

@@ -28,6 +28,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("qwen3-yarn", "rope_parameters.rope_type"),
     ("starcoder2-untied", "tie_word_embeddings"),
     ("granite-moe", "num_local_experts"),
+    ("gemma-own-head", "lm_head.weight"),
     ("gpt-oss", "GptOssForCausalLM"),
     ("phi", "PhiForCausalLM"),
     ("phi-qk-norm", "PhiForCausalLM"),

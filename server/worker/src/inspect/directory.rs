@@ -10,7 +10,7 @@ use super::{
     architecture::Limits,
     bidirectional,
     directory_files::DirectoryFiles,
-    embedding, files,
+    embedding, files, head,
     inspection::{Files, InSitu, Inspection},
     language::Language,
     model_config::ModelConfig,
@@ -87,7 +87,8 @@ impl Found {
         let wanted = embedding::kind(config.kind(), &names)?;
         let mut files = find(config, path, &names)?;
         let (mut language, made) = Language::read(&files)?;
-        let mut model = ModelConfig::read(&files.config, wanted)?;
+        let own_head = head::own(&files.weights)?;
+        let mut model = ModelConfig::read(&files.config, wanted, own_head)?;
         let kind = model.kind;
         model.limits = limits(model.limits, device);
         language.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
