@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What transformers says about tiny models of every text architecture, for the suite `reference`.
 
-usage: make.py models.json      (needs transformers==5.24.0 and torch==2.15.0)
+usage: make.py models.json [MODEL ...]      (needs transformers==5.24.0, torch==2.15.0 and peft==0.21.2)
 
 Each entry of the file is a model as `save_pretrained` writes it: its config.json, the names and shapes of its
 tensors, and for some prompts the greedy tokens with their logprobs. The values of the tensors are not in
@@ -11,6 +11,7 @@ import json, math, os, shutil, sys, tempfile
 import numpy as np
 import torch, transformers as T
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch
 
 VOCABULARY = 261          # five special tokens, then the 256 bytes
 SMALL = dict(vocab_size=VOCABULARY, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
@@ -70,16 +71,41 @@ def bytes_to_unicode():
     return out
 
 
-def save(model, path):
-    """As `save_pretrained` writes it, with our values."""
+def save(model, path, store):
+    """As `save_pretrained` writes it, with our values; the parts are every nth tensor by name."""
     model.save_pretrained(path)
     file = f"{path}/model.safetensors"
     shapes = {name: list(t.shape) for name, t in sorted(load_file(file).items())}
-    save_file({name: values(name, shape) for name, shape in shapes.items()}, file, metadata={"format": "pt"})
+    if store.get("own_head"):
+        shapes["lm_head.weight"] = [VOCABULARY, SMALL["hidden_size"]]
+    dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[store.get("dtype", "F32")]
+    tensors = {name: torch.from_numpy(values(name, shape)).to(dtype) for name, shape in sorted(shapes.items())}
+    shards = store.get("shards", 1)
+    if shards == 1:
+        save_torch(tensors, file, metadata={"format": "pt"})
+        return shapes
+    os.remove(file)
+    places = {}
+    for n in range(shards):
+        part = {name: tensor for at, (name, tensor) in enumerate(tensors.items()) if at % shards == n}
+        places |= {name: f"model-{n + 1:05}-of-{shards:05}.safetensors" for name in part}
+        save_torch(part, f"{path}/model-{n + 1:05}-of-{shards:05}.safetensors", metadata={"format": "pt"})
+    json.dump({"metadata": {"total_size": 1}, "weight_map": places}, open(f"{path}/model.safetensors.index.json", "w"))
     return shapes
 
 
-def answer(model, length):
+def adapted(model, fields, path):
+    """The model with a LoRA adapter of our values merged into it by peft; the adapter's files as the suite writes them."""
+    from peft import LoraConfig, get_peft_model
+    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **fields)).save_pretrained(path)
+    file = f"{path}/adapter_model.safetensors"
+    shapes = {name: list(t.shape) for name, t in sorted(load_file(file).items())}
+    save_file({name: values(name, shape) for name, shape in shapes.items()}, file, metadata={"format": "pt"})
+    config = json.load(open(f"{path}/adapter_config.json")) | {"base_model_name_or_path": None}
+    return {"config": config, "tensors": shapes}
+
+
+def answer(model, length, least):
     ids, logprobs, finish = list(prompt(length)), [], "length"
     tokens = []
     with torch.no_grad():
@@ -88,7 +114,7 @@ def answer(model, length):
             best = torch.topk(scores, 2)
             token = int(best.indices[0])
             margin = float(best.values[0] - best.values[1])
-            if margin < 0.02:
+            if margin < least:
                 break  # Nobody can be asked to tell these apart.
             if token == 4:
                 finish = "stop"
@@ -115,8 +141,8 @@ def older(config):
 
 
 MODELS = []
-def model(name, kind, lengths=(1, 20, 60), old=False, tie=False, **more):
-    MODELS.append((name, kind, lengths, old, dict(SMALL, tie_word_embeddings=tie, **more)))
+def model(name, kind, lengths=(1, 20, 60), old=False, tie=False, store={}, lora=None, **more):
+    MODELS.append((name, kind, lengths, old, store, lora, dict(SMALL, tie_word_embeddings=tie, **more)))
 
 exec(open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "models.py")).read())
 
@@ -124,7 +150,7 @@ exec(open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "models.py"))
 def main(out):
     wanted = set(sys.argv[2:])
     entries = []
-    for name, kind, lengths, old, fields in MODELS:
+    for name, kind, lengths, old, store, lora, fields in MODELS:
         if wanted and name not in wanted:
             continue
         directory = tempfile.mkdtemp()
@@ -132,13 +158,23 @@ def main(out):
             torch.manual_seed(0)
             config = getattr(T, kind + "Config" if kind != "Gemma3" else "Gemma3TextConfig")(**fields)
             cls = getattr(T, kind + "ForCausalLM")
-            shapes = save(cls(config), directory)
+            if "dtype" in store:
+                config.dtype = {"F16": "float16", "BF16": "bfloat16"}[store["dtype"]]
+            shapes = save(cls(config), directory, store)
             loaded, told = cls.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
             assert not told["missing_keys"] and not told["unexpected_keys"], told
             loaded.eval()
             text_config = json.load(open(f"{directory}/config.json"))
-            entry = {"name": name, "config": older(text_config) if old else text_config, "tensors": shapes,
-                     "answers": [answer(loaded, n) for n in lengths]}
+            entry = {"name": name, "config": older(text_config) if old else text_config, "tensors": shapes}
+            if store.get("dtype") or store.get("shards"):
+                entry["store"] = {"dtype": store.get("dtype", "F32"), "shards": store.get("shards", 1)}
+            if lora:
+                entry["adapter"] = adapted(cls.from_pretrained(directory, dtype=torch.float32), lora, f"{directory}/adapter")
+                from peft import PeftModel
+                loaded = PeftModel.from_pretrained(loaded, f"{directory}/adapter").merge_and_unload().eval()
+            # In half precision, other tokens may be as likely.
+            least = 0.1 if "dtype" in store else 0.02
+            entry["answers"] = [answer(loaded, n, least) for n in lengths]
             entries.append(entry)
             print(name, [(len(a["tokens"]), a["finish"]) for a in entry["answers"]], flush=True)
         except Exception as e:

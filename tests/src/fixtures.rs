@@ -255,6 +255,20 @@ impl Fixtures {
         Ok(path)
     }
 
+    /// The adapter of such a model, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn reference_adapter(&self, model: &Reference) -> Result<Option<PathBuf>> {
+        let Some(adapter) = &model.adapter else {
+            return Ok(None);
+        };
+        let path = self.root().join(format!("{}-adapter", model.name));
+        adapter.write(&path)?;
+        Ok(Some(path))
+    }
+
     /// A LoRA adapter, in a directory of this name.
     ///
     /// # Errors

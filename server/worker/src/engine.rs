@@ -42,7 +42,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     engine::{chat::Chat, embedder::Embedder, scheduler::Scheduler, thinking::Marks},
     grammar::Grammars,
-    inspect::Limits,
+    inspect::{Limits, TokenDefaults},
     stats::Stats,
     vision::ImageRule,
     vocabulary::Vocabulary,
@@ -70,6 +70,8 @@ pub(crate) struct Engine {
     end_tokens: Arc<[u32]>,
     /// One of them by which the engine ends an answer; without one, it does when nobody reads it any more.
     engine_end: Option<u32>,
+    /// What the model's files say of the tokens of every answer.
+    token_defaults: TokenDefaults,
     /// Whether the tokenizer's own tokens at the beginning of a text are put before conversations, too.
     begins_chats: bool,
     /// Up to where the engine computes what the model says.

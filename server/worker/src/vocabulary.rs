@@ -1,13 +1,20 @@
 //! The model's tokens: from texts, to texts, and the bytes of each.
 
+mod decoding;
+mod text;
 mod text_memory;
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use mistralrs::core::llguidance::toktrie::{TokEnv, TokTrie};
 use text_memory::TextMemory;
-pub(crate) use text_memory::TextMemoryShare;
 use tokenizers::Tokenizer;
+
+pub(crate) use self::{
+    decoding::Decoding,
+    text::{TextMode, TokenText},
+    text_memory::TextMemoryShare,
+};
 
 /// Longest text in bytes that is split into tokens without a look at how many these are.
 pub(crate) const SLICE: usize = 256 << 10;
@@ -21,6 +28,8 @@ pub(crate) struct Vocabulary {
     tokenizer: Arc<Tokenizer>,
     /// `None` for a model that gives no text.
     bytes: Option<TokEnv>,
+    /// `None` for a model that gives no text.
+    decoding: Option<Decoding>,
     /// Tokens that were added for their text, such as `<think>`, which [`TokEnv`] takes for special ones.
     plain: Arc<HashMap<u32, String>>,
     /// Rows of the model's embedding: tokens at or above cannot be computed.
@@ -37,6 +46,7 @@ impl Vocabulary {
         let plain = added.filter(|(_, token)| !token.special);
         Self {
             bytes,
+            decoding: Decoding::of(&tokenizer).ok(),
             plain: Arc::new(plain.map(|(id, token)| (id, token.content)).collect()),
             tokenizer,
             size: size.unwrap_or(known),
@@ -148,13 +158,16 @@ impl Vocabulary {
         }
     }
 
-    /// Whether the tokenizer leaves out the space with which this token begins when a text begins with
-    /// it, as tokenizers of the SentencePiece kind do.
-    pub(crate) fn hides_first_space(&self, token: u32) -> bool {
-        self.bytes_of(token).starts_with(b" ")
-            && self
-                .decode(&[token], false)
-                .is_ok_and(|text| !text.starts_with(' '))
+    /// The text of an answer in this vocabulary.
+    pub(crate) fn text(&self, mode: TextMode) -> TokenText {
+        TokenText::new(self.clone(), mode)
+    }
+
+    /// A token as the tokenizer writes it, if it is no special one.
+    fn plain_token(&self, token: u32) -> Option<String> {
+        let added = self.tokenizer.get_added_vocabulary();
+        let token = self.tokenizer.id_to_token(token)?;
+        (!added.is_special_token(&token)).then_some(token)
     }
 }
 

@@ -2,8 +2,10 @@
 //! what is right is known.
 
 mod directories;
+mod generation;
 mod gguf;
 mod positions;
+mod texts;
 
 use std::{ops::Deref, path::Path};
 

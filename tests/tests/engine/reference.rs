@@ -2,11 +2,15 @@
 //! log probabilities, the same ends, below, at and above every window; or the documented refusal.
 
 mod page;
+mod token_files;
 
 use anyhow::{Context, Result};
 use hangar_client::{
     Client, Error,
-    v1::{FinishReason, GenerateRequest, Sampling, generate_response::Event},
+    v1::{
+        DataType, FinishReason, GenerateRequest, LoraAdapter, ModelSpec, Sampling,
+        generate_response::Event,
+    },
 };
 use hangar_tests::{
     fixtures::{Fixtures, Reference, ReferenceAnswer},
@@ -24,6 +28,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("qwen3-yarn", "rope_parameters.rope_type"),
     ("starcoder2-untied", "tie_word_embeddings"),
     ("granite-moe", "num_local_experts"),
+    ("gemma-own-head", "lm_head.weight"),
     ("gpt-oss", "GptOssForCausalLM"),
     ("phi", "PhiForCausalLM"),
     ("phi-qk-norm", "PhiForCausalLM"),
@@ -56,6 +61,12 @@ struct ModelAnswer {
     finish: FinishReason,
 }
 
+/// By how much a log probability may differ from the reference's.
+const EXACT: f32 = 1e-3;
+
+/// The same, of a model that is computed in F16.
+const HALF: f32 = 0.03;
+
 #[hangar_tests::test]
 async fn every_architecture_answers_as_the_reference_or_is_refused_by_name() -> Result<()> {
     let fixtures = Fixtures::new()?;
@@ -63,18 +74,12 @@ async fn every_architecture_answers_as_the_reference_or_is_refused_by_name() -> 
     let client = hangar.connect().await?;
     let mut wrong = Vec::new();
     for model in Reference::all()? {
-        let path = fixtures.reference(&model)?;
-        let load = client.load(&model.name).spec(spec(&path)).wait().await;
+        let spec = exact_spec(&fixtures, &model)?;
+        let load = client.load(&model.name).spec(spec).wait().await;
         let refused = REFUSED.iter().find(|(name, _)| *name == model.name);
         match (load, refused) {
             (Ok(_), None) => {
-                for answer in &model.answers {
-                    let answer = &within_context(&model.name, answer);
-                    if let Err(error) = compare(&client, &model.name, answer).await {
-                        let length = answer.prompt.len();
-                        wrong.push(format!("{} at {length}: {error:#}", model.name));
-                    }
-                }
+                wrong.extend(differences(&client, &model, EXACT).await);
                 client.unload(&model.name).send().await?;
             }
             (Err(Error::Refused(refusal)), Some((_, word))) if refusal.message().contains(word) => {
@@ -83,13 +88,70 @@ async fn every_architecture_answers_as_the_reference_or_is_refused_by_name() -> 
             (Err(error), _) => wrong.push(format!("{}: {error}", model.name)),
         }
     }
+    assert_none(&wrong);
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn models_in_half_precision_answer_as_the_reference() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let hangar = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = hangar.connect().await?;
+    let mut wrong = Vec::new();
+    for model in Reference::all()?.into_iter().filter(Reference::is_half) {
+        let spec = ModelSpec {
+            dtype: DataType::Unspecified.into(),
+            ..exact_spec(&fixtures, &model)?
+        };
+        client.load(&model.name).spec(spec).wait().await?;
+        let metadata = client.info().model(&model.name).send().await?;
+        let metadata = metadata
+            .models
+            .into_iter()
+            .next()
+            .and_then(|it| it.metadata);
+        assert_eq!(metadata.context("metadata")?.dtype(), DataType::F16);
+        wrong.extend(differences(&client, &model, HALF).await);
+        client.unload(&model.name).send().await?;
+    }
+    assert_none(&wrong);
+    Ok(())
+}
+
+/// A model and its adapter, computed as exactly as the reference computes it.
+fn exact_spec(fixtures: &Fixtures, model: &Reference) -> Result<ModelSpec> {
+    let mut spec = spec(&fixtures.reference(model)?);
+    spec.set_dtype(DataType::F32);
+    if let Some(path) = fixtures.reference_adapter(model)? {
+        spec.adapters.push(LoraAdapter {
+            name: "adapter".into(),
+            path: path.to_string_lossy().into_owned(),
+            demo: None,
+        });
+    }
+    Ok(spec)
+}
+
+/// What a loaded model answers otherwise than the reference.
+async fn differences(client: &Client, model: &Reference, tolerance: f32) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for answer in &model.answers {
+        let answer = &within_context(&model.name, answer);
+        if let Err(error) = compare(client, &model.name, answer, tolerance).await {
+            let length = answer.prompt.len();
+            wrong.push(format!("{} at {length}: {error:#}", model.name));
+        }
+    }
+    wrong
+}
+
+fn assert_none(wrong: &[String]) {
     assert!(
         wrong.is_empty(),
         "{} differ:\n{}",
         wrong.len(),
         wrong.join("\n")
     );
-    Ok(())
 }
 
 /// What of an answer is in the context of a model that ends with its window.
@@ -106,7 +168,12 @@ fn within_context(model: &str, answer: &ReferenceAnswer) -> ReferenceAnswer {
     answer
 }
 
-async fn compare(client: &Client, model: &str, answer: &ReferenceAnswer) -> Result<()> {
+async fn compare(
+    client: &Client,
+    model: &str,
+    answer: &ReferenceAnswer,
+    tolerance: f32,
+) -> Result<()> {
     let short = SHORT.iter().find(|(name, _)| *name == model);
     if short.is_some_and(|(_, context)| answer.prompt.len() >= *context) {
         let reported = ask(client, model, &answer.prompt, 1).await;
@@ -136,7 +203,7 @@ async fn compare(client: &Client, model: &str, answer: &ReferenceAnswer) -> Resu
     );
     for (one, other) in reported.logprobs.iter().zip(&answer.logprobs) {
         anyhow::ensure!(
-            (one - other).abs() < 1e-3,
+            (one - other).abs() < tolerance,
             "{:?} in place of {:?}",
             reported.logprobs,
             answer.logprobs

@@ -11,14 +11,13 @@ use crate::{
     calls::CallWatch,
     engine::{logprobs::Likelihood, picker::PickError, tap::TokenStep, thinking::ThinkingWatch},
     stop::StopMatcher,
-    utf8::Utf8Joiner,
-    vocabulary::Vocabulary,
+    vocabulary::{TextMode, TokenText, Vocabulary},
 };
 
 /// An answer as it is made.
 pub(crate) struct Answer {
     vocabulary: Vocabulary,
-    joiner: Utf8Joiner,
+    joined: TokenText,
     stops: StopMatcher,
     /// Tokens that it has at least, before which no stop text ends it.
     min_tokens: u32,
@@ -31,10 +30,6 @@ pub(crate) struct Answer {
     chunk: GenerateChunk,
     /// Working space: the text of a step.
     text: String,
-    /// Whether a space that the tokenizer hides at the beginning of a text is still to be left out.
-    strip_space: bool,
-    /// Whether half of a character is left out at the end.
-    whole: bool,
     prompt_tokens: u32,
     completion_tokens: u32,
     reasoning_tokens: u32,
@@ -57,19 +52,6 @@ pub(crate) struct AnswerRules {
     pub(crate) thinking: Option<ThinkingWatch>,
     /// Finds calls, if the request offers any functions.
     pub(crate) calls: Option<CallWatch>,
-}
-
-/// What the text of an answer is.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TextMode {
-    /// It goes on with the prompt's.
-    #[default]
-    Continuation,
-    /// It is one of its own, at whose beginning the tokenizer may hide a space.
-    NewText,
-    /// It conforms to a grammar, which counts every character: nothing is left out at its beginning, and
-    /// no half of a character is shown at its end.
-    Constrained,
 }
 
 /// How an answer stands after a step.
@@ -101,16 +83,14 @@ impl Answer {
             marks: marks
                 .filter_map(|mark| Some((vocabulary.token(mark)?, mark)))
                 .collect(),
+            joined: vocabulary.text(rules.text_mode),
             vocabulary,
-            joiner: Utf8Joiner::default(),
             stops: StopMatcher::new(rules.stops),
             min_tokens: rules.min_tokens,
             thinking: rules.thinking,
             calls: rules.calls,
             chunk: GenerateChunk::default(),
             text: String::new(),
-            strip_space: rules.text_mode == TextMode::NewText,
-            whole: rules.text_mode == TextMode::Constrained,
             prompt_tokens: u32::try_from(prompt_tokens).unwrap_or(u32::MAX),
             completion_tokens: 0,
             reasoning_tokens: 0,
@@ -217,20 +197,12 @@ impl Answer {
         }
     }
 
-    /// Adds the characters that are whole with this token to the step's text.
+    /// Adds what is certain of the text with this token to the step's.
     fn join(&mut self, token: u32) {
-        let bytes = match self.marks.iter().find(|(mark, _)| *mark == token) {
-            Some((_, text)) => text.as_bytes().into(),
-            None => self.vocabulary.bytes_of(token),
-        };
-        let mut bytes = &*bytes;
-        if self.strip_space && !bytes.is_empty() {
-            self.strip_space = false;
-            if self.vocabulary.hides_first_space(token) {
-                bytes = &bytes[1..];
-            }
+        match self.marks.iter().find(|(mark, _)| *mark == token) {
+            Some((_, mark)) => self.joined.push_literal(mark, &mut self.text),
+            None => self.joined.push(token, &mut self.text),
         }
-        self.joiner.push(bytes, &mut self.text);
     }
 
     /// Gives out the step's text; the end if a stop text came.
@@ -279,9 +251,7 @@ impl Answer {
 
     /// Ends the answer after the text that is still held back.
     fn finish(&mut self, reason: FinishReason) -> AnswerState {
-        if !self.whole {
-            self.joiner.finish(&mut self.text);
-        }
+        self.joined.finish(&mut self.text);
         if let Some(done) = self.release() {
             return done;
         }

@@ -198,6 +198,7 @@ impl Facts {
             embedder,
             context_length: self.context_length,
             end_tokens: language.ends.as_slice().into(),
+            token_defaults: language.token_defaults.clone(),
             engine_end: language.engine_end,
             begins_chats: language.begins_chats,
             limits: inspection.limits,

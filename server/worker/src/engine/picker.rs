@@ -109,7 +109,8 @@ impl Engine {
     ) -> Result<Picker, Status> {
         let defaults = self.generation_defaults.as_ref();
         let rules = Rules::resolve(request.sampling.as_ref(), defaults);
-        let tokens = self.token_rules(request)?;
+        let conforms = call.is_some() || request.constraint.is_some();
+        let tokens = self.token_rules(request, prompt.len(), conforms)?;
         let grammar = match (call, &request.constraint) {
             (Some(call), _) => Some(self.grammars.begin(call, Some("tools"))?),
             (None, Some(constraint)) => Some(self.grammars.begin(constraint, None)?),

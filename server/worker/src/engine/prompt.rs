@@ -9,7 +9,7 @@ use tonic::Status;
 use crate::{
     engine::{
         Engine,
-        answer::{AnswerRules, TextMode},
+        answer::AnswerRules,
         chat_prompt::ChatPrompt,
         conversation::{Conversation, PlacedImage},
         image_prompt::ImagePrompt,
@@ -17,7 +17,7 @@ use crate::{
         tools::Tools,
     },
     status,
-    vocabulary::SLICE,
+    vocabulary::{SLICE, TextMode},
 };
 
 /// A prompt that the engine can compute.

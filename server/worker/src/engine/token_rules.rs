@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hangar_client::v1::GenerateRequest;
 use tonic::Status;
 
-use crate::{engine::Engine, status};
+use crate::{engine::Engine, inspect::TokenDefaults, status};
 
 /// What a request says of single tokens.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +15,8 @@ pub(crate) struct TokenRules {
     ends: Arc<[u32]>,
     /// Tokens that are never chosen.
     never: Arc<[u32]>,
+    /// Tokens that are not chosen as the first one.
+    not_first: Arc<[u32]>,
     /// What is added to scores.
     bias: Vec<(u32, f32)>,
     /// Tokens that the answer has at least.
@@ -51,7 +53,8 @@ impl TokenRules {
         } else {
             &[]
         };
-        for token in self.never.iter().chain(ends) {
+        let not_first: &[u32] = if made == 0 { &self.not_first } else { &[] };
+        for token in self.never.iter().chain(ends).chain(not_first) {
             if let Some(score) = scores.get_mut(*token as usize) {
                 *score = f32::NEG_INFINITY;
             }
@@ -60,8 +63,14 @@ impl TokenRules {
 }
 
 impl Engine {
-    /// What this request says of single tokens.
-    pub(super) fn token_rules(&self, request: &GenerateRequest) -> Result<TokenRules, Status> {
+    /// What this request, whose prompt has so many tokens, and else the model's files say of single tokens. What the
+    /// files say is not for an answer that has to conform to something, which may need any token.
+    pub(super) fn token_rules(
+        &self,
+        request: &GenerateRequest,
+        prompt: usize,
+        conforms: bool,
+    ) -> Result<TokenRules, Status> {
         let size = self.vocabulary.size();
         let known = |field: &str, token: u32| match token < size {
             true => Ok(token),
@@ -78,6 +87,10 @@ impl Engine {
         let bias: Vec<(u32, f32)> = bias
             .map(|(token, bias)| Ok((known("logit_bias", *token)?, *bias)))
             .collect::<Result<_, Status>>()?;
+        let defaults = match conforms {
+            true => &TokenDefaults::default(),
+            false => &self.token_defaults,
+        };
         let own: &[u32] = &self.end_tokens;
         let (own, never) = match request.ignore_eos {
             true => (&[][..], own),
@@ -86,12 +99,17 @@ impl Engine {
         Ok(TokenRules {
             never: never
                 .iter()
-                .copied()
                 .filter(|it| !stops.contains(it))
+                .chain(&defaults.never)
+                .copied()
                 .collect(),
+            not_first: defaults.not_first.as_slice().into(),
             ends: own.iter().copied().chain(stops).collect(),
             bias,
-            min_tokens: request.min_tokens,
+            min_tokens: match request.min_tokens {
+                0 => defaults.least(prompt),
+                asked => asked,
+            },
         })
     }
 }
@@ -105,6 +123,7 @@ mod tests {
         let rules = TokenRules {
             ends: [0].into(),
             never: [1].into(),
+            not_first: [2].into(),
             bias: vec![(2, 1.5), (9, 1.0)],
             min_tokens: 2,
         };
@@ -115,6 +134,7 @@ mod tests {
             scores
         };
         const NONE: f32 = f32::NEG_INFINITY;
+        assert_eq!(scores(0), [NONE, NONE, NONE]);
         assert_eq!(scores(1), [NONE, NONE, 2.5]);
         assert_eq!(scores(2), [1.0, NONE, 2.5]);
     }

@@ -10,7 +10,7 @@ use super::{
     architecture::Limits,
     bidirectional,
     directory_files::DirectoryFiles,
-    embedding, files,
+    embedding, files, head,
     inspection::{Files, InSitu, Inspection},
     language::Language,
     model_config::ModelConfig,
@@ -87,12 +87,16 @@ impl Found {
         let wanted = embedding::kind(config.kind(), &names)?;
         let mut files = find(config, path, &names)?;
         let (mut language, made) = Language::read(&files)?;
-        let mut model = ModelConfig::read(&files.config, wanted)?;
+        let own_head = head::own(&files.weights)?;
+        let mut model = ModelConfig::read(&files.config, wanted, own_head)?;
         let kind = model.kind;
         model.limits = limits(model.limits, device);
         language.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
         language.begins_chats = kind == ModelKind::Multimodal;
         check_kind_found(config.kind(), kind, &model.architecture)?;
+        if kind != ModelKind::Embedding {
+            tokenizer::check_decoder(&files.tokenizer, &made)?;
+        }
         let multimodal = multimodal::inspect(config, &model, &files, &language, &made)?;
         let quantization = quantization(&config.quantization, &model)?;
         files.adapters = adapters::inspect(&config.adapters, &model, &files.weights)?;
@@ -302,6 +306,7 @@ fn find(
             None => required("tokenizer.json", "the model's tokenizer")?,
         },
         tokenizer_config: optional("tokenizer_config.json"),
+        added_tokens: optional("added_tokens.json"),
         special_tokens_map: optional("special_tokens_map.json"),
         template: optional("chat_template.jinja"),
         template_json: optional("chat_template.json"),

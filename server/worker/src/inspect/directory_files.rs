@@ -15,6 +15,8 @@ pub(crate) struct DirectoryFiles {
     pub(crate) tokenizer: PathBuf,
     /// tokenizer_config.json.
     pub(crate) tokenizer_config: Option<PathBuf>,
+    /// added_tokens.json.
+    pub(crate) added_tokens: Option<PathBuf>,
     /// special_tokens_map.json.
     pub(crate) special_tokens_map: Option<PathBuf>,
     /// chat_template.jinja.

@@ -2,6 +2,7 @@
 
 mod complete;
 mod computed;
+mod ends;
 mod header;
 mod memory;
 mod pre;
@@ -16,7 +17,6 @@ use std::{
 
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_worker_protocol::v1::{ProgressMeasure, WorkerConfig};
-use serde_json::Map;
 
 use self::header::{Header, Tensor};
 use super::{
@@ -29,6 +29,7 @@ use super::{
     placement::Placement,
     spec::{check_kind_found, choose_context, choose_dtype, uqff},
     tokenizer as tokenizer_json,
+    tokenizer::BesideTokenizer,
 };
 use crate::{device::TargetDevice, failure::Failure};
 
@@ -267,7 +268,7 @@ impl<'a> Model<'a> {
 fn language(header: &Header, config: &WorkerConfig) -> Result<Language, Failure> {
     let given = match tokenizer_json::given(config) {
         Some(path) => {
-            let written = tokenizer_json::rewritten(&path, &Map::new(), &Map::new())?;
+            let written = tokenizer_json::rewritten(&path, &BesideTokenizer::default())?;
             Some((path, written))
         }
         None => None,
@@ -280,6 +281,7 @@ fn language(header: &Header, config: &WorkerConfig) -> Result<Language, Failure>
         .map_or_else(|| PathBuf::from("The tokenizer"), |it| it.0.clone());
     let mut language = tokenizer::language(header, given.map(|it| it.1))?;
     let made = tokenizer_json::make(&path, &language.tokenizer)?;
+    tokenizer_json::check_decoder(&path, &made)?;
     language.settle_ends(&serde_json::Value::Null, &made, true);
     Ok(language)
 }

@@ -4,34 +4,22 @@
 //! The engine panics on some of these files and takes others for something else, so it gets files that are made
 //! here of what the reference reads in them.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
-use super::{chat_templates::Templates, directory_files::DirectoryFiles, files, tokenizer};
+use super::{
+    chat_templates::Templates,
+    directory_files::DirectoryFiles,
+    files,
+    generation::{self, TokenDefaults},
+    tokenizer::{self, BesideTokenizer},
+};
 use crate::failure::Failure;
 
 /// Longest file in bytes.
 const MAX_FILE: u64 = 16 << 20;
-
-/// Fields of generation_config.json that are used, and what they hold.
-const GENERATION: [(&str, ValueKind); 8] = [
-    ("do_sample", ValueKind::Flag),
-    ("temperature", ValueKind::Number),
-    ("top_k", ValueKind::Count),
-    ("top_p", ValueKind::Number),
-    ("min_p", ValueKind::Number),
-    ("repetition_penalty", ValueKind::Number),
-    ("max_new_tokens", ValueKind::Count),
-    ("max_length", ValueKind::Count),
-];
-
-#[derive(Clone, Copy)]
-enum ValueKind {
-    Flag,
-    Number,
-    /// A whole number; none where it is zero or less.
-    Count,
-}
 
 /// What there is to know about a model's tokens.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +28,8 @@ pub(crate) struct Language {
     pub(crate) tokenizer: Vec<u8>,
     /// Fields of a generation_config.json.
     pub(crate) generation: Map<String, Value>,
+    /// What the files say of the tokens of every answer.
+    pub(crate) token_defaults: TokenDefaults,
     /// Texts of the special tokens by their names, such as bos_token: chat templates know them.
     pub(crate) special: Map<String, Value>,
     /// The chat templates.
@@ -57,32 +47,29 @@ pub(crate) struct Language {
 impl Language {
     /// Reads the files of a directory, and makes the tokenizer.
     pub(super) fn read(found: &DirectoryFiles) -> Result<(Self, Tokenizer), Failure> {
-        let config = match &found.tokenizer_config {
-            Some(path) => files::read_json(path, MAX_FILE)?,
-            None => Map::new(),
+        let read = |path: &Option<PathBuf>| match path {
+            Some(path) => files::read_json(path, MAX_FILE),
+            None => Ok(Map::new()),
         };
-        let special = special(&config, found)?;
-        let written = tokenizer::rewritten(&found.tokenizer, &config, &special)?;
+        let beside = BesideTokenizer {
+            config: read(&found.tokenizer_config)?,
+            special: read(&found.special_tokens_map)?,
+            added: read(&found.added_tokens)?,
+            model_type: model_type(&found.config)?,
+        };
+        let config = &beside.config;
+        let special = special(&beside);
+        let written = tokenizer::rewritten(&found.tokenizer, &beside)?;
         let made = tokenizer::make(&found.tokenizer, &written)?;
-        if let Some(end) = special.get("eos_token").and_then(Value::as_str)
-            && made.token_to_id(end).is_none()
-        {
-            return Err(Failure::unusable(format!(
-                "The eos_token {end} of tokenizer_config.json is no token of {}. Get the files that belong \
-                 together.",
-                files::name(&found.tokenizer)
-            )));
-        }
-        let generation = match &found.generation_config {
-            Some(path) => files::read_json(path, MAX_FILE)?,
-            None => Map::new(),
-        };
+        let generation = read(&found.generation_config)?;
+        generation::check(&generation)?;
         let class = config.get("tokenizer_class").and_then(Value::as_str);
         let language = Self {
             tokenizer: written,
             ends: ends_in(&generation, &made)?,
-            generation: defaults(&generation)?,
-            templates: Templates::read(found, &config)?,
+            generation: generation::defaults(&generation)?,
+            token_defaults: TokenDefaults::read(&generation)?,
+            templates: Templates::read(found, config)?,
             special,
             class: class.map(ToOwned::to_owned),
             ..Self::default()
@@ -121,13 +108,17 @@ impl Language {
     }
 }
 
+fn model_type(config: &Path) -> Result<String, Failure> {
+    let fields: Map<String, Value> = files::read_json(config, MAX_FILE)?;
+    let name = fields.get("model_type").and_then(Value::as_str);
+    Ok(name.unwrap_or_default().to_owned())
+}
+
 /// The special tokens as transformers has them in `special_tokens_map`: every field of tokenizer_config.json whose name
 /// ends in _token, those of extra_special_tokens if they have names, and, where the file does not list the added
 /// tokens, those of special_tokens_map.json.
-fn special(
-    config: &Map<String, Value>,
-    found: &DirectoryFiles,
-) -> Result<Map<String, Value>, Failure> {
+fn special(beside: &BesideTokenizer) -> Map<String, Value> {
+    let config = &beside.config;
     let mut special = Map::new();
     let mut add = |fields: &Map<String, Value>| {
         for (name, token) in fields {
@@ -141,15 +132,13 @@ fn special(
         }
     };
     add(config);
-    if let Some(path) = &found.special_tokens_map
-        && !config.contains_key("added_tokens_decoder")
-    {
-        add(&files::read_json(path, MAX_FILE)?);
+    if !config.contains_key("added_tokens_decoder") {
+        add(&beside.special);
     }
     if let Some(Value::Object(named)) = config.get("extra_special_tokens") {
         add(named);
     }
-    Ok(special)
+    special
 }
 
 /// Ids of tokens, as one or as a list.
@@ -176,38 +165,4 @@ fn ends_in(generation: &Map<String, Value>, made: &Tokenizer) -> Result<Vec<u32>
              belong together."
         ))),
     }
-}
-
-/// The defaults of generation that are used.
-fn defaults(given: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
-    let mut fields = Map::new();
-    for (name, holds) in GENERATION {
-        let Some(value) = given.get(name).filter(|value| !value.is_null()) else {
-            continue;
-        };
-        let wrong = || {
-            Failure::unusable(format!(
-                "generation_config.json is malformed: it sets {name} to {value}. Correct it or take it out."
-            ))
-        };
-        match holds {
-            ValueKind::Flag => {
-                value.as_bool().ok_or_else(wrong)?;
-                fields.insert(name.into(), value.clone());
-            }
-            ValueKind::Number => {
-                value.as_f64().ok_or_else(wrong)?;
-                fields.insert(name.into(), value.clone());
-            }
-            ValueKind::Count => {
-                let number = value.as_f64().filter(|number| number.fract() == 0.0);
-                let number = number.ok_or_else(wrong)?;
-                if number >= 1.0 {
-                    let count = value.as_u64().unwrap_or(u32::MAX.into());
-                    fields.insert(name.into(), count.min(u32::MAX.into()).into());
-                }
-            }
-        }
-    }
-    Ok(fields)
 }

@@ -76,8 +76,13 @@ struct Raw {
 }
 
 impl ModelConfig {
-    /// Reads the file and checks that the engine has the model's architecture for models of this kind.
-    pub(super) fn read(path: &Path, wanted: ModelKind) -> Result<Self, Failure> {
+    /// Reads the file and checks that the engine has the model's architecture for models of this kind. `own_head` is the
+    /// name of a head in the weights that is no copy of the embedding.
+    pub(super) fn read(
+        path: &Path,
+        wanted: ModelKind,
+        own_head: Option<&str>,
+    ) -> Result<Self, Failure> {
         let raw: Raw = files::read_json(path, MAX_CONFIG)?;
         let architecture = raw
             .architectures
@@ -96,7 +101,11 @@ impl ModelConfig {
             _ => kind::of(&architecture)?,
         };
         let ends = raw.fields.get("eos_token_id").cloned().unwrap_or_default();
-        let mut config = Self::translated(architecture, kind, raw.fields)?;
+        let read = |fields| Self::translated(architecture.clone(), kind, fields);
+        let mut config = match own_head.filter(|_| kind != ModelKind::Embedding) {
+            Some(head) => read_untied(raw.fields, head, read)?,
+            None => read(raw.fields)?,
+        };
         config.ends = ends;
         Ok(config)
     }
@@ -212,6 +221,38 @@ impl ModelConfig {
             },
         }
     }
+}
+
+/// Reads the fields of a model with this head of its own, which the reference uses whatever they say.
+fn read_untied(
+    mut fields: Map<String, Value>,
+    head: &str,
+    read: impl Fn(Map<String, Value>) -> Result<ModelConfig, Failure>,
+) -> Result<ModelConfig, Failure> {
+    const TIED: &str = "tie_word_embeddings";
+    let as_given = read(fields.clone())?;
+    let tied = |fields: &Map<String, Value>| fields.get(TIED) != Some(&Value::Bool(false));
+    let text = as_given
+        .handed
+        .get("text_config")
+        .and_then(Value::as_object);
+    if !tied(&as_given.handed) || text.is_some_and(|text| !tied(text)) {
+        return Ok(as_given);
+    }
+    fields.insert(TIED.into(), false.into());
+    let untied = match as_given.kind {
+        ModelKind::Text => read(fields).ok(),
+        _ => None,
+    };
+    untied.ok_or_else(|| {
+        Failure::unusable(format!(
+            "config.json says that the embedding is the head as well ({TIED}), but the weights have a {head} that is \
+             another. The reference uses it then, which the engine (mistral.rs {}) cannot for {}. Take that tensor \
+             out if it is not meant, or load another model.",
+            crate::version::ENGINE_VERSION,
+            as_given.architecture
+        ))
+    })
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub(super) struct Tensor {
     pub(super) elements: u64,
     /// Its size in bytes.
     pub(super) bytes: u64,
+    /// Where in the file its bytes begin.
+    pub(super) begin: u64,
 }
 
 #[derive(Deserialize)]
@@ -69,8 +71,10 @@ fn read(mut file: impl Read, length: u64) -> Result<Vec<Tensor>, String> {
     let tensors = entries
         .into_iter()
         .map(|(name, entry)| {
-            let (tensor, tensor_end) = tensor(name, entry)?;
+            let (mut tensor, tensor_end) = tensor(name, entry)?;
             end = end.max(tensor_end);
+            // The offsets count from behind the header.
+            tensor.begin += 8 + header_length;
             Ok(tensor)
         })
         .collect::<Result<Vec<_>, String>>()?;
@@ -107,6 +111,7 @@ fn tensor(name: String, entry: serde_json::Value) -> Result<(Tensor, u64), Strin
         shape: entry.shape,
         elements,
         bytes,
+        begin,
     };
     Ok((tensor, end))
 }

@@ -1,5 +1,8 @@
 //! tokenizer.json, as the engine gets it.
 
+mod added;
+mod llama;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -9,11 +12,18 @@ use hangar_worker_protocol::v1::WorkerConfig;
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
+pub(super) use self::added::BesideTokenizer;
 use super::files;
-use crate::failure::{Failure, panic_message};
+use crate::{
+    failure::{Failure, panic_message},
+    vocabulary::Decoding,
+};
 
 /// Longest tokenizer.json in bytes.
 const MAX_TOKENIZER: u64 = 256 << 20;
+
+/// Field with which the reference takes spaces out of texts of tokenizers of the type BPE, too.
+const CLEAN_BPE: &str = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output";
 
 /// The tokenizer in place of the model's own, if one is given.
 pub(super) fn given(config: &WorkerConfig) -> Option<PathBuf> {
@@ -31,13 +41,23 @@ pub(super) fn make(path: &Path, written: &[u8]) -> Result<Tokenizer, Failure> {
     Err(malformed(path, &why))
 }
 
-/// The file as the reference uses it, for the engine: without cutting and padding, and with the special tokens
-/// that tokenizer_config.json says are added, whose fields are `config`; `chat` has the special tokens' texts.
-pub(super) fn rewritten(
-    path: &Path,
-    config: &Map<String, Value>,
-    chat: &Map<String, Value>,
-) -> Result<Vec<u8>, Failure> {
+/// Refuses the tokenizer of the file at `path` if it puts tokens together in a way of which the text of an answer cannot
+/// be given as its tokens come.
+pub(super) fn check_decoder(path: &Path, made: &Tokenizer) -> Result<(), Failure> {
+    match Decoding::of(made) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(Failure::unusable(format!(
+            "{} {why}, so that answers cannot be given as text while they are made. Give the model a tokenizer with \
+             another decoder.",
+            files::name(path)
+        ))),
+    }
+}
+
+/// The file as the reference uses it, for the engine: without cutting and padding, and with the tokens that the files
+/// beside it add. What it puts around a text is its own: the reference reads neither add_bos_token nor
+/// add_eos_token of tokenizer_config.json where there is a tokenizer.json.
+pub(super) fn rewritten(path: &Path, beside: &BesideTokenizer) -> Result<Vec<u8>, Failure> {
     let mut fields: Map<String, Value> = files::read_json(path, MAX_TOKENIZER)?;
     fields.insert("truncation".into(), Value::Null);
     fields.insert("padding".into(), Value::Null);
@@ -51,42 +71,39 @@ pub(super) fn rewritten(
             crate::version::ENGINE_VERSION
         )));
     }
-    if ["add_bos_token", "add_eos_token"]
-        .iter()
-        .any(|name| config.contains_key(*name))
-        && let Some(around) = around(&fields, config, chat)
-    {
-        fields.insert("post_processor".into(), around);
+    check_fields(&fields, &beside.config)?;
+    if let Some(end) = added::unknown_end(&fields, beside) {
+        return Err(Failure::unusable(format!(
+            "The eos_token {end} of tokenizer_config.json is no token of {}. Get the files that belong together.",
+            files::name(path)
+        )));
     }
+    llama::rebuild(&mut fields, beside);
+    added::complete(&mut fields, beside);
     serde_json::to_vec(&fields).map_err(|e| malformed(path, &e.to_string()))
 }
 
-/// What puts tokens around a text as add_bos_token and add_eos_token say, which count alone where one is given.
-fn around(
-    fields: &Map<String, Value>,
+/// Refuses what of tokenizer_config.json changes tokens or texts in a way that is not followed.
+fn check_fields(
+    tokenizer: &Map<String, Value>,
     config: &Map<String, Value>,
-    chat: &Map<String, Value>,
-) -> Option<Value> {
-    let token = |flag: &str, name: &str| {
-        (config.get(flag) == Some(&Value::Bool(true))).then(|| chat.get(name)?.as_str())?
-    };
-    let (before, after) = (
-        token("add_bos_token", "bos_token"),
-        token("add_eos_token", "eos_token"),
-    );
-    let added = fields.get("added_tokens")?.as_array()?;
-    let id = |text: &str| {
-        let entry = added.iter().find(|entry| entry["content"] == text);
-        entry
-            .map(|entry| &entry["id"])
-            .or_else(|| fields.get("model")?.get("vocab")?.get(text))
-    };
-    let mut special = Map::new();
-    for text in before.iter().chain(&after) {
-        let token = json!({"id": text, "ids": [id(text)?], "tokens": [text]});
-        special.insert((*text).into(), token);
+) -> Result<(), Failure> {
+    let is = |name: &str| config.get(name) == Some(&Value::Bool(true));
+    let bpe = tokenizer
+        .get("model")
+        .is_some_and(|model| model["type"] == "BPE");
+    let cleaned = is("clean_up_tokenization_spaces") && (!bpe || is(CLEAN_BPE));
+    let named = [
+        ("split_special_tokens", is("split_special_tokens")),
+        ("clean_up_tokenization_spaces", cleaned),
+    ];
+    match named.into_iter().find(|(_, wrong)| *wrong) {
+        None => Ok(()),
+        Some((name, _)) => Err(Failure::unusable(format!(
+            "tokenizer_config.json sets {name} to true, which this version of Hangar does not follow. Take the field \
+             out, or set it to false: then answers are without it."
+        ))),
     }
-    Some(template_processing(before, after, special))
 }
 
 /// A post processor with these tokens before and after a text.

@@ -167,6 +167,7 @@ mod tests {
             shape: shape.to_vec(),
             elements,
             bytes: elements * 2,
+            begin: 0,
         }
     }
 

@@ -88,13 +88,96 @@ async fn tokens_that_are_bytes_make_characters() -> Result<()> {
     Ok(())
 }
 
+/// One that goes through these tokens, of which some are further ones of the vocabulary with these types.
+fn further(chain: &[&str], further: &[(&str, i32)]) -> GgufClock {
+    let mut clock = GgufClock::bytes(chain);
+    let further = further
+        .iter()
+        .map(|(text, kind)| ((*text).to_owned(), *kind));
+    clock.tokens.extend(further);
+    clock
+}
+
 #[hangar_tests::test]
-async fn an_answer_ends_at_the_end_of_a_turn() -> Result<()> {
+async fn an_answer_ends_where_keys_and_texts_say() -> Result<()> {
     let server = OddServer::new().await?;
-    let clock = GgufClock::bytes(&["h", "i", "</s>", "b", "<|im_end|>"]);
-    let clock = clock.key("eot_token_id", GgufValue::U32(2));
-    load(&server, &clock).await?;
+    let named = || GgufClock::bytes(&["h", "i", "x", "b", "<|im_end|>"]);
+    let x = named().tokens.iter().position(|(text, _)| text == "x");
+    let x = GgufValue::U32(u32::try_from(x.unwrap_or_default())?);
+    for key in [
+        "eos_token_id",
+        "eot_token_id",
+        "eom_token_id",
+        "fim_pad_token_id",
+    ] {
+        load(&server, &named().key(key, x.clone())).await?;
+        assert_eq!(server.says().await?, "hi", "{key}");
+    }
+    // Whatever their types say.
+    for (text, kind) in [
+        ("<|eot_id|>", 3),
+        ("<end_of_turn>", 1),
+        ("[EOS]", 1),
+        ("<|fim_pad|>", 1),
+        ("<|repo_name|>", 4),
+        ("<｜end▁of▁sentence｜>", 3),
+    ] {
+        let chain = ["h", "i", text, "b", "<|im_end|>"];
+        load(&server, &further(&chain, &[(text, kind)])).await?;
+        assert_eq!(server.says().await?, "hi", "{text}");
+    }
+    load(
+        &server,
+        &GgufClock::bytes(&["h", "i", "</s>", "b", "<|im_end|>"]),
+    )
+    .await?;
     assert_eq!(server.says().await?, "hi");
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn tokens_that_look_like_control_tokens_are_some() -> Result<()> {
+    let server = OddServer::new().await?;
+    let chain = ["h", "<PRE>", "i", "<|im_end|>"];
+    load(&server, &further(&chain, &[("<PRE>", 1)])).await?;
+    assert_eq!(server.says().await?, "hi");
+    // Between messages, where others end an answer.
+    let harmony = [
+        ("<|end|>", 3),
+        ("<|return|>", 3),
+        ("<|call|>", 3),
+        ("<|start|>", 3),
+    ];
+    let chain = ["h", "<|end|>", "<|start|>", "i", "<|return|>", "b"];
+    load(&server, &further(&chain, &harmony)).await?;
+    assert_eq!(server.says().await?, "h<|end|><|start|>i");
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn tokens_that_are_suppressed_are_not_chosen() -> Result<()> {
+    let server = OddServer::new().await?;
+    let clock = GgufClock::bytes(&HELLO);
+    let id = clock.tokens.iter().position(|(text, _)| text == "i");
+    let id = i32::try_from(id.unwrap_or_default())?;
+    let all = GgufValue::Array(vec![GgufValue::I32(id), GgufValue::I32(-1)]);
+    load(&server, &clock.key("suppress_tokens", all)).await?;
+    assert_eq!(server.says().await?, "hhhhh");
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn white_space_behind_tokens_of_phi_3_is_none() -> Result<()> {
+    let server = OddServer::new().await?;
+    let mut clock = GgufClock::bytes(&HELLO);
+    load(&server, &clock).await?;
+    let count = async |text: &str| Ok::<_, anyhow::Error>(server.tokens(text).await?.len());
+    assert_eq!(count("<|im_end|>  a").await?, 4);
+    let name = GgufValue::String("Phi-3 mini".into());
+    clock.more.push(("general.name".into(), name));
+    load(&server, &clock).await?;
+    assert_eq!(count("<|im_end|>  a").await?, 2);
+    assert_eq!(count("<s>  a").await?, 4);
     Ok(())
 }
 

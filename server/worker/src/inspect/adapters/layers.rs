@@ -182,6 +182,7 @@ mod tests {
             shape: shape.to_vec(),
             elements,
             bytes: elements * 4,
+            begin: 0,
         }
     }
 

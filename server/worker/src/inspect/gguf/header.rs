@@ -30,11 +30,12 @@ const MAX_DIMENSIONS: u32 = 8;
 const DEFAULT_ALIGNMENT: u64 = 32;
 
 /// Lists that are kept: those of a tokenizer.
-const KEPT: [&str; 4] = [
+const KEPT: [&str; 5] = [
     "tokenizer.ggml.tokens",
     "tokenizer.ggml.token_type",
     "tokenizer.ggml.merges",
     "tokenizer.ggml.scores",
+    "tokenizer.ggml.suppress_tokens",
 ];
 
 /// A file's header.

@@ -26,7 +26,7 @@ const PLAIN: Pre = Pre {
     begins: false,
 };
 
-const ALL: [Pre; 8] = [
+const ALL: [Pre; 9] = [
     Pre {
         names: &["default"],
         cuts: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
@@ -48,8 +48,14 @@ const ALL: [Pre; 8] = [
         begins: true,
     },
     Pre {
-        names: &["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"],
+        names: &["dbrx", "smaug-bpe", "chatglm-bpe"],
         cuts: &[LLAMA3],
+        ..PLAIN
+    },
+    Pre {
+        names: &["glm4", "glm5"],
+        cuts: &[LLAMA3],
+        whole_words: true,
         ..PLAIN
     },
     Pre {

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use serde_json::{Map, Value as Json, json};
 
 use super::{
+    ends::{ByText, Ends},
     header::{Header, Value},
     pre::{self, Pre},
 };
 use crate::{
     failure::Failure,
-    inspect::{Templates, language::Language, tokenizer::template_processing},
+    inspect::{Templates, TokenDefaults, language::Language, tokenizer::template_processing},
 };
 
 /// Types of tokens.
@@ -22,28 +23,15 @@ const UNKNOWN: u64 = 2;
 const CONTROL: u64 = 3;
 const USER_DEFINED: u64 = 4;
 
-/// Tokens that end an answer wherever they are in a vocabulary.
-const ENDS: [&str; 13] = [
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|eom_id|>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOT]",
-    "<|end_of_text|>",
-    "<end_of_utterance>",
-];
+/// Tokens of Phi-3 that take no white space behind them, as its others do.
+const PHI3_PLAIN: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 
 /// What the header says of tokens.
 struct Tokens<'a> {
     header: &'a Header,
     texts: &'a [String],
     types: &'a [u64],
+    ends: Ends,
 }
 
 /// Reads the tokenizer. `given`: another tokenizer takes its place, and only what goes with it is read.
@@ -60,6 +48,7 @@ pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Langua
         header,
         texts,
         types,
+        ends: Ends::find(texts, |name| known(header, name, texts.len())),
     };
     let mut special = Map::new();
     for (name, key) in [
@@ -71,7 +60,6 @@ pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Langua
             special.insert(name.into(), text.into());
         }
     }
-    let template = header.text("tokenizer.chat_template");
     let tokenizer = match given {
         Some(given) => given,
         None => serde_json::to_vec(&tokens.tokenizer()?)
@@ -80,8 +68,12 @@ pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Langua
     Ok(Language {
         tokenizer,
         special,
-        templates: template.map_or_else(Templates::default, Templates::one),
-        ends: tokens.ends(),
+        templates: templates(header),
+        token_defaults: TokenDefaults {
+            never: suppressed(header, texts.len()),
+            ..TokenDefaults::default()
+        },
+        ends: tokens.ends.ids,
         begins_chats: true,
         ..Language::default()
     })
@@ -89,9 +81,20 @@ pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Langua
 
 impl Tokens<'_> {
     fn special(&self, name: &str) -> Option<&str> {
-        let id = self.header.number(&format!("tokenizer.ggml.{name}"))?;
+        let id = self.id(name)?;
         let text = self.texts.get(usize::try_from(id).ok()?)?;
         Some(text)
+    }
+
+    /// The token with this meaning: the one that the file names, or else that of the tokenizer's kind.
+    fn id(&self, name: &str) -> Option<u32> {
+        let by_kind = match (self.header.text("tokenizer.ggml.model"), name) {
+            (Some("llama"), "unknown_token_id") => Some(0),
+            (Some("llama"), "bos_token_id") => Some(1),
+            (Some("llama"), "eos_token_id") => Some(2),
+            _ => None,
+        };
+        known(self.header, name, self.texts.len()).or(by_kind)
     }
 
     fn flag(&self, name: &str, default: bool) -> bool {
@@ -102,29 +105,12 @@ impl Tokens<'_> {
     }
 
     fn kind(&self, id: usize) -> u64 {
-        self.types.get(id).copied().unwrap_or(NORMAL)
-    }
-
-    /// Tokens that end an answer.
-    fn ends(&self) -> Vec<u32> {
-        let named = ["eos_token_id", "eot_token_id", "eom_token_id"].into_iter();
-        let named = named.filter_map(|name| {
-            let id = self.header.number(&format!("tokenizer.ggml.{name}"))?;
-            u32::try_from(id)
-                .ok()
-                .filter(|id| (*id as usize) < self.texts.len())
-        });
-        let found = self.texts.iter().enumerate().filter_map(|(id, text)| {
-            let known = ENDS.contains(&text.as_str());
-            u32::try_from(id).ok().filter(|_| known)
-        });
-        let mut ends = Vec::new();
-        for id in named.chain(found) {
-            if !ends.contains(&id) {
-                ends.push(id);
-            }
+        let text = self.texts.get(id).map_or("", String::as_str);
+        match self.ends.kind(u32::try_from(id).unwrap_or(u32::MAX), text) {
+            ByText::Control => CONTROL,
+            ByText::UserDefined => USER_DEFINED,
+            ByText::Typed => self.types.get(id).copied().unwrap_or(NORMAL),
         }
-        ends
     }
 
     /// The whole as tokenizer.json.
@@ -192,13 +178,16 @@ impl Tokens<'_> {
         let added = self.texts.iter().enumerate().filter(|(id, text)| {
             !text.is_empty() && matches!(self.kind(*id), UNKNOWN | CONTROL | USER_DEFINED)
         });
+        let name = self.header.text("general.name").unwrap_or_default();
+        let name = name.to_lowercase();
+        let strips = ["phi-3", "phi3"].iter().any(|part| name.contains(part));
         let entry = |(id, text): (usize, &String)| {
             json!({
                 "id": id,
                 "content": text,
                 "single_word": false,
                 "lstrip": false,
-                "rstrip": false,
+                "rstrip": strips && !PHI3_PLAIN.contains(&text.as_str()),
                 "normalized": false,
                 "special": self.kind(id) != USER_DEFINED,
             })
@@ -209,10 +198,7 @@ impl Tokens<'_> {
     /// What puts tokens around every text.
     fn around(&self, begins: bool) -> Json {
         let token = |on: bool, name: &str| {
-            let id = self
-                .header
-                .number(&format!("tokenizer.ggml.{name}"))
-                .filter(|_| on)?;
+            let id = self.id(name).filter(|_| on)?;
             Some((self.special(name)?, id))
         };
         let before = token(self.flag("add_bos_token", begins), "bos_token_id");
@@ -275,6 +261,32 @@ impl Tokens<'_> {
             .map(|(.., left, right)| json!([left, right]))
             .collect()
     }
+}
+
+/// The token that a key of the file names, of a vocabulary of that many.
+fn known(header: &Header, name: &str, tokens: usize) -> Option<u32> {
+    let id = header.number(&format!("tokenizer.ggml.{name}"))?;
+    u32::try_from(id).ok().filter(|id| (*id as usize) < tokens)
+}
+
+/// Tokens that are never chosen, of a vocabulary of that many.
+fn suppressed(header: &Header, tokens: usize) -> Vec<u32> {
+    let all = match header.values.get("tokenizer.ggml.suppress_tokens") {
+        Some(Value::Numbers(all)) => all.as_slice(),
+        _ => &[],
+    };
+    let ids = all.iter().filter_map(|id| u32::try_from(*id).ok());
+    ids.filter(|id| (*id as usize) < tokens).collect()
+}
+
+/// The chat templates: the plain one, and one for conversations with tools if there is one.
+fn templates(header: &Header) -> Templates {
+    let template = |name: &str, key: &str| {
+        let source = header.text(&format!("tokenizer.chat_template{key}"))?;
+        Some(json!({"name": name, "template": source}))
+    };
+    let named = [template("default", ""), template("tool_use", ".tool_use")];
+    Templates::listed(&named.into_iter().flatten().collect::<Vec<_>>())
 }
 
 /// Cuts a text, and writes its bytes as characters.

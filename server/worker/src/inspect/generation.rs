@@ -1,0 +1,227 @@
+//! generation_config.json: what of it is used, and what is refused by its name because answers would be others.
+//!
+//! What is in neither list changes no answer here: how the reference computes, what it returns beside it, and
+//! what it does with several answers at once.
+
+use serde_json::{Map, Value};
+
+use crate::failure::Failure;
+
+/// Fields that the engine reads as well, and what they hold.
+const READ: [(&str, ValueKind); 8] = [
+    ("do_sample", ValueKind::Flag),
+    ("temperature", ValueKind::Number),
+    ("top_k", ValueKind::Count),
+    ("top_p", ValueKind::Number),
+    ("min_p", ValueKind::Number),
+    ("repetition_penalty", ValueKind::Number),
+    ("max_new_tokens", ValueKind::Count),
+    ("max_length", ValueKind::Count),
+];
+
+/// Fields that change answers and are not followed, with the number at which they do not. They do not when they are
+/// null, false or empty, either.
+const REFUSED: [(&str, f64); 15] = [
+    ("num_beams", 1.0),
+    ("num_beam_groups", 1.0),
+    ("penalty_alpha", 0.0),
+    ("encoder_repetition_penalty", 1.0),
+    ("no_repeat_ngram_size", 0.0),
+    ("encoder_no_repeat_ngram_size", 0.0),
+    ("bad_words_ids", f64::NAN),
+    ("sequence_bias", f64::NAN),
+    ("force_words_ids", f64::NAN),
+    ("forced_bos_token_id", f64::NAN),
+    ("forced_eos_token_id", f64::NAN),
+    ("exponential_decay_length_penalty", f64::NAN),
+    ("guidance_scale", 1.0),
+    ("watermarking_config", f64::NAN),
+    ("stop_strings", f64::NAN),
+];
+
+/// The same, of those that count only where the model samples.
+const REFUSED_SAMPLING: [(&str, f64); 4] = [
+    ("typical_p", 1.0),
+    ("top_h", f64::NAN),
+    ("epsilon_cutoff", 0.0),
+    ("eta_cutoff", 0.0),
+];
+
+#[derive(Clone, Copy)]
+enum ValueKind {
+    Flag,
+    Number,
+    /// A whole number; none where it is zero or less.
+    Count,
+}
+
+/// What a model's files say of the tokens of every answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TokenDefaults {
+    /// Tokens that are never chosen.
+    pub(crate) never: Vec<u32>,
+    /// Tokens that are not chosen as the first one.
+    pub(crate) not_first: Vec<u32>,
+    /// Tokens that an answer has at least.
+    pub(crate) min_tokens: u32,
+    /// Tokens that a prompt and its answer have at least.
+    pub(crate) min_length: u32,
+}
+
+impl TokenDefaults {
+    /// Tokens that the answer to a prompt of so many has at least.
+    pub(crate) fn least(&self, prompt: usize) -> u32 {
+        let prompt = u32::try_from(prompt).unwrap_or(u32::MAX);
+        self.min_tokens.max(self.min_length.saturating_sub(prompt))
+    }
+
+    /// What the fields of a generation_config.json say.
+    pub(super) fn read(given: &Map<String, Value>) -> Result<Self, Failure> {
+        let list = |name: &str| match given.get(name) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Array(all)) => {
+                let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+                // A negative one is no token's.
+                let known = all
+                    .iter()
+                    .filter(|value| value.as_i64().is_none_or(|id| id >= 0));
+                let ids: Option<Vec<u32>> = known.map(id).collect();
+                ids.ok_or_else(|| malformed(name, &given[name]))
+            }
+            Some(value) => Err(malformed(name, value)),
+        };
+        let count = |name: &str| match given.get(name) {
+            None | Some(Value::Null) => Ok(0),
+            Some(value) => value
+                .as_u64()
+                .map(|count| u32::try_from(count).unwrap_or(u32::MAX))
+                .ok_or_else(|| malformed(name, value)),
+        };
+        Ok(Self {
+            never: list("suppress_tokens")?,
+            not_first: list("begin_suppress_tokens")?,
+            min_tokens: count("min_new_tokens")?,
+            min_length: count("min_length")?,
+        })
+    }
+}
+
+/// The fields that the engine reads, each of which holds what it has to hold.
+pub(super) fn defaults(given: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
+    let mut fields = Map::new();
+    for (name, holds) in READ {
+        let Some(value) = given.get(name).filter(|value| !value.is_null()) else {
+            continue;
+        };
+        let wrong = || malformed(name, value);
+        match holds {
+            ValueKind::Flag => {
+                value.as_bool().ok_or_else(wrong)?;
+                fields.insert(name.into(), value.clone());
+            }
+            ValueKind::Number => {
+                value.as_f64().ok_or_else(wrong)?;
+                fields.insert(name.into(), value.clone());
+            }
+            ValueKind::Count => {
+                let number = value.as_f64().filter(|number| number.fract() == 0.0);
+                let number = number.ok_or_else(wrong)?;
+                if number >= 1.0 {
+                    let count = value.as_u64().unwrap_or(u32::MAX.into());
+                    fields.insert(name.into(), count.min(u32::MAX.into()).into());
+                }
+            }
+        }
+    }
+    Ok(fields)
+}
+
+/// Refuses what is not followed.
+pub(super) fn check(given: &Map<String, Value>) -> Result<(), Failure> {
+    let greedy = given.get("do_sample") == Some(&Value::Bool(false));
+    let sampling = REFUSED_SAMPLING.iter().filter(|_| !greedy);
+    for (name, neutral) in REFUSED.iter().chain(sampling) {
+        if let Some(value) = given.get(*name).filter(|value| counts(value, *neutral)) {
+            return Err(Failure::unusable(format!(
+                "generation_config.json sets {name} to {}, which this version of Hangar does not follow. Take the \
+                 field out: then answers are without it.",
+                shown(value)
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn counts(value: &Value, neutral: f64) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Number(number) => number.as_f64() != Some(neutral),
+        Value::Bool(true) | Value::String(_) => true,
+    }
+}
+
+fn malformed(name: &str, value: &Value) -> Failure {
+    Failure::unusable(format!(
+        "generation_config.json is malformed: it sets {name} to {}. Correct it or take it out.",
+        shown(value)
+    ))
+}
+
+/// The beginning of a value.
+fn shown(value: &Value) -> String {
+    const LONGEST: usize = 100;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fields(value: Value) -> Map<String, Value> {
+        value.as_object().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn what_changes_answers_is_refused_by_name_unless_it_is_off() {
+        for (name, on, off) in [
+            ("num_beams", json!(4), json!(1)),
+            ("no_repeat_ngram_size", json!(3), json!(0)),
+            ("bad_words_ids", json!([[1]]), json!([])),
+            ("sequence_bias", json!([[[1], 2.0]]), json!({})),
+            ("forced_bos_token_id", json!(0), Value::Null),
+            ("typical_p", json!(0.9), json!(1.0)),
+            ("watermarking_config", json!({"bias": 2.5}), Value::Null),
+        ] {
+            let error = check(&fields(json!({name: on}))).expect_err(name);
+            assert!(error.message.contains(name), "{error}");
+            assert_eq!(check(&fields(json!({name: off}))), Ok(()), "{name}");
+        }
+        let greedy = json!({"do_sample": false, "typical_p": 0.9});
+        assert_eq!(check(&fields(greedy)), Ok(()));
+    }
+
+    #[test]
+    fn tokens_of_every_answer_are_read() {
+        let given = json!({
+            "suppress_tokens": [-1, 5], "begin_suppress_tokens": [6], "min_new_tokens": 2, "min_length": null,
+        });
+        let expected = TokenDefaults {
+            never: vec![5],
+            not_first: vec![6],
+            min_tokens: 2,
+            min_length: 0,
+        };
+        assert_eq!(TokenDefaults::read(&fields(given)), Ok(expected));
+        let wrong = TokenDefaults::read(&fields(json!({"suppress_tokens": "x"})));
+        let error = wrong.expect_err("no list");
+        assert!(error.message.contains("suppress_tokens"), "{error}");
+    }
+}

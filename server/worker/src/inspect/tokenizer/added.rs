@@ -1,0 +1,237 @@
+//! The added tokens of a tokenizer, as transformers 5 has them once it has read all files: those of tokenizer.json,
+//! changed and completed by tokenizer_config.json, and by the files that older versions wrote.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+/// Fields of tokenizer_config.json that name one special token, in the order in which those are added.
+const NAMED: [&str; 7] = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+];
+
+/// What files say of a tokenizer beside tokenizer.json.
+#[derive(Debug, Default)]
+pub(in crate::inspect) struct BesideTokenizer {
+    /// Fields of tokenizer_config.json.
+    pub(in crate::inspect) config: Map<String, Value>,
+    /// Those of special_tokens_map.json.
+    pub(in crate::inspect) special: Map<String, Value>,
+    /// Ids of tokens by their texts: added_tokens.json.
+    pub(in crate::inspect) added: Map<String, Value>,
+    /// The type of the model, by config.json.
+    pub(in crate::inspect) model_type: String,
+}
+
+/// An added token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Token {
+    content: String,
+    single_word: bool,
+    lstrip: bool,
+    rstrip: bool,
+    normalized: bool,
+    special: bool,
+}
+
+impl Token {
+    /// A special one that is only known by its text.
+    fn special(content: &str) -> Self {
+        Self {
+            content: content.to_owned(),
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: false,
+            special: true,
+        }
+    }
+
+    fn read(fields: &Value) -> Option<Self> {
+        let flag = |name: &str| fields.get(name).and_then(Value::as_bool);
+        let is = |name: &str| flag(name).unwrap_or(false);
+        Some(Self {
+            content: fields.get("content")?.as_str()?.to_owned(),
+            single_word: is("single_word"),
+            lstrip: is("lstrip"),
+            rstrip: is("rstrip"),
+            normalized: flag("normalized").unwrap_or(!is("special")),
+            special: is("special"),
+        })
+    }
+
+    /// A token that is given by its text or by its fields.
+    fn given(value: &Value) -> Option<Self> {
+        match value {
+            Value::String(content) => Some(Self::special(content)),
+            fields => Self::read(fields),
+        }
+    }
+
+    fn entry(&self, id: u64) -> Value {
+        json!({
+            "id": id,
+            "content": self.content,
+            "single_word": self.single_word,
+            "lstrip": self.lstrip,
+            "rstrip": self.rstrip,
+            "normalized": self.normalized,
+            "special": self.special,
+        })
+    }
+}
+
+/// Changes and completes the added tokens of a tokenizer.json with these fields.
+pub(super) fn complete(tokenizer: &mut Map<String, Value>, beside: &BesideTokenizer) {
+    let mut there = added_in(tokenizer);
+    let vocabulary = tokenizer
+        .get("model")
+        .and_then(|model| model.get("vocab"))
+        .and_then(Value::as_object);
+    let to_add = to_add(&there, beside);
+    if to_add.is_empty() {
+        return;
+    }
+    for mut token in to_add {
+        if let Some((_, old)) = there
+            .iter_mut()
+            .find(|(_, old)| old.content == token.content)
+        {
+            // Once special, always special.
+            token.special |= old.special;
+            *old = token;
+            continue;
+        }
+        let known = vocabulary.and_then(|vocabulary| vocabulary.get(&token.content)?.as_u64());
+        let size = vocabulary.map_or(0, |vocabulary| vocabulary.len() as u64);
+        let next = there.iter().map(|(id, _)| id + 1).max().unwrap_or(0);
+        there.push((known.unwrap_or(next.max(size)), token));
+    }
+    let entries: Vec<Value> = there.iter().map(|(id, token)| token.entry(*id)).collect();
+    tokenizer.insert("added_tokens".into(), entries.into());
+}
+
+/// The token that ends a text, if none of the files has it. The reference gives it a row that the model has not.
+pub(super) fn unknown_end(
+    tokenizer: &Map<String, Value>,
+    beside: &BesideTokenizer,
+) -> Option<String> {
+    let listed = beside.config.get("added_tokens_decoder");
+    let named = named(beside, listed.is_some());
+    let (_, end) = named.into_iter().find(|(name, _)| name == "eos_token")?;
+    let vocabulary = tokenizer.get("model").and_then(|model| model.get("vocab"));
+    let is = |fields: &Value| fields.get("content").and_then(Value::as_str) == Some(&end.content);
+    let known = added_in(tokenizer)
+        .iter()
+        .any(|(_, token)| token.content == end.content)
+        || vocabulary.is_some_and(|vocabulary| vocabulary.get(&end.content).is_some())
+        || listed
+            .and_then(Value::as_object)
+            .is_some_and(|all| all.values().any(is))
+        || beside.added.contains_key(&end.content);
+    (!known).then_some(end.content)
+}
+
+fn added_in(tokenizer: &Map<String, Value>) -> Vec<(u64, Token)> {
+    let added = tokenizer.get("added_tokens").and_then(Value::as_array);
+    let entries = added.into_iter().flatten();
+    entries
+        .filter_map(|entry| Some((entry.get("id")?.as_u64()?, Token::read(entry)?)))
+        .collect()
+}
+
+/// Tokens that are to be added to those that are there, in order; or that take the place of one with the same text.
+fn to_add(there: &[(u64, Token)], beside: &BesideTokenizer) -> Vec<Token> {
+    let config = &beside.config;
+    let listed = config
+        .get("added_tokens_decoder")
+        .and_then(Value::as_object);
+    let named = named(beside, listed.is_some());
+    let extras = extras(beside, listed.is_some());
+    let told = extras_in(config)
+        .into_iter()
+        .filter_map(|it| Token::given(&it));
+    let told: Vec<Token> = told.collect();
+    let mut by_id: BTreeMap<u64, Token> = BTreeMap::new();
+    match listed {
+        Some(listed) => {
+            let token =
+                |(id, fields): (&String, &Value)| Some((id.parse().ok()?, Token::read(fields)?));
+            by_id.extend(listed.iter().filter_map(token));
+        }
+        None => {
+            let is_special = |text: &str| {
+                let named = named
+                    .iter()
+                    .filter(|(name, _)| NAMED.contains(&name.as_str()));
+                named
+                    .map(|(_, token)| token)
+                    .chain(&told)
+                    .any(|token| token.content == text)
+            };
+            by_id.extend(beside.added.iter().filter_map(|(text, id)| {
+                let special = is_special(text);
+                let token = Token {
+                    normalized: !special,
+                    special,
+                    ..Token::special(text)
+                };
+                Some((id.as_u64()?, token))
+            }));
+            by_id.extend(there.iter().cloned());
+        }
+    }
+    let is_named = |text: &str| named.iter().any(|(_, token)| token.content == text);
+    let mut all: Vec<Token> = by_id.values().cloned().collect();
+    all.retain(|token| !there.iter().any(|(_, old)| old == token));
+    for token in named.iter().map(|(_, token)| token).chain(&extras) {
+        let is = |other: &Token| other.content == token.content;
+        if !there.iter().any(|(_, old)| is(old)) && !all.iter().any(is) {
+            all.push(token.clone());
+        }
+    }
+    for token in &mut all {
+        token.special |= is_named(&token.content);
+    }
+    all
+}
+
+/// The special tokens that have names, as transformers has them: every field whose name ends in _token, and those of
+/// extra_special_tokens if they have names.
+fn named(beside: &BesideTokenizer, listed: bool) -> Vec<(String, Token)> {
+    let mut fields = beside.config.clone();
+    if !listed {
+        fields.extend(beside.special.clone());
+    }
+    fields.retain(|name, _| name.ends_with("_token"));
+    if let Some(Value::Object(extra)) = beside.config.get("extra_special_tokens") {
+        fields.extend(extra.clone());
+    }
+    let named = fields.iter();
+    let named = named.filter_map(|(name, value)| Some((name.clone(), Token::given(value)?)));
+    let mut named: Vec<_> = named.collect();
+    let place = |name: &str| NAMED.iter().position(|other| *other == name);
+    named.sort_by_key(|(name, _)| place(name).unwrap_or(NAMED.len()));
+    named
+}
+
+/// The special tokens without a name.
+fn extras(beside: &BesideTokenizer, listed: bool) -> Vec<Token> {
+    let mut all = extras_in(&beside.config);
+    if !listed {
+        all.extend(extras_in(&beside.special));
+    }
+    all.iter().filter_map(Token::given).collect()
+}
+
+fn extras_in(fields: &Map<String, Value>) -> Vec<Value> {
+    let lists = ["extra_special_tokens", "additional_special_tokens"].into_iter();
+    let mut lists = lists.filter_map(|name| fields.get(name)?.as_array().cloned());
+    lists.find(|list| !list.is_empty()).unwrap_or_default()
+}
