@@ -1,12 +1,10 @@
 //! Models of the configuration file, checked by the rules of the API.
 
-use super::{
-    convert,
-    validate::{self, Violations},
-};
+use super::validate::{self, Violations};
 use crate::{
     catalog::{ModelOrigin, NewEntry},
     config::{ConfigError, DeclaredModel},
+    wire,
 };
 
 /// The entries that `models` become.
@@ -24,9 +22,9 @@ fn entry(model: &DeclaredModel) -> Result<NewEntry, ConfigError> {
         message: format!("{}: {what}", model.id),
     };
     let mut violations = Violations::default();
-    let message = convert::spec(&model.spec);
+    let message = wire::spec(&model.spec);
     // The keys of the file have no prefix.
-    let spec = validate::spec(&message, "", &mut violations);
+    let spec = wire::spec_of(&message, "", &mut violations);
     let aliases = violations.aliases("aliases", &model.aliases, Some(&model.id));
     let refused = violations
         .finish()

@@ -37,11 +37,11 @@ use tracing::{Instrument, Span};
 use super::{
     bounds::bounds,
     broken_call::explain,
-    convert,
     error::{ApiError, reason_of},
 };
 use crate::{
     lifecycle::{Admitted, Fleet, Permit, RequestRecord},
+    wire,
     worker::GenerateCall,
 };
 
@@ -240,7 +240,7 @@ fn worker_call(request: Generate, permit: &Permit) -> GenerateCall {
         mut message,
     } = request;
     let defaults = permit.defaults();
-    message.sampling = Some(convert::sampling(&sampling.or(defaults.sampling)));
+    message.sampling = Some(wire::sampling(&sampling.or(defaults.sampling)));
     if message.stop.is_empty() {
         message.stop.clone_from(&defaults.stop);
     }

@@ -70,15 +70,15 @@ pub(crate) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
 
 fn inspect_here(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
     let device = TargetDevice::find(&config.device)?;
-    check_kind(config.kind())?;
+    check_kind(config.spec().kind())?;
     let about = files::about(path)?;
-    match (about.is_dir(), config.format()) {
+    match (about.is_dir(), config.spec().format()) {
         (_, ModelFormat::Uqff) => Err(spec::uqff()),
         (true, ModelFormat::Unspecified | ModelFormat::Safetensors) => {
             directory::inspect(config, path, device)
         }
         (false, ModelFormat::Unspecified | ModelFormat::Gguf) => {
-            adapters::refuse(&config.adapters, "a GGUF file")?;
+            adapters::refuse(&config.spec().adapters, "a GGUF file")?;
             gguf::inspect(config, path, device)
         }
         (true, ModelFormat::Gguf) => Err(Failure::unusable(format!(

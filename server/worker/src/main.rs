@@ -210,7 +210,8 @@ fn write_ready(output: &mut File, outcome: Outcome) -> Result<(), FrameError> {
 
 /// Finds and inspects the model's files.
 fn inspect(mut config: WorkerConfig) -> Result<Inspection, Failure> {
-    for adapter in &mut config.adapters {
+    let adapters = config.spec.iter_mut().flat_map(|spec| &mut spec.adapters);
+    for adapter in adapters {
         if adapter.demo.is_some() {
             let path = demo::unpack_adapter(Path::new(&config.cache_dir))?;
             adapter.path = path.to_string_lossy().into_owned();

@@ -200,7 +200,7 @@ fn metadata(config: &WorkerConfig) -> ModelMetadata {
     ModelMetadata {
         architecture: "Scripted".to_owned(),
         model_name: config.model_id.clone(),
-        kind: match config.kind() {
+        kind: match config.spec().kind() {
             ModelKind::Unspecified => ModelKind::Text.into(),
             kind => kind.into(),
         },

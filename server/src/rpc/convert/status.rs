@@ -2,8 +2,11 @@
 
 use hangar_client::v1;
 
-use super::{duration, reason};
-use crate::model::{LoadPhase, ModelMemory, Progress, Stage, Status, SuspendCause, Suspension};
+use super::reason;
+use crate::{
+    model::{LoadPhase, ModelMemory, Progress, Stage, Status, SuspendCause, Suspension},
+    wire::duration,
+};
 
 /// Where a model stands.
 pub(in crate::rpc) fn status(status: &Status) -> v1::ModelStatus {

@@ -19,10 +19,12 @@ use super::{
     shown::shown,
     tensors::{self, Element},
 };
-use crate::rpc::{
-    convert,
-    error::ApiError,
-    validate::{MAX_REQUEST_ID, Violations, refuse},
+use crate::{
+    rpc::{
+        error::ApiError,
+        validate::{MAX_REQUEST_ID, Violations, refuse},
+    },
+    wire,
 };
 
 /// What a request asks for.
@@ -205,7 +207,7 @@ pub(super) fn parameters(
             (EMPTY_FINAL, _) => violations.add("parameters", format!("{EMPTY_FINAL} is a bool")),
             (TIMEOUT, choice) => {
                 let timeout = violations.note("parameters.timeout", timeout(choice.as_ref()));
-                generate.timeout = timeout.flatten().and_then(convert::duration);
+                generate.timeout = timeout.flatten().and_then(wire::duration);
             }
             (PRIORITY, choice) => {
                 let priority = violations.note("parameters.priority", priority(choice.as_ref()));

@@ -50,8 +50,12 @@ pub(super) fn inspect(
 ) -> Result<Inspection, Failure> {
     let found = Found::read(config, path, &device)?;
     let kind = found.model.kind;
-    let dtype = choose_dtype(config.dtype(), &device, found.weights.stored_as_f32());
-    let dtype = embedding::dtype(config.dtype(), found.files.modules.as_ref(), dtype)?;
+    let dtype = choose_dtype(
+        config.spec().dtype(),
+        &device,
+        found.weights.stored_as_f32(),
+    );
+    let dtype = embedding::dtype(config.spec().dtype(), found.files.modules.as_ref(), dtype)?;
     let need = found.need(dtype)?;
     let caches = kind != ModelKind::Embedding;
     let placement = Placement::plan(config, device, &need, caches)?;
@@ -75,7 +79,7 @@ pub(super) fn inspect(
         measure: ProgressMeasure::RssFile,
         need_host_bytes: need.on_the_host(&placement.device),
         placement,
-        chat_template: config.chat_template.clone(),
+        chat_template: config.spec().chat_template.clone(),
     })
 }
 
@@ -84,7 +88,7 @@ impl Found {
     fn read(config: &WorkerConfig, path: &Path, device: &TargetDevice) -> Result<Self, Failure> {
         let names = list(path)?;
         check_what_it_is(&names)?;
-        let wanted = embedding::kind(config.kind(), &names)?;
+        let wanted = embedding::kind(config.spec().kind(), &names)?;
         let mut files = find(config, path, &names)?;
         let (mut language, made) = Language::read(&files)?;
         let mut model = ModelConfig::read(&files.config, wanted)?;
@@ -92,13 +96,13 @@ impl Found {
         model.limits = limits(model.limits, device);
         language.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
         language.begins_chats = kind == ModelKind::Multimodal;
-        check_kind_found(config.kind(), kind, &model.architecture)?;
+        check_kind_found(config.spec().kind(), kind, &model.architecture)?;
         let multimodal = multimodal::inspect(config, &model, &files, &language, &made)?;
-        let quantization = quantization(&config.quantization, &model)?;
-        files.adapters = adapters::inspect(&config.adapters, &model, &files.weights)?;
-        let context_length = choose_context(config.context_length, model.context_length)?;
+        let quantization = quantization(&config.spec().quantization, &model)?;
+        files.adapters = adapters::inspect(&config.spec().adapters, &model, &files.weights)?;
+        let context_length = choose_context(config.spec().context_length, model.context_length)?;
         if kind == ModelKind::Embedding {
-            embedding::check(&model, &config.quantization, context_length)?;
+            embedding::check(&model, &config.spec().quantization, context_length)?;
             files.modules = Some(Modules::read(path, model.shape.hidden_size)?);
             bidirectional::narrow(&mut model.handed);
         }

@@ -54,8 +54,8 @@ pub(super) fn inspect(
     device: TargetDevice,
 ) -> Result<Inspection, Failure> {
     refuse_other_files(path)?;
-    refuse_other_kinds(config.kind())?;
-    refuse_quantization(&config.quantization)?;
+    refuse_other_kinds(config.spec().kind())?;
+    refuse_quantization(&config.spec().quantization)?;
     let (file, length) = files::open_weights(path)?;
     let header = Header::read(BufReader::new(file), length).map_err(|why| {
         Failure::unusable(format!(
@@ -155,8 +155,9 @@ impl<'a> Model<'a> {
         device: TargetDevice,
     ) -> Result<Inspection, Failure> {
         let main_type = main_type(&self.header.tensors);
-        let dtype = choose_dtype(config.dtype(), &device, main_type == "F32");
-        let context_length = choose_context(config.context_length, Some(self.context_length))?;
+        let dtype = choose_dtype(config.spec().dtype(), &device, main_type == "F32");
+        let context_length =
+            choose_context(config.spec().context_length, Some(self.context_length))?;
         let need = self.need(dtype, context_length);
         let placement = Placement::plan(config, device, &need, true)?;
         let context_length = placement.context(context_length);
@@ -167,7 +168,7 @@ impl<'a> Model<'a> {
             device: placement.device.name(),
             ..self.metadata(path, main_type)
         };
-        check_kind_found(config.kind(), ModelKind::Text, self.architecture)?;
+        check_kind_found(config.spec().kind(), ModelKind::Text, self.architecture)?;
         Ok(Inspection {
             files: Files::Gguf(path.to_owned()),
             config: Vec::new(),
@@ -184,7 +185,7 @@ impl<'a> Model<'a> {
             measure: ProgressMeasure::ReadChars,
             need_host_bytes: need.on_the_host(&placement.device),
             placement,
-            chat_template: config.chat_template.clone(),
+            chat_template: config.spec().chat_template.clone(),
         })
     }
 

@@ -92,7 +92,7 @@ pub(super) fn inspect(
     let Some(loader) = kind::multimodal_loader(&model.architecture) else {
         return Ok(None);
     };
-    if !config.adapters.is_empty() {
+    if !config.spec().adapters.is_empty() {
         return Err(Failure::unusable(
             "The engine merges adapters into text models only. Leave the adapters out.",
         ));

@@ -17,7 +17,7 @@ const MAX_TOKENIZER: u64 = 256 << 20;
 
 /// The tokenizer in place of the model's own, if one is given.
 pub(super) fn given(config: &WorkerConfig) -> Option<PathBuf> {
-    (!config.tokenizer.is_empty()).then(|| PathBuf::from(&config.tokenizer))
+    (!config.spec().tokenizer.is_empty()).then(|| PathBuf::from(&config.spec().tokenizer))
 }
 
 /// Makes a tokenizer of what was read in the file at `path`.

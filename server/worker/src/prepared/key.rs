@@ -8,7 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hangar_client::v1::DataType;
+use hangar_client::v1::{DataType, ModelSpec};
+use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -24,6 +25,15 @@ pub(crate) struct Key {
     source: Source,
 }
 
+/// What entries of weights in the same files differ by.
+#[derive(Clone, Copy)]
+pub(super) struct MadeFrom<'a> {
+    pub(super) device: &'a str,
+    pub(super) dtype: DataType,
+    pub(super) quantization: Quantization,
+    pub(super) spec: &'a ModelSpec,
+}
+
 impl Key {
     /// The key of the weights in these files, of a model whose config.json is `model`.
     ///
@@ -32,15 +42,14 @@ impl Key {
     pub(super) fn of(
         model: &Path,
         weights: &[PathBuf],
-        device: &str,
-        dtype: DataType,
-        quantization: Quantization,
+        made_from: MadeFrom<'_>,
     ) -> io::Result<Self> {
         let mut source = Source {
             engine: ENGINE_VERSION.into(),
-            device: kind_of(device).into(),
-            dtype: dtype.as_str_name().into(),
-            quantization: quantization.name(),
+            device: kind_of(made_from.device).into(),
+            dtype: made_from.dtype.as_str_name().into(),
+            quantization: made_from.quantization.name(),
+            spec: digest_of(made_from.spec),
             config: digest::whole(&File::open(model)?)?,
             weights: Vec::new(),
         };
@@ -71,6 +80,30 @@ impl Key {
     /// What it was made from.
     pub(super) fn source(&self) -> &Source {
         &self.source
+    }
+}
+
+/// Digest of what `spec` says that weights may depend on and the key does not have otherwise; empty where it says nothing
+/// of that. A field that is new belongs to it unless it is left out here: rather two entries of the same weights than
+/// one of different ones.
+fn digest_of(spec: &ModelSpec) -> String {
+    let rest = ModelSpec {
+        // In the key, as what they came to: the files themselves, and how their numbers are kept.
+        kind: 0,
+        format: 0,
+        dtype: 0,
+        quantization: String::new(),
+        // Read from the model at each load.
+        chat_template: String::new(),
+        tokenizer: String::new(),
+        // Not about weights.
+        context_length: 0,
+        kv_cache: None,
+        ..spec.clone()
+    };
+    match rest.encode_to_vec() {
+        said if said.is_empty() => String::new(),
+        said => digest::hex(Sha256::new_with_prefix(said)),
     }
 }
 
@@ -121,9 +154,25 @@ mod tests {
         }
 
         fn key_on(&self, device: &str, dtype: DataType, quantization: &str) -> String {
+            self.key_of(device, dtype, quantization, &ModelSpec::default())
+        }
+
+        fn key_of(
+            &self,
+            device: &str,
+            dtype: DataType,
+            quantization: &str,
+            spec: &ModelSpec,
+        ) -> String {
             let quantization = Quantization::parse(quantization).expect("a type");
             let weights = [self.weights()];
-            let key = Key::of(&self.config(), &weights, device, dtype, quantization);
+            let made_from = MadeFrom {
+                device,
+                dtype,
+                quantization,
+                spec,
+            };
+            let key = Key::of(&self.config(), &weights, made_from);
             key.expect("a key").to_string()
         }
     }
@@ -150,6 +199,26 @@ mod tests {
         let later = SystemTime::now() + Duration::from_secs(9);
         file.expect("a file").set_modified(later).expect("a time");
         assert_ne!(model.key(DataType::F16, "q4k"), other);
+    }
+
+    #[test]
+    fn what_the_spec_says_changes_the_key_unless_it_is_known_not_to_change_weights() {
+        let model = Model::new();
+        let key = |spec: &ModelSpec| model.key_of("cpu", DataType::F16, "q4k", spec);
+        let plain = key(&ModelSpec::default());
+        let known = ModelSpec {
+            context_length: 64,
+            chat_template: "t".to_owned(),
+            tokenizer: "/t".to_owned(),
+            ..ModelSpec::default()
+        };
+        assert_eq!(key(&known), plain);
+        // It changes no weights, but stands for any field that nobody has left out.
+        let unknown = ModelSpec {
+            priority: 1,
+            ..ModelSpec::default()
+        };
+        assert_ne!(key(&unknown), plain);
     }
 
     #[test]

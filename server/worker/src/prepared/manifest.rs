@@ -51,6 +51,9 @@ pub(crate) struct Source {
     pub(super) dtype: String,
     /// Type of quantization.
     pub(super) quantization: String,
+    /// Digest of what else the spec says; empty: nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) spec: String,
     /// Digest of config.json.
     pub(super) config: String,
     /// Name, size, time of the last change, inode and sample of each file.
