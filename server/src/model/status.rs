@@ -3,11 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use strum::{IntoStaticStr, VariantArray};
 
 use super::{
     ConversationSupport, DataType, Failure, Format, Generation, LoadId, ModelId, ModelKind,
-    Progress,
+    Progress, state::Stage,
 };
 
 /// Where a model stands.
@@ -66,27 +65,6 @@ pub enum SuspendCause {
     Evicted,
     /// Nobody used it for its idle time-out.
     Idle,
-}
-
-/// States of a model's life without their data, as users see them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "snake_case")]
-#[allow(
-    missing_docs,
-    reason = "the variants are those of hangar.v1.ModelState"
-)]
-pub enum Stage {
-    Unloaded,
-    Pending,
-    Downloading,
-    Starting,
-    Loading,
-    Warming,
-    Ready,
-    Draining,
-    Unloading,
-    Backoff,
-    Failed,
 }
 
 /// What a worker holds, in bytes.
@@ -167,40 +145,6 @@ pub enum LoadOutcome {
     Failed(Failure),
     /// An unload ended it.
     Cancelled,
-}
-
-impl Stage {
-    /// Lower-case name, for logs and metrics.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// Whether a load is under way, waits between attempts included.
-    pub fn is_loading(self) -> bool {
-        match self {
-            Self::Pending
-            | Self::Downloading
-            | Self::Starting
-            | Self::Loading
-            | Self::Warming
-            | Self::Backoff => true,
-            Self::Unloaded | Self::Ready | Self::Draining | Self::Unloading | Self::Failed => false,
-        }
-    }
-
-    /// Whether the model has a worker or is about to get one.
-    pub fn is_active(self) -> bool {
-        match self {
-            Self::Unloaded | Self::Failed => false,
-            Self::Ready | Self::Draining | Self::Unloading => true,
-            Self::Pending
-            | Self::Downloading
-            | Self::Starting
-            | Self::Loading
-            | Self::Warming
-            | Self::Backoff => true,
-        }
-    }
 }
 
 impl Status {
