@@ -8,6 +8,7 @@
 //! not keep up, or who wants them decoded.
 
 mod check;
+mod completion;
 mod outbox;
 mod parts;
 mod peek;
@@ -22,7 +23,8 @@ use std::{
 };
 
 use bytes::Bytes;
-pub(super) use check::{Generate, check_tokenize, parse};
+pub(super) use check::{Generate, MAX_TEXT, check_tokenize, parse};
+pub(super) use completion::Completion;
 use futures::Stream;
 use hangar_client::v1::{GenerateDone, GenerateResponse};
 use outbox::{Inbox, Outbox};

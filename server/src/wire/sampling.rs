@@ -10,22 +10,31 @@ type SamplingRange = (&'static str, Option<f32>, fn(f32) -> bool, &'static str);
 
 impl Violations {
     /// Sampling parameters, each in its range.
-    pub fn sampling(&mut self, prefix: &str, sampling: Option<&v1::Sampling>) -> Sampling {
-        let sampling = sampling.copied().unwrap_or_default();
-        for (name, value, right, what) in sampling_ranges(&sampling) {
+    pub fn sampling(&mut self, prefix: &str, message: Option<&v1::Sampling>) -> Sampling {
+        let sampling = sampling_of(message.copied().unwrap_or_default());
+        self.check_sampling(prefix, &sampling);
+        sampling
+    }
+
+    /// Takes note of the parameters that are not in their range.
+    pub fn check_sampling(&mut self, prefix: &str, sampling: &Sampling) {
+        for (name, value, right, what) in sampling_ranges(sampling) {
             if value.is_some_and(|value| !right(value)) {
                 self.add(format!("{prefix}.{name}"), what);
             }
         }
-        Sampling {
-            temperature: sampling.temperature,
-            top_p: sampling.top_p,
-            top_k: sampling.top_k,
-            min_p: sampling.min_p,
-            frequency_penalty: sampling.frequency_penalty,
-            presence_penalty: sampling.presence_penalty,
-            repetition_penalty: sampling.repetition_penalty,
-        }
+    }
+}
+
+fn sampling_of(message: v1::Sampling) -> Sampling {
+    Sampling {
+        temperature: message.temperature,
+        top_p: message.top_p,
+        top_k: message.top_k,
+        min_p: message.min_p,
+        frequency_penalty: message.frequency_penalty,
+        presence_penalty: message.presence_penalty,
+        repetition_penalty: message.repetition_penalty,
     }
 }
 
@@ -42,7 +51,7 @@ pub fn sampling(sampling: &Sampling) -> v1::Sampling {
     }
 }
 
-fn sampling_ranges(sampling: &v1::Sampling) -> [SamplingRange; 6] {
+fn sampling_ranges(sampling: &Sampling) -> [SamplingRange; 6] {
     let bias: fn(f32) -> bool = |x| (-2.0..=2.0).contains(&x);
     [
         (

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Longest text of a request in bytes.
-const MAX_TEXT: usize = 8 << 20;
+pub(in crate::rpc) const MAX_TEXT: usize = 8 << 20;
 
 /// Most likely tokens that are told with each token.
 const MAX_TOP_LOGPROBS: u32 = 20;
