@@ -25,7 +25,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const SLACK: u64 = 4 << 30;
 
 /// Samples a GPU's memory while a model is loaded.
-pub(crate) struct Sampler {
+pub(crate) struct MemorySampler {
     end: SyncSender<()>,
     thread: JoinHandle<()>,
     device: Device,
@@ -33,7 +33,7 @@ pub(crate) struct Sampler {
     stats: Arc<Stats>,
 }
 
-impl Sampler {
+impl MemorySampler {
     /// Begins to sample into `stats`. `None` for a device whose memory is not its own.
     pub(crate) fn start(device: &Device, stats: &Arc<Stats>) -> Result<Option<Self>, Failure> {
         let Some(at_start) = free(device) else {
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_processor_has_no_memory_of_its_own() {
         let stats = Arc::default();
-        let sampler = Sampler::start(&Device::Cpu, &stats).expect("no thread is needed");
+        let sampler = MemorySampler::start(&Device::Cpu, &stats).expect("no thread is needed");
         assert!(sampler.is_none());
     }
 }

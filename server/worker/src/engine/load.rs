@@ -30,7 +30,7 @@ use self::{
     target::Target,
 };
 use crate::{
-    device::memory::Sampler,
+    device::memory::MemorySampler,
     engine::{Engine, chat::Chat, embedder::Embedder, scheduler::Scheduler, thinking::Marks},
     failure::{Failure, panic_message},
     grammar::Grammars,
@@ -53,7 +53,7 @@ pub(crate) struct Built {
     /// Prepared weights that were written on the way and are not an entry yet.
     pub(crate) draft: Option<Draft>,
     /// Looks at the device's memory until the load ends.
-    pub(crate) sampler: Option<Sampler>,
+    pub(crate) sampler: Option<MemorySampler>,
 }
 
 /// What the loaded model says about itself.
@@ -82,7 +82,7 @@ pub(crate) async fn load(inspection: Inspection, stats: Arc<Stats>) -> Result<Bu
 
 fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     let target = Target::open(inspection)?;
-    let sampler = Sampler::start(&target.device, &stats)?;
+    let sampler = MemorySampler::start(&target.device, &stats)?;
     let engine_files = EngineFiles::of(inspection)?;
     let Weights {
         model,

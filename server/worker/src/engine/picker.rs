@@ -8,7 +8,7 @@ use crate::{
     engine::{
         Engine,
         logprobs::{Likelihood, likelihood},
-        sampling::{Chooser, Rules},
+        sampling::{SamplingRules, TokenSampler},
         token_rules::TokenRules,
     },
     grammar::{Grammar, GrammarError, GrammarState},
@@ -17,7 +17,7 @@ use crate::{
 
 /// Picks the tokens of one answer.
 pub(crate) struct Picker {
-    chooser: Chooser,
+    sampler: TokenSampler,
     tokens: TokenRules,
     grammar: Option<Grammar>,
     /// Tokens that were picked.
@@ -45,7 +45,7 @@ pub(crate) enum Pick {
 pub(crate) enum PickError {
     /// The model's scores are not numbers.
     #[error("the model computed scores that are not numbers (NaN or infinite)")]
-    NoScores,
+    NoLogits,
     /// The grammar cannot be followed.
     #[error(transparent)]
     Grammar(#[from] GrammarError),
@@ -53,9 +53,9 @@ pub(crate) enum PickError {
 
 impl Picker {
     /// Picks by the rules alone.
-    pub(crate) fn new(chooser: Chooser, tokens: TokenRules) -> Self {
+    pub(crate) fn new(sampler: TokenSampler, tokens: TokenRules) -> Self {
         Self {
-            chooser,
+            sampler,
             tokens,
             grammar: None,
             made: 0,
@@ -74,16 +74,16 @@ impl Picker {
         }
         self.tokens.leave_out(scores, self.made);
         let token = self
-            .chooser
+            .sampler
             .choose(scores)
-            .map_err(|_| PickError::NoScores)?;
+            .map_err(|_| PickError::NoLogits)?;
         if self.tokens.ends().contains(&token) {
             return Ok(Pick::End);
         }
         self.made = self.made.saturating_add(1);
         let likelihood = match (own, self.top) {
             (Some(own), Some(top)) => {
-                Some(likelihood(&own, token, top).ok_or(PickError::NoScores)?)
+                Some(likelihood(&own, token, top).ok_or(PickError::NoLogits)?)
             }
             _ => None,
         };
@@ -108,7 +108,7 @@ impl Engine {
         call: Option<&Constraint>,
     ) -> Result<Picker, Status> {
         let defaults = self.generation_defaults.as_ref();
-        let rules = Rules::resolve(request.sampling.as_ref(), defaults);
+        let rules = SamplingRules::resolve(request.sampling.as_ref(), defaults);
         let tokens = self.token_rules(request)?;
         let grammar = match (call, &request.constraint) {
             (Some(call), _) => Some(self.grammars.begin(call, Some("tools"))?),
@@ -116,7 +116,7 @@ impl Engine {
             (None, None) => None,
         };
         Ok(Picker {
-            chooser: Chooser::new(rules, prompt, request.seed),
+            sampler: TokenSampler::new(rules, prompt, request.seed),
             tokens,
             grammar,
             made: 0,
@@ -128,7 +128,7 @@ impl Engine {
 impl From<PickError> for Status {
     fn from(fault: PickError) -> Self {
         match fault {
-            PickError::NoScores => status::internal(fault.to_string()),
+            PickError::NoLogits => status::internal(fault.to_string()),
             PickError::Grammar(error) => error.into(),
         }
     }

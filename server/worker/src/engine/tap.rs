@@ -200,7 +200,7 @@ impl TokenTap {
         };
         let step = match likelihood(scores, token, top) {
             Some(likelihood) => TokenStep::Prompt { token, likelihood },
-            None => TokenStep::Failed(PickError::NoScores),
+            None => TokenStep::Failed(PickError::NoLogits),
         };
         let failed = matches!(step, TokenStep::Failed(_));
         if self.steps.try_send(step).is_err() || failed {
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::{
-            sampling::{Chooser, Rules},
+            sampling::{SamplingRules, TokenSampler},
             token_rules::TokenRules,
         },
         stats::Stats,
@@ -263,7 +263,10 @@ mod tests {
 
     fn tap(max_tokens: usize) -> (Arc<TokenTap>, EmittedSteps) {
         let tokens = TokenRules::ending_at([0].into());
-        let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None), tokens);
+        let picker = Picker::new(
+            TokenSampler::new(SamplingRules::greedy(), &[], None),
+            tokens,
+        );
         let request = Arc::<Stats>::default().begin(1);
         let reading = request.reading().clone();
         TokenTap::new(picker, Some(0), PromptRest::default(), max_tokens, reading)
@@ -348,7 +351,7 @@ mod tests {
     fn scores_that_are_no_numbers_fail_the_answer() {
         let (tap, mut emitted) = tap(5);
         tap.step(&mut [f32::NAN, 1.0]);
-        assert_eq!(emitted.next(), Some(TokenStep::Failed(PickError::NoScores)));
+        assert_eq!(emitted.next(), Some(TokenStep::Failed(PickError::NoLogits)));
     }
 
     async fn is_ready(wait: impl Future<Output = ()>) -> bool {
