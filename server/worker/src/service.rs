@@ -34,7 +34,7 @@ use crate::{
     ending::Ending,
     engine::{
         Engine,
-        load::{Built, load},
+        load::{LoadedModel, load},
     },
     failure::{Failure, is_out_of_memory},
     heap,
@@ -146,7 +146,7 @@ impl Inner {
 
     async fn build(self: &Arc<Self>) -> Result<EngineWarmed, Failure> {
         let started = Instant::now();
-        let Built {
+        let LoadedModel {
             engine,
             metadata,
             draft,

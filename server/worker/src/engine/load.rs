@@ -26,8 +26,8 @@ use tokio_util::task::TaskTracker;
 
 use self::{
     engine_files::EngineFiles,
-    pipeline::{Loaded, Weights, refused},
-    target::Target,
+    pipeline::{LoadedPipeline, SharedPipeline, refused},
+    target::LoadTarget,
 };
 use crate::{
     device::memory::MemorySampler,
@@ -45,7 +45,7 @@ use crate::{
 const STACK: usize = 16 << 20;
 
 /// A model whose engine runs.
-pub(crate) struct Built {
+pub(crate) struct LoadedModel {
     /// The engine.
     pub(crate) engine: Engine,
     /// All that is known about the model.
@@ -57,14 +57,17 @@ pub(crate) struct Built {
 }
 
 /// What the loaded model says about itself.
-struct Facts {
+struct PipelineFacts {
     vocabulary: Vocabulary,
     context_length: usize,
     defaults: Option<ModelGenerationDefaults>,
 }
 
 /// Builds the engine, on a thread of its own, and gives what is known about the model then.
-pub(crate) async fn load(inspection: Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
+pub(crate) async fn load(
+    inspection: Inspection,
+    stats: Arc<Stats>,
+) -> Result<LoadedModel, Failure> {
     let (done, built) = oneshot::channel();
     std::thread::Builder::new()
         .name("load".into())
@@ -80,18 +83,18 @@ pub(crate) async fn load(inspection: Inspection, stats: Arc<Stats>) -> Result<Bu
         .unwrap_or_else(|_| Err(Failure::internal("the thread that loads ended by itself")))
 }
 
-fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
-    let target = Target::open(inspection)?;
+fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<LoadedModel, Failure> {
+    let target = LoadTarget::open(inspection)?;
     let sampler = MemorySampler::start(&target.device, &stats)?;
     let engine_files = EngineFiles::of(inspection)?;
-    let Weights {
+    let LoadedPipeline {
         model,
         prepared,
         draft,
     } = load_weights(inspection, &engine_files, &target)?;
     let concurrency = inspection.placement.concurrency;
     let (config, blocks) = pipeline::scheduler(&model, concurrency)?;
-    let facts = Facts::of(&model, inspection, blocks)?;
+    let facts = PipelineFacts::of(&model, inspection, blocks)?;
     stats.set_kv_blocks(blocks.unwrap_or(0));
     let metadata = ModelMetadata {
         context_length: u32::try_from(facts.context_length).unwrap_or(u32::MAX),
@@ -102,7 +105,7 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     let runner = start(model, config)?;
     let scheduler = Scheduler::new(concurrency, blocks);
     let engine = facts.engine(inspection, runner, scheduler, stats)?;
-    Ok(Built {
+    Ok(LoadedModel {
         metadata: ModelMetadata {
             conversation: Some(engine.support()),
             ..metadata
@@ -117,8 +120,8 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
 fn load_weights(
     inspection: &Inspection,
     engine_files: &EngineFiles,
-    target: &Target,
-) -> Result<Weights, Failure> {
+    target: &LoadTarget,
+) -> Result<LoadedPipeline, Failure> {
     let quantization = inspection.quantization.as_ref();
     let to = quantization.map(|in_situ| in_situ.to.engine());
     Ok(match (&inspection.files, quantization) {
@@ -157,7 +160,7 @@ fn chat(inspection: &Inspection, is_embedding: bool) -> Result<Result<Chat, Stri
 
 /// Starts the engine. The SDK's own trial run is left out (it needs a runtime of several threads, and
 /// passes where real requests fail): the caller warms the engine up.
-fn start(loaded: Loaded, scheduler: SchedulerConfig) -> Result<Arc<MistralRs>, Failure> {
+fn start(loaded: SharedPipeline, scheduler: SchedulerConfig) -> Result<Arc<MistralRs>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -169,7 +172,7 @@ fn start(loaded: Loaded, scheduler: SchedulerConfig) -> Result<Arc<MistralRs>, F
     Ok(runtime.block_on(builder.build()))
 }
 
-impl Facts {
+impl PipelineFacts {
     /// The engine of a model that `runner` runs.
     fn engine(
         self,
@@ -210,7 +213,11 @@ impl Facts {
         })
     }
 
-    fn of(loaded: &Loaded, inspection: &Inspection, blocks: Option<u32>) -> Result<Self, Failure> {
+    fn of(
+        loaded: &SharedPipeline,
+        inspection: &Inspection,
+        blocks: Option<u32>,
+    ) -> Result<Self, Failure> {
         let pipeline = loaded
             .try_lock()
             .map_err(|_| Failure::internal("the loaded model is in use"))?;
