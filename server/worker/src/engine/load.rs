@@ -143,7 +143,7 @@ fn load_weights(
 
 /// How conversations are put into the model's chat template, or why they cannot be. An embedding model needs none.
 fn chat(inspection: &Inspection, is_embedding: bool) -> Result<Result<Chat, String>, Failure> {
-    let special = &inspection.language.special;
+    let special = &inspection.text_settings.special;
     let chat = Chat::of(inspection.templates(), special, &inspection.chat_template);
     if let Err(why) = &chat
         && !is_embedding
@@ -185,10 +185,13 @@ impl PipelineFacts {
             .get_sender(None)
             .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))?;
         let embedder = Embedder::of(inspection);
-        let language = &inspection.language;
+        let text_settings = &inspection.text_settings;
         let multimodal = inspection.multimodal.as_ref();
         let chat = chat(inspection, embedder.is_some())?;
-        let bos_token = language.special.get("bos_token").and_then(|it| it.as_str());
+        let bos_token = text_settings
+            .special
+            .get("bos_token")
+            .and_then(|it| it.as_str());
         let marks = |chat| Marks::of(chat, &self.vocabulary);
         Ok(Engine {
             thinking: chat.as_ref().ok().and_then(marks),
@@ -200,9 +203,9 @@ impl PipelineFacts {
             chat,
             embedder,
             context_length: self.context_length,
-            end_tokens: language.ends.as_slice().into(),
-            engine_end: language.engine_end,
-            begins_chats: language.begins_chats,
+            end_tokens: text_settings.ends.as_slice().into(),
+            engine_end: text_settings.engine_end,
+            begins_chats: text_settings.begins_chats,
             limits: inspection.limits,
             generation_defaults: self.defaults,
             images: multimodal.map(|model| model.images.clone()),
@@ -231,7 +234,7 @@ impl PipelineFacts {
         };
         // The engine adds the tokens that stand for images to that of a model that takes none.
         let tokenizer = match inspection.is_loaded_as_multimodal() {
-            true => Tokenizer::from_bytes(&inspection.language.tokenizer)
+            true => Tokenizer::from_bytes(&inspection.text_settings.tokenizer)
                 .map(Arc::new)
                 .map_err(|e| refused(&e.to_string()))?,
             false => tokenizer,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use hangar_client::v1::{LoraAdapter, ModelKind, ModelMetadata};
 
-use self::{adapter_config::AdapterConfig, base::Base, layers::WEIGHTS};
+use self::{adapter_config::AdapterConfig, base::BaseMatrices, layers::WEIGHTS};
 use super::{files, model_config::ModelConfig};
 use crate::failure::Failure;
 
@@ -53,7 +53,7 @@ pub(super) fn inspect(
     if given.is_empty() {
         return Ok(Vec::new());
     }
-    let base = Base::read(model, weights)?;
+    let base = BaseMatrices::read(model, weights)?;
     given
         .iter()
         .map(|adapter| {
@@ -119,7 +119,7 @@ pub(super) fn describe(adapters: &[Adapter], metadata: &mut ModelMetadata) -> Re
     Ok(())
 }
 
-fn read(given: &LoraAdapter, base: &Base) -> Result<Adapter, Failure> {
+fn read(given: &LoraAdapter, base: &BaseMatrices) -> Result<Adapter, Failure> {
     let directory = Path::new(&given.path);
     if !files::about(directory)?.is_dir() {
         return Err(Failure::unusable(format!(

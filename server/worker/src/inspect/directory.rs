@@ -11,8 +11,7 @@ use super::{
     bidirectional,
     directory_files::DirectoryFiles,
     embedding, files,
-    inspection::{Files, InSitu, Inspection},
-    language::Language,
+    inspection::{Files, InSituQuantization, Inspection},
     model_config::ModelConfig,
     modules::Modules,
     multimodal::{self, Multimodal},
@@ -20,6 +19,7 @@ use super::{
     needed, parts,
     placement::Placement,
     spec::{check_kind_found, choose_context, choose_dtype, uqff},
+    text_settings::TextSettings,
     tokenizer,
     weights::Weights,
 };
@@ -31,10 +31,10 @@ use crate::{
 const MAX_ENTRIES: usize = 10_000;
 
 /// What the files of a directory say, before it is known where and how the model is to lie.
-struct Found {
+struct DirectoryInspection {
     name: String,
     files: DirectoryFiles,
-    language: Language,
+    text_settings: TextSettings,
     model: ModelConfig,
     multimodal: Option<Multimodal>,
     quantization: Option<Quantization>,
@@ -48,7 +48,7 @@ pub(super) fn inspect(
     path: &Path,
     device: TargetDevice,
 ) -> Result<Inspection, Failure> {
-    let found = Found::read(config, path, &device)?;
+    let found = DirectoryInspection::read(config, path, &device)?;
     let kind = found.model.kind;
     let dtype = choose_dtype(
         config.spec().dtype(),
@@ -67,7 +67,7 @@ pub(super) fn inspect(
         vocabulary_size: found.vocabulary_size(),
         files: Files::Directory(Box::new(found.files)),
         config: serde_json::to_vec(&found.model.handed).unwrap_or_default(),
-        language: found.language,
+        text_settings: found.text_settings,
         limits: found.model.limits,
         kind,
         multimodal: found.multimodal,
@@ -83,21 +83,21 @@ pub(super) fn inspect(
     })
 }
 
-impl Found {
+impl DirectoryInspection {
     /// Reads the files, and checks that they fit together and are what the spec asks for.
     fn read(config: &WorkerConfig, path: &Path, device: &TargetDevice) -> Result<Self, Failure> {
         let names = list(path)?;
         check_what_it_is(&names)?;
         let wanted = embedding::kind(config.spec().kind(), &names)?;
         let mut files = find(config, path, &names)?;
-        let (mut language, made) = Language::read(&files)?;
+        let (mut text_settings, made) = TextSettings::read(&files)?;
         let mut model = ModelConfig::read(&files.config, wanted)?;
         let kind = model.kind;
         model.limits = limits(model.limits, device);
-        language.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
-        language.begins_chats = kind == ModelKind::Multimodal;
+        text_settings.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
+        text_settings.begins_chats = kind == ModelKind::Multimodal;
         check_kind_found(config.spec().kind(), kind, &model.architecture)?;
-        let multimodal = multimodal::inspect(config, &model, &files, &language, &made)?;
+        let multimodal = multimodal::inspect(config, &model, &files, &text_settings, &made)?;
         let quantization = quantization(&config.spec().quantization, &model)?;
         files.adapters = adapters::inspect(&config.spec().adapters, &model, &files.weights)?;
         let context_length = choose_context(config.spec().context_length, model.context_length)?;
@@ -116,7 +116,7 @@ impl Found {
         Ok(Self {
             name: files::name(path),
             files,
-            language,
+            text_settings,
             model,
             multimodal,
             quantization,
@@ -161,7 +161,7 @@ impl Found {
         let mut metadata = ModelMetadata {
             architecture: model.architecture.clone(),
             model_name: model.name.as_ref().unwrap_or(&self.name).clone(),
-            tokenizer_id: self.language.class.clone().unwrap_or_default(),
+            tokenizer_id: self.text_settings.class.clone().unwrap_or_default(),
             kind: kind.into(),
             input_modalities: modalities(kind),
             output_modalities: vec![match kind {
@@ -187,7 +187,7 @@ impl Found {
     }
 
     /// How the weights are quantized when they are loaded, and what there is of that already.
-    fn in_situ(&self, config: &WorkerConfig, dtype: DataType) -> Option<InSitu> {
+    fn in_situ(&self, config: &WorkerConfig, dtype: DataType) -> Option<InSituQuantization> {
         let to = self.quantization?;
         let files = &self.files;
         // The engine's way to prepared weights is that of text models.
@@ -195,7 +195,7 @@ impl Found {
             ModelKind::Text => Prepared::look_up(config, &files.config, &files.weights, dtype, to),
             _ => Prepared::NotAsked,
         };
-        Some(InSitu {
+        Some(InSituQuantization {
             to,
             prepared,
             bytes: self.weights.bytes_in_memory(bytes_of(dtype)),
@@ -203,9 +203,9 @@ impl Found {
     }
 
     /// Bytes of files that the load is to read.
-    fn bytes_to_read(&self, quantization: Option<&InSitu>) -> u64 {
+    fn bytes_to_read(&self, quantization: Option<&InSituQuantization>) -> u64 {
         match quantization {
-            Some(InSitu {
+            Some(InSituQuantization {
                 prepared: Prepared::Hit(entry),
                 ..
             }) => entry.bytes(),

@@ -23,11 +23,11 @@ use super::{
     architecture::Limits,
     files,
     inspection::{Files, Inspection},
-    language::Language,
     model_config::Shape,
     need::Need,
     placement::Placement,
     spec::{check_kind_found, choose_context, choose_dtype, uqff},
+    text_settings::TextSettings,
     tokenizer as tokenizer_json,
 };
 use crate::{device::TargetDevice, failure::Failure};
@@ -63,7 +63,7 @@ pub(super) fn inspect(
             files::name(path)
         ))
     })?;
-    Model::new(&header, config)
+    GgufModel::new(&header, config)
         .and_then(|model| model.inspect(config, path, length, device))
         .map_err(|failure| Failure {
             message: format!("{}: {}", files::name(path), failure.message),
@@ -94,15 +94,15 @@ fn refuse_quantization(asked: &str) -> Result<(), Failure> {
 }
 
 /// A header that the engine can make use of.
-struct Model<'a> {
+struct GgufModel<'a> {
     header: &'a Header,
     architecture: &'a str,
     layers: u64,
     context_length: u32,
-    language: Language,
+    text_settings: TextSettings,
 }
 
-impl<'a> Model<'a> {
+impl<'a> GgufModel<'a> {
     fn new(header: &'a Header, config: &WorkerConfig) -> Result<Self, Failure> {
         let architecture = header.text("general.architecture").ok_or_else(|| {
             Failure::unusable("The file names no architecture. Get another copy.")
@@ -135,7 +135,7 @@ impl<'a> Model<'a> {
             )));
         }
         let context_length = u32::try_from(number("context_length")?).unwrap_or(u32::MAX);
-        let language = language(header, config)?;
+        let text_settings = text_settings(header, config)?;
         check_tensors(header)?;
         computed::check(header, architecture)?;
         Ok(Self {
@@ -143,7 +143,7 @@ impl<'a> Model<'a> {
             architecture,
             layers,
             context_length,
-            language,
+            text_settings,
         })
     }
 
@@ -172,7 +172,7 @@ impl<'a> Model<'a> {
         Ok(Inspection {
             files: Files::Gguf(path.to_owned()),
             config: Vec::new(),
-            language: self.language.clone(),
+            text_settings: self.text_settings.clone(),
             limits: Limits::default(),
             kind: ModelKind::Text,
             multimodal: None,
@@ -265,7 +265,7 @@ impl<'a> Model<'a> {
 }
 
 /// What there is to know about the model's tokens: by the spec's tokenizer, else by the one in the file.
-fn language(header: &Header, config: &WorkerConfig) -> Result<Language, Failure> {
+fn text_settings(header: &Header, config: &WorkerConfig) -> Result<TextSettings, Failure> {
     let given = match tokenizer_json::given(config) {
         Some(path) => {
             let written = tokenizer_json::rewritten(&path, &Map::new(), &Map::new())?;
@@ -279,10 +279,10 @@ fn language(header: &Header, config: &WorkerConfig) -> Result<Language, Failure>
     let path = given
         .as_ref()
         .map_or_else(|| PathBuf::from("The tokenizer"), |it| it.0.clone());
-    let mut language = tokenizer::language(header, given.map(|it| it.1))?;
-    let made = tokenizer_json::make(&path, &language.tokenizer)?;
-    language.settle_ends(&serde_json::Value::Null, &made, true);
-    Ok(language)
+    let mut text_settings = tokenizer::text_settings(header, given.map(|it| it.1))?;
+    let made = tokenizer_json::make(&path, &text_settings.tokenizer)?;
+    text_settings.settle_ends(&serde_json::Value::Null, &made, true);
+    Ok(text_settings)
 }
 
 fn check_tensors(header: &Header) -> Result<(), Failure> {

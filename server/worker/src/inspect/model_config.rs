@@ -69,7 +69,7 @@ pub(super) struct Shape {
 }
 
 #[derive(Deserialize)]
-struct Raw {
+struct RawConfig {
     architectures: Option<Vec<String>>,
     #[serde(flatten)]
     fields: Map<String, Value>,
@@ -78,7 +78,7 @@ struct Raw {
 impl ModelConfig {
     /// Reads the file and checks that the engine has the model's architecture for models of this kind.
     pub(super) fn read(path: &Path, wanted: ModelKind) -> Result<Self, Failure> {
-        let raw: Raw = files::read_json(path, MAX_CONFIG)?;
+        let raw: RawConfig = files::read_json(path, MAX_CONFIG)?;
         let architecture = raw
             .architectures
             .and_then(|all| all.into_iter().next())

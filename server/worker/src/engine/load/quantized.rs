@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, panic_message},
-    inspect::{DirectoryFiles, InSitu},
+    inspect::{DirectoryFiles, InSituQuantization},
     prepared::{Draft, EntryLocation, Prepared, PreparedEntry},
 };
 
@@ -29,7 +29,7 @@ pub(super) fn load(
     files: &DirectoryFiles,
     engine_files: &EngineFiles,
     target: &LoadTarget,
-    in_situ: &InSitu,
+    in_situ: &InSituQuantization,
 ) -> Result<LoadedPipeline, Failure> {
     match &in_situ.prepared {
         Prepared::NotAsked | Prepared::Useless(_) => {
@@ -128,7 +128,7 @@ fn quantize(
     files: &DirectoryFiles,
     engine_files: &EngineFiles,
     target: &LoadTarget,
-    in_situ: &InSitu,
+    in_situ: &InSituQuantization,
     location: Option<&EntryLocation>,
 ) -> Result<LoadedPipeline, Failure> {
     let draft = location.and_then(|location| begin(location, in_situ.bytes));

@@ -9,11 +9,11 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{
     header::{Header, Value},
-    pre::{self, Pre},
+    pre::{self, PreTokenizer},
 };
 use crate::{
     failure::Failure,
-    inspect::{Templates, language::Language, tokenizer::template_processing},
+    inspect::{Templates, text_settings::TextSettings, tokenizer::template_processing},
 };
 
 /// Types of tokens.
@@ -40,14 +40,17 @@ const ENDS: [&str; 13] = [
 ];
 
 /// What the header says of tokens.
-struct Tokens<'a> {
+struct HeaderTokens<'a> {
     header: &'a Header,
     texts: &'a [String],
     types: &'a [u64],
 }
 
 /// Reads the tokenizer. `given`: another tokenizer takes its place, and only what goes with it is read.
-pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Language, Failure> {
+pub(super) fn text_settings(
+    header: &Header,
+    given: Option<Vec<u8>>,
+) -> Result<TextSettings, Failure> {
     let texts: &[String] = match header.values.get("tokenizer.ggml.tokens") {
         Some(Value::Texts(texts)) => texts,
         _ => &[],
@@ -56,7 +59,7 @@ pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Langua
         Some(Value::Numbers(types)) if types.len() >= texts.len() => types,
         _ => &[],
     };
-    let tokens = Tokens {
+    let tokens = HeaderTokens {
         header,
         texts,
         types,
@@ -77,17 +80,17 @@ pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Langua
         None => serde_json::to_vec(&tokens.tokenizer()?)
             .map_err(|e| Failure::internal(format!("the tokenizer cannot be written: {e}")))?,
     };
-    Ok(Language {
+    Ok(TextSettings {
         tokenizer,
         special,
         templates: template.map_or_else(Templates::default, Templates::one),
         ends: tokens.ends(),
         begins_chats: true,
-        ..Language::default()
+        ..TextSettings::default()
     })
 }
 
-impl Tokens<'_> {
+impl HeaderTokens<'_> {
     fn special(&self, name: &str) -> Option<&str> {
         let id = self.header.number(&format!("tokenizer.ggml.{name}"))?;
         let text = self.texts.get(usize::try_from(id).ok()?)?;
@@ -278,7 +281,7 @@ impl Tokens<'_> {
 }
 
 /// Cuts a text, and writes its bytes as characters.
-fn cuts(pre: &Pre) -> Json {
+fn cuts(pre: &PreTokenizer) -> Json {
     let split = |pattern: &&str| {
         json!({
             "type": "Split",

@@ -27,7 +27,7 @@ pub(crate) enum Pooling {
 }
 
 #[derive(Deserialize)]
-struct Config {
+struct PoolingConfig {
     word_embedding_dimension: u64,
     include_prompt: bool,
     #[serde(flatten)]
@@ -37,7 +37,8 @@ struct Config {
 impl Pooling {
     /// Reads the configuration of a module that pools vectors of `size` numbers.
     pub(super) fn read(path: &Path, size: u64) -> Result<Self, Failure> {
-        let config: Config = files::read_json(path, files::MAX_MODULE_FILE).map_err(of_pooling)?;
+        let config: PoolingConfig =
+            files::read_json(path, files::MAX_MODULE_FILE).map_err(of_pooling)?;
         if config.word_embedding_dimension != size {
             return Err(Failure::unusable(format!(
                 "The model's pooling is for vectors of {} numbers, but the transformer gives {size}. Get the \

@@ -33,9 +33,9 @@ enum ValueKind {
     Count,
 }
 
-/// What there is to know about a model's tokens.
+/// What is known of how a model reads and writes text.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Language {
+pub(crate) struct TextSettings {
     /// tokenizer.json for the engine.
     pub(crate) tokenizer: Vec<u8>,
     /// Fields of a generation_config.json.
@@ -54,7 +54,7 @@ pub(crate) struct Language {
     pub(crate) class: Option<String>,
 }
 
-impl Language {
+impl TextSettings {
     /// Reads the files of a directory, and makes the tokenizer.
     pub(super) fn read(found: &DirectoryFiles) -> Result<(Self, Tokenizer), Failure> {
         let config = match &found.tokenizer_config {
@@ -78,7 +78,7 @@ impl Language {
             None => Map::new(),
         };
         let class = config.get("tokenizer_class").and_then(Value::as_str);
-        let language = Self {
+        let text_settings = Self {
             tokenizer: written,
             ends: ends_in(&generation, &made)?,
             generation: defaults(&generation)?,
@@ -87,7 +87,7 @@ impl Language {
             class: class.map(ToOwned::to_owned),
             ..Self::default()
         };
-        Ok((language, made))
+        Ok((text_settings, made))
     }
 
     /// Adds what config.json says of ends where generation_config.json says nothing, then what tokenizer_config.json
