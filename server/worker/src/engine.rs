@@ -40,7 +40,9 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    engine::{chat::Chat, embedder::Embedder, scheduler::Scheduler, thinking::Marks},
+    engine::{
+        chat::ChatTemplate, embedder::Embedder, scheduler::Scheduler, thinking::ThinkingMarks,
+    },
     grammar::Grammars,
     inspect::Limits,
     stats::Stats,
@@ -57,9 +59,9 @@ pub(crate) struct Engine {
     vocabulary: Vocabulary,
     grammars: Grammars,
     /// How conversations are put, or why they cannot be.
-    chat: Result<Chat, String>,
+    chat: Result<ChatTemplate, String>,
     /// What the model writes around what it thinks, if that is known.
-    thinking: Option<Marks>,
+    thinking: Option<ThinkingMarks>,
     /// Token at the beginning of a text, if the model has one.
     bos_token: Option<String>,
     /// How vectors are made, for an embedding model.

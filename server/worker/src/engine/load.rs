@@ -31,7 +31,10 @@ use self::{
 };
 use crate::{
     device::memory::MemorySampler,
-    engine::{Engine, chat::Chat, embedder::Embedder, scheduler::Scheduler, thinking::Marks},
+    engine::{
+        Engine, chat::ChatTemplate, embedder::Embedder, scheduler::Scheduler,
+        thinking::ThinkingMarks,
+    },
     failure::{Failure, panic_message},
     grammar::Grammars,
     inspect::{Files, Inspection},
@@ -142,9 +145,12 @@ fn load_weights(
 }
 
 /// How conversations are put into the model's chat template, or why they cannot be. An embedding model needs none.
-fn chat(inspection: &Inspection, is_embedding: bool) -> Result<Result<Chat, String>, Failure> {
+fn chat(
+    inspection: &Inspection,
+    is_embedding: bool,
+) -> Result<Result<ChatTemplate, String>, Failure> {
     let special = &inspection.text_settings.special;
-    let chat = Chat::of(inspection.templates(), special, &inspection.chat_template);
+    let chat = ChatTemplate::of(inspection.templates(), special, &inspection.chat_template);
     if let Err(why) = &chat
         && !is_embedding
     {
@@ -192,7 +198,7 @@ impl PipelineFacts {
             .special
             .get("bos_token")
             .and_then(|it| it.as_str());
-        let marks = |chat| Marks::of(chat, &self.vocabulary);
+        let marks = |chat| ThinkingMarks::of(chat, &self.vocabulary);
         Ok(Engine {
             thinking: chat.as_ref().ok().and_then(marks),
             bos_token: bos_token.map(ToOwned::to_owned),

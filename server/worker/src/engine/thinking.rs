@@ -3,30 +3,30 @@
 //! Thinking is at the beginning of an answer or not at all, so that marks which are only talked about are text. A
 //! prompt may end with the first mark; then the answer begins within.
 
-use crate::{engine::chat::Chat, stop::StopMatcher, vocabulary::Vocabulary};
+use crate::{engine::chat::ChatTemplate, stop::StopMatcher, vocabulary::Vocabulary};
 
 /// What a model writes before and after what it thinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Marks {
+pub(crate) struct ThinkingMarks {
     open: &'static str,
     close: &'static str,
 }
 
 /// The marks that are known: Qwen and DeepSeek, Mistral, Cohere, Seed.
-const KNOWN: [Marks; 4] = [
-    Marks {
+const KNOWN: [ThinkingMarks; 4] = [
+    ThinkingMarks {
         open: "<think>",
         close: "</think>",
     },
-    Marks {
+    ThinkingMarks {
         open: "[THINK]",
         close: "[/THINK]",
     },
-    Marks {
+    ThinkingMarks {
         open: "<|START_THINKING|>",
         close: "<|END_THINKING|>",
     },
-    Marks {
+    ThinkingMarks {
         open: "<seed:think>",
         close: "</seed:think>",
     },
@@ -38,7 +38,7 @@ const LINE_ENDS: [char; 2] = ['\n', '\r'];
 /// Tells what is thought from what is said.
 #[derive(Debug)]
 pub(crate) struct ThinkingWatch {
-    marks: Marks,
+    marks: ThinkingMarks,
     state: State,
     /// Finds the second mark.
     close: StopMatcher,
@@ -62,9 +62,9 @@ enum State {
     Text,
 }
 
-impl Marks {
+impl ThinkingMarks {
     /// The marks of a model by its chat template, which mentions the second one, or by its tokens, which has both.
-    pub(crate) fn of(chat: &Chat, vocabulary: &Vocabulary) -> Option<Self> {
+    pub(crate) fn of(chat: &ChatTemplate, vocabulary: &Vocabulary) -> Option<Self> {
         KNOWN.into_iter().find(|marks| {
             let is_token = |text| vocabulary.token(text).is_some();
             chat.mentions(marks.close) || (is_token(marks.open) && is_token(marks.close))
@@ -79,7 +79,7 @@ impl Marks {
 
 impl ThinkingWatch {
     /// Watches the answer to this prompt.
-    pub(crate) fn new(marks: Marks, prompt: &str) -> Self {
+    pub(crate) fn new(marks: ThinkingMarks, prompt: &str) -> Self {
         let opened = prompt.trim_end().ends_with(marks.open);
         Self {
             marks,
@@ -91,7 +91,7 @@ impl ThinkingWatch {
     }
 
     /// The marks that it looks for.
-    pub(crate) fn marks(&self) -> Marks {
+    pub(crate) fn marks(&self) -> ThinkingMarks {
         self.marks
     }
 

@@ -11,7 +11,7 @@ use crate::{
     calls::{CallWatch, Function},
     engine::{
         Engine,
-        chat::Chat,
+        chat::ChatTemplate,
         json::{json_object, json_text},
     },
     status,
@@ -43,7 +43,7 @@ impl Engine {
     /// The functions of a request whose prompt is only to be shown: calls are not looked for, so that it makes no
     /// difference how the model writes them.
     pub(super) fn shown_tools(&self, request: &GenerateRequest) -> Result<Tools, Status> {
-        let unknown = |chat: &Chat| chat.takes_tools() && chat.notation().is_none();
+        let unknown = |chat: &ChatTemplate| chat.takes_tools() && chat.notation().is_none();
         let leaves_open = matches!(request.tool_choice.as_str(), "" | "auto");
         if leaves_open && self.chat.as_ref().is_ok_and(unknown) {
             let functions = functions(request)?;
@@ -89,7 +89,7 @@ impl Engine {
     }
 }
 
-fn notation(chat: &Chat) -> Result<crate::calls::Notation, String> {
+fn notation(chat: &ChatTemplate) -> Result<crate::calls::Notation, String> {
     if !chat.takes_tools() {
         return Err(
             "the model's chat template has no place for them; leave them out, or give the model a chat \
