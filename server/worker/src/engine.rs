@@ -4,9 +4,9 @@
 //! without it (tokens, templates, limits) is answered here, so that no request disturbs another.
 
 pub(crate) mod answer;
-mod bounds;
 pub(crate) mod chat;
 mod chat_prompt;
+mod choices;
 mod conversation;
 mod embed;
 mod embedder;
@@ -15,14 +15,14 @@ mod image_prompt;
 mod json;
 pub(crate) mod load;
 pub(crate) mod logprobs;
-pub(crate) mod pace;
 pub(crate) mod picker;
 pub(crate) mod prompt;
 mod request;
+mod request_limits;
 mod responses;
 pub(crate) mod sampling;
 pub(crate) mod scheduler;
-mod several;
+pub(crate) mod send_pacer;
 mod support;
 pub(crate) mod tap;
 pub(crate) mod thinking;

@@ -6,7 +6,6 @@
 //! itself.
 
 mod call_threads;
-mod calls;
 mod demo;
 mod device;
 mod ending;
@@ -26,6 +25,7 @@ mod stats;
 mod status;
 mod stop;
 mod telemetry;
+mod tool_calls;
 mod utf8;
 mod version;
 mod vision;

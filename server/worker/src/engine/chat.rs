@@ -24,7 +24,7 @@ use self::{
     messages::ContentForm,
     value::{dict, list, value},
 };
-use crate::{calls::Notation, inspect::Templates};
+use crate::{inspect::Templates, tool_calls::ToolCallFormat};
 
 /// Longest error of a template in characters: it may repeat what it was given.
 const MAX_WORDS: usize = 400;
@@ -96,8 +96,8 @@ impl ChatTemplate {
     }
 
     /// How the model writes calls.
-    pub(crate) fn notation(&self) -> Option<Notation> {
-        Notation::of(&self.with_tools)
+    pub(crate) fn notation(&self) -> Option<ToolCallFormat> {
+        ToolCallFormat::of(&self.with_tools)
     }
 
     /// Whether the template has this text.

@@ -28,7 +28,7 @@ pub(crate) struct Picker {
 
 /// What comes next in an answer.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Pick {
+pub(crate) enum NextToken {
     /// A token.
     Token {
         /// The token.
@@ -42,7 +42,7 @@ pub(crate) enum Pick {
 
 /// Nothing can come next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum PickError {
+pub(crate) enum NextTokenError {
     /// The model's scores are not numbers.
     #[error("the model computed scores that are not numbers (NaN or infinite)")]
     NoLogits,
@@ -64,30 +64,30 @@ impl Picker {
     }
 
     /// What comes next. `scores` holds the model's for each token and is used as working space.
-    pub(crate) fn pick(&mut self, scores: &mut [f32]) -> Result<Pick, PickError> {
+    pub(crate) fn pick(&mut self, scores: &mut [f32]) -> Result<NextToken, NextTokenError> {
         let own = self.top.map(|_| scores.to_vec());
         self.tokens.add_bias(scores);
         if let Some(grammar) = &mut self.grammar
             && grammar.restrict(scores, self.tokens.ends())? == GrammarState::Complete
         {
-            return Ok(Pick::End);
+            return Ok(NextToken::End);
         }
         self.tokens.leave_out(scores, self.made);
         let token = self
             .sampler
             .choose(scores)
-            .map_err(|_| PickError::NoLogits)?;
+            .map_err(|_| NextTokenError::NoLogits)?;
         if self.tokens.ends().contains(&token) {
-            return Ok(Pick::End);
+            return Ok(NextToken::End);
         }
         self.made = self.made.saturating_add(1);
         let likelihood = match (own, self.top) {
             (Some(own), Some(top)) => {
-                Some(likelihood(&own, token, top).ok_or(PickError::NoLogits)?)
+                Some(likelihood(&own, token, top).ok_or(NextTokenError::NoLogits)?)
             }
             _ => None,
         };
-        Ok(Pick::Token { token, likelihood })
+        Ok(NextToken::Token { token, likelihood })
     }
 
     /// Goes on behind this token: another one is to come.
@@ -125,11 +125,11 @@ impl Engine {
     }
 }
 
-impl From<PickError> for Status {
-    fn from(fault: PickError) -> Self {
+impl From<NextTokenError> for Status {
+    fn from(fault: NextTokenError) -> Self {
         match fault {
-            PickError::NoLogits => status::internal(fault.to_string()),
-            PickError::Grammar(error) => error.into(),
+            NextTokenError::NoLogits => status::internal(fault.to_string()),
+            NextTokenError::Grammar(error) => error.into(),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         chat_prompt::ChatPrompt,
         conversation::{Conversation, PlacedImage},
         image_prompt::ImagePrompt,
-        thinking::ThinkingWatch,
+        thinking::ThinkingParser,
         tools::Tools,
     },
     status,
@@ -121,11 +121,11 @@ impl Engine {
         request: &GenerateRequest,
         tools: &Tools,
         prompt: &str,
-    ) -> Option<ThinkingWatch> {
+    ) -> Option<ThinkingParser> {
         let wanted = !request.messages.is_empty() && !request.keep_reasoning_in_text;
         let free = request.constraint.is_none() && tools.constraint.is_none();
         let marks = self.thinking.filter(|_| wanted && free)?;
-        Some(ThinkingWatch::new(marks, prompt))
+        Some(ThinkingParser::new(marks, prompt))
     }
 
     /// Longest answer to a prompt of so many tokens, of which the context leaves `left`.

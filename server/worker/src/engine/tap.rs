@@ -24,7 +24,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::{
     engine::{
         logprobs::{Likelihood, likelihood},
-        picker::{Pick, PickError, Picker},
+        picker::{NextToken, NextTokenError, Picker},
     },
     stats::Reading,
 };
@@ -56,7 +56,7 @@ pub(crate) enum TokenStep {
         at: Instant,
     },
     /// No token could be chosen.
-    Failed(PickError),
+    Failed(NextTokenError),
 }
 
 /// The rest of a prompt, which the engine gets token by token.
@@ -162,8 +162,8 @@ impl TokenTap {
         let at = Instant::now();
         let (token, step) = match picked {
             Err(fault) => (self.end_token(), TokenStep::Failed(fault)),
-            Ok(Pick::End) => (self.end_token(), TokenStep::EndToken { at }),
-            Ok(Pick::Token { token, likelihood }) => {
+            Ok(NextToken::End) => (self.end_token(), TokenStep::EndToken { at }),
+            Ok(NextToken::Token { token, likelihood }) => {
                 let last = self.take_one();
                 if !last {
                     picker.go_on(token);
@@ -200,7 +200,7 @@ impl TokenTap {
         };
         let step = match likelihood(scores, token, top) {
             Some(likelihood) => TokenStep::Prompt { token, likelihood },
-            None => TokenStep::Failed(PickError::NoLogits),
+            None => TokenStep::Failed(NextTokenError::NoLogits),
         };
         let failed = matches!(step, TokenStep::Failed(_));
         if self.steps.try_send(step).is_err() || failed {
@@ -351,7 +351,10 @@ mod tests {
     fn scores_that_are_no_numbers_fail_the_answer() {
         let (tap, mut emitted) = tap(5);
         tap.step(&mut [f32::NAN, 1.0]);
-        assert_eq!(emitted.next(), Some(TokenStep::Failed(PickError::NoLogits)));
+        assert_eq!(
+            emitted.next(),
+            Some(TokenStep::Failed(NextTokenError::NoLogits))
+        );
     }
 
     async fn is_ready(wait: impl Future<Output = ()>) -> bool {
