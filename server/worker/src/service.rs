@@ -30,7 +30,6 @@ use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument, Span, info_span};
 
 use crate::{
-    call_threads::CallThreads,
     ending::Ending,
     engine::{
         Engine,
@@ -41,6 +40,7 @@ use crate::{
     inspect::Inspection,
     load_events::LoadEvents,
     prepared::Draft,
+    rpc_threads::RpcThreads,
     stats::Stats,
     status, telemetry,
 };
@@ -85,7 +85,7 @@ struct Inner {
 impl Worker {
     /// A service for this model. It begins the worker's end when it is asked to, when the load fails, and
     /// when the engine dies.
-    pub(crate) fn new(inspection: Inspection, ending: Ending, threads: CallThreads) -> Self {
+    pub(crate) fn new(inspection: Inspection, ending: Ending, threads: RpcThreads) -> Self {
         Self {
             inner: Arc::new(Inner {
                 inspection,
@@ -388,7 +388,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Makes an entry of prepared weights, on a thread that stands back behind requests.
-async fn finish(draft: Draft, threads: CallThreads) -> Result<u64, Status> {
+async fn finish(draft: Draft, threads: RpcThreads) -> Result<u64, Status> {
     let started = Instant::now();
     let (done, finished) = oneshot::channel();
     std::thread::Builder::new()

@@ -26,7 +26,7 @@ use crate::{
         logprobs::{Likelihood, likelihood},
         picker::{NextToken, NextTokenError, Picker},
     },
-    stats::Reading,
+    stats::Prefill,
 };
 
 /// What happened at a step of the engine.
@@ -80,7 +80,7 @@ pub(crate) struct TokenTap {
     steps: mpsc::Sender<TokenStep>,
     overdue: Arc<Notify>,
     over: Arc<Notify>,
-    reading: Arc<Reading>,
+    reading: Arc<Prefill>,
 }
 
 /// The steps that a tap emits.
@@ -104,7 +104,7 @@ impl TokenTap {
         engine_end: Option<u32>,
         rest: PromptRest,
         max_tokens: usize,
-        reading: Arc<Reading>,
+        reading: Arc<Prefill>,
     ) -> (Arc<Self>, EmittedSteps) {
         // One step a token and one more to end: sending never fails for want of space.
         let scored = rest.scored.map_or(0, |_| rest.tokens.len());
