@@ -14,7 +14,7 @@ mod manifest;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use draft::Draft;
+pub(crate) use draft::EntryDraft;
 pub(crate) use entry::PreparedEntry;
 use hangar_client::v1::{DataType, ModelSpec};
 use hangar_worker_protocol::v1::{PreparedWeights, WorkerConfig};
@@ -38,7 +38,7 @@ pub(crate) enum Prepared {
 }
 
 /// What a configuration says of prepared weights.
-struct Order<'a> {
+struct CacheSettings<'a> {
     directory: &'a str,
     capacity: u64,
     verified: &'a [String],
@@ -46,7 +46,7 @@ struct Order<'a> {
     spec: &'a ModelSpec,
 }
 
-impl<'a> Order<'a> {
+impl<'a> CacheSettings<'a> {
     /// What `config` says. `None` where it asks for none, or for weights that are not worth keeping.
     fn of(config: &'a WorkerConfig) -> Option<Self> {
         let spec = config.spec();
@@ -71,7 +71,7 @@ impl Prepared {
         dtype: DataType,
         quantization: Quantization,
     ) -> Self {
-        let Some(order) = Order::of(config) else {
+        let Some(order) = CacheSettings::of(config) else {
             return Self::NotAsked;
         };
         let made_from = MadeFrom {

@@ -39,7 +39,7 @@ use crate::{
     heap,
     inspect::Inspection,
     load_events::LoadEvents,
-    prepared::Draft,
+    prepared::EntryDraft,
     rpc_threads::RpcThreads,
     stats::Stats,
     status, telemetry,
@@ -77,7 +77,7 @@ struct Inner {
     load_events: LoadEvents,
     engine: OnceLock<Arc<Engine>>,
     /// Prepared weights that the load has written.
-    draft: Mutex<Option<Draft>>,
+    draft: Mutex<Option<EntryDraft>>,
     ending: Ending,
     tasks: TaskTracker,
 }
@@ -388,7 +388,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Makes an entry of prepared weights, on a thread that stands back behind requests.
-async fn finish(draft: Draft, threads: RpcThreads) -> Result<u64, Status> {
+async fn finish(draft: EntryDraft, threads: RpcThreads) -> Result<u64, Status> {
     let started = Instant::now();
     let (done, finished) = oneshot::channel();
     std::thread::Builder::new()

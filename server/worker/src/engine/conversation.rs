@@ -12,7 +12,7 @@ use crate::{
         chat::{Content, Message, MessagePart},
         json::json_object,
     },
-    media::Picture,
+    media::EncodedImage,
     status,
     vision::{ImageRule, ImageSize},
 };
@@ -25,7 +25,7 @@ const MAX_DEPTH: usize = 16;
 pub(super) struct PlacedImage<'a> {
     /// Where it is in the request.
     pub(super) field: String,
-    pub(super) picture: Picture<'a>,
+    pub(super) picture: EncodedImage<'a>,
     pub(super) size: ImageSize,
 }
 
@@ -114,8 +114,8 @@ fn no_image(field: &str) -> Status {
 }
 
 fn see<'a>(rule: &ImageRule, field: String, bytes: &'a [u8]) -> Result<PlacedImage<'a>, Status> {
-    let picture =
-        Picture::open(bytes).map_err(|fault| status::invalid_field(&field, fault.to_string()))?;
+    let picture = EncodedImage::open(bytes)
+        .map_err(|fault| status::invalid_field(&field, fault.to_string()))?;
     let size = rule
         .sizing
         .size(picture.width, picture.height)

@@ -39,7 +39,7 @@ use crate::{
     grammar::Grammars,
     inspect::{Files, Inspection},
     kv_blocks::tokens_in,
-    prepared::Draft,
+    prepared::EntryDraft,
     stats::Stats,
     vocabulary::Vocabulary,
 };
@@ -54,7 +54,7 @@ pub(crate) struct LoadedModel {
     /// All that is known about the model.
     pub(crate) metadata: ModelMetadata,
     /// Prepared weights that were written on the way and are not an entry yet.
-    pub(crate) draft: Option<Draft>,
+    pub(crate) draft: Option<EntryDraft>,
     /// Looks at the device's memory until the load ends.
     pub(crate) sampler: Option<MemorySampler>,
 }

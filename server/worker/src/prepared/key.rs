@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     digest,
-    manifest::{FORMAT, Source},
+    manifest::{EntrySource, FORMAT},
 };
 use crate::{quantization::Quantization, version::ENGINE_VERSION};
 
@@ -22,7 +22,7 @@ use crate::{quantization::Quantization, version::ENGINE_VERSION};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     digest: String,
-    source: Source,
+    source: EntrySource,
 }
 
 /// What entries of weights in the same files differ by.
@@ -44,7 +44,7 @@ impl Key {
         weights: &[PathBuf],
         made_from: MadeFrom<'_>,
     ) -> io::Result<Self> {
-        let mut source = Source {
+        let mut source = EntrySource {
             engine: ENGINE_VERSION.into(),
             device: kind_of(made_from.device).into(),
             dtype: made_from.dtype.as_str_name().into(),
@@ -78,7 +78,7 @@ impl Key {
     }
 
     /// What it was made from.
-    pub(super) fn source(&self) -> &Source {
+    pub(super) fn source(&self) -> &EntrySource {
         &self.source
     }
 }
@@ -128,11 +128,11 @@ mod tests {
 
     use super::*;
 
-    struct Model {
+    struct TestModel {
         directory: tempfile::TempDir,
     }
 
-    impl Model {
+    impl TestModel {
         fn new() -> Self {
             let directory = tempfile::tempdir().expect("a directory");
             let model = Self { directory };
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_key_is_the_same_as_long_as_nothing_changes() {
-        let model = Model::new();
+        let model = TestModel::new();
         let key = model.key(DataType::F16, "q4k");
         assert_eq!(model.key(DataType::F16, "Q4K"), key);
         assert_eq!(key.len(), 64);
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn whatever_the_weights_depend_on_changes_the_key() {
-        let model = Model::new();
+        let model = TestModel::new();
         let key = model.key(DataType::F16, "q4k");
         assert_ne!(model.key(DataType::F32, "q4k"), key);
         assert_ne!(model.key(DataType::F16, "q8_0"), key);
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_the_spec_says_changes_the_key_unless_it_is_known_not_to_change_weights() {
-        let model = Model::new();
+        let model = TestModel::new();
         let key = |spec: &ModelSpec| model.key_of("cpu", DataType::F16, "q4k", spec);
         let plain = key(&ModelSpec::default());
         let known = ModelSpec {
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_change_that_keeps_size_and_time_changes_the_key() {
-        let model = Model::new();
+        let model = TestModel::new();
         let key = model.key(DataType::F16, "q4k");
         let time = std::fs::metadata(model.weights()).and_then(|about| about.modified());
         std::fs::write(model.weights(), "weightS").expect("a file");

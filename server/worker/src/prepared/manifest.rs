@@ -32,7 +32,7 @@ pub(super) struct Manifest {
     /// The entry's key.
     pub(super) key: String,
     /// What the key was made from, for people.
-    pub(super) source: Source,
+    pub(super) source: EntrySource,
     /// The engine cannot load what it wrote; the entry has no files.
     pub(super) useless: bool,
     /// The entry's other files.
@@ -42,7 +42,7 @@ pub(super) struct Manifest {
 /// What prepared weights depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Source {
+pub(crate) struct EntrySource {
     /// Version of the engine.
     pub(super) engine: String,
     /// Kind of device.

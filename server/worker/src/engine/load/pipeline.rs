@@ -15,7 +15,7 @@ use super::{adapters, engine_files::EngineFiles, target::LoadTarget};
 use crate::{
     failure::{Failure, is_out_of_memory},
     inspect::{Adapter, DirectoryFiles},
-    prepared::Draft,
+    prepared::EntryDraft,
 };
 
 /// The engine's model as it was loaded, before its engine runs.
@@ -26,7 +26,7 @@ pub(super) struct LoadedPipeline {
     pub(super) model: SharedPipeline,
     /// They were read prepared.
     pub(super) prepared: bool,
-    pub(super) draft: Option<Draft>,
+    pub(super) draft: Option<EntryDraft>,
 }
 
 /// The loader of a directory.

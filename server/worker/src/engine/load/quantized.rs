@@ -21,7 +21,7 @@ use super::{
 use crate::{
     failure::{Failure, panic_message},
     inspect::{DirectoryFiles, InSituQuantization},
-    prepared::{Draft, EntryLocation, Prepared, PreparedEntry},
+    prepared::{EntryDraft, EntryLocation, Prepared, PreparedEntry},
 };
 
 /// Loads the weights in these files, or what was prepared of them.
@@ -132,9 +132,9 @@ fn quantize(
     location: Option<&EntryLocation>,
 ) -> Result<LoadedPipeline, Failure> {
     let draft = location.and_then(|location| begin(location, in_situ.bytes));
-    let load = |draft: Option<&Draft>| {
+    let load = |draft: Option<&EntryDraft>| {
         let config = NormalSpecificConfig {
-            write_uqff: draft.map(Draft::path),
+            write_uqff: draft.map(EntryDraft::path),
             ..NormalSpecificConfig::default()
         };
         let loader = directory_loader(&files.directory, config, None, &files.adapters)?;
@@ -168,8 +168,8 @@ fn quantize(
     load(None).map(LoadedPipeline::from)
 }
 
-fn begin(location: &EntryLocation, bytes: u64) -> Option<Draft> {
-    Draft::begin(location, bytes)
+fn begin(location: &EntryLocation, bytes: u64) -> Option<EntryDraft> {
+    EntryDraft::begin(location, bytes)
         .inspect_err(|error| tracing::warn!(%error, "prepared weights are not written"))
         .ok()
 }
