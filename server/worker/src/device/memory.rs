@@ -98,13 +98,13 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     #[test]
-    fn what_was_seen_counts_where_it_can_be_right() {
+    fn memory_seen_to_be_taken_counts_if_it_is_about_what_was_expected() {
         assert_eq!(taken(Some(17 * GIB), 16 * GIB), 17 * GIB);
         assert_eq!(taken(Some(16 * GIB), 16 * GIB), 16 * GIB);
     }
 
     #[test]
-    fn what_others_did_meanwhile_does_not_count() {
+    fn implausible_readings_of_taken_memory_give_way_to_what_was_expected() {
         assert_eq!(taken(Some(15 * GIB), 16 * GIB), 16 * GIB);
         assert_eq!(taken(Some(40 * GIB), 16 * GIB), 16 * GIB);
         assert_eq!(taken(None, 16 * GIB), 16 * GIB);

@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn steps_are_overdue_when_two_wait() {
+    async fn two_steps_that_nobody_took_are_overdue() {
         let (tap, mut emitted) = tap(5);
         tap.step(&mut [0.0, 1.0]);
         assert!(!is_ready(emitted.overdue()).await);

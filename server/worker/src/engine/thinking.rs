@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_thought_is_told_from_what_is_said() {
+    fn thinking_is_separated_from_the_answer() {
         for (prompt, answer, reasoning, text) in [
             ("", "<think>\na\n\nb\n</think>\n\nc\n", "a\n\nb", "c\n"),
             ("<think>\n", "a\n</think>\n\nc", "a", "c"),
@@ -231,7 +231,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_make_no_difference(answer in "(<think>)?[a<\n]{0,9}(</think>)?[a<\n]{0,9}", length in 1..9_usize) {
+        fn thinking_is_found_however_the_answer_is_cut_into_pieces(answer in "(<think>)?[a<\n]{0,9}(</think>)?[a<\n]{0,9}", length in 1..9_usize) {
             prop_assert_eq!(apart("", &answer, length), apart("", &answer, answer.len().max(1)));
         }
     }

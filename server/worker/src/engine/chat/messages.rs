@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_thought_has_each_name_that_templates_look_for() {
+    fn reasoning_goes_to_templates_under_each_name_that_they_use() {
         let message = ChatMessage {
             role: "assistant".into(),
             reasoning: "hm".into(),

@@ -315,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_library_knows_stays_as_it_is() {
+    fn jinja_that_the_library_has_is_not_rewritten() {
         for source in [
             "{% if a % 2 == 0 %}{{ '%s' }}{% endif %}",
             "{{ {'a': {'b': 1}} }} 5 % of {x}",
@@ -329,14 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_to_a_safe_text_is_an_error() {
+    fn adding_to_a_text_marked_safe_is_an_error() {
         for source in ["{{- x|safe + y -}}", "{% set z = (a + b)|e %}"] {
             assert!(rewritten(source).contains("raise_exception"), "{source}");
         }
     }
 
     #[test]
-    fn what_it_lacks_is_written_in_another_way() {
+    fn jinja_that_the_library_lacks_is_rewritten() {
         for (source, expected) in [
             (
                 "{%- generation -%}x{% endgeneration +%}",

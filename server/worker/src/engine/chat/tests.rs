@@ -171,14 +171,14 @@ const PYTHON: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn what_python_has_is_there() {
+fn templates_have_the_methods_of_python() {
     for (source, expected) in PYTHON {
         assert_eq!(written(source), Ok((*expected).into()), "{source}");
     }
 }
 
 #[test]
-fn what_python_fails_on_is_an_error() {
+fn what_is_an_error_in_python_is_one_in_templates() {
     for source in [
         "{% for x in none %}{% endfor %}",
         "{{ [1]|map('string')|tojson }}",

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_is_not_given_is_missing() {
+    fn a_pooling_mode_that_is_not_given_is_named() {
         let error = read(|config| {
             config
                 .as_object_mut()
