@@ -47,7 +47,7 @@ fn runtime() -> io::Result<Runtime> {
 /// Two at least, also for a single one: with one thread a task that does not let go of it stops every other, and so one
 /// model's fault would be everybody's. Eight at most: a token costs the server some 40,000 instructions, so that these pass
 /// on more than the engines of a machine make, and each further thread would take memory for a heap of its own. It is no
-/// setting: nothing that the server shows would tell anybody how to set it.
+/// setting: nothing else that the server shows says how to set it.
 fn runtime_threads(processors: usize) -> usize {
     processors.clamp(2, 8)
 }
@@ -94,7 +94,7 @@ async fn serve(arguments: SettingsArguments) -> anyhow::Result<u8> {
     })
 }
 
-/// Tells scripts, on standard output, where the server listens.
+/// Says to scripts, on standard output, where the server listens.
 fn announce(server: &Server) -> anyhow::Result<()> {
     let line = serde_json::json!({
         "listen": server.listen().to_string(),

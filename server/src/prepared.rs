@@ -181,7 +181,7 @@ impl PreparedLease {
             let mut index = self.cache.index();
             if prepared {
                 index.report.hits += 1;
-                // The worker has checked them if it was not told that this was done before.
+                // The worker has checked them if it was not informed that this was done before.
                 index.verified.insert(self.key.clone());
             } else {
                 index.report.misses += 1;

@@ -192,7 +192,7 @@ impl OpenCatalogError {
 }
 
 impl From<rusqlite::Error> for StorageError {
-    /// Has to be called on the thread that met the error, right away: SQLite tells a quota and a limit on
+    /// Has to be called on the thread that met the error, right away: SQLite distinguishes a quota and a limit on
     /// the size of files by the system's last error only.
     fn from(error: rusqlite::Error) -> Self {
         let last = io::Error::last_os_error();

@@ -170,7 +170,7 @@ impl TrackedModel {
         self.gate.admit_unscheduled().await
     }
 
-    /// Its driver no longer turns: whoever uses it is told so, and its worker is killed. The driver fails it as soon as
+    /// Its driver no longer turns: whoever uses it gets an error, and its worker is killed. The driver fails it as soon as
     /// it turns again.
     pub(super) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);

@@ -15,7 +15,7 @@ pub struct Progress {
     pub bytes_total: u64,
     /// Share of the load that is done, from 0 to 1; 1 only when READY.
     pub fraction: f64,
-    /// Time left until READY, where it can be told.
+    /// Time left until READY, where it is known.
     pub eta: Option<Duration>,
 }
 

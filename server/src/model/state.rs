@@ -58,7 +58,7 @@ pub enum State {
     Unloading {
         /// What has become of the worker.
         worker: Remains,
-        /// Why the worker went before it was told to, when it did.
+        /// Why the worker went before it was asked to, when it did.
         fault: Option<Failure>,
         /// What comes once it is gone.
         then: Afterwards,
@@ -131,7 +131,7 @@ pub enum StageKind {
 /// What has become of the worker in UNLOADING.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remains {
-    /// It was told to stop.
+    /// It was asked to stop.
     Stopping,
     /// It was killed and did not go.
     Unreaped,

@@ -20,7 +20,7 @@ use crate::lifecycle::{Admitted, Fleet, ModelRequest, Operation, within};
 const MAX_INPUTS: usize = 1024;
 const MAX_TEXT: usize = 8 << 20;
 
-/// Wrong texts of which an error tells: more would not fit into the end of a call.
+/// Wrong texts that an error names: more would not fit into the end of a call.
 const MAX_NAMED: usize = 16;
 
 /// A checked request.

@@ -1,4 +1,4 @@
-//! What callers are told when something goes wrong.
+//! The error that callers get when something goes wrong.
 
 mod bare;
 mod catalog;

@@ -31,7 +31,7 @@ pub(super) struct ServerStart {
     pub(super) clock: Instant,
 }
 
-/// How much to tell of each model.
+/// How much to say of each model.
 #[derive(Clone, Copy, Debug)]
 struct Detail {
     full: bool,

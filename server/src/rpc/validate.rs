@@ -1,4 +1,4 @@
-//! Requests into domain types. All that is wrong with a request is told at once, as far as it fits.
+//! Requests into domain types. All that is wrong with a request is reported at once, as far as it fits.
 
 use hangar_client::v1;
 

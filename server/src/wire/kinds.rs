@@ -4,7 +4,7 @@ use hangar_client::v1;
 
 use crate::model::{DataType, Format, ModelKind};
 
-/// The kind that a message tells, if it tells one.
+/// The kind that a message gives, if it gives one.
 pub fn kind_of(kind: v1::ModelKind) -> Option<ModelKind> {
     match kind {
         v1::ModelKind::Unspecified => None,
@@ -16,7 +16,7 @@ pub fn kind_of(kind: v1::ModelKind) -> Option<ModelKind> {
     }
 }
 
-/// The format that a message tells, if it tells one.
+/// The format that a message gives, if it gives one.
 pub fn format_of(format: v1::ModelFormat) -> Option<Format> {
     match format {
         v1::ModelFormat::Unspecified => None,
@@ -26,7 +26,7 @@ pub fn format_of(format: v1::ModelFormat) -> Option<Format> {
     }
 }
 
-/// The data type that a message tells, if it tells one.
+/// The data type that a message gives, if it gives one.
 pub fn dtype_of(dtype: v1::DataType) -> Option<DataType> {
     match dtype {
         v1::DataType::Unspecified => None,

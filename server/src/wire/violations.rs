@@ -1,11 +1,11 @@
-//! What is wrong with a message. All of it is told at once, as far as it fits.
+//! What is wrong with a message. All of it is reported at once, as far as it fits.
 
 use std::time::Duration;
 
 /// Longest wait, drain or time-out that a request may ask for.
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Violations of which an error tells: many more would not fit into the end of a call, and a request can have
+/// Violations that an error names: many more would not fit into the end of a call, and a request can have
 /// millions.
 const MAX_VIOLATIONS: usize = 32;
 
@@ -18,7 +18,7 @@ const MAX_STOP_BYTES: usize = 256;
 pub struct Violations(Vec<(String, String)>);
 
 impl Violations {
-    /// Takes note that `field` is wrong, unless so much is wrong already that no more of it is told.
+    /// Takes note that `field` is wrong, unless so much is wrong already that no more of it is reported.
     pub fn add(&mut self, field: impl Into<String>, what: impl Into<String>) {
         if self.0.len() < MAX_VIOLATIONS {
             self.0.push((field.into(), what.into()));

@@ -1,4 +1,4 @@
-//! What `/proc` tells about a worker.
+//! What `/proc` shows about a worker.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl ProcessReading {
     }
 }
 
-/// Processor time of all processes that descend from `pid` and live. Nothing where the system does not tell.
+/// Processor time of all processes that descend from `pid` and live. Nothing where the system does not say.
 pub fn descendants_cpu_time(pid: u32) -> Duration {
     let mut found = children_of(pid);
     let mut used = Duration::ZERO;

@@ -28,7 +28,7 @@ use crate::{status, vocabulary::Vocabulary};
 /// How long a grammar may take to compile, the start of its process included.
 const COMPILE_TIME: Duration = Duration::from_secs(5);
 
-/// How long a grammar may take to tell which tokens may come next.
+/// How long a grammar may take to say which tokens may come next.
 const STEP_TIME: Duration = Duration::from_secs(5);
 
 /// Memory of a process that may wait for its next grammar, in bytes.

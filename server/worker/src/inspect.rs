@@ -1,7 +1,7 @@
 //! Looks at a model's files before the engine does, in a bounded way.
 //!
 //! The engine panics on some malformed files and aborts the process on others, and it notices many faults
-//! only after reading gigabytes. What passes here is well-formed as far as headers and small files tell;
+//! only after reading gigabytes. What passes here is well-formed as far as headers and small files show;
 //! nothing here allocates by a length that a file claims, reads anything but regular files, or panics.
 
 mod adapters;

@@ -55,7 +55,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// Time between two statistics where the caller does not say.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long an engine that was told to end is waited for.
+/// How long an engine that was asked to end is waited for.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Priority of what nobody waits for, as `nice` has it.

@@ -181,7 +181,7 @@ impl Prefill {
             let mut prompts = self.stats.prompts();
             prompts.leave(self.tokens);
             prompts.longest_read = prompts.longest_read.max(self.tokens);
-            // With others it tells how busy the engine is, and not how quick.
+            // With others it measures how busy the engine is, and not how quick.
             if self.alone == Some(prompts.begun) {
                 prompts.pace.read(self.tokens, now - self.began, now);
             }

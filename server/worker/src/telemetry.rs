@@ -1,4 +1,4 @@
-//! What the worker tells about itself: one line of JSON an event on standard error, which the server
+//! What the worker reports about itself: one line of JSON an event on standard error, which the server
 //! logs, and traces over OTLP when an endpoint is configured.
 
 use std::{

@@ -141,7 +141,7 @@ impl ToolCallFormat {
         }
     }
 
-    /// What calls begin with behind the opening, if the opening alone does not tell.
+    /// What calls begin with behind the opening, if the opening alone does not say.
     fn first(self) -> Option<char> {
         match self {
             Self::Tagged => Some('{'),

@@ -82,7 +82,7 @@ impl ModelDriver {
                 self.publication.edit().next_retry = Some(SystemTime::now() + wait);
             }
             Action::Finish(_, LoadOutcome::Succeeded) => self.record_success(),
-            // The state on the way to it tells that it comes.
+            // The state on the way to it says that it comes.
             Action::Resume(load) => self.publication.edit().next_load = Some(load.id.clone()),
             _ => {}
         }

@@ -18,7 +18,7 @@ use crate::{
     model::{Failure, LoadId, state::Event},
 };
 
-/// What a model has of its device, in bytes, beyond what its worker tells: at most this much is believed. It is
+/// What a model has of its device, in bytes, beyond what its worker reports: at most this much is believed. It is
 /// what the engine's kernels, workspaces and CUDA itself take.
 const MAX_UNREPORTED_DEVICE_BYTES: u64 = 4 << 30;
 

@@ -91,7 +91,7 @@ impl ModelDriver {
         stage.load_phase()?;
         let mut progress = self.publication.meter.current();
         if stage.has_worker() {
-            // Where the bytes do not tell yet, the last load does.
+            // Where the bytes say nothing yet, the last load does.
             let learned = &self.model.facts().learned;
             let device = self.device_name();
             let left = expected_left(learned, &self.load.spec, &device, self.load.began);

@@ -1,4 +1,4 @@
-//! Whether there is a model at all where a spec says. Names tell; files are opened by workers only.
+//! Whether there is a model at all where a spec says. Names say so; files are opened by workers only.
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::model::{Source, Spec};
 
-/// Files that make a directory one of a model, whether or not this server can load it: the worker tells.
+/// Files that make a directory one of a model, whether or not this server can load it: the worker says so.
 const NAMES: &[&str] = &["config.json", "adapter_config.json", "model_index.json"];
 
 /// How the names of files of weights end.
@@ -31,7 +31,7 @@ impl ModelRoots {
                 let is_model = |_: &Self, path: &Path| is_model(path);
                 self.look(Look::Check, path, limit, is_model).await
             }
-            // What is on the hub is told by the hub.
+            // What is on the hub is said by the hub.
             Source::HuggingFace(_) | Source::Demo => Ok(()),
         }
     }

@@ -76,7 +76,7 @@ pub enum Action {
     StopDownload,
     /// Start a worker.
     Spawn,
-    /// Tell the worker to build the engine.
+    /// Have the worker build the engine.
     BuildEngine,
     /// Admit requests.
     Admit,

@@ -129,7 +129,7 @@ impl Core {
         }
     }
 
-    /// What a refused removal is told as: an id that is unknown comes with those that are known.
+    /// How a refused removal is reported: an id that is unknown comes with those that are known.
     async fn registry_error(&self, error: RegistryError) -> ApiError {
         match error {
             RegistryError::Delete(id, error) => {
@@ -141,7 +141,7 @@ impl Core {
 }
 
 /// The spec of `entry` with what the mask names as it is in `given`. What is wrong with it is added to
-/// `violations`; what is right and cannot be honoured is told once nothing is wrong.
+/// `violations`; what is right and cannot be honoured is refused once nothing is wrong.
 fn merge(
     mask: &Mask,
     given: &v1::Model,

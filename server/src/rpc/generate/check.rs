@@ -22,7 +22,7 @@ use crate::{
 /// Longest text of a request in bytes.
 pub(in crate::rpc) const MAX_TEXT: usize = 8 << 20;
 
-/// Most likely tokens that are told with each token.
+/// Most likely tokens that are given with each token.
 const MAX_TOP_LOGPROBS: u32 = 20;
 
 /// Longest constraint in bytes.

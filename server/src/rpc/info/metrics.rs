@@ -9,7 +9,7 @@ use crate::{
     wire,
 };
 
-/// What was counted, without what the status tells.
+/// What was counted, without what the status has.
 pub(super) fn metrics(usage: &UsageReport, status: &Status) -> ModelMetrics {
     let totals = usage.totals;
     ModelMetrics {

@@ -144,7 +144,7 @@ impl VectorsForm {
     }
 }
 
-/// What ModelMetadata tells of an embedding model whose vectors have `size` numbers.
+/// What ModelMetadata says of an embedding model whose vectors have `size` numbers.
 pub(super) fn metadata(named: &NamedModel) -> ModelMetadataResponse {
     let tensor = |name: &str, datatype: Datatype, shape: Vec<i64>| TensorMetadata {
         name: name.to_owned(),
@@ -160,7 +160,7 @@ pub(super) fn metadata(named: &NamedModel) -> ModelMetadataResponse {
     }
 }
 
-/// What ModelConfig tells of an embedding model.
+/// What ModelConfig says of an embedding model.
 pub(super) fn config(named: &NamedModel) -> ModelConfig {
     ModelConfig {
         name: named.id.to_string(),
@@ -190,7 +190,7 @@ pub(super) fn is_wanted(request: &ModelInferRequest) -> bool {
         .any(|output| output.name == EMBEDDING)
 }
 
-/// Numbers in a vector, once a load has told.
+/// Numbers in a vector, once a load has shown it.
 fn size(named: &NamedModel) -> i64 {
     match named.embedding_size {
         0 => ANY,

@@ -199,7 +199,7 @@ fn parameter(choice: ParameterChoice) -> InferParameter {
     }
 }
 
-/// What tells a failed request from others.
+/// What identifies a failed request.
 #[derive(Clone)]
 struct Failed {
     model: String,

@@ -21,7 +21,7 @@ const NAMES: [&str; 11] = [
     "logprobs",
 ];
 
-/// Names that are not known, of which an error tells.
+/// Names that are not known, that an error names.
 const MAX_NAMED: usize = 16;
 
 /// Whether there is a sampling parameter of this name.

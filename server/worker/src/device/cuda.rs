@@ -10,7 +10,7 @@ use candle_core::{
 use super::{driver, gpu::Gpu};
 use crate::failure::{Failure, panic_message};
 
-/// Capability that the kernels were compiled for, as the build was told it: "90" is 9.0. Empty: it was not.
+/// Capability that the kernels were compiled for, as the build was given it: "90" is 9.0. Empty: it was not.
 const BUILT_FOR: &str = match option_env!("CUDA_COMPUTE_CAP") {
     Some(capability) => capability,
     None => "",

@@ -1,6 +1,6 @@
 //! How much of a GPU's memory the load of a model has taken.
 //!
-//! The driver tells only what is free on the whole device. So what is told is how far that has fallen since
+//! The driver reports only what is free on the whole device. So what is reported here is how far that has fallen since
 //! the load began, on a thread that samples it until the load ends, and from then on what it had come to.
 //! The server lets few loads run on a device at a time; where another process has changed the device's
 //! memory so far meanwhile that the figure cannot be right, what the load is known to need stands instead.

@@ -55,7 +55,7 @@ pub(crate) struct AnswerRules {
     pub(crate) min_tokens: u32,
     /// What its text is to the prompt's.
     pub(crate) text_mode: TextMode,
-    /// Finds what is thought, if that is to be told apart.
+    /// Finds the thinking, if that is to be reported apart.
     pub(crate) thinking: Option<ThinkingParser>,
     /// Finds calls, if the request offers any functions.
     pub(crate) calls: Option<ToolCallParser>,

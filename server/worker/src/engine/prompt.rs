@@ -33,7 +33,7 @@ pub(crate) struct Prompt {
     pub(crate) image_prompt: Option<ImagePrompt>,
     /// What a call that has to be made conforms to.
     pub(crate) call: Option<Constraint>,
-    /// Whether it is told how likely the prompt's tokens are, and how many most likely ones with each.
+    /// Log probabilities of the prompt's tokens, and of so many most likely ones with each; `None`: none.
     pub(crate) scored: Option<usize>,
 }
 
@@ -114,7 +114,7 @@ impl Engine {
         })
     }
 
-    /// What tells the model's thinking from its answer, where that is asked for and possible: a grammar counts from
+    /// What separates the model's thinking from its answer, where that is asked for and possible: a grammar counts from
     /// the first character.
     fn thinking_watch(
         &self,

@@ -1,7 +1,7 @@
 //! Chooses the next token from the model's scores.
 //!
 //! Hangar does this itself: the engine applies `min_p` only together with `top_p`, counts penalties over
-//! the prompt too, does not check ranges, and does not tell which token it chose. The order is penalties,
+//! the prompt too, does not check ranges, and does not report which token it chose. The order is penalties,
 //! temperature, `top_k`, `top_p`, `min_p`, as in the reference implementations.
 
 use std::collections::HashMap;

@@ -64,7 +64,7 @@ pub(crate) enum TokenStep {
 pub(crate) struct PromptRest {
     /// Its tokens.
     pub(crate) tokens: VecDeque<u32>,
-    /// Whether it is told how likely they are, and how many most likely ones with each.
+    /// Log probabilities, and those of so many most likely tokens with each; `None`: none.
     pub(crate) scored: Option<usize>,
 }
 

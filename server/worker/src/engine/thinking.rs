@@ -1,4 +1,4 @@
-//! What a model thinks before it answers, told apart from the answer by the marks that it writes around it.
+//! What a model thinks before it answers, separated from the answer by the marks that it writes around it.
 //!
 //! Thinking is at the beginning of an answer or not at all, so that marks which are only talked about are text. A
 //! prompt may end with the first mark; then the answer begins within.
@@ -35,7 +35,7 @@ const KNOWN: [ThinkingMarks; 4] = [
 /// Ends of lines, which stand between marks and what is thought or said.
 const LINE_ENDS: [char; 2] = ['\n', '\r'];
 
-/// Tells what is thought from what is said.
+/// Separates thinking from the answer.
 #[derive(Debug)]
 pub(crate) struct ThinkingParser {
     marks: ThinkingMarks,

@@ -1,4 +1,4 @@
-//! What the headers of a model's files tell, and how it is to be loaded.
+//! What the headers of a model's files say, and how it is to be loaded.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub(crate) enum Files {
     Gguf(PathBuf),
 }
 
-/// What the headers of a model's files tell, and how it is to be loaded.
+/// What the headers of a model's files say, and how it is to be loaded.
 #[derive(Debug, Clone)]
 pub(crate) struct Inspection {
     /// What to load.
@@ -39,9 +39,9 @@ pub(crate) struct Inspection {
     pub(crate) text_settings: TextSettings,
     /// Up to where the engine computes what the model says.
     pub(crate) limits: Limits,
-    /// Longest sequence in tokens, where the files or the spec tell it.
+    /// Longest sequence in tokens, where the files or the spec give it.
     pub(crate) context_length: Option<u32>,
-    /// Rows of the embedding, where the files tell it.
+    /// Rows of the embedding, where the files give it.
     pub(crate) vocabulary_size: Option<u32>,
     /// As far as known.
     pub(crate) metadata: ModelMetadata,

@@ -46,7 +46,7 @@ pub(crate) struct TextSettings {
     pub(crate) templates: Templates,
     /// Tokens that end an answer.
     pub(crate) ends: Vec<u32>,
-    /// One of them by which the engine can be told of the end, if it can.
+    /// One of them that the engine can be given as the end, if there is one.
     pub(crate) engine_end: Option<u32>,
     /// The tokenizer's own tokens at the beginning of a text are put before conversations, too.
     pub(crate) begins_chats: bool,
@@ -91,7 +91,7 @@ impl TextSettings {
     }
 
     /// Adds what config.json says of ends where generation_config.json says nothing, then what tokenizer_config.json
-    /// says. `by_token`: the engine may be told of an end by its token, which is in no prompt's midst.
+    /// says. `by_token`: the engine may be given an end by its token, which is in no prompt's midst.
     pub(super) fn settle_ends(&mut self, config: &Value, made: &Tokenizer, by_token: bool) {
         if self.ends.is_empty() {
             self.ends = known(ids(config), made).collect();

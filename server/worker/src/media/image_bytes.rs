@@ -1,6 +1,6 @@
 //! An encoded image, of which nothing but the header has been read until it is decoded.
 //!
-//! Sizes are checked as the header tells them, before anything is allocated by them; one image is decoded
+//! Sizes are checked as the header gives them, before anything is allocated by them; one image is decoded
 //! at a time.
 
 use std::{

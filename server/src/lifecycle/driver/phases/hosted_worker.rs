@@ -60,7 +60,7 @@ pub(in crate::lifecycle::driver) enum WorkerEvent {
     Report(WorkerReport),
     /// The memory was given, or not.
     Memory(Result<Reservation, Failure>),
-    /// What has become of the model's files, if that can be told.
+    /// What has become of the model's files, if that is known.
     Files(Option<FilesChange>),
     /// No request runs or waits any more.
     Drained,

@@ -135,7 +135,7 @@ impl WindowForm {
     }
 }
 
-/// Tells the engine of a longer context than the model has.
+/// Gives the engine a longer context than the model has.
 /// Width of the window, which the model may leave out.
 fn given_width(given: &Map<String, Value>, default: Option<u64>) -> Option<u64> {
     match given.get("sliding_window") {
@@ -179,7 +179,7 @@ fn marked(
     }
 }
 
-/// The engine makes each layer but every so many one of this kind; the field tells how many.
+/// The engine makes each layer but every so many one of this kind; the field says how many.
 fn pattern(
     given: &Map<String, Value>,
     (kind, field, default): (&str, &str, u64),

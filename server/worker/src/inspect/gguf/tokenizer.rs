@@ -1,7 +1,7 @@
 //! The tokenizer in a GGUF file, as a tokenizer.json.
 //!
 //! The reference is llama.cpp: how a text is cut before its bytes are put together depends on
-//! `tokenizer.ggml.pre`, and the types of tokens tell which are of a text and which stand for something else.
+//! `tokenizer.ggml.pre`, and the types of tokens say which are of a text and which stand for something else.
 
 use std::collections::HashMap;
 

@@ -64,7 +64,7 @@ pub(super) fn read(config: &Path, model: &Path, size: u64) -> Result<Dense, Fail
     })
 }
 
-/// Says of which files a failure tells.
+/// Names the files that a failure is about.
 fn of_dense(failure: Failure) -> Failure {
     Failure {
         message: format!("In a dense layer of the model: {}", failure.message),

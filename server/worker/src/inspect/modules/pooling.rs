@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{failure::Failure, inspect::files};
 
-/// Names of the modes, all of which the engine wants to be told.
+/// Names of the modes, all of which the engine wants to be given.
 pub(super) const MODES: [&str; 6] = [
     "pooling_mode_cls_token",
     "pooling_mode_mean_tokens",
@@ -78,7 +78,7 @@ fn unsupported(what: &str) -> Failure {
     ))
 }
 
-/// Says of which config.json a failure tells.
+/// Names the config.json that a failure is about.
 fn of_pooling(failure: Failure) -> Failure {
     Failure {
         message: format!("In the model's pooling: {}", failure.message),
