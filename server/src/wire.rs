@@ -10,7 +10,7 @@ use std::time::Duration;
 pub use kinds::{dtype, dtype_of, format, format_of, kind, kind_of};
 pub use sampling::sampling;
 pub use spec::{spec, spec_of};
-pub use violations::Violations;
+pub use violations::{InvalidFields, MAX_REQUEST_ID, Violations};
 
 /// A length of time; `None` where the message cannot express it.
 pub fn duration(duration: Duration) -> Option<prost_types::Duration> {

@@ -1,6 +1,9 @@
 //! Models of the configuration file, checked by the rules of the API.
 
-use super::validate::{self, Violations};
+use super::{
+    error::ApiError,
+    validate::{self, Violations},
+};
 use crate::{
     catalog::{ModelOrigin, NewEntry},
     config::{ConfigError, DeclaredModel},
@@ -28,6 +31,7 @@ fn entry(model: &DeclaredModel) -> Result<NewEntry, ConfigError> {
     let aliases = violations.aliases("aliases", &model.aliases, Some(&model.id));
     let refused = violations
         .finish()
+        .map_err(ApiError::from)
         .and_then(|()| validate::refuse_later_fields(&message));
     refused.map_err(|error| {
         let status = tonic::Status::from(error);

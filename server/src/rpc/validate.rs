@@ -4,68 +4,7 @@ use hangar_client::v1;
 
 use super::error::ApiError;
 use crate::model::ModelId;
-pub(super) use crate::wire::Violations;
-
-/// Longest request id in bytes.
-pub(super) const MAX_REQUEST_ID: usize = 128;
-
-/// Aliases of a model.
-const MAX_ALIASES: usize = 16;
-
-impl Violations {
-    /// Nothing, or all that is wrong.
-    pub(super) fn finish(self) -> Result<(), ApiError> {
-        let all = self.all();
-        if all.is_empty() {
-            Ok(())
-        } else {
-            Err(ApiError::Invalid(all))
-        }
-    }
-
-    /// A model's id.
-    pub(super) fn model_id(&mut self, field: &str, id: &str) -> Option<ModelId> {
-        if id.is_empty() {
-            self.add(field, "is required");
-            return None;
-        }
-        self.note(field, ModelId::parse(id))
-    }
-
-    /// Other names of the model `id`.
-    pub(super) fn aliases(
-        &mut self,
-        field: &str,
-        aliases: &[String],
-        id: Option<&ModelId>,
-    ) -> Vec<ModelId> {
-        self.check(
-            aliases.len() <= MAX_ALIASES,
-            field,
-            "must have at most 16 entries",
-        );
-        let mut parsed = Vec::new();
-        for (n, alias) in aliases.iter().take(MAX_ALIASES).enumerate() {
-            let field = format!("{field}[{n}]");
-            let Some(alias) = self.model_id(&field, alias) else {
-                continue;
-            };
-            self.check(Some(&alias) != id, &field, "is the model's own id");
-            self.check(!parsed.contains(&alias), &field, "is given twice");
-            parsed.push(alias);
-        }
-        parsed
-    }
-
-    /// A request's id.
-    pub(super) fn request_id(&mut self, id: &str) {
-        self.check(
-            id.len() <= MAX_REQUEST_ID,
-            "request_id",
-            "must have at most 128 characters",
-        );
-    }
-}
+pub(super) use crate::wire::{MAX_REQUEST_ID, Violations};
 
 /// The id in `field`, which has to be there.
 pub(super) fn model_id(field: &str, id: &str) -> Result<ModelId, ApiError> {

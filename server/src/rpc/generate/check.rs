@@ -95,7 +95,7 @@ pub(in crate::rpc) fn check_tokenize(request: &TokenizeRequest) -> Result<(), Ap
         ] {
             violations.check(!given, field, "needs messages");
         }
-        return violations.finish();
+        return Ok(violations.finish()?);
     }
     let free = request.text.is_empty() && !request.add_special_tokens;
     violations.check(free, "text", "give either text or messages, not both");

@@ -22,10 +22,10 @@ pub(in crate::rpc) struct Completion {
     pub(in crate::rpc) request_id: String,
 }
 
-impl Generate {
-    /// The request for `completion`.
-    pub(in crate::rpc) fn completion(admission: ModelRequest, completion: Completion) -> Self {
-        let Completion {
+impl Completion {
+    /// The request for it.
+    pub(in crate::rpc) fn request(self, admission: ModelRequest) -> Generate {
+        let Self {
             prompt,
             sampling,
             max_tokens,
@@ -33,7 +33,7 @@ impl Generate {
             seed,
             logprobs,
             request_id,
-        } = completion;
+        } = self;
         let message = GenerateRequest {
             model_id: admission.name.to_string(),
             prompt,
@@ -46,7 +46,7 @@ impl Generate {
             request_id,
             ..GenerateRequest::default()
         };
-        Self {
+        Generate {
             admission,
             sampling,
             message,

@@ -179,7 +179,7 @@ mod tests {
             &mut request,
             &mut violations,
         );
-        match violations.finish() {
+        match violations.finish().map_err(ApiError::from) {
             Ok(()) => Ok(request),
             Err(ApiError::Invalid(all)) => Err(all.into_iter().map(|(field, _)| field).collect()),
             Err(other) => panic!("{other:?}"),

@@ -150,7 +150,7 @@ impl TextRequest {
             deadline: earliest(deadline, parameters.timeout),
         };
         Ok(Self {
-            generate: Generate::completion(admission, completion),
+            generate: completion.request(admission),
             form,
         })
     }

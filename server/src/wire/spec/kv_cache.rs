@@ -91,6 +91,6 @@ mod tests {
     fn no_size_is_none() {
         let mut violations = Violations::default();
         assert_eq!(read(None, "spec.kv_cache", &mut violations), None);
-        assert_eq!(violations.all(), []);
+        assert!(violations.all().is_empty());
     }
 }

@@ -50,13 +50,9 @@ impl Crate {
         self.0.len()
     }
 
-    /// The circles of the arrows that `counts` lets count.
-    pub(super) fn circles(&self, counts: impl Fn(&Arrow) -> bool) -> Vec<Circle> {
-        let arrows: Vec<_> = self
-            .arrows()
-            .into_iter()
-            .filter(|(_, _, arrow)| counts(arrow))
-            .collect();
+    /// The circles of its arrows.
+    pub(super) fn circles(&self) -> Vec<Circle> {
+        let arrows = self.arrows();
         let mut circles = Vec::new();
         for parent in self.0.keys() {
             let mut between: BTreeMap<_, BTreeMap<_, Vec<_>>> = BTreeMap::new();
