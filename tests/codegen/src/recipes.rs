@@ -4,14 +4,17 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{sources::sources_without_tests, workspace};
+use crate::{pages, sources::sources_without_tests, workspace};
 
 const PROTO: &str = "server/worker-protocol/proto/hangar/worker/v1/worker_service.proto";
 
 /// Where what an engine is built from is listed.
 const SPEC: &str = "server/src/model/spec.rs";
 
-/// Fields of the worker's configuration that tell the worker nothing: the scripted worker answers with them.
+/// Where the states of a model are, with a picture of them.
+const STATE: &str = "server/src/model/state.rs";
+
+/// Fields of the worker's configuration that say nothing to the worker: the scripted worker answers with them.
 const UNREAD: [&str; 1] = ["max_concurrency"];
 
 /// The names of the fields of a message, and of its oneofs.
@@ -107,4 +110,17 @@ fn a_field_that_is_left_out_is_not_read() {
     for code in ["kind: _,", "config.kind_of", "mankind,", "\"kind\""] {
         assert!(!is_read(code, "kind"), "{code}");
     }
+}
+
+#[test]
+fn the_page_of_states_has_the_picture_of_the_state_machine() -> Result<()> {
+    let code = fs::read_to_string(workspace().join(STATE))?;
+    let begun = code.split_once("//! ```text\n").context("a picture")?.1;
+    let (picture, _) = begun.split_once("//! ```\n").context("its end")?;
+    let lines = picture.lines().map(|line| line.trim_start_matches("//!"));
+    let lines: Vec<_> = lines
+        .map(|line| line.strip_prefix(' ').unwrap_or(line))
+        .collect();
+    let picture = format!("```text\n{}\n```", lines.join("\n"));
+    pages::check("docs/devices.md", "states", &picture)
 }
