@@ -9,7 +9,7 @@ use super::{
 use crate::model::{Source, Spec};
 
 /// Files that make a directory one of a model, whether or not this server can load it: the worker says so.
-const NAMES: &[&str] = &["config.json", "adapter_config.json", "model_index.json"];
+const MODEL_FILES: &[&str] = &["config.json", "adapter_config.json", "model_index.json"];
 
 /// How the names of files of weights end.
 const WEIGHTS: &[&str] = &["safetensors", "gguf", "uqff", "bin", "pt", "pth"];
@@ -74,7 +74,7 @@ fn is_model(path: &Path) -> Result<(), SourceError> {
 }
 
 fn belongs_to_a_model(name: &Path) -> bool {
-    let named = NAMES.iter().any(|known| name == Path::new(known));
+    let named = MODEL_FILES.iter().any(|known| name == Path::new(known));
     let ending = name.extension().and_then(|ending| ending.to_str());
     named || ending.is_some_and(|ending| WEIGHTS.contains(&ending))
 }
