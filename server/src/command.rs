@@ -26,7 +26,7 @@ const FLUSH: Duration = Duration::from_secs(3);
 /// Does what the command line says, and ends the process.
 pub fn run() {
     match runtime() {
-        Ok(runtime) => runtime.block_on(obey_and_exit()),
+        Ok(runtime) => runtime.block_on(run_and_exit()),
         Err(error) => {
             eprintln!("hangar: cannot start a thread: {error}");
             std::process::exit(1)
@@ -52,14 +52,14 @@ fn runtime_threads(processors: usize) -> usize {
     processors.clamp(2, 8)
 }
 
-async fn obey_and_exit() {
-    let status = obey().await;
+async fn run_and_exit() {
+    let status = run_command().await;
     // Nothing that is stuck may hold the process up, not even in being dropped. Workers end with it.
     std::process::exit(i32::from(status))
 }
 
 /// Does what the command line says, and gives the status that the process is to end with.
-async fn obey() -> u8 {
+async fn run_command() -> u8 {
     let result = match Cli::parse().command {
         Command::Serve(arguments) => serve(arguments.settings).await,
         Command::Demo(arguments) => demo::run(arguments).await,

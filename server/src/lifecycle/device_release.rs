@@ -115,15 +115,15 @@ impl DeviceSnapshot {
 
     /// What the device lost since `self`, in bytes, that neither other models nor other processes have, as
     /// seen from `now`; `None` when it gained.
-    pub(super) fn lost(&self, now: &Self) -> Option<u64> {
-        let lost = if now.sees_workers {
+    pub(super) fn taken(&self, now: &Self) -> Option<u64> {
+        let taken = if now.sees_workers {
             self.missing(now)
         } else {
             let (then, now) = (self.clone(), now.clone());
             then.without_other_processes()
                 .missing(&now.without_other_processes())
         };
-        u64::try_from(lost).ok()
+        u64::try_from(taken).ok()
     }
 
     /// What is missing of what the device would have free if nothing but other models and processes had

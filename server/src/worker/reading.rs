@@ -48,11 +48,11 @@ impl ProcessReading {
 pub fn descendants_cpu_time(pid: u32) -> Duration {
     let mut found = children_of(pid);
     let mut used = Duration::ZERO;
-    let mut looked_at = 0;
+    let mut visited = 0;
     while let Some(child) = found.pop()
-        && looked_at < MOST_DESCENDANTS
+        && visited < MOST_DESCENDANTS
     {
-        looked_at += 1;
+        visited += 1;
         let stat = Process::new(child.cast_signed()).and_then(|process| process.stat());
         used += stat.map_or(Duration::ZERO, |stat| cpu_time(&stat));
         found.extend(children_of(child));

@@ -74,7 +74,7 @@ impl RandomCalls {
         let changes = changes(method.name());
         let mut maker = MessageMaker {
             rng,
-            room: ROOM,
+            space: ROOM,
             path: &self.path,
         };
         let mut message = maker.message(&method.input(), 0);
@@ -101,19 +101,19 @@ impl RandomCalls {
 
 /// A request that the hostile template refuses with words of the caller.
 fn refused(rng: &mut Rng) -> GenerateRequest {
-    let mut room = ROOM;
+    let mut space = ROOM;
     let mut request = GenerateRequest {
         model_id: "hostile".to_owned(),
         messages: vec![ChatMessage {
             role: "user".to_owned(),
-            content: format!("refuse {}", text(rng, &mut room)),
+            content: format!("refuse {}", text(rng, &mut space)),
             ..ChatMessage::default()
         }],
         ..GenerateRequest::default()
     };
     if rng.bool() {
         let effort = Value {
-            kind: Some(Kind::StringValue(text(rng, &mut room))),
+            kind: Some(Kind::StringValue(text(rng, &mut space))),
         };
         request.chat_template_options = Some(Struct {
             fields: [("reasoning_effort".to_owned(), effort)].into(),

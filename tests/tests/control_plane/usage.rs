@@ -67,7 +67,7 @@ impl UsedServer {
     /// Waits until something is known about a model that no event shows.
     async fn when<T>(&self, id: &str, is_so: impl Fn(&ModelInfo) -> Option<T>) -> Result<T> {
         let mut ticks = interval(Duration::from_millis(20));
-        let look = async {
+        let check = async {
             loop {
                 ticks.tick().await;
                 if let Some(found) = is_so(&self.model(id).await?) {
@@ -75,7 +75,7 @@ impl UsedServer {
                 }
             }
         };
-        timeout(DEADLINE, look).await?
+        timeout(DEADLINE, check).await?
     }
 
     async fn model(&self, id: &str) -> Result<ModelInfo> {

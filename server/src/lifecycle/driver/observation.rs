@@ -178,7 +178,7 @@ impl ModelDriver {
     }
 
     /// A worker was started: what was seen elsewhere does not hold where it is.
-    pub(super) fn forget_other_places(&mut self) {
+    pub(super) fn drop_figures_of_other_places(&mut self) {
         let device = self.device_name();
         if self.load.prompts.move_to(&device) {
             self.keep_prompts();

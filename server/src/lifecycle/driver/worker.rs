@@ -92,7 +92,7 @@ impl ModelDriver {
         let kill = Arc::new(task.kill_token());
         self.model.worker_kill.store(Some(kill));
         self.phase.host(HostedWorker::new(task, placement, attempt));
-        self.forget_other_places();
+        self.drop_figures_of_other_places();
     }
 
     /// The attempt that is on disk has come to an end that the server saw.

@@ -147,7 +147,7 @@ impl State {
 
     fn on_pending(&self, load: Load, event: Event) -> Transition {
         match event {
-            Event::Load(_) => self.stay(),
+            Event::Load(_) => self.unchanged(),
             Event::SlotGranted if load.remote => {
                 Ok((Self::Downloading(load), vec![Action::Download]))
             }
@@ -166,7 +166,7 @@ impl State {
     fn on_downloading(&self, load: Load, event: Event) -> Transition {
         let stop = || vec![Action::StopDownload, Action::ReleaseSlot];
         match event {
-            Event::Load(_) => self.stay(),
+            Event::Load(_) => self.unchanged(),
             Event::Downloaded => Ok((Self::Starting(HostedLoad::new(load)), vec![Action::Spawn])),
             Event::Unload(Cause::Asked) => Ok((Self::Unloaded, with(stop(), cancelled(load)))),
             Event::Reload(next) => {
@@ -183,7 +183,7 @@ impl State {
     fn on_load(&self, run: HostedLoad, event: Event) -> Transition {
         let terminating = run.terminating.is_some();
         match event {
-            Event::Load(_) => self.stay(),
+            Event::Load(_) => self.unchanged(),
             Event::Inspected if !terminating && self.stage() == Stage::Starting => {
                 Ok((Self::Loading(run), vec![Action::BuildEngine]))
             }
@@ -197,7 +197,7 @@ impl State {
                     vec![Action::ReleaseSlot, Action::Admit, finish],
                 ))
             }
-            Event::Fault(_) | Event::LoadExpired(_) if terminating => self.stay(),
+            Event::Fault(_) | Event::LoadExpired(_) if terminating => self.unchanged(),
             Event::Fault(failure) | Event::LoadExpired(failure) => {
                 Ok((self.with_run(run.terminate(failure)), vec![Action::Kill]))
             }
@@ -221,10 +221,10 @@ impl State {
 
     fn on_ready(&self, run: HostedLoad, event: Event) -> Transition {
         match event {
-            Event::Load(_) => self.stay(),
+            Event::Load(_) => self.unchanged(),
             Event::Unload(_) => Ok(Self::drain(run, None)),
             Event::Reload(next) => Ok(Self::drain(run, Some(next))),
-            Event::Fault(_) if run.terminating.is_some() => self.stay(),
+            Event::Fault(_) if run.terminating.is_some() => self.unchanged(),
             Event::Fault(failure) => {
                 let actions = vec![Action::CutOff(failure.clone()), Action::Kill];
                 Ok((Self::Ready(run.terminate(failure)), actions))
@@ -271,7 +271,7 @@ impl State {
 
     fn on_backoff(&self, load: Load, failure: Failure, event: Event) -> Transition {
         match event {
-            Event::Load(_) => self.stay(),
+            Event::Load(_) => self.unchanged(),
             Event::RetryDue => {
                 let load = Load {
                     attempt: load.attempt + 1,
@@ -312,7 +312,7 @@ impl State {
         }
     }
 
-    fn stay(&self) -> Transition {
+    fn unchanged(&self) -> Transition {
         Ok((self.clone(), vec![]))
     }
 

@@ -282,7 +282,7 @@ fn answer_length(
         return Err(status::context_exceeded(
             field,
             format!(
-                "is {prompt} tokens long, which leaves no room for an answer in the model's context of \
+                "is {prompt} tokens long, which leaves no length_for for an answer in the model's context of \
                  {context} tokens"
             ),
         ));
@@ -307,10 +307,10 @@ mod tests {
 
     #[test]
     fn an_answer_gets_what_was_asked_for_or_what_is_left() {
-        let room = |prompt, asked| answer_length("prompt", 100, prompt, asked).ok();
-        assert_eq!(room(90, 0), Some(10));
-        assert_eq!(room(90, 10), Some(10));
-        assert_eq!(room(90, 3), Some(3));
+        let length_for = |prompt, asked| answer_length("prompt", 100, prompt, asked).ok();
+        assert_eq!(length_for(90, 0), Some(10));
+        assert_eq!(length_for(90, 10), Some(10));
+        assert_eq!(length_for(90, 3), Some(3));
     }
 
     #[test]

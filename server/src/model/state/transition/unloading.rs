@@ -43,7 +43,7 @@ impl State {
                 let actions = vec![Action::CutOff(failure.clone()), Action::Verify];
                 Ok((Self::unloading(Remains::Gone, Some(failure), next), actions))
             }
-            Event::Fault(_) if fault.is_some() => self.stay(),
+            Event::Fault(_) if fault.is_some() => self.unchanged(),
             Event::Fault(failure) => {
                 let actions = vec![Action::CutOff(failure.clone()), Action::Kill];
                 Ok((
@@ -86,7 +86,7 @@ impl State {
             Event::Unreaped if worker == Remains::Stopping => {
                 Ok((Self::unloading(Remains::Unreaped, fault, then), vec![]))
             }
-            Event::Fault(_) => self.stay(),
+            Event::Fault(_) => self.unchanged(),
             other => {
                 let (next, actions) = self.remember(then.next().cloned(), other)?;
                 let state = Self::unloading(worker, fault, next);

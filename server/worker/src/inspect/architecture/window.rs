@@ -50,7 +50,7 @@ impl WindowForm {
         let width = match self {
             Self::None => return Ok(()),
             Self::Spacious => {
-                make_room(fields, limits);
+                extend_context(fields, limits);
                 return Ok(());
             }
             Self::Linear => {
@@ -148,7 +148,7 @@ fn is_switched_on(given: &Map<String, Value>) -> bool {
     given.get("use_sliding_window").and_then(Value::as_bool) == Some(true)
 }
 
-fn make_room(fields: &mut Map<String, Value>, limits: &mut Limits) {
+fn extend_context(fields: &mut Map<String, Value>, limits: &mut Limits) {
     const CONTEXT: &str = "max_position_embeddings";
     if let Some(longest) = fields.get(CONTEXT).and_then(Value::as_u64) {
         limits.sequence = u32::try_from(longest).ok();
