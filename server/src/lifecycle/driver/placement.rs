@@ -92,7 +92,7 @@ impl ModelDriver {
         };
         // Loads that run at the same time on a device hide what each of them takes.
         let likely = reported..=reported.saturating_add(MAX_UNREPORTED_DEVICE_BYTES);
-        let taken = on.before.lost(&on.last);
+        let taken = on.before.taken(&on.last);
         on.taken = taken.filter(|taken| reported == 0 || likely.contains(taken));
     }
 
