@@ -8,6 +8,7 @@ mod fatal_prompt;
 mod hub_repository;
 mod id;
 mod kv_cache;
+mod load_record;
 mod pace;
 mod progress;
 mod quantization;
@@ -26,6 +27,7 @@ pub use fatal_prompt::FatalPrompt;
 pub use hub_repository::HubRepository;
 pub use id::{Epoch, Generation, LoadId, ModelId, Revision};
 pub use kv_cache::KvCache;
+pub use load_record::{LoadOutcome, LoadRecord};
 pub use pace::Pace;
 pub use progress::{Progress, ProgressMeter};
 pub use quantization::Quantization;
@@ -35,8 +37,6 @@ pub use spec::{
     Sampling, Source, Spec,
 };
 pub use state::{LoadPhase, Stage};
-pub use status::{
-    KvBlocks, LoadOutcome, LoadRecord, ModelMemory, ModelMetadata, Status, SuspendCause, Suspension,
-};
+pub use status::{KvBlocks, ModelMemory, ModelMetadata, Status, SuspendCause, Suspension};
 pub use switch::{Switch, SwitchId, SwitchOutcome, SwitchStrategy};
 pub(crate) use text::deserialize_from_text;
