@@ -20,7 +20,7 @@
 mod transition;
 
 use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
-pub use transition::{Action, Cause, Event, Rejected};
+pub use transition::{Action, Cause, Event};
 
 use super::{Failure, LoadId, Reason, RestartPolicy};
 

@@ -52,7 +52,7 @@ impl SessionService for SessionApi {
             "display_name",
             "has at most 63 letters, digits and ._-",
         );
-        violations.finish()?;
+        violations.finish().map_err(ApiError::from)?;
         if self.fleet.is_closing() {
             return Err(ApiError::ShuttingDown.into());
         }

@@ -200,6 +200,36 @@ mod tests {
 
     use super::*;
 
+    fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+        Some(prost_types::Duration { seconds, nanos: 0 })
+    }
+
+    fn full_defaults() -> v1::GenerationDefaults {
+        v1::GenerationDefaults {
+            sampling: Some(v1::Sampling {
+                temperature: Some(0.0),
+                top_p: Some(0.5),
+                top_k: Some(3),
+                min_p: Some(0.25),
+                frequency_penalty: Some(1.0),
+                presence_penalty: Some(-1.0),
+                repetition_penalty: Some(1.5),
+            }),
+            max_tokens: 5,
+            stop: vec!["s".to_owned()],
+        }
+    }
+
+    fn full_policy() -> v1::RestartPolicy {
+        v1::RestartPolicy {
+            mode: v1::RestartMode::Always.into(),
+            max_attempts: 2,
+            initial_backoff: seconds(3),
+            max_backoff: seconds(4),
+            stable_period: seconds(5),
+        }
+    }
+
     /// A spec that says something in every field.
     fn full() -> v1::ModelSpec {
         let hub = v1::HuggingFaceSource {
@@ -208,7 +238,6 @@ mod tests {
             files: vec!["f".to_owned()],
         };
         let source = Some(model_source::Source::HuggingFace(hub));
-        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
         v1::ModelSpec {
             source: Some(v1::ModelSource { source }),
             display_name: "n".to_owned(),
@@ -232,19 +261,7 @@ mod tests {
             max_queue: Some(0),
             chat_template: "t".to_owned(),
             tokenizer: "/t".to_owned(),
-            generation_defaults: Some(v1::GenerationDefaults {
-                sampling: Some(v1::Sampling {
-                    temperature: Some(0.0),
-                    top_p: Some(0.5),
-                    top_k: Some(3),
-                    min_p: Some(0.25),
-                    frequency_penalty: Some(1.0),
-                    presence_penalty: Some(-1.0),
-                    repetition_penalty: Some(1.5),
-                }),
-                max_tokens: 5,
-                stop: vec!["s".to_owned()],
-            }),
+            generation_defaults: Some(full_defaults()),
             memory_hint: Some(v1::MemoryHint {
                 host_bytes: 1,
                 device_bytes: 2,
@@ -255,13 +272,7 @@ mod tests {
             preload: true,
             priority: -1,
             load_on_demand: true,
-            restart_policy: Some(v1::RestartPolicy {
-                mode: v1::RestartMode::Always.into(),
-                max_attempts: 2,
-                initial_backoff: seconds(3),
-                max_backoff: seconds(4),
-                stable_period: seconds(5),
-            }),
+            restart_policy: Some(full_policy()),
             kv_cache: Some(v1::KvCache {
                 size: Some(v1::kv_cache::Size::MemoryShare(0.3)),
             }),

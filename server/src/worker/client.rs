@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     model::{Failure, ModelMetadata},
-    telemetry,
+    telemetry, wire,
 };
 
 /// Calls to a worker. Cheap to clone: all clones share one connection.

@@ -74,7 +74,7 @@ impl RandomCalls {
         let changes = changes(method.name());
         let mut maker = MessageMaker {
             rng,
-            space: ROOM,
+            room: ROOM,
             path: &self.path,
         };
         let mut message = maker.message(&method.input(), 0);
