@@ -10,20 +10,13 @@ use tonic::{
 
 use crate::{
     call::{Retry, Settings},
-    embed::Embed,
     error::Error,
-    generate::Generate,
-    info::Info,
-    load::{Load, LoadAll},
-    tokens::{Detokenize, Tokenize},
     trace::{TraceContext, Transport},
-    unload::{Unload, UnloadAll},
     v1::{
         catalog_service_client::CatalogServiceClient,
         inference_service_client::InferenceServiceClient, model_service_client::ModelServiceClient,
         session_service_client::SessionServiceClient,
     },
-    watch::WatchBuilder,
 };
 
 /// Largest message that is accepted, in bytes.
@@ -85,60 +78,6 @@ impl Client {
                 delay: Duration::from_millis(100),
             },
         }
-    }
-
-    /// What the server is and has, and how its models are: all of them, or one.
-    pub fn info(&self) -> Info {
-        Info::new(self.clone())
-    }
-
-    /// Makes a model ready, registered before or by this call. `model_id` is its id, or an alias.
-    pub fn load(&self, model_id: impl Into<String>) -> Load {
-        Load::new(self.clone(), model_id.into())
-    }
-
-    /// Makes all registered models ready but those that are FAILED.
-    pub fn load_all(&self) -> LoadAll {
-        LoadAll::new(self.clone())
-    }
-
-    /// Stops a model. When it answers, the worker process is gone and its memory was seen to be back, or not.
-    pub fn unload(&self, model_id: impl Into<String>) -> Unload {
-        Unload::new(self.clone(), model_id.into())
-    }
-
-    /// Stops all models; without [`UnloadAll::force`] not the required ones.
-    pub fn unload_all(&self) -> UnloadAll {
-        UnloadAll::new(self.clone())
-    }
-
-    /// Follows the status of models, across disconnects and restarts of the server.
-    pub fn watch(&self) -> WatchBuilder {
-        WatchBuilder::new(self.clone())
-    }
-
-    /// Generates text: a prompt or a conversation, of a text or multimodal model that is ready.
-    pub fn generate(&self, model_id: impl Into<String>) -> Generate {
-        Generate::new(self.clone(), model_id.into())
-    }
-
-    /// Turns texts into vectors, by an embedding model that is ready.
-    pub fn embed(&self, model_id: impl Into<String>) -> Embed {
-        Embed::new(self.clone(), model_id.into())
-    }
-
-    /// Splits a text into a model's tokens. The model has to be ready.
-    pub fn tokenize(&self, model_id: impl Into<String>, text: impl Into<String>) -> Tokenize {
-        Tokenize::new(self.clone(), model_id.into(), text.into())
-    }
-
-    /// Puts a model's tokens together to a text. The model has to be ready.
-    pub fn detokenize(
-        &self,
-        model_id: impl Into<String>,
-        token_ids: impl Into<Vec<u32>>,
-    ) -> Detokenize {
-        Detokenize::new(self.clone(), model_id.into(), token_ids.into())
     }
 
     /// The stub of ModelService, for what the methods here do not cover.

@@ -19,6 +19,13 @@ pub struct Embed {
     timeout: Option<Duration>,
 }
 
+impl Client {
+    /// Turns texts into vectors, by an embedding model that is ready.
+    pub fn embed(&self, model_id: impl Into<String>) -> Embed {
+        Embed::new(self.clone(), model_id.into())
+    }
+}
+
 impl Embed {
     pub(crate) fn new(client: Client, model_id: String) -> Self {
         Self {

@@ -55,6 +55,13 @@ pub struct Completion {
     pub done: GenerateDone,
 }
 
+impl Client {
+    /// Generates text: a prompt or a conversation, of a text or multimodal model that is ready.
+    pub fn generate(&self, model_id: impl Into<String>) -> Generate {
+        Generate::new(self.clone(), model_id.into())
+    }
+}
+
 impl Generate {
     pub(crate) fn new(client: Client, model_id: String) -> Self {
         Self {

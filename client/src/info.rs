@@ -15,6 +15,13 @@ pub struct Info {
     request: GetInfoRequest,
 }
 
+impl Client {
+    /// What the server is and has, and how its models are: all of them, or one.
+    pub fn info(&self) -> Info {
+        Info::new(self.clone())
+    }
+}
+
 impl Info {
     pub(crate) fn new(client: Client) -> Self {
         Self {

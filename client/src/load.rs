@@ -31,6 +31,18 @@ pub struct Load {
 #[must_use = "nothing is loaded before `send` or `wait`"]
 pub struct LoadAll(Load);
 
+impl Client {
+    /// Makes a model ready, registered before or by this call. `model_id` is its id, or an alias.
+    pub fn load(&self, model_id: impl Into<String>) -> Load {
+        Load::new(self.clone(), model_id.into())
+    }
+
+    /// Makes all registered models ready but those that are FAILED.
+    pub fn load_all(&self) -> LoadAll {
+        LoadAll::new(self.clone())
+    }
+}
+
 impl Load {
     pub(crate) fn new(client: Client, model_id: String) -> Self {
         Self::of(client, Target::ModelId(model_id))

@@ -23,6 +23,22 @@ pub struct Detokenize {
     request: DetokenizeRequest,
 }
 
+impl Client {
+    /// Splits a text into a model's tokens. The model has to be ready.
+    pub fn tokenize(&self, model_id: impl Into<String>, text: impl Into<String>) -> Tokenize {
+        Tokenize::new(self.clone(), model_id.into(), text.into())
+    }
+
+    /// Puts a model's tokens together to a text. The model has to be ready.
+    pub fn detokenize(
+        &self,
+        model_id: impl Into<String>,
+        token_ids: impl Into<Vec<u32>>,
+    ) -> Detokenize {
+        Detokenize::new(self.clone(), model_id.into(), token_ids.into())
+    }
+}
+
 impl Tokenize {
     pub(crate) fn new(client: Client, model_id: String, text: String) -> Self {
         Self {

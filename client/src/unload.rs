@@ -29,6 +29,18 @@ pub struct Unload {
 #[must_use = "nothing is unloaded before `send`"]
 pub struct UnloadAll(Unload);
 
+impl Client {
+    /// Stops a model. When it answers, the worker process is gone and its memory was seen to be back, or not.
+    pub fn unload(&self, model_id: impl Into<String>) -> Unload {
+        Unload::new(self.clone(), model_id.into())
+    }
+
+    /// Stops all models; without [`UnloadAll::force`] not the required ones.
+    pub fn unload_all(&self) -> UnloadAll {
+        UnloadAll::new(self.clone())
+    }
+}
+
 impl Unload {
     pub(crate) fn new(client: Client, model_id: String) -> Self {
         Self::of(client, Target::ModelId(model_id))

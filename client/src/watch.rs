@@ -67,6 +67,13 @@ struct WatchSession {
     token_refused: bool,
 }
 
+impl Client {
+    /// Follows the status of models, across disconnects and restarts of the server.
+    pub fn watch(&self) -> WatchBuilder {
+        WatchBuilder::new(self.clone())
+    }
+}
+
 impl WatchBuilder {
     pub(crate) fn new(client: Client) -> Self {
         Self {

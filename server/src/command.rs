@@ -26,7 +26,7 @@ const FLUSH: Duration = Duration::from_secs(3);
 /// Does what the command line says, and ends the process.
 pub fn run() {
     match runtime() {
-        Ok(runtime) => runtime.block_on(obey_and_exit()),
+        Ok(runtime) => runtime.block_on(run_and_exit()),
         Err(error) => {
             eprintln!("hangar: cannot start a thread: {error}");
             std::process::exit(1)
@@ -47,19 +47,19 @@ fn runtime() -> io::Result<Runtime> {
 /// Two at least, also for a single one: with one thread a task that does not let go of it stops every other, and so one
 /// model's fault would be everybody's. Eight at most: a token costs the server some 40,000 instructions, so that these pass
 /// on more than the engines of a machine make, and each further thread would take memory for a heap of its own. It is no
-/// setting: nothing that the server shows would tell anybody how to set it.
+/// setting: nothing else that the server shows says how to set it.
 fn runtime_threads(processors: usize) -> usize {
     processors.clamp(2, 8)
 }
 
-async fn obey_and_exit() {
-    let status = obey().await;
+async fn run_and_exit() {
+    let status = run_command().await;
     // Nothing that is stuck may hold the process up, not even in being dropped. Workers end with it.
     std::process::exit(i32::from(status))
 }
 
 /// Does what the command line says, and gives the status that the process is to end with.
-async fn obey() -> u8 {
+async fn run_command() -> u8 {
     let result = match Cli::parse().command {
         Command::Serve(arguments) => serve(arguments.settings).await,
         Command::Demo(arguments) => demo::run(arguments).await,
@@ -94,7 +94,7 @@ async fn serve(arguments: SettingsArguments) -> anyhow::Result<u8> {
     })
 }
 
-/// Tells scripts, on standard output, where the server listens.
+/// Says to scripts, on standard output, where the server listens.
 fn announce(server: &Server) -> anyhow::Result<()> {
     let line = serde_json::json!({
         "listen": server.listen().to_string(),

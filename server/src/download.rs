@@ -79,7 +79,7 @@ impl Downloads {
     }
 
     /// Brings the files of `source` into the cache, as far as they are not there, and gives the snapshot
-    /// with them. What was done is told to `progress`.
+    /// with them. What was done is reported to `progress`.
     ///
     /// A snapshot of a commit that is complete is used without asking the hub; one of a branch or tag also
     /// when the hub cannot be reached. Safe to cancel: what has come stays, and the next download of it

@@ -8,6 +8,7 @@ mod fatal_prompt;
 mod hub_repository;
 mod id;
 mod kv_cache;
+mod load_record;
 mod pace;
 mod progress;
 mod quantization;
@@ -26,17 +27,16 @@ pub use fatal_prompt::FatalPrompt;
 pub use hub_repository::HubRepository;
 pub use id::{Epoch, Generation, LoadId, ModelId, Revision};
 pub use kv_cache::KvCache;
+pub use load_record::{LoadOutcome, LoadRecord};
 pub use pace::Pace;
-pub use progress::{LoadPhase, Progress, ProgressMeter};
+pub use progress::{Progress, ProgressMeter};
 pub use quantization::Quantization;
 pub use retry::{RestartMode, RestartPolicy};
 pub use spec::{
-    DataType, EngineInputs, Etag, Format, GenerationDefaults, HubSource, MemoryHint, ModelKind,
-    Sampling, Source, Spec,
+    DataType, Etag, Format, GenerationDefaults, HubSource, MemoryHint, ModelKind, Sampling, Source,
+    Spec,
 };
-pub use status::{
-    KvBlocks, LoadOutcome, LoadRecord, ModelMemory, ModelMetadata, Stage, Status, SuspendCause,
-    Suspension,
-};
+pub use state::{LoadPhase, Stage};
+pub use status::{KvBlocks, ModelMemory, ModelMetadata, Status, SuspendCause, Suspension};
 pub use switch::{Switch, SwitchId, SwitchOutcome, SwitchStrategy};
 pub(crate) use text::deserialize_from_text;

@@ -250,7 +250,7 @@ impl Connections {
             kill: self.kill.child_token(),
         };
         let streams = executor.streams.clone();
-        // Nothing that its streams still do can be told to anybody, and not all of them notice.
+        // Nothing that its streams still do can be sent to anybody, and not all of them notice.
         let kill = executor.kill.clone().drop_guard();
         let connection = self.options.builder(executor);
         let connection = connection.serve_connection(TokioIo::new(stream), service);
@@ -279,7 +279,7 @@ impl Connections {
         }
     }
 
-    /// Ends when a connection that was told to go may be dropped: on `kill`, or when it is idle.
+    /// Ends when a connection that was asked to go may be dropped: on `kill`, or when it is idle.
     ///
     /// An idle HTTP/2 connection ends by itself only if its client answers; one that does not would
     /// hold up the shutdown until the deadline. HTTP/1.1 requests run in the connection's own task

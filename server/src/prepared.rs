@@ -140,15 +140,15 @@ impl PreparedCache {
                 break;
             }
             // Set aside under the lock: no worker can take a lease of it in between.
-            let set_aside = {
+            let take_out = {
                 let mut index = self.index();
                 if index.leases.contains_key(&entry.key) {
                     continue;
                 }
                 index.verified.remove(&entry.key);
-                self.directory.set_aside(&entry.key)
+                self.directory.take_out(&entry.key)
             };
-            let removed = set_aside.and_then(std::fs::remove_dir_all);
+            let removed = take_out.and_then(std::fs::remove_dir_all);
             match removed {
                 Ok(()) => {
                     tracing::info!(
@@ -181,7 +181,7 @@ impl PreparedLease {
             let mut index = self.cache.index();
             if prepared {
                 index.report.hits += 1;
-                // The worker has checked them if it was not told that this was done before.
+                // The worker has checked them if it was not informed that this was done before.
                 index.verified.insert(self.key.clone());
             } else {
                 index.report.misses += 1;

@@ -1,9 +1,9 @@
 //! Tasks and threads that are watched.
 //!
 //! Invariant: no task dies in silence. One of the server's own that panics, or ends although it should not, is a
-//! [`TaskFailure`], which stops the server; one that belongs to a model or to a request tells its owner, who acts upon it.
+//! [`TaskFailure`], which stops the server; one that belongs to a model or to a request notifies its owner, who acts upon it.
 //! One that no longer turns shows in [`Supervisor::is_live`], and so in the liveness of the server, if the server cannot
-//! do without it; the owner of one that belongs to a model is told, and fails that model.
+//! do without it; the owner of one that belongs to a model is notified, and fails that model.
 
 mod failure;
 mod liveness;
@@ -134,7 +134,7 @@ impl Supervisor {
         Ok(ticks)
     }
 
-    /// Calls `changed` whenever [`Self::is_live`] has changed, and tells owners of their tasks, at each tick of `clock` until
+    /// Calls `changed` whenever [`Self::is_live`] has changed, and notifies owners of their tasks, at each tick of `clock` until
     /// the server stops.
     pub async fn watch(self, mut clock: mpsc::Receiver<()>, changed: impl Fn() + Send) {
         let probe = self.liveness_probe("liveness", CHECK_INTERVAL);

@@ -84,7 +84,7 @@ impl SystemMonitor {
         monitor.map(DeviceMonitor::latest).unwrap_or_default()
     }
 
-    /// Sees to it that what [`Self::devices`] tells is soon no older than `age`. Never waits.
+    /// Sees to it that what [`Self::devices`] gives is soon no older than `age`. Never waits.
     pub fn refresh_devices(&self, age: Duration) {
         if let Some(monitor) = &self.devices {
             monitor.refresh(age);

@@ -1,84 +1,23 @@
 //! Values that the public API and the workers' protocol share, from and to the types of [`crate::model`].
 
-mod kv_cache;
+mod kinds;
+mod sampling;
+mod spec;
+mod violations;
 
-use hangar_client::v1;
-pub use kv_cache::kv_cache;
+use std::time::Duration;
 
-use crate::model::{Adapter, DataType, Format, ModelKind};
+pub use kinds::{dtype, dtype_of, format, format_of, kind, kind_of};
+pub use sampling::sampling;
+pub use spec::{spec, spec_of};
+pub use violations::{InvalidFields, MAX_REQUEST_ID, Violations};
 
-/// A LoRA adapter.
-pub fn adapter(adapter: &Adapter) -> v1::LoraAdapter {
-    v1::LoraAdapter {
-        name: adapter.name.to_string(),
-        path: adapter
-            .path()
-            .map(|path| path.display().to_string())
-            .unwrap_or_default(),
-        demo: adapter.path().is_none().then_some(v1::DemoSource {}),
-    }
+/// A length of time; `None` where the message cannot express it.
+pub fn duration(duration: Duration) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(duration).ok()
 }
 
-/// The kind that a message tells, if it tells one.
-pub fn kind_of(kind: v1::ModelKind) -> Option<ModelKind> {
-    match kind {
-        v1::ModelKind::Unspecified => None,
-        v1::ModelKind::Text => Some(ModelKind::Text),
-        v1::ModelKind::Multimodal => Some(ModelKind::Multimodal),
-        v1::ModelKind::Embedding => Some(ModelKind::Embedding),
-        v1::ModelKind::Image => Some(ModelKind::Image),
-        v1::ModelKind::Speech => Some(ModelKind::Speech),
-    }
-}
-
-/// The format that a message tells, if it tells one.
-pub fn format_of(format: v1::ModelFormat) -> Option<Format> {
-    match format {
-        v1::ModelFormat::Unspecified => None,
-        v1::ModelFormat::Safetensors => Some(Format::Safetensors),
-        v1::ModelFormat::Gguf => Some(Format::Gguf),
-        v1::ModelFormat::Uqff => Some(Format::Uqff),
-    }
-}
-
-/// The data type that a message tells, if it tells one.
-pub fn dtype_of(dtype: v1::DataType) -> Option<DataType> {
-    match dtype {
-        v1::DataType::Unspecified => None,
-        v1::DataType::F32 => Some(DataType::F32),
-        v1::DataType::F16 => Some(DataType::F16),
-        v1::DataType::Bf16 => Some(DataType::Bf16),
-    }
-}
-
-/// A kind as a message.
-pub fn kind(kind: Option<ModelKind>) -> v1::ModelKind {
-    match kind {
-        None => v1::ModelKind::Unspecified,
-        Some(ModelKind::Text) => v1::ModelKind::Text,
-        Some(ModelKind::Multimodal) => v1::ModelKind::Multimodal,
-        Some(ModelKind::Embedding) => v1::ModelKind::Embedding,
-        Some(ModelKind::Image) => v1::ModelKind::Image,
-        Some(ModelKind::Speech) => v1::ModelKind::Speech,
-    }
-}
-
-/// A format as a message.
-pub fn format(format: Option<Format>) -> v1::ModelFormat {
-    match format {
-        None => v1::ModelFormat::Unspecified,
-        Some(Format::Safetensors) => v1::ModelFormat::Safetensors,
-        Some(Format::Gguf) => v1::ModelFormat::Gguf,
-        Some(Format::Uqff) => v1::ModelFormat::Uqff,
-    }
-}
-
-/// A data type as a message.
-pub fn dtype(dtype: Option<DataType>) -> v1::DataType {
-    match dtype {
-        None => v1::DataType::Unspecified,
-        Some(DataType::F32) => v1::DataType::F32,
-        Some(DataType::F16) => v1::DataType::F16,
-        Some(DataType::Bf16) => v1::DataType::Bf16,
-    }
+/// A number for which zero says that it is not given.
+pub fn given(value: u32) -> Option<u32> {
+    (value != 0).then_some(value)
 }

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     server::{DEADLINE, binary},
-    timed::Timed,
+    timed::TimedAnswer,
 };
 
 /// How long a load, an answer and a copy may take.
@@ -68,7 +68,7 @@ impl Baseline {
     /// # Errors
     ///
     /// When the program fails or does not answer within [`ANSWER_TIMEOUT`].
-    pub async fn answer(&mut self, prompt: &str, tokens: u32) -> Result<Timed> {
+    pub async fn answer(&mut self, prompt: &str, tokens: u32) -> Result<TimedAnswer> {
         self.ask(&json!({ "prompt": prompt, "max_tokens": tokens }))
             .await
     }
@@ -78,7 +78,7 @@ impl Baseline {
     /// # Errors
     ///
     /// When the program fails or does not answer within [`ANSWER_TIMEOUT`].
-    pub async fn copy(&mut self, bytes: usize) -> Result<Timed> {
+    pub async fn copy(&mut self, bytes: usize) -> Result<TimedAnswer> {
         self.ask(&json!({ "copy": bytes })).await
     }
 
@@ -106,7 +106,7 @@ impl Baseline {
         Ok(())
     }
 
-    async fn ask(&mut self, ask: &Value) -> Result<Timed> {
+    async fn ask(&mut self, ask: &Value) -> Result<TimedAnswer> {
         self.input.write_all(format!("{ask}\n").as_bytes()).await?;
         Ok(serde_json::from_str(&self.line().await?)?)
     }

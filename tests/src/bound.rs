@@ -23,37 +23,37 @@ const OVERRIDE: &str = "HANGAR_TESTS_LIMIT";
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What runs in this process.
-static RUNNING: Mutex<Running> = Mutex::new(Running {
+static RUNNING: Mutex<RunningTests> = Mutex::new(RunningTests {
     next: 0,
     is_paused: false,
     tests: BTreeMap::new(),
     servers: BTreeMap::new(),
 });
 
-struct Running {
+struct RunningTests {
     next: u64,
     is_paused: bool,
-    tests: BTreeMap<u64, Test>,
+    tests: BTreeMap<u64, RunningTest>,
     /// Where servers log to, by number.
     servers: BTreeMap<u64, (Pid, PathBuf)>,
 }
 
-struct Test {
+struct RunningTest {
     name: &'static str,
     began: Instant,
 }
 
 /// A test that runs until this is dropped.
 #[derive(Debug)]
-pub struct BoundedTest(u64);
+pub struct TestGuard(u64);
 
 /// A server that runs until this is dropped.
 #[derive(Debug)]
-pub(crate) struct KnownServer(u64);
+pub(crate) struct ServerGuard(u64);
 
 /// A test begins: this process ends with its name when it takes too long.
 #[must_use]
-pub fn begin(name: &'static str) -> BoundedTest {
+pub fn begin(name: &'static str) -> TestGuard {
     static WATCH: Once = Once::new();
     WATCH.call_once(|| {
         let watch = thread::Builder::new().name("test-bound".to_owned());
@@ -64,16 +64,16 @@ pub fn begin(name: &'static str) -> BoundedTest {
     let mut running = running();
     let number = running.number();
     let began = Instant::now();
-    running.tests.insert(number, Test { name, began });
-    BoundedTest(number)
+    running.tests.insert(number, RunningTest { name, began });
+    TestGuard(number)
 }
 
 /// A server of these tests runs, which logs to `log`: it is shown and killed when a test takes too long.
-pub(crate) fn server(pid: Pid, log: PathBuf) -> KnownServer {
+pub(crate) fn server(pid: Pid, log: PathBuf) -> ServerGuard {
     let mut running = running();
     let number = running.number();
     running.servers.insert(number, (pid, log));
-    KnownServer(number)
+    ServerGuard(number)
 }
 
 /// Does what is not the tests' own, however long it takes: all that run have their whole time again after it.
@@ -95,7 +95,7 @@ fn watch_over() {
     loop {
         thread::park_timeout(INTERVAL);
         let running = running();
-        let is_late = |test: &Test| test.began.elapsed() > limit;
+        let is_late = |test: &RunningTest| test.began.elapsed() > limit;
         if !running.is_paused && running.tests.values().any(is_late) {
             end(&running, is_late);
         }
@@ -103,7 +103,7 @@ fn watch_over() {
 }
 
 /// Ends the process, and says why.
-fn end(running: &Running, is_late: impl Fn(&Test) -> bool) -> ! {
+fn end(running: &RunningTests, is_late: impl Fn(&RunningTest) -> bool) -> ! {
     let mut words = String::new();
     for (pid, log) in running.servers.values() {
         let _ = kill_process(*pid, Signal::KILL);
@@ -120,24 +120,24 @@ fn end(running: &Running, is_late: impl Fn(&Test) -> bool) -> ! {
     std::process::exit(101);
 }
 
-fn running() -> MutexGuard<'static, Running> {
+fn running() -> MutexGuard<'static, RunningTests> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Running {
+impl RunningTests {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
 }
 
-impl Drop for BoundedTest {
+impl Drop for TestGuard {
     fn drop(&mut self) {
         running().tests.remove(&self.0);
     }
 }
 
-impl Drop for KnownServer {
+impl Drop for ServerGuard {
     fn drop(&mut self) {
         running().servers.remove(&self.0);
     }

@@ -26,7 +26,7 @@ use std::{
 use anyhow::Result;
 pub use broken::{Broken, Effect};
 pub use candle_core::quantized::gguf_file::Value as GgufValue;
-use checkpoint::Store;
+use checkpoint::StoredWeights;
 pub use clock::{Clock, GgufClock};
 pub use embedding::Embedding;
 pub use gguf::Quantization;
@@ -216,9 +216,9 @@ impl Fixtures {
     pub fn big_llama(&self) -> Result<PathBuf> {
         let path = self.root().join("big-llama");
         if !path.exists() {
-            let store = Store {
+            let store = StoredWeights {
                 shards: 2,
-                ..Store::BF16
+                ..StoredWeights::BF16
             };
             checkpoint::write(&path, Family::Llama, &Shape::BIG, store)?;
         }
@@ -239,8 +239,12 @@ impl Fixtures {
         bf16: bool,
     ) -> Result<PathBuf> {
         let path = self.root().join(name);
-        let kind = if bf16 { Store::BF16 } else { Store::F32 };
-        checkpoint::write(&path, family, shape, Store { shards, ..kind })?;
+        let kind = if bf16 {
+            StoredWeights::BF16
+        } else {
+            StoredWeights::F32
+        };
+        checkpoint::write(&path, family, shape, StoredWeights { shards, ..kind })?;
         Ok(path)
     }
 
@@ -323,7 +327,7 @@ impl Fixtures {
     fn safetensors(&self, name: &str, family: Family, shape: &Shape) -> Result<PathBuf> {
         let path = self.root().join(name);
         if !path.exists() {
-            checkpoint::write(&path, family, shape, Store::F32)?;
+            checkpoint::write(&path, family, shape, StoredWeights::F32)?;
         }
         Ok(path)
     }
@@ -331,10 +335,10 @@ impl Fixtures {
     fn gguf(&self, name: &str, family: Family, quantization: Quantization) -> Result<PathBuf> {
         let path = self.root().join(name);
         if !path.exists() {
-            gguf::Content {
+            gguf::GgufContent {
                 family,
                 quantization,
-                ..gguf::Content::default()
+                ..gguf::GgufContent::default()
             }
             .write(&path)?;
         }

@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use calls::Calls;
+use calls::RandomCalls;
 use fastrand::Rng;
 use futures::future::join_all;
 use hangar_client::{
@@ -32,13 +32,13 @@ use tonic::Code;
 use crate::{
     fixtures::Fixtures,
     info,
-    raw::{Answer, Caller},
+    raw::{RawAnswer, RawClient},
     server::{TestServer, spec},
 };
 
 /// How much is asked.
 #[derive(Clone, Copy, Debug)]
-pub struct Round {
+pub struct FuzzRound {
     /// Where the calls come from.
     pub seed: u64,
     /// How many calls there are at most.
@@ -49,7 +49,7 @@ pub struct Round {
 
 /// What came of a round.
 #[derive(Debug)]
-pub struct Report {
+pub struct FuzzReport {
     /// How many calls ended in each way: "OK", or a code and a reason.
     pub ends: BTreeMap<String, u64>,
     /// Calls and models that ended as none may.
@@ -82,7 +82,7 @@ type WorkerRun = (u32, u64, i32);
 /// # Errors
 ///
 /// When the server cannot be started, or a watched model did not survive.
-pub async fn run(round: Round) -> Result<Report> {
+pub async fn run(round: FuzzRound) -> Result<FuzzReport> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
     let client = server.connect().await?;
@@ -91,8 +91,8 @@ pub async fn run(round: Round) -> Result<Report> {
     let before = worker_runs(&client).await?;
     let schema = schema::read(&server.url()).await?;
     let path = model.to_string_lossy().into_owned();
-    let calls = Arc::new(Calls::new(schema, path)?);
-    let report = Arc::new(Mutex::new(Report {
+    let calls = Arc::new(RandomCalls::new(schema, path)?);
+    let report = Arc::new(Mutex::new(FuzzReport {
         ends: BTreeMap::new(),
         faults: Vec::new(),
     }));
@@ -124,15 +124,15 @@ pub async fn run(round: Round) -> Result<Report> {
 
 /// Some callers at once, each with a part of the round's calls.
 async fn call_at_random(
-    round: Round,
+    round: FuzzRound,
     url: &str,
-    calls: Arc<Calls>,
-    report: &Arc<Mutex<Report>>,
+    calls: Arc<RandomCalls>,
+    report: &Arc<Mutex<FuzzReport>>,
 ) -> Result<()> {
     let (begun, begin) = (Arc::new(AtomicU64::new(0)), Instant::now());
     let mut callers = tokio::task::JoinSet::new();
     for number in 0..CALLERS {
-        let caller = Caller::connect(url).await?;
+        let caller = RawClient::connect(url).await?;
         let (calls, report, begun) = (calls.clone(), report.clone(), begun.clone());
         let mut rng = Rng::with_seed(round.seed.wrapping_add(number));
         callers.spawn(async move {
@@ -167,7 +167,7 @@ fn is_death(status: &ModelStatus) -> bool {
 }
 
 /// Notes the ends of all workers, those of random loads among them, until the watch ends.
-async fn note_deaths(mut watch: Watch, report: &Mutex<Report>) {
+async fn note_deaths(mut watch: Watch, report: &Mutex<FuzzReport>) {
     while let Some(event) = watch.next().await {
         if let Ok(WatchEvent::Transition { status, .. }) = event
             && is_death(&status)
@@ -213,8 +213,8 @@ async fn worker_runs(client: &Client) -> Result<Vec<WorkerRun>> {
     Ok(worker_runs)
 }
 
-impl Report {
-    fn note(&mut self, path: &str, answer: Result<Answer>) {
+impl FuzzReport {
+    fn note(&mut self, path: &str, answer: Result<RawAnswer>) {
         let end = answer.and_then(|answer| match answer.status.code() {
             Code::Ok => Ok("OK".to_owned()),
             code => {

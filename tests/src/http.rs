@@ -13,7 +13,7 @@ use crate::server::DEADLINE;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// Status code.
     pub status: u16,
     /// Header lines.
@@ -27,7 +27,7 @@ pub struct Answer {
 /// # Errors
 ///
 /// When there is no answer within [`DEADLINE`], or it is not HTTP/1.1.
-pub async fn get(address: SocketAddr, path: &str) -> Result<Answer> {
+pub async fn get(address: SocketAddr, path: &str) -> Result<HttpAnswer> {
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
@@ -41,7 +41,7 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<Answer> {
     let status = head
         .strip_prefix("HTTP/1.1 ")
         .and_then(|rest| rest.get(..3));
-    Ok(Answer {
+    Ok(HttpAnswer {
         status: status.context("not HTTP/1.1")?.parse()?,
         head: head.to_ascii_lowercase(),
         body: body.to_owned(),

@@ -66,12 +66,12 @@ pub struct Request {
 /// What the hub knows.
 #[derive(Debug)]
 struct HubState {
-    inner: Mutex<Inner>,
+    inner: Mutex<HubInner>,
     released: Semaphore,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct HubInner {
     repositories: HashMap<String, Repository>,
     faults: HashMap<String, VecDeque<Fault>>,
     requests: Vec<Request>,
@@ -224,13 +224,13 @@ impl TestHub {
         commit
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, HubInner> {
         self.state.inner()
     }
 }
 
 impl HubState {
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, HubInner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

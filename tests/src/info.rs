@@ -29,7 +29,7 @@ pub async fn when(
     is_so: impl Fn(&ModelInfo) -> bool,
 ) -> Result<ModelInfo> {
     let mut ticks = interval(Duration::from_millis(20));
-    let look = async {
+    let check = async {
         loop {
             ticks.tick().await;
             let info = model(client, model_id).await?;
@@ -38,7 +38,7 @@ pub async fn when(
             }
         }
     };
-    timeout(DEADLINE, look).await?
+    timeout(DEADLINE, check).await?
 }
 
 /// Process of a model's worker; 0 when it has none.

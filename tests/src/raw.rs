@@ -25,13 +25,13 @@ pub const MAX_ERROR: usize = 6 * 1024;
 
 /// Calls a server, with a connection for each call: a client that keeps none to itself ends no call by itself.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub struct RawClient {
     authority: String,
 }
 
 /// One call.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct RawCall {
     /// For example `/hangar.v1.ModelService/GetInfo`.
     pub path: String,
     /// All frames.
@@ -42,7 +42,7 @@ pub struct Call {
 
 /// How a call ended.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct RawAnswer {
     /// Bytes of the responses.
     pub bytes: usize,
     /// The end.
@@ -51,7 +51,7 @@ pub struct Answer {
     pub encoded: usize,
 }
 
-impl Caller {
+impl RawClient {
     /// Calls the server at `url`.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Caller {
     /// # Errors
     ///
     /// When it has no end, or none with a status.
-    pub async fn call(&self, call: Call) -> Result<Answer> {
+    pub async fn call(&self, call: RawCall) -> Result<RawAnswer> {
         let path = call.path.clone();
         let answer = timeout(DEADLINE, self.follow(call)).await;
         answer
@@ -78,7 +78,7 @@ impl Caller {
             .with_context(|| format!("a call to {path}"))
     }
 
-    async fn follow(&self, call: Call) -> Result<Answer> {
+    async fn follow(&self, call: RawCall) -> Result<RawAnswer> {
         let request = call.request(&self.authority)?;
         let stream = TokioIo::new(TcpStream::connect(&self.authority).await?);
         let (sender, connection) = handshake(TokioExecutor::new(), stream).await?;
@@ -92,7 +92,7 @@ impl Caller {
     }
 }
 
-async fn answer(mut sender: SendRequest<Body>, request: Request<Body>) -> Result<Answer> {
+async fn answer(mut sender: SendRequest<Body>, request: Request<Body>) -> Result<RawAnswer> {
     let (head, mut body) = sender.send_request(request).await?.into_parts();
     let mut bytes = 0;
     let mut end = head.headers;
@@ -103,14 +103,14 @@ async fn answer(mut sender: SendRequest<Body>, request: Request<Body>) -> Result
         }
     }
     let status = Status::from_header_map(&end);
-    Ok(Answer {
+    Ok(RawAnswer {
         bytes,
         status: status.with_context(|| format!("HTTP {} without a status", head.status))?,
         encoded: encoded(&end),
     })
 }
 
-impl Call {
+impl RawCall {
     /// A call to `path` with one message.
     pub fn of(path: &str, message: &[u8]) -> Self {
         Self {
@@ -147,7 +147,7 @@ impl Call {
     }
 }
 
-impl Answer {
+impl RawAnswer {
     /// What every error has to carry.
     ///
     /// # Errors
@@ -170,7 +170,7 @@ impl Answer {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for RawAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message: String = self.status.message().chars().take(200).collect();
         write!(f, "{:?} {message}", self.status.code())

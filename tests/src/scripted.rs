@@ -15,7 +15,7 @@ mod service;
 mod work;
 mod worker;
 
-pub use events::{Event, Events, Report};
+pub use events::{Events, ScriptedEvent, ScriptedReport};
 pub use fault::Fault;
 pub use gate::Gate;
 pub use process::run;

@@ -27,7 +27,7 @@ pub(crate) use binaries::build_directory;
 pub use builder::{TestServerBuilder, Worker};
 pub use fleet::answer;
 use hangar_client::{Client, WatchEvent};
-pub use held::Held;
+pub use held::HeldModel;
 pub use model::{restarting, spec};
 use process::ServerProcess;
 use rustix::process::Signal;

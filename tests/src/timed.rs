@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 
 /// An answer, and what it took as its caller sees it.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct Timed {
+pub struct TimedAnswer {
     /// Its text.
     pub text: String,
     /// Its tokens.
@@ -21,7 +21,7 @@ pub struct Timed {
     pub whole: Duration,
 }
 
-impl Timed {
+impl TimedAnswer {
     /// A greedy answer of a model through Hangar.
     ///
     /// # Errors

@@ -17,15 +17,15 @@ use hangar_tests::{
 use tokio::time::{interval, timeout};
 
 /// What a worker has mapped, in bytes, and when.
-type Reading = (Instant, u64);
+type MappedBytes = (Instant, u64);
 
 /// How long before its message a progress may have been read.
 const AGE: Duration = Duration::from_millis(150);
 
 /// Reads what a worker has mapped, every 10 ms until the process ends or maps less again.
-async fn sample(worker: u32) -> Vec<Reading> {
+async fn sample(worker: u32) -> Vec<MappedBytes> {
     let mut ticks = interval(Duration::from_millis(10));
-    let mut readings: Vec<Reading> = Vec::new();
+    let mut readings: Vec<MappedBytes> = Vec::new();
     loop {
         ticks.tick().await;
         let Ok(bytes) = processes::file_bytes(worker) else {
@@ -40,7 +40,7 @@ async fn sample(worker: u32) -> Vec<Reading> {
 }
 
 /// Whether a reading shortly before the message says the same, within 5 % of the total.
-fn is_seen(progress: &Progress, came: Instant, readings: &[Reading]) -> bool {
+fn is_seen(progress: &Progress, came: Instant, readings: &[MappedBytes]) -> bool {
     let base = readings.first().map_or(0, |reading| reading.1);
     let recent = readings
         .iter()

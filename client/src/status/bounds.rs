@@ -90,13 +90,13 @@ fn encoded_byte(byte: u8) -> usize {
 /// The beginning of `message`, and how long it was.
 fn cut_message(message: &str) -> String {
     let end = format!("... (cut: {} bytes in all)", message.len());
-    let room = MAX_MESSAGE - end.bytes().map(encoded_byte).sum::<usize>();
+    let left = MAX_MESSAGE - end.bytes().map(encoded_byte).sum::<usize>();
     let mut used = 0;
     let beginning = message.chars().take_while(|character| {
         let mut bytes = [0; 4];
         let bytes = character.encode_utf8(&mut bytes).bytes();
         used += bytes.map(encoded_byte).sum::<usize>();
-        used <= room
+        used <= left
     });
     let beginning: String = beginning.collect();
     if beginning.len() == message.len() {

@@ -36,7 +36,7 @@ pub struct LoadRequest {
 pub struct RegisterOutcome {
     /// As it was; `None`: it was registered by the request.
     pub before: Option<CatalogEntry>,
-    /// As it is. What is desired of it is told as it was.
+    /// As it is. What is desired of it stays as it was.
     pub after: CatalogEntry,
 }
 
@@ -81,7 +81,7 @@ impl<'c> Change<'c> {
         }
     }
 
-    /// Puts it on disk; tells what aliases stand for from now on.
+    /// Puts it on disk; says what aliases stand for from now on.
     pub(super) fn commit(self) -> rusqlite::Result<Vec<Renamed>> {
         self.tx.commit()?;
         Ok(self.names)

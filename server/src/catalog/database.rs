@@ -10,7 +10,7 @@ use rusqlite_migration::{M, Migrations};
 
 use super::error::OpenCatalogError;
 
-/// Told to everybody who looks at the file: it is a catalog of Hangar's.
+/// For everybody who looks at the file: it is a catalog of Hangar's.
 const APPLICATION: i64 = 0x486e_6772;
 
 /// One step for each version; only ever added to.

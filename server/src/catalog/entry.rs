@@ -16,7 +16,7 @@ use crate::model::{
 pub struct CatalogEntry {
     /// The model.
     pub id: ModelId,
-    /// Tells it from an earlier one of the same id.
+    /// Distinguishes it from an earlier one of the same id.
     pub uid: Uuid,
     /// How it is to be run.
     pub spec: Arc<Spec>,
@@ -79,7 +79,7 @@ pub struct LoadAttempt {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LearnedFacts {
-    /// What its files and its engine told.
+    /// What its files and its engine said.
     pub metadata: ModelMetadata,
     /// What its worker held.
     pub memory: Option<LearnedMemory>,

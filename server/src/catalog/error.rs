@@ -192,11 +192,11 @@ impl OpenCatalogError {
 }
 
 impl From<rusqlite::Error> for StorageError {
-    /// Has to be called on the thread that met the error, right away: SQLite tells a quota and a limit on
+    /// Has to be called on the thread that met the error, right away: SQLite distinguishes a quota and a limit on
     /// the size of files by the system's last error only.
     fn from(error: rusqlite::Error) -> Self {
         let last = io::Error::last_os_error();
-        let no_room = || {
+        let is_full = || {
             [Errno::FBIG, Errno::DQUOT, Errno::NOSPC]
                 .iter()
                 .any(|errno| last.raw_os_error() == Some(errno.raw_os_error()))
@@ -207,7 +207,7 @@ impl From<rusqlite::Error> for StorageError {
                 if matches!(
                     e.extended_code,
                     ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_FSYNC
-                ) && no_room() =>
+                ) && is_full() =>
             {
                 Self::Full
             }

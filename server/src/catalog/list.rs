@@ -30,7 +30,7 @@ pub struct ListQuery {
 pub struct ListFilter {
     /// From such a source.
     pub source: Option<SourceKind>,
-    /// Of this kind, as the spec or a load tells it.
+    /// Of this kind, as the spec or a load says it.
     pub kind: Option<ModelKind>,
     /// With these labels; `None` stands for any value.
     pub labels: Vec<(String, Option<String>)>,

@@ -54,7 +54,7 @@ impl LearnedPrompts {
 /// A digest that engines of other inputs, or of another release, do not have.
 fn engine(spec: &Spec) -> String {
     let mut digest = Sha256::new().chain_update(VERSION);
-    // What has no JSON is not told apart: no field of a spec is such.
+    // What has no JSON is not distinguished: no field of a spec is such.
     if let Ok(inputs) = serde_json::to_vec(&spec.engine_inputs()) {
         digest.update(inputs);
     }

@@ -29,7 +29,7 @@ pub struct RememberedAnswer {
     pub answer: Vec<u8>,
 }
 
-/// An answer to be remembered with the change that it tells about.
+/// An answer to be remembered with the change that it is about.
 pub struct AnswerToRemember {
     /// The call.
     pub key: RequestKey,

@@ -112,7 +112,7 @@ pub(super) fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<ModelId> {
     ModelId::parse(row.get_ref(column)?.as_str()?).map_err(|error| foreign(column, error))
 }
 
-/// What the JSON in a column tells; `None` where there is none.
+/// What the JSON in a column says; `None` where there is none.
 pub(super) fn json<T: DeserializeOwned>(
     row: &Row<'_>,
     column: usize,

@@ -78,7 +78,7 @@ impl Writer {
         outcome.await.map_err(|_| closed())?
     }
 
-    /// Does `work` and then undoes it: tells whether it would be done.
+    /// Does `work` and then undoes it: says whether it would be done.
     pub(super) async fn rehearse<T, E>(
         &self,
         work: impl FnOnce(&mut Change<'_>) -> Result<T, E> + Send + 'static,

@@ -109,7 +109,7 @@ impl Repository {
         .await
     }
 
-    /// The snapshot that `source` asks for, if it is complete as far as the `evidence` tells.
+    /// The snapshot that `source` asks for, if it is complete as far as the `evidence` shows.
     pub(super) async fn find(
         &self,
         source: &HubSource,

@@ -88,7 +88,7 @@ impl HubClient {
             .unwrap_or_else(|error| Err(DownloadError::Unavailable(error.to_string())))
     }
 
-    /// The files `names` with sizes and digests; the hub is asked for what the listing does not tell.
+    /// The files `names` with sizes and digests; the hub is asked for what the listing does not have.
     pub(super) async fn describe(
         &self,
         source: &HubSource,

@@ -13,7 +13,7 @@ pub(super) struct Listing {
     files: Vec<Listed>,
 }
 
-/// A file, as far as the listing tells.
+/// A file, as far as the listing says.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Listed {
     #[serde(rename = "rfilename")]
@@ -26,7 +26,7 @@ pub(super) struct Listed {
     pub(super) lfs: Option<Lfs>,
 }
 
-/// What is told of a file that lies in the large file storage.
+/// What is said of a file that lies in the large file storage.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Lfs {
     #[serde(alias = "oid")]
@@ -86,14 +86,14 @@ impl Listing {
         self.files.iter().map(|file| file.name.as_str()).collect()
     }
 
-    /// What is told of the file `name`.
+    /// What is said of the file `name`.
     pub(super) fn file(&self, name: &str) -> Option<&Listed> {
         self.files.iter().find(|file| file.name == name)
     }
 }
 
 impl Listed {
-    /// The file, if the listing tells enough of it.
+    /// The file, if the listing says enough of it.
     pub(super) fn described(&self) -> Option<HubFile> {
         let lfs = self.lfs.as_ref();
         let sha256 = lfs
@@ -115,7 +115,7 @@ impl Listed {
 }
 
 impl HubFile {
-    /// The SHA-256 digest of the contents, where the hub tells it.
+    /// The SHA-256 digest of the contents, where the hub gives it.
     pub(super) fn sha256(&self) -> Option<&str> {
         Some(self.blob.as_str()).filter(|blob| file_names::is_sha256(blob))
     }

@@ -58,7 +58,7 @@ pub(super) enum PartialFileError {
     Corrupt,
 }
 
-/// What the writer is told.
+/// What the writer is asked for.
 #[derive(Debug)]
 enum Order {
     Write(Bytes),

@@ -22,7 +22,7 @@ const BESIDE: &[&str] = &[
     "config_sentence_transformers.json",
 ];
 
-/// Files of which an error tells the names.
+/// Files whose names an error has.
 const MAX_NAMED: usize = 5;
 
 /// The names among `names` that are to be downloaded: those of `wanted`, or all that loading needs. Small

@@ -53,7 +53,7 @@ pub(super) struct Observation {
 /// one that gets a hundredth of a processor.
 const SHARE: u32 = 200;
 
-/// The least that counts as work: the kernel tells processor time in hundredths of a second.
+/// The least that counts as work: the kernel counts processor time in hundredths of a second.
 const LEAST: Duration = Duration::from_millis(20);
 
 /// Part of a limit that may pass between two looks. More is not counted: nobody was there to look.

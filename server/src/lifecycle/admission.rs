@@ -74,7 +74,7 @@ impl Gate {
         state.cut = None;
     }
 
-    /// Keeps newcomers out and tells them `failure`, until the gate is closed or opened.
+    /// Keeps newcomers out and answers them with `failure`, until the gate is closed or opened.
     pub(super) fn cut_off(&self, failure: Failure) {
         let mut state = self.state();
         state.open = None;

@@ -1,4 +1,4 @@
-//! What workers tell of the engine that is built into them.
+//! What workers report of the engine that is built into them.
 
 use std::sync::{
     Arc,
@@ -10,12 +10,12 @@ use hangar_worker_protocol::processor::Level;
 
 use crate::worker::ReadyMessage;
 
-/// The engine, as the last worker told of it.
+/// The engine, as the last worker reported it.
 #[derive(Debug, Default)]
 pub(super) struct BuiltInEngine {
     version: ArcSwapOption<String>,
     kernels: ArcSwapOption<String>,
-    /// Slow kernels were told of.
+    /// Slow kernels were reported.
     warned: AtomicBool,
 }
 

@@ -1,7 +1,7 @@
 //! Whether a device has its memory back once a worker has gone.
 //!
 //! Invariant: nothing is said to be back that was not seen to be. What other models took or gave meanwhile
-//! is allowed for, and what other processes did is allowed for and told.
+//! is allowed for, and what other processes did is allowed for and reported.
 
 use std::{
     collections::BTreeMap,
@@ -20,9 +20,9 @@ use crate::{
 pub(super) struct DeviceSnapshot {
     /// Free memory in bytes.
     free: u64,
-    /// What the model's own worker holds, in bytes, where the driver tells.
+    /// What the model's own worker holds, in bytes, where the driver says so.
     own: Option<u64>,
-    /// Whether the driver tells of any of this server's workers. Else the ids that it tells are not those of
+    /// Whether the driver reports any of this server's workers. Else the ids that it reports are not those of
     /// this container, and nobody knows which processes are not this server's.
     sees_workers: bool,
     /// What other models hold, in bytes.
@@ -41,7 +41,7 @@ pub(super) struct DeviceRelease {
     pub(super) gpu: Gpu,
     /// The device before the worker was started.
     pub(super) before: DeviceSnapshot,
-    /// The device when the worker was told to go, or was seen last.
+    /// The device when the worker was asked to go, or was seen last.
     pub(super) last: DeviceSnapshot,
     /// What the device lost by the load, in bytes, where that could be seen.
     pub(super) taken: Option<u64>,
@@ -94,7 +94,7 @@ impl DeviceSnapshot {
                 snapshot.others += bytes;
             }
         }
-        // Those that the driver does not tell of are taken by what they claim.
+        // Those that the driver does not report are taken by what they claim.
         let others = context.memory.others_on(&gpu.uuid, id);
         let unreported = |holdings: Vec<(ModelId, u64)>| -> u64 {
             let unreported = holdings.into_iter().filter(|(other, _)| {
@@ -108,22 +108,22 @@ impl DeviceSnapshot {
         Some(snapshot)
     }
 
-    /// What the model's own worker holds, in bytes, where the driver tells.
+    /// What the model's own worker holds, in bytes, where the driver says so.
     pub(super) fn own(&self) -> Option<u64> {
         self.own
     }
 
     /// What the device lost since `self`, in bytes, that neither other models nor other processes have, as
     /// seen from `now`; `None` when it gained.
-    pub(super) fn lost(&self, now: &Self) -> Option<u64> {
-        let lost = if now.sees_workers {
+    pub(super) fn taken(&self, now: &Self) -> Option<u64> {
+        let taken = if now.sees_workers {
             self.missing(now)
         } else {
             let (then, now) = (self.clone(), now.clone());
             then.without_other_processes()
                 .missing(&now.without_other_processes())
         };
-        u64::try_from(lost).ok()
+        u64::try_from(taken).ok()
     }
 
     /// What is missing of what the device would have free if nothing but other models and processes had
@@ -223,7 +223,7 @@ impl DeviceRelease {
         if verification.is_some() || self.last.own.is_some() || now.others == 0 {
             return verification;
         }
-        // The driver does not tell what the other models there hold, and they may have grown since. Then what
+        // The driver does not say what the other models there hold, and they may have grown since. Then what
         // has come back is compared with what this one took.
         let back = self.last.freed(now).saturating_add(TOLERANCE);
         let enough = self.taken.is_some_and(|taken| back >= taken);
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(judge(500, &[(7, 600)]), Some(Verification::SharedDevice));
         assert_eq!(judge(1100, &[]), Some(Verification::SharedDevice));
         assert_eq!(judge(500, &[(7, 100)]), None);
-        // More than there was, and nobody tells from whom.
+        // More than there was, and nobody says from whom.
         assert_eq!(judge(1200, &[(7, 100)]), Some(Verification::SharedDevice));
     }
 

@@ -118,7 +118,7 @@ impl Devices {
         Ok(Some((gpu, PendingPlacement { devices, id })))
     }
 
-    /// As [`Self::choose`], by the last reading and without waiting. `None` too when it cannot be told.
+    /// As [`Self::choose`], by the last reading and without waiting. `None` too when it is not known.
     pub(super) fn likely(
         &self,
         requested: &RequestedDevice,
@@ -213,7 +213,7 @@ fn pick(
     }
 }
 
-/// What those take that are on their way to `device`, in bytes, as far as that can be told.
+/// What those take that are on their way to `device`, in bytes, as far as that is known.
 fn expected_on(device: &Device, pending: &PendingPlacements) -> u64 {
     let there = pending.values().filter(|(uuid, _)| **uuid == *device.uuid);
     there

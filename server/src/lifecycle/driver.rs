@@ -5,8 +5,9 @@
 //! a command is always answered at once.
 //!
 //! Here is its loop. What it has is in `phases`, by where the model stands, `publication`, `timers` and `waiters`, which do
-//! not know it. The other modules below add to the [`ModelDriver`] what it does: `commands`, `actions`, `publishing`, `placement`,
-//! `download`, `spec`, `memory`, `observation`, `learning`, `suspension` and `recovery` (from its own panics).
+//! not know it. The other modules below add to the [`ModelDriver`] what it does: `actions` (events, transitions and what
+//! comes of them), `commands`, `publishing`, `placement`, `download`, `spec`, `worker`, `memory`, `observation`, `learning`,
+//! `suspension` and `recovery` (from its own panics).
 
 mod actions;
 mod commands;
@@ -23,6 +24,7 @@ mod spec;
 mod suspension;
 mod timers;
 mod waiters;
+mod worker;
 
 use std::{
     sync::Arc,
@@ -36,7 +38,7 @@ use tokio::{
 use tracing::Span;
 
 use self::{
-    phases::{Phase, PhaseEvent},
+    phases::Phase,
     publication::Publication,
     timers::{Timer, Timers},
     waiters::Waiters,
@@ -47,10 +49,10 @@ use crate::{
     failpoint,
     lifecycle::{
         command::DriverCommand, context::Context, fatal_prompt::PromptHistory,
-        tracked_model::TrackedModel, worker_monitor::WorkerMonitor, worker_task::WorkerReport,
+        tracked_model::TrackedModel,
     },
     model::{
-        Failure, LoadId, Reason, Spec, Stage, Status,
+        Failure, Reason, Spec, Stage, Status,
         state::{Event, State},
     },
     status::Publisher,
@@ -205,60 +207,6 @@ impl ModelDriver {
             LOADING_INTERVAL
         } else {
             SERVING_INTERVAL.min(self.context.limits.hang_timeout / 4)
-        }
-    }
-
-    fn handle_event(&mut self, event: PhaseEvent) {
-        match event {
-            PhaseEvent::Placed(placement) => self.placement_granted(placement),
-            PhaseEvent::Download(event) => self.handle_download_event(event),
-            PhaseEvent::Report(report) => self.handle_report(report),
-            PhaseEvent::Memory(decision) => self.memory_decided(decision),
-            PhaseEvent::Files(seen) => self.files_seen(seen),
-            PhaseEvent::Drained => self.apply(Event::Drained),
-            PhaseEvent::Released(released) => self.device_released(released),
-        }
-    }
-
-    fn handle_report(&mut self, report: WorkerReport) {
-        let Some(worker) = self.phase.worker_mut() else {
-            return;
-        };
-        match report {
-            WorkerReport::Files(files) => self.files_found(files),
-            WorkerReport::Spawned { pid, heartbeat } => {
-                let device = worker.gpu.as_ref().map(|on| {
-                    let system = self.context.devices.system().clone();
-                    (system, on.gpu.uuid.clone())
-                });
-                worker.monitor = Some(WorkerMonitor::new(pid, heartbeat, device));
-                self.publication.edit().worker_pid = Some(pid);
-                self.publish_progress();
-            }
-            WorkerReport::Inspected { inspection, client } => {
-                worker.client = Some(*client);
-                worker.engine_concurrency = inspection.max_concurrency;
-                self.record_metadata(inspection.metadata.clone());
-                self.request_memory(inspection);
-            }
-            WorkerReport::EngineBuilt(metadata) => {
-                self.record_metadata(*metadata);
-                self.apply(Event::EngineBuilt);
-            }
-            WorkerReport::Warmed => {
-                let now = worker.monitor.as_mut().map(WorkerMonitor::memory_now);
-                self.settle_memory(now);
-                self.apply(Event::Warmed);
-            }
-            WorkerReport::Fault(failure) => self.fail(failure),
-            WorkerReport::Exited(failure) => {
-                worker.task = None;
-                self.record_prompts(&failure);
-                self.apply(Event::Exited {
-                    failure,
-                    restart: LoadId::fresh(),
-                });
-            }
         }
     }
 

@@ -87,7 +87,7 @@ impl PromptHistory {
     pub(super) fn move_to(&mut self, device: &str) -> bool {
         let is_new = self.0.device != device;
         if is_new {
-            self.forget();
+            self.reset();
             device.clone_into(&mut self.0.device);
         }
         is_new
@@ -97,13 +97,13 @@ impl PromptHistory {
     pub(super) fn read_from(&mut self, files: String) -> bool {
         let are_others = self.0.files != files && !self.0.files.is_empty();
         if are_others {
-            self.forget();
+            self.reset();
         }
         self.0.files = files;
         are_others
     }
 
-    fn forget(&mut self) {
+    fn reset(&mut self) {
         self.forgive();
         self.0.longest_read = 0;
     }

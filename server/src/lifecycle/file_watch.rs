@@ -1,6 +1,6 @@
 //! Whether the files of a loaded model are still those that it was loaded from.
 //!
-//! They are told by their names, sizes, times and inodes; nothing is opened. A file system that hangs holds up
+//! They are recognised by their names, sizes, times and inodes; nothing is opened. A file system that hangs holds up
 //! a thread and nobody else: a driver has one look at a time, and everybody waits for a bounded time.
 
 use std::{
@@ -44,7 +44,7 @@ pub(super) type FilesChange = Option<String>;
 /// Files by their paths.
 type Marks = BTreeMap<PathBuf, Mark>;
 
-/// What tells a file from what it was.
+/// What distinguishes a file from what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     bytes: u64,
@@ -112,14 +112,14 @@ impl LoadedFiles {
         format!("{:x}", digest.finalize())
     }
 
-    /// Looks whether they have changed; `None` where that cannot be told within `limit`.
+    /// Looks whether they have changed; `None` where that is not known within `limit`.
     async fn compare(&self, limit: Duration) -> Option<FilesChange> {
         let limit = TimeLimit::new(limit);
         let now = look(&self.file_systems, Look::Compare, &self.places, limit).await;
         now.ok()?.map(|now| difference(&self.marks, &now))
     }
 
-    /// Whether they have changed, as far as that can be told within a short time.
+    /// Whether they have changed, as far as that is known within a short time.
     pub(super) async fn change(&self) -> FilesChange {
         self.compare(FILE_SYSTEM_TIMEOUT).await?
     }
@@ -136,7 +136,7 @@ impl FileWatch {
         }
     }
 
-    /// What the look that is under way has seen; `None`: nothing can be told. Safe to cancel; waits for ever
+    /// What the look that is under way has seen; `None`: nothing is known. Safe to cancel; waits for ever
     /// when there is none.
     pub(super) async fn seen(&mut self) -> Option<FilesChange> {
         match self.comparisons.join_next().await {

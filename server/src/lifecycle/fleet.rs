@@ -138,7 +138,7 @@ impl Fleet {
         self.context.find(name).await
     }
 
-    /// What to tell of `id`, which nothing is registered under.
+    /// What to say of `id`, which nothing is registered under.
     pub async fn unknown(&self, id: &ModelId) -> UnknownModel {
         self.context.unknown(id).await
     }
@@ -174,12 +174,12 @@ impl Fleet {
         self.context.holders.of(id)
     }
 
-    /// Version of the engine, as the last worker told it.
+    /// Version of the engine, as the last worker reported it.
     pub fn engine_version(&self) -> Option<Arc<String>> {
         self.context.engine.version()
     }
 
-    /// What the engine's kernels for CPUs are built for, as the last worker for a CPU told it.
+    /// What the engine's kernels for CPUs are built for, as the last worker for a CPU reported it.
     pub fn engine_kernels(&self) -> Option<Arc<String>> {
         self.context.engine.kernels()
     }

@@ -27,7 +27,7 @@ impl Gpu {
         }
     }
 
-    /// Its name among the devices: what a spec that wants it says, and what a model's metadata tell.
+    /// Its name among the devices: what a spec that wants it says, and what a model's metadata has.
     pub(super) fn device_name(&self) -> String {
         format!("cuda:{}", self.uuid)
     }

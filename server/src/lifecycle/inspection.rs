@@ -123,7 +123,7 @@ impl TimeLimit {
     }
 }
 
-/// Brings the files of `spec` if they come from the hub, and tells where they are then.
+/// Brings the files of `spec` if they come from the hub, and says where they are then.
 async fn download(
     context: &Context,
     spec: &Spec,

@@ -1,6 +1,6 @@
 //! Who holds how much memory, and whether another model fits. Without clock or I/O.
 //!
-//! Invariant: what is admitted together never claims more than there is, as far as needs were told right:
+//! Invariant: what is admitted together never claims more than there is, as far as needs were right:
 //! a model that loads claims its reservation, or what it was seen to hold where that is more; a model that
 //! has settled claims what it was seen to hold.
 

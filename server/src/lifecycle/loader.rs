@@ -1,6 +1,6 @@
 //! Loads and unloads, as they are asked for.
 //!
-//! What was asked for is committed to the catalog before a driver hears of it, and before anybody is told
+//! What was asked for is committed to the catalog before a driver hears of it, and before anybody is answered
 //! that it was heard. Both happen under one lock, so that what is on disk is what the driver heard last.
 
 mod check;

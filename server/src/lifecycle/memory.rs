@@ -188,7 +188,7 @@ impl MemoryAdmission {
     }
 
     /// Whether a model of this `need` could be let in now without evicting anything, as far as the last
-    /// reading of its device tells.
+    /// reading of its device says.
     pub(super) fn fits(&self, need: &Need) -> bool {
         let host = with_headroom(need.host) <= self.ledgers().host.free(self.capacity());
         let reading = self.0.system.devices();
@@ -281,7 +281,7 @@ impl Reservation {
         ledgers.measure(&self.id, self.device.as_ref(), held);
     }
 
-    /// The model was seen to hold this, and that is what it claims from now on. Where nobody tells what it
+    /// The model was seen to hold this, and that is what it claims from now on. Where nobody says what it
     /// has of its device, that is what it was promised.
     pub(super) fn settle(&self, held: Bytes) {
         let device = self.device.as_ref();

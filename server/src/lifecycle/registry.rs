@@ -98,7 +98,7 @@ impl Registry {
         self.loader.check_sources(&new.spec).await?;
         let entry = self.context.catalog.create(new, request).await?;
         self.context.announce(None, &entry).await;
-        // No transition tells of it, as it does of a model that is registered by its load.
+        // No transition shows it, as one does for a model that is registered by its load.
         self.context
             .event_log
             .spec_changed(&entry.id, entry.version);

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 /// The key to a session: whoever knows it may close the session and unload what it holds.
 ///
-/// Only whoever opened the session is told it. It is neither displayed nor logged; [`SessionName`] is.
+/// Only whoever opened the session knows it. It is neither displayed nor logged; [`SessionName`] is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(Arc<str>);
 
@@ -14,7 +14,7 @@ pub struct SessionId(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionName(Arc<str>);
 
-/// Hexadecimal digits that tell sessions of the same display name apart.
+/// Hexadecimal digits that distinguish sessions of the same display name.
 const NAME_DIGITS: usize = 12;
 
 impl SessionId {

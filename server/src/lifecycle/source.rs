@@ -127,7 +127,7 @@ impl ModelRoots {
         &self.file_systems
     }
 
-    /// Checks all paths of `spec`, within `limit`. A path that is not allowed is told before one that is not there.
+    /// Checks all paths of `spec`, within `limit`. A path that is not allowed is reported before one that is not there.
     ///
     /// # Errors
     ///
@@ -219,7 +219,7 @@ impl ModelRoots {
                 None => Ok(resolved),
             },
             Ok(_) => Err(self.not_allowed(path)),
-            // Whether something exists is told only of what lies below a root.
+            // Whether something exists is said only of what lies below a root.
             Err(_) if !self.contain_parent(path) => Err(self.not_allowed(path)),
             Err(source) => Err(SourceError::Unreadable {
                 path: path.display().to_string(),

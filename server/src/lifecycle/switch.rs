@@ -251,9 +251,9 @@ impl Plan {
         self.strategy.unwrap_or_else(|| {
             // Without knowing what it needs, the one that can always be rolled back is tried.
             let fits = context.fits(to);
-            let makes_room = self.from.as_ref();
-            let makes_room = makes_room.is_some_and(|old| *old != to.id && active(old));
-            if active(&to.id) || fits || !makes_room {
+            let frees_memory = self.from.as_ref();
+            let frees_memory = frees_memory.is_some_and(|old| *old != to.id && active(old));
+            if active(&to.id) || fits || !frees_memory {
                 SwitchStrategy::LoadFirst
             } else {
                 SwitchStrategy::UnloadFirst

@@ -138,7 +138,7 @@ impl Usage {
     }
 
     /// Adds what was done since the last sample to the history, which is given back too. Nothing is added
-    /// when nothing was done and the model has no worker, whose `memory` is told then.
+    /// when nothing was done and the model has no worker, whose `memory` is given then.
     pub fn sample(&self, memory: Option<ModelMemory>) -> Option<HistorySample> {
         self.sample_at(Instant::now(), SystemTime::now(), memory)
     }

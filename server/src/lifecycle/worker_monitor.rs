@@ -1,6 +1,6 @@
 //! What is seen of a worker from outside: its progress, its memory, and whether it still moves.
 //!
-//! Three things have to move: the worker as a whole, which tells of itself all the time; its engine, while that has
+//! Three things have to move: the worker as a whole, which reports all the time; its engine, while that has
 //! requests; and whoever makes requests ready for it. A caller that goes is no step of the engine: it counts what the
 //! worker says to have, and not who waits for it.
 
@@ -57,7 +57,7 @@ pub(super) struct WorkerHeartbeat(Arc<Mutex<LatestStats>>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct LatestStats {
-    /// How often the worker told.
+    /// How often the worker reported.
     reports: u64,
     engine: EngineStats,
 }
@@ -76,7 +76,7 @@ enum Task {
 /// How old a reading of a device may be that a worker is on.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// How old a reading may be that tells whether a device works: an older one is of a driver that does not answer.
+/// How old a reading may be that says whether a device works: an older one is of a driver that does not answer.
 const STALE: Duration = Duration::from_secs(4);
 
 impl WorkerMonitor {
@@ -193,7 +193,7 @@ impl WorkerMonitor {
     }
 
     /// What the worker has of its device, in bytes: what it says, else what the driver said last. Zero when
-    /// nobody tells.
+    /// nobody says.
     fn device_bytes(&self) -> u64 {
         let Some((system, uuid)) = &self.device else {
             return 0;
@@ -211,7 +211,7 @@ impl WorkerMonitor {
         }
     }
 
-    /// The blocks of the engine's KV cache, as the worker told last, if it keeps its cache in blocks.
+    /// The blocks of the engine's KV cache, as the worker reported last, if it keeps its cache in blocks.
     pub(super) fn kv_blocks(&self) -> Option<KvBlocks> {
         let blocks = self.heartbeat.engine().kv_blocks;
         (blocks.total > 0).then_some(blocks)
@@ -247,7 +247,7 @@ impl WorkerMonitor {
         Some((bytes, began.elapsed()))
     }
 
-    /// What the worker told last of its engine.
+    /// What the worker reported last of its engine.
     pub(super) fn engine(&self) -> EngineStats {
         self.heartbeat.engine()
     }

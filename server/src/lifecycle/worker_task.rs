@@ -76,7 +76,7 @@ struct WorkerSignals {
 #[derive(Default)]
 struct WorkerResources {
     process: OnceCell<WorkerProcess>,
-    /// Of prepared weights, once the worker has told what it makes use of.
+    /// Of prepared weights, once the worker has said what it makes use of.
     lease: OnceCell<PreparedLease>,
 }
 
@@ -261,7 +261,7 @@ struct Conversation<'a> {
     reports: &'a mpsc::Sender<WorkerReport>,
     heartbeat: WorkerHeartbeat,
     pid: u32,
-    /// Of prepared weights, once the worker has told what it makes use of.
+    /// Of prepared weights, once the worker has said what it makes use of.
     lease: &'a OnceCell<PreparedLease>,
 }
 
@@ -269,7 +269,7 @@ struct Conversation<'a> {
 enum Disconnected {
     /// The worker said why, or kept silent for too long.
     Failed(Failure),
-    /// The connection went; the end of the process tells more.
+    /// The connection went; the end of the process says more.
     ConnectionLost,
 }
 
@@ -293,7 +293,7 @@ impl Conversation<'_> {
             && let Some(key) = &inspection.prepared_key
             && let Some(lease) = cache.lease(&self.config.model, self.pid, key)
         {
-            // The worker tells once.
+            // The worker says so once.
             let _ = self.lease.set(lease);
         }
         let mut client = WorkerClient::connect(self.config.socket.clone())

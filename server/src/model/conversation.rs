@@ -12,7 +12,7 @@ pub struct ConversationSupport {
     pub tools: Support,
     /// Images in messages.
     pub images: Support,
-    /// Thinking, told apart from the answer.
+    /// Thinking, separated from the answer.
     pub thinking: Support,
 }
 

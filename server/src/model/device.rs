@@ -66,7 +66,7 @@ impl fmt::Display for RequestedDevice {
     }
 }
 
-/// The number that `name` writes in the one way in which ordinals are told.
+/// The number that `name` writes in the one way in which ordinals are written.
 fn ordinal(name: &str) -> Option<u32> {
     let number: u32 = name.parse().ok()?;
     (number.to_string() == name).then_some(number)

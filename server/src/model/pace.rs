@@ -29,7 +29,7 @@ impl Pace {
         }
     }
 
-    /// Whether it tells more than `other`, or something else.
+    /// Whether it says more than `other`, or something else.
     pub fn differs_from(self, other: Self) -> bool {
         let differ = |one: Option<f64>, other: Option<f64>| match (one, other) {
             (Some(one), Some(other)) => (one - other).abs() > other.abs() * SIGNIFICANT_CHANGE,

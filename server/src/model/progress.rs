@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::state::LoadPhase;
+
 /// How far a load is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
@@ -13,19 +15,8 @@ pub struct Progress {
     pub bytes_total: u64,
     /// Share of the load that is done, from 0 to 1; 1 only when READY.
     pub fraction: f64,
-    /// Time left until READY, where it can be told.
+    /// Time left until READY, where it is known.
     pub eta: Option<Duration>,
-}
-
-/// Steps of a load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the variants are those of hangar.v1.LoadPhase")]
-pub enum LoadPhase {
-    Pending,
-    Downloading,
-    Starting,
-    Loading,
-    Warming,
 }
 
 /// Turns observed bytes into progress that never goes back within a load.
@@ -131,11 +122,10 @@ impl ProgressMeter {
         } else {
             0.0
         };
-        match self.current.phase {
-            LoadPhase::Downloading => (0.0, downloaded),
-            LoadPhase::Pending | LoadPhase::Starting | LoadPhase::Loading | LoadPhase::Warming => {
-                (downloaded, LOADING_SHARE)
-            }
+        if self.current.phase == LoadPhase::Downloading {
+            (0.0, downloaded)
+        } else {
+            (downloaded, LOADING_SHARE)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a model is made from and how it is to be run.
 
-mod engine_inputs;
+mod generation_defaults;
+mod source;
 
 use std::{
     collections::BTreeMap,
@@ -10,11 +11,12 @@ use std::{
     time::Duration,
 };
 
-pub use engine_inputs::EngineInputs;
+pub use generation_defaults::{GenerationDefaults, Sampling};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
+pub use source::{HubSource, Source};
 use strum::IntoStaticStr;
 
-use super::{Adapter, HubRepository, KvCache, Quantization, RequestedDevice, RestartPolicy};
+use super::{Adapter, KvCache, Quantization, RequestedDevice, RestartPolicy};
 
 /// What a model is made from and how it is to be run, checked and complete.
 ///
@@ -120,30 +122,22 @@ pub struct Spec {
     pub kv_cache: Option<KvCache>,
 }
 
-/// Where a model's files are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// A directory or a GGUF file.
-    Path(PathBuf),
-    /// A repository of the Hugging Face hub.
-    HuggingFace(HubSource),
-    /// The model that is built into the worker.
-    Demo,
-}
-
-/// A repository of the Hugging Face hub.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HubSource {
-    /// Which one.
-    pub repository: HubRepository,
-    /// Branch, tag or commit.
-    #[serde(default = "main_revision")]
-    pub revision: String,
-    /// Only these files; empty: all that loading needs.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub files: Vec<String>,
+/// What an engine is built from: what makes a worker, its prepared weights and what it was seen to need those of
+/// another engine once it differs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "the fields are those of Spec")]
+pub struct EngineInputs<'a> {
+    pub source: &'a Source,
+    pub kind: Option<ModelKind>,
+    pub format: Option<Format>,
+    pub device: Option<&'a RequestedDevice>,
+    pub dtype: Option<DataType>,
+    pub quantization: Option<&'a Quantization>,
+    pub adapters: &'a [Adapter],
+    pub context_length: Option<u32>,
+    pub chat_template: &'a str,
+    pub tokenizer: Option<&'a Path>,
+    pub kv_cache: Option<KvCache>,
 }
 
 /// What the operator knows about the memory that a model needs, in bytes; zero where nothing.
@@ -197,32 +191,6 @@ pub enum DataType {
     Bf16,
 }
 
-/// What a request gets where it does not say otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GenerationDefaults {
-    /// Sampling parameters.
-    pub sampling: Sampling,
-    /// Longest answer in tokens.
-    pub max_tokens: Option<u32>,
-    /// Texts that end the answer.
-    pub stop: Vec<String>,
-}
-
-/// How the next token is chosen; each in the range that `hangar.v1.Sampling` gives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[allow(missing_docs, reason = "the fields are those of hangar.v1.Sampling")]
-pub struct Sampling {
-    pub temperature: Option<f32>,
-    pub top_p: Option<f32>,
-    pub top_k: Option<u32>,
-    pub min_p: Option<f32>,
-    pub frequency_penalty: Option<f32>,
-    pub presence_penalty: Option<f32>,
-    pub repetition_penalty: Option<f32>,
-}
-
 /// Strong validator of a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Etag(pub String);
@@ -262,6 +230,89 @@ impl Spec {
         }
     }
 
+    /// Whether an engine that was built from `self` serves `other` too: they differ at most in what holds
+    /// from the next request on.
+    pub fn builds_the_same_as(&self, other: &Self) -> bool {
+        self.engine_inputs() == other.engine_inputs()
+    }
+
+    /// What the engine is built from. A field that is new has to be put on one side or the other.
+    pub fn engine_inputs(&self) -> EngineInputs<'_> {
+        let Self {
+            source,
+            kind,
+            format,
+            device,
+            dtype,
+            quantization,
+            adapters,
+            context_length,
+            chat_template,
+            tokenizer,
+            kv_cache,
+            display_name: _,
+            description: _,
+            provider: _,
+            languages: _,
+            capabilities: _,
+            labels: _,
+            max_concurrency: _,
+            max_queue: _,
+            generation_defaults: _,
+            memory_hint: _,
+            idle_timeout: _,
+            pinned: _,
+            required: _,
+            preload: _,
+            priority: _,
+            load_on_demand: _,
+            restart_policy: _,
+        } = self;
+        EngineInputs {
+            source,
+            kind: *kind,
+            format: *format,
+            device: device.as_ref(),
+            dtype: *dtype,
+            quantization: quantization.as_ref(),
+            adapters,
+            context_length: *context_length,
+            chat_template,
+            tokenizer: tokenizer.as_deref(),
+            kv_cache: *kv_cache,
+        }
+    }
+
+    /// This spec without what no engine is built from.
+    pub fn for_engine(&self) -> Self {
+        let EngineInputs {
+            source,
+            kind,
+            format,
+            device,
+            dtype,
+            quantization,
+            adapters,
+            context_length,
+            chat_template,
+            tokenizer,
+            kv_cache,
+        } = self.engine_inputs();
+        Self {
+            kind,
+            format,
+            device: device.cloned(),
+            dtype,
+            quantization: quantization.cloned(),
+            adapters: adapters.to_vec(),
+            context_length,
+            chat_template: chat_template.to_owned(),
+            tokenizer: tokenizer.map(Path::to_path_buf),
+            kv_cache,
+            ..Self::of(source.clone())
+        }
+    }
+
     /// Where the model is to be.
     pub fn requested_device(&self) -> RequestedDevice {
         self.device.clone().unwrap_or_default()
@@ -286,16 +337,6 @@ impl ModelKind {
     }
 }
 
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Path(path) => path.display().fmt(f),
-            Self::HuggingFace(hub) => write!(f, "{} at {}", hub.repository, hub.revision),
-            Self::Demo => f.write_str("built-in demo model"),
-        }
-    }
-}
-
 /// What a text says; an empty one says nothing.
 fn unless_empty<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
@@ -306,25 +347,5 @@ where
     match text.as_str() {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(D::Error::custom),
-    }
-}
-
-fn main_revision() -> String {
-    "main".to_owned()
-}
-
-impl Sampling {
-    /// These parameters, with those of `fallback` where they say nothing.
-    #[must_use]
-    pub fn or(self, fallback: Self) -> Self {
-        Self {
-            temperature: self.temperature.or(fallback.temperature),
-            top_p: self.top_p.or(fallback.top_p),
-            top_k: self.top_k.or(fallback.top_k),
-            min_p: self.min_p.or(fallback.min_p),
-            frequency_penalty: self.frequency_penalty.or(fallback.frequency_penalty),
-            presence_penalty: self.presence_penalty.or(fallback.presence_penalty),
-            repetition_penalty: self.repetition_penalty.or(fallback.repetition_penalty),
-        }
     }
 }

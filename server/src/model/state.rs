@@ -19,10 +19,19 @@
 
 mod transition;
 
-use super::{Failure, LoadId, LoadOutcome, Reason, RestartPolicy, Stage};
+use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
+pub use transition::{Action, Cause, Event};
+
+use super::{Failure, LoadId, Reason, RestartPolicy};
 
 /// Where a model stands, with what belongs to it there.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, EnumDiscriminants)]
+#[strum_discriminants(
+    name(Stage),
+    doc = "States of a model's life without their data, as users see them.",
+    derive(Hash, IntoStaticStr, VariantArray),
+    strum(serialize_all = "snake_case")
+)]
 pub enum State {
     /// No worker lives, and none is wanted.
     Unloaded,
@@ -49,7 +58,7 @@ pub enum State {
     Unloading {
         /// What has become of the worker.
         worker: Remains,
-        /// Why the worker went before it was told to, when it did.
+        /// Why the worker went before it was asked to, when it did.
         fault: Option<Failure>,
         /// What comes once it is gone.
         then: Afterwards,
@@ -92,10 +101,37 @@ pub struct HostedLoad {
     pub terminating: Option<Failure>,
 }
 
+/// Steps of a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+#[allow(missing_docs, reason = "the variants are those of hangar.v1.LoadPhase")]
+pub enum LoadPhase {
+    Pending,
+    Downloading,
+    Starting,
+    Loading,
+    Warming,
+}
+
+/// What goes on in a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageKind {
+    /// Nothing, until somebody asks for something.
+    Rest,
+    /// A load.
+    Load(LoadPhase),
+    /// A wait between two attempts of a load.
+    Retry,
+    /// The worker answers requests, newcomers or at least those that are left.
+    Serve,
+    /// The worker is stopped.
+    Stop,
+}
+
 /// What has become of the worker in UNLOADING.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remains {
-    /// It was told to stop.
+    /// It was asked to stop.
     Stopping,
     /// It was killed and did not go.
     Unreaped,
@@ -119,125 +155,10 @@ pub enum Afterwards {
     },
 }
 
-/// What happens to a model.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// Somebody wants it loaded.
-    Load(Load),
-    /// Somebody wants it loaded anew, whatever it is doing.
-    Reload(Load),
-    /// It is to be unloaded.
-    Unload(Cause),
-    /// A load slot is free.
-    SlotGranted,
-    /// The files are here.
-    Downloaded,
-    /// The worker has inspected the files, and what they need is reserved.
-    Inspected,
-    /// The worker has built the engine.
-    EngineBuilt,
-    /// The worker has generated a token.
-    Warmed,
-    /// The worker, or the download, is in no state to go on.
-    Fault(Failure),
-    /// The time of the load is over.
-    LoadExpired(Failure),
-    /// No worker process lives any more, or none could be started.
-    Exited {
-        /// Why, where nothing better is known.
-        failure: Failure,
-        /// Id of the load that a restart would be.
-        restart: LoadId,
-    },
-    /// No request runs or waits any more.
-    Drained,
-    /// The time for draining is over.
-    DrainExpired,
-    /// The worker was killed and did not go.
-    Unreaped,
-    /// The memory of the reaped worker was checked.
-    Verified {
-        /// Id of the load that a restart would be.
-        restart: LoadId,
-    },
-    /// The wait before the next attempt is over.
-    RetryDue,
-    /// The model has been READY for its stable period.
-    Stable,
-}
-
-/// Why a model is unloaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Somebody asked for it, or the server is shutting down.
-    Asked,
-    /// Room is needed.
-    Evicted,
-    /// Nobody used it for its idle time-out.
-    Idle,
-}
-
-/// What the driver has to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Queue for a load slot.
-    RequestSlot,
-    /// Give the load slot back, or leave its queue.
-    ReleaseSlot,
-    /// Download the files.
-    Download,
-    /// Stop downloading.
-    StopDownload,
-    /// Start a worker.
-    Spawn,
-    /// Tell the worker to build the engine.
-    BuildEngine,
-    /// Admit requests.
-    Admit,
-    /// Admit no more requests and report when none is left.
-    Drain,
-    /// Admit no more requests and end those that are left with this failure.
-    CutOff(Failure),
-    /// Ask the worker to exit, and kill it if it does not.
-    Stop,
-    /// Kill the worker.
-    Kill,
-    /// Check that the memory of the reaped worker came back.
-    Verify,
-    /// Report [`Event::RetryDue`] after the back-off that belongs to this attempt.
-    ScheduleRetry(u32),
-    /// The load has ended so.
-    Finish(LoadId, LoadOutcome),
-    /// Load this now.
-    Resume(Load),
-}
-
-/// An event that means nothing in the state that it met. The state is unchanged.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{event:?} means nothing to a model that is {stage:?}")]
-pub struct Rejected {
-    /// The stage that the event met.
-    pub stage: Stage,
-    /// The event.
-    pub event: Event,
-}
-
 impl State {
     /// The state without its data.
     pub fn stage(&self) -> Stage {
-        match self {
-            Self::Unloaded => Stage::Unloaded,
-            Self::Pending(_) => Stage::Pending,
-            Self::Downloading(_) => Stage::Downloading,
-            Self::Starting(_) => Stage::Starting,
-            Self::Loading(_) => Stage::Loading,
-            Self::Warming(_) => Stage::Warming,
-            Self::Ready(_) => Stage::Ready,
-            Self::Draining { .. } => Stage::Draining,
-            Self::Unloading { .. } => Stage::Unloading,
-            Self::Backoff { .. } => Stage::Backoff,
-            Self::Failed { .. } => Stage::Failed,
-        }
+        self.into()
     }
 
     /// The state of a model that watchers know as `stage` and whose worker is being killed.
@@ -349,6 +270,65 @@ impl State {
     }
 }
 
+impl Stage {
+    /// What goes on in it, and whether it may have a worker. What is so for a stage is said here, once, and asked by the
+    /// methods below.
+    fn about(self) -> (StageKind, bool) {
+        match self {
+            Self::Unloaded => (StageKind::Rest, false),
+            Self::Pending => (StageKind::Load(LoadPhase::Pending), false),
+            Self::Downloading => (StageKind::Load(LoadPhase::Downloading), false),
+            Self::Starting => (StageKind::Load(LoadPhase::Starting), true),
+            Self::Loading => (StageKind::Load(LoadPhase::Loading), true),
+            Self::Warming => (StageKind::Load(LoadPhase::Warming), true),
+            Self::Ready | Self::Draining => (StageKind::Serve, true),
+            Self::Unloading => (StageKind::Stop, true),
+            Self::Backoff => (StageKind::Retry, false),
+            Self::Failed => (StageKind::Rest, false),
+        }
+    }
+
+    /// Lower-case name, for logs and metrics; in capitals, that of `hangar.v1.ModelState`.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// What goes on in it.
+    pub fn kind(self) -> StageKind {
+        self.about().0
+    }
+
+    /// Whether there may be a worker.
+    pub fn has_worker(self) -> bool {
+        self.about().1
+    }
+
+    /// The phase of the load that makes progress.
+    pub fn load_phase(self) -> Option<LoadPhase> {
+        match self.kind() {
+            StageKind::Load(phase) => Some(phase),
+            StageKind::Rest | StageKind::Retry | StageKind::Serve | StageKind::Stop => None,
+        }
+    }
+
+    /// Whether a load is under way, waits between attempts included.
+    pub fn is_loading(self) -> bool {
+        matches!(self.kind(), StageKind::Load(_) | StageKind::Retry)
+    }
+
+    /// Whether the model has a worker or is about to get one.
+    pub fn is_active(self) -> bool {
+        self.kind() != StageKind::Rest
+    }
+}
+
+impl LoadPhase {
+    /// Lower-case name; in capitals, that of `hangar.v1.LoadPhase`.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
 impl Afterwards {
     /// The load that comes afterwards, if one was asked for.
     fn next(&self) -> Option<&Load> {
@@ -399,6 +379,22 @@ fn unreaped() -> Failure {
         Reason::Unreaped,
         "the worker was killed but the system keeps its process, most likely in a device or disk call; its \
          memory stays reserved until it goes",
+    )
+}
+
+/// The failure of requests that an unload ends.
+fn unloaded() -> Failure {
+    Failure::new(
+        Reason::ModelUnloaded,
+        "the model was unloaded before the request ended; load it and ask again",
+    )
+}
+
+/// The failure of requests that a reload ends.
+fn reloaded() -> Failure {
+    Failure::new(
+        Reason::ModelUnloaded,
+        "the model is loaded anew, and the request did not end in the time that it had; ask again",
     )
 }
 

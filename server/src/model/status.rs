@@ -3,11 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use strum::{IntoStaticStr, VariantArray};
 
 use super::{
     ConversationSupport, DataType, Failure, Format, Generation, LoadId, ModelId, ModelKind,
-    Progress,
+    Progress, state::Stage,
 };
 
 /// Where a model stands.
@@ -68,27 +67,6 @@ pub enum SuspendCause {
     Idle,
 }
 
-/// States of a model's life without their data, as users see them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "snake_case")]
-#[allow(
-    missing_docs,
-    reason = "the variants are those of hangar.v1.ModelState"
-)]
-pub enum Stage {
-    Unloaded,
-    Pending,
-    Downloading,
-    Starting,
-    Loading,
-    Warming,
-    Ready,
-    Draining,
-    Unloading,
-    Backoff,
-    Failed,
-}
-
 /// What a worker holds, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelMemory {
@@ -140,67 +118,6 @@ pub struct ModelMetadata {
     pub conversation: Option<ConversationSupport>,
     pub load_duration: Option<Duration>,
     pub loaded: Option<SystemTime>,
-}
-
-/// How a load ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LoadRecord {
-    /// The load.
-    pub load_id: LoadId,
-    /// How it ended.
-    pub outcome: LoadOutcome,
-    /// When it began.
-    pub started: SystemTime,
-    /// When it ended.
-    pub ended: SystemTime,
-    /// Attempts that it took.
-    pub attempts: u32,
-}
-
-/// How a load ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LoadOutcome {
-    /// The model became READY.
-    Succeeded,
-    /// The model became FAILED.
-    Failed(Failure),
-    /// An unload ended it.
-    Cancelled,
-}
-
-impl Stage {
-    /// Lower-case name, for logs and metrics.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// Whether a load is under way, waits between attempts included.
-    pub fn is_loading(self) -> bool {
-        match self {
-            Self::Pending
-            | Self::Downloading
-            | Self::Starting
-            | Self::Loading
-            | Self::Warming
-            | Self::Backoff => true,
-            Self::Unloaded | Self::Ready | Self::Draining | Self::Unloading | Self::Failed => false,
-        }
-    }
-
-    /// Whether the model has a worker or is about to get one.
-    pub fn is_active(self) -> bool {
-        match self {
-            Self::Unloaded | Self::Failed => false,
-            Self::Ready | Self::Draining | Self::Unloading => true,
-            Self::Pending
-            | Self::Downloading
-            | Self::Starting
-            | Self::Loading
-            | Self::Warming
-            | Self::Backoff => true,
-        }
-    }
 }
 
 impl Status {

@@ -17,7 +17,7 @@ struct Server {
 }
 
 impl Server {
-    /// Serves `/` with "here", and `/slow` with nothing: it tells `started` and waits for ever.
+    /// Serves `/` with "here", and `/slow` with nothing: it notifies `started` and waits for ever.
     async fn start(options: ServeOptions) -> (Self, mpsc::Receiver<()>) {
         let (started, slow) = mpsc::channel(8);
         let router = axum::Router::new()

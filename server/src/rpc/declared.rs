@@ -1,12 +1,13 @@
 //! Models of the configuration file, checked by the rules of the API.
 
 use super::{
-    convert,
+    error::ApiError,
     validate::{self, Violations},
 };
 use crate::{
     catalog::{ModelOrigin, NewEntry},
     config::{ConfigError, DeclaredModel},
+    wire,
 };
 
 /// The entries that `models` become.
@@ -24,12 +25,13 @@ fn entry(model: &DeclaredModel) -> Result<NewEntry, ConfigError> {
         message: format!("{}: {what}", model.id),
     };
     let mut violations = Violations::default();
-    let message = convert::spec(&model.spec);
+    let message = wire::spec(&model.spec);
     // The keys of the file have no prefix.
-    let spec = validate::spec(&message, "", &mut violations);
+    let spec = wire::spec_of(&message, "", &mut violations);
     let aliases = violations.aliases("aliases", &model.aliases, Some(&model.id));
     let refused = violations
         .finish()
+        .map_err(ApiError::from)
         .and_then(|()| validate::refuse_later_fields(&message));
     refused.map_err(|error| {
         let status = tonic::Status::from(error);

@@ -20,16 +20,17 @@ use crate::lifecycle::{Admitted, Fleet, ModelRequest, Operation, within};
 const MAX_INPUTS: usize = 1024;
 const MAX_TEXT: usize = 8 << 20;
 
-/// Wrong texts of which an error tells: more would not fit into the end of a call.
+/// Wrong texts that an error names: more would not fit into the end of a call.
 const MAX_NAMED: usize = 16;
 
 /// A checked request.
 #[derive(Debug)]
 pub(super) struct Embed {
     /// Whom it is for, and until when.
-    admission: ModelRequest,
-    inputs: Vec<String>,
-    request_id: String,
+    pub(super) admission: ModelRequest,
+    pub(super) inputs: Vec<String>,
+    /// For traces; empty: none.
+    pub(super) request_id: String,
 }
 
 /// Reads `message`, whose caller gives up at `deadline`.
@@ -54,7 +55,15 @@ pub(super) fn parse(message: EmbedRequest, deadline: Option<Deadline>) -> Result
 /// Checks `request`, and gives the time that it is to take.
 fn check(request: &EmbedRequest) -> Result<Option<Duration>, ApiError> {
     let mut violations = Violations::default();
-    let inputs = &request.inputs;
+    check_inputs(&request.inputs, &mut violations);
+    violations.request_id(&request.request_id);
+    let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
+    violations.finish()?;
+    Ok(timeout)
+}
+
+/// Takes note of what is wrong with the texts, which are in the field `inputs`.
+pub(super) fn check_inputs(inputs: &[String], violations: &mut Violations) {
     let count = (1..=MAX_INPUTS).contains(&inputs.len());
     violations.check(count, "inputs", "must have from 1 to 1024 entries");
     let text: usize = inputs.iter().map(String::len).sum();
@@ -66,10 +75,6 @@ fn check(request: &EmbedRequest) -> Result<Option<Duration>, ApiError> {
     for (n, _) in empty.take(MAX_NAMED) {
         violations.add(format!("inputs[{n}]"), "must not be empty");
     }
-    violations.request_id(&request.request_id);
-    let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
-    violations.finish()?;
-    Ok(timeout)
 }
 
 /// A span for `request`, below the current one, by the semantic conventions for GenAI. The texts are never in

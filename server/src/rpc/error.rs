@@ -1,4 +1,4 @@
-//! What callers are told when something goes wrong.
+//! The error that callers get when something goes wrong.
 
 mod bare;
 mod catalog;
@@ -18,6 +18,7 @@ use tonic::Status;
 use crate::{
     lifecycle::{Holder, UnknownModel, UnknownSession},
     model::{Failure, Reason},
+    wire::InvalidFields,
 };
 
 /// What can go wrong with a call. One match turns it into a status.
@@ -161,6 +162,12 @@ impl From<ApiError> for Status {
             ApiError::DeadlineExceeded => status::deadline_exceeded(),
             ApiError::Internal(cause) => internal(&cause, [], None),
         }
+    }
+}
+
+impl From<InvalidFields> for ApiError {
+    fn from(error: InvalidFields) -> Self {
+        Self::Invalid(error.0)
     }
 }
 

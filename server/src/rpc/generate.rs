@@ -8,6 +8,7 @@
 //! not keep up, or who wants them decoded.
 
 mod check;
+mod completion;
 mod outbox;
 mod parts;
 mod peek;
@@ -22,7 +23,8 @@ use std::{
 };
 
 use bytes::Bytes;
-pub(super) use check::{Generate, check_detokenize, check_tokenize, parse};
+pub(super) use check::{Generate, MAX_TEXT, check_detokenize, check_tokenize, parse};
+pub(super) use completion::Completion;
 use futures::Stream;
 use hangar_client::v1::{GenerateDone, GenerateResponse};
 use outbox::{Inbox, Outbox};
@@ -37,11 +39,11 @@ use tracing::{Instrument, Span};
 use super::{
     bounds::bounds,
     broken_call::explain,
-    convert,
     error::{ApiError, reason_of},
 };
 use crate::{
     lifecycle::{Admitted, Fleet, Permit, RequestRecord},
+    wire,
     worker::GenerateCall,
 };
 
@@ -240,7 +242,7 @@ fn worker_call(request: Generate, permit: &Permit) -> GenerateCall {
         mut message,
     } = request;
     let defaults = permit.defaults();
-    message.sampling = Some(convert::sampling(&sampling.or(defaults.sampling)));
+    message.sampling = Some(wire::sampling(&sampling.or(defaults.sampling)));
     if message.stop.is_empty() {
         message.stop.clone_from(&defaults.stop);
     }

@@ -16,20 +16,20 @@ use tonic_health::pb::{
 };
 use tonic_types::{ErrorDetails, StatusExt};
 
-/// Service that tells whether the process itself turns.
+/// Service that says whether the process itself turns.
 pub const LIVENESS: &str = "liveness";
-/// Service that tells whether requests may come. The empty name means the same.
+/// Service that says whether requests may come. The empty name means the same.
 pub const READINESS: &str = "readiness";
-/// Service that tells whether the start is done.
+/// Service that says whether the start is done.
 pub const STARTUP: &str = "startup";
 
-/// Most names of services that a message tells.
+/// Most names of services in a message.
 pub const MAX_NAMES: usize = 16;
 
 /// Largest request in bytes: a service name is a model's id with a prefix.
 const MAX_REQUEST_BYTES: usize = 4096;
 
-/// Tells how services are.
+/// Says how services are.
 pub trait HealthSource: Send + Sync + 'static {
     /// Whether a service is serving; `None` for one that does not exist.
     ///

@@ -1,7 +1,7 @@
 //! The Open Inference Protocol with Triton's repository, configuration and statistics extensions.
 //!
-//! It only translates: requests become those of `hangar.v1` and run by the same code, so that limits,
-//! counters and errors are the same whichever protocol a client speaks.
+//! It only translates: what its requests ask for becomes the same checked requests as those of `hangar.v1` do, which run
+//! by the same code, so that limits, counters and errors are the same whichever protocol a client speaks.
 
 mod api;
 mod conventions;
@@ -32,6 +32,7 @@ use hangar_client::{
 };
 use parallel::Responses;
 use task::ModelTask;
+use text_request::TextRequest;
 use text_response::TextResponse;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -119,19 +120,17 @@ impl GrpcInferenceService for OpenInferenceApi {
         request: Request<ModelInferRequest>,
     ) -> Result<Response<ModelInferResponse>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
-        let ask = match self.ask(request.into_inner()).await? {
+        let TextRequest { generate, form } = match self.ask(request.into_inner(), deadline).await? {
             TaskRequest::Text(ask) => *ask,
-            TaskRequest::Vectors(ask) => {
-                return self.vectors(ask, deadline).await.map(Response::new);
-            }
+            TaskRequest::Vectors(ask) => return self.vectors(ask).await.map(Response::new),
         };
-        if ask.stream {
+        if form.stream {
             let what = "stream must not be true in ModelInfer, which gives one response; use ModelStreamInfer";
             return Err(ApiError::invalid("inputs", what).into());
         }
-        let request = generate::parse(ask.generate, deadline)?;
-        let mut generation = DecodedAnswer::from(generate::generate(&self.fleet, request).await?);
-        let mut answer = TextResponse::new(ask.form);
+        let generation = generate::generate(&self.fleet, generate).await?;
+        let mut generation = DecodedAnswer::from(generation);
+        let mut answer = TextResponse::new(form);
         while let Some(response) = generation.next().await {
             match response?.event {
                 Some(Event::Chunk(chunk)) => answer.add(chunk),

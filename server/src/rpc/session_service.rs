@@ -9,8 +9,11 @@ use hangar_client::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{convert, error::ApiError, validate::Violations};
-use crate::lifecycle::{Fleet, HoldSession, Holder, SessionId};
+use super::{error::ApiError, validate::Violations};
+use crate::{
+    lifecycle::{Fleet, HoldSession, Holder, SessionId},
+    wire,
+};
 
 /// Implements SessionService.
 #[derive(Clone)]
@@ -49,7 +52,7 @@ impl SessionService for SessionApi {
             "display_name",
             "has at most 63 letters, digits and ._-",
         );
-        violations.finish()?;
+        violations.finish().map_err(ApiError::from)?;
         if self.fleet.is_closing() {
             return Err(ApiError::ShuttingDown.into());
         }
@@ -111,7 +114,7 @@ fn message(session: HoldSession) -> v1::Session {
     v1::Session {
         session_id: session.id.reveal().to_owned(),
         holder: Holder::Session(session.name).to_string(),
-        ttl: convert::duration(session.ttl),
+        ttl: wire::duration(session.ttl),
         create_time: Some(session.created.into()),
         expire_time: Some(session.expires.into()),
         model_ids: session.models.iter().map(ToString::to_string).collect(),

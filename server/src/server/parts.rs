@@ -51,7 +51,7 @@ pub(super) fn resources(
         worker_config: CommonConfig {
             cache_dir,
             otlp_endpoint: settings.otlp_endpoint.clone(),
-            // At info the engine tells more than its host's log should hold.
+            // At info the engine logs more than its host's log should hold.
             log_filter: format!(
                 "mistralrs=warn,mistralrs_core=warn,mistralrs_quant=warn,{}",
                 settings.log

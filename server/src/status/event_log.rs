@@ -76,7 +76,7 @@ pub(super) struct Journal {
     pub(super) models: BTreeMap<ModelId, StatusCell>,
     pub(super) progress: BTreeMap<ModelId, LatestProgress>,
     serial: u64,
-    /// What comes after it is not told any more.
+    /// What comes after it is not sent any more.
     last: Option<Revision>,
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Journal {
 #[derive(Clone, Debug)]
 pub(super) struct LatestProgress {
     pub(super) status: Status,
-    /// Tells it from earlier and later progress.
+    /// Distinguishes it from earlier and later progress.
     pub(super) serial: u64,
     /// The progress, at the revision of the last transition of any model: whoever has heard of that one
     /// and resumes from here hears nothing twice.
@@ -292,7 +292,7 @@ impl EventLog {
         self.watchers.load(Ordering::Relaxed)
     }
 
-    /// Ends all watches, now and later ones. What happens from now on is told to nobody.
+    /// Ends all watches, now and later ones. What happens from now on is sent to nobody.
     pub fn close(&self) {
         let mut journal = self.journal();
         let revision = journal.revision;
@@ -353,7 +353,7 @@ impl Journal {
         cursor <= self.revision && self.oldest().is_none_or(|oldest| cursor.next() >= oldest)
     }
 
-    /// At most `limit` transitions after `cursor`, which the ring has to reach; none after the last that is told.
+    /// At most `limit` transitions after `cursor`, which the ring has to reach; none after the last that is sent.
     pub(super) fn after(&self, cursor: Revision, limit: usize) -> Vec<Arc<Event>> {
         let Some(oldest) = self.oldest() else {
             return Vec::new();

@@ -152,7 +152,7 @@ impl Watch {
         }
     }
 
-    /// What can be told now.
+    /// What can be sent now.
     fn poll(&mut self) -> Option<WatchItem> {
         let event_log = self.event_log.clone();
         loop {
@@ -200,7 +200,7 @@ impl Watch {
         }
     }
 
-    /// When progress that is held back may be told.
+    /// When progress that is held back may be sent.
     fn progress_due(&self) -> Option<Instant> {
         let journal = self.event_log.journal();
         let admitted = journal
@@ -221,7 +221,7 @@ impl Filter {
 }
 
 impl ProgressPacer {
-    /// Takes all of `current` as told: a snapshot has just shown it.
+    /// Takes all of `current` as sent: a snapshot has just shown it.
     fn skip<'a>(&mut self, current: impl Iterator<Item = &'a LatestProgress>) {
         let now = Instant::now();
         self.reported = current
@@ -241,7 +241,7 @@ impl ProgressPacer {
         else {
             if self.reported.len() > current.clone().count() {
                 let loading: BTreeSet<_> = current.map(LatestProgress::model_id).collect();
-                // What was told a moment ago still counts: the next attempt's progress may not come sooner.
+                // What was sent a moment ago still counts: the next attempt's progress may not come sooner.
                 let interval = self.interval;
                 self.reported
                     .retain(|id, (_, at)| loading.contains(id) || now < *at + interval);
@@ -258,7 +258,7 @@ impl ProgressPacer {
         current.filter_map(|latest| self.when(latest, now)).min()
     }
 
-    /// When `latest` may be told, as of `now`; `None` when it was.
+    /// When `latest` may be sent, as of `now`; `None` when it was.
     fn when(&self, latest: &LatestProgress, now: Instant) -> Option<Instant> {
         match self.reported.get(latest.model_id()) {
             None => Some(now),

@@ -111,7 +111,7 @@ impl LivenessProbes {
         stuck.map(|state| state.name.clone()).collect()
     }
 
-    /// Tells owners of their tasks that have not turned for too long, once until they turn again.
+    /// Notifies owners of their tasks that have not turned for too long, once until they turn again.
     pub(super) fn report_stuck_tasks(&self) {
         let owned: Vec<_> = {
             let states = self.states();

@@ -82,7 +82,7 @@ impl Tasks {
         self.watch(name, Some(probe), task, fail_on_panic)
     }
 
-    /// Runs a task that belongs to somebody, a model or a request, who is told of its panic by `panicked`.
+    /// Runs a task that belongs to somebody, a model or a request, who is notified of its panic by `panicked`.
     pub fn owned(
         &self,
         name: impl Into<TaskName>,

@@ -1,7 +1,7 @@
 //! Limits and use of the control groups that this process is in.
 //!
 //! A limit anywhere on the way from the own group to the root counts. Version 2 is read whole, version 1
-//! for memory only. Inside a container the path that /proc tells may not exist under the mount point:
+//! for memory only. Inside a container the path that /proc gives may not exist under the mount point:
 //! then the mount point itself is the own group.
 
 use std::{

@@ -1,6 +1,6 @@
 //! Accelerators, as a thread of its own reads them.
 //!
-//! Invariant: nobody waits for a driver, which can hang, longer than he said he would. What is told is the
+//! Invariant: nobody waits for a driver, which can hang, longer than he said he would. What is reported is the
 //! last reading that came back, with the time at which it was taken; a driver that stopped answering shows
 //! by that time.
 
@@ -31,13 +31,13 @@ pub struct Device {
     pub memory_total_bytes: u64,
     /// Free memory in bytes.
     pub memory_free_bytes: u64,
-    /// Share of the time that it was busy, from 0 to 1. `None` where the driver does not tell.
+    /// Share of the time that it was busy, from 0 to 1. `None` where the driver does not say.
     pub utilization: Option<f64>,
     /// Version of the driver.
     pub driver_version: String,
     /// Version of CUDA that the driver supports, for example "12.4".
     pub cuda_version: String,
-    /// Processes that compute on it. `None` where the driver does not tell.
+    /// Processes that compute on it. `None` where the driver does not say.
     #[serde(default)]
     pub processes: Option<Vec<DeviceProcess>>,
 }
@@ -47,7 +47,7 @@ pub struct Device {
 pub struct DeviceProcess {
     /// Its id, where the driver sees it: not that of the container's name space.
     pub pid: u32,
-    /// Memory that it has there, in bytes. `None` where the driver does not tell.
+    /// Memory that it has there, in bytes. `None` where the driver does not say.
     pub bytes: Option<u64>,
 }
 
@@ -203,7 +203,7 @@ impl DeviceReading {
 }
 
 impl Device {
-    /// What the process `pid` has there, in bytes, where the driver tells.
+    /// What the process `pid` has there, in bytes, where the driver says so.
     pub fn bytes_of(&self, pid: u32) -> Option<u64> {
         let mut processes = self.processes.iter().flatten();
         processes.find(|process| process.pid == pid)?.bytes
@@ -217,7 +217,7 @@ fn close(published: &watch::Sender<Arc<DeviceReading>>, driver: GpuDriver) {
     }));
 }
 
-/// Tells the log of a device that was found.
+/// Logs a device that was found.
 fn announce(device: &Device) {
     tracing::info!(
         ordinal = device.ordinal,

@@ -70,7 +70,7 @@ impl DeviceSource for Nvml {
     }
 }
 
-/// Processes that compute on `device`, if the driver tells them.
+/// Processes that compute on `device`, if the driver reports them.
 fn processes(device: &Handle<'_>) -> Option<Vec<DeviceProcess>> {
     let reported = |process: ProcessInfo| DeviceProcess {
         pid: process.pid,

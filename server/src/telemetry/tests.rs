@@ -381,7 +381,7 @@ async fn shutdown_is_bounded_when_the_collector_does_not_answer() {
     assert!(start.elapsed() < EXPORT_TIMEOUT);
 }
 
-/// Starts a collector that says yes to everything and tells what it was sent.
+/// Starts a collector that says yes to everything and reports what it was sent.
 async fn collector() -> (String, tokio::sync::mpsc::Receiver<(String, Bytes)>) {
     let (sender, reported) = tokio::sync::mpsc::channel(16);
     let router = axum::Router::new().fallback(async move |request: Request<Body>| {

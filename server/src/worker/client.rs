@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     model::{Failure, ModelMetadata},
-    telemetry,
+    telemetry, wire,
 };
 
 /// Calls to a worker. Cheap to clone: all clones share one connection.
@@ -99,7 +99,7 @@ impl WorkerClient {
     ///
     /// When the worker cannot be reached or refuses.
     pub async fn watch_stats(&mut self, interval: Duration) -> Result<StatsStream, CallError> {
-        let interval = convert::duration(interval);
+        let interval = wire::duration(interval);
         let stats = self
             .stubs
             .watch_stats(WatchStatsRequest { interval })

@@ -16,31 +16,20 @@ use super::{
     stats::EngineStats,
 };
 use crate::{
-    model::{
-        ConversationSupport, EngineInputs, Failure, KvBlocks, ModelMetadata, Pace, Reason, Support,
-    },
+    model::{ConversationSupport, Failure, KvBlocks, ModelMetadata, Pace, Reason, Support},
     wire,
 };
 
-/// What a worker is to host, as a message. What an engine is built from and what the message holds is named field by
-/// field: what is new has to be thought of.
+/// What a worker is to host, as a message.
 pub(super) fn worker_config(config: &WorkerConfig) -> protocol::WorkerConfig {
-    let (spec, common) = (&config.spec, &config.common);
+    let common = &config.common;
     let prepared = config.prepared.clone().unwrap_or_default();
-    let EngineInputs {
+    let spec = v1::ModelSpec {
         // Where its files are, and on which device it is, belongs to the run.
-        source: _,
-        device: _,
-        kind,
-        format,
-        dtype,
-        quantization,
-        adapters,
-        context_length,
-        chat_template,
-        tokenizer,
-        kv_cache,
-    } = spec.engine_inputs();
+        source: None,
+        device: String::new(),
+        ..wire::spec(&config.spec.for_engine())
+    };
     protocol::WorkerConfig {
         protocol_version: PROTOCOL_VERSION,
         model_id: config.model.to_string(),
@@ -48,23 +37,13 @@ pub(super) fn worker_config(config: &WorkerConfig) -> protocol::WorkerConfig {
         server_pid: std::process::id(),
         source: config.files.as_ref().map(source),
         cache_dir: common.cache_dir.display().to_string(),
-        kind: wire::kind(kind).into(),
-        format: wire::format(format).into(),
+        spec: Some(spec),
         device: config.device.to_owned(),
-        dtype: wire::dtype(dtype).into(),
-        context_length: context_length.unwrap_or_default(),
         max_concurrency: config.max_concurrency,
-        asked_concurrency: spec.max_concurrency.unwrap_or_default(),
+        asked_concurrency: config.spec.max_concurrency.unwrap_or_default(),
         otlp_endpoint: common.otlp_endpoint.clone().unwrap_or_default(),
         log_filter: common.log_filter.clone(),
         trace_sample_ratio: common.trace_sample_ratio,
-        quantization: quantization.map(ToString::to_string).unwrap_or_default(),
-        chat_template: chat_template.to_owned(),
-        tokenizer: tokenizer
-            .map(|path| path.display().to_string())
-            .unwrap_or_default(),
-        adapters: adapters.iter().map(wire::adapter).collect(),
-        kv_cache: kv_cache.map(wire::kv_cache),
         prepared_dir: prepared.directory.display().to_string(),
         prepared_verified: prepared.verified,
         prepared_capacity: prepared.capacity,
@@ -186,7 +165,7 @@ fn pace(message: v1::Pace) -> Pace {
 pub(super) fn generate(call: GenerateCall) -> protocol::GenerateRequest {
     protocol::GenerateRequest {
         request: Some(call.request),
-        queued: duration(call.queued),
+        queued: wire::duration(call.queued),
         default_max_tokens: call.default_max_tokens.unwrap_or_default(),
         bounds: Some(bounds(call.bounds)),
     }
@@ -196,17 +175,12 @@ pub(super) fn generate(call: GenerateCall) -> protocol::GenerateRequest {
 pub(super) fn bounds(bounds: RequestBounds) -> protocol::RequestBounds {
     let (tokens, reason) = bounds.fatal_prompt.unzip();
     protocol::RequestBounds {
-        time_left: bounds.time_left.and_then(duration),
+        time_left: bounds.time_left.and_then(wire::duration),
         fatal_prompt_tokens: tokens.unwrap_or_default(),
         fatal_reason: reason
             .map(|reason| reason.name().to_owned())
             .unwrap_or_default(),
     }
-}
-
-/// A length of time; `None` where the message cannot express it.
-pub(super) fn duration(duration: Duration) -> Option<prost_types::Duration> {
-    prost_types::Duration::try_from(duration).ok()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub struct ReadyMessage {
     pub engine_version: String,
     /// Level of processors that the worker was built for, by its name.
     pub kernels: String,
-    /// What the model's files tell, or why they are no use.
+    /// What the model's files say, or why they are no use.
     pub outcome: Result<Inspection, Failure>,
 }
 

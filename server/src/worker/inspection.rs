@@ -2,7 +2,7 @@
 
 use crate::model::ModelMetadata;
 
-/// What the headers of a model's files tell.
+/// What the headers of a model's files say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Inspection {
     /// As far as known before the load.

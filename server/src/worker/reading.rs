@@ -1,4 +1,4 @@
-//! What `/proc` tells about a worker.
+//! What `/proc` shows about a worker.
 
 use std::time::Duration;
 
@@ -44,15 +44,15 @@ impl ProcessReading {
     }
 }
 
-/// Processor time of all processes that descend from `pid` and live. Nothing where the system does not tell.
+/// Processor time of all processes that descend from `pid` and live. Nothing where the system does not say.
 pub fn descendants_cpu_time(pid: u32) -> Duration {
     let mut found = children_of(pid);
     let mut used = Duration::ZERO;
-    let mut looked_at = 0;
+    let mut visited = 0;
     while let Some(child) = found.pop()
-        && looked_at < MOST_DESCENDANTS
+        && visited < MOST_DESCENDANTS
     {
-        looked_at += 1;
+        visited += 1;
         let stat = Process::new(child.cast_signed()).and_then(|process| process.stat());
         used += stat.map_or(Duration::ZERO, |stat| cpu_time(&stat));
         found.extend(children_of(child));

@@ -4,6 +4,7 @@
 //! Private: it changes without notice. Server and worker are installed together; each refuses another
 //! [`PROTOCOL_VERSION`] than its own.
 
+mod config;
 mod exit;
 mod failure;
 pub mod frame;
@@ -13,7 +14,7 @@ pub use exit::ExitCode;
 pub use failure::FailureReason;
 
 /// Version of the protocol. Raised with every change that the other side does not understand.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Generated messages and stubs of `hangar.worker.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn other_contents_go_elsewhere() {
+    fn other_contents_are_unpacked_into_another_directory() {
         let cache = tempfile::tempdir().expect("a directory");
         let one = unpack_files(cache.path(), FILES).expect("unpacked");
         let two = unpack_files(cache.path(), &FILES[..1]).expect("unpacked");

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_reason_counts() {
+    async fn the_first_exit_code_is_the_one_that_the_process_ends_with() {
         let ending = Ending::default();
         assert_eq!(ending.reason(), None);
         ending.begin(ExitCode::EngineDied);

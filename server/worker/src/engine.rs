@@ -4,9 +4,9 @@
 //! without it (tokens, templates, limits) is answered here, so that no request disturbs another.
 
 pub(crate) mod answer;
-mod bounds;
 pub(crate) mod chat;
 mod chat_prompt;
+mod choices;
 mod conversation;
 mod embed;
 mod embedder;
@@ -15,14 +15,14 @@ mod image_prompt;
 mod json;
 pub(crate) mod load;
 pub(crate) mod logprobs;
-pub(crate) mod pace;
 pub(crate) mod picker;
 pub(crate) mod prompt;
 mod request;
+mod request_limits;
 mod responses;
 pub(crate) mod sampling;
 pub(crate) mod scheduler;
-mod several;
+pub(crate) mod send_pacer;
 mod support;
 pub(crate) mod tap;
 pub(crate) mod thinking;
@@ -40,7 +40,9 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    engine::{chat::Chat, embedder::Embedder, scheduler::Scheduler, thinking::Marks},
+    engine::{
+        chat::ChatTemplate, embedder::Embedder, scheduler::Scheduler, thinking::ThinkingMarks,
+    },
     grammar::Grammars,
     inspect::{Limits, TokenDefaults},
     stats::Stats,
@@ -57,9 +59,9 @@ pub(crate) struct Engine {
     vocabulary: Vocabulary,
     grammars: Grammars,
     /// How conversations are put, or why they cannot be.
-    chat: Result<Chat, String>,
+    chat: Result<ChatTemplate, String>,
     /// What the model writes around what it thinks, if that is known.
-    thinking: Option<Marks>,
+    thinking: Option<ThinkingMarks>,
     /// Token at the beginning of a text, if the model has one.
     bos_token: Option<String>,
     /// How vectors are made, for an embedding model.

@@ -20,7 +20,7 @@ pub(crate) use rules::{ARGUMENT, serve};
 use tonic::Status;
 
 use self::{
-    process::Process,
+    process::GrammarProcess,
     wire::{GrammarCall, GrammarKind, GrammarReply, NewGrammar, TokenTable},
 };
 use crate::{status, vocabulary::Vocabulary};
@@ -28,7 +28,7 @@ use crate::{status, vocabulary::Vocabulary};
 /// How long a grammar may take to compile, the start of its process included.
 const COMPILE_TIME: Duration = Duration::from_secs(5);
 
-/// How long a grammar may take to tell which tokens may come next.
+/// How long a grammar may take to say which tokens may come next.
 const STEP_TIME: Duration = Duration::from_secs(5);
 
 /// Memory of a process that may wait for its next grammar, in bytes.
@@ -37,18 +37,18 @@ const IDLE_MEMORY: u64 = 128 << 20;
 /// Makes the grammars of one model.
 pub(crate) struct Grammars {
     vocabulary: Vocabulary,
-    idle: Arc<Idle>,
+    idle: Arc<IdleProcess>,
 }
 
 /// A process that waits for its next grammar.
 #[derive(Default)]
-struct Idle(Mutex<Option<Process>>);
+struct IdleProcess(Mutex<Option<GrammarProcess>>);
 
 /// The grammar of one answer.
 pub(crate) struct Grammar {
     /// `None` once it failed.
-    process: Option<Process>,
-    idle: Arc<Idle>,
+    process: Option<GrammarProcess>,
+    idle: Arc<IdleProcess>,
     /// What the process said last, until it was used.
     reply: Option<GrammarReply>,
     /// Field of the request that holds the grammar.
@@ -126,11 +126,11 @@ impl Grammars {
     }
 
     /// An idle process, else a new one.
-    fn process(&self) -> std::io::Result<Process> {
+    fn process(&self) -> std::io::Result<GrammarProcess> {
         if let Some(process) = self.idle.take() {
             return Ok(process);
         }
-        let mut process = Process::start()?;
+        let mut process = GrammarProcess::start()?;
         let tokens = (0..self.vocabulary.known()).map(|token| self.vocabulary.grammar_bytes(token));
         process.send(&GrammarCall::table(TokenTable {
             tokens: tokens.collect(),
@@ -139,13 +139,13 @@ impl Grammars {
     }
 }
 
-impl Idle {
-    fn take(&self) -> Option<Process> {
+impl IdleProcess {
+    fn take(&self) -> Option<GrammarProcess> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Keeps a process for the next answer. One is enough: further ones end.
-    fn keep(&self, process: Process) {
+    fn keep(&self, process: GrammarProcess) {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         idle.get_or_insert(process);
     }

@@ -1,7 +1,7 @@
 //! Looks at a model's files before the engine does, in a bounded way.
 //!
 //! The engine panics on some malformed files and aborts the process on others, and it notices many faults
-//! only after reading gigabytes. What passes here is well-formed as far as headers and small files tell;
+//! only after reading gigabytes. What passes here is well-formed as far as headers and small files show;
 //! nothing here allocates by a length that a file claims, reads anything but regular files, or panics.
 
 mod adapters;
@@ -19,7 +19,6 @@ mod inspection;
 mod json;
 mod kind;
 mod kv_cache;
-mod language;
 mod model_config;
 mod modules;
 mod multimodal;
@@ -29,6 +28,7 @@ mod parts;
 mod placement;
 mod safetensors;
 mod spec;
+mod text_settings;
 mod tokenizer;
 mod weights;
 
@@ -41,7 +41,7 @@ pub(crate) use directory_files::DirectoryFiles;
 pub(crate) use generation::TokenDefaults;
 use hangar_client::v1::{ModelFormat, ModelKind};
 use hangar_worker_protocol::v1::WorkerConfig;
-pub(crate) use inspection::{Files, InSitu, Inspection};
+pub(crate) use inspection::{Files, InSituQuantization, Inspection};
 pub(crate) use kv_cache::KvPlan;
 pub(crate) use modules::{Modules, Pooling};
 pub(crate) use multimodal::Multimodal;
@@ -73,15 +73,15 @@ pub(crate) fn inspect(config: &WorkerConfig, path: &Path) -> Result<Inspection, 
 
 fn inspect_here(config: &WorkerConfig, path: &Path) -> Result<Inspection, Failure> {
     let device = TargetDevice::find(&config.device)?;
-    check_kind(config.kind())?;
+    check_kind(config.spec().kind())?;
     let about = files::about(path)?;
-    match (about.is_dir(), config.format()) {
+    match (about.is_dir(), config.spec().format()) {
         (_, ModelFormat::Uqff) => Err(spec::uqff()),
         (true, ModelFormat::Unspecified | ModelFormat::Safetensors) => {
             directory::inspect(config, path, device)
         }
         (false, ModelFormat::Unspecified | ModelFormat::Gguf) => {
-            adapters::refuse(&config.adapters, "a GGUF file")?;
+            adapters::refuse(&config.spec().adapters, "a GGUF file")?;
             gguf::inspect(config, path, device)
         }
         (true, ModelFormat::Gguf) => Err(Failure::unusable(format!(

@@ -70,9 +70,9 @@ pub(crate) fn take_stdout() -> std::io::Result<File> {
 }
 
 /// Ends the process when the thread that holds it panics.
-struct OrElseExit;
+struct ExitOnPanic;
 
-impl Drop for OrElseExit {
+impl Drop for ExitOnPanic {
     fn drop(&mut self) {
         exit_now(ExitCode::TaskDied);
     }
@@ -83,7 +83,7 @@ pub(crate) fn watch_stdin() -> std::io::Result<()> {
     std::thread::Builder::new()
         .name("lifeline".into())
         .spawn(|| {
-            let _or_else = OrElseExit;
+            let _or_else = ExitOnPanic;
             let mut input = std::io::stdin().lock();
             let mut ignored = [0; 64];
             loop {

@@ -13,7 +13,7 @@ use crate::ending::Ending;
 pub(crate) struct LoadEvents(watch::Sender<Vec<Event>>);
 
 /// One caller of Load.
-pub(crate) struct Follower {
+pub(crate) struct LoadSubscriber {
     events: watch::Receiver<Vec<Event>>,
     ending: Ending,
     caller: mpsc::Sender<Result<LoadResponse, Status>>,
@@ -30,8 +30,8 @@ impl LoadEvents {
         &self,
         ending: Ending,
         caller: mpsc::Sender<Result<LoadResponse, Status>>,
-    ) -> Follower {
-        Follower {
+    ) -> LoadSubscriber {
+        LoadSubscriber {
             events: self.0.subscribe(),
             ending,
             caller,
@@ -39,7 +39,7 @@ impl LoadEvents {
     }
 }
 
-impl Follower {
+impl LoadSubscriber {
     /// Passes on what there is and what comes.
     pub(crate) async fn run(mut self) {
         let mut passed = 0;

@@ -5,8 +5,6 @@
 //! when its engine dies, or when its server is gone, whichever comes first; it is never restarted within
 //! itself.
 
-mod call_threads;
-mod calls;
 mod demo;
 mod device;
 mod ending;
@@ -21,11 +19,13 @@ mod load_events;
 mod media;
 mod prepared;
 mod quantization;
+mod rpc_threads;
 mod service;
 mod stats;
 mod status;
 mod stop;
 mod telemetry;
+mod tool_calls;
 mod utf8;
 mod version;
 mod vision;
@@ -53,8 +53,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::{
-    call_threads::CallThreads, ending::Ending, failure::Failure, inspect::Inspection,
-    lifeline::exit_now, service::Worker, telemetry::Telemetry, version::ENGINE_VERSION,
+    ending::Ending, failure::Failure, inspect::Inspection, lifeline::exit_now,
+    rpc_threads::RpcThreads, service::Worker, telemetry::Telemetry, version::ENGINE_VERSION,
 };
 
 /// Threads for calls; the engine has its own, and so has what blocks. A second one would wake for each token,
@@ -145,7 +145,7 @@ fn run() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::Orphan);
     }
     lifeline::watch_stdin().context("starting the lifeline")?;
-    let threads = CallThreads::default();
+    let threads = RpcThreads::default();
     let (begun, ended) = (threads.clone(), threads.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CALL_THREADS)
@@ -161,7 +161,7 @@ fn run() -> anyhow::Result<ExitCode> {
 async fn host(
     config: WorkerConfig,
     mut ready: File,
-    threads: CallThreads,
+    threads: RpcThreads,
 ) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::start(&config);
     // Those of telemetry among them.
@@ -210,7 +210,8 @@ fn write_ready(output: &mut File, outcome: Outcome) -> Result<(), FrameError> {
 
 /// Finds and inspects the model's files.
 fn inspect(mut config: WorkerConfig) -> Result<Inspection, Failure> {
-    for adapter in &mut config.adapters {
+    let adapters = config.spec.iter_mut().flat_map(|spec| &mut spec.adapters);
+    for adapter in adapters {
         if adapter.demo.is_some() {
             let path = demo::unpack_adapter(Path::new(&config.cache_dir))?;
             adapter.path = path.to_string_lossy().into_owned();
@@ -232,7 +233,7 @@ fn inspect(mut config: WorkerConfig) -> Result<Inspection, Failure> {
 async fn serve(
     listener: UnixListener,
     inspection: Inspection,
-    threads: CallThreads,
+    threads: RpcThreads,
 ) -> anyhow::Result<ExitCode> {
     let ending = Ending::default();
     let worker = Worker::new(inspection, ending.clone(), threads);

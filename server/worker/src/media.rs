@@ -5,7 +5,7 @@
 
 mod image_bytes;
 
-pub(crate) use image_bytes::{DECODING_BYTES, Picture};
+pub(crate) use image_bytes::{DECODING_BYTES, EncodedImage};
 
 /// Most images that a request may have. The server refuses more.
 pub(crate) const MAX_IMAGES: usize = 8;

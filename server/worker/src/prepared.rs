@@ -14,11 +14,12 @@ mod manifest;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use draft::Draft;
+pub(crate) use draft::EntryDraft;
 pub(crate) use entry::PreparedEntry;
-use hangar_client::v1::DataType;
+use hangar_client::v1::{DataType, ModelSpec};
 use hangar_worker_protocol::v1::{PreparedWeights, WorkerConfig};
 pub(crate) use key::Key;
+use key::MadeFrom;
 pub(crate) use location::EntryLocation;
 
 use crate::quantization::Quantization;
@@ -37,55 +38,26 @@ pub(crate) enum Prepared {
 }
 
 /// What a configuration says of prepared weights.
-struct Order<'a> {
+struct CacheSettings<'a> {
     directory: &'a str,
     capacity: u64,
     verified: &'a [String],
     device: &'a str,
+    spec: &'a ModelSpec,
 }
 
-impl<'a> Order<'a> {
+impl<'a> CacheSettings<'a> {
     /// What `config` says. `None` where it asks for none, or for weights that are not worth keeping.
-    ///
-    /// Every field is named, so that one that is new has to be put on the right side: what weights are made from has
-    /// to be in their [`Key`].
     fn of(config: &'a WorkerConfig) -> Option<Self> {
-        let WorkerConfig {
-            prepared_dir,
-            prepared_capacity,
-            prepared_verified,
-            device,
-            adapters,
-            // In the key, as what they came to: the files themselves, and how their numbers are kept.
-            source: _,
-            kind: _,
-            format: _,
-            dtype: _,
-            quantization: _,
-            // Read from the model at each load.
-            chat_template: _,
-            tokenizer: _,
-            // Not about weights.
-            context_length: _,
-            max_concurrency: _,
-            asked_concurrency: _,
-            kv_cache: _,
-            // Not about the model.
-            protocol_version: _,
-            model_id: _,
-            socket_path: _,
-            server_pid: _,
-            cache_dir: _,
-            otlp_endpoint: _,
-            log_filter: _,
-            trace_sample_ratio: _,
-        } = config;
+        let spec = config.spec();
         // Adapters are merged into the weights, and come in too many combinations to be worth keeping.
-        (!prepared_dir.is_empty() && adapters.is_empty()).then_some(Self {
-            directory: prepared_dir,
-            capacity: *prepared_capacity,
-            verified: prepared_verified,
-            device,
+        let wanted = !config.prepared_dir.is_empty() && spec.adapters.is_empty();
+        wanted.then(|| Self {
+            directory: &config.prepared_dir,
+            capacity: config.prepared_capacity,
+            verified: &config.prepared_verified,
+            device: &config.device,
+            spec,
         })
     }
 }
@@ -99,10 +71,16 @@ impl Prepared {
         dtype: DataType,
         quantization: Quantization,
     ) -> Self {
-        let Some(order) = Order::of(config) else {
+        let Some(order) = CacheSettings::of(config) else {
             return Self::NotAsked;
         };
-        let key = match Key::of(model, weights, order.device, dtype, quantization) {
+        let made_from = MadeFrom {
+            device: order.device,
+            dtype,
+            quantization,
+            spec: order.spec,
+        };
+        let key = match Key::of(model, weights, made_from) {
             Ok(key) => key,
             Err(error) => {
                 tracing::warn!(%error, "the weights cannot be distinguished from others and are not prepared");

@@ -30,17 +30,17 @@ use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument, Span, info_span};
 
 use crate::{
-    call_threads::CallThreads,
     ending::Ending,
     engine::{
         Engine,
-        load::{Built, load},
+        load::{LoadedModel, load},
     },
     failure::{Failure, is_out_of_memory},
     heap,
     inspect::Inspection,
     load_events::LoadEvents,
-    prepared::Draft,
+    prepared::EntryDraft,
+    rpc_threads::RpcThreads,
     stats::Stats,
     status, telemetry,
 };
@@ -55,7 +55,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// Time between two statistics where the caller does not say.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long an engine that was told to end is waited for.
+/// How long an engine that was asked to end is waited for.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Priority of what nobody waits for, as `nice` has it.
@@ -77,7 +77,7 @@ struct Inner {
     load_events: LoadEvents,
     engine: OnceLock<Arc<Engine>>,
     /// Prepared weights that the load has written.
-    draft: Mutex<Option<Draft>>,
+    draft: Mutex<Option<EntryDraft>>,
     ending: Ending,
     tasks: TaskTracker,
 }
@@ -85,7 +85,7 @@ struct Inner {
 impl Worker {
     /// A service for this model. It begins the worker's end when it is asked to, when the load fails, and
     /// when the engine dies.
-    pub(crate) fn new(inspection: Inspection, ending: Ending, threads: CallThreads) -> Self {
+    pub(crate) fn new(inspection: Inspection, ending: Ending, threads: RpcThreads) -> Self {
         Self {
             inner: Arc::new(Inner {
                 inspection,
@@ -146,7 +146,7 @@ impl Inner {
 
     async fn build(self: &Arc<Self>) -> Result<EngineWarmed, Failure> {
         let started = Instant::now();
-        let Built {
+        let LoadedModel {
             engine,
             metadata,
             draft,
@@ -388,7 +388,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Makes an entry of prepared weights, on a thread that stands back behind requests.
-async fn finish(draft: Draft, threads: CallThreads) -> Result<u64, Status> {
+async fn finish(draft: EntryDraft, threads: RpcThreads) -> Result<u64, Status> {
     let started = Instant::now();
     let (done, finished) = oneshot::channel();
     std::thread::Builder::new()

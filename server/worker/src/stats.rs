@@ -11,11 +11,11 @@ use std::{
 };
 
 use hangar_worker_protocol::v1::WatchStatsResponse;
-use pace::Pace;
+use pace::PaceMeter;
 pub(crate) use pace::TooSlow;
 use tokio::sync::Notify;
 
-use crate::{call_threads::CallThreads, kv_blocks::BLOCK};
+use crate::{kv_blocks::BLOCK, rpc_threads::RpcThreads};
 
 /// Counters of one engine.
 #[derive(Debug, Default)]
@@ -25,18 +25,18 @@ pub(crate) struct Stats {
     device_bytes: AtomicU64,
     kv_blocks_used: AtomicU32,
     kv_blocks_total: AtomicU32,
-    prompts: Mutex<Prompts>,
+    prompts: Mutex<PrefillState>,
     long_prompt: Notify,
-    threads: CallThreads,
+    threads: RpcThreads,
 }
 
 /// What the engine does with prompts: changed twice a request.
 #[derive(Debug, Default)]
-struct Prompts {
+struct PrefillState {
     /// Lengths of those that have no first token yet.
     reading: Vec<u64>,
     longest_read: u64,
-    pace: Pace,
+    pace: PaceMeter,
     /// Requests that were counted so far.
     begun: u64,
 }
@@ -44,14 +44,14 @@ struct Prompts {
 /// A request that is with the engine; counted until it is dropped.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    reading: Arc<Reading>,
+    reading: Arc<Prefill>,
     tokens: u64,
     blocks: u32,
 }
 
 /// A prompt that is with the engine.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct Prefill {
     stats: Arc<Stats>,
     tokens: u64,
     began: Instant,
@@ -65,7 +65,7 @@ const LONG_PROMPT: u64 = 256;
 
 impl Stats {
     /// Of an engine whose worker answers calls on `threads`.
-    pub(crate) fn new(threads: CallThreads) -> Self {
+    pub(crate) fn new(threads: RpcThreads) -> Self {
         Self {
             threads,
             ..Self::default()
@@ -73,7 +73,7 @@ impl Stats {
     }
 
     /// The threads that answer calls.
-    pub(crate) fn threads(&self) -> &CallThreads {
+    pub(crate) fn threads(&self) -> &RpcThreads {
         &self.threads
     }
 
@@ -94,7 +94,7 @@ impl Stats {
             self.long_prompt.notify_one();
         }
         drop(prompts);
-        let reading = Reading {
+        let reading = Prefill {
             stats: Arc::clone(self),
             tokens,
             began: Instant::now(),
@@ -159,12 +159,12 @@ impl Stats {
         }
     }
 
-    fn prompts(&self) -> MutexGuard<'_, Prompts> {
+    fn prompts(&self) -> MutexGuard<'_, PrefillState> {
         self.prompts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Prompts {
+impl PrefillState {
     fn leave(&mut self, tokens: u64) {
         if let Some(at) = self.reading.iter().position(|other| *other == tokens) {
             self.reading.swap_remove(at);
@@ -172,7 +172,7 @@ impl Prompts {
     }
 }
 
-impl Reading {
+impl Prefill {
     /// The engine made a step of this request. The first one ends the reading.
     pub(crate) fn step(&self) {
         self.stats.count_step();
@@ -181,7 +181,7 @@ impl Reading {
             let mut prompts = self.stats.prompts();
             prompts.leave(self.tokens);
             prompts.longest_read = prompts.longest_read.max(self.tokens);
-            // With others it tells how busy the engine is, and not how quick.
+            // With others it measures how busy the engine is, and not how quick.
             if self.alone == Some(prompts.begun) {
                 prompts.pace.read(self.tokens, now - self.began, now);
             }
@@ -198,7 +198,7 @@ impl Reading {
 
 impl InFlight {
     /// The prompt, for whoever sees the engine's steps.
-    pub(crate) fn reading(&self) -> &Arc<Reading> {
+    pub(crate) fn reading(&self) -> &Arc<Prefill> {
         &self.reading
     }
 

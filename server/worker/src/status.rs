@@ -14,7 +14,7 @@ use crate::{failure::one_paragraph, stats::TooSlow};
 /// Domain of every reason.
 const DOMAIN: &str = "hangar.v1";
 
-/// How long a caller is told to wait when the worker dies: about a restart.
+/// How long a caller is to wait when the worker dies: about a restart.
 const RETRY_AFTER_DEATH: Duration = Duration::from_secs(1);
 
 /// A field of the request is wrong.

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_held_back_in_vain_is_given_out() {
+    fn text_held_back_for_a_stop_text_that_does_not_come_is_given_out() {
         assert_eq!(
             run(&["STOP"], &["one ST", "ART"]),
             ("one START".into(), None)
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_end_together_the_longer_counts() {
+    fn of_two_stop_texts_that_end_together_the_longer_ends_the_answer() {
         assert_eq!(
             run(&["bc", "abc"], &["xa", "bc"]),
             ("x".into(), Some("abc".into()))
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_is_complete_first_counts() {
+    fn the_stop_text_that_is_complete_first_ends_the_answer() {
         assert_eq!(
             run(&["abcd", "bc"], &["xabcd"]),
             ("xa".into(), Some("bc".into()))
@@ -157,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_make_no_difference(
+        fn stop_texts_are_found_however_the_answer_is_cut_into_pieces(
             stops in prop::collection::vec("[abü]{1,4}", 0..4),
             pieces in prop::collection::vec("[abü]{0,4}", 0..12),
         ) {

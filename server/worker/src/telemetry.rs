@@ -1,4 +1,4 @@
-//! What the worker tells about itself: one line of JSON an event on standard error, which the server
+//! What the worker reports about itself: one line of JSON an event on standard error, which the server
 //! logs, and traces over OTLP when an endpoint is configured.
 
 use std::{
@@ -84,7 +84,7 @@ impl Telemetry {
 /// Makes the span that the caller names in its metadata the parent of `span`.
 pub(crate) fn adopt(span: &Span, metadata: &MetadataMap) {
     let parent = opentelemetry::global::get_text_map_propagator(|propagator| {
-        propagator.extract(&Carrier(metadata))
+        propagator.extract(&MetadataCarrier(metadata))
     });
     // Fails only where no traces are exported, and then there is nothing to adopt.
     let _ = span.set_parent(parent);
@@ -96,9 +96,9 @@ pub(crate) fn last_panic() -> Option<String> {
     last.clone()
 }
 
-struct Carrier<'a>(&'a MetadataMap);
+struct MetadataCarrier<'a>(&'a MetadataMap);
 
-impl Extractor for Carrier<'_> {
+impl Extractor for MetadataCarrier<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key)?.to_str().ok()
     }

@@ -39,7 +39,7 @@ pub(crate) struct Vocabulary {
 
 impl Vocabulary {
     /// Tokens of this tokenizer for a model with `size` rows in its embedding; `None` where the model's
-    /// files do not tell.
+    /// files do not say.
     pub(crate) fn new(tokenizer: Arc<Tokenizer>, bytes: Option<TokEnv>, size: Option<u32>) -> Self {
         let known = u32::try_from(tokenizer.get_vocab_size(true)).unwrap_or(u32::MAX);
         let added = tokenizer.get_added_tokens_decoder().into_iter();

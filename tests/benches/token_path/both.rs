@@ -4,7 +4,7 @@ use std::{array, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use hangar_client::Client;
-use hangar_tests::{baseline::Baseline, processes, server::TestServer, timed::Timed};
+use hangar_tests::{baseline::Baseline, processes, server::TestServer, timed::TimedAnswer};
 
 use super::Case;
 
@@ -13,13 +13,13 @@ const FEW: u32 = 2;
 
 /// Who loads the model first.
 #[derive(Clone, Copy)]
-pub(super) enum First {
+pub(super) enum LoadedFirst {
     Hangar,
     Alone,
 }
 
 /// Both, with the model loaded.
-pub(super) struct Both {
+pub(super) struct ServerAndEngine {
     client: Client,
     server: u32,
     worker: u32,
@@ -30,7 +30,7 @@ pub(super) struct Both {
 
 /// What the sittings of one order have measured.
 #[derive(Debug, Default)]
-pub(super) struct Trial {
+pub(super) struct TrialRun {
     /// Tokens a second through Hangar and in one process, by round.
     pub(super) rates: Vec<f64>,
     pub(super) rates_alone: Vec<f64>,
@@ -43,9 +43,13 @@ pub(super) struct Trial {
     pub(super) busy: [Duration; 3],
 }
 
-impl Both {
+impl ServerAndEngine {
     /// Loads the model twice.
-    pub(super) async fn start(hangar: &TestServer, case: &Case, first: First) -> Result<Self> {
+    pub(super) async fn start(
+        hangar: &TestServer,
+        case: &Case,
+        first: LoadedFirst,
+    ) -> Result<Self> {
         let client = hangar.connect().await?;
         let load = async {
             let loaded = client.load(case.id).spec(case.spec()).wait().await?;
@@ -53,8 +57,8 @@ impl Both {
         };
         let alone = Baseline::start(&case.path, "cpu", case.dtype);
         let (worker, baseline) = match first {
-            First::Hangar => (load.await?, alone.await?),
-            First::Alone => {
+            LoadedFirst::Hangar => (load.await?, alone.await?),
+            LoadedFirst::Alone => {
                 let baseline = alone.await?;
                 (load.await?, baseline)
             }
@@ -74,7 +78,7 @@ impl Both {
         &mut self,
         rounds: usize,
         tokens: u32,
-        trial: &mut Trial,
+        trial: &mut TrialRun,
     ) -> Result<()> {
         let before = self.busy()?;
         for _ in 0..rounds {
@@ -89,7 +93,7 @@ impl Both {
     }
 
     /// Measures the time to the first token.
-    pub(super) async fn first_tokens(&mut self, rounds: usize, trial: &mut Trial) -> Result<()> {
+    pub(super) async fn first_tokens(&mut self, rounds: usize, trial: &mut TrialRun) -> Result<()> {
         for _ in 0..rounds {
             let (hangar, alone) = self.ask(FEW).await?;
             trial.firsts.push(millis(hangar.first));
@@ -99,16 +103,16 @@ impl Both {
     }
 
     /// Asks both the same; the answers are those of Hangar and of the engine alone.
-    pub(super) async fn ask(&mut self, tokens: u32) -> Result<(Timed, Timed)> {
+    pub(super) async fn ask(&mut self, tokens: u32) -> Result<(TimedAnswer, TimedAnswer)> {
         self.asked += 1;
         let prompt = format!("{:04} once upon", self.asked);
         let (hangar, alone);
         if self.asked.is_multiple_of(2) {
-            hangar = Timed::ask(&self.client, self.model, &prompt, tokens).await?;
+            hangar = TimedAnswer::ask(&self.client, self.model, &prompt, tokens).await?;
             alone = self.baseline.answer(&prompt, tokens).await?;
         } else {
             alone = self.baseline.answer(&prompt, tokens).await?;
-            hangar = Timed::ask(&self.client, self.model, &prompt, tokens).await?;
+            hangar = TimedAnswer::ask(&self.client, self.model, &prompt, tokens).await?;
         }
         for reported in [&hangar, &alone] {
             ensure!(reported.tokens == tokens, "{} tokens", reported.tokens);

@@ -18,7 +18,7 @@ mod statistics;
 use std::{fmt::Display, path::PathBuf};
 
 use anyhow::Result;
-use both::{Both, First, Trial};
+use both::{LoadedFirst, ServerAndEngine, TrialRun};
 use hangar_client::v1::{DataType, ModelSpec};
 use hangar_tests::{
     fixtures::Fixtures,
@@ -91,13 +91,13 @@ async fn main() -> Result<()> {
 
 async fn compare(hangar: &TestServer, case: &Case, factor: f64) -> Result<()> {
     let times = |rounds: usize| ((rounds as f64 * factor) as usize).max(1);
-    let (mut hangar_first, mut alone_first) = (Trial::default(), Trial::default());
+    let (mut hangar_first, mut alone_first) = (TrialRun::default(), TrialRun::default());
     for _ in 0..TRIALS {
         for (first, trial) in [
-            (First::Hangar, &mut hangar_first),
-            (First::Alone, &mut alone_first),
+            (LoadedFirst::Hangar, &mut hangar_first),
+            (LoadedFirst::Alone, &mut alone_first),
         ] {
-            let mut both = Both::start(hangar, case, first).await?;
+            let mut both = ServerAndEngine::start(hangar, case, first).await?;
             // Not counted: the first answers of a process take longer.
             both.ask(case.tokens).await?;
             both.speed(times(case.rounds), case.tokens, trial).await?;
@@ -110,17 +110,17 @@ async fn compare(hangar: &TestServer, case: &Case, factor: f64) -> Result<()> {
 }
 
 /// Prints what both orders came to.
-fn report(case: &Case, one: &Trial, other: &Trial) {
-    let all = |of: fn(&Trial) -> &Vec<f64>| Spread::of([of(one).as_slice(), of(other)].concat());
-    let ratio = |trial: &Trial| -> Vec<f64> {
+fn report(case: &Case, one: &TrialRun, other: &TrialRun) {
+    let all = |of: fn(&TrialRun) -> &Vec<f64>| Spread::of([of(one).as_slice(), of(other)].concat());
+    let ratio = |trial: &TrialRun| -> Vec<f64> {
         let rates = trial.rates.iter().zip(&trial.rates_alone);
         rates.map(|(hangar, alone)| hangar / alone).collect()
     };
-    let added = |trial: &Trial| -> Vec<f64> {
+    let added = |trial: &TrialRun| -> Vec<f64> {
         let firsts = trial.firsts.iter().zip(&trial.firsts_alone);
         firsts.map(|(hangar, alone)| hangar - alone).collect()
     };
-    let paired = |of: &dyn Fn(&Trial) -> Vec<f64>, mean: fn(f64, f64) -> f64| -> Spread {
+    let paired = |of: &dyn Fn(&TrialRun) -> Vec<f64>, mean: fn(f64, f64) -> f64| -> Spread {
         let pairs = of(one).into_iter().zip(of(other));
         Spread::of(pairs.map(|(one, other)| mean(one, other)).collect())
     };
@@ -149,7 +149,7 @@ fn line(what: &str, value: &impl Display) {
     println!("  {what:33}{value}");
 }
 
-fn report_processor_time(one: &Trial, other: &Trial) {
+fn report_processor_time(one: &TrialRun, other: &TrialRun) {
     let tokens = f64::from(one.tokens + other.tokens);
     let busy = |n: usize| (one.busy[n] + other.busy[n]).as_secs_f64() * 1e3 / tokens;
     println!(

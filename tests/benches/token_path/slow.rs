@@ -9,7 +9,7 @@ use hangar_client::v1::{
 use hangar_tests::{
     processes,
     server::{DEADLINE, TestServer, spec},
-    timed::Timed,
+    timed::TimedAnswer,
 };
 use tokio::time::{interval, timeout};
 use tonic::{Streaming, transport::Endpoint};
@@ -30,17 +30,21 @@ pub(super) async fn report(hangar: &TestServer, path: &Path, factor: f64) -> Res
     let client = hangar.connect().await?;
     client.load("slow").spec(spec(path)).wait().await?;
     // Not counted.
-    Timed::ask(&client, "slow", "a", TOKENS).await?;
+    TimedAnswer::ask(&client, "slow", "a", TOKENS).await?;
     let rounds = ((ROUNDS as f64 * factor) as usize).max(1);
     let (mut ratios, mut held) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let prompt = format!("{round:04}");
-        let alone = Timed::ask(&client, "slow", &prompt, TOKENS).await?.rate();
+        let alone = TimedAnswer::ask(&client, "slow", &prompt, TOKENS)
+            .await?
+            .rate();
         let before = processes::host_bytes(hangar.pid())?;
         let unread = unread(hangar).await?;
         let after = processes::host_bytes(hangar.pid())?;
         held.push((after as f64 - before as f64) / f64::from(SLOW) / 1024.0);
-        let beside = Timed::ask(&client, "slow", &prompt, TOKENS).await?.rate();
+        let beside = TimedAnswer::ask(&client, "slow", &prompt, TOKENS)
+            .await?
+            .rate();
         ratios.push(beside / alone);
         drop(unread);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use hangar_tests::fuzz::{Round, run};
+use hangar_tests::fuzz::{FuzzRound, run};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -16,7 +16,7 @@ async fn main() -> Result<()> {
         .map_or(Ok(fastrand::u64(..)), |seed| seed.parse())?;
     println!("seed {seed}, {seconds} s");
     let time = Duration::from_secs(seconds);
-    let report = run(Round {
+    let report = run(FuzzRound {
         seed,
         calls: u64::MAX,
         time,

@@ -11,10 +11,10 @@ use prost_types::{Struct, Value, value::Kind};
 
 use super::{
     ids::{changes, spare},
-    messages::Maker,
+    messages::MessageMaker,
     words::{bytes, text},
 };
-use crate::raw::{Call, frame};
+use crate::raw::{RawCall, frame};
 
 /// Bytes of all texts of a message: a text of 1 MB fits in.
 const ROOM: usize = 1_500_000;
@@ -23,13 +23,13 @@ const ROOM: usize = 1_500_000;
 const GENERATE: &str = "hangar.v1.InferenceService.Generate";
 
 /// Makes calls.
-pub(super) struct Calls {
+pub(super) struct RandomCalls {
     methods: Vec<MethodDescriptor>,
     generate: usize,
     path: String,
 }
 
-impl Calls {
+impl RandomCalls {
     /// Calls of `methods`; a model is at `path`.
     pub(super) fn new(methods: Vec<MethodDescriptor>, path: String) -> Result<Self> {
         let is_generate = |method: &MethodDescriptor| method.full_name() == GENERATE;
@@ -45,13 +45,13 @@ impl Calls {
     }
 
     /// The next call.
-    pub(super) fn next(&self, rng: &mut Rng) -> Call {
+    pub(super) fn next(&self, rng: &mut Rng) -> RawCall {
         let method = match rng.u8(..8) {
             0 => &self.methods[self.generate],
             _ => &self.methods[rng.usize(..self.methods.len())],
         };
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-        let mut call = Call::of(&path, &self.message(rng, method));
+        let mut call = RawCall::of(&path, &self.message(rng, method));
         if method.is_client_streaming() {
             let more: Vec<_> = (0..rng.usize(..3))
                 .map(|_| frame(&self.message(rng, method)))
@@ -72,7 +72,7 @@ impl Calls {
             return refused(rng).encode_to_vec();
         }
         let changes = changes(method.name());
-        let mut maker = Maker {
+        let mut maker = MessageMaker {
             rng,
             room: ROOM,
             path: &self.path,
@@ -101,19 +101,19 @@ impl Calls {
 
 /// A request that the hostile template refuses with words of the caller.
 fn refused(rng: &mut Rng) -> GenerateRequest {
-    let mut room = ROOM;
+    let mut space = ROOM;
     let mut request = GenerateRequest {
         model_id: "hostile".to_owned(),
         messages: vec![ChatMessage {
             role: "user".to_owned(),
-            content: format!("refuse {}", text(rng, &mut room)),
+            content: format!("refuse {}", text(rng, &mut space)),
             ..ChatMessage::default()
         }],
         ..GenerateRequest::default()
     };
     if rng.bool() {
         let effort = Value {
-            kind: Some(Kind::StringValue(text(rng, &mut room))),
+            kind: Some(Kind::StringValue(text(rng, &mut space))),
         };
         request.chat_template_options = Some(Struct {
             fields: [("reasoning_effort".to_owned(), effort)].into(),
@@ -145,7 +145,7 @@ fn mutate(rng: &mut Rng, mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// A call that breaks the rules of the protocol.
-fn spoil(rng: &mut Rng, mut call: Call) -> Call {
+fn spoil(rng: &mut Rng, mut call: RawCall) -> RawCall {
     match rng.u8(..10) {
         0 => call.path = format!("{}X", call.path),
         1 => call.path = format!("/no.such.Service{}/Method", rng.u8(..)),

@@ -15,7 +15,7 @@ use super::{
 const DEPTH: usize = 6;
 
 /// Makes messages.
-pub(super) struct Maker<'a> {
+pub(super) struct MessageMaker<'a> {
     pub(super) rng: &'a mut Rng,
     /// Bytes that texts may still have.
     pub(super) room: usize,
@@ -23,7 +23,7 @@ pub(super) struct Maker<'a> {
     pub(super) path: &'a str,
 }
 
-impl Maker<'_> {
+impl MessageMaker<'_> {
     /// A message of this type.
     pub(super) fn message(
         &mut self,

@@ -10,7 +10,7 @@ use super::{Fault, HubState};
 /// Largest piece that goes out at once.
 const PIECE: u64 = 8 << 10;
 
-struct Sending {
+struct BodyStream {
     state: Arc<HubState>,
     number: usize,
     whole: Bytes,
@@ -18,11 +18,11 @@ struct Sending {
     /// Bytes at which to wait, the last first.
     holds: Vec<u64>,
     /// Where the contents end too early, and how.
-    end: Option<(u64, End)>,
+    end: Option<(u64, BodyEnd)>,
 }
 
 #[derive(Clone, Copy)]
-enum End {
+enum BodyEnd {
     Stall,
     Break,
 }
@@ -37,13 +37,13 @@ pub(super) fn of(
 ) -> Body {
     let (mut holds, end) = match fault {
         Some(Fault::Hold(holds)) => (holds, None),
-        Some(Fault::Stall(after)) => (vec![], Some((first + after, End::Stall))),
-        Some(Fault::Break(after)) => (vec![], Some((first + after, End::Break))),
+        Some(Fault::Stall(after)) => (vec![], Some((first + after, BodyEnd::Stall))),
+        Some(Fault::Break(after)) => (vec![], Some((first + after, BodyEnd::Break))),
         _ => (vec![], None),
     };
     holds.sort_unstable();
     holds.reverse();
-    let sending = Sending {
+    let sending = BodyStream {
         state,
         number,
         whole,
@@ -57,15 +57,15 @@ pub(super) fn of(
     }))
 }
 
-impl Sending {
+impl BodyStream {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         while self.holds.last() == Some(&self.at) {
             self.holds.pop();
             self.state.released.acquire().await.ok()?.forget();
         }
         match self.end {
-            Some((at, End::Stall)) if at == self.at => std::future::pending().await,
-            Some((at, End::Break)) if at == self.at => {
+            Some((at, BodyEnd::Stall)) if at == self.at => std::future::pending().await,
+            Some((at, BodyEnd::Break)) if at == self.at => {
                 return Some(Err(io::ErrorKind::ConnectionAborted.into()));
             }
             _ => {}

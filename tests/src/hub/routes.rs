@@ -22,12 +22,12 @@ pub(super) fn router(state: Arc<HubState>) -> Router {
         .with_state(state)
 }
 
-type Parts = (Method, Uri, HeaderMap);
+type RequestParts = (Method, Uri, HeaderMap);
 
 async fn list(
     State(state): State<Arc<HubState>>,
     Path((owner, name, revision)): Path<(String, String, String)>,
-    (method, uri, headers): Parts,
+    (method, uri, headers): RequestParts,
 ) -> Response {
     note(&state, &method, &uri, &headers);
     let mut inner = state.inner();
@@ -71,7 +71,7 @@ fn sibling(repository: &Repository, name: &str, with_sizes: bool) -> Value {
 async fn contents(
     State(state): State<Arc<HubState>>,
     Path((owner, name, _, file)): Path<(String, String, String, String)>,
-    (method, uri, headers): Parts,
+    (method, uri, headers): RequestParts,
 ) -> Response {
     let number = note(&state, &method, &uri, &headers);
     let mut inner = state.inner();

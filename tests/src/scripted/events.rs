@@ -15,7 +15,7 @@ const FILE: &str = "events";
 /// What happened to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Event {
+pub enum ScriptedEvent {
     /// It was started.
     Started,
     /// Load was called.
@@ -38,11 +38,11 @@ pub enum Event {
 
 /// An event and the worker that it happened to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct ScriptedReport {
     /// The worker's process id.
     pub pid: u32,
     /// What happened.
-    pub event: Event,
+    pub event: ScriptedEvent,
 }
 
 /// The test's side: what all workers of a model's directory report, in order.
@@ -71,7 +71,7 @@ impl Events {
     /// # Errors
     ///
     /// When it cannot be read.
-    pub async fn next(&mut self) -> Result<Report> {
+    pub async fn next(&mut self) -> Result<ScriptedReport> {
         let line = self.lines.next_line().await?.context("the events ended")?;
         Ok(serde_json::from_str(&line)?)
     }
@@ -81,7 +81,7 @@ impl Events {
     /// # Errors
     ///
     /// When the reports cannot be read.
-    pub async fn until(&mut self, event: Event) -> Result<u32> {
+    pub async fn until(&mut self, event: ScriptedEvent) -> Result<u32> {
         loop {
             let report = self.next().await?;
             if report.event == event {
@@ -92,7 +92,7 @@ impl Events {
 }
 
 /// Reports an event, on the worker's side. Nothing happens where no test listens.
-pub(super) fn report(directory: &Path, event: Event) {
+pub(super) fn report(directory: &Path, event: ScriptedEvent) {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let Ok(mut pipe) = OpenOptions::new()
         .write(true)
@@ -101,7 +101,7 @@ pub(super) fn report(directory: &Path, event: Event) {
     else {
         return;
     };
-    let report = Report {
+    let report = ScriptedReport {
         pid: std::process::id(),
         event,
     };
@@ -119,19 +119,19 @@ mod tests {
     #[tokio::test]
     async fn reports_arrive_in_order() -> Result<()> {
         let directory = tempfile::tempdir()?;
-        report(directory.path(), Event::Started);
+        report(directory.path(), ScriptedEvent::Started);
         let mut events = Events::new(directory.path())?;
-        report(directory.path(), Event::Load);
-        report(directory.path(), Event::Shutdown);
+        report(directory.path(), ScriptedEvent::Load);
+        report(directory.path(), ScriptedEvent::Shutdown);
         let pid = std::process::id();
         assert_eq!(
             events.next().await?,
-            Report {
+            ScriptedReport {
                 pid,
-                event: Event::Load
+                event: ScriptedEvent::Load
             }
         );
-        assert_eq!(events.until(Event::Shutdown).await?, pid);
+        assert_eq!(events.until(ScriptedEvent::Shutdown).await?, pid);
         Ok(())
     }
 }

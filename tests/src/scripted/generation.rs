@@ -16,10 +16,10 @@ use hangar_worker_protocol::v1::{
 use tonic::Status;
 
 use super::{
-    events::{Event, report},
+    events::{ScriptedEvent, report},
     fault::broken_connection,
     gate::pass,
-    work::Work,
+    work::CpuLoad,
     worker::Worker,
 };
 
@@ -27,7 +27,7 @@ const DEFAULT_TOKENS: u32 = 16;
 
 /// An answer that is being made. Dropped before its end it counts as given up by its caller.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ScriptedAnswer {
     worker: Arc<Worker>,
     request: GenerateRequest,
     /// Tokens made so far.
@@ -37,9 +37,9 @@ pub(super) struct Answer {
     stuck: bool,
 }
 
-impl Answer {
+impl ScriptedAnswer {
     pub(super) fn new(worker: Arc<Worker>, request: GenerateRequest) -> Self {
-        report(&worker.directory, Event::Generate);
+        report(&worker.directory, ScriptedEvent::Generate);
         let answer = Self {
             worker,
             request,
@@ -97,7 +97,7 @@ impl Answer {
             return Ok(Some(self.last()));
         }
         {
-            let _work = Work::begin(script.work, &self.worker.engine_time)?;
+            let _work = CpuLoad::begin(script.work, &self.worker.engine_time)?;
             pass(&self.worker.directory, script.gate.as_deref()).await?;
         }
         if script.token_interval_ms > 0 {
@@ -206,7 +206,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for ScriptedAnswer {
     fn drop(&mut self) {
         if !self.stuck {
             if self.made == 0 {
@@ -215,9 +215,9 @@ impl Drop for Answer {
             self.worker.in_flight.fetch_sub(1, Ordering::Relaxed);
         }
         let event = if self.done {
-            Event::GenerateDone
+            ScriptedEvent::GenerateDone
         } else {
-            Event::GenerateDropped
+            ScriptedEvent::GenerateDropped
         };
         report(&self.worker.directory, event);
     }

@@ -25,7 +25,7 @@ const CHUNK: usize = 64 << 10;
 
 /// What is left of a load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum LoadStep {
     /// All of it.
     #[default]
     Build,
@@ -37,15 +37,18 @@ pub(super) enum Step {
 
 impl Worker {
     /// Does the next step of the load and gives what it ends with; nothing at the end.
-    pub(super) async fn load_step(&self, step: Step) -> Result<Option<(Event, Step)>, Status> {
+    pub(super) async fn load_step(
+        &self,
+        step: LoadStep,
+    ) -> Result<Option<(Event, LoadStep)>, Status> {
         match step {
-            Step::Build => self.build().await,
-            Step::Warm => self.warm().await.map(Some),
-            Step::End => Ok(None),
+            LoadStep::Build => self.build().await,
+            LoadStep::Warm => self.warm().await.map(Some),
+            LoadStep::End => Ok(None),
         }
     }
 
-    async fn build(&self) -> Result<Option<(Event, Step)>, Status> {
+    async fn build(&self) -> Result<Option<(Event, LoadStep)>, Status> {
         let script = &self.script.load;
         pass(&self.directory, script.gate.as_deref()).await?;
         break_call(&self.breaks.0, script.breaks.0)?;
@@ -73,17 +76,17 @@ impl Worker {
                     reason: reason.clone(),
                     message: message.clone(),
                 };
-                return Ok(Some((Event::Failed(failure), Step::End)));
+                return Ok(Some((Event::Failed(failure), LoadStep::End)));
             }
             LoadKind::Ok | LoadKind::NeverWarm | LoadKind::DieWarming(_) => {}
         }
         let built = EngineBuilt {
             metadata: Some(self.metadata.clone()),
         };
-        Ok(Some((Event::EngineBuilt(built), Step::Warm)))
+        Ok(Some((Event::EngineBuilt(built), LoadStep::Warm)))
     }
 
-    async fn warm(&self) -> Result<(Event, Step), Status> {
+    async fn warm(&self) -> Result<(Event, LoadStep), Status> {
         let start = Instant::now();
         match self.script.load.kind {
             LoadKind::NeverWarm => pending().await,
@@ -92,7 +95,7 @@ impl Worker {
         }
         break_call(&self.breaks.1, self.script.load.breaks.1)?;
         let elapsed = start.elapsed().try_into().ok();
-        Ok((Event::Warmed(EngineWarmed { elapsed }), Step::End))
+        Ok((Event::Warmed(EngineWarmed { elapsed }), LoadStep::End))
     }
 
     fn take_memory(&self, bytes: u64) {

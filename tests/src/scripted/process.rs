@@ -27,7 +27,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
 use super::{
-    events::{Event, report},
+    events::{ScriptedEvent, report},
     gate::pass,
     script::{LoadKind, ReadyKind, Script, count_attempt},
     service::Service,
@@ -55,7 +55,7 @@ pub fn run() -> Result<()> {
     if script.die_on_attempts.contains(&attempt) {
         script.load.kind = LoadKind::Die(script.die_with);
     }
-    report(&directory, Event::Started);
+    report(&directory, ScriptedEvent::Started);
     watch_input(&script, &directory)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -91,7 +91,7 @@ fn watch_input(script: &Script, directory: &Path) -> Result<()> {
         .spawn(move || {
             let mut input = io::stdin().lock();
             while matches!(input.read(&mut [0; 64]), Ok(1..)) {}
-            report(&directory, Event::InputEnded);
+            report(&directory, ScriptedEvent::InputEnded);
             if !ignore {
                 std::process::exit(0);
             }
@@ -121,7 +121,7 @@ async fn serve(config: &WorkerConfig, script: Script, directory: PathBuf) -> Res
     let ignored = async {
         while let Some(signal) = &mut terminate {
             signal.recv().await;
-            report(&worker.directory, Event::Terminate);
+            report(&worker.directory, ScriptedEvent::Terminate);
         }
         pending::<()>().await;
     };
@@ -200,7 +200,7 @@ fn metadata(config: &WorkerConfig) -> ModelMetadata {
     ModelMetadata {
         architecture: "Scripted".to_owned(),
         model_name: config.model_id.clone(),
-        kind: match config.kind() {
+        kind: match config.spec().kind() {
             ModelKind::Unspecified => ModelKind::Text.into(),
             kind => kind.into(),
         },

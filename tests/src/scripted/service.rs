@@ -12,10 +12,10 @@ use hangar_worker_protocol::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    events::{Event, report},
+    events::{ScriptedEvent, report},
     fault::Fault,
-    generation::Answer,
-    loading::{Step, response},
+    generation::ScriptedAnswer,
+    loading::{LoadStep, response},
     script::{ShutdownKind, StatsKind},
     work::work_for,
     worker::Worker,
@@ -26,9 +26,9 @@ use super::{
 pub(super) struct Service(pub(super) Arc<Worker>);
 
 /// A load that goes on. Dropped before its end it counts as given up by its caller.
-struct Loading {
+struct RunningLoad {
     worker: Arc<Worker>,
-    step: Step,
+    step: LoadStep,
     ended: bool,
 }
 
@@ -42,10 +42,10 @@ impl WorkerService for Service {
         &self,
         _request: Request<LoadRequest>,
     ) -> Result<Response<Self::LoadStream>, Status> {
-        report(&self.0.directory, Event::Load);
-        let loading = Loading {
+        report(&self.0.directory, ScriptedEvent::Load);
+        let loading = RunningLoad {
             worker: Arc::clone(&self.0),
-            step: Step::Build,
+            step: LoadStep::Build,
             ended: false,
         };
         let steps = stream::try_unfold(loading, async |mut loading| {
@@ -54,7 +54,7 @@ impl WorkerService for Service {
                 return Ok(None);
             };
             loading.step = step;
-            loading.ended = step == Step::End;
+            loading.ended = step == LoadStep::End;
             Ok(Some((response(event), loading)))
         });
         let stopping = self.0.stopping.clone().cancelled_owned();
@@ -65,7 +65,7 @@ impl WorkerService for Service {
         &self,
         request: Request<GenerateRequest>,
     ) -> Result<Response<Self::GenerateStream>, Status> {
-        let answer = Answer::new(Arc::clone(&self.0), request.into_inner());
+        let answer = ScriptedAnswer::new(Arc::clone(&self.0), request.into_inner());
         let responses = stream::try_unfold(answer, async |mut answer| {
             Ok(answer.next().await?.map(|response| (response, answer)))
         });
@@ -77,7 +77,7 @@ impl WorkerService for Service {
         &self,
         request: Request<EmbedRequest>,
     ) -> Result<Response<EmbedResponse>, Status> {
-        let answer = Answer::of_texts(Arc::clone(&self.0), request.into_inner());
+        let answer = ScriptedAnswer::of_texts(Arc::clone(&self.0), request.into_inner());
         tokio::select! {
             embeddings = answer.embeddings() => Ok(Response::new(EmbedResponse {
                 embeddings: embeddings?,
@@ -155,7 +155,7 @@ impl WorkerService for Service {
         &self,
         _request: Request<ShutdownRequest>,
     ) -> Result<Response<ShutdownResponse>, Status> {
-        report(&self.0.directory, Event::Shutdown);
+        report(&self.0.directory, ScriptedEvent::Shutdown);
         match self.0.script.shutdown {
             ShutdownKind::Ok => self.0.stopping.cancel(),
             ShutdownKind::Ignore => {}
@@ -166,10 +166,10 @@ impl WorkerService for Service {
     }
 }
 
-impl Drop for Loading {
+impl Drop for RunningLoad {
     fn drop(&mut self) {
         if !self.ended {
-            report(&self.worker.directory, Event::LoadDropped);
+            report(&self.worker.directory, ScriptedEvent::LoadDropped);
         }
     }
 }

@@ -157,9 +157,9 @@ async fn a_worker_that_ignores_everything_has_to_be_killed() -> Result<()> {
     let mut client = worker.client().await?;
     client.shutdown(ShutdownRequest {}).await?;
     processes::signal(worker.child.id(), rustix::process::Signal::TERM)?;
-    events.until(Event::Terminate).await?;
+    events.until(ScriptedEvent::Terminate).await?;
     drop(worker.input.take());
-    events.until(Event::InputEnded).await?;
+    events.until(ScriptedEvent::InputEnded).await?;
     assert!(processes::is_running(worker.child.id()));
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::processes::{cpu_time, this_thread, thread_cpu_time};
 
 /// Somebody who works until this is dropped.
 #[derive(Debug)]
-pub(super) enum Work {
+pub(super) enum CpuLoad {
     Nobody,
     Thread(Arc<AtomicBool>),
     Child(Child, Arc<EngineTime>),
@@ -26,21 +26,21 @@ pub(super) enum Work {
 
 /// Processor time that the engine has used: those who work are all that there is of it.
 #[derive(Debug, Default)]
-pub(super) struct EngineTime(Mutex<Workers>);
+pub(super) struct EngineTime(Mutex<CpuTimes>);
 
 #[derive(Debug, Default)]
-struct Workers {
-    running: BTreeSet<Id>,
+struct CpuTimes {
+    running: BTreeSet<BusyId>,
     ended: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Id {
+enum BusyId {
     Thread(u32),
     Child(u32),
 }
 
-impl Work {
+impl CpuLoad {
     pub(super) fn begin(kind: WorkKind, time: &Arc<EngineTime>) -> io::Result<Self> {
         Ok(match kind {
             WorkKind::Nobody => Self::Nobody,
@@ -50,7 +50,7 @@ impl Work {
                 let time = Arc::clone(time);
                 let thread = std::thread::Builder::new().name("work".to_owned());
                 thread.spawn(move || {
-                    let id = Id::Thread(this_thread());
+                    let id = BusyId::Thread(this_thread());
                     time.begin(id);
                     while !is_over.load(Ordering::Relaxed) {
                         std::hint::spin_loop();
@@ -62,20 +62,20 @@ impl Work {
             WorkKind::Child => {
                 let spin = "while kill -0 $PPID; do :; done";
                 let child = Command::new("sh").args(["-c", spin]).spawn()?;
-                time.begin(Id::Child(child.id()));
+                time.begin(BusyId::Child(child.id()));
                 Self::Child(child, Arc::clone(time))
             }
         })
     }
 }
 
-impl Drop for Work {
+impl Drop for CpuLoad {
     fn drop(&mut self) {
         match self {
             Self::Nobody => {}
             Self::Thread(over) => over.store(true, Ordering::Relaxed),
             Self::Child(child, time) => {
-                time.end(Id::Child(child.id()));
+                time.end(BusyId::Child(child.id()));
                 // Both fail only for a process that has ended and was reaped.
                 let _ = child.kill();
                 let _ = child.wait();
@@ -92,22 +92,22 @@ impl EngineTime {
         workers.ended + running.sum::<Duration>()
     }
 
-    fn begin(&self, id: Id) {
+    fn begin(&self, id: BusyId) {
         self.workers().running.insert(id);
     }
 
-    fn end(&self, id: Id) {
+    fn end(&self, id: BusyId) {
         let mut workers = self.workers();
         workers.running.remove(&id);
         workers.ended += id.cpu_time().unwrap_or_default();
     }
 
-    fn workers(&self) -> MutexGuard<'_, Workers> {
+    fn workers(&self) -> MutexGuard<'_, CpuTimes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Id {
+impl BusyId {
     fn cpu_time(self) -> Result<Duration> {
         match self {
             Self::Thread(id) => thread_cpu_time(id),

@@ -26,7 +26,7 @@ pub(super) struct Worker {
     pub(super) metadata: ModelMetadata,
     pub(super) steps: AtomicU64,
     pub(super) in_flight: AtomicU32,
-    pub(super) prompts: Mutex<Prompts>,
+    pub(super) prompts: Mutex<PromptCounts>,
     /// A request came.
     pub(super) begun: Notify,
     pub(super) engine_time: Arc<EngineTime>,
@@ -42,7 +42,7 @@ pub(super) struct Worker {
 
 /// Lengths of prompts in tokens.
 #[derive(Debug, Default)]
-pub(super) struct Prompts {
+pub(super) struct PromptCounts {
     /// Of those that have no first token yet.
     pub(super) reading: Vec<u64>,
     /// Of the longest one that has one.
@@ -52,7 +52,7 @@ pub(super) struct Prompts {
 /// So often a worker tells of what it dies of.
 const REPORTS_BEFORE_DEATH: u32 = 3;
 
-impl Prompts {
+impl PromptCounts {
     /// A first token was made of a prompt of this length, or its caller has gone.
     pub(super) fn leave(&mut self, length: u64, is_read: bool) {
         let place = self.reading.iter().position(|other| *other == length);
@@ -119,7 +119,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn prompts(&self) -> MutexGuard<'_, Prompts> {
+    pub(super) fn prompts(&self) -> MutexGuard<'_, PromptCounts> {
         self.prompts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,11 +10,11 @@ use tokio::time::timeout;
 use super::{DEADLINE, MODEL, TestServer, Transitions, restarting, spec};
 use crate::{
     background::Background,
-    scripted::{Event, Events, Gate},
+    scripted::{Events, Gate, ScriptedEvent},
 };
 
 /// A model that is held in a state of its load.
-pub struct Held {
+pub struct HeldModel {
     /// What holds it.
     pub gate: Gate,
     /// Its worker.
@@ -81,7 +81,7 @@ impl TestServer {
     /// # Errors
     ///
     /// When it does not come that far.
-    pub async fn hold(&self, state: ModelState) -> Result<Held> {
+    pub async fn hold(&self, state: ModelState) -> Result<HeldModel> {
         self.hold_load(self.load_m(), state).await
     }
 
@@ -90,7 +90,7 @@ impl TestServer {
     /// # Errors
     ///
     /// As [`Self::hold`].
-    pub async fn hold_load(&self, load: Load, state: ModelState) -> Result<Held> {
+    pub async fn hold_load(&self, load: Load, state: ModelState) -> Result<HeldModel> {
         let gate = match state {
             ModelState::Starting => self.gate("ready")?,
             ModelState::Loading => self.gate("load")?,
@@ -101,8 +101,8 @@ impl TestServer {
         let mut transitions = self.follow(MODEL).await?;
         let load = Background::start(load.wait());
         transitions.until(state).await?;
-        let pid = timeout(DEADLINE, events.until(Event::Started)).await??;
-        Ok(Held {
+        let pid = timeout(DEADLINE, events.until(ScriptedEvent::Started)).await??;
+        Ok(HeldModel {
             gate,
             pid,
             transitions,

@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{DEADLINE, TestServerBuilder, binary};
 use crate::{
-    bound::{self, KnownServer},
+    bound::{self, ServerGuard},
     fixtures::Fixtures,
     processes,
 };
@@ -37,7 +37,7 @@ pub(super) struct ServerProcess {
     data_dir: PathBuf,
     /// Kept open, so that the server can go on writing to it.
     _output: BufReader<Receiver>,
-    _known: KnownServer,
+    _known: ServerGuard,
 }
 
 /// The line that the server prints once it serves.

@@ -14,7 +14,7 @@ use hangar_tests::{
     fixtures::Fixtures,
     fuzz::HOSTILE,
     info,
-    raw::{Answer, Call, Caller, frame},
+    raw::{RawAnswer, RawCall, RawClient, frame},
     server::TestServer,
 };
 use prost::Message;
@@ -27,7 +27,7 @@ const INFO: &str = "/hangar.v1.ModelService/GetInfo";
 const GENERATE: &str = "/hangar.v1.InferenceService/Generate";
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
-async fn refused(caller: &Caller, call: Call, code: Code, reason: &str) -> Result<Answer> {
+async fn refused(caller: &RawClient, call: RawCall, code: Code, reason: &str) -> Result<RawAnswer> {
     let path = call.path.clone();
     let answer = caller.call(call).await?;
     let reported = (answer.status.code(), answer.error_info()?.reason);
@@ -51,16 +51,16 @@ async fn what_the_protocol_refuses_carries_a_reason() -> Result<()> {
         .argument("--max-request-bytes")
         .argument("100000");
     let server = options.start().await?;
-    let caller = Caller::connect(&server.url()).await?;
-    let empty = || Call::of(INFO, &[]);
-    let with = |body: Vec<u8>| Call {
+    let caller = RawClient::connect(&server.url()).await?;
+    let empty = || RawCall::of(INFO, &[]);
+    let with = |body: Vec<u8>| RawCall {
         body: body.into(),
         ..empty()
     };
     for path in [INFO, GENERATE, INFER, "/hangar.v1.ModelService/WatchStatus"] {
-        let large = Call::of(path, &vec![0; 100_001]);
+        let large = RawCall::of(path, &vec![0; 100_001]);
         refused(&caller, large, Code::OutOfRange, "MESSAGE_TOO_LARGE").await?;
-        let malformed = Call::of(path, &[0xff; 10]);
+        let malformed = RawCall::of(path, &[0xff; 10]);
         refused(&caller, malformed, Code::Internal, "MALFORMED_MESSAGE").await?;
     }
     for body in [
@@ -84,7 +84,7 @@ async fn what_the_protocol_refuses_carries_a_reason() -> Result<()> {
     ] {
         let unknown = refused(
             &caller,
-            Call::of(path, &[]),
+            RawCall::of(path, &[]),
             Code::Unimplemented,
             "UNKNOWN_METHOD",
         );
@@ -107,7 +107,7 @@ async fn what_the_protocol_refuses_carries_a_reason() -> Result<()> {
     let never = empty().header("grpc-timeout", "soon");
     refused(&caller, never, Code::InvalidArgument, "INVALID_FIELD").await?;
     let watch =
-        Call::of("/hangar.v1.ModelService/WatchStatus", &[]).within(Duration::from_millis(50));
+        RawCall::of("/hangar.v1.ModelService/WatchStatus", &[]).within(Duration::from_millis(50));
     refused(&caller, watch, Code::DeadlineExceeded, "DEADLINE_EXCEEDED").await?;
     Ok(())
 }
@@ -120,10 +120,10 @@ async fn errors_of_health_and_reflection_carry_a_reason_too() -> Result<()> {
         let request = tonic_health::pb::HealthCheckRequest {
             service: name.to_owned(),
         };
-        Call::of("/grpc.health.v1.Health/Check", &request.encode_to_vec())
+        RawCall::of("/grpc.health.v1.Health/Check", &request.encode_to_vec())
     };
     for url in [server.url(), format!("http://{}", server.ops_listen())] {
-        let caller = Caller::connect(&url).await?;
+        let caller = RawClient::connect(&url).await?;
         let unknown = refused(
             &caller,
             health("model/none"),
@@ -134,13 +134,13 @@ async fn errors_of_health_and_reflection_carry_a_reason_too() -> Result<()> {
         assert!(unknown.status.get_details_resource_info().is_some());
         let large = health(&"x".repeat(5_000));
         refused(&caller, large, Code::OutOfRange, "MESSAGE_TOO_LARGE").await?;
-        let other = Call::of("/no.Service/Method", &[]);
+        let other = RawCall::of("/no.Service/Method", &[]);
         refused(&caller, other, Code::Unimplemented, "UNKNOWN_METHOD").await?;
     }
-    let caller = Caller::connect(&server.url()).await?;
+    let caller = RawClient::connect(&server.url()).await?;
     for version in ["v1", "v1alpha"] {
         // Field 4: a symbol.
-        let symbol = Call::of(
+        let symbol = RawCall::of(
             &format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"),
             b"\x22\x04none",
         );
@@ -153,7 +153,7 @@ async fn errors_of_health_and_reflection_carry_a_reason_too() -> Result<()> {
 async fn callers_words_are_cut_wherever_they_get_into_an_error() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
-    let caller = Caller::connect(&server.url()).await?;
+    let caller = RawClient::connect(&server.url()).await?;
     for words in ["x".repeat(5_000), "ß".repeat(5_000), "😀 ".repeat(200_000)] {
         let get = GetModelRequest {
             model_id: words.clone(),
@@ -188,11 +188,11 @@ async fn callers_words_are_cut_wherever_they_get_into_an_error() -> Result<()> {
             ..ModelInferRequest::default()
         };
         for call in [
-            Call::of("/hangar.v1.CatalogService/GetModel", &get.encode_to_vec()),
-            Call::of(INFO, &info.encode_to_vec()),
-            Call::of("/hangar.v1.ModelService/LoadModel", &load.encode_to_vec()),
-            Call::of(INFER, &infer.encode_to_vec()),
-            Call::of(INFO, &[]).header("grpc-encoding", &"x".repeat(9_000)),
+            RawCall::of("/hangar.v1.CatalogService/GetModel", &get.encode_to_vec()),
+            RawCall::of(INFO, &info.encode_to_vec()),
+            RawCall::of("/hangar.v1.ModelService/LoadModel", &load.encode_to_vec()),
+            RawCall::of(INFER, &infer.encode_to_vec()),
+            RawCall::of(INFO, &[]).header("grpc-encoding", &"x".repeat(9_000)),
         ] {
             let path = call.path.clone();
             let answer = caller.call(call).await?;
@@ -203,7 +203,7 @@ async fn callers_words_are_cut_wherever_they_get_into_an_error() -> Result<()> {
 }
 
 /// A request that the template refuses with these words, as an option or in a message.
-fn hostile(words: &str, option: bool) -> Call {
+fn hostile(words: &str, option: bool) -> RawCall {
     let message = |content: String| ChatMessage {
         role: "user".to_owned(),
         content,
@@ -223,7 +223,7 @@ fn hostile(words: &str, option: bool) -> Call {
         }),
         ..GenerateRequest::default()
     };
-    Call::of(GENERATE, &request.encode_to_vec())
+    RawCall::of(GENERATE, &request.encode_to_vec())
 }
 
 #[rstest]
@@ -233,7 +233,7 @@ fn hostile(words: &str, option: bool) -> Call {
 #[hangar_tests::test]
 async fn no_template_kills_its_worker_with_the_callers_words(#[case] letter: &str) -> Result<()> {
     let server = TestServer::tiny_with(|spec| spec.chat_template = HOSTILE.to_owned()).await?;
-    let caller = Caller::connect(&server.url()).await?;
+    let caller = RawClient::connect(&server.url()).await?;
     let pid = info::worker(&server.client, "m").await?;
     for length in [10, 4_000, 5_000, 100_000] {
         let words = letter.repeat(length);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use hangar_tests::fuzz::{Round, run};
+use hangar_tests::fuzz::{FuzzRound, run};
 
 #[hangar_tests::test]
 async fn random_calls_harm_no_worker_and_every_error_says_why() -> Result<()> {
-    let round = Round {
+    let round = FuzzRound {
         seed: 12,
         calls: 600,
         time: Duration::MAX,

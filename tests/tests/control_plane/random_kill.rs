@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clients::{RandomClient, ServerRun};
-use expected_state::{ExpectedState, Known};
+use expected_state::{ExpectedState, KnownEntry};
 use hangar_client::{
     Client, Error,
     v1::{ErrorReason, ModelState},
@@ -42,14 +42,14 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// What is registered under `id`, if anything is.
-async fn observe(client: &Client, id: &str) -> Result<Option<Known>> {
+async fn observe(client: &Client, id: &str) -> Result<Option<KnownEntry>> {
     let model = match client.get_model(id).send().await {
         Err(error) if error.reason() == Some(ErrorReason::ModelNotFound) => return Ok(None),
         model => model?,
     };
     let info = client.info().model(id).send().await?.models;
     let desired = info.first().context("no info")?.desired_state();
-    Ok(Some(Known::of(model, desired)))
+    Ok(Some(KnownEntry::of(model, desired)))
 }
 
 /// Compares all that is registered with what may be, and takes it for what is from now on.

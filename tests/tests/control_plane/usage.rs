@@ -14,7 +14,7 @@ use tokio::time::{interval, timeout};
 /// A server with the demo model, and what was asked of it.
 struct UsedServer {
     server: TestServer,
-    sent: Sent,
+    sent: SentRequests,
 }
 
 impl Deref for UsedServer {
@@ -27,7 +27,7 @@ impl Deref for UsedServer {
 
 /// What was asked of a model and answered well.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sent {
+struct SentRequests {
     requests: u64,
     prompt_tokens: u64,
     completion_tokens: u64,
@@ -41,7 +41,7 @@ impl UsedServer {
         server.client.load("demo").demo().wait().await?;
         Ok(Self {
             server,
-            sent: Sent::default(),
+            sent: SentRequests::default(),
         })
     }
 
@@ -67,7 +67,7 @@ impl UsedServer {
     /// Waits until something is known about a model that no event shows.
     async fn when<T>(&self, id: &str, is_so: impl Fn(&ModelInfo) -> Option<T>) -> Result<T> {
         let mut ticks = interval(Duration::from_millis(20));
-        let look = async {
+        let check = async {
             loop {
                 ticks.tick().await;
                 if let Some(found) = is_so(&self.model(id).await?) {
@@ -75,7 +75,7 @@ impl UsedServer {
                 }
             }
         };
-        timeout(DEADLINE, look).await?
+        timeout(DEADLINE, check).await?
     }
 
     async fn model(&self, id: &str) -> Result<ModelInfo> {

@@ -47,7 +47,7 @@ const TERMINAL: &str =
     "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
 
 #[derive(Deserialize)]
-struct Answer {
+struct DemoAnswer {
     prompt: String,
     answer: String,
 }
@@ -66,9 +66,9 @@ async fn the_demo_model_gives_its_trained_answers() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
     server.connect().await?.load("demo").demo().wait().await?;
-    let answers: Vec<Answer> = serde_json::from_str(ANSWERS)?;
+    let answers: Vec<DemoAnswer> = serde_json::from_str(ANSWERS)?;
     assert!(answers.len() >= 10);
-    for Answer { prompt, answer } in answers {
+    for DemoAnswer { prompt, answer } in answers {
         assert_eq!(said(&prompt, &server).await?, answer, "{prompt}");
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! In-situ quantization and prepared weights, with real engines on tiny models.
 
+mod capacity;
 mod damage;
 mod hits;
-mod room;
 mod stops;
 mod types;
 
@@ -153,7 +153,7 @@ impl PreparedServer {
     /// Looks until the names are such as no event shows, and none is of something half-written.
     async fn names_when(&self, is_so: impl Fn(&BTreeSet<String>) -> bool) -> Result<()> {
         let mut ticks = interval(Duration::from_millis(10));
-        let look = async {
+        let check = async {
             loop {
                 ticks.tick().await;
                 let names = self.names()?;
@@ -162,7 +162,7 @@ impl PreparedServer {
                 }
             }
         };
-        timeout(DEADLINE, look)
+        timeout(DEADLINE, check)
             .await
             .context("the names are not so")?
     }

@@ -169,7 +169,7 @@ async fn all_parts_of_a_filter_have_to_match() {
         let entry = fixture.catalog.create(NewEntry { spec, ..new(name) }, None);
         entry.await.expect("created");
     }
-    // A load tells what the spec does not.
+    // A load says what the spec does not.
     let mut learned = Box::new(LearnedFacts::default());
     learned.metadata.kind = Some(ModelKind::Text);
     fixture

@@ -23,7 +23,7 @@ async fn open(target: &Target) -> Result<PartialFile, PartialFileError> {
     PartialFile::open(target.clone(), &TaskTracker::new(), guard).await
 }
 
-/// Waits until the writer has written what it was told.
+/// Waits until the writer has written what it was given.
 async fn stop(part: PartialFile) {
     let PartialFile { orders, writer, .. } = part;
     drop(orders);

@@ -1,4 +1,4 @@
-//! Tells watchers and drivers what was changed in the catalog.
+//! Notifies watchers and drivers of what was changed in the catalog.
 
 use std::sync::Arc;
 

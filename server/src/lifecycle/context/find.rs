@@ -27,7 +27,7 @@ pub enum FindError {
     Storage(#[from] StorageError),
 }
 
-/// Ids that an error tells.
+/// Ids that an error names.
 const KNOWN_IDS: usize = 10;
 
 impl Context {
@@ -46,7 +46,7 @@ impl Context {
         }
     }
 
-    /// What to tell of `id`, which nothing is registered under.
+    /// What to say of `id`, which nothing is registered under.
     pub(in crate::lifecycle) async fn unknown(&self, id: &ModelId) -> UnknownModel {
         // Without the hint the error is as good.
         let known = self.catalog.known(KNOWN_IDS).await.unwrap_or_default();

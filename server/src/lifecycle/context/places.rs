@@ -1,4 +1,4 @@
-//! What models need of the memories where they are, and how workers are told where that is.
+//! What models need of the memories where they are, and how workers learn where that is.
 
 use super::Context;
 use crate::{

@@ -164,7 +164,7 @@ impl ModelDriver {
         }
         if command.undesired {
             if self.unsuspend() {
-                // No transition tells that it is not suspended any more.
+                // No transition says that it is not suspended any more.
                 self.publish_progress();
             }
             // Readiness does not wait for what nobody wants any more.
@@ -213,7 +213,7 @@ impl ModelDriver {
         }
     }
 
-    /// Tells those who wait for an unload that the worker does not go, if that is so.
+    /// Answers those who wait for an unload, if the worker does not go.
     pub(super) fn answer_unreaped(&mut self) {
         if self
             .state
@@ -228,7 +228,7 @@ impl ModelDriver {
         }
     }
 
-    /// Tells those who wait for loads that these have failed, but for those of the load that goes on.
+    /// Answers those who wait for loads with their failure, but for those of the load that goes on.
     pub(super) fn give_up_loads(&mut self, goes_on: Option<&LoadId>, failure: &Failure) {
         let loads = std::mem::take(&mut self.waiters.loads);
         for (id, waiter) in loads {

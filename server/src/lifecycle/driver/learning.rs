@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl ModelDriver {
-    /// Takes note of what the worker tells of the model.
+    /// Takes note of what the worker reports of the model.
     pub(super) fn record_metadata(&self, metadata: ModelMetadata) {
         let learned = ModelMetadata {
             // The worker sees one device only, which is the first to it.
@@ -88,7 +88,7 @@ impl ModelDriver {
         self.context.catalog.note(self.model.id(), note);
     }
 
-    /// The model's files were looked at, and this is what has become of them, if that can be told.
+    /// The model's files were looked at, and this is what has become of them, if that is known.
     pub(super) fn files_seen(&self, seen: Option<FilesChange>) {
         let Some(change) = seen else { return };
         if self.model.facts().files_changed == change {

@@ -10,7 +10,10 @@ use super::ModelDriver;
 use crate::{
     catalog::LearnedPace,
     lifecycle::file_watch::LoadedFiles,
-    model::{Failure, ModelMemory, Stage, state::Event},
+    model::{
+        Failure, ModelMemory, Stage,
+        state::{Event, StageKind},
+    },
 };
 
 /// Processors that this process may use, and so may its workers.
@@ -69,23 +72,18 @@ impl ModelDriver {
         let worker = self.phase.worker_mut()?;
         let occupancy = worker.occupancy();
         let monitor = worker.monitor.as_mut()?;
-        match stage {
-            Stage::Starting | Stage::Loading | Stage::Warming => {
+        match stage.kind() {
+            StageKind::Load(_) => {
                 monitor.follow_load(limits);
                 monitor.stalled(limits)
             }
-            Stage::Ready | Stage::Draining => {
+            StageKind::Serve => {
                 let facts = self.model.facts();
                 let known = facts.learned.pace.as_ref().map(|known| known.pace);
                 monitor.follow_service(&occupancy, limits);
                 monitor.hung(limits, known)
             }
-            Stage::Unloaded
-            | Stage::Pending
-            | Stage::Downloading
-            | Stage::Unloading
-            | Stage::Backoff
-            | Stage::Failed => None,
+            StageKind::Rest | StageKind::Retry | StageKind::Stop => None,
         }
     }
 
@@ -109,7 +107,7 @@ impl ModelDriver {
 
     /// The worker ends by this failure: what it had to read may be why.
     pub(super) fn record_prompts(&mut self, failure: &Failure) {
-        let served = matches!(self.state.stage(), Stage::Ready | Stage::Draining);
+        let served = self.state.stage().kind() == StageKind::Serve;
         let worker = self.phase.worker();
         if let Some(monitor) = worker.and_then(|worker| worker.monitor.as_ref())
             && served
@@ -180,7 +178,7 @@ impl ModelDriver {
     }
 
     /// A worker was started: what was seen elsewhere does not hold where it is.
-    pub(super) fn forget_other_places(&mut self) {
+    pub(super) fn drop_figures_of_other_places(&mut self) {
         let device = self.device_name();
         if self.load.prompts.move_to(&device) {
             self.keep_prompts();

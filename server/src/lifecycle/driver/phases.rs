@@ -1,14 +1,12 @@
 //! What a driver holds, by where its model stands: what is of use in one phase only exists only there.
 
 mod download;
-mod event;
 mod hosted_worker;
 mod placement;
 
 pub(super) use download::{Download, DownloadEvent};
-pub(super) use event::PhaseEvent;
 use futures::future::BoxFuture;
-pub(super) use hosted_worker::{HostedWorker, WorkerMemory};
+pub(super) use hosted_worker::{HostedWorker, WorkerEvent, WorkerMemory};
 pub(super) use placement::{OnGpu, Placement, PlacementRequest, find_placement};
 
 use crate::{
@@ -43,6 +41,18 @@ pub(super) enum Phase {
     Ended,
 }
 
+/// What comes of what a phase waits for.
+pub(super) enum PhaseEvent {
+    /// The placement, or that there is none.
+    Placed(Result<Placement, Failure>),
+    /// Of the download; `None`: its task is lost.
+    Download(Option<DownloadEvent>),
+    /// Of the worker.
+    Worker(WorkerEvent),
+    /// The device was looked at.
+    Released(ReleaseOutcome),
+}
+
 impl Phase {
     /// Holds nothing.
     pub(super) fn idle() -> Self {
@@ -55,7 +65,7 @@ impl Phase {
             Self::Idle { .. } | Self::Placed(_) | Self::Ended => std::future::pending().await,
             Self::Queued(request) => PhaseEvent::Placed(request.granted().await),
             Self::Downloading { download, .. } => PhaseEvent::Download(download.next().await),
-            Self::Hosted(worker) => worker.next(draining).await,
+            Self::Hosted(worker) => PhaseEvent::Worker(worker.next(draining).await),
             Self::Releasing { released, .. } => PhaseEvent::Released(released.await),
         }
     }

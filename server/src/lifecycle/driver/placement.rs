@@ -18,7 +18,7 @@ use crate::{
     model::{Failure, LoadId, state::Event},
 };
 
-/// What a model has of its device, in bytes, beyond what its worker tells: at most this much is believed. It is
+/// What a model has of its device, in bytes, beyond what its worker reports: at most this much is believed. It is
 /// what the engine's kernels, workspaces and CUDA itself take.
 const MAX_UNREPORTED_DEVICE_BYTES: u64 = 4 << 30;
 
@@ -92,7 +92,7 @@ impl ModelDriver {
         };
         // Loads that run at the same time on a device hide what each of them takes.
         let likely = reported..=reported.saturating_add(MAX_UNREPORTED_DEVICE_BYTES);
-        let taken = on.before.lost(&on.last);
+        let taken = on.before.taken(&on.last);
         on.taken = taken.filter(|taken| reported == 0 || likely.contains(taken));
     }
 

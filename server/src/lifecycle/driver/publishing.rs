@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::ModelDriver;
 use crate::{
     catalog::LearnedFacts,
-    model::{LoadPhase, Progress, Spec, Stage},
+    model::{Progress, Spec, Stage},
 };
 
 impl ModelDriver {
@@ -42,30 +42,18 @@ impl ModelDriver {
 
     /// Begins to measure the progress of `stage`.
     pub(super) fn enter_phase(&mut self, stage: Stage) {
-        let weights = || {
-            let monitor = self.phase.monitor();
-            monitor.map_or(0, |monitor| monitor.weight_bytes())
+        let Some(phase) = stage.load_phase() else {
+            return;
         };
-        let (phase, total) = match stage {
-            Stage::Pending => (LoadPhase::Pending, 0),
-            Stage::Downloading => (LoadPhase::Downloading, 0),
-            Stage::Starting => (LoadPhase::Starting, 0),
-            Stage::Loading => (LoadPhase::Loading, weights()),
-            Stage::Warming => (LoadPhase::Warming, weights()),
-            Stage::Unloaded
-            | Stage::Ready
-            | Stage::Draining
-            | Stage::Unloading
-            | Stage::Backoff
-            | Stage::Failed => return,
-        };
+        let monitor = self.phase.monitor();
+        let total = monitor.map_or(0, |monitor| monitor.weight_bytes());
         self.publication.meter.enter(phase, total);
     }
 
     /// Records how long the phase `before` of a load took, and how it ended.
     pub(super) fn record_phase(&mut self, before: Stage) {
         let entered = std::mem::replace(&mut self.publication.entered, Instant::now());
-        if !before.is_loading() || before == Stage::Backoff {
+        if before.load_phase().is_none() {
             return;
         }
         let outcome = match self.state.stage() {
@@ -100,12 +88,10 @@ impl ModelDriver {
 
     /// How far the load is that is under way, if one is.
     fn progress(&self, stage: Stage) -> Option<Progress> {
-        if !stage.is_loading() || stage == Stage::Backoff {
-            return None;
-        }
+        stage.load_phase()?;
         let mut progress = self.publication.meter.current();
-        if matches!(stage, Stage::Starting | Stage::Loading | Stage::Warming) {
-            // Where the bytes do not tell yet, the last load does.
+        if stage.has_worker() {
+            // Where the bytes say nothing yet, the last load does.
             let learned = &self.model.facts().learned;
             let device = self.device_name();
             let left = expected_left(learned, &self.load.spec, &device, self.load.began);

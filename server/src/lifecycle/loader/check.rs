@@ -104,7 +104,7 @@ impl Loader {
         let stage = self.context.tracked(name).map(|model| model.status().stage);
         let joins = !force && stage.is_some_and(Stage::is_active);
         if joins {
-            // It has what it needs, or tells.
+            // It has what it needs, or says so.
             return self.check_sources(spec).await.map_err(Into::into);
         }
         let present = self.context.roots.check_presence(spec, FILE_SYSTEM_TIMEOUT);
@@ -112,7 +112,7 @@ impl Loader {
     }
 
     /// Whether a model may be loaded from what `spec` names. What is missing may come, and so may the answer of a file
-    /// system: a load tells.
+    /// system: a load says so.
     ///
     /// # Errors
     ///

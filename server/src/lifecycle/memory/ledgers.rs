@@ -148,7 +148,7 @@ impl Ledgers {
     }
 
     /// The model `id`, which is on `device` if on any, was seen to hold this. Zero bytes of a device mean
-    /// that nobody tells.
+    /// that nobody says.
     pub(super) fn measure(&mut self, id: &ModelId, device: Option<&Arc<str>>, held: Bytes) {
         self.host.measure(id, held.host_bytes);
         if let Some(uuid) = device.filter(|_| held.device_bytes > 0) {

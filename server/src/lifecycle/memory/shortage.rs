@@ -1,4 +1,4 @@
-//! What those are told whose model does not fit.
+//! What those get to hear whose model does not fit.
 
 use bytesize::ByteSize;
 

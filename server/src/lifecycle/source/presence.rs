@@ -1,4 +1,4 @@
-//! Whether there is a model at all where a spec says. Names tell; files are opened by workers only.
+//! Whether there is a model at all where a spec says. Names say so; files are opened by workers only.
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::model::{Source, Spec};
 
-/// Files that make a directory one of a model, whether or not this server can load it: the worker tells.
-const NAMES: &[&str] = &["config.json", "adapter_config.json", "model_index.json"];
+/// Files that make a directory one of a model, whether or not this server can load it: the worker says so.
+const MODEL_FILES: &[&str] = &["config.json", "adapter_config.json", "model_index.json"];
 
 /// How the names of files of weights end.
 const WEIGHTS: &[&str] = &["safetensors", "gguf", "uqff", "bin", "pt", "pth"];
@@ -31,7 +31,7 @@ impl ModelRoots {
                 let is_model = |_: &Self, path: &Path| is_model(path);
                 self.look(Look::Check, path, limit, is_model).await
             }
-            // What is on the hub is told by the hub.
+            // What is on the hub is said by the hub.
             Source::HuggingFace(_) | Source::Demo => Ok(()),
         }
     }
@@ -74,7 +74,7 @@ fn is_model(path: &Path) -> Result<(), SourceError> {
 }
 
 fn belongs_to_a_model(name: &Path) -> bool {
-    let named = NAMES.iter().any(|known| name == Path::new(known));
+    let named = MODEL_FILES.iter().any(|known| name == Path::new(known));
     let ending = name.extension().and_then(|ending| ending.to_str());
     named || ending.is_some_and(|ending| WEIGHTS.contains(&ending))
 }

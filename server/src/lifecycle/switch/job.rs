@@ -202,8 +202,8 @@ impl SwitchJob {
         self.loader.order_and_wait(to.clone(), order).await
     }
 
-    /// Moves the alias, and says whether the old model is to be unloaded unless somebody holds it. Watchers are told of the aliases
-    /// before they are told that the switch has ended.
+    /// Moves the alias, and says whether the old model is to be unloaded unless somebody holds it. Watchers hear of the aliases
+    /// before they hear that the switch has ended.
     async fn move_alias(&self, switch: &mut Switch) -> Result<bool, Failure> {
         let guard = self.context.desired_state_lock.lock().await;
         let unload_old = !self.old_is_wanted(switch).await?;

@@ -22,7 +22,7 @@ pub enum Operation {
     Embeddings,
 }
 
-/// Counts one request. Dropped before its end was told, it counts as cancelled.
+/// Counts one request. Dropped before its end was known, it counts as cancelled.
 #[derive(Debug)]
 pub struct RequestRecord {
     usage: Arc<Usage>,

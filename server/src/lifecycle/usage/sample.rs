@@ -32,7 +32,7 @@ pub struct HistorySample {
     pub memory: Option<ModelMemory>,
 }
 
-/// Shortest time over which a rate is told: over less, one answer would look like a storm.
+/// Shortest time over which a rate is given: over less, one answer would look like a storm.
 const SHORTEST_RATE: Duration = Duration::from_secs(1);
 
 impl HistorySample {

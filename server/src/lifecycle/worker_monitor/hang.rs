@@ -102,7 +102,7 @@ impl SpinLimits {
         }
     }
 
-    /// How long an engine may work at prompts of so many tokens until it has made a step. Its `own` pace tells, once there is
+    /// How long an engine may work at prompts of so many tokens until it has made a step. Its `own` pace decides, once there is
     /// one; what is `known` of earlier workers makes it longer at most.
     fn for_prompts(self, tokens: u64, own: Option<Pace>, known: Option<Pace>) -> Duration {
         let tokens = tokens as f64;

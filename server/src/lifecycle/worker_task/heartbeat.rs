@@ -10,7 +10,7 @@ use crate::{
     worker::{CallError, WorkerClient},
 };
 
-/// Time that a worker which is ready has to tell what it has of its device.
+/// Time that a worker which is ready has to report what it has of its device.
 const FIRST_STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Pause before a call that broke off is made anew.

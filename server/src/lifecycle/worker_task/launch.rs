@@ -33,7 +33,7 @@ pub(in crate::lifecycle) struct WorkerLaunch {
     pub(in crate::lifecycle) span: Span,
 }
 
-/// Tells the sockets of this server's workers apart.
+/// Distinguishes the sockets of this server's workers.
 static SOCKETS: AtomicU64 = AtomicU64::new(0);
 
 impl WorkerLaunch {

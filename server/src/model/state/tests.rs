@@ -4,8 +4,8 @@ use std::time::Duration;
 
 mod random_sequences;
 
-use super::{transition::unloaded, *};
-use crate::model::{Reason, RestartMode};
+use super::*;
+use crate::model::{LoadOutcome, Reason, RestartMode};
 
 fn load(mode: RestartMode) -> Load {
     let policy = RestartPolicy {

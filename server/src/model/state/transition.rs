@@ -1,9 +1,112 @@
-//! The table of transitions.
+//! What happens to a model, where it leads, and what is to be done then.
 
-use super::{
-    Action, Afterwards, Cause, Event, HostedLoad, Load, Rejected, Remains, State, unreaped,
-};
-use crate::model::{Failure, LoadId, LoadOutcome, Reason, Stage};
+mod unloading;
+
+use super::{HostedLoad, Load, Stage, State, unreaped};
+use crate::model::{Failure, LoadId, LoadOutcome};
+
+/// What happens to a model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Somebody wants it loaded.
+    Load(Load),
+    /// Somebody wants it loaded anew, whatever it is doing.
+    Reload(Load),
+    /// It is to be unloaded.
+    Unload(Cause),
+    /// A load slot is free.
+    SlotGranted,
+    /// The files are here.
+    Downloaded,
+    /// The worker has inspected the files, and what they need is reserved.
+    Inspected,
+    /// The worker has built the engine.
+    EngineBuilt,
+    /// The worker has generated a token.
+    Warmed,
+    /// The worker, or the download, is in no state to go on.
+    Fault(Failure),
+    /// The time of the load is over.
+    LoadExpired(Failure),
+    /// No worker process lives any more, or none could be started.
+    Exited {
+        /// Why, where nothing better is known.
+        failure: Failure,
+        /// Id of the load that a restart would be.
+        restart: LoadId,
+    },
+    /// No request runs or waits any more.
+    Drained,
+    /// The time for draining is over.
+    DrainExpired,
+    /// The worker was killed and did not go.
+    Unreaped,
+    /// The memory of the reaped worker was checked.
+    Verified {
+        /// Id of the load that a restart would be.
+        restart: LoadId,
+    },
+    /// The wait before the next attempt is over.
+    RetryDue,
+    /// The model has been READY for its stable period.
+    Stable,
+}
+
+/// Why a model is unloaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody asked for it, or the server is shutting down.
+    Asked,
+    /// Room is needed.
+    Evicted,
+    /// Nobody used it for its idle time-out.
+    Idle,
+}
+
+/// What the driver has to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Queue for a load slot.
+    RequestSlot,
+    /// Give the load slot back, or leave its queue.
+    ReleaseSlot,
+    /// Download the files.
+    Download,
+    /// Stop downloading.
+    StopDownload,
+    /// Start a worker.
+    Spawn,
+    /// Have the worker build the engine.
+    BuildEngine,
+    /// Admit requests.
+    Admit,
+    /// Admit no more requests and report when none is left.
+    Drain,
+    /// Admit no more requests and end those that are left with this failure.
+    CutOff(Failure),
+    /// Ask the worker to exit, and kill it if it does not.
+    Stop,
+    /// Kill the worker.
+    Kill,
+    /// Check that the memory of the reaped worker came back.
+    Verify,
+    /// Report [`Event::RetryDue`] after the back-off that belongs to this attempt.
+    ScheduleRetry(u32),
+    /// The load has ended so.
+    Finish(LoadId, LoadOutcome),
+    /// Load this now.
+    Resume(Load),
+}
+
+/// An event that means nothing in the state that it met. The state is unchanged.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{event:?} means nothing to a model that is {stage:?}")]
+pub struct Rejected {
+    /// The stage that the event met.
+    pub stage: Stage,
+    /// The event.
+    pub event: Event,
+}
 
 type Transition = Result<(State, Vec<Action>), Rejected>;
 
@@ -44,7 +147,7 @@ impl State {
 
     fn on_pending(&self, load: Load, event: Event) -> Transition {
         match event {
-            Event::Load(_) => self.stay(),
+            Event::Load(_) => self.unchanged(),
             Event::SlotGranted if load.remote => {
                 Ok((Self::Downloading(load), vec![Action::Download]))
             }
@@ -63,7 +166,7 @@ impl State {
     fn on_downloading(&self, load: Load, event: Event) -> Transition {
         let stop = || vec![Action::StopDownload, Action::ReleaseSlot];
         match event {
-            Event::Load(_) => self.stay(),
+            Event::Load(_) => self.unchanged(),
             Event::Downloaded => Ok((Self::Starting(HostedLoad::new(load)), vec![Action::Spawn])),
             Event::Unload(Cause::Asked) => Ok((Self::Unloaded, with(stop(), cancelled(load)))),
             Event::Reload(next) => {
@@ -80,7 +183,7 @@ impl State {
     fn on_load(&self, run: HostedLoad, event: Event) -> Transition {
         let terminating = run.terminating.is_some();
         match event {
-            Event::Load(_) => self.stay(),
+            Event::Load(_) => self.unchanged(),
             Event::Inspected if !terminating && self.stage() == Stage::Starting => {
                 Ok((Self::Loading(run), vec![Action::BuildEngine]))
             }
@@ -94,7 +197,7 @@ impl State {
                     vec![Action::ReleaseSlot, Action::Admit, finish],
                 ))
             }
-            Event::Fault(_) | Event::LoadExpired(_) if terminating => self.stay(),
+            Event::Fault(_) | Event::LoadExpired(_) if terminating => self.unchanged(),
             Event::Fault(failure) | Event::LoadExpired(failure) => {
                 Ok((self.with_run(run.terminate(failure)), vec![Action::Kill]))
             }
@@ -120,10 +223,10 @@ impl State {
         match event {
             // What is being killed serves nobody any more: the load is the next one.
             Event::Load(next) if run.terminating.is_some() => Ok(Self::drain(run, Some(next))),
-            Event::Load(_) => self.stay(),
+            Event::Load(_) => self.unchanged(),
             Event::Unload(_) => Ok(Self::drain(run, None)),
             Event::Reload(next) => Ok(Self::drain(run, Some(next))),
-            Event::Fault(_) if run.terminating.is_some() => self.stay(),
+            Event::Fault(_) if run.terminating.is_some() => self.unchanged(),
             Event::Fault(failure) => {
                 let actions = vec![Action::CutOff(failure.clone()), Action::Kill];
                 Ok((Self::Ready(run.terminate(failure)), actions))
@@ -149,12 +252,6 @@ impl State {
         }
     }
 
-    /// A model that was READY begins to drain.
-    fn drain(run: HostedLoad, next: Option<Load>) -> (Self, Vec<Action>) {
-        let fault = run.terminating;
-        (Self::Draining { fault, next }, vec![Action::Drain])
-    }
-
     /// A worker is gone, and no load is under way any more: the policy of the last one, `load`, says whether there is
     /// another, `restart`.
     fn lose(
@@ -174,86 +271,9 @@ impl State {
         (Self::Backoff { load, failure }, actions)
     }
 
-    /// The worker of `load` was killed for `failure` and cannot be reaped: what is reserved for it stays reserved.
-    fn lost_unreaped(load: Load, failure: Failure) -> Self {
-        Self::Unloading {
-            worker: Remains::Unreaped,
-            fault: Some(failure.clone()),
-            then: Afterwards::Lost { load, failure },
-        }
-    }
-
-    fn on_draining(&self, fault: Option<Failure>, next: Option<Load>, event: Event) -> Transition {
-        match event {
-            Event::Drained | Event::DrainExpired => {
-                let cut = if next.is_some() {
-                    reloaded()
-                } else {
-                    unloaded()
-                };
-                let state = Self::unloading(Remains::Stopping, fault, next);
-                Ok((state, vec![Action::CutOff(cut), Action::Stop]))
-            }
-            Event::Exited { failure, .. } => {
-                let failure = fault.unwrap_or(failure);
-                let actions = vec![Action::CutOff(failure.clone()), Action::Verify];
-                Ok((Self::unloading(Remains::Gone, Some(failure), next), actions))
-            }
-            Event::Fault(_) if fault.is_some() => self.stay(),
-            Event::Fault(failure) => {
-                let actions = vec![Action::CutOff(failure.clone()), Action::Kill];
-                Ok((
-                    Self::Draining {
-                        fault: Some(failure),
-                        next,
-                    },
-                    actions,
-                ))
-            }
-            Event::Unreaped => {
-                let cut_off = Action::CutOff(fault.clone().unwrap_or_else(unreaped));
-                let state = Self::unloading(Remains::Unreaped, fault, next);
-                Ok((state, vec![cut_off]))
-            }
-            other => {
-                let (next, actions) = self.remember(next, other)?;
-                Ok((Self::Draining { fault, next }, actions))
-            }
-        }
-    }
-
-    fn on_unloading(
-        &self,
-        worker: Remains,
-        fault: Option<Failure>,
-        then: Afterwards,
-        event: Event,
-    ) -> Transition {
-        match event {
-            Event::Exited { .. } if worker != Remains::Gone => Ok((
-                Self::unloading(Remains::Gone, fault, then),
-                vec![Action::Verify],
-            )),
-            Event::Verified { restart } if worker == Remains::Gone => Ok(match then {
-                Afterwards::Unloaded => (Self::Unloaded, vec![]),
-                Afterwards::Next(load) => (Self::Unloaded, vec![Action::Resume(load)]),
-                Afterwards::Lost { load, failure } => Self::lose(load, failure, restart, vec![]),
-            }),
-            Event::Unreaped if worker == Remains::Stopping => {
-                Ok((Self::unloading(Remains::Unreaped, fault, then), vec![]))
-            }
-            Event::Fault(_) => self.stay(),
-            other => {
-                let (next, actions) = self.remember(then.next().cloned(), other)?;
-                let state = Self::unloading(worker, fault, next);
-                Ok((state, actions))
-            }
-        }
-    }
-
     fn on_backoff(&self, load: Load, failure: Failure, event: Event) -> Transition {
         match event {
-            Event::Load(_) => self.stay(),
+            Event::Load(_) => self.unchanged(),
             Event::RetryDue => {
                 let load = Load {
                     attempt: load.attempt + 1,
@@ -277,44 +297,6 @@ impl State {
         }
     }
 
-    /// What an unload that is under way makes of a wish for what comes after it.
-    fn remember(
-        &self,
-        next: Option<Load>,
-        event: Event,
-    ) -> Result<(Option<Load>, Vec<Action>), Rejected> {
-        match (event, next) {
-            (Event::Load(load), None) | (Event::Reload(load), None) => Ok((Some(load), vec![])),
-            (Event::Load(_), Some(next)) => Ok((Some(next), vec![])),
-            (Event::Reload(load), Some(next)) => Ok((Some(load), vec![cancelled(next)])),
-            (Event::Unload(Cause::Asked), next) => {
-                Ok((None, next.map(cancelled).into_iter().collect()))
-            }
-            (Event::LoadExpired(failure), Some(next)) => Ok((
-                None,
-                vec![Action::Finish(next.id, LoadOutcome::Failed(failure))],
-            )),
-            (other, _) => Err(Rejected {
-                stage: self.stage(),
-                event: other,
-            }),
-        }
-    }
-
-    /// A load that is under way ends without a result; a load cannot be drained.
-    fn abandon(run: HostedLoad, next: Option<Load>) -> (Self, Vec<Action>) {
-        let actions = vec![Action::ReleaseSlot, Action::Kill, cancelled(run.load)];
-        (Self::unloading(Remains::Stopping, None, next), actions)
-    }
-
-    fn unloading(worker: Remains, fault: Option<Failure>, then: impl Into<Afterwards>) -> Self {
-        Self::Unloading {
-            worker,
-            fault,
-            then: then.into(),
-        }
-    }
-
     fn with_run(&self, run: HostedLoad) -> Self {
         match self {
             Self::Starting(_) => Self::Starting(run),
@@ -332,7 +314,7 @@ impl State {
         }
     }
 
-    fn stay(&self) -> Transition {
+    fn unchanged(&self) -> Transition {
         Ok((self.clone(), vec![]))
     }
 
@@ -366,18 +348,4 @@ fn cancelled(load: Load) -> Action {
 fn with(mut actions: Vec<Action>, action: Action) -> Vec<Action> {
     actions.push(action);
     actions
-}
-
-pub(super) fn unloaded() -> Failure {
-    Failure::new(
-        Reason::ModelUnloaded,
-        "the model was unloaded before the request ended; load it and ask again",
-    )
-}
-
-pub(super) fn reloaded() -> Failure {
-    Failure::new(
-        Reason::ModelUnloaded,
-        "the model is loaded anew, and the request did not end in the time that it had; ask again",
-    )
 }

@@ -18,6 +18,7 @@ use crate::{
         request_ids::RequestClaim,
         validate::{self, Violations},
     },
+    wire,
 };
 
 impl Core {
@@ -30,7 +31,7 @@ impl Core {
         violations.request_id(&request.request_id);
         let id = violations.model_id("model_id", &request.model_id);
         let given = request.spec.as_ref();
-        let spec = given.map(|spec| validate::spec(spec, "spec", &mut violations));
+        let spec = given.map(|spec| wire::spec_of(spec, "spec", &mut violations));
         violations.check(spec.is_some(), "spec", "is required");
         let aliases = violations.aliases("aliases", &request.aliases, id.as_ref());
         violations.finish()?;
@@ -128,7 +129,7 @@ impl Core {
         }
     }
 
-    /// What a refused removal is told as: an id that is unknown comes with those that are known.
+    /// How a refused removal is reported: an id that is unknown comes with those that are known.
     async fn registry_error(&self, error: RegistryError) -> ApiError {
         match error {
             RegistryError::Delete(id, error) => {
@@ -140,7 +141,7 @@ impl Core {
 }
 
 /// The spec of `entry` with what the mask names as it is in `given`. What is wrong with it is added to
-/// `violations`; what is right and cannot be honoured is told once nothing is wrong.
+/// `violations`; what is right and cannot be honoured is refused once nothing is wrong.
 fn merge(
     mask: &Mask,
     given: &v1::Model,
@@ -152,7 +153,7 @@ fn merge(
         violations.add("model.spec", "is required");
         return Ok(Ok(Spec::clone(&entry.spec)));
     };
-    let checked = validate::spec(&spec, "model.spec", violations);
+    let checked = wire::spec_of(&spec, "model.spec", violations);
     Ok(validate::refuse_later_fields(&spec).map(|()| checked))
 }
 

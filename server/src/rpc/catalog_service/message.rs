@@ -4,7 +4,7 @@ use hangar_client::v1;
 
 use crate::{
     catalog::{CatalogEntry, ModelOrigin},
-    rpc::convert,
+    wire,
 };
 
 /// The whole entry.
@@ -28,7 +28,7 @@ pub(super) fn model(entry: &CatalogEntry) -> v1::Model {
 pub(super) fn given(entry: &CatalogEntry) -> v1::Model {
     v1::Model {
         model_id: entry.id.to_string(),
-        spec: Some(convert::spec(&entry.spec)),
+        spec: Some(wire::spec(&entry.spec)),
         aliases: entry.aliases.iter().map(ToString::to_string).collect(),
         ..v1::Model::default()
     }

@@ -2,10 +2,11 @@
 
 use hangar_client::v1;
 
-use super::{duration, memory, pace, reason};
+use super::{memory, pace, reason};
 use crate::{
     catalog::LearnedFacts,
     model::{FatalPrompt, LoadOutcome, LoadRecord},
+    wire::duration,
 };
 
 /// What earlier loads have taught.

@@ -4,10 +4,9 @@ use std::time::SystemTime;
 
 use hangar_client::v1;
 
-use super::duration;
 use crate::{
     model::{ConversationSupport, ModelMetadata, Source, Support},
-    wire::{dtype, format, kind},
+    wire::{dtype, duration, format, kind},
 };
 
 /// What is known about a model from `source`.

@@ -2,8 +2,11 @@
 
 use hangar_client::v1;
 
-use super::{duration, reason};
-use crate::model::{LoadPhase, ModelMemory, Progress, Stage, Status, SuspendCause, Suspension};
+use super::reason;
+use crate::{
+    model::{LoadPhase, ModelMemory, Progress, Stage, Status, SuspendCause, Suspension},
+    wire::duration,
+};
 
 /// Where a model stands.
 pub(in crate::rpc) fn status(status: &Status) -> v1::ModelStatus {
@@ -58,15 +61,8 @@ pub(in crate::rpc) fn memory(memory: ModelMemory) -> v1::ModelMemory {
 }
 
 fn progress(progress: Progress) -> v1::Progress {
-    let phase = match progress.phase {
-        LoadPhase::Pending => v1::LoadPhase::Pending,
-        LoadPhase::Downloading => v1::LoadPhase::Downloading,
-        LoadPhase::Starting => v1::LoadPhase::Starting,
-        LoadPhase::Loading => v1::LoadPhase::Loading,
-        LoadPhase::Warming => v1::LoadPhase::Warming,
-    };
     v1::Progress {
-        phase: phase.into(),
+        phase: phase(progress.phase).into(),
         bytes_done: progress.bytes_done,
         bytes_total: progress.bytes_total,
         fraction: progress.fraction,
@@ -74,20 +70,16 @@ fn progress(progress: Progress) -> v1::Progress {
     }
 }
 
+/// The state of the API with the name of `stage`.
 fn state(stage: Stage) -> v1::ModelState {
-    match stage {
-        Stage::Unloaded => v1::ModelState::Unloaded,
-        Stage::Pending => v1::ModelState::Pending,
-        Stage::Downloading => v1::ModelState::Downloading,
-        Stage::Starting => v1::ModelState::Starting,
-        Stage::Loading => v1::ModelState::Loading,
-        Stage::Warming => v1::ModelState::Warming,
-        Stage::Ready => v1::ModelState::Ready,
-        Stage::Draining => v1::ModelState::Draining,
-        Stage::Unloading => v1::ModelState::Unloading,
-        Stage::Backoff => v1::ModelState::Backoff,
-        Stage::Failed => v1::ModelState::Failed,
-    }
+    let name = format!("MODEL_STATE_{}", stage.name().to_uppercase());
+    v1::ModelState::from_str_name(&name).unwrap_or_default()
+}
+
+/// The phase of the API with the name of `phase`.
+fn phase(phase: LoadPhase) -> v1::LoadPhase {
+    let name = format!("LOAD_PHASE_{}", phase.name().to_uppercase());
+    v1::LoadPhase::from_str_name(&name).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -104,5 +96,15 @@ mod tests {
         }
         let states = (1..).map_while(|number| v1::ModelState::try_from(number).ok());
         assert_eq!(states.count(), Stage::VARIANTS.len());
+    }
+
+    #[test]
+    fn every_phase_of_the_api_is_one_of_a_load_under_the_same_name() {
+        for &of_load in LoadPhase::VARIANTS {
+            let name = format!("LOAD_PHASE_{}", of_load.name().to_uppercase());
+            assert_eq!(phase(of_load).as_str_name(), name);
+        }
+        let phases = (1..).map_while(|number| v1::LoadPhase::try_from(number).ok());
+        assert_eq!(phases.count(), LoadPhase::VARIANTS.len());
     }
 }

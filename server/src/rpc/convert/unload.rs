@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use hangar_client::v1;
 
-use super::duration;
 use crate::{
     lifecycle::{UnloadReport, Verification},
     model::ModelId,
+    wire::duration,
 };
 
 /// What unloading a model did.

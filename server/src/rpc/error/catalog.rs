@@ -1,4 +1,4 @@
-//! What callers are told when the catalog refuses.
+//! The errors that callers get when the catalog refuses.
 
 use super::{ApiError, refusal::CatalogRefusal};
 use crate::{

@@ -1,4 +1,4 @@
-//! What callers are told when the lifecycle refuses.
+//! The errors that callers get when the lifecycle refuses.
 
 use super::{ApiError, refusal::CatalogRefusal};
 use crate::{

@@ -1,4 +1,4 @@
-//! What the catalog refuses, and what callers are told of it.
+//! What the catalog refuses, and the errors that callers get.
 
 use hangar_client::v1::ErrorReason;
 use tonic::{Code, Status};

@@ -20,12 +20,12 @@ use crate::{
 };
 
 /// Longest text of a request in bytes.
-const MAX_TEXT: usize = 8 << 20;
+pub(in crate::rpc) const MAX_TEXT: usize = 8 << 20;
 
 /// Most messages of a request.
 const MAX_MESSAGES: usize = 16_384;
 
-/// Most likely tokens that are told with each token.
+/// Most likely tokens that are given with each token.
 const MAX_TOP_LOGPROBS: u32 = 20;
 
 /// Longest constraint in bytes.
@@ -98,7 +98,7 @@ pub(in crate::rpc) fn check_tokenize(request: &TokenizeRequest) -> Result<(), Ap
         ] {
             violations.check(!given, field, "needs messages");
         }
-        return violations.finish();
+        return Ok(violations.finish()?);
     }
     let free = request.text.is_empty() && !request.add_special_tokens;
     violations.check(free, "text", "give either text or messages, not both");

@@ -82,7 +82,7 @@ mod tests {
     fn wrong(message: ChatMessage) -> Vec<String> {
         let mut violations = Violations::default();
         check(&[message], &mut violations);
-        match violations.finish() {
+        match violations.finish().map_err(ApiError::from) {
             Ok(()) => Vec::new(),
             Err(ApiError::Invalid(violations)) => {
                 violations.into_iter().map(|(field, _)| field).collect()

@@ -56,7 +56,7 @@ mod tests {
         change(&mut request);
         let mut violations = Violations::default();
         check(&request, &mut violations);
-        match violations.finish() {
+        match violations.finish().map_err(ApiError::from) {
             Ok(()) => Vec::new(),
             Err(ApiError::Invalid(violations)) => {
                 violations.into_iter().map(|(field, _)| field).collect()

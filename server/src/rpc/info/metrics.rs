@@ -6,9 +6,10 @@ use crate::{
     lifecycle::{HistorySample, Latency, UsageReport},
     model::Status,
     rpc::convert,
+    wire,
 };
 
-/// What was counted, without what the status tells.
+/// What was counted, without what the status has.
 pub(super) fn metrics(usage: &UsageReport, status: &Status) -> ModelMetrics {
     let totals = usage.totals;
     ModelMetrics {
@@ -36,7 +37,7 @@ pub(super) fn sample(sample: &HistorySample) -> UsageSample {
     let judged = u64::from(sample.succeeded) + u64::from(sample.failed);
     UsageSample {
         start_time: Some(sample.start().into()),
-        duration: convert::duration(sample.duration()),
+        duration: wire::duration(sample.duration()),
         requests: sample.requests(),
         succeeded: sample.succeeded.into(),
         failed: sample.failed.into(),
@@ -57,9 +58,9 @@ pub(super) fn rate(part: u64, whole: u64) -> Option<f64> {
 
 fn quantiles(latency: Latency) -> LatencyQuantiles {
     LatencyQuantiles {
-        p50: convert::duration(latency.p50()),
-        p95: convert::duration(latency.p95()),
-        p99: convert::duration(latency.p99()),
+        p50: wire::duration(latency.p50()),
+        p95: wire::duration(latency.p95()),
+        p99: wire::duration(latency.p99()),
         count: latency.count.into(),
     }
 }

@@ -1,6 +1,6 @@
 //! The answer to GetInfo.
 //!
-//! Invariant: its cost is that of the models that it tells of and of those that hold memory, however many
+//! Invariant: its cost is that of the models that it describes and of those that hold memory, however many
 //! are registered.
 
 use hangar_client::v1::{GetInfoRequest, GetInfoResponse, InfoView, ModelInfo};
@@ -15,7 +15,7 @@ use crate::{
     system::SystemMonitor,
 };
 
-/// What GetInfo tells of.
+/// What GetInfo describes.
 #[derive(Clone, Copy)]
 pub(in crate::rpc) struct Sources<'a> {
     pub(in crate::rpc) fleet: &'a Fleet,

@@ -17,6 +17,7 @@ use crate::{
         error::ApiError,
         validate::{self, Violations},
     },
+    wire,
 };
 
 /// What is to be loaded.
@@ -74,7 +75,7 @@ impl Core {
         let spec = request
             .spec
             .as_ref()
-            .map(|spec| validate::spec(spec, "spec", &mut violations));
+            .map(|spec| wire::spec_of(spec, "spec", &mut violations));
         violations.finish()?;
         request
             .spec
@@ -159,7 +160,7 @@ impl Core {
             load_id: ticket.load_id.to_string(),
             already_loaded: ticket.already_loaded,
             status: Some(convert::status(&ticket.status)),
-            estimated_load_time: estimate.and_then(convert::duration),
+            estimated_load_time: estimate.and_then(wire::duration),
             error: None,
         }
     }

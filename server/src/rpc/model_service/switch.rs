@@ -13,6 +13,7 @@ use crate::{
         error::ApiError,
         validate::{self, Violations},
     },
+    wire,
 };
 
 impl Core {
@@ -35,7 +36,7 @@ impl Core {
         let spec = request
             .spec
             .as_ref()
-            .map(|spec| validate::spec(spec, "spec", &mut violations));
+            .map(|spec| wire::spec_of(spec, "spec", &mut violations));
         violations.finish()?;
         request
             .spec
@@ -63,7 +64,7 @@ impl Core {
         Ok(SwitchModelResponse {
             switch_id: ticket.switch.id.to_string(),
             strategy: convert::switch_strategy(ticket.switch.strategy).into(),
-            estimated_time: ticket.estimate.and_then(convert::duration),
+            estimated_time: ticket.estimate.and_then(wire::duration),
         })
     }
 }

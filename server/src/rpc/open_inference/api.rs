@@ -9,7 +9,12 @@ use hangar_client::inference::{ModelInferRequest, ModelInferResponse};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{embedding, named_model::NamedModel, task::ModelTask, text_request::TextRequest};
+use super::{
+    embedding::{self, EmbeddingRequest},
+    named_model::NamedModel,
+    task::ModelTask,
+    text_request::TextRequest,
+};
 use crate::{
     lifecycle::Fleet,
     model::{Failure, Reason},
@@ -31,7 +36,7 @@ pub struct OpenInferenceApi {
 /// What a request asks for.
 pub(super) enum TaskRequest {
     Text(Box<TextRequest>),
-    Vectors(embedding::EmbeddingRequest),
+    Vectors(EmbeddingRequest),
 }
 
 impl OpenInferenceApi {
@@ -58,12 +63,13 @@ impl OpenInferenceApi {
         name: &str,
         version: &str,
     ) -> Result<NamedModel, ApiError> {
-        let id = model_id(field, name)?;
-        let model = self.fleet.tracked(&id);
+        let asked = model_id(field, name)?;
+        let model = self.fleet.tracked(&asked);
         let named = match &model {
             Some(model) => {
                 let facts = model.facts();
                 NamedModel {
+                    asked,
                     id: facts.entry.id.clone(),
                     version: facts.entry.version,
                     kind: facts.entry.spec.kind.or(facts.learned.metadata.kind),
@@ -72,8 +78,9 @@ impl OpenInferenceApi {
                 }
             }
             None => {
-                let entry = self.fleet.find(&id).await?;
+                let entry = self.fleet.find(&asked).await?;
                 NamedModel {
+                    asked,
                     version: entry.version,
                     kind: entry.spec.kind.or(entry.learned.metadata.kind),
                     embedding_size: entry.learned.metadata.embedding_size,
@@ -91,8 +98,12 @@ impl OpenInferenceApi {
         Ok(named)
     }
 
-    /// What `request` asks for.
-    pub(super) async fn ask(&self, request: ModelInferRequest) -> Result<TaskRequest, ApiError> {
+    /// What `request` asks for, whose caller gives up at `deadline`.
+    pub(super) async fn ask(
+        &self,
+        request: ModelInferRequest,
+        deadline: Option<Deadline>,
+    ) -> Result<TaskRequest, ApiError> {
         let version = &request.model_version;
         let named = self.named("model_name", &request.model_name, version);
         let named = named.await?;
@@ -109,10 +120,12 @@ impl OpenInferenceApi {
                 )))
             }
             ModelTask::Generate => {
-                TextRequest::parse(request, named.version).map(|ask| TaskRequest::Text(ask.into()))
+                let ask = TextRequest::parse(request, named, deadline)?;
+                Ok(TaskRequest::Text(ask.into()))
             }
             ModelTask::Embed => {
-                embedding::EmbeddingRequest::parse(request, named.version).map(TaskRequest::Vectors)
+                let ask = EmbeddingRequest::parse(request, named, deadline)?;
+                Ok(TaskRequest::Vectors(ask))
             }
         }
     }
@@ -120,11 +133,9 @@ impl OpenInferenceApi {
     /// The vectors that `ask` wants.
     pub(super) async fn vectors(
         &self,
-        ask: embedding::EmbeddingRequest,
-        deadline: Option<Deadline>,
+        ask: EmbeddingRequest,
     ) -> Result<ModelInferResponse, Status> {
-        let request = embed::parse(ask.embed, deadline)?;
-        let vectors = embed::embed(&self.fleet, request).await?;
+        let vectors = embed::embed(&self.fleet, ask.embed).await?;
         Ok(ask.form.response(vectors))
     }
 }

@@ -11,27 +11,29 @@ use hangar_client::{
         model_infer_request::InferInputTensor, model_infer_response::InferOutputTensor,
         model_metadata_response::TensorMetadata,
     },
-    v1::{EmbedRequest, EmbedResponse, GenerateRequest},
+    v1::EmbedResponse,
 };
 
 use super::{
     conventions::{Datatype, PLATFORM, TEXT_INPUT},
     named_model::NamedModel,
     shown::shown,
-    text_request::{MAX_NAMED, parameters, refuse_extensions},
+    text_request::{MAX_NAMED, SamplingSource, parameters, refuse_extensions},
 };
-use crate::rpc::{
-    error::ApiError,
-    validate::{MAX_REQUEST_ID, Violations},
+use crate::{
+    lifecycle::{ModelRequest, Operation},
+    rpc::{
+        deadline::{Deadline, earliest},
+        embed::{Embed, check_inputs},
+        error::ApiError,
+        validate::{MAX_REQUEST_ID, Violations},
+    },
 };
 
 /// What a request asks of an embedding model.
 #[derive(Debug)]
 pub(super) struct EmbeddingRequest {
-    /// The same, as Embed takes it.
-    pub(super) embed: EmbedRequest,
-    /// One more response at the end of a stream, without outputs.
-    pub(super) empty_final: bool,
+    pub(super) embed: Embed,
     pub(super) form: VectorsForm,
 }
 
@@ -41,6 +43,8 @@ pub(super) struct VectorsForm {
     model: String,
     version: String,
     id: String,
+    /// One more response at the end of a stream, without outputs.
+    pub(super) empty_final: bool,
     /// Raw tensors in place of typed ones.
     raw: bool,
 }
@@ -55,17 +59,23 @@ const ANY: i64 = -1;
 const MAX_TEXTS: usize = 4096;
 
 impl EmbeddingRequest {
-    /// Reads `request`, whose model has this `version`.
+    /// Reads `request` for the model `named`, whose caller gives up at `deadline`.
     ///
     /// # Errors
     ///
     /// All that is wrong with it.
-    pub(super) fn parse(request: ModelInferRequest, version: u64) -> Result<Self, ApiError> {
+    pub(super) fn parse(
+        request: ModelInferRequest,
+        named: NamedModel,
+        deadline: Option<Deadline>,
+    ) -> Result<Self, ApiError> {
         refuse_extensions(&request)?;
         let mut violations = Violations::default();
-        let mut settings = GenerateRequest::default();
-        // No parameter for sampling has a meaning here: they are as unknown as any other.
-        let empty_final = parameters(&request.parameters, None, &mut settings, &mut violations);
+        let parameters = parameters(
+            &request.parameters,
+            SamplingSource::Nowhere,
+            &mut violations,
+        );
         let inputs = texts(&request, &mut violations);
         check_outputs(&request, &mut violations);
         violations.finish()?;
@@ -74,16 +84,19 @@ impl EmbeddingRequest {
             false => String::new(),
         };
         Ok(Self {
-            embed: EmbedRequest {
-                model_id: request.model_name.clone(),
+            embed: Embed {
+                admission: ModelRequest {
+                    name: named.asked,
+                    operation: Operation::Embeddings,
+                    priority: parameters.priority,
+                    deadline: earliest(deadline, parameters.timeout),
+                },
                 inputs,
-                timeout: settings.timeout,
                 request_id,
-                priority: settings.priority,
             },
-            empty_final,
             form: VectorsForm {
-                version: version.to_string(),
+                version: named.version.to_string(),
+                empty_final: parameters.empty_final,
                 raw: !request.raw_input_contents.is_empty(),
                 model: request.model_name,
                 id: request.id,
@@ -131,7 +144,7 @@ impl VectorsForm {
     }
 }
 
-/// What ModelMetadata tells of an embedding model whose vectors have `size` numbers.
+/// What ModelMetadata says of an embedding model whose vectors have `size` numbers.
 pub(super) fn metadata(named: &NamedModel) -> ModelMetadataResponse {
     let tensor = |name: &str, datatype: Datatype, shape: Vec<i64>| TensorMetadata {
         name: name.to_owned(),
@@ -147,7 +160,7 @@ pub(super) fn metadata(named: &NamedModel) -> ModelMetadataResponse {
     }
 }
 
-/// What ModelConfig tells of an embedding model.
+/// What ModelConfig says of an embedding model.
 pub(super) fn config(named: &NamedModel) -> ModelConfig {
     ModelConfig {
         name: named.id.to_string(),
@@ -177,7 +190,7 @@ pub(super) fn is_wanted(request: &ModelInferRequest) -> bool {
         .any(|output| output.name == EMBEDDING)
 }
 
-/// Numbers in a vector, once a load has told.
+/// Numbers in a vector, once a load has shown it.
 fn size(named: &NamedModel) -> i64 {
     match named.embedding_size {
         0 => ANY,
@@ -189,16 +202,20 @@ fn size(named: &NamedModel) -> i64 {
 fn texts(request: &ModelInferRequest, violations: &mut Violations) -> Vec<String> {
     let elements = text_input(request, violations)
         .and_then(|input| elements(input, &request.raw_input_contents, violations));
-    let mut texts = Vec::new();
-    for (n, element) in elements.unwrap_or_default().into_iter().enumerate() {
+    let Some(elements) = elements else {
+        return Vec::new();
+    };
+    let mut texts = Vec::with_capacity(elements.len());
+    for (n, element) in elements.into_iter().enumerate() {
         match String::from_utf8(element.to_vec()) {
             Ok(text) => texts.push(text),
             Err(_) => {
                 violations.add("inputs", format!("text_input[{n}] must be UTF-8"));
-                break;
+                return texts;
             }
         }
     }
+    check_inputs(&texts, violations);
     texts
 }
 

@@ -9,11 +9,13 @@ use crate::{
 
 /// A registered model that a request names.
 pub(super) struct NamedModel {
+    /// The name by which the request asks for it: its id, or an alias.
+    pub(super) asked: ModelId,
     pub(super) id: ModelId,
     pub(super) version: u64,
-    /// `None` until its first load has told.
+    /// `None` until its first load has shown it.
     pub(super) kind: Option<ModelKind>,
-    /// Numbers in a vector of an embedding model; zero until its first load has told.
+    /// Numbers in a vector of an embedding model; zero until its first load has shown it.
     pub(super) embedding_size: u32,
     /// If it was loaded or asked for since the start.
     pub(super) model: Option<Arc<TrackedModel>>,

@@ -13,7 +13,7 @@ use hangar_client::{
         infer_parameter::ParameterChoice,
     },
     status::bounded,
-    v1::{GenerateRequest, GenerateResponse, generate_response::Event},
+    v1::{GenerateResponse, generate_response::Event},
 };
 use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
@@ -21,15 +21,15 @@ use tracing::{Instrument, Span};
 
 use super::{
     api::{OpenInferenceApi, TaskRequest},
-    embedding,
-    text_request::TextRequest,
+    embedding::EmbeddingRequest,
+    text_request::{TextForm, TextRequest},
     text_response::TextResponse,
 };
 use crate::{
     rpc::{
         deadline::Deadline,
         error::{ApiError, reason_of},
-        generate::{self, DecodedAnswer},
+        generate::{self, DecodedAnswer, Generate},
     },
     telemetry::rpc::name_of,
 };
@@ -94,10 +94,11 @@ impl ParallelCall {
             id: request.id.clone(),
         };
         let begun = async {
-            Ok(match self.api.ask(request).await? {
+            Ok(match self.api.ask(request, self.deadline).await? {
                 TaskRequest::Text(ask) => {
-                    let generation = self.begin(ask.generate.clone()).await?;
-                    pieces(*ask, generation, failed.clone()).boxed()
+                    let TextRequest { generate, form } = *ask;
+                    let generation = self.begin(generate).await?;
+                    pieces(form, generation, failed.clone()).boxed()
                 }
                 TaskRequest::Vectors(ask) => stream::iter(self.vectors(ask).await?).boxed(),
             })
@@ -111,21 +112,22 @@ impl ParallelCall {
     /// The responses with the vectors that `ask` wants.
     async fn vectors(
         &self,
-        ask: embedding::EmbeddingRequest,
+        ask: EmbeddingRequest,
     ) -> Result<Vec<ModelStreamInferResponse>, Status> {
-        let (empty_final, form) = (ask.empty_final, ask.form.clone());
-        let (api, deadline) = (self.api.clone(), self.deadline);
-        let vectors = self.apart(async move { api.vectors(ask, deadline).await });
+        let (api, form) = (self.api.clone(), ask.form.clone());
+        let vectors = self.apart(async move { api.vectors(ask).await });
         let vectors = vectors.await?;
-        let mut responses = vec![stream_response(vectors, !empty_final)];
-        responses.extend(empty_final.then(|| stream_response(form.empty(), true)));
+        let mut responses = vec![stream_response(vectors, !form.empty_final)];
+        responses.extend(
+            form.empty_final
+                .then(|| stream_response(form.empty(), true)),
+        );
         Ok(responses)
     }
 
     /// Begins a generation.
-    async fn begin(&self, request: GenerateRequest) -> Result<DecodedAnswer, Status> {
+    async fn begin(&self, request: Generate) -> Result<DecodedAnswer, Status> {
         let fleet = self.api.fleet.clone();
-        let request = generate::parse(request, self.deadline)?;
         let generation = self.apart(async move { generate::generate(&fleet, request).await });
         Ok(generation.await?.into())
     }
@@ -153,14 +155,14 @@ impl ParallelCall {
     }
 }
 
-/// The responses to `ask`, which `generation` answers.
+/// The responses to a request that `generation` answers.
 fn pieces(
-    ask: TextRequest,
+    form: TextForm,
     generation: DecodedAnswer,
     failed: Failed,
 ) -> impl Stream<Item = ModelStreamInferResponse> + Send {
-    let (stream, empty_final) = (ask.stream, ask.empty_final);
-    let mut answer = TextResponse::new(ask.form);
+    let (stream, empty_final) = (form.stream, form.empty_final);
+    let mut answer = TextResponse::new(form);
     generation.flat_map(move |response| {
         let responses = match response.map(|GenerateResponse { event }| event) {
             Ok(Some(Event::Chunk(chunk))) if stream => {
@@ -197,7 +199,7 @@ fn parameter(choice: ParameterChoice) -> InferParameter {
     }
 }
 
-/// What tells a failed request from others.
+/// What identifies a failed request.
 #[derive(Clone)]
 struct Failed {
     model: String,

@@ -1,13 +1,10 @@
 //! Sampling parameters, by the names that vLLM gave them.
 
-use hangar_client::{
-    inference::{InferParameter, infer_parameter::ParameterChoice},
-    v1::GenerateRequest,
-};
+use hangar_client::inference::{InferParameter, infer_parameter::ParameterChoice};
 use serde_json::{Map, Number, Value};
 
 use super::shown::shown;
-use crate::rpc::validate::Violations;
+use crate::rpc::{generate::Completion, validate::Violations};
 
 /// Names that are known.
 const NAMES: [&str; 11] = [
@@ -24,7 +21,7 @@ const NAMES: [&str; 11] = [
     "logprobs",
 ];
 
-/// Names that are not known, of which an error tells.
+/// Names that are not known, that an error names.
 const MAX_NAMED: usize = 16;
 
 /// Whether there is a sampling parameter of this name.
@@ -60,11 +57,11 @@ pub(super) fn value(parameter: &InferParameter) -> Value {
     }
 }
 
-/// Puts `parameters` into `request`; `prefix` is what their fields begin with.
+/// Puts `parameters` into `completion`; `prefix` is what their fields begin with.
 pub(super) fn apply(
     parameters: &Map<String, Value>,
     prefix: &str,
-    request: &mut GenerateRequest,
+    completion: &mut Completion,
     violations: &mut Violations,
 ) {
     let mut unknown = 0;
@@ -73,15 +70,15 @@ pub(super) fn apply(
         if value.is_null() && is_known(name) {
             continue;
         }
-        let known = set(name, value, &field, request, violations);
+        let known = set(name, value, &field, completion, violations);
         if !known && unknown < MAX_NAMED {
             unknown += 1;
             let what = format!("{} is no parameter of this server", shown(name));
             violations.add(prefix, what);
         }
     }
-    violations.sampling(prefix, request.sampling.as_ref());
-    violations.stops(&format!("{prefix}.stop"), &request.stop);
+    violations.check_sampling(prefix, &completion.sampling);
+    violations.stops(&format!("{prefix}.stop"), &completion.stop);
 }
 
 /// Sets one parameter, unless it is unknown, which the answer says.
@@ -89,10 +86,10 @@ fn set(
     name: &str,
     value: &Value,
     field: &str,
-    request: &mut GenerateRequest,
+    completion: &mut Completion,
     violations: &mut Violations,
 ) -> bool {
-    let sampling = request.sampling.get_or_insert_default();
+    let sampling = &mut completion.sampling;
     match name {
         "temperature" => sampling.temperature = violations.note(field, float(value)),
         "top_p" => sampling.top_p = violations.note(field, float(value)),
@@ -101,23 +98,22 @@ fn set(
         "frequency_penalty" => sampling.frequency_penalty = violations.note(field, float(value)),
         "repetition_penalty" => sampling.repetition_penalty = violations.note(field, float(value)),
         "top_k" => sampling.top_k = violations.note(field, top_k(value)),
-        "seed" => request.seed = violations.note(field, whole(value)),
+        "seed" => completion.seed = violations.note(field, whole(value)),
         "max_tokens" => {
             let tokens = whole(value).and_then(|tokens| match u32::try_from(tokens) {
                 Ok(tokens @ 1..) => Ok(tokens),
                 _ => Err("must be from 1 to 4294967295"),
             });
-            request.max_tokens = violations.note(field, tokens).unwrap_or_default();
+            completion.max_tokens = violations.note(field, tokens);
         }
         "logprobs" => {
             let most = whole(value).and_then(|most| match u32::try_from(most) {
                 Ok(most @ 0..=20) => Ok(most),
                 _ => Err("must be at most 20"),
             });
-            request.logprobs = true;
-            request.top_logprobs = violations.note(field, most).unwrap_or_default();
+            completion.logprobs = violations.note(field, most);
         }
-        "stop" => request.stop = violations.note(field, stops(value)).unwrap_or_default(),
+        "stop" => completion.stop = violations.note(field, stops(value)).unwrap_or_default(),
         _ => return false,
     }
     true
@@ -171,13 +167,11 @@ fn stops(value: &Value) -> Result<Vec<String>, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use hangar_client::v1::Sampling;
-
     use super::*;
-    use crate::rpc::error::ApiError;
+    use crate::{model::Sampling, rpc::error::ApiError};
 
-    fn applied(json: &str) -> Result<GenerateRequest, Vec<String>> {
-        let (mut request, mut violations) = (GenerateRequest::default(), Violations::default());
+    fn applied(json: &str) -> Result<Completion, Vec<String>> {
+        let (mut request, mut violations) = (Completion::default(), Violations::default());
         let object = object(json.as_bytes(), &mut violations);
         apply(
             &object,
@@ -185,7 +179,7 @@ mod tests {
             &mut request,
             &mut violations,
         );
-        match violations.finish() {
+        match violations.finish().map_err(ApiError::from) {
             Ok(()) => Ok(request),
             Err(ApiError::Invalid(all)) => Err(all.into_iter().map(|(field, _)| field).collect()),
             Err(other) => panic!("{other:?}"),
@@ -197,8 +191,8 @@ mod tests {
         let json = r#"{"temperature": "0.1", "top_p": 0.95, "top_k": -1, "min_p": 0, "max_tokens": "100",
             "stop": ["a", "b"], "seed": 7, "presence_penalty": 0.5, "frequency_penalty": -0.5,
             "repetition_penalty": 1.5, "logprobs": 2}"#;
-        let expected = GenerateRequest {
-            sampling: Some(Sampling {
+        let expected = Completion {
+            sampling: Sampling {
                 temperature: Some(0.1),
                 top_p: Some(0.95),
                 top_k: Some(0),
@@ -206,17 +200,16 @@ mod tests {
                 presence_penalty: Some(0.5),
                 frequency_penalty: Some(-0.5),
                 repetition_penalty: Some(1.5),
-            }),
-            max_tokens: 100,
+            },
+            max_tokens: Some(100),
             stop: vec!["a".to_owned(), "b".to_owned()],
             seed: Some(7),
-            logprobs: true,
-            top_logprobs: 2,
-            ..GenerateRequest::default()
+            logprobs: Some(2),
+            ..Completion::default()
         };
         assert_eq!(applied(json), Ok(expected));
         assert_eq!(applied(r#"{"stop": "x"}"#).unwrap().stop, ["x"]);
-        assert_eq!(applied(r#"{"seed": null}"#), Ok(GenerateRequest::default()));
+        assert_eq!(applied(r#"{"seed": null}"#), Ok(Completion::default()));
     }
 
     #[test]

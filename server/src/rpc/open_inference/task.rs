@@ -51,7 +51,7 @@ impl ModelTask {
         Self::of(kind)
     }
 
-    /// What ModelMetadata tells of a model for this task.
+    /// What ModelMetadata says of a model for this task.
     pub(super) fn metadata(self, named: &NamedModel) -> ModelMetadataResponse {
         if self == Self::Embed {
             return embedding::metadata(named);
@@ -66,7 +66,7 @@ impl ModelTask {
         }
     }
 
-    /// What ModelConfig tells of a model for this task.
+    /// What ModelConfig says of a model for this task.
     pub(super) fn config(self, named: &NamedModel) -> ModelConfig {
         if self == Self::Embed {
             return embedding::config(named);

@@ -3,11 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use hangar_client::{
-    inference::{InferParameter, ModelInferRequest, infer_parameter::ParameterChoice},
-    v1::GenerateRequest,
+use hangar_client::inference::{
+    InferParameter, ModelInferRequest, infer_parameter::ParameterChoice,
 };
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::{
     conventions,
@@ -15,26 +14,25 @@ use super::{
         CUMULATIVE, EXCLUDE_INPUT, LOGPROBS, ON_REQUEST, SAMPLING_PARAMETERS, STREAM, TEXT_INPUT,
         TEXT_OUTPUT, Tensor,
     },
+    named_model::NamedModel,
     sampling,
     shown::shown,
     tensors::{self, Element},
 };
-use crate::rpc::{
-    convert,
-    error::ApiError,
-    validate::{MAX_REQUEST_ID, Violations, refuse},
+use crate::{
+    lifecycle::{ModelRequest, Operation},
+    rpc::{
+        deadline::{Deadline, earliest},
+        error::ApiError,
+        generate::{Completion, Generate, MAX_TEXT},
+        validate::{MAX_REQUEST_ID, Violations, refuse},
+    },
 };
 
 /// What a request asks for.
 #[derive(Debug)]
 pub(super) struct TextRequest {
-    /// The same, as Generate takes it.
-    pub(super) generate: GenerateRequest,
-    /// A response for each piece.
-    pub(super) stream: bool,
-    /// One more response at the end, without outputs.
-    pub(super) empty_final: bool,
-    /// How responses look.
+    pub(super) generate: Generate,
     pub(super) form: TextForm,
 }
 
@@ -44,12 +42,39 @@ pub(super) struct TextForm {
     pub(super) model: String,
     pub(super) version: String,
     pub(super) id: String,
+    /// A response for each piece.
+    pub(super) stream: bool,
+    /// One more response at the end, without outputs.
+    pub(super) empty_final: bool,
     /// Raw tensors in place of typed ones.
     pub(super) raw: bool,
     /// Outputs to give, in the order of the task.
     pub(super) outputs: Vec<Tensor>,
     /// What the text begins with.
     pub(super) echo: String,
+}
+
+/// What the parameters of a request ask for.
+#[derive(Debug, Default)]
+pub(super) struct Parameters {
+    /// Time for the request; `None`: as long as its caller waits.
+    pub(super) timeout: Option<Duration>,
+    pub(super) priority: i32,
+    /// One more response at the end, without outputs.
+    pub(super) empty_final: bool,
+    /// Those for sampling.
+    sampling: Map<String, Value>,
+}
+
+/// Where a request may have parameters for sampling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SamplingSource {
+    /// Among its other parameters.
+    Parameters,
+    /// In an input. Clients send them both ways at once: the others are passed over.
+    Input,
+    /// Nowhere: they are as unknown as any other.
+    Nowhere,
 }
 
 /// The inputs of a request.
@@ -70,24 +95,24 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
 impl TextRequest {
-    /// Reads `request`, whose model has this `version`.
+    /// Reads `request` for the model `named`, whose caller gives up at `deadline`.
     ///
     /// # Errors
     ///
     /// All that is wrong with it.
-    pub(super) fn parse(request: ModelInferRequest, version: u64) -> Result<Self, ApiError> {
+    pub(super) fn parse(
+        request: ModelInferRequest,
+        named: NamedModel,
+        deadline: Option<Deadline>,
+    ) -> Result<Self, ApiError> {
         refuse_extensions(&request)?;
         let mut violations = Violations::default();
-        let mut generate = GenerateRequest {
-            model_id: request.model_name.clone(),
-            ..GenerateRequest::default()
-        };
         let inputs = Inputs(tensors::read(
             &request,
             &conventions::inputs(),
             &mut violations,
         ));
-        let empty_final = settings(&request, &inputs, &mut generate, &mut violations);
+        let (mut completion, parameters) = settings(&request, &inputs, &mut violations);
         let stream = inputs.flag(STREAM).unwrap_or_default();
         let exclude = inputs.flag(EXCLUDE_INPUT);
         violations.check(
@@ -97,27 +122,36 @@ impl TextRequest {
         );
         let outputs = outputs(&request, &inputs, &mut violations);
         violations.finish()?;
-        let echo = !exclude.unwrap_or(stream);
-        generate.logprobs |= outputs.iter().any(|o| [LOGPROBS, CUMULATIVE].contains(o));
-        if request.id.len() <= MAX_REQUEST_ID {
-            generate.request_id.clone_from(&request.id);
+        if outputs.iter().any(|o| [LOGPROBS, CUMULATIVE].contains(o)) {
+            completion.logprobs.get_or_insert_default();
         }
-        Ok(Self {
-            form: TextForm {
-                version: version.to_string(),
-                raw: !request.raw_input_contents.is_empty(),
-                outputs,
-                echo: if echo {
-                    generate.prompt.clone()
-                } else {
-                    String::new()
-                },
-                model: request.model_name,
-                id: request.id,
-            },
-            generate,
+        if request.id.len() <= MAX_REQUEST_ID {
+            completion.request_id.clone_from(&request.id);
+        }
+        let echo = !exclude.unwrap_or(stream);
+        let form = TextForm {
+            version: named.version.to_string(),
             stream,
-            empty_final,
+            empty_final: parameters.empty_final,
+            raw: !request.raw_input_contents.is_empty(),
+            outputs,
+            echo: if echo {
+                completion.prompt.clone()
+            } else {
+                String::new()
+            },
+            model: request.model_name,
+            id: request.id,
+        };
+        let admission = ModelRequest {
+            name: named.asked,
+            operation: Operation::TextCompletion,
+            priority: parameters.priority,
+            deadline: earliest(deadline, parameters.timeout),
+        };
+        Ok(Self {
+            generate: completion.request(admission),
+            form,
         })
     }
 }
@@ -166,55 +200,65 @@ pub(super) fn refuse_extensions(request: &ModelInferRequest) -> Result<(), ApiEr
     ])
 }
 
-/// Reads the text and how it is to be answered, and says whether an empty final response is wanted.
+/// Reads the text and how it is to be answered.
 fn settings(
     request: &ModelInferRequest,
     inputs: &Inputs,
-    generate: &mut GenerateRequest,
     violations: &mut Violations,
-) -> bool {
+) -> (Completion, Parameters) {
+    let mut completion = Completion::default();
     let sampled = inputs.bytes(SAMPLING_PARAMETERS);
-    let given = &request.parameters;
-    let empty_final = parameters(given, Some(sampled.is_some()), generate, violations);
+    let source = match sampled {
+        Some(_) => SamplingSource::Input,
+        None => SamplingSource::Parameters,
+    };
+    let parameters = parameters(&request.parameters, source, violations);
+    sampling::apply(
+        &parameters.sampling,
+        "parameters",
+        &mut completion,
+        violations,
+    );
     if let Some(text) = sampled {
         let object = sampling::object(&text, violations);
-        sampling::apply(&object, SAMPLING_PARAMETERS.name, generate, violations);
+        let field = SAMPLING_PARAMETERS.name;
+        sampling::apply(&object, field, &mut completion, violations);
     }
     if let Some(text) = inputs.bytes(TEXT_INPUT) {
-        generate.prompt = prompt(&text, violations);
+        completion.prompt = prompt(&text, violations);
     }
-    empty_final
+    (completion, parameters)
 }
 
-/// Reads the parameters of a request, and says whether it wants an empty final response. `sampled` says whether
-/// those for sampling are elsewhere; `None`: there are none.
+/// Reads the parameters of a request, which has those for sampling in `sampling`.
 pub(super) fn parameters(
     parameters: &BTreeMap<String, InferParameter>,
-    sampled: Option<bool>,
-    generate: &mut GenerateRequest,
+    sampling: SamplingSource,
     violations: &mut Violations,
-) -> bool {
+) -> Parameters {
+    let mut read = Parameters::default();
     if parameters.len() > MAX_NAMED {
         violations.add("parameters", "must have at most 16 entries");
-        return false;
+        return read;
     }
-    let (mut empty_final, mut object) = (false, Map::new());
     for (name, parameter) in parameters {
+        let is_sampling = sampling::is_known(name) && sampling != SamplingSource::Nowhere;
         match (name.as_str(), &parameter.parameter_choice) {
-            (EMPTY_FINAL, Some(ParameterChoice::BoolParam(wanted))) => empty_final = *wanted,
+            (EMPTY_FINAL, Some(ParameterChoice::BoolParam(wanted))) => read.empty_final = *wanted,
             (EMPTY_FINAL, _) => violations.add("parameters", format!("{EMPTY_FINAL} is a bool")),
             (TIMEOUT, choice) => {
                 let timeout = violations.note("parameters.timeout", timeout(choice.as_ref()));
-                generate.timeout = timeout.flatten().and_then(convert::duration);
+                read.timeout = timeout.flatten();
             }
             (PRIORITY, choice) => {
                 let priority = violations.note("parameters.priority", priority(choice.as_ref()));
-                generate.priority = priority.unwrap_or_default();
+                read.priority = priority.unwrap_or_default();
             }
-            // Clients send them both ways at once.
-            (name, _) if sampling::is_known(name) && sampled == Some(true) => {}
-            (name, _) if sampling::is_known(name) && sampled.is_some() => {
-                object.insert(name.to_owned(), sampling::value(parameter));
+            (name, _) if is_sampling => {
+                if sampling == SamplingSource::Parameters {
+                    let value = sampling::value(parameter);
+                    read.sampling.insert(name.to_owned(), value);
+                }
             }
             (name, _) => {
                 let what = format!("{} is no parameter of this server", shown(name));
@@ -222,11 +266,10 @@ pub(super) fn parameters(
             }
         }
     }
-    sampling::apply(&object, "parameters", generate, violations);
-    empty_final
+    read
 }
 
-/// A level as Generate has it, where the highest number goes first and zero is the default.
+/// A level as admission has it, where the highest number goes first and zero is the default.
 fn priority(choice: Option<&ParameterChoice>) -> Result<i32, &'static str> {
     match whole(choice) {
         Some(0) => Ok(0),
@@ -258,7 +301,10 @@ fn prompt(text: &Bytes, violations: &mut Violations) -> String {
     let text = violations.note("inputs", text);
     let empty = text.as_ref().is_some_and(String::is_empty);
     violations.check(!empty, "inputs", "text_input must not be empty");
-    text.unwrap_or_default()
+    let text = text.unwrap_or_default();
+    let fits = text.len() <= MAX_TEXT;
+    violations.check(fits, "inputs", "text_input must have at most 8 MiB");
+    text
 }
 
 /// The outputs that `request` wants.

@@ -17,11 +17,11 @@ use super::{
 #[derive(Debug)]
 pub(super) struct TextResponse {
     form: TextForm,
-    /// What no response has told yet.
+    /// What no response has had yet.
     text: String,
     tokens: u32,
     logprobs: Vec<TokenLogprob>,
-    /// Tokens that were told.
+    /// Tokens that responses have had.
     reported: u32,
     cumulative: f32,
 }

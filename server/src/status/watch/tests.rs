@@ -38,7 +38,7 @@ fn watch(event_log: &Arc<EventLog>, resume: Option<Option<Revision>>) -> Watch {
         .expect("a position of the past")
 }
 
-/// The revisions of all events that can be told now.
+/// The revisions of all events that can be sent now.
 fn revisions(watch: &mut Watch) -> Vec<u64> {
     std::iter::from_fn(|| match watch.poll() {
         Some(WatchItem::Event(event)) => Some(event.revision.0),
@@ -154,7 +154,7 @@ async fn a_closed_log_ends_its_watches() {
     watch.next().await;
     event_log.transition(status(1, 1));
     event_log.close();
-    // What happened before is told, and nothing of what the end of the server does to the models.
+    // What happened before is sent, and nothing of what the end of the server does to the models.
     event_log.transition(status(1, 2));
     event_log.progress(loading(2, 1));
     assert!(matches!(watch.next().await, WatchItem::Event(event) if event.revision.0 == 1));

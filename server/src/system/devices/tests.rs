@@ -20,7 +20,7 @@ const WAIT: Duration = Duration::from_secs(10);
 
 impl DeviceSource for Replay {
     fn read(&mut self) -> Result<Vec<Device>, String> {
-        // Tells that what was read before is published by now.
+        // Signals that what was read before is published by now.
         let _ = self.read.send(());
         self.steps.recv().map_err(|_| "the test is over")?;
         let reading = self.readings.next().ok_or("the record is over")?;

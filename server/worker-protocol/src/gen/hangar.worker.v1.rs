@@ -17,21 +17,9 @@ pub struct WorkerConfig {
     /// Directory where the worker may write files, such as those of the demo model. Exists.
     #[prost(string, tag = "7")]
     pub cache_dir: ::prost::alloc::string::String,
-    /// From the spec.
-    #[prost(enumeration = "::hangar_client::v1::ModelKind", tag = "8")]
-    pub kind: i32,
-    /// From the spec.
-    #[prost(enumeration = "::hangar_client::v1::ModelFormat", tag = "9")]
-    pub format: i32,
     /// Resolved from the spec: "cpu", or "cuda:0" for the one GPU that the worker sees.
     #[prost(string, tag = "10")]
     pub device: ::prost::alloc::string::String,
-    /// From the spec.
-    #[prost(enumeration = "::hangar_client::v1::DataType", tag = "11")]
-    pub dtype: i32,
-    /// From the spec. Zero: as long as the model allows.
-    #[prost(uint32, tag = "12")]
-    pub context_length: u32,
     /// Requests that run at the same time, at least 1.
     #[prost(uint32, tag = "13")]
     pub max_concurrency: u32,
@@ -44,21 +32,9 @@ pub struct WorkerConfig {
     /// Share of traces that is recorded when the caller has not decided, from 0 to 1.
     #[prost(double, tag = "16")]
     pub trace_sample_ratio: f64,
-    /// From the spec: in-situ quantization, for example "q4k". Empty: none.
-    #[prost(string, tag = "17")]
-    pub quantization: ::prost::alloc::string::String,
     /// Directory of prepared weights. Exists. Empty: none are read or written.
     #[prost(string, tag = "18")]
     pub prepared_dir: ::prost::alloc::string::String,
-    /// From the spec: a chat template in place of the model's own. Empty: the model's own.
-    #[prost(string, tag = "19")]
-    pub chat_template: ::prost::alloc::string::String,
-    /// From the spec: a tokenizer.json in place of the model's own, absolute and checked as `path` is.
-    #[prost(string, tag = "20")]
-    pub tokenizer: ::prost::alloc::string::String,
-    /// From the spec: adapters to merge into the weights; their paths are absolute and checked as `path` is.
-    #[prost(message, repeated, tag = "21")]
-    pub adapters: ::prost::alloc::vec::Vec<::hangar_client::v1::LoraAdapter>,
     /// Entries of `prepared_dir` whose digests were checked since the server started. The first use of any
     /// other checks them.
     #[prost(string, repeated, tag = "22")]
@@ -66,12 +42,13 @@ pub struct WorkerConfig {
     /// Largest entry in bytes that is worth writing into `prepared_dir`.
     #[prost(uint64, tag = "23")]
     pub prepared_capacity: u64,
-    /// From the spec.
-    #[prost(message, optional, tag = "30")]
-    pub kv_cache: ::core::option::Option<::hangar_client::v1::KvCache>,
     /// From the spec: `max_concurrency` as it is there. Zero: not given.
     #[prost(uint32, tag = "31")]
     pub asked_concurrency: u32,
+    /// The spec, with what the engine is built from and nothing else; without source and device, for which there are
+    /// `path`, `demo` and `device`. Paths in it are absolute and checked as `path` is.
+    #[prost(message, optional, tag = "32")]
+    pub spec: ::core::option::Option<::hangar_client::v1::ModelSpec>,
     /// Where the model is.
     #[prost(oneof = "worker_config::Source", tags = "5, 6")]
     pub source: ::core::option::Option<worker_config::Source>,

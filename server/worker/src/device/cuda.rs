@@ -10,7 +10,7 @@ use candle_core::{
 use super::{driver, gpu::Gpu};
 use crate::failure::{Failure, panic_message};
 
-/// Capability that the kernels were compiled for, as the build was told it: "90" is 9.0. Empty: it was not.
+/// Capability that the kernels were compiled for, as the build was given it: "90" is 9.0. Empty: it was not.
 const BUILT_FOR: &str = match option_env!("CUDA_COMPUTE_CAP") {
     Some(capability) => capability,
     None => "",
@@ -18,7 +18,7 @@ const BUILT_FOR: &str = match option_env!("CUDA_COMPUTE_CAP") {
 
 /// Finds the one GPU that this process sees, and whether this build runs on it.
 pub(super) fn find() -> Result<Gpu, Failure> {
-    catch_unwind(look).unwrap_or_else(|panic| {
+    catch_unwind(find_gpu).unwrap_or_else(|panic| {
         Err(Failure::device(format!(
             "The GPU's driver cannot be used: {}.",
             panic_message(&*panic)
@@ -36,7 +36,7 @@ pub(super) fn open() -> Result<Device, Failure> {
     })
 }
 
-fn look() -> Result<Gpu, Failure> {
+fn find_gpu() -> Result<Gpu, Failure> {
     let failed = |error: DriverError| {
         // Its name, and not what the driver says to it, which takes the driver.
         let code = error.0 as u32;

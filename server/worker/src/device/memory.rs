@@ -1,6 +1,6 @@
 //! How much of a GPU's memory the load of a model has taken.
 //!
-//! The driver tells only what is free on the whole device. So what is told is how far that has fallen since
+//! The driver reports only what is free on the whole device. So what is reported here is how far that has fallen since
 //! the load began, on a thread that samples it until the load ends, and from then on what it had come to.
 //! The server lets few loads run on a device at a time; where another process has changed the device's
 //! memory so far meanwhile that the figure cannot be right, what the load is known to need stands instead.
@@ -25,7 +25,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const SLACK: u64 = 4 << 30;
 
 /// Samples a GPU's memory while a model is loaded.
-pub(crate) struct Sampler {
+pub(crate) struct MemorySampler {
     end: SyncSender<()>,
     thread: JoinHandle<()>,
     device: Device,
@@ -33,7 +33,7 @@ pub(crate) struct Sampler {
     stats: Arc<Stats>,
 }
 
-impl Sampler {
+impl MemorySampler {
     /// Begins to sample into `stats`. `None` for a device whose memory is not its own.
     pub(crate) fn start(device: &Device, stats: &Arc<Stats>) -> Result<Option<Self>, Failure> {
         let Some(at_start) = free(device) else {
@@ -98,13 +98,13 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     #[test]
-    fn what_was_seen_counts_where_it_can_be_right() {
+    fn memory_seen_to_be_taken_counts_if_it_is_about_what_was_expected() {
         assert_eq!(taken(Some(17 * GIB), 16 * GIB), 17 * GIB);
         assert_eq!(taken(Some(16 * GIB), 16 * GIB), 16 * GIB);
     }
 
     #[test]
-    fn what_others_did_meanwhile_does_not_count() {
+    fn implausible_readings_of_taken_memory_give_way_to_what_was_expected() {
         assert_eq!(taken(Some(15 * GIB), 16 * GIB), 16 * GIB);
         assert_eq!(taken(Some(40 * GIB), 16 * GIB), 16 * GIB);
         assert_eq!(taken(None, 16 * GIB), 16 * GIB);
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_processor_has_no_memory_of_its_own() {
         let stats = Arc::default();
-        let sampler = Sampler::start(&Device::Cpu, &stats).expect("no thread is needed");
+        let sampler = MemorySampler::start(&Device::Cpu, &stats).expect("no thread is needed");
         assert!(sampler.is_none());
     }
 }

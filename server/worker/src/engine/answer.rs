@@ -8,9 +8,11 @@ use hangar_client::v1::{
 };
 
 use crate::{
-    calls::CallWatch,
-    engine::{logprobs::Likelihood, picker::PickError, tap::TokenStep, thinking::ThinkingWatch},
+    engine::{
+        logprobs::Likelihood, picker::NextTokenError, tap::TokenStep, thinking::ThinkingParser,
+    },
     stop::StopMatcher,
+    tool_calls::ToolCallParser,
     vocabulary::{TextMode, TokenText, Vocabulary},
 };
 
@@ -21,8 +23,8 @@ pub(crate) struct Answer {
     stops: StopMatcher,
     /// Tokens that it has at least, before which no stop text ends it.
     min_tokens: u32,
-    thinking: Option<ThinkingWatch>,
-    calls: Option<CallWatch>,
+    thinking: Option<ThinkingParser>,
+    calls: Option<ToolCallParser>,
     /// Tokens that are marks of thinking or calls, and what they stand for: they may be special ones, which have no
     /// text.
     marks: Vec<(u32, &'static str)>,
@@ -48,10 +50,10 @@ pub(crate) struct AnswerRules {
     pub(crate) min_tokens: u32,
     /// What its text is to the prompt's.
     pub(crate) text_mode: TextMode,
-    /// Finds what is thought, if that is to be told apart.
-    pub(crate) thinking: Option<ThinkingWatch>,
+    /// Finds the thinking, if that is to be reported apart.
+    pub(crate) thinking: Option<ThinkingParser>,
     /// Finds calls, if the request offers any functions.
-    pub(crate) calls: Option<CallWatch>,
+    pub(crate) calls: Option<ToolCallParser>,
 }
 
 /// How an answer stands after a step.
@@ -62,7 +64,7 @@ pub(crate) enum AnswerState {
     /// It is complete.
     Done(Box<GenerateDone>),
     /// It cannot go on.
-    Failed(PickError),
+    Failed(NextTokenError),
 }
 
 impl Answer {

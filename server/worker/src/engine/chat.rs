@@ -19,12 +19,12 @@ use hangar_client::v1::ChatMessage;
 use minijinja::{Environment, Error, value::Value};
 use serde_json::{Map, Value as Json};
 
-pub(crate) use self::messages::{Content, Message, Piece};
+pub(crate) use self::messages::{Content, Message, MessagePart};
 use self::{
-    messages::Form,
+    messages::ContentForm,
     value::{dict, list, value},
 };
-use crate::{calls::Notation, inspect::Templates};
+use crate::{inspect::Templates, tool_calls::ToolCallFormat};
 
 /// Longest error of a template in characters: it may repeat what it was given.
 const MAX_WORDS: usize = 400;
@@ -38,7 +38,7 @@ const PROBE: &str = "Hangar says hello.";
 
 /// A chat template that was compiled.
 #[derive(Debug)]
-pub(crate) struct Chat {
+pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
     /// The special tokens, which every conversation gets.
     special: Map<String, Json>,
@@ -47,10 +47,10 @@ pub(crate) struct Chat {
     /// Source of the template for conversations with tools.
     with_tools: String,
     /// What it takes as content.
-    form: Form,
+    form: ContentForm,
 }
 
-impl Chat {
+impl ChatTemplate {
     /// Compiles the templates. `own` come with the model, whose special tokens these are; `given`, unless it is
     /// empty, takes their place, and is tried with a short conversation.
     ///
@@ -70,7 +70,7 @@ impl Chat {
             special: special.clone(),
             source: source.map(ToOwned::to_owned),
             with_tools: with_tools.to_owned(),
-            form: Form::Texts,
+            form: ContentForm::Texts,
         };
         for (name, source) in source
             .map(|source| (NAME, source))
@@ -96,8 +96,8 @@ impl Chat {
     }
 
     /// How the model writes calls.
-    pub(crate) fn notation(&self) -> Option<Notation> {
-        Notation::of(&self.with_tools)
+    pub(crate) fn notation(&self) -> Option<ToolCallFormat> {
+        ToolCallFormat::of(&self.with_tools)
     }
 
     /// Whether the template has this text.
@@ -121,7 +121,7 @@ impl Chat {
 
     fn render_as(
         &self,
-        form: Form,
+        form: ContentForm,
         messages: &[Message<'_>],
         tools: &[Json],
         options: &Map<String, Json>,
@@ -150,18 +150,18 @@ impl Chat {
 
     /// What the template takes as content: a list is no use to one that prints it or fails, and a text none to one
     /// in whose prompt it is not.
-    fn taken_form(&self) -> Form {
+    fn taken_form(&self) -> ContentForm {
         let shows = |content: Content, form| {
             self.try_out_as(&content, form)
                 .is_ok_and(|prompt| prompt.contains(PROBE) && !prompt.contains("'type'"))
         };
-        let parts = Content::Parts(vec![Piece::Text(PROBE.into())]);
-        let takes_lists = shows(parts, Form::Both);
-        let takes_texts = shows(Content::Text(PROBE.into()), Form::Both);
+        let parts = Content::Parts(vec![MessagePart::Text(PROBE.into())]);
+        let takes_lists = shows(parts, ContentForm::Both);
+        let takes_texts = shows(Content::Text(PROBE.into()), ContentForm::Both);
         match (takes_texts, takes_lists) {
-            (true, true) => Form::Both,
-            (false, true) => Form::Lists,
-            (_, false) => Form::Texts,
+            (true, true) => ContentForm::Both,
+            (false, true) => ContentForm::Lists,
+            (_, false) => ContentForm::Texts,
         }
     }
 
@@ -170,7 +170,7 @@ impl Chat {
     }
 
     /// Puts short conversations into the template. The error is what it says of the first, when it takes none.
-    fn try_out_as(&self, content: &Content, form: Form) -> Result<String, String> {
+    fn try_out_as(&self, content: &Content, form: ContentForm) -> Result<String, String> {
         let [user, system] = ["user", "system"].map(|role| ChatMessage {
             role: role.into(),
             ..ChatMessage::default()

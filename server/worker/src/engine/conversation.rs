@@ -9,10 +9,10 @@ use tonic::Status;
 use crate::{
     engine::{
         Engine,
-        chat::{Content, Message, Piece},
+        chat::{Content, Message, MessagePart},
         json::json_object,
     },
-    media::Picture,
+    media::EncodedImage,
     status,
     vision::{ImageRule, ImageSize},
 };
@@ -25,7 +25,7 @@ const MAX_DEPTH: usize = 16;
 pub(super) struct PlacedImage<'a> {
     /// Where it is in the request.
     pub(super) field: String,
-    pub(super) picture: Picture<'a>,
+    pub(super) picture: EncodedImage<'a>,
     pub(super) size: ImageSize,
 }
 
@@ -73,17 +73,17 @@ impl Engine {
         m: usize,
         message: &'a ChatMessage,
         images: &mut Vec<PlacedImage<'a>>,
-    ) -> Result<Vec<Piece>, Status> {
+    ) -> Result<Vec<MessagePart>, Status> {
         let mut pieces = Vec::with_capacity(message.parts.len());
         for (p, part) in message.parts.iter().enumerate() {
             let at = |what: &str| format!("messages[{m}].parts[{p}].{what}");
             pieces.push(match &part.part {
-                Some(Part::Text(text)) => Piece::Text(text.clone()),
+                Some(Part::Text(text)) => MessagePart::Text(text.clone()),
                 Some(Part::Image(bytes)) => {
                     let field = at("image");
                     let rule = self.images.as_ref().ok_or_else(|| no_image(&field))?;
                     images.push(see(rule, field, bytes)?);
-                    Piece::Image(rule.mark)
+                    MessagePart::Image(rule.mark)
                 }
                 Some(Part::Audio(_)) => return Err(self.no_audio(&at("audio"))),
                 None => {
@@ -114,8 +114,8 @@ fn no_image(field: &str) -> Status {
 }
 
 fn see<'a>(rule: &ImageRule, field: String, bytes: &'a [u8]) -> Result<PlacedImage<'a>, Status> {
-    let picture =
-        Picture::open(bytes).map_err(|fault| status::invalid_field(&field, fault.to_string()))?;
+    let picture = EncodedImage::open(bytes)
+        .map_err(|fault| status::invalid_field(&field, fault.to_string()))?;
     let size = rule
         .sizing
         .size(picture.width, picture.height)

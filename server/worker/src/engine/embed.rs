@@ -15,12 +15,12 @@ use tonic::Status;
 use tracing::Instrument;
 
 use crate::{
-    engine::{Engine, bounds::Bounds, embedder::Embedder},
+    engine::{Engine, embedder::Embedder, request_limits::RequestLimits},
     status,
 };
 
 /// Texts of one request on their way.
-struct Batch {
+struct EmbedBatch {
     engine: Arc<Engine>,
     inputs: Vec<Vec<u32>>,
     caller: oneshot::Sender<Result<Vec<Embedding>, Status>>,
@@ -37,7 +37,7 @@ impl Engine {
                 "this model gives text and no vectors; use Generate, or load an embedding model",
             ));
         }
-        let bounds = Bounds::of(request.bounds)?;
+        let bounds = RequestLimits::of(request.bounds)?;
         let engine = Arc::clone(self);
         let inputs = tokio::task::spawn_blocking(move || {
             let inputs = request.inputs.iter().enumerate();
@@ -61,7 +61,7 @@ impl Engine {
         inputs: Vec<Vec<u32>>,
     ) -> Result<Vec<Embedding>, Status> {
         let (caller, answer) = oneshot::channel();
-        let batch = Batch {
+        let batch = EmbedBatch {
             engine: Arc::clone(self),
             inputs,
             caller,
@@ -145,7 +145,7 @@ impl Engine {
     }
 }
 
-impl Batch {
+impl EmbedBatch {
     async fn wait_and_run(mut self) {
         let engine = Arc::clone(&self.engine);
         let permit = tokio::select! {

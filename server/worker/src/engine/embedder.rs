@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_single_token_is_fed_twice() {
+    fn a_causal_model_gets_a_single_token_twice() {
         let causal = Embedder {
             twice: true,
             ..PLAIN

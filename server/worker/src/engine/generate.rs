@@ -28,13 +28,13 @@ use crate::{
     engine::{
         Engine,
         answer::{Answer, AnswerState},
-        bounds::Bounds,
-        pace::Pace,
+        choices::Choices,
         picker::Picker,
         prompt::Prompt,
         request::{engine_request, work},
+        request_limits::RequestLimits,
         responses::{Caller, Responses, stream},
-        several::Several,
+        send_pacer::SendPacer,
         tap::{EmittedSteps, PromptRest, TokenStep, TokenTap},
     },
     stats::InFlight,
@@ -66,7 +66,7 @@ struct RunningRequest {
     /// Ends when the engine has released the request.
     released: oneshot::Receiver<()>,
     answer: Answer,
-    pace: Pace,
+    pace: SendPacer,
     in_flight: InFlight,
     caller: Caller,
 }
@@ -91,7 +91,7 @@ impl Engine {
                 .map_err(|_| status::invalid_field("queued", "is negative"))?,
         };
         let default_max_tokens = request.default_max_tokens as usize;
-        let bounds = Bounds::of(request.bounds)?;
+        let bounds = RequestLimits::of(request.bounds)?;
         let request = request
             .request
             .ok_or_else(|| status::invalid_field("request", "is required"))?;
@@ -108,12 +108,12 @@ impl Engine {
         if request.n < 2 {
             return Ok(answer);
         }
-        let several = Several {
+        let choices = Choices {
             engine: Arc::clone(self),
             request,
             default_max_tokens,
         };
-        Ok(several.run(answer))
+        Ok(choices.run(answer))
     }
 
     /// What an answer to this request is made from. Blocks.
@@ -226,7 +226,7 @@ impl QueuedRequest {
                 std::mem::take(&mut prompt.rules),
                 queued + waited,
             ),
-            pace: Pace::default(),
+            pace: SendPacer::default(),
             in_flight,
             caller,
             engine: Arc::clone(&engine),

@@ -26,17 +26,20 @@ use tokio_util::task::TaskTracker;
 
 use self::{
     engine_files::EngineFiles,
-    pipeline::{Loaded, Weights, refused},
-    target::Target,
+    pipeline::{LoadedPipeline, SharedPipeline, refused},
+    target::LoadTarget,
 };
 use crate::{
-    device::memory::Sampler,
-    engine::{Engine, chat::Chat, embedder::Embedder, scheduler::Scheduler, thinking::Marks},
+    device::memory::MemorySampler,
+    engine::{
+        Engine, chat::ChatTemplate, embedder::Embedder, scheduler::Scheduler,
+        thinking::ThinkingMarks,
+    },
     failure::{Failure, panic_message},
     grammar::Grammars,
     inspect::{Files, Inspection},
     kv_blocks::tokens_in,
-    prepared::Draft,
+    prepared::EntryDraft,
     stats::Stats,
     vocabulary::Vocabulary,
 };
@@ -45,26 +48,29 @@ use crate::{
 const STACK: usize = 16 << 20;
 
 /// A model whose engine runs.
-pub(crate) struct Built {
+pub(crate) struct LoadedModel {
     /// The engine.
     pub(crate) engine: Engine,
     /// All that is known about the model.
     pub(crate) metadata: ModelMetadata,
     /// Prepared weights that were written on the way and are not an entry yet.
-    pub(crate) draft: Option<Draft>,
+    pub(crate) draft: Option<EntryDraft>,
     /// Looks at the device's memory until the load ends.
-    pub(crate) sampler: Option<Sampler>,
+    pub(crate) sampler: Option<MemorySampler>,
 }
 
 /// What the loaded model says about itself.
-struct Facts {
+struct PipelineFacts {
     vocabulary: Vocabulary,
     context_length: usize,
     defaults: Option<ModelGenerationDefaults>,
 }
 
 /// Builds the engine, on a thread of its own, and gives what is known about the model then.
-pub(crate) async fn load(inspection: Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
+pub(crate) async fn load(
+    inspection: Inspection,
+    stats: Arc<Stats>,
+) -> Result<LoadedModel, Failure> {
     let (done, built) = oneshot::channel();
     std::thread::Builder::new()
         .name("load".into())
@@ -80,18 +86,18 @@ pub(crate) async fn load(inspection: Inspection, stats: Arc<Stats>) -> Result<Bu
         .unwrap_or_else(|_| Err(Failure::internal("the thread that loads ended by itself")))
 }
 
-fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
-    let target = Target::open(inspection)?;
-    let sampler = Sampler::start(&target.device, &stats)?;
+fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<LoadedModel, Failure> {
+    let target = LoadTarget::open(inspection)?;
+    let sampler = MemorySampler::start(&target.device, &stats)?;
     let engine_files = EngineFiles::of(inspection)?;
-    let Weights {
+    let LoadedPipeline {
         model,
         prepared,
         draft,
     } = load_weights(inspection, &engine_files, &target)?;
     let concurrency = inspection.placement.concurrency;
     let (config, blocks) = pipeline::scheduler(&model, concurrency)?;
-    let facts = Facts::of(&model, inspection, blocks)?;
+    let facts = PipelineFacts::of(&model, inspection, blocks)?;
     stats.set_kv_blocks(blocks.unwrap_or(0));
     let metadata = ModelMetadata {
         context_length: u32::try_from(facts.context_length).unwrap_or(u32::MAX),
@@ -102,7 +108,7 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
     let runner = start(model, config)?;
     let scheduler = Scheduler::new(concurrency, blocks);
     let engine = facts.engine(inspection, runner, scheduler, stats)?;
-    Ok(Built {
+    Ok(LoadedModel {
         metadata: ModelMetadata {
             conversation: Some(engine.support()),
             ..metadata
@@ -117,8 +123,8 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<Built, Failure> {
 fn load_weights(
     inspection: &Inspection,
     engine_files: &EngineFiles,
-    target: &Target,
-) -> Result<Weights, Failure> {
+    target: &LoadTarget,
+) -> Result<LoadedPipeline, Failure> {
     let quantization = inspection.quantization.as_ref();
     let to = quantization.map(|in_situ| in_situ.to.engine());
     Ok(match (&inspection.files, quantization) {
@@ -139,9 +145,12 @@ fn load_weights(
 }
 
 /// How conversations are put into the model's chat template, or why they cannot be. An embedding model needs none.
-fn chat(inspection: &Inspection, is_embedding: bool) -> Result<Result<Chat, String>, Failure> {
-    let special = &inspection.language.special;
-    let chat = Chat::of(inspection.templates(), special, &inspection.chat_template);
+fn chat(
+    inspection: &Inspection,
+    is_embedding: bool,
+) -> Result<Result<ChatTemplate, String>, Failure> {
+    let special = &inspection.text_settings.special;
+    let chat = ChatTemplate::of(inspection.templates(), special, &inspection.chat_template);
     if let Err(why) = &chat
         && !is_embedding
     {
@@ -157,7 +166,7 @@ fn chat(inspection: &Inspection, is_embedding: bool) -> Result<Result<Chat, Stri
 
 /// Starts the engine. The SDK's own trial run is left out (it needs a runtime of several threads, and
 /// passes where real requests fail): the caller warms the engine up.
-fn start(loaded: Loaded, scheduler: SchedulerConfig) -> Result<Arc<MistralRs>, Failure> {
+fn start(loaded: SharedPipeline, scheduler: SchedulerConfig) -> Result<Arc<MistralRs>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -169,7 +178,7 @@ fn start(loaded: Loaded, scheduler: SchedulerConfig) -> Result<Arc<MistralRs>, F
     Ok(runtime.block_on(builder.build()))
 }
 
-impl Facts {
+impl PipelineFacts {
     /// The engine of a model that `runner` runs.
     fn engine(
         self,
@@ -182,11 +191,14 @@ impl Facts {
             .get_sender(None)
             .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))?;
         let embedder = Embedder::of(inspection);
-        let language = &inspection.language;
+        let text_settings = &inspection.text_settings;
         let multimodal = inspection.multimodal.as_ref();
         let chat = chat(inspection, embedder.is_some())?;
-        let bos_token = language.special.get("bos_token").and_then(|it| it.as_str());
-        let marks = |chat| Marks::of(chat, &self.vocabulary);
+        let bos_token = text_settings
+            .special
+            .get("bos_token")
+            .and_then(|it| it.as_str());
+        let marks = |chat| ThinkingMarks::of(chat, &self.vocabulary);
         Ok(Engine {
             thinking: chat.as_ref().ok().and_then(marks),
             bos_token: bos_token.map(ToOwned::to_owned),
@@ -197,10 +209,10 @@ impl Facts {
             chat,
             embedder,
             context_length: self.context_length,
-            end_tokens: language.ends.as_slice().into(),
-            token_defaults: language.token_defaults.clone(),
-            engine_end: language.engine_end,
-            begins_chats: language.begins_chats,
+            end_tokens: text_settings.ends.as_slice().into(),
+            token_defaults: text_settings.token_defaults.clone(),
+            engine_end: text_settings.engine_end,
+            begins_chats: text_settings.begins_chats,
             limits: inspection.limits,
             generation_defaults: self.defaults,
             images: multimodal.map(|model| model.images.clone()),
@@ -211,7 +223,11 @@ impl Facts {
         })
     }
 
-    fn of(loaded: &Loaded, inspection: &Inspection, blocks: Option<u32>) -> Result<Self, Failure> {
+    fn of(
+        loaded: &SharedPipeline,
+        inspection: &Inspection,
+        blocks: Option<u32>,
+    ) -> Result<Self, Failure> {
         let pipeline = loaded
             .try_lock()
             .map_err(|_| Failure::internal("the loaded model is in use"))?;
@@ -225,7 +241,7 @@ impl Facts {
         };
         // The engine adds the tokens that stand for images to that of a model that takes none.
         let tokenizer = match inspection.is_loaded_as_multimodal() {
-            true => Tokenizer::from_bytes(&inspection.language.tokenizer)
+            true => Tokenizer::from_bytes(&inspection.text_settings.tokenizer)
                 .map(Arc::new)
                 .map_err(|e| refused(&e.to_string()))?,
             false => tokenizer,

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_given_than_there_are_or_were_requested() {
+    fn top_logprobs_are_at_most_those_requested_and_the_vocabulary() {
         assert_eq!(
             likelihood(&[1.0, 2.0], 0, 20).expect("numbers").top.len(),
             2

@@ -8,7 +8,7 @@ use crate::{
     engine::{
         Engine,
         logprobs::{Likelihood, likelihood},
-        sampling::{Chooser, Rules},
+        sampling::{SamplingRules, TokenSampler},
         token_rules::TokenRules,
     },
     grammar::{Grammar, GrammarError, GrammarState},
@@ -17,7 +17,7 @@ use crate::{
 
 /// Picks the tokens of one answer.
 pub(crate) struct Picker {
-    chooser: Chooser,
+    sampler: TokenSampler,
     tokens: TokenRules,
     grammar: Option<Grammar>,
     /// Tokens that were picked.
@@ -28,7 +28,7 @@ pub(crate) struct Picker {
 
 /// What comes next in an answer.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Pick {
+pub(crate) enum NextToken {
     /// A token.
     Token {
         /// The token.
@@ -42,10 +42,10 @@ pub(crate) enum Pick {
 
 /// Nothing can come next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum PickError {
+pub(crate) enum NextTokenError {
     /// The model's scores are not numbers.
     #[error("the model computed scores that are not numbers (NaN or infinite)")]
-    NoScores,
+    NoLogits,
     /// The grammar cannot be followed.
     #[error(transparent)]
     Grammar(#[from] GrammarError),
@@ -53,9 +53,9 @@ pub(crate) enum PickError {
 
 impl Picker {
     /// Picks by the rules alone.
-    pub(crate) fn new(chooser: Chooser, tokens: TokenRules) -> Self {
+    pub(crate) fn new(sampler: TokenSampler, tokens: TokenRules) -> Self {
         Self {
-            chooser,
+            sampler,
             tokens,
             grammar: None,
             made: 0,
@@ -64,30 +64,30 @@ impl Picker {
     }
 
     /// What comes next. `scores` holds the model's for each token and is used as working space.
-    pub(crate) fn pick(&mut self, scores: &mut [f32]) -> Result<Pick, PickError> {
+    pub(crate) fn pick(&mut self, scores: &mut [f32]) -> Result<NextToken, NextTokenError> {
         let own = self.top.map(|_| scores.to_vec());
         self.tokens.add_bias(scores);
         if let Some(grammar) = &mut self.grammar
             && grammar.restrict(scores, self.tokens.ends())? == GrammarState::Complete
         {
-            return Ok(Pick::End);
+            return Ok(NextToken::End);
         }
         self.tokens.leave_out(scores, self.made);
         let token = self
-            .chooser
+            .sampler
             .choose(scores)
-            .map_err(|_| PickError::NoScores)?;
+            .map_err(|_| NextTokenError::NoLogits)?;
         if self.tokens.ends().contains(&token) {
-            return Ok(Pick::End);
+            return Ok(NextToken::End);
         }
         self.made = self.made.saturating_add(1);
         let likelihood = match (own, self.top) {
             (Some(own), Some(top)) => {
-                Some(likelihood(&own, token, top).ok_or(PickError::NoScores)?)
+                Some(likelihood(&own, token, top).ok_or(NextTokenError::NoLogits)?)
             }
             _ => None,
         };
-        Ok(Pick::Token { token, likelihood })
+        Ok(NextToken::Token { token, likelihood })
     }
 
     /// Goes on behind this token: another one is to come.
@@ -108,7 +108,7 @@ impl Engine {
         call: Option<&Constraint>,
     ) -> Result<Picker, Status> {
         let defaults = self.generation_defaults.as_ref();
-        let rules = Rules::resolve(request.sampling.as_ref(), defaults);
+        let rules = SamplingRules::resolve(request.sampling.as_ref(), defaults);
         let conforms = call.is_some() || request.constraint.is_some();
         let tokens = self.token_rules(request, prompt.len(), conforms)?;
         let grammar = match (call, &request.constraint) {
@@ -117,7 +117,7 @@ impl Engine {
             (None, None) => None,
         };
         Ok(Picker {
-            chooser: Chooser::new(rules, prompt, request.seed),
+            sampler: TokenSampler::new(rules, prompt, request.seed),
             tokens,
             grammar,
             made: 0,
@@ -126,11 +126,11 @@ impl Engine {
     }
 }
 
-impl From<PickError> for Status {
-    fn from(fault: PickError) -> Self {
+impl From<NextTokenError> for Status {
+    fn from(fault: NextTokenError) -> Self {
         match fault {
-            PickError::NoScores => status::internal(fault.to_string()),
-            PickError::Grammar(error) => error.into(),
+            NextTokenError::NoLogits => status::internal(fault.to_string()),
+            NextTokenError::Grammar(error) => error.into(),
         }
     }
 }

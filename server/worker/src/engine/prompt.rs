@@ -13,7 +13,7 @@ use crate::{
         chat_prompt::ChatPrompt,
         conversation::{Conversation, PlacedImage},
         image_prompt::ImagePrompt,
-        thinking::ThinkingWatch,
+        thinking::ThinkingParser,
         tools::Tools,
     },
     status,
@@ -33,7 +33,7 @@ pub(crate) struct Prompt {
     pub(crate) image_prompt: Option<ImagePrompt>,
     /// What a call that has to be made conforms to.
     pub(crate) call: Option<Constraint>,
-    /// Whether it is told how likely the prompt's tokens are, and how many most likely ones with each.
+    /// Log probabilities of the prompt's tokens, and of so many most likely ones with each; `None`: none.
     pub(crate) scored: Option<usize>,
 }
 
@@ -114,18 +114,18 @@ impl Engine {
         })
     }
 
-    /// What tells the model's thinking from its answer, where that is asked for and possible: a grammar counts from
+    /// What separates the model's thinking from its answer, where that is asked for and possible: a grammar counts from
     /// the first character.
     fn thinking_watch(
         &self,
         request: &GenerateRequest,
         tools: &Tools,
         prompt: &str,
-    ) -> Option<ThinkingWatch> {
+    ) -> Option<ThinkingParser> {
         let wanted = !request.messages.is_empty() && !request.keep_reasoning_in_text;
         let free = request.constraint.is_none() && tools.constraint.is_none();
         let marks = self.thinking.filter(|_| wanted && free)?;
-        Some(ThinkingWatch::new(marks, prompt))
+        Some(ThinkingParser::new(marks, prompt))
     }
 
     /// Longest answer to a prompt of so many tokens, of which the context leaves `left`.
@@ -282,7 +282,7 @@ fn answer_length(
         return Err(status::context_exceeded(
             field,
             format!(
-                "is {prompt} tokens long, which leaves no room for an answer in the model's context of \
+                "is {prompt} tokens long, which leaves no length_for for an answer in the model's context of \
                  {context} tokens"
             ),
         ));
@@ -307,10 +307,10 @@ mod tests {
 
     #[test]
     fn an_answer_gets_what_was_asked_for_or_what_is_left() {
-        let room = |prompt, asked| answer_length("prompt", 100, prompt, asked).ok();
-        assert_eq!(room(90, 0), Some(10));
-        assert_eq!(room(90, 10), Some(10));
-        assert_eq!(room(90, 3), Some(3));
+        let length_for = |prompt, asked| answer_length("prompt", 100, prompt, asked).ok();
+        assert_eq!(length_for(90, 0), Some(10));
+        assert_eq!(length_for(90, 10), Some(10));
+        assert_eq!(length_for(90, 3), Some(3));
     }
 
     #[test]

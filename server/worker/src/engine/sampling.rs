@@ -1,7 +1,7 @@
 //! Chooses the next token from the model's scores.
 //!
 //! Hangar does this itself: the engine applies `min_p` only together with `top_p`, counts penalties over
-//! the prompt too, does not check ranges, and does not tell which token it chose. The order is penalties,
+//! the prompt too, does not check ranges, and does not report which token it chose. The order is penalties,
 //! temperature, `top_k`, `top_p`, `min_p`, as in the reference implementations.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ const GREEDY_BELOW: f32 = 1e-7;
 
 /// How tokens are chosen; every value is within its range.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Rules {
+pub(crate) struct SamplingRules {
     temperature: f32,
     top_p: f32,
     top_k: usize,
@@ -26,8 +26,8 @@ pub(crate) struct Rules {
 
 /// Chooses the tokens of one answer.
 #[derive(Debug)]
-pub(crate) struct Chooser {
-    rules: Rules,
+pub(crate) struct TokenSampler {
+    rules: SamplingRules,
     random: fastrand::Rng,
     /// How often each token of prompt and answer occurred in the answer.
     occurred: HashMap<u32, u32>,
@@ -36,9 +36,9 @@ pub(crate) struct Chooser {
 /// The model gave no scores to choose from.
 #[derive(Debug, thiserror::Error)]
 #[error("the model's scores are not numbers")]
-pub(crate) struct NoScores;
+pub(crate) struct NoLogits;
 
-impl Rules {
+impl SamplingRules {
     /// Always the most likely token.
     pub(crate) fn greedy() -> Self {
         Self {
@@ -90,9 +90,9 @@ impl Rules {
     }
 }
 
-impl Chooser {
+impl TokenSampler {
     /// Chooses by these rules after this prompt. With a seed, the same scores give the same tokens.
-    pub(crate) fn new(rules: Rules, prompt: &[u32], seed: Option<u64>) -> Self {
+    pub(crate) fn new(rules: SamplingRules, prompt: &[u32], seed: Option<u64>) -> Self {
         let occurred = if rules.repetition_penalty == 1.0 {
             HashMap::new()
         } else {
@@ -106,7 +106,7 @@ impl Chooser {
     }
 
     /// Chooses a token. `scores` holds one for each token and is used as working space.
-    pub(crate) fn choose(&mut self, scores: &mut [f32]) -> Result<u32, NoScores> {
+    pub(crate) fn choose(&mut self, scores: &mut [f32]) -> Result<u32, NoLogits> {
         self.penalize(scores);
         let best = most_likely(scores)?;
         let token = if self.rules.is_greedy() {
@@ -114,7 +114,7 @@ impl Chooser {
         } else {
             self.draw(scores, scores[best])
         };
-        let token = u32::try_from(token).map_err(|_| NoScores)?;
+        let token = u32::try_from(token).map_err(|_| NoLogits)?;
         if !self.rules.penalizes_nothing() {
             *self.occurred.entry(token).or_default() += 1;
         }
@@ -192,11 +192,11 @@ fn keep_most_likely(candidates: &mut Vec<(usize, f64)>, share: f64) {
 }
 
 /// The first of the tokens with the highest score.
-fn most_likely(scores: &[f32]) -> Result<usize, NoScores> {
+fn most_likely(scores: &[f32]) -> Result<usize, NoLogits> {
     let mut best: Option<(usize, f32)> = None;
     for (token, score) in scores.iter().enumerate() {
         if score.is_nan() || *score == f32::INFINITY {
-            return Err(NoScores);
+            return Err(NoLogits);
         }
         if best.is_none_or(|(_, highest)| *score > highest) {
             best = Some((token, *score));
@@ -204,7 +204,7 @@ fn most_likely(scores: &[f32]) -> Result<usize, NoScores> {
     }
     match best {
         Some((token, score)) if score.is_finite() => Ok(token),
-        _ => Err(NoScores),
+        _ => Err(NoLogits),
     }
 }
 
@@ -219,18 +219,18 @@ fn within(value: Option<f32>, low: f32, high: f32, default: f32) -> f32 {
 mod tests {
     use super::*;
 
-    fn chooser(change: impl FnOnce(&mut Rules)) -> Chooser {
-        let mut rules = Rules::resolve(None, None);
+    fn sampler(change: impl FnOnce(&mut SamplingRules)) -> TokenSampler {
+        let mut rules = SamplingRules::resolve(None, None);
         change(&mut rules);
-        Chooser::new(rules, &[], Some(1))
+        TokenSampler::new(rules, &[], Some(1))
     }
 
     /// Tokens that are chosen in 2,000 draws from the same scores.
-    fn chosen(mut chooser: Chooser, scores: &[f32]) -> Vec<u32> {
+    fn chosen(mut sampler: TokenSampler, scores: &[f32]) -> Vec<u32> {
         let mut all: Vec<u32> = (0..2000)
             .map(|_| {
-                chooser.occurred.clear();
-                chooser.choose(&mut scores.to_vec()).expect("scores")
+                sampler.occurred.clear();
+                sampler.choose(&mut scores.to_vec()).expect("scores")
             })
             .collect();
         all.sort_unstable();
@@ -240,15 +240,15 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_of_the_most_likely() {
-        let mut chooser = Chooser::new(Rules::greedy(), &[], None);
-        assert_eq!(chooser.choose(&mut [1.0, 3.0, 3.0]).expect("scores"), 1);
+        let mut sampler = TokenSampler::new(SamplingRules::greedy(), &[], None);
+        assert_eq!(sampler.choose(&mut [1.0, 3.0, 3.0]).expect("scores"), 1);
     }
 
     #[test]
     fn the_smallest_penalty_leaves_numbers() {
-        let mut chooser = chooser(|rules| rules.repetition_penalty = f32::MIN_POSITIVE);
+        let mut sampler = sampler(|rules| rules.repetition_penalty = f32::MIN_POSITIVE);
         for _ in 0..2 {
-            let chosen = chooser.choose(&mut [1.0, 50.0, -50.0]);
+            let chosen = sampler.choose(&mut [1.0, 50.0, -50.0]);
             assert_eq!(chosen.expect("numbers"), 1);
         }
     }
@@ -272,12 +272,12 @@ mod tests {
             presence_penalty: Some(0.25),
             repetition_penalty: Some(1.25),
         };
-        let fields = |rules: Rules| {
+        let fields = |rules: SamplingRules| {
             let penalties = [rules.frequency_penalty, rules.presence_penalty];
             let filters = [rules.temperature, rules.top_p, rules.min_p];
             (filters, rules.top_k, penalties, rules.repetition_penalty)
         };
-        let resolved = |request, model| fields(Rules::resolve(request, model));
+        let resolved = |request, model| fields(SamplingRules::resolve(request, model));
         let (asked, own) = (Some(&request), Some(&model));
         assert_eq!(
             resolved(asked, own),
@@ -295,8 +295,8 @@ mod tests {
             do_sample: Some(false),
             ..model
         };
-        assert!(Rules::resolve(None, Some(&greedy)).is_greedy());
-        assert!(!Rules::resolve(asked, Some(&greedy)).is_greedy());
+        assert!(SamplingRules::resolve(None, Some(&greedy)).is_greedy());
+        assert!(!SamplingRules::resolve(asked, Some(&greedy)).is_greedy());
     }
 
     #[test]
@@ -306,12 +306,12 @@ mod tests {
             temperature: Some(0.7),
             ..ModelGenerationDefaults::default()
         };
-        assert!(Rules::resolve(None, Some(&model)).is_greedy());
+        assert!(SamplingRules::resolve(None, Some(&model)).is_greedy());
         let request = Sampling {
             temperature: Some(1.5),
             ..Sampling::default()
         };
-        assert!(!Rules::resolve(Some(&request), Some(&model)).is_greedy());
+        assert!(!SamplingRules::resolve(Some(&request), Some(&model)).is_greedy());
     }
 
     #[test]
@@ -322,7 +322,7 @@ mod tests {
             min_p: Some(f32::NAN),
             ..Sampling::default()
         };
-        let rules = Rules::resolve(Some(&request), None);
+        let rules = SamplingRules::resolve(Some(&request), None);
         assert_eq!(
             (rules.temperature, rules.top_p, rules.min_p),
             (0.0, 1.0, 0.0)
@@ -332,20 +332,20 @@ mod tests {
     #[test]
     fn top_k_top_p_and_min_p_leave_the_most_likely() {
         let scores = [0.0, 2.0, 1.0, -1.0];
-        assert_eq!(chosen(chooser(|_| ()), &scores), [0, 1, 2, 3]);
-        assert_eq!(chosen(chooser(|rules| rules.top_k = 2), &scores), [1, 2]);
-        assert_eq!(chosen(chooser(|rules| rules.top_p = 0.5), &scores), [1]);
-        assert_eq!(chosen(chooser(|rules| rules.min_p = 0.3), &scores), [1, 2]);
-        assert_eq!(chosen(chooser(|rules| rules.min_p = 1.0), &scores), [1]);
+        assert_eq!(chosen(sampler(|_| ()), &scores), [0, 1, 2, 3]);
+        assert_eq!(chosen(sampler(|rules| rules.top_k = 2), &scores), [1, 2]);
+        assert_eq!(chosen(sampler(|rules| rules.top_p = 0.5), &scores), [1]);
+        assert_eq!(chosen(sampler(|rules| rules.min_p = 0.3), &scores), [1, 2]);
+        assert_eq!(chosen(sampler(|rules| rules.min_p = 1.0), &scores), [1]);
     }
 
     #[test]
     fn frequencies_follow_the_scores() {
-        let mut chooser = chooser(|_| ());
+        let mut sampler = sampler(|_| ());
         let scores = [0.0, 3.0f32.ln()];
         let draws = 20_000;
         let ones: u32 = (0..draws)
-            .map(|_| chooser.choose(&mut scores.to_vec()).expect("scores"))
+            .map(|_| sampler.choose(&mut scores.to_vec()).expect("scores"))
             .sum();
         let share = f64::from(ones) / f64::from(draws);
         assert!((share - 0.75).abs() < 0.02, "{share}");
@@ -354,9 +354,9 @@ mod tests {
     #[test]
     fn a_seed_repeats_an_answer() {
         let draw = || {
-            let mut chooser = Chooser::new(Rules::resolve(None, None), &[], Some(42));
+            let mut sampler = TokenSampler::new(SamplingRules::resolve(None, None), &[], Some(42));
             (0..50)
-                .map(|_| chooser.choose(&mut [0.0; 100]).expect("scores"))
+                .map(|_| sampler.choose(&mut [0.0; 100]).expect("scores"))
                 .collect::<Vec<_>>()
         };
         assert_eq!(draw(), draw());
@@ -364,33 +364,33 @@ mod tests {
 
     #[test]
     fn frequency_and_presence_count_in_the_answer_only() {
-        let rules = Rules {
+        let rules = SamplingRules {
             frequency_penalty: 1.0,
             presence_penalty: 1.0,
-            ..Rules::greedy()
+            ..SamplingRules::greedy()
         };
-        let mut chooser = Chooser::new(rules, &[1], None);
+        let mut sampler = TokenSampler::new(rules, &[1], None);
         let scores = [0.0, 1.5];
-        let mut next = || chooser.choose(&mut scores.to_vec()).expect("scores");
+        let mut next = || sampler.choose(&mut scores.to_vec()).expect("scores");
         assert_eq!([next(), next(), next()], [1, 0, 1]);
     }
 
     #[test]
     fn repetition_counts_in_the_prompt_too() {
-        let rules = Rules {
+        let rules = SamplingRules {
             repetition_penalty: 2.0,
-            ..Rules::greedy()
+            ..SamplingRules::greedy()
         };
-        let mut chooser = Chooser::new(rules, &[1], None);
-        assert_eq!(chooser.choose(&mut [1.0, 1.5]).expect("scores"), 0);
+        let mut sampler = TokenSampler::new(rules, &[1], None);
+        assert_eq!(sampler.choose(&mut [1.0, 1.5]).expect("scores"), 0);
     }
 
     #[test]
     fn scores_that_are_no_numbers_are_an_error() {
         const INFINITE: f32 = f32::INFINITY;
         for scores in [&[0.0, f32::NAN][..], &[INFINITE, 0.0], &[-INFINITE; 2], &[]] {
-            let mut chooser = Chooser::new(Rules::greedy(), &[], None);
-            assert!(chooser.choose(&mut scores.to_vec()).is_err());
+            let mut sampler = TokenSampler::new(SamplingRules::greedy(), &[], None);
+            assert!(sampler.choose(&mut scores.to_vec()).is_err());
         }
     }
 }

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_take_turns() {
+    fn with_one_permit_the_next_request_waits_for_the_first() {
         let scheduler = Scheduler::new(1, None);
         let first = acquire(&scheduler, 1_000_000);
         assert!(first.is_some());

@@ -24,9 +24,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::{
     engine::{
         logprobs::{Likelihood, likelihood},
-        picker::{Pick, PickError, Picker},
+        picker::{NextToken, NextTokenError, Picker},
     },
-    stats::Reading,
+    stats::Prefill,
 };
 
 /// What happened at a step of the engine.
@@ -56,7 +56,7 @@ pub(crate) enum TokenStep {
         at: Instant,
     },
     /// No token could be chosen.
-    Failed(PickError),
+    Failed(NextTokenError),
 }
 
 /// The rest of a prompt, which the engine gets token by token.
@@ -64,7 +64,7 @@ pub(crate) enum TokenStep {
 pub(crate) struct PromptRest {
     /// Its tokens.
     pub(crate) tokens: VecDeque<u32>,
-    /// Whether it is told how likely they are, and how many most likely ones with each.
+    /// Log probabilities, and those of so many most likely tokens with each; `None`: none.
     pub(crate) scored: Option<usize>,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct TokenTap {
     steps: mpsc::Sender<TokenStep>,
     overdue: Arc<Notify>,
     over: Arc<Notify>,
-    reading: Arc<Reading>,
+    reading: Arc<Prefill>,
 }
 
 /// The steps that a tap emits.
@@ -104,7 +104,7 @@ impl TokenTap {
         engine_end: Option<u32>,
         rest: PromptRest,
         max_tokens: usize,
-        reading: Arc<Reading>,
+        reading: Arc<Prefill>,
     ) -> (Arc<Self>, EmittedSteps) {
         // One step a token and one more to end: sending never fails for want of space.
         let scored = rest.scored.map_or(0, |_| rest.tokens.len());
@@ -162,8 +162,8 @@ impl TokenTap {
         let at = Instant::now();
         let (token, step) = match picked {
             Err(fault) => (self.end_token(), TokenStep::Failed(fault)),
-            Ok(Pick::End) => (self.end_token(), TokenStep::EndToken { at }),
-            Ok(Pick::Token { token, likelihood }) => {
+            Ok(NextToken::End) => (self.end_token(), TokenStep::EndToken { at }),
+            Ok(NextToken::Token { token, likelihood }) => {
                 let last = self.take_one();
                 if !last {
                     picker.go_on(token);
@@ -200,7 +200,7 @@ impl TokenTap {
         };
         let step = match likelihood(scores, token, top) {
             Some(likelihood) => TokenStep::Prompt { token, likelihood },
-            None => TokenStep::Failed(PickError::NoScores),
+            None => TokenStep::Failed(NextTokenError::NoLogits),
         };
         let failed = matches!(step, TokenStep::Failed(_));
         if self.steps.try_send(step).is_err() || failed {
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::{
-            sampling::{Chooser, Rules},
+            sampling::{SamplingRules, TokenSampler},
             token_rules::TokenRules,
         },
         stats::Stats,
@@ -263,7 +263,10 @@ mod tests {
 
     fn tap(max_tokens: usize) -> (Arc<TokenTap>, EmittedSteps) {
         let tokens = TokenRules::ending_at([0].into());
-        let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None), tokens);
+        let picker = Picker::new(
+            TokenSampler::new(SamplingRules::greedy(), &[], None),
+            tokens,
+        );
         let request = Arc::<Stats>::default().begin(1);
         let reading = request.reading().clone();
         TokenTap::new(picker, Some(0), PromptRest::default(), max_tokens, reading)
@@ -348,7 +351,10 @@ mod tests {
     fn scores_that_are_no_numbers_fail_the_answer() {
         let (tap, mut emitted) = tap(5);
         tap.step(&mut [f32::NAN, 1.0]);
-        assert_eq!(emitted.next(), Some(TokenStep::Failed(PickError::NoScores)));
+        assert_eq!(
+            emitted.next(),
+            Some(TokenStep::Failed(NextTokenError::NoLogits))
+        );
     }
 
     async fn is_ready(wait: impl Future<Output = ()>) -> bool {
@@ -360,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn steps_are_overdue_when_two_wait() {
+    async fn two_steps_that_nobody_took_are_overdue() {
         let (tap, mut emitted) = tap(5);
         tap.step(&mut [0.0, 1.0]);
         assert!(!is_ready(emitted.overdue()).await);

@@ -1,32 +1,32 @@
-//! What a model thinks before it answers, told apart from the answer by the marks that it writes around it.
+//! What a model thinks before it answers, separated from the answer by the marks that it writes around it.
 //!
 //! Thinking is at the beginning of an answer or not at all, so that marks which are only talked about are text. A
 //! prompt may end with the first mark; then the answer begins within.
 
-use crate::{engine::chat::Chat, stop::StopMatcher, vocabulary::Vocabulary};
+use crate::{engine::chat::ChatTemplate, stop::StopMatcher, vocabulary::Vocabulary};
 
 /// What a model writes before and after what it thinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Marks {
+pub(crate) struct ThinkingMarks {
     open: &'static str,
     close: &'static str,
 }
 
 /// The marks that are known: Qwen and DeepSeek, Mistral, Cohere, Seed.
-const KNOWN: [Marks; 4] = [
-    Marks {
+const KNOWN: [ThinkingMarks; 4] = [
+    ThinkingMarks {
         open: "<think>",
         close: "</think>",
     },
-    Marks {
+    ThinkingMarks {
         open: "[THINK]",
         close: "[/THINK]",
     },
-    Marks {
+    ThinkingMarks {
         open: "<|START_THINKING|>",
         close: "<|END_THINKING|>",
     },
-    Marks {
+    ThinkingMarks {
         open: "<seed:think>",
         close: "</seed:think>",
     },
@@ -35,11 +35,11 @@ const KNOWN: [Marks; 4] = [
 /// Ends of lines, which stand between marks and what is thought or said.
 const LINE_ENDS: [char; 2] = ['\n', '\r'];
 
-/// Tells what is thought from what is said.
+/// Separates thinking from the answer.
 #[derive(Debug)]
-pub(crate) struct ThinkingWatch {
-    marks: Marks,
-    state: State,
+pub(crate) struct ThinkingParser {
+    marks: ThinkingMarks,
+    state: ThinkingState,
     /// Finds the second mark.
     close: StopMatcher,
     /// Text that may be the first mark, or ends of lines after which there may be nothing.
@@ -49,7 +49,7 @@ pub(crate) struct ThinkingWatch {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ThinkingState {
     /// Nothing has come but white space and what may be the first mark.
     Before,
     /// Within, where nothing has come yet.
@@ -62,9 +62,9 @@ enum State {
     Text,
 }
 
-impl Marks {
+impl ThinkingMarks {
     /// The marks of a model by its chat template, which mentions the second one, or by its tokens, which has both.
-    pub(crate) fn of(chat: &Chat, vocabulary: &Vocabulary) -> Option<Self> {
+    pub(crate) fn of(chat: &ChatTemplate, vocabulary: &Vocabulary) -> Option<Self> {
         KNOWN.into_iter().find(|marks| {
             let is_token = |text| vocabulary.token(text).is_some();
             chat.mentions(marks.close) || (is_token(marks.open) && is_token(marks.close))
@@ -77,13 +77,17 @@ impl Marks {
     }
 }
 
-impl ThinkingWatch {
+impl ThinkingParser {
     /// Watches the answer to this prompt.
-    pub(crate) fn new(marks: Marks, prompt: &str) -> Self {
+    pub(crate) fn new(marks: ThinkingMarks, prompt: &str) -> Self {
         let opened = prompt.trim_end().ends_with(marks.open);
         Self {
             marks,
-            state: if opened { State::Opened } else { State::Before },
+            state: if opened {
+                ThinkingState::Opened
+            } else {
+                ThinkingState::Before
+            },
             close: StopMatcher::new([marks.close.to_owned()]),
             held: String::new(),
             inside: String::new(),
@@ -91,41 +95,41 @@ impl ThinkingWatch {
     }
 
     /// The marks that it looks for.
-    pub(crate) fn marks(&self) -> Marks {
+    pub(crate) fn marks(&self) -> ThinkingMarks {
         self.marks
     }
 
     /// Whether the second mark is still to come.
     pub(crate) fn is_inside(&self) -> bool {
-        matches!(self.state, State::Opened | State::Inside)
+        matches!(self.state, ThinkingState::Opened | ThinkingState::Inside)
     }
 
     /// Takes further text, and adds what is thought to `reasoning` and what is said to `text`.
     pub(crate) fn push(&mut self, new: &str, reasoning: &mut String, text: &mut String) {
         match self.state {
-            State::Before => self.look_for_open(new, reasoning, text),
-            State::Opened | State::Inside => {
+            ThinkingState::Before => self.look_for_open(new, reasoning, text),
+            ThinkingState::Opened | ThinkingState::Inside => {
                 let mut inside = std::mem::take(&mut self.inside);
                 let closed = self.close.push(new, &mut inside).is_some();
                 self.think(&inside, reasoning);
                 inside.clear();
                 self.inside = inside;
                 if closed {
-                    self.state = State::Closed;
+                    self.state = ThinkingState::Closed;
                     self.held.clear();
                     let rest = self.close.take_held();
                     let behind = rest.strip_prefix(self.marks.close).unwrap_or_default();
                     self.push(behind, reasoning, text);
                 }
             }
-            State::Closed => {
+            ThinkingState::Closed => {
                 let said = new.trim_start_matches(LINE_ENDS);
                 if !said.is_empty() {
-                    self.state = State::Text;
+                    self.state = ThinkingState::Text;
                     text.push_str(said);
                 }
             }
-            State::Text => text.push_str(new),
+            ThinkingState::Text => text.push_str(new),
         }
     }
 
@@ -135,10 +139,10 @@ impl ThinkingWatch {
         if let Some(inside) = begun.strip_prefix(self.marks.open) {
             let inside = inside.to_owned();
             self.held.clear();
-            self.state = State::Opened;
+            self.state = ThinkingState::Opened;
             self.push(&inside, reasoning, text);
         } else if !self.marks.open.starts_with(begun) {
-            self.state = State::Text;
+            self.state = ThinkingState::Text;
             text.push_str(&std::mem::take(&mut self.held));
         }
     }
@@ -146,13 +150,13 @@ impl ThinkingWatch {
     /// Gives out what is thought, without the ends of lines around it.
     fn think(&mut self, new: &str, reasoning: &mut String) {
         let new = match self.state {
-            State::Opened => new.trim_start_matches(LINE_ENDS),
+            ThinkingState::Opened => new.trim_start_matches(LINE_ENDS),
             _ => new,
         };
         if new.is_empty() {
             return;
         }
-        self.state = State::Inside;
+        self.state = ThinkingState::Inside;
         let thought = new.trim_end_matches(LINE_ENDS);
         if !thought.is_empty() {
             reasoning.push_str(&std::mem::take(&mut self.held));
@@ -164,13 +168,13 @@ impl ThinkingWatch {
     /// Ends the answer: what was held back is no mark.
     pub(crate) fn finish(&mut self, reasoning: &mut String, text: &mut String) {
         match self.state {
-            State::Before => text.push_str(&std::mem::take(&mut self.held)),
-            State::Opened | State::Inside => {
+            ThinkingState::Before => text.push_str(&std::mem::take(&mut self.held)),
+            ThinkingState::Opened | ThinkingState::Inside => {
                 let mut inside = String::new();
                 self.close.finish(&mut inside);
                 self.think(&inside, reasoning);
             }
-            State::Closed | State::Text => {}
+            ThinkingState::Closed | ThinkingState::Text => {}
         }
     }
 }
@@ -183,7 +187,7 @@ mod tests {
 
     /// What is thought and said, of pieces of so many characters.
     fn apart(prompt: &str, answer: &str, length: usize) -> (String, String) {
-        let mut watch = ThinkingWatch::new(KNOWN[0], prompt);
+        let mut watch = ThinkingParser::new(KNOWN[0], prompt);
         let (mut reasoning, mut text) = (String::new(), String::new());
         let characters: Vec<char> = answer.chars().collect();
         for piece in characters.chunks(length) {
@@ -195,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_thought_is_told_from_what_is_said() {
+    fn thinking_is_separated_from_the_answer() {
         for (prompt, answer, reasoning, text) in [
             ("", "<think>\na\n\nb\n</think>\n\nc\n", "a\n\nb", "c\n"),
             ("<think>\n", "a\n</think>\n\nc", "a", "c"),
@@ -227,7 +231,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_make_no_difference(answer in "(<think>)?[a<\n]{0,9}(</think>)?[a<\n]{0,9}", length in 1..9_usize) {
+        fn thinking_is_found_however_the_answer_is_cut_into_pieces(answer in "(<think>)?[a<\n]{0,9}(</think>)?[a<\n]{0,9}", length in 1..9_usize) {
             prop_assert_eq!(apart("", &answer, length), apart("", &answer, answer.len().max(1)));
         }
     }

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_are_left_out_until_there_are_enough_and_others_always() {
+    fn end_tokens_are_masked_until_min_tokens_and_banned_ones_always() {
         let rules = TokenRules {
             ends: [0].into(),
             never: [1].into(),

@@ -8,13 +8,13 @@ use serde_json::{Map, Value, json};
 use tonic::Status;
 
 use crate::{
-    calls::{CallWatch, Function},
     engine::{
         Engine,
-        chat::Chat,
+        chat::ChatTemplate,
         json::{json_object, json_text},
     },
     status,
+    tool_calls::{Function, ToolCallParser},
 };
 
 /// Deepest nesting of a function's schema.
@@ -30,7 +30,7 @@ pub(crate) struct Tools {
     /// What a call that has to be made conforms to.
     pub(crate) constraint: Option<Constraint>,
     /// Finds calls in the answer.
-    pub(crate) watch: Option<CallWatch>,
+    pub(crate) watch: Option<ToolCallParser>,
 }
 
 impl Engine {
@@ -43,7 +43,7 @@ impl Engine {
     /// The functions of a request whose prompt is only to be shown: calls are not looked for, so that it makes no
     /// difference how the model writes them.
     pub(super) fn shown_tools(&self, request: &GenerateRequest) -> Result<Tools, Status> {
-        let unknown = |chat: &Chat| chat.takes_tools() && chat.notation().is_none();
+        let unknown = |chat: &ChatTemplate| chat.takes_tools() && chat.notation().is_none();
         let leaves_open = matches!(request.tool_choice.as_str(), "" | "auto");
         if leaves_open && self.chat.as_ref().is_ok_and(unknown) {
             let functions = functions(request)?;
@@ -83,13 +83,13 @@ impl Engine {
             constraint: has_to.then(|| Constraint {
                 constraint: Some(schema()),
             }),
-            watch: Some(CallWatch::new(notation, names, has_to)),
+            watch: Some(ToolCallParser::new(notation, names, has_to)),
             functions: functions.into_iter().map(|it| it.definition).collect(),
         })
     }
 }
 
-fn notation(chat: &Chat) -> Result<crate::calls::Notation, String> {
+fn notation(chat: &ChatTemplate) -> Result<crate::tool_calls::ToolCallFormat, String> {
     if !chat.takes_tools() {
         return Err(
             "the model's chat template has no place for them; leave them out, or give the model a chat \

@@ -13,7 +13,7 @@ use crate::{
         answer::AnswerRules,
         picker::Picker,
         prompt::Prompt,
-        sampling::{Chooser, Rules},
+        sampling::{SamplingRules, TokenSampler},
         token_rules::TokenRules,
     },
     status,
@@ -78,7 +78,10 @@ impl Engine {
 
     async fn first_token(self: &Arc<Self>, prompt: Prompt) -> Result<(), Status> {
         let tokens = TokenRules::ending_at(Arc::clone(&self.end_tokens));
-        let picker = Picker::new(Chooser::new(Rules::greedy(), &[], None), tokens);
+        let picker = Picker::new(
+            TokenSampler::new(SamplingRules::greedy(), &[], None),
+            tokens,
+        );
         let mut responses = self.run(prompt, picker, Duration::ZERO);
         while let Some(response) = tokio_stream::StreamExt::next(&mut responses).await {
             if let Some(Event::Done(_)) = response?.event {

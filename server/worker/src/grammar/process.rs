@@ -15,7 +15,7 @@ use super::{
 };
 
 /// A process for grammars. Dropping it kills and reaps it.
-pub(super) struct Process {
+pub(super) struct GrammarProcess {
     child: Child,
     input: ChildStdin,
     output: ChildStdout,
@@ -23,12 +23,12 @@ pub(super) struct Process {
 }
 
 /// The process's output, as long as something comes in time.
-struct Timely<'a> {
+struct TimedOutput<'a> {
     output: &'a mut ChildStdout,
     deadline: Instant,
 }
 
-impl Process {
+impl GrammarProcess {
     /// Starts a process.
     pub(super) fn start() -> Result<Self> {
         let mut child = Command::new("/proc/self/exe")
@@ -56,7 +56,7 @@ impl Process {
 
     /// What the process answers; an error of kind `TimedOut` when it does not in time.
     pub(super) fn receive(&mut self, within: Duration) -> Result<GrammarReply> {
-        let mut timely = Timely {
+        let mut timely = TimedOutput {
             output: &mut self.output,
             deadline: Instant::now() + within,
         };
@@ -80,7 +80,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for GrammarProcess {
     fn drop(&mut self) {
         // Both fail only for a process that has ended and was reaped.
         let _ = self.child.kill();
@@ -88,7 +88,7 @@ impl Drop for Process {
     }
 }
 
-impl Read for Timely<'_> {
+impl Read for TimedOutput<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());

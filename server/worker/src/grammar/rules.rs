@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_in_json_ends() {
+    fn a_schema_allows_only_so_much_white_space_in_a_row() {
         let begin = begin(GrammarKind::JsonSchema, "{\"enum\": [[1, 2]]}");
         let (mut matcher, _) = compile(&factory(), &begin).expect("a grammar");
         let mut reply = GrammarReply::default();

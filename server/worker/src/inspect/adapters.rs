@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use hangar_client::v1::{LoraAdapter, ModelKind, ModelMetadata};
 
-use self::{adapter_config::AdapterConfig, base::Base, layers::WEIGHTS};
+use self::{adapter_config::AdapterConfig, base::BaseMatrices, layers::WEIGHTS};
 use super::{files, model_config::ModelConfig};
 use crate::failure::Failure;
 
@@ -53,7 +53,7 @@ pub(super) fn inspect(
     if given.is_empty() {
         return Ok(Vec::new());
     }
-    let base = Base::read(model, weights)?;
+    let base = BaseMatrices::read(model, weights)?;
     given
         .iter()
         .map(|adapter| {
@@ -100,7 +100,7 @@ pub(super) fn bytes_to_merge(adapters: &[Adapter]) -> u64 {
         .saturating_add(file_bytes(adapters))
 }
 
-/// Puts what the adapters tell into the metadata of a model, which has to be one for text: the engine's loaders
+/// Puts what the adapters say into the metadata of a model, which has to be one for text: the engine's loaders
 /// of other kinds leave adapters out.
 pub(super) fn describe(adapters: &[Adapter], metadata: &mut ModelMetadata) -> Result<(), Failure> {
     let Some(first) = adapters.first() else {
@@ -119,7 +119,7 @@ pub(super) fn describe(adapters: &[Adapter], metadata: &mut ModelMetadata) -> Re
     Ok(())
 }
 
-fn read(given: &LoraAdapter, base: &Base) -> Result<Adapter, Failure> {
+fn read(given: &LoraAdapter, base: &BaseMatrices) -> Result<Adapter, Failure> {
     let directory = Path::new(&given.path);
     if !files::about(directory)?.is_dir() {
         return Err(Failure::unusable(format!(
@@ -144,7 +144,7 @@ fn read(given: &LoraAdapter, base: &Base) -> Result<Adapter, Failure> {
     })
 }
 
-/// Tells in plain words which of the two files is not there.
+/// Says in plain words which of the two files is not there.
 fn check_names(directory: &Path, weights: &Path) -> Result<(), Failure> {
     let is_there = |path: &Path| path.symlink_metadata().is_ok();
     if !is_there(&directory.join(CONFIG)) {

@@ -24,7 +24,7 @@ use crate::failure::Failure;
 
 /// A config.json as the engine gets it.
 #[derive(Debug, Clone)]
-pub(super) struct Translated {
+pub(super) struct TranslatedConfig {
     /// Its fields.
     pub(super) fields: Map<String, Value>,
     /// What goes with it.
@@ -57,7 +57,10 @@ impl Architecture {
     }
 
     /// Translates the fields of a config.json.
-    pub(super) fn translate(&self, given: &Map<String, Value>) -> Result<Translated, Failure> {
+    pub(super) fn translate(
+        &self,
+        given: &Map<String, Value>,
+    ) -> Result<TranslatedConfig, Failure> {
         let mut fields = Map::new();
         for field in self.fields.iter().copied().flatten() {
             let value = field.read(given, &fields, self.name)?;
@@ -76,7 +79,7 @@ impl Architecture {
         if let Some(quantization) = given.get("quantization_config") {
             fields.insert("quantization_config".into(), quantization.clone());
         }
-        Ok(Translated { fields, limits })
+        Ok(TranslatedConfig { fields, limits })
     }
 
     /// Names of the tensors that the engine reads for these translated fields.

@@ -11,8 +11,7 @@ use super::{
     bidirectional,
     directory_files::DirectoryFiles,
     embedding, files, head,
-    inspection::{Files, InSitu, Inspection},
-    language::Language,
+    inspection::{Files, InSituQuantization, Inspection},
     model_config::ModelConfig,
     modules::Modules,
     multimodal::{self, Multimodal},
@@ -20,6 +19,7 @@ use super::{
     needed, parts,
     placement::Placement,
     spec::{check_kind_found, choose_context, choose_dtype, uqff},
+    text_settings::TextSettings,
     tokenizer,
     weights::Weights,
 };
@@ -31,10 +31,10 @@ use crate::{
 const MAX_ENTRIES: usize = 10_000;
 
 /// What the files of a directory say, before it is known where and how the model is to lie.
-struct Found {
+struct DirectoryInspection {
     name: String,
     files: DirectoryFiles,
-    language: Language,
+    text_settings: TextSettings,
     model: ModelConfig,
     multimodal: Option<Multimodal>,
     quantization: Option<Quantization>,
@@ -48,10 +48,14 @@ pub(super) fn inspect(
     path: &Path,
     device: TargetDevice,
 ) -> Result<Inspection, Failure> {
-    let found = Found::read(config, path, &device)?;
+    let found = DirectoryInspection::read(config, path, &device)?;
     let kind = found.model.kind;
-    let dtype = choose_dtype(config.dtype(), &device, found.weights.stored_as_f32());
-    let dtype = embedding::dtype(config.dtype(), found.files.modules.as_ref(), dtype)?;
+    let dtype = choose_dtype(
+        config.spec().dtype(),
+        &device,
+        found.weights.stored_as_f32(),
+    );
+    let dtype = embedding::dtype(config.spec().dtype(), found.files.modules.as_ref(), dtype)?;
     let need = found.need(dtype)?;
     let caches = kind != ModelKind::Embedding;
     let placement = Placement::plan(config, device, &need, caches)?;
@@ -63,7 +67,7 @@ pub(super) fn inspect(
         vocabulary_size: found.vocabulary_size(),
         files: Files::Directory(Box::new(found.files)),
         config: serde_json::to_vec(&found.model.handed).unwrap_or_default(),
-        language: found.language,
+        text_settings: found.text_settings,
         limits: found.model.limits,
         kind,
         multimodal: found.multimodal,
@@ -75,34 +79,34 @@ pub(super) fn inspect(
         measure: ProgressMeasure::RssFile,
         need_host_bytes: need.on_the_host(&placement.device),
         placement,
-        chat_template: config.chat_template.clone(),
+        chat_template: config.spec().chat_template.clone(),
     })
 }
 
-impl Found {
+impl DirectoryInspection {
     /// Reads the files, and checks that they fit together and are what the spec asks for.
     fn read(config: &WorkerConfig, path: &Path, device: &TargetDevice) -> Result<Self, Failure> {
         let names = list(path)?;
         check_what_it_is(&names)?;
-        let wanted = embedding::kind(config.kind(), &names)?;
+        let wanted = embedding::kind(config.spec().kind(), &names)?;
         let mut files = find(config, path, &names)?;
-        let (mut language, made) = Language::read(&files)?;
+        let (mut text_settings, made) = TextSettings::read(&files)?;
         let own_head = head::own(&files.weights)?;
         let mut model = ModelConfig::read(&files.config, wanted, own_head)?;
         let kind = model.kind;
         model.limits = limits(model.limits, device);
-        language.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
-        language.begins_chats = kind == ModelKind::Multimodal;
-        check_kind_found(config.kind(), kind, &model.architecture)?;
+        text_settings.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
+        text_settings.begins_chats = kind == ModelKind::Multimodal;
+        check_kind_found(config.spec().kind(), kind, &model.architecture)?;
         if kind != ModelKind::Embedding {
             tokenizer::check_decoder(&files.tokenizer, &made)?;
         }
-        let multimodal = multimodal::inspect(config, &model, &files, &language, &made)?;
-        let quantization = quantization(&config.quantization, &model)?;
-        files.adapters = adapters::inspect(&config.adapters, &model, &files.weights)?;
-        let context_length = choose_context(config.context_length, model.context_length)?;
+        let multimodal = multimodal::inspect(config, &model, &files, &text_settings, &made)?;
+        let quantization = quantization(&config.spec().quantization, &model)?;
+        files.adapters = adapters::inspect(&config.spec().adapters, &model, &files.weights)?;
+        let context_length = choose_context(config.spec().context_length, model.context_length)?;
         if kind == ModelKind::Embedding {
-            embedding::check(&model, &config.quantization, context_length)?;
+            embedding::check(&model, &config.spec().quantization, context_length)?;
             files.modules = Some(Modules::read(path, model.shape.hidden_size)?);
             bidirectional::narrow(&mut model.handed);
         }
@@ -116,7 +120,7 @@ impl Found {
         Ok(Self {
             name: files::name(path),
             files,
-            language,
+            text_settings,
             model,
             multimodal,
             quantization,
@@ -161,7 +165,7 @@ impl Found {
         let mut metadata = ModelMetadata {
             architecture: model.architecture.clone(),
             model_name: model.name.as_ref().unwrap_or(&self.name).clone(),
-            tokenizer_id: self.language.class.clone().unwrap_or_default(),
+            tokenizer_id: self.text_settings.class.clone().unwrap_or_default(),
             kind: kind.into(),
             input_modalities: modalities(kind),
             output_modalities: vec![match kind {
@@ -187,7 +191,7 @@ impl Found {
     }
 
     /// How the weights are quantized when they are loaded, and what there is of that already.
-    fn in_situ(&self, config: &WorkerConfig, dtype: DataType) -> Option<InSitu> {
+    fn in_situ(&self, config: &WorkerConfig, dtype: DataType) -> Option<InSituQuantization> {
         let to = self.quantization?;
         let files = &self.files;
         // The engine's way to prepared weights is that of text models.
@@ -195,7 +199,7 @@ impl Found {
             ModelKind::Text => Prepared::look_up(config, &files.config, &files.weights, dtype, to),
             _ => Prepared::NotAsked,
         };
-        Some(InSitu {
+        Some(InSituQuantization {
             to,
             prepared,
             bytes: self.weights.bytes_in_memory(bytes_of(dtype)),
@@ -203,9 +207,9 @@ impl Found {
     }
 
     /// Bytes of files that the load is to read.
-    fn bytes_to_read(&self, quantization: Option<&InSitu>) -> u64 {
+    fn bytes_to_read(&self, quantization: Option<&InSituQuantization>) -> u64 {
         match quantization {
-            Some(InSitu {
+            Some(InSituQuantization {
                 prepared: Prepared::Hit(entry),
                 ..
             }) => entry.bytes(),

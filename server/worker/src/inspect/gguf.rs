@@ -23,11 +23,11 @@ use super::{
     architecture::Limits,
     files,
     inspection::{Files, Inspection},
-    language::Language,
     model_config::Shape,
     need::Need,
     placement::Placement,
     spec::{check_kind_found, choose_context, choose_dtype, uqff},
+    text_settings::TextSettings,
     tokenizer as tokenizer_json,
     tokenizer::BesideTokenizer,
 };
@@ -55,8 +55,8 @@ pub(super) fn inspect(
     device: TargetDevice,
 ) -> Result<Inspection, Failure> {
     refuse_other_files(path)?;
-    refuse_other_kinds(config.kind())?;
-    refuse_quantization(&config.quantization)?;
+    refuse_other_kinds(config.spec().kind())?;
+    refuse_quantization(&config.spec().quantization)?;
     let (file, length) = files::open_weights(path)?;
     let header = Header::read(BufReader::new(file), length).map_err(|why| {
         Failure::unusable(format!(
@@ -64,7 +64,7 @@ pub(super) fn inspect(
             files::name(path)
         ))
     })?;
-    Model::new(&header, config)
+    GgufModel::new(&header, config)
         .and_then(|model| model.inspect(config, path, length, device))
         .map_err(|failure| Failure {
             message: format!("{}: {}", files::name(path), failure.message),
@@ -95,15 +95,15 @@ fn refuse_quantization(asked: &str) -> Result<(), Failure> {
 }
 
 /// A header that the engine can make use of.
-struct Model<'a> {
+struct GgufModel<'a> {
     header: &'a Header,
     architecture: &'a str,
     layers: u64,
     context_length: u32,
-    language: Language,
+    text_settings: TextSettings,
 }
 
-impl<'a> Model<'a> {
+impl<'a> GgufModel<'a> {
     fn new(header: &'a Header, config: &WorkerConfig) -> Result<Self, Failure> {
         let architecture = header.text("general.architecture").ok_or_else(|| {
             Failure::unusable("The file names no architecture. Get another copy.")
@@ -136,7 +136,7 @@ impl<'a> Model<'a> {
             )));
         }
         let context_length = u32::try_from(number("context_length")?).unwrap_or(u32::MAX);
-        let language = language(header, config)?;
+        let text_settings = text_settings(header, config)?;
         check_tensors(header)?;
         computed::check(header, architecture)?;
         Ok(Self {
@@ -144,7 +144,7 @@ impl<'a> Model<'a> {
             architecture,
             layers,
             context_length,
-            language,
+            text_settings,
         })
     }
 
@@ -156,8 +156,9 @@ impl<'a> Model<'a> {
         device: TargetDevice,
     ) -> Result<Inspection, Failure> {
         let main_type = main_type(&self.header.tensors);
-        let dtype = choose_dtype(config.dtype(), &device, main_type == "F32");
-        let context_length = choose_context(config.context_length, Some(self.context_length))?;
+        let dtype = choose_dtype(config.spec().dtype(), &device, main_type == "F32");
+        let context_length =
+            choose_context(config.spec().context_length, Some(self.context_length))?;
         let need = self.need(dtype, context_length);
         let placement = Placement::plan(config, device, &need, true)?;
         let context_length = placement.context(context_length);
@@ -168,11 +169,11 @@ impl<'a> Model<'a> {
             device: placement.device.name(),
             ..self.metadata(path, main_type)
         };
-        check_kind_found(config.kind(), ModelKind::Text, self.architecture)?;
+        check_kind_found(config.spec().kind(), ModelKind::Text, self.architecture)?;
         Ok(Inspection {
             files: Files::Gguf(path.to_owned()),
             config: Vec::new(),
-            language: self.language.clone(),
+            text_settings: self.text_settings.clone(),
             limits: Limits::default(),
             kind: ModelKind::Text,
             multimodal: None,
@@ -185,7 +186,7 @@ impl<'a> Model<'a> {
             measure: ProgressMeasure::ReadChars,
             need_host_bytes: need.on_the_host(&placement.device),
             placement,
-            chat_template: config.chat_template.clone(),
+            chat_template: config.spec().chat_template.clone(),
         })
     }
 
@@ -265,7 +266,7 @@ impl<'a> Model<'a> {
 }
 
 /// What there is to know about the model's tokens: by the spec's tokenizer, else by the one in the file.
-fn language(header: &Header, config: &WorkerConfig) -> Result<Language, Failure> {
+fn text_settings(header: &Header, config: &WorkerConfig) -> Result<TextSettings, Failure> {
     let given = match tokenizer_json::given(config) {
         Some(path) => {
             let written = tokenizer_json::rewritten(&path, &BesideTokenizer::default())?;
@@ -279,11 +280,11 @@ fn language(header: &Header, config: &WorkerConfig) -> Result<Language, Failure>
     let path = given
         .as_ref()
         .map_or_else(|| PathBuf::from("The tokenizer"), |it| it.0.clone());
-    let mut language = tokenizer::language(header, given.map(|it| it.1))?;
-    let made = tokenizer_json::make(&path, &language.tokenizer)?;
+    let mut text_settings = tokenizer::text_settings(header, given.map(|it| it.1))?;
+    let made = tokenizer_json::make(&path, &text_settings.tokenizer)?;
     tokenizer_json::check_decoder(&path, &made)?;
-    language.settle_ends(&serde_json::Value::Null, &made, true);
-    Ok(language)
+    text_settings.settle_ends(&serde_json::Value::Null, &made, true);
+    Ok(text_settings)
 }
 
 fn check_tensors(header: &Header) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! What the headers of a model's files tell, and how it is to be loaded.
+//! What the headers of a model's files say, and how it is to be loaded.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,8 @@ use hangar_client::v1::{DataType, ModelKind, ModelMetadata};
 use hangar_worker_protocol::v1::{ModelInspection, ProgressMeasure};
 
 use super::{
-    architecture::Limits, chat_templates::Templates, directory_files::DirectoryFiles,
-    language::Language, model_config, modules::Modules, multimodal::Multimodal,
-    placement::Placement,
+    architecture::Limits, chat_templates::Templates, directory_files::DirectoryFiles, model_config,
+    modules::Modules, multimodal::Multimodal, placement::Placement, text_settings::TextSettings,
 };
 use crate::{prepared::Prepared, quantization::Quantization};
 
@@ -21,7 +20,7 @@ pub(crate) enum Files {
     Gguf(PathBuf),
 }
 
-/// What the headers of a model's files tell, and how it is to be loaded.
+/// What the headers of a model's files say, and how it is to be loaded.
 #[derive(Debug, Clone)]
 pub(crate) struct Inspection {
     /// What to load.
@@ -33,16 +32,16 @@ pub(crate) struct Inspection {
     /// Data type of the weights in memory; never unspecified.
     pub(crate) dtype: DataType,
     /// What the weights are quantized to when they are loaded.
-    pub(crate) quantization: Option<InSitu>,
+    pub(crate) quantization: Option<InSituQuantization>,
     /// config.json for the engine; empty where it needs none.
     pub(crate) config: Vec<u8>,
     /// What there is to know about its tokens.
-    pub(crate) language: Language,
+    pub(crate) text_settings: TextSettings,
     /// Up to where the engine computes what the model says.
     pub(crate) limits: Limits,
-    /// Longest sequence in tokens, where the files or the spec tell it.
+    /// Longest sequence in tokens, where the files or the spec give it.
     pub(crate) context_length: Option<u32>,
-    /// Rows of the embedding, where the files tell it.
+    /// Rows of the embedding, where the files give it.
     pub(crate) vocabulary_size: Option<u32>,
     /// As far as known.
     pub(crate) metadata: ModelMetadata,
@@ -57,7 +56,7 @@ pub(crate) struct Inspection {
 
 /// Quantization of the weights when they are loaded.
 #[derive(Debug, Clone)]
-pub(crate) struct InSitu {
+pub(crate) struct InSituQuantization {
     /// The type.
     pub(crate) to: Quantization,
     /// What is there already.
@@ -100,7 +99,7 @@ impl Inspection {
     pub(crate) fn templates(&self) -> &Templates {
         match &self.multimodal {
             Some(multimodal) => &multimodal.templates,
-            None => &self.language.templates,
+            None => &self.text_settings.templates,
         }
     }
 

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_left_alone() {
+    fn strings_that_look_like_numbers_are_not_changed() {
         let text = r#"{"NaN": "Infinity \" NaN", "b": true}"#;
         assert_eq!(read(text), serde_json::from_str(text).ok());
         assert!(matches!(strict(text.as_bytes()), Cow::Borrowed(_)));

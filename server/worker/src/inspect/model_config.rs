@@ -69,7 +69,7 @@ pub(super) struct Shape {
 }
 
 #[derive(Deserialize)]
-struct Raw {
+struct RawConfig {
     architectures: Option<Vec<String>>,
     #[serde(flatten)]
     fields: Map<String, Value>,
@@ -83,7 +83,7 @@ impl ModelConfig {
         wanted: ModelKind,
         own_head: Option<&str>,
     ) -> Result<Self, Failure> {
-        let raw: Raw = files::read_json(path, MAX_CONFIG)?;
+        let raw: RawConfig = files::read_json(path, MAX_CONFIG)?;
         let architecture = raw
             .architectures
             .and_then(|all| all.into_iter().next())

@@ -88,7 +88,7 @@ impl Modules {
         if entries.len() > MAX_MODULES {
             return Err(wrong(format!("it lists {} modules", entries.len())));
         }
-        let mut reader = Reader::new(directory, hidden);
+        let mut reader = ModulesReader::new(directory, hidden);
         for entry in &entries {
             reader.add(entry)?;
         }
@@ -105,7 +105,7 @@ impl Modules {
 }
 
 /// Modules as far as they were read.
-struct Reader<'a> {
+struct ModulesReader<'a> {
     directory: &'a Path,
     paths: BTreeSet<String>,
     pooling: Option<Pooling>,
@@ -116,7 +116,7 @@ struct Reader<'a> {
     size: u64,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ModulesReader<'a> {
     fn new(directory: &'a Path, hidden: u64) -> Self {
         Self {
             directory,

@@ -21,8 +21,8 @@ use super::{
     chat_templates::{self, Templates},
     directory_files::DirectoryFiles,
     files, kind,
-    language::Language,
     model_config::ModelConfig,
+    text_settings::TextSettings,
 };
 use crate::{demo::place, failure::Failure, media::MAX_IMAGES, vision::ImageRule};
 
@@ -57,7 +57,7 @@ pub(crate) struct Multimodal {
 
 /// Sizes in config.json of which the need of images for memory follows.
 #[derive(Debug, Clone, Default, Deserialize)]
-struct Sizes {
+struct VisionSizes {
     #[serde(default)]
     vision_config: Encoder,
     #[serde(default)]
@@ -86,13 +86,13 @@ pub(super) fn inspect(
     config: &WorkerConfig,
     model: &ModelConfig,
     files: &DirectoryFiles,
-    language: &Language,
+    text_settings: &TextSettings,
     tokenizer: &Tokenizer,
 ) -> Result<Option<Multimodal>, Failure> {
     let Some(loader) = kind::multimodal_loader(&model.architecture) else {
         return Ok(None);
     };
-    if !config.adapters.is_empty() {
+    if !config.spec().adapters.is_empty() {
         return Err(Failure::unusable(
             "The engine merges adapters into text models only. Leave the adapters out.",
         ));
@@ -115,7 +115,7 @@ pub(super) fn inspect(
             )));
         }
     }
-    let sizes: Sizes = files::read_json(&files.config, MAX_FILE)?;
+    let sizes: VisionSizes = files::read_json(&files.config, MAX_FILE)?;
     Ok(Some(Multimodal {
         loader,
         need: need(&sizes, images.sizing.most()),
@@ -123,7 +123,7 @@ pub(super) fn inspect(
         preprocessor_config,
         // The engine would take the chat template in it before any other.
         processor_config: processor_config.filter(|_| processor.chat_template.is_none()),
-        templates: templates(files, processor.chat_template, language)?,
+        templates: templates(files, processor.chat_template, text_settings)?,
         verbatim: verbatim(Path::new(&config.cache_dir))?,
     }))
 }
@@ -162,7 +162,7 @@ fn optional(path: PathBuf) -> Result<Option<PathBuf>, Failure> {
 ///   layer whose results go there too.
 ///
 /// `most` is the most that an image becomes.
-fn need(sizes: &Sizes, most: (u64, u64)) -> u64 {
+fn need(sizes: &VisionSizes, most: (u64, u64)) -> u64 {
     let (patches, tokens) = most;
     let encoder = &sizes.vision_config;
     let width = encoder
@@ -183,7 +183,7 @@ fn need(sizes: &Sizes, most: (u64, u64)) -> u64 {
 fn templates(
     files: &DirectoryFiles,
     processor: Option<String>,
-    language: &Language,
+    text_settings: &TextSettings,
 ) -> Result<Templates, Failure> {
     if files.template.is_none() {
         if let Some(path) = &files.template_json {
@@ -193,7 +193,7 @@ fn templates(
             return Ok(Templates::one(template));
         }
     }
-    Ok(language.templates.clone())
+    Ok(text_settings.templates.clone())
 }
 
 fn verbatim(cache: &Path) -> Result<PathBuf, Failure> {
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_need_grows_with_what_images_become() {
-        let sizes = Sizes {
+        let sizes = VisionSizes {
             vision_config: Encoder {
                 hidden_size: 100,
                 intermediate_size: 200,

@@ -106,14 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_left_out_is_named() {
+    fn an_unknown_tensor_that_the_engine_would_ignore_is_named() {
         let bias = "model.layers.0.self_attn.q_proj.bias";
         let error = checked(&["a"], &["a", bias]).expect_err("left out");
         assert!(error.contains(bias), "{error}");
     }
 
     #[test]
-    fn what_nobody_reads_may_be_there() {
+    fn known_tensors_that_the_engine_does_not_read_are_no_error() {
         let there = [
             "a",
             "lm_head.weight",

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn all_parts_are_needed() {
+    fn a_missing_part_of_the_weights_is_named() {
         let parts = [
             "model-00001-of-00002.safetensors",
             "model-00002-of-00002.safetensors",

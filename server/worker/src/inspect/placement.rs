@@ -71,11 +71,11 @@ impl Placement {
             false => config.asked_concurrency.max(1),
         };
         let request = KvRequest {
-            size: config.kv_cache,
+            size: config.spec().kv_cache,
             shape: need.shape,
             number: need.number,
             context: need.context,
-            context_is_asked: config.context_length > 0,
+            context_is_asked: config.spec().context_length > 0,
             concurrency: concurrency.into(),
             memory: gpu.memory,
         };
@@ -136,7 +136,7 @@ fn product<const N: usize>(factors: [u64; N]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use hangar_client::v1::{KvCache, kv_cache::Size};
+    use hangar_client::v1::{KvCache, ModelSpec, kv_cache::Size};
 
     use super::*;
     use crate::{device::Gpu, inspect::model_config::Shape};
@@ -178,7 +178,10 @@ mod tests {
     fn on_a_cpu_requests_take_turns_whatever_is_asked() {
         let config = WorkerConfig {
             asked_concurrency: 8,
-            kv_cache: Some(KvCache::default()),
+            spec: Some(ModelSpec {
+                kv_cache: Some(KvCache::default()),
+                ..ModelSpec::default()
+            }),
             ..WorkerConfig::default()
         };
         let placement = Placement::plan(&config, TargetDevice::Cpu, &need(), true).expect("a plan");
@@ -223,9 +226,11 @@ mod tests {
 
     #[test]
     fn a_size_that_was_asked_for_is_what_is_counted() {
+        let size = Some(Size::MemoryShare(0.5));
         let config = WorkerConfig {
-            kv_cache: Some(KvCache {
-                size: Some(Size::MemoryShare(0.5)),
+            spec: Some(ModelSpec {
+                kv_cache: Some(KvCache { size }),
+                ..ModelSpec::default()
             }),
             asked_concurrency: 64,
             ..WorkerConfig::default()

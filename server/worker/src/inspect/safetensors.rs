@@ -53,11 +53,11 @@ fn read(mut file: impl Read, length: u64) -> Result<Vec<Tensor>, String> {
     file.read_exact(&mut prefix)
         .map_err(|_| "it is shorter than its header".to_owned())?;
     let header_length = u64::from_le_bytes(prefix);
-    let room = length.saturating_sub(8);
-    if header_length > room.min(MAX_HEADER) {
+    let available = length.saturating_sub(8);
+    if header_length > available.min(MAX_HEADER) {
         return Err(format!(
             "its header claims {header_length} bytes, but only {} are possible",
-            room.min(MAX_HEADER)
+            available.min(MAX_HEADER)
         ));
     }
     let mut header = Vec::new();
@@ -78,7 +78,7 @@ fn read(mut file: impl Read, length: u64) -> Result<Vec<Tensor>, String> {
             Ok(tensor)
         })
         .collect::<Result<Vec<_>, String>>()?;
-    let present = room - header_length;
+    let present = available - header_length;
     if end > present {
         return Err(format!(
             "its tensors take {end} bytes, but it has only {present}; it is cut off"

@@ -27,7 +27,7 @@ const CLEAN_BPE: &str = "clean_up_tokenization_spaces_for_bpe_even_though_it_wil
 
 /// The tokenizer in place of the model's own, if one is given.
 pub(super) fn given(config: &WorkerConfig) -> Option<PathBuf> {
-    (!config.tokenizer.is_empty()).then(|| PathBuf::from(&config.tokenizer))
+    (!config.spec().tokenizer.is_empty()).then(|| PathBuf::from(&config.spec().tokenizer))
 }
 
 /// Makes a tokenizer of what was read in the file at `path`.

@@ -1,4 +1,4 @@
-//! What the headers of a model's safetensors tell together: sizes on the disk and in memory.
+//! What the headers of a model's safetensors say together: sizes on the disk and in memory.
 
 use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, thread::available_parallelism};
 
@@ -14,7 +14,7 @@ const F32: u64 = 4;
 /// Converted tensors that wait for a thread.
 const WAITING: usize = 2;
 
-/// What the headers of the weights tell together.
+/// What the headers of the weights say together.
 #[derive(Default)]
 pub(super) struct Weights {
     /// Bytes of the files.

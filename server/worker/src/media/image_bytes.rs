@@ -1,6 +1,6 @@
 //! An encoded image, of which nothing but the header has been read until it is decoded.
 //!
-//! Sizes are checked as the header tells them, before anything is allocated by them; one image is decoded
+//! Sizes are checked as the header gives them, before anything is allocated by them; one image is decoded
 //! at a time.
 
 use std::{
@@ -59,7 +59,7 @@ pub(crate) enum ImageFault {
 
 /// An encoded image whose header was read.
 #[derive(Debug)]
-pub(crate) struct Picture<'a> {
+pub(crate) struct EncodedImage<'a> {
     bytes: &'a [u8],
     format: ImageFormat,
     /// Pixels as it is shown.
@@ -68,7 +68,7 @@ pub(crate) struct Picture<'a> {
     pub(crate) height: u32,
 }
 
-impl<'a> Picture<'a> {
+impl<'a> EncodedImage<'a> {
     /// Reads the header.
     pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, ImageFault> {
         if bytes.is_empty() {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn decoded(bytes: &[u8]) -> Result<DynamicImage, ImageFault> {
-        Picture::open(bytes)?.decode()
+        EncodedImage::open(bytes)?.decode()
     }
 
     #[test]
@@ -251,7 +251,7 @@ mod tests {
         let jpeg = encoded(40, 24, ImageFormat::Jpeg);
         let upright = decoded(&jpeg).expect("an image");
         let turned = turned(&jpeg, 6);
-        let picture = Picture::open(&turned).expect("an image");
+        let picture = EncodedImage::open(&turned).expect("an image");
         assert_eq!((picture.width, picture.height), (24, 40));
         assert_eq!(picture.decode(), Ok(upright.rotate90()));
     }

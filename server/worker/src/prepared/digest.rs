@@ -1,4 +1,4 @@
-//! Digests of files: whole ones, and samples that tell most changes at once.
+//! Digests of files: whole ones, and samples that show most changes at once.
 
 use std::{
     fs::File,

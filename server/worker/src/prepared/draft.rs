@@ -22,12 +22,12 @@ const SPARE: u64 = 64 << 20;
 
 /// An entry that is being written. Leaves its directory behind unless it is finished or discarded.
 #[derive(Debug)]
-pub(crate) struct Draft {
+pub(crate) struct EntryDraft {
     directory: PathBuf,
     location: EntryLocation,
 }
 
-impl Draft {
+impl EntryDraft {
     /// Makes room for an entry of about so many bytes. What is in its location is no usable entry, and goes.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::{
-    draft::Draft,
+    draft::EntryDraft,
     location::EntryLocation,
     manifest::{FORMAT, FileRecord, Manifest},
 };
@@ -118,7 +118,7 @@ impl PreparedEntry {
     /// Leaves a note in its location that the engine cannot make use of it.
     pub(crate) fn mark_useless(&self) -> io::Result<()> {
         self.remove()?;
-        Draft::begin(&self.location, 0)?.finish_useless()
+        EntryDraft::begin(&self.location, 0)?.finish_useless()
     }
 
     fn files(&self, end: &'static str) -> impl Iterator<Item = PathBuf> {

@@ -8,12 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hangar_client::v1::DataType;
+use hangar_client::v1::{DataType, ModelSpec};
+use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{
     digest,
-    manifest::{FORMAT, Source},
+    manifest::{EntrySource, FORMAT},
 };
 use crate::{quantization::Quantization, version::ENGINE_VERSION};
 
@@ -21,7 +22,16 @@ use crate::{quantization::Quantization, version::ENGINE_VERSION};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     digest: String,
-    source: Source,
+    source: EntrySource,
+}
+
+/// What entries of weights in the same files differ by.
+#[derive(Clone, Copy)]
+pub(super) struct MadeFrom<'a> {
+    pub(super) device: &'a str,
+    pub(super) dtype: DataType,
+    pub(super) quantization: Quantization,
+    pub(super) spec: &'a ModelSpec,
 }
 
 impl Key {
@@ -32,15 +42,14 @@ impl Key {
     pub(super) fn of(
         model: &Path,
         weights: &[PathBuf],
-        device: &str,
-        dtype: DataType,
-        quantization: Quantization,
+        made_from: MadeFrom<'_>,
     ) -> io::Result<Self> {
-        let mut source = Source {
+        let mut source = EntrySource {
             engine: ENGINE_VERSION.into(),
-            device: kind_of(device).into(),
-            dtype: dtype.as_str_name().into(),
-            quantization: quantization.name(),
+            device: kind_of(made_from.device).into(),
+            dtype: made_from.dtype.as_str_name().into(),
+            quantization: made_from.quantization.name(),
+            spec: digest_of(made_from.spec),
             config: digest::whole(&File::open(model)?)?,
             weights: Vec::new(),
         };
@@ -69,8 +78,32 @@ impl Key {
     }
 
     /// What it was made from.
-    pub(super) fn source(&self) -> &Source {
+    pub(super) fn source(&self) -> &EntrySource {
         &self.source
+    }
+}
+
+/// Digest of what `spec` says that weights may depend on and the key does not have otherwise; empty where it says nothing
+/// of that. A field that is new belongs to it unless it is left out here: rather two entries of the same weights than
+/// one of different ones.
+fn digest_of(spec: &ModelSpec) -> String {
+    let rest = ModelSpec {
+        // In the key, as what they came to: the files themselves, and how their numbers are kept.
+        kind: 0,
+        format: 0,
+        dtype: 0,
+        quantization: String::new(),
+        // Read from the model at each load.
+        chat_template: String::new(),
+        tokenizer: String::new(),
+        // Not about weights.
+        context_length: 0,
+        kv_cache: None,
+        ..spec.clone()
+    };
+    match rest.encode_to_vec() {
+        said if said.is_empty() => String::new(),
+        said => digest::hex(Sha256::new_with_prefix(said)),
     }
 }
 
@@ -95,11 +128,11 @@ mod tests {
 
     use super::*;
 
-    struct Model {
+    struct TestModel {
         directory: tempfile::TempDir,
     }
 
-    impl Model {
+    impl TestModel {
         fn new() -> Self {
             let directory = tempfile::tempdir().expect("a directory");
             let model = Self { directory };
@@ -121,16 +154,32 @@ mod tests {
         }
 
         fn key_on(&self, device: &str, dtype: DataType, quantization: &str) -> String {
+            self.key_of(device, dtype, quantization, &ModelSpec::default())
+        }
+
+        fn key_of(
+            &self,
+            device: &str,
+            dtype: DataType,
+            quantization: &str,
+            spec: &ModelSpec,
+        ) -> String {
             let quantization = Quantization::parse(quantization).expect("a type");
             let weights = [self.weights()];
-            let key = Key::of(&self.config(), &weights, device, dtype, quantization);
+            let made_from = MadeFrom {
+                device,
+                dtype,
+                quantization,
+                spec,
+            };
+            let key = Key::of(&self.config(), &weights, made_from);
             key.expect("a key").to_string()
         }
     }
 
     #[test]
     fn a_key_is_the_same_as_long_as_nothing_changes() {
-        let model = Model::new();
+        let model = TestModel::new();
         let key = model.key(DataType::F16, "q4k");
         assert_eq!(model.key(DataType::F16, "Q4K"), key);
         assert_eq!(key.len(), 64);
@@ -138,7 +187,7 @@ mod tests {
 
     #[test]
     fn whatever_the_weights_depend_on_changes_the_key() {
-        let model = Model::new();
+        let model = TestModel::new();
         let key = model.key(DataType::F16, "q4k");
         assert_ne!(model.key(DataType::F32, "q4k"), key);
         assert_ne!(model.key(DataType::F16, "q8_0"), key);
@@ -153,8 +202,28 @@ mod tests {
     }
 
     #[test]
+    fn what_the_spec_says_changes_the_key_unless_it_is_known_not_to_change_weights() {
+        let model = TestModel::new();
+        let key = |spec: &ModelSpec| model.key_of("cpu", DataType::F16, "q4k", spec);
+        let plain = key(&ModelSpec::default());
+        let known = ModelSpec {
+            context_length: 64,
+            chat_template: "t".to_owned(),
+            tokenizer: "/t".to_owned(),
+            ..ModelSpec::default()
+        };
+        assert_eq!(key(&known), plain);
+        // It changes no weights, but stands for any field that nobody has left out.
+        let unknown = ModelSpec {
+            priority: 1,
+            ..ModelSpec::default()
+        };
+        assert_ne!(key(&unknown), plain);
+    }
+
+    #[test]
     fn a_change_that_keeps_size_and_time_changes_the_key() {
-        let model = Model::new();
+        let model = TestModel::new();
         let key = model.key(DataType::F16, "q4k");
         let time = std::fs::metadata(model.weights()).and_then(|about| about.modified());
         std::fs::write(model.weights(), "weightS").expect("a file");

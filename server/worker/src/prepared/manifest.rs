@@ -32,7 +32,7 @@ pub(super) struct Manifest {
     /// The entry's key.
     pub(super) key: String,
     /// What the key was made from, for people.
-    pub(super) source: Source,
+    pub(super) source: EntrySource,
     /// The engine cannot load what it wrote; the entry has no files.
     pub(super) useless: bool,
     /// The entry's other files.
@@ -42,7 +42,7 @@ pub(super) struct Manifest {
 /// What prepared weights depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Source {
+pub(crate) struct EntrySource {
     /// Version of the engine.
     pub(super) engine: String,
     /// Kind of device.
@@ -51,6 +51,9 @@ pub(crate) struct Source {
     pub(super) dtype: String,
     /// Type of quantization.
     pub(super) quantization: String,
+    /// Digest of what else the spec says; empty: nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) spec: String,
     /// Digest of config.json.
     pub(super) config: String,
     /// Name, size, time of the last change, inode and sample of each file.

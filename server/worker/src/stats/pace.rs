@@ -12,14 +12,14 @@ use hangar_client::v1;
 
 /// What the last requests took.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
-    read: VecDeque<Sample>,
-    generated: VecDeque<Sample>,
+pub(crate) struct PaceMeter {
+    read: VecDeque<PaceSample>,
+    generated: VecDeque<PaceSample>,
 }
 
 /// So many tokens took so long.
 #[derive(Debug, Clone, Copy)]
-struct Sample {
+struct PaceSample {
     tokens: u64,
     took: Duration,
     at: Instant,
@@ -56,18 +56,18 @@ const FRESH: Duration = Duration::from_secs(600);
 /// A deadline that is missed by less than this factor may still be met.
 const MARGIN: f64 = 1.5;
 
-impl Pace {
+impl PaceMeter {
     /// A prompt of so many tokens was read.
     pub(crate) fn read(&mut self, tokens: u64, took: Duration, at: Instant) {
         if tokens >= SHORTEST {
-            remember(&mut self.read, Sample { tokens, took, at });
+            remember(&mut self.read, PaceSample { tokens, took, at });
         }
     }
 
     /// So many tokens came after the first.
     pub(crate) fn generated(&mut self, tokens: u64, took: Duration, at: Instant) {
         if tokens > 0 {
-            remember(&mut self.generated, Sample { tokens, took, at });
+            remember(&mut self.generated, PaceSample { tokens, took, at });
         }
     }
 
@@ -98,7 +98,7 @@ impl Pace {
         {
             return None;
         }
-        let best = fresh().map(Sample::rate).fold(0.0, f64::max);
+        let best = fresh().map(PaceSample::rate).fold(0.0, f64::max);
         let estimated = Duration::try_from_secs_f64(as_f64(all) / best).ok()?;
         (estimated > left.mul_f64(MARGIN)).then_some(TooSlow {
             tokens_per_second: best,
@@ -107,7 +107,7 @@ impl Pace {
     }
 }
 
-impl Sample {
+impl PaceSample {
     fn rate(&self) -> f64 {
         as_f64(self.tokens) / self.took.max(Duration::from_micros(1)).as_secs_f64()
     }
@@ -118,7 +118,7 @@ impl Sample {
     }
 }
 
-fn remember(samples: &mut VecDeque<Sample>, sample: Sample) {
+fn remember(samples: &mut VecDeque<PaceSample>, sample: PaceSample) {
     if samples.len() == REMEMBERED {
         samples.pop_front();
     }
@@ -126,7 +126,7 @@ fn remember(samples: &mut VecDeque<Sample>, sample: Sample) {
 }
 
 /// Tokens a second over all samples.
-fn mean(samples: &VecDeque<Sample>) -> Option<f64> {
+fn mean(samples: &VecDeque<PaceSample>) -> Option<f64> {
     let tokens: u64 = samples.iter().map(|sample| sample.tokens).sum();
     let took: Duration = samples.iter().map(|sample| sample.took).sum();
     (tokens > 0 && !took.is_zero()).then(|| as_f64(tokens) / took.as_secs_f64())
@@ -143,8 +143,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn pace(samples: &[(u64, Duration)], at: Instant) -> Pace {
-        let mut pace = Pace::default();
+    fn pace(samples: &[(u64, Duration)], at: Instant) -> PaceMeter {
+        let mut pace = PaceMeter::default();
         for (tokens, took) in samples {
             pace.read(*tokens, *took, at);
         }
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn few_short_or_old_prompts_refuse_nobody() {
         let now = Instant::now();
-        let asks = |pace: &Pace, tokens, now| pace.too_slow(tokens, tokens, SECOND / 100, now);
+        let asks = |pace: &PaceMeter, tokens, now| pace.too_slow(tokens, tokens, SECOND / 100, now);
         let two = pace(&[(100, SECOND); 2], now);
         assert_eq!(asks(&two, 400, now), None);
         let three = pace(&[(100, SECOND); 3], now);

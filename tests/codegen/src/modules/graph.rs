@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::source::{Segments, Source};
+use super::source::{Segments, SourceFile};
 
 /// The modules of a crate, by path.
-pub(super) struct Crate(BTreeMap<Segments, Source>);
+pub(super) struct Crate(BTreeMap<Segments, SourceFile>);
 
 /// A module names what another defines. Paths are from the crate's root.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ impl Crate {
     pub(super) fn read(root: &Path) -> Result<Self> {
         let mut modules = Self(BTreeMap::new());
         let folder = root.parent().context("a folder")?;
-        modules.add(Vec::new(), Source::parse(&read(root)?)?, folder)?;
+        modules.add(Vec::new(), SourceFile::parse(&read(root)?)?, folder)?;
         Ok(modules)
     }
 
@@ -50,13 +50,9 @@ impl Crate {
         self.0.len()
     }
 
-    /// The circles of the arrows that `counts` lets count.
-    pub(super) fn circles(&self, counts: impl Fn(&Arrow) -> bool) -> Vec<Circle> {
-        let arrows: Vec<_> = self
-            .arrows()
-            .into_iter()
-            .filter(|(_, _, arrow)| counts(arrow))
-            .collect();
+    /// The circles of its arrows.
+    pub(super) fn circles(&self) -> Vec<Circle> {
+        let arrows = self.arrows();
         let mut circles = Vec::new();
         for parent in self.0.keys() {
             let mut between: BTreeMap<_, BTreeMap<_, Vec<_>>> = BTreeMap::new();
@@ -87,7 +83,7 @@ impl Crate {
         strange
     }
 
-    fn add(&mut self, path: Segments, mut source: Source, folder: &Path) -> Result<()> {
+    fn add(&mut self, path: Segments, mut source: SourceFile, folder: &Path) -> Result<()> {
         for (name, inline) in std::mem::take(&mut source.inline) {
             source.files.insert(name.clone());
             self.add(child(&path, &name), inline, &folder.join(&name))?;
@@ -103,7 +99,7 @@ impl Crate {
             let file = file.into_iter().find(|file| file.exists());
             let file = file.with_context(|| format!("no file of {}", path.join("::")))?;
             let text = read(&file)?;
-            let source = Source::parse(&text).with_context(|| file.display().to_string())?;
+            let source = SourceFile::parse(&text).with_context(|| file.display().to_string())?;
             self.add(path, source, &below)?;
         }
         self.0.insert(path, source);

@@ -10,11 +10,11 @@ pub(super) type Segments = Vec<String>;
 
 /// What a module's own text says; its children's is not in it.
 #[derive(Debug, Default)]
-pub(super) struct Source {
+pub(super) struct SourceFile {
     /// Children in files of their own.
     pub(super) files: BTreeSet<String>,
     /// Children in the same text.
-    pub(super) inline: BTreeMap<String, Source>,
+    pub(super) inline: BTreeMap<String, SourceFile>,
     /// Names that `use` brings, with the paths that they stand for.
     pub(super) imports: BTreeMap<String, Segments>,
     /// Modules all of whose names `use` brings.
@@ -40,7 +40,7 @@ const ITEMS: [&str; 9] = [
     "macro_rules",
 ];
 
-impl Source {
+impl SourceFile {
     pub(super) fn parse(text: &str) -> Result<Self> {
         let tokens = text.parse::<TokenStream>();
         let tokens = tokens.map_err(|error| anyhow!("not Rust: {error}"))?;

@@ -11,7 +11,7 @@ use hangar_tests::{
     fixtures::Fixtures,
     processes,
     server::{DEADLINE, TestServer, Transitions},
-    timed::Timed,
+    timed::TimedAnswer,
 };
 use tokio::time::{interval, timeout};
 
@@ -190,7 +190,7 @@ impl Bench {
     }
 
     /// A greedy answer.
-    pub(crate) async fn answer(&self, id: &str, prompt: &str, tokens: u32) -> Result<Timed> {
-        Timed::ask(&self.client, id, prompt, tokens).await
+    pub(crate) async fn answer(&self, id: &str, prompt: &str, tokens: u32) -> Result<TimedAnswer> {
+        TimedAnswer::ask(&self.client, id, prompt, tokens).await
     }
 }

@@ -5,12 +5,12 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 use super::*;
 
 /// The data directory of a server that has ended, with the model `m`.
-struct Left {
+struct StoppedServerFiles {
     fixtures: Fixtures,
     directory: tempfile::TempDir,
 }
 
-impl Left {
+impl StoppedServerFiles {
     async fn new() -> Result<Self> {
         let fixtures = Fixtures::new()?;
         let directory = tempfile::tempdir()?;
@@ -54,7 +54,7 @@ fn assert_says(text: &str, parts: &[&str]) {
 
 #[hangar_tests::test]
 async fn a_corrupt_catalog_is_refused() -> Result<()> {
-    let left = Left::new().await?;
+    let left = StoppedServerFiles::new().await?;
     let whole = fs::read(left.path())?;
     let mut damaged = whole.clone();
     damaged[5000..].iter_mut().for_each(|byte| *byte ^= 0x5a);
@@ -73,7 +73,7 @@ async fn a_corrupt_catalog_is_refused() -> Result<()> {
 
 #[hangar_tests::test]
 async fn a_catalog_of_a_newer_server_is_refused() -> Result<()> {
-    let left = Left::new().await?;
+    let left = StoppedServerFiles::new().await?;
     let mut newer = fs::read(left.path())?;
     // The user version, in the header.
     newer[60..64].copy_from_slice(&1000_u32.to_be_bytes());
@@ -89,7 +89,7 @@ async fn a_catalog_of_a_newer_server_is_refused() -> Result<()> {
 
 #[hangar_tests::test]
 async fn a_catalog_that_cannot_be_written_is_refused() -> Result<()> {
-    let left = Left::new().await?;
+    let left = StoppedServerFiles::new().await?;
     fs::set_permissions(left.path(), fs::Permissions::from_mode(0o444))?;
     // Permissions do not bind the superuser, unless a server that this thread starts never is one.
     let capability = rustix::thread::CapabilitySet::DAC_OVERRIDE;
@@ -101,7 +101,7 @@ async fn a_catalog_that_cannot_be_written_is_refused() -> Result<()> {
 
 #[hangar_tests::test]
 async fn of_two_servers_on_one_directory_the_second_refuses() -> Result<()> {
-    let left = Left::new().await?;
+    let left = StoppedServerFiles::new().await?;
     let first = left.options().start().await?;
     let second = left.options().start().await;
     let error = second.err().context("the second server started")?;

@@ -96,7 +96,7 @@ impl GpuServer {
         is_so: impl Fn(&ModelInfo) -> bool,
     ) -> Result<ModelInfo> {
         let mut ticks = interval(Duration::from_millis(20));
-        let look = async {
+        let check = async {
             loop {
                 ticks.tick().await;
                 let info = self.info(id).await?;
@@ -105,7 +105,7 @@ impl GpuServer {
                 }
             }
         };
-        timeout(DEADLINE, look).await?
+        timeout(DEADLINE, check).await?
     }
 
     /// Where a model is, as its metadata say.
@@ -123,7 +123,7 @@ impl GpuServer {
         are_so: impl Fn(&[DeviceInfo]) -> bool,
     ) -> Result<Vec<DeviceInfo>> {
         let mut ticks = interval(Duration::from_millis(20));
-        let look = async {
+        let check = async {
             loop {
                 ticks.tick().await;
                 let devices = self.client.info().send().await?.devices;
@@ -132,7 +132,7 @@ impl GpuServer {
                 }
             }
         };
-        timeout(DEADLINE, look).await?
+        timeout(DEADLINE, check).await?
     }
 }
 

@@ -16,7 +16,7 @@ use hangar_tests::{
     failpoints::Failpoints,
     processes,
     refusals::refusal,
-    scripted::{Event, Gate, LoadScript, Script},
+    scripted::{Gate, LoadScript, Script, ScriptedEvent},
     server::{DEADLINE, NEVER, TestServer, restarting},
     stubs::switch,
 };
@@ -144,7 +144,7 @@ async fn an_unload_whose_driver_panics_while_it_drains_is_done_all_the_same() ->
     let _gate = server.gate("token")?;
     let mut transitions = server.follow("m").await?;
     let running = Background::start(server.client.generate("m").prompt("x").text());
-    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    timeout(DEADLINE, events.until(ScriptedEvent::Generate)).await??;
     let unload = Background::start(server.client.unload("m").send());
     transitions.until(Draining).await?;
     failpoints.panic("driver.m")?;
@@ -165,7 +165,7 @@ async fn a_reload_whose_driver_panics_while_it_drains_fails() -> Result<()> {
     let gate = server.gate("token")?;
     let mut transitions = server.follow("m").await?;
     let running = Background::start(server.client.generate("m").prompt("x").text());
-    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    timeout(DEADLINE, events.until(ScriptedEvent::Generate)).await??;
     let reload = Background::start(server.client.load("m").force_reload().wait());
     let next = transitions.until(Draining).await?.next_load_id;
     failpoints.panic("driver.m")?;

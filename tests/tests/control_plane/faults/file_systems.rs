@@ -36,10 +36,15 @@ fn load(id: &str, spec: ModelSpec) -> LoadModelRequest {
 }
 
 /// A load that somebody waits for.
-type Load = Background<Result<LoadModelResponse, Error>>;
+type PendingLoad = Background<Result<LoadModelResponse, Error>>;
 
 /// Begins `count` loads of models with the same files.
-fn loads_at_once(server: &TestServer, count: usize, wait: bool, spec: &ModelSpec) -> Vec<Load> {
+fn loads_at_once(
+    server: &TestServer,
+    count: usize,
+    wait: bool,
+    spec: &ModelSpec,
+) -> Vec<PendingLoad> {
     let load = |n: usize| {
         let (stubs, load) = (server.stubs.clone(), load(&format!("m{n}"), spec.clone()));
         let request = LoadModelRequest { wait, ..load };
@@ -48,7 +53,7 @@ fn loads_at_once(server: &TestServer, count: usize, wait: bool, spec: &ModelSpec
     (0..count).map(load).collect()
 }
 
-async fn ends(loads: Vec<Load>) -> Result<Vec<Result<LoadModelResponse, Error>>> {
+async fn ends(loads: Vec<PendingLoad>) -> Result<Vec<Result<LoadModelResponse, Error>>> {
     let mut ends = Vec::new();
     for load in loads {
         ends.push(load.end().await?);

@@ -19,7 +19,7 @@ use hangar_tests::{
     failpoints::Failpoints,
     processes,
     refusals::refusal,
-    scripted::{Event, Fault, GenerateScript, Script},
+    scripted::{Fault, GenerateScript, Script, ScriptedEvent},
     server::{DEADLINE, NEVER, TestServer, Transitions, restarting},
 };
 use rustix::process::Signal;
@@ -178,7 +178,7 @@ async fn a_server_that_was_stopped_with_its_worker_saw_no_hang() -> Result<()> {
     let worker = transitions.current().map_or(0, |status| status.worker_pid);
     let answer = server.client.generate("m").prompt("x").max_tokens(1).text();
     let answer = Background::start(answer);
-    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    timeout(DEADLINE, events.until(ScriptedEvent::Generate)).await??;
     server.signal(Signal::STOP)?;
     processes::signal(worker, Signal::STOP)?;
     tokio::time::sleep(limit + Duration::from_secs(1)).await;

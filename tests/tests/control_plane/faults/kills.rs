@@ -9,7 +9,7 @@ use hangar_tests::{
     background::Background,
     processes,
     refusals::refusal,
-    scripted::{Event, Script, ShutdownKind},
+    scripted::{Script, ScriptedEvent, ShutdownKind},
     server::{DEADLINE, NEVER, TestServer, TestServerBuilder},
 };
 use rustix::process::Signal;
@@ -137,7 +137,7 @@ async fn a_worker_killed_while_draining_is_reported() -> Result<()> {
     let mut events = server.events()?;
     let mut transitions = server.follow("m").await?;
     let running = Background::start(server.client.generate("m").prompt("x").text());
-    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    timeout(DEADLINE, events.until(ScriptedEvent::Generate)).await??;
     let unload = Background::start(server.client.unload("m").send());
     transitions.until(Draining).await?;
     processes::signal(worker, Signal::KILL)?;

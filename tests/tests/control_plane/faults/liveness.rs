@@ -48,7 +48,7 @@ async fn a_task_that_blocks_ends_liveness_until_it_turns_again(#[case] point: &s
         .start()
         .await?;
     server.ready().await?;
-    let mut liveness = Watch::open(&server, "liveness").await?;
+    let mut liveness = HealthWatch::open(&server, "liveness").await?;
     liveness.until(Serving).await?;
 
     let blocked = failpoints.block(point)?;
@@ -271,9 +271,9 @@ async fn memory_pressure_passes_by_a_driver_that_hangs() -> Result<()> {
 }
 
 /// The health of one service, as it is watched.
-pub(crate) struct Watch(tonic::Streaming<tonic_health::pb::HealthCheckResponse>);
+pub(crate) struct HealthWatch(tonic::Streaming<tonic_health::pb::HealthCheckResponse>);
 
-impl Watch {
+impl HealthWatch {
     pub(crate) async fn open(server: &TestServer, service: &str) -> Result<Self> {
         let channel = Endpoint::from_shared(server.url())?.connect().await?;
         let service = service.to_owned();

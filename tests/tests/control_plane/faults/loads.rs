@@ -13,7 +13,7 @@ use hangar_tests::{
     fixtures::Fixtures,
     processes,
     refusals::{assert_left_behind, refusal},
-    scripted::{Event, Fault, LoadKind, LoadScript, Script},
+    scripted::{Fault, LoadKind, LoadScript, Script, ScriptedEvent},
     server::{DEADLINE, TestServer, TestServerBuilder, Worker, spec},
 };
 use tokio::time::timeout;
@@ -87,7 +87,7 @@ async fn a_connection_that_breaks_does_not_end_the_load() -> Result<()> {
         assert_eq!(transitions.next().await?.state(), state);
     }
     for _ in 0..4 {
-        let called = timeout(DEADLINE, events.until(Event::Load)).await??;
+        let called = timeout(DEADLINE, events.until(ScriptedEvent::Load)).await??;
         assert_eq!(called, ready.worker_pid);
     }
     server.client.generate("m").prompt("x").text().await?;

@@ -43,7 +43,7 @@ async fn server(
 
 /// What slows a worker down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slowed {
+enum SlowCause {
     Not,
     /// To a hundredth of a processor, by stopping it and letting it go on by turns.
     ByTurns,
@@ -51,18 +51,18 @@ enum Slowed {
     ByQuota,
 }
 
-async fn assert_it_lives(work: WorkKind, limit: Duration, slowed: Slowed) -> Result<()> {
+async fn assert_it_lives(work: WorkKind, limit: Duration, slowed: SlowCause) -> Result<()> {
     let (server, mut transitions) = server(work, |o| o.time("--hang-timeout", limit)).await?;
     let gate = server.gate("token")?;
     let worker = transitions.current().map_or(0, |status| status.worker_pid);
     let request = server.client.generate("m").prompt("x").max_tokens(2);
     let answer = Background::start(request.text());
     let throttle = match slowed {
-        Slowed::ByTurns => Some(Throttle::start(worker, 100)?),
+        SlowCause::ByTurns => Some(Throttle::start(worker, 100)?),
         _ => None,
     };
     let quota = match slowed {
-        Slowed::ByQuota => match CpuQuota::start(worker, 1)? {
+        SlowCause::ByQuota => match CpuQuota::start(worker, 1)? {
             Some(quota) => Some(quota),
             None => return Ok(()),
         },
@@ -81,26 +81,26 @@ async fn assert_it_lives(work: WorkKind, limit: Duration, slowed: Slowed) -> Res
 #[hangar_tests::test]
 async fn an_engine_that_works_at_a_step_for_long_does_not_hang() -> Result<()> {
     let limit = Duration::from_millis(1500);
-    assert_it_lives(WorkKind::Thread, limit, Slowed::Not).await
+    assert_it_lives(WorkKind::Thread, limit, SlowCause::Not).await
 }
 
 #[hangar_tests::test]
 async fn an_engine_that_gets_a_hundredth_of_a_processor_does_not_hang() -> Result<()> {
     let limit = Duration::from_secs(6);
-    assert_it_lives(WorkKind::Thread, limit, Slowed::ByTurns).await
+    assert_it_lives(WorkKind::Thread, limit, SlowCause::ByTurns).await
 }
 
 #[hangar_tests::test]
 async fn an_engine_whose_container_gives_it_a_hundredth_of_a_processor_does_not_hang() -> Result<()>
 {
     let limit = Duration::from_secs(6);
-    assert_it_lives(WorkKind::Thread, limit, Slowed::ByQuota).await
+    assert_it_lives(WorkKind::Thread, limit, SlowCause::ByQuota).await
 }
 
 #[hangar_tests::test]
 async fn processor_time_of_the_workers_children_is_work() -> Result<()> {
     let limit = Duration::from_millis(1500);
-    assert_it_lives(WorkKind::Child, limit, Slowed::Not).await
+    assert_it_lives(WorkKind::Child, limit, SlowCause::Not).await
 }
 
 /// A prompt of so many tokens, one for each byte.

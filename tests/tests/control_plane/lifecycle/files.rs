@@ -41,16 +41,16 @@ async fn a_model_whose_files_have_changed_says_so_until_it_is_loaded_anew() -> R
 async fn files_that_are_as_they_were_again_need_no_reload() -> Result<()> {
     let server = TestServer::tiny().await?;
     let config = server.fixtures.llama()?.join("generation_config.json");
-    let aside = server.fixtures.outside().join("generation_config.json");
+    let moved = server.fixtures.outside().join("generation_config.json");
     let there = config.exists();
     if there {
-        std::fs::rename(&config, &aside)?;
+        std::fs::rename(&config, &moved)?;
     } else {
         std::fs::write(&config, "{}")?;
     }
     info::when(&server.client, "m", |info| info.reload_required).await?;
     if there {
-        std::fs::rename(&aside, &config)?;
+        std::fs::rename(&moved, &config)?;
     } else {
         std::fs::remove_file(&config)?;
     }

@@ -10,7 +10,7 @@ use hangar_client::v1::{
 use hangar_tests::{
     processes,
     refusals::refusal,
-    scripted::{Event, LoadKind, Script},
+    scripted::{LoadKind, Script, ScriptedEvent},
     server::TestServer,
 };
 use tonic::Code;
@@ -281,6 +281,13 @@ async fn loads_that_join_start_one_worker() -> Result<()> {
         events.next().await?,
     ];
     let events = reports.map(|report| report.event);
-    assert_eq!(events, [Event::Started, Event::Load, Event::Shutdown]);
+    assert_eq!(
+        events,
+        [
+            ScriptedEvent::Started,
+            ScriptedEvent::Load,
+            ScriptedEvent::Shutdown
+        ]
+    );
     Ok(())
 }

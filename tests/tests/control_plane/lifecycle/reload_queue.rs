@@ -8,7 +8,7 @@ use hangar_client::v1::{ErrorReason, LoadModelRequest, load_model_request::Targe
 use hangar_tests::{
     background::Background,
     refusals::refusal,
-    scripted::{Event, Events, Gate, Script},
+    scripted::{Events, Gate, Script, ScriptedEvent},
     server::{DEADLINE, NEVER, TestServer, spec},
 };
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ async fn gated() -> Result<TestServer> {
 }
 
 async fn started(events: &mut Events) -> Result<()> {
-    timeout(DEADLINE, events.until(Event::Started)).await??;
+    timeout(DEADLINE, events.until(ScriptedEvent::Started)).await??;
     Ok(())
 }
 

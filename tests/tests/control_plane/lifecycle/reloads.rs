@@ -18,7 +18,7 @@ use hangar_tests::{
     failpoints::Failpoints,
     processes,
     refusals::refusal,
-    scripted::{Event, Gate, Script},
+    scripted::{Gate, Script, ScriptedEvent},
     server::{DEADLINE, TestServer},
 };
 use tokio::time::timeout;
@@ -139,7 +139,7 @@ async fn a_reload_lets_running_requests_end() -> Result<()> {
     let mut events = server.events()?;
     let mut transitions = server.follow("m").await?;
     let answer = Background::start(server.client.generate("m").prompt("x").max_tokens(3).text());
-    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    timeout(DEADLINE, events.until(ScriptedEvent::Generate)).await??;
     let reload = Background::start(server.load_m().force_reload().wait());
     transitions.until(Draining).await?;
     gate.open()?;
@@ -149,21 +149,21 @@ async fn a_reload_lets_running_requests_end() -> Result<()> {
 }
 
 /// Holds a reload in its drain: a request that has to be let on by the gate, and the reload.
-struct Reloading {
+struct HeldReload {
     gate: Gate,
     answer: Background<Result<Completion, Error>>,
     reload: Background<Result<ModelLoad, Error>>,
 }
 
-async fn reloading(server: &TestServer) -> Result<Reloading> {
+async fn reloading(server: &TestServer) -> Result<HeldReload> {
     let gate = server.gate("token")?;
     let mut events = server.events()?;
     let mut transitions = server.follow("m").await?;
     let answer = Background::start(server.client.generate("m").prompt("x").max_tokens(3).text());
-    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    timeout(DEADLINE, events.until(ScriptedEvent::Generate)).await??;
     let reload = Background::start(server.client.load("m").force_reload().wait());
     transitions.until(Draining).await?;
-    Ok(Reloading {
+    Ok(HeldReload {
         gate,
         answer,
         reload,

@@ -15,7 +15,7 @@ use hangar_tests::{
     background::Background,
     processes,
     refusals::refusal,
-    scripted::{Event, Gate, Script},
+    scripted::{Gate, Script, ScriptedEvent},
     server::{DEADLINE, NEVER, TestServer, Transitions},
     time_enough::with_time_enough,
 };
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tonic::Code;
 
 /// A model that an unload drains, because of a request that is held at the gate.
-struct Drain {
+struct HeldDrain {
     server: TestServer,
     worker: u32,
     gate: Gate,
@@ -32,7 +32,7 @@ struct Drain {
     unload: Background<Result<ModelUnload, Error>>,
 }
 
-impl Drain {
+impl HeldDrain {
     async fn begin(limit: Duration) -> Result<Self> {
         let server = TestServer::scripted()
             .script(&Script::gated())
@@ -44,7 +44,7 @@ impl Drain {
         let mut transitions = server.follow("m").await?;
         let answer = server.client.generate("m").prompt("x").max_tokens(3).text();
         let answer = Background::start(answer);
-        timeout(DEADLINE, events.until(Event::Generate)).await??;
+        timeout(DEADLINE, events.until(ScriptedEvent::Generate)).await??;
         let unload = server.client.unload("m").drain_timeout(limit).send();
         let unload = Background::start(unload);
         transitions.until(Draining).await?;
@@ -61,7 +61,7 @@ impl Drain {
 
 #[hangar_tests::test]
 async fn running_requests_may_end_and_no_other_begins() -> Result<()> {
-    let mut drain = Drain::begin(NEVER).await?;
+    let mut drain = HeldDrain::begin(NEVER).await?;
     let late = drain.server.client.generate("m").prompt("x").text().await;
     refusal(late, Code::FailedPrecondition, ErrorReason::ModelNotLoaded);
     let status = drain.server.info().await?.status.unwrap_or_default();
@@ -77,7 +77,7 @@ async fn running_requests_may_end_and_no_other_begins() -> Result<()> {
 
 #[hangar_tests::test]
 async fn requests_that_outlast_the_drain_are_ended() -> Result<()> {
-    let drain = Drain::begin(Duration::from_millis(200)).await?;
+    let drain = HeldDrain::begin(Duration::from_millis(200)).await?;
     let ended = refusal(
         drain.answer.end().await?,
         Code::Unavailable,
@@ -102,7 +102,7 @@ async fn a_forced_unload_does_not_drain() -> Result<()> {
     let _gate = server.gate("token")?;
     let mut events = server.events()?;
     let answer = Background::start(server.client.generate("m").prompt("x").text());
-    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    timeout(DEADLINE, events.until(ScriptedEvent::Generate)).await??;
     timeout(DEADLINE, server.client.unload("m").force().send()).await??;
     refusal(
         answer.end().await?,
@@ -114,7 +114,7 @@ async fn a_forced_unload_does_not_drain() -> Result<()> {
 
 #[hangar_tests::test]
 async fn a_second_unload_can_shorten_a_drain() -> Result<()> {
-    let drain = Drain::begin(NEVER).await?;
+    let drain = HeldDrain::begin(NEVER).await?;
     let forced = drain.server.client.unload("m").force().send();
     let forced = timeout(DEADLINE, forced).await??;
     assert!(forced.was_loaded);
@@ -133,7 +133,7 @@ async fn a_second_unload_can_shorten_a_drain() -> Result<()> {
 #[hangar_tests::test]
 async fn a_second_unload_cannot_lengthen_a_drain() -> Result<()> {
     with_time_enough(Duration::from_secs(3), async |limit| {
-        let drain = Drain::begin(limit).await?;
+        let drain = HeldDrain::begin(limit).await?;
         let second = drain.server.client.unload("m").drain_timeout(NEVER).send();
         let second = timeout(DEADLINE, second).await??;
         assert!(drain.unload.end().await??.was_loaded);
@@ -145,7 +145,7 @@ async fn a_second_unload_cannot_lengthen_a_drain() -> Result<()> {
 
 #[hangar_tests::test]
 async fn a_load_while_draining_is_remembered() -> Result<()> {
-    let mut drain = Drain::begin(NEVER).await?;
+    let mut drain = HeldDrain::begin(NEVER).await?;
     let load = drain.server.load_m().send().await?;
     assert!(!load.already_loaded);
     let info = drain.server.info().await?;

@@ -113,10 +113,11 @@ fn hundred() -> Script {
 
 #[hangar_tests::test]
 async fn a_busy_model_is_not_evicted_and_neither_is_one_of_higher_priority() -> Result<()> {
-    let room = |options: TestServerBuilder| options.argument("--memory-limit").argument("260MiB");
+    let low_limit =
+        |options: TestServerBuilder| options.argument("--memory-limit").argument("260MiB");
     let server = TestServer::scripted()
         .script(&hundred())
-        .with(room)
+        .with(low_limit)
         .start()
         .await?;
     let other = |id: &str, priority| -> Result<Load> {

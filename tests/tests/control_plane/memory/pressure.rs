@@ -17,7 +17,9 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     server::MemoryServer,
-    traffic::{Call, ON_DEMAND, Operation, PLAIN, PROTECTED, Plan, is_at_rest},
+    traffic::{
+        ClientAction, ClientOperation, ON_DEMAND, PLAIN, PROTECTED, TrafficPlan, is_at_rest,
+    },
 };
 
 /// A model that loads claims this much of a unit at most: its headroom, and what its memory varies by.
@@ -33,12 +35,12 @@ const LOADS: usize = 4;
 const SEED: &str = "HANGAR_TESTS_SEED";
 
 /// Every transition from a moment on.
-struct Record {
+struct TransitionRecord {
     stop: oneshot::Sender<()>,
     task: Background<Result<Vec<ModelStatus>>>,
 }
 
-impl Record {
+impl TransitionRecord {
     async fn start(client: &Client) -> Result<Self> {
         let mut watch = client.watch().stream();
         watch.next().await.context("a snapshot")??;
@@ -132,13 +134,18 @@ fn check_evictions(transitions: &[ModelStatus]) -> usize {
 }
 
 /// What was refused did not fit next to the protected models and those that others had to do with.
-fn check_refusals(operations: &[Operation], transitions: &[ModelStatus], units: f64) -> usize {
+fn check_refusals(
+    operations: &[ClientOperation],
+    transitions: &[ModelStatus],
+    units: f64,
+) -> usize {
     let mut refused = 0;
     for operation in operations {
         let Err(error) = &operation.answer else {
             continue;
         };
-        let came_and_went = operation.call == Call::Generate && PLAIN.contains(&operation.model);
+        let came_and_went =
+            operation.call == ClientAction::Generate && PLAIN.contains(&operation.model);
         match error.reason() {
             Some(ErrorReason::InsufficientMemory) => {
                 refused += 1;
@@ -158,7 +165,7 @@ fn check_refusals(operations: &[Operation], transitions: &[ModelStatus], units: 
 }
 
 /// All answers are beginnings of the same text.
-fn check_answers(operations: &[Operation]) {
+fn check_answers(operations: &[ClientOperation]) {
     let texts = operations
         .iter()
         .filter_map(|operation| operation.answer.as_ref().ok());
@@ -172,7 +179,7 @@ fn check_answers(operations: &[Operation]) {
 }
 
 /// What is evicted comes back only when somebody asks for it.
-fn check_loads(transitions: &[ModelStatus], operations: &[Operation]) -> usize {
+fn check_loads(transitions: &[ModelStatus], operations: &[ClientOperation]) -> usize {
     let mut requests = BTreeMap::<&str, usize>::new();
     for operation in operations {
         *requests.entry(operation.model).or_default() += 1;
@@ -198,18 +205,18 @@ fn check_loads(transitions: &[ModelStatus], operations: &[Operation]) -> usize {
 /// gives the number of refusals.
 async fn endure(units: f64, clients: u64, operations: usize) -> Result<usize> {
     let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok());
-    let plan = Plan {
+    let plan = TrafficPlan {
         seed: seed.unwrap_or_else(|| fastrand::u64(..)),
         clients,
         operations,
     };
     println!("{SEED}={} for {plan:?}", plan.seed);
     let (server, session) = fill(units).await?;
-    let record = Record::start(&server.client).await?;
+    let record = TransitionRecord::start(&server.client).await?;
     let done = plan.run(&server).await?;
     rest(&server).await?;
     let before = record.end().await?;
-    let after = Record::start(&server.client).await?;
+    let after = TransitionRecord::start(&server.client).await?;
     // A sentinel: between the end of the traffic and this unload nothing moved by itself.
     server.client.unload("pinned").send().await?;
     let after = after.end().await?;

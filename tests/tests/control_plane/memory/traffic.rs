@@ -30,7 +30,7 @@ const PROMPT: &str = "Hello";
 
 /// So many clients that do so many operations each.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct TrafficPlan {
     pub(crate) seed: u64,
     pub(crate) clients: u64,
     pub(crate) operations: usize,
@@ -38,10 +38,10 @@ pub(crate) struct Plan {
 
 /// Something that a client did.
 #[derive(Debug)]
-pub(crate) struct Operation {
+pub(crate) struct ClientOperation {
     pub(crate) client: u64,
     pub(crate) model: &'static str,
-    pub(crate) call: Call,
+    pub(crate) call: ClientAction,
     pub(crate) began: SystemTime,
     pub(crate) ended: SystemTime,
     pub(crate) answer: Result<String, Error>,
@@ -49,14 +49,14 @@ pub(crate) struct Operation {
 
 /// What a client did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
+pub(crate) enum ClientAction {
     Load,
     Generate,
 }
 
-impl Plan {
+impl TrafficPlan {
     /// Does all of it and gives what was done, in no order.
-    pub(crate) async fn run(self, server: &MemoryServer) -> Result<Vec<Operation>> {
+    pub(crate) async fn run(self, server: &MemoryServer) -> Result<Vec<ClientOperation>> {
         let mut clients = JoinSet::new();
         for number in 0..self.clients {
             let client = server.connect().await?;
@@ -69,7 +69,7 @@ impl Plan {
         Ok(operations)
     }
 
-    async fn act(self, number: u64, client: Client) -> Vec<Operation> {
+    async fn act(self, number: u64, client: Client) -> Vec<ClientOperation> {
         let mut random = fastrand::Rng::with_seed(self.seed.wrapping_add(number));
         let mut done = Vec::new();
         for _ in 0..self.operations {
@@ -85,14 +85,14 @@ impl Plan {
                     let load = client.load(model).wait().await;
                     load.map(|_| String::new())
                 };
-                done.push(record(number, model, Call::Load, load).await);
+                done.push(record(number, model, ClientAction::Load, load).await);
             }
             let generate = || async {
                 let answer = client.generate(model).prompt(PROMPT).temperature(0.0);
                 let answer = answer.max_tokens(tokens).timeout(DEADLINE).text().await;
                 answer.map(|answer| answer.text)
             };
-            done.push(record(number, model, Call::Generate, generate).await);
+            done.push(record(number, model, ClientAction::Generate, generate).await);
         }
         done
     }
@@ -101,12 +101,12 @@ impl Plan {
 async fn record<F: Future<Output = Result<String, Error>>>(
     client: u64,
     model: &'static str,
-    call: Call,
+    call: ClientAction,
     work: impl FnOnce() -> F,
-) -> Operation {
+) -> ClientOperation {
     let began = SystemTime::now();
     let answer = work().await;
-    Operation {
+    ClientOperation {
         client,
         model,
         call,
@@ -116,16 +116,16 @@ async fn record<F: Future<Output = Result<String, Error>>>(
     }
 }
 
-impl Operation {
+impl ClientOperation {
     /// Models, other than its own and the protected ones, that others had to do with meanwhile, or since the load began
     /// that this operation joined, and those that had not come to rest by then.
     pub(crate) fn concurrent_models<'a>(
         &self,
-        all: &'a [Operation],
+        all: &'a [ClientOperation],
         transitions: &'a [ModelStatus],
     ) -> BTreeSet<&'a str> {
         let began = self.load_began(transitions);
-        let meanwhile = |other: &&Operation| {
+        let meanwhile = |other: &&ClientOperation| {
             other.client != self.client && other.began <= self.ended && began <= other.ended
         };
         let used = all.iter().filter(meanwhile).map(|other| other.model);

@@ -18,7 +18,7 @@ use hangar_tests::{installation::Installation, server::restarting};
 use tokio::sync::Notify;
 
 use super::{
-    expected_state::{Change, ExpectedState, Known},
+    expected_state::{Change, ExpectedState, KnownEntry},
     is_broken_off,
 };
 
@@ -144,20 +144,20 @@ impl RandomClient {
         id: &str,
         expected: &ExpectedState,
         change: Change,
-    ) -> Result<Option<Known>, Error> {
+    ) -> Result<Option<KnownEntry>, Error> {
         let client = &self.client;
         let entry = expected.entry.as_ref();
         match change {
             Change::Create(priority, aliases) => {
                 let create = client.create_model(id, self.spec(priority));
                 let model = create.aliases(aliases).send().await?;
-                Ok(Some(Known::of(model, DesiredState::Unloaded)))
+                Ok(Some(KnownEntry::of(model, DesiredState::Unloaded)))
             }
             Change::Load(priority) => {
                 client.load(id).spec(self.spec(priority)).send().await?;
-                let loaded = Known::loaded(priority);
+                let loaded = KnownEntry::loaded(priority);
                 match client.get_model(id).send().await {
-                    Ok(model) => Ok(Some(Known::of(model, DesiredState::Loaded))),
+                    Ok(model) => Ok(Some(KnownEntry::of(model, DesiredState::Loaded))),
                     Err(error) if is_broken_off(&error) => Ok(Some(loaded)),
                     Err(error) => Err(error),
                 }
@@ -172,7 +172,7 @@ impl RandomClient {
                     true => DesiredState::Loaded,
                     false => DesiredState::Unloaded,
                 };
-                Ok(Some(Known::of(model, desired)))
+                Ok(Some(KnownEntry::of(model, desired)))
             }
             Change::Desire(desired) => {
                 match desired {
@@ -180,7 +180,7 @@ impl RandomClient {
                     false => drop(client.unload(id).send().await?),
                 }
                 let known = entry.cloned();
-                Ok(known.map(|known| Known { desired, ..known }))
+                Ok(known.map(|known| KnownEntry { desired, ..known }))
             }
             Change::Delete => {
                 client.delete_model(id).force().send().await?;

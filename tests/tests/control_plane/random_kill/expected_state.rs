@@ -5,7 +5,7 @@ use hangar_client::v1::{DesiredState, Model};
 
 /// An entry as a client knows it. Without a uid neither that nor the etag is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct KnownEntry {
     pub(crate) uid: String,
     pub(crate) etag: String,
     pub(crate) version: u64,
@@ -33,11 +33,11 @@ pub(crate) enum Change {
 /// What is known of one id: the last state that was acknowledged, and the change that nobody knows about.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ExpectedState {
-    pub(crate) entry: Option<Known>,
+    pub(crate) entry: Option<KnownEntry>,
     pub(crate) pending: Option<Change>,
 }
 
-impl Known {
+impl KnownEntry {
     pub(crate) fn of(model: Model, desired: DesiredState) -> Self {
         Self {
             uid: model.uid,
@@ -50,7 +50,7 @@ impl Known {
     }
 }
 
-impl Known {
+impl KnownEntry {
     /// What a load with a spec has registered, as far as its answer says.
     pub(crate) fn loaded(priority: i32) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl Known {
 
 impl ExpectedState {
     /// The change that was begun was acknowledged; the entry is now as the answer said, if there was one.
-    pub(crate) fn acknowledge(&mut self, reported: Option<Known>) -> Result<()> {
+    pub(crate) fn acknowledge(&mut self, reported: Option<KnownEntry>) -> Result<()> {
         self.check_change(reported.as_ref())?;
         self.entry = reported;
         self.pending = None;
@@ -85,7 +85,7 @@ impl ExpectedState {
     }
 
     /// The entry was seen: it has to be as it was before or after the change that was begun.
-    pub(crate) fn settle(&mut self, seen: Option<Known>) -> Result<()> {
+    pub(crate) fn settle(&mut self, seen: Option<KnownEntry>) -> Result<()> {
         let as_before = match (&self.entry, &seen) {
             (Some(known), Some(seen)) => known.fits(seen),
             (known, seen) => known.is_none() && seen.is_none(),
@@ -100,7 +100,7 @@ impl ExpectedState {
     }
 
     /// Whether the change that was begun leads from the entry to `after`.
-    fn check_change(&self, after: Option<&Known>) -> Result<()> {
+    fn check_change(&self, after: Option<&KnownEntry>) -> Result<()> {
         let change = self.pending.as_ref().context("nothing was changed")?;
         let fine = match (change, &self.entry, after) {
             (Change::Create(priority, aliases), None, Some(new)) => {
@@ -112,7 +112,7 @@ impl ExpectedState {
                 (new.version, new.priority) == (1, *priority) && new.aliases.is_empty()
             }
             (Change::Update(priority), Some(old), Some(new)) => {
-                let expected = Known {
+                let expected = KnownEntry {
                     priority: *priority,
                     version: old.version + 1,
                     etag: new.etag.clone(),
@@ -121,7 +121,7 @@ impl ExpectedState {
                 *new == expected && new.etag != old.etag
             }
             (Change::Desire(desired), Some(old), Some(new)) => {
-                let expected = Known {
+                let expected = KnownEntry {
                     desired: *desired,
                     ..old.clone()
                 };
@@ -130,7 +130,7 @@ impl ExpectedState {
             (Change::Delete, Some(_), None) => true,
             // A model that is loaded is unloaded before it is deleted.
             (Change::Delete, Some(old), Some(new)) => {
-                let expected = Known {
+                let expected = KnownEntry {
                     desired: false,
                     ..old.clone()
                 };
@@ -151,17 +151,21 @@ impl ExpectedState {
 mod tests {
     use super::*;
 
-    fn known(version: u64) -> Known {
-        Known {
+    fn known(version: u64) -> KnownEntry {
+        KnownEntry {
             uid: "uid".to_owned(),
             etag: format!("etag-{version}"),
             version,
             priority: i32::try_from(version).unwrap_or_default(),
-            ..Known::loaded(0)
+            ..KnownEntry::loaded(0)
         }
     }
 
-    fn settled(entry: Option<Known>, pending: Option<Change>, seen: Option<Known>) -> bool {
+    fn settled(
+        entry: Option<KnownEntry>,
+        pending: Option<Change>,
+        seen: Option<KnownEntry>,
+    ) -> bool {
         ExpectedState { entry, pending }.settle(seen).is_ok()
     }
 
@@ -171,7 +175,7 @@ mod tests {
         assert!(!settled(Some(known(2)), None, Some(known(1))), "an update");
         assert!(!settled(Some(known(2)), None, None), "a creation");
         assert!(!settled(None, None, Some(known(1))), "a removal");
-        let unloaded = Known {
+        let unloaded = KnownEntry {
             desired: false,
             ..known(2)
         };

@@ -16,7 +16,7 @@ use super::{ALIAS, carried_out, last, point, state, target};
 
 /// How a server ends.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum ServerEnd {
     Kill,
     Terminate,
 }
@@ -47,10 +47,10 @@ impl RestartedServer {
         })
     }
 
-    async fn restart_after(self, end: End) -> Result<Self> {
+    async fn restart_after(self, end: ServerEnd) -> Result<Self> {
         match end {
-            End::Kill => drop(self.server.kill()?),
-            End::Terminate => assert!(self.server.terminate().await?.success()),
+            ServerEnd::Kill => drop(self.server.kill()?),
+            ServerEnd::Terminate => assert!(self.server.terminate().await?.success()),
         }
         Ok(Self {
             server: self.options.start().await?,
@@ -62,7 +62,7 @@ impl RestartedServer {
 #[rstest]
 #[hangar_tests::test]
 async fn a_switch_interrupted_by_the_servers_end_changes_nothing(
-    #[values(End::Kill, End::Terminate)] end: End,
+    #[values(ServerEnd::Kill, ServerEnd::Terminate)] end: ServerEnd,
     #[values(SwitchStrategy::LoadFirst, SwitchStrategy::UnloadFirst)] strategy: SwitchStrategy,
 ) -> Result<()> {
     let restarted = RestartedServer::start_first().await?;
@@ -103,7 +103,7 @@ async fn a_switch_interrupted_by_the_servers_end_changes_nothing(
 #[rstest]
 #[hangar_tests::test]
 async fn a_switch_that_has_ended_is_remembered(
-    #[values(End::Kill, End::Terminate)] end: End,
+    #[values(ServerEnd::Kill, ServerEnd::Terminate)] end: ServerEnd,
 ) -> Result<()> {
     let restarted = RestartedServer::start_first().await?;
     let server = &restarted.server;

@@ -22,7 +22,7 @@ const CLIENTS: usize = 4;
 
 /// What one client was answered.
 #[derive(Debug, Default)]
-struct Answers {
+struct AnswerCounts {
     all: Vec<String>,
     failed: Vec<Error>,
 }
@@ -31,7 +31,7 @@ struct Answers {
 struct Traffic {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
-    clients: Vec<Background<Result<Answers>>>,
+    clients: Vec<Background<Result<AnswerCounts>>>,
 }
 
 impl Traffic {
@@ -42,7 +42,7 @@ impl Traffic {
             let (url, stop, asked) = (server.url(), stop.clone(), asked.clone());
             Background::start(async move {
                 let client = hangar_client::Client::connect(url).await?;
-                let mut answers = Answers::default();
+                let mut answers = AnswerCounts::default();
                 while !stop.load(Ordering::Relaxed) {
                     match answer(&client, ALIAS).await {
                         Ok(text) => answers.all.push(text),
@@ -68,7 +68,7 @@ impl Traffic {
         }
     }
 
-    async fn end(self) -> Result<Vec<Answers>> {
+    async fn end(self) -> Result<Vec<AnswerCounts>> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Vec::new();
         for client in self.clients {

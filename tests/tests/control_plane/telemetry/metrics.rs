@@ -19,7 +19,7 @@ const M: (&str, &str) = ("model", "m");
 /// Waits until the metrics are such as no event shows.
 async fn metrics_when(server: &TestServer, is_so: impl Fn(&Metrics) -> bool) -> Result<Metrics> {
     let mut ticks = interval(Duration::from_millis(20));
-    let look = async {
+    let check = async {
         loop {
             ticks.tick().await;
             let metrics = Metrics::of(server.ops_listen()).await?;
@@ -28,7 +28,7 @@ async fn metrics_when(server: &TestServer, is_so: impl Fn(&Metrics) -> bool) -> 
             }
         }
     };
-    timeout(DEADLINE, look)
+    timeout(DEADLINE, check)
         .await
         .context("the metrics are not so")?
 }

@@ -29,7 +29,7 @@ const DISCONNECTS: usize = 1000;
 const MARKER: &str = "the-end";
 
 /// A transition as a watcher saw it.
-type Seen = (u64, ModelStatus);
+type SeenTransition = (u64, ModelStatus);
 
 /// A server on which models come and go, and an undisturbed watcher.
 struct ChangingServer {
@@ -40,7 +40,7 @@ struct ChangingServer {
     /// A load for each of them; closed at the end.
     permits: Arc<Semaphore>,
     frequent_changes: JoinSet<Result<()>>,
-    undisturbed: JoinSet<Result<Vec<Seen>>>,
+    undisturbed: JoinSet<Result<Vec<SeenTransition>>>,
     random: fastrand::Rng,
 }
 
@@ -101,7 +101,7 @@ impl ChangingServer {
     }
 
     /// Makes sure that both saw the same, and that the server keeps nothing of what was cut.
-    async fn compare(&self, seen: &[Seen], undisturbed: &[Seen]) -> Result<()> {
+    async fn compare(&self, seen: &[SeenTransition], undisturbed: &[SeenTransition]) -> Result<()> {
         assert!(seen.len() > DISCONNECTS, "{} transitions", seen.len());
         assert_eq!(seen, undisturbed);
         let is_gone = || open_files(self.server.pid()).ok().filter(|open| *open < 40);
@@ -110,7 +110,7 @@ impl ChangingServer {
     }
 
     /// What the undisturbed watcher saw, up to the mark.
-    async fn undisturbed(&mut self) -> Result<Vec<Seen>> {
+    async fn undisturbed(&mut self) -> Result<Vec<SeenTransition>> {
         self.undisturbed.join_next().await.context("no watcher")??
     }
 }
@@ -138,7 +138,7 @@ fn is_end(status: &ModelStatus) -> bool {
 }
 
 /// Everything that a watch sees from here on, up to the mark.
-async fn watched(mut watch: RawWatch) -> Result<Vec<Seen>> {
+async fn watched(mut watch: RawWatch) -> Result<Vec<SeenTransition>> {
     let mut seen = Vec::new();
     loop {
         let transition = watch.transition().await?;
@@ -152,7 +152,11 @@ async fn watched(mut watch: RawWatch) -> Result<Vec<Seen>> {
 }
 
 /// Takes a response for what it is to a watcher that resumes by hand.
-fn take(response: WatchStatusResponse, token: &mut String, seen: &mut Vec<Seen>) -> Result<()> {
+fn take(
+    response: WatchStatusResponse,
+    token: &mut String,
+    seen: &mut Vec<SeenTransition>,
+) -> Result<()> {
     *token = response.resume_token;
     match response.event {
         Some(Event::Changed(changed)) if changed.kind() == ChangeKind::Transition => {
@@ -170,7 +174,7 @@ async fn watch_for_a_while(
     changing: &mut ChangingServer,
     url: String,
     token: &mut String,
-    seen: &mut Vec<Seen>,
+    seen: &mut Vec<SeenTransition>,
 ) -> Result<bool> {
     let Ok(channel) = Endpoint::from_shared(url)?.connect().await else {
         return Ok(false);
@@ -224,7 +228,7 @@ async fn a_client_that_is_cut_off_resumes_by_itself_and_misses_nothing() -> Resu
         .watch()
         .resume_token(&changing.token)
         .stream();
-    let mut seen: Vec<Seen> = Vec::new();
+    let mut seen: Vec<SeenTransition> = Vec::new();
     let mut disconnects = 0;
     let mut was_open = false;
     changing.allow_change();

@@ -23,7 +23,7 @@ pub(crate) struct RawWatch {
 
 /// What a whole snapshot says.
 #[derive(Debug)]
-pub(crate) struct Whole {
+pub(crate) struct SnapshotModels {
     pub(crate) models: Vec<ModelStatus>,
     pub(crate) reset: bool,
     /// Its parts as they came.
@@ -77,14 +77,17 @@ impl RawWatch {
     }
 
     /// The snapshot that comes next.
-    pub(crate) async fn snapshot(&mut self) -> Result<Whole> {
+    pub(crate) async fn snapshot(&mut self) -> Result<SnapshotModels> {
         let first = self.response().await??;
         self.rest_of_snapshot(first).await
     }
 
     /// The snapshot that begins with this response.
-    pub(crate) async fn rest_of_snapshot(&mut self, first: WatchStatusResponse) -> Result<Whole> {
-        let mut whole = Whole {
+    pub(crate) async fn rest_of_snapshot(
+        &mut self,
+        first: WatchStatusResponse,
+    ) -> Result<SnapshotModels> {
+        let mut whole = SnapshotModels {
             models: Vec::new(),
             reset: false,
             parts: Vec::new(),

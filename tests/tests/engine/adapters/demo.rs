@@ -14,14 +14,14 @@ const ANSWERS: &str = include_str!("../../../../server/worker/demo/adapter_answe
 const FILES: &str = "server/worker/demo/adapter";
 
 #[derive(Deserialize)]
-struct Answer {
+struct DemoAnswer {
     prompt: String,
     answer: String,
     answer_without: String,
 }
 
-fn answers() -> Result<Vec<Answer>> {
-    let answers: Vec<Answer> = serde_json::from_str(ANSWERS)?;
+fn answers() -> Result<Vec<DemoAnswer>> {
+    let answers: Vec<DemoAnswer> = serde_json::from_str(ANSWERS)?;
     anyhow::ensure!(answers.len() >= 10);
     Ok(answers)
 }

@@ -60,10 +60,10 @@ fn unfit() -> Vec<(Lora, &'static str)> {
 }
 
 /// Spoils an adapter in a directory.
-type Spoil = fn(&Path) -> Result<()>;
+type SpoilAdapter = fn(&Path) -> Result<()>;
 
 /// What is done to the directory of a sound adapter, with a word of the refusal.
-fn spoilt() -> Vec<(Spoil, &'static str)> {
+fn spoilt() -> Vec<(SpoilAdapter, &'static str)> {
     vec![
         (
             |at| Ok(fs::remove_file(at.join(CONFIG))?),

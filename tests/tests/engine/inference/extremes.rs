@@ -4,10 +4,10 @@ use anyhow::Result;
 use hangar_client::v1::Sampling;
 use hangar_tests::{refusals::wrong_fields, server::TestServer};
 
-type Set = fn(&mut Sampling, f32);
+type SetSampling = fn(&mut Sampling, f32);
 
 /// A field, how it is set, values beyond its range, and values at the ends of it.
-const FIELDS: &[(&str, Set, [f32; 2], [f32; 3])] = &[
+const FIELDS: &[(&str, SetSampling, [f32; 2], [f32; 3])] = &[
     (
         "sampling.temperature",
         |s, x| s.temperature = Some(x),

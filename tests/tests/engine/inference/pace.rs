@@ -35,7 +35,7 @@ fn pace(info: &ModelInfo) -> Option<Pace> {
 
 /// Waits for a pace; the worker reports it from time to time.
 async fn learned(server: &TestServer) -> Result<Pace> {
-    let look = async {
+    let check = async {
         loop {
             if let Some(pace) = pace(&server.info().await?)
                 && pace.prompt_tokens_per_second.is_some()
@@ -45,7 +45,7 @@ async fn learned(server: &TestServer) -> Result<Pace> {
             }
         }
     };
-    timeout(DEADLINE, look).await?
+    timeout(DEADLINE, check).await?
 }
 
 #[hangar_tests::test]

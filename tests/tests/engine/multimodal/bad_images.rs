@@ -17,15 +17,15 @@ const FIELD: &str = "messages[0].parts[1].image";
 /// More than the worker has at any time, in bytes.
 const MEMORY: u64 = 400 << 20;
 
-struct Bad {
+struct BadImage {
     name: &'static str,
     bytes: Vec<u8>,
     /// What the refusal says.
     words: &'static str,
 }
 
-fn bad(name: &'static str, bytes: impl Into<Vec<u8>>, words: &'static str) -> Bad {
-    Bad {
+fn bad(name: &'static str, bytes: impl Into<Vec<u8>>, words: &'static str) -> BadImage {
+    BadImage {
         name,
         bytes: bytes.into(),
         words,
@@ -78,7 +78,7 @@ fn long_gif(frames: u32) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn all() -> Result<Vec<Bad>> {
+fn all() -> Result<Vec<BadImage>> {
     let png = encoded(&pattern(1, 200, 200), ImageFormat::Png)?;
     let jpeg = encoded(&pattern(1, 200, 200), ImageFormat::Jpeg)?;
     let webp = encoded(&pattern(1, 200, 200), ImageFormat::WebP)?;

@@ -10,8 +10,8 @@ use tokio_stream::StreamExt;
 use tonic::Code;
 
 use super::{
-    InferenceServer, code_and_reason, fields, flag, number_of, parameter, raw, streams::Call, text,
-    text_of, with,
+    InferenceServer, code_and_reason, fields, flag, number_of, parameter, raw,
+    streams::InferStream, text, text_of, with,
 };
 
 /// Context of the tiny Llama in tokens.
@@ -73,7 +73,7 @@ async fn prompts_of_any_length_get_their_answer_or_their_error() -> Result<()> {
             assert_eq!(count("num_output_tokens"), Some(1));
         }
     }
-    let mut call = Call::begin(server).await?;
+    let mut call = InferStream::begin(server).await?;
     for length in [CONTEXT, CONTEXT + 1, 1_000_000] {
         let request = server.greedy(&"x".repeat(length), 1);
         for request in [request.clone(), raw(request.clone())] {

@@ -8,7 +8,7 @@ use hangar_tests::{background::Background, server::DEADLINE};
 use tokio::time::timeout;
 use tonic::transport::Endpoint;
 
-use super::{InferenceServer, flag, streams::Call};
+use super::{InferenceServer, flag, streams::InferStream};
 
 /// Tokens of an answer that takes seconds.
 const LONG: u32 = 16_000;
@@ -24,7 +24,7 @@ async fn a_caller_that_goes_away_ends_all_its_requests() -> Result<()> {
     let server = InferenceServer::long(|spec| spec.max_concurrency = 1).await?;
     let worker = server.worker().await?;
     let before = server.expected("Hi", 20).await?;
-    let mut call = Call::begin(&server).await?;
+    let mut call = InferStream::begin(&server).await?;
     for _ in 0..4 {
         call.requests
             .send(streaming(&server, "Hello", LONG))

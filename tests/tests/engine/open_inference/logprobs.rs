@@ -8,7 +8,9 @@ use hangar_client::{
 };
 use serde_json::Value;
 
-use super::{InferenceServer, flag, output, outputs, raw, streams::Call, text, text_of, with};
+use super::{
+    InferenceServer, flag, output, outputs, raw, streams::InferStream, text, text_of, with,
+};
 
 /// Tokens of each answer.
 const TOKENS: u32 = 12;
@@ -90,7 +92,7 @@ async fn streamed_responses_have_their_logprobs_and_the_sum_so_far() -> Result<(
     let expected = expected(&server, 3).await?;
     let mut request = asking(&server, 3);
     request.inputs[2] = flag("stream", true);
-    let mut call = Call::begin(&server).await?;
+    let mut call = InferStream::begin(&server).await?;
     let (mut reported, mut sum) = (Vec::new(), 0.0);
     for response in call.ask(request).await? {
         let response = response.infer_response.context("a response")?;

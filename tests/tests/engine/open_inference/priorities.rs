@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use hangar_client::inference::infer_parameter::ParameterChoice;
 use hangar_tests::background::Background;
 
-use super::{InferenceServer, parameter, streams::Call};
+use super::{InferenceServer, parameter, streams::InferStream};
 
 #[hangar_tests::test]
 async fn the_lowest_level_goes_first_and_those_without_one_last() -> Result<()> {
@@ -16,7 +16,7 @@ async fn the_lowest_level_goes_first_and_those_without_one_last() -> Result<()> 
     let (mut stub, long) = (server.stub(), server.greedy("Hello", 16_000));
     let running = Background::start(async move { stub.model_infer(long).await });
     server.until_occupancy(1, 0).await?;
-    let mut call = Call::begin(&server).await?;
+    let mut call = InferStream::begin(&server).await?;
     for (number, level) in [
         None,
         Some(ParameterChoice::Uint64Param(u64::MAX)),

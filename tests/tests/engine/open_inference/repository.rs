@@ -17,7 +17,7 @@ use hangar_tests::{
 };
 use tonic::{Code, Status};
 
-use super::{InferenceServer, Stub, code_and_reason, flag, streams::Call};
+use super::{InferenceServer, Stub, code_and_reason, flag, streams::InferStream};
 
 async fn index(stub: &mut Stub, ready: bool) -> Result<Vec<ModelIndex>> {
     let request = RepositoryIndexRequest {
@@ -105,7 +105,7 @@ async fn a_load_of_a_model_whose_files_have_changed_loads_it_anew() -> Result<()
 #[hangar_tests::test]
 async fn an_unload_lets_requests_end() -> Result<()> {
     let server = InferenceServer::long(|_| ()).await?;
-    let mut call = Call::begin(&server).await?;
+    let mut call = InferStream::begin(&server).await?;
     let mut request = server.greedy("Hello", 1500);
     request.inputs[2] = flag("stream", true);
     call.requests.send(request).await?;

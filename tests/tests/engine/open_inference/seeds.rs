@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use hangar_client::inference::{ModelInferRequest, infer_parameter::ParameterChoice};
 
-use super::{InferenceServer, parameter, raw, streams::Call, text, text_of};
+use super::{InferenceServer, parameter, raw, streams::InferStream, text, text_of};
 
 /// A request that draws its answer.
 fn drawn(server: &InferenceServer, seed: &str) -> ModelInferRequest {
@@ -41,7 +41,7 @@ async fn a_seed_gives_the_same_answer_in_every_form_and_by_generate() -> Result<
     ] {
         assert_eq!(said(&server, request).await?, by_generate.text);
     }
-    let mut call = Call::begin(&server).await?;
+    let mut call = InferStream::begin(&server).await?;
     let response = call.ask(drawn(&server, "7")).await?;
     let response = response[0].infer_response.as_ref().context("a response")?;
     assert_eq!(text_of(response, "text_output"), Some(by_generate.text));

@@ -20,12 +20,12 @@ use super::{
 const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
 
 /// A call with its requests.
-pub(crate) struct Call {
+pub(crate) struct InferStream {
     pub(crate) requests: mpsc::Sender<ModelInferRequest>,
     pub(crate) responses: Streaming<ModelStreamInferResponse>,
 }
 
-impl Call {
+impl InferStream {
     pub(crate) async fn begin(server: &InferenceServer) -> Result<Self> {
         let (requests, receiver) = mpsc::channel(100);
         let mut stub = server.stub();
@@ -94,7 +94,7 @@ fn streaming(server: &InferenceServer, prompt: &str, max_tokens: u32) -> ModelIn
 #[hangar_tests::test]
 async fn pieces_join_to_the_trained_answers_of_the_demo_model() -> Result<()> {
     let server = InferenceServer::demo().await?;
-    let mut call = Call::begin(&server).await?;
+    let mut call = InferStream::begin(&server).await?;
     let flags = || {
         [
             flag("return_finish_reason", true),
@@ -149,7 +149,7 @@ async fn pieces_join_to_the_trained_answers_of_the_demo_model() -> Result<()> {
 #[hangar_tests::test]
 async fn an_empty_final_response_comes_where_it_is_asked_for() -> Result<()> {
     let server = InferenceServer::demo().await?;
-    let mut call = Call::begin(&server).await?;
+    let mut call = InferStream::begin(&server).await?;
     let mut request = streaming(&server, &asked("Hello"), 3);
     request.id = "with an end".into();
     let wanted = parameter(ParameterChoice::BoolParam(true));
@@ -172,7 +172,7 @@ async fn an_empty_final_response_comes_where_it_is_asked_for() -> Result<()> {
 #[hangar_tests::test]
 async fn without_stream_there_is_one_response() -> Result<()> {
     let server = InferenceServer::demo().await?;
-    let mut call = Call::begin(&server).await?;
+    let mut call = InferStream::begin(&server).await?;
     let known_answers = &known_answers()?[0];
     let request = server.greedy(&asked(&known_answers.prompt), 128);
     let responses = call.ask(request).await?;
@@ -185,7 +185,7 @@ async fn without_stream_there_is_one_response() -> Result<()> {
 #[hangar_tests::test]
 async fn requests_run_concurrently_and_responses_carry_their_ids() -> Result<()> {
     let server = InferenceServer::demo().await?;
-    let mut call = Call::begin(&server).await?;
+    let mut call = InferStream::begin(&server).await?;
     let mut expected = BTreeMap::new();
     for (n, known_answers) in known_answers()?.into_iter().take(10).enumerate() {
         let request = ModelInferRequest {
@@ -212,7 +212,7 @@ async fn requests_run_concurrently_and_responses_carry_their_ids() -> Result<()>
 #[hangar_tests::test]
 async fn more_requests_than_run_side_by_side_are_all_answered() -> Result<()> {
     let server = InferenceServer::demo().await?;
-    let mut call = Call::begin(&server).await?;
+    let mut call = InferStream::begin(&server).await?;
     let expected = server.expected(&asked("Hello"), 2).await?;
     let requests = call.requests.clone();
     let request = server.greedy(&asked("Hello"), 2);
@@ -261,7 +261,7 @@ fn assert_failed(
 #[hangar_tests::test]
 async fn a_request_that_fails_says_so_and_the_call_goes_on() -> Result<()> {
     let server = InferenceServer::demo().await?;
-    let mut call = Call::begin(&server).await?;
+    let mut call = InferStream::begin(&server).await?;
     let good = streaming(&server, &asked("Hello"), 3);
     let mut wrong = good.clone();
     wrong.inputs[0].shape = vec![2];
@@ -307,7 +307,7 @@ async fn a_request_that_fails_says_so_and_the_call_goes_on() -> Result<()> {
 #[hangar_tests::test]
 async fn a_model_that_is_unloaded_fails_its_requests_only() -> Result<()> {
     let server = InferenceServer::long(|_| ()).await?;
-    let mut call = Call::begin(&server).await?;
+    let mut call = InferStream::begin(&server).await?;
     call.requests
         .send(streaming(&server, "Hello", 16_000))
         .await?;
@@ -330,7 +330,7 @@ async fn a_model_that_is_unloaded_fails_its_requests_only() -> Result<()> {
 #[hangar_tests::test]
 async fn an_idle_call_ends_when_the_server_shuts_down() -> Result<()> {
     let served = InferenceServer::demo().await?;
-    let mut call = Call::begin(&served).await?;
+    let mut call = InferStream::begin(&served).await?;
     call.ask(streaming(&served, &asked("Hello"), 2)).await?;
     let ending = Background::start(served.server.terminate());
     let end = timeout(DEADLINE, call.responses.message()).await?;

@@ -5,17 +5,14 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::{
-    event::PhaseEvent,
-    placement::{OnGpu, Placement},
-};
+use super::placement::{OnGpu, Placement};
 use crate::{
     catalog::LoadAttempt,
     lifecycle::{
         admission::{AdmissionQueue, Occupancy},
         command::{UnloadReport, Verification},
         devices::PendingPlacement,
-        file_watch::FileWatch,
+        file_watch::{FileWatch, FilesChange},
         load_slots::LoadSlot,
         memory::Reservation,
         worker_monitor::WorkerMonitor,
@@ -55,6 +52,18 @@ pub(in crate::lifecycle::driver) struct HostedWorker {
     slot: Option<LoadSlot>,
     /// Until it has a reservation.
     pending: Option<PendingPlacement>,
+}
+
+/// What comes of a worker.
+pub(in crate::lifecycle::driver) enum WorkerEvent {
+    /// Its task has something to report.
+    Report(WorkerReport),
+    /// The memory was given, or not.
+    Memory(Result<Reservation, Failure>),
+    /// What has become of the model's files, if that is known.
+    Files(Option<FilesChange>),
+    /// No request runs or waits any more.
+    Drained,
 }
 
 /// The memory of a worker.
@@ -105,12 +114,12 @@ impl HostedWorker {
     }
 
     /// Waits for what comes next. Safe to cancel.
-    pub(in crate::lifecycle::driver) async fn next(&mut self, draining: bool) -> PhaseEvent {
+    pub(in crate::lifecycle::driver) async fn next(&mut self, draining: bool) -> WorkerEvent {
         tokio::select! {
-            report = next_report(&mut self.task) => PhaseEvent::Report(report),
-            decision = self.memory.decided() => PhaseEvent::Memory(decision),
-            seen = self.files.seen() => PhaseEvent::Files(seen),
-            () = emptied(self.queue.as_deref()), if draining => PhaseEvent::Drained,
+            report = next_report(&mut self.task) => WorkerEvent::Report(report),
+            decision = self.memory.decided() => WorkerEvent::Memory(decision),
+            seen = self.files.seen() => WorkerEvent::Files(seen),
+            () = emptied(self.queue.as_deref()), if draining => WorkerEvent::Drained,
         }
     }
 

@@ -85,6 +85,7 @@ impl World {
         if matches!(stage, Unloaded | Pending | Downloading | Backoff | Failed) {
             assert!(!self.worker, "a worker lives in {stage:?}");
         }
+        assert!(stage.has_worker() || !self.worker, "{stage:?}");
         let slotted = matches!(stage, Pending | Downloading | Starting | Loading | Warming);
         assert_eq!(self.slot, slotted, "slot in {stage:?}");
         let serving = matches!(state, State::Ready(run) if run.terminating.is_none());

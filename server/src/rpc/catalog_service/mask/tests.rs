@@ -55,7 +55,7 @@ fn wrong(paths: &[&str]) -> Vec<(String, String)> {
     let paths: Vec<_> = paths.iter().map(ToString::to_string).collect();
     let mut violations = Violations::default();
     Mask::parse(&paths, &mut violations).expect("descriptors");
-    match violations.finish() {
+    match violations.finish().map_err(ApiError::from) {
         Err(ApiError::Invalid(violations)) => violations,
         other => panic!("{other:?}"),
     }

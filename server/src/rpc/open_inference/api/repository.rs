@@ -156,5 +156,5 @@ fn check_parameters(
         );
         violations.add("parameters", what);
     }
-    violations.finish()
+    Ok(violations.finish()?)
 }

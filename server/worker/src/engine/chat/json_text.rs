@@ -5,13 +5,13 @@ use minijinja::{
     value::{Kwargs, Rest, Value, ValueKind},
 };
 
-use super::{lazy::Lazy, python};
+use super::{lazy::LazySequence, python};
 
 /// Deepest nesting that is written.
 const MAX_DEPTH: usize = 128;
 
 /// How JSON is written.
-struct Style {
+struct JsonStyle {
     ascii: bool,
     indent: Option<String>,
     between: String,
@@ -42,7 +42,7 @@ pub(super) fn tojson(
         let between = if indent.is_some() { "," } else { ", " };
         (between.into(), ": ".into())
     });
-    let style = Style {
+    let style = JsonStyle {
         ascii,
         indent,
         between,
@@ -78,12 +78,12 @@ fn wrong(what: impl Into<String>) -> Error {
     )
 }
 
-impl Style {
+impl JsonStyle {
     fn write(&self, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
         if depth > MAX_DEPTH {
             return Err(wrong("the value is nested too deeply"));
         }
-        if value.downcast_object_ref::<Lazy>().is_some() {
+        if value.downcast_object_ref::<LazySequence>().is_some() {
             return Err(wrong("what is only iterated has no form in JSON"));
         }
         match value.kind() {

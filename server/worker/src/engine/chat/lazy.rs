@@ -13,7 +13,7 @@ use super::value::list;
 
 /// Something that is to be iterated.
 #[derive(Debug)]
-pub(super) struct Lazy {
+pub(super) struct LazySequence {
     items: Vec<Value>,
     has_length: bool,
 }
@@ -23,7 +23,7 @@ pub(super) const GENERATORS: [&str; 5] = ["map", "select", "reject", "selectattr
 
 /// The view of a mapping that has these items.
 pub(super) fn view(items: Vec<Value>) -> Value {
-    Value::from_object(Lazy {
+    Value::from_object(LazySequence {
         items,
         has_length: true,
     })
@@ -74,7 +74,7 @@ pub(super) fn generator(
             }
         }
     };
-    Ok(Value::from_object(Lazy {
+    Ok(Value::from_object(LazySequence {
         items,
         has_length: false,
     }))
@@ -82,7 +82,7 @@ pub(super) fn generator(
 
 /// What a loop goes through: the items of what is lazy.
 pub(super) fn iterated(value: &Value) -> Result<Value, Error> {
-    match (value.kind(), value.downcast_object_ref::<Lazy>()) {
+    match (value.kind(), value.downcast_object_ref::<LazySequence>()) {
         (ValueKind::None, _) => Err(Error::new(
             ErrorKind::InvalidOperation,
             "'NoneType' object is not iterable",
@@ -92,7 +92,7 @@ pub(super) fn iterated(value: &Value) -> Result<Value, Error> {
     }
 }
 
-impl Object for Lazy {
+impl Object for LazySequence {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Iterable
     }

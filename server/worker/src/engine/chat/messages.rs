@@ -29,12 +29,12 @@ pub(crate) enum Content {
     /// A text.
     Text(String),
     /// Parts.
-    Parts(Vec<Piece>),
+    Parts(Vec<MessagePart>),
 }
 
 /// A part of a message.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Piece {
+pub(crate) enum MessagePart {
     /// A text.
     Text(String),
     /// An image, and what stands for it in a text.
@@ -43,7 +43,7 @@ pub(crate) enum Piece {
 
 /// What a template takes as content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum ContentForm {
     /// Texts only.
     Texts,
     /// Texts, and lists of parts.
@@ -54,7 +54,7 @@ pub(super) enum Form {
 
 impl Message<'_> {
     /// As the template gets it.
-    pub(super) fn value(&self, form: Form) -> Value {
+    pub(super) fn value(&self, form: ContentForm) -> Value {
         let mut entry = Map::new();
         entry.insert("role".into(), self.message.role.as_str().into());
         if let Some(content) = self.content.json(form) {
@@ -83,20 +83,20 @@ impl Message<'_> {
 }
 
 impl Content {
-    fn json(&self, form: Form) -> Option<Json> {
+    fn json(&self, form: ContentForm) -> Option<Json> {
         let text_part = |text: &str| json!({"type": "text", "text": text});
         match (self, form) {
             (Self::None, _) => None,
-            (Self::Text(text), Form::Lists) => Some(json!([text_part(text)])),
+            (Self::Text(text), ContentForm::Lists) => Some(json!([text_part(text)])),
             (Self::Text(text), _) => Some(text.as_str().into()),
-            (Self::Parts(pieces), Form::Texts) => {
-                let together: String = pieces.iter().map(Piece::text).collect();
+            (Self::Parts(pieces), ContentForm::Texts) => {
+                let together: String = pieces.iter().map(MessagePart::text).collect();
                 Some(together.into())
             }
             (Self::Parts(pieces), _) => {
                 let parts = pieces.iter().map(|piece| match piece {
-                    Piece::Text(text) => text_part(text),
-                    Piece::Image(_) => json!({"type": "image"}),
+                    MessagePart::Text(text) => text_part(text),
+                    MessagePart::Image(_) => json!({"type": "image"}),
                 });
                 Some(parts.collect())
             }
@@ -104,7 +104,7 @@ impl Content {
     }
 }
 
-impl Piece {
+impl MessagePart {
     fn text(&self) -> &str {
         match self {
             Self::Text(text) => text,
@@ -142,7 +142,7 @@ fn with_reasoning(entry: Map<String, Json>) -> Map<String, Json> {
 mod tests {
     use super::*;
 
-    fn shown(message: &ChatMessage, content: Content, form: Form) -> String {
+    fn shown(message: &ChatMessage, content: Content, form: ContentForm) -> String {
         let message = Message {
             message,
             content,
@@ -164,11 +164,11 @@ mod tests {
         };
         let expected = "{'role': 'assistant', 'tool_calls': [{'id': '1', 'type': 'function', \
                         'function': {'name': 'f', 'arguments': {'b': 1.0, 'a': '<'}}}]}";
-        assert_eq!(shown(&message, Content::None, Form::Both), expected);
+        assert_eq!(shown(&message, Content::None, ContentForm::Both), expected);
     }
 
     #[test]
-    fn what_was_thought_has_each_name_that_templates_look_for() {
+    fn reasoning_goes_to_templates_under_each_name_that_they_use() {
         let message = ChatMessage {
             role: "assistant".into(),
             reasoning: "hm".into(),
@@ -177,7 +177,7 @@ mod tests {
         let expected =
             "{'thinking': 'hm', 'role': 'assistant', 'content': 'x', 'reasoning_content': 'hm'}";
         assert_eq!(
-            shown(&message, Content::Text("x".into()), Form::Both),
+            shown(&message, Content::Text("x".into()), ContentForm::Both),
             expected
         );
     }
@@ -188,17 +188,20 @@ mod tests {
             role: "user".into(),
             ..ChatMessage::default()
         };
-        let parts = Content::Parts(vec![Piece::Image("<img>"), Piece::Text("a".into())]);
+        let parts = Content::Parts(vec![
+            MessagePart::Image("<img>"),
+            MessagePart::Text("a".into()),
+        ]);
         let role = "{'role': 'user', 'content': ";
         let list = "[{'type': 'image'}, {'type': 'text', 'text': 'a'}]";
         for (content, form, expected) in [
-            (parts.clone(), Form::Both, list),
-            (parts.clone(), Form::Lists, list),
-            (parts, Form::Texts, "'<img>a'"),
-            (Content::Text("b".into()), Form::Both, "'b'"),
+            (parts.clone(), ContentForm::Both, list),
+            (parts.clone(), ContentForm::Lists, list),
+            (parts, ContentForm::Texts, "'<img>a'"),
+            (Content::Text("b".into()), ContentForm::Both, "'b'"),
             (
                 Content::Text("b".into()),
-                Form::Lists,
+                ContentForm::Lists,
                 "[{'type': 'text', 'text': 'b'}]",
             ),
         ] {

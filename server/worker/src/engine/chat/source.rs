@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::tokens::{Kind, Token, tokens};
+use super::tokens::{TemplateToken, TokenKind, tokens};
 
 /// Operators that bind as closely as `%`: what stands behind one of them is no operand of its own.
 const AS_CLOSE: [&str; 5] = ["*", "/", "//", "%", "**"];
@@ -108,8 +108,8 @@ fn end_of_tag(source: &str, start: usize, close: &str) -> usize {
 }
 
 /// What is to be changed in a tag, in order.
-fn edits(source: &str, tokens: &[Token]) -> Vec<Edit> {
-    let word = |token: &Token| source[token.range.clone()].to_owned();
+fn edits(source: &str, tokens: &[TemplateToken]) -> Vec<Edit> {
+    let word = |token: &TemplateToken| source[token.range.clone()].to_owned();
     if let [token] = tokens {
         let replaced = match word(token).as_str() {
             "generation" => Some("with"),
@@ -121,7 +121,7 @@ fn edits(source: &str, tokens: &[Token]) -> Vec<Edit> {
             .into_iter()
             .collect();
     }
-    let tag = Tag { source, tokens };
+    let tag = TemplateTag { source, tokens };
     if let Some(edit) = tag.escaping() {
         return vec![edit];
     }
@@ -135,26 +135,26 @@ fn edits(source: &str, tokens: &[Token]) -> Vec<Edit> {
 }
 
 /// The inside of a tag.
-struct Tag<'a> {
+struct TemplateTag<'a> {
     source: &'a str,
-    tokens: &'a [Token],
+    tokens: &'a [TemplateToken],
 }
 
-impl Tag<'_> {
+impl TemplateTag<'_> {
     fn word(&self, at: usize) -> &str {
         let token = self.tokens.get(at);
         token.map_or("", |token| &self.source[token.range.clone()])
     }
 
-    fn kind(&self, at: usize) -> Option<Kind> {
+    fn kind(&self, at: usize) -> Option<TokenKind> {
         self.tokens.get(at).map(|token| token.kind)
     }
 
     /// Whether something ends here that a bracket or an operator may follow.
     fn ends_operand(&self, at: usize) -> bool {
         match self.kind(at) {
-            Some(Kind::Name) => !KEYWORDS.contains(&self.word(at)),
-            Some(Kind::Text | Kind::Number) => true,
+            Some(TokenKind::Name) => !KEYWORDS.contains(&self.word(at)),
+            Some(TokenKind::Text | TokenKind::Number) => true,
             _ => matches!(self.word(at), ")" | "]" | "}"),
         }
     }
@@ -207,11 +207,12 @@ impl Tag<'_> {
 
     /// The operator at this place as a filter, if texts may be its operands.
     fn modulo(&self, at: usize) -> Option<[Edit; 2]> {
-        if self.kind(at) != Some(Kind::Operator) || self.word(at) != "%" || at == 0 {
+        if self.kind(at) != Some(TokenKind::Operator) || self.word(at) != "%" || at == 0 {
             return None;
         }
         let left = self.operand_before(at - 1)?;
-        if self.kind(left) != Some(Kind::Text) && self.kind(at + 1) == Some(Kind::Number) {
+        if self.kind(left) != Some(TokenKind::Text) && self.kind(at + 1) == Some(TokenKind::Number)
+        {
             return None;
         }
         if left > 0 {
@@ -314,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_library_knows_stays_as_it_is() {
+    fn jinja_that_the_library_has_is_not_rewritten() {
         for source in [
             "{% if a % 2 == 0 %}{{ '%s' }}{% endif %}",
             "{{ {'a': {'b': 1}} }} 5 % of {x}",
@@ -328,14 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_to_a_safe_text_is_an_error() {
+    fn adding_to_a_text_marked_safe_is_an_error() {
         for source in ["{{- x|safe + y -}}", "{% set z = (a + b)|e %}"] {
             assert!(rewritten(source).contains("raise_exception"), "{source}");
         }
     }
 
     #[test]
-    fn what_it_lacks_is_written_in_another_way() {
+    fn jinja_that_the_library_lacks_is_rewritten() {
         for (source, expected) in [
             (
                 "{%- generation -%}x{% endgeneration +%}",

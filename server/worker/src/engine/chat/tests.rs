@@ -8,12 +8,12 @@ fn special() -> Map<String, Json> {
     Map::from_iter([("bos_token".to_owned(), "<s>".into())])
 }
 
-fn chat(source: &str) -> Result<Chat, String> {
-    Chat::of(&Templates::one(source), &special(), "")
+fn chat(source: &str) -> Result<ChatTemplate, String> {
+    ChatTemplate::of(&Templates::one(source), &special(), "")
 }
 
-fn given(source: &str) -> Result<Chat, String> {
-    Chat::of(&Templates::default(), &special(), source)
+fn given(source: &str) -> Result<ChatTemplate, String> {
+    ChatTemplate::of(&Templates::default(), &special(), source)
 }
 
 /// What a template makes of no messages.
@@ -21,7 +21,7 @@ fn written(source: &str) -> Result<String, String> {
     chat(source)?.render(&[], &[], &Map::new())
 }
 
-fn render(chat: &Chat, messages: &[ChatMessage], tools: &[Json]) -> Result<String, String> {
+fn render(chat: &ChatTemplate, messages: &[ChatMessage], tools: &[Json]) -> Result<String, String> {
     let messages: Vec<Message<'_>> = messages
         .iter()
         .map(|message| Message {
@@ -171,14 +171,14 @@ const PYTHON: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn what_python_has_is_there() {
+fn templates_have_the_methods_of_python() {
     for (source, expected) in PYTHON {
         assert_eq!(written(source), Ok((*expected).into()), "{source}");
     }
 }
 
 #[test]
-fn what_python_fails_on_is_an_error() {
+fn what_is_an_error_in_python_is_one_in_templates() {
     for source in [
         "{% for x in none %}{% endfor %}",
         "{{ [1]|map('string')|tojson }}",
@@ -253,7 +253,7 @@ fn the_template_named_default_is_used_and_another_with_tools() {
         {"name": "default", "template": "plain"},
     ]);
     let templates = Templates::listed(templates.as_array().expect("a list"));
-    let chat = |given| Chat::of(&templates, &special(), given).expect("a template");
+    let chat = |given| ChatTemplate::of(&templates, &special(), given).expect("a template");
     let tool = [json!({})];
     for (given, plain, tools) in [("", "plain", "tools"), ("given", "given", "given")] {
         let chat = chat(given);
@@ -261,15 +261,18 @@ fn the_template_named_default_is_used_and_another_with_tools() {
         assert_eq!(render(&chat, &[], &tool), Ok(tools.into()));
     }
     let named = |name: &str| Templates::listed(&[json!({"name": name, "template": "x"})]);
-    let chat = Chat::of(&named("tool_use"), &special(), "").expect("a template");
+    let chat = ChatTemplate::of(&named("tool_use"), &special(), "").expect("a template");
     assert!(render(&chat, &[], &[]).is_err_and(|why| why.contains("with tools only")));
-    let none = Chat::of(&named("rag"), &special(), "").expect_err("none");
+    let none = ChatTemplate::of(&named("rag"), &special(), "").expect_err("none");
     assert!(none.contains("rag"), "{none}");
 }
 
 #[test]
 fn a_template_gets_content_in_the_form_that_it_takes() {
-    let parts = Content::Parts(vec![Piece::Image("<img>"), Piece::Text("a".into())]);
+    let parts = Content::Parts(vec![
+        MessagePart::Image("<img>"),
+        MessagePart::Text("a".into()),
+    ]);
     let message = message("user", "");
     for (source, expected) in [
         (

@@ -4,15 +4,15 @@ use std::ops::Range;
 
 /// A token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) kind: Kind,
+pub(super) struct TemplateToken {
+    pub(super) kind: TokenKind,
     /// Where it is in the source.
     pub(super) range: Range<usize>,
 }
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TokenKind {
     Name,
     Number,
     /// A text in quotation marks.
@@ -25,7 +25,7 @@ pub(super) enum Kind {
 const LONG: [&str; 6] = ["//", "**", "==", "!=", "<=", ">="];
 
 /// The tokens of this part of `source`, without the marks for white space at the ends of a tag.
-pub(super) fn tokens(source: &str, part: Range<usize>) -> Vec<Token> {
+pub(super) fn tokens(source: &str, part: Range<usize>) -> Vec<TemplateToken> {
     let mut tokens = Vec::new();
     let mut at = part.start;
     let inside = &source[..part.end];
@@ -36,17 +36,17 @@ pub(super) fn tokens(source: &str, part: Range<usize>) -> Vec<Token> {
                 at += c.len_utf8();
                 continue;
             }
-            '\'' | '"' => (Kind::Text, quoted(rest, c)),
-            c if c.is_ascii_digit() => (Kind::Number, number(rest)),
-            c if c.is_alphanumeric() || c == '_' => (Kind::Name, name(rest)),
-            _ if LONG.iter().any(|long| rest.starts_with(long)) => (Kind::Operator, 2),
-            c => (Kind::Operator, c.len_utf8()),
+            '\'' | '"' => (TokenKind::Text, quoted(rest, c)),
+            c if c.is_ascii_digit() => (TokenKind::Number, number(rest)),
+            c if c.is_alphanumeric() || c == '_' => (TokenKind::Name, name(rest)),
+            _ if LONG.iter().any(|long| rest.starts_with(long)) => (TokenKind::Operator, 2),
+            c => (TokenKind::Operator, c.len_utf8()),
         };
         let range = at..at + length;
         at = range.end;
-        let is_mark = kind == Kind::Operator && matches!(c, '-' | '+');
+        let is_mark = kind == TokenKind::Operator && matches!(c, '-' | '+');
         if !(is_mark && (range.start == part.start || range.end == part.end)) {
-            tokens.push(Token { kind, range });
+            tokens.push(TemplateToken { kind, range });
         }
     }
     tokens

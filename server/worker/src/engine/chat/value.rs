@@ -10,14 +10,14 @@ use super::python;
 
 /// A mapping.
 #[derive(Debug)]
-struct Dict {
+struct PythonDict {
     entries: Vec<(Value, Value)>,
     places: HashMap<String, usize>,
 }
 
 /// A list.
 #[derive(Debug)]
-struct List(Vec<Value>);
+struct PythonList(Vec<Value>);
 
 /// A template's value of a JSON value.
 pub(super) fn value(json: &Json) -> Value {
@@ -41,7 +41,7 @@ pub(super) fn value(json: &Json) -> Value {
 
 /// A list of these.
 pub(super) fn list(items: Vec<Value>) -> Value {
-    Value::from_object(List(items))
+    Value::from_object(PythonList(items))
 }
 
 /// A mapping of these, in this order. Of several with one name the last counts, at the first one's place.
@@ -57,10 +57,10 @@ pub(super) fn dict(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
         entries.push((Value::from(name.as_str()), value));
         places.insert(name, entries.len() - 1);
     }
-    Value::from_object(Dict { entries, places })
+    Value::from_object(PythonDict { entries, places })
 }
 
-impl Object for Dict {
+impl Object for PythonDict {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Map
     }
@@ -87,7 +87,7 @@ impl Object for Dict {
     }
 }
 
-impl Object for List {
+impl Object for PythonList {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Seq
     }

@@ -6,8 +6,8 @@ use mistralrs::core::{
 
 use super::{
     engine_files::EngineFiles,
-    pipeline::{Loaded, load_paths},
-    target::Target,
+    pipeline::{SharedPipeline, load_paths},
+    target::LoadTarget,
 };
 use crate::{
     failure::Failure,
@@ -19,8 +19,8 @@ pub(super) fn load(
     files: &DirectoryFiles,
     engine_files: &EngineFiles,
     modules: &Modules,
-    target: &Target,
-) -> Result<Loaded, Failure> {
+    target: &LoadTarget,
+) -> Result<SharedPipeline, Failure> {
     let name = files.directory.to_string_lossy().into_owned();
     let loader = EmbeddingLoaderBuilder::new(EmbeddingSpecificConfig::default(), None, Some(name))
         // Nothing is looked for there, but without it the engine chooses a directory by itself.

@@ -20,8 +20,8 @@ pub(super) struct EngineFiles {
 impl EngineFiles {
     /// The files of a model that was inspected.
     pub(super) fn of(inspection: &Inspection) -> Result<Self, Failure> {
-        let language = &inspection.language;
-        let generation = language.generation_config().to_string();
+        let text_settings = &inspection.text_settings;
+        let generation = text_settings.generation_config().to_string();
         let mut files = Vec::new();
         let mut put = |name: &str, bytes: &[u8]| {
             let (path, file) = written(name, bytes).map_err(|e| {
@@ -32,7 +32,7 @@ impl EngineFiles {
         };
         Ok(Self {
             config: put("config.json", &inspection.config)?,
-            tokenizer: put("tokenizer.json", &language.tokenizer)?,
+            tokenizer: put("tokenizer.json", &text_settings.tokenizer)?,
             generation: put("generation_config.json", generation.as_bytes())?,
             _files: files,
         })

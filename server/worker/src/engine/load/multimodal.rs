@@ -7,8 +7,8 @@ use mistralrs::core::{
 
 use super::{
     engine_files::EngineFiles,
-    pipeline::{Loaded, directory_paths, load_paths},
-    target::Target,
+    pipeline::{SharedPipeline, directory_paths, load_paths},
+    target::LoadTarget,
 };
 use crate::{
     failure::Failure,
@@ -20,9 +20,9 @@ pub(super) fn load(
     files: &DirectoryFiles,
     engine_files: &EngineFiles,
     model: &Multimodal,
-    target: &Target,
+    target: &LoadTarget,
     quantization: Option<IsqType>,
-) -> Result<Loaded, Failure> {
+) -> Result<SharedPipeline, Failure> {
     let name = files.directory.to_string_lossy().into_owned();
     let verbatim = model.verbatim.to_string_lossy().into_owned();
     let config = MultimodalSpecificConfig::default();
@@ -42,9 +42,9 @@ pub(super) fn load(
 pub(super) fn load_text(
     files: &DirectoryFiles,
     engine_files: &EngineFiles,
-    target: &Target,
+    target: &LoadTarget,
     quantization: Option<IsqType>,
-) -> Result<Loaded, Failure> {
+) -> Result<SharedPipeline, Failure> {
     let name = files.directory.to_string_lossy().into_owned();
     let config = MultimodalSpecificConfig::default();
     let loader = MultimodalLoaderBuilder::new(config, None, None, Some(name), None)

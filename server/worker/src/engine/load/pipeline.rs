@@ -11,22 +11,22 @@ use mistralrs::core::{
     NormalLoaderBuilder, NormalSpecificConfig, Pipeline, SchedulerConfig,
 };
 
-use super::{adapters, engine_files::EngineFiles, target::Target};
+use super::{adapters, engine_files::EngineFiles, target::LoadTarget};
 use crate::{
     failure::{Failure, is_out_of_memory},
     inspect::{Adapter, DirectoryFiles},
-    prepared::Draft,
+    prepared::EntryDraft,
 };
 
 /// The engine's model as it was loaded, before its engine runs.
-pub(super) type Loaded = Arc<tokio::sync::Mutex<dyn Pipeline + Send + Sync>>;
+pub(super) type SharedPipeline = Arc<tokio::sync::Mutex<dyn Pipeline + Send + Sync>>;
 
 /// What the engine has loaded, and where it had it from.
-pub(super) struct Weights {
-    pub(super) model: Loaded,
+pub(super) struct LoadedPipeline {
+    pub(super) model: SharedPipeline,
     /// They were read prepared.
     pub(super) prepared: bool,
-    pub(super) draft: Option<Draft>,
+    pub(super) draft: Option<EntryDraft>,
 }
 
 /// The loader of a directory.
@@ -71,9 +71,9 @@ pub(super) fn directory_paths(
 pub(super) fn load_paths(
     loader: &dyn Loader,
     paths: impl ModelPaths + 'static,
-    target: &Target,
+    target: &LoadTarget,
     quantization: Option<IsqType>,
-) -> Result<Loaded, Failure> {
+) -> Result<SharedPipeline, Failure> {
     let paths: Box<dyn ModelPaths> = Box::new(paths);
     loader
         .load_model_from_path(
@@ -89,8 +89,8 @@ pub(super) fn load_paths(
         .map_err(|e| refused(&format!("{e:#}")))
 }
 
-impl From<Loaded> for Weights {
-    fn from(model: Loaded) -> Self {
+impl From<SharedPipeline> for LoadedPipeline {
+    fn from(model: SharedPipeline) -> Self {
         Self {
             model,
             prepared: false,
@@ -102,7 +102,7 @@ impl From<Loaded> for Weights {
 /// How the loaded model's requests are scheduled, at most `concurrency` of them at a time; and how many blocks
 /// its cache has, if it has any.
 pub(super) fn scheduler(
-    loaded: &Loaded,
+    loaded: &SharedPipeline,
     concurrency: u32,
 ) -> Result<(SchedulerConfig, Option<u32>), Failure> {
     let pipeline = loaded

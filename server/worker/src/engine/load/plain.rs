@@ -9,16 +9,16 @@ use mistralrs::core::{
 use super::{
     embedding,
     engine_files::EngineFiles,
-    pipeline::{Loaded, directory_loader, directory_paths, load_paths},
-    target::Target,
+    pipeline::{SharedPipeline, directory_loader, directory_paths, load_paths},
+    target::LoadTarget,
 };
 use crate::{failure::Failure, inspect::DirectoryFiles};
 
 pub(super) fn load_directory(
     files: &DirectoryFiles,
     engine_files: &EngineFiles,
-    target: &Target,
-) -> Result<Loaded, Failure> {
+    target: &LoadTarget,
+) -> Result<SharedPipeline, Failure> {
     if let Some(modules) = &files.modules {
         return embedding::load(files, engine_files, modules, target);
     }
@@ -35,8 +35,8 @@ pub(super) fn load_directory(
 pub(super) fn load_gguf(
     file: &Path,
     engine_files: &EngineFiles,
-    target: &Target,
-) -> Result<Loaded, Failure> {
+    target: &LoadTarget,
+) -> Result<SharedPipeline, Failure> {
     let directory = file.parent().unwrap_or(file).to_string_lossy().into_owned();
     let name = file.to_string_lossy().into_owned();
     let config = GGUFSpecificConfig::default();

@@ -13,22 +13,24 @@ use mistralrs::{
 
 use super::{
     engine_files::EngineFiles,
-    pipeline::{Loaded, Weights, directory_loader, directory_paths, load_paths, refused},
-    target::Target,
+    pipeline::{
+        LoadedPipeline, SharedPipeline, directory_loader, directory_paths, load_paths, refused,
+    },
+    target::LoadTarget,
 };
 use crate::{
     failure::{Failure, panic_message},
-    inspect::{DirectoryFiles, InSitu},
-    prepared::{Draft, EntryLocation, Prepared, PreparedEntry},
+    inspect::{DirectoryFiles, InSituQuantization},
+    prepared::{EntryDraft, EntryLocation, Prepared, PreparedEntry},
 };
 
 /// Loads the weights in these files, or what was prepared of them.
 pub(super) fn load(
     files: &DirectoryFiles,
     engine_files: &EngineFiles,
-    target: &Target,
-    in_situ: &InSitu,
-) -> Result<Weights, Failure> {
+    target: &LoadTarget,
+    in_situ: &InSituQuantization,
+) -> Result<LoadedPipeline, Failure> {
     match &in_situ.prepared {
         Prepared::NotAsked | Prepared::Useless(_) => {
             quantize(files, engine_files, target, in_situ, None)
@@ -36,7 +38,7 @@ pub(super) fn load(
         Prepared::Miss(location) => quantize(files, engine_files, target, in_situ, Some(location)),
         Prepared::Hit(entry) => {
             if let Some(model) = load_entry(files, engine_files, target, entry) {
-                return Ok(Weights {
+                return Ok(LoadedPipeline {
                     model,
                     prepared: true,
                     draft: None,
@@ -51,9 +53,9 @@ pub(super) fn load(
 fn load_entry(
     files: &DirectoryFiles,
     engine_files: &EngineFiles,
-    target: &Target,
+    target: &LoadTarget,
     entry: &PreparedEntry,
-) -> Option<Loaded> {
+) -> Option<SharedPipeline> {
     if let Err(why) = entry.verify_once() {
         tracing::warn!(why, "prepared weights are damaged and are replaced");
         return None;
@@ -82,9 +84,9 @@ fn load_entry(
 fn read(
     files: &DirectoryFiles,
     engine_files: &EngineFiles,
-    target: &Target,
+    target: &LoadTarget,
     entry: &PreparedEntry,
-) -> Result<Loaded, Failure> {
+) -> Result<SharedPipeline, Failure> {
     let config = NormalSpecificConfig {
         from_uqff: Some(entry.quantized().collect()),
         ..NormalSpecificConfig::default()
@@ -103,7 +105,7 @@ fn read(
 /// Makes the loader take over the names of its quantized files, which it does only on its way of looking
 /// for a model's other files. It looks into the entry's directory, since that exists never on the network,
 /// finds names enough, and gives up as soon as it reads config.json, which is empty.
-fn take_over(loader: &dyn Loader, target: &Target) -> Result<(), Failure> {
+fn take_over(loader: &dyn Loader, target: &LoadTarget) -> Result<(), Failure> {
     let given_up = loader.load_model_from_hf(
         None,
         TokenSource::None,
@@ -125,14 +127,14 @@ fn take_over(loader: &dyn Loader, target: &Target) -> Result<(), Failure> {
 fn quantize(
     files: &DirectoryFiles,
     engine_files: &EngineFiles,
-    target: &Target,
-    in_situ: &InSitu,
+    target: &LoadTarget,
+    in_situ: &InSituQuantization,
     location: Option<&EntryLocation>,
-) -> Result<Weights, Failure> {
+) -> Result<LoadedPipeline, Failure> {
     let draft = location.and_then(|location| begin(location, in_situ.bytes));
-    let load = |draft: Option<&Draft>| {
+    let load = |draft: Option<&EntryDraft>| {
         let config = NormalSpecificConfig {
-            write_uqff: draft.map(Draft::path),
+            write_uqff: draft.map(EntryDraft::path),
             ..NormalSpecificConfig::default()
         };
         let loader = directory_loader(&files.directory, config, None, &files.adapters)?;
@@ -140,12 +142,12 @@ fn quantize(
         load_paths(&*loader, directory_paths(files, engine_files)?, target, to)
     };
     let Some(draft) = draft else {
-        return load(None).map(Weights::from);
+        return load(None).map(LoadedPipeline::from);
     };
     let loaded = catch_unwind(AssertUnwindSafe(|| load(Some(&draft))));
     let failure = match loaded.unwrap_or_else(|panic| Err(refused(&panic_message(&*panic)))) {
         Ok(model) => {
-            return Ok(Weights {
+            return Ok(LoadedPipeline {
                 model,
                 prepared: false,
                 draft: Some(draft),
@@ -163,11 +165,11 @@ fn quantize(
         why,
         "prepared weights could not be written; loading again without that"
     );
-    load(None).map(Weights::from)
+    load(None).map(LoadedPipeline::from)
 }
 
-fn begin(location: &EntryLocation, bytes: u64) -> Option<Draft> {
-    Draft::begin(location, bytes)
+fn begin(location: &EntryLocation, bytes: u64) -> Option<EntryDraft> {
+    EntryDraft::begin(location, bytes)
         .inspect_err(|error| tracing::warn!(%error, "prepared weights are not written"))
         .ok()
 }

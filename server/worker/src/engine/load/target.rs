@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Where and in what a model is loaded.
-pub(super) struct Target {
+pub(super) struct LoadTarget {
     /// The device.
     pub(super) device: Device,
     /// Type of the numbers.
@@ -20,7 +20,7 @@ pub(super) struct Target {
     pub(super) paged: Option<PagedAttentionConfig>,
 }
 
-impl Target {
+impl LoadTarget {
     /// The target of a model that was inspected. Opens its device.
     pub(super) fn open(inspection: &Inspection) -> Result<Self, Failure> {
         let placement = &inspection.placement;

@@ -106,7 +106,7 @@ fn wrong(field: &str, what: &str) -> String {
     )
 }
 
-/// Names of the layers, or `None` for a pattern: what the file with the weights holds tells enough.
+/// Names of the layers, or `None` for a pattern: what the file with the weights holds says enough.
 fn targets(fields: &Map<String, Value>) -> Result<Option<Vec<String>>, String> {
     let names = || wrong("target_modules", "a list of the layers' names");
     match fields.get("target_modules") {

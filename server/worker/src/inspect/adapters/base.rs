@@ -22,12 +22,12 @@ const ARCHITECTURES: [&str; 10] = [
 
 /// The model's matrices.
 #[derive(Debug, Default)]
-pub(super) struct Base {
+pub(super) struct BaseMatrices {
     /// Rows and columns, by the name without ".weight".
     matrices: HashMap<String, (u64, u64)>,
 }
 
-impl Base {
+impl BaseMatrices {
     /// Reads the headers of the weights.
     pub(super) fn read(model: &ModelConfig, weights: &[PathBuf]) -> Result<Self, Failure> {
         check(model)?;
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn only_matrices_between_embedding_and_head_are_merged() {
-        let mut base = Base::default();
+        let mut base = BaseMatrices::default();
         base.add("model.embed_tokens.weight", &[10, 4]);
         base.add("model.layers.0.self_attn.q_proj.weight", &[4, 4]);
         base.add("model.layers.0.input_layernorm.weight", &[4]);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use super::{
     super::safetensors::{self, Tensor},
     adapter_config::AdapterConfig,
-    base::{Base, is_merged},
+    base::{BaseMatrices, is_merged},
 };
 use crate::failure::Failure;
 
@@ -24,7 +24,7 @@ const TYPES: [&str; 3] = ["F16", "BF16", "F32"];
 
 /// The matrices of a layer, by their shapes.
 #[derive(Debug, Default)]
-struct Pair {
+struct LoraPair {
     a: Option<Vec<u64>>,
     b: Option<Vec<u64>>,
 }
@@ -33,7 +33,7 @@ struct Pair {
 pub(super) fn read(
     path: &Path,
     config: &AdapterConfig,
-    base: &Base,
+    base: &BaseMatrices,
 ) -> Result<(Vec<String>, u64), Failure> {
     let tensors = safetensors::tensors(path)?;
     check(&tensors, config, base).map_err(Failure::unusable)
@@ -42,7 +42,7 @@ pub(super) fn read(
 fn check(
     tensors: &[Tensor],
     config: &AdapterConfig,
-    base: &Base,
+    base: &BaseMatrices,
 ) -> Result<(Vec<String>, u64), String> {
     let pairs = pairs(tensors)?;
     if pairs.is_empty() {
@@ -59,8 +59,8 @@ fn check(
 }
 
 /// Puts the matrices of each layer together.
-fn pairs(tensors: &[Tensor]) -> Result<BTreeMap<String, Pair>, String> {
-    let mut pairs: BTreeMap<String, Pair> = BTreeMap::new();
+fn pairs(tensors: &[Tensor]) -> Result<BTreeMap<String, LoraPair>, String> {
+    let mut pairs: BTreeMap<String, LoraPair> = BTreeMap::new();
     for tensor in tensors {
         let name = tensor.name.strip_prefix(PREFIX).unwrap_or(&tensor.name);
         let (layer, is_a) = match (name.strip_suffix(A), name.strip_suffix(B)) {
@@ -101,7 +101,12 @@ fn foreign(name: &str) -> String {
 }
 
 /// Numbers of the layer's weight, if the matrices fit it.
-fn fit(layer: &str, pair: &Pair, config: &AdapterConfig, base: &Base) -> Result<u64, String> {
+fn fit(
+    layer: &str,
+    pair: &LoraPair,
+    config: &AdapterConfig,
+    base: &BaseMatrices,
+) -> Result<u64, String> {
     let trained_for = || match &config.base {
         Some(base) => format!("Load the model that it was trained for ({base})."),
         None => "Load the model that it was trained for.".to_owned(),
@@ -136,9 +141,9 @@ fn fit(layer: &str, pair: &Pair, config: &AdapterConfig, base: &Base) -> Result<
 
 /// Compares what the file holds with what the configuration names.
 fn check_targets(
-    pairs: &BTreeMap<String, Pair>,
+    pairs: &BTreeMap<String, LoraPair>,
     config: &AdapterConfig,
-    base: &Base,
+    base: &BaseMatrices,
 ) -> Result<(), String> {
     let Some(targets) = &config.targets else {
         return Ok(());
@@ -186,8 +191,8 @@ mod tests {
         }
     }
 
-    fn base() -> Base {
-        let mut base = Base::default();
+    fn base() -> BaseMatrices {
+        let mut base = BaseMatrices::default();
         base.add(&format!("{Q}.weight"), &[8, 6]);
         base.add("model.layers.1.self_attn.q_proj.weight", &[8, 6]);
         base.add("model.embed_tokens.weight", &[10, 6]);

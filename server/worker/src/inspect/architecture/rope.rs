@@ -1,4 +1,4 @@
-//! How positions are told: rotations by a base, scaled or not.
+//! How positions are encoded: rotations by a base, scaled or not.
 
 use serde_json::{Map, Value, json};
 

@@ -39,7 +39,7 @@ const SANDWICH: [&str; 2] = ["pre_feedforward_layernorm", "post_feedforward_laye
 impl Tensors {
     /// Their names for these fields, as the engine gets them.
     pub(super) fn names(self, fields: &Map<String, Value>) -> Vec<String> {
-        let mut names = Names {
+        let mut names = TensorNames {
             fields,
             layer: 0,
             all: Vec::new(),
@@ -55,14 +55,14 @@ impl Tensors {
 }
 
 /// Names as they are put together.
-struct Names<'a> {
+struct TensorNames<'a> {
     fields: &'a Map<String, Value>,
     /// The layer of which those in layers are.
     layer: u64,
     all: Vec<String>,
 }
 
-impl Names<'_> {
+impl TensorNames<'_> {
     fn flag(&self, name: &str) -> bool {
         self.fields.get(name) == Some(&Value::Bool(true))
     }

@@ -19,7 +19,7 @@ fn with(mut fields: Value, more: Value) -> Map<String, Value> {
     fields.clone()
 }
 
-fn translated(architecture: &str, more: Value) -> Result<Translated, String> {
+fn translated(architecture: &str, more: Value) -> Result<TranslatedConfig, String> {
     let architecture = Architecture::of(architecture).expect("a known one");
     let fields = with(llama(), more);
     let architecture = architecture.computed_by(&fields);

@@ -50,7 +50,7 @@ impl WindowForm {
         let width = match self {
             Self::None => return Ok(()),
             Self::Spacious => {
-                make_room(fields, limits);
+                extend_context(fields, limits);
                 return Ok(());
             }
             Self::Linear => {
@@ -135,7 +135,7 @@ impl WindowForm {
     }
 }
 
-/// Tells the engine of a longer context than the model has.
+/// Gives the engine a longer context than the model has.
 /// Width of the window, which the model may leave out.
 fn given_width(given: &Map<String, Value>, default: Option<u64>) -> Option<u64> {
     match given.get("sliding_window") {
@@ -148,7 +148,7 @@ fn is_switched_on(given: &Map<String, Value>) -> bool {
     given.get("use_sliding_window").and_then(Value::as_bool) == Some(true)
 }
 
-fn make_room(fields: &mut Map<String, Value>, limits: &mut Limits) {
+fn extend_context(fields: &mut Map<String, Value>, limits: &mut Limits) {
     const CONTEXT: &str = "max_position_embeddings";
     if let Some(longest) = fields.get(CONTEXT).and_then(Value::as_u64) {
         limits.sequence = u32::try_from(longest).ok();
@@ -179,7 +179,7 @@ fn marked(
     }
 }
 
-/// The engine makes each layer but every so many one of this kind; the field tells how many.
+/// The engine makes each layer but every so many one of this kind; the field says how many.
 fn pattern(
     given: &Map<String, Value>,
     (kind, field, default): (&str, &str, u64),

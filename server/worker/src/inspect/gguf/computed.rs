@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tensors_that_count_are_read_or_refused() {
+    fn tensors_that_change_the_computation_are_read_or_refused() {
         for (name, architecture, read) in [
             ("blk.0.attn_q.weight", "llama", true),
             ("blk.0.attn_q.bias", "llama", false),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_count_are_refused_by_name() {
+    fn keys_that_change_the_computation_are_refused_by_name() {
         let check = |key: &str, value| {
             let mut header = Header::default();
             header.values.insert(key.into(), value);

@@ -93,7 +93,7 @@ pub(super) struct Tensor {
 impl Header {
     /// Parses the header of a file of that many bytes. The error says what is wrong.
     pub(super) fn read(file: impl Read, length: u64) -> Result<Self, String> {
-        let mut reader = Reader {
+        let mut reader = HeaderReader {
             file,
             length,
             left: length,
@@ -151,14 +151,14 @@ impl Header {
     }
 }
 
-struct Reader<R> {
+struct HeaderReader<R> {
     file: R,
     length: u64,
     /// Bytes of the file that were not read yet.
     left: u64,
 }
 
-impl<R: Read> Reader<R> {
+impl<R: Read> HeaderReader<R> {
     /// Numbers of tensors and of values.
     fn counts(&mut self) -> Result<(u64, u64), String> {
         if self.length == 0 {

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 
 /// A way to cut texts.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pre {
+pub(super) struct PreTokenizer {
     names: &'static [&'static str],
     /// Patterns, each of which cuts what those before it have left.
     pub(super) cuts: &'static [&'static str],
@@ -19,20 +19,20 @@ const LLAMA3: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])
 const QWEN2: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-const PLAIN: Pre = Pre {
+const PLAIN: PreTokenizer = PreTokenizer {
     names: &[],
     cuts: &[],
     whole_words: false,
     begins: false,
 };
 
-const ALL: [Pre; 9] = [
-    Pre {
+const ALL: [PreTokenizer; 9] = [
+    PreTokenizer {
         names: &["default"],
         cuts: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
         ..PLAIN
     },
-    Pre {
+    PreTokenizer {
         names: &[
             "llama3",
             "llama-v3",
@@ -47,18 +47,18 @@ const ALL: [Pre; 9] = [
         whole_words: true,
         begins: true,
     },
-    Pre {
+    PreTokenizer {
         names: &["dbrx", "smaug-bpe", "chatglm-bpe"],
         cuts: &[LLAMA3],
         ..PLAIN
     },
-    Pre {
+    PreTokenizer {
         names: &["glm4", "glm5"],
         cuts: &[LLAMA3],
         whole_words: true,
         ..PLAIN
     },
-    Pre {
+    PreTokenizer {
         names: &[
             "qwen2",
             "deepseek-r1-qwen",
@@ -70,24 +70,24 @@ const ALL: [Pre; 9] = [
         cuts: &[QWEN2],
         ..PLAIN
     },
-    Pre {
+    PreTokenizer {
         names: &[
             "gpt-2", "phi-2", "gigachat", "a.x-4.0", "mellum", "olmo", "mpt", "jais", "exaone4",
         ],
         cuts: &[GPT2],
         ..PLAIN
     },
-    Pre {
+    PreTokenizer {
         names: &["starcoder", "refact", "command-r", "smollm", "codeshell"],
         cuts: &[r"\p{N}", GPT2],
         ..PLAIN
     },
-    Pre {
+    PreTokenizer {
         names: &["falcon"],
         cuts: &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"],
         ..PLAIN
     },
-    Pre {
+    PreTokenizer {
         names: &["tekken"],
         cuts: &[TEKKEN],
         whole_words: true,
@@ -96,7 +96,7 @@ const ALL: [Pre; 9] = [
 ];
 
 /// The way of this name.
-pub(super) fn find(name: &str) -> Result<&'static Pre, Failure> {
+pub(super) fn find(name: &str) -> Result<&'static PreTokenizer, Failure> {
     ALL.iter().find(|pre| pre.names.contains(&name)).ok_or_else(|| {
         Failure::unusable(format!(
             "Its tokenizer.ggml.pre is {name:?}, which this version of Hangar does not know, so that texts would be \

@@ -1,7 +1,7 @@
 //! The tokenizer in a GGUF file, as a tokenizer.json.
 //!
 //! The reference is llama.cpp: how a text is cut before its bytes are put together depends on
-//! `tokenizer.ggml.pre`, and the types of tokens tell which are of a text and which stand for something else.
+//! `tokenizer.ggml.pre`, and the types of tokens say which are of a text and which stand for something else.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,13 @@ use serde_json::{Map, Value as Json, json};
 use super::{
     ends::{ByText, Ends},
     header::{Header, Value},
-    pre::{self, Pre},
+    pre::{self, PreTokenizer},
 };
 use crate::{
     failure::Failure,
-    inspect::{Templates, TokenDefaults, language::Language, tokenizer::template_processing},
+    inspect::{
+        Templates, TokenDefaults, text_settings::TextSettings, tokenizer::template_processing,
+    },
 };
 
 /// Types of tokens.
@@ -27,7 +29,7 @@ const USER_DEFINED: u64 = 4;
 const PHI3_PLAIN: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 
 /// What the header says of tokens.
-struct Tokens<'a> {
+struct HeaderTokens<'a> {
     header: &'a Header,
     texts: &'a [String],
     types: &'a [u64],
@@ -35,7 +37,10 @@ struct Tokens<'a> {
 }
 
 /// Reads the tokenizer. `given`: another tokenizer takes its place, and only what goes with it is read.
-pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Language, Failure> {
+pub(super) fn text_settings(
+    header: &Header,
+    given: Option<Vec<u8>>,
+) -> Result<TextSettings, Failure> {
     let texts: &[String] = match header.values.get("tokenizer.ggml.tokens") {
         Some(Value::Texts(texts)) => texts,
         _ => &[],
@@ -44,7 +49,7 @@ pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Langua
         Some(Value::Numbers(types)) if types.len() >= texts.len() => types,
         _ => &[],
     };
-    let tokens = Tokens {
+    let tokens = HeaderTokens {
         header,
         texts,
         types,
@@ -65,7 +70,7 @@ pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Langua
         None => serde_json::to_vec(&tokens.tokenizer()?)
             .map_err(|e| Failure::internal(format!("the tokenizer cannot be written: {e}")))?,
     };
-    Ok(Language {
+    Ok(TextSettings {
         tokenizer,
         special,
         templates: templates(header),
@@ -75,11 +80,11 @@ pub(super) fn language(header: &Header, given: Option<Vec<u8>>) -> Result<Langua
         },
         ends: tokens.ends.ids,
         begins_chats: true,
-        ..Language::default()
+        ..TextSettings::default()
     })
 }
 
-impl Tokens<'_> {
+impl HeaderTokens<'_> {
     fn special(&self, name: &str) -> Option<&str> {
         let id = self.id(name)?;
         let text = self.texts.get(usize::try_from(id).ok()?)?;
@@ -290,7 +295,7 @@ fn templates(header: &Header) -> Templates {
 }
 
 /// Cuts a text, and writes its bytes as characters.
-fn cuts(pre: &Pre) -> Json {
+fn cuts(pre: &PreTokenizer) -> Json {
     let split = |pattern: &&str| {
         json!({
             "type": "Split",

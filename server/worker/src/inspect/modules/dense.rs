@@ -21,7 +21,7 @@ pub(super) struct Dense {
 }
 
 #[derive(Deserialize)]
-struct Config {
+struct DenseConfig {
     in_features: u64,
     out_features: u64,
     bias: bool,
@@ -30,7 +30,7 @@ struct Config {
 
 /// Reads a layer that takes vectors of `size` numbers. The engine panics where config and weights differ.
 pub(super) fn read(config: &Path, model: &Path, size: u64) -> Result<Dense, Failure> {
-    let config: Config = files::read_json(config, files::MAX_MODULE_FILE).map_err(of_dense)?;
+    let config: DenseConfig = files::read_json(config, files::MAX_MODULE_FILE).map_err(of_dense)?;
     if config.in_features != size {
         return Err(Failure::unusable(format!(
             "A dense layer of the model takes vectors of {} numbers, but gets {size}. Get the files that \
@@ -64,7 +64,7 @@ pub(super) fn read(config: &Path, model: &Path, size: u64) -> Result<Dense, Fail
     })
 }
 
-/// Says of which files a failure tells.
+/// Names the files that a failure is about.
 fn of_dense(failure: Failure) -> Failure {
     Failure {
         message: format!("In a dense layer of the model: {}", failure.message),

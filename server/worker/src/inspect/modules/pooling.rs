@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{failure::Failure, inspect::files};
 
-/// Names of the modes, all of which the engine wants to be told.
+/// Names of the modes, all of which the engine wants to be given.
 pub(super) const MODES: [&str; 6] = [
     "pooling_mode_cls_token",
     "pooling_mode_mean_tokens",
@@ -27,7 +27,7 @@ pub(crate) enum Pooling {
 }
 
 #[derive(Deserialize)]
-struct Config {
+struct PoolingConfig {
     word_embedding_dimension: u64,
     include_prompt: bool,
     #[serde(flatten)]
@@ -37,7 +37,8 @@ struct Config {
 impl Pooling {
     /// Reads the configuration of a module that pools vectors of `size` numbers.
     pub(super) fn read(path: &Path, size: u64) -> Result<Self, Failure> {
-        let config: Config = files::read_json(path, files::MAX_MODULE_FILE).map_err(of_pooling)?;
+        let config: PoolingConfig =
+            files::read_json(path, files::MAX_MODULE_FILE).map_err(of_pooling)?;
         if config.word_embedding_dimension != size {
             return Err(Failure::unusable(format!(
                 "The model's pooling is for vectors of {} numbers, but the transformer gives {size}. Get the \
@@ -77,7 +78,7 @@ fn unsupported(what: &str) -> Failure {
     ))
 }
 
-/// Says of which config.json a failure tells.
+/// Names the config.json that a failure is about.
 fn of_pooling(failure: Failure) -> Failure {
     Failure {
         message: format!("In the model's pooling: {}", failure.message),
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_is_not_given_is_missing() {
+    fn a_pooling_mode_that_is_not_given_is_named() {
         let error = read(|config| {
             config
                 .as_object_mut()

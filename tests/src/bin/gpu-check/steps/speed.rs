@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use hangar_client::v1::ModelSpec;
-use hangar_tests::{baseline::Baseline, timed::Timed};
+use hangar_tests::{baseline::Baseline, timed::TimedAnswer};
 use tokio::task::JoinSet;
 
 use super::median;
@@ -38,7 +38,12 @@ pub(super) async fn alone(bench: &Bench, model: &Model) -> Result<Finding> {
     }
     bench.unload("m").await?;
     if !Baseline::is_there(&bench.plan.device) {
-        let server = median(through[1..].iter().map(Timed::decoding_rate).collect());
+        let server = median(
+            through[1..]
+                .iter()
+                .map(TimedAnswer::decoding_rate)
+                .collect(),
+        );
         return Ok(Finding(format!(
             "{server:.1} tokens/s through the server; the engine by itself is not there to compare with"
         )));
@@ -60,9 +65,10 @@ pub(super) async fn alone(bench: &Bench, model: &Model) -> Result<Finding> {
     };
     engine.end().await?;
     let (through, by_itself) = (&through[1..], &by_itself[1..]);
-    let server = median(through.iter().map(Timed::decoding_rate).collect());
-    let engine = median(by_itself.iter().map(Timed::decoding_rate).collect());
-    let first = |all: &[Timed]| median(all.iter().map(|it| it.first.as_secs_f64() * 1e3).collect());
+    let server = median(through.iter().map(TimedAnswer::decoding_rate).collect());
+    let engine = median(by_itself.iter().map(TimedAnswer::decoding_rate).collect());
+    let first =
+        |all: &[TimedAnswer]| median(all.iter().map(|it| it.first.as_secs_f64() * 1e3).collect());
     let same = through[0].text == by_itself[0].text;
     Ok(Finding(format!(
         "{server:.1} tokens/s through the server, {engine:.1} in one process, ratio {:.3}; first token {:.2} ms and \
@@ -98,7 +104,7 @@ pub(super) async fn together(bench: &Bench) -> Result<Finding> {
         let mut calls = JoinSet::new();
         for (n, prompt) in prompts.into_iter().enumerate() {
             let client = bench.client.clone();
-            calls.spawn(async move { (n, Timed::ask(&client, "m", &prompt, tokens).await) });
+            calls.spawn(async move { (n, TimedAnswer::ask(&client, "m", &prompt, tokens).await) });
         }
         let mut same = 0;
         while let Some(ended) = calls.join_next().await {

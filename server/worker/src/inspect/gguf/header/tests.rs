@@ -79,7 +79,7 @@ fn every_cut_is_noticed() {
 }
 
 #[test]
-fn other_files_are_distinguished() {
+fn a_file_that_is_no_gguf_is_refused_for_what_it_is() {
     assert!(refused(b"").contains("empty"));
     assert!(refused(b"PK\x03\x04 and so on").contains("begin"));
     let mut other = intact();

@@ -21,9 +21,9 @@ use crate::failure::Failure;
 /// Longest file in bytes.
 const MAX_FILE: u64 = 16 << 20;
 
-/// What there is to know about a model's tokens.
+/// What is known of how a model reads and writes text.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Language {
+pub(crate) struct TextSettings {
     /// tokenizer.json for the engine.
     pub(crate) tokenizer: Vec<u8>,
     /// Fields of a generation_config.json.
@@ -36,7 +36,7 @@ pub(crate) struct Language {
     pub(crate) templates: Templates,
     /// Tokens that end an answer.
     pub(crate) ends: Vec<u32>,
-    /// One of them by which the engine can be told of the end, if it can.
+    /// One of them that the engine can be given as the end, if there is one.
     pub(crate) engine_end: Option<u32>,
     /// The tokenizer's own tokens at the beginning of a text are put before conversations, too.
     pub(crate) begins_chats: bool,
@@ -44,7 +44,7 @@ pub(crate) struct Language {
     pub(crate) class: Option<String>,
 }
 
-impl Language {
+impl TextSettings {
     /// Reads the files of a directory, and makes the tokenizer.
     pub(super) fn read(found: &DirectoryFiles) -> Result<(Self, Tokenizer), Failure> {
         let read = |path: &Option<PathBuf>| match path {
@@ -64,7 +64,7 @@ impl Language {
         let generation = read(&found.generation_config)?;
         generation::check(&generation)?;
         let class = config.get("tokenizer_class").and_then(Value::as_str);
-        let language = Self {
+        let text_settings = Self {
             tokenizer: written,
             ends: ends_in(&generation, &made)?,
             generation: generation::defaults(&generation)?,
@@ -74,11 +74,11 @@ impl Language {
             class: class.map(ToOwned::to_owned),
             ..Self::default()
         };
-        Ok((language, made))
+        Ok((text_settings, made))
     }
 
     /// Adds what config.json says of ends where generation_config.json says nothing, then what tokenizer_config.json
-    /// says. `by_token`: the engine may be told of an end by its token, which is in no prompt's midst.
+    /// says. `by_token`: the engine may be given an end by its token, which is in no prompt's midst.
     pub(super) fn settle_ends(&mut self, config: &Value, made: &Tokenizer, by_token: bool) {
         if self.ends.is_empty() {
             self.ends = known(ids(config), made).collect();

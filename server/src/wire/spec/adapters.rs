@@ -1,16 +1,19 @@
-//! Adapters of a spec.
+//! Adapters as messages, both ways.
 
 use std::collections::BTreeSet;
 
 use hangar_client::v1;
 
-use super::{Violations, source::path};
-use crate::model::{Adapter, AdapterSource};
+use super::source::path;
+use crate::{
+    model::{Adapter, AdapterSource},
+    wire::violations::Violations,
+};
 
 /// Adapters of one model.
 const MAX_ADAPTERS: usize = 8;
 
-pub(super) fn adapters(
+pub(super) fn read(
     spec: &v1::ModelSpec,
     at: &impl Fn(&str) -> String,
     violations: &mut Violations,
@@ -52,10 +55,20 @@ fn source(
     AdapterSource::Path(path(&adapter.path, &field("path"), violations))
 }
 
+pub(super) fn message(adapter: &Adapter) -> v1::LoraAdapter {
+    let path = adapter.path();
+    v1::LoraAdapter {
+        name: adapter.name.to_string(),
+        path: path
+            .map(|path| path.display().to_string())
+            .unwrap_or_default(),
+        demo: path.is_none().then_some(v1::DemoSource {}),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc::error::ApiError;
 
     fn adapter(name: &str, path: &str) -> v1::LoraAdapter {
         v1::LoraAdapter {
@@ -71,11 +84,11 @@ mod tests {
             ..v1::ModelSpec::default()
         };
         let mut violations = Violations::default();
-        let adapters = adapters(&spec, &|field| format!("spec.{field}"), &mut violations);
-        match violations.finish() {
-            Ok(()) => Ok(adapters),
-            Err(ApiError::Invalid(all)) => Err(all.into_iter().map(|(field, _)| field).collect()),
-            Err(other) => panic!("{other:?}"),
+        let adapters = read(&spec, &|field| format!("spec.{field}"), &mut violations);
+        let wrong = violations.all();
+        match wrong.is_empty() {
+            true => Ok(adapters),
+            false => Err(wrong.into_iter().map(|(field, _)| field).collect()),
         }
     }
 
@@ -87,7 +100,7 @@ mod tests {
         };
         let given = vec![adapter("A-1.b_c", "/a"), built_in];
         let adapters = checked(given.clone()).expect("good");
-        let out: Vec<_> = adapters.iter().map(crate::wire::adapter).collect();
+        let out: Vec<_> = adapters.iter().map(message).collect();
         assert_eq!(out, given);
     }
 

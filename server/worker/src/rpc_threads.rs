@@ -12,12 +12,12 @@ use std::{
 
 use rustix::thread::gettid;
 
-/// The threads that answer calls. Clones are the same threads.
+/// The threads that answer calls of the service. Clones are the same threads.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct CallThreads(Arc<Mutex<Threads>>);
+pub(crate) struct RpcThreads(Arc<Mutex<RpcThreadState>>);
 
 #[derive(Debug, Default)]
-struct Threads {
+struct RpcThreadState {
     running: BTreeSet<i32>,
     /// Processor time of those that have ended.
     ended: Duration,
@@ -25,9 +25,9 @@ struct Threads {
 
 /// This thread is one of them until this is dropped.
 #[derive(Debug)]
-pub(crate) struct CallThread(CallThreads);
+pub(crate) struct RpcThread(RpcThreads);
 
-impl CallThreads {
+impl RpcThreads {
     /// All threads that there are now are such ones. For the time before there is an engine.
     pub(crate) fn adopt_all(&self) {
         let tasks = std::fs::read_dir("/proc/self/task");
@@ -51,9 +51,9 @@ impl CallThreads {
     }
 
     /// As [`Self::begin`], with its end.
-    pub(crate) fn enter(&self) -> CallThread {
+    pub(crate) fn enter(&self) -> RpcThread {
         self.begin();
-        CallThread(self.clone())
+        RpcThread(self.clone())
     }
 
     /// Processor time that the process has used on all other threads.
@@ -62,12 +62,12 @@ impl CallThreads {
         all.saturating_sub(self.threads().calls())
     }
 
-    fn threads(&self) -> MutexGuard<'_, Threads> {
+    fn threads(&self) -> MutexGuard<'_, RpcThreadState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Threads {
+impl RpcThreadState {
     /// Processor time that they have used.
     fn calls(&self) -> Duration {
         let running = self.running.iter().map(|id| cpu_time(clock_of(*id)));
@@ -75,7 +75,7 @@ impl Threads {
     }
 }
 
-impl Drop for CallThread {
+impl Drop for RpcThread {
     fn drop(&mut self) {
         self.0.end();
     }
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn what_threads_of_calls_use_is_not_the_engines() {
-        let threads = CallThreads::default();
+        let threads = RpcThreads::default();
         let own = threads.clone();
         let (worked, has_worked) = sync_channel::<()>(0);
         let (end, ended) = sync_channel::<()>(0);

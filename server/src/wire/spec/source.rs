@@ -1,13 +1,15 @@
-//! Where a model's files come from.
+//! Where a model's files come from, as messages, both ways.
 
 use std::path::PathBuf;
 
 use hangar_client::v1::{self, model_source};
 
-use super::Violations;
-use crate::model::{HubSource, Source};
+use crate::{
+    model::{HubSource, Source},
+    wire::violations::Violations,
+};
 
-pub(super) fn source(
+pub(super) fn read(
     spec: &v1::ModelSpec,
     at: &impl Fn(&str) -> String,
     violations: &mut Violations,
@@ -77,4 +79,19 @@ fn hub_source(
         },
         files: hub.files.clone(),
     })
+}
+
+pub(super) fn message(source: &Source) -> v1::ModelSource {
+    let source = match source {
+        Source::Path(path) => model_source::Source::Path(path.display().to_string()),
+        Source::HuggingFace(hub) => model_source::Source::HuggingFace(v1::HuggingFaceSource {
+            repository: hub.repository.to_string(),
+            revision: hub.revision.clone(),
+            files: hub.files.clone(),
+        }),
+        Source::Demo => model_source::Source::Demo(v1::DemoSource {}),
+    };
+    v1::ModelSource {
+        source: Some(source),
+    }
 }

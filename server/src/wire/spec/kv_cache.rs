@@ -1,16 +1,15 @@
-//! Sizes of KV caches.
+//! Sizes of KV caches as messages, both ways.
 
 use hangar_client::v1::{self, kv_cache::Size};
 
-use super::Violations;
-use crate::model::KvCache;
+use crate::{model::KvCache, wire::violations::Violations};
 
 /// Smallest size in bytes: the engine counts in MiB.
 const MIN_BYTES: u64 = 1 << 20;
 
 /// The size that `message`, the field `field` of a request, gives. What is wrong with it is added to
 /// `violations`.
-pub(super) fn kv_cache(
+pub(super) fn read(
     message: Option<&v1::KvCache>,
     field: &str,
     violations: &mut Violations,
@@ -42,18 +41,30 @@ pub(super) fn kv_cache(
     }
 }
 
+pub(super) fn message(size: KvCache) -> v1::KvCache {
+    let size = match size {
+        KvCache::Bytes(bytes) => Size::Bytes(bytes),
+        KvCache::MemoryShare(share) => Size::MemoryShare(share),
+    };
+    v1::KvCache { size: Some(size) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn wrong(size: Option<Size>) -> Vec<String> {
         let mut violations = Violations::default();
-        kv_cache(
+        read(
             Some(&v1::KvCache { size }),
             "spec.kv_cache",
             &mut violations,
         );
-        violations.0.into_iter().map(|(field, _)| field).collect()
+        violations
+            .all()
+            .into_iter()
+            .map(|(field, _)| field)
+            .collect()
     }
 
     #[test]
@@ -79,7 +90,7 @@ mod tests {
     #[test]
     fn no_size_is_none() {
         let mut violations = Violations::default();
-        assert_eq!(kv_cache(None, "spec.kv_cache", &mut violations), None);
-        assert!(violations.finish().is_ok());
+        assert_eq!(read(None, "spec.kv_cache", &mut violations), None);
+        assert!(violations.all().is_empty());
     }
 }

@@ -16,19 +16,19 @@ use crate::{
 };
 
 /// What the answers of a request are made of.
-pub(super) struct Several {
+pub(super) struct Choices {
     pub(super) engine: Arc<Engine>,
     pub(super) request: GenerateRequest,
     pub(super) default_max_tokens: usize,
 }
 
 /// How an answer went.
-enum Outcome {
+enum ChoiceEnd {
     Done(Box<GenerateDone>),
     Abandoned,
 }
 
-impl Several {
+impl Choices {
     /// The answers, of which `first` is the first one.
     pub(super) fn run(self, first: Responses) -> Responses {
         let (caller, responses) = stream();
@@ -61,8 +61,8 @@ impl Several {
                 None => self.begin(index).await?,
             };
             match pass_on(responses, index, caller).await? {
-                Outcome::Done(done) => ends.push(*done),
-                Outcome::Abandoned => return Ok(None),
+                ChoiceEnd::Done(done) => ends.push(*done),
+                ChoiceEnd::Abandoned => return Ok(None),
             }
         }
         Ok(together(ends))
@@ -83,22 +83,26 @@ impl Several {
 }
 
 /// Passes on the chunks of an answer.
-async fn pass_on(mut responses: Responses, index: u32, caller: &Caller) -> Result<Outcome, Status> {
+async fn pass_on(
+    mut responses: Responses,
+    index: u32,
+    caller: &Caller,
+) -> Result<ChoiceEnd, Status> {
     while let Some(response) = responses.next().await {
         match response?.event {
-            Some(Event::Done(done)) => return Ok(Outcome::Done(Box::new(done))),
+            Some(Event::Done(done)) => return Ok(ChoiceEnd::Done(Box::new(done))),
             Some(Event::Chunk(mut chunk)) => {
                 chunk.index = index;
                 let event = Some(Event::Chunk(chunk));
                 if caller.send(Ok(GenerateResponse { event })).await.is_err() {
-                    return Ok(Outcome::Abandoned);
+                    return Ok(ChoiceEnd::Abandoned);
                 }
             }
             None => {}
         }
     }
     match caller.is_closed() {
-        true => Ok(Outcome::Abandoned),
+        true => Ok(ChoiceEnd::Abandoned),
         false => Err(status::internal("an answer ended without its end")),
     }
 }

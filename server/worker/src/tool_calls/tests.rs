@@ -3,9 +3,13 @@
 use super::*;
 
 /// What the caller gets of an answer in these pieces: text, and calls as name and arguments.
-fn answer(notation: Notation, prompted: bool, pieces: &[&str]) -> (String, Vec<(String, String)>) {
+fn answer(
+    notation: ToolCallFormat,
+    prompted: bool,
+    pieces: &[&str],
+) -> (String, Vec<(String, String)>) {
     let names = ["weather".to_owned(), "time".to_owned()];
-    let mut watch = CallWatch::new(notation, names.to_vec(), prompted);
+    let mut watch = ToolCallParser::new(notation, names.to_vec(), prompted);
     let mut out = String::new();
     for piece in pieces {
         watch.push(piece, &mut out);
@@ -33,7 +37,7 @@ fn calls_between_tags_are_found_behind_text() {
     let one: Vec<String> = text.chars().map(String::from).collect();
     let one: Vec<&str> = one.iter().map(String::as_str).collect();
     for pieces in [vec![text], one] {
-        let (out, calls) = answer(Notation::Tagged, false, &pieces);
+        let (out, calls) = answer(ToolCallFormat::Tagged, false, &pieces);
         assert_eq!(
             (out.as_str(), calls.as_slice()),
             ("Let me see.\n", &expected[..])
@@ -44,7 +48,7 @@ fn calls_between_tags_are_found_behind_text() {
 #[test]
 fn a_last_tag_may_be_missing() {
     let text = "<tool_call>{\"name\": \"time\", \"arguments\": \"{\\\"zone\\\": 1}\"}";
-    let (out, calls) = answer(Notation::Tagged, false, &[text]);
+    let (out, calls) = answer(ToolCallFormat::Tagged, false, &[text]);
     assert_eq!(
         (out.as_str(), calls),
         ("", vec![call("time", "{\"zone\":1}")])
@@ -63,7 +67,7 @@ fn what_is_no_call_comes_out_as_text() {
         "<tool_call>{\"name\": \"time\", \"arguments\": 3}</tool_call>",
         "<tool_call>{\"arguments\": {}}</tool_call>",
     ] {
-        let (out, calls) = answer(Notation::Tagged, false, &[text]);
+        let (out, calls) = answer(ToolCallFormat::Tagged, false, &[text]);
         assert_eq!((out.as_str(), calls), (text, Vec::new()));
     }
 }
@@ -72,9 +76,9 @@ fn what_is_no_call_comes_out_as_text() {
 fn an_opening_that_is_only_mentioned_holds_nothing_back() {
     let thought = "<think>I write it in <tool_call></tool_call> tags, <tool_call>{not this}</tool_call>.</think>\n";
     let text = format!("{thought}<tool_call>{{\"name\": \"time\"}}</tool_call>");
-    let (out, calls) = answer(Notation::Tagged, false, &[&text]);
+    let (out, calls) = answer(ToolCallFormat::Tagged, false, &[&text]);
     assert_eq!((out.as_str(), calls), (thought, vec![call("time", "{}")]));
-    let mut watch = CallWatch::new(Notation::Tagged, Vec::new(), false);
+    let mut watch = ToolCallParser::new(ToolCallFormat::Tagged, Vec::new(), false);
     let mut out = String::new();
     watch.push("in <tool_call> tags", &mut out);
     assert_eq!(out, "in <tool_call> tags");
@@ -82,11 +86,15 @@ fn an_opening_that_is_only_mentioned_holds_nothing_back() {
 
 #[test]
 fn arguments_are_found_under_the_names_of_all_notations() {
-    for notation in [Notation::Tagged, Notation::Bare, Notation::Listed] {
+    for notation in [
+        ToolCallFormat::Tagged,
+        ToolCallFormat::Bare,
+        ToolCallFormat::Listed,
+    ] {
         for key in ["arguments", "parameters"] {
             let text = format!("{{\"name\": \"time\", \"{key}\": {{\"a\": 1}}}}");
             let text = match notation {
-                Notation::Listed => format!("[{text}]"),
+                ToolCallFormat::Listed => format!("[{text}]"),
                 _ => text,
             };
             let (_, calls) = answer(notation, true, &[&text]);
@@ -105,14 +113,14 @@ fn references_of_a_schema_point_to_where_it_lies() {
             "properties": {"x": {"$ref": "#/$defs/a"}, "y": {"const": {"$ref": "#"}}},
         }),
     };
-    let schema = Notation::Bare.schema(&[&function, &function]);
+    let schema = ToolCallFormat::Bare.schema(&[&function, &function]);
     let of = |n: usize| schema["anyOf"][n]["properties"]["parameters"]["properties"].clone();
     assert_eq!(
         of(1)["x"]["$ref"],
         "#/anyOf/1/properties/parameters/$defs/a"
     );
     assert_eq!(of(0)["y"]["const"]["$ref"], "#");
-    let schema = Notation::Listed.schema(&[&function]);
+    let schema = ToolCallFormat::Listed.schema(&[&function]);
     let x = schema.pointer("/items/anyOf/0/properties/arguments/properties/x/$ref");
     assert_eq!(
         x,
@@ -123,21 +131,21 @@ fn references_of_a_schema_point_to_where_it_lies() {
 #[test]
 fn a_list_of_calls_is_found() {
     let text = "[TOOL_CALLS] [{\"name\": \"time\", \"arguments\": {}}, {\"name\": \"weather\", \"arguments\": {\"a\": 1}}]";
-    let (out, calls) = answer(Notation::Listed, false, &[text]);
+    let (out, calls) = answer(ToolCallFormat::Listed, false, &[text]);
     let expected = vec![call("time", "{}"), call("weather", "{\"a\":1}")];
     assert_eq!((out.as_str(), calls), ("", expected));
-    let (out, calls) = answer(Notation::Listed, false, &["[TOOL_CALLS] none"]);
+    let (out, calls) = answer(ToolCallFormat::Listed, false, &["[TOOL_CALLS] none"]);
     assert_eq!((out.as_str(), calls), ("[TOOL_CALLS] none", Vec::new()));
 }
 
 #[test]
 fn an_answer_that_is_an_object_is_a_call() {
     let text = "\n{\"name\": \"time\", \"parameters\": {\"b\": [1]}}; {\"name\": \"time\", \"parameters\": {}}";
-    let (out, calls) = answer(Notation::Bare, false, &["\n", &text[1..]]);
+    let (out, calls) = answer(ToolCallFormat::Bare, false, &["\n", &text[1..]]);
     let expected = vec![call("time", "{\"b\":[1]}"), call("time", "{}")];
     assert_eq!((out.as_str(), calls), ("", expected));
     for text in ["\n It is {\"name\": \"time\"}", "{\"a\": 1}", " "] {
-        let (out, calls) = answer(Notation::Bare, false, &[text]);
+        let (out, calls) = answer(ToolCallFormat::Bare, false, &[text]);
         assert_eq!((out.as_str(), calls), (text, Vec::new()));
     }
 }
@@ -146,9 +154,12 @@ fn an_answer_that_is_an_object_is_a_call() {
 fn behind_a_prompt_with_the_opening_the_answer_is_a_call() {
     let text = "{\"name\": \"time\", \"arguments\": {}}";
     for (notation, text) in [
-        (Notation::Tagged, text.to_owned()),
-        (Notation::Listed, format!("[{text}]")),
-        (Notation::Bare, text.replace("arguments", "parameters")),
+        (ToolCallFormat::Tagged, text.to_owned()),
+        (ToolCallFormat::Listed, format!("[{text}]")),
+        (
+            ToolCallFormat::Bare,
+            text.replace("arguments", "parameters"),
+        ),
     ] {
         let (out, calls) = answer(notation, true, &[&text]);
         assert_eq!((out.as_str(), calls), ("", vec![call("time", "{}")]));
@@ -160,7 +171,7 @@ fn behind_a_prompt_with_the_opening_the_answer_is_a_call() {
 
 #[test]
 fn ids_are_distinct() {
-    let watch = CallWatch::new(Notation::Bare, vec!["time".to_owned()], true);
+    let watch = ToolCallParser::new(ToolCallFormat::Bare, vec!["time".to_owned()], true);
     let id = || watch.call(json!({"name": "time"})).map(|call| call.id);
     let (one, other) = (id().expect("a call"), id().expect("a call"));
     assert_ne!(one, other);
@@ -175,7 +186,7 @@ fn a_schema_allows_one_call_of_one_of_the_functions() {
         parameters: json!({"type": "object"}),
     };
     let (a, b) = (function("a"), function("b"));
-    let schema = Notation::Bare.schema(&[&a, &b]);
+    let schema = ToolCallFormat::Bare.schema(&[&a, &b]);
     assert_eq!(
         schema["anyOf"][1]["properties"]["name"],
         json!({"const": "b"})
@@ -184,7 +195,7 @@ fn a_schema_allows_one_call_of_one_of_the_functions() {
         schema["anyOf"][0]["required"],
         json!(["name", "parameters"])
     );
-    let schema = Notation::Listed.schema(&[&a]);
+    let schema = ToolCallFormat::Listed.schema(&[&a]);
     assert_eq!(schema["maxItems"], 1);
     assert_eq!(
         schema["items"]["anyOf"][0]["required"],
@@ -197,17 +208,17 @@ fn the_notation_is_that_of_the_template() {
     for (template, notation) in [
         (
             "{% if tools %}… <tool_call></tool_call> XML tags",
-            Some(Notation::Tagged),
+            Some(ToolCallFormat::Tagged),
         ),
         ("<tool_call>\n<function=name>", None),
-        ("{{ '[TOOL_CALLS] [' }}", Some(Notation::Listed)),
+        ("{{ '[TOOL_CALLS] [' }}", Some(ToolCallFormat::Listed)),
         ("[TOOL_CALLS]name[ARGS]{}", None),
         (
             "Respond in the format {\"name\": function name, \"parameters\": dictionary of argument name and its value}.",
-            Some(Notation::Bare),
+            Some(ToolCallFormat::Bare),
         ),
         ("{{ messages }}", None),
     ] {
-        assert_eq!(Notation::of(template), notation, "{template}");
+        assert_eq!(ToolCallFormat::of(template), notation, "{template}");
     }
 }

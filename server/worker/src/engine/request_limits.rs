@@ -9,14 +9,14 @@ use crate::{stats::Stats, status};
 
 /// Limits of one request.
 #[derive(Debug, Default)]
-pub(super) struct Bounds {
+pub(super) struct RequestLimits {
     /// When its caller gives up.
     deadline: Option<Instant>,
     /// Length of a prompt that has ended a worker, and how.
     fatal: Option<(u64, String)>,
 }
 
-impl Bounds {
+impl RequestLimits {
     /// What the server says, which has just come.
     pub(super) fn of(bounds: Option<RequestBounds>) -> Result<Self, Status> {
         let bounds = bounds.unwrap_or_default();
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn refusal(bounds: RequestBounds, prompts: &[usize], stats: &Stats) -> Option<String> {
-        let bounds = Bounds::of(Some(bounds)).expect("bounds");
+        let bounds = RequestLimits::of(Some(bounds)).expect("bounds");
         let status = bounds.check(prompts, stats).err()?;
         Some(status.get_details_error_info()?.reason)
     }

@@ -17,7 +17,7 @@ const OPENINGS: usize = 16;
 
 /// How a model writes calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Notation {
+pub(crate) enum ToolCallFormat {
     /// `<tool_call>{"name": "f", "arguments": {}}</tool_call>`, several one after the other: Hermes, Qwen.
     Tagged,
     /// `[TOOL_CALLS][{"name": "f", "arguments": {}}]`: Mistral.
@@ -39,19 +39,19 @@ pub(crate) struct Function {
 
 /// Looks for calls in an answer.
 #[derive(Debug)]
-pub(crate) struct CallWatch {
-    notation: Notation,
+pub(crate) struct ToolCallParser {
+    notation: ToolCallFormat,
     /// Functions that may be called.
     names: Vec<String>,
     /// Finds the opening.
     opening: StopMatcher,
     /// Text from the opening on.
     held: String,
-    state: State,
+    state: ToolCallState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ToolCallState {
     /// A call may begin.
     Outside,
     /// The prompt has the opening: the answer is a call from its first character.
@@ -62,7 +62,7 @@ enum State {
     Text,
 }
 
-impl Notation {
+impl ToolCallFormat {
     /// The one of a chat template. `None`: it is another one, or the template has no place for functions.
     pub(crate) fn of(template: &str) -> Option<Self> {
         let has = |text: &str| template.contains(text);
@@ -141,7 +141,7 @@ impl Notation {
         }
     }
 
-    /// What calls begin with behind the opening, if the opening alone does not tell.
+    /// What calls begin with behind the opening, if the opening alone does not say.
     fn first(self) -> Option<char> {
         match self {
             Self::Tagged => Some('{'),
@@ -178,18 +178,18 @@ fn move_references(schema: &mut Value, to: &str) {
     }
 }
 
-impl CallWatch {
+impl ToolCallParser {
     /// Looks for calls of these functions. `prompted`: the prompt ends with the opening.
-    pub(crate) fn new(notation: Notation, names: Vec<String>, prompted: bool) -> Self {
+    pub(crate) fn new(notation: ToolCallFormat, names: Vec<String>, prompted: bool) -> Self {
         Self {
             notation,
             names,
             opening: StopMatcher::new([notation.opening().to_owned()]),
             held: String::new(),
             state: if prompted {
-                State::Prompted
+                ToolCallState::Prompted
             } else {
-                State::Outside
+                ToolCallState::Outside
             },
         }
     }
@@ -202,26 +202,26 @@ impl CallWatch {
     /// Takes further text and adds what is no part of a call to `out`.
     pub(crate) fn push(&mut self, text: &str, out: &mut String) {
         match self.state {
-            State::Prompted => self.held.push_str(text),
-            State::Inside => {
+            ToolCallState::Prompted => self.held.push_str(text),
+            ToolCallState::Inside => {
                 self.held.push_str(text);
                 self.reconsider(out);
             }
-            State::Text => out.push_str(text),
-            State::Outside if self.notation == Notation::Bare => {
+            ToolCallState::Text => out.push_str(text),
+            ToolCallState::Outside if self.notation == ToolCallFormat::Bare => {
                 self.held.push_str(text);
                 match self.held.trim_start().chars().next() {
                     None => {}
-                    Some('{') => self.state = State::Inside,
+                    Some('{') => self.state = ToolCallState::Inside,
                     Some(_) => {
-                        self.state = State::Text;
+                        self.state = ToolCallState::Text;
                         out.push_str(&std::mem::take(&mut self.held));
                     }
                 }
             }
-            State::Outside => {
+            ToolCallState::Outside => {
                 if self.opening.push(text, out).is_some() {
-                    self.state = State::Inside;
+                    self.state = ToolCallState::Inside;
                     self.held = self.opening.take_held();
                     self.reconsider(out);
                 }
@@ -238,21 +238,21 @@ impl CallWatch {
         }
         let rest = self.held.split_off(opening.len());
         out.push_str(&std::mem::take(&mut self.held));
-        self.state = State::Outside;
+        self.state = ToolCallState::Outside;
         self.push(&rest, out);
     }
 
     /// Whether the prompt ends with the opening.
     pub(crate) fn is_prompted(&self) -> bool {
-        self.state == State::Prompted
+        self.state == ToolCallState::Prompted
     }
 
     /// The calls of an answer that has ended; what comes before them goes to `out`. Empty: there are none.
     pub(crate) fn calls(&mut self, out: &mut String) -> Vec<ToolCall> {
         match self.state {
-            State::Prompted => return self.parse(&self.held).unwrap_or_default(),
-            State::Outside | State::Text => return Vec::new(),
-            State::Inside => {}
+            ToolCallState::Prompted => return self.parse(&self.held).unwrap_or_default(),
+            ToolCallState::Outside | ToolCallState::Text => return Vec::new(),
+            ToolCallState::Inside => {}
         }
         let opening = self.notation.opening();
         for _ in 0..OPENINGS {
@@ -281,14 +281,14 @@ impl CallWatch {
     pub(crate) fn finish(&mut self, out: &mut String) {
         self.opening.finish(out);
         out.push_str(&std::mem::take(&mut self.held));
-        self.state = State::Text;
+        self.state = ToolCallState::Text;
     }
 
     /// The calls of a text behind its opening; `None` if it has anything else.
     fn parse(&self, text: &str) -> Option<Vec<ToolCall>> {
         let values = match self.notation {
-            Notation::Listed => serde_json::from_str(text.trim()).ok()?,
-            Notation::Tagged | Notation::Bare => {
+            ToolCallFormat::Listed => serde_json::from_str(text.trim()).ok()?,
+            ToolCallFormat::Tagged | ToolCallFormat::Bare => {
                 let mut values = Vec::new();
                 let mut rest = text.trim();
                 while !rest.is_empty() {
@@ -308,7 +308,7 @@ impl CallWatch {
             return Some(rest);
         }
         let rest = match self.notation {
-            Notation::Bare => rest.strip_prefix(';')?,
+            ToolCallFormat::Bare => rest.strip_prefix(';')?,
             _ => {
                 let rest = rest.strip_prefix("</tool_call>")?.trim_start();
                 match rest.strip_prefix("<tool_call>") {
