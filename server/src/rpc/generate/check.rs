@@ -123,7 +123,7 @@ pub(in crate::rpc) fn check_tokenize(request: &TokenizeRequest) -> Result<(), Ap
 pub(in crate::rpc) fn check_detokenize(request: &DetokenizeRequest) -> Result<(), ApiError> {
     let mut violations = Violations::default();
     tokens::check_count("token_ids", &request.token_ids, &mut violations);
-    violations.finish()
+    Ok(violations.finish()?)
 }
 
 /// Checks `request`; gives the time that it is to take, and its sampling.
