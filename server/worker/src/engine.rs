@@ -40,7 +40,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    engine::{chat::Chat, embedder::Embedder, scheduler::Scheduler, thinking::Marks},
+    engine::{chat::Chat, embedder::Embedder, scheduler::Scheduler, thinking::Notation},
     grammar::Grammars,
     inspect::{Limits, TokenDefaults},
     stats::Stats,
@@ -58,8 +58,8 @@ pub(crate) struct Engine {
     grammars: Grammars,
     /// How conversations are put, or why they cannot be.
     chat: Result<Chat, String>,
-    /// What the model writes around what it thinks, if that is known.
-    thinking: Option<Marks>,
+    /// How the model tells what it thinks, if that is known.
+    thinking: Option<Notation>,
     /// Token at the beginning of a text, if the model has one.
     bos_token: Option<String>,
     /// How vectors are made, for an embedding model.

@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     device::memory::Sampler,
-    engine::{Engine, chat::Chat, embedder::Embedder, scheduler::Scheduler, thinking::Marks},
+    engine::{Engine, chat::Chat, embedder::Embedder, scheduler::Scheduler, thinking::Notation},
     failure::{Failure, panic_message},
     grammar::Grammars,
     inspect::{Files, Inspection},
@@ -186,9 +186,9 @@ impl Facts {
         let multimodal = inspection.multimodal.as_ref();
         let chat = chat(inspection, embedder.is_some())?;
         let bos_token = language.special.get("bos_token").and_then(|it| it.as_str());
-        let marks = |chat| Marks::of(chat, &self.vocabulary);
+        let notation = |chat| Notation::of(chat, &self.vocabulary);
         Ok(Engine {
-            thinking: chat.as_ref().ok().and_then(marks),
+            thinking: chat.as_ref().ok().and_then(notation),
             bos_token: bos_token.map(ToOwned::to_owned),
             runner: Mutex::new(Some(runner)),
             sender,

@@ -124,8 +124,8 @@ impl Engine {
     ) -> Option<ThinkingWatch> {
         let wanted = !request.messages.is_empty() && !request.keep_reasoning_in_text;
         let free = request.constraint.is_none() && tools.constraint.is_none();
-        let marks = self.thinking.filter(|_| wanted && free)?;
-        Some(ThinkingWatch::new(marks, prompt))
+        let notation = self.thinking.filter(|_| wanted && free)?;
+        Some(notation.watch(prompt))
     }
 
     /// Longest answer to a prompt of so many tokens, of which the context leaves `left`.
