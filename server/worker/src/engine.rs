@@ -41,7 +41,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     engine::{
-        chat::ChatTemplate, embedder::Embedder, scheduler::Scheduler, thinking::ThinkingMarks,
+        chat::ChatTemplate, embedder::Embedder, scheduler::Scheduler, thinking::ThinkingNotation,
     },
     grammar::Grammars,
     inspect::{Limits, TokenDefaults},
@@ -60,8 +60,8 @@ pub(crate) struct Engine {
     grammars: Grammars,
     /// How conversations are put, or why they cannot be.
     chat: Result<ChatTemplate, String>,
-    /// What the model writes around what it thinks, if that is known.
-    thinking: Option<ThinkingMarks>,
+    /// How the model writes what it thinks, if that is known.
+    thinking: Option<ThinkingNotation>,
     /// Token at the beginning of a text, if the model has one.
     bos_token: Option<String>,
     /// How vectors are made, for an embedding model.

@@ -76,11 +76,8 @@ impl Answer {
         queued: Duration,
     ) -> Self {
         let calls = rules.calls.iter().flat_map(|calls| calls.marks());
-        let thinking = rules
-            .thinking
-            .iter()
-            .map(|thinking| thinking.marks().both());
-        let marks = calls.copied().chain(thinking.flatten());
+        let thinking = rules.thinking.iter().flat_map(ThinkingWatch::marks);
+        let marks = calls.copied().chain(thinking);
         Self {
             marks: marks
                 .filter_map(|mark| Some((vocabulary.token(mark)?, mark)))

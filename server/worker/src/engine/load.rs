@@ -33,7 +33,7 @@ use crate::{
     device::memory::MemorySampler,
     engine::{
         Engine, chat::ChatTemplate, embedder::Embedder, scheduler::Scheduler,
-        thinking::ThinkingMarks,
+        thinking::ThinkingNotation,
     },
     failure::{Failure, panic_message},
     grammar::Grammars,
@@ -198,9 +198,9 @@ impl PipelineFacts {
             .special
             .get("bos_token")
             .and_then(|it| it.as_str());
-        let marks = |chat| ThinkingMarks::of(chat, &self.vocabulary);
+        let notation = |chat| ThinkingNotation::of(chat, &self.vocabulary);
         Ok(Engine {
-            thinking: chat.as_ref().ok().and_then(marks),
+            thinking: chat.as_ref().ok().and_then(notation),
             bos_token: bos_token.map(ToOwned::to_owned),
             runner: Mutex::new(Some(runner)),
             sender,

@@ -124,8 +124,8 @@ impl Engine {
     ) -> Option<ThinkingParser> {
         let wanted = !request.messages.is_empty() && !request.keep_reasoning_in_text;
         let free = request.constraint.is_none() && tools.constraint.is_none();
-        let marks = self.thinking.filter(|_| wanted && free)?;
-        Some(ThinkingParser::new(marks, prompt))
+        let notation = self.thinking.filter(|_| wanted && free)?;
+        Some(notation.parser(prompt))
     }
 
     /// Longest answer to a prompt of so many tokens, of which the context leaves `left`.

@@ -1,9 +1,92 @@
-//! What a model thinks before it answers, separated from the answer by the marks that it writes around it.
+//! What a model thinks before it answers, separated from the answer by the marks that it writes around it, or by the
+//! channels of its messages.
 //!
-//! Thinking is at the beginning of an answer or not at all, so that marks which are only talked about are text. A
-//! prompt may end with the first mark; then the answer begins within.
+//! Between marks, thinking is at the beginning of an answer or not at all, so that marks which are only talked about are
+//! text. A prompt may end with the first mark; then the answer begins within.
 
+mod channels;
+
+use self::channels::ChannelsParser;
 use crate::{engine::chat::ChatTemplate, stop::StopMatcher, vocabulary::Vocabulary};
+
+/// How a model tells what it thinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ThinkingNotation {
+    /// Between two marks.
+    Between(ThinkingMarks),
+    /// In a channel of its own.
+    Channels,
+}
+
+/// Tells what is thought from what is said.
+#[derive(Debug)]
+pub(crate) enum ThinkingParser {
+    Between(MarksParser),
+    Channels(ChannelsParser),
+}
+
+impl ThinkingNotation {
+    /// That of a model by its chat template, which mentions channels or the second mark, or by its tokens, which has all
+    /// of them.
+    pub(crate) fn of(chat: &ChatTemplate, vocabulary: &Vocabulary) -> Option<Self> {
+        let is_token = |text: &&str| vocabulary.token(text).is_some();
+        let mentioned = channels::KNOWN_BY.iter().all(|mark| chat.mentions(mark));
+        if mentioned || channels::MARKS.iter().all(is_token) {
+            return Some(Self::Channels);
+        }
+        ThinkingMarks::of(chat, vocabulary).map(Self::Between)
+    }
+
+    /// The marks, which may be tokens of their own.
+    pub(crate) fn marks(self) -> Vec<&'static str> {
+        match self {
+            Self::Between(marks) => vec![marks.open, marks.close],
+            Self::Channels => channels::MARKS.into(),
+        }
+    }
+
+    /// The parser of the answer to this prompt.
+    pub(crate) fn parser(self, prompt: &str) -> ThinkingParser {
+        match self {
+            Self::Between(marks) => ThinkingParser::Between(MarksParser::new(marks, prompt)),
+            Self::Channels => ThinkingParser::Channels(ChannelsParser::new(prompt)),
+        }
+    }
+}
+
+impl ThinkingParser {
+    /// The marks that it looks for.
+    pub(crate) fn marks(&self) -> Vec<&'static str> {
+        match self {
+            Self::Between(watch) => ThinkingNotation::Between(watch.marks).marks(),
+            Self::Channels(_) => ThinkingNotation::Channels.marks(),
+        }
+    }
+
+    /// Whether what comes is thought.
+    pub(crate) fn is_inside(&self) -> bool {
+        match self {
+            Self::Between(watch) => watch.is_inside(),
+            Self::Channels(watch) => watch.is_inside(),
+        }
+    }
+
+    /// Takes further text, and adds what is thought to `reasoning` and what is said to `text`.
+    pub(crate) fn push(&mut self, new: &str, reasoning: &mut String, text: &mut String) {
+        match self {
+            Self::Between(watch) => watch.push(new, reasoning, text),
+            Self::Channels(watch) => watch.push(new, reasoning, text),
+        }
+    }
+
+    /// Ends the answer: what was held back is no mark.
+    pub(crate) fn finish(&mut self, reasoning: &mut String, text: &mut String) {
+        match self {
+            Self::Between(watch) => watch.finish(reasoning, text),
+            Self::Channels(watch) => watch.finish(reasoning, text),
+        }
+    }
+}
 
 /// What a model writes before and after what it thinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +118,9 @@ const KNOWN: [ThinkingMarks; 4] = [
 /// Ends of lines, which stand between marks and what is thought or said.
 const LINE_ENDS: [char; 2] = ['\n', '\r'];
 
-/// Separates thinking from the answer.
+/// Tells what is thought between two marks.
 #[derive(Debug)]
-pub(crate) struct ThinkingParser {
+pub(crate) struct MarksParser {
     marks: ThinkingMarks,
     state: ThinkingState,
     /// Finds the second mark.
@@ -64,22 +147,17 @@ enum ThinkingState {
 
 impl ThinkingMarks {
     /// The marks of a model by its chat template, which mentions the second one, or by its tokens, which has both.
-    pub(crate) fn of(chat: &ChatTemplate, vocabulary: &Vocabulary) -> Option<Self> {
+    fn of(chat: &ChatTemplate, vocabulary: &Vocabulary) -> Option<Self> {
         KNOWN.into_iter().find(|marks| {
             let is_token = |text| vocabulary.token(text).is_some();
             chat.mentions(marks.close) || (is_token(marks.open) && is_token(marks.close))
         })
     }
-
-    /// Both of them: they may be tokens of their own.
-    pub(crate) fn both(self) -> [&'static str; 2] {
-        [self.open, self.close]
-    }
 }
 
-impl ThinkingParser {
-    /// Watches the answer to this prompt.
-    pub(crate) fn new(marks: ThinkingMarks, prompt: &str) -> Self {
+impl MarksParser {
+    /// The parser of the answer to this prompt.
+    fn new(marks: ThinkingMarks, prompt: &str) -> Self {
         let opened = prompt.trim_end().ends_with(marks.open);
         Self {
             marks,
@@ -94,18 +172,13 @@ impl ThinkingParser {
         }
     }
 
-    /// The marks that it looks for.
-    pub(crate) fn marks(&self) -> ThinkingMarks {
-        self.marks
-    }
-
     /// Whether the second mark is still to come.
-    pub(crate) fn is_inside(&self) -> bool {
+    fn is_inside(&self) -> bool {
         matches!(self.state, ThinkingState::Opened | ThinkingState::Inside)
     }
 
     /// Takes further text, and adds what is thought to `reasoning` and what is said to `text`.
-    pub(crate) fn push(&mut self, new: &str, reasoning: &mut String, text: &mut String) {
+    fn push(&mut self, new: &str, reasoning: &mut String, text: &mut String) {
         match self.state {
             ThinkingState::Before => self.look_for_open(new, reasoning, text),
             ThinkingState::Opened | ThinkingState::Inside => {
@@ -166,7 +239,7 @@ impl ThinkingParser {
     }
 
     /// Ends the answer: what was held back is no mark.
-    pub(crate) fn finish(&mut self, reasoning: &mut String, text: &mut String) {
+    fn finish(&mut self, reasoning: &mut String, text: &mut String) {
         match self.state {
             ThinkingState::Before => text.push_str(&std::mem::take(&mut self.held)),
             ThinkingState::Opened | ThinkingState::Inside => {
@@ -187,7 +260,7 @@ mod tests {
 
     /// What is thought and said, of pieces of so many characters.
     fn apart(prompt: &str, answer: &str, length: usize) -> (String, String) {
-        let mut watch = ThinkingParser::new(KNOWN[0], prompt);
+        let mut watch = MarksParser::new(KNOWN[0], prompt);
         let (mut reasoning, mut text) = (String::new(), String::new());
         let characters: Vec<char> = answer.chars().collect();
         for piece in characters.chunks(length) {

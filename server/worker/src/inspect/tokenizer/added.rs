@@ -148,47 +148,21 @@ fn added_in(tokenizer: &Map<String, Value>) -> Vec<(u64, Token)> {
 
 /// Tokens that are to be added to those that are there, in order; or that take the place of one with the same text.
 fn to_add(there: &[(u64, Token)], beside: &BesideTokenizer) -> Vec<Token> {
-    let config = &beside.config;
-    let listed = config
-        .get("added_tokens_decoder")
-        .and_then(Value::as_object);
+    let listed = beside.config.get("added_tokens_decoder");
+    let listed = listed.and_then(Value::as_object);
     let named = named(beside, listed.is_some());
     let extras = extras(beside, listed.is_some());
-    let told = extras_in(config)
-        .into_iter()
-        .filter_map(|it| Token::given(&it));
-    let told: Vec<Token> = told.collect();
-    let mut by_id: BTreeMap<u64, Token> = BTreeMap::new();
-    match listed {
+    let by_id: BTreeMap<u64, Token> = match listed {
         Some(listed) => {
             let token =
                 |(id, fields): (&String, &Value)| Some((id.parse().ok()?, Token::read(fields)?));
-            by_id.extend(listed.iter().filter_map(token));
+            listed.iter().filter_map(token).collect()
         }
-        None => {
-            let is_special = |text: &str| {
-                let named = named
-                    .iter()
-                    .filter(|(name, _)| NAMED.contains(&name.as_str()));
-                named
-                    .map(|(_, token)| token)
-                    .chain(&told)
-                    .any(|token| token.content == text)
-            };
-            by_id.extend(beside.added.iter().filter_map(|(text, id)| {
-                let special = is_special(text);
-                let token = Token {
-                    normalized: !special,
-                    special,
-                    ..Token::special(text)
-                };
-                Some((id.as_u64()?, token))
-            }));
-            by_id.extend(there.iter().cloned());
-        }
-    }
-    let is_named = |text: &str| named.iter().any(|(_, token)| token.content == text);
-    let mut all: Vec<Token> = by_id.values().cloned().collect();
+        None => in_old_file(beside, &named)
+            .chain(there.iter().cloned())
+            .collect(),
+    };
+    let mut all: Vec<Token> = by_id.into_values().collect();
     all.retain(|token| !there.iter().any(|(_, old)| old == token));
     for token in named.iter().map(|(_, token)| token).chain(&extras) {
         let is = |other: &Token| other.content == token.content;
@@ -197,9 +171,35 @@ fn to_add(there: &[(u64, Token)], beside: &BesideTokenizer) -> Vec<Token> {
         }
     }
     for token in &mut all {
-        token.special |= is_named(&token.content);
+        token.special |= named.iter().any(|(_, it)| it.content == token.content);
     }
     all
+}
+
+/// The tokens of added_tokens.json, of which those are special that tokenizer_config.json says are.
+fn in_old_file(
+    beside: &BesideTokenizer,
+    named: &[(String, Token)],
+) -> impl Iterator<Item = (u64, Token)> {
+    let named = named
+        .iter()
+        .filter(|(name, _)| NAMED.contains(&name.as_str()));
+    let extras = extras_in(&beside.config);
+    let extras = extras.iter().filter_map(Token::given);
+    let special: Vec<String> = named
+        .map(|(_, token)| token.clone())
+        .chain(extras)
+        .map(|token| token.content)
+        .collect();
+    beside.added.iter().filter_map(move |(text, id)| {
+        let special = special.contains(text);
+        let token = Token {
+            normalized: !special,
+            special,
+            ..Token::special(text)
+        };
+        Some((id.as_u64()?, token))
+    })
 }
 
 /// The special tokens that have names, as transformers has them: every field whose name ends in _token, and those of
