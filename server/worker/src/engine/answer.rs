@@ -76,7 +76,7 @@ impl Answer {
         queued: Duration,
     ) -> Self {
         let calls = rules.calls.iter().flat_map(|calls| calls.marks());
-        let thinking = rules.thinking.iter().flat_map(ThinkingWatch::marks);
+        let thinking = rules.thinking.iter().flat_map(ThinkingParser::marks);
         let marks = calls.copied().chain(thinking);
         Self {
             marks: marks

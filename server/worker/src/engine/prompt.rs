@@ -64,7 +64,7 @@ impl Engine {
         let rules = AnswerRules {
             stops: request.stop.clone(),
             min_tokens: request.min_tokens,
-            thinking: self.thinking_watch(request, &tools, &text.text),
+            thinking: self.thinking_parser(request, &tools, &text.text),
             text_mode: text_mode(request, &tools),
             calls: tools.watch.take(),
         };
@@ -116,7 +116,7 @@ impl Engine {
 
     /// What separates the model's thinking from its answer, where that is asked for and possible: a grammar counts from
     /// the first character.
-    fn thinking_watch(
+    fn thinking_parser(
         &self,
         request: &GenerateRequest,
         tools: &Tools,

@@ -18,7 +18,7 @@ pub(crate) enum ThinkingNotation {
     Channels,
 }
 
-/// Tells what is thought from what is said.
+/// Separates what is thought from what is said.
 #[derive(Debug)]
 pub(crate) enum ThinkingParser {
     Between(MarksParser),
@@ -118,7 +118,7 @@ const KNOWN: [ThinkingMarks; 4] = [
 /// Ends of lines, which stand between marks and what is thought or said.
 const LINE_ENDS: [char; 2] = ['\n', '\r'];
 
-/// Tells what is thought between two marks.
+/// Finds what is thought between two marks.
 #[derive(Debug)]
 pub(crate) struct MarksParser {
     marks: ThinkingMarks,

@@ -155,6 +155,7 @@ impl<'a> GgufModel<'a> {
         length: u64,
         device: TargetDevice,
     ) -> Result<Inspection, Failure> {
+        computed::check_device(self.architecture, &device)?;
         let main_type = main_type(&self.header.tensors);
         let dtype = choose_dtype(config.spec().dtype(), &device, main_type == "F32");
         let context_length =

@@ -16,7 +16,7 @@ use hangar_tests::{
     failpoints::Failpoints,
     processes::children,
     refusals::refusal,
-    scripted::{Event, Fault, ReadyKind, Script},
+    scripted::{Fault, ReadyKind, Script, ScriptedEvent},
     server::{DEADLINE, TestServer, spec},
 };
 use tokio::time::timeout;
@@ -258,7 +258,7 @@ async fn a_change_during_the_drain_is_not_loaded_without_an_inspection() -> Resu
     let mut events = server.events()?;
     let mut transitions = server.follow("m").await?;
     let answer = Background::start(server.client.generate("m").prompt("x").max_tokens(1).text());
-    timeout(DEADLINE, events.until(Event::Generate)).await??;
+    timeout(DEADLINE, events.until(ScriptedEvent::Generate)).await??;
     let reload = Background::start(server.client.load("m").force_reload().wait());
     transitions.until(Draining).await?;
     break_source(&server).await?;

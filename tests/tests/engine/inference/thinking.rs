@@ -9,6 +9,7 @@ use hangar_tests::{
     fixtures::{Clock, Fixtures},
     server::TestServer,
 };
+use serde_json::json;
 
 /// What the model says: each character is followed by the next, whatever came before.
 const SAID: [&str; 13] = [
@@ -133,5 +134,62 @@ async fn info_says_what_conversations_may_have_and_why_not() -> Result<()> {
             assert_eq!(support.why_not.is_empty(), supported, "{support:?}");
         }
     }
+    Ok(())
+}
+
+/// A clock with other texts for some of its tokens: the second ones, of which the third says whether they are special.
+fn relabelled(clock: &mut Clock, texts: &[(&str, &str, bool)]) -> Result<()> {
+    let vocabulary = clock.tokenizer["model"]["vocab"].as_object_mut();
+    let vocabulary = vocabulary.context("a vocabulary")?;
+    let mut added = Vec::new();
+    for (old, new, special) in texts {
+        let id = vocabulary.remove(*old).context("a token")?;
+        if *special {
+            added.push(json!({
+                "id": id, "content": new, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true,
+            }));
+        }
+        vocabulary.insert((*new).to_owned(), id);
+    }
+    let all = clock.tokenizer["added_tokens"].as_array_mut();
+    all.context("added tokens")?.extend(added);
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn what_is_in_the_channel_of_analysis_is_thought() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let path = fixtures.root().join("channels");
+    let mut clock = Clock::new(&["A", "B", "C", "a", "D", "E", "F", "b", "<|im_end|>"])?;
+    relabelled(
+        &mut clock,
+        &[
+            ("A", "<|channel|>", true),
+            ("B", "analysis", false),
+            ("C", "<|message|>", true),
+            ("D", "<|end|>", true),
+            ("E", "<|start|>", true),
+            // A token is followed by one token only, so that the second header is another.
+            ("F", "assistant<|channel|>final<|message|>", false),
+            ("G", "<|constrain|>", true),
+        ],
+    )?;
+    clock.write(&path)?;
+    let server = TestServer::real().fixtures(&fixtures);
+    let server = server.serving(&path, |_| ()).await?;
+    let answer = ask(&server).text().await?;
+    assert_eq!(
+        (answer.reasoning.as_str(), answer.text.as_str()),
+        ("a", "b")
+    );
+    let usage = answer.done.usage.context("usage")?;
+    assert_eq!((usage.completion_tokens, usage.reasoning_tokens), (8, 4));
+    let kept = ask(&server)
+        .with(|request| request.keep_reasoning_in_text = true)
+        .text()
+        .await?;
+    let text = "analysisaassistant<|channel|>final<|message|>b";
+    assert_eq!((kept.reasoning.as_str(), kept.text.as_str()), ("", text));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a model thinks, told apart from its answer by channels, as Harmony (gpt-oss) has them: an answer is messages,
+//! What a model thinks, separated from its answer by channels, as Harmony (gpt-oss) has them: an answer is messages,
 //! each with a header that names its channel, and what is in the channel `analysis` is thought.
 
 use crate::stop::StopMatcher;
@@ -21,7 +21,7 @@ pub(super) const KNOWN_BY: [&str; 2] = [CHANNEL, MESSAGE];
 /// The channel of what is thought.
 const THOUGHT: &str = "analysis";
 
-/// Tells what is thought from what is said.
+/// Separates what is thought from what is said.
 #[derive(Debug)]
 pub(crate) struct ChannelsParser {
     state: State,

@@ -2,7 +2,7 @@
 //! here by its name.
 
 use super::header::{Header, Value};
-use crate::failure::Failure;
+use crate::{device::TargetDevice, failure::Failure};
 
 /// Ends of keys that change the computation and that the engine does not read, with the values at which they do
 /// not.
@@ -35,15 +35,53 @@ const NORMS: [&str; 2] = ["attn_norm", "ffn_norm"];
 const HEAD_NORMS: [&str; 2] = ["attn_q_norm", "attn_k_norm"];
 const INPUT_BIASES: [&str; 3] = ["attn_q", "attn_k", "attn_v"];
 
-/// Refuses what the engine would leave out.
+/// Architectures of which the engine loads only matrices that are quantized, and only with a head of its own.
+const QUANTIZED: [&str; 2] = ["phi3", "starcoder2"];
+
+/// Refuses what the engine would leave out, or fails at.
 pub(super) fn check(header: &Header, architecture: &str) -> Result<(), Failure> {
     check_keys(header, architecture)?;
-    let left_out = |name: &&str| !is_read(name, architecture);
-    let mut names = header.tensors.iter().map(|tensor| tensor.name.as_str());
-    match names.find(left_out) {
+    let tensors = header.tensors.iter();
+    let tensors = tensors.map(|tensor| {
+        let matrix = tensor.shape.len() > 1;
+        (tensor.name.as_str(), tensor.type_name, matrix)
+    });
+    match wrong_tensor(architecture, tensors) {
         None => Ok(()),
-        Some(name) => Err(refused(&format!("the tensor {name}"), architecture)),
+        Some(what) => Err(refused(&what, architecture)),
     }
+}
+
+/// Refuses what the engine computes on GPUs only.
+pub(super) fn check_device(architecture: &str, device: &TargetDevice) -> Result<(), Failure> {
+    match (architecture, device) {
+        ("qwen3moe", TargetDevice::Cpu) => Err(Failure::unusable(format!(
+            "The engine (mistral.rs {}) computes the experts of qwen3moe from GGUF on GPUs only. The file is as it \
+             should be: load another model, or this one on a GPU.",
+            crate::version::ENGINE_VERSION
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What of these tensors, with their types and whether they are matrices, is not computed.
+fn wrong_tensor<'a>(
+    architecture: &str,
+    tensors: impl Iterator<Item = (&'a str, &'a str, bool)>,
+) -> Option<String> {
+    let quantized = QUANTIZED.contains(&architecture);
+    let mut head = false;
+    for (name, kind, matrix) in tensors {
+        head |= name == "output.weight";
+        if !is_read(name, architecture) {
+            return Some(format!("the tensor {name}"));
+        }
+        let plain = matches!(kind, "F32" | "F16" | "BF16");
+        if quantized && plain && matrix && name != "token_embd.weight" {
+            return Some(format!("the tensor {name} of the type {kind}"));
+        }
+    }
+    (quantized && !head).then(|| "no tensor output.weight of its own".into())
 }
 
 fn check_keys(header: &Header, architecture: &str) -> Result<(), Failure> {
@@ -95,10 +133,11 @@ fn is_read(name: &str, architecture: &str) -> bool {
     };
     match (architecture, end) {
         ("llama" | "mistral3", "weight") => {
+            // Experts one by one, as older files have them: at those in one tensor the engine fails.
             let expert = inner.split_once('.').is_some_and(|(name, number)| {
                 GATED.contains(&name) && number.parse::<u32>().is_ok()
             });
-            in_any(inner, &[&ATTENTION, &GATED, &EXPERTS, &NORMS]) || expert
+            in_any(inner, &[&ATTENTION, &GATED, &["ffn_gate_inp"], &NORMS]) || expert
         }
         ("qwen2", "weight") => in_any(inner, &[&ATTENTION, &GATED, &NORMS, &HEAD_NORMS]),
         ("qwen2", "bias") => INPUT_BIASES.contains(&inner),
@@ -143,6 +182,7 @@ mod tests {
             ("blk.0.attn_q.weight", "llama", true),
             ("blk.0.attn_q.bias", "llama", false),
             ("rope_freqs.weight", "llama", false),
+            ("blk.0.ffn_gate_exps.weight", "llama", false),
             ("blk.1.ffn_gate.3.weight", "llama", true),
             ("blk.1.attn_q.bias", "qwen2", true),
             ("blk.1.attn_output.bias", "qwen2", false),
@@ -156,6 +196,30 @@ mod tests {
                 "{name} of {architecture}"
             );
         }
+    }
+
+    #[test]
+    fn matrices_that_the_engine_fails_at_are_named() {
+        let wrong = |architecture: &str, kind: &str, head: bool| {
+            let tensors = [
+                ("token_embd.weight", "F16", true),
+                ("output_norm.weight", "F32", false),
+                ("blk.0.attn_output.weight", kind, true),
+                ("output.weight", "Q6K", true),
+            ];
+            wrong_tensor(
+                architecture,
+                tensors.into_iter().take(3 + usize::from(head)),
+            )
+        };
+        assert_eq!(wrong("phi3", "Q8_0", true), None);
+        assert_eq!(wrong("llama", "F32", false), None);
+        let named = |why: Option<String>, part: &str| why.is_some_and(|why| why.contains(part));
+        assert!(named(
+            wrong("phi3", "F16", true),
+            "blk.0.attn_output.weight of the type F16"
+        ));
+        assert!(named(wrong("starcoder2", "Q8_0", false), "output.weight"));
     }
 
     #[test]
