@@ -23,9 +23,7 @@ use fastrand::Rng;
 use futures::future::join_all;
 use hangar_client::{
     Client, Watch, WatchEvent,
-    v1::{
-        DemoSource, ModelSource, ModelSpec, ModelState, ModelStatus, model_source::Source,
-    },
+    v1::{DemoSource, ModelSource, ModelSpec, ModelState, ModelStatus, model_source::Source},
 };
 use tonic::Code;
 
@@ -162,7 +160,9 @@ const DEATHS: [&str; 2] = ["WORKER_DIED", "WORKER_HUNG"];
 
 /// Whether a worker ended, or is ending, as no call may make it.
 fn is_death(status: &ModelStatus) -> bool {
-    let starved = status.message.contains("because it needed more memory than");
+    let starved = status
+        .message
+        .contains("because it needed more memory than");
     starved || DEATHS.contains(&status.reason.as_str())
 }
 

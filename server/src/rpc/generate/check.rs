@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use hangar_client::v1::{
-    ChatMessage, Constraint, DetokenizeRequest, GenerateRequest, TokenizeRequest, constraint::Constraint as Notation,
+    ChatMessage, Constraint, DetokenizeRequest, GenerateRequest, TokenizeRequest,
+    constraint::Constraint as Notation,
 };
 use prost::Message;
 use prost_types::Struct;

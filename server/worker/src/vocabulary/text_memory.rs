@@ -30,7 +30,9 @@ pub(super) struct TextMemory(Arc<Semaphore>);
 
 /// A share of it, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct TextMemoryShare<'a>(#[expect(dead_code, reason = "gives back")] Option<SemaphorePermit<'a>>);
+pub(crate) struct TextMemoryShare<'a>(
+    #[expect(dead_code, reason = "gives back")] Option<SemaphorePermit<'a>>,
+);
 
 impl TextMemory {
     /// Blocks until a text of so many bytes may be split into tokens, in the order of the calls.

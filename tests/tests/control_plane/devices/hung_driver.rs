@@ -38,7 +38,9 @@ async fn a_driver_that_hangs_holds_up_nobody_who_does_not_need_it() -> Result<()
 #[hangar_tests::test]
 async fn a_load_that_needs_a_driver_that_hangs_is_told_so_in_time() -> Result<()> {
     let driver_timeout = Duration::from_millis(100);
-    let server = GpuServer::with(&[10], |options| options.time("--driver-timeout", driver_timeout));
+    let server = GpuServer::with(&[10], |options| {
+        options.time("--driver-timeout", driver_timeout)
+    });
     let server = server.await?;
     server.driver.hang(true)?;
     let spec = server.spec("m", "cuda", GIB)?;

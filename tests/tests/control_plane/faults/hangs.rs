@@ -1,9 +1,6 @@
 //! Engines that make no step any more, and those that only seem to.
 
-use std::{
-    convert::Infallible,
-    time::Duration,
-};
+use std::{convert::Infallible, time::Duration};
 
 use anyhow::{Context, Result};
 use hangar_client::{

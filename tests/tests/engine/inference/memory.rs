@@ -16,7 +16,9 @@ const MAX_MESSAGES: usize = 16_384;
 
 /// The fields that a stub's call was refused for.
 fn wrong<T>(answer: Result<T, Status>) -> Vec<String> {
-    let refused = answer.err().and_then(|status| status.get_details_bad_request());
+    let refused = answer
+        .err()
+        .and_then(|status| status.get_details_bad_request());
     let violations = refused.map(|refused| refused.field_violations);
     let violations = violations.unwrap_or_default().into_iter();
     violations.map(|violation| violation.field).collect()
@@ -91,6 +93,13 @@ async fn a_conversation_of_millions_of_messages_is_refused() -> Result<()> {
         messages: vec![message; MAX_MESSAGES],
         ..TokenizeRequest::default()
     };
-    assert!(!inference.tokenize(most).await?.into_inner().token_ids.is_empty());
+    assert!(
+        !inference
+            .tokenize(most)
+            .await?
+            .into_inner()
+            .token_ids
+            .is_empty()
+    );
     assert_unharmed(&server, worker).await
 }
