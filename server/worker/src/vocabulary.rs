@@ -158,11 +158,6 @@ impl Vocabulary {
         }
     }
 
-    /// The text of an answer in this vocabulary.
-    pub(crate) fn text(&self, mode: TextMode) -> TokenText {
-        TokenText::new(self.clone(), mode)
-    }
-
     /// A token as the tokenizer writes it, if it is no special one.
     fn plain_token(&self, token: u32) -> Option<String> {
         let added = self.tokenizer.get_added_vocabulary();

@@ -29,8 +29,15 @@ enum Joined {
     Bytes(Utf8Joiner),
 }
 
+impl Vocabulary {
+    /// The text of an answer in this vocabulary.
+    pub(crate) fn text(&self, mode: TextMode) -> TokenText {
+        TokenText::new(self.clone(), mode)
+    }
+}
+
 impl TokenText {
-    pub(super) fn new(vocabulary: Vocabulary, mode: TextMode) -> Self {
+    fn new(vocabulary: Vocabulary, mode: TextMode) -> Self {
         let joined = match (mode, &vocabulary.decoding) {
             (TextMode::Constrained, _) | (_, None) => Joined::Bytes(Utf8Joiner::default()),
             (mode, Some(decoding)) => {

@@ -79,7 +79,7 @@ mod tests {
         let memory = TextMemory::default();
         let half = memory.take(LIMIT / 2);
         let other = memory.take(LIMIT / 2);
-        let (done, order) = mpsc::channel();
+        let (done, order) = mpsc::sync_channel(1);
         thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 let _all = memory.take(usize::MAX);

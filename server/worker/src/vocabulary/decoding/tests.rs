@@ -1,3 +1,5 @@
+//! What decoders are followed as the tokenizers crate decodes all at once.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
