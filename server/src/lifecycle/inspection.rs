@@ -201,7 +201,7 @@ async fn wait_for_inspection(
         if verdict.is_some() && Instant::now() >= deadline {
             // It was killed and does not go: nobody has to wait for that, but those who would start another.
             keep_until_reaped(context, task, permit);
-            return judged;
+            return verdict.unwrap_or(judged);
         }
         verdict.get_or_insert(judged);
         deadline = Instant::now() + limits.kill_timeout;
