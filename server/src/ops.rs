@@ -25,7 +25,7 @@ use crate::rpc::{
     completed,
     deadline::DeadlineLayer,
     health::{HealthService, HealthSource, LIVENESS, READINESS, STARTUP},
-    metadata_limit::limit_metadata,
+    metadata_limit::{is_grpc, limit_metadata},
     reflection::{self, ReflectedPort},
 };
 
@@ -94,10 +94,7 @@ fn metrics(registry: &Registry) -> Response {
 }
 
 async fn unknown(headers: HeaderMap) -> Response {
-    let grpc = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|form| form.as_bytes().starts_with(b"application/grpc"));
-    if grpc {
+    if is_grpc(&headers) {
         Status::unimplemented("the ops port offers health only; the API is on the main port")
             .into_http()
     } else {

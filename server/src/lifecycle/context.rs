@@ -209,11 +209,11 @@ impl Context {
         loop {
             let guard = self.desired_state_lock.lock().await;
             let id = self.catalog.resolve(name);
-            let Some(ended) = self.deletions.under_way(&id) else {
+            if self.deletions.under_way(&id).is_none() {
                 return (guard, id);
-            };
+            }
             drop(guard);
-            ended.cancelled().await;
+            self.deletions.ended(&id).await;
         }
     }
 

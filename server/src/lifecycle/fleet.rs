@@ -83,10 +83,9 @@ impl Fleet {
         let drain = self.context.limits.drain_timeout;
         let unload = async |model: Arc<TrackedModel>| {
             let (command, report) = UnloadCommand::new(drain);
-            if model.send(DriverCommand::Unload(command)).await {
-                // A driver that is gone has left no worker behind; that of one that hangs was killed.
-                model.answer(report).wait().await;
-            }
+            model.send(DriverCommand::Unload(command)).await;
+            // A driver that is gone has left no worker behind; that of one that hangs was killed.
+            model.answer(report).wait().await;
         };
         join_all(self.all().into_iter().map(unload)).await;
         self.context.end_drivers.cancel();

@@ -198,10 +198,10 @@ async fn wait_for_inspection(
             Ok(None) => return verdict.unwrap_or_else(|| Err(unfinished(Reason::WorkerDied))),
             Err(reason) => Err(unfinished(reason)),
         };
-        if verdict.is_some() && Instant::now() >= deadline {
+        if let Some(verdict) = verdict.take_if(|_| Instant::now() >= deadline) {
             // It was killed and does not go: nobody has to wait for that, but those who would start another.
             keep_until_reaped(context, task, permit);
-            return verdict.unwrap_or(judged);
+            return verdict;
         }
         verdict.get_or_insert(judged);
         deadline = Instant::now() + limits.kill_timeout;

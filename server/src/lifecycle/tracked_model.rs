@@ -183,22 +183,20 @@ impl TrackedModel {
         !self.commands.is_closed()
     }
 
-    /// Has its driver come to `command`, after all that were sent before. Says whether it will: it has not gone, and there is
-    /// room in its queue as long as it turns.
-    pub(super) async fn send(&self, command: DriverCommand) -> bool {
-        let command = match self.commands.try_send(command) {
-            Ok(()) => return true,
-            Err(TrySendError::Closed(_)) => return false,
-            Err(TrySendError::Full(command)) => command,
+    /// Has its driver come to `command`, after all that were sent before. It is dropped, and with it the way for its answer,
+    /// where the driver has gone, or no longer turns and has no room in its queue.
+    pub(super) async fn send(&self, command: DriverCommand) {
+        let Err(TrySendError::Full(command)) = self.commands.try_send(command) else {
+            return;
         };
         let mut abandoned = self.abandoned.subscribe();
         tokio::select! {
-            sent = self.commands.send(command) => sent.is_ok(),
-            _ = abandoned.wait_for(|abandoned| *abandoned) => false,
+            _ = self.commands.send(command) => {}
+            _ = abandoned.wait_for(|abandoned| *abandoned) => {}
         }
     }
 
-    /// The `answer` that its driver owes.
+    /// The `answer` that its driver owes for a command that it was sent.
     pub(super) fn answer<T>(&self, answer: oneshot::Receiver<T>) -> DriverAnswer<T> {
         DriverAnswer::new(answer, self.abandoned.subscribe())
     }
@@ -209,12 +207,8 @@ impl TrackedModel {
         ask: impl FnOnce(oneshot::Sender<T>) -> DriverCommand,
     ) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.send(ask(reply)).await;
-        if sent {
-            self.answer(answer).wait().await
-        } else {
-            None
-        }
+        self.send(ask(reply)).await;
+        self.answer(answer).wait().await
     }
 
     /// Nobody holds it any more: its driver unloads it, unless somebody wants it by then.

@@ -44,23 +44,26 @@ impl RestartPolicy {
     /// A time-out never does: it used up what the caller gave to all attempts together. Neither does a fault of the
     /// server, which somebody should look at.
     pub fn retries(&self, failure: &Failure, attempt: u32) -> bool {
-        let wanted = match self.mode {
-            RestartMode::Never => false,
-            RestartMode::OnFailure => failure.reason.is_transient(),
-            RestartMode::Always => {
-                !matches!(failure.reason, Reason::LoadTimeout | Reason::Internal)
-            }
-        };
-        wanted && attempt < self.max_attempts
+        self.goes_on(failure, failure.reason.is_transient(), attempt)
     }
 
     /// As [`Self::retries`], for a model that had served: it fits, so that memory that one request was short of is no reason
     /// to give it up.
     pub fn restarts(&self, failure: &Failure, attempt: u32) -> bool {
-        let starved = failure.reason == Reason::InsufficientMemory
-            && self.mode == RestartMode::OnFailure
-            && attempt < self.max_attempts;
-        starved || self.retries(failure, attempt)
+        let starved = failure.reason == Reason::InsufficientMemory;
+        self.goes_on(failure, starved || failure.reason.is_transient(), attempt)
+    }
+
+    /// As [`Self::retries`], of a failure that `may_pass` or not.
+    fn goes_on(&self, failure: &Failure, may_pass: bool, attempt: u32) -> bool {
+        let wanted = match self.mode {
+            RestartMode::Never => false,
+            RestartMode::OnFailure => may_pass,
+            RestartMode::Always => {
+                !matches!(failure.reason, Reason::LoadTimeout | Reason::Internal)
+            }
+        };
+        wanted && attempt < self.max_attempts
     }
 
     /// How long to wait after the failed `attempt`, from 1. `jitter`, from 0 to 1, spreads the wait

@@ -22,8 +22,7 @@ pub async fn limit_metadata(request: Request, next: Next) -> Response {
     if size(request.headers()) <= MAX_METADATA {
         return next.run(request).await;
     }
-    let form = request.headers().get(CONTENT_TYPE);
-    if form.is_some_and(|form| form.as_bytes().starts_with(b"application/grpc")) {
+    if is_grpc(request.headers()) {
         let refused = Status::from(ApiError::Limit {
             what: "bytes of a call's metadata",
             limit: MAX_METADATA,
@@ -32,6 +31,12 @@ pub async fn limit_metadata(request: Request, next: Next) -> Response {
     } else {
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response()
     }
+}
+
+/// Whether these are the headers of a gRPC call.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let form = headers.get(CONTENT_TYPE);
+    form.is_some_and(|form| form.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn size(headers: &HeaderMap) -> usize {

@@ -22,8 +22,7 @@ use crate::{
 /// A load that a driver was told to begin.
 struct OrderedLoad {
     model: Arc<TrackedModel>,
-    /// `None`: it does not hear of it.
-    ticket: Option<DriverAnswer<LoadTicket>>,
+    ticket: DriverAnswer<LoadTicket>,
 }
 
 impl Loader {
@@ -71,22 +70,15 @@ impl Loader {
             span: Span::current(),
             reply,
         };
-        let command = DriverCommand::Load(Box::new(command));
-        let ticket = match model.send(command).await {
-            true => Some(model.answer(ticket)),
-            false => None,
-        };
+        model.send(DriverCommand::Load(Box::new(command))).await;
+        let ticket = model.answer(ticket);
         Ok(OrderedLoad { model, ticket })
     }
 
     /// What the driver answers to an order.
     async fn ticket(&self, ordered: OrderedLoad) -> Result<LoadTicket, LoadError> {
         let OrderedLoad { model, ticket } = ordered;
-        let ticket = match ticket {
-            Some(ticket) => ticket.wait().await,
-            None => None,
-        };
-        match ticket {
+        match ticket.wait().await {
             Some(ticket) => Ok(ticket),
             None if self.context.is_closing() => Err(LoadError::ShuttingDown),
             None if self.context.is_driven(&model) => Err(LoadError::Lost),

@@ -86,13 +86,9 @@ impl Loader {
             undesired: true,
             ..command
         };
-        let sent = model.send(DriverCommand::Unload(command)).await;
+        model.send(DriverCommand::Unload(command)).await;
         drop(guard);
-        let report = match sent {
-            true => model.answer(report).wait().await,
-            false => None,
-        };
-        match report {
+        match model.answer(report).wait().await {
             Some(report) => Ok((id, report)),
             None if self.context.is_driven(&model) => Err(UnloadError::Lost),
             // A driver that is gone has left no worker behind.

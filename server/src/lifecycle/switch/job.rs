@@ -299,8 +299,8 @@ impl SwitchJob {
     ) -> bool {
         match self.context.model(id) {
             Some(model) => {
-                model.send(DriverCommand::Unload(command)).await
-                    && model.answer(report).wait().await.is_some()
+                model.send(DriverCommand::Unload(command)).await;
+                model.answer(report).wait().await.is_some()
             }
             None => false,
         }

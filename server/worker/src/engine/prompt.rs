@@ -282,7 +282,7 @@ fn answer_length(
         return Err(status::context_exceeded(
             field,
             format!(
-                "is {prompt} tokens long, which leaves no length_for for an answer in the model's context of \
+                "is {prompt} tokens long, which leaves no room for an answer in the model's context of \
                  {context} tokens"
             ),
         ));
@@ -311,6 +311,13 @@ mod tests {
         assert_eq!(length_for(90, 0), Some(10));
         assert_eq!(length_for(90, 10), Some(10));
         assert_eq!(length_for(90, 3), Some(3));
+    }
+
+    #[test]
+    fn a_prompt_that_fills_the_context_is_refused_in_words() {
+        let refused = answer_length("prompt", 100, 100, 0).expect_err("too long");
+        let words = "is 100 tokens long, which leaves no room for an answer in the model's context of 100 tokens";
+        assert!(refused.message().contains(words), "{refused}");
     }
 
     #[test]

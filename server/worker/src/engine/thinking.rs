@@ -258,17 +258,26 @@ mod tests {
 
     use super::*;
 
-    /// What is thought and said, of pieces of so many characters.
-    fn apart(prompt: &str, answer: &str, length: usize) -> (String, String) {
-        let mut watch = MarksParser::new(KNOWN[0], prompt);
+    /// What is thought and said in the answer to this prompt, of pieces of so many characters.
+    pub(super) fn parsed(
+        notation: ThinkingNotation,
+        prompt: &str,
+        answer: &str,
+        length: usize,
+    ) -> (String, String) {
+        let mut parser = notation.parser(prompt);
         let (mut reasoning, mut text) = (String::new(), String::new());
         let characters: Vec<char> = answer.chars().collect();
         for piece in characters.chunks(length) {
             let piece: String = piece.iter().collect();
-            watch.push(&piece, &mut reasoning, &mut text);
+            parser.push(&piece, &mut reasoning, &mut text);
         }
-        watch.finish(&mut reasoning, &mut text);
+        parser.finish(&mut reasoning, &mut text);
         (reasoning, text)
+    }
+
+    fn apart(prompt: &str, answer: &str, length: usize) -> (String, String) {
+        parsed(ThinkingNotation::Between(KNOWN[0]), prompt, answer, length)
     }
 
     #[test]

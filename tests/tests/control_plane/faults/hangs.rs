@@ -178,7 +178,8 @@ async fn a_server_that_was_stopped_with_its_worker_saw_no_hang() -> Result<()> {
     timeout(DEADLINE, events.until(ScriptedEvent::Generate)).await??;
     server.signal(Signal::STOP)?;
     processes::signal(worker, Signal::STOP)?;
-    tokio::time::sleep(limit + Duration::from_secs(1)).await;
+    let stopped = timeout(limit + Duration::from_secs(1), transitions.next()).await;
+    assert!(stopped.is_err(), "{stopped:?}");
     server.signal(Signal::CONT)?;
     // It looks at the worker, which is still stopped, several times.
     let seen = timeout(limit / 4, transitions.next()).await;

@@ -7,7 +7,7 @@ use hangar_client::{
 };
 use hangar_tests::{
     failpoints::Failpoints, info, installation::Installation, processes, scripted::Script,
-    server::spec,
+    server::{TestServer, spec},
 };
 use tonic_health::pb::health_check_response::ServingStatus;
 
@@ -58,14 +58,36 @@ async fn prepare(installation: &Installation) -> Result<()> {
     installation.kill(server).await
 }
 
-#[hangar_tests::test]
-async fn what_is_asked_for_while_the_server_starts_holds() -> Result<()> {
+/// Starts the next server, which begins no load before `meanwhile` has ended. Gives what became of the start.
+async fn start_with(
+    installation: &Installation,
+    meanwhile: impl Future<Output = Result<()>>,
+) -> Result<Result<TestServer>> {
     let failpoints = Failpoints::new()?;
-    let installation = Installation::scripted()?;
-    prepare(&installation).await?;
     let held = failpoints.hold("reconcile")?;
+    let start = installation.with(|options| options.failpoints(&failpoints));
     let meanwhile = async {
         held.reached().await?;
+        meanwhile.await?;
+        drop(held);
+        Ok(())
+    };
+    let (started, meanwhile) = tokio::join!(start, meanwhile);
+    meanwhile.map(|()| started)
+}
+
+/// Waits until readiness waits for no model any more.
+async fn becomes_ready(server: &TestServer) -> Result<()> {
+    let mut reported = readiness(server).await?;
+    while next(&mut reported).await? != ServingStatus::Serving {}
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn what_is_asked_for_while_the_server_starts_holds() -> Result<()> {
+    let installation = Installation::scripted()?;
+    prepare(&installation).await?;
+    let meanwhile = async {
         let client = early_client(&installation).await?;
         client.unload("unloaded").send().await?;
         for id in ["needed", "preloaded", "required"] {
@@ -76,11 +98,9 @@ async fn what_is_asked_for_while_the_server_starts_holds() -> Result<()> {
             model.spec.get_or_insert_default().context_length = 32;
         });
         edited.await?.context("nothing was changed")?;
-        drop(held);
         Ok(())
     };
-    let start = installation.with(|options| options.failpoints(&failpoints));
-    let (server, ()) = tokio::try_join!(start, meanwhile)?;
+    let server = start_with(&installation, meanwhile).await??;
 
     let client = server.connect().await?;
     for id in ["changed", "stays"] {
@@ -94,56 +114,37 @@ async fn what_is_asked_for_while_the_server_starts_holds() -> Result<()> {
         let info = info::model(&client, id).await?;
         assert_eq!(info.desired_state(), DesiredState::Unloaded);
     }
-    // Readiness waits for none that is not wanted any more.
-    let mut reported = readiness(&server).await?;
-    while next(&mut reported).await? != ServingStatus::Serving {}
-    Ok(())
+    becomes_ready(&server).await
 }
 
 #[hangar_tests::test]
 async fn an_unload_of_all_while_the_server_starts_holds() -> Result<()> {
-    let failpoints = Failpoints::new()?;
     let installation = Installation::scripted()?;
     prepare(&installation).await?;
-    let held = failpoints.hold("reconcile")?;
     let meanwhile = async {
-        held.reached().await?;
         let client = early_client(&installation).await?;
         client.unload_all().force().send().await?;
-        drop(held);
         Ok(())
     };
-    let start = installation.with(|options| options.failpoints(&failpoints));
-    let (server, ()) = tokio::try_join!(start, meanwhile)?;
+    let server = start_with(&installation, meanwhile).await??;
     let client = server.connect().await?;
     for model in client.info().send().await?.models {
         let status = model.status.context("a status")?;
         assert_eq!(status.state(), ModelState::Unloaded, "{status:?}");
     }
-    let mut reported = readiness(&server).await?;
-    while next(&mut reported).await? != ServingStatus::Serving {}
-    Ok(())
+    becomes_ready(&server).await
 }
 
 #[hangar_tests::test]
 async fn a_catalog_that_cannot_be_read_any_more_ends_the_start() -> Result<()> {
-    let failpoints = Failpoints::new()?;
     let installation = Installation::scripted()?;
     prepare(&installation).await?;
-    let held = failpoints.hold("reconcile")?;
     let meanwhile = async {
-        held.reached().await?;
         let catalog = rusqlite::Connection::open(installation.data_dir().join("catalog.db"))?;
         catalog.execute_batch("ALTER TABLE models RENAME TO lost")?;
-        drop(held);
         Ok(())
     };
-    let start = async {
-        let server = installation.with(|options| options.failpoints(&failpoints));
-        anyhow::Ok(server.await)
-    };
-    let (ended, ()) = tokio::try_join!(start, meanwhile)?;
-    let Err(error) = ended else {
+    let Err(error) = start_with(&installation, meanwhile).await? else {
         anyhow::bail!("the server serves without a catalog")
     };
     let log = format!("{error:#}");

@@ -162,20 +162,7 @@ impl ChannelsParser {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    /// What is thought and said, of pieces of so many characters.
-    fn apart(prompt: &str, answer: &str, length: usize) -> (String, String) {
-        let mut watch = ChannelsParser::new(prompt);
-        let (mut reasoning, mut text) = (String::new(), String::new());
-        let characters: Vec<char> = answer.chars().collect();
-        for piece in characters.chunks(length) {
-            let piece: String = piece.iter().collect();
-            watch.push(&piece, &mut reasoning, &mut text);
-        }
-        watch.finish(&mut reasoning, &mut text);
-        (reasoning, text)
-    }
+    use crate::engine::thinking::{ThinkingNotation, tests::parsed};
 
     const ASSISTANT: &str = "<|start|>assistant";
 
@@ -227,7 +214,7 @@ mod tests {
     fn channels_tell_what_is_thought_from_what_is_said() {
         for (prompt, answer, reasoning, text) in CASES {
             for length in 1..=answer.len() {
-                let apart = apart(prompt, answer, length);
+                let apart = parsed(ThinkingNotation::Channels, prompt, answer, length);
                 assert_eq!(
                     apart,
                     (reasoning.into(), text.into()),
