@@ -65,7 +65,7 @@ pub(super) fn resources(
                 path: settings.worker_cuda.clone(),
                 installed: settings.has_cuda_worker(),
             },
-            settings.time_limits.driver,
+            settings.time_limits.gpu_driver,
         ),
         limits: limits(settings),
         supervisor: supervisor.clone(),

@@ -101,10 +101,10 @@ pub enum GpuDriverError {
     Broken(String),
 }
 
-/// A driver that did not answer in time.
+/// A GPU driver that did not answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the driver does not answer")]
-pub struct DriverUnresponsive;
+pub struct GpuDriverUnresponsive;
 
 /// Reads devices. The thread ends with it, as soon as the driver lets it.
 #[derive(Debug)]
@@ -176,7 +176,7 @@ impl DeviceMonitor {
     pub async fn fresh(
         &self,
         max_wait: Duration,
-    ) -> Result<Arc<DeviceReading>, DriverUnresponsive> {
+    ) -> Result<Arc<DeviceReading>, GpuDriverUnresponsive> {
         let now = Instant::now();
         let mut latest = self.latest.clone();
         let _ = self.requests.try_send(());
@@ -185,7 +185,7 @@ impl DeviceMonitor {
         match reading {
             Ok(Ok(reading)) => Ok(reading.clone()),
             // A thread that is gone says nothing more.
-            Ok(Err(_)) | Err(_) => Err(DriverUnresponsive),
+            Ok(Err(_)) | Err(_) => Err(GpuDriverUnresponsive),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 mod abandoned;
 mod answers;
-mod drivers;
 mod file_systems;
 mod floods;
 mod handshakes;
@@ -11,6 +10,7 @@ mod inspections;
 mod kills;
 mod liveness;
 mod loads;
+mod model_tasks;
 mod neighbours;
 mod panics;
 mod prompts;

@@ -13,7 +13,7 @@ use super::server::{GIB, GpuServer};
 async fn a_driver_that_hangs_holds_up_nobody_who_does_not_need_it() -> Result<()> {
     let server = GpuServer::with(&[10], |options| {
         options
-            .time("--driver-timeout", NEVER)
+            .time("--gpu-driver-timeout", NEVER)
             .time("--device-release-timeout", Duration::from_millis(300))
     });
     let server = server.await?;
@@ -37,9 +37,9 @@ async fn a_driver_that_hangs_holds_up_nobody_who_does_not_need_it() -> Result<()
 
 #[hangar_tests::test]
 async fn a_load_that_needs_a_driver_that_hangs_is_told_so_in_time() -> Result<()> {
-    let driver_timeout = Duration::from_millis(100);
+    let gpu_driver_timeout = Duration::from_millis(100);
     let server = GpuServer::with(&[10], |options| {
-        options.time("--driver-timeout", driver_timeout)
+        options.time("--gpu-driver-timeout", gpu_driver_timeout)
     });
     let server = server.await?;
     server.driver.hang(true)?;

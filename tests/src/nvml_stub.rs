@@ -1,4 +1,4 @@
-//! An NVIDIA driver played by files, for servers on machines that have none.
+//! The NVIDIA driver, played by files, for servers on machines that have none.
 //!
 //! The server loads its library `libnvidia-ml.so.1` through the loader's path and calls it as it calls
 //! NVIDIA's; what the library answers, a test writes down. Scripted workers that play CUDA workers take
@@ -15,9 +15,9 @@ use std::{
 use anyhow::{Context, Result};
 pub use compiler::{library, program};
 
-/// A driver and its devices.
+/// A GPU driver and its devices.
 #[derive(Debug)]
-pub struct Driver {
+pub struct GpuDriver {
     directory: tempfile::TempDir,
 }
 
@@ -44,8 +44,8 @@ pub const UNKNOWN_ERROR: i32 = 999;
 
 const LIBRARY: &str = "libnvidia-ml.so.1";
 
-impl Driver {
-    /// A driver of these devices.
+impl GpuDriver {
+    /// A GPU driver with these devices.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl Driver {
     pub fn new(gpus: &[Gpu]) -> Result<Self> {
         static BINARY: OnceLock<Result<Vec<u8>, String>> = OnceLock::new();
         let binary = BINARY.get_or_init(|| {
-            let built = compiler::library(include_str!("driver/nvml.c"), LIBRARY);
+            let built = compiler::library(include_str!("nvml_stub/nvml.c"), LIBRARY);
             built.map_err(|error| format!("{error:#}"))
         });
         let binary = binary
@@ -164,7 +164,7 @@ impl Driver {
     }
 }
 
-impl Drop for Driver {
+impl Drop for GpuDriver {
     fn drop(&mut self) {
         // A server that hangs in the driver goes on and ends.
         let _ = fs::remove_file(self.path().join("hang"));

@@ -18,7 +18,7 @@ pub fn library(source: &str, name: &str) -> Result<Vec<u8>> {
     Ok(fs::read(output)?)
 }
 
-/// Makes the program `output`, which needs the library `name` at run time and is started in vain without.
+/// Makes the program `output`, which needs the library `needs` at run time and does not start without it.
 ///
 /// # Errors
 ///
