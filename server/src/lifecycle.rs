@@ -17,7 +17,7 @@ mod deletions;
 mod device_release;
 mod devices;
 mod driver;
-mod driver_answer;
+mod driver_reply;
 mod eviction;
 mod fatal_prompt;
 mod file_system;

@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
 use super::{
-    AnswerToRemember, CatalogEntry, DeleteError, LearnedFacts, LoadAttempt, ModelOrigin, NameTaken,
-    NewEntry, RegisterError, UpdateError, names::Renamed, requests, row,
+    CatalogEntry, DeleteError, LearnedFacts, LoadAttempt, ModelOrigin, NameTaken, NewEntry,
+    RegisterError, ResponseToStore, UpdateError, names::Renamed, requests, row,
 };
 use crate::model::{Etag, ModelId, Spec};
 
@@ -109,7 +109,7 @@ impl<'c> Change<'c> {
         &mut self,
         new: NewEntry,
         capacity: usize,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<CatalogEntry, RegisterError> {
         if let Some(by) = self.owner(&new.id)? {
             return Err(NameTaken { name: new.id, by }.into());
@@ -183,7 +183,7 @@ impl<'c> Change<'c> {
         &mut self,
         name: &ModelId,
         change: EntryChange,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<UpdateOutcome, UpdateError> {
         let before = self.find(name)?.ok_or(UpdateError::Unknown)?;
         if before.etag != change.etag {
@@ -211,7 +211,7 @@ impl<'c> Change<'c> {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<CatalogEntry, DeleteError> {
         let entry = self.find(id)?.filter(|entry| entry.id == *id);
         let entry = entry.ok_or(DeleteError::Unknown)?;

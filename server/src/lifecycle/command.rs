@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::driver_answer::DriverAnswer;
+use super::driver_reply::DriverReply;
 use crate::{
     catalog::{CatalogEntry, LoadAttempt},
     model::{Failure, LoadId, ModelId, Spec, Status, SuspendCause},
@@ -66,7 +66,7 @@ pub struct LoadTicket {
     /// Where the model stands.
     pub status: Status,
     /// How the load ends; `None` when it has. No answer means that the server is going down, or the driver no longer turns.
-    pub outcome: Option<DriverAnswer<Result<Status, Failure>>>,
+    pub outcome: Option<DriverReply<Result<Status, Failure>>>,
 }
 
 /// What an unload did.

@@ -82,7 +82,7 @@ impl Evict for Evictor {
                     reply,
                 })
             };
-            model.ask(command).await.unwrap_or(false)
+            model.send_and_wait(command).await.unwrap_or(false)
         }
         .boxed()
     }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     catalog::{
-        AnswerToRemember, Catalog, CatalogEntry, EntryChange, ListQuery, NewEntry, StorageError,
+        Catalog, CatalogEntry, EntryChange, ListQuery, NewEntry, ResponseToStore, StorageError,
     },
     model::{Etag, ModelId, Stage, Status, Switch},
     prepared::PreparedCache,
@@ -85,7 +85,7 @@ impl Fleet {
             let (command, report) = UnloadCommand::new(drain);
             model.send(DriverCommand::Unload(command)).await;
             // A driver that is gone has left no worker behind; that of one that hangs was killed.
-            model.answer(report).wait().await;
+            model.reply(report).wait().await;
         };
         join_all(self.all().into_iter().map(unload)).await;
         self.context.end_drivers.cancel();
@@ -338,7 +338,7 @@ impl Fleet {
     pub async fn create(
         &self,
         new: NewEntry,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<CatalogEntry, RegistryError> {
         self.registry.create(new, request).await
     }
@@ -353,7 +353,7 @@ impl Fleet {
         &self,
         id: &ModelId,
         change: EntryChange,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.registry.update(id, change, request).await
     }
@@ -373,7 +373,7 @@ impl Fleet {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-        request: impl FnOnce(Option<UnloadReport>) -> Option<AnswerToRemember>,
+        request: impl FnOnce(Option<UnloadReport>) -> Option<ResponseToStore>,
     ) -> Result<Option<UnloadReport>, RegistryError> {
         self.registry.delete(id, etag, force, request).await
     }

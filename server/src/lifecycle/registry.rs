@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     catalog::{
-        AnswerToRemember, CatalogEntry, DeclareError, DeleteError, EntryChange, NewEntry,
-        RegisterError, StorageError, UpdateError,
+        CatalogEntry, DeclareError, DeleteError, EntryChange, NewEntry, RegisterError,
+        ResponseToStore, StorageError, UpdateError,
     },
     model::{Etag, Failure, ModelId},
 };
@@ -84,7 +84,7 @@ impl Registry {
         Self { context, loader }
     }
 
-    /// Registers a model, and remembers the answer to `request` with it.
+    /// Registers a model, and remembers the response to `request` with it.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl Registry {
     pub(super) async fn create(
         &self,
         new: NewEntry,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<CatalogEntry, RegistryError> {
         self.check_open()?;
         self.loader.check_sources(&new.spec).await?;
@@ -116,7 +116,7 @@ impl Registry {
         Ok(self.context.catalog.check_create(new).await?)
     }
 
-    /// Changes the entry of `id`, and remembers the answer to `request` with it. Says also whether the model
+    /// Changes the entry of `id`, and remembers the response to `request` with it. Says also whether the model
     /// has to be reloaded for all of it to hold.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl Registry {
         &self,
         id: &ModelId,
         change: EntryChange,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.check_change(&change).await?;
         // Under the desired-state lock: none that was checked meets another entry than it saw.
@@ -169,7 +169,7 @@ impl Registry {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-        request: impl FnOnce(Option<UnloadReport>) -> Option<AnswerToRemember>,
+        request: impl FnOnce(Option<UnloadReport>) -> Option<ResponseToStore>,
     ) -> Result<Option<UnloadReport>, RegistryError> {
         let refused = |error| RegistryError::Delete(id.clone(), error);
         self.check_open()?;

@@ -124,7 +124,7 @@ impl Router {
         let mut record = model.begin_request(*operation);
         let mut reroutes = 0;
         let error = loop {
-            let admit = async { self.answer(&model, model.admit(*priority).await) };
+            let admit = async { self.permit_or_error(&model, model.admit(*priority).await) };
             let refused = match within(*deadline, admit).await {
                 Ok(permit) => return Ok(Admitted { permit, record }),
                 Err(error) => error,
@@ -157,14 +157,14 @@ impl Router {
     pub(super) async fn admit_unscheduled(&self, name: &ModelId) -> Result<Permit, AdmissionError> {
         let mut model = self.model_for(name, None).await?;
         for _ in 0..MAX_REROUTES {
-            match self.answer(&model, model.admit_unscheduled().await) {
+            match self.permit_or_error(&model, model.admit_unscheduled().await) {
                 Err(error) if self.may_go_on(&model, name, &error) => {
                     model = self.instead_of(&model, name, None).await?.ok_or(error)?;
                 }
-                answer => return answer,
+                 other => return other,
             }
         }
-        self.answer(&model, model.admit_unscheduled().await)
+        self.permit_or_error(&model, model.admit_unscheduled().await)
     }
 
     /// The model that `name` stands for, if it can do what `operation` asks. One that is loaded on demand is
@@ -253,12 +253,12 @@ impl Router {
         loaded.map_err(AdmissionError::Failed)
     }
 
-    fn answer(
+    fn permit_or_error(
         &self,
         model: &TrackedModel,
-        answer: Result<Permit, Refusal>,
+        admitted: Result<Permit, Refusal>,
     ) -> Result<Permit, AdmissionError> {
-        match answer {
+        match admitted {
             Ok(permit) => Ok(permit),
             Err(_) if self.context.is_closing() => Err(AdmissionError::ShuttingDown),
             Err(Refusal::QueueFull { limit }) => Err(AdmissionError::QueueFull { limit }),

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     admission::{Gate, Permit, Refusal},
     command::DriverCommand,
-    driver_answer::DriverAnswer,
+    driver_reply::DriverReply,
     file_watch::LoadedFiles,
     usage::{HistorySample, Operation, RequestRecord, Totals, Usage, UsageReport},
 };
@@ -183,7 +183,7 @@ impl TrackedModel {
         !self.commands.is_closed()
     }
 
-    /// Has its driver come to `command`, after all that were sent before. It is dropped, and with it the way for its answer,
+    /// Has its driver come to `command`, after all that were sent before. It is dropped, and with it the way for its reply,
     /// where the driver has gone, or no longer turns and has no room in its queue.
     pub(super) async fn send(&self, command: DriverCommand) {
         let Err(TrySendError::Full(command)) = self.commands.try_send(command) else {
@@ -196,19 +196,20 @@ impl TrackedModel {
         }
     }
 
-    /// The `answer` that its driver owes for a command that it was sent.
-    pub(super) fn answer<T>(&self, answer: oneshot::Receiver<T>) -> DriverAnswer<T> {
-        DriverAnswer::new(answer, self.abandoned.subscribe())
+    /// The `reply` of its driver to a command that it was sent.
+    pub(super) fn reply<T>(&self, reply: oneshot::Receiver<T>) -> DriverReply<T> {
+        DriverReply::new(reply, self.abandoned.subscribe())
     }
 
-    /// Sends what `ask` makes of the way for the answer, and waits for that. `None`: its driver has gone, or no longer turns.
-    pub(super) async fn ask<T>(
+    /// Sends the command that `command` makes of the way for its reply, and waits for that. `None`: its driver has gone, or no
+    /// longer turns.
+    pub(super) async fn send_and_wait<T>(
         &self,
-        ask: impl FnOnce(oneshot::Sender<T>) -> DriverCommand,
+        command: impl FnOnce(oneshot::Sender<T>) -> DriverCommand,
     ) -> Option<T> {
-        let (reply, answer) = oneshot::channel();
-        self.send(ask(reply)).await;
-        self.answer(answer).wait().await
+        let (sender, reply) = oneshot::channel();
+        self.send(command(sender)).await;
+        self.reply(reply).wait().await
     }
 
     /// Nobody holds it any more: its driver unloads it, unless somebody wants it by then.

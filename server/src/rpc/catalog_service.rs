@@ -58,7 +58,7 @@ impl CatalogService for CatalogApi {
         let id = remembered(&request.request_id, request.validate_only);
         let body = request.clone();
         let core = self.core.clone();
-        let work = move |claim| answer(async move { core.create(body, claim).await });
+        let work = move |claim| response(async move { core.create(body, claim).await });
         let response = self.creates.once_with(id, &request, work).await?;
         Ok(Response::new(response))
     }
@@ -85,7 +85,7 @@ impl CatalogService for CatalogApi {
         let id = remembered(&request.request_id, request.validate_only);
         let body = request.clone();
         let core = self.core.clone();
-        let work = move |claim| answer(async move { core.update(body, claim).await });
+        let work = move |claim| response(async move { core.update(body, claim).await });
         let response = self.updates.once_with(id, &request, work).await?;
         Ok(Response::new(response))
     }
@@ -97,7 +97,7 @@ impl CatalogService for CatalogApi {
         let request = request.into_inner();
         let body = request.clone();
         let core = self.core.clone();
-        let work = move |claim| answer(async move { core.delete(body, claim).await });
+        let work = move |claim| response(async move { core.delete(body, claim).await });
         let response = self
             .deletes
             .once_with(&request.request_id, &request, work)
@@ -134,7 +134,7 @@ fn remembered(id: &str, validate_only: bool) -> &str {
     if validate_only { "" } else { id }
 }
 
-fn answer<T>(
+fn response<T>(
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> BoxFuture<'static, Result<T, Status>> {
     async move { Ok(work.await?) }.boxed()

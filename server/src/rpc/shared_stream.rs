@@ -46,11 +46,11 @@ pub type WatchRoute = EncodedRoute<ModelServiceServer<ModelApi>, WatchStatusRequ
 /// InferenceService, with Generate sent as the workers have encoded it.
 pub type GenerateRoute = EncodedRoute<InferenceServiceServer<InferenceApi>, GenerateRequest>;
 
-/// The answer to a request.
-pub(super) type RouteAnswer = BoxFuture<'static, Result<Response<EncodedStream>, Status>>;
+/// The response to a request.
+pub(super) type RouteResponse = BoxFuture<'static, Result<Response<EncodedStream>, Status>>;
 
 /// A method that answers with encoded messages.
-trait Method<R>: Fn(Request<R>) -> RouteAnswer + Send + Sync {}
+trait Method<R>: Fn(Request<R>) -> RouteResponse + Send + Sync {}
 
 /// Sends bytes as they are; decodes requests of the type `R`.
 #[derive(Debug)]
@@ -100,8 +100,8 @@ impl GenerateRoute {
         let method = move |request: Request<GenerateRequest>| {
             let api = api.clone();
             async move {
-                let answer: EncodedStream = Box::pin(api.begin(request).await?);
-                Ok(Response::new(answer))
+                let stream: EncodedStream = Box::pin(api.begin(request).await?);
+                Ok(Response::new(stream))
             }
             .boxed()
         };
@@ -168,12 +168,12 @@ where
     }
 }
 
-impl<R, F> Method<R> for F where F: Fn(Request<R>) -> RouteAnswer + Send + Sync {}
+impl<R, F> Method<R> for F where F: Fn(Request<R>) -> RouteResponse + Send + Sync {}
 
 impl<R> ServerStreamingService<R> for MethodCall<R> {
     type Response = Bytes;
     type ResponseStream = EncodedStream;
-    type Future = RouteAnswer;
+    type Future = RouteResponse;
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
         (self.0)(request)

@@ -61,8 +61,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Priority of what nobody waits for, as `nice` has it.
 const LOWEST_PRIORITY: i32 = 19;
 
-/// Answers of a streaming call.
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+/// The responses of a streaming call.
+type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The service.
 #[derive(Clone)]
@@ -233,9 +233,9 @@ fn span<T>(name: &'static str, request: &Request<T>) -> Span {
 
 #[tonic::async_trait]
 impl WorkerService for Worker {
-    type LoadStream = Answers<LoadResponse>;
-    type GenerateStream = Answers<GenerateResponse>;
-    type WatchStatsStream = Answers<WatchStatsResponse>;
+    type LoadStream = ResponseStream<LoadResponse>;
+    type GenerateStream = ResponseStream<GenerateResponse>;
+    type WatchStatsStream = ResponseStream<WatchStatsResponse>;
 
     async fn load(
         &self,

@@ -151,10 +151,10 @@ async fn an_answer_is_remembered_with_its_change_or_not_at_all() {
         method: "CreateModel",
         id: "r".to_owned(),
     };
-    let remember = || AnswerToRemember {
+    let remember = || ResponseToStore {
         key: key.clone(),
         digest: [7; 32],
-        answer: Box::new(|entry| entry.etag.0.clone().into_bytes()),
+        response: Box::new(|entry| entry.etag.0.clone().into_bytes()),
     };
     fixture.create_with("taken", &["m"]).await.expect("created");
     let refused = fixture.catalog.create(new("m"), Some(remember())).await;
@@ -166,7 +166,7 @@ async fn an_answer_is_remembered_with_its_change_or_not_at_all() {
     let recalled = left.catalog.recall(&key).await.expect("readable");
     let recalled = recalled.expect("remembered");
     assert_eq!(recalled.digest, [7; 32]);
-    assert_eq!(recalled.answer, created.etag.0.into_bytes());
+    assert_eq!(recalled.response, created.etag.0.into_bytes());
 }
 
 #[tokio::test]
@@ -179,9 +179,9 @@ async fn answers_are_bounded() {
     };
     let write = fixture.catalog.write(move |change| {
         for n in 0..REMEMBERED + 5 {
-            let remembered = RememberedAnswer {
+            let remembered = StoredResponse {
                 digest: [0; 32],
-                answer: Vec::new(),
+                response: Vec::new(),
             };
             requests::write(change.connection(), &key(n), &remembered)?;
         }

@@ -124,7 +124,7 @@ impl ModelDriver {
         let over = ready || !self.state.stage().is_active();
         let outcome = (!over).then(|| {
             let outcome = self.waiters.wait_for_load(load_id.clone());
-            self.model.answer(outcome)
+            self.model.reply(outcome)
         });
         LoadTicket {
             load_id,

@@ -9,7 +9,7 @@ use super::{
     super::{
         command::{DriverCommand, LoadCommand, LoadOrder, LoadTicket},
         driver::track,
-        driver_answer::DriverAnswer,
+        driver_reply::DriverReply,
         tracked_model::TrackedModel,
     },
     LoadError, Loader,
@@ -22,7 +22,7 @@ use crate::{
 /// A load that a driver was told to begin.
 struct OrderedLoad {
     model: Arc<TrackedModel>,
-    ticket: DriverAnswer<LoadTicket>,
+    ticket: DriverReply<LoadTicket>,
 }
 
 impl Loader {
@@ -71,7 +71,7 @@ impl Loader {
             reply,
         };
         model.send(DriverCommand::Load(Box::new(command))).await;
-        let ticket = model.answer(ticket);
+        let ticket = model.reply(ticket);
         Ok(OrderedLoad { model, ticket })
     }
 

@@ -88,7 +88,7 @@ impl Loader {
         };
         model.send(DriverCommand::Unload(command)).await;
         drop(guard);
-        match model.answer(report).wait().await {
+        match model.reply(report).wait().await {
             Some(report) => Ok((id, report)),
             None if self.context.is_driven(&model) => Err(UnloadError::Lost),
             // A driver that is gone has left no worker behind.

@@ -300,7 +300,7 @@ impl SwitchJob {
         match self.context.model(id) {
             Some(model) => {
                 model.send(DriverCommand::Unload(command)).await;
-                model.answer(report).wait().await.is_some()
+                model.reply(report).wait().await.is_some()
             }
             None => false,
         }

@@ -1,4 +1,4 @@
-//! The answer to GetInfo.
+//! The response to GetInfo.
 //!
 //! Invariant: its cost is that of the models that it describes and of those that hold memory, however many
 //! are registered.
@@ -24,12 +24,12 @@ pub(in crate::rpc) struct Sources<'a> {
     pub(in crate::rpc) started: ServerStart,
 }
 
-/// Models in one answer.
+/// Models in one response.
 const MAX_MODELS: usize = 1000;
 
 impl Sources<'_> {
-    /// Answers `request`. Reads a few files of /proc, and the catalog.
-    pub(in crate::rpc) async fn answer(
+    /// The response to `request`. Reads a few files of /proc, and the catalog.
+    pub(in crate::rpc) async fn response(
         &self,
         request: &GetInfoRequest,
     ) -> Result<GetInfoResponse, ApiError> {

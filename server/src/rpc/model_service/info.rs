@@ -13,6 +13,6 @@ impl Core {
             system: &self.system,
             started: self.started,
         };
-        sources.answer(request).await
+        sources.response(request).await
     }
 }

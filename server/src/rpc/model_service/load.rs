@@ -44,9 +44,9 @@ impl Core {
             Wanted::One(id) => {
                 let ticket = self.fleet.load(&id, options).await?;
                 let load = if request.wait {
-                    self.answer(&ended(&self.fleet, ticket).await?)
+                    self.response(&ended(&self.fleet, ticket).await?)
                 } else {
-                    self.answer(&ticket)
+                    self.response(&ticket)
                 };
                 Ok(LoadModelResponse { loads: vec![load] })
             }
@@ -131,9 +131,9 @@ impl Core {
             let load = match ticket.map_err(ApiError::from) {
                 Ok(ticket) if wait => {
                     let ended = ended(&self.fleet, ticket).await;
-                    ended.map(|ticket| self.answer(&ticket))
+                    ended.map(|ticket| self.response(&ticket))
                 }
-                Ok(ticket) => Ok(self.answer(&ticket)),
+                Ok(ticket) => Ok(self.response(&ticket)),
                 Err(error) => Err(error),
             };
             loads.push(load.unwrap_or_else(|error| self.refused(&id, error)));
@@ -151,7 +151,7 @@ impl Core {
         }
     }
 
-    fn answer(&self, ticket: &LoadTicket) -> ModelLoad {
+    fn response(&self, ticket: &LoadTicket) -> ModelLoad {
         let id = &ticket.status.model_id;
         let model = self.fleet.tracked(id);
         let estimate = model.and_then(|model| model.facts().learned.metadata.load_duration);
