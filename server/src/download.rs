@@ -144,12 +144,12 @@ impl Downloads {
     /// Downloads what is missing of `files`.
     async fn bring(&self, transfer: &Transfer<'_>, files: &[HubFile]) -> Result<(), DownloadError> {
         let directory = &self.options.cache_dir;
-        let held = transfer.repository.held(files).await;
-        let held = held.map_err(|error| DownloadError::storage(directory, &error))?;
+        let present = transfer.repository.present_bytes(files).await;
+        let present = present.map_err(|error| DownloadError::storage(directory, &error))?;
         let total = files
             .iter()
             .fold(0, |sum: u64, file| sum.saturating_add(file.size));
-        let done = held.iter().sum();
+        let done = present.iter().sum();
         transfer.progress.begin(total, done);
         // Two files may have the same contents.
         let mut blobs = HashSet::new();

@@ -65,18 +65,18 @@ impl Repository {
     }
 
     /// The bytes of each of `files` that are there. Makes the directory for the others.
-    pub(super) async fn held(&self, files: &[HubFile]) -> io::Result<Vec<u64>> {
+    pub(super) async fn present_bytes(&self, files: &[HubFile]) -> io::Result<Vec<u64>> {
         let (repository, files) = (self.clone(), files.to_vec());
         off_thread(move || {
             fs::create_dir_all(repository.root.join("blobs"))?;
-            let held = |file: &HubFile| {
+            let present = |file: &HubFile| {
                 if repository.has(file) {
                     return file.size;
                 }
                 let part = fs::metadata(repository.part(file)).map_or(0, |part| part.len());
                 if part > file.size { 0 } else { part }
             };
-            Ok(files.iter().map(held).collect())
+            Ok(files.iter().map(present).collect())
         })
         .await
     }

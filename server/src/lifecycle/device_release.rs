@@ -55,7 +55,7 @@ pub(super) struct ReleaseOutcome {
     /// Memory that came back, in bytes.
     pub(super) bytes: u64,
     /// Why, where it did not come back.
-    pub(super) held: Option<Failure>,
+    pub(super) failure: Option<Failure>,
 }
 
 /// How far a device may be from what it was for its memory to be back, in bytes.
@@ -189,7 +189,7 @@ impl DeviceRelease {
                     return ReleaseOutcome {
                         verification,
                         bytes: self.freed(&now),
-                        held: None,
+                        failure: None,
                     };
                 }
                 seen = Some(now);
@@ -261,7 +261,7 @@ impl DeviceRelease {
         ReleaseOutcome {
             verification: Verification::TimedOut,
             bytes: seen.map_or(0, |now| self.freed(now)),
-            held: Some(Failure::new(Reason::DeviceMemoryHeld, message).about(gpu.device_name())),
+            failure: Some(Failure::new(Reason::DeviceMemoryHeld, message).about(gpu.device_name())),
         }
     }
 }

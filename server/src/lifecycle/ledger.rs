@@ -148,7 +148,7 @@ impl Ledger {
     }
 
     /// What all models hold together, without those that are going.
-    pub(super) fn held(&self) -> u64 {
+    pub(super) fn used_bytes(&self) -> u64 {
         self.sum(|entry| match entry.state {
             ReservationState::Leaving => 0,
             ReservationState::Loading | ReservationState::Settled | ReservationState::Stuck => {

@@ -215,7 +215,7 @@ impl MemoryAdmission {
         let total = system.memory_total_bytes.max(1) as f64;
         let left = system.memory_available_bytes as f64 / total;
         let of_limit = self.0.limit.map_or(0.0, |limit| {
-            self.ledgers().host.held() as f64 / limit.max(1) as f64
+            self.ledgers().host.used_bytes() as f64 / limit.max(1) as f64
         });
         MemoryFill {
             share: of_limit.max(1.0 - left),

@@ -46,7 +46,7 @@ pub(crate) struct ToolCallParser {
     /// Finds the opening.
     opening: StopMatcher,
     /// Text from the opening on.
-    held: String,
+    pending: String,
     state: ToolCallState,
 }
 
@@ -56,7 +56,7 @@ enum ToolCallState {
     Outside,
     /// The prompt has the opening: the answer is a call from its first character.
     Prompted,
-    /// What is held is calls, or will turn out to be none.
+    /// What is pending is calls, or will turn out to be none.
     Inside,
     /// No call may begin any more.
     Text,
@@ -185,7 +185,7 @@ impl ToolCallParser {
             notation,
             names,
             opening: StopMatcher::new([notation.opening().to_owned()]),
-            held: String::new(),
+            pending: String::new(),
             state: if prompted {
                 ToolCallState::Prompted
             } else {
@@ -202,27 +202,27 @@ impl ToolCallParser {
     /// Takes further text and adds what is no part of a call to `out`.
     pub(crate) fn push(&mut self, text: &str, out: &mut String) {
         match self.state {
-            ToolCallState::Prompted => self.held.push_str(text),
+            ToolCallState::Prompted => self.pending.push_str(text),
             ToolCallState::Inside => {
-                self.held.push_str(text);
+                self.pending.push_str(text);
                 self.reconsider(out);
             }
             ToolCallState::Text => out.push_str(text),
             ToolCallState::Outside if self.notation == ToolCallFormat::Bare => {
-                self.held.push_str(text);
-                match self.held.trim_start().chars().next() {
+                self.pending.push_str(text);
+                match self.pending.trim_start().chars().next() {
                     None => {}
                     Some('{') => self.state = ToolCallState::Inside,
                     Some(_) => {
                         self.state = ToolCallState::Text;
-                        out.push_str(&std::mem::take(&mut self.held));
+                        out.push_str(&std::mem::take(&mut self.pending));
                     }
                 }
             }
             ToolCallState::Outside => {
                 if self.opening.push(text, out).is_some() {
                     self.state = ToolCallState::Inside;
-                    self.held = self.opening.take_held();
+                    self.pending = self.opening.take_pending();
                     self.reconsider(out);
                 }
             }
@@ -232,12 +232,12 @@ impl ToolCallParser {
     /// Gives out an opening that no call follows: one that is only talked about.
     fn reconsider(&mut self, out: &mut String) {
         let opening = self.notation.opening();
-        let first = self.held[opening.len()..].trim_start().chars().next();
+        let first = self.pending[opening.len()..].trim_start().chars().next();
         if self.notation.first().is_none() || first.is_none() || first == self.notation.first() {
             return;
         }
-        let rest = self.held.split_off(opening.len());
-        out.push_str(&std::mem::take(&mut self.held));
+        let rest = self.pending.split_off(opening.len());
+        out.push_str(&std::mem::take(&mut self.pending));
         self.state = ToolCallState::Outside;
         self.push(&rest, out);
     }
@@ -250,29 +250,29 @@ impl ToolCallParser {
     /// The calls of an answer that has ended; what comes before them goes to `out`. Empty: there are none.
     pub(crate) fn calls(&mut self, out: &mut String) -> Vec<ToolCall> {
         match self.state {
-            ToolCallState::Prompted => return self.parse(&self.held).unwrap_or_default(),
+            ToolCallState::Prompted => return self.parse(&self.pending).unwrap_or_default(),
             ToolCallState::Outside | ToolCallState::Text => return Vec::new(),
             ToolCallState::Inside => {}
         }
         let opening = self.notation.opening();
         for _ in 0..OPENINGS {
-            let calls = self.held.trim_start().strip_prefix(opening);
+            let calls = self.pending.trim_start().strip_prefix(opening);
             let calls = calls
                 .and_then(|calls| self.parse(calls))
                 .unwrap_or_default();
             if !calls.is_empty() {
-                self.held.clear();
+                self.pending.clear();
                 return calls;
             }
             let next = self
-                .held
+                .pending
                 .get(opening.len()..)
                 .and_then(|rest| rest.find(opening));
             let Some(next) = next.filter(|_| !opening.is_empty()) else {
                 break;
             };
-            let calls = self.held.split_off(opening.len() + next);
-            out.push_str(&std::mem::replace(&mut self.held, calls));
+            let calls = self.pending.split_off(opening.len() + next);
+            out.push_str(&std::mem::replace(&mut self.pending, calls));
         }
         Vec::new()
     }
@@ -280,7 +280,7 @@ impl ToolCallParser {
     /// Ends the watch: what was held back is text.
     pub(crate) fn finish(&mut self, out: &mut String) {
         self.opening.finish(out);
-        out.push_str(&std::mem::take(&mut self.held));
+        out.push_str(&std::mem::take(&mut self.pending));
         self.state = ToolCallState::Text;
     }
 

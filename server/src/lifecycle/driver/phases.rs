@@ -183,13 +183,13 @@ impl Phase {
         });
     }
 
-    /// The device is not looked at any more. What the unload left behind is `held`.
-    pub(super) fn device_released(&mut self, held: Option<Failure>) {
+    /// The device is not looked at any more. `failure` is why it does not have its memory back.
+    pub(super) fn device_released(&mut self, failure: Option<Failure>) {
         self.end_release();
         if let Self::Hosted(worker) = self {
             // What did not come back shows in what the device has free.
             worker.memory = WorkerMemory::Unknown;
-            worker.leftover = held;
+            worker.leftover = failure;
         }
     }
 

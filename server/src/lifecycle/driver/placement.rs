@@ -125,7 +125,7 @@ impl ModelDriver {
 
     /// The device was looked at.
     pub(super) fn device_released(&mut self, released: ReleaseOutcome) {
-        self.phase.device_released(released.held);
+        self.phase.device_released(released.failure);
         self.end_unload(released.verification, released.bytes);
     }
 

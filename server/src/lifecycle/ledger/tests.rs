@@ -131,11 +131,11 @@ fn what_is_promised_or_going_is_not_held() {
         decide(&mut ledger, &id(2), 50, capacity(260), &[]),
         LedgerDecision::Fits
     );
-    assert_eq!(ledger.held(), 200);
+    assert_eq!(ledger.used_bytes(), 200);
     ledger.measure(&id(2), 10);
-    assert_eq!(ledger.held(), 210);
+    assert_eq!(ledger.used_bytes(), 210);
     ledger.set_state(&id(0), ReservationState::Leaving);
-    assert_eq!(ledger.held(), 110);
+    assert_eq!(ledger.used_bytes(), 110);
 }
 
 #[test]

@@ -126,7 +126,7 @@ pub(crate) struct MarksParser {
     /// Finds the second mark.
     close: StopMatcher,
     /// Text that may be the first mark, or ends of lines after which there may be nothing.
-    held: String,
+    pending: String,
     /// Working space.
     inside: String,
 }
@@ -167,7 +167,7 @@ impl MarksParser {
                 ThinkingState::Before
             },
             close: StopMatcher::new([marks.close.to_owned()]),
-            held: String::new(),
+            pending: String::new(),
             inside: String::new(),
         }
     }
@@ -189,8 +189,8 @@ impl MarksParser {
                 self.inside = inside;
                 if closed {
                     self.state = ThinkingState::Closed;
-                    self.held.clear();
-                    let rest = self.close.take_held();
+                    self.pending.clear();
+                    let rest = self.close.take_pending();
                     let behind = rest.strip_prefix(self.marks.close).unwrap_or_default();
                     self.push(behind, reasoning, text);
                 }
@@ -207,16 +207,16 @@ impl MarksParser {
     }
 
     fn look_for_open(&mut self, new: &str, reasoning: &mut String, text: &mut String) {
-        self.held.push_str(new);
-        let begun = self.held.trim_start();
+        self.pending.push_str(new);
+        let begun = self.pending.trim_start();
         if let Some(inside) = begun.strip_prefix(self.marks.open) {
             let inside = inside.to_owned();
-            self.held.clear();
+            self.pending.clear();
             self.state = ThinkingState::Opened;
             self.push(&inside, reasoning, text);
         } else if !self.marks.open.starts_with(begun) {
             self.state = ThinkingState::Text;
-            text.push_str(&std::mem::take(&mut self.held));
+            text.push_str(&std::mem::take(&mut self.pending));
         }
     }
 
@@ -232,16 +232,16 @@ impl MarksParser {
         self.state = ThinkingState::Inside;
         let thought = new.trim_end_matches(LINE_ENDS);
         if !thought.is_empty() {
-            reasoning.push_str(&std::mem::take(&mut self.held));
+            reasoning.push_str(&std::mem::take(&mut self.pending));
             reasoning.push_str(thought);
         }
-        self.held.push_str(&new[thought.len()..]);
+        self.pending.push_str(&new[thought.len()..]);
     }
 
     /// Ends the answer: what was held back is no mark.
     fn finish(&mut self, reasoning: &mut String, text: &mut String) {
         match self.state {
-            ThinkingState::Before => text.push_str(&std::mem::take(&mut self.held)),
+            ThinkingState::Before => text.push_str(&std::mem::take(&mut self.pending)),
             ThinkingState::Opened | ThinkingState::Inside => {
                 let mut inside = String::new();
                 self.close.finish(&mut inside);

@@ -83,7 +83,7 @@ impl ChannelsParser {
                 let ended = self.end.push(new, &mut inside).is_some();
                 self.give(&inside, reasoning, text);
                 if ended {
-                    let rest = self.end.take_held();
+                    let rest = self.end.take_pending();
                     let behind = rest.strip_prefix(END).unwrap_or_default().to_owned();
                     self.state = State::Before;
                     self.push(&behind, reasoning, text);
