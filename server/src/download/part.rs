@@ -27,7 +27,7 @@ pub(super) type RepositoryGuard = Arc<OwnedMutexGuard<()>>;
 #[derive(Debug)]
 pub(super) struct PartialFile {
     len: u64,
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<WriterCommand>,
     writer: JoinHandle<Result<(), PartialFileError>>,
 }
 
@@ -60,7 +60,7 @@ pub(super) enum PartialFileError {
 
 /// What the writer is asked for.
 #[derive(Debug)]
-enum Order {
+enum WriterCommand {
     Write(Bytes),
     Restart,
     Finish,
@@ -88,7 +88,7 @@ impl PartialFile {
         writers: &TaskTracker,
         guard: RepositoryGuard,
     ) -> Result<Self, PartialFileError> {
-        let (orders, inbox) = mpsc::channel(WRITE_QUEUE);
+        let (commands, inbox) = mpsc::channel(WRITE_QUEUE);
         let (opened, len) = oneshot::channel();
         let mut writer = writers.spawn_blocking(move || {
             let ended = write(target, opened, inbox);
@@ -98,7 +98,7 @@ impl PartialFile {
         match len.await {
             Ok(len) => Ok(Self {
                 len,
-                orders,
+                commands,
                 writer,
             }),
             Err(_) => Err(failure(&mut writer).await),
@@ -113,32 +113,32 @@ impl PartialFile {
     /// Appends `bytes`. Waits while the disk is slow.
     pub(super) async fn append(&mut self, bytes: Bytes) -> Result<(), PartialFileError> {
         let count = bytes.len() as u64;
-        self.order(Order::Write(bytes)).await?;
+        self.send(WriterCommand::Write(bytes)).await?;
         self.len += count;
         Ok(())
     }
 
     /// Begins from nothing.
     pub(super) async fn restart(&mut self) -> Result<(), PartialFileError> {
-        self.order(Order::Restart).await?;
+        self.send(WriterCommand::Restart).await?;
         self.len = 0;
         Ok(())
     }
 
     /// Checks it and gives it its name.
     pub(super) async fn finish(mut self) -> Result<(), PartialFileError> {
-        self.order(Order::Finish).await?;
+        self.send(WriterCommand::Finish).await?;
         ended((&mut self.writer).await)
     }
 
     /// Removes it.
     pub(super) async fn discard(mut self) -> Result<(), PartialFileError> {
-        self.order(Order::Discard).await?;
+        self.send(WriterCommand::Discard).await?;
         ended((&mut self.writer).await)
     }
 
-    async fn order(&mut self, order: Order) -> Result<(), PartialFileError> {
-        match self.orders.send(order).await {
+    async fn send(&mut self, command: WriterCommand) -> Result<(), PartialFileError> {
+        match self.commands.send(command).await {
             Ok(()) => Ok(()),
             Err(_) => Err(failure(&mut self.writer).await),
         }
@@ -162,17 +162,17 @@ fn ended(
 fn write(
     target: Target,
     opened: oneshot::Sender<u64>,
-    mut orders: mpsc::Receiver<Order>,
+    mut commands: mpsc::Receiver<WriterCommand>,
 ) -> Result<(), PartialFileError> {
     let mut writer = Writer::open(target)?;
-    // Whoever does not wait any more has closed the orders too.
+    // Whoever does not wait any more has closed the commands too.
     let _ = opened.send(writer.len);
-    while let Some(order) = orders.blocking_recv() {
-        match order {
-            Order::Write(bytes) => writer.append(&bytes)?,
-            Order::Restart => writer.restart()?,
-            Order::Finish => return writer.finish(),
-            Order::Discard => return Ok(fs::remove_file(&writer.target.part)?),
+    while let Some(command) = commands.blocking_recv() {
+        match command {
+            WriterCommand::Write(bytes) => writer.append(&bytes)?,
+            WriterCommand::Restart => writer.restart()?,
+            WriterCommand::Finish => return writer.finish(),
+            WriterCommand::Discard => return Ok(fs::remove_file(&writer.target.part)?),
         }
     }
     Ok(())

@@ -29,7 +29,7 @@ pub(super) enum DriverCommand {
 #[derive(Debug)]
 pub(super) struct LoadCommand {
     pub(super) entry: CatalogEntry,
-    pub(super) order: LoadOrder,
+    pub(super) instruction: LoadInstruction,
     /// The call that asks.
     pub(super) span: Span,
     pub(super) reply: oneshot::Sender<LoadTicket>,
@@ -99,7 +99,7 @@ pub enum Verification {
     TimedOut,
 }
 
-/// A worker that a load is to replace, as it was found before the load was ordered.
+/// A worker that a load is to replace, as it was found before the load was dispatched.
 #[derive(Clone, Debug)]
 pub(super) struct Replacement {
     /// The model that had it.
@@ -112,7 +112,7 @@ pub(super) struct Replacement {
 
 /// What a driver is to do about a load.
 #[derive(Clone, Debug)]
-pub(super) struct LoadOrder {
+pub(super) struct LoadInstruction {
     /// What serves is to go, so that the model is loaded anew.
     pub(super) replaces: Option<Replacement>,
     pub(super) timeout: Duration,
@@ -162,7 +162,7 @@ impl UnloadReport {
     }
 }
 
-impl LoadOrder {
+impl LoadInstruction {
     /// A load that nobody but the server asks for.
     pub(super) fn by_the_server(timeout: Duration) -> Self {
         Self {

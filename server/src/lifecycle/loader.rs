@@ -4,7 +4,7 @@
 //! that it was heard. Both happen under one lock, so that what is on disk is what the driver heard last.
 
 mod check;
-mod order;
+mod dispatch;
 mod reload;
 mod unload;
 
@@ -15,7 +15,7 @@ use tokio::sync::MutexGuard;
 pub use unload::{UnloadError, UnloadOptions};
 
 use super::{
-    command::{LoadOrder, LoadTicket, Replacement},
+    command::{LoadInstruction, LoadTicket, Replacement},
     context::{Context, UnknownModel},
     inspection::{Inspector, NoReload, TooManyReloads},
     session_id::SessionId,
@@ -88,8 +88,8 @@ pub enum LoadError {
     Lost,
 }
 
-/// A load that may be ordered: what was checked holds for as long as the desired state is locked.
-struct CheckedOrder<'a> {
+/// A load that may be dispatched: what was checked holds for as long as the desired state is locked.
+struct CheckedLoad<'a> {
     guard: MutexGuard<'a, ()>,
     /// The model that is to be loaded.
     id: ModelId,
@@ -124,7 +124,7 @@ impl Loader {
         &self.context
     }
 
-    /// Loads the model that `name` stands for. Answers when its driver has taken the order.
+    /// Loads the model that `name` stands for. Answers when its driver has taken the instruction.
     ///
     /// # Errors
     ///
@@ -134,11 +134,11 @@ impl Loader {
         name: &ModelId,
         options: LoadOptions,
     ) -> Result<LoadTicket, LoadError> {
-        let CheckedOrder {
+        let CheckedLoad {
             guard,
             id,
             replacement,
-        } = self.prepare_order(name, &options).await?;
+        } = self.prepare_dispatch(name, &options).await?;
         let held = match &options.session {
             Some(session) => Some(self.sessions.hold(session, &id)?),
             None => None,
@@ -151,13 +151,13 @@ impl Loader {
                 if desired {
                     self.context.note_desired(&id, true);
                 }
-                let order = LoadOrder {
+                let instruction = LoadInstruction {
                     replaces: replacement,
                     may_evict: options.may_evict,
                     forgive: true,
-                    ..LoadOrder::by_the_server(options.timeout)
+                    ..LoadInstruction::by_the_server(options.timeout)
                 };
-                self.order_and_unlock(guard, entry, order).await
+                self.dispatch_and_unlock(guard, entry, instruction).await
             }
             Err(error) => Err(error),
         };
@@ -211,11 +211,11 @@ impl Loader {
     ///
     /// When it does not become READY.
     pub(super) async fn load_on_demand(&self, entry: CatalogEntry) -> Result<(), Failure> {
-        let order = LoadOrder {
+        let instruction = LoadInstruction {
             may_evict: true,
-            ..LoadOrder::by_the_server(self.context.limits.load_timeout)
+            ..LoadInstruction::by_the_server(self.context.limits.load_timeout)
         };
-        self.order_and_wait(entry, order).await
+        self.dispatch_and_wait(entry, instruction).await
     }
 
     /// The entry of `name`, registered if it was not and to stay loaded if `desired`, in one step.

@@ -7,7 +7,7 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use super::{
-    command::LoadOrder,
+    command::LoadInstruction,
     context::Context,
     loader::{LoadError, Loader},
     switch::Switcher,
@@ -96,14 +96,17 @@ impl Reconciler {
         }
         self.context.note_desired(&id, true);
         entry.desired = true;
-        let order = LoadOrder {
+        let instruction = LoadInstruction {
             crashed,
             // The others have what the required ones leave.
             may_evict: entry.spec.required,
-            ..LoadOrder::by_the_server(self.context.limits.load_timeout)
+            ..LoadInstruction::by_the_server(self.context.limits.load_timeout)
         };
-        let ordered = self.loader.order_and_unlock(guard, entry, order).await;
-        ordered.map(drop)
+        let dispatched = self
+            .loader
+            .dispatch_and_unlock(guard, entry, instruction)
+            .await;
+        dispatched.map(drop)
     }
 }
 

@@ -69,7 +69,7 @@ pub enum DeclarationError {
     Catalog(#[from] DeclareError),
 }
 
-/// How often a model is unloaded for its deletion: loads that were ordered before may still come to its driver, and a worker
+/// How often a model is unloaded for its deletion: loads that were dispatched before may still come to its driver, and a worker
 /// may not go.
 const MAX_UNLOADS: usize = 3;
 

@@ -25,8 +25,10 @@ async fn open(target: &Target) -> Result<PartialFile, PartialFileError> {
 
 /// Waits until the writer has written what it was given.
 async fn stop(part: PartialFile) {
-    let PartialFile { orders, writer, .. } = part;
-    drop(orders);
+    let PartialFile {
+        commands, writer, ..
+    } = part;
+    drop(commands);
     writer.await.unwrap().unwrap();
 }
 

@@ -9,7 +9,7 @@ use super::{ModelDriver, phases::Phase, spec::is_remote, timers::Timer};
 use crate::{
     catalog::{LoadAttempt, Note},
     lifecycle::command::{
-        DriverCommand, LoadCommand, LoadOrder, LoadTicket, Replacement, UnloadCommand,
+        DriverCommand, LoadCommand, LoadInstruction, LoadTicket, Replacement, UnloadCommand,
         UnloadReport, Verification,
     },
     model::{
@@ -44,17 +44,20 @@ impl ModelDriver {
     fn handle_load(&mut self, command: LoadCommand) {
         let LoadCommand {
             entry,
-            order,
+            instruction,
             span,
             reply,
         } = command;
         self.panics = 0;
         let stage = self.state.stage();
-        let found = order.replaces.as_ref();
+        let found = instruction.replaces.as_ref();
         let reload = found.is_some_and(|found| self.is_reload(found, &entry.spec));
         let spec = entry.spec.clone();
         let load = Load {
-            attempt: order.crashed.as_ref().map_or(1, |attempt| attempt.number),
+            attempt: instruction
+                .crashed
+                .as_ref()
+                .map_or(1, |attempt| attempt.number),
             remote: is_remote(&entry.spec),
             ..Load::first(entry.spec.restart_policy())
         };
@@ -66,7 +69,7 @@ impl ModelDriver {
         };
         // Whoever joins a load takes no rights from it.
         let joins = stage.is_loading() && !reload;
-        self.load.may_evict = order.may_evict || (self.load.may_evict && joins);
+        self.load.may_evict = instruction.may_evict || (self.load.may_evict && joins);
         self.unsuspend();
         self.entry_changed(entry);
         if reload || self.state.is_terminating() {
@@ -83,11 +86,11 @@ impl ModelDriver {
             self.load.inspected = found
                 .filter(|_| reload)
                 .and_then(|found| found.inspected.clone());
-            self.begin_ordered(&id, &order, &span);
+            self.begin_instructed(&id, &instruction, &span);
         } else if found.is_some() {
             self.join_reload(&spec);
         }
-        if let Some(attempt) = order.crashed.filter(|_| stage == Stage::Unloaded) {
+        if let Some(attempt) = instruction.crashed.filter(|_| stage == Stage::Unloaded) {
             self.fail_crashed_attempt(attempt);
         }
         // A caller that is gone does not end the load.
@@ -134,15 +137,15 @@ impl ModelDriver {
         }
     }
 
-    fn begin_ordered(&mut self, id: &LoadId, order: &LoadOrder, span: &Span) {
-        if order.forgive {
+    fn begin_instructed(&mut self, id: &LoadId, instruction: &LoadInstruction, span: &Span) {
+        if instruction.forgive {
             self.load.prompts.forgive();
             self.keep_prompts();
         }
         let span = info_span!(parent: span, "model.load", model = %self.model.id(), load = %id);
-        self.load.begin(order.timeout, span);
+        self.load.begin(instruction.timeout, span);
         self.timers
-            .set(Timer::Load, self.load.began + order.timeout);
+            .set(Timer::Load, self.load.began + instruction.timeout);
     }
 
     /// The server died in `attempt`: it is over, and the policy says whether there is another.

@@ -1,10 +1,10 @@
-//! What is looked at before an order is written down: what is refused here has changed nothing.
+//! What is looked at before a load is dispatched: what is refused here has changed nothing.
 
 use std::time::Duration;
 
 use super::{
     super::{command::Replacement, source::SourceError},
-    CheckedOrder, DEMO, LoadError, LoadOptions, Loader, Reload,
+    CheckedLoad, DEMO, LoadError, LoadOptions, Loader, Reload,
 };
 use crate::{
     catalog::{ModelOrigin, RegisterError},
@@ -43,11 +43,11 @@ impl Loader {
     }
 
     /// As [`Self::prepare`], until what was looked at is what will be loaded.
-    pub(super) async fn prepare_order(
+    pub(super) async fn prepare_dispatch(
         &self,
         name: &ModelId,
         options: &LoadOptions,
-    ) -> Result<CheckedOrder<'_>, LoadError> {
+    ) -> Result<CheckedLoad<'_>, LoadError> {
         for _ in 0..MAX_INSPECTIONS {
             let replacement = self.prepare(name, options).await?;
             failpoint::hold("load-order", Some(name.as_str())).await;
@@ -60,7 +60,7 @@ impl Loader {
                 None => true,
             };
             if is_inspected {
-                return Ok(CheckedOrder {
+                return Ok(CheckedLoad {
                     guard,
                     id,
                     replacement,

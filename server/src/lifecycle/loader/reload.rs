@@ -1,4 +1,4 @@
-//! Whether a load is to replace a worker that serves. The model's driver decides, when it comes to the order.
+//! Whether a load is to replace a worker that serves. The model's driver decides, when it comes to the load.
 
 use std::sync::Arc;
 

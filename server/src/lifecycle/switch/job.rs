@@ -14,7 +14,7 @@ use super::switches::Switches;
 use crate::{
     catalog::{AliasMove, CatalogEntry, RegisterError, StorageError},
     lifecycle::{
-        command::{DriverCommand, LoadOrder, UnloadCommand, UnloadReport},
+        command::{DriverCommand, LoadInstruction, UnloadCommand, UnloadReport},
         context::Context,
         holders::Holder,
         loader::Loader,
@@ -195,11 +195,11 @@ impl SwitchJob {
     }
 
     async fn load_new(&self, to: &CatalogEntry, timeout: Duration) -> Result<(), Failure> {
-        let order = LoadOrder {
+        let instruction = LoadInstruction {
             may_evict: true,
-            ..LoadOrder::by_the_server(timeout)
+            ..LoadInstruction::by_the_server(timeout)
         };
-        self.loader.order_and_wait(to.clone(), order).await
+        self.loader.dispatch_and_wait(to.clone(), instruction).await
     }
 
     /// Moves the alias, and says whether the old model is to be unloaded unless somebody holds it. Watchers hear of the aliases

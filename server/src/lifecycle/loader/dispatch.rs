@@ -1,4 +1,4 @@
-//! Orders to the drivers of models, and what these answer.
+//! Instructions to the drivers of models, and what these reply.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tracing::Span;
 
 use super::{
     super::{
-        command::{DriverCommand, LoadCommand, LoadOrder, LoadTicket},
+        command::{DriverCommand, LoadCommand, LoadInstruction, LoadTicket},
         driver::track,
         driver_reply::DriverReply,
         tracked_model::TrackedModel,
@@ -20,43 +20,47 @@ use crate::{
 };
 
 /// A load that a driver was told to begin.
-struct OrderedLoad {
+struct QueuedLoad {
     model: Arc<TrackedModel>,
     ticket: DriverReply<LoadTicket>,
 }
 
 impl Loader {
-    /// Gives the order to the driver of the model of `entry`, and waits until it has taken it.
-    async fn order(&self, entry: CatalogEntry, order: LoadOrder) -> Result<LoadTicket, LoadError> {
-        let ordered = self.give_order(entry, order).await?;
-        self.ticket(ordered).await
+    /// Gives the instruction to the driver of the model of `entry`, and waits until it has taken it.
+    async fn dispatch(
+        &self,
+        entry: CatalogEntry,
+        instruction: LoadInstruction,
+    ) -> Result<LoadTicket, LoadError> {
+        let queued = self.enqueue(entry, instruction).await?;
+        self.ticket(queued).await
     }
 
-    /// As [`Self::order`], under the desired-state lock, which is given up as soon as the order is in the driver's queue: it
+    /// As [`Self::dispatch`], under the desired-state lock, which is given up as soon as the instruction is in the driver's queue: it
     /// comes to those of others after this one.
-    pub(in crate::lifecycle) async fn order_and_unlock(
+    pub(in crate::lifecycle) async fn dispatch_and_unlock(
         &self,
         guard: MutexGuard<'_, ()>,
         entry: CatalogEntry,
-        order: LoadOrder,
+        instruction: LoadInstruction,
     ) -> Result<LoadTicket, LoadError> {
-        let ordered = self.give_order(entry, order).await?;
+        let queued = self.enqueue(entry, instruction).await?;
         drop(guard);
-        self.ticket(ordered).await
+        self.ticket(queued).await
     }
 
-    /// Gives the order to the driver of the model of `entry`, behind all that it was sent before.
-    async fn give_order(
+    /// Gives the instruction to the driver of the model of `entry`, behind all that it was sent before.
+    async fn enqueue(
         &self,
         entry: CatalogEntry,
-        order: LoadOrder,
-    ) -> Result<OrderedLoad, LoadError> {
+        instruction: LoadInstruction,
+    ) -> Result<QueuedLoad, LoadError> {
         let id = entry.id.clone();
         let (reply, ticket) = oneshot::channel();
         let model = track(&self.context, &entry).ok_or(LoadError::ShuttingDown)?;
         let known = self.context.catalog.get(&id).await?;
         if known.is_none_or(|known| known.uid != entry.uid) {
-            // Deleted since the entry was read, perhaps before there was a driver to be retired.
+            // Deleted since the entry was read, perhaps before there was a driver to be ended.
             self.context.untrack(&entry).await;
             return Err(self.context.unknown(&id).await.into());
         }
@@ -66,18 +70,18 @@ impl Loader {
         }
         let command = LoadCommand {
             entry,
-            order,
+            instruction,
             span: Span::current(),
             reply,
         };
         model.send(DriverCommand::Load(Box::new(command))).await;
         let ticket = model.reply(ticket);
-        Ok(OrderedLoad { model, ticket })
+        Ok(QueuedLoad { model, ticket })
     }
 
-    /// What the driver answers to an order.
-    async fn ticket(&self, ordered: OrderedLoad) -> Result<LoadTicket, LoadError> {
-        let OrderedLoad { model, ticket } = ordered;
+    /// What the driver replies to an instruction.
+    async fn ticket(&self, queued: QueuedLoad) -> Result<LoadTicket, LoadError> {
+        let QueuedLoad { model, ticket } = queued;
         match ticket.wait().await {
             Some(ticket) => Ok(ticket),
             None if self.context.is_closing() => Err(LoadError::ShuttingDown),
@@ -86,14 +90,14 @@ impl Loader {
         }
     }
 
-    /// As [`Self::order`], and waits until the load has ended.
-    pub(in crate::lifecycle) async fn order_and_wait(
+    /// As [`Self::dispatch`], and waits until the load has ended.
+    pub(in crate::lifecycle) async fn dispatch_and_wait(
         &self,
         entry: CatalogEntry,
-        order: LoadOrder,
+        instruction: LoadInstruction,
     ) -> Result<(), Failure> {
         self.context.deletions.ended(&entry.id).await;
-        let ticket = self.order(entry, order).await.map_err(|error| {
+        let ticket = self.dispatch(entry, instruction).await.map_err(|error| {
             let reason = match &error {
                 LoadError::ShuttingDown => Reason::ShuttingDown,
                 LoadError::Storage(StorageError::Full) => Reason::StorageFull,
