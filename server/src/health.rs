@@ -88,7 +88,7 @@ impl Health {
         let serves = self.started.load(Ordering::Acquire) && !self.stopping.load(Ordering::Acquire);
         serves
             && match self.readiness {
-                Readiness::Started => self.fleet.is_settled(),
+                Readiness::Started => self.fleet.required_models_done(),
                 Readiness::Required => self.fleet.required_are_ready(),
             }
     }

@@ -184,8 +184,8 @@ impl Fleet {
     }
 
     /// Whether every required model has been READY or FAILED since the start.
-    pub fn is_settled(&self) -> bool {
-        self.context.is_settled()
+    pub fn required_models_done(&self) -> bool {
+        self.context.required_models_done()
     }
 
     /// Whether every required model that is known to be one is READY.
@@ -193,7 +193,7 @@ impl Fleet {
         let ready = |model: &Arc<TrackedModel>| {
             !model.facts().entry.spec.required || model.status().stage == Stage::Ready
         };
-        self.is_settled() && self.all().iter().all(ready)
+        self.required_models_done() && self.all().iter().all(ready)
     }
 
     /// The cache of prepared weights, if any are kept.

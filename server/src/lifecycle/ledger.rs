@@ -118,8 +118,8 @@ impl Ledger {
                 return LedgerDecision::Evict(evicted);
             }
         }
-        let unsettled = self.sum(LedgerEntry::unsettled);
-        if want <= soon.saturating_add(unsettled) {
+        let not_yet_used = self.sum(LedgerEntry::not_yet_used);
+        if want <= soon.saturating_add(not_yet_used) {
             return LedgerDecision::Wait;
         }
         LedgerDecision::Refused {
@@ -142,7 +142,7 @@ impl Ledger {
     pub(super) fn free(&self, capacity: Capacity) -> u64 {
         let claimed = self.sum(LedgerEntry::bytes).saturating_add(self.departing);
         // What models hold is gone from what the system can give; what they are about to take is not.
-        let promised = self.sum(LedgerEntry::unsettled);
+        let promised = self.sum(LedgerEntry::not_yet_used);
         let of_limit = capacity.limit.saturating_sub(claimed);
         of_limit.min(capacity.available.saturating_sub(promised))
     }
@@ -218,11 +218,11 @@ impl Ledger {
 
 impl LedgerEntry {
     fn bytes(&self) -> u64 {
-        self.measured.saturating_add(self.unsettled())
+        self.measured.saturating_add(self.not_yet_used())
     }
 
     /// What it was promised and has not taken yet.
-    fn unsettled(&self) -> u64 {
+    fn not_yet_used(&self) -> u64 {
         match self.state {
             ReservationState::Loading => self.reserved.saturating_sub(self.measured),
             ReservationState::Settled | ReservationState::Leaving | ReservationState::Stuck => 0,

@@ -50,7 +50,7 @@ impl Reconciler {
         self.context
             .await_required(required.map(|entry| entry.id.clone()));
         self.context
-            .begin_start(found.iter().map(|entry| entry.id.clone()));
+            .begin_reconcile(found.iter().map(|entry| entry.id.clone()));
         failpoint::hold("reconcile", None).await;
         for entry in found {
             let id = entry.id.clone();
@@ -59,7 +59,7 @@ impl Reconciler {
                 Err(LoadError::Storage(error)) => return Err(error),
                 Err(error) => {
                     tracing::error!(model = %id, %error, "cannot be loaded at the start");
-                    self.context.settled(&id);
+                    self.context.record_first_outcome(&id);
                 }
             }
         }
@@ -75,10 +75,10 @@ impl Reconciler {
     async fn reconcile_model(&self, found: CatalogEntry) -> Result<(), LoadError> {
         let guard = self.context.desired_state_lock.lock().await;
         let id = found.id.clone();
-        let is_left = self.context.come_to_start(&id);
+        let is_left = self.context.claim_for_reconcile(&id);
         let entry = self.context.catalog.get(&id).await?;
         let Some(mut entry) = entry.filter(|entry| entry.uid == found.uid) else {
-            self.context.settled(&id);
+            self.context.record_first_outcome(&id);
             return Ok(());
         };
         // Of one that was loaded meanwhile the marker is that of its load.
@@ -91,7 +91,7 @@ impl Reconciler {
             if self.context.model(&id).is_none() {
                 self.context.event_log.suspended(&id, entry.suspended);
             }
-            self.context.settled(&id);
+            self.context.record_first_outcome(&id);
             return Ok(());
         }
         self.context.note_desired(&id, true);

@@ -170,9 +170,9 @@ impl Inner {
         let elapsed = warming.elapsed();
         if let Some(sampler) = sampler {
             let certain = self.inspection.placement.certain;
-            let settle = move || sampler.settle(certain);
+            let finish = move || sampler.finish(certain);
             // It fails only when the process is about to end.
-            let _ = tokio::task::spawn_blocking(settle).await;
+            let _ = tokio::task::spawn_blocking(finish).await;
         }
         tracing::info!(?elapsed, "a first request was answered");
         // What the load has left counts against nobody. It fails only when the process is about to end.

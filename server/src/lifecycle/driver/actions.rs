@@ -171,9 +171,9 @@ impl ModelDriver {
                 self.end_attempt();
                 let stable = self.model.facts().entry.spec.restart_policy().stable_period;
                 self.timers.set(Timer::Stable, Instant::now() + stable);
-                self.context.settled(self.model.id());
+                self.context.record_first_outcome(self.model.id());
             }
-            Stage::Failed => self.context.settled(self.model.id()),
+            Stage::Failed => self.context.record_first_outcome(self.model.id()),
             Stage::Backoff => {
                 if self.load.restart {
                     // The next attempt has the whole time again.

@@ -171,7 +171,7 @@ impl ModelDriver {
                 self.publish_progress();
             }
             // Readiness does not wait for what nobody wants any more.
-            self.context.settled(self.model.id());
+            self.context.record_first_outcome(self.model.id());
         }
         let deadline = Instant::now() + command.drain_timeout;
         let draining = self.state.stage() == Stage::Draining;

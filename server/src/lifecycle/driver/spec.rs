@@ -18,7 +18,7 @@ impl ModelDriver {
         }
         let spec = self.model.facts().entry.spec.clone();
         if !spec.required {
-            self.context.settled(self.model.id());
+            self.context.record_first_outcome(self.model.id());
         }
         self.state.renew(spec.restart_policy(), is_remote(&spec));
         if let Some(worker) = self.phase.worker()

@@ -92,7 +92,7 @@ impl SwitchJob {
     /// Brings what has begun to its end after a panic.
     pub(super) async fn recover(self: Arc<Self>) {
         let mut switch = self.switch.clone();
-        let known = self.context.catalog.settled_switch(&switch.id).await;
+        let known = self.context.catalog.switch_after_writes(&switch.id).await;
         let result = match known {
             Ok(Some(ended)) if ended.outcome.is_some() => {
                 switch = ended;

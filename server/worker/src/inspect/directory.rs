@@ -95,7 +95,7 @@ impl DirectoryInspection {
         let mut model = ModelConfig::read(&files.config, wanted, own_head)?;
         let kind = model.kind;
         model.limits = limits(model.limits, device);
-        text_settings.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
+        text_settings.resolve_eos_tokens(&model.ends, &made, model.limits.at_once.is_none());
         text_settings.begins_chats = kind == ModelKind::Multimodal;
         check_kind_found(config.spec().kind(), kind, &model.architecture)?;
         if kind != ModelKind::Embedding {

@@ -284,7 +284,7 @@ fn text_settings(header: &Header, config: &WorkerConfig) -> Result<TextSettings,
     let mut text_settings = tokenizer::text_settings(header, given.map(|it| it.1))?;
     let made = tokenizer_json::make(&path, &text_settings.tokenizer)?;
     tokenizer_json::check_decoder(&path, &made)?;
-    text_settings.settle_ends(&serde_json::Value::Null, &made, true);
+    text_settings.resolve_eos_tokens(&serde_json::Value::Null, &made, true);
     Ok(text_settings)
 }
 

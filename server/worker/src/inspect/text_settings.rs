@@ -79,7 +79,7 @@ impl TextSettings {
 
     /// Adds what config.json says of ends where generation_config.json says nothing, then what tokenizer_config.json
     /// says. `by_token`: the engine may be given an end by its token, which is in no prompt's midst.
-    pub(super) fn settle_ends(&mut self, config: &Value, made: &Tokenizer, by_token: bool) {
+    pub(super) fn resolve_eos_tokens(&mut self, config: &Value, made: &Tokenizer, by_token: bool) {
         if self.ends.is_empty() {
             self.ends = known(ids(config), made).collect();
         }
