@@ -82,7 +82,7 @@ impl Gate {
     }
 
     /// As [`Self::cut_off`], and ends those inside.
-    pub(super) fn abandon(&self, failure: &Failure) {
+    pub(super) fn cut_off_all(&self, failure: &Failure) {
         let mut state = self.state();
         let inside = state.last.upgrade();
         state.open = None;

@@ -123,7 +123,7 @@ pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<
         let stuck = model.clone();
         context
             .tasks
-            .of_model("driver", driver.drive(), move || stuck.abandon());
+            .of_model("driver", driver.drive(), move || stuck.declare_stuck());
         model
     })
 }
@@ -166,7 +166,7 @@ impl ModelDriver {
                 period = wanted;
                 observations = ticks(Instant::now() + period, period);
             }
-            if self.model.was_abandoned() {
+            if self.model.was_declared_stuck() {
                 self.recover();
             }
             if matches!(self.phase, Phase::Ended) {

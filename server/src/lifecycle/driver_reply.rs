@@ -7,13 +7,13 @@ use tokio::sync::{oneshot, watch};
 #[derive(Debug)]
 pub struct DriverReply<T> {
     reply: oneshot::Receiver<T>,
-    /// Whether the driver was given up.
-    abandoned: watch::Receiver<bool>,
+    /// Whether the driver was declared stuck.
+    stuck: watch::Receiver<bool>,
 }
 
 impl<T> DriverReply<T> {
-    pub(super) fn new(reply: oneshot::Receiver<T>, abandoned: watch::Receiver<bool>) -> Self {
-        Self { reply, abandoned }
+    pub(super) fn new(reply: oneshot::Receiver<T>, stuck: watch::Receiver<bool>) -> Self {
+        Self { reply, stuck }
     }
 
     /// Waits for the reply. `None`: the driver has gone, or no longer turns. Safe to cancel.
@@ -21,7 +21,7 @@ impl<T> DriverReply<T> {
         tokio::select! {
             biased;
             reply = &mut self.reply => return reply.ok(),
-            _ = self.abandoned.wait_for(|abandoned| *abandoned) => {}
+            _ = self.stuck.wait_for(|stuck| *stuck) => {}
         }
         // What it has said by now counts, and what it would say from now on it hears that nobody waits for.
         self.reply.close();

@@ -49,8 +49,8 @@ pub struct TrackedModel {
     released: Notify,
     /// Kills its worker, if there is one.
     pub(super) worker_kill: ArcSwapOption<CancellationToken>,
-    /// Whether it was abandoned, and its driver has not heard of it.
-    abandoned: watch::Sender<bool>,
+    /// Whether its driver was declared stuck, and has not heard of it.
+    stuck: watch::Sender<bool>,
 }
 
 /// What is known of a model besides its status.
@@ -92,7 +92,7 @@ impl TrackedModel {
             commands,
             released: Notify::new(),
             worker_kill: ArcSwapOption::empty(),
-            abandoned: watch::Sender::new(false),
+            stuck: watch::Sender::new(false),
         }
     }
 
@@ -189,16 +189,16 @@ impl TrackedModel {
         let Err(TrySendError::Full(command)) = self.commands.try_send(command) else {
             return;
         };
-        let mut abandoned = self.abandoned.subscribe();
+        let mut stuck = self.stuck.subscribe();
         tokio::select! {
             _ = self.commands.send(command) => {}
-            _ = abandoned.wait_for(|abandoned| *abandoned) => {}
+            _ = stuck.wait_for(|stuck| *stuck) => {}
         }
     }
 
     /// The `reply` of its driver to a command that it was sent.
     pub(super) fn reply<T>(&self, reply: oneshot::Receiver<T>) -> DriverReply<T> {
-        DriverReply::new(reply, self.abandoned.subscribe())
+        DriverReply::new(reply, self.stuck.subscribe())
     }
 
     /// Sends the command that `command` makes of the way for its reply, and waits for that. `None`: its driver has gone, or no
@@ -224,18 +224,18 @@ impl TrackedModel {
 
     /// Its driver no longer turns: whoever uses it or waits for it is told so, and its worker is killed. The driver fails it as soon as
     /// it turns again.
-    pub(super) fn abandon(&self) {
-        self.abandoned.send_replace(true);
-        self.gate.abandon(&Failure::of_a_lost_task());
+    pub(super) fn declare_stuck(&self) {
+        self.stuck.send_replace(true);
+        self.gate.cut_off_all(&Failure::of_a_lost_task());
         if let Some(kill) = self.worker_kill.load_full() {
             kill.cancel();
         }
         tracing::error!(model = %self.id, "a model's driver no longer turns; the model fails");
     }
 
-    /// Whether it was abandoned since this was asked last.
-    pub(super) fn was_abandoned(&self) -> bool {
-        self.abandoned.send_if_modified(std::mem::take)
+    /// Whether its driver was declared stuck since the last call of this. Only the driver calls it.
+    pub(super) fn was_declared_stuck(&self) -> bool {
+        self.stuck.send_if_modified(std::mem::take)
     }
 
     /// Changes what is known. Only the driver and the fleet do, and never the same fields.

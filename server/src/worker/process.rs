@@ -44,7 +44,7 @@ pub enum WorkerExit {
     /// This signal ended it.
     Signal(i32),
     /// It was killed because a task that saw to it panicked.
-    Abandoned,
+    KilledAfterPanic,
     /// The system does not say.
     Unknown,
 }
@@ -253,7 +253,7 @@ impl ChildOwner {
                 tracing::error!("a task that saw to the worker panicked; killing the worker");
                 // It fails for one that was reaped only.
                 let _ = self.child.kill().await;
-                WorkerExit::Abandoned
+                WorkerExit::KilledAfterPanic
             }
         };
         drop(lifeline);
@@ -299,7 +299,9 @@ impl fmt::Display for WorkerExit {
             Self::Signal(11) => f.write_str("crashed (SIGSEGV)"),
             Self::Signal(15) => f.write_str("was terminated (SIGTERM)"),
             Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
-            Self::Abandoned => f.write_str("was killed because a task of the server panicked"),
+            Self::KilledAfterPanic => {
+                f.write_str("was killed because a task of the server panicked")
+            }
             Self::Unknown => f.write_str("ended"),
         }
     }

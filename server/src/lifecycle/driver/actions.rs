@@ -28,7 +28,7 @@ impl ModelDriver {
 
     /// Applies `event`, performs what comes of it and publishes the new state.
     pub(super) fn apply(&mut self, event: Event) {
-        if self.model.was_abandoned() {
+        if self.model.was_declared_stuck() {
             self.recover();
         }
         let (next, actions) = match self.state.on(event) {

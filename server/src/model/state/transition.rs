@@ -213,8 +213,8 @@ impl State {
                 let actions = vec![Action::ReleaseSlot, finish];
                 Ok((Self::lost_unreaped(run.load, failure), actions))
             }
-            Event::Unload(Cause::Asked) => Ok(Self::abandon(run, None)),
-            Event::Reload(next) => Ok(Self::abandon(run, Some(next))),
+            Event::Unload(Cause::Asked) => Ok(Self::cancel_load(run, None)),
+            Event::Reload(next) => Ok(Self::cancel_load(run, Some(next))),
             other => self.reject(other),
         }
     }

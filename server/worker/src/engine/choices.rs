@@ -25,7 +25,7 @@ pub(super) struct Choices {
 /// How an answer went.
 enum ChoiceEnd {
     Done(Box<GenerateDone>),
-    Abandoned,
+    CallerGone,
 }
 
 impl Choices {
@@ -62,7 +62,7 @@ impl Choices {
             };
             match pass_on(responses, index, caller).await? {
                 ChoiceEnd::Done(done) => ends.push(*done),
-                ChoiceEnd::Abandoned => return Ok(None),
+                ChoiceEnd::CallerGone => return Ok(None),
             }
         }
         Ok(together(ends))
@@ -95,14 +95,14 @@ async fn pass_on(
                 chunk.index = index;
                 let event = Some(Event::Chunk(chunk));
                 if caller.send(Ok(GenerateResponse { event })).await.is_err() {
-                    return Ok(ChoiceEnd::Abandoned);
+                    return Ok(ChoiceEnd::CallerGone);
                 }
             }
             None => {}
         }
     }
     match caller.is_closed() {
-        true => Ok(ChoiceEnd::Abandoned),
+        true => Ok(ChoiceEnd::CallerGone),
         false => Err(status::internal("an answer ended without its end")),
     }
 }

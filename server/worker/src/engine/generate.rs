@@ -75,7 +75,7 @@ struct RunningRequest {
 enum RequestEnd {
     Done(Box<GenerateDone>),
     Failed(Status),
-    Abandoned,
+    CallerGone,
 }
 
 impl Engine {
@@ -291,7 +291,7 @@ impl RunningRequest {
                 // The engine wakes nobody meanwhile.
                 tokio::select! {
                     biased;
-                    () = self.caller.closed() => return RequestEnd::Abandoned,
+                    () = self.caller.closed() => return RequestEnd::CallerGone,
                     () = self.steps.ended() => {}
                     () = tokio::time::sleep_until(until.into()) => {}
                 }
@@ -299,7 +299,7 @@ impl RunningRequest {
             }
             tokio::select! {
                 biased;
-                () = self.caller.closed() => return RequestEnd::Abandoned,
+                () = self.caller.closed() => return RequestEnd::CallerGone,
                 () = self.steps.ended() => {}
                 Ok(permit) = self.caller.reserve(), if self.answer.has_chunk() => {
                     permit.send(Ok(response(Event::Chunk(self.answer.take_chunk()))));
@@ -318,7 +318,7 @@ impl RunningRequest {
 /// Gives the caller the rest and the end.
 async fn deliver(answer: &mut Answer, end: RequestEnd, caller: Caller) {
     let last = match end {
-        RequestEnd::Abandoned => return,
+        RequestEnd::CallerGone => return,
         RequestEnd::Done(done) => Ok(response(Event::Done(*done))),
         RequestEnd::Failed(status) => Err(status),
     };

@@ -120,7 +120,7 @@ impl State {
     }
 
     /// A load that is under way ends without a result; a load cannot be drained.
-    pub(super) fn abandon(run: HostedLoad, next: Option<Load>) -> (Self, Vec<Action>) {
+    pub(super) fn cancel_load(run: HostedLoad, next: Option<Load>) -> (Self, Vec<Action>) {
         let actions = vec![Action::ReleaseSlot, Action::Kill, cancelled(run.load)];
         (Self::unloading(Remains::Stopping, None, next), actions)
     }
