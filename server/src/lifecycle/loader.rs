@@ -85,7 +85,7 @@ pub enum LoadError {
     ShuttingDown,
     /// The model's driver panicked before it answered, or no longer turns.
     #[error("{}", Failure::of_a_lost_task().message)]
-    Lost,
+    ModelTaskFailed,
 }
 
 /// A load that may be dispatched: what was checked holds for as long as the desired state is locked.
@@ -166,7 +166,7 @@ impl Loader {
             let ended = !self.context.holders.of(&id).contains(&holder);
             if ended {
                 release_hold(&self.context, &id, &holder);
-            } else if is_new && ticket.as_ref().is_err_and(|error| !error.is_loss()) {
+            } else if is_new && ticket.as_ref().is_err_and(|error| !error.may_have_begun()) {
                 // What was refused changes nothing: the model stays as it is. A driver that hangs may come to it.
                 self.context.holders.remove(&id, &holder);
             }
@@ -282,8 +282,8 @@ impl Loader {
 
 impl LoadError {
     /// Whether the driver may have heard of the load all the same.
-    fn is_loss(&self) -> bool {
-        matches!(self, Self::Lost)
+    fn may_have_begun(&self) -> bool {
+        matches!(self, Self::ModelTaskFailed)
     }
 }
 

@@ -50,7 +50,7 @@ pub enum RegistryError {
     ShuttingDown,
     /// The model's driver panicked before it answered, or no longer turns.
     #[error("{}", Failure::of_a_lost_task().message)]
-    Lost,
+    ModelTaskFailed,
 }
 
 /// Models that the configuration file declares and that cannot be taken over.
@@ -206,7 +206,7 @@ impl Registry {
             .context
             .end_driver(id)
             .await
-            .ok_or(RegistryError::Lost)?
+            .ok_or(RegistryError::ModelTaskFailed)?
         {
             if !force || unloads == MAX_UNLOADS {
                 return Err(RegistryError::Loaded(id.clone()));
@@ -249,7 +249,7 @@ impl Registry {
             Ok((_, report)) => Ok(report),
             Err(UnloadError::Unknown(unknown)) => Err(unknown.into()),
             Err(UnloadError::Storage(error)) => Err(error.into()),
-            Err(UnloadError::Lost) => Err(RegistryError::Lost),
+            Err(UnloadError::ModelTaskFailed) => Err(RegistryError::ModelTaskFailed),
             // Not with force.
             Err(UnloadError::Required | UnloadError::Held(_)) => {
                 Err(RegistryError::Loaded(id.clone()))

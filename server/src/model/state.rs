@@ -57,11 +57,11 @@ pub enum State {
     /// Its worker is being stopped.
     Unloading {
         /// What has become of the worker.
-        worker: Remains,
+        worker: UnloadingWorker,
         /// Why the worker went before it was asked to, when it did.
         fault: Option<Failure>,
         /// What comes once it is gone.
-        then: Afterwards,
+        then: AfterUnload,
     },
     /// Another attempt is scheduled.
     Backoff {
@@ -130,7 +130,7 @@ pub enum StageKind {
 
 /// What has become of the worker in UNLOADING.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remains {
+pub enum UnloadingWorker {
     /// It was asked to stop.
     Stopping,
     /// It was killed and did not go.
@@ -141,13 +141,13 @@ pub enum Remains {
 
 /// What a model becomes when the worker that is being stopped is gone.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Afterwards {
+pub enum AfterUnload {
     /// UNLOADED.
     Unloaded,
     /// This is loaded.
     Next(Load),
     /// What the policy of the load makes of its failure: nobody asked for an unload, but the killed worker did not go.
-    Lost {
+    WorkerLost {
         /// The load that failed, or the one whose worker was lost.
         load: Load,
         /// Why.
@@ -170,9 +170,9 @@ impl State {
                 next: None,
             },
             Stage::Unloading => Self::Unloading {
-                worker: Remains::Stopping,
+                worker: UnloadingWorker::Stopping,
                 fault: terminating,
-                then: Afterwards::Unloaded,
+                then: AfterUnload::Unloaded,
             },
             Stage::Loading => Self::Loading(HostedLoad { load, terminating }),
             Stage::Warming => Self::Warming(HostedLoad { load, terminating }),
@@ -223,7 +223,7 @@ impl State {
 
     /// From now on `policy` says what happens after a failure, and `remote` whether an attempt begins with a
     /// download.
-    pub fn renew(&mut self, policy: RestartPolicy, remote: bool) {
+    pub fn set_policy(&mut self, policy: RestartPolicy, remote: bool) {
         let load = match self {
             Self::Pending(load) | Self::Downloading(load) | Self::Backoff { load, .. } => load,
             Self::Starting(run) | Self::Loading(run) | Self::Warming(run) | Self::Ready(run) => {
@@ -233,7 +233,7 @@ impl State {
                 next: Some(load), ..
             }
             | Self::Unloading {
-                then: Afterwards::Next(load) | Afterwards::Lost { load, .. },
+                then: AfterUnload::Next(load) | AfterUnload::WorkerLost { load, .. },
                 ..
             } => load,
             Self::Draining { .. } | Self::Unloading { .. } => return,
@@ -248,7 +248,7 @@ impl State {
         matches!(
             self,
             Self::Unloading {
-                worker: Remains::Unreaped,
+                worker: UnloadingWorker::Unreaped,
                 ..
             }
         )
@@ -260,7 +260,7 @@ impl State {
             Self::Backoff { failure, .. } | Self::Failed { failure, .. } => Some(failure.clone()),
             Self::Draining { fault, .. } => fault.clone(),
             Self::Unloading {
-                worker: Remains::Unreaped,
+                worker: UnloadingWorker::Unreaped,
                 ..
             } => Some(unreaped()),
             Self::Unloading { fault, .. } => fault.clone(),
@@ -329,17 +329,17 @@ impl LoadPhase {
     }
 }
 
-impl Afterwards {
+impl AfterUnload {
     /// The load that comes afterwards, if one was asked for.
     fn next(&self) -> Option<&Load> {
         match self {
             Self::Next(load) => Some(load),
-            Self::Unloaded | Self::Lost { .. } => None,
+            Self::Unloaded | Self::WorkerLost { .. } => None,
         }
     }
 }
 
-impl From<Option<Load>> for Afterwards {
+impl From<Option<Load>> for AfterUnload {
     fn from(next: Option<Load>) -> Self {
         next.map_or(Self::Unloaded, Self::Next)
     }

@@ -102,7 +102,7 @@ impl WorkerProcess {
             tasks: tasks.clone(),
             model: model.clone(),
             span: span.clone(),
-            lost: CancellationToken::new(),
+            reader_panicked: CancellationToken::new(),
         };
         if let Some(stderr) = child.stderr.take() {
             readers.read("worker-stderr", log::drain_to_end(stderr, tail.clone()));
@@ -112,7 +112,7 @@ impl WorkerProcess {
             child,
             signals: inbox,
             model: model.clone(),
-            lost: readers.lost.clone(),
+            reader_panicked: readers.reader_panicked.clone(),
         };
         tasks.background(
             "worker-owner",
@@ -178,7 +178,7 @@ struct PipeReaders {
     model: ModelId,
     span: tracing::Span,
     /// One of them panicked.
-    lost: CancellationToken,
+    reader_panicked: CancellationToken,
 }
 
 impl PipeReaders {
@@ -191,9 +191,10 @@ impl PipeReaders {
                 never = failpoint::meets(name, Some(&model)) => match never {},
             }
         };
-        let lost = self.lost.clone();
+        let reader_panicked = self.reader_panicked.clone();
         let task = task.instrument(self.span.clone());
-        self.tasks.owned(name, task, move || lost.cancel());
+        self.tasks
+            .owned(name, task, move || reader_panicked.cancel());
     }
 }
 
@@ -235,7 +236,7 @@ struct ChildOwner {
     signals: mpsc::Receiver<Signal>,
     model: ModelId,
     /// A task that the process cannot do without has panicked.
-    lost: CancellationToken,
+    reader_panicked: CancellationToken,
 }
 
 impl ChildOwner {
@@ -273,7 +274,7 @@ impl ChildOwner {
                         tracing::warn!(%error, ?signal, "cannot signal the worker");
                     }
                 }
-                () = self.lost.cancelled() => return None,
+                () = self.reader_panicked.cancelled() => return None,
                 never = failpoint::meets("worker-owner", Some(self.model.as_str())) => match never {},
             }
         }

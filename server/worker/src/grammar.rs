@@ -207,13 +207,13 @@ impl Grammar {
             Some(Ok(())) => Ok(()),
             // Its end shows when it is read from.
             Some(Err(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            _ => Err(self.lost()),
+            _ => Err(self.process_failed()),
         }
     }
 
     fn receive(&mut self, within: Duration) -> Result<GrammarReply, GrammarError> {
         let Some(process) = self.process.as_mut() else {
-            return Err(self.lost());
+            return Err(self.process_failed());
         };
         match process.receive(within) {
             Ok(GrammarReply { failed, .. }) if !failed.is_empty() => Err(self.error(failed)),
@@ -224,13 +224,13 @@ impl Grammar {
                     std::io::ErrorKind::TimedOut => {
                         self.error("takes too long to follow; make it simpler")
                     }
-                    _ => self.lost(),
+                    _ => self.process_failed(),
                 })
             }
         }
     }
 
-    fn lost(&mut self) -> GrammarError {
+    fn process_failed(&mut self) -> GrammarError {
         self.process = None;
         self.error("takes more memory than a grammar may; make it simpler")
     }

@@ -40,7 +40,7 @@ impl ModelDriver {
         };
         let before = std::mem::replace(&mut self.state, next);
         failpoint::pass("driver-transition", Some(self.model.id().as_str()));
-        let mut resume = None;
+        let mut start = None;
         self.publication.edit().next_load = self.state.next().map(|load| load.id.clone());
         for action in &actions {
             self.prepare(action);
@@ -48,11 +48,11 @@ impl ModelDriver {
         self.publish_change(&before);
         for action in actions {
             match action {
-                Action::Resume(load) => resume = Some(load),
+                Action::StartLoad(load) => start = Some(load),
                 other => self.perform(other),
             }
         }
-        if let Some(load) = resume {
+        if let Some(load) = start {
             self.apply(Event::Load(load));
         }
     }
@@ -61,8 +61,8 @@ impl ModelDriver {
     fn publish_change(&mut self, before: &State) {
         let loads = self.state.load().zip(before.load());
         let replaced = loads.is_some_and(|(now, then)| now.id != then.id);
-        let lost = self.state.is_unreaped() && !before.is_unreaped();
-        if self.state.stage() != before.stage() || replaced || lost {
+        let became_unreaped = self.state.is_unreaped() && !before.is_unreaped();
+        if self.state.stage() != before.stage() || replaced || became_unreaped {
             self.enter(before.stage());
         } else if self.state.next() != before.next() {
             self.publish_progress();
@@ -83,7 +83,7 @@ impl ModelDriver {
             }
             Action::Finish(_, LoadOutcome::Succeeded) => self.record_success(),
             // The state on the way to it says that it comes.
-            Action::Resume(load) => self.publication.edit().next_load = Some(load.id.clone()),
+            Action::StartLoad(load) => self.publication.edit().next_load = Some(load.id.clone()),
             _ => {}
         }
     }
@@ -110,7 +110,8 @@ impl ModelDriver {
             Action::Finish(load, outcome) => self.finish(&load, outcome),
             Action::Download => self.download(),
             Action::StopDownload => self.phase.end_download(),
-            Action::Admit | Action::CutOff(_) | Action::ScheduleRetry(_) | Action::Resume(_) => {}
+            Action::Admit | Action::CutOff(_) | Action::ScheduleRetry(_) | Action::StartLoad(_) => {
+            }
         }
     }
 

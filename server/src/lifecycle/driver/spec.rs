@@ -20,7 +20,8 @@ impl ModelDriver {
         if !spec.required {
             self.context.record_first_outcome(self.model.id());
         }
-        self.state.renew(spec.restart_policy(), is_remote(&spec));
+        self.state
+            .set_policy(spec.restart_policy(), is_remote(&spec));
         if let Some(worker) = self.phase.worker()
             && let Some(queue) = &worker.queue
         {
@@ -47,7 +48,7 @@ impl ModelDriver {
             self.keep_prompts();
         }
         let policy = self.model.facts().entry.spec.restart_policy();
-        self.state.renew(policy, is_remote(&spec));
+        self.state.set_policy(policy, is_remote(&spec));
         self.load.spec = spec;
     }
 

@@ -85,7 +85,7 @@ impl Loader {
         match ticket.wait().await {
             Some(ticket) => Ok(ticket),
             None if self.context.is_closing() => Err(LoadError::ShuttingDown),
-            None if self.context.is_driven(&model) => Err(LoadError::Lost),
+            None if self.context.is_driven(&model) => Err(LoadError::ModelTaskFailed),
             None => Err(self.context.unknown(model.id()).await.into()),
         }
     }
@@ -101,7 +101,7 @@ impl Loader {
             let reason = match &error {
                 LoadError::ShuttingDown => Reason::ShuttingDown,
                 LoadError::Storage(StorageError::Full) => Reason::StorageFull,
-                LoadError::Lost => Reason::Internal,
+                LoadError::ModelTaskFailed => Reason::Internal,
                 _ => Reason::ModelUnloaded,
             };
             Failure::new(reason, error.to_string())
@@ -109,10 +109,10 @@ impl Loader {
         let Some(outcome) = ticket.outcome else {
             return Ok(());
         };
-        let lost = || match self.context.is_closing() {
+        let no_reply = || match self.context.is_closing() {
             true => Failure::new(Reason::ShuttingDown, "the server is shutting down"),
             false => Failure::of_a_lost_task(),
         };
-        outcome.wait().await.ok_or_else(lost)?.map(|_| ())
+        outcome.wait().await.ok_or_else(no_reply)?.map(|_| ())
     }
 }

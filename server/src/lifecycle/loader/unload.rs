@@ -44,7 +44,7 @@ pub enum UnloadError {
     Storage(#[from] StorageError),
     /// The model's driver panicked before it answered, or no longer turns.
     #[error("{}", Failure::of_a_lost_task().message)]
-    Lost,
+    ModelTaskFailed,
 }
 
 impl Loader {
@@ -90,7 +90,7 @@ impl Loader {
         drop(guard);
         match model.reply(report).wait().await {
             Some(report) => Ok((id, report)),
-            None if self.context.is_driven(&model) => Err(UnloadError::Lost),
+            None if self.context.is_driven(&model) => Err(UnloadError::ModelTaskFailed),
             // A driver that is gone has left no worker behind.
             None => Ok((id, UnloadReport::nothing())),
         }

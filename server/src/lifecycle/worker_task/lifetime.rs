@@ -23,11 +23,11 @@ impl WorkerTask {
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
         };
-        let lost = sender.clone();
+        let on_stuck = sender.clone();
         let lifetime = run_to_the_end(context.clone(), launch, signals.clone(), sender);
         context.tasks.of_model("worker-run", lifetime, move || {
             // A driver that has so much to hear of already will hear of the end.
-            let _ = lost.try_send(WorkerReport::Fault(Failure::of_a_lost_task()));
+            let _ = on_stuck.try_send(WorkerReport::Fault(Failure::of_a_lost_task()));
         });
         Self { reports, signals }
     }

@@ -301,7 +301,7 @@ fn a_load_of_what_is_being_killed_comes_next() {
         let (state, _) = state.on(exited()).expect("the worker went");
         assert_eq!(state.failure(), Some(hang.clone()));
         let (_, actions) = state.on(verified()).expect("its memory came back");
-        assert_eq!(actions, [Action::Resume(next)]);
+        assert_eq!(actions, [Action::StartLoad(next)]);
     }
 }
 
@@ -339,7 +339,7 @@ fn a_load_during_an_unload_is_remembered() {
         let (state, actions) = state.on(verified()).expect("verified");
         assert_eq!(
             (state, actions),
-            (State::Unloaded, vec![Action::Resume(second.clone())])
+            (State::Unloaded, vec![Action::StartLoad(second.clone())])
         );
     }
 }
@@ -403,10 +403,10 @@ fn a_worker_that_goes_late_leaves_its_model_as_its_failure_would_have() {
 fn what_is_asked_for_meanwhile_replaces_what_a_lost_load_leads_to() {
     let first = load(RestartMode::OnFailure);
     let second = load(RestartMode::OnFailure);
-    let resume = vec![Action::Resume(second.clone())];
+    let start = vec![Action::StartLoad(second.clone())];
     for (event, actions) in [
         (Event::Unload(Cause::Asked), vec![]),
-        (Event::Load(second), resume),
+        (Event::Load(second), start),
     ] {
         let (killed, _) = then(&first, Stage::Loading, Event::Fault(died()));
         let state = [Event::Unreaped, event, exited()]

@@ -95,7 +95,7 @@ pub enum Action {
     /// The load has ended so.
     Finish(LoadId, LoadOutcome),
     /// Load this now.
-    Resume(Load),
+    StartLoad(Load),
 }
 
 /// An event that means nothing in the state that it met. The state is unchanged.
@@ -211,7 +211,7 @@ impl State {
                 let outcome = LoadOutcome::Failed(failure.clone());
                 let finish = Action::Finish(run.load.id.clone(), outcome);
                 let actions = vec![Action::ReleaseSlot, finish];
-                Ok((Self::lost_unreaped(run.load, failure), actions))
+                Ok((Self::unreaped(run.load, failure), actions))
             }
             Event::Unload(Cause::Asked) => Ok(Self::cancel_load(run, None)),
             Event::Reload(next) => Ok(Self::cancel_load(run, Some(next))),
@@ -234,12 +234,17 @@ impl State {
             Event::Exited { failure, restart } => {
                 let failure = run.terminating.unwrap_or(failure);
                 let cut_off = Action::CutOff(failure.clone());
-                Ok(Self::lose(run.load, failure, restart, vec![cut_off]))
+                Ok(Self::after_worker_loss(
+                    run.load,
+                    failure,
+                    restart,
+                    vec![cut_off],
+                ))
             }
             Event::Unreaped => {
                 let failure = run.terminating.unwrap_or_else(unreaped);
                 let actions = vec![Action::CutOff(failure.clone())];
-                Ok((Self::lost_unreaped(run.load, failure), actions))
+                Ok((Self::unreaped(run.load, failure), actions))
             }
             Event::Stable => {
                 let load = Load {
@@ -254,7 +259,7 @@ impl State {
 
     /// A worker is gone, and no load is under way any more: the policy of the last one, `load`, says whether there is
     /// another, `restart`.
-    fn lose(
+    fn after_worker_loss(
         load: Load,
         failure: Failure,
         restart: LoadId,

@@ -58,7 +58,7 @@ impl From<RegistryError> for ApiError {
             RegistryError::Loaded(id) => CatalogRefusal::Loaded(id).into(),
             RegistryError::Storage(error) => error.into(),
             RegistryError::ShuttingDown => Self::ShuttingDown,
-            RegistryError::Lost => Self::Internal(error.to_string()),
+            RegistryError::ModelTaskFailed => Self::Internal(error.to_string()),
         }
     }
 }

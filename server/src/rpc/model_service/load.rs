@@ -176,8 +176,8 @@ pub(in crate::rpc) async fn ended(
     mut ticket: LoadTicket,
 ) -> Result<LoadTicket, ApiError> {
     if let Some(outcome) = ticket.outcome.take() {
-        let lost = || Err(Failure::of_a_lost_task());
-        let ended = outcome.wait().await.unwrap_or_else(lost);
+        let no_reply = || Err(Failure::of_a_lost_task());
+        let ended = outcome.wait().await.unwrap_or_else(no_reply);
         ticket.status = ended.map_err(|failure| {
             if fleet.is_closing() {
                 ApiError::ShuttingDown

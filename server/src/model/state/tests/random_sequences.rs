@@ -40,7 +40,7 @@ impl World {
                     .expect("finished twice");
                 self.open.remove(at);
             }
-            Action::Resume(load) => return Some(Event::Load(load)),
+            Action::StartLoad(load) => return Some(Event::Load(load)),
         }
         None
     }
