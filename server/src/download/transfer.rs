@@ -98,9 +98,12 @@ impl Transfer<'_> {
         }
         let limit = self.client.stall_timeout();
         while part.len() < file.size {
-            let chunk = timeout(limit, response.chunk())
-                .await
-                .map_err(|_| Stop::Given(DownloadError::stalled(&self.place(file, part), limit)))?;
+            let chunk = timeout(limit, response.chunk()).await.map_err(|_| {
+                Stop::Given(DownloadError::stalled(
+                    &self.position_text(file, part),
+                    limit,
+                ))
+            })?;
             let bytes = match chunk {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Err(self.broken(file, part, "the connection was closed")),
@@ -119,15 +122,15 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    fn place(&self, file: &HubFile, part: &PartialFile) -> String {
+    fn position_text(&self, file: &HubFile, part: &PartialFile) -> String {
         let name = hub_client::file_name(self.source, &file.name);
         format!("byte {} of {} of {name}", part.len(), file.size)
     }
 
     fn broken(&self, file: &HubFile, part: &PartialFile, why: &str) -> Stop {
-        let place = self.place(file, part);
+        let position = self.position_text(file, part);
         Stop::Broken(DownloadError::Unavailable(format!(
-            "the download broke off at {place}: {why}"
+            "the download broke off at {position}: {why}"
         )))
     }
 

@@ -179,7 +179,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
 
     /// A look at an engine that has worked for `cpu_time`.
-    fn look(cpu_time: Duration) -> Observation {
+    fn reading(cpu_time: Duration) -> Observation {
         Observation {
             totals: ActivityTotals::of_engine(cpu_time),
             descendants_of: None,
@@ -195,9 +195,9 @@ mod tests {
         let began = tracker.observed;
         let little = LIMIT / SHARE;
         let less = little - Duration::from_millis(1);
-        tracker.observe_at(began + LIMIT / 10, look(less));
+        tracker.observe_at(began + LIMIT / 10, reading(less));
         assert_eq!(tracker.inactive_for(), LIMIT / 10);
-        tracker.observe_at(began + LIMIT / 5, look(little));
+        tracker.observe_at(began + LIMIT / 5, reading(little));
         assert_eq!(tracker.inactive_for(), Duration::ZERO);
         assert_eq!(tracker.worked(), little);
     }
@@ -206,7 +206,7 @@ mod tests {
     fn time_between_rare_observations_counts_for_little() {
         let mut tracker = ActivityTracker::new(ActivityTotals::default());
         let began = tracker.observed;
-        tracker.observe_at(began + LIMIT * 100, look(Duration::ZERO));
+        tracker.observe_at(began + LIMIT * 100, reading(Duration::ZERO));
         assert_eq!(tracker.inactive_for(), LIMIT / LONGEST_GAP);
     }
 }

@@ -3,7 +3,7 @@
 
 mod announce;
 mod find;
-mod places;
+mod memory_needs;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -18,7 +18,7 @@ pub(super) use shortage::iec;
 use tokio::sync::watch;
 
 use super::{
-    gpu::Gpu,
+    gpu::{DEVICE_READ_TIMEOUT, Gpu},
     ledger::{Capacity, OtherModels, ReservationState, with_headroom},
 };
 use crate::{
@@ -83,9 +83,6 @@ pub(super) struct MemoryFill {
 
 /// How long to wait for news of memory that nobody announces.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long a driver is waited for that is asked what a device has free.
-const DEVICE_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl MemoryAdmission {
     /// Memory as `system` sees it, limits of the container included; models may have at most `limit` bytes

@@ -15,8 +15,8 @@ use crate::{
 /// How often what is to replace a worker is inspected that is changed meanwhile.
 const MAX_INSPECTIONS: usize = 4;
 
-/// How long a file system is waited for.
-const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the file systems are waited for that a call names.
+const VALIDATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Loader {
     /// Checks a load as far as that can be done without beginning it.
@@ -107,7 +107,7 @@ impl Loader {
             // It has what it needs, or says so.
             return self.check_sources(spec).await.map_err(Into::into);
         }
-        let present = self.context.roots.check_presence(spec, FILE_SYSTEM_TIMEOUT);
+        let present = self.context.roots.check_presence(spec, VALIDATION_TIMEOUT);
         present.await.map_err(Into::into)
     }
 
@@ -118,7 +118,7 @@ impl Loader {
     ///
     /// When they may not.
     pub(in crate::lifecycle) async fn check_sources(&self, spec: &Spec) -> Result<(), SourceError> {
-        match self.context.roots.check(spec, FILE_SYSTEM_TIMEOUT).await {
+        match self.context.roots.check(spec, VALIDATION_TIMEOUT).await {
             Err(error) if error.is_refusal() => Err(error),
             _ => Ok(()),
         }

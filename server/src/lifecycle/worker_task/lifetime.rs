@@ -12,7 +12,7 @@ use super::{
 use crate::{failpoint, lifecycle::context::Context, model::Failure, supervisor::panic_message};
 
 /// How long the end of a task waits for the file system that a worker's socket is on.
-const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(2);
+const SOCKET_REMOVAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl WorkerTask {
     /// Starts a worker for `launch`.
@@ -67,7 +67,7 @@ async fn run_to_the_end(
     if let Some(lease) = resources.lease.into_inner() {
         lease.end().await;
     }
-    let removed = timeout(FILE_SYSTEM_TIMEOUT, remove_socket(socket, model)).await;
+    let removed = timeout(SOCKET_REMOVAL_TIMEOUT, remove_socket(socket, model)).await;
     if removed.is_err() {
         tracing::warn!(
             "the socket of a worker that has ended cannot be removed: its file system hangs"

@@ -1,6 +1,6 @@
 //! A place for a model: a load slot on a device that was chosen.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
@@ -9,7 +9,7 @@ use crate::{
         context::Context,
         device_release::DeviceSnapshot,
         devices::PendingPlacement,
-        gpu::{CPU, Gpu},
+        gpu::{CPU, DEVICE_READ_TIMEOUT, Gpu},
         load_slots::{LoadSlot, Rank},
     },
     model::{Failure, ModelId, Reason, RequestedDevice, Spec},
@@ -49,9 +49,6 @@ pub(in crate::lifecycle::driver) struct OnGpu {
     /// What it lost by the load, in bytes, where that could be seen.
     pub(in crate::lifecycle::driver) taken: Option<u64>,
 }
-
-/// How long a device is waited for that is looked at before a worker is started.
-const DEVICE_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl PlacementRequest {
     /// The placement that was waited for. Safe to cancel; not to be called again after it.
