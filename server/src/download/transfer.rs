@@ -108,7 +108,7 @@ impl Transfer<'_> {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Err(self.broken(file, part, "the connection was closed")),
                 Err(error) => {
-                    return Err(self.broken(file, part, &hub_client::words(error)));
+                    return Err(self.broken(file, part, &hub_client::error_text(error)));
                 }
             };
             let count = bytes.len() as u64;

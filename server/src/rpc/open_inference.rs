@@ -120,9 +120,12 @@ impl GrpcInferenceService for OpenInferenceApi {
         request: Request<ModelInferRequest>,
     ) -> Result<Response<ModelInferResponse>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
-        let TextRequest { generate, form } = match self.ask(request.into_inner(), deadline).await? {
-            TaskRequest::Text(ask) => *ask,
-            TaskRequest::Vectors(ask) => return self.vectors(ask).await.map(Response::new),
+        let TextRequest { generate, form } = match self
+            .parse_request(request.into_inner(), deadline)
+            .await?
+        {
+            TaskRequest::Text(request) => *request,
+            TaskRequest::Vectors(request) => return self.vectors(request).await.map(Response::new),
         };
         if form.stream {
             let what = "stream must not be true in ModelInfer, which gives one response; use ModelStreamInfer";

@@ -140,7 +140,7 @@ impl DeviceMonitor {
         let (requests, asked) = mpsc::sync_channel(1);
         // Not joined: the driver may never return to it.
         supervisor.thread("hangar-devices", move |_| match open() {
-            Ok(source) => watch(source, interval, &published, &asked),
+            Ok(source) => poll_loop(source, interval, &published, &asked),
             Err(GpuDriverError::Absent(why)) => {
                 tracing::debug!(why, "there are no devices");
                 close(&published, GpuDriver::Absent(why));
@@ -230,7 +230,7 @@ fn announce(device: &Device) {
     );
 }
 
-fn watch(
+fn poll_loop(
     mut source: impl DeviceSource,
     interval: Duration,
     published: &watch::Sender<Arc<DeviceReading>>,

@@ -86,7 +86,7 @@ mod tests {
         let ending = Ending::default();
         assert_eq!(ending.reason(), None);
         ending.begin(ExitCode::EngineDied);
-        ending.begin(ExitCode::Asked);
+        ending.begin(ExitCode::Requested);
         assert_eq!(ending.begun().await, ExitCode::EngineDied);
     }
 }

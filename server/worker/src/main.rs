@@ -96,11 +96,11 @@ fn arguments() -> Option<ExitCode> {
             let version = env!("CARGO_PKG_VERSION");
             let kernels = Level::of_this_build();
             println!("hangar-worker {version} (mistral.rs {ENGINE_VERSION}, {kernels})");
-            Some(ExitCode::Asked)
+            Some(ExitCode::Requested)
         }
         Some("--help" | "-h") => {
             println!("{EXPLANATION}");
-            Some(ExitCode::Asked)
+            Some(ExitCode::Requested)
         }
         Some(grammar::ARGUMENT) => Some(grammar::serve().unwrap_or_else(|e| {
             eprintln!("hangar-worker: following grammars: {e:#}");

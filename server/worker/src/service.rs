@@ -364,7 +364,7 @@ impl WorkerService for Worker {
         _request: Request<ShutdownRequest>,
     ) -> Result<Response<ShutdownResponse>, Status> {
         tracing::info!("asked to end");
-        self.inner.ending.begin(ExitCode::Asked);
+        self.inner.ending.begin(ExitCode::Requested);
         if let Some(engine) = self.inner.engine.get() {
             engine.stop();
             if tokio::time::timeout(STOP_TIMEOUT, engine.dead())

@@ -178,7 +178,7 @@ impl ModelDriver {
         self.drain_timeout = command.drain_timeout;
         self.waiters.unloads.retain(|waiter| !waiter.is_closed());
         self.waiters.unloads.push(command.reply);
-        self.apply(Event::Unload(Cause::Asked));
+        self.apply(Event::Unload(Cause::Requested));
         if draining {
             // A later unload can only shorten a drain that is under way.
             self.timers.set_earlier(Timer::Drain, deadline);

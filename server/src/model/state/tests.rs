@@ -60,7 +60,7 @@ fn path(load: &Load, stage: Stage) -> Vec<Event> {
         (Stage::Loading, Event::Inspected),
         (Stage::Warming, Event::EngineBuilt),
         (Stage::Ready, Event::Warmed),
-        (Stage::Draining, Event::Unload(Cause::Asked)),
+        (Stage::Draining, Event::Unload(Cause::Requested)),
         (Stage::Unloading, Event::Drained),
     ];
     let end = all
@@ -152,13 +152,13 @@ fn a_load_is_idempotent_while_loading_and_when_ready() {
 fn an_unload_cancels_a_load_in_every_stage() {
     let load = load(RestartMode::OnFailure);
     let cancel = Action::Finish(load.id.clone(), LoadOutcome::Cancelled);
-    let (state, actions) = then(&load, Stage::Pending, Event::Unload(Cause::Asked));
+    let (state, actions) = then(&load, Stage::Pending, Event::Unload(Cause::Requested));
     assert_eq!(
         (state, actions),
         (State::Unloaded, vec![Action::ReleaseSlot, cancel.clone()])
     );
     for stage in [Stage::Starting, Stage::Loading, Stage::Warming] {
-        let (state, actions) = then(&load, stage, Event::Unload(Cause::Asked));
+        let (state, actions) = then(&load, stage, Event::Unload(Cause::Requested));
         assert_eq!(state.stage(), Stage::Unloading, "{stage:?}");
         assert_eq!(actions, [Action::ReleaseSlot, Action::Kill, cancel.clone()]);
         let (state, actions) = state.on(exited()).expect("the worker went");
@@ -219,7 +219,7 @@ fn a_terminating_worker_cannot_become_ready() {
 #[test]
 fn every_cause_drains_a_ready_model_first() {
     let load = load(RestartMode::OnFailure);
-    for cause in [Cause::Asked, Cause::Evicted, Cause::Idle] {
+    for cause in [Cause::Requested, Cause::Evicted, Cause::Idle] {
         let (state, actions) = then(&load, Stage::Ready, Event::Unload(cause));
         assert_eq!(
             (state.stage(), actions),
@@ -405,7 +405,7 @@ fn what_is_asked_for_meanwhile_replaces_what_a_lost_load_leads_to() {
     let second = load(RestartMode::OnFailure);
     let start = vec![Action::StartLoad(second.clone())];
     for (event, actions) in [
-        (Event::Unload(Cause::Asked), vec![]),
+        (Event::Unload(Cause::Requested), vec![]),
         (Event::Load(second), start),
     ] {
         let (killed, _) = then(&first, Stage::Loading, Event::Fault(died()));
@@ -420,7 +420,7 @@ fn what_is_asked_for_meanwhile_replaces_what_a_lost_load_leads_to() {
 fn back_off_and_failed_are_left_by_an_unload() {
     let load = load(RestartMode::OnFailure);
     let (backoff, _) = then(&load, Stage::Loading, exited());
-    let (state, actions) = backoff.on(Event::Unload(Cause::Asked)).expect("unload");
+    let (state, actions) = backoff.on(Event::Unload(Cause::Requested)).expect("unload");
     let cancel = Action::Finish(load.id.clone(), LoadOutcome::Cancelled);
     assert_eq!((state, actions), (State::Unloaded, vec![cancel]));
     let failed = State::Failed {
@@ -428,7 +428,7 @@ fn back_off_and_failed_are_left_by_an_unload() {
         failure: broken(),
     };
     assert_eq!(
-        failed.on(Event::Unload(Cause::Asked)),
+        failed.on(Event::Unload(Cause::Requested)),
         Ok((State::Unloaded, vec![]))
     );
 }

@@ -56,7 +56,7 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Somebody asked for it, or the server is shutting down.
-    Asked,
+    Requested,
     /// Room is needed.
     Evicted,
     /// Nobody used it for its idle time-out.
@@ -140,7 +140,7 @@ impl State {
             Event::Load(load) | Event::Reload(load) => {
                 Ok((Self::Pending(load), vec![Action::RequestSlot]))
             }
-            Event::Unload(Cause::Asked) => Ok((Self::Unloaded, vec![])),
+            Event::Unload(Cause::Requested) => Ok((Self::Unloaded, vec![])),
             other => self.reject(other),
         }
     }
@@ -152,7 +152,7 @@ impl State {
                 Ok((Self::Downloading(load), vec![Action::Download]))
             }
             Event::SlotGranted => Ok((Self::Starting(HostedLoad::new(load)), vec![Action::Spawn])),
-            Event::Unload(Cause::Asked) => {
+            Event::Unload(Cause::Requested) => {
                 Ok((Self::Unloaded, vec![Action::ReleaseSlot, cancelled(load)]))
             }
             Event::Reload(next) => Ok((Self::Pending(next), vec![cancelled(load)])),
@@ -168,7 +168,7 @@ impl State {
         match event {
             Event::Load(_) => self.unchanged(),
             Event::Downloaded => Ok((Self::Starting(HostedLoad::new(load)), vec![Action::Spawn])),
-            Event::Unload(Cause::Asked) => Ok((Self::Unloaded, with(stop(), cancelled(load)))),
+            Event::Unload(Cause::Requested) => Ok((Self::Unloaded, with(stop(), cancelled(load)))),
             Event::Reload(next) => {
                 let actions = with(with(stop(), cancelled(load)), Action::RequestSlot);
                 Ok((Self::Pending(next), actions))
@@ -213,7 +213,7 @@ impl State {
                 let actions = vec![Action::ReleaseSlot, finish];
                 Ok((Self::unreaped(run.load, failure), actions))
             }
-            Event::Unload(Cause::Asked) => Ok(Self::cancel_load(run, None)),
+            Event::Unload(Cause::Requested) => Ok(Self::cancel_load(run, None)),
             Event::Reload(next) => Ok(Self::cancel_load(run, Some(next))),
             other => self.reject(other),
         }
@@ -286,7 +286,7 @@ impl State {
                 };
                 Ok((Self::Pending(load), vec![Action::RequestSlot]))
             }
-            Event::Unload(Cause::Asked) => Ok((Self::Unloaded, vec![cancelled(load)])),
+            Event::Unload(Cause::Requested) => Ok((Self::Unloaded, vec![cancelled(load)])),
             Event::Reload(next) => Ok((
                 Self::Pending(next),
                 vec![cancelled(load), Action::RequestSlot],

@@ -86,7 +86,7 @@ impl EmbeddingRequest {
         Ok(Self {
             embed: Embed {
                 admission: ModelRequest {
-                    name: named.asked,
+                    name: named.requested_name,
                     operation: Operation::Embeddings,
                     priority: parameters.priority,
                     deadline: earliest(deadline, parameters.timeout),

@@ -144,7 +144,7 @@ impl TextRequest {
             id: request.id,
         };
         let admission = ModelRequest {
-            name: named.asked,
+            name: named.requested_name,
             operation: Operation::TextCompletion,
             priority: parameters.priority,
             deadline: earliest(deadline, parameters.timeout),

@@ -49,7 +49,7 @@ pub(crate) fn serve() -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::System);
         }
     }
-    Ok(ExitCode::Asked)
+    Ok(ExitCode::Requested)
 }
 
 /// Limits what the process may take. What goes beyond ends it.
@@ -93,7 +93,7 @@ fn follow(calls: &mpsc::Receiver<GrammarCall>) {
             break;
         }
     }
-    exit_now(ExitCode::Asked);
+    exit_now(ExitCode::Requested);
 }
 
 /// Makes grammars for these tokens.

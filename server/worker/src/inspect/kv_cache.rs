@@ -39,7 +39,7 @@ pub(super) struct KvRequest {
     /// Longest sequence in tokens; zero where it is not known.
     pub(super) context: u64,
     /// Whether the spec asks for that length.
-    pub(super) context_is_asked: bool,
+    pub(super) context_is_requested: bool,
     /// Requests that run at the same time.
     pub(super) concurrency: u64,
     /// Memory of the device in bytes.
@@ -68,7 +68,7 @@ impl KvRequest {
                 ))),
             };
         }
-        let Some(bytes) = self.asked_bytes() else {
+        let Some(bytes) = self.requested_bytes() else {
             let sequence = blocks_of(self.context);
             let blocks = sequence
                 .saturating_mul(self.concurrency)
@@ -80,7 +80,7 @@ impl KvRequest {
         };
         let mib = bytes / MIB;
         let fits = tokens_in(mib.saturating_mul(MIB) / block);
-        if fits < self.context && (self.context_is_asked || fits == 0) {
+        if fits < self.context && (self.context_is_requested || fits == 0) {
             return Err(self.too_small(bytes, fits, block));
         }
         let context = u32::try_from(fits).unwrap_or(u32::MAX);
@@ -104,7 +104,7 @@ impl KvRequest {
         .fold(1, u64::saturating_mul)
     }
 
-    fn asked_bytes(&self) -> Option<u64> {
+    fn requested_bytes(&self) -> Option<u64> {
         match self.size?.size? {
             Size::Bytes(bytes) => Some(bytes),
             // Exact enough, and never more than the whole.
@@ -143,7 +143,7 @@ mod tests {
         },
         number: 2,
         context: 8192,
-        context_is_asked: false,
+        context_is_requested: false,
         concurrency: 1,
         memory: 80 << 30,
     };
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_context_that_was_asked_for_and_does_not_fit_is_refused_with_the_numbers() {
         let wanted = KvRequest {
-            context_is_asked: true,
+            context_is_requested: true,
             ..sized(Size::Bytes(258 * MIB))
         };
         let failure = wanted.plan().expect_err("too small");

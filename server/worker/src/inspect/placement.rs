@@ -75,7 +75,7 @@ impl Placement {
             shape: need.shape,
             number: need.number,
             context: need.context,
-            context_is_asked: config.spec().context_length > 0,
+            context_is_requested: config.spec().context_length > 0,
             concurrency: concurrency.into(),
             memory: gpu.memory,
         };

@@ -112,7 +112,7 @@ fn any_failure() -> impl Strategy<Value = Failure> {
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
-    let cause = prop::sample::select(vec![Cause::Asked, Cause::Evicted, Cause::Idle]);
+    let cause = prop::sample::select(vec![Cause::Requested, Cause::Evicted, Cause::Idle]);
     prop_oneof![
         4 => any_load().prop_map(Event::Load),
         1 => any_load().prop_map(Event::Reload),
@@ -162,7 +162,7 @@ proptest! {
             }
         }
         for _ in 0..4 {
-            state = world.apply(state, Event::Unload(Cause::Asked));
+            state = world.apply(state, Event::Unload(Cause::Requested));
             state = world.apply(state, Event::Drained);
             if world.worker {
                 state = world.apply(state, exited());

@@ -111,7 +111,7 @@ impl State {
             (Event::Load(load), None) | (Event::Reload(load), None) => Ok((Some(load), vec![])),
             (Event::Load(_), Some(next)) => Ok((Some(next), vec![])),
             (Event::Reload(load), Some(next)) => Ok((Some(load), vec![cancelled(next)])),
-            (Event::Unload(Cause::Asked), next) => {
+            (Event::Unload(Cause::Requested), next) => {
                 Ok((None, next.map(cancelled).into_iter().collect()))
             }
             (Event::LoadExpired(failure), Some(next)) => Ok((
