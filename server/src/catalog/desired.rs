@@ -59,7 +59,7 @@ impl Catalog {
     /// # Errors
     ///
     /// When they cannot be read.
-    pub async fn wanted(&self) -> Result<Vec<CatalogEntry>, StorageError> {
-        self.read(list::wanted).await
+    pub async fn to_reconcile(&self) -> Result<Vec<CatalogEntry>, StorageError> {
+        self.read(list::to_reconcile).await
     }
 }

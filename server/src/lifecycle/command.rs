@@ -40,9 +40,9 @@ pub(super) struct LoadCommand {
 pub(super) struct UnloadCommand {
     pub(super) drain_timeout: Duration,
     /// The model is not to be loaded any more.
-    pub(super) undesired: bool,
+    pub(super) clear_desired: bool,
     /// Only if nobody wants the model: nobody holds it and it is not to stay loaded.
-    pub(super) unless_wanted: bool,
+    pub(super) only_if_unneeded: bool,
     pub(super) reply: oneshot::Sender<UnloadReport>,
 }
 
@@ -129,20 +129,20 @@ impl UnloadCommand {
         let (reply, report) = oneshot::channel();
         let command = Self {
             drain_timeout,
-            undesired: false,
-            unless_wanted: false,
+            clear_desired: false,
+            only_if_unneeded: false,
             reply,
         };
         (command, report)
     }
 
     /// As [`Self::new`], if nobody wants the model by the time that its driver hears of it.
-    pub(super) fn unless_wanted(
+    pub(super) fn only_if_unneeded(
         drain_timeout: Duration,
     ) -> (Self, oneshot::Receiver<UnloadReport>) {
         let (command, report) = Self::new(drain_timeout);
         let command = Self {
-            unless_wanted: true,
+            only_if_unneeded: true,
             ..command
         };
         (command, report)

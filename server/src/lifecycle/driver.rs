@@ -177,7 +177,7 @@ impl ModelDriver {
             tokio::select! {
                 () = ended.cancelled() => return self.reap_worker().await,
                 Some(command) = self.inbox.recv() => self.handle_command(command),
-                () = self.model.released() => self.unload_unless_wanted(),
+                () = self.model.released() => self.unload_if_unneeded(),
                 event = self.phase.next(draining) => self.handle_event(event),
                 timer = self.timers.next() => self.expire(timer),
                 _ = observations.tick(), if watched => self.observe(),

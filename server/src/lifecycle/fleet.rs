@@ -265,9 +265,9 @@ impl Fleet {
         self.loader.unload(name, options).await
     }
 
-    /// [`Loader::undesire_inactive`].
-    pub async fn undesire_inactive(&self, force: bool) -> Result<(), StorageError> {
-        self.loader.undesire_inactive(force).await
+    /// [`Loader::clear_desired_of_inactive`].
+    pub async fn clear_desired_of_inactive(&self, force: bool) -> Result<(), StorageError> {
+        self.loader.clear_desired_of_inactive(force).await
     }
 
     /// [`Router::admit`].

@@ -40,7 +40,7 @@ impl Reconciler {
     /// When the catalog cannot be read: what was asked for is not known then.
     pub(super) async fn reconcile(&self) -> Result<(), StorageError> {
         self.switcher.recover().await?;
-        let mut found: Vec<CatalogEntry> = self.context.catalog.wanted().await?;
+        let mut found: Vec<CatalogEntry> = self.context.catalog.to_reconcile().await?;
         found.sort_by_key(|entry| {
             let spec = &entry.spec;
             let used = entry.learned.last_used;

@@ -104,9 +104,9 @@ async fn a_marker_survives_a_crash() {
     let begin = fixture.catalog.begin_attempt(&entry.id, attempt(1));
     begin.await.expect("begun");
     let left = fixture.after_a_crash();
-    let wanted = left.catalog.wanted().await.expect("readable");
-    assert_eq!(wanted.len(), 1);
-    assert_eq!(wanted[0].attempt, Some(attempt(1)));
+    let found = left.catalog.to_reconcile().await.expect("readable");
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].attempt, Some(attempt(1)));
 }
 
 #[tokio::test]
@@ -133,8 +133,8 @@ async fn wanted_models_come_in_their_order() {
         .set_desired(&id("desired"), true)
         .await
         .expect("set");
-    let wanted = fixture.catalog.wanted().await.expect("readable");
-    let ids: Vec<_> = wanted.iter().map(|entry| entry.id.as_str()).collect();
+    let found = fixture.catalog.to_reconcile().await.expect("readable");
+    let ids: Vec<_> = found.iter().map(|entry| entry.id.as_str()).collect();
     assert_eq!(
         ids,
         ["required-soon", "required-late", "preloaded", "desired"]

@@ -161,11 +161,11 @@ impl ModelDriver {
     }
 
     fn handle_unload(&mut self, command: UnloadCommand) {
-        if command.unless_wanted && (self.is_held() || self.model.facts().desired) {
+        if command.only_if_unneeded && (self.is_held() || self.model.facts().desired) {
             let _ = command.reply.send(UnloadReport::nothing());
             return;
         }
-        if command.undesired {
+        if command.clear_desired {
             if self.unsuspend() {
                 // No transition says that it is not suspended any more.
                 self.publish_progress();
@@ -191,10 +191,10 @@ impl ModelDriver {
     }
 
     /// Nobody holds the model any more.
-    pub(super) fn unload_unless_wanted(&mut self) {
+    pub(super) fn unload_if_unneeded(&mut self) {
         let drain_timeout = self.context.limits.drain_timeout;
         // Nobody waits for the report.
-        let (command, _) = UnloadCommand::unless_wanted(drain_timeout);
+        let (command, _) = UnloadCommand::only_if_unneeded(drain_timeout);
         self.handle_unload(command);
     }
 

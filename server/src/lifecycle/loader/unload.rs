@@ -83,7 +83,7 @@ impl Loader {
         };
         let (command, report) = UnloadCommand::new(options.drain_timeout);
         let command = UnloadCommand {
-            undesired: true,
+            clear_desired: true,
             ..command
         };
         model.send(DriverCommand::Unload(command)).await;
@@ -102,12 +102,12 @@ impl Loader {
     /// # Errors
     ///
     /// When the catalog cannot be read or written.
-    pub(in crate::lifecycle) async fn undesire_inactive(
+    pub(in crate::lifecycle) async fn clear_desired_of_inactive(
         &self,
         force: bool,
     ) -> Result<(), StorageError> {
         let _guard = self.context.desired_state_lock.lock().await;
-        for entry in self.context.catalog.wanted().await? {
+        for entry in self.context.catalog.to_reconcile().await? {
             let model = self.context.model(&entry.id);
             let stage = model.as_ref().map(|model| model.status().stage);
             let active = stage.is_some_and(Stage::is_active);
@@ -125,7 +125,7 @@ impl Loader {
             if let Some(model) = model.filter(|_| stage == Some(Stage::Unloaded)) {
                 let (command, _) = UnloadCommand::new(Duration::ZERO);
                 let command = UnloadCommand {
-                    undesired: true,
+                    clear_desired: true,
                     ..command
                 };
                 // A driver that is gone has nothing to forget.

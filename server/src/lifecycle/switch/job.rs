@@ -122,7 +122,7 @@ impl SwitchJob {
         }
         let guard = self.context.desired_state_lock.lock().await;
         // What cannot be read is taken for wanted.
-        let unload_old = !self.old_is_wanted(switch).await.unwrap_or(true);
+        let unload_old = !self.old_is_desired(switch).await.unwrap_or(true);
         self.note_moved(switch, unload_old);
         drop(guard);
         self.announce_moved(switch).await;
@@ -149,7 +149,7 @@ impl SwitchJob {
         );
         self.release_both(&switch, unload_old, &self.on_demand);
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
-            let (command, report) = UnloadCommand::unless_wanted(self.drain_timeout);
+            let (command, report) = UnloadCommand::only_if_unneeded(self.drain_timeout);
             self.send_unload(old, command, report).await;
         }
     }
@@ -181,7 +181,7 @@ impl SwitchJob {
             .iter()
             .any(|holder| *holder != own);
         // What cannot be read is taken for wanted.
-        if held || self.old_is_wanted(switch).await.unwrap_or(true) {
+        if held || self.old_is_desired(switch).await.unwrap_or(true) {
             return;
         }
         let model = self.context.model(old);
@@ -206,7 +206,7 @@ impl SwitchJob {
     /// before they hear that the switch has ended.
     async fn move_alias(&self, switch: &mut Switch) -> Result<bool, Failure> {
         let guard = self.context.desired_state_lock.lock().await;
-        let unload_old = !self.old_is_wanted(switch).await?;
+        let unload_old = !self.old_is_desired(switch).await?;
         let ended = Switch {
             outcome: Some(SwitchOutcome::Succeeded),
             ended: Some(SystemTime::now()),
@@ -245,7 +245,7 @@ impl SwitchJob {
         let mut failure = failure;
         let unloaded_old = self.unloaded_old.load(Ordering::Relaxed);
         let mut outcome = SwitchOutcome::RolledBack;
-        if unloaded_old && let Err(second) = self.bring_back(switch).await {
+        if unloaded_old && let Err(second) = self.reload_old(switch).await {
             outcome = SwitchOutcome::RollbackFailed;
             failure.message = format!(
                 "{}; then the old model could not be brought back: {}",
@@ -264,7 +264,7 @@ impl SwitchJob {
         true
     }
 
-    async fn bring_back(&self, switch: &Switch) -> Result<(), Failure> {
+    async fn reload_old(&self, switch: &Switch) -> Result<(), Failure> {
         let Some(old) = &switch.from else {
             return Ok(());
         };
@@ -278,7 +278,7 @@ impl SwitchJob {
 
     /// Whether the old model is to stay loaded without the alias. One that is only held goes with its last
     /// holder.
-    async fn old_is_wanted(&self, switch: &Switch) -> Result<bool, StorageError> {
+    async fn old_is_desired(&self, switch: &Switch) -> Result<bool, StorageError> {
         let Some(old) = switch.from.as_ref().filter(|old| **old != switch.to) else {
             return Ok(true);
         };

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What is to be loaded.
-enum Wanted {
+enum LoadScope {
     One(ModelId),
     All,
 }
@@ -31,17 +31,17 @@ impl Core {
         &self,
         request: LoadModelRequest,
     ) -> Result<LoadModelResponse, ApiError> {
-        let (wanted, options) = self.parse(&request)?;
-        match wanted {
-            Wanted::One(id) if request.validate_only => {
+        let (scope, options) = self.parse(&request)?;
+        match scope {
+            LoadScope::One(id) if request.validate_only => {
                 self.fleet.check_load(&id, &options).await?;
                 Ok(LoadModelResponse::default())
             }
-            Wanted::All if request.validate_only => {
+            LoadScope::All if request.validate_only => {
                 let refused = self.check_all(&options).await?;
                 Ok(LoadModelResponse { loads: refused })
             }
-            Wanted::One(id) => {
+            LoadScope::One(id) => {
                 let ticket = self.fleet.load(&id, options).await?;
                 let load = if request.wait {
                     self.response(&ended(&self.fleet, ticket).await?)
@@ -50,23 +50,23 @@ impl Core {
                 };
                 Ok(LoadModelResponse { loads: vec![load] })
             }
-            Wanted::All => self.load_all(options, request.wait).await,
+            LoadScope::All => self.load_all(options, request.wait).await,
         }
     }
 
-    fn parse(&self, request: &LoadModelRequest) -> Result<(Wanted, LoadOptions), ApiError> {
+    fn parse(&self, request: &LoadModelRequest) -> Result<(LoadScope, LoadOptions), ApiError> {
         let mut violations = Violations::default();
         violations.request_id(&request.request_id);
         let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
-        let wanted = match &request.target {
-            Some(Target::ModelId(id)) => violations.model_id("model_id", id).map(Wanted::One),
-            Some(Target::All(true)) => Some(Wanted::All),
+        let scope = match &request.target {
+            Some(Target::ModelId(id)) => violations.model_id("model_id", id).map(LoadScope::One),
+            Some(Target::All(true)) => Some(LoadScope::All),
             Some(Target::All(false)) | None => {
                 violations.add("model_id", "is required, or all");
                 None
             }
         };
-        let of_all = matches!(wanted, Some(Wanted::All));
+        let of_all = matches!(scope, Some(LoadScope::All));
         violations.check(
             !of_all || request.spec.is_none(),
             "spec",
@@ -81,7 +81,7 @@ impl Core {
             .spec
             .as_ref()
             .map_or(Ok(()), validate::refuse_later_fields)?;
-        let wanted = wanted.ok_or_else(|| ApiError::invalid("model_id", "is required"))?;
+        let scope = scope.ok_or_else(|| ApiError::invalid("model_id", "is required"))?;
         let options = LoadOptions {
             spec,
             reload: match request.force_reload {
@@ -93,7 +93,7 @@ impl Core {
             may_evict: !of_all,
             ..LoadOptions::new(timeout.unwrap_or(self.options.load_timeout))
         };
-        Ok((wanted, options))
+        Ok((scope, options))
     }
 
     /// Loads of all models that would be refused.

@@ -70,7 +70,7 @@ impl Core {
         };
         let mut active = self.fleet.active();
         active.retain(|status| !stays(&status.model_id));
-        self.fleet.undesire_inactive(options.force).await?;
+        self.fleet.clear_desired_of_inactive(options.force).await?;
         let unload = |id: ModelId| {
             let options = options.clone();
             async move {
