@@ -237,7 +237,7 @@ impl Drop for Permit {
             } else {
                 occupancy.running -= 1;
             }
-            occupancy.leave();
+            occupancy.exit();
         });
     }
 }

@@ -104,7 +104,7 @@ impl DeviceSnapshot {
             unreported.map(|(_, bytes)| bytes).sum()
         };
         snapshot.others += unreported(others.staying);
-        snapshot.leaving = unreported(others.leaving) + others.departing;
+        snapshot.leaving = unreported(others.leaving) + others.unreclaimed;
         Some(snapshot)
     }
 
@@ -183,8 +183,8 @@ impl DeviceRelease {
         let mut wait = FIRST_WAIT;
         let mut seen = None;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if let Some(now) = self.read_device(left.max(FIRST_WAIT)).await {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if let Some(now) = self.read_device(remaining.max(FIRST_WAIT)).await {
                 if let Some(verification) = self.judge(&now) {
                     return ReleaseOutcome {
                         verification,
@@ -194,11 +194,11 @@ impl DeviceRelease {
                 }
                 seen = Some(now);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 return self.given_up(seen.as_ref(), timeout);
             }
-            tokio::time::sleep(wait.min(left)).await;
+            tokio::time::sleep(wait.min(remaining)).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
     }

@@ -52,7 +52,7 @@ pub(super) struct Reservation {
 
 /// What a dead worker held of a device's memory: until this is dropped, it is on its way back.
 #[derive(Debug)]
-pub(super) struct ReturningMemory {
+pub(super) struct UnreclaimedMemory {
     memory: MemoryAdmission,
     device: Arc<str>,
     bytes: u64,
@@ -78,7 +78,7 @@ pub(super) struct MemoryFill {
     /// only promised is not in use, and what is going no longer.
     pub(super) share: f64,
     /// Share that the system can still give.
-    pub(super) left: f64,
+    pub(super) available_share: f64,
 }
 
 /// How long to wait for news of memory that nobody announces.
@@ -210,13 +210,13 @@ impl MemoryAdmission {
     pub(super) fn fill(&self) -> MemoryFill {
         let system = self.0.system.sample();
         let total = system.memory_total_bytes.max(1) as f64;
-        let left = system.memory_available_bytes as f64 / total;
+        let available_share = system.memory_available_bytes as f64 / total;
         let of_limit = self.0.limit.map_or(0.0, |limit| {
             self.ledgers().host.used_bytes() as f64 / limit.max(1) as f64
         });
         MemoryFill {
-            share: of_limit.max(1.0 - left),
-            left,
+            share: of_limit.max(1.0 - available_share),
+            available_share,
         }
     }
 
@@ -313,14 +313,14 @@ impl Reservation {
     }
 
     /// The model's worker is gone, and what it held of a device comes back without the model.
-    pub(super) fn begin_return(self) -> Option<ReturningMemory> {
+    pub(super) fn begin_reclaim(self) -> Option<UnreclaimedMemory> {
         let device = self.device.clone()?;
         let bytes = self.memory.change(|ledgers| {
             ledgers.host.release(&self.id);
-            ledgers.device(&device).begin_return(&self.id)
+            ledgers.device(&device).begin_reclaim(&self.id)
         });
         let memory = self.memory.clone();
-        Some(ReturningMemory {
+        Some(UnreclaimedMemory {
             memory,
             device,
             bytes,
@@ -359,10 +359,10 @@ impl Drop for Eviction<'_> {
     }
 }
 
-impl Drop for ReturningMemory {
+impl Drop for UnreclaimedMemory {
     fn drop(&mut self) {
         self.memory
-            .change(|ledgers| ledgers.device(&self.device).returned(self.bytes));
+            .change(|ledgers| ledgers.device(&self.device).reclaimed(self.bytes));
     }
 }
 

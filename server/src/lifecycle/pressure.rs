@@ -57,7 +57,7 @@ pub(super) async fn relieve(context: Arc<Context>, probe: LivenessProbe) {
                 break;
             }
         }
-        if !relieved && fill.left < CRITICAL {
+        if !relieved && fill.available_share < CRITICAL {
             kill_the_largest(&context).await;
         }
     }

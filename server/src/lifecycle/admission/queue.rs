@@ -38,7 +38,7 @@ pub(in crate::lifecycle) struct Occupancy {
     /// When the first of those that run began, if any does.
     pub(in crate::lifecycle) busy_since: Option<Instant>,
     /// When the last of them left, if any was there.
-    left: Option<Instant>,
+    last_exit: Option<Instant>,
     /// Nobody is let in any more.
     closed: bool,
     pub(super) limits: AdmissionLimits,
@@ -91,11 +91,11 @@ impl Occupancy {
     }
 
     /// Somebody left.
-    pub(super) fn leave(&mut self) {
+    pub(super) fn exit(&mut self) {
         if self.running == 0 {
             self.busy_since = None;
         }
-        self.left = Some(Instant::now());
+        self.last_exit = Some(Instant::now());
     }
 }
 
@@ -173,14 +173,14 @@ impl AdmissionQueue {
         let occupancy = self.occupancy();
         occupancy
             .is_empty()
-            .then(|| occupancy.left.unwrap_or(self.opened))
+            .then(|| occupancy.last_exit.unwrap_or(self.opened))
     }
 
     /// Lets nobody in any more if nobody is there and nobody was for the time `idle`.
     pub(super) fn close(&self, idle: Duration) -> bool {
         self.occupancy.send_if_modified(|occupancy| {
-            let left = occupancy.left.unwrap_or(self.opened);
-            let close = occupancy.is_empty() && left.elapsed() >= idle;
+            let last_exit = occupancy.last_exit.unwrap_or(self.opened);
+            let close = occupancy.is_empty() && last_exit.elapsed() >= idle;
             occupancy.closed |= close;
             close
         })
@@ -237,7 +237,7 @@ impl Drop for UnscheduledGuard<'_> {
     fn drop(&mut self) {
         self.0.occupancy.send_modify(|occupancy| {
             occupancy.unscheduled -= 1;
-            occupancy.leave();
+            occupancy.exit();
         });
     }
 }
@@ -246,7 +246,7 @@ impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.occupancy.send_modify(|occupancy| {
             occupancy.waiting -= 1;
-            occupancy.leave();
+            occupancy.exit();
         });
     }
 }

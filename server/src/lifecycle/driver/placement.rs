@@ -133,9 +133,9 @@ impl ModelDriver {
     /// for by those who want in, not by the model.
     pub(super) fn release_memory(&self, mut worker: HostedWorker, pid: Option<u32>) {
         let release = self.release(&worker, pid);
-        let returning = worker.memory.take_reservation();
-        let returning = returning.and_then(Reservation::begin_return);
-        let (Some(release), Some(returning)) = (release, returning) else {
+        let unreclaimed = worker.memory.take_reservation();
+        let unreclaimed = unreclaimed.and_then(Reservation::begin_reclaim);
+        let (Some(release), Some(unreclaimed)) = (release, unreclaimed) else {
             return;
         };
         let timeout = self.release_timeout();
@@ -145,7 +145,7 @@ impl ModelDriver {
                 _ = release.observe(timeout) => {}
                 () = closing.cancelled() => {}
             }
-            drop(returning);
+            drop(unreclaimed);
         };
         let id = self.model.id().clone();
         // Its panic ends the wait, and with it what is kept from others: who comes next reads what the device has free.

@@ -145,16 +145,16 @@ fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
         limit: 300,
         available: 100,
     };
-    assert_eq!(ledger.begin_return(&id(0)), 100);
+    assert_eq!(ledger.begin_reclaim(&id(0)), 100);
     assert_eq!(ledger.weigh(100, device, &[]), LedgerDecision::Wait);
     let others = ledger.others(&id(1));
-    assert_eq!((others.staying, others.departing), (Vec::new(), 100));
+    assert_eq!((others.staying, others.unreclaimed), (Vec::new(), 100));
     // The model comes again before that: its own claim is another one.
     ledger.reserve(&id(0), 10);
-    ledger.returned(100);
+    ledger.reclaimed(100);
     assert_eq!(ledger.admitted(&id(0)), Some(12));
     let others = ledger.others(&id(1));
-    assert_eq!((others.staying, others.departing), (vec![(id(0), 0)], 0));
+    assert_eq!((others.staying, others.unreclaimed), (vec![(id(0), 0)], 0));
     assert!(matches!(
         ledger.weigh(100, device, &[]),
         LedgerDecision::Wait | LedgerDecision::Refused { .. }

@@ -75,7 +75,7 @@ pub(crate) struct TokenTap {
     engine_end: Option<u32>,
     rest: Mutex<PromptRest>,
     /// How many tokens may still be made.
-    left: Mutex<usize>,
+    remaining: Mutex<usize>,
     ended: AtomicBool,
     steps: mpsc::Sender<TokenStep>,
     overdue: Arc<Notify>,
@@ -114,7 +114,7 @@ impl TokenTap {
             picker: Mutex::new(picker),
             engine_end,
             rest: Mutex::new(rest),
-            left: Mutex::new(max_tokens),
+            remaining: Mutex::new(max_tokens),
             ended: AtomicBool::new(false),
             steps: sender,
             overdue: Arc::clone(&overdue),
@@ -214,9 +214,12 @@ impl TokenTap {
 
     /// Counts a token; whether it is the last one.
     fn take_one(&self) -> bool {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        *left = left.saturating_sub(1);
-        *left == 0
+        let mut remaining = self
+            .remaining
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *remaining = remaining.saturating_sub(1);
+        *remaining == 0
     }
 }
 
