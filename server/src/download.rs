@@ -9,14 +9,14 @@ mod cache;
 mod error;
 mod file_names;
 mod hub_client;
+mod hub_token;
 mod listing;
 mod options;
-mod part;
+mod partial_file;
 mod progress;
 mod repositories;
 mod selection;
 mod space;
-mod token;
 mod transfer;
 
 use std::{
@@ -30,10 +30,10 @@ use std::{
 pub use cache::RepositorySnapshot;
 pub use error::DownloadError;
 use futures::{StreamExt, TryStreamExt, stream};
+pub use hub_token::HubToken;
 pub use options::HubOptions;
 pub use progress::DownloadProgress;
 pub use repositories::Repositories;
-pub use token::Token;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::task::TaskTracker;
 
@@ -41,7 +41,7 @@ use self::{
     cache::{Evidence, Repository},
     hub_client::HubClient,
     listing::HubFile,
-    part::RepositoryGuard,
+    partial_file::RepositoryGuard,
     transfer::Transfer,
 };
 use crate::model::HubSource;

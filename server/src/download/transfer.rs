@@ -14,7 +14,7 @@ use super::{
     cache::Repository,
     hub_client::{self, HubClient},
     listing::HubFile,
-    part::{PartialFile, PartialFileError, RepositoryGuard, Target},
+    partial_file::{PartialFile, PartialFileError, RepositoryGuard, Target},
 };
 use crate::model::HubSource;
 

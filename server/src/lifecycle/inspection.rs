@@ -18,7 +18,7 @@ use super::{
     context::Context,
     eviction::Evictor,
     file_system::TimeLimit,
-    memory::Need,
+    memory::MemoryNeed,
     worker_task::{WorkerLaunch, WorkerReport, WorkerTask},
 };
 use crate::{
@@ -135,7 +135,7 @@ async fn inspect(
     let learned = model.map(|model| model.facts().learned.clone());
     let (host, device) = context.known_need(spec, &learned.unwrap_or_default(), gpu.as_ref());
     let device = device.unwrap_or(inspection.need_device_bytes);
-    let need = Need {
+    let need = MemoryNeed {
         host: host.unwrap_or(inspection.need_host_bytes),
         device: gpu.map(|gpu| (gpu, device)),
     };

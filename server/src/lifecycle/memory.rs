@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::future::{BoxFuture, join_all};
-pub(super) use ledgers::Need;
+pub(super) use ledgers::MemoryNeed;
 use ledgers::{AdmissionVerdict, Capacities, Ledgers};
 pub(super) use shortage::iec;
 use tokio::sync::watch;
@@ -106,7 +106,7 @@ impl MemoryAdmission {
     pub(super) async fn admit(
         self,
         id: ModelId,
-        need: Need,
+        need: MemoryNeed,
         evictor: impl Evict,
     ) -> Result<Reservation, Failure> {
         let mut changes = self.0.changes.subscribe();
@@ -133,7 +133,7 @@ impl MemoryAdmission {
     async fn decide(
         &self,
         id: &ModelId,
-        need: &Need,
+        need: &MemoryNeed,
         evictor: &impl Evict,
     ) -> Result<AdmissionVerdict, Failure> {
         let device = match &need.device {
@@ -165,7 +165,7 @@ impl MemoryAdmission {
     pub(super) async fn check_again(
         &self,
         id: &ModelId,
-        need: &Need,
+        need: &MemoryNeed,
         evictor: &impl Evict,
     ) -> Result<(), Failure> {
         let device = match &need.device {
@@ -186,7 +186,7 @@ impl MemoryAdmission {
 
     /// Whether a model of this `need` could be let in now without evicting anything, as far as the last
     /// reading of its device says.
-    pub(super) fn fits(&self, need: &Need) -> bool {
+    pub(super) fn fits(&self, need: &MemoryNeed) -> bool {
         let host = with_headroom(need.host) <= self.ledgers().host.free(self.capacity());
         let reading = self.0.system.devices();
         let device = need.device.as_ref().is_none_or(|(gpu, need)| {
@@ -366,7 +366,7 @@ impl Drop for UnreclaimedMemory {
     }
 }
 
-impl Need {
+impl MemoryNeed {
     fn in_words(&self) -> String {
         match &self.device {
             None => iec(self.host).to_string(),
@@ -376,7 +376,7 @@ impl Need {
 }
 
 /// Evicts the models `ids` for the model `id`. One whose driver hangs holds up none of the others.
-async fn evict(id: &ModelId, need: &Need, ids: Vec<ModelId>, evictor: &impl Evict) {
+async fn evict(id: &ModelId, need: &MemoryNeed, ids: Vec<ModelId>, evictor: &impl Evict) {
     let message = format!(
         "evicted to make room for {id}, which needs {}; load it again when there is room, or pin it",
         need.in_words()

@@ -58,7 +58,7 @@ struct RunningCall<T: Clone> {
 }
 
 /// Takes a call away when it has ended, in whatever way.
-struct Ended<T: Clone> {
+struct RemoveOnDrop<T: Clone> {
     calls: RunningCalls<T>,
     id: String,
 }
@@ -179,7 +179,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
             digest: claim.digest,
             response: response.clone(),
         };
-        let ended = Ended {
+        let remove = RemoveOnDrop {
             calls: self.calls.clone(),
             id: id.clone(),
         };
@@ -192,7 +192,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
                 Err(error) => Err(error.into()),
             };
             // From now on the response is found in the catalog.
-            drop(ended);
+            drop(remove);
             let _ = reply.send(result);
         };
         // A panic drops the reply, which its callers hear.
@@ -230,7 +230,7 @@ impl RequestClaim {
     }
 }
 
-impl<T: Clone> Drop for Ended<T> {
+impl<T: Clone> Drop for RemoveOnDrop<T> {
     fn drop(&mut self) {
         lock(&self.calls).remove(&self.id);
     }

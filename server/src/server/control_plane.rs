@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    parts::resources,
+    resources::resources,
     start_error::{StartError, system_error},
 };
 use crate::{

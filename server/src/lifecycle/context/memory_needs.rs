@@ -5,7 +5,7 @@ use crate::{
     catalog::{CatalogEntry, LearnedFacts},
     lifecycle::{
         gpu::{CPU, Gpu},
-        memory::Need,
+        memory::MemoryNeed,
     },
     model::{ModelMemory as Bytes, Spec},
     worker::WorkerProgram,
@@ -43,7 +43,7 @@ impl Context {
         let requested = spec.requested_device();
         let gpu = self.devices.likely(&requested, &self.memory);
         let (host, device) = self.known_need(spec, &entry.learned, gpu.as_ref());
-        self.memory.fits(&Need {
+        self.memory.fits(&MemoryNeed {
             host: host.unwrap_or_default(),
             device: gpu.zip(device),
         })

@@ -5,7 +5,7 @@ use crate::{
     lifecycle::{
         eviction::Evictor,
         ledger::with_headroom,
-        memory::{Need, Reservation},
+        memory::{MemoryNeed, Reservation},
     },
     model::{Failure, ModelMemory, Stage, state::Event},
     worker::{self, Inspection},
@@ -19,7 +19,7 @@ impl ModelDriver {
         let gpu = self.phase.gpu().map(|on| on.gpu.clone());
         let (host, device) = self.context.known_need(spec, &learned, gpu.as_ref());
         let device = device.unwrap_or(inspection.need_device_bytes);
-        let need = Need {
+        let need = MemoryNeed {
             host: host.unwrap_or(inspection.need_host_bytes),
             device: gpu.map(|gpu| (gpu, device)),
         };

@@ -23,7 +23,7 @@ pub(super) struct Ledgers {
 
 /// What a model needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::lifecycle) struct Need {
+pub(in crate::lifecycle) struct MemoryNeed {
     /// Of the host's memory, in bytes.
     pub(in crate::lifecycle) host: u64,
     /// Of a device's memory, in bytes, if the model is on one.
@@ -56,7 +56,7 @@ impl Ledgers {
     pub(super) fn decide(
         &mut self,
         id: &ModelId,
-        need: &Need,
+        need: &MemoryNeed,
         capacities: Capacities,
         candidates: &[ModelId],
     ) -> AdmissionVerdict {
@@ -73,7 +73,7 @@ impl Ledgers {
     /// As [`Self::decide`], without reserving anything.
     pub(super) fn weigh(
         &self,
-        need: &Need,
+        need: &MemoryNeed,
         capacities: Capacities,
         candidates: &[ModelId],
     ) -> AdmissionVerdict {
@@ -115,7 +115,7 @@ impl Ledgers {
 
     fn weigh_device(
         &self,
-        need: &Need,
+        need: &MemoryNeed,
         capacities: Capacities,
         candidates: &[ModelId],
     ) -> LedgerDecision {
@@ -191,9 +191,9 @@ mod tests {
         }
     }
 
-    fn need(host: u64, device: &str, bytes: u64) -> Need {
+    fn need(host: u64, device: &str, bytes: u64) -> MemoryNeed {
         let device = Some((gpu(device), bytes));
-        Need { host, device }
+        MemoryNeed { host, device }
     }
 
     fn with_device(bytes: u64) -> Capacities {

@@ -7,7 +7,7 @@ use hangar_client::v1::{
     UpdateModelRequest, UpdateModelResponse,
 };
 
-use super::{Core, mask::Mask, message};
+use super::{CatalogHandlers, mask::Mask, message};
 use crate::{
     catalog::{CatalogEntry, EntryChange, ModelOrigin, NewEntry},
     lifecycle::{RegistryError, UnloadReport},
@@ -21,7 +21,7 @@ use crate::{
     wire,
 };
 
-impl Core {
+impl CatalogHandlers {
     pub(super) async fn create(
         &self,
         request: CreateModelRequest,

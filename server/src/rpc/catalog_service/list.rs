@@ -3,7 +3,7 @@
 use hangar_client::v1::{ListModelsRequest, ListModelsResponse, ModelKind, ModelOrder, SourceKind};
 use prost::Message;
 
-use super::{Core, message, page_token};
+use super::{CatalogHandlers, message, page_token};
 use crate::{
     catalog::{self, ListFilter, ListOrder, ListQuery},
     rpc::{
@@ -23,7 +23,7 @@ const MAX_BYTES: usize = 3 << 20;
 /// Labels of a filter.
 const MAX_LABELS: usize = 64;
 
-impl Core {
+impl CatalogHandlers {
     pub(super) async fn list(
         &self,
         request: ListModelsRequest,

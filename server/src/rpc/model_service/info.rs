@@ -2,10 +2,10 @@
 
 use hangar_client::v1::{GetInfoRequest, GetInfoResponse};
 
-use super::Core;
+use super::ModelHandlers;
 use crate::rpc::{error::ApiError, info::Sources};
 
-impl Core {
+impl ModelHandlers {
     pub(super) async fn info(&self, request: &GetInfoRequest) -> Result<GetInfoResponse, ApiError> {
         let sources = Sources {
             fleet: &self.fleet,

@@ -7,7 +7,7 @@ use hangar_client::v1::{
 };
 use tonic::Status;
 
-use super::{Core, item_error};
+use super::{ModelHandlers, item_error};
 use crate::{
     catalog::ModelOrigin,
     lifecycle::{Fleet, LoadOptions, LoadTicket, Reload},
@@ -26,7 +26,7 @@ enum LoadScope {
     All,
 }
 
-impl Core {
+impl ModelHandlers {
     pub(super) async fn load(
         &self,
         request: LoadModelRequest,

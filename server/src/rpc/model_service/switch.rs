@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hangar_client::v1::{self, SwitchModelRequest, SwitchModelResponse};
 
-use super::Core;
+use super::ModelHandlers;
 use crate::{
     lifecycle::SwitchOptions,
     model::SwitchStrategy,
@@ -16,7 +16,7 @@ use crate::{
     wire,
 };
 
-impl Core {
+impl ModelHandlers {
     pub(super) async fn switch(
         &self,
         request: SwitchModelRequest,

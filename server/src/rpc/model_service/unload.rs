@@ -7,14 +7,14 @@ use hangar_client::v1::{
 };
 use tonic::Status;
 
-use super::{Core, item_error};
+use super::{ModelHandlers, item_error};
 use crate::{
     lifecycle::UnloadOptions,
     model::ModelId,
     rpc::{convert, error::ApiError, validate::Violations},
 };
 
-impl Core {
+impl ModelHandlers {
     pub(super) async fn unload(
         &self,
         request: UnloadModelRequest,

@@ -8,14 +8,14 @@ use super::DownloadError;
 
 /// Where the token is. It is never shown, neither in the log nor in a debug output.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Token {
+pub enum HubToken {
     /// In a file, read anew for each download: it may be replaced while the server runs.
     File(PathBuf),
     /// Here.
     Value(String),
 }
 
-impl Token {
+impl HubToken {
     /// The value of the authorization header, marked as secret. `None` when the file is empty.
     pub(super) async fn header(&self) -> Result<Option<HeaderValue>, DownloadError> {
         let read;
@@ -46,7 +46,7 @@ impl Token {
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for HubToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
