@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::{
     config::Readiness,
     lifecycle::Fleet,
-    model::{ModelId, Stage},
+    model::{ModelId, StateKind},
     rpc::health::{HealthSource, LIVENESS, MAX_NAMES, READINESS, STARTUP},
     status::EventLog,
     supervisor::Supervisor,
@@ -103,7 +103,7 @@ impl HealthSource for Health {
             service => {
                 let id = ModelId::parse(service.strip_prefix(MODEL)?).ok()?;
                 let status = self.event_log.status(&self.fleet.resolve(&id))?;
-                Some(status.stage == Stage::Ready)
+                Some(status.state == StateKind::Ready)
             }
         }
     }

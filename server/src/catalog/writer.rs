@@ -172,7 +172,7 @@ fn write(
             // What came before is still done.
             Message::Close => inbox.close(),
         }
-        probe.rest();
+        probe.pause();
     }
     notes.write(&mut connection);
     // Closing the last connection writes the journal back into the file and removes it.

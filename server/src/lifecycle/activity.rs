@@ -49,14 +49,14 @@ pub(super) struct ActivityReading {
     pub(super) limit: Duration,
 }
 
-/// Part of a limit that a worker has to work within it: more than one takes that only waits, and less than
-/// one that gets a hundredth of a processor.
+/// What works for its limit divided by this moves. One that only waits works for less, one that gets a hundredth of a
+/// processor for more.
 const SHARE: u32 = 200;
 
 /// The least that counts as work: the kernel counts processor time in hundredths of a second.
 const LEAST: Duration = Duration::from_millis(20);
 
-/// Part of a limit that may pass between two looks. More is not counted: nobody was there to look.
+/// Between two looks at most the limit divided by this counts as standing still: if more passed, nobody was there to look.
 const LONGEST_GAP: u32 = 3;
 
 impl ActivityTracker {

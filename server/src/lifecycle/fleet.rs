@@ -25,7 +25,7 @@ use crate::{
     catalog::{
         Catalog, CatalogEntry, EntryChange, ListQuery, NewEntry, ResponseToStore, StorageError,
     },
-    model::{Etag, ModelId, Stage, Status, Switch},
+    model::{Etag, ModelId, StateKind, Status, Switch},
     prepared::PreparedCache,
     supervisor::Tasks,
 };
@@ -165,7 +165,7 @@ impl Fleet {
     pub fn active(&self) -> Vec<Status> {
         self.context
             .event_log
-            .select(|status| status.stage.is_active())
+            .select(|status| status.state.is_active())
     }
 
     /// Who holds the model `id`.
@@ -191,7 +191,7 @@ impl Fleet {
     /// Whether every required model that is known to be one is READY.
     pub fn required_are_ready(&self) -> bool {
         let ready = |model: &Arc<TrackedModel>| {
-            !model.facts().entry.spec.required || model.status().stage == Stage::Ready
+            !model.facts().entry.spec.required || model.status().state == StateKind::Ready
         };
         self.required_models_done() && self.all().iter().all(ready)
     }

@@ -26,7 +26,7 @@ use crate::{
     catalog::{
         CatalogEntry, LoadRequest, OnConflict, RegisterError, RegisterOutcome, StorageError,
     },
-    model::{Failure, ModelId, Reason, Source, Spec, Stage},
+    model::{Failure, ModelId, Reason, Source, Spec, StateKind},
 };
 
 /// Whether a model that is READY is loaded anew.
@@ -272,7 +272,7 @@ impl Loader {
     pub(super) async fn loadable(&self) -> Result<Vec<ModelId>, StorageError> {
         let failed = |id: &ModelId| {
             let model = self.context.model(id);
-            model.is_some_and(|model| model.status().stage == Stage::Failed)
+            model.is_some_and(|model| model.status().state == StateKind::Failed)
         };
         let mut ids = self.context.catalog.ids().await?;
         ids.retain(|id| !failed(id));

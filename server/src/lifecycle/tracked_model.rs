@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     catalog::{CatalogEntry, LearnedFacts},
-    model::{Failure, FatalPrompt, ModelId, Spec, Stage, Status},
+    model::{Failure, FatalPrompt, ModelId, Spec, StateKind, Status},
     status::StatusCell,
     telemetry::model_metrics::ModelMetrics,
 };
@@ -114,7 +114,7 @@ impl TrackedModel {
     /// Why it should be reloaded, by what there is now: its files are looked at for this. `None` also for one that is
     /// not READY.
     pub async fn reload_reason(&self) -> Option<String> {
-        if self.status().stage != Stage::Ready {
+        if self.status().state != StateKind::Ready {
             return None;
         }
         if let Some(reason) = self.facts().reload_reason() {

@@ -42,7 +42,7 @@ use super::{
     generate::{self, DecodedAnswer},
     health::READINESS,
 };
-use crate::{model::Stage, version};
+use crate::{model::StateKind, version};
 
 /// What the server says that it is.
 const NAME: &str = "hangar";
@@ -81,7 +81,7 @@ impl GrpcInferenceService for OpenInferenceApi {
         let request = request.into_inner();
         let named = self.named("name", &request.name, &request.version).await;
         let model = named.ok().and_then(|named| named.model);
-        let ready = model.is_some_and(|model| model.status().stage == Stage::Ready);
+        let ready = model.is_some_and(|model| model.status().state == StateKind::Ready);
         Ok(Response::new(ModelReadyResponse { ready }))
     }
 

@@ -64,7 +64,7 @@ impl Spawner {
                 let child = command(&request.program).spawn();
                 // A caller that is gone drops the child, which ends it.
                 let _ = request.reply.send(child);
-                probe.rest();
+                probe.pause();
             }
         })?;
         Ok(Self { requests })

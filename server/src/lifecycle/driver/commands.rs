@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{Span, info_span};
 
-use super::{ModelDriver, phases::Phase, spec::is_remote, timers::Timer};
+use super::{ModelDriver, resources::DriverResources, spec::is_remote, timers::Timer};
 use crate::{
     catalog::{LoadAttempt, Note},
     lifecycle::command::{
@@ -13,7 +13,7 @@ use crate::{
         UnloadReport, Verification,
     },
     model::{
-        Failure, LoadId, LoadOutcome, Reason, Spec, Stage,
+        Failure, LoadId, LoadOutcome, Reason, Spec, StateKind,
         state::{Cause, Event, Load},
     },
 };
@@ -32,10 +32,10 @@ impl ModelDriver {
             DriverCommand::EntryChanged(entry) => self.entry_changed(*entry),
             DriverCommand::Terminate(failure) => self.fail(failure),
             DriverCommand::End(reply) => {
-                let ended = !self.state.stage().is_active();
+                let ended = !self.state.kind().is_active();
                 // Who does not hear of it leaves the model tracked.
                 if reply.send(ended).is_ok() && ended {
-                    self.phase = Phase::Ended;
+                    self.resources = DriverResources::Ended;
                 }
             }
         }
@@ -49,7 +49,7 @@ impl ModelDriver {
             reply,
         } = command;
         self.panics = 0;
-        let stage = self.state.stage();
+        let state = self.state.kind();
         let found = instruction.replaces.as_ref();
         let reload = found.is_some_and(|found| self.is_reload(found, &entry.spec));
         let spec = entry.spec.clone();
@@ -68,7 +68,7 @@ impl ModelDriver {
             Event::Load(load)
         };
         // Whoever joins a load takes no rights from it.
-        let joins = stage.is_loading() && !reload;
+        let joins = state.is_loading() && !reload;
         self.load.may_evict = instruction.may_evict || (self.load.may_evict && joins);
         self.unsuspend();
         self.entry_changed(entry);
@@ -90,7 +90,7 @@ impl ModelDriver {
         } else if found.is_some() {
             self.join_reload(&spec);
         }
-        if let Some(attempt) = instruction.crashed.filter(|_| stage == Stage::Unloaded) {
+        if let Some(attempt) = instruction.crashed.filter(|_| state == StateKind::Unloaded) {
             self.fail_crashed_attempt(attempt);
         }
         // A caller that is gone does not end the load.
@@ -105,9 +105,9 @@ impl ModelDriver {
 
     /// Whether a load that found `replacement` begins anew from `spec`.
     fn is_reload(&self, replacement: &Replacement, spec: &Spec) -> bool {
-        match self.state.stage() {
-            Stage::Ready => !self.was_replaced(replacement, spec),
-            stage => stage.is_loading() && !self.load.spec.builds_the_same_as(spec),
+        match self.state.kind() {
+            StateKind::Ready => !self.was_replaced(replacement, spec),
+            state => state.is_loading() && !self.load.spec.builds_the_same_as(spec),
         }
     }
 
@@ -123,8 +123,8 @@ impl ModelDriver {
 
     /// What the caller of a load gets: where the model stands, and how it hears of the end.
     fn load_ticket(&mut self, load_id: LoadId) -> LoadTicket {
-        let ready = self.state.stage() == Stage::Ready && !self.state.is_terminating();
-        let over = ready || !self.state.stage().is_active();
+        let ready = self.state.kind() == StateKind::Ready && !self.state.is_terminating();
+        let over = ready || !self.state.kind().is_active();
         let outcome = (!over).then(|| {
             let outcome = self.waiters.wait_for_load(load_id.clone());
             self.model.reply(outcome)
@@ -132,7 +132,7 @@ impl ModelDriver {
         LoadTicket {
             load_id,
             already_loaded: ready,
-            status: self.publication.draft().clone(),
+            status: self.published.draft().clone(),
             outcome,
         }
     }
@@ -174,7 +174,7 @@ impl ModelDriver {
             self.context.record_first_outcome(self.model.id());
         }
         let deadline = Instant::now() + command.drain_timeout;
-        let draining = self.state.stage() == Stage::Draining;
+        let draining = self.state.kind() == StateKind::Draining;
         self.drain_timeout = command.drain_timeout;
         self.waiters.unloads.retain(|waiter| !waiter.is_closed());
         self.waiters.unloads.push(command.reply);
@@ -183,9 +183,9 @@ impl ModelDriver {
             // A later unload can only shorten a drain that is under way.
             self.timers.set_earlier(Timer::Drain, deadline);
         }
-        match self.state.stage() {
-            Stage::Unloaded => self.answer_unloads(&UnloadReport::nothing()),
-            Stage::Unloading => self.answer_unreaped(),
+        match self.state.kind() {
+            StateKind::Unloaded => self.answer_unloads(&UnloadReport::nothing()),
+            StateKind::Unloading => self.answer_unreaped(),
             _ => {}
         }
     }
@@ -204,7 +204,7 @@ impl ModelDriver {
         verification: Verification,
         device_bytes: u64,
     ) -> UnloadReport {
-        match self.phase.worker() {
+        match self.resources.worker() {
             Some(worker) => worker.unload_report(verification, device_bytes),
             None => UnloadReport::nothing(),
         }
@@ -245,7 +245,7 @@ impl ModelDriver {
 
     pub(super) fn answer_loads(&mut self, load_id: &LoadId, outcome: &LoadOutcome) {
         let answer = match outcome {
-            LoadOutcome::Succeeded => Ok(self.publication.draft().clone()),
+            LoadOutcome::Succeeded => Ok(self.published.draft().clone()),
             LoadOutcome::Failed(failure) => Err(failure.clone()),
             LoadOutcome::Cancelled => Err(Failure::new(
                 Reason::LoadCancelled,

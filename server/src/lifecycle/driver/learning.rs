@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::{ModelDriver, phases::HostedWorker};
+use super::{ModelDriver, resources::HostedWorker};
 use crate::{
     catalog::{LearnedMemory, Note},
     lifecycle::file_watch::FilesChange,
@@ -31,9 +31,9 @@ impl ModelDriver {
 
     /// Takes note of how a load ended, for good.
     pub(super) fn record_load(&mut self, record: &LoadRecord) {
-        let memory = self.publication.draft().memory.map(|ready| LearnedMemory {
+        let memory = self.published.draft().memory.map(|ready| LearnedMemory {
             ready,
-            peak: self.phase.worker().map_or(ready, |worker| worker.peak),
+            peak: self.resources.worker().map_or(ready, |worker| worker.peak),
             spec: (*self.load.spec).clone(),
             device: self.device_name(),
         });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ModelDriver, phases::HostedWorker};
+use super::{ModelDriver, resources::HostedWorker};
 use crate::{
     catalog::CatalogEntry,
     lifecycle::{admission::AdmissionLimits, fatal_prompt::PromptHistory},
@@ -22,7 +22,7 @@ impl ModelDriver {
         }
         self.state
             .set_policy(spec.restart_policy(), is_remote(&spec));
-        if let Some(worker) = self.phase.worker()
+        if let Some(worker) = self.resources.worker()
             && let Some(queue) = &worker.queue
         {
             let limits = self.admission_limits(worker);

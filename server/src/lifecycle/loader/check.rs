@@ -9,7 +9,7 @@ use super::{
 use crate::{
     catalog::{ModelOrigin, RegisterError},
     failpoint,
-    model::{Failure, ModelId, Reason, Spec, Stage},
+    model::{Failure, ModelId, Reason, Spec, StateKind},
 };
 
 /// How often what is to replace a worker is inspected that is changed meanwhile.
@@ -101,8 +101,8 @@ impl Loader {
             (None, None) if name.as_str() == DEMO => return Ok(()),
             (None, None) => return Err(self.context.unknown(name).await.into()),
         };
-        let stage = self.context.tracked(name).map(|model| model.status().stage);
-        let joins = !force && stage.is_some_and(Stage::is_active);
+        let state = self.context.tracked(name).map(|model| model.status().state);
+        let joins = !force && state.is_some_and(StateKind::is_active);
         if joins {
             // It has what it needs, or says so.
             return self.check_sources(spec).await.map_err(Into::into);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     catalog::StorageError,
-    model::{Failure, ModelId, Stage},
+    model::{Failure, ModelId, StateKind},
 };
 
 /// How to unload.
@@ -109,8 +109,8 @@ impl Loader {
         let _guard = self.context.desired_state_lock.lock().await;
         for entry in self.context.catalog.to_reconcile().await? {
             let model = self.context.model(&entry.id);
-            let stage = model.as_ref().map(|model| model.status().stage);
-            let active = stage.is_some_and(Stage::is_active);
+            let state = model.as_ref().map(|model| model.status().state);
+            let active = state.is_some_and(StateKind::is_active);
             if active || (entry.spec.required && !force) {
                 continue;
             }
@@ -122,7 +122,7 @@ impl Loader {
             self.context.catalog.set_desired(&entry.id, false).await?;
             self.context.note_desired(&entry.id, false);
             // No longer suspended, and otherwise as it is.
-            if let Some(model) = model.filter(|_| stage == Some(Stage::Unloaded)) {
+            if let Some(model) = model.filter(|_| state == Some(StateKind::Unloaded)) {
                 let (command, _) = UnloadCommand::new(Duration::ZERO);
                 let command = UnloadCommand {
                     clear_desired: true,

@@ -54,7 +54,7 @@ impl SwitchJob {
         let context = loader.context().clone();
         let unasked = |id: &&ModelId| {
             let active =
-                |model: &TrackedModel| model.status().stage.is_active() && !model.facts().desired;
+                |model: &TrackedModel| model.status().state.is_active() && !model.facts().desired;
             !context.holders.is_held(id) && context.model(id).is_some_and(|model| active(&model))
         };
         let on_demand = both(&switch).filter(unasked).cloned().collect();
@@ -185,7 +185,7 @@ impl SwitchJob {
             return;
         }
         let model = self.context.model(old);
-        if model.is_none_or(|model| !model.status().stage.is_active()) {
+        if model.is_none_or(|model| !model.status().state.is_active()) {
             return;
         }
         let (command, report) = UnloadCommand::new(self.drain_timeout);

@@ -2,7 +2,7 @@
 
 mod unloading;
 
-use super::{HostedLoad, Load, Stage, State, unreaped};
+use super::{HostedLoad, Load, State, StateKind, unreaped};
 use crate::model::{Failure, LoadId, LoadOutcome};
 
 /// What happens to a model.
@@ -100,10 +100,10 @@ pub enum Action {
 
 /// An event that means nothing in the state that it met. The state is unchanged.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{event:?} means nothing to a model that is {stage:?}")]
+#[error("{event:?} means nothing to a model that is {kind:?}")]
 pub struct Rejected {
-    /// The stage that the event met.
-    pub stage: Stage,
+    /// The state that the event met.
+    pub kind: StateKind,
     /// The event.
     pub event: Event,
 }
@@ -118,7 +118,7 @@ impl State {
     /// When `event` means nothing here: it comes too late, or from a worker that is gone.
     pub fn on(&self, event: Event) -> Transition {
         match self.clone() {
-            Self::Unloaded | Self::Failed { .. } => self.on_rest(event),
+            Self::Unloaded | Self::Failed { .. } => self.on_idle(event),
             Self::Pending(load) => self.on_pending(load, event),
             Self::Downloading(load) => self.on_downloading(load, event),
             Self::Starting(run) | Self::Loading(run) | Self::Warming(run) => {
@@ -135,7 +135,7 @@ impl State {
         }
     }
 
-    fn on_rest(&self, event: Event) -> Transition {
+    fn on_idle(&self, event: Event) -> Transition {
         match event {
             Event::Load(load) | Event::Reload(load) => {
                 Ok((Self::Pending(load), vec![Action::RequestSlot]))
@@ -184,13 +184,13 @@ impl State {
         let terminating = run.terminating.is_some();
         match event {
             Event::Load(_) => self.unchanged(),
-            Event::Inspected if !terminating && self.stage() == Stage::Starting => {
+            Event::Inspected if !terminating && self.kind() == StateKind::Starting => {
                 Ok((Self::Loading(run), vec![Action::BuildEngine]))
             }
-            Event::EngineBuilt if !terminating && self.stage() == Stage::Loading => {
+            Event::EngineBuilt if !terminating && self.kind() == StateKind::Loading => {
                 Ok((Self::Warming(run), vec![]))
             }
-            Event::Warmed if !terminating && self.stage() == Stage::Warming => {
+            Event::Warmed if !terminating && self.kind() == StateKind::Warming => {
                 let finish = Action::Finish(run.load.id.clone(), LoadOutcome::Succeeded);
                 Ok((
                     Self::Ready(run),
@@ -325,7 +325,7 @@ impl State {
 
     fn reject(&self, event: Event) -> Transition {
         Err(Rejected {
-            stage: self.stage(),
+            kind: self.kind(),
             event,
         })
     }

@@ -63,8 +63,8 @@ impl World {
         if let Some(id) = taken.filter(|id| !self.open.contains(id)) {
             self.open.push(id);
         }
-        if next.stage() == Stage::Backoff
-            && matches!(state.stage(), Stage::Ready | Stage::Unloading)
+        if next.kind() == StateKind::Backoff
+            && matches!(state.kind(), StateKind::Ready | StateKind::Unloading)
         {
             self.open.extend(load_of(&next));
         }
@@ -78,19 +78,19 @@ impl World {
     }
 
     fn check(&self, state: &State) {
-        use Stage::{
+        use StateKind::{
             Backoff, Downloading, Failed, Loading, Pending, Ready, Starting, Unloaded, Warming,
         };
-        let stage = state.stage();
-        if matches!(stage, Unloaded | Pending | Downloading | Backoff | Failed) {
-            assert!(!self.worker, "a worker lives in {stage:?}");
+        let kind = state.kind();
+        if matches!(kind, Unloaded | Pending | Downloading | Backoff | Failed) {
+            assert!(!self.worker, "a worker lives in {kind:?}");
         }
-        assert!(stage.has_worker() || !self.worker, "{stage:?}");
-        let slotted = matches!(stage, Pending | Downloading | Starting | Loading | Warming);
-        assert_eq!(self.slot, slotted, "slot in {stage:?}");
+        assert!(kind.has_worker() || !self.worker, "{kind:?}");
+        let slotted = matches!(kind, Pending | Downloading | Starting | Loading | Warming);
+        assert_eq!(self.slot, slotted, "slot in {kind:?}");
         let serving = matches!(state, State::Ready(run) if run.terminating.is_none());
-        assert_eq!(self.admitting, serving, "admission in {stage:?}");
-        assert!(stage == Ready || !self.admitting);
+        assert_eq!(self.admitting, serving, "admission in {kind:?}");
+        assert!(kind == Ready || !self.admitting);
         assert!(self.open.len() <= 1, "{} loads are open", self.open.len());
     }
 }
@@ -142,7 +142,7 @@ fn possible(world: &World, state: &State, event: &Event) -> bool {
         | Event::Inspected
         | Event::EngineBuilt
         | Event::Warmed => world.worker,
-        Event::SlotGranted => world.slot && state.stage() == Stage::Pending,
+        Event::SlotGranted => world.slot && state.kind() == StateKind::Pending,
         Event::Downloaded => world.downloading,
         Event::RetryDue => world.retry,
         _ => true,

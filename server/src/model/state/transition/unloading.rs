@@ -119,7 +119,7 @@ impl State {
                 vec![Action::Finish(next.id, LoadOutcome::Failed(failure))],
             )),
             (other, _) => Err(Rejected {
-                stage: self.stage(),
+                kind: self.kind(),
                 event: other,
             }),
         }

@@ -12,7 +12,7 @@ use super::OpenInferenceApi;
 use crate::{
     catalog::CatalogEntry,
     lifecycle::{LoadOptions, Reload, UnloadOptions},
-    model::{self, Stage},
+    model::{self, StateKind},
     rpc::{
         error::ApiError,
         model_service::ended,
@@ -119,11 +119,11 @@ const READY: &str = "READY";
 /// The state of a model by the name that Triton has for it, and why it is not READY.
 fn state(status: &model::Status) -> (&'static str, String) {
     let failure = status.failure.as_ref().map(ToString::to_string);
-    let stage = status.stage.name().to_owned();
-    match status.stage {
-        Stage::Ready => (READY, String::new()),
-        loading if loading.is_loading() => ("LOADING", failure.unwrap_or(stage)),
-        unloading if unloading.is_active() => ("UNLOADING", stage),
+    let state = status.state.name().to_owned();
+    match status.state {
+        StateKind::Ready => (READY, String::new()),
+        loading if loading.is_loading() => ("LOADING", failure.unwrap_or(state)),
+        unloading if unloading.is_active() => ("UNLOADING", state),
         _ => {
             let suspended = status.suspended.as_ref();
             let why = failure.or(suspended.map(|suspension| suspension.message.clone()));

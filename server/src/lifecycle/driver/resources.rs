@@ -1,4 +1,4 @@
-//! What a driver holds, by where its model stands: what is of use in one phase only exists only there.
+//! What a driver holds, by where its model stands: what is of use in one state only exists only there.
 
 mod download;
 mod hosted_worker;
@@ -14,8 +14,8 @@ use crate::{
     model::Failure,
 };
 
-/// The resources of a model. What is dropped with a phase is given back.
-pub(super) enum Phase {
+/// The resources of a model. What is dropped with a variant is given back.
+pub(super) enum DriverResources {
     /// UNLOADED, BACKOFF and FAILED.
     Idle {
         /// What the last unload left behind.
@@ -41,8 +41,8 @@ pub(super) enum Phase {
     Ended,
 }
 
-/// What comes of what a phase waits for.
-pub(super) enum PhaseEvent {
+/// What comes of what is waited for.
+pub(super) enum ResourceEvent {
     /// The placement, or that there is none.
     Placed(Result<Placement, Failure>),
     /// Of the download; `None`: its task is lost.
@@ -53,20 +53,20 @@ pub(super) enum PhaseEvent {
     Released(ReleaseOutcome),
 }
 
-impl Phase {
+impl DriverResources {
     /// Holds nothing.
     pub(super) fn idle() -> Self {
         Self::Idle { leftover: None }
     }
 
     /// Waits for what comes next; for ever where nothing does. Safe to cancel.
-    pub(super) async fn next(&mut self, draining: bool) -> PhaseEvent {
+    pub(super) async fn next(&mut self, draining: bool) -> ResourceEvent {
         match self {
             Self::Idle { .. } | Self::Placed(_) | Self::Ended => std::future::pending().await,
-            Self::Queued(request) => PhaseEvent::Placed(request.granted().await),
-            Self::Downloading { download, .. } => PhaseEvent::Download(download.next().await),
-            Self::Hosted(worker) => PhaseEvent::Worker(worker.next(draining).await),
-            Self::Releasing { released, .. } => PhaseEvent::Released(released.await),
+            Self::Queued(request) => ResourceEvent::Placed(request.granted().await),
+            Self::Downloading { download, .. } => ResourceEvent::Download(download.next().await),
+            Self::Hosted(worker) => ResourceEvent::Worker(worker.next(draining).await),
+            Self::Releasing { released, .. } => ResourceEvent::Released(released.await),
         }
     }
 
@@ -118,7 +118,7 @@ impl Phase {
 
     /// `download` brings the files for the placement.
     pub(super) fn begin_download(&mut self, download: Download) {
-        self.replace(|phase| match phase {
+        self.replace(|held| match held {
             Self::Placed(placement) => Self::Downloading {
                 download,
                 placement,
@@ -129,7 +129,7 @@ impl Phase {
 
     /// The download has ended, or is to end.
     pub(super) fn end_download(&mut self) {
-        self.replace(|phase| match phase {
+        self.replace(|held| match held {
             Self::Downloading { placement, .. } => Self::Placed(placement),
             other => other,
         });
@@ -177,7 +177,7 @@ impl Phase {
 
     /// The worker was reaped: `released` looks at its device.
     pub(super) fn begin_release(&mut self, released: BoxFuture<'static, ReleaseOutcome>) {
-        self.replace(|phase| match phase {
+        self.replace(|held| match held {
             Self::Hosted(worker) => Self::Releasing { worker, released },
             other => other,
         });
@@ -194,7 +194,7 @@ impl Phase {
     }
 
     fn end_release(&mut self) {
-        self.replace(|phase| match phase {
+        self.replace(|held| match held {
             Self::Releasing { worker, .. } => Self::Hosted(worker),
             other => other,
         });

@@ -8,14 +8,14 @@ use crate::{
 };
 
 /// What a driver publishes.
-pub(super) struct Publication {
+pub(super) struct PublishedStatus {
     pub(super) publisher: Publisher,
     pub(super) meter: ProgressMeter,
-    /// When the model came into its stage.
+    /// When the model came into its state.
     pub(super) entered: Instant,
 }
 
-impl Publication {
+impl PublishedStatus {
     pub(super) fn new(publisher: Publisher) -> Self {
         Self {
             publisher,

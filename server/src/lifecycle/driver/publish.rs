@@ -7,20 +7,20 @@ use tokio::time::Instant;
 use super::ModelDriver;
 use crate::{
     catalog::LearnedFacts,
-    model::{Progress, Spec, Stage},
+    model::{Progress, Spec, StateKind},
 };
 
 impl ModelDriver {
-    /// Publishes that the model came into the stage of its state at the time `now`.
+    /// Publishes that the model came into its state at the time `now`.
     pub(super) fn publish_transition(&mut self, now: SystemTime) {
-        let stage = self.state.stage();
+        let state = self.state.kind();
         self.refresh();
-        self.publication.publisher.transition(stage, now);
+        self.published.publisher.transition(state, now);
         // After it is published: whoever reads the log may be slow.
-        let status = self.publication.draft();
+        let status = self.published.draft();
         tracing::info!(
             model = %self.model.id(),
-            state = stage.name(),
+            state = state.name(),
             generation = status.generation.0,
             reason = status.failure.as_ref().map(|f| f.reason.name()),
             message = status.failure.as_ref().map(|f| f.message.as_str()),
@@ -31,34 +31,34 @@ impl ModelDriver {
     /// Publishes progress, which is no transition.
     pub(super) fn publish_progress(&mut self) {
         self.refresh();
-        self.publication.publisher.progress();
+        self.published.publisher.progress();
     }
 
     /// Publishes figures that watchers are not sent.
     pub(super) fn publish_figures(&mut self) {
         self.refresh();
-        self.publication.publisher.note();
+        self.published.publisher.note();
     }
 
-    /// Begins to measure the progress of `stage`.
-    pub(super) fn enter_phase(&mut self, stage: Stage) {
-        let Some(phase) = stage.load_phase() else {
+    /// Begins to measure the progress of `state`.
+    pub(super) fn enter_phase(&mut self, state: StateKind) {
+        let Some(phase) = state.load_phase() else {
             return;
         };
-        let monitor = self.phase.monitor();
+        let monitor = self.resources.monitor();
         let total = monitor.map_or(0, |monitor| monitor.weight_bytes());
-        self.publication.meter.enter(phase, total);
+        self.published.meter.enter(phase, total);
     }
 
     /// Records how long the phase `before` of a load took, and how it ended.
-    pub(super) fn record_phase(&mut self, before: Stage) {
-        let entered = std::mem::replace(&mut self.publication.entered, Instant::now());
+    pub(super) fn record_phase(&mut self, before: StateKind) {
+        let entered = std::mem::replace(&mut self.published.entered, Instant::now());
         if before.load_phase().is_none() {
             return;
         }
-        let outcome = match self.state.stage() {
-            Stage::Failed | Stage::Backoff => "failed",
-            Stage::Unloaded | Stage::Unloading => "cancelled",
+        let outcome = match self.state.kind() {
+            StateKind::Failed | StateKind::Backoff => "failed",
+            StateKind::Unloaded | StateKind::Unloading => "cancelled",
             _ => "succeeded",
         };
         let (id, took) = (self.model.id().as_str(), entered.elapsed());
@@ -68,14 +68,14 @@ impl ModelDriver {
 
     /// Brings the status in line with the state and with what is known of the worker.
     fn refresh(&mut self) {
-        let stage = self.state.stage();
-        let leftover = self.phase.leftover().cloned();
-        let leftover = leftover.filter(|_| stage == Stage::Unloaded);
+        let state = self.state.kind();
+        let leftover = self.resources.leftover().cloned();
+        let leftover = leftover.filter(|_| state == StateKind::Unloaded);
         let failure = self.state.failure().or(leftover);
-        let progress = self.progress(stage);
-        let worker = self.phase.worker();
+        let progress = self.progress(state);
+        let worker = self.resources.worker();
         let occupancy = worker.map(|worker| worker.occupancy()).unwrap_or_default();
-        let status = self.publication.edit();
+        let status = self.published.edit();
         if let Some(load) = self.state.load() {
             status.load_id = Some(load.id.clone());
             status.attempt = load.attempt;
@@ -87,10 +87,10 @@ impl ModelDriver {
     }
 
     /// How far the load is that is under way, if one is.
-    fn progress(&self, stage: Stage) -> Option<Progress> {
-        stage.load_phase()?;
-        let mut progress = self.publication.meter.current();
-        if stage.has_worker() {
+    fn progress(&self, state: StateKind) -> Option<Progress> {
+        state.load_phase()?;
+        let mut progress = self.published.meter.current();
+        if state.has_worker() {
             // Where the bytes say nothing yet, the last load does.
             let learned = &self.model.facts().learned;
             let device = self.device_name();
