@@ -7,13 +7,13 @@
 mod change;
 mod database;
 mod declare;
+mod deferred_writes;
 mod desired;
 mod entry;
 mod error;
 mod history;
 mod list;
 mod names;
-mod notes;
 mod prompts;
 mod readers;
 mod requests;
@@ -25,6 +25,7 @@ mod writer;
 use std::{fmt, io, path::Path, sync::Arc};
 
 pub use change::{EntryChange, LoadRequest, OnConflict, RegisterOutcome, UpdateOutcome};
+pub use deferred_writes::DeferredWrite;
 pub use entry::{
     CatalogEntry, LearnedFacts, LearnedMemory, LearnedPace, LoadAttempt, ModelOrigin, NewEntry,
 };
@@ -35,7 +36,6 @@ pub use error::{
 pub use history::KeptSample;
 pub use list::{ListFilter, ListOrder, ListPage, ListPosition, ListQuery};
 use names::Names;
-pub use notes::Note;
 pub use prompts::LearnedPrompts;
 use readers::Readers;
 pub use requests::{RequestKey, ResponseToStore, StoredResponse};

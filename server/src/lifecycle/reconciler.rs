@@ -13,7 +13,7 @@ use super::{
     switch::Switcher,
 };
 use crate::{
-    catalog::{CatalogEntry, Note, StorageError},
+    catalog::{CatalogEntry, DeferredWrite, StorageError},
     failpoint,
 };
 
@@ -86,7 +86,9 @@ impl Reconciler {
         if !is_left || !is_asked_for(&entry) {
             if let Some(attempt) = crashed {
                 // Of a model that is not to be loaded any more it does not count.
-                self.context.catalog.note(&id, Note::AttemptEnded(attempt));
+                self.context
+                    .catalog
+                    .defer_write(&id, DeferredWrite::AttemptEnded(attempt));
             }
             if self.context.model(&id).is_none() {
                 self.context.event_log.suspended(&id, entry.suspended);

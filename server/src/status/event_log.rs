@@ -256,7 +256,7 @@ impl EventLog {
     }
 
     /// Takes note of figures that watchers are not sent, such as memory.
-    pub(super) fn note(&self, status: Status) {
+    pub(super) fn update_silently(&self, status: Status) {
         let journal = self.journal();
         // A model that was removed meanwhile stays removed.
         if let Some(cell) = journal.models.get(&status.model_id) {

@@ -56,7 +56,7 @@ impl Publisher {
     }
 
     /// Figures changed that watchers are not sent, such as memory.
-    pub fn note(&self) {
-        self.event_log.note(self.draft.clone());
+    pub fn update_silently(&self) {
+        self.event_log.update_silently(self.draft.clone());
     }
 }

@@ -135,7 +135,9 @@ async fn what_is_desired_and_learned_touches_neither_version_nor_etag() {
         loads_succeeded: 3,
         ..LearnedFacts::default()
     });
-    fixture.catalog.note(&first.id, Note::Learned(learned));
+    fixture
+        .catalog
+        .defer_write(&first.id, DeferredWrite::Learned(learned));
     let fixture = fixture.reopened().await;
     let entry = fixture.entry("m").await.expect("there");
     assert_eq!((entry.version, entry.etag), (1, first.etag));
@@ -214,6 +216,8 @@ async fn a_closed_catalog_fails_and_does_not_hang() {
         fixture.catalog.create(new("n"), None).await,
         Err(RegisterError::Storage(StorageError::Failed(_)))
     ));
-    fixture.catalog.note(&id("m"), Note::Suspended(None));
+    fixture
+        .catalog
+        .defer_write(&id("m"), DeferredWrite::Suspended(None));
     assert!(!fixture.directory.path().join("catalog.db-wal").exists());
 }

@@ -7,7 +7,7 @@ use tracing::{Span, info_span};
 
 use super::{ModelDriver, resources::DriverResources, spec::is_remote, timers::Timer};
 use crate::{
-    catalog::{LoadAttempt, Note},
+    catalog::{DeferredWrite, LoadAttempt},
     lifecycle::command::{
         DriverCommand, LoadCommand, LoadInstruction, LoadTicket, Replacement, UnloadCommand,
         UnloadReport, Verification,
@@ -157,7 +157,9 @@ impl ModelDriver {
         );
         self.apply(Event::Fault(Failure::new(Reason::WorkerDied, message)));
         let id = self.model.id();
-        self.context.catalog.note(id, Note::AttemptEnded(attempt));
+        self.context
+            .catalog
+            .defer_write(id, DeferredWrite::AttemptEnded(attempt));
     }
 
     fn handle_unload(&mut self, command: UnloadCommand) {

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::{ModelDriver, resources::HostedWorker};
 use crate::{
-    catalog::{LearnedMemory, Note},
+    catalog::{DeferredWrite, LearnedMemory},
     lifecycle::file_watch::FilesChange,
     model::{LoadOutcome, LoadRecord, ModelMetadata},
 };
@@ -84,8 +84,8 @@ impl ModelDriver {
 
     pub(super) fn save_learned(&self) {
         let learned = self.model.facts().learned.clone();
-        let note = Note::Learned(Box::new(learned));
-        self.context.catalog.note(self.model.id(), note);
+        let write = DeferredWrite::Learned(Box::new(learned));
+        self.context.catalog.defer_write(self.model.id(), write);
     }
 
     /// The model's files were looked at, and this is what has become of them, if that is known.

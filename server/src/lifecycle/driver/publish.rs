@@ -37,7 +37,7 @@ impl ModelDriver {
     /// Publishes figures that watchers are not sent.
     pub(super) fn publish_figures(&mut self) {
         self.refresh();
-        self.published.publisher.note();
+        self.published.publisher.update_silently();
     }
 
     /// Begins to measure the progress of `state`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ModelDriver;
 use crate::{
-    catalog::Note,
+    catalog::DeferredWrite,
     lifecycle::eviction::may_be_evicted,
     model::{
         StateKind, SuspendCause, Suspension,
@@ -29,7 +29,7 @@ impl ModelDriver {
         let suspension = Suspension { cause, message };
         self.context
             .catalog
-            .note(id, Note::Suspended(Some(suspension.clone())));
+            .defer_write(id, DeferredWrite::Suspended(Some(suspension.clone())));
         self.published.edit().suspended = Some(suspension);
         self.drain_timeout = Duration::ZERO;
         self.apply(Event::Unload(match cause {
@@ -59,7 +59,9 @@ impl ModelDriver {
         let suspended = self.published.edit().suspended.take().is_some();
         if suspended {
             let id = self.model.id();
-            self.context.catalog.note(id, Note::Suspended(None));
+            self.context
+                .catalog
+                .defer_write(id, DeferredWrite::Suspended(None));
         }
         suspended
     }

@@ -10,7 +10,7 @@ use super::{
     timers::Timer,
 };
 use crate::{
-    catalog::{LoadAttempt, Note},
+    catalog::{DeferredWrite, LoadAttempt},
     lifecycle::{
         admission::AdmissionQueue,
         command::Verification,
@@ -100,8 +100,8 @@ impl ModelDriver {
     pub(super) fn end_attempt(&mut self) {
         let worker = self.resources.worker_mut();
         if let Some(attempt) = worker.and_then(|worker| worker.attempt.take()) {
-            let note = Note::AttemptEnded(attempt);
-            self.context.catalog.note(self.model.id(), note);
+            let write = DeferredWrite::AttemptEnded(attempt);
+            self.context.catalog.defer_write(self.model.id(), write);
         }
     }
 

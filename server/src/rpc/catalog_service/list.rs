@@ -64,9 +64,9 @@ fn query(request: &ListModelsRequest) -> Result<ListQuery, ApiError> {
     let size = request.page_size <= MAX_PAGE;
     violations.check(size, "page_size", "must be at most 1000");
     let filter = request.filter.clone().unwrap_or_default();
-    let source = violations.note("filter.source", SourceKind::try_from(filter.source));
-    let kind = violations.note("filter.kind", ModelKind::try_from(filter.kind));
-    let order = violations.note("order_by", ModelOrder::try_from(request.order_by));
+    let source = violations.check_result("filter.source", SourceKind::try_from(filter.source));
+    let kind = violations.check_result("filter.kind", ModelKind::try_from(filter.kind));
+    let order = violations.check_result("order_by", ModelOrder::try_from(request.order_by));
     let labels = filter.labels.len() <= MAX_LABELS
         && filter
             .labels

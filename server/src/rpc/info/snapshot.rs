@@ -34,7 +34,7 @@ impl Sources<'_> {
         request: &GetInfoRequest,
     ) -> Result<GetInfoResponse, ApiError> {
         let mut violations = Violations::default();
-        violations.note("view", InfoView::try_from(request.view));
+        violations.check_result("view", InfoView::try_from(request.view));
         let only = match request.model_id.as_str() {
             "" => None,
             id => violations.model_id("model_id", id),

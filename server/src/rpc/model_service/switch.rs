@@ -30,7 +30,7 @@ impl ModelHandlers {
             "alias",
             "must differ from model_id",
         );
-        violations.note("strategy", v1::SwitchStrategy::try_from(request.strategy));
+        violations.check_result("strategy", v1::SwitchStrategy::try_from(request.strategy));
         let drain = violations.duration("drain_timeout", request.drain_timeout, Duration::ZERO);
         let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
         let spec = request

@@ -261,8 +261,8 @@ fn elements(
             violations.add("inputs[0].contents", what);
             None
         }
-        Some(raw) => violations.note("raw_input_contents[0]", from_raw(raw.clone(), count)),
-        None => violations.note("inputs[0].contents", from_typed(contents, count)),
+        Some(raw) => violations.check_result("raw_input_contents[0]", from_raw(raw.clone(), count)),
+        None => violations.check_result("inputs[0].contents", from_typed(contents, count)),
     }
 }
 

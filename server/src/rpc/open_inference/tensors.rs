@@ -107,11 +107,11 @@ fn read_one(
         return None;
     }
     match raw {
-        Some(raw) => violations.note(
+        Some(raw) => violations.check_result(
             &format!("raw_input_contents[{n}]"),
             from_raw(raw, tensor.datatype),
         ),
-        None => violations.note(
+        None => violations.check_result(
             &format!("inputs[{n}].contents"),
             from_typed(contents, tensor.datatype),
         ),

@@ -247,11 +247,13 @@ pub(super) fn parameters(
             (EMPTY_FINAL, Some(ParameterChoice::BoolParam(wanted))) => read.empty_final = *wanted,
             (EMPTY_FINAL, _) => violations.add("parameters", format!("{EMPTY_FINAL} is a bool")),
             (TIMEOUT, choice) => {
-                let timeout = violations.note("parameters.timeout", timeout(choice.as_ref()));
+                let timeout =
+                    violations.check_result("parameters.timeout", timeout(choice.as_ref()));
                 read.timeout = timeout.flatten();
             }
             (PRIORITY, choice) => {
-                let priority = violations.note("parameters.priority", priority(choice.as_ref()));
+                let priority =
+                    violations.check_result("parameters.priority", priority(choice.as_ref()));
                 read.priority = priority.unwrap_or_default();
             }
             (name, _) if is_sampling => {
@@ -298,7 +300,7 @@ fn whole(choice: Option<&ParameterChoice>) -> Option<u64> {
 fn prompt(text: &Bytes, violations: &mut Violations) -> String {
     let what = "text_input must be UTF-8";
     let text = String::from_utf8(text.to_vec()).map_err(|_| what);
-    let text = violations.note("inputs", text);
+    let text = violations.check_result("inputs", text);
     let empty = text.as_ref().is_some_and(String::is_empty);
     violations.check(!empty, "inputs", "text_input must not be empty");
     let text = text.unwrap_or_default();

@@ -15,7 +15,7 @@ pub(super) fn read(
     violations: &mut Violations,
 ) -> RestartPolicy {
     let default = RestartPolicy::default();
-    violations.note(
+    violations.check_result(
         &at("restart_policy.mode"),
         v1::RestartMode::try_from(policy.mode),
     );

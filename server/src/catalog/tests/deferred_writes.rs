@@ -28,13 +28,13 @@ async fn a_later_call_finds_what_was_noted_before() {
         .expect("set");
     fixture
         .catalog
-        .note(&entry.id, Note::Suspended(suspension()));
+        .defer_write(&entry.id, DeferredWrite::Suspended(suspension()));
     fixture.create("n").await;
     let entry = fixture.entry("m").await.expect("there");
     assert_eq!((entry.desired, entry.suspended), (true, suspension()));
     fixture
         .catalog
-        .note(&entry.id, Note::Suspended(suspension()));
+        .defer_write(&entry.id, DeferredWrite::Suspended(suspension()));
     fixture
         .catalog
         .set_desired(&entry.id, true)
@@ -50,7 +50,7 @@ async fn to_be_unloaded_leaves_a_suspension() {
     let entry = fixture.create("m").await;
     fixture
         .catalog
-        .note(&entry.id, Note::Suspended(suspension()));
+        .defer_write(&entry.id, DeferredWrite::Suspended(suspension()));
     fixture
         .catalog
         .set_desired(&entry.id, false)
@@ -69,7 +69,9 @@ async fn the_last_note_counts_and_closing_writes_it() {
             loads_failed: n,
             ..LearnedFacts::default()
         });
-        fixture.catalog.note(&entry.id, Note::Learned(learned));
+        fixture
+            .catalog
+            .defer_write(&entry.id, DeferredWrite::Learned(learned));
     }
     let fixture = fixture.reopened().await;
     let entry = fixture.entry("m").await.expect("there");
@@ -84,13 +86,13 @@ async fn the_end_of_an_attempt_takes_its_own_marker_only() {
     begin.await.expect("begun");
     fixture
         .catalog
-        .note(&entry.id, Note::AttemptEnded(attempt(2)));
+        .defer_write(&entry.id, DeferredWrite::AttemptEnded(attempt(2)));
     fixture.create("n").await;
     let marked = fixture.entry("m").await.and_then(|entry| entry.attempt);
     assert_eq!(marked, Some(attempt(1)));
     fixture
         .catalog
-        .note(&entry.id, Note::AttemptEnded(attempt(1)));
+        .defer_write(&entry.id, DeferredWrite::AttemptEnded(attempt(1)));
     let begin = fixture.catalog.begin_attempt(&entry.id, attempt(2));
     begin.await.expect("begun");
     let marked = fixture.entry("m").await.and_then(|entry| entry.attempt);

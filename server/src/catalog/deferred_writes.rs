@@ -1,6 +1,6 @@
 //! What is written down without anybody waiting for it.
 //!
-//! Invariant: at most one note of each sort a model waits, the newest.
+//! Invariant: at most one write of each sort a model waits, the newest.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use crate::model::{ModelId, ModelKind, Suspension};
 
 /// Something about a model that nobody waits for to be on disk.
 #[derive(Clone, Debug)]
-pub enum Note {
+pub enum DeferredWrite {
     /// The model is suspended, or no longer.
     Suspended(Option<Suspension>),
     /// What loads have taught so far.
@@ -24,11 +24,11 @@ pub enum Note {
     AttemptEnded(LoadAttempt),
 }
 
-/// Notes that wait, by model.
+/// What is still to be written, by model.
 #[derive(Debug, Default)]
-pub(super) struct Notes(Mutex<HashMap<ModelId, Pending>>);
+pub(super) struct DeferredWrites(Mutex<HashMap<ModelId, Pending>>);
 
-/// Notes of one model.
+/// What is still to be written of one model.
 #[derive(Debug, Default)]
 struct Pending {
     suspended: Option<Option<Suspension>>,
@@ -36,16 +36,16 @@ struct Pending {
     ended: Option<LoadAttempt>,
 }
 
-impl Notes {
-    /// Takes a note. Whether it is the first that waits.
-    pub(super) fn add(&self, id: &ModelId, note: Note) -> bool {
-        let mut notes = self.lock();
-        let first = notes.is_empty();
-        let pending = notes.entry(id.clone()).or_default();
-        match note {
-            Note::Suspended(suspended) => pending.suspended = Some(suspended),
-            Note::Learned(learned) => pending.learned = Some(learned),
-            Note::AttemptEnded(attempt) => pending.ended = Some(attempt),
+impl DeferredWrites {
+    /// Adds a write. Says whether it is the first that waits.
+    pub(super) fn add(&self, id: &ModelId, write: DeferredWrite) -> bool {
+        let mut waiting = self.lock();
+        let first = waiting.is_empty();
+        let pending = waiting.entry(id.clone()).or_default();
+        match write {
+            DeferredWrite::Suspended(suspended) => pending.suspended = Some(suspended),
+            DeferredWrite::Learned(learned) => pending.learned = Some(learned),
+            DeferredWrite::AttemptEnded(attempt) => pending.ended = Some(attempt),
         }
         first
     }
@@ -53,17 +53,17 @@ impl Notes {
     /// Writes what waits. What cannot be written is logged; of it only ends of attempts are kept for
     /// another time, as nothing that comes later could contradict them.
     pub(super) fn write(&self, connection: &mut Connection) {
-        let notes = mem::take(&mut *self.lock());
-        if notes.is_empty() {
+        let waiting = mem::take(&mut *self.lock());
+        if waiting.is_empty() {
             return;
         }
         let written = connection
             .transaction()
-            .and_then(|tx| write(tx, &notes).map(drop));
+            .and_then(|tx| write(tx, &waiting).map(drop));
         if let Err(error) = written {
-            tracing::error!(%error, models = notes.len(), "notes about models were not written");
+            tracing::error!(%error, models = waiting.len(), "notes about models were not written");
             let mut kept = self.lock();
-            for (id, pending) in notes {
+            for (id, pending) in waiting {
                 if let Some(attempt) = pending.ended {
                     kept.entry(id).or_default().ended.get_or_insert(attempt);
                 }
@@ -76,8 +76,8 @@ impl Notes {
     }
 }
 
-fn write(tx: Transaction<'_>, notes: &HashMap<ModelId, Pending>) -> rusqlite::Result<()> {
-    for (id, pending) in notes {
+fn write(tx: Transaction<'_>, waiting: &HashMap<ModelId, Pending>) -> rusqlite::Result<()> {
+    for (id, pending) in waiting {
         if let Some(suspended) = &pending.suspended {
             let json = suspended.as_ref().map(to_json).transpose()?;
             tx.prepare_cached("UPDATE models SET suspended = ?2 WHERE id = ?1")?
