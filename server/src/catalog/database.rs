@@ -107,13 +107,13 @@ fn check(path: &Path) -> Result<(), OpenCatalogError> {
             known: known_version(),
         });
     }
-    let verdict: String = connection
+    let integrity: String = connection
         .pragma_query_value(None, "quick_check", |row| row.get(0))
         .map_err(of)?;
-    if verdict == "ok" {
+    if integrity == "ok" {
         Ok(())
     } else {
-        Err(corrupt(verdict))
+        Err(corrupt(integrity))
     }
 }
 

@@ -126,9 +126,9 @@ impl DeviceSnapshot {
         u64::try_from(taken).ok()
     }
 
-    /// What is missing of what the device would have free if nothing but other models and processes had
-    /// changed since `self`, seen from `now`; less than zero when there is more. What those hold that are going
-    /// is missing too, and what those held that were going is too much.
+    /// How much less the device has free `now` than it should: than it had at `self`, changed by what other models and
+    /// processes took or gave since. Less than zero when it has more. What a model that is going has not given back yet
+    /// counts as missing; where that was so at `self`, what it has given back since counts as too much.
     fn missing(&self, now: &Self) -> i128 {
         let others = i128::from(self.others) - i128::from(now.others);
         let other_processes = self.held_by_other_processes() - now.held_by_other_processes();
@@ -150,9 +150,9 @@ impl DeviceSnapshot {
             .sum()
     }
 
-    /// How the device, which was `self` before the load, is to be judged `now`; `None`: its memory is not
-    /// back.
-    fn judge(&self, now: &Self) -> Option<Verification> {
+    /// Whether the device, which was `self` before the load, has its memory back `now`, and how that is known; `None`: it
+    /// has not.
+    fn verify(&self, now: &Self) -> Option<Verification> {
         let missing = self.missing(now);
         let tolerance = i128::from(TOLERANCE);
         if missing > tolerance {
@@ -185,7 +185,7 @@ impl DeviceRelease {
         loop {
             let remaining = deadline.saturating_duration_since(Instant::now());
             if let Some(now) = self.read_device(remaining.max(FIRST_WAIT)).await {
-                if let Some(verification) = self.judge(&now) {
+                if let Some(verification) = self.verify(&now) {
                     return ReleaseOutcome {
                         verification,
                         bytes: self.freed(&now),
@@ -218,8 +218,8 @@ impl DeviceRelease {
         })
     }
 
-    fn judge(&self, now: &DeviceSnapshot) -> Option<Verification> {
-        let verification = self.before.judge(now);
+    fn verify(&self, now: &DeviceSnapshot) -> Option<Verification> {
+        let verification = self.before.verify(now);
         if verification.is_some() || self.last.own.is_some() || now.others == 0 {
             return verification;
         }
@@ -287,31 +287,45 @@ mod tests {
     #[test]
     fn memory_is_back_within_64_mib() {
         let before = snapshot(1000, 0, &[]);
-        let judge = |free| before.judge(&snapshot(free, 0, &[]));
-        assert_eq!(judge(1000), Some(Verification::DeviceObserved));
-        assert_eq!(judge(936), Some(Verification::DeviceObserved));
-        assert_eq!(judge(935), None);
+        let verification = |free| before.verify(&snapshot(free, 0, &[]));
+        assert_eq!(verification(1000), Some(Verification::DeviceObserved));
+        assert_eq!(verification(936), Some(Verification::DeviceObserved));
+        assert_eq!(verification(935), None);
     }
 
     #[test]
     fn what_other_models_took_or_gave_is_allowed_for() {
         let before = snapshot(1000, 300, &[]);
-        let judge = |free, others| before.judge(&snapshot(free, others, &[]));
-        assert_eq!(judge(800, 500), Some(Verification::DeviceObserved));
-        assert_eq!(judge(1300, 0), Some(Verification::DeviceObserved));
-        assert_eq!(judge(1000, 0), None, "the others gave 300, and it shows");
+        let verification = |free, others| before.verify(&snapshot(free, others, &[]));
+        assert_eq!(verification(800, 500), Some(Verification::DeviceObserved));
+        assert_eq!(verification(1300, 0), Some(Verification::DeviceObserved));
+        assert_eq!(
+            verification(1000, 0),
+            None,
+            "the others gave 300, and it shows"
+        );
     }
 
     #[test]
     fn other_processes_are_allowed_for_and_reported() {
         let before = snapshot(1000, 0, &[(7, 100)]);
-        let judge = |free, other_processes: &[_]| before.judge(&snapshot(free, 0, other_processes));
-        assert_eq!(judge(1000, &[(7, 100)]), Some(Verification::DeviceObserved));
-        assert_eq!(judge(500, &[(7, 600)]), Some(Verification::SharedDevice));
-        assert_eq!(judge(1100, &[]), Some(Verification::SharedDevice));
-        assert_eq!(judge(500, &[(7, 100)]), None);
+        let verification =
+            |free, other_processes: &[_]| before.verify(&snapshot(free, 0, other_processes));
+        assert_eq!(
+            verification(1000, &[(7, 100)]),
+            Some(Verification::DeviceObserved)
+        );
+        assert_eq!(
+            verification(500, &[(7, 600)]),
+            Some(Verification::SharedDevice)
+        );
+        assert_eq!(verification(1100, &[]), Some(Verification::SharedDevice));
+        assert_eq!(verification(500, &[(7, 100)]), None);
         // More than there was, and nobody says from whom.
-        assert_eq!(judge(1200, &[(7, 100)]), Some(Verification::SharedDevice));
+        assert_eq!(
+            verification(1200, &[(7, 100)]),
+            Some(Verification::SharedDevice)
+        );
     }
 
     #[test]
@@ -322,14 +336,14 @@ mod tests {
         };
         // One that was there and goes too: it has its memory still, or not any more.
         let before = snapshot(700, 300, &[]);
-        assert_eq!(before.judge(&going(700)), None);
+        assert_eq!(before.verify(&going(700)), None);
         let all = Some(Verification::DeviceObserved);
-        assert_eq!(before.judge(&going(1000)), all);
+        assert_eq!(before.verify(&going(1000)), all);
         // One that was going then has gone.
-        assert_eq!(going(700).judge(&snapshot(1000, 0, &[])), all);
-        assert_eq!(going(700).judge(&snapshot(700, 0, &[])), all);
+        assert_eq!(going(700).verify(&snapshot(1000, 0, &[])), all);
+        assert_eq!(going(700).verify(&snapshot(700, 0, &[])), all);
         let more = Some(Verification::SharedDevice);
-        assert_eq!(going(700).judge(&snapshot(1100, 0, &[])), more);
+        assert_eq!(going(700).verify(&snapshot(1100, 0, &[])), more);
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub(super) fn with_headroom(need: u64) -> u64 {
 impl Ledger {
     /// Decides about a model that needs `need` bytes. `candidates` may be evicted for it, the first first;
     /// those that claim nothing here are of no help and stay.
-    pub(super) fn weigh(
+    pub(super) fn evaluate(
         &self,
         need: u64,
         capacity: Capacity,

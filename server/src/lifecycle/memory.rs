@@ -13,7 +13,7 @@ use std::{
 
 use futures::future::{BoxFuture, join_all};
 pub(super) use ledgers::MemoryNeed;
-use ledgers::{AdmissionVerdict, Capacities, Ledgers};
+use ledgers::{AdmissionDecision, Capacities, Ledgers};
 pub(super) use shortage::iec;
 use tokio::sync::watch;
 
@@ -113,19 +113,19 @@ impl MemoryAdmission {
         loop {
             changes.mark_unchanged();
             match self.decide(&id, &need, &evictor).await? {
-                AdmissionVerdict::Admitted => {
+                AdmissionDecision::Admitted => {
                     return Ok(Reservation {
                         memory: self,
                         id,
                         device: need.device.map(|(gpu, _)| gpu.uuid),
                     });
                 }
-                AdmissionVerdict::Evict(ids) => evict(&id, &need, ids, &evictor).await,
-                AdmissionVerdict::Wait => wait_for(&mut changes).await,
-                AdmissionVerdict::Refused(_) if self.is_evicting() => wait_for(&mut changes).await,
+                AdmissionDecision::Evict(ids) => evict(&id, &need, ids, &evictor).await,
+                AdmissionDecision::Wait => wait_for(&mut changes).await,
+                AdmissionDecision::Refused(_) if self.is_evicting() => wait_for(&mut changes).await,
                 // What was read of the device may be older than the change.
-                AdmissionVerdict::Refused(_) if changes.has_changed().unwrap_or(false) => {}
-                AdmissionVerdict::Refused(shortage) => return Err(shortage.into()),
+                AdmissionDecision::Refused(_) if changes.has_changed().unwrap_or(false) => {}
+                AdmissionDecision::Refused(shortage) => return Err(shortage.into()),
             }
         }
     }
@@ -135,7 +135,7 @@ impl MemoryAdmission {
         id: &ModelId,
         need: &MemoryNeed,
         evictor: &impl Evict,
-    ) -> Result<AdmissionVerdict, Failure> {
+    ) -> Result<AdmissionDecision, Failure> {
         let device = match &need.device {
             Some((gpu, _)) => Some(self.device_capacity(gpu).await?),
             None => None,
@@ -176,9 +176,9 @@ impl MemoryAdmission {
         let mut going = vec![id.clone()];
         going.extend(evictor.candidates().into_iter().filter(|other| other != id));
         let capacities = Capacities { host, device };
-        match self.ledgers().weigh(need, capacities, &going) {
-            AdmissionVerdict::Refused(shortage) => Err(shortage.into()),
-            AdmissionVerdict::Admitted | AdmissionVerdict::Evict(_) | AdmissionVerdict::Wait => {
+        match self.ledgers().evaluate(need, capacities, &going) {
+            AdmissionDecision::Refused(shortage) => Err(shortage.into()),
+            AdmissionDecision::Admitted | AdmissionDecision::Evict(_) | AdmissionDecision::Wait => {
                 Ok(())
             }
         }

@@ -25,7 +25,7 @@ fn decide(
     capacity: Capacity,
     candidates: &[ModelId],
 ) -> LedgerDecision {
-    let decision = ledger.weigh(need, capacity, candidates);
+    let decision = ledger.evaluate(need, capacity, candidates);
     if decision == LedgerDecision::Fits {
         ledger.reserve(id, need);
     }
@@ -146,7 +146,7 @@ fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
         available: 100,
     };
     assert_eq!(ledger.begin_reclaim(&id(0)), 100);
-    assert_eq!(ledger.weigh(100, device, &[]), LedgerDecision::Wait);
+    assert_eq!(ledger.evaluate(100, device, &[]), LedgerDecision::Wait);
     let others = ledger.others(&id(1));
     assert_eq!((others.staying, others.unreclaimed), (Vec::new(), 100));
     // The model comes again before that: its own claim is another one.
@@ -156,7 +156,7 @@ fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
     let others = ledger.others(&id(1));
     assert_eq!((others.staying, others.unreclaimed), (vec![(id(0), 0)], 0));
     assert!(matches!(
-        ledger.weigh(100, device, &[]),
+        ledger.evaluate(100, device, &[]),
         LedgerDecision::Wait | LedgerDecision::Refused { .. }
     ));
 }
@@ -165,7 +165,7 @@ fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
 fn a_model_without_memory_here_is_not_evicted_for_it() {
     let ledger = settled(&[100]);
     let candidates = [id(7), id(0)];
-    let evicts = ledger.weigh(80, capacity(100), &candidates);
+    let evicts = ledger.evaluate(80, capacity(100), &candidates);
     assert_eq!(evicts, LedgerDecision::Evict(vec![id(0)]));
 }
 
