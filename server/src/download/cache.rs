@@ -197,29 +197,29 @@ impl Repository {
         if fs::read_link(&path).is_ok_and(|there| there == target) {
             return Ok(());
         }
-        let fresh = beside(&path)?;
-        symlink(target, &fresh)?;
-        fs::rename(fresh, path)
+        let temporary = temp_sibling(&path)?;
+        symlink(target, &temporary)?;
+        fs::rename(temporary, path)
     }
 }
 
 /// Writes `text` to `path` so that there is never a half of it.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let fresh = beside(path)?;
-    fs::write(&fresh, text)?;
-    fs::rename(fresh, path)
+    let temporary = temp_sibling(path)?;
+    fs::write(&temporary, text)?;
+    fs::rename(temporary, path)
 }
 
 /// A name for what is to be moved to `path`, free and in the same directory, which is made.
-fn beside(path: &Path) -> io::Result<PathBuf> {
+fn temp_sibling(path: &Path) -> io::Result<PathBuf> {
     let missing = || io::Error::from(io::ErrorKind::InvalidFilename);
     let directory = path.parent().ok_or_else(missing)?;
     fs::create_dir_all(directory)?;
     let name = path.file_name().ok_or_else(missing)?;
-    let fresh = directory.join(format!(".{}.new", name.to_string_lossy()));
-    match fs::remove_file(&fresh) {
+    let temporary = directory.join(format!(".{}.new", name.to_string_lossy()));
+    match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(fresh),
+        _ => Ok(temporary),
     }
 }
 

@@ -88,7 +88,7 @@ impl LoadedFiles {
         let given = given.map(PathBuf::as_path);
         let paths: Vec<_> = given
             .into_iter()
-            .chain(spec.paths_beside())
+            .chain(spec.auxiliary_paths())
             .map(Path::to_path_buf)
             .collect();
         let fingerprints = scan(file_systems, FsAccess::Start, &paths, limit).await?;

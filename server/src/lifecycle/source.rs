@@ -306,7 +306,7 @@ fn paths(spec: &Spec) -> impl Iterator<Item = &Path> {
         Source::Path(path) => Some(path.as_path()),
         Source::Demo | Source::HuggingFace(_) => None,
     };
-    source.into_iter().chain(spec.paths_beside())
+    source.into_iter().chain(spec.auxiliary_paths())
 }
 
 impl From<SourceError> for Failure {
