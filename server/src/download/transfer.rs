@@ -30,13 +30,13 @@ pub(super) struct Transfer<'a> {
 }
 
 /// Why a file stopped coming.
-enum Stop {
+enum TransferError {
     /// The connection broke off: what has come is good.
     Broken(DownloadError),
     /// What comes is not what was announced: what has come is of no use.
     Wrong(DownloadError),
     /// There is no use in going on now.
-    Given(DownloadError),
+    Fatal(DownloadError),
 }
 
 /// Pause before a connection that broke off is taken up again.
@@ -58,12 +58,14 @@ impl Transfer<'_> {
             let before = part.len();
             match self.stream(file, &mut part).await {
                 Ok(()) => break,
-                Err(Stop::Broken(error)) if part.len() > before => {
+                Err(TransferError::Broken(error)) if part.len() > before => {
                     tracing::info!(file = file.name, %error, "taking the download up again");
                     sleep(PAUSE).await;
                 }
-                Err(Stop::Broken(error) | Stop::Given(error)) => return Err(error),
-                Err(Stop::Wrong(error)) => {
+                Err(TransferError::Broken(error) | TransferError::Fatal(error)) => {
+                    return Err(error);
+                }
+                Err(TransferError::Wrong(error)) => {
                     self.progress.take_back(part.len());
                     let discarded = part.discard().await;
                     return Err(match discarded {
@@ -83,23 +85,23 @@ impl Transfer<'_> {
     }
 
     /// Reads from where `part` ends to the end of the file.
-    async fn stream(&self, file: &HubFile, part: &mut PartialFile) -> Result<(), Stop> {
+    async fn stream(&self, file: &HubFile, part: &mut PartialFile) -> Result<(), TransferError> {
         let from = part.len();
         let opened = self
             .client
             .open(self.source, self.commit, &file.name, from)
             .await;
-        let mut response = opened.map_err(Stop::Given)?;
+        let mut response = opened.map_err(TransferError::Fatal)?;
         let begin = begin(&response, from, file.size).ok_or_else(|| self.wrong_size(file))?;
         if begin < from {
             self.progress.take_back(from);
             let restarted = part.restart().await;
-            restarted.map_err(|error| Stop::Given(self.stored(file, error)))?;
+            restarted.map_err(|error| TransferError::Fatal(self.stored(file, error)))?;
         }
         let limit = self.client.stall_timeout();
         while part.len() < file.size {
             let chunk = timeout(limit, response.chunk()).await.map_err(|_| {
-                Stop::Given(DownloadError::stalled(
+                TransferError::Fatal(DownloadError::stalled(
                     &self.position_text(file, part),
                     limit,
                 ))
@@ -116,7 +118,7 @@ impl Transfer<'_> {
                 return Err(self.wrong_size(file));
             }
             let appended = part.append(bytes).await;
-            appended.map_err(|error| Stop::Given(self.stored(file, error)))?;
+            appended.map_err(|error| TransferError::Fatal(self.stored(file, error)))?;
             self.progress.add(count);
         }
         Ok(())
@@ -127,15 +129,15 @@ impl Transfer<'_> {
         format!("byte {} of {} of {name}", part.len(), file.size)
     }
 
-    fn broken(&self, file: &HubFile, part: &PartialFile, why: &str) -> Stop {
+    fn broken(&self, file: &HubFile, part: &PartialFile, why: &str) -> TransferError {
         let position = self.position_text(file, part);
-        Stop::Broken(DownloadError::Unavailable(format!(
+        TransferError::Broken(DownloadError::Unavailable(format!(
             "the download broke off at {position}: {why}"
         )))
     }
 
-    fn wrong_size(&self, file: &HubFile) -> Stop {
-        Stop::Wrong(DownloadError::Unavailable(format!(
+    fn wrong_size(&self, file: &HubFile) -> TransferError {
+        TransferError::Wrong(DownloadError::Unavailable(format!(
             "the hub announced {} bytes for {} and sends another number; what had come was removed",
             file.size,
             hub_client::file_name(self.source, &file.name)

@@ -44,7 +44,7 @@ pub(super) struct DeviceRelease {
     /// The device when the worker was asked to go, or was seen last.
     pub(super) last: DeviceSnapshot,
     /// What the device lost by the load, in bytes, where that could be seen.
-    pub(super) taken: Option<u64>,
+    pub(super) allocated: Option<u64>,
 }
 
 /// What was seen of a device after a worker had gone.
@@ -115,15 +115,15 @@ impl DeviceSnapshot {
 
     /// What the device lost since `self`, in bytes, that neither other models nor other processes have, as
     /// seen from `now`; `None` when it gained.
-    pub(super) fn taken(&self, now: &Self) -> Option<u64> {
-        let taken = if now.sees_workers {
+    pub(super) fn allocated(&self, now: &Self) -> Option<u64> {
+        let allocated = if now.sees_workers {
             self.missing(now)
         } else {
             let (then, now) = (self.clone(), now.clone());
             then.without_other_processes()
                 .missing(&now.without_other_processes())
         };
-        u64::try_from(taken).ok()
+        u64::try_from(allocated).ok()
     }
 
     /// How much less the device has free `now` than it should: than it had at `self`, changed by what other models and
@@ -226,7 +226,7 @@ impl DeviceRelease {
         // The driver does not say what the other models there hold, and they may have grown since. Then what
         // has come back is compared with what this one took.
         let back = self.last.freed(now).saturating_add(TOLERANCE);
-        let enough = self.taken.is_some_and(|taken| back >= taken);
+        let enough = self.allocated.is_some_and(|allocated| back >= allocated);
         enough.then_some(Verification::SharedDevice)
     }
 
@@ -234,7 +234,7 @@ impl DeviceRelease {
     /// it is known what was the model's own.
     fn freed(&self, now: &DeviceSnapshot) -> u64 {
         let freed = self.last.freed(now);
-        match self.last.own.or(self.taken) {
+        match self.last.own.or(self.allocated) {
             Some(own) if self.last.leaving > 0 => freed.min(own),
             _ => freed,
         }

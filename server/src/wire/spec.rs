@@ -11,8 +11,9 @@ use std::{str::FromStr, time::Duration};
 use hangar_client::v1;
 
 use super::{
-    duration, given,
+    duration,
     kinds::{dtype, dtype_of, format, format_of, kind, kind_of},
+    non_zero,
     violations::Violations,
 };
 use crate::model::{GenerationDefaults, MemoryHint, Source, Spec};
@@ -57,8 +58,8 @@ pub fn spec_of(message: &v1::ModelSpec, prefix: &str, violations: &mut Violation
         format: format.and_then(format_of),
         device,
         dtype: dtype.and_then(dtype_of),
-        context_length: given(message.context_length),
-        max_concurrency: given(message.max_concurrency),
+        context_length: non_zero(message.context_length),
+        max_concurrency: non_zero(message.max_concurrency),
         max_queue: message.max_queue,
         generation_defaults: defaults.unwrap_or_default(),
         restart_policy,

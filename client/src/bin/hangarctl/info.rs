@@ -208,7 +208,7 @@ fn general_fields(model: &ModelInfo, status: &ModelStatus) -> [Field; 19] {
 }
 
 /// What conversations with the model may have.
-fn taken(metadata: &ModelMetadata) -> String {
+fn conversation_support(metadata: &ModelMetadata) -> String {
     let Some(known) = &metadata.conversation else {
         return String::new();
     };
@@ -240,7 +240,7 @@ fn metadata_fields(metadata: &ModelMetadata) -> [Field; 19] {
             short(metadata.dtype().as_str_name(), "DATA_TYPE_").to_owned(),
         ),
         ("Quantization", metadata.quantization.clone()),
-        ("Takes", taken(metadata)),
+        ("Takes", conversation_support(metadata)),
         ("Context", unless_zero(metadata.context_length.into())),
         ("Vocabulary", unless_zero(metadata.vocabulary_size.into())),
         ("Vectors of", unless_zero(metadata.embedding_size.into())),

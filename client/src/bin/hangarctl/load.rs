@@ -84,7 +84,7 @@ async fn run_all(client: &Client, args: &LoadArgs, writer: &Writer) -> Result<()
 
 fn request(client: &Client, model: &str, args: &LoadArgs) -> Result<Load, Failure> {
     let mut load = client.load(model);
-    if let Some(spec) = spec::given(&args.spec)? {
+    if let Some(spec) = spec::spec_from_args(&args.spec)? {
         load = load.spec(spec);
     }
     if let Some(session) = &args.session {

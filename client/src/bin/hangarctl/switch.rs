@@ -39,7 +39,7 @@ fn request(client: &Client, args: &SwitchArgs) -> Result<Switch, Failure> {
     let mut switch = client
         .switch(&args.alias, &args.model)
         .strategy(args.strategy.into());
-    if let Some(spec) = spec::given(&args.spec)? {
+    if let Some(spec) = spec::spec_from_args(&args.spec)? {
         switch = switch.spec(spec);
     }
     if let Some(timeout) = args.drain_timeout {

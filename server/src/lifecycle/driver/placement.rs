@@ -92,8 +92,8 @@ impl ModelDriver {
         };
         // Loads that run at the same time on a device hide what each of them takes.
         let likely = reported..=reported.saturating_add(MAX_UNREPORTED_DEVICE_BYTES);
-        let taken = on.before.taken(&on.last);
-        on.taken = taken.filter(|taken| reported == 0 || likely.contains(taken));
+        let allocated = on.before.allocated(&on.last);
+        on.allocated = allocated.filter(|allocated| reported == 0 || likely.contains(allocated));
     }
 
     /// What the model has of its device when everything counts, in bytes, of which its worker reports `reported`:
@@ -102,7 +102,7 @@ impl ModelDriver {
         let seen = self
             .resources
             .gpu()
-            .and_then(|on| on.last.own().or(on.taken));
+            .and_then(|on| on.last.own().or(on.allocated));
         seen.unwrap_or_default().max(reported)
     }
 
@@ -169,7 +169,7 @@ impl ModelDriver {
             gpu: on.gpu,
             before: on.before,
             last: on.last,
-            taken: on.taken,
+            allocated: on.allocated,
         })
     }
 

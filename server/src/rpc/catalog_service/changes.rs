@@ -47,7 +47,7 @@ impl CatalogHandlers {
         };
         if request.validate_only {
             let entry = self.fleet.check_create(new).await?;
-            let model = Some(message::given(&entry));
+            let model = Some(message::writable_fields(&entry));
             return Ok(CreateModelResponse { model });
         }
         let response = |entry: &CatalogEntry| CreateModelResponse {
@@ -148,7 +148,7 @@ fn merge(
     entry: &CatalogEntry,
     violations: &mut Violations,
 ) -> Result<Result<Spec, ApiError>, ApiError> {
-    let merged = mask.apply(given, &message::given(entry))?;
+    let merged = mask.apply(given, &message::writable_fields(entry))?;
     let Some(spec) = merged.spec else {
         violations.add("model.spec", "is required");
         return Ok(Ok(Spec::clone(&entry.spec)));

@@ -47,7 +47,7 @@ pub(in crate::lifecycle::driver) struct OnGpu {
     /// How it was when the worker was seen last.
     pub(in crate::lifecycle::driver) last: DeviceSnapshot,
     /// What it lost by the load, in bytes, where that could be seen.
-    pub(in crate::lifecycle::driver) taken: Option<u64>,
+    pub(in crate::lifecycle::driver) allocated: Option<u64>,
 }
 
 impl PlacementRequest {
@@ -114,7 +114,7 @@ async fn survey(context: &Context, id: &ModelId, gpu: Gpu) -> Result<OnGpu, Fail
             gpu,
             last: before.clone(),
             before,
-            taken: None,
+            allocated: None,
         }),
         None => {
             let message = format!(
