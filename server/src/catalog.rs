@@ -134,7 +134,7 @@ impl Catalog {
     pub async fn check_create(&self, new: NewEntry) -> Result<CatalogEntry, RegisterError> {
         let capacity = self.0.capacity;
         let work = move |change: &mut change::Change<'_>| change.create(new, capacity, None);
-        self.0.writer.rehearse(work).await
+        self.0.writer.dry_run(work).await
     }
 
     /// The entry of `name`: an id or an alias.
@@ -189,7 +189,7 @@ impl Catalog {
     ) -> Result<UpdateOutcome, UpdateError> {
         let id = id.clone();
         let work = move |tx: &mut change::Change<'_>| tx.update(&id, change, None);
-        self.0.writer.rehearse(work).await
+        self.0.writer.dry_run(work).await
     }
 
     /// Removes the entry of `id`, with its aliases if `force` is set, and remembers the response to `request`
@@ -225,7 +225,7 @@ impl Catalog {
     ) -> Result<CatalogEntry, DeleteError> {
         let id = id.clone();
         let work = move |change: &mut change::Change<'_>| change.delete(&id, etag, force, None);
-        self.0.writer.rehearse(work).await
+        self.0.writer.dry_run(work).await
     }
 
     /// Makes the entries of the configuration file exactly these: others that came from there are removed,

@@ -117,7 +117,7 @@ impl<'c> Change<'c> {
         if self.count()? >= capacity {
             return Err(RegisterError::Full(capacity));
         }
-        let mut entry = fresh(new)?;
+        let mut entry = new_entry(new)?;
         let aliases = std::mem::take(&mut entry.aliases);
         row::write(&self.tx, &entry)?;
         self.set_aliases::<RegisterError>(&mut entry, aliases)?;
@@ -322,7 +322,7 @@ impl<'c> Change<'c> {
 }
 
 /// The entry that `new` becomes. Its aliases have still to be given to it.
-pub(super) fn fresh(new: NewEntry) -> rusqlite::Result<CatalogEntry> {
+pub(super) fn new_entry(new: NewEntry) -> rusqlite::Result<CatalogEntry> {
     let uid = Uuid::new_v4();
     let now = row::now();
     Ok(CatalogEntry {

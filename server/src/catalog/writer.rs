@@ -82,7 +82,7 @@ impl Writer {
     }
 
     /// Does `work` and then undoes it: says whether it would be done.
-    pub(super) async fn rehearse<T, E>(
+    pub(super) async fn dry_run<T, E>(
         &self,
         work: impl FnOnce(&mut Change<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>

@@ -23,12 +23,12 @@ pub struct RepositorySnapshot {
     pub commit: String,
 }
 
-/// What has to speak for a snapshot's being complete.
+/// When a snapshot counts as complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Evidence {
-    /// This server has seen that.
+pub(super) enum Completeness {
+    /// When this server has recorded that it is.
     Recorded,
-    /// It has all that a load cannot do without: others have filled the cache.
+    /// Also when it has all that a load cannot do without: others may have filled the cache.
     Any,
 }
 
@@ -109,25 +109,29 @@ impl Repository {
         .await
     }
 
-    /// The snapshot that `source` asks for, if it is complete as far as the `evidence` shows.
+    /// The snapshot that `source` asks for, if it is complete in the sense of `completeness`.
     pub(super) async fn find(
         &self,
         source: &HubSource,
-        evidence: Evidence,
+        completeness: Completeness,
     ) -> Result<Option<RepositorySnapshot>, DownloadError> {
         let (repository, source) = (self.clone(), source.clone());
-        let find = move || Ok(repository.find_here(&source, evidence));
+        let find = move || Ok(repository.find_here(&source, completeness));
         off_thread(find)
             .await
             .map_err(|error| DownloadError::storage(&self.root, &error))
     }
 
-    fn find_here(&self, source: &HubSource, evidence: Evidence) -> Option<RepositorySnapshot> {
+    fn find_here(
+        &self,
+        source: &HubSource,
+        completeness: Completeness,
+    ) -> Option<RepositorySnapshot> {
         let commit = self.commit(&source.revision)?;
         let names = if source.files.is_empty() {
-            self.recorded(&commit).or_else(|| match evidence {
-                Evidence::Recorded => None,
-                Evidence::Any => self.loadable(&commit),
+            self.recorded(&commit).or_else(|| match completeness {
+                Completeness::Recorded => None,
+                Completeness::Any => self.loadable(&commit),
             })?
         } else {
             source.files.clone()

@@ -200,12 +200,12 @@ impl Writer {
             digest: Sha256::new(),
             len: 0,
         };
-        writer.take_up()?;
+        writer.hash_existing()?;
         Ok(writer)
     }
 
     /// Reads what is there.
-    fn take_up(&mut self) -> io::Result<()> {
+    fn hash_existing(&mut self) -> io::Result<()> {
         let len = self.file.metadata()?.len();
         if len > self.target.size {
             return self.restart();

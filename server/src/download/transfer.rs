@@ -66,7 +66,7 @@ impl Transfer<'_> {
                     return Err(error);
                 }
                 Err(TransferError::Wrong(error)) => {
-                    self.progress.take_back(part.len());
+                    self.progress.subtract(part.len());
                     let discarded = part.discard().await;
                     return Err(match discarded {
                         Ok(()) => error,
@@ -78,7 +78,7 @@ impl Transfer<'_> {
         let finished = part.finish().await;
         finished.map_err(|error| {
             if matches!(error, PartialFileError::Corrupt) {
-                self.progress.take_back(file.size);
+                self.progress.subtract(file.size);
             }
             self.stored(file, error)
         })
@@ -94,7 +94,7 @@ impl Transfer<'_> {
         let mut response = opened.map_err(TransferError::Fatal)?;
         let begin = begin(&response, from, file.size).ok_or_else(|| self.wrong_size(file))?;
         if begin < from {
-            self.progress.take_back(from);
+            self.progress.subtract(from);
             let restarted = part.restart().await;
             restarted.map_err(|error| TransferError::Fatal(self.stored(file, error)))?;
         }

@@ -118,7 +118,7 @@ pub(super) struct LoadInstruction {
     pub(super) timeout: Duration,
     pub(super) may_evict: bool,
     /// What ended earlier workers may be tried again.
-    pub(super) forgive: bool,
+    pub(super) clear_fatal_prompt: bool,
     /// The server died in this attempt, which counts.
     pub(super) crashed: Option<LoadAttempt>,
 }
@@ -169,7 +169,7 @@ impl LoadInstruction {
             replaces: None,
             timeout,
             may_evict: false,
-            forgive: false,
+            clear_fatal_prompt: false,
             crashed: None,
         }
     }

@@ -224,7 +224,7 @@ impl Context {
             self.pending_reconcile().remove(id);
         }
         if let Some(model) = self.model(id) {
-            model.learn(|facts| facts.desired = desired);
+            model.update_facts(|facts| facts.desired = desired);
         }
     }
 

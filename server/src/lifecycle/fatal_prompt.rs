@@ -78,7 +78,7 @@ impl PromptHistory {
     }
 
     /// Somebody wants it to be tried again.
-    pub(super) fn forgive(&mut self) {
+    pub(super) fn clear_fatal_prompt(&mut self) {
         self.0.suspect = None;
         self.0.fatal = None;
     }
@@ -104,7 +104,7 @@ impl PromptHistory {
     }
 
     fn reset(&mut self) {
-        self.forgive();
+        self.clear_fatal_prompt();
         self.0.longest_read = 0;
     }
 }
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(after(&mut history, 8000), Some(8000));
         let fatal = history.known().expect("a fatal prompt");
         assert_eq!((fatal.reason, fatal.deaths), (Reason::WorkerDied, 3));
-        history.forgive();
+        history.clear_fatal_prompt();
         assert_eq!(history.known(), None);
     }
 

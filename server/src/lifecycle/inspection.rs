@@ -35,7 +35,7 @@ pub(super) struct Inspector {
 
 /// Why a model is not loaded anew.
 #[derive(Debug)]
-pub(super) enum NoReload {
+pub(super) enum ReloadRefused {
     /// It cannot be, or nobody could look.
     Unfit(Failure),
     /// Nobody can look for now.
@@ -66,12 +66,12 @@ impl Inspector {
         spec: &Spec,
         may_evict: bool,
         time: Duration,
-    ) -> Result<(), NoReload> {
+    ) -> Result<(), ReloadRefused> {
         let limit = TimeLimit::new(time);
         let (context, id, spec) = (self.context.clone(), id.clone(), spec.clone());
         let queue = self.queue.clone();
         let inspected = self.context.tasks.finish(async move {
-            let entry = queue.join().map_err(NoReload::TooMany)?;
+            let entry = queue.join().map_err(ReloadRefused::TooMany)?;
             let inspected = async {
                 let files = download(&context, &spec, limit).await?;
                 let permit = tokio::select! {
@@ -80,7 +80,7 @@ impl Inspector {
                 };
                 inspect(&context, &id, &spec, files, may_evict, permit).await
             };
-            inspected.await.map_err(NoReload::Unfit)
+            inspected.await.map_err(ReloadRefused::Unfit)
         });
         let died = || {
             Failure::new(
@@ -89,7 +89,7 @@ impl Inspector {
             )
         };
         let inspected = inspected.await;
-        inspected.unwrap_or_else(|| Err(NoReload::Unfit(died())))
+        inspected.unwrap_or_else(|| Err(ReloadRefused::Unfit(died())))
     }
 }
 

@@ -17,7 +17,7 @@ pub use unload::{UnloadError, UnloadOptions};
 use super::{
     command::{LoadInstruction, LoadTicket, Replacement},
     context::{Context, UnknownModel},
-    inspection::{Inspector, NoReload, TooManyReloads},
+    inspection::{Inspector, ReloadRefused, TooManyReloads},
     session_id::SessionId,
     sessions::{Sessions, UnknownSession, release_hold},
     source::SourceError,
@@ -154,7 +154,7 @@ impl Loader {
                 let instruction = LoadInstruction {
                     replaces: replacement,
                     may_evict: options.may_evict,
-                    forgive: true,
+                    clear_fatal_prompt: true,
                     ..LoadInstruction::by_the_server(options.timeout)
                 };
                 self.dispatch_and_unlock(guard, entry, instruction).await
@@ -300,11 +300,11 @@ impl LoadOptions {
     }
 }
 
-impl From<NoReload> for LoadError {
-    fn from(error: NoReload) -> Self {
+impl From<ReloadRefused> for LoadError {
+    fn from(error: ReloadRefused) -> Self {
         match error {
-            NoReload::Unfit(failure) => Self::Unfit(failure),
-            NoReload::TooMany(error) => Self::TooManyReloads(error),
+            ReloadRefused::Unfit(failure) => Self::Unfit(failure),
+            ReloadRefused::TooMany(error) => Self::TooManyReloads(error),
         }
     }
 }

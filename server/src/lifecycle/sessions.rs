@@ -89,7 +89,7 @@ impl Sessions {
         ttl: Duration,
         display_name: &str,
     ) -> Result<HoldSession, TooManySessions> {
-        let id = SessionId::fresh();
+        let id = SessionId::random();
         let open = OpenSession {
             name: SessionName::new(display_name),
             ttl,

@@ -230,7 +230,7 @@ impl Plan {
     /// The switch to the model of the entry `to`.
     fn switch(self, to: &CatalogEntry) -> Switch {
         Switch {
-            id: SwitchId::fresh(),
+            id: SwitchId::random(),
             strategy: self.strategy(to),
             alias: self.alias,
             from: self.from,

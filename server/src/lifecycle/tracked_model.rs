@@ -239,7 +239,7 @@ impl TrackedModel {
     }
 
     /// Changes what is known. Only the driver and the fleet do, and never the same fields.
-    pub(super) fn learn(&self, mut change: impl FnMut(&mut ModelFacts)) {
+    pub(super) fn update_facts(&self, mut change: impl FnMut(&mut ModelFacts)) {
         self.facts.rcu(|facts| {
             let mut facts = ModelFacts::clone(facts);
             change(&mut facts);
@@ -261,7 +261,7 @@ impl TrackedModel {
     /// It is registered so, unless something newer is known. Says whether that was news.
     pub(super) fn set_entry(&self, entry: CatalogEntry) -> bool {
         let mut changed = false;
-        self.learn(|facts| {
+        self.update_facts(|facts| {
             let known = &facts.entry;
             let older = known.uid == entry.uid && known.version > entry.version;
             changed = !older && known.etag != entry.etag;

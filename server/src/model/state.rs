@@ -349,7 +349,7 @@ impl Load {
     /// The first attempt of a new load.
     pub fn first(policy: RestartPolicy) -> Self {
         Self {
-            id: LoadId::fresh(),
+            id: LoadId::random(),
             attempt: 1,
             policy,
             remote: false,

@@ -132,7 +132,7 @@ impl EventLog {
     /// A log that remembers the last `capacity` transitions.
     pub fn new(capacity: usize) -> Arc<Self> {
         Arc::new(Self {
-            epoch: Epoch::fresh(),
+            epoch: Epoch::random(),
             capacity: capacity.max(1),
             journal: Mutex::default(),
             changes: watch::Sender::new(0),

@@ -14,8 +14,8 @@ use crate::{
     args::InfoArgs,
     output::{Failure, Writer},
     table::{
-        Field, ago, bytes, fields, percent, progress, short, span_of, state, table, trimmed,
-        unless_zero,
+        Field, ago, bytes, duration_text_of, fields, percent, progress, short, state, table,
+        trimmed, unless_zero,
     },
 };
 
@@ -82,7 +82,7 @@ fn server_fields(server: &ServerInfo, system: &SystemInfo) -> String {
                 .to_owned(),
         ),
         ("Kernels", server.engine_kernels.clone()),
-        ("Uptime", span_of(server.uptime.as_ref())),
+        ("Uptime", duration_text_of(server.uptime.as_ref())),
         ("Platform", system.platform.clone()),
         ("CPU", format!("{} cores{usage}", system.cpu_cores)),
         (
@@ -258,7 +258,10 @@ fn metadata_fields(metadata: &ModelMetadata) -> [Field; 19] {
             },
         ),
         ("Device", metadata.device.clone()),
-        ("Load time", span_of(metadata.load_duration.as_ref())),
+        (
+            "Load time",
+            duration_text_of(metadata.load_duration.as_ref()),
+        ),
         ("Loaded", ago(metadata.loaded_time.as_ref())),
         ("Last used", ago(metadata.last_used_time.as_ref())),
     ]

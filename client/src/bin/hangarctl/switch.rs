@@ -10,7 +10,7 @@ use crate::{
     output::{Failure, Writer},
     progress::LoadBar,
     spec,
-    table::{between, short, span_of},
+    table::{between, duration_text_of, short},
 };
 
 pub(crate) async fn run(client: &Client, args: SwitchArgs, writer: &Writer) -> Result<(), Failure> {
@@ -65,7 +65,7 @@ fn print(
         "The switch of {} to {} {what} ({strategy})",
         args.alias, args.model
     );
-    match span_of(answer.estimated_time.as_ref()) {
+    match duration_text_of(answer.estimated_time.as_ref()) {
         time if time.is_empty() => {}
         time => text += &format!("; it takes about {time}"),
     }

@@ -147,7 +147,7 @@ impl ModelDriver {
             StateKind::Draining => self.timers.clear(Timer::Drain),
             StateKind::Ready => {
                 self.timers.clear(Timer::Stable);
-                self.model.learn(|facts| facts.ready_since = None);
+                self.model.update_facts(|facts| facts.ready_since = None);
             }
             StateKind::Unloaded
             | StateKind::Pending
@@ -209,7 +209,7 @@ impl ModelDriver {
     fn record_success(&mut self) {
         let now = SystemTime::now();
         let took = self.load.began.elapsed();
-        self.model.learn(|facts| {
+        self.model.update_facts(|facts| {
             facts.learned.metadata.load_duration = Some(took);
             facts.learned.metadata.loaded = Some(now);
             facts.ready_since = Some(now);

@@ -138,8 +138,8 @@ impl ModelDriver {
     }
 
     fn begin_instructed(&mut self, id: &LoadId, instruction: &LoadInstruction, span: &Span) {
-        if instruction.forgive {
-            self.load.prompts.forgive();
+        if instruction.clear_fatal_prompt {
+            self.load.prompts.clear_fatal_prompt();
             self.keep_prompts();
         }
         let span = info_span!(parent: span, "model.load", model = %self.model.id(), load = %id);

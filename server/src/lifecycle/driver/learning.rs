@@ -17,7 +17,7 @@ impl ModelDriver {
             device: self.device_name(),
             ..self.with_revision(metadata)
         };
-        self.model.learn(|facts| {
+        self.model.update_facts(|facts| {
             let metadata = &mut facts.learned.metadata;
             let load_duration = metadata.load_duration;
             let loaded = metadata.loaded;
@@ -38,7 +38,7 @@ impl ModelDriver {
             device: self.device_name(),
         });
         let last_used = self.model.totals().last_used;
-        self.model.learn(|facts| {
+        self.model.update_facts(|facts| {
             let learned = &mut facts.learned;
             match &record.outcome {
                 LoadOutcome::Succeeded => {
@@ -64,7 +64,7 @@ impl ModelDriver {
         } = *worker;
         let last_used = self.model.totals().last_used;
         let mut changed = false;
-        self.model.learn(|facts| {
+        self.model.update_facts(|facts| {
             let learned = &mut facts.learned;
             changed = pace_is_new || (last_used.is_some() && learned.last_used != last_used);
             learned.last_used = last_used.or(learned.last_used);
@@ -96,6 +96,6 @@ impl ModelDriver {
         }
         tracing::info!(model = %self.model.id(), change, "model.files");
         self.model
-            .learn(|facts| facts.files_changed.clone_from(&change));
+            .update_facts(|facts| facts.files_changed.clone_from(&change));
     }
 }

@@ -142,7 +142,7 @@ impl ModelDriver {
         let fatal = self.load.prompts.known();
         let kept = self.load.prompts.to_keep();
         let mut is_new = false;
-        self.model.learn(|facts| {
+        self.model.update_facts(|facts| {
             facts.fatal_prompt = fatal;
             is_new = facts.learned.prompts != kept;
             facts.learned.prompts.clone_from(&kept);
@@ -173,7 +173,7 @@ impl ModelDriver {
                 processors: *PROCESSORS,
             };
             self.model
-                .learn(|facts| facts.learned.pace = Some(learned.clone()));
+                .update_facts(|facts| facts.learned.pace = Some(learned.clone()));
         }
     }
 
@@ -185,7 +185,7 @@ impl ModelDriver {
         }
         let holds = |known: &LearnedPace| known.is_of(&device, *PROCESSORS);
         if !self.model.facts().learned.pace.as_ref().is_some_and(holds) {
-            self.model.learn(|facts| facts.learned.pace = None);
+            self.model.update_facts(|facts| facts.learned.pace = None);
         }
     }
 }

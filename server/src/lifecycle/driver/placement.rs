@@ -191,7 +191,7 @@ impl ModelDriver {
         let id = self.model.id().as_str();
         self.context.metrics.unloaded(id, took);
         self.apply(Event::Verified {
-            restart: LoadId::fresh(),
+            restart: LoadId::random(),
         });
         self.answer_unloads(&report);
     }

@@ -69,9 +69,9 @@ impl ModelDriver {
     /// Brings the status in line with the state and with what is known of the worker.
     fn refresh(&mut self) {
         let state = self.state.kind();
-        let leftover = self.resources.leftover().cloned();
-        let leftover = leftover.filter(|_| state == StateKind::Unloaded);
-        let failure = self.state.failure().or(leftover);
+        let unload_failure = self.resources.unload_failure().cloned();
+        let unload_failure = unload_failure.filter(|_| state == StateKind::Unloaded);
+        let failure = self.state.failure().or(unload_failure);
         let progress = self.progress(state);
         let worker = self.resources.worker();
         let occupancy = worker.map(|worker| worker.occupancy()).unwrap_or_default();

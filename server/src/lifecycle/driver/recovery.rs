@@ -79,13 +79,13 @@ impl ModelDriver {
         match (&status.load_id, &status.next_load) {
             // What was asked for goes on without the rest.
             _ if self.waiters.is_unload_awaited() => {
-                let id = status.load_id.clone().unwrap_or_else(LoadId::fresh);
+                let id = status.load_id.clone().unwrap_or_else(LoadId::random);
                 (StateKind::Unloading, load(&id, status.attempt.max(1)))
             }
             // Nobody wants an unload but for the load that was to follow, and that one fails.
             (_, Some(next)) if unloads => (StateKind::Starting, load(next, 1)),
             (known, _) => {
-                let id = known.clone().unwrap_or_else(LoadId::fresh);
+                let id = known.clone().unwrap_or_else(LoadId::random);
                 (status.state, load(&id, status.attempt.max(1)))
             }
         }

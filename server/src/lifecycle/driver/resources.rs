@@ -19,7 +19,7 @@ pub(super) enum DriverResources {
     /// UNLOADED, BACKOFF and FAILED.
     Idle {
         /// What the last unload left behind.
-        leftover: Option<Failure>,
+        unload_failure: Option<Failure>,
     },
     /// PENDING: a placement is waited for.
     Queued(PlacementRequest),
@@ -56,7 +56,9 @@ pub(super) enum ResourceEvent {
 impl DriverResources {
     /// Holds nothing.
     pub(super) fn idle() -> Self {
-        Self::Idle { leftover: None }
+        Self::Idle {
+            unload_failure: None,
+        }
     }
 
     /// Waits for what comes next; for ever where nothing does. Safe to cancel.
@@ -109,9 +111,9 @@ impl DriverResources {
     }
 
     /// What the last unload left behind, where nothing has begun since.
-    pub(super) fn leftover(&self) -> Option<&Failure> {
+    pub(super) fn unload_failure(&self) -> Option<&Failure> {
         match self {
-            Self::Idle { leftover } => leftover.as_ref(),
+            Self::Idle { unload_failure } => unload_failure.as_ref(),
             _ => None,
         }
     }
@@ -164,8 +166,8 @@ impl DriverResources {
     pub(super) fn take_worker(&mut self) -> Option<Box<HostedWorker>> {
         match std::mem::replace(self, Self::idle()) {
             Self::Hosted(mut worker) | Self::Releasing { mut worker, .. } => {
-                let leftover = worker.leftover.take();
-                *self = Self::Idle { leftover };
+                let unload_failure = worker.unload_failure.take();
+                *self = Self::Idle { unload_failure };
                 Some(worker)
             }
             other => {
@@ -189,7 +191,7 @@ impl DriverResources {
         if let Self::Hosted(worker) = self {
             // What did not come back shows in what the device has free.
             worker.memory = WorkerMemory::Unknown;
-            worker.leftover = failure;
+            worker.unload_failure = failure;
         }
     }
 

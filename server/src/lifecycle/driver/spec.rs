@@ -44,7 +44,7 @@ impl ModelDriver {
         self.load.inspected = None;
         if !self.load.spec.builds_the_same_as(&spec) {
             self.load.prompts = PromptHistory::restore(None, &spec);
-            self.model.learn(|facts| facts.learned.pace = None);
+            self.model.update_facts(|facts| facts.learned.pace = None);
             self.keep_prompts();
         }
         let policy = self.model.facts().entry.spec.restart_policy();

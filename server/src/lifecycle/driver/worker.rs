@@ -66,7 +66,7 @@ impl ModelDriver {
                 self.record_prompts(&failure);
                 self.apply(Event::Exited {
                     failure,
-                    restart: LoadId::fresh(),
+                    restart: LoadId::random(),
                 });
             }
         }
@@ -78,7 +78,8 @@ impl ModelDriver {
             return;
         };
         let spec = self.load.spec.clone();
-        self.model.learn(|facts| facts.built = Some(spec.clone()));
+        self.model
+            .update_facts(|facts| facts.built = Some(spec.clone()));
         let attempt = self.state.load().map(|load| LoadAttempt {
             load_id: load.id.clone(),
             number: load.attempt,
@@ -202,7 +203,7 @@ impl ModelDriver {
         self.record_peak(&worker);
         self.release_memory(*worker, pid);
         self.model.set_admitted(0);
-        self.model.learn(|facts| {
+        self.model.update_facts(|facts| {
             facts.built = None;
             facts.files_changed = None;
         });

@@ -96,7 +96,7 @@ impl SwitchJob {
         let result = match known {
             Ok(Some(ended)) if ended.outcome.is_some() => {
                 switch = ended;
-                Ok(self.tell_recorded(&switch).await)
+                Ok(self.announce_recorded(&switch).await)
             }
             // What is not known to have happened has not.
             _ => {
@@ -116,7 +116,7 @@ impl SwitchJob {
     }
 
     /// Tells of a switch whose outcome is on disk, and whether the old model is to be unloaded.
-    async fn tell_recorded(&self, switch: &Switch) -> bool {
+    async fn announce_recorded(&self, switch: &Switch) -> bool {
         if switch.outcome != Some(SwitchOutcome::Succeeded) {
             return false;
         }

@@ -15,7 +15,7 @@ fn load(mode: RestartMode) -> Load {
         ..Default::default()
     };
     Load {
-        id: LoadId::fresh(),
+        id: LoadId::random(),
         attempt: 1,
         policy,
         remote: false,
@@ -33,13 +33,13 @@ fn broken() -> Failure {
 fn exited() -> Event {
     Event::Exited {
         failure: died(),
-        restart: LoadId::fresh(),
+        restart: LoadId::random(),
     }
 }
 
 fn verified() -> Event {
     Event::Verified {
-        restart: LoadId::fresh(),
+        restart: LoadId::random(),
     }
 }
 
@@ -132,7 +132,7 @@ fn what_does_not_fit_fails_with_the_numbers() {
 fn a_load_is_idempotent_while_loading_and_when_ready() {
     let load = load(RestartMode::OnFailure);
     let again = Event::Load(super::Load {
-        id: LoadId::fresh(),
+        id: LoadId::random(),
         ..load.clone()
     });
     for kind in [
@@ -254,7 +254,7 @@ fn only_ready_models_are_evicted() {
 #[test]
 fn death_of_a_ready_model_starts_a_new_load() {
     let load = load(RestartMode::OnFailure);
-    let restart = LoadId::fresh();
+    let restart = LoadId::random();
     let event = Event::Exited {
         failure: died(),
         restart: restart.clone(),

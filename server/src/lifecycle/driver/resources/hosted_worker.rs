@@ -47,7 +47,7 @@ pub(in crate::lifecycle::driver) struct HostedWorker {
     pub(in crate::lifecycle::driver) pace_is_new: bool,
     pub(in crate::lifecycle::driver) stopping: Stopping,
     /// What its unload left behind.
-    pub(in crate::lifecycle::driver) leftover: Option<Failure>,
+    pub(in crate::lifecycle::driver) unload_failure: Option<Failure>,
     /// Until the model is READY.
     slot: Option<LoadSlot>,
     /// Until it has a reservation.
@@ -107,7 +107,7 @@ impl HostedWorker {
             peak: ModelMemory::default(),
             pace_is_new: false,
             stopping: Stopping::default(),
-            leftover: None,
+            unload_failure: None,
             slot: Some(placement.slot),
             pending: placement.pending,
         }

@@ -88,7 +88,7 @@ pub(in crate::lifecycle::driver) async fn find_placement(
         .map_or_else(|| CPU.to_owned(), Gpu::device_name);
     let slot = context.slots.take(&device, rank).await;
     let gpu = match gpu {
-        Some(gpu) => Some(survey(&context, &id, gpu).await?),
+        Some(gpu) => Some(snapshot_device(&context, &id, gpu).await?),
         None => None,
     };
     Ok(Placement {
@@ -100,7 +100,7 @@ pub(in crate::lifecycle::driver) async fn find_placement(
 }
 
 /// Looks at `gpu` before the worker of the model `id` is started on it.
-async fn survey(context: &Context, id: &ModelId, gpu: Gpu) -> Result<OnGpu, Failure> {
+async fn snapshot_device(context: &Context, id: &ModelId, gpu: Gpu) -> Result<OnGpu, Failure> {
     let reading = context
         .devices
         .system()
