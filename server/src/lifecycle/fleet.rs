@@ -12,7 +12,7 @@ use super::{
     history_sampler::HistorySampling,
     holders::Holder,
     loader::{LoadError, LoadOptions, Loader, UnloadError, UnloadOptions},
-    pressure,
+    memory_pressure,
     reconciler::Reconciler,
     registry::{DeclarationError, Registry, RegistryError},
     routing::{AdmissionError, Admitted, ModelRequest, Router},
@@ -52,8 +52,8 @@ impl Fleet {
         let probe = supervisor.liveness_probe("session-expiry", sessions::EXPIRY_INTERVAL);
         let expiry = sessions.clone().expire(probe);
         context.tasks.critical("session-expiry", expiry);
-        let probe = supervisor.liveness_probe("memory-pressure", pressure::CHECK_INTERVAL);
-        let relieving = pressure::relieve(context.clone(), probe);
+        let probe = supervisor.liveness_probe("memory-pressure", memory_pressure::CHECK_INTERVAL);
+        let relieving = memory_pressure::relieve(context.clone(), probe);
         context.tasks.critical("memory-pressure", relieving);
         Arc::new(Self {
             registry: Registry::new(context.clone(), loader.clone()),
@@ -275,9 +275,9 @@ impl Fleet {
         self.router.admit(request).await
     }
 
-    /// [`Router::admit_unscheduled`].
-    pub async fn admit_unscheduled(&self, name: &ModelId) -> Result<Permit, AdmissionError> {
-        self.router.admit_unscheduled(name).await
+    /// [`Router::admit_without_engine`].
+    pub async fn admit_without_engine(&self, name: &ModelId) -> Result<Permit, AdmissionError> {
+        self.router.admit_without_engine(name).await
     }
 
     /// [`Switcher::switch`].

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    admission::{Permit, Refusal},
+    admission::{NotAdmitted, Permit},
     context::{Context, FindError, UnknownModel},
     loader::Loader,
     switch::Switcher,
@@ -154,17 +154,20 @@ impl Router {
     /// # Errors
     ///
     /// See [`AdmissionError`].
-    pub(super) async fn admit_unscheduled(&self, name: &ModelId) -> Result<Permit, AdmissionError> {
+    pub(super) async fn admit_without_engine(
+        &self,
+        name: &ModelId,
+    ) -> Result<Permit, AdmissionError> {
         let mut model = self.model_for(name, None).await?;
         for _ in 0..MAX_REROUTES {
-            match self.permit_or_error(&model, model.admit_unscheduled().await) {
+            match self.permit_or_error(&model, model.admit_without_engine().await) {
                 Err(error) if self.may_go_on(&model, name, &error) => {
                     model = self.instead_of(&model, name, None).await?.ok_or(error)?;
                 }
                 other => return other,
             }
         }
-        self.permit_or_error(&model, model.admit_unscheduled().await)
+        self.permit_or_error(&model, model.admit_without_engine().await)
     }
 
     /// The model that `name` stands for, if it can do what `operation` asks. One that is loaded on demand is
@@ -256,14 +259,14 @@ impl Router {
     fn permit_or_error(
         &self,
         model: &TrackedModel,
-        admitted: Result<Permit, Refusal>,
+        admitted: Result<Permit, NotAdmitted>,
     ) -> Result<Permit, AdmissionError> {
         match admitted {
             Ok(permit) => Ok(permit),
             Err(_) if self.context.is_closing() => Err(AdmissionError::ShuttingDown),
-            Err(Refusal::QueueFull { limit }) => Err(AdmissionError::QueueFull { limit }),
-            Err(Refusal::CutOff(failure)) => Err(cut_off(model, failure)),
-            Err(Refusal::Closed) => Err(closed(model)),
+            Err(NotAdmitted::QueueFull { limit }) => Err(AdmissionError::QueueFull { limit }),
+            Err(NotAdmitted::CutOff(failure)) => Err(cut_off(model, failure)),
+            Err(NotAdmitted::Closed) => Err(closed(model)),
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    admission::{Gate, Permit, Refusal},
+    admission::{Gate, NotAdmitted, Permit},
     command::DriverCommand,
     driver_reply::DriverReply,
     file_watch::LoadedFiles,
@@ -163,8 +163,8 @@ impl TrackedModel {
     ///
     /// # Errors
     ///
-    /// See [`Refusal`].
-    pub(super) async fn admit(&self, priority: i32) -> Result<Permit, Refusal> {
+    /// See [`NotAdmitted`].
+    pub(super) async fn admit(&self, priority: i32) -> Result<Permit, NotAdmitted> {
         self.gate.admit(priority).await
     }
 
@@ -173,9 +173,9 @@ impl TrackedModel {
     ///
     /// # Errors
     ///
-    /// See [`Refusal`].
-    pub(super) async fn admit_unscheduled(&self) -> Result<Permit, Refusal> {
-        self.gate.admit_unscheduled().await
+    /// See [`NotAdmitted`].
+    pub(super) async fn admit_without_engine(&self) -> Result<Permit, NotAdmitted> {
+        self.gate.admit_without_engine().await
     }
 
     /// Whether it has a driver.

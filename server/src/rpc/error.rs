@@ -2,17 +2,17 @@
 
 mod bare;
 mod catalog;
+mod catalog_refusal;
 mod details;
 mod lifecycle;
-mod refusal;
 mod status;
 
 use std::time::Duration;
 
 pub use bare::completed;
+pub use catalog_refusal::CatalogRefusal;
 pub(super) use details::{DOMAIN, reason_of};
 use details::{failed, internal};
-pub use refusal::CatalogRefusal;
 use tonic::Status;
 
 use crate::{

@@ -49,7 +49,7 @@ impl InferenceApi {
         F: Future<Output = Result<A, Status>>,
     {
         let name = validate::model_id("model_id", name)?;
-        let permit = self.fleet.admit_unscheduled(&name).await;
+        let permit = self.fleet.admit_without_engine(&name).await;
         let mut permit = permit.map_err(ApiError::from)?;
         let response = tokio::select! {
             response = call(permit.client()) => response,

@@ -92,7 +92,7 @@ fn cache(cache: &PreparedCache) -> CacheInfo {
     }
 }
 
-/// What is known of the model of `entry`, which stands as `status` says; `model` if it was introduced.
+/// What is known of the model of `entry`, which stands as `status` says; `model` if it is tracked.
 fn model(
     entry: CatalogEntry,
     model: Option<&TrackedModel>,

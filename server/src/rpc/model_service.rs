@@ -1,6 +1,5 @@
 //! ModelService: parses requests, asks the fleet, converts answers.
 
-mod info;
 mod load;
 mod switch;
 mod unload;
@@ -21,8 +20,12 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{
-    encoded::EncodedStream, error::ApiError, info::ServerStart, request_ids::RequestIds,
-    validate::Violations, watch,
+    encoded::EncodedStream,
+    error::ApiError,
+    info::{ServerStart, Sources},
+    request_ids::RequestIds,
+    validate::Violations,
+    watch,
 };
 use crate::{
     lifecycle::Fleet,
@@ -158,8 +161,15 @@ impl ModelService for ModelApi {
         &self,
         request: Request<GetInfoRequest>,
     ) -> Result<Response<GetInfoResponse>, Status> {
+        let handlers = &self.handlers;
+        let sources = Sources {
+            fleet: &handlers.fleet,
+            event_log: &handlers.event_log,
+            system: &handlers.system,
+            started: handlers.started,
+        };
         Ok(Response::new(
-            self.handlers.info(&request.into_inner()).await?,
+            sources.response(&request.into_inner()).await?,
         ))
     }
 

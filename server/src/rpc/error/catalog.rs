@@ -1,6 +1,6 @@
 //! The errors that callers get when the catalog refuses.
 
-use super::{ApiError, refusal::CatalogRefusal};
+use super::{ApiError, catalog_refusal::CatalogRefusal};
 use crate::{
     catalog::{DeleteError, RegisterError, StorageError, UpdateError},
     lifecycle::{RegistryError, UnknownModel},

@@ -1,6 +1,6 @@
 //! The errors that callers get when the lifecycle refuses.
 
-use super::{ApiError, refusal::CatalogRefusal};
+use super::{ApiError, catalog_refusal::CatalogRefusal};
 use crate::{
     catalog::NameTaken,
     lifecycle::{

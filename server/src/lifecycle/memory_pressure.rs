@@ -58,13 +58,13 @@ pub(super) async fn relieve(context: Arc<Context>, probe: LivenessProbe) {
             }
         }
         if !relieved && fill.available_share < CRITICAL {
-            kill_the_largest(&context).await;
+            kill_most_over_admission(&context).await;
         }
     }
 }
 
 /// Kills the worker that is the furthest beyond what it was admitted with, if one is.
-async fn kill_the_largest(context: &Context) {
+async fn kill_most_over_admission(context: &Context) {
     let excess = |model: &Arc<TrackedModel>| {
         let held = model.status().memory?.host_bytes;
         let over = held
