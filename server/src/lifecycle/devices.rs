@@ -46,7 +46,7 @@ pub(super) struct PendingPlacement {
     id: ModelId,
 }
 
-/// Part of a device that a model counts for which is on its way there and of which nothing is known.
+/// A model on its way to a device counts for the device's memory divided by this where its need is not known.
 const UNKNOWN_NEED: u64 = 16;
 
 impl Devices {
@@ -213,7 +213,7 @@ fn pick(
     }
 }
 
-/// What those take that are on their way to `device`, in bytes, as far as that is known.
+/// What the models that are on their way to `device` will take of it, in bytes, as far as that is known.
 fn expected_on(device: &Device, pending: &PendingPlacements) -> u64 {
     let there = pending.values().filter(|(uuid, _)| **uuid == *device.uuid);
     there

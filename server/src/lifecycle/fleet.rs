@@ -212,7 +212,7 @@ impl Fleet {
     }
 }
 
-/// What is asked for is passed on; the contracts are those of whom it is passed on to.
+/// Calls that are passed on: each method has the contract of the one that it names.
 impl Fleet {
     /// [`Reconciler::reconcile`].
     pub async fn reconcile(&self) -> Result<(), StorageError> {

@@ -13,6 +13,7 @@ pub use bare::completed;
 pub use catalog_refusal::CatalogRefusal;
 pub(super) use details::{DOMAIN, reason_of};
 use details::{failed, internal};
+pub(super) use status::trailers;
 use tonic::Status;
 
 use crate::{

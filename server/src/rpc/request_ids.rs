@@ -121,7 +121,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     ) -> Result<T, Status> {
         // What the work itself refuses is not remembered.
         if id.is_empty() || id.len() > MAX_REQUEST_ID {
-            return self.detached(work(None)).await;
+            return self.run_to_end(work(None)).await;
         }
         let claim = RequestClaim {
             key: RequestKey {
@@ -135,7 +135,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     }
 
     /// Waits for `work`, which goes on when the caller does not wait any more.
-    async fn detached(&self, work: BoxFuture<'static, Result<T, Status>>) -> Result<T, Status> {
+    async fn run_to_end(&self, work: BoxFuture<'static, Result<T, Status>>) -> Result<T, Status> {
         let permit = self.anonymous.clone().try_acquire_owned();
         let permit = permit.map_err(|_| ApiError::Limit {
             what: "calls that change something",

@@ -144,7 +144,7 @@ impl VectorsForm {
     }
 }
 
-/// What ModelMetadata says of an embedding model whose vectors have `size` numbers.
+/// What ModelMetadata says of an embedding model.
 pub(super) fn metadata(named: &NamedModel) -> ModelMetadataResponse {
     let tensor = |name: &str, datatype: Datatype, shape: Vec<i64>| TensorMetadata {
         name: name.to_owned(),
