@@ -176,7 +176,7 @@ impl Usage {
                 completion_tokens: self.tokens.total(),
                 ..counters.totals
             },
-            last_minute: last_minute.ending(wall, known.min(covered)),
+            last_minute: last_minute.with_end(wall, known.min(covered)),
             first_token: counters.first_token.latency(),
             per_token: counters.per_token.latency(),
         }
@@ -199,7 +199,7 @@ impl Usage {
             memory,
             ..HistorySample::of(stretch.counts)
         };
-        let sample = sample.ending(wall, at - counters.sampled);
+        let sample = sample.with_end(wall, at - counters.sampled);
         counters.sampled = at;
         counters.sampled_tokens = total;
         counters.window.expire(self.second(at));

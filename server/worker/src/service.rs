@@ -30,7 +30,6 @@ use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument, Span, info_span};
 
 use crate::{
-    ending::Ending,
     engine::{
         Engine,
         load::{LoadedModel, load},
@@ -41,6 +40,7 @@ use crate::{
     load_events::LoadEvents,
     prepared::EntryDraft,
     rpc_threads::RpcThreads,
+    shutdown::Shutdown,
     stats::Stats,
     status, telemetry,
 };
@@ -78,14 +78,14 @@ struct Inner {
     engine: OnceLock<Arc<Engine>>,
     /// Prepared weights that the load has written.
     draft: Mutex<Option<EntryDraft>>,
-    ending: Ending,
+    shutdown: Shutdown,
     tasks: TaskTracker,
 }
 
 impl Worker {
     /// A service for this model. It begins the worker's end when it is asked to, when the load fails, and
     /// when the engine dies.
-    pub(crate) fn new(inspection: Inspection, ending: Ending, threads: RpcThreads) -> Self {
+    pub(crate) fn new(inspection: Inspection, shutdown: Shutdown, threads: RpcThreads) -> Self {
         Self {
             inner: Arc::new(Inner {
                 inspection,
@@ -94,7 +94,7 @@ impl Worker {
                 load_events: LoadEvents::default(),
                 engine: OnceLock::new(),
                 draft: Mutex::default(),
-                ending,
+                shutdown,
                 tasks: TaskTracker::new(),
             }),
         }
@@ -109,7 +109,7 @@ impl Worker {
 
     /// The loaded model, for a call that is to use it.
     fn engine(&self) -> Result<&Arc<Engine>, Status> {
-        match self.inner.ending.reason() {
+        match self.inner.shutdown.reason() {
             None => self.inner.engine.get().ok_or_else(status::not_loaded),
             Some(ExitCode::EngineDied | ExitCode::TaskDied) => Err(status::worker_died()),
             Some(_) => Err(status::unloaded()),
@@ -121,7 +121,7 @@ impl Inner {
     /// Runs a task that the worker waits for at its end.
     #[expect(
         clippy::disallowed_methods,
-        reason = "each of them holds a Vital, by which its panic ends the worker"
+        reason = "each of them holds a CriticalTask, by which its panic ends the worker"
     )]
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
@@ -129,7 +129,7 @@ impl Inner {
 
     /// Loads the model and publishes how far it is. Nobody may listen: the load goes on.
     async fn load(self: Arc<Self>) {
-        let _critical = self.ending.critical("load");
+        let _critical = self.shutdown.critical("load");
         match self.build().await {
             Ok(warmed) => self.load_events.publish(Event::Warmed(warmed)),
             Err(failure) => {
@@ -139,7 +139,7 @@ impl Inner {
                     "the load failed"
                 );
                 self.load_events.publish(Event::Failed(failure.into()));
-                self.ending.begin(ExitCode::Unusable);
+                self.shutdown.begin(ExitCode::Unusable);
             }
         }
     }
@@ -187,11 +187,11 @@ impl Inner {
 
 /// Ends the worker when the engine dies without having been stopped.
 async fn watch(engine: Arc<Engine>, inner: Arc<Inner>) {
-    let _critical = inner.ending.critical("engine watch");
+    let _critical = inner.shutdown.critical("engine watch");
     engine.dead().await;
     if !engine.is_stopped() {
         tracing::error!("the engine died");
-        inner.ending.begin(ExitCode::EngineDied);
+        inner.shutdown.begin(ExitCode::EngineDied);
     }
 }
 
@@ -247,8 +247,8 @@ impl WorkerService for Worker {
             inner.spawn(Arc::clone(inner).load().instrument(span));
         }
         let (caller, stream) = mpsc::channel(4);
-        let critical = inner.ending.critical("load events");
-        let follower = inner.load_events.follow(inner.ending.clone(), caller);
+        let critical = inner.shutdown.critical("load events");
+        let follower = inner.load_events.follow(inner.shutdown.clone(), caller);
         inner.spawn(async move {
             let _critical = critical;
             follower.run().await;
@@ -325,14 +325,14 @@ impl WorkerService for Worker {
         let (stats, stream) = mpsc::channel(1);
         let inner = Arc::clone(&self.inner);
         self.inner.spawn(async move {
-            let _critical = inner.ending.critical("statistics");
+            let _critical = inner.shutdown.critical("statistics");
             let mut ticks = tokio::time::interval(interval);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     _ = ticks.tick() => {}
                     () = inner.stats.long_prompt() => {}
-                    _ = inner.ending.begun() => return,
+                    _ = inner.shutdown.begun() => return,
                     () = stats.closed() => return,
                 }
                 if stats.send(Ok(inner.stats.read())).await.is_err() {
@@ -364,7 +364,7 @@ impl WorkerService for Worker {
         _request: Request<ShutdownRequest>,
     ) -> Result<Response<ShutdownResponse>, Status> {
         tracing::info!("asked to end");
-        self.inner.ending.begin(ExitCode::Requested);
+        self.inner.shutdown.begin(ExitCode::Requested);
         if let Some(engine) = self.inner.engine.get() {
             engine.stop();
             if tokio::time::timeout(STOP_TIMEOUT, engine.dead())

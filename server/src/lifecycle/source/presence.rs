@@ -76,8 +76,8 @@ fn is_model(path: &Path) -> Result<(), SourceError> {
 
 fn belongs_to_a_model(name: &Path) -> bool {
     let named = MODEL_FILES.iter().any(|known| name == Path::new(known));
-    let ending = name.extension().and_then(|ending| ending.to_str());
-    named || ending.is_some_and(|ending| WEIGHTS.contains(&ending))
+    let extension = name.extension().and_then(|extension| extension.to_str());
+    named || extension.is_some_and(|extension| WEIGHTS.contains(&extension))
 }
 
 #[cfg(test)]

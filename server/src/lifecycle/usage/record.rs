@@ -75,13 +75,13 @@ impl RequestRecord {
     pub fn succeed(mut self, prompt_tokens: u32, completion_tokens: u32) {
         let unreported = completion_tokens.saturating_sub(self.tokens);
         self.tokens += unreported;
-        let ending = UsageEvent::Succeeded {
+        let event = UsageEvent::Succeeded {
             prompt_tokens,
             per_token: self.per_token(),
         };
         let now = self.end(None);
         self.usage.count_tokens(now, unreported);
-        self.usage.observe(now, ending);
+        self.usage.observe(now, event);
     }
 
     /// The request ended with an error of this reason.

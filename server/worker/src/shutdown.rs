@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The worker's end.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Ending {
+pub(crate) struct Shutdown {
     code: Arc<OnceLock<ExitCode>>,
     begun: CancellationToken,
 }
@@ -15,15 +15,15 @@ pub(crate) struct Ending {
 /// Held by a task that the worker cannot do without: a panic of that task ends the worker.
 #[derive(Debug)]
 pub(crate) struct CriticalTask {
-    ending: Ending,
+    shutdown: Shutdown,
     task: &'static str,
 }
 
-impl Ending {
+impl Shutdown {
     /// To be held by `task` for as long as it runs.
     pub(crate) fn critical(&self, task: &'static str) -> CriticalTask {
         CriticalTask {
-            ending: self.clone(),
+            shutdown: self.clone(),
             task,
         }
     }
@@ -53,7 +53,7 @@ impl Drop for CriticalTask {
                 task = self.task,
                 "a task that the worker cannot do without panicked; the worker ends"
             );
-            self.ending.begin(ExitCode::TaskDied);
+            self.shutdown.begin(ExitCode::TaskDied);
         }
     }
 }
@@ -64,29 +64,29 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_of_a_vital_task_is_a_reason_and_its_end_is_none() {
-        let ending = Ending::default();
+        let shutdown = Shutdown::default();
         let mut tasks = tokio::task::JoinSet::new();
-        let critical = ending.critical("one");
+        let critical = shutdown.critical("one");
         tasks.spawn(async move { drop(critical) });
         let ended = tasks.join_next().await.expect("a task");
         ended.expect("it ended well");
-        assert_eq!(ending.reason(), None);
-        let critical = ending.critical("two");
+        assert_eq!(shutdown.reason(), None);
+        let critical = shutdown.critical("two");
         tasks.spawn(async move {
             let _critical = critical;
             panic!("for a test")
         });
         let panicked = tasks.join_next().await.expect("a task");
         panicked.expect_err("a panic");
-        assert_eq!(ending.begun().await, ExitCode::TaskDied);
+        assert_eq!(shutdown.begun().await, ExitCode::TaskDied);
     }
 
     #[tokio::test]
     async fn the_first_exit_code_is_the_one_that_the_process_ends_with() {
-        let ending = Ending::default();
-        assert_eq!(ending.reason(), None);
-        ending.begin(ExitCode::EngineDied);
-        ending.begin(ExitCode::Requested);
-        assert_eq!(ending.begun().await, ExitCode::EngineDied);
+        let shutdown = Shutdown::default();
+        assert_eq!(shutdown.reason(), None);
+        shutdown.begin(ExitCode::EngineDied);
+        shutdown.begin(ExitCode::Requested);
+        assert_eq!(shutdown.begun().await, ExitCode::EngineDied);
     }
 }
