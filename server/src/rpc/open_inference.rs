@@ -9,11 +9,11 @@ mod embedding;
 mod named_model;
 mod parallel;
 mod sampling;
-mod shown;
 mod task;
 mod tensors;
 mod text_request;
 mod text_response;
+mod truncated;
 
 pub use api::OpenInferenceApi;
 use api::TaskRequest;

@@ -23,7 +23,7 @@ use self::{
     process::GrammarProcess,
     wire::{GrammarCall, GrammarKind, GrammarReply, NewGrammar, TokenTable},
 };
-use crate::{status, vocabulary::Vocabulary};
+use crate::{grpc_error, vocabulary::Vocabulary};
 
 /// How long a grammar may take to compile, the start of its process included.
 const COMPILE_TIME: Duration = Duration::from_secs(5);
@@ -95,14 +95,14 @@ impl Grammars {
             Some(Notation::Regex(text)) => ("constraint.regex", GrammarKind::Regex, text),
             Some(Notation::Lark(text)) => ("constraint.lark", GrammarKind::Lark, text),
             None => {
-                return Err(status::invalid_field(
+                return Err(grpc_error::invalid_field(
                     "constraint",
                     "give json_schema, regex or lark",
                 ));
             }
         };
         let process = self.process().map_err(|e| {
-            status::internal(format!("no process for grammars could be started: {e}"))
+            grpc_error::internal(format!("no process for grammars could be started: {e}"))
         })?;
         let mut grammar = Grammar {
             process: Some(process),
@@ -257,6 +257,6 @@ impl Drop for Grammar {
 
 impl From<GrammarError> for Status {
     fn from(error: GrammarError) -> Self {
-        status::invalid_field(error.field, error.why)
+        grpc_error::invalid_field(error.field, error.why)
     }
 }

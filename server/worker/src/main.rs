@@ -10,6 +10,7 @@ mod device;
 mod engine;
 mod failure;
 mod grammar;
+mod grpc_error;
 mod heap;
 mod inspect;
 mod kv_blocks;
@@ -22,7 +23,6 @@ mod rpc_threads;
 mod service;
 mod shutdown;
 mod stats;
-mod status;
 mod stop;
 mod telemetry;
 mod tool_calls;
@@ -166,7 +166,8 @@ async fn host(
     let telemetry = Telemetry::start(&config);
     // Those of telemetry among them.
     threads.adopt_all();
-    lifeline::die_first();
+    lifeline::disable_core_dumps();
+    lifeline::prefer_oom_kill();
     // An interrupt from a terminal reaches the server and its workers: it is the server's to act upon.
     let _interrupts = signal(SignalKind::interrupt()).context("taking interrupts")?;
     // A file that grows beyond a limit is an error of its writer, and not the end of the process.

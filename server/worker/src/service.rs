@@ -35,14 +35,14 @@ use crate::{
         load::{LoadedModel, load},
     },
     failure::{Failure, is_out_of_memory},
-    heap,
+    grpc_error, heap,
     inspect::Inspection,
     load_events::LoadEvents,
     prepared::EntryDraft,
     rpc_threads::RpcThreads,
     shutdown::Shutdown,
     stats::Stats,
-    status, telemetry,
+    telemetry,
 };
 
 /// Longest text in bytes that is split into tokens for a caller: tokens take some two hundred times the memory
@@ -110,9 +110,9 @@ impl Worker {
     /// The loaded model, for a call that is to use it.
     fn engine(&self) -> Result<&Arc<Engine>, Status> {
         match self.inner.shutdown.reason() {
-            None => self.inner.engine.get().ok_or_else(status::not_loaded),
-            Some(ExitCode::EngineDied | ExitCode::TaskDied) => Err(status::worker_died()),
-            Some(_) => Err(status::unloaded()),
+            None => self.inner.engine.get().ok_or_else(grpc_error::not_loaded),
+            Some(ExitCode::EngineDied | ExitCode::TaskDied) => Err(grpc_error::worker_died()),
+            Some(_) => Err(grpc_error::unloaded()),
         }
     }
 }
@@ -287,7 +287,7 @@ impl WorkerService for Worker {
         let span = span("worker.tokenize", &request);
         let request = request.into_inner().request.unwrap_or_default();
         if request.text.len() > MAX_TEXT {
-            return Err(status::invalid_field("text", "must have at most 1 MiB"));
+            return Err(grpc_error::invalid_field("text", "must have at most 1 MiB"));
         }
         let tokens = move || engine.tokenize(request);
         let (token_ids, prompt) = blocking(tokens).instrument(span).await??;
@@ -303,12 +303,12 @@ impl WorkerService for Worker {
         let request = request.into_inner();
         vocabulary
             .check(&request.token_ids)
-            .map_err(|why| status::invalid_field("token_ids", why))?;
+            .map_err(|why| grpc_error::invalid_field("token_ids", why))?;
         let text = move || vocabulary.decode(&request.token_ids, request.skip_special_tokens);
         let text = blocking(text)
             .instrument(span)
             .await?
-            .map_err(|why| status::invalid_field("token_ids", why))?;
+            .map_err(|why| grpc_error::invalid_field("token_ids", why))?;
         Ok(Response::new(DetokenizeResponse { text }))
     }
 
@@ -319,7 +319,7 @@ impl WorkerService for Worker {
         let interval = match request.into_inner().interval {
             None => DEFAULT_INTERVAL,
             Some(interval) => Duration::try_from(interval)
-                .map_err(|_| status::invalid_field("interval", "is negative"))?
+                .map_err(|_| grpc_error::invalid_field("interval", "is negative"))?
                 .max(SHORTEST_INTERVAL),
         };
         let (stats, stream) = mpsc::channel(1);
@@ -384,7 +384,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Status> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|e| status::internal(format!("the tokenizer failed: {e}")))
+        .map_err(|e| grpc_error::internal(format!("the tokenizer failed: {e}")))
 }
 
 /// Makes an entry of prepared weights, on a thread that stands back behind requests.
@@ -402,11 +402,11 @@ async fn finish(draft: EntryDraft, threads: RpcThreads) -> Result<u64, Status> {
             // Nobody waits any more only when the process is about to end.
             let _ = done.send(draft.finish());
         })
-        .map_err(|e| status::internal(format!("no thread could be started: {e}")))?;
+        .map_err(|e| grpc_error::internal(format!("no thread could be started: {e}")))?;
     let bytes = finished
         .await
-        .map_err(|_| status::internal("the thread that prepares weights ended by itself"))?
-        .map_err(|e| status::internal(format!("prepared weights could not be written: {e}")))?;
+        .map_err(|_| grpc_error::internal("the thread that prepares weights ended by itself"))?
+        .map_err(|e| grpc_error::internal(format!("prepared weights could not be written: {e}")))?;
     tracing::info!(bytes, elapsed = ?started.elapsed(), "prepared weights were written");
     Ok(bytes)
 }

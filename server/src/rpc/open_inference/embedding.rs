@@ -17,8 +17,8 @@ use hangar_client::{
 use super::{
     conventions::{Datatype, PLATFORM, TEXT_INPUT},
     named_model::NamedModel,
-    shown::shown,
     text_request::{MAX_NAMED, SamplingSource, parameters, refuse_extensions},
+    truncated::truncated,
 };
 use crate::{
     lifecycle::{ModelRequest, Operation},
@@ -228,7 +228,7 @@ fn text_input<'a>(
     let others = request.inputs.iter().enumerate();
     let others = others.filter(|(_, input)| !is_known(input));
     for (n, input) in others.take(MAX_NAMED) {
-        let what = format!("{} is no input of this model", shown(&input.name));
+        let what = format!("{} is no input of this model", truncated(&input.name));
         violations.add(format!("inputs[{n}].name"), what);
     }
     match &request.inputs[..] {
@@ -328,7 +328,7 @@ fn check_outputs(request: &ModelInferRequest, violations: &mut Violations) {
     );
     if let Some(output) = request.outputs.first() {
         if output.name != EMBEDDING {
-            let what = format!("{} is no output of this model", shown(&output.name));
+            let what = format!("{} is no output of this model", truncated(&output.name));
             violations.add("outputs[0].name", what);
         }
         let none = output.parameters.is_empty();

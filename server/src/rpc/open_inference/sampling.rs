@@ -3,7 +3,7 @@
 use hangar_client::inference::{InferParameter, infer_parameter::ParameterChoice};
 use serde_json::{Map, Number, Value};
 
-use super::shown::shown;
+use super::truncated::truncated;
 use crate::rpc::{generate::Completion, validate::Violations};
 
 /// Names that are known.
@@ -73,7 +73,7 @@ pub(super) fn apply(
         let known = set(name, value, &field, completion, violations);
         if !known && unknown < MAX_NAMED {
             unknown += 1;
-            let what = format!("{} is no parameter of this server", shown(name));
+            let what = format!("{} is no parameter of this server", truncated(name));
             violations.add(prefix, what);
         }
     }

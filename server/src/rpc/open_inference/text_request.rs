@@ -16,8 +16,8 @@ use super::{
     },
     named_model::NamedModel,
     sampling,
-    shown::shown,
     tensors::{self, Element},
+    truncated::truncated,
 };
 use crate::{
     lifecycle::{ModelRequest, Operation},
@@ -263,7 +263,7 @@ pub(super) fn parameters(
                 }
             }
             (name, _) => {
-                let what = format!("{} is no parameter of this server", shown(name));
+                let what = format!("{} is no parameter of this server", truncated(name));
                 violations.add("parameters", what);
             }
         }
@@ -321,7 +321,7 @@ fn outputs(
     }
     for (n, output) in request.outputs.iter().take(MAX_NAMED).enumerate() {
         if !known.iter().any(|tensor| tensor.name == output.name) {
-            let what = format!("{} is no output of this model", shown(&output.name));
+            let what = format!("{} is no output of this model", truncated(&output.name));
             violations.add(format!("outputs[{n}].name"), what);
         }
         let none = output.parameters.is_empty();

@@ -12,7 +12,7 @@ use crate::{
         Engine,
         responses::{Caller, Responses, stream},
     },
-    status,
+    grpc_error,
 };
 
 /// What the answers of a request are made of.
@@ -77,7 +77,7 @@ impl Choices {
         let made = tokio::task::spawn_blocking(move || engine.made(&request, default));
         let (prompt, picker) = made
             .await
-            .map_err(|e| status::internal(format!("the prompt could not be made: {e}")))??;
+            .map_err(|e| grpc_error::internal(format!("the prompt could not be made: {e}")))??;
         Ok(self.engine.run(prompt, picker, std::time::Duration::ZERO))
     }
 }
@@ -103,7 +103,7 @@ async fn pass_on(
     }
     match caller.is_closed() {
         true => Ok(ChoiceEnd::CallerGone),
-        false => Err(status::internal("an answer ended without its end")),
+        false => Err(grpc_error::internal("an answer ended without its end")),
     }
 }
 

@@ -37,8 +37,8 @@ use crate::{
         send_pacer::SendPacer,
         tap::{EmittedSteps, PromptRest, TokenStep, TokenTap},
     },
+    grpc_error,
     stats::InFlight,
-    status,
 };
 
 /// What the engine may write beyond one response a token.
@@ -88,13 +88,13 @@ impl Engine {
         let queued = match request.queued {
             None => Duration::ZERO,
             Some(queued) => Duration::try_from(queued)
-                .map_err(|_| status::invalid_field("queued", "is negative"))?,
+                .map_err(|_| grpc_error::invalid_field("queued", "is negative"))?,
         };
         let default_max_tokens = request.default_max_tokens as usize;
         let bounds = RequestLimits::of(request.bounds)?;
         let request = request
             .request
-            .ok_or_else(|| status::invalid_field("request", "is required"))?;
+            .ok_or_else(|| grpc_error::invalid_field("request", "is required"))?;
         let engine = Arc::clone(self);
         let made = tokio::task::spawn_blocking(move || {
             let (prompt, picker) = engine.made(&request, default_max_tokens)?;
@@ -103,7 +103,7 @@ impl Engine {
         });
         let (prompt, picker, request) = made
             .await
-            .map_err(|e| status::internal(format!("the prompt could not be made: {e}")))??;
+            .map_err(|e| grpc_error::internal(format!("the prompt could not be made: {e}")))??;
         let answer = self.run(prompt, picker, queued);
         if request.n < 2 {
             return Ok(answer);
@@ -167,11 +167,11 @@ impl Engine {
     /// Why the engine broke off an answer: it is being stopped, it died, or neither is known.
     pub(super) async fn ended_without_reason(&self) -> Status {
         if self.is_stopped() {
-            return status::unloaded();
+            return grpc_error::unloaded();
         }
         match tokio::time::timeout(DEATH_TIMEOUT, self.dead()).await {
-            Ok(()) => status::worker_died(),
-            Err(_) => status::internal("the engine ended the answer without a reason"),
+            Ok(()) => grpc_error::worker_died(),
+            Err(_) => grpc_error::internal("the engine ended the answer without a reason"),
         }
     }
 }
@@ -351,14 +351,16 @@ async fn wait_for_release(
 /// What an engine's response says against going on; `None` for one that says nothing.
 fn refusal(response: Response) -> Option<Status> {
     Some(match response {
-        Response::ValidationError(e) => status::invalid_field("request", e.to_string()),
-        Response::InternalError(e) => status::internal(e.to_string()),
-        Response::ModelError(e, _) | Response::CompletionModelError(e, _) => status::internal(e),
+        Response::ValidationError(e) => grpc_error::invalid_field("request", e.to_string()),
+        Response::InternalError(e) => grpc_error::internal(e.to_string()),
+        Response::ModelError(e, _) | Response::CompletionModelError(e, _) => {
+            grpc_error::internal(e)
+        }
         Response::Chunk(_)
         | Response::CompletionChunk(_)
         | Response::Done(_)
         | Response::CompletionDone(_) => return None,
-        _ => status::internal("the engine answered with something that is no text"),
+        _ => grpc_error::internal("the engine answered with something that is no text"),
     })
 }
 

@@ -12,7 +12,7 @@ use crate::{
         token_rules::TokenRules,
     },
     grammar::{Grammar, GrammarError, GrammarState},
-    status,
+    grpc_error,
 };
 
 /// Picks the tokens of one answer.
@@ -129,7 +129,7 @@ impl Engine {
 impl From<NextTokenError> for Status {
     fn from(fault: NextTokenError) -> Self {
         match fault {
-            NextTokenError::NoLogits => status::internal(fault.to_string()),
+            NextTokenError::NoLogits => grpc_error::internal(fault.to_string()),
             NextTokenError::Grammar(error) => error.into(),
         }
     }

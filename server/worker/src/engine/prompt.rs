@@ -16,7 +16,7 @@ use crate::{
         thinking::ThinkingParser,
         tools::Tools,
     },
-    status,
+    grpc_error,
     vocabulary::{SLICE, TextMode},
 };
 
@@ -72,7 +72,7 @@ impl Engine {
         let image_prompt = self.image_prompt(text.for_engine, images)?;
         if request.prompt_logprobs && image_prompt.is_some() {
             let why = "is not possible with images";
-            return Err(status::invalid_field("prompt_logprobs", why));
+            return Err(grpc_error::invalid_field("prompt_logprobs", why));
         }
         Ok(Prompt {
             tokens,
@@ -104,7 +104,7 @@ impl Engine {
             [false, false, true] => request.prompt_token_ids.clone(),
             _ => {
                 let why = "give exactly one of prompt, prompt_token_ids and messages";
-                return Err(status::invalid_field("prompt", why));
+                return Err(grpc_error::invalid_field("prompt", why));
             }
         };
         Ok(ChatPrompt {
@@ -172,11 +172,12 @@ impl Engine {
         text: &str,
         whole: bool,
     ) -> Result<Vec<u32>, Status> {
-        let refused =
-            |why| status::invalid_field(field, format!("the model's tokenizer refuses it: {why}"));
+        let refused = |why| {
+            grpc_error::invalid_field(field, format!("the model's tokenizer refuses it: {why}"))
+        };
         let context = self.context_length;
         if text.len() > SLICE && self.vocabulary.is_beyond(text, context).map_err(refused)? {
-            return Err(status::context_exceeded(
+            return Err(grpc_error::context_exceeded(
                 field,
                 format!(
                     "has {} bytes, which are far more tokens than the {context} of the model's context",
@@ -196,7 +197,7 @@ impl Engine {
     ) -> Result<(), Status> {
         match self.limits.at_once {
             Some(most) if !images.is_empty() && tokens.len() > most as usize => {
-                Err(status::context_exceeded(
+                Err(grpc_error::context_exceeded(
                     field,
                     format!(
                         "is {} tokens long, and with images the engine computes only prompts that are no longer \
@@ -211,11 +212,11 @@ impl Engine {
 
     pub(super) fn check_tokens(&self, field: &str, tokens: &[u32]) -> Result<(), Status> {
         if tokens.is_empty() {
-            return Err(status::invalid_field(field, "has no tokens"));
+            return Err(grpc_error::invalid_field(field, "has no tokens"));
         }
         let size = self.vocabulary.size();
         if let Some(token) = tokens.iter().find(|token| **token >= size) {
-            return Err(status::invalid_field(
+            return Err(grpc_error::invalid_field(
                 field,
                 format!(
                     "contains token {token}, which the tokenizer knows but the model with its \
@@ -251,7 +252,7 @@ fn text_mode(request: &GenerateRequest, tools: &Tools) -> TextMode {
 /// Checks what a request says of its answer's end.
 fn check_answer(request: &GenerateRequest, longest: usize, tools: &Tools) -> Result<(), Status> {
     if request.min_tokens as usize > longest {
-        return Err(status::invalid_field(
+        return Err(grpc_error::invalid_field(
             "min_tokens",
             format!("is more than the answer's longest length of {longest} tokens"),
         ));
@@ -262,7 +263,7 @@ fn check_answer(request: &GenerateRequest, longest: usize, tools: &Tools) -> Res
     ];
     let has_to = request.constraint.is_some() || tools.constraint.is_some();
     match asked.into_iter().find(|(_, asked)| *asked && has_to) {
-        Some((field, _)) => Err(status::invalid_field(
+        Some((field, _)) => Err(grpc_error::invalid_field(
             field,
             "is not possible with a constraint or a call that has to be made, which end by themselves",
         )),
@@ -279,7 +280,7 @@ fn answer_length(
 ) -> Result<usize, Status> {
     let left = context.saturating_sub(prompt);
     if left == 0 {
-        return Err(status::context_exceeded(
+        return Err(grpc_error::context_exceeded(
             field,
             format!(
                 "is {prompt} tokens long, which leaves no room for an answer in the model's context of \
@@ -288,7 +289,7 @@ fn answer_length(
         ));
     }
     if asked > left {
-        return Err(status::context_exceeded(
+        return Err(grpc_error::context_exceeded(
             "max_tokens",
             format!(
                 "{asked} and the prompt's {prompt} tokens are more than the model's context of {context} \

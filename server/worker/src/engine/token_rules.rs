@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hangar_client::v1::GenerateRequest;
 use tonic::Status;
 
-use crate::{engine::Engine, inspect::TokenDefaults, status};
+use crate::{engine::Engine, grpc_error, inspect::TokenDefaults};
 
 /// What a request says of single tokens.
 #[derive(Debug, Clone, Default)]
@@ -74,7 +74,7 @@ impl Engine {
         let size = self.vocabulary.size();
         let known = |field: &str, token: u32| match token < size {
             true => Ok(token),
-            false => Err(status::invalid_field(
+            false => Err(grpc_error::invalid_field(
                 field,
                 format!("{token} is no token of the model, whose vocabulary has {size}"),
             )),

@@ -13,7 +13,7 @@ use crate::{
         chat::ChatTemplate,
         json::{json_object, json_text},
     },
-    status,
+    grpc_error,
     tool_calls::{Function, ToolCallParser},
 };
 
@@ -65,7 +65,7 @@ impl Engine {
             // Making the prompt will say why.
             return Ok(Tools::default());
         };
-        let refused = |why| status::unsupported_by_model(format!("tools: {why}"));
+        let refused = |why| grpc_error::unsupported_by_model(format!("tools: {why}"));
         let notation = notation(chat).map_err(refused)?;
         let functions = functions(request)?;
         let callable: Vec<&Function> = match choice {
@@ -73,7 +73,10 @@ impl Engine {
             name => functions.iter().filter(|it| it.name == name).collect(),
         };
         if callable.is_empty() {
-            return Err(status::invalid_field("tool_choice", "is no name of a tool"));
+            return Err(grpc_error::invalid_field(
+                "tool_choice",
+                "is no name of a tool",
+            ));
         }
         let has_to = !matches!(choice, "" | "auto");
         let names = callable.iter().map(|it| it.name.clone()).collect();
@@ -113,16 +116,15 @@ fn functions(request: &GenerateRequest) -> Result<Vec<Function>, Status> {
 fn function(n: usize, tool: &Tool) -> Result<Function, Status> {
     let field = |name: &str| format!("tools[{n}].{name}");
     let json = |name: &str, text: &str| {
-        json_text(text).map_err(|why| status::invalid_field(&field(name), why))
+        json_text(text).map_err(|why| grpc_error::invalid_field(&field(name), why))
     };
-    let parameters =
-        match &tool.parameters {
-            Some(given) => Some(json_object(given, MAX_DEPTH).ok_or_else(|| {
-                status::invalid_field(&field("parameters"), "is nested too deeply")
-            })?),
-            None if tool.parameters_json.is_empty() => None,
-            None => Some(json("parameters_json", &tool.parameters_json)?),
-        };
+    let parameters = match &tool.parameters {
+        Some(given) => Some(json_object(given, MAX_DEPTH).ok_or_else(|| {
+            grpc_error::invalid_field(&field("parameters"), "is nested too deeply")
+        })?),
+        None if tool.parameters_json.is_empty() => None,
+        None => Some(json("parameters_json", &tool.parameters_json)?),
+    };
     let definition = match tool.definition_json.as_str() {
         "" => definition(tool, parameters.as_ref()),
         text => json("definition_json", text)?.into(),

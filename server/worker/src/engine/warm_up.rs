@@ -16,7 +16,7 @@ use crate::{
         sampling::{SamplingRules, TokenSampler},
         token_rules::TokenRules,
     },
-    status,
+    grpc_error,
 };
 
 /// Pixels on the side of the first image.
@@ -88,6 +88,6 @@ impl Engine {
                 return Ok(());
             }
         }
-        Err(status::internal("the answer ended without its end"))
+        Err(grpc_error::internal("the answer ended without its end"))
     }
 }

@@ -13,7 +13,10 @@ use mistralrs::core::llguidance::{
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::wire::{self, GrammarCall, GrammarKind, GrammarReply, NewGrammar};
-use crate::{failure::one_paragraph, lifeline::exit_now};
+use crate::{
+    failure::{one_paragraph, truncated},
+    lifeline::exit_now,
+};
 
 /// Argument that makes this program such a process.
 pub(crate) const ARGUMENT: &str = "--follow-grammars";
@@ -189,11 +192,7 @@ fn message(error: &str) -> String {
     if said.starts_with("panic:") {
         return "is more than can be followed; make it simpler".into();
     }
-    let said = one_paragraph(said);
-    match said.char_indices().nth(MESSAGE) {
-        Some((end, _)) => format!("{}…", &said[..end]),
-        None => said,
-    }
+    truncated(&one_paragraph(said), MESSAGE)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, truncated};
 
 /// Fields that the engine reads as well, and what they hold.
 const READ: [(&str, ValueKind); 8] = [
@@ -46,6 +46,9 @@ const REFUSED_SAMPLING: [(&str, f64); 4] = [
     ("epsilon_cutoff", 0.0),
     ("eta_cutoff", 0.0),
 ];
+
+/// Longest value in a message.
+const LONGEST: usize = 100;
 
 #[derive(Clone, Copy)]
 enum ValueKind {
@@ -145,7 +148,7 @@ pub(super) fn check(given: &Map<String, Value>) -> Result<(), Failure> {
             return Err(Failure::unusable(format!(
                 "generation_config.json sets {name} to {}, which this version of Hangar does not follow. Take the \
                  field out: then answers are without it.",
-                shown(value)
+                truncated(&value.to_string(), LONGEST)
             )));
         }
     }
@@ -165,18 +168,8 @@ fn counts(value: &Value, neutral: f64) -> bool {
 fn malformed(name: &str, value: &Value) -> Failure {
     Failure::unusable(format!(
         "generation_config.json is malformed: it sets {name} to {}. Correct it or take it out.",
-        shown(value)
+        truncated(&value.to_string(), LONGEST)
     ))
-}
-
-/// The beginning of a value.
-fn shown(value: &Value) -> String {
-    const LONGEST: usize = 100;
-    let text = value.to_string();
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
 }
 
 #[cfg(test)]

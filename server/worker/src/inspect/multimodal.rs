@@ -16,7 +16,7 @@ use mistralrs::core::MultimodalLoaderType;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
-use self::processor::{MAX_FILE, Preprocessor, Processor, wrong};
+use self::processor::{MAX_FILE, Preprocessor, Processor, invalid};
 use super::{
     chat_templates::{self, Templates},
     directory_files::DirectoryFiles,
@@ -141,7 +141,7 @@ impl Preprocessor {
             Some(1) => Ok(FilterType::Lanczos3),
             Some(2) => Ok(FilterType::Triangle),
             Some(3) => Ok(FilterType::CatmullRom),
-            Some(other) => Err(wrong(format!("asks for the filter {other}"))),
+            Some(other) => Err(invalid(format!("asks for the filter {other}"))),
         }
     }
 }

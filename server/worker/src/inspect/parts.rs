@@ -58,29 +58,29 @@ pub(super) fn is_weights(name: &str) -> bool {
 /// The parts that the index names.
 fn indexed(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     let index: Map<String, Value> = files::read_json(&path.join(INDEX), MAX_INDEX)?;
-    let wrong = |why: String| {
+    let invalid = |why: String| {
         Failure::unusable(format!(
             "{INDEX} cannot be used: {why}. Get the index that belongs to the model's files."
         ))
     };
     let Some(Value::Object(map)) = index.get("weight_map") else {
-        return Err(wrong("it has no weight_map".into()));
+        return Err(invalid("it has no weight_map".into()));
     };
     let mut parts = BTreeSet::new();
     for (tensor, part) in map {
         let part = part
             .as_str()
-            .ok_or_else(|| wrong(format!("its weight_map names no file for {tensor}")))?;
+            .ok_or_else(|| invalid(format!("its weight_map names no file for {tensor}")))?;
         let inside = Path::new(part).components();
         if part.is_empty() || !inside.clone().all(|it| matches!(it, Component::Normal(_))) {
-            return Err(wrong(format!(
+            return Err(invalid(format!(
                 "{part:?} is no file in the model's directory"
             )));
         }
         parts.insert(part);
     }
     if parts.is_empty() {
-        return Err(wrong("its weight_map is empty".into()));
+        return Err(invalid("its weight_map is empty".into()));
     }
     parts
         .into_iter()

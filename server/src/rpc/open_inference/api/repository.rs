@@ -16,7 +16,7 @@ use crate::{
     rpc::{
         error::ApiError,
         model_service::ended,
-        open_inference::shown::shown,
+        open_inference::truncated::truncated,
         validate::{Violations, model_id, refuse},
     },
 };
@@ -152,7 +152,7 @@ fn check_parameters(
     if let Some((name, _)) = parameters.iter().find(wrong) {
         let what = format!(
             "{} is no parameter of this call, or of another type",
-            shown(name)
+            truncated(name)
         );
         violations.add("parameters", what);
     }
