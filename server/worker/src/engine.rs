@@ -69,13 +69,13 @@ pub(crate) struct Engine {
     /// Longest sequence of prompt and answer in tokens.
     context_length: usize,
     /// Tokens that end an answer.
-    end_tokens: Arc<[u32]>,
+    eos_token_ids: Arc<[u32]>,
     /// One of them by which the engine ends an answer; without one, it does when nobody reads it any more.
-    engine_end: Option<u32>,
+    engine_eos_token: Option<u32>,
     /// What the model's files say of the tokens of every answer.
     token_defaults: TokenDefaults,
     /// Whether the tokenizer's own tokens at the beginning of a text are put before conversations, too.
-    begins_chats: bool,
+    add_bos_to_chats: bool,
     /// Up to where the engine computes what the model says.
     limits: Limits,
     generation_defaults: Option<ModelGenerationDefaults>,

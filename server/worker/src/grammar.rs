@@ -157,7 +157,7 @@ impl Grammar {
     pub(crate) fn restrict(
         &mut self,
         scores: &mut [f32],
-        end_tokens: &[u32],
+        eos_token_ids: &[u32],
     ) -> Result<GrammarState, GrammarError> {
         let reply = match self.reply.take() {
             Some(reply) => reply,
@@ -166,7 +166,7 @@ impl Grammar {
         if reply.complete {
             return Ok(GrammarState::Complete);
         }
-        let ends: Vec<(usize, f32)> = end_tokens
+        let ends: Vec<(usize, f32)> = eos_token_ids
             .iter()
             .map(|token| *token as usize)
             .filter_map(|token| Some((token, *scores.get(token)?)))

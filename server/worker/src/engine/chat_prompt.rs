@@ -73,9 +73,9 @@ impl Engine {
         if !images.is_empty() {
             return self.image_tokens(bos, text, images);
         }
-        let mut tokens = self.encode_as("messages", text, self.begins_chats)?;
+        let mut tokens = self.encode_as("messages", text, self.add_bos_to_chats)?;
         // A template that writes the token of a text's beginning meets a tokenizer that adds it.
-        if self.begins_chats
+        if self.add_bos_to_chats
             && let Some(bos) = bos.filter(|bos| text.starts_with(bos))
             && let Some(bos) = self.vocabulary.token(bos)
             && tokens.starts_with(&[bos, bos])

@@ -210,7 +210,7 @@ impl QueuedRequest {
         let rest = engine.split_prompt(&mut prompt);
         let steps = prompt.max_tokens + rest.tokens.len();
         let (to_run, responses) = mpsc::channel(steps + SPARE_RESPONSES);
-        let end = engine.engine_end;
+        let end = engine.engine_eos_token;
         let in_flight = engine.stats.begin(work(&prompt) + rest.tokens.len());
         let reading = Arc::clone(in_flight.reading());
         let (tap, emitted) = TokenTap::new(picker, end, rest, prompt.max_tokens, reading);
@@ -339,7 +339,7 @@ async fn wait_for_release(
     mut responses: mpsc::Receiver<Response>,
     released: oneshot::Receiver<()>,
 ) {
-    if engine.engine_end.is_none() {
+    if engine.engine_eos_token.is_none() {
         drop(responses);
     } else {
         while responses.recv().await.is_some() {}

@@ -68,7 +68,7 @@ impl Picker {
         let own = self.top.map(|_| scores.to_vec());
         self.tokens.add_bias(scores);
         if let Some(grammar) = &mut self.grammar
-            && grammar.restrict(scores, self.tokens.ends())? == GrammarState::Complete
+            && grammar.restrict(scores, self.tokens.eos_token_ids())? == GrammarState::Complete
         {
             return Ok(NextToken::End);
         }
@@ -77,7 +77,7 @@ impl Picker {
             .sampler
             .choose(scores)
             .map_err(|_| NextTokenError::NoLogits)?;
-        if self.tokens.ends().contains(&token) {
+        if self.tokens.eos_token_ids().contains(&token) {
             return Ok(NextToken::End);
         }
         self.made = self.made.saturating_add(1);

@@ -72,7 +72,7 @@ pub(crate) struct PromptRest {
 pub(crate) struct TokenTap {
     picker: Mutex<Picker>,
     /// The token that makes the engine end the sequence, where there is one.
-    engine_end: Option<u32>,
+    engine_eos_token: Option<u32>,
     rest: Mutex<PromptRest>,
     /// How many tokens may still be made.
     remaining: Mutex<usize>,
@@ -101,7 +101,7 @@ impl TokenTap {
     /// token, and the steps that it emits.
     pub(crate) fn new(
         picker: Picker,
-        engine_end: Option<u32>,
+        engine_eos_token: Option<u32>,
         rest: PromptRest,
         max_tokens: usize,
         reading: Arc<Prefill>,
@@ -112,7 +112,7 @@ impl TokenTap {
         let (overdue, over) = (Arc::<Notify>::default(), Arc::<Notify>::default());
         let tap = Self {
             picker: Mutex::new(picker),
-            engine_end,
+            engine_eos_token,
             rest: Mutex::new(rest),
             remaining: Mutex::new(max_tokens),
             ended: AtomicBool::new(false),
@@ -146,7 +146,7 @@ impl TokenTap {
 
     /// Token that makes the engine end the sequence, where there is one.
     fn end_token(&self) -> u32 {
-        self.engine_end.unwrap_or(0)
+        self.engine_eos_token.unwrap_or(0)
     }
 
     fn step(&self, scores: &mut [f32]) -> u32 {
@@ -265,7 +265,7 @@ mod tests {
     };
 
     fn tap(max_tokens: usize) -> (Arc<TokenTap>, EmittedSteps) {
-        let tokens = TokenRules::ending_at([0].into());
+        let tokens = TokenRules::with_eos([0].into());
         let picker = Picker::new(
             TokenSampler::new(SamplingRules::greedy(), &[], None),
             tokens,

@@ -77,7 +77,7 @@ impl Engine {
     }
 
     async fn first_token(self: &Arc<Self>, prompt: Prompt) -> Result<(), Status> {
-        let tokens = TokenRules::ending_at(Arc::clone(&self.end_tokens));
+        let tokens = TokenRules::with_eos(Arc::clone(&self.eos_token_ids));
         let picker = Picker::new(
             TokenSampler::new(SamplingRules::greedy(), &[], None),
             tokens,

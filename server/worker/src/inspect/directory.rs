@@ -95,8 +95,12 @@ impl DirectoryInspection {
         let mut model = ModelConfig::read(&files.config, wanted, own_head)?;
         let kind = model.kind;
         model.limits = limits(model.limits, device);
-        text_settings.resolve_eos_tokens(&model.ends, &made, model.limits.at_once.is_none());
-        text_settings.begins_chats = kind == ModelKind::Multimodal;
+        text_settings.resolve_eos_tokens(
+            &model.eos_token_ids,
+            &made,
+            model.limits.at_once.is_none(),
+        );
+        text_settings.add_bos_to_chats = kind == ModelKind::Multimodal;
         check_kind_found(config.spec().kind(), kind, &model.architecture)?;
         if kind != ModelKind::Embedding {
             tokenizer::check_decoder(&files.tokenizer, &made)?;

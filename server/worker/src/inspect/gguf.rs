@@ -2,10 +2,10 @@
 
 mod complete;
 mod computed;
-mod ends;
+mod eog_tokens;
 mod header;
 mod memory;
-mod pre;
+mod pre_tokenizer;
 mod tensor_type;
 mod tokenizer;
 

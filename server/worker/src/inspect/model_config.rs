@@ -50,7 +50,7 @@ pub(super) struct ModelConfig {
     /// Names of the tensors that the engine reads; `None` where that is not known.
     pub(super) tensors: Option<Vec<String>>,
     /// Tokens that end an answer, where no other file says it.
-    pub(super) ends: Value,
+    pub(super) eos_token_ids: Value,
 }
 
 /// Sizes of which the need for memory follows; zero where not known.
@@ -100,13 +100,13 @@ impl ModelConfig {
             }
             _ => kind::of(&architecture)?,
         };
-        let ends = raw.fields.get("eos_token_id").cloned().unwrap_or_default();
+        let eos_token_ids = raw.fields.get("eos_token_id").cloned().unwrap_or_default();
         let read = |fields| Self::translated(architecture.clone(), kind, fields);
         let mut config = match own_head.filter(|_| kind != ModelKind::Embedding) {
             Some(head) => read_untied(raw.fields, head, read)?,
             None => read(raw.fields)?,
         };
-        config.ends = ends;
+        config.eos_token_ids = eos_token_ids;
         Ok(config)
     }
 
@@ -195,7 +195,7 @@ impl ModelConfig {
             handed: Map::new(),
             limits: Limits::default(),
             tensors: None,
-            ends: Value::Null,
+            eos_token_ids: Value::Null,
             kind: ModelKind::Unspecified,
             name: field("_name_or_path")
                 .and_then(Value::as_str)

@@ -2,7 +2,7 @@
 //! them, by keys of the file and by texts.
 
 /// Texts of tokens that end an answer wherever they are in a vocabulary.
-const ENDS: [&str; 22] = [
+const EOG_TEXTS: [&str; 22] = [
     "<|eot_id|>",
     "<|im_end|>",
     END,
@@ -27,19 +27,19 @@ const ENDS: [&str; 22] = [
     "[e~[",
 ];
 
-/// Ends of turns that are no ends where these mark the end of a message in the midst of an answer.
+/// Ends of turns. Where a vocabulary has the others, the first one ends messages in the midst of an answer only.
 const END: &str = "<|end|>";
 const RETURN: &str = "<|return|>";
 const CALLS: [&str; 2] = ["<|call|>", "<|calls|>"];
 const FLUSH: &str = "<|flush|>";
 
-/// A token that is no end where another vocabulary's is.
+/// The first one ends no answer where a vocabulary has one of the others.
 const CLOSE: &str = "</s>";
 const TOOL_RESPONSE: &str = "<|tool_response>";
 const PLAMO_END: &str = "<|plamo:eos|>";
 
-/// Tokens of texts with gaps that end an answer, too: the key that names one, and else the texts that it may have.
-const GAPS: [(&str, &[&str]); 3] = [
+/// Tokens for filling in the middle that end an answer, too: the key that names one, and else the texts that it may have.
+const FIM_EOG: [(&str, &[&str]); 3] = [
     (
         "fim_pad_token_id",
         &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"],
@@ -57,8 +57,8 @@ const GAPS: [(&str, &[&str]); 3] = [
     ("fim_sep_token_id", &["<|file_sep|>"]),
 ];
 
-/// Other control tokens of texts with gaps.
-const GAP_EDGES: [&str; 24] = [
+/// Other control tokens for filling in the middle.
+const FIM_TOKENS: [&str; 24] = [
     "<|fim_prefix|>",
     "<fim-prefix>",
     "<fim_prefix>",
@@ -90,7 +90,7 @@ const HARMONY: [&str; 4] = ["<|channel|>", "<|message|>", "<|start|>", "<|constr
 
 /// What a token is by its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ByText {
+pub(super) enum TokenTypeByText {
     Control,
     UserDefined,
     /// What the file says.
@@ -99,16 +99,16 @@ pub(super) enum ByText {
 
 /// Tokens that end an answer, and what others are by their texts.
 #[derive(Debug, Default)]
-pub(super) struct Ends {
+pub(super) struct EogTokens {
     /// Tokens that end an answer.
     pub(super) ids: Vec<u32>,
-    /// An end of a turn that is none of an answer.
-    not_an_end: Option<u32>,
-    /// A control token's text that is a plain token's here.
+    /// The end of a turn that here only ends messages, in the midst of an answer.
+    message_end_only: Option<u32>,
+    /// A token that by its text is a control token elsewhere, and here a plain one.
     plain: Option<u32>,
 }
 
-impl Ends {
+impl EogTokens {
     /// Those among these tokens; `key` gives the token that a key of the file names.
     pub(super) fn find(texts: &[String], key: impl Fn(&str) -> Option<u32>) -> Self {
         let id = |id: usize| u32::try_from(id).ok();
@@ -118,43 +118,43 @@ impl Ends {
         };
         let named = ["eos_token_id", "eot_token_id", "eom_token_id"];
         let named = named.iter().filter_map(|name| key(name));
-        let gaps = GAPS.iter();
-        let gaps = gaps.filter_map(|(name, known)| key(name).or_else(|| with_text(known)));
+        let fim = FIM_EOG.iter();
+        let fim = fim.filter_map(|(name, known)| key(name).or_else(|| with_text(known)));
         let known = texts.iter().enumerate();
-        let known = known.filter(|(_, text)| ENDS.contains(&text.as_str()));
+        let known = known.filter(|(_, text)| EOG_TEXTS.contains(&text.as_str()));
         let mut ids = Vec::new();
-        for found in named.chain(gaps).chain(known.filter_map(|(at, _)| id(at))) {
+        for found in named.chain(fim).chain(known.filter_map(|(at, _)| id(at))) {
             if !ids.contains(&found) {
                 ids.push(found);
             }
         }
         let there = |wanted: &[&str]| with_text(wanted).filter(|id| ids.contains(id));
         let calls = there(&CALLS).is_some();
-        let not_an_end = there(&[END])
+        let message_end_only = there(&[END])
             .filter(|_| calls && (there(&[RETURN]).is_some() || there(&[FLUSH]).is_some()));
         let plain = there(&[CLOSE]).filter(|_| there(&[TOOL_RESPONSE, PLAMO_END]).is_some());
-        ids.retain(|id| Some(*id) != not_an_end && Some(*id) != plain);
+        ids.retain(|id| Some(*id) != message_end_only && Some(*id) != plain);
         Self {
             ids,
-            not_an_end,
+            message_end_only,
             plain,
         }
     }
 
     /// What a token with this text is.
-    pub(super) fn kind(&self, id: u32, text: &str) -> ByText {
+    pub(super) fn kind(&self, id: u32, text: &str) -> TokenTypeByText {
         let is = |other: Option<u32>| other == Some(id);
-        if is(self.not_an_end) || HARMONY.contains(&text) {
-            ByText::UserDefined
+        if is(self.message_end_only) || HARMONY.contains(&text) {
+            TokenTypeByText::UserDefined
         } else if is(self.plain) {
-            ByText::Typed
-        } else if ENDS.contains(&text)
-            || GAP_EDGES.contains(&text)
-            || GAPS.iter().any(|(_, known)| known.contains(&text))
+            TokenTypeByText::Typed
+        } else if EOG_TEXTS.contains(&text)
+            || FIM_TOKENS.contains(&text)
+            || FIM_EOG.iter().any(|(_, known)| known.contains(&text))
         {
-            ByText::Control
+            TokenTypeByText::Control
         } else {
-            ByText::Typed
+            TokenTypeByText::Typed
         }
     }
 }
@@ -163,32 +163,32 @@ impl Ends {
 mod tests {
     use super::*;
 
-    fn ends(texts: &[&str], keys: &[(&str, u32)]) -> Vec<String> {
+    fn eog_texts(texts: &[&str], keys: &[(&str, u32)]) -> Vec<String> {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         let key = |name: &str| keys.iter().find(|(key, _)| *key == name).map(|it| it.1);
-        let ends = Ends::find(&texts, key);
+        let eog = EogTokens::find(&texts, key);
         let text = |id: &u32| texts[*id as usize].clone();
-        ends.ids.iter().map(text).collect()
+        eog.ids.iter().map(text).collect()
     }
 
     #[test]
     fn ends_are_those_that_keys_name_and_those_that_texts_tell() {
         let texts = ["a", "<|eot_id|>", "b", "<|fim_pad|>", "</s>"];
-        let found = ends(&texts, &[("eos_token_id", 0)]);
+        let found = eog_texts(&texts, &[("eos_token_id", 0)]);
         assert_eq!(found, ["a", "<|fim_pad|>", "<|eot_id|>", "</s>"]);
         let keys = [("eos_token_id", 0), ("fim_pad_token_id", 2)];
-        assert_eq!(ends(&texts, &keys), ["a", "b", "<|eot_id|>", "</s>"]);
+        assert_eq!(eog_texts(&texts, &keys), ["a", "b", "<|eot_id|>", "</s>"]);
     }
 
     #[test]
     fn the_end_of_a_message_is_none_where_others_end_an_answer() {
         let harmony = ["<|end|>", "<|return|>", "<|call|>"];
-        assert_eq!(ends(&harmony, &[]), ["<|return|>", "<|call|>"]);
-        assert_eq!(ends(&harmony[..2], &[]), ["<|end|>", "<|return|>"]);
+        assert_eq!(eog_texts(&harmony, &[]), ["<|return|>", "<|call|>"]);
+        assert_eq!(eog_texts(&harmony[..2], &[]), ["<|end|>", "<|return|>"]);
         let solar = ["<|end|>", "<|flush|>", "<|calls|>"];
-        assert_eq!(ends(&solar, &[]), ["<|flush|>", "<|calls|>"]);
+        assert_eq!(eog_texts(&solar, &[]), ["<|flush|>", "<|calls|>"]);
         let gemma = ["</s>", "<eos>", "<|tool_response>"];
-        assert_eq!(ends(&gemma, &[]), ["<eos>", "<|tool_response>"]);
+        assert_eq!(eog_texts(&gemma, &[]), ["<eos>", "<|tool_response>"]);
     }
 
     #[test]
@@ -202,14 +202,21 @@ mod tests {
             "a",
         ];
         let texts: Vec<String> = texts.map(str::to_owned).into();
-        let ends = Ends::find(&texts, |_| None);
+        let eog = EogTokens::find(&texts, |_| None);
         let ids = 0..u32::try_from(texts.len()).unwrap_or(0);
-        let kinds: Vec<ByText> = ids
+        let kinds: Vec<TokenTypeByText> = ids
             .zip(&texts)
-            .map(|(id, text)| ends.kind(id, text))
+            .map(|(id, text)| eog.kind(id, text))
             .collect();
-        let (control, user) = (ByText::Control, ByText::UserDefined);
-        let expected = [user, control, control, user, control, ByText::Typed];
+        let (control, user) = (TokenTypeByText::Control, TokenTypeByText::UserDefined);
+        let expected = [
+            user,
+            control,
+            control,
+            user,
+            control,
+            TokenTypeByText::Typed,
+        ];
         assert_eq!(kinds, expected);
     }
 }

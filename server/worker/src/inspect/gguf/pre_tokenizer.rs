@@ -7,11 +7,11 @@ use crate::failure::Failure;
 pub(super) struct PreTokenizer {
     names: &'static [&'static str],
     /// Patterns, each of which cuts what those before it have left.
-    pub(super) cuts: &'static [&'static str],
+    pub(super) split_patterns: &'static [&'static str],
     /// A piece that is a token is taken as it is.
     pub(super) whole_words: bool,
     /// A text begins with the token for that where the file does not say.
-    pub(super) begins: bool,
+    pub(super) add_bos: bool,
 }
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
@@ -21,15 +21,15 @@ const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}
 
 const PLAIN: PreTokenizer = PreTokenizer {
     names: &[],
-    cuts: &[],
+    split_patterns: &[],
     whole_words: false,
-    begins: false,
+    add_bos: false,
 };
 
 const ALL: [PreTokenizer; 9] = [
     PreTokenizer {
         names: &["default"],
-        cuts: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
+        split_patterns: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
         ..PLAIN
     },
     PreTokenizer {
@@ -43,18 +43,18 @@ const ALL: [PreTokenizer; 9] = [
             "midm-2.0",
             "lfm2",
         ],
-        cuts: &[LLAMA3],
+        split_patterns: &[LLAMA3],
         whole_words: true,
-        begins: true,
+        add_bos: true,
     },
     PreTokenizer {
         names: &["dbrx", "smaug-bpe", "chatglm-bpe"],
-        cuts: &[LLAMA3],
+        split_patterns: &[LLAMA3],
         ..PLAIN
     },
     PreTokenizer {
         names: &["glm4", "glm5"],
-        cuts: &[LLAMA3],
+        split_patterns: &[LLAMA3],
         whole_words: true,
         ..PLAIN
     },
@@ -67,31 +67,31 @@ const ALL: [PreTokenizer; 9] = [
             "stablelm2",
             "megrez",
         ],
-        cuts: &[QWEN2],
+        split_patterns: &[QWEN2],
         ..PLAIN
     },
     PreTokenizer {
         names: &[
             "gpt-2", "phi-2", "gigachat", "a.x-4.0", "mellum", "olmo", "mpt", "jais", "exaone4",
         ],
-        cuts: &[GPT2],
+        split_patterns: &[GPT2],
         ..PLAIN
     },
     PreTokenizer {
         names: &["starcoder", "refact", "command-r", "smollm", "codeshell"],
-        cuts: &[r"\p{N}", GPT2],
+        split_patterns: &[r"\p{N}", GPT2],
         ..PLAIN
     },
     PreTokenizer {
         names: &["falcon"],
-        cuts: &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"],
+        split_patterns: &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"],
         ..PLAIN
     },
     PreTokenizer {
         names: &["tekken"],
-        cuts: &[TEKKEN],
+        split_patterns: &[TEKKEN],
         whole_words: true,
-        begins: true,
+        add_bos: true,
     },
 ];
 
