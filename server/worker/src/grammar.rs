@@ -152,11 +152,11 @@ impl IdleProcess {
 }
 
 impl Grammar {
-    /// Leaves only the scores of tokens that may come next; of the tokens that end an answer, only where
+    /// Leaves only the logits of tokens that may come next; of the tokens that end an answer, only where
     /// it may end. Blocks for [`STEP_TIME`] at most.
     pub(crate) fn restrict(
         &mut self,
-        scores: &mut [f32],
+        logits: &mut [f32],
         eos_token_ids: &[u32],
     ) -> Result<GrammarState, GrammarError> {
         let reply = match self.reply.take() {
@@ -169,21 +169,21 @@ impl Grammar {
         let ends: Vec<(usize, f32)> = eos_token_ids
             .iter()
             .map(|token| *token as usize)
-            .filter_map(|token| Some((token, *scores.get(token)?)))
+            .filter_map(|token| Some((token, *logits.get(token)?)))
             .collect();
         let mut open = false;
-        for (token, score) in scores.iter_mut().enumerate() {
+        for (token, logit) in logits.iter_mut().enumerate() {
             let word = reply.mask.get(token / 32).copied().unwrap_or(0);
             let is_end = ends.iter().any(|(end, _)| *end == token);
             if is_end || word >> (token % 32) & 1 == 0 {
-                *score = f32::NEG_INFINITY;
+                *logit = f32::NEG_INFINITY;
             } else {
                 open = true;
             }
         }
         if reply.accepting {
-            for (token, score) in ends {
-                scores[token] = score;
+            for (token, logit) in ends {
+                logits[token] = logit;
             }
         } else if !open {
             return Err(self.error("no token of the model can go on with it"));

@@ -9,7 +9,8 @@ use hangar_client::v1::{
 
 use crate::{
     engine::{
-        logprobs::Likelihood, picker::NextTokenError, tap::TokenStep, thinking::ThinkingParser,
+        logits_hook::TokenStep, logprobs::TokenLogprobs, thinking::ThinkingParser,
+        token_selector::NextTokenError,
     },
     stop::StopMatcher,
     tool_calls::ToolCallParser,
@@ -104,8 +105,8 @@ impl Answer {
     pub(crate) fn take(&mut self, step: TokenStep) -> AnswerState {
         match step {
             TokenStep::Failed(fault) => AnswerState::Failed(fault),
-            TokenStep::Prompt { token, likelihood } => {
-                let logprob = self.logprob(token, &likelihood);
+            TokenStep::Prompt { token, logprobs } => {
+                let logprob = self.logprob(token, &logprobs);
                 self.chunk.prompt_logprobs.push(logprob);
                 AnswerState::Open
             }
@@ -117,11 +118,11 @@ impl Answer {
                 token,
                 at,
                 last,
-                likelihood,
+                logprobs,
             } => {
                 self.first.get_or_insert(at);
                 self.latest = Some(at);
-                self.take_token(token, likelihood.as_ref(), last)
+                self.take_token(token, logprobs.as_ref(), last)
             }
         }
     }
@@ -129,13 +130,13 @@ impl Answer {
     fn take_token(
         &mut self,
         token: u32,
-        likelihood: Option<&Likelihood>,
+        logprobs: Option<&TokenLogprobs>,
         last: bool,
     ) -> AnswerState {
         self.completion_tokens += 1;
         self.chunk.token_ids.push(token);
-        if let Some(likelihood) = likelihood {
-            let logprob = self.logprob(token, likelihood);
+        if let Some(logprobs) = logprobs {
+            let logprob = self.logprob(token, logprobs);
             self.chunk.logprobs.push(logprob);
         }
         self.join(token);
@@ -181,7 +182,7 @@ impl Answer {
         (self.completion_tokens.saturating_sub(1), took)
     }
 
-    fn logprob(&self, token: u32, likelihood: &Likelihood) -> TokenLogprob {
+    fn logprob(&self, token: u32, logprobs: &TokenLogprobs) -> TokenLogprob {
         let text = |token| String::from_utf8_lossy(&self.vocabulary.bytes_of(token)).into_owned();
         let top = |(token_id, logprob): &(u32, f32)| TopLogprob {
             token_id: *token_id,
@@ -191,8 +192,8 @@ impl Answer {
         TokenLogprob {
             token_id: token,
             text: text(token),
-            logprob: likelihood.logprob,
-            top: likelihood.top.iter().map(top).collect(),
+            logprob: logprobs.logprob,
+            top: logprobs.top.iter().map(top).collect(),
         }
     }
 

@@ -74,11 +74,12 @@ impl Choices {
         request.seed = request.seed.map(|seed| seed.wrapping_add(index.into()));
         request.prompt_logprobs = false;
         let (engine, default) = (Arc::clone(&self.engine), self.default_max_tokens);
-        let made = tokio::task::spawn_blocking(move || engine.made(&request, default));
-        let (prompt, picker) = made
+        let made =
+            tokio::task::spawn_blocking(move || engine.prompt_and_selector(&request, default));
+        let (prompt, selector) = made
             .await
             .map_err(|e| grpc_error::internal(format!("the prompt could not be made: {e}")))??;
-        Ok(self.engine.run(prompt, picker, std::time::Duration::ZERO))
+        Ok(self.engine.run(prompt, selector, std::time::Duration::ZERO))
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct Prompt {
     /// What a call that has to be made conforms to.
     pub(crate) call: Option<Constraint>,
     /// Log probabilities of the prompt's tokens, and of so many most likely ones with each; `None`: none.
-    pub(crate) scored: Option<usize>,
+    pub(crate) prompt_logprobs: Option<usize>,
 }
 
 impl Engine {
@@ -80,7 +80,7 @@ impl Engine {
             image_prompt,
             rules,
             call: tools.constraint,
-            scored: request
+            prompt_logprobs: request
                 .prompt_logprobs
                 .then_some(request.top_logprobs as usize),
         })

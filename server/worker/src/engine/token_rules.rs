@@ -1,4 +1,4 @@
-//! What a request says of single tokens: what is added to their scores, which end the answer, and which may not
+//! What a request says of single tokens: what is added to their logits, which end the answer, and which may not
 //! be chosen yet, or at all.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(crate) struct TokenRules {
     suppress_tokens: Arc<[u32]>,
     /// Tokens that are not chosen as the first one.
     begin_suppress_tokens: Arc<[u32]>,
-    /// What is added to scores.
+    /// What is added to logits.
     bias: Vec<(u32, f32)>,
     /// Tokens that the answer has at least.
     min_tokens: u32,
@@ -37,23 +37,23 @@ impl TokenRules {
         &self.eos_token_ids
     }
 
-    /// Adds to scores what is to be added.
-    pub(crate) fn add_bias(&self, scores: &mut [f32]) {
+    /// Adds to logits what is to be added.
+    pub(crate) fn add_bias(&self, logits: &mut [f32]) {
         for (token, bias) in &self.bias {
-            if let Some(score) = scores.get_mut(*token as usize) {
-                *score += bias;
+            if let Some(logit) = logits.get_mut(*token as usize) {
+                *logit += bias;
             }
         }
     }
 
     /// Leaves out the tokens that may not come when so many have come.
-    pub(crate) fn leave_out(&self, scores: &mut [f32], made: u32) {
-        let eos_token_ids: &[u32] = if made < self.min_tokens {
+    pub(crate) fn leave_out(&self, logits: &mut [f32], generated: u32) {
+        let eos_token_ids: &[u32] = if generated < self.min_tokens {
             &self.eos_token_ids
         } else {
             &[]
         };
-        let begin_suppress_tokens: &[u32] = if made == 0 {
+        let begin_suppress_tokens: &[u32] = if generated == 0 {
             &self.begin_suppress_tokens
         } else {
             &[]
@@ -64,8 +64,8 @@ impl TokenRules {
             .chain(eos_token_ids)
             .chain(begin_suppress_tokens)
         {
-            if let Some(score) = scores.get_mut(*token as usize) {
-                *score = f32::NEG_INFINITY;
+            if let Some(logit) = logits.get_mut(*token as usize) {
+                *logit = f32::NEG_INFINITY;
             }
         }
     }
@@ -136,15 +136,15 @@ mod tests {
             bias: vec![(2, 1.5), (9, 1.0)],
             min_tokens: 2,
         };
-        let scores = |made| {
-            let mut scores = [1.0; 3];
-            rules.add_bias(&mut scores);
-            rules.leave_out(&mut scores, made);
-            scores
+        let logits = |generated| {
+            let mut logits = [1.0; 3];
+            rules.add_bias(&mut logits);
+            rules.leave_out(&mut logits, generated);
+            logits
         };
         const NONE: f32 = f32::NEG_INFINITY;
-        assert_eq!(scores(0), [NONE, NONE, NONE]);
-        assert_eq!(scores(1), [NONE, NONE, 2.5]);
-        assert_eq!(scores(2), [1.0, NONE, 2.5]);
+        assert_eq!(logits(0), [NONE, NONE, NONE]);
+        assert_eq!(logits(1), [NONE, NONE, 2.5]);
+        assert_eq!(logits(2), [1.0, NONE, 2.5]);
     }
 }

@@ -11,10 +11,10 @@ use crate::{
     engine::{
         Engine,
         answer::AnswerRules,
-        picker::Picker,
         prompt::Prompt,
         sampling::{SamplingRules, TokenSampler},
         token_rules::TokenRules,
+        token_selector::TokenSelector,
     },
     grpc_error,
 };
@@ -42,7 +42,7 @@ impl Engine {
             rules: AnswerRules::default(),
             image_prompt: None,
             call: None,
-            scored: None,
+            prompt_logprobs: None,
         };
         self.first_token(prompt).await?;
         match self.first_image() {
@@ -78,11 +78,11 @@ impl Engine {
 
     async fn first_token(self: &Arc<Self>, prompt: Prompt) -> Result<(), Status> {
         let tokens = TokenRules::with_eos(Arc::clone(&self.eos_token_ids));
-        let picker = Picker::new(
+        let selector = TokenSelector::new(
             TokenSampler::new(SamplingRules::greedy(), &[], None),
             tokens,
         );
-        let mut responses = self.run(prompt, picker, Duration::ZERO);
+        let mut responses = self.run(prompt, selector, Duration::ZERO);
         while let Some(response) = tokio_stream::StreamExt::next(&mut responses).await {
             if let Some(Event::Done(_)) = response?.event {
                 return Ok(());

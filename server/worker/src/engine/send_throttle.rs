@@ -15,12 +15,12 @@ const SLOW: Duration = Duration::from_millis(4);
 
 /// When the next message may leave.
 #[derive(Debug, Default)]
-pub(crate) struct SendPacer {
+pub(crate) struct SendThrottle {
     last: Option<Instant>,
     until: Option<Instant>,
 }
 
-impl SendPacer {
+impl SendThrottle {
     /// A message left.
     pub(crate) fn sent(&mut self, now: Instant) {
         let before = self.last.replace(now);
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn only_messages_in_quick_succession_are_followed_by_a_pause() {
-        let mut pace = SendPacer::default();
+        let mut pace = SendThrottle::default();
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         assert_eq!(pace.pause(at(0)), None);

@@ -1,5 +1,5 @@
-//! Picks the tokens of one answer: the grammar says which may come, the rules choose among them, and what
-//! is said of the chosen one is read off the model's own scores.
+//! Selects the tokens of one answer: the grammar says which may come, the rules choose among them, and what
+//! is said of the chosen one is read off the model's own logits.
 
 use hangar_client::v1::{Constraint, GenerateRequest};
 use tonic::Status;
@@ -7,7 +7,7 @@ use tonic::Status;
 use crate::{
     engine::{
         Engine,
-        logprobs::{Likelihood, likelihood},
+        logprobs::{TokenLogprobs, logprobs_of},
         sampling::{SamplingRules, TokenSampler},
         token_rules::TokenRules,
     },
@@ -15,14 +15,14 @@ use crate::{
     grpc_error,
 };
 
-/// Picks the tokens of one answer.
-pub(crate) struct Picker {
+/// Selects the tokens of one answer.
+pub(crate) struct TokenSelector {
     sampler: TokenSampler,
     tokens: TokenRules,
     grammar: Option<Grammar>,
-    /// Tokens that were picked.
-    made: u32,
-    /// How many most likely tokens are given with each; `None`: none, and no likelihoods.
+    /// Tokens that were selected.
+    generated: u32,
+    /// How many most likely tokens are given with each; `None`: none, and no log probabilities.
     top: Option<usize>,
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum NextToken {
         /// The token.
         token: u32,
         /// How likely it was, if that was asked for.
-        likelihood: Option<Likelihood>,
+        logprobs: Option<TokenLogprobs>,
     },
     /// The end.
     End,
@@ -43,7 +43,7 @@ pub(crate) enum NextToken {
 /// Nothing can come next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NextTokenError {
-    /// The model's scores are not numbers.
+    /// The model's logits are not numbers.
     #[error("the model computed scores that are not numbers (NaN or infinite)")]
     NoLogits,
     /// The grammar cannot be followed.
@@ -51,47 +51,47 @@ pub(crate) enum NextTokenError {
     Grammar(#[from] GrammarError),
 }
 
-impl Picker {
-    /// Picks by the rules alone.
+impl TokenSelector {
+    /// Selects by the rules alone.
     pub(crate) fn new(sampler: TokenSampler, tokens: TokenRules) -> Self {
         Self {
             sampler,
             tokens,
             grammar: None,
-            made: 0,
+            generated: 0,
             top: None,
         }
     }
 
-    /// What comes next. `scores` holds the model's for each token and is used as working space.
-    pub(crate) fn pick(&mut self, scores: &mut [f32]) -> Result<NextToken, NextTokenError> {
-        let own = self.top.map(|_| scores.to_vec());
-        self.tokens.add_bias(scores);
+    /// What comes next. `logits` holds the model's for each token and is used as working space.
+    pub(crate) fn select(&mut self, logits: &mut [f32]) -> Result<NextToken, NextTokenError> {
+        let own = self.top.map(|_| logits.to_vec());
+        self.tokens.add_bias(logits);
         if let Some(grammar) = &mut self.grammar
-            && grammar.restrict(scores, self.tokens.eos_token_ids())? == GrammarState::Complete
+            && grammar.restrict(logits, self.tokens.eos_token_ids())? == GrammarState::Complete
         {
             return Ok(NextToken::End);
         }
-        self.tokens.leave_out(scores, self.made);
+        self.tokens.leave_out(logits, self.generated);
         let token = self
             .sampler
-            .choose(scores)
+            .choose(logits)
             .map_err(|_| NextTokenError::NoLogits)?;
         if self.tokens.eos_token_ids().contains(&token) {
             return Ok(NextToken::End);
         }
-        self.made = self.made.saturating_add(1);
-        let likelihood = match (own, self.top) {
+        self.generated = self.generated.saturating_add(1);
+        let logprobs = match (own, self.top) {
             (Some(own), Some(top)) => {
-                Some(likelihood(&own, token, top).ok_or(NextTokenError::NoLogits)?)
+                Some(logprobs_of(&own, token, top).ok_or(NextTokenError::NoLogits)?)
             }
             _ => None,
         };
-        Ok(NextToken::Token { token, likelihood })
+        Ok(NextToken::Token { token, logprobs })
     }
 
     /// Goes on behind this token: another one is to come.
-    pub(crate) fn go_on(&mut self, token: u32) {
+    pub(crate) fn advance(&mut self, token: u32) {
         if let Some(grammar) = &mut self.grammar {
             grammar.accept(token);
         }
@@ -99,14 +99,14 @@ impl Picker {
 }
 
 impl Engine {
-    /// What picks the tokens of an answer to this request, whose prompt has these tokens and which, where it has to
+    /// What selects the tokens of an answer to this request, whose prompt has these tokens and which, where it has to
     /// be a call, conforms to `call`. Blocks while a grammar is compiled.
-    pub(crate) fn picker(
+    pub(crate) fn selector(
         &self,
         request: &GenerateRequest,
         prompt: &[u32],
         call: Option<&Constraint>,
-    ) -> Result<Picker, Status> {
+    ) -> Result<TokenSelector, Status> {
         let defaults = self.generation_defaults.as_ref();
         let rules = SamplingRules::resolve(request.sampling.as_ref(), defaults);
         let conforms = call.is_some() || request.constraint.is_some();
@@ -116,11 +116,11 @@ impl Engine {
             (None, Some(constraint)) => Some(self.grammars.begin(constraint, None)?),
             (None, None) => None,
         };
-        Ok(Picker {
+        Ok(TokenSelector {
             sampler: TokenSampler::new(rules, prompt, request.seed),
             tokens,
             grammar,
-            made: 0,
+            generated: 0,
             top: request.logprobs.then_some(request.top_logprobs as usize),
         })
     }

@@ -1,6 +1,6 @@
 //! The place in the engine where tokens are chosen, and where they are emitted.
 //!
-//! A tap is the logits processor of one request: the engine shows it the scores of each step, it chooses
+//! A hook is the logits processor of one request: the engine shows it the logits of each step, it chooses
 //! the token and leaves the engine no other. So the exact tokens are known, an answer can be ended at any
 //! step, and a token that the engine makes beyond the end is known to be none of the answer.
 //!
@@ -23,8 +23,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     engine::{
-        logprobs::{Likelihood, likelihood},
-        picker::{NextToken, NextTokenError, Picker},
+        logprobs::{TokenLogprobs, logprobs_of},
+        token_selector::{NextToken, NextTokenError, TokenSelector},
     },
     stats::Prefill,
 };
@@ -41,14 +41,14 @@ pub(crate) enum TokenStep {
         /// Whether it is the last one that was allowed.
         last: bool,
         /// How likely it was, if that was asked for.
-        likelihood: Option<Likelihood>,
+        logprobs: Option<TokenLogprobs>,
     },
-    /// A token of the prompt was read whose likelihood was asked for.
+    /// A token of the prompt was read whose log probability was asked for.
     Prompt {
         /// The token.
         token: u32,
         /// How likely it was.
-        likelihood: Likelihood,
+        logprobs: TokenLogprobs,
     },
     /// The model ended the answer, or its grammar did.
     EndToken {
@@ -65,12 +65,12 @@ pub(crate) struct PromptRest {
     /// Its tokens.
     pub(crate) tokens: VecDeque<u32>,
     /// Log probabilities, and those of so many most likely tokens with each; `None`: none.
-    pub(crate) scored: Option<usize>,
+    pub(crate) prompt_logprobs: Option<usize>,
 }
 
 /// Chooses and emits the tokens of one answer.
-pub(crate) struct TokenTap {
-    picker: Mutex<Picker>,
+pub(crate) struct LogitsHook {
+    selector: Mutex<TokenSelector>,
     /// The token that makes the engine end the sequence, where there is one.
     engine_eos_token: Option<u32>,
     rest: Mutex<PromptRest>,
@@ -83,35 +83,35 @@ pub(crate) struct TokenTap {
     reading: Arc<Prefill>,
 }
 
-/// The steps that a tap emits.
+/// The steps that a hook emits.
 pub(crate) struct EmittedSteps {
     steps: mpsc::Receiver<TokenStep>,
     overdue: Arc<Notify>,
     over: Arc<Notify>,
 }
 
-/// A tap as the engine has it.
-pub(crate) struct TapProcessor {
-    tap: Arc<TokenTap>,
+/// A hook as the engine has it.
+pub(crate) struct HookProcessor {
+    hook: Arc<LogitsHook>,
     _guard: oneshot::Sender<()>,
 }
 
-impl TokenTap {
-    /// A tap for an answer of at most `max_tokens` to the prompt `reading`, of which the engine gets `rest` token by
+impl LogitsHook {
+    /// A hook for an answer of at most `max_tokens` to the prompt `reading`, of which the engine gets `rest` token by
     /// token, and the steps that it emits.
     pub(crate) fn new(
-        picker: Picker,
+        selector: TokenSelector,
         engine_eos_token: Option<u32>,
         rest: PromptRest,
         max_tokens: usize,
         reading: Arc<Prefill>,
     ) -> (Arc<Self>, EmittedSteps) {
         // One step a token and one more to end: sending never fails for want of space.
-        let scored = rest.scored.map_or(0, |_| rest.tokens.len());
-        let (sender, steps) = mpsc::channel(max_tokens + scored + 2);
+        let prompt_logprobs = rest.prompt_logprobs.map_or(0, |_| rest.tokens.len());
+        let (sender, steps) = mpsc::channel(max_tokens + prompt_logprobs + 2);
         let (overdue, over) = (Arc::<Notify>::default(), Arc::<Notify>::default());
-        let tap = Self {
-            picker: Mutex::new(picker),
+        let hook = Self {
+            selector: Mutex::new(selector),
             engine_eos_token,
             rest: Mutex::new(rest),
             remaining: Mutex::new(max_tokens),
@@ -126,14 +126,14 @@ impl TokenTap {
             overdue,
             over,
         };
-        (Arc::new(tap), emitted)
+        (Arc::new(hook), emitted)
     }
 
-    /// What the engine gets of this tap, and what ends when the engine has released it.
-    pub(crate) fn logits_processor(self: &Arc<Self>) -> (TapProcessor, oneshot::Receiver<()>) {
+    /// What the engine gets of this hook, and what ends when the engine has released it.
+    pub(crate) fn logits_processor(self: &Arc<Self>) -> (HookProcessor, oneshot::Receiver<()>) {
         let (guard, released) = oneshot::channel();
-        let processor = TapProcessor {
-            tap: Arc::clone(self),
+        let processor = HookProcessor {
+            hook: Arc::clone(self),
             _guard: guard,
         };
         (processor, released)
@@ -149,30 +149,30 @@ impl TokenTap {
         self.engine_eos_token.unwrap_or(0)
     }
 
-    fn step(&self, scores: &mut [f32]) -> u32 {
+    fn step(&self, logits: &mut [f32]) -> u32 {
         self.reading.step();
         if self.ended.load(Ordering::Relaxed) {
             return self.end_token();
         }
-        if let Some(token) = self.next_of_prompt(scores) {
+        if let Some(token) = self.next_of_prompt(logits) {
             return token;
         }
-        let mut picker = self.picker.lock().unwrap_or_else(PoisonError::into_inner);
-        let picked = picker.pick(scores);
+        let mut selector = self.selector.lock().unwrap_or_else(PoisonError::into_inner);
+        let selected = selector.select(logits);
         let at = Instant::now();
-        let (token, step) = match picked {
+        let (token, step) = match selected {
             Err(fault) => (self.end_token(), TokenStep::Failed(fault)),
             Ok(NextToken::End) => (self.end_token(), TokenStep::EndToken { at }),
-            Ok(NextToken::Token { token, likelihood }) => {
+            Ok(NextToken::Token { token, logprobs }) => {
                 let last = self.take_one();
                 if !last {
-                    picker.go_on(token);
+                    selector.advance(token);
                 }
                 let step = TokenStep::Token {
                     token,
                     at,
                     last,
-                    likelihood,
+                    logprobs,
                 };
                 (token, step)
             }
@@ -192,14 +192,14 @@ impl TokenTap {
     }
 
     /// The next token of the prompt, of which the engine has just said how likely each would be.
-    fn next_of_prompt(&self, scores: &[f32]) -> Option<u32> {
+    fn next_of_prompt(&self, logits: &[f32]) -> Option<u32> {
         let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
         let token = rest.tokens.pop_front()?;
-        let Some(top) = rest.scored else {
+        let Some(top) = rest.prompt_logprobs else {
             return Some(token);
         };
-        let step = match likelihood(scores, token, top) {
-            Some(likelihood) => TokenStep::Prompt { token, likelihood },
+        let step = match logprobs_of(logits, token, top) {
+            Some(logprobs) => TokenStep::Prompt { token, logprobs },
             None => TokenStep::Failed(NextTokenError::NoLogits),
         };
         let failed = matches!(step, TokenStep::Failed(_));
@@ -240,16 +240,16 @@ impl EmittedSteps {
     }
 }
 
-impl CustomLogitsProcessor for TapProcessor {
+impl CustomLogitsProcessor for HookProcessor {
     fn apply(&self, logits: &Tensor, _context: &[u32]) -> candle_core::Result<Tensor> {
-        let mut scores: Vec<f32> = logits.to_vec1()?;
-        let token = self.tap.step(&mut scores) as usize;
-        scores.fill(f32::NEG_INFINITY);
-        if let Some(score) = scores.get_mut(token) {
-            *score = 0.0;
+        let mut logits: Vec<f32> = logits.to_vec1()?;
+        let token = self.hook.step(&mut logits) as usize;
+        logits.fill(f32::NEG_INFINITY);
+        if let Some(logit) = logits.get_mut(token) {
+            *logit = 0.0;
         }
-        let count = scores.len();
-        Tensor::from_vec(scores, count, &Device::Cpu)
+        let count = logits.len();
+        Tensor::from_vec(logits, count, &Device::Cpu)
     }
 }
 
@@ -264,22 +264,28 @@ mod tests {
         stats::Stats,
     };
 
-    fn tap(max_tokens: usize) -> (Arc<TokenTap>, EmittedSteps) {
+    fn hook(max_tokens: usize) -> (Arc<LogitsHook>, EmittedSteps) {
         let tokens = TokenRules::with_eos([0].into());
-        let picker = Picker::new(
+        let selector = TokenSelector::new(
             TokenSampler::new(SamplingRules::greedy(), &[], None),
             tokens,
         );
         let request = Arc::<Stats>::default().begin(1);
         let reading = request.reading().clone();
-        TokenTap::new(picker, Some(0), PromptRest::default(), max_tokens, reading)
+        LogitsHook::new(
+            selector,
+            Some(0),
+            PromptRest::default(),
+            max_tokens,
+            reading,
+        )
     }
 
     #[test]
     fn the_rest_of_the_prompt_is_no_part_of_the_answer() {
-        let (tap, mut emitted) = tap(1);
-        tap.rest.lock().expect("the rest").tokens.extend([7, 0]);
-        let tokens: Vec<u32> = (0..4).map(|_| tap.step(&mut [0.0, 1.0])).collect();
+        let (hook, mut emitted) = hook(1);
+        hook.rest.lock().expect("the rest").tokens.extend([7, 0]);
+        let tokens: Vec<u32> = (0..4).map(|_| hook.step(&mut [0.0, 1.0])).collect();
         assert_eq!(tokens, [7, 0, 1, 0]);
         assert!(matches!(
             emitted.next(),
@@ -294,18 +300,18 @@ mod tests {
 
     #[test]
     fn the_engine_is_left_no_other_token() {
-        let (tap, _receiver) = tap(5);
-        let scores = Tensor::new(&[0.0f32, 1.0, 2.0], &Device::Cpu).expect("scores");
-        let (processor, _released) = tap.logits_processor();
-        let left = processor.apply(&scores, &[]).expect("scores");
+        let (hook, _receiver) = hook(5);
+        let logits = Tensor::new(&[0.0f32, 1.0, 2.0], &Device::Cpu).expect("scores");
+        let (processor, _released) = hook.logits_processor();
+        let left = processor.apply(&logits, &[]).expect("scores");
         let left: Vec<f32> = left.to_vec1().expect("scores");
         assert_eq!(left, [f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0]);
     }
 
     #[test]
     fn the_release_by_the_engine_is_noticed() {
-        let (tap, _receiver) = tap(5);
-        let (processor, mut released) = tap.logits_processor();
+        let (hook, _receiver) = hook(5);
+        let (processor, mut released) = hook.logits_processor();
         assert_eq!(
             released.try_recv(),
             Err(oneshot::error::TryRecvError::Empty)
@@ -319,8 +325,8 @@ mod tests {
 
     #[test]
     fn the_last_token_is_marked_and_then_the_answer_ends() {
-        let (tap, mut emitted) = tap(2);
-        let tokens: Vec<u32> = (0..4).map(|_| tap.step(&mut [0.0, 1.0])).collect();
+        let (hook, mut emitted) = hook(2);
+        let tokens: Vec<u32> = (0..4).map(|_| hook.step(&mut [0.0, 1.0])).collect();
         assert_eq!(tokens, [1, 1, 0, 0]);
         assert!(matches!(
             emitted.next(),
@@ -335,25 +341,25 @@ mod tests {
 
     #[test]
     fn an_end_token_ends_the_answer() {
-        let (tap, mut emitted) = tap(5);
-        assert_eq!(tap.step(&mut [1.0, 0.0]), 0);
+        let (hook, mut emitted) = hook(5);
+        assert_eq!(hook.step(&mut [1.0, 0.0]), 0);
         assert!(matches!(emitted.next(), Some(TokenStep::EndToken { .. })));
-        assert_eq!(tap.step(&mut [0.0, 1.0]), 0);
+        assert_eq!(hook.step(&mut [0.0, 1.0]), 0);
         assert_eq!(emitted.next(), None);
     }
 
     #[test]
     fn an_ended_answer_goes_no_further() {
-        let (tap, mut emitted) = tap(5);
-        tap.end();
-        assert_eq!(tap.step(&mut [0.0, 1.0]), 0);
+        let (hook, mut emitted) = hook(5);
+        hook.end();
+        assert_eq!(hook.step(&mut [0.0, 1.0]), 0);
         assert_eq!(emitted.next(), None);
     }
 
     #[test]
     fn scores_that_are_no_numbers_fail_the_answer() {
-        let (tap, mut emitted) = tap(5);
-        tap.step(&mut [f32::NAN, 1.0]);
+        let (hook, mut emitted) = hook(5);
+        hook.step(&mut [f32::NAN, 1.0]);
         assert_eq!(
             emitted.next(),
             Some(TokenStep::Failed(NextTokenError::NoLogits))
@@ -370,10 +376,10 @@ mod tests {
 
     #[tokio::test]
     async fn two_steps_that_nobody_took_are_overdue() {
-        let (tap, mut emitted) = tap(5);
-        tap.step(&mut [0.0, 1.0]);
+        let (hook, mut emitted) = hook(5);
+        hook.step(&mut [0.0, 1.0]);
         assert!(!is_ready(emitted.overdue()).await);
-        tap.step(&mut [0.0, 1.0]);
+        hook.step(&mut [0.0, 1.0]);
         assert!(is_ready(emitted.overdue()).await);
         assert!(emitted.next().is_some() && emitted.next().is_some());
         assert!(!is_ready(emitted.overdue()).await);
@@ -382,10 +388,10 @@ mod tests {
     #[tokio::test]
     async fn the_last_step_is_emitted_at_once() {
         for max_tokens in [1, 5] {
-            let (tap, emitted) = tap(max_tokens);
-            tap.step(&mut [0.0, 1.0]);
+            let (hook, emitted) = hook(max_tokens);
+            hook.step(&mut [0.0, 1.0]);
             assert_eq!(is_ready(emitted.ended()).await, max_tokens == 1);
-            tap.step(&mut [1.0, 0.0]);
+            hook.step(&mut [1.0, 0.0]);
             assert_eq!(is_ready(emitted.ended()).await, max_tokens == 5);
         }
     }
