@@ -17,6 +17,7 @@ pub(crate) mod load;
 pub(crate) mod logits_hook;
 pub(crate) mod logprobs;
 pub(crate) mod prompt;
+pub(crate) mod reasoning;
 mod request;
 mod request_limits;
 mod responses;
@@ -24,7 +25,6 @@ pub(crate) mod sampling;
 pub(crate) mod scheduler;
 pub(crate) mod send_throttle;
 mod support;
-pub(crate) mod thinking;
 pub(crate) mod token_rules;
 pub(crate) mod token_selector;
 mod tools;
@@ -41,7 +41,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     engine::{
-        chat::ChatTemplate, embedder::Embedder, scheduler::Scheduler, thinking::ThinkingNotation,
+        chat::ChatTemplate, embedder::Embedder, reasoning::ReasoningFormat, scheduler::Scheduler,
     },
     grammar::Grammars,
     inspect::{Limits, TokenDefaults},
@@ -61,7 +61,7 @@ pub(crate) struct Engine {
     /// How conversations are put, or why they cannot be.
     chat: Result<ChatTemplate, String>,
     /// How the model writes what it thinks, if that is known.
-    thinking: Option<ThinkingNotation>,
+    reasoning: Option<ReasoningFormat>,
     /// Token at the beginning of a text, if the model has one.
     bos_token: Option<String>,
     /// How vectors are made, for an embedding model.

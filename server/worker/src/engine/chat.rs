@@ -96,7 +96,7 @@ impl ChatTemplate {
     }
 
     /// How the model writes calls.
-    pub(crate) fn notation(&self) -> Option<ToolCallFormat> {
+    pub(crate) fn tool_call_format(&self) -> Option<ToolCallFormat> {
         ToolCallFormat::of(&self.with_tools)
     }
 

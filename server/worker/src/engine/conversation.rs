@@ -83,7 +83,7 @@ impl Engine {
                     let field = at("image");
                     let rule = self.images.as_ref().ok_or_else(|| no_image(&field))?;
                     images.push(see(rule, field, bytes)?);
-                    MessagePart::Image(rule.mark)
+                    MessagePart::Image(rule.prompt_text)
                 }
                 Some(Part::Audio(_)) => return Err(self.no_audio(&at("audio"))),
                 None => {

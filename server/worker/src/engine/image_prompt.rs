@@ -66,7 +66,7 @@ impl Engine {
         }
         let expanded = rule
             .expand(&again, &sizes)
-            .ok_or_else(|| misplaced(FIELD, rule.mark))?;
+            .ok_or_else(|| misplaced(FIELD, rule.prompt_text))?;
         let tokens = self.vocabulary.encode(&expanded, false).map_err(refused)?;
         Ok((tokens, text.to_owned()))
     }

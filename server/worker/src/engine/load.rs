@@ -32,8 +32,8 @@ use self::{
 use crate::{
     device::memory::MemorySampler,
     engine::{
-        Engine, chat::ChatTemplate, embedder::Embedder, scheduler::Scheduler,
-        thinking::ThinkingNotation,
+        Engine, chat::ChatTemplate, embedder::Embedder, reasoning::ReasoningFormat,
+        scheduler::Scheduler,
     },
     failure::{Failure, panic_message},
     grammar::Grammars,
@@ -198,9 +198,9 @@ impl PipelineFacts {
             .special
             .get("bos_token")
             .and_then(|it| it.as_str());
-        let notation = |chat| ThinkingNotation::of(chat, &self.vocabulary);
+        let format = |chat| ReasoningFormat::of(chat, &self.vocabulary);
         Ok(Engine {
-            thinking: chat.as_ref().ok().and_then(notation),
+            reasoning: chat.as_ref().ok().and_then(format),
             bos_token: bos_token.map(ToOwned::to_owned),
             runner: Mutex::new(Some(runner)),
             sender,

@@ -13,7 +13,7 @@ use crate::{
         chat_prompt::ChatPrompt,
         conversation::{Conversation, PlacedImage},
         image_prompt::ImagePrompt,
-        thinking::ThinkingParser,
+        reasoning::ReasoningParser,
         tools::Tools,
     },
     grpc_error,
@@ -64,9 +64,9 @@ impl Engine {
         let rules = AnswerRules {
             stops: request.stop.clone(),
             min_tokens: request.min_tokens,
-            thinking: self.thinking_parser(request, &tools, &text.text),
+            reasoning: self.reasoning_parser(request, &tools, &text.text),
             text_mode: text_mode(request, &tools),
-            calls: tools.watch.take(),
+            calls: tools.parser.take(),
         };
         // Only now, when everything else is right.
         let image_prompt = self.image_prompt(text.for_engine, images)?;
@@ -114,18 +114,18 @@ impl Engine {
         })
     }
 
-    /// What separates the model's thinking from its answer, where that is asked for and possible: a grammar counts from
+    /// What separates the model's reasoning from its answer, where that is asked for and possible: a grammar counts from
     /// the first character.
-    fn thinking_parser(
+    fn reasoning_parser(
         &self,
         request: &GenerateRequest,
         tools: &Tools,
         prompt: &str,
-    ) -> Option<ThinkingParser> {
+    ) -> Option<ReasoningParser> {
         let wanted = !request.messages.is_empty() && !request.keep_reasoning_in_text;
         let free = request.constraint.is_none() && tools.constraint.is_none();
-        let notation = self.thinking.filter(|_| wanted && free)?;
-        Some(notation.parser(prompt))
+        let format = self.reasoning.filter(|_| wanted && free)?;
+        Some(format.parser(prompt))
     }
 
     /// Longest answer to a prompt of so many tokens, of which the context leaves `left`.

@@ -24,7 +24,7 @@ const MAX_MODULES: usize = 16;
 pub(super) const LIST: &str = "modules.json";
 
 /// The file by which the sentence-transformers library marks its models.
-pub(super) const MARK: &str = "config_sentence_transformers.json";
+pub(super) const SENTENCE_TRANSFORMERS_CONFIG: &str = "config_sentence_transformers.json";
 
 /// What makes a vector of the transformer's output.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -78,8 +78,8 @@ pub(super) fn rule(
     let preprocessor = Preprocessor::read(preprocessor)?;
     check(&preprocessor, side)?;
     Ok(ImageRule {
-        mark: BEGIN,
-        place: BEGIN,
+        prompt_text: BEGIN,
+        placeholder: BEGIN,
         before: "\n\n<start_of_image>",
         token: TOKEN,
         after: "<end_of_image>\n\n",

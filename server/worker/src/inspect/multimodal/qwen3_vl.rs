@@ -76,8 +76,8 @@ pub(super) fn rule(
     }
     let preprocessor = Preprocessor::read(preprocessor)?;
     Ok(ImageRule {
-        mark: "<|vision_start|><|image_pad|><|vision_end|>",
-        place: TOKEN,
+        prompt_text: "<|vision_start|><|image_pad|><|vision_end|>",
+        placeholder: TOKEN,
         before: "",
         token: TOKEN,
         after: "",

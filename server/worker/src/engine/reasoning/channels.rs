@@ -13,7 +13,7 @@ const MESSAGE: &str = "<|message|>";
 const END: &str = "<|end|>";
 
 /// All of them, and what stands in headers beside them.
-pub(super) const MARKS: [&str; 5] = [START, CHANNEL, MESSAGE, END, "<|constrain|>"];
+pub(super) const TAGS: [&str; 5] = [START, CHANNEL, MESSAGE, END, "<|constrain|>"];
 
 /// Those of them that a chat template of such a model has.
 pub(super) const KNOWN_BY: [&str; 2] = [CHANNEL, MESSAGE];
@@ -49,7 +49,7 @@ enum State {
 impl ChannelsParser {
     /// Watches the answer to this prompt, which may end with a header, or in the midst of one.
     pub(super) fn new(prompt: &str) -> Self {
-        let mut watch = Self {
+        let mut parser = Self {
             state: State::Before,
             end: StopMatcher::new([END.to_owned()]),
             header: String::new(),
@@ -59,9 +59,9 @@ impl ChannelsParser {
         let last = prompt.rfind(START).map(|at| &prompt[at..]);
         if let Some(last) = last.filter(|last| last.contains(CHANNEL) && !last.contains(END)) {
             let (mut reasoning, mut text) = (String::new(), String::new());
-            watch.push(last, &mut reasoning, &mut text);
+            parser.push(last, &mut reasoning, &mut text);
         }
-        watch
+        parser
     }
 
     /// Whether what comes is thought.
@@ -96,7 +96,7 @@ impl ChannelsParser {
         self.header.push_str(new);
         if self.state == State::Before {
             let begun = self.header.as_str();
-            let begins = |mark: &str| begun.starts_with(mark);
+            let begins = |tag: &str| begun.starts_with(tag);
             if begins(START) || begins(CHANNEL) {
                 self.state = State::Header;
             } else if START.starts_with(begun) || CHANNEL.starts_with(begun) {
@@ -146,7 +146,7 @@ impl ChannelsParser {
         };
     }
 
-    /// Ends the answer: what was held back is no mark. A header without a message is nothing.
+    /// Ends the answer: what was held back is no tag. A header without a message is nothing.
     pub(super) fn finish(&mut self, reasoning: &mut String, text: &mut String) {
         match self.state {
             State::Before => text.push_str(&std::mem::take(&mut self.header)),
@@ -162,7 +162,7 @@ impl ChannelsParser {
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::thinking::{ThinkingNotation, tests::parsed};
+    use crate::engine::reasoning::{ReasoningFormat, tests::parsed};
 
     const ASSISTANT: &str = "<|start|>assistant";
 
@@ -214,7 +214,7 @@ mod tests {
     fn channels_tell_what_is_thought_from_what_is_said() {
         for (prompt, answer, reasoning, text) in CASES {
             for length in 1..=answer.len() {
-                let apart = parsed(ThinkingNotation::Channels, prompt, answer, length);
+                let apart = parsed(ReasoningFormat::Channels, prompt, answer, length);
                 assert_eq!(
                     apart,
                     (reasoning.into(), text.into()),

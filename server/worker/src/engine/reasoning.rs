@@ -1,8 +1,8 @@
-//! What a model thinks before it answers, separated from the answer by the marks that it writes around it, or by the
+//! What a model thinks before it answers, separated from the answer by the tags that it writes around it, or by the
 //! channels of its messages.
 //!
-//! Between marks, thinking is at the beginning of an answer or not at all, so that marks which are only talked about are
-//! text. A prompt may end with the first mark; then the answer begins within.
+//! Between tags, thinking is at the beginning of an answer or not at all, so that tags which are only talked about are
+//! text. A prompt may end with the first tag; then the answer begins within.
 
 mod channels;
 
@@ -11,129 +11,129 @@ use crate::{engine::chat::ChatTemplate, stop::StopMatcher, vocabulary::Vocabular
 
 /// How a model tells what it thinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ThinkingNotation {
-    /// Between two marks.
-    Between(ThinkingMarks),
+pub(crate) enum ReasoningFormat {
+    /// Between two tags.
+    Between(ReasoningTags),
     /// In a channel of its own.
     Channels,
 }
 
 /// Separates what is thought from what is said.
 #[derive(Debug)]
-pub(crate) enum ThinkingParser {
-    Between(MarksParser),
+pub(crate) enum ReasoningParser {
+    Between(TagParser),
     Channels(ChannelsParser),
 }
 
-impl ThinkingNotation {
-    /// That of a model by its chat template, which mentions channels or the second mark, or by its tokens, which has all
+impl ReasoningFormat {
+    /// That of a model by its chat template, which mentions channels or the second tag, or by its tokens, which has all
     /// of them.
     pub(crate) fn of(chat: &ChatTemplate, vocabulary: &Vocabulary) -> Option<Self> {
         let is_token = |text: &&str| vocabulary.token(text).is_some();
-        let mentioned = channels::KNOWN_BY.iter().all(|mark| chat.mentions(mark));
-        if mentioned || channels::MARKS.iter().all(is_token) {
+        let mentioned = channels::KNOWN_BY.iter().all(|tag| chat.mentions(tag));
+        if mentioned || channels::TAGS.iter().all(is_token) {
             return Some(Self::Channels);
         }
-        ThinkingMarks::of(chat, vocabulary).map(Self::Between)
+        ReasoningTags::of(chat, vocabulary).map(Self::Between)
     }
 
-    /// The marks, which may be tokens of their own.
-    pub(crate) fn marks(self) -> Vec<&'static str> {
+    /// The tags, which may be tokens of their own.
+    pub(crate) fn tags(self) -> Vec<&'static str> {
         match self {
-            Self::Between(marks) => vec![marks.open, marks.close],
-            Self::Channels => channels::MARKS.into(),
+            Self::Between(tags) => vec![tags.open, tags.close],
+            Self::Channels => channels::TAGS.into(),
         }
     }
 
     /// The parser of the answer to this prompt.
-    pub(crate) fn parser(self, prompt: &str) -> ThinkingParser {
+    pub(crate) fn parser(self, prompt: &str) -> ReasoningParser {
         match self {
-            Self::Between(marks) => ThinkingParser::Between(MarksParser::new(marks, prompt)),
-            Self::Channels => ThinkingParser::Channels(ChannelsParser::new(prompt)),
+            Self::Between(tags) => ReasoningParser::Between(TagParser::new(tags, prompt)),
+            Self::Channels => ReasoningParser::Channels(ChannelsParser::new(prompt)),
         }
     }
 }
 
-impl ThinkingParser {
-    /// The marks that it looks for.
-    pub(crate) fn marks(&self) -> Vec<&'static str> {
+impl ReasoningParser {
+    /// The tags that it looks for.
+    pub(crate) fn tags(&self) -> Vec<&'static str> {
         match self {
-            Self::Between(watch) => ThinkingNotation::Between(watch.marks).marks(),
-            Self::Channels(_) => ThinkingNotation::Channels.marks(),
+            Self::Between(parser) => ReasoningFormat::Between(parser.tags).tags(),
+            Self::Channels(_) => ReasoningFormat::Channels.tags(),
         }
     }
 
     /// Whether what comes is thought.
     pub(crate) fn is_inside(&self) -> bool {
         match self {
-            Self::Between(watch) => watch.is_inside(),
-            Self::Channels(watch) => watch.is_inside(),
+            Self::Between(parser) => parser.is_inside(),
+            Self::Channels(parser) => parser.is_inside(),
         }
     }
 
     /// Takes further text, and adds what is thought to `reasoning` and what is said to `text`.
     pub(crate) fn push(&mut self, new: &str, reasoning: &mut String, text: &mut String) {
         match self {
-            Self::Between(watch) => watch.push(new, reasoning, text),
-            Self::Channels(watch) => watch.push(new, reasoning, text),
+            Self::Between(parser) => parser.push(new, reasoning, text),
+            Self::Channels(parser) => parser.push(new, reasoning, text),
         }
     }
 
-    /// Ends the answer: what was held back is no mark.
+    /// Ends the answer: what was held back is no tag.
     pub(crate) fn finish(&mut self, reasoning: &mut String, text: &mut String) {
         match self {
-            Self::Between(watch) => watch.finish(reasoning, text),
-            Self::Channels(watch) => watch.finish(reasoning, text),
+            Self::Between(parser) => parser.finish(reasoning, text),
+            Self::Channels(parser) => parser.finish(reasoning, text),
         }
     }
 }
 
 /// What a model writes before and after what it thinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ThinkingMarks {
+pub(crate) struct ReasoningTags {
     open: &'static str,
     close: &'static str,
 }
 
-/// The marks that are known: Qwen and DeepSeek, Mistral, Cohere, Seed.
-const KNOWN: [ThinkingMarks; 4] = [
-    ThinkingMarks {
+/// The tags that are known: Qwen and DeepSeek, Mistral, Cohere, Seed.
+const KNOWN: [ReasoningTags; 4] = [
+    ReasoningTags {
         open: "<think>",
         close: "</think>",
     },
-    ThinkingMarks {
+    ReasoningTags {
         open: "[THINK]",
         close: "[/THINK]",
     },
-    ThinkingMarks {
+    ReasoningTags {
         open: "<|START_THINKING|>",
         close: "<|END_THINKING|>",
     },
-    ThinkingMarks {
+    ReasoningTags {
         open: "<seed:think>",
         close: "</seed:think>",
     },
 ];
 
-/// Ends of lines, which stand between marks and what is thought or said.
+/// Ends of lines, which stand between tags and what is thought or said.
 const LINE_ENDS: [char; 2] = ['\n', '\r'];
 
-/// Finds what is thought between two marks.
+/// Finds what is thought between two tags.
 #[derive(Debug)]
-pub(crate) struct MarksParser {
-    marks: ThinkingMarks,
-    state: ThinkingState,
-    /// Finds the second mark.
+pub(crate) struct TagParser {
+    tags: ReasoningTags,
+    state: ReasoningState,
+    /// Finds the second tag.
     close: StopMatcher,
-    /// Text that may be the first mark, or ends of lines after which there may be nothing.
+    /// Text that may be the first tag, or ends of lines after which there may be nothing.
     pending: String,
     /// Working space.
     inside: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ThinkingState {
-    /// Nothing has come but white space and what may be the first mark.
+enum ReasoningState {
+    /// Nothing has come but white space and what may be the first tag.
     Before,
     /// Within, where nothing has come yet.
     Opened,
@@ -145,77 +145,77 @@ enum ThinkingState {
     Text,
 }
 
-impl ThinkingMarks {
-    /// The marks of a model by its chat template, which mentions the second one, or by its tokens, which has both.
+impl ReasoningTags {
+    /// The tags of a model by its chat template, which mentions the second one, or by its tokens, which has both.
     fn of(chat: &ChatTemplate, vocabulary: &Vocabulary) -> Option<Self> {
-        KNOWN.into_iter().find(|marks| {
+        KNOWN.into_iter().find(|tags| {
             let is_token = |text| vocabulary.token(text).is_some();
-            chat.mentions(marks.close) || (is_token(marks.open) && is_token(marks.close))
+            chat.mentions(tags.close) || (is_token(tags.open) && is_token(tags.close))
         })
     }
 }
 
-impl MarksParser {
+impl TagParser {
     /// The parser of the answer to this prompt.
-    fn new(marks: ThinkingMarks, prompt: &str) -> Self {
-        let opened = prompt.trim_end().ends_with(marks.open);
+    fn new(tags: ReasoningTags, prompt: &str) -> Self {
+        let opened = prompt.trim_end().ends_with(tags.open);
         Self {
-            marks,
+            tags,
             state: if opened {
-                ThinkingState::Opened
+                ReasoningState::Opened
             } else {
-                ThinkingState::Before
+                ReasoningState::Before
             },
-            close: StopMatcher::new([marks.close.to_owned()]),
+            close: StopMatcher::new([tags.close.to_owned()]),
             pending: String::new(),
             inside: String::new(),
         }
     }
 
-    /// Whether the second mark is still to come.
+    /// Whether the second tag is still to come.
     fn is_inside(&self) -> bool {
-        matches!(self.state, ThinkingState::Opened | ThinkingState::Inside)
+        matches!(self.state, ReasoningState::Opened | ReasoningState::Inside)
     }
 
     /// Takes further text, and adds what is thought to `reasoning` and what is said to `text`.
     fn push(&mut self, new: &str, reasoning: &mut String, text: &mut String) {
         match self.state {
-            ThinkingState::Before => self.look_for_open(new, reasoning, text),
-            ThinkingState::Opened | ThinkingState::Inside => {
+            ReasoningState::Before => self.find_opening_tag(new, reasoning, text),
+            ReasoningState::Opened | ReasoningState::Inside => {
                 let mut inside = std::mem::take(&mut self.inside);
                 let closed = self.close.push(new, &mut inside).is_some();
                 self.think(&inside, reasoning);
                 inside.clear();
                 self.inside = inside;
                 if closed {
-                    self.state = ThinkingState::Closed;
+                    self.state = ReasoningState::Closed;
                     self.pending.clear();
                     let rest = self.close.take_pending();
-                    let behind = rest.strip_prefix(self.marks.close).unwrap_or_default();
+                    let behind = rest.strip_prefix(self.tags.close).unwrap_or_default();
                     self.push(behind, reasoning, text);
                 }
             }
-            ThinkingState::Closed => {
+            ReasoningState::Closed => {
                 let said = new.trim_start_matches(LINE_ENDS);
                 if !said.is_empty() {
-                    self.state = ThinkingState::Text;
+                    self.state = ReasoningState::Text;
                     text.push_str(said);
                 }
             }
-            ThinkingState::Text => text.push_str(new),
+            ReasoningState::Text => text.push_str(new),
         }
     }
 
-    fn look_for_open(&mut self, new: &str, reasoning: &mut String, text: &mut String) {
+    fn find_opening_tag(&mut self, new: &str, reasoning: &mut String, text: &mut String) {
         self.pending.push_str(new);
         let begun = self.pending.trim_start();
-        if let Some(inside) = begun.strip_prefix(self.marks.open) {
+        if let Some(inside) = begun.strip_prefix(self.tags.open) {
             let inside = inside.to_owned();
             self.pending.clear();
-            self.state = ThinkingState::Opened;
+            self.state = ReasoningState::Opened;
             self.push(&inside, reasoning, text);
-        } else if !self.marks.open.starts_with(begun) {
-            self.state = ThinkingState::Text;
+        } else if !self.tags.open.starts_with(begun) {
+            self.state = ReasoningState::Text;
             text.push_str(&std::mem::take(&mut self.pending));
         }
     }
@@ -223,13 +223,13 @@ impl MarksParser {
     /// Gives out what is thought, without the ends of lines around it.
     fn think(&mut self, new: &str, reasoning: &mut String) {
         let new = match self.state {
-            ThinkingState::Opened => new.trim_start_matches(LINE_ENDS),
+            ReasoningState::Opened => new.trim_start_matches(LINE_ENDS),
             _ => new,
         };
         if new.is_empty() {
             return;
         }
-        self.state = ThinkingState::Inside;
+        self.state = ReasoningState::Inside;
         let thought = new.trim_end_matches(LINE_ENDS);
         if !thought.is_empty() {
             reasoning.push_str(&std::mem::take(&mut self.pending));
@@ -238,16 +238,16 @@ impl MarksParser {
         self.pending.push_str(&new[thought.len()..]);
     }
 
-    /// Ends the answer: what was held back is no mark.
+    /// Ends the answer: what was held back is no tag.
     fn finish(&mut self, reasoning: &mut String, text: &mut String) {
         match self.state {
-            ThinkingState::Before => text.push_str(&std::mem::take(&mut self.pending)),
-            ThinkingState::Opened | ThinkingState::Inside => {
+            ReasoningState::Before => text.push_str(&std::mem::take(&mut self.pending)),
+            ReasoningState::Opened | ReasoningState::Inside => {
                 let mut inside = String::new();
                 self.close.finish(&mut inside);
                 self.think(&inside, reasoning);
             }
-            ThinkingState::Closed | ThinkingState::Text => {}
+            ReasoningState::Closed | ReasoningState::Text => {}
         }
     }
 }
@@ -260,12 +260,12 @@ mod tests {
 
     /// What is thought and said in the answer to this prompt, of pieces of so many characters.
     pub(super) fn parsed(
-        notation: ThinkingNotation,
+        format: ReasoningFormat,
         prompt: &str,
         answer: &str,
         length: usize,
     ) -> (String, String) {
-        let mut parser = notation.parser(prompt);
+        let mut parser = format.parser(prompt);
         let (mut reasoning, mut text) = (String::new(), String::new());
         let characters: Vec<char> = answer.chars().collect();
         for piece in characters.chunks(length) {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     fn apart(prompt: &str, answer: &str, length: usize) -> (String, String) {
-        parsed(ThinkingNotation::Between(KNOWN[0]), prompt, answer, length)
+        parsed(ReasoningFormat::Between(KNOWN[0]), prompt, answer, length)
     }
 
     #[test]
