@@ -335,7 +335,7 @@ impl WorkerService for Worker {
                     _ = inner.shutdown.begun() => return,
                     () = stats.closed() => return,
                 }
-                if stats.send(Ok(inner.stats.read())).await.is_err() {
+                if stats.send(Ok(inner.stats.snapshot())).await.is_err() {
                     return;
                 }
             }

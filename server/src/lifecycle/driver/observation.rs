@@ -118,7 +118,7 @@ impl ModelDriver {
                 tracing::warn!(
                     model = %self.model.id(),
                     reason = failure.reason.name(),
-                    tokens = engine.reading_tokens,
+                    tokens = engine.longest_prefill_tokens,
                     refused_from = self.load.prompts.fatal().map(|fatal| fatal.tokens),
                     "a worker ended while it read a prompt that is longer than any that was read before"
                 );

@@ -257,7 +257,7 @@ impl RunningRequest {
             ..
         } = self;
         let (tokens, took) = answer.generated();
-        engine.stats.generated(tokens, took);
+        engine.stats.record_decode(tokens, took);
         let span = tracing::Span::current();
         span.record("gen_ai.usage.input_tokens", answer.prompt_tokens());
         span.record("gen_ai.usage.output_tokens", answer.completion_tokens());
