@@ -6,8 +6,8 @@
 //! answer ends with an error, nothing else. A process is used again by the next answer; it ends when its
 //! standard input does.
 
-mod process;
-mod rules;
+mod child;
+mod parent;
 mod wire;
 
 use std::{
@@ -15,12 +15,12 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use child::{ARGUMENT, serve};
 use hangar_client::v1::{Constraint, constraint::Constraint as Notation};
-pub(crate) use rules::{ARGUMENT, serve};
 use tonic::Status;
 
 use self::{
-    process::GrammarProcess,
+    parent::GrammarProcess,
     wire::{GrammarCall, GrammarKind, GrammarReply, NewGrammar, TokenTable},
 };
 use crate::{grpc_error, vocabulary::Vocabulary};

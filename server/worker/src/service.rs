@@ -157,7 +157,7 @@ impl Inner {
         let kind = self.inspection.kind.as_str_name();
         tracing::info!(elapsed = ?started.elapsed(), kind, prepared, "the engine is built");
         let engine = Arc::new(engine);
-        self.spawn(watch(Arc::clone(&engine), Arc::clone(self)));
+        self.spawn(exit_when_engine_dies(Arc::clone(&engine), Arc::clone(self)));
         let built = EngineBuilt {
             metadata: Some(metadata),
         };
@@ -169,14 +169,14 @@ impl Inner {
             .map_err(|status| cannot_answer(&self.inspection, &status))?;
         let elapsed = warming.elapsed();
         if let Some(sampler) = sampler {
-            let certain = self.inspection.placement.certain;
+            let certain = self.inspection.device_plan.certain;
             let finish = move || sampler.finish(certain);
             // It fails only when the process is about to end.
             let _ = tokio::task::spawn_blocking(finish).await;
         }
         tracing::info!(?elapsed, "a first request was answered");
         // What the load has left counts against nobody. It fails only when the process is about to end.
-        let _ = tokio::task::spawn_blocking(heap::give_back).await;
+        let _ = tokio::task::spawn_blocking(heap::trim).await;
         // The load is called once, so the place is empty.
         let _ = self.engine.set(engine);
         Ok(EngineWarmed {
@@ -186,7 +186,7 @@ impl Inner {
 }
 
 /// Ends the worker when the engine dies without having been stopped.
-async fn watch(engine: Arc<Engine>, inner: Arc<Inner>) {
+async fn exit_when_engine_dies(engine: Arc<Engine>, inner: Arc<Inner>) {
     let _critical = inner.shutdown.critical("engine watch");
     engine.dead().await;
     if !engine.is_stopped() {
@@ -208,7 +208,7 @@ fn cannot_answer(inspection: &Inspection, status: &Status) -> Failure {
         ));
     }
     let what_to_do = match inspection.dtype {
-        DataType::Bf16 if !inspection.placement.device.is_gpu() => {
+        DataType::Bf16 if !inspection.device_plan.device.is_gpu() => {
             "A CPU cannot compute in BF16: set dtype to f16 or f32, or leave it out."
         }
         DataType::F16 => "If the weights are intact, set dtype to f32.",

@@ -81,7 +81,7 @@ impl ChatTemplate {
                 .add_template_owned(name, source::rewritten(source))
                 .map_err(|e| format!("the chat template is broken: {}", error_text(&e)))?;
         }
-        chat.form = chat.taken_form();
+        chat.form = chat.accepted_form();
         // What comes with the model is judged by each conversation: it may want a system message, or parts.
         if !given.is_empty() {
             chat.try_out(&Content::Text(PROBE.into()))
@@ -150,7 +150,7 @@ impl ChatTemplate {
 
     /// What the template takes as content: a list is no use to one that prints it or fails, and a text none to one
     /// in whose prompt it is not.
-    fn taken_form(&self) -> ContentForm {
+    fn accepted_form(&self) -> ContentForm {
         let shows = |content: Content, form| {
             self.try_out_as(&content, form)
                 .is_ok_and(|prompt| prompt.contains(PROBE) && !prompt.contains("'type'"))

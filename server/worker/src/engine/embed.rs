@@ -103,9 +103,9 @@ impl Engine {
     /// The vector of one text.
     async fn vector(&self, embedder: &Embedder, tokens: Vec<u32>) -> Result<Embedding, Status> {
         let token_count = tokens.len();
-        let tokens = embedder.fed(tokens);
-        let fed = tokens.len();
-        let in_flight = self.stats.begin(fed);
+        let tokens = embedder.engine_tokens(tokens);
+        let engine_tokens = tokens.len();
+        let in_flight = self.stats.begin(engine_tokens);
         // Room for the one answer that there is.
         let (to_run, mut responses) = mpsc::channel(1);
         let message = RequestMessage::EmbeddingTokens { prompt: tokens };
@@ -137,7 +137,9 @@ impl Engine {
             }
             None => return Err(self.ended_without_reason().await),
         };
-        let values = embedder.finish(made, fed).map_err(grpc_error::internal)?;
+        let values = embedder
+            .finish(made, engine_tokens)
+            .map_err(grpc_error::internal)?;
         Ok(Embedding {
             values,
             token_count: u32::try_from(token_count).unwrap_or(u32::MAX),

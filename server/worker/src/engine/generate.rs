@@ -149,7 +149,7 @@ impl Engine {
     /// Takes from a prompt what the engine cannot compute at once, or what it is to be asked about: it gets that
     /// token by token.
     fn split_prompt(&self, prompt: &mut Prompt) -> PromptRest {
-        let most = match (prompt.prompt_logprobs, self.limits.at_once) {
+        let most = match (prompt.prompt_logprobs, self.limits.max_prefill) {
             (Some(_), _) => 1,
             (None, Some(most)) => most as usize,
             (None, None) => usize::MAX,

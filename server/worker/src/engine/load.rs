@@ -95,7 +95,7 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<LoadedModel, Fail
         prepared,
         draft,
     } = load_weights(inspection, &engine_files, &target)?;
-    let concurrency = inspection.placement.concurrency;
+    let concurrency = inspection.device_plan.concurrency;
     let (config, blocks) = pipeline::scheduler(&model, concurrency)?;
     let facts = PipelineFacts::of(&model, inspection, blocks)?;
     stats.set_kv_blocks(blocks.unwrap_or(0));

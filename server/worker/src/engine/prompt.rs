@@ -53,13 +53,13 @@ impl Engine {
         self.check_tokens(field, &tokens)?;
         self.check_places(field, &tokens, images)?;
         self.check_images_fit(field, &tokens, images)?;
-        let max_tokens = answer_length(
+        let max_tokens = clamp_new_tokens(
             field,
             self.context_for(tokens.len()),
             tokens.len(),
             request.max_tokens as usize,
         )?;
-        let max_tokens = self.longest_answer(request, tokens.len(), max_tokens, default_max_tokens);
+        let max_tokens = self.max_new_tokens(request, tokens.len(), max_tokens, default_max_tokens);
         check_answer(request, max_tokens, &tools)?;
         let rules = AnswerRules {
             stops: request.stop.clone(),
@@ -129,7 +129,7 @@ impl Engine {
     }
 
     /// Longest answer to a prompt of so many tokens, of which the context leaves `left`.
-    fn longest_answer(
+    fn max_new_tokens(
         &self,
         request: &GenerateRequest,
         prompt: usize,
@@ -148,7 +148,7 @@ impl Engine {
 
     /// The context of a sequence that begins with that many tokens.
     fn context_for(&self, prompt: usize) -> usize {
-        match self.limits.switch {
+        match self.limits.rope_switch {
             Some(switch) if prompt <= switch as usize => self.context_length.min(switch as usize),
             _ => self.context_length,
         }
@@ -195,7 +195,7 @@ impl Engine {
         tokens: &[u32],
         images: &[PlacedImage<'_>],
     ) -> Result<(), Status> {
-        match self.limits.at_once {
+        match self.limits.max_prefill {
             Some(most) if !images.is_empty() && tokens.len() > most as usize => {
                 Err(grpc_error::context_exceeded(
                     field,
@@ -272,7 +272,7 @@ fn check_answer(request: &GenerateRequest, longest: usize, tools: &Tools) -> Res
 }
 
 /// Longest answer that the context leaves; `asked` is zero where the caller left it open.
-fn answer_length(
+fn clamp_new_tokens(
     field: &str,
     context: usize,
     prompt: usize,
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn an_answer_gets_what_was_asked_for_or_what_is_left() {
-        let length_for = |prompt, asked| answer_length("prompt", 100, prompt, asked).ok();
+        let length_for = |prompt, asked| clamp_new_tokens("prompt", 100, prompt, asked).ok();
         assert_eq!(length_for(90, 0), Some(10));
         assert_eq!(length_for(90, 10), Some(10));
         assert_eq!(length_for(90, 3), Some(3));
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_prompt_that_fills_the_context_is_refused_in_words() {
-        let refused = answer_length("prompt", 100, 100, 0).expect_err("too long");
+        let refused = clamp_new_tokens("prompt", 100, 100, 0).expect_err("too long");
         let words = "is 100 tokens long, which leaves no room for an answer in the model's context of 100 tokens";
         assert!(refused.message().contains(words), "{refused}");
     }
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         for (prompt, asked) in [(100, 0), (101, 1), (90, 11), (0, usize::MAX)] {
-            let refused = answer_length("prompt", 100, prompt, asked).expect_err("too long");
+            let refused = clamp_new_tokens("prompt", 100, prompt, asked).expect_err("too long");
             assert_eq!(refused.code(), Code::InvalidArgument);
         }
     }

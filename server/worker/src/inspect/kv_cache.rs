@@ -10,7 +10,7 @@ use hangar_client::v1::{KvCache, kv_cache::Size};
 use super::model_config::Shape;
 use crate::{
     failure::Failure,
-    kv_blocks::{BLOCK, KEPT, blocks_of, tokens_in},
+    kv_blocks::{BLOCK, RESERVED_BLOCKS, blocks_of, tokens_in},
 };
 
 /// Sizes of heads that the engine's kernel for paged attention has.
@@ -35,7 +35,7 @@ pub(super) struct KvRequest {
     /// Sizes of the model.
     pub(super) shape: Shape,
     /// Bytes of a number.
-    pub(super) number: u64,
+    pub(super) bytes_per_element: u64,
     /// Longest sequence in tokens; zero where it is not known.
     pub(super) context: u64,
     /// Whether the spec asks for that length.
@@ -72,7 +72,7 @@ impl KvRequest {
             let sequence = blocks_of(self.context);
             let blocks = sequence
                 .saturating_mul(self.concurrency)
-                .saturating_add(KEPT);
+                .saturating_add(RESERVED_BLOCKS);
             return Ok(Some(KvPlan {
                 mib: blocks.saturating_mul(block).div_ceil(MIB),
                 context: None,
@@ -98,7 +98,7 @@ impl KvRequest {
             self.shape.layers,
             self.shape.kv_heads,
             self.shape.head_size,
-            self.number,
+            self.bytes_per_element,
         ]
         .into_iter()
         .fold(1, u64::saturating_mul)
@@ -116,7 +116,7 @@ impl KvRequest {
     }
 
     fn too_small(&self, bytes: u64, fits: u64, block: u64) -> Failure {
-        let needed = (blocks_of(self.context) + KEPT).saturating_mul(block);
+        let needed = (blocks_of(self.context) + RESERVED_BLOCKS).saturating_mul(block);
         Failure::unusable(format!(
             "A KV cache of {bytes} bytes holds {fits} tokens, and the context of {} tokens takes {needed} \
              bytes. Give kv_cache at least that, or set context_length to at most {fits}.",
@@ -141,7 +141,7 @@ mod tests {
             hidden_size: 4096,
             intermediate_size: 14_336,
         },
-        number: 2,
+        bytes_per_element: 2,
         context: 8192,
         context_is_requested: false,
         concurrency: 1,
@@ -179,7 +179,7 @@ mod tests {
             let wanted = KvRequest { context, ..REQUEST };
             let blocks = plan(&wanted).bytes() / wanted.block_bytes();
             assert!(tokens_in(blocks) >= context, "{context}");
-            assert!(blocks >= blocks_of(context) + KEPT, "{context}");
+            assert!(blocks >= blocks_of(context) + RESERVED_BLOCKS, "{context}");
         }
     }
 

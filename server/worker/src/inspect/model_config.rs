@@ -20,7 +20,7 @@ const MAX_CONFIG: u64 = 16 << 20;
 pub(super) const GEMMA3_TEXT: &str = "Gemma3ForCausalLM";
 
 /// More layers than any model has: what claims more is broken.
-const MAX_LAYERS: u64 = 10_000;
+pub(super) const MAX_LAYERS: u64 = 10_000;
 
 /// What a config.json says.
 #[derive(Debug, Clone, Default)]
@@ -124,7 +124,7 @@ impl ModelConfig {
             )));
         }
         let Some(known) = known.filter(|_| kind == ModelKind::Text) else {
-            architecture::make_older(&mut fields)?;
+            architecture::to_legacy_rope(&mut fields)?;
             fields.insert("architectures".into(), json!([name]));
             let config = Self::from_fields(name, &fields).check_layers()?;
             return Ok(Self {
@@ -145,7 +145,7 @@ impl ModelConfig {
         let translated = known.translate(&fields)?;
         let config = Self::from_fields(name, &translated.fields);
         let limits = translated.limits;
-        let most = limits.sequence.unwrap_or(u32::MAX);
+        let most = limits.max_sequence.unwrap_or(u32::MAX);
         Ok(Self {
             kind,
             name: stored.name,

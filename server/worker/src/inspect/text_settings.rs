@@ -14,7 +14,7 @@ use super::{
     directory_files::DirectoryFiles,
     files,
     generation::{self, TokenDefaults},
-    tokenizer::{self, BesideTokenizer},
+    tokenizer::{self, TokenizerSidecars},
 };
 use crate::failure::Failure;
 
@@ -51,15 +51,15 @@ impl TextSettings {
             Some(path) => files::read_json(path, MAX_FILE),
             None => Ok(Map::new()),
         };
-        let beside = BesideTokenizer {
+        let sidecars = TokenizerSidecars {
             config: read(&found.tokenizer_config)?,
             special: read(&found.special_tokens_map)?,
             added: read(&found.added_tokens)?,
             model_type: model_type(&found.config)?,
         };
-        let config = &beside.config;
-        let special = special(&beside);
-        let written = tokenizer::rewritten(&found.tokenizer, &beside)?;
+        let config = &sidecars.config;
+        let special = special(&sidecars);
+        let written = tokenizer::rewritten(&found.tokenizer, &sidecars)?;
         let made = tokenizer::make(&found.tokenizer, &written)?;
         let generation = read(&found.generation_config)?;
         generation::check(&generation)?;
@@ -121,8 +121,8 @@ fn model_type(config: &Path) -> Result<String, Failure> {
 /// The special tokens as transformers has them in `special_tokens_map`: every field of tokenizer_config.json whose name
 /// ends in _token, those of extra_special_tokens if they have names, and, where the file does not list the added
 /// tokens, those of special_tokens_map.json.
-fn special(beside: &BesideTokenizer) -> Map<String, Value> {
-    let config = &beside.config;
+fn special(sidecars: &TokenizerSidecars) -> Map<String, Value> {
+    let config = &sidecars.config;
     let mut special = Map::new();
     let mut add = |fields: &Map<String, Value>| {
         for (name, token) in fields {
@@ -137,7 +137,7 @@ fn special(beside: &BesideTokenizer) -> Map<String, Value> {
     };
     add(config);
     if !config.contains_key("added_tokens_decoder") {
-        add(&beside.special);
+        add(&sidecars.special);
     }
     if let Some(Value::Object(named)) = config.get("extra_special_tokens") {
         add(named);

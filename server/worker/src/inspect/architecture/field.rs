@@ -242,7 +242,7 @@ impl Field {
 }
 
 /// A field that the engine does not read.
-pub(in crate::inspect) struct Only {
+pub(in crate::inspect) struct FieldConstraint {
     name: &'static str,
     allowed: Allowed,
 }
@@ -260,7 +260,7 @@ enum Allowed {
     By(&'static str, &'static str),
 }
 
-impl Only {
+impl FieldConstraint {
     /// It has to be off.
     pub(super) const fn off(name: &'static str) -> Self {
         let allowed = Allowed::Off;

@@ -29,7 +29,7 @@ pub(super) fn find(path: &Path, names: &BTreeSet<String>) -> Result<Vec<PathBuf>
     }
     let mut sets: BTreeMap<u32, BTreeMap<u32, &String>> = BTreeMap::new();
     for name in names {
-        if let Some((number, count)) = part(name) {
+        if let Some((number, count)) = shard(name) {
             sets.entry(count).or_default().insert(number, name);
         }
     }
@@ -52,7 +52,7 @@ pub(super) fn is_weights(name: &str) -> bool {
     matches!(
         name,
         "model.safetensors" | "consolidated.safetensors" | INDEX
-    ) || part(name).is_some()
+    ) || shard(name).is_some()
 }
 
 /// The parts that the index names.
@@ -132,7 +132,7 @@ fn none(names: &BTreeSet<String>) -> Failure {
 }
 
 /// Number and count of a part, from its name `model-NUMBER-of-COUNT.safetensors`.
-fn part(name: &str) -> Option<(u32, u32)> {
+fn shard(name: &str) -> Option<(u32, u32)> {
     let numbers = name.strip_prefix("model-")?.strip_suffix(".safetensors")?;
     let (number, count) = numbers.split_once("-of-")?;
     Some((number.parse().ok()?, count.parse().ok()?))

@@ -27,7 +27,7 @@ const PAIRS: [(&str, &str); 3] = [
 const PIECE: usize = 1 << 20;
 
 /// Name of the head in these files, if there is one that is no copy of the embedding.
-pub(super) fn own(weights: &[PathBuf]) -> Result<Option<&'static str>, Failure> {
+pub(super) fn untied_head(weights: &[PathBuf]) -> Result<Option<&'static str>, Failure> {
     let mut tensors: Vec<(&Path, Tensor)> = Vec::new();
     for path in weights {
         let named = safetensors::tensors(path)?.into_iter().filter(|tensor| {

@@ -16,7 +16,7 @@ use hangar_worker_protocol::v1::WorkerConfig;
 
 use super::{
     kv_cache::{KvPlan, KvRequest},
-    need::Need,
+    memory_estimate::MemoryEstimate,
 };
 use crate::{device::TargetDevice, failure::Failure};
 
@@ -34,7 +34,7 @@ const CONTEXT: u64 = 768 << 20;
 
 /// How a model is to lie on its device.
 #[derive(Debug, Clone)]
-pub(crate) struct Placement {
+pub(crate) struct DevicePlan {
     /// The device.
     pub(crate) device: TargetDevice,
     /// The cache to take for paged attention. `None`: it grows with each request.
@@ -47,12 +47,12 @@ pub(crate) struct Placement {
     pub(crate) certain: u64,
 }
 
-impl Placement {
+impl DevicePlan {
     /// Plans for a model that needs what `need` says. `caches`: it makes text, and so has a KV cache.
     pub(super) fn plan(
         config: &WorkerConfig,
         device: TargetDevice,
-        need: &Need,
+        need: &MemoryEstimate,
         caches: bool,
     ) -> Result<Self, Failure> {
         let TargetDevice::Gpu(gpu) = &device else {
@@ -73,7 +73,7 @@ impl Placement {
         let request = KvRequest {
             size: config.spec().kv_cache,
             shape: need.shape,
-            number: need.number,
+            bytes_per_element: need.bytes_per_element,
             context: need.context,
             context_is_requested: config.spec().context_length > 0,
             concurrency: concurrency.into(),
@@ -103,7 +103,7 @@ impl Placement {
     }
 }
 
-fn on_a_gpu(need: &Need, cache: u64) -> u64 {
+fn on_a_gpu(need: &MemoryEstimate, cache: u64) -> u64 {
     need.weights
         .saturating_add(cache)
         .saturating_add(need.positions())
@@ -112,15 +112,15 @@ fn on_a_gpu(need: &Need, cache: u64) -> u64 {
         .saturating_add(CONTEXT)
 }
 
-fn working_space(need: &Need) -> u64 {
+fn working_space(need: &MemoryEstimate) -> u64 {
     let shape = &need.shape;
     // A text of which a vector is made is taken as a whole.
-    let (tokens, pair) = match need.pair {
+    let (tokens, pair) = match need.mask_bytes_per_pair {
         Some(pair) => (need.context, pair),
-        None => (need.context.min(PROMPT), need.number),
+        None => (need.context.min(PROMPT), need.bytes_per_element),
     };
     let width = shape.hidden_size.saturating_add(shape.intermediate_size);
-    let layer = product([4, width, tokens, need.number]);
+    let layer = product([4, width, tokens, need.bytes_per_element]);
     let heads = shape.hidden_size.checked_div(shape.head_size).unwrap_or(0);
     let scores = product([2, 4, heads, tokens.min(CHUNK), tokens]);
     let mask = product([tokens, tokens, pair]);
@@ -144,8 +144,8 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     /// A model like Llama 3.1 8B in BF16.
-    fn need() -> Need {
-        Need {
+    fn need() -> MemoryEstimate {
+        MemoryEstimate {
             weights: 16 * GIB,
             shape: Shape {
                 layers: 32,
@@ -154,11 +154,11 @@ mod tests {
                 hidden_size: 4096,
                 intermediate_size: 14_336,
             },
-            number: 2,
+            bytes_per_element: 2,
             context: 8192,
             trained_context: 8192,
             vocabulary: 128_256,
-            ..Need::default()
+            ..MemoryEstimate::default()
         }
     }
 
@@ -170,8 +170,8 @@ mod tests {
         })
     }
 
-    fn plan(config: &WorkerConfig, caches: bool) -> Placement {
-        Placement::plan(config, gpu(), &need(), caches).expect("a plan")
+    fn plan(config: &WorkerConfig, caches: bool) -> DevicePlan {
+        DevicePlan::plan(config, gpu(), &need(), caches).expect("a plan")
     }
 
     #[test]
@@ -184,9 +184,10 @@ mod tests {
             }),
             ..WorkerConfig::default()
         };
-        let placement = Placement::plan(&config, TargetDevice::Cpu, &need(), true).expect("a plan");
-        assert_eq!(placement.concurrency, 1);
-        assert_eq!((placement.need, placement.kv_cache), (0, None));
+        let device_plan =
+            DevicePlan::plan(&config, TargetDevice::Cpu, &need(), true).expect("a plan");
+        assert_eq!(device_plan.concurrency, 1);
+        assert_eq!((device_plan.need, device_plan.kv_cache), (0, None));
     }
 
     #[test]
@@ -203,15 +204,15 @@ mod tests {
 
     #[test]
     fn weights_cache_and_the_rest_add_up() {
-        let placement = plan(&WorkerConfig::default(), true);
+        let device_plan = plan(&WorkerConfig::default(), true);
         let cache = 258 * (4 << 20);
-        assert_eq!(placement.certain, 16 * GIB + cache);
+        assert_eq!(device_plan.certain, 16 * GIB + cache);
         let positions = 8192 * 128 * 6;
         let layer = 4 * (4096 + 14_336) * 4096 * 2;
         let scores = 2 * 4 * 32 * 1024 * 4096;
         let mask = 4096 * 4096 * 2;
         let rest = positions + layer + scores + mask + 128_256 * 4 + CONTEXT;
-        assert_eq!(placement.need, 16 * GIB + cache + rest);
+        assert_eq!(device_plan.need, 16 * GIB + cache + rest);
     }
 
     #[test]
@@ -240,9 +241,9 @@ mod tests {
 
     #[test]
     fn a_model_that_makes_no_text_has_no_cache() {
-        let placement = plan(&WorkerConfig::default(), false);
-        assert_eq!(placement.kv_cache, None);
-        assert_eq!(placement.certain, 16 * GIB);
+        let device_plan = plan(&WorkerConfig::default(), false);
+        assert_eq!(device_plan.kv_cache, None);
+        assert_eq!(device_plan.certain, 16 * GIB);
     }
 
     #[test]
@@ -251,13 +252,13 @@ mod tests {
             layers: u64::MAX,
             ..need().shape
         };
-        let need = Need {
+        let need = MemoryEstimate {
             shape,
             context: u64::MAX,
             ..need()
         };
         let config = WorkerConfig::default();
-        let placement = Placement::plan(&config, gpu(), &need, true).expect("a plan");
-        assert_eq!(placement.need, u64::MAX);
+        let device_plan = DevicePlan::plan(&config, gpu(), &need, true).expect("a plan");
+        assert_eq!(device_plan.need, u64::MAX);
     }
 }

@@ -1,7 +1,7 @@
 //! What is known about an architecture.
 
 use super::{
-    field::{Field, Only},
+    field::{Field, FieldConstraint},
     rope::RopeForm,
     tensors::Tensors,
     window::WindowForm,
@@ -14,7 +14,7 @@ pub(in crate::inspect) struct Architecture {
     /// Fields that the engine reads as well.
     pub(super) fields: &'static [&'static [Field]],
     /// Fields that the engine does not read, with the values at which it computes what they say.
-    pub(super) fixed: &'static [Only],
+    pub(super) fixed: &'static [FieldConstraint],
     pub(super) rope: RopeForm,
     /// Base of the rotations where the file does not say.
     pub(super) theta: f64,

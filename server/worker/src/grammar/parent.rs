@@ -10,7 +10,7 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
-    rules::ARGUMENT,
+    child::ARGUMENT,
     wire::{self, GrammarCall, GrammarReply},
 };
 

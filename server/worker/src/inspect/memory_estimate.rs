@@ -35,7 +35,7 @@ const PROCESS_WITH_GPU: u64 = 1 << 30;
 
 /// What the need depends on.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Need {
+pub(super) struct MemoryEstimate {
     /// Bytes of the weights in memory.
     pub(super) weights: u64,
     /// Bytes beyond that while they are quantized or read.
@@ -45,7 +45,7 @@ pub(super) struct Need {
     /// Sizes of the model.
     pub(super) shape: Shape,
     /// Bytes of a number in the cache.
-    pub(super) number: u64,
+    pub(super) bytes_per_element: u64,
     /// Longest sequence in tokens.
     pub(super) context: u64,
     /// Longest sequence that the model was made for, in tokens.
@@ -55,12 +55,12 @@ pub(super) struct Need {
     /// Bytes of the tokenizer's file.
     pub(super) tokenizer: u64,
     /// Bytes of masks for each pair of tokens, if a text is taken as a whole and nothing of it kept.
-    pub(super) pair: Option<u64>,
+    pub(super) mask_bytes_per_pair: Option<u64>,
     /// Bytes to compute images and to keep them. Zero where the model takes none.
     pub(super) images: u64,
 }
 
-impl Need {
+impl MemoryEstimate {
     /// The need in bytes on a CPU. Absurd sizes give `u64::MAX` and not a wrong sum.
     fn bytes(&self) -> u64 {
         self.weights
@@ -101,7 +101,7 @@ impl Need {
 
     /// The cache of one sequence that grows as it needs.
     pub(super) fn cache(&self) -> u64 {
-        if self.pair.is_some() {
+        if self.mask_bytes_per_pair.is_some() {
             return 0;
         }
         let tokens = self.context.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
@@ -110,7 +110,7 @@ impl Need {
             self.shape.layers,
             self.shape.kv_heads,
             self.shape.head_size,
-            self.number,
+            self.bytes_per_element,
             tokens,
         ]
         .into_iter()
@@ -128,12 +128,14 @@ impl Need {
             .shape
             .hidden_size
             .saturating_add(self.shape.intermediate_size);
-        let layer = width.saturating_mul(4).saturating_mul(match self.pair {
-            None => self.context.min(CHUNK),
-            Some(_) => self.context,
-        });
+        let layer = width
+            .saturating_mul(4)
+            .saturating_mul(match self.mask_bytes_per_pair {
+                None => self.context.min(CHUNK),
+                Some(_) => self.context,
+            });
         let pairs = self.context.saturating_mul(self.context);
-        let masks = pairs.saturating_mul(self.pair.unwrap_or(0));
+        let masks = pairs.saturating_mul(self.mask_bytes_per_pair.unwrap_or(0));
         layer
             .saturating_add(self.vocabulary)
             .saturating_mul(4)
@@ -155,32 +157,32 @@ mod tests {
 
     #[test]
     fn the_cache_is_counted_in_whole_steps() {
-        let need = Need {
+        let need = MemoryEstimate {
             shape: SHAPE,
-            number: 2,
+            bytes_per_element: 2,
             context: 256,
-            ..Need::default()
+            ..MemoryEstimate::default()
         };
         assert_eq!(need.cache(), 2 * 2 * 2 * 16 * 2 * 512);
     }
 
     #[test]
     fn weights_are_counted_as_they_are() {
-        let need = Need {
+        let need = MemoryEstimate {
             weights: 1 << 30,
-            ..Need::default()
+            ..MemoryEstimate::default()
         };
         assert_eq!(need.bytes(), (1 << 30) + PROCESS);
     }
 
     #[test]
     fn what_takes_a_text_as_a_whole_has_masks_and_no_cache() {
-        let need = Need {
+        let need = MemoryEstimate {
             shape: SHAPE,
-            number: 4,
+            bytes_per_element: 4,
             context: 2048,
-            pair: Some(10),
-            ..Need::default()
+            mask_bytes_per_pair: Some(10),
+            ..MemoryEstimate::default()
         };
         assert_eq!(need.cache(), 0);
         let layer = 4 * (64 + 128) * 2048 * 4;
@@ -189,11 +191,11 @@ mod tests {
 
     #[test]
     fn beside_a_gpu_the_weights_are_not_on_the_host() {
-        let need = Need {
+        let need = MemoryEstimate {
             weights: 16 << 30,
             tokenizer: 1 << 20,
             quantizing: 3 << 20,
-            ..Need::default()
+            ..MemoryEstimate::default()
         };
         assert_eq!(
             need.bytes_beside_gpu(),
@@ -203,14 +205,14 @@ mod tests {
 
     #[test]
     fn absurd_sizes_do_not_wrap() {
-        let need = Need {
+        let need = MemoryEstimate {
             shape: Shape {
                 layers: u64::MAX,
                 ..SHAPE
             },
-            number: 4,
+            bytes_per_element: 4,
             context: u64::MAX - 1000,
-            ..Need::default()
+            ..MemoryEstimate::default()
         };
         assert_eq!(need.bytes(), u64::MAX);
     }

@@ -1,8 +1,8 @@
 //! What several architectures have.
 
 use crate::inspect::architecture::{
-    field::{Default, Field, Only},
-    known::Architecture,
+    definition::Architecture,
+    field::{Default, Field, FieldConstraint},
     rope::RopeForm,
     tensors::Tensors,
     window::WindowForm,
@@ -35,11 +35,12 @@ pub(super) const fn rms(eps: f64) -> Field {
 }
 
 /// Heads divide the width among them.
-pub(in crate::inspect::architecture) const HEAD_DIM: Only =
-    Only::by("head_dim", "hidden_size", "num_attention_heads");
-pub(super) const NO_ATTENTION_BIAS: Only = Only::off("attention_bias");
-pub(super) const NO_MLP_BIAS: Only = Only::off("mlp_bias");
-pub(super) const ONE_DIRECTION: Only = Only::off("use_bidirectional_attention");
+pub(in crate::inspect::architecture) const HEAD_DIM: FieldConstraint =
+    FieldConstraint::by("head_dim", "hidden_size", "num_attention_heads");
+pub(super) const NO_ATTENTION_BIAS: FieldConstraint = FieldConstraint::off("attention_bias");
+pub(super) const NO_MLP_BIAS: FieldConstraint = FieldConstraint::off("mlp_bias");
+pub(super) const ONE_DIRECTION: FieldConstraint =
+    FieldConstraint::off("use_bidirectional_attention");
 
 pub(super) const PLAIN: Architecture = Architecture {
     name: "",
