@@ -1,7 +1,8 @@
 //! Faults of workers: each is noticed, reported, and stays that model's fault.
 
-mod abandoned;
 mod answers;
+mod calls_without_engine;
+mod disconnects;
 mod file_systems;
 mod floods;
 mod handshakes;
@@ -17,7 +18,6 @@ mod prompts;
 mod restarts;
 mod slow;
 mod stops;
-mod unscheduled;
 
 use anyhow::{Context, Result};
 use hangar_client::{GenerateEvent, GenerateStream};

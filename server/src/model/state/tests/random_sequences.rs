@@ -7,7 +7,7 @@ use super::*;
 
 /// What surrounds a model: performs actions and says which events can come from outside.
 #[derive(Default)]
-struct World {
+struct ModelHarness {
     worker: bool,
     slot: bool,
     downloading: bool,
@@ -16,7 +16,7 @@ struct World {
     open: Vec<LoadId>,
 }
 
-impl World {
+impl ModelHarness {
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::RequestSlot => assert!(!std::mem::replace(&mut self.slot, true), "two slots"),
@@ -134,17 +134,17 @@ fn any_event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Whether the world can bring this event about now.
-fn possible(world: &World, state: &State, event: &Event) -> bool {
+/// Whether this event can come about now.
+fn possible(harness: &ModelHarness, state: &State, event: &Event) -> bool {
     match event {
         Event::Exited { .. }
         | Event::Unreaped
         | Event::Inspected
         | Event::EngineBuilt
-        | Event::Warmed => world.worker,
-        Event::SlotGranted => world.slot && state.kind() == StateKind::Pending,
-        Event::Downloaded => world.downloading,
-        Event::RetryDue => world.retry,
+        | Event::Warmed => harness.worker,
+        Event::SlotGranted => harness.slot && state.kind() == StateKind::Pending,
+        Event::Downloaded => harness.downloading,
+        Event::RetryDue => harness.retry,
         _ => true,
     }
 }
@@ -154,23 +154,23 @@ proptest! {
 
     #[test]
     fn random_sequences_keep_the_invariants_and_end_unloaded(events in prop::collection::vec(any_event(), 0..80)) {
-        let mut world = World::default();
+        let mut harness = ModelHarness::default();
         let mut state = State::Unloaded;
         for event in events {
-            if possible(&world, &state, &event) {
-                state = world.apply(state, event);
+            if possible(&harness, &state, &event) {
+                state = harness.apply(state, event);
             }
         }
         for _ in 0..4 {
-            state = world.apply(state, Event::Unload(Cause::Requested));
-            state = world.apply(state, Event::Drained);
-            if world.worker {
-                state = world.apply(state, exited());
+            state = harness.apply(state, Event::Unload(Cause::Requested));
+            state = harness.apply(state, Event::Drained);
+            if harness.worker {
+                state = harness.apply(state, exited());
             }
-            state = world.apply(state, verified());
+            state = harness.apply(state, verified());
         }
         prop_assert_eq!(state, State::Unloaded);
-        prop_assert!(!world.worker && !world.slot && world.open.is_empty());
+        prop_assert!(!harness.worker && !harness.slot && harness.open.is_empty());
     }
 
     #[test]

@@ -6,7 +6,11 @@ use hangar_client::{
     v1::{DesiredState, ModelSpec, ModelState, ModelStatus},
 };
 use hangar_tests::{
-    failpoints::Failpoints, info, installation::Installation, processes, scripted::Script,
+    failpoints::Failpoints,
+    info,
+    installation::Installation,
+    processes,
+    scripted::Script,
     server::{TestServer, spec},
 };
 use tonic_health::pb::health_check_response::ServingStatus;
