@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use hangar_worker_protocol::shard;
+
 use super::DownloadError;
 
 /// Files besides the weights that a load reads, where they are.
@@ -151,13 +153,6 @@ fn is_pickled(name: &str) -> bool {
         .iter()
         .any(|end| name.ends_with(end))
         || (name.ends_with(".bin") && name.contains("model"))
-}
-
-/// Number and count of a part, from its name `model-NUMBER-of-COUNT.safetensors`.
-fn shard(name: &str) -> Option<(u32, u32)> {
-    let numbers = name.strip_prefix("model-")?.strip_suffix(".safetensors")?;
-    let (number, count) = numbers.split_once("-of-")?;
-    Some((number.parse().ok()?, count.parse().ok()?))
 }
 
 fn unusable(message: impl Into<String>) -> DownloadError {

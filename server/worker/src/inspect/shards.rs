@@ -8,6 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use hangar_worker_protocol::shard;
 use serde_json::{Map, Value};
 
 use super::files;
@@ -129,13 +130,6 @@ fn none(names: &BTreeSet<String>) -> Failure {
         "The directory has no weights. Add the model's safetensors: model.safetensors, or \
          model-00001-of-00002.safetensors and so on.",
     )
-}
-
-/// Number and count of a part, from its name `model-NUMBER-of-COUNT.safetensors`.
-fn shard(name: &str) -> Option<(u32, u32)> {
-    let numbers = name.strip_prefix("model-")?.strip_suffix(".safetensors")?;
-    let (number, count) = numbers.split_once("-of-")?;
-    Some((number.parse().ok()?, count.parse().ok()?))
 }
 
 #[cfg(test)]
