@@ -20,9 +20,9 @@ use crate::{
 pub(super) struct DeviceSnapshot {
     /// Free memory in bytes.
     free: u64,
-    /// What the model's own worker holds, in bytes, where the driver says so.
+    /// What the model's own worker holds, in bytes, where the GPU driver says so.
     own: Option<u64>,
-    /// Whether the driver reports any of this server's workers. Else the ids that it reports are not those of
+    /// Whether the GPU driver reports any of this server's workers. Else the ids that it reports are not those of
     /// this container, and nobody knows which processes are not this server's.
     sees_workers: bool,
     /// What other models hold, in bytes.
@@ -67,7 +67,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 impl DeviceSnapshot {
     /// The device `gpu` in `reading`, to the model `id`, whose worker is or was the process `own`. `None` when
-    /// the driver does not know the device.
+    /// the GPU driver does not know the device.
     pub(super) fn of(
         reading: &DeviceReading,
         gpu: &Gpu,
@@ -94,7 +94,7 @@ impl DeviceSnapshot {
                 snapshot.others += bytes;
             }
         }
-        // Those that the driver does not report are taken by what they claim.
+        // Those that the GPU driver does not report are taken by what they claim.
         let others = context.memory.others_on(&gpu.uuid, id);
         let unreported = |holdings: Vec<(ModelId, u64)>| -> u64 {
             let unreported = holdings.into_iter().filter(|(other, _)| {
@@ -108,7 +108,7 @@ impl DeviceSnapshot {
         Some(snapshot)
     }
 
-    /// What the model's own worker holds, in bytes, where the driver says so.
+    /// What the model's own worker holds, in bytes, where the GPU driver says so.
     pub(super) fn own(&self) -> Option<u64> {
         self.own
     }
@@ -223,7 +223,7 @@ impl DeviceRelease {
         if verification.is_some() || self.last.own.is_some() || now.others == 0 {
             return verification;
         }
-        // The driver does not say what the other models there hold, and they may have grown since. Then what
+        // The GPU driver does not say what the other models there hold, and they may have grown since. Then what
         // has come back is compared with what this one took.
         let back = self.last.freed(now).saturating_add(TOLERANCE);
         let enough = self.allocated.is_some_and(|allocated| back >= allocated);

@@ -84,14 +84,14 @@ impl Devices {
         }
     }
 
-    /// The device for the model `id` of this wish, `None` for the CPU. Waits for the driver, for a bounded
+    /// The device for the model `id` of this wish, `None` for the CPU. Waits for the GPU driver, for a bounded
     /// time. Where the choice is left, it is the device that has the most memory that is neither in use nor
     /// promised. From then on the model counts among those that are on their way there, with what it `needs`
     /// if that is known.
     ///
     /// # Errors
     ///
-    /// When the driver, the device or the worker for it is missing.
+    /// When the GPU driver, the device or the worker for it is missing.
     pub(super) async fn choose(
         self: Arc<Self>,
         id: &ModelId,

@@ -76,7 +76,7 @@ enum PendingWork {
 /// How old a reading of a device may be that a worker is on.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// How old a reading may be that says whether a device works: an older one is of a driver that does not answer.
+/// How old a reading may be that says whether a device works: an older one is of a GPU driver that does not answer.
 const STALE: Duration = Duration::from_secs(4);
 
 impl WorkerMonitor {
@@ -192,7 +192,7 @@ impl WorkerMonitor {
         fresh && reading.error.is_none() && busy
     }
 
-    /// What the worker has of its device, in bytes: what it says, else what the driver said last. Zero when
+    /// What the worker has of its device, in bytes: what it says, else what the GPU driver said last. Zero when
     /// nobody says.
     fn device_bytes(&self) -> u64 {
         let Some((system, uuid)) = &self.device else {

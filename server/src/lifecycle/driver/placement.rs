@@ -97,7 +97,7 @@ impl ModelDriver {
     }
 
     /// What the model has of its device when everything counts, in bytes, of which its worker reports `reported`:
-    /// what the driver says, else what the device lost by the load. Zero when nobody says.
+    /// what the GPU driver says, else what the device lost by the load. Zero when nobody says.
     pub(super) fn device_footprint(&self, reported: u64) -> u64 {
         let seen = self
             .resources
