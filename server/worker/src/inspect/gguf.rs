@@ -154,9 +154,9 @@ impl<'a> GgufModel<'a> {
     ) -> Result<Inspection, Failure> {
         computed::check_device(self.architecture, &device)?;
         let main_type = main_type(&self.header.tensors);
-        let dtype = choose_dtype(config.spec().dtype(), &device, main_type == "F32");
         let context_length =
             choose_context(config.spec().context_length, Some(self.context_length))?;
+        let dtype = self.dtype(config.spec().dtype(), &device, context_length);
         let need = self.need(dtype, context_length);
         let device_plan = DevicePlan::plan(config, device, &need, true)?;
         let context_length = device_plan.context(context_length);
@@ -186,6 +186,17 @@ impl<'a> GgufModel<'a> {
             device_plan,
             chat_template: config.spec().chat_template.clone(),
         })
+    }
+
+    /// The data type that attention is computed and its cache kept in; matrices stay as the file has them.
+    ///
+    /// Processors compute attention in F32 in half the time (BENCHMARKS.md), for a cache of twice the size: that is chosen
+    /// where the cache of a whole context is no larger than the weights.
+    fn dtype(&self, asked: DataType, device: &TargetDevice, context: Option<u32>) -> DataType {
+        let stored_as_f32 = main_type(&self.header.tensors) == "F32";
+        let prefers_f32 =
+            *device == TargetDevice::Cpu && self.need(DataType::F32, context).has_small_cache();
+        choose_dtype(asked, device, stored_as_f32 || prefers_f32)
     }
 
     /// What the header says about the model.

@@ -117,6 +117,11 @@ impl MemoryEstimate {
         .fold(1, u64::saturating_mul)
     }
 
+    /// Whether the cache of a whole context is no larger than the weights.
+    pub(super) fn has_small_cache(&self) -> bool {
+        self.cache() <= self.weights
+    }
+
     pub(super) fn positions(&self) -> u64 {
         self.trained_context
             .saturating_mul(self.shape.head_size)
@@ -173,6 +178,25 @@ mod tests {
             ..MemoryEstimate::default()
         };
         assert_eq!(need.bytes(), (1 << 30) + PROCESS);
+    }
+
+    #[test]
+    fn a_cache_is_small_beside_weights_of_its_size() {
+        // Llama 3.1 8B in Q4_K_M, with a cache in F32.
+        let with_context = |context| MemoryEstimate {
+            weights: 4_920_000_000,
+            shape: Shape {
+                layers: 32,
+                kv_heads: 8,
+                head_size: 128,
+                ..SHAPE
+            },
+            bytes_per_element: 4,
+            context,
+            ..MemoryEstimate::default()
+        };
+        assert!(with_context(16_384).has_small_cache());
+        assert!(!with_context(131_072).has_small_cache());
     }
 
     #[test]
